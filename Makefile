@@ -1,0 +1,58 @@
+# Everything a person does here. `make up` and `make test` set the machine up by themselves.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+# uv from the machine if it is there, else our own copy of it under .uv/
+UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+RUN := $(UV) run --frozen --no-sync
+# pytest-xdist workers; the machine's cores unless told
+JOBS ?= auto
+
+.PHONY: help setup up test check format generate bench browser clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: .venv/.synced ## install uv (where it is missing) and every dependency, from the lock file
+
+.uv/bin/uv:
+	@echo "uv is not on this machine: putting a copy under .uv/"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Beaconfire needs Python 3.11 or newer; $(PYTHON) is older. Say which: make PYTHON=python3.12 …" >&2; exit 1; }
+	@$(PYTHON) -m venv .uv || { echo "python3 -m venv failed. On Debian: apt-get install python3-venv" >&2; exit 1; }
+	@.uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'
+
+ifeq ($(UV),.uv/bin/uv)
+.venv/.synced: .uv/bin/uv
+endif
+.venv/.synced: pyproject.toml uv.lock
+	@$(UV) sync --frozen --quiet
+	@touch $@
+
+up: setup ## start everything and print the address to open
+	@$(RUN) beaconfire up $(ARGS)
+
+browser: ## install Chromium for the browser tests, where it is missing
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || deploy/install-chromium.sh
+
+test: setup browser ## run every test (starts its own nats-server, services and browser)
+	@$(RUN) pytest -n $(JOBS) $(ARGS)
+
+check: setup ## what must hold before a commit: lint, format, types, imports, generated files
+	@$(RUN) ruff check .
+	@$(RUN) ruff format --check .
+	@$(RUN) mypy
+	@$(RUN) lint-imports
+	@$(RUN) python -m tools.generate --check
+	@$(RUN) python -m tools.features
+
+format: setup ## put every file into house style
+	@$(RUN) ruff check --fix-only --quiet .
+	@$(RUN) ruff format .
+
+generate: setup ## write what is derived from the catalogue and the tables
+	@$(RUN) python -m tools.generate
+
+bench: setup ## measure latency from the HTTP answer to the socket
+	@$(RUN) python -m bench $(ARGS)
+
+clean: ## remove what the tools left behind, and the data of `make up`
+	@rm -rf .venv .uv .beaconfire .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache

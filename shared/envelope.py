@@ -1,0 +1,159 @@
+"""Event ⇄ NATS message: the JSON around a payload, written strictly and read tolerantly.
+
+    {"id", "type", "version", "payload", "metadata": {"timestamp", "userId", "source", "correlationId", "audience"}}
+
+A publisher in another language needs a subject and this JSON, nothing else (PROTOCOL.md, "Publishing").
+"""
+
+import json
+import uuid
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache, reduce
+from operator import or_
+from typing import Annotated, Any, Literal, NoReturn
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
+from pydantic.alias_generators import to_camel
+
+import shared.events  # noqa: F401  (fills the catalogue)
+from shared.catalogue import Event, Id, events
+from shared.roles import Role
+
+Source = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
+CorrelationId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,128}$")]
+EventId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,128}$")]
+
+
+class InvalidEvent(ValueError):
+    """A message that is no event of the catalogue on its own subject.
+
+    `reason` is a fixed word for metrics and the dead letter; the text says where and what, never the payload's
+    values.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class Metadata(BaseModel):
+    """Who, when, whence. Unknown keys are ignored when read."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+    )
+
+    timestamp: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+    user_id: Id | None = None
+    source: Source
+    correlation_id: CorrelationId | None = None
+    audience: tuple[Role, ...] | None = None
+    """The roles that may see the event; None: every member of its rooms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """An event that a service is about to publish."""
+
+    event: Event
+    metadata: Metadata
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+
+    @property
+    def subject(self) -> str:
+        return self.event.address()
+
+    def encode(self) -> bytes:
+        """The body of the NATS message: compact JSON, UTF-8."""
+        body = {
+            "id": self.id,
+            "type": self.event.type,
+            "version": self.event.version,
+            "payload": self.event.model_dump(mode="json"),
+            "metadata": self.metadata.model_dump(mode="json", exclude_none=True),
+        }
+        return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+class Received(BaseModel):
+    """An event as it came from the broker, checked. `id` is None where the publisher gave none."""
+
+    id: EventId | None = None
+    type: str
+    payload: Event
+    metadata: Metadata
+
+
+def read(subject: str, body: bytes) -> Received:
+    """Check a message against the catalogue and against the subject it came on.
+
+    Raises InvalidEvent with the reason `not_json` (also invalid UTF-8, NaN, nesting too deep), `unknown_type`,
+    `unknown_version`, `invalid` (the field is named) or `wrong_subject`. Unknown fields pass.
+    """
+    try:
+        received: Received = _reader().validate_json(body, extra="ignore", by_alias=True, by_name=False)
+    except ValidationError as error:
+        _refuse(error)
+    if received.payload.address() != subject:
+        raise InvalidEvent("wrong_subject", f"a {received.type} with these ids belongs on {received.payload.address()}")
+    # JSON has no NaN, but Python's parsers read it; a browser's does not, and would lose the whole frame.
+    if b"NaN" in body or b"Infinity" in body:
+        _refuse_nan(body)
+    return received
+
+
+@cache
+def _reader() -> TypeAdapter[Any]:
+    """One validator for all events: the type picks the model, in one pass over the JSON."""
+    models = [
+        create_model(
+            f"{cls.__name__}Message",
+            __base__=Received,
+            type=(Literal[type_], ...),
+            version=(Literal[cls.version], ...),
+            payload=(cls, ...),
+        )
+        for type_, cls in events().items()
+    ]
+    return TypeAdapter(Annotated[reduce(or_, models), Field(discriminator="type")])  # type: ignore[arg-type]
+
+
+def _refuse(error: ValidationError) -> NoReturn:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = ".".join(str(step) for step in first["loc"][1:])
+    match first["type"]:
+        case "json_invalid" | "json_type" | "model_type" | "model_attributes_type":
+            reason = "not_json"
+        case "union_tag_invalid" | "union_tag_not_found":
+            reason = "unknown_type"
+        case "literal_error" if where == "version":
+            reason = "unknown_version"
+        case _:
+            reason = "invalid"
+    detail = f"{where}: {first['msg']}" if where else first["msg"]
+    raise InvalidEvent(reason, detail[:300]) from None
+
+
+def _refuse_nan(body: bytes) -> None:
+    def refuse(constant: str) -> NoReturn:
+        raise InvalidEvent("not_json", f"{constant} is not JSON")
+
+    try:
+        json.loads(body, parse_constant=refuse)
+    except RecursionError:
+        raise InvalidEvent("not_json", "nested too deep") from None

@@ -1,0 +1,83 @@
+"""The one error table: code · meaning · retry · HTTP status · close code.
+
+Close codes are 4000 + the HTTP status. A client does not interpret a code, it looks up `retry`. PROTOCOL.md §6 and
+`clients/js/src/errors.js` are generated from here.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Retry(StrEnum):
+    """What the other side should do next."""
+
+    NO = "no"
+    TOKEN = "token"  # noqa: S105  (a word, not a secret)
+    BACKOFF = "backoff"
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorCode:
+    """A row of the table. `close` is None where the error never ends a connection."""
+
+    code: str
+    status: int
+    retry: Retry
+    meaning: str
+    closes: bool = False
+
+    @property
+    def close(self) -> int | None:
+        return 4000 + self.status if self.closes else None
+
+
+BAD_REQUEST = ErrorCode("bad_request", 400, Retry.NO, "Malformed: the message says where", closes=True)
+UNKNOWN_TYPE = ErrorCode("unknown_type", 400, Retry.NO, "No such message type")
+BAD_ROOM = ErrorCode("bad_room", 400, Retry.NO, "Not a room's name")
+TOKEN_INVALID = ErrorCode(
+    "token_invalid", 401, Retry.TOKEN, "Missing, invalid, expired or revoked token", closes=True
+)
+BAD_CREDENTIALS = ErrorCode("bad_credentials", 401, Retry.NO, "Unknown e-mail address or wrong password")
+FORBIDDEN = ErrorCode("forbidden", 403, Retry.NO, "Not a member, role too low, or no such thing", closes=True)
+NOT_FOUND = ErrorCode("not_found", 404, Retry.NO, "No such thing")
+TIMEOUT = ErrorCode("timeout", 408, Retry.BACKOFF, "No `connect` in time", closes=True)
+CONFLICT = ErrorCode("conflict", 409, Retry.NO, "It is not in the state this needs")
+TOO_LARGE = ErrorCode("too_large", 413, Retry.NO, "Frame or body over the limit", closes=True)
+TOO_MANY = ErrorCode("too_many", 429, Retry.BACKOFF, "Over a limit; `retryAfterMs` says when it resets", closes=True)
+INTERNAL = ErrorCode("internal", 500, Retry.BACKOFF, "Our fault; the log has it under the same id", closes=True)
+UNAVAILABLE = ErrorCode(
+    "unavailable", 503, Retry.BACKOFF, "Going away, or a part we need is not reachable", closes=True
+)
+
+TABLE = (
+    BAD_REQUEST,
+    UNKNOWN_TYPE,
+    BAD_ROOM,
+    TOKEN_INVALID,
+    BAD_CREDENTIALS,
+    FORBIDDEN,
+    NOT_FOUND,
+    TIMEOUT,
+    CONFLICT,
+    TOO_LARGE,
+    TOO_MANY,
+    INTERNAL,
+    UNAVAILABLE,
+)
+
+
+class BeaconfireError(Exception):
+    """An error with a row of the table. The message may be shown to the peer: it tells what *they* did wrong."""
+
+    def __init__(self, code: ErrorCode, message: str, *, retry_after_ms: int | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.retry_after_ms = retry_after_ms
+
+    def body(self) -> dict[str, object]:
+        """The error as it stands in a reply, an `error` frame or an HTTP answer."""
+        body: dict[str, object] = {"code": self.code.code, "message": self.message}
+        if self.retry_after_ms is not None:
+            body["retryAfterMs"] = self.retry_after_ms
+        return body

@@ -1,0 +1,145 @@
+"""Subjects and rooms: the address of an event, as pure strings.
+
+A subject is a path of `kind.id` pairs, outermost first, with at most one trailing word that has no id (the
+*aspect*): `campaign.c1.settlement.s1`, `campaign.c1.world_time`. Every pair is a room; the outermost pair is the
+*root*, which owns membership. This one rule replaces all room-targeting code (DESIGN: "a subject is an address,
+and its rooms").
+
+On a socket a room is `kind:id`, or `root:id/kind:id` where the client knows the root. Ids and kinds match
+`[A-Za-z0-9_-]{1,64}`, on publish and on subscribe: `campaign.*.x` *can* be published and stored by NATS, and a
+room id of `*` would otherwise reach every campaign.
+"""
+
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+ID_PATTERN = r"[A-Za-z0-9_-]{1,64}"
+ROOT_KINDS = frozenset({"campaign", "workspace", "user"})
+# A subject of a hundred tokens is an attack, not an address: the deepest of ours has four pairs and an aspect.
+MAX_TOKENS = 17
+
+_id = re.compile(ID_PATTERN).fullmatch
+
+
+class InvalidSubject(ValueError):
+    """A subject that is not a path of `kind.id` pairs below a root."""
+
+
+class InvalidRoom(ValueError):
+    """A room that is not `kind:id` or `root:id/kind:id`."""
+
+
+class Pair(NamedTuple):
+    """One step of a subject; also a room, and (outermost) a root."""
+
+    kind: str
+    id: str
+
+    def __str__(self) -> str:
+        return f"{self.kind}:{self.id}"
+
+
+class RoomKey(NamedTuple):
+    """A room and the root that owns it. Two roots may each have a `settlement:s1`; these are two rooms."""
+
+    root: Pair
+    pair: Pair
+
+    def __str__(self) -> str:
+        return str(self.pair) if self.root == self.pair else f"{self.root}/{self.pair}"
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A parsed subject. `str()` gives back what was parsed."""
+
+    pairs: tuple[Pair, ...]
+    aspect: str | None = None
+
+    @property
+    def root(self) -> Pair:
+        return self.pairs[0]
+
+    @property
+    def rooms(self) -> tuple[RoomKey, ...]:
+        """The rooms an event on this subject goes to, outermost first, each once."""
+        return tuple(RoomKey(self.root, pair) for pair in dict.fromkeys(self.pairs))
+
+    def __str__(self) -> str:
+        path = ".".join(f"{kind}.{id_}" for kind, id_ in self.pairs)
+        return f"{path}.{self.aspect}" if self.aspect else path
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """A room as a client names it: `root` is None where the client did not say it."""
+
+    root: Pair | None
+    pair: Pair
+
+    @property
+    def key(self) -> RoomKey | None:
+        """The room's key where it is known without a look-up: the root was said, or the room is a root."""
+        if self.root is not None:
+            return RoomKey(self.root, self.pair)
+        return RoomKey(self.pair, self.pair) if self.pair.kind in ROOT_KINDS else None
+
+    def __str__(self) -> str:
+        return f"{self.root}/{self.pair}" if self.root else str(self.pair)
+
+
+def is_id(text: str) -> bool:
+    """Whether `text` may stand as an id or a kind."""
+    return _id(text) is not None
+
+
+def parse_subject(text: str) -> Subject:
+    """Read a subject.
+
+    Raises InvalidSubject, naming the token, for wildcards, empty tokens, white space, tokens over 64 characters,
+    and for a first token that is no root kind.
+    """
+    tokens = text.split(".")
+    if len(tokens) > MAX_TOKENS:
+        raise InvalidSubject(f"subject has {len(tokens)} tokens, {MAX_TOKENS} at most")
+    for token in tokens:
+        if not is_id(token):
+            raise InvalidSubject(f"{_show(token)} in a subject is not an id: expected {ID_PATTERN}")
+    if len(tokens) < 2 or tokens[0] not in ROOT_KINDS:
+        raise InvalidSubject(f"{_show(text)} does not start with one of {', '.join(sorted(ROOT_KINDS))} and its id")
+    aspect = tokens.pop() if len(tokens) % 2 else None
+    pairs = tuple(Pair(kind, id_) for kind, id_ in zip(tokens[::2], tokens[1::2], strict=True))
+    return Subject(pairs, aspect)
+
+
+def parse_pair(text: str) -> Pair:
+    """Read `kind:id`. Raises InvalidRoom."""
+    kind, colon, id_ = text.partition(":")
+    if not colon or not is_id(kind) or not is_id(id_):
+        raise InvalidRoom(f"{_show(text)} is not kind:id, both {ID_PATTERN}")
+    return Pair(kind, id_)
+
+
+def parse_root(text: str) -> Pair:
+    """Read the `kind:id` of a root. Raises InvalidRoom where the kind is none."""
+    pair = parse_pair(text)
+    if pair.kind not in ROOT_KINDS:
+        raise InvalidRoom(f"{_show(text)} is not a root: expected one of {', '.join(sorted(ROOT_KINDS))}")
+    return pair
+
+
+def parse_room(text: str) -> Room:
+    """Read a room as a client writes it: `settlement:s1` or `campaign:c1/settlement:s1`. Raises InvalidRoom."""
+    root, slash, pair = text.rpartition("/")
+    if not slash:
+        return Room(None, parse_pair(text))
+    room = Room(parse_root(root), parse_pair(pair))
+    if room.pair.kind in ROOT_KINDS and room.pair != room.root:
+        raise InvalidRoom(f"{_show(text)}: {room.pair} is a root of its own, not a room of {room.root}")
+    return room
+
+
+def _show(text: str) -> str:
+    """The offending value, trimmed and quoted."""
+    return repr(text if len(text) <= 80 else text[:80] + "…")
