@@ -124,8 +124,8 @@ def _reader() -> TypeAdapter[Any]:
         create_model(
             f"{cls.__name__}Message",
             __base__=Received,
-            type=(Literal[type_], ...),
-            version=(Literal[cls.version], ...),
+            type=(Literal[type_], ...),  # type: ignore[arg-type]
+            version=(Literal[cls.version], ...),  # type: ignore[arg-type]
             payload=(cls, ...),
         )
         for type_, cls in events().items()

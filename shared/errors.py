@@ -34,9 +34,7 @@ class ErrorCode:
 BAD_REQUEST = ErrorCode("bad_request", 400, Retry.NO, "Malformed: the message says where", closes=True)
 UNKNOWN_TYPE = ErrorCode("unknown_type", 400, Retry.NO, "No such message type")
 BAD_ROOM = ErrorCode("bad_room", 400, Retry.NO, "Not a room's name")
-TOKEN_INVALID = ErrorCode(
-    "token_invalid", 401, Retry.TOKEN, "Missing, invalid, expired or revoked token", closes=True
-)
+TOKEN_INVALID = ErrorCode("token_invalid", 401, Retry.TOKEN, "Missing, invalid, expired or revoked token", closes=True)
 BAD_CREDENTIALS = ErrorCode("bad_credentials", 401, Retry.NO, "Unknown e-mail address or wrong password")
 FORBIDDEN = ErrorCode("forbidden", 403, Retry.NO, "Not a member, role too low, or no such thing", closes=True)
 NOT_FOUND = ErrorCode("not_found", 404, Retry.NO, "No such thing")

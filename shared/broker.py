@@ -1,0 +1,218 @@
+"""The broker: connecting, declaring the stream, publishing with an acknowledgement.
+
+`js.publish` never retries and a timed-out publish may still be stored, so `publish` retries with a stable
+`Nats-Msg-Id` (RELIABILITY D5). Connections never give up (D4).
+"""
+
+import asyncio
+import json
+import uuid
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import nats
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+
+from shared import logs
+from shared.settings import Settings
+
+log = logs.get(__name__)
+
+STREAM = "EVENTS"
+STREAM_SUBJECTS = ("campaign.>", "workspace.>", "user.>", "tick", "anchor")
+LIVE_PREFIX = "live."
+EPHEMERAL_PREFIX = "ephemeral."
+EPOCH_KEY = "beaconfire-epoch"
+
+DUPLICATE_WINDOW_S = 15 * 60  # longer than a broker outage a relay may sit out without looking rows up
+MAX_AGE_S = 7 * 24 * 3600
+MAX_BYTES = 8 * 1024**3
+NS = 1_000_000_000
+
+C = TypeVar("C", bound=Client)
+RETRYABLE = (
+    nats.errors.TimeoutError,
+    nats.errors.NoRespondersError,
+    nats.errors.ConnectionClosedError,
+    nats.errors.ConnectionReconnectingError,
+    nats.errors.OutboundBufferLimitError,
+    nats.js.errors.NoStreamResponseError,
+    nats.js.errors.ServiceUnavailableError,
+    nats.js.errors.ServerError,
+)
+
+
+class BrokerRefused(Exception):
+    """The broker answered, and said no: trying again will not help."""
+
+
+def options(settings: Settings, name: str) -> dict[str, Any]:
+    """Options of every connection to the broker, nats-py's and FastStream's alike (RELIABILITY D4).
+
+    Never gives up; a hung broker is noticed within 9 s; replies go to an inbox no other service may read.
+    """
+    chosen: dict[str, Any] = {
+        "servers": settings.nats_servers,
+        "name": name,
+        "max_reconnect_attempts": -1,
+        "reconnect_time_wait": 0.2,
+        "ping_interval": 3,
+        "max_outstanding_pings": 2,
+        "connect_timeout": 2,
+    }
+    if settings.nats_user:
+        chosen["user"] = settings.nats_user
+        chosen["password"] = settings.nats_password.get_secret_value()
+        chosen["inbox_prefix"] = f"_INBOX_{settings.nats_user}"
+    return chosen
+
+
+async def connect(
+    settings: Settings,
+    name: str,
+    *,
+    client: C | None = None,
+    on_closed: Callable[[], None],
+    on_disconnected: Callable[[], None] | None = None,
+    on_reconnected: Callable[[], Awaitable[None]] | None = None,
+) -> C | Client:
+    """Connect, waiting for a broker that is not there yet (the caller reports itself not ready until then).
+
+    `on_closed` is called where the client gave up for good: fatal, the process must end (D4). It is not called by
+    our own `close()`: see `close`.
+    """
+    nc = client if client is not None else Client()
+
+    async def error(problem: Exception) -> None:
+        log.warning("broker client reports", error=type(problem).__name__, detail=str(problem)[:200])
+
+    async def disconnected() -> None:
+        log.warning("lost the broker")
+        if on_disconnected:
+            on_disconnected()
+
+    async def reconnected() -> None:
+        log.info("broker is back")
+        if on_reconnected:
+            await on_reconnected()
+
+    async def closed() -> None:
+        if not getattr(nc, "closing_on_purpose", False):
+            log.error("broker connection closed for good")
+            on_closed()
+
+    await nc.connect(
+        **options(settings, name),
+        error_cb=error,
+        disconnected_cb=disconnected,
+        reconnected_cb=reconnected,
+        closed_cb=closed,
+    )
+    return nc
+
+
+async def close(nc: Client) -> None:
+    """Close a connection on purpose: `on_closed` is not called."""
+    nc.closing_on_purpose = True  # type: ignore[attr-defined]
+    await nc.close()
+
+
+def stream_config(
+    *, replicas: int, epoch: str, max_age_s: int = MAX_AGE_S, max_bytes: int = MAX_BYTES
+) -> dict[str, Any]:
+    """The stream as DESIGN §2 wants it, in the JSON of the JetStream API."""
+    return {
+        "name": STREAM,
+        "subjects": list(STREAM_SUBJECTS),
+        "retention": "limits",
+        "discard": "old",
+        "storage": "file",
+        "num_replicas": replicas,
+        "max_age": max_age_s * NS,
+        "max_bytes": max_bytes,
+        "max_msgs": -1,
+        "max_consumers": -1,
+        "duplicate_window": DUPLICATE_WINDOW_S * NS,
+        "allow_direct": False,
+        "allow_msg_ttl": True,
+        "republish": {"src": ">", "dest": f"{LIVE_PREFIX}>"},
+        "metadata": {EPOCH_KEY: epoch},
+    }
+
+
+async def declare_stream(nc: Client, *, replicas: int = 1, timeout_s: float = 30.0) -> str:
+    """Add the stream, or bring the one that is there up to this configuration; its epoch stays. Returns the epoch.
+
+    A new stream gets its anchor, so that its first offset tells what retention took and not which ticks ran out.
+    Raises TimeoutError where JetStream does not answer in time, BrokerRefused where it answers no.
+    """
+    async with asyncio.timeout(timeout_s):
+        info = await _api(nc, f"STREAM.INFO.{STREAM}", {})
+        if info is None:
+            epoch = uuid.uuid4().hex[:12]
+            await _api(nc, f"STREAM.CREATE.{STREAM}", stream_config(replicas=replicas, epoch=epoch), required=True)
+            await publish(nc, "anchor", b"", message_id=f"anchor-{epoch}")
+            return epoch
+        epoch = info["config"].get("metadata", {}).get(EPOCH_KEY) or uuid.uuid4().hex[:12]
+        await _api(nc, f"STREAM.UPDATE.{STREAM}", stream_config(replicas=replicas, epoch=epoch), required=True)
+        return str(epoch)
+
+
+async def wait_for_stream(nc: Client) -> str:
+    """Wait until somebody has declared the stream, as long as it takes. Returns its epoch. Needs STREAM.INFO."""
+    while True:
+        info = await _api(nc, f"STREAM.INFO.{STREAM}", {})
+        if info is not None:
+            return str(info["config"].get("metadata", {}).get(EPOCH_KEY, ""))
+        await asyncio.sleep(0.2)
+
+
+async def publish(
+    nc: Client,
+    subject: str,
+    body: bytes,
+    *,
+    message_id: str,
+    headers: dict[str, str] | None = None,
+    attempt_timeout_s: float = 2.0,
+) -> int:
+    """Publish to the stream and wait for its acknowledgement, trying again as long as it takes. Returns the offset.
+
+    Bound it with `asyncio.timeout` where the caller cannot wait. A repeat within the duplicate window is stored once.
+    Raises BrokerRefused where the broker says no (subject outside the stream, message too large).
+    """
+    js = nc.jetstream(timeout=attempt_timeout_s)
+    while True:
+        try:
+            ack = await js.publish(subject, body, headers={**(headers or {}), "Nats-Msg-Id": message_id})
+            return ack.seq
+        except RETRYABLE as error:
+            log.warning("publish not acknowledged, trying again", subject=subject, error=type(error).__name__)
+        except nats.js.errors.APIError as error:
+            if error.code is None or error.code >= 500:
+                log.warning("publish not acknowledged, trying again", subject=subject, error=str(error)[:200])
+            else:
+                raise BrokerRefused(f"publish on {subject}: {error.description}") from error
+        except (nats.errors.MaxPayloadError, nats.errors.BadSubjectError) as error:
+            raise BrokerRefused(f"publish on {subject}: {error}") from error
+        await asyncio.sleep(0.1)
+
+
+async def _api(nc: Client, call: str, body: dict[str, Any], *, required: bool = False) -> dict[str, Any] | None:
+    """Call the JetStream API, trying again until it answers. None for "stream not found" unless `required`."""
+    while True:
+        try:
+            answer = json.loads((await nc.request(f"$JS.API.{call}", json.dumps(body).encode(), timeout=2)).data)
+        except RETRYABLE:
+            await asyncio.sleep(0.2)
+            continue
+        error = answer.get("error")
+        if error is None:
+            return dict(answer)
+        if error.get("err_code") == 10059 and not required:  # stream not found
+            return None
+        if error.get("code", 0) < 500:
+            raise BrokerRefused(f"{call}: {error.get('description')} ({error.get('err_code')})")
+        await asyncio.sleep(0.2)

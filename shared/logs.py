@@ -1,0 +1,67 @@
+"""Structured logs: a static sentence and fields, one line a fact; ids come from context variables.
+
+Payloads and tokens are never logged. `redact` is the last line of defence: fields with a secret's name, and anything
+that looks like a JWT or carries `token=` in a query, are blanked wherever they stand.
+"""
+
+import logging
+import re
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Literal
+
+import structlog
+
+_SECRET_FIELDS = re.compile(r"token|password|secret|authorization|cookie|payload|body", re.IGNORECASE)
+_SECRET_TEXT = re.compile(r"eyJ[\w-]{5,}\.[\w-]+(\.[\w-]*)?|(?<=token=)[^\s&\"']+|(?<=[Bb]earer )\S+")
+_BLANK = "[redacted]"
+
+
+def configure(service: str, *, level: str = "info", format: Literal["json", "console"] = "json") -> None:  # noqa: A002
+    """Set up logging for this process; also what libraries log through the standard library."""
+    shared: list[structlog.types.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.format_exc_info,
+        redact,
+    ]
+    renderer: structlog.types.Processor = (
+        structlog.processors.JSONRenderer() if format == "json" else structlog.dev.ConsoleRenderer(pad_event_to=0)
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for noisy in ("aiosqlite", "nats", "asyncio", "sqlalchemy.engine"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    structlog.contextvars.bind_contextvars(service=service)
+
+
+def get(name: str) -> structlog.stdlib.BoundLogger:
+    """A logger. Call `log.info("static sentence", field=value)`."""
+    logger: structlog.stdlib.BoundLogger = structlog.get_logger(name)
+    return logger
+
+
+def redact(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Blank what must never be in a log."""
+    for name, value in fields.items():
+        if name != "event" and _SECRET_FIELDS.search(name):
+            fields[name] = _BLANK
+        elif isinstance(value, str):
+            fields[name] = _SECRET_TEXT.sub(_BLANK, value)
+    return fields

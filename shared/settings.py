@@ -1,0 +1,59 @@
+"""Settings every service has, and how they are read: once, in `__main__`, from `BEACONFIRE_…` variables.
+
+Each field has a unit in its name, a default that runs locally and a one-line reason. A wrong value stops the start
+with the variable's name.
+"""
+
+import sys
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+ENV_PREFIX = "BEACONFIRE_"
+
+S = TypeVar("S", bound="Settings")
+
+
+class Settings(BaseSettings):
+    """What every service needs; each service's own class adds to it."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container")
+    port: int = Field(0, ge=0, le=65535, description="Port for clients; 0 takes a free one")
+    ops_port: int = Field(0, ge=0, le=65535, description="Port for /metrics, /healthz, /readyz; never public")
+
+    nats_url: str = Field("nats://127.0.0.1:4222", description="Broker addresses, comma-separated")
+    nats_user: str = Field("", description="Broker user; empty where the broker asks for none")
+    nats_password: SecretStr = Field(SecretStr(""), description="Broker password")
+
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Browser origins that may use this service, comma-separated; a service's own is always allowed",
+    )
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged")
+    log_format: Literal["json", "console"] = Field("json", description="json for machines, console for people")
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @property
+    def nats_servers(self) -> list[str]:
+        return [url.strip() for url in self.nats_url.split(",") if url.strip()]
+
+
+def read_settings(cls: type[S]) -> S:
+    """Read settings from the environment. A wrong value ends the process with exit code 2 and a sentence each."""
+    try:
+        return cls()
+    except ValidationError as error:
+        for problem in error.errors(include_url=False, include_input=False):
+            name = ".".join(str(step) for step in problem["loc"])
+            print(f"{ENV_PREFIX}{name.upper()}: {problem['msg']}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(2) from None

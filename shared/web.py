@@ -1,0 +1,253 @@
+"""HTTP as every service does it: errors of the one table, CORS, correlation ids, deadlines, health, serving.
+
+aiohttp has no deadline for request headers and none for a silent connection (RELIABILITY D8): `Deadlines` closes
+both. No stack trace reaches a client: what we did wrong is logged, the client gets an id to quote.
+"""
+
+import asyncio
+import signal
+import time
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
+
+import structlog
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+from pydantic import BaseModel, ValidationError
+
+from shared import errors, logs, metrics
+from shared.errors import BeaconfireError
+from shared.metrics import Histogram
+from shared.settings import Settings
+
+log = logs.get(__name__)
+
+REQUESTS = Histogram("http_request_seconds", "HTTP requests by method and status", ["method", "status"])
+
+MAX_BODY_BYTES = 64 * 1024
+BODY_TIMEOUT_S = 10.0
+IDLE_S = 10.0
+"""A connection that has sent no complete request head for this long is closed (seconds)."""
+CORRELATION_HEADER = "X-Correlation-Id"
+
+M = TypeVar("M", bound=BaseModel)
+
+READY: web.AppKey[Callable[[], str | None]] = web.AppKey("ready", Callable[[], str | None])  # type: ignore[arg-type]
+"""Why the service is not ready, or None where it is."""
+
+
+def application(settings: Settings, *, ready: Callable[[], str | None]) -> web.Application:
+    """An application with our middlewares and health endpoints."""
+    app = web.Application(
+        middlewares=[_measure, _cors(settings.allowed_origins), _correlate, _answer_errors],
+        client_max_size=MAX_BODY_BYTES,
+    )
+    app[READY] = ready
+    _add_health(app)
+    return app
+
+
+def operations(app: web.Application) -> web.Application:
+    """The application of the operations port: health and metrics of `app`'s process."""
+    ops = web.Application()
+    ops[READY] = app[READY]
+    _add_health(ops)
+    ops.router.add_get("/metrics", _metrics)
+    return ops
+
+
+async def read_body(request: web.Request, model: type[M]) -> M:
+    """The request's JSON body as `model`. Raises BeaconfireError: too large, too slow, no JSON, wrong field."""
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            body = await request.read()
+    except TimeoutError:
+        raise BeaconfireError(errors.TIMEOUT, f"the body did not arrive within {BODY_TIMEOUT_S:.0f} s") from None
+    except web.HTTPRequestEntityTooLarge:
+        raise BeaconfireError(errors.TOO_LARGE, f"a body has at most {MAX_BODY_BYTES} bytes") from None
+    try:
+        return model.model_validate_json(body, by_name=False, by_alias=True)
+    except ValidationError as error:
+        raise BeaconfireError(errors.BAD_REQUEST, describe(error)) from None
+
+
+def describe(error: ValidationError) -> str:
+    """What is wrong with the first wrong field, in a sentence a caller can act on."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = ".".join(str(step) for step in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    return f"{where}: {message}" if where else message
+
+
+def json_answer(body: BaseModel | dict[str, Any], *, status: int = 200) -> web.Response:
+    """An answer in camelCase JSON."""
+    if isinstance(body, BaseModel):
+        return web.Response(text=body.model_dump_json(by_alias=True), status=status, content_type="application/json")
+    return web.json_response(body, status=status)
+
+
+def correlation_id(request: web.Request) -> str:
+    """The id this request's events and log lines carry."""
+    chosen: str = request[_CORRELATION]
+    return chosen
+
+
+async def serve(app: web.Application, settings: Settings, *, name: str, reuse_port: bool = False) -> None:
+    """Run a service until SIGTERM or SIGINT: public port and operations port. Logs where it listens."""
+    async with listening(app, settings, name=name, reuse_port=reuse_port):
+        await _stop_signal()
+        log.info("stopping")
+
+
+@asynccontextmanager
+async def listening(
+    app: web.Application, settings: Settings, *, name: str, reuse_port: bool = False
+) -> AsyncIterator[web.AppRunner]:
+    """Start the application and its two listeners; stop them at the end of the block."""
+    ops_runner = web.AppRunner(operations(app), access_log=None)
+    runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=60)
+    await ops_runner.setup()
+    await web.TCPSite(ops_runner, settings.host, settings.ops_port, reuse_port=False).start()
+    ops_port = ops_runner.addresses[0][1]
+    log.info("operations port open", port=ops_port)
+    try:
+        await runner.setup()
+        await web.TCPSite(runner, settings.host, settings.port, reuse_port=reuse_port or None).start()
+        log.info("listening", name=name, host=settings.host, port=runner.addresses[0][1], ops_port=ops_port)
+        async with Deadlines(runner):
+            yield runner
+    finally:
+        await runner.cleanup()
+        await ops_runner.cleanup()
+
+
+class Deadlines:
+    """Closes connections that have sent no complete request head for `IDLE_S` seconds (slowloris, silent sockets)."""
+
+    def __init__(self, runner: web.AppRunner) -> None:
+        self._runner = runner
+        self._idle_since: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> "Deadlines":
+        self._task = asyncio.create_task(self._sweep(), name="deadlines")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            now = time.monotonic()
+            server = self._runner.server
+            for connection in list(server.connections) if server else ():
+                if connection in _busy:
+                    self._idle_since.pop(connection, None)
+                elif now - self._idle_since.setdefault(connection, now) > IDLE_S and connection.transport:
+                    connection.transport.abort()
+
+
+_busy: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+_CORRELATION = "correlation_id"
+
+
+def _add_health(app: web.Application) -> None:
+    app.router.add_get("/healthz", _healthz)
+    app.router.add_get("/readyz", _readyz)
+
+
+async def _healthz(_request: web.Request) -> web.Response:
+    return web.json_response({"status": "alive"})
+
+
+async def _readyz(request: web.Request) -> web.Response:
+    why_not = request.config_dict[READY]()
+    return web.json_response({"status": why_not or "ready"}, status=503 if why_not else 200)
+
+
+async def _metrics(_request: web.Request) -> web.Response:
+    return web.Response(body=metrics.render(), headers={"Content-Type": metrics.CONTENT_TYPE})
+
+
+@web.middleware
+async def _measure(request: web.Request, handler: Handler) -> web.StreamResponse:
+    connection = request.protocol
+    _busy[connection] = 1
+    started, status = time.perf_counter(), 500
+    try:
+        response = await handler(request)
+        status = response.status
+        return response
+    finally:
+        _busy.pop(connection, None)
+        REQUESTS.labels(request.method, status).observe(time.perf_counter() - started)
+
+
+def _cors(allowed: tuple[str, ...]) -> Middleware:
+    @web.middleware
+    async def cors(request: web.Request, handler: Handler) -> web.StreamResponse:
+        origin = request.headers.get("Origin")
+        preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+        response = web.Response(status=204) if preflight else await handler(request)
+        if origin in allowed and not response.prepared:
+            response.headers["Access-Control-Allow-Origin"] = origin or ""
+            response.headers["Vary"] = "Origin"
+            response.headers["Access-Control-Expose-Headers"] = CORRELATION_HEADER
+            if preflight:
+                response.headers["Access-Control-Allow-Methods"] = "GET, POST, PUT, PATCH, DELETE"
+                response.headers["Access-Control-Allow-Headers"] = f"Authorization, Content-Type, {CORRELATION_HEADER}"
+                response.headers["Access-Control-Max-Age"] = "600"
+        return response
+
+    return cors
+
+
+@web.middleware
+async def _correlate(request: web.Request, handler: Handler) -> web.StreamResponse:
+    given = request.headers.get(CORRELATION_HEADER, "")
+    visible = 0 < len(given) <= 128 and all("!" <= character <= "~" for character in given)
+    chosen = given if visible else uuid.uuid4().hex
+    request[_CORRELATION] = chosen
+    with structlog.contextvars.bound_contextvars(correlation_id=chosen):
+        response = await handler(request)
+    if not response.prepared:
+        response.headers[CORRELATION_HEADER] = chosen
+    return response
+
+
+@web.middleware
+async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except BeaconfireError as error:
+        headers = {}
+        if error.retry_after_ms is not None:
+            headers["Retry-After"] = str(max(1, round(error.retry_after_ms / 1000)))
+        return web.json_response({"error": error.body()}, status=error.code.status, headers=headers)
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        return web.json_response({"error": {"code": _slug(error.reason), "message": error.reason}}, status=error.status)
+    except Exception:
+        log.exception("request failed", method=request.method, path=request.path)
+        message = f"something went wrong on our side; quote {request[_CORRELATION]}"
+        body = {"error": {"code": errors.INTERNAL.code, "message": message}}
+        return web.json_response(body, status=500)
+
+
+def _slug(reason: str) -> str:
+    return reason.lower().replace(" ", "_").replace("-", "_")
+
+
+async def _stop_signal() -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()

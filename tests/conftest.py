@@ -1,0 +1,51 @@
+"""Fixtures that every test may use: the real broker, as it is shipped."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nats.aio.client import Client
+from pydantic import SecretStr
+
+from shared import broker
+from shared.settings import Settings
+from tools.nats_server import NatsServer
+
+
+@pytest.fixture(name="nats_server")
+def _nats_server(tmp_path: Path) -> Iterator[NatsServer]:
+    """A nats-server of its own for each test, with the shipped user table and durability."""
+    server = NatsServer(tmp_path / "nats")
+    server.start()
+    yield server
+    server.thaw()
+    server.kill()
+
+
+def broker_settings(server: NatsServer, user: str, **more: Any) -> Settings:
+    """Settings that connect as `user`."""
+    return Settings(nats_url=server.url, nats_user=user, nats_password=SecretStr(server.passwords[user]), **more)
+
+
+@asynccontextmanager
+async def connected(server: NatsServer, user: str) -> AsyncIterator[Client]:
+    """A connection to the broker as `user`. A connection that ends for good fails the test."""
+
+    def closed() -> None:
+        pytest.fail("the broker connection was closed for good")
+
+    nc = await broker.connect(broker_settings(server, user), f"test-{user}", on_closed=closed)
+    try:
+        yield nc
+    finally:
+        await broker.close(nc)
+
+
+@pytest.fixture(name="stream")
+async def _stream(nats_server: NatsServer) -> NatsServer:
+    """The broker with the stream declared."""
+    async with connected(nats_server, "setup") as nc:
+        await broker.declare_stream(nc)
+    return nats_server

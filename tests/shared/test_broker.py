@@ -1,0 +1,55 @@
+"""shared.broker against a real nats-server with the shipped user table."""
+
+import json
+
+import pytest
+
+from shared import broker
+from tests.conftest import connected
+from tools.nats_server import NatsServer
+
+
+async def test_declare_twice(nats_server: NatsServer) -> None:
+    """Declaring the stream again keeps its epoch and its messages."""
+    async with connected(nats_server, "setup") as nc:
+        first = await broker.declare_stream(nc)
+        second = await broker.declare_stream(nc)
+        info = json.loads((await nc.request("$JS.API.STREAM.INFO.EVENTS", b"")).data)
+
+    assert first == second
+    assert info["state"]["first_seq"] == 1
+    assert info["config"]["republish"] == {"src": ">", "dest": "live.>"}
+    assert info["config"]["allow_msg_ttl"] is True
+    assert info["config"]["duplicate_window"] == 15 * 60 * 1_000_000_000
+
+
+async def test_publish_is_idempotent(stream: NatsServer) -> None:
+    """The same message id twice is stored once, and both times acknowledged with the same offset."""
+    async with connected(stream, "publisher") as nc:
+        first = await broker.publish(nc, "campaign.c1.state", b"{}", message_id="m1")
+        again = await broker.publish(nc, "campaign.c1.state", b"{}", message_id="m1")
+        other = await broker.publish(nc, "campaign.c1.state", b"{}", message_id="m2")
+
+    assert (first, again, other) == (2, 2, 3)
+
+
+async def test_publish_survives_a_killed_broker(stream: NatsServer) -> None:
+    """A publish started while the broker is dead is acknowledged once it is back."""
+    async with connected(stream, "publisher") as nc:
+        stream.kill()
+        stream.start()
+
+        assert await broker.publish(nc, "campaign.c1.state", b"{}", message_id="m1") == 2
+
+
+async def test_publish_refused(stream: NatsServer) -> None:
+    """A message the broker will never take is refused at once, with the reason."""
+    async with connected(stream, "publisher") as nc:
+        with pytest.raises(broker.BrokerRefused, match="campaign"):
+            await broker.publish(nc, "campaign.c1.state", b"x" * 300_000, message_id="m1")
+
+
+async def test_wait_for_stream(stream: NatsServer) -> None:
+    """The gateway's user may learn the epoch."""
+    async with connected(stream, "setup") as setup, connected(stream, "gateway") as nc:
+        assert await broker.wait_for_stream(nc) == await broker.declare_stream(setup)

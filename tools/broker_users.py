@@ -1,0 +1,97 @@
+"""Who may say what on the broker: the one table, and the nats-server configuration written from it.
+
+`beaconfire up`, the tests and `deploy/nats/*.conf` all come from here. Nobody but the server publishes `live.>`, and
+nobody but auth publishes a membership change: the gateways act on those.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from shared.authorization import AUTHORIZE, GRANT, QUEUE
+from shared.broker import STREAM
+
+MEMBERSHIP = ("campaign.*.member.*", "workspace.*.member.*", "user.*.access")
+_CONSUMERS = (
+    f"$JS.API.STREAM.INFO.{STREAM}",
+    f"$JS.API.CONSUMER.CREATE.{STREAM}.>",
+    f"$JS.API.CONSUMER.DURABLE.CREATE.{STREAM}.>",
+    f"$JS.API.CONSUMER.INFO.{STREAM}.>",
+    f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.>",
+    f"$JS.ACK.{STREAM}.>",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerUser:
+    """A row of the table. Every user may also subscribe to its own inbox, `_INBOX_<name>.>`."""
+
+    name: str
+    publish: tuple[str, ...]
+    subscribe: tuple[str, ...] = ()
+    deny_publish: tuple[str, ...] = ()
+    replies: bool = False
+    """May answer requests, once each, within 5 s."""
+
+
+USERS = (
+    BrokerUser("setup", publish=("$JS.API.>", "anchor")),
+    BrokerUser(
+        "publisher",
+        publish=("campaign.>", "workspace.>", "user.>", "ephemeral.>", AUTHORIZE, GRANT, *_CONSUMERS),
+        deny_publish=MEMBERSHIP,
+    ),
+    BrokerUser(
+        "gateway",
+        publish=(
+            "tick",
+            "ephemeral.>",
+            "deadletter.>",
+            AUTHORIZE,
+            f"$JS.API.STREAM.INFO.{STREAM}",
+            f"$JS.API.CONSUMER.CREATE.{STREAM}.>",
+            f"$JS.API.CONSUMER.DELETE.{STREAM}.>",
+        ),
+        subscribe=("live.>", "ephemeral.>", f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{STREAM}"),
+    ),
+    BrokerUser(
+        "auth",
+        publish=(*MEMBERSHIP, *_CONSUMERS),
+        subscribe=(f"{AUTHORIZE} {QUEUE}", f"{GRANT} {QUEUE}"),
+        replies=True,
+    ),
+)
+
+
+def render(*, host: str, port: int, store: Path, passwords: Mapping[str, str], max_store_gb: int = 10) -> str:
+    """A single-node nats-server configuration that enforces the table. `sync_interval: always`: RELIABILITY D1."""
+    users = "\n".join(_user(user, passwords[user.name]) for user in USERS)
+    return f"""\
+# Written by Beaconfire from tools/broker_users.py. Do not edit.
+server_name: beaconfire
+host: "{host}"
+port: {port}
+max_payload: 256KB
+write_deadline: "5s"
+jetstream {{ store_dir: "{store}", max_file_store: {max_store_gb}GB, max_mem_store: 64MB, sync_interval: always }}
+authorization {{
+  timeout: 2
+  users = [
+{users}
+  ]
+}}
+"""
+
+
+def _user(user: BrokerUser, password: str) -> str:
+    deny = f", deny: {_list(user.deny_publish)}" if user.deny_publish else ""
+    replies = '\n        allow_responses: { max: 1, expires: "5s" }' if user.replies else ""
+    return f"""\
+    {{ user: {user.name}, password: "{password}", permissions: {{
+        publish: {{ allow: {_list(user.publish)}{deny} }}
+        subscribe: {{ allow: {_list((*user.subscribe, f"_INBOX_{user.name}.>"))} }}{replies}
+    }} }}"""
+
+
+def _list(subjects: tuple[str, ...]) -> str:
+    return "[" + ", ".join(f'"{subject}"' for subject in subjects) + "]"
