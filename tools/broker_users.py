@@ -6,7 +6,6 @@ nobody but auth publishes a membership change: the gateways act on those.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from shared.authorization import AUTHORIZE, GRANT, QUEUE
 from shared.broker import STREAM
@@ -63,16 +62,30 @@ USERS = (
 )
 
 
-def render(*, host: str, port: int, store: Path, passwords: Mapping[str, str], max_store_gb: int = 10) -> str:
-    """A single-node nats-server configuration that enforces the table. `sync_interval: always`: RELIABILITY D1."""
+def render(
+    *,
+    host: str,
+    port: int,
+    store: str,
+    passwords: Mapping[str, str],
+    monitoring: str | None = None,
+    max_store_gb: int = 10,
+) -> str:
+    """A single-node nats-server configuration that enforces the table. `sync_interval: always`: RELIABILITY D1.
+
+    `passwords` are as the configuration file has them: `quoted("…")`, or `$NAME` for an environment variable.
+    `monitoring` is the address of nats-server's own HTTP pages, which ask nobody for a password.
+    """
     users = "\n".join(_user(user, passwords[user.name]) for user in USERS)
+    http = f'http: "{monitoring}"\n' if monitoring else ""
     return f"""\
 # Written by Beaconfire from tools/broker_users.py. Do not edit.
 server_name: beaconfire
 host: "{host}"
 port: {port}
-max_payload: 256KB
+{http}max_payload: 256KB
 write_deadline: "5s"
+# "always": without it a power loss takes acknowledged messages along.
 jetstream {{ store_dir: "{store}", max_file_store: {max_store_gb}GB, max_mem_store: 64MB, sync_interval: always }}
 authorization {{
   timeout: 2
@@ -83,11 +96,34 @@ authorization {{
 """
 
 
+def shipped_config() -> str:
+    """`deploy/nats/single.conf`: for a container, the passwords from its environment, the store on its volume."""
+    return render(
+        host="0.0.0.0",  # noqa: S104  (inside a container; who may connect is said by the table)
+        port=4222,
+        store="/data",
+        passwords={user.name: f"${password_variable(user.name)}" for user in USERS},
+        monitoring="127.0.0.1:8222",
+    )
+
+
+def password_variable(user: str) -> str:
+    """The environment variable with a broker user's password, as nats-server reads it."""
+    return f"BEACONFIRE_{user.upper()}_PASSWORD"
+
+
+def quoted(password: str) -> str:
+    """A password as text of the configuration file. Raises ValueError for what would end the text."""
+    if not password.isprintable() or '"' in password or "\\" in password:
+        raise ValueError("a broker password has no quotes, backslashes or control characters")
+    return f'"{password}"'
+
+
 def _user(user: BrokerUser, password: str) -> str:
     deny = f", deny: {_list(user.deny_publish)}" if user.deny_publish else ""
     replies = '\n        allow_responses: { max: 1, expires: "5s" }' if user.replies else ""
     return f"""\
-    {{ user: {user.name}, password: "{password}", permissions: {{
+    {{ user: {user.name}, password: {password}, permissions: {{
         publish: {{ allow: {_list(user.publish)}{deny} }}
         subscribe: {{ allow: {_list((*user.subscribe, f"_INBOX_{user.name}.>"))} }}{replies}
     }} }}"""

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from tools.broker_users import USERS, render
+from tools.broker_users import USERS, quoted, render
 
 
 class BrokerDidNotStart(Exception):
@@ -63,7 +63,12 @@ class NatsServer:
         # The passwords are in it: for this user's eyes only.
         config.touch(mode=0o600)
         config.write_text(
-            render(host="127.0.0.1", port=self.port, store=self.folder / "jetstream", passwords=self.passwords)
+            render(
+                host="127.0.0.1",
+                port=self.port,
+                store=str(self.folder / "jetstream"),
+                passwords={user: quoted(password) for user, password in self.passwords.items()},
+            )
         )
         with self.log_path.open("ab") as log:
             self.process = subprocess.Popen(

@@ -1,0 +1,26 @@
+// Written by `make generate` from shared/errors.py. Do not edit.
+
+/**
+ * @typedef {object} ErrorRow
+ * @property {number} status  the HTTP status
+ * @property {"no" | "token" | "backoff"} retry  what to do next (PROTOCOL.md §6)
+ * @property {number | null} close  the close code, null where the error never ends a connection
+ * @property {string} meaning
+ */
+
+/** @type {Readonly<Record<string, ErrorRow>>} */
+export const ERRORS = Object.freeze({
+  bad_request: { status: 400, retry: "no", close: 4400, meaning: "Malformed: the message says where" },
+  unknown_type: { status: 400, retry: "no", close: null, meaning: "No such message type" },
+  bad_room: { status: 400, retry: "no", close: null, meaning: "Not a room's name" },
+  token_invalid: { status: 401, retry: "token", close: 4401, meaning: "Missing, invalid, expired or revoked token" },
+  bad_credentials: { status: 401, retry: "no", close: null, meaning: "Unknown e-mail address or wrong password" },
+  forbidden: { status: 403, retry: "no", close: 4403, meaning: "Not a member, role too low, or no such thing" },
+  not_found: { status: 404, retry: "no", close: null, meaning: "No such thing" },
+  timeout: { status: 408, retry: "backoff", close: 4408, meaning: "No `connect` in time" },
+  conflict: { status: 409, retry: "no", close: null, meaning: "It is not in the state this needs" },
+  too_large: { status: 413, retry: "no", close: 4413, meaning: "Frame or body over the limit" },
+  too_many: { status: 429, retry: "backoff", close: 4429, meaning: "Over a limit; `retryAfterMs` says when it resets" },
+  internal: { status: 500, retry: "backoff", close: 4500, meaning: "Our fault; the log has it under the same id" },
+  unavailable: { status: 503, retry: "backoff", close: 4503, meaning: "Going away, or a part we need is not reachable" },
+});

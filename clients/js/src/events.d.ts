@@ -1,0 +1,236 @@
+// Written by `make generate` from shared/events. Do not edit.
+
+/** One event as it stands in an `event` frame: what the publisher sent, with an id in any case. */
+export interface EventMessage<Type extends string, Version extends number, Payload> {
+  readonly id: string;
+  readonly type: Type;
+  readonly version: Version;
+  readonly payload: Payload;
+  readonly metadata: EventMetadata;
+}
+
+/** Who, when, whence. */
+export interface EventMetadata {
+  readonly timestamp?: string;
+  readonly userId?: string | null;
+  readonly source: string;
+  readonly correlationId?: string | null;
+  readonly audience?: readonly ("owner" | "editor" | "viewer")[] | null;
+}
+
+/** An entity other than a settlement or structure was created, changed or deleted (also the campaign itself). */
+export interface EntityUpdated {
+  readonly entityType: string;
+  readonly entityId: string;
+  readonly campaignId: string;
+  readonly operation?: "create" | "update" | "delete";
+  readonly changedFields: readonly string[];
+}
+
+/** Computed state is no longer valid, of the whole campaign or of one entity. Raised by the rules engine. */
+export interface StateInvalidated {
+  readonly scope: "campaign" | "entity";
+  readonly campaignId: string;
+  readonly entityType?: string | null;
+  readonly entityId?: string | null;
+  readonly affectedFields: readonly string[];
+}
+
+/** The campaign's clock was advanced. */
+export interface WorldTimeChanged {
+  readonly campaignId: string;
+  readonly previousTime: string;
+  readonly newTime: string;
+  readonly elapsedSeconds: number;
+}
+
+/** A settlement was created, changed or deleted. */
+export interface SettlementUpdated {
+  readonly campaignId: string;
+  readonly settlementId: string;
+  readonly operation: "create" | "update" | "delete";
+  readonly changedFields: readonly string[];
+}
+
+/** A structure of a settlement was created, changed or deleted. */
+export interface StructureUpdated {
+  readonly campaignId: string;
+  readonly settlementId: string;
+  readonly structureId: string;
+  readonly operation: "create" | "update" | "delete";
+  readonly changedFields: readonly string[];
+}
+
+/** An issue was opened. */
+export interface IssueCreated {
+  readonly workspaceId: string;
+  readonly teamId: string;
+  readonly issueId: string;
+  readonly title: string;
+}
+
+/** An issue's fields changed. */
+export interface IssueUpdated {
+  readonly workspaceId: string;
+  readonly teamId: string;
+  readonly issueId: string;
+  readonly changedFields: readonly string[];
+}
+
+/** An issue is gone. */
+export interface IssueDeleted {
+  readonly workspaceId: string;
+  readonly teamId: string;
+  readonly issueId: string;
+}
+
+/** An issue was put away; it can still be read. */
+export interface IssueArchived {
+  readonly workspaceId: string;
+  readonly teamId: string;
+  readonly issueId: string;
+}
+
+/** Somebody commented on an issue. */
+export interface CommentCreated {
+  readonly workspaceId: string;
+  readonly teamId: string;
+  readonly issueId: string;
+  readonly commentId: string;
+  readonly authorId: string;
+}
+
+/** A comment was edited. */
+export interface CommentUpdated {
+  readonly workspaceId: string;
+  readonly teamId: string;
+  readonly issueId: string;
+  readonly commentId: string;
+  readonly changedFields: readonly string[];
+}
+
+/** A comment is gone. */
+export interface CommentDeleted {
+  readonly workspaceId: string;
+  readonly teamId: string;
+  readonly issueId: string;
+  readonly commentId: string;
+}
+
+/** A project was created or its fields changed. */
+export interface ProjectUpdated {
+  readonly workspaceId: string;
+  readonly projectId: string;
+  readonly changedFields: readonly string[];
+}
+
+/** A cycle was created or its fields changed. */
+export interface CycleUpdated {
+  readonly workspaceId: string;
+  readonly cycleId: string;
+  readonly changedFields: readonly string[];
+}
+
+/** A user became a member of a root, got another role there, or (`role` null) is no longer a member. */
+export interface MemberChanged {
+  readonly rootKind: "campaign" | "workspace";
+  readonly rootId: string;
+  readonly userId: string;
+  readonly role: "owner" | "editor" | "viewer" | null;
+  readonly membershipVersion: number;
+}
+
+/** Every access token of the user that was issued before `issued_before` is refused from now on. */
+export interface AccessRevoked {
+  readonly userId: string;
+  readonly issuedBefore: string;
+  readonly reason: "signed_out_everywhere" | "refresh_token_reused" | "account_closed";
+  readonly membershipVersion: number;
+}
+
+/** A notification for one user, on all of that user's connections. */
+export interface NotificationNew {
+  readonly userId: string;
+  readonly notificationId: string;
+  readonly title: string;
+  readonly body?: string | null;
+}
+
+/** Somebody asked for an approval. */
+export interface ApprovalCreated {
+  readonly workspaceId: string;
+  readonly approvalId: string;
+  readonly title: string;
+  readonly status: "pending" | "approved" | "rejected" | "cancelled";
+}
+
+/** An approval was decided, or its content changed. */
+export interface ApprovalUpdated {
+  readonly workspaceId: string;
+  readonly approvalId: string;
+  readonly title: string;
+  readonly status: "pending" | "approved" | "rejected" | "cancelled";
+  readonly changedFields: readonly string[];
+}
+
+/** An approval is gone. */
+export interface ApprovalDeleted {
+  readonly workspaceId: string;
+  readonly approvalId: string;
+}
+
+/** An agent started, stopped, waits or failed. */
+export interface AgentStatusChanged {
+  readonly workspaceId: string;
+  readonly agentId: string;
+  readonly status: string;
+  readonly previousStatus?: string | null;
+}
+
+/** A message was written in a chat. */
+export interface ChatMessage {
+  readonly workspaceId: string;
+  readonly chatId: string;
+  readonly messageId: string;
+  readonly senderId: string;
+  readonly text: string;
+}
+
+/** A user types, or has stopped typing, in a chat, under an issue, …: the pair `target_kind:target_id`. */
+export interface UserTyping {
+  readonly workspaceId: string;
+  readonly targetKind: string;
+  readonly targetId: string;
+  readonly userId: string;
+  readonly typing: boolean;
+}
+
+/** Every event of the catalogue, by its type. */
+export interface Events {
+  "entity_updated": EventMessage<"entity_updated", 1, EntityUpdated>;
+  "state_invalidated": EventMessage<"state_invalidated", 1, StateInvalidated>;
+  "world_time_changed": EventMessage<"world_time_changed", 1, WorldTimeChanged>;
+  "settlement_updated": EventMessage<"settlement_updated", 1, SettlementUpdated>;
+  "structure_updated": EventMessage<"structure_updated", 1, StructureUpdated>;
+  "issue.created": EventMessage<"issue.created", 1, IssueCreated>;
+  "issue.updated": EventMessage<"issue.updated", 1, IssueUpdated>;
+  "issue.deleted": EventMessage<"issue.deleted", 1, IssueDeleted>;
+  "issue.archived": EventMessage<"issue.archived", 1, IssueArchived>;
+  "comment.created": EventMessage<"comment.created", 1, CommentCreated>;
+  "comment.updated": EventMessage<"comment.updated", 1, CommentUpdated>;
+  "comment.deleted": EventMessage<"comment.deleted", 1, CommentDeleted>;
+  "project.updated": EventMessage<"project.updated", 1, ProjectUpdated>;
+  "cycle.updated": EventMessage<"cycle.updated", 1, CycleUpdated>;
+  "member_changed": EventMessage<"member_changed", 1, MemberChanged>;
+  "access_revoked": EventMessage<"access_revoked", 1, AccessRevoked>;
+  "notification.new": EventMessage<"notification.new", 1, NotificationNew>;
+  "approval.created": EventMessage<"approval.created", 1, ApprovalCreated>;
+  "approval.updated": EventMessage<"approval.updated", 1, ApprovalUpdated>;
+  "approval.deleted": EventMessage<"approval.deleted", 1, ApprovalDeleted>;
+  "agent.status.changed": EventMessage<"agent.status.changed", 1, AgentStatusChanged>;
+  "chat.message": EventMessage<"chat.message", 1, ChatMessage>;
+  "user.typing": EventMessage<"user.typing", 1, UserTyping>;
+}
+
+export type EventType = keyof Events;
+export type AnyEvent = Events[EventType];

@@ -1,0 +1,101 @@
+"""tools.generate: what is derived is right, and staleness is seen."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from shared.catalogue import Event, events
+from shared.errors import TABLE
+from tools import generate
+from tools.derived.error_table import protocol_with_table, script
+from tools.derived.examples import example
+from tools.derived.reference import rooms
+from tools.derived.schema import schemas
+from tools.derived.typings import typings
+
+
+def test_a_missing_file_is_stale(tmp_path: Path) -> None:
+    """In an empty folder every generated file is stale, and after writing them none is."""
+    assert set(generate.stale_files(tmp_path)) == set(generate.FILES)
+
+    generate.write(tmp_path, generate.stale_files(tmp_path))
+
+    assert generate.stale_files(tmp_path) == {}
+
+
+def test_a_changed_file_is_stale(tmp_path: Path) -> None:
+    """A generated file that somebody edited is named."""
+    generate.write(tmp_path, generate.stale_files(tmp_path))
+    (tmp_path / "clients/js/src/errors.js").write_text("export const ERRORS = {};\n")
+
+    assert list(generate.stale_files(tmp_path)) == ["clients/js/src/errors.js"]
+
+
+@pytest.mark.parametrize("cls", events().values(), ids=events())
+def test_every_event_has_a_valid_example(cls: type[Event]) -> None:
+    """The example of the reference is taken by the reader, and by the published JSON Schema."""
+    jsonschema.validate(example(cls), json.loads(schemas()))
+
+
+@pytest.mark.parametrize("cls", events().values(), ids=events())
+def test_the_schema_refuses_what_is_wrong(cls: type[Event]) -> None:
+    """A message without its payload's first field is not valid."""
+    message = example(cls)
+    del message["payload"][next(name for name in message["payload"] if name.endswith("Id"))]
+
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(message, json.loads(schemas()))
+
+
+@pytest.mark.parametrize(
+    ("type_", "expected"),
+    [
+        ("settlement_updated", ["campaign:{campaignId}", "settlement:{settlementId}"]),
+        ("world_time_changed", ["campaign:{campaignId}"]),
+        ("member_changed", ["{rootKind}:{rootId}", "member:{userId}"]),
+        ("user.typing", ["workspace:{workspaceId}", "{targetKind}:{targetId}"]),
+    ],
+)
+def test_rooms_are_the_pairs_of_the_subject(type_: str, expected: list[str]) -> None:
+    """The reference names a room for each pair, also below `ephemeral.`, and none for an aspect."""
+    assert rooms(events()[type_]) == expected
+
+
+def test_every_event_is_typed() -> None:
+    """The TypeScript declarations have every event under its type."""
+    text = typings()
+
+    for type_, cls in events().items():
+        assert f'  "{type_}": EventMessage<"{type_}", {cls.version}, {cls.__name__}>;' in text
+
+
+def test_an_optional_field_is_optional_in_typescript() -> None:
+    """A field with a default may be missing from what another service published."""
+    assert '  readonly operation?: "create" | "update" | "delete";' in typings()
+
+
+def test_the_error_table_is_whole() -> None:
+    """Every row is in the browser's table, with null where the error never closes."""
+    text = script()
+
+    for row in TABLE:
+        assert f"  {row.code}: {{ status: {row.status}, " in text
+    assert 'conflict: { status: 409, retry: "no", close: null, ' in text
+
+
+def test_only_the_marked_part_of_the_protocol_is_written() -> None:
+    """What stands around the marks stays."""
+    page = "before\n<!-- generated: errors -->\nold\n<!-- end -->\nafter\n"
+
+    written = protocol_with_table(page)
+
+    assert written.startswith("before\n<!-- generated: errors -->\n| code |")
+    assert written.endswith("|\n<!-- end -->\nafter\n")
+
+
+def test_a_protocol_without_marks_is_refused() -> None:
+    """Nothing is lost where the marks were removed."""
+    with pytest.raises(ValueError, match="generated: errors"):
+        protocol_with_table("no marks")

@@ -1,0 +1,62 @@
+"""Write what is derived from the catalogue and the tables; `--check` fails where a file is not what would be written.
+
+python -m tools.generate [--check]
+"""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import shared.events  # noqa: F401  (fills the catalogue)
+from tools.broker_users import shipped_config
+from tools.derived.error_table import script
+from tools.derived.reference import reference
+from tools.derived.schema import schemas
+from tools.derived.settings_page import settings_page
+from tools.derived.typings import typings
+
+ROOT = Path(__file__).parent.parent
+
+FILES: dict[str, Callable[[], str]] = {
+    "docs/reference/events.md": reference,
+    "docs/reference/schemas/events.json": schemas,
+    "docs/reference/settings.md": settings_page,
+    "clients/js/src/errors.js": script,
+    "clients/js/src/events.d.ts": typings,
+    "deploy/nats/single.conf": shipped_config,
+}
+
+
+def main() -> int:
+    """Write the files, or check them. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m tools.generate", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing, fail where a file is stale")
+    old = stale_files(ROOT)
+    if not parser.parse_args().check:
+        write(ROOT, old)
+        return 0
+    for name in old:
+        print(f"{name} is not what would be generated now. Run: make generate", file=sys.stderr)
+    return 1 if old else 0
+
+
+def stale_files(root: Path) -> dict[str, str]:
+    """The files below `root` that are missing or differ, with the text they should have."""
+    wanted = {name: text() for name, text in FILES.items()}
+    return {
+        name: text for name, text in wanted.items() if not (root / name).is_file() or (root / name).read_text() != text
+    }
+
+
+def write(root: Path, files: dict[str, str]) -> None:
+    """Write texts to their files below `root`, and say which."""
+    for name, text in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        print(f"wrote {name}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
