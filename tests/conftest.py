@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from shared import broker
 from shared.settings import Settings
+from tools.cluster import Plan, Services
 from tools.nats_server import NatsServer
 
 
@@ -49,3 +50,14 @@ async def _stream(nats_server: NatsServer) -> NatsServer:
     async with connected(nats_server, "setup") as nc:
         await broker.declare_stream(nc)
     return nats_server
+
+
+@pytest.fixture(name="services")
+def _services(tmp_path: Path) -> Iterator[Services]:
+    """The whole set as processes, as in production: broker, auth, publisher and two gateways with a port each."""
+    whole = Services(Plan(tmp_path / "services", gateways=2))
+    try:
+        whole.start()
+        yield whole
+    finally:
+        whole.kill()

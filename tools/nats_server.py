@@ -1,16 +1,15 @@
 """The embedded broker: nats-server from the wheel (or the PATH), as a child process, for development and tests."""
 
-import os
+import random
 import secrets
 import shutil
-import signal
 import socket
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 from tools.broker_users import USERS, quoted, render
+from tools.processes import OnLine, Process
 
 
 class BrokerDidNotStart(Exception):
@@ -18,11 +17,19 @@ class BrokerDidNotStart(Exception):
 
 
 def free_port() -> int:
-    """A port that is free now on loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port that is free now on loopback.
+
+    Below those the system gives to outgoing connections, one of which could otherwise take it while the process it is
+    for is being restarted.
+    """
+    while True:
+        port = random.randrange(20_000, 32_000)  # noqa: S311  (no secret)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
 
 
 def binary() -> str:
@@ -37,12 +44,21 @@ def binary() -> str:
 class NatsServer:
     """One nats-server with the user table enforced. `start` may be called again after `kill`: same port, same data."""
 
-    def __init__(self, folder: Path, *, port: int | None = None, passwords: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        passwords: dict[str, str] | None = None,
+        on_line: OnLine | None = None,
+    ) -> None:
         self.folder = folder
         self.port = port or free_port()
         self.passwords = passwords or {user.name: secrets.token_hex(16) for user in USERS}
-        self.process: subprocess.Popen[bytes] | None = None
         self.log_path = folder / "nats-server.log"
+        self.process = Process(
+            "broker", [binary(), "-c", str(folder / "nats-server.conf")], log_path=self.log_path, on_line=on_line
+        )
 
     @property
     def url(self) -> str:
@@ -58,10 +74,36 @@ class NatsServer:
 
     def start(self, timeout_s: float = 20.0) -> None:
         """Start it and wait until it accepts connections. Raises BrokerDidNotStart."""
+        self._write_config()
+        self.process.start()
+        deadline = time.monotonic() + timeout_s
+        while not self._accepts():
+            if not self.process.is_running or time.monotonic() > deadline:
+                self.kill()
+                words = "\n".join(self.process.last_lines)
+                raise BrokerDidNotStart(f"nats-server did not start on port {self.port}:\n{words}")
+            time.sleep(0.02)
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """End it in order (SIGTERM), and by force if that takes too long."""
+        self.process.stop(timeout_s)
+
+    def kill(self) -> None:
+        """End it as a crash would (SIGKILL)."""
+        self.process.kill()
+
+    def freeze(self) -> None:
+        """Stop its clock (SIGSTOP): connections stay open and nothing answers."""
+        self.process.freeze()
+
+    def thaw(self) -> None:
+        """Let a frozen one go on."""
+        self.process.thaw()
+
+    def _write_config(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         config = self.folder / "nats-server.conf"
-        # The passwords are in it: for this user's eyes only.
-        config.touch(mode=0o600)
+        config.touch(mode=0o600)  # the passwords are in it: for this user's eyes only
         config.write_text(
             render(
                 host="127.0.0.1",
@@ -70,43 +112,6 @@ class NatsServer:
                 passwords={user: quoted(password) for user, password in self.passwords.items()},
             )
         )
-        with self.log_path.open("ab") as log:
-            self.process = subprocess.Popen(
-                [binary(), "-c", str(config)], stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
-            )
-        deadline = time.monotonic() + timeout_s
-        while not self._accepts():
-            if self.process.poll() is not None or time.monotonic() > deadline:
-                self.kill()
-                raise BrokerDidNotStart(f"nats-server did not start on port {self.port}:\n{self._last_words()}")
-            time.sleep(0.02)
-
-    def stop(self, timeout_s: float = 10.0) -> None:
-        """End it in order (SIGTERM), and by force if that takes too long."""
-        if self.process is None:
-            return
-        self.process.terminate()
-        try:
-            self.process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
-
-    def kill(self) -> None:
-        """End it as a crash would (SIGKILL)."""
-        if self.process is not None:
-            self.process.kill()
-            self.process.wait()
-
-    def freeze(self) -> None:
-        """Stop its clock (SIGSTOP): connections stay open and nothing answers."""
-        if self.process is not None:
-            os.kill(self.process.pid, signal.SIGSTOP)
-
-    def thaw(self) -> None:
-        """Let a frozen one go on."""
-        if self.process is not None:
-            os.kill(self.process.pid, signal.SIGCONT)
 
     def _accepts(self) -> bool:
         try:
@@ -114,6 +119,3 @@ class NatsServer:
                 return connection.recv(5) == b"INFO "
         except OSError:
             return False
-
-    def _last_words(self) -> str:
-        return "\n".join(self.log_path.read_text(errors="replace").splitlines()[-8:])

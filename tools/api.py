@@ -1,0 +1,51 @@
+"""Calling our own HTTP interfaces from the command line: JSON in, JSON out, errors as sentences."""
+
+import http.client
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+TIMEOUT_S = 15.0
+
+
+class ApiError(Exception):
+    """The call was refused, or nobody answered (`status` 0). The text may be shown."""
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+        self.code = code
+
+
+def call(method: str, url: str, body: Mapping[str, Any] | None = None, *, token: str | None = None) -> dict[str, Any]:
+    """Call an HTTP interface of ours. Returns the answer's JSON object. Raises ApiError."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ApiError(0, "bad_url", f"{url!r} is not an http:// address")
+    kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+    connection = kind(parts.hostname, parts.port, timeout=TIMEOUT_S)
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    path = parts.path + (f"?{parts.query}" if parts.query else "")
+    try:
+        connection.request(method, path, json.dumps(body) if body is not None else None, headers)
+        answer = connection.getresponse()
+        content = answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise ApiError(0, "unreachable", f"{parts.scheme}://{parts.netloc} does not answer: {error}") from None
+    finally:
+        connection.close()
+    return _read(answer.status, content)
+
+
+def _read(status: int, content: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(content) if content else {}
+    except ValueError:
+        document = None
+    if not isinstance(document, dict):
+        raise ApiError(status, "no_json", f"the answer ({status}) is no JSON object: is this a Beaconfire service?")
+    if status >= 400:
+        error = document.get("error") or {}
+        raise ApiError(status, str(error.get("code", "")), str(error.get("message", f"refused with {status}")))
+    return document

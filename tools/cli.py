@@ -1,0 +1,152 @@
+"""The command line: `beaconfire up | token | listen | publish | setup`. Each command is thin; the work is beside it."""
+
+import asyncio
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.text import Text
+
+from shared.broker import BrokerRefused
+from shared.envelope import InvalidEvent
+from shared.settings import Settings, read_settings
+from shared.subjects import InvalidRoom, InvalidSubject
+from tools import listening, publishing, sign_in
+from tools.api import ApiError
+from tools.cluster import DidNotStart
+from tools.data_folder import DataFolder, DataFolderUnusable
+from tools.log_stream import plain
+from tools.nats_server import BrokerDidNotStart
+from tools.stream_setup import StreamNotDeclared, declare
+from tools.up import Options, PortTaken
+from tools.up import up as run_up
+
+app = typer.Typer(
+    name="beaconfire",
+    help="Everyone at the table sees what just changed.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+Data = Annotated[Path, typer.Option(help="The folder of the running `beaconfire up`.")]
+DATA = Path(".beaconfire")
+
+# What went wrong for a reason a person can act on; anything else is a bug of ours and shows its trace.
+EXPECTED = (
+    ApiError,
+    BrokerDidNotStart,
+    BrokerRefused,
+    DataFolderUnusable,
+    InvalidEvent,
+    InvalidRoom,
+    InvalidSubject,
+    PortTaken,
+    StreamNotDeclared,
+    listening.Ended,
+    publishing.CannotPublish,
+)
+
+
+@app.command()
+def up(
+    port: Annotated[
+        int, typer.Option(min=1, help="Port of the page and the sockets. The next two are auth's and the publisher's.")
+    ] = 8080,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    data: Annotated[Path, typer.Option(help="Folder of the data, made where it is missing and kept.")] = DATA,
+    gateways: Annotated[int, typer.Option(min=1, max=16, help="Gateway processes; they share the port.")] = 2,
+    no_demo: Annotated[bool, typer.Option("--no-demo", help="Make no demo people and no demo campaign.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Remove the data of earlier runs first.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show every line of every log, from the start.")] = False,
+) -> None:
+    """Start everything on this machine and print the address to open. Ctrl-C stops it; the data stays."""
+    run_up(Options(host, port, data, gateways, not no_demo, fresh, verbose), Console())
+
+
+@app.command()
+def token(
+    email: Annotated[str, typer.Option(help="Whose token.")],
+    password: Annotated[
+        str | None, typer.Option(help="Asked for where it is missing; the demo people's is known.")
+    ] = None,
+    auth: Annotated[
+        str | None, typer.Option(help="Address of auth, `http://…`; else that of the running `up`.")
+    ] = None,
+    data: Data = DATA,
+) -> None:
+    """Print an access token, for `curl -H "Authorization: Bearer $(beaconfire token --email …)"`. It lives minutes."""
+    print(sign_in.access_token(auth or DataFolder(data).running().auth_url, email, password))
+
+
+@app.command()
+def listen(
+    rooms: Annotated[
+        list[str], typer.Argument(help="Rooms, `campaign:ID` or `campaign:ID/settlement:ID`.", metavar="ROOM…")
+    ],
+    email: Annotated[str | None, typer.Option(help="Sign in as; the token is renewed as long as it runs.")] = None,
+    password: Annotated[
+        str | None, typer.Option(help="Asked for where it is missing; the demo people's is known.")
+    ] = None,
+    access_token: Annotated[str | None, typer.Option("--token", help="An access token, instead of --email.")] = None,
+    gateway: Annotated[
+        str | None, typer.Option(help="Address of a gateway, `http://…`; else that of the running `up`.")
+    ] = None,
+    auth: Annotated[
+        str | None, typer.Option(help="Address of auth, `http://…`; else that of the running `up`.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each `event` frame as one line of JSON.")] = False,
+    data: Data = DATA,
+) -> None:
+    """Print the events of rooms as they come, until Ctrl-C. Connects again by itself, and misses nothing."""
+    if (email is None) == (access_token is None):
+        raise typer.BadParameter("give either --email or --token")
+    folder = DataFolder(data)
+    gateway_url = gateway or folder.running().address
+    tokens = sign_in.Tokens(auth or (folder.running().auth_url if email else ""), email, password, access_token)
+    printer = listening.print_json if as_json else listening.print_readable
+    asyncio.run(listening.listen(gateway_url, rooms, tokens, printer))
+
+
+@app.command()
+def publish(
+    subject: Annotated[str, typer.Argument(help="Where to, e.g. `campaign.c1.settlement.s1`.")],
+    type_: Annotated[str, typer.Argument(metavar="TYPE", help="A type of the catalogue, e.g. `settlement_updated`.")],
+    payload: Annotated[str, typer.Argument(metavar="PAYLOAD_JSON", help="The payload, a JSON object.")],
+    source: Annotated[str, typer.Option(help="The `source` of the event's metadata.")] = "cli",
+    data: Data = DATA,
+) -> None:
+    """Publish an event onto the broker of the running `up`, as its publisher, and print its offset."""
+    folder = DataFolder(data)
+    message = publishing.message(subject, type_, payload, source=source)
+    print(asyncio.run(publishing.publish(folder.running().nats_url, folder.passwords()["publisher"], subject, message)))
+
+
+@app.command()
+def setup(
+    replicas: Annotated[int, typer.Option(min=1, max=5, help="Copies of the stream; 3 on a cluster.")] = 1,
+    timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the broker.")] = 60.0,
+) -> None:
+    """Declare the stream, or bring it up to date: a deployment's one-shot job. Reads `BEACONFIRE_NATS_…`."""
+    epoch = asyncio.run(declare(read_settings(Settings), replicas=replicas, timeout_s=timeout))
+    print(f"the stream is declared, epoch {epoch}")
+
+
+def main() -> None:
+    """The console script: what a person can act on is a sentence, not a stack trace."""
+    try:
+        app()
+    except DidNotStart as error:
+        _fail(f"{error}. Its last words:\n{plain(error.last_lines) or '  (none)'}")
+    except EXPECTED as error:
+        _fail(str(error))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _fail(text: str) -> None:
+    Console(stderr=True).print(Text.assemble(("error: ", "bold red"), text), highlight=False, soft_wrap=True)
+    sys.exit(1)

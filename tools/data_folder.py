@@ -1,0 +1,118 @@
+"""The folder of `beaconfire up`: whose it is now, its broker passwords, and what runs on it."""
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tools.broker_users import USERS
+
+# What we write there, and all that `--fresh` removes: the folder may be the wrong one.
+OURS = ("nats", "logs", "auth.db*", "publisher.db*", "passwords.json", "demo.json", "running.json")
+
+
+class DataFolderUnusable(Exception):
+    """The folder cannot be used. The text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """Where the parts of a running `up` are found, for the other commands."""
+
+    address: str
+    auth_url: str
+    publisher_url: str
+    nats_url: str
+
+
+class DataFolder:
+    """One folder with the data of one `up`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path.absolute()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Make the folder and keep it for us alone. Raises DataFolderUnusable."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = (self.path / "lock").open("a+")
+        except (FileExistsError, NotADirectoryError):
+            raise DataFolderUnusable(
+                f"{self.path} is not a folder: move that file away, or give another --data"
+            ) from None
+        except OSError as error:
+            raise DataFolderUnusable(f"cannot write in {self.path}: {error.strerror}. Give another --data") from None
+        with lock:
+            self._take(lock.fileno())
+            lock.truncate(0)
+            lock.write(str(os.getpid()))
+            lock.flush()
+            try:
+                yield
+            finally:
+                (self.path / "running.json").unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Remove the data of earlier runs; what is not ours stays."""
+        for pattern in OURS:
+            for path in self.path.glob(pattern):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def passwords(self) -> dict[str, str]:
+        """The broker's passwords, by user: made once, readable for this user only. Raises DataFolderUnusable."""
+        path = self.path / "passwords.json"
+        if not path.exists():
+            _write_private(path, {user.name: secrets.token_hex(16) for user in USERS})
+        kept = _read(path)
+        missing = [user.name for user in USERS if not isinstance(kept.get(user.name), str)]
+        if missing:
+            raise DataFolderUnusable(f"{path} has no password for {', '.join(missing)}: remove it, new ones are made")
+        return kept
+
+    def write_running(self, running: Running) -> None:
+        """Say where everything is. It is forgotten when the lock is given back."""
+        _write_private(self.path / "running.json", asdict(running))
+
+    def running(self) -> Running:
+        """Where the parts of the `up` that holds this folder are. Raises DataFolderUnusable where there is none."""
+        nothing = DataFolderUnusable(f"nothing runs on {self.path}: start it with `beaconfire up`, or give its --data")
+        if not (self.path / "running.json").exists():
+            raise nothing
+        with (self.path / "lock").open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except OSError:
+                return Running(**_read(self.path / "running.json"))
+        raise nothing  # left behind by one that was killed
+
+    def _take(self, lock: int) -> None:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            holder = (self.path / "lock").read_text().strip() or "unknown"
+            raise DataFolderUnusable(
+                f"{self.path} is in use by another `beaconfire up` (process {holder}): "
+                "stop that one, or give another --data"
+            ) from None
+
+
+def _write_private(path: Path, content: dict[str, str]) -> None:
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        json.dump(content, file, indent=2)
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DataFolderUnusable(f"{path} cannot be read ({error}): remove it, it is made again") from None
+    if not isinstance(content, dict):
+        raise DataFolderUnusable(f"{path} cannot be read: remove it, it is made again")
+    return content

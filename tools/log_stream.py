@@ -1,0 +1,138 @@
+"""The logs of several processes as one readable stream: time, who, what; warnings and errors stand out."""
+
+import contextlib
+import json
+import re
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+US = "beaconfire"
+LEVELS = ("debug", "info", "warning", "error")
+_COLOURS = ("cyan", "blue", "bright_cyan", "bright_blue")
+_KNOWN_COLOURS = {"broker": "yellow", "auth": "magenta", "publisher": "green", US: "white"}
+_SHOWN_ELSEWHERE = {"event", "level", "timestamp", "service", "logger", "exception"}
+# [4711] 2026/11/21 10:00:00.123456 [INF] Server is ready
+_NATS = re.compile(r"\[\d+\] (?P<day>[\d/]+) (?P<time>[\d:]+)\.\d+ \[(?P<level>\w{3})\] (?P<text>.*)")
+_NATS_LEVELS = {
+    "INF": "debug",
+    "WRN": "warning",
+    "ERR": "error",
+    "FTL": "error",
+}  # its INF is our debug: start-up chatter
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line of a log, understood. `time` is local and may be empty."""
+
+    level: str
+    sentence: str
+    time: str = ""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+class LogStream:
+    """Prints lines of many processes, from any thread, each whole."""
+
+    def __init__(self, console: Console, *, level: str = "info") -> None:
+        self._console = console
+        self._least = LEVELS.index(level)
+        self._lock = threading.Lock()
+        self._colours = dict(_KNOWN_COLOURS)
+        self.is_open = False
+        """While it is not, only what we say ourselves is printed."""
+
+    def show(self, name: str, line: str) -> None:
+        """Print a line of a process's output, where its level asks for that."""
+        understood = understand(line)
+        if self.is_open and understood is not None and LEVELS.index(understood.level) >= self._least:
+            self._print(name, understood)
+
+    def say(self, sentence: str, *, level: str = "info") -> None:
+        """Print a line of our own."""
+        self._print(US, Line(level, sentence, f"{datetime.now():%H:%M:%S}"))
+
+    def _print(self, name: str, line: Line) -> None:
+        with self._lock:
+            colour = self._colours.setdefault(name, _COLOURS[len(self._colours) % len(_COLOURS)])
+            with contextlib.suppress(OSError):  # whoever read it is gone; the processes go on
+                self._console.print(_render(name, colour, line), soft_wrap=True, highlight=False)
+
+
+def understand(line: str) -> Line | None:
+    """Read one line of ours (JSON), of nats-server, or of whatever else a process prints. None for an empty one."""
+    if not line.strip():
+        return None
+    try:
+        record = json.loads(line)
+    except ValueError:
+        record = None
+    if isinstance(record, dict) and "event" in record:
+        return _ours(record)
+    if match := _NATS.fullmatch(line):
+        return Line(_NATS_LEVELS.get(match["level"], "debug"), match["text"], match["time"])
+    return Line("info", line)
+
+
+def plain(lines: list[str]) -> str:
+    """The end of a process's output for an error message: sentences, without stack traces."""
+    understood = [one for one in map(understand, lines) if one is not None]
+    if any(one.level == "error" for one in understood):
+        understood = [one for one in understood if one.level == "error"]
+    return "\n".join(f"  {_render_text(one)}" for one in understood)
+
+
+def _ours(record: dict[str, Any]) -> Line:
+    level = str(record.get("level", "info"))
+    fields = {name: value for name, value in record.items() if name not in _SHOWN_ELSEWHERE and value is not None}
+    if trace := str(record.get("exception", "")).strip():
+        fields["because"] = trace.splitlines()[-1]
+    return Line(
+        level if level in LEVELS else "error" if level == "critical" else "info",
+        str(record["event"]),
+        _local_time(str(record.get("timestamp", ""))),
+        fields,
+    )
+
+
+def _local_time(timestamp: str) -> str:
+    try:
+        return f"{datetime.fromisoformat(timestamp).astimezone():%H:%M:%S}"
+    except ValueError:
+        return ""
+
+
+def _render(name: str, colour: str, line: Line) -> Text:
+    text = Text()
+    text.append(f"{line.time or '        '} ", style="dim")
+    text.append(f"{name:<11}", style="bold" if name == US else colour)
+    match line.level:
+        case "error":
+            text.append(" error ", style="bold white on red")
+            text.append(f" {line.sentence}", style="bold red")
+        case "warning":
+            text.append(" warning ", style="black on yellow")
+            text.append(f" {line.sentence}", style="yellow")
+        case "debug":
+            text.append(line.sentence, style="dim")
+        case _:
+            text.append(line.sentence)
+    for field_name, value in line.fields.items():
+        text.append(f"  {field_name}=", style="dim")
+        text.append(_short(value), style="dim")
+    return text
+
+
+def _render_text(line: Line) -> str:
+    return "  ".join([line.sentence, *(f"{name}={_short(value)}" for name, value in line.fields.items())])
+
+
+def _short(value: Any) -> str:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 200 else text[:200] + "…"
