@@ -89,6 +89,8 @@ async def connect(
         log.warning("broker client reports", error=type(problem).__name__, detail=str(problem)[:200])
 
     async def disconnected() -> None:
+        if getattr(nc, "closing_on_purpose", False):
+            return
         log.warning("lost the broker")
         if on_disconnected:
             on_disconnected()

@@ -91,9 +91,9 @@ class Envelope:
 
 
 class Received(BaseModel):
-    """An event as it came from the broker, checked. `id` is None where the publisher gave none."""
+    """An event as it came from the broker, checked. `id` is empty where the publisher gave none."""
 
-    id: EventId | None = None
+    id: EventId = ""
     type: str
     payload: Event
     metadata: Metadata

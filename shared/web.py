@@ -11,7 +11,6 @@ import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
-from weakref import WeakKeyDictionary
 
 import structlog
 from aiohttp import web
@@ -32,6 +31,8 @@ BODY_TIMEOUT_S = 10.0
 IDLE_S = 10.0
 """A connection that has sent no complete request head for this long is closed (seconds)."""
 CORRELATION_HEADER = "X-Correlation-Id"
+HANDED_OVER = "handed_over"
+"""Request key set by a handler that took the connection over (an upgrade)."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -129,7 +130,7 @@ class Deadlines:
 
     def __init__(self, runner: web.AppRunner) -> None:
         self._runner = runner
-        self._idle_since: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+        self._idle_since: dict[Any, float] = {}
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "Deadlines":
@@ -146,14 +147,14 @@ class Deadlines:
             await asyncio.sleep(1)
             now = time.monotonic()
             server = self._runner.server
-            for connection in list(server.connections) if server else ():
-                if connection in _busy:
-                    self._idle_since.pop(connection, None)
-                elif now - self._idle_since.setdefault(connection, now) > IDLE_S and connection.transport:
+            idle = [one for one in server.connections if one not in _busy] if server else []
+            self._idle_since = {one: self._idle_since.get(one, now) for one in idle}
+            for connection, since in self._idle_since.items():
+                if now - since > IDLE_S and connection.transport:
                     connection.transport.abort()
 
 
-_busy: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+_busy: set[Any] = set()
 _CORRELATION = "correlation_id"
 
 
@@ -178,14 +179,17 @@ async def _metrics(_request: web.Request) -> web.Response:
 @web.middleware
 async def _measure(request: web.Request, handler: Handler) -> web.StreamResponse:
     connection = request.protocol
-    _busy[connection] = 1
+    _busy.add(connection)
     started, status = time.perf_counter(), 500
     try:
         response = await handler(request)
         status = response.status
         return response
+    except asyncio.CancelledError:
+        status = 101 if request.get(HANDED_OVER) else 499  # 499: nginx's word for "the client left"
+        raise
     finally:
-        _busy.pop(connection, None)
+        _busy.discard(connection)
         REQUESTS.labels(request.method, status).observe(time.perf_counter() - started)
 
 

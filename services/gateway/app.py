@@ -1,0 +1,187 @@
+"""The gateway put together: the only place that knows every part, and the order in which they stop."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+
+from services.gateway import protocol
+from services.gateway.delivery import Delivery
+from services.gateway.direct import DirectClient
+from services.gateway.hub import Hub
+from services.gateway.intake import Intake
+from services.gateway.membership import Membership
+from services.gateway.outbound import Outbound
+from services.gateway.page import add_page
+from services.gateway.ring import Ring
+from services.gateway.session import Access, Context, Limits
+from services.gateway.settings import Settings
+from services.gateway.websocket import Handshake
+from services.gateway.wheel import Wheel
+from shared import broker, errors, logs
+from shared.envelope import InvalidEvent
+from shared.errors import BeaconfireError
+from shared.metrics import Gauge
+from shared.tokens import Verifier
+from shared.web import application
+
+log = logs.get(__name__)
+
+RING_BYTES = Gauge("gateway_ring_bytes", "Memory of the newest events")
+ROOMS = Gauge("gateway_rooms", "Rooms with somebody in them")
+FRAMES = Gauge("gateway_frames_sent", "Event frames written to sessions since the start")
+
+
+def build(settings: Settings, *, on_fatal: Any) -> web.Application:
+    """The gateway's application. `on_fatal` is called where the broker connection ended for good: exit non-zero."""
+    gateway = _Gateway(settings, on_fatal)
+    app = application(settings, ready=gateway.why_not_ready)
+    app.router.add_get("/ws", gateway.handle_socket)
+    add_page(app, settings)
+    app.cleanup_ctx.append(gateway.run)
+    return app
+
+
+class _Gateway:
+    def __init__(self, settings: Settings, on_fatal: Any) -> None:
+        self._settings = settings
+        self._on_fatal = on_fatal
+        self._asked: set[asyncio.Task[None]] = set()
+        self._intake: Intake | None = None
+        self._handshake: Handshake | None = None
+        self._context: Context | None = None
+
+    def why_not_ready(self) -> str | None:
+        if self._intake is None:
+            return "starting: waiting for the broker"
+        return self._intake.why_not_ready()
+
+    async def handle_socket(self, request: web.Request) -> web.StreamResponse:
+        if self._handshake is None or self._intake is None or not self._intake.ready:
+            raise BeaconfireError(errors.UNAVAILABLE, "starting, try again", retry_after_ms=1000)
+        return await self._handshake.handle(request)
+
+    async def run(self, _app: web.Application) -> AsyncIterator[None]:
+        """Everything that lives beside HTTP. Shutdown order: leave NATS, tell sessions 4503, flush, close."""
+        async with asyncio.TaskGroup() as tasks:
+            connecting = tasks.create_task(self._run(), name="gateway")
+            yield
+            await self._stop()
+            connecting.cancel()
+
+    async def _run(self) -> None:
+        async with aiohttp.ClientSession() as http:
+            nc = DirectClient()
+            await broker.connect(
+                self._settings,
+                "gateway",
+                client=nc,
+                on_closed=self._on_fatal,
+                on_reconnected=self._reconnected,
+            )
+            try:
+                await self._serve(nc, http)
+            finally:
+                await broker.close(nc)
+
+    async def _serve(self, nc: DirectClient, http: aiohttp.ClientSession) -> None:
+        settings, loop = self._settings, asyncio.get_running_loop()
+        verifier = Verifier(http, settings.jwks_url, issuer=settings.issuer, audience=settings.audience)
+        hub = Hub()
+        membership = Membership(nc, verifier, hub)
+        context = self._context = self._make_context(hub, membership, loop)
+
+        def set_aside(error: InvalidEvent, subject: str, body: bytes) -> None:
+            headers = {"Beaconfire-Subject": subject[:300], "Beaconfire-Detail": error.detail.replace("\n", " ")}
+            self._spawn(nc.publish(f"deadletter.{error.reason}", body, headers=headers))
+
+        delivery = Delivery(context, membership, set_aside)
+        self._intake = Intake(
+            nc,
+            deliver=delivery.take,
+            on_state=lambda alive: _tell_all(context, protocol.live() if alive else protocol.degraded()),
+            on_epoch=lambda epoch, position: _begin_epoch(context, epoch, position),
+            history_s=settings.ring_age_s,
+        )
+        self._handshake = Handshake(
+            context, allowed_origins=settings.allowed_origins, max_buffer_bytes=settings.max_buffer_bytes
+        )
+        await nc.subscribe_direct(f"{broker.EPHEMERAL_PREFIX}>", delivery.take_ephemeral)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._intake.run(), name="intake")
+            tasks.create_task(membership.renew(), name="leases")
+            tasks.create_task(_turn(context), name="wheel")
+
+    def _make_context(self, hub: Hub, access: Access, loop: asyncio.AbstractEventLoop) -> Context:
+        settings = self._settings
+        return Context(
+            hub=hub,
+            ring=Ring(max_bytes=settings.ring_bytes, max_age_s=settings.ring_age_s),
+            outbound=Outbound(hub, loop.call_soon),
+            access=access,
+            wheel=Wheel(int(time.monotonic())),
+            spawn=self._spawn,
+            call_soon=loop.call_soon,
+            limits=Limits(
+                heartbeat_s=settings.heartbeat_s,
+                connect_timeout_s=settings.connect_timeout_s,
+                max_frame_bytes=settings.max_frame_bytes,
+                max_rooms=settings.max_rooms,
+            ),
+        )
+
+    def _spawn(self, question: Coroutine[Any, Any, None]) -> None:
+        """Run a short question to the outside; owned here, and cancelled when the gateway stops."""
+        task = asyncio.get_running_loop().create_task(question)
+        self._asked.add(task)
+        task.add_done_callback(self._asked.discard)
+
+    async def _reconnected(self) -> None:
+        if self._intake is not None:
+            self._intake.reconnected()
+
+    async def _stop(self) -> None:
+        """Tell every session, and give it a moment to leave."""
+        context = self._context
+        for task in self._asked:
+            task.cancel()
+        if context is None:
+            return
+        sessions = list(context.hub.all_sessions())
+        within_ms = self._settings.stop_timeout_s * 1000
+        for session in sessions:
+            session.tell(protocol.goaway(0, within_ms))
+        context.outbound.drain()
+        for session in sessions:
+            session.close(BeaconfireError(errors.UNAVAILABLE, "this gateway is going away, connect again"))
+        log.info("told sessions to go elsewhere", count=len(sessions))
+
+
+def _begin_epoch(context: Context, epoch: str, position: int) -> None:
+    """The stream starts for us at `position`, for the first time or as another one."""
+    changed = context.epoch not in ("", epoch) or context.position > position
+    context.epoch = epoch
+    context.position = position
+    context.ring.start(position)
+    context.outbound.start(position)
+    if changed:
+        for session in list(context.hub.all_sessions()):
+            session.resync("epoch_changed")
+
+
+def _tell_all(context: Context, frame: bytes) -> None:
+    for session in list(context.hub.all_sessions()):
+        session.tell(frame)
+
+
+async def _turn(context: Context) -> None:
+    """Turn the wheel, and show the figures nothing else counts."""
+    while True:
+        await asyncio.sleep(1 - time.monotonic() % 1)
+        context.wheel.turn(int(time.monotonic()))
+        RING_BYTES.set(context.ring.bytes)
+        ROOMS.set(len(context.hub))
+        FRAMES.set(context.outbound.frames_sent)

@@ -1,0 +1,161 @@
+"""WebSocket frames, RFC 6455, server side. No I/O: bytes in, messages out; messages in, bytes out."""
+
+from enum import IntEnum
+
+_EMPTY = b""
+
+
+class Opcode(IntEnum):
+    """RFC 6455 §5.2."""
+
+    CONTINUATION = 0x0
+    TEXT = 0x1
+    BINARY = 0x2
+    CLOSE = 0x8
+    PING = 0x9
+    PONG = 0xA
+
+
+# Opcode's members as plain numbers: `feed` compares one for every frame.
+_CONTINUATION, _TEXT, _BINARY, _CLOSE, _PING, _PONG = (int(opcode) for opcode in Opcode)
+
+MAX_CONTROL_BYTES = 125  # §5.5
+MAX_FRAGMENTS = 256
+"""A message in more pieces than this is an attack: 100,000 empty fragments cost no bytes."""
+
+# §7.4.1 and the IANA registry: what a peer may send. 1004 to 1006 and 1015 are never on the wire.
+_CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
+
+
+class FrameError(Exception):
+    """The peer broke the protocol or a limit: the connection is to be closed with `code`."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(f"{code} {reason}")
+        self.code = code
+        self.reason = reason
+
+
+def encode(payload: bytes, opcode: int = _TEXT) -> bytes:
+    """One unfragmented server frame. Servers do not mask (§5.1)."""
+    length = len(payload)
+    if length < 126:
+        return bytes((0x80 | opcode, length)) + payload
+    if length < 65536:
+        return bytes((0x80 | opcode, 126)) + length.to_bytes(2, "big") + payload
+    return bytes((0x80 | opcode, 127)) + length.to_bytes(8, "big") + payload
+
+
+def encode_close(code: int, reason: str = "") -> bytes:
+    """A close frame. The reason is cut to what a control frame holds (123 bytes of UTF-8)."""
+    text = reason.encode()[: MAX_CONTROL_BYTES - 2].decode(errors="ignore")
+    return encode(code.to_bytes(2, "big") + text.encode(), _CLOSE)
+
+
+def decode_close(payload: bytes) -> tuple[int, str]:
+    """Code and reason of a close frame; 1005 where it has none. Raises FrameError."""
+    if not payload:
+        return 1005, ""
+    if len(payload) == 1:
+        raise FrameError(1002, "a close frame has no body or at least a code")
+    code = int.from_bytes(payload[:2], "big")
+    if code not in _CLOSE_CODES and not 3000 <= code <= 4999:
+        raise FrameError(1002, f"{code} is no close code")
+    try:
+        return code, payload[2:].decode()
+    except UnicodeDecodeError:
+        raise FrameError(1007, "the close reason is not UTF-8") from None
+
+
+class FrameReader:
+    """Reads a client's frames. One for each connection; an idle one holds no buffer.
+
+    `max_bytes` bounds a message, whole or in fragments; it is checked on the declared length, before anything of that
+    size is buffered. `too_large_code` is the close code for going over it.
+    """
+
+    __slots__ = ("_buffer", "_fragments", "_max_bytes", "_opcode", "_size", "_too_large_code")
+
+    def __init__(self, max_bytes: int, too_large_code: int = 1009) -> None:
+        self._max_bytes = max_bytes
+        self._too_large_code = too_large_code
+        self._buffer: bytes = _EMPTY
+        self._fragments: list[bytes] | None = None
+        self._opcode = 0
+        self._size = 0
+
+    def feed(self, data: bytes) -> list[tuple[int, bytes]]:
+        """The messages that `data` completes: (opcode, payload), TEXT, BINARY or control. Raises FrameError.
+
+        Text is not decoded here: `payload.decode()` is the check of §8.1, at the place that needs the text.
+        """
+        if self._buffer:
+            data = self._buffer + data
+        messages: list[tuple[int, bytes]] = []
+        position, end = 0, len(data)
+        while end - position >= 2:
+            first, second = data[position], data[position + 1]
+            if first & 0x70:
+                raise FrameError(1002, "reserved bits are set and no extension was negotiated")
+            if not second & 0x80:
+                raise FrameError(1002, "client frames must be masked")  # §5.1: "MUST close the connection"
+            opcode, length, start = first & 0x0F, second & 0x7F, position + 2
+            if length >= 126:
+                if opcode >= _CLOSE:
+                    raise FrameError(1002, "a control frame has at most 125 bytes")
+                width = 2 if length == 126 else 8
+                if end - start < width:
+                    break
+                length = int.from_bytes(data[start : start + width], "big")
+                start += width
+            self._check(opcode, bool(first & 0x80), length)
+            if end - start < 4 + length:
+                break
+            payload = _unmask(data[start + 4 : start + 4 + length], data[start : start + 4])
+            position = start + 4 + length
+            message = self._accept(opcode, bool(first & 0x80), payload)
+            if message is not None:
+                messages.append(message)
+        self._buffer = data[position:] if position < end else _EMPTY
+        return messages
+
+    def _check(self, opcode: int, final: bool, length: int) -> None:
+        """Everything that can be refused by the header alone."""
+        if opcode >= _CLOSE:
+            if opcode > _PONG:
+                raise FrameError(1002, f"opcode {opcode} is reserved")
+            if not final:
+                raise FrameError(1002, "a control frame must not be fragmented")  # §5.5
+            return
+        if opcode > _BINARY:
+            raise FrameError(1002, f"opcode {opcode} is reserved")
+        if (opcode == _CONTINUATION) != (self._fragments is not None):
+            raise FrameError(1002, "continuation without a start, or a start inside a fragmented message")  # §5.4
+        if self._size + length > self._max_bytes:
+            raise FrameError(self._too_large_code, f"a message has at most {self._max_bytes} bytes")
+
+    def _accept(self, opcode: int, final: bool, payload: bytes) -> tuple[int, bytes] | None:
+        if opcode >= _CLOSE:
+            return opcode, payload  # control frames may come between fragments (§5.4)
+        if final and self._fragments is None:
+            return opcode, payload
+        if self._fragments is None:
+            self._fragments, self._opcode = [], opcode
+        self._fragments.append(payload)
+        self._size += len(payload)
+        if len(self._fragments) > MAX_FRAGMENTS:
+            raise FrameError(self._too_large_code, f"a message has at most {MAX_FRAGMENTS} fragments")
+        if not final:
+            return None
+        message = self._opcode, b"".join(self._fragments)
+        self._fragments, self._size = None, 0
+        return message
+
+
+def _unmask(payload: bytes, mask: bytes) -> bytes:
+    """§5.3, on the whole payload as one number: hundreds of times faster than byte by byte."""
+    length = len(payload)
+    if not length or mask == b"\0\0\0\0":
+        return payload
+    key = (mask * (length // 4 + 1))[:length]
+    return (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(length, "big")

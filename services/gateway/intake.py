@@ -1,0 +1,343 @@
+"""Intake: hear the whole stream, deliver every offset once and in order (DESIGN §2, "Completeness").
+
+The live path loses events in silence (a leader killed, a route cut), so one rule alone is relied on: offset N is
+delivered only after N-1. A hole is read from the stream; silence is probed with a tick whose acknowledgement is its
+offset. So every second shows that the position is the end of the stream, or shows the hole.
+"""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+import nats.errors
+import nats.js.errors
+
+from services.gateway import replay
+from services.gateway.direct import DirectClient
+from services.gateway.replay import ReadFailed
+from services.gateway.sequence import Sequence
+from shared import broker, logs
+from shared.metrics import Counter, Gauge, Histogram
+
+log = logs.get(__name__)
+
+HEARD = Counter("gateway_heard_total", "Live messages of the stream heard")
+FOREIGN = Counter("gateway_foreign_total", "Messages on live.> that the stream did not send, dropped")
+REPAIRED = Counter("gateway_repaired_total", "Messages that came by reading a hole")
+VANISHED = Counter("gateway_vanished_total", "Young offsets that a read jumped over twice")
+HOLD = Histogram("gateway_hold_seconds", "How long a hole held up what came behind it")
+POSITION = Gauge("gateway_position", "The last offset delivered")
+DEGRADED = Gauge("gateway_degraded", "1 while the broker does not acknowledge ticks")
+
+SILENCE_S = 1.0
+JITTER_S = 0.2  # so that of several gateways one ticks first, and its tick serves all
+HEAR_TICK_S = 0.25
+TICK_TIMEOUT_S = 1.0
+FRESH_S = 5.0
+"""A position not shown to be the end of the stream for this long is stale: the gateway is not ready."""
+YOUNG_S = 30.0
+RETRY_S = 0.1
+LEADER_ELECTED = f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{broker.STREAM}"
+_STREAM = broker.STREAM.encode()
+_LIVE = broker.LIVE_PREFIX.encode()
+
+
+class Stored(NamedTuple):
+    """A message of the stream, live or read: its subject, body, and the publisher's `Nats-TTL` if any."""
+
+    subject: str
+    body: bytes
+    has_ttl: bool
+
+
+class Intake:
+    """One for each stream. `deliver(offset, stored)` is called in order, for every offset that exists; ticks included.
+
+    `on_state(alive)` tells when the broker stops or starts to acknowledge; `on_epoch(epoch, position)` when the stream
+    is another one.
+    """
+
+    def __init__(
+        self,
+        nc: DirectClient,
+        *,
+        deliver: Callable[[int, Stored], None],
+        on_state: Callable[[bool], None],
+        on_epoch: Callable[[str, int], None],
+        history_s: float,
+    ) -> None:
+        self._nc = nc
+        self._deliver = deliver
+        self._on_state = on_state
+        self._on_epoch = on_epoch
+        self._history_s = history_s
+        self._sequence: Sequence[Stored] = Sequence(self._take)
+        self._heard_at = 0.0
+        self._fresh_at = float("-inf")
+        self._alarm = asyncio.Event()
+        self._reconnected = False
+        self._alive = True
+        self.epoch = ""
+        self.ready = False
+
+    @property
+    def position(self) -> int:
+        """W, the last offset delivered; 0 before the start."""
+        return self._sequence.position or 0
+
+    def why_not_ready(self) -> str | None:
+        """None while the position is fresh, else what is wrong."""
+        if not self.ready:
+            return "starting: waiting for the broker and the stream"
+        stale_s = time.monotonic() - self._fresh_at
+        return f"the position is stale for {stale_s:.0f} s: the broker does not answer" if stale_s > FRESH_S else None
+
+    def reconnected(self) -> None:
+        """The connection to the broker was cut and is back: what was sent meanwhile was not heard."""
+        self._reconnected = True
+        self._alarm.set()
+
+    async def run(self) -> None:
+        """Start, then watch for holes and silence, for ever. Owned by the app."""
+        await self._start()
+        while True:
+            await self._wait()
+            try:
+                if self._reconnected:
+                    self._reconnected = False
+                    await self._probe(thorough=True)
+                elif self._sequence.hole is not None:
+                    await self._repair()
+                else:
+                    await self._probe()
+            except Exception:
+                log.exception("intake failed, going on")
+                await asyncio.sleep(RETRY_S)
+
+    async def _start(self) -> None:
+        """SUB, flush, tick; then the newest history is read, for the ring."""
+        self.epoch = await broker.wait_for_stream(self._nc)
+        await self._nc.subscribe_direct(f"{broker.LIVE_PREFIX}>", self._hear)
+        await self._nc.flush()
+        await self._nc.subscribe_direct(LEADER_ELECTED, self._hear_election)
+        while True:
+            end = await self._tick()
+            if end is not None:
+                break
+            await asyncio.sleep(RETRY_S)
+        while True:
+            try:
+                await replay.read(self._nc, since_s=self._history_s, upto=end, take=self._read_history)
+                break
+            except ReadFailed as error:
+                log.warning("could not read the history, trying again", reason=str(error))
+                await asyncio.sleep(RETRY_S)
+        if self._sequence.position is None:  # everything young enough is gone, the tick itself included
+            self._begin(end)
+        self._sequence.skip(end)
+        self._fresh_at = time.monotonic()
+        self.ready = True
+        log.info("intake is live", epoch=self.epoch, position=self.position)
+
+    def _begin(self, position: int) -> None:
+        self._sequence.start(position)
+        self._on_epoch(self.epoch, position)
+
+    def _read_history(self, offset: int, subject: bytes, body: bytes, headers: bytes | None, _at: float) -> None:
+        if self._sequence.position is None:
+            self._begin(offset - 1)
+        self._sequence.fill(offset, Stored(_text(subject), body, _has_ttl(headers)))
+
+    def _hear(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
+        """A message on `live.>`. It is ours only if the stream sent it (RELIABILITY D6)."""
+        offset = _offset_of_ours(subject, headers)
+        if offset is None:
+            FOREIGN.inc()
+            log.warning(
+                "dropped a message that the stream did not send", subject=subject.decode(errors="replace")[:200]
+            )
+            return
+        HEARD.inc()
+        self._heard_at = time.monotonic()
+        stored = Stored(_text(subject[len(_LIVE) :]), body, _has_ttl(headers))
+        if self._sequence.hear(offset, stored):
+            self._fresh_at = self._heard_at
+        else:
+            self._alarm.set()
+
+    def _hear_election(self, *_: object) -> None:
+        """Live messages may have died with the old leader: probe at once."""
+        self._alarm.set()
+
+    def _take(self, offset: int, stored: Stored) -> None:
+        """The sequence's next message."""
+        POSITION.set(offset)
+        try:
+            self._deliver(offset, stored)
+        except Exception:
+            # One event must never stop the others. It was checked before; whatever this is, it is our fault.
+            log.exception("could not deliver", offset=offset)
+
+    async def _wait(self) -> None:
+        """Until there is an alarm, or silence."""
+        while not self._alarm.is_set():
+            silent_at = max(self._heard_at, self._fresh_at) + SILENCE_S + random.random() * JITTER_S  # noqa: S311
+            wait_s = silent_at - time.monotonic()
+            if wait_s <= 0:
+                return
+            try:
+                async with asyncio.timeout(wait_s):
+                    await self._alarm.wait()
+            except TimeoutError:
+                continue
+        self._alarm.clear()
+
+    async def _tick(self) -> int | None:
+        """Publish a tick. Its offset, or None where the broker does not acknowledge it."""
+        try:
+            js = self._nc.jetstream(timeout=TICK_TIMEOUT_S)
+            async with asyncio.timeout(TICK_TIMEOUT_S):
+                ack = await js.publish("tick", b"", headers={"Nats-TTL": "120s"})
+            return ack.seq
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+            log.debug("tick not acknowledged", error=type(error).__name__)
+            return None
+
+    async def _probe(self, *, thorough: bool = False) -> None:
+        """Show that the position is the end of the stream, or find the hole."""
+        before = self.position
+        end = await self._tick()
+        if end is None:
+            self._set_alive(False)
+            await asyncio.sleep(RETRY_S)
+            return
+        if thorough or end <= before:
+            await self._check_epoch(went_back_to=end if end <= before else None)
+        if not thorough:
+            await self._hear_up_to(end)
+        if self.position < end:
+            self._sequence.expect(end)
+            await self._repair()
+        self._fresh_at = time.monotonic()
+        self._set_alive(True)
+
+    async def _hear_up_to(self, end: int) -> None:
+        """Give the live path a moment to bring our own tick."""
+        deadline = time.monotonic() + HEAR_TICK_S
+        while self.position < end and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+
+    async def _check_epoch(self, *, went_back_to: int | None = None) -> None:
+        """Whether this is still the stream whose position we hold.
+
+        A tick published after W was heard must be stored behind it: at or below W, the stream was wiped, recreated or
+        restored, whatever its metadata says.
+        """
+        epoch = await broker.wait_for_stream(self._nc)
+        if epoch == self.epoch and went_back_to is None:
+            return
+        position = went_back_to
+        while position is None:
+            position = await self._tick()
+        log.error("the stream is another one", was=self.epoch, now=epoch, was_at=self.position, now_at=position)
+        self.epoch = epoch
+        self._sequence.reset(position)
+        self._on_epoch(epoch, position)
+
+    async def _repair(self) -> None:
+        """Read holes until none is known."""
+        started = time.monotonic()
+        await self._check_epoch()
+        while (upto := self._sequence.hole) is not None:
+            try:
+                await self._read_hole(upto)
+            except ReadFailed as error:
+                log.warning("could not read a hole, trying again", reason=str(error), upto=upto)
+                self._set_alive(False)
+                await asyncio.sleep(RETRY_S)
+                await self._tick()  # `upto` may be gone by now: something must stand behind it
+        HOLD.observe(time.monotonic() - started)
+        self._fresh_at = time.monotonic()
+        self._set_alive(True)
+
+    async def _read_hole(self, upto: int) -> None:
+        """Read (W, upto]. A young offset that the read jumps over is asked for once more before it counts as gone."""
+        before = self.position
+        doubts: list[int] = []
+        stored: list[tuple[int, Stored]] = []
+        expected = before + 1
+
+        def take(offset: int, subject: bytes, body: bytes, headers: bytes | None, at: float) -> None:
+            nonlocal expected
+            if offset > expected and time.time() - at < YOUNG_S:
+                doubts.append(expected)
+            expected = offset + 1
+            stored.append((offset, Stored(_text(subject), body, _has_ttl(headers))))
+            if not doubts:
+                self._fill(stored.pop())
+
+        await replay.read(self._nc, after=before, upto=upto, take=take)
+        if doubts:
+            first = doubts[0]
+            stored.clear()
+            await replay.read(self._nc, after=self.position, upto=upto, take=_into(stored))
+            if first not in (offset for offset, _ in stored):
+                VANISHED.inc()
+                log.warning("offsets are gone from the stream", first=first, upto=upto)
+            for one in stored:
+                self._fill(one)
+        self._sequence.skip(upto)
+
+    def _fill(self, one: tuple[int, Stored]) -> None:
+        REPAIRED.inc()
+        self._sequence.fill(*one)
+
+    def _set_alive(self, alive: bool) -> None:
+        if alive != self._alive:
+            self._alive = alive
+            DEGRADED.set(not alive)
+            if alive:
+                log.info("the broker answers again")
+            else:
+                log.warning("the broker does not answer")
+            self._on_state(alive)
+
+
+def _into(stored: list[tuple[int, Stored]]) -> replay.Take:
+    def take(offset: int, subject: bytes, body: bytes, headers: bytes | None, _at: float) -> None:
+        stored.append((offset, Stored(_text(subject), body, _has_ttl(headers))))
+
+    return take
+
+
+def _offset_of_ours(subject: bytes, headers: bytes | None) -> int | None:
+    """The offset of a message that the stream republished, else None.
+
+    Forged headers stand in front of the server's own, so the *last* value of each counts.
+    """
+    if headers is None or _last_header(headers, b"Nats-Stream") != _STREAM:
+        return None
+    if _LIVE + _last_header(headers, b"Nats-Subject") != subject:
+        return None
+    digits = _last_header(headers, b"Nats-Sequence")
+    return int(digits) if digits.isdigit() and len(digits) < 20 else None
+
+
+def _last_header(headers: bytes, name: bytes) -> bytes:
+    """The last value of a header in a raw NATS header block (NATS ADR-4); empty where there is none."""
+    start = headers.rfind(b"\r\n%s:" % name)
+    if start < 0:
+        return b""
+    start += len(name) + 3
+    return headers[start : headers.find(b"\r\n", start)].strip()
+
+
+def _text(subject: bytes) -> str:
+    """A subject as text. NATS carries any bytes in it; ours are ASCII, and others are refused further on."""
+    return subject.decode(errors="replace")
+
+
+def _has_ttl(headers: bytes | None) -> bool:
+    return headers is not None and b"\nnats-ttl:" in headers.lower()

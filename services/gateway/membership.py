@@ -1,0 +1,194 @@
+"""Who may connect and see what: tokens verified here, rooms decided by auth, changes heard on the stream.
+
+Changes of membership are events, so they come on the gapless path, in order with what they must stop. Each carries
+auth's membership version and is remembered for a minute: an allow that was in flight with an older one is asked again.
+A session's rooms are leased for ten minutes and renewed behind the scenes: with auth away, they stay that long.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+
+from nats.aio.client import Client
+
+from services.gateway.hub import Hub
+from services.gateway.session import Place, Session
+from shared import authorization, errors, logs
+from shared.authorization import AuthorizeReply, AuthorizeRequest, AuthUnavailable, RoomDecision
+from shared.errors import BeaconfireError
+from shared.events.user import AccessRevoked, MemberChanged
+from shared.metrics import Counter
+from shared.subjects import InvalidRoom, Pair, RoomKey, parse_pair, parse_room
+from shared.tokens import Claims, InvalidToken, JwksUnavailable, Verifier
+
+log = logs.get(__name__)
+
+ASKED = Counter("gateway_authorize_total", "Room decisions asked from auth, by result", ["result"])
+
+CACHE_S = 30.0
+REMEMBER_S = 60.0
+LEASE_S = 600.0
+RENEW_AFTER_S = 300.0
+RENEW_EVERY_S = 10.0
+MAX_ASKS = 5  # an answer out of date is asked again at once; five in a row means that auth itself is behind
+_FORBIDDEN = BeaconfireError(errors.FORBIDDEN, "no such room, or you are not a member")
+
+
+class Membership:
+    """Implements `session.Access`, and applies membership events to the sessions of this gateway."""
+
+    def __init__(self, nc: Client, verifier: Verifier, hub: Hub) -> None:
+        self._nc = nc
+        self._verifier = verifier
+        self._hub = hub
+        # Allows by user, then by token age and room: what an older token may do is asked for that token, because auth
+        # also answers whether it was revoked.
+        self._cache: dict[str, dict[tuple[int, str], tuple[float, Place]]] = {}
+        self._changed: dict[tuple[str, Pair], tuple[float, int]] = {}  # (user, root) → when, version
+        self._revoked: dict[str, tuple[float, float]] = {}  # user → when, tokens issued before this are refused
+
+    async def verify(self, token: str) -> Claims:
+        """Who the token says it is. Raises BeaconfireError: `token_invalid`, or `unavailable` without auth's keys."""
+        try:
+            claims = await self._verifier.verify(token)
+        except InvalidToken as error:
+            log.info("refused token", reason=str(error))
+            raise BeaconfireError(errors.TOKEN_INVALID, "the token is missing, not valid, or ran out") from None
+        except JwksUnavailable:
+            raise AuthUnavailable from None
+        return claims
+
+    async def decide(self, claims: Claims, rooms: Sequence[str]) -> Mapping[str, Place | BeaconfireError]:
+        """A place or a refusal for each room, by the name it was asked with.
+
+        Without rooms it still asks whether the token was revoked. Raises AuthUnavailable, or `token_invalid`.
+        """
+        answers: dict[str, Place | BeaconfireError] = {}
+        known = self._known(claims)
+        unknown: list[str] = []
+        for name in rooms:
+            if name in known:
+                answers[name] = known[name]
+                continue
+            try:
+                parse_room(name)
+                unknown.append(name)
+            except InvalidRoom as error:
+                answers[name] = BeaconfireError(errors.BAD_ROOM, str(error))
+        if unknown or not rooms:
+            answers |= await self._ask(claims, unknown)
+        self._refuse_revoked(claims)
+        return {name: answers[name] for name in rooms}
+
+    def member_changed(self, change: MemberChanged) -> None:
+        """Apply a change of membership, at its place in the stream."""
+        root = Pair(change.root_kind, change.root_id)
+        self._cache.pop(change.user_id, None)
+        self._changed[change.user_id, root] = (time.monotonic(), change.membership_version)
+        for session in self._hub.sessions_of(change.user_id):
+            if change.role is None:
+                session.leave_root(root, "membership_removed")
+            else:
+                session.change_role(root, change.role)
+
+    def access_revoked(self, revoked: AccessRevoked) -> None:
+        """End the user's sessions that stand on a token from before."""
+        issued_before = revoked.issued_before.timestamp()
+        self._cache.pop(revoked.user_id, None)
+        self._revoked[revoked.user_id] = (time.monotonic(), issued_before)
+        for session in self._hub.sessions_of(revoked.user_id):
+            if session.claims is not None and session.claims.issued_at < issued_before:
+                session.close(BeaconfireError(errors.TOKEN_INVALID, "access was revoked: sign in again"))
+
+    async def renew(self) -> None:
+        """Renew leases and forget what is old, for ever. Owned by the app."""
+        while True:
+            await asyncio.sleep(RENEW_EVERY_S)
+            self._forget()
+            now = time.monotonic()
+            for user_id in list(self._hub.users):
+                due = [one for one in self._hub.sessions_of(user_id) if now - one.leased_at > RENEW_AFTER_S]
+                for session in due:
+                    await self._renew(session)
+
+    async def _renew(self, session: Session) -> None:
+        names = list(session.rooms)
+        if session.claims is None:
+            return
+        try:
+            decisions = await self._ask(session.claims, names)
+        except AuthUnavailable:
+            if time.monotonic() - session.leased_at > LEASE_S:
+                for name in list(session.rooms):
+                    session.leave_room(name, "lease_expired")
+            return
+        except BeaconfireError as error:
+            session.close(error)
+            return
+        session.leased_at = time.monotonic()
+        for name in names:
+            if name in session.rooms and isinstance(decisions[name], BeaconfireError):
+                session.leave_room(name, "membership_removed")
+
+    async def _ask(self, claims: Claims, rooms: Sequence[str]) -> dict[str, Place | BeaconfireError]:
+        request = AuthorizeRequest(user_id=claims.user_id, rooms=tuple(rooms), issued_at=claims.issued_at)
+        for _ in range(MAX_ASKS):
+            try:
+                reply = await authorization.authorize(self._nc, request)
+            except AuthUnavailable:
+                ASKED.labels("unavailable").inc()
+                raise
+            if reply.revoked:
+                raise BeaconfireError(errors.TOKEN_INVALID, "access was revoked: sign in again")
+            if not self._is_stale(claims.user_id, reply):
+                return self._take(claims, rooms, reply)
+            ASKED.labels("stale").inc()
+        raise AuthUnavailable
+
+    def _is_stale(self, user_id: str, reply: AuthorizeReply) -> bool:
+        """Whether the answer was given before a change this gateway has already applied."""
+        roots = {root for decision in reply.rooms.values() if (root := _root(decision)) is not None}
+        changes = (self._changed.get((user_id, root)) for root in roots)
+        return any(change is not None and reply.version < change[1] for change in changes)
+
+    def _take(self, claims: Claims, rooms: Sequence[str], reply: AuthorizeReply) -> dict[str, Place | BeaconfireError]:
+        now = time.monotonic()
+        answers: dict[str, Place | BeaconfireError] = {}
+        for name in rooms:
+            decision = reply.rooms.get(name)
+            root = _root(decision) if decision is not None else None
+            if decision is None or root is None or decision.role is None:
+                ASKED.labels("denied").inc()
+                answers[name] = _FORBIDDEN
+                continue
+            ASKED.labels("allowed").inc()
+            place = Place(RoomKey(root, parse_room(name).pair), decision.role)
+            answers[name] = place
+            self._cache.setdefault(claims.user_id, {})[claims.issued_at, name] = (now, place)
+        return answers
+
+    def _known(self, claims: Claims) -> dict[str, Place]:
+        oldest = time.monotonic() - CACHE_S
+        cached = self._cache.get(claims.user_id, {})
+        return {
+            name: place
+            for (issued_at, name), (at, place) in cached.items()
+            if issued_at == claims.issued_at and at > oldest
+        }
+
+    def _refuse_revoked(self, claims: Claims) -> None:
+        revoked = self._revoked.get(claims.user_id)
+        if revoked is not None and claims.issued_at < revoked[1]:
+            raise BeaconfireError(errors.TOKEN_INVALID, "access was revoked: sign in again")
+
+    def _forget(self) -> None:
+        now = time.monotonic()
+        self._changed = {key: value for key, value in self._changed.items() if now - value[0] < REMEMBER_S}
+        self._revoked = {key: value for key, value in self._revoked.items() if now - value[0] < 3_700}
+        for user_id, rooms in list(self._cache.items()):
+            if all(now - at > CACHE_S for at, _ in rooms.values()):
+                del self._cache[user_id]
+
+
+def _root(decision: RoomDecision) -> Pair | None:
+    return parse_pair(decision.root) if decision.allowed and decision.root else None

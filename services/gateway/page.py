@@ -1,0 +1,46 @@
+"""The demo page and the browser client it uses, as static files, and what the page must know to start."""
+
+from pathlib import Path
+
+from aiohttp import web
+
+from services.gateway.settings import Settings
+
+PAGE = Path(__file__).parent / "page"
+CLIENT = Path(__file__).parents[2] / "clients" / "js" / "src"
+
+# No inline script or style, nothing from elsewhere; the services may be on other ports.
+_POLICY = "default-src 'self'; connect-src {connect}; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'"
+
+
+def add_page(app: web.Application, settings: Settings) -> None:
+    """Serve `/`, `/client/…` and `/config.json`."""
+    services = [settings.public_auth_url, settings.public_publisher_url, settings.public_socket_url]
+    policy = _POLICY.format(connect=" ".join(["'self'", "ws:", "wss:", *filter(None, services)]))
+
+    async def index(_request: web.Request) -> web.StreamResponse:
+        return web.FileResponse(PAGE / "index.html")
+
+    async def config(_request: web.Request) -> web.Response:
+        return web.json_response(
+            {
+                "authUrl": settings.public_auth_url,
+                "publisherUrl": settings.public_publisher_url,
+                "socketUrl": settings.public_socket_url,
+                "demo": [person.model_dump() for person in settings.demo_people],
+            }
+        )
+
+    async def harden(_request: web.Request, response: web.StreamResponse) -> None:
+        response.headers["Content-Security-Policy"] = policy
+        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers["Referrer-Policy"] = "no-referrer"
+        response.headers.setdefault("Cache-Control", "no-cache")
+
+    app.on_response_prepare.append(harden)
+    app.router.add_get("/", index)
+    app.router.add_get("/config.json", config)
+    if CLIENT.is_dir():
+        app.router.add_static("/client/", CLIENT)
+    if PAGE.is_dir():
+        app.router.add_static("/page/", PAGE)

@@ -1,0 +1,82 @@
+"""The ring: the newest events of the stream, in memory, from which resuming and lagging sessions are fed.
+
+Complete above `floor`: every event of the catalogue with an offset above it is here, of every root.
+"""
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.gateway.route import Route
+from shared.roles import Role
+
+_ENTRY_OVERHEAD = 200  # bytes of Python objects around an entry's frame, measured roughly; the bound is in bytes
+
+
+@dataclass(slots=True)
+class Entry:
+    """An event as it goes to sessions. `audience` None: every role."""
+
+    offset: int
+    route: Route
+    frame: bytes
+    audience: frozenset[Role] | None
+    at: float
+
+
+class Ring:
+    """Bounded by bytes and by age (seconds); the oldest go first."""
+
+    def __init__(self, *, max_bytes: int, max_age_s: float) -> None:
+        self._max_bytes = max_bytes
+        self._max_age_s = max_age_s
+        self._entries: list[Entry] = []
+        self._first = 0  # entries before it are gone; cut off when they are half of the list
+        self.bytes = 0
+        self.floor = 0
+
+    def __len__(self) -> int:
+        return len(self._entries) - self._first
+
+    def start(self, floor: int) -> None:
+        """Empty it: complete above `floor` from now on."""
+        self._entries.clear()
+        self._first = 0
+        self.bytes = 0
+        self.floor = floor
+
+    def append(self, entry: Entry) -> None:
+        """Take the next event."""
+        self._entries.append(entry)
+        self.bytes += len(entry.frame) + _ENTRY_OVERHEAD
+        oldest = entry.at - self._max_age_s
+        while self._first < len(self._entries) and (
+            self.bytes > self._max_bytes or self._entries[self._first].at < oldest
+        ):
+            self._evict()
+
+    def covers(self, offset: int) -> bool:
+        """Whether everything after `offset` is here."""
+        return offset >= self.floor
+
+    def after(self, offset: int, limit: int) -> Sequence[Entry]:
+        """The next events after `offset`, in order, `limit` at most."""
+        start = bisect_right(self._entries, offset, lo=self._first, key=_offset)
+        return self._entries[start : start + limit]
+
+    def _evict(self) -> None:
+        gone = self._entries[self._first]
+        self._entries[self._first] = _GONE
+        self._first += 1
+        self.bytes -= len(gone.frame) + _ENTRY_OVERHEAD
+        self.floor = gone.offset
+        if self._first > 1024 and self._first * 2 > len(self._entries):
+            del self._entries[: self._first]
+            self._first = 0
+
+
+def _offset(entry: Entry) -> int:
+    return entry.offset
+
+
+_GONE = Entry(0, Route("user.none", ()), b"", None, 0.0)

@@ -1,0 +1,96 @@
+"""Contiguity: offset N is delivered only after N-1 (DESIGN §2). No I/O.
+
+What comes early is held; the hole below it is for the caller to read from the stream. W, the last offset delivered, is
+the gateway's *position*.
+"""
+
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+M = TypeVar("M")
+
+
+class Sequence(Generic[M]):
+    """Puts what is heard live and what is read from the stream into one order without gaps.
+
+    `deliver(offset, message)` is called for each offset once, ascending; it must not raise. What is held is bounded by
+    `max_held` messages; beyond that the hold is forgotten: W then lies further behind, that is all.
+    """
+
+    def __init__(self, deliver: Callable[[int, M], None], *, max_held: int = 50_000) -> None:
+        self._deliver = deliver
+        self._max_held = max_held
+        self._held: dict[int, M] = {}
+        self._expected = 0
+        self.position: int | None = None
+        """W; None until `start`."""
+
+    @property
+    def hole(self) -> int | None:
+        """The offset up to which the stream must be read, or None where nothing is known to be missing."""
+        if self.position is None:
+            return None
+        if self._held:
+            return min(self._held)
+        return self._expected if self._expected > self.position else None
+
+    def start(self, position: int) -> None:
+        """From here on: what was heard at or below `position` is dropped, what follows is delivered."""
+        self.position = position
+        self._advance()
+
+    def reset(self, position: int) -> None:
+        """Begin anew in another epoch: what was held belongs to the old one."""
+        self._held.clear()
+        self._expected = 0
+        self.position = position
+
+    def hear(self, offset: int, message: M) -> bool:
+        """Take a live message. False where it lies behind a hole and had to be held (the caller reads the hole)."""
+        position = self.position
+        if position is not None:
+            if offset == position + 1:
+                self.position = offset
+                self._deliver(offset, message)
+                if self._held:
+                    self._advance()
+                return True
+            if offset <= position:
+                return True
+        if len(self._held) >= self._max_held:
+            self._forget()
+        self._held[offset] = message
+        return False
+
+    def fill(self, offset: int, message: M) -> None:
+        """Take a message that was read. Offsets it jumps over no longer exist in the stream."""
+        if self.position is not None and offset > self.position:
+            self.position = offset
+            self._deliver(offset, message)
+            self._advance()
+
+    def skip(self, offset: int) -> None:
+        """Nothing at or below `offset` exists any more."""
+        if self.position is not None and offset > self.position:
+            self.position = offset
+            self._advance()
+
+    def expect(self, offset: int) -> None:
+        """The stream is known to reach `offset`: without hearing it, there is a hole up to there."""
+        self._expected = max(self._expected, offset)
+
+    def _advance(self) -> None:
+        """Deliver what is held and now in order; drop what was passed."""
+        if not self._held or self.position is None:
+            return
+        position = self.position
+        while (message := self._held.pop(position + 1, None)) is not None:
+            position += 1
+            self.position = position
+            self._deliver(position, message)
+        if self._held and min(self._held) <= position:
+            self._held = {offset: message for offset, message in self._held.items() if offset > position}
+
+    def _forget(self) -> None:
+        self.expect(max(self._held))
+        self._held.clear()

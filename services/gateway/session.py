@@ -1,0 +1,537 @@
+"""One connected client: what it may hear, where it stands, what it asked for. No I/O.
+
+The gateway's state machine, and its longest module for that reason:
+
+    CONNECTING ── connect ──▶ LIVE ◀──▶ CATCHING_UP        any ──▶ CLOSED
+
+LIVE: it stands in the write lists of all its rooms. CATCHING_UP (it resumes, or its socket is full): it stands in none,
+its place is one number, and the ring feeds it, in order, until it is level with the gateway; its own requests wait.
+"""
+
+import time
+import uuid
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Protocol
+
+from services.gateway import protocol
+from services.gateway.frames import Opcode, encode
+from services.gateway.hub import Hub
+from services.gateway.outbound import Outbound
+from services.gateway.protocol import Connect, InvalidMessage, Ping, Refresh, Subscribe, Unsubscribe, read_message
+from services.gateway.ring import Entry, Ring
+from services.gateway.wheel import Wheel
+from shared import errors, logs
+from shared.errors import BeaconfireError
+from shared.metrics import Counter, Gauge
+from shared.roles import Role
+from shared.subjects import Pair, RoomKey
+from shared.tokens import Claims
+
+log = logs.get(__name__)
+
+SESSIONS = Gauge("gateway_sessions", "Connected sessions")
+LAGGING = Counter("gateway_lagging_total", "Times a session's socket was full and it began to catch up")
+RESYNCS = Counter("gateway_resyncs_total", "Sessions told to reload, by reason", ["reason"])
+LEFT = Counter("gateway_rooms_left_total", "Rooms a session was put out of, by reason", ["reason"])
+
+PAGE = 500
+"""Events of the ring written to one catching-up session in one turn of the loop."""
+MAX_WAITING = 100
+"""Messages a client may send while an earlier one is being answered."""
+TOKEN_WARNING_S = 60
+EXPIRED_GRACE_S = 2
+"""A session outlives its token by this much (seconds), so that a refresh on its way still arrives."""
+_PING = encode(b"", Opcode.PING)
+
+
+class State(IntEnum):
+    CONNECTING = 0
+    LIVE = 1
+    CATCHING_UP = 2
+    CLOSED = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A session's place in a room: which room its name means, and the role that opened it."""
+
+    room: RoomKey
+    role: Role
+
+
+class Wire(Protocol):
+    """What a session needs of its connection."""
+
+    paused: bool
+
+    def write(self, data: bytes, /) -> object: ...
+    def close(self, code: int, reason: str) -> None: ...
+    def abort(self) -> None: ...
+
+
+class Access(Protocol):
+    """Who may connect, and who may see what (`membership`)."""
+
+    async def verify(self, token: str) -> Claims: ...
+    async def decide(self, claims: Claims, rooms: Sequence[str]) -> Mapping[str, Place | BeaconfireError]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one session may do. Seconds and bytes as named."""
+
+    heartbeat_s: int = 25
+    connect_timeout_s: int = 10
+    max_frame_bytes: int = 16 * 1024
+    max_rooms: int = 100
+
+    def told(self) -> dict[str, int]:
+        """The limits a client is told."""
+        return {"maxFrameBytes": self.max_frame_bytes, "maxRooms": self.max_rooms}
+
+
+@dataclass(slots=True)
+class Context:
+    """The gateway around its sessions."""
+
+    hub: Hub
+    ring: Ring
+    outbound: Outbound
+    access: Access
+    wheel: Wheel
+    spawn: Callable[[Coroutine[Any, Any, None]], object]
+    call_soon: Callable[[Callable[[], None]], object]
+    limits: Limits = field(default_factory=Limits)
+    epoch: str = ""
+    position: int = 0
+
+    def cursor(self, offset: int) -> str:
+        return f"{self.epoch}:{offset}"
+
+
+class Session:
+    """See the module. Every method is synchronous but those that ask `access`; those run one at a time."""
+
+    __slots__ = (
+        "_asking",
+        "_context",
+        "_heard",
+        "_offered_token",
+        "_waiting",
+        "_warned",
+        "_wire",
+        "claims",
+        "id",
+        "leased_at",
+        "offset",
+        "rooms",
+        "state",
+        "user_id",
+        "write",
+    )
+
+    def __init__(self, context: Context, wire: Wire, *, offered_token: str = "") -> None:
+        self._context = context
+        self._wire = wire
+        self._offered_token = offered_token
+        self._waiting: list[bytes] | None = None  # messages behind one that is being answered; None: answer at once
+        self._asking = False
+        self._heard = True
+        self._warned = False
+        self.id = uuid.uuid4().hex[:16]
+        self.user_id = ""
+        self.claims: Claims | None = None
+        self.leased_at = 0.0
+        self.offset = 0
+        self.rooms: dict[str, Place] = {}
+        self.state = State.CONNECTING
+        self.write = wire.write
+        context.wheel.after(context.limits.connect_timeout_s, self._check_connected)
+
+    # What the connection reports.
+
+    def receive(self, text: bytes) -> None:
+        """A text message came."""
+        self._heard = True
+        if self.state is State.CLOSED:
+            return
+        if self._waiting is None:
+            self._handle(text)
+        elif len(self._waiting) < MAX_WAITING:
+            self._waiting.append(text)
+        else:
+            self.close(BeaconfireError(errors.TOO_MANY, f"over {MAX_WAITING} messages sent without an answer"))
+
+    def heard(self) -> None:
+        """A sign of life came (a pong, a ping)."""
+        self._heard = True
+
+    def full(self) -> None:
+        """The socket takes no more for now: catch up from here once it does."""
+        if self.state is State.LIVE:
+            LAGGING.inc()
+            self._begin_catching_up(self._context.position)
+
+    def drained(self) -> None:
+        """The socket takes more again."""
+        self._heard = True  # its buffer drained: it reads, even where its own messages wait
+        if self.state is State.CATCHING_UP:
+            self._catch_up()
+
+    def lost(self) -> None:
+        """The connection is gone."""
+        if self.state is not State.CLOSED:
+            self._end()
+
+    # What the gateway does to it.
+
+    def close(self, error: BeaconfireError) -> None:
+        """End it with the error's close code."""
+        if self.state is State.CLOSED:
+            return
+        code = error.code.close or 4000 + error.code.status
+        log.info("closing session", session=self.id, user=self.user_id or None, code=code, reason=error.message)
+        self._end()
+        self._wire.close(code, error.message)
+
+    def leave_root(self, root: Pair, reason: str) -> None:
+        """Put it out of every room of a root, and say so."""
+        for name in [name for name, place in self.rooms.items() if place.room.root == root]:
+            self.leave_room(name, reason)
+
+    def leave_room(self, name: str, reason: str) -> None:
+        """Put it out of one room, and say so."""
+        self._leave(name)
+        LEFT.labels(reason).inc()
+        log.info("left room", session=self.id, user=self.user_id, room=name, reason=reason)
+        self._tell(protocol.room_left(name, reason))
+
+    def change_role(self, root: Pair, role: Role) -> None:
+        """The user's role in a root is another one: hear what that role hears, and say so."""
+        changed = {name: place for name, place in self.rooms.items() if place.room.root == root and place.role != role}
+        if not changed:
+            return
+        self._context.outbound.seal()
+        for name, place in changed.items():
+            self._context.hub.leave(self, place.room, place.role)
+            self.rooms[name] = Place(place.room, role)
+            if self.state is State.LIVE:
+                self._context.hub.join(self, place.room, role)
+        self._tell(protocol.role_changed(str(root), role))
+
+    def resync(self, reason: str) -> None:
+        """Continuity is broken for all its rooms: say so, and go on live."""
+        if self.state not in (State.LIVE, State.CATCHING_UP):
+            return
+        RESYNCS.labels(reason).inc()
+        log.info("told to reload", session=self.id, user=self.user_id, reason=reason)
+        self._tell(protocol.resync(self.rooms, reason, self._context.cursor(self._context.position)))
+        self.offset = self._context.position
+
+    def tell(self, frame: bytes) -> None:
+        """Send it a frame, in order with its events."""
+        if self.state in (State.LIVE, State.CATCHING_UP):
+            self._tell(frame)
+
+    # Messages.
+
+    def _handle(self, text: bytes) -> None:
+        try:
+            message = read_message(text)
+        except InvalidMessage as problem:
+            if self.state is State.CONNECTING:
+                self.close(BeaconfireError(errors.BAD_REQUEST, f"expected connect: {problem.message}"))
+            else:
+                self._tell(protocol.error(problem))
+            return
+        if isinstance(message, Connect):
+            self._handle_connect(message)
+        elif self.state is State.CONNECTING:
+            self.close(BeaconfireError(errors.BAD_REQUEST, f"the first message must be connect, not {message.type}"))
+        elif isinstance(message, Ping):
+            self._tell(protocol.reply(message.id))
+        elif isinstance(message, Unsubscribe):
+            self._unsubscribe(message)
+        elif isinstance(message, Subscribe):
+            self._ask(self._subscribe(message))
+        else:
+            self._ask(self._refresh(message))
+
+    def _handle_connect(self, message: Connect) -> None:
+        if self.state is State.CONNECTING:
+            self._ask(self._connect(message))
+        else:
+            self._tell(protocol.error(InvalidMessage(errors.BAD_REQUEST, "already connected", message.id)))
+
+    def _ask(self, question: Coroutine[Any, Any, None]) -> None:
+        """Answer a message that needs `access`; the ones behind it wait, so that answers keep their order."""
+        self._waiting = []
+        self._asking = True
+        self._context.spawn(self._answer(question))
+
+    async def _answer(self, question: Coroutine[Any, Any, None]) -> None:
+        try:
+            await question
+        except Exception:
+            log.exception("could not answer a client", session=self.id)
+            self.close(BeaconfireError(errors.INTERNAL, f"something went wrong on our side; quote {self.id}"))
+        self._asking = False
+        self._answer_waiting()
+
+    def _answer_waiting(self) -> None:
+        if self._asking or self.state is State.CATCHING_UP:
+            return
+        waiting, self._waiting = self._waiting or [], None
+        for index, text in enumerate(waiting):
+            if self.state is State.CLOSED:
+                return
+            if self._waiting is not None:  # this one has to ask: the rest waits again
+                self._waiting.extend(waiting[index:])
+                return
+            self._handle(text)
+
+    async def _connect(self, message: Connect) -> None:
+        try:
+            claims = await self._context.access.verify(message.token or self._offered_token)
+            decisions = await self._context.access.decide(claims, message.rooms)
+        except BeaconfireError as error:
+            self.close(error)
+            return
+        if self.state is not State.CONNECTING:
+            return
+        self._offered_token = ""
+        self.user_id = claims.user_id
+        self.state = State.LIVE
+        self._context.hub.add(self)
+        SESSIONS.inc()
+        self.leased_at = time.monotonic()
+        self._take(claims)
+        self._context.wheel.after(self._context.limits.heartbeat_s, self._beat)
+        log.info("connected", session=self.id, user=self.user_id, client=message.client and message.client.name)
+        rooms = self._enter(decisions)
+        self._acknowledge(message, rooms)
+
+    def _acknowledge(self, message: Connect, rooms: Mapping[str, Any]) -> None:
+        """The ack, then what was missed since the cursor, then live; or `resync` where the ring does not reach."""
+        context = self._context
+        offset, trouble = self._read_cursor(message.cursor)
+        self.write(
+            protocol.ack(
+                message.id,
+                session_id=self.id,
+                user_id=self.user_id,
+                cursor=context.cursor(offset),
+                heartbeat_s=context.limits.heartbeat_s,
+                limits=context.limits.told(),
+                rooms=rooms,
+            )
+        )
+        if trouble is not None:
+            self.resync(trouble)
+        elif offset < context.position:
+            self._begin_catching_up(offset)
+            context.call_soon(self._catch_up)
+
+    def _read_cursor(self, cursor: str | None) -> tuple[int, str | None]:
+        """The offset to go on from, and why it cannot be the cursor's."""
+        position = self._context.position
+        if cursor is None:
+            return position, None
+        epoch, _, digits = cursor.rpartition(":")
+        if epoch != self._context.epoch or not digits.isdecimal() or not digits.isascii():
+            return position, "epoch_changed"
+        offset = int(digits)
+        if offset > position:
+            return position, "ahead"
+        if not self._context.ring.covers(offset):
+            return position, "not_resumable"
+        return offset, None
+
+    async def _subscribe(self, message: Subscribe) -> None:
+        assert self.claims is not None
+        try:
+            decisions = await self._context.access.decide(self.claims, message.rooms)
+        except BeaconfireError as error:
+            self._tell(protocol.refusal(message.id, error))
+            return
+        if self.state is not State.CLOSED:
+            self._tell(protocol.reply(message.id, rooms=self._enter(decisions)))
+
+    def _unsubscribe(self, message: Unsubscribe) -> None:
+        for name in message.rooms:
+            if name in self.rooms:
+                self._leave(name)
+                log.info("unsubscribed", session=self.id, user=self.user_id, room=name)
+        self._tell(protocol.reply(message.id, rooms={name: {"success": True} for name in message.rooms}))
+
+    async def _refresh(self, message: Refresh) -> None:
+        try:
+            claims = await self._context.access.verify(message.token)
+            if claims.user_id != self.user_id:
+                raise BeaconfireError(errors.TOKEN_INVALID, "the token belongs to another user")
+            await self._context.access.decide(claims, ())
+        except BeaconfireError as error:
+            self._tell(protocol.refusal(message.id, error))
+            return
+        if self.state is not State.CLOSED:
+            self._take(claims)
+            self._tell(protocol.reply(message.id))
+
+    # Rooms.
+
+    def _enter(self, decisions: Mapping[str, Place | BeaconfireError]) -> dict[str, Any]:
+        """Join what is allowed. The answer for each room."""
+        self._context.outbound.seal()
+        answers: dict[str, Any] = {}
+        for name, decision in decisions.items():
+            if (
+                isinstance(decision, Place)
+                and name not in self.rooms
+                and len(self.rooms) >= self._context.limits.max_rooms
+            ):
+                limit = self._context.limits.max_rooms
+                decision = BeaconfireError(errors.TOO_MANY, f"a session has at most {limit} rooms")
+            if isinstance(decision, BeaconfireError):
+                answers[name] = {"success": False, "error": decision.body()}
+                log.info("refused room", session=self.id, user=self.user_id, room=name, code=decision.code.code)
+                continue
+            answers[name] = {"success": True}
+            self._join(name, decision)
+        return answers
+
+    def _join(self, name: str, place: Place) -> None:
+        known = self.rooms.get(name)
+        if known is not None and known != place:
+            self._leave(name)
+        self.rooms[name] = place
+        if self.state is State.LIVE:
+            self._context.hub.join(self, place.room, place.role)
+        log.info("subscribed", session=self.id, user=self.user_id, room=name)
+
+    def _leave(self, name: str) -> None:
+        self._context.outbound.seal()
+        place = self.rooms.pop(name)
+        # A room may be known by two names, `settlement:s1` and `campaign:c1/settlement:s1`.
+        if all(other.room != place.room for other in self.rooms.values()):
+            self._context.hub.leave(self, place.room, place.role)
+
+    # Catching up.
+
+    def _begin_catching_up(self, offset: int) -> None:
+        """Stand in no write list; everything up to `offset` is written or about to be, the ring has the rest."""
+        self._context.outbound.seal()
+        for place in self.rooms.values():
+            self._context.hub.leave(self, place.room, place.role)
+        self.state = State.CATCHING_UP
+        self.offset = offset
+        if self._waiting is None:
+            self._waiting = []
+
+    def _catch_up(self) -> None:
+        """Write a page of what it missed; the next one in another turn, once its socket has taken this one."""
+        if self.state is not State.CATCHING_UP or self._wire.paused:
+            return
+        context = self._context
+        if not context.ring.covers(self.offset):
+            self.resync("too_slow")
+        page = context.ring.after(self.offset, PAGE)
+        if page:
+            mine = [entry.frame for entry in page if self._hears(entry)]
+            self.offset = page[-1].offset
+            if mine:
+                self.write(b"".join(mine))
+            context.call_soon(self._catch_up)
+            return
+        # Level with the gateway, without an await since the last look: live again.
+        context.outbound.seal()
+        self.state = State.LIVE
+        for place in self.rooms.values():
+            context.hub.join(self, place.room, place.role)
+        self.write(protocol.position(context.cursor(context.position)))
+        self._answer_waiting()
+
+    def _hears(self, entry: Entry) -> bool:
+        rooms = entry.route.rooms
+        return any(
+            place.room in rooms and (entry.audience is None or place.role in entry.audience)
+            for place in self.rooms.values()
+        )
+
+    # Time.
+
+    def _take(self, claims: Claims) -> None:
+        """Stand on this token from now on."""
+        self.claims = claims
+        self._warned = False
+        self._watch_token()
+
+    def _watch_token(self) -> None:
+        """Look at the token again when it is time, if that is before the next beat (which looks again)."""
+        claims = self.claims
+        assert claims is not None
+        left = claims.expires_at - time.time()
+        for due in (left - _warning_s(claims), left + EXPIRED_GRACE_S):
+            if due <= self._context.limits.heartbeat_s:
+                self._context.wheel.after(due, self._check_token)
+
+    def _check_token(self) -> None:
+        if self.state is State.CLOSED or self.claims is None:
+            return
+        left = self.claims.expires_at - time.time()
+        if left <= -EXPIRED_GRACE_S:
+            self.close(BeaconfireError(errors.TOKEN_INVALID, "the token ran out"))
+        elif left <= _warning_s(self.claims) and not self._warned:
+            self._warned = True
+            self._tell(protocol.token_expiring(max(0, round(left))))
+
+    def _check_connected(self) -> None:
+        if self.state is State.CONNECTING:
+            limit = self._context.limits.connect_timeout_s
+            self.close(BeaconfireError(errors.TIMEOUT, f"no connect within {limit} s"))
+
+    def _beat(self) -> None:
+        """Ping, and say the position."""
+        if self.state is State.CLOSED:
+            return
+        self._heard = False
+        settled = protocol.position(self._context.cursor(self._context.outbound.settled))
+        self.write(_PING + settled if self.state is State.LIVE else _PING)
+        self._context.wheel.after(self._context.limits.heartbeat_s / 2, self._check_pulse)
+        self._watch_token()
+
+    def _check_pulse(self) -> None:
+        """Free it when nothing at all came since the last ping."""
+        if self.state is State.CLOSED:
+            return
+        if self._heard:
+            self._context.wheel.after(self._context.limits.heartbeat_s / 2, self._beat)
+            return
+        log.info("no sign of life", session=self.id, user=self.user_id)
+        self._end()
+        self._wire.abort()
+
+    # Ends.
+
+    def _tell(self, frame: bytes) -> None:
+        self._context.outbound.tell(self.write, frame)
+
+    def _end(self) -> None:
+        """Leave everything: no write of a later event reaches the connection."""
+        connected = self.state is not State.CONNECTING
+        self._context.outbound.seal()
+        for place in self.rooms.values():
+            self._context.hub.leave(self, place.room, place.role)
+        self.rooms.clear()
+        self._waiting = None
+        self.state = State.CLOSED
+        if connected:
+            self._context.hub.remove(self)
+            SESSIONS.dec()
+            log.info("disconnected", session=self.id, user=self.user_id)
+
+
+def _warning_s(claims: Claims) -> float:
+    """How long before its token's end a client is warned: a minute, or half a short token's life."""
+    return min(TOKEN_WARNING_S, (claims.expires_at - claims.issued_at) / 2)

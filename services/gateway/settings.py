@@ -1,0 +1,54 @@
+"""Settings of the gateway."""
+
+import json
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, field_validator
+from pydantic_settings import NoDecode
+
+from shared.settings import Settings as Common
+
+
+class DemoPerson(BaseModel):
+    """A sign-in that the demo page offers with one click."""
+
+    name: str
+    email: str
+    password: str
+    hint: str = ""
+
+
+class Settings(Common):
+    """What a gateway needs to know; nothing of it is state."""
+
+    port: int = Field(8080, ge=0, le=65535, description="Port for clients; 0 takes a free one")
+    reuse_port: bool = Field(False, description="Share the port with other gateway processes (SO_REUSEPORT)")
+
+    jwks_url: str = Field(
+        "http://127.0.0.1:8081/.well-known/jwks.json", description="Where the keys of access tokens are"
+    )
+    issuer: str = Field("beaconfire", description="`iss` of accepted tokens")
+    audience: str = Field("beaconfire", description="`aud` of accepted tokens")
+
+    public_auth_url: str = Field("", description="Auth as the page reaches it; empty: same origin")
+    public_publisher_url: str = Field("", description="The publisher as the page reaches it; empty: same origin")
+    public_socket_url: str = Field("", description="The socket as the page reaches it; empty: same origin, /ws")
+    demo_people: Annotated[tuple[DemoPerson, ...], NoDecode] = Field(
+        (), description="Sign-ins the page offers, as a JSON list; development only"
+    )
+
+    heartbeat_s: int = Field(25, ge=1, le=300, description="Seconds between pings and positions")
+    connect_timeout_s: int = Field(10, ge=1, le=60, description="Seconds a client has for its first message")
+    max_frame_bytes: int = Field(16_384, ge=1_024, le=1_048_576, description="Largest message from a client, bytes")
+    max_rooms: int = Field(100, ge=1, le=10_000, description="Rooms a session may be in")
+    max_buffer_bytes: int = Field(
+        262_144, ge=16_384, description="Bytes that may wait for one slow socket before it has to catch up"
+    )
+    ring_bytes: int = Field(67_108_864, ge=1_048_576, description="Memory for the newest events, bytes")
+    ring_age_s: int = Field(60, ge=1, description="Age of the oldest event kept in memory, seconds")
+    stop_timeout_s: int = Field(5, ge=0, le=300, description="Seconds clients have to leave when the gateway stops")
+
+    @field_validator("demo_people", mode="before")
+    @classmethod
+    def _read_people(cls, value: Any) -> Any:
+        return json.loads(value) if isinstance(value, str) else value

@@ -1,0 +1,30 @@
+"""One timer for everything that waits in whole seconds: deadlines, heartbeats, token ends. No task a session."""
+
+from collections.abc import Callable
+
+from shared import logs
+
+log = logs.get(__name__)
+
+
+class Wheel:
+    """Calls back in the second asked for. Nothing is ever cancelled: who is called looks whether it still matters."""
+
+    def __init__(self, now: int) -> None:
+        self._now = now
+        self._slots: dict[int, list[Callable[[], None]]] = {}
+
+    def after(self, seconds: float, callback: Callable[[], None]) -> None:
+        """Call back `seconds` from now, rounded up to a whole second and at least one."""
+        due = self._now + max(1, int(-(-seconds // 1)))
+        self._slots.setdefault(due, []).append(callback)
+
+    def turn(self, now: int) -> None:
+        """Call everything that is due at `now` (whole seconds of the same clock)."""
+        while self._now < now:
+            self._now += 1
+            for callback in self._slots.pop(self._now, ()):
+                try:
+                    callback()
+                except Exception:
+                    log.exception("a timer callback failed")
