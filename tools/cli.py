@@ -54,7 +54,10 @@ EXPECTED = (
 @app.command()
 def up(
     port: Annotated[
-        int, typer.Option(min=1, help="Port of the page and the sockets. The next two are auth's and the publisher's.")
+        int,
+        typer.Option(
+            min=1, help="Port of the page and the sockets. The next three are auth's, the publisher's and the broker's."
+        ),
     ] = 8080,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     data: Annotated[Path, typer.Option(help="Folder of the data, made where it is missing and kept.")] = DATA,
@@ -138,7 +141,7 @@ def setup(
 def main() -> None:
     """The console script: what a person can act on is a sentence, not a stack trace."""
     try:
-        app()
+        app(prog_name="beaconfire")
     except DidNotStart as error:
         _fail(f"{error}. Its last words:\n{plain(error.last_lines) or '  (none)'}")
     except EXPECTED as error:

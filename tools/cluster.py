@@ -133,6 +133,7 @@ class Plan:
     """One port that all gateways share; None: a port for each."""
     auth_port: int | None = None
     publisher_port: int | None = None
+    nats_port: int | None = None
     origins: tuple[str, ...] = ()
     """Browser origins besides those of the gateways themselves."""
     passwords: dict[str, str] | None = None
@@ -146,7 +147,7 @@ class Services:
     def __init__(self, plan: Plan, *, on_line: OnLine | None = None) -> None:
         self._plan = plan
         self._on_line = on_line
-        self.nats = NatsServer(plan.folder / "nats", passwords=plan.passwords, on_line=on_line)
+        self.nats = NatsServer(plan.folder / "nats", port=plan.nats_port, passwords=plan.passwords, on_line=on_line)
         gateway_ports = [plan.gateway_port or free_port() for _ in range(plan.gateways)]
         self._origins = self._all_origins(gateway_ports)
         self.auth = self._service("auth", plan.auth_port, {"BEACONFIRE_DATABASE_URL": self._database("auth")})

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import shared.events  # noqa: F401  (fills the catalogue)
 from tools.broker_users import shipped_config
-from tools.derived.error_table import script
+from tools.derived.error_table import protocol_with_table, script
 from tools.derived.reference import reference
 from tools.derived.schema import schemas
 from tools.derived.settings_page import settings_page
@@ -25,6 +25,7 @@ FILES: dict[str, Callable[[], str]] = {
     "clients/js/src/errors.js": script,
     "clients/js/src/events.d.ts": typings,
     "deploy/nats/single.conf": shipped_config,
+    "PROTOCOL.md": lambda: protocol_with_table((ROOT / "PROTOCOL.md").read_text()),
 }
 
 

@@ -85,10 +85,10 @@ def up(options: Options, console: Console) -> None:
 
 def check_ports(options: Options) -> None:
     """Raises PortTaken, before anything is started."""
-    for offset, what in enumerate(("the page and the sockets", "auth", "the publisher")):
+    for offset, what in enumerate(("the page and the sockets", "auth", "the publisher", "the broker")):
         port = options.port + offset
         if port > 65535:
-            raise PortTaken(f"--port {options.port} is too high: it and the next two are used, 65533 at most")
+            raise PortTaken(f"--port {options.port} is too high: it and the next three are used, 65532 at most")
         family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
         with socket.socket(family) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the services do: TIME_WAIT is no obstacle
@@ -97,7 +97,7 @@ def check_ports(options: Options) -> None:
             except OSError as error:
                 raise PortTaken(
                     f"port {port} ({what}) cannot be used on {options.host}: {error.strerror}. "
-                    f"Choose others: --port {options.port + 100} takes {options.port + 100} to {options.port + 102}"
+                    f"Choose others: --port {options.port + 100} takes {options.port + 100} to {options.port + 103}"
                 ) from None
 
 
@@ -209,6 +209,7 @@ def _plan(options: Options, folder: DataFolder) -> Plan:
         gateway_port=options.port,
         auth_port=options.port + 1,
         publisher_port=options.port + 2,
+        nats_port=options.port + 3,
         passwords=folder.passwords(),
         environment={
             "auth": everywhere,

@@ -1,7 +1,5 @@
 """tools.processes: children are read, stopped, and never outlive us."""
 
-import os
-import select
 import signal
 import sys
 from pathlib import Path
@@ -9,6 +7,7 @@ from queue import Queue
 
 import pytest
 
+from tests.tools.terminal import have_ended
 from tools.processes import Process
 
 FOREVER = "import signal; print('up', flush=True); signal.pause()"
@@ -30,18 +29,6 @@ class Child(Process):
 
     def next_line(self) -> str:
         return self.lines.get(timeout=10)
-
-
-def has_ended(pid: int, timeout_s: float = 10) -> bool:
-    """Whether a process, not necessarily a child of ours, ends within the time."""
-    try:
-        watched = os.pidfd_open(pid)
-    except ProcessLookupError:
-        return True
-    try:
-        return bool(select.select([watched], [], [], timeout_s)[0])
-    finally:
-        os.close(watched)
 
 
 def test_its_lines_are_read_and_kept(tmp_path: Path) -> None:
@@ -130,4 +117,4 @@ def test_it_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
 
     parent.kill()
 
-    assert has_ended(int(pid))
+    assert have_ended({int(pid)})

@@ -1,0 +1,33 @@
+"""Python sources as the architecture tests look at them: parsed, never imported."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+OURS = {"shared", "services", "tools", "bench", "tests"}
+
+
+def modules(*folders: str) -> list[Path]:
+    """Every Python file below the folders, relative to the repository."""
+    return sorted(path.relative_to(ROOT) for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def parsed(path: Path) -> ast.Module:
+    """The syntax tree of one."""
+    return ast.parse((ROOT / path).read_text())
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The full names of the modules it imports."""
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+
+
+def third_party(path: Path) -> set[str]:
+    """The top-level names it imports that are neither ours nor Python's."""
+    return {name.split(".")[0] for name in imported(path)} - OURS - set(sys.stdlib_module_names)

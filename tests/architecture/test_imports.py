@@ -1,0 +1,61 @@
+"""Who may import what, beyond the layers that import-linter checks (pyproject.toml)."""
+
+import re
+import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.architecture.sources import ROOT, imported, modules, third_party
+
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+COMES_WITH = {"cryptography": "pyjwt"}  # named by an extra of a requirement: pyjwt[crypto]
+VOCABULARY = [
+    Path("shared/catalogue.py"),
+    Path("shared/subjects.py"),
+    Path("shared/roles.py"),
+    *modules("shared/events"),
+]
+
+
+def distributions(*requirements: str) -> set[str]:
+    """The names in requirements, normalised."""
+    names = [re.match(r"[\w.-]+", requirement) for requirement in requirements]
+    return {name[0].lower().replace("_", "-") for name in names if name}
+
+
+@pytest.mark.parametrize("path", VOCABULARY, ids=str)
+def test_the_vocabulary_needs_nothing_but_pydantic(path: Path) -> None:
+    """Subjects, roles and events can be read, and copied, without the rest of the product."""
+    assert third_party(path) <= {"pydantic"}
+    ours = {name for name in imported(path) if name.startswith("shared")}
+    assert ours <= {"shared.catalogue", "shared.subjects", "shared.roles"}
+
+
+@pytest.mark.parametrize(
+    ("folder", "extra"),
+    [("shared", None), ("tools", "tools"), *((f"services/{name}", name) for name in EXTRAS if name != "tools")],
+)
+def test_only_what_is_installed_is_imported(folder: str, extra: str | None) -> None:
+    """A part imports only what its extra installs: its image has nothing else.
+
+    Modules of shared may need an extra that all who use them have (the database, for auth and the publisher).
+    """
+    extras = [extra] if extra else ["auth", "publisher"]
+    allowed = distributions(*PROJECT["dependencies"], *(one for name in extras for one in EXTRAS[name]))
+    installed = packages_distributions()
+
+    for path in modules(folder):
+        for name in third_party(path):
+            assert distributions(COMES_WITH.get(name, ""), *installed.get(name, [name])) & allowed, (
+                f"{path} imports {name}"
+            )
+
+
+def test_clients_import_nothing_of_ours() -> None:
+    """A client speaks PROTOCOL.md and could live in another repository."""
+    for path in modules("clients"):
+        assert not {name.split(".")[0] for name in imported(path)} & {"shared", "services", "tools"}, path
