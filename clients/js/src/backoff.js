@@ -1,0 +1,53 @@
+/** How long to wait before the next attempt, and when to stop trying. */
+
+/** Attempts in a row that may fail before the client stops and says so. */
+export const MAX_ATTEMPTS = 10;
+
+const FIRST_CAP_MS = 1000;
+const LAST_CAP_MS = 32_000;
+
+/**
+ * The longest pause before try number `pauses` (from 0): 1, 2, 4, 8, 16, 32, 32 … s.
+ * @param {number} pauses
+ */
+export function capMs(pauses) {
+  return Math.min(LAST_CAP_MS, FIRST_CAP_MS * 2 ** pauses);
+}
+
+/** Full jitter: a pause anywhere between nothing and the cap, so that clients of a restarted gateway spread out. */
+export class Backoff {
+  #random;
+  #pauses = 0;
+  #failures = 0;
+
+  /** @param {() => number} random  from [0, 1) */
+  constructor(random = Math.random) {
+    this.#random = random;
+  }
+
+  /** Which attempt the next one is, from 1. */
+  get attempt() {
+    return Math.min(this.#failures + 1, MAX_ATTEMPTS);
+  }
+
+  get isExhausted() {
+    return this.#failures >= MAX_ATTEMPTS;
+  }
+
+  /** An attempt failed. */
+  fail() {
+    this.#failures += 1;
+  }
+
+  /** The next pause, in ms. */
+  next() {
+    const pause = this.#random() * capMs(this.#pauses);
+    this.#pauses += 1;
+    return pause;
+  }
+
+  reset() {
+    this.#pauses = 0;
+    this.#failures = 0;
+  }
+}

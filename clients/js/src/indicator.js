@@ -1,0 +1,77 @@
+/** A small light that says how the connection is: green, yellow, red or grey, with words and a Retry button. */
+
+/** A blip shorter than this is not shown: the light would only flicker. */
+const GRACE_MS = 800;
+/** How long "Connected" stays before the light goes out of the way. */
+const STABLE_MS = 3000;
+
+/** @typedef {import("./client.js").Client} Client */
+/** @typedef {{look: "green" | "yellow" | "red" | "grey", text: string, mayRetry?: boolean}} Face */
+
+/**
+ * What the indicator shows for a client as it is now.
+ * @param {Pick<Client, "status" | "isDegraded">} client
+ * @returns {Face}
+ */
+export function faceOf({ status, isDegraded }) {
+  const { state, attempt, maxAttempts, isReconnect, error } = status;
+  if (state === "connected" && isDegraded) return { look: "yellow", text: "Live updates delayed" };
+  if (state === "connected") return { look: "green", text: "Connected" };
+  if (state === "disconnected") return { look: "grey", text: "Not connected" };
+  if (state === "error" && error?.code === "unreachable") {
+    return { look: "red", text: `Connection lost (max retries reached: ${maxAttempts})`, mayRetry: true };
+  }
+  if (state === "error") return { look: "red", text: `Connection lost: ${error?.message ?? ""}`, mayRetry: true };
+  if (attempt <= 1 && !isReconnect) return { look: "yellow", text: "Connecting…" };
+  return { look: "yellow", text: `Reconnecting (${attempt} of ${maxAttempts})…` };
+}
+
+/**
+ * Show a client's connection in an element. For signed-in users: where `isSignedIn` says no, nothing is shown.
+ * @param {HTMLElement} element
+ * @param {Client} client
+ * @param {{isSignedIn?: () => boolean}} [options]
+ * @returns {() => void} takes it off again
+ */
+export function mountIndicator(element, client, { isSignedIn = () => true } = {}) {
+  const text = document.createElement("span");
+  const retry = document.createElement("button");
+  retry.type = "button";
+  retry.textContent = "Retry";
+  retry.addEventListener("click", () => client.retry());
+  const light = document.createElement("span");
+  light.className = "beaconfire-light";
+  light.setAttribute("aria-hidden", "true");
+  element.classList.add("beaconfire-indicator");
+  element.setAttribute("role", "status");
+  element.replaceChildren(light, text, retry);
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let timer;
+
+  const show = () => {
+    const face = faceOf(client);
+    element.hidden = !isSignedIn();
+    element.dataset["look"] = face.look;
+    text.textContent = face.text;
+    retry.hidden = !face.mayRetry;
+    clearTimeout(timer);
+    if (face.look === "green") timer = setTimeout(() => (element.hidden = true), STABLE_MS);
+    else timer = undefined;
+  };
+  const update = () => {
+    const isNews = element.hidden && client.state === "connecting";
+    if (!isNews) return show();
+    clearTimeout(timer);
+    timer = setTimeout(show, GRACE_MS);
+  };
+  const offs = [client.on("state", update), client.on("degraded", show), client.on("live", show)];
+
+  element.hidden = true;
+  if (client.state !== "connected") update();
+  return () => {
+    for (const off of offs) off();
+    clearTimeout(timer);
+    element.replaceChildren();
+    element.hidden = true;
+  };
+}

@@ -1,0 +1,85 @@
+/** Short notices in a corner, read out by screen readers, and the ones that tell of a lost connection. */
+
+const SHOWN_MS = 5000;
+/** As long as the indicator waits: a blip that nobody noticed is not worth a notice. */
+const GRACE_MS = 800;
+
+/** @typedef {"info" | "good" | "bad"} Kind */
+
+export class Toasts {
+  #list;
+
+  /** @param {HTMLElement} element  becomes the list; style it with styles.css or your own */
+  constructor(element) {
+    this.#list = element;
+    element.classList.add("beaconfire-toasts");
+    element.setAttribute("role", "status");
+    element.setAttribute("aria-live", "polite");
+  }
+
+  /**
+   * Show a notice. `ms` 0 keeps it until it is dismissed.
+   * @param {string} text
+   * @param {{kind?: Kind, ms?: number}} [options]
+   * @returns {() => void} dismisses it
+   */
+  show(text, { kind = "info", ms = SHOWN_MS } = {}) {
+    const toast = document.createElement("div");
+    toast.className = "beaconfire-toast";
+    toast.dataset["kind"] = kind;
+    const words = document.createElement("span");
+    words.textContent = text;
+    const close = document.createElement("button");
+    close.type = "button";
+    close.textContent = "×";
+    close.setAttribute("aria-label", "Dismiss");
+    toast.append(words, close);
+    this.#list.append(toast);
+    const dismiss = () => toast.remove();
+    close.addEventListener("click", dismiss);
+    if (ms > 0) setTimeout(dismiss, ms);
+    return dismiss;
+  }
+}
+
+/**
+ * Notices of loss and of recovery, gone when the connection is stable again.
+ * @param {import("./client.js").Client} client
+ * @param {Toasts} toasts
+ * @returns {() => void} stops it
+ */
+export function announceConnection(client, toasts) {
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let grace;
+  /** @type {(() => void) | null} */
+  let dismiss = null;
+
+  /** @param {string} text @param {{kind: Kind, ms?: number}} options */
+  const replace = (text, options) => {
+    dismiss?.();
+    dismiss = toasts.show(text, options);
+  };
+  const onLoss = () => {
+    replace("The connection was lost. Trying to reconnect…", { kind: "bad", ms: 0 });
+  };
+  const off = client.on("state", ({ state, isReconnect, error }) => {
+    if (state === "connecting" && isReconnect && !dismiss) grace ??= setTimeout(onLoss, GRACE_MS);
+    if (state === "connecting") return;
+    clearTimeout(grace);
+    grace = undefined;
+    if (state === "connected" && dismiss) {
+      replace("Connected again", { kind: "good", ms: 3000 });
+      dismiss = null;
+    } else if (state === "error") {
+      replace(`Connection lost: ${error?.message ?? "no reason given"}`, { kind: "bad", ms: 0 });
+    } else if (state === "disconnected") {
+      dismiss?.();
+      dismiss = null;
+    }
+  });
+  return () => {
+    off();
+    clearTimeout(grace);
+    dismiss?.();
+  };
+}

@@ -1,0 +1,314 @@
+/** How a client connects, loses its connection, and comes back. */
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { FakeSocket, setUp, setUpConnected, settle, socket } from "./fakes.js";
+
+test("connect sends the token, the rooms and who it is in its first message", async () => {
+  const { client, states } = setUp();
+  client.subscribe("campaign:c1");
+  client.connect();
+  await settle();
+  socket().accept();
+
+  const [first] = socket().sent;
+  assert.equal(socket().subprotocol, "beaconfire.v1");
+  assert.equal(first.type, "connect");
+  assert.equal(first.token, "token");
+  assert.deepEqual(first.rooms, ["campaign:c1"]);
+  assert.equal(first.cursor, undefined);
+  assert.equal(first.client.name, "beaconfire-js");
+  assert.deepEqual(states.map(({ state }) => state), ["connecting", "connected"]);
+});
+
+test("connecting twice makes one socket", async () => {
+  const { client } = setUp();
+  client.connect();
+  client.connect();
+  await settle();
+
+  assert.equal(FakeSocket.all.length, 1);
+});
+
+test("pauses grow 1, 2, 4, 8, 16, 32 s and stay there; ten failures in a row stop it in error", async () => {
+  const { client, clock, states } = await setUpConnected();
+  await clock.pass(6000);
+  socket().end(1006);
+  const pauses = [];
+  while (client.state !== "error") {
+    const before = clock.now();
+    const count = FakeSocket.all.length;
+    while (FakeSocket.all.length === count) await clock.pass(100);
+    pauses.push(Math.round((clock.now() - before) / 1000));
+    socket().end(1006);
+  }
+
+  assert.deepEqual(pauses, [1, 2, 4, 8, 16, 32, 32, 32, 32, 32]);
+  assert.equal(states.at(-1).error.code, "unreachable");
+  assert.match(states.at(-1).error.message, /after 10 attempts/);
+  assert.deepEqual([...new Set(states.map(({ attempt }) => attempt))], [1, 0, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
+  await clock.pass(600_000);
+  assert.equal(FakeSocket.all.length, 11, "it does not try again by itself");
+});
+
+test("retry by hand after error starts from the first attempt", async () => {
+  const { client, clock, states } = setUp();
+  client.connect();
+  while (client.state !== "error") {
+    await clock.pass(100);
+    if (socket()?.readyState === 0) socket().end(1006);
+  }
+  client.retry();
+  await settle();
+  socket().accept();
+
+  assert.equal(states.at(-2).attempt, 1);
+  assert.equal(client.state, "connected");
+});
+
+test("the counter starts again only after a connection has lasted, so that flapping ends too", async () => {
+  const { client, clock } = await setUpConnected();
+  for (let round = 0; round < 10; round++) {
+    socket().end(1011);
+    if (client.state === "error") break;
+    const before = FakeSocket.all.length;
+    while (FakeSocket.all.length === before) await clock.pass(100);
+    socket().accept();
+  }
+  assert.equal(client.state, "error");
+});
+
+test("full jitter: the pause is anywhere below the cap", async () => {
+  const { client, clock } = await setUpConnected({ random: () => 0.25 });
+  await clock.pass(6000);
+  socket().end(1006);
+  await clock.pass(249);
+  assert.equal(FakeSocket.all.length, 1);
+  await clock.pass(1);
+  assert.equal(FakeSocket.all.length, 2);
+  assert.equal(client.state, "connecting");
+});
+
+test("a refused token is renewed once, then it is an error", async () => {
+  const { client, asked, states } = setUp();
+  client.connect();
+  await settle();
+  socket().end(4401, "expired");
+  await settle();
+  assert.equal(FakeSocket.all.length, 2, "at once, without a pause");
+  socket().end(4401, "revoked");
+  await settle();
+
+  assert.deepEqual(asked, ["connect", "refused"]);
+  assert.equal(client.state, "error");
+  assert.deepEqual(states.at(-1).error, { code: "token_invalid", message: "revoked" });
+});
+
+test("a code that says no stops it at once", async () => {
+  for (const code of [4400, 4403, 4413, 1002, 1003, 1007]) {
+    const { client } = await setUpConnected();
+    socket().end(code);
+    assert.equal(client.state, "error", `close ${code}`);
+  }
+});
+
+test("a code that is unknown, and those of restarts, back off", async () => {
+  for (const code of [1001, 1006, 1011, 1012, 1013, 1014, 4408, 4429, 4500, 4503, 4999]) {
+    const { client } = await setUpConnected();
+    socket().end(code);
+    assert.equal(client.state, "connecting", `close ${code}`);
+  }
+});
+
+test("getToken may say that trying again is of no use; other failures count as an attempt", async () => {
+  let error = Object.assign(new Error("offline"), {});
+  const { client, clock, states } = setUp({ getToken: () => Promise.reject(error) });
+  client.connect();
+  await settle();
+  assert.equal(client.state, "connecting");
+  error = Object.assign(new Error("signed out"), { retry: "no" });
+  await clock.pass(2000);
+
+  assert.equal(client.state, "error");
+  assert.match(states.at(-1).error.message, /signed out/);
+});
+
+test("an attempt that hangs is given up after 10 s, wherever it hangs", async () => {
+  const { client, clock } = setUp();
+  client.connect();
+  await settle();
+  socket().open();
+  await clock.pass(9999);
+  assert.equal(client.status.attempt, 1);
+  await clock.pass(1);
+  assert.equal(client.status.attempt, 2);
+
+  const withoutToken = setUp({ getToken: () => new Promise(() => {}) });
+  withoutToken.client.connect();
+  await withoutToken.clock.pass(10_000);
+  assert.equal(withoutToken.client.status.attempt, 2);
+});
+
+test("without a network attempts are not counted, and `online` connects at once", async () => {
+  const { client, clock, network } = await setUpConnected();
+  await clock.pass(6000);
+  network.isOffline = true;
+  socket().end(1006);
+  for (let round = 0; round < 20; round++) {
+    await clock.pass(30_000);
+    if (socket().readyState === 0) socket().end(1006);
+  }
+  assert.equal(client.state, "connecting");
+  assert.equal(client.status.attempt, 1);
+
+  network.isOffline = false;
+  const count = FakeSocket.all.length;
+  network.handlers.onOnline();
+  await settle();
+  assert.equal(FakeSocket.all.length, count + 1);
+});
+
+test("`online` replaces an attempt that hangs in the old network, and revives one that gave up", async () => {
+  const { client, clock, network } = setUp();
+  client.connect();
+  await settle();
+  const hanging = socket();
+  network.handlers.onOnline();
+  await settle();
+  assert.notEqual(socket(), hanging);
+
+  while (client.state !== "error") {
+    await clock.pass(100);
+    if (socket().readyState === 0) socket().end(1006);
+  }
+  network.handlers.onOnline();
+  assert.equal(client.state, "connecting");
+});
+
+test("after heartbeatS of silence it pings; no answer within 5 s reconnects", async () => {
+  const { client, clock } = await setUpConnected();
+  await clock.pass(24_999);
+  assert.equal(socket().of("ping").length, 0);
+  await clock.pass(1);
+  assert.equal(socket().of("ping").length, 1);
+  await clock.pass(4999);
+  assert.equal(client.state, "connected");
+  await clock.pass(1);
+  assert.equal(client.state, "connecting");
+  assert.equal(FakeSocket.all[0].readyState, 3);
+});
+
+test("anything heard is a sign of life", async () => {
+  const { client, clock } = await setUpConnected();
+  for (let beat = 0; beat < 5; beat++) {
+    await clock.pass(24_000);
+    socket().receive({ type: "position", cursor: `e:${20 + beat}` });
+  }
+  assert.equal(socket().of("ping").length, 0);
+  await clock.pass(25_000);
+  socket().receive({ type: "reply", id: socket().last.id, success: true });
+  await clock.pass(10_000);
+  assert.equal(client.state, "connected");
+});
+
+test("after sleep it asks at once whether the connection is still there", async () => {
+  const { client, clock, network } = await setUpConnected();
+  network.handlers.onAwake();
+  network.handlers.onAwake();
+  assert.equal(socket().of("ping").length, 1);
+  await clock.pass(5000);
+  assert.equal(client.state, "connecting");
+});
+
+test("token.expiring sends a refresh, and tries again where that fails, without an error state", async () => {
+  let fails = 2;
+  const getToken = async ({ reason }) => {
+    if (reason === "expiring" && fails-- > 0) throw new Error("auth is away");
+    return `token for ${reason}`;
+  };
+  const { client, clock, states } = await setUpConnected({ getToken });
+  socket().receive({ type: "token.expiring", inS: 60 });
+  await clock.pass(1000);
+  assert.equal(socket().of("refresh").length, 0);
+  await clock.pass(2000);
+  assert.equal(socket().of("refresh").length, 1);
+  assert.equal(socket().last.token, "token for expiring");
+  socket().receive({ type: "reply", id: socket().last.id, success: false, error: { code: "unavailable", message: "" } });
+  await clock.pass(4000);
+  assert.equal(socket().of("refresh").length, 2);
+  socket().receive({ type: "reply", id: socket().last.id, success: true });
+  await clock.pass(20_000);
+
+  assert.equal(socket().of("refresh").length, 2);
+  assert.equal(client.state, "connected");
+  assert.deepEqual(states.map(({ state }) => state), ["connecting", "connected"]);
+});
+
+test("goaway: the next connection is acknowledged before the old one is left, and names it", async () => {
+  const { client, clock, states } = await setUpConnected();
+  const old = socket();
+  const events = [];
+  client.on("event", ({ offset }) => events.push(offset));
+  client.subscribe("campaign:c1");
+  old.receive({ type: "goaway", afterMs: 100, withinMs: 2100 });
+  await clock.pass(1100);
+  const next = socket();
+  assert.notEqual(next, old);
+  next.open();
+  old.receive({ type: "event", offset: 11, rooms: ["campaign:c1"], event: { id: "a" } });
+  assert.equal(next.last.replaces, "s1");
+  assert.equal(next.last.cursor, "e:10");
+  next.receive({ type: "connection.ack", id: next.last.id, sessionId: "s2", cursor: "e:10", heartbeatS: 25, rooms: {} });
+  next.receive({ type: "event", offset: 11, rooms: ["campaign:c1"], event: { id: "a" } });
+  next.receive({ type: "event", offset: 12, rooms: ["campaign:c1"], event: { id: "b" } });
+
+  assert.equal(old.readyState, 3);
+  assert.deepEqual(events, [11, 12]);
+  assert.deepEqual(states.map(({ state }) => state), ["connecting", "connected"], "nobody saw it");
+});
+
+test("goaway without another gateway: the old connection is used to its end", async () => {
+  const { client, clock } = await setUpConnected();
+  const old = socket();
+  old.receive({ type: "goaway", afterMs: 0, withinMs: 4000 });
+  await clock.pass(2000);
+  socket().end(1006);
+  assert.equal(client.state, "connected");
+  old.end(4503);
+  assert.equal(client.state, "connecting");
+  await clock.pass(10_000);
+  socket().accept();
+  assert.equal(client.state, "connected");
+});
+
+test("close ends everything, whenever it comes", async () => {
+  const { client, clock } = setUp();
+  client.connect();
+  client.close();
+  await clock.pass(60_000);
+  assert.equal(FakeSocket.all.length, 0);
+  client.connect();
+  await settle();
+  socket().accept();
+  client.close();
+  await clock.pass(60_000);
+
+  assert.equal(FakeSocket.all.length, 1);
+  assert.equal(client.state, "disconnected");
+});
+
+test("with debug on, no token is logged", async (context) => {
+  const lines = [];
+  context.mock.method(console, "debug", (...line) => lines.push(JSON.stringify(line)));
+  const { client } = setUp({ getToken: async () => "secret-token" });
+  client.debug = true;
+  client.connect();
+  await settle();
+  socket().accept();
+  socket().receive({ type: "token.expiring", inS: 60 });
+  await settle();
+
+  assert.ok(lines.length > 3);
+  assert.ok(!lines.join().includes("secret-token"));
+});

@@ -1,0 +1,134 @@
+/** A clock that is moved by hand, and sockets that are answered by hand: for the timing logic only. */
+
+import { Client } from "../src/client.js";
+
+export class FakeClock {
+  #now = 0;
+  #nextId = 1;
+  /** @type {Map<number, {at: number, callback: () => void}>} */
+  #timers = new Map();
+
+  now = () => this.#now;
+
+  setTimeout = (callback, ms) => {
+    const id = this.#nextId++;
+    this.#timers.set(id, { at: this.#now + ms, callback });
+    return id;
+  };
+
+  clearTimeout = (id) => this.#timers.delete(id);
+
+  /** Let `ms` pass: timers run in their order, and promises between them. */
+  async pass(ms) {
+    const end = this.#now + ms;
+    await settle();
+    for (;;) {
+      const [id, timer] = [...this.#timers].sort((a, b) => a[1].at - b[1].at)[0] ?? [];
+      if (timer === undefined || timer.at > end) break;
+      this.#timers.delete(id);
+      this.#now = timer.at;
+      timer.callback();
+      await settle();
+    }
+    this.#now = end;
+  }
+}
+
+/** Let promises that are ready run. */
+export async function settle() {
+  for (let turn = 0; turn < 10; turn++) await Promise.resolve();
+}
+
+export class FakeSocket {
+  static OPEN = 1;
+  /** @type {FakeSocket[]} All that were made, oldest first. */
+  static all = [];
+
+  readyState = 0;
+  sent = [];
+
+  constructor(url, subprotocol) {
+    Object.assign(this, { url, subprotocol });
+    FakeSocket.all.push(this);
+  }
+
+  send(text) {
+    this.sent.push(JSON.parse(text));
+  }
+
+  close() {
+    this.readyState = 3;
+  }
+
+  get last() {
+    return this.sent.at(-1);
+  }
+
+  /** What was sent of one type. */
+  of(type) {
+    return this.sent.filter((message) => message.type === type);
+  }
+
+  open() {
+    this.readyState = 1;
+    this.onopen();
+  }
+
+  receive(frame) {
+    this.onmessage({ data: JSON.stringify(frame) });
+  }
+
+  end(code, reason = "") {
+    this.readyState = 3;
+    this.onclose({ code, reason });
+  }
+
+  /** Open it and acknowledge, every room of `connect` granted unless `rooms` says otherwise. */
+  accept({ cursor = "e:10", rooms, ...more } = {}) {
+    this.open();
+    const granted = Object.fromEntries(this.last.rooms.map((room) => [room, { success: true }]));
+    const answers = rooms ?? granted;
+    this.receive({ type: "connection.ack", id: this.last.id, sessionId: "s1", cursor, heartbeatS: 25, rooms: answers, ...more });
+  }
+
+  /** Answer the last `subscribe`. */
+  answer(rooms) {
+    this.receive({ type: "reply", id: this.of("subscribe").at(-1).id, success: true, rooms });
+  }
+}
+
+/** A client with everything under the test's control. `random` 1 makes every pause as long as its cap. */
+export function setUp({ getToken = async () => "token", random = () => 1 } = {}) {
+  FakeSocket.all = [];
+  const clock = new FakeClock();
+  const network = { isOffline: false, handlers: {} };
+  const surroundings = {
+    isOffline: () => network.isOffline,
+    watch: (handlers) => ((network.handlers = handlers), () => (network.handlers = {})),
+  };
+  const asked = [];
+  const client = new Client({
+    url: "ws://gateway/ws",
+    getToken: ({ reason }) => (asked.push(reason), getToken({ reason })),
+    WebSocket: FakeSocket,
+    clock,
+    surroundings,
+    random,
+  });
+  const states = [];
+  client.on("state", (status) => states.push(status));
+  return { client, clock, network, asked, states };
+}
+
+/** The newest socket. */
+export const socket = () => FakeSocket.all.at(-1);
+
+/** A client that is connected. */
+export async function setUpConnected(options) {
+  const world = setUp(options);
+  world.client.connect();
+  await settle();
+  socket().accept();
+  await world.clock.pass(0);
+  return world;
+}
