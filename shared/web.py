@@ -10,6 +10,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
@@ -31,7 +32,7 @@ BODY_TIMEOUT_S = 10.0
 IDLE_S = 10.0
 """A connection that has sent no complete request head for this long is closed (seconds)."""
 CORRELATION_HEADER = "X-Correlation-Id"
-HANDED_OVER = "handed_over"
+HANDED_OVER: web.RequestKey[bool] = web.RequestKey("handed_over", bool)
 """Request key set by a handler that took the connection over (an upgrade)."""
 
 M = TypeVar("M", bound=BaseModel)
@@ -92,8 +93,7 @@ def json_answer(body: BaseModel | dict[str, Any], *, status: int = 200) -> web.R
 
 def correlation_id(request: web.Request) -> str:
     """The id this request's events and log lines carry."""
-    chosen: str = request[_CORRELATION]
-    return chosen
+    return request[_CORRELATION]
 
 
 async def serve(app: web.Application, settings: Settings, *, name: str, reuse_port: bool = False) -> None:
@@ -103,10 +103,18 @@ async def serve(app: web.Application, settings: Settings, *, name: str, reuse_po
         log.info("stopping")
 
 
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where a started application listens."""
+
+    url: str
+    ops_url: str
+
+
 @asynccontextmanager
 async def listening(
     app: web.Application, settings: Settings, *, name: str, reuse_port: bool = False
-) -> AsyncIterator[web.AppRunner]:
+) -> AsyncIterator["Listening"]:
     """Start the application and its two listeners; stop them at the end of the block."""
     ops_runner = web.AppRunner(operations(app), access_log=None)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=60)
@@ -119,7 +127,7 @@ async def listening(
         await web.TCPSite(runner, settings.host, settings.port, reuse_port=reuse_port or None).start()
         log.info("listening", name=name, host=settings.host, port=runner.addresses[0][1], ops_port=ops_port)
         async with Deadlines(runner):
-            yield runner
+            yield Listening(f"http://{settings.host}:{runner.addresses[0][1]}", f"http://{settings.host}:{ops_port}")
     finally:
         await runner.cleanup()
         await ops_runner.cleanup()
@@ -155,7 +163,7 @@ class Deadlines:
 
 
 _busy: set[Any] = set()
-_CORRELATION = "correlation_id"
+_CORRELATION: web.RequestKey[str] = web.RequestKey("correlation_id", str)
 
 
 def _add_health(app: web.Application) -> None:

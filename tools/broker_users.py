@@ -35,6 +35,7 @@ class BrokerUser:
 
 USERS = (
     BrokerUser("setup", publish=("$JS.API.>", "anchor")),
+    BrokerUser("operator", publish=(f"$JS.API.STREAM.INFO.{STREAM}",), subscribe=("deadletter.>",)),
     BrokerUser(
         "publisher",
         publish=("campaign.>", "workspace.>", "user.>", "ephemeral.>", AUTHORIZE, GRANT, *_CONSUMERS),

@@ -1,0 +1,84 @@
+"""A real gateway on real sockets and a real broker; only auth is a stand-in that a test can make misbehave."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+import pytest
+from nats.aio.client import Client
+
+from services.gateway.app import build
+from services.gateway.settings import Settings
+from shared import broker
+from shared.catalogue import Event
+from shared.envelope import Envelope, Metadata
+from shared.events.campaign import SettlementUpdated
+from shared.web import listening
+from tests.conftest import broker_settings, connected
+from tests.fakes import FakeAuth
+from tools.nats_server import NatsServer
+
+
+@dataclass
+class Gateway:
+    """A running gateway and the peers around it."""
+
+    url: str
+    ops_url: str
+    auth: FakeAuth
+    server: NatsServer
+    publisher: Client
+
+    async def publish(self, event: Event, **metadata: Any) -> int:
+        """Publish an event as a domain service would; returns its offset."""
+        envelope = Envelope(event, Metadata(source="api", **metadata))
+        return await broker.publish(self.publisher, envelope.subject, envelope.encode(), message_id=envelope.id)
+
+    async def metrics(self) -> str:
+        async with aiohttp.ClientSession() as http, http.get(f"{self.ops_url}/metrics") as answer:
+            return await answer.text()
+
+
+def settlement(settlement_id: str = "s1", campaign_id: str = "c1", *fields: str) -> SettlementUpdated:
+    """An event that reaches `campaign:c1` and `settlement:s1`."""
+    return SettlementUpdated(
+        campaign_id=campaign_id, settlement_id=settlement_id, operation="update", changed_fields=fields or ("level",)
+    )
+
+
+@asynccontextmanager
+async def running_gateway(server: NatsServer, auth: FakeAuth, **settings: Any) -> AsyncIterator[Gateway]:
+    """Start a gateway in this process, on free ports; yields when it is ready."""
+    common = broker_settings(server, "gateway").model_dump()
+    chosen = Settings(**{**common, "port": 0, "jwks_url": auth.jwks_url, **settings})
+    app = build(chosen, on_fatal=lambda: pytest.fail("the gateway lost its broker for good"))
+    async with connected(server, "publisher") as publisher, listening(app, chosen, name="gateway") as at:
+        gateway = Gateway(at.url, at.ops_url, auth, server, publisher)
+        await _ready(gateway)
+        yield gateway
+
+
+@pytest.fixture(name="auth")
+async def _auth(stream: NatsServer) -> AsyncIterator[FakeAuth]:
+    """Auth, with `owner`, `editor` and `viewer` as members of campaign c1."""
+    auth = FakeAuth()
+    auth.members = {role: {"campaign:c1": role} for role in ("owner", "editor", "viewer")}
+    async with auth.running(stream):
+        yield auth
+
+
+@pytest.fixture(name="gateway")
+async def _gateway(stream: NatsServer, auth: FakeAuth) -> AsyncIterator[Gateway]:
+    """A gateway with the settings it is shipped with."""
+    async with running_gateway(stream, auth) as gateway:
+        yield gateway
+
+
+async def _ready(gateway: Gateway) -> None:
+    async with aiohttp.ClientSession() as http:
+        while True:
+            async with http.get(f"{gateway.url}/readyz") as answer:
+                if answer.status == 200:
+                    return

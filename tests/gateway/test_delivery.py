@@ -1,0 +1,287 @@
+"""From a subject to sockets: the right rooms, once, in order; and what never gets there. Real broker, real sockets."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+import shared.events  # noqa: F401
+from shared.events.tracker import IssueCreated
+from shared.events.user import NotificationNew
+from shared.events.workspace import UserTyping
+from tests.client import SocketClient, open_socket
+from tests.conftest import connected
+from tests.gateway.conftest import Gateway, settlement
+
+BODY: dict[str, Any] = {
+    "id": "e1",
+    "type": "settlement_updated",
+    "version": 1,
+    "payload": {"campaignId": "c1", "settlementId": "s1", "operation": "update", "changedFields": ["level"]},
+    "metadata": {"timestamp": "2026-11-21T10:00:00Z", "source": "go-service"},
+}
+
+
+async def raw_publish(gateway: Gateway, subject: str, body: bytes, headers: dict[str, str] | None = None) -> None:
+    """What a client in any language does: PUB, and nothing else."""
+    await gateway.publisher.publish(subject, body, headers=headers)
+
+
+async def fence(gateway: Gateway, client: SocketClient) -> list[dict[str, Any]]:
+    """Publish one good event and return every event up to and including it."""
+    last = await gateway.publish(settlement("fence"))
+    events = []
+    while True:
+        event = await client.next("event")
+        events.append(event)
+        if event.get("offset") == last:
+            return events
+
+
+async def test_once_for_several_rooms(gateway: Gateway) -> None:
+    """An event that matches several of a session's rooms comes once, and names all its rooms."""
+    async with open_socket(gateway.url) as client:
+        await client.connect(gateway.auth.token("viewer"), ["campaign:c1", "campaign:c1/settlement:s1"])
+        offset = await gateway.publish(settlement("s1"))
+        events = await fence(gateway, client)
+
+    assert [event["offset"] for event in events] == [offset, offset + 1]
+    assert events[0]["rooms"] == ["campaign:c1", "campaign:c1/settlement:s1"]
+
+
+async def test_only_its_rooms(gateway: Gateway) -> None:
+    """A session in a settlement's room hears that settlement, not its neighbour, nor one of the same id elsewhere."""
+    gateway.auth.members["viewer"]["campaign:c2"] = "viewer"
+    async with open_socket(gateway.url) as client:
+        await client.connect(
+            gateway.auth.token("viewer"), ["campaign:c1/settlement:s1", "campaign:c1/settlement:fence"]
+        )
+        await gateway.publish(settlement("s2"))
+        await gateway.publish(settlement("s1", "c2"))
+        mine = await gateway.publish(settlement("s1"))
+        events = await fence(gateway, client)
+
+    assert [event["offset"] for event in events] == [mine, mine + 1]
+
+
+async def test_every_tab(gateway: Gateway) -> None:
+    """All connections of a user receive every event (A4)."""
+    async with open_socket(gateway.url) as one, open_socket(gateway.url) as two:
+        for tab in (one, two):
+            await tab.connect(gateway.auth.token("viewer"), ["campaign:c1"])
+        offset = await gateway.publish(settlement())
+
+        assert [(await tab.next("event"))["offset"] for tab in (one, two)] == [offset, offset]
+
+
+async def test_total_order(gateway: Gateway) -> None:
+    """Events of many rooms reach a session in the order of the stream, none twice, none missing."""
+    rooms = [f"campaign:c1/settlement:s{number}" for number in range(20)]
+    async with open_socket(gateway.url) as all_of_them, open_socket(gateway.url) as some:
+        await all_of_them.connect(gateway.auth.token("viewer"), ["campaign:c1"])
+        await some.connect(gateway.auth.token("viewer"), rooms[:10])
+        for number in range(400):
+            await raw_publish(
+                gateway,
+                f"campaign.c1.settlement.s{number * 7 % 20}",
+                json.dumps(
+                    {
+                        **BODY,
+                        "id": f"e{number}",
+                        "payload": {**BODY["payload"], "settlementId": f"s{number * 7 % 20}"},
+                    }
+                ).encode(),
+            )
+        heard = await all_of_them.events(400)
+        heard_some = await some.events(200)
+
+    offsets = [event["offset"] for event in heard]
+    assert offsets == list(range(offsets[0], offsets[0] + 400))
+    assert [event["offset"] for event in heard_some] == [
+        event["offset"] for event in heard if int(event["event"]["payload"]["settlementId"][1:]) < 10
+    ]
+
+
+async def test_original_bytes(gateway: Gateway) -> None:
+    """The publisher's JSON reaches the client as it was written, unknown fields and all."""
+    body = b'{ "extra": {"deep": [1, 2.50, "\\u00e4"]},' + json.dumps(BODY).encode()[1:]
+    async with open_socket(gateway.url) as client:
+        await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
+        await raw_publish(gateway, "campaign.c1.settlement.s1", body)
+        event = await client.next("event")
+
+    assert event["event"] == json.loads(body)
+
+
+async def test_without_an_id(gateway: Gateway) -> None:
+    """An event without an id is given the name of its place in the stream."""
+    body = {name: value for name, value in BODY.items() if name != "id"}
+    async with open_socket(gateway.url) as client:
+        await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
+        await raw_publish(gateway, "campaign.c1.settlement.s1", json.dumps(body).encode())
+        event = await client.next("event")
+
+    assert event["event"] == {"id": f"EVENTS:{event['offset']}", **body}
+
+
+async def test_audience(gateway: Gateway) -> None:
+    """An event for owners and editors does not reach a viewer."""
+    async with open_socket(gateway.url) as owner, open_socket(gateway.url) as viewer:
+        await owner.connect(gateway.auth.token("owner"), ["campaign:c1"])
+        await viewer.connect(gateway.auth.token("viewer"), ["campaign:c1"])
+        secret = await gateway.publish(settlement(), audience=("owner", "editor"))
+        heard = [event["offset"] for event in await fence(gateway, owner)]
+        heard_by_viewer = [event["offset"] for event in await fence(gateway, viewer)]
+
+    assert secret in heard
+    assert secret not in heard_by_viewer
+
+
+async def test_to_a_user(gateway: Gateway) -> None:
+    """A notification reaches its user's connections and nobody else's."""
+    async with open_socket(gateway.url) as mine, open_socket(gateway.url) as other:
+        await mine.connect(gateway.auth.token("viewer"), ["user:viewer", "campaign:c1"])
+        answer = await other.connect(gateway.auth.token("editor"), ["user:viewer", "campaign:c1"])
+        offset = await gateway.publish(NotificationNew(user_id="viewer", notification_id="n1", title="Hello"))
+        heard = [event["offset"] for event in await fence(gateway, mine)]
+        heard_by_other = [event["offset"] for event in await fence(gateway, other)]
+
+    assert answer["rooms"]["user:viewer"]["error"]["code"] == "forbidden"
+    assert offset in heard
+    assert offset not in heard_by_other
+
+
+async def test_issue_rooms(gateway: Gateway) -> None:
+    """An issue's event reaches workspace, team and issue rooms (C3)."""
+    gateway.auth.members["viewer"]["workspace:w1"] = "viewer"
+    async with open_socket(gateway.url) as client:
+        await client.connect(gateway.auth.token("viewer"), ["workspace:w1/team:m1"])
+        await gateway.publish(IssueCreated(workspace_id="w1", team_id="m1", issue_id="i1", title="Broken"))
+        event = await client.next("event")
+
+    assert event["rooms"] == ["workspace:w1", "workspace:w1/team:m1", "workspace:w1/issue:i1"]
+
+
+async def test_ephemeral(gateway: Gateway) -> None:
+    """An ephemeral event reaches who is connected, without an offset."""
+    gateway.auth.members["viewer"]["workspace:w1"] = "viewer"
+    typing = UserTyping(workspace_id="w1", target_kind="chat", target_id="h1", user_id="editor", typing=True)
+    body = {
+        "type": "user.typing",
+        "version": 1,
+        "payload": typing.model_dump(mode="json"),
+        "metadata": BODY["metadata"],
+    }
+    async with open_socket(gateway.url) as client:
+        await client.connect(gateway.auth.token("viewer"), ["workspace:w1/chat:h1"])
+        await raw_publish(gateway, typing.address(), json.dumps(body).encode())
+        event = await client.next("event")
+
+    assert "offset" not in event
+    assert event["event"]["payload"]["typing"] is True
+
+
+@pytest.mark.parametrize(
+    ("subject", "body", "reason"),
+    [
+        pytest.param("campaign.c1.settlement.s1", b"garbage", "not_json", id="garbage"),
+        pytest.param("campaign.c1.settlement.s1", b"", "not_json", id="empty"),
+        pytest.param("campaign.c1.settlement.s1", b"\xff\xfe\x00", "not_json", id="binary"),
+        pytest.param("campaign.c1.settlement.s1", b"[" * 100_000, "not_json", id="depth bomb"),
+        pytest.param("campaign.c1.settlement.s1", b'{"type":"no_such"}', "unknown_type", id="unknown type"),
+        pytest.param(
+            "campaign.c1.settlement.s1", json.dumps({**BODY, "version": 2}).encode(), "unknown_version", id="version"
+        ),
+        pytest.param(
+            "campaign.c1.settlement.s1",
+            json.dumps({**BODY, "payload": {"campaignId": "c1"}}).encode(),
+            "invalid",
+            id="fields missing",
+        ),
+        pytest.param(
+            "campaign.c1.settlement.s1",
+            json.dumps({**BODY, "note": float("nan")}).encode(),
+            "not_json",
+            id="NaN, which no browser reads",
+        ),
+        pytest.param("campaign.c2.settlement.s1", json.dumps(BODY).encode(), "wrong_subject", id="another campaign"),
+        pytest.param("campaign.c1.settlement.s2", json.dumps(BODY).encode(), "wrong_subject", id="another settlement"),
+        pytest.param("campaign.c1.state", json.dumps(BODY).encode(), "wrong_subject", id="another kind"),
+        pytest.param("campaign.ü.settlement.s1", json.dumps(BODY).encode(), "wrong_subject", id="not an id"),
+        pytest.param(
+            "campaign.c1.settlement.s1",
+            json.dumps(BODY).replace('"s1"', '"*"').encode(),
+            "invalid",
+            id="wildcard in the body",
+        ),
+    ],
+)
+async def test_refused(gateway: Gateway, subject: str, body: bytes, reason: str) -> None:
+    """What is no event of the catalogue on its own subject reaches nobody; it is set aside, counted, and not fatal."""
+    gateway.auth.members["viewer"]["campaign:c2"] = "viewer"
+    dead = asyncio.get_running_loop().create_future()
+
+    async def keep(message: Any) -> None:
+        dead.set_result(message)
+
+    async with open_socket(gateway.url) as client, connected(gateway.server, "operator") as operator:
+        await operator.subscribe("deadletter.>", cb=keep)
+        await operator.flush()
+        await client.connect(gateway.auth.token("viewer"), ["campaign:c1", "campaign:c2"])
+        await raw_publish(gateway, subject, body)
+        events = await fence(gateway, client)
+        async with asyncio.timeout(10):
+            letter = await dead
+
+    assert len(events) == 1
+    assert (letter.subject, letter.data) == (f"deadletter.{reason}", body)
+    assert letter.headers["Beaconfire-Subject"].startswith("campaign.")
+    assert f'gateway_dropped_total{{reason="{reason}"}}' in await gateway.metrics()
+
+
+@pytest.mark.parametrize("name", ["*", ">"])
+async def test_wildcard_subject(gateway: Gateway, name: str) -> None:
+    """NATS stores a message published on a wildcard; it reaches no room."""
+    async with open_socket(gateway.url) as client:
+        await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
+        body = json.dumps(BODY).replace('"s1"', f'"{name}"').encode()
+        await gateway.publisher._send_publish(f"campaign.c1.settlement.{name}", "", body, len(body), None)
+        events = await fence(gateway, client)
+
+    assert len(events) == 1
+
+
+async def test_ttl_on_an_event(gateway: Gateway) -> None:
+    """An event that would vanish from the history by itself is refused."""
+    async with open_socket(gateway.url) as client:
+        await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
+        await raw_publish(gateway, "campaign.c1.settlement.s1", json.dumps(BODY).encode(), {"Nats-TTL": "60s"})
+        events = await fence(gateway, client)
+
+    assert len(events) == 1
+
+
+async def test_forged_headers(gateway: Gateway) -> None:
+    """Headers a publisher forged stand before the server's own and count for nothing."""
+    forged = {"Nats-Sequence": "999999", "Nats-Subject": "campaign.c2.settlement.s1", "Nats-Stream": "OTHER"}
+    async with open_socket(gateway.url) as client:
+        await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
+        before = await gateway.publish(settlement())
+        await raw_publish(gateway, "campaign.c1.settlement.s1", json.dumps(BODY).encode(), forged)
+        events = await fence(gateway, client)
+
+    assert [event["offset"] for event in events] == [before, before + 1, before + 2]
+
+
+async def test_reply_injection(gateway: Gateway) -> None:
+    """An acknowledgement that a publisher had sent to `live.…` by a reply subject reaches nobody."""
+    async with open_socket(gateway.url) as client:
+        await client.connect(gateway.auth.token("viewer"), ["campaign:c1", "campaign:c9"])
+        await gateway.publisher.publish(
+            "campaign.c1.settlement.s1", json.dumps(BODY).encode(), reply="live.campaign.c9.settlement.s1"
+        )
+        events = await fence(gateway, client)
+
+    assert len(events) == 2
+    assert "gateway_foreign_total 1.0" in await gateway.metrics()

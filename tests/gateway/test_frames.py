@@ -1,0 +1,158 @@
+"""services.gateway.frames: RFC 6455 without a socket."""
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.gateway.frames import (
+    MAX_FRAGMENTS,
+    FrameError,
+    FrameReader,
+    Opcode,
+    decode_close,
+    encode,
+    encode_close,
+)
+
+MASK = b"\x12\x34\x56\x78"
+
+
+def client_frame(
+    payload: bytes, opcode: int = Opcode.TEXT, *, final: bool = True, rsv: int = 0, mask: bytes = MASK
+) -> bytes:
+    """A frame as a client sends it: masked."""
+    first = (0x80 if final else 0) | rsv | opcode
+    length = len(payload)
+    if length < 126:
+        head = bytes((first, 0x80 | length))
+    elif length < 65536:
+        head = bytes((first, 0x80 | 126)) + length.to_bytes(2, "big")
+    else:
+        head = bytes((first, 0x80 | 127)) + length.to_bytes(8, "big")
+    masked = bytes(byte ^ MASK[index % 4] for index, byte in enumerate(payload))
+    return head + MASK + masked
+
+
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 70000])
+def test_every_length(size: int) -> None:
+    """A message of each length encoding is read back as it was sent."""
+    payload = os.urandom(size)
+
+    assert FrameReader(100_000).feed(client_frame(payload, Opcode.BINARY)) == [(Opcode.BINARY, payload)]
+
+
+@given(st.lists(st.binary(max_size=300), min_size=1, max_size=5), st.data())
+def test_any_chunking(payloads: list[bytes], data: st.DataObject) -> None:
+    """However the bytes are cut on the way, the same messages come out."""
+    stream = b"".join(client_frame(payload) for payload in payloads)
+    reader, messages, position = FrameReader(1000), [], 0
+    while position < len(stream):
+        step = data.draw(st.integers(1, len(stream) - position))
+        messages += reader.feed(stream[position : position + step])
+        position += step
+
+    assert messages == [(Opcode.TEXT, payload) for payload in payloads]
+
+
+@given(st.binary(max_size=200))
+def test_garbage(noise: bytes) -> None:
+    """Arbitrary bytes are messages, an incomplete frame, or a FrameError; never anything else."""
+    code = None
+    try:
+        FrameReader(100).feed(noise)
+    except FrameError as error:
+        code = error.code
+
+    assert code in {None, 1002, 1007, 1009}
+
+
+def test_fragments_with_a_ping_between() -> None:
+    """Control frames may come between fragments and are answered at once (§5.4)."""
+    reader = FrameReader(100)
+    stream = (
+        client_frame(b"one ", final=False)
+        + client_frame(b"?", Opcode.PING)
+        + client_frame(b"two ", Opcode.CONTINUATION, final=False)
+        + client_frame(b"three", Opcode.CONTINUATION)
+    )
+
+    assert reader.feed(stream) == [(Opcode.PING, b"?"), (Opcode.TEXT, b"one two three")]
+    assert reader.feed(client_frame(b"next")) == [(Opcode.TEXT, b"next")]
+
+
+@pytest.mark.parametrize(
+    ("stream", "code"),
+    [
+        pytest.param(encode(b"hello"), 1002, id="unmasked"),
+        pytest.param(client_frame(b"x", rsv=0x40), 1002, id="rsv1"),
+        pytest.param(client_frame(b"x", rsv=0x20), 1002, id="rsv2"),
+        pytest.param(client_frame(b"x", rsv=0x10), 1002, id="rsv3"),
+        pytest.param(client_frame(b"x", 0x3), 1002, id="reserved data opcode"),
+        pytest.param(client_frame(b"x", 0xB), 1002, id="reserved control opcode"),
+        pytest.param(client_frame(b"x" * 126, Opcode.PING), 1002, id="long ping"),
+        pytest.param(client_frame(b"x", Opcode.PING, final=False), 1002, id="fragmented ping"),
+        pytest.param(client_frame(b"x", Opcode.CONTINUATION), 1002, id="continuation of nothing"),
+        pytest.param(client_frame(b"x", final=False) + client_frame(b"y"), 1002, id="start inside a message"),
+        pytest.param(client_frame(b"x" * 101), 1009, id="too large"),
+        pytest.param(bytes((0x81, 0xFF)) + (2**62).to_bytes(8, "big"), 1009, id="declared 2^62 bytes"),
+        pytest.param(bytes((0x81, 0xFF)) + b"\xff" * 8, 1009, id="declared 2^64-1 bytes"),
+        pytest.param(
+            client_frame(b"x" * 60, final=False) + client_frame(b"x" * 60, Opcode.CONTINUATION),
+            1009,
+            id="too large in fragments",
+        ),
+        pytest.param(
+            client_frame(b"", final=False) + client_frame(b"", Opcode.CONTINUATION, final=False) * (MAX_FRAGMENTS + 1),
+            1009,
+            id="too many empty fragments",
+        ),
+    ],
+)
+def test_violation(stream: bytes, code: int) -> None:
+    """Each violation is refused with the close code RFC 6455 gives it."""
+    with pytest.raises(FrameError) as caught:
+        FrameReader(100).feed(stream)
+
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, 1007, 1011, 3000, 4401, 4999])
+def test_close_codes_accepted(code: int) -> None:
+    """What we encode as a close frame reads back."""
+    assert decode_close(encode_close(code, "bye")[2:]) == (code, "bye")
+
+
+@pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535])
+def test_close_codes_refused(code: int) -> None:
+    """Codes that must not be on the wire are a protocol error (§7.4)."""
+    with pytest.raises(FrameError) as caught:
+        decode_close(code.to_bytes(2, "big"))
+
+    assert caught.value.code == 1002
+
+
+def test_close_bodies() -> None:
+    """A close frame has no body, or a code and UTF-8."""
+    assert decode_close(b"") == (1005, "")
+    for body, code in ((b"\x03", 1002), (b"\x03\xe8\xff\xfe", 1007)):
+        with pytest.raises(FrameError) as caught:
+            decode_close(body)
+        assert caught.value.code == code
+
+
+def test_long_reason_is_cut() -> None:
+    """A reason is cut to what a control frame holds, never inside a character."""
+    frame = encode_close(4400, "ä" * 200)
+
+    assert frame[1] <= 125
+    assert decode_close(frame[2:])[1] == "ä" * 61
+
+
+def test_idle_reader_holds_nothing() -> None:
+    """After whole messages no buffer is kept: it is most connections' state."""
+    reader = FrameReader(100)
+    reader.feed(client_frame(b"hello"))
+
+    assert reader._buffer == b""

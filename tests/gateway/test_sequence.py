@@ -1,0 +1,146 @@
+"""services.gateway.sequence: every offset once, in order, whatever is lost, doubled or late on the live path."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.gateway.sequence import Sequence
+
+
+class Log:
+    """A sequence and what it delivered."""
+
+    def __init__(self, position: int | None = 0, max_held: int = 1000) -> None:
+        self.delivered: list[tuple[int, str]] = []
+        self.sequence: Sequence[str] = Sequence(
+            lambda offset, text: self.delivered.append((offset, text)), max_held=max_held
+        )
+        if position is not None:
+            self.sequence.start(position)
+
+    def _deliver(self, offset: int, text: str) -> None:
+        self.delivered.append((offset, text))
+
+    @property
+    def offsets(self) -> list[int]:
+        return [offset for offset, _ in self.delivered]
+
+
+def test_in_order() -> None:
+    """What comes in order is delivered as it comes."""
+    log = Log()
+
+    assert all(log.sequence.hear(offset, "live") for offset in (1, 2, 3))
+    assert log.offsets == [1, 2, 3]
+    assert log.sequence.hole is None
+
+
+def test_hole() -> None:
+    """Behind a hole messages are held, and follow at once when it is filled."""
+    log = Log()
+    log.sequence.hear(1, "live")
+
+    assert not log.sequence.hear(4, "live")
+    assert not log.sequence.hear(5, "live")
+    assert (log.offsets, log.sequence.hole) == ([1], 4)
+
+    log.sequence.fill(2, "read")
+    log.sequence.fill(3, "read")
+    assert log.delivered == [(1, "live"), (2, "read"), (3, "read"), (4, "live"), (5, "live")]
+    assert log.sequence.hole is None
+
+
+def test_twice() -> None:
+    """The same offset heard again, or read and heard, is delivered once."""
+    log = Log()
+    for offset in (1, 1, 2, 1, 2):
+        log.sequence.hear(offset, "live")
+    log.sequence.fill(2, "read")
+
+    assert log.offsets == [1, 2]
+
+
+def test_gone() -> None:
+    """Offsets that a read jumps over no longer exist and are not waited for."""
+    log = Log()
+    log.sequence.hear(9, "live")
+    log.sequence.fill(5, "read")
+    log.sequence.skip(8)
+
+    assert log.offsets == [5, 9]
+    assert log.sequence.hole is None
+
+
+def test_silent_hole() -> None:
+    """A tick that was acknowledged and not heard is a hole, though nothing was heard behind it."""
+    log = Log(10)
+    log.sequence.expect(12)
+    assert log.sequence.hole == 12
+
+    log.sequence.fill(11, "read")
+    log.sequence.skip(12)
+    assert log.sequence.hole is None
+
+
+def test_hold_overflow() -> None:
+    """A hold that outgrows its bound is forgotten and read instead: the hole is larger, nothing is lost."""
+    log = Log(max_held=3)
+    for offset in (5, 6, 7, 8):
+        log.sequence.hear(offset, "live")
+    assert log.sequence.hole == 8
+
+    for offset in range(1, 8):
+        log.sequence.fill(offset, "read")
+    assert log.offsets == [1, 2, 3, 4, 5, 6, 7, 8]
+
+
+def test_before_the_start() -> None:
+    """What is heard before the position is known is held, and sorted out by it."""
+    log = Log(None)
+    log.sequence.hear(8, "live")
+    log.sequence.hear(9, "live")
+    log.sequence.start(8)
+
+    assert log.delivered == [(9, "live")]
+
+
+def test_reset() -> None:
+    """In another epoch what was held belongs to the old one."""
+    log = Log(100)
+    log.sequence.hear(105, "old")
+    log.sequence.reset(1)
+    log.sequence.hear(2, "new")
+
+    assert log.delivered == [(2, "new")]
+    assert log.sequence.hole is None
+
+
+@given(st.data())
+def test_any_faults(data: st.DataObject) -> None:
+    """Whatever the live path loses, doubles or reorders: with holes read and the end probed, every offset that exists
+    is delivered once, in order."""
+    end = data.draw(st.integers(1, 40))
+    gone = data.draw(st.sets(st.integers(1, end - 1) if end > 1 else st.nothing(), max_size=end // 2))
+    exists = [offset for offset in range(1, end + 1) if offset not in gone]
+    heard = data.draw(st.lists(st.sampled_from(exists), max_size=80))
+    log = Log(max_held=data.draw(st.integers(1, 10)))
+    for offset in heard:
+        log.sequence.hear(offset, "live")
+        if data.draw(st.booleans()):
+            _read_hole(log, exists)
+    log.sequence.expect(end)
+    while log.sequence.hole is not None:
+        _read_hole(log, exists)
+
+    assert log.offsets == exists
+    assert log.sequence.position == end
+
+
+def _read_hole(log: Log, exists: list[int]) -> None:
+    """What intake does with a hole."""
+    upto, position = log.sequence.hole, log.sequence.position
+    if upto is None or position is None:
+        return
+    for offset in exists:
+        if position < offset <= upto:
+            log.sequence.fill(offset, "read")
+    log.sequence.skip(upto)
