@@ -1,11 +1,15 @@
 """shared.broker against a real nats-server with the shipped user table."""
 
+import asyncio
 import json
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 import pytest
+import uvloop
 
 from shared import broker
-from tests.conftest import connected
+from tests.conftest import broker_settings, connected
 from tools.nats_server import NatsServer
 
 
@@ -53,3 +57,20 @@ async def test_wait_for_stream(stream: NatsServer) -> None:
     """The gateway's user may learn the epoch."""
     async with connected(stream, "setup") as setup, connected(stream, "gateway") as nc:
         assert await broker.wait_for_stream(nc) == await broker.declare_stream(setup)
+
+
+@pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
+def test_closing_without_the_broker(nats_server: NatsServer, run: Callable[[Coroutine[Any, Any, None]], None]) -> None:
+    """A connection with something left to send is closed without an error while the broker is away."""
+
+    async def lose_the_broker_and_close() -> None:
+        lost = asyncio.Event()
+        settings = broker_settings(nats_server, "publisher")
+        nc = await broker.connect(settings, "test", on_closed=lambda: None, on_disconnected=lost.set)
+        nats_server.kill()
+        await lost.wait()
+        await nc.publish("campaign.c1.settlement.s1", b"{}")
+
+        await broker.close(nc)
+
+    run(lose_the_broker_and_close())
