@@ -13,18 +13,20 @@ from rich.console import Console
 from rich.text import Text
 
 US = "beaconfire"
+LAST_WORDS = 3
 LEVELS = ("debug", "info", "warning", "error")
 _COLOURS = ("cyan", "blue", "bright_cyan", "bright_blue")
 _KNOWN_COLOURS = {"broker": "yellow", "auth": "magenta", "publisher": "green", US: "white"}
 _SHOWN_ELSEWHERE = {"event", "level", "timestamp", "service", "logger", "exception"}
 # [4711] 2026/11/21 10:00:00.123456 [INF] Server is ready
-_NATS = re.compile(r"\[\d+\] (?P<day>[\d/]+) (?P<time>[\d:]+)\.\d+ \[(?P<level>\w{3})\] (?P<text>.*)")
+_NATS = re.compile(r"\[\d+\] (?P<day>[\d/]+) (?P<time>[\d:]+)\.\d+ \[(?P<level>\w{3})\] ?(?P<text>.*)")
 _NATS_LEVELS = {
     "INF": "debug",
     "WRN": "warning",
     "ERR": "error",
     "FTL": "error",
 }  # its INF is our debug: start-up chatter
+_EXPECTED = "Plaintext passwords detected"  # ours are random, in a file of this user's alone
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +40,15 @@ class Line:
 
 
 class LogStream:
-    """Prints lines of many processes, from any thread, each whole."""
+    """Prints lines of many processes, from any thread, each whole; what a process repeats is counted, not repeated."""
 
     def __init__(self, console: Console, *, level: str = "info") -> None:
         self._console = console
         self._least = LEVELS.index(level)
         self._lock = threading.Lock()
         self._colours = dict(_KNOWN_COLOURS)
+        self._last: dict[str, Line] = {}
+        self._repeats: dict[str, int] = {}
         self.is_open = False
         """While it is not, only what we say ourselves is printed."""
 
@@ -60,9 +64,19 @@ class LogStream:
 
     def _print(self, name: str, line: Line) -> None:
         with self._lock:
-            colour = self._colours.setdefault(name, _COLOURS[len(self._colours) % len(_COLOURS)])
-            with contextlib.suppress(OSError):  # whoever read it is gone; the processes go on
-                self._console.print(_render(name, colour, line), soft_wrap=True, highlight=False)
+            last = self._last.get(name)
+            if last is not None and (last.sentence, last.fields) == (line.sentence, line.fields):
+                self._repeats[name] = self._repeats.get(name, 0) + 1
+                return
+            if count := self._repeats.pop(name, 0):
+                self._write(name, Line("debug", f"(and {count} times more)", line.time))
+            self._last[name] = line
+            self._write(name, line)
+
+    def _write(self, name: str, line: Line) -> None:
+        colour = self._colours.setdefault(name, _COLOURS[len(self._colours) % len(_COLOURS)])
+        with contextlib.suppress(OSError):  # whoever read it is gone; the processes go on
+            self._console.print(_render(name, colour, line), soft_wrap=True, highlight=False)
 
 
 def understand(line: str) -> Line | None:
@@ -76,16 +90,25 @@ def understand(line: str) -> Line | None:
     if isinstance(record, dict) and "event" in record:
         return _ours(record)
     if match := _NATS.fullmatch(line):
-        return Line(_NATS_LEVELS.get(match["level"], "debug"), match["text"], match["time"])
+        return _nats(match["level"], match["text"], match["time"])
     return Line("info", line)
 
 
 def plain(lines: list[str]) -> str:
     """The end of a process's output for an error message: sentences, without stack traces."""
-    understood = [one for one in map(understand, lines) if one is not None]
-    if any(one.level == "error" for one in understood):
-        understood = [one for one in understood if one.level == "error"]
-    return "\n".join(f"  {_render_text(one)}" for one in understood)
+    return "\n".join(f"  {sentence}" for sentence in errors(lines) or last_words(lines))
+
+
+def errors(lines: list[str]) -> list[str]:
+    """The errors among lines of a log, as sentences."""
+    understood = [understand(line) for line in lines]
+    return [_text(one) for one in understood if one is not None and one.level == "error"]
+
+
+def last_words(lines: list[str]) -> list[str]:
+    """The last few lines of a log, as sentences."""
+    understood = [understand(line) for line in lines]
+    return [_text(one) for one in understood if one is not None][-LAST_WORDS:]
 
 
 def _ours(record: dict[str, Any]) -> Line:
@@ -99,6 +122,12 @@ def _ours(record: dict[str, Any]) -> Line:
         _local_time(str(record.get("timestamp", ""))),
         fields,
     )
+
+
+def _nats(level: str, text: str, time: str) -> Line | None:
+    if not text or _EXPECTED in text:
+        return None
+    return Line(_NATS_LEVELS.get(level, "debug"), text, time)
 
 
 def _local_time(timestamp: str) -> str:
@@ -129,7 +158,7 @@ def _render(name: str, colour: str, line: Line) -> Text:
     return text
 
 
-def _render_text(line: Line) -> str:
+def _text(line: Line) -> str:
     return "  ".join([line.sentence, *(f"{name}={_short(value)}" for name, value in line.fields.items())])
 
 

@@ -19,7 +19,7 @@ from rich.text import Text
 from tools import demo
 from tools.cluster import Plan, Services
 from tools.data_folder import DataFolder, Running
-from tools.log_stream import LogStream, plain
+from tools.log_stream import LogStream, errors, last_words
 from tools.nats_server import BrokerDidNotStart
 from tools.processes import Process
 
@@ -154,9 +154,12 @@ class Watch:
     def _mourn(self, part: _Part) -> None:
         now = self._clock()
         part.process.wait(1)  # its last words may still be on their way
-        how = _how_it_ended(part.process.exit_code or 0)
-        self._stream.say(f"{part.process.name} {how}; its last words:", level="error")
-        self._stream.say(plain(part.process.last_lines[-3:]) or "  (none)", level="error")
+        code = part.process.exit_code or 0
+        self._stream.say(f"{part.process.name} {_how_it_ended(code)}", level="error")
+        # Who is killed has no last words, only what it said before.
+        lines = part.process.last_lines
+        for words in errors(lines) or (last_words(lines) if code >= 0 else []):
+            self._stream.say(f"  {words}", level="error")
         part.deaths.append(now)
         while part.deaths[0] < now - 60:
             part.deaths.popleft()

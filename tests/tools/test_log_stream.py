@@ -101,3 +101,16 @@ def test_nothing_is_shown_before_it_is_open() -> None:
 def test_last_words_are_the_errors() -> None:
     """For a message to a person: what went wrong, without what went before it."""
     assert plain([json.dumps(LISTENING), json.dumps(FAILED)]) == ("  request failed  because=ValueError: no such thing")
+
+
+def test_what_is_repeated_is_counted() -> None:
+    """A process that says the same over and over is shown once, and then how often."""
+    screen = Screen()
+
+    for _ in range(4):
+        screen.stream.show("auth", json.dumps(LISTENING))
+    screen.stream.show("auth", json.dumps({**LISTENING, "event": "stopping"}))
+
+    assert screen.text.count("listening") == 1
+    assert "(and 3 times more)" in screen.text
+    assert "stopping" in screen.text
