@@ -49,7 +49,7 @@ class AuthorizeRequest(_Wire):
     issued_at: int | None = None
     """Unix seconds of the caller's token, to be told whether it was revoked since."""
     roots_of: Id | None = None
-    """Also name the user's roots of this kind (`campaign`)."""
+    """Also name the user's roots of this kind (`campaign`), as `campaign:c1`."""
     after: int | None = None
     """An offset the parent projection must have reached; waited for up to 1 s."""
 

@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import DateTime, Dialect, MetaData, event
@@ -50,8 +51,11 @@ class Database:
             _prepare_sqlite(self.engine)
 
     async def open(self, metadata: MetaData) -> None:
-        """Make the tables that are missing. Raises DatabaseUnusable."""
+        """Make the tables that are missing, and the folder of SQLite's file. Raises DatabaseUnusable."""
         try:
+            if self._is_sqlite and self.url.database:
+                folder = Path(self.url.database).parent
+                await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
             async with self.writing() as tx:
                 await tx.run_sync(metadata.create_all)
         except (DBAPIError, OSError) as error:

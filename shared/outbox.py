@@ -90,8 +90,7 @@ class Outbox:
         while True:
             self._committed.clear()
             try:
-                while await self._drain(nc):
-                    pass
+                await self.drain(nc)
                 await self._forget()
             except Exception:
                 log.exception("relay failed, going on")
@@ -101,8 +100,16 @@ class Outbox:
             except TimeoutError:
                 pass
 
-    async def _drain(self, nc: Client) -> bool:
-        """Publish one batch. False when nothing was waiting."""
+    async def drain(self, nc: Client) -> None:
+        """Publish until nothing is waiting: `relay` does it, and after its end a service that stops, for a while.
+
+        Not while the relay runs. Waits for the broker as long as it takes: bound it with `asyncio.timeout`.
+        """
+        while await self._publish_batch(nc):
+            pass
+
+    async def _publish_batch(self, nc: Client) -> bool:
+        """Publish what is first in line. False when nothing was waiting."""
         waiting = select(self._rows).where(self._rows.c.published_at.is_(None))
         async with self._database.reading() as connection:
             batch = (await connection.execute(waiting.order_by(self._rows.c.id).limit(BATCH))).all()
