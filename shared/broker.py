@@ -124,6 +124,16 @@ async def close(nc: Client) -> None:
         await nc.close()
 
 
+def check_cancelled() -> None:
+    """Raise CancelledError where the current task was cancelled and something swallowed it. Call it in every loop that
+    asks the broker: on Python 3.11 `asyncio.wait_for`, which nats-py waits with, loses a cancellation that arrives
+    together with the answer.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
 def stream_config(
     *, replicas: int, epoch: str, max_age_s: int = MAX_AGE_S, max_bytes: int = MAX_BYTES
 ) -> dict[str, Any]:

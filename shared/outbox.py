@@ -88,6 +88,7 @@ class Outbox:
         Sequential on purpose: with two in flight, the first could be lost and sent again behind the second.
         """
         while True:
+            broker.check_cancelled()
             self._committed.clear()
             try:
                 await self.drain(nc)
@@ -117,6 +118,7 @@ class Outbox:
         PENDING.set(pending)
         OLDEST.set((datetime.now(UTC) - batch[0].created_at).total_seconds() if batch else 0)
         for row in batch:
+            broker.check_cancelled()
             await self._publish(nc, row.id, row.event_id, row.subject, row.body)
         return bool(batch)
 

@@ -103,6 +103,7 @@ class Intake:
         """Start, then watch for holes and silence, for ever. Owned by the app."""
         await self._start()
         while True:
+            broker.check_cancelled()
             await self._wait()
             try:
                 if self._reconnected:
@@ -251,6 +252,7 @@ class Intake:
         started = time.monotonic()
         await self._check_epoch()
         while (upto := self._sequence.hole) is not None:
+            broker.check_cancelled()
             try:
                 await self._read_hole(upto)
             except ReadFailed as error:

@@ -13,7 +13,7 @@ from nats.aio.client import Client
 
 from services.gateway.hub import Hub
 from services.gateway.session import Place, Session
-from shared import authorization, errors, logs
+from shared import authorization, broker, errors, logs
 from shared.authorization import AuthorizeReply, AuthorizeRequest, AuthUnavailable, RoomDecision
 from shared.errors import BeaconfireError
 from shared.events.user import AccessRevoked, MemberChanged
@@ -103,6 +103,7 @@ class Membership:
     async def renew(self) -> None:
         """Renew leases and forget what is old, for ever. Owned by the app."""
         while True:
+            broker.check_cancelled()
             await asyncio.sleep(RENEW_EVERY_S)
             self._forget()
             now = time.monotonic()

@@ -1,0 +1,264 @@
+"""Intake against a real nats-server that is killed, frozen and emptied: every offset once, in order."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+from nats.aio.client import Client
+
+from services.gateway import intake as intake_module
+from services.gateway.direct import DirectClient
+from services.gateway.intake import Intake, Stored
+from shared import broker
+from tests.conftest import broker_settings, connected
+from tools.nats_server import NatsServer
+
+
+class Ear:
+    """An intake and everything it delivered. `deaf` makes its live path lose messages, as a cut route does."""
+
+    def __init__(self) -> None:
+        self.offsets: list[int] = []
+        self.subjects: dict[int, str] = {}
+        self.states: list[bool] = []
+        self.epochs: list[tuple[str, int]] = []
+        self.client = DirectClient()
+        self.deaf: Callable[[int], bool] = lambda _offset: False
+        self.intake: Intake
+        self._moved = asyncio.Event()
+
+    def deliver(self, offset: int, stored: Stored) -> None:
+        self.offsets.append(offset)
+        self.subjects[offset] = stored.subject
+        self._moved.set()
+
+    async def reach(self, offset: int) -> None:
+        """Wait until the position is at `offset`."""
+        async with asyncio.timeout(30):
+            while self.intake.position < offset:
+                self._moved.clear()
+                await self._moved.wait()
+
+    async def told(self, alive: bool) -> None:
+        """Wait until the last thing told of the broker is `alive`."""
+        async with asyncio.timeout(30):
+            while not self.states or self.states[-1] is not alive:
+                await asyncio.sleep(0.01)
+
+    def assert_whole(self, end: int) -> None:
+        """Every offset from the first heard to `end`, once, in order."""
+        assert self.offsets == list(range(self.offsets[0], end + 1))
+
+
+@asynccontextmanager
+async def listening(server: NatsServer) -> AsyncIterator[Ear]:
+    """An intake as the gateway runs it."""
+    ear = Ear()
+
+    async def reconnected() -> None:
+        ear.intake.reconnected()
+
+    nc = await broker.connect(
+        broker_settings(server, "gateway"),
+        "test-intake",
+        client=ear.client,
+        on_closed=lambda: pytest.fail("closed"),
+        on_reconnected=reconnected,
+    )
+    ear.intake = Intake(
+        ear.client,
+        deliver=ear.deliver,
+        on_state=ear.states.append,
+        on_epoch=lambda epoch, position: ear.epochs.append((epoch, position)),
+        history_s=60,
+    )
+    hear = ear.intake._hear
+
+    def lossy(subject: bytes, reply: bytes, body: bytes, headers: bytes | None) -> None:
+        offset = intake_module._offset_of_ours(subject, headers)
+        if offset is None or not ear.deaf(offset):
+            hear(subject, reply, body, headers)
+
+    ear.intake._hear = lossy  # type: ignore[assignment,method-assign]
+    task = asyncio.create_task(ear.intake.run())
+    try:
+        async with asyncio.timeout(15):
+            while not ear.intake.ready:
+                await asyncio.sleep(0.01)
+        yield ear
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await broker.close(nc)
+
+
+async def publish(nc: Client, count: int, *, prefix: str = "m") -> int:
+    """Publish `count` messages, each until it is acknowledged. Returns the last offset."""
+    last = 0
+    for number in range(count):
+        last = await broker.publish(
+            nc, f"campaign.c1.settlement.s{number}", b"{}", message_id=f"{prefix}{number}", attempt_timeout_s=0.5
+        )
+    return last
+
+
+async def test_live(stream: NatsServer) -> None:
+    """What is published is delivered, in order."""
+    async with listening(stream) as ear, connected(stream, "publisher") as nc:
+        end = await publish(nc, 200)
+        await ear.reach(end)
+
+    ear.assert_whole(end)
+
+
+async def test_history_first(stream: NatsServer) -> None:
+    """What the last minute brought is delivered before anything live, so that a new gateway's ring is warm."""
+    async with connected(stream, "publisher") as nc:
+        await publish(nc, 50)
+        async with listening(stream) as ear:
+            at_start = list(ear.offsets)
+            end = await publish(nc, 50, prefix="later")
+            await ear.reach(end)
+
+    assert at_start[:51] == list(range(1, 52))
+    ear.assert_whole(end)
+
+
+@pytest.mark.parametrize("every", [2, 7, 50])
+async def test_holes(stream: NatsServer, every: int) -> None:
+    """Messages that the live path loses are read from the stream, and what is behind them waits."""
+    async with listening(stream) as ear, connected(stream, "publisher") as nc:
+        ear.deaf = lambda offset: offset % every == 0
+        end = await publish(nc, 300)
+        await ear.reach(end)
+
+    ear.assert_whole(max(ear.offsets))
+    assert len(ear.offsets) >= 300
+
+
+async def test_silent_loss(stream: NatsServer) -> None:
+    """The last messages lost with nothing behind them: silence is probed, and the tick shows the hole."""
+    async with listening(stream) as ear, connected(stream, "publisher") as nc:
+        ear.deaf = lambda _offset: True
+        end = await publish(nc, 20)
+        await ear.reach(end)
+
+    ear.assert_whole(max(ear.offsets))
+
+
+async def test_deleted_offsets(stream: NatsServer) -> None:
+    """An offset that was deleted from the stream before it was heard is not waited for."""
+    async with listening(stream) as ear, connected(stream, "publisher") as nc, connected(stream, "setup") as setup:
+        await ear.reach(await publish(nc, 3))
+        ear.deaf = lambda _offset: True
+        last = await publish(nc, 10, prefix="more")
+        await setup.request("$JS.API.STREAM.MSG.DELETE.EVENTS", json.dumps({"seq": last - 4}).encode())
+        await ear.reach(last)
+
+    assert last - 4 not in ear.offsets
+    assert ear.offsets == sorted(set(ear.offsets))
+    assert {last - 5, last - 3, last} <= set(ear.offsets)
+
+
+async def test_killed_broker(stream: NatsServer) -> None:
+    """The broker killed -9 under load, three times: nothing lost, nothing twice, nothing out of order."""
+    async with listening(stream) as ear, connected(stream, "publisher") as nc:
+        load = asyncio.create_task(publish(nc, 1500))
+        for reached in (200, 600, 1000):
+            await ear.reach(reached)
+            stream.kill()
+            stream.start()
+        end = await load
+        await ear.reach(end)
+
+    ear.assert_whole(max(ear.offsets))
+    assert end >= 1500
+
+
+async def test_frozen_broker(stream: NatsServer) -> None:
+    """A hung broker is noticed, told, and makes the gateway not ready within 10 s; everything follows afterwards."""
+    async with listening(stream) as ear, connected(stream, "publisher") as nc:
+        await ear.reach(await publish(nc, 10))
+        stream.freeze()
+        async with asyncio.timeout(10):
+            await ear.told(False)
+            while ear.intake.why_not_ready() is None:
+                await asyncio.sleep(0.05)
+        stream.thaw()
+        await ear.told(True)
+        end = await publish(nc, 10, prefix="after")
+        await ear.reach(end)
+        ready = ear.intake.why_not_ready()
+
+    assert ready is None
+    ear.assert_whole(max(ear.offsets))
+
+
+async def test_recreated_stream(stream: NatsServer) -> None:
+    """A stream that was deleted and declared again is another epoch, told with its position."""
+    async with listening(stream) as ear, connected(stream, "publisher") as nc, connected(stream, "setup") as setup:
+        await ear.reach(await publish(nc, 30))
+        await setup.request("$JS.API.STREAM.DELETE.EVENTS", b"")
+        epoch = await broker.declare_stream(setup)
+        async with asyncio.timeout(15):
+            while len(ear.epochs) < 2:
+                await asyncio.sleep(0.01)
+        end = await publish(nc, 5, prefix="new")
+        await ear.reach(end)
+
+    first, second = ear.epochs
+    assert second[0] == epoch != first[0]
+    assert second[1] < 30
+    assert ear.offsets[-5:] == list(range(end - 4, end + 1))
+
+
+async def test_quiet_stream(stream: NatsServer) -> None:
+    """With nothing but ticks the position stays fresh, and no epoch change is claimed."""
+    async with listening(stream) as ear:
+        await ear.reach(ear.intake.position + 3)
+        ready = ear.intake.why_not_ready()
+
+    assert ready is None
+    assert len(ear.epochs) == 1
+    assert set(ear.subjects.values()) <= {"tick", "anchor"}
+
+
+async def test_busy_stream_is_one_epoch(stream: NatsServer) -> None:
+    """Probing while events pour in never takes the stream for another one."""
+    async with listening(stream) as ear, connected(stream, "publisher") as nc:
+        load = asyncio.create_task(publish(nc, 400))
+        for _ in range(20):
+            await ear.intake._probe(thorough=True)
+        end = await load
+        await ear.reach(end)
+
+    assert len(ear.epochs) == 1
+    ear.assert_whole(max(ear.offsets))
+
+
+async def test_direct_client(stream: NatsServer) -> None:
+    """nats-py still works as DirectClient expects: subscriptions numbered ahead, messages through `_process_msg`,
+    requests untouched, an exception in a callback not fatal."""
+    heard: list[tuple[bytes, bytes, bytes | None]] = []
+
+    def hear(subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
+        heard.append((subject, body, headers))
+        raise RuntimeError("a bug of ours")
+
+    client = DirectClient()
+    await broker.connect(
+        broker_settings(stream, "gateway"), "test-direct", client=client, on_closed=lambda: pytest.fail("closed")
+    )
+    await client.subscribe_direct("ephemeral.>", hear)
+    for number in range(3):
+        await client.publish("ephemeral.x", b"%d" % number, headers={"A": "b"})
+    info = await client.request("$JS.API.STREAM.INFO.EVENTS", b"")
+    await broker.close(client)
+
+    assert [body for _, body, _ in heard] == [b"0", b"1", b"2"]
+    assert heard[0][0] == b"ephemeral.x"
+    assert heard[0][2] == b"NATS/1.0\r\nA: b\r\n\r\n"
+    assert b'"EVENTS"' in info.data
