@@ -67,12 +67,11 @@ class DataFolder:
     def passwords(self) -> dict[str, str]:
         """The broker's passwords, by user: made once, readable for this user only. Raises DataFolderUnusable."""
         path = self.path / "passwords.json"
-        if not path.exists():
-            _write_private(path, {user.name: secrets.token_hex(16) for user in USERS})
-        kept = _read(path)
-        missing = [user.name for user in USERS if not isinstance(kept.get(user.name), str)]
+        kept = _read(path) if path.exists() else {}
+        missing = [user.name for user in USERS if user.name not in kept]
         if missing:
-            raise DataFolderUnusable(f"{path} has no password for {', '.join(missing)}: remove it, new ones are made")
+            kept |= {name: secrets.token_hex(16) for name in missing}
+            _write_private(path, kept)
         return kept
 
     def write_running(self, running: Running) -> None:

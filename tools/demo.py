@@ -28,10 +28,10 @@ class Person:
 
 
 PEOPLE = (
-    Person("Owner", "owner", "may change everything, and who is a member"),
-    Person("Editor", "editor", "may change settlements, structures and world time"),
+    Person("Owner", "owner", "changes everything, and who is a member"),
+    Person("Editor", "editor", "changes what is in the campaign"),
     Person("Viewer", "viewer", "sees everything, changes nothing"),
-    Person("Stranger", None, "is no member: sees nothing until invited"),
+    Person("Stranger", None, "is no member: sees nothing"),
 )
 
 SETTLEMENTS: tuple[dict[str, Any], ...] = (

@@ -235,12 +235,12 @@ def _running(options: Options, services: Services) -> Running:
 def _box(options: Options, folder: DataFolder) -> Panel:
     people = Table.grid(padding=(0, 3))
     for person in demo.PEOPLE if options.demo else ():
-        people.add_row(Text(person.name, "bold"), person.email, demo.PASSWORD, Text(person.hint, "dim"))
+        people.add_row(Text(person.name, "bold"), person.email, Text(person.hint, "dim"))
     body = Table.grid(padding=(0, 0))
     body.add_row(Text.assemble("Open  ", (options.address, "bold underline cyan"), "  in two windows."))
     if options.demo:
         body.add_row("")
-        body.add_row("Sign in as (or click the name on the page):")
+        body.add_row(Text.assemble("Sign in as one of these, password ", (demo.PASSWORD, "bold"), ":"))
         body.add_row(people)
     body.add_row("")
     body.add_row(Text(f"Data and logs are in {folder.path}; --fresh starts over. Ctrl-C stops everything.", "dim"))
