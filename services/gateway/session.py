@@ -41,7 +41,7 @@ PAGE = 500
 MAX_WAITING = 100
 """Messages a client may send while an earlier one is being answered."""
 TOKEN_WARNING_S = 60
-EXPIRED_GRACE_S = 2
+EXPIRED_GRACE_S = 1
 """A session outlives its token by this much (seconds), so that a refresh on its way still arrives."""
 _PING = encode(b"", Opcode.PING)
 

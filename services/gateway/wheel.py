@@ -15,8 +15,8 @@ class Wheel:
         self._slots: dict[int, list[Callable[[], None]]] = {}
 
     def after(self, seconds: float, callback: Callable[[], None]) -> None:
-        """Call back `seconds` from now, rounded up to a whole second and at least one."""
-        due = self._now + max(1, int(-(-seconds // 1)))
+        """Call back `seconds` from now or up to two seconds later; never earlier."""
+        due = self._now + 1 + max(0, int(-(-seconds // 1)))  # `_now` itself may be a second behind
         self._slots.setdefault(due, []).append(callback)
 
     def turn(self, now: int) -> None:
