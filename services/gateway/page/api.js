@@ -1,0 +1,102 @@
+/** The HTTP interfaces of auth and publisher, call by call. */
+
+/** A call that was refused, or that nobody answered (`status` 0). The message may be shown. */
+export class ApiError extends Error {
+  /** @param {number} status @param {string} code @param {string} message */
+  constructor(status, code, message) {
+    super(message);
+    this.status = status;
+    this.code = code;
+  }
+
+  /** Whether the same call may succeed a moment later. */
+  get isPassing() {
+    return this.status === 0 || this.status >= 500 || this.status === 429;
+  }
+}
+
+/**
+ * @param {string} method @param {string} url
+ * @param {{body?: object, token?: string}} [more]
+ */
+export async function call(method, url, { body, token } = {}) {
+  const headers = new Headers();
+  if (body) headers.set("Content-Type", "application/json");
+  if (token) headers.set("Authorization", `Bearer ${token}`);
+  let answer;
+  try {
+    answer = await fetch(url, { method, headers, body: body && JSON.stringify(body), cache: "no-store" });
+  } catch {
+    throw new ApiError(0, "unreachable", "The service does not answer. Is it running?");
+  }
+  const document = await answer.json().catch(() => ({}));
+  if (answer.ok) return document;
+  const { code = "", message = `Refused with ${answer.status}` } = document.error ?? {};
+  throw new ApiError(answer.status, code, message);
+}
+
+/** What needs no access token. */
+export class SignInApi {
+  /** @param {string} url */
+  constructor(url) {
+    this.url = url;
+  }
+
+  signUp = (body) => call("POST", `${this.url}/auth/sign-up`, { body });
+  signIn = (body) => call("POST", `${this.url}/auth/sign-in`, { body });
+  refresh = (refreshToken) => call("POST", `${this.url}/auth/refresh`, { body: { refreshToken } });
+  signOut = (refreshToken) => call("POST", `${this.url}/auth/sign-out`, { body: { refreshToken } });
+}
+
+/** What a signed-in person may ask for. A token that is refused is renewed, and the call made once more. */
+export class Api {
+  /** @param {{authUrl: string, publisherUrl: string}} config @param {import("./session.js").Session} session */
+  constructor(config, session) {
+    this.config = config;
+    this.session = session;
+  }
+
+  campaigns = async () => (await this.#publisher("GET", "")).campaigns;
+  createCampaign = async (body) => (await this.#publisher("POST", "", body)).campaign;
+  campaign = async (id) => (await this.#publisher("GET", `/${id}`)).campaign;
+  updateCampaign = async (id, body) => (await this.#publisher("PATCH", `/${id}`, body)).campaign;
+  deleteCampaign = (id) => this.#publisher("DELETE", `/${id}`);
+  advance = (id, advanceSeconds) => this.#publisher("POST", `/${id}/world-time`, { advanceSeconds });
+
+  settlements = async (id) => (await this.#publisher("GET", `/${id}/settlements`)).settlements;
+  structures = async (id, settlement) =>
+    (await this.#publisher("GET", `/${id}/settlements/${settlement}/structures`)).structures;
+  entities = async (id) => (await this.#publisher("GET", `/${id}/entities`)).entities;
+
+  /** The `{thing}` at a path below a campaign: `settlements/s1`, `settlements/s1/structures/t1`, `entities/location/l1`. */
+  read = async (id, path) => only(await this.#publisher("GET", `/${id}/${path}`));
+  create = async (id, path, body) => only(await this.#publisher("POST", `/${id}/${path}`, body));
+  update = async (id, path, body) => only(await this.#publisher("PATCH", `/${id}/${path}`, body));
+  remove = (id, path) => this.#publisher("DELETE", `/${id}/${path}`);
+
+  members = async (id) => (await this.#auth("GET", id)).members;
+  addMember = (id, body) => this.#auth("POST", id, "", body);
+  changeRole = (id, user, role) => this.#auth("PUT", id, `/${user}`, { role });
+  removeMember = (id, user) => this.#auth("DELETE", id, `/${user}`);
+
+  #publisher(method, path, body) {
+    return this.#call(method, `${this.config.publisherUrl}/v1/campaigns${path}`, body);
+  }
+
+  #auth(method, campaign, path = "", body = undefined) {
+    return this.#call(method, `${this.config.authUrl}/auth/roots/campaign:${campaign}/members${path}`, body);
+  }
+
+  async #call(method, url, body) {
+    const token = await this.session.token();
+    try {
+      return await call(method, url, { body, token });
+    } catch (error) {
+      if (error.status !== 401) throw error;
+      return call(method, url, { body, token: await this.session.renewed(token) });
+    }
+  }
+}
+
+/** The one thing in an answer like `{settlement: {…}}`. */
+const only = (answer) => Object.values(answer)[0];

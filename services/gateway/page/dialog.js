@@ -1,0 +1,117 @@
+/** Forms and questions in a dialog over the page. It closes when what it asked for is done. */
+
+import { h, icon } from "./dom.js";
+import { typed } from "./sentences.js";
+
+/**
+ * @typedef {object} Field
+ * @property {string} name
+ * @property {string} label
+ * @property {"text" | "email" | "textarea" | "number" | "select" | "variables"} [type]
+ * @property {any} [value]
+ * @property {string[]} [options]
+ * @property {string} [hint]
+ * @property {boolean} [required]
+ * @property {number} [min] @property {number} [max] @property {number} [maxlength]
+ */
+
+/**
+ * Ask for the fields; `onSubmit` gets their values, and what it throws is shown in the form, which stays open.
+ * @param {{title: string, fields: Field[], submit: string, onSubmit: (values: any) => Promise<unknown>}} form
+ */
+export function openForm({ title, fields, submit, onSubmit }) {
+  const readers = fields.map(fieldRow);
+  const rows = readers.map(({ row }) => row);
+  open({
+    title,
+    body: [h("div", { class: "fields" }, rows)],
+    submit,
+    onSubmit: () => onSubmit(Object.fromEntries(readers.map(({ name, read }) => [name, read()]))),
+  });
+}
+
+/** @param {{title: string, text: string, submit: string, onSubmit: () => Promise<unknown>}} question */
+export function openQuestion({ title, text, submit, onSubmit }) {
+  open({ title, body: [h("p", {}, text)], submit, onSubmit, isDangerous: true });
+}
+
+/** Close whatever is open: the screen behind it is another one now. */
+export function closeDialogs() {
+  for (const dialog of document.querySelectorAll("dialog")) dialog.close();
+}
+
+function open({ title, body, submit, onSubmit, isDangerous = false }) {
+  const problem = h("p", { class: "problem", role: "alert", hidden: true });
+  const button = h("button", { type: "submit", class: isDangerous ? "danger" : "primary" }, submit);
+  const cancel = h("button", { type: "button", class: "plain" }, "Cancel");
+  const heading = h("h2", { id: "dialog-title" }, title);
+  const form = h("form", {}, heading, ...body, problem, h("div", { class: "dialog-buttons" }, cancel, button));
+  const dialog = h("dialog", { "aria-labelledby": "dialog-title" }, form);
+  const before = document.activeElement;
+
+  cancel.addEventListener("click", () => dialog.close());
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    button.disabled = true;
+    try {
+      await onSubmit();
+      dialog.close();
+    } catch (error) {
+      problem.textContent = error.message;
+      problem.hidden = false;
+    }
+    button.disabled = false;
+  });
+  dialog.addEventListener("close", () => {
+    dialog.remove();
+    if (before?.isConnected) before.focus();
+  });
+  document.body.append(dialog);
+  dialog.showModal();
+}
+
+/** @param {Field} field */
+function fieldRow(field) {
+  if (field.type === "variables") return variablesRow(field);
+  const control = controlOf(field);
+  const hint = field.hint && h("span", { class: "hint" }, field.hint);
+  const row = h("label", { class: `field field-${field.type ?? "text"}` }, h("span", {}, field.label), control, hint);
+  const read = () => (field.type === "number" ? Number(control.value) : control.value);
+  return { name: field.name, row, read };
+}
+
+/** @param {Field} field */
+function controlOf({ name, type = "text", value = "", options = [], required, min, max, maxlength }) {
+  if (type === "select") {
+    const chosen = (option) => h("option", { value: option, selected: option === value }, option);
+    return h("select", { name }, options.map(chosen));
+  }
+  if (type === "textarea") return h("textarea", { name, rows: 3, maxlength, required }, value);
+  return h("input", { name, type, value, required, min, max, maxlength, step: type === "number" ? 1 : null, autocomplete: "off" });
+}
+
+/** Names with values, a row each; rows can be added and removed. */
+function variablesRow({ name, label, value = {} }) {
+  const list = h("div", { class: "variable-rows" });
+  const add = h("button", { type: "button", class: "plain small" }, icon("add"), "Add a variable");
+  add.addEventListener("click", () => {
+    list.append(variableRow("", ""));
+    list.lastElementChild.querySelector("input").focus();
+  });
+  list.append(...Object.entries(value).map(([key, one]) => variableRow(key, String(one), one)));
+  const hint = h("span", { class: "hint" }, "Numbers, true or false, or text");
+  const row = h("fieldset", { class: "field" }, h("legend", {}, label), list, h("div", { class: "variables-foot" }, add, hint));
+  const read = () => Object.fromEntries([...list.children].map((each) => each.readPair()).filter(([key]) => key));
+  return { name, row, read };
+}
+
+function variableRow(key, text, original) {
+  const keyInput = h("input", { value: key, "aria-label": "Name", placeholder: "name", pattern: "[A-Za-z0-9_\\-]{1,64}" });
+  const valueInput = h("input", { value: text, "aria-label": "Value", placeholder: "value", maxlength: 1000 });
+  const remove = h("button", { type: "button", class: "icon-button", "aria-label": "Remove the variable" }, icon("remove"));
+  const row = h("div", { class: "variable-row" }, keyInput, valueInput, remove);
+  remove.addEventListener("click", () => row.remove());
+  // An untouched value keeps its type: the text "12" stays text.
+  row.readPair = () => [keyInput.value.trim(), valueInput.value === text && original !== undefined ? original : typed(valueInput.value)];
+  return row;
+}

@@ -1,0 +1,101 @@
+/** Building and updating the page. Data becomes text and attributes, never markup: nothing a person types is executed. */
+
+/**
+ * An element: `h("p", {class: "quiet"}, "text", child, …)`. Children that are null or false are left out.
+ * @param {string} tag
+ * @param {Record<string, unknown>} [attributes]  true sets an empty one; false, null and undefined none
+ * @param {...any} children
+ */
+export function h(tag, attributes = {}, ...children) {
+  const element = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) {
+    if (value === true) element.setAttribute(name, "");
+    else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, String(value));
+  }
+  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+const SVG = "http://www.w3.org/2000/svg";
+const ICONS = {
+  edit: "M4 16.5V20h3.5L18 9.5 14.5 6 4 16.5ZM16 4.5 19.5 8",
+  remove: "M6 7h12M10 7V5h4v2M8 7l.8 12h6.4L16 7M10.5 10.5v5M13.5 10.5v5",
+  add: "M12 5v14M5 12h14",
+  up: "M12 6v12M6 12h12",
+  down: "M6 12h12",
+  back: "M15 5l-7 7 7 7",
+  lock: "M7 11V8a5 5 0 0 1 10 0v3M6 11h12v9H6z",
+};
+
+/** @param {keyof typeof ICONS} name */
+export function icon(name) {
+  const svg = document.createElementNS(SVG, "svg");
+  svg.setAttribute("viewBox", "0 0 24 24");
+  svg.setAttribute("class", "icon");
+  svg.setAttribute("aria-hidden", "true");
+  const path = document.createElementNS(SVG, "path");
+  path.setAttribute("d", ICONS[name]);
+  svg.append(path);
+  return svg;
+}
+
+/**
+ * Make what is shown like `wanted`, in place: elements that stay keep focus, a half-made click and typed text.
+ * Children are matched by `data-key`, else by their position.
+ * @param {Element} shown
+ * @param {Element} wanted
+ */
+export function patch(shown, wanted) {
+  patchAttributes(shown, wanted);
+  const byKey = new Map([...shown.children].map((child) => [keyOf(child), child]));
+  let next = shown.firstChild;
+  for (const child of [...wanted.childNodes]) {
+    const key = keyOf(child);
+    const match = key === undefined ? next : byKey.get(key);
+    if (!match || match.nodeName !== child.nodeName || keyOf(match) !== key) {
+      shown.insertBefore(child, next);
+      continue;
+    }
+    if (match === next) next = next.nextSibling;
+    else shown.insertBefore(match, next);
+    patchNode(match, child);
+  }
+  while (next) {
+    const rest = next;
+    next = next.nextSibling;
+    rest.remove();
+  }
+}
+
+/** @param {Node} shown @param {Node} wanted */
+function patchNode(shown, wanted) {
+  if (!(shown instanceof Element) || !(wanted instanceof Element)) {
+    if (shown.nodeValue !== wanted.nodeValue) shown.nodeValue = wanted.nodeValue;
+    return;
+  }
+  patch(shown, wanted);
+  if (shown instanceof HTMLSelectElement && wanted instanceof HTMLSelectElement) shown.value = wanted.value;
+}
+
+/** @param {Element} shown @param {Element} wanted */
+function patchAttributes(shown, wanted) {
+  for (const { name } of [...shown.attributes]) if (!wanted.hasAttribute(name)) shown.removeAttribute(name);
+  for (const { name, value } of wanted.attributes) {
+    if (shown.getAttribute(name) !== value) shown.setAttribute(name, value);
+  }
+}
+
+/** @param {Node} node */
+function keyOf(node) {
+  return node instanceof HTMLElement ? node.dataset.key : undefined;
+}
+
+/**
+ * Light up what just changed, briefly.
+ * @param {Element | null} element
+ */
+export function flash(element) {
+  if (!element || matchMedia("(prefers-reduced-motion: reduce)").matches) return;
+  const glow = getComputedStyle(document.documentElement).getPropertyValue("--glow");
+  element.animate([{ backgroundColor: glow, boxShadow: `0 0 0 4px ${glow}` }, {}], { duration: 1800, easing: "ease-out" });
+}

@@ -1,0 +1,24 @@
+/** The page's one connection, open while somebody is signed in, with its indicator and notices. */
+
+import { announceConnection, Client, mountIndicator } from "/client/index.js";
+
+/**
+ * @param {{config: {socketUrl: string}, session: import("./session.js").Session, indicator: HTMLElement, toasts: any}} page
+ * @returns {{client: Client, close: () => void}}
+ */
+export function openLive({ config, session, indicator, toasts }) {
+  const client = new Client({
+    url: config.socketUrl || `${location.origin.replace(/^http/, "ws")}/ws`,
+    getToken: ({ reason }) => (reason === "refused" || reason === "expiring" ? session.renewed() : session.token()),
+    debug: new URLSearchParams(location.search).has("debug"),
+  });
+  const takeDown = [mountIndicator(indicator, client), announceConnection(client, toasts)];
+  client.connect();
+  return {
+    client,
+    close() {
+      client.close();
+      for (const off of takeDown) off();
+    },
+  };
+}

@@ -1,0 +1,84 @@
+/** The demo page: who is signed in, which view is shown, and the one connection. */
+
+import { Toasts } from "/client/index.js";
+
+import { Api, SignInApi, call } from "./api.js";
+import { closeDialogs } from "./dialog.js";
+import { h } from "./dom.js";
+import { openLive } from "./live.js";
+import { Session } from "./session.js";
+import { campaignView } from "./views/campaign.js";
+import { campaignsView } from "./views/campaigns.js";
+import { signInView } from "./views/sign_in.js";
+
+const main = document.getElementById("main");
+const account = document.getElementById("account");
+const toasts = new Toasts(document.getElementById("toasts"));
+
+const config = await call("GET", "/config.json");
+const auth = new SignInApi(config.authUrl);
+
+/** @type {{session: Session, api: Api, live: ReturnType<typeof openLive>} | null} */
+let signedIn = null;
+/** @type {{close: () => void} | null} */
+let view = null;
+
+const go = (hash) => (location.hash = hash);
+const tell = (error) => {
+  if (error.code !== "signed_out") toasts.show(error.message, { kind: "bad" });
+};
+
+function begin(session) {
+  const live = openLive({ config, session, toasts, indicator: document.getElementById("connection") });
+  signedIn = { session, api: new Api(config, session), live };
+  // Refused for good: a session that auth has ended, on whatever window or by whomever.
+  live.client.on("state", ({ state, error }) => state === "error" && error?.code === "token_invalid" && session.signOut());
+  session.onEnd = () => end("You are signed out.");
+  showAccount(session.user);
+  show();
+}
+
+function end(notice) {
+  signedIn?.live.close();
+  signedIn = null;
+  showAccount(null);
+  show(notice);
+}
+
+function show(notice = "") {
+  view?.close();
+  closeDialogs();
+  view = signedIn ? campaignsOrOne(signedIn) : signIn(notice);
+}
+
+function signIn(notice) {
+  const onSession = (answer) => begin(Session.begun(auth, answer));
+  return signInView(main, { auth, people: config.demo ?? [], notice, onSession });
+}
+
+function campaignsOrOne({ api, session, live: { client } }) {
+  const [, id] = location.hash.match(/^#\/campaign\/([A-Za-z0-9_-]{1,64})$/) ?? [];
+  if (!id) return campaignsView(main, { api, go, onError: tell });
+  return campaignView(main, { id, api, client, me: session.user, toasts, go, onError: tell });
+}
+
+function showAccount(user) {
+  account.replaceChildren();
+  if (!user) return;
+  const leave = h("button", { type: "button", class: "plain small" }, "Sign out");
+  leave.addEventListener("click", () => {
+    location.hash = "";
+    signedIn?.session.signOut();
+  });
+  account.append(h("span", { class: "user", title: user.email }, user.name), leave);
+}
+
+window.addEventListener("hashchange", () => signedIn && show());
+document.querySelector(".skip").addEventListener("click", (event) => {
+  event.preventDefault(); // the hash is the page's address
+  main.focus();
+});
+
+const restored = Session.restored(auth);
+if (restored) begin(restored);
+else show();

@@ -1,0 +1,106 @@
+/** Events, roles, times and values in words. */
+
+export const ROLES = ["owner", "editor", "viewer"];
+
+const HOUR = 3600;
+const DAY = 24 * HOUR;
+const WEEK = 7 * DAY;
+
+/**
+ * Who did what, as a person would say it. Names are those the page knows when the event comes.
+ * @param {any} event
+ * @param {import("./world.js").World} world
+ * @param {string} me  the reader's user id
+ * @param {{isNewMember?: boolean}} [before]  what was so before the event was followed
+ */
+export function sentence({ type, payload, metadata }, world, me, { isNewMember = false } = {}) {
+  const who = nameOf(world, metadata?.userId, me, "Somebody");
+  const fields = inWords(payload.changedFields);
+  switch (type) {
+    case "settlement_updated":
+      return deed(who, payload.operation, world.settlements.get(payload.settlementId)?.name ?? "a settlement", fields);
+    case "structure_updated":
+      return deed(who, payload.operation, structureName(world, payload), fields);
+    case "entity_updated":
+      return deed(who, payload.operation, entityName(world, payload), fields);
+    case "world_time_changed":
+      return `${who} let ${duration(payload.elapsedSeconds)} pass: it is now ${worldTime(payload.newTime)}`;
+    case "member_changed":
+      return membership(who, payload, world, me, isNewMember);
+    case "state_invalidated":
+      return `Computed values are out of date: ${inWords(payload.affectedFields) || "all"}`;
+    default:
+      return `${who}: ${type}`;
+  }
+}
+
+/** ISO 8601 as the people of that world read it: theirs is UTC. */
+export function worldTime(iso) {
+  const format = { day: "numeric", month: "long", year: "numeric", hour: "2-digit", minute: "2-digit" };
+  return new Intl.DateTimeFormat("en-GB", { ...format, timeZone: "UTC" }).format(new Date(iso));
+}
+
+/** The clock's reading of a moment, for the feed. */
+export function clockTime(date) {
+  return new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" }).format(date);
+}
+
+export function duration(seconds) {
+  for (const [unit, size] of [["week", WEEK], ["day", DAY], ["hour", HOUR], ["minute", 60], ["second", 1]]) {
+    if (seconds % size === 0) return `${seconds / size} ${unit}${seconds === size ? "" : "s"}`;
+  }
+  return `${seconds} s`;
+}
+
+export const STEPS = [["1 hour", HOUR], ["1 day", DAY], ["1 week", WEEK]];
+
+export function withArticle(role) {
+  return `${/^[aeiou]/.test(role) ? "an" : "a"} ${role}`;
+}
+
+/** A variable's value, as it is shown. */
+export function shown(value) {
+  return typeof value === "boolean" ? (value ? "yes" : "no") : String(value);
+}
+
+/** What was typed, as the value it means: a number, true or false, else text. */
+export function typed(text) {
+  const trimmed = text.trim();
+  if (trimmed === "true" || trimmed === "false") return trimmed === "true";
+  return /^-?\d+(\.\d+)?$/.test(trimmed) ? Number(trimmed) : text;
+}
+
+function deed(who, operation, what, fields) {
+  if (operation === "create") return `${who} added ${what}`;
+  if (operation === "delete") return `${who} deleted ${what}`;
+  return fields ? `${who} changed the ${fields} of ${what}` : `${who} changed ${what}`;
+}
+
+function structureName(world, { structureId, settlementId }) {
+  const structure = world.structures.get(structureId)?.name ?? "a structure";
+  const settlement = world.settlements.get(settlementId)?.name;
+  return settlement ? `${structure} in ${settlement}` : structure;
+}
+
+function entityName(world, { entityType, entityId }) {
+  if (entityType === "campaign") return "the campaign";
+  return world.entities.get(entityId)?.name ?? `the ${entityType} ${entityId}`;
+}
+
+function membership(who, { userId, role }, world, me, isNewMember) {
+  const whom = nameOf(world, userId, me, "somebody").replace(/^You$/, "you");
+  if (role === null) return `${who} removed ${whom} from the campaign`;
+  if (isNewMember) return `${who} added ${whom} as ${withArticle(role)}`;
+  return `${who} made ${whom} ${withArticle(role)}`;
+}
+
+function nameOf(world, userId, me, otherwise) {
+  if (userId && userId === me) return "You";
+  return world.members.get(userId)?.name ?? otherwise;
+}
+
+/** `["level", "variables.food"]` → "level and food". */
+function inWords(fields = []) {
+  const names = fields.map((field) => field.replace(/^(variables|data)\./, ""));
+  return names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
+}

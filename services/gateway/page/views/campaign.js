@@ -1,0 +1,219 @@
+/** One campaign, live: what is shown, what can be done, and what the socket says about it. */
+
+import { difference } from "../changes.js";
+import { closeDialogs, openForm, openQuestion } from "../dialog.js";
+import { flash, h } from "../dom.js";
+import { Levels } from "../levels.js";
+import { showScreen } from "../screen.js";
+import { sentence, withArticle } from "../sentences.js";
+import { pathOf, World } from "../world.js";
+import { entityPanel } from "./entities.js";
+import { feedPanel, withEntry } from "./feed.js";
+import { headline } from "./headline.js";
+import { memberPanel } from "./members.js";
+import { refusal } from "./refusal.js";
+import { settlementList } from "./settlements.js";
+import { fieldsOf } from "./things.js";
+
+/**
+ * @param {HTMLElement} host
+ * @param {{id: string, api: import("../api.js").Api, client: import("/client/index.js").Client, me: any, toasts: any,
+ *   go: (hash: string) => void, onError: (error: Error) => void}} page
+ */
+export function campaignView(host, { id, api, client, me, toasts, go, onError }) {
+  /** @type {"loading" | "open" | "refused"} */
+  let phase = "loading";
+  /** @type {import("./feed.js").Entry[]} */
+  let entries = [];
+  const world = new World(api, id, ({ key, fields = [] }) => {
+    if (phase !== "open") return;
+    screen.draw();
+    if (key) light(screen, key, fields);
+  });
+  const levels = new Levels({
+    save: async (kind, thing, level) => world.put(kind, await api.update(id, pathOf[kind](thing), { level })),
+    onChange: () => screen.draw(),
+  });
+  const screen = showScreen(host, {
+    title: () => (phase === "open" ? world.campaign.name : "Campaign"),
+    render: () => bodyOf(phase, { world, levels, entries, me }),
+    actions: { ...actionsOf({ api, world, levels, toasts, go }), reload: () => load() },
+    onError,
+  });
+
+  const load = async () => {
+    try {
+      await world.load();
+      phase = "open";
+      subscribe();
+    } catch (error) {
+      if (error.status !== 403) return onError(error);
+      phase = "refused";
+    }
+    screen.draw();
+  };
+  const leave = (text) => {
+    closeDialogs();
+    toasts.show(text, { kind: "bad", ms: 10_000 });
+    go("#/");
+  };
+  const onEvent = async (event, frame) => {
+    const { payload } = event;
+    const isGone = payload.operation === "delete" || payload.role === null;
+    if (isGone && payload.entityType === "campaign") return leave(`${world.campaign.name} was deleted.`);
+    const isNewMember = !world.members.has(payload.userId);
+    const early = sentence(event, world, me.id); // afterwards the page no longer knows the name of what is gone
+    await world.follow(event);
+    const text = isGone ? early : sentence(event, world, me.id, { isNewMember });
+    entries = withEntry(entries, { offset: frame.offset, text, at: new Date(event.metadata?.timestamp ?? Date.now()) });
+    screen.draw();
+  };
+  /** @type {import("/client/index.js").Subscription | undefined} */
+  let subscription;
+  const subscribe = () => {
+    subscription?.unsubscribe();
+    subscription = client.subscribe(`campaign:${id}`, {
+      onEvent,
+      // What changed between the first look and the subscription.
+      onReady: () => world.load().catch(onError),
+      onResync: () => world.load().catch(onError),
+      onLeft: () => leave(`You are no longer a member of ${world.campaign.name}.`),
+      onError: (error, { willRetry }) => {
+        if (willRetry) return;
+        phase = "refused";
+        screen.draw();
+      },
+    });
+  };
+  const offRole = client.on("role", ({ root, role }) => {
+    if (root !== `campaign:${id}` || phase !== "open") return;
+    closeDialogs();
+    world.setRole(role);
+    toasts.show(`You are now ${withArticle(role)} of ${world.campaign.name}.`);
+  });
+
+  load();
+  return {
+    close() {
+      subscription?.unsubscribe();
+      offRole();
+      closeDialogs();
+    },
+  };
+}
+
+function bodyOf(phase, { world, levels, entries, me }) {
+  if (phase === "loading") return [h("p", { class: "quiet" }, "Loading…")];
+  if (phase === "refused") return [refusal(me)];
+  return [
+    headline(world),
+    h(
+      "div",
+      { class: "columns" },
+      h("div", { class: "column" }, settlementList(world, levels)),
+      h("aside", { class: "column side" }, feedPanel(entries), memberPanel(world, me), entityPanel(world)),
+    ),
+  ];
+}
+
+/** Light up the fields that changed, or the whole thing where it is new or no field is shown. */
+function light(screen, key, fields) {
+  const keys = fields.map((field) => `${key}-${field.replace(/^(variables|data)\./, "variable-")}`);
+  const elements = keys.map((each) => screen.find(each)).filter(Boolean);
+  if (elements.length > 0) for (const element of elements) flash(element);
+  else if (key !== "campaign") flash(screen.find(key));
+}
+
+function actionsOf({ api, world, levels, toasts, go }) {
+  const { id } = world;
+  const thingOf = ({ dataset }) => world.thing(dataset.kind, dataset.id);
+
+  const add = (kind, path, title) =>
+    openForm({
+      title,
+      submit: "Add",
+      fields: fieldsOf(kind),
+      onSubmit: async (values) => world.put(kind, await api.create(id, path, values)),
+    });
+  const edit = (element) => {
+    const { kind } = element.dataset;
+    const thing = thingOf(element);
+    openForm({
+      title: `Edit ${thing.name}`,
+      submit: "Save",
+      fields: fieldsOf(kind, thing),
+      onSubmit: async (values) => {
+        const changes = difference(thing, values);
+        if (Object.keys(changes).length > 0) world.put(kind, await api.update(id, pathOf[kind](thing), changes));
+      },
+    });
+  };
+  const remove = (element) => {
+    const { kind } = element.dataset;
+    const thing = thingOf(element);
+    const text = kind === "settlement" ? "Its structures go with it. This cannot be undone." : "This cannot be undone.";
+    openQuestion({
+      title: `Delete ${thing.name}?`,
+      text,
+      submit: "Delete",
+      onSubmit: async () => {
+        await api.remove(id, pathOf[kind](thing));
+        world.drop(kind, thing.id);
+      },
+    });
+  };
+
+  return {
+    addSettlement: () => add("settlement", "settlements", "New settlement"),
+    addStructure: ({ dataset }) => add("structure", `settlements/${dataset.id}/structures`, "New structure"),
+    addEntity: () => add("entity", "entities", "New place or encounter"),
+    edit,
+    remove,
+    step: (element) => levels.step(element.dataset.kind, thingOf(element), Number(element.dataset.step)),
+    advance: async ({ dataset }) => world.putCampaign((await api.advance(id, Number(dataset.seconds))).campaign),
+    editCampaign: () =>
+      openForm({
+        title: "Edit the campaign",
+        submit: "Save",
+        fields: fieldsOf("campaign", world.campaign),
+        onSubmit: async (values) => {
+          const changes = difference(world.campaign, values);
+          if (Object.keys(changes).length > 0) world.putCampaign(await api.updateCampaign(id, changes));
+        },
+      }),
+    deleteCampaign: () =>
+      openQuestion({
+        title: `Delete ${world.campaign.name}?`,
+        text: "Everything in it goes with it, for everybody. This cannot be undone.",
+        submit: "Delete",
+        onSubmit: async () => {
+          await api.deleteCampaign(id);
+          go("#/");
+        },
+      }),
+    addMember: async (form) => {
+      await api.addMember(id, Object.fromEntries(new FormData(form)));
+      form.reset();
+      await world.loadMembers();
+    },
+    changeRole: async (select) => {
+      try {
+        await api.changeRole(id, select.dataset.user, select.value);
+      } finally {
+        await world.loadMembers(); // also where it was refused: the choice shows what is so
+      }
+    },
+    removeMember: ({ dataset }) => {
+      const { name } = world.members.get(dataset.user);
+      openQuestion({
+        title: `Remove ${name}?`,
+        text: `${name} stops seeing this campaign at once.`,
+        submit: "Remove",
+        onSubmit: async () => {
+          await api.removeMember(id, dataset.user);
+          await world.loadMembers();
+        },
+      });
+    },
+  };
+}

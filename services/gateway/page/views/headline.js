@@ -1,0 +1,54 @@
+/** The top of a campaign: its name, one's role, its clock. */
+
+import { h, icon } from "../dom.js";
+import { duration, STEPS, worldTime } from "../sentences.js";
+
+/** @param {import("../world.js").World} world */
+export function headline(world) {
+  const { name, description, role } = world.campaign;
+  return h(
+    "div",
+    { class: "campaign-head" },
+    h(
+      "div",
+      { class: "campaign-words" },
+      h("a", { class: "back", href: "#/" }, icon("back"), "Campaigns"),
+      h("div", { class: "campaign-title" }, h("h1", { "data-key": "campaign-name" }, name), campaignButtons(world)),
+      description && h("p", { class: "description", "data-key": "campaign-description" }, description),
+      h("p", { class: "role-line" }, h("span", { class: `role role-${role}` }, role), roleNote(role)),
+    ),
+    clock(world),
+  );
+}
+
+function roleNote(role) {
+  const notes = {
+    owner: "You may change everything, and who is a member.",
+    editor: "You may change everything but the members.",
+    viewer: "Read-only: you see every change at once and can make none.",
+  };
+  return h("span", { class: "quiet" }, notes[role]);
+}
+
+function campaignButtons(world) {
+  const button = (action, label, picture) =>
+    h("button", { type: "button", class: "icon-button", "data-action": action, "aria-label": label, title: label }, icon(picture));
+  return h(
+    "span",
+    { class: "thing-actions" },
+    world.canEdit && button("editCampaign", "Edit the campaign", "edit"),
+    world.isOwner && button("deleteCampaign", "Delete the campaign", "remove"),
+  );
+}
+
+function clock(world) {
+  const step = ([label, seconds]) =>
+    h("button", { type: "button", class: "small", "data-action": "advance", "data-seconds": seconds, "aria-label": `Let ${duration(seconds)} pass` }, `+ ${label}`);
+  return h(
+    "section",
+    { class: "clock", "aria-label": "World time" },
+    h("span", { class: "figure-name" }, "World time"),
+    h("strong", { class: "clock-face", "data-key": "campaign-worldTime" }, worldTime(world.campaign.worldTime)),
+    world.canEdit && h("span", { class: "clock-steps" }, STEPS.map(step)),
+  );
+}

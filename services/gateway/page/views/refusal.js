@@ -1,0 +1,21 @@
+/** A campaign one may not see. It says the same whether the campaign exists or not, as the services do. */
+
+import { h, icon } from "../dom.js";
+
+/** @param {{email: string}} me */
+export function refusal({ email }) {
+  return h(
+    "section",
+    { class: "card refusal" },
+    h("span", { class: "refusal-sign" }, icon("lock")),
+    h("h1", {}, "This campaign is not open to you"),
+    h("p", {}, "You are not a member of it, or it does not exist."),
+    h("p", { class: "quiet" }, "Its owner can add you by your e-mail address, ", h("strong", {}, email), "."),
+    h(
+      "div",
+      { class: "form-foot" },
+      h("button", { type: "button", class: "primary", "data-action": "reload" }, "Try again"),
+      h("a", { class: "button", href: "#/" }, "My campaigns"),
+    ),
+  );
+}

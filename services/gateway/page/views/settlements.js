@@ -1,0 +1,63 @@
+/** Settlements with their structures. */
+
+import { h, icon } from "../dom.js";
+import { actionButtons, levelStepper, variableList } from "./parts.js";
+
+/** @param {import("../world.js").World} world @param {import("../levels.js").Levels} levels */
+export function settlementList(world, levels) {
+  const add = h("button", { type: "button", class: "primary small", "data-action": "addSettlement" }, icon("add"), "Settlement");
+  const settlements = [...world.settlements.values()];
+  return h(
+    "section",
+    { class: "settlements", "aria-labelledby": "settlements-title" },
+    h("div", { class: "section-head" }, h("h2", { id: "settlements-title" }, "Settlements"), world.canEdit && add),
+    settlements.length === 0 && h("p", { class: "card empty" }, "No settlement yet."),
+    settlements.map((settlement) => settlementCard(settlement, world, levels)),
+  );
+}
+
+function settlementCard(settlement, world, levels) {
+  const { id, name, kind, population, description, variables } = settlement;
+  const structures = world.structuresOf(id);
+  const add = h("button", { type: "button", class: "plain small", "data-action": "addStructure", "data-id": id }, icon("add"), "Structure");
+  return h(
+    "article",
+    { class: "card settlement", "data-key": id, "aria-label": name },
+    h(
+      "header",
+      { class: "thing-head" },
+      h("h3", { "data-key": `${id}-name` }, name),
+      h("span", { class: "kind", "data-key": `${id}-kind` }, kind),
+      world.canEdit && actionButtons("settlement", settlement),
+    ),
+    h(
+      "div",
+      { class: "figures" },
+      levelStepper("settlement", settlement, levels, world.canEdit),
+      h("span", { class: "figure", "data-key": `${id}-population` },
+        h("span", { class: "figure-name" }, "Population"),
+        h("strong", {}, population.toLocaleString()),
+      ),
+    ),
+    description && h("p", { class: "description", "data-key": `${id}-description` }, description),
+    variableList(id, variables),
+    structures.length > 0 &&
+      h("ul", { class: "structures", "aria-label": `Structures in ${name}` },
+        structures.map((structure) => structureRow(structure, world, levels))),
+    world.canEdit && add,
+  );
+}
+
+function structureRow(structure, world, levels) {
+  const { id, name, kind, variables } = structure;
+  return h(
+    "li",
+    { class: "structure", "data-key": id },
+    h("div", { class: "structure-words" },
+      h("strong", { "data-key": `${id}-name` }, name),
+      h("span", { class: "kind", "data-key": `${id}-kind` }, kind)),
+    levelStepper("structure", structure, levels, world.canEdit),
+    world.canEdit && actionButtons("structure", structure),
+    variableList(id, variables),
+  );
+}

@@ -1,0 +1,33 @@
+/** The fields of what can be edited, for forms. */
+
+/**
+ * @param {"campaign" | "settlement" | "structure" | "entity"} kind
+ * @param {any} [thing]  what is edited; none for a new one
+ * @returns {import("../dialog.js").Field[]}
+ */
+export function fieldsOf(kind, thing) {
+  const name = { name: "name", label: "Name", value: thing?.name, required: true, maxlength: 200 };
+  const description = { name: "description", label: "Description", type: "textarea", value: thing?.description, maxlength: 10_000 };
+  const kindField = (value) => ({ name: "kind", label: "Kind", value: thing?.kind ?? value, required: true, maxlength: 64 });
+  const level = { name: "level", label: "Level", type: "number", value: thing?.level ?? 1, min: 0, max: 100, required: true };
+  const variables = { name: "variables", label: "Variables", type: "variables", value: thing?.variables };
+  switch (kind) {
+    case "campaign":
+      return [name, description];
+    case "settlement":
+      return [name, kindField("village"), level, populationField(thing), description, variables];
+    case "structure":
+      return [name, kindField("building"), level, variables];
+    default:
+      return [...(thing ? [] : [typeField()]), name, { name: "data", label: "Data", type: "variables", value: thing?.data }];
+  }
+}
+
+function populationField(thing) {
+  const most = 1_000_000_000;
+  return { name: "population", label: "Population", type: "number", value: thing?.population ?? 0, min: 0, max: most, required: true };
+}
+
+function typeField() {
+  return { name: "type", label: "Type", type: "select", options: ["location", "encounter", "event", "faction"], value: "location" };
+}

@@ -1,0 +1,158 @@
+/** One campaign as this page knows it: read over HTTP, and read again where an event says that something changed. */
+
+const REREAD_PAUSES_MS = [0, 1000, 2000, 4000, 8000];
+
+/** Where a thing stands below its campaign, in the publisher's paths. */
+export const pathOf = {
+  settlement: ({ id }) => `settlements/${id}`,
+  structure: ({ id, settlementId }) => `settlements/${settlementId}/structures/${id}`,
+  entity: ({ id, type }) => `entities/${type}/${id}`,
+};
+
+export class World {
+  campaign = null;
+  /** @type {Map<string, any>} */
+  settlements = new Map();
+  /** @type {Map<string, any>} */
+  structures = new Map();
+  /** @type {Map<string, any>} */
+  entities = new Map();
+  /** @type {Map<string, any>} */
+  members = new Map();
+
+  #api;
+  #onChange;
+
+  /**
+   * @param {import("./api.js").Api} api
+   * @param {string} id
+   * @param {(change: {key?: string, fields?: string[]}) => void} onChange  `key`: what to light up
+   */
+  constructor(api, id, onChange) {
+    this.#api = api;
+    this.id = id;
+    this.#onChange = onChange;
+  }
+
+  get canEdit() {
+    return this.campaign?.role === "owner" || this.campaign?.role === "editor";
+  }
+
+  get isOwner() {
+    return this.campaign?.role === "owner";
+  }
+
+  structuresOf(settlement) {
+    return [...this.structures.values()].filter(({ settlementId }) => settlementId === settlement);
+  }
+
+  /** @param {"settlement" | "structure" | "entity"} kind @param {string} id */
+  thing(kind, id) {
+    return this.#shelf(kind).get(id);
+  }
+
+  /** Everything, anew. Throws ApiError: 403 for who is no member. */
+  async load() {
+    const campaign = await this.#api.campaign(this.id);
+    const [settlements, entities, members] = await Promise.all([
+      this.#api.settlements(this.id),
+      this.#api.entities(this.id),
+      this.#api.members(this.id),
+    ]);
+    const structures = await Promise.all(settlements.map(({ id }) => this.#api.structures(this.id, id)));
+    this.campaign = campaign;
+    this.settlements = byId(settlements);
+    this.structures = byId(structures.flat());
+    this.entities = byId(entities);
+    this.members = new Map(members.map((member) => [member.userId, member]));
+    this.#onChange({});
+  }
+
+  /** What the caller just changed, as the service answered it: shown at once, lit up when the event comes. */
+  put(kind, thing) {
+    if (this.#isOlder(kind, thing)) return;
+    this.#shelf(kind).set(thing.id, thing);
+    this.#onChange({});
+  }
+
+  drop(kind, id) {
+    this.#shelf(kind).delete(id);
+    this.#onChange({});
+  }
+
+  putCampaign(campaign, fields = []) {
+    if (this.campaign && campaign.revision < this.campaign.revision) return;
+    // The role follows `role.changed` on the socket, which may be ahead of this answer.
+    this.campaign = { ...campaign, role: this.campaign?.role ?? campaign.role };
+    this.#onChange({ key: "campaign", fields });
+  }
+
+  setRole(role) {
+    this.campaign = { ...this.campaign, role };
+    this.#onChange({});
+  }
+
+  async loadMembers() {
+    const members = await this.#api.members(this.id);
+    this.members = new Map(members.map((member) => [member.userId, member]));
+    this.#onChange({});
+  }
+
+  /** Read again what an event names. Answers after it has been read, or is known to be gone. */
+  async follow({ type, payload }) {
+    const { operation, changedFields = [] } = payload;
+    const isGone = operation === "delete";
+    if (type === "settlement_updated") return this.#follow("settlement", settlementOf(payload), isGone, changedFields);
+    if (type === "structure_updated") return this.#follow("structure", structureOf(payload), isGone, changedFields);
+    if (type === "member_changed") return this.#patiently(() => this.loadMembers());
+    const isEntity = type === "entity_updated" && payload.entityType !== "campaign";
+    if (isEntity) return this.#follow("entity", entityOf(payload), isGone, changedFields);
+    const fields = type === "world_time_changed" ? ["worldTime"] : changedFields;
+    return this.#patiently(async () => this.putCampaign(await this.#api.campaign(this.id), fields));
+  }
+
+  async #follow(kind, place, isGone, fields) {
+    if (isGone) return this.drop(kind, place.id);
+    await this.#patiently(async () => {
+      try {
+        this.#keep(kind, await this.#api.read(this.id, pathOf[kind](place)), fields);
+      } catch (error) {
+        if (error.status !== 404) throw error;
+        this.drop(kind, place.id); // deleted since
+      }
+    });
+  }
+
+  #keep(kind, thing, fields) {
+    if (this.#isOlder(kind, thing)) return;
+    this.#shelf(kind).set(thing.id, thing);
+    this.#onChange({ key: thing.id, fields });
+  }
+
+  /** Two answers may overtake each other: the higher revision is the newer. */
+  #isOlder(kind, { id, revision }) {
+    return revision < this.thing(kind, id)?.revision;
+  }
+
+  /** A service that is away for a moment must not leave the page stale: the event does not come again. */
+  async #patiently(read) {
+    for (const pause of REREAD_PAUSES_MS) {
+      await new Promise((resolve) => setTimeout(resolve, pause));
+      try {
+        return await read();
+      } catch (error) {
+        if (!error.isPassing) return undefined; // no longer a member, or signed out: the socket says so as well
+      }
+    }
+    return undefined;
+  }
+
+  #shelf(kind) {
+    return { settlement: this.settlements, structure: this.structures, entity: this.entities }[kind];
+  }
+}
+
+const settlementOf = ({ settlementId }) => ({ id: settlementId });
+const structureOf = ({ structureId, settlementId }) => ({ id: structureId, settlementId });
+const entityOf = ({ entityId, entityType }) => ({ id: entityId, type: entityType });
+const byId = (things) => new Map(things.map((thing) => [thing.id, thing]));
