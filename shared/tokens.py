@@ -44,12 +44,24 @@ class Claims:
 
 
 def sign(
-    key: Ed25519PrivateKey, key_id: str, *, user_id: str, name: str, issuer: str, audience: str, ttl_s: int
+    key: Ed25519PrivateKey,
+    key_id: str,
+    *,
+    user_id: str,
+    name: str,
+    issuer: str,
+    audience: str,
+    ttl_s: int,
+    not_before: int = 0,
 ) -> str:
-    """A new access token for a user, valid from now for `ttl_s` seconds (`MAX_LIFETIME_S` at most)."""
+    """A new access token for a user, valid from now for `ttl_s` seconds (`MAX_LIFETIME_S` at most).
+
+    It is dated `not_before` (Unix seconds) where that lies ahead, so that a revocation of everything issued in the
+    second that runs now does not catch it. Ahead by less than `LEEWAY_S` it is accepted at once.
+    """
     if not 0 < ttl_s <= MAX_LIFETIME_S:
         raise ValueError(f"a token lives 1 to {MAX_LIFETIME_S} seconds, not {ttl_s}")
-    now = int(time.time())
+    now = max(int(time.time()), not_before)
     claims = {"iss": issuer, "aud": audience, "sub": user_id, "name": name, "iat": now, "exp": now + ttl_s}
     claims["jti"] = uuid.uuid4().hex
     return jwt.encode(claims, key, algorithm=ALGORITHM, headers={"kid": key_id, "typ": TYPE})

@@ -1,0 +1,30 @@
+"""Run auth: `python -m services.auth`, settings from `BEACONFIRE_…` (docs/reference/settings.md)."""
+
+import os
+import sys
+
+import uvloop
+
+from services.auth.app import build
+from services.auth.keys import KeysUnusable
+from services.auth.settings import Settings
+from shared import logs
+from shared.database import DatabaseUnusable
+from shared.settings import read_settings
+from shared.web import serve
+
+
+def main() -> None:
+    """Start, and stay until SIGTERM or SIGINT. Exit code 2: the settings, or what they name, are unusable."""
+    settings = read_settings(Settings)
+    logs.configure("auth", level=settings.log_level, format=settings.log_format)
+    try:
+        app = build(settings, on_fatal=lambda: os._exit(1))
+        uvloop.run(serve(app, settings, name="auth"))
+    except (DatabaseUnusable, KeysUnusable) as error:
+        print(f"auth cannot start: {error}", file=sys.stderr)  # noqa: T201
+        raise SystemExit(2) from None
+
+
+if __name__ == "__main__":
+    main()

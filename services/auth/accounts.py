@@ -1,0 +1,207 @@
+"""Users and how they prove themselves: passwords (argon2id), access tokens, refresh tokens that rotate."""
+
+import asyncio
+import hashlib
+import secrets
+import time
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.auth.keys import Keys
+from services.auth.settings import Settings
+from services.auth.store import REFRESH_TOKENS, USERS, next_membership_version
+from shared import errors, logs, tokens
+from shared.database import Database
+from shared.envelope import Envelope, Metadata
+from shared.errors import BeaconfireError
+from shared.events.user import AccessRevoked
+from shared.metrics import Counter
+from shared.outbox import Outbox
+from shared.tokens import Claims, InvalidToken
+
+log = logs.get(__name__)
+
+SIGN_INS = Counter("auth_sign_ins_total", "Attempts to sign in, by result", ["result"])
+REFRESHES = Counter("auth_refreshes_total", "Attempts to refresh, by result", ["result"])
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """A user as others may see it."""
+
+    id: str
+    name: str
+    email: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignedIn:
+    """What a user holds after signing in."""
+
+    user: User
+    access_token: str
+    expires_in_s: int
+    refresh_token: str
+
+
+class Accounts:
+    """Every change is one transaction; hashing happens in a thread, so the loop never waits for it."""
+
+    def __init__(self, settings: Settings, database: Database, outbox: Outbox, keys: Keys) -> None:
+        self._settings = settings
+        self._database = database
+        self._outbox = outbox
+        self._keys = keys
+        self._hasher = PasswordHasher(time_cost=settings.argon2_time_cost, memory_cost=settings.argon2_memory_kib)
+        # Checked for unknown addresses, so that the time an answer takes does not tell them from known ones.
+        self._decoy = self._hasher.hash(secrets.token_hex(16))
+
+    async def sign_up(self, email: str, password: str, name: str) -> SignedIn:
+        """Make a user and sign it in. Raises `conflict` for an address that is taken."""
+        hashed = await asyncio.to_thread(self._hasher.hash, password)
+        user = User(uuid.uuid4().hex[:16], name, email)
+        row = {"id": user.id, "email": email, "name": name, "password_hash": hashed, "issued_before": 0}
+        try:
+            async with self._database.writing() as tx:
+                await tx.execute(insert(USERS).values(**row, created_at=datetime.now(UTC)))
+                signed_in = await self._sign_in(tx, user, issued_before=0)
+        except IntegrityError:
+            raise BeaconfireError(errors.CONFLICT, "this e-mail address has an account already") from None
+        log.info("signed up", user=user.id)
+        return signed_in
+
+    async def sign_in(self, email: str, password: str) -> SignedIn:
+        """Check a password. Raises `bad_credentials`, the same for an unknown address and a wrong password."""
+        async with self._database.reading() as connection:
+            row = (await connection.execute(select(USERS).where(USERS.c.email == email))).one_or_none()
+        right = await asyncio.to_thread(self._check, row.password_hash if row else self._decoy, password)
+        if row is None or not right:
+            SIGN_INS.labels("refused").inc()
+            log.info("refused sign-in", user=row.id if row else None)
+            raise BeaconfireError(errors.BAD_CREDENTIALS, "unknown e-mail address or wrong password")
+        async with self._database.writing() as tx:
+            signed_in = await self._sign_in(tx, User(row.id, row.name, row.email), issued_before=row.issued_before)
+        SIGN_INS.labels("accepted").inc()
+        log.info("signed in", user=row.id)
+        return signed_in
+
+    async def refresh(self, refresh_token: str) -> SignedIn:
+        """Exchange a refresh token for a new pair. Raises `token_invalid`.
+
+        One that was used before was copied by somebody: the whole family is revoked, and both must sign in again.
+        """
+        now = datetime.now(UTC)
+        async with self._database.writing() as tx:
+            found = select(REFRESH_TOKENS, USERS).join(USERS, REFRESH_TOKENS.c.user_id == USERS.c.id)
+            row = (await tx.execute(found.where(REFRESH_TOKENS.c.hash == _hash(refresh_token)))).one_or_none()
+            if row is not None and row.used_at is None and row.expires_at > now:
+                used = update(REFRESH_TOKENS).where(REFRESH_TOKENS.c.hash == row.hash)
+                await tx.execute(used.values(used_at=now))
+                user = User(row.user_id, row.name, row.email)
+                REFRESHES.labels("accepted").inc()
+                return await self._sign_in(tx, user, issued_before=row.issued_before, family=row.family)
+            if row is not None and row.used_at is not None:
+                await tx.execute(delete(REFRESH_TOKENS).where(REFRESH_TOKENS.c.family == row.family))
+                log.warning("a refresh token was used twice: revoked its family", user=row.user_id)
+        REFRESHES.labels("refused").inc()
+        raise BeaconfireError(errors.TOKEN_INVALID, "the refresh token is not valid: sign in again")
+
+    async def sign_out(self, refresh_token: str, *, everywhere: bool, correlation_id: str) -> None:
+        """Revoke a refresh token's family; `everywhere`, all of the user's, and every access token issued so far.
+
+        An unknown token is no error: who signs out wants to be out.
+        """
+        async with self._database.writing() as tx:
+            found = select(REFRESH_TOKENS).where(REFRESH_TOKENS.c.hash == _hash(refresh_token))
+            row = (await tx.execute(found)).one_or_none()
+            if row is None:
+                return
+            if everywhere:
+                await tx.execute(delete(REFRESH_TOKENS).where(REFRESH_TOKENS.c.user_id == row.user_id))
+                await self._revoke_access(tx, row.user_id, correlation_id)
+            else:
+                await tx.execute(delete(REFRESH_TOKENS).where(REFRESH_TOKENS.c.family == row.family))
+        self._outbox.wake()
+        log.info("signed out", user=row.user_id, everywhere=everywhere)
+
+    async def identify(self, token: str) -> Claims:
+        """Who an access token belongs to. Raises `token_invalid`."""
+        settings = self._settings
+        try:
+            claims = tokens.verify(token, self._keys.public, issuer=settings.issuer, audience=settings.audience)
+        except InvalidToken:
+            claims = None
+        if claims is None or await self.is_revoked(claims.user_id, claims.issued_at):
+            raise BeaconfireError(errors.TOKEN_INVALID, "the token is missing, not valid, or ran out")
+        return claims
+
+    async def is_revoked(self, user_id: str, issued_at: int) -> bool:
+        """Whether a token of this user and age is refused; so is every token of a user that does not exist."""
+        async with self._database.reading() as connection:
+            issued_before = await connection.scalar(select(USERS.c.issued_before).where(USERS.c.id == user_id))
+        return issued_before is None or issued_at < issued_before
+
+    async def user(self, user_id: str) -> User:
+        """A user. Raises `not_found`."""
+        async with self._database.reading() as connection:
+            row = (await connection.execute(select(USERS).where(USERS.c.id == user_id))).one_or_none()
+        if row is None:
+            raise BeaconfireError(errors.NOT_FOUND, "no such user")
+        return User(row.id, row.name, row.email)
+
+    async def _sign_in(
+        self, tx: AsyncConnection, user: User, *, issued_before: int, family: str | None = None
+    ) -> SignedIn:
+        settings = self._settings
+        refresh_token = secrets.token_urlsafe(32)
+        await tx.execute(
+            insert(REFRESH_TOKENS).values(
+                hash=_hash(refresh_token),
+                family=family or uuid.uuid4().hex,
+                user_id=user.id,
+                expires_at=datetime.now(UTC) + timedelta(seconds=settings.refresh_token_ttl_s),
+            )
+        )
+        access_token = tokens.sign(
+            self._keys.private[self._keys.current],
+            self._keys.current,
+            user_id=user.id,
+            name=user.name,
+            issuer=settings.issuer,
+            audience=settings.audience,
+            ttl_s=settings.access_token_ttl_s,
+            not_before=issued_before,
+        )
+        return SignedIn(user, access_token, settings.access_token_ttl_s, refresh_token)
+
+    async def _revoke_access(self, tx: AsyncConnection, user_id: str, correlation_id: str) -> None:
+        # Tokens know whole seconds: the second that runs now is revoked to its end, and a token issued later in it is
+        # dated into the next one (`not_before`).
+        issued_before = int(time.time()) + 1
+        await tx.execute(update(USERS).where(USERS.c.id == user_id).values(issued_before=issued_before))
+        event = AccessRevoked(
+            user_id=user_id,
+            issued_before=datetime.fromtimestamp(issued_before, UTC),
+            reason="signed_out_everywhere",
+            membership_version=await next_membership_version(tx),
+        )
+        metadata = Metadata(source="auth", user_id=user_id, correlation_id=correlation_id)
+        await self._outbox.add(tx, [Envelope(event, metadata)])
+
+    def _check(self, hashed: str, password: str) -> bool:
+        try:
+            return self._hasher.verify(hashed, password)
+        except (VerificationError, InvalidHashError):
+            return False
+
+
+def _hash(refresh_token: str) -> str:
+    """Refresh tokens have 256 random bits: a plain hash is enough, and can be looked up."""
+    return hashlib.sha256(refresh_token.encode()).hexdigest()

@@ -1,0 +1,196 @@
+"""Auth's HTTP interface (docs/reference/http.md, "Auth")."""
+
+import re
+from typing import Annotated, Any
+
+from aiohttp import hdrs, web
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from services.auth.accounts import Accounts, SignedIn, User
+from services.auth.keys import Keys
+from services.auth.members import KINDS, Actor, Members, as_json, forbidden
+from shared import errors
+from shared.errors import BeaconfireError
+from shared.roles import Role
+from shared.subjects import InvalidRoom, Pair, is_id, parse_pair
+from shared.tokens import Claims
+from shared.web import correlation_id, json_answer, read_body
+
+_EMAIL = re.compile(r"[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f.]+(\.[^@\s\x00-\x1f.]+)*")
+
+
+def _email(text: str) -> str:
+    """An address as it is stored and compared: trimmed, lower case. Whether it exists only a message could tell."""
+    address = text.strip().lower()
+    if len(address) > 254 or not _EMAIL.fullmatch(address):
+        raise ValueError("not an e-mail address")
+    return address
+
+
+def _name(text: str) -> str:
+    name = text.strip()
+    if not 1 <= len(name) <= 200 or not name.isprintable():
+        raise ValueError("a name has 1 to 200 printable characters")
+    return name
+
+
+Email = Annotated[str, AfterValidator(_email)]
+Name = Annotated[str, AfterValidator(_name)]
+NewPassword = Annotated[str, Field(min_length=8, max_length=200)]
+RefreshToken = Annotated[str, Field(min_length=1, max_length=200)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
+
+
+class SignUp(_Body):
+    email: Email
+    password: NewPassword
+    name: Name
+
+
+class SignIn(_Body):
+    email: Email
+    password: Annotated[str, Field(max_length=200)]
+
+
+class Refresh(_Body):
+    refresh_token: RefreshToken
+
+
+class SignOut(_Body):
+    refresh_token: RefreshToken
+    everywhere: bool = False
+
+
+class NewMember(_Body):
+    email: Email
+    role: Role
+
+
+class NewRole(_Body):
+    role: Role
+
+
+class Calls:
+    """The handlers. Each reads, asks `accounts` or `members`, and answers."""
+
+    def __init__(self, accounts: Accounts, members: Members, keys: Keys) -> None:
+        self._accounts = accounts
+        self._members = members
+        self._keys = keys
+
+    def routes(self) -> list[web.RouteDef]:
+        root = "/auth/roots/{root}/members"
+        return [
+            web.post("/auth/sign-up", self.sign_up),
+            web.post("/auth/sign-in", self.sign_in),
+            web.post("/auth/refresh", self.refresh),
+            web.post("/auth/sign-out", self.sign_out),
+            web.get("/auth/me", self.me),
+            web.get("/auth/memberships", self.memberships),
+            web.get(root, self.members),
+            web.post(root, self.add_member),
+            web.put(root + "/{user_id}", self.set_role),
+            web.delete(root + "/{user_id}", self.remove_member),
+            web.get("/.well-known/jwks.json", self.jwks),
+        ]
+
+    async def sign_up(self, request: web.Request) -> web.Response:
+        body = await read_body(request, SignUp)
+        signed_in = await self._accounts.sign_up(body.email, body.password, body.name)
+        return json_answer(_session(signed_in), status=201)
+
+    async def sign_in(self, request: web.Request) -> web.Response:
+        body = await read_body(request, SignIn)
+        return json_answer(_session(await self._accounts.sign_in(body.email, body.password)))
+
+    async def refresh(self, request: web.Request) -> web.Response:
+        body = await read_body(request, Refresh)
+        return json_answer(_session(await self._accounts.refresh(body.refresh_token)))
+
+    async def sign_out(self, request: web.Request) -> web.Response:
+        body = await read_body(request, SignOut)
+        await self._accounts.sign_out(
+            body.refresh_token, everywhere=body.everywhere, correlation_id=correlation_id(request)
+        )
+        return web.Response(status=204)
+
+    async def me(self, request: web.Request) -> web.Response:
+        claims = await self._identify(request)
+        return json_answer({"user": _user(await self._accounts.user(claims.user_id))})
+
+    async def memberships(self, request: web.Request) -> web.Response:
+        claims = await self._identify(request)
+        kind = request.query.get("kind")
+        if kind is not None and kind not in KINDS:
+            raise BeaconfireError(errors.BAD_REQUEST, f"kind: expected one of {', '.join(sorted(KINDS))}")
+        roots = await self._members.of_user(claims.user_id, kind)
+        return json_answer({"memberships": [{"root": str(root), "role": role} for root, role in roots.items()]})
+
+    async def members(self, request: web.Request) -> web.Response:
+        claims = await self._identify(request)
+        members = await self._members.of_root(_root(request), claims.user_id)
+        return json_answer({"members": [as_json(member) for member in members]})
+
+    async def add_member(self, request: web.Request) -> web.Response:
+        actor, root = await self._actor(request), _root(request)
+        body = await read_body(request, NewMember)
+        member = await self._members.add(root, body.email, body.role, actor)
+        return json_answer({"member": as_json(member)}, status=201)
+
+    async def set_role(self, request: web.Request) -> web.Response:
+        actor, root = await self._actor(request), _root(request)
+        body = await read_body(request, NewRole)
+        member = await self._members.set_role(root, _user_id(request), body.role, actor)
+        return json_answer({"member": as_json(member)})
+
+    async def remove_member(self, request: web.Request) -> web.Response:
+        actor = await self._actor(request)
+        await self._members.remove(_root(request), _user_id(request), actor)
+        return web.Response(status=204)
+
+    async def jwks(self, _request: web.Request) -> web.Response:
+        answer = json_answer(self._keys.jwks())
+        answer.headers[hdrs.CACHE_CONTROL] = "public, max-age=60"
+        return answer
+
+    async def _identify(self, request: web.Request) -> Claims:
+        scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+        return await self._accounts.identify(token.strip() if scheme.lower() == "bearer" else "")
+
+    async def _actor(self, request: web.Request) -> Actor:
+        return Actor((await self._identify(request)).user_id, correlation_id(request))
+
+
+def _session(signed_in: SignedIn) -> dict[str, Any]:
+    return {
+        "user": _user(signed_in.user),
+        "accessToken": signed_in.access_token,
+        "expiresInS": signed_in.expires_in_s,
+        "refreshToken": signed_in.refresh_token,
+    }
+
+
+def _user(user: User) -> dict[str, str]:
+    return {"id": user.id, "name": user.name, "email": user.email}
+
+
+def _root(request: web.Request) -> Pair:
+    """The root in the path. One that is no root has no members: forbidden, like any that is not the caller's."""
+    try:
+        root = parse_pair(request.match_info["root"])
+    except InvalidRoom as error:
+        raise BeaconfireError(errors.BAD_REQUEST, str(error)) from None
+    if root.kind not in KINDS:
+        raise forbidden()
+    return root
+
+
+def _user_id(request: web.Request) -> str:
+    user_id = request.match_info["user_id"]
+    if not is_id(user_id):
+        raise BeaconfireError(errors.NOT_FOUND, "not a member")
+    return user_id

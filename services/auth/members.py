@@ -1,0 +1,172 @@
+"""Members of roots and their roles. Every change is an event, in the same transaction, counted by one version."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.auth.store import MEMBERS, MEMBERSHIP_VERSION, USERS, counter, next_membership_version
+from shared import errors, logs
+from shared.database import Database
+from shared.envelope import Envelope, Metadata
+from shared.errors import BeaconfireError
+from shared.events.user import MemberChanged
+from shared.outbox import Outbox
+from shared.roles import Role, can_own
+from shared.subjects import Pair
+
+log = logs.get(__name__)
+
+KINDS = frozenset({"campaign", "workspace"})
+"""Roots that have members. A user is its own root, and its only member."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A user with a role in a root."""
+
+    user_id: str
+    name: str
+    email: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class Actor:
+    """Who changes something, and in which request."""
+
+    user_id: str
+    correlation_id: str | None = None
+
+
+def forbidden() -> BeaconfireError:
+    """The one answer to who is no member, whether the root exists or not."""
+    return BeaconfireError(errors.FORBIDDEN, "no such thing, or you may not do this")
+
+
+class Members:
+    """Reads and changes memberships."""
+
+    def __init__(self, database: Database, outbox: Outbox) -> None:
+        self._database = database
+        self._outbox = outbox
+
+    async def of_user(self, user_id: str, kind: str | None = None) -> dict[Pair, Role]:
+        """A user's roots and roles."""
+        found = select(MEMBERS).where(MEMBERS.c.user_id == user_id)
+        if kind is not None:
+            found = found.where(MEMBERS.c.root_kind == kind)
+        async with self._database.reading() as connection:
+            rows = await connection.execute(found.order_by(MEMBERS.c.root_kind, MEMBERS.c.root_id))
+            return {Pair(row.root_kind, row.root_id): Role(row.role) for row in rows}
+
+    async def version(self) -> int:
+        """How many changes of membership there were."""
+        async with self._database.reading() as connection:
+            return await counter(connection, MEMBERSHIP_VERSION)
+
+    async def of_root(self, root: Pair, viewer_id: str) -> Sequence[Member]:
+        """A root's members, for one of them. Raises `forbidden`."""
+        found = select(MEMBERS, USERS.c.name, USERS.c.email).join(USERS, USERS.c.id == MEMBERS.c.user_id)
+        async with self._database.reading() as connection:
+            rows = await connection.execute(found.where(*_in(root)).order_by(USERS.c.name, USERS.c.id))
+            members = [Member(row.user_id, row.name, row.email, Role(row.role)) for row in rows]
+        if viewer_id not in (member.user_id for member in members):
+            raise forbidden()
+        return members
+
+    async def add(self, root: Pair, email: str, role: Role, actor: Actor) -> Member:
+        """Make a user a member, by its address. Raises `forbidden`, `not_found`, `conflict`."""
+        async with self._database.writing() as tx:
+            await self._check_owner(tx, root, actor)
+            user = (await tx.execute(select(USERS).where(USERS.c.email == email))).one_or_none()
+            if user is None:
+                raise BeaconfireError(errors.NOT_FOUND, "nobody with this e-mail address has signed up")
+            if await _role(tx, root, user.id) is not None:
+                raise BeaconfireError(errors.CONFLICT, "already a member")
+            await self._change(tx, root, user.id, role, actor)
+        self._outbox.wake()
+        return Member(user.id, user.name, user.email, role)
+
+    async def set_role(self, root: Pair, user_id: str, role: Role, actor: Actor) -> Member:
+        """Give a member another role. Raises `forbidden`, `not_found`, `conflict` for the last owner."""
+        async with self._database.writing() as tx:
+            await self._check_owner(tx, root, actor)
+            user = (await tx.execute(select(USERS).where(USERS.c.id == user_id))).one_or_none()
+            old = await _role(tx, root, user_id)
+            if user is None or old is None:
+                raise BeaconfireError(errors.NOT_FOUND, "not a member")
+            if old is not role:
+                await _check_owner_stays(tx, root, old)
+                await self._change(tx, root, user_id, role, actor)
+        self._outbox.wake()
+        return Member(user_id, user.name, user.email, role)
+
+    async def remove(self, root: Pair, user_id: str, actor: Actor) -> None:
+        """Take a member out; members may take out themselves. Raises as `set_role` does."""
+        async with self._database.writing() as tx:
+            if actor.user_id != user_id:
+                await self._check_owner(tx, root, actor)
+            old = await _role(tx, root, user_id)
+            if old is None:
+                raise forbidden() if actor.user_id == user_id else BeaconfireError(errors.NOT_FOUND, "not a member")
+            await _check_owner_stays(tx, root, old)
+            await self._change(tx, root, user_id, None, actor)
+        self._outbox.wake()
+
+    async def grant(self, root: Pair, user_id: str, role: Role) -> int:
+        """For domain services: make a user a member. Idempotent. Returns the version. Raises `not_found`."""
+        async with self._database.writing() as tx:
+            if await tx.scalar(select(USERS.c.id).where(USERS.c.id == user_id)) is None:
+                raise BeaconfireError(errors.NOT_FOUND, "no such user")
+            if await _role(tx, root, user_id) is not role:
+                await self._change(tx, root, user_id, role, Actor(user_id))
+            version = await counter(tx, MEMBERSHIP_VERSION)
+        self._outbox.wake()
+        return version
+
+    async def _check_owner(self, tx: AsyncConnection, root: Pair, actor: Actor) -> None:
+        if not can_own(await _role(tx, root, actor.user_id)):
+            raise forbidden()
+
+    async def _change(self, tx: AsyncConnection, root: Pair, user_id: str, role: Role | None, actor: Actor) -> None:
+        """Write the change and its event."""
+        row = {"root_kind": root.kind, "root_id": root.id, "user_id": user_id}
+        if role is None:
+            await tx.execute(delete(MEMBERS).where(*_in(root), MEMBERS.c.user_id == user_id))
+        elif await _role(tx, root, user_id) is None:
+            await tx.execute(insert(MEMBERS).values(**row, role=role.value))
+        else:
+            changed = update(MEMBERS).where(*_in(root), MEMBERS.c.user_id == user_id)
+            await tx.execute(changed.values(role=role.value))
+        event = MemberChanged.model_validate(
+            {**row, "role": role, "membership_version": await next_membership_version(tx)}
+        )
+        metadata = Metadata(source="auth", user_id=actor.user_id, correlation_id=actor.correlation_id)
+        await self._outbox.add(tx, [Envelope(event, metadata)])
+        log.info("membership changed", root=str(root), member=user_id, role=role, by=actor.user_id)
+
+
+def as_json(member: Member) -> Mapping[str, str]:
+    """A member as it stands in an answer."""
+    return {"userId": member.user_id, "name": member.name, "email": member.email, "role": member.role}
+
+
+async def _role(tx: AsyncConnection, root: Pair, user_id: str) -> Role | None:
+    role = await tx.scalar(select(MEMBERS.c.role).where(*_in(root), MEMBERS.c.user_id == user_id))
+    return Role(role) if role is not None else None
+
+
+async def _check_owner_stays(tx: AsyncConnection, root: Pair, leaving: Role) -> None:
+    if leaving is not Role.OWNER:
+        return
+    owners = await tx.scalar(
+        select(func.count()).select_from(MEMBERS).where(*_in(root), MEMBERS.c.role == Role.OWNER.value)
+    )
+    if owners == 1:
+        raise BeaconfireError(errors.CONFLICT, "the last owner must stay: make somebody else an owner first")
+
+
+def _in(root: Pair) -> tuple[ColumnElement[bool], ...]:
+    return (MEMBERS.c.root_kind == root.kind, MEMBERS.c.root_id == root.id)

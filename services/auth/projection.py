@@ -1,0 +1,125 @@
+"""The parent projection: which root a bare `settlement:s1` belongs to, learnt from the subjects on the stream.
+
+A durable consumer on `EVENTS`; what it learnt and how far it got are one transaction, so a crash repeats and skips
+nothing that matters. One pair may have several roots (ids are chosen by publishers): the asking user's memberships
+choose.
+"""
+
+import asyncio
+from collections.abc import Iterable, Sequence
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from sqlalchemy import insert, select, tuple_
+
+from services.auth.store import PARENTS, PROJECTED_OFFSET, counter, set_counter
+from shared import broker, logs
+from shared.database import Database
+from shared.metrics import Gauge
+from shared.subjects import InvalidSubject, Pair, RoomKey, parse_subject
+
+log = logs.get(__name__)
+
+OFFSET = Gauge("auth_projected_offset", "How far the parent projection has read the stream")
+
+DURABLE = "auth-parents"
+FILTER = ["campaign.>", "workspace.>"]
+BATCH = 200
+WAIT_S = 1.0
+RETRY_S = 0.5
+
+
+class Projection:
+    """Learns parents and looks them up."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._seen: set[RoomKey] = set()  # known to be in the table: most subjects bring nothing new
+        self._moved = asyncio.Event()
+        self.offset = 0
+
+    async def run(self, nc: Client) -> None:
+        """Read the stream, for ever. Owned by the app."""
+        async with self._database.reading() as connection:
+            self.offset = await counter(connection, PROJECTED_OFFSET)
+        while True:
+            broker.check_cancelled()
+            try:
+                await broker.wait_for_stream(nc)
+                await self._read(nc)
+            except (nats.errors.Error, nats.js.errors.Error) as error:
+                log.warning("projection lost its consumer, trying again", error=type(error).__name__)
+            except Exception:
+                log.exception("projection failed, going on")
+            await asyncio.sleep(RETRY_S)
+
+    async def reach(self, offset: int, timeout_s: float = 1.0) -> bool:
+        """Wait until what stands at `offset` and below was read, `timeout_s` seconds at most."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.offset < offset:
+                    self._moved.clear()
+                    await self._moved.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def roots(self, pairs: Iterable[Pair]) -> dict[Pair, list[Pair]]:
+        """The roots of each pair that is known, in a fixed order."""
+        wanted = list(pairs)
+        found = select(PARENTS).where(tuple_(PARENTS.c.kind, PARENTS.c.id).in_([(one.kind, one.id) for one in wanted]))
+        roots: dict[Pair, list[Pair]] = {}
+        if wanted:
+            async with self._database.reading() as connection:
+                for row in await connection.execute(found.order_by(PARENTS.c.root_kind, PARENTS.c.root_id)):
+                    roots.setdefault(Pair(row.kind, row.id), []).append(Pair(row.root_kind, row.root_id))
+        return roots
+
+    async def _read(self, nc: Client) -> None:
+        config = ConsumerConfig(
+            durable_name=DURABLE,
+            filter_subjects=FILTER,
+            ack_policy=AckPolicy.ALL,
+            deliver_policy=DeliverPolicy.ALL,
+            ack_wait=30,
+        )
+        consumer = await nc.jetstream().pull_subscribe("", durable=DURABLE, stream=broker.STREAM, config=config)
+        try:
+            while True:
+                broker.check_cancelled()
+                try:
+                    messages = await consumer.fetch(BATCH, timeout=WAIT_S)
+                except nats.errors.TimeoutError:
+                    continue
+                await self._learn(messages)
+                await messages[-1].ack()
+        finally:
+            await consumer.unsubscribe()
+
+    async def _learn(self, messages: Sequence[Msg]) -> None:
+        keys = {key for message in messages for key in _keys(message.subject)} - self._seen
+        offset = max(message.metadata.sequence.stream for message in messages)
+        async with self._database.writing() as tx:
+            for key in sorted(keys):
+                row = {"kind": key.pair.kind, "id": key.pair.id, "root_kind": key.root.kind, "root_id": key.root.id}
+                known = select(PARENTS.c.id).where(*(PARENTS.c[name] == value for name, value in row.items()))
+                if await tx.scalar(known) is None:
+                    await tx.execute(insert(PARENTS).values(**row))
+            await set_counter(tx, PROJECTED_OFFSET, offset)
+        self._seen |= keys
+        if len(self._seen) > 100_000:
+            self._seen.clear()
+        self.offset = offset
+        OFFSET.set(offset)
+        self._moved.set()
+
+
+def _keys(subject: str) -> list[RoomKey]:
+    """The rooms below a root that a subject shows. One that is malformed shows none."""
+    try:
+        return [key for key in parse_subject(subject).rooms if key.pair != key.root]
+    except InvalidSubject:
+        return []

@@ -1,0 +1,126 @@
+"""The questions services ask over the broker: `auth.authorize` and `auth.grant`. Never silent: every request is
+answered, with `error` where something is wrong, or the caller would wait for its whole timeout."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from faststream.nats import NatsBroker
+from pydantic import BaseModel, ValidationError
+
+from services.auth.accounts import Accounts
+from services.auth.members import KINDS, Members
+from services.auth.projection import Projection
+from shared import errors, logs
+from shared.authorization import (
+    AUTHORIZE,
+    GRANT,
+    QUEUE,
+    AuthorizeReply,
+    AuthorizeRequest,
+    GrantReply,
+    GrantRequest,
+    RoomDecision,
+    WireError,
+)
+from shared.errors import BeaconfireError
+from shared.metrics import Counter
+from shared.roles import Role
+from shared.subjects import InvalidRoom, Pair, Room, parse_pair, parse_room
+from shared.web import describe
+
+log = logs.get(__name__)
+
+ANSWERED = Counter("auth_requests_total", "Requests over the broker, by subject and result", ["subject", "result"])
+
+_DENIED = RoomDecision(allowed=False)
+R = TypeVar("R", bound=BaseModel)
+
+
+class Rpc:
+    """Answers for the other services."""
+
+    def __init__(self, accounts: Accounts, members: Members, projection: Projection) -> None:
+        self._accounts = accounts
+        self._members = members
+        self._projection = projection
+
+    def attach(self, broker: NatsBroker) -> None:
+        """Subscribe the handlers, in the queue group that auth's instances share."""
+
+        @broker.subscriber(AUTHORIZE, queue=QUEUE, decoder=_raw)
+        async def answer_authorize(body: bytes) -> bytes:
+            return await _answer(AUTHORIZE, body, AuthorizeRequest, AuthorizeReply, self.authorize)
+
+        @broker.subscriber(GRANT, queue=QUEUE, decoder=_raw)
+        async def answer_grant(body: bytes) -> bytes:
+            return await _answer(GRANT, body, GrantRequest, GrantReply, self.grant)
+
+    async def authorize(self, request: AuthorizeRequest) -> AuthorizeReply:
+        """See `shared.authorization.AuthorizeRequest`. The version is read first: the answer is at least as new."""
+        version = await self._members.version()
+        if request.issued_at is not None and await self._accounts.is_revoked(request.user_id, request.issued_at):
+            return AuthorizeReply(version=version, revoked=True, rooms=dict.fromkeys(request.rooms, _DENIED))
+        if request.after is not None:
+            await self._projection.reach(request.after)
+        roles = await self._members.of_user(request.user_id)
+        roles[Pair("user", request.user_id)] = Role.OWNER
+        rooms = {name: room for name in request.rooms if (room := _room(name)) is not None}
+        parents = await self._projection.roots(room.pair for room in rooms.values() if room.key is None)
+        return AuthorizeReply(
+            version=version,
+            rooms={name: _decide(rooms.get(name), roles, parents) for name in request.rooms},
+            roots={str(root): role for root, role in roles.items() if root.kind == request.roots_of},
+        )
+
+    async def grant(self, request: GrantRequest) -> GrantReply:
+        """Make a user a member. Raises `bad_room` for what is no root with members, `not_found` for no user."""
+        try:
+            root = parse_pair(request.root)
+        except InvalidRoom as error:
+            raise BeaconfireError(errors.BAD_ROOM, str(error)) from None
+        if root.kind not in KINDS:
+            raise BeaconfireError(errors.BAD_ROOM, f"{root} has no members")
+        return GrantReply(version=await self._members.grant(root, request.user_id, request.role))
+
+
+def _decide(room: Room | None, roles: dict[Pair, Role], parents: dict[Pair, list[Pair]]) -> RoomDecision:
+    if room is None:
+        return _DENIED
+    candidates = [room.key.root] if room.key is not None else parents.get(room.pair, [])
+    for root in candidates:
+        if root in roles:
+            return RoomDecision(allowed=True, root=str(root), role=roles[root])
+    return _DENIED
+
+
+def _room(name: str) -> Room | None:
+    try:
+        return parse_room(name)
+    except InvalidRoom:
+        return None
+
+
+async def _answer(
+    subject: str, body: bytes, request: type[R], reply: type[Any], handle: Callable[[R], Awaitable[BaseModel]]
+) -> bytes:
+    """The reply's bytes, whatever happens."""
+    try:
+        answer = await handle(request.model_validate_json(body))
+        ANSWERED.labels(subject, "answered").inc()
+        return answer.model_dump_json(exclude_none=True).encode()
+    except ValidationError as error:
+        refusal = BeaconfireError(errors.BAD_REQUEST, describe(error))
+    except BeaconfireError as error:
+        refusal = error
+    except Exception:
+        log.exception("could not answer", subject=subject)
+        refusal = BeaconfireError(errors.INTERNAL, "something went wrong in auth, see its log")
+    ANSWERED.labels(subject, refusal.code.code).inc()
+    failed: BaseModel = reply(error=WireError(code=refusal.code.code, message=refusal.message))
+    return failed.model_dump_json(exclude_none=True).encode()
+
+
+async def _raw(message: Any) -> bytes:
+    """The body as it came: FastStream's own decoding and validation would answer what is malformed with silence."""
+    body: bytes = message.body
+    return body
