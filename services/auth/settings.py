@@ -22,4 +22,4 @@ class Settings(Common):
     refresh_token_ttl_s: int = Field(30 * 24 * 3600, ge=60, description="Life of an unused refresh token, seconds")
 
     argon2_time_cost: int = Field(3, ge=1, description="Argon2id passes over the memory (RFC 9106: 3)")
-    argon2_memory_kib: int = Field(65_536, ge=8, description="Argon2id memory for each hash, KiB (RFC 9106: 64 MiB)")
+    argon2_memory_kib: int = Field(65_536, ge=32, description="Argon2id memory for each hash, KiB (RFC 9106: 64 MiB)")

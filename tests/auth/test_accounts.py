@@ -1,0 +1,193 @@
+"""Signing up, in, on and out, over HTTP."""
+
+import asyncio
+from pathlib import Path
+
+import jwt
+import pytest
+
+from tests.auth.conftest import PASSWORD, Auth, person, running_auth
+from tools.nats_server import NatsServer
+
+
+async def test_sign_up(auth: Auth) -> None:
+    """Who signs up is signed in: a token that says who it is, for a quarter of an hour."""
+    owner = await auth.sign_up("owner")
+    me = await auth.call("GET", "/auth/me", token=owner.token)
+    header, claims = (
+        jwt.get_unverified_header(owner.token),
+        jwt.decode(owner.token, options={"verify_signature": False}),
+    )
+
+    assert me.body == {"user": {"id": owner.id, "name": "owner", "email": "owner@auth.example"}}
+    assert (header["alg"], header["typ"]) == ("EdDSA", "at+jwt")
+    assert (claims["sub"], claims["exp"] - claims["iat"]) == (owner.id, 900)
+
+
+async def test_jwks(auth: Auth) -> None:
+    """The published keys verify the tokens, and hold nothing private."""
+    owner = await auth.sign_up("owner")
+    keys = (await auth.call("GET", "/.well-known/jwks.json")).body["keys"]
+    key = next(key for key in keys if key["kid"] == jwt.get_unverified_header(owner.token)["kid"])
+    claims = jwt.decode(
+        owner.token, jwt.PyJWK(key).key, algorithms=["EdDSA"], audience="beaconfire", issuer="beaconfire"
+    )
+
+    assert claims["sub"] == owner.id
+    assert not [key for key in keys if "d" in key]
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ({"email": "nobody"}, "email"),
+        ({"email": "a@b@c"}, "email"),
+        ({"email": "a" * 250 + "@auth.example"}, "email"),
+        ({"email": 7}, "email"),
+        ({"password": "short"}, "password"),
+        ({"password": "x" * 201}, "password"),
+        ({"name": ""}, "name"),
+        ({"name": "  "}, "name"),
+        ({"name": "a\nb"}, "name"),
+        ({"name": "x" * 201}, "name"),
+        ({"admin": True}, "admin"),
+    ],
+)
+async def test_bad_sign_up(auth: Auth, change: dict[str, object], named: str) -> None:
+    """A wrong field is refused by its name."""
+    body = {"email": "new@auth.example", "password": PASSWORD, "name": "New", **change}
+    answer = await auth.call("POST", "/auth/sign-up", body)
+
+    assert (answer.status, answer.code) == (400, "bad_request")
+    assert answer.body["error"]["message"].startswith(f"{named}: ")
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"[" * 50_000])
+async def test_bad_body(auth: Auth, body: bytes) -> None:
+    """What is no JSON object is refused."""
+    assert (await auth.call("POST", "/auth/sign-in", body)).status == 400
+
+
+async def test_large_body(auth: Auth) -> None:
+    """A body over 64 KiB is refused."""
+    answer = await auth.call("POST", "/auth/sign-in", {"email": "x" * 70_000})
+
+    assert (answer.status, answer.code) == (413, "too_large")
+
+
+async def test_address_taken(auth: Auth) -> None:
+    """An address signs up once, however it is written."""
+    await auth.sign_up("owner")
+    body = {"email": " OWNER@auth.example", "password": PASSWORD, "name": "x"}
+    answer = await auth.call("POST", "/auth/sign-up", body)
+
+    assert (answer.status, answer.code) == (409, "conflict")
+
+
+async def test_sign_in(auth: Auth) -> None:
+    """The right password signs in; a wrong one and an unknown address get the same answer."""
+    owner = await auth.sign_up("owner")
+    right, wrong, unknown = (
+        await auth.sign_in("owner"),
+        await auth.sign_in("owner", "wrong password"),
+        await auth.sign_in("nobody"),
+    )
+
+    assert right.body["user"]["id"] == owner.id
+    assert (wrong.status, wrong.body) == (unknown.status, unknown.body)
+    assert wrong.code == "bad_credentials"
+
+
+@pytest.mark.parametrize("token", ["", "nonsense", "a.b.c"])
+async def test_bad_token(auth: Auth, token: str) -> None:
+    """Without a valid token nothing is told."""
+    answer = await auth.call("GET", "/auth/me", token=token)
+
+    assert (answer.status, answer.code) == (401, "token_invalid")
+
+
+async def test_refresh_rotates(auth: Auth) -> None:
+    """A refresh token is exchanged for a new pair."""
+    owner = await auth.sign_up("owner")
+    second = person(await auth.call("POST", "/auth/refresh", {"refreshToken": owner.refresh_token}))
+    third = await auth.call("POST", "/auth/refresh", {"refreshToken": second.refresh_token})
+
+    assert second.refresh_token != owner.refresh_token
+    assert third.status == 200
+
+
+async def test_refresh_reuse_revokes_the_family(auth: Auth) -> None:
+    """A refresh token used twice was copied: its whole family is revoked, other sign-ins are not."""
+    owner = await auth.sign_up("owner")
+    elsewhere = person(await auth.sign_in("owner"))
+    second = person(await auth.call("POST", "/auth/refresh", {"refreshToken": owner.refresh_token}))
+    again = await auth.call("POST", "/auth/refresh", {"refreshToken": owner.refresh_token})
+    newest = await auth.call("POST", "/auth/refresh", {"refreshToken": second.refresh_token})
+    other = await auth.call("POST", "/auth/refresh", {"refreshToken": elsewhere.refresh_token})
+
+    assert (again.status, newest.status, other.status) == (401, 401, 200)
+
+
+async def test_refresh_race(auth: Auth) -> None:
+    """Of many at once with one refresh token, at most one gets a pair."""
+    owner = await auth.sign_up("owner")
+    answers = await asyncio.gather(
+        *(auth.call("POST", "/auth/refresh", {"refreshToken": owner.refresh_token}) for _ in range(10))
+    )
+
+    assert sorted(answer.status for answer in answers) == [200] + [401] * 9
+
+
+async def test_refresh_unknown(auth: Auth) -> None:
+    """A refresh token that was never issued is worth nothing."""
+    assert (await auth.call("POST", "/auth/refresh", {"refreshToken": "nonsense"})).code == "token_invalid"
+
+
+async def test_sign_out_here(auth: Auth) -> None:
+    """Signing out ends this sign-in's refreshing and no other's; doing it twice is no error."""
+    owner = await auth.sign_up("owner")
+    elsewhere = person(await auth.sign_in("owner"))
+    first = await auth.call("POST", "/auth/sign-out", {"refreshToken": owner.refresh_token})
+    second = await auth.call("POST", "/auth/sign-out", {"refreshToken": owner.refresh_token})
+    refreshed = await auth.call("POST", "/auth/refresh", {"refreshToken": owner.refresh_token})
+    other = await auth.call("POST", "/auth/refresh", {"refreshToken": elsewhere.refresh_token})
+
+    assert (first.status, second.status, refreshed.status, other.status) == (204, 204, 401, 200)
+
+
+async def test_sign_out_everywhere(auth: Auth) -> None:
+    """Everywhere: no refresh token and no access token from before works; signing in again at once does."""
+    owner = await auth.sign_up("owner")
+    elsewhere = person(await auth.sign_in("owner"))
+    await auth.call("POST", "/auth/sign-out", {"refreshToken": owner.refresh_token, "everywhere": True})
+    old = [(await auth.call("GET", "/auth/me", token=one.token)).status for one in (owner, elsewhere)]
+    refreshed = await auth.call("POST", "/auth/refresh", {"refreshToken": elsewhere.refresh_token})
+    back = person(await auth.sign_in("owner"))
+    me = await auth.call("GET", "/auth/me", token=back.token)
+
+    assert old == [401, 401]
+    assert refreshed.status == 401
+    assert me.status == 200
+
+
+async def test_restart(stream: NatsServer, tmp_path: Path) -> None:
+    """Keys and users outlive the process: yesterday's token still verifies."""
+    async with running_auth(stream, tmp_path) as auth:
+        owner = await auth.sign_up("owner")
+    async with running_auth(stream, tmp_path) as auth:
+        me = await auth.call("GET", "/auth/me", token=owner.token)
+        again = await auth.sign_in("owner")
+
+    assert me.body["user"]["id"] == owner.id
+    assert again.status == 200
+    assert [path.stat().st_mode & 0o077 for path in (tmp_path / "keys").glob("*.pem")] == [0]
+
+
+async def test_cors(stream: NatsServer, tmp_path: Path) -> None:
+    """Only configured browser origins may read answers."""
+    async with running_auth(stream, tmp_path, allowed_origins="https://app.example") as auth:
+        allowed = await auth.call("GET", "/.well-known/jwks.json", headers={"Origin": "https://app.example"})
+        foreign = await auth.call("GET", "/.well-known/jwks.json", headers={"Origin": "https://evil.example"})
+
+    assert allowed.headers["Access-Control-Allow-Origin"] == "https://app.example"
+    assert "Access-Control-Allow-Origin" not in foreign.headers
