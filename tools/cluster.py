@@ -150,7 +150,14 @@ class Services:
         self.nats = NatsServer(plan.folder / "nats", port=plan.nats_port, passwords=plan.passwords, on_line=on_line)
         gateway_ports = [plan.gateway_port or free_port() for _ in range(plan.gateways)]
         self._origins = self._all_origins(gateway_ports)
-        self.auth = self._service("auth", plan.auth_port, {"BEACONFIRE_DATABASE_URL": self._database("auth")})
+        self.auth = self._service(
+            "auth",
+            plan.auth_port,
+            {
+                "BEACONFIRE_DATABASE_URL": self._database("auth"),
+                "BEACONFIRE_KEYS_DIR": str((plan.folder / "keys").absolute()),
+            },
+        )
         self.publisher = self._service(
             "publisher",
             plan.publisher_port,
