@@ -113,6 +113,11 @@ async def connect(
         reconnected_cb=reconnected,
         closed_cb=closed,
     )
+    try:
+        check_cancelled()
+    except asyncio.CancelledError:
+        await close(nc)
+        raise
     return nc
 
 

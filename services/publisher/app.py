@@ -1,0 +1,121 @@
+"""The publisher put together: the only place that knows every part, and the order in which they stop."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import aiohttp
+from aiohttp import web
+from nats.aio.client import Client
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from services.publisher.campaigns import Campaigns
+from services.publisher.entities import Entities
+from services.publisher.http import Access
+from services.publisher.settings import Settings
+from services.publisher.settlements import Settlements
+from services.publisher.store import OUTBOX, TABLES, Store
+from services.publisher.structures import Structures
+from services.publisher.world_time import WorldTime
+from shared import broker, logs
+from shared.database import Database
+from shared.outbox import Outbox
+from shared.tokens import Verifier
+from shared.web import application
+
+log = logs.get(__name__)
+
+WATCH_EVERY_S = 1.0
+WATCH_TIMEOUT_S = 2.0
+LAST_EVENTS_S = 2.0
+"""How long a publisher that stops goes on sending what it has committed. The rest waits for the next start."""
+
+
+def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Application:
+    """The publisher's application. `on_fatal` is called where the broker connection ended for good: exit non-zero.
+
+    Its start raises DatabaseUnusable. It does not wait for the broker: until then it is alive and not ready.
+    """
+    publisher = _Publisher(settings, on_fatal)
+    app = application(settings, ready=publisher.why_not_ready)
+    app.cleanup_ctx.append(publisher.run)
+    for calls in (Campaigns, WorldTime, Settlements, Structures, Entities):
+        app.add_routes(calls(publisher.access, publisher.store).routes())
+    return app
+
+
+class _Publisher:
+    def __init__(self, settings: Settings, on_fatal: Callable[[], None]) -> None:
+        self._settings = settings
+        self._on_fatal = on_fatal
+        self._database = Database(settings.database_url)
+        self._outbox = Outbox(self._database, OUTBOX)
+        self._nc: Client | None = None
+        self._why_not: str | None = "starting"
+        self.access = Access()
+        self.store = Store(self._database, self._outbox)
+
+    def why_not_ready(self) -> str | None:
+        if self._nc is None:
+            return "starting: waiting for the broker"
+        return self._why_not if self._nc.is_connected else "the broker is not reachable"
+
+    async def run(self, _app: web.Application) -> AsyncIterator[None]:
+        """Everything that lives beside HTTP. When it stops, no request is being answered any more."""
+        settings = self._settings
+        await self._database.open(TABLES)
+        try:
+            async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as tasks:
+                self.access.verifier = Verifier(
+                    http, settings.jwks_url, issuer=settings.issuer, audience=settings.audience
+                )
+                running = tasks.create_task(self._run(), name="publisher")
+                yield
+                running.cancel()
+        finally:
+            await self._leave()
+
+    async def _run(self) -> None:
+        nc = await broker.connect(self._settings, "publisher", on_closed=self._on_fatal)
+        self._nc = self.access.nc = nc
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._outbox.relay(nc), name="relay")
+            tasks.create_task(self._watch(nc), name="watch")
+
+    async def _leave(self) -> None:
+        """Send the events of the last requests, leave the broker, close the database."""
+        if self._nc is not None:
+            await self._send_last_events(self._nc)
+            await broker.close(self._nc)
+        await self._database.close()
+
+    async def _send_last_events(self, nc: Client) -> None:
+        try:
+            async with asyncio.timeout(LAST_EVENTS_S):
+                await self._outbox.drain(nc)
+        except TimeoutError:
+            log.warning("stopping with events not yet sent")
+
+    async def _watch(self, nc: Client) -> None:
+        """Keep saying why we are not ready."""
+        while True:
+            broker.check_cancelled()
+            self._why_not = await self._check_database() or await self._check_stream(nc)
+            await asyncio.sleep(WATCH_EVERY_S)
+
+    async def _check_database(self) -> str | None:
+        try:
+            async with asyncio.timeout(WATCH_TIMEOUT_S), self._database.reading() as connection:
+                await connection.execute(select(OUTBOX.c.id).limit(1))
+        except (SQLAlchemyError, OSError, TimeoutError) as error:
+            log.warning("the database does not answer", error=type(error).__name__)
+            return "the database does not answer"
+        return None
+
+    async def _check_stream(self, nc: Client) -> str | None:
+        try:
+            async with asyncio.timeout(WATCH_TIMEOUT_S):
+                await broker.wait_for_stream(nc)
+        except TimeoutError:
+            return f"the stream {broker.STREAM} is not there, or does not answer"
+        return None

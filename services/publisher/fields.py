@@ -1,0 +1,76 @@
+"""The fields of bodies and answers: their types and limits, as docs/reference/http.md states them."""
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StringConstraints
+from pydantic.alias_generators import to_camel
+
+MAX_KEYS = 100
+MAX_TEXT = 1_000
+MAX_WHOLE = 2**53 - 1  # the largest that a browser keeps exact
+
+Name = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")
+]
+Kind = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")
+]
+Description = Annotated[str, StringConstraints(max_length=10_000, pattern=r"^[^\x00]*$")]  # PostgreSQL takes no NUL
+Level = Annotated[int, Field(ge=0, le=100)]
+Population = Annotated[int, Field(ge=0, le=1_000_000_000)]
+
+Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Value = bool | int | float | str
+
+
+def _check_value(value: object) -> Value:
+    match value:
+        case bool():
+            return value
+        case int() if abs(value) <= MAX_WHOLE:
+            return value
+        case float() if math.isfinite(value):
+            return value
+        case str() if len(value) <= MAX_TEXT and "\0" not in value:
+            return value
+    raise ValueError(f"expected a number, true, false, or a text of at most {MAX_TEXT} characters")
+
+
+def _check_change(value: object) -> Value | None:
+    return None if value is None else _check_value(value)
+
+
+Variables = Annotated[Mapping[Key, Annotated[Value, PlainValidator(_check_value)]], Field(max_length=MAX_KEYS)]
+VariableChanges = Mapping[Key, Annotated[Value | None, PlainValidator(_check_change)]]
+"""A key sets that variable, None removes it. How many may result is checked where they are merged."""
+
+
+class Body(BaseModel):
+    """What a caller sends. Strict: nothing is converted, and nothing is passed over in silence.
+
+    Of a change only what was sent counts (`model_fields_set`); its defaults are never read.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+    )
+
+
+class Answer(BaseModel):
+    """What a caller gets, made from a row. Every thing has these."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, validate_by_name=True, serialize_by_alias=True)
+
+    id: str
+    name: str
+    revision: int
+    created_at: datetime
+    updated_at: datetime

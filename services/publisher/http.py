@@ -1,0 +1,134 @@
+"""Who asks, and whether they may: the bearer token, the path's ids, and the caller's role, asked from auth.
+
+Fails closed: without an answer from auth, nothing is read and nothing is changed (503, retryable).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from aiohttp import web
+from nats.aio.client import Client
+
+from shared import errors, logs
+from shared.authorization import (
+    AuthorizeReply,
+    AuthorizeRequest,
+    AuthUnavailable,
+    GrantRequest,
+    authorize,
+    grant,
+)
+from shared.envelope import Metadata
+from shared.errors import BeaconfireError
+from shared.roles import Role, can_edit, can_own
+from shared.subjects import Pair, is_id, parse_root
+from shared.tokens import Claims, InvalidToken, JwksUnavailable, Verifier
+from shared.web import correlation_id
+
+log = logs.get(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Somebody who is signed in. `metadata` is that of the events which tell what their request changes."""
+
+    user_id: str
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Member(Caller):
+    """A member of the campaign in the path. `path` has the path's ids by name, checked."""
+
+    role: Role
+    path: Mapping[str, str]
+
+
+class Access:
+    """Decides about requests."""
+
+    verifier: Verifier
+    """Set when the service starts."""
+    nc: Client | None = None
+    """Set when the broker is connected; until then the answer is `unavailable`."""
+
+    async def caller(self, request: web.Request) -> Caller:
+        """Whoever is signed in. Raises BeaconfireError: `token_invalid`, `unavailable`."""
+        claims = await self._verify(request)
+        await self._ask(claims)
+        return Caller(claims.user_id, _metadata(request, claims))
+
+    async def member(self, request: web.Request) -> Member:
+        """The caller, who may see the campaign `{campaign_id}` of the path.
+
+        Raises BeaconfireError: `token_invalid`, `bad_request` for a path part that is no id, `forbidden` (alike
+        whether the campaign exists or not), `unavailable`.
+        """
+        claims = await self._verify(request)
+        path = path_ids(request)
+        room = str(Pair("campaign", path["campaign_id"]))
+        decision = (await self._ask(claims, room)).rooms.get(room)
+        if decision is None or not decision.allowed or decision.role is None:
+            raise BeaconfireError(errors.FORBIDDEN, "no such campaign, or you are not a member")
+        return Member(claims.user_id, _metadata(request, claims), decision.role, path)
+
+    async def editor(self, request: web.Request) -> Member:
+        """The caller, who may change what is in the campaign. Raises as `member` does."""
+        member = await self.member(request)
+        if not can_edit(member.role):
+            raise BeaconfireError(errors.FORBIDDEN, "only owners and editors may do this")
+        return member
+
+    async def owner(self, request: web.Request) -> Member:
+        """The caller, who owns the campaign. Raises as `member` does."""
+        member = await self.member(request)
+        if not can_own(member.role):
+            raise BeaconfireError(errors.FORBIDDEN, "only owners may do this")
+        return member
+
+    async def campaigns(self, request: web.Request) -> Mapping[str, Role]:
+        """The caller's role in each of their campaigns, by id. Raises as `caller` does."""
+        claims = await self._verify(request)
+        roots = (await self._ask(claims, roots_of="campaign")).roots
+        return {parse_root(root).id: role for root, role in roots.items()}
+
+    async def make_owner(self, caller: Caller, campaign_id: str) -> None:
+        """Make the caller the owner of a campaign that is about to be. Raises `unavailable`."""
+        root = str(Pair("campaign", campaign_id))
+        await grant(self._connection(), GrantRequest(root=root, user_id=caller.user_id, role=Role.OWNER))
+
+    async def _verify(self, request: web.Request) -> Claims:
+        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
+        try:
+            if scheme.lower() != "bearer":
+                raise InvalidToken("no bearer token")
+            return await self.verifier.verify(token.strip())
+        except InvalidToken as error:
+            log.info("refused token", reason=str(error))
+            raise BeaconfireError(errors.TOKEN_INVALID, "the token is missing, not valid, or ran out") from None
+        except JwksUnavailable:
+            raise AuthUnavailable from None
+
+    async def _ask(self, claims: Claims, *rooms: str, roots_of: str | None = None) -> AuthorizeReply:
+        question = AuthorizeRequest(user_id=claims.user_id, rooms=rooms, issued_at=claims.issued_at, roots_of=roots_of)
+        answer = await authorize(self._connection(), question)
+        if answer.revoked:
+            raise BeaconfireError(errors.TOKEN_INVALID, "the token was revoked: sign in again")
+        return answer
+
+    def _connection(self) -> Client:
+        if self.nc is None:
+            raise AuthUnavailable
+        return self.nc
+
+
+def path_ids(request: web.Request) -> dict[str, str]:
+    """The ids of the path by name. Raises BeaconfireError `bad_request` where one cannot be an id of anything."""
+    for name, text in request.match_info.items():
+        if not is_id(text):
+            raise BeaconfireError(errors.BAD_REQUEST, f"the path's {name} is no id: {text[:80]!r}")
+    return dict(request.match_info)
+
+
+def _metadata(request: web.Request, claims: Claims) -> Metadata:
+    return Metadata(user_id=claims.user_id, source="api", correlation_id=correlation_id(request))
