@@ -19,7 +19,7 @@ export function faceOf({ status, isDegraded }) {
   if (state === "connected") return { look: "green", text: "Connected" };
   if (state === "disconnected") return { look: "grey", text: "Not connected" };
   if (state === "error" && error?.code === "unreachable") {
-    return { look: "red", text: `Connection lost (max retries reached: ${maxAttempts})`, mayRetry: true };
+    return { look: "red", text: "Connection lost (max retries reached)", mayRetry: true };
   }
   if (state === "error") return { look: "red", text: `Connection lost: ${error?.message ?? ""}`, mayRetry: true };
   if (attempt <= 1 && !isReconnect) return { look: "yellow", text: "Connecting…" };

@@ -1,7 +1,7 @@
 /** Building and updating the page. Data becomes text and attributes, never markup: nothing a person types is executed. */
 
 /**
- * An element: `h("p", {class: "quiet"}, "text", child, …)`. Children that are null or false are left out.
+ * An element: `h("p", {class: "quiet"}, "text", child, …)`. Children that are null, false or empty text are left out.
  * @param {string} tag
  * @param {Record<string, unknown>} [attributes]  true sets an empty one; false, null and undefined none
  * @param {...any} children
@@ -12,7 +12,7 @@ export function h(tag, attributes = {}, ...children) {
     if (value === true) element.setAttribute(name, "");
     else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, String(value));
   }
-  element.append(...children.flat().filter((child) => child !== null && child !== undefined && child !== false));
+  element.append(...children.flat().filter((child) => child || child === 0));
   return element;
 }
 

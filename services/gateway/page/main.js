@@ -33,7 +33,7 @@ function begin(session) {
   signedIn = { session, api: new Api(config, session), live };
   // Refused for good: a session that auth has ended, on whatever window or by whomever.
   live.client.on("state", ({ state, error }) => state === "error" && error?.code === "token_invalid" && session.signOut());
-  session.onEnd = () => end("You are signed out.");
+  session.onEnd = end;
   showAccount(session.user);
   show();
 }

@@ -20,6 +20,7 @@ export function showScreen(host, { title, render, actions, onError }) {
   window.scrollTo(0, 0);
 
   const draw = () => {
+    if (!root.isConnected) return; // an answer that came after the screen was left
     document.title = title() ? `${title()} · Beaconfire` : "Beaconfire";
     patch(root, h("div", { class: "screen" }, ...render()));
   };

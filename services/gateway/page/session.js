@@ -53,7 +53,7 @@ export class Session {
     return this.#data.user;
   }
 
-  /** Called once when the session ends, by whatever. */
+  /** Called once when the session ends, by whatever, with a sentence why. */
   set onEnd(handler) {
     this.#onEnd = handler;
   }
@@ -74,7 +74,7 @@ export class Session {
   /** Sign out here and, as far as it can be reached, at auth. */
   async signOut() {
     const { refreshToken } = this.#living();
-    this.#end({ tellOthers: true });
+    this.#end({ tellOthers: true, why: "You are signed out." });
     await this.#auth.signOut(refreshToken).catch(() => {});
   }
 
@@ -96,18 +96,18 @@ export class Session {
 
   #hear({ family, renewed, ended }) {
     if (!this.#data || family !== this.#data.family) return;
-    if (ended) return this.#end({ tellOthers: false });
+    if (ended) return this.#end({ tellOthers: false, why: ended });
     Object.assign(this.#data, renewed);
     this.#save();
   }
 
-  #end({ tellOthers }) {
+  #end({ tellOthers, why = "Your session has ended. Please sign in again." }) {
     if (!this.#data) return;
-    if (tellOthers) this.#channel.postMessage({ family: this.#data.family, ended: true });
+    if (tellOthers) this.#channel.postMessage({ family: this.#data.family, ended: why });
     this.#data = null;
     this.#channel.close();
     sessionStorage.removeItem(KEY);
-    this.#onEnd?.();
+    this.#onEnd?.(why);
   }
 
   #living() {

@@ -11,7 +11,7 @@ import { entityPanel } from "./entities.js";
 import { feedPanel, withEntry } from "./feed.js";
 import { headline } from "./headline.js";
 import { memberPanel } from "./members.js";
-import { refusal } from "./refusal.js";
+import { failure, refusal } from "./refusal.js";
 import { settlementList } from "./settlements.js";
 import { fieldsOf } from "./things.js";
 
@@ -21,7 +21,8 @@ import { fieldsOf } from "./things.js";
  *   go: (hash: string) => void, onError: (error: Error) => void}} page
  */
 export function campaignView(host, { id, api, client, me, toasts, go, onError }) {
-  /** @type {"loading" | "open" | "refused"} */
+  let isLeft = false;
+  /** @type {"loading" | "open" | "refused" | "failed"} */
   let phase = "loading";
   /** @type {import("./feed.js").Entry[]} */
   let entries = [];
@@ -45,14 +46,16 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
     try {
       await world.load();
       phase = "open";
-      subscribe();
+      if (!isLeft) subscribe();
     } catch (error) {
-      if (error.status !== 403) return onError(error);
-      phase = "refused";
+      phase = error.status === 403 ? "refused" : "failed";
+      if (phase === "failed") onError(error);
     }
     screen.draw();
   };
   const leave = (text) => {
+    if (isLeft) return;
+    isLeft = true;
     closeDialogs();
     toasts.show(text, { kind: "bad", ms: 10_000 });
     go("#/");
@@ -76,7 +79,10 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
       onEvent,
       // What changed between the first look and the subscription.
       onReady: () => world.load().catch(onError),
-      onResync: () => world.load().catch(onError),
+      onResync: () => {
+        toasts.show("Some changes may have been missed: everything is loaded again.");
+        world.load().catch(onError);
+      },
       onLeft: () => leave(`You are no longer a member of ${world.campaign.name}.`),
       onError: (error, { willRetry }) => {
         if (willRetry) return;
@@ -95,6 +101,7 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
   load();
   return {
     close() {
+      isLeft = true;
       subscription?.unsubscribe();
       offRole();
       closeDialogs();
@@ -105,6 +112,7 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
 function bodyOf(phase, { world, levels, entries, me }) {
   if (phase === "loading") return [h("p", { class: "quiet" }, "Loading…")];
   if (phase === "refused") return [refusal(me)];
+  if (phase === "failed") return [failure()];
   return [
     headline(world),
     h(

@@ -1,8 +1,11 @@
-/** A campaign one may not see. It says the same whether the campaign exists or not, as the services do. */
+/** In place of a campaign: it may not be seen, or it could not be read. */
 
 import { h, icon } from "../dom.js";
 
-/** @param {{email: string}} me */
+/**
+ * The same whether the campaign exists or not, as the services do.
+ * @param {{email: string}} me
+ */
 export function refusal({ email }) {
   return h(
     "section",
@@ -17,5 +20,15 @@ export function refusal({ email }) {
       h("button", { type: "button", class: "primary", "data-action": "reload" }, "Try again"),
       h("a", { class: "button", href: "#/" }, "My campaigns"),
     ),
+  );
+}
+
+export function failure() {
+  return h(
+    "section",
+    { class: "card refusal" },
+    h("h1", {}, "The campaign could not be loaded"),
+    h("p", {}, "A service did not answer."),
+    h("div", { class: "form-foot" }, h("button", { type: "button", class: "primary", "data-action": "reload" }, "Try again")),
   );
 }
