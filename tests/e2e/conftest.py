@@ -1,0 +1,114 @@
+"""The whole set as processes, and people who use it over its public interfaces."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from nats.aio.client import Client
+
+from shared.authorization import AuthUnavailable, GrantRequest, grant
+from shared.roles import Role
+from tests.conftest import connected
+from tools.cluster import Plan, Services
+
+PASSWORD = "correct horse"
+
+
+@dataclass(frozen=True)
+class Person:
+    """Somebody who signed up."""
+
+    id: str
+    email: str
+    token: str
+
+
+class Line:
+    """The running set, and HTTP calls to it."""
+
+    def __init__(self, services: Services, http: aiohttp.ClientSession) -> None:
+        self.services = services
+        self._http = http
+        self._count = 0
+
+    async def call(self, method: str, url: str, body: Any = None, *, token: str | None = None, **headers: str) -> Any:
+        """One request; returns the body. Raises for anything but 2xx, with what the service said."""
+        chosen = {name.replace("_", "-"): value for name, value in headers.items()}
+        if token:
+            chosen["Authorization"] = f"Bearer {token}"
+        async with self._http.request(method, url, json=body, headers=chosen) as answer:
+            text = await answer.text()
+            assert answer.status < 300, f"{method} {url}: {answer.status} {text}"
+            return await answer.json() if text else None
+
+    async def publisher(self, method: str, path: str, body: Any = None, *, token: str, **headers: str) -> Any:
+        return await self.call(method, self.services.publisher_url + path, body, token=token, **headers)
+
+    async def auth(self, method: str, path: str, body: Any = None, *, token: str | None = None) -> Any:
+        return await self.call(method, self.services.auth_url + path, body, token=token)
+
+    async def sign_up(self, name: str) -> Person:
+        """Sign somebody new up."""
+        self._count += 1
+        email = f"{name}{self._count}-{id(self)}@e2e.example"
+        body = await self.auth("POST", "/auth/sign-up", {"email": email, "password": PASSWORD, "name": name})
+        return Person(body["user"]["id"], email, body["accessToken"])
+
+    async def campaign(self, owner: Person) -> str:
+        """A new campaign; its id."""
+        body = await self.publisher("POST", "/v1/campaigns", {"name": "A campaign"}, token=owner.token)
+        return str(body["campaign"]["id"])
+
+    async def settlement(self, owner: Person, campaign: str) -> str:
+        """A new settlement; its id."""
+        path = f"/v1/campaigns/{campaign}/settlements"
+        return str((await self.publisher("POST", path, {"name": "A place"}, token=owner.token))["settlement"]["id"])
+
+    async def add_member(self, owner: Person, campaign: str, person: Person, role: str) -> None:
+        path = f"/auth/roots/campaign:{campaign}/members"
+        await self.auth("POST", path, {"email": person.email, "role": role}, token=owner.token)
+
+    async def grant(self, nc: Client, root: str, person: Person, role: Role) -> None:
+        """Make somebody a member of any root, as a domain service would."""
+        while True:
+            try:
+                await grant(nc, GrantRequest(root=root, user_id=person.id, role=role))
+                return
+            except AuthUnavailable:
+                await asyncio.sleep(0.05)
+
+
+@pytest.fixture(name="running", scope="module")
+def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """One set for a module's tests that leave it whole."""
+    folder: Path = tmp_path_factory.mktemp("line")
+    services = Services(Plan(folder, gateways=2))
+    try:
+        services.start()
+        yield services
+    finally:
+        services.kill()
+
+
+@pytest.fixture(name="line")
+async def _line(running: Services) -> AsyncIterator[Line]:
+    async with aiohttp.ClientSession() as http:
+        yield Line(running, http)
+
+
+@pytest.fixture(name="own_line")
+async def _own_line(services: Services) -> AsyncIterator[Line]:
+    """A set of its own, for a test that kills parts of it."""
+    async with aiohttp.ClientSession() as http:
+        yield Line(services, http)
+
+
+@pytest.fixture(name="nc")
+async def _nc(running: Services) -> AsyncIterator[Client]:
+    """The broker, as a domain service sees it."""
+    async with connected(running.nats, "publisher") as nc:
+        yield nc

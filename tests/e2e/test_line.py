@@ -1,0 +1,189 @@
+"""The whole line: a change over HTTP, its event on the stream, the frame on a socket of another process."""
+
+import asyncio
+import json
+import socket
+from typing import Any
+
+import pytest
+from nats.aio.client import Client
+
+from shared import broker
+from shared.catalogue import Event, events
+from shared.envelope import Envelope, Metadata
+from shared.roles import Role
+from shared.subjects import parse_subject
+from tests.client import SocketClient, open_socket
+from tests.conftest import connected
+from tests.e2e.conftest import Line, Person
+from tools.derived.examples import example_payload
+
+
+async def test_to_the_other_gateway(line: Line) -> None:
+    """A settlement changed over HTTP reaches a member's socket on each gateway process, with who, what and which
+    request."""
+    owner, viewer = await line.sign_up("owner"), await line.sign_up("viewer")
+    campaign = await line.campaign(owner)
+    settlement = await line.settlement(owner, campaign)
+    await line.add_member(owner, campaign, viewer, "viewer")
+    first, second = line.services.gateways
+    async with open_socket(first.url) as one, open_socket(second.url) as other:
+        for client in (one, other):
+            await client.connect(viewer.token, [f"campaign:{campaign}"])
+        await line.publisher(
+            "PATCH",
+            f"/v1/campaigns/{campaign}/settlements/{settlement}",
+            {"level": 4},
+            token=owner.token,
+            X_Correlation_Id="req-42",
+        )
+        frames = [await _next_of(client, "settlement_updated") for client in (one, other)]
+
+    assert frames[0] == frames[1]
+    assert frames[0]["rooms"] == [f"campaign:{campaign}", f"campaign:{campaign}/settlement:{settlement}"]
+    event = frames[0]["event"]
+    assert (event["payload"]["operation"], event["payload"]["changedFields"]) == ("update", ["level"])
+    assert event["metadata"]["userId"] == owner.id
+    assert (event["metadata"]["source"], event["metadata"]["correlationId"]) == ("api", "req-42")
+
+
+async def test_creator_is_owner_at_once(line: Line) -> None:
+    """Whoever creates a campaign may subscribe to it the moment the answer arrives."""
+    owner = await line.sign_up("owner")
+    async with open_socket(line.services.gateways[1].url) as client:
+        await client.connect(owner.token)
+        campaign = await line.campaign(owner)
+        answer = await client.ask("subscribe", rooms=[f"campaign:{campaign}"])
+
+    assert answer["rooms"] == {f"campaign:{campaign}": {"success": True}}
+
+
+async def test_bare_rooms(line: Line) -> None:
+    """A settlement's and a structure's room can be named without their campaign; a stranger cannot guess them (A12)."""
+    owner, stranger = await line.sign_up("owner"), await line.sign_up("stranger")
+    campaign = await line.campaign(owner)
+    settlement = await line.settlement(owner, campaign)
+    rooms = [f"settlement:{settlement}"]
+    async with open_socket(line.services.gateways[0].url) as mine, open_socket(line.services.gateways[1].url) as theirs:
+        await theirs.connect(stranger.token)
+        await mine.connect(owner.token)
+        while not (answer := await mine.ask("subscribe", rooms=rooms))["rooms"][rooms[0]]["success"]:
+            pass  # auth learns parents from the stream, a moment behind
+        refused = await theirs.ask("subscribe", rooms=[*rooms, "settlement:no-such-thing"])
+
+    assert answer["success"] is True
+    codes = {room["error"]["code"] for room in refused["rooms"].values()}
+    assert codes == {"forbidden"}
+
+
+async def test_member_removed_everywhere(line: Line) -> None:
+    """Membership taken away over HTTP is felt on every gateway's open sockets."""
+    owner, editor = await line.sign_up("owner"), await line.sign_up("editor")
+    campaign = await line.campaign(owner)
+    await line.add_member(owner, campaign, editor, "editor")
+    first, second = line.services.gateways
+    async with open_socket(first.url) as one, open_socket(second.url) as other:
+        for client in (one, other):
+            await client.connect(editor.token, [f"campaign:{campaign}"])
+        await line.auth("DELETE", f"/auth/roots/campaign:{campaign}/members/{editor.id}", token=owner.token)
+        left = [await client.next("room.left") for client in (one, other)]
+
+    assert [frame["reason"] for frame in left] == ["membership_removed"] * 2
+
+
+async def test_signed_out_everywhere(line: Line) -> None:
+    """Signing out everywhere ends open sockets with 4401."""
+    body = {"email": "leaving@e2e.example", "password": "correct horse", "name": "leaving"}
+    session = await line.auth("POST", "/auth/sign-up", body)
+    async with open_socket(line.services.gateways[0].url) as client:
+        await client.connect(session["accessToken"])
+        await line.auth("POST", "/auth/sign-out", {"refreshToken": session["refreshToken"], "everywhere": True})
+        end = await client.closed()
+
+    assert end.code == 4401
+
+
+@pytest.mark.parametrize("type_", sorted(events()))
+async def test_every_event(line: Line, nc: Client, type_: str) -> None:
+    """Each event of the catalogue goes from its publisher to a socket in each of its rooms, and lists them all."""
+    person = await line.sign_up("member")
+    event = _addressed_to(events()[type_], person)
+    for root in ("campaign:c-every", "workspace:w-every"):
+        await line.grant(nc, root, person, Role.VIEWER)
+    rooms = [str(room) for room in parse_subject(event.address().removeprefix("ephemeral.")).rooms]
+    async with open_socket(line.services.gateways[0].url) as one, open_socket(line.services.gateways[1].url) as other:
+        answers = [await one.connect(person.token, rooms), await other.connect(person.token, rooms[-1:])]
+        await _publish(line, nc, event)
+        frames = [await _next_of(client, type_) for client in (one, other)]
+
+    assert all(room["success"] for answer in answers for room in answer["rooms"].values())
+    for frame in frames:
+        assert frame["rooms"] == rooms
+        assert frame["event"]["payload"] == event.model_dump(mode="json")
+        assert ("offset" in frame) is not event.ephemeral
+
+
+async def test_a_publisher_that_is_only_a_socket(line: Line, nc: Client) -> None:
+    """A publisher that is nothing but a TCP connection speaking NATS reaches clients; its garbage reaches nobody."""
+    person = await line.sign_up("member")
+    await line.grant(nc, "campaign:c-raw", person, Role.VIEWER)
+    good = {
+        "type": "settlement_updated",
+        "version": 1,
+        "payload": {"campaignId": "c-raw", "settlementId": "s1", "operation": "update", "changedFields": ["level"]},
+        "metadata": {"timestamp": "2026-11-21T10:00:00Z", "source": "something-else"},
+    }
+    async with open_socket(line.services.gateways[0].url) as client:
+        await client.connect(person.token, ["campaign:c-raw"])
+        bodies = [b"garbage", json.dumps({**good, "version": 9}).encode(), json.dumps(good).encode()]
+        await asyncio.to_thread(_raw_nats, line, "campaign.c-raw.settlement.s1", bodies)
+        frame = await client.next("event")
+
+    assert frame["event"] == {"id": f"EVENTS:{frame['offset']}", **good}
+    assert len([one for one in client.frames if one["type"] == "event"]) == 1
+
+
+def _raw_nats(line: Line, subject: str, bodies: list[bytes]) -> None:
+    """Speak NATS by hand."""
+    password = line.services.nats.passwords["publisher"]
+    hello = {"user": "publisher", "pass": password, "verbose": False, "pedantic": False, "lang": "none", "version": "0"}
+    with socket.create_connection(("127.0.0.1", line.services.nats.port), timeout=5) as raw:
+        assert raw.recv(4096).startswith(b"INFO ")
+        raw.sendall(b"CONNECT " + json.dumps(hello).encode() + b"\r\n")
+        for body in bodies:
+            raw.sendall(b"PUB %s %d\r\n%s\r\n" % (subject.encode(), len(body), body))
+        raw.sendall(b"PING\r\n")
+        assert raw.recv(4096).startswith(b"PONG")
+
+
+def _addressed_to(cls: type[Event], person: Person) -> Event:
+    """An example of the event that the person may hear, and that leaves its membership as it is."""
+    mine = {
+        "campaignId": "c-every",
+        "workspaceId": "w-every",
+        "rootKind": "campaign",
+        "rootId": "c-every",
+        "userId": person.id,
+        "role": "viewer",
+        "issuedBefore": "2020-01-01T00:00:00Z",
+    }
+    payload = example_payload(cls)
+    return cls.model_validate({**payload, **{name: value for name, value in mine.items() if name in payload}})
+
+
+async def _publish(line: Line, nc: Client, event: Event) -> None:
+    """Publish it as the service whose event it is."""
+    envelope = Envelope(event, Metadata(source="a-service"))
+    if event.ephemeral:
+        await nc.publish(envelope.subject, envelope.encode())
+        return
+    user = "auth" if event.type in ("member_changed", "access_revoked") else "publisher"
+    async with connected(line.services.nats, user) as connection:
+        await broker.publish(connection, envelope.subject, envelope.encode(), message_id=envelope.id)
+
+
+async def _next_of(client: SocketClient, type_: str) -> dict[str, Any]:
+    """The next event of a type."""
+    while (frame := await client.next("event"))["event"]["type"] != type_:
+        pass
+    return frame

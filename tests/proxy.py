@@ -1,0 +1,44 @@
+"""A TCP proxy that misbehaves on demand: real connections, real bytes lost."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+
+
+class Proxy:
+    """Passes bytes on to a port on loopback. `swallow` says of each chunk from the client whether it is lost."""
+
+    def __init__(self, target_port: int) -> None:
+        self._target_port = target_port
+        self.swallow: Callable[[bytes], bool] = lambda _chunk: False
+        self.swallowed = asyncio.Event()
+        self.port = 0
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Proxy"]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
+        except OSError:
+            writer.close()
+            return
+        await asyncio.gather(
+            self._pass(reader, far_writer, is_from_client=True), self._pass(far_reader, writer, is_from_client=False)
+        )
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_from_client: bool) -> None:
+        with suppress(OSError):
+            while chunk := await reader.read(65536):
+                if is_from_client and self.swallow(chunk):
+                    self.swallowed.set()
+                    continue
+                writer.write(chunk)
+                await writer.drain()
+        writer.close()
