@@ -1,0 +1,127 @@
+"""The whole set with the demo's people, and a browser in which each of them has a window."""
+
+import json
+import shutil
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from playwright.async_api import (
+    Browser,
+    BrowserContext,
+    ConsoleMessage,
+    Error,
+    Page,
+    ViewportSize,
+    async_playwright,
+    expect,
+)
+
+from tools import demo
+from tools.cluster import Plan, Services
+
+LAPTOP: ViewportSize = {"width": 1280, "height": 800}
+PHONE: ViewportSize = {"width": 390, "height": 844}
+
+_CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+_ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
+
+# Pauses between attempts are random; without any, ten attempts are over in a moment.
+NO_PAUSES = "Math.random = () => 0;"
+
+
+@dataclass  # no slots: Playwright keeps its wrapper of a handler on the handler's object
+class Window:
+    """One person's window: its page, and everything that went wrong in it."""
+
+    page: Page
+    context: BrowserContext
+    troubles: list[str] = field(default_factory=list)
+
+    def note_error(self, error: Error) -> None:
+        self.troubles.append(str(error))
+
+    def note_message(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.troubles.append(message.text)
+
+    async def sign_in(self, name: str) -> None:
+        """Be one of the demo's people."""
+        await self.page.locator(".person").filter(has_text=name).click()
+        await expect(self.page.locator("#account")).to_contain_text(name)
+
+    async def open_campaign(self) -> None:
+        """From the list into the demo's campaign, and wait until it is heard."""
+        await self.page.get_by_role("link", name=demo.CAMPAIGN).click()
+        await expect(self.page.get_by_role("heading", name="Emberford")).to_be_visible()
+
+
+class Table:
+    """The services with the demo in them, and the windows of those who sit at the table."""
+
+    def __init__(self, services: Services, campaign: str, browser: Browser) -> None:
+        self.services = services
+        self.campaign = campaign
+        self._browser = browser
+
+    @property
+    def url(self) -> str:
+        return f"{self.services.gateways[0].url}/"
+
+    @property
+    def campaign_url(self) -> str:
+        return f"{self.services.publisher_url}/v1/campaigns/{self.campaign}"
+
+    @property
+    def members_url(self) -> str:
+        return f"{self.services.auth_url}/auth/roots/campaign:{self.campaign}/members"
+
+    async def window(self, *, viewport: ViewportSize = LAPTOP, script: str = "") -> Window:
+        """A window of its own, as another computer's; nobody is signed in."""
+        context = await self._browser.new_context(viewport=viewport, locale="en-GB")
+        context.set_default_timeout(10_000)
+        page = await context.new_page()
+        window = Window(page, context)
+        page.on("pageerror", window.note_error)
+        page.on("console", window.note_message)
+        if script:
+            await page.add_init_script(script)
+        await page.goto(self.url)
+        return window
+
+    async def seat(self, name: str, *, viewport: ViewportSize = LAPTOP, script: str = "") -> Window:
+        """A window of one of the demo's people, in the campaign."""
+        window = await self.window(viewport=viewport, script=script)
+        await window.sign_in(name)
+        await window.open_campaign()
+        return window
+
+
+@pytest.fixture(name="demo_services", scope="module")
+def _demo_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """The whole set, its page offering the demo's people."""
+    people = json.dumps([person.sign_in() for person in demo.PEOPLE])
+    environment = {"gateway": {"BEACONFIRE_DEMO_PEOPLE": people}}
+    whole = Services(Plan(tmp_path_factory.mktemp("table"), gateways=1, environment=environment))
+    try:
+        whole.start()
+        yield whole
+    finally:
+        whole.kill()
+
+
+@pytest.fixture(name="demo_campaign", scope="module")
+def _demo_campaign(demo_services: Services) -> str:
+    """The demo's campaign. A test that takes somebody away brings them back."""
+    return demo.seed(demo_services.auth_url, demo_services.publisher_url)
+
+
+@pytest.fixture(name="table")
+async def _table(demo_services: Services, demo_campaign: str) -> AsyncIterator[Table]:
+    """The table, ready to sit down at."""
+    executable = next(filter(None, map(shutil.which, _CHROMIUM)), None)
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=executable, args=list(_ARGUMENTS))
+        expect.set_options(timeout=10_000)
+        yield Table(demo_services, demo_campaign, browser)
+        await browser.close()

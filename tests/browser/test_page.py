@@ -1,0 +1,308 @@
+"""The demo page in a browser, against the real services: what people at one table see of each other."""
+
+import json
+from typing import Any
+
+from playwright.async_api import Locator, Page, expect
+
+from tests.browser.conftest import NO_PAUSES, Table, Window
+from tools import demo
+from tools.api import ApiError, call
+
+OUTDATE = """() => {
+    const session = JSON.parse(sessionStorage.getItem("beaconfire-session"));
+    sessionStorage.setItem("beaconfire-session", JSON.stringify({ ...session, expiresAt: 0 }));
+}"""
+MALICIOUS = "<img src=x onerror='window.harmed = true'><b>bold</b>"
+
+
+async def test_change_reaches_the_other_window(table: Table) -> None:
+    """What one person changes, the other sees: the value, and a sentence that says who it was."""
+    owner, editor = await table.seat("Owner"), await table.seat("Editor")
+    level = _level(owner.page, "Emberford")
+    before = int(await level.inner_text())
+
+    await editor.page.get_by_role("button", name="Raise the level of Emberford").click()
+
+    await expect(level).to_have_text(str(before + 1))
+    await expect(_feed(owner.page).first).to_contain_text("Editor changed the level of Emberford")
+    await expect(_feed(editor.page).first).to_contain_text("You changed the level of Emberford")
+    _assert_untroubled(owner, editor)
+
+
+async def test_fast_clicks_all_count(table: Table) -> None:
+    """Clicking faster than the service answers loses no click."""
+    owner, viewer = await table.seat("Owner"), await table.seat("Viewer")
+    before = int(await _level(owner.page, "Saltmere").inner_text())
+
+    for _ in range(5):
+        await owner.page.get_by_role("button", name="Raise the level of Saltmere").click()
+
+    await expect(_level(viewer.page, "Saltmere")).to_have_text(str(before + 5))
+    await expect(_level(owner.page, "Saltmere")).to_have_text(str(before + 5))
+
+
+async def test_things_come_and_go(table: Table) -> None:
+    """A settlement that is added, edited and deleted in a form appears, changes and goes in the other window."""
+    owner, viewer = await table.seat("Owner"), await table.seat("Viewer")
+    page, seen = owner.page, viewer.page
+
+    await page.get_by_role("button", name="Settlement", exact=True).click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("Name", exact=True).fill("Ashholm")
+    await dialog.get_by_label("Population").fill("77")
+    await dialog.get_by_role("button", name="Add", exact=True).click()
+    await expect(seen.get_by_role("article", name="Ashholm")).to_contain_text("77")
+
+    await page.get_by_role("button", name="Edit Ashholm").click()
+    await dialog.get_by_role("button", name="Add a variable").click()
+    await dialog.get_by_label("Name", exact=True).last.fill("food")
+    await dialog.get_by_label("Value").last.fill("12")
+    await dialog.get_by_role("button", name="Save").click()
+    await expect(seen.get_by_role("article", name="Ashholm").locator(".variable")).to_contain_text("food12")
+
+    await page.get_by_role("button", name="Delete Ashholm").click()
+    await dialog.get_by_role("button", name="Delete").click()
+    await expect(seen.get_by_role("article", name="Ashholm")).to_have_count(0)
+    await expect(_feed(seen).first).to_contain_text("Owner deleted Ashholm")
+    _assert_untroubled(owner, viewer)
+
+
+async def test_world_time_reaches_everybody(table: Table) -> None:
+    """Time that passes in one window has passed in the other."""
+    editor, viewer = await table.seat("Editor"), await table.seat("Viewer")
+    clock = viewer.page.locator(".clock-face")
+    before = await clock.inner_text()
+
+    await editor.page.get_by_role("button", name="Let 1 day pass").click()
+
+    await expect(clock).not_to_have_text(before)
+    await expect(_feed(viewer.page).first).to_contain_text("Editor let 1 day pass")
+
+
+async def test_viewer_changes_nothing(table: Table) -> None:
+    """A viewer has no controls and is told so; a call made nevertheless is refused with 403."""
+    viewer = await table.seat("Viewer")
+
+    await expect(viewer.page.locator("main button")).to_have_count(0)
+    await expect(viewer.page.get_by_text("Read-only")).to_be_visible()
+    status = await viewer.page.evaluate(
+        """async (url) => {
+            const { accessToken } = JSON.parse(sessionStorage.getItem("beaconfire-session"));
+            const headers = { Authorization: `Bearer ${accessToken}`, "Content-Type": "application/json" };
+            return (await fetch(url, { method: "PATCH", headers, body: '{"name":"mine"}' })).status;
+        }""",
+        table.campaign_url,
+    )
+    assert status == 403
+
+
+async def test_removed_member_sees_it_at_once(table: Table) -> None:
+    """Who is removed is told, is back at the list, and is refused from then on."""
+    owner, editor = await table.seat("Owner"), await table.seat("Editor")
+
+    await owner.page.get_by_role("button", name="Remove Editor").click()
+    await owner.page.get_by_role("dialog").get_by_role("button", name="Remove").click()
+
+    await expect(editor.page.locator("#toasts")).to_contain_text("no longer a member", timeout=2000)
+    await expect(editor.page.get_by_role("heading", name="Campaigns")).to_be_visible()
+    await expect(editor.page.get_by_role("link", name=demo.CAMPAIGN)).to_have_count(0)
+    await expect(_feed(owner.page).first).to_contain_text("You removed Editor")
+    _assert_untroubled(owner)
+    body = {"email": "editor@demo.example", "role": "editor"}
+    call("POST", table.members_url, body, token=_token(table, "Owner"))
+
+
+async def test_role_changes_at_once(table: Table) -> None:
+    """Controls go with the role and come back with it, in the window that is open."""
+    owner, editor = await table.seat("Owner"), await table.seat("Editor")
+    role = owner.page.get_by_label("Role of Editor")
+    raises = editor.page.get_by_role("button", name="Raise the level of Emberford")
+    await expect(raises).to_be_visible()
+
+    await role.select_option("viewer")
+    await expect(raises).to_have_count(0)
+    await expect(editor.page.locator("#toasts")).to_contain_text("You are now a viewer")
+
+    await role.select_option("editor")
+    await expect(raises).to_be_visible()
+    _assert_untroubled(owner, editor)
+
+
+async def test_stranger_is_refused_until_added(table: Table) -> None:
+    """Who is no member sees a refusal, and the campaign once an owner has added them."""
+    owner, stranger = await table.seat("Owner"), await table.window()
+    await stranger.sign_in("Stranger")
+    await expect(stranger.page.get_by_text("You are in no campaign yet")).to_be_visible()
+    await stranger.page.evaluate("(id) => { location.hash = `#/campaign/${id}` }", table.campaign)
+    await expect(stranger.page.get_by_role("heading", name="This campaign is not open to you")).to_be_visible()
+
+    await owner.page.get_by_label("E-mail of a user").fill("stranger@demo.example")
+    await owner.page.locator(".add-member").get_by_role("button", name="Add").click()
+    await expect(owner.page.locator(".member").filter(has_text="Stranger")).to_be_visible()
+    await stranger.page.get_by_role("button", name="Try again").click()
+
+    await expect(stranger.page.get_by_role("heading", name="Emberford")).to_be_visible()
+    _remove_member(table, "Stranger")
+
+
+async def test_what_people_write_is_text(table: Table) -> None:
+    """Markup in names and values is shown as it was typed; none of it runs."""
+    token = _token(table, "Owner")
+    viewer = await table.seat("Viewer")
+    body = {"name": MALICIOUS, "description": MALICIOUS, "kind": "camp", "variables": {"note": MALICIOUS}}
+
+    settlement = call("POST", f"{table.campaign_url}/settlements", body, token=token)["settlement"]
+
+    card = viewer.page.locator(".settlement").filter(has_text="onerror")
+    await expect(card.get_by_role("heading")).to_have_text(MALICIOUS)
+    await expect(_feed(viewer.page).first).to_contain_text(MALICIOUS)
+    assert await viewer.page.locator("main img, main b").count() == 0
+    assert await viewer.page.evaluate("window.harmed") is None
+    call("DELETE", f"{table.campaign_url}/settlements/{settlement['id']}", token=token)
+    _assert_untroubled(viewer)
+
+
+async def test_reload_stays_signed_in_and_sign_out_ends_it(table: Table) -> None:
+    """The session survives a reload; after signing out it is gone, on the page and at auth."""
+    owner = await table.seat("Owner")
+    await owner.page.reload()
+    await expect(owner.page.get_by_role("heading", name="Emberford")).to_be_visible()
+    kept = json.loads(await owner.page.evaluate("sessionStorage.getItem('beaconfire-session')"))
+
+    async with owner.page.expect_response("**/auth/sign-out"):
+        await owner.page.get_by_role("button", name="Sign out").click()
+    await expect(owner.page.get_by_role("heading", name="Continue as")).to_be_visible()
+    await owner.page.reload()
+    await expect(owner.page.get_by_role("heading", name="Continue as")).to_be_visible()
+
+    assert await owner.page.evaluate("sessionStorage.length") == 0
+    assert _status("POST", f"{table.services.auth_url}/auth/refresh", {"refreshToken": kept["refreshToken"]}) == 401
+
+
+async def test_wrong_password_is_told(table: Table) -> None:
+    """A sign-in that is refused says why, and leaves what was typed."""
+    window = await table.window()
+    await window.page.get_by_label("E-mail").fill("owner@demo.example")
+    await window.page.get_by_label("Password").fill("not this one")
+    await window.page.get_by_role("button", name="Sign in", exact=True).click()
+
+    await expect(window.page.get_by_role("alert")).to_be_visible()
+    await expect(window.page.get_by_label("E-mail")).to_have_value("owner@demo.example")
+
+
+async def test_sign_up_and_first_campaign(table: Table) -> None:
+    """A new person signs up, starts a campaign, and is its owner at once."""
+    window = await table.window()
+    page = window.page
+    await page.get_by_role("button", name="Sign up instead").click()
+    await page.get_by_label("Your name").fill("Newcomer")
+    await page.get_by_label("E-mail").fill(f"newcomer-{table.campaign}@demo.example")
+    await page.get_by_label("Password").fill("a long password")
+    await page.get_by_role("button", name="Sign up", exact=True).click()
+    await page.get_by_role("button", name="New campaign").click()
+    await page.get_by_role("dialog").get_by_label("Name").fill("The First Road")
+    await page.get_by_role("dialog").get_by_role("button", name="Create").click()
+
+    await expect(page.get_by_role("heading", name="The First Road")).to_be_visible()
+    await expect(page.locator(".role-line")).to_contain_text("owner")
+    _assert_untroubled(window)
+
+
+async def test_gateway_restart_recovers_by_itself(table: Table) -> None:
+    """A killed gateway is seen, and what happened meanwhile is there when it is back; nobody has to do anything."""
+    viewer = await table.seat("Viewer")
+    gateway, token = table.services.gateways[0], _token(table, "Owner")
+    before = int(await _level(viewer.page, "Greywatch").inner_text())
+
+    gateway.kill()
+    await expect(viewer.page.locator("#connection")).to_contain_text("Reconnecting")
+    await expect(viewer.page.locator("#toasts")).to_contain_text("The connection was lost")
+    settlements = call("GET", f"{table.campaign_url}/settlements", token=token)["settlements"]
+    greywatch = next(one["id"] for one in settlements if one["name"] == "Greywatch")
+    call("PATCH", f"{table.campaign_url}/settlements/{greywatch}", {"level": before + 1}, token=token)
+    gateway.start()
+
+    await expect(viewer.page.locator("#toasts")).to_contain_text("Connected again", timeout=40_000)
+    await expect(_level(viewer.page, "Greywatch")).to_have_text(str(before + 1))
+    await expect(viewer.page.locator("#connection")).to_be_hidden()
+    await expect(viewer.page.locator("#toasts > *")).to_have_count(0)
+
+
+async def test_ten_failures_then_retry_by_hand(table: Table) -> None:
+    """After ten attempts the page stops, says so and offers to try again; that works once the gateway is back."""
+    viewer = await table.seat("Viewer", script=NO_PAUSES)
+    gateway = table.services.gateways[0]
+
+    gateway.kill()
+    await expect(viewer.page.locator("#connection")).to_contain_text("Connection lost (max retries reached)")
+    gateway.start()
+    await viewer.page.locator("#connection").get_by_role("button", name="Retry").click()
+
+    await expect(viewer.page.locator("#connection")).to_contain_text("Connected")
+    await expect(viewer.page.locator("#connection")).to_be_hidden()
+
+
+async def test_indicator_is_for_the_signed_in(table: Table) -> None:
+    """Signed out there is no connection and no indicator; signed in it is green and gets out of the way."""
+    window = await table.window()
+    await expect(window.page.locator("#connection")).to_be_hidden()
+
+    await window.sign_in("Viewer")
+    await expect(window.page.locator("#connection")).to_have_text("Connected", use_inner_text=True)
+    assert await window.page.locator("#connection").get_attribute("data-look") == "green"
+    await expect(window.page.locator("#connection")).to_be_hidden()
+
+
+async def test_duplicated_window_shares_the_session(table: Table) -> None:
+    """Two windows of one session renew its tokens in turn; neither uses a refresh token that the other used up."""
+    owner = await table.seat("Owner")
+    twin = await owner.context.new_page()
+    await twin.goto(table.url)
+    kept = await owner.page.evaluate("sessionStorage.getItem('beaconfire-session')")
+    await twin.evaluate("(kept) => sessionStorage.setItem('beaconfire-session', kept)", kept)
+    await twin.reload()
+    await expect(twin.get_by_role("link", name=demo.CAMPAIGN)).to_be_visible()
+
+    for page in (owner.page, twin, owner.page):
+        async with page.expect_response("**/auth/refresh") as renewal:
+            await page.evaluate(OUTDATE)
+            await page.reload()
+        assert (await renewal.value).status == 200
+        await expect(page.locator("#account")).to_contain_text("Owner")
+    await expect(owner.page.get_by_role("heading", name="Emberford")).to_be_visible()
+    await expect(twin.get_by_role("link", name=demo.CAMPAIGN)).to_be_visible()
+
+
+def _level(page: Page, settlement: str) -> Locator:
+    return page.get_by_role("article", name=settlement).locator(".figures .level-value")
+
+
+def _feed(page: Page) -> Locator:
+    return page.locator(".entries .entry-text")
+
+
+def _assert_untroubled(*windows: Window) -> None:
+    """No exception, and nothing that the browser had to complain of: no refused script, no broken address."""
+    for window in windows:
+        assert window.troubles == []
+
+
+def _token(table: Table, name: str) -> str:
+    credentials = {"email": f"{name.lower()}@demo.example", "password": demo.PASSWORD}
+    return str(call("POST", f"{table.services.auth_url}/auth/sign-in", credentials)["accessToken"])
+
+
+def _remove_member(table: Table, name: str) -> None:
+    token = _token(table, "Owner")
+    members: list[dict[str, Any]] = call("GET", table.members_url, token=token)["members"]
+    user = next(one["userId"] for one in members if one["name"] == name)
+    call("DELETE", f"{table.members_url}/{user}", token=token)
+
+
+def _status(method: str, url: str, body: dict[str, Any]) -> int:
+    try:
+        call(method, url, body)
+    except ApiError as error:
+        return error.status
+    return 200
