@@ -94,6 +94,8 @@ class Projection:
                     messages = await consumer.fetch(BATCH, timeout=WAIT_S)
                 except nats.errors.TimeoutError:
                     continue
+                if not messages:  # nats-py's other way of saying that the time is over
+                    continue
                 await self._learn(messages)
                 await messages[-1].ack()
         finally:
