@@ -1,9 +1,11 @@
 """Auth put together: the only place that knows every part, and the order in which they stop."""
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import nats.errors
 from aiohttp import web
 from faststream.nats import NatsBroker
 from faststream.security import SASLPlaintext
@@ -85,7 +87,8 @@ class _Auth:
                 tasks.create_task(self._watch(nc), name="watch")
         finally:
             self._stopping = True
-            await rpc.stop()
+            with contextlib.suppress(nats.errors.Error):  # it drains, and the broker may be away
+                await rpc.stop()
             await self._send_last_events(nc)
             await broker.close(nc)
 
