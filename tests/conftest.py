@@ -55,7 +55,8 @@ async def _stream(nats_server: NatsServer) -> NatsServer:
 @pytest.fixture(name="services")
 def _services(tmp_path: Path) -> Iterator[Services]:
     """The whole set as processes, as in production: broker, auth, publisher and two gateways with a port each."""
-    whole = Services(Plan(tmp_path / "services", gateways=2))
+    cheap_passwords = {"BEACONFIRE_ARGON2_TIME_COST": "1", "BEACONFIRE_ARGON2_MEMORY_KIB": "64"}
+    whole = Services(Plan(tmp_path / "services", gateways=2, environment={"auth": cheap_passwords}))
     try:
         whole.start()
         yield whole

@@ -17,6 +17,7 @@ from tools import listening, publishing, sign_in
 from tools.api import ApiError
 from tools.cluster import DidNotStart
 from tools.data_folder import DataFolder, DataFolderUnusable
+from tools.demo import NotSeeded
 from tools.log_stream import plain
 from tools.nats_server import BrokerDidNotStart
 from tools.stream_setup import StreamNotDeclared, declare
@@ -44,6 +45,7 @@ EXPECTED = (
     InvalidEvent,
     InvalidRoom,
     InvalidSubject,
+    NotSeeded,
     PortTaken,
     StreamNotDeclared,
     listening.Ended,

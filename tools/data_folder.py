@@ -13,7 +13,7 @@ from pathlib import Path
 from tools.broker_users import USERS
 
 # What we write there, and all that `--fresh` removes: the folder may be the wrong one.
-OURS = ("nats", "logs", "auth.db*", "publisher.db*", "passwords.json", "demo.json", "running.json")
+OURS = ("nats", "logs", "keys", "auth.db*", "publisher.db*", "passwords.json", "demo.json", "running.json")
 
 
 class DataFolderUnusable(Exception):

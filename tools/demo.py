@@ -9,6 +9,10 @@ PASSWORD = "beaconfire"  # noqa: S105  (of demo people, printed on the screen)
 CAMPAIGN = "The Vale of Embers"
 
 
+class NotSeeded(Exception):
+    """The demo could not be made. The text says by which call and why."""
+
+
 @dataclass(frozen=True, slots=True)
 class Person:
     """Somebody to sign in as."""
@@ -74,7 +78,14 @@ ENTITIES: tuple[dict[str, Any], ...] = (
 
 
 def seed(auth_url: str, publisher_url: str) -> str:
-    """Make what is missing of the demo. Returns the campaign's id. Raises ApiError. Safe to repeat after a crash."""
+    """Make what is missing of the demo. Returns the campaign's id. Raises NotSeeded. Safe to repeat after a crash."""
+    try:
+        return _seed(auth_url, publisher_url)
+    except ApiError as error:
+        raise NotSeeded(f"the demo could not be made: {error}. `--no-demo` starts without it") from error
+
+
+def _seed(auth_url: str, publisher_url: str) -> str:
     tokens = {person.name: _sign_up_or_in(auth_url, person) for person in PEOPLE}
     owner = tokens["Owner"]
     campaigns = f"{publisher_url}/v1/campaigns"

@@ -62,7 +62,7 @@ class Options:
 def up(options: Options, console: Console) -> None:
     """Run everything until we are told to stop. Returns when everything has ended.
 
-    Raises DataFolderUnusable, PortTaken, DidNotStart, BrokerDidNotStart, ApiError, with nothing left running.
+    Raises DataFolderUnusable, PortTaken, DidNotStart, BrokerDidNotStart, NotSeeded, with nothing left running.
     """
     folder = DataFolder(options.data)
     with folder.locked():

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 from enum import Enum
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -80,5 +81,12 @@ def _type(annotation: Any) -> str:
         return " or ".join(_type(one) for one in get_args(annotation) if one is not NoneType)
     if origin in (tuple, list):
         return "list"
-    names = {str: "text", int: "whole number", float: "number", bool: "true or false", SecretStr: "secret"}
+    names = {
+        str: "text",
+        int: "whole number",
+        float: "number",
+        bool: "true or false",
+        SecretStr: "secret",
+        Path: "path",
+    }
     return names.get(annotation, getattr(annotation, "__name__", "text"))
