@@ -1,0 +1,253 @@
+"""The other commands, against a running `up`; and what they say about bad input."""
+
+import asyncio
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import nats
+import pytest
+
+from shared.envelope import read
+from tests.tools.terminal import Terminal, free_ports, run, terminal
+from tools import demo
+from tools.cli import main
+from tools.data_folder import DataFolder
+
+ROOT = Path(__file__).parents[2]
+OWNER, EDITOR, VIEWER, STRANGER = (person.email for person in demo.PEOPLE)
+
+
+@pytest.fixture(name="data", scope="module")
+def _data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The data folder of an `up` that runs, with the demo in it."""
+    folder = tmp_path_factory.mktemp("up")
+    data = folder / "data"
+    with terminal(folder, "up", "--port", str(free_ports()), "--data", str(data), "--gateways", "1") as one:
+        one.wait_for("Open")
+        yield data
+
+
+@pytest.fixture(name="campaign")
+def _campaign(data: Path) -> str:
+    """The demo campaign's id."""
+    return str(json.loads((data / "demo.json").read_text())["campaign"])
+
+
+def command(data: Path, name: str, *arguments: str) -> Terminal:
+    """A command that ends by itself, on the running set."""
+    one = run(data.parent, name, *arguments, "--data", str(data))
+    assert "Traceback" not in one.text
+    return one
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a command said, and its exit code."""
+
+    exit_code: int
+    text: str
+
+
+@pytest.fixture(name="call")
+def _call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """A command run within this process, which is faster, for what is refused before anything is sent."""
+
+    def call(*arguments: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["beaconfire", *arguments])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capsys.readouterr()
+        return Said(end.value.code if isinstance(end.value.code, int) else 0, out + err)
+
+    return call
+
+
+def update(campaign: str) -> tuple[str, str, str]:
+    """Arguments of `publish` for an event of a campaign."""
+    payload = {"campaignId": campaign, "settlementId": "s1", "operation": "update", "changedFields": ["level"]}
+    return f"campaign.{campaign}.settlement.s1", "settlement_updated", json.dumps(payload)
+
+
+def test_token(data: Path) -> None:
+    """`token` prints an access token and nothing else."""
+    one = command(data, "token", "--email", OWNER)
+
+    assert one.process.exit_code == 0
+    assert len(one.seen) == 1
+    assert one.seen[0].count(".") == 2
+
+
+def test_a_wrong_password_is_said(data: Path) -> None:
+    """A refused sign-in is a sentence and exit code 1."""
+    one = command(data, "token", "--email", OWNER, "--password", "not that one")
+
+    assert one.process.exit_code == 1
+    assert one.text.startswith("error: ")
+
+
+def test_what_is_published_is_heard(data: Path, campaign: str) -> None:
+    """An event from `publish` reaches `listen` in a readable line with its offset."""
+    with terminal(data.parent, "listen", f"campaign:{campaign}", "--email", VIEWER, "--data", str(data)) as listener:
+        listener.wait_for("listening to")
+
+        published = command(data, "publish", *update(campaign))
+
+        line = listener.wait_for("settlement_updated")
+        assert published.text == f"offset {line.split()[0]}"
+        assert "changedFields=" in line
+
+
+def test_json_is_the_frame(data: Path, campaign: str) -> None:
+    """`listen --json` prints each event frame as one line of JSON."""
+    room = f"campaign:{campaign}/settlement:s1"
+    with terminal(data.parent, "listen", room, "--email", EDITOR, "--json", "--data", str(data)) as listener:
+        listener.wait_for("listening to")
+
+        command(data, "publish", *update(campaign), "--source", "test")
+
+        frame = json.loads(listener.wait_for("settlement_updated"))
+        assert frame["type"] == "event"
+        assert frame["rooms"] == [f"campaign:{campaign}", f"campaign:{campaign}/settlement:s1"]
+        assert frame["event"]["metadata"]["source"] == "test"
+
+
+def test_listening_with_a_token(data: Path, campaign: str) -> None:
+    """A token from `token` opens `listen`."""
+    token = command(data, "token", "--email", VIEWER).text
+
+    with terminal(data.parent, "listen", f"campaign:{campaign}", "--token", token, "--data", str(data)) as listener:
+        listener.wait_for("listening to")
+        listener.interrupt()
+        assert listener.ends() == 130
+        assert "Traceback" not in listener.text
+
+
+def test_a_stranger_hears_nothing(data: Path, campaign: str) -> None:
+    """`listen` to a room one may not see ends with a sentence."""
+    one = command(data, "listen", f"campaign:{campaign}", "--email", STRANGER)
+
+    assert one.process.exit_code == 1
+    assert f"cannot listen to campaign:{campaign}" in one.text
+    assert "error: no room is left" in one.text
+
+
+def test_a_bad_token_ends_listening(data: Path) -> None:
+    """A token that proves nothing is said so, and not tried for ever."""
+    one = command(data, "listen", "campaign:c1", "--token", "nonsense")
+
+    assert one.process.exit_code == 1
+    assert "4401" in one.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("campaign.c1.settlement.s1", "settlement_updated", "{"), "no JSON"),
+        (("campaign.c1.settlement.s1", "settlement_updated", "[]"), "error: "),
+        (("campaign.c1.settlement.s1", "settlement_updated", "{}"), "campaignId"),
+        (update("c2")[:1] + update("c1")[1:], "wrong_subject"),
+        (("campaign.*.settlement.s1", "settlement_updated", "{}"), "is not an id"),
+        (("planet.p1", "settlement_updated", "{}"), "does not start with one of"),
+        (("campaign.c1.settlement.s1", "setlement_updated", "{}"), "not in the catalogue"),
+        (("campaign.c1.member.u1", "member_changed", "{}"), "only auth may publish"),
+    ],
+)
+def test_what_cannot_be_published_is_not_sent(call: Callable[..., Said], arguments: tuple[str, ...], said: str) -> None:
+    """A bad subject, type or payload is refused before anything is sent, and the reason is named."""
+    one = call("publish", *arguments, "--data", "/nowhere")
+
+    assert one.exit_code == 1
+    assert one.text.startswith("error: ")
+    assert said in one.text
+
+
+def test_a_room_that_is_none(data: Path) -> None:
+    """`listen` refuses a room's name that cannot be one."""
+    one = command(data, "listen", "campaign", "--token", "x")
+
+    assert one.process.exit_code == 1
+    assert "is not kind:id" in one.text
+
+
+def test_listening_needs_a_person(call: Callable[..., Said]) -> None:
+    """`listen` without --email and --token is a usage error that names both."""
+    one = call("listen", "campaign:c1")
+
+    assert one.exit_code == 2
+    assert "--email or --token" in one.text
+
+
+@pytest.mark.parametrize(
+    "name", [["token", "--email", OWNER], ["publish", *update("c1")], ["listen", "campaign:c1", "--email", OWNER]]
+)
+def test_without_a_running_set(call: Callable[..., Said], tmp_path: Path, name: list[str]) -> None:
+    """Without an `up` each command says what to do."""
+    one = call(*name, "--data", str(tmp_path / "nothing"))
+
+    assert one.exit_code == 1
+    assert "beaconfire up" in one.text
+
+
+def test_setup_declares_the_stream(tmp_path: Path, data: Path) -> None:
+    """`setup` can be repeated, and says which epoch the stream has."""
+    folder = DataFolder(data)
+    environment = {
+        "BEACONFIRE_NATS_URL": folder.running().nats_url,
+        "BEACONFIRE_NATS_USER": "setup",
+        "BEACONFIRE_NATS_PASSWORD": folder.passwords()["setup"],
+    }
+
+    first, second = (run(tmp_path, "setup", **environment) for _ in range(2))
+
+    assert first.process.exit_code == 0
+    assert first.text == second.text
+    assert "epoch" in first.text
+
+
+def test_setup_says_who_may_not(tmp_path: Path, data: Path) -> None:
+    """`setup` as a user who may not declare the stream ends in time, with a sentence."""
+    folder = DataFolder(data)
+    environment = {
+        "BEACONFIRE_NATS_URL": folder.running().nats_url,
+        "BEACONFIRE_NATS_USER": "auth",
+        "BEACONFIRE_NATS_PASSWORD": folder.passwords()["auth"],
+    }
+
+    one = run(tmp_path, "setup", "--timeout", "3", **environment)
+
+    assert one.process.exit_code == 1
+    assert "may auth do that?" in one.text
+
+
+async def test_the_readmes_publisher(data: Path, tmp_path: Path) -> None:
+    """The README's example for services that know nothing of ours works as it stands: its event is a valid one."""
+    [script] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    folder = DataFolder(data)
+    url = folder.running().nats_url
+    assert ".beaconfire/passwords.json" in script
+    assert "nats://127.0.0.1:8083" in script
+    script = script.replace(".beaconfire", str(data)).replace("nats://127.0.0.1:8083", url)
+    listener = await nats.connect(url, user="gateway", password=folder.passwords()["gateway"])
+    heard = await listener.subscribe("live.campaign.c1.>")
+    await listener.flush()
+
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script)
+
+    assert await process.wait() == 0
+    message = await heard.next_msg(timeout=10)
+    read(message.subject.removeprefix("live."), message.data)
+    await listener.close()
+
+
+@pytest.mark.parametrize("name", ["up", "token", "listen", "publish", "setup"])
+def test_every_command_has_help(call: Callable[..., Said], name: str) -> None:
+    """`--help` says what a command does, and what each option is."""
+    one = call(name, "--help")
+
+    assert one.exit_code == 0
+    assert f"Usage: beaconfire {name}" in one.text

@@ -1,0 +1,206 @@
+"""`beaconfire up`, as a person uses it."""
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import sys
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from tests.tools.terminal import Terminal, free_ports, have_ended, processes_of, run, terminal
+from tools import demo
+from tools.api import call
+
+pytestmark = [
+    pytest.mark.skipif(sys.platform != "linux", reason="looks for left-over processes in /proc"),
+    pytest.mark.timeout(180),  # a set is started two times, on a machine that is busy with other tests
+]
+
+
+def up(folder: Path, port: int, *more: str) -> tuple[str, ...]:
+    """The arguments of an `up` with one gateway, which starts faster than two."""
+    return ("up", "--port", str(port), "--data", str(folder / "data"), "--gateways", "1", *more)
+
+
+def stopped_in_order(one: Terminal, folder: Path) -> None:
+    """Ctrl-C, and everything has ended."""
+    one.interrupt()
+    assert one.ends() == 0, one.text
+    assert "Traceback" not in one.text
+    assert processes_of(folder) == {}
+
+
+def test_it_starts_serves_and_stops(tmp_path: Path) -> None:
+    """It prints address and sign-ins, the page is there, two gateways share the port, and Ctrl-C leaves nothing."""
+    port = free_ports()
+    with terminal(tmp_path, "up", "--port", str(port), "--data", str(tmp_path / "data")) as one:
+        assert f"http://127.0.0.1:{port}" in one.wait_for("Open")
+        for person in demo.PEOPLE:
+            one.wait_for(person.email)
+
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/config.json") as answer:
+            config = json.load(answer)
+        assert config["authUrl"] == f"http://127.0.0.1:{port + 1}"
+        assert config["publisherUrl"] == f"http://127.0.0.1:{port + 2}"
+        assert [person["email"] for person in config["demo"]] == [person.email for person in demo.PEOPLE]
+        assert sum("services.gateway" in command for command in processes_of(tmp_path).values()) == 2
+
+        stopped_in_order(one, tmp_path)
+
+
+def test_running_again_keeps_the_data(tmp_path: Path) -> None:
+    """A second `up` on the same folder has the campaign of the first, once, and what was changed in it."""
+    port = free_ports()
+    for run_number in (1, 2):
+        with terminal(tmp_path, *up(tmp_path, port)) as one:
+            one.wait_for("Open")
+            sign_in = {"email": demo.PEOPLE[0].email, "password": demo.PASSWORD}
+            token = call("POST", f"http://127.0.0.1:{port + 1}/auth/sign-in", sign_in)["accessToken"]
+            campaigns = call("GET", f"http://127.0.0.1:{port + 2}/v1/campaigns", token=token)["campaigns"]
+            url = f"http://127.0.0.1:{port + 2}/v1/campaigns/{campaigns[0]['id']}/settlements"
+            settlements = call("GET", url, token=token)["settlements"]
+
+            assert [one["name"] for one in campaigns] == [demo.CAMPAIGN]
+            assert len(settlements) == len(demo.SETTLEMENTS) - (run_number - 1)
+
+            call("DELETE", f"{url}/{settlements[0]['id']}", token=token)
+            stopped_in_order(one, tmp_path)
+
+
+@pytest.mark.parametrize("module", ["services.gateway", "services.auth", "services.publisher", "nats-server"])
+def test_a_part_that_dies_is_named_and_started_again(tmp_path: Path, module: str) -> None:
+    """After kill -9 of a part the stream says so and starts it again, and Ctrl-C still stops everything."""
+    with terminal(tmp_path, *up(tmp_path, free_ports(), "--no-demo")) as one:
+        one.wait_for("Open")
+        name = {"nats-server": "broker", "services.gateway": "gateway-1"}.get(module, module.rpartition(".")[2])
+        [pid] = [
+            pid
+            for pid, command in processes_of(tmp_path).items()
+            if module in command and "tools" not in command.split()
+        ]
+
+        os.kill(pid, signal.SIGKILL)
+
+        one.wait_for(f"{name} was killed by SIGKILL")
+        one.wait_for(f"starting {name} again")
+        stopped_in_order(one, tmp_path)
+
+
+def test_killing_up_leaves_no_process(tmp_path: Path) -> None:
+    """kill -9 of `up` itself takes its children along, and the next `up` continues on the same data."""
+    port = free_ports()
+    with terminal(tmp_path, *up(tmp_path, port)) as one:
+        one.wait_for("Open")
+        children = set(processes_of(tmp_path)) - {one.process.pid or 0}
+        assert len(children) >= 4
+
+        one.process.kill()
+
+        assert have_ended(children)
+
+    with terminal(tmp_path, *up(tmp_path, port)) as again:
+        again.wait_for("Open")
+        stopped_in_order(again, tmp_path)
+
+
+def test_sigterm_while_starting_stops_everything(tmp_path: Path) -> None:
+    """It can be stopped before it is up."""
+    with terminal(tmp_path, *up(tmp_path, free_ports(), "--verbose")) as one:
+        one.wait_for("broker")
+
+        one.process.terminate()
+
+        assert one.ends() == 0, one.text
+        assert "Traceback" not in one.text
+        assert processes_of(tmp_path) == {}
+
+
+@pytest.mark.parametrize("offset", [0, 1, 2, 3])
+def test_a_taken_port_is_named(tmp_path: Path, offset: int) -> None:
+    """A port that somebody has is an error that names it and says how to choose another, before anything starts."""
+    port = free_ports()
+    with socket.create_server(("127.0.0.1", port + offset)):
+        one = run(tmp_path, *up(tmp_path, port))
+
+    assert one.process.exit_code == 1
+    assert f"port {port + offset} " in one.text
+    assert f"--port {port + 100}" in one.text
+    assert "Traceback" not in one.text
+    assert not (tmp_path / "data" / "nats").exists()
+
+
+def test_a_file_in_the_folders_place(tmp_path: Path) -> None:
+    """A file where the folder should be is an error that says so."""
+    (tmp_path / "data").write_text("mine")
+
+    one = run(tmp_path, *up(tmp_path, free_ports()))
+
+    assert one.process.exit_code == 1
+    assert f"{tmp_path / 'data'} is not a folder" in one.text
+    assert (tmp_path / "data").read_text() == "mine"
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    """A place where nothing can be written is an error that says so."""
+    one = run(tmp_path, "up", "--port", str(free_ports()), "--data", "/proc/beaconfire")
+
+    assert one.process.exit_code == 1
+    assert "cannot write in /proc/beaconfire" in one.text
+    assert "Traceback" not in one.text
+
+
+def test_a_corrupt_database_is_named(tmp_path: Path) -> None:
+    """A database that is none is an error that names the service and the file, and nothing is left running."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "auth.db").write_text("this is no database, whatever its name says" * 100)
+    with pytest.raises(sqlite3.DatabaseError):
+        sqlite3.connect(tmp_path / "data" / "auth.db").execute("SELECT * FROM sqlite_master")
+
+    one = run(tmp_path, *up(tmp_path, free_ports()))
+
+    assert one.process.exit_code == 1
+    assert "auth ended with" in one.text
+    assert "auth.db" in one.text
+    assert "Traceback" not in one.text
+    assert processes_of(tmp_path) == {}
+
+
+def test_two_on_one_folder(tmp_path: Path) -> None:
+    """A second `up` on a folder in use is refused, names the first, and does it no harm."""
+    with terminal(tmp_path, *up(tmp_path, free_ports(), "--no-demo")) as one:
+        one.wait_for("Open")
+
+        other = run(tmp_path, *up(tmp_path, free_ports(), "--no-demo"))
+
+        assert other.process.exit_code == 1
+        assert f"in use by another `beaconfire up` (process {one.process.pid})" in other.text
+        stopped_in_order(one, tmp_path)
+
+
+def test_fresh_removes_only_what_is_ours(tmp_path: Path) -> None:
+    """--fresh starts without the old data, and leaves files alone that `up` did not write."""
+    data = tmp_path / "data"
+    data.mkdir()
+    (data / "notes.txt").write_text("mine")
+    (data / "auth.db").write_text("broken")
+
+    with terminal(tmp_path, *up(tmp_path, free_ports(), "--fresh", "--no-demo")) as one:
+        one.wait_for("Open")
+        stopped_in_order(one, tmp_path)
+
+    assert (data / "notes.txt").read_text() == "mine"
+
+
+def test_passwords_are_private(tmp_path: Path) -> None:
+    """What lets somebody into the broker can be read by this user only."""
+    with terminal(tmp_path, *up(tmp_path, free_ports(), "--no-demo")) as one:
+        one.wait_for("Open")
+
+        for name in ("passwords.json", "running.json", "nats/nats-server.conf"):
+            assert (tmp_path / "data" / name).stat().st_mode & 0o077 == 0
+
+        stopped_in_order(one, tmp_path)
