@@ -1,0 +1,31 @@
+"""The documents hold together: a link within the repository leads somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.architecture.sources import ROOT
+
+PAGES = sorted(
+    path.relative_to(ROOT) for pattern in ("*.md", "docs/**/*.md", "clients/js/*.md") for path in ROOT.glob(pattern)
+)
+_LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
+
+
+def anchors(page: Path) -> set[str]:
+    """The fragments under which the headings of a page are found."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=str)
+def test_links_lead_somewhere(page: Path) -> None:
+    """Each relative link names a file that is there, and a heading of it where it names one."""
+    for link in _LINK.findall((ROOT / page).read_text()):
+        path, _, fragment = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+
+        assert target.exists(), link
+        if fragment:
+            assert fragment in anchors(target), link
