@@ -86,7 +86,8 @@ def _check(cls: type[Event]) -> None:
     if unknown:
         raise refuse(f"subject {cls.subject!r} names {', '.join(sorted(unknown))}, which is no field")
     first = _PLACEHOLDER.fullmatch(cls.subject.split(".")[0])
-    if first and not set(get_args(cls.model_fields[first[1]].annotation)) <= ROOT_KINDS:
+    kinds = set(get_args(cls.model_fields[first[1]].annotation)) if first else set()
+    if first and not (kinds and kinds <= ROOT_KINDS):
         raise refuse(f"subject {cls.subject!r}: {first[1]} must be a Literal of root kinds")
     sample = cls.subject.replace(first[0], "campaign", 1) if first else cls.subject
     try:

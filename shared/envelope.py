@@ -90,13 +90,19 @@ class Envelope:
         return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
 
 
+class ReceivedMetadata(Metadata):
+    """As `Metadata`; the publisher must have said when."""
+
+    timestamp: AwareDatetime
+
+
 class Received(BaseModel):
     """An event as it came from the broker, checked. `id` is empty where the publisher gave none."""
 
     id: EventId = ""
     type: str
     payload: Event
-    metadata: Metadata
+    metadata: ReceivedMetadata
 
 
 def read(subject: str, body: bytes) -> Received:
@@ -137,7 +143,7 @@ def _refuse(error: ValidationError) -> NoReturn:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     where = ".".join(str(step) for step in first["loc"][1:])
     match first["type"]:
-        case "json_invalid" | "json_type" | "model_type" | "model_attributes_type":
+        case "json_invalid":
             reason = "not_json"
         case "union_tag_invalid" | "union_tag_not_found":
             reason = "unknown_type"

@@ -1,0 +1,146 @@
+"""shared.subjects: pairs, rooms, and everything that is neither."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.subjects import (
+    InvalidRoom,
+    InvalidSubject,
+    Pair,
+    RoomKey,
+    is_id,
+    parse_room,
+    parse_root,
+    parse_subject,
+)
+
+IDS = st.text("abcXYZ019_-", min_size=1, max_size=64)
+
+
+@pytest.mark.parametrize(
+    ("subject", "rooms"),
+    [
+        ("campaign.c1", ["campaign:c1"]),
+        ("campaign.c1.settlement.s1", ["campaign:c1", "campaign:c1/settlement:s1"]),
+        (
+            "campaign.c1.settlement.s1.structure.t1",
+            ["campaign:c1", "campaign:c1/settlement:s1", "campaign:c1/structure:t1"],
+        ),
+        ("campaign.c1.campaign.c1", ["campaign:c1"]),
+        ("campaign.c1.world_time", ["campaign:c1"]),
+        (
+            "workspace.w1.team.m1.issue.i1.comment.k1",
+            ["workspace:w1", "workspace:w1/team:m1", "workspace:w1/issue:i1", "workspace:w1/comment:k1"],
+        ),
+        ("user.u1.access", ["user:u1"]),
+    ],
+)
+def test_every_pair_is_a_room(subject: str, rooms: list[str]) -> None:
+    """A subject's rooms are its pairs, outermost first, each once; an aspect is no room."""
+    assert [str(room) for room in parse_subject(subject).rooms] == rooms
+
+
+@given(
+    st.sampled_from(["campaign", "workspace", "user"]), IDS, st.lists(st.tuples(IDS, IDS), max_size=7), st.none() | IDS
+)
+def test_round_trip(root: str, root_id: str, below: list[tuple[str, str]], aspect: str | None) -> None:
+    """What is parsed prints as what was read."""
+    text = ".".join([root, root_id, *(token for pair in below for token in pair), *([aspect] if aspect else [])])
+
+    assert str(parse_subject(text)) == text
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "",
+        "campaign",
+        "campaign.",
+        ".campaign.c1",
+        "campaign..settlement",
+        "campaign.*",
+        "campaign.>",
+        "campaign.c1.settlement.*",
+        "campaign.c 1",
+        "campaign.c1\n",
+        "campaign.c1\x00",
+        "campaign.ü",
+        "campaign.%2A",
+        "campaign." + "x" * 65,
+        "settlement.s1",
+        "tick",
+        ".".join(["campaign", "c1"] * 9),
+    ],
+)
+def test_no_subject(subject: str) -> None:
+    """Wildcards, empty tokens, white space, foreign letters, and what is below no root are refused."""
+    with pytest.raises(InvalidSubject):
+        parse_subject(subject)
+
+
+@given(st.text(max_size=200))
+def test_any_subject(text: str) -> None:
+    """Any text is a subject of ids, or InvalidSubject."""
+    try:
+        subject = parse_subject(text)
+    except InvalidSubject:
+        return
+    assert all(is_id(pair.kind) and is_id(pair.id) for pair in subject.pairs)
+
+
+def test_rooms() -> None:
+    """A room is named with its root or without; the root of a root's own room is known anyway."""
+    assert parse_room("campaign:c1/settlement:s1").key == RoomKey(Pair("campaign", "c1"), Pair("settlement", "s1"))
+    assert parse_room("campaign:c1").key == RoomKey(Pair("campaign", "c1"), Pair("campaign", "c1"))
+    assert parse_room("campaign:c1/campaign:c1").key == parse_room("campaign:c1").key
+    assert parse_room("settlement:s1").key is None
+
+
+@pytest.mark.parametrize(
+    "room",
+    [
+        "",
+        ":",
+        "campaign",
+        "campaign:",
+        ":c1",
+        "campaign:*",
+        "campaign:>",
+        "campaign:c1.settlement",
+        "campaign: c1",
+        "campaign:c1\r\n",
+        "campaign:c1\x00",
+        "campaign:c1/",
+        "/settlement:s1",
+        "settlement:s1/structure:t1",
+        "campaign:c1/settlement:s1/structure:t1",
+        "campaign:c1/campaign:c2",
+        "campaign:c1/user:u1",
+        "campaign:" + "x" * 65,
+        "\N{CYRILLIC SMALL LETTER ES}ampaign:c1",
+    ],
+)
+def test_no_room(room: str) -> None:
+    """A malformed room, a root below another root, and look-alike letters are refused."""
+    with pytest.raises(InvalidRoom):
+        parse_room(room)
+
+
+@given(st.text(max_size=200))
+def test_any_room(text: str) -> None:
+    """Any text is a room of ids, or InvalidRoom; never a room with a wildcard."""
+    try:
+        room = parse_room(text)
+    except InvalidRoom:
+        return
+    assert is_id(room.pair.kind)
+    assert is_id(room.pair.id)
+    assert str(room) == text
+
+
+def test_roots() -> None:
+    """Only campaigns, workspaces and users are roots."""
+    assert parse_root("workspace:w1") == Pair("workspace", "w1")
+    with pytest.raises(InvalidRoom, match="not a root"):
+        parse_root("settlement:s1")
