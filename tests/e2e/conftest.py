@@ -1,6 +1,7 @@
 """The whole set as processes, and people who use it over its public interfaces."""
 
 import asyncio
+import uuid
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,7 +34,6 @@ class Line:
     def __init__(self, services: Services, http: aiohttp.ClientSession) -> None:
         self.services = services
         self._http = http
-        self._count = 0
 
     async def call(self, method: str, url: str, body: Any = None, *, token: str | None = None, **headers: str) -> Any:
         """One request; returns the body. Raises for anything but 2xx, with what the service said."""
@@ -53,8 +53,7 @@ class Line:
 
     async def sign_up(self, name: str) -> Person:
         """Sign somebody new up."""
-        self._count += 1
-        email = f"{name}{self._count}-{id(self)}@e2e.example"
+        email = f"{name}-{uuid.uuid4().hex}@e2e.example"
         body = await self.auth("POST", "/auth/sign-up", {"email": email, "password": PASSWORD, "name": name})
         return Person(body["user"]["id"], email, body["accessToken"])
 

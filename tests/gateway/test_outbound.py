@@ -1,0 +1,278 @@
+"""services.gateway.outbound, hub and ring: who gets what, in which order, in how many writes. No I/O."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services.gateway.hub import Hub
+from services.gateway.outbound import SLICE, Outbound
+from services.gateway.ring import Entry, Ring
+from services.gateway.route import Route, Routes
+from services.gateway.session import Session
+from shared.roles import Role
+from shared.subjects import RoomKey, parse_room
+
+ROUTES = Routes()
+
+
+class Member:
+    """Stands for a session: a user, and what was written to it."""
+
+    def __init__(self, user_id: str = "u") -> None:
+        self.user_id = user_id
+        self.writes: list[bytes] = []
+
+    def write(self, data: bytes) -> None:
+        self.writes.append(data)
+
+    @property
+    def heard(self) -> str:
+        return b"".join(self.writes).decode()
+
+
+class Gateway:
+    """A hub and its outbound, with a loop that turns by hand."""
+
+    def __init__(self) -> None:
+        self.hub = Hub()
+        self.turns: list[Callable[[], None]] = []
+        self.outbound = Outbound(self.hub, self.turns.append)
+        self._offset = 0
+
+    def join(self, member: Member, room: str, role: Role = Role.VIEWER) -> None:
+        self.outbound.seal()
+        self.hub.join(cast(Session, member), key(room), role)
+
+    def leave(self, member: Member, room: str, role: Role = Role.VIEWER) -> None:
+        self.outbound.seal()
+        self.hub.leave(cast(Session, member), key(room), role)
+
+    def deliver(self, subject: str, frame: str, audience: set[Role] | None = None) -> None:
+        self._offset += 1
+        roles = frozenset(audience) if audience else None
+        self.outbound.put(self._offset, ROUTES.find(subject), roles, frame.encode())
+        self.outbound.delivered(self._offset)
+
+    def turn(self) -> None:
+        """One turn of the loop."""
+        turns, self.turns[:] = list(self.turns), []
+        for callback in turns:
+            callback()
+
+    def settle(self) -> None:
+        while self.turns:
+            self.turn()
+
+
+def key(room: str) -> RoomKey:
+    found = parse_room(room).key
+    assert found is not None
+    return found
+
+
+def test_a_turn_is_one_write() -> None:
+    """What one turn brings is joined and written once."""
+    gateway, member = Gateway(), Member()
+    gateway.join(member, "campaign:c1")
+    for letter in "abc":
+        gateway.deliver("campaign.c1.settlement.s1", letter)
+    assert member.writes == []
+
+    gateway.turn()
+    assert member.writes == [b"abc"]
+    assert (gateway.outbound.frames_sent, gateway.outbound.writes) == (3, 1)
+
+
+def test_gathered_over_rooms() -> None:
+    """A session in several rooms is written to once, in the order of the stream across them."""
+    gateway, both, one = Gateway(), Member(), Member()
+    for room in ("campaign:c1/settlement:s1", "campaign:c1/settlement:s2"):
+        gateway.join(both, room)
+    gateway.join(one, "campaign:c1/settlement:s2")
+    for number, letter in enumerate("abcd"):
+        gateway.deliver(f"campaign.c1.settlement.s{1 + number % 2}", letter)
+    gateway.settle()
+
+    assert both.writes == [b"abcd"]
+    assert one.writes == [b"bd"]
+
+
+def test_once_for_two_rooms() -> None:
+    """An event that matches two of a session's rooms is written once."""
+    gateway, member = Gateway(), Member()
+    gateway.join(member, "campaign:c1")
+    gateway.join(member, "campaign:c1/settlement:s1")
+    gateway.deliver("campaign.c1.settlement.s1", "a")
+    gateway.settle()
+
+    assert member.writes == [b"a"]
+
+
+def test_audience() -> None:
+    """An event for some roles passes the others by."""
+    gateway, owner, viewer = Gateway(), Member(), Member()
+    gateway.join(owner, "campaign:c1", Role.OWNER)
+    gateway.join(viewer, "campaign:c1", Role.VIEWER)
+    gateway.deliver("campaign.c1.state", "a")
+    gateway.deliver("campaign.c1.state", "b", {Role.OWNER, Role.EDITOR})
+    gateway.deliver("campaign.c1.state", "c")
+    gateway.settle()
+
+    assert (owner.heard, viewer.heard) == ("abc", "ac")
+
+
+def test_joining_and_leaving_in_a_turn() -> None:
+    """Who joins does not get what was delivered before; who leaves gets it still, and nothing after."""
+    gateway, early, late = Gateway(), Member(), Member()
+    gateway.join(early, "campaign:c1")
+    gateway.deliver("campaign.c1.state", "a")
+    gateway.join(late, "campaign:c1")
+    gateway.deliver("campaign.c1.state", "b")
+    gateway.leave(early, "campaign:c1")
+    gateway.deliver("campaign.c1.state", "c")
+    gateway.settle()
+
+    assert (early.heard, late.heard) == ("ab", "bc")
+
+
+def test_slices() -> None:
+    """A large room is written in slices; `settled` says the event only when the last one is written, and what follows
+    waits."""
+    gateway, members = Gateway(), [Member() for _ in range(2 * SLICE + 1)]
+    for member in members:
+        gateway.join(member, "campaign:c1")
+    gateway.deliver("campaign.c1.state", "a")
+    gateway.turn()
+    written = sum(bool(member.writes) for member in members)
+    settled = gateway.outbound.settled
+    gateway.deliver("campaign.c1.state", "b")
+    gateway.settle()
+
+    assert (written, settled) == (SLICE, 0)
+    assert {member.heard for member in members} == {"ab"}
+    assert gateway.outbound.settled == 2
+
+
+def test_replies_pass_slices_of_others_only() -> None:
+    """A frame for one session comes behind the events queued for it."""
+    gateway, members = Gateway(), [Member() for _ in range(SLICE + 1)]
+    for member in members:
+        gateway.join(member, "campaign:c1")
+    gateway.deliver("campaign.c1.state", "a")
+    gateway.outbound.tell(members[-1].write, b"!")
+    gateway.settle()
+
+    assert members[-1].heard == "a!"
+
+
+def test_a_dead_connection() -> None:
+    """A connection that was aborted this very turn stops nobody else's write."""
+
+    class Dead(Member):
+        def write(self, data: bytes) -> None:
+            raise RuntimeError("the handler is closed")
+
+    gateway, members = Gateway(), [Member(), Dead(), Member()]
+    for member in members:
+        gateway.join(member, "campaign:c1")
+    gateway.deliver("campaign.c1.state", "a")
+    gateway.settle()
+
+    assert [member.heard for member in members] == ["a", "", "a"]
+    assert gateway.outbound.settled == 1
+
+
+def test_hub_forgets() -> None:
+    """When the last one leaves, nothing of a room or a user is kept."""
+    gateway, member = Gateway(), Member("u1")
+    gateway.hub.add(cast(Session, member))
+    gateway.join(member, "campaign:c1")
+    gateway.join(member, "campaign:c1/settlement:s1", Role.OWNER)
+    gateway.leave(member, "campaign:c1")
+    gateway.leave(member, "campaign:c1")
+    gateway.leave(member, "campaign:c1/settlement:s1", Role.OWNER)
+    gateway.hub.remove(cast(Session, member))
+
+    assert (len(gateway.hub), gateway.hub.users, gateway.hub.counts()) == (0, {}, {})
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("event"), st.integers(0, 3), st.sampled_from([None, {Role.OWNER}])),
+        st.tuples(st.just("join"), st.integers(0, 4), st.integers(0, 3)),
+        st.tuples(st.just("leave"), st.integers(0, 4), st.integers(0, 3)),
+        st.tuples(st.just("turn"), st.none(), st.none()),
+    ),
+    max_size=60,
+)
+
+
+@given(STEPS)
+def test_any_course(steps: list[tuple[str, Any, Any]]) -> None:
+    """However events, joins, leaves and turns of the loop follow one another: each member hears exactly the events of
+    the rooms it was in when they were delivered, that its role may hear, once, in order."""
+    gateway, members = Gateway(), [Member() for _ in range(5)]
+    roles = [Role.OWNER, Role.VIEWER, Role.VIEWER, Role.EDITOR, Role.OWNER]
+    rooms = ["campaign:c1", "campaign:c1/settlement:s1", "campaign:c1/settlement:s2", "campaign:c2"]
+    subjects = ["campaign.c1.state", "campaign.c1.settlement.s1", "campaign.c1.settlement.s2", "campaign.c2.state"]
+    matches = [{0}, {0, 1}, {0, 2}, {3}]
+    inside: list[set[int]] = [set() for _ in members]
+    expected = ["" for _ in members]
+    for number, (step, first, second) in enumerate(steps):
+        if step == "event":
+            letter = chr(0x100 + number)
+            gateway.deliver(subjects[first], letter, second)
+            for index, role in enumerate(roles):
+                if inside[index] & matches[first] and (second is None or role in second):
+                    expected[index] += letter
+        elif step == "join":
+            gateway.join(members[first], rooms[second], roles[first])
+            inside[first].add(second)
+        elif step == "leave":
+            gateway.leave(members[first], rooms[second], roles[first])
+            inside[first].discard(second)
+        else:
+            gateway.turn()
+    gateway.settle()
+
+    assert [member.heard for member in members] == expected
+
+
+def entry(offset: int, size: int = 0, at: float = 0.0) -> Entry:
+    return Entry(offset, Route("campaign.c1", ()), b"x" * size, None, at)
+
+
+def test_ring_after() -> None:
+    """The ring gives what follows an offset, a page at a time."""
+    ring = Ring(max_bytes=1_000_000, max_age_s=60)
+    ring.start(10)
+    for offset in (11, 14, 15, 20):
+        ring.append(entry(offset))
+
+    assert [one.offset for one in ring.after(11, 2)] == [14, 15]
+    assert [one.offset for one in ring.after(16, 10)] == [20]
+    assert list(ring.after(20, 10)) == []
+    assert (ring.covers(10), ring.covers(9)) == (True, False)
+
+
+def test_ring_is_bounded() -> None:
+    """The ring keeps to its bytes and its age, and says from where it is whole."""
+    ring = Ring(max_bytes=10_000, max_age_s=60)
+    for offset in range(1, 5001):
+        ring.append(entry(offset, 800))
+    by_bytes = (ring.bytes <= 10_000, len(ring), ring.covers(4990), ring.covers(4989))
+    ring.append(entry(5001, 1, at=100.0))
+
+    assert by_bytes == (True, 10, True, False)
+    assert ([one.offset for one in ring.after(0, 10)], ring.floor) == ([5001], 5000)
+
+
+def test_ring_in_another_epoch() -> None:
+    """A new epoch starts an empty ring."""
+    ring = Ring(max_bytes=10_000, max_age_s=60)
+    ring.append(entry(500))
+    ring.start(3)
+
+    assert (len(ring), ring.bytes, ring.floor) == (0, 0, 3)

@@ -1,0 +1,79 @@
+"""shared.logs and shared.settings: no secret in a line, no start on a wrong value."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from shared.logs import redact
+
+TOKEN = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJ1MSJ9.c2lnbmF0dXJl"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"token": "abc-secret"},
+        {"access_token": "abc-secret"},
+        {"password": "abc-secret"},
+        {"Authorization": "Bearer abc-secret"},
+        {"payload": {"level": "abc-secret"}},
+        {"body": b"abc-secret"},
+        {"path": "/ws?token=abc-secret&x=1"},
+        {"header": "Bearer abc-secret"},
+    ],
+)
+def test_redacted(fields: dict[str, object]) -> None:
+    """Fields with a secret's name, and secrets in a text, are blanked."""
+    assert "abc-secret" not in str(redact(None, "info", {"event": "something", **fields}))
+
+
+def test_a_jwt_anywhere() -> None:
+    """What looks like a JWT is blanked wherever it stands, the sentence included."""
+    line = redact(None, "info", {"event": f"refused {TOKEN}", "detail": f"({TOKEN})", "user": "u1"})
+
+    assert TOKEN not in str(line)
+    assert "eyJ" not in str(line)
+    assert line["user"] == "u1"
+
+
+def test_a_line() -> None:
+    """A log line is one JSON object with service, level, time, sentence and fields; exceptions are in it."""
+    script = (
+        "from shared import logs; logs.configure('gateway'); log = logs.get('x')\n"
+        "log.info('something happened', room='campaign:c1', token='abc-secret')\n"
+        "try: 1 / 0\nexcept ZeroDivisionError: log.exception('it broke')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    first, second = (json.loads(line) for line in done.stderr.splitlines())
+
+    assert (first["service"], first["level"], first["event"], first["room"]) == (
+        "gateway",
+        "info",
+        "something happened",
+        "campaign:c1",
+    )
+    assert "abc-secret" not in done.stderr
+    assert "ZeroDivisionError" in second["exception"]
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("BEACONFIRE_PORT", "many"),
+        ("BEACONFIRE_PORT", "70000"),
+        ("BEACONFIRE_LOG_LEVEL", "loud"),
+        ("BEACONFIRE_HEARTBEAT_S", "0"),
+        ("BEACONFIRE_DEMO_PEOPLE", "[{]"),
+    ],
+)
+def test_wrong_value(variable: str, value: str) -> None:
+    """A wrong setting stops the start with the variable's name, exit code 2, and no stack trace."""
+    done = subprocess.run(
+        [sys.executable, "-m", "services.gateway"], env={variable: value}, capture_output=True, text=True, timeout=30
+    )
+
+    assert done.returncode == 2
+    assert variable in done.stderr
+    assert "Traceback" not in done.stderr

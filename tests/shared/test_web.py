@@ -1,0 +1,136 @@
+"""shared.web: what every service's HTTP does, over real sockets."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from urllib.parse import urlsplit
+
+import aiohttp
+import pytest
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict
+
+from shared import web as our_web
+from shared.settings import Settings
+from shared.web import Listening, application, json_answer, listening, read_body
+
+
+class Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    level: int
+
+
+@pytest.fixture(name="at")
+async def _at(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Listening]:
+    """A service with one good and one broken handler, and short deadlines."""
+    monkeypatch.setattr(our_web, "IDLE_S", 1.0)
+    monkeypatch.setattr(our_web, "BODY_TIMEOUT_S", 1.0)
+    settings = Settings(allowed_origins="https://app.example")  # type: ignore[arg-type]
+    app = application(settings, ready=lambda: "not yet")
+
+    async def echo(request: web.Request) -> web.Response:
+        return json_answer((await read_body(request, Body)).model_dump())
+
+    async def broken(_request: web.Request) -> web.Response:
+        raise RuntimeError("the secret is xyzzy")
+
+    app.router.add_post("/echo", echo)
+    app.router.add_get("/broken", broken)
+    async with listening(app, settings, name="test") as at:
+        yield at
+
+
+async def raw(at: Listening, *chunks: bytes) -> bytes:
+    """Send bytes, and read until the service ends the connection."""
+    parts = urlsplit(at.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    try:
+        for chunk in chunks:
+            writer.write(chunk)
+            await writer.drain()
+        async with asyncio.timeout(15):
+            return await reader.read()
+    except ConnectionResetError:
+        return b""
+    finally:
+        writer.close()
+
+
+async def test_our_fault(at: Listening) -> None:
+    """What we did wrong reaches the caller as an id to quote, never as a stack trace."""
+    async with aiohttp.ClientSession() as http, http.get(f"{at.url}/broken") as answer:
+        text, correlation_id = await answer.text(), answer.headers["X-Correlation-Id"]
+
+    assert answer.status == 500
+    assert "xyzzy" not in text
+    assert "Traceback" not in text
+    assert correlation_id in text
+
+
+@pytest.mark.parametrize(
+    ("given", "taken"),
+    [("req-7", True), ("x" * 128, True), ("x" * 129, False), ("a b", False), ("ü", False), ("", False)],
+)
+async def test_correlation_id(at: Listening, given: str, taken: bool) -> None:
+    """A caller's correlation id is repeated if it is a plain one; else there is a new one."""
+    headers = {"X-Correlation-Id": given}
+    async with aiohttp.ClientSession() as http, http.get(f"{at.url}/healthz", headers=headers) as answer:
+        echoed = answer.headers["X-Correlation-Id"]
+
+    assert (echoed == given) is taken
+    assert echoed
+
+
+async def test_health(at: Listening) -> None:
+    """Alive and ready are two questions; figures are on the operations port alone."""
+    async with aiohttp.ClientSession() as http:
+        statuses = [
+            (await http.get(url)).status
+            for url in (
+                f"{at.url}/healthz",
+                f"{at.url}/readyz",
+                f"{at.ops_url}/readyz",
+                f"{at.ops_url}/metrics",
+                f"{at.url}/metrics",
+            )
+        ]
+
+    assert statuses == [200, 503, 503, 200, 404]
+
+
+async def test_errors_are_json(at: Listening) -> None:
+    """Unknown paths and methods are answered in the one error shape."""
+    async with aiohttp.ClientSession() as http:
+        missing, wrong = await http.get(f"{at.url}/nowhere"), await http.delete(f"{at.url}/echo")
+        bodies = [await missing.json(), await wrong.json()]
+
+    assert [(missing.status, wrong.status)] == [(404, 405)]
+    assert [body["error"]["code"] for body in bodies] == ["not_found", "method_not_allowed"]
+
+
+async def test_preflight(at: Listening) -> None:
+    """A browser of an allowed origin may send what it asks for; one of another may not."""
+    ask = {"Access-Control-Request-Method": "PATCH"}
+    async with aiohttp.ClientSession() as http:
+        allowed = await http.options(f"{at.url}/echo", headers={"Origin": "https://app.example", **ask})
+        foreign = await http.options(f"{at.url}/echo", headers={"Origin": "https://evil.example", **ask})
+
+    assert "PATCH" in allowed.headers["Access-Control-Allow-Methods"]
+    assert "Access-Control-Allow-Origin" not in foreign.headers
+
+
+@pytest.mark.parametrize(
+    "chunk", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "], ids=["silent", "half a line", "half a head"]
+)
+async def test_slow_heads(at: Listening, chunk: bytes) -> None:
+    """A connection that does not send a whole request head in time is closed (slowloris)."""
+    assert await raw(at, chunk) == b""
+
+
+async def test_slow_body(at: Listening) -> None:
+    """A body that does not arrive in time is answered with 408."""
+    answer = await raw(
+        at, b"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 100\r\n\r\n{", b'"level"'
+    )
+
+    assert answer.startswith(b"HTTP/1.1 408 ")
