@@ -22,6 +22,7 @@ class Settings(BaseSettings):
 
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container")
     port: int = Field(0, ge=0, le=65535, description="Port for clients; 0 takes a free one")
+    ops_host: str = Field("127.0.0.1", description="Address of the operations port; reachable for operators alone")
     ops_port: int = Field(0, ge=0, le=65535, description="Port for /metrics, /healthz, /readyz; never public")
 
     nats_url: str = Field("nats://127.0.0.1:4222", description="Broker addresses, comma-separated")

@@ -119,7 +119,7 @@ async def listening(
     ops_runner = web.AppRunner(operations(app), access_log=None)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=60)
     await ops_runner.setup()
-    await web.TCPSite(ops_runner, settings.host, settings.ops_port, reuse_port=False).start()
+    await web.TCPSite(ops_runner, settings.ops_host, settings.ops_port).start()
     ops_port = ops_runner.addresses[0][1]
     log.info("operations port open", port=ops_port)
     try:
@@ -127,7 +127,8 @@ async def listening(
         await web.TCPSite(runner, settings.host, settings.port, reuse_port=reuse_port or None).start()
         log.info("listening", name=name, host=settings.host, port=runner.addresses[0][1], ops_port=ops_port)
         async with Deadlines(runner):
-            yield Listening(f"http://{settings.host}:{runner.addresses[0][1]}", f"http://{settings.host}:{ops_port}")
+            url = f"http://{settings.host}:{runner.addresses[0][1]}"
+            yield Listening(url, f"http://{settings.ops_host}:{ops_port}")
     finally:
         await runner.cleanup()
         await ops_runner.cleanup()

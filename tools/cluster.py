@@ -72,7 +72,7 @@ class ServiceProcess:
 
     @property
     def ops_url(self) -> str:
-        return f"http://{_reachable(self.host)}:{self.ops_port}"
+        return f"http://127.0.0.1:{self.ops_port}"
 
     def start(self, *, wait: bool = True) -> None:
         """Start it, and wait until it says that it is ready. Raises DidNotStart."""
@@ -95,7 +95,7 @@ class ServiceProcess:
 
     def why_not_ready(self) -> str | None:
         """What /readyz says against it, None where it is ready."""
-        connection = http.client.HTTPConnection(_reachable(self.host), self.ops_port, timeout=2)
+        connection = http.client.HTTPConnection("127.0.0.1", self.ops_port, timeout=2)
         try:
             connection.request("GET", "/readyz")
             answer = connection.getresponse()
