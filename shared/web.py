@@ -79,7 +79,7 @@ async def read_body(request: web.Request, model: type[M]) -> M:
 def describe(error: ValidationError) -> str:
     """What is wrong with the first wrong field, in a sentence a caller can act on."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-    where = ".".join(str(step) for step in first["loc"])
+    where = ".".join(str(step)[:80] for step in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     return f"{where}: {message}" if where else message
 

@@ -1,10 +1,7 @@
-"""The publisher with real parts around it, and an auth of the tests' own that can also misbehave.
-
-`StubAuth` is a peer on the wire: a JWKS over HTTP, and a responder on the broker with auth's own user.
-"""
+"""The publisher between real parts: broker, auth, database, sockets. `Heard` has its events as a gateway gets them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,102 +9,19 @@ from typing import Any
 
 import aiohttp
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import TestServer
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from nats.aio.client import Client
 from nats.aio.msg import Msg
-from pydantic import SecretStr
 
 from services.publisher.app import build
 from services.publisher.settings import Settings
-from shared import tokens
-from shared.authorization import (
-    AUTHORIZE,
-    GRANT,
-    QUEUE,
-    AuthorizeReply,
-    AuthorizeRequest,
-    GrantReply,
-    GrantRequest,
-    RoomDecision,
-    WireError,
-)
 from shared.envelope import Received, read
-from shared.roles import Role
 from shared.web import listening
-from tests.conftest import connected
+from tests.auth.conftest import Auth, running_auth
+from tests.conftest import broker_settings, connected
+from tests.fakes import FakeAuth
 from tools.nats_server import NatsServer
 
 PATIENCE_S = 20.0
-
-
-class StubAuth:
-    """Answers as auth does, from `roles`. `silent`: hears and says nothing; `error`: refuses with this code."""
-
-    def __init__(self) -> None:
-        self._key = Ed25519PrivateKey.generate()
-        self._jwks = TestServer(self._application())
-        self.roles: dict[tuple[str, str], Role] = {}
-        self.revoked: set[str] = set()
-        self.silent = False
-        self.error: str | None = None
-        self.asked: list[AuthorizeRequest] = []
-        self.on_grant: Callable[[GrantRequest], None] = lambda request: None
-
-    @property
-    def jwks_url(self) -> str:
-        return str(self._jwks.make_url("/.well-known/jwks.json"))
-
-    def token(self, user_id: str, **more: Any) -> str:
-        claims = {"name": user_id, "issuer": "beaconfire", "audience": "beaconfire", "ttl_s": 900, **more}
-        return tokens.sign(self._key, "k1", user_id=user_id, **claims)
-
-    @asynccontextmanager
-    async def running(self, server: NatsServer) -> AsyncIterator["StubAuth"]:
-        async with self._jwks, self.answering(server):
-            yield self
-
-    @asynccontextmanager
-    async def answering(self, server: NatsServer) -> AsyncIterator[Client]:
-        """On the broker for the length of the block."""
-        async with connected(server, "auth") as nc:
-            await nc.subscribe(AUTHORIZE, queue=QUEUE, cb=self._authorize)
-            await nc.subscribe(GRANT, queue=QUEUE, cb=self._grant)
-            await nc.flush()
-            yield nc
-
-    async def _authorize(self, message: Msg) -> None:
-        request = AuthorizeRequest.model_validate_json(message.data)
-        self.asked.append(request)
-        rooms = {}
-        for room in request.rooms:
-            role = self.roles.get((request.user_id, room))
-            rooms[room] = RoomDecision(allowed=role is not None, root=room if role else None, role=role)
-        mine = {root: role for (user, root), role in self.roles.items() if user == request.user_id}
-        await self._answer(message, AuthorizeReply(revoked=request.user_id in self.revoked, rooms=rooms, roots=mine))
-
-    async def _grant(self, message: Msg) -> None:
-        request = GrantRequest.model_validate_json(message.data)
-        self.on_grant(request)
-        if not self.silent and self.error is None:
-            self.roles[request.user_id, request.root] = request.role
-        await self._answer(message, GrantReply())
-
-    async def _answer(self, message: Msg, reply: AuthorizeReply | GrantReply) -> None:
-        if self.silent:
-            return
-        if self.error:
-            reply = type(reply)(error=WireError(code=self.error, message="as the test wants it"))
-        await message.respond(reply.model_dump_json(exclude_none=True).encode())
-
-    def _application(self) -> web.Application:
-        app = web.Application()
-        app.router.add_get("/.well-known/jwks.json", self._keys)
-        return app
-
-    async def _keys(self, _request: web.Request) -> web.Response:
-        return web.json_response({"keys": [tokens.public_jwk("k1", self._key.public_key())]})
+USERS = ("owner", "editor", "viewer", "stranger")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,20 +30,26 @@ class Reply:
 
     status: int
     body: Any
-    headers: dict[str, str]
+    headers: Mapping[str, str]
+    """Names in any case."""
 
     @property
     def error(self) -> tuple[int, str]:
         return self.status, self.body["error"]["code"]
 
+    @property
+    def message(self) -> str:
+        return str(self.body["error"]["message"])
+
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """Calls the publisher as one user."""
+    """Calls the publisher as one user, or with `token` None as nobody."""
 
     http: aiohttp.ClientSession
     url: str
-    token: str | None
+    token: str | None = None
+    user_id: str = ""
 
     async def get(self, path: str) -> Reply:
         return await self.call("GET", path)
@@ -147,48 +67,47 @@ class Api:
         """`body` is sent as JSON, bytes as they are. `X_Correlation_Id=…` is that header."""
         sent = {name.replace("_", "-"): value for name, value in headers.items()}
         if self.token is not None:
-            sent["Authorization"] = f"Bearer {self.token}"
+            sent.setdefault("Authorization", f"Bearer {self.token}")
         content: dict[str, Any] = {"data": body} if isinstance(body, bytes) else {"json": body}
         async with self.http.request(method, self.url + path, headers=sent, **content) as answer:
             is_json = answer.content_type == "application/json"
-            return Reply(answer.status, await answer.json() if is_json else None, dict(answer.headers))
+            return Reply(answer.status, await answer.json() if is_json else None, answer.headers)
 
 
 class Heard:
-    """What the publisher's events are to a gateway: those on `live.>`, checked, in the order of the stream."""
+    """The publisher's events on `live.>`, each checked as a gateway does it, in the order of the stream."""
 
     def __init__(self) -> None:
-        self.queue: asyncio.Queue[Received] = asyncio.Queue()
+        self._events: asyncio.Queue[Received] = asyncio.Queue()
 
     async def take(self, message: Msg) -> None:
         subject = message.subject.removeprefix("live.")
-        if subject not in ("tick", "anchor"):
-            self.queue.put_nowait(read(subject, message.data))
+        if subject in ("tick", "anchor"):
+            return
+        event = read(subject, message.data)
+        if event.metadata.source == "api":  # auth's are not what these tests are about
+            self._events.put_nowait(event)
 
-    async def next(self) -> Received:
+    async def event(self) -> Received:
+        """The next one."""
         async with asyncio.timeout(PATIENCE_S):
-            return await self.queue.get()
+            return await self._events.get()
 
     async def told(self) -> dict[str, Any]:
-        """The next event's payload, with its type."""
-        event = await self.next()
-        return {"type": event.type, **event.payload.model_dump(mode="json", exclude_none=True)}
+        """The next one's payload, with its type."""
+        event = await self.event()
+        return {"type": event.type, **event.payload.model_dump(mode="json")}
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Publisher:
-    """A running publisher, and who talks to it."""
+    """A running publisher, its users, and a campaign with an owner, an editor and a viewer."""
 
-    url: str
-    app: web.Application
-    auth: StubAuth
-    heard: Heard
     http: aiohttp.ClientSession
-    campaign_id: str = ""
+    url: str
+    heard: Heard
     users: dict[str, Api] = field(default_factory=dict)
-
-    def user(self, user_id: str) -> Api:
-        return Api(self.http, self.url, self.auth.token(user_id))
+    campaign_id: str = ""
 
     @property
     def owner(self) -> Api:
@@ -207,50 +126,49 @@ class Publisher:
         return self.users["stranger"]
 
     @property
+    def nobody(self) -> Api:
+        return Api(self.http, self.url)
+
+    @property
     def campaign(self) -> str:
+        """The campaign's path."""
         return f"/v1/campaigns/{self.campaign_id}"
 
-    async def ready(self) -> None:
-        """Wait until /readyz says yes."""
-        await self.says("ready")
+    async def create(self, path: str, **body: Any) -> dict[str, Any]:
+        """A new thing below the campaign, its event already heard."""
+        answer = await self.owner.post(f"{self.campaign}/{path}", body)
+        assert answer.status == 201, answer
+        await self.heard.event()
+        (thing,) = answer.body.values()
+        return dict(thing)
+
+    async def insist(self, method: str, path: str, body: Any) -> Reply:
+        """Call as the editor, and again as long as the answer is "try again": nothing was done then."""
+        async with asyncio.timeout(PATIENCE_S):
+            while (answer := await self.editor.call(method, path, body)).status == 503:
+                pass
+            return answer
 
     async def says(self, status: str) -> None:
         """Wait until /readyz says this."""
-        anybody = Api(self.http, self.url, None)
         async with asyncio.timeout(PATIENCE_S):
-            while (await anybody.get("/readyz")).body["status"] != status:
-                await asyncio.sleep(0.02)
+            while (await self.nobody.get("/readyz")).body["status"] != status:
+                await asyncio.sleep(0.01)
 
 
-def publisher_settings(server: NatsServer, auth: StubAuth, folder: Path, **more: Any) -> Settings:
-    """Settings of a publisher between these parts. Again with the same folder: the same database."""
-    return Settings(
-        port=0,
-        nats_url=server.url,
-        nats_user="publisher",
-        nats_password=SecretStr(server.passwords["publisher"]),
-        database_url=f"sqlite+aiosqlite:///{folder}/publisher.db",
-        jwks_url=auth.jwks_url,
-        **more,
-    )
+def publisher_settings(server: NatsServer, folder: Path, jwks_url: str, **more: Any) -> Settings:
+    """Settings of a publisher between these parts. The same folder is the same database."""
+    common = broker_settings(server, "publisher").model_dump()
+    own = {"port": 0, "database_url": f"sqlite+aiosqlite:///{folder}/publisher.db", "jwks_url": jwks_url}
+    return Settings(**{**common, **own, **more})
 
 
 @asynccontextmanager
-async def publishing(settings: Settings, auth: StubAuth, heard: Heard) -> AsyncIterator[Publisher]:
+async def publishing(settings: Settings, heard: Heard) -> AsyncIterator[Publisher]:
     """A publisher in this process, on a real port. Does not wait until it is ready."""
-
-    def closed() -> None:
-        pytest.fail("the publisher's broker connection was closed for good")
-
-    app = build(settings, on_fatal=closed)
+    app = build(settings, on_fatal=lambda: pytest.fail("the publisher lost its broker for good"))
     async with aiohttp.ClientSession() as http, listening(app, settings, name="publisher") as at:
-        yield Publisher(at.url, app, auth, heard, http)
-
-
-@pytest.fixture(name="auth")
-async def _auth(stream: NatsServer) -> AsyncIterator[StubAuth]:
-    async with StubAuth().running(stream) as auth:
-        yield auth
+        yield Publisher(http, at.url, heard)
 
 
 @pytest.fixture(name="heard")
@@ -262,15 +180,41 @@ async def _heard(stream: NatsServer) -> AsyncIterator[Heard]:
         yield heard
 
 
+@pytest.fixture(name="auth")
+async def _auth(stream: NatsServer, tmp_path: Path) -> AsyncIterator[Auth]:
+    async with running_auth(stream, tmp_path) as auth:
+        yield auth
+
+
 @pytest.fixture(name="publisher")
-async def _publisher(stream: NatsServer, auth: StubAuth, heard: Heard, tmp_path: Path) -> AsyncIterator[Publisher]:
-    """A ready publisher with a campaign (its event already heard), and a user of each role."""
-    async with publishing(publisher_settings(stream, auth, tmp_path), auth, heard) as publisher:
-        await publisher.ready()
-        publisher.users = {name: publisher.user(name) for name in ("owner", "editor", "viewer", "stranger")}
-        created = await publisher.owner.post("/v1/campaigns", {"name": "The Vale"})
-        publisher.campaign_id = created.body["campaign"]["id"]
-        auth.roles["editor", f"campaign:{publisher.campaign_id}"] = Role.EDITOR
-        auth.roles["viewer", f"campaign:{publisher.campaign_id}"] = Role.VIEWER
-        await heard.next()
-        yield publisher
+async def _publisher(stream: NatsServer, auth: Auth, heard: Heard, tmp_path: Path) -> AsyncIterator[Publisher]:
+    settings = publisher_settings(stream, tmp_path, f"{auth.url}/.well-known/jwks.json")
+    async with publishing(settings, heard) as bare:
+        people = {name: await auth.sign_up(name) for name in USERS}
+        users = {name: Api(bare.http, bare.url, person.token, person.id) for name, person in people.items()}
+        await bare.says("ready")
+        created = await users["owner"].post("/v1/campaigns", {"name": "The Vale"})
+        campaign_id = created.body["campaign"]["id"]
+        members = f"/auth/roots/campaign:{campaign_id}/members"
+        for role in ("editor", "viewer"):
+            body = {"email": people[role].email, "role": role}
+            assert (await auth.call("POST", members, body, token=people["owner"].token)).status == 201
+        await heard.event()
+        yield Publisher(bare.http, bare.url, heard, users, campaign_id)
+
+
+@pytest.fixture(name="fake_auth")
+async def _fake_auth(stream: NatsServer) -> AsyncIterator[FakeAuth]:
+    """An auth that misbehaves as the test wants. It grants nothing."""
+    async with FakeAuth().running(stream) as fake:
+        fake.members["editor"] = {"campaign:c1": "editor"}
+        yield fake
+
+
+@pytest.fixture(name="misled")
+async def _misled(stream: NatsServer, fake_auth: FakeAuth, heard: Heard, tmp_path: Path) -> AsyncIterator[Publisher]:
+    """A ready publisher with the misbehaving auth, and one user, an editor of campaign c1."""
+    async with publishing(publisher_settings(stream, tmp_path, fake_auth.jwks_url), heard) as bare:
+        await bare.says("ready")
+        editor = Api(bare.http, bare.url, fake_auth.token("editor"), "editor")
+        yield Publisher(bare.http, bare.url, heard, {"editor": editor}, "c1")

@@ -1,5 +1,7 @@
 """services.publisher.settlements over HTTP, with its events as a gateway hears them."""
 
+import asyncio
+
 from tests.publisher.conftest import Publisher
 
 
@@ -33,3 +35,124 @@ async def test_create(publisher: Publisher) -> None:
             "variables.motto",
         ],
     }
+
+
+async def test_read(publisher: Publisher) -> None:
+    """A settlement reads as it was answered when it was made, alone and in the list, oldest first."""
+    first = await publisher.create("settlements", name="Emberford", kind="town")
+    second = await publisher.create("settlements", name="Ashby")
+
+    one = await publisher.viewer.get(f"{publisher.campaign}/settlements/{first['id']}")
+    all_ = await publisher.viewer.get(f"{publisher.campaign}/settlements")
+
+    assert one.body == {"settlement": first}
+    assert all_.body == {"settlements": [first, second]}
+
+
+async def test_change(publisher: Publisher) -> None:
+    """Only what was sent changes; null removes a variable; the event names what is different now, variables one by
+    one."""
+    variables = {"food": 40, "morale": 7, "walled": True, "gold": 1}
+    settlement = await publisher.create("settlements", name="Emberford", level=3, variables=variables)
+    path = f"{publisher.campaign}/settlements/{settlement['id']}"
+
+    wanted = {"food": 41, "morale": 7, "walled": None, "gold": True, "unknown": None, "fish": 2.5}
+    answer = await publisher.editor.patch(path, {"level": 4, "name": "Emberford", "variables": wanted})
+    told = await publisher.heard.told()
+    changed = answer.body["settlement"]
+
+    assert (changed["name"], changed["level"], changed["revision"]) == ("Emberford", 4, 2)
+    assert changed["variables"] == {"food": 41, "morale": 7, "gold": True, "fish": 2.5}
+    assert changed["variables"]["gold"] is True
+    assert (await publisher.viewer.get(path)).body == {"settlement": changed}
+    assert (told["type"], told["settlementId"], told["operation"]) == ("settlement_updated", settlement["id"], "update")
+    assert told["changedFields"] == ["level", "variables.food", "variables.walled", "variables.gold", "variables.fish"]
+
+
+async def test_change_nothing(publisher: Publisher) -> None:
+    """What is as it was before has the same revision and time, and publishes nothing."""
+    settlement = await publisher.create("settlements", name="Emberford", level=3, variables={"food": 40})
+    path = f"{publisher.campaign}/settlements/{settlement['id']}"
+
+    same = {"name": "Emberford", "level": 3, "variables": {"food": 40, "unknown": None}}
+    answer = await publisher.editor.patch(path, same)
+    await publisher.editor.patch(path, {"level": 5})
+    told = await publisher.heard.told()
+
+    assert answer.body == {"settlement": settlement}
+    assert told["changedFields"] == ["level"]
+
+
+async def test_concurrent_changes_merge(publisher: Publisher) -> None:
+    """Fifty changes at once to different variables of one settlement are all in it, each with its own event."""
+    settlement = await publisher.create("settlements", name="Emberford")
+    path = f"{publisher.campaign}/settlements/{settlement['id']}"
+    names = [f"v{number}" for number in range(50)]
+
+    answers = await asyncio.gather(*(publisher.insist("PATCH", path, {"variables": {name: 1}}) for name in names))
+    told = [await publisher.heard.told() for _ in names]
+    after = (await publisher.viewer.get(path)).body["settlement"]
+
+    assert {answer.status for answer in answers} == {200}
+    assert after["variables"] == dict.fromkeys(names, 1)
+    assert after["revision"] == 51
+    assert sorted(answer.body["settlement"]["revision"] for answer in answers) == list(range(2, 52))
+    assert sorted(one["changedFields"] for one in told) == sorted([f"variables.{name}"] for name in names)
+
+
+async def test_too_many_variables(publisher: Publisher) -> None:
+    """A change after which there would be more than a hundred variables is refused, and changes nothing."""
+    hundred = {f"v{number}": number for number in range(100)}
+    settlement = await publisher.create("settlements", name="Emberford", variables=hundred)
+    path = f"{publisher.campaign}/settlements/{settlement['id']}"
+
+    refused = await publisher.editor.patch(path, {"level": 1, "variables": {"one_more": 1}})
+    swapped = await publisher.editor.patch(path, {"variables": {"v0": None, "one_more": 1}})
+
+    assert refused.error == (400, "bad_request")
+    assert "variables" in refused.message
+    assert swapped.status == 200
+    assert (swapped.body["settlement"]["level"], swapped.body["settlement"]["revision"]) == (0, 2)
+
+
+async def test_delete(publisher: Publisher) -> None:
+    """With a settlement its structures go: each is told of, then the settlement, in this order."""
+    settlement = await publisher.create("settlements", name="Emberford")
+    other = await publisher.create("settlements", name="Ashby")
+    mill = await publisher.create(f"settlements/{settlement['id']}/structures", name="Mill")
+    smithy = await publisher.create(f"settlements/{settlement['id']}/structures", name="Smithy")
+    kept = await publisher.create(f"settlements/{other['id']}/structures", name="Barn")
+    path = f"{publisher.campaign}/settlements/{settlement['id']}"
+
+    answer = await publisher.editor.delete(path)
+    told = [await publisher.heard.told() for _ in range(3)]
+    remaining = await publisher.viewer.get(f"{publisher.campaign}/settlements/{other['id']}/structures")
+
+    assert answer.status == 204
+    assert [(one["type"], one["operation"], one["changedFields"]) for one in told] == [
+        ("structure_updated", "delete", []),
+        ("structure_updated", "delete", []),
+        ("settlement_updated", "delete", []),
+    ]
+    assert [one.get("structureId") for one in told] == [mill["id"], smithy["id"], None]
+    assert remaining.body == {"structures": [kept]}
+    for gone in (path, f"{path}/structures", f"{path}/structures/{mill['id']}"):
+        assert (await publisher.owner.get(gone)).error == (404, "not_found")
+    assert (await publisher.owner.delete(path)).error == (404, "not_found")
+
+
+async def test_other_campaign(publisher: Publisher) -> None:
+    """A settlement is found in its own campaign only, whoever asks."""
+    settlement = await publisher.create("settlements", name="Emberford")
+    other = (await publisher.owner.post("/v1/campaigns", {"name": "Other"})).body["campaign"]
+    path = f"/v1/campaigns/{other['id']}/settlements/{settlement['id']}"
+
+    calls = [
+        await publisher.owner.get(path),
+        await publisher.owner.patch(path, {"level": 1}),
+        await publisher.owner.delete(path),
+        await publisher.owner.get(f"{path}/structures"),
+        await publisher.owner.post(f"{path}/structures", {"name": "Mill"}),
+    ]
+
+    assert {call.error for call in calls} == {(404, "not_found")}

@@ -1,0 +1,95 @@
+"""services.publisher.campaigns over HTTP, with its events as a gateway hears them."""
+
+from tests.auth.conftest import Auth
+from tests.publisher.conftest import Publisher
+
+
+async def test_create(publisher: Publisher, auth: Auth) -> None:
+    """Whoever creates a campaign is its owner when the answer arrives."""
+    answer = await publisher.stranger.post("/v1/campaigns", {"name": " Reach ", "description": "far"})
+    campaign = answer.body["campaign"]
+    read = await publisher.stranger.get(f"/v1/campaigns/{campaign['id']}")
+    memberships = await auth.call("GET", "/auth/memberships?kind=campaign", token=publisher.stranger.token)
+    told = await publisher.heard.told()
+
+    assert answer.status == 201
+    assert (campaign["name"], campaign["description"], campaign["role"]) == ("Reach", "far", "owner")
+    assert (campaign["worldTime"], campaign["revision"]) == ("1000-01-01T08:00:00Z", 1)
+    assert read.body == {"campaign": campaign}
+    assert memberships.body["memberships"] == [{"root": f"campaign:{campaign['id']}", "role": "owner"}]
+    assert told == {
+        "type": "entity_updated",
+        "entityType": "campaign",
+        "entityId": campaign["id"],
+        "campaignId": campaign["id"],
+        "operation": "create",
+        "changedFields": ["name", "description", "worldTime"],
+    }
+
+
+async def test_list(publisher: Publisher) -> None:
+    """The list has the caller's campaigns, each with the caller's role in it, and no others."""
+    other = await publisher.viewer.post("/v1/campaigns", {"name": "Mine"})
+
+    answer = await publisher.viewer.get("/v1/campaigns")
+    campaigns = answer.body["campaigns"]
+
+    assert [(one["id"], one["role"]) for one in campaigns] == [
+        (publisher.campaign_id, "viewer"),
+        (other.body["campaign"]["id"], "owner"),
+    ]
+    assert (await publisher.stranger.get("/v1/campaigns")).body == {"campaigns": []}
+
+
+async def test_change(publisher: Publisher) -> None:
+    """A change is answered with the campaign as it is now, and its event names what really changed."""
+    answer = await publisher.editor.patch(publisher.campaign, {"name": "The Vale", "description": "of embers"})
+    told = await publisher.heard.told()
+    campaign = answer.body["campaign"]
+
+    assert (campaign["description"], campaign["revision"], campaign["role"]) == ("of embers", 2, "editor")
+    assert campaign["updatedAt"] > campaign["createdAt"]
+    assert (told["operation"], told["changedFields"]) == ("update", ["description"])
+
+
+async def test_change_nothing(publisher: Publisher) -> None:
+    """A change that changes nothing is answered with the unchanged campaign and publishes no event."""
+    before = await publisher.editor.get(publisher.campaign)
+
+    same = await publisher.editor.patch(publisher.campaign, {"name": "The Vale"})
+    empty = await publisher.editor.patch(publisher.campaign, {})
+    await publisher.editor.patch(publisher.campaign, {"name": "Other"})
+    told = await publisher.heard.told()
+
+    assert same.body == empty.body == before.body
+    assert told["changedFields"] == ["name"]
+
+
+async def test_delete(publisher: Publisher) -> None:
+    """A deleted campaign is told of once, and it and all that was in it are gone for those who were members."""
+    settlement = await publisher.create("settlements", name="Emberford")
+    structures = f"settlements/{settlement['id']}/structures"
+    structure = await publisher.create(structures, name="Mill")
+    entity = await publisher.create("entities", type="location", name="Shrine")
+    gone = [
+        "",
+        "/settlements",
+        f"/settlements/{settlement['id']}",
+        f"/{structures}",
+        f"/{structures}/{structure['id']}",
+        "/entities",
+        f"/entities/location/{entity['id']}",
+    ]
+
+    answer = await publisher.owner.delete(publisher.campaign)
+    told = await publisher.heard.told()
+    found = [(await publisher.viewer.get(publisher.campaign + path)).error for path in gone]
+    added = await publisher.owner.post(f"{publisher.campaign}/settlements", {"name": "Late"})
+    again = await publisher.owner.delete(publisher.campaign)
+
+    assert answer.status == 204
+    assert (told["type"], told["entityType"], told["operation"]) == ("entity_updated", "campaign", "delete")
+    assert told["changedFields"] == []
+    assert set(found) == {(404, "not_found")}
+    assert added.error == again.error == (404, "not_found")
+    assert (await publisher.owner.get("/v1/campaigns")).body == {"campaigns": []}

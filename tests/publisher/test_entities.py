@@ -1,0 +1,76 @@
+"""services.publisher.entities over HTTP, with its events as a gateway hears them."""
+
+from services.publisher.entities import RESERVED
+from tests.publisher.conftest import Publisher
+
+
+async def test_life(publisher: Publisher) -> None:
+    """An entity of any type is created, read, changed and deleted, and each change is told of in its rooms."""
+    path = f"{publisher.campaign}/entities"
+
+    created = await publisher.editor.post(path, {"type": "location", "name": "Shrine", "data": {"danger": 4}})
+    entity = created.body["entity"]
+    one = f"{path}/location/{entity['id']}"
+    read = await publisher.viewer.get(one)
+    changed = await publisher.editor.patch(one, {"data": {"danger": None, "explored": False}})
+    deleted = await publisher.editor.delete(one)
+    after = await publisher.viewer.get(one)
+    told = [await publisher.heard.told() for _ in range(3)]
+
+    assert created.status == 201
+    assert (entity["type"], entity["campaignId"], entity["revision"]) == ("location", publisher.campaign_id, 1)
+    assert read.body == {"entity": entity}
+    assert (changed.body["entity"]["data"], changed.body["entity"]["revision"]) == ({"explored": False}, 2)
+    assert (deleted.status, after.error) == (204, (404, "not_found"))
+    common = {
+        "type": "entity_updated",
+        "entityType": "location",
+        "entityId": entity["id"],
+        "campaignId": publisher.campaign_id,
+    }
+    assert told == [
+        common | {"operation": "create", "changedFields": ["name", "data.danger", "type"]},
+        common | {"operation": "update", "changedFields": ["data.danger", "data.explored"]},
+        common | {"operation": "delete", "changedFields": []},
+    ]
+
+
+async def test_list_by_type(publisher: Publisher) -> None:
+    """The list has all entities, or those of one type; a type that cannot be one is refused."""
+    shrine = await publisher.create("entities", type="location", name="Shrine")
+    wolves = await publisher.create("entities", type="encounter", name="Wolves")
+    path = f"{publisher.campaign}/entities"
+
+    every = await publisher.viewer.get(path)
+    locations = await publisher.viewer.get(f"{path}?type=location")
+    none = await publisher.viewer.get(f"{path}?type=dragon")
+    refused = await publisher.viewer.get(f"{path}?type=a.b")
+
+    assert every.body == {"entities": [shrine, wolves]}
+    assert locations.body == {"entities": [shrine]}
+    assert none.body == {"entities": []}
+    assert refused.error == (400, "bad_request")
+
+
+async def test_other_type(publisher: Publisher) -> None:
+    """An entity is found under its own type only."""
+    shrine = await publisher.create("entities", type="location", name="Shrine")
+
+    answer = await publisher.viewer.get(f"{publisher.campaign}/entities/encounter/{shrine['id']}")
+
+    assert answer.error == (404, "not_found")
+
+
+async def test_reserved_types(publisher: Publisher) -> None:
+    """An entity of a reserved kind is refused with a sentence that says so, and publishes nothing."""
+    path = f"{publisher.campaign}/entities"
+
+    answers = {kind: await publisher.owner.post(path, {"type": kind, "name": "x"}) for kind in RESERVED}
+    await publisher.owner.post(path, {"type": "location", "name": "Shrine"})
+    told = await publisher.heard.told()
+
+    assert set(answers) == {"campaign", "workspace", "user", "settlement", "structure", "member"}
+    for kind, answer in answers.items():
+        assert answer.error == (400, "bad_request")
+        assert f"type: {kind} is a reserved kind" in answer.message
+    assert told["entityType"] == "location"

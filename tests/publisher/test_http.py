@@ -1,0 +1,253 @@
+"""services.publisher.http: who may do what, and what is answered when that cannot be found out."""
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.auth.conftest import Auth
+from tests.fakes import FakeAuth
+from tests.publisher.conftest import Api, Heard, Publisher, Reply, publisher_settings, publishing
+from tools.nats_server import NatsServer
+
+Call = tuple[str, str, Any]
+
+ANYTHING = (
+    "/v1/campaigns/c1/settlements/s1",
+    "/v1/campaigns/c1/settlements/s1/structures/t1",
+    "/v1/campaigns/c1/entities/location/e1",
+)
+ROLES = {"viewer": 1, "editor": 2, "owner": 3}
+
+
+async def things(publisher: Publisher) -> dict[str, str]:
+    """One of everything in the campaign, by the names `calls` uses."""
+    settlement = await publisher.create("settlements", name="Emberford")
+    structure = await publisher.create(f"settlements/{settlement['id']}/structures", name="Mill")
+    entity = await publisher.create("entities", type="location", name="Shrine")
+    return {
+        "c": publisher.campaign,
+        "s": f"{publisher.campaign}/settlements/{settlement['id']}",
+        "t": f"{publisher.campaign}/settlements/{settlement['id']}/structures/{structure['id']}",
+        "e": f"{publisher.campaign}/entities/location/{entity['id']}",
+    }
+
+
+def calls(c: str, s: str, t: str, e: str) -> Iterator[tuple[str, Call, int]]:
+    """Every call on a campaign: the least role it needs, the call, and its status where it is allowed."""
+    yield "viewer", ("GET", c, None), 200
+    yield "viewer", ("GET", f"{c}/settlements", None), 200
+    yield "viewer", ("GET", s, None), 200
+    yield "viewer", ("GET", f"{s}/structures", None), 200
+    yield "viewer", ("GET", t, None), 200
+    yield "viewer", ("GET", f"{c}/entities", None), 200
+    yield "viewer", ("GET", e, None), 200
+    yield "editor", ("PATCH", c, {"description": "d"}), 200
+    yield "editor", ("POST", f"{c}/world-time", {"advanceSeconds": 1}), 200
+    yield "editor", ("POST", f"{c}/settlements", {"name": "Ashby"}), 201
+    yield "editor", ("PATCH", s, {"level": 1}), 200
+    yield "editor", ("POST", f"{s}/structures", {"name": "Barn"}), 201
+    yield "editor", ("PATCH", t, {"level": 1}), 200
+    yield "editor", ("POST", f"{c}/entities", {"type": "location", "name": "Cave"}), 201
+    yield "editor", ("PATCH", e, {"data": {"danger": 1}}), 200
+    yield "editor", ("DELETE", e, None), 204
+    yield "editor", ("DELETE", t, None), 204
+    yield "editor", ("DELETE", s, None), 204
+    yield "owner", ("DELETE", c, None), 204
+
+
+@pytest.mark.parametrize("user", ["owner", "editor", "viewer", "stranger"])
+async def test_roles(publisher: Publisher, user: str) -> None:
+    """Members read, editors and owners change, owners alone delete the campaign; strangers get nothing."""
+    rank = ROLES.get(user, 0)
+    paths = await things(publisher)
+
+    answers = [(least, call, ok, await publisher.users[user].call(*call)) for least, call, ok in calls(**paths)]
+
+    expected = [(call, ok if rank >= ROLES[least] else 403) for least, call, ok, _ in answers]
+    assert [(call, answer.status) for _, call, _, answer in answers] == expected
+    assert {answer.body["error"]["code"] for *_, answer in answers if answer.status == 403} <= {"forbidden"}
+
+
+async def test_stranger_learns_nothing(publisher: Publisher) -> None:
+    """A stranger gets the same answer whether the campaign exists or not, also with a body that is wrong."""
+    real = await things(publisher)
+    unreal = {name: path.replace(publisher.campaign_id, "0" * 16) for name, path in real.items()}
+
+    found = [await publisher.stranger.call(*call) for _, call, _ in calls(**real)]
+    not_found = [await publisher.stranger.call(*call) for _, call, _ in calls(**unreal)]
+    wrong = await publisher.stranger.patch(real["s"], b"no json")
+
+    assert [answer.body for answer in found] == [answer.body for answer in not_found]
+    assert wrong.error == (403, "forbidden")
+
+
+async def test_no_valid_token(publisher: Publisher) -> None:
+    """Without a token that proves who asks, every call is 401, before anything else is looked at."""
+    token = publisher.owner.token
+    every = [call for _, call, _ in calls("/v1/campaigns/c1", *["/v1/campaigns/c.1/settlements/s1"] * 3)]
+    every += [("GET", "/v1/campaigns", None), ("POST", "/v1/campaigns", b"no json")]
+    headers = ["", "Bearer", "Bearer x", f"Basic {token}", f"Bearer {token}x", str(token)]
+
+    answers = [await publisher.nobody.call(*call) for call in every]
+    answers += [await publisher.nobody.call("GET", publisher.campaign, Authorization=header) for header in headers]
+    fine = await publisher.nobody.call("GET", publisher.campaign, Authorization=f"bearer {token}")
+
+    assert {answer.error for answer in answers} == {(401, "token_invalid")}
+    assert fine.status == 200
+
+
+async def test_signed_out_everywhere(publisher: Publisher, auth: Auth) -> None:
+    """A token issued before a sign-out everywhere is refused at the next call, long before it runs out."""
+    session = (await auth.sign_in("owner")).body
+    owner = Api(publisher.http, publisher.url, session["accessToken"])
+    before = await owner.get(publisher.campaign)
+    body = {"refreshToken": session["refreshToken"], "everywhere": True}
+    assert (await auth.call("POST", "/auth/sign-out", body)).status == 204
+
+    answers = [
+        await owner.get(publisher.campaign),
+        await owner.get("/v1/campaigns"),
+        await owner.post("/v1/campaigns", {"name": "Late"}),
+    ]
+
+    assert before.status == 200
+    assert {answer.error for answer in answers} == {(401, "token_invalid")}
+
+
+async def test_member_removed(publisher: Publisher, auth: Auth) -> None:
+    """A member who was removed is a stranger at the next call."""
+    members = f"/auth/roots/campaign:{publisher.campaign_id}/members/{publisher.editor.user_id}"
+    removed = await auth.call("DELETE", members, token=publisher.owner.token)
+
+    answer = await publisher.editor.patch(publisher.campaign, {"name": "Mine"})
+
+    assert removed.status == 204
+    assert answer.error == (403, "forbidden")
+
+
+async def test_path_is_no_id(publisher: Publisher) -> None:
+    """A path part that cannot be an id is 400 and named, for everybody who is signed in."""
+    paths = [
+        "/v1/campaigns/c.1",
+        "/v1/campaigns/%2A/settlements",
+        f"/v1/campaigns/{'x' * 65}/settlements",
+        f"{publisher.campaign}/settlements/%3E",
+        f"{publisher.campaign}/settlements/s%2F1/structures",
+        f"{publisher.campaign}/entities/a%20b/e1",
+    ]
+
+    answers = [await user.get(path) for path in paths for user in (publisher.owner, publisher.stranger)]
+
+    assert {answer.error for answer in answers} == {(400, "bad_request")}
+    assert "campaign_id" in answers[0].message
+
+
+async def test_auth_is_silent(misled: Publisher, fake_auth: FakeAuth, tmp_path: Path) -> None:
+    """Auth that does not answer is 503 with a pause to keep, within 2 s and a bit, and nothing is changed."""
+    fake_auth.answer = lambda question: None
+    began = time.monotonic()
+
+    answer = await misled.editor.post("/v1/campaigns", {"name": "The Vale"})
+    took_s = time.monotonic() - began
+
+    assert_unavailable(answer)
+    assert took_s < 3.5  # the 2 s, and what a busy machine adds
+    assert count(tmp_path, "campaigns") == count(tmp_path, "outbox") == 0
+
+
+async def test_auth_is_away(stream: NatsServer, heard: Heard, tmp_path: Path) -> None:
+    """With auth away every call is 503 at once, though the publisher still knows who asks."""
+    auth = FakeAuth()
+    async with AsyncExitStack() as outlives_auth:
+        async with auth.running(stream):
+            settings = publisher_settings(stream, tmp_path, auth.jwks_url)
+            publisher = await outlives_auth.enter_async_context(publishing(settings, heard))
+            await publisher.says("ready")
+            user = Api(publisher.http, publisher.url, auth.token("editor"))
+            known = await user.get("/v1/campaigns/c1")
+        began = time.monotonic()
+        answers = [await user.call(*call) for _, call, _ in calls("/v1/campaigns/c1", *ANYTHING)]
+        answers += [await user.get("/v1/campaigns"), await user.post("/v1/campaigns", {"name": "The Vale"})]
+        took_s = time.monotonic() - began
+
+    assert known.error == (403, "forbidden")
+    for answer in answers:
+        assert_unavailable(answer)
+    assert took_s < 2  # all of them: nobody listens, so nobody waits
+
+
+async def test_keys_are_away(stream: NatsServer, heard: Heard, tmp_path: Path) -> None:
+    """Where auth's keys were never fetched, a token can be neither accepted nor refused: 503."""
+    nowhere = publisher_settings(stream, tmp_path, "http://127.0.0.1:1/jwks")
+    async with publishing(nowhere, heard) as publisher:
+        await publisher.says("ready")
+        answer = await Api(publisher.http, publisher.url, FakeAuth().token("editor")).get("/v1/campaigns/c1")
+
+    assert_unavailable(answer)
+
+
+async def test_auth_fails(misled: Publisher, fake_auth: FakeAuth) -> None:
+    """An error of auth's own is passed on, and is no permission."""
+    fake_auth.answer = lambda question: {"error": {"code": "internal", "message": "something went wrong in auth"}}
+
+    answer = await misled.editor.get("/v1/campaigns/c1")
+
+    assert answer.error == (500, "internal")
+
+
+async def test_auth_answers_nonsense(misled: Publisher, fake_auth: FakeAuth) -> None:
+    """An answer that is none, or is about another room, allows nothing."""
+    fake_auth.answer = lambda question: {"rooms": "all of them"}
+    nonsense = await misled.editor.get("/v1/campaigns/c1")
+    fake_auth.answer = lambda question: {"rooms": {"campaign:c2": {"allowed": True, "role": "owner"}}}
+    other = await misled.editor.get("/v1/campaigns/c1")
+
+    assert_unavailable(nonsense)
+    assert other.error == (403, "forbidden")
+
+
+async def test_nothing_granted(misled: Publisher, tmp_path: Path) -> None:
+    """A campaign whose owner auth does not grant is not made: nobody could reach it."""
+    answer = await misled.editor.post("/v1/campaigns", {"name": "The Vale"})
+
+    assert_unavailable(answer)
+    assert count(tmp_path, "campaigns") == count(tmp_path, "outbox") == 0
+
+
+async def test_what_auth_is_asked(misled: Publisher, fake_auth: FakeAuth) -> None:
+    """Auth is asked for the campaign by its room, with the age of the token, for each call anew."""
+    for _ in range(2):
+        await misled.editor.get("/v1/campaigns/c1/settlements/s1")
+
+    assert [(one["userId"], one["rooms"]) for one in fake_auth.asked] == [("editor", ["campaign:c1"])] * 2
+    assert {abs(time.time() - one["issuedAt"]) < 60 for one in fake_auth.asked} == {True}
+
+
+@pytest.mark.parametrize(("given", "kept"), [("trace-1", True), ("", False), ("a b", False), ("x" * 129, False)])
+async def test_correlation_id(publisher: Publisher, given: str, kept: bool) -> None:
+    """A correlation id is repeated in the answer and carried by the event; without a usable one, one is made."""
+    answer = await publisher.editor.post(f"{publisher.campaign}/settlements", {"name": "A"}, X_Correlation_Id=given)
+    event = await publisher.heard.event()
+    chosen = answer.headers["X-Correlation-Id"]
+
+    assert (chosen == given) is kept
+    assert (event.metadata.correlation_id, event.metadata.source) == (chosen, "api")
+    assert event.metadata.user_id == publisher.editor.user_id
+
+
+def count(folder: Path, table: str) -> int:
+    """How many rows the publisher's database has in a table."""
+    with closing(sqlite3.connect(folder / "publisher.db")) as database:
+        (number,) = database.execute(f"SELECT count(*) FROM {table}").fetchone()
+        return int(number)
+
+
+def assert_unavailable(answer: Reply) -> None:
+    assert answer.error == (503, "unavailable")
+    assert answer.body["error"]["retryAfterMs"] > 0
+    assert int(answer.headers["Retry-After"]) >= 1

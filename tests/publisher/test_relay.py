@@ -1,0 +1,93 @@
+"""A change and its event, across kill -9 of the whole publisher."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from shared import broker
+from shared.events.campaign import SettlementUpdated
+from tests.auth.conftest import Auth
+from tests.conftest import connected
+from tests.publisher.conftest import Api, Heard, Publisher
+from tools.cluster import ServiceProcess
+from tools.nats_server import NatsServer
+
+KILLS = 5
+
+
+@pytest.fixture(name="process")
+async def _process(stream: NatsServer, auth: Auth, tmp_path: Path) -> AsyncIterator[ServiceProcess]:
+    """The publisher as it runs in production."""
+    environment = {
+        **stream.environment("publisher"),
+        "BEACONFIRE_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/publisher.db",
+        "BEACONFIRE_JWKS_URL": f"{auth.url}/.well-known/jwks.json",
+    }
+    service = ServiceProcess("publisher", "services.publisher", environment, folder=tmp_path)
+    await asyncio.to_thread(service.start)
+    yield service
+    await asyncio.to_thread(service.stop)
+
+
+@pytest.fixture(name="running")
+async def _running(process: ServiceProcess, auth: Auth, heard: Heard) -> AsyncIterator[Publisher]:
+    """Its address, and the owner of a campaign."""
+    person = await auth.sign_up("owner")
+    # A new connection for each call: the other end of a kept one may have been killed.
+    connector = aiohttp.TCPConnector(force_close=True)
+    async with aiohttp.ClientSession(connector=connector) as http:
+        owner = Api(http, process.url, person.token, person.id)
+        created = await owner.post("/v1/campaigns", {"name": "The Vale"})
+        await heard.event()
+        yield Publisher(http, process.url, heard, {"owner": owner}, created.body["campaign"]["id"])
+
+
+async def test_killed_before_the_relay(running: Publisher, process: ServiceProcess, stream: NatsServer) -> None:
+    """A change that was committed while no event could be sent is told of once, by the publisher that starts after."""
+    async with connected(stream, "setup") as setup:
+        await setup.request(f"$JS.API.STREAM.DELETE.{broker.STREAM}", b"")
+        created = await running.owner.post(f"{running.campaign}/settlements", {"name": "Emberford"})
+        process.kill()
+        await broker.declare_stream(setup)
+
+    await asyncio.to_thread(process.start)
+    first = await running.heard.event()
+    await running.owner.post(f"{running.campaign}/world-time", {"advanceSeconds": 1})
+    second = await running.heard.event()
+
+    assert created.status == 201
+    assert isinstance(first.payload, SettlementUpdated)
+    assert first.payload.settlement_id == created.body["settlement"]["id"]
+    assert second.type == "world_time_changed"
+
+
+async def test_killed_at_any_moment(running: Publisher, process: ServiceProcess) -> None:
+    """However often the publisher is killed while it writes, every settlement that is there was told of, once each,
+    and none that is not."""
+    path = f"{running.campaign}/settlements"
+
+    async def create() -> None:
+        with suppress(aiohttp.ClientError):  # killed meanwhile: it may be there or not
+            await running.owner.post(path, {"name": "Emberford"})
+
+    for _ in range(KILLS):
+        async with asyncio.TaskGroup() as tasks:
+            for _ in range(20):
+                tasks.create_task(create())
+            await asyncio.sleep(random.uniform(0.02, 0.3))  # any moment is as good as another
+            process.kill()
+        await asyncio.to_thread(process.start)
+    there = {one["id"] for one in (await running.owner.get(path)).body["settlements"]}
+    await running.owner.post(f"{running.campaign}/world-time", {"advanceSeconds": 1})
+    told: Counter[str] = Counter()
+    while isinstance(payload := (await running.heard.event()).payload, SettlementUpdated):
+        told[payload.settlement_id] += 1
+
+    assert there
+    assert told == Counter(there)

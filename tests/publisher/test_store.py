@@ -1,0 +1,89 @@
+"""services.publisher.store: rows and events are committed together, or none of them."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import event, func, select
+from sqlalchemy.exc import OperationalError
+
+from services.publisher.campaigns import WORLD_BEGINS
+from services.publisher.store import CAMPAIGNS, OUTBOX, TABLES, Store, Writing
+from shared.database import Database
+from shared.envelope import Metadata
+from shared.events.campaign import EntityUpdated
+from shared.outbox import Outbox
+
+METADATA = Metadata(source="api")
+
+
+@pytest.fixture(name="database")
+async def _database(tmp_path: Path) -> AsyncIterator[Database]:
+    database = Database(f"sqlite+aiosqlite:///{tmp_path}/publisher.db")
+    await database.open(TABLES)
+    yield database
+    await database.close()
+
+
+async def add_campaign(tx: Writing, *, description: str = "") -> None:
+    """A campaign and its event."""
+    wanted = {"name": "The Vale", "description": description, "world_time": WORLD_BEGINS}
+    row, fields = await tx.add(CAMPAIGNS, {}, wanted)
+    tx.tell(EntityUpdated(entity_type="campaign", entity_id=row["id"], campaign_id=row["id"], changed_fields=fields))
+
+
+async def counts(database: Database) -> tuple[Any, ...]:
+    """How many campaigns, and how many events."""
+    async with database.reading() as connection:
+        return tuple(
+            [await connection.scalar(select(func.count()).select_from(table)) for table in (CAMPAIGNS, OUTBOX)]
+        )
+
+
+async def test_commit(database: Database) -> None:
+    """At the end of the block both are there."""
+    store = Store(database, Outbox(database, OUTBOX))
+
+    async with store.writing(METADATA) as tx:
+        await add_campaign(tx)
+
+    assert await counts(database) == (1, 1)
+
+
+async def test_rollback(database: Database) -> None:
+    """An exception in the block leaves neither, though both had been written."""
+    store = Store(database, Outbox(database, OUTBOX))
+
+    async def fail() -> None:
+        async with store.writing(METADATA) as tx:
+            await add_campaign(tx)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+
+    assert await counts(database) == (0, 0)
+
+
+async def test_disk_full(database: Database) -> None:
+    """A full disk fails the write loudly, at whichever of the two it strikes."""
+    store = Store(database, Outbox(database, OUTBOX))
+
+    @event.listens_for(database.engine.sync_engine, "begin")
+    def _no_more_pages(connection: Any) -> None:
+        connection.exec_driver_sql("PRAGMA max_page_count = 1")  # SQLite takes the present size where that is larger
+
+    written = 0
+
+    async def fill() -> None:
+        nonlocal written
+        while True:
+            async with store.writing(METADATA) as tx:
+                await add_campaign(tx, description="x" * 1_000)
+            written += 1
+
+    with pytest.raises(OperationalError, match="full"):
+        await fill()
+
+    assert await counts(database) == (written, written)

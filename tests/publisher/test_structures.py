@@ -1,0 +1,49 @@
+"""services.publisher.structures over HTTP, with its events as a gateway hears them."""
+
+from tests.publisher.conftest import Publisher
+
+
+async def test_life(publisher: Publisher) -> None:
+    """A structure is created, read, listed, changed and deleted, and each change is told of in its rooms."""
+    settlement = await publisher.create("settlements", name="Emberford")
+    path = f"{publisher.campaign}/settlements/{settlement['id']}/structures"
+    ids = {"campaignId": publisher.campaign_id, "settlementId": settlement["id"]}
+
+    created = await publisher.editor.post(path, {"name": "Mill", "variables": {"output": 12}})
+    structure = created.body["structure"]
+    one = f"{path}/{structure['id']}"
+    read, listed = await publisher.viewer.get(one), await publisher.viewer.get(path)
+    changed = await publisher.editor.patch(one, {"kind": "mill", "level": 2, "variables": {"output": 13}})
+    deleted = await publisher.editor.delete(one)
+    after = await publisher.viewer.get(path)
+    told = [await publisher.heard.told() for _ in range(3)]
+
+    assert created.status == 201
+    assert structure | ids | {"name": "Mill", "kind": "building", "level": 0, "revision": 1} == structure
+    assert read.body == {"structure": structure}
+    assert listed.body == {"structures": [structure]}
+    assert changed.body["structure"] == structure | {
+        "kind": "mill",
+        "level": 2,
+        "variables": {"output": 13},
+        "revision": 2,
+        "updatedAt": changed.body["structure"]["updatedAt"],
+    }
+    assert (deleted.status, after.body) == (204, {"structures": []})
+    common = {"type": "structure_updated", **ids, "structureId": structure["id"]}
+    assert told == [
+        common | {"operation": "create", "changedFields": ["name", "kind", "level", "variables.output"]},
+        common | {"operation": "update", "changedFields": ["kind", "level", "variables.output"]},
+        common | {"operation": "delete", "changedFields": []},
+    ]
+
+
+async def test_other_settlement(publisher: Publisher) -> None:
+    """A structure is found in its own settlement only."""
+    settlement = await publisher.create("settlements", name="Emberford")
+    other = await publisher.create("settlements", name="Ashby")
+    mill = await publisher.create(f"settlements/{settlement['id']}/structures", name="Mill")
+
+    answer = await publisher.owner.get(f"{publisher.campaign}/settlements/{other['id']}/structures/{mill['id']}")
+
+    assert answer.error == (404, "not_found")

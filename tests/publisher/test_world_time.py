@@ -1,0 +1,53 @@
+"""services.publisher.world_time over HTTP, with its events as a gateway hears them."""
+
+import asyncio
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+from tests.publisher.conftest import Publisher
+
+
+async def test_advance(publisher: Publisher) -> None:
+    """Advancing the clock answers with both times and is told of with them."""
+    answer = await publisher.editor.post(f"{publisher.campaign}/world-time", {"advanceSeconds": 90_000})
+    told = await publisher.heard.told()
+    campaign = answer.body["campaign"]
+
+    assert answer.status == 200
+    assert answer.body["previousTime"] == "1000-01-01T08:00:00Z"
+    assert (campaign["worldTime"], campaign["revision"], campaign["role"]) == ("1000-01-02T09:00:00Z", 2, "editor")
+    assert (await publisher.viewer.get(publisher.campaign)).body["campaign"]["worldTime"] == campaign["worldTime"]
+    assert told == {
+        "type": "world_time_changed",
+        "campaignId": publisher.campaign_id,
+        "previousTime": "1000-01-01T08:00:00Z",
+        "newTime": "1000-01-02T09:00:00Z",
+        "elapsedSeconds": 90_000,
+    }
+
+
+async def test_advance_at_once(publisher: Publisher) -> None:
+    """Twenty advances at once add up, and each event begins where the one before it ended."""
+    path = f"{publisher.campaign}/world-time"
+
+    await asyncio.gather(*(publisher.insist("POST", path, {"advanceSeconds": 3600}) for _ in range(20)))
+    told = [await publisher.heard.told() for _ in range(20)]
+    campaign = (await publisher.viewer.get(publisher.campaign)).body["campaign"]
+
+    assert campaign["worldTime"] == told[-1]["newTime"] == "1000-01-02T04:00:00Z"
+    assert [one["previousTime"] for one in told[1:]] == [one["newTime"] for one in told[:-1]]
+
+
+async def test_end_of_time(publisher: Publisher, tmp_path: Path) -> None:
+    """The clock cannot be advanced beyond the year 9999: 409, and the time stays."""
+    with closing(sqlite3.connect(tmp_path / "publisher.db")) as database:
+        database.execute("UPDATE campaigns SET world_time = '9999-12-31 00:00:00.000000'")
+        database.commit()
+    path = f"{publisher.campaign}/world-time"
+
+    beyond = await publisher.editor.post(path, {"advanceSeconds": 86_400})
+    last = await publisher.editor.post(path, {"advanceSeconds": 86_399})
+
+    assert beyond.error == (409, "conflict")
+    assert last.body["campaign"]["worldTime"] == "9999-12-31T23:59:59Z"
