@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from playwright.async_api import (
@@ -13,6 +14,7 @@ from playwright.async_api import (
     Error,
     Page,
     ViewportSize,
+    WebSocket,
     async_playwright,
     expect,
 )
@@ -37,6 +39,10 @@ class Window:
     page: Page
     context: BrowserContext
     troubles: list[str] = field(default_factory=list)
+    debug_lines: list[str] = field(default_factory=list)
+    sockets: list[WebSocket] = field(default_factory=list)
+    sent: list[dict[str, Any]] = field(default_factory=list)
+    """The messages of all sockets, oldest first."""
 
     def note_error(self, error: Error) -> None:
         self.troubles.append(str(error))
@@ -44,6 +50,17 @@ class Window:
     def note_message(self, message: ConsoleMessage) -> None:
         if message.type == "error":
             self.troubles.append(message.text)
+
+        if message.type == "debug":
+            self.debug_lines.append(message.text)
+
+    def note_socket(self, socket: WebSocket) -> None:
+        self.sockets.append(socket)
+        socket.on("framesent", lambda text: self.sent.append(json.loads(text)))
+
+    def sent_of(self, kind: str) -> list[dict[str, Any]]:
+        """What was sent of one type."""
+        return [message for message in self.sent if message["type"] == kind]
 
     async def sign_in(self, name: str) -> None:
         """Be one of the demo's people."""
@@ -76,7 +93,7 @@ class Table:
     def members_url(self) -> str:
         return f"{self.services.auth_url}/auth/roots/campaign:{self.campaign}/members"
 
-    async def window(self, *, viewport: ViewportSize = LAPTOP, script: str = "") -> Window:
+    async def window(self, *, viewport: ViewportSize = LAPTOP, script: str = "", query: str = "") -> Window:
         """A window of its own, as another computer's; nobody is signed in."""
         context = await self._browser.new_context(viewport=viewport, locale="en-GB")
         context.set_default_timeout(10_000)
@@ -84,9 +101,10 @@ class Table:
         window = Window(page, context)
         page.on("pageerror", window.note_error)
         page.on("console", window.note_message)
+        page.on("websocket", window.note_socket)
         if script:
             await page.add_init_script(script)
-        await page.goto(self.url)
+        await page.goto(self.url + query)
         return window
 
     async def seat(self, name: str, *, viewport: ViewportSize = LAPTOP, script: str = "") -> Window:

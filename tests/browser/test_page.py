@@ -11,7 +11,7 @@ from tools.api import ApiError, call
 
 OUTDATE = """() => {
     const session = JSON.parse(sessionStorage.getItem("beaconfire-session"));
-    sessionStorage.setItem("beaconfire-session", JSON.stringify({ ...session, expiresAt: 0 }));
+    sessionStorage.setItem("beaconfire-session", JSON.stringify({ ...session, renewAt: 0 }));
 }"""
 MALICIOUS = "<img src=x onerror='window.harmed = true'><b>bold</b>"
 

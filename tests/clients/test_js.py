@@ -5,15 +5,32 @@ from pathlib import Path
 
 from playwright._impl._driver import compute_driver_executable
 
-CLIENT = Path(__file__).parents[2] / "clients" / "js"
+TESTS = Path(__file__).parents[2] / "clients" / "js" / "test"
 
 
-def test_unit_tests() -> None:
-    """Every test of clients/js/test passes."""
+def test_connection() -> None:
+    """Connecting, pauses, the circuit breaker, health, token renewal, handover: clients/js/test/connection.test.js."""
+    _run("connection")
+
+
+def test_rooms() -> None:
+    """Rooms shared, never doubled, kept over reconnects; the cursor: clients/js/test/rooms.test.js."""
+    _run("rooms")
+
+
+def test_indicator() -> None:
+    """What the indicator says in each state: clients/js/test/indicator.test.js."""
+    _run("indicator")
+
+
+def test_every_file_is_run() -> None:
+    """No file of tests is forgotten above."""
+    there = {path.name.removesuffix(".test.js") for path in TESTS.glob("*.test.js")}
+    assert there == {"connection", "rooms", "indicator"}
+
+
+def _run(name: str) -> None:
     node, _ = compute_driver_executable()
-    tests = sorted(str(path) for path in CLIENT.glob("test/*.test.js"))
-
-    result = subprocess.run([node, "--test", *tests], capture_output=True, text=True, timeout=60)
-
-    assert tests
+    command = [node, "--test", str(TESTS / f"{name}.test.js")]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert result.returncode == 0, result.stdout + result.stderr

@@ -4,7 +4,7 @@
  */
 
 const KEY = "beaconfire-session";
-/** A token that has less than this left is renewed before it is used. */
+/** A token that has less than this left, (half its life, where that is shorter), is renewed before it is used. */
 const SPARE_MS = 30_000;
 /** How long the news of a renewal may take from the window that made it. */
 const NEWS_MS = 100;
@@ -25,7 +25,7 @@ export class Session {
 
   /**
    * @param {import("./api.js").SignInApi} auth
-   * @param {{family: string, user: any, accessToken: string, refreshToken: string, expiresAt: number}} data
+   * @param {{family: string, user: any, accessToken: string, refreshToken: string, renewAt: number}} data
    */
   constructor(auth, data) {
     this.#auth = auth;
@@ -60,8 +60,8 @@ export class Session {
 
   /** An access token that is good for a while. Throws SignedOut. */
   async token() {
-    const { accessToken, expiresAt } = this.#living();
-    return expiresAt - Date.now() > SPARE_MS ? accessToken : this.renewed(accessToken);
+    const { accessToken, renewAt } = this.#living();
+    return Date.now() < renewAt ? accessToken : this.renewed(accessToken);
   }
 
   /** Another access token than `old`. Throws SignedOut. */
@@ -121,8 +121,9 @@ export class Session {
 }
 
 /** What is kept of an answer of auth, or of a session. */
-function kept({ user, accessToken, refreshToken, expiresInS, expiresAt }) {
-  return { user, accessToken, refreshToken, expiresAt: expiresAt ?? Date.now() + expiresInS * 1000 };
+function kept({ user, accessToken, refreshToken, expiresInS, renewAt }) {
+  const spareMs = Math.min(SPARE_MS, expiresInS * 500);
+  return { user, accessToken, refreshToken, renewAt: renewAt ?? Date.now() + expiresInS * 1000 - spareMs };
 }
 
 /** Run while no other window of this session does. Without Web Locks (no HTTPS, no localhost) there is no waiting. */

@@ -1,0 +1,133 @@
+"""The browser client in a real browser, on a real socket: what its unit tests show with a clock moved by hand."""
+
+import json
+
+from playwright.async_api import expect
+
+from tests.browser.conftest import NO_PAUSES, Table, Window
+
+# As a React component in StrictMode: mounted, unmounted and mounted again in one turn.
+MOUNT_TWICE = """async (room) => {
+    const { Client } = await import("/client/index.js");
+    const { accessToken } = JSON.parse(sessionStorage.getItem("beaconfire-session"));
+    const url = location.origin.replace(/^http/, "ws") + "/ws";
+    window.heard = [];
+    const client = window.second = new Client({ url, getToken: async () => accessToken });
+    await new Promise((resolve) => {
+        client.on("state", ({ state }) => state === "connected" && resolve());
+        client.connect();
+    });
+    await new Promise((onReady) => client.subscribe(room, { onReady, onEvent: () => window.heard.push("first") }));
+    const again = client.subscribe(room, { onEvent: () => window.heard.push("second") });
+    again.unsubscribe();
+    const last = client.subscribe(room, { onEvent: () => window.heard.push("old handler") });
+    last.setHandlers({ onEvent: () => window.heard.push("new handler") });
+}"""
+# Not wait_for_function: it evaluates text, which the page's Content-Security-Policy forbids.
+UNTIL_HEARD = """(count) => new Promise((resolve) => {
+    const look = () => (window.heard.length >= count ? resolve() : setTimeout(look, 20));
+    look();
+})"""
+RAISE = "Raise the level of Emberford"
+
+
+async def test_one_connection_per_application(table: Table) -> None:
+    """However much is looked at, the page has one socket, opened by signing in and closed by signing out."""
+    owner = await table.window()
+    assert owner.sockets == []
+    await owner.sign_in("Owner")
+    for _ in range(3):
+        await owner.open_campaign()
+        await owner.page.get_by_role("link", name="Campaigns").click()
+    assert len(owner.sockets) == 1
+
+    await owner.page.get_by_role("button", name="Sign out").click()
+    await expect(owner.page.get_by_role("heading", name="Continue as")).to_be_visible()
+    await _until_closed(owner)
+
+
+async def test_room_is_subscribed_once(table: Table) -> None:
+    """Several subscriptions share one room on the wire; each hears an event once, by its newest handler."""
+    owner = await table.seat("Owner")
+    room = f"campaign:{table.campaign}"
+    before = len(owner.sent_of("subscribe"))
+
+    await owner.page.evaluate(MOUNT_TWICE, room)
+    await owner.page.get_by_role("button", name=RAISE).click()
+    await owner.page.evaluate(UNTIL_HEARD, 2)
+    await owner.page.get_by_role("button", name=RAISE).click()
+    await owner.page.evaluate(UNTIL_HEARD, 4)
+
+    assert await owner.page.evaluate("window.heard") == ["first", "new handler"] * 2
+    assert len(owner.sent_of("subscribe")) - before == 1
+    assert owner.sent_of("unsubscribe") == []
+
+
+async def test_rooms_come_back_with_the_connection(table: Table) -> None:
+    """After a lost connection rooms and cursor go into `connect`; nothing is subscribed to a second time."""
+    owner = await table.seat("Owner")
+    gateway = table.services.gateways[0]
+    await owner.page.get_by_role("button", name=RAISE).click()
+    await expect(owner.page.locator(".entry-text")).to_have_count(1)
+    before = len(owner.sent_of("subscribe"))
+
+    gateway.kill()
+    gateway.start()
+    await expect(owner.page.locator("#connection")).to_have_text("Connected", use_inner_text=True, timeout=40_000)
+    await owner.page.get_by_role("button", name=RAISE).click()
+    await expect(owner.page.locator(".entry-text")).to_have_count(2)
+
+    connect = owner.sent_of("connect")[-1]
+    assert connect["rooms"] == [f"campaign:{table.campaign}"]
+    assert int(connect["cursor"].rpartition(":")[2]) > 0
+    assert len(owner.sent_of("subscribe")) == before
+
+
+async def test_without_network_no_attempt_is_burnt(table: Table) -> None:
+    """While the browser is offline attempts are not counted; the moment it is online the connection is back."""
+    viewer = await table.seat("Viewer", script=NO_PAUSES)
+    gateway, light = table.services.gateways[0], viewer.page.locator("#connection")
+
+    await viewer.context.set_offline(True)
+    gateway.kill()
+    await expect(light).to_contain_text("Reconnecting (1 of 10)", timeout=15_000)
+    gateway.start()
+    await expect(light).to_contain_text("Reconnecting (1 of 10)")
+    await viewer.context.set_offline(False)
+
+    await expect(light).to_have_text("Connected", use_inner_text=True, timeout=5000)
+
+
+async def test_gateway_that_stopped_answering_is_left(table: Table) -> None:
+    """After sleep the page asks whether its connection still lives; without an answer within 5 s it makes a new one."""
+    viewer = await table.seat("Viewer")
+    process, light = table.services.gateways[0].process, viewer.page.locator("#connection")
+    await expect(light).to_be_hidden()
+
+    process.freeze()
+    await viewer.page.evaluate("dispatchEvent(new Event('pageshow'))")
+    await expect(light).to_contain_text("Reconnecting", timeout=8000)
+    process.thaw()
+
+    await expect(light).to_have_text("Connected", use_inner_text=True, timeout=40_000)
+    assert [message["type"] for message in viewer.sent].count("ping") >= 1
+
+
+async def test_debug_shows_frames_and_no_token(table: Table) -> None:
+    """With the flag every frame is on the console, and no token is; without it there is nothing."""
+    loud, quiet = await table.window(query="?debug"), await table.seat("Viewer")
+    await loud.sign_in("Viewer")
+    await loud.open_campaign()
+    kept = json.loads(await loud.page.evaluate("sessionStorage.getItem('beaconfire-session')"))
+    lines = "\n".join(loud.debug_lines)
+
+    assert "connection.ack" in lines
+    assert "(hidden)" in lines
+    assert kept["accessToken"] not in lines
+    assert quiet.debug_lines == []
+
+
+async def _until_closed(window: Window) -> None:
+    for socket in window.sockets:
+        if not socket.is_closed():
+            await socket.wait_for_event("close")

@@ -1,0 +1,42 @@
+"""Tokens that run out while the page is open."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from playwright.async_api import expect
+
+from tests.browser.conftest import Table
+from tools import demo
+from tools.cluster import Plan, Services
+
+TTL_S = 6
+
+
+@pytest.fixture(name="demo_services", scope="module")
+def _demo_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """The whole set, with access tokens of a few seconds."""
+    people = json.dumps([person.sign_in() for person in demo.PEOPLE])
+    environment = {
+        "gateway": {"BEACONFIRE_DEMO_PEOPLE": people},
+        "auth": {"BEACONFIRE_ACCESS_TOKEN_TTL_S": str(TTL_S)},
+    }
+    whole = Services(Plan(tmp_path_factory.mktemp("tokens"), gateways=1, environment=environment))
+    try:
+        whole.start()
+        yield whole
+    finally:
+        whole.kill()
+
+
+async def test_token_is_renewed_in_place(table: Table) -> None:
+    """Over several lives of a token the page keeps its one connection, and nobody sees anything of it."""
+    viewer = await table.seat("Viewer")
+    await expect(viewer.page.locator("#connection")).to_be_hidden()
+
+    await viewer.page.wait_for_timeout(3 * TTL_S * 1000)  # the time itself is what is tested
+
+    assert len(viewer.sockets) == 1
+    assert len(viewer.sent_of("refresh")) >= 2
+    await expect(viewer.page.locator("#connection")).to_be_hidden()
+    await expect(viewer.page.get_by_role("heading", name="Emberford")).to_be_visible()
