@@ -1,4 +1,4 @@
-"""Tokens that run out while the page is open."""
+"""Tokens that run out and gateways that fall silent, with their times made short."""
 
 import json
 from collections.abc import Iterator
@@ -11,17 +11,18 @@ from tools import demo
 from tools.cluster import Plan, Services
 
 TTL_S = 6
+HEARTBEAT_S = 2
 
 
 @pytest.fixture(name="demo_services", scope="module")
 def _demo_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
-    """The whole set, with access tokens of a few seconds."""
+    """The whole set, with access tokens and heartbeats of a few seconds."""
     people = json.dumps([person.sign_in() for person in demo.PEOPLE])
     environment = {
-        "gateway": {"BEACONFIRE_DEMO_PEOPLE": people},
+        "gateway": {"BEACONFIRE_DEMO_PEOPLE": people, "BEACONFIRE_HEARTBEAT_S": str(HEARTBEAT_S)},
         "auth": {"BEACONFIRE_ACCESS_TOKEN_TTL_S": str(TTL_S)},
     }
-    whole = Services(Plan(tmp_path_factory.mktemp("tokens"), gateways=1, environment=environment))
+    whole = Services(Plan(tmp_path_factory.mktemp("time"), gateways=1, environment=environment))
     try:
         whole.start()
         yield whole
@@ -40,3 +41,18 @@ async def test_token_is_renewed_in_place(table: Table) -> None:
     assert len(viewer.sent_of("refresh")) >= 2
     await expect(viewer.page.locator("#connection")).to_be_hidden()
     await expect(viewer.page.get_by_role("heading", name="Emberford")).to_be_visible()
+
+
+async def test_silent_gateway_is_asked_and_left(table: Table) -> None:
+    """After a heartbeat of silence the page sends a ping; without an answer within 5 s it connects anew."""
+    viewer = await table.seat("Viewer")
+    process, light = table.services.gateways[0].process, viewer.page.locator("#connection")
+    await expect(light).to_be_hidden()
+    before = len(viewer.sent_of("ping"))
+
+    process.freeze()
+    await expect(light).to_contain_text("Reconnecting", timeout=(HEARTBEAT_S + 5 + 5) * 1000)
+    process.thaw()
+
+    assert len(viewer.sent_of("ping")) == before + 1
+    await expect(light).to_have_text("Connected", use_inner_text=True, timeout=40_000)
