@@ -8,7 +8,7 @@ import asyncio
 import signal
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -41,6 +41,10 @@ READY: web.AppKey[Callable[[], str | None]] = web.AppKey("ready", Callable[[], s
 """Why the service is not ready, or None where it is."""
 
 
+FOR_OPERATORS: web.AppKey[Iterable[web.AbstractRouteDef]] = web.AppKey("for_operators", Iterable)
+"""Routes that a service offers on its operations port only."""
+
+
 def application(settings: Settings, *, ready: Callable[[], str | None]) -> web.Application:
     """An application with our middlewares and health endpoints."""
     app = web.Application(
@@ -53,11 +57,12 @@ def application(settings: Settings, *, ready: Callable[[], str | None]) -> web.A
 
 
 def operations(app: web.Application) -> web.Application:
-    """The application of the operations port: health and metrics of `app`'s process."""
-    ops = web.Application()
+    """The application of the operations port: health, metrics, and what `app` offers operators."""
+    ops = web.Application(middlewares=[_correlate, _answer_errors])
     ops[READY] = app[READY]
     _add_health(ops)
     ops.router.add_get("/metrics", _metrics)
+    ops.add_routes(app.get(FOR_OPERATORS, ()))
     return ops
 
 

@@ -13,11 +13,13 @@ from services.gateway.delivery import Delivery
 from services.gateway.direct import DirectClient
 from services.gateway.hub import Hub
 from services.gateway.intake import Intake
+from services.gateway.limits import Limits
 from services.gateway.membership import Membership
+from services.gateway.operators import Operators
 from services.gateway.outbound import Outbound
 from services.gateway.page import add_page
 from services.gateway.ring import Ring
-from services.gateway.session import Access, Context, Limits
+from services.gateway.session import Access, Context
 from services.gateway.settings import Settings
 from services.gateway.websocket import Handshake
 from services.gateway.wheel import Wheel
@@ -26,7 +28,7 @@ from shared.envelope import InvalidEvent
 from shared.errors import BeaconfireError
 from shared.metrics import Gauge
 from shared.tokens import Verifier
-from shared.web import application
+from shared.web import FOR_OPERATORS, application
 
 log = logs.get(__name__)
 
@@ -40,6 +42,7 @@ def build(settings: Settings, *, on_fatal: Any) -> web.Application:
     gateway = _Gateway(settings, on_fatal)
     app = application(settings, ready=gateway.why_not_ready)
     app.router.add_get("/ws", gateway.handle_socket)
+    app[FOR_OPERATORS] = Operators(gateway.hub).routes()
     add_page(app, settings)
     app.cleanup_ctx.append(gateway.run)
     return app
@@ -49,6 +52,7 @@ class _Gateway:
     def __init__(self, settings: Settings, on_fatal: Any) -> None:
         self._settings = settings
         self._on_fatal = on_fatal
+        self.hub = Hub()
         self._asked: set[asyncio.Task[None]] = set()
         self._intake: Intake | None = None
         self._handshake: Handshake | None = None
@@ -90,9 +94,8 @@ class _Gateway:
     async def _serve(self, nc: DirectClient, http: aiohttp.ClientSession) -> None:
         settings, loop = self._settings, asyncio.get_running_loop()
         verifier = Verifier(http, settings.jwks_url, issuer=settings.issuer, audience=settings.audience)
-        hub = Hub()
-        membership = Membership(nc, verifier, hub)
-        context = self._context = self._make_context(hub, membership, loop)
+        membership = Membership(nc, verifier, self.hub)
+        context = self._context = self._make_context(membership, loop)
 
         def set_aside(error: InvalidEvent, subject: str, body: bytes) -> None:
             headers = {"Beaconfire-Subject": subject[:300], "Beaconfire-Detail": error.detail.replace("\n", " ")}
@@ -115,12 +118,12 @@ class _Gateway:
             tasks.create_task(membership.renew(), name="leases")
             tasks.create_task(_turn(context), name="wheel")
 
-    def _make_context(self, hub: Hub, access: Access, loop: asyncio.AbstractEventLoop) -> Context:
+    def _make_context(self, access: Access, loop: asyncio.AbstractEventLoop) -> Context:
         settings = self._settings
         return Context(
-            hub=hub,
+            hub=self.hub,
             ring=Ring(max_bytes=settings.ring_bytes, max_age_s=settings.ring_age_s),
-            outbound=Outbound(hub, loop.call_soon),
+            outbound=Outbound(self.hub, loop.call_soon),
             access=access,
             wheel=Wheel(int(time.monotonic())),
             spawn=self._spawn,
@@ -130,6 +133,9 @@ class _Gateway:
                 connect_timeout_s=settings.connect_timeout_s,
                 max_frame_bytes=settings.max_frame_bytes,
                 max_rooms=settings.max_rooms,
+                max_sessions_per_user=settings.max_sessions_per_user,
+                messages_per_minute=settings.messages_per_minute,
+                rooms_per_minute=settings.rooms_per_minute,
             ),
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from shared.roles import Role
-from shared.subjects import Pair, RoomKey
+from shared.subjects import RoomKey
 
 if TYPE_CHECKING:
     from services.gateway.session import Session
@@ -84,14 +84,6 @@ class Hub:
         """Every connected session."""
         return (session for sessions in self.users.values() for session in sessions)
 
-    def counts(self) -> dict[str, int]:
-        """How many write-list entries each kind of room has, for metrics."""
-        counts: dict[str, int] = {}
-        for room, roles in self._rooms.items():
-            counts[room.pair.kind] = counts.get(room.pair.kind, 0) + sum(len(sessions) for sessions in roles.values())
-        return counts
-
-
-def in_root(rooms: Iterable[RoomKey], root: Pair) -> list[RoomKey]:
-    """Those of the rooms that belong to `root`."""
-    return [room for room in rooms if room.root == root]
+    def sizes(self) -> dict[str, int]:
+        """How many sessions each room's write lists hold, by the room's long name."""
+        return {str(room): sum(map(len, roles.values())) for room, roles in self._rooms.items()}

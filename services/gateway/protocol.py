@@ -87,9 +87,20 @@ _TYPES = frozenset({"connect", "subscribe", "unsubscribe", "refresh", "ping"})
 class InvalidMessage(BeaconfireError):
     """A frame that is no message of the protocol. `message_id` is the client's, where it could be read."""
 
-    def __init__(self, code: errors.ErrorCode, text: str, message_id: Any = None) -> None:
-        super().__init__(code, text)
+    def __init__(
+        self, code: errors.ErrorCode, text: str, message_id: Any = None, *, retry_after_ms: int | None = None
+    ) -> None:
+        super().__init__(code, text, retry_after_ms=retry_after_ms)
         self.message_id = message_id if isinstance(message_id, str | int) else None
+
+    @classmethod
+    def of(cls, error: BeaconfireError, text: bytes) -> "InvalidMessage":
+        """The error as an answer to a message, naming its id where it has one."""
+        try:
+            message_id: MessageId | None = read_message(text).id
+        except InvalidMessage as problem:
+            message_id = problem.message_id
+        return cls(error.code, error.message, message_id, retry_after_ms=error.retry_after_ms)
 
 
 @cache

@@ -18,6 +18,7 @@ from typing import Any, Protocol
 from services.gateway import protocol
 from services.gateway.frames import Opcode, encode
 from services.gateway.hub import Hub
+from services.gateway.limits import PATIENCE, Limits, Rate
 from services.gateway.outbound import Outbound
 from services.gateway.protocol import Connect, InvalidMessage, Ping, Refresh, Subscribe, Unsubscribe, read_message
 from services.gateway.ring import Entry, Ring
@@ -34,6 +35,7 @@ log = logs.get(__name__)
 SESSIONS = Gauge("gateway_sessions", "Connected sessions")
 LAGGING = Counter("gateway_lagging_total", "Times a session's socket was full and it began to catch up")
 RESYNCS = Counter("gateway_resyncs_total", "Sessions told to reload, by reason", ["reason"])
+LIMITED = Counter("gateway_limited_total", "Requests refused by a limit, by limit", ["limit"])
 LEFT = Counter("gateway_rooms_left_total", "Rooms a session was put out of, by reason", ["reason"])
 
 PAGE = 500
@@ -78,20 +80,6 @@ class Access(Protocol):
     async def decide(self, claims: Claims, rooms: Sequence[str]) -> Mapping[str, Place | BeaconfireError]: ...
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What one session may do. Seconds and bytes as named."""
-
-    heartbeat_s: int = 25
-    connect_timeout_s: int = 10
-    max_frame_bytes: int = 16 * 1024
-    max_rooms: int = 100
-
-    def told(self) -> dict[str, int]:
-        """The limits a client is told."""
-        return {"maxFrameBytes": self.max_frame_bytes, "maxRooms": self.max_rooms}
-
-
 @dataclass(slots=True)
 class Context:
     """The gateway around its sessions."""
@@ -118,7 +106,10 @@ class Session:
         "_asking",
         "_context",
         "_heard",
+        "_message_rate",
         "_offered_token",
+        "_refused",
+        "_room_rate",
         "_waiting",
         "_warned",
         "_wire",
@@ -139,6 +130,9 @@ class Session:
         self._waiting: list[bytes] | None = None  # messages behind one that is being answered; None: answer at once
         self._asking = False
         self._heard = True
+        self._message_rate = Rate(context.limits.messages_per_minute)
+        self._room_rate = Rate(context.limits.rooms_per_minute)
+        self._refused = 0
         self._warned = False
         self.id = uuid.uuid4().hex[:16]
         self.user_id = ""
@@ -155,7 +149,7 @@ class Session:
     def receive(self, text: bytes) -> None:
         """A text message came."""
         self._heard = True
-        if self.state is State.CLOSED:
+        if self.state is State.CLOSED or not self._may_send(text):
             return
         if self._waiting is None:
             self._handle(text)
@@ -163,6 +157,12 @@ class Session:
             self._waiting.append(text)
         else:
             self.close(BeaconfireError(errors.TOO_MANY, f"over {MAX_WAITING} messages sent without an answer"))
+
+    def reset_limits(self) -> None:
+        """Let it start afresh (an operator's decision)."""
+        self._message_rate.reset()
+        self._room_rate.reset()
+        self._refused = 0
 
     def heard(self) -> None:
         """A sign of life came (a pong, a ping)."""
@@ -237,6 +237,22 @@ class Session:
 
     # Messages.
 
+    def _may_send(self, text: bytes) -> bool:
+        """Whether the rate allows this message. A refused one is answered; who goes on regardless is closed."""
+        wait_s = self._message_rate.take(1, time.monotonic())
+        if not wait_s:
+            self._refused = 0
+            return True
+        LIMITED.labels("messages").inc()
+        self._refused += 1
+        limit = self._context.limits.messages_per_minute
+        error = _too_many(f"at most {limit} messages a minute", wait_s)
+        if self._refused > PATIENCE or self.state is State.CONNECTING:
+            self.close(error)
+        else:
+            self._tell(protocol.error(InvalidMessage.of(error, text)))
+        return False
+
     def _handle(self, text: bytes) -> None:
         try:
             message = read_message(text)
@@ -301,6 +317,11 @@ class Session:
             return
         if self.state is not State.CONNECTING:
             return
+        if self._has_too_many_sessions(claims.user_id, message.replaces):
+            LIMITED.labels("sessions").inc()
+            limit = self._context.limits.max_sessions_per_user
+            self.close(BeaconfireError(errors.TOO_MANY, f"a user has at most {limit} connections"))
+            return
         self._offered_token = ""
         self.user_id = claims.user_id
         self.state = State.LIVE
@@ -312,6 +333,11 @@ class Session:
         log.info("connected", session=self.id, user=self.user_id, client=message.client and message.client.name)
         rooms = self._enter(decisions)
         self._acknowledge(message, rooms)
+
+    def _has_too_many_sessions(self, user_id: str, replaces: str | None) -> bool:
+        """The session that is replaced (make-before-break) does not count; it must be one of the user's own, here."""
+        others = [one for one in self._context.hub.sessions_of(user_id) if one.id != replaces]
+        return len(others) >= self._context.limits.max_sessions_per_user
 
     def _acknowledge(self, message: Connect, rooms: Mapping[str, Any]) -> None:
         """The ack, then what was missed since the cursor, then live; or `resync` where the ring does not reach."""
@@ -351,6 +377,12 @@ class Session:
 
     async def _subscribe(self, message: Subscribe) -> None:
         assert self.claims is not None
+        wait_s = self._room_rate.take(len(message.rooms), time.monotonic())
+        if wait_s:
+            LIMITED.labels("rooms").inc()
+            limit = self._context.limits.rooms_per_minute
+            self._tell(protocol.refusal(message.id, _too_many(f"at most {limit} rooms a minute", wait_s)))
+            return
         try:
             decisions = await self._context.access.decide(self.claims, message.rooms)
         except BeaconfireError as error:
@@ -535,3 +567,7 @@ class Session:
 def _warning_s(claims: Claims) -> float:
     """How long before its token's end a client is warned: a minute, or half a short token's life."""
     return min(TOKEN_WARNING_S, (claims.expires_at - claims.issued_at) / 2)
+
+
+def _too_many(text: str, wait_s: float) -> BeaconfireError:
+    return BeaconfireError(errors.TOO_MANY, text, retry_after_ms=int(wait_s * 1000) + 1)

@@ -41,6 +41,9 @@ class Settings(Common):
     connect_timeout_s: int = Field(10, ge=1, le=60, description="Seconds a client has for its first message")
     max_frame_bytes: int = Field(16_384, ge=1_024, le=1_048_576, description="Largest message from a client, bytes")
     max_rooms: int = Field(100, ge=1, le=10_000, description="Rooms a session may be in")
+    max_sessions_per_user: int = Field(20, ge=1, description="Connections a user may have to this process")
+    messages_per_minute: int = Field(100, ge=1, description="Messages a client may send a minute")
+    rooms_per_minute: int = Field(600, ge=1, description="Rooms a client may ask for a minute")
     max_buffer_bytes: int = Field(
         262_144, ge=16_384, description="Bytes that may wait for one slow socket before it has to catch up"
     )

@@ -195,7 +195,7 @@ def test_hub_forgets() -> None:
     gateway.leave(member, "campaign:c1/settlement:s1", Role.OWNER)
     gateway.hub.remove(cast(Session, member))
 
-    assert (len(gateway.hub), gateway.hub.users, gateway.hub.counts()) == (0, {}, {})
+    assert (len(gateway.hub), gateway.hub.users, gateway.hub.sizes()) == (0, {}, {})
 
 
 STEPS = st.lists(

@@ -116,9 +116,9 @@ async def test_answers_keep_their_order(gateway: Gateway) -> None:
     assert answers == [subscribe, ping, leave]
 
 
-async def test_flood_behind_a_question(gateway: Gateway) -> None:
+async def test_flood_behind_a_question(stream: NatsServer, auth: FakeAuth) -> None:
     """More than a hundred messages behind one that waits for auth close the session with 4429."""
-    async with open_socket(gateway.url) as client:
+    async with running_gateway(stream, auth, messages_per_minute=1000) as gateway, open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"))
         gateway.auth.answer = lambda _question: None
         await client.send("subscribe", rooms=["campaign:c1"])

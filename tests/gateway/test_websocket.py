@@ -108,7 +108,7 @@ async def test_hello(gateway: Gateway) -> None:
     assert ack["type"] == "connection.ack"
     assert ack["userId"] == "owner"
     assert ack["cursor"].partition(":")[2].isdigit()
-    assert ack["limits"] == {"maxFrameBytes": 16384, "maxRooms": 100}
+    assert ack["limits"] == {"maxFrameBytes": 16384, "maxRooms": 100, "messagesPerMinute": 100}
     codes = {name: room.get("error", {}).get("code") for name, room in ack["rooms"].items()}
     assert codes == {
         "campaign:c1": None,
