@@ -67,6 +67,18 @@ async def test_killed_before_the_relay(running: Publisher, process: ServiceProce
     assert second.type == "world_time_changed"
 
 
+async def test_terminated_after_the_answer(running: Publisher, process: ServiceProcess) -> None:
+    """A publisher that is asked to stop tells of what it has answered before it ends."""
+    path = f"{running.campaign}/settlements"
+    answers = await asyncio.gather(*(running.owner.post(path, {"name": "Emberford"}) for _ in range(10)))
+
+    await asyncio.to_thread(process.stop)
+    told = {(await running.heard.told())["settlementId"] for _ in answers}
+
+    assert process.process.exit_code == 0
+    assert told == {answer.body["settlement"]["id"] for answer in answers}
+
+
 async def test_killed_at_any_moment(running: Publisher, process: ServiceProcess) -> None:
     """However often the publisher is killed while it writes, every settlement that is there was told of, once each,
     and none that is not."""

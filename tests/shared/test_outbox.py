@@ -1,0 +1,245 @@
+"""shared.outbox against a real broker and a real database."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from sqlalchemy import MetaData, func, insert, select, update
+
+from shared import broker, outbox
+from shared.database import Database
+from shared.envelope import Envelope, Metadata
+from shared.events.campaign import SettlementUpdated
+from shared.outbox import KEEP, Outbox
+from tests.conftest import connected
+from tools.nats_server import NatsServer
+
+TABLES = MetaData()
+ROWS = outbox.table(TABLES)
+PATIENCE_S = 20.0
+
+
+@pytest.fixture(name="database")
+async def _database(tmp_path: Path) -> AsyncIterator[Database]:
+    async with opened(tmp_path) as database:
+        yield database
+
+
+@pytest.fixture(name="nc")
+async def _nc(stream: NatsServer) -> AsyncIterator[Client]:
+    async with connected(stream, "publisher") as nc:
+        yield nc
+
+
+@pytest.fixture(name="stored")
+async def _stored(stream: NatsServer) -> AsyncIterator["asyncio.Queue[str]"]:
+    """The ids of the events that the stream stores, in its order."""
+    ids: asyncio.Queue[str] = asyncio.Queue()
+
+    async def take(message: Msg) -> None:
+        if message.headers and message.subject.startswith("live.campaign."):
+            ids.put_nowait(message.headers["Nats-Msg-Id"])
+
+    async with connected(stream, "gateway") as nc:
+        await nc.subscribe("live.>", cb=take)
+        await nc.flush()
+        yield ids
+
+
+@asynccontextmanager
+async def opened(folder: Path) -> AsyncIterator[Database]:
+    database = Database(f"sqlite+aiosqlite:///{folder}/outbox.db")
+    await database.open(TABLES)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@asynccontextmanager
+async def relaying(box: Outbox, nc: Client) -> AsyncIterator[None]:
+    relay = asyncio.create_task(box.relay(nc))
+    try:
+        yield
+    finally:
+        relay.cancel()
+        with suppress(asyncio.CancelledError):
+            await relay
+
+
+def envelope(id_: str) -> Envelope:
+    """An event with this id."""
+    told = SettlementUpdated(campaign_id="c1", settlement_id="s1", operation="update", changed_fields=("level",))
+    return Envelope(told, Metadata(source="api"), id=id_)
+
+
+async def commit(database: Database, box: Outbox, *ids: str) -> None:
+    async with database.writing() as tx:
+        await box.add(tx, [envelope(id_) for id_ in ids])
+    box.wake()
+
+
+async def heard(ids: "asyncio.Queue[str]", count: int) -> list[str]:
+    async with asyncio.timeout(PATIENCE_S):
+        return [await ids.get() for _ in range(count)]
+
+
+async def column(database: Database, name: str) -> list[Any]:
+    """The values of a column, in the order of the rows."""
+    async with database.reading() as connection:
+        return list((await connection.execute(select(ROWS.c[name]).order_by(ROWS.c.id))).scalars())
+
+
+async def test_relay(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
+    """What is committed, before the relay starts or while it runs, is stored in the order of its rows."""
+    box = Outbox(database, ROWS)
+    ids = [f"e{number}" for number in range(250)]
+    await commit(database, box, *ids[:200])
+    async with relaying(box, nc):
+        await commit(database, box, *ids[200:])
+
+        assert await heard(stored, 250) == ids
+
+
+async def test_rolled_back(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
+    """An event whose transaction is rolled back is never sent."""
+    box = Outbox(database, ROWS)
+
+    async def fail() -> None:
+        async with database.writing() as tx:
+            await box.add(tx, [envelope("never")])
+            raise ZeroDivisionError
+
+    async with relaying(box, nc):
+        with pytest.raises(ZeroDivisionError):
+            await fail()
+        await commit(database, box, "next")
+
+        assert await heard(stored, 1) == ["next"]
+
+
+async def test_committed_late(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
+    """A row whose transaction took a lower number and was committed later is not skipped.
+
+    SQLite writes one transaction at a time; what PostgreSQL can do is shown with a number given by hand.
+    """
+    box = Outbox(database, ROWS)
+    await commit(database, box, "first", "taken", "third")
+    async with database.writing() as tx:
+        await tx.execute(update(ROWS).where(ROWS.c.event_id == "third").values(id=7))
+    async with relaying(box, nc):
+        before = await heard(stored, 3)
+        late = envelope("late")
+        row = {"id": 5, "event_id": late.id, "subject": late.subject, "body": late.encode()}
+        async with database.writing() as tx:
+            await tx.execute(insert(ROWS).values(**row, created_at=datetime.now(UTC)))
+        box.wake()
+
+        assert before == ["first", "taken", "third"]
+        assert await heard(stored, 1) == ["late"]
+
+
+async def test_sent_and_not_marked(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
+    """A relay that ended between the broker's acknowledgement and its own mark sends the event again, and the broker
+    drops it; the row gets the offset of the first time."""
+    box = Outbox(database, ROWS)
+    await commit(database, box, "once")
+    one = envelope("once")
+    offset = await broker.publish(nc, one.subject, one.encode(), message_id=one.id)
+
+    await box.drain(nc)
+    await commit(database, box, "next")
+    await box.drain(nc)
+
+    assert await heard(stored, 2) == ["once", "next"]
+    assert await column(database, "stream_offset") == [offset, offset + 1]
+
+
+async def test_two_relays(database: Database, tmp_path: Path, nc: Client, stored: "asyncio.Queue[str]") -> None:
+    """Two relays on one database store every event once, in order."""
+    ids = [f"e{number}" for number in range(200)]
+    one = Outbox(database, ROWS)
+    await commit(database, one, *ids)
+    async with opened(tmp_path) as again:
+        two = Outbox(again, ROWS)
+        async with relaying(one, nc), relaying(two, nc):
+            both = await heard(stored, 200)
+            await commit(database, one, "last")
+            last = await heard(stored, 1)
+
+    assert both == ids
+    assert last == ["last"]
+
+
+async def test_refused(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
+    """An event that the broker will never take does not hold up those behind it; its row stays, without an offset."""
+    box = Outbox(database, ROWS)
+    async with database.writing() as tx:
+        large = {"event_id": "large", "subject": "campaign.c1.state", "body": b"x" * 300_000}
+        await tx.execute(insert(ROWS).values(**large, created_at=datetime.now(UTC)))
+    await commit(database, box, "fine")
+
+    await box.drain(nc)
+
+    assert await heard(stored, 1) == ["fine"]
+    assert (await column(database, "stream_offset"))[0] is None
+    assert None not in await column(database, "published_at")
+
+
+async def test_broker_away(database: Database, nc: Client, stream: NatsServer) -> None:
+    """What is committed while the broker is dead is stored once it is back, in order."""
+    box = Outbox(database, ROWS)
+    async with relaying(box, nc):
+        stream.kill()
+        await commit(database, box, "a", "b")
+        stream.start()
+        async with asyncio.timeout(PATIENCE_S):
+            while None in await column(database, "published_at"):
+                pass
+
+    offsets = await column(database, "stream_offset")
+    assert offsets == [offsets[0], offsets[0] + 1]
+
+
+async def test_forgets(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
+    """Rows older than anything in the stream are deleted; those never sent are not, however old."""
+    box = Outbox(database, ROWS)
+    await commit(database, box, "old", "recent")
+    await box.drain(nc)
+    long_ago = datetime.now(UTC) - KEEP - timedelta(minutes=1)
+    async with database.writing() as tx:
+        await tx.execute(update(ROWS).where(ROWS.c.event_id == "old").values(published_at=long_ago))
+    await commit(database, box, "waiting")
+    async with database.writing() as tx:
+        await tx.execute(update(ROWS).where(ROWS.c.event_id == "waiting").values(created_at=long_ago))
+    async with relaying(box, nc):
+        async with asyncio.timeout(PATIENCE_S):
+            while await count(database) != 2:
+                pass
+        told = await heard(stored, 3)
+
+    assert await column(database, "event_id") == ["recent", "waiting"]
+    assert told == ["old", "recent", "waiting"]
+
+
+async def test_relay_can_be_cancelled(database: Database, nc: Client) -> None:
+    """The relay ends when it is cancelled, also in the middle of a thousand events."""
+    box = Outbox(database, ROWS)
+    await commit(database, box, *(f"e{number}" for number in range(1_000)))
+    async with asyncio.timeout(PATIENCE_S):
+        async with relaying(box, nc):
+            while not any(await column(database, "published_at")):
+                pass
+
+    assert None in await column(database, "published_at")
+
+
+async def count(database: Database) -> int:
+    async with database.reading() as connection:
+        return await connection.scalar(select(func.count()).select_from(ROWS)) or 0
