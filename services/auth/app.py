@@ -51,6 +51,7 @@ class _Auth:
         self._database = Database(settings.database_url)
         self._outbox = Outbox(self._database, OUTBOX)
         self._nc: Client | None = None
+        self._rpc: NatsBroker | None = None
         self._stopping = False
         self._why_not: str | None = "starting"
         self.keys = open_keys(settings.keys_dir)
@@ -64,33 +65,36 @@ class _Auth:
         return self._why_not if self._nc.is_connected else "the broker is not reachable"
 
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
-        """Everything that lives beside HTTP."""
+        """Everything that lives beside HTTP. When it ends, no request is being answered any more."""
         await self._database.open(TABLES)
         try:
             async with asyncio.TaskGroup() as tasks:
                 running = tasks.create_task(self._run(), name="auth")
                 yield
+                self._stopping = True
                 running.cancel()
         finally:
-            await self._database.close()
+            await self._leave()
 
     async def _run(self) -> None:
-        nc = await broker.connect(self._settings, "auth", on_closed=self._on_fatal)
-        rpc = NatsBroker(**self._rpc_options())
-        Rpc(self.accounts, self.members, self.projection).attach(rpc)
-        try:
-            await rpc.start()
-            self._nc = nc
-            async with asyncio.TaskGroup() as tasks:
-                tasks.create_task(self._outbox.relay(nc), name="relay")
-                tasks.create_task(self.projection.run(nc), name="projection")
-                tasks.create_task(self._watch(nc), name="watch")
-        finally:
-            self._stopping = True
+        self._nc = await broker.connect(self._settings, "auth", on_closed=self._on_fatal)
+        self._rpc = NatsBroker(**self._rpc_options())
+        Rpc(self.accounts, self.members, self.projection).attach(self._rpc)
+        await self._rpc.start()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._outbox.relay(self._nc), name="relay")
+            tasks.create_task(self.projection.run(self._nc), name="projection")
+            tasks.create_task(self._watch(self._nc), name="watch")
+
+    async def _leave(self) -> None:
+        """Answer no more questions, send the events of the last requests, leave the broker, close the database."""
+        if self._rpc is not None:
             with contextlib.suppress(nats.errors.Error):  # it drains, and the broker may be away
-                await rpc.stop()
-            await self._send_last_events(nc)
-            await broker.close(nc)
+                await self._rpc.stop()
+        if self._nc is not None:
+            await self._send_last_events(self._nc)
+            await broker.close(self._nc)
+        await self._database.close()
 
     def _rpc_options(self) -> dict[str, Any]:
         """FastStream connects by itself, with the same options (RELIABILITY D4)."""

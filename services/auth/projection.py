@@ -92,7 +92,7 @@ class Projection:
                 broker.check_cancelled()
                 try:
                     messages = await consumer.fetch(BATCH, timeout=WAIT_S)
-                except nats.errors.TimeoutError:
+                except TimeoutError:  # nats-py's own is one, and sometimes it is asyncio's that comes out
                     continue
                 if not messages:  # nats-py's other way of saying that the time is over
                     continue

@@ -53,12 +53,15 @@ class _Gateway:
         self._settings = settings
         self._on_fatal = on_fatal
         self.hub = Hub()
+        self._stopping = False
         self._asked: set[asyncio.Task[None]] = set()
         self._intake: Intake | None = None
         self._handshake: Handshake | None = None
         self._context: Context | None = None
 
     def why_not_ready(self) -> str | None:
+        if self._stopping:
+            return "stopping"
         if self._intake is None:
             return "starting: waiting for the broker"
         return self._intake.why_not_ready()
@@ -69,7 +72,7 @@ class _Gateway:
         return await self._handshake.handle(request)
 
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
-        """Everything that lives beside HTTP. Shutdown order: leave NATS, tell sessions 4503, flush, close."""
+        """Everything that lives beside HTTP. Shutdown order: (aiohttp stops listening,) drain, leave NATS, close."""
         async with asyncio.TaskGroup() as tasks:
             connecting = tasks.create_task(self._run(), name="gateway")
             yield
@@ -150,20 +153,25 @@ class _Gateway:
             self._intake.reconnected()
 
     async def _stop(self) -> None:
-        """Tell every session, and give it a moment to leave."""
-        context = self._context
-        for task in self._asked:
-            task.cancel()
+        """Drain: nobody new gets in any more; every session is told when to go, and has until the window's end."""
+        self._stopping = True
+        context, window_s = self._context, self._settings.stop_timeout_s
         if context is None:
             return
         sessions = list(context.hub.all_sessions())
-        within_ms = self._settings.stop_timeout_s * 1000
-        for session in sessions:
-            session.tell(protocol.goaway(0, within_ms))
+        log.info("telling sessions to go elsewhere", count=len(sessions), window_s=window_s)
+        for number, session in enumerate(sessions):
+            # Spread over the first half, so that they do not all arrive elsewhere at once; the second is for arriving.
+            after_ms = number * window_s * 500 // len(sessions)
+            session.tell(protocol.goaway(after_ms, window_s * 1000))
+        deadline = time.monotonic() + window_s
+        while context.hub.users and time.monotonic() < deadline:  # noqa: ASYNC110  (once, while stopping)
+            await asyncio.sleep(0.05)
+        for task in self._asked:
+            task.cancel()
         context.outbound.drain()
-        for session in sessions:
+        for session in list(context.hub.all_sessions()):
             session.close(BeaconfireError(errors.UNAVAILABLE, "this gateway is going away, connect again"))
-        log.info("told sessions to go elsewhere", count=len(sessions))
 
 
 def _begin_epoch(context: Context, epoch: str, position: int) -> None:

@@ -52,7 +52,8 @@ def settlement(settlement_id: str = "s1", campaign_id: str = "c1", *fields: str)
 async def running_gateway(server: NatsServer, auth: FakeAuth, **settings: Any) -> AsyncIterator[Gateway]:
     """Start a gateway in this process, on free ports; yields when it is ready."""
     common = broker_settings(server, "gateway").model_dump()
-    chosen = Settings(**{**common, "port": 0, "jwks_url": auth.jwks_url, **settings})
+    quick = {"stop_timeout_s": 0}  # a test's clients are not waited for, unless it says so
+    chosen = Settings(**{**common, **quick, "port": 0, "jwks_url": auth.jwks_url, **settings})
     app = build(chosen, on_fatal=lambda: pytest.fail("the gateway lost its broker for good"))
     async with connected(server, "publisher") as publisher, listening(app, chosen, name="gateway") as at:
         gateway = Gateway(at.url, at.ops_url, auth, server, publisher)

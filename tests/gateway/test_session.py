@@ -4,6 +4,7 @@ import asyncio
 import json
 from typing import Any
 
+import aiohttp
 import pytest
 
 from shared import broker
@@ -393,10 +394,11 @@ async def test_degraded(gateway: Gateway) -> None:
         await client.next("degraded")
         gateway.server.start()
         offset = await gateway.publish(settlement())
-        event = await client.next("event")
-        await client.next("live")
+        while {"event", "live"} - {frame["type"] for frame in client.frames}:
+            await client.next("event", "live")
+        heard = [frame["offset"] for frame in client.frames if frame["type"] == "event"]
 
-    assert event["offset"] == offset
+    assert heard == [offset]
 
 
 async def test_another_stream(gateway: Gateway) -> None:
@@ -419,12 +421,32 @@ async def test_another_stream(gateway: Gateway) -> None:
 
 
 async def test_goaway(stream: NatsServer, auth: FakeAuth) -> None:
-    """A gateway that stops says so, and closes with 4503."""
-    running = running_gateway(stream, auth)
+    """A gateway that stops tells each session when to go, serves it until it does, and closes who stays with 4503."""
+    running = running_gateway(stream, auth, stop_timeout_s=2)
     gateway = await running.__aenter__()
-    async with open_socket(gateway.url) as client:
-        await client.connect(auth.token("viewer"))
-        await asyncio.gather(running.__aexit__(None, None, None), client.next("goaway"))
-        end = await client.closed()
+    async with open_socket(gateway.url) as goes, open_socket(gateway.url) as stays:
+        for client in (goes, stays):
+            await client.connect(auth.token("viewer"), ["campaign:c1"])
+        stopping = asyncio.create_task(running.__aexit__(None, None, None))
+        told = [await client.next("goaway") for client in (goes, stays)]
+        offset = await gateway.publish(settlement())
+        heard = [(await client.next("event"))["offset"] for client in (goes, stays)]
+        with pytest.raises(aiohttp.ClientError):
+            await open_socket(gateway.url).__aenter__()
+        await goes.socket.close()
+        end = await stays.closed()
+        await stopping
 
+    assert [frame["withinMs"] for frame in told] == [2000, 2000]
+    assert sorted(frame["afterMs"] for frame in told) == [0, 500]
+    assert heard == [offset, offset]
     assert end.code == 4503
+
+
+async def test_an_empty_gateway_stops_at_once(stream: NatsServer, auth: FakeAuth) -> None:
+    """With nobody connected there is nothing to wait for."""
+    async with running_gateway(stream, auth, stop_timeout_s=300) as gateway, open_socket(gateway.url) as client:
+        await client.connect(auth.token("viewer"))
+        await client.socket.close()
+        while "gateway_sessions 0.0" not in await gateway.metrics():
+            pass

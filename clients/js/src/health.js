@@ -1,4 +1,4 @@
-/** Is the gateway still there? "A client that has heard nothing for `heartbeatS` sends `ping`" (PROTOCOL.md §5). */
+/** Is the gateway still there? "A client that has heard nothing for `heartbeatS` and a tenth sends `ping`" (PROTOCOL.md §5). */
 
 /** "…and reconnects when no answer comes within 5 s." */
 export const ANSWER_MS = 5000;
@@ -25,7 +25,8 @@ export class Health {
 
   /** @param {number} heartbeatS */
   start(heartbeatS) {
-    this.#heartbeatMs = heartbeatS * 1000;
+    // The tenth is for a `position` that is on its way: it comes every `heartbeatS` by itself.
+    this.#heartbeatMs = heartbeatS * 1100;
     this.heard();
   }
 
