@@ -39,6 +39,7 @@ REFUSED = Counter("outbox_refused_total", "Events the broker refused for good")
 
 BATCH = 100
 POLL_S = 1.0
+LAST_EVENTS_S = 2.0
 KEEP = timedelta(days=8)  # longer than the stream keeps events, so that a lost stream can be told from a lost row
 
 
@@ -101,11 +102,19 @@ class Outbox:
             except TimeoutError:
                 pass
 
-    async def drain(self, nc: Client) -> None:
-        """Publish until nothing is waiting: `relay` does it, and after its end a service that stops, for a while.
+    async def finish(self, nc: Client) -> None:
+        """Publish what still waits, for `LAST_EVENTS_S` seconds at most: for a service that stops, after `relay` ended.
 
-        Not while the relay runs. Waits for the broker as long as it takes: bound it with `asyncio.timeout`.
+        The rest waits for the next start.
         """
+        try:
+            async with asyncio.timeout(LAST_EVENTS_S):
+                await self.drain(nc)
+        except TimeoutError:
+            log.warning("stopping with events not yet sent")
+
+    async def drain(self, nc: Client) -> None:
+        """Publish until nothing is waiting, as long as it takes. Not while `relay` runs."""
         while await self._publish_batch(nc):
             pass
 

@@ -28,7 +28,6 @@ log = logs.get(__name__)
 
 WATCH_EVERY_S = 1.0
 WATCH_TIMEOUT_S = 2.0
-LAST_EVENTS_S = 2.0
 
 
 def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Application:
@@ -92,7 +91,7 @@ class _Auth:
             with contextlib.suppress(nats.errors.Error):  # it drains, and the broker may be away
                 await self._rpc.stop()
         if self._nc is not None:
-            await self._send_last_events(self._nc)
+            await self._outbox.finish(self._nc)
             await broker.close(self._nc)
         await self._database.close()
 
@@ -107,13 +106,6 @@ class _Auth:
         if "user" in options:
             options["security"] = SASLPlaintext(options.pop("user"), options.pop("password"))
         return {**options, "closed_cb": closed, "apply_types": False, "logger": None}
-
-    async def _send_last_events(self, nc: Client) -> None:
-        try:
-            async with asyncio.timeout(LAST_EVENTS_S):
-                await self._outbox.drain(nc)
-        except TimeoutError:
-            log.warning("stopping with events not yet sent")
 
     async def _watch(self, nc: Client) -> None:
         """Keep saying why we are not ready."""

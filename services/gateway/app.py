@@ -19,7 +19,7 @@ from services.gateway.operators import Operators
 from services.gateway.outbound import Outbound
 from services.gateway.page import add_page
 from services.gateway.ring import Ring
-from services.gateway.session import Access, Context
+from services.gateway.session import Access, Context, Session
 from services.gateway.settings import Settings
 from services.gateway.websocket import Handshake
 from services.gateway.wheel import Wheel
@@ -52,7 +52,7 @@ class _Gateway:
     def __init__(self, settings: Settings, on_fatal: Any) -> None:
         self._settings = settings
         self._on_fatal = on_fatal
-        self.hub = Hub()
+        self.hub: Hub[Session] = Hub()
         self._stopping = False
         self._asked: set[asyncio.Task[None]] = set()
         self._intake: Intake | None = None

@@ -5,32 +5,41 @@ The lists are kept by role because an event may name, in `metadata.audience`, th
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import Generic, Protocol, TypeVar
 
 from shared.roles import Role
 from shared.subjects import RoomKey
 
-if TYPE_CHECKING:
-    from services.gateway.session import Session
-
 Write = Callable[[bytes], object]
 
 
-class Hub:
+class Member(Protocol):
+    """What the hub needs to know of a session."""
+
+    @property
+    def user_id(self) -> str: ...
+    @property
+    def write(self) -> Write: ...
+
+
+S = TypeVar("S", bound=Member)
+
+
+class Hub(Generic[S]):
     """Rooms and users of this gateway. A session that lags stays a member but not in the write lists."""
 
     def __init__(self) -> None:
-        self.users: dict[str, set[Session]] = {}
-        self._rooms: dict[RoomKey, dict[Role, dict[Session, Write]]] = {}
+        self.users: dict[str, set[S]] = {}
+        self._rooms: dict[RoomKey, dict[Role, dict[S, Write]]] = {}
 
     def __len__(self) -> int:
         return len(self._rooms)
 
-    def add(self, session: "Session") -> None:
+    def add(self, session: S) -> None:
         """A session is connected."""
         self.users.setdefault(session.user_id, set()).add(session)
 
-    def remove(self, session: "Session") -> None:
+    def remove(self, session: S) -> None:
         """A session is gone. Call `leave` for its rooms first."""
         sessions = self.users.get(session.user_id)
         if sessions is not None:
@@ -38,11 +47,11 @@ class Hub:
             if not sessions:
                 del self.users[session.user_id]
 
-    def join(self, session: "Session", room: RoomKey, role: Role) -> None:
+    def join(self, session: S, room: RoomKey, role: Role) -> None:
         """Put a session into a room's write list."""
         self._rooms.setdefault(room, {}).setdefault(role, {})[session] = session.write
 
-    def leave(self, session: "Session", room: RoomKey, role: Role) -> None:
+    def leave(self, session: S, room: RoomKey, role: Role) -> None:
         """Take it out; no matter whether it was in."""
         roles = self._rooms.get(room)
         if roles is None:
@@ -71,16 +80,16 @@ class Hub:
         ]
         if len(lists) == 1:
             return list(lists[0].values())
-        merged: dict[Session, Write] = {}
+        merged: dict[S, Write] = {}
         for sessions in lists:
             merged.update(sessions)
         return list(merged.values())
 
-    def sessions_of(self, user_id: str) -> Sequence["Session"]:
+    def sessions_of(self, user_id: str) -> Sequence[S]:
         """A user's sessions here."""
         return tuple(self.users.get(user_id, ()))
 
-    def all_sessions(self) -> Iterable["Session"]:
+    def all_sessions(self) -> Iterable[S]:
         """Every connected session."""
         return (session for sessions in self.users.values() for session in sessions)
 

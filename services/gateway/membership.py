@@ -37,7 +37,7 @@ _FORBIDDEN = BeaconfireError(errors.FORBIDDEN, "no such room, or you are not a m
 class Membership:
     """Implements `session.Access`, and applies membership events to the sessions of this gateway."""
 
-    def __init__(self, nc: Client, verifier: Verifier, hub: Hub) -> None:
+    def __init__(self, nc: Client, verifier: Verifier, hub: Hub[Session]) -> None:
         self._nc = nc
         self._verifier = verifier
         self._hub = hub

@@ -3,7 +3,7 @@
 from aiohttp import web
 
 from services.gateway.hub import Hub
-from services.gateway.session import LIMITED
+from services.gateway.session import LIMITED, Session
 from shared import errors
 from shared.errors import BeaconfireError
 from shared.web import json_answer
@@ -14,7 +14,7 @@ MAX_ROOMS_LISTED = 1_000
 class Operators:
     """Figures of this process, and a hand for one client."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub[Session]) -> None:
         self._hub = hub
 
     def routes(self) -> list[web.RouteDef]:

@@ -7,8 +7,9 @@ the loop between, so that pings, replies and joins do not wait; events behind a 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic
 
-from services.gateway.hub import Hub, Write
+from services.gateway.hub import Hub, S, Write
 from services.gateway.route import Route
 from shared.roles import Role
 
@@ -25,14 +26,14 @@ class _Job:
     offset: int
 
 
-class Outbound:
+class Outbound(Generic[S]):
     """Collects events and writes them.
 
     Whoever changes who is in a room calls `seal` first: what is pending then goes to those who were in the rooms when
     it was delivered.
     """
 
-    def __init__(self, hub: Hub, call_soon: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(self, hub: Hub[S], call_soon: Callable[[Callable[[], None]], object]) -> None:
         self._hub = hub
         self._call_soon = call_soon
         self._pending: list[tuple[int, Route, frozenset[Role] | None, bytes]] = []

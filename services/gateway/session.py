@@ -84,9 +84,9 @@ class Access(Protocol):
 class Context:
     """The gateway around its sessions."""
 
-    hub: Hub
+    hub: Hub["Session"]
     ring: Ring
-    outbound: Outbound
+    outbound: Outbound["Session"]
     access: Access
     wheel: Wheel
     spawn: Callable[[Coroutine[Any, Any, None]], object]

@@ -27,8 +27,6 @@ log = logs.get(__name__)
 
 WATCH_EVERY_S = 1.0
 WATCH_TIMEOUT_S = 2.0
-LAST_EVENTS_S = 2.0
-"""How long a publisher that stops goes on sending what it has committed. The rest waits for the next start."""
 
 
 def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Application:
@@ -85,16 +83,9 @@ class _Publisher:
     async def _leave(self) -> None:
         """Send the events of the last requests, leave the broker, close the database."""
         if self._nc is not None:
-            await self._send_last_events(self._nc)
+            await self._outbox.finish(self._nc)
             await broker.close(self._nc)
         await self._database.close()
-
-    async def _send_last_events(self, nc: Client) -> None:
-        try:
-            async with asyncio.timeout(LAST_EVENTS_S):
-                await self._outbox.drain(nc)
-        except TimeoutError:
-            log.warning("stopping with events not yet sent")
 
     async def _watch(self, nc: Client) -> None:
         """Keep saying why we are not ready."""

@@ -1,7 +1,7 @@
 """services.gateway.outbound, hub and ring: who gets what, in which order, in how many writes. No I/O."""
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +10,6 @@ from services.gateway.hub import Hub
 from services.gateway.outbound import SLICE, Outbound
 from services.gateway.ring import Entry, Ring
 from services.gateway.route import Route, Routes
-from services.gateway.session import Session
 from shared.roles import Role
 from shared.subjects import RoomKey, parse_room
 
@@ -36,18 +35,18 @@ class Gateway:
     """A hub and its outbound, with a loop that turns by hand."""
 
     def __init__(self) -> None:
-        self.hub = Hub()
+        self.hub: Hub[Member] = Hub()
         self.turns: list[Callable[[], None]] = []
         self.outbound = Outbound(self.hub, self.turns.append)
         self._offset = 0
 
     def join(self, member: Member, room: str, role: Role = Role.VIEWER) -> None:
         self.outbound.seal()
-        self.hub.join(cast(Session, member), key(room), role)
+        self.hub.join(member, key(room), role)
 
     def leave(self, member: Member, room: str, role: Role = Role.VIEWER) -> None:
         self.outbound.seal()
-        self.hub.leave(cast(Session, member), key(room), role)
+        self.hub.leave(member, key(room), role)
 
     def deliver(self, subject: str, frame: str, audience: set[Role] | None = None) -> None:
         self._offset += 1
@@ -187,13 +186,13 @@ def test_a_dead_connection() -> None:
 def test_hub_forgets() -> None:
     """When the last one leaves, nothing of a room or a user is kept."""
     gateway, member = Gateway(), Member("u1")
-    gateway.hub.add(cast(Session, member))
+    gateway.hub.add(member)
     gateway.join(member, "campaign:c1")
     gateway.join(member, "campaign:c1/settlement:s1", Role.OWNER)
     gateway.leave(member, "campaign:c1")
     gateway.leave(member, "campaign:c1")
     gateway.leave(member, "campaign:c1/settlement:s1", Role.OWNER)
-    gateway.hub.remove(cast(Session, member))
+    gateway.hub.remove(member)
 
     assert (len(gateway.hub), gateway.hub.users, gateway.hub.sizes()) == (0, {}, {})
 
