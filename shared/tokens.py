@@ -73,7 +73,7 @@ def verify(token: str, keys: Mapping[str, Ed25519PublicKey], *, issuer: str, aud
         raise InvalidToken("too long")
     try:
         header = jwt.get_unverified_header(token)
-    except jwt.InvalidTokenError as error:
+    except (jwt.InvalidTokenError, ValueError, RecursionError) as error:  # ValueError: a lone surrogate
         raise InvalidToken("not a JWT") from error
     if str(header.get("typ", "")).lower() != TYPE or header.get("alg") != ALGORITHM:
         raise InvalidToken("wrong typ or alg")
@@ -199,11 +199,11 @@ class Verifier:
         async with self._lock:
             if time.monotonic() - self._fetched_at < self._refetch_s and self._keys:
                 return
+            self._fetched_at = time.monotonic()  # also where it fails: a flood must not queue up behind timeouts
             try:
                 async with self._http.get(self._url, timeout=aiohttp.ClientTimeout(total=2)) as answer:
                     answer.raise_for_status()
                     self._keys = read_jwks(await answer.json())
-                self._fetched_at = time.monotonic()
             except (aiohttp.ClientError, TimeoutError, ValueError) as error:
                 log.warning("could not fetch the JWKS", url=self._url, error=type(error).__name__)
                 if not self._keys:
