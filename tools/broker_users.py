@@ -56,7 +56,8 @@ USERS = (
     ),
     BrokerUser(
         "auth",
-        publish=(*MEMBERSHIP, *_CONSUMERS),
+        # It begins its projection anew where its database was put back from a backup: that consumer, and no other.
+        publish=(*MEMBERSHIP, *_CONSUMERS, f"$JS.API.CONSUMER.DELETE.{STREAM}.auth-parents"),
         subscribe=(f"{AUTHORIZE} {QUEUE}", f"{GRANT} {QUEUE}"),
         replies=True,
     ),

@@ -3,6 +3,9 @@
 A durable consumer on `EVENTS`; what it learnt and how far it got are one transaction, so a crash repeats and skips
 nothing that matters. One pair may have several roots (ids are chosen by publishers): the asking user's memberships
 choose.
+
+nats-py and not FastStream: its pull subscriber needs the stream at start and never makes a lost consumer again, and
+this one has to outlive a stream that is not there yet, or is made anew.
 """
 
 import asyncio
@@ -12,6 +15,7 @@ import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from sqlalchemy import insert, select, tuple_
 
@@ -43,8 +47,6 @@ class Projection:
 
     async def run(self, nc: Client) -> None:
         """Read the stream, for ever. Owned by the app."""
-        async with self._database.reading() as connection:
-            self.offset = await counter(connection, PROJECTED_OFFSET)
         while True:
             broker.check_cancelled()
             try:
@@ -82,11 +84,13 @@ class Projection:
         config = ConsumerConfig(
             durable_name=DURABLE,
             filter_subjects=FILTER,
-            ack_policy=AckPolicy.ALL,
+            ack_policy=AckPolicy.EXPLICIT,  # instances share the consumer: one must not acknowledge for the other
             deliver_policy=DeliverPolicy.ALL,
             ack_wait=30,
         )
-        consumer = await nc.jetstream().pull_subscribe("", durable=DURABLE, stream=broker.STREAM, config=config)
+        js = nc.jetstream()
+        await self._take_position(js)
+        consumer = await js.pull_subscribe("", durable=DURABLE, stream=broker.STREAM, config=config)
         try:
             while True:
                 broker.check_cancelled()
@@ -97,13 +101,36 @@ class Projection:
                 if not messages:  # nats-py's other way of saying that the time is over
                     continue
                 await self._learn(messages)
-                await messages[-1].ack()
+                for message in messages:
+                    await message.ack()
         finally:
             await consumer.unsubscribe()
 
+    async def _take_position(self, js: JetStreamContext) -> None:
+        """Go on where the database stands, or begin anew: where there is no consumer (the stream is a new one), and
+        where it is ahead of the database (put back from a backup: what was acknowledged would not come again).
+        """
+        try:
+            acknowledged = (await js.consumer_info(broker.STREAM, DURABLE)).ack_floor
+        except nats.js.errors.NotFoundError:
+            await self._begin_anew()
+            return
+        async with self._database.reading() as connection:  # after the consumer: it may only be further by now
+            self.offset = await counter(connection, PROJECTED_OFFSET)
+        if acknowledged is not None and acknowledged.stream_seq > self.offset:
+            log.warning("the parent projection is behind its consumer, reading the stream anew", offset=self.offset)
+            await js.delete_consumer(broker.STREAM, DURABLE)
+            await self._begin_anew()
+
+    async def _begin_anew(self) -> None:
+        self.offset = 0
+        async with self._database.writing() as tx:
+            await set_counter(tx, PROJECTED_OFFSET, 0)
+
     async def _learn(self, messages: Sequence[Msg]) -> None:
         keys = {key for message in messages for key in _keys(message.subject)} - self._seen
-        offset = max(message.metadata.sequence.stream for message in messages)
+        # A batch may come again after a lost acknowledgement: the offset does not go back for it.
+        offset = max(self.offset, *(message.metadata.sequence.stream for message in messages))
         async with self._database.writing() as tx:
             for key in sorted(keys):
                 row = {"kind": key.pair.kind, "id": key.pair.id, "root_kind": key.root.kind, "root_id": key.root.id}
