@@ -10,6 +10,7 @@ from aiohttp import web
 from faststream.nats import NatsBroker
 from faststream.security import SASLPlaintext
 from nats.aio.client import Client
+from sqlalchemy.exc import SQLAlchemyError
 
 from services.auth.accounts import Accounts
 from services.auth.http import Calls
@@ -18,7 +19,7 @@ from services.auth.members import Members
 from services.auth.projection import Projection
 from services.auth.rpc import Rpc
 from services.auth.settings import Settings
-from services.auth.store import OUTBOX, TABLES
+from services.auth.store import MEMBERSHIP_VERSION, OUTBOX, TABLES, counter
 from shared import broker, logs
 from shared.database import Database
 from shared.outbox import Outbox
@@ -76,17 +77,26 @@ class _Auth:
             await self._leave()
 
     async def _run(self) -> None:
-        self._nc = await broker.connect(self._settings, "auth", on_closed=self._on_fatal)
-        self._rpc = NatsBroker(**self._rpc_options())
-        Rpc(self.accounts, self.members, self.projection).attach(self._rpc)
-        await self._rpc.start()
+        self._nc = nc = await broker.connect(self._settings, "auth", on_closed=self._on_fatal)
+        rpc = NatsBroker(**rpc_options(self._settings), closed_cb=self._rpc_closed)
+        Rpc(self.members, self.projection).attach(rpc)
+        self._rpc = rpc
+        await rpc.start()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._outbox.relay(self._nc), name="relay")
-            tasks.create_task(self.projection.run(self._nc), name="projection")
-            tasks.create_task(self._watch(self._nc), name="watch")
+            tasks.create_task(self._outbox.relay(nc), name="relay")
+            tasks.create_task(self.projection.run(nc), name="projection")
+            tasks.create_task(self._watch(nc), name="watch")
+
+    async def _rpc_closed(self) -> None:
+        if not self._stopping:
+            log.error("broker connection closed for good")
+            self._on_fatal()
 
     async def _leave(self) -> None:
-        """Answer no more questions, send the events of the last requests, leave the broker, close the database."""
+        """Answer no more questions, send the events of the last changes, leave the broker, close the database.
+
+        Not in the task that was cancelled: what asks the broker there ends at once (`broker.check_cancelled`).
+        """
         if self._rpc is not None:
             with contextlib.suppress(nats.errors.Error):  # it drains, and the broker may be away
                 await self._rpc.stop()
@@ -95,26 +105,34 @@ class _Auth:
             await broker.close(self._nc)
         await self._database.close()
 
-    def _rpc_options(self) -> dict[str, Any]:
-        """FastStream connects by itself, with the same options (RELIABILITY D4)."""
-
-        async def closed() -> None:
-            if not self._stopping:
-                self._on_fatal()
-
-        options = broker.options(self._settings, "auth-rpc")
-        if "user" in options:
-            options["security"] = SASLPlaintext(options.pop("user"), options.pop("password"))
-        return {**options, "closed_cb": closed, "apply_types": False, "logger": None}
-
     async def _watch(self, nc: Client) -> None:
         """Keep saying why we are not ready."""
         while True:
             broker.check_cancelled()
-            try:
-                async with asyncio.timeout(WATCH_TIMEOUT_S):
-                    await broker.wait_for_stream(nc)
-                self._why_not = None
-            except TimeoutError:
-                self._why_not = f"the stream {broker.STREAM} is not there, or does not answer"
+            self._why_not = await self._check_database() or await self._check_stream(nc)
             await asyncio.sleep(WATCH_EVERY_S)
+
+    async def _check_database(self) -> str | None:
+        try:
+            async with asyncio.timeout(WATCH_TIMEOUT_S), self._database.reading() as connection:
+                await counter(connection, MEMBERSHIP_VERSION)
+        except (SQLAlchemyError, OSError, TimeoutError) as error:
+            log.warning("the database does not answer", error=type(error).__name__)
+            return "the database does not answer"
+        return None
+
+    async def _check_stream(self, nc: Client) -> str | None:
+        try:
+            async with asyncio.timeout(WATCH_TIMEOUT_S):
+                await broker.wait_for_stream(nc)
+        except TimeoutError:
+            return f"the stream {broker.STREAM} is not there, or does not answer"
+        return None
+
+
+def rpc_options(settings: Settings) -> dict[str, Any]:
+    """Options of FastStream's connection: those of every connection (RELIABILITY D4), in the words it has for them."""
+    options = broker.options(settings, "auth-rpc")
+    if "user" in options:
+        options["security"] = SASLPlaintext(options.pop("user"), options.pop("password"))
+    return {**options, "apply_types": False, "logger": None}

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.auth.store import MEMBERS, MEMBERSHIP_VERSION, USERS, counter, next_membership_version
@@ -40,6 +40,19 @@ class Actor:
     correlation_id: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A user's roles as of a `version`. `issued_before` (Unix seconds) is None for a user that does not exist."""
+
+    version: int
+    issued_before: int | None
+    roles: dict[Pair, Role]
+
+    def is_revoked(self, issued_at: int | None) -> bool:
+        """Whether a token of that age is refused; so is every token of a user that does not exist."""
+        return self.issued_before is None or (issued_at is not None and issued_at < self.issued_before)
+
+
 def forbidden() -> BeaconfireError:
     """The one answer to who is no member, whether the root exists or not."""
     return BeaconfireError(errors.FORBIDDEN, "no such thing, or you may not do this")
@@ -61,10 +74,16 @@ class Members:
             rows = await connection.execute(found.order_by(MEMBERS.c.root_kind, MEMBERS.c.root_id))
             return {Pair(row.root_kind, row.root_id): Role(row.role) for row in rows}
 
-    async def version(self) -> int:
-        """How many changes of membership there were."""
+    async def standing(self, user_id: str) -> Standing:
+        """What a user may do, and as of which version. Read at once: `auth.authorize` is asked for every join."""
+        found = select(USERS.c.issued_before, MEMBERS).join_from(USERS, MEMBERS, isouter=True)
+        in_order = found.where(USERS.c.id == user_id).order_by(MEMBERS.c.root_kind, MEMBERS.c.root_id)
         async with self._database.reading() as connection:
-            return await counter(connection, MEMBERSHIP_VERSION)
+            # The version first: where reads are not of one moment, the roles may be newer than it says, never older.
+            version = await counter(connection, MEMBERSHIP_VERSION)
+            rows = (await connection.execute(in_order)).all()
+        roles = {Pair(row.root_kind, row.root_id): Role(row.role) for row in rows if row.role is not None}
+        return Standing(version, rows[0].issued_before if rows else None, roles)
 
     async def of_root(self, root: Pair, viewer_id: str) -> Sequence[Member]:
         """A root's members, for one of them. Raises `forbidden`."""
@@ -116,11 +135,16 @@ class Members:
         self._outbox.wake()
 
     async def grant(self, root: Pair, user_id: str, role: Role) -> int:
-        """For domain services: make a user a member. Idempotent. Returns the version. Raises `not_found`."""
+        """For domain services: make a user a member. Idempotent. Returns the version.
+
+        Raises `not_found` for no such user, `conflict` for another role for the last owner.
+        """
         async with self._database.writing() as tx:
             if await tx.scalar(select(USERS.c.id).where(USERS.c.id == user_id)) is None:
                 raise BeaconfireError(errors.NOT_FOUND, "no such user")
-            if await _role(tx, root, user_id) is not role:
+            old = await _role(tx, root, user_id)
+            if old is not role:
+                await _check_owner_stays(tx, root, old)
                 await self._change(tx, root, user_id, role, Actor(user_id))
             version = await counter(tx, MEMBERSHIP_VERSION)
         self._outbox.wake()
@@ -158,13 +182,12 @@ async def _role(tx: AsyncConnection, root: Pair, user_id: str) -> Role | None:
     return Role(role) if role is not None else None
 
 
-async def _check_owner_stays(tx: AsyncConnection, root: Pair, leaving: Role) -> None:
+async def _check_owner_stays(tx: AsyncConnection, root: Pair, leaving: Role | None) -> None:
     if leaving is not Role.OWNER:
         return
-    owners = await tx.scalar(
-        select(func.count()).select_from(MEMBERS).where(*_in(root), MEMBERS.c.role == Role.OWNER.value)
-    )
-    if owners == 1:
+    owners = select(MEMBERS.c.user_id).where(*_in(root), MEMBERS.c.role == Role.OWNER.value)
+    # Locked, where writers do not wait for one another anyway: two owners who leave at once would each see the other.
+    if len((await tx.execute(owners.with_for_update())).all()) == 1:
         raise BeaconfireError(errors.CONFLICT, "the last owner must stay: make somebody else an owner first")
 
 

@@ -7,7 +7,6 @@ from typing import Any, TypeVar
 from faststream.nats import NatsBroker
 from pydantic import BaseModel, ValidationError
 
-from services.auth.accounts import Accounts
 from services.auth.members import KINDS, Members
 from services.auth.projection import Projection
 from shared import errors, logs
@@ -32,6 +31,9 @@ log = logs.get(__name__)
 
 ANSWERED = Counter("auth_requests_total", "Requests over the broker, by subject and result", ["subject", "result"])
 
+WORKERS = 32
+"""Requests answered at a time: one that waits for the projection must not hold up the others."""
+
 _DENIED = RoomDecision(allowed=False)
 R = TypeVar("R", bound=BaseModel)
 
@@ -39,35 +41,34 @@ R = TypeVar("R", bound=BaseModel)
 class Rpc:
     """Answers for the other services."""
 
-    def __init__(self, accounts: Accounts, members: Members, projection: Projection) -> None:
-        self._accounts = accounts
+    def __init__(self, members: Members, projection: Projection) -> None:
         self._members = members
         self._projection = projection
 
     def attach(self, broker: NatsBroker) -> None:
         """Subscribe the handlers, in the queue group that auth's instances share."""
 
-        @broker.subscriber(AUTHORIZE, queue=QUEUE, decoder=_raw)
+        @broker.subscriber(AUTHORIZE, queue=QUEUE, decoder=_raw, max_workers=WORKERS)
         async def answer_authorize(body: bytes) -> bytes:
             return await _answer(AUTHORIZE, body, AuthorizeRequest, AuthorizeReply, self.authorize)
 
-        @broker.subscriber(GRANT, queue=QUEUE, decoder=_raw)
+        @broker.subscriber(GRANT, queue=QUEUE, decoder=_raw, max_workers=WORKERS)
         async def answer_grant(body: bytes) -> bytes:
             return await _answer(GRANT, body, GrantRequest, GrantReply, self.grant)
 
     async def authorize(self, request: AuthorizeRequest) -> AuthorizeReply:
-        """See `shared.authorization.AuthorizeRequest`. The version is read first: the answer is at least as new."""
-        version = await self._members.version()
-        if request.issued_at is not None and await self._accounts.is_revoked(request.user_id, request.issued_at):
-            return AuthorizeReply(version=version, revoked=True, rooms=dict.fromkeys(request.rooms, _DENIED))
+        """See `shared.authorization.AuthorizeRequest`. The answer is at least as new as its version says."""
         if request.after is not None:
             await self._projection.reach(request.after)
-        roles = await self._members.of_user(request.user_id)
-        roles[Pair("user", request.user_id)] = Role.OWNER
+        standing = await self._members.standing(request.user_id)
+        if standing.is_revoked(request.issued_at):
+            denied = dict.fromkeys(request.rooms, _DENIED)
+            return AuthorizeReply(version=standing.version, revoked=True, rooms=denied)
+        roles = {**standing.roles, Pair("user", request.user_id): Role.OWNER}
         rooms = {name: room for name in request.rooms if (room := _room(name)) is not None}
         parents = await self._projection.roots(room.pair for room in rooms.values() if room.key is None)
         return AuthorizeReply(
-            version=version,
+            version=standing.version,
             rooms={name: _decide(rooms.get(name), roles, parents) for name in request.rooms},
             roots={str(root): role for root, role in roles.items() if root.kind == request.roots_of},
         )
