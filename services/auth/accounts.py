@@ -71,7 +71,7 @@ class Accounts:
         try:
             async with self._database.writing() as tx:
                 await tx.execute(insert(USERS).values(**row, created_at=datetime.now(UTC)))
-                signed_in = await self._sign_in(tx, user, issued_before=0)
+                signed_in = await self._sign_in(tx, user)
         except IntegrityError:
             raise BeaconfireError(errors.CONFLICT, "this e-mail address has an account already") from None
         log.info("signed up", user=user.id)
@@ -87,7 +87,7 @@ class Accounts:
             log.info("refused sign-in", user=row.id if row else None)
             raise BeaconfireError(errors.BAD_CREDENTIALS, "unknown e-mail address or wrong password")
         async with self._database.writing() as tx:
-            signed_in = await self._sign_in(tx, User(row.id, row.name, row.email), issued_before=row.issued_before)
+            signed_in = await self._sign_in(tx, User(row.id, row.name, row.email))
         SIGN_INS.labels("accepted").inc()
         log.info("signed in", user=row.id)
         return signed_in
@@ -100,13 +100,14 @@ class Accounts:
         now = datetime.now(UTC)
         async with self._database.writing() as tx:
             found = select(REFRESH_TOKENS, USERS).join(USERS, REFRESH_TOKENS.c.user_id == USERS.c.id)
-            row = (await tx.execute(found.where(REFRESH_TOKENS.c.hash == _hash(refresh_token)))).one_or_none()
+            this = found.where(REFRESH_TOKENS.c.hash == _hash(refresh_token)).with_for_update()
+            row = (await tx.execute(this)).one_or_none()
             if row is not None and row.used_at is None and row.expires_at > now:
                 used = update(REFRESH_TOKENS).where(REFRESH_TOKENS.c.hash == row.hash)
                 await tx.execute(used.values(used_at=now))
                 user = User(row.user_id, row.name, row.email)
                 REFRESHES.labels("accepted").inc()
-                return await self._sign_in(tx, user, issued_before=row.issued_before, family=row.family)
+                return await self._sign_in(tx, user, family=row.family)
             if row is not None and row.used_at is not None:
                 await tx.execute(delete(REFRESH_TOKENS).where(REFRESH_TOKENS.c.family == row.family))
                 log.warning("a refresh token was used twice: revoked its family", user=row.user_id)
@@ -156,10 +157,13 @@ class Accounts:
             raise BeaconfireError(errors.NOT_FOUND, "no such user")
         return User(row.id, row.name, row.email)
 
-    async def _sign_in(
-        self, tx: AsyncConnection, user: User, *, issued_before: int, family: str | None = None
-    ) -> SignedIn:
+    async def _sign_in(self, tx: AsyncConnection, user: User, *, family: str | None = None) -> SignedIn:
+        """A new pair of tokens; what has run out of the user's is forgotten on the way."""
         settings = self._settings
+        # Read here, and not where the password was checked: a sign-out everywhere may have come in between.
+        issued_before = await _issued_before(tx, user.id)
+        mine = REFRESH_TOKENS.c.user_id == user.id
+        await tx.execute(delete(REFRESH_TOKENS).where(mine, REFRESH_TOKENS.c.expires_at < datetime.now(UTC)))
         refresh_token = secrets.token_urlsafe(32)
         await tx.execute(
             insert(REFRESH_TOKENS).values(
@@ -183,8 +187,9 @@ class Accounts:
 
     async def _revoke_access(self, tx: AsyncConnection, user_id: str, correlation_id: str) -> None:
         # Tokens know whole seconds: the second that runs now is revoked to its end, and a token issued later in it is
-        # dated into the next one (`not_before`).
-        issued_before = int(time.time()) + 1
+        # dated into the next one (`not_before`). So the next revocation, which may come in the same second, must reach
+        # beyond the last.
+        issued_before = max(int(time.time()), await _issued_before(tx, user_id)) + 1
         await tx.execute(update(USERS).where(USERS.c.id == user_id).values(issued_before=issued_before))
         event = AccessRevoked(
             user_id=user_id,
@@ -200,6 +205,11 @@ class Accounts:
             return self._hasher.verify(hashed, password)
         except (VerificationError, InvalidHashError):
             return False
+
+
+async def _issued_before(tx: AsyncConnection, user_id: str) -> int:
+    """Read with a lock on the user, on databases whose writers do not wait for one another anyway."""
+    return await tx.scalar(select(USERS.c.issued_before).where(USERS.c.id == user_id).with_for_update()) or 0
 
 
 def _hash(refresh_token: str) -> str:

@@ -79,5 +79,15 @@ def _make(folder: Path) -> tuple[str, Ed25519PrivateKey]:
         file.flush()
         os.fsync(file.fileno())
     unfinished.rename(folder / f"{kid}.pem")
+    _sync(folder)
     log.info("made a signing key", kid=kid)
     return kid, key
+
+
+def _sync(folder: Path) -> None:
+    """Make the new name last through a power loss: tokens signed with the key will be out by then."""
+    directory = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
