@@ -1,5 +1,6 @@
 """A real auth on real sockets, a real broker and a real database."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -8,11 +9,15 @@ from typing import Any
 
 import aiohttp
 import pytest
+from nats.aio.client import Client
 
 from services.auth.app import build
 from services.auth.settings import Settings
+from shared.authorization import AuthorizeRequest, GrantRequest, authorize, grant
+from shared.envelope import Received, read
+from shared.roles import Role
 from shared.web import listening
-from tests.conftest import broker_settings
+from tests.conftest import broker_settings, connected
 from tools.nats_server import NatsServer
 
 PASSWORD = "correct horse"
@@ -66,6 +71,18 @@ class Auth:
         assert answer.status == 201, answer
         return person(answer)
 
+    async def until_ready(self) -> None:
+        async with asyncio.timeout(20):
+            while (await self.call("GET", "/readyz")).status != 200:
+                pass
+
+    async def why_not_ready(self) -> str:
+        """Wait until it is not ready; what it says then."""
+        async with asyncio.timeout(20):
+            while (answer := await self.call("GET", "/readyz")).status == 200:
+                pass
+            return str(answer.body["status"])
+
     async def sign_in(self, name: str, password: str = PASSWORD) -> Answer:
         return await self.call("POST", "/auth/sign-in", {"email": f"{name}@auth.example", "password": password})
 
@@ -76,10 +93,9 @@ def person(answer: Answer) -> Person:
     return Person(user["id"], user["email"], answer.body["accessToken"], answer.body["refreshToken"])
 
 
-@asynccontextmanager
-async def running_auth(server: NatsServer, folder: Path, **settings: Any) -> AsyncIterator[Auth]:
-    """Start auth in this process, on free ports; yields when it is ready. Hashing is made cheap, not skipped."""
-    chosen = Settings(
+def auth_settings(server: NatsServer, folder: Path, **settings: Any) -> Settings:
+    """Settings of an auth on free ports with its state in a folder. Hashing is made cheap, not skipped."""
+    return Settings(
         **{
             **broker_settings(server, "auth").model_dump(),
             "port": 0,
@@ -90,11 +106,21 @@ async def running_auth(server: NatsServer, folder: Path, **settings: Any) -> Asy
             **settings,
         }
     )
-    app = build(chosen, on_fatal=lambda: pytest.fail("auth lost its broker for good"))
-    async with listening(app, chosen, name="auth") as at, aiohttp.ClientSession() as http:
-        auth = Auth(at.url, at.ops_url, http)
-        while (await auth.call("GET", "/readyz")).status != 200:
-            pass
+
+
+@asynccontextmanager
+async def starting_auth(settings: Settings) -> AsyncIterator[Auth]:
+    """Start auth in this process; yields when it listens, ready or not."""
+    app = build(settings, on_fatal=lambda: pytest.fail("auth lost its broker for good"))
+    async with listening(app, settings, name="auth") as at, aiohttp.ClientSession() as http:
+        yield Auth(at.url, at.ops_url, http)
+
+
+@asynccontextmanager
+async def running_auth(server: NatsServer, folder: Path, **settings: Any) -> AsyncIterator[Auth]:
+    """Start auth in this process; yields when it is ready."""
+    async with starting_auth(auth_settings(server, folder, **settings)) as auth:
+        await auth.until_ready()
         yield auth
 
 
@@ -102,3 +128,55 @@ async def running_auth(server: NatsServer, folder: Path, **settings: Any) -> Asy
 async def _auth(stream: NatsServer, tmp_path: Path) -> AsyncIterator[Auth]:
     async with running_auth(stream, tmp_path) as auth:
         yield auth
+
+
+class Table:
+    """A campaign with an owner, an editor, a viewer, and a stranger who is none of them."""
+
+    def __init__(self, auth: Auth, nc: Client, heard: "asyncio.Queue[Received]") -> None:
+        self.auth = auth
+        self.nc = nc
+        self._heard = heard
+        self.people: dict[str, Person] = {}
+        self.path = "/auth/roots/campaign:c1/members"
+
+    async def next_event(self) -> Received:
+        async with asyncio.timeout(10):
+            return await self._heard.get()
+
+    async def add(self, name: str, role: str, *, by: str = "owner") -> Any:
+        body = {"email": self.people[name].email, "role": role}
+        return await self.auth.call("POST", self.path, body, token=self.people[by].token)
+
+    async def role_of(self, name: str) -> Role | None:
+        person = self.people[name]
+        reply = await authorize(self.nc, AuthorizeRequest(user_id=person.id, rooms=("campaign:c1",)))
+        return reply.rooms["campaign:c1"].role
+
+
+@asynccontextmanager
+async def table(auth: Auth, server: NatsServer) -> AsyncIterator[Table]:
+    heard: asyncio.Queue[Received] = asyncio.Queue()
+
+    async def hear(message: Any) -> None:
+        heard.put_nowait(read(message.subject.removeprefix("live."), message.data))
+
+    async with connected(server, "publisher") as nc, connected(server, "gateway") as gateway:
+        await gateway.subscribe("live.campaign.*.member.*", cb=hear)
+        await gateway.subscribe("live.user.*.access", cb=hear)
+        await gateway.flush()
+        made = Table(auth, nc, heard)
+        for name in ("owner", "editor", "viewer", "stranger"):
+            made.people[name] = await auth.sign_up(name)
+        await grant(nc, GrantRequest(root="campaign:c1", user_id=made.people["owner"].id, role=Role.OWNER))
+        await made.next_event()
+        for name in ("editor", "viewer"):
+            assert (await made.add(name, name)).status == 201
+            await made.next_event()
+        yield made
+
+
+@pytest.fixture(name="table")
+async def _table(auth: Auth, stream: NatsServer) -> AsyncIterator[Table]:
+    async with table(auth, stream) as made:
+        yield made

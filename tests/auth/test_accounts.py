@@ -1,6 +1,7 @@
 """Signing up, in, on and out, over HTTP."""
 
 import asyncio
+import sqlite3
 from pathlib import Path
 
 import jwt
@@ -106,6 +107,20 @@ async def test_bad_token(auth: Auth, token: str) -> None:
     assert (answer.status, answer.code) == (401, "token_invalid")
 
 
+@pytest.mark.parametrize(
+    "header", [b"Bearer \xff", b"Bearer \xed\xa0\x80.a.b", b"Basic abc", b"Bearer", b"Bearer " + b"a." * 3_000]
+)
+async def test_hostile_authorization(auth: Auth, header: bytes) -> None:
+    """Whatever stands in the header, the answer is the same 401, and never our fault."""
+    host, port = auth.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(b"GET /auth/me HTTP/1.1\r\nHost: auth.example\r\nAuthorization: " + header + b"\r\n\r\n")
+    status = await reader.readline()
+    writer.close()
+
+    assert status.split()[1] == b"401"
+
+
 async def test_refresh_rotates(auth: Auth) -> None:
     """A refresh token is exchanged for a new pair."""
     owner = await auth.sign_up("owner")
@@ -168,6 +183,48 @@ async def test_sign_out_everywhere(auth: Auth) -> None:
     assert old == [401, 401]
     assert refreshed.status == 401
     assert me.status == 200
+
+
+async def test_sign_out_everywhere_again(auth: Auth) -> None:
+    """Twice in one second: what was issued between the two is revoked as well."""
+    await auth.sign_up("owner")
+    seen = []
+    for _ in range(3):
+        back = person(await auth.sign_in("owner"))
+        await auth.call("POST", "/auth/sign-out", {"refreshToken": back.refresh_token, "everywhere": True})
+        seen.append((await auth.call("GET", "/auth/me", token=back.token)).status)
+
+    assert seen == [401, 401, 401]
+
+
+async def test_sign_in_overtaken_by_sign_out(stream: NatsServer, tmp_path: Path) -> None:
+    """A sign-in whose password is still being checked while everything before is revoked works all the same."""
+    async with running_auth(stream, tmp_path, argon2_time_cost=40, argon2_memory_kib=16_384) as auth:
+        owner = await auth.sign_up("owner")
+        async with asyncio.TaskGroup() as tasks:
+            signing_in = tasks.create_task(auth.sign_in("owner"))
+            await auth.call("POST", "/auth/sign-out", {"refreshToken": owner.refresh_token, "everywhere": True})
+        me = await auth.call("GET", "/auth/me", token=person(signing_in.result()).token)
+
+    assert me.status == 200
+
+
+async def test_refresh_token_runs_out(stream: NatsServer, tmp_path: Path) -> None:
+    """A refresh token that ran out is refused, and forgotten at the next sign-in; nothing of it is kept in clear."""
+    async with running_auth(stream, tmp_path) as auth:
+        owner = await auth.sign_up("owner")
+    with sqlite3.connect(tmp_path / "auth.db") as database:
+        database.execute("UPDATE refresh_tokens SET expires_at = '2020-01-01 00:00:00.000000'")
+    async with running_auth(stream, tmp_path) as auth:
+        refreshed = await auth.call("POST", "/auth/refresh", {"refreshToken": owner.refresh_token})
+        await auth.sign_in("owner")
+    with sqlite3.connect(tmp_path / "auth.db") as database:
+        kept = database.execute("SELECT hash, expires_at FROM refresh_tokens").fetchall()
+
+    assert refreshed.code == "token_invalid"
+    assert len(kept) == 1
+    assert kept[0][1] > "2020-01-02"
+    assert owner.refresh_token.encode() not in (tmp_path / "auth.db").read_bytes()
 
 
 async def test_restart(stream: NatsServer, tmp_path: Path) -> None:

@@ -1,76 +1,16 @@
-"""Members of roots: over HTTP, over the broker, and as events on the stream."""
+"""Members of roots: over HTTP, by grants, and as events on the stream."""
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
 
 import pytest
-from nats.aio.client import Client
 
-from shared import broker
 from shared.authorization import AuthorizeRequest, AuthUnavailable, GrantRequest, authorize, grant
-from shared.envelope import Received, read
-from shared.errors import BeaconfireError
 from shared.events.user import AccessRevoked, MemberChanged
 from shared.roles import Role
-from tests.auth.conftest import Auth, Person, running_auth
+from tests.auth.conftest import Table
 from tests.conftest import connected
 from tools.nats_server import NatsServer
-
-
-class Table:
-    """A campaign with an owner, an editor, a viewer, and a stranger who is none of them."""
-
-    def __init__(self, auth: Auth, nc: Client, heard: "asyncio.Queue[Received]") -> None:
-        self.auth = auth
-        self.nc = nc
-        self._heard = heard
-        self.people: dict[str, Person] = {}
-        self.path = "/auth/roots/campaign:c1/members"
-
-    async def next_event(self) -> Received:
-        async with asyncio.timeout(10):
-            return await self._heard.get()
-
-    async def add(self, name: str, role: str, *, by: str = "owner") -> Any:
-        body = {"email": self.people[name].email, "role": role}
-        return await self.auth.call("POST", self.path, body, token=self.people[by].token)
-
-    async def role_of(self, name: str) -> Role | None:
-        person = self.people[name]
-        reply = await authorize(self.nc, AuthorizeRequest(user_id=person.id, rooms=("campaign:c1",)))
-        return reply.rooms["campaign:c1"].role
-
-
-@asynccontextmanager
-async def table(auth: Auth, server: NatsServer) -> AsyncIterator[Table]:
-    heard: asyncio.Queue[Received] = asyncio.Queue()
-
-    async def hear(message: Any) -> None:
-        heard.put_nowait(read(message.subject.removeprefix("live."), message.data))
-
-    async with connected(server, "publisher") as nc, connected(server, "gateway") as gateway:
-        await gateway.subscribe("live.campaign.*.member.*", cb=hear)
-        await gateway.subscribe("live.user.*.access", cb=hear)
-        await gateway.flush()
-        made = Table(auth, nc, heard)
-        for name in ("owner", "editor", "viewer", "stranger"):
-            made.people[name] = await auth.sign_up(name)
-        await grant(nc, GrantRequest(root="campaign:c1", user_id=made.people["owner"].id, role=Role.OWNER))
-        await made.next_event()
-        for name in ("editor", "viewer"):
-            assert (await made.add(name, name)).status == 201
-            await made.next_event()
-        yield made
-
-
-@pytest.fixture(name="table")
-async def _table(auth: Auth, stream: NatsServer) -> AsyncIterator[Table]:
-    async with table(auth, stream) as made:
-        yield made
 
 
 async def test_members_are_listed(table: Table) -> None:
@@ -174,87 +114,6 @@ async def test_no_such_root(table: Table, root: str) -> None:
     answer = await table.auth.call("GET", f"/auth/roots/{root}/members", token=table.people["owner"].token)
 
     assert answer.status in (400, 403)
-
-
-async def test_authorize_many(table: Table) -> None:
-    """Two hundred rooms in one request, each answered by the name it was asked with."""
-    rooms = tuple(f"campaign:c{number % 4}/settlement:s{number}" for number in range(200))
-    reply = await authorize(table.nc, AuthorizeRequest(user_id=table.people["editor"].id, rooms=rooms))
-
-    assert set(reply.rooms) == set(rooms)
-    assert {room for room, decision in reply.rooms.items() if decision.allowed} == {
-        room for room in rooms if room.startswith("campaign:c1/")
-    }
-    assert {decision.root for decision in reply.rooms.values() if decision.allowed} == {"campaign:c1"}
-
-
-async def test_authorize_self(table: Table) -> None:
-    """A user's own room is open to that user alone."""
-    viewer, editor = table.people["viewer"].id, table.people["editor"].id
-    reply = await authorize(table.nc, AuthorizeRequest(user_id=viewer, rooms=(f"user:{viewer}", f"user:{editor}")))
-
-    assert [decision.allowed for decision in reply.rooms.values()] == [True, False]
-
-
-async def test_authorize_roots(table: Table) -> None:
-    """A service may ask for all of a user's roots of a kind."""
-    reply = await authorize(table.nc, AuthorizeRequest(user_id=table.people["viewer"].id, roots_of="campaign"))
-
-    assert reply.roots == {"campaign:c1": Role.VIEWER}
-
-
-async def test_parents_are_learnt(table: Table) -> None:
-    """A bare room is found in its root once a subject has shown it; only members of that root may see it."""
-    offset = await broker.publish(table.nc, "campaign.c1.settlement.s1.structure.t1", b"{}", message_id="a")
-    offset = await broker.publish(table.nc, "campaign.c9.settlement.s9", b"{}", message_id="b")
-    rooms = ("settlement:s1", "structure:t1", "settlement:s9", "settlement:unknown")
-    question = AuthorizeRequest(user_id=table.people["viewer"].id, rooms=rooms, after=offset)
-    reply = await authorize(table.nc, question)
-    stranger = await authorize(table.nc, question.model_copy(update={"user_id": table.people["stranger"].id}))
-
-    assert [decision.allowed for decision in reply.rooms.values()] == [True, True, False, False]
-    assert reply.rooms["structure:t1"].root == "campaign:c1"
-    assert not [decision for decision in stranger.rooms.values() if decision.allowed]
-
-
-async def test_parents_outlive_a_restart(stream: NatsServer, tmp_path: Path) -> None:
-    """What was learnt is kept; what came while auth was away is learnt afterwards; malformed subjects do no harm."""
-    async with running_auth(stream, tmp_path) as auth, connected(stream, "publisher") as nc:
-        owner = await auth.sign_up("owner")
-        await grant(nc, GrantRequest(root="campaign:c1", user_id=owner.id, role=Role.OWNER))
-        first = await broker.publish(nc, "campaign.c1.settlement.s1", b"{}", message_id="a")
-        await authorize(nc, AuthorizeRequest(user_id=owner.id, after=first))
-    async with connected(stream, "publisher") as nc:
-        await broker.publish(nc, "campaign.c1.wrong", b"{}", message_id="b")
-        second = await broker.publish(nc, "campaign.c1.settlement.s2", b"{}", message_id="c")
-        async with running_auth(stream, tmp_path):
-            question = AuthorizeRequest(user_id=owner.id, rooms=("settlement:s1", "settlement:s2"), after=second)
-            reply = await authorize(nc, question)
-
-    assert [decision.allowed for decision in reply.rooms.values()] == [True, True]
-
-
-@pytest.mark.parametrize(
-    "body",
-    [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 50_000, b"{}", b'{"userId":"*"}', b'{"userId":"u","rooms":7}'],
-)
-@pytest.mark.parametrize("subject", ["auth.authorize", "auth.grant"])
-async def test_never_silent(table: Table, subject: str, body: bytes) -> None:
-    """Whatever is asked is answered, with an error that says what was wrong."""
-    answer = json.loads((await table.nc.request(subject, body, timeout=2)).data)
-
-    assert answer["error"]["code"] == "bad_request"
-
-
-@pytest.mark.parametrize("root", ["nonsense", "user:u1", "settlement:s1", "campaign:*"])
-async def test_grant_refused(table: Table, root: str) -> None:
-    """A grant on what is no root with members, or to nobody, is refused."""
-    with pytest.raises(BeaconfireError) as bad_root:
-        await grant(table.nc, GrantRequest(root=root, user_id=table.people["owner"].id, role=Role.OWNER))
-    with pytest.raises(BeaconfireError) as nobody:
-        await grant(table.nc, GrantRequest(root="campaign:c5", user_id="nobody", role=Role.OWNER))
-
-    assert (bad_root.value.code.code, nobody.value.code.code) == ("bad_room", "not_found")
 
 
 async def test_grant_is_idempotent(table: Table) -> None:

@@ -1,0 +1,190 @@
+"""services.auth.app: starting without its neighbours, saying why it is not ready, stopping."""
+
+import asyncio
+import json
+import sqlite3
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+from faststream.nats import NatsBroker
+
+from services.auth.app import rpc_options
+from shared import broker, outbox
+from shared.authorization import AuthorizeRequest, authorize
+from tests.auth.conftest import Auth, auth_settings, running_auth, starting_auth, table
+from tests.conftest import connected
+from tools.nats_server import NatsServer, free_port
+from tools.processes import Process
+
+
+async def test_without_the_broker(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Without a broker auth is alive, signs people in, and says what it waits for; then it becomes ready."""
+    nats_server.kill()
+    async with starting_auth(auth_settings(nats_server, tmp_path)) as auth:
+        alive = await auth.call("GET", "/healthz")
+        waiting = await auth.call("GET", "/readyz")
+        owner = await auth.sign_up("owner")
+        nats_server.start()
+        async with connected(nats_server, "setup") as setup:
+            await broker.declare_stream(setup)
+        await auth.until_ready()
+        async with connected(nats_server, "gateway") as nc:
+            reply = await authorize(nc, AuthorizeRequest(user_id=owner.id, rooms=(f"user:{owner.id}",)))
+
+    assert alive.status == 200
+    assert (waiting.status, waiting.body["status"]) == (503, "starting: waiting for the broker")
+    assert reply.rooms[f"user:{owner.id}"].allowed
+
+
+async def test_without_the_stream(nats_server: NatsServer, tmp_path: Path) -> None:
+    """Without the stream auth is not ready and says so; it becomes ready once somebody has declared it."""
+    async with starting_auth(auth_settings(nats_server, tmp_path)) as auth:
+        async with asyncio.timeout(20):
+            while "stream EVENTS" not in await auth.why_not_ready():
+                pass
+        async with connected(nats_server, "setup") as setup:
+            await broker.declare_stream(setup)
+        await auth.until_ready()
+
+
+async def test_broker_lost(auth: Auth, stream: NatsServer) -> None:
+    """A lost broker is a reason not to be ready; its return is the end of it."""
+    stream.kill()
+    why_not = await auth.why_not_ready()
+    stream.start()
+    await auth.until_ready()
+
+    assert why_not == "the broker is not reachable"
+
+
+async def test_database_lost(auth: Auth, tmp_path: Path) -> None:
+    """A database that no longer answers is a reason not to be ready."""
+    with sqlite3.connect(tmp_path / "auth.db") as database:
+        database.execute("DROP TABLE counters")
+
+    assert await auth.why_not_ready() == "the database does not answer"
+
+
+async def test_last_events(stream: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A change whose event the relay has not sent yet is sent by the stop that follows."""
+    monkeypatch.setattr(outbox, "POLL_S", 3_600)
+    async with running_auth(stream, tmp_path) as auth, table(auth, stream) as made:
+        stranger = made.people["stranger"].id
+        monkeypatch.setattr(outbox.Outbox, "wake", lambda _outbox: None)
+        await made.add("stranger", "viewer")
+    async with connected(stream, "setup") as setup:
+        question = json.dumps({"last_by_subj": f"campaign.c1.member.{stranger}"}).encode()
+        stored = json.loads((await setup.request("$JS.API.STREAM.MSG.GET.EVENTS", question)).data)
+
+    assert "message" in stored
+
+
+async def test_rpc_connection(nats_server: NatsServer, tmp_path: Path) -> None:
+    """FastStream's connection has the options of every other: it never gives up, and has an inbox of its own."""
+    settings = auth_settings(nats_server, tmp_path)
+    wanted = broker.options(settings, "auth-rpc")
+    async with NatsBroker(**rpc_options(settings)) as rpc:
+        nc = await rpc.connect()
+        got = {name: nc.options[name] for name in wanted if name not in ("servers", "inbox_prefix")}
+        inbox = nc.new_inbox()
+
+    assert got == {name: wanted[name] for name in got}
+    assert set(got) >= {"max_reconnect_attempts", "reconnect_time_wait", "ping_interval", "max_outstanding_pings"}
+    assert inbox.startswith("_INBOX_auth.")
+
+
+@asynccontextmanager
+async def auth_process(server: NatsServer, folder: Path, **environment: str) -> AsyncIterator[tuple[Process, str]]:
+    """`python -m services.auth` as in production, and where it listens; yields at once."""
+    port = free_port()
+    process = Process(
+        "auth",
+        [sys.executable, "-m", "services.auth"],
+        log_path=folder / "auth.log",
+        environment={
+            **server.environment("auth"),
+            "BEACONFIRE_PORT": str(port),
+            "BEACONFIRE_DATABASE_URL": f"sqlite+aiosqlite:///{folder}/auth.db",
+            "BEACONFIRE_KEYS_DIR": str(folder / "keys"),
+            **environment,
+        },
+    )
+    process.start()
+    try:
+        yield process, f"http://127.0.0.1:{port}"
+    finally:
+        process.kill()
+
+
+async def until_ready(process: Process, url: str) -> None:
+    async with aiohttp.ClientSession() as http, asyncio.timeout(30):
+        while True:
+            assert process.is_running, process.last_lines
+            try:
+                async with http.get(f"{url}/readyz") as answer:
+                    if answer.status == 200:
+                        return
+            except aiohttp.ClientConnectionError:
+                continue
+
+
+async def test_process(stream: NatsServer, tmp_path: Path) -> None:
+    """As a process it serves, ends with 0 at SIGTERM, and its log names people by their ids alone."""
+    async with auth_process(stream, tmp_path) as (process, url):
+        await until_ready(process, url)
+        async with aiohttp.ClientSession() as http:
+            body = {"email": "owner@auth.example", "password": "correct horse", "name": "Somebody"}
+            async with http.post(f"{url}/auth/sign-up", json=body) as answer:
+                session = await answer.json()
+            async with http.post(f"{url}/auth/sign-in", json={"email": body["email"], "password": "wrong"}) as answer:
+                await answer.read()
+        process.terminate()
+        ended = await asyncio.to_thread(process.wait, 20)
+    log = (tmp_path / "auth.log").read_text()
+
+    assert (ended, process.exit_code) == (True, 0), log
+    assert session["user"]["id"] in log
+    for secret in ("owner@", "Somebody", "correct horse", session["accessToken"], session["refreshToken"]):
+        assert secret not in log
+
+
+async def test_closed_for_good(stream: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nats-py gives its connection up for good, here over a limit of the broker, the process ends with 1."""
+    write_config = stream._write_config
+
+    def write_a_limit() -> None:
+        write_config()
+        with (stream.folder / "nats-server.conf").open("a") as config:
+            config.write("max_subscriptions: 1\n")
+
+    async with auth_process(stream, tmp_path) as (process, url):
+        await until_ready(process, url)
+        stream.kill()
+        monkeypatch.setattr(stream, "_write_config", write_a_limit)
+        stream.start()
+        ended = await asyncio.to_thread(process.wait, 30)
+
+    assert (ended, process.exit_code) == (True, 1)
+    assert any("closed for good" in line for line in process.last_lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BEACONFIRE_ACCESS_TOKEN_TTL_S", "86400"),
+        ("BEACONFIRE_DATABASE_URL", "nonsense"),
+        ("BEACONFIRE_DATABASE_URL", "sqlite+aiosqlite:////dev/null/auth.db"),
+        ("BEACONFIRE_KEYS_DIR", "/dev/null/keys"),
+    ],
+)
+async def test_unusable_settings(nats_server: NatsServer, tmp_path: Path, name: str, value: str) -> None:
+    """A wrong setting ends the start with code 2 and a sentence, not with a stack trace."""
+    async with auth_process(nats_server, tmp_path, **{name: value}) as (process, _):
+        ended = await asyncio.to_thread(process.wait, 20)
+
+    assert (ended, process.exit_code) == (True, 2), process.last_lines
+    assert not any("Traceback" in line for line in process.last_lines)
