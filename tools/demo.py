@@ -92,7 +92,7 @@ def _seed(auth_url: str, publisher_url: str) -> str:
     known = call("GET", campaigns, token=owner)["campaigns"]
     campaign = next((one for one in known if one["name"] == CAMPAIGN), None)
     if campaign is None:
-        description = "Made by `beaconfire up`. Change something and watch the other window."
+        description = "Made by beaconfire up. Change something and watch the other window."
         campaign = call("POST", campaigns, {"name": CAMPAIGN, "description": description}, token=owner)["campaign"]
     _add_members(auth_url, campaign["id"], owner)
     _add_world(f"{campaigns}/{campaign['id']}", owner)

@@ -1,6 +1,8 @@
 /** One campaign as this page knows it: read over HTTP, and read again where an event says that something changed. */
 
 const REREAD_PAUSES_MS = [0, 1000, 2000, 4000, 8000];
+/** How often everything is read again because something changed while it was read. */
+const MAX_READINGS = 5;
 
 /** Where a thing stands below its campaign, in the publisher's paths. */
 export const pathOf = {
@@ -22,6 +24,8 @@ export class World {
 
   #api;
   #onChange;
+  /** Counts what was changed piece by piece, so that `load` knows when its answers are out of date. */
+  #changes = 0;
 
   /**
    * @param {import("./api.js").Api} api
@@ -51,8 +55,23 @@ export class World {
     return this.#shelf(kind).get(id);
   }
 
-  /** Everything, anew. Throws ApiError: 403 for who is no member. */
+  /**
+   * Everything, anew. Throws ApiError: 403 for who is no member.
+   *
+   * What an event or a new role changed meanwhile must not be overwritten by an answer from before: then it is read again.
+   */
   async load() {
+    for (let reading = 1; ; reading++) {
+      const changes = this.#changes;
+      const read = await this.#readAll();
+      if (changes !== this.#changes && reading < MAX_READINGS) continue;
+      Object.assign(this, read);
+      this.#onChange({});
+      return;
+    }
+  }
+
+  async #readAll() {
     const campaign = await this.#api.campaign(this.id);
     const [settlements, entities, members] = await Promise.all([
       this.#api.settlements(this.id),
@@ -60,42 +79,43 @@ export class World {
       this.#api.members(this.id),
     ]);
     const structures = await Promise.all(settlements.map(({ id }) => this.#api.structures(this.id, id)));
-    this.campaign = campaign;
-    this.settlements = byId(settlements);
-    this.structures = byId(structures.flat());
-    this.entities = byId(entities);
-    this.members = new Map(members.map((member) => [member.userId, member]));
-    this.#onChange({});
+    return {
+      campaign,
+      settlements: byId(settlements),
+      structures: byId(structures.flat()),
+      entities: byId(entities),
+      members: new Map(members.map((member) => [member.userId, member])),
+    };
   }
 
   /** What the caller just changed, as the service answered it: shown at once, lit up when the event comes. */
   put(kind, thing) {
     if (this.#isOlder(kind, thing)) return;
     this.#shelf(kind).set(thing.id, thing);
-    this.#onChange({});
+    this.#changed({});
   }
 
   drop(kind, id) {
     this.#shelf(kind).delete(id);
-    this.#onChange({});
+    this.#changed({});
   }
 
   putCampaign(campaign, fields = []) {
     if (this.campaign && campaign.revision < this.campaign.revision) return;
     // The role follows `role.changed` on the socket, which may be ahead of this answer.
     this.campaign = { ...campaign, role: this.campaign?.role ?? campaign.role };
-    this.#onChange({ key: "campaign", fields });
+    this.#changed({ key: "campaign", fields });
   }
 
   setRole(role) {
     this.campaign = { ...this.campaign, role };
-    this.#onChange({});
+    this.#changed({});
   }
 
   async loadMembers() {
     const members = await this.#api.members(this.id);
     this.members = new Map(members.map((member) => [member.userId, member]));
-    this.#onChange({});
+    this.#changed({});
   }
 
   /** Read again what an event names. Answers after it has been read, or is known to be gone. */
@@ -126,7 +146,7 @@ export class World {
   #keep(kind, thing, fields) {
     if (this.#isOlder(kind, thing)) return;
     this.#shelf(kind).set(thing.id, thing);
-    this.#onChange({ key: thing.id, fields });
+    this.#changed({ key: thing.id, fields });
   }
 
   /** Two answers may overtake each other: the higher revision is the newer. */
@@ -145,6 +165,11 @@ export class World {
       }
     }
     return undefined;
+  }
+
+  #changed(change) {
+    this.#changes++;
+    this.#onChange(change);
   }
 
   #shelf(kind) {

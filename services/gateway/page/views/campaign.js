@@ -46,6 +46,7 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
     try {
       await world.load();
       phase = "open";
+      noteRole();
       if (!isLeft) subscribe();
     } catch (error) {
       phase = error.status === 403 ? "refused" : "failed";
@@ -53,6 +54,18 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
     }
     screen.draw();
   };
+  /** @type {string | undefined} */
+  let noted;
+  /** Say when the role is another one than the page last showed, however it learnt that. */
+  const noteRole = () => {
+    const { role, name } = world.campaign;
+    if (noted !== undefined && noted !== role) {
+      closeDialogs();
+      toasts.show(`You are now ${withArticle(role)} of ${name}.`);
+    }
+    noted = role;
+  };
+  const reload = () => world.load().then(noteRole, onError);
   const leave = (text) => {
     if (isLeft) return;
     isLeft = true;
@@ -60,6 +73,7 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
     toasts.show(text, { kind: "bad", ms: 10_000 });
     go("#/");
   };
+  const noLongerMember = () => `You are no longer a member of ${world.campaign.name}.`;
   const onEvent = async (event, frame) => {
     const { payload } = event;
     const isGone = payload.operation === "delete" || payload.role === null;
@@ -78,14 +92,15 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
     subscription = client.subscribe(`campaign:${id}`, {
       onEvent,
       // What changed between the first look and the subscription.
-      onReady: () => world.load().catch(onError),
+      onReady: reload,
       onResync: () => {
         toasts.show("Some changes may have been missed: everything is loaded again.");
-        world.load().catch(onError);
+        reload();
       },
-      onLeft: () => leave(`You are no longer a member of ${world.campaign.name}.`),
+      onLeft: () => leave(noLongerMember()),
       onError: (error, { willRetry }) => {
         if (willRetry) return;
+        if (phase === "open") return leave(noLongerMember()); // taken out between the first look and the subscription
         phase = "refused";
         screen.draw();
       },
@@ -93,9 +108,8 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
   };
   const offRole = client.on("role", ({ root, role }) => {
     if (root !== `campaign:${id}` || phase !== "open") return;
-    closeDialogs();
     world.setRole(role);
-    toasts.show(`You are now ${withArticle(role)} of ${world.campaign.name}.`);
+    noteRole();
   });
 
   load();
