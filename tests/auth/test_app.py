@@ -63,8 +63,12 @@ async def test_broker_lost(auth: Auth, stream: NatsServer) -> None:
 
 async def test_database_lost(auth: Auth, tmp_path: Path) -> None:
     """A database that no longer answers is a reason not to be ready."""
-    with sqlite3.connect(tmp_path / "auth.db") as database:
-        database.execute("DROP TABLE counters")
+
+    def spoil() -> None:
+        with sqlite3.connect(tmp_path / "auth.db") as database:
+            database.execute("DROP TABLE counters")
+
+    await asyncio.to_thread(spoil)  # auth, on this loop, may hold the write lock
 
     assert await auth.why_not_ready() == "the database does not answer"
 
