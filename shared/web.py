@@ -120,20 +120,21 @@ class Listening:
 async def listening(
     app: web.Application, settings: Settings, *, name: str, reuse_port: bool = False
 ) -> AsyncIterator["Listening"]:
-    """Start the application and its two listeners; stop them at the end of the block."""
+    """Start the application and its two listeners; stop them at the end of the block.
+
+    The operations port opens last: who is told there that the service is ready finds the public port open.
+    """
     ops_runner = web.AppRunner(operations(app), access_log=None)
     runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=60)
-    await ops_runner.setup()
-    await web.TCPSite(ops_runner, settings.ops_host, settings.ops_port).start()
-    ops_port = ops_runner.addresses[0][1]
-    log.info("operations port open", port=ops_port)
     try:
         await runner.setup()
         await web.TCPSite(runner, settings.host, settings.port, reuse_port=reuse_port or None).start()
-        log.info("listening", name=name, host=settings.host, port=runner.addresses[0][1], ops_port=ops_port)
+        await ops_runner.setup()
+        await web.TCPSite(ops_runner, settings.ops_host, settings.ops_port).start()
+        port, ops_port = runner.addresses[0][1], ops_runner.addresses[0][1]
+        log.info("listening", name=name, host=settings.host, port=port, ops_port=ops_port)
         async with Deadlines(runner):
-            url = f"http://{settings.host}:{runner.addresses[0][1]}"
-            yield Listening(url, f"http://{settings.ops_host}:{ops_port}")
+            yield Listening(f"http://{settings.host}:{port}", f"http://{settings.ops_host}:{ops_port}")
     finally:
         await runner.cleanup()
         await ops_runner.cleanup()
