@@ -96,7 +96,7 @@ function membership(who, { userId, role }, world, me, isNewMember) {
 
 function nameOf(world, userId, me, otherwise) {
   if (userId && userId === me) return "You";
-  return world.members.get(userId)?.name ?? otherwise;
+  return world.nameOf(userId) ?? otherwise;
 }
 
 /** `["level", "variables.food"]` → "level and food". */

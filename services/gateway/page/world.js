@@ -21,6 +21,8 @@ export class World {
   entities = new Map();
   /** @type {Map<string, any>} */
   members = new Map();
+  /** Who was ever a member here, by id: the event that tells of somebody's leaving comes when they are gone. */
+  #names = new Map();
 
   #api;
   #onChange;
@@ -44,6 +46,11 @@ export class World {
 
   get isOwner() {
     return this.campaign?.role === "owner";
+  }
+
+  /** @param {string} userId @returns {string | undefined} */
+  nameOf(userId) {
+    return this.#names.get(userId);
   }
 
   structuresOf(settlement) {
@@ -84,7 +91,7 @@ export class World {
       settlements: byId(settlements),
       structures: byId(structures.flat()),
       entities: byId(entities),
-      members: new Map(members.map((member) => [member.userId, member])),
+      members: this.#known(members),
     };
   }
 
@@ -114,7 +121,7 @@ export class World {
 
   async loadMembers() {
     const members = await this.#api.members(this.id);
-    this.members = new Map(members.map((member) => [member.userId, member]));
+    this.members = this.#known(members);
     this.#changed({});
   }
 
@@ -165,6 +172,11 @@ export class World {
       }
     }
     return undefined;
+  }
+
+  #known(members) {
+    for (const { userId, name } of members) this.#names.set(userId, name);
+    return new Map(members.map((member) => [member.userId, member]));
   }
 
   #changed(change) {
