@@ -106,16 +106,16 @@ async def connect(
             log.error("broker connection closed for good")
             on_closed()
 
-    await nc.connect(
-        **options(settings, name),
-        error_cb=error,
-        disconnected_cb=disconnected,
-        reconnected_cb=reconnected,
-        closed_cb=closed,
-    )
     try:
+        await nc.connect(
+            **options(settings, name),
+            error_cb=error,
+            disconnected_cb=disconnected,
+            reconnected_cb=reconnected,
+            closed_cb=closed,
+        )
         check_cancelled()
-    except asyncio.CancelledError:
+    except BaseException:
         await close(nc)
         raise
     return nc
@@ -124,9 +124,14 @@ async def connect(
 async def close(nc: Client) -> None:
     """Close a connection on purpose: `on_closed` is not called."""
     nc.closing_on_purpose = True  # type: ignore[attr-defined]
-    # Without the broker, nats-py writes what is still pending to a transport that is gone. There is no more to be done.
-    with contextlib.suppress(RuntimeError, OSError):
-        await nc.close()
+    try:
+        # Without the broker, nats-py writes what is still pending to a transport that is gone. No more can be done.
+        with contextlib.suppress(RuntimeError, OSError):
+            await nc.close()
+    finally:
+        # nats-py leaves its socket open where that write failed, or where it was still connecting.
+        if nc._transport is not None:
+            nc._transport.close()  # type: ignore[no-untyped-call]
 
 
 def check_cancelled() -> None:

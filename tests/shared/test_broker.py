@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import uvloop
+from nats.aio.client import Client
 
 from shared import broker
 from tests.conftest import broker_settings, connected
@@ -74,3 +75,20 @@ def test_closing_without_the_broker(nats_server: NatsServer, run: Callable[[Coro
         await broker.close(nc)
 
     run(lose_the_broker_and_close())
+
+
+async def test_giving_up_while_connecting(nats_server: NatsServer) -> None:
+    """A connection that is cancelled before the broker has said a word leaves no socket open."""
+    nats_server.freeze()
+    client = Client()
+    settings = broker_settings(nats_server, "publisher")
+    connecting = asyncio.create_task(broker.connect(settings, "test", client=client, on_closed=lambda: None))
+    while (writer := getattr(client._transport, "_io_writer", None)) is None:
+        await asyncio.sleep(0)
+
+    connecting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await connecting
+
+    assert writer.is_closing()
+    nats_server.thaw()
