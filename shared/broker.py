@@ -194,6 +194,13 @@ async def wait_for_stream(nc: Client) -> str:
         await asyncio.sleep(0.2)
 
 
+async def first_offset(nc: Client) -> int:
+    """The oldest offset that the stream still has; waits for an answer as long as it takes. Needs STREAM.INFO."""
+    info = await _api(nc, f"STREAM.INFO.{STREAM}", {}, required=True)
+    assert info is not None
+    return int(info["state"]["first_seq"])
+
+
 async def publish(
     nc: Client,
     subject: str,

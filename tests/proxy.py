@@ -6,12 +6,18 @@ from contextlib import asynccontextmanager, suppress
 
 
 class Proxy:
-    """Passes bytes on to a port on loopback. `swallow` says of each chunk from the client whether it is lost."""
+    """Passes bytes on to a port on loopback.
+
+    `swallow` says of each chunk from the client whether it is lost. While `flowing` is not set, what the server sends
+    is held back.
+    """
 
     def __init__(self, target_port: int) -> None:
         self._target_port = target_port
         self.swallow: Callable[[bytes], bool] = lambda _chunk: False
         self.swallowed = asyncio.Event()
+        self.flowing = asyncio.Event()
+        self.flowing.set()
         self.port = 0
 
     @asynccontextmanager
@@ -39,6 +45,8 @@ class Proxy:
                 if is_from_client and self.swallow(chunk):
                     self.swallowed.set()
                     continue
+                if not is_from_client:
+                    await self.flowing.wait()
                 writer.write(chunk)
                 await writer.drain()
         writer.close()

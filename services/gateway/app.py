@@ -11,6 +11,8 @@ from aiohttp import web
 from services.gateway import protocol
 from services.gateway.delivery import Delivery
 from services.gateway.direct import DirectClient
+from services.gateway.encoding import Encoder
+from services.gateway.history import History
 from services.gateway.hub import Hub
 from services.gateway.intake import Intake
 from services.gateway.limits import Limits
@@ -98,18 +100,20 @@ class _Gateway:
         settings, loop = self._settings, asyncio.get_running_loop()
         verifier = Verifier(http, settings.jwks_url, issuer=settings.issuer, audience=settings.audience)
         membership = Membership(nc, verifier, self.hub)
-        context = self._context = self._make_context(membership, loop)
+        encoder = Encoder()
+        history = History(nc, encoder)
+        context = self._context = self._make_context(membership, history, loop)
 
         def set_aside(error: InvalidEvent, subject: str, body: bytes) -> None:
             headers = {"Beaconfire-Subject": subject[:300], "Beaconfire-Detail": error.detail.replace("\n", " ")}
             self._spawn(nc.publish(f"deadletter.{error.reason}", body, headers=headers))
 
-        delivery = Delivery(context, membership, set_aside)
+        delivery = Delivery(context, membership, encoder, set_aside)
         self._intake = Intake(
             nc,
             deliver=delivery.take,
             on_state=lambda alive: _tell_all(context, protocol.live() if alive else protocol.degraded()),
-            on_epoch=lambda epoch, position: _begin_epoch(context, epoch, position),
+            on_epoch=lambda epoch, position: _begin_epoch(context, history, epoch, position),
             history_s=settings.ring_age_s,
         )
         self._handshake = Handshake(
@@ -119,15 +123,16 @@ class _Gateway:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._intake.run(), name="intake")
             tasks.create_task(membership.renew(), name="leases")
-            tasks.create_task(_turn(context), name="wheel")
+            tasks.create_task(_turn(context, history), name="wheel")
 
-    def _make_context(self, access: Access, loop: asyncio.AbstractEventLoop) -> Context:
+    def _make_context(self, access: Access, history: History, loop: asyncio.AbstractEventLoop) -> Context:
         settings = self._settings
         return Context(
             hub=self.hub,
             ring=Ring(max_bytes=settings.ring_bytes, max_age_s=settings.ring_age_s),
             outbound=Outbound(self.hub, loop.call_soon),
             access=access,
+            history=history,
             wheel=Wheel(int(time.monotonic())),
             spawn=self._spawn,
             call_soon=loop.call_soon,
@@ -174,12 +179,13 @@ class _Gateway:
             session.close(BeaconfireError(errors.UNAVAILABLE, "this gateway is going away, connect again"))
 
 
-def _begin_epoch(context: Context, epoch: str, position: int) -> None:
+def _begin_epoch(context: Context, history: History, epoch: str, position: int) -> None:
     """The stream starts for us at `position`, for the first time or as another one."""
     changed = context.epoch not in ("", epoch) or context.position > position
     context.epoch = epoch
     context.position = position
     context.ring.start(position)
+    history.start()
     context.outbound.start(position)
     if changed:
         for session in list(context.hub.all_sessions()):
@@ -191,11 +197,12 @@ def _tell_all(context: Context, frame: bytes) -> None:
         session.tell(frame)
 
 
-async def _turn(context: Context) -> None:
+async def _turn(context: Context, history: History) -> None:
     """Turn the wheel, and show the figures nothing else counts."""
     while True:
         await asyncio.sleep(1 - time.monotonic() % 1)
         context.wheel.turn(int(time.monotonic()))
+        history.forget()
         RING_BYTES.set(context.ring.bytes)
         ROOMS.set(len(context.hub))
         FRAMES.set(context.outbound.frames_sent)

@@ -9,13 +9,10 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from typing import NamedTuple
-
-import nats.errors
-import nats.js.errors
 
 from services.gateway import replay
 from services.gateway.direct import DirectClient
+from services.gateway.encoding import Stored
 from services.gateway.replay import ReadFailed
 from services.gateway.sequence import Sequence
 from shared import broker, logs
@@ -34,7 +31,6 @@ DEGRADED = Gauge("gateway_degraded", "1 while the broker does not acknowledge ti
 SILENCE_S = 1.0
 JITTER_S = 0.2  # so that of several gateways one ticks first, and its tick serves all
 HEAR_TICK_S = 0.25
-TICK_TIMEOUT_S = 1.0
 FRESH_S = 5.0
 """A position not shown to be the end of the stream for this long is stale: the gateway is not ready."""
 YOUNG_S = 30.0
@@ -42,14 +38,6 @@ RETRY_S = 0.1
 LEADER_ELECTED = f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{broker.STREAM}"
 _STREAM = broker.STREAM.encode()
 _LIVE = broker.LIVE_PREFIX.encode()
-
-
-class Stored(NamedTuple):
-    """A message of the stream, live or read: its subject, body, and the publisher's `Nats-TTL` if any."""
-
-    subject: str
-    body: bytes
-    has_ttl: bool
 
 
 class Intake:
@@ -124,7 +112,7 @@ class Intake:
         await self._nc.flush()
         await self._nc.subscribe_direct(LEADER_ELECTED, self._hear_election)
         while True:
-            end = await self._tick()
+            end = await replay.tick(self._nc)
             if end is not None:
                 break
             await asyncio.sleep(RETRY_S)
@@ -146,10 +134,10 @@ class Intake:
         self._sequence.start(position)
         self._on_epoch(self.epoch, position)
 
-    def _read_history(self, offset: int, subject: bytes, body: bytes, headers: bytes | None, _at: float) -> None:
+    def _read_history(self, offset: int, stored: Stored, _at: float) -> None:
         if self._sequence.position is None:
             self._begin(offset - 1)
-        self._sequence.fill(offset, Stored(_text(subject), body, _has_ttl(headers)))
+        self._sequence.fill(offset, stored)
 
     def _hear(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
         """A message on `live.>`. It is ours only if the stream sent it (RELIABILITY D6)."""
@@ -162,7 +150,7 @@ class Intake:
             return
         HEARD.inc()
         self._heard_at = time.monotonic()
-        stored = Stored(_text(subject[len(_LIVE) :]), body, _has_ttl(headers))
+        stored = Stored.of(subject[len(_LIVE) :], body, headers)
         if self._sequence.hear(offset, stored):
             self._fresh_at = self._heard_at
         else:
@@ -195,21 +183,10 @@ class Intake:
                 continue
         self._alarm.clear()
 
-    async def _tick(self) -> int | None:
-        """Publish a tick. Its offset, or None where the broker does not acknowledge it."""
-        try:
-            js = self._nc.jetstream(timeout=TICK_TIMEOUT_S)
-            async with asyncio.timeout(TICK_TIMEOUT_S):
-                ack = await js.publish("tick", b"", headers={"Nats-TTL": "120s"})
-            return ack.seq
-        except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
-            log.debug("tick not acknowledged", error=type(error).__name__)
-            return None
-
     async def _probe(self, *, thorough: bool = False) -> None:
         """Show that the position is the end of the stream, or find the hole."""
         before = self.position
-        end = await self._tick()
+        end = await replay.tick(self._nc)
         if end is None:
             self._set_alive(False)
             await asyncio.sleep(RETRY_S)
@@ -241,7 +218,7 @@ class Intake:
             return
         position = went_back_to
         while position is None:
-            position = await self._tick()
+            position = await replay.tick(self._nc)
         log.error("the stream is another one", was=self.epoch, now=epoch, was_at=self.position, now_at=position)
         self.epoch = epoch
         self._sequence.reset(position)
@@ -259,7 +236,7 @@ class Intake:
                 log.warning("could not read a hole, trying again", reason=str(error), upto=upto)
                 self._set_alive(False)
                 await asyncio.sleep(RETRY_S)
-                await self._tick()  # `upto` may be gone by now: something must stand behind it
+                await replay.tick(self._nc)  # `upto` may be gone by now: something must stand behind it
         HOLD.observe(time.monotonic() - started)
         self._fresh_at = time.monotonic()
         self._set_alive(True)
@@ -271,12 +248,12 @@ class Intake:
         stored: list[tuple[int, Stored]] = []
         expected = before + 1
 
-        def take(offset: int, subject: bytes, body: bytes, headers: bytes | None, at: float) -> None:
+        def take(offset: int, message: Stored, at: float) -> None:
             nonlocal expected
             if offset > expected and time.time() - at < YOUNG_S:
                 doubts.append(expected)
             expected = offset + 1
-            stored.append((offset, Stored(_text(subject), body, _has_ttl(headers))))
+            stored.append((offset, message))
             if not doubts:
                 self._fill(stored.pop())
 
@@ -308,8 +285,8 @@ class Intake:
 
 
 def _into(stored: list[tuple[int, Stored]]) -> replay.Take:
-    def take(offset: int, subject: bytes, body: bytes, headers: bytes | None, _at: float) -> None:
-        stored.append((offset, Stored(_text(subject), body, _has_ttl(headers))))
+    def take(offset: int, message: Stored, _at: float) -> None:
+        stored.append((offset, message))
 
     return take
 
@@ -334,12 +311,3 @@ def _last_header(headers: bytes, name: bytes) -> bytes:
         return b""
     start += len(name) + 3
     return headers[start : headers.find(b"\r\n", start)].strip()
-
-
-def _text(subject: bytes) -> str:
-    """A subject as text. NATS carries any bytes in it; ours are ASCII, and others are refused further on."""
-    return subject.decode(errors="replace")
-
-
-def _has_ttl(headers: bytes | None) -> bool:
-    return headers is not None and b"\nnats-ttl:" in headers.lower()

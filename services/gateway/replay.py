@@ -7,14 +7,16 @@ wanted is exact: ack none, in memory, one replica, idle heartbeats, a delivery c
 import asyncio
 import json
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import nats.errors
+import nats.js.errors
 
 from services.gateway.direct import DirectClient
+from services.gateway.encoding import Stored
 from shared import logs
 from shared.broker import NS, STREAM
 from shared.metrics import Counter
@@ -30,8 +32,11 @@ MAX_IDLE = 3
 API_TIMEOUT_S = 1.0
 RATE_BITS_S = 400_000_000  # 50 MB/s: a long read must not fill the broker's buffer for this connection (64 MB)
 
-Take = Callable[[int, bytes, bytes, bytes | None, float], None]
-"""(offset, subject, body, raw headers, stored at in Unix seconds). Must not raise."""
+TICK_TIMEOUT_S = 1.0
+TICK_TTL_S = 120
+
+Take = Callable[[int, Stored, float], None]
+"""(offset, message, stored at in Unix seconds). Must not raise."""
 
 
 class ReadFailed(Exception):
@@ -49,14 +54,35 @@ class _Progress:
     heard_at: float = 0.0
 
 
+async def tick(nc: DirectClient) -> int | None:
+    """Publish a tick. Its offset, where the stream ended a moment ago; None where the broker does not acknowledge."""
+    try:
+        js = nc.jetstream(timeout=TICK_TIMEOUT_S)
+        async with asyncio.timeout(TICK_TIMEOUT_S):
+            ack = await js.publish("tick", b"", headers={"Nats-TTL": f"{TICK_TTL_S}s"})
+        return ack.seq
+    except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
+        log.debug("tick not acknowledged", error=type(error).__name__)
+        return None
+
+
 async def read(
-    nc: DirectClient, *, upto: int, take: Take, after: int | None = None, since_s: float | None = None
-) -> None:
+    nc: DirectClient,
+    *,
+    upto: int,
+    take: Take,
+    after: int | None = None,
+    since_s: float | None = None,
+    subjects: Sequence[str] = (),
+    enough: Callable[[], bool] = bool,
+) -> int:
     """Read the stream in order, everything after offset `after` (or of the last `since_s` seconds) through `upto`.
 
-    `take` is called for each message that exists; offsets it jumps over do not. `upto` itself may be gone by now: a
-    message behind it ends the read, too. Raises ReadFailed when the consumer falls silent for 1.2 s, has nothing left
-    to send, jumps, or cannot be made; what was taken stays taken.
+    With `subjects`, only what is on one of them; `upto` must be on one, too, or the read does not end. `take` is called
+    for each message that exists; offsets it jumps over do not. `upto` itself may be gone by now: a message behind it
+    ends the read, too. Stops early where `enough` says so after a message. Returns the offset it is complete through.
+    Raises ReadFailed when the consumer falls silent for 1.2 s, has nothing left to send, jumps, or cannot be made; what
+    was taken stays taken.
     """
     name = f"read-{uuid.uuid4().hex}"
     inbox = nc.new_inbox()
@@ -79,16 +105,17 @@ async def read(
             return
         progress.expected += 1
         if offset <= upto:
-            take(offset, subject, body, headers, stored_at)
-            progress.last = offset
-        if offset >= upto:
+            take(offset, Stored.of(subject, body, headers), stored_at)
+        progress.last = min(offset, upto)
+        if offset >= upto or enough():
             progress.done.set_result(None)
 
     subscription = await nc.subscribe_direct(inbox, hear)
     try:
-        await _create(nc, name, inbox, after, since_s)
+        await _create(nc, name, inbox, after, since_s, subjects)
         await _watch(progress)
         READS.labels("complete").inc()
+        return progress.last
     except (ReadFailed, nats.errors.Error) as error:
         READS.labels("failed").inc()
         raise ReadFailed(str(error) or type(error).__name__) from error
@@ -111,7 +138,9 @@ async def _watch(progress: _Progress) -> None:
                 raise ReadFailed("the consumer is silent") from None
 
 
-async def _create(nc: DirectClient, name: str, inbox: str, after: int | None, since_s: float | None) -> None:
+async def _create(
+    nc: DirectClient, name: str, inbox: str, after: int | None, since_s: float | None, subjects: Sequence[str]
+) -> None:
     config: dict[str, Any] = {
         "name": name,
         "deliver_subject": inbox,
@@ -123,6 +152,8 @@ async def _create(nc: DirectClient, name: str, inbox: str, after: int | None, si
         "inactive_threshold": 5 * NS,
         "rate_limit_bps": RATE_BITS_S,
     }
+    if subjects:
+        config["filter_subjects"] = list(subjects)
     if after is not None:
         config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": after + 1}
     else:

@@ -5,12 +5,14 @@ The gateway's state machine, and its longest module for that reason:
     CONNECTING ── connect ──▶ LIVE ◀──▶ CATCHING_UP        any ──▶ CLOSED
 
 LIVE: it stands in the write lists of all its rooms. CATCHING_UP (it resumes, or its socket is full): it stands in none,
-its place is one number, and the ring feeds it, in order, until it is level with the gateway; its own requests wait.
+its place is one number, and the ring feeds it, or the history where the ring no longer reaches back, in order, until it
+is level with the gateway; its own requests wait.
 """
 
+import asyncio
 import time
 import uuid
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any, Protocol
@@ -39,7 +41,12 @@ LIMITED = Counter("gateway_limited_total", "Requests refused by a limit, by limi
 LEFT = Counter("gateway_rooms_left_total", "Rooms a session was put out of, by reason", ["reason"])
 
 PAGE = 500
-"""Events of the ring written to one catching-up session in one turn of the loop."""
+"""Events of the ring looked at for one catching-up session in one turn of the loop."""
+WRITE_BYTES = 65_536
+"""Written to a catching-up session at once, roughly: its socket is looked at before there is more."""
+LOSING_S = 60.0
+"""A catching-up session whose distance does not shrink within this is told to reload."""
+LEVEL_S = 0.01
 MAX_WAITING = 100
 """Messages a client may send while an earlier one is being answered."""
 TOKEN_WARNING_S = 60
@@ -73,6 +80,17 @@ class Wire(Protocol):
     def abort(self) -> None: ...
 
 
+class HistoryGone(Exception):
+    """The stream no longer reaches back to the offset."""
+
+
+class History(Protocol):
+    """The stream, further back than the ring (`history`)."""
+
+    async def page(self, roots: Iterable[Pair], after: int, floor: int) -> tuple[Sequence[Entry], int]: ...
+    async def end(self) -> int: ...
+
+
 class Access(Protocol):
     """Who may connect, and who may see what (`membership`)."""
 
@@ -88,6 +106,7 @@ class Context:
     ring: Ring
     outbound: Outbound["Session"]
     access: Access
+    history: History
     wheel: Wheel
     spawn: Callable[[Coroutine[Any, Any, None]], object]
     call_soon: Callable[[Callable[[], None]], object]
@@ -98,6 +117,11 @@ class Context:
     def cursor(self, offset: int) -> str:
         return f"{self.epoch}:{offset}"
 
+    def read_cursor(self, cursor: str | None) -> int | None:
+        """The offset of a cursor of this epoch, else None."""
+        epoch, _, digits = (cursor or "").rpartition(":")
+        return int(digits) if epoch == self.epoch and digits.isdecimal() and digits.isascii() else None
+
 
 class Session:
     """See the module. Every method is synchronous but those that ask `access`; those run one at a time."""
@@ -105,7 +129,9 @@ class Session:
     __slots__ = (
         "_asking",
         "_context",
+        "_fetching",
         "_heard",
+        "_mark",
         "_message_rate",
         "_offered_token",
         "_refused",
@@ -129,6 +155,8 @@ class Session:
         self._offered_token = offered_token
         self._waiting: list[bytes] | None = None  # messages behind one that is being answered; None: answer at once
         self._asking = False
+        self._fetching = False
+        self._mark = (0.0, 0)  # when it was last seen how far behind it is, and how far
         self._heard = True
         self._message_rate = Rate(context.limits.messages_per_minute)
         self._room_rate = Rate(context.limits.rooms_per_minute)
@@ -311,6 +339,7 @@ class Session:
     async def _connect(self, message: Connect) -> None:
         try:
             claims = await self._context.access.verify(message.token or self._offered_token)
+            await self._wait_for(message.cursor)
             decisions = await self._context.access.decide(claims, message.rooms)
         except BeaconfireError as error:
             self.close(error)
@@ -340,7 +369,7 @@ class Session:
         return len(others) >= self._context.limits.max_sessions_per_user
 
     def _acknowledge(self, message: Connect, rooms: Mapping[str, Any]) -> None:
-        """The ack, then what was missed since the cursor, then live; or `resync` where the ring does not reach."""
+        """The ack, then what was missed since the cursor, then live; or `resync` where that cannot be."""
         context = self._context
         offset, trouble = self._read_cursor(message.cursor)
         self.write(
@@ -365,15 +394,24 @@ class Session:
         position = self._context.position
         if cursor is None:
             return position, None
-        epoch, _, digits = cursor.rpartition(":")
-        if epoch != self._context.epoch or not digits.isdecimal() or not digits.isascii():
+        offset = self._context.read_cursor(cursor)
+        if offset is None:
             return position, "epoch_changed"
-        offset = int(digits)
-        if offset > position:
-            return position, "ahead"
-        if not self._context.ring.covers(offset):
-            return position, "not_resumable"
-        return offset, None
+        return (offset, None) if offset <= position else (position, "ahead")
+
+    async def _wait_for(self, cursor: str | None) -> None:
+        """Let this gateway catch up to a cursor that another one gave, unless the stream itself ends below it.
+
+        Bounded by the deadline for `connect`.
+        """
+        context = self._context
+        offset = context.read_cursor(cursor)
+        if offset is None or offset <= context.position:
+            return
+        end = await context.history.end()
+        # Polled: an event would cost a check on every message. The epoch may change while we wait.
+        while self.state is not State.CLOSED and context.position < (context.read_cursor(cursor) or 0) <= end:  # noqa: ASYNC110
+            await asyncio.sleep(LEVEL_S)
 
     async def _subscribe(self, message: Subscribe) -> None:
         assert self.claims is not None
@@ -458,22 +496,24 @@ class Session:
             self._context.hub.leave(self, place.room, place.role)
         self.state = State.CATCHING_UP
         self.offset = offset
+        self._mark = (time.monotonic(), self._context.position - offset)
         if self._waiting is None:
             self._waiting = []
 
     def _catch_up(self) -> None:
-        """Write a page of what it missed; the next one in another turn, once its socket has taken this one."""
-        if self.state is not State.CATCHING_UP or self._wire.paused:
+        """Write some of what it missed; more in another turn, once its socket has taken this."""
+        if self.state is not State.CATCHING_UP or self._wire.paused or self._fetching:
             return
         context = self._context
-        if not context.ring.covers(self.offset):
+        if self._loses_ground():
             self.resync("too_slow")
+        if not context.ring.covers(self.offset):
+            self._fetching = True
+            context.spawn(self._fetch())
+            return
         page = context.ring.after(self.offset, PAGE)
         if page:
-            mine = [entry.frame for entry in page if self._hears(entry)]
-            self.offset = page[-1].offset
-            if mine:
-                self.write(b"".join(mine))
+            self._write_some(page, page[-1].offset)
             context.call_soon(self._catch_up)
             return
         # Level with the gateway, without an await since the last look: live again.
@@ -483,6 +523,52 @@ class Session:
             context.hub.join(self, place.room, place.role)
         self.write(protocol.position(context.cursor(context.position)))
         self._answer_waiting()
+
+    async def _fetch(self) -> None:
+        """Write some of what the ring no longer has."""
+        context, epoch, after = self._context, self._context.epoch, self.offset
+        roots = {place.room.root for place in self.rooms.values()}
+        try:
+            entries, through = await context.history.page(roots, after, context.ring.floor)
+        except HistoryGone:
+            entries, through = (), None
+        except Exception:
+            log.exception("could not read the history", session=self.id)
+            self.close(BeaconfireError(errors.INTERNAL, f"something went wrong on our side; quote {self.id}"))
+            return
+        self._fetching = False
+        if self.state is State.CATCHING_UP and (context.epoch, self.offset) == (epoch, after):
+            if through is None:
+                self.resync("not_resumable")
+            else:
+                # What lies above the gateway's position comes live.
+                self._write_some(entries, min(through, context.position))
+        context.call_soon(self._catch_up)
+
+    def _write_some(self, entries: Sequence[Entry], through: int) -> None:
+        """Write its part of these entries, which are all there are up to `through`, and its place after them."""
+        mine: list[bytes] = []
+        size = 0
+        for entry in entries:
+            if entry.offset > through:
+                break
+            if self._hears(entry):
+                mine.append(entry.frame)
+                size += len(entry.frame)
+                if size >= WRITE_BYTES:
+                    through = entry.offset
+                    break
+        self.offset = through
+        self.write(b"".join(mine) + protocol.position(self._context.cursor(through)))
+
+    def _loses_ground(self) -> bool:
+        """Whether it is no nearer to the gateway's position than a minute ago."""
+        now, distance = time.monotonic(), self._context.position - self.offset
+        seen_at, was = self._mark
+        if now - seen_at < LOSING_S:
+            return False
+        self._mark = (now, distance)
+        return distance >= was
 
     def _hears(self, entry: Entry) -> bool:
         rooms = entry.route.rooms

@@ -10,7 +10,8 @@ from nats.aio.client import Client
 
 from services.gateway import intake as intake_module
 from services.gateway.direct import DirectClient
-from services.gateway.intake import Intake, Stored
+from services.gateway.encoding import Stored
+from services.gateway.intake import Intake
 from shared import broker
 from tests.conftest import broker_settings, connected
 from tools.nats_server import NatsServer

@@ -343,22 +343,6 @@ async def test_cursor_of_no_use(gateway: Gateway, cursor: str, reason: str) -> N
     assert len(events) == 1
 
 
-async def test_history_too_short(stream: NatsServer, auth: FakeAuth) -> None:
-    """Where the ring no longer reaches back to the cursor, the client is told so."""
-    async with running_gateway(stream, auth, ring_bytes=1_048_576) as gateway:
-        async with open_socket(gateway.url) as client:
-            cursor = (await client.connect(auth.token("viewer"), ["campaign:c1"]))["cursor"]
-            big = ["x" * 1000] * 100
-            for number in range(15):
-                await gateway.publish(settlement(f"s{number}", "c1", *big))
-            await fence(gateway, client)
-        async with open_socket(gateway.url) as client:
-            await client.connect(auth.token("viewer"), ["campaign:c1"], cursor=cursor)
-            resync = await client.next("resync")
-
-    assert resync["reason"] == "not_resumable"
-
-
 async def test_slow_client(stream: NatsServer, auth: FakeAuth) -> None:
     """A client that does not read catches up from the ring when it does: every event, once, in order; the others
     notice nothing."""

@@ -1,0 +1,62 @@
+"""From a stored message to what the ring and the sockets have of it: checked once, encoded once, never per session.
+
+The same for a message that is heard and for one that is read again later, so that a replayed frame has the same bytes.
+"""
+
+import time
+from typing import NamedTuple
+
+from services.gateway import protocol
+from services.gateway.ring import Entry
+from services.gateway.route import Routes
+from shared.envelope import InvalidEvent, Received, read
+from shared.roles import Role
+
+NOT_EVENTS = frozenset({"tick", "anchor"})
+"""Subjects of the stream that carry no event."""
+
+
+class Stored(NamedTuple):
+    """A message of the stream, live or read: its subject, body, and whether the publisher gave it a `Nats-TTL`."""
+
+    subject: str
+    body: bytes
+    has_ttl: bool
+
+    @classmethod
+    def of(cls, subject: bytes, body: bytes, headers: bytes | None) -> "Stored":
+        """From what came over the wire. NATS carries any bytes in a subject; ours are ASCII, others are refused."""
+        return cls(subject.decode(errors="replace"), body, headers is not None and b"\nnats-ttl:" in headers.lower())
+
+
+class Encoder:
+    """Checks messages against the catalogue and encodes them. One for each gateway: it remembers routes."""
+
+    def __init__(self) -> None:
+        self.routes = Routes()
+
+    def encode(self, offset: int, stored: Stored) -> tuple[Received, Entry]:
+        """The event, and its entry. Raises InvalidEvent for what is none, or does not stand on its own subject."""
+        if stored.has_ttl:
+            raise InvalidEvent("has_ttl", "an event must not carry Nats-TTL: it would vanish from the history")
+        received = read(stored.subject, stored.body)
+        route = self.routes.find(stored.subject)
+        frame = protocol.event(offset, route.names, _with_id(stored.body, received, offset))
+        return received, Entry(offset, route, frame, audience(received), time.monotonic())
+
+    def encode_ephemeral(self, subject: str, address: str, body: bytes) -> Entry:
+        """An event that is on no stream, and came on `subject`; `address` says its rooms. Raises InvalidEvent."""
+        received = read(subject, body)
+        route = self.routes.find(address)
+        return Entry(0, route, protocol.event(None, route.names, body), audience(received), time.monotonic())
+
+
+def audience(received: Received) -> frozenset[Role] | None:
+    """The roles that may see an event; None: all."""
+    roles = received.metadata.audience
+    return None if roles is None else frozenset(roles)
+
+
+def _with_id(body: bytes, received: Received, offset: int) -> bytes:
+    """The publisher's own bytes; only where it gave no id, one is put in front."""
+    return body if received.id else b'{"id":"EVENTS:%d",%s' % (offset, body.lstrip()[1:])

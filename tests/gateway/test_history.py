@@ -1,0 +1,215 @@
+"""Resuming and catching up from the stream, further back than the ring reaches: a real gateway on a real broker."""
+
+import asyncio
+import json
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack
+
+import pytest
+
+from tests.client import SocketClient, open_socket
+from tests.conftest import connected
+from tests.fakes import FakeAuth
+from tests.gateway.conftest import Gateway, running_gateway, settlement
+from tests.gateway.test_delivery import fence
+from tests.gateway.test_frames import client_frame
+from tests.gateway.test_websocket import raw_socket
+from tests.proxy import Proxy
+from tools.nats_server import NatsServer
+
+BIG = ("x" * 1000,) * 60
+
+
+@pytest.fixture(name="short")
+async def _short(stream: NatsServer, auth: FakeAuth) -> AsyncIterator[Gateway]:
+    """A gateway whose ring is as short as it may be: 1 MiB, some 17 big events."""
+    async with running_gateway(stream, auth, ring_bytes=1_048_576) as gateway:
+        yield gateway
+
+
+async def push_out(gateway: Gateway, count: int = 20) -> list[int]:
+    """Publish big events until the ring no longer holds what was there before. Their offsets."""
+    return [await gateway.publish(settlement(f"big{number}", "c1", *BIG)) for number in range(count)]
+
+
+async def cursor_now(gateway: Gateway) -> str:
+    async with open_socket(gateway.url) as client:
+        return str((await client.connect(gateway.auth.token("viewer")))["cursor"])
+
+
+async def pages_read(gateway: Gateway) -> float:
+    found = re.search(r'^gateway_history_pages_total\{source="stream"\} (\S+)', await gateway.metrics(), re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+async def offsets(client: SocketClient, count: int) -> list[int]:
+    return [event["offset"] for event in await client.events(count)]
+
+
+async def test_resume_from_the_stream(short: Gateway) -> None:
+    """A cursor older than the ring is resumed from the stream: every event of the rooms, in order, once, then live."""
+    cursor = await cursor_now(short)
+    missed = [await short.publish(settlement(f"s{number}")) for number in range(600)]
+    await short.publish(settlement("s1", "c2"))
+    missed += await push_out(short)
+    async with open_socket(short.url) as client:
+        ack = await client.connect(short.auth.token("viewer"), ["campaign:c1"], cursor=cursor)
+        live = await short.publish(settlement())
+        heard = await offsets(client, len(missed) + 1)
+        (last,) = await fence(short, client)
+
+    assert ack["cursor"] == cursor
+    assert heard == [*missed, live]
+    assert last["offset"] > live
+    assert "resync" not in [frame["type"] for frame in client.frames]
+    assert await pages_read(short) >= 2
+
+
+async def test_positions_rise(short: Gateway) -> None:
+    """Each page brings its position, so that a client cut off during a long replay need not begin anew."""
+    cursor = await cursor_now(short)
+    count = len([await short.publish(settlement(f"s{number}")) for number in range(1200)]) + len(await push_out(short))
+    async with open_socket(short.url) as client:
+        await client.connect(short.auth.token("viewer"), ["campaign:c1"], cursor=cursor)
+        await client.events(count)
+
+    places = [
+        frame["offset"] if frame["type"] == "event" else int(frame["cursor"].partition(":")[2])
+        for frame in client.frames
+        if frame["type"] in ("event", "position")
+    ]
+    assert places == sorted(places)
+    assert [frame["type"] for frame in client.frames].count("position") >= 3
+
+
+async def test_several_roots(short: Gateway) -> None:
+    """Rooms of several roots are restored in the one order of the stream."""
+    short.auth.members["viewer"]["campaign:c2"] = "viewer"
+    cursor = await cursor_now(short)
+    missed = [await short.publish(settlement(f"s{number}", f"c{1 + number % 3}")) for number in range(60)]
+    wanted = [offset for number, offset in enumerate(missed) if number % 3 != 2] + await push_out(short)
+    async with open_socket(short.url) as client:
+        await client.connect(short.auth.token("viewer"), ["campaign:c1", "campaign:c2"], cursor=cursor)
+        heard = await offsets(client, len(wanted))
+
+    assert heard == wanted
+
+
+async def test_only_its_rooms_and_role(short: Gateway) -> None:
+    """A replay brings what the rooms and the role allow now, and nothing else."""
+    cursor = await cursor_now(short)
+    await short.publish(settlement("secret"), audience=("owner",))
+    await short.publish(settlement("elsewhere"))
+    mine = await short.publish(settlement("s1"))
+    await push_out(short)
+    async with open_socket(short.url) as client:
+        await client.connect(short.auth.token("viewer"), ["campaign:c1/settlement:s1"], cursor=cursor)
+        heard = await fence_of(short, client, "s1")
+    async with open_socket(short.url) as owner:
+        await owner.connect(short.auth.token("owner"), ["campaign:c1/settlement:secret"], cursor=cursor)
+        seen = await fence_of(short, owner, "secret")
+
+    assert heard[0] == mine
+    assert (len(heard), len(seen)) == (2, 2)
+
+
+async def fence_of(gateway: Gateway, client: SocketClient, settlement_id: str) -> list[int]:
+    """The offsets of all events up to one of this settlement that is published now."""
+    last = await gateway.publish(settlement(settlement_id))
+    heard: list[int] = []
+    while last not in heard:
+        heard += await offsets(client, 1)
+    return heard
+
+
+async def test_what_retention_took(short: Gateway) -> None:
+    """Where the stream no longer reaches back to the cursor, the client is told to reload, and goes on live."""
+    cursor = await cursor_now(short)
+    await short.publish(settlement("lost"))
+    kept = (await push_out(short))[0]
+    async with connected(short.server, "setup") as setup:
+        await setup.request("$JS.API.STREAM.PURGE.EVENTS", json.dumps({"seq": kept}).encode())
+    async with open_socket(short.url) as client:
+        await client.connect(short.auth.token("viewer"), ["campaign:c1"], cursor=cursor)
+        resync = await client.next("resync")
+        (event,) = await fence(short, client)
+
+    assert (resync["rooms"], resync["reason"]) == (["campaign:c1"], "not_resumable")
+    assert event["rooms"][0] == "campaign:c1"
+
+
+async def test_shared(short: Gateway) -> None:
+    """Many who come back at once with cursors of their own share the reads, and each gets exactly its part."""
+    cursors: list[tuple[str, int]] = []
+    missed: list[int] = []
+    for number in range(40):
+        cursors.append((await cursor_now(short), len(missed)))
+        missed.append(await short.publish(settlement(f"s{number}")))
+    missed += await push_out(short)
+    before = await pages_read(short)
+
+    async def resume(cursor: str, had: int) -> Sequence[int]:
+        async with open_socket(short.url) as client:
+            await client.connect(short.auth.token(f"viewer{had}"), ["campaign:c1"], cursor=cursor)
+            return await offsets(client, len(missed) - had)
+
+    for _, had in cursors:
+        short.auth.members[f"viewer{had}"] = {"campaign:c1": "viewer"}
+    heard = await asyncio.gather(*(resume(*one) for one in cursors))
+
+    assert heard == [missed[had:] for _, had in cursors]
+    assert await pages_read(short) - before < len(cursors)
+
+
+async def test_slow_client_beyond_the_ring(stream: NatsServer, auth: FakeAuth) -> None:
+    """A client that does not read while the ring moves on is caught up from the stream: every event, once, in order."""
+    async with (
+        running_gateway(stream, auth, max_buffer_bytes=16_384, ring_bytes=1_048_576) as gateway,
+        raw_socket(gateway) as slow,
+        open_socket(gateway.url) as quick,
+    ):
+        await quick.connect(auth.token("owner"), ["campaign:c1"])
+        hello = {"type": "connect", "id": 1, "token": auth.token("viewer"), "rooms": ["campaign:c1"]}
+        slow.write(client_frame(json.dumps(hello).encode()))
+        await slow.frame()
+        published = await push_out(gateway, 200)
+        heard = await offsets(quick, len(published))
+        heard_slowly: list[int] = []
+        while len(heard_slowly) < len(published):
+            frame = json.loads((await slow.frame())[1])
+            assert frame["type"] != "resync"
+            if frame["type"] == "event":
+                heard_slowly.append(frame["offset"])
+        read = await pages_read(gateway)
+
+    assert heard == heard_slowly == published
+    assert read > 0
+
+
+async def test_ahead_of_this_gateway(stream: NatsServer, auth: FakeAuth) -> None:
+    """A client whose cursor another gateway gave, a moment before this one got there, is waited for, not told off."""
+    async with AsyncExitStack() as stack:
+        proxy = await stack.enter_async_context(Proxy(stream.port).running())
+        quick = await stack.enter_async_context(running_gateway(stream, auth))
+        behind = await stack.enter_async_context(
+            running_gateway(stream, auth, nats_url=f"nats://127.0.0.1:{proxy.port}")
+        )
+        before = await stack.enter_async_context(open_socket(behind.url))
+        await before.connect(auth.token("viewer"), ["campaign:c1"])
+        proxy.flowing.clear()
+        async with open_socket(quick.url) as client:
+            epoch = (await client.connect(auth.token("viewer"), ["campaign:c1"]))["cursor"].partition(":")[0]
+            had = await quick.publish(settlement("had"))
+            await client.events(1)
+        client = await stack.enter_async_context(open_socket(behind.url))
+        message = await client.send(
+            "connect", token=auth.token("viewer"), rooms=["campaign:c1"], cursor=f"{epoch}:{had}"
+        )
+        missed = await quick.publish(settlement("missed"))
+        proxy.flowing.set()
+        ack = await client.next("connection.ack", "resync")
+        heard = await offsets(client, 1)
+
+    assert (ack["id"], ack["cursor"]) == (message, f"{epoch}:{had}")
+    assert heard == [missed]
