@@ -4,6 +4,7 @@ Both always answer, with `error` where something is wrong: a handler that only r
 for its whole timeout. A caller that gets no answer fails closed (AuthUnavailable is retryable).
 """
 
+from collections.abc import Sequence
 from typing import TypeVar
 
 import nats.errors
@@ -15,6 +16,7 @@ from shared import errors
 from shared.catalogue import Id
 from shared.errors import TABLE, BeaconfireError
 from shared.roles import Role
+from shared.tokens import Claims
 
 AUTHORIZE = "auth.authorize"
 GRANT = "auth.grant"
@@ -41,8 +43,15 @@ class _Reply(_Wire):
     error: WireError | None = None
 
 
+class Newcomer(_Wire):
+    """What an outside issuer says of a user whom auth may not know yet."""
+
+    name: str = Field(default="", max_length=200)
+    email: str = Field(default="", max_length=254)
+
+
 class AuthorizeRequest(_Wire):
-    """May this user see these rooms?"""
+    """May this user see these rooms? Or, with `service_token`: is this service's token still good?"""
 
     user_id: Id
     rooms: tuple[str, ...] = Field(default=(), max_length=1_000)
@@ -50,8 +59,23 @@ class AuthorizeRequest(_Wire):
     """Unix seconds of the caller's token, to be told whether it was revoked since."""
     roots_of: Id | None = None
     """Also name the user's roots of this kind (`campaign`), as `campaign:c1`."""
+    newcomer: Newcomer | None = None
+    """Set where the caller's token is an outside issuer's: auth makes such a user when it first hears of them."""
+    service_token: Id | None = None
+    """The `jti` of a service's token; `user_id` is the service's name. The answer is `revoked`, and no room."""
     after: int | None = None
     """An offset the parent projection must have reached; waited for up to 1 s."""
+
+
+def question(claims: Claims, rooms: Sequence[str] = (), *, roots_of: str | None = None) -> AuthorizeRequest:
+    """What to ask auth about a user with a verified token: whether it was revoked, and about rooms."""
+    return AuthorizeRequest(
+        user_id=claims.user_id,
+        rooms=tuple(rooms),
+        issued_at=claims.issued_at,
+        roots_of=roots_of,
+        newcomer=Newcomer(name=claims.name, email=claims.email) if claims.outside else None,
+    )
 
 
 class RoomDecision(_Wire):

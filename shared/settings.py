@@ -4,15 +4,45 @@ Each field has a unit in its name, a default that runs locally and a one-line re
 with the variable's name.
 """
 
+import hashlib
+import json
+import re
 import sys
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic.alias_generators import to_camel
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 ENV_PREFIX = "BEACONFIRE_"
 
 S = TypeVar("S", bound="Settings")
+
+
+class OutsideIssuer(BaseModel):
+    """Somebody else whose access tokens are believed: an identity provider with a JWKS."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True, validate_by_alias=True
+    )
+
+    name: str = Field(pattern=r"^[a-z0-9]{1,20}$")
+    """Ours for it, and the beginning of its users' ids."""
+    issuer: str = Field(min_length=1, max_length=500)
+    jwks_url: str = Field(pattern=r"^https?://")
+    audience: str = Field(min_length=1, max_length=500)
+    algorithms: tuple[Literal["EdDSA", "RS256", "ES256"], ...] = Field(("RS256",), min_length=1)
+    types: tuple[str, ...] = Field(("at+jwt", "JWT"), min_length=1)
+    user_claim: str = Field("sub", min_length=1)
+    name_claim: str = "name"
+    max_lifetime_s: int = Field(3_600, ge=60, le=86_400)
+
+    def user_id(self, claim: str) -> str:
+        """The id of the user that `user_claim` names so, the same every time and nobody else's."""
+        plain = f"{self.name}-{claim}"
+        if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", plain):
+            return plain
+        return f"{self.name}_{hashlib.sha256(claim.encode()).hexdigest()[:40]}"
 
 
 class Settings(BaseSettings):
@@ -34,6 +64,11 @@ class Settings(BaseSettings):
         description="Browser origins that may use this service, comma-separated; a service's own is always allowed",
     )
 
+    outside_issuers: Annotated[tuple[OutsideIssuer, ...], NoDecode] = Field(
+        (),
+        description="Other issuers whose users are believed, as a JSON list",
+    )
+
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged")
     log_format: Literal["json", "console"] = Field("json", description="json for machines, console for people")
 
@@ -42,6 +77,22 @@ class Settings(BaseSettings):
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("outside_issuers", mode="before")
+    @classmethod
+    def _read_issuers(cls, value: Any) -> Any:
+        try:
+            return json.loads(value) if isinstance(value, str) and value.strip() else value or ()
+        except ValueError:
+            raise ValueError("not a JSON list") from None
+
+    @field_validator("outside_issuers")
+    @classmethod
+    def _check_issuers(cls, value: tuple[OutsideIssuer, ...]) -> tuple[OutsideIssuer, ...]:
+        for what in ("name", "issuer"):
+            if len({getattr(one, what) for one in value}) < len(value):
+                raise ValueError(f"two outside issuers with the same {what}")
         return value
 
     @property

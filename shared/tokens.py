@@ -1,46 +1,123 @@
-"""Access tokens: signing with EdDSA, verifying against a JWKS, and fetching that JWKS.
+"""Tokens: what one must be to be believed. Access tokens of users, tokens of services, tokens of outside issuers.
 
 PyJWT checks signature, times, issuer and audience. What it lets through is decided here (RELIABILITY x3, RFC 8725):
-length before parsing, `typ`, the key's algorithm, a lifetime cap, types of the claims.
+length before parsing, `typ`, one algorithm for each kind of key, no critical extension, a lifetime cap, types of the
+claims. Where the keys come from is `shared/verifier.py`.
 """
 
-import asyncio
+import re
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple, TypeAlias
 
-import aiohttp
 import jwt
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from jwt.algorithms import OKPAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from shared import logs
-from shared.subjects import is_id
-
-log = logs.get(__name__)
+from shared.settings import OutsideIssuer
+from shared.subjects import ROOT_KINDS, InvalidSubject, is_id, parse_subject
 
 ALGORITHM = "EdDSA"
 TYPE = "at+jwt"  # RFC 9068 §2.1
+SERVICE_TYPE = "service+jwt"  # another `typ`, so that neither can stand for the other (RFC 8725 §3.11)
+SERVICE_KIND = "service"
 MAX_TOKEN_BYTES = 8 * 1024  # a token of 100 KB is accepted by PyJWT; ours have 400 bytes
 MAX_LIFETIME_S = 3600  # `exp` a thousand years ahead is accepted by PyJWT
+MAX_SERVICE_LIFETIME_S = 366 * 24 * 3600
+MAX_PATTERNS = 50
+MIN_RSA_BITS = 2048  # RFC 7518 §3.3
 LEEWAY_S = 30  # clock skew between hosts (RELIABILITY F24)
+
+# Membership changes are auth's alone: gateways act on them (tools/broker_users.py says the same of the broker).
+_AUTHS_OWN = ("campaign.*.member.*", "workspace.*.member.*", "user.*.access")
+_PATTERN_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}|\*")
+
+Key: TypeAlias = Ed25519PublicKey | RSAPublicKey | EllipticCurvePublicKey
 
 
 class InvalidToken(Exception):
     """A token that proves nothing. The reason is for our log; a peer is told only that the token is not valid."""
 
 
+class UnknownKey(InvalidToken):
+    """The token names a key that is not known (yet): after a rotation the JWKS has to be fetched again."""
+
+
+class InvalidPattern(ValueError):
+    """What a service may publish was said with something that is no pattern of subjects."""
+
+
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a verified access token says. Times are Unix seconds."""
+    """What a verified access token says of a user. Times are Unix seconds.
+
+    `outside` is the name of the outside issuer it came from, empty for auth's own; `email` is set only where such an
+    issuer vouches for it.
+    """
 
     user_id: str
     name: str
     issued_at: int
     expires_at: int
     token_id: str
+    outside: str = ""
+    email: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceClaims:
+    """What a verified service token says. It is no user: it joins no room, and no socket takes it.
+
+    A service that accepts one (the publisher's `POST /v1/events`) checks three things:
+
+    1. `Verifier.verify_any(token)` (or `verify_service`) returned this class: signature, issuer, audience, `typ`,
+       `kind`, times and types are right.
+    2. It was not revoked: `authorize(nc, AuthorizeRequest(user_id=claims.service, service_token=claims.token_id))`
+       answers `revoked`. Asked for each request, as for users, a revocation counts from the next one on. Without an
+       answer it is `unavailable`.
+    3. `may_publish(claims, subject)` for the subject of every event of the request; one that is not allowed is
+       `forbidden`.
+
+    The event's `source` is `service`, and it has no `userId` but one the service names itself.
+
+    In the token: `typ` `service+jwt`, `kind` `service`, `sub` the service's name, `publish` a list of NATS patterns
+    below the roots (`campaign.*.settlement.>`, `*` for one word, a last `>` for one or more), and `iss`, `aud`, `iat`,
+    `exp`, `jti` as in access tokens.
+    """
+
+    service: str
+    publish: tuple[str, ...]
+    issued_at: int
+    expires_at: int
+    token_id: str
+
+
+def may_publish(claims: ServiceClaims, subject: str) -> bool:
+    """Whether a service token allows an event on this subject. Never for membership changes, which are auth's."""
+    try:
+        parse_subject(subject)
+    except InvalidSubject:
+        return False
+    if any(_matches(pattern, subject) for pattern in _AUTHS_OWN):
+        return False
+    return any(_matches(pattern, subject) for pattern in claims.publish)
+
+
+def check_pattern(text: str) -> str:
+    """A pattern of subjects as a service token may hold it. Raises InvalidPattern, with what is wrong."""
+    words = text.split(".")
+    if words[0] not in ROOT_KINDS:
+        raise InvalidPattern(f"{text[:80]!r} does not begin with one of {', '.join(sorted(ROOT_KINDS))}")
+    middle = words[1:-1] if words[-1] == ">" else words[1:]
+    if len(words) < 2 or len(text) > 200 or not all(_PATTERN_TOKEN.fullmatch(word) for word in middle):
+        raise InvalidPattern(
+            f"{text[:80]!r} is no pattern: words of letters, digits, _ and -, * for one, a last > for the rest"
+        )
+    return text
 
 
 def sign(
@@ -67,50 +144,194 @@ def sign(
     return jwt.encode(claims, key, algorithm=ALGORITHM, headers={"kid": key_id, "typ": TYPE})
 
 
-def verify(token: str, keys: Mapping[str, Ed25519PublicKey], *, issuer: str, audience: str) -> Claims:
-    """Check a token against known keys. Raises InvalidToken, whatever is wrong with it; UnknownKey for its `kid`."""
-    if len(token) > MAX_TOKEN_BYTES:
-        raise InvalidToken("too long")
-    try:
-        header = jwt.get_unverified_header(token)
-    except (jwt.InvalidTokenError, ValueError, RecursionError) as error:  # ValueError: a lone surrogate
-        raise InvalidToken("not a JWT") from error
-    if str(header.get("typ", "")).lower() != TYPE or header.get("alg") != ALGORITHM:
-        raise InvalidToken("wrong typ or alg")
-    key = keys.get(str(header.get("kid")))
-    if key is None:
-        raise UnknownKey("unknown key")
-    try:
-        claims = jwt.decode(
-            token,
-            key,
-            algorithms=[ALGORITHM],
-            issuer=issuer,
-            audience=audience,
-            leeway=LEEWAY_S,
-            options={"require": ["exp", "iat", "sub", "aud", "iss", "jti"], "strict_aud": True},
-        )
-    except (jwt.InvalidTokenError, TypeError, ValueError, OverflowError) as error:
-        raise InvalidToken(type(error).__name__) from error
-    return _claims(claims)
+def sign_service(key: Ed25519PrivateKey, key_id: str, claims: ServiceClaims, *, issuer: str, audience: str) -> str:
+    """A token for a service. Raises ValueError for one that would be refused."""
+    body = {
+        "iss": issuer,
+        "aud": audience,
+        "sub": claims.service,
+        "kind": SERVICE_KIND,
+        "publish": list(claims.publish),
+        "iat": claims.issued_at,
+        "exp": claims.expires_at,
+        "jti": claims.token_id,
+    }
+    _service_claims(body)
+    return jwt.encode(body, key, algorithm=ALGORITHM, headers={"kid": key_id, "typ": SERVICE_TYPE})
 
 
-class UnknownKey(InvalidToken):
-    """The token names a key that is not known (yet): after a rotation the JWKS has to be fetched again."""
-
-
-def _claims(claims: Mapping[str, Any]) -> Claims:
-    issued_at, expires_at = claims["iat"], claims["exp"]
-    if type(issued_at) is not int or type(expires_at) is not int:
-        raise InvalidToken("iat and exp must be whole numbers")
-    if not 0 < expires_at - issued_at <= MAX_LIFETIME_S:
-        raise InvalidToken("lives too long")
-    user_id, token_id, name = claims["sub"], claims["jti"], claims.get("name", "")
+def verify(token: str, keys: Mapping[str, Key], *, issuer: str, audience: str) -> Claims:
+    """Check a user's token against auth's keys. Raises InvalidToken, whatever is wrong; UnknownKey for its `kid`."""
+    body = _decode(
+        token, keys, types=(TYPE,), algorithms=(ALGORITHM,), issuer=issuer, audience=audience, require=("sub", "jti")
+    )
+    issued_at, expires_at = _times(body, MAX_LIFETIME_S)
+    user_id, token_id, name = body["sub"], body["jti"], body.get("name", "")
     if not isinstance(user_id, str) or not is_id(user_id):
         raise InvalidToken("sub is not an id")
     if not isinstance(token_id, str) or not isinstance(name, str):
         raise InvalidToken("jti and name must be strings")
     return Claims(user_id, name[:200], issued_at, expires_at, token_id)
+
+
+def verify_service(token: str, keys: Mapping[str, Key], *, issuer: str, audience: str) -> ServiceClaims:
+    """Check a service's token against auth's keys. Raises as `verify` does. Revocation is not seen here."""
+    body = _decode(
+        token,
+        keys,
+        types=(SERVICE_TYPE,),
+        algorithms=(ALGORITHM,),
+        issuer=issuer,
+        audience=audience,
+        require=("sub", "jti"),
+    )
+    try:
+        return _service_claims(body)
+    except ValueError as error:
+        raise InvalidToken(str(error)) from None
+
+
+def verify_outside(token: str, keys: Mapping[str, Key], issuer: OutsideIssuer) -> Claims:
+    """Check a user's token of an outside issuer against that issuer's keys. Raises as `verify` does.
+
+    The user's id begins with the issuer's name, so that no outside issuer can speak for a user of auth or of another:
+    `name-<claim>` where the claim can be part of an id, else `name_<hash of the claim>`.
+    """
+    body = _decode(
+        token,
+        keys,
+        types=issuer.types,
+        algorithms=issuer.algorithms,
+        issuer=issuer.issuer,
+        audience=issuer.audience,
+        require=(issuer.user_claim,),
+        only_audience=False,
+    )
+    issued_at, expires_at = _times(body, issuer.max_lifetime_s)
+    who, name, email = body[issuer.user_claim], body.get(issuer.name_claim, ""), body.get("email", "")
+    if not isinstance(who, str) or not 1 <= len(who) <= 1_000:
+        raise InvalidToken(f"{issuer.user_claim} names nobody")
+    vouched = isinstance(email, str) and body.get("email_verified") is True
+    return Claims(
+        issuer.user_id(who),
+        name[:200] if isinstance(name, str) else "",
+        issued_at,
+        expires_at,
+        str(body.get("jti", ""))[:200],
+        outside=issuer.name,
+        email=email.strip().lower()[:254] if vouched else "",
+    )
+
+
+class Peek(NamedTuple):
+    """What a token says of itself, unchecked: good for choosing whom to ask, no more."""
+
+    issuer: str
+    type: str
+    key_id: str
+
+
+def peek(token: str) -> Peek:
+    """Look at a token without checking it. Raises InvalidToken for what is none."""
+    if len(token) > MAX_TOKEN_BYTES:
+        raise InvalidToken("too long")
+    try:
+        parts = jwt.decode_complete(token, options={"verify_signature": False})
+    except _MALFORMED as error:
+        raise InvalidToken("not a JWT") from error
+    header = parts["header"]
+    return Peek(str(parts["payload"].get("iss", "")), str(header.get("typ", "")).lower(), str(header.get("kid", "")))
+
+
+# ValueError: a lone surrogate, or a number too long to read.
+_MALFORMED = (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError)
+
+
+def _decode(
+    token: str,
+    keys: Mapping[str, Key],
+    *,
+    types: Collection[str],
+    algorithms: Collection[str],
+    issuer: str,
+    audience: str,
+    require: Sequence[str],
+    only_audience: bool = True,
+) -> dict[str, Any]:
+    """The claims of a token that is signed by one of `keys` and says what it must. Raises InvalidToken."""
+    if len(token) > MAX_TOKEN_BYTES:
+        raise InvalidToken("too long")
+    try:
+        header = jwt.get_unverified_header(token)
+    except _MALFORMED as error:
+        raise InvalidToken("not a JWT") from error
+    algorithm, kid = header.get("alg"), header.get("kid")
+    if str(header.get("typ", "")).lower() not in {one.lower() for one in types} or algorithm not in tuple(algorithms):
+        raise InvalidToken("wrong typ or alg")
+    if "crit" in header or "b64" in header:  # we know no extension (RFC 7515 §4.1.11)
+        raise InvalidToken("critical extension")
+    if not isinstance(kid, str):
+        raise InvalidToken("kid must be a string")
+    key = keys.get(kid)
+    if key is None:
+        raise UnknownKey("unknown key")
+    if algorithm_of(key) != algorithm:
+        raise InvalidToken("alg is not the key's")
+    try:
+        body: dict[str, Any] = jwt.decode(
+            token,
+            key,
+            algorithms=[algorithm],
+            issuer=issuer,
+            audience=audience,
+            leeway=LEEWAY_S,
+            options={"require": ["exp", "iat", "aud", "iss", *require], "strict_aud": only_audience},
+        )
+    except _MALFORMED as error:
+        raise InvalidToken(type(error).__name__) from error
+    return body
+
+
+def _times(body: Mapping[str, Any], max_lifetime_s: int) -> tuple[int, int]:
+    issued_at, expires_at = body["iat"], body["exp"]
+    if type(issued_at) is not int or type(expires_at) is not int:
+        raise InvalidToken("iat and exp must be whole numbers")
+    if not 0 < expires_at - issued_at <= max_lifetime_s:
+        raise InvalidToken("lives too long")
+    return issued_at, expires_at
+
+
+def _service_claims(body: Mapping[str, Any]) -> ServiceClaims:
+    """Raises ValueError, InvalidToken."""
+    issued_at, expires_at = _times(body, MAX_SERVICE_LIFETIME_S)
+    service, token_id, publish = body["sub"], body["jti"], body.get("publish")
+    if body.get("kind") != SERVICE_KIND or not isinstance(service, str) or not is_id(service):
+        raise ValueError("not a service")
+    if not isinstance(token_id, str) or not is_id(token_id):
+        raise ValueError("jti must be an id")
+    if not isinstance(publish, list) or not 0 < len(publish) <= MAX_PATTERNS:
+        raise ValueError(f"publish must be a list of 1 to {MAX_PATTERNS} patterns")
+    if not all(isinstance(one, str) for one in publish):
+        raise ValueError("publish must be a list of patterns")
+    return ServiceClaims(service, tuple(check_pattern(one) for one in publish), issued_at, expires_at, token_id)
+
+
+def _matches(pattern: str, subject: str) -> bool:
+    """NATS matching: `*` is one word, a last `>` one or more."""
+    wanted, words = pattern.split("."), subject.split(".")
+    if wanted[-1] == ">":
+        wanted.pop()
+        if len(words) <= len(wanted):
+            return False
+        words = words[: len(wanted)]
+    return len(wanted) == len(words) and all(one in ("*", word) for one, word in zip(wanted, words, strict=True))
+
+
+def algorithm_of(key: Key) -> str:
+    """The one algorithm that a key of this kind is used with."""
+    if isinstance(key, Ed25519PublicKey):
+        return ALGORITHM
+    return "RS256" if isinstance(key, RSAPublicKey) else "ES256"
 
 
 def public_jwk(key_id: str, key: Ed25519PublicKey) -> dict[str, Any]:
@@ -126,89 +347,39 @@ def public_jwk(key_id: str, key: Ed25519PublicKey) -> dict[str, Any]:
     }
 
 
-def read_jwks(document: Mapping[str, Any]) -> dict[str, Ed25519PublicKey]:
-    """The Ed25519 keys of a JWKS by `kid`; other keys are passed over. Raises ValueError on a malformed document."""
-    keys: dict[str, Ed25519PublicKey] = {}
-    entries = document.get("keys")
+def read_jwks(document: Any, algorithms: Collection[str] = (ALGORITHM,)) -> dict[str, Key]:
+    """The keys of a JWKS by `kid`, those that are used with one of `algorithms`; others are passed over.
+
+    Raises ValueError on a malformed document.
+    """
+    entries = document.get("keys") if isinstance(document, Mapping) else None
     if not isinstance(entries, list):
         raise ValueError("a JWKS has a list `keys`")
+    keys: dict[str, Key] = {}
     for jwk in entries:
-        if not isinstance(jwk, dict) or jwk.get("kty") != "OKP" or jwk.get("crv") != "Ed25519" or "d" in jwk:
+        if not isinstance(jwk, dict) or not isinstance(jwk.get("kid"), str) or "d" in jwk:
             continue
-        try:
-            key = OKPAlgorithm.from_jwk(jwk)
-        except jwt.InvalidKeyError as error:
-            raise ValueError("a JWKS key is malformed") from error
-        if isinstance(key, Ed25519PublicKey) and isinstance(jwk.get("kid"), str):
+        key = _read_jwk(jwk)
+        if key is None or algorithm_of(key) not in algorithms or jwk.get("alg", algorithm_of(key)) != algorithm_of(key):
+            continue
+        if jwk.get("use", "sig") == "sig":
             keys[jwk["kid"]] = key
     return keys
 
 
-class Verifier:
-    """Verifies tokens locally against auth's JWKS, fetched when first needed and when an unknown key is named.
-
-    A flood of unknown keys costs one fetch every `refetch_s` seconds. Verified tokens are remembered until they run
-    out (an EdDSA check takes 0.3 ms), `cache_size` of them.
-    """
-
-    def __init__(
-        self,
-        http: aiohttp.ClientSession,
-        jwks_url: str,
-        *,
-        issuer: str,
-        audience: str,
-        refetch_s: float = 5.0,
-        cache_size: int = 20_000,
-        clock: Callable[[], float] = time.time,
-    ) -> None:
-        self._http = http
-        self._url = jwks_url
-        self._issuer = issuer
-        self._audience = audience
-        self._refetch_s = refetch_s
-        self._cache_size = cache_size
-        self._clock = clock
-        self._keys: dict[str, Ed25519PublicKey] = {}
-        self._cache: dict[str, Claims] = {}
-        self._fetched_at = float("-inf")
-        self._lock = asyncio.Lock()
-
-    async def verify(self, token: str) -> Claims:
-        """Claims of a valid token. Raises InvalidToken; JwksUnavailable where no key could be fetched at all."""
-        cached = self._cache.get(token)
-        if cached is not None:
-            if self._clock() < cached.expires_at + LEEWAY_S:
-                return cached
-            del self._cache[token]
-            raise InvalidToken("expired")
-        try:
-            claims = self._check(token)
-        except UnknownKey:
-            await self._fetch()
-            claims = self._check(token)
-        if len(self._cache) >= self._cache_size:
-            self._cache.clear()  # simple, and rare: the price is one check per token again
-        self._cache[token] = claims
-        return claims
-
-    def _check(self, token: str) -> Claims:
-        return verify(token, self._keys, issuer=self._issuer, audience=self._audience)
-
-    async def _fetch(self) -> None:
-        async with self._lock:
-            if time.monotonic() - self._fetched_at < self._refetch_s and self._keys:
-                return
-            self._fetched_at = time.monotonic()  # also where it fails: a flood must not queue up behind timeouts
-            try:
-                async with self._http.get(self._url, timeout=aiohttp.ClientTimeout(total=2)) as answer:
-                    answer.raise_for_status()
-                    self._keys = read_jwks(await answer.json())
-            except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-                log.warning("could not fetch the JWKS", url=self._url, error=type(error).__name__)
-                if not self._keys:
-                    raise JwksUnavailable("the token service is not reachable") from error
-
-
-class JwksUnavailable(Exception):
-    """No keys: tokens can be neither accepted nor refused now. Retryable."""
+def _read_jwk(jwk: dict[str, Any]) -> Key | None:
+    """A public key of a kind that we take, or None. Raises ValueError."""
+    kind = (jwk.get("kty"), jwk.get("crv"))
+    try:
+        key: object = None
+        if kind == ("OKP", "Ed25519"):
+            key = OKPAlgorithm.from_jwk(jwk)
+        elif kind == ("EC", "P-256"):
+            key = ECAlgorithm.from_jwk(jwk)
+        elif kind == ("RSA", None):
+            key = RSAAlgorithm.from_jwk(jwk)
+    except (jwt.InvalidKeyError, ValueError, TypeError) as error:
+        raise ValueError("a JWKS key is malformed") from error
+    if isinstance(key, RSAPublicKey) and key.key_size < MIN_RSA_BITS:
+        return None
+    return key if isinstance(key, Ed25519PublicKey | RSAPublicKey | EllipticCurvePublicKey) else None

@@ -29,7 +29,7 @@ from shared import broker, errors, logs
 from shared.envelope import InvalidEvent
 from shared.errors import BeaconfireError
 from shared.metrics import Gauge
-from shared.tokens import Verifier
+from shared.verifier import Verifier
 from shared.web import FOR_OPERATORS, application
 
 log = logs.get(__name__)
@@ -98,7 +98,13 @@ class _Gateway:
 
     async def _serve(self, nc: DirectClient, http: aiohttp.ClientSession) -> None:
         settings, loop = self._settings, asyncio.get_running_loop()
-        verifier = Verifier(http, settings.jwks_url, issuer=settings.issuer, audience=settings.audience)
+        verifier = Verifier(
+            http,
+            settings.jwks_url,
+            issuer=settings.issuer,
+            audience=settings.audience,
+            outside=settings.outside_issuers,
+        )
         membership = Membership(nc, verifier, self.hub)
         encoder = Encoder()
         history = History(nc, encoder)

@@ -14,12 +14,13 @@ from nats.aio.client import Client
 from services.gateway.hub import Hub
 from services.gateway.session import Place, Session
 from shared import authorization, broker, errors, logs
-from shared.authorization import AuthorizeReply, AuthorizeRequest, AuthUnavailable, RoomDecision
+from shared.authorization import AuthorizeReply, AuthUnavailable, RoomDecision
 from shared.errors import BeaconfireError
 from shared.events.user import AccessRevoked, MemberChanged
 from shared.metrics import Counter
 from shared.subjects import InvalidRoom, Pair, RoomKey, parse_pair, parse_room
-from shared.tokens import Claims, InvalidToken, JwksUnavailable, Verifier
+from shared.tokens import Claims, InvalidToken
+from shared.verifier import JwksUnavailable, Verifier
 
 log = logs.get(__name__)
 
@@ -132,7 +133,7 @@ class Membership:
                 session.leave_room(name, "membership_removed")
 
     async def _ask(self, claims: Claims, rooms: Sequence[str]) -> dict[str, Place | BeaconfireError]:
-        request = AuthorizeRequest(user_id=claims.user_id, rooms=tuple(rooms), issued_at=claims.issued_at)
+        request = authorization.question(claims, rooms)
         for _ in range(MAX_ASKS):
             try:
                 reply = await authorization.authorize(self._nc, request)

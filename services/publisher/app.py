@@ -20,7 +20,7 @@ from services.publisher.world_time import WorldTime
 from shared import broker, logs
 from shared.database import Database
 from shared.outbox import Outbox
-from shared.tokens import Verifier
+from shared.verifier import Verifier
 from shared.web import application
 
 log = logs.get(__name__)
@@ -65,7 +65,11 @@ class _Publisher:
         try:
             async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as tasks:
                 self.access.verifier = Verifier(
-                    http, settings.jwks_url, issuer=settings.issuer, audience=settings.audience
+                    http,
+                    settings.jwks_url,
+                    issuer=settings.issuer,
+                    audience=settings.audience,
+                    outside=settings.outside_issuers,
                 )
                 running = tasks.create_task(self._run(), name="publisher")
                 yield

@@ -12,17 +12,18 @@ from nats.aio.client import Client
 from shared import errors, logs
 from shared.authorization import (
     AuthorizeReply,
-    AuthorizeRequest,
     AuthUnavailable,
     GrantRequest,
     authorize,
     grant,
+    question,
 )
 from shared.envelope import Metadata
 from shared.errors import BeaconfireError
 from shared.roles import Role, can_edit, can_own
 from shared.subjects import Pair, is_id, parse_root
-from shared.tokens import Claims, InvalidToken, JwksUnavailable, Verifier
+from shared.tokens import Claims, InvalidToken
+from shared.verifier import JwksUnavailable, Verifier
 from shared.web import correlation_id
 
 log = logs.get(__name__)
@@ -110,8 +111,7 @@ class Access:
             raise AuthUnavailable from None
 
     async def _ask(self, claims: Claims, *rooms: str, roots_of: str | None = None) -> AuthorizeReply:
-        question = AuthorizeRequest(user_id=claims.user_id, rooms=rooms, issued_at=claims.issued_at, roots_of=roots_of)
-        answer = await authorize(self._connection(), question)
+        answer = await authorize(self._connection(), question(claims, rooms, roots_of=roots_of))
         if answer.revoked:
             raise BeaconfireError(errors.TOKEN_INVALID, "the token was revoked: sign in again")
         return answer

@@ -1,62 +1,20 @@
-"""shared.tokens: what a token must be to be believed (RFC 8725), and where the keys come from."""
+"""shared.tokens: what a token must be to be believed (RFC 8725)."""
 
-import asyncio
-import base64
-import hashlib
-import hmac
 import json
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
-import aiohttp
 import jwt
 import pytest
-from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from shared import tokens
-from shared.tokens import InvalidToken, JwksUnavailable, Verifier
-
-KEY = Ed25519PrivateKey.generate()
-OTHER_KEY = Ed25519PrivateKey.generate()
-KEYS = {"k1": KEY.public_key()}
-ABSENT = object()
-
-
-def encoded(part: bytes) -> str:
-    return base64.urlsafe_b64encode(part).rstrip(b"=").decode()
-
-
-def forged(
-    header: dict[str, Any] | bytes | None = None,
-    claims: dict[str, Any] | bytes | None = None,
-    *,
-    sign: Callable[[bytes], bytes] = KEY.sign,
-) -> str:
-    """A token built by hand: a good one, with these parts of header and claims changed (`ABSENT` takes one out)."""
-    now = int(time.time())
-    good_header: dict[str, Any] = {"alg": "EdDSA", "typ": "at+jwt", "kid": "k1"}
-    good_claims: dict[str, Any] = {
-        "iss": "beaconfire",
-        "aud": "beaconfire",
-        "sub": "owner",
-        "name": "Owner",
-        "iat": now,
-        "exp": now + 900,
-        "jti": "t1",
-    }
-    signed = f"{encoded(_changed(good_header, header))}.{encoded(_changed(good_claims, claims))}"
-    return f"{signed}.{encoded(sign(signed.encode()))}"
-
-
-def _changed(good: dict[str, Any], change: dict[str, Any] | bytes | None) -> bytes:
-    if isinstance(change, bytes):
-        return change
-    return json.dumps({key: value for key, value in {**good, **(change or {})}.items() if value is not ABSENT}).encode()
+from shared.settings import OutsideIssuer
+from shared.subjects import is_id
+from shared.tokens import InvalidPattern, InvalidToken, ServiceClaims
+from tests.forgery import ABSENT, KEY, KEYS, OTHER_KEY, forged, hmac_with
 
 
 def verify(token: str) -> tokens.Claims:
@@ -72,10 +30,6 @@ def signed(**change: Any) -> str:
         "ttl_s": 60,
     }
     return tokens.sign(KEY, "k1", **{**about, **change})
-
-
-def hmac_with(secret: bytes) -> Callable[[bytes], bytes]:
-    return lambda message: hmac.new(secret, message, hashlib.sha256).digest()
 
 
 def test_signed_and_verified() -> None:
@@ -240,6 +194,7 @@ def test_jwk_is_public() -> None:
     keys = tokens.read_jwks({"keys": [jwk]})
 
     assert set(jwk) == {"kty", "crv", "x", "kid", "alg", "use"}
+    assert isinstance(keys["k1"], Ed25519PublicKey)
     assert keys["k1"].public_bytes_raw() == PUBLIC_RAW
 
 
@@ -273,105 +228,212 @@ def test_malformed_jwks(document: dict[str, Any]) -> None:
         tokens.read_jwks(document)
 
 
-class Issuer:
-    """Serves a JWKS over HTTP, counts who asks, and may fail."""
-
-    def __init__(self) -> None:
-        self.keys = {"k1": KEY}
-        self.fetched = 0
-        self.status = 200
-        self.url = ""
-
-    async def jwks(self, _request: web.Request) -> web.Response:
-        self.fetched += 1
-        keys = [tokens.public_jwk(kid, key.public_key()) for kid, key in self.keys.items()]
-        return web.json_response({"keys": keys}, status=self.status)
+def service(**change: Any) -> ServiceClaims:
+    now = int(time.time())
+    about = {"service": "weather", "publish": ("campaign.*.world_time",), "issued_at": now, "expires_at": now + 60}
+    return ServiceClaims(**{**about, "token_id": "t1", **change})
 
 
-@asynccontextmanager
-async def running_issuer() -> AsyncIterator[Issuer]:
-    issuer = Issuer()
-    app = web.Application()
-    app.router.add_get("/jwks", issuer.jwks)
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    issuer.url = f"http://127.0.0.1:{runner.addresses[0][1]}/jwks"
-    try:
-        yield issuer
-    finally:
-        await runner.cleanup()
+def service_token(**change: Any) -> str:
+    return tokens.sign_service(KEY, "k1", service(**change), issuer="beaconfire", audience="beaconfire")
 
 
-@pytest.fixture(name="issuer")
-async def _issuer() -> AsyncIterator[Issuer]:
-    async with running_issuer() as issuer:
-        yield issuer
+def verify_service(token: str) -> ServiceClaims:
+    return tokens.verify_service(token, KEYS, issuer="beaconfire", audience="beaconfire")
 
 
-@asynccontextmanager
-async def verifier(issuer: Issuer, **more: Any) -> AsyncIterator[Verifier]:
-    async with aiohttp.ClientSession() as http:
-        yield Verifier(http, issuer.url, issuer="beaconfire", audience="beaconfire", **more)
+def test_service_token() -> None:
+    """What was signed for a service is read back."""
+    claims = verify_service(service_token())
+
+    assert (claims.service, claims.publish) == ("weather", ("campaign.*.world_time",))
 
 
-async def test_keys_are_fetched_once(issuer: Issuer) -> None:
-    """Many tokens at once cost one fetch."""
-    async with verifier(issuer) as checks:
-        claims = await asyncio.gather(*(checks.verify(signed()) for _ in range(20)))
+def test_neither_stands_for_the_other() -> None:
+    """A service's token is no user's, and a user's no service's, whatever else they say."""
+    as_service = {"typ": "service+jwt"}, {"kind": "service", "publish": ["campaign.>"]}
+    assert verify_service(forged(*as_service)).service == "owner"
 
-    assert {one.user_id for one in claims} == {"owner"}
-    assert issuer.fetched == 1
-
-
-async def test_rotation(issuer: Issuer) -> None:
-    """A new key is fetched when a token first names it; the older one's tokens stay good."""
-    async with verifier(issuer, refetch_s=0) as checks:
-        old = signed()
-        await checks.verify(old)
-        issuer.keys["k2"] = OTHER_KEY
-        new = tokens.sign(
-            OTHER_KEY, "k2", user_id="editor", name="", issuer="beaconfire", audience="beaconfire", ttl_s=60
-        )
-
-        assert (await checks.verify(new)).user_id == "editor"
-        assert (await checks.verify(signed())).user_id == "owner"
-
-
-@pytest.mark.parametrize("status", [200, 500])
-async def test_flood_of_unknown_keys(issuer: Issuer, status: int) -> None:
-    """A hundred unknown keys cost one fetch and are refused, also where the fetch fails; good tokens still pass."""
-    unknown = [forged({"kid": f"unknown-{number}"}) for number in range(100)]
-    async with verifier(issuer, refetch_s=3_600) as checks:
-        await checks.verify(signed())
-        issuer.status = status
-        checks._fetched_at = float("-inf")  # as if that had been long ago
-        answers = await asyncio.gather(*(checks.verify(token) for token in unknown), return_exceptions=True)
-        good = await checks.verify(signed())
-
-    assert {type(answer) for answer in answers} == {tokens.UnknownKey}
-    assert issuer.fetched == 2
-    assert good.user_id == "owner"
-
-
-async def test_issuer_away(issuer: Issuer) -> None:
-    """Without any key nothing is decided, which is retryable; once the issuer is back, tokens are verified."""
-    issuer.status = 500
-    async with verifier(issuer) as checks:
-        with pytest.raises(JwksUnavailable):
-            await checks.verify(signed())
-        issuer.status = 200
-
-        assert (await checks.verify(signed())).user_id == "owner"
-
-
-async def test_remembered_tokens_run_out(issuer: Issuer) -> None:
-    """A token that was verified before is refused once it has expired."""
-    now = time.time()
-    async with verifier(issuer, clock=lambda: now) as checks:
-        token = signed(ttl_s=60)
-        await checks.verify(token)
-        now += 60 + tokens.LEEWAY_S + 1
-
+    with pytest.raises(InvalidToken):
+        verify(service_token())
+    for token in (signed(), forged(None, as_service[1]), forged(as_service[0]), forged({"typ": "at+jwt"})):
         with pytest.raises(InvalidToken):
-            await checks.verify(token)
+            verify_service(token)
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"kind": "user"},
+        {"kind": ABSENT},
+        {"publish": ABSENT},
+        {"publish": []},
+        {"publish": "campaign.>"},
+        {"publish": [7]},
+        {"publish": [">"]},
+        {"publish": ["campaign"]},
+        {"publish": ["campaign.c1.."]},
+        {"publish": ["campaign.>.x"]},
+        {"publish": ["live.>"]},
+        {"publish": ["$JS.API.>"]},
+        {"publish": ["campaign.c*"]},
+        {"publish": ["campaign.c 1"]},
+        {"publish": ["campaign.>"] * 51},
+        {"sub": "a.b"},
+        {"jti": 7},
+        {"exp": int(time.time()) + 400 * 24 * 3600},
+    ],
+)
+def test_wrong_service_claims(claims: dict[str, Any]) -> None:
+    """A service's token with anything wrong in it is refused, though its signature is good."""
+    with pytest.raises(InvalidToken):
+        verify_service(forged({"typ": "service+jwt"}, {"kind": "service", "publish": ["campaign.>"], **claims}))
+
+
+@pytest.mark.parametrize("publish", [(), ("live.>",), ("campaign",)])
+def test_no_such_token_is_signed(publish: tuple[str, ...]) -> None:
+    """No service token is signed that would be refused."""
+    with pytest.raises(ValueError, match=r"publish|begin|pattern"):
+        service_token(publish=publish)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "subject", "allowed"),
+    [
+        ("campaign.>", "campaign.c1.world_time", True),
+        ("campaign.>", "campaign.c1.settlement.s1", True),
+        ("campaign.>", "workspace.w1.approval.a1", False),
+        ("campaign.c1.>", "campaign.c1.world_time", True),
+        ("campaign.c1.>", "campaign.c2.world_time", False),
+        ("campaign.c1.>", "campaign.c1", False),
+        ("campaign.*.settlement.>", "campaign.c1.settlement.s1", True),
+        ("campaign.*.settlement.>", "campaign.c1.settlement.s1.structure.t1", True),
+        ("campaign.*.settlement.>", "campaign.c1.location.l1", False),
+        ("campaign.*.settlement.*", "campaign.c1.settlement.s1.structure.t1", False),
+        ("campaign.*.world_time", "campaign.c1.world_time", True),
+        ("campaign.>", "campaign.c1.member.u1", False),
+        ("campaign.c1.member.u1", "campaign.c1.member.u1", False),
+        ("workspace.>", "workspace.w1.member.u1", False),
+        ("user.>", "user.u1.access", False),
+        ("user.>", "user.u1.notification", True),
+        ("campaign.>", "campaign.*.settlement.s1", False),
+        ("campaign.>", "campaign.c1.>", False),
+        ("campaign.>", "campaign.c1..x", False),
+        ("campaign.>", "", False),
+    ],
+)
+def test_may_publish(pattern: str, subject: str, allowed: bool) -> None:
+    """A pattern allows as NATS would match it, below the roots, and never a change of membership."""
+    assert tokens.may_publish(service(publish=(pattern,)), subject) is allowed
+
+
+@pytest.mark.parametrize("text", ["", ">", "campaign", "campaign.", "live.>", "campaign.a b", "campaign.>.x", "user.é"])
+def test_no_pattern(text: str) -> None:
+    """What is no pattern is refused in words."""
+    with pytest.raises(InvalidPattern, match=r"begin|pattern"):
+        tokens.check_pattern(text)
+
+
+OUTSIDE = OutsideIssuer(
+    name="okta",
+    issuer="https://id.example",
+    jwks_url="https://id.example/keys",
+    audience="beaconfire",
+    algorithms=("EdDSA",),
+    user_claim="uid",
+)
+OUTSIDE_CLAIMS: dict[str, Any] = {"iss": "https://id.example", "uid": "alice", "sub": ABSENT, "jti": ABSENT}
+
+
+def outside(header: dict[str, Any] | None = None, **claims: Any) -> tokens.Claims:
+    return tokens.verify_outside(forged({"typ": "JWT", **(header or {})}, {**OUTSIDE_CLAIMS, **claims}), KEYS, OUTSIDE)
+
+
+def test_outside_user() -> None:
+    """An outside issuer's user has an id below that issuer's name, from the claim that is configured."""
+    claims = outside(name="Alice", aud=["beaconfire", "account"])
+
+    assert (claims.user_id, claims.name, claims.outside) == ("okta-alice", "Alice", "okta")
+
+
+def test_outside_ids() -> None:
+    """Whatever the claim holds, the id is one, the same each time, and no two claims share it."""
+    names = ["alice", "auth0|alice", "a" * 60, "a" * 61, "Ä", "a b", "_alice", "-alice"]
+    ids = [outside(uid=name).user_id for name in names]
+    # A claim that was chosen to look like the hash of another does not become that other.
+    ids.append(outside(uid=ids[1].removeprefix("okta_")).user_id)
+
+    assert len(set(ids)) == len(ids)
+    assert all(is_id(one) and one.startswith("okta") for one in ids)
+    assert ids[1] == outside(uid="auth0|alice").user_id
+
+
+@pytest.mark.parametrize(("verified", "email"), [(True, "alice@id.example"), (False, ""), ("true", ""), (ABSENT, "")])
+def test_outside_address(verified: Any, email: str) -> None:
+    """An address is taken over only where the issuer says that it has checked it."""
+    assert outside(email="Alice@id.example", email_verified=verified).email == email
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"uid": ABSENT},
+        {"uid": ""},
+        {"uid": 7},
+        {"uid": "a" * 1_001},
+        {"iss": "beaconfire"},
+        {"aud": "other"},
+        {"aud": ["other"]},
+        {"exp": int(time.time()) + 7_200},
+        {"iat": ABSENT},
+    ],
+)
+def test_wrong_outside_claims(claims: dict[str, Any]) -> None:
+    """An outside issuer's token is held to the same rules."""
+    with pytest.raises(InvalidToken):
+        outside(**claims)
+
+
+def test_outside_algorithms() -> None:
+    """Each issuer's algorithms are pinned, and each kind of key has one: another is refused even with its own key."""
+    rsa_key, ec_key = rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP256R1())
+    keys: dict[str, tokens.Key] = {"k1": KEY.public_key(), "rsa": rsa_key.public_key(), "ec": ec_key.public_key()}
+    now = int(time.time())
+    claims = {"iss": "https://id.example", "aud": "beaconfire", "uid": "alice", "iat": now, "exp": now + 60}
+    made = {
+        alg: jwt.encode(claims, key, algorithm=alg, headers={"kid": kid})
+        for alg, key, kid in (
+            ("RS256", rsa_key, "rsa"),
+            ("PS256", rsa_key, "rsa"),
+            ("RS512", rsa_key, "rsa"),
+            ("ES256", ec_key, "ec"),
+            ("EdDSA", KEY, "k1"),
+        )
+    }
+    for pinned in ("RS256", "ES256", "EdDSA"):
+        issuer = OUTSIDE.model_copy(update={"algorithms": (pinned,)})
+        for alg, token in made.items():
+            if alg == pinned:
+                assert tokens.verify_outside(token, keys, issuer).user_id == "okta-alice"
+            else:
+                with pytest.raises(InvalidToken):
+                    tokens.verify_outside(token, keys, issuer)
+
+
+def test_outside_jwks() -> None:
+    """Of an issuer's keys those are taken that its algorithms use; weak and mislabelled ones are passed over."""
+    ec_key, rsa_key = ec.generate_private_key(ec.SECP256R1()).public_key(), rsa.generate_private_key(65537, 2048)
+    weak = rsa.generate_private_key(65537, 1024).public_key()
+    as_rsa = jwt.algorithms.RSAAlgorithm.to_jwk(rsa_key.public_key(), as_dict=True)
+    document = {
+        "keys": [
+            as_rsa | {"kid": "rsa", "alg": "RS256"},
+            as_rsa | {"kid": "pss", "alg": "PS256"},
+            as_rsa | {"kid": "enc", "use": "enc"},
+            jwt.algorithms.RSAAlgorithm.to_jwk(weak, as_dict=True) | {"kid": "weak"},
+            jwt.algorithms.ECAlgorithm.to_jwk(ec_key, as_dict=True) | {"kid": "ec"},
+            tokens.public_jwk("k1", KEY.public_key()),
+        ]
+    }
+
+    assert set(tokens.read_jwks(document, ("RS256", "ES256"))) == {"rsa", "ec"}

@@ -1,0 +1,168 @@
+"""Verifying tokens locally: the keys of auth and of outside issuers, fetched as JWKS when they are needed.
+
+A key that is not known is asked for, and known keys are read again once a minute, so that a rotation and the end of a
+key are both noticed without a restart. An issuer that is away leaves the keys as they are.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import aiohttp
+
+from shared import logs, tokens
+from shared.settings import OutsideIssuer
+from shared.tokens import ALGORITHM, LEEWAY_S, SERVICE_TYPE, Claims, InvalidToken, Key, ServiceClaims, UnknownKey
+
+log = logs.get(__name__)
+
+FETCH_TIMEOUT_S = 2.0
+MAX_JWKS_BYTES = 256 * 1024
+
+
+class JwksUnavailable(Exception):
+    """No keys: tokens can be neither accepted nor refused now. Retryable."""
+
+
+class KeySource:
+    """The keys of one issuer: fetched when first needed, when an unknown one is named, and once they are old.
+
+    A flood of unknown keys costs one fetch every `refetch_s` seconds; who asks in between is answered from what is
+    known.
+    """
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        url: str,
+        algorithms: Sequence[str],
+        *,
+        refetch_s: float,
+        max_age_s: float,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._http = http
+        self._url = url
+        self._algorithms = algorithms
+        self._refetch_s = refetch_s
+        self._max_age_s = max_age_s
+        self._monotonic = monotonic
+        self._lock = asyncio.Lock()
+        self._tried_at = float("-inf")
+        self.keys: Mapping[str, Key] = {}
+
+    async def keep_fresh(self) -> None:
+        """Read keys again that are older than `max_age_s`. One caller does it, the others go on with what is known."""
+        if self.keys and not self._lock.locked() and self._monotonic() - self._tried_at > self._max_age_s:
+            await self.fetch()
+
+    async def fetch(self) -> None:
+        """Read the keys, unless that was done just now. Raises JwksUnavailable where there are none at all."""
+        async with self._lock:
+            if self._monotonic() - self._tried_at < self._refetch_s and self.keys:
+                return
+            self._tried_at = self._monotonic()  # also where it fails: a flood must not queue up behind timeouts
+            try:
+                timeout = aiohttp.ClientTimeout(total=FETCH_TIMEOUT_S)
+                async with self._http.get(self._url, timeout=timeout, allow_redirects=False) as answer:
+                    answer.raise_for_status()
+                    if answer.status != 200 or (answer.content_length or 0) > MAX_JWKS_BYTES:
+                        raise ValueError("no JWKS")
+                    self.keys = tokens.read_jwks(await answer.json(content_type=None), self._algorithms)
+            except (aiohttp.ClientError, TimeoutError, ValueError) as error:
+                log.warning("could not fetch the JWKS", url=self._url, error=type(error).__name__)
+                if not self.keys:
+                    raise JwksUnavailable("the token service is not reachable") from error
+
+
+@dataclass(frozen=True, slots=True)
+class _Remembered:
+    claims: Claims | ServiceClaims
+    source: KeySource
+    key_id: str
+
+
+class Verifier:
+    """Verifies tokens against auth's JWKS and those of outside issuers.
+
+    Verified tokens are remembered until they run out or their key is gone (an EdDSA check takes 0.3 ms),
+    `cache_size` of them. Revocation is not seen here: that is asked from auth, and told by `access_revoked`.
+    """
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        jwks_url: str,
+        *,
+        issuer: str,
+        audience: str,
+        outside: Sequence[OutsideIssuer] = (),
+        refetch_s: float = 5.0,
+        max_age_s: float = 60.0,
+        cache_size: int = 20_000,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._issuer = issuer
+        self._audience = audience
+
+        def source(url: str, algorithms: Sequence[str]) -> KeySource:
+            return KeySource(http, url, algorithms, refetch_s=refetch_s, max_age_s=max_age_s, monotonic=monotonic)
+
+        self._own = source(jwks_url, (ALGORITHM,))
+        self._outside: dict[str, tuple[OutsideIssuer | None, KeySource]] = {
+            one.issuer: (one, source(one.jwks_url, one.algorithms)) for one in outside
+        }
+        self._cache_size = cache_size
+        self._clock = clock
+        self._cache: dict[str, _Remembered] = {}
+
+    async def verify(self, token: str) -> Claims:
+        """Claims of a user's valid token. Raises InvalidToken, also for a service's token; JwksUnavailable where no
+        key could be fetched at all.
+        """
+        claims = await self.verify_any(token)
+        if not isinstance(claims, Claims):
+            raise InvalidToken("a service's token is no user's")
+        return claims
+
+    async def verify_service(self, token: str) -> ServiceClaims:
+        """Claims of a service's valid token; see there what else has to be checked. Raises as `verify` does."""
+        claims = await self.verify_any(token)
+        if not isinstance(claims, ServiceClaims):
+            raise InvalidToken("a user's token is no service's")
+        return claims
+
+    async def verify_any(self, token: str) -> Claims | ServiceClaims:
+        """Claims of a user's or a service's valid token. Raises as `verify` does."""
+        remembered = self._cache.get(token)
+        if remembered is not None:
+            await remembered.source.keep_fresh()
+            return self._recall(token, remembered)
+        peek = tokens.peek(token)
+        outside, source = self._outside.get(peek.issuer, (None, self._own))
+        await source.keep_fresh()
+        try:
+            claims = self._check(token, peek.type, source, outside)
+        except UnknownKey:
+            await source.fetch()
+            claims = self._check(token, peek.type, source, outside)
+        if len(self._cache) >= self._cache_size:
+            self._cache.clear()  # simple, and rare: the price is one check per token again
+        self._cache[token] = _Remembered(claims, source, peek.key_id)
+        return claims
+
+    def _recall(self, token: str, remembered: _Remembered) -> Claims | ServiceClaims:
+        if self._clock() < remembered.claims.expires_at + LEEWAY_S and remembered.key_id in remembered.source.keys:
+            return remembered.claims
+        self._cache.pop(token, None)
+        raise InvalidToken("expired, or its key is retired")
+
+    def _check(
+        self, token: str, type_: str, source: KeySource, outside: OutsideIssuer | None
+    ) -> Claims | ServiceClaims:
+        if outside is not None:
+            return tokens.verify_outside(token, source.keys, outside)
+        check = tokens.verify_service if type_ == SERVICE_TYPE else tokens.verify
+        return check(token, source.keys, issuer=self._issuer, audience=self._audience)
