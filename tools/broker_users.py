@@ -45,6 +45,7 @@ USERS = (
         "gateway",
         publish=(
             "tick",
+            "anchor",
             "ephemeral.>",
             "deadletter.>",
             AUTHORIZE,

@@ -46,6 +46,11 @@ def encode(payload: bytes, opcode: int = _TEXT) -> bytes:
     return bytes((0x80 | opcode, 127)) + length.to_bytes(8, "big") + payload
 
 
+def payload(frame: bytes) -> bytes:
+    """What a frame of `encode` carries."""
+    return frame[{126: 4, 127: 10}.get(frame[1], 2) :]
+
+
 def encode_close(code: int, reason: str = "") -> bytes:
     """A close frame. The reason is cut to what a control frame holds (123 bytes of UTF-8)."""
     text = reason.encode()[: MAX_CONTROL_BYTES - 2].decode(errors="ignore")

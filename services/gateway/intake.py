@@ -35,6 +35,8 @@ FRESH_S = 5.0
 """A position not shown to be the end of the stream for this long is stale: the gateway is not ready."""
 YOUNG_S = 30.0
 RETRY_S = 0.1
+ANCHOR_EVERY_S = broker.MAX_AGE_S / 8
+ANCHOR_RETRY_S = 60.0
 LEADER_ELECTED = f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{broker.STREAM}"
 _STREAM = broker.STREAM.encode()
 _LIVE = broker.LIVE_PREFIX.encode()
@@ -64,6 +66,7 @@ class Intake:
         self._sequence: Sequence[Stored] = Sequence(self._take)
         self._heard_at = 0.0
         self._fresh_at = float("-inf")
+        self._anchored_at = float("-inf")
         self._alarm = asyncio.Event()
         self._reconnected = False
         self._alive = True
@@ -200,6 +203,22 @@ class Intake:
             await self._repair()
         self._fresh_at = time.monotonic()
         self._set_alive(True)
+        await self._anchor()
+
+    async def _anchor(self) -> None:
+        """Keep something older than the ticks in a quiet stream: its first offset tells what retention took.
+
+        Once all events have run out, ticks alone would be left, and a cursor three minutes old would look too old.
+        """
+        if time.monotonic() - self._anchored_at < ANCHOR_EVERY_S:
+            return
+        period = int(time.time() // ANCHOR_EVERY_S)  # gateways that think of it at the same time publish one
+        try:
+            async with asyncio.timeout(replay.TICK_TIMEOUT_S):
+                await broker.publish(self._nc, "anchor", b"", message_id=f"anchor-{self.epoch}-{period}")
+            self._anchored_at = time.monotonic()
+        except TimeoutError:
+            self._anchored_at = time.monotonic() - ANCHOR_EVERY_S + ANCHOR_RETRY_S
 
     async def _hear_up_to(self, end: int) -> None:
         """Give the live path a moment to bring our own tick. Polled: an event would cost a check on every message."""

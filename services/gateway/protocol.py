@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
-from services.gateway.frames import encode
+from services.gateway.frames import encode, payload
 from shared import errors
 from shared.errors import BeaconfireError
 from shared.roles import Role
@@ -54,10 +54,11 @@ class Connect(_Message):
 
 
 class Subscribe(_Message):
-    """Joins rooms."""
+    """Joins rooms; with a cursor, after what came in them since."""
 
     type: Literal["subscribe"]
     rooms: RoomNames
+    cursor: str | None = Field(default=None, max_length=64)
 
 
 class Unsubscribe(_Message):
@@ -148,6 +149,14 @@ def event(offset: int | None, rooms: bytes, body: bytes) -> bytes:
     """An event frame around the publisher's own bytes; `offset` None for an ephemeral one."""
     head = b'{"type":"event",' if offset is None else b'{"type":"event","offset":%d,' % offset
     return encode(b'%s"rooms":%s,"event":%s}' % (head, rooms, body))
+
+
+def restored(message_id: MessageId, rooms: Iterable[str], frames: Iterable[bytes]) -> bytes:
+    """Event frames of the past, as they were sent, for the subscription that asked for them."""
+    head = json.dumps(
+        {"type": "restored", "id": message_id, "rooms": list(rooms)}, separators=(",", ":"), ensure_ascii=False
+    )
+    return encode(b'%s,"events":[%s]}' % (head[:-1].encode(), b",".join(map(payload, frames))))
 
 
 def position(cursor: str) -> bytes:

@@ -253,9 +253,7 @@ class Session:
         """Continuity is broken for all its rooms: say so, and go on live."""
         if self.state not in (State.LIVE, State.CATCHING_UP):
             return
-        RESYNCS.labels(reason).inc()
-        log.info("told to reload", session=self.id, user=self.user_id, reason=reason)
-        self._tell(protocol.resync(self.rooms, reason, self._context.cursor(self._context.position)))
+        self._tell_reload(self.rooms, reason)
         self.offset = self._context.position
 
     def tell(self, frame: bytes) -> None:
@@ -422,12 +420,68 @@ class Session:
             self._tell(protocol.refusal(message.id, _too_many(f"at most {limit} rooms a minute", wait_s)))
             return
         try:
-            decisions = await self._context.access.decide(self.claims, message.rooms)
+            await self._wait_for(message.cursor)
+            decisions, trouble = await self._restore(message)
         except BeaconfireError as error:
             self._tell(protocol.refusal(message.id, error))
             return
-        if self.state is not State.CLOSED:
-            self._tell(protocol.reply(message.id, rooms=self._enter(decisions)))
+        if self.state is State.CLOSED:
+            return
+        answers = self._enter(decisions)
+        joined = [name for name, answer in answers.items() if answer["success"]]
+        if message.cursor is not None:
+            for name in joined:
+                answers[name]["recovered"] = trouble is None
+        self._tell(protocol.reply(message.id, rooms=answers))
+        if trouble is not None and joined:
+            self._tell_reload(joined, trouble)
+
+    async def _restore(self, message: Subscribe) -> tuple[Mapping[str, Place | BeaconfireError], str | None]:
+        """Decide about the rooms, once everything since the cursor was written, in these rooms alone.
+
+        Returns in the turn of the loop in which that is so, with why it could not be, if it could not. A room that is
+        asked for again is left meanwhile: what is new in it comes restored, too.
+        """
+        assert self.claims is not None
+        context = self._context
+        offset, trouble = self._read_cursor(message.cursor)
+        if message.cursor is not None:
+            for name in set(self.rooms) & set(message.rooms):
+                self._leave(name)
+        page: tuple[Sequence[Entry], int] | None = None
+        while True:
+            # Asked after each wait: membership may have changed. Mostly it is remembered, and takes no time.
+            decisions = await context.access.decide(self.claims, message.rooms)
+            places = {name: place for name, place in decisions.items() if isinstance(place, Place)}
+            if message.cursor is None or trouble is not None or not places or self.state is State.CLOSED:
+                return decisions, trouble
+            if context.read_cursor(message.cursor) is None:
+                trouble = "epoch_changed"
+            elif self.state is State.CATCHING_UP:  # its socket is full
+                await asyncio.sleep(LEVEL_S)
+            elif page is not None:
+                offset = self._write_restored(message, places, *page)
+                page = None
+            elif not context.ring.covers(offset):
+                roots = {place.room.root for place in places.values()}
+                try:
+                    entries, through = await context.history.page(roots, offset, context.ring.floor)
+                    page = entries, min(through, context.position)
+                except HistoryGone:
+                    trouble = "not_resumable"
+            elif newer := context.ring.after(offset, PAGE):
+                page = newer, newer[-1].offset
+            else:
+                return decisions, None
+
+    def _write_restored(
+        self, message: Subscribe, places: Mapping[str, Place], entries: Sequence[Entry], through: int
+    ) -> int:
+        """Write some of these entries, which are all there are up to `through`. Returns the offset it got to."""
+        mine, through = _some(entries, through, places.values())
+        if mine:
+            self._tell(protocol.restored(message.id, places, mine))
+        return through
 
     def _unsubscribe(self, message: Unsubscribe) -> None:
         for name in message.rooms:
@@ -547,17 +601,7 @@ class Session:
 
     def _write_some(self, entries: Sequence[Entry], through: int) -> None:
         """Write its part of these entries, which are all there are up to `through`, and its place after them."""
-        mine: list[bytes] = []
-        size = 0
-        for entry in entries:
-            if entry.offset > through:
-                break
-            if self._hears(entry):
-                mine.append(entry.frame)
-                size += len(entry.frame)
-                if size >= WRITE_BYTES:
-                    through = entry.offset
-                    break
+        mine, through = _some(entries, through, self.rooms.values())
         self.offset = through
         self.write(b"".join(mine) + protocol.position(self._context.cursor(through)))
 
@@ -569,13 +613,6 @@ class Session:
             return False
         self._mark = (now, distance)
         return distance >= was
-
-    def _hears(self, entry: Entry) -> bool:
-        rooms = entry.route.rooms
-        return any(
-            place.room in rooms and (entry.audience is None or place.role in entry.audience)
-            for place in self.rooms.values()
-        )
 
     # Time.
 
@@ -630,7 +667,12 @@ class Session:
         self._end()
         self._wire.abort()
 
-    # Ends.
+    # Ends, and words on the way.
+
+    def _tell_reload(self, rooms: Iterable[str], reason: str) -> None:
+        RESYNCS.labels(reason).inc()
+        log.info("told to reload", session=self.id, user=self.user_id, reason=reason)
+        self._tell(protocol.resync(rooms, reason, self._context.cursor(self._context.position)))
 
     def _tell(self, frame: bytes) -> None:
         self._context.outbound.tell(self.write, frame)
@@ -648,6 +690,31 @@ class Session:
             self._context.hub.remove(self)
             SESSIONS.dec()
             log.info("disconnected", session=self.id, user=self.user_id)
+
+
+def _some(entries: Sequence[Entry], through: int, places: Iterable[Place]) -> tuple[list[bytes], int]:
+    """The frames of a part of these entries that may be heard from these places, and the offset the part ends at.
+
+    The entries are all there are up to `through`.
+    """
+    roles: dict[RoomKey, set[Role]] = {}
+    for place in places:
+        roles.setdefault(place.room, set()).add(place.role)
+    mine: list[bytes] = []
+    size = 0
+    for entry in entries:
+        if entry.offset > through:
+            break
+        if any(room in roles and _sees(entry, roles[room]) for room in entry.route.rooms):
+            mine.append(entry.frame)
+            size += len(entry.frame)
+            if size >= WRITE_BYTES:
+                return mine, entry.offset
+    return mine, through
+
+
+def _sees(entry: Entry, roles: set[Role]) -> bool:
+    return entry.audience is None or not roles.isdisjoint(entry.audience)
 
 
 def _warning_s(claims: Claims) -> float:

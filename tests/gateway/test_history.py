@@ -213,3 +213,95 @@ async def test_ahead_of_this_gateway(stream: NatsServer, auth: FakeAuth) -> None
 
     assert (ack["id"], ack["cursor"]) == (message, f"{epoch}:{had}")
     assert heard == [missed]
+
+
+async def restore(client: SocketClient, cursor: str, *rooms: str) -> tuple[list[int], dict[str, object]]:
+    """Subscribe with a cursor. The offsets that were restored before the answer, and the answer's rooms."""
+    message = await client.send("subscribe", rooms=list(rooms), cursor=cursor)
+    heard: list[int] = []
+    while True:
+        frame = await client.next("restored", "reply")
+        assert frame["id"] == message
+        if frame["type"] == "reply":
+            return heard, frame["rooms"]
+        heard += [event["offset"] for event in frame["events"]]
+
+
+@pytest.mark.parametrize("older_than_the_ring", [False, True])
+async def test_snapshot_then_live(short: Gateway, older_than_the_ring: bool) -> None:
+    """`subscribe` with the cursor of a snapshot brings what came since, in these rooms alone, then the answer, then
+    live events: no gap, nothing twice, while events keep coming."""
+    short.auth.members["viewer"]["campaign:c2"] = "viewer"
+    published: list[int] = []
+
+    async def keep_publishing() -> None:
+        for number in range(150):
+            published.append(await short.publish(settlement(f"s{number}")))
+            await short.publish(settlement("elsewhere", "c2"))
+
+    async with open_socket(short.url) as client:
+        await client.connect(short.auth.token("viewer"), ["campaign:c2"])
+        cursor = await cursor_now(short)
+        published.append(await short.publish(settlement("first")))
+        if older_than_the_ring:
+            published += await push_out(short)
+        publishing = asyncio.create_task(keep_publishing())
+        heard, answers = await restore(client, cursor, "campaign:c1")
+        await publishing
+        last = (await fence(short, client))[-1]["offset"]
+        live = [
+            frame["offset"] for frame in client.frames if frame["type"] == "event" and "campaign:c1" in frame["rooms"]
+        ]
+
+    assert answers == {"campaign:c1": {"success": True, "recovered": True}}
+    assert heard[0] == published[0]
+    assert heard + live == [*published, last]
+
+
+async def test_asked_again(short: Gateway) -> None:
+    """An answer that was lost is asked for again with the same cursor: everything comes again, then live, once."""
+    async with open_socket(short.url) as client:
+        cursor = str((await client.connect(short.auth.token("viewer")))["cursor"])
+        missed = [await short.publish(settlement(f"s{number}")) for number in range(3)]
+        first, _ = await restore(client, cursor, "campaign:c1")
+        second, _ = await restore(client, cursor, "campaign:c1")
+        live = await fence(short, client)
+
+    assert first == second == missed
+    assert len(live) == 1
+
+
+async def test_restored_by_role(short: Gateway) -> None:
+    """What is restored is what the role may see now; a room that is refused brings nothing."""
+    cursor = await cursor_now(short)
+    await short.publish(settlement("secret"), audience=("owner",))
+    await short.publish(settlement("foreign", "c2"))
+    mine = await short.publish(settlement("s1"))
+    async with open_socket(short.url) as client:
+        await client.connect(short.auth.token("viewer"))
+        heard, answers = await restore(client, cursor, "campaign:c1", "campaign:c2")
+
+    assert heard == [mine]
+    assert answers["campaign:c1"] == {"success": True, "recovered": True}
+    assert answers["campaign:c2"]["success"] is False  # type: ignore[index]
+
+
+@pytest.mark.parametrize(
+    ("cursor", "reason"),
+    [("otherepoch:5", "epoch_changed"), ("{epoch}:99999999", "ahead"), ("{epoch}:1", "not_resumable")],
+)
+async def test_snapshot_too_old(short: Gateway, cursor: str, reason: str) -> None:
+    """A cursor that cannot be gone on from: the rooms are joined, and told to reload; the others are left alone."""
+    await short.publish(settlement("lost"))
+    kept = (await push_out(short))[0]
+    async with connected(short.server, "setup") as setup, open_socket(short.url) as client:
+        await setup.request("$JS.API.STREAM.PURGE.EVENTS", json.dumps({"seq": kept}).encode())
+        epoch = (await client.connect(short.auth.token("viewer"), ["user:viewer"]))["cursor"].partition(":")[0]
+        heard, answers = await restore(client, cursor.replace("{epoch}", epoch), "campaign:c1")
+        resync = await client.next("resync")
+        live = await fence(short, client)
+
+    assert heard == []
+    assert answers == {"campaign:c1": {"success": True, "recovered": False}}
+    assert (resync["rooms"], resync["reason"]) == (["campaign:c1"], reason)
+    assert len(live) == 1

@@ -263,3 +263,14 @@ async def test_direct_client(stream: NatsServer) -> None:
     assert heard[0][0] == b"ephemeral.x"
     assert heard[0][2] == b"NATS/1.0\r\nA: b\r\n\r\n"
     assert b'"EVENTS"' in info.data
+
+
+async def test_quiet_stream_stays_anchored(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a stream with nothing but ticks there is always something older: a cursor of a while ago is not too old."""
+    monkeypatch.setattr(intake_module, "ANCHOR_EVERY_S", 0.001)
+    async with listening(stream) as ear:
+        async with asyncio.timeout(30):
+            while list(ear.subjects.values()).count("anchor") < 2:
+                await ear.reach(ear.intake.position + 1)
+
+    assert "tick" in ear.subjects.values()
