@@ -1,18 +1,23 @@
 """Settings every service has, and how they are read: once, in `__main__`, from `BEACONFIRE_…` variables.
 
 Each field has a unit in its name, a default that runs locally and a one-line reason. A wrong value stops the start
-with the variable's name.
+with the variable's name, and so does a default or weak secret anywhere but in development.
 """
 
 import hashlib
 import json
 import re
 import sys
+from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network
 from typing import Annotated, Any, Literal, TypeVar
+from urllib.parse import unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic.alias_generators import to_camel
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from shared.strength import MIN_PASSWORD, weakness
 
 ENV_PREFIX = "BEACONFIRE_"
 
@@ -50,6 +55,11 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True)
 
+    environment: Literal["production", "development"] = Field(
+        "production",
+        description="development starts with default and weak secrets too; for machines nobody else reaches",
+    )
+
     host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container")
     port: int = Field(0, ge=0, le=65535, description="Port for clients; 0 takes a free one")
     ops_host: str = Field("127.0.0.1", description="Address of the operations port; reachable for operators alone")
@@ -64,6 +74,10 @@ class Settings(BaseSettings):
         description="Browser origins that may use this service, comma-separated; a service's own is always allowed",
     )
 
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        (),
+        description="Networks of the proxies whose X-Forwarded-For is believed, comma-separated (10.0.0.0/8)",
+    )
     outside_issuers: Annotated[tuple[OutsideIssuer, ...], NoDecode] = Field(
         (),
         description="Other issuers whose users are believed, as a JSON list",
@@ -72,7 +86,7 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged")
     log_format: Literal["json", "console"] = Field("json", description="json for machines, console for people")
 
-    @field_validator("allowed_origins", mode="before")
+    @field_validator("allowed_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -99,13 +113,49 @@ class Settings(BaseSettings):
     def nats_servers(self) -> list[str]:
         return [url.strip() for url in self.nats_url.split(",") if url.strip()]
 
+    def weak_secrets(self) -> Iterator[tuple[str, str]]:
+        """The settings that only development may have: the field's name, and what is wrong with it and to do."""
+        if not self.nats_user:
+            yield "nats_user", "is empty: connect as one of the broker's users (deploy/nats/single.conf)"
+        if weak := weakness(self.nats_password.get_secret_value(), min_length=MIN_PASSWORD):
+            yield "nats_password", f"{weak}: set the broker user's password, `openssl rand -hex 24` makes one"
+        for issuer in self.outside_issuers:
+            if not issuer.jwks_url.startswith("https://"):
+                yield "outside_issuers", f"the keys of {issuer.name} come over plain HTTP: use its https:// address"
+
+
+def weak_database_password(url: str) -> Iterator[tuple[str, str]]:
+    """What is wrong with the password in a database's URL. A file has none, nor has a database on a local socket."""
+    try:
+        host, password = urlsplit(url).hostname, urlsplit(url).password
+    except ValueError:
+        return  # no URL: what opens it says so
+    if host and (weak := weakness(unquote(password or ""), min_length=MIN_PASSWORD)):
+        yield "database_url", f"its password {weak}: give the database user another, and put it here"
+
 
 def read_settings(cls: type[S]) -> S:
-    """Read settings from the environment. A wrong value ends the process with exit code 2 and a sentence each."""
+    """Read settings from the environment.
+
+    A wrong value, or a weak secret outside development, ends the process with exit code 2 and a sentence each.
+    """
     try:
-        return cls()
+        settings = cls()
     except ValidationError as error:
         for problem in error.errors(include_url=False, include_input=False):
             name = ".".join(str(step) for step in problem["loc"])
             print(f"{ENV_PREFIX}{name.upper()}: {problem['msg']}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from None
+    weak = list(settings.weak_secrets()) if settings.environment == "production" else []
+    for name, why in weak:
+        print(f"{ENV_PREFIX}{name.upper()}: {why}", file=sys.stderr)  # noqa: T201
+    if weak:
+        print(_HINT, file=sys.stderr)  # noqa: T201
+        raise SystemExit(2)
+    return settings
+
+
+_HINT = (
+    f"Not started: outside development every secret must be set and strong. {ENV_PREFIX}ENVIRONMENT=development "
+    "starts all the same, on a machine that nobody else reaches."
+)

@@ -56,6 +56,7 @@ class ServiceProcess:
             name,
             [sys.executable, "-m", module],
             environment={
+                "BEACONFIRE_ENVIRONMENT": "development",
                 **environment,
                 "BEACONFIRE_HOST": host,
                 "BEACONFIRE_PORT": str(self.port),

@@ -1,10 +1,12 @@
 """Settings of auth."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import Field
 
 from shared.settings import Settings as Common
+from shared.settings import weak_database_password
 from shared.tokens import MAX_LIFETIME_S
 
 
@@ -23,3 +25,7 @@ class Settings(Common):
 
     argon2_time_cost: int = Field(3, ge=1, description="Argon2id passes over the memory (RFC 9106: 3)")
     argon2_memory_kib: int = Field(65_536, ge=32, description="Argon2id memory for each hash, KiB (RFC 9106: 64 MiB)")
+
+    def weak_secrets(self) -> Iterator[tuple[str, str]]:
+        yield from super().weak_secrets()
+        yield from weak_database_password(self.database_url)

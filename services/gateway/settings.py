@@ -1,6 +1,7 @@
 """Settings of the gateway."""
 
 import json
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, field_validator
@@ -55,3 +56,8 @@ class Settings(Common):
     @classmethod
     def _read_people(cls, value: Any) -> Any:
         return json.loads(value) if isinstance(value, str) else value
+
+    def weak_secrets(self) -> Iterator[tuple[str, str]]:
+        yield from super().weak_secrets()
+        if self.demo_people:
+            yield "demo_people", "shows passwords to everybody who opens the page: leave it empty"

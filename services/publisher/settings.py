@@ -1,8 +1,11 @@
 """Settings of the publisher."""
 
+from collections.abc import Iterator
+
 from pydantic import Field
 
 from shared.settings import Settings as Common
+from shared.settings import weak_database_password
 
 
 class Settings(Common):
@@ -17,3 +20,7 @@ class Settings(Common):
     )
     issuer: str = Field("beaconfire", description="`iss` of accepted tokens")
     audience: str = Field("beaconfire", description="`aud` of accepted tokens")
+
+    def weak_secrets(self) -> Iterator[tuple[str, str]]:
+        yield from super().weak_secrets()
+        yield from weak_database_password(self.database_url)

@@ -111,6 +111,7 @@ async def auth_process(server: NatsServer, folder: Path, **environment: str) -> 
         log_path=folder / "auth.log",
         environment={
             **server.environment("auth"),
+            "BEACONFIRE_ENVIRONMENT": "development",
             "BEACONFIRE_PORT": str(port),
             "BEACONFIRE_DATABASE_URL": f"sqlite+aiosqlite:///{folder}/auth.db",
             "BEACONFIRE_KEYS_DIR": str(folder / "keys"),

@@ -5,6 +5,7 @@ It is checked here by schema and against the settings, and not run: the tests ne
 
 import json
 import re
+import secrets
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ PROXY = (ROOT / "deploy/proxy/Caddyfile").read_text()
 EXAMPLE = (ROOT / ".env.example").read_text()
 OURS = {name: one for name, one in COMPOSE["services"].items() if "build" in one}
 RUNNING = {name: one for name, one in OURS.items() if name != "setup"}
+STRONG = secrets.token_hex(24)  # as .env.example says how to make one
 _INTERPOLATED = re.compile(r"\$\{(\w+)(?::[-?]([^}]*))?\}")
 
 
@@ -33,7 +35,7 @@ def service_of(name: str) -> str:
 
 def resolved(value: str) -> str:
     """A value with its interpolations filled in."""
-    return _INTERPOLATED.sub(lambda match: "secret" if match[2] == "set it in .env" else match[2] or "", value)
+    return _INTERPOLATED.sub(lambda match: STRONG if match[2] == "set it in .env" else match[2] or "", value)
 
 
 def test_it_is_valid_by_the_specification() -> None:
@@ -60,6 +62,8 @@ def test_its_settings_are_accepted(name: str, monkeypatch: pytest.MonkeyPatch) -
     settings = settings_classes()[service_of(name)]()
 
     assert (settings.host, settings.port, settings.ops_port) == ("0.0.0.0", 8080, 9090)
+    assert settings.environment == "production"
+    assert list(settings.weak_secrets()) == []
 
 
 @pytest.mark.parametrize("name", RUNNING)

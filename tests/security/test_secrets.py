@@ -1,0 +1,76 @@
+"""T19: outside development, no service starts on a default or weak secret. Read from the real processes."""
+
+import asyncio
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tools.processes import Process
+
+SERVICES = ("auth", "publisher", "gateway")
+STRONG = "9f1c7be2a05d4436b8e1720cfa9d6e53"
+BROKER = {"BEACONFIRE_NATS_USER": "x", "BEACONFIRE_NATS_PASSWORD": STRONG}
+
+
+async def refusal(service: str, environment: Mapping[str, str], folder: Path) -> str:
+    """What a service says that does not start. It must end with 2."""
+    process = Process(
+        service, [sys.executable, "-m", f"services.{service}"], log_path=folder / "log", environment=environment
+    )
+    process.start()
+    try:
+        ended = await asyncio.to_thread(process.wait, 40)
+    finally:
+        process.kill()
+    said = (folder / "log").read_text()
+    assert (ended, process.exit_code) == (True, 2), said
+    assert "Traceback" not in said
+    return said
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_nothing_set(service: str, tmp_path: Path) -> None:
+    """With nothing set, production is meant: each missing secret is named, with what to do."""
+    said = await refusal(service, {}, tmp_path)
+
+    for variable in ("BEACONFIRE_NATS_USER", "BEACONFIRE_NATS_PASSWORD"):
+        assert f"{variable}: " in said
+    assert "openssl rand -hex 24" in said
+    assert "BEACONFIRE_ENVIRONMENT=development" in said
+
+
+WEAK = [
+    *(
+        (service, {**BROKER, "BEACONFIRE_NATS_PASSWORD": "changeme"}, "BEACONFIRE_NATS_PASSWORD")
+        for service in SERVICES
+    ),
+    *(
+        (service, {**BROKER, "BEACONFIRE_DATABASE_URL": url}, "BEACONFIRE_DATABASE_URL")
+        for service in ("auth", "publisher")
+        for url in ("postgresql+asyncpg://me:postgres@db/x", "postgresql+asyncpg://me@db/x")
+    ),
+    (
+        "gateway",
+        {**BROKER, "BEACONFIRE_DEMO_PEOPLE": '[{"name": "a", "email": "a@b", "password": "demo-demo"}]'},
+        "BEACONFIRE_DEMO_PEOPLE",
+    ),
+    (
+        "gateway",
+        {
+            **BROKER,
+            "BEACONFIRE_OUTSIDE_ISSUERS": '[{"name": "a", "issuer": "b", "audience": "c", "jwksUrl": "http://d/"}]',
+        },
+        "BEACONFIRE_OUTSIDE_ISSUERS",
+    ),
+]
+
+
+@pytest.mark.parametrize(("service", "environment", "variable"), WEAK)
+async def test_weak(service: str, environment: dict[str, str], variable: str, tmp_path: Path) -> None:
+    """A weak secret is named, with what is wrong with it, and is not repeated."""
+    said = await refusal(service, environment, tmp_path)
+
+    assert f"{variable}: " in said
+    assert environment[variable] not in said
