@@ -26,6 +26,8 @@ STREAM_SUBJECTS = ("campaign.>", "workspace.>", "user.>", "tick", "anchor")
 LIVE_PREFIX = "live."
 EPHEMERAL_PREFIX = "ephemeral."
 EPOCH_KEY = "beaconfire-epoch"
+WAKE = "outbox.wake"
+"""A worker says here that it committed something to the outbox which another process relays."""
 
 DUPLICATE_WINDOW_S = 15 * 60  # longer than a broker outage a relay may sit out without looking rows up
 MAX_AGE_S = 7 * 24 * 3600

@@ -58,12 +58,18 @@ def application(settings: Settings, *, ready: Callable[[], str | None]) -> web.A
 
 def operations(app: web.Application) -> web.Application:
     """The application of the operations port: health, metrics, and what `app` offers operators."""
-    ops = web.Application(middlewares=[_correlate, _answer_errors])
-    ops[READY] = app[READY]
-    _add_health(ops)
-    ops.router.add_get("/metrics", _metrics)
+    ops = worker_application(ready=app[READY])
     ops.add_routes(app.get(FOR_OPERATORS, ()))
     return ops
+
+
+def worker_application(*, ready: Callable[[], str | None]) -> web.Application:
+    """The application of a service that has an operations port only: health and metrics."""
+    app = web.Application(middlewares=[_correlate, _answer_errors])
+    app[READY] = ready
+    _add_health(app)
+    app.router.add_get("/metrics", _metrics)
+    return app
 
 
 async def read_body(request: web.Request, model: type[M]) -> M:
@@ -108,6 +114,13 @@ async def serve(app: web.Application, settings: Settings, *, name: str, reuse_po
         log.info("stopping")
 
 
+async def serve_worker(app: web.Application, settings: Settings, *, name: str) -> None:
+    """Run a service that has an operations port only until SIGTERM or SIGINT. Logs where it listens."""
+    async with worker_listening(app, settings, name=name):
+        await _stop_signal()
+        log.info("stopping")
+
+
 @dataclass(frozen=True, slots=True)
 class Listening:
     """Where a started application listens."""
@@ -138,6 +151,20 @@ async def listening(
     finally:
         await runner.cleanup()
         await ops_runner.cleanup()
+
+
+@asynccontextmanager
+async def worker_listening(app: web.Application, settings: Settings, *, name: str) -> AsyncIterator[str]:
+    """Start a `worker_application` and its listener, stop both at the end of the block. Yields its URL."""
+    runner = web.AppRunner(app, access_log=None, handle_signals=False)
+    try:
+        await runner.setup()
+        await web.TCPSite(runner, settings.ops_host, settings.ops_port).start()
+        port = runner.addresses[0][1]
+        log.info("listening", name=name, host=settings.ops_host, ops_port=port)
+        yield f"http://{settings.ops_host}:{port}"
+    finally:
+        await runner.cleanup()
 
 
 class Deadlines:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shared.authorization import AUTHORIZE, GRANT, QUEUE
-from shared.broker import STREAM
+from shared.broker import STREAM, WAKE
 
 MEMBERSHIP = ("campaign.*.member.*", "workspace.*.member.*", "user.*.access")
 _CONSUMERS = (
@@ -19,6 +19,21 @@ _CONSUMERS = (
     f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.>",
     f"$JS.ACK.{STREAM}.>",
 )
+
+
+def _worker(name: str) -> "BrokerUser":
+    """A worker reads the stream by its own durable consumer, and publishes no event: the publisher relays for it."""
+    return BrokerUser(
+        name,
+        publish=(
+            f"$JS.API.STREAM.INFO.{STREAM}",
+            f"$JS.API.CONSUMER.CREATE.{STREAM}.{name}",
+            f"$JS.API.CONSUMER.INFO.{STREAM}.{name}",
+            f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{name}",
+            f"$JS.ACK.{STREAM}.{name}.>",
+            WAKE,
+        ),
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +54,7 @@ USERS = (
     BrokerUser(
         "publisher",
         publish=("campaign.>", "workspace.>", "user.>", "ephemeral.>", AUTHORIZE, GRANT, *_CONSUMERS),
+        subscribe=(WAKE,),
         deny_publish=MEMBERSHIP,
     ),
     BrokerUser(
@@ -62,6 +78,8 @@ USERS = (
         subscribe=(f"{AUTHORIZE} {QUEUE}", f"{GRANT} {QUEUE}"),
         replies=True,
     ),
+    _worker("rules-engine"),
+    _worker("scheduler"),
 )
 
 
@@ -112,7 +130,7 @@ def shipped_config() -> str:
 
 def password_variable(user: str) -> str:
     """The environment variable with a broker user's password, as nats-server reads it."""
-    return f"BEACONFIRE_{user.upper()}_PASSWORD"
+    return f"BEACONFIRE_{user.upper().replace('-', '_')}_PASSWORD"
 
 
 def quoted(password: str) -> str:

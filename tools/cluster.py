@@ -1,4 +1,4 @@
-"""The whole set as processes: broker, auth, publisher and gateways, each as it runs in production.
+"""The whole set as processes: broker, auth, publisher, its workers and gateways, each as it runs in production.
 
 `beaconfire up` and the tests that need everything start it from here.
 """
@@ -20,6 +20,7 @@ from shared.settings import Settings
 from tools.nats_server import NatsServer, free_port
 from tools.processes import OnLine, Process
 
+WORKERS = ("rules-engine",)
 READY_TIMEOUT_S = 60.0  # a loaded machine with two cores imports four services in ten
 GATEWAY_STOP_S = 20.0
 STOP_S = 10.0
@@ -44,6 +45,7 @@ class ServiceProcess:
         environment: Mapping[str, str],
         *,
         folder: Path,
+        arguments: Sequence[str] = (),
         host: str = "127.0.0.1",
         port: int | None = None,
         on_line: OnLine | None = None,
@@ -54,7 +56,7 @@ class ServiceProcess:
         self.ops_port = free_port()
         self.process = Process(
             name,
-            [sys.executable, "-m", module],
+            [sys.executable, "-m", module, *arguments],
             environment={
                 "BEACONFIRE_ENVIRONMENT": "development",
                 **environment,
@@ -139,7 +141,7 @@ class Plan:
     """Browser origins besides those of the gateways themselves."""
     passwords: dict[str, str] | None = None
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Further variables: by service (`auth`, `publisher`, `gateway`)."""
+    """Further variables: by service (`auth`, `publisher`, `gateway`, or a worker's name)."""
 
 
 class Services:
@@ -164,6 +166,7 @@ class Services:
             plan.publisher_port,
             {"BEACONFIRE_DATABASE_URL": self._database("publisher"), "BEACONFIRE_JWKS_URL": self._jwks_url},
         )
+        self.workers = [self._worker(name) for name in WORKERS]
         self.gateways = [self._gateway(number, port) for number, port in enumerate(gateway_ports, start=1)]
 
     @property
@@ -177,7 +180,7 @@ class Services:
     @property
     def services(self) -> list[ServiceProcess]:
         """Every process but the broker, in the order of starting."""
-        return [self.auth, self.publisher, *self.gateways]
+        return [self.auth, self.publisher, *self.workers, *self.gateways]
 
     def start(self) -> None:
         """Start everything and wait until it is ready. Raises DidNotStart, BrokerDidNotStart; stop it then.
@@ -192,13 +195,21 @@ class Services:
             service.wait_ready()
 
     def stop(self) -> None:
-        """End everything in order: gateways, publisher, auth, broker."""
+        """End everything in order: gateways, workers, publisher, auth, broker."""
         for gateway in self.gateways:
             gateway.process.thaw()
             gateway.terminate()
         for gateway in self.gateways:
             gateway.stop(GATEWAY_STOP_S)
-        for process in (self.publisher.process, self.auth.process, self.nats.process):
+        for worker in self.workers:
+            worker.process.thaw()
+            worker.terminate()
+        for process in (
+            *(one.process for one in self.workers),
+            self.publisher.process,
+            self.auth.process,
+            self.nats.process,
+        ):
             process.thaw()
             process.stop(STOP_S)
 
@@ -227,6 +238,20 @@ class Services:
         if plan.gateway_port and plan.gateways > 1:
             environment["BEACONFIRE_REUSE_PORT"] = "true"
         return self._service("gateway", port, environment, name=f"gateway-{number}")
+
+    def _worker(self, name: str) -> ServiceProcess:
+        return ServiceProcess(
+            name,
+            "services.publisher",
+            {
+                **self.nats.environment(name),
+                "BEACONFIRE_DATABASE_URL": self._database("publisher"),
+                **self._plan.environment.get(name, {}),
+            },
+            arguments=(name,),
+            folder=self._plan.folder / "logs",
+            on_line=self._on_line,
+        )
 
     def _service(
         self, service: str, port: int | None, environment: dict[str, str], *, name: str | None = None

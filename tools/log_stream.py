@@ -16,7 +16,14 @@ US = "beaconfire"
 LAST_WORDS = 3
 LEVELS = ("debug", "info", "warning", "error")
 _COLOURS = ("cyan", "blue", "bright_cyan", "bright_blue")
-_KNOWN_COLOURS = {"broker": "yellow", "auth": "magenta", "publisher": "green", US: "white"}
+_KNOWN_COLOURS = {
+    "broker": "yellow",
+    "auth": "magenta",
+    "publisher": "green",
+    "rules-engine": "bright_green",
+    "scheduler": "bright_magenta",
+    US: "white",
+}
 _SHOWN_ELSEWHERE = {"event", "level", "timestamp", "service", "logger", "exception"}
 # [4711] 2026/11/21 10:00:00.123456 [INF] Server is ready
 _NATS = re.compile(r"\[\d+\] (?P<day>[\d/]+) (?P<time>[\d:]+)\.\d+ \[(?P<level>\w{3})\] ?(?P<text>.*)")
@@ -140,7 +147,7 @@ def _local_time(timestamp: str) -> str:
 def _render(name: str, colour: str, line: Line) -> Text:
     text = Text()
     text.append(f"{line.time or '        '} ", style="dim")
-    text.append(f"{name:<11}", style="bold" if name == US else colour)
+    text.append(f"{name:<13}", style="bold" if name == US else colour)
     match line.level:
         case "error":
             text.append(" error ", style="bold white on red")

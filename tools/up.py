@@ -17,7 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from tools import demo
-from tools.cluster import Plan, Services
+from tools.cluster import WORKERS, Plan, Services
 from tools.data_folder import DataFolder, Running
 from tools.log_stream import LogStream, errors, last_words
 from tools.nats_server import BrokerDidNotStart
@@ -73,7 +73,7 @@ def up(options: Options, console: Console) -> None:
         stream.is_open = options.verbose
         services = Services(_plan(options, folder), on_line=stream.show)
         with _stopping(services, stream):
-            with console.status("starting broker, auth, publisher and gateways …"):
+            with console.status("starting broker, auth, publisher, workers and gateways …"):
                 services.start()
                 folder.write_running(_running(options, services))
                 if options.demo:
@@ -217,6 +217,7 @@ def _plan(options: Options, folder: DataFolder) -> Plan:
         environment={
             "auth": everywhere,
             "publisher": everywhere,
+            **dict.fromkeys(WORKERS, everywhere),
             # Nobody waits for a drain on their own machine.
             "gateway": {**everywhere, "BEACONFIRE_STOP_TIMEOUT_S": "1", "BEACONFIRE_DEMO_PEOPLE": json.dumps(people)},
         },

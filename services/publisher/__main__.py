@@ -1,28 +1,52 @@
-"""Run the publisher: `python -m services.publisher`, settings from `BEACONFIRE_…` (docs/reference/settings.md)."""
+"""Run the publisher, or one of its workers, settings from `BEACONFIRE_…` (docs/reference/settings.md):
 
+python -m services.publisher [rules-engine | scheduler]
+"""
+
+import argparse
 import os
 import sys
+from collections.abc import Coroutine
+from typing import Any
 
 import uvloop
 
-from services.publisher.app import build
-from services.publisher.settings import Settings
+from services.publisher import app, worker
+from services.publisher.settings import Settings, WorkerSettings
 from shared import logs
 from shared.database import DatabaseUnusable
 from shared.settings import read_settings
-from shared.web import serve
+from shared.web import serve, serve_worker
 
 
 def main() -> None:
     """Start, and stay until SIGTERM or SIGINT. Exit code 2: the settings, or the database they name, are unusable."""
-    settings = read_settings(Settings)
-    logs.configure("publisher", level=settings.log_level, format=settings.log_format)
+    parser = argparse.ArgumentParser(
+        prog="python -m services.publisher", description="The publisher or a worker of it."
+    )
+    parser.add_argument("worker", nargs="?", choices=sorted(worker.JOBS), help="none: the HTTP service and the relay")
+    chosen = parser.parse_args().worker
     try:
-        app = build(settings, on_fatal=lambda: os._exit(1))
-        uvloop.run(serve(app, settings, name="publisher"))
+        uvloop.run(_publisher() if chosen is None else _worker(chosen))
     except DatabaseUnusable as error:
         print(f"BEACONFIRE_DATABASE_URL: {error}", file=sys.stderr)  # noqa: T201
         raise SystemExit(2) from None
+
+
+def _publisher() -> Coroutine[Any, Any, None]:
+    settings = read_settings(Settings)
+    logs.configure("publisher", level=settings.log_level, format=settings.log_format)
+    return serve(app.build(settings, on_fatal=_end), settings, name="publisher")
+
+
+def _worker(name: str) -> Coroutine[Any, Any, None]:
+    settings = read_settings(WorkerSettings)
+    logs.configure(name, level=settings.log_level, format=settings.log_format)
+    return serve_worker(worker.build(worker.JOBS[name], settings, on_fatal=_end), settings, name=name)
+
+
+def _end() -> None:
+    os._exit(1)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 import aiohttp
 from aiohttp import web
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -80,9 +81,13 @@ class _Publisher:
     async def _run(self) -> None:
         nc = await broker.connect(self._settings, "publisher", on_closed=self._on_fatal)
         self._nc = self.access.nc = nc
+        await nc.subscribe(broker.WAKE, cb=self._wake)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._outbox.relay(nc), name="relay")
             tasks.create_task(self._watch(nc), name="watch")
+
+    async def _wake(self, _said: Msg) -> None:
+        self._outbox.wake()
 
     async def _leave(self) -> None:
         """Send the events of the last requests, leave the broker, close the database."""

@@ -8,13 +8,18 @@ from shared.settings import Settings as Common
 from shared.settings import weak_database_password
 
 
-class Settings(Common):
-    """What the publisher needs to know. Its state is in the database."""
+class WorkerSettings(Common):
+    """What the publisher's workers need to know: where its database is."""
 
-    port: int = Field(8082, ge=0, le=65535, description="Port for clients; 0 takes a free one")
     database_url: str = Field(
         "sqlite+aiosqlite:///.beaconfire/publisher.db", description="Where campaigns and unsent events are kept"
     )
+
+
+class Settings(WorkerSettings):
+    """What the publisher needs to know. Its state is in the database."""
+
+    port: int = Field(8082, ge=0, le=65535, description="Port for clients; 0 takes a free one")
     jwks_url: str = Field(
         "http://127.0.0.1:8081/.well-known/jwks.json", description="Where the keys of access tokens are"
     )

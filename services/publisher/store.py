@@ -10,7 +10,7 @@ from sqlalchemy import JSON, Column, ForeignKey, Integer, MetaData, String, Tabl
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.publisher.changes import merge
-from shared import errors, outbox
+from shared import errors, inbox, outbox
 from shared.catalogue import Event
 from shared.database import Database, UtcDateTime
 from shared.envelope import Envelope, Metadata
@@ -21,6 +21,7 @@ Row = Mapping[str, Any]
 
 TABLES = MetaData()
 OUTBOX = outbox.table(TABLES)
+INBOX = inbox.table(TABLES)
 
 
 def _table(name: str, *columns: Column[Any]) -> Table:

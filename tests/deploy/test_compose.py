@@ -14,7 +14,9 @@ import jsonschema
 import pytest
 import yaml
 
+from shared.settings import Settings
 from tools.broker_users import USERS, password_variable
+from tools.cluster import WORKERS
 from tools.derived.settings_page import settings_classes, variables
 
 ROOT = Path(__file__).parents[2]
@@ -33,6 +35,11 @@ def service_of(name: str) -> str:
     return str(OURS[name]["build"]["args"]["SERVICE"])
 
 
+def settings_of(name: str) -> type[Settings]:
+    """What a compose service reads from its environment."""
+    return settings_classes()["publisher's workers" if name in WORKERS else service_of(name)]
+
+
 def resolved(value: str) -> str:
     """A value with its interpolations filled in."""
     return _INTERPOLATED.sub(lambda match: STRONG if match[2] == "set it in .env" else match[2] or "", value)
@@ -48,7 +55,7 @@ def test_it_is_valid_by_the_specification() -> None:
 @pytest.mark.parametrize("name", RUNNING)
 def test_every_variable_is_a_setting(name: str) -> None:
     """A service is given no variable it does not read."""
-    known = variables(settings_classes()[service_of(name)])
+    known = variables(settings_of(name))
 
     assert set(RUNNING[name]["environment"]) <= set(known)
 
@@ -59,7 +66,7 @@ def test_its_settings_are_accepted(name: str, monkeypatch: pytest.MonkeyPatch) -
     for variable, value in RUNNING[name]["environment"].items():
         monkeypatch.setenv(variable, resolved(value))
 
-    settings = settings_classes()[service_of(name)]()
+    settings = settings_of(name)()
 
     assert (settings.host, settings.port, settings.ops_port) == ("0.0.0.0", 8080, 9090)
     assert settings.environment == "production"
@@ -72,7 +79,7 @@ def test_no_local_default_is_left(name: str) -> None:
     environment = RUNNING[name]["environment"]
     local = [
         variable
-        for variable, field in variables(settings_classes()[service_of(name)]).items()
+        for variable, field in variables(settings_of(name)).items()
         if re.search(r"127\.0\.0\.1|\.beaconfire", str(field.default))
     ]
 
@@ -88,8 +95,18 @@ def test_broker_users_are_in_the_table(name: str) -> None:
     user = environment["BEACONFIRE_NATS_USER"]
 
     assert user in {row.name for row in USERS}
-    assert user == ("setup" if name == "setup" else service_of(name))
+    assert user == (name if name in ("setup", *WORKERS) else service_of(name))
     assert environment["BEACONFIRE_NATS_PASSWORD"].startswith(f"${{{password_variable(user)}:?")
+
+
+@pytest.mark.parametrize("name", WORKERS)
+def test_workers_are_run(name: str) -> None:
+    """Each worker runs as itself, on the publisher's database."""
+    environment = OURS[name]["environment"]
+
+    assert OURS[name]["command"] == ["python", "-m", "services.publisher", name]
+    assert environment["BEACONFIRE_DATABASE_URL"] == OURS["publisher"]["environment"]["BEACONFIRE_DATABASE_URL"]
+    assert OURS[name]["volumes"] == OURS["publisher"]["volumes"]
 
 
 def test_the_broker_has_every_password() -> None:
@@ -106,10 +123,10 @@ def test_addresses_name_services(name: str) -> None:
 
 
 def test_the_proxy_names_services_and_their_ports() -> None:
-    """Everything behind the proxy is there, and every gateway is behind the proxy."""
+    """Everything behind the proxy is there, and everything with a public port is behind the proxy."""
     upstreams = set(re.findall(r"([\w-]+):8080", PROXY))
 
-    assert upstreams == set(RUNNING)
+    assert upstreams == set(RUNNING) - set(WORKERS)
 
 
 @pytest.mark.parametrize("name", RUNNING)

@@ -41,7 +41,7 @@ def test_a_line_is_a_sentence_with_fields() -> None:
 
     screen.stream.show("auth", json.dumps(LISTENING))
 
-    assert "auth       listening  port=8081\n" in screen.text
+    assert "auth         listening  port=8081\n" in screen.text
     assert "shared.web" not in screen.text
 
 
@@ -74,7 +74,7 @@ def test_the_brokers_warnings_are_shown() -> None:
     screen.stream.show("broker", "[4711] 2026/11/21 10:00:01.123456 [WRN] JetStream is nearly full")
 
     assert "Server is ready" not in screen.text
-    assert "10:00:01 broker      warning  JetStream is nearly full" in screen.text
+    assert "10:00:01 broker        warning  JetStream is nearly full" in screen.text
 
 
 def test_anything_else_is_shown_as_it_is() -> None:
@@ -95,7 +95,7 @@ def test_nothing_is_shown_before_it_is_open() -> None:
     screen.stream.say("starting auth again")
 
     assert "listening" not in screen.text
-    assert "beaconfire starting auth again" in screen.text
+    assert "beaconfire   starting auth again" in screen.text
 
 
 def test_last_words_are_the_errors() -> None:

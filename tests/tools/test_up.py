@@ -71,17 +71,22 @@ def test_running_again_keeps_the_data(tmp_path: Path) -> None:
             stopped_in_order(one, tmp_path)
 
 
-@pytest.mark.parametrize("module", ["services.gateway", "services.auth", "services.publisher", "nats-server"])
-def test_a_part_that_dies_is_named_and_started_again(tmp_path: Path, module: str) -> None:
+PARTS = {
+    "broker": "nats-server.conf",
+    "auth": "-m services.auth",
+    "publisher": "-m services.publisher",
+    "rules-engine": "-m services.publisher rules-engine",
+    "gateway-1": "-m services.gateway",
+}
+"""How the command of each part ends."""
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_a_part_that_dies_is_named_and_started_again(tmp_path: Path, name: str) -> None:
     """After kill -9 of a part the stream says so and starts it again, and Ctrl-C still stops everything."""
     with terminal(tmp_path, *up(tmp_path, free_ports(), "--no-demo")) as one:
         one.wait_for("Open")
-        name = {"nats-server": "broker", "services.gateway": "gateway-1"}.get(module, module.rpartition(".")[2])
-        [pid] = [
-            pid
-            for pid, command in processes_of(tmp_path).items()
-            if module in command and "tools" not in command.split()
-        ]
+        [pid] = [pid for pid, command in processes_of(tmp_path).items() if command.strip().endswith(PARTS[name])]
 
         os.kill(pid, signal.SIGKILL)
 

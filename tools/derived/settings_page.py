@@ -1,6 +1,6 @@
 """`docs/reference/settings.md`: what each service reads from the environment."""
 
-import importlib.util
+import importlib
 import json
 from enum import Enum
 from pathlib import Path
@@ -12,7 +12,13 @@ from pydantic.fields import FieldInfo
 
 from shared.settings import ENV_PREFIX, Settings
 
-SERVICES = ("gateway", "auth", "publisher")
+CLASSES = {
+    "gateway": "services.gateway.settings:Settings",
+    "auth": "services.auth.settings:Settings",
+    "publisher": "services.publisher.settings:Settings",
+    "publisher's workers": "services.publisher.settings:WorkerSettings",
+}
+"""Where the settings of what runs are."""
 
 HEAD = """\
 # Settings
@@ -32,13 +38,9 @@ def settings_page() -> str:
 
 
 def settings_classes() -> dict[str, type[Settings]]:
-    """The Settings class of each service there is."""
-    found: dict[str, type[Settings]] = {}
-    for name in SERVICES:
-        module = f"services.{name}.settings"
-        if importlib.util.find_spec(module) is not None:
-            found[name] = importlib.import_module(module).Settings
-    return found
+    """The Settings class of each service, and of what else runs."""
+    places = {name: place.split(":") for name, place in CLASSES.items()}
+    return {name: getattr(importlib.import_module(module), cls) for name, (module, cls) in places.items()}
 
 
 def variables(cls: type[Settings]) -> dict[str, FieldInfo]:

@@ -1,0 +1,88 @@
+"""The rules engine: hears changes on the stream, and tells what they make out of date.
+
+Exactly once: the event's id is derived from its cause, and the cause is recorded in the transaction that writes the
+event. Killed at any moment, it does the same again or finds it done.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import ClassVar
+
+from faststream.nats import NatsMessage
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+
+from services.publisher.rules import SUBJECTS, consequence
+from services.publisher.store import INBOX, OUTBOX
+from shared import logs
+from shared.consumer import identity
+from shared.database import Database
+from shared.envelope import Envelope, InvalidEvent, Metadata, Received, read
+from shared.inbox import Inbox, digest
+from shared.metrics import Counter
+from shared.outbox import Outbox
+
+log = logs.get(__name__)
+
+HANDLED = Counter("rules_engine_events_total", "Changes the rules engine has looked at, by what came of it", ["result"])
+
+FORGET_EVERY_S = 3600.0
+NAME = "rules-engine"
+"""Its durable consumer, its broker user, and the `source` of its events."""
+
+
+class RulesEngine:
+    """Handles one change after another."""
+
+    name: ClassVar = NAME
+    subjects: ClassVar = SUBJECTS
+
+    def __init__(self, database: Database, nudge: Callable[[], Awaitable[None]]) -> None:
+        self._database = database
+        self._outbox = Outbox(database, OUTBOX)
+        self._inbox = Inbox(INBOX, NAME)
+        self._nudge = nudge
+
+    async def handle(self, message: NatsMessage) -> None:
+        """Tell what a change makes out of date. Returns when that is committed, or when there is nothing to do.
+
+        What is no valid event is passed over, counted: the gateways copy it to the dead letters.
+        """
+        raw = message.raw_message
+        try:
+            cause = read(raw.subject, raw.data)
+        except InvalidEvent as error:
+            HANDLED.labels("invalid").inc()
+            log.warning("passed over an invalid event", subject=raw.subject[:200], reason=error.reason)
+            return
+        HANDLED.labels(await self._follow(cause, digest(raw.subject, cause.id or identity(raw)))).inc()
+
+    async def run(self) -> None:
+        """Forget, every hour, what the stream cannot deliver any more."""
+        while True:
+            try:
+                async with self._database.writing() as tx:
+                    await self._inbox.forget(tx)
+            except SQLAlchemyError as error:
+                log.warning("could not forget old causes", error=type(error).__name__)
+            await asyncio.sleep(FORGET_EVERY_S)
+
+    async def _follow(self, cause: Received, key: str) -> str:
+        told = consequence(cause.payload)
+        if told is None:
+            return "no_consequence"
+        envelope = Envelope(told, _metadata(cause.metadata), digest(NAME, key)[:32])
+        async with self._database.writing() as tx:
+            if not await self._inbox.take(tx, key):
+                return "repeated"
+            if await tx.scalar(select(OUTBOX.c.id).where(OUTBOX.c.event_id == envelope.id)) is not None:
+                # Whoever chooses the id of a cause can work out this one and use it up: their own loss alone.
+                return "id_taken"
+            await self._outbox.add(tx, [envelope])
+        await self._nudge()
+        return "told"
+
+
+def _metadata(cause: Metadata) -> Metadata:
+    """Who caused it, and in which connection. Who may see it is who may see the cause."""
+    return Metadata(user_id=cause.user_id, source=NAME, correlation_id=cause.correlation_id, audience=cause.audience)

@@ -1,0 +1,172 @@
+"""A durable consumer on the stream with a FastStream handler, kept alive.
+
+FastStream's pull subscriber needs the stream when it starts, and never makes a lost consumer again. So the consumer is
+made here, before the subscriber starts, and again where it is gone: the stream was deleted and declared anew.
+
+What is handled is handled in the order of the stream, one message at a time, over all instances that share the durable
+name: the broker gives out the next message when this one is acknowledged (`max_ack_pending` 1).
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import nats.errors
+import nats.js.errors
+from faststream import AckPolicy
+from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
+from faststream.security import SASLPlaintext
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy as BrokerAckPolicy
+from nats.js.api import ConsumerConfig, DeliverPolicy
+
+from shared import broker, logs
+from shared.metrics import Counter
+from shared.settings import Settings
+
+log = logs.get(__name__)
+
+DELIVERED = Counter("consumer_messages_total", "Messages delivered to a durable consumer", ["consumer", "result"])
+
+ACK_WAIT_S = 10.0
+"""A message not acknowledged for so long goes to another instance."""
+RETRY_S = 1.0
+WATCH_S = 1.0
+PULL_S = 2.0
+STOP_S = 5.0
+
+Handle = Callable[[NatsMessage], Awaitable[None]]
+
+
+class DurableConsumer:
+    """One durable consumer, shared by all instances that have its name.
+
+    A message is acknowledged when `handle` has returned. Where it raised, that is logged and the message comes again,
+    `RETRY_S` seconds later and before any other; a message that can never be handled must be passed over by `handle`.
+    """
+
+    def __init__(
+        self, settings: Settings, name: str, *, subjects: Sequence[str], handle: Handle, on_closed: Callable[[], None]
+    ) -> None:
+        self._settings = settings
+        self._name = name
+        self._subjects = list(subjects)
+        self._handle = handle
+        self._on_closed = on_closed
+        self._why_not: str | None = "starting"
+
+    def why_not_ready(self) -> str | None:
+        """Why nothing is being consumed, None where it is."""
+        return self._why_not
+
+    async def run(self, nc: Client) -> None:
+        """Consume, for ever. `nc` is asked about stream and consumer. Owned by the app."""
+        while True:
+            broker.check_cancelled()
+            try:
+                await self._consume(nc)
+            except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
+                log.warning("consumer failed, starting again", consumer=self._name, error=type(error).__name__)
+            await asyncio.sleep(RETRY_S)
+
+    async def _consume(self, nc: Client) -> None:
+        self._why_not = f"waiting for the stream {broker.STREAM}"
+        await broker.wait_for_stream(nc)
+        # Also where it is there: what it is to deliver may have changed since.
+        await nc.jetstream().add_consumer(broker.STREAM, self._config())
+        stopping = False
+
+        async def closed() -> None:
+            if not stopping:
+                log.error("broker connection closed for good")
+                self._on_closed()
+
+        faststream = NatsBroker(**options(self._settings, self._name), closed_cb=closed)
+        self._subscribe(faststream)
+        try:
+            await faststream.start()
+            while True:
+                broker.check_cancelled()
+                await self._keep(nc)
+                await asyncio.sleep(WATCH_S)
+        finally:
+            stopping = True
+            await _stop(faststream)
+
+    def _subscribe(self, faststream: NatsBroker) -> None:
+        subscriber = faststream.subscriber(
+            stream=JStream(broker.STREAM, declare=False),
+            durable=self._name,
+            config=self._config(),
+            pull_sub=PullSub(timeout=PULL_S),
+            inbox_prefix=f"{options(self._settings, self._name).get('inbox_prefix', '_INBOX')}.".encode(),
+            ack_policy=AckPolicy.MANUAL,
+            decoder=_undecoded,
+            no_reply=True,
+        )
+        subscriber(self._deliver)
+
+    def _config(self) -> ConsumerConfig:
+        return ConsumerConfig(
+            name=self._name,
+            durable_name=self._name,
+            filter_subjects=self._subjects,
+            ack_policy=BrokerAckPolicy.EXPLICIT,
+            deliver_policy=DeliverPolicy.ALL,
+            ack_wait=ACK_WAIT_S,
+            max_ack_pending=1,
+        )
+
+    async def _keep(self, nc: Client) -> None:
+        """Make the consumer again where it is gone. The subscriber asks for it by its name, and goes on."""
+        try:
+            await nc.jetstream().consumer_info(broker.STREAM, self._name)
+        except nats.js.errors.NotFoundError:
+            self._why_not = "the consumer is gone, making it again"
+            log.warning("the consumer is gone, making it again", consumer=self._name)
+            await broker.wait_for_stream(nc)
+            await nc.jetstream().add_consumer(broker.STREAM, self._config())
+        except (nats.errors.Error, nats.js.errors.Error):
+            self._why_not = "the broker does not answer"
+            return
+        self._why_not = None
+
+    async def _deliver(self, message: NatsMessage) -> None:
+        try:
+            await self._handle(message)
+        except Exception:
+            log.exception("could not handle a message, trying again", consumer=self._name)
+            DELIVERED.labels(self._name, "failed").inc()
+            await message.nack(delay=RETRY_S)
+        else:
+            DELIVERED.labels(self._name, "handled").inc()
+            await message.ack()
+
+
+def identity(message: Msg) -> str:
+    """What tells a message of the stream from every other: its place, and when it was stored there. Places are given
+    again where the stream is made anew."""
+    metadata = message.metadata
+    return f"{metadata.stream}:{metadata.sequence.stream}:{metadata.timestamp.isoformat()}"
+
+
+def options(settings: Settings, name: str) -> dict[str, Any]:
+    """Options of a FastStream connection: those of every connection (RELIABILITY D4), in the words it has for them."""
+    chosen = broker.options(settings, name)
+    if "user" in chosen:
+        chosen["security"] = SASLPlaintext(chosen.pop("user"), chosen.pop("password"))
+    return {**chosen, "apply_types": False, "logger": None, "graceful_timeout": STOP_S}
+
+
+async def _undecoded(message: NatsMessage) -> NatsMessage:
+    """The message as it came: FastStream's own decoding would answer what is malformed with silence."""
+    return message
+
+
+async def _stop(faststream: NatsBroker) -> None:
+    """Finish the message in hand and leave, within `STOP_S` seconds: it drains, and the broker may be away."""
+    with contextlib.suppress(nats.errors.Error, TimeoutError):
+        async with asyncio.timeout(2 * STOP_S):
+            await faststream.stop()

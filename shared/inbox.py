@@ -1,0 +1,56 @@
+"""The inbox: which causes a consumer has handled, recorded in the transaction of their effects.
+
+The broker delivers at least once, and again after every crash, lost acknowledgement or lost consumer. A cause that is
+recorded together with its effects has them exactly once, whenever it comes again.
+"""
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+
+from sqlalchemy import Column, MetaData, String, Table, delete, insert, select
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from shared.database import UtcDateTime
+
+KEEP = timedelta(days=8)  # longer than the stream keeps events: what it no longer has cannot come again
+
+
+def table(metadata: MetaData) -> Table:
+    """The inbox table, in a service's own schema."""
+    return Table(
+        "inbox",
+        metadata,
+        Column("consumer", String(64), primary_key=True),
+        Column("cause", String(64), primary_key=True),
+        Column("handled_at", UtcDateTime, nullable=False, index=True),
+    )
+
+
+def digest(*parts: str) -> str:
+    """A name of 64 characters for these parts: the same for the same ones, on every machine and at any time."""
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+class Inbox:
+    """What one consumer has handled."""
+
+    def __init__(self, rows: Table, consumer: str) -> None:
+        self._rows = rows
+        self._consumer = consumer
+
+    async def take(self, tx: AsyncConnection, cause: str) -> bool:
+        """Record a cause (see `digest`) as handled, in the caller's transaction. False where it was before: then it
+        has had its effects.
+
+        Of two transactions that take the same cause at once, one takes it; the other fails with an IntegrityError.
+        """
+        row = {"consumer": self._consumer, "cause": cause}
+        if await tx.scalar(select(self._rows.c.cause).filter_by(**row)) is not None:
+            return False
+        await tx.execute(insert(self._rows).values(**row, handled_at=datetime.now(UTC)))
+        return True
+
+    async def forget(self, tx: AsyncConnection) -> None:
+        """Delete what the stream cannot deliver any more, in the caller's transaction."""
+        old = self._rows.c.handled_at < datetime.now(UTC) - KEEP
+        await tx.execute(delete(self._rows).where(self._rows.c.consumer == self._consumer, old))

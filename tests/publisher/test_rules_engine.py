@@ -1,0 +1,280 @@
+"""services.publisher.rules_engine on the broker: each change has its consequence, once, whatever happens to whom."""
+
+import asyncio
+import random
+import sqlite3
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from nats.aio.client import Client
+
+from services.publisher.rules_engine import NAME
+from shared import broker
+from shared.envelope import Envelope, Metadata, Received
+from shared.events.campaign import StateInvalidated
+from shared.inbox import digest
+from tests.conftest import connected
+from tests.publisher.conftest import Heard, Publisher, publisher_settings, publishing
+from tests.publisher.workers import (
+    Told,
+    Worker,
+    anonymous,
+    cause,
+    changed,
+    listening_to,
+    worker_process,
+    working,
+)
+from tools.nats_server import NatsServer
+
+KILLS = 6
+SETTLEMENTS = 4
+CHANGES_EACH = 60
+
+
+@pytest.fixture(name="told")
+async def _told(stream: NatsServer, tmp_path: Path) -> AsyncIterator[Told]:
+    """What the rules engine tells, relayed by a publisher on the same database."""
+    settings = publisher_settings(stream, tmp_path, "http://127.0.0.1:9/asked-by-nobody")
+    async with listening_to(stream, NAME) as told, publishing(settings, Heard()):
+        yield told
+
+
+@pytest.fixture(name="nc")
+async def _nc(stream: NatsServer) -> AsyncIterator[Client]:
+    """The broker, as a domain service sees it."""
+    async with connected(stream, "publisher") as nc:
+        yield nc
+
+
+@pytest.fixture(name="engine")
+async def _engine(stream: NatsServer, told: Told, tmp_path: Path) -> AsyncIterator[Worker]:
+    """A rules engine in this process."""
+    async with working(stream, tmp_path, NAME) as engine:
+        await engine.says("ready")
+        yield engine
+
+
+async def test_a_change_over_http(publisher: Publisher, stream: NatsServer, tmp_path: Path) -> None:
+    """A change that somebody makes has its consequence, with their id and their request's correlation id."""
+    settlement = await publisher.create("settlements", name="Emberford")
+    async with listening_to(stream, NAME) as told, working(stream, tmp_path, NAME):
+        path = f"{publisher.campaign}/settlements/{settlement['id']}"
+        headers = {"X_Correlation_Id": "because-of-me"}
+        await publisher.editor.call("PATCH", path, {"level": 3}, **headers)
+        event = (await told.until(2))[-1]  # the first is of its creation
+
+    assert isinstance(event.payload, StateInvalidated)
+    assert event.payload.model_dump(by_alias=True) == {
+        "scope": "entity",
+        "campaignId": publisher.campaign_id,
+        "entityType": "settlement",
+        "entityId": settlement["id"],
+        "affectedFields": ("income", "defence"),
+    }
+    assert event.metadata.user_id == publisher.editor.user_id
+    assert event.metadata.correlation_id == "because-of-me"
+
+
+async def test_who_may_see_the_cause(engine: Worker, told: Told, nc: Client) -> None:
+    """What is for owners' eyes alone has a consequence for owners' eyes alone."""
+    await cause(nc, changed("s1"), audience=("owner",))
+
+    assert (await told.until(1))[0].metadata.audience == ("owner",)
+
+
+async def test_what_cannot_be_followed(engine: Worker, told: Told, nc: Client) -> None:
+    """What is no event, no event of this subject, or of no consequence holds nothing up and has no effect."""
+    invalid = 'rules_engine_events_total{result="invalid"}'
+    before = await engine.counts(invalid)
+    stranger = Envelope(changed("s2"), Metadata(source="api"))
+    poison = [
+        b"",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"type": "settlement_updated"}',
+        b'{"type": "no_such"}',
+        stranger.encode(),
+    ]
+    for number, body in enumerate(poison):
+        await broker.publish(nc, "campaign.c1.settlement.s1", body, message_id=f"poison-{number}")
+    await cause(nc, changed("s1", "name"))
+    await cause(nc, StateInvalidated(scope="campaign", campaign_id="c1", affected_fields=("level",)), source=NAME)
+    await cause(nc, changed("s1"), "good")
+
+    events = [event for event in await told.until(2) if event.metadata.correlation_id == "good"]
+    assert len(events) == 1
+    assert len(told.events) == 2  # the other is the one that a stranger gave our name
+    assert await engine.counts(invalid) - before == len(poison)
+
+
+async def test_a_cause_without_id(engine: Worker, told: Told, nc: Client) -> None:
+    """Events of publishers that give no id are told apart by their place in the stream."""
+    for number in range(2):
+        await broker.publish(nc, "campaign.c1.settlement.s1", anonymous(changed("s1")), message_id=f"no-id-{number}")
+
+    events = await told.until(2)
+    assert events[0].id != events[1].id
+
+
+async def test_delivered_again(engine: Worker, told: Told, nc: Client, stream: NatsServer) -> None:
+    """A consumer that is lost is made again; all that the stream holds is then delivered again, to no effect."""
+    for number in range(5):
+        await cause(nc, changed(f"s{number}"), str(number))
+    await told.until(5)
+    repeated = 'rules_engine_events_total{result="repeated"}'
+    before = await engine.counts(repeated)
+
+    async with connected(stream, "setup") as setup:
+        await setup.request(f"$JS.API.CONSUMER.DELETE.{broker.STREAM}.{NAME}", b"")
+    await engine.has_counted(repeated, before + 5)
+    await cause(nc, changed("s1"), "later")
+
+    assert [event.metadata.correlation_id for event in await told.until(6)] == ["0", "1", "2", "3", "4", "later"]
+
+
+async def test_before_there_is_a_stream(nats_server: NatsServer, tmp_path: Path) -> None:
+    """A rules engine that starts first waits for the stream, says so, and then begins with what comes first."""
+    settings = publisher_settings(nats_server, tmp_path, "http://127.0.0.1:9/asked-by-nobody")
+    async with working(nats_server, tmp_path, NAME) as engine:
+        await engine.says("waiting for the stream EVENTS")
+        async with connected(nats_server, "setup") as setup, connected(nats_server, "publisher") as nc:
+            await broker.declare_stream(setup)
+            async with listening_to(nats_server, NAME) as told, publishing(settings, Heard()):
+                await cause(nc, changed("s1"))
+                await told.until(1)
+        await engine.says("ready")
+
+
+async def test_stream_made_anew(engine: Worker, told: Told, nc: Client, stream: NatsServer) -> None:
+    """A stream that was deleted and declared again, numbered from 1, is heard from its start."""
+    await cause(nc, changed("s1"), "before")
+    await told.until(1)
+    async with connected(stream, "setup") as setup:
+        await setup.request(f"$JS.API.STREAM.DELETE.{broker.STREAM}", b"")
+        await broker.declare_stream(setup)
+    await broker.publish(nc, "campaign.c1.settlement.s1", anonymous(changed("s1")), message_id="anonymous")
+    await cause(nc, changed("s1"), "after")
+
+    assert [event.metadata.correlation_id for event in await told.until(3)] == ["before", None, "after"]
+
+
+async def test_database_away(engine: Worker, told: Told, nc: Client, tmp_path: Path) -> None:
+    """What cannot be written is tried again, and nothing overtakes it."""
+    failed = f'consumer_messages_total{{consumer="{NAME}",result="failed"}}'
+    before = await engine.counts(failed)
+    with closing(sqlite3.connect(tmp_path / "publisher.db")) as database:
+        database.execute("ALTER TABLE inbox RENAME TO away")
+        await cause(nc, changed("s1"), "first")
+        await cause(nc, changed("s2"), "second")
+        await engine.has_counted(failed, before + 2)
+        database.execute("ALTER TABLE away RENAME TO inbox")
+
+    assert [event.metadata.correlation_id for event in await told.until(2)] == ["first", "second"]
+
+
+async def test_an_id_that_is_taken(engine: Worker, told: Told, nc: Client, tmp_path: Path) -> None:
+    """Who publishes the event's id before the rules engine does holds up nobody."""
+    one = Envelope(changed("s1"), Metadata(source="api"))
+    taken = digest(NAME, digest(one.subject, one.id))[:32]
+    row = (taken, "campaign.c1.state", b"{}", "2026-01-01 00:00:00.000000", "2126-01-01 00:00:00.000000")
+    with closing(sqlite3.connect(tmp_path / "publisher.db")) as database:
+        columns = "event_id, subject, body, created_at, published_at"
+        database.execute(f"INSERT INTO outbox ({columns}) VALUES (?, ?, ?, ?, ?)", row)
+        database.commit()
+    await broker.publish(nc, one.subject, one.encode(), message_id=one.id)
+    await cause(nc, changed("s2"), "after")
+
+    assert [event.metadata.correlation_id for event in await told.until(1)] == ["after"]
+
+
+async def test_old_causes_are_forgotten(told: Told, stream: NatsServer, tmp_path: Path) -> None:
+    """What the stream cannot deliver any more is forgotten when the worker starts; what it can is not."""
+    with closing(sqlite3.connect(tmp_path / "publisher.db")) as database:
+        for name, day in (("old", "2020-01-01"), ("new", "2120-01-01")):
+            database.execute("INSERT INTO inbox VALUES (?, ?, ?)", (NAME, name, f"{day} 00:00:00.000000"))
+        database.commit()
+        async with working(stream, tmp_path, NAME) as engine:
+            await engine.says("ready")
+            async with asyncio.timeout(10):
+                while len(left := database.execute("SELECT cause FROM inbox").fetchall()) > 1:
+                    await asyncio.sleep(0.01)
+
+    assert left == [("new",)]
+
+
+async def test_killed_at_any_moment(told: Told, nc: Client, stream: NatsServer, tmp_path: Path) -> None:
+    """However often the rules engine is killed under load, each change has its consequence, once and in order."""
+    process = worker_process(stream, tmp_path, NAME)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            load = tasks.create_task(_load(nc))
+            for kill in range(1, KILLS + 1):
+                process.start(wait=False)
+                await told.until(kill * CHANGES_EACH // 3)
+                await asyncio.sleep(random.uniform(0, 0.05))  # any moment is as good as another
+                process.kill()
+            process.start(wait=False)
+        await _each_once(told, nc, load.result())
+    finally:
+        process.kill()
+
+
+async def test_two_at_once(told: Told, nc: Client, stream: NatsServer, tmp_path: Path) -> None:
+    """Two rules engines share the work: each change has its consequence, once and in order."""
+    async with working(stream, tmp_path, NAME) as one, working(stream, tmp_path, NAME) as other:
+        await one.says("ready")
+        await other.says("ready")
+        await _each_once(told, nc, await _load(nc))
+
+
+async def test_broker_killed(engine: Worker, told: Told, nc: Client, stream: NatsServer) -> None:
+    """The broker killed under load: each change has its consequence, once and in order."""
+    async with asyncio.TaskGroup() as tasks:
+        load = tasks.create_task(_load(nc))
+        for kill in range(1, 3):
+            await told.until(kill * CHANGES_EACH)
+            await asyncio.to_thread(_restart, stream)
+    await _each_once(told, nc, load.result())
+
+
+def _restart(stream: NatsServer) -> None:
+    stream.kill()
+    stream.start()
+
+
+async def _load(nc: Client) -> list[Envelope]:
+    """Changes of some settlements, each numbered, one after the other."""
+
+    async def change(settlement: str) -> list[Envelope]:
+        return [await cause(nc, changed(settlement), f"{settlement}-{number}") for number in range(CHANGES_EACH)]
+
+    both = await asyncio.gather(*(change(f"s{number}") for number in range(SETTLEMENTS)))
+    return [one for changes in both for one in changes]
+
+
+async def _each_once(told: Told, nc: Client, causes: list[Envelope]) -> None:
+    """Wait for the consequences of all these, and of one more: by then whatever comes twice has come."""
+    causes = [*causes, await cause(nc, changed("s0"), "the-last")]
+    events = await told.until(len(causes))
+
+    assert Counter(_why(event) for event in events) == Counter(one.metadata.correlation_id for one in causes)
+    assert _by_settlement(events) == {
+        f"s{one}": [*(f"s{one}-{number}" for number in range(CHANGES_EACH)), *([] if one else ["the-last"])]
+        for one in range(SETTLEMENTS)
+    }
+
+
+def _why(event: Received) -> str:
+    return event.metadata.correlation_id or ""
+
+
+def _by_settlement(events: list[Received]) -> dict[str, list[str]]:
+    told = defaultdict(list)
+    for event in events:
+        assert isinstance(event.payload, StateInvalidated)
+        told[event.payload.entity_id or ""].append(_why(event))
+    return told

@@ -1,0 +1,135 @@
+"""The publisher's workers between real parts, and what they tell as a gateway hears it."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from services.publisher import worker
+from services.publisher.settings import WorkerSettings
+from shared import broker
+from shared.catalogue import Event
+from shared.envelope import Envelope, Metadata, Received, read
+from shared.events.campaign import SettlementUpdated
+from shared.web import worker_listening
+from tests.conftest import broker_settings, connected
+from tools.cluster import ServiceProcess
+from tools.nats_server import NatsServer
+
+PATIENCE_S = 30.0
+
+
+class Told:
+    """The events of one source, each checked as a gateway does it, in the order of the stream."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._new = asyncio.Event()
+        self.events: list[Received] = []
+
+    async def take(self, message: Msg) -> None:
+        subject = message.subject.removeprefix("live.")
+        try:
+            event = read(subject, message.data)
+        except ValueError:  # ticks, anchors, and what the tests publish to be refused
+            return
+        if event.metadata.source == self._source:
+            self.events.append(event)
+            self._new.set()
+
+    async def until(self, count: int) -> list[Received]:
+        """All of them, once there are `count` or more."""
+        async with asyncio.timeout(PATIENCE_S):
+            while len(self.events) < count:
+                self._new.clear()
+                await self._new.wait()
+        return self.events
+
+
+@asynccontextmanager
+async def listening_to(server: NatsServer, source: str) -> AsyncIterator[Told]:
+    """Hear what a source tells, from now on."""
+    async with connected(server, "gateway") as nc:
+        told = Told(source)
+        await nc.subscribe("live.>", cb=told.take)
+        await nc.flush()
+        yield told
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """A running worker's operations port."""
+
+    url: str
+    http: aiohttp.ClientSession
+
+    async def says(self, status: str) -> None:
+        """Wait until /readyz says this."""
+        async with asyncio.timeout(PATIENCE_S):
+            while True:
+                async with self.http.get(f"{self.url}/readyz") as answer:
+                    if (await answer.json())["status"] == status:
+                        return
+                await asyncio.sleep(0.01)
+
+    async def counts(self, metric: str) -> float:
+        """What /metrics says of one metric with its labels; 0 where it is not there yet."""
+        async with self.http.get(f"{self.url}/metrics") as answer:
+            lines = (await answer.text()).splitlines()
+        return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{metric} ")), 0.0)
+
+    async def has_counted(self, metric: str, least: float) -> None:
+        """Wait until a metric has reached a value."""
+        async with asyncio.timeout(PATIENCE_S):
+            while await self.counts(metric) < least:
+                await asyncio.sleep(0.01)
+
+
+def database_url(folder: Path) -> str:
+    return f"sqlite+aiosqlite:///{folder}/publisher.db"
+
+
+@asynccontextmanager
+async def working(server: NatsServer, folder: Path, job: str) -> AsyncIterator[Worker]:
+    """A worker in this process, on a real port. The same folder is the same database. Does not wait."""
+    common = broker_settings(server, job).model_dump()
+    settings = WorkerSettings(**{**common, "database_url": database_url(folder)})
+    app = worker.build(worker.JOBS[job], settings, on_fatal=lambda: pytest.fail("the worker lost its broker for good"))
+    async with aiohttp.ClientSession() as http, worker_listening(app, settings, name=job) as url:
+        yield Worker(url, http)
+
+
+def worker_process(server: NatsServer, folder: Path, job: str) -> ServiceProcess:
+    """A worker as it runs in production, not started."""
+    environment = {**server.environment(job), "BEACONFIRE_DATABASE_URL": database_url(folder)}
+    return ServiceProcess(job, "services.publisher", environment, arguments=(job,), folder=folder)
+
+
+def changed(settlement: str, *fields: str, operation: Any = "update") -> SettlementUpdated:
+    """A change of a settlement."""
+    return SettlementUpdated(
+        campaign_id="c1", settlement_id=settlement, operation=operation, changed_fields=fields or ("level",)
+    )
+
+
+async def cause(nc: Client, event: Event, correlation_id: str = "why", **metadata: Any) -> Envelope:
+    """Publish a change as a service would, and wait until it is stored."""
+    known = {"source": "api", "user_id": "u1", "correlation_id": correlation_id}
+    one = Envelope(event, Metadata(**{**known, **metadata}))
+    await broker.publish(nc, one.subject, one.encode(), message_id=one.id)
+    return one
+
+
+def anonymous(event: Event) -> bytes:
+    """The body of an event whose publisher gave it no id."""
+    body = json.loads(Envelope(event, Metadata(source="elsewhere")).encode())
+    del body["id"]
+    return json.dumps(body).encode()
