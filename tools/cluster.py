@@ -20,7 +20,7 @@ from shared.settings import Settings
 from tools.nats_server import NatsServer, free_port
 from tools.processes import OnLine, Process
 
-WORKERS = ("rules-engine",)
+WORKERS = ("rules-engine", "scheduler")
 READY_TIMEOUT_S = 60.0  # a loaded machine with two cores imports four services in ten
 GATEWAY_STOP_S = 20.0
 STOP_S = 10.0

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
-from services.publisher.fields import Answer, Body, Description, Name
+from services.publisher.fields import Answer, Body, Clock, Description, Name
 from services.publisher.http import Access
 from services.publisher.store import CAMPAIGNS, Row, Store, new_id
 from shared.events.campaign import EntityUpdated, Operation
@@ -32,6 +32,7 @@ class Campaign(Answer):
 
     description: str
     world_time: datetime
+    clock: Clock | None = None
     role: Role
 
 
@@ -73,7 +74,7 @@ class Campaigns:
             row, fields = await tx.add(
                 CAMPAIGNS, {"id": campaign_id}, {**wanted.model_dump(), "world_time": WORLD_BEGINS}
             )
-            tx.tell(_event(row, "create", fields))
+            tx.tell(event(row, "create", fields))
         return json_answer({"campaign": show(row, Role.OWNER)}, status=201)
 
     async def _read(self, request: web.Request) -> web.Response:
@@ -89,7 +90,7 @@ class Campaigns:
             found = await tx.find(CAMPAIGNS, {"id": caller.path["campaign_id"]})
             row, fields = await tx.change(CAMPAIGNS, found, wanted.model_dump(exclude_unset=True))
             if fields:
-                tx.tell(_event(row, "update", fields))
+                tx.tell(event(row, "update", fields))
         return json_answer({"campaign": show(row, caller.role)})
 
     async def _delete(self, request: web.Request) -> web.Response:
@@ -97,11 +98,12 @@ class Campaigns:
         async with self._store.writing(caller.metadata) as tx:
             row = await tx.find(CAMPAIGNS, {"id": caller.path["campaign_id"]})
             await tx.delete(CAMPAIGNS, row)
-            tx.tell(_event(row, "delete"))
+            tx.tell(event(row, "delete"))
         return web.Response(status=204)
 
 
-def _event(row: Row, operation: Operation, fields: tuple[str, ...] = ()) -> EntityUpdated:
+def event(row: Row, operation: Operation, fields: tuple[str, ...] = ()) -> EntityUpdated:
+    """The event that tells what happened to a campaign."""
     return EntityUpdated(
         campaign_id=row["id"],
         entity_type="campaign",

@@ -22,6 +22,10 @@ Description = Annotated[str, StringConstraints(max_length=10_000, pattern=r"^[^\
 Level = Annotated[int, Field(ge=0, le=100)]
 Population = Annotated[int, Field(ge=0, le=1_000_000_000)]
 
+DAY_S = 24 * 3600
+YEAR_S = 365 * DAY_S
+ElapsedSeconds = Annotated[int, Field(ge=1, le=YEAR_S)]
+
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Value = bool | int | float | str
 
@@ -62,6 +66,15 @@ class Body(BaseModel):
         validate_by_name=True,
         validate_by_alias=True,
     )
+
+
+class Clock(Body):
+    """A campaign's running clock: every `every_s` seconds, `elapsed_seconds` of world time pass."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    every_s: Annotated[int, Field(ge=1, le=DAY_S)]
+    elapsed_seconds: ElapsedSeconds
 
 
 class Answer(BaseModel):

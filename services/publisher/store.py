@@ -6,10 +6,26 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, Column, ForeignKey, Integer, MetaData, String, Table, Text, delete, insert, select, update
+from sqlalchemy import (
+    JSON,
+    Column,
+    Dialect,
+    ForeignKey,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    delete,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.types import TypeDecorator
 
 from services.publisher.changes import merge
+from services.publisher.fields import Clock
 from shared import errors, inbox, outbox
 from shared.catalogue import Event
 from shared.database import Database, UtcDateTime
@@ -20,6 +36,21 @@ from shared.outbox import Outbox
 Row = Mapping[str, Any]
 
 TABLES = MetaData()
+
+
+class ClockColumn(TypeDecorator[Clock]):
+    """A clock as JSON, NULL where there is none."""
+
+    impl = JSON(none_as_null=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: Clock | None, dialect: Dialect) -> dict[str, int] | None:
+        return None if value is None else value.model_dump()
+
+    def process_result_value(self, value: dict[str, int] | None, dialect: Dialect) -> Clock | None:
+        return None if value is None else Clock.model_validate(value)
+
+
 OUTBOX = outbox.table(TABLES)
 INBOX = inbox.table(TABLES)
 
@@ -47,7 +78,16 @@ CAMPAIGNS = _table(
     "campaigns",
     Column("description", Text, nullable=False),
     Column("world_time", UtcDateTime, nullable=False),
+    Column("clock", ClockColumn),
 )
+CLOCKS = Table(
+    "clocks",
+    TABLES,
+    Column("campaign_id", ForeignKey(CAMPAIGNS.c.id, ondelete="CASCADE"), primary_key=True),
+    Column("due_at", UtcDateTime, nullable=False, index=True),
+    Column("set_by", String(64), nullable=False),
+)
+"""When each running clock is to be advanced next, and whose it is. The clock itself is a field of its campaign."""
 SETTLEMENTS = _table(
     "settlements",
     _inside("campaign_id", CAMPAIGNS),
@@ -139,6 +179,15 @@ class Writing(Reading):
     async def delete(self, table: Table, row: Row) -> None:
         """Delete a row that was found, and the rows that belong to it."""
         await self._connection.execute(delete(table).where(table.c.id == row["id"]))
+
+    async def put(self, table: Table, key: Row, values: Row) -> None:
+        """Set what is under a key of a table that holds no things."""
+        await self.remove(table, key)
+        await self._connection.execute(insert(table).values({**key, **values}))
+
+    async def remove(self, table: Table, key: Row) -> None:
+        """Take away what is under a key, if anything."""
+        await self._connection.execute(delete(table).filter_by(**key))
 
 
 class Store:

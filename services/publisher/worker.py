@@ -17,6 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.publisher.rules_engine import RulesEngine
+from services.publisher.scheduler import Scheduler
 from services.publisher.settings import WorkerSettings
 from services.publisher.store import OUTBOX, TABLES
 from shared import broker, logs
@@ -48,7 +49,7 @@ class Job(Protocol):
         """What it does besides, for ever, whether the broker is there or not."""
 
 
-JOBS: dict[str, type[Job]] = {job.name: job for job in (RulesEngine,)}
+JOBS: dict[str, type[Job]] = {job.name: job for job in (RulesEngine, Scheduler)}
 
 
 def build(job: type[Job], settings: WorkerSettings, *, on_fatal: Callable[[], None]) -> web.Application:

@@ -48,6 +48,8 @@ def calls(c: str, s: str, t: str, e: str) -> Iterator[tuple[str, Call, int]]:
     yield "viewer", ("GET", e, None), 200
     yield "editor", ("PATCH", c, {"description": "d"}), 200
     yield "editor", ("POST", f"{c}/world-time", {"advanceSeconds": 1}), 200
+    yield "editor", ("PUT", f"{c}/clock", {"everyS": 60, "elapsedSeconds": 60}), 200
+    yield "editor", ("DELETE", f"{c}/clock", None), 204
     yield "editor", ("POST", f"{c}/settlements", {"name": "Ashby"}), 201
     yield "editor", ("PATCH", s, {"level": 1}), 200
     yield "editor", ("POST", f"{s}/structures", {"name": "Barn"}), 201

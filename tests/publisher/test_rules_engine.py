@@ -25,6 +25,7 @@ from tests.publisher.workers import (
     cause,
     changed,
     listening_to,
+    reading_of,
     worker_process,
     working,
 )
@@ -231,14 +232,15 @@ async def test_two_at_once(told: Told, nc: Client, stream: NatsServer, tmp_path:
         await _each_once(told, nc, await _load(nc))
 
 
-async def test_broker_killed(engine: Worker, told: Told, nc: Client, stream: NatsServer) -> None:
+async def test_broker_killed(engine: Worker, nc: Client, stream: NatsServer) -> None:
     """The broker killed under load: each change has its consequence, once and in order."""
-    async with asyncio.TaskGroup() as tasks:
-        load = tasks.create_task(_load(nc))
-        for kill in range(1, 3):
-            await told.until(kill * CHANGES_EACH)
-            await asyncio.to_thread(_restart, stream)
-    await _each_once(told, nc, load.result())
+    async with reading_of(stream, NAME) as told:
+        async with asyncio.TaskGroup() as tasks:
+            load = tasks.create_task(_load(nc))
+            for kill in range(1, 3):
+                await told.until(kill * CHANGES_EACH)
+                await asyncio.to_thread(_restart, stream)
+        await _each_once(told, nc, load.result())
 
 
 def _restart(stream: NatsServer) -> None:

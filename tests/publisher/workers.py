@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import aiohttp
+import nats.errors
+import nats.js.errors
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -64,6 +66,32 @@ async def listening_to(server: NatsServer, source: str) -> AsyncIterator[Told]:
         yield told
 
 
+@asynccontextmanager
+async def reading_of(server: NatsServer, source: str) -> AsyncIterator[Told]:
+    """Read what a source has told and tells from the stream itself: for a test in which live copies are lost."""
+    async with connected(server, "publisher") as nc, asyncio.TaskGroup() as tasks:
+        told = Told(source)
+        reader = tasks.create_task(_read_on(nc, told))
+        yield told
+        reader.cancel()
+
+
+async def _read_on(nc: Client, told: Told) -> None:
+    subscription = await nc.jetstream().pull_subscribe("campaign.>", durable="told", stream=broker.STREAM)
+    offset = 0
+    while True:
+        broker.check_cancelled()
+        try:
+            messages = await subscription.fetch(100, timeout=0.5)
+        except (nats.errors.Error, nats.js.errors.Error, TimeoutError):
+            continue
+        for message in messages:
+            if message.metadata.sequence.stream > offset:  # else its acknowledgement was lost
+                offset = message.metadata.sequence.stream
+                await told.take(message)
+            await message.ack()
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
     """A running worker's operations port."""
@@ -107,9 +135,9 @@ async def working(server: NatsServer, folder: Path, job: str) -> AsyncIterator[W
         yield Worker(url, http)
 
 
-def worker_process(server: NatsServer, folder: Path, job: str) -> ServiceProcess:
-    """A worker as it runs in production, not started."""
-    environment = {**server.environment(job), "BEACONFIRE_DATABASE_URL": database_url(folder)}
+def worker_process(server: NatsServer, folder: Path, job: str, *, database: Path | None = None) -> ServiceProcess:
+    """A worker as it runs in production, not started. Its log is in `folder`, and the database unless told."""
+    environment = {**server.environment(job), "BEACONFIRE_DATABASE_URL": database_url(database or folder)}
     return ServiceProcess(job, "services.publisher", environment, arguments=(job,), folder=folder)
 
 

@@ -76,6 +76,7 @@ PARTS = {
     "auth": "-m services.auth",
     "publisher": "-m services.publisher",
     "rules-engine": "-m services.publisher rules-engine",
+    "scheduler": "-m services.publisher scheduler",
     "gateway-1": "-m services.gateway",
 }
 """How the command of each part ends."""

@@ -1,0 +1,114 @@
+"""The scheduler: advances world time where a campaign's clock runs.
+
+What is due is said by the database, and claimed in the transaction that writes the new time, the next due moment and
+the event: killed at any moment, and however many schedulers there are, a clock advances once for each moment.
+
+A scheduler that was away does not make up for it: a clock that is late advances once, and then at its next moment in
+the future. World time stands still while nobody is there to advance it.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar
+
+from faststream.nats import NatsMessage
+from sqlalchemy import func, select
+
+from services.publisher import clock
+from services.publisher.store import CAMPAIGNS, CLOCKS, OUTBOX, Row, Store, Writing
+from services.publisher.world_time import advance
+from shared import logs
+from shared.database import Database
+from shared.envelope import InvalidEvent, Metadata, read
+from shared.errors import BeaconfireError
+from shared.events.campaign import EntityUpdated
+from shared.metrics import Counter, Gauge
+from shared.outbox import Outbox
+
+log = logs.get(__name__)
+
+ADVANCED = Counter("scheduler_advances_total", "Moments at which a campaign's clock was advanced")
+SKIPPED = Counter("scheduler_skipped_total", "Moments that passed while no scheduler was there")
+LATE = Gauge("scheduler_late_s", "How late the last clock was advanced, in seconds")
+
+NAME = "scheduler"
+"""Its durable consumer, its broker user, and the `source` of its events."""
+LOOK_EVERY_S = 2.0
+"""A clock that was set while the broker was away, or another scheduler heard of it, is seen after this long."""
+BATCH = 100
+
+
+class Scheduler:
+    """Sleeps until the next clock is due, or one is changed."""
+
+    name: ClassVar = NAME
+    subjects: ClassVar[tuple[str, ...]] = ("campaign.*.campaign.*",)
+
+    def __init__(self, database: Database, nudge: Callable[[], Awaitable[None]]) -> None:
+        self._database = database
+        self._store = Store(database, Outbox(database, OUTBOX))
+        self._nudge = nudge
+        self._changed = asyncio.Event()
+
+    async def handle(self, message: NatsMessage) -> None:
+        """Look at the clocks where one was changed. Anything else, valid or not, is passed over."""
+        raw = message.raw_message
+        with contextlib.suppress(InvalidEvent):
+            payload = read(raw.subject, raw.data).payload
+            if isinstance(payload, EntityUpdated) and "clock" in payload.changed_fields:
+                self._changed.set()
+
+    async def run(self) -> None:
+        """Advance what is due, for ever."""
+        while True:
+            self._changed.clear()
+            pause_s = LOOK_EVERY_S
+            try:
+                pause_s = min(pause_s, await self._advance_all())
+            except Exception:
+                log.exception("could not advance clocks, trying again")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._changed.wait()
+
+    async def _advance_all(self) -> float:
+        """Advance every clock that is due. Returns how long it is until the next one is (seconds)."""
+        for seen in await self._due():
+            # Not found: claimed by another scheduler, set anew, or deleted since it was seen.
+            with contextlib.suppress(BeaconfireError):
+                await self._advance(seen)
+                await self._nudge()
+        async with self._database.reading() as connection:
+            due_at = await connection.scalar(select(func.min(CLOCKS.c.due_at)))
+        return LOOK_EVERY_S if due_at is None else max(0.0, (due_at - datetime.now(UTC)).total_seconds())
+
+    async def _due(self) -> list[Row]:
+        late_first = select(CLOCKS).where(CLOCKS.c.due_at <= datetime.now(UTC)).order_by(CLOCKS.c.due_at).limit(BATCH)
+        async with self._database.reading() as connection:
+            return [dict(row) for row in (await connection.execute(late_first)).mappings()]
+
+    async def _advance(self, seen: Row) -> None:
+        """Advance one clock, if it is still as it was seen. Raises BeaconfireError `not_found` where it is not."""
+        async with self._store.writing(Metadata(user_id=seen["set_by"], source=NAME)) as tx:
+            # The campaign first: whoever locks both, locks it first.
+            campaign = await tx.find(CAMPAIGNS, {"id": seen["campaign_id"]})
+            await tx.find(CLOCKS, seen)
+            try:
+                await advance(tx, campaign, campaign["clock"].elapsed_seconds)
+            except OverflowError:
+                log.warning("stopped a clock at the end of time", campaign_id=campaign["id"])
+                await clock.stop(tx, campaign)
+            else:
+                await _schedule_next(tx, seen, campaign["clock"].every_s)
+
+
+async def _schedule_next(tx: Writing, seen: Row, every_s: int) -> None:
+    late, period = datetime.now(UTC) - seen["due_at"], timedelta(seconds=every_s)
+    missed = max(0, late // period)
+    due_at = seen["due_at"] + (missed + 1) * period
+    await tx.put(CLOCKS, {"campaign_id": seen["campaign_id"]}, {"due_at": due_at, "set_by": seen["set_by"]})
+    ADVANCED.inc()
+    SKIPPED.inc(missed)
+    LATE.set(late.total_seconds())

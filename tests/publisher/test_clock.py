@@ -1,0 +1,85 @@
+"""services.publisher.clock over HTTP, with its events as a gateway hears them."""
+
+from typing import Any
+
+import pytest
+
+from tests.publisher.conftest import Publisher
+
+HOURLY = {"everyS": 60, "elapsedSeconds": 3600}
+
+
+async def test_set_and_stopped(publisher: Publisher) -> None:
+    """An editor sets the clock and stops it; both are told of, and members see what runs."""
+    path = f"{publisher.campaign}/clock"
+
+    answer = await publisher.editor.call("PUT", path, HOURLY)
+    told = await publisher.heard.told()
+    running = (await publisher.viewer.get(publisher.campaign)).body["campaign"]
+    stopped = await publisher.editor.delete(path)
+    told_after = await publisher.heard.told()
+    after = (await publisher.viewer.get(publisher.campaign)).body["campaign"]
+
+    assert answer.status == 200
+    assert answer.body["campaign"]["clock"] == HOURLY
+    assert (running["clock"], running["revision"]) == (HOURLY, 2)
+    assert told == told_after
+    assert told == {
+        "type": "entity_updated",
+        "campaignId": publisher.campaign_id,
+        "entityType": "campaign",
+        "entityId": publisher.campaign_id,
+        "operation": "update",
+        "changedFields": ["clock"],
+    }
+    assert stopped.status == 204
+    assert (after["clock"], after["revision"]) == (None, 3)
+
+
+async def test_nothing_to_change(publisher: Publisher) -> None:
+    """The clock that runs already, and stopping one that does not run, change nothing and are not told of."""
+    path = f"{publisher.campaign}/clock"
+    assert (await publisher.editor.delete(path)).status == 204
+    for _ in range(2):
+        assert (await publisher.editor.call("PUT", path, HOURLY)).body["campaign"]["revision"] == 2
+    await publisher.editor.call("PUT", path, {**HOURLY, "everyS": 61})
+
+    told = [(await publisher.heard.told())["changedFields"] for _ in range(2)]
+    await publisher.editor.patch(publisher.campaign, {"name": "Later"})
+
+    assert told == [["clock"], ["clock"]]
+    assert (await publisher.heard.told())["changedFields"] == ["name"]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({**HOURLY, "everyS": 0}, "everyS"),
+        ({**HOURLY, "everyS": 86_401}, "everyS"),
+        ({**HOURLY, "everyS": 1.5}, "everyS"),
+        ({**HOURLY, "everyS": "60"}, "everyS"),
+        ({**HOURLY, "everyS": True}, "everyS"),
+        ({**HOURLY, "elapsedSeconds": 0}, "elapsedSeconds"),
+        ({**HOURLY, "elapsedSeconds": 31_536_001}, "elapsedSeconds"),
+        ({"everyS": 60}, "elapsedSeconds"),
+        ({"elapsedSeconds": 60}, "everyS"),
+        ({**HOURLY, "every_s": 60}, "every_s"),
+        ([], "object"),
+    ],
+    ids=str,
+)
+async def test_what_is_no_clock(publisher: Publisher, body: Any, field: str) -> None:
+    """A clock that cannot be is refused with the name of what is wrong, and none runs."""
+    answer = await publisher.editor.call("PUT", f"{publisher.campaign}/clock", body)
+
+    assert answer.error == (400, "bad_request")
+    assert field in answer.message
+    assert (await publisher.viewer.get(publisher.campaign)).body["campaign"]["clock"] is None
+
+
+async def test_of_a_deleted_campaign(publisher: Publisher) -> None:
+    """The clock of a campaign that is gone is 404 for its members."""
+    await publisher.owner.delete(publisher.campaign)
+
+    assert (await publisher.editor.call("PUT", f"{publisher.campaign}/clock", HOURLY)).error == (404, "not_found")
+    assert (await publisher.editor.delete(f"{publisher.campaign}/clock")).error == (404, "not_found")

@@ -1,0 +1,211 @@
+"""services.publisher.scheduler: clocks advance while they run, once for each moment, whatever happens to whom."""
+
+import asyncio
+import random
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from services.publisher import clock, scheduler
+from services.publisher.campaigns import WORLD_BEGINS
+from services.publisher.fields import Clock
+from services.publisher.scheduler import NAME
+from services.publisher.store import CAMPAIGNS, CLOCKS, OUTBOX, Store
+from shared import broker
+from shared.database import Database
+from shared.envelope import Metadata, Received
+from shared.events.campaign import EntityUpdated, WorldTimeChanged
+from shared.outbox import Outbox
+from tests.conftest import connected
+from tests.publisher.conftest import Heard, Publisher, publisher_settings, publishing
+from tests.publisher.workers import PATIENCE_S, Told, database_url, listening_to, reading_of, worker_process, working
+from tools.nats_server import NatsServer
+
+HOUR_S = 3600
+EVERY_SECOND = {"everyS": 1, "elapsedSeconds": HOUR_S}
+MANY = 20
+KILLS = 6
+
+
+@asynccontextmanager
+async def relayed(server: NatsServer, folder: Path) -> AsyncIterator[Told]:
+    """What the scheduler tells, relayed by a publisher on the same database."""
+    settings = publisher_settings(server, folder, "http://127.0.0.1:9/asked-by-nobody")
+    async with listening_to(server, NAME) as told, publishing(settings, Heard()):
+        yield told
+
+
+@pytest.fixture(name="told")
+async def _told(stream: NatsServer, tmp_path: Path) -> AsyncIterator[Told]:
+    async with relayed(stream, tmp_path) as told:
+        yield told
+
+
+@pytest.fixture(name="store")
+async def _store(told: Told, tmp_path: Path) -> AsyncIterator[Store]:
+    """The publisher's database, for what no caller could bring about."""
+    database = Database(database_url(tmp_path))
+    yield Store(database, Outbox(database, OUTBOX))
+    await database.close()
+
+
+async def campaign(
+    store: Store, name: str, every_s: int, due_at: datetime, world_time: datetime = WORLD_BEGINS
+) -> None:
+    """A campaign whose clock is due at a moment of our choice, and lets an hour pass."""
+    async with store.writing(Metadata(user_id="u1", source="api")) as tx:
+        row, _ = await tx.add(CAMPAIGNS, {"id": name}, {"name": name, "description": "", "world_time": world_time})
+        await clock.start(tx, row, Clock(every_s=every_s, elapsed_seconds=HOUR_S), "u1")
+        await tx.put(CLOCKS, {"campaign_id": name}, {"due_at": due_at, "set_by": "u1"})
+
+
+async def world_time(store: Store, name: str) -> datetime:
+    async with store.reading() as tx:
+        return (await tx.find(CAMPAIGNS, {"id": name}))["world_time"]  # type: ignore[no-any-return]
+
+
+def passed(events: list[Received], name: str) -> list[WorldTimeChanged]:
+    """The advances of one campaign."""
+    payloads = [event.payload for event in events]
+    return [one for one in payloads if isinstance(one, WorldTimeChanged) and one.campaign_id == name]
+
+
+async def test_over_http(publisher: Publisher, stream: NatsServer, tmp_path: Path) -> None:
+    """A clock that an editor sets advances again and again until they stop it, in their name."""
+    async with listening_to(stream, NAME) as told, working(stream, tmp_path, NAME) as one:
+        await one.says("ready")
+        await publisher.editor.call("PUT", f"{publisher.campaign}/clock", EVERY_SECOND)
+        await told.until(3)
+        assert (await publisher.editor.delete(f"{publisher.campaign}/clock")).status == 204
+        stopped_at = (await publisher.viewer.get(publisher.campaign)).body["campaign"]["worldTime"]
+        other = (await publisher.owner.post("/v1/campaigns", {"name": "Another"})).body["campaign"]["id"]
+        await publisher.owner.call("PUT", f"/v1/campaigns/{other}/clock", EVERY_SECOND)
+        async with asyncio.timeout(PATIENCE_S):
+            while len(passed(told.events, other)) < 2:
+                await told.until(len(told.events) + 1)
+
+    advances = _check_advances(told, publisher.campaign_id)
+    assert {one.elapsed_seconds for one in advances} == {HOUR_S}
+    assert datetime.fromisoformat(stopped_at) == advances[-1].new_time
+    assert told.events[0].metadata.user_id == publisher.editor.user_id
+
+
+async def test_a_change_wakes_it(
+    publisher: Publisher, stream: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It hears of a clock that is set, with no look at the database in between, and whatever else is said there."""
+    monkeypatch.setattr(scheduler, "LOOK_EVERY_S", 3600.0)
+    async with listening_to(stream, NAME) as told, working(stream, tmp_path, NAME) as one:
+        await one.says("ready")
+        async with connected(stream, "publisher") as nc:
+            subject = f"campaign.{publisher.campaign_id}.campaign.{publisher.campaign_id}"
+            await broker.publish(nc, subject, b"no event", message_id="poison")
+        await publisher.editor.patch(publisher.campaign, {"name": "Elsewhere"})
+        await publisher.editor.call("PUT", f"{publisher.campaign}/clock", EVERY_SECOND)
+
+        await told.until(2)
+
+
+async def test_late(told: Told, store: Store, stream: NatsServer, tmp_path: Path) -> None:
+    """A clock that was due many times while no scheduler was there advances once, and keeps to its moments."""
+    due_at = datetime.now(UTC) - timedelta(hours=1, seconds=30)
+    await campaign(store, "c1", 60, due_at)
+    async with working(stream, tmp_path, NAME):
+        await told.until(1)
+        async with store.reading() as tx:
+            next_due = (await tx.find(CLOCKS, {"campaign_id": "c1"}))["due_at"]
+
+    assert (await world_time(store, "c1")) == WORLD_BEGINS + timedelta(seconds=HOUR_S)
+    assert next_due > due_at + timedelta(hours=1)
+    assert (next_due - due_at) % timedelta(seconds=60) == timedelta(0)
+
+
+async def test_end_of_time(told: Told, store: Store, stream: NatsServer, tmp_path: Path) -> None:
+    """A clock that has arrived at the year 9999 stops, which is told of, and holds up no other."""
+    now = datetime.now(UTC)
+    await campaign(store, "c1", 1, now - timedelta(hours=1), datetime(9999, 12, 31, 23, 30, tzinfo=UTC))
+    await campaign(store, "c2", 3600, now)
+    async with working(stream, tmp_path, NAME):
+        stopped, advanced = await told.until(2)
+
+    assert isinstance(stopped.payload, EntityUpdated)
+    assert (stopped.payload.entity_id, stopped.payload.changed_fields) == ("c1", ("clock",))
+    assert isinstance(advanced.payload, WorldTimeChanged)
+    async with store.reading() as tx:
+        assert (await tx.find(CAMPAIGNS, {"id": "c1"}))["clock"] is None
+
+
+async def test_deleted_campaign(told: Told, store: Store, stream: NatsServer, tmp_path: Path) -> None:
+    """The clock of a campaign that is deleted goes with it."""
+    now = datetime.now(UTC)
+    await campaign(store, "c1", 1, now - timedelta(hours=1))
+    async with store.writing(Metadata(source="api")) as tx:
+        await tx.delete(CAMPAIGNS, await tx.find(CAMPAIGNS, {"id": "c1"}))
+    await campaign(store, "c2", 3600, now)
+    async with working(stream, tmp_path, NAME):
+        events = await told.until(1)
+
+    assert [event.metadata.source for event in events] == [NAME]
+    assert not passed(events, "c1")
+
+
+async def test_broker_away(store: Store, stream: NatsServer, tmp_path: Path) -> None:
+    """Clocks run while the broker is away; what they told comes with it, in order and once."""
+    await campaign(store, "c1", 1, datetime.now(UTC))
+    async with reading_of(stream, NAME) as told, working(stream, tmp_path, NAME):
+        await told.until(1)
+        stream.kill()
+        async with asyncio.timeout(PATIENCE_S):
+            while await world_time(store, "c1") < WORLD_BEGINS + timedelta(seconds=3 * HOUR_S):
+                await asyncio.sleep(0.01)
+        await asyncio.to_thread(stream.start)
+        await told.until(4)
+
+    _check_advances(told, "c1")
+
+
+async def test_killed_at_any_moment(told: Told, store: Store, stream: NatsServer, tmp_path: Path) -> None:
+    """However often two schedulers are killed, every clock advances once for each moment, and tells of each."""
+    begun = datetime.now(UTC)
+    for number in range(MANY):
+        await campaign(store, f"c{number}", 1, begun)
+    both = [worker_process(stream, tmp_path / name, NAME, database=tmp_path) for name in ("one", "other")]
+    try:
+        for process in both:
+            process.start(wait=False)
+        for kill in range(KILLS):
+            await told.until(len(told.events) + MANY)
+            await asyncio.sleep(random.uniform(0, 0.1))  # any moment is as good as another
+            both[kill % 2].kill()
+            both[kill % 2].start(wait=False)
+        await told.until(len(told.events) + 2 * MANY)
+    finally:
+        for process in both:
+            process.kill()
+    ended = datetime.now(UTC)
+    await campaign(store, "last", 3600, ended)
+    async with working(stream, tmp_path, NAME):
+        async with asyncio.timeout(PATIENCE_S):
+            while not passed(told.events, "last"):
+                await told.until(len(told.events) + 1)
+        for number in range(MANY):
+            async with store.writing(Metadata(source="api")) as tx:
+                await clock.stop(tx, await tx.find(CAMPAIGNS, {"id": f"c{number}"}))
+        moments = (datetime.now(UTC) - begun) // timedelta(seconds=1) + 1
+
+    for number in range(MANY):
+        advances = _check_advances(told, f"c{number}")
+        assert await world_time(store, f"c{number}") == advances[-1].new_time
+        assert len(advances) <= moments
+
+
+def _check_advances(told: Told, name: str) -> list[WorldTimeChanged]:
+    """Each begins where the one before it ended, from the beginning of the world on."""
+    advances = passed(told.events, name)
+    times = [WORLD_BEGINS + timedelta(seconds=HOUR_S * number) for number in range(len(advances) + 1)]
+    assert [(one.previous_time, one.new_time) for one in advances] == list(pairwise(times))
+    return advances
