@@ -32,7 +32,7 @@ class ErrorCode:
 
 
 BAD_REQUEST = ErrorCode("bad_request", 400, Retry.NO, "Malformed: the message says where", closes=True)
-UNKNOWN_TYPE = ErrorCode("unknown_type", 400, Retry.NO, "No such message type")
+UNKNOWN_TYPE = ErrorCode("unknown_type", 400, Retry.NO, "No such type of message or event")
 BAD_ROOM = ErrorCode("bad_room", 400, Retry.NO, "Not a room's name")
 TOKEN_INVALID = ErrorCode("token_invalid", 401, Retry.TOKEN, "Missing, invalid, expired or revoked token", closes=True)
 BAD_CREDENTIALS = ErrorCode("bad_credentials", 401, Retry.NO, "Unknown e-mail address or wrong password")

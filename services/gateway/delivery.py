@@ -55,7 +55,7 @@ class Delivery:
             self._refuse(error, text, body)
             return
         EPHEMERAL.inc()
-        self._context.outbound.put(self._context.position, entry.route, entry.audience, entry.frame)
+        self._context.outbound.put(self._context.position, entry)
 
     def _deliver(self, offset: int, stored: Stored) -> None:
         received, entry = self._encoder.encode(offset, stored)
@@ -67,7 +67,7 @@ class Delivery:
             self._membership.access_revoked(received.payload)
         self._context.ring.append(entry)
         if self._context.hub.populated(entry.route.rooms):
-            self._context.outbound.put(offset, entry.route, entry.audience, entry.frame)
+            self._context.outbound.put(offset, entry)
 
     def _refuse(self, error: InvalidEvent, subject: str, body: bytes) -> None:
         DROPPED.labels(error.reason).inc()

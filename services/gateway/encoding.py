@@ -42,13 +42,14 @@ class Encoder:
         received = read(stored.subject, stored.body)
         route = self.routes.find(stored.subject)
         frame = protocol.event(offset, route.names, _with_id(stored.body, received, offset))
-        return received, Entry(offset, route, frame, audience(received), time.monotonic())
+        return received, Entry(offset, route, received.type, frame, audience(received), time.monotonic())
 
     def encode_ephemeral(self, subject: str, address: str, body: bytes) -> Entry:
         """An event that is on no stream, and came on `subject`; `address` says its rooms. Raises InvalidEvent."""
         received = read(subject, body)
         route = self.routes.find(address)
-        return Entry(0, route, protocol.event(None, route.names, body), audience(received), time.monotonic())
+        frame = protocol.event(None, route.names, body)
+        return Entry(0, route, received.type, frame, audience(received), time.monotonic())
 
 
 def audience(received: Received) -> frozenset[Role] | None:

@@ -1,12 +1,14 @@
-"""Who is in which room: (root, pair) → role → sessions. No I/O.
+"""Who is in which room: (root, pair) → role and wanted types → sessions. No I/O.
 
-The lists are kept by role because an event may name, in `metadata.audience`, the roles that may see it. They hold bound
-`transport.write`s: delivering is a loop over them and nothing else.
+The lists are kept by role because an event may name, in `metadata.audience`, the roles that may see it, and by what a
+subscription wants to hear, for those that do not want everything. They hold bound `transport.write`s: delivering is a
+loop over them and nothing else.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
+from services.gateway.selection import Selection
 from shared.roles import Role
 from shared.subjects import RoomKey
 
@@ -25,12 +27,19 @@ class Member(Protocol):
 S = TypeVar("S", bound=Member)
 
 
+class Group(NamedTuple):
+    """Sessions of a room that hear the same: their role there, and the types they want."""
+
+    role: Role
+    types: Selection
+
+
 class Hub(Generic[S]):
     """Rooms and users of this gateway. A session that lags stays a member but not in the write lists."""
 
     def __init__(self) -> None:
         self.users: dict[str, set[S]] = {}
-        self._rooms: dict[RoomKey, dict[Role, dict[S, Write]]] = {}
+        self._rooms: dict[RoomKey, dict[Group, dict[S, Write]]] = {}
 
     def __len__(self) -> int:
         return len(self._rooms)
@@ -47,22 +56,23 @@ class Hub(Generic[S]):
             if not sessions:
                 del self.users[session.user_id]
 
-    def join(self, session: S, room: RoomKey, role: Role) -> None:
-        """Put a session into a room's write list."""
-        self._rooms.setdefault(room, {}).setdefault(role, {})[session] = session.write
+    def join(self, session: S, room: RoomKey, role: Role, types: Selection = None) -> None:
+        """Put a session into one of a room's write lists."""
+        self._rooms.setdefault(room, {}).setdefault(Group(role, types), {})[session] = session.write
 
-    def leave(self, session: S, room: RoomKey, role: Role) -> None:
+    def leave(self, session: S, room: RoomKey, role: Role, types: Selection = None) -> None:
         """Take it out; no matter whether it was in."""
-        roles = self._rooms.get(room)
-        if roles is None:
+        groups = self._rooms.get(room)
+        if groups is None:
             return
-        sessions = roles.get(role)
+        group = Group(role, types)
+        sessions = groups.get(group)
         if sessions is None:
             return
         sessions.pop(session, None)
         if not sessions:
-            del roles[role]
-            if not roles:
+            del groups[group]
+            if not groups:
                 del self._rooms[room]
 
     def populated(self, rooms: Iterable[RoomKey]) -> tuple[RoomKey, ...]:
@@ -70,13 +80,18 @@ class Hub(Generic[S]):
         here = self._rooms
         return tuple(room for room in rooms if room in here)
 
-    def writers(self, rooms: Sequence[RoomKey], audience: frozenset[Role] | None) -> list[Write]:
-        """The write of each session in any of the rooms, once each, for the roles of `audience` (None: all)."""
+    def is_narrowed(self, rooms: Iterable[RoomKey]) -> bool:
+        """Whether anybody in these rooms wants some types only."""
+        return any(types is not None for room in rooms for _, types in self._rooms.get(room, ()))
+
+    def writers(self, rooms: Sequence[RoomKey], type_: str, audience: frozenset[Role] | None) -> list[Write]:
+        """The write of each session in any of the rooms that wants the type, once each, for the roles of `audience`
+        (None: all)."""
         lists = [
             sessions
             for room in rooms
-            for role, sessions in self._rooms.get(room, {}).items()
-            if audience is None or role in audience
+            for (role, types), sessions in self._rooms.get(room, {}).items()
+            if (audience is None or role in audience) and (types is None or type_ in types)
         ]
         if len(lists) == 1:
             return list(lists[0].values())
@@ -95,4 +110,5 @@ class Hub(Generic[S]):
 
     def sizes(self) -> dict[str, int]:
         """How many sessions each room's write lists hold, by the room's long name."""
-        return {str(room): sum(map(len, roles.values())) for room, roles in self._rooms.items()}
+        # Under two names of one room, a session may be in two of its lists.
+        return {str(room): len(set().union(*groups.values())) for room, groups in self._rooms.items()}

@@ -5,13 +5,13 @@ the loop between, so that pings, replies and joins do not wait; events behind a 
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
 from services.gateway.hub import Hub, S, Write
-from services.gateway.route import Route
-from shared.roles import Role
+from services.gateway.ring import Entry
+from shared.subjects import RoomKey
 
 SLICE = 1_000
 """Writes in one turn of the loop: about 10 ms of a core, most of it the kernel's."""
@@ -36,7 +36,7 @@ class Outbound(Generic[S]):
     def __init__(self, hub: Hub[S], call_soon: Callable[[Callable[[], None]], object]) -> None:
         self._hub = hub
         self._call_soon = call_soon
-        self._pending: list[tuple[int, Route, frozenset[Role] | None, bytes]] = []
+        self._pending: list[tuple[int, Entry]] = []
         self._jobs: deque[_Job] = deque()
         self._scheduled = False
         self._written = 0
@@ -58,11 +58,14 @@ class Outbound(Generic[S]):
         """Everything up to `offset` was put here."""
         self._delivered = offset
 
-    def put(self, offset: int, route: Route, audience: frozenset[Role] | None, frame: bytes) -> None:
-        """Queue a frame for the sessions that are in the route's rooms now. Written in this turn or a following one."""
+    def put(self, offset: int, entry: Entry) -> None:
+        """Queue an event for the sessions that are in its rooms now. Written in this turn or a following one.
+
+        After it, everything up to `offset` is written: its own, or for an ephemeral event that of the one before it.
+        """
         if not self._pending:
             self._schedule()
-        self._pending.append((offset, route, audience, frame))
+        self._pending.append((offset, entry))
 
     def tell(self, write: Write, frame: bytes) -> None:
         """Write one session a frame that must not pass the events queued for it."""
@@ -79,29 +82,35 @@ class Outbound(Generic[S]):
             return
         pending, self._pending = self._pending, []
         last = pending[-1][0]
-        audiences = [self._hub.populated(route.rooms) for _, route, _, _ in pending]
-        first_rooms, first_audience = audiences[0], pending[0][2]
-        if all(
-            rooms == first_rooms and entry[2] == first_audience for rooms, entry in zip(audiences, pending, strict=True)
-        ):
-            writers = self._hub.writers(first_rooms, first_audience)
+        places = [self._hub.populated(entry.route.rooms) for _, entry in pending]
+        if self._go_to_the_same(places, pending):
+            first = pending[0][1]
+            writers = self._hub.writers(places[0], first.type, first.audience)
             self.frames_sent += len(writers) * len(pending)
-            self._jobs.append(_Job(writers, b"".join([entry[3] for entry in pending]), last))
+            self._jobs.append(_Job(writers, b"".join([entry.frame for _, entry in pending]), last))
             return
         gathered: dict[Write, list[bytes]] = {}
-        for rooms, (_, _, audience, frame) in zip(audiences, pending, strict=True):
-            for write in self._hub.writers(rooms, audience):
+        for rooms, (_, entry) in zip(places, pending, strict=True):
+            for write in self._hub.writers(rooms, entry.type, entry.audience):
                 frames = gathered.get(write)
                 if frames is None:
-                    gathered[write] = [frame]
+                    gathered[write] = [entry.frame]
                 else:
-                    frames.append(frame)
+                    frames.append(entry.frame)
         # Only when the last of them is written is everything up to `last` written.
         before = self._jobs[-1].offset if self._jobs else self._written
         for write, frames in gathered.items():
             self.frames_sent += len(frames)
             self._jobs.append(_Job([write], frames[0] if len(frames) == 1 else b"".join(frames), before))
         self._jobs.append(_Job([], b"", last))
+
+    def _go_to_the_same(self, places: Sequence[Sequence[RoomKey]], pending: Sequence[tuple[int, Entry]]) -> bool:
+        """Whether all that is pending is for the same sessions."""
+        rooms, first = places[0], pending[0][1]
+        return all(
+            other == rooms and entry.audience == first.audience
+            for other, (_, entry) in zip(places, pending, strict=True)
+        ) and (all(entry.type == first.type for _, entry in pending) or not self._hub.is_narrowed(rooms))
 
     def drain(self) -> None:
         """Write everything that is queued, now."""

@@ -8,7 +8,16 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.alias_generators import to_camel
 
 from services.gateway.frames import encode, payload
@@ -19,10 +28,14 @@ from shared.subjects import RoomKey
 
 SUBPROTOCOL = "beaconfire.v1"
 MAX_ROOMS_PER_MESSAGE = 100
+MAX_TYPES = 100
 
 MessageId = Annotated[str, StringConstraints(min_length=1, max_length=64)] | int
 RoomName = Annotated[str, StringConstraints(max_length=300)]
 RoomNames = Annotated[tuple[RoomName, ...], Field(max_length=MAX_ROOMS_PER_MESSAGE)]
+TypeNames = Annotated[
+    tuple[Annotated[str, StringConstraints(max_length=64)], ...], Field(min_length=1, max_length=MAX_TYPES)
+]
 
 
 class _Message(BaseModel):
@@ -47,10 +60,20 @@ class Connect(_Message):
     type: Literal["connect"]
     token: str = Field(default="", max_length=16_384)
     rooms: RoomNames = ()
+    types: dict[RoomName, TypeNames] = Field(default={}, max_length=MAX_ROOMS_PER_MESSAGE)
+    """By room; one that is not here is wanted with every type."""
     cursor: str | None = Field(default=None, max_length=64)
     client: ClientName | None = None
     last_close: int | None = None
     replaces: str | None = Field(default=None, max_length=64)
+
+    @field_validator("types")
+    @classmethod
+    def _of_its_rooms(cls, types: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        stray = types.keys() - set(info.data.get("rooms", types))
+        if stray:
+            raise ValueError(f"{min(stray)!r} is not among `rooms`")
+        return types
 
 
 class Subscribe(_Message):
@@ -58,6 +81,8 @@ class Subscribe(_Message):
 
     type: Literal["subscribe"]
     rooms: RoomNames
+    types: TypeNames | None = None
+    """Of all these rooms; None: every type."""
     cursor: str | None = Field(default=None, max_length=64)
 
 
@@ -134,7 +159,7 @@ def _explain(text: bytes, error: ValidationError) -> InvalidMessage:
         return InvalidMessage(errors.UNKNOWN_TYPE, f"there is no message type {kind[:64]!r}", message_id)
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     where = ".".join(str(step) for step in first["loc"][1:]) or "message"
-    return InvalidMessage(errors.BAD_REQUEST, f"{where}: {first['msg']}", message_id)
+    return InvalidMessage(errors.BAD_REQUEST, f"{where}: {first['msg'].removeprefix('Value error, ')}", message_id)
 
 
 # What we send.

@@ -19,6 +19,7 @@ class Entry:
 
     offset: int
     route: Route
+    type: str
     frame: bytes
     audience: frozenset[Role] | None
     at: float
@@ -79,4 +80,4 @@ def _offset(entry: Entry) -> int:
     return entry.offset
 
 
-_GONE = Entry(0, Route("user.none", ()), b"", None, 0.0)
+_GONE = Entry(0, Route("user.none", ()), "", b"", None, 0.0)

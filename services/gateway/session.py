@@ -13,7 +13,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from services.gateway.limits import PATIENCE, Limits, Rate
 from services.gateway.outbound import Outbound
 from services.gateway.protocol import Connect, InvalidMessage, Ping, Refresh, Subscribe, Unsubscribe, read_message
 from services.gateway.ring import Entry, Ring
+from services.gateway.selection import Selection, select
 from services.gateway.wheel import Wheel
 from shared import errors, logs
 from shared.errors import BeaconfireError
@@ -64,10 +65,17 @@ class State(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A session's place in a room: which room its name means, and the role that opened it."""
+    """A session's place in a room: which room its name means, the role that opened it, the event types it wants."""
 
     room: RoomKey
     role: Role
+    types: Selection = None
+
+    def hears(self, entry: Entry) -> bool:
+        """Whether an event of this room is for it."""
+        return (entry.audience is None or self.role in entry.audience) and (
+            self.types is None or entry.type in self.types
+        )
 
 
 class Wire(Protocol):
@@ -243,10 +251,10 @@ class Session:
             return
         self._context.outbound.seal()
         for name, place in changed.items():
-            self._context.hub.leave(self, place.room, place.role)
-            self.rooms[name] = Place(place.room, role)
+            self._withdraw(place)
+            self.rooms[name] = replace(place, role=role)
             if self.state is State.LIVE:
-                self._context.hub.join(self, place.room, role)
+                self._stand(self.rooms[name])
         self._tell(protocol.role_changed(str(root), role))
 
     def resync(self, reason: str) -> None:
@@ -338,7 +346,7 @@ class Session:
         try:
             claims = await self._context.access.verify(message.token or self._offered_token)
             await self._wait_for(message.cursor)
-            decisions = await self._context.access.decide(claims, message.rooms)
+            decisions = _narrowed(await self._context.access.decide(claims, message.rooms), message.types)
         except BeaconfireError as error:
             self.close(error)
             return
@@ -444,6 +452,7 @@ class Session:
         """
         assert self.claims is not None
         context = self._context
+        types = select(message.types)
         offset, trouble = self._read_cursor(message.cursor)
         if message.cursor is not None:
             for name in set(self.rooms) & set(message.rooms):
@@ -452,9 +461,11 @@ class Session:
         while True:
             # Asked after each wait: membership may have changed. Mostly it is remembered, and takes no time.
             decisions = await context.access.decide(self.claims, message.rooms)
-            places = {name: place for name, place in decisions.items() if isinstance(place, Place)}
+            places = {
+                name: replace(place, types=types) for name, place in decisions.items() if isinstance(place, Place)
+            }
             if message.cursor is None or trouble is not None or not places or self.state is State.CLOSED:
-                return decisions, trouble
+                return {**decisions, **places}, trouble
             if context.read_cursor(message.cursor) is None:
                 trouble = "epoch_changed"
             elif self.state is State.CATCHING_UP:  # its socket is full
@@ -472,7 +483,7 @@ class Session:
             elif newer := context.ring.after(offset, PAGE):
                 page = newer, newer[-1].offset
             else:
-                return decisions, None
+                return {**decisions, **places}, None
 
     def _write_restored(
         self, message: Subscribe, places: Mapping[str, Place], entries: Sequence[Entry], through: int
@@ -531,15 +542,23 @@ class Session:
             self._leave(name)
         self.rooms[name] = place
         if self.state is State.LIVE:
-            self._context.hub.join(self, place.room, place.role)
-        log.info("subscribed", session=self.id, user=self.user_id, room=name)
+            self._stand(place)
+        log.info("subscribed", session=self.id, user=self.user_id, room=name, types=place.types and sorted(place.types))
 
     def _leave(self, name: str) -> None:
         self._context.outbound.seal()
         place = self.rooms.pop(name)
         # A room may be known by two names, `settlement:s1` and `campaign:c1/settlement:s1`.
-        if all(other.room != place.room for other in self.rooms.values()):
-            self._context.hub.leave(self, place.room, place.role)
+        if place not in self.rooms.values():
+            self._withdraw(place)
+
+    def _stand(self, place: Place) -> None:
+        """Hear what the place hears, from now on."""
+        self._context.hub.join(self, place.room, place.role, place.types)
+
+    def _withdraw(self, place: Place) -> None:
+        """Stand there no more."""
+        self._context.hub.leave(self, place.room, place.role, place.types)
 
     # Catching up.
 
@@ -547,7 +566,7 @@ class Session:
         """Stand in no write list; everything up to `offset` is written or about to be, the ring has the rest."""
         self._context.outbound.seal()
         for place in self.rooms.values():
-            self._context.hub.leave(self, place.room, place.role)
+            self._withdraw(place)
         self.state = State.CATCHING_UP
         self.offset = offset
         self._mark = (time.monotonic(), self._context.position - offset)
@@ -574,7 +593,7 @@ class Session:
         context.outbound.seal()
         self.state = State.LIVE
         for place in self.rooms.values():
-            context.hub.join(self, place.room, place.role)
+            self._stand(place)
         self.write(protocol.position(context.cursor(context.position)))
         self._answer_waiting()
 
@@ -682,7 +701,7 @@ class Session:
         connected = self.state is not State.CONNECTING
         self._context.outbound.seal()
         for place in self.rooms.values():
-            self._context.hub.leave(self, place.room, place.role)
+            self._withdraw(place)
         self.rooms.clear()
         self._waiting = None
         self.state = State.CLOSED
@@ -697,15 +716,15 @@ def _some(entries: Sequence[Entry], through: int, places: Iterable[Place]) -> tu
 
     The entries are all there are up to `through`.
     """
-    roles: dict[RoomKey, set[Role]] = {}
+    inside: dict[RoomKey, list[Place]] = {}
     for place in places:
-        roles.setdefault(place.room, set()).add(place.role)
+        inside.setdefault(place.room, []).append(place)
     mine: list[bytes] = []
     size = 0
     for entry in entries:
         if entry.offset > through:
             break
-        if any(room in roles and _sees(entry, roles[room]) for room in entry.route.rooms):
+        if any(place.hears(entry) for room in entry.route.rooms for place in inside.get(room, ())):
             mine.append(entry.frame)
             size += len(entry.frame)
             if size >= WRITE_BYTES:
@@ -713,8 +732,22 @@ def _some(entries: Sequence[Entry], through: int, places: Iterable[Place]) -> tu
     return mine, through
 
 
-def _sees(entry: Entry, roles: set[Role]) -> bool:
-    return entry.audience is None or not roles.isdisjoint(entry.audience)
+def _narrowed(
+    decisions: Mapping[str, Place | BeaconfireError], wanted: Mapping[str, Sequence[str]]
+) -> Mapping[str, Place | BeaconfireError]:
+    """The decisions, each with the types its room is wanted for; a refusal where there is no such type."""
+    if not wanted:
+        return decisions
+
+    def narrow(name: str, decision: Place | BeaconfireError) -> Place | BeaconfireError:
+        if isinstance(decision, BeaconfireError):
+            return decision
+        try:
+            return replace(decision, types=select(wanted.get(name)))
+        except BeaconfireError as error:
+            return error
+
+    return {name: narrow(name, decision) for name, decision in decisions.items()}
 
 
 def _warning_s(claims: Claims) -> float:

@@ -215,9 +215,11 @@ async def test_ahead_of_this_gateway(stream: NatsServer, auth: FakeAuth) -> None
     assert heard == [missed]
 
 
-async def restore(client: SocketClient, cursor: str, *rooms: str) -> tuple[list[int], dict[str, object]]:
+async def restore(
+    client: SocketClient, cursor: str, *rooms: str, **fields: object
+) -> tuple[list[int], dict[str, object]]:
     """Subscribe with a cursor. The offsets that were restored before the answer, and the answer's rooms."""
-    message = await client.send("subscribe", rooms=list(rooms), cursor=cursor)
+    message = await client.send("subscribe", rooms=list(rooms), cursor=cursor, **fields)
     heard: list[int] = []
     while True:
         frame = await client.next("restored", "reply")

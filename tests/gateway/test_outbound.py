@@ -10,6 +10,7 @@ from services.gateway.hub import Hub
 from services.gateway.outbound import SLICE, Outbound
 from services.gateway.ring import Entry, Ring
 from services.gateway.route import Route, Routes
+from services.gateway.selection import Selection
 from shared.roles import Role
 from shared.subjects import RoomKey, parse_room
 
@@ -40,18 +41,19 @@ class Gateway:
         self.outbound = Outbound(self.hub, self.turns.append)
         self._offset = 0
 
-    def join(self, member: Member, room: str, role: Role = Role.VIEWER) -> None:
+    def join(self, member: Member, room: str, role: Role = Role.VIEWER, types: Selection = None) -> None:
         self.outbound.seal()
-        self.hub.join(member, key(room), role)
+        self.hub.join(member, key(room), role, types)
 
-    def leave(self, member: Member, room: str, role: Role = Role.VIEWER) -> None:
+    def leave(self, member: Member, room: str, role: Role = Role.VIEWER, types: Selection = None) -> None:
         self.outbound.seal()
-        self.hub.leave(member, key(room), role)
+        self.hub.leave(member, key(room), role, types)
 
-    def deliver(self, subject: str, frame: str, audience: set[Role] | None = None) -> None:
+    def deliver(self, subject: str, frame: str, audience: set[Role] | None = None, type_: str = "t") -> None:
         self._offset += 1
         roles = frozenset(audience) if audience else None
-        self.outbound.put(self._offset, ROUTES.find(subject), roles, frame.encode())
+        entry = Entry(self._offset, ROUTES.find(subject), type_, frame.encode(), roles, 0.0)
+        self.outbound.put(self._offset, entry)
         self.outbound.delivered(self._offset)
 
     def turn(self) -> None:
@@ -120,6 +122,22 @@ def test_audience() -> None:
     gateway.settle()
 
     assert (owner.heard, viewer.heard) == ("abc", "ac")
+
+
+def test_types() -> None:
+    """An event passes by those who want other types; of two rooms, either is enough; in a turn with others as well."""
+    gateway, some, either, all_of_them = Gateway(), Member(), Member(), Member()
+    gateway.join(some, "campaign:c1", types=frozenset({"x"}))
+    gateway.join(either, "campaign:c1", types=frozenset({"x"}))
+    gateway.join(either, "campaign:c1/settlement:s1", types=frozenset({"y"}))
+    gateway.join(all_of_them, "campaign:c1")
+    for letter, type_ in (("a", "x"), ("b", "y"), ("c", "z")):
+        gateway.deliver("campaign.c1.settlement.s1", letter, type_=type_)
+        gateway.deliver("campaign.c1.settlement.s1", letter.upper(), type_=type_)
+    gateway.settle()
+
+    assert (some.heard, either.heard, all_of_them.heard) == ("aA", "aAbB", "aAbBcC")
+    assert gateway.hub.sizes() == {"campaign:c1": 3, "campaign:c1/settlement:s1": 1}
 
 
 def test_joining_and_leaving_in_a_turn() -> None:
@@ -199,7 +217,11 @@ def test_hub_forgets() -> None:
 
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("event"), st.integers(0, 3), st.sampled_from([None, {Role.OWNER}])),
+        st.tuples(
+            st.just("event"),
+            st.integers(0, 3),
+            st.tuples(st.sampled_from([None, {Role.OWNER}]), st.sampled_from(["a", "b"])),
+        ),
         st.tuples(st.just("join"), st.integers(0, 4), st.integers(0, 3)),
         st.tuples(st.just("leave"), st.integers(0, 4), st.integers(0, 3)),
         st.tuples(st.just("turn"), st.none(), st.none()),
@@ -211,9 +233,10 @@ STEPS = st.lists(
 @given(STEPS)
 def test_any_course(steps: list[tuple[str, Any, Any]]) -> None:
     """However events, joins, leaves and turns of the loop follow one another: each member hears exactly the events of
-    the rooms it was in when they were delivered, that its role may hear, once, in order."""
+    the rooms it was in when they were delivered, that its role may hear and it wants, once, in order."""
     gateway, members = Gateway(), [Member() for _ in range(5)]
     roles = [Role.OWNER, Role.VIEWER, Role.VIEWER, Role.EDITOR, Role.OWNER]
+    types: list[Selection] = [None, frozenset("a"), None, frozenset("ab"), frozenset("b")]
     rooms = ["campaign:c1", "campaign:c1/settlement:s1", "campaign:c1/settlement:s2", "campaign:c2"]
     subjects = ["campaign.c1.state", "campaign.c1.settlement.s1", "campaign.c1.settlement.s2", "campaign.c2.state"]
     matches = [{0}, {0, 1}, {0, 2}, {3}]
@@ -222,15 +245,18 @@ def test_any_course(steps: list[tuple[str, Any, Any]]) -> None:
     for number, (step, first, second) in enumerate(steps):
         if step == "event":
             letter = chr(0x100 + number)
-            gateway.deliver(subjects[first], letter, second)
-            for index, role in enumerate(roles):
-                if inside[index] & matches[first] and (second is None or role in second):
+            audience, type_ = second
+            gateway.deliver(subjects[first], letter, audience, type_)
+            for index, (role, wanted) in enumerate(zip(roles, types, strict=True)):
+                may = audience is None or role in audience
+                wants = wanted is None or type_ in wanted
+                if inside[index] & matches[first] and may and wants:
                     expected[index] += letter
         elif step == "join":
-            gateway.join(members[first], rooms[second], roles[first])
+            gateway.join(members[first], rooms[second], roles[first], types[first])
             inside[first].add(second)
         elif step == "leave":
-            gateway.leave(members[first], rooms[second], roles[first])
+            gateway.leave(members[first], rooms[second], roles[first], types[first])
             inside[first].discard(second)
         else:
             gateway.turn()
@@ -240,7 +266,7 @@ def test_any_course(steps: list[tuple[str, Any, Any]]) -> None:
 
 
 def entry(offset: int, size: int = 0, at: float = 0.0) -> Entry:
-    return Entry(offset, Route("campaign.c1", ()), b"x" * size, None, at)
+    return Entry(offset, Route("campaign.c1", ()), "t", b"x" * size, None, at)
 
 
 def test_ring_after() -> None:

@@ -29,6 +29,7 @@ const OFFLINE_PAUSE_MS = 30_000;
 
 /** @typedef {"disconnected" | "connecting" | "connected" | "error"} State */
 /** @typedef {"connect" | "reconnect" | "refused" | "expiring"} TokenReason */
+/** @typedef {import("./events.d.ts").EventType} EventType */
 /** @typedef {import("./protocol.js").EventFrame} EventFrame */
 /** @typedef {import("./protocol.js").Frame} Frame */
 /** @typedef {import("./protocol.js").Refusal} Refusal */
@@ -123,7 +124,8 @@ export class Client {
       send: (token, onAnswer) => this.#request({ type: "refresh", token }, (answer) => onAnswer(answer.success)),
     });
     this.#rooms = new RoomTable(this.#clock, random, {
-      subscribe: (rooms, onAnswer) => this.#request({ type: "subscribe", rooms }, ({ error, rooms: answers }) => onAnswer({ error, rooms: answers })),
+      subscribe: (rooms, types, onAnswer) =>
+        this.#request({ type: "subscribe", rooms, types }, ({ error, rooms: answers }) => onAnswer({ error, rooms: answers })),
       unsubscribe: (rooms) => this.#request({ type: "unsubscribe", rooms }),
     });
   }
@@ -187,11 +189,13 @@ export class Client {
 
   /**
    * Hear a room. Several subscriptions of one room share it; all survive reconnects.
+   * @template {EventType} [Type=EventType]
    * @param {string} room  `campaign:c1`, `campaign:c1/settlement:s1` or, where the root is unknown, `settlement:s1`
-   * @param {import("./room.js").RoomHandlers} [handlers]
+   * @param {import("./room.js").RoomHandlers<Type>} [handlers]
+   * @param {{types?: readonly Type[]}} [options]  hear these event types only; without, all
    */
-  subscribe(room, handlers = {}) {
-    return this.#rooms.add(room, handlers);
+  subscribe(room, handlers = {}, { types } = {}) {
+    return this.#rooms.add(room, /** @type {import("./room.js").RoomHandlers<any>} */ (handlers), types);
   }
 
   // Opening.
@@ -199,6 +203,7 @@ export class Client {
   /** @param {Exclude<TokenReason, "expiring">} reason */
   #dial(reason) {
     this.#clock.clearTimeout(this.#pauseTimer);
+    /** @type {Link} */
     const link = new Link(this.#options.url, this.#options.WebSocket ?? globalThis.WebSocket, {
       onOpen: () => this.#introduce(link, token),
       onFrame: (frame) => this.#receive(link, frame),
@@ -238,7 +243,7 @@ export class Client {
       type: "connect",
       id: (this.#lastId += 1),
       token,
-      rooms: this.#rooms.wanted(),
+      ...this.#rooms.introduce(),
       cursor: this.#cursor.value,
       client: { name: NAME, version: VERSION },
       lastClose: this.#lastClose,

@@ -11,7 +11,7 @@
 /** @type {Readonly<Record<string, ErrorRow>>} */
 export const ERRORS = Object.freeze({
   bad_request: { status: 400, retry: "no", close: 4400, meaning: "Malformed: the message says where" },
-  unknown_type: { status: 400, retry: "no", close: null, meaning: "No such message type" },
+  unknown_type: { status: 400, retry: "no", close: null, meaning: "No such type of message or event" },
   bad_room: { status: 400, retry: "no", close: null, meaning: "Not a room's name" },
   token_invalid: { status: 401, retry: "token", close: 4401, meaning: "Missing, invalid, expired or revoked token" },
   bad_credentials: { status: 401, retry: "no", close: null, meaning: "Unknown e-mail address or wrong password" },

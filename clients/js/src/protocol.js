@@ -14,7 +14,13 @@ const BROKEN_CLIENT = new Set([1002, 1003, 1007]);
 /** @typedef {{code: string, message: string, retryAfterMs?: number}} Refusal  an error as it stands in a frame */
 /** @typedef {{success: boolean, error?: Refusal}} RoomAnswer */
 /** @typedef {import("./events.d.ts").EventMetadata} EventMetadata */
+/** @typedef {import("./events.d.ts").EventType} EventType */
 /** @typedef {{id: string, type: string, version: number, payload: any, metadata: EventMetadata}} EventBody */
+/**
+ * What a handler is given: of the types it asked for, each with its own payload; of all types, any.
+ * @template {EventType} Type
+ * @typedef {EventType extends Type ? EventBody : import("./events.d.ts").Events[Type]} EventOf
+ */
 /** @typedef {{type: "event", offset?: number, rooms: string[], event: EventBody}} EventFrame */
 /** @typedef {{type: string, [field: string]: any}} Frame */
 

@@ -7,15 +7,16 @@ import { checkedRoom, MAX_ROOMS_IN_MESSAGE, pairOf, retryOfError } from "./proto
 /** After this many retryable refusals in a row a room stays refused until it is subscribed to again. */
 const MAX_REFUSALS = 10;
 
-/** @typedef {import("./protocol.js").EventBody} EventBody */
+/** @typedef {import("./events.d.ts").EventType} EventType */
 /** @typedef {import("./protocol.js").EventFrame} EventFrame */
 /** @typedef {import("./protocol.js").Refusal} Refusal */
 /** @typedef {import("./protocol.js").RoomAnswer} RoomAnswer */
 /** @typedef {"membership_removed" | "access_revoked" | "lease_expired"} LeaveReason */
 
 /**
+ * @template {EventType} [Type=EventType]
  * @typedef {object} RoomHandlers
- * @property {(event: EventBody, frame: EventFrame) => void} [onEvent]
+ * @property {(event: import("./protocol.js").EventOf<Type>, frame: EventFrame) => void} [onEvent]
  * @property {() => void} [onReady]  the room is joined: what happens from now on is heard. Not repeated by a reconnect
  * @property {(left: {room: string, reason: LeaveReason}) => void} [onLeft]
  * @property {(error: Refusal, next: {willRetry: boolean}) => void} [onError]  the room was refused
@@ -25,7 +26,7 @@ const MAX_REFUSALS = 10;
 /**
  * What the table needs of the connection: sends, and false where there is none.
  * @typedef {object} RoomWire
- * @property {(rooms: string[], onAnswer: (answer: {error: Refusal | undefined, rooms: Record<string, RoomAnswer> | undefined}) => void) => boolean} subscribe
+ * @property {(rooms: string[], types: string[] | undefined, onAnswer: (answer: {error: Refusal | undefined, rooms: Record<string, RoomAnswer> | undefined}) => void) => boolean} subscribe
  * @property {(rooms: string[]) => boolean} unsubscribe
  */
 
@@ -37,11 +38,17 @@ export class Subscription {
   /** Whether `onReady` is still to come. */
   awaitsReady = true;
 
-  /** @param {RoomTable} table @param {string} room @param {RoomHandlers} handlers */
-  constructor(table, room, handlers) {
+  /**
+   * @param {RoomTable} table
+   * @param {string} room
+   * @param {RoomHandlers} handlers
+   * @param {readonly string[]} [types]  the event types it wants; undefined for all
+   */
+  constructor(table, room, handlers, types) {
     this.#table = table;
     this.room = room;
     this.handlers = handlers;
+    this.types = types && new Set(types);
   }
 
   /**
@@ -70,6 +77,10 @@ class Room {
   subscriptions = new Set();
   /** @type {"absent" | "joining" | "joined" | "refused"} */
   place = "absent";
+  /** Which types the gateway was last asked for. */
+  asked = "";
+  /** Whether the gateway has us in the room, with other types perhaps than it was asked for since. */
+  isHeld = false;
   refusals = 0;
   /** @type {unknown} */
   retryTimer = null;
@@ -77,6 +88,17 @@ class Room {
   /** @param {string} name */
   constructor(name) {
     this.name = name;
+  }
+
+  /** What its subscriptions want together; undefined for all types. */
+  get types() {
+    const wanted = [...this.subscriptions].map(({ types }) => types);
+    if (wanted.length === 0 || wanted.includes(undefined)) return undefined;
+    return [...new Set(wanted.flatMap((types) => [...(types ?? [])]))].sort();
+  }
+
+  get isAskedAsWanted() {
+    return this.asked === keyOf(this.types);
   }
 }
 
@@ -86,6 +108,8 @@ export class RoomTable {
   #wire;
   /** @type {Map<string, Room>} */
   #rooms = new Map();
+  /** @type {Map<string, string>} What the last `connect` asked for. */
+  #introduced = new Map();
   /** @type {unknown} */
   #flushTimer = null;
 
@@ -103,11 +127,12 @@ export class RoomTable {
   /**
    * @param {string} name
    * @param {RoomHandlers} handlers
+   * @param {readonly string[]} [types]  undefined for all
    */
-  add(name, handlers) {
+  add(name, handlers, types) {
     const room = this.#rooms.get(checkedRoom(name)) ?? new Room(name);
     this.#rooms.set(name, room);
-    const subscription = new Subscription(this, name, handlers);
+    const subscription = new Subscription(this, name, handlers, types);
     room.subscriptions.add(subscription);
     if (room.place === "refused") this.#forgetRefusal(room); // somebody asks anew: perhaps a member by now
     this.#flushSoon();
@@ -116,13 +141,19 @@ export class RoomTable {
 
   /** @param {Subscription} subscription */
   remove(subscription) {
-    if (this.#rooms.get(subscription.room)?.subscriptions.delete(subscription)) this.#flushSoon();
+    const room = this.#rooms.get(subscription.room);
+    if (!room?.subscriptions.delete(subscription)) return;
+    if (room.place === "refused" && room.isHeld) room.place = "joined"; // perhaps these were the types that were refused
+    this.#flushSoon();
   }
 
-  /** The names for `connect`. */
-  wanted() {
+  /** The rooms for `connect`, and the types of those that do not want all. */
+  introduce() {
     const rooms = [...this.#rooms.values()].filter((room) => room.subscriptions.size > 0 && room.place !== "refused");
-    return rooms.map((room) => room.name);
+    this.#introduced = new Map(rooms.map((room) => [room.name, keyOf(room.types)]));
+    const narrowed = rooms.filter((room) => room.types !== undefined);
+    const types = Object.fromEntries(narrowed.map((room) => [room.name, room.types]));
+    return { rooms: rooms.map((room) => room.name), types: narrowed.length > 0 ? types : undefined };
   }
 
   /**
@@ -135,6 +166,7 @@ export class RoomTable {
       // Unsubscribed since `connect` was sent: keep it as joined for the flush, which leaves it.
       const room = this.#rooms.get(name) ?? new Room(name);
       this.#rooms.set(name, room);
+      room.asked = this.#introduced.get(name) ?? "";
       this.#answered(room, answer);
     }
     this.#flush();
@@ -142,7 +174,10 @@ export class RoomTable {
 
   /** The connection is gone; the rooms are still wanted. */
   lost() {
-    for (const room of this.#rooms.values()) if (room.place !== "refused") room.place = "absent";
+    for (const room of this.#rooms.values()) {
+      room.isHeld = false;
+      if (room.place !== "refused") room.place = "absent";
+    }
   }
 
   /**
@@ -153,7 +188,9 @@ export class RoomTable {
   deliver(frame) {
     const names = new Set(frame.rooms.flatMap((name) => [name, pairOf(name)]));
     for (const name of names) {
-      for (const { handlers } of this.#subscriptions(name)) guarded(handlers.onEvent, frame.event, frame);
+      for (const { handlers, types } of this.#subscriptions(name)) {
+        if (types?.has(frame.event.type) ?? true) guarded(handlers.onEvent, frame.event, frame);
+      }
     }
   }
 
@@ -164,6 +201,7 @@ export class RoomTable {
   left(left) {
     const room = this.#rooms.get(left.room);
     if (!room) return;
+    room.isHeld = false;
     for (const subscription of room.subscriptions) subscription.awaitsReady = true;
     // Only a lease that could not be renewed may come back by itself; for the others somebody has to act.
     if (left.reason === "lease_expired") this.#retryLater(room, 0);
@@ -193,16 +231,24 @@ export class RoomTable {
     this.#flushTimer = null;
     this.#leave([...this.#rooms.values()].filter((room) => room.subscriptions.size === 0));
     for (const room of this.#rooms.values()) if (room.place === "joined") announce(room);
-    const absent = [...this.#rooms.values()].filter((room) => room.place === "absent");
-    for (let at = 0; at < absent.length; at += MAX_ROOMS_IN_MESSAGE) {
-      this.#join(absent.slice(at, at + MAX_ROOMS_IN_MESSAGE));
+    /** @type {Map<string, Room[]>} A message has one list of types. */
+    const unasked = new Map();
+    for (const room of this.#rooms.values()) {
+      if (room.place === "refused" || (room.place !== "absent" && room.isAskedAsWanted)) continue;
+      const key = keyOf(room.types);
+      unasked.set(key, [...(unasked.get(key) ?? []), room]);
+    }
+    for (const rooms of unasked.values()) {
+      for (let at = 0; at < rooms.length; at += MAX_ROOMS_IN_MESSAGE) {
+        this.#join(rooms.slice(at, at + MAX_ROOMS_IN_MESSAGE));
+      }
     }
   }
 
   /** @param {Room[]} rooms */
   #leave(rooms) {
     // Of a subscribe that is still unanswered the answer comes first: messages are answered in order.
-    const known = rooms.filter((room) => room.place === "joined" || room.place === "joining").map((room) => room.name);
+    const known = rooms.filter((room) => room.isHeld || room.place === "joining").map((room) => room.name);
     for (let at = 0; at < known.length; at += MAX_ROOMS_IN_MESSAGE) {
       this.#wire.unsubscribe(known.slice(at, at + MAX_ROOMS_IN_MESSAGE));
     }
@@ -212,23 +258,30 @@ export class RoomTable {
     }
   }
 
-  /** @param {Room[]} rooms */
+  /** @param {Room[]} rooms  all wanted with the same types */
   #join(rooms) {
     const names = rooms.map((room) => room.name);
-    const isSent = this.#wire.subscribe(names, ({ error, rooms: answers }) => {
+    const types = rooms[0]?.types;
+    const isSent = this.#wire.subscribe(names, types, ({ error, rooms: answers }) => {
       for (const room of rooms) {
         const answer = answers?.[room.name] ?? { success: false, ...(error && { error }) };
-        // A room left meanwhile is another object by now, or none.
-        if (this.#rooms.get(room.name) === room && room.place === "joining") this.#answered(room, answer);
+        // A room left meanwhile is another object by now, or none; one that was asked for anew waits for that answer.
+        const isCurrent = this.#rooms.get(room.name) === room && room.asked === keyOf(types);
+        if (isCurrent && room.place === "joining") this.#answered(room, answer);
       }
     });
-    if (isSent) for (const room of rooms) room.place = "joining";
+    if (!isSent) return;
+    for (const room of rooms) {
+      room.place = "joining";
+      room.asked = keyOf(types);
+    }
   }
 
   /** @param {Room} room @param {RoomAnswer} answer */
   #answered(room, answer) {
     if (answer.success) {
       room.place = "joined";
+      room.isHeld = true;
       this.#forgetRefusals(room);
       announce(room);
     } else {
@@ -271,5 +324,14 @@ export class RoomTable {
 
 /** @param {Room} room */
 function announce(room) {
+  if (!room.isAskedAsWanted) return; // what was added meanwhile is asked for next
   for (const subscription of [...room.subscriptions]) subscription.announce();
+}
+
+/**
+ * Types as one word, to compare by. All of them: the empty word.
+ * @param {readonly string[] | undefined} types
+ */
+function keyOf(types) {
+  return types?.join(" ") ?? "";
 }

@@ -206,6 +206,79 @@ test("more than 100 rooms go in several messages", async () => {
   assert.deepEqual(socket().of("subscribe").map(({ rooms }) => rooms.length), [100, 50]);
 });
 
+test("a room is asked for with the types its subscriptions want together, and each hears its own", async () => {
+  const { client, clock } = await setUpConnected();
+  const heard = [];
+  const typed = (type, offset) => ({ ...event(offset, ["campaign:c1"]), event: { id: "x", type } });
+  const want = (name, types) =>
+    client.subscribe("campaign:c1", { onEvent: ({ type }) => heard.push([name, type]), onReady: () => heard.push(name) }, { types });
+  const one = want("one", ["b", "a"]);
+  const two = want("two", ["b", "c"]);
+  client.subscribe("campaign:c2");
+  await clock.pass(0);
+  assert.deepEqual(socket().of("subscribe").map(({ rooms, types }) => [rooms, types]), [[["campaign:c1"], ["a", "b", "c"]], [["campaign:c2"], undefined]]);
+  socket().receive({ type: "reply", id: socket().of("subscribe")[0].id, success: true, rooms: { "campaign:c1": { success: true } } });
+  socket().receive(typed("a", 11));
+  socket().receive(typed("b", 12));
+  one.unsubscribe();
+  await clock.pass(0);
+  assert.deepEqual(socket().last.types, ["b", "c"]);
+  socket().answer({ "campaign:c1": { success: true } });
+  const all = want("all", undefined);
+  await clock.pass(0);
+  assert.equal("types" in socket().last, false);
+  assert.deepEqual(heard, ["one", "two", ["one", "a"], ["one", "b"], ["two", "b"]]);
+  socket().answer({ "campaign:c1": { success: true } });
+  assert.equal(heard.at(-1), "all");
+  all.unsubscribe();
+  two.unsubscribe();
+  await clock.pass(0);
+
+  assert.deepEqual([socket().last.type, socket().last.rooms], ["unsubscribe", ["campaign:c1"]]);
+});
+
+test("types come back with the connection; what was added meanwhile is asked for and then ready", async () => {
+  const { client, clock } = await setUpConnected();
+  let ready = 0;
+  client.subscribe("campaign:c1", {}, { types: ["a"] });
+  client.subscribe("campaign:c2");
+  await clock.pass(0);
+  socket().end(1006);
+  await clock.pass(1000);
+  socket().open();
+  const { id, rooms, types } = socket().last;
+  client.subscribe("campaign:c1", { onReady: () => ready++ }, { types: ["b"] });
+  await clock.pass(0);
+  const granted = { "campaign:c1": { success: true }, "campaign:c2": { success: true } };
+  socket().receive({ type: "connection.ack", id, sessionId: "s", cursor: "e:10", heartbeatS: 25, rooms: granted });
+  assert.deepEqual([rooms, types], [["campaign:c1", "campaign:c2"], { "campaign:c1": ["a"] }]);
+  assert.deepEqual([socket().last.rooms, socket().last.types, ready], [["campaign:c1"], ["a", "b"], 0]);
+  socket().answer({ "campaign:c1": { success: true } });
+
+  assert.equal(ready, 1);
+});
+
+test("types that are refused are told; the room is left when nobody wants it any more", async () => {
+  const { client, clock } = await setUpConnected();
+  const told = [];
+  const good = client.subscribe("campaign:c1", { onEvent: ({ id }) => told.push(id) }, { types: ["a"] });
+  await clock.pass(0);
+  socket().answer({ "campaign:c1": { success: true } });
+  const bad = client.subscribe("campaign:c1", { onError: ({ code }, { willRetry }) => told.push([code, willRetry]) }, { types: ["no"] });
+  await clock.pass(0);
+  const error = { code: "unknown_type", message: "'no' is no event type" };
+  socket().receive({ type: "reply", id: socket().last.id, success: false, error });
+  socket().receive({ ...event(11, ["campaign:c1"]), event: { id: "still heard", type: "a" } });
+  bad.unsubscribe();
+  await clock.pass(0);
+  assert.deepEqual([socket().last.rooms, socket().last.types], [["campaign:c1"], ["a"]]);
+  good.unsubscribe();
+  await clock.pass(0);
+
+  assert.deepEqual(told, [["unknown_type", false], "still heard"]);
+  assert.deepEqual([socket().last.type, socket().last.rooms], ["unsubscribe", ["campaign:c1"]]);
+});
+
 test("what is no room is refused where it is written", async () => {
   const { client } = await setUpConnected();
   for (const room of ["", "campaign", "campaign:", "a:b/c", "a:b/c:d/e:f", "campaign:c 1"]) {
