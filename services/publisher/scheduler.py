@@ -9,6 +9,7 @@ the future. World time stands still while nobody is there to advance it.
 
 import asyncio
 import contextlib
+import uuid
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import ClassVar
@@ -91,7 +92,7 @@ class Scheduler:
 
     async def _advance(self, seen: Row) -> None:
         """Advance one clock, if it is still as it was seen. Raises BeaconfireError `not_found` where it is not."""
-        async with self._store.writing(Metadata(user_id=seen["set_by"], source=NAME)) as tx:
+        async with self._store.writing(_metadata(seen["set_by"])) as tx:
             # The campaign first: whoever locks both, locks it first.
             campaign = await tx.find(CAMPAIGNS, {"id": seen["campaign_id"]})
             await tx.find(CLOCKS, seen)
@@ -102,6 +103,11 @@ class Scheduler:
                 await clock.stop(tx, campaign)
             else:
                 await _schedule_next(tx, seen, campaign["clock"].every_s)
+
+
+def _metadata(set_by: str) -> Metadata:
+    """In the name of whoever set the clock; what follows from an advance is known by a correlation id of its own."""
+    return Metadata(user_id=set_by, source=NAME, correlation_id=uuid.uuid4().hex)
 
 
 async def _schedule_next(tx: Writing, seen: Row, every_s: int) -> None:

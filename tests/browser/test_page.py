@@ -80,6 +80,40 @@ async def test_world_time_reaches_everybody(table: Table) -> None:
     await expect(_feed(viewer.page).first).to_contain_text("Editor let 1 day pass")
 
 
+async def test_clock_runs_by_itself(table: Table) -> None:
+    """A clock that an editor starts lets time pass on every screen until it is stopped; only editors can do either."""
+    editor, viewer = await table.seat("Editor"), await table.seat("Viewer")
+    page, seen = editor.page, viewer.page
+    await expect(seen.locator(".clock-running")).to_have_count(0)
+
+    await page.get_by_role("button", name="Start the clock").click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("Let pass").select_option("6 hours")
+    await dialog.get_by_label("Every").select_option("1 second")
+    await dialog.get_by_role("button", name="Start").click()
+    await expect(seen.locator(".clock-pace")).to_have_text("6 hours pass every second")
+    ticks = _feed(seen).filter(has_text="The clock let 6 hours pass")
+    await expect(ticks.nth(1)).to_be_visible()
+    note = seen.locator(".entries li").filter(has_text="The clock let").first.locator(".entry-note")
+    await expect(note).to_have_text("Out of date: income and upkeep")
+
+    await page.get_by_role("button", name="Stop the clock").click()
+    await expect(seen.locator(".clock-running")).to_have_count(0)
+    await expect(page.get_by_role("button", name="Start the clock")).to_be_visible()
+    _assert_untroubled(editor, viewer)
+
+
+async def test_consequence_is_noted(table: Table) -> None:
+    """What the rules engine tells is noted below the change it follows from, in every window."""
+    editor, viewer = await table.seat("Editor"), await table.seat("Viewer")
+
+    await editor.page.get_by_role("button", name="Raise the level of Saltmere").click()
+
+    for window in (editor, viewer):
+        entry = window.page.locator(".entries li").filter(has_text="changed the level of Saltmere").first
+        await expect(entry.locator(".entry-note")).to_have_text("Out of date: income and defence")
+
+
 async def test_viewer_changes_nothing(table: Table) -> None:
     """A viewer has no controls and is told so; a call made nevertheless is refused with 403."""
     viewer = await table.seat("Viewer")

@@ -63,6 +63,9 @@ export class Api {
   deleteCampaign = (id) => this.#publisher("DELETE", `/${id}`);
   advance = (id, advanceSeconds) => this.#publisher("POST", `/${id}/world-time`, { advanceSeconds });
 
+  setClock = async (id, clock) => (await this.#publisher("PUT", `/${id}/clock`, clock)).campaign;
+  stopClock = (id) => this.#publisher("DELETE", `/${id}/clock`);
+
   settlements = async (id) => (await this.#publisher("GET", `/${id}/settlements`)).settlements;
   structures = async (id, settlement) =>
     (await this.#publisher("GET", `/${id}/settlements/${settlement}/structures`)).structures;

@@ -14,7 +14,7 @@ const WEEK = 7 * DAY;
  * @param {{isNewMember?: boolean}} [before]  what was so before the event was followed
  */
 export function sentence({ type, payload, metadata }, world, me, { isNewMember = false } = {}) {
-  const who = nameOf(world, metadata?.userId, me, "Somebody");
+  const who = metadata?.source === "scheduler" ? "The clock" : nameOf(world, metadata?.userId, me, "Somebody");
   const fields = inWords(payload.changedFields);
   switch (type) {
     case "settlement_updated":
@@ -27,11 +27,20 @@ export function sentence({ type, payload, metadata }, world, me, { isNewMember =
       return `${who} let ${duration(payload.elapsedSeconds)} pass: it is now ${worldTime(payload.newTime)}`;
     case "member_changed":
       return membership(who, payload, world, me, isNewMember);
-    case "state_invalidated":
-      return `Computed values are out of date: ${inWords(payload.affectedFields) || "all"}`;
     default:
       return `${who}: ${type}`;
   }
+}
+
+/** What else a change means: the computed values that are out of date because of it. @param {any} payload */
+export function consequence({ affectedFields }) {
+  return `Out of date: ${inWords(affectedFields) || "everything computed"}`;
+}
+
+/** A running clock: "2 hours pass every minute". @param {{everyS: number, elapsedSeconds: number}} clock */
+export function pace({ everyS, elapsedSeconds }) {
+  const time = duration(elapsedSeconds);
+  return `${time} ${time.startsWith("1 ") ? "passes" : "pass"} every ${duration(everyS).replace(/^1 /, "")}`;
 }
 
 /** ISO 8601 as the people of that world read it: theirs is UTC. */
@@ -45,11 +54,19 @@ export function clockTime(date) {
   return new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" }).format(date);
 }
 
+const UNITS = [["week", WEEK], ["day", DAY], ["hour", HOUR], ["minute", 60], ["second", 1]];
+
 export function duration(seconds) {
-  for (const [unit, size] of [["week", WEEK], ["day", DAY], ["hour", HOUR], ["minute", 60], ["second", 1]]) {
+  for (const [unit, size] of UNITS) {
     if (seconds % size === 0) return `${seconds / size} ${unit}${seconds === size ? "" : "s"}`;
   }
   return `${seconds} s`;
+}
+
+/** What `duration` has said, in seconds again. @param {string} words */
+export function seconds(words) {
+  const [count, unit] = words.split(" ");
+  return Number(count) * UNITS.find(([name]) => name === unit.replace(/s$/, ""))[1];
 }
 
 export const STEPS = [["1 hour", HOUR], ["1 day", DAY], ["1 week", WEEK]];

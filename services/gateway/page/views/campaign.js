@@ -5,15 +5,15 @@ import { closeDialogs, openForm, openQuestion } from "../dialog.js";
 import { flash, h } from "../dom.js";
 import { Levels } from "../levels.js";
 import { showScreen } from "../screen.js";
-import { sentence, withArticle } from "../sentences.js";
+import { consequence, sentence, withArticle } from "../sentences.js";
 import { pathOf, World } from "../world.js";
 import { entityPanel } from "./entities.js";
-import { feedPanel, withEntry } from "./feed.js";
+import { feedPanel, withEntry, withNote } from "./feed.js";
 import { headline } from "./headline.js";
 import { memberPanel } from "./members.js";
 import { failure, refusal } from "./refusal.js";
 import { settlementList } from "./settlements.js";
-import { fieldsOf } from "./things.js";
+import { clockFields, clockOf, fieldsOf } from "./things.js";
 
 /**
  * @param {HTMLElement} host
@@ -26,6 +26,8 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
   let phase = "loading";
   /** @type {import("./feed.js").Entry[]} */
   let entries = [];
+  /** @type {Map<string, string>} */
+  let notes = new Map();
   const world = new World(api, id, ({ key, fields = [] }) => {
     if (phase !== "open") return;
     screen.draw();
@@ -37,7 +39,7 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
   });
   const screen = showScreen(host, {
     title: () => (phase === "open" ? world.campaign.name : "Campaign"),
-    render: () => bodyOf(phase, { world, levels, entries, me }),
+    render: () => bodyOf(phase, { world, levels, entries, notes, me }),
     actions: { ...actionsOf({ api, world, levels, toasts, go }), reload: () => load() },
     onError,
   });
@@ -75,14 +77,19 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
   };
   const noLongerMember = () => `You are no longer a member of ${world.campaign.name}.`;
   const onEvent = async (event, frame) => {
-    const { payload } = event;
+    const { payload, metadata } = event;
+    if (event.type === "state_invalidated") {
+      notes = withNote(notes, metadata?.correlationId, consequence(payload));
+      return screen.draw();
+    }
     const isGone = payload.operation === "delete" || payload.role === null;
     if (isGone && payload.entityType === "campaign") return leave(`${world.campaign.name} was deleted.`);
     const isNewMember = !world.members.has(payload.userId);
     const early = sentence(event, world, me.id); // afterwards the page no longer knows the name of what is gone
     await world.follow(event);
     const text = isGone ? early : sentence(event, world, me.id, { isNewMember });
-    entries = withEntry(entries, { offset: frame.offset, text, at: new Date(event.metadata?.timestamp ?? Date.now()) });
+    const at = new Date(metadata?.timestamp ?? Date.now());
+    entries = withEntry(entries, { offset: frame.offset, text, at, cause: metadata?.correlationId });
     screen.draw();
   };
   /** @type {import("/client/index.js").Subscription | undefined} */
@@ -123,7 +130,7 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
   };
 }
 
-function bodyOf(phase, { world, levels, entries, me }) {
+function bodyOf(phase, { world, levels, entries, notes, me }) {
   if (phase === "loading") return [h("p", { class: "quiet" }, "Loading…")];
   if (phase === "refused") return [refusal(me)];
   if (phase === "failed") return [failure()];
@@ -133,7 +140,7 @@ function bodyOf(phase, { world, levels, entries, me }) {
       "div",
       { class: "columns" },
       h("div", { class: "column" }, settlementList(world, levels)),
-      h("aside", { class: "column side" }, feedPanel(entries), memberPanel(world, me), entityPanel(world)),
+      h("aside", { class: "column side" }, feedPanel(entries, notes), memberPanel(world, me), entityPanel(world)),
     ),
   ];
 }
@@ -193,6 +200,17 @@ function actionsOf({ api, world, levels, toasts, go }) {
     remove,
     step: (element) => levels.step(element.dataset.kind, thingOf(element), Number(element.dataset.step)),
     advance: async ({ dataset }) => world.putCampaign((await api.advance(id, Number(dataset.seconds))).campaign),
+    setClock: () =>
+      openForm({
+        title: "The clock",
+        submit: "Start",
+        fields: clockFields(world.campaign.clock),
+        onSubmit: async (values) => world.putCampaign(await api.setClock(id, clockOf(values))),
+      }),
+    stopClock: async () => {
+      await api.stopClock(id);
+      world.putCampaign({ ...world.campaign, clock: null });
+    },
     editCampaign: () =>
       openForm({
         title: "Edit the campaign",

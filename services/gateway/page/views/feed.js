@@ -5,7 +5,7 @@ import { clockTime } from "../sentences.js";
 
 const MOST = 100;
 
-/** @typedef {{offset: number, text: string, at: Date}} Entry */
+/** @typedef {{offset: number, text: string, at: Date, cause?: string}} Entry  `cause`: its correlation id */
 
 /**
  * The entries with another one in its place: answers may overtake each other, offsets do not.
@@ -15,22 +15,31 @@ export function withEntry(entries, entry) {
   return [...entries, entry].sort((one, other) => other.offset - one.offset).slice(0, MOST);
 }
 
-/** @param {Entry[]} entries */
-export function feedPanel(entries) {
+/**
+ * The notes with another one, by the correlation id of what it belongs to: it may come before that is read.
+ * @param {Map<string, string>} notes @param {string | undefined} cause @param {string} text
+ */
+export function withNote(notes, cause, text) {
+  return cause ? new Map([...notes, [cause, text]].slice(-MOST)) : notes;
+}
+
+/** @param {Entry[]} entries @param {Map<string, string>} notes */
+export function feedPanel(entries, notes) {
   return h(
     "section",
     { class: "card panel feed", "aria-labelledby": "feed-title", "data-key": "feed" },
     h("div", { class: "section-head" }, h("h2", { id: "feed-title" }, "What just happened")),
     entries.length === 0 && h("p", { class: "quiet" }, "Nothing yet. Whatever anybody changes appears here at once."),
-    h("ol", { class: "entries", role: "log", "aria-live": "polite", tabindex: entries.length > 0 ? 0 : null }, entries.map(row)),
+    h("ol", { class: "entries", role: "log", "aria-live": "polite", tabindex: entries.length > 0 ? 0 : null }, entries.map((entry) => row(entry, notes.get(entry.cause)))),
   );
 }
 
-function row({ offset, text, at }) {
+function row({ offset, text, at }, note) {
   return h(
     "li",
     { "data-key": `entry-${offset}` },
     h("span", { class: "entry-text" }, text),
+    note && h("span", { class: "entry-note" }, note),
     h("span", { class: "entry-foot" }, h("time", { datetime: at.toISOString() }, clockTime(at)), h("span", { title: "Offset in the stream" }, `#${offset}`)),
   );
 }

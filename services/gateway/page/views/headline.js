@@ -1,7 +1,7 @@
 /** The top of a campaign: its name, one's role, its clock. */
 
 import { h, icon } from "../dom.js";
-import { duration, STEPS, worldTime } from "../sentences.js";
+import { duration, pace, STEPS, worldTime } from "../sentences.js";
 
 /** @param {import("../world.js").World} world */
 export function headline(world) {
@@ -50,5 +50,21 @@ function clock(world) {
     h("span", { class: "figure-name" }, "World time"),
     h("strong", { class: "clock-face", "data-key": "campaign-worldTime" }, worldTime(world.campaign.worldTime)),
     world.canEdit && h("span", { class: "clock-steps" }, STEPS.map(step)),
+    running(world),
+  );
+}
+
+/** The clock that runs by itself, and what an editor may do with it. */
+function running({ campaign, canEdit }) {
+  const button = (action, label, text) =>
+    h("button", { type: "button", class: "plain small", "data-action": action, "data-key": action, "aria-label": label }, text);
+  if (!campaign.clock) {
+    return canEdit && h("span", { class: "clock-running" }, button("setClock", "Start the clock", "Start the clock"));
+  }
+  return h(
+    "span",
+    { class: "clock-running" },
+    h("span", { class: "clock-pace", "data-key": "campaign-clock" }, pace(campaign.clock)),
+    canEdit && h("span", {}, button("setClock", "Change the clock", "Change"), button("stopClock", "Stop the clock", "Stop")),
   );
 }

@@ -1,5 +1,7 @@
 /** The fields of what can be edited, for forms. */
 
+import { duration, seconds } from "../sentences.js";
+
 /**
  * @param {"campaign" | "settlement" | "structure" | "entity"} kind
  * @param {any} [thing]  what is edited; none for a new one
@@ -21,6 +23,28 @@ export function fieldsOf(kind, thing) {
     default:
       return [...(thing ? [] : [typeField()]), name, { name: "data", label: "Data", type: "variables", value: thing?.data }];
   }
+}
+
+const PASSING_S = [60, 600, 3600, 6 * 3600, 86_400, 7 * 86_400];
+const PERIODS_S = [1, 10, 60, 600, 3600];
+
+/** The fields of a clock, set or not. @returns {import("../dialog.js").Field[]} */
+export function clockFields(clock) {
+  return [
+    { name: "elapsedSeconds", label: "Let pass", type: "select", ...choice(PASSING_S, clock?.elapsedSeconds ?? 3600) },
+    { name: "everyS", label: "Every", type: "select", ...choice(PERIODS_S, clock?.everyS ?? 60) },
+  ];
+}
+
+/** The clock that was chosen in a form. */
+export function clockOf({ elapsedSeconds, everyS }) {
+  return { elapsedSeconds: seconds(elapsedSeconds), everyS: seconds(everyS) };
+}
+
+/** Some durations to choose from, and the one that is so. */
+function choice(some, chosen) {
+  const all = [...new Set([...some, chosen])].sort((one, other) => one - other);
+  return { options: all.map(duration), value: duration(chosen) };
 }
 
 function populationField(thing) {
