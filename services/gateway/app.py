@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine
+from dataclasses import fields
 from typing import Any
 
 import aiohttp
@@ -15,7 +16,7 @@ from services.gateway.encoding import Encoder
 from services.gateway.history import History
 from services.gateway.hub import Hub
 from services.gateway.intake import Intake
-from services.gateway.limits import Limits
+from services.gateway.limits import Doorkeeper, Limits, Users
 from services.gateway.membership import Membership
 from services.gateway.operators import Operators
 from services.gateway.outbound import Outbound
@@ -36,6 +37,7 @@ log = logs.get(__name__)
 
 RING_BYTES = Gauge("gateway_ring_bytes", "Memory of the newest events")
 ROOMS = Gauge("gateway_rooms", "Rooms with somebody in them")
+CONNECTING = Gauge("gateway_connecting", "Connections that have not yet said who they are")
 FRAMES = Gauge("gateway_frames_sent", "Event frames written to sessions since the start")
 
 
@@ -44,7 +46,7 @@ def build(settings: Settings, *, on_fatal: Any) -> web.Application:
     gateway = _Gateway(settings, on_fatal)
     app = application(settings, ready=gateway.why_not_ready)
     app.router.add_get("/ws", gateway.handle_socket)
-    app[FOR_OPERATORS] = Operators(gateway.hub).routes()
+    app[FOR_OPERATORS] = Operators(gateway.hub, gateway.limits, gateway.users, gateway.door).routes()
     add_page(app, settings)
     app.cleanup_ctx.append(gateway.run)
     return app
@@ -55,6 +57,9 @@ class _Gateway:
         self._settings = settings
         self._on_fatal = on_fatal
         self.hub: Hub[Session] = Hub()
+        self.limits = Limits(**{one.name: getattr(settings, one.name) for one in fields(Limits)})
+        self.users = Users(self.limits)
+        self.door = Doorkeeper(self.limits)
         self._stopping = False
         self._asked: set[asyncio.Task[None]] = set()
         self._intake: Intake | None = None
@@ -123,7 +128,10 @@ class _Gateway:
             history_s=settings.ring_age_s,
         )
         self._handshake = Handshake(
-            context, allowed_origins=settings.allowed_origins, max_buffer_bytes=settings.max_buffer_bytes
+            context,
+            allowed_origins=settings.allowed_origins,
+            trusted_proxies=settings.trusted_proxies,
+            max_buffer_bytes=settings.max_buffer_bytes,
         )
         await nc.subscribe_direct(f"{broker.EPHEMERAL_PREFIX}>", delivery.take_ephemeral)
         async with asyncio.TaskGroup() as tasks:
@@ -142,15 +150,9 @@ class _Gateway:
             wheel=Wheel(int(time.monotonic())),
             spawn=self._spawn,
             call_soon=loop.call_soon,
-            limits=Limits(
-                heartbeat_s=settings.heartbeat_s,
-                connect_timeout_s=settings.connect_timeout_s,
-                max_frame_bytes=settings.max_frame_bytes,
-                max_rooms=settings.max_rooms,
-                max_sessions_per_user=settings.max_sessions_per_user,
-                messages_per_minute=settings.messages_per_minute,
-                rooms_per_minute=settings.rooms_per_minute,
-            ),
+            limits=self.limits,
+            users=self.users,
+            door=self.door,
         )
 
     def _spawn(self, question: Coroutine[Any, Any, None]) -> None:
@@ -181,7 +183,7 @@ class _Gateway:
         for task in self._asked:
             task.cancel()
         context.outbound.drain()
-        for session in list(context.hub.all_sessions()):
+        for session in [*context.hub.all_sessions(), *context.connecting]:
             session.close(BeaconfireError(errors.UNAVAILABLE, "this gateway is going away, connect again"))
 
 
@@ -209,6 +211,8 @@ async def _turn(context: Context, history: History) -> None:
         await asyncio.sleep(1 - time.monotonic() % 1)
         context.wheel.turn(int(time.monotonic()))
         history.forget()
+        context.users.forget(time.monotonic())
+        CONNECTING.set(context.door.connecting)
         RING_BYTES.set(context.ring.bytes)
         ROOMS.set(len(context.hub))
         FRAMES.set(context.outbound.frames_sent)

@@ -1,34 +1,61 @@
-"""How much one client may ask for. No I/O; time comes from the caller.
+"""How much clients may ask for. No I/O; time comes from the caller.
 
 A rate is a bucket that holds as much as a minute allows and fills evenly (GCRA, ATM Forum TM 4.0: one number of state):
 a burst of a whole minute's worth passes, after it one at a time.
+
+Everything here counts for this process: behind N gateways a user or an address has N times as much.
 """
 
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+from shared import errors
+from shared.errors import BeaconfireError
+
 PATIENCE = 100
-"""Refused messages in a row after which a client is closed instead of answered."""
+"""Refusals a minute after which a client is closed instead of answered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one session may do. Seconds, bytes and counts as named."""
+    """What a session, a user and an address may do. Seconds, bytes and counts as named."""
 
     heartbeat_s: int = 25
     connect_timeout_s: int = 10
     max_frame_bytes: int = 16 * 1024
     max_rooms: int = 100
+    max_rooms_per_user: int = 1_000
     max_sessions_per_user: int = 20
+    max_sessions_per_address: int = 200
+    max_connecting: int = 5_000
+    max_connecting_per_address: int = 100
     messages_per_minute: int = 100
+    messages_per_minute_per_user: int = 1_000
     rooms_per_minute: int = 600
+    rooms_per_minute_per_user: int = 3_000
 
     def told(self) -> dict[str, int]:
         """The limits a client is told."""
         return {
             "maxFrameBytes": self.max_frame_bytes,
             "maxRooms": self.max_rooms,
+            "maxRoomsPerUser": self.max_rooms_per_user,
+            "maxSessionsPerUser": self.max_sessions_per_user,
+            "maxSessionsPerAddress": self.max_sessions_per_address,
             "messagesPerMinute": self.messages_per_minute,
+            "messagesPerMinutePerUser": self.messages_per_minute_per_user,
+            "roomsPerMinute": self.rooms_per_minute,
+            "roomsPerMinutePerUser": self.rooms_per_minute_per_user,
         }
+
+
+class LimitReached(BeaconfireError):
+    """Over a limit. `limit` is a fixed word for figures; `wait_s`, where it resets by itself, when."""
+
+    def __init__(self, limit: str, text: str, *, wait_s: float | None = None) -> None:
+        super().__init__(errors.TOO_MANY, text, retry_after_ms=None if wait_s is None else int(wait_s * 1000) + 1)
+        self.limit = limit
 
 
 class Rate:
@@ -52,6 +79,132 @@ class Rate:
         self._empty_at = empty_at
         return 0.0
 
+    def is_full(self, now: float) -> bool:
+        """Whether everything taken was given back: it is as good as new."""
+        return self._empty_at <= now
+
     def reset(self) -> None:
         """Forget what was taken."""
         self._empty_at = 0.0
+
+
+class Allowance:
+    """The rates of one session, or of one user over all of its sessions (`whose`, as refusals name it)."""
+
+    __slots__ = ("_messages", "_messages_a_minute", "_prefix", "_rooms", "_rooms_a_minute", "_whose")
+
+    def __init__(self, whose: str, prefix: str, messages_per_minute: int, rooms_per_minute: int) -> None:
+        self._whose = whose
+        self._prefix = prefix
+        self._messages_a_minute = messages_per_minute
+        self._rooms_a_minute = rooms_per_minute
+        self._messages = Rate(messages_per_minute)
+        self._rooms = Rate(rooms_per_minute)
+
+    @classmethod
+    def of_session(cls, limits: Limits) -> "Allowance":
+        return cls("a connection", "", limits.messages_per_minute, limits.rooms_per_minute)
+
+    @classmethod
+    def of_user(cls, limits: Limits) -> "Allowance":
+        return cls("a user", "user_", limits.messages_per_minute_per_user, limits.rooms_per_minute_per_user)
+
+    def take_message(self, now: float) -> None:
+        """Count a message. Raises LimitReached."""
+        if wait_s := self._messages.take(1, now):
+            text = f"{self._whose} may send {self._messages_a_minute} messages a minute"
+            raise LimitReached(f"{self._prefix}messages", text, wait_s=wait_s)
+
+    def take_rooms(self, count: int, now: float) -> None:
+        """Count rooms that are asked for. Raises LimitReached."""
+        if wait_s := self._rooms.take(count, now):
+            text = f"{self._whose} may ask for {self._rooms_a_minute} rooms a minute"
+            raise LimitReached(f"{self._prefix}rooms", text, wait_s=wait_s)
+
+    def is_full(self, now: float) -> bool:
+        return self._messages.is_full(now) and self._rooms.is_full(now)
+
+    def reset(self) -> None:
+        self._messages.reset()
+        self._rooms.reset()
+
+
+class Users:
+    """The allowances of users, kept until they are full again: leaving and coming back gives nobody a new one.
+
+    Look it up for each use; who keeps one may go on counting in one that was forgotten.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._allowances: dict[str, Allowance] = {}
+
+    def __len__(self) -> int:
+        return len(self._allowances)
+
+    def of(self, user_id: str) -> Allowance:
+        allowance = self._allowances.get(user_id)
+        if allowance is None:
+            allowance = self._allowances[user_id] = Allowance.of_user(self._limits)
+        return allowance
+
+    def forget(self, now: float) -> None:
+        """Let go of those that are as good as new. Call it every second or so."""
+        for user_id in [one for one, allowance in self._allowances.items() if allowance.is_full(now)]:
+            del self._allowances[user_id]
+
+
+class Doorkeeper:
+    """Counts sockets: by address, and those that have not yet said who they are. An address is a word, any word.
+
+    A socket counts from `enter` to `leave`, which every socket must come to, however it ends.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._connecting: Counter[str] = Counter()
+        self._connected: Counter[str] = Counter()
+        self.connecting = 0
+        """Sockets that have not yet said who they are."""
+
+    @property
+    def addresses(self) -> int:
+        return len(self._connecting | self._connected)
+
+    def enter(self, address: str) -> None:
+        """A socket wants in. Raises LimitReached; it is not counted then."""
+        limits, wait_s = self._limits, float(self._limits.connect_timeout_s)
+        if self.connecting >= limits.max_connecting:
+            text = f"more than {limits.max_connecting} connections have not said who they are: try again"
+            raise LimitReached("connecting", text, wait_s=wait_s)
+        if self._connecting[address] >= limits.max_connecting_per_address:
+            text = f"{limits.max_connecting_per_address} connections from there have not said who they are: try again"
+            raise LimitReached("address_connecting", text, wait_s=wait_s)
+        self._connecting[address] += 1
+        self.connecting += 1
+
+    def check(self, address: str, *, replaced: str | None) -> None:
+        """A socket that entered says who it is; `replaced` is the address of the one it takes over from, if any.
+
+        Raises LimitReached.
+        """
+        limit = self._limits.max_sessions_per_address
+        if self._connected[address] - (replaced == address) >= limit:
+            raise LimitReached("address_sessions", f"one address may have {limit} connections")
+
+    def connected(self, address: str) -> None:
+        """A socket that entered has said who it is."""
+        self.leave(address, was_connected=False)
+        self._connected[address] += 1
+
+    def leave(self, address: str, *, was_connected: bool) -> None:
+        """A socket is gone."""
+        counts = self._connected if was_connected else self._connecting
+        counts[address] -= 1
+        if not counts[address]:
+            del counts[address]
+        self.connecting -= not was_connected
+
+    def busiest(self, count: int) -> Iterator[tuple[str, int]]:
+        """The addresses with the most sockets."""
+        yield from (self._connected + self._connecting).most_common(count)

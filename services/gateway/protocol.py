@@ -126,6 +126,11 @@ class InvalidMessage(BeaconfireError):
             message_id: MessageId | None = read_message(text).id
         except InvalidMessage as problem:
             message_id = problem.message_id
+        return cls.answering(message_id, error)
+
+    @classmethod
+    def answering(cls, message_id: MessageId | None, error: BeaconfireError) -> "InvalidMessage":
+        """The error as an answer to the message with this id."""
         return cls(error.code, error.message, message_id, retry_after_ms=error.retry_after_ms)
 
 

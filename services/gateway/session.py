@@ -20,7 +20,7 @@ from typing import Any, Protocol
 from services.gateway import protocol
 from services.gateway.frames import Opcode, encode
 from services.gateway.hub import Hub
-from services.gateway.limits import PATIENCE, Limits, Rate
+from services.gateway.limits import PATIENCE, Allowance, Doorkeeper, LimitReached, Limits, Rate, Users
 from services.gateway.outbound import Outbound
 from services.gateway.protocol import Connect, InvalidMessage, Ping, Refresh, Subscribe, Unsubscribe, read_message
 from services.gateway.ring import Entry, Ring
@@ -118,7 +118,10 @@ class Context:
     wheel: Wheel
     spawn: Callable[[Coroutine[Any, Any, None]], object]
     call_soon: Callable[[Callable[[], None]], object]
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits
+    users: Users
+    door: Doorkeeper
+    connecting: set["Session"] = field(default_factory=set)
     epoch: str = ""
     position: int = 0
 
@@ -135,18 +138,18 @@ class Session:
     """See the module. Every method is synchronous but those that ask `access`; those run one at a time."""
 
     __slots__ = (
+        "_allowance",
         "_asking",
         "_context",
         "_fetching",
         "_heard",
         "_mark",
-        "_message_rate",
         "_offered_token",
-        "_refused",
-        "_room_rate",
+        "_refusals",
         "_waiting",
         "_warned",
         "_wire",
+        "address",
         "claims",
         "id",
         "leased_at",
@@ -157,7 +160,7 @@ class Session:
         "write",
     )
 
-    def __init__(self, context: Context, wire: Wire, *, offered_token: str = "") -> None:
+    def __init__(self, context: Context, wire: Wire, *, address: str, offered_token: str = "") -> None:
         self._context = context
         self._wire = wire
         self._offered_token = offered_token
@@ -166,10 +169,10 @@ class Session:
         self._fetching = False
         self._mark = (0.0, 0)  # when it was last seen how far behind it is, and how far
         self._heard = True
-        self._message_rate = Rate(context.limits.messages_per_minute)
-        self._room_rate = Rate(context.limits.rooms_per_minute)
-        self._refused = 0
+        self._allowance = Allowance.of_session(context.limits)
+        self._refusals = Rate(PATIENCE)
         self._warned = False
+        self.address = address
         self.id = uuid.uuid4().hex[:16]
         self.user_id = ""
         self.claims: Claims | None = None
@@ -178,6 +181,7 @@ class Session:
         self.rooms: dict[str, Place] = {}
         self.state = State.CONNECTING
         self.write = wire.write
+        context.connecting.add(self)
         context.wheel.after(context.limits.connect_timeout_s, self._check_connected)
 
     # What the connection reports.
@@ -195,10 +199,10 @@ class Session:
             self.close(BeaconfireError(errors.TOO_MANY, f"over {MAX_WAITING} messages sent without an answer"))
 
     def reset_limits(self) -> None:
-        """Let it start afresh (an operator's decision)."""
-        self._message_rate.reset()
-        self._room_rate.reset()
-        self._refused = 0
+        """Let it and its user start afresh (an operator's decision)."""
+        self._allowance.reset()
+        self._context.users.of(self.user_id).reset()
+        self._refusals.reset()
 
     def heard(self) -> None:
         """A sign of life came (a pong, a ping)."""
@@ -273,19 +277,24 @@ class Session:
 
     def _may_send(self, text: bytes) -> bool:
         """Whether the rate allows this message. A refused one is answered; who goes on regardless is closed."""
-        wait_s = self._message_rate.take(1, time.monotonic())
-        if not wait_s:
-            self._refused = 0
-            return True
-        LIMITED.labels("messages").inc()
-        self._refused += 1
-        limit = self._context.limits.messages_per_minute
-        error = _too_many(f"at most {limit} messages a minute", wait_s)
-        if self._refused > PATIENCE or self.state is State.CONNECTING:
-            self.close(error)
-        else:
-            self._tell(protocol.error(InvalidMessage.of(error, text)))
-        return False
+        try:
+            now = time.monotonic()
+            self._allowance.take_message(now)
+            if self.user_id:
+                self._context.users.of(self.user_id).take_message(now)
+        except LimitReached as reached:
+            if self._bears_with(reached):
+                self._tell(protocol.error(InvalidMessage.of(reached, text)))
+            return False
+        return True
+
+    def _bears_with(self, reached: LimitReached) -> bool:
+        """Count a refusal. False where it was one too many, and the session is closed."""
+        LIMITED.labels(reached.limit).inc()
+        if self.state is State.CONNECTING or self._refusals.take(1, time.monotonic()):
+            self.close(reached)
+            return False
+        return True
 
     def _handle(self, text: bytes) -> None:
         try:
@@ -352,27 +361,50 @@ class Session:
             return
         if self.state is not State.CONNECTING:
             return
-        if self._has_too_many_sessions(claims.user_id, message.replaces):
-            LIMITED.labels("sessions").inc()
-            limit = self._context.limits.max_sessions_per_user
-            self.close(BeaconfireError(errors.TOO_MANY, f"a user has at most {limit} connections"))
+        try:
+            self._check_limits(claims.user_id, message)
+        except LimitReached as reached:
+            LIMITED.labels(reached.limit).inc()
+            if reached.retry_after_ms is not None:  # a close frame has no place for it
+                self._tell(protocol.error(InvalidMessage.answering(message.id, reached)))
+            self.close(reached)
             return
         self._offered_token = ""
         self.user_id = claims.user_id
         self.state = State.LIVE
+        self._context.connecting.discard(self)
+        self._context.door.connected(self.address)
         self._context.hub.add(self)
         SESSIONS.inc()
         self.leased_at = time.monotonic()
         self._take(claims)
         self._context.wheel.after(self._context.limits.heartbeat_s, self._beat)
-        log.info("connected", session=self.id, user=self.user_id, client=message.client and message.client.name)
-        rooms = self._enter(decisions)
+        log.info(
+            "connected",
+            session=self.id,
+            user=self.user_id,
+            address=self.address,
+            client=message.client and message.client.name,
+        )
+        rooms = self._enter(decisions, replaces=message.replaces)
         self._acknowledge(message, rooms)
 
-    def _has_too_many_sessions(self, user_id: str, replaces: str | None) -> bool:
-        """The session that is replaced (make-before-break) does not count; it must be one of the user's own, here."""
-        others = [one for one in self._context.hub.sessions_of(user_id) if one.id != replaces]
-        return len(others) >= self._context.limits.max_sessions_per_user
+    def _check_limits(self, user_id: str, message: Connect) -> None:
+        """Whether the user and the address may have one more connection. Raises LimitReached.
+
+        The session that is replaced (make-before-break) does not count; it must be one of the user's own, here.
+        """
+        context = self._context
+        mine = context.hub.sessions_of(user_id)
+        replaced = next((one for one in mine if one.id == message.replaces), None)
+        limit = context.limits.max_sessions_per_user
+        if len(mine) - (replaced is not None) >= limit:
+            raise LimitReached("sessions", f"a user may have {limit} connections")
+        context.door.check(self.address, replaced=None if replaced is None else replaced.address)
+        allowance, now = context.users.of(user_id), time.monotonic()
+        allowance.take_message(now)
+        if replaced is None:
+            allowance.take_rooms(len(message.rooms), now)
 
     def _acknowledge(self, message: Connect, rooms: Mapping[str, Any]) -> None:
         """The ack, then what was missed since the cursor, then live; or `resync` where that cannot be."""
@@ -421,11 +453,13 @@ class Session:
 
     async def _subscribe(self, message: Subscribe) -> None:
         assert self.claims is not None
-        wait_s = self._room_rate.take(len(message.rooms), time.monotonic())
-        if wait_s:
-            LIMITED.labels("rooms").inc()
-            limit = self._context.limits.rooms_per_minute
-            self._tell(protocol.refusal(message.id, _too_many(f"at most {limit} rooms a minute", wait_s)))
+        try:
+            now = time.monotonic()
+            self._allowance.take_rooms(len(message.rooms), now)
+            self._context.users.of(self.user_id).take_rooms(len(message.rooms), now)
+        except LimitReached as reached:
+            if self._bears_with(reached):
+                self._tell(protocol.refusal(message.id, reached))
             return
         try:
             await self._wait_for(message.cursor)
@@ -516,18 +550,17 @@ class Session:
 
     # Rooms.
 
-    def _enter(self, decisions: Mapping[str, Place | BeaconfireError]) -> dict[str, Any]:
+    def _enter(
+        self, decisions: Mapping[str, Place | BeaconfireError], *, replaces: str | None = None
+    ) -> dict[str, Any]:
         """Join what is allowed. The answer for each room."""
         self._context.outbound.seal()
+        others = [one for one in self._context.hub.sessions_of(self.user_id) if one is not self and one.id != replaces]
+        elsewhere = sum(len(one.rooms) for one in others)
         answers: dict[str, Any] = {}
         for name, decision in decisions.items():
-            if (
-                isinstance(decision, Place)
-                and name not in self.rooms
-                and len(self.rooms) >= self._context.limits.max_rooms
-            ):
-                limit = self._context.limits.max_rooms
-                decision = BeaconfireError(errors.TOO_MANY, f"a session has at most {limit} rooms")
+            if isinstance(decision, Place) and name not in self.rooms:
+                decision = self._room_limit(elsewhere) or decision
             if isinstance(decision, BeaconfireError):
                 answers[name] = {"success": False, "error": decision.body()}
                 log.info("refused room", session=self.id, user=self.user_id, room=name, code=decision.code.code)
@@ -535,6 +568,19 @@ class Session:
             answers[name] = {"success": True}
             self._join(name, decision)
         return answers
+
+    def _room_limit(self, elsewhere: int) -> LimitReached | None:
+        """The limit that one more room would be over, where the user's other sessions are in so many."""
+        limits = self._context.limits
+        reached = None
+        if len(self.rooms) >= limits.max_rooms:
+            reached = LimitReached("held_rooms", f"a connection may be in {limits.max_rooms} rooms")
+        elif len(self.rooms) + elsewhere >= limits.max_rooms_per_user:
+            text = f"a user may be in {limits.max_rooms_per_user} rooms, over all connections"
+            reached = LimitReached("user_held_rooms", text)
+        if reached is not None:
+            LIMITED.labels(reached.limit).inc()
+        return reached
 
     def _join(self, name: str, place: Place) -> None:
         known = self.rooms.get(name)
@@ -705,6 +751,7 @@ class Session:
         self.rooms.clear()
         self._waiting = None
         self.state = State.CLOSED
+        self._context.connecting.discard(self)
         if connected:
             self._context.hub.remove(self)
             SESSIONS.dec()
@@ -753,7 +800,3 @@ def _narrowed(
 def _warning_s(claims: Claims) -> float:
     """How long before its token's end a client is warned: a minute, or half a short token's life."""
     return min(TOKEN_WARNING_S, (claims.expires_at - claims.issued_at) / 2)
-
-
-def _too_many(text: str, wait_s: float) -> BeaconfireError:
-    return BeaconfireError(errors.TOO_MANY, text, retry_after_ms=int(wait_s * 1000) + 1)

@@ -41,10 +41,22 @@ class Settings(Common):
     heartbeat_s: int = Field(25, ge=1, le=300, description="Seconds between pings and positions")
     connect_timeout_s: int = Field(10, ge=1, le=60, description="Seconds a client has for its first message")
     max_frame_bytes: int = Field(16_384, ge=1_024, le=1_048_576, description="Largest message from a client, bytes")
-    max_rooms: int = Field(100, ge=1, le=10_000, description="Rooms a session may be in")
+    max_rooms: int = Field(100, ge=1, le=10_000, description="Rooms a connection may be in")
+    max_rooms_per_user: int = Field(1_000, ge=1, description="Rooms all connections of a user may be in together")
     max_sessions_per_user: int = Field(20, ge=1, description="Connections a user may have to this process")
-    messages_per_minute: int = Field(100, ge=1, description="Messages a client may send a minute")
-    rooms_per_minute: int = Field(600, ge=1, description="Rooms a client may ask for a minute")
+    max_sessions_per_address: int = Field(
+        200, ge=1, description="Connections from one address (of IPv6, one /64) to this process; see TRUSTED_PROXIES"
+    )
+    max_connecting: int = Field(5_000, ge=1, description="Connections to this process that have not said who they are")
+    max_connecting_per_address: int = Field(100, ge=1, description="Of these, from one address")
+    messages_per_minute: int = Field(100, ge=1, description="Messages a connection may send a minute")
+    messages_per_minute_per_user: int = Field(
+        1_000, ge=1, description="Messages all connections of a user may send a minute"
+    )
+    rooms_per_minute: int = Field(600, ge=1, description="Rooms a connection may ask for a minute")
+    rooms_per_minute_per_user: int = Field(
+        3_000, ge=1, description="Rooms all connections of a user may ask for a minute"
+    )
     max_buffer_bytes: int = Field(
         262_144, ge=16_384, description="Bytes that may wait for one slow socket before it has to catch up"
     )

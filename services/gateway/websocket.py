@@ -10,14 +10,17 @@ import asyncio
 import base64
 import binascii
 import hashlib
+from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from aiohttp import hdrs, web
 
 from services.gateway import protocol
 from services.gateway.frames import FrameError, FrameReader, Opcode, decode_close, encode, encode_close
-from services.gateway.session import Context, Session
+from services.gateway.limits import LimitReached
+from services.gateway.session import LIMITED, Context, Session
 from shared import logs
+from shared.addresses import Network, client_address, household
 from shared.metrics import Counter
 from shared.web import HANDED_OVER
 
@@ -37,7 +40,9 @@ class Connection(asyncio.Protocol):
 
     __slots__ = ("_closing", "_context", "_reader", "_session", "_transport", "paused", "write")
 
-    def __init__(self, context: Context, transport: Any, *, max_buffer_bytes: int, offered_token: str) -> None:
+    def __init__(
+        self, context: Context, transport: Any, *, address: str, max_buffer_bytes: int, offered_token: str
+    ) -> None:
         self._context = context
         self._transport = transport
         self._closing = False
@@ -45,7 +50,7 @@ class Connection(asyncio.Protocol):
         self.paused = False
         self.write = transport.write
         transport.set_write_buffer_limits(high=max_buffer_bytes)
-        self._session = Session(context, self, offered_token=offered_token)
+        self._session = Session(context, self, address=address, offered_token=offered_token)
 
     # asyncio.Protocol.
 
@@ -66,6 +71,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
         self._session.lost()
+        self._context.door.leave(self._session.address, was_connected=bool(self._session.user_id))
 
     def pause_writing(self) -> None:
         # A client that does not read is not listened to either: else its pings' answers would pile up.
@@ -126,13 +132,22 @@ class Connection(asyncio.Protocol):
 class Handshake:
     """`GET /ws`: everything that is checked before the upgrade, and the handing over."""
 
-    def __init__(self, context: Context, *, allowed_origins: tuple[str, ...], max_buffer_bytes: int) -> None:
+    def __init__(
+        self,
+        context: Context,
+        *,
+        allowed_origins: tuple[str, ...],
+        trusted_proxies: Sequence[Network],
+        max_buffer_bytes: int,
+    ) -> None:
         self._context = context
+        self._trusted_proxies = trusted_proxies
+        self._hinted = False
         self._origins = frozenset(allowed_origins)
         self._max_buffer_bytes = max_buffer_bytes
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """The aiohttp handler. Answers 400 or 403, or does not return to aiohttp at all."""
+        """The aiohttp handler. Answers 400, 403 or 429, or does not return to aiohttp at all."""
         if not self._is_allowed(request):
             self._refuse("origin")
             raise web.HTTPForbidden(reason="origin not allowed")
@@ -143,7 +158,15 @@ class Handshake:
         if protocol.SUBPROTOCOL not in _tokens(request, hdrs.SEC_WEBSOCKET_PROTOCOL):
             self._refuse("subprotocol")
             raise web.HTTPBadRequest(reason=f"offer the subprotocol {protocol.SUBPROTOCOL}")
-        self._hand_over(request, accept)
+        self._hand_over(request, accept, self._address(request))
+
+    def _address(self, request: web.Request) -> str:
+        """What the client counts under: its address, as a proxy of ours says it where it came through one."""
+        forwarded = request.headers.getall(hdrs.X_FORWARDED_FOR, [])
+        if forwarded and not self._trusted_proxies and not self._hinted:
+            self._hinted = True
+            log.warning("all clients of a proxy count as one address: name it in BEACONFIRE_TRUSTED_PROXIES")
+        return household(client_address(request.remote, forwarded, self._trusted_proxies))
 
     def _refuse(self, reason: str) -> None:
         REFUSED.labels(reason).inc()
@@ -157,11 +180,17 @@ class Handshake:
         own = {f"{scheme}://{request.headers.get(hdrs.HOST, '')}" for scheme in ("http", "https")}
         return len(origins) == 1 and (origins[0] in self._origins or origins[0] in own)
 
-    def _hand_over(self, request: web.Request, accept: str) -> NoReturn:
+    def _hand_over(self, request: web.Request, accept: str, address: str) -> NoReturn:
         """Answer 101 and take the transport. No await from here on: no byte can come in between."""
         transport, aiohttp_protocol = request.transport, request.protocol
         if transport is None or transport.is_closing():
             raise asyncio.CancelledError
+        try:
+            self._context.door.enter(address)
+        except LimitReached as reached:
+            LIMITED.labels(reached.limit).inc()
+            self._refuse(reached.limit)
+            raise
         request[HANDED_OVER] = True
         transport.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -169,7 +198,11 @@ class Handshake:
             % (accept.encode(), protocol.SUBPROTOCOL.encode())
         )
         connection = Connection(
-            self._context, transport, max_buffer_bytes=self._max_buffer_bytes, offered_token=_bearer(request)
+            self._context,
+            transport,
+            address=address,
+            max_buffer_bytes=self._max_buffer_bytes,
+            offered_token=_bearer(request),
         )
         early = aiohttp_protocol._message_tail  # sent before our 101: allowed by no RFC, and cheap to accept
         transport.set_protocol(connection)

@@ -1,17 +1,23 @@
 """What one client may ask for: refused with the time to come back, never at the cost of others."""
 
 import asyncio
+import json
+from collections import Counter
+from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.limits import PATIENCE, Rate
+from services.gateway.frames import Opcode, decode_close
+from services.gateway.limits import PATIENCE, Doorkeeper, LimitReached, Limits, Rate, Users
 from tests.client import Closed, open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway
 from tests.gateway.test_delivery import fence
+from tests.gateway.test_frames import client_frame
+from tests.gateway.test_websocket import answer_to, handshake, raw_socket
 from tools.nats_server import NatsServer
 
 
@@ -71,13 +77,13 @@ async def test_messages_a_minute(stream: NatsServer, auth: FakeAuth) -> None:
 
 async def test_who_does_not_listen_is_closed(stream: NatsServer, auth: FakeAuth) -> None:
     """A client that goes on sending over the rate is closed with 4429."""
-    async with running_gateway(stream, auth, messages_per_minute=5) as gateway, open_socket(gateway.url) as client:
-        await client.connect(auth.token("viewer"))
-        for _ in range(5 + PATIENCE):
-            await client.send("ping")
-        end = await client.closed()
+    hello = {"type": "connect", "id": 1, "token": auth.token("viewer")}
+    async with running_gateway(stream, auth, messages_per_minute=5) as gateway, raw_socket(gateway) as raw:
+        raw.write(client_frame(json.dumps(hello).encode()))
+        await raw.frame()
+        raw.write(client_frame(b'{"type":"ping","id":2}') * 2 * PATIENCE)
 
-    assert end.code == 4429
+        assert await raw.close_code() == 4429
 
 
 async def test_rooms_a_minute(stream: NatsServer, auth: FakeAuth) -> None:
@@ -125,5 +131,218 @@ async def test_stats(gateway: Gateway) -> None:
 
     assert (stats["clients"], stats["users"], stats["rooms"]) == (2, 1, 2)
     assert stats["clientsPerRoom"] == {"campaign:c1": 2, "campaign:c1/settlement:s1": 1}
+    assert (stats["connecting"], stats["addresses"], stats["clientsPerAddress"]) == (0, 1, {"127.0.0.1": 2})
+    assert stats["limits"]["messagesPerMinute"] == 100
     assert isinstance(stats["refusedByLimit"], dict)
     assert public.status == 404
+
+
+async def test_who_goes_on_subscribing_is_closed(stream: NatsServer, auth: FakeAuth) -> None:
+    """A client that goes on asking for rooms over the rate is closed with 4429, however many messages it may send."""
+    hello = {"type": "connect", "id": 1, "token": auth.token("viewer")}
+    ask = json.dumps({"type": "subscribe", "id": 2, "rooms": ["campaign:c1"]}).encode()
+    async with (
+        running_gateway(stream, auth, rooms_per_minute=5, messages_per_minute=1000) as gateway,
+        raw_socket(gateway) as raw,
+    ):
+        raw.write(client_frame(json.dumps(hello).encode()))
+        await raw.frame()
+        answered, end = 0, None
+        while end is None:
+            raw.write(client_frame(ask))
+            opcode, payload = await raw.frame()
+            answered += 1
+            end = decode_close(payload)[0] if opcode == Opcode.CLOSE else None
+
+    assert end == 4429
+    assert answered > PATIENCE
+
+
+async def test_messages_of_a_user(stream: NatsServer, auth: FakeAuth) -> None:
+    """All connections of a user have one rate together. Leaving and coming back gives no new one; an operator does."""
+    async with (
+        running_gateway(stream, auth, messages_per_minute_per_user=5) as gateway,
+        open_socket(gateway.url) as one,
+        open_socket(gateway.url) as two,
+        open_socket(gateway.url) as three,
+        open_socket(gateway.url) as four,
+        open_socket(gateway.url) as other,
+        aiohttp.ClientSession() as http,
+    ):
+        ack = await one.connect(auth.token("viewer"))
+        await two.connect(auth.token("viewer"))
+        answers = [await client.ask("ping") for client in (one, two, one, two)]
+        await two.socket.close()
+        await three.send("connect", token=auth.token("viewer"))
+        refused, end = await three.next("error"), await three.closed()
+        await other.connect(auth.token("owner"))
+        async with http.get(f"{gateway.ops_url}/api/v1/ws/users/viewer/clients") as answer:
+            clients = (await answer.json())["clients"]
+        await http.post(f"{gateway.ops_url}/api/v1/ws/clients/{ack['sessionId']}/reset-limits")
+        await four.connect(auth.token("viewer"))
+
+    assert [answer["type"] for answer in answers] == ["reply"] * 3 + ["error"]
+    assert answers[3]["message"] == "a user may send 5 messages a minute"
+    assert (refused["id"], refused["code"], end.code) == (1, "too_many", 4429)
+    assert 0 < refused["retryAfterMs"] <= 12_001
+    assert clients == [{"sessionId": ack["sessionId"], "address": "127.0.0.1", "rooms": 0}]
+
+
+async def test_rooms_a_minute_of_a_user(stream: NatsServer, auth: FakeAuth) -> None:
+    """What all connections of a user ask for counts together, `connect` included, but for one that replaces another."""
+    rooms = [f"campaign:c1/settlement:s{number}" for number in range(4)]
+    async with (
+        running_gateway(stream, auth, rooms_per_minute_per_user=10) as gateway,
+        open_socket(gateway.url) as one,
+        open_socket(gateway.url) as two,
+        open_socket(gateway.url) as three,
+        open_socket(gateway.url) as replacing,
+    ):
+        first = await one.connect(auth.token("viewer"), rooms)
+        await two.connect(auth.token("viewer"), rooms)
+        answer = await two.ask("subscribe", rooms=rooms)
+        await three.send("connect", token=auth.token("viewer"), rooms=rooms)
+        refused, end = await three.next("error"), await three.closed()
+        replaced = await replacing.connect(auth.token("viewer"), rooms, replaces=first["sessionId"])
+
+    for error in (answer["error"], refused):
+        assert error["message"] == "a user may ask for 10 rooms a minute"
+        assert 0 < error["retryAfterMs"] <= 60_001
+    assert end.code == 4429
+    assert all(room["success"] for room in replaced["rooms"].values())
+
+
+async def test_rooms_of_a_user(stream: NatsServer, auth: FakeAuth) -> None:
+    """Rooms beyond what a user may be in are refused one by one; those of a replaced connection do not count."""
+    rooms = [f"campaign:c1/settlement:s{number}" for number in range(4)]
+    async with (
+        running_gateway(stream, auth, max_rooms_per_user=6) as gateway,
+        open_socket(gateway.url) as one,
+        open_socket(gateway.url) as two,
+        open_socket(gateway.url) as replacing,
+    ):
+        first = await one.connect(auth.token("viewer"), rooms)
+        second = await two.connect(auth.token("viewer"), rooms)
+        again = await two.ask("subscribe", rooms=rooms[:2])
+        replaced = await replacing.connect(auth.token("viewer"), rooms, replaces=first["sessionId"])
+
+    assert [second["rooms"][room]["success"] for room in rooms] == [True, True, False, False]
+    assert second["rooms"][rooms[3]]["error"] == {
+        "code": "too_many",
+        "message": "a user may be in 6 rooms, over all connections",
+    }
+    assert all(answer["success"] for answer in [*again["rooms"].values(), *replaced["rooms"].values()])
+
+
+async def test_connections_of_an_address(stream: NatsServer, auth: FakeAuth) -> None:
+    """An address has so many connections, whoever they are; one that replaces another from there does not count.
+    What a client itself says its address is counts for nothing."""
+    async with (
+        running_gateway(stream, auth, max_sessions_per_address=2) as gateway,
+        open_socket(gateway.url) as one,
+        open_socket(gateway.url) as two,
+        open_socket(gateway.url) as three,
+        open_socket(gateway.url, headers={"X-Forwarded-For": "192.0.2.7"}) as pretending,
+        open_socket(gateway.url) as replacing,
+    ):
+        first = await one.connect(auth.token("viewer"))
+        await two.connect(auth.token("editor"))
+        ends = []
+        for client in (three, pretending):
+            with pytest.raises(Closed) as refused:
+                await client.connect(auth.token("owner"))
+            ends.append((refused.value.code, refused.value.reason))
+        replaced = await replacing.connect(auth.token("viewer"), replaces=first["sessionId"])
+
+    assert ends == [(4429, "one address may have 2 connections")] * 2
+    assert replaced["type"] == "connection.ack"
+
+
+async def test_addresses_behind_a_proxy(stream: NatsServer, auth: FakeAuth) -> None:
+    """Behind a trusted proxy the address it names counts, the last it did not write itself; of IPv6 the /64."""
+    forwarded = ["192.0.2.7", "192.0.2.8", "192.0.2.99, 192.0.2.7", "2001:db8::1", "2001:db8::ffff", "2001:db8:0:1::1"]
+    outcomes: list[str | int | None] = []
+    async with (
+        running_gateway(stream, auth, max_sessions_per_address=1, trusted_proxies="127.0.0.0/8") as gateway,
+        AsyncExitStack() as stack,
+    ):
+        for address in forwarded:
+            client = await stack.enter_async_context(open_socket(gateway.url, headers={"X-Forwarded-For": address}))
+            try:
+                outcomes.append((await client.connect(auth.token("viewer")))["type"])
+            except Closed as end:
+                outcomes.append(end.code)
+
+    assert outcomes == ["connection.ack", "connection.ack", 4429, "connection.ack", 4429, "connection.ack"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "elsewhere"),
+    [({"max_connecting_per_address": 3}, 101), ({"max_connecting": 3}, 429)],
+    ids=["of an address", "in all"],
+)
+async def test_who_has_not_said_who_he_is(
+    stream: NatsServer, auth: FakeAuth, limits: dict[str, int], elsewhere: int
+) -> None:
+    """Connections that have not said who they are are few: more are answered with 429 and when to come back, before
+    any upgrade. Who has said it, or is gone, makes room."""
+    async with (
+        running_gateway(stream, auth, trusted_proxies="127.0.0.1/32", **limits) as gateway,
+        raw_socket(gateway, X_Forwarded_For="192.0.2.7"),
+        raw_socket(gateway, X_Forwarded_For="192.0.2.7") as going,
+        open_socket(gateway.url, headers={"X-Forwarded-For": "192.0.2.7"}) as client,
+        aiohttp.ClientSession() as http,
+    ):
+        mine, other = (handshake(gateway.url, X_Forwarded_For=address) for address in ("192.0.2.7", "192.0.2.8"))
+        upgrade = dict(line.split(": ", 1) for line in mine.decode().split("\r\n")[1:] if line)
+        async with http.get(f"{gateway.url}/ws", headers=upgrade) as refused:
+            error = (await refused.json())["error"]
+        from_elsewhere = await answer_to(gateway, other)
+        await client.connect(auth.token("viewer"))
+        going.writer.close()
+        async with asyncio.timeout(10):
+            while await answer_to(gateway, mine) != 101:
+                pass
+
+    assert (refused.status, refused.headers["Retry-After"], error["code"]) == (429, "10", "too_many")
+    assert "have not said who they are" in error["message"]
+    assert error["retryAfterMs"] == 10_001
+    assert from_elsewhere == elsewhere
+
+
+@given(st.lists(st.tuples(st.sampled_from(["enter", "connect", "leave"]), st.integers(0, 9), st.sampled_from("ab"))))
+def test_every_socket_is_counted_once(steps: list[tuple[str, int, str]]) -> None:
+    """However sockets come, say who they are, and go: the figures are those of who is there."""
+    door = Doorkeeper(Limits(max_connecting=5, max_connecting_per_address=3))
+    there: dict[int, tuple[str, bool]] = {}
+    for step, number, address in steps:
+        if step == "enter" and number not in there:
+            connecting = [one for one, connected in there.values() if not connected]
+            full = len(connecting) >= 5 or connecting.count(address) >= 3
+            try:
+                door.enter(address)
+                there[number] = (address, False)
+                assert not full
+            except LimitReached:
+                assert full
+        elif step == "connect" and there.get(number, ("", True))[1] is False:
+            door.connected(there[number][0])
+            there[number] = (there[number][0], True)
+        elif step == "leave" and number in there:
+            gone, connected = there.pop(number)
+            door.leave(gone, was_connected=connected)
+
+        assert dict(door.busiest(9)) == Counter(one for one, _ in there.values())
+        assert door.connecting == sum(not connected for _, connected in there.values())
+        assert door.addresses == len({one for one, _ in there.values()})
+
+
+def test_users_are_forgotten() -> None:
+    """A user's rates are kept until they are as good as new, and no longer."""
+    users = Users(Limits(messages_per_minute_per_user=60))
+    users.of("u1").take_message(1000.0)
+    users.forget(1000.5)
+    kept = len(users)
+    users.forget(1001.0)
+
+    assert (kept, len(users)) == (1, 0)

@@ -73,12 +73,12 @@ def handshake(url: str, *, drop: str = "", **headers: str) -> bytes:
 
 
 @asynccontextmanager
-async def raw_socket(gateway: Gateway, *, early: bytes = b"") -> AsyncIterator[RawSocket]:
+async def raw_socket(gateway: Gateway, *, early: bytes = b"", **headers: str) -> AsyncIterator[RawSocket]:
     """A raw connection after its handshake. `early` is sent in the same packet as the handshake."""
     parts = urlsplit(gateway.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:
-        writer.write(handshake(gateway.url) + early)
+        writer.write(handshake(gateway.url, **headers) + early)
         head = await reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 101 "), head
         yield RawSocket(reader, writer)
@@ -108,7 +108,17 @@ async def test_hello(gateway: Gateway) -> None:
     assert ack["type"] == "connection.ack"
     assert ack["userId"] == "owner"
     assert ack["cursor"].partition(":")[2].isdigit()
-    assert ack["limits"] == {"maxFrameBytes": 16384, "maxRooms": 100, "messagesPerMinute": 100}
+    assert ack["limits"] == {
+        "maxFrameBytes": 16384,
+        "maxRooms": 100,
+        "maxRoomsPerUser": 1000,
+        "maxSessionsPerUser": 20,
+        "maxSessionsPerAddress": 200,
+        "messagesPerMinute": 100,
+        "messagesPerMinutePerUser": 1000,
+        "roomsPerMinute": 600,
+        "roomsPerMinutePerUser": 3000,
+    }
     codes = {name: room.get("error", {}).get("code") for name, room in ack["rooms"].items()}
     assert codes == {
         "campaign:c1": None,
