@@ -11,28 +11,27 @@ from shared.authorization import AUTHORIZE, GRANT, QUEUE
 from shared.broker import STREAM, WAKE
 
 MEMBERSHIP = ("campaign.*.member.*", "workspace.*.member.*", "user.*.access")
-_CONSUMERS = (
-    f"$JS.API.STREAM.INFO.{STREAM}",
-    f"$JS.API.CONSUMER.CREATE.{STREAM}.>",
-    f"$JS.API.CONSUMER.DURABLE.CREATE.{STREAM}.>",
-    f"$JS.API.CONSUMER.INFO.{STREAM}.>",
-    f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.>",
-    f"$JS.ACK.{STREAM}.>",
-)
+_STREAM_INFO = f"$JS.API.STREAM.INFO.{STREAM}"
+
+
+def _consumer(name: str) -> tuple[str, ...]:
+    """To read the stream by one durable consumer, and no other: who could fetch and acknowledge from another's would
+    take its messages away.
+    """
+    return (
+        _STREAM_INFO,
+        f"$JS.API.CONSUMER.CREATE.{STREAM}.{name}",
+        f"$JS.API.CONSUMER.INFO.{STREAM}.{name}",
+        f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{name}",
+        f"$JS.ACK.{STREAM}.{name}.>",
+    )
 
 
 def _worker(name: str) -> "BrokerUser":
     """A worker reads the stream by its own durable consumer, and publishes no event: the publisher relays for it."""
     return BrokerUser(
         name,
-        publish=(
-            f"$JS.API.STREAM.INFO.{STREAM}",
-            f"$JS.API.CONSUMER.CREATE.{STREAM}.{name}",
-            f"$JS.API.CONSUMER.INFO.{STREAM}.{name}",
-            f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{name}",
-            f"$JS.ACK.{STREAM}.{name}.>",
-            WAKE,
-        ),
+        publish=(*_consumer(name), WAKE),
     )
 
 
@@ -50,10 +49,10 @@ class BrokerUser:
 
 USERS = (
     BrokerUser("setup", publish=("$JS.API.>", "anchor")),
-    BrokerUser("operator", publish=(f"$JS.API.STREAM.INFO.{STREAM}",), subscribe=("deadletter.>",)),
+    BrokerUser("operator", publish=(_STREAM_INFO,), subscribe=("deadletter.>",)),
     BrokerUser(
         "publisher",
-        publish=("campaign.>", "workspace.>", "user.>", "ephemeral.>", AUTHORIZE, GRANT, *_CONSUMERS),
+        publish=("campaign.>", "workspace.>", "user.>", "ephemeral.>", AUTHORIZE, GRANT, _STREAM_INFO),
         subscribe=(WAKE,),
         deny_publish=MEMBERSHIP,
     ),
@@ -65,7 +64,7 @@ USERS = (
             "ephemeral.>",
             "deadletter.>",
             AUTHORIZE,
-            f"$JS.API.STREAM.INFO.{STREAM}",
+            _STREAM_INFO,
             f"$JS.API.CONSUMER.CREATE.{STREAM}.>",
             f"$JS.API.CONSUMER.DELETE.{STREAM}.>",
         ),
@@ -74,7 +73,7 @@ USERS = (
     BrokerUser(
         "auth",
         # It begins its projection anew where its database was put back from a backup: that consumer, and no other.
-        publish=(*MEMBERSHIP, *_CONSUMERS, f"$JS.API.CONSUMER.DELETE.{STREAM}.auth-parents"),
+        publish=(*MEMBERSHIP, *_consumer("auth-parents"), f"$JS.API.CONSUMER.DELETE.{STREAM}.auth-parents"),
         subscribe=(f"{AUTHORIZE} {QUEUE}", f"{GRANT} {QUEUE}"),
         replies=True,
     ),
