@@ -64,7 +64,8 @@ class FakeAuth:
             if self.before_answer is not None:
                 await self.before_answer()
             if answer is not None:
-                await message.respond(json.dumps(answer).encode())
+                # not `respond`: it would send the question's headers back, as no service of ours does
+                await nc.publish(message.reply, json.dumps(answer).encode())
 
         app = web.Application()
         app.router.add_get("/jwks", jwks)

@@ -1,0 +1,365 @@
+"""T11, the broker's doors: what the one table does not allow is refused, whoever asks; what it allows is let through.
+
+Derived from `tools/broker_users.py`, so that a new user of the table is tried at every door from the day it is added.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from shared import broker
+from shared.authorization import AUTHORIZE, QUEUE
+from shared.broker import STREAM
+from tests.client import open_socket
+from tests.conftest import connected
+from tests.gateway.conftest import Gateway, settlement
+from tests.security.raw_nats import RawNats, Refused, raw_nats
+from tools.broker_users import USERS, BrokerUser, shipped_config
+from tools.nats_server import NatsServer
+
+NAMES = [user.name for user in USERS]
+MEMBERSHIP = ("campaign.c1.member.u1", "workspace.w1.member.u1", "user.u1.access")
+API = (
+    *(f"STREAM.{call}.{STREAM}" for call in ("CREATE", "UPDATE", "DELETE", "PURGE", "INFO", "SNAPSHOT", "RESTORE")),
+    *(f"STREAM.{call}.{STREAM}" for call in ("MSG.GET", "MSG.DELETE", "LEADER.STEPDOWN", "PEER.REMOVE")),
+    "STREAM.CREATE.OTHER",
+    "STREAM.INFO.OTHER",
+    "STREAM.NAMES",
+    "STREAM.LIST",
+    "INFO",
+    "ACCOUNT.PURGE.$G",
+    "META.LEADER.STEPDOWN",
+    f"DIRECT.GET.{STREAM}",
+    f"DIRECT.GET.{STREAM}.campaign.c1.settlement.s1",
+    *(f"CONSUMER.{call}.{STREAM}" for call in ("NAMES", "LIST")),
+    *(
+        f"CONSUMER.{call}.{stream}.intruder"
+        for call in ("CREATE", "DURABLE.CREATE", "DELETE", "INFO", "MSG.NEXT", "PAUSE", "UNPIN", "LEADER.STEPDOWN")
+        for stream in (STREAM, "OTHER")
+    ),
+    f"CONSUMER.DELETE.{STREAM}.auth-parents",
+)
+PUBLISHES = (
+    *MEMBERSHIP,
+    "campaign.c1.settlement.s1",
+    "campaign.c1",
+    "workspace.w1.issue.i1",
+    "user.u1.notification.n1",
+    "tick",
+    "anchor",
+    "live.tick",
+    "live.campaign.c1.settlement.s1",
+    "live.campaign.c1.member.u1",
+    "ephemeral.campaign.c1.typing",
+    "deadletter.invalid",
+    "anything.else",
+    "_INBOX.x",
+    "$SYS.REQ.SERVER.PING",
+    "$SYS.REQ.ACCOUNT.PING.CONNZ",
+    "$SYS.REQ.USER.INFO",
+    "$SRV.PING",
+    "$KV.secrets.x",
+    f"$JS.ACK.{STREAM}.intruder.1.1.1.1.1",
+    "$JS.ACK.OTHER.intruder.1.1.1.1.1",
+    "$JS.FC.EVENTS.intruder.x",
+    f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{STREAM}",
+    *(f"$JS.API.{call}" for call in API),
+    *(f"_INBOX_{name}.x.y" for name in NAMES),
+)
+SUBSCRIBES = (
+    ">",
+    "*",
+    "*.>",
+    "live.>",
+    "live.*",
+    "live.campaign.c1.>",
+    "live.campaign.*.member.*",
+    "campaign.>",
+    "user.>",
+    "ephemeral.>",
+    "ephemeral.*",
+    "deadletter.>",
+    "deadletter.invalid",
+    "auth.>",
+    "auth.*",
+    "_INBOX.>",
+    "$SYS.>",
+    "$SYS.ACCOUNT.>",
+    "$JS.>",
+    "$JS.API.>",
+    "$JS.ACK.>",
+    "$JS.EVENT.>",
+    "$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.*",
+    *(f"_INBOX_{name}.>" for name in NAMES),
+    *(f"_INBOX_{name}.x.y" for name in NAMES),
+)
+
+
+def matches(pattern: str, subject: str) -> bool:
+    """Whether everything that `subject` means is inside `pattern` (NATS wildcards in both)."""
+    wanted, given = pattern.split("."), subject.split(".")
+    for index, token in enumerate(wanted):
+        if token == ">":
+            return len(given) > index
+        if index >= len(given) or given[index] == ">" or (token != "*" and token != given[index]):
+            return False
+    return len(wanted) == len(given)
+
+
+def example(pattern: str) -> str:
+    """A subject inside a pattern."""
+    return pattern.replace("*", "x1").replace(">", "x1.y1")
+
+
+def may_publish(user: BrokerUser, subject: str) -> bool:
+    allowed = any(matches(pattern, subject) for pattern in user.publish)
+    return allowed and not any(matches(pattern, subject) for pattern in user.deny_publish)
+
+
+def may_subscribe(user: BrokerUser, subject: str, queue: str) -> bool:
+    for row in (*user.subscribe, f"_INBOX_{user.name}.>"):
+        pattern, _, demanded = row.partition(" ")
+        if matches(pattern, subject) and demanded in ("", queue):
+            return True
+    return False
+
+
+def publishes() -> list[str]:
+    """The list above, and an example of every subject that any user may publish."""
+    granted = (example(pattern) for user in USERS for pattern in (*user.publish, *user.deny_publish))
+    return list(dict.fromkeys([*PUBLISHES, *granted]))
+
+
+def subscribes() -> Iterator[tuple[str, str]]:
+    """The list above, and everything any user may subscribe to: alone, in its queue group, and in another one."""
+    rows = [row.partition(" ") for user in USERS for row in user.subscribe]
+    for subject in dict.fromkeys([*SUBSCRIBES, *(subject for subject, _, _ in rows)]):
+        for queue in dict.fromkeys(["", "intruders", *(queue for _, _, queue in rows if queue)]):
+            yield subject, queue
+
+
+def wrong(answers: Iterable[tuple[str, bool, str]]) -> list[str]:
+    """Where the server's answer is not the table's."""
+    return [
+        f"{what}: the table says {'yes' if allowed else 'no'}, the server {refusal or 'took it'}"
+        for what, allowed, refusal in answers
+        if allowed == bool(refusal) or (refusal and "Permissions Violation" not in refusal)
+    ]
+
+
+@pytest.mark.parametrize("user", USERS, ids=NAMES)
+async def test_publish(nats_server: NatsServer, user: BrokerUser) -> None:
+    """T11: each user can publish what its row says and nothing else, of a list of everything worth trying."""
+    async with raw_nats(nats_server, user.name) as nats:
+        answers = [(subject, may_publish(user, subject), await nats.publish(subject)) for subject in publishes()]
+
+    assert wrong(answers) == []
+    assert {allowed for _, allowed, _ in answers} == {True, False}
+
+
+@pytest.mark.parametrize("user", USERS, ids=NAMES)
+async def test_subscribe(nats_server: NatsServer, user: BrokerUser) -> None:
+    """T11: each user can hear what its row says and nothing wider, and nothing without the queue group demanded."""
+    async with raw_nats(nats_server, user.name) as nats:
+        answers = [
+            (f"{subject} {queue}".strip(), may_subscribe(user, subject, queue), await nats.subscribe(subject, queue))
+            for subject, queue in subscribes()
+        ]
+
+    assert wrong(answers) == []
+    assert {allowed for _, allowed, _ in answers} == {True, False}
+
+
+@pytest.mark.parametrize("user", USERS, ids=NAMES)
+def test_what_no_row_may_say(user: BrokerUser) -> None:
+    """T11: whatever the table becomes: only auth says who is a member, only `setup` touches the stream, nobody
+    publishes `live.>`, hears another's inbox, or everything."""
+    dangerous = [f"$JS.API.STREAM.{call}.{STREAM}" for call in ("CREATE", "UPDATE", "DELETE", "PURGE", "RESTORE")]
+    foreign = [f"_INBOX_{name}.x" for name in NAMES if name != user.name]
+
+    assert user.name == "auth" or not [subject for subject in MEMBERSHIP if may_publish(user, subject)]
+    assert user.name == "setup" or not [subject for subject in dangerous if may_publish(user, subject)]
+    assert not [
+        subject for subject in ("live.campaign.c1.x", "live.tick", "$SYS.x", *foreign) if may_publish(user, subject)
+    ]
+    assert not [subject for subject in (">", "*", "$SYS.>", "$JS.>", *foreign) if may_subscribe(user, subject, "")]
+
+
+@pytest.mark.parametrize("user", USERS, ids=NAMES)
+async def test_wrong_password(nats_server: NatsServer, user: BrokerUser) -> None:
+    """T11: no password, a wrong one and another user's are refused."""
+    another = next(name for name in NAMES if name != user.name)
+    for password in ("", "wrong", nats_server.passwords[another]):
+        with pytest.raises(Refused, match=r"Authorization Violation|closed"):
+            async with raw_nats(nats_server, user.name, password):
+                pass
+
+
+async def test_nobody(nats_server: NatsServer) -> None:
+    """T11: who names no user is refused."""
+    with pytest.raises(Refused, match=r"Authorization Violation|closed"):
+        async with raw_nats(nats_server, ""):
+            pass
+
+
+async def test_answers(nats_server: NatsServer) -> None:
+    """T11: auth may answer a request once, at the address it was asked from, and may not write there unasked."""
+    async with raw_nats(nats_server, "auth") as auth, raw_nats(nats_server, "gateway") as gateway:
+        unasked = await auth.publish("_INBOX_gateway.question.1", b"unasked")
+        await auth.subscribe(AUTHORIZE, QUEUE)
+        await gateway.subscribe("_INBOX_gateway.>")
+        await gateway.publish(AUTHORIZE, b"?", reply="_INBOX_gateway.question.1")
+        await auth.hear()
+        first = await auth.publish("_INBOX_gateway.question.1", b"answer")
+        second = await auth.publish("_INBOX_gateway.question.1", b"another")
+        heard = await gateway.hear()
+        await gateway.flush()
+
+    assert "Permissions Violation" in unasked
+    assert first == ""
+    assert "Permissions Violation" in second
+    assert (heard[3], gateway.messages) == (b"answer", [])
+
+
+def test_table_and_configuration() -> None:
+    """T11: the shipped configuration says what the table says, for exactly the users of the table."""
+    config = (Path(__file__).parents[2] / "deploy/nats/single.conf").read_text()
+    rows = re.findall(r"\{ user: ([\w-]+), password: .*?\n    \} \}", config, re.DOTALL)
+    written = re.findall(
+        r"user: ([\w-]+),.*?publish: \{ allow: (\[.*?\])(?:, deny: (\[.*?\]))? \}\s+subscribe: \{ allow: (\[.*?\]) \}"
+        r"(\s+allow_responses)?",
+        config,
+        re.DOTALL,
+    )
+    read = [
+        (name, tuple(json.loads(publish)), tuple(json.loads(deny or "[]")), tuple(json.loads(subscribe)), bool(replies))
+        for name, publish, deny, subscribe, replies in written
+    ]
+
+    assert config == shipped_config()
+    assert rows == NAMES
+    assert read == [
+        (user.name, user.publish, user.deny_publish, (*user.subscribe, f"_INBOX_{user.name}.>"), user.replies)
+        for user in USERS
+    ]
+
+
+Attack = Callable[[RawNats], Awaitable[None]]
+
+# What a publisher that was taken over can try on `live.>`, though it may not publish there.
+
+FORGED = b"Nats-Stream: EVENTS\r\nNats-Subject: campaign.c1.settlement.fake\r\nNats-Sequence: 999999\r\n"
+
+
+async def _foreign(gateway: Gateway) -> int:
+    found = re.search(r"^gateway_foreign_total (\d+)", await gateway.metrics(), re.MULTILINE)
+    return int(found[1]) if found else 0
+
+
+async def _replies_to_live(nats: RawNats) -> None:
+    """The stream's acknowledgement of a publish lands on `live.>`."""
+    for subject in ("live.campaign.c1.settlement.fake", "live.campaign.c1.member.viewer", "live.user.viewer.access"):
+        assert await nats.publish("campaign.c1.settlement.noise", b"{}", reply=subject) == ""
+
+
+async def _api_answers_to_live(nats: RawNats) -> None:
+    """Answers of the broker's own API land on `live.>`."""
+    assert await nats.publish(f"$JS.API.STREAM.INFO.{STREAM}", reply="live.campaign.c1.settlement.fake") == ""
+
+
+async def _forged_headers(nats: RawNats) -> None:
+    """An event with headers as the server writes them, in front of the server's own."""
+    assert await nats.publish("campaign.c1.settlement.noise", b"{}", headers=FORGED) == ""
+
+
+async def _forged_headers_and_reply(nats: RawNats) -> None:
+    """A request to auth whose reply, or whose own headers, would look like the stream's."""
+    assert await nats.publish(AUTHORIZE, b"{}", reply="live.campaign.c1.settlement.fake", headers=FORGED) == ""
+
+
+@pytest.mark.parametrize(
+    ("attack", "counted"),
+    [(_replies_to_live, 3), (_api_answers_to_live, 1), (_forged_headers, 0), (_forged_headers_and_reply, 1)],
+    ids=["acknowledgements", "API answers", "forged headers", "a service's answer"],
+)
+async def test_injection_into_live(gateway: Gateway, attack: Attack, counted: int) -> None:
+    """T11: what a publisher gets onto `live.>` by a detour reaches no client, is counted as dropped, and costs nobody
+    an event: forged headers stand in front of the server's, and only the last count (D6)."""
+    gateway.auth.answer = lambda question: gateway.auth.decide({"userId": "", "rooms": [], **question})
+    async with open_socket(gateway.url) as client, raw_nats(gateway.server, "publisher") as rogue:
+        await client.connect(gateway.auth.token("viewer"), ["campaign:c1", "user:viewer"])
+        before = await _foreign(gateway)
+        await attack(rogue)
+        async with asyncio.timeout(15):
+            while await _foreign(gateway) < before + counted:
+                pass
+        offset = await gateway.publish(settlement("genuine"))
+        event = await client.next("event")
+        dropped = await _foreign(gateway) - before
+
+    assert (event["offset"], event["event"]["payload"]["settlementId"]) == (offset, "genuine")
+    assert [frame["type"] for frame in client.frames if frame["type"] in ("event", "room.left", "resync")] == ["event"]
+    assert dropped == counted
+
+
+async def test_stored_forgery_delivered(gateway: Gateway) -> None:
+    """T11: a stored message with forged headers and none of the server's, delivered by a consumer to `live.>`, keeps
+    the subject it was stored under and is dropped; whoever can make that consumer gains nothing."""
+    body = {
+        "stream_name": STREAM,
+        "config": {
+            "ack_policy": "none",
+            "deliver_policy": "all",
+            "mem_storage": True,
+            "filter_subject": "campaign.>",
+        },
+    }
+    async with open_socket(gateway.url) as client, raw_nats(gateway.server, "setup") as rogue:
+        await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
+        async with raw_nats(gateway.server, "publisher") as publisher:
+            await publisher.publish("campaign.c1.settlement.noise", b"{}", headers=FORGED)
+        before = await _foreign(gateway)
+        await rogue.publish(f"$JS.API.CONSUMER.CREATE.{STREAM}.rogue.campaign.>", json.dumps(body).encode())
+        await rogue.publish(f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.rogue", b"1", reply="live.campaign.c1.settlement.fake")
+        async with asyncio.timeout(15):
+            while await _foreign(gateway) == before:
+                pass
+        offset = await gateway.publish(settlement("genuine"))
+        event = await client.next("event")
+
+    assert event["offset"] == offset
+
+
+async def test_members_cannot_be_forged_through_a_consumer(stream: NatsServer) -> None:
+    """T11: a message that a consumer is asked to deliver onto a membership subject is stored under its own subject, so
+    that nobody becomes a member by it; delivering straight into the stream is refused as a cycle."""
+    config = {"ack_policy": "none", "deliver_policy": "last", "mem_storage": True, "filter_subject": "campaign.>"}
+    create = f"$JS.API.CONSUMER.CREATE.{STREAM}.rogue.campaign.>"
+    push = {"stream_name": STREAM, "config": {**config, "deliver_subject": MEMBERSHIP[0]}}
+    async with connected(stream, "setup") as setup, raw_nats(stream, "gateway") as gateway:
+        await gateway.subscribe("live.campaign.>")
+        async with raw_nats(stream, "publisher") as publisher:
+            await publisher.publish("campaign.c1.settlement.s1", b'{"forged":true}')
+        refused = json.loads((await setup.request(create, json.dumps(push).encode())).data)
+        await setup.request(create, json.dumps({"stream_name": STREAM, "config": config}).encode())
+        await setup.publish(f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.rogue", b"1", reply=MEMBERSHIP[0])
+        heard = [await gateway.hear() for _ in range(2)]
+
+    assert refused["error"]["err_code"] == 10081
+    assert [subject for subject, *_ in heard] == ["live.campaign.c1.settlement.s1"] * 2
+
+
+async def test_acknowledgement_as_an_order(stream: NatsServer) -> None:
+    """T11: an acknowledgement sent to the broker's own API purges nothing: JetStream obeys clients only."""
+    async with raw_nats(stream, "publisher") as rogue, connected(stream, "setup") as setup:
+        for call in ("PURGE", "DELETE"):
+            await rogue.publish("campaign.c1.settlement.s1", b"{}", reply=f"$JS.API.STREAM.{call}.{STREAM}")
+        offset = await broker.publish(setup, "anchor", b"", message_id="behind them")
+        info = json.loads((await setup.request(f"$JS.API.STREAM.INFO.{STREAM}", b"")).data)
+
+    assert offset == 4
+    assert (info["state"]["first_seq"], info["state"]["messages"]) == (1, 4)
