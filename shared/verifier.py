@@ -40,7 +40,7 @@ class KeySource:
         *,
         refetch_s: float,
         max_age_s: float,
-        monotonic: Callable[[], float],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._http = http
         self._url = url

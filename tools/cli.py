@@ -1,9 +1,14 @@
-"""The command line: `beaconfire up | token | listen | publish | setup`. Each command is thin; the work is beside it."""
+"""The command line, `beaconfire …`: running it all, watching it, operating it.
+
+Each command is thin; the work is beside it.
+"""
 
 import asyncio
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 from rich.console import Console
@@ -11,15 +16,16 @@ from rich.text import Text
 
 from shared.broker import BrokerRefused
 from shared.envelope import InvalidEvent
-from shared.settings import Settings, read_settings
+from shared.settings import ENV_PREFIX, Settings, read_settings
 from shared.subjects import InvalidRoom, InvalidSubject
-from tools import listening, publishing, sign_in
+from tools import listening, operating, publishing, sign_in
 from tools.api import ApiError
 from tools.cluster import DidNotStart
 from tools.data_folder import DataFolder, DataFolderUnusable
 from tools.demo import NotSeeded
 from tools.log_stream import plain
 from tools.nats_server import BrokerDidNotStart
+from tools.operating import auth_operator
 from tools.stream_setup import StreamNotDeclared, declare
 from tools.up import Options, PortTaken
 from tools.up import up as run_up
@@ -33,8 +39,18 @@ app = typer.Typer(
     rich_markup_mode="markdown",
 )
 
+keys = typer.Typer(help="The keys that sign tokens: list, rotate, retire.", no_args_is_help=True)
+service_token = typer.Typer(help="Tokens for services that publish over HTTP.", no_args_is_help=True)
+app.add_typer(keys, name="keys")
+app.add_typer(service_token, name="service-token")
+
 Data = Annotated[Path, typer.Option(help="The folder of the running `beaconfire up`.")]
 DATA = Path(".beaconfire")
+AuthOps = Annotated[str | None, typer.Option(help="Auth's operations port, `http://…`; else that of the running `up`.")]
+OperatorToken = Annotated[
+    str | None, typer.Option(envvar=f"{ENV_PREFIX}OPERATOR_TOKEN", help="Else that of the running `up`.")
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
 # What went wrong for a reason a person can act on; anything else is a bug of ours and shows its trace.
 EXPECTED = (
@@ -138,6 +154,86 @@ def setup(
     """Declare the stream, or bring it up to date: a deployment's one-shot job. Reads `BEACONFIRE_NATS_…`."""
     epoch = asyncio.run(declare(read_settings(Settings), replicas=replicas, timeout_s=timeout))
     print(f"the stream is declared, epoch {epoch}")
+
+
+@keys.command("list")
+def list_keys(
+    as_json: AsJson = False, auth_ops: AuthOps = None, operator_token: OperatorToken = None, data: Data = DATA
+) -> None:
+    """Show the keys: which signs, which only verify, and until when."""
+    found = auth_operator(DataFolder(data), auth_ops, operator_token).get("keys")["keys"]
+    print(json.dumps(found)) if as_json else Console().print(operating.keys_table(found))
+
+
+@keys.command()
+def rotate(
+    lead: Annotated[
+        int | None, typer.Option(min=0, help="Seconds verifiers are shown the key before it signs; else auth's own.")
+    ] = None,
+    auth_ops: AuthOps = None,
+    operator_token: OperatorToken = None,
+    data: Data = DATA,
+) -> None:
+    """Make a new signing key and print its id. The old one verifies until its last token has run out."""
+    body = {} if lead is None else {"leadS": lead}
+    print(auth_operator(DataFolder(data), auth_ops, operator_token).post("keys", body)["key"]["kid"])
+
+
+@keys.command()
+def retire(kid: str, auth_ops: AuthOps = None, operator_token: OperatorToken = None, data: Data = DATA) -> None:
+    """Destroy a key that leaked, with all it signed. Not the one that signs: `keys rotate --lead 0` first."""
+    auth_operator(DataFolder(data), auth_ops, operator_token).delete(f"keys/{quote(kid, safe='')}")
+
+
+@service_token.command()
+def issue(
+    service: Annotated[str, typer.Argument(help="The service's name, the `source` of its events.")],
+    publish: Annotated[
+        list[str], typer.Argument(help="Subjects it may publish, `campaign.*.settlement.>`.", metavar="SUBJECT…")
+    ],
+    days: Annotated[int, typer.Option(min=1, max=366, help="Days until it runs out.")] = 90,
+    auth_ops: AuthOps = None,
+    operator_token: OperatorToken = None,
+    data: Data = DATA,
+) -> None:
+    """Make a token for a service and print it. It is shown this once, and kept nowhere."""
+    body = {"service": service, "publish": publish, "expiresInS": days * 86_400}
+    print(auth_operator(DataFolder(data), auth_ops, operator_token).post("service-tokens", body)["token"])
+
+
+@service_token.command("list")
+def list_service_tokens(
+    as_json: AsJson = False, auth_ops: AuthOps = None, operator_token: OperatorToken = None, data: Data = DATA
+) -> None:
+    """Show the tokens of services: what they may publish, until when, and when they were last used."""
+    found = auth_operator(DataFolder(data), auth_ops, operator_token).get("service-tokens")["serviceTokens"]
+    print(json.dumps(found)) if as_json else Console().print(operating.service_tokens_table(found))
+
+
+@service_token.command()
+def revoke(
+    token_id: Annotated[str, typer.Argument(help="Its id, from `service-token list`.", metavar="ID")],
+    auth_ops: AuthOps = None,
+    operator_token: OperatorToken = None,
+    data: Data = DATA,
+) -> None:
+    """Revoke a service's token. It counts from the next request on."""
+    auth_operator(DataFolder(data), auth_ops, operator_token).delete(f"service-tokens/{quote(token_id, safe='')}")
+
+
+@app.command("reset-attempts")
+def reset_attempts(
+    address: Annotated[str | None, typer.Option(help="An IP address.")] = None,
+    email: Annotated[str | None, typer.Option(help="An account's e-mail address.")] = None,
+    auth_ops: AuthOps = None,
+    operator_token: OperatorToken = None,
+    data: Data = DATA,
+) -> None:
+    """Let an address or an account sign in again at once that tried too often."""
+    if address is None and email is None:
+        raise typer.BadParameter("give --address, --email, or both")
+    body = {name: value for name, value in (("address", address), ("email", email)) if value is not None}
+    auth_operator(DataFolder(data), auth_ops, operator_token).post("reset-attempts", body)
 
 
 def main() -> None:

@@ -6,6 +6,7 @@
 import asyncio
 import http.client
 import json
+import secrets
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -140,6 +141,8 @@ class Plan:
     origins: tuple[str, ...] = ()
     """Browser origins besides those of the gateways themselves."""
     passwords: dict[str, str] | None = None
+    operator_token: str | None = None
+    """What operators say to auth; None: a random one."""
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Further variables: by service (`auth`, `publisher`, `gateway`, or a worker's name)."""
 
@@ -150,6 +153,7 @@ class Services:
     def __init__(self, plan: Plan, *, on_line: OnLine | None = None) -> None:
         self._plan = plan
         self._on_line = on_line
+        self.operator_token = plan.operator_token or secrets.token_hex(24)
         self.nats = NatsServer(plan.folder / "nats", port=plan.nats_port, passwords=plan.passwords, on_line=on_line)
         gateway_ports = [plan.gateway_port or free_port() for _ in range(plan.gateways)]
         self._origins = self._all_origins(gateway_ports)
@@ -158,7 +162,10 @@ class Services:
             plan.auth_port,
             {
                 "BEACONFIRE_DATABASE_URL": self._database("auth"),
-                "BEACONFIRE_KEYS_DIR": str((plan.folder / "keys").absolute()),
+                "BEACONFIRE_OPERATOR_TOKEN": self.operator_token,
+                # On one machine everybody has the same address, and tests and demo sign in all the time.
+                "BEACONFIRE_ATTEMPTS_PER_MINUTE_ADDRESS": "6000",
+                "BEACONFIRE_ATTEMPTS_PER_MINUTE_ACCOUNT": "600",
             },
         )
         self.publisher = self._service(

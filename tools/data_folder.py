@@ -14,6 +14,7 @@ from tools.broker_users import USERS
 
 # What we write there, and all that `--fresh` removes: the folder may be the wrong one.
 OURS = ("nats", "logs", "keys", "auth.db*", "publisher.db*", "passwords.json", "demo.json", "running.json")
+OPERATOR_TOKEN = "operator-token"  # noqa: S105  (its name among the passwords)
 
 
 class DataFolderUnusable(Exception):
@@ -28,6 +29,7 @@ class Running:
     auth_url: str
     publisher_url: str
     nats_url: str
+    auth_ops_url: str
 
 
 class DataFolder:
@@ -65,12 +67,15 @@ class DataFolder:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def passwords(self) -> dict[str, str]:
-        """The broker's passwords, by user: made once, readable for this user only. Raises DataFolderUnusable."""
+        """The broker's passwords, by user, and auth's operator token: made once, readable for this user only.
+
+        Raises DataFolderUnusable.
+        """
         path = self.path / "passwords.json"
         kept = _read(path) if path.exists() else {}
-        missing = [user.name for user in USERS if user.name not in kept]
+        missing = [name for name in (*(user.name for user in USERS), OPERATOR_TOKEN) if name not in kept]
         if missing:
-            kept |= {name: secrets.token_hex(16) for name in missing}
+            kept |= {name: secrets.token_hex(24) for name in missing}
             _write_private(path, kept)
         return kept
 

@@ -18,7 +18,7 @@ from rich.text import Text
 
 from tools import demo
 from tools.cluster import WORKERS, Plan, Services
-from tools.data_folder import DataFolder, Running
+from tools.data_folder import OPERATOR_TOKEN, DataFolder, Running
 from tools.log_stream import LogStream, errors, last_words
 from tools.nats_server import BrokerDidNotStart
 from tools.processes import Process
@@ -214,6 +214,7 @@ def _plan(options: Options, folder: DataFolder) -> Plan:
         publisher_port=options.port + 2,
         nats_port=options.port + 3,
         passwords=folder.passwords(),
+        operator_token=folder.passwords()[OPERATOR_TOKEN],
         environment={
             "auth": everywhere,
             "publisher": everywhere,
@@ -230,6 +231,7 @@ def _running(options: Options, services: Services) -> Running:
         auth_url=services.auth_url,
         publisher_url=services.publisher_url,
         nats_url=services.nats.url,
+        auth_ops_url=services.auth.ops_url,
     )
 
 

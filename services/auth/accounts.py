@@ -1,6 +1,5 @@
 """Users and how they prove themselves: passwords (argon2id), access tokens, refresh tokens that rotate."""
 
-import asyncio
 import hashlib
 import secrets
 import time
@@ -8,13 +7,13 @@ import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.auth.hashing import Hashing
 from services.auth.keys import Keys
+from services.auth.outsiders import Outsiders
 from services.auth.settings import Settings
 from services.auth.store import REFRESH_TOKENS, USERS, next_membership_version
 from shared import errors, logs, tokens
@@ -25,10 +24,13 @@ from shared.events.user import AccessRevoked
 from shared.metrics import Counter
 from shared.outbox import Outbox
 from shared.tokens import Claims, InvalidToken
+from shared.verifier import JwksUnavailable
 
 log = logs.get(__name__)
 
 SIGN_INS = Counter("auth_sign_ins_total", "Attempts to sign in, by result", ["result"])
+_REFUSED = "the token is missing, not valid, or ran out"
+
 REFRESHES = Counter("auth_refreshes_total", "Attempts to refresh, by result", ["result"])
 
 
@@ -52,20 +54,28 @@ class SignedIn:
 
 
 class Accounts:
-    """Every change is one transaction; hashing happens in a thread, so the loop never waits for it."""
+    """Every change is one transaction; hashing happens in threads, so the loop never waits for it."""
 
-    def __init__(self, settings: Settings, database: Database, outbox: Outbox, keys: Keys) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        outbox: Outbox,
+        *,
+        keys: Keys,
+        hashing: Hashing,
+        outsiders: Outsiders,
+    ) -> None:
         self._settings = settings
         self._database = database
         self._outbox = outbox
         self._keys = keys
-        self._hasher = PasswordHasher(time_cost=settings.argon2_time_cost, memory_cost=settings.argon2_memory_kib)
-        # Checked for unknown addresses, so that the time an answer takes does not tell them from known ones.
-        self._decoy = self._hasher.hash(secrets.token_hex(16))
+        self._hashing = hashing
+        self._outsiders = outsiders
 
     async def sign_up(self, email: str, password: str, name: str) -> SignedIn:
         """Make a user and sign it in. Raises `conflict` for an address that is taken."""
-        hashed = await asyncio.to_thread(self._hasher.hash, password)
+        hashed = await self._hashing.hash(password)
         user = User(uuid.uuid4().hex[:16], name, email)
         row = {"id": user.id, "email": email, "name": name, "password_hash": hashed, "issued_before": 0}
         try:
@@ -81,12 +91,18 @@ class Accounts:
         """Check a password. Raises `bad_credentials`, the same for an unknown address and a wrong password."""
         async with self._database.reading() as connection:
             row = (await connection.execute(select(USERS).where(USERS.c.email == email))).one_or_none()
-        right = await asyncio.to_thread(self._check, row.password_hash if row else self._decoy, password)
+        right = await self._hashing.check(row.password_hash if row else None, password)
         if row is None or not right:
             SIGN_INS.labels("refused").inc()
             log.info("refused sign-in", user=row.id if row else None)
             raise BeaconfireError(errors.BAD_CREDENTIALS, "unknown e-mail address or wrong password")
+        # Costs may have been raised since: else a wrong password would be answered sooner than an unknown address.
+        old = self._hashing.needs_rehash(row.password_hash)
+        hashed = await self._hashing.hash(password) if old else row.password_hash
         async with self._database.writing() as tx:
+            if old:
+                this = USERS.c.id == row.id, USERS.c.password_hash == row.password_hash
+                await tx.execute(update(USERS).where(*this).values(password_hash=hashed))
             signed_in = await self._sign_in(tx, User(row.id, row.name, row.email))
         SIGN_INS.labels("accepted").inc()
         log.info("signed in", user=row.id)
@@ -133,15 +149,25 @@ class Accounts:
         log.info("signed out", user=row.user_id, everywhere=everywhere)
 
     async def identify(self, token: str) -> Claims:
-        """Who an access token belongs to. Raises `token_invalid`."""
-        settings = self._settings
+        """Who an access token belongs to. Raises `token_invalid`, or `unavailable` without an outside issuer's keys."""
         try:
-            claims = tokens.verify(token, self._keys.public, issuer=settings.issuer, audience=settings.audience)
-        except InvalidToken:
-            claims = None
-        if claims is None or await self.is_revoked(claims.user_id, claims.issued_at):
-            raise BeaconfireError(errors.TOKEN_INVALID, "the token is missing, not valid, or ran out")
+            claims = await self._outsiders.verify(token) or self._verify(token)
+        except InvalidToken as error:
+            log.info("refused token", reason=str(error))
+            raise BeaconfireError(errors.TOKEN_INVALID, _REFUSED) from None
+        except JwksUnavailable:
+            raise BeaconfireError(
+                errors.UNAVAILABLE, "the token's issuer does not answer, try again", retry_after_ms=1_000
+            ) from None
+        if claims.outside:
+            await self._outsiders.welcome(claims.user_id, claims.name, claims.email)
+        if await self.is_revoked(claims.user_id, claims.issued_at):
+            raise BeaconfireError(errors.TOKEN_INVALID, _REFUSED)
         return claims
+
+    def _verify(self, token: str) -> Claims:
+        settings = self._settings
+        return tokens.verify(token, self._keys.public, issuer=settings.issuer, audience=settings.audience)
 
     async def is_revoked(self, user_id: str, issued_at: int) -> bool:
         """Whether a token of this user and age is refused; so is every token of a user that does not exist."""
@@ -173,9 +199,10 @@ class Accounts:
                 expires_at=datetime.now(UTC) + timedelta(seconds=settings.refresh_token_ttl_s),
             )
         )
+        kid, key = self._keys.signer
         access_token = tokens.sign(
-            self._keys.private[self._keys.current],
-            self._keys.current,
+            key,
+            kid,
             user_id=user.id,
             name=user.name,
             issuer=settings.issuer,
@@ -199,12 +226,6 @@ class Accounts:
         )
         metadata = Metadata(source="auth", user_id=user_id, correlation_id=correlation_id)
         await self._outbox.add(tx, [Envelope(event, metadata)])
-
-    def _check(self, hashed: str, password: str) -> bool:
-        try:
-            return self._hasher.verify(hashed, password)
-        except (VerificationError, InvalidHashError):
-            return False
 
 
 async def _issued_before(tx: AsyncConnection, user_id: str) -> int:

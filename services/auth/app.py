@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import aiohttp
 import nats.errors
 from aiohttp import web
 from faststream.nats import NatsBroker
@@ -13,33 +14,47 @@ from nats.aio.client import Client
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.auth.accounts import Accounts
+from services.auth.attempts import Attempts
+from services.auth.hashing import Hashing
 from services.auth.http import Calls
-from services.auth.keys import open_keys
+from services.auth.keys import Keys, KeysUnusable
 from services.auth.members import Members
+from services.auth.operators import Operators
+from services.auth.outsiders import Outsiders
 from services.auth.projection import Projection
 from services.auth.rpc import Rpc
+from services.auth.service_tokens import ServiceTokens
 from services.auth.settings import Settings
 from services.auth.store import MEMBERSHIP_VERSION, OUTBOX, TABLES, counter
 from shared import broker, logs
 from shared.database import Database
 from shared.outbox import Outbox
-from shared.web import application
+from shared.web import FOR_OPERATORS, application
 
 log = logs.get(__name__)
 
 WATCH_EVERY_S = 1.0
 WATCH_TIMEOUT_S = 2.0
+TEND_EVERY_S = 5.0
 
 
 def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Application:
     """Auth's application. `on_fatal` is called where the broker connection ended for good: exit non-zero.
 
-    Raises KeysUnusable; its start raises DatabaseUnusable. It does not wait for the broker: until then it is alive,
+    Its start raises DatabaseUnusable and KeysUnusable. It does not wait for the broker: until then it is alive,
     signs people in, and is not ready.
     """
     auth = _Auth(settings, on_fatal)
     app = application(settings, ready=auth.why_not_ready)
-    app.add_routes(Calls(auth.accounts, auth.members, auth.keys).routes())
+    calls = Calls(auth.accounts, auth.members, auth.keys, auth.attempts, settings.trusted_proxies)
+    app.add_routes(calls.routes())
+    app[FOR_OPERATORS] = Operators(
+        settings.operator_token.get_secret_value(),
+        key_lead_s=settings.key_lead_s,
+        keys=auth.keys,
+        service_tokens=auth.service_tokens,
+        attempts=auth.attempts,
+    ).routes()
     app.cleanup_ctx.append(auth.run)
     return app
 
@@ -54,8 +69,19 @@ class _Auth:
         self._rpc: NatsBroker | None = None
         self._stopping = False
         self._why_not: str | None = "starting"
-        self.keys = open_keys(settings.keys_dir)
-        self.accounts = Accounts(settings, self._database, self._outbox, self.keys)
+        self._hashing = Hashing(settings)
+        self._outsiders = Outsiders(settings.outside_issuers, self._database)
+        self.keys = Keys(self._database, settings.keys_secrets)
+        self.attempts = Attempts(settings, self._database)
+        self.service_tokens = ServiceTokens(settings, self._database, self.keys)
+        self.accounts = Accounts(
+            settings,
+            self._database,
+            self._outbox,
+            keys=self.keys,
+            hashing=self._hashing,
+            outsiders=self._outsiders,
+        )
         self.members = Members(self._database, self._outbox)
         self.projection = Projection(self._database)
 
@@ -68,24 +94,42 @@ class _Auth:
         """Everything that lives beside HTTP. When it ends, no request is being answered any more."""
         await self._database.open(TABLES)
         try:
-            async with asyncio.TaskGroup() as tasks:
-                running = tasks.create_task(self._run(), name="auth")
+            await self.keys.open()
+            async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as tasks:
+                self._outsiders.start(http)
+                running = [
+                    tasks.create_task(self._run(), name="auth"),
+                    tasks.create_task(self._tend(), name="tend"),
+                ]
                 yield
                 self._stopping = True
-                running.cancel()
+                for task in running:
+                    task.cancel()
         finally:
             await self._leave()
 
     async def _run(self) -> None:
         self._nc = nc = await broker.connect(self._settings, "auth", on_closed=self._on_fatal)
         rpc = NatsBroker(**rpc_options(self._settings), closed_cb=self._rpc_closed)
-        Rpc(self.members, self.projection).attach(rpc)
+        Rpc(self.members, self.projection, self.service_tokens, self._outsiders).attach(rpc)
         self._rpc = rpc
         await rpc.start()
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._outbox.relay(nc), name="relay")
             tasks.create_task(self.projection.run(nc), name="projection")
             tasks.create_task(self._watch(nc), name="watch")
+
+    async def _tend(self) -> None:
+        """Keep up with the keys of the other processes, and clear away what has run out."""
+        while True:
+            broker.check_cancelled()
+            await asyncio.sleep(TEND_EVERY_S)
+            try:
+                await self.keys.refresh()
+                await self.keys.destroy_old()
+                await self.attempts.forget()
+            except (SQLAlchemyError, OSError, KeysUnusable) as error:
+                log.warning("could not read the keys again, going on with those known", error=str(error)[:300])
 
     async def _rpc_closed(self) -> None:
         if not self._stopping:
@@ -103,6 +147,7 @@ class _Auth:
         if self._nc is not None:
             await self._outbox.finish(self._nc)
             await broker.close(self._nc)
+        await self._hashing.close()
         await self._database.close()
 
     async def _watch(self, nc: Client) -> None:

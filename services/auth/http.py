@@ -1,44 +1,24 @@
 """Auth's HTTP interface (docs/reference/http.md, "Auth")."""
 
-import re
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 from aiohttp import hdrs, web
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from services.auth.accounts import Accounts, SignedIn, User
+from services.auth.attempts import Attempts
+from services.auth.fields import Email, Name, NewPassword, RefreshToken
 from services.auth.keys import Keys
 from services.auth.members import KINDS, Actor, Members, as_json, forbidden
 from shared import errors
+from shared.addresses import Network, client_address
 from shared.errors import BeaconfireError
 from shared.roles import Role
 from shared.subjects import InvalidRoom, Pair, is_id, parse_pair
 from shared.tokens import Claims
 from shared.web import correlation_id, json_answer, read_body
-
-_EMAIL = re.compile(r"[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f.]+(\.[^@\s\x00-\x1f.]+)*")
-
-
-def _email(text: str) -> str:
-    """An address as it is stored and compared: trimmed, lower case. Whether it exists only a message could tell."""
-    address = text.strip().lower()
-    if len(address) > 254 or not _EMAIL.fullmatch(address):
-        raise ValueError("not an e-mail address")
-    return address
-
-
-def _name(text: str) -> str:
-    name = text.strip()
-    if not 1 <= len(name) <= 200 or not name.isprintable():
-        raise ValueError("a name has 1 to 200 printable characters")
-    return name
-
-
-Email = Annotated[str, AfterValidator(_email)]
-Name = Annotated[str, AfterValidator(_name)]
-NewPassword = Annotated[str, Field(min_length=8, max_length=200)]
-RefreshToken = Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class _Body(BaseModel):
@@ -75,12 +55,16 @@ class NewRole(_Body):
 
 
 class Calls:
-    """The handlers. Each reads, asks `accounts` or `members`, and answers."""
+    """The handlers. Each reads, asks `accounts` or `members`, and answers. `trusted` are the proxies to believe."""
 
-    def __init__(self, accounts: Accounts, members: Members, keys: Keys) -> None:
+    def __init__(
+        self, accounts: Accounts, members: Members, keys: Keys, attempts: Attempts, trusted: Sequence[Network]
+    ) -> None:
         self._accounts = accounts
         self._members = members
         self._keys = keys
+        self._attempts = attempts
+        self._trusted = trusted
 
     def routes(self) -> list[web.RouteDef]:
         root = "/auth/roots/{root}/members"
@@ -100,11 +84,13 @@ class Calls:
 
     async def sign_up(self, request: web.Request) -> web.Response:
         body = await read_body(request, SignUp)
+        await self._attempts.count(address=self._address(request), email=body.email)
         signed_in = await self._accounts.sign_up(body.email, body.password, body.name)
         return json_answer(_session(signed_in), status=201)
 
     async def sign_in(self, request: web.Request) -> web.Response:
         body = await read_body(request, SignIn)
+        await self._attempts.count(address=self._address(request), email=body.email)
         return json_answer(_session(await self._accounts.sign_in(body.email, body.password)))
 
     async def refresh(self, request: web.Request) -> web.Response:
@@ -156,6 +142,9 @@ class Calls:
         answer = json_answer(self._keys.jwks())
         answer.headers[hdrs.CACHE_CONTROL] = "public, max-age=60"
         return answer
+
+    def _address(self, request: web.Request) -> str:
+        return client_address(request.remote, request.headers.getall(hdrs.X_FORWARDED_FOR, []), self._trusted)
 
     async def _identify(self, request: web.Request) -> Claims:
         scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")

@@ -1,93 +1,251 @@
-"""The signing keys: made at the first start, kept in a folder that only we may read.
+"""The signing keys: kept in the database, sealed, so that all auth processes have the same ones at any time.
 
-Each file `<kid>.pem` is one Ed25519 key. The newest signs; all of them verify, so that a rotation can overlap.
+One key signs. A rotation adds the next one some time before it signs (its `lead`), so that every verifier has read it
+by then; the one before stays in the JWKS until every token it signed has run out, and is then destroyed. All of this
+follows from times in the table: no process needs to be told, each reads the table every few seconds.
 """
 
+import base64
 import hashlib
-import os
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import Any
 
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    NoEncryption,
-    PrivateFormat,
-    PublicFormat,
-    load_pem_private_key,
-)
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared import logs
-from shared.tokens import public_jwk
+from services.auth.store import SERVICE_TOKENS, SIGNING_KEYS
+from shared import errors, logs
+from shared.database import Database
+from shared.errors import BeaconfireError
+from shared.tokens import LEEWAY_S, MAX_LIFETIME_S, public_jwk
 
 log = logs.get(__name__)
 
+KEEP_S = MAX_LIFETIME_S + 2 * LEEWAY_S
+"""How long a key that no longer signs still verifies: the longest life of an access token, and clocks that differ."""
+
 
 class KeysUnusable(Exception):
-    """The key folder cannot be used. The text says why and what to do."""
+    """The signing keys cannot be read. The text says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
-    """All keys by `kid`; `current` signs."""
+class KeyInfo:
+    """A key as operators see it. `state` is `next`, `signing` or `verifying`; times are Unix seconds."""
 
-    current: str
-    private: dict[str, Ed25519PrivateKey]
+    kid: str
+    state: str
+    created_at: int
+    signs_from: int
+    verifies_until: int | None
+    service_tokens: int
+    """Tokens of services that it signed and that are still good: it stays for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Key:
+    kid: str
+    private: Ed25519PrivateKey
+    public: Ed25519PublicKey
+    created_at: float
+    signs_from: float
+    verifies_until: float | None
+
+
+class Keys:
+    """The keys as this process knows them, and how they change. `secrets` seal them: the first seals, all open."""
+
+    def __init__(self, database: Database, secrets: Sequence[str], *, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        fernets = [_fernet(secret) for secret in secrets]
+        self._newest, self._seal = fernets[0], MultiFernet(fernets)
+        self._clock = clock
+        self._keys: list[_Key] = []  # oldest first
+
+    @property
+    def signer(self) -> tuple[str, Ed25519PrivateKey]:
+        """The id of the key that signs now, and the key."""
+        key = self._signing(self._keys)
+        return key.kid, key.private
 
     @property
     def public(self) -> dict[str, Ed25519PublicKey]:
-        return {kid: key.public_key() for kid, key in self.private.items()}
+        """All keys that verify, by id, also the one that does not sign yet."""
+        return {key.kid: key.public for key in self._keys}
 
     def jwks(self) -> dict[str, Any]:
         """The document at `/.well-known/jwks.json`."""
         return {"keys": [public_jwk(kid, key) for kid, key in self.public.items()]}
 
+    async def open(self) -> None:
+        """Read the keys, making the first one where there is none; seal all with the newest secret.
 
-def open_keys(folder: Path) -> Keys:
-    """Read the keys, making the first one where there is none. Raises KeysUnusable."""
+        Raises KeysUnusable.
+        """
+        await self.refresh()
+        await self._seal_again()
+        if not self._keys:
+            try:
+                async with self._database.writing() as tx:
+                    await self._add(tx, number=1, signs_from=self._clock())
+            except IntegrityError:
+                log.info("another process made the first signing key")
+            await self.refresh()
+
+    async def refresh(self) -> None:
+        """Read the table again. Raises KeysUnusable; what is known stays then."""
+        async with self._database.reading() as connection:
+            rows = (await connection.execute(select(SIGNING_KEYS).order_by(SIGNING_KEYS.c.number))).all()
+        known = {key.kid: key.private for key in self._keys}
+        self._keys = [self._read(row, known.get(row.kid)) for row in rows]
+
+    async def rotate(self, *, lead_s: int) -> KeyInfo:
+        """Make a key that signs from `lead_s` seconds on. Raises `conflict` while an earlier one still waits for that.
+
+        The key before it is destroyed by `destroy_old`, once no token of it can be good any more.
+        """
+        now = self._clock()
+        signs_from = now + lead_s
+        try:
+            async with self._database.writing() as tx:
+                newest = (
+                    await tx.execute(select(SIGNING_KEYS).order_by(SIGNING_KEYS.c.number.desc()).limit(1))
+                ).one_or_none()
+                if newest is not None and newest.signs_from.timestamp() > now and lead_s > 0:
+                    raise BeaconfireError(
+                        errors.CONFLICT,
+                        f"{newest.kid} waits already, and signs from {newest.signs_from:%H:%M:%S} UTC on",
+                    )
+                old = SIGNING_KEYS.c.verifies_until.is_(None)
+                until = datetime.fromtimestamp(signs_from + KEEP_S, UTC)
+                await tx.execute(update(SIGNING_KEYS).where(old).values(verifies_until=until))
+                kid = await self._add(tx, number=newest.number + 1 if newest is not None else 1, signs_from=signs_from)
+        except IntegrityError:
+            raise BeaconfireError(errors.CONFLICT, "somebody else rotates the keys right now") from None
+        await self.refresh()
+        log.info("rotated the signing keys", kid=kid, lead_s=lead_s)
+        return next(one for one in await self.list() if one.kid == kid)
+
+    async def retire(self, kid: str) -> None:
+        """Destroy a key now, and what it signed with it, also tokens of services: for one that leaked.
+
+        Verifiers forget it within a minute.
+
+        Raises `not_found`, and `conflict` for the key that signs: rotate first.
+        """
+        await self.refresh()
+        if kid not in {key.kid for key in self._keys}:
+            raise BeaconfireError(errors.NOT_FOUND, "no such key")
+        if kid == self._signing(self._keys).kid:
+            raise BeaconfireError(errors.CONFLICT, "this key signs: rotate first, with no lead, and then retire it")
+        async with self._database.writing() as tx:
+            await tx.execute(delete(SIGNING_KEYS).where(SIGNING_KEYS.c.kid == kid))
+            signed = SERVICE_TOKENS.c.kid == kid, SERVICE_TOKENS.c.revoked_at.is_(None)
+            at = datetime.fromtimestamp(self._clock(), UTC)
+            await tx.execute(update(SERVICE_TOKENS).where(*signed).values(revoked_at=at))
+        await self.refresh()
+        log.warning("retired a signing key before its time", kid=kid)
+
+    async def list(self) -> Sequence[KeyInfo]:
+        """Every key, newest first."""
+        await self.refresh()
+        held = await self._held()
+        signing = self._signing(self._keys).kid if self._keys else None
+        now = self._clock()
+        return [
+            KeyInfo(
+                kid=key.kid,
+                state="signing" if key.kid == signing else "next" if key.signs_from > now else "verifying",
+                created_at=int(key.created_at),
+                signs_from=int(key.signs_from),
+                verifies_until=int(key.verifies_until) if key.verifies_until is not None else None,
+                service_tokens=held.get(key.kid, 0),
+            )
+            for key in reversed(self._keys)
+        ]
+
+    async def destroy_old(self) -> None:
+        """Destroy the keys whose tokens have all run out. Called every few seconds by every process."""
+        now = self._clock()
+        due = {key.kid for key in self._keys if key.verifies_until is not None and key.verifies_until <= now}
+        due -= set(await self._held()) if due else set()
+        if due:
+            async with self._database.writing() as tx:
+                await tx.execute(delete(SIGNING_KEYS).where(SIGNING_KEYS.c.kid.in_(due)))
+            await self.refresh()
+            log.info("destroyed signing keys whose tokens have all run out", kids=sorted(due))
+
+    async def _seal_again(self) -> None:
+        async with self._database.writing() as tx:
+            for row in (await tx.execute(select(SIGNING_KEYS.c.kid, SIGNING_KEYS.c.sealed))).all():
+                if not _opens(self._newest, row.sealed):
+                    sealed = self._seal.rotate(row.sealed.encode()).decode()
+                    await tx.execute(update(SIGNING_KEYS).where(SIGNING_KEYS.c.kid == row.kid).values(sealed=sealed))
+
+    async def _held(self) -> dict[str, int]:
+        """How many good tokens of services each key has signed."""
+        good = select(SERVICE_TOKENS.c.kid, func.count()).where(
+            SERVICE_TOKENS.c.revoked_at.is_(None),
+            SERVICE_TOKENS.c.expires_at > datetime.fromtimestamp(self._clock() - LEEWAY_S, UTC),
+        )
+        async with self._database.reading() as connection:
+            return {row[0]: row[1] for row in await connection.execute(good.group_by(SERVICE_TOKENS.c.kid))}
+
+    async def _add(self, tx: AsyncConnection, *, number: int, signs_from: float) -> str:
+        key = Ed25519PrivateKey.generate()
+        kid = hashlib.sha256(key.public_key().public_bytes_raw()).hexdigest()[:16]
+        await tx.execute(
+            insert(SIGNING_KEYS).values(
+                number=number,
+                kid=kid,
+                sealed=self._seal.encrypt(key.private_bytes_raw()).decode(),
+                created_at=datetime.fromtimestamp(self._clock(), UTC),
+                signs_from=datetime.fromtimestamp(signs_from, UTC),
+            )
+        )
+        return kid
+
+    def _signing(self, keys: Sequence[_Key]) -> _Key:
+        now = self._clock()
+        return next((key for key in reversed(keys) if key.signs_from <= now), keys[0])
+
+    def _read(self, row: Any, known: Ed25519PrivateKey | None) -> _Key:
+        private = known or self._open(row.kid, row.sealed)
+        return _Key(
+            kid=row.kid,
+            private=private,
+            public=private.public_key(),
+            created_at=row.created_at.timestamp(),
+            signs_from=row.signs_from.timestamp(),
+            verifies_until=row.verifies_until.timestamp() if row.verifies_until is not None else None,
+        )
+
+    def _open(self, kid: str, sealed: str) -> Ed25519PrivateKey:
+        try:
+            return Ed25519PrivateKey.from_private_bytes(self._seal.decrypt(sealed.encode()))
+        except (InvalidToken, ValueError):
+            raise KeysUnusable(
+                f"BEACONFIRE_KEYS_SECRET does not open the signing key {kid} in the database: put the secret back that "
+                "sealed it, behind the new one and a comma where you are changing it"
+            ) from None
+
+
+def _fernet(secret: str) -> Fernet:
+    derived = HKDF(SHA256(), 32, salt=None, info=b"beaconfire signing keys").derive(secret.encode())
+    return Fernet(base64.urlsafe_b64encode(derived))
+
+
+def _opens(fernet: Fernet, sealed: str) -> bool:
     try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        files = sorted(folder.glob("*.pem"), key=lambda path: (path.stat().st_mtime_ns, path.name))
-        keys = {path.stem: _read(path) for path in files}
-        if not keys:
-            kid, key = _make(folder)
-            keys[kid] = key
-    except OSError as error:
-        raise KeysUnusable(f"cannot use the key folder {folder}: {error.strerror}") from error
-    return Keys(list(keys)[-1], keys)
-
-
-def _read(path: Path) -> Ed25519PrivateKey:
-    try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
-    except (ValueError, TypeError) as error:
-        raise KeysUnusable(f"{path} is no private key: move it away or restore it") from error
-    if not isinstance(key, Ed25519PrivateKey):
-        raise KeysUnusable(f"{path} is no Ed25519 key: move it away")
-    return key
-
-
-def _make(folder: Path) -> tuple[str, Ed25519PrivateKey]:
-    """A new key. Written to the side and renamed: a crash leaves no half a key."""
-    key = Ed25519PrivateKey.generate()
-    raw = key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
-    kid = hashlib.sha256(raw).hexdigest()[:16]
-    unfinished = folder / f"{kid}.new"
-    with os.fdopen(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.rename(folder / f"{kid}.pem")
-    _sync(folder)
-    log.info("made a signing key", kid=kid)
-    return kid, key
-
-
-def _sync(folder: Path) -> None:
-    """Make the new name last through a power loss: tokens signed with the key will be out by then."""
-    directory = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+        fernet.decrypt(sealed.encode())
+    except InvalidToken:
+        return False
+    return True

@@ -7,8 +7,10 @@ from typing import Any, TypeVar
 from faststream.nats import NatsBroker
 from pydantic import BaseModel, ValidationError
 
-from services.auth.members import KINDS, Members
+from services.auth.members import KINDS, Members, Standing
+from services.auth.outsiders import Outsiders
 from services.auth.projection import Projection
+from services.auth.service_tokens import ServiceTokens
 from shared import errors, logs
 from shared.authorization import (
     AUTHORIZE,
@@ -41,9 +43,13 @@ R = TypeVar("R", bound=BaseModel)
 class Rpc:
     """Answers for the other services."""
 
-    def __init__(self, members: Members, projection: Projection) -> None:
+    def __init__(
+        self, members: Members, projection: Projection, service_tokens: ServiceTokens, outsiders: Outsiders
+    ) -> None:
         self._members = members
         self._projection = projection
+        self._service_tokens = service_tokens
+        self._outsiders = outsiders
 
     def attach(self, broker: NatsBroker) -> None:
         """Subscribe the handlers, in the queue group that auth's instances share."""
@@ -58,9 +64,12 @@ class Rpc:
 
     async def authorize(self, request: AuthorizeRequest) -> AuthorizeReply:
         """See `shared.authorization.AuthorizeRequest`. The answer is at least as new as its version says."""
+        if request.service_token is not None:
+            good = await self._service_tokens.is_good(request.user_id, request.service_token)
+            return AuthorizeReply(revoked=not good, rooms=dict.fromkeys(request.rooms, _DENIED))
         if request.after is not None:
             await self._projection.reach(request.after)
-        standing = await self._members.standing(request.user_id)
+        standing = await self._standing(request)
         if standing.is_revoked(request.issued_at):
             denied = dict.fromkeys(request.rooms, _DENIED)
             return AuthorizeReply(version=standing.version, revoked=True, rooms=denied)
@@ -72,6 +81,17 @@ class Rpc:
             rooms={name: _decide(rooms.get(name), roles, parents) for name in request.rooms},
             roots={str(root): role for root, role in roles.items() if root.kind == request.roots_of},
         )
+
+    async def _standing(self, request: AuthorizeRequest) -> Standing:
+        """What the user may do. One of an outside issuer is made on the first question about them."""
+        standing = await self._members.standing(request.user_id)
+        newcomer = request.newcomer
+        if standing.issued_before is not None or newcomer is None:
+            return standing
+        if not await self._outsiders.welcome(request.user_id, newcomer.name, newcomer.email):
+            log.warning("a service believes an outside issuer that auth has not configured", user=request.user_id)
+            return standing
+        return await self._members.standing(request.user_id)
 
     async def grant(self, request: GrantRequest) -> GrantReply:
         """Make a user a member. Raises `bad_room` for what is no root with members, `not_found` for no user."""

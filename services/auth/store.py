@@ -1,6 +1,20 @@
 """Auth's tables."""
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Index, MetaData, String, Table, insert, select, update
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared import outbox
@@ -46,6 +60,37 @@ PARENTS = Table(
     Column("id", String(64), primary_key=True),
     Column("root_kind", String(64), primary_key=True),
     Column("root_id", String(64), primary_key=True),
+)
+
+SIGNING_KEYS = Table(
+    "signing_keys",
+    TABLES,
+    Column("number", Integer, primary_key=True, autoincrement=False),  # of two rotations at once, one fails on it
+    Column("kid", String(64), nullable=False, unique=True),
+    Column("sealed", String(500), nullable=False),  # the private key, under BEACONFIRE_KEYS_SECRET
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("signs_from", UtcDateTime, nullable=False),
+    Column("verifies_until", UtcDateTime),
+)
+
+SERVICE_TOKENS = Table(
+    "service_tokens",
+    TABLES,
+    Column("id", String(64), primary_key=True),
+    Column("service", String(64), nullable=False),
+    Column("publish", JSON, nullable=False),
+    Column("kid", String(64), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("revoked_at", UtcDateTime),
+    Column("used_at", UtcDateTime),
+)
+
+ATTEMPTS = Table(
+    "attempts",
+    TABLES,
+    Column("counted", String(64), primary_key=True),  # a hash: what is tried is nobody's business
+    Column("full_until", Float, nullable=False, index=True),  # Unix seconds
 )
 
 COUNTERS = Table(

@@ -21,6 +21,7 @@ from tests.conftest import broker_settings, connected
 from tools.nats_server import NatsServer
 
 PASSWORD = "correct horse"
+OPERATOR_TOKEN = "e1d2c3b4a5968778695a4b3c2d1e0f99"
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,14 @@ class Auth:
         assert answer.status == 201, answer
         return person(answer)
 
+    async def operate(self, method: str, path: str, body: Any = None, *, token: str | None = OPERATOR_TOKEN) -> Answer:
+        """One request to the operations port, as an operator."""
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        url = f"{self.ops_url}/api/v1/auth/{path}"
+        async with self._http.request(method, url, headers=headers, json=body) as answer:
+            is_json = answer.content_type == "application/json"
+            return Answer(answer.status, await answer.json() if is_json else await answer.text(), dict(answer.headers))
+
     async def until_ready(self) -> None:
         async with asyncio.timeout(20):
             while (await self.call("GET", "/readyz")).status != 200:
@@ -100,7 +109,10 @@ def auth_settings(server: NatsServer, folder: Path, **settings: Any) -> Settings
             **broker_settings(server, "auth").model_dump(),
             "port": 0,
             "database_url": f"sqlite+aiosqlite:///{folder}/auth.db",
-            "keys_dir": folder / "keys",
+            # All people of a test have one address; tests/auth/test_attempts.py has the limits that are shipped.
+            "attempts_per_minute_address": 10_000,
+            "attempts_per_minute_account": 10_000,
+            "operator_token": OPERATOR_TOKEN,
             "argon2_time_cost": 1,
             "argon2_memory_kib": 32,
             **settings,

@@ -114,7 +114,6 @@ async def auth_process(server: NatsServer, folder: Path, **environment: str) -> 
             "BEACONFIRE_ENVIRONMENT": "development",
             "BEACONFIRE_PORT": str(port),
             "BEACONFIRE_DATABASE_URL": f"sqlite+aiosqlite:///{folder}/auth.db",
-            "BEACONFIRE_KEYS_DIR": str(folder / "keys"),
             **environment,
         },
     )
@@ -183,7 +182,7 @@ async def test_closed_for_good(stream: NatsServer, tmp_path: Path, monkeypatch: 
         ("BEACONFIRE_ACCESS_TOKEN_TTL_S", "86400"),
         ("BEACONFIRE_DATABASE_URL", "nonsense"),
         ("BEACONFIRE_DATABASE_URL", "sqlite+aiosqlite:////dev/null/auth.db"),
-        ("BEACONFIRE_KEYS_DIR", "/dev/null/keys"),
+        ("BEACONFIRE_KEYS_SECRET", "one,,two"),
     ],
 )
 async def test_unusable_settings(nats_server: NatsServer, tmp_path: Path, name: str, value: str) -> None:

@@ -1,74 +1,167 @@
-"""services.auth.keys: made once, kept, several at a time."""
+"""services.auth.keys: made once, sealed, several at a time, rotated with overlap, destroyed when nothing needs them."""
 
-import os
-import stat
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from services.auth.keys import KeysUnusable, open_keys
+from services.auth.keys import KEEP_S, Keys, KeysUnusable
+from services.auth.service_tokens import ServiceTokens
+from services.auth.settings import Settings
+from services.auth.store import TABLES
 from shared import tokens
+from shared.database import Database
+from shared.errors import BeaconfireError
+
+SECRET = "one secret"
 
 
-def sign(folder: Path) -> str:
-    keys = open_keys(folder)
-    return tokens.sign(
-        keys.private[keys.current], keys.current, user_id="u1", name="", issuer="i", audience="a", ttl_s=60
-    )
+class Clock:
+    """The time, as the test wants it."""
+
+    def __init__(self) -> None:
+        self.now = 1_800_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
 
 
-def test_first_start(tmp_path: Path) -> None:
-    """The first start makes one key, which only we may read."""
-    keys = open_keys(tmp_path / "new" / "keys")
-    files = list((tmp_path / "new" / "keys").iterdir())
-
-    assert [path.name for path in files] == [f"{keys.current}.pem"]
-    assert stat.S_IMODE(files[0].stat().st_mode) == 0o600
-    assert stat.S_IMODE(files[0].parent.stat().st_mode) == 0o700
-
-
-def test_later_start(tmp_path: Path) -> None:
-    """Later starts keep it."""
-    first, second = open_keys(tmp_path), open_keys(tmp_path)
-
-    assert first.jwks() == second.jwks()
+@asynccontextmanager
+async def opened(folder: Path, *secrets: str, clock: Clock | None = None) -> AsyncIterator[Keys]:
+    """An auth process's keys on a folder's database."""
+    database = Database(f"sqlite+aiosqlite:///{folder}/auth.db")
+    await database.open(TABLES)
+    try:
+        keys = Keys(database, secrets or (SECRET,), clock=clock or Clock())
+        await keys.open()
+        yield keys
+    finally:
+        await database.close()
 
 
-def test_rotation(tmp_path: Path) -> None:
-    """The newest key signs, and tokens of the older one still verify."""
-    old = sign(tmp_path)
-    (older,) = tmp_path.glob("*.pem")
-    newer = open_keys(tmp_path / "other").current
-    (tmp_path / "other" / f"{newer}.pem").rename(tmp_path / f"{newer}.pem")
-    os.utime(older, (1, 1))
-    keys = open_keys(tmp_path)
-    claims = tokens.verify(old, tokens.read_jwks(keys.jwks()), issuer="i", audience="a")
-
-    assert keys.current == newer
-    assert claims.user_id == "u1"
+def sign(keys: Keys) -> str:
+    kid, key = keys.signer
+    return tokens.sign(key, kid, user_id="u1", name="", issuer="i", audience="a", ttl_s=60)
 
 
-def test_unfinished_key(tmp_path: Path) -> None:
-    """Half a key, of a start that was killed, is no key."""
-    (tmp_path / "0123456789abcdef.new").write_bytes(b"-----BEGIN")
-    keys = open_keys(tmp_path)
-
-    assert keys.current != "0123456789abcdef"
-    assert len(keys.private) == 1
-
-
-@pytest.mark.parametrize("content", [b"", b"-----BEGIN", b"\0" * 100])
-def test_unusable_key(tmp_path: Path, content: bytes) -> None:
-    """A file that is no key stops the start with its name: nobody may be signed out by a new one in silence."""
-    (tmp_path / "spoilt.pem").write_bytes(content)
-
-    with pytest.raises(KeysUnusable, match=r"spoilt\.pem"):
-        open_keys(tmp_path)
+def verifies(keys: Keys, token: str) -> bool:
+    try:
+        tokens.verify(token, tokens.read_jwks(keys.jwks()), issuer="i", audience="a")
+    except tokens.UnknownKey:
+        return False
+    return True
 
 
-def test_unusable_folder(tmp_path: Path) -> None:
-    """A folder that is none stops the start with its name."""
-    (tmp_path / "keys").write_bytes(b"")
+async def test_made_once(tmp_path: Path) -> None:
+    """The first start makes one key; later ones, and other processes, have the same."""
+    async with opened(tmp_path) as first, opened(tmp_path) as second:
+        assert len(first.jwks()["keys"]) == 1
+        assert first.jwks() == second.jwks()
+        assert verifies(second, sign(first))
 
-    with pytest.raises(KeysUnusable, match="keys"):
-        open_keys(tmp_path / "keys")
+
+async def test_sealed(tmp_path: Path) -> None:
+    """Nobody who has the database alone has the key."""
+    async with opened(tmp_path) as keys:
+        raw = keys.signer[1].private_bytes_raw()
+    with sqlite3.connect(tmp_path / "auth.db") as database:
+        (sealed,) = database.execute("SELECT sealed FROM signing_keys").fetchone()
+    database.close()
+
+    assert raw.hex() not in sealed
+    with pytest.raises(KeysUnusable, match="BEACONFIRE_KEYS_SECRET"):
+        async with opened(tmp_path, "another secret"):
+            pass
+
+
+async def test_changed_secret(tmp_path: Path) -> None:
+    """With the new secret before the old one keys are sealed anew, and the old one is not needed from then on."""
+    async with opened(tmp_path) as keys:
+        before = keys.jwks()
+    async with opened(tmp_path, "new secret", SECRET):
+        pass
+    async with opened(tmp_path, "new secret") as keys:
+        assert keys.jwks() == before
+
+
+async def test_rotation_with_overlap(tmp_path: Path) -> None:
+    """A new key is shown before it signs, in every process; the old one's tokens stay good until the last ran out."""
+    clock = Clock()
+    async with opened(tmp_path, clock=clock) as here, opened(tmp_path, clock=clock) as there:
+        old, old_kid = sign(here), here.signer[0]
+        new = await here.rotate(lead_s=120)
+        await there.refresh()
+        assert {key["kid"] for key in there.jwks()["keys"]} == {old_kid, new.kid}
+        assert (new.state, here.signer[0], there.signer[0]) == ("next", old_kid, old_kid)
+
+        clock.now += 120
+        assert here.signer[0] == there.signer[0] == new.kid
+        assert all(verifies(keys, token) for keys in (here, there) for token in (old, sign(there)))
+
+        clock.now += KEEP_S - 1
+        await here.destroy_old()
+        assert verifies(here, old)
+        clock.now += 1
+        await here.destroy_old()
+        await there.refresh()
+        assert [key["kid"] for key in there.jwks()["keys"]] == [new.kid]
+        assert not verifies(there, old)
+
+
+async def test_two_rotations(tmp_path: Path) -> None:
+    """Rotated twice at once, three keys verify and the newest signs; while one waits for its time, no other is made."""
+    async with opened(tmp_path) as keys:
+        signed = [sign(keys)]
+        for _ in range(2):
+            await keys.rotate(lead_s=0)
+            signed.append(sign(keys))
+        assert [verifies(keys, token) for token in signed] == [True] * 3
+        assert [one.state for one in await keys.list()] == ["signing", "verifying", "verifying"]
+
+        await keys.rotate(lead_s=60)
+        with pytest.raises(BeaconfireError, match="waits already"):
+            await keys.rotate(lead_s=60)
+
+
+async def test_two_operators_at_once(tmp_path: Path) -> None:
+    """Of two processes that rotate at once each makes its own key, or one is told to let the other."""
+    async with opened(tmp_path) as here, opened(tmp_path) as there:
+        await here.rotate(lead_s=0)
+        await there.rotate(lead_s=0)
+        await here.refresh()
+
+        assert here.jwks() == there.jwks()
+        assert here.signer[0] == there.signer[0]
+
+
+async def test_retired_at_once(tmp_path: Path) -> None:
+    """A key that leaked is gone at once, once it does not sign any more."""
+    async with opened(tmp_path) as keys:
+        old, leaked = sign(keys), keys.signer[0]
+        with pytest.raises(BeaconfireError, match="rotate first"):
+            await keys.retire(leaked)
+        await keys.rotate(lead_s=0)
+        await keys.retire(leaked)
+
+        assert not verifies(keys, old)
+        with pytest.raises(BeaconfireError, match="no such key"):
+            await keys.retire(leaked)
+
+
+async def test_it_stays_for_service_tokens(tmp_path: Path) -> None:
+    """A key stays as long as a service's token that it signed is good, and goes when that is revoked."""
+    clock = Clock()
+    async with opened(tmp_path, clock=clock) as keys:
+        services = ServiceTokens(Settings(), keys._database, keys)
+        row, _ = await services.issue("weather", ["campaign.>"], expires_in_s=300 * 24 * 3600)
+        clock.now = row.created_at.timestamp()
+        await keys.rotate(lead_s=0)
+        clock.now += KEEP_S + 1
+        await keys.destroy_old()
+        assert [one.service_tokens for one in await keys.list()] == [0, 1]
+
+        await services.revoke(row.id)
+        await keys.destroy_old()
+        assert len(await keys.list()) == 1

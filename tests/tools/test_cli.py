@@ -11,9 +11,11 @@ from pathlib import Path
 import nats
 import pytest
 
+from shared import tokens
 from shared.envelope import read
 from tests.tools.terminal import Terminal, free_ports, run, terminal
 from tools import demo
+from tools.api import call as call_api
 from tools.cli import main
 from tools.data_folder import DataFolder
 
@@ -251,3 +253,47 @@ def test_every_command_has_help(call: Callable[..., Said], name: str) -> None:
 
     assert one.exit_code == 0
     assert f"Usage: beaconfire {name}" in one.text
+
+
+def test_keys(data: Path) -> None:
+    """A rotation while everything runs: two keys are listed, and what the new one signs is believed everywhere."""
+    (before,) = json.loads(command(data, "keys", "list", "--json").text)
+    made = command(data, "keys", "rotate", "--lead", "0").text.strip()
+    listed = json.loads(command(data, "keys", "list", "--json").text)
+    readable = command(data, "keys", "list").text
+    token = command(data, "token", "--email", OWNER).text.strip()
+    refused = command(data, "keys", "retire", made)
+
+    assert [(one["kid"], one["state"]) for one in listed] == [(made, "signing"), (before["kid"], "verifying")]
+    assert made in readable
+    assert "verifying" in readable
+    assert tokens.peek(token).key_id == made
+    assert call_api("GET", f"{DataFolder(data).running().publisher_url}/v1/campaigns", token=token)["campaigns"]
+    assert refused.ends() == 1
+    assert "rotate first" in refused.text
+
+
+def test_service_tokens(data: Path) -> None:
+    """Made and shown once, listed with what it may publish, revoked; a pattern that is none is refused in words."""
+    token = command(data, "service-token", "issue", "weather", "campaign.*.world_time", "--days", "2").text.strip()
+    (listed,) = json.loads(command(data, "service-token", "list", "--json").text)
+    revoked = command(data, "service-token", "revoke", listed["id"])
+    readable = command(data, "service-token", "list").text
+    refused = command(data, "service-token", "issue", "weather", "live.>")
+
+    assert tokens.peek(token).type == tokens.SERVICE_TYPE
+    assert (listed["service"], listed["publish"], listed["usedAt"]) == ("weather", ["campaign.*.world_time"], None)
+    assert revoked.ends() == 0
+    assert "revoked" in readable
+    assert refused.ends() == 1
+    assert "live.>" in refused.text
+
+
+def test_operator_token(data: Path) -> None:
+    """Without the right operator token nothing is shown or done; a reset needs somebody to reset."""
+    refused = command(data, "keys", "list", "--operator-token", "wrong")
+    of_nobody = command(data, "reset-attempts")
+    reset = command(data, "reset-attempts", "--email", OWNER, "--address", "127.0.0.1")
+
+    assert (refused.ends(), of_nobody.ends(), reset.ends()) == (1, 2, 0)
+    assert "operator token" in refused.text

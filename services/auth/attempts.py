@@ -1,0 +1,109 @@
+"""How often somebody may try to sign in or up: so many a minute from an address, and so many for an account.
+
+Counted in the database, so all auth processes together allow what one would. A bucket is one number: the moment until
+which the allowance is used up (GCRA). It is full again by itself after a minute; a refused attempt costs a read and
+changes nothing.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Executable, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from services.auth.settings import Settings
+from services.auth.store import ATTEMPTS
+from shared import errors, logs
+from shared.addresses import household
+from shared.database import Database
+from shared.errors import BeaconfireError
+from shared.metrics import Counter
+
+log = logs.get(__name__)
+
+REFUSED = Counter("auth_attempts_refused_total", "Attempts to sign in or up over a limit, by limit", ["limit"])
+
+WINDOW_S = 60.0
+ROUNDING_S = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    full_until: float
+    is_new: bool
+
+
+class Attempts:
+    """Counts attempts. The limits are those of the settings."""
+
+    def __init__(self, settings: Settings, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+        self._limits = {
+            "address": settings.attempts_per_minute_address,
+            "account": settings.attempts_per_minute_account,
+        }
+
+    async def count(self, *, address: str, email: str) -> None:
+        """Count one attempt, for both. Raises `too_many` with the time until the next one; then it is not counted."""
+        names = {"address": _name("address", household(address)), "account": _name("account", email)}
+        async with self._database.reading() as connection:
+            await self._check(connection, names, locked=False)  # a flood shall not queue up to write
+        while True:
+            try:
+                async with self._database.writing() as tx:
+                    for name, count in (await self._check(tx, names, locked=True)).items():
+                        await tx.execute(_write(name, count))
+                return
+            except IntegrityError:
+                log.debug("another process made the same count first, reading it again")
+
+    async def reset(self, *, address: str | None = None, email: str | None = None) -> None:
+        """Let an address, an account, or both begin anew."""
+        names = [_name("address", household(address))] if address else []
+        names += [_name("account", email)] if email else []
+        async with self._database.writing() as tx:
+            await tx.execute(delete(ATTEMPTS).where(ATTEMPTS.c.counted.in_(names)))
+        log.info("reset the attempts", address=bool(address), account=bool(email))
+
+    async def forget(self) -> None:
+        """Remove what has run out. Called now and then by every process."""
+        async with self._database.writing() as tx:
+            await tx.execute(delete(ATTEMPTS).where(ATTEMPTS.c.full_until < self._clock()))
+
+    async def _check(self, connection: AsyncConnection, names: Mapping[str, str], *, locked: bool) -> dict[str, _Count]:
+        """What the counts would be with one more each. Raises `too_many`."""
+        now = self._clock()
+        found = select(ATTEMPTS).where(ATTEMPTS.c.counted.in_(names.values())).order_by(ATTEMPTS.c.counted)
+        rows = await connection.execute(found.with_for_update() if locked else found)
+        before = {row.counted: row.full_until for row in rows}
+        counts = {}
+        for limit, name in names.items():
+            full_until = max(before.get(name, 0.0), now) + WINDOW_S / self._limits[limit]
+            over_s = full_until - (now + WINDOW_S)
+            if over_s > ROUNDING_S:
+                self._refuse(limit, int(over_s * 1000) + 1)
+            counts[name] = _Count(full_until, is_new=name not in before)
+        return counts
+
+    def _refuse(self, limit: str, retry_after_ms: int) -> None:
+        REFUSED.labels(limit).inc()
+        log.info("refused an attempt", limit=limit)
+        raise BeaconfireError(
+            errors.TOO_MANY,
+            "too many attempts from this address" if limit == "address" else "too many attempts for this account",
+            retry_after_ms=retry_after_ms,
+        )
+
+
+def _write(name: str, count: _Count) -> Executable:
+    if count.is_new:
+        return insert(ATTEMPTS).values(counted=name, full_until=count.full_until)
+    return update(ATTEMPTS).where(ATTEMPTS.c.counted == name).values(full_until=count.full_until)
+
+
+def _name(limit: str, who: str) -> str:
+    return hashlib.sha256(f"{limit}:{who}".encode()).hexdigest()

@@ -1,0 +1,148 @@
+"""services.auth.attempts over HTTP: how often one may try to sign in, and who counts as one."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.auth.attempts import Attempts
+from services.auth.settings import Settings
+from services.auth.store import TABLES
+from shared.database import Database
+from shared.errors import BeaconfireError
+from tests.auth.conftest import PASSWORD, Answer, Auth, running_auth
+from tools.nats_server import NatsServer
+
+SHIPPED = {
+    name: Settings.model_fields[name].default for name in ("attempts_per_minute_address", "attempts_per_minute_account")
+}
+BEHIND_A_PROXY = {**SHIPPED, "trusted_proxies": "127.0.0.1/32"}
+
+
+async def sign_in(auth: Auth, name: str, password: str = PASSWORD, *, address: str | None = None) -> Answer:
+    headers = {"X-Forwarded-For": address} if address else {}
+    body = {"email": f"{name}@auth.example", "password": password}
+    return await auth.call("POST", "/auth/sign-in", body, headers=headers)
+
+
+def check_refusal(answer: Answer) -> None:
+    """429, with the time of reset in the body and as a header, of which one is the other in seconds."""
+    assert (answer.status, answer.code) == (429, "too_many")
+    assert 0 < answer.body["error"]["retryAfterMs"] <= 60_000
+    assert int(answer.headers["Retry-After"]) == max(1, round(answer.body["error"]["retryAfterMs"] / 1000))
+
+
+async def test_an_address(stream: NatsServer, tmp_path: Path) -> None:
+    """Ten attempts a minute, in whatever account and way; the eleventh is refused with the time of reset."""
+    async with running_auth(stream, tmp_path, **SHIPPED) as auth:
+        await auth.sign_up("owner")
+        for number in range(9):
+            assert (await sign_in(auth, f"nobody{number}")).status == 401
+        refused = [
+            await sign_in(auth, "owner"),
+            await sign_in(auth, "nobody"),
+            await auth.call("POST", "/auth/sign-up", {"email": "new@auth.example", "password": PASSWORD, "name": "N"}),
+        ]
+
+    for answer in refused:
+        check_refusal(answer)
+        assert "address" in answer.body["error"]["message"]
+
+
+async def test_an_account(stream: NatsServer, tmp_path: Path) -> None:
+    """Ten attempts a minute on one account, from however many addresses; known or not, right or wrong."""
+    async with running_auth(stream, tmp_path, **BEHIND_A_PROXY) as auth:
+        await auth.sign_up("owner")
+        for name, used in (("owner", 1), ("nobody", 0)):
+            for number in range(10 - used):
+                assert (await sign_in(auth, name, "wrong", address=f"198.51.100.{number}")).status == 401
+            refused = await sign_in(auth, name, address="203.0.113.99")
+            check_refusal(refused)
+            assert "account" in refused.body["error"]["message"]
+        assert (await sign_in(auth, "somebody", address="203.0.113.99")).status == 401
+
+
+async def test_whose_address(stream: NatsServer, tmp_path: Path) -> None:
+    """Behind a trusted proxy each client is counted by itself; what it says before the proxy's word means nothing."""
+    async with running_auth(stream, tmp_path, **BEHIND_A_PROXY) as auth:
+        for number in range(10):
+            assert (await sign_in(auth, f"a{number}", address=f"9.9.9.{number}, 198.51.100.1")).status == 401
+        check_refusal(await sign_in(auth, "b", address="9.9.9.9, 198.51.100.1"))
+        assert (await sign_in(auth, "b", address="198.51.100.2")).status == 401
+
+
+async def test_nobody_is_believed(stream: NatsServer, tmp_path: Path) -> None:
+    """Without a trusted proxy the header changes nothing."""
+    async with running_auth(stream, tmp_path, **SHIPPED) as auth:
+        for number in range(10):
+            assert (await sign_in(auth, f"a{number}", address=f"198.51.100.{number}")).status == 401
+        check_refusal(await sign_in(auth, "b", address="203.0.113.9"))
+
+
+async def test_several_processes(stream: NatsServer, tmp_path: Path) -> None:
+    """Two auth processes on one database count together, also what comes to both at once."""
+    async with (
+        running_auth(stream, tmp_path, **SHIPPED) as here,
+        running_auth(stream, tmp_path, **SHIPPED) as there,
+    ):
+        tried = (sign_in(auth, f"a{number}") for number in range(8) for auth in (here, there))
+        statuses = [answer.status for answer in await asyncio.gather(*tried)]
+
+    assert sorted(statuses) == [401] * 10 + [429] * 6
+
+
+async def test_reset(stream: NatsServer, tmp_path: Path) -> None:
+    """An operator lets an address, or an account, begin anew at once; nobody else gets anything from it."""
+    async with running_auth(stream, tmp_path, **BEHIND_A_PROXY) as auth:
+        for _ in range(10):
+            await sign_in(auth, "owner", "wrong", address="198.51.100.1")
+        check_refusal(await sign_in(auth, "other", address="198.51.100.1"))
+        check_refusal(await sign_in(auth, "owner", address="198.51.100.2"))
+
+        assert (await auth.operate("POST", "reset-attempts", {"address": "198.51.100.1"})).status == 204
+        assert (await sign_in(auth, "other", address="198.51.100.1")).status == 401
+        check_refusal(await sign_in(auth, "owner", address="198.51.100.2"))
+        assert (await auth.operate("POST", "reset-attempts", {"email": " Owner@auth.example"})).status == 204
+        assert (await sign_in(auth, "owner", address="198.51.100.2")).status == 401
+
+
+@pytest.mark.parametrize("body", [{}, {"address": "x"}, {"email": "x"}, {"address": None}, {"other": 1}], ids=str)
+async def test_no_reset(auth: Auth, body: dict[str, Any]) -> None:
+    """A reset of nobody is refused in words."""
+    assert (await auth.operate("POST", "reset-attempts", body)).code == "bad_request"
+
+
+async def test_time_heals(tmp_path: Path) -> None:
+    """One attempt comes back every six seconds, all after a minute; the time in the refusal is enough, and none too
+    long. What has run out is forgotten."""
+    now = 1_800_000_000.0
+    database = Database(f"sqlite+aiosqlite:///{tmp_path}/auth.db")
+    await database.open(TABLES)
+    attempts = Attempts(Settings(), database, clock=lambda: now)
+
+    async def until_refused() -> tuple[int, float]:
+        """How many were let in, and after how many seconds the next one may come."""
+        for number in range(100):
+            try:
+                await attempts.count(address="198.51.100.1", email=f"{number}@x.example")
+            except BeaconfireError as error:
+                return number, (error.retry_after_ms or 0) / 1000
+        raise AssertionError("never refused")
+
+    try:
+        let_in, wait_s = await until_refused()
+        assert let_in == 10
+        assert wait_s == pytest.approx(6, abs=0.002)
+        now += 5.9
+        assert (await until_refused())[0] == 0
+        now += 0.2
+        assert (await until_refused())[0] == 1
+        now += 60.1
+        assert (await until_refused())[0] == 10
+        now += 61
+        await attempts.forget()
+        async with database.reading() as connection:
+            assert (await connection.exec_driver_sql("SELECT count(*) FROM attempts")).scalar() == 0
+    finally:
+        await database.close()

@@ -1,0 +1,178 @@
+"""services.auth.operators over HTTP: who may, keys rotated on a running auth, tokens of services."""
+
+from pathlib import Path
+
+import aiohttp
+import pytest
+from nats.aio.client import Client
+
+from shared import tokens
+from shared.authorization import AuthorizeRequest, authorize
+from shared.verifier import Verifier
+from tests.auth.conftest import OPERATOR_TOKEN, Auth, running_auth
+from tests.conftest import connected
+from tools.nats_server import NatsServer
+
+CALLS = [
+    ("GET", "keys"),
+    ("POST", "keys"),
+    ("DELETE", "keys/k1"),
+    ("GET", "service-tokens"),
+    ("POST", "service-tokens"),
+    ("DELETE", "service-tokens/t1"),
+    ("POST", "reset-attempts"),
+]
+
+
+async def test_who_may(auth: Auth) -> None:
+    """Every call needs the operator's token; a user's is none, and the public port has none of the calls."""
+    owner = await auth.sign_up("owner")
+    for method, path in CALLS:
+        for token in (None, "", "wrong", owner.token, OPERATOR_TOKEN[:-1], OPERATOR_TOKEN + "é"):
+            answer = await auth.operate(method, path, {}, token=token)
+            assert (answer.status, answer.code) == (401, "token_invalid")
+        public = await auth.call(method, f"/api/v1/auth/{path}", {}, token=OPERATOR_TOKEN)
+        assert public.status == 404
+
+
+async def test_nobody_may(stream: NatsServer, tmp_path: Path) -> None:
+    """Without a token in the settings nobody may, also with an empty one."""
+    async with running_auth(stream, tmp_path, operator_token="") as auth:
+        for token in (None, "", "x"):
+            answer = await auth.operate("GET", "keys", token=token)
+            assert (answer.status, answer.code) == (403, "forbidden")
+        assert "BEACONFIRE_OPERATOR_TOKEN" in answer.body["error"]["message"]
+
+
+async def test_rotation(auth: Auth) -> None:
+    """Rotated while it runs, new tokens have the new key, and both keys' tokens are good everywhere."""
+    old = await auth.sign_up("owner")
+    made = await auth.operate("POST", "keys", {"leadS": 0})
+    new = (await auth.sign_in("owner")).body["accessToken"]
+    listed = (await auth.operate("GET", "keys")).body["keys"]
+    jwks = (await auth.call("GET", "/.well-known/jwks.json")).body["keys"]
+
+    assert made.status == 201
+    assert tokens.peek(new).key_id == made.body["key"]["kid"] != tokens.peek(old.token).key_id
+    assert [(one["kid"], one["state"]) for one in listed] == [
+        (made.body["key"]["kid"], "signing"),
+        (tokens.peek(old.token).key_id, "verifying"),
+    ]
+    assert {one["kid"] for one in jwks} == {one["kid"] for one in listed}
+    for token in (old.token, new):
+        assert (await auth.call("GET", "/auth/me", token=token)).status == 200
+
+
+async def test_rotation_with_lead(auth: Auth) -> None:
+    """By default the new key is shown for two minutes before it signs; another rotation has to wait for that."""
+    made = (await auth.operate("POST", "keys", {})).body["key"]
+    again = await auth.operate("POST", "keys", {})
+    token = (await auth.sign_up("owner")).token
+
+    assert (made["state"], made["signsFrom"] - made["createdAt"]) == ("next", 120)
+    assert (again.status, again.code) == (409, "conflict")
+    assert tokens.peek(token).key_id != made["kid"]
+
+
+async def test_retire(auth: Auth) -> None:
+    """A leaked key's tokens are refused once it is retired; the signing key and an unknown one are not retired."""
+    old = await auth.sign_up("owner")
+    kid = tokens.peek(old.token).key_id
+    signing = await auth.operate("DELETE", f"keys/{kid}")
+    await auth.operate("POST", "keys", {"leadS": 0})
+    retired = await auth.operate("DELETE", f"keys/{kid}")
+    again = await auth.operate("DELETE", f"keys/{kid}")
+
+    assert [signing.status, retired.status, again.status] == [409, 204, 404]
+    assert (await auth.call("GET", "/auth/me", token=old.token)).code == "token_invalid"
+
+
+async def test_several_processes(stream: NatsServer, tmp_path: Path) -> None:
+    """Two auth processes on one database have one set of keys: what either signs, both believe."""
+    async with (
+        running_auth(stream, tmp_path) as here,
+        running_auth(stream, tmp_path) as there,
+    ):
+        owner = await here.sign_up("owner")
+        assert (await there.call("GET", "/auth/me", token=owner.token)).status == 200
+        made = (await here.operate("POST", "keys", {"leadS": 0})).body["key"]
+        new = (await here.sign_in("owner")).body["accessToken"]
+        while (await there.call("GET", "/auth/me", token=new)).status == 401:
+            pass
+
+        assert made["kid"] in {one["kid"] for one in (await there.call("GET", "/.well-known/jwks.json")).body["keys"]}
+
+
+WEATHER = {"service": "weather", "publish": ["campaign.*.world_time", "campaign.c1.>"]}
+
+
+async def is_revoked(nc: Client, claims: tokens.ServiceClaims, service: str | None = None) -> bool:
+    question = AuthorizeRequest(
+        user_id=service or claims.service, service_token=claims.token_id, rooms=("campaign:c1",)
+    )
+    reply = await authorize(nc, question)
+    assert not reply.rooms["campaign:c1"].allowed
+    return reply.revoked
+
+
+async def test_life_of_a_service_token(auth: Auth, stream: NatsServer) -> None:
+    """Made, verified by its key, asked about, listed with its last use, revoked; revoking twice is no error."""
+    made = await auth.operate("POST", "service-tokens", WEATHER)
+    token_id = made.body["serviceToken"]["id"]
+    async with aiohttp.ClientSession() as http, connected(stream, "publisher") as nc:
+        verifier = Verifier(http, f"{auth.url}/.well-known/jwks.json", issuer="beaconfire", audience="beaconfire")
+        claims = await verifier.verify_service(made.body["token"])
+        unused = (await auth.operate("GET", "service-tokens")).body["serviceTokens"]
+        before = await is_revoked(nc, claims)
+        used = (await auth.operate("GET", "service-tokens")).body["serviceTokens"]
+        others = await is_revoked(nc, claims, "somebody"), await is_revoked(nc, claims, "weather2")
+        revoked = [(await auth.operate("DELETE", f"service-tokens/{token_id}")).status for _ in range(2)]
+        after = await is_revoked(nc, claims)
+    listed = (await auth.operate("GET", "service-tokens")).body["serviceTokens"]
+
+    assert made.status == 201
+    assert (claims.service, claims.publish) == ("weather", ("campaign.*.world_time", "campaign.c1.>"))
+    assert claims.expires_at - claims.issued_at == 90 * 24 * 3600
+    assert (before, others, revoked, after) == (False, (True, True), [204, 204], True)
+    assert (unused[0]["usedAt"], unused[0]["revokedAt"]) == (None, None)
+    assert used[0]["usedAt"].endswith("Z")
+    assert [(one["id"], one["service"], one["revokedAt"] is None) for one in listed] == [(token_id, "weather", False)]
+    assert made.body["token"] not in str(listed)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"service": "a.b"},
+        {"service": ""},
+        {"publish": []},
+        {"publish": [">"]},
+        {"publish": ["live.>"]},
+        {"publish": ["campaign.c1.."]},
+        {"publish": [f"campaign.c{number}.>" for number in range(51)]},
+        {"publish": [f"campaign.{'a' * 60}.{'b' * 60}.{number}.{'c' * 60}.>" for number in range(50)]},
+        {"expiresInS": 0},
+        {"expiresInS": 400 * 24 * 3600},
+        {"extra": 1},
+    ],
+    ids=str,
+)
+async def test_no_such_service_token(auth: Auth, change: dict[str, object]) -> None:
+    """What would make no good token is refused in words, and nothing is listed."""
+    answer = await auth.operate("POST", "service-tokens", {**WEATHER, **change})
+
+    assert (answer.status, answer.code) == (400, "bad_request")
+    assert (await auth.operate("GET", "service-tokens")).body["serviceTokens"] == []
+
+
+async def test_unknown_service_token(auth: Auth) -> None:
+    """One that never was cannot be revoked."""
+    assert (await auth.operate("DELETE", "service-tokens/none")).status == 404
+
+
+async def test_it_is_no_users(auth: Auth) -> None:
+    """A service's token opens nothing that a user's does."""
+    made = await auth.operate("POST", "service-tokens", WEATHER)
+    answer = await auth.call("GET", "/auth/me", token=made.body["token"])
+
+    assert (answer.status, answer.code) == (401, "token_invalid")

@@ -1,0 +1,65 @@
+"""Operator commands against a running auth: signing keys, tokens of services, attempts to sign in."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from rich.table import Table
+
+from tools.api import call
+from tools.data_folder import OPERATOR_TOKEN, DataFolder
+
+
+@dataclass(frozen=True, slots=True)
+class AuthOperator:
+    """Auth's operations port, and the token that opens it. Every call raises ApiError where it is refused."""
+
+    url: str
+    token: str
+
+    def get(self, path: str) -> dict[str, Any]:
+        return self._call("GET", path)
+
+    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        return self._call("POST", path, body)
+
+    def delete(self, path: str) -> None:
+        self._call("DELETE", path)
+
+    def _call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        return call(method, f"{self.url.rstrip('/')}/api/v1/auth/{path}", body, token=self.token)
+
+
+def auth_operator(folder: DataFolder, url: str | None, token: str | None) -> AuthOperator:
+    """The auth at `url`, or that of the running `up`. Raises DataFolderUnusable."""
+    return AuthOperator(
+        url or folder.running().auth_ops_url,
+        token if token is not None else folder.passwords()[OPERATOR_TOKEN],
+    )
+
+
+def keys_table(keys: Sequence[Mapping[str, Any]]) -> Table:
+    """The signing keys, for people."""
+    table = Table("key", "state", "made", "signs from", "verifies until", "service tokens", box=None)
+    for key in keys:
+        times = (_moment(key["createdAt"]), _moment(key["signsFrom"]), _moment(key["verifiesUntil"]))
+        table.add_row(key["kid"], key["state"], *times, str(key["serviceTokens"]))
+    return table
+
+
+def service_tokens_table(tokens: Sequence[Mapping[str, Any]]) -> Table:
+    """The tokens of services, for people."""
+    table = Table("token", "service", "may publish", "expires", "last used", "", box=None)
+    for one in tokens:
+        row = one["id"], one["service"], "\n".join(one["publish"]), _text(one["expiresAt"]), _text(one["usedAt"])
+        table.add_row(*row, f"revoked {_text(one['revokedAt'])}" if one["revokedAt"] else "")
+    return table
+
+
+def _moment(unix_s: int | None) -> str:
+    return datetime.fromtimestamp(unix_s, UTC).strftime("%Y-%m-%d %H:%M:%S") if unix_s is not None else ""
+
+
+def _text(moment: str | None) -> str:
+    return moment[:16].replace("T", " ") if moment else "never"
