@@ -7,7 +7,7 @@ RUN := $(UV) run --frozen --no-sync
 # pytest-xdist workers; the machine's cores unless told
 JOBS ?= auto
 
-.PHONY: help setup up test check format generate bench browser clean
+.PHONY: help setup up test check format generate faults bench browser clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ format: setup ## put every file into house style
 
 generate: setup ## write what is derived from the catalogue and the tables
 	@$(RUN) python -m tools.generate
+
+faults: setup ## hurt every part for some minutes, under load, and report what each client did
+	@$(RUN) python -m tests.faults $(ARGS)
 
 bench: setup ## measure latency from the HTTP answer to the socket
 	@$(RUN) python -m bench $(ARGS)

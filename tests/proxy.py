@@ -9,7 +9,7 @@ class Proxy:
     """Passes bytes on to a port on loopback.
 
     `swallow` says of each chunk from the client whether it is lost. While `flowing` is not set, what the server sends
-    is held back.
+    is held back. While `refusing`, nobody gets through.
     """
 
     def __init__(self, target_port: int) -> None:
@@ -18,6 +18,9 @@ class Proxy:
         self.swallowed = asyncio.Event()
         self.flowing = asyncio.Event()
         self.flowing.set()
+        self.refusing = False
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._serving: set[asyncio.Task[None]] = set()
         self.port = 0
 
     @asynccontextmanager
@@ -28,16 +31,37 @@ class Proxy:
             yield self
         finally:
             server.close()
+            self.cut()
+            self.flowing.set()
+            await asyncio.gather(*self._serving, return_exceptions=True)
+
+    def cut(self) -> None:
+        """Reset every connection that goes through here."""
+        for writer in self._writers:
+            writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.refusing:
+            writer.transport.abort()
+            return
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
         except OSError:
             writer.close()
             return
-        await asyncio.gather(
-            self._pass(reader, far_writer, is_from_client=True), self._pass(far_reader, writer, is_from_client=False)
-        )
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        both = {writer, far_writer}
+        self._writers |= both
+        try:
+            await asyncio.gather(
+                self._pass(reader, far_writer, is_from_client=True),
+                self._pass(far_reader, writer, is_from_client=False),
+            )
+        finally:
+            self._writers -= both
+            self._serving.discard(task)
 
     async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, is_from_client: bool) -> None:
         with suppress(OSError):

@@ -1,0 +1,90 @@
+"""What is done to a world while events flow. Each returns when the damage is over; the world recovers by itself."""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Mapping
+
+from tests.faults.world import World
+
+Fault = Callable[[World, int], Awaitable[None]]
+"""(world, rounds)."""
+
+
+async def gateways_killed(world: World, rounds: int) -> None:
+    """A gateway killed -9 and started again, one after the other."""
+    for number in range(rounds):
+        gateway = world.gateways[number % len(world.gateways)]
+        await world.written(30)
+        gateway.kill()
+        await world.written(30)
+        await asyncio.to_thread(gateway.start)
+
+
+async def gateways_replaced(world: World, rounds: int) -> None:
+    """A rolling restart: each gateway is asked to end, and started again."""
+    for number in range(rounds):
+        gateway = world.gateways[number % len(world.gateways)]
+        await world.written(30)
+        gateway.terminate()
+        await asyncio.to_thread(gateway.process.wait, 20)
+        await asyncio.to_thread(gateway.start)
+
+
+async def broker_killed(world: World, rounds: int) -> None:
+    """The broker killed -9 and started again."""
+    for _ in range(rounds):
+        await world.written(30)
+        world.nats.kill()
+        await asyncio.to_thread(world.nats.start)
+    await world.written(20)
+
+
+async def broker_frozen(world: World, rounds: int) -> None:
+    """The broker's clock stopped for longer than its clients wait for an answer."""
+    for _ in range(rounds):
+        await world.written(30)
+        world.nats.freeze()
+        await asyncio.sleep(2.5)  # the fault itself
+        world.nats.thaw()
+    await world.written(20)
+
+
+async def gateways_frozen(world: World, rounds: int) -> None:
+    """A gateway's clock stopped under load, for long enough that clients and broker give it up."""
+    for number in range(rounds):
+        gateway = world.gateways[number % len(world.gateways)].process
+        await world.written(30)
+        gateway.freeze()
+        await world.written(60)
+        gateway.thaw()
+    await world.written(20)
+
+
+async def routes_cut(world: World, rounds: int) -> None:
+    """A gateway's way to the broker cut, and closed for a while."""
+    for number in range(rounds):
+        route = world.routes[number % len(world.routes)]
+        await world.written(30)
+        route.refusing = True
+        route.cut()
+        await world.written(20)
+        route.refusing = False
+    await world.written(20)
+
+
+async def clients_reset(world: World, rounds: int) -> None:
+    """Connections cut without a word, again and again, each client by itself."""
+    for _ in range(rounds * 10):
+        random.choice(world.followers).reset()
+        await world.written(5)
+
+
+FAULTS: Mapping[str, Fault] = {
+    "gateways killed -9": gateways_killed,
+    "gateways replaced (SIGTERM)": gateways_replaced,
+    "broker killed -9": broker_killed,
+    "broker frozen": broker_frozen,
+    "gateways frozen": gateways_frozen,
+    "routes cut": routes_cut,
+    "clients cut off": clients_reset,
+}

@@ -1,0 +1,56 @@
+"""The gateway with one of its safeguards switched off, to see that the checker notices: `SABOTAGE` says which."""
+
+import asyncio
+import os
+from typing import Any
+
+from services.gateway import __main__ as gateway
+from services.gateway.intake import Intake
+from services.gateway.sequence import Sequence
+from services.gateway.session import Session
+
+
+def _without_resume() -> None:
+    """Every client begins at the gateway's position, whatever its cursor says."""
+
+    def position(self: Session, _cursor: str | None) -> tuple[int, None]:
+        return self._context.position, None
+
+    Session._read_cursor = position  # type: ignore[assignment,method-assign]
+
+
+def _without_hole_check() -> None:
+    """What is heard is delivered, whatever is missing below it."""
+
+    def hear(self: Sequence[Any], offset: int, message: Any) -> bool:
+        if self.position is None:
+            self._held[offset] = message
+            return False
+        if offset > self.position:
+            self.position = offset
+            self._deliver(offset, message)
+        return True
+
+    Sequence.hear = hear  # type: ignore[method-assign]
+    Sequence.hole = property(lambda _self: None)  # type: ignore[assignment]
+
+
+def _without_silence_probe() -> None:
+    """Nobody asks whether the stream goes on behind the last event heard."""
+
+    async def wait(self: Intake) -> None:
+        self._reconnected = False
+        await asyncio.Event().wait()
+
+    Intake._wait = wait  # type: ignore[method-assign]
+
+
+SABOTAGES = {
+    "resume": _without_resume,
+    "holes": _without_hole_check,
+    "silence": _without_silence_probe,
+}
+
+if __name__ == "__main__":
+    SABOTAGES[os.environ["SABOTAGE"]]()
+    gateway.main()

@@ -1,0 +1,201 @@
+"""The part of the line that delivers, as processes that can be hurt: broker, gateways, writers, followers."""
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from nats.aio.client import Client
+from nats.js.api import AckPolicy, ConsumerConfig
+
+from shared import broker
+from shared.envelope import Envelope, Metadata
+from shared.events.campaign import SettlementUpdated
+from shared.subjects import parse_subject
+from tests.conftest import connected
+from tests.fakes import FakeAuth
+from tests.faults.checker import Event, Verdict, check
+from tests.faults.follower import Follower
+from tests.proxy import Proxy
+from tools.cluster import ServiceProcess
+from tools.nats_server import NatsServer
+
+ROOT = "campaign:c1"
+ELSEWHERE = "campaign:c2"
+
+
+class World:
+    """What a fault is done to."""
+
+    def __init__(
+        self, nats: NatsServer, gateways: list[ServiceProcess], routes: list[Proxy], auth: FakeAuth, nc: Client
+    ) -> None:
+        self.nats = nats
+        self.gateways = gateways
+        self.routes = routes
+        """What stands between each gateway and the broker."""
+        self.auth = auth
+        self.followers: list[Follower] = []
+        self.acknowledged: dict[int, str] = {}
+        self._nc = nc
+        self._numbers = itertools.count()
+        self._written = asyncio.Event()
+        self._tasks: list[asyncio.Task[Any]] = []
+
+    def follow(self, name: str, *rooms: str, **habits: Any) -> Follower:
+        """Somebody who follows rooms of the campaign from now on."""
+        self.auth.members[name] = {ROOT: "viewer"}
+        urls = [gateway.url for gateway in self.gateways]
+        follower = Follower(name, urls, self.auth.token(name, ttl_s=3600), rooms or (ROOT,), **habits)
+        self.followers.append(follower)
+        self._tasks.append(asyncio.create_task(follower.run(), name=name))
+        return follower
+
+    async def everybody_is_there(self) -> None:
+        """Wait until all followers are connected for the first time."""
+        async with asyncio.timeout(30):
+            while any(follower.started_at is None for follower in self.followers):
+                await asyncio.sleep(0.02)
+
+    @asynccontextmanager
+    async def writing(self, *, writers: int = 4, pause_s: float = 0.01, size: int = 0) -> AsyncIterator[None]:
+        """Events keep being published while the block runs; at its end, those under way are acknowledged."""
+        stop = asyncio.Event()
+        tasks = [asyncio.create_task(self._write(stop, pause_s, size)) for _ in range(writers)]
+        try:
+            yield
+        finally:
+            stop.set()
+            await asyncio.gather(*tasks)
+
+    async def written(self, count: int) -> None:
+        """Wait until `count` more events are acknowledged."""
+        wanted = len(self.acknowledged) + count
+        while len(self.acknowledged) < wanted:
+            self._written.clear()
+            await self._written.wait()
+
+    async def publish(self, campaign: str = "c1", *, settlement: str | None = None, size: int = 0) -> int:
+        """Publish one event until it is acknowledged. Returns its offset."""
+        number = next(self._numbers)
+        event = SettlementUpdated(
+            campaign_id=campaign,
+            settlement_id=settlement or f"s{number % 5}",
+            operation="update",
+            changed_fields=("x" * size,) if size else ("level",),
+        )
+        one = Envelope(event, Metadata(source="load"))
+        offset = await broker.publish(self._nc, one.subject, one.encode(), message_id=one.id, attempt_timeout_s=0.5)
+        self.acknowledged[offset] = one.id
+        self._written.set()
+        return offset
+
+    async def heard_again(self) -> None:
+        """Publish until a follower is reached: the gateways hear again."""
+        before = {follower: len(follower.applied) for follower in self.followers}
+        while all(len(follower.applied) == count for follower, count in before.items()):
+            await self.publish()
+            await asyncio.sleep(0.05)
+
+    async def settle(self, timeout_s: float = 60.0) -> None:
+        """Wait until everybody has the last acknowledged event, or time is up: the verdict then says who has not."""
+        last = max(self.acknowledged)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await asyncio.gather(*(follower.reach(last) for follower in self.followers))
+
+    async def verdicts(self) -> Mapping[str, Verdict]:
+        """Judge everybody against what the stream holds. Every acknowledged event must be in it."""
+        stream = await self._read_stream()
+        lost = {offset for offset, event_id in self.acknowledged.items() if stream.get(offset, _NOTHING).id != event_id}
+        assert not lost, f"acknowledged, and not in the stream: {sorted(lost)[:5]}"
+        last = max(self.acknowledged)
+        return {
+            one.name: check(
+                one.applied,
+                stream,
+                rooms=one.rooms,
+                after=one.started_at or 0,
+                upto=last,
+                reloads=one.reloads,
+            )
+            for one in self.followers
+        }
+
+    async def stop(self) -> None:
+        """Let everybody go, and the broker with them: nothing of ours may hang on a frozen one."""
+        self.nats.thaw()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _write(self, stop: asyncio.Event, pause_s: float, size: int) -> None:
+        while not stop.is_set():
+            number = next(self._numbers)
+            await self.publish("c2" if number % 7 == 0 else "c1", size=size)
+            await asyncio.sleep(pause_s)
+
+    async def _read_stream(self) -> dict[int, Event]:
+        """All events of the stream, read by a means the gateway does not use."""
+        last = max(self.acknowledged)
+        stream: dict[int, Event] = {}
+        async with connected(self.nats, "setup") as nc:
+            reading = await nc.jetstream().pull_subscribe(
+                "campaign.>", stream=broker.STREAM, config=ConsumerConfig(ack_policy=AckPolicy.NONE)
+            )
+            while not stream or max(stream) < last:
+                # Waits for as many as it asks for: no more than there are.
+                waiting = (await reading.consumer_info()).num_pending or 1
+                for message in await reading.fetch(min(waiting, 500), timeout=10):
+                    rooms = frozenset(str(room) for room in parse_subject(message.subject).rooms)
+                    stream[message.metadata.sequence.stream] = Event(json.loads(message.data)["id"], rooms)
+        return stream
+
+
+@asynccontextmanager
+async def world(
+    folder: Path, *, gateways: int = 2, sabotage: str = "", settings: Mapping[str, str] | None = None
+) -> AsyncIterator[World]:
+    """Start it; everything is ended at the end of the block, whatever was done to it.
+
+    `sabotage` names a part of the gateway that is switched off (`tests/faults/sabotage.py`).
+    """
+    nats = NatsServer(folder / "nats")
+    processes: list[ServiceProcess] = []
+    try:
+        await asyncio.to_thread(nats.start)
+        async with AsyncExitStack() as stack:
+            setup = await stack.enter_async_context(connected(nats, "setup"))
+            await broker.declare_stream(setup)
+            auth = await stack.enter_async_context(FakeAuth().running(nats))
+            nc = await stack.enter_async_context(connected(nats, "publisher"))
+            routes = [await stack.enter_async_context(Proxy(nats.port).running()) for _ in range(gateways)]
+            for number, route in enumerate(routes, 1):
+                environment = {
+                    **nats.environment("gateway"),
+                    "BEACONFIRE_NATS_URL": f"nats://127.0.0.1:{route.port}",
+                    "BEACONFIRE_JWKS_URL": auth.jwks_url,
+                    "BEACONFIRE_STOP_TIMEOUT_S": "3",
+                    "SABOTAGE": sabotage,
+                    **(settings or {}),
+                }
+                module = "tests.faults.sabotage" if sabotage else "services.gateway"
+                processes.append(ServiceProcess(f"gateway-{number}", module, environment, folder=folder / "logs"))
+                processes[-1].start(wait=False)
+            for process in processes:
+                await asyncio.to_thread(process.wait_ready)
+            one = World(nats, processes, routes, auth, nc)
+            stack.push_async_callback(one.stop)
+            yield one
+    finally:
+        for process in processes:
+            process.process.thaw()
+            process.kill()
+        nats.thaw()
+        nats.stop()
+
+
+_NOTHING = Event("", frozenset())
