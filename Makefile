@@ -7,7 +7,7 @@ RUN := $(UV) run --frozen --no-sync
 # pytest-xdist workers; the machine's cores unless told
 JOBS ?= auto
 
-.PHONY: help setup up test check format generate faults bench browser clean
+.PHONY: help setup up test check format generate migration faults bench browser clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -42,6 +42,7 @@ check: setup ## what must hold before a commit: lint, format, types, imports, ge
 	@$(RUN) mypy
 	@$(RUN) lint-imports
 	@$(RUN) python -m tools.generate --check
+	@$(RUN) python -m tools.migrations check
 	@$(RUN) python -m tools.features
 
 format: setup ## put every file into house style
@@ -53,6 +54,8 @@ generate: setup ## write what is derived from the catalogue and the tables
 
 faults: setup ## hurt every part for some minutes, under load, and report what each client did
 	@$(RUN) python -m tests.faults $(ARGS)
+migration: setup ## write the next revision of a service's tables: SERVICE=auth TITLE="…"
+	@$(RUN) python -m tools.migrations write "$(SERVICE)" "$(TITLE)"
 
 bench: setup ## measure latency from the HTTP answer to the socket
 	@$(RUN) python -m bench $(ARGS)

@@ -1,24 +1,65 @@
-"""The database of a service: engine, transactions, tables made at start.
+"""The database of a service: engine, transactions, and what it does while the database is away.
 
-SQLite by default, with what a crash or power loss asks for (WAL and `synchronous=FULL`); the URL decides.
+SQLite by default, with what a crash or power loss asks for (WAL and `synchronous=FULL`); PostgreSQL by asyncpg; the
+URL decides. The tables are made by migrations (`shared.migrations`).
 """
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
-from sqlalchemy import DateTime, Dialect, MetaData, event
-from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError
+from sqlalchemy import DateTime, Dialect, event, text
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.types import TypeDecorator
 
+from shared import errors, logs
+from shared.errors import BeaconfireError
+
+log = logs.get(__name__)
+
+CONNECT_TIMEOUT_S = 5.0
+LOCK_TIMEOUT_S = 5.0
+STATEMENT_TIMEOUT_S = 20.0
+LOOK_AGAIN_S = 0.5
+RETRY_AFTER_MS = 1_000
+
+_DRIVERS = {
+    "sqlite": "sqlite+aiosqlite",
+    "sqlite+aiosqlite": "sqlite+aiosqlite",
+    "postgres": "postgresql+asyncpg",
+    "postgresql": "postgresql+asyncpg",
+    "postgresql+asyncpg": "postgresql+asyncpg",
+}
+# SQLSTATEs (PostgreSQL, appendix A) that another attempt can get past: connection lost, out of resources, serialization
+# and deadlock, lock not available, cancelled by a timeout, shutting down or starting, read-only since a failover.
+_PASSING = ("08", "53", "40", "55P03", "57014", "57P", "25006")
+
 
 class DatabaseUnusable(Exception):
-    """The database cannot be opened. The text says which, why and what to do."""
+    """The database cannot be used as it is. The text says which, why and what to do. No password is in it."""
+
+
+class DatabaseAway(BeaconfireError):
+    """The database does not answer, is busy or is not ready: to be tried again."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(errors.UNAVAILABLE, why, retry_after_ms=RETRY_AFTER_MS)
+
+
+class DatabaseRefused(DatabaseAway):
+    """The server lets us not in, or not do this. `reason` is for the log: it says what an operator has to do."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__("the database cannot be used; the log says why")
+        self.reason = reason
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -35,56 +76,265 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class Database:
-    """One engine and its transactions. Writers of SQLite wait for one another here, not by polling its lock."""
+    """One engine and its transactions.
 
-    def __init__(self, url: str) -> None:
-        try:
-            self.url = make_url(url)
-        except ArgumentError as error:
-            raise DatabaseUnusable(
-                f"{url!r} is not a database URL, expected sqlite+aiosqlite:///path/to/file.db"
-            ) from error
-        self.engine: AsyncEngine = create_async_engine(self.url)
-        self._is_sqlite = self.url.get_backend_name() == "sqlite"
+    Writers of SQLite wait for one another here, not by polling its lock. With `one_writer` those of PostgreSQL do, too,
+    across all processes: for a service whose transactions decide by rows that they do not lock.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 10, one_writer: bool = False) -> None:
+        self.url = _parsed(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self.engine: AsyncEngine = create_async_engine(self.url, **({} if self.is_sqlite else _postgresql(pool_size)))
+        self._one_writer = one_writer and not self.is_sqlite
         self._writing = asyncio.Lock()
-        if self._is_sqlite:
+        self._settling = asyncio.Lock()
+        self._settle: Callable[[], Awaitable[None]] | None = None
+        self._looked_at = 0.0
+        self.why_not: str | None = None
+        """Why it cannot be used yet, None where it can."""
+        if self.is_sqlite:
             _prepare_sqlite(self.engine)
 
-    async def open(self, metadata: MetaData) -> None:
-        """Make the tables that are missing, and the folder of SQLite's file. Raises DatabaseUnusable."""
+    @property
+    def where(self) -> str:
+        """Its URL without the password."""
+        return self.url.render_as_string(hide_password=True)
+
+    async def open(self, settle: Callable[[], Awaitable[None]]) -> None:
+        """Make ready with `settle`. Where that raises DatabaseAway, it is called again by whoever needs the database,
+        until it succeeds. Raises DatabaseUnusable.
+        """
+        self._settle = settle
         try:
-            if self._is_sqlite and self.url.database:
-                folder = Path(self.url.database).parent
-                await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
-            async with self.writing() as tx:
-                await tx.run_sync(metadata.create_all)
-        except (DBAPIError, OSError) as error:
-            where = self.url.render_as_string(hide_password=True)
-            cause = getattr(error, "orig", None) or error
-            raise DatabaseUnusable(
-                f"cannot open the database {where}: {cause}. Move it away, or point elsewhere"
-            ) from error
+            await settle()
+        except DatabaseAway as error:
+            self.why_not = error.message
+            log.warning("the database cannot be used yet", where=self.where, reason=error.message, cause=cause(error))
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A connection that sees one consistent state and changes nothing."""
-        async with self.engine.connect() as connection:
+        """A connection that sees one consistent state and changes nothing. Raises DatabaseAway."""
+        await self._settled()
+        async with self.connected() as connection:
             yield connection
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction: committed at the end of the block, rolled back by any exception."""
-        if not self._is_sqlite:
-            async with self.engine.begin() as connection:
+        """A transaction: committed at the end of the block, rolled back by any exception. Raises DatabaseAway.
+
+        Where the connection is lost while it is committed, nobody knows whether it was: the message says so.
+        """
+        await self._settled()
+        async with self.transaction() as connection:
+            if self._one_writer:
+                with self._translated():
+                    await lock(connection, f"writer of {self.url.database}")
+            yield connection
+
+    @asynccontextmanager
+    async def connected(self) -> AsyncIterator[AsyncConnection]:
+        """As `reading`, of a database that need not have been made ready."""
+        with self._translated():
+            async with self.engine.connect() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """As `writing`, of a database that need not have been made ready."""
+        if self.is_sqlite:
+            async with self._writing, self._transaction() as connection:
+                yield connection
+        else:
+            async with self._transaction() as connection:
+                yield connection
+
+    @asynccontextmanager
+    async def migrating(self) -> AsyncIterator[AsyncConnection]:
+        """As `transaction`, for changes of the tables themselves: SQLite enforces no foreign keys meanwhile.
+
+        It changes most of a table by copying and dropping it, and dropping one deletes what refers to it.
+        """
+        if not self.is_sqlite:
+            async with self.transaction() as connection:
                 yield connection
             return
-        async with self._writing, self.engine.connect() as connection:
+        async with self._writing, self.connected() as connection:
+            driver: Any = (await connection.get_raw_connection()).driver_connection
+            await driver.execute("PRAGMA foreign_keys=OFF")  # before the transaction; within it has no effect
+            try:
+                async with self._begun(connection):
+                    yield connection
+            finally:
+                await driver.execute("PRAGMA foreign_keys=ON")
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+        async with self.connected() as connection, self._begun(connection):
+            yield connection
+
+    @asynccontextmanager
+    async def _begun(self, connection: AsyncConnection) -> AsyncIterator[None]:
+        if self.is_sqlite:
             await connection.execution_options(beaconfire_writes=True)
-            async with connection.begin():
-                yield connection
+        transaction = await connection.begin()
+        try:
+            yield
+        except BaseException:
+            await _roll_back(connection)
+            raise
+        with self._translated("the database went away while it wrote: whether it did is not known"):
+            await transaction.commit()
 
     async def close(self) -> None:
         await self.engine.dispose()
+
+    async def _settled(self) -> None:
+        """Raise DatabaseAway as long as it is not ready; look again every `LOOK_AGAIN_S` seconds."""
+        if self.why_not is None:
+            return
+        async with self._settling:
+            if self.why_not is not None and self._settle is not None and self._is_due():
+                try:
+                    await self._settle()
+                    self.why_not = None
+                    log.info("the database can be used")
+                except DatabaseAway as error:
+                    self.why_not = error.message
+                except DatabaseUnusable as error:
+                    self.why_not = "the database cannot be used; the log says why"
+                    log.error("the database cannot be used", reason=str(error))
+            if self.why_not is not None:
+                raise DatabaseAway(self.why_not)
+
+    def _is_due(self) -> bool:
+        now = time.monotonic()
+        due = now - self._looked_at >= LOOK_AGAIN_S
+        if due:
+            self._looked_at = now
+        return due
+
+    @contextmanager
+    def _translated(self, away: str = "the database does not answer, or is busy") -> Iterator[None]:
+        """Turn what another attempt can get past into DatabaseAway.
+
+        What a statement does wrong (IntegrityError, …) stays what it is.
+        """
+        try:
+            yield
+        except PoolTimeout as error:
+            raise DatabaseAway("every connection to the database is in use") from error
+        except (SQLAlchemyError, OSError, TimeoutError) as error:
+            self._raise_translated(error, away)
+            raise
+        except Exception as error:
+            if sqlstate(error) is not None:  # asyncpg's own, from before there is a connection
+                self._raise_translated(error, away)
+            raise
+
+    def _raise_translated(self, error: Exception, away: str) -> None:
+        state = sqlstate(error)
+        if self.is_sqlite:
+            if "database is locked" in str(error):
+                raise DatabaseAway(away) from error
+        elif state is None:
+            lost = isinstance(error, DBAPIError) and (error.connection_invalidated or _says_lost(error))
+            if lost or isinstance(error, OSError | TimeoutError):
+                raise DatabaseAway(away) from error
+        elif state.startswith(_PASSING):
+            raise DatabaseAway(away) from error
+        elif (refusal := _REFUSALS.get(state)) is not None:
+            raise DatabaseRefused(f"cannot use the database {self.where}: {refusal}") from error
+
+
+_REFUSALS = {
+    "28P01": "wrong user or password",
+    "28000": "the server does not let this user in (pg_hba.conf)",
+    "3D000": "there is no such database: create it, or correct the URL",
+    "42501": "this user may not do what is needed there: make it the owner of the database",
+    "3F000": "there is no schema that this user may create tables in",
+}
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """PostgreSQL's code of what went wrong, None where it is not PostgreSQL that says so."""
+    link: BaseException | None = error
+    while link is not None:
+        state = getattr(link, "sqlstate", None)
+        if isinstance(state, str):
+            return state
+        link = getattr(link, "orig", None) or link.__cause__
+    return None
+
+
+def cause(error: BaseException) -> str:
+    """What is behind an error, in a line without addresses of ours: the name of what was raised, and what it says."""
+    behind = error.__cause__ or error
+    said = str(getattr(behind, "orig", None) or behind).splitlines()
+    return f"{type(behind).__name__}: {said[0]}" if said else type(behind).__name__
+
+
+async def lock(tx: AsyncConnection, name: str) -> None:
+    """Take PostgreSQL's lock of this name until the end of the transaction. Of no effect on SQLite, where a transaction
+    that writes is alone anyway."""
+    if tx.dialect.name == "postgresql":
+        await tx.execute(text("SELECT pg_advisory_xact_lock(:space, :name)"), {"space": 0xBEAC, "name": _number(name)})
+
+
+def _number(name: str) -> int:
+    return crc32(name.encode()) - 2**31
+
+
+def _says_lost(error: DBAPIError) -> bool:
+    return "connection" in str(error.orig) and ("closed" in str(error.orig) or "lost" in str(error.orig))
+
+
+async def _roll_back(connection: AsyncConnection) -> None:
+    try:
+        await connection.rollback()
+    except (SQLAlchemyError, OSError) as error:  # gone, and the transaction with it
+        log.warning("could not roll back", error=type(error).__name__)
+        await connection.invalidate()
+
+
+def _parsed(url: str) -> URL:
+    """The URL with the driver we use. Raises DatabaseUnusable."""
+    expected = "expected sqlite+aiosqlite:///path/to/file.db or postgresql+asyncpg://user:password@host/database"
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        shown = repr(url) if "@" not in url else "the value"
+        raise DatabaseUnusable(f"{shown} is not a database URL, {expected}") from None
+    driver = _DRIVERS.get(parsed.drivername)
+    if driver is None:
+        raise DatabaseUnusable(f"{parsed.drivername!r} is no database that can be used, {expected}")
+    parsed = parsed.set(drivername=driver)
+    if driver == "postgresql+asyncpg" and "sslmode" in parsed.query:  # libpq's word for what asyncpg calls ssl
+        query = dict(parsed.query)
+        query.setdefault("ssl", query.pop("sslmode"))
+        parsed = parsed.set(query=query)
+    return parsed
+
+
+def _postgresql(pool_size: int) -> dict[str, Any]:
+    """Every wait ends: for a connection, a lock, a statement, the network."""
+    milliseconds = {"lock_timeout": LOCK_TIMEOUT_S, "statement_timeout": STATEMENT_TIMEOUT_S}
+    return {
+        "pool_size": pool_size,
+        "max_overflow": 0,
+        "pool_timeout": LOCK_TIMEOUT_S,
+        "pool_pre_ping": True,
+        "connect_args": {
+            "timeout": CONNECT_TIMEOUT_S,
+            "command_timeout": STATEMENT_TIMEOUT_S + 5,  # the server gives up first, if it is there
+            "server_settings": {
+                "application_name": "beaconfire",
+                **{name: str(int(seconds * 1000)) for name, seconds in milliseconds.items()},
+                # A process that vanished in the middle of a transaction keeps no row locked for longer than this.
+                "idle_in_transaction_session_timeout": "60000",
+            },
+        },
+    }
 
 
 def _prepare_sqlite(engine: AsyncEngine) -> None:
@@ -101,3 +351,9 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
         # A write begins IMMEDIATE: a read that later upgrades would fail with "locked" under a concurrent writer.
         writes = connection.get_execution_options().get("beaconfire_writes", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def make_folder(database: Database) -> None:
+    """Make the folder of SQLite's file. Raises OSError."""
+    if database.is_sqlite and database.url.database:
+        Path(database.url.database).parent.mkdir(parents=True, exist_ok=True)

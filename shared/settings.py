@@ -134,6 +134,20 @@ def weak_database_password(url: str) -> Iterator[tuple[str, str]]:
         yield "database_url", f"its password {weak}: give the database user another, and put it here"
 
 
+class DatabaseSettings(Settings):
+    """What every service with a database needs; each says where its own is by default."""
+
+    database_url: str
+    migrate_on_start: bool | None = Field(
+        None, description="Bring the database's tables up to date at start; empty: only if it is SQLite"
+    )
+    database_connections: int = Field(10, ge=2, le=500, description="Connections to PostgreSQL at most, each process")
+
+    def weak_secrets(self) -> Iterator[tuple[str, str]]:
+        yield from super().weak_secrets()
+        yield from weak_database_password(self.database_url)
+
+
 def read_settings(cls: type[S]) -> S:
     """Read settings from the environment.
 

@@ -15,10 +15,12 @@ from rich.console import Console
 from rich.text import Text
 
 from shared.broker import BrokerRefused
+from shared.database import DatabaseUnusable
 from shared.envelope import InvalidEvent
 from shared.settings import ENV_PREFIX, Settings, read_settings
 from shared.subjects import InvalidRoom, InvalidSubject
 from tools import listening, operating, publishing, sign_in
+from tools import migrate as migrating
 from tools.api import ApiError
 from tools.cluster import DidNotStart
 from tools.data_folder import DataFolder, DataFolderUnusable
@@ -58,12 +60,14 @@ EXPECTED = (
     BrokerDidNotStart,
     BrokerRefused,
     DataFolderUnusable,
+    DatabaseUnusable,
     InvalidEvent,
     InvalidRoom,
     InvalidSubject,
     NotSeeded,
     PortTaken,
     StreamNotDeclared,
+    migrating.CannotMigrate,
     listening.Ended,
     publishing.CannotPublish,
 )
@@ -234,6 +238,22 @@ def reset_attempts(
         raise typer.BadParameter("give --address, --email, or both")
     body = {name: value for name, value in (("address", address), ("email", email)) if value is not None}
     auth_operator(DataFolder(data), auth_ops, operator_token).post("reset-attempts", body)
+
+
+@app.command()
+def migrate(
+    service: Annotated[
+        str | None, typer.Argument(help="`auth` or `publisher`; both, where no --database-url is given.")
+    ] = None,
+    database_url: Annotated[
+        str | None, typer.Option(help="Which database; else BEACONFIRE_DATABASE_URL, or that of `beaconfire up`.")
+    ] = None,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for a database that does not answer.")] = 30.0,
+    data: Data = DATA,
+) -> None:
+    """Bring a service's tables up to date, before a new version of it starts. Two at once are harmless."""
+    for line in migrating.migrate(service, database_url, data, timeout_s=timeout):
+        print(line)
 
 
 def main() -> None:

@@ -19,15 +19,17 @@ from services.auth.hashing import Hashing
 from services.auth.http import Calls
 from services.auth.keys import Keys, KeysUnusable
 from services.auth.members import Members
+from services.auth.migrations import MIGRATIONS
 from services.auth.operators import Operators
 from services.auth.outsiders import Outsiders
 from services.auth.projection import Projection
 from services.auth.rpc import Rpc
 from services.auth.service_tokens import ServiceTokens
 from services.auth.settings import Settings
-from services.auth.store import MEMBERSHIP_VERSION, OUTBOX, TABLES, counter
+from services.auth.store import MEMBERSHIP_VERSION, OUTBOX, counter
 from shared import broker, logs
-from shared.database import Database
+from shared.database import LOOK_AGAIN_S, Database, DatabaseAway
+from shared.migrations import open_database
 from shared.outbox import Outbox
 from shared.web import FOR_OPERATORS, application
 
@@ -63,7 +65,7 @@ class _Auth:
     def __init__(self, settings: Settings, on_fatal: Callable[[], None]) -> None:
         self._settings = settings
         self._on_fatal = on_fatal
-        self._database = Database(settings.database_url)
+        self._database = Database(settings.database_url, pool_size=settings.database_connections, one_writer=True)
         self._outbox = Outbox(self._database, OUTBOX)
         self._nc: Client | None = None
         self._rpc: NatsBroker | None = None
@@ -86,15 +88,18 @@ class _Auth:
         self.projection = Projection(self._database)
 
     def why_not_ready(self) -> str | None:
+        if self._database.why_not is not None:
+            return self._database.why_not
         if self._nc is None:
             return "starting: waiting for the broker"
         return self._why_not if self._nc.is_connected else "the broker is not reachable"
 
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
         """Everything that lives beside HTTP. When it ends, no request is being answered any more."""
-        await self._database.open(TABLES)
+        await open_database(self._database, MIGRATIONS, migrate=self._settings.migrate_on_start)
         try:
-            await self.keys.open()
+            with contextlib.suppress(DatabaseAway):  # `_tend` opens them once it is back
+                await self.keys.open()
             async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as tasks:
                 self._outsiders.start(http)
                 running = [
@@ -123,12 +128,12 @@ class _Auth:
         """Keep up with the keys of the other processes, and clear away what has run out."""
         while True:
             broker.check_cancelled()
-            await asyncio.sleep(TEND_EVERY_S)
+            await asyncio.sleep(TEND_EVERY_S if self.keys.are_open else LOOK_AGAIN_S)
             try:
-                await self.keys.refresh()
+                await (self.keys.refresh() if self.keys.are_open else self.keys.open())
                 await self.keys.destroy_old()
                 await self.attempts.forget()
-            except (SQLAlchemyError, OSError, KeysUnusable) as error:
+            except (DatabaseAway, SQLAlchemyError, OSError, KeysUnusable) as error:
                 log.warning("could not read the keys again, going on with those known", error=str(error)[:300])
 
     async def _rpc_closed(self) -> None:
@@ -161,9 +166,9 @@ class _Auth:
         try:
             async with asyncio.timeout(WATCH_TIMEOUT_S), self._database.reading() as connection:
                 await counter(connection, MEMBERSHIP_VERSION)
-        except (SQLAlchemyError, OSError, TimeoutError) as error:
-            log.warning("the database does not answer", error=type(error).__name__)
-            return "the database does not answer"
+        except (DatabaseAway, SQLAlchemyError, TimeoutError) as error:
+            log.warning("the database cannot be used", reason=str(error), error=type(error).__name__)
+            return self._database.why_not or "the database does not answer"
         return None
 
     async def _check_stream(self, nc: Client) -> str | None:

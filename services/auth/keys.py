@@ -23,7 +23,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.auth.store import SERVICE_TOKENS, SIGNING_KEYS
 from shared import errors, logs
-from shared.database import Database
+from shared.database import Database, DatabaseAway
 from shared.errors import BeaconfireError
 from shared.tokens import LEEWAY_S, MAX_LIFETIME_S, public_jwk
 
@@ -73,13 +73,24 @@ class Keys:
     @property
     def signer(self) -> tuple[str, Ed25519PrivateKey]:
         """The id of the key that signs now, and the key."""
-        key = self._signing(self._keys)
+        key = self._signing(self._known)
         return key.kid, key.private
 
     @property
     def public(self) -> dict[str, Ed25519PublicKey]:
         """All keys that verify, by id, also the one that does not sign yet."""
-        return {key.kid: key.public for key in self._keys}
+        return {key.kid: key.public for key in self._known}
+
+    @property
+    def are_open(self) -> bool:
+        """Whether they have been read. Until then, what needs one raises DatabaseAway."""
+        return bool(self._keys)
+
+    @property
+    def _known(self) -> list[_Key]:
+        if not self._keys:
+            raise DatabaseAway("the signing keys could not be read yet")
+        return self._keys
 
     def jwks(self) -> dict[str, Any]:
         """The document at `/.well-known/jwks.json`."""

@@ -4,15 +4,14 @@ from collections.abc import Iterator
 
 from pydantic import Field, SecretStr, field_validator
 
-from shared.settings import Settings as Common
-from shared.settings import weak_database_password
+from shared.settings import DatabaseSettings
 from shared.strength import MIN_KEY, weakness
 from shared.tokens import MAX_LIFETIME_S
 
 DEVELOPMENT_SECRET = "for development only"  # noqa: S105  (refused elsewhere)
 
 
-class Settings(Common):
+class Settings(DatabaseSettings):
     """What auth needs to know. Its state is the database."""
 
     port: int = Field(8081, ge=0, le=65535, description="Port for clients; 0 takes a free one")
@@ -59,7 +58,6 @@ class Settings(Common):
 
     def weak_secrets(self) -> Iterator[tuple[str, str]]:
         yield from super().weak_secrets()
-        yield from weak_database_password(self.database_url)
         for secret in self.keys_secrets:
             if weak := weakness(secret, min_length=MIN_KEY):
                 yield (

@@ -14,13 +14,15 @@ from services.publisher.campaigns import Campaigns
 from services.publisher.clock import Clocks
 from services.publisher.entities import Entities
 from services.publisher.http import Access
+from services.publisher.migrations import MIGRATIONS
 from services.publisher.settings import Settings
 from services.publisher.settlements import Settlements
-from services.publisher.store import OUTBOX, TABLES, Store
+from services.publisher.store import OUTBOX, Store
 from services.publisher.structures import Structures
 from services.publisher.world_time import WorldTime
 from shared import broker, logs
-from shared.database import Database
+from shared.database import Database, DatabaseAway
+from shared.migrations import open_database
 from shared.outbox import Outbox
 from shared.verifier import Verifier
 from shared.web import application
@@ -48,7 +50,7 @@ class _Publisher:
     def __init__(self, settings: Settings, on_fatal: Callable[[], None]) -> None:
         self._settings = settings
         self._on_fatal = on_fatal
-        self._database = Database(settings.database_url)
+        self._database = Database(settings.database_url, pool_size=settings.database_connections)
         self._outbox = Outbox(self._database, OUTBOX)
         self._nc: Client | None = None
         self._why_not: str | None = "starting"
@@ -56,6 +58,8 @@ class _Publisher:
         self.store = Store(self._database, self._outbox)
 
     def why_not_ready(self) -> str | None:
+        if self._database.why_not is not None:
+            return self._database.why_not
         if self._nc is None:
             return "starting: waiting for the broker"
         return self._why_not if self._nc.is_connected else "the broker is not reachable"
@@ -63,7 +67,7 @@ class _Publisher:
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
         """Everything that lives beside HTTP. When it stops, no request is being answered any more."""
         settings = self._settings
-        await self._database.open(TABLES)
+        await open_database(self._database, MIGRATIONS, migrate=self._settings.migrate_on_start)
         try:
             async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as tasks:
                 self.access.verifier = Verifier(
@@ -108,9 +112,9 @@ class _Publisher:
         try:
             async with asyncio.timeout(WATCH_TIMEOUT_S), self._database.reading() as connection:
                 await connection.execute(select(OUTBOX.c.id).limit(1))
-        except (SQLAlchemyError, OSError, TimeoutError) as error:
-            log.warning("the database does not answer", error=type(error).__name__)
-            return "the database does not answer"
+        except (DatabaseAway, SQLAlchemyError, TimeoutError) as error:
+            log.warning("the database cannot be used", reason=str(error), error=type(error).__name__)
+            return self._database.why_not or "the database does not answer"
         return None
 
     async def _check_stream(self, nc: Client) -> str | None:

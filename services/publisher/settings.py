@@ -1,14 +1,11 @@
 """Settings of the publisher."""
 
-from collections.abc import Iterator
-
 from pydantic import Field
 
-from shared.settings import Settings as Common
-from shared.settings import weak_database_password
+from shared.settings import DatabaseSettings
 
 
-class WorkerSettings(Common):
+class WorkerSettings(DatabaseSettings):
     """What the publisher's workers need to know: where its database is."""
 
     database_url: str = Field(
@@ -25,7 +22,3 @@ class Settings(WorkerSettings):
     )
     issuer: str = Field("beaconfire", description="`iss` of accepted tokens")
     audience: str = Field("beaconfire", description="`aud` of accepted tokens")
-
-    def weak_secrets(self) -> Iterator[tuple[str, str]]:
-        yield from super().weak_secrets()
-        yield from weak_database_password(self.database_url)

@@ -16,13 +16,15 @@ from nats.aio.client import Client
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from services.publisher.migrations import MIGRATIONS
 from services.publisher.rules_engine import RulesEngine
 from services.publisher.scheduler import Scheduler
 from services.publisher.settings import WorkerSettings
-from services.publisher.store import OUTBOX, TABLES
+from services.publisher.store import OUTBOX
 from shared import broker, logs
 from shared.consumer import DurableConsumer
-from shared.database import Database
+from shared.database import Database, DatabaseAway
+from shared.migrations import open_database
 from shared.web import worker_application
 
 log = logs.get(__name__)
@@ -67,7 +69,7 @@ class _Worker:
     def __init__(self, job: type[Job], settings: WorkerSettings, on_fatal: Callable[[], None]) -> None:
         self._settings = settings
         self._on_fatal = on_fatal
-        self._database = Database(settings.database_url)
+        self._database = Database(settings.database_url, pool_size=settings.database_connections)
         self._nc: Client | None = None
         self._why_not: str | None = "starting"
         self._job = job(self._database, self._nudge)
@@ -76,6 +78,8 @@ class _Worker:
         )
 
     def why_not_ready(self) -> str | None:
+        if self._database.why_not is not None:
+            return self._database.why_not
         if self._nc is None:
             return "starting: waiting for the broker"
         if not self._nc.is_connected:
@@ -84,7 +88,7 @@ class _Worker:
 
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
         """Everything there is, in the order in which it stops."""
-        await self._database.open(TABLES)
+        await open_database(self._database, MIGRATIONS, migrate=self._settings.migrate_on_start)
         try:
             async with asyncio.TaskGroup() as tasks:
                 running = [tasks.create_task(part) for part in (self._hear(), self._watch(), self._job.run())]
@@ -115,7 +119,7 @@ class _Worker:
         try:
             async with asyncio.timeout(WATCH_TIMEOUT_S), self._database.reading() as connection:
                 await connection.execute(select(OUTBOX.c.id).limit(1))
-        except (SQLAlchemyError, OSError, TimeoutError) as error:
-            log.warning("the database does not answer", error=type(error).__name__)
-            return "the database does not answer"
+        except (DatabaseAway, SQLAlchemyError, TimeoutError) as error:
+            log.warning("the database cannot be used", reason=str(error), error=type(error).__name__)
+            return self._database.why_not or "the database does not answer"
         return None

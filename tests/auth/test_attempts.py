@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from services.auth.attempts import Attempts
+from services.auth.migrations import MIGRATIONS
 from services.auth.settings import Settings
-from services.auth.store import TABLES
 from shared.database import Database
 from shared.errors import BeaconfireError
+from shared.migrations import open_database
 from tests.auth.conftest import PASSWORD, Answer, Auth, running_auth
 from tools.nats_server import NatsServer
 
@@ -118,7 +119,7 @@ async def test_time_heals(tmp_path: Path) -> None:
     long. What has run out is forgotten."""
     now = 1_800_000_000.0
     database = Database(f"sqlite+aiosqlite:///{tmp_path}/auth.db")
-    await database.open(TABLES)
+    await open_database(database, MIGRATIONS, migrate=True)
     attempts = Attempts(Settings(), database, clock=lambda: now)
 
     async def until_refused() -> tuple[int, float]:

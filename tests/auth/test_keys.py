@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from services.auth.keys import KEEP_S, Keys, KeysUnusable
+from services.auth.migrations import MIGRATIONS
 from services.auth.service_tokens import ServiceTokens
 from services.auth.settings import Settings
-from services.auth.store import TABLES
 from shared import tokens
 from shared.database import Database
 from shared.errors import BeaconfireError
+from shared.migrations import open_database
 
 SECRET = "one secret"
 
@@ -32,7 +33,7 @@ class Clock:
 async def opened(folder: Path, *secrets: str, clock: Clock | None = None) -> AsyncIterator[Keys]:
     """An auth process's keys on a folder's database."""
     database = Database(f"sqlite+aiosqlite:///{folder}/auth.db")
-    await database.open(TABLES)
+    await open_database(database, MIGRATIONS, migrate=True)
     try:
         keys = Keys(database, secrets or (SECRET,), clock=clock or Clock())
         await keys.open()

@@ -9,10 +9,12 @@ from sqlalchemy import event, func, select
 from sqlalchemy.exc import OperationalError
 
 from services.publisher.campaigns import WORLD_BEGINS
-from services.publisher.store import CAMPAIGNS, OUTBOX, TABLES, Store, Writing
+from services.publisher.migrations import MIGRATIONS
+from services.publisher.store import CAMPAIGNS, OUTBOX, Store, Writing
 from shared.database import Database
 from shared.envelope import Metadata
 from shared.events.campaign import EntityUpdated
+from shared.migrations import open_database
 from shared.outbox import Outbox
 
 METADATA = Metadata(source="api")
@@ -21,7 +23,7 @@ METADATA = Metadata(source="api")
 @pytest.fixture(name="database")
 async def _database(tmp_path: Path) -> AsyncIterator[Database]:
     database = Database(f"sqlite+aiosqlite:///{tmp_path}/publisher.db")
-    await database.open(TABLES)
+    await open_database(database, MIGRATIONS, migrate=True)
     yield database
     await database.close()
 

@@ -55,7 +55,8 @@ async def _stored(stream: NatsServer) -> AsyncIterator["asyncio.Queue[str]"]:
 @asynccontextmanager
 async def opened(folder: Path) -> AsyncIterator[Database]:
     database = Database(f"sqlite+aiosqlite:///{folder}/outbox.db")
-    await database.open(TABLES)
+    async with database.writing() as tx:
+        await tx.run_sync(TABLES.create_all)
     try:
         yield database
     finally:

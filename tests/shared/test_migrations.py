@@ -1,0 +1,207 @@
+"""shared.migrations with the revisions of the services, on a real database."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import Connection, MetaData, inspect, text
+from sqlalchemy.exc import IntegrityError
+
+from shared.database import Database, DatabaseAway, DatabaseUnusable
+from shared.migrations import Migrated, Migrations, open_database
+from tools.migrate import SERVICES
+
+AUTH = SERVICES["auth"]
+PUBLISHER = SERVICES["publisher"]
+both_services = pytest.mark.parametrize("migrations", SERVICES.values(), ids=lambda one: str(one.service))
+
+
+@asynccontextmanager
+async def opened(url: str) -> AsyncIterator[Database]:
+    database = Database(url)
+    try:
+        yield database
+    finally:
+        await database.close()
+
+
+@pytest.fixture(name="url")
+def _url(tmp_path: Path) -> str:
+    return f"sqlite+aiosqlite:///{tmp_path}/new.db"
+
+
+@pytest.fixture(name="database")
+async def _database(url: str) -> AsyncIterator[Database]:
+    async with opened(url) as database:
+        yield database
+
+
+async def differences(database: Database, migrations: Migrations) -> list[Any]:
+    async with database.connected() as connection:
+        return await connection.run_sync(migrations.differences)
+
+
+async def tables(database: Database) -> set[str]:
+    def names(connection: Connection) -> set[str]:
+        return set(inspect(connection).get_table_names())
+
+    async with database.connected() as connection:
+        return await connection.run_sync(names)
+
+
+async def execute(database: Database, *statements: str) -> None:
+    async with database.transaction() as tx:
+        for statement in statements:
+            await tx.execute(text(statement))
+
+
+async def scalar(database: Database, query: str) -> Any:
+    async with database.connected() as connection:
+        return await connection.scalar(text(query))
+
+
+async def make_as_before_revisions(database: Database, migrations: Migrations) -> None:
+    """The first revision without the record of it is what the release without revisions made."""
+    await migrations.upgrade(database, "0001")
+    await execute(database, f"DROP TABLE {migrations.version_table}")
+
+
+@both_services
+async def test_tables_are_those_of_the_models(database: Database, migrations: Migrations) -> None:
+    """A migrated database has what the models say, no more and no less."""
+    assert await migrations.upgrade(database) == Migrated(None, migrations.head)
+    assert await differences(database, migrations) == []
+
+
+@both_services
+async def test_down_and_up(database: Database, migrations: Migrations) -> None:
+    """Every revision can be taken back, and applied again."""
+    await migrations.upgrade(database)
+
+    down = await migrations.downgrade(database, "base")
+    left = await tables(database)
+    await migrations.upgrade(database)
+
+    assert down == Migrated(migrations.head, None)
+    assert left == {migrations.version_table}
+    assert await differences(database, migrations) == []
+
+
+@both_services
+async def test_database_without_revisions(database: Database, migrations: Migrations) -> None:
+    """What the release without revisions made is taken over, with its rows."""
+    await make_as_before_revisions(database, migrations)
+    row = "(1, 'e1', 'campaign.c1.state', 'x', '2026-01-01 00:00:00')"
+    await execute(database, f"INSERT INTO outbox (id, event_id, subject, body, created_at) VALUES {row}")
+
+    done = await migrations.upgrade(database)
+
+    assert done == Migrated(None, migrations.head)
+    assert await differences(database, migrations) == []
+    assert await scalar(database, "SELECT event_id FROM outbox") == "e1"
+
+
+async def test_rows_outlive_copied_tables(database: Database) -> None:
+    """A migration that SQLite can only do by copying a table deletes nothing that refers to it."""
+    now = "'2026-01-01 00:00:00'"
+    await PUBLISHER.upgrade(database)
+    await execute(
+        database,
+        "INSERT INTO campaigns (id, name, description, revision, world_time, created_at, updated_at)"
+        f" VALUES ('c1', 'The Vale', '', 1, {now}, {now}, {now})",
+        "INSERT INTO entities (id, campaign_id, type, data, name, revision, created_at, updated_at)"
+        f" VALUES ('n1', 'c1', 'npc', '{{}}', 'Mira', 1, {now}, {now})",
+    )
+
+    await PUBLISHER.downgrade(database, "0002")
+    await PUBLISHER.upgrade(database)
+
+    assert await scalar(database, "SELECT name FROM entities") == "Mira"
+    with pytest.raises(IntegrityError):  # and references are enforced again
+        await execute(database, "UPDATE entities SET campaign_id = 'nowhere'")
+
+
+async def test_it_fails_as_a_whole(database: Database) -> None:
+    """A migration that fails leaves the tables, and the revision, as they were."""
+    await PUBLISHER.upgrade(database, "0002")
+    await execute(database, "CREATE TABLE clocks (id INTEGER)")
+
+    with pytest.raises(DatabaseUnusable, match=r"clocks.* already exists"):
+        await PUBLISHER.upgrade(database)
+
+    await execute(database, "DROP TABLE clocks")
+    assert await PUBLISHER.upgrade(database) == Migrated("0002", PUBLISHER.head)
+
+
+async def test_newer_than_the_code(database: Database) -> None:
+    """A database that a newer version migrated is refused, by the migration and at the start."""
+    await AUTH.upgrade(database)
+    await execute(database, f"UPDATE {AUTH.version_table} SET version_num = '9999'")
+
+    for refused in (AUTH.upgrade(database), open_database(database, AUTH, migrate=False)):
+        with pytest.raises(DatabaseUnusable, match="at revision 9999, which this version does not know"):
+            await refused
+
+
+async def test_foreign_tables(database: Database) -> None:
+    """A database with tables of somebody else's is left alone."""
+    await execute(database, "CREATE TABLE users (id INTEGER)")
+
+    with pytest.raises(DatabaseUnusable, match="has a table users and none called counters"):
+        await AUTH.upgrade(database)
+
+    assert await tables(database) == {"users"}
+
+
+async def test_another_services_database(database: Database) -> None:
+    """Two services cannot be pointed at one database: they would relay one another's events."""
+    await AUTH.upgrade(database)
+
+    with pytest.raises(DatabaseUnusable, match="this database is another service's"):
+        await PUBLISHER.upgrade(database)
+
+
+async def test_not_migrated(database: Database) -> None:
+    """A service that does not migrate by itself says what to do, and goes on by itself once that is done."""
+    await open_database(database, AUTH, migrate=False)
+
+    with pytest.raises(
+        DatabaseAway, match=f"at no revision, this version needs {AUTH.head}: run `beaconfire migrate auth`"
+    ):
+        async with database.reading():
+            pass
+    assert await tables(database) == set()
+    await AUTH.upgrade(database)
+    async with asyncio.timeout(20):
+        while database.why_not is not None:
+            try:
+                async with database.writing() as tx:
+                    await tx.execute(text("DELETE FROM counters"))
+            except DatabaseAway:
+                await asyncio.sleep(0.01)
+
+
+async def test_at_once(url: str) -> None:
+    """Of several that migrate at once one does it, and the others find it done."""
+    async with opened(url) as one, opened(url) as two, opened(url) as three:
+        done = await asyncio.gather(*(PUBLISHER.upgrade(each) for each in (one, two, three)))
+        same = await differences(one, PUBLISHER)
+
+    assert sorted(each.before or "" for each in done) == ["", PUBLISHER.head, PUBLISHER.head]
+    assert same == []
+
+
+async def test_missing_migration_is_found(database: Database) -> None:
+    """A model that no revision makes is a difference: `make check` is red then."""
+    changed = MetaData()
+    for table in AUTH.tables.tables.values():
+        table.to_metadata(changed)
+    changed.remove(changed.tables["parents"])
+    await AUTH.upgrade(database)
+
+    found = await differences(database, Migrations(AUTH.service, changed, AUTH.folder, AUTH.before_revisions))
+
+    assert [(kind, table.name) for kind, table in found] == [("remove_table", "parents")]

@@ -1,0 +1,67 @@
+"""`beaconfire migrate`: bring a service's tables up to date, before a new version of it starts."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from services.auth.migrations import MIGRATIONS as AUTH
+from services.publisher.migrations import MIGRATIONS as PUBLISHER
+from shared.database import Database, DatabaseAway, cause
+from shared.migrations import Migrated, Migrations
+from shared.settings import ENV_PREFIX
+
+SERVICES = {one.service: one for one in (AUTH, PUBLISHER)}
+RETRY_S = 0.5
+
+
+class _Environment(BaseSettings):
+    """What a migration needs to know; of the services' settings this is one, and their secrets are no matter of it."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore")
+
+    database_url: str = ""
+
+
+class CannotMigrate(Exception):
+    """The text says what is wrong and what to do."""
+
+
+def migrate(service: str | None, url: str | None, folder: Path, *, timeout_s: float) -> Iterator[str]:
+    """Migrate one service's database, or both. Yields a line about each.
+
+    Without a `url` it is the one of the environment, or of the `beaconfire up` in `folder`. Raises CannotMigrate,
+    DatabaseUnusable.
+    """
+    if service is not None and service not in SERVICES:
+        raise CannotMigrate(f"there is no service {service!r} with a database, expected {' or '.join(SERVICES)}")
+    url = url or _Environment().database_url
+    if service is None and url:
+        raise CannotMigrate("one database is given: say whose it is, `beaconfire migrate auth` or `… publisher`")
+    for name in SERVICES if service is None else (service,):
+        where = url or f"sqlite+aiosqlite:///{folder.absolute() / name}.db"
+        done = asyncio.run(_migrate(SERVICES[name], where, timeout_s))
+        yield _line(name, done)
+
+
+async def _migrate(migrations: Migrations, url: str, timeout_s: float) -> Migrated:
+    database = Database(url)
+    deadline = time.monotonic() + timeout_s
+    try:
+        while True:
+            try:
+                return await migrations.upgrade(database)
+            except DatabaseAway as error:
+                if time.monotonic() > deadline:
+                    raise CannotMigrate(f"{database.where}: {error.message} ({cause(error)})") from None
+            await asyncio.sleep(RETRY_S)
+    finally:
+        await database.close()
+
+
+def _line(service: str, done: Migrated) -> str:
+    if done.before == done.after:
+        return f"{service}: already up to date, at revision {done.after}"
+    return f"{service}: migrated from {done.before or 'no revision'} to {done.after}"
