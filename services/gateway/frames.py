@@ -28,12 +28,16 @@ _CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 
 
 
 class FrameError(Exception):
-    """The peer broke the protocol or a limit: the connection is to be closed with `code`."""
+    """The peer broke the protocol or a limit: the connection is to be closed with `code`.
+
+    `before` are the messages that were whole before it did, in the same bytes: they were right, and are to be answered.
+    """
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"{code} {reason}")
         self.code = code
         self.reason = reason
+        self.before: list[tuple[int, bytes]] = []
 
 
 def encode(payload: bytes, opcode: int = _TEXT) -> bytes:
@@ -94,9 +98,15 @@ class FrameReader:
 
         Text is not decoded here: `payload.decode()` is the check of §8.1, at the place that needs the text.
         """
-        if self._buffer:
-            data = self._buffer + data
         messages: list[tuple[int, bytes]] = []
+        try:
+            self._read(self._buffer + data if self._buffer else data, messages)
+        except FrameError as error:
+            error.before = messages
+            raise
+        return messages
+
+    def _read(self, data: bytes, messages: list[tuple[int, bytes]]) -> None:
         position, end = 0, len(data)
         while end - position >= 2:
             first, second = data[position], data[position + 1]
@@ -122,7 +132,6 @@ class FrameReader:
             if message is not None:
                 messages.append(message)
         self._buffer = data[position:] if position < end else _EMPTY
-        return messages
 
     def _check(self, opcode: int, final: bool, length: int) -> None:
         """Everything that can be refused by the header alone."""

@@ -10,6 +10,7 @@ import asyncio
 import base64
 import binascii
 import hashlib
+import time
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
@@ -17,10 +18,11 @@ from aiohttp import hdrs, web
 
 from services.gateway import protocol
 from services.gateway.frames import FrameError, FrameReader, Opcode, decode_close, encode, encode_close
-from services.gateway.limits import LimitReached
+from services.gateway.limits import LimitReached, Rate
 from services.gateway.session import LIMITED, Context, Session
-from shared import logs
+from shared import errors, logs
 from shared.addresses import Network, client_address, household
+from shared.errors import BeaconfireError
 from shared.metrics import Counter
 from shared.web import HANDED_OVER
 
@@ -31,6 +33,8 @@ REFUSED = Counter("gateway_handshakes_refused_total", "WebSocket handshakes refu
 
 TOO_LARGE = 4413
 CLOSE_TIMEOUT_S = 5.0
+CONTROL_PER_MINUTE = 600
+"""Pings and pongs a client may send a minute: they cost no less than messages, which are limited."""
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 _TEXT, _BINARY, _CLOSE, _PING = (int(code) for code in (Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE, Opcode.PING))
 
@@ -38,7 +42,17 @@ _TEXT, _BINARY, _CLOSE, _PING = (int(code) for code in (Opcode.TEXT, Opcode.BINA
 class Connection(asyncio.Protocol):
     """A WebSocket after its handshake: frames in, the session's bytes out."""
 
-    __slots__ = ("_closing", "_context", "_reader", "_session", "_transport", "paused", "write")
+    __slots__ = (
+        "_broken",
+        "_closing",
+        "_context",
+        "_control_rate",
+        "_reader",
+        "_session",
+        "_transport",
+        "paused",
+        "write",
+    )
 
     def __init__(
         self, context: Context, transport: Any, *, address: str, max_buffer_bytes: int, offered_token: str
@@ -46,6 +60,8 @@ class Connection(asyncio.Protocol):
         self._context = context
         self._transport = transport
         self._closing = False
+        self._broken = False
+        self._control_rate = Rate(CONTROL_PER_MINUTE)
         self._reader = FrameReader(context.limits.max_frame_bytes, TOO_LARGE)
         self.paused = False
         self.write = transport.write
@@ -55,15 +71,19 @@ class Connection(asyncio.Protocol):
     # asyncio.Protocol.
 
     def data_received(self, data: bytes) -> None:
+        if self._broken:
+            return
         try:
-            for opcode, payload in self._reader.feed(data):
+            try:
+                messages, error = self._reader.feed(data), None
+            except FrameError as broken:
+                messages, error = broken.before, broken
+            for opcode, payload in messages:
                 self._take(opcode, payload)
-                if self._closing:
-                    return
-        except FrameError as error:
-            log.info("broken frame", session=self._session.id, code=error.code, reason=error.reason)
-            self._session.lost()
-            self.close(error.code, error.reason)
+            if error is not None:
+                raise error
+        except FrameError as broken:
+            self._break(broken)
 
     def eof_received(self) -> bool:
         return False
@@ -97,16 +117,32 @@ class Connection(asyncio.Protocol):
             return
         self.write(encode_close(code, reason))
         self._context.wheel.after(CLOSE_TIMEOUT_S, self.abort)
-        if 1002 <= code <= 1007:
-            self._transport.close()  # what the peer sends is not to be trusted to hold a close frame
 
     def abort(self) -> None:
         """Drop the connection at once."""
         self._closing = True
         self._transport.abort()
 
+    def _break(self, error: FrameError) -> None:
+        """End a connection whose bytes mean nothing any more.
+
+        Our side is ended; the other is read and thrown away until it ends, too: closed at once, with bytes still on
+        their way to us, TCP would take the close frame back (a reset), and the client would not learn why.
+        """
+        self._broken = True
+        if self._closing:
+            return
+        log.info("broken frame", session=self._session.id, code=error.code, reason=error.reason)
+        self._session.lost()
+        self.close(error.code, error.reason)
+        if not self._transport.is_closing():
+            self._transport.write_eof()
+
     def _take(self, opcode: int, payload: bytes) -> None:
-        if opcode == _TEXT:
+        if self._closing:
+            if opcode == _CLOSE:
+                self._transport.close()  # the answer to ours
+        elif opcode == _TEXT:
             try:
                 payload.decode()
             except UnicodeDecodeError:
@@ -117,9 +153,15 @@ class Connection(asyncio.Protocol):
         elif opcode == _CLOSE:
             self._answer_close(payload)
         else:
-            self._session.heard()
-            if opcode == _PING:
-                self.write(encode(payload, Opcode.PONG))
+            self._take_control(opcode, payload)
+
+    def _take_control(self, opcode: int, payload: bytes) -> None:
+        if self._control_rate.take(1, time.monotonic()):
+            self._session.close(BeaconfireError(errors.TOO_MANY, f"at most {CONTROL_PER_MINUTE} pings a minute"))
+            return
+        self._session.heard()
+        if opcode == _PING:
+            self.write(encode(payload, Opcode.PONG))
 
     def _answer_close(self, payload: bytes) -> None:
         code, _ = decode_close(payload)
