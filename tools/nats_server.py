@@ -54,6 +54,8 @@ class NatsServer:
     ) -> None:
         self.folder = folder
         self.port = port or free_port()
+        self.monitoring_port: int | None = None
+        """Set before `start`: nats-server's own HTTP pages, on loopback."""
         self.passwords = passwords or {user.name: secrets.token_hex(16) for user in USERS}
         self.log_path = folder / "nats-server.log"
         self.process = Process(
@@ -110,6 +112,7 @@ class NatsServer:
                 port=self.port,
                 store=str(self.folder / "jetstream"),
                 passwords={user: quoted(password) for user, password in self.passwords.items()},
+                monitoring=f"127.0.0.1:{self.monitoring_port}" if self.monitoring_port else None,
             )
         )
 
