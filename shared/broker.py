@@ -23,6 +23,8 @@ log = logs.get(__name__)
 
 STREAM = "EVENTS"
 STREAM_SUBJECTS = ("campaign.>", "workspace.>", "user.>", "tick", "anchor")
+DEADLETTERS = "DEADLETTERS"
+DEADLETTER_PREFIX = "deadletter."
 LIVE_PREFIX = "live."
 EPHEMERAL_PREFIX = "ephemeral."
 EPOCH_KEY = "beaconfire-epoch"
@@ -32,6 +34,8 @@ WAKE = "outbox.wake"
 DUPLICATE_WINDOW_S = 15 * 60  # longer than a broker outage a relay may sit out without looking rows up
 MAX_AGE_S = 7 * 24 * 3600
 MAX_BYTES = 8 * 1024**3
+DEADLETTERS_MAX_AGE_S = 30 * 24 * 3600
+DEADLETTERS_MAX_BYTES = 256 * 1024**2
 NS = 1_000_000_000
 
 C = TypeVar("C", bound=Client)
@@ -169,13 +173,31 @@ def stream_config(
     }
 
 
-async def declare_stream(nc: Client, *, replicas: int = 1, timeout_s: float = 30.0) -> str:
-    """Add the stream, or bring the one that is there up to this configuration; its epoch stays. Returns the epoch.
+def deadletters_config(*, replicas: int) -> dict[str, Any]:
+    """The stream of what gateways set aside. Its window is as long as theirs, who hear a message again and again."""
+    return {
+        "name": DEADLETTERS,
+        "subjects": [f"{DEADLETTER_PREFIX}>"],
+        "retention": "limits",
+        "discard": "old",
+        "storage": "file",
+        "num_replicas": replicas,
+        "max_age": DEADLETTERS_MAX_AGE_S * NS,
+        "max_bytes": DEADLETTERS_MAX_BYTES,
+        "duplicate_window": DUPLICATE_WINDOW_S * NS,
+    }
 
-    A new stream gets its anchor, so that its first offset tells what retention took and not which ticks ran out.
+
+async def declare_stream(nc: Client, *, replicas: int = 1, timeout_s: float = 30.0) -> str:
+    """Add the streams, or bring those that are there up to this configuration; the epoch stays. Returns the epoch.
+
+    A new stream of events gets its anchor, so that its first offset tells what retention took and not which ticks ran
+    out.
     Raises TimeoutError where JetStream does not answer in time, BrokerRefused where it answers no.
     """
     async with asyncio.timeout(timeout_s):
+        change = "CREATE" if await _api(nc, f"STREAM.INFO.{DEADLETTERS}", {}) is None else "UPDATE"
+        await _api(nc, f"STREAM.{change}.{DEADLETTERS}", deadletters_config(replicas=replicas), required=True)
         info = await _api(nc, f"STREAM.INFO.{STREAM}", {})
         if info is None:
             epoch = uuid.uuid4().hex[:12]

@@ -34,14 +34,26 @@ CorrelationId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,128}$"
 EventId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,128}$")]
 
 
+REASONS = {
+    "not_json": "the body is no JSON that every client could read",
+    "unknown_type": "no event of the catalogue has this type: declare it first, or correct the type",
+    "unknown_version": "gateways do not know this version of the event: bring them up to date before the publisher",
+    "invalid": "a field is missing or wrong: see the event's page in docs/reference/events.md",
+    "wrong_subject": "the subject does not say the same as the ids in the payload",
+    "has_ttl": "it carries Nats-TTL, and would vanish from the history",
+}
+"""Why a message is no event, for who has to mend it."""
+
+
 class InvalidEvent(ValueError):
     """A message that is no event of the catalogue on its own subject.
 
-    `reason` is a fixed word for metrics and the dead letter; the text says where and what, never the payload's
+    `reason` is a word of `REASONS`, for metrics and the dead letter; the text says where and what, never the payload's
     values.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
+        assert reason in REASONS, reason
         super().__init__(f"{reason}: {detail}")
         self.reason = reason
         self.detail = detail

@@ -63,5 +63,10 @@ def redact(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> Muta
         if name != "event" and _SECRET_FIELDS.search(name):
             fields[name] = _BLANK
         elif isinstance(value, str):
-            fields[name] = _SECRET_TEXT.sub(_BLANK, value)
+            fields[name] = blank(value)
     return fields
+
+
+def blank(text: str) -> str:
+    """The text without what looks like a token."""
+    return _SECRET_TEXT.sub(_BLANK, text)

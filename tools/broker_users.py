@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shared.authorization import AUTHORIZE, GRANT, QUEUE
-from shared.broker import STREAM, WAKE
+from shared.broker import DEADLETTER_PREFIX, DEADLETTERS, STREAM, WAKE
 
 MEMBERSHIP = ("campaign.*.member.*", "workspace.*.member.*", "user.*.access")
 _STREAM_INFO = f"$JS.API.STREAM.INFO.{STREAM}"
@@ -49,7 +49,15 @@ class BrokerUser:
 
 USERS = (
     BrokerUser("setup", publish=("$JS.API.>", "anchor")),
-    BrokerUser("operator", publish=(_STREAM_INFO,), subscribe=("deadletter.>",)),
+    BrokerUser(
+        "operator",
+        publish=(
+            _STREAM_INFO,
+            f"$JS.API.CONSUMER.CREATE.{DEADLETTERS}.>",
+            f"$JS.API.CONSUMER.MSG.NEXT.{DEADLETTERS}.>",
+        ),
+        subscribe=(f"{DEADLETTER_PREFIX}>",),
+    ),
     BrokerUser(
         "publisher",
         publish=("campaign.>", "workspace.>", "user.>", "ephemeral.>", AUTHORIZE, GRANT, _STREAM_INFO),
@@ -62,7 +70,7 @@ USERS = (
             "tick",
             "anchor",
             "ephemeral.>",
-            "deadletter.>",
+            f"{DEADLETTER_PREFIX}>",
             AUTHORIZE,
             _STREAM_INFO,
             f"$JS.API.CONSUMER.CREATE.{STREAM}.>",

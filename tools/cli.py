@@ -11,6 +11,7 @@ from typing import Annotated
 from urllib.parse import quote
 
 import typer
+from pydantic import SecretStr
 from rich.console import Console
 from rich.text import Text
 
@@ -19,6 +20,7 @@ from shared.database import DatabaseUnusable
 from shared.envelope import InvalidEvent
 from shared.settings import ENV_PREFIX, Settings, read_settings
 from shared.subjects import InvalidRoom, InvalidSubject
+from tools import deadletters as letters
 from tools import listening, operating, publishing, sign_in
 from tools import migrate as migrating
 from tools.api import ApiError
@@ -68,6 +70,7 @@ EXPECTED = (
     PortTaken,
     StreamNotDeclared,
     migrating.CannotMigrate,
+    letters.CannotRead,
     listening.Ended,
     publishing.CannotPublish,
 )
@@ -148,6 +151,41 @@ def publish(
     folder = DataFolder(data)
     message = publishing.message(subject, type_, payload, source=source)
     print(asyncio.run(publishing.publish(folder.running().nats_url, folder.passwords()["publisher"], subject, message)))
+
+
+@app.command()
+def deadletters(
+    reason: Annotated[str | None, typer.Option(help="Only those set aside for this reason, e.g. `invalid`.")] = None,
+    last: Annotated[int, typer.Option(min=1, help="How many of the newest to show.")] = 100,
+    follow: Annotated[bool, typer.Option("--follow", help="Then show each new one, until Ctrl-C.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print each as one line of JSON, with its whole body.")
+    ] = False,
+    data: Data = DATA,
+) -> None:
+    """Show messages that gateways set aside because they are no event: when, why, where, and how they begin.
+
+    What looks like a secret is blanked. Reads `BEACONFIRE_NATS_…` (user `operator`) where the address is set, else asks
+    the broker of the running `up`.
+    """
+    settings = _operator(DataFolder(data))
+    printer = letters.print_json if as_json else letters.print_readable
+    count = asyncio.run(letters.read(settings, printer, last=last, reason=reason, follow=follow))
+    if count == 0:
+        print("nothing was set aside" + (f" for {reason}" if reason else ""), file=sys.stderr)
+    elif count > last:
+        print(f"{count - last} older ones are not shown: --last {count}", file=sys.stderr)
+
+
+def _operator(folder: DataFolder) -> Settings:
+    """How to reach the broker as an operator: as the environment says, else that of the running `up`."""
+    if "nats_url" in Settings().model_fields_set:
+        return read_settings(Settings)
+    return Settings(
+        nats_url=folder.running().nats_url,
+        nats_user="operator",
+        nats_password=SecretStr(folder.passwords()["operator"]),
+    )
 
 
 @app.command()

@@ -10,6 +10,7 @@ import aiohttp
 from aiohttp import web
 
 from services.gateway import protocol
+from services.gateway.deadletters import DeadLetters
 from services.gateway.delivery import Delivery
 from services.gateway.direct import DirectClient
 from services.gateway.encoding import Encoder
@@ -27,7 +28,6 @@ from services.gateway.settings import Settings
 from services.gateway.websocket import Handshake
 from services.gateway.wheel import Wheel
 from shared import broker, errors, logs
-from shared.envelope import InvalidEvent
 from shared.errors import BeaconfireError
 from shared.metrics import Gauge
 from shared.verifier import Verifier
@@ -115,11 +115,7 @@ class _Gateway:
         history = History(nc, encoder)
         context = self._context = self._make_context(membership, history, loop)
 
-        def set_aside(error: InvalidEvent, subject: str, body: bytes) -> None:
-            headers = {"Beaconfire-Subject": subject[:300], "Beaconfire-Detail": error.detail.replace("\n", " ")}
-            self._spawn(nc.publish(f"deadletter.{error.reason}", body, headers=headers))
-
-        delivery = Delivery(context, membership, encoder, set_aside)
+        delivery = Delivery(context, membership, encoder, DeadLetters(nc, self._spawn).set_aside)
         self._intake = Intake(
             nc,
             deliver=delivery.take,

@@ -21,8 +21,8 @@ DELIVERED = Counter("gateway_events_total", "Events of the stream delivered, by 
 EPHEMERAL = Counter("gateway_ephemeral_total", "Ephemeral events delivered")
 DROPPED = Counter("gateway_dropped_total", "Messages that are no event, by reason", ["reason"])
 
-SetAside = Callable[[InvalidEvent, str, bytes], None]
-"""(why, subject, body): keeps a refused message where an operator can find it."""
+SetAside = Callable[[InvalidEvent, str, bytes, tuple[str, int] | None], None]
+"""(why, subject, body, epoch and offset if it has one): keeps a refused message where an operator can find it."""
 
 
 class Delivery:
@@ -41,7 +41,7 @@ class Delivery:
             if stored.subject not in NOT_EVENTS:
                 self._deliver(offset, stored)
         except InvalidEvent as error:
-            self._refuse(error, stored.subject, stored.body)
+            self._refuse(error, stored.subject, stored.body, (context.epoch, offset))
         finally:
             context.position = offset
             context.outbound.delivered(offset)
@@ -52,7 +52,7 @@ class Delivery:
         try:
             entry = self._encoder.encode_ephemeral(text, text.removeprefix(EPHEMERAL_PREFIX), body)
         except InvalidEvent as error:
-            self._refuse(error, text, body)
+            self._refuse(error, text, body, None)
             return
         EPHEMERAL.inc()
         self._context.outbound.put(self._context.position, entry)
@@ -69,9 +69,13 @@ class Delivery:
         if self._context.hub.populated(entry.route.rooms):
             self._context.outbound.put(offset, entry)
 
-    def _refuse(self, error: InvalidEvent, subject: str, body: bytes) -> None:
+    def _refuse(self, error: InvalidEvent, subject: str, body: bytes, place: tuple[str, int] | None) -> None:
         DROPPED.labels(error.reason).inc()
         log.warning(
-            "dropped a message that is no event", subject=subject[:200], reason=error.reason, detail=error.detail
+            "set aside a message that is no event",
+            subject=subject[:200],
+            offset=place and place[1],
+            reason=error.reason,
+            detail=error.detail,
         )
-        self._set_aside(error, subject, body)
+        self._set_aside(error, subject, body, place)

@@ -195,6 +195,95 @@ def test_without_a_running_set(call: Callable[..., Said], tmp_path: Path, name: 
     assert "beaconfire up" in one.text
 
 
+def set_aside(data: Path, subject: str, body: bytes) -> None:
+    """Publish what no gateway passes on, as a careless service would."""
+
+    async def send() -> None:
+        folder = DataFolder(data)
+        password = folder.passwords()["publisher"]
+        broker = await nats.connect(folder.running().nats_url, user="publisher", password=password)
+        await broker.publish(subject, body)
+        await broker.drain()
+
+    asyncio.run(send())
+
+
+def test_what_was_set_aside(data: Path) -> None:
+    """`deadletters` shows what was set aside and why, before it was called and since; the gateway's log has it too.
+    What looks like a secret is in neither."""
+    subject = "campaign.c1.settlement.s9"
+    set_aside(data, subject, b'{"type":"no_such_thing","payload":{"apiToken":"hush-1"},"note":"Bearer hush-2"}')
+    with terminal(data.parent, "deadletters", "--follow", "--data", str(data)) as follower:
+        early = follower.wait_for(subject)
+        detail, meaning, body = (follower.wait_for("") for _ in range(3))
+
+        set_aside(data, subject, b"garbage\x1b[2J")
+
+        late = follower.wait_for(subject)
+        follower.wait_for("garbage·[2J")
+    [log_line] = [
+        json.loads(line)
+        for line in (data / "logs" / "gateway-1.log").read_text().splitlines()
+        if "set aside a message" in line and "no_such_thing" in line
+    ]
+
+    assert re.search(rf"Z  unknown_type  {subject}  offset \d+, 79 bytes", early)
+    assert "'no_such_thing'" in detail
+    assert "no event of the catalogue has this type" in meaning
+    assert '{"type":"no_such_thing","payload":{"apiToken":"[redacted]"},"note":"Bearer [redacted]' in body
+    assert "not_json" in late
+    assert (log_line["reason"], log_line["subject"], log_line["level"]) == ("unknown_type", subject, "warning")
+    assert "hush" not in follower.text + json.dumps(log_line)
+
+
+def test_what_was_set_aside_as_json(data: Path) -> None:
+    """`deadletters --json --reason --last` prints one line of JSON for each, with its whole body; an operator of a
+    deployment is told by the environment where the broker is."""
+    folder = DataFolder(data)
+    environment = {
+        "BEACONFIRE_NATS_URL": folder.running().nats_url,
+        "BEACONFIRE_NATS_USER": "operator",
+        "BEACONFIRE_NATS_PASSWORD": folder.passwords()["operator"],
+    }
+    bodies = [b'{"type":"settlement_updated","n":%d}' % number for number in range(3)]
+    with terminal(data.parent, "deadletters", "--follow", "--json", "--reason", "invalid", **environment) as follower:
+        for body in bodies:
+            set_aside(data, "campaign.c1.settlement.s8", body)
+        follower.wait_for('n\\":2')
+    one = run(data.parent, "deadletters", "--json", "--reason", "invalid", "--last", "2", **environment)
+    letters = [json.loads(line) for line in one.seen if line.startswith("{")]
+
+    assert one.process.exit_code == 0
+    assert [letter["body"] for letter in letters] == [body.decode() for body in bodies[1:]]
+    assert {letter["reason"] for letter in letters} == {"invalid"}
+    assert letters[0]["number"] < letters[1]["number"]
+    assert letters[0]["offset"] < letters[1]["offset"]
+    assert "1 older ones are not shown: --last 3" in one.text
+
+
+def test_dead_letters_of_no_reason(call: Callable[..., Said], data: Path) -> None:
+    """A reason that is none is refused with those there are."""
+    one = call("deadletters", "--reason", "nonsense", "--data", str(data))
+
+    assert one.exit_code == 1
+    assert "'nonsense' is no reason; there are not_json, unknown_type" in one.text
+
+
+def test_dead_letters_nobody_may_read(tmp_path: Path, data: Path) -> None:
+    """A user who may not read them is told so in time."""
+    folder = DataFolder(data)
+    environment = {
+        "BEACONFIRE_NATS_URL": folder.running().nats_url,
+        "BEACONFIRE_NATS_USER": "publisher",
+        "BEACONFIRE_NATS_PASSWORD": folder.passwords()["publisher"],
+    }
+
+    one = run(tmp_path, "deadletters", **environment)
+
+    assert one.process.exit_code == 1
+    assert "may publisher read the dead letters?" in one.text
+
+
 def test_setup_declares_the_stream(tmp_path: Path, data: Path) -> None:
     """`setup` can be repeated, and says which epoch the stream has."""
     folder = DataFolder(data)
@@ -246,7 +335,7 @@ async def test_the_readmes_publisher(data: Path, tmp_path: Path) -> None:
     await listener.close()
 
 
-@pytest.mark.parametrize("name", ["up", "token", "listen", "publish", "setup"])
+@pytest.mark.parametrize("name", ["up", "token", "listen", "publish", "deadletters", "setup"])
 def test_every_command_has_help(call: Callable[..., Said], name: str) -> None:
     """`--help` says what a command does, and what each option is."""
     one = call(name, "--help")

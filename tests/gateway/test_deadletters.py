@@ -1,0 +1,126 @@
+"""Dead letters through real gateways and the real broker: kept once, with why, whatever they carry."""
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from nats.js.api import AckPolicy, ConsumerConfig
+from structlog.testing import capture_logs
+
+from services.gateway.deadletters import HEADERS_BYTES
+from shared import broker
+from shared.events.workspace import UserTyping
+from tests.client import open_socket
+from tests.conftest import connected
+from tests.fakes import FakeAuth
+from tests.gateway.conftest import Gateway, running_gateway
+from tests.gateway.test_delivery import BODY, fence, raw_publish
+from tools.deadletters import without_secrets
+from tools.nats_server import NatsServer
+
+
+async def kept(gateway: Gateway, count: int) -> list[Any]:
+    """The dead letters that the broker keeps, read as an operator may; waits until there are `count`."""
+    async with connected(gateway.server, "operator") as nc, asyncio.timeout(15):
+        js = nc.jetstream()
+        config = ConsumerConfig(name="test", ack_policy=AckPolicy.NONE, filter_subject="deadletter.>")
+        created = await js.add_consumer(broker.DEADLETTERS, config=config)
+        reader = await js.pull_subscribe_bind(created.name, stream=broker.DEADLETTERS)
+        letters = [(await reader.fetch(1, timeout=10))[0] for _ in range(count)]
+        assert letters[-1].metadata.num_pending == 0
+        return letters
+
+
+async def test_kept_once(stream: NatsServer, auth: FakeAuth) -> None:
+    """Two gateways hear the same message, and one of them again after a restart: it is kept once, with its place."""
+    async with running_gateway(stream, auth) as one:
+        async with running_gateway(stream, auth) as two, open_socket(one.url) as client, open_socket(two.url) as other:
+            for listener in (client, other):
+                await listener.connect(auth.token("viewer"), ["campaign:c1"])
+            await raw_publish(one, "campaign.c1.settlement.s1", b"garbage")
+            await fence(one, client)
+            await other.next("event")
+        async with running_gateway(stream, auth) as again, open_socket(again.url) as client:
+            await client.connect(auth.token("viewer"), ["campaign:c1"])
+            await raw_publish(again, "campaign.c1.settlement.s2", b"more garbage")
+            [event] = await fence(again, client)
+            letters = await kept(again, 2)
+
+    first, second = letters
+    assert (first.subject, first.data, second.data) == ("deadletter.not_json", b"garbage", b"more garbage")
+    assert first.headers["Beaconfire-Subject"] == "campaign.c1.settlement.s1"
+    assert first.headers["Beaconfire-Detail"].startswith("Invalid JSON")
+    assert int(second.headers["Beaconfire-Offset"]) == event["offset"] - 1
+    assert second.headers["Nats-Msg-Id"].partition(":")[2] == second.headers["Beaconfire-Offset"]
+
+
+async def test_logged(gateway: Gateway) -> None:
+    """Each is logged with where it came on, its place, why and what exactly; its body is not."""
+    with capture_logs() as lines:
+        async with open_socket(gateway.url) as client:
+            await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
+            await raw_publish(gateway, "campaign.c1.settlement.s1", b'{"type":"no_such","secret":"hush"}')
+            [event] = await fence(gateway, client)
+        [line] = [line for line in lines if line["event"] == "set aside a message that is no event"]
+
+    detail = line.pop("detail")
+    assert line == {
+        "event": "set aside a message that is no event",
+        "log_level": "warning",
+        "subject": "campaign.c1.settlement.s1",
+        "offset": event["offset"] - 1,
+        "reason": "unknown_type",
+    }
+    assert "'no_such'" in detail
+    assert "hush" not in str(lines)
+
+
+async def test_hostile_detail(gateway: Gateway) -> None:
+    """What a publisher wrote cannot add a header to its dead letter, whatever it is."""
+    body = json.dumps({**BODY, "type": "x\r\nNats-Msg-Id: mine\nEvil: 1"}).encode()
+    await raw_publish(gateway, "campaign.c1.settlement.s1", body)
+    [letter] = await kept(gateway, 1)
+
+    assert "Evil" not in letter.headers
+    assert letter.headers["Nats-Msg-Id"].endswith(letter.headers["Beaconfire-Offset"])
+
+
+async def test_as_large_as_may_be(gateway: Gateway) -> None:
+    """One that fills what the broker takes is kept too, cut, with the size it had."""
+    body = b"x" * gateway.publisher.max_payload
+    await raw_publish(gateway, "campaign.c1.settlement.s1", body)
+    [letter] = await kept(gateway, 1)
+
+    assert len(letter.data) == len(body) - HEADERS_BYTES
+    assert letter.headers["Beaconfire-Bytes"] == str(len(body))
+
+
+async def test_ephemeral(gateway: Gateway) -> None:
+    """An ephemeral message has no place; the same one again is kept once."""
+    typing = UserTyping(workspace_id="w1", target_kind="chat", target_id="h1", user_id="editor", typing=True)
+    for body in (b"garbage", b"garbage", b"other"):
+        await raw_publish(gateway, typing.address(), body)
+    letters = await kept(gateway, 2)
+
+    assert [letter.data for letter in letters] == [b"garbage", b"other"]
+    assert "Beaconfire-Offset" not in letters[0].headers
+    assert letters[0].headers["Beaconfire-Subject"] == typing.address()
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ('{"accessToken": "abc", "n": 1}', '{"accessToken": "[redacted]", "n": 1}'),
+        ('{"password":"a\\"b","x":"y"}', '{"password":"[redacted]","x":"y"}'),
+        ('{"client_secret":12345}', '{"client_secret":"[redacted]"}'),
+        ('{"api_key":"cut off he', '{"api_key":"[redacted]"'),
+        ("Bearer abc", "Bearer [redacted]"),
+        ("eyJhbGciOiJub25lIn0.eyJzdWIiOiJ1In0.sig", "[redacted]"),
+        ('{"name":"Riverton"}', '{"name":"Riverton"}'),
+        ('"' + "token" * 50_000, '"' + "token" * 50_000),
+    ],
+)
+def test_without_secrets(text: str, shown: str) -> None:
+    """What an operator is shown has nothing in it that looks like a secret, and no body takes long."""
+    assert without_secrets(text) == shown
