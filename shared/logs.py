@@ -48,7 +48,17 @@ def configure(service: str, *, level: str = "info", format: Literal["json", "con
     root.setLevel(level.upper())
     for noisy in ("aiosqlite", "nats", "asyncio", "sqlalchemy.engine"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
+    logging.getLogger("aiohttp.server").addFilter(_without_peers_faults)
     structlog.contextvars.bind_contextvars(service=service)
+
+
+def _without_peers_faults(record: logging.LogRecord) -> bool:
+    """What is no HTTP is the peer's fault, and no error of ours with a stack trace and a piece of what was sent."""
+    error = record.exc_info[1] if record.exc_info else None
+    if type(error).__module__ == "aiohttp.http_exceptions":
+        record.msg, record.args, record.exc_info = "refused a malformed HTTP request", (), None
+        record.levelno, record.levelname = logging.INFO, "INFO"
+    return record.levelno >= logging.getLogger().level
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:

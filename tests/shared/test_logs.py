@@ -77,3 +77,21 @@ def test_wrong_value(variable: str, value: str) -> None:
     assert done.returncode == 2
     assert variable in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_what_is_no_http() -> None:
+    """What aiohttp logs of a request that is no HTTP is one line, without a stack trace and without what was sent."""
+    script = (
+        "import logging; from aiohttp.http_exceptions import LineTooLong; from shared import logs\n"
+        "logs.configure('gateway', level='info')\n"
+        "try: raise LineTooLong(b'Bearer abc-secret', 8190)\n"
+        "except LineTooLong: logging.getLogger('aiohttp.server').exception('Error from %s', '::1')\n"
+        "try: 1 / 0\nexcept ZeroDivisionError: logging.getLogger('aiohttp.server').exception('it broke')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    first, second = (json.loads(line) for line in done.stderr.splitlines())
+
+    assert (first["event"], first["level"]) == ("refused a malformed HTTP request", "info")
+    assert "secret" not in done.stderr
+    assert "exception" not in first
+    assert "ZeroDivisionError" in second["exception"]

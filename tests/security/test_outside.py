@@ -1,0 +1,177 @@
+"""An outside issuer, real over HTTP, with an RSA key: what gateway, publisher and auth believe, and what not."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import jwt
+import pytest
+from aiohttp import web
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.client import Closed
+from tests.security.whole import Whole, connect, running_whole, with_token
+from tools.nats_server import NatsServer
+
+
+@dataclass
+class Outside:
+    """Somebody else's identity provider."""
+
+    keys: dict[str, rsa.RSAPrivateKey] = field(default_factory=dict)
+    url: str = ""
+
+    def add_key(self, kid: str) -> None:
+        self.keys[kid] = rsa.generate_private_key(65537, 2048)
+
+    async def jwks(self, _request: web.Request) -> web.Response:
+        public = (
+            jwt.algorithms.RSAAlgorithm.to_jwk(key.public_key(), as_dict=True) | {"kid": kid, "use": "sig"}
+            for kid, key in self.keys.items()
+        )
+        return web.json_response({"keys": list(public)})
+
+    def token(self, user: str, *, kid: str = "o1", alg: str = "RS256", key: Any = None, **change: Any) -> str:
+        now = int(time.time())
+        claims = {"iss": "https://id.example", "aud": ["beaconfire"], "uid": user, "iat": now, "exp": now + 600}
+        signing = key if key is not None else self.keys.get(kid, self.keys["o1"])
+        return jwt.encode({**claims, **change}, signing, algorithm=alg, headers={"kid": kid})
+
+    def settings(self) -> dict[str, Any]:
+        issuer = {
+            "name": "acme",
+            "issuer": "https://id.example",
+            "jwksUrl": self.url,
+            "audience": "beaconfire",
+            "userClaim": "uid",
+        }
+        return {"outside_issuers": [issuer]}
+
+
+@asynccontextmanager
+async def running_outside() -> AsyncIterator[Outside]:
+    outside, app = Outside(), web.Application()
+    outside.add_key("o1")
+    app.router.add_get("/keys", outside.jwks)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    outside.url = f"http://127.0.0.1:{runner.addresses[0][1]}/keys"
+    try:
+        yield outside
+    finally:
+        await runner.cleanup()
+
+
+@pytest.fixture(name="outside")
+async def _outside() -> AsyncIterator[Outside]:
+    async with running_outside() as outside:
+        yield outside
+
+
+@pytest.fixture(name="whole")
+async def _whole(stream: NatsServer, tmp_path: Path, outside: Outside) -> AsyncIterator[Whole]:
+    async with running_whole(stream, tmp_path, everywhere=outside.settings()) as whole:
+        yield whole
+
+
+async def test_believed_everywhere(whole: Whole, outside: Outside) -> None:
+    """A user of the issuer, never heard of before, uses gateway, publisher and auth; and with them can be a member."""
+    alice = outside.token("alice", name="Alice", email="alice@id.example", email_verified=True)
+    ack = await connect(whole.gateways[0], alice)
+    created = await whole.api(alice).post("/v1/campaigns", {"name": "Hers"})
+    me = await whole.auth.call("GET", "/auth/me", token=alice)
+    owner = await whole.sign_up("owner")
+    campaign = await whole.campaign(owner)
+    members = f"/auth/roots/campaign:{campaign}/members"
+    body = {"email": "alice@id.example", "role": "viewer"}
+    added = await whole.auth.call("POST", members, body, token=owner.token)
+    joined = await connect(whole.gateways[0], alice, f"campaign:{campaign}")
+
+    assert isinstance(ack, dict)
+    assert ack["userId"] == "acme-alice"
+    assert created.status == 201
+    assert me.body["user"] == {"id": "acme-alice", "name": "Alice", "email": "alice@id.example"}
+    assert added.body["member"]["userId"] == "acme-alice"
+    assert isinstance(joined, dict)
+    assert joined["rooms"][f"campaign:{campaign}"]["success"]
+
+
+@pytest.mark.parametrize("first", ["auth", "publisher", "gateway"])
+async def test_first_heard_of_anywhere(whole: Whole, outside: Outside, first: str) -> None:
+    """Whichever part hears of a user first, it is one user, and the same everywhere."""
+    token = outside.token("auth0|bob smith", name="Bob")
+    if first == "gateway":
+        assert isinstance(await connect(whole.gateways[0], token), dict)
+    elif first == "publisher":
+        assert (await whole.api(token).get("/v1/campaigns")).body == {"campaigns": []}
+    me = (await whole.auth.call("GET", "/auth/me", token=token)).body["user"]
+
+    assert (me["name"], me["id"][:5]) == ("Bob", "acme_")
+    assert me["email"].endswith("@acme.invalid")
+
+
+async def test_nobody_elses_address(whole: Whole, outside: Outside) -> None:
+    """An issuer that names an address of a user here does not become that user, and gets another address."""
+    owner = await whole.sign_up("owner")
+    campaign = await whole.campaign(owner)
+    thief = outside.token(owner.id, email=owner.email, email_verified=True)
+    me = (await whole.auth.call("GET", "/auth/me", token=thief)).body["user"]
+
+    assert me["id"] == f"acme-{owner.id}"
+    assert me["email"] == f"acme-{owner.id}@acme.invalid"
+    assert (await whole.api(thief).get(f"/v1/campaigns/{campaign}")).error == (403, "forbidden")
+    for password in ("", "x" * 8):
+        body = {"email": me["email"], "password": password}
+        assert (await whole.auth.call("POST", "/auth/sign-in", body)).code == "bad_credentials"
+
+
+async def test_refused(whole: Whole, outside: Outside) -> None:
+    """What is not that issuer's token, not for us, or not by its rules, is refused by every part as any other."""
+    forger, now = await whole.forger(), int(time.time())
+    other = rsa.generate_private_key(65537, 2048)
+    bad = {
+        "another key": outside.token("alice", key=other),
+        "auth's key": forger.forged({"typ": "JWT"}, {"iss": "https://id.example", "uid": "alice"}),
+        "its key in auth's name": outside.token("alice", iss="beaconfire", aud="beaconfire", sub="alice", jti="t"),
+        "another algorithm": outside.token("alice", alg="PS256"),
+        "a longer one": outside.token("alice", alg="RS512"),
+        "unknown key": outside.token("alice", kid="o9"),
+        "another audience": outside.token("alice", aud=["other"]),
+        "another issuer": outside.token("alice", iss="https://id.example.evil"),
+        "too long a life": outside.token("alice", exp=now + 7_200),
+        "expired": outside.token("alice", iat=now - 700, exp=now - 100),
+        "nobody": outside.token(""),
+    }
+    async with aiohttp.ClientSession() as http:
+        for name, token in bad.items():
+            end = await connect(whole.gateways[0], token)
+            assert isinstance(end, Closed), name
+            assert end.code == 4401, name
+            for url in (f"{whole.auth.url}/auth/me", f"{whole.publisher.url}/v1/campaigns"):
+                assert (await with_token(http, url, token))[0] == 401, name
+
+
+async def test_its_rotation(whole: Whole, outside: Outside) -> None:
+    """The issuer's new key is taken when a token first names it."""
+    assert (await whole.auth.call("GET", "/auth/me", token=outside.token("alice"))).status == 200
+    outside.add_key("o2")
+    token = outside.token("alice", kid="o2")
+
+    assert (await whole.api(token).get("/v1/campaigns")).status == 200
+    assert isinstance(await connect(whole.gateways[0], token), dict)
+
+
+async def test_auth_does_not_know_it(stream: NatsServer, tmp_path: Path, outside: Outside) -> None:
+    """A gateway that believes an issuer which auth has not configured lets nobody in: auth has the last word."""
+    settings = outside.settings()
+    async with running_whole(stream, tmp_path, everywhere=settings, auth={"outside_issuers": ()}) as whole:
+        end = await connect(whole.gateways[0], outside.token("alice"))
+
+        assert isinstance(end, Closed)
+        assert end.code == 4401
+        assert (await whole.api(outside.token("alice")).get("/v1/campaigns")).error == (401, "token_invalid")
