@@ -16,6 +16,7 @@ import nats.errors
 import nats.js.errors
 from faststream import AckPolicy
 from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
+from faststream.nats.subscriber.usecases import PullStreamSubscriber
 from faststream.security import SASLPlaintext
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -30,12 +31,13 @@ log = logs.get(__name__)
 
 DELIVERED = Counter("consumer_messages_total", "Messages delivered to a durable consumer", ["consumer", "result"])
 
-ACK_WAIT_S = 10.0
-"""A message not acknowledged for so long goes to another instance."""
+ACK_WAIT_S = 5.0
+"""A message not acknowledged for so long is given out again: so long nothing moves after a crash."""
 RETRY_S = 1.0
 WATCH_S = 1.0
 PULL_S = 2.0
 STOP_S = 5.0
+"""For the message in hand, when the service stops."""
 
 Handle = Callable[[NatsMessage], Awaitable[None]]
 
@@ -84,7 +86,8 @@ class DurableConsumer:
                 self._on_closed()
 
         faststream = NatsBroker(**options(self._settings, self._name), closed_cb=closed)
-        self._subscribe(faststream)
+        subscriber = self._subscriber(faststream)
+        connection = await faststream.connect()
         try:
             await faststream.start()
             while True:
@@ -93,9 +96,12 @@ class DurableConsumer:
                 await asyncio.sleep(WATCH_S)
         finally:
             stopping = True
-            await _stop(faststream)
+            # Not `faststream.stop`: it drains, and waits for a broker that may be away.
+            with contextlib.suppress(nats.errors.Error):
+                await subscriber.stop()
+            await broker.close(connection)
 
-    def _subscribe(self, faststream: NatsBroker) -> None:
+    def _subscriber(self, faststream: NatsBroker) -> PullStreamSubscriber:
         subscriber = faststream.subscriber(
             stream=JStream(broker.STREAM, declare=False),
             durable=self._name,
@@ -107,6 +113,7 @@ class DurableConsumer:
             no_reply=True,
         )
         subscriber(self._deliver)
+        return subscriber
 
     def _config(self) -> ConsumerConfig:
         return ConsumerConfig(
@@ -163,10 +170,3 @@ def options(settings: Settings, name: str) -> dict[str, Any]:
 async def _undecoded(message: NatsMessage) -> NatsMessage:
     """The message as it came: FastStream's own decoding would answer what is malformed with silence."""
     return message
-
-
-async def _stop(faststream: NatsBroker) -> None:
-    """Finish the message in hand and leave, within `STOP_S` seconds: it drains, and the broker may be away."""
-    with contextlib.suppress(nats.errors.Error, TimeoutError):
-        async with asyncio.timeout(2 * STOP_S):
-            await faststream.stop()

@@ -31,9 +31,9 @@ from tests.publisher.workers import (
 )
 from tools.nats_server import NatsServer
 
-KILLS = 6
-SETTLEMENTS = 4
-CHANGES_EACH = 60
+KILLS = 4
+SETTLEMENTS = 3
+CHANGES_EACH = 40
 
 
 @pytest.fixture(name="told")
@@ -207,6 +207,7 @@ async def test_old_causes_are_forgotten(told: Told, stream: NatsServer, tmp_path
     assert left == [("new",)]
 
 
+@pytest.mark.timeout(180)  # a process is started again and again, on a machine that is busy with other tests
 async def test_killed_at_any_moment(told: Told, nc: Client, stream: NatsServer, tmp_path: Path) -> None:
     """However often the rules engine is killed under load, each change has its consequence, once and in order."""
     process = worker_process(stream, tmp_path, NAME)

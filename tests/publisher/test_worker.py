@@ -1,0 +1,145 @@
+"""services.publisher.worker as a process of its own: starting, stopping, and what the broker lets it do."""
+
+import asyncio
+import json
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+
+import nats.errors
+import pytest
+from nats.aio.client import Client
+
+from services.publisher.rules_engine import NAME as RULES_ENGINE
+from services.publisher.worker import JOBS
+from shared import broker, consumer
+from shared.broker import STREAM
+from tests.conftest import connected
+from tests.publisher.conftest import Heard, publisher_settings, publishing
+from tests.publisher.workers import cause, changed, listening_to, worker_process, working
+from tools.nats_server import NatsServer
+
+JOB = pytest.mark.parametrize("job", JOBS)
+
+
+@JOB
+async def test_before_the_broker(job: str, nats_server: NatsServer, tmp_path: Path) -> None:
+    """A worker that starts before its broker is alive, says what it waits for, and then gets ready by itself."""
+    nats_server.kill()
+    process = worker_process(nats_server, tmp_path, job)
+    try:
+        process.start(wait=False)
+        async with asyncio.timeout(30):
+            while await asyncio.to_thread(process.why_not_ready) != "starting: waiting for the broker":
+                await asyncio.sleep(0.05)
+        nats_server.start()
+        async with connected(nats_server, "setup") as setup:
+            await broker.declare_stream(setup)
+        await asyncio.to_thread(process.wait_ready)
+    finally:
+        process.kill()
+
+
+@JOB
+@pytest.mark.parametrize("broker_is", ["there", "gone", "frozen"])
+async def test_stops_in_order(job: str, broker_is: str, stream: NatsServer, tmp_path: Path) -> None:
+    """Asked to stop, a worker ends by itself, also where its broker does not answer any more."""
+    process = worker_process(stream, tmp_path, job)
+    await asyncio.to_thread(process.start)
+    if broker_is == "gone":
+        stream.kill()
+    elif broker_is == "frozen":
+        stream.freeze()
+
+    await asyncio.to_thread(process.stop, 30)
+
+    assert process.process.exit_code == 0
+    assert "Traceback" not in process.process.log_path.read_text()
+
+
+@JOB
+async def test_a_database_that_is_none(job: str, stream: NatsServer, tmp_path: Path) -> None:
+    """A database that cannot be opened ends the start with its name, and without a stack trace."""
+    (tmp_path / "publisher.db").write_text("this is no database, whatever its name says" * 100)
+    process = worker_process(stream, tmp_path, job)
+
+    process.start(wait=False)
+    assert await asyncio.to_thread(process.process.wait, 30)
+
+    assert process.process.exit_code == 2
+    assert "publisher.db" in "\n".join(process.process.last_lines)
+    assert "Traceback" not in process.process.log_path.read_text()
+
+
+async def test_slow_database(stream: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one instance is too slow with goes to another; it is done once all the same, and before what follows."""
+    monkeypatch.setattr(consumer, "ACK_WAIT_S", 0.5)
+    settings = publisher_settings(stream, tmp_path, "http://127.0.0.1:9/asked-by-nobody")
+    async with (
+        publishing(settings, Heard()),
+        listening_to(stream, RULES_ENGINE) as told,
+        working(stream, tmp_path, RULES_ENGINE) as one,
+        working(stream, tmp_path, RULES_ENGINE) as other,
+        connected(stream, "publisher") as nc,
+    ):
+        await one.says("ready")
+        await other.says("ready")
+        with closing(sqlite3.connect(tmp_path / "publisher.db", isolation_level=None)) as database:
+            database.execute("BEGIN IMMEDIATE")
+            await cause(nc, changed("s1"), "first")
+            await cause(nc, changed("s2"), "second")
+            await _redelivered(nc)
+            database.execute("ROLLBACK")
+        await told.until(2)
+        await cause(nc, changed("s1"), "last")
+        events = await told.until(3)
+
+    assert [event.metadata.correlation_id for event in events] == ["first", "second", "last"]
+
+
+@JOB
+async def test_what_the_broker_lets_it_do(job: str, stream: NatsServer) -> None:
+    """It can read by its own consumer only, publish no event, and neither hear nor take part in anything else."""
+    [other] = set(JOBS) - {job}
+    async with connected(stream, job) as nc, connected(stream, "setup") as setup:
+        assert await _asked(nc, f"$JS.API.STREAM.INFO.{STREAM}")
+        assert await _asked(nc, f"$JS.API.CONSUMER.INFO.{STREAM}.{job}")
+        before = json.loads((await setup.request(f"$JS.API.STREAM.INFO.{STREAM}", b"")).data)["state"]["last_seq"]
+        for subject in (
+            "campaign.c1.state",
+            "campaign.c1.world_time",
+            "campaign.c1.member.u1",
+            "user.u1.access",
+            "tick",
+        ):
+            await nc.publish(subject, b"{}")
+        for call in (
+            f"$JS.API.CONSUMER.INFO.{STREAM}.{other}",
+            f"$JS.API.CONSUMER.CREATE.{STREAM}.{other}",
+            f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{other}",
+            f"$JS.API.CONSUMER.DELETE.{STREAM}.{job}",
+            f"$JS.API.STREAM.DELETE.{STREAM}",
+            f"$JS.API.STREAM.PURGE.{STREAM}",
+            "auth.authorize",
+            "auth.grant",
+        ):
+            assert not await _asked(nc, call), call
+        after = json.loads((await setup.request(f"$JS.API.STREAM.INFO.{STREAM}", b"")).data)["state"]["last_seq"]
+
+    assert after == before
+
+
+async def _redelivered(nc: Client) -> None:
+    """Wait until the rules engine's first message was given out twice."""
+    async with asyncio.timeout(30):
+        while (await nc.jetstream().consumer_info(STREAM, RULES_ENGINE)).num_redelivered == 0:
+            await asyncio.sleep(0.01)
+
+
+async def _asked(nc: Client, call: str) -> bool:
+    """Whether anybody answered. What is forbidden is swallowed by the broker."""
+    try:
+        await nc.request(call, b"", timeout=0.3)
+    except nats.errors.TimeoutError:
+        return False
+    return True

@@ -1,0 +1,67 @@
+"""shared.inbox: a cause is taken once, with its effects or not at all."""
+
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from sqlalchemy import MetaData, insert, select
+
+from shared import inbox
+from shared.database import Database
+from shared.inbox import KEEP, Inbox, digest
+
+TABLES = MetaData()
+ROWS = inbox.table(TABLES)
+
+
+@pytest.fixture(name="database")
+async def _database(tmp_path: Path) -> AsyncIterator[Database]:
+    database = Database(f"sqlite+aiosqlite:///{tmp_path}/service.db")
+    await database.open(TABLES)
+    yield database
+    await database.close()
+
+
+async def taken(database: Database, cause: str, consumer: str = "one") -> bool:
+    async with database.writing() as tx:
+        return await Inbox(ROWS, consumer).take(tx, cause)
+
+
+async def test_once(database: Database) -> None:
+    """A cause is taken the first time only, by each consumer for itself."""
+    assert await taken(database, "a")
+    assert not await taken(database, "a")
+    assert await taken(database, "b")
+    assert await taken(database, "a", consumer="other")
+
+
+async def test_rolled_back(database: Database) -> None:
+    """A cause whose effects were not committed is not taken."""
+    with suppress(ZeroDivisionError):
+        async with database.writing() as tx:
+            assert await Inbox(ROWS, "one").take(tx, "a")
+            raise ZeroDivisionError
+
+    assert await taken(database, "a")
+
+
+async def test_forget(database: Database) -> None:
+    """Only what is older than the stream keeps anything is forgotten, and only one's own."""
+    old, young = datetime.now(UTC) - KEEP - timedelta(minutes=1), datetime.now(UTC) - KEEP + timedelta(minutes=1)
+    rows = [("one", "old", old), ("one", "young", young), ("other", "old", old)]
+    async with database.writing() as tx:
+        for consumer, cause, handled_at in rows:
+            await tx.execute(insert(ROWS).values(consumer=consumer, cause=cause, handled_at=handled_at))
+        await Inbox(ROWS, "one").forget(tx)
+    async with database.reading() as connection:
+        left = {(row.consumer, row.cause) for row in await connection.execute(select(ROWS))}
+
+    assert left == {("one", "young"), ("other", "old")}
+
+
+def test_digest() -> None:
+    """Parts cannot be shifted into one another, and the digest is the same everywhere."""
+    assert digest("a", "bc") != digest("ab", "c")
+    assert digest("a") == "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"
