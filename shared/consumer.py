@@ -24,6 +24,7 @@ from nats.js.api import AckPolicy as BrokerAckPolicy
 from nats.js.api import ConsumerConfig, DeliverPolicy
 
 from shared import broker, logs
+from shared.errors import BeaconfireError
 from shared.metrics import Counter
 from shared.settings import Settings
 
@@ -143,13 +144,16 @@ class DurableConsumer:
     async def _deliver(self, message: NatsMessage) -> None:
         try:
             await self._handle(message)
+        except BeaconfireError as error:
+            log.warning("could not handle a message, trying again", consumer=self._name, reason=error.message)
         except Exception:
             log.exception("could not handle a message, trying again", consumer=self._name)
-            DELIVERED.labels(self._name, "failed").inc()
-            await message.nack(delay=RETRY_S)
         else:
             DELIVERED.labels(self._name, "handled").inc()
             await message.ack()
+            return
+        DELIVERED.labels(self._name, "failed").inc()
+        await message.nack(delay=RETRY_S)
 
 
 def identity(message: Msg) -> str:

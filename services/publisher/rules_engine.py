@@ -16,7 +16,7 @@ from services.publisher.rules import SUBJECTS, consequence
 from services.publisher.store import INBOX, OUTBOX
 from shared import logs
 from shared.consumer import identity
-from shared.database import Database
+from shared.database import Database, DatabaseAway
 from shared.envelope import Envelope, InvalidEvent, Metadata, Received, read
 from shared.inbox import Inbox, digest
 from shared.metrics import Counter
@@ -63,7 +63,7 @@ class RulesEngine:
             try:
                 async with self._database.writing() as tx:
                     await self._inbox.forget(tx)
-            except SQLAlchemyError as error:
+            except (DatabaseAway, SQLAlchemyError) as error:
                 log.warning("could not forget old causes", error=type(error).__name__)
             await asyncio.sleep(FORGET_EVERY_S)
 

@@ -20,8 +20,8 @@ from sqlalchemy import func, select
 from services.publisher import clock
 from services.publisher.store import CAMPAIGNS, CLOCKS, OUTBOX, Row, Store, Writing
 from services.publisher.world_time import advance
-from shared import logs
-from shared.database import Database
+from shared import errors, logs
+from shared.database import Database, DatabaseAway
 from shared.envelope import InvalidEvent, Metadata, read
 from shared.errors import BeaconfireError
 from shared.events.campaign import EntityUpdated
@@ -68,6 +68,8 @@ class Scheduler:
             pause_s = LOOK_EVERY_S
             try:
                 pause_s = min(pause_s, await self._advance_all())
+            except DatabaseAway as error:
+                log.warning("could not advance clocks, trying again", reason=error.message)
             except Exception:
                 log.exception("could not advance clocks, trying again")
             with contextlib.suppress(TimeoutError):
@@ -77,10 +79,13 @@ class Scheduler:
     async def _advance_all(self) -> float:
         """Advance every clock that is due. Returns how long it is until the next one is (seconds)."""
         for seen in await self._due():
-            # Not found: claimed by another scheduler, set anew, or deleted since it was seen.
-            with contextlib.suppress(BeaconfireError):
+            try:
                 await self._advance(seen)
-                await self._nudge()
+            except BeaconfireError as error:
+                if error.code is not errors.NOT_FOUND:
+                    raise
+                continue  # claimed by another scheduler, set anew, or deleted since it was seen
+            await self._nudge()
         async with self._database.reading() as connection:
             due_at = await connection.scalar(select(func.min(CLOCKS.c.due_at)))
         return LOOK_EVERY_S if due_at is None else max(0.0, (due_at - datetime.now(UTC)).total_seconds())

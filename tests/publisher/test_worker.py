@@ -81,6 +81,7 @@ async def test_slow_database(stream: NatsServer, tmp_path: Path, monkeypatch: py
         working(stream, tmp_path, RULES_ENGINE) as one,
         working(stream, tmp_path, RULES_ENGINE) as other,
         connected(stream, "publisher") as nc,
+        connected(stream, RULES_ENGINE) as own,
     ):
         await one.says("ready")
         await other.says("ready")
@@ -88,7 +89,7 @@ async def test_slow_database(stream: NatsServer, tmp_path: Path, monkeypatch: py
             database.execute("BEGIN IMMEDIATE")
             await cause(nc, changed("s1"), "first")
             await cause(nc, changed("s2"), "second")
-            await _redelivered(nc)
+            await _redelivered(own)
             database.execute("ROLLBACK")
         await told.until(2)
         await cause(nc, changed("s1"), "last")

@@ -37,10 +37,14 @@ class Told:
         self._new = asyncio.Event()
         self.events: list[Received] = []
 
-    async def take(self, message: Msg) -> None:
-        subject = message.subject.removeprefix("live.")
+    async def hear(self, message: Msg) -> None:
+        """A live copy."""
+        await self.take(message.subject.removeprefix("live."), message.data)
+
+    async def take(self, subject: str, body: bytes) -> None:
+        """A message of the stream."""
         try:
-            event = read(subject, message.data)
+            event = read(subject, body)
         except ValueError:  # ticks, anchors, and what the tests publish to be refused
             return
         if event.metadata.source == self._source:
@@ -61,7 +65,7 @@ async def listening_to(server: NatsServer, source: str) -> AsyncIterator[Told]:
     """Hear what a source tells, from now on."""
     async with connected(server, "gateway") as nc:
         told = Told(source)
-        await nc.subscribe("live.>", cb=told.take)
+        await nc.subscribe("live.>", cb=told.hear)
         await nc.flush()
         yield told
 
@@ -69,7 +73,7 @@ async def listening_to(server: NatsServer, source: str) -> AsyncIterator[Told]:
 @asynccontextmanager
 async def reading_of(server: NatsServer, source: str) -> AsyncIterator[Told]:
     """Read what a source has told and tells from the stream itself: for a test in which live copies are lost."""
-    async with connected(server, "publisher") as nc, asyncio.TaskGroup() as tasks:
+    async with connected(server, "setup") as nc, asyncio.TaskGroup() as tasks:
         told = Told(source)
         reader = tasks.create_task(_read_on(nc, told))
         yield told
@@ -77,19 +81,16 @@ async def reading_of(server: NatsServer, source: str) -> AsyncIterator[Told]:
 
 
 async def _read_on(nc: Client, told: Told) -> None:
-    subscription = await nc.jetstream().pull_subscribe("campaign.>", durable="told", stream=broker.STREAM)
     offset = 0
     while True:
         broker.check_cancelled()
         try:
-            messages = await subscription.fetch(100, timeout=0.5)
+            stored = await nc.jetstream().get_msg(broker.STREAM, offset + 1, subject="campaign.>", next=True)
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError):
+            await asyncio.sleep(0.02)  # nothing more yet, or the broker is away
             continue
-        for message in messages:
-            if message.metadata.sequence.stream > offset:  # else its acknowledgement was lost
-                offset = message.metadata.sequence.stream
-                await told.take(message)
-            await message.ack()
+        offset = stored.seq or 0
+        await told.take(stored.subject or "", stored.data or b"")
 
 
 @dataclass(frozen=True, slots=True)

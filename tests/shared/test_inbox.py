@@ -19,7 +19,8 @@ ROWS = inbox.table(TABLES)
 @pytest.fixture(name="database")
 async def _database(tmp_path: Path) -> AsyncIterator[Database]:
     database = Database(f"sqlite+aiosqlite:///{tmp_path}/service.db")
-    await database.open(TABLES)
+    async with database.writing() as tx:
+        await tx.run_sync(TABLES.create_all)
     yield database
     await database.close()
 
