@@ -218,6 +218,15 @@ async def wait_for_stream(nc: Client) -> str:
         await asyncio.sleep(0.2)
 
 
+async def stream_end(nc: Client) -> tuple[str, int]:
+    """The stream's epoch and its last offset; waits for it as `wait_for_stream` does. Needs STREAM.INFO."""
+    while True:
+        info = await _api(nc, f"STREAM.INFO.{STREAM}", {})
+        if info is not None:
+            return str(info["config"].get("metadata", {}).get(EPOCH_KEY, "")), int(info["state"]["last_seq"])
+        await asyncio.sleep(0.2)
+
+
 async def first_offset(nc: Client) -> int:
     """The oldest offset that the stream still has; waits for an answer as long as it takes. Needs STREAM.INFO."""
     info = await _api(nc, f"STREAM.INFO.{STREAM}", {}, required=True)

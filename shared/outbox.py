@@ -2,12 +2,22 @@
 
 Commit is the only moment an event starts to exist. A crash between commit and publish leaves the row, which the next
 relay sends; a crash between publish and marking sends it again under the same `Nats-Msg-Id`, which the broker drops.
+What the broker may have forgotten by then is looked up in the stream before it is sent again.
+
+Of several processes on one database one relays: it holds the lease, and marks a row only while it does. Another takes
+over where rows wait and the lease was not renewed for `LEASE_S` seconds. Two at once, for a moment, do no harm: each
+sends in the order of the rows, and the broker stores each once.
 """
 
 import asyncio
+import time
+import uuid
+from collections import OrderedDict
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+import nats.errors
 from nats.aio.client import Client
 from sqlalchemy import (
     BigInteger,
@@ -15,6 +25,7 @@ from sqlalchemy import (
     Integer,
     LargeBinary,
     MetaData,
+    Row,
     String,
     Table,
     delete,
@@ -23,12 +34,14 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared import broker, logs
-from shared.database import Database, UtcDateTime
+from shared import broker, logs, lookup
+from shared.database import Database, DatabaseAway, UtcDateTime
 from shared.envelope import Envelope
 from shared.metrics import Counter, Gauge
+from shared.position import Position
 
 log = logs.get(__name__)
 
@@ -36,15 +49,33 @@ PENDING = Gauge("outbox_pending", "Events committed and not yet acknowledged by 
 OLDEST = Gauge("outbox_oldest_s", "Age of the oldest such event, in seconds")
 PUBLISHED = Counter("outbox_published_total", "Events acknowledged by the broker")
 REFUSED = Counter("outbox_refused_total", "Events the broker refused for good")
+FOUND = Counter("outbox_found_total", "Events that were in the stream already when they were looked up")
 
 BATCH = 100
 POLL_S = 1.0
+SEND_S = 30.0
+"""How long one event is tried before its row is looked at again: it may be too old by then to be sent unseen."""
 LAST_EVENTS_S = 2.0
+LEASE_S = 2.0
+LEASE_DEAD = timedelta(minutes=1)  # taken over at once, whatever the clocks of two hosts differ by
+LOOK_S = 0.03
+REMEMBERED = 10_000
 KEEP = timedelta(days=8)  # longer than the stream keeps events, so that a lost stream can be told from a lost row
+LEASE = "outbox_lease"
 
 
 def table(metadata: MetaData) -> Table:
-    """The outbox table, in a service's own schema. A row with no `stream_offset` has not been acknowledged."""
+    """The outbox table, in a service's own schema, and the table of its lease beside it.
+
+    A row with no `stream_offset` has not been acknowledged.
+    """
+    Table(
+        LEASE,
+        metadata,
+        Column("id", Integer, primary_key=True, autoincrement=False),
+        Column("holder", String(64), nullable=False),
+        Column("renewed_at", UtcDateTime, nullable=False),
+    )
     return Table(
         "outbox",
         metadata,
@@ -61,10 +92,25 @@ def table(metadata: MetaData) -> Table:
 class Outbox:
     """Adds events to a transaction and relays what is committed."""
 
-    def __init__(self, database: Database, rows: Table) -> None:
+    def __init__(
+        self,
+        database: Database,
+        rows: Table,
+        *,
+        service: str = "publisher",
+        duplicate_window_s: float = broker.DUPLICATE_WINDOW_S,
+    ) -> None:
+        """`service` is the broker user that relays, `duplicate_window_s` the stream's: how long it knows a repeat."""
+        self._service = service
         self._database = database
         self._rows = rows
+        self._lease = _Lease(database, rows.metadata.tables[LEASE])
+        # Half of it: the clocks of database, publisher and broker are three.
+        self._surely_known = timedelta(seconds=duplicate_window_s / 2)
         self._committed = asyncio.Event()
+        self._cursors: OrderedDict[str, str | None] = OrderedDict()
+        self._waiting: dict[str, asyncio.Future[str | None]] = {}
+        self.position = Position()
 
     async def add(self, tx: AsyncConnection, envelopes: Sequence[Envelope]) -> None:
         """Write events in the caller's transaction. Call `wake` once it is committed."""
@@ -83,16 +129,38 @@ class Outbox:
         """Tell the relay that something was committed. Without it, the relay finds it within a second."""
         self._committed.set()
 
-    async def relay(self, nc: Client) -> None:
+    async def cursor_of(self, event_id: str, timeout_s: float) -> str | None:
+        """The place in the stream of an event that was committed here, as `<epoch>:<offset>`.
+
+        None where it is not known within `timeout_s` seconds: the broker is away. It is published nevertheless.
+        """
+        life = self.position.life
+        try:
+            async with asyncio.timeout(timeout_s):
+                while event_id not in self._cursors:
+                    waiting = self._waiting.setdefault(event_id, asyncio.get_running_loop().create_future())
+                    await asyncio.wait([waiting], timeout=LOOK_S)
+                    if event_id not in self._cursors and not self._lease.is_held:
+                        await self._look(event_id, life)
+        except (TimeoutError, DatabaseAway, SQLAlchemyError):
+            return None
+        finally:
+            self._waiting.pop(event_id, None)
+        return self._cursors[event_id]
+
+    async def relay(self, nc: Client, *, nudge: str | None = None) -> None:
         """Publish committed events in the order of their rows, one at a time, for ever. Owned by the service's app.
 
-        Sequential on purpose: with two in flight, the first could be lost and sent again behind the second.
+        Sequential on purpose: with two in flight, the first could be lost and sent again behind the second. Where
+        another process holds the lease, it is told of new rows on the subject `nudge`.
         """
         while True:
             broker.check_cancelled()
             self._committed.clear()
             try:
                 await self.drain(nc)
+                if nudge and not self._lease.is_held:
+                    await nc.publish(nudge, b"")
                 await self._forget()
             except Exception:
                 log.exception("relay failed, going on")
@@ -105,44 +173,95 @@ class Outbox:
     async def finish(self, nc: Client) -> None:
         """Publish what still waits, for `LAST_EVENTS_S` seconds at most: for a service that stops, after `relay` ended.
 
-        The rest waits for the next start.
+        The rest waits for the next start, or for another process.
         """
         try:
             async with asyncio.timeout(LAST_EVENTS_S):
                 await self.drain(nc)
+                await self._lease.release()
         except TimeoutError:
             log.warning("stopping with events not yet sent")
+        except (DatabaseAway, SQLAlchemyError, nats.errors.Error) as error:
+            log.warning("stopping with events not yet sent", error=type(error).__name__)
 
     async def drain(self, nc: Client) -> None:
-        """Publish until nothing is waiting, as long as it takes. Not while `relay` runs."""
+        """Publish until nothing is waiting, as long as it takes, or until another process does it. Not while `relay`
+        runs."""
         while await self._publish_batch(nc):
             pass
 
     async def _publish_batch(self, nc: Client) -> bool:
-        """Publish what is first in line. False when nothing was waiting."""
+        """Publish what is first in line. False when nothing was waiting, or another relays."""
         waiting = select(self._rows).where(self._rows.c.published_at.is_(None))
         async with self._database.reading() as connection:
             batch = (await connection.execute(waiting.order_by(self._rows.c.id).limit(BATCH))).all()
             pending = await connection.scalar(select(func.count()).select_from(waiting.subquery())) or 0
         PENDING.set(pending)
         OLDEST.set((datetime.now(UTC) - batch[0].created_at).total_seconds() if batch else 0)
-        for row in batch:
-            broker.check_cancelled()
-            await self._publish(nc, row.id, row.event_id, row.subject, row.body)
-        return bool(batch)
-
-    async def _publish(self, nc: Client, row_id: int, event_id: str, subject: str, body: bytes) -> None:
-        offset: int | None = None
+        if not batch or not await self._lease.take():
+            return False
         try:
-            offset = await broker.publish(nc, subject, body, message_id=event_id)
-            PUBLISHED.inc()
+            async with asyncio.timeout(SEND_S):
+                stored = await self._look_up(nc, batch)
+            for row in batch:
+                broker.check_cancelled()
+                await self._publish(nc, row, stored.get(row.event_id))
+        except (TimeoutError, lookup.LookupFailed) as error:
+            log.warning("the broker does not answer, going on", error=str(error) or "timeout")
+        except LeaseLost:
+            log.info("another process relays now")
+            return False
+        return True
+
+    async def _look_up(self, nc: Client, batch: Sequence[Row[Any]]) -> dict[str, int]:
+        """Where those events are that may have been sent so long ago that the broker would store them again.
+
+        A row was not sent before it was written: a young one needs no look.
+        """
+        old = [row for row in batch if self._is_old(row)]
+        if not old:
+            return {}
+        since = min(row.created_at for row in old) - timedelta(minutes=1)
+        return await lookup.find(nc, self._service, {row.subject for row in old}, since=since)
+
+    def _is_old(self, row: Row[Any]) -> bool:
+        return bool(datetime.now(UTC) - row.created_at > self._surely_known)
+
+    async def _publish(self, nc: Client, row: Row[Any], stored: int | None) -> None:
+        life, offset = self.position.life, stored
+        try:
+            if stored is not None:
+                FOUND.inc()
+            else:
+                async with asyncio.timeout(SEND_S):
+                    offset = await broker.publish(nc, row.subject, row.body, message_id=row.event_id)
+                PUBLISHED.inc()
         except broker.BrokerRefused as error:
             # Waiting would stop everything behind it; the row stays, marked, for an operator to see.
             REFUSED.inc()
-            log.error("broker refused an event", event_id=event_id, subject=subject, reason=str(error))
-        done = update(self._rows).where(self._rows.c.id == row_id)
+            log.error("broker refused an event", event_id=row.event_id, subject=row.subject, reason=str(error))
+        if offset is not None:
+            self._remember(row.event_id, self.position.acknowledged(offset, life))
         async with self._database.writing() as tx:
+            await self._lease.renew(tx)
+            done = update(self._rows).where(self._rows.c.id == row.id)
             await tx.execute(done.values(published_at=datetime.now(UTC), stream_offset=offset))
+
+    def _remember(self, event_id: str, cursor: str | None) -> None:
+        self._cursors[event_id] = cursor
+        if len(self._cursors) > REMEMBERED:
+            self._cursors.popitem(last=False)
+        waiting = self._waiting.get(event_id)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(cursor)
+
+    async def _look(self, event_id: str, life: int) -> None:
+        """See whether the process that relays has sent an event."""
+        query = select(self._rows.c.stream_offset).where(self._rows.c.event_id == event_id)
+        async with self._database.reading() as connection:
+            offset = await connection.scalar(query)
+        if offset is not None:
+            self._remember(event_id, self.position.acknowledged(offset, life))
 
     async def _forget(self) -> None:
         """Delete rows the stream no longer has either."""
@@ -152,3 +271,64 @@ class Outbox:
         if found is not None:
             async with self._database.writing() as tx:
                 await tx.execute(delete(self._rows).where(old))
+
+
+class LeaseLost(Exception):
+    """Another process relays this database now."""
+
+
+class _Lease:
+    """Who relays: one row. It is renewed by every row that is marked, and costs nothing while nothing is sent."""
+
+    def __init__(self, database: Database, rows: Table) -> None:
+        self._database = database
+        self._rows = rows
+        self._me = uuid.uuid4().hex
+        self._seen: tuple[str, datetime] | None = None
+        self._seen_at = 0.0
+        self.is_held = False
+
+    async def take(self) -> bool:
+        """Take the lease, if it is free, mine, or not renewed for `LEASE_S` seconds, by my clock."""
+        async with self._database.reading() as connection:
+            row = (await connection.execute(select(self._rows))).first()
+        if row is not None and row.holder == self._me:
+            self.is_held = True
+        elif row is None or self._is_stale(row.holder, row.renewed_at):
+            self.is_held = await self._seize(row)
+        else:
+            self.is_held = False
+        return self.is_held
+
+    async def renew(self, tx: AsyncConnection) -> None:
+        """Renew it in the transaction that marks a row. Raises LeaseLost, and nothing is marked."""
+        mine = update(self._rows).where(self._rows.c.holder == self._me)
+        if (await tx.execute(mine.values(renewed_at=datetime.now(UTC)))).rowcount == 0:
+            self.is_held = False
+            raise LeaseLost
+
+    async def release(self) -> None:
+        """Give it back, if it is mine."""
+        if self.is_held:
+            self.is_held = False
+            async with self._database.writing() as tx:
+                mine = update(self._rows).where(self._rows.c.holder == self._me)
+                await tx.execute(mine.values(holder="", renewed_at=datetime.now(UTC)))
+
+    def _is_stale(self, holder: str, renewed_at: datetime) -> bool:
+        now = time.monotonic()
+        if self._seen != (holder, renewed_at):
+            self._seen, self._seen_at = (holder, renewed_at), now
+        return not holder or now - self._seen_at > LEASE_S or datetime.now(UTC) - renewed_at > LEASE_DEAD
+
+    async def _seize(self, row: Row[Any] | None) -> bool:
+        mine = {"holder": self._me, "renewed_at": datetime.now(UTC)}
+        try:
+            async with self._database.writing() as tx:
+                if row is None:
+                    await tx.execute(insert(self._rows).values(id=1, **mine))
+                    return True
+                unchanged = (self._rows.c.holder == row.holder) & (self._rows.c.renewed_at == row.renewed_at)
+                return (await tx.execute(update(self._rows).where(unchanged).values(**mine))).rowcount == 1
+        except IntegrityError:  # two made the first row at once
+            return False

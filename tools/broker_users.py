@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from shared.authorization import AUTHORIZE, GRANT, QUEUE
 from shared.broker import DEADLETTER_PREFIX, DEADLETTERS, STREAM, WAKE
+from shared.lookup import consumer
 
 MEMBERSHIP = ("campaign.*.member.*", "workspace.*.member.*", "user.*.access")
 _STREAM_INFO = f"$JS.API.STREAM.INFO.{STREAM}"
@@ -24,6 +25,15 @@ def _consumer(name: str) -> tuple[str, ...]:
         f"$JS.API.CONSUMER.INFO.{STREAM}.{name}",
         f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{name}",
         f"$JS.ACK.{STREAM}.{name}.>",
+    )
+
+
+def _looks_up(name: str) -> tuple[str, ...]:
+    """To look up what was sent long ago before it is sent again (`shared/lookup.py`)."""
+    return (
+        "tick",
+        f"$JS.API.CONSUMER.CREATE.{STREAM}.{consumer(name)}",
+        f"$JS.API.CONSUMER.DELETE.{STREAM}.{consumer(name)}",
     )
 
 
@@ -60,7 +70,17 @@ USERS = (
     ),
     BrokerUser(
         "publisher",
-        publish=("campaign.>", "workspace.>", "user.>", "ephemeral.>", AUTHORIZE, GRANT, _STREAM_INFO),
+        publish=(
+            "campaign.>",
+            "workspace.>",
+            "user.>",
+            "ephemeral.>",
+            AUTHORIZE,
+            GRANT,
+            WAKE,
+            _STREAM_INFO,
+            *_looks_up("publisher"),
+        ),
         subscribe=(WAKE,),
         deny_publish=MEMBERSHIP,
     ),
@@ -81,7 +101,12 @@ USERS = (
     BrokerUser(
         "auth",
         # It begins its projection anew where its database was put back from a backup: that consumer, and no other.
-        publish=(*MEMBERSHIP, *_consumer("auth-parents"), f"$JS.API.CONSUMER.DELETE.{STREAM}.auth-parents"),
+        publish=(
+            *MEMBERSHIP,
+            *_consumer("auth-parents"),
+            f"$JS.API.CONSUMER.DELETE.{STREAM}.auth-parents",
+            *_looks_up("auth"),
+        ),
         subscribe=(f"{AUTHORIZE} {QUEUE}", f"{GRANT} {QUEUE}"),
         replies=True,
     ),

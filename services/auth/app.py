@@ -66,7 +66,7 @@ class _Auth:
         self._settings = settings
         self._on_fatal = on_fatal
         self._database = Database(settings.database_url, pool_size=settings.database_connections, one_writer=True)
-        self._outbox = Outbox(self._database, OUTBOX)
+        self._outbox = Outbox(self._database, OUTBOX, service="auth")
         self._nc: Client | None = None
         self._rpc: NatsBroker | None = None
         self._stopping = False

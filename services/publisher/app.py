@@ -88,7 +88,7 @@ class _Publisher:
         self._nc = self.access.nc = nc
         await nc.subscribe(broker.WAKE, cb=self._wake)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._outbox.relay(nc), name="relay")
+            tasks.create_task(self._outbox.relay(nc, nudge=broker.WAKE), name="relay")
             tasks.create_task(self._watch(nc), name="watch")
 
     async def _wake(self, _said: Msg) -> None:

@@ -1,6 +1,7 @@
 """shared.outbox against a real broker and a real database."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,8 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from sqlalchemy import MetaData, func, insert, select, update
+from sqlalchemy import MetaData, func, insert, select, text, update
+from sqlalchemy.exc import SQLAlchemyError
 
 from shared import broker, outbox
 from shared.database import Database
@@ -23,6 +25,7 @@ from tools.nats_server import NatsServer
 TABLES = MetaData()
 ROWS = outbox.table(TABLES)
 PATIENCE_S = 20.0
+WINDOW_S = 1.0
 
 
 @pytest.fixture(name="database")
@@ -109,7 +112,7 @@ async def test_relay(database: Database, nc: Client, stored: "asyncio.Queue[str]
 
 
 async def test_rolled_back(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
-    """An event whose transaction is rolled back is never sent."""
+    """F19: an event whose transaction is rolled back is never sent."""
     box = Outbox(database, ROWS)
 
     async def fail() -> None:
@@ -126,7 +129,7 @@ async def test_rolled_back(database: Database, nc: Client, stored: "asyncio.Queu
 
 
 async def test_committed_late(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
-    """A row whose transaction took a lower number and was committed later is not skipped.
+    """F16: a row whose transaction took a lower number and was committed later is not skipped.
 
     SQLite writes one transaction at a time; what PostgreSQL can do is shown with a number given by hand.
     """
@@ -146,6 +149,115 @@ async def test_committed_late(database: Database, nc: Client, stored: "asyncio.Q
         assert await heard(stored, 1) == ["late"]
 
 
+async def test_fails_between_sending_and_marking(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
+    """F14: a relay that ends after the broker stored an event and before the row says so, ten times over, has stored
+    it once."""
+    await commit(database, Outbox(database, ROWS), "once")
+    await execute(
+        database, "CREATE TRIGGER t BEFORE UPDATE OF published_at ON outbox BEGIN SELECT RAISE(ABORT, 'full'); END"
+    )
+    for _ in range(10):
+        with pytest.raises(SQLAlchemyError):
+            await Outbox(database, ROWS).drain(nc)
+        await expire_lease(database)
+    await execute(database, "DROP TRIGGER t")
+    box = Outbox(database, ROWS)
+    await commit(database, box, "next")
+    await box.drain(nc)
+
+    assert await heard(stored, 2) == ["once", "next"]
+    offsets = await column(database, "stream_offset")
+    assert offsets[1] == offsets[0] + 1
+
+
+async def test_looked_up_after_the_duplicate_window(
+    database: Database, stream: NatsServer, nc: Client, stored: "asyncio.Queue[str]"
+) -> None:
+    """F15: an event that the broker stored, though its row does not say so, and would store again by now, is found in
+    the stream and not sent again; one that it never had is sent."""
+    async with connected(stream, "setup") as setup:
+        await shorten_duplicate_window(setup)
+    await commit(database, Outbox(database, ROWS), "stored", "never sent")
+    one = envelope("stored")
+    offset = await broker.publish(nc, one.subject, one.encode(), message_id=one.id)
+    await heard(stored, 1)
+    await until_window_is_over(nc)
+    box = Outbox(database, ROWS, duplicate_window_s=WINDOW_S)
+
+    await box.drain(nc)
+
+    assert (await heard(stored, 3))[-1] == "never sent"  # after two probes
+    assert (await column(database, "stream_offset"))[0] == offset
+    assert None not in await column(database, "stream_offset")
+
+
+async def test_lease(database: Database, tmp_path: Path, nc: Client, stored: "asyncio.Queue[str]") -> None:
+    """F17: of two relays on a database one sends; the other takes over where the first says nothing any more, and then
+    it is the first that sends nothing."""
+    async with opened(tmp_path) as again:
+        first, second = Outbox(database, ROWS), Outbox(again, ROWS)
+        await commit(database, first, "a")
+        await first.drain(nc)
+        await commit(again, second, "b")
+        await second.drain(nc)
+        waiting = await column(database, "published_at")
+        await expire_lease(database)
+        await second.drain(nc)
+        await commit(database, first, "c")
+        await first.drain(nc)
+        still = await column(database, "published_at")
+        await second.drain(nc)
+
+    assert [at is None for at in waiting] == [False, True]
+    assert [at is None for at in still] == [False, False, True]
+    assert await heard(stored, 3) == ["a", "b", "c"]
+
+
+async def test_frozen_relay_marks_nothing(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
+    """F17: a relay that lost its lease while it was sending leaves the row to the one that took over."""
+    box = Outbox(database, ROWS)
+    await commit(database, box, "first")
+    await box.drain(nc)
+    await commit(database, box, "second")
+    await execute(database, "CREATE TRIGGER t BEFORE UPDATE ON outbox_lease BEGIN SELECT RAISE(IGNORE); END")
+
+    await box.drain(nc)
+    unmarked = (await column(database, "published_at"))[1]
+    await execute(database, "DROP TRIGGER t")
+    await expire_lease(database)
+    await Outbox(database, ROWS).drain(nc)
+
+    assert unmarked is None
+    assert None not in await column(database, "published_at")
+    assert await heard(stored, 2) == ["first", "second"]
+
+
+async def test_taken_over_from_the_dead(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
+    """F17: what a relay that died left behind is sent by the next one within seconds, by its own clock."""
+    dead, alive = Outbox(database, ROWS), Outbox(database, ROWS)
+    await commit(database, dead, "a")
+    await dead.drain(nc)
+    await commit(database, alive, "b")
+    async with relaying(alive, nc):
+        assert await heard(stored, 2) == ["a", "b"]
+
+
+async def test_cursor_of(database: Database, nc: Client) -> None:
+    """Whoever committed an event is told where it is in the stream, by the process that relays and by another."""
+    box, other = Outbox(database, ROWS), Outbox(database, ROWS)
+    for one in (box, other):
+        one.position.seen("e1", 0, known=0)
+    await commit(database, box, "a")
+    unsent = await box.cursor_of("a", 0.05)
+    async with relaying(box, nc):
+        here = await box.cursor_of("a", PATIENCE_S)
+        there = await other.cursor_of("a", PATIENCE_S)
+    (offset,) = await column(database, "stream_offset")
+
+    assert unsent is None
+    assert here == there == f"e1:{offset}"
+
+
 async def test_sent_and_not_marked(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
     """A relay that ended between the broker's acknowledgement and its own mark sends the event again, and the broker
     drops it; the row gets the offset of the first time."""
@@ -163,7 +275,7 @@ async def test_sent_and_not_marked(database: Database, nc: Client, stored: "asyn
 
 
 async def test_two_relays(database: Database, tmp_path: Path, nc: Client, stored: "asyncio.Queue[str]") -> None:
-    """Two relays on one database store every event once, in order."""
+    """F17: two relays on one database store every event once, in order."""
     ids = [f"e{number}" for number in range(200)]
     one = Outbox(database, ROWS)
     await commit(database, one, *ids)
@@ -239,6 +351,37 @@ async def test_relay_can_be_cancelled(database: Database, nc: Client) -> None:
                 pass
 
     assert None in await column(database, "published_at")
+
+
+async def execute(database: Database, *statements: str) -> None:
+    async with database.writing() as tx:
+        for statement in statements:
+            await tx.execute(text(statement))
+
+
+async def expire_lease(database: Database) -> None:
+    """As if whoever holds it had said nothing for an hour."""
+    async with database.writing() as tx:
+        await tx.execute(update(TABLES.tables[outbox.LEASE]).values(renewed_at=datetime.now(UTC) - timedelta(hours=1)))
+
+
+async def shorten_duplicate_window(setup: Client) -> None:
+    config = broker.stream_config(replicas=1, epoch="e1") | {"duplicate_window": int(WINDOW_S * broker.NS)}
+    answer = await setup.request(f"$JS.API.STREAM.UPDATE.{broker.STREAM}", json.dumps(config).encode())
+    assert "error" not in json.loads(answer.data)
+
+
+async def until_window_is_over(nc: Client) -> None:
+    """Wait until the broker stores again what was stored before this was called."""
+
+    async def is_known() -> bool:
+        answer = await nc.request("campaign.c9.state", b"", headers={"Nats-Msg-Id": "probe"})
+        return bool(json.loads(answer.data).get("duplicate", False))
+
+    await is_known()
+    async with asyncio.timeout(PATIENCE_S):
+        while await is_known():
+            await asyncio.sleep(0.05)
 
 
 async def count(database: Database) -> int:
