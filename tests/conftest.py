@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from nats.aio.client import Client
 from pydantic import SecretStr
@@ -13,6 +14,12 @@ from shared import broker
 from shared.settings import Settings
 from tools.cluster import Plan, Services
 from tools.nats_server import NatsServer
+
+# A loaded machine takes its time for an example: no property here is about time.
+hypothesis.settings.register_profile(
+    "beaconfire", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("beaconfire")
 
 
 @pytest.fixture(name="nats_server")

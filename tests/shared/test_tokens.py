@@ -7,10 +7,12 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shared import tokens
 from shared.settings import OutsideIssuer
-from shared.subjects import is_id
+from shared.subjects import is_id, parse_subject
 from shared.tokens import InvalidPattern, InvalidToken, ServiceClaims
 from tests.forgery import ABSENT, KEY, KEYS, OTHER_KEY, Forger, forged, hostile
 
@@ -331,3 +333,73 @@ def test_outside_jwks() -> None:
     }
 
     assert set(tokens.read_jwks(document, ("RS256", "ES256"))) == {"rsa", "ec"}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=5,
+)
+HEADERS = st.dictionaries(st.sampled_from(["alg", "typ", "kid", "crit", "b64", "jwk"]), JSON | st.just("EdDSA"))
+CLAIMS = st.dictionaries(
+    st.sampled_from(["iss", "aud", "sub", "name", "iat", "exp", "nbf", "jti", "kind", "publish", "uid", "email"]), JSON
+)
+
+
+@given(text=st.text() | st.from_regex(r"[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*", fullmatch=True))
+def test_any_text(text: str) -> None:
+    """Whatever text is sent as a token, the one answer is that it is none."""
+    for check in (verify, verify_service, tokens.peek, lambda one: tokens.verify_outside(one, KEYS, OUTSIDE)):
+        with pytest.raises(InvalidToken):
+            check(text)
+
+
+@given(header=HEADERS, claims=CLAIMS, type_=st.sampled_from(["at+jwt", "service+jwt", "JWT"]))
+def test_any_claims(header: dict[str, Any], claims: dict[str, Any], type_: str) -> None:
+    """Whatever is signed with the right key: it is refused, or every claim of it is of its type and in its bounds."""
+    token = forged({"typ": type_, **header}, {**claims})
+    for check in (verify, verify_service, lambda one: tokens.verify_outside(one, KEYS, OUTSIDE)):
+        try:
+            found = check(token)
+        except InvalidToken:
+            continue
+        who = found.service if isinstance(found, ServiceClaims) else found.user_id
+        assert is_id(who)
+        assert type(found.issued_at) is type(found.expires_at) is int
+        assert 0 < found.expires_at - found.issued_at <= tokens.MAX_SERVICE_LIFETIME_S
+        assert isinstance(found.token_id, str)
+
+
+@given(
+    document=JSON
+    | st.fixed_dictionaries(
+        {
+            "keys": st.lists(
+                st.dictionaries(
+                    st.sampled_from(["kty", "crv", "x", "y", "n", "e", "kid", "alg", "use"]),
+                    JSON | st.sampled_from(["OKP", "Ed25519", "EC", "P-256", "RSA", "AQAB", "k1"]),
+                ),
+                max_size=3,
+            )
+        }
+    )
+)
+def test_any_jwks(document: Any) -> None:
+    """Whatever an issuer answers: keys by their ids, or a ValueError."""
+    try:
+        keys = tokens.read_jwks(document, ("EdDSA", "RS256", "ES256"))
+    except ValueError:
+        return
+    assert all(isinstance(kid, str) for kid in keys)
+
+
+@given(pattern=st.text(alphabet="campignworksue.*> a_1", max_size=30), subject=st.text(max_size=30))
+def test_any_pattern(pattern: str, subject: str) -> None:
+    """Whatever pattern is accepted, it allows no text that is no subject, and nothing of auth's."""
+    try:
+        claims = service(publish=(tokens.check_pattern(pattern),))
+    except InvalidPattern:
+        return
+    if tokens.may_publish(claims, subject):
+        assert parse_subject(subject)
+    assert not tokens.may_publish(claims, "campaign.c1.member.u1")
