@@ -6,6 +6,7 @@ changes nothing.
 """
 
 import hashlib
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ log = logs.get(__name__)
 REFUSED = Counter("auth_attempts_refused_total", "Attempts to sign in or up over a limit, by limit", ["limit"])
 
 WINDOW_S = 60.0
+_WHOSE = {"address": "from this address", "account": "for this account"}
 ROUNDING_S = 1e-6
 
 
@@ -94,7 +96,7 @@ class Attempts:
         log.info("refused an attempt", limit=limit)
         raise BeaconfireError(
             errors.TOO_MANY,
-            "too many attempts from this address" if limit == "address" else "too many attempts for this account",
+            f"too many attempts {_WHOSE[limit]}: try again in {math.ceil(retry_after_ms / 1000)} s",
             retry_after_ms=retry_after_ms,
         )
 

@@ -4,6 +4,7 @@ Such a user has no password and can be a member like any other. The address is t
 it and nobody here has it; else there is one that no mail reaches (RFC 2606), so that ids and addresses stay unique.
 """
 
+import hashlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -57,7 +58,7 @@ class Outsiders:
         issuer = next((one for one in self._issuers if user_id.startswith((f"{one.name}-", f"{one.name}_"))), None)
         if issuer is None:
             return False
-        for address in filter(None, (email, f"{user_id.lower()}@{issuer.name}.invalid")):
+        for address in filter(None, (email, f"{_mailbox(user_id)}@{issuer.name}.invalid")):
             if await self._insert(user_id, name or user_id, address):
                 log.info("first heard of an outside user", user=user_id, issuer=issuer.name)
                 break
@@ -73,3 +74,8 @@ class Outsiders:
         except IntegrityError:
             return False
         return True
+
+
+def _mailbox(user_id: str) -> str:
+    """A name for an address that is this user's alone: addresses are compared in lower case, ids are not."""
+    return user_id if user_id == user_id.lower() else hashlib.sha256(user_id.encode()).hexdigest()[:40]

@@ -115,6 +115,17 @@ async def test_first_heard_of_anywhere(whole: Whole, outside: Outside, first: st
     assert me["email"].endswith("@acme.invalid")
 
 
+async def test_ids_that_differ_by_case(whole: Whole, outside: Outside) -> None:
+    """Two users whose names differ by case alone are two, each with an address of their own."""
+    users = [
+        (await whole.auth.call("GET", "/auth/me", token=outside.token(name))).body["user"]
+        for name in ("alice", "Alice")
+    ]
+
+    assert [user["id"] for user in users] == ["acme-alice", "acme-Alice"]
+    assert len({user["email"] for user in users}) == 2
+
+
 async def test_nobody_elses_address(whole: Whole, outside: Outside) -> None:
     """An issuer that names an address of a user here does not become that user, and gets another address."""
     owner = await whole.sign_up("owner")
