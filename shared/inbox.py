@@ -5,14 +5,21 @@ recorded together with its effects has them exactly once, whenever it comes agai
 """
 
 import hashlib
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from sqlalchemy import Column, MetaData, String, Table, delete, insert, select
+from sqlalchemy import Column, MetaData, String, Table, delete
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.database import UtcDateTime
 
 KEEP = timedelta(days=8)  # longer than the stream keeps events: what it no longer has cannot come again
+
+_INSERT: dict[str, Callable[[Table], sqlite.Insert | postgresql.Insert]] = {
+    "sqlite": sqlite.insert,
+    "postgresql": postgresql.insert,
+}
 
 
 def table(metadata: MetaData) -> Table:
@@ -42,13 +49,11 @@ class Inbox:
         """Record a cause (see `digest`) as handled, in the caller's transaction. False where it was before: then it
         has had its effects.
 
-        Of two transactions that take the same cause at once, one takes it; the other fails with an IntegrityError.
+        Of two transactions that take the same cause at once, one takes it and the other waits for its end.
         """
-        row = {"consumer": self._consumer, "cause": cause}
-        if await tx.scalar(select(self._rows.c.cause).filter_by(**row)) is not None:
-            return False
-        await tx.execute(insert(self._rows).values(**row, handled_at=datetime.now(UTC)))
-        return True
+        row = {"consumer": self._consumer, "cause": cause, "handled_at": datetime.now(UTC)}
+        taken = await tx.execute(_INSERT[tx.dialect.name](self._rows).values(row).on_conflict_do_nothing())
+        return taken.rowcount == 1
 
     async def forget(self, tx: AsyncConnection) -> None:
         """Delete what the stream cannot deliver any more, in the caller's transaction."""

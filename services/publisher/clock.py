@@ -8,13 +8,24 @@ from services.publisher import campaigns
 from services.publisher.fields import Clock
 from services.publisher.http import Access
 from services.publisher.store import CAMPAIGNS, CLOCKS, Row, Store, Writing
+from shared import errors
+from shared.errors import BeaconfireError
 from shared.web import json_answer, read_body
+
+MAX_OF_A_USER = 20  # each may advance every second, and whoever signs up can make as many campaigns as they like
 
 
 async def start(tx: Writing, campaign: Row, clock: Clock, user_id: str) -> Row:
-    """Set the clock of a campaign that was found; it is due first after one period. The one it has goes on as it is."""
+    """Set the clock of a campaign that was found; it is due first after one period. The one it has goes on as it is.
+
+    Raises BeaconfireError `conflict` where the user has set as many as run at a time.
+    """
     row, fields = await tx.change(CAMPAIGNS, campaign, {"clock": clock})
     if fields:
+        if await tx.count(CLOCKS, {"set_by": user_id}) >= MAX_OF_A_USER and campaign["clock"] is None:
+            raise BeaconfireError(
+                errors.CONFLICT, f"{MAX_OF_A_USER} clocks that you have set are running: stop one first"
+            )
         due_at = datetime.now(UTC) + timedelta(seconds=clock.every_s)
         await tx.put(CLOCKS, {"campaign_id": row["id"]}, {"due_at": due_at, "set_by": user_id})
         tx.tell(campaigns.event(row, "update", fields))

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     delete,
+    func,
     insert,
     select,
     update,
@@ -143,6 +144,10 @@ class Reading:
         """The rows with these ids, as far as they exist, oldest first."""
         query = select(table).where(table.c.id.in_(ids)).order_by(table.c.created_at, table.c.id)
         return [dict(row) for row in (await self._connection.execute(query)).mappings()]
+
+    async def count(self, table: Table, key: Row) -> int:
+        """How many rows have these values."""
+        return await self._connection.scalar(select(func.count()).select_from(table).filter_by(**key)) or 0
 
 
 class Writing(Reading):

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from services.publisher import clock
 from tests.publisher.conftest import Publisher
 
 HOURLY = {"everyS": 60, "elapsedSeconds": 3600}
@@ -75,6 +76,25 @@ async def test_what_is_no_clock(publisher: Publisher, body: Any, field: str) -> 
     assert answer.error == (400, "bad_request")
     assert field in answer.message
     assert (await publisher.viewer.get(publisher.campaign)).body["campaign"]["clock"] is None
+
+
+async def test_too_many(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the clocks that one person sets, so many run at a time; those can be changed, and others can set theirs."""
+    monkeypatch.setattr(clock, "MAX_OF_A_USER", 2)
+    paths = [f"{publisher.campaign}/clock"]
+    for name in ("Second", "Third"):
+        created = await publisher.owner.post("/v1/campaigns", {"name": name})
+        paths.append(f"/v1/campaigns/{created.body['campaign']['id']}/clock")
+
+    allowed = [await publisher.owner.call("PUT", path, HOURLY) for path in paths[:2]]
+    refused = await publisher.owner.call("PUT", paths[2], HOURLY)
+    changed = await publisher.owner.call("PUT", paths[0], {**HOURLY, "everyS": 30})
+    others = await publisher.editor.call("PUT", paths[0], {**HOURLY, "everyS": 20})
+    freed = await publisher.owner.call("PUT", paths[2], HOURLY)
+
+    assert [answer.status for answer in (*allowed, changed, others, freed)] == [200] * 5
+    assert refused.error == (409, "conflict")
+    assert "2 clocks" in refused.message
 
 
 async def test_of_a_deleted_campaign(publisher: Publisher) -> None:
