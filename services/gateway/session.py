@@ -624,6 +624,9 @@ class Session:
         if self.state is not State.CATCHING_UP or self._wire.paused or self._fetching:
             return
         context = self._context
+        if context.outbound.settled < self.offset:  # what was queued for it before goes first
+            context.call_soon(self._catch_up)
+            return
         if self._loses_ground():
             self.resync("too_slow")
         if not context.ring.covers(self.offset):

@@ -1,0 +1,433 @@
+"""The gateway's core as a state machine against a model: live, hole, silence, lag, resume, join, leave, revoke.
+
+Session, hub, ring, outbound and sequence are the real ones. What is around them is played by hand: a stream that loses
+live messages and forgets old ones, sockets that fill up, a membership. The model keeps, for each client and room, from
+which offset to which it stood there; what it applied must be just that, once, in order.
+"""
+
+import asyncio
+import json
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from unittest.mock import patch
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+
+from services.gateway import outbound as outbound_module
+from services.gateway import protocol
+from services.gateway.hub import Hub
+from services.gateway.limits import Doorkeeper, Limits, Users
+from services.gateway.outbound import Outbound
+from services.gateway.ring import Entry, Ring
+from services.gateway.route import Routes
+from services.gateway.sequence import Sequence as Order
+from services.gateway.session import Context, HistoryGone, Place, Session, State
+from services.gateway.wheel import Wheel
+from shared import errors
+from shared.errors import BeaconfireError
+from shared.roles import Role
+from shared.subjects import Pair, RoomKey, parse_room
+from shared.tokens import Claims
+
+ROOTS = ("campaign:c1", "campaign:c2")
+ROOMS = tuple(room for root in ROOTS for room in (root, f"{root}/settlement:s1", f"{root}/settlement:s2"))
+PEOPLE = {"ann": Role.OWNER, "bob": Role.VIEWER, "cy": Role.VIEWER}
+RING_EVENTS = 6
+PAGE = 3
+ROUTES = Routes()
+
+
+def key(room: str) -> RoomKey:
+    found = parse_room(room).key
+    assert found is not None
+    return found
+
+
+@dataclass
+class Message:
+    """A message of the stream: an event, a tick (no entry), or the end of a membership."""
+
+    entry: Entry | None = None
+    removed: tuple[str, str] | None = None
+
+
+@dataclass
+class Stand:
+    """A client stood in a room: it is owed what lies in (after, owed], and may have had what lies in (since, upto]."""
+
+    room: str
+    since: int
+    after: int
+    owed: int | None = None
+    upto: int | None = None
+
+
+class Wire:
+    """A socket that is full when it is told to be."""
+
+    def __init__(self) -> None:
+        self.paused = False
+        self.is_open = True
+        self.frames: list[dict[str, Any]] = []
+
+    def write(self, data: bytes) -> None:
+        if not self.is_open:
+            return
+        while data:
+            size, skip = data[1], 2
+            if size == 126:
+                size, skip = int.from_bytes(data[2:4], "big"), 4
+            if data[0] == 0x81:
+                self.frames.append(json.loads(data[skip : skip + size]))
+            data = data[skip + size :]
+
+    def close(self, code: int, reason: str) -> None:
+        self.is_open = False
+
+    def abort(self) -> None:
+        self.is_open = False
+
+
+@dataclass
+class Person:
+    """A client and what the model knows of it."""
+
+    name: str
+    wire: Wire = field(default_factory=Wire)
+    session: Session | None = None
+    read: int = 0
+    place: int = 0
+    cursor: int | None = None
+    applied: list[int] = field(default_factory=list)
+    excused: list[tuple[int, int]] = field(default_factory=list)
+    open: dict[str, Stand] = field(default_factory=dict)
+    closed: list[Stand] = field(default_factory=list)
+
+
+class Core(RuleBasedStateMachine):
+    """See the module."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._slice = patch.object(outbound_module, "SLICE", 2)
+        self._slice.start()
+        self.loop = asyncio.new_event_loop()
+        self.stream: dict[int, Message] = {}
+        self.everything: dict[int, Entry] = {}
+        self.first = 1
+        self.last = 0
+        self.unheard: list[int] = []
+        self.members = {name: set(ROOTS) for name in PEOPLE}
+        self.people = {name: Person(name) for name in PEOPLE}
+        hub: Hub[Session] = Hub()
+        self.order: Order[Message] = Order(self._deliver, max_held=4)
+        self.order.start(0)
+        self.context = Context(
+            hub=hub,
+            ring=Ring(max_bytes=RING_EVENTS * 400, max_age_s=3600),
+            outbound=Outbound(hub, self.loop.call_soon),
+            access=self,
+            history=self,
+            wheel=Wheel(0),
+            spawn=self._spawn,
+            call_soon=self.loop.call_soon,
+            limits=Limits(messages_per_minute=100_000, rooms_per_minute=100_000),
+            users=Users(Limits()),
+            door=Doorkeeper(Limits()),
+            epoch="e",
+        )
+        self.tasks: set[asyncio.Task[None]] = set()
+
+    # What is around the core.
+
+    async def verify(self, token: str) -> Claims:
+        raise NotImplementedError
+
+    async def decide(self, claims: Claims, rooms: Sequence[str]) -> Mapping[str, Place | BeaconfireError]:
+        allowed = self.members[claims.user_id]
+        return {
+            name: Place(key(name), PEOPLE[claims.user_id])
+            if name.partition("/")[0] in allowed
+            else BeaconfireError(errors.FORBIDDEN, "no")
+            for name in rooms
+        }
+
+    async def page(self, roots: Iterable[Pair], after: int, floor: int) -> tuple[Sequence[Entry], int]:
+        await asyncio.sleep(0)
+        if self.first > after + 1:
+            raise HistoryGone
+        wanted = set(roots)
+        entries = [
+            message.entry
+            for offset, message in sorted(self.stream.items())
+            if offset > after and message.entry is not None and message.entry.route.rooms[0].root in wanted
+        ]
+        return (entries[:PAGE], entries[PAGE - 1].offset) if len(entries) > PAGE else (entries, self.last)
+
+    async def end(self) -> int:
+        return self.last
+
+    def _spawn(self, question: Coroutine[Any, Any, None]) -> None:
+        task = self.loop.create_task(question)
+        self.tasks.add(task)
+        task.add_done_callback(self.tasks.discard)
+
+    def _deliver(self, offset: int, message: Message) -> None:
+        context = self.context
+        if message.removed is not None:
+            name, root = message.removed
+            kind, _, root_id = root.partition(":")
+            for session in context.hub.sessions_of(name):
+                session.leave_root(Pair(kind, root_id), "membership_removed")
+        if message.entry is not None:
+            context.ring.append(message.entry)
+            if context.hub.populated(message.entry.route.rooms):
+                context.outbound.put(offset, message.entry)
+        context.position = offset
+        context.outbound.delivered(offset)
+
+    def _store(self, message: Message) -> None:
+        self.stream[self.last] = message
+        self.unheard.append(self.last)
+
+    def _turn(self) -> None:
+        self.loop.run_until_complete(asyncio.sleep(0))
+        self._look()
+
+    # What happens.
+
+    @rule(room=st.sampled_from(ROOMS), secret=st.booleans())
+    def publish(self, room: str, secret: bool) -> None:
+        root, _, pair = room.partition("/")
+        subject = ".".join([root, pair] if pair else [root, "state"]).replace(":", ".")
+        self.last += 1
+        route = ROUTES.find(subject)
+        frame = protocol.event(self.last, route.names, b"{}")
+        audience = frozenset({Role.OWNER}) if secret else None
+        entry = self.everything[self.last] = Entry(self.last, route, "t", frame, audience, 0.0)
+        self._store(Message(entry))
+
+    @rule()
+    def tick(self) -> None:
+        self.last += 1
+        self._store(Message())
+
+    @precondition(lambda self: self.unheard)
+    @rule()
+    def hear(self) -> None:
+        offset = self.unheard.pop(0)
+        if offset in self.stream:
+            self.order.hear(offset, self.stream[offset])
+        self._look()
+
+    @precondition(lambda self: self.unheard)
+    @rule()
+    def lose(self) -> None:
+        self.unheard.pop(0)
+
+    @rule()
+    def repair(self) -> None:
+        """The hole is read, if one is known."""
+        upto = self.order.hole
+        if upto is None:
+            return
+        for offset in range(self.context.position + 1, upto + 1):
+            if offset in self.stream:
+                self.order.fill(offset, self.stream[offset])
+                self._look()
+        self.order.skip(upto)
+
+    @rule()
+    def probe(self) -> None:
+        """Silence: the stream says where its end is."""
+        self.order.expect(self.last)
+        self.repair()
+
+    @precondition(lambda self: self.last - self.first > 8)
+    @rule()
+    def forget(self) -> None:
+        """Retention takes the oldest, but nothing that the gateway has yet to read."""
+        self.first = min(self.first + 4, self.context.position + 1)
+        self.stream = {offset: message for offset, message in self.stream.items() if offset >= self.first}
+
+    @rule()
+    def turn(self) -> None:
+        self._turn()
+
+    @rule(
+        name=st.sampled_from(sorted(PEOPLE)), rooms=st.sets(st.sampled_from(ROOMS), max_size=3), resumes=st.booleans()
+    )
+    def connect(self, name: str, rooms: set[str], resumes: bool) -> None:
+        person = self.people[name]
+        if person.session is not None:
+            return
+        person.wire, person.read = Wire(), 0
+        session = person.session = Session(self.context, person.wire, address="127.0.0.1")
+        session.user_id = name
+        session.claims = Claims(name, name, issued_at=0, expires_at=2**40, token_id="t")
+        # As `connect` does, once the token is verified.
+        message = protocol.Connect.model_construct(
+            id=1,
+            type="connect",
+            token="",
+            rooms=tuple(rooms),
+            replaces=None,
+            client=None,
+            types={},
+            cursor=f"e:{person.cursor}" if resumes and person.cursor is not None else None,
+        )
+        allowed = self.members[name]
+        start, trouble = session._read_cursor(message.cursor)
+        decisions = {room: Place(key(room), PEOPLE[name]) for room in rooms if room.partition("/")[0] in allowed}
+        session.state = State.LIVE
+        self.context.connecting.discard(session)
+        self.context.hub.add(session)
+        answers = session._enter(decisions)
+        person.open = {room: Stand(room, start, start) for room in decisions}
+        session._acknowledge(message, answers)
+        person.place = start
+        if message.cursor is None:
+            person.cursor = start
+        assert trouble in (None, "ahead")
+        self._look()
+
+    @rule(name=st.sampled_from(sorted(PEOPLE)), room=st.sampled_from(ROOMS), joins=st.booleans())
+    def ask(self, name: str, room: str, joins: bool) -> None:
+        session = self.people[name].session
+        if session is not None:
+            session.receive(
+                json.dumps({"type": "subscribe" if joins else "unsubscribe", "id": 2, "rooms": [room]}).encode()
+            )
+            self._look()
+
+    @rule(name=st.sampled_from(sorted(PEOPLE)))
+    def fill_up(self, name: str) -> None:
+        person = self.people[name]
+        if person.session is not None and not person.wire.paused:
+            person.wire.paused = True
+            person.session.full()
+            self._look()
+
+    @rule(name=st.sampled_from(sorted(PEOPLE)))
+    def drain(self, name: str) -> None:
+        person = self.people[name]
+        if person.session is not None and person.wire.paused:
+            person.wire.paused = False
+            person.session.drained()
+            self._look()
+
+    @rule(name=st.sampled_from(sorted(PEOPLE)))
+    def cut(self, name: str) -> None:
+        """The connection is lost; what was written is what the client has."""
+        person = self.people[name]
+        if person.session is None:
+            return
+        self._look()
+        person.wire.is_open = False
+        person.session.lost()
+        person.session = None
+        for stand in person.open.values():
+            stand.upto = self.context.position
+        person.closed += person.open.values()
+        person.open = {}
+        for stand in person.closed:
+            stand.owed = person.cursor if stand.owed is None else min(stand.owed, person.cursor or 0)
+
+    @rule(name=st.sampled_from(sorted(PEOPLE)), root=st.sampled_from(ROOTS))
+    def remove(self, name: str, root: str) -> None:
+        """Auth takes a member out: at once for who asks, at its place in the stream for who is there."""
+        if root in self.members[name]:
+            self.members[name].discard(root)
+            self.last += 1
+            self._store(Message(removed=(name, root)))
+
+    # What must hold.
+
+    def _look(self) -> None:
+        """Take what was written, and see who stands where."""
+        for person in self.people.values():
+            self._take(person)
+            session = person.session
+            if session is None:
+                continue
+            position = self.context.position
+            for room in [room for room in person.open if room not in session.rooms]:
+                stand = person.open.pop(room)
+                stand.upto = position
+                stand.owed = session.offset if session.state is State.CATCHING_UP else position
+                person.closed.append(stand)
+            place = session.offset if session.state is State.CATCHING_UP else position
+            for room in session.rooms:
+                if room not in person.open:
+                    # One who joins while catching up joins at its own place.
+                    person.open[room] = Stand(room, min(person.place, place), place)
+            person.place = place
+
+    def _take(self, person: Person) -> None:
+        while person.read < len(person.wire.frames):
+            frame = person.wire.frames[person.read]
+            person.read += 1
+            cursor = person.cursor or 0
+            if frame["type"] == "event":
+                assert frame["offset"] > cursor, f"{person.name}: {frame['offset']} after {cursor}"
+                person.applied.append(frame["offset"])
+                person.cursor = frame["offset"]
+            elif frame["type"] == "position":
+                person.cursor = max(cursor, int(frame["cursor"].partition(":")[2]))
+            elif frame["type"] == "resync":
+                to = int(frame["cursor"].partition(":")[2])
+                person.excused.append((cursor, to))
+                person.cursor = to
+
+    def teardown(self) -> None:
+        try:
+            self._settle()
+            for person in self.people.values():
+                self._judge(person)
+        finally:
+            for task in self.tasks:
+                task.cancel()
+            self.loop.run_until_complete(asyncio.sleep(0))
+            self.loop.close()
+            self._slice.stop()
+
+    def _settle(self) -> None:
+        """Everything heals: sockets drain, holes are read, the loop turns until nothing is left to do."""
+        for name in PEOPLE:
+            self.drain(name)
+        self.probe()
+        for _ in range(80):
+            self._turn()
+        for person in self.people.values():
+            assert person.session is None or person.session.state is State.LIVE, f"{person.name} never got level"
+
+    def _judge(self, person: Person) -> None:
+        position = self.context.position
+        allowed: set[int] = set()
+        owed: set[int] = set()
+        for stand in [*person.closed, *person.open.values()]:
+            for offset, entry in self.everything.items():
+                if key(stand.room) in entry.route.rooms and (
+                    entry.audience is None or PEOPLE[person.name] in entry.audience
+                ):
+                    if stand.since < offset <= (position if stand.upto is None else stand.upto):
+                        allowed.add(offset)
+                    if stand.after < offset <= (position if stand.owed is None else stand.owed):
+                        owed.add(offset)
+        told = {offset for offset in owed if any(after < offset <= upto for after, upto in person.excused)}
+        assert person.applied == sorted(set(person.applied))
+        stood = [*person.closed, *person.open.values()]
+        assert set(person.applied) <= allowed, f"{person.name} heard {sorted(set(person.applied) - allowed)}: {stood}"
+        assert owed - told <= set(person.applied), f"{person.name} lost {sorted(owed - told - set(person.applied))}"
+
+
+TestCore = Core.TestCase
+TestCore.settings = settings(
+    max_examples=100,
+    stateful_step_count=60,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow],
+)
