@@ -48,7 +48,7 @@ FOR_OPERATORS: web.AppKey[Iterable[web.AbstractRouteDef]] = web.AppKey("for_oper
 def application(settings: Settings, *, ready: Callable[[], str | None]) -> web.Application:
     """An application with our middlewares and health endpoints."""
     app = web.Application(
-        middlewares=[_measure, _cors(settings.allowed_origins), _correlate, _answer_errors],
+        middlewares=[_measure, _refuse_ambiguous, _cors(settings.allowed_origins), _correlate, _answer_errors],
         client_max_size=MAX_BODY_BYTES,
     )
     app[READY] = ready
@@ -81,6 +81,8 @@ async def read_body(request: web.Request, model: type[M]) -> M:
         raise BeaconfireError(errors.TIMEOUT, f"the body did not arrive within {BODY_TIMEOUT_S:.0f} s") from None
     except web.HTTPRequestEntityTooLarge:
         raise BeaconfireError(errors.TOO_LARGE, f"a body has at most {MAX_BODY_BYTES} bytes") from None
+    except (web.RequestPayloadError, ConnectionError):  # broken chunks, not what Content-Encoding says, or cut off
+        raise BeaconfireError(errors.BAD_REQUEST, "the body cannot be read: it is cut off or wrongly encoded") from None
     try:
         return model.model_validate_json(body, by_name=False, by_alias=True)
     except ValidationError as error:
@@ -190,13 +192,17 @@ class Deadlines:
             now = time.monotonic()
             server = self._runner.server
             idle = [one for one in server.connections if one not in _busy] if server else []
-            self._idle_since = {one: self._idle_since.get(one, now) for one in idle}
+            self._idle_since = {one: now if one in _served else self._idle_since.get(one, now) for one in idle}
+            _served.difference_update(idle, [one for one in _served if one.transport is None])
             for connection, since in self._idle_since.items():
                 if now - since > IDLE_S and connection.transport:
                     connection.transport.abort()
 
 
 _busy: set[Any] = set()
+_served: set[Any] = set()
+"""Connections that had a request answered since the last sweep: between two of them they are not idle for long."""
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CORRELATION: web.RequestKey[str] = web.RequestKey("correlation_id", str)
 
 
@@ -232,7 +238,31 @@ async def _measure(request: web.Request, handler: Handler) -> web.StreamResponse
         raise
     finally:
         _busy.discard(connection)
-        REQUESTS.labels(request.method, status).observe(time.perf_counter() - started)
+        _served.add(connection)
+        # The other words that HTTP knows are a caller's to choose, and each would be a time series of its own.
+        method = request.method if request.method in _METHODS else "other"
+        REQUESTS.labels(method, status).observe(time.perf_counter() - started)
+
+
+@web.middleware
+async def _refuse_ambiguous(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse what a proxy in front of us may read otherwise than we do, and let nothing behind it count as a request.
+
+    That is how requests are smuggled past a proxy: an upgrade with a body, in HTTP/1.0 or to two protocols, and a
+    target that names another host than `Host`.
+    """
+    upgrades = request.headers.getall("Upgrade", [])
+    has_body = "Content-Length" in request.headers or "Transfer-Encoding" in request.headers
+    why = None
+    if not request.raw_path.startswith("/"):
+        why = "the request's target is not a path"
+    elif upgrades and (len(upgrades) > 1 or has_body or request.version < (1, 1)):
+        why = "an upgrade is a request in HTTP/1.1, without a body, to one protocol"
+    if why is None:
+        return await handler(request)
+    answer = web.json_response({"error": {"code": errors.BAD_REQUEST.code, "message": why}}, status=400)
+    answer.force_close()
+    return answer
 
 
 def _cors(allowed: tuple[str, ...]) -> Middleware:

@@ -156,7 +156,8 @@ def _explain(text: bytes, error: ValidationError) -> InvalidMessage:
         return InvalidMessage(errors.BAD_REQUEST, "a message is one JSON object")
     message_id = raw.get("id")
     if isinstance(message_id, str):
-        message_id = message_id[:64]
+        # Half of a surrogate pair is a string to Python's parser, and no text: it could not be sent back.
+        message_id = message_id[:64] if message_id.isascii() or _is_text(message_id) else None
     kind = raw.get("type")
     if not isinstance(kind, str):
         return InvalidMessage(errors.BAD_REQUEST, "`type` is missing", message_id)
@@ -165,6 +166,10 @@ def _explain(text: bytes, error: ValidationError) -> InvalidMessage:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     where = ".".join(str(step) for step in first["loc"][1:]) or "message"
     return InvalidMessage(errors.BAD_REQUEST, f"{where}: {first['msg'].removeprefix('Value error, ')}", message_id)
+
+
+def _is_text(text: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 # What we send.

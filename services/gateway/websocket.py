@@ -84,6 +84,11 @@ class Connection(asyncio.Protocol):
                 raise error
         except FrameError as broken:
             self._break(broken)
+        except Exception:
+            # Out of here asyncio would drop the connection without a word.
+            log.exception("could not take a message", session=self._session.id)
+            why = f"something went wrong on our side; quote {self._session.id}"
+            self._session.close(BeaconfireError(errors.INTERNAL, why))
 
     def eof_received(self) -> bool:
         return False
