@@ -98,7 +98,7 @@ class Target:
         """Every service answers, and a client can connect and hear."""
         for service in self.services.services:
             assert service.process.is_running
-            assert (await self.status("GET", f"{service.url}/healthz"))[0] == 200
+            assert (await self.status("GET", f"{service.ops_url}/healthz"))[0] == 200
         async with self.client(self.owner, self.room) as client:
             await hears(self, client)
 
@@ -108,8 +108,8 @@ async def hears(target: Target, client: SocketClient) -> None:
     url = f"{target.services.publisher_url}/v1/campaigns/{target.campaign}/world-time"
     status, _ = await target.status("POST", url, {"advanceSeconds": 1}, token=target.owner.token)
     assert status == 200
-    event = await client.next("event")
-    assert event["event"]["type"] == "world_time_changed"
+    while (await client.next("event"))["event"]["type"] != "world_time_changed":
+        pass
 
 
 def rss_bytes(service: ServiceProcess) -> int:

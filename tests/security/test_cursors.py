@@ -1,0 +1,117 @@
+"""T21, cursors: whatever is handed in as one, a session hears its own rooms and nothing else."""
+
+from typing import Any
+
+import pytest
+
+from tests.client import Closed, open_socket
+from tests.gateway.conftest import Gateway, settlement
+
+STRANGE = [
+    "",
+    ":",
+    "0",
+    "1",
+    ":1",
+    "foreign:1",
+    "foreign:0",
+    "{epoch}",
+    "{epoch}:",
+    "{epoch}:-1",
+    "{epoch}:+1",
+    "{epoch}: 1",
+    "{epoch}:1.5",
+    "{epoch}:1e3",
+    "{epoch}:0x1",
+    "{epoch}:\u0661",
+    "{epoch}:²",
+    "{epoch}:NaN",
+    "{epoch}:1:1",
+    "{epoch}:9223372036854775808",
+    "{epoch}:18446744073709551616",
+    "{epoch}:99999999999999999999999999999999999999999999",
+    "{EPOCH}:1",
+    " {epoch}:1",
+    "{epoch}\n:1",
+]
+NO_STRING: list[Any] = [0, -1, 2**63, 1.5, True, [], {}, ["{epoch}:1"]]
+
+
+async def _mine_and_others(gateway: Gateway) -> str:
+    """Events of a room of ours, and of one that is not. The stream's epoch."""
+    gateway.auth.members["other"] = {"campaign:c9": "owner"}
+    await gateway.publish(settlement("mine"))
+    await gateway.publish(settlement("theirs", "c9"))
+    async with open_socket(gateway.url) as client:
+        ack = await client.connect(gateway.auth.token("viewer"))
+    return str(ack["cursor"]).rpartition(":")[0]
+
+
+@pytest.mark.parametrize("form", STRANGE)
+async def test_strange(gateway: Gateway, form: str) -> None:
+    """T21: a foreign, malformed, negative or far too high cursor is answered with `resync`, or a close with 4400; then
+    the session is live."""
+    epoch = await _mine_and_others(gateway)
+    cursor = form.replace("{epoch}", epoch).replace("{EPOCH}", epoch.upper())
+    async with open_socket(gateway.url) as client:
+        await client.connect(gateway.auth.token("viewer"), ["campaign:c1", "campaign:c9"], cursor=cursor)
+        resync = await client.next("resync")
+        await gateway.publish(settlement("theirs", "c9"))
+        await gateway.publish(settlement("live"))
+        event = await client.next("event")
+        again = await client.ask("subscribe", rooms=["campaign:c1", "campaign:c9"], cursor=cursor)
+
+    assert resync["rooms"] == ["campaign:c1"]
+    assert event["event"]["payload"]["settlementId"] == "live"
+    assert again["rooms"]["campaign:c1"] == {"success": True, "recovered": False}
+    assert again["rooms"]["campaign:c9"]["error"]["code"] == "forbidden"
+    assert "c9" not in str([frame for frame in client.frames if frame["type"] in ("event", "restored")])
+
+
+@pytest.mark.parametrize("cursor", NO_STRING, ids=str)
+async def test_no_string(gateway: Gateway, cursor: Any) -> None:
+    """T21: a cursor that is no string closes a connection with 4400 in `connect`, and is `bad_request` afterwards."""
+    async with open_socket(gateway.url) as client:
+        with pytest.raises(Closed) as end:
+            await client.connect(gateway.auth.token("viewer"), ["campaign:c1"], cursor=cursor)
+    async with open_socket(gateway.url) as client:
+        await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
+        later = await client.ask("subscribe", rooms=["campaign:c1"], cursor=cursor)
+        pong = await client.ask("ping")
+
+    assert end.value.code == 4400
+    assert (later["type"], later["code"]) == ("error", "bad_request")
+    assert pong["success"] is True
+
+
+async def test_somebody_elses(gateway: Gateway) -> None:
+    """T21: with a cursor that somebody else was given a session gets what its own rooms had since, and nothing of
+    theirs; nor with one of before it was a member of anything but its own."""
+    epoch = await _mine_and_others(gateway)
+    async with open_socket(gateway.url) as client:
+        rooms = ["campaign:c1", "campaign:c9", "campaign:c9/settlement:theirs", "user:other"]
+        await client.connect(gateway.auth.token("viewer"), rooms, cursor=f"{epoch}:1")
+        restored = await client.next("event")
+        await gateway.publish(settlement("live"))
+        live = await client.next("event")
+
+    assert restored["event"]["payload"]["settlementId"] == "mine"
+    assert live["event"]["payload"]["settlementId"] == "live"
+    assert "theirs" not in str([frame for frame in client.frames if frame["type"] == "event"])
+
+
+async def test_audience_in_a_replay(gateway: Gateway) -> None:
+    """T21: what a replay brings is what the role may see: events for owners stay with owners, from the ring as live."""
+    async with open_socket(gateway.url) as watching:
+        ack = await watching.connect(gateway.auth.token("viewer"), ["campaign:c1"])
+        await gateway.publish(settlement("secret"), audience=("owner",))
+        await gateway.publish(settlement("open"))
+        live = await watching.next("event")
+    async with open_socket(gateway.url) as back:
+        await back.connect(gateway.auth.token("viewer"), ["campaign:c1", "settlement:secret"], cursor=ack["cursor"])
+        replayed = await back.next("event")
+        await back.ask("subscribe", rooms=["campaign:c1"], cursor=ack["cursor"])
+    frames = str([frame for frame in [*watching.frames, *back.frames] if frame["type"] in ("event", "restored")])
+
+    assert [one["event"]["payload"]["settlementId"] for one in (live, replayed)] == ["open", "open"]
+    assert "secret" not in frames

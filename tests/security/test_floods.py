@@ -1,0 +1,161 @@
+"""T14, too many connections; T15, too many messages and rooms: a clear refusal, and others are served meanwhile."""
+
+import asyncio
+import json
+from contextlib import AsyncExitStack
+
+import aiohttp
+
+from tests.client import SUBPROTOCOL, Closed, SocketClient, open_socket
+from tests.fakes import FakeAuth
+from tests.gateway.conftest import Gateway, running_gateway, settlement
+from tests.gateway.test_websocket import answer_to, handshake
+from tools.nats_server import NatsServer
+
+OTHER_ADDRESS = "127.0.0.2"
+
+
+async def _elsewhere(stack: AsyncExitStack, gateway: Gateway, user: str) -> SocketClient:
+    """A well-behaved client at another address."""
+    connector = aiohttp.TCPConnector(local_addr=(OTHER_ADDRESS, 0))
+    http = await stack.enter_async_context(aiohttp.ClientSession(connector=connector))
+    socket = await stack.enter_async_context(http.ws_connect(f"{gateway.url}/ws", protocols=[SUBPROTOCOL]))
+    client = SocketClient(socket)
+    await client.connect(gateway.auth.token(user), ["campaign:c1"])
+    return client
+
+
+async def test_connections_of_a_user(gateway: Gateway) -> None:
+    """T14: twenty connections of a user stay, further ones are closed with 4429; another user gets in."""
+    async with AsyncExitStack() as stack:
+        codes = []
+        for _ in range(25):
+            client = await stack.enter_async_context(open_socket(gateway.url))
+            try:
+                await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
+                codes.append(0)
+            except Closed as end:
+                codes.append(end.code or 1006)
+        other = await stack.enter_async_context(open_socket(gateway.url))
+        ack = await other.connect(gateway.auth.token("owner"), ["campaign:c1"])
+
+    assert codes == [0] * 20 + [4429] * 5
+    assert ack["type"] == "connection.ack"
+
+
+async def test_connections_of_an_address(stream: NatsServer, auth: FakeAuth) -> None:
+    """T14: an address has so many connections, whoever they are, and so many that say nothing; beyond, 4429 and HTTP
+    429. Another address gets in all the while, and hears."""
+    limits = {"max_sessions_per_address": 5, "max_connecting_per_address": 4}
+    async with running_gateway(stream, auth, **limits) as gateway, AsyncExitStack() as stack:
+        watching = await _elsewhere(stack, gateway, "viewer")
+        codes = []
+        for number in range(8):
+            client = await stack.enter_async_context(open_socket(gateway.url))
+            try:
+                await client.connect(auth.token(f"user{number}"))
+                codes.append(0)
+            except Closed as end:
+                codes.append(end.code or 1006)
+        silent = [await stack.enter_async_context(open_socket(gateway.url)) for _ in range(4)]
+        refused = await answer_to(gateway, handshake(gateway.url))
+        late = await _elsewhere(stack, gateway, "owner")
+        offset = await gateway.publish(settlement())
+        heard = [(await client.next("event"))["offset"] for client in (watching, late)]
+
+    assert codes == [0] * 5 + [4429] * 3
+    assert len(silent) == 4
+    assert refused == 429
+    assert heard == [offset, offset]
+
+
+async def test_silent_sockets_are_freed(stream: NatsServer, auth: FakeAuth) -> None:
+    """T14: sockets that never say who they are end with 4408, and their places are free again."""
+    limits = {"max_connecting_per_address": 5, "connect_timeout_s": 1}
+    async with running_gateway(stream, auth, **limits) as gateway:
+        for _ in range(3):
+            async with AsyncExitStack() as stack:
+                silent = [await stack.enter_async_context(open_socket(gateway.url)) for _ in range(5)]
+                ends = [(await client.closed()).code for client in silent]
+            assert ends == [4408] * 5
+
+
+async def test_messages(gateway: Gateway) -> None:
+    """T15: a flood of messages is answered up to the limit, then refused with the time to come back, then closed with
+    4429; what others hear and say is untouched."""
+    async with open_socket(gateway.url) as flooding, open_socket(gateway.url) as other:
+        await other.connect(gateway.auth.token("viewer"), ["campaign:c1"])
+        await flooding.connect(gateway.auth.token("editor"), ["campaign:c1"])
+        for number in range(300):
+            await flooding.socket.send_str(json.dumps({"type": "ping", "id": number}))
+        offsets = [await gateway.publish(settlement(f"s{number}")) for number in range(5)]
+        heard = [(await other.next("event"))["offset"] for _ in offsets]
+        pong = await other.ask("ping")
+        end = await flooding.closed()
+    refused = [frame for frame in flooding.frames if frame["type"] == "error"]
+    answered = [frame for frame in flooding.frames if frame["type"] == "reply"]
+
+    assert end.code == 4429
+    assert len(answered) == 99  # connect was the first of a hundred
+    assert {frame["code"] for frame in refused} == {"too_many"}
+    assert all(frame["retryAfterMs"] > 0 and "id" in frame for frame in refused)
+    assert heard == offsets
+    assert pong["success"] is True
+
+
+async def test_rooms(gateway: Gateway) -> None:
+    """T15: of ten thousand rooms a session gets a hundred; the rest is refused, room by room, then as a whole with the
+    time to come back. The broker hears of none, and the rooms it has keep working."""
+    rooms = [f"campaign:c1/settlement:s{number}" for number in range(10_000)]
+    async with open_socket(gateway.url) as client:
+        await client.connect(gateway.auth.token("viewer"))
+        asked = len(gateway.auth.asked)
+        answers = [await client.ask("subscribe", rooms=rooms[start : start + 100]) for start in range(0, 9_000, 100)]
+        await gateway.publish(settlement("s7"))
+        event = await client.next("event")
+    whole = [answer for answer in answers if answer["success"]]
+    refused = [answer for answer in answers if not answer["success"]]
+    joined = [name for answer in whole for name, room in answer["rooms"].items() if room["success"]]
+    codes = {room["error"]["code"] for answer in whole for room in answer["rooms"].values() if not room["success"]}
+
+    assert joined == rooms[:100]
+    assert codes == {"too_many"}
+    assert len(whole) == 6  # six hundred a minute
+    assert all(answer["error"]["code"] == "too_many" and answer["error"]["retryAfterMs"] > 0 for answer in refused)
+    assert len(gateway.auth.asked) - asked <= len(whole)
+    assert event["event"]["payload"]["settlementId"] == "s7"
+
+
+async def test_again_and_unknown(gateway: Gateway) -> None:
+    """T15: a room that is joined twice is heard once; leaving what one is not in succeeds, and changes nothing."""
+    async with open_socket(gateway.url) as client:
+        await client.connect(gateway.auth.token("viewer"), ["campaign:c1"] * 50)
+        again = await client.ask("subscribe", rooms=["campaign:c1"] * 100)
+        unknown = await client.ask("unsubscribe", rooms=["campaign:c9", "nonsense", "", "*"])
+        too_many = await client.ask("unsubscribe", rooms=["x:y"] * 101)
+        first, second = await gateway.publish(settlement("a")), await gateway.publish(settlement("b"))
+        heard = [(await client.next("event"))["offset"] for _ in range(2)]
+
+    assert again["rooms"] == {"campaign:c1": {"success": True}}
+    assert unknown["success"] is True
+    assert too_many["code"] == "bad_request"
+    assert heard == [first, second]
+
+
+async def test_a_herd(gateway: Gateway) -> None:
+    """T14: sockets that come and go as fast as they can leave nothing behind: no session, no room, no place taken."""
+
+    async def come_and_go() -> None:
+        async with open_socket(gateway.url) as client:
+            await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
+
+    for _ in range(10):
+        await asyncio.gather(*(come_and_go() for _ in range(15)))
+    async with asyncio.timeout(15), aiohttp.ClientSession() as http:
+        while True:
+            async with http.get(f"{gateway.ops_url}/api/v1/ws/stats") as answer:
+                stats = await answer.json()
+            if not stats["clients"]:
+                break
+
+    assert (stats["clients"], stats["users"], stats["rooms"]) == (0, 0, 0)

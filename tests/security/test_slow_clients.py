@@ -1,0 +1,87 @@
+"""T13, clients that take their time: heads that never end, bodies that trickle, silence, answers that nobody reads."""
+
+import asyncio
+import socket
+from urllib.parse import urlsplit
+
+from tests.client import open_socket
+from tests.security.conftest import Target, hears
+from tests.security.raw_http import connection
+
+EACH = 30
+"""Connections of each kind to each service."""
+
+
+async def _until_closed(url: str, first: bytes, drip: bytes = b"") -> bytes:
+    """Send the beginning, then a drop for every second, until the service ends it. What it said."""
+    async with connection(url) as raw:
+        raw.write(first)
+        said = b""
+        try:
+            while True:
+                try:
+                    async with asyncio.timeout(1):
+                        chunk = await raw.reader.read(65_536)
+                except TimeoutError:
+                    raw.write(drip)
+                    continue
+                if not chunk:
+                    return said
+                said += chunk
+        except (ConnectionResetError, BrokenPipeError):
+            return said
+
+
+async def _until_cut(url: str, path: str) -> None:
+    """Ask for more than the socket takes, never read, until the service cuts the connection."""
+    parts = urlsplit(url)
+    with socket.socket() as plain:
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        plain.setblocking(False)
+        loop = asyncio.get_running_loop()
+        await loop.sock_connect(plain, (parts.hostname, parts.port))
+        try:
+            while True:
+                await loop.sock_sendall(plain, f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() * 100)
+        except (ConnectionResetError, BrokenPipeError):
+            return
+
+
+async def test_slow_clients(target: Target) -> None:
+    """T13: heads, bodies and silence are ended within the deadlines by every service, and so is who does not read; all
+    the while others are served, and hear their events."""
+    services = target.services
+    kinds = []
+    for url, path in (
+        (services.auth_url, "/auth/sign-in"),
+        (services.publisher_url, "/v1/campaigns"),
+        (target.gateway.url, "/ws"),
+    ):
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {target.owner.token}\r\n".encode()
+        kinds += [(url, b"", b""), (url, head, b"X: y\r\n")]
+        if path != "/ws":  # which takes no bodies
+            kinds.append((url, head + b"Content-Length: 1000\r\nConnection: close\r\n\r\n{", b" "))
+    async with asyncio.timeout(55), asyncio.TaskGroup() as group:
+        slow = [group.create_task(_until_closed(*kind)) for kind in kinds for _ in range(EACH)]
+        unread = [
+            group.create_task(_until_cut(url, path))
+            for url, path in ((services.auth_url, "/.well-known/jwks.json"), (target.gateway.url, "/"))
+        ]
+        async with target.client(target.owner, target.room) as client:
+            while not all(task.done() for task in slow + unread):
+                await hears(target, client)
+                await asyncio.sleep(0.5)
+
+    said = {kind: {task.result()[:12] for task in slow[index * EACH :][:EACH]} for index, kind in enumerate(kinds)}
+    for (_, head, _), answers in said.items():
+        assert answers == ({b"HTTP/1.1 408"} if b"Content-Length" in head else {b""})
+
+
+async def test_a_socket_that_is_not_read(target: Target) -> None:
+    """T13: a client that sends and never reads costs no more than its buffer: its answers are not piled up, others hear
+    their events, and it is ended like anybody who shows no sign of life, or over its rate."""
+    async with open_socket(target.gateway.url) as stuck, target.client(target.owner, target.room) as client:
+        await stuck.connect(target.owner.token, [target.room])
+        for _ in range(90):
+            await stuck.socket.send_json({"type": "subscribe", "id": 1, "rooms": ["x" * 150] * 100})
+        await hears(target, client)
