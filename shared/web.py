@@ -5,6 +5,7 @@ both. No stack trace reaches a client: what we did wrong is logged, the client g
 """
 
 import asyncio
+import json
 import signal
 import time
 import uuid
@@ -14,8 +15,9 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
+from aiohttp.web_protocol import RequestHandler
 from pydantic import BaseModel, ValidationError
 
 from shared import errors, logs, metrics
@@ -51,6 +53,7 @@ def application(settings: Settings, *, ready: Callable[[], str | None]) -> web.A
         middlewares=[_measure, _refuse_ambiguous, _cors(settings.allowed_origins), _correlate, _answer_errors],
         client_max_size=MAX_BODY_BYTES,
     )
+    app.on_response_prepare.append(_take_off_banner)
     app[READY] = ready
     _add_health(app)
     return app
@@ -66,6 +69,7 @@ def operations(app: web.Application) -> web.Application:
 def worker_application(*, ready: Callable[[], str | None]) -> web.Application:
     """The application of a service that has an operations port only: health and metrics."""
     app = web.Application(middlewares=[_correlate, _answer_errors])
+    app.on_response_prepare.append(_take_off_banner)
     app[READY] = ready
     _add_health(app)
     app.router.add_get("/metrics", _metrics)
@@ -139,8 +143,8 @@ async def listening(
 
     The operations port opens last: who is told there that the service is ready finds the public port open.
     """
-    ops_runner = web.AppRunner(operations(app), access_log=None)
-    runner = web.AppRunner(app, access_log=None, handle_signals=False, keepalive_timeout=60)
+    ops_runner = _Runner(operations(app), access_log=None)
+    runner = _Runner(app, access_log=None, handle_signals=False, keepalive_timeout=60)
     try:
         await runner.setup()
         await web.TCPSite(runner, settings.host, settings.port, reuse_port=reuse_port or None).start()
@@ -158,7 +162,7 @@ async def listening(
 @asynccontextmanager
 async def worker_listening(app: web.Application, settings: Settings, *, name: str) -> AsyncIterator[str]:
     """Start a `worker_application` and its listener, stop both at the end of the block. Yields its URL."""
-    runner = web.AppRunner(app, access_log=None, handle_signals=False)
+    runner = _Runner(app, access_log=None, handle_signals=False)
     try:
         await runner.setup()
         await web.TCPSite(runner, settings.ops_host, settings.ops_port).start()
@@ -167,6 +171,55 @@ async def worker_listening(app: web.Application, settings: Settings, *, name: st
         yield f"http://{settings.ops_host}:{port}"
     finally:
         await runner.cleanup()
+
+
+class _Connection(RequestHandler):
+    """aiohttp's, but for what it answers by itself, to what is no HTTP: in our words, and without a banner."""
+
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun already")
+        if status < 500:
+            log.info("malformed request", status=status, error=type(exc).__name__)
+            code, text = errors.BAD_REQUEST, "this is no HTTP request that can be served"
+        else:
+            log.error("request failed outside of its handler", exc_info=exc)
+            code, text = errors.INTERNAL, "something went wrong on our side"
+        answer = _Bare(
+            text=json.dumps({"error": {"code": code.code, "message": text}}),
+            status=status,
+            content_type="application/json",
+        )
+        answer.force_close()
+        return answer
+
+
+class _Bare(web.Response):
+    """An answer that no application prepares."""
+
+    async def _prepare_headers(self) -> None:
+        await super()._prepare_headers()
+        self.headers.pop(hdrs.SERVER, None)
+
+
+class _Server(web.Server):
+    def __call__(self) -> RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _Runner(web.AppRunner):
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        server.__class__ = _Server  # aiohttp has no place for a connection of one's own
+        return server
 
 
 class Deadlines:
@@ -209,6 +262,11 @@ _CORRELATION: web.RequestKey[str] = web.RequestKey("correlation_id", str)
 def _add_health(app: web.Application) -> None:
     app.router.add_get("/healthz", _healthz)
     app.router.add_get("/readyz", _readyz)
+
+
+async def _take_off_banner(_request: web.Request, response: web.StreamResponse) -> None:
+    """Which software of which version answers is nobody's business (T18)."""
+    response.headers.pop(hdrs.SERVER, None)
 
 
 async def _healthz(_request: web.Request) -> web.Response:

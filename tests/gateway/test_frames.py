@@ -56,6 +56,37 @@ def test_any_chunking(payloads: list[bytes], data: st.DataObject) -> None:
     assert messages == [(Opcode.TEXT, payload) for payload in payloads]
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.binary(max_size=50), min_size=1, max_size=6), st.lists(st.binary(max_size=125), max_size=3)
+        ),
+        min_size=1,
+        max_size=4,
+    ),
+    st.data(),
+)
+def test_any_fragmentation(messages: list[tuple[list[bytes], list[bytes]]], data: st.DataObject) -> None:
+    """However messages are cut into fragments, with pings between them, and the bytes into packets: the same messages
+    come out, and the pings where they stood."""
+    stream, expected = b"", []
+    for pieces, pings in messages:
+        for number, piece in enumerate(pieces):
+            opcode = Opcode.CONTINUATION if number else Opcode.TEXT
+            stream += client_frame(piece, opcode, final=number == len(pieces) - 1)
+            if number < len(pieces) - 1 and number < len(pings):
+                stream += client_frame(pings[number], Opcode.PING)
+                expected.append((Opcode.PING, pings[number]))
+        expected.append((Opcode.TEXT, b"".join(pieces)))
+    reader, found, position = FrameReader(1000), [], 0
+    while position < len(stream):
+        step = data.draw(st.integers(1, len(stream) - position))
+        found += reader.feed(stream[position : position + step])
+        position += step
+
+    assert found == expected
+
+
 @given(st.binary(max_size=200))
 def test_garbage(noise: bytes) -> None:
     """Arbitrary bytes are messages, an incomplete frame, or a FrameError; never anything else."""

@@ -1,6 +1,7 @@
 """shared.web: what every service's HTTP does, over real sockets."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit
 
@@ -54,6 +55,32 @@ async def raw(at: Listening, *chunks: bytes) -> bytes:
         return b""
     finally:
         writer.close()
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET /broken HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"OPTIONS /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
+        b"GET /?token=hush HTTP/9.9\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\nX: " + b"y" * 20_000 + b"\r\n\r\n",
+        b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+    ],
+    ids=["good", "no such path", "our fault", "method", "options", "version", "TLS", "long header", "two lengths"],
+)
+async def test_no_banner(at: Listening, request_: bytes) -> None:
+    """No answer says which software gives it, and what is no HTTP is answered in our words."""
+    answer = (await raw(at, request_)).lower()
+    head, _, body = answer.partition(b"\r\n\r\n")
+
+    assert head.startswith(b"http/1.")
+    assert b"server:" not in head
+    assert not re.search(rb"aiohttp|python|traceback|\.py|xyzzy|hush", answer)
+    assert body.startswith(b"{") or head.startswith(b"http/1.1 204")
 
 
 async def test_our_fault(at: Listening) -> None:

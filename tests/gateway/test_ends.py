@@ -1,0 +1,125 @@
+"""When a connection ends, however it ends, nothing of it stays (A6)."""
+
+import asyncio
+import gc
+import json
+import socket
+import struct
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import aiohttp
+
+from services.gateway.frames import Opcode, encode
+from services.gateway.session import Session
+from shared.events.user import AccessRevoked
+from tests.fakes import FakeAuth
+from tests.gateway.conftest import Gateway, running_gateway, settlement
+from tests.gateway.test_frames import client_frame
+from tests.gateway.test_session import publish_as_auth
+from tests.gateway.test_websocket import RawSocket, raw_socket
+from tools.nats_server import NatsServer
+
+EACH = 40
+ROOMS = ["campaign:c1", "campaign:c1/settlement:s1"]
+
+
+async def stats(gateway: Gateway) -> dict[str, Any]:
+    """What the gateway says it holds, without the figures that only rise."""
+    async with aiohttp.ClientSession() as http, http.get(f"{gateway.ops_url}/api/v1/ws/stats") as answer:
+        figures: dict[str, Any] = await answer.json()
+    return {name: value for name, value in figures.items() if name not in ("limits", "refusedByLimit")}
+
+
+async def everything(gateway: Gateway) -> dict[str, Any]:
+    """What the gateway says it holds, and what this process does hold of it."""
+    figures = await stats(gateway)
+    gc.collect()
+    return {
+        **figures,
+        "sessions in memory": sum(isinstance(one, Session) for one in gc.get_objects()),
+        "tasks": len(asyncio.all_tasks()),
+    }
+
+
+async def still_there(gateway: Gateway, before: dict[str, Any]) -> dict[str, Any]:
+    """What is more than it was before."""
+    now = await everything(gateway)
+    return {name: value for name, value in now.items() if (value > before[name] if isinstance(value, int) else value)}
+
+
+async def test_nothing_stays(stream: NatsServer, auth: FakeAuth) -> None:
+    """200 connections end in five ways (a close frame, a reset, a broken frame, a revoked token, silence), and one that
+    never said who it is: rooms, users, addresses, limits, tasks and memory are then as they were before."""
+    users = ("closing", "crashing", "broken", "revoked", "silent")
+    auth.members |= {user: {"campaign:c1": "viewer"} for user in users}
+    during = []
+    async with (
+        running_gateway(stream, auth, heartbeat_s=6, max_sessions_per_user=EACH) as gateway,
+        AsyncExitStack() as stack,
+    ):
+        async with raw_socket(gateway) as first:  # the first question to auth leaves nats-py a task for the answers
+            await introduce(auth, "closing", [first])
+        before = await everything(gateway)
+        await stack.enter_async_context(raw_socket(gateway))
+        for user in users:
+            sockets = [await stack.enter_async_context(raw_socket(gateway)) for _ in range(EACH)]
+            await introduce(auth, user, sockets)
+            during.append((await stats(gateway))["clientsPerRoom"])
+            await gateway.publish(settlement())
+            await END[user](gateway, sockets)
+        deadline = asyncio.get_running_loop().time() + 25
+        while left := await still_there(gateway, before):
+            assert asyncio.get_running_loop().time() < deadline, left
+            await asyncio.sleep(0.2)
+
+    assert all(rooms[room] >= EACH for rooms in during for room in ROOMS)
+
+
+async def close(_gateway: Gateway, sockets: Sequence[RawSocket]) -> None:
+    for raw in sockets:
+        raw.write(client_frame((1000).to_bytes(2, "big"), Opcode.CLOSE))
+        await raw.end()
+
+
+async def crash(_gateway: Gateway, sockets: Sequence[RawSocket]) -> None:
+    """What a crashed client's kernel sends: RST."""
+    for raw in sockets:
+        raw.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        raw.writer.transport.abort()
+
+
+async def break_off(_gateway: Gateway, sockets: Sequence[RawSocket]) -> None:
+    for raw in sockets:
+        raw.write(encode(b"unmasked"))
+        await raw.end()
+
+
+async def revoke(gateway: Gateway, sockets: Sequence[RawSocket]) -> None:
+    later = datetime.now(UTC) + timedelta(seconds=10)
+    revoked = AccessRevoked(
+        user_id="revoked", issued_before=later, reason="signed_out_everywhere", membership_version=9
+    )
+    await publish_as_auth(gateway, revoked)
+    for raw in sockets:
+        assert await raw.close_code() == 4401
+
+
+async def fall_silent(_gateway: Gateway, sockets: Sequence[RawSocket]) -> None:
+    """No pong is sent, as by a client whose network is gone."""
+    for raw in sockets:
+        await raw.end()
+
+
+END = {"closing": close, "crashing": crash, "broken": break_off, "revoked": revoke, "silent": fall_silent}
+
+
+async def introduce(auth: FakeAuth, user: str, sockets: Sequence[RawSocket]) -> None:
+    """Say who they are, and wait for the acks."""
+    for raw in sockets:
+        hello = {"type": "connect", "id": 1, "token": auth.token(user), "rooms": ROOMS}
+        raw.write(client_frame(json.dumps(hello).encode()))
+    for raw in sockets:
+        assert json.loads((await raw.frame())[1])["type"] == "connection.ack"

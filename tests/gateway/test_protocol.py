@@ -1,0 +1,91 @@
+"""services.gateway.protocol: whatever a client sends is a message or a refusal that names it, never anything else."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.gateway import protocol
+from services.gateway.frames import payload
+from services.gateway.protocol import InvalidMessage, read_message
+from services.gateway.selection import select
+from shared.catalogue import events
+from shared.errors import BeaconfireError
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+    max_leaves=10,
+)
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # where others keep the machine busy
+FIELDS = ("token", "rooms", "types", "cursor", "client", "lastClose", "replaces", "status", "room")
+MESSAGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "type": st.sampled_from(["connect", "subscribe", "unsubscribe", "refresh", "ping", "presence"]) | JSON,
+        "id": st.integers() | st.text(max_size=70) | JSON,
+        **dict.fromkeys(FIELDS, JSON),
+    },
+)
+
+
+def outcome(text: bytes) -> Any:
+    """The message, or its refusal, which must be one that can be sent: a frame of JSON that every client reads."""
+    try:
+        return read_message(text)
+    except InvalidMessage as problem:
+        frame = json.loads(payload(protocol.error(problem)), parse_constant=pytest.fail)
+        assert frame["code"] in ("bad_request", "unknown_type")
+        assert frame["message"]
+        return problem
+
+
+@PATIENT
+@given(st.binary(max_size=200))
+def test_any_bytes(text: bytes) -> None:
+    """Arbitrary bytes are refused."""
+    assert isinstance(outcome(text), InvalidMessage)
+
+
+@PATIENT
+@given(MESSAGES)
+def test_any_message(message: dict[str, Any]) -> None:
+    """Any JSON in any field: a message with the client's id, or a refusal that names the id where it can be read."""
+    found = outcome(json.dumps(message).encode())
+
+    sent = message.get("id")
+    if not isinstance(found, InvalidMessage):
+        assert found.id == sent
+        assert found.type == message["type"]
+    elif isinstance(sent, str):
+        assert found.message_id == sent[:64]
+    elif isinstance(sent, int) and not isinstance(sent, bool):
+        assert found.message_id == sent
+
+
+@PATIENT
+@given(MESSAGES, st.data())
+def test_cut_off(message: dict[str, Any], data: st.DataObject) -> None:
+    """A message that was cut off anywhere is refused, not read as a shorter one."""
+    text = json.dumps(message).encode()
+    cut = text[: data.draw(st.integers(0, len(text) - 1))]
+
+    assert isinstance(outcome(cut), InvalidMessage)
+
+
+@PATIENT
+@given(st.lists(st.text(max_size=64) | st.sampled_from(sorted(events())), min_size=1, max_size=20))
+def test_any_types(names: list[str]) -> None:
+    """Names of types are those of the catalogue, or refused with advice."""
+    unknown = [name for name in names if name not in events()]
+    if not unknown:
+        assert select(names) == frozenset(names)
+        return
+    with pytest.raises(BeaconfireError) as refused:
+        select(names)
+
+    assert repr(unknown[0]) in refused.value.message
+    assert re.search("did you mean|there are access_revoked", refused.value.message)
