@@ -10,6 +10,7 @@ from pathlib import Path
 
 import shared.events  # noqa: F401  (fills the catalogue)
 from tools.broker_users import shipped_config
+from tools.derived.asyncapi import asyncapi
 from tools.derived.error_table import protocol_with_table, script
 from tools.derived.reference import reference
 from tools.derived.schema import schemas
@@ -21,6 +22,7 @@ ROOT = Path(__file__).parent.parent
 FILES: dict[str, Callable[[], str]] = {
     "docs/reference/events.md": reference,
     "docs/reference/schemas/events.json": schemas,
+    "docs/reference/asyncapi.json": asyncapi,
     "docs/reference/settings.md": settings_page,
     "clients/js/src/errors.js": script,
     "clients/js/src/events.d.ts": typings,

@@ -1,6 +1,7 @@
 """tools.generate: what is derived is right, and staleness is seen."""
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -9,9 +10,10 @@ import pytest
 from shared.catalogue import Event, events
 from shared.errors import TABLE
 from tools import generate
+from tools.derived.asyncapi import asyncapi
 from tools.derived.error_table import protocol_with_table, script
 from tools.derived.examples import example
-from tools.derived.reference import rooms
+from tools.derived.reference import rooms, subject
 from tools.derived.schema import schemas
 from tools.derived.typings import typings
 
@@ -99,3 +101,27 @@ def test_a_protocol_without_marks_is_refused() -> None:
     """Nothing is lost where the marks were removed."""
     with pytest.raises(ValueError, match="generated: errors"):
         protocol_with_table("no marks")
+
+
+def test_asyncapi() -> None:
+    """The AsyncAPI document is valid by that specification's own schema, and has every event with a valid example."""
+    # Of the AsyncAPI Initiative, Apache-2.0, as in its npm package @asyncapi/specs 6.11.1.
+    specification = json.loads((Path(__file__).parent / "asyncapi-3.0.0.json").read_text())
+    document = json.loads(asyncapi())
+
+    jsonschema.validate(document, specification)
+
+    carried = {name for channel in document["channels"].values() for name in channel["messages"]}
+    assert carried == set(document["components"]["messages"]) == set(events())
+    for name, message in document["components"]["messages"].items():
+        schema = {**message["payload"], "components": document["components"]}
+        jsonschema.validate(message["examples"][0]["payload"], schema)
+        assert events()[name].version == message["payload"]["properties"]["version"]["const"]
+
+
+def test_asyncapi_addresses() -> None:
+    """Every event stands in the channel of its own subject, with a parameter for each id in it."""
+    for channel in json.loads(asyncapi())["channels"].values():
+        for name in channel["messages"]:
+            assert channel["address"] == subject(events()[name])
+        assert set(re.findall(r"\{(\w+)\}", channel["address"])) == set(channel.get("parameters", {}))

@@ -19,8 +19,9 @@ Written by `make generate` from `shared/events/`. Do not edit.
 
 Every event is one JSON message, `{"id", "type", "version", "payload", "metadata"}` (PROTOCOL.md §8), published on its
 subject. It goes to the rooms that its subject names and to no other. `schemas/events.json` beside this page has the
-JSON Schema of every message, `clients/js/src/events.d.ts` the TypeScript types. A field marked *optional* may be
-missing. An *id* is `[A-Za-z0-9_-]{1,64}`, a *moment* is ISO 8601 with its offset from UTC.
+JSON Schema of every message, `asyncapi.json` all of it as AsyncAPI 3.0, `clients/js/src/events.d.ts` the TypeScript
+types. A field marked *optional* may be missing. An *id* is `[A-Za-z0-9_-]{1,64}`, a *moment* is ISO 8601 with its
+offset from UTC.
 
 """
 
