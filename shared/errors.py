@@ -4,6 +4,7 @@ Close codes are 4000 + the HTTP status. A client does not interpret a code, it l
 `clients/js/src/errors.js` are generated from here.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -67,8 +68,17 @@ TABLE = (
 class BeaconfireError(Exception):
     """An error with a row of the table. The message may be shown to the peer: it tells what *they* did wrong."""
 
-    def __init__(self, code: ErrorCode, message: str, *, retry_after_ms: int | None = None) -> None:
+    def __init__(
+        self,
+        code: ErrorCode,
+        message: str,
+        *,
+        retry_after_ms: int | None = None,
+        details: Mapping[str, object] | None = None,
+    ) -> None:
+        """`details` are further fields of the error, for the peer's program."""
         super().__init__(message)
+        self.details = details or {}
         self.code = code
         self.message = message
         self.retry_after_ms = retry_after_ms
@@ -78,4 +88,4 @@ class BeaconfireError(Exception):
         body: dict[str, object] = {"code": self.code.code, "message": self.message}
         if self.retry_after_ms is not None:
             body["retryAfterMs"] = self.retry_after_ms
-        return body
+        return {**body, **self.details}

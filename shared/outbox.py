@@ -108,6 +108,7 @@ class Outbox:
         # Half of it: the clocks of database, publisher and broker are three.
         self._surely_known = timedelta(seconds=duplicate_window_s / 2)
         self._committed = asyncio.Event()
+        self._untold = False
         self._cursors: OrderedDict[str, str | None] = OrderedDict()
         self._waiting: dict[str, asyncio.Future[str | None]] = {}
         self.position = Position()
@@ -126,7 +127,12 @@ class Outbox:
         )
 
     def wake(self) -> None:
-        """Tell the relay that something was committed. Without it, the relay finds it within a second."""
+        """Tell the relay that something was committed here. Without it, the relay finds it within a second."""
+        self._untold = True
+        self._committed.set()
+
+    def woken(self) -> None:
+        """As `wake`, where another process committed something and said so."""
         self._committed.set()
 
     async def cursor_of(self, event_id: str, timeout_s: float) -> str | None:
@@ -159,8 +165,9 @@ class Outbox:
             self._committed.clear()
             try:
                 await self.drain(nc)
-                if nudge and not self._lease.is_held:
+                if nudge and self._untold and not self._lease.is_held:
                     await nc.publish(nudge, b"")
+                self._untold = False
                 await self._forget()
             except Exception:
                 log.exception("relay failed, going on")

@@ -34,6 +34,11 @@ BODY_TIMEOUT_S = 10.0
 IDLE_S = 10.0
 """A connection that has sent no complete request head for this long is closed (seconds)."""
 CORRELATION_HEADER = "X-Correlation-Id"
+CURSOR_HEADER = "X-Beaconfire-Cursor"
+OFFSET_HEADER = "X-Beaconfire-Offset"
+PENDING_HEADER = "X-Beaconfire-Pending"
+_READABLE = f"{CORRELATION_HEADER}, ETag, Retry-After, {CURSOR_HEADER}, {OFFSET_HEADER}, {PENDING_HEADER}"
+_SENDABLE = f"Authorization, Content-Type, If-Match, Idempotency-Key, {CORRELATION_HEADER}"
 HANDED_OVER: web.RequestKey[bool] = web.RequestKey("handed_over", bool)
 """Request key set by a handler that took the connection over (an upgrade)."""
 
@@ -332,10 +337,10 @@ def _cors(allowed: tuple[str, ...]) -> Middleware:
         if origin in allowed and not response.prepared:
             response.headers["Access-Control-Allow-Origin"] = origin or ""
             response.headers["Vary"] = "Origin"
-            response.headers["Access-Control-Expose-Headers"] = CORRELATION_HEADER
+            response.headers["Access-Control-Expose-Headers"] = _READABLE
             if preflight:
                 response.headers["Access-Control-Allow-Methods"] = "GET, POST, PUT, PATCH, DELETE"
-                response.headers["Access-Control-Allow-Headers"] = f"Authorization, Content-Type, {CORRELATION_HEADER}"
+                response.headers["Access-Control-Allow-Headers"] = _SENDABLE
                 response.headers["Access-Control-Max-Age"] = "600"
         return response
 

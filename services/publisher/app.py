@@ -92,7 +92,7 @@ class _Publisher:
             tasks.create_task(self._watch(nc), name="watch")
 
     async def _wake(self, _said: Msg) -> None:
-        self._outbox.wake()
+        self._outbox.woken()
 
     async def _leave(self) -> None:
         """Send the events of the last requests, leave the broker, close the database."""
@@ -120,7 +120,9 @@ class _Publisher:
     async def _check_stream(self, nc: Client) -> str | None:
         try:
             async with asyncio.timeout(WATCH_TIMEOUT_S):
-                await broker.wait_for_stream(nc)
+                known = self._outbox.position.offset
+                epoch, last = await broker.stream_end(nc)
+                self._outbox.position.seen(epoch, last, known=known)
         except TimeoutError:
             return f"the stream {broker.STREAM} is not there, or does not answer"
         return None

@@ -4,12 +4,13 @@ from datetime import UTC, datetime
 
 from aiohttp import web
 
+from services.publisher.answers import answer, based_on, conflicts, idempotency_key, tag
 from services.publisher.fields import Answer, Body, Clock, Description, Name
 from services.publisher.http import Access
 from services.publisher.store import CAMPAIGNS, Row, Store, new_id
 from shared.events.campaign import EntityUpdated, Operation
 from shared.roles import Role
-from shared.web import json_answer, read_body
+from shared.web import read_body
 
 WORLD_BEGINS = datetime(1000, 1, 1, 8, tzinfo=UTC)
 
@@ -61,45 +62,53 @@ class Campaigns:
         roles = await self._access.campaigns(request)
         async with self._store.reading() as tx:
             rows = await tx.find_ids(CAMPAIGNS, list(roles))
-        return json_answer({"campaigns": [show(row, roles[row["id"]]) for row in rows]})
+        return answer({"campaigns": [show(row, roles[row["id"]]) for row in rows]}, tx.headers)
 
     async def _create(self, request: web.Request) -> web.Response:
         caller = await self._access.caller(request)
         wanted = await read_body(request, NewCampaign)
-        campaign_id = new_id()
+        key = idempotency_key(request, caller.user_id)
+        campaign_id = key or new_id()
         # Granted first: a crash in between leaves an owner of nothing, which is harmless; the other way round it
         # would leave a campaign that nobody can reach.
         await self._access.make_owner(caller, campaign_id)
         async with self._store.writing(caller.metadata) as tx:
-            row, fields = await tx.add(
-                CAMPAIGNS, {"id": campaign_id}, {**wanted.model_dump(), "world_time": WORLD_BEGINS}
-            )
-            tx.tell(event(row, "create", fields))
-        return json_answer({"campaign": show(row, Role.OWNER)}, status=201)
+            if key and await tx.was_told(key):
+                row = await tx.find(CAMPAIGNS, {"id": campaign_id})
+            else:
+                values = {**wanted.model_dump(), "world_time": WORLD_BEGINS}
+                row, fields = await tx.add(CAMPAIGNS, {"id": campaign_id}, values)
+                tx.tell(event(row, "create", fields), id_=key)
+        headers = {**tag(row), **await self._store.place(tx)}
+        return answer({"campaign": show(row, Role.OWNER)}, headers, status=201)
 
     async def _read(self, request: web.Request) -> web.Response:
         caller = await self._access.member(request)
         async with self._store.reading() as tx:
             row = await tx.find(CAMPAIGNS, {"id": caller.path["campaign_id"]})
-        return json_answer({"campaign": show(row, caller.role)})
+        return answer({"campaign": show(row, caller.role)}, {**tag(row), **tx.headers})
 
     async def _change(self, request: web.Request) -> web.Response:
         caller = await self._access.editor(request)
-        wanted = await read_body(request, CampaignChanges)
-        async with self._store.writing(caller.metadata) as tx:
-            found = await tx.find(CAMPAIGNS, {"id": caller.path["campaign_id"]})
-            row, fields = await tx.change(CAMPAIGNS, found, wanted.model_dump(exclude_unset=True))
-            if fields:
-                tx.tell(event(row, "update", fields))
-        return json_answer({"campaign": show(row, caller.role)})
+        revision = based_on(request)
+        wanted = (await read_body(request, CampaignChanges)).model_dump(exclude_unset=True)
+        with conflicts(lambda row: show(row, caller.role)):
+            async with self._store.writing(caller.metadata) as tx:
+                found = await tx.find(CAMPAIGNS, {"id": caller.path["campaign_id"]})
+                row, fields = await tx.change(CAMPAIGNS, found, wanted, based_on=revision)
+                if fields:
+                    tx.tell(event(row, "update", fields))
+        return answer({"campaign": show(row, caller.role)}, {**tag(row), **await self._store.place(tx)})
 
     async def _delete(self, request: web.Request) -> web.Response:
         caller = await self._access.owner(request)
-        async with self._store.writing(caller.metadata) as tx:
-            row = await tx.find(CAMPAIGNS, {"id": caller.path["campaign_id"]})
-            await tx.delete(CAMPAIGNS, row)
-            tx.tell(event(row, "delete"))
-        return web.Response(status=204)
+        revision = based_on(request)
+        with conflicts(lambda row: show(row, caller.role)):
+            async with self._store.writing(caller.metadata) as tx:
+                row = await tx.find(CAMPAIGNS, {"id": caller.path["campaign_id"]})
+                await tx.delete(CAMPAIGNS, row, based_on=revision)
+                tx.tell(event(row, "delete"))
+        return web.Response(status=204, headers=await self._store.place(tx))
 
 
 def event(row: Row, operation: Operation, fields: tuple[str, ...] = ()) -> EntityUpdated:

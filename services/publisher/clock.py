@@ -5,12 +5,13 @@ from datetime import UTC, datetime, timedelta
 from aiohttp import web
 
 from services.publisher import campaigns
+from services.publisher.answers import answer, tag
 from services.publisher.fields import Clock
 from services.publisher.http import Access
 from services.publisher.store import CAMPAIGNS, CLOCKS, Row, Store, Writing
 from shared import errors
 from shared.errors import BeaconfireError
-from shared.web import json_answer, read_body
+from shared.web import read_body
 
 MAX_OF_A_USER = 20  # each may advance every second, and whoever signs up can make as many campaigns as they like
 
@@ -57,10 +58,11 @@ class Clocks:
         async with self._store.writing(caller.metadata) as tx:
             found = await tx.find(CAMPAIGNS, {"id": caller.path["campaign_id"]})
             row = await start(tx, found, wanted, caller.user_id)
-        return json_answer({"campaign": campaigns.show(row, caller.role)})
+        headers = {**tag(row), **await self._store.place(tx)}
+        return answer({"campaign": campaigns.show(row, caller.role)}, headers)
 
     async def _stop(self, request: web.Request) -> web.Response:
         caller = await self._access.editor(request)
         async with self._store.writing(caller.metadata) as tx:
             await stop(tx, await tx.find(CAMPAIGNS, {"id": caller.path["campaign_id"]}))
-        return web.Response(status=204)
+        return web.Response(status=204, headers=await self._store.place(tx))

@@ -6,6 +6,7 @@ from typing import ClassVar
 from aiohttp import web
 from sqlalchemy import Table
 
+from services.publisher.answers import answer, based_on, conflicts, idempotency_key, tag
 from services.publisher.fields import Answer, Body
 from services.publisher.http import Access
 from services.publisher.store import CAMPAIGNS, Reading, Row, Store, Writing
@@ -14,7 +15,7 @@ from shared.catalogue import Event
 from shared.errors import BeaconfireError
 from shared.events.campaign import Operation
 from shared.subjects import is_id
-from shared.web import json_answer, read_body
+from shared.web import read_body
 
 
 class Collection(ABC):
@@ -65,41 +66,50 @@ class Collection(ABC):
         async with self._store.reading() as tx:
             await self.check_place(tx, caller.path)
             rows = await tx.find_all(self.table, key)
-        return json_answer({self.plural: [self._show(row) for row in rows]})
+        return answer({self.plural: [self._show(row) for row in rows]}, tx.headers)
 
     async def _create(self, request: web.Request) -> web.Response:
         caller = await self._access.editor(request)
         wanted = await read_body(request, self.new)
+        key = idempotency_key(request, caller.user_id)
+        place = {**caller.path, **({"id": key} if key else {})}
         async with self._store.writing(caller.metadata) as tx:
             await self.check_place(tx, caller.path)
-            row, fields = await tx.add(self.table, caller.path, wanted.model_dump())
-            tx.tell(self.event(row, "create", fields))
-        return json_answer({self.word: self._show(row)}, status=201)
+            if key and await tx.was_told(key):
+                row = await tx.find(self.table, place)
+            else:
+                row, fields = await tx.add(self.table, place, wanted.model_dump())
+                tx.tell(self.event(row, "create", fields), id_=key)
+        return answer({self.word: self._show(row)}, {**tag(row), **await self._store.place(tx)}, status=201)
 
     async def _read(self, request: web.Request) -> web.Response:
         caller = await self._access.member(request)
         async with self._store.reading() as tx:
             row = await tx.find(self.table, caller.path)
-        return json_answer({self.word: self._show(row)})
+        return answer({self.word: self._show(row)}, {**tag(row), **tx.headers})
 
     async def _change(self, request: web.Request) -> web.Response:
         caller = await self._access.editor(request)
-        wanted = await read_body(request, self.changes)
-        async with self._store.writing(caller.metadata) as tx:
-            found = await tx.find(self.table, caller.path)
-            row, fields = await tx.change(self.table, found, wanted.model_dump(exclude_unset=True))
-            if fields:
-                tx.tell(self.event(row, "update", fields))
-        return json_answer({self.word: self._show(row)})
+        revision = based_on(request)
+        wanted = (await read_body(request, self.changes)).model_dump(exclude_unset=True)
+        with conflicts(self._show):
+            async with self._store.writing(caller.metadata) as tx:
+                found = await tx.find(self.table, caller.path)
+                row, fields = await tx.change(self.table, found, wanted, based_on=revision)
+                if fields:
+                    tx.tell(self.event(row, "update", fields))
+        return answer({self.word: self._show(row)}, {**tag(row), **await self._store.place(tx)})
 
     async def _delete(self, request: web.Request) -> web.Response:
         caller = await self._access.editor(request)
-        async with self._store.writing(caller.metadata) as tx:
-            row = await tx.find(self.table, caller.path)
-            await self.tell_contents_deleted(tx, row)
-            await tx.delete(self.table, row)
-            tx.tell(self.event(row, "delete"))
-        return web.Response(status=204)
+        revision = based_on(request)
+        with conflicts(self._show):
+            async with self._store.writing(caller.metadata) as tx:
+                row = await tx.find(self.table, caller.path)
+                await self.tell_contents_deleted(tx, row)
+                await tx.delete(self.table, row, based_on=revision)
+                tx.tell(self.event(row, "delete"))
+        return web.Response(status=204, headers=await self._store.place(tx))
 
     def _chosen(self, request: web.Request) -> dict[str, str]:
         chosen = {name: request.query[name] for name in self.filters if name in request.query}

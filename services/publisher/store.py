@@ -22,10 +22,11 @@ from sqlalchemy import (
     select,
     update,
 )
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeDecorator
 
-from services.publisher.changes import merge
+from services.publisher.changes import changed_since, conflicts, merge, stamp
 from services.publisher.fields import Clock
 from shared import errors, inbox, outbox
 from shared.catalogue import Event
@@ -33,6 +34,7 @@ from shared.database import Database, UtcDateTime
 from shared.envelope import Envelope, Metadata
 from shared.errors import BeaconfireError
 from shared.outbox import Outbox
+from shared.web import CURSOR_HEADER, OFFSET_HEADER, PENDING_HEADER
 
 Row = Mapping[str, Any]
 
@@ -65,6 +67,7 @@ def _table(name: str, *columns: Column[Any]) -> Table:
         *columns,
         Column("name", String(200), nullable=False),
         Column("revision", Integer, nullable=False),
+        Column("field_revisions", JSON, nullable=False, server_default="{}"),
         Column("created_at", UtcDateTime, nullable=False),
         Column("updated_at", UtcDateTime, nullable=False),
     )
@@ -114,6 +117,19 @@ ENTITIES = _table(
 )
 
 
+WAIT_S = 0.25
+"""How long an answer waits to be able to say where in the stream its event is (DESIGN §6)."""
+
+
+class Changed(Exception):
+    """A change is based on a revision, and somebody has changed the same since. `row` is how it is now."""
+
+    def __init__(self, row: Row, fields: tuple[str, ...]) -> None:
+        super().__init__(f"changed since: {', '.join(fields)}")
+        self.row = row
+        self.fields = fields
+
+
 def new_id() -> str:
     """An id nobody can guess, for the subject, the URL and the row."""
     return secrets.token_hex(8)
@@ -126,6 +142,7 @@ class Reading:
 
     def __init__(self, connection: AsyncConnection) -> None:
         self._connection = connection
+        self.headers: dict[str, str] = {}
 
     async def find(self, table: Table, key: Row) -> Row:
         """The row with these values. Raises BeaconfireError `not_found`."""
@@ -134,6 +151,11 @@ class Reading:
         if row is None:
             raise BeaconfireError(errors.NOT_FOUND, f"no such {_singular(table)}")
         return dict(row)
+
+    async def is_there(self, table: Table, key: Row) -> bool:
+        """Whether there is a row with these values."""
+        query = select(func.count()).select_from(table).filter_by(**key)
+        return bool(await self._connection.scalar(query))
 
     async def find_all(self, table: Table, key: Row) -> list[Row]:
         """The rows with these values, oldest first."""
@@ -160,30 +182,49 @@ class Writing(Reading):
         self._metadata = metadata
         self.envelopes: list[Envelope] = []
 
-    def tell(self, event: Event) -> None:
-        """Publish an event if, and once, the transaction is committed."""
-        self.envelopes.append(Envelope(event, self._metadata))
+    def tell(self, event: Event, *, id_: str | None = None) -> None:
+        """Publish an event if, and once, the transaction is committed. `id_` is its own; one is made without."""
+        self.envelopes.append(Envelope(event, self._metadata, *([id_] if id_ else [])))
 
     async def add(self, table: Table, place: Row, wanted: Row) -> tuple[Row, tuple[str, ...]]:
         """Insert a thing. `place` says where it belongs. Returns the row and its `changedFields`."""
         now = datetime.now(UTC)
         values, fields = merge({}, wanted)
-        row = {"id": new_id(), **place, **values, "revision": 1, "created_at": now, "updated_at": now}
+        counts = {"revision": 1, "field_revisions": {}, "created_at": now, "updated_at": now}
+        row = {"id": new_id(), **place, **values, **counts}
         await self._connection.execute(insert(table).values(row))
         return row, fields
 
-    async def change(self, table: Table, row: Row, wanted: Row) -> tuple[Row, tuple[str, ...]]:
-        """Change a row that was found. Returns it as it is now, and its `changedFields`: none, nothing is written."""
+    async def change(
+        self, table: Table, row: Row, wanted: Row, *, based_on: int | None = None
+    ) -> tuple[Row, tuple[str, ...]]:
+        """Change a row that was found. Returns it as it is now, and its `changedFields`: none, nothing is written.
+
+        Raises Changed where one of these fields got another value after the revision `based_on`.
+        """
         values, fields = merge(row, wanted)
+        if based_on is not None:
+            _check(row, fields if based_on > row["revision"] else conflicts(row["field_revisions"], fields, based_on))
         if not fields:
             return row, ()
-        values |= {"revision": row["revision"] + 1, "updated_at": datetime.now(UTC)}
+        revision = row["revision"] + 1
+        stamps = stamp(row["field_revisions"], fields, revision)
+        values |= {"revision": revision, "field_revisions": stamps, "updated_at": datetime.now(UTC)}
         await self._connection.execute(update(table).where(table.c.id == row["id"]).values(values))
         return {**row, **values}, fields
 
-    async def delete(self, table: Table, row: Row) -> None:
-        """Delete a row that was found, and the rows that belong to it."""
+    async def delete(self, table: Table, row: Row, *, based_on: int | None = None) -> None:
+        """Delete a row that was found, and the rows that belong to it.
+
+        Raises Changed where it was changed at all after the revision `based_on`.
+        """
+        if based_on not in (None, row["revision"]):
+            raise Changed(row, changed_since(row["field_revisions"], based_on or 0))
         await self._connection.execute(delete(table).where(table.c.id == row["id"]))
+
+    async def was_told(self, event_id: str) -> bool:
+        """Whether an event with this id was told of in the last days."""
+        return await self.is_there(OUTBOX, {"event_id": event_id})
 
     async def put(self, table: Table, key: Row, values: Row) -> None:
         """Set what is under a key of a table that holds no things."""
@@ -204,22 +245,46 @@ class Store:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Reading]:
-        """A view that changes nothing."""
+        """A view that changes nothing. Its `headers` carry the cursor of what is seen."""
+        # Before anything is read: every change told of at or below it was committed by then.
+        cursor = await self._outbox.position.wait(WAIT_S)
         async with self._database.reading() as connection:
-            yield Reading(connection)
+            tx = Reading(connection)
+            tx.headers = {CURSOR_HEADER: cursor} if cursor else {}
+            yield tx
 
     @asynccontextmanager
     async def writing(self, metadata: Metadata) -> AsyncIterator[Writing]:
         """A transaction: rows and events are committed at the end of the block, or none of them.
 
-        `metadata` is that of its events. Transactions that find the same row come one after the other.
+        `metadata` is that of its events. Transactions that find the same row come one after the other. What is raised
+        by IntegrityError, two of them made the same thing at once: `unavailable`, and nothing was done.
         """
-        async with self._database.writing() as connection:
-            tx = Writing(connection, metadata)
-            yield tx
-            await self._outbox.add(connection, tx.envelopes)
+        try:
+            async with self._database.writing() as connection:
+                tx = Writing(connection, metadata)
+                yield tx
+                await self._outbox.add(connection, tx.envelopes)
+        except IntegrityError:
+            raise BeaconfireError(
+                errors.UNAVAILABLE, "somebody else did the same at the same moment: try again", retry_after_ms=100
+            ) from None
         if tx.envelopes:
             self._outbox.wake()
+
+    async def place(self, tx: Writing) -> dict[str, str]:
+        """Headers that say where in the stream the last event of a committed transaction is; after `WAIT_S` seconds,
+        that it will come. None where it had no event."""
+        if not tx.envelopes:
+            return {}
+        event_id = tx.envelopes[-1].id
+        cursor = await self._outbox.cursor_of(event_id, WAIT_S)
+        return {OFFSET_HEADER: cursor} if cursor else {PENDING_HEADER: event_id}
+
+
+def _check(row: Row, fields: tuple[str, ...]) -> None:
+    if fields:
+        raise Changed(row, fields)
 
 
 def _singular(table: Table) -> str:

@@ -5,13 +5,14 @@ from datetime import timedelta
 from aiohttp import web
 
 from services.publisher import campaigns
+from services.publisher.answers import answer, tag
 from services.publisher.fields import Body, ElapsedSeconds
 from services.publisher.http import Access
 from services.publisher.store import CAMPAIGNS, Row, Store, Writing
 from shared import errors
 from shared.errors import BeaconfireError
 from shared.events.campaign import WorldTimeChanged
-from shared.web import json_answer, read_body
+from shared.web import read_body
 
 
 class Advance(Body):
@@ -59,4 +60,5 @@ class WorldTime:
                 raise BeaconfireError(errors.CONFLICT, "world time ends with the year 9999") from None
         campaign = campaigns.show(row, caller.role)
         previous = campaigns.show(before, caller.role)["worldTime"]
-        return json_answer({"campaign": campaign, "previousTime": previous})
+        headers = {**tag(row), **await self._store.place(tx)}
+        return answer({"campaign": campaign, "previousTime": previous}, headers)

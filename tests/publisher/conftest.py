@@ -57,11 +57,11 @@ class Api:
     async def post(self, path: str, body: Any = None, **headers: str) -> Reply:
         return await self.call("POST", path, body, **headers)
 
-    async def patch(self, path: str, body: Any) -> Reply:
-        return await self.call("PATCH", path, body)
+    async def patch(self, path: str, body: Any, **headers: str) -> Reply:
+        return await self.call("PATCH", path, body, **headers)
 
-    async def delete(self, path: str) -> Reply:
-        return await self.call("DELETE", path)
+    async def delete(self, path: str, **headers: str) -> Reply:
+        return await self.call("DELETE", path, **headers)
 
     async def call(self, method: str, path: str, body: Any = None, **headers: str) -> Reply:
         """`body` is sent as JSON, bytes as they are. `X_Correlation_Id=…` is that header."""
@@ -79,12 +79,15 @@ class Heard:
 
     def __init__(self) -> None:
         self._events: asyncio.Queue[Received] = asyncio.Queue()
+        self.offsets: dict[str, int] = {}
+        """Where each is in the stream, by its id."""
 
     async def take(self, message: Msg) -> None:
         subject = message.subject.removeprefix("live.")
         if subject in ("tick", "anchor"):
             return
         event = read(subject, message.data)
+        self.offsets[event.id] = int((message.headers or {})["Nats-Sequence"])
         if event.metadata.source == "api":  # auth's are not what these tests are about
             self._events.put_nowait(event)
 

@@ -1,0 +1,67 @@
+"""What answers and requests carry beside their bodies: revisions, conflicts, keys that make a creation idempotent."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from aiohttp import web
+
+from services.publisher.store import Changed, Row
+from shared import errors
+from shared.errors import BeaconfireError
+from shared.inbox import digest
+from shared.web import json_answer
+
+_REVISION = re.compile(r'(?:W/)?"(\d{1,15})"')
+_KEY = re.compile(r"[!-~]{1,128}")
+
+
+def tag(row: Row) -> dict[str, str]:
+    """The header with a thing's revision."""
+    return {"ETag": f'"{row["revision"]}"'}
+
+
+def answer(body: dict[str, Any], headers: Mapping[str, str], *, status: int = 200) -> web.Response:
+    """An answer with these headers."""
+    response = json_answer(body, status=status)
+    response.headers.update(headers)
+    return response
+
+
+def based_on(request: web.Request) -> int | None:
+    """The revision in `If-Match`, None where any will do. Raises BeaconfireError `bad_request`.
+
+    A tag that a proxy made weak (`W/`, where it compresses) counts: a revision is the same however it is encoded.
+    """
+    text = request.headers.get("If-Match", "*").strip()
+    if text == "*":
+        return None
+    match = _REVISION.fullmatch(text)
+    if match is None:
+        raise BeaconfireError(errors.BAD_REQUEST, f'If-Match: expected a revision like "3", got {text[:80]}')
+    return int(match[1])
+
+
+def idempotency_key(request: web.Request, caller: str) -> str | None:
+    """A name for what this caller asks for under an `Idempotency-Key`, on every machine the same. None without one."""
+    text = request.headers.get("Idempotency-Key")
+    if text is None:
+        return None
+    if not _KEY.fullmatch(text):
+        raise BeaconfireError(errors.BAD_REQUEST, "Idempotency-Key: expected 1 to 128 visible ASCII characters")
+    return digest(caller, request.path, text)[:32]
+
+
+@contextmanager
+def conflicts(show: Callable[[Row], object]) -> Iterator[None]:
+    """Answer a change that came too late with 409, what it collides with, and how the thing is now."""
+    try:
+        yield
+    except Changed as error:
+        names = ", ".join(error.fields[:5]) or "it"
+        raise BeaconfireError(
+            errors.CONFLICT,
+            f"somebody changed {names} since the revision you started from; it is at {error.row['revision']} now",
+            details={"conflicts": list(error.fields), "current": show(error.row)},
+        ) from None

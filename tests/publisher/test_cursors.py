@@ -1,0 +1,181 @@
+"""Where in the stream an answer stands: the cursor of what was read, the place of what was written."""
+
+import asyncio
+import time
+from typing import Any, TypeVar
+
+import pytest
+from aiohttp import web
+from pydantic import BaseModel
+
+from services.publisher import campaigns, store
+from shared import broker
+from shared.web import CURSOR_HEADER, OFFSET_HEADER, PENDING_HEADER, read_body
+from tests.auth.conftest import Auth
+from tests.conftest import connected
+from tests.publisher.conftest import PATIENCE_S, Api, Heard, Publisher, publisher_settings, publishing
+from tools.nats_server import NatsServer
+
+WRITES = 60
+
+M = TypeVar("M", bound=BaseModel)
+
+
+async def settlements(publisher: Publisher) -> tuple[dict[str, int], int]:
+    """The level of each settlement as it is read, and the offset of that read's cursor."""
+    answer = await publisher.viewer.get(f"{publisher.campaign}/settlements")
+    levels = {one["id"]: one["level"] for one in answer.body["settlements"]}
+    return levels, place(answer.headers)
+
+
+@pytest.fixture(name="patiently")
+def _patiently(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers wait for the relay however busy the machine is."""
+    monkeypatch.setattr(store, "WAIT_S", PATIENCE_S)
+
+
+@pytest.mark.usefixtures("patiently")
+async def test_snapshot_and_events(publisher: Publisher) -> None:
+    """A59: whatever is read while others write, with the events after its cursor it makes the truth: no gap."""
+    path = f"{publisher.campaign}/settlements"
+    made = [await publisher.create("settlements", name=f"S{number}") for number in range(5)]
+    changed: dict[str, tuple[str, int]] = {}
+    snapshots: list[tuple[dict[str, int], int]] = []
+    writing = True
+
+    async def write(writer: int) -> None:
+        for number in range(WRITES // 5):
+            level = writer * 15 + number + 1
+            answer = await publisher.editor.patch(f"{path}/{made[writer]['id']}", {"level": level})
+            changed[answer.headers[OFFSET_HEADER].rpartition(":")[2]] = (made[writer]["id"], level)
+
+    async def read() -> None:
+        while writing:
+            snapshots.append(await settlements(publisher))
+
+    reading = asyncio.create_task(read())
+    await asyncio.gather(*(write(writer) for writer in range(5)))
+    writing = False
+    await reading
+    truth, _ = await settlements(publisher)
+    events = sorted((int(offset), *change) for offset, change in changed.items())
+
+    for levels, cursor in snapshots:
+        assert levels | {id_: level for offset, id_, level in events if offset > cursor} == truth
+    assert len(snapshots) > 3
+    assert len({cursor for _, cursor in snapshots}) > 1
+    assert len(events) == WRITES
+
+
+@pytest.mark.usefixtures("patiently")
+async def test_place_of_a_change(publisher: Publisher) -> None:
+    """An answer to a change carries the place of its event; of several events, the last one's; of none, nothing."""
+    path = f"{publisher.campaign}/settlements"
+    created = await publisher.editor.post(path, {"name": "Emberford"})
+    made = await publisher.heard.event()
+    thing = f"{path}/{created.body['settlement']['id']}"
+    same = await publisher.editor.patch(thing, {"name": "Emberford"})
+    await publisher.editor.post(f"{thing}/structures", {"name": "Mill"})
+    await publisher.heard.event()
+    deleted = await publisher.editor.delete(thing)
+    _, last = await publisher.heard.event(), await publisher.heard.event()
+
+    assert place(created.headers, OFFSET_HEADER) == publisher.heard.offsets[made.id]
+    assert not {OFFSET_HEADER, PENDING_HEADER} & set(same.headers)
+    assert place(deleted.headers, OFFSET_HEADER) == publisher.heard.offsets[last.id]
+
+
+async def test_right_after_start(
+    stream: NatsServer, auth: Auth, publisher: Publisher, heard: Heard, tmp_path: Any
+) -> None:
+    """A publisher that has just started, on a database in use, gives a cursor that is not ahead of what it reads."""
+    made = await publisher.create("settlements", name="Emberford")
+    settings = publisher_settings(stream, tmp_path, f"{auth.url}/.well-known/jwks.json")
+    async with publishing(settings, heard) as second:
+        await second.says("ready")
+        viewer = Api(second.http, second.url, publisher.viewer.token)
+        answer = await viewer.get(f"{publisher.campaign}/settlements/{made['id']}")
+
+    first = await publisher.viewer.get(f"{publisher.campaign}/settlements/{made['id']}")
+    assert answer.headers[CURSOR_HEADER].split(":")[0] == first.headers[CURSOR_HEADER].split(":")[0]
+    assert 0 < place(answer.headers) <= place(first.headers)
+
+
+@pytest.mark.usefixtures("patiently")
+async def test_two_publishers(
+    stream: NatsServer, auth: Auth, publisher: Publisher, heard: Heard, tmp_path: Any
+) -> None:
+    """F17: of two publishers on one database, the one that does not relay tells the place of its events, too, and what
+    both write is told of once, in order."""
+    made = await publisher.create("settlements", name="Emberford")
+    path = f"{publisher.campaign}/settlements/{made['id']}"
+    settings = publisher_settings(stream, tmp_path, f"{auth.url}/.well-known/jwks.json")
+    async with publishing(settings, heard) as second:
+        await second.says("ready")
+        other = Api(second.http, second.url, publisher.editor.token)
+        answers = [
+            await (other if level % 2 else publisher.editor).patch(path, {"level": level}) for level in range(1, 21)
+        ]
+        events = [await heard.event() for _ in answers]
+
+    assert [heard.offsets[event.id] for event in events] == sorted(heard.offsets[event.id] for event in events)
+    told = [place(answer.headers, OFFSET_HEADER) for answer in answers]
+    assert told == [heard.offsets[event.id] for event in events]
+
+
+async def test_stream_made_anew(publisher: Publisher, stream: NatsServer) -> None:
+    """After the stream was lost and made anew, cursors are of the new one as soon as it is seen."""
+    before = (await publisher.viewer.get(publisher.campaign)).headers[CURSOR_HEADER]
+    async with connected(stream, "setup") as setup:
+        await setup.request(f"$JS.API.STREAM.DELETE.{broker.STREAM}", b"")
+        epoch = await broker.declare_stream(setup)
+    async with asyncio.timeout(PATIENCE_S):
+        while (after := (await publisher.viewer.get(publisher.campaign)).headers[CURSOR_HEADER]) == before:
+            await asyncio.sleep(0.02)
+
+    assert after.startswith(f"{epoch}:")
+
+
+async def test_no_stream(publisher: Publisher, stream: NatsServer) -> None:
+    """A change that the broker does not take in time is answered with the id of its event, which comes under that id
+    when the broker takes it again."""
+    async with connected(stream, "setup") as setup:
+        await setup.request(f"$JS.API.STREAM.DELETE.{broker.STREAM}", b"")
+        answer = await publisher.editor.patch(publisher.campaign, {"name": "The Dale"})
+        await broker.declare_stream(setup)
+        event = await publisher.heard.event()
+
+    assert answer.status == 200
+    assert OFFSET_HEADER not in answer.headers
+    assert answer.headers[PENDING_HEADER] == event.id
+
+
+@pytest.mark.parametrize("fault", ["freeze", "kill"])
+async def test_broker_away(
+    publisher: Publisher, stream: NatsServer, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    """A broker that is frozen or dies while a change is being made holds the answer up by no more than the bound, and
+    the event comes when it is back."""
+    began = 0.0
+
+    async def break_broker(request: web.Request, model: type[M]) -> M:
+        """Between the caller's authorization, which needs the broker, and the change."""
+        nonlocal began
+        await asyncio.to_thread(getattr(stream, fault))
+        began = time.monotonic()
+        return await read_body(request, model)
+
+    monkeypatch.setattr(campaigns, "read_body", break_broker)
+    answer = await publisher.editor.patch(publisher.campaign, {"name": "The Dale"})
+    took_s = time.monotonic() - began
+    await asyncio.to_thread(stream.thaw if fault == "freeze" else stream.start)
+    event = await publisher.heard.event()
+
+    assert answer.status == 200
+    assert answer.headers[PENDING_HEADER] == event.id
+    assert took_s < 5  # 250 ms, and what a busy machine adds
+
+
+def place(headers: Any, name: str = CURSOR_HEADER) -> int:
+    """The offset in a header."""
+    return int(headers[name].rpartition(":")[2])
