@@ -72,6 +72,8 @@ class DurableConsumer:
                 await self._consume(nc)
             except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
                 log.warning("consumer failed, starting again", consumer=self._name, error=type(error).__name__)
+            except Exception:
+                log.exception("consumer failed, starting again", consumer=self._name)
             await asyncio.sleep(RETRY_S)
 
     async def _consume(self, nc: Client) -> None:
@@ -94,6 +96,8 @@ class DurableConsumer:
             while True:
                 broker.check_cancelled()
                 await self._keep(nc)
+                if not connection.is_connected:
+                    self._why_not = "the broker is not reachable"
                 await asyncio.sleep(WATCH_S)
         finally:
             stopping = True

@@ -103,8 +103,8 @@ async def test_what_the_broker_lets_it_do(job: str, stream: NatsServer) -> None:
     """It can read by its own consumer only, publish no event, and neither hear nor take part in anything else."""
     [other] = set(JOBS) - {job}
     async with connected(stream, job) as nc, connected(stream, "setup") as setup:
-        assert await _asked(nc, f"$JS.API.STREAM.INFO.{STREAM}")
-        assert await _asked(nc, f"$JS.API.CONSUMER.INFO.{STREAM}.{job}")
+        for call in (f"$JS.API.STREAM.INFO.{STREAM}", f"$JS.API.CONSUMER.INFO.{STREAM}.{job}"):
+            assert await nc.request(call, b"", timeout=20)
         before = json.loads((await setup.request(f"$JS.API.STREAM.INFO.{STREAM}", b"")).data)["state"]["last_seq"]
         for subject in (
             "campaign.c1.state",
