@@ -7,7 +7,7 @@ RUN := $(UV) run --frozen --no-sync
 # pytest-xdist workers; the machine's cores unless told
 JOBS ?= auto
 
-.PHONY: help setup up test check format generate migration faults bench browser clean
+.PHONY: help setup up test check format generate migration faults bench browser postgresql clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,7 +33,10 @@ up: setup ## start everything and print the address to open
 browser: ## install Chromium for the browser tests, where it is missing
 	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || deploy/install-chromium.sh
 
-test: setup browser ## run every test (starts its own nats-server, services and browser)
+postgresql: ## install PostgreSQL's programs for the tests, where they are missing
+	@[ -n "$(POSTGRES_URL)" ] || command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || deploy/install-postgresql.sh
+
+test: setup browser postgresql ## run every test (starts its own nats-server, PostgreSQL, services and browser)
 	@$(RUN) pytest -n $(JOBS) $(ARGS)
 
 check: setup ## what must hold before a commit: lint, format, types, imports, generated files
@@ -54,6 +57,7 @@ generate: setup ## write what is derived from the catalogue and the tables
 
 faults: setup ## hurt every part for some minutes, under load, and report what each client did
 	@$(RUN) python -m tests.faults $(ARGS)
+
 migration: setup ## write the next revision of a service's tables: SERVICE=auth TITLE="…"
 	@$(RUN) python -m tools.migrations write "$(SERVICE)" "$(TITLE)"
 

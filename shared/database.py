@@ -26,7 +26,7 @@ from shared.errors import BeaconfireError
 log = logs.get(__name__)
 
 CONNECT_TIMEOUT_S = 5.0
-LOCK_TIMEOUT_S = 5.0
+LOCK_TIMEOUT_S = 10.0
 STATEMENT_TIMEOUT_S = 20.0
 LOOK_AGAIN_S = 0.5
 RETRY_AFTER_MS = 1_000

@@ -169,6 +169,8 @@ class Outbox:
                     await nc.publish(nudge, b"")
                 self._untold = False
                 await self._forget()
+            except DatabaseAway as error:
+                log.warning("relay waits for the database", reason=error.message)
             except Exception:
                 log.exception("relay failed, going on")
             try:

@@ -1,5 +1,6 @@
-"""Fixtures that every test may use: the real broker, as it is shipped."""
+"""Fixtures that every test may use: the real broker, as it is shipped, and real databases."""
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,7 @@ from pydantic import SecretStr
 
 from shared import broker
 from shared.settings import Settings
+from tests.databases import Databases, ForeignPostgres, Postgres, chosen
 from tools.cluster import Plan, Services
 from tools.nats_server import NatsServer
 
@@ -69,3 +71,33 @@ def _services(tmp_path: Path) -> Iterator[Services]:
         yield whole
     finally:
         whole.kill()
+
+
+@pytest.fixture(name="postgres", scope="session")
+def _postgres() -> Iterator[Postgres]:
+    """A PostgreSQL of this test process, empty."""
+    server = Postgres()
+    try:
+        server.make()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(name="postgres_databases", scope="session")
+def _postgres_databases(request: pytest.FixtureRequest) -> Iterator[Databases]:
+    """Makes databases on it, or on the one of `POSTGRES_URL`."""
+    url = os.environ.get("POSTGRES_URL")
+    databases = Databases(ForeignPostgres(url) if url else request.getfixturevalue("postgres"))
+    yield databases
+    databases.drop_templates()
+
+
+@pytest.fixture(name="each_database", params=["sqlite", "postgresql"])
+def _each_database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Runs a test on SQLite and on PostgreSQL: what asks for `database_url` gets one of that kind."""
+    if request.param == "sqlite":
+        yield request.param
+        return
+    with chosen(request.getfixturevalue("postgres_databases")):
+        yield request.param

@@ -21,7 +21,7 @@ from sqlalchemy import insert, select, tuple_
 
 from services.auth.store import PARENTS, PROJECTED_OFFSET, counter, set_counter
 from shared import broker, logs
-from shared.database import Database
+from shared.database import Database, DatabaseAway
 from shared.metrics import Gauge
 from shared.subjects import InvalidSubject, Pair, RoomKey, parse_subject
 
@@ -54,6 +54,8 @@ class Projection:
                 await self._read(nc)
             except (nats.errors.Error, nats.js.errors.Error) as error:
                 log.warning("projection lost its consumer, trying again", error=type(error).__name__)
+            except DatabaseAway as error:
+                log.warning("projection waits for the database", reason=error.message)
             except Exception:
                 log.exception("projection failed, going on")
             await asyncio.sleep(RETRY_S)

@@ -18,6 +18,7 @@ from shared.envelope import Received, read
 from shared.roles import Role
 from shared.web import listening
 from tests.conftest import broker_settings, connected
+from tests.databases import database_url
 from tools.nats_server import NatsServer
 
 PASSWORD = "correct horse"
@@ -108,7 +109,7 @@ def auth_settings(server: NatsServer, folder: Path, **settings: Any) -> Settings
         **{
             **broker_settings(server, "auth").model_dump(),
             "port": 0,
-            "database_url": f"sqlite+aiosqlite:///{folder}/auth.db",
+            "database_url": database_url(folder, "auth"),
             # All people of a test have one address; tests/auth/test_attempts.py has the limits that are shipped.
             "attempts_per_minute_address": 10_000,
             "attempts_per_minute_account": 10_000,

@@ -1,14 +1,16 @@
 """Signing up, in, on and out, over HTTP."""
 
 import asyncio
-import sqlite3
 from pathlib import Path
 
 import jwt
 import pytest
 
 from tests.auth.conftest import PASSWORD, Auth, person, running_auth
+from tests.databases import execute, on_both_databases
 from tools.nats_server import NatsServer
+
+pytestmark = on_both_databases
 
 
 async def test_sign_up(auth: Auth) -> None:
@@ -213,18 +215,16 @@ async def test_refresh_token_runs_out(stream: NatsServer, tmp_path: Path) -> Non
     """A refresh token that ran out is refused, and forgotten at the next sign-in; nothing of it is kept in clear."""
     async with running_auth(stream, tmp_path) as auth:
         owner = await auth.sign_up("owner")
-    with sqlite3.connect(tmp_path / "auth.db") as database:
-        database.execute("UPDATE refresh_tokens SET expires_at = '2020-01-01 00:00:00.000000'")
+    execute(tmp_path, "auth", "UPDATE refresh_tokens SET expires_at = '2020-01-01 00:00:00.000000'")
     async with running_auth(stream, tmp_path) as auth:
         refreshed = await auth.call("POST", "/auth/refresh", {"refreshToken": owner.refresh_token})
         await auth.sign_in("owner")
-    with sqlite3.connect(tmp_path / "auth.db") as database:
-        kept = database.execute("SELECT hash, expires_at FROM refresh_tokens").fetchall()
+    kept = execute(tmp_path, "auth", "SELECT hash, CAST(expires_at AS TEXT) FROM refresh_tokens")
 
     assert refreshed.code == "token_invalid"
     assert len(kept) == 1
     assert kept[0][1] > "2020-01-02"
-    assert owner.refresh_token.encode() not in (tmp_path / "auth.db").read_bytes()
+    assert owner.refresh_token not in str(kept)
 
 
 async def test_restart(stream: NatsServer, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import sqlite3
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +16,7 @@ from shared import broker, outbox
 from shared.authorization import AuthorizeRequest, authorize
 from tests.auth.conftest import Auth, auth_settings, running_auth, starting_auth, table
 from tests.conftest import connected
+from tests.databases import database_url, execute
 from tools.nats_server import NatsServer, free_port
 from tools.processes import Process
 
@@ -63,12 +63,8 @@ async def test_broker_lost(auth: Auth, stream: NatsServer) -> None:
 
 async def test_database_lost(auth: Auth, tmp_path: Path) -> None:
     """A database that no longer answers is a reason not to be ready."""
-
-    def spoil() -> None:
-        with sqlite3.connect(tmp_path / "auth.db") as database:
-            database.execute("DROP TABLE counters")
-
-    await asyncio.to_thread(spoil)  # auth, on this loop, may hold the write lock
+    # On a thread: auth, on this loop, may hold the write lock.
+    await asyncio.to_thread(execute, tmp_path, "auth", "DROP TABLE counters")
 
     assert await auth.why_not_ready() == "the database does not answer"
 
@@ -113,7 +109,7 @@ async def auth_process(server: NatsServer, folder: Path, **environment: str) -> 
             **server.environment("auth"),
             "BEACONFIRE_ENVIRONMENT": "development",
             "BEACONFIRE_PORT": str(port),
-            "BEACONFIRE_DATABASE_URL": f"sqlite+aiosqlite:///{folder}/auth.db",
+            "BEACONFIRE_DATABASE_URL": database_url(folder, "auth"),
             **environment,
         },
     )

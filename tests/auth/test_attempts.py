@@ -13,7 +13,10 @@ from shared.database import Database
 from shared.errors import BeaconfireError
 from shared.migrations import open_database
 from tests.auth.conftest import PASSWORD, Answer, Auth, running_auth
+from tests.databases import database_url, on_both_databases
 from tools.nats_server import NatsServer
+
+pytestmark = on_both_databases
 
 SHIPPED = {
     name: Settings.model_fields[name].default for name in ("attempts_per_minute_address", "attempts_per_minute_account")
@@ -118,7 +121,7 @@ async def test_time_heals(tmp_path: Path) -> None:
     """One attempt comes back every six seconds, all after a minute; the time in the refusal is enough, and none too
     long. What has run out is forgotten."""
     now = 1_800_000_000.0
-    database = Database(f"sqlite+aiosqlite:///{tmp_path}/auth.db")
+    database = Database(database_url(tmp_path, "auth"))
     await open_database(database, MIGRATIONS, migrate=True)
     attempts = Attempts(Settings(), database, clock=lambda: now)
 

@@ -1,6 +1,5 @@
 """services.auth.keys: made once, sealed, several at a time, rotated with overlap, destroyed when nothing needs them."""
 
-import sqlite3
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -15,6 +14,9 @@ from shared import tokens
 from shared.database import Database
 from shared.errors import BeaconfireError
 from shared.migrations import open_database
+from tests.databases import database_url, execute, on_both_databases
+
+pytestmark = on_both_databases
 
 SECRET = "one secret"
 
@@ -32,7 +34,7 @@ class Clock:
 @asynccontextmanager
 async def opened(folder: Path, *secrets: str, clock: Clock | None = None) -> AsyncIterator[Keys]:
     """An auth process's keys on a folder's database."""
-    database = Database(f"sqlite+aiosqlite:///{folder}/auth.db")
+    database = Database(database_url(folder, "auth"))
     await open_database(database, MIGRATIONS, migrate=True)
     try:
         keys = Keys(database, secrets or (SECRET,), clock=clock or Clock())
@@ -67,9 +69,7 @@ async def test_sealed(tmp_path: Path) -> None:
     """Nobody who has the database alone has the key."""
     async with opened(tmp_path) as keys:
         raw = keys.signer[1].private_bytes_raw()
-    with sqlite3.connect(tmp_path / "auth.db") as database:
-        (sealed,) = database.execute("SELECT sealed FROM signing_keys").fetchone()
-    database.close()
+    ((sealed,),) = execute(tmp_path, "auth", "SELECT sealed FROM signing_keys")
 
     assert raw.hex() not in sealed
     with pytest.raises(KeysUnusable, match="BEACONFIRE_KEYS_SECRET"):

@@ -10,7 +10,10 @@ from shared.events.user import AccessRevoked, MemberChanged
 from shared.roles import Role
 from tests.auth.conftest import Table
 from tests.conftest import connected
+from tests.databases import on_both_databases
 from tools.nats_server import NatsServer
+
+pytestmark = on_both_databases
 
 
 async def test_members_are_listed(table: Table) -> None:

@@ -1,7 +1,6 @@
 """The parent projection: bare rooms find their root, through restarts and losses."""
 
 import asyncio
-import shutil
 from pathlib import Path
 
 from shared import broker
@@ -9,7 +8,10 @@ from shared.authorization import AuthorizeRequest, AuthUnavailable, GrantRequest
 from shared.roles import Role
 from tests.auth.conftest import Table, running_auth
 from tests.conftest import connected
+from tests.databases import copy_database, on_both_databases
 from tools.nats_server import NatsServer
+
+pytestmark = on_both_databases
 
 
 async def test_parents_are_learnt(table: Table) -> None:
@@ -86,7 +88,7 @@ async def test_restored_database(stream: NatsServer, tmp_path: Path) -> None:
     async with running_auth(stream, folder) as auth, connected(stream, "publisher") as nc:
         owner = await auth.sign_up("owner")
         await grant(nc, GrantRequest(root="campaign:c1", user_id=owner.id, role=Role.OWNER))
-    shutil.copytree(folder, backup)
+    copy_database(folder, backup, "auth")
     async with connected(stream, "publisher") as nc:
         offset = await broker.publish(nc, "campaign.c1.settlement.s1", b"{}", message_id="a")
         question = AuthorizeRequest(user_id=owner.id, rooms=("settlement:s1",), after=offset)

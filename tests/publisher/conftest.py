@@ -17,6 +17,7 @@ from shared.envelope import Received, read
 from shared.web import listening
 from tests.auth.conftest import Auth, running_auth
 from tests.conftest import broker_settings, connected
+from tests.databases import database_url
 from tests.fakes import FakeAuth
 from tools.nats_server import NatsServer
 
@@ -162,7 +163,7 @@ class Publisher:
 def publisher_settings(server: NatsServer, folder: Path, jwks_url: str, **more: Any) -> Settings:
     """Settings of a publisher between these parts. The same folder is the same database."""
     common = broker_settings(server, "publisher").model_dump()
-    own = {"port": 0, "database_url": f"sqlite+aiosqlite:///{folder}/publisher.db", "jwks_url": jwks_url}
+    own = {"port": 0, "database_url": database_url(folder, "publisher"), "jwks_url": jwks_url}
     return Settings(**{**common, **own, **more})
 
 

@@ -1,7 +1,10 @@
 """services.publisher.campaigns over HTTP, with its events as a gateway hears them."""
 
 from tests.auth.conftest import Auth
+from tests.databases import on_both_databases
 from tests.publisher.conftest import Publisher
+
+pytestmark = on_both_databases
 
 
 async def test_create(publisher: Publisher, auth: Auth) -> None:

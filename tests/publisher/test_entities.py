@@ -1,7 +1,10 @@
 """services.publisher.entities over HTTP, with its events as a gateway hears them."""
 
 from services.publisher.entities import RESERVED
+from tests.databases import on_both_databases
 from tests.publisher.conftest import Publisher
+
+pytestmark = on_both_databases
 
 
 async def test_life(publisher: Publisher) -> None:

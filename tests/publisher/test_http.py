@@ -1,15 +1,15 @@
 """services.publisher.http: who may do what, and what is answered when that cannot be found out."""
 
-import sqlite3
 import time
 from collections.abc import Iterator
-from contextlib import AsyncExitStack, closing
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.auth.conftest import Auth
+from tests.databases import execute
 from tests.fakes import FakeAuth
 from tests.publisher.conftest import Api, Heard, Publisher, Reply, publisher_settings, publishing
 from tools.nats_server import NatsServer
@@ -244,9 +244,8 @@ async def test_correlation_id(publisher: Publisher, given: str, kept: bool) -> N
 
 def count(folder: Path, table: str) -> int:
     """How many rows the publisher's database has in a table."""
-    with closing(sqlite3.connect(folder / "publisher.db")) as database:
-        (number,) = database.execute(f"SELECT count(*) FROM {table}").fetchone()
-        return int(number)
+    ((number,),) = execute(folder, "publisher", f"SELECT count(*) FROM {table}")
+    return int(number)
 
 
 def assert_unavailable(answer: Reply) -> None:

@@ -14,9 +14,12 @@ from shared import broker
 from shared.events.campaign import SettlementUpdated
 from tests.auth.conftest import Auth
 from tests.conftest import connected
+from tests.databases import database_url, on_both_databases
 from tests.publisher.conftest import Api, Heard, Publisher
 from tools.cluster import ServiceProcess
 from tools.nats_server import NatsServer
+
+pytestmark = on_both_databases
 
 KILLS = 5
 
@@ -26,7 +29,7 @@ async def _process(stream: NatsServer, auth: Auth, tmp_path: Path) -> AsyncItera
     """The publisher as it runs in production."""
     environment = {
         **stream.environment("publisher"),
-        "BEACONFIRE_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/publisher.db",
+        "BEACONFIRE_DATABASE_URL": database_url(tmp_path, "publisher"),
         "BEACONFIRE_JWKS_URL": f"{auth.url}/.well-known/jwks.json",
     }
     service = ServiceProcess("publisher", "services.publisher", environment, folder=tmp_path)

@@ -2,10 +2,8 @@
 
 import asyncio
 import random
-import sqlite3
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -17,6 +15,7 @@ from shared.envelope import Envelope, Metadata, Received
 from shared.events.campaign import StateInvalidated
 from shared.inbox import digest
 from tests.conftest import connected
+from tests.databases import execute, on_both_databases
 from tests.publisher.conftest import Heard, Publisher, publisher_settings, publishing
 from tests.publisher.workers import (
     Told,
@@ -30,6 +29,8 @@ from tests.publisher.workers import (
     working,
 )
 from tools.nats_server import NatsServer
+
+pytestmark = on_both_databases
 
 KILLS = 4
 SETTLEMENTS = 3
@@ -167,12 +168,11 @@ async def test_database_away(engine: Worker, told: Told, nc: Client, tmp_path: P
     """What cannot be written is tried again, and nothing overtakes it."""
     failed = f'consumer_messages_total{{consumer="{NAME}",result="failed"}}'
     before = await engine.counts(failed)
-    with closing(sqlite3.connect(tmp_path / "publisher.db")) as database:
-        database.execute("ALTER TABLE inbox RENAME TO away")
-        await cause(nc, changed("s1"), "first")
-        await cause(nc, changed("s2"), "second")
-        await engine.has_counted(failed, before + 2)
-        database.execute("ALTER TABLE away RENAME TO inbox")
+    await asyncio.to_thread(execute, tmp_path, "publisher", "ALTER TABLE inbox RENAME TO away")
+    await cause(nc, changed("s1"), "first")
+    await cause(nc, changed("s2"), "second")
+    await engine.has_counted(failed, before + 2)
+    await asyncio.to_thread(execute, tmp_path, "publisher", "ALTER TABLE away RENAME TO inbox")
 
     assert [event.metadata.correlation_id for event in await told.until(2)] == ["first", "second"]
 
@@ -181,11 +181,9 @@ async def test_an_id_that_is_taken(engine: Worker, told: Told, nc: Client, tmp_p
     """Who publishes the event's id before the rules engine does holds up nobody."""
     one = Envelope(changed("s1"), Metadata(source="api"))
     taken = digest(NAME, digest(one.subject, one.id))[:32]
-    row = (taken, "campaign.c1.state", b"{}", "2026-01-01 00:00:00.000000", "2126-01-01 00:00:00.000000")
-    with closing(sqlite3.connect(tmp_path / "publisher.db")) as database:
-        columns = "event_id, subject, body, created_at, published_at"
-        database.execute(f"INSERT INTO outbox ({columns}) VALUES (?, ?, ?, ?, ?)", row)
-        database.commit()
+    columns = "event_id, subject, body, created_at, published_at"
+    row = f"'{taken}', 'campaign.c1.state', '{{}}', '2026-01-01 00:00:00.000000', '2126-01-01 00:00:00.000000'"
+    execute(tmp_path, "publisher", f"INSERT INTO outbox ({columns}) VALUES ({row})")
     await broker.publish(nc, one.subject, one.encode(), message_id=one.id)
     await cause(nc, changed("s2"), "after")
 
@@ -194,15 +192,14 @@ async def test_an_id_that_is_taken(engine: Worker, told: Told, nc: Client, tmp_p
 
 async def test_old_causes_are_forgotten(told: Told, stream: NatsServer, tmp_path: Path) -> None:
     """What the stream cannot deliver any more is forgotten when the worker starts; what it can is not."""
-    with closing(sqlite3.connect(tmp_path / "publisher.db")) as database:
-        for name, day in (("old", "2020-01-01"), ("new", "2120-01-01")):
-            database.execute("INSERT INTO inbox VALUES (?, ?, ?)", (NAME, name, f"{day} 00:00:00.000000"))
-        database.commit()
-        async with working(stream, tmp_path, NAME) as engine:
-            await engine.says("ready")
-            async with asyncio.timeout(10):
-                while len(left := database.execute("SELECT cause FROM inbox").fetchall()) > 1:
-                    await asyncio.sleep(0.01)
+    for name, day in (("old", "2020-01-01"), ("new", "2120-01-01")):
+        row = f"'{NAME}', '{name}', '{day} 00:00:00.000000'"
+        execute(tmp_path, "publisher", f"INSERT INTO inbox (consumer, cause, handled_at) VALUES ({row})")
+    async with working(stream, tmp_path, NAME) as engine:
+        await engine.says("ready")
+        async with asyncio.timeout(10):
+            while len(left := await asyncio.to_thread(execute, tmp_path, "publisher", "SELECT cause FROM inbox")) > 1:
+                await asyncio.sleep(0.01)
 
     assert left == [("new",)]
 

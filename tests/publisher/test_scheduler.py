@@ -21,9 +21,12 @@ from shared.envelope import Metadata, Received
 from shared.events.campaign import EntityUpdated, WorldTimeChanged
 from shared.outbox import Outbox
 from tests.conftest import connected
+from tests.databases import on_both_databases
 from tests.publisher.conftest import Heard, Publisher, publisher_settings, publishing
 from tests.publisher.workers import PATIENCE_S, Told, database_url, listening_to, reading_of, worker_process, working
 from tools.nats_server import NatsServer
+
+pytestmark = on_both_databases
 
 HOUR_S = 3600
 EVERY_SECOND = {"everyS": 1, "elapsedSeconds": HOUR_S}

@@ -2,7 +2,10 @@
 
 import asyncio
 
+from tests.databases import on_both_databases
 from tests.publisher.conftest import Publisher
+
+pytestmark = on_both_databases
 
 
 async def test_create(publisher: Publisher) -> None:

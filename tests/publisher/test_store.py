@@ -16,13 +16,14 @@ from shared.envelope import Metadata
 from shared.events.campaign import EntityUpdated
 from shared.migrations import open_database
 from shared.outbox import Outbox
+from tests.databases import database_url, on_both_databases
 
 METADATA = Metadata(source="api")
 
 
 @pytest.fixture(name="database")
 async def _database(tmp_path: Path) -> AsyncIterator[Database]:
-    database = Database(f"sqlite+aiosqlite:///{tmp_path}/publisher.db")
+    database = Database(database_url(tmp_path, "publisher"))
     await open_database(database, MIGRATIONS, migrate=True)
     yield database
     await database.close()
@@ -43,6 +44,7 @@ async def counts(database: Database) -> tuple[Any, ...]:
         )
 
 
+@on_both_databases
 async def test_commit(database: Database) -> None:
     """At the end of the block both are there."""
     store = Store(database, Outbox(database, OUTBOX))
@@ -53,6 +55,7 @@ async def test_commit(database: Database) -> None:
     assert await counts(database) == (1, 1)
 
 
+@on_both_databases
 async def test_rollback(database: Database) -> None:
     """An exception in the block leaves neither, though both had been written."""
     store = Store(database, Outbox(database, OUTBOX))
@@ -69,7 +72,7 @@ async def test_rollback(database: Database) -> None:
 
 
 async def test_disk_full(database: Database) -> None:
-    """A full disk fails the write loudly, at whichever of the two it strikes."""
+    """SQLite: a full disk fails the write loudly, at whichever of the two it strikes."""
     store = Store(database, Outbox(database, OUTBOX))
 
     @event.listens_for(database.engine.sync_engine, "begin")

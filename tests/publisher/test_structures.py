@@ -1,6 +1,9 @@
 """services.publisher.structures over HTTP, with its events as a gateway hears them."""
 
+from tests.databases import on_both_databases
 from tests.publisher.conftest import Publisher
+
+pytestmark = on_both_databases
 
 
 async def test_life(publisher: Publisher) -> None:

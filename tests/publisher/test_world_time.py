@@ -1,11 +1,12 @@
 """services.publisher.world_time over HTTP, with its events as a gateway hears them."""
 
 import asyncio
-import sqlite3
-from contextlib import closing
 from pathlib import Path
 
+from tests.databases import execute, on_both_databases
 from tests.publisher.conftest import Publisher
+
+pytestmark = on_both_databases
 
 
 async def test_advance(publisher: Publisher) -> None:
@@ -41,9 +42,7 @@ async def test_advance_at_once(publisher: Publisher) -> None:
 
 async def test_end_of_time(publisher: Publisher, tmp_path: Path) -> None:
     """The clock cannot be advanced beyond the year 9999: 409, and the time stays."""
-    with closing(sqlite3.connect(tmp_path / "publisher.db")) as database:
-        database.execute("UPDATE campaigns SET world_time = '9999-12-31 00:00:00.000000'")
-        database.commit()
+    execute(tmp_path, "publisher", "UPDATE campaigns SET world_time = '9999-12-31 00:00:00.000000'")
     path = f"{publisher.campaign}/world-time"
 
     beyond = await publisher.editor.post(path, {"advanceSeconds": 86_400})

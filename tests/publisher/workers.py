@@ -22,6 +22,7 @@ from shared.catalogue import Event
 from shared.envelope import Envelope, Metadata, Received, read
 from shared.events.campaign import SettlementUpdated
 from shared.web import worker_listening
+from tests import databases
 from tests.conftest import broker_settings, connected
 from tools.cluster import ServiceProcess
 from tools.nats_server import NatsServer
@@ -123,7 +124,7 @@ class Worker:
 
 
 def database_url(folder: Path) -> str:
-    return f"sqlite+aiosqlite:///{folder}/publisher.db"
+    return databases.database_url(folder, "publisher")
 
 
 @asynccontextmanager

@@ -11,6 +11,9 @@ from sqlalchemy import MetaData, insert, select
 from shared import inbox
 from shared.database import Database
 from shared.inbox import KEEP, Inbox, digest
+from tests.databases import database_url, on_both_databases
+
+pytestmark = on_both_databases
 
 TABLES = MetaData()
 ROWS = inbox.table(TABLES)
@@ -18,7 +21,7 @@ ROWS = inbox.table(TABLES)
 
 @pytest.fixture(name="database")
 async def _database(tmp_path: Path) -> AsyncIterator[Database]:
-    database = Database(f"sqlite+aiosqlite:///{tmp_path}/service.db")
+    database = Database(database_url(tmp_path, "inbox"))
     async with database.writing() as tx:
         await tx.run_sync(TABLES.create_all)
     yield database

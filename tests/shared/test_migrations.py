@@ -12,7 +12,10 @@ from sqlalchemy.exc import IntegrityError
 
 from shared.database import Database, DatabaseAway, DatabaseUnusable
 from shared.migrations import Migrated, Migrations, open_database
+from tests.databases import database_url, on_both_databases
 from tools.migrate import SERVICES
+
+pytestmark = on_both_databases
 
 AUTH = SERVICES["auth"]
 PUBLISHER = SERVICES["publisher"]
@@ -30,7 +33,8 @@ async def opened(url: str) -> AsyncIterator[Database]:
 
 @pytest.fixture(name="url")
 def _url(tmp_path: Path) -> str:
-    return f"sqlite+aiosqlite:///{tmp_path}/new.db"
+    """That of an empty database."""
+    return database_url(tmp_path, "new")
 
 
 @pytest.fixture(name="database")

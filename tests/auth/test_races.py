@@ -1,0 +1,61 @@
+"""Two auths on one database, and people who act at the same moment."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from shared.authorization import GrantRequest, grant
+from shared.roles import Role
+from tests.auth.conftest import PASSWORD, Auth, running_auth
+from tests.conftest import connected
+from tests.databases import on_both_databases
+from tools.nats_server import NatsServer
+
+pytestmark = on_both_databases
+
+ROUNDS = 5
+
+
+@pytest.fixture(name="pair")
+async def _pair(stream: NatsServer, tmp_path: Path) -> AsyncIterator[tuple[Auth, Auth]]:
+    async with running_auth(stream, tmp_path) as here, running_auth(stream, tmp_path) as there:
+        yield here, there
+
+
+async def test_same_address(pair: tuple[Auth, Auth]) -> None:
+    """Of two who sign up with one address at once, one gets it and the other is told that it is taken."""
+    for number in range(ROUNDS):
+        body = {"email": f"p{number}@auth.example", "password": PASSWORD, "name": "P"}
+        answers = await asyncio.gather(*(auth.call("POST", "/auth/sign-up", body) for auth in pair))
+
+        assert sorted(answer.status for answer in answers) == [201, 409]
+
+
+async def test_one_refresh_token(pair: tuple[Auth, Auth]) -> None:
+    """Of two who use one refresh token at once, one at most gets a new one."""
+    for number in range(ROUNDS):
+        person = await pair[0].sign_up(f"p{number}")
+        body = {"refreshToken": person.refresh_token}
+        answers = await asyncio.gather(*(auth.call("POST", "/auth/refresh", body) for auth in pair))
+
+        assert sorted(answer.status for answer in answers) == [200, 401]
+
+
+async def test_an_owner_stays(pair: tuple[Auth, Auth], stream: NatsServer) -> None:
+    """Two owners who remove one another at once leave one of them."""
+    one, two = await pair[0].sign_up("one"), await pair[0].sign_up("two")
+    async with connected(stream, "publisher") as nc:
+        for number in range(ROUNDS):
+            root = f"campaign:c{number}"
+            for person in (one, two):
+                await grant(nc, GrantRequest(root=root, user_id=person.id, role=Role.OWNER))
+            path = f"/auth/roots/{root}/members"
+            removals = [
+                auth.call("DELETE", f"{path}/{other.id}", token=person.token)
+                for auth, person, other in zip(pair, (one, two), (two, one), strict=True)
+            ]
+            answers = await asyncio.gather(*removals)
+
+            assert sorted(answer.status for answer in answers) == [204, 403]
