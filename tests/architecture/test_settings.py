@@ -11,8 +11,16 @@ from tests.architecture.sources import ROOT, modules, parsed
 from tools.broker_users import USERS, password_variable
 from tools.derived.settings_page import settings_classes, variables
 
-# Read by compose and the proxy, never by a service.
-DEPLOYMENT = {"BEACONFIRE_SITE", "BEACONFIRE_HTTP_PORT", "BEACONFIRE_HTTPS_PORT"}
+# Read by compose, the proxy and PostgreSQL's first start, never by a service.
+DEPLOYMENT = {
+    "BEACONFIRE_SITE",
+    "BEACONFIRE_TLS",
+    "BEACONFIRE_HTTP_PORT",
+    "BEACONFIRE_HTTPS_PORT",
+    "BEACONFIRE_POSTGRES_PASSWORD",
+    "BEACONFIRE_AUTH_DATABASE_PASSWORD",
+    "BEACONFIRE_PUBLISHER_DATABASE_PASSWORD",
+}
 PAGES = sorted(
     path.relative_to(ROOT)
     for pattern in ("*.md", "docs/**/*.md", "docker-compose.yml", ".env.example", "deploy/**/*", "Makefile", ".ci/run")
