@@ -47,6 +47,7 @@ check: setup ## what must hold before a commit: lint, format, types, imports, ge
 	@$(RUN) python -m tools.generate --check
 	@$(RUN) python -m tools.migrations check
 	@$(RUN) python -m tools.features
+	@$(RUN) python -m tools.audit
 
 format: setup ## put every file into house style
 	@$(RUN) ruff check --fix-only --quiet .
