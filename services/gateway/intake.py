@@ -255,10 +255,23 @@ class Intake:
                 log.warning("could not read a hole, trying again", reason=str(error), upto=upto)
                 self._set_alive(False)
                 await asyncio.sleep(RETRY_S)
-                await replay.tick(self._nc)  # `upto` may be gone by now: something must stand behind it
+                end = await replay.tick(self._nc)  # `upto` may be gone by now: something must stand behind it
+                await self._check_epoch()
+                if end is not None and end < upto == self._sequence.hole:
+                    self._disbelieve(upto, end)
         HOLD.observe(time.monotonic() - started)
         self._fresh_at = time.monotonic()
         self._set_alive(True)
+
+    def _disbelieve(self, upto: int, end: int) -> None:
+        """The stream, asked after `upto` was heard, does not reach so far: whoever sent that had forged headers.
+
+        What is held may be forged, too; the stream has it, if it is not.
+        """
+        FOREIGN.inc()
+        log.error("forgot what was heard beyond the end of the stream", heard=upto, end=end)
+        self._sequence.reset(self.position)
+        self._sequence.expect(end)
 
     async def _read_hole(self, upto: int) -> None:
         """Read (W, upto]. A young offset that the read jumps over is asked for once more before it counts as gone."""

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from shared import broker
-from shared.authorization import AUTHORIZE, QUEUE
+from shared.authorization import AUTHORIZE, GRANT, QUEUE
 from shared.broker import STREAM
+from shared.envelope import Envelope, Metadata
 from tests.client import open_socket
 from tests.conftest import connected
 from tests.gateway.conftest import Gateway, settlement
@@ -332,6 +333,34 @@ async def test_stored_forgery_delivered(gateway: Gateway) -> None:
         event = await client.next("event")
 
     assert event["offset"] == offset
+
+
+async def test_offset_beyond_the_end(gateway: Gateway) -> None:
+    """T11: a forged offset far beyond the stream's end (a service that sent the headers of a question back would let it
+    through) is disbelieved: the gateway asks the stream, forgets it, and goes on."""
+    async with (
+        open_socket(gateway.url) as client,
+        raw_nats(gateway.server, "publisher") as rogue,
+        raw_nats(gateway.server, "auth") as careless,
+    ):
+        await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
+        await careless.subscribe(GRANT, QUEUE)
+        subject = "live.campaign.c1.settlement.fake"
+        await rogue.publish(GRANT, b"{}", reply=subject, headers=FORGED)
+        await careless.hear()
+        assert await careless.publish(subject, settlement_body("fake"), headers=FORGED) == ""
+        async with asyncio.timeout(30):
+            while await _foreign(gateway) == 0:
+                pass
+        offset = await gateway.publish(settlement("genuine"))
+        event = await client.next("event")
+
+    assert (event["offset"], event["event"]["payload"]["settlementId"]) == (offset, "genuine")
+
+
+def settlement_body(settlement_id: str) -> bytes:
+    """The body of a proper event."""
+    return Envelope(settlement(settlement_id), Metadata(source="api")).encode()
 
 
 async def test_members_cannot_be_forged_through_a_consumer(stream: NatsServer) -> None:
