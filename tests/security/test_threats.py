@@ -1,0 +1,48 @@
+"""SECURITY.md: every threat has its defence and its tests, and what it names exists."""
+
+import re
+import tomllib
+from pathlib import Path
+
+from packaging.requirements import Requirement
+
+from tools.features import _tests
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "SECURITY.md").read_text()
+ROWS = {row[0]: row[1:] for row in re.findall(r"^\| (T\d+) \| (.*?) \| (.*?) \| (.*?) \|$", PAGE, re.MULTILINE)}
+
+
+def test_every_threat_is_mapped() -> None:
+    """T1 to T22 each have a row with at least one test."""
+    assert list(ROWS) == [f"T{number}" for number in range(1, 23)]
+    assert [threat for threat, (_, _, tests) in ROWS.items() if "tests/" not in tests] == []
+
+
+def test_what_the_table_names_exists() -> None:
+    """Every test and every module that the table names is there."""
+    named = [(path, name) for _, _, tests in ROWS.values() for path, name in re.findall(r"`([\w/.]+)::(\w+)`", tests)]
+    modules = [path for _, defence, _ in ROWS.values() for path in re.findall(r"`([\w/]+\.(?:py|toml))`", defence)]
+
+    assert [one for one in named if one[1] not in _tests(ROOT / one[0])] == []
+    assert [path for path in modules if not (ROOT / path).is_file()] == []
+
+
+def test_tests_say_their_threat() -> None:
+    """A test of tests/security that stands for a threat of its own names it in its docstring."""
+    for path in ("test_broker_doors", "test_raw_frames", "test_floods", "test_ids", "test_json_abuse", "test_cursors"):
+        text = (ROOT / f"tests/security/{path}.py").read_text()
+        untold = re.findall(r'def (test_\w+)\([^"]*?\) -> None:\n    """(?!T\d+)', text)
+        assert untold == [], path
+
+
+def test_lower_bounds() -> None:
+    """T22: what we lock and what we allow is not older than the releases that closed the holes we know of."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    packages = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
+    locked = {package["name"]: package.get("version") for package in packages}
+    allowed = {one.name.lower(): one.specifier for one in map(Requirement, project["dependencies"])}
+
+    for name, vulnerable in (("aiohttp", "3.14.2"), ("pyjwt", "2.12.9")):
+        assert vulnerable not in allowed[name]
+        assert locked[name] in allowed[name]
