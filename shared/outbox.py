@@ -154,6 +154,10 @@ class Outbox:
             self._waiting.pop(event_id, None)
         return self._cursors[event_id]
 
+    def known_cursor(self, event_id: str) -> str | None:
+        """As `cursor_of`, of what this process has heard already."""
+        return self._cursors.get(event_id)
+
     async def relay(self, nc: Client, *, nudge: str | None = None) -> None:
         """Publish committed events in the order of their rows, one at a time, for ever. Owned by the service's app.
 

@@ -102,9 +102,14 @@ def may_publish(claims: ServiceClaims, subject: str) -> bool:
         parse_subject(subject)
     except InvalidSubject:
         return False
-    if any(_matches(pattern, subject) for pattern in _AUTHS_OWN):
+    if is_auths_own(subject):
         return False
     return any(_matches(pattern, subject) for pattern in claims.publish)
+
+
+def is_auths_own(subject: str) -> bool:
+    """Whether only auth may publish on this subject: who is a member, and who is not any more."""
+    return any(_matches(pattern, subject) for pattern in _AUTHS_OWN)
 
 
 def check_pattern(text: str) -> str:

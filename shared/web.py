@@ -83,19 +83,24 @@ def worker_application(*, ready: Callable[[], str | None]) -> web.Application:
 
 async def read_body(request: web.Request, model: type[M]) -> M:
     """The request's JSON body as `model`. Raises BeaconfireError: too large, too slow, no JSON, wrong field."""
-    try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            body = await request.read()
-    except TimeoutError:
-        raise BeaconfireError(errors.TIMEOUT, f"the body did not arrive within {BODY_TIMEOUT_S:.0f} s") from None
-    except web.HTTPRequestEntityTooLarge:
-        raise BeaconfireError(errors.TOO_LARGE, f"a body has at most {MAX_BODY_BYTES} bytes") from None
-    except (web.RequestPayloadError, ConnectionError):  # broken chunks, not what Content-Encoding says, or cut off
-        raise BeaconfireError(errors.BAD_REQUEST, "the body cannot be read: it is cut off or wrongly encoded") from None
+    body = await read_bytes(request)
     try:
         return model.model_validate_json(body, by_name=False, by_alias=True)
     except ValidationError as error:
         raise BeaconfireError(errors.BAD_REQUEST, describe(error)) from None
+
+
+async def read_bytes(request: web.Request, *, limit: int = MAX_BODY_BYTES) -> bytes:
+    """The request's body, of at most `limit` bytes. Raises BeaconfireError: too large, too slow, cut off."""
+    try:
+        async with asyncio.timeout(BODY_TIMEOUT_S):
+            return await request.clone(client_max_size=limit).read()
+    except TimeoutError:
+        raise BeaconfireError(errors.TIMEOUT, f"the body did not arrive within {BODY_TIMEOUT_S:.0f} s") from None
+    except web.HTTPRequestEntityTooLarge:
+        raise BeaconfireError(errors.TOO_LARGE, f"a body has at most {limit} bytes") from None
+    except (web.RequestPayloadError, ConnectionError):  # broken chunks, not what Content-Encoding says, or cut off
+        raise BeaconfireError(errors.BAD_REQUEST, "the body cannot be read: it is cut off or wrongly encoded") from None
 
 
 def describe(error: ValidationError) -> str:

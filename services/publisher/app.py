@@ -13,6 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from services.publisher.campaigns import Campaigns
 from services.publisher.clock import Clocks
 from services.publisher.entities import Entities
+from services.publisher.events_api import Events
 from services.publisher.http import Access
 from services.publisher.migrations import MIGRATIONS
 from services.publisher.settings import Settings
@@ -41,7 +42,7 @@ def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Applicatio
     publisher = _Publisher(settings, on_fatal)
     app = application(settings, ready=publisher.why_not_ready)
     app.cleanup_ctx.append(publisher.run)
-    for calls in (Campaigns, WorldTime, Clocks, Settlements, Structures, Entities):
+    for calls in (Campaigns, WorldTime, Clocks, Settlements, Structures, Entities, Events):
         app.add_routes(calls(publisher.access, publisher.store).routes())
     return app
 

@@ -3,7 +3,7 @@
 Fails closed: without an answer from auth, nothing is read and nothing is changed (503, retryable).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
@@ -12,6 +12,7 @@ from nats.aio.client import Client
 from shared import errors, logs
 from shared.authorization import (
     AuthorizeReply,
+    AuthorizeRequest,
     AuthUnavailable,
     GrantRequest,
     authorize,
@@ -22,7 +23,7 @@ from shared.envelope import Metadata
 from shared.errors import BeaconfireError
 from shared.roles import Role, can_edit, can_own
 from shared.subjects import Pair, is_id, parse_root
-from shared.tokens import Claims, InvalidToken
+from shared.tokens import Claims, InvalidToken, ServiceClaims
 from shared.verifier import JwksUnavailable, Verifier
 from shared.web import correlation_id
 
@@ -98,12 +99,36 @@ class Access:
         root = str(Pair("campaign", campaign_id))
         await grant(self._connection(), GrantRequest(root=root, user_id=caller.user_id, role=Role.OWNER))
 
+    async def author(self, request: web.Request) -> Claims | ServiceClaims:
+        """The user or the service that wants to publish. Raises BeaconfireError: `token_invalid`, `unavailable`.
+
+        A user's revocation is seen by `editable`.
+        """
+        claims = await self._verify_any(request)
+        if isinstance(claims, ServiceClaims):
+            asked = AuthorizeRequest(user_id=claims.service, service_token=claims.token_id)
+            if (await authorize(self._connection(), asked)).revoked:
+                raise BeaconfireError(errors.TOKEN_INVALID, "the service's token was revoked")
+        return claims
+
+    async def editable(self, claims: Claims, roots: Sequence[str]) -> set[str]:
+        """Those of the roots (`campaign:c1`) in which the user may change things. Raises as `caller` does."""
+        decisions = (await self._ask(claims, *roots)).rooms
+        found = {root: decisions.get(root) for root in roots}
+        return {root for root, one in found.items() if one and one.allowed and one.role and can_edit(one.role)}
+
     async def _verify(self, request: web.Request) -> Claims:
+        claims = await self._verify_any(request)
+        if not isinstance(claims, Claims):
+            raise BeaconfireError(errors.TOKEN_INVALID, "a service's token is no user's: it can only publish events")
+        return claims
+
+    async def _verify_any(self, request: web.Request) -> Claims | ServiceClaims:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         try:
             if scheme.lower() != "bearer":
                 raise InvalidToken("no bearer token")
-            return await self.verifier.verify(token.strip())
+            return await self.verifier.verify_any(token.strip())
         except InvalidToken as error:
             log.info("refused token", reason=str(error))
             raise BeaconfireError(errors.TOKEN_INVALID, "the token is missing, not valid, or ran out") from None

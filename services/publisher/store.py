@@ -222,6 +222,12 @@ class Writing(Reading):
             raise Changed(row, changed_since(row["field_revisions"], based_on or 0))
         await self._connection.execute(delete(table).where(table.c.id == row["id"]))
 
+    async def told(self, event_id: str) -> Row | None:
+        """The outbox row of an event that was told of in the last days."""
+        found = await self._connection.execute(select(OUTBOX).filter_by(event_id=event_id))
+        row = found.mappings().first()
+        return None if row is None else dict(row)
+
     async def was_told(self, event_id: str) -> bool:
         """Whether an event with this id was told of in the last days."""
         return await self.is_there(OUTBOX, {"event_id": event_id})
@@ -271,6 +277,10 @@ class Store:
             ) from None
         if tx.envelopes:
             self._outbox.wake()
+
+    def cursor_of(self, event_id: str) -> str | None:
+        """Where an event is in the stream, as far as this process has heard by now."""
+        return self._outbox.known_cursor(event_id)
 
     async def place(self, tx: Writing) -> dict[str, str]:
         """Headers that say where in the stream the last event of a committed transaction is; after `WAIT_S` seconds,

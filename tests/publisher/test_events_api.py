@@ -1,0 +1,168 @@
+"""`POST /v1/events`: what a token may publish, once, and what is wrong with the rest."""
+
+import io
+import time
+from typing import Any
+
+import pytest
+
+from shared import tokens
+from shared.tokens import ServiceClaims
+from shared.web import OFFSET_HEADER, PENDING_HEADER
+from tests.fakes import FakeAuth
+from tests.publisher.conftest import Api, Publisher, Reply
+
+EVENTS = "/v1/events"
+NOW = "2026-01-01T00:00:00Z"
+
+
+def invalidated(publisher: Publisher, **more: Any) -> dict[str, Any]:
+    """A valid event."""
+    payload = {"scope": "campaign", "campaignId": publisher.campaign_id, "affectedFields": ["mood"]}
+    return {"type": "state_invalidated", "payload": payload, **more}
+
+
+async def test_one(publisher: Publisher) -> None:
+    """An editor publishes an event of the catalogue in their own name; the answer says where it is."""
+    answer = await publisher.editor.post(EVENTS, invalidated(publisher, id="e-1", metadata={"correlationId": "c-1"}))
+    event = await publisher.heard.event()
+
+    assert answer.status == 201
+    assert (answer.body["id"], answer.body["subject"]) == ("e-1", f"campaign.{publisher.campaign_id}.state")
+    assert (event.id, event.type, event.metadata.source) == ("e-1", "state_invalidated", "api")
+    assert (event.metadata.user_id, event.metadata.correlation_id) == (publisher.editor.user_id, "c-1")
+    where = answer.headers.get(OFFSET_HEADER)
+    assert answer.body.get("offset") == where
+    assert where is None or where.endswith(f":{publisher.heard.offsets['e-1']}")
+    assert (where is None) is (PENDING_HEADER in answer.headers)
+
+
+async def test_repeated(publisher: Publisher) -> None:
+    """The same event again, by its id or by the request's key, is published once; another under its id is refused."""
+    sent = invalidated(publisher, id="e-1")
+    by_id = [await publisher.editor.post(EVENTS, sent) for _ in range(2)]
+    unnamed = invalidated(publisher)
+    by_key = [await publisher.editor.post(EVENTS, [unnamed, unnamed], Idempotency_Key="k") for _ in range(2)]
+    other = {**sent, "payload": {**sent["payload"], "affectedFields": ["trade"]}}
+    taken = await publisher.editor.post(EVENTS, other)
+    await publisher.editor.post(EVENTS, invalidated(publisher, id="last"))
+    ids = [(await publisher.heard.event()).id for _ in range(4)]
+
+    assert [answer.status for answer in by_id] == [201, 200]
+    assert by_id[1].body["repeated"] is True
+    assert [one["id"] for one in by_key[0].body["events"]] == [one["id"] for one in by_key[1].body["events"]]
+    assert ids == ["e-1", *(one["id"] for one in by_key[0].body["events"]), "last"]
+    assert taken.error == (409, "conflict")
+
+
+async def test_bulk(publisher: Publisher) -> None:
+    """Of a list, each event is answered by itself, in its order: a bad one does not stop the others."""
+    wrong = [
+        {**invalidated(publisher), "type": "nonsense"},
+        {**invalidated(publisher), "version": 9},
+        {**invalidated(publisher), "payload": {**invalidated(publisher)["payload"], "campaignId": "c.1"}},
+        {**invalidated(publisher), "extra": 1},
+        "no event",
+        {"type": "state_invalidated", "payload": {**invalidated(publisher)["payload"], "campaignId": "another"}},
+        {**invalidated(publisher), "metadata": {"userId": "somebody"}},
+        {**invalidated(publisher), "metadata": {"source": "auth"}},
+    ]
+    answer = await publisher.editor.post(
+        EVENTS, [invalidated(publisher, id="a"), *wrong, invalidated(publisher, id="b")]
+    )
+    results = answer.body["events"]
+    told = [(await publisher.heard.event()).id for _ in range(2)]
+    errors = [one["error"] for one in results[1:-1]]
+
+    assert answer.status == 200
+    assert told == [results[0]["id"], results[-1]["id"]] == ["a", "b"]
+    assert [error["code"] for error in errors] == [
+        "unknown_type", "bad_request", "bad_request", "bad_request", "bad_request", "forbidden", "bad_request",
+        "bad_request",
+    ]  # fmt: skip
+    starts = ["type", "version", "payload.campaignId", "extra", "", "", "metadata.userId", "metadata.source"]
+    assert [error["message"].startswith(start) for error, start in zip(errors, starts, strict=True)] == [True] * 8
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        (
+            "member_changed",
+            {"rootKind": "campaign", "rootId": "{c}", "userId": "u1", "role": "owner", "membershipVersion": 9},
+        ),
+        ("access_revoked", {"userId": "{me}", "issuedBefore": NOW, "reason": "account_closed", "membershipVersion": 9}),
+    ],
+    ids=lambda one: str(one[0]),
+)
+async def test_what_is_auths(publisher: Publisher, payload: tuple[str, dict[str, Any]]) -> None:
+    """Nobody publishes what gateways take for auth's word, whatever their role; and who may only look publishes
+    nothing, nor does a stranger."""
+    disguised = {
+        "type": "entity_updated",
+        "payload": {
+            "campaignId": publisher.campaign_id,
+            "entityType": "member",
+            "entityId": "u1",
+            "operation": "update",
+            "changedFields": [],
+        },
+    }
+    type_, fields = payload
+    words = {"{c}": publisher.campaign_id, "{me}": publisher.owner.user_id}
+    forged = {"type": type_, "payload": {name: words.get(str(value), value) for name, value in fields.items()}}
+
+    answers = [
+        await publisher.owner.post(EVENTS, forged),
+        await publisher.owner.post(EVENTS, disguised),
+        await publisher.viewer.post(EVENTS, invalidated(publisher)),
+        await publisher.stranger.post(EVENTS, invalidated(publisher)),
+    ]
+
+    assert [answer.error for answer in answers] == [(403, "forbidden")] * 4
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [(b"no json", 400), (b"[]", 400), (b"1", 400), (b'{"type": NaN}', 400), (b"[" + b"1," * 500 + b"1]", 400)],
+)
+async def test_not_events(publisher: Publisher, body: bytes, status: int) -> None:
+    """What is neither an event nor a list of at most 500 is refused as a whole."""
+    assert (await publisher.editor.post(EVENTS, body)).error == (status, "bad_request")
+
+
+async def test_too_large(publisher: Publisher) -> None:
+    """A body over 1 MiB and an event over 64 KiB are refused, and say the limit."""
+    headers = {"Authorization": f"Bearer {publisher.editor.token}"}
+    spaces = io.BytesIO(b" " * (1024 * 1024 + 1))
+    async with publisher.http.post(publisher.url + EVENTS, data=spaces, headers=headers) as refused:
+        body = Reply(refused.status, await refused.json(), refused.headers)
+    event = await publisher.editor.post(EVENTS, invalidated(publisher, metadata={"audience": ["owner"] * 20_000}))
+
+    assert body.error == event.error == (413, "too_large")
+    assert "1048576" in body.message
+    assert "65536" in event.message
+
+
+async def test_service(misled: Publisher, fake_auth: FakeAuth) -> None:
+    """A service publishes what its token's patterns allow, in its own name; a revoked one nothing; and nothing else is
+    open to it."""
+    now = int(time.time())
+    claims = ServiceClaims("weather", ("campaign.c1.state",), now, now + 600, "t1")
+    token = tokens.sign_service(fake_auth.key, "k1", claims, issuer="beaconfire", audience="beaconfire")
+    service = Api(misled.http, misled.url, token)
+    payload = {"scope": "campaign", "campaignId": "c1", "affectedFields": ["mood"]}
+    event = {"type": "state_invalidated", "payload": payload, "metadata": {"userId": "u7"}}
+    elsewhere = {**event, "payload": {**payload, "campaignId": "c2"}}
+
+    allowed = await service.post(EVENTS, event)
+    forbidden = await service.post(EVENTS, elsewhere)
+    refused = await service.get("/v1/campaigns/c1")
+    told = await misled.heard.event()
+    fake_auth.revoked.add("weather")
+    revoked = await service.post(EVENTS, event)
+
+    assert allowed.status == 201
+    assert (told.metadata.source, told.metadata.user_id) == ("weather", "u7")
+    assert forbidden.error == (403, "forbidden")
+    assert refused.error == revoked.error == (401, "token_invalid")
