@@ -5,7 +5,10 @@ from typing import Any
 
 import pytest
 
+from tests.databases import on_both_databases
 from tests.publisher.conftest import Publisher, Reply
+
+pytestmark = on_both_databases
 
 EDITORS = 50
 

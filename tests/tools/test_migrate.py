@@ -1,0 +1,53 @@
+"""`beaconfire migrate`: what it prints, and what it refuses."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tools.migrate import SERVICES, CannotMigrate, migrate
+
+
+def test_what_it_prints(tmp_path: Path) -> None:
+    """Both databases of a folder are migrated, with the revisions before and after; again, there is nothing to do."""
+    heads = {name: migrations.head for name, migrations in SERVICES.items()}
+
+    first = list(migrate(None, None, tmp_path, timeout_s=0))
+    again = list(migrate(None, None, tmp_path, timeout_s=0))
+
+    assert first == [f"{name}: migrated from no revision to {head}" for name, head in heads.items()]
+    assert again == [f"{name}: already up to date, at revision {head}" for name, head in heads.items()]
+    assert sorted(path.name for path in tmp_path.glob("*.db")) == ["auth.db", "publisher.db"]
+
+
+@pytest.mark.parametrize(
+    ("service", "url", "sentence"),
+    [
+        ("gateway", None, "there is no service 'gateway' with a database, expected auth or publisher"),
+        (None, "sqlite:///x.db", "one database is given: say whose it is"),
+    ],
+)
+def test_refused(service: str | None, url: str | None, sentence: str, tmp_path: Path) -> None:
+    """What cannot be meant is refused before anything is touched."""
+    with pytest.raises(CannotMigrate, match=sentence):
+        list(migrate(service, url, tmp_path, timeout_s=0))
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_as_a_command(tmp_path: Path) -> None:
+    """The container's job: its URL comes from the environment, and one that is no database ends it with 1 and one
+    sentence."""
+    (tmp_path / "none.db").write_text("this is no database, whatever its name says" * 100)
+    failed = subprocess.run(
+        [sys.executable, "-m", "tools", "migrate", "auth"],
+        env={"BEACONFIRE_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/none.db"},
+        capture_output=True,
+        text=True,
+    )
+
+    assert failed.returncode == 1
+    assert failed.stderr.startswith("error: cannot open the database sqlite+aiosqlite:////")
+    assert "file is not a database. Move it away, or point elsewhere" in failed.stderr
+    assert "Traceback" not in failed.stderr
