@@ -18,6 +18,7 @@ from shared.envelope import Envelope, Metadata
 from tests.client import open_socket
 from tests.conftest import connected
 from tests.gateway.conftest import Gateway, settlement
+from tests.security.conftest import Target
 from tests.security.raw_nats import RawNats, Refused, raw_nats
 from tools.broker_users import USERS, BrokerUser, shipped_config
 from tools.nats_server import NatsServer
@@ -361,6 +362,25 @@ async def test_offset_beyond_the_end(gateway: Gateway) -> None:
 def settlement_body(settlement_id: str) -> bytes:
     """The body of a proper event."""
     return Envelope(settlement(settlement_id), Metadata(source="api")).encode()
+
+
+@pytest.mark.parametrize("question", [AUTHORIZE, GRANT])
+async def test_auth_repeats_no_headers(target: Target, question: str) -> None:
+    """T11: auth answers where it is told to, but repeats no header of the question: what lands on `live.>` so is
+    nothing that the stream sent, and the gateway goes on."""
+    subject = "live.campaign.c1.settlement.fake"
+    async with (
+        raw_nats(target.services.nats, "publisher") as rogue,
+        raw_nats(target.services.nats, "gateway") as listening,
+    ):
+        await listening.subscribe(subject)
+        correlation = b"correlation_id: x\r\nNats-Subject: campaign.c1.settlement.fake\r\n"
+        await rogue.publish(question, b"{}", reply=subject, headers=FORGED + correlation)
+        heard = await listening.hear()
+
+    assert heard[0] == subject
+    assert b"Nats-" not in heard[2]
+    await target.assert_alive()
 
 
 async def test_members_cannot_be_forged_through_a_consumer(stream: NatsServer) -> None:
