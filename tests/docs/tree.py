@@ -1,0 +1,82 @@
+"""A copy of the tree in which a how-to is followed, and the code blocks of its page."""
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[2]
+_BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?(?: after="([^\n]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+
+
+class Block(NamedTuple):
+    """A code block of a page. `title` is the file it belongs into, `after` the line there that it follows; without
+    that it is the whole file."""
+
+    language: str
+    title: str
+    after: str
+    text: str
+
+
+def blocks(page: str) -> list[Block]:
+    """The page's code blocks, in order."""
+    return [Block(*found) for found in _BLOCK.findall((ROOT / page).read_text())]
+
+
+def commands(page: str) -> list[list[str]]:
+    """The page's commands, in order."""
+    lines = [line for block in blocks(page) if block.language == "sh" for line in block.text.splitlines()]
+    return [shlex.split(line) for line in lines]
+
+
+class Tree:
+    """What is under version control, copied: to be changed and run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "tree"
+        listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
+        for name in listed.decode().split("\0"):
+            if name and (ROOT / name).is_file():
+                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, self.root / name)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """In which Python imports from the copy, and not from where it was copied."""
+        return {"PYTHONPATH": str(self.root), "PYTHONSAFEPATH": "1"}
+
+    def write(self, page: str) -> None:
+        """Put the page's blocks into the files that they name."""
+        for _, name, after, text in blocks(page):
+            path = self.root / name
+            if after:
+                there = path.read_text()
+                assert there.count(f"{after}\n") == 1, f"{name} has no single line {after!r}"
+                path.write_text(there.replace(f"{after}\n", f"{after}\n{text}"))
+            elif name:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text)
+
+    def python(self, *arguments: str) -> str:
+        """Run the copy's code. Returns what it printed; raises with that where it fails."""
+        return self.run(sys.executable, *arguments)
+
+    def run(self, *command: str) -> str:
+        """Run a program in the copy. Returns what it printed; raises with that where it fails."""
+        done = subprocess.run(
+            command,
+            cwd=self.root,
+            env={**os.environ, **self.environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}"
+        return done.stdout
