@@ -115,6 +115,28 @@ async def test_a_services_token_is_no_users(whole: Whole) -> None:
                 assert (await with_token(http, url, token))[0] == 401
 
 
+async def test_a_service_publishes(whole: Whole) -> None:
+    """With an operator's token for it a service publishes what that says and nothing else; revoked, nothing from the
+    next request on. One that was signed with auth's key but never issued is as good as revoked."""
+    body = {"service": "weather", "publish": ["campaign.c1.>"]}
+    made = (await whole.auth.operate("POST", "service-tokens", body)).body
+    service, never_issued = whole.api(made["token"]), whole.api(service_token(await whole.forger()))
+
+    def event(campaign: str) -> dict[str, object]:
+        payload = {"scope": "campaign", "campaignId": campaign, "affectedFields": ["mood"]}
+        return {"type": "state_invalidated", "payload": payload}
+
+    allowed = await service.post("/v1/events", event("c1"))
+    forbidden = await service.post("/v1/events", event("c2"))
+    forged = await never_issued.post("/v1/events", event("c1"))
+    await whole.auth.operate("DELETE", f"service-tokens/{made['serviceToken']['id']}")
+    revoked = await service.post("/v1/events", event("c1"))
+
+    assert allowed.status == 201
+    assert forbidden.error == (403, "forbidden")
+    assert forged.error == revoked.error == (401, "token_invalid")
+
+
 async def test_a_clients_token_opens_nothing_internal(whole: Whole) -> None:
     """A user's token, and a service's, are refused where operators are asked for theirs."""
     owner = await whole.sign_up("owner")
