@@ -68,6 +68,27 @@ async def test_things_come_and_go(table: Table) -> None:
     _assert_untroubled(owner, viewer)
 
 
+async def test_edited_meanwhile(table: Table) -> None:
+    """Of two people who edit the same, the second is told what it is now and decides; other fields are merged."""
+    owner, editor = await table.seat("Owner"), await table.seat("Editor")
+    for window in (owner, editor):
+        await window.page.get_by_role("button", name="Edit Emberford").click()
+    mine, theirs = owner.page.get_by_role("dialog"), editor.page.get_by_role("dialog")
+    await theirs.get_by_label("Population").fill("4321")
+    await theirs.get_by_label("Level").fill("33")
+    await theirs.get_by_role("button", name="Save").click()
+    await expect(theirs).to_have_count(0)
+
+    await mine.get_by_label("Population").fill("99")
+    await mine.get_by_role("button", name="Save").click()
+    await expect(mine.get_by_role("alert")).to_contain_text("Somebody changed this meanwhile: population is now “4321”")
+    await mine.get_by_role("button", name="Save").click()
+
+    await expect(mine).to_have_count(0)
+    await expect(editor.page.get_by_role("article", name="Emberford")).to_contain_text("99")
+    await expect(_level(editor.page, "Emberford")).to_have_text("33")
+
+
 async def test_world_time_reaches_everybody(table: Table) -> None:
     """Time that passes in one window has passed in the other."""
     editor, viewer = await table.seat("Editor"), await table.seat("Viewer")

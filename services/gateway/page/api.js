@@ -2,9 +2,10 @@
 
 /** A call that was refused, or that nobody answered (`status` 0). The message may be shown. */
 export class ApiError extends Error {
-  /** @param {number} status @param {string} code @param {string} message */
-  constructor(status, code, message) {
+  /** @param {number} status @param {string} code @param {string} message @param {object} [details]  further fields */
+  constructor(status, code, message, details = {}) {
     super(message);
+    this.details = details;
     this.status = status;
     this.code = code;
   }
@@ -17,12 +18,13 @@ export class ApiError extends Error {
 
 /**
  * @param {string} method @param {string} url
- * @param {{body?: object, token?: string}} [more]
+ * @param {{body?: object, token?: string, revision?: number}} [more]  `revision`: the one a change starts from
  */
-export async function call(method, url, { body, token } = {}) {
+export async function call(method, url, { body, token, revision } = {}) {
   const headers = new Headers();
   if (body) headers.set("Content-Type", "application/json");
   if (token) headers.set("Authorization", `Bearer ${token}`);
+  if (revision) headers.set("If-Match", `"${revision}"`);
   let answer;
   try {
     answer = await fetch(url, { method, headers, body: body && JSON.stringify(body), cache: "no-store" });
@@ -31,8 +33,8 @@ export async function call(method, url, { body, token } = {}) {
   }
   const document = await answer.json().catch(() => ({}));
   if (answer.ok) return document;
-  const { code = "", message = `Refused with ${answer.status}` } = document.error ?? {};
-  throw new ApiError(answer.status, code, message);
+  const { code = "", message = `Refused with ${answer.status}`, ...details } = document.error ?? {};
+  throw new ApiError(answer.status, code, message, details);
 }
 
 /** What needs no access token. */
@@ -59,7 +61,7 @@ export class Api {
   campaigns = async () => (await this.#publisher("GET", "")).campaigns;
   createCampaign = async (body) => (await this.#publisher("POST", "", body)).campaign;
   campaign = async (id) => (await this.#publisher("GET", `/${id}`)).campaign;
-  updateCampaign = async (id, body) => (await this.#publisher("PATCH", `/${id}`, body)).campaign;
+  updateCampaign = async (id, body, revision) => (await this.#publisher("PATCH", `/${id}`, body, revision)).campaign;
   deleteCampaign = (id) => this.#publisher("DELETE", `/${id}`);
   advance = (id, advanceSeconds) => this.#publisher("POST", `/${id}/world-time`, { advanceSeconds });
 
@@ -74,7 +76,7 @@ export class Api {
   /** The `{thing}` at a path below a campaign: `settlements/s1`, `settlements/s1/structures/t1`, `entities/location/l1`. */
   read = async (id, path) => only(await this.#publisher("GET", `/${id}/${path}`));
   create = async (id, path, body) => only(await this.#publisher("POST", `/${id}/${path}`, body));
-  update = async (id, path, body) => only(await this.#publisher("PATCH", `/${id}/${path}`, body));
+  update = async (id, path, body, revision) => only(await this.#publisher("PATCH", `/${id}/${path}`, body, revision));
   remove = (id, path) => this.#publisher("DELETE", `/${id}/${path}`);
 
   members = async (id) => (await this.#auth("GET", id)).members;
@@ -82,21 +84,21 @@ export class Api {
   changeRole = (id, user, role) => this.#auth("PUT", id, `/${user}`, { role });
   removeMember = (id, user) => this.#auth("DELETE", id, `/${user}`);
 
-  #publisher(method, path, body) {
-    return this.#call(method, `${this.config.publisherUrl}/v1/campaigns${path}`, body);
+  #publisher(method, path, body, revision) {
+    return this.#call(method, `${this.config.publisherUrl}/v1/campaigns${path}`, body, revision);
   }
 
   #auth(method, campaign, path = "", body = undefined) {
     return this.#call(method, `${this.config.authUrl}/auth/roots/campaign:${campaign}/members${path}`, body);
   }
 
-  async #call(method, url, body) {
+  async #call(method, url, body, revision) {
     const token = await this.session.token();
     try {
-      return await call(method, url, { body, token });
+      return await call(method, url, { body, token, revision });
     } catch (error) {
       if (error.status !== 401) throw error;
-      return call(method, url, { body, token: await this.session.renewed(token) });
+      return call(method, url, { body, revision, token: await this.session.renewed(token) });
     }
   }
 }

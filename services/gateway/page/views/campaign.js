@@ -1,6 +1,6 @@
 /** One campaign, live: what is shown, what can be done, and what the socket says about it. */
 
-import { difference } from "../changes.js";
+import { saver } from "../changes.js";
 import { closeDialogs, openForm, openQuestion } from "../dialog.js";
 import { flash, h } from "../dom.js";
 import { Levels } from "../levels.js";
@@ -171,10 +171,11 @@ function actionsOf({ api, world, levels, toasts, go }) {
       title: `Edit ${thing.name}`,
       submit: "Save",
       fields: fieldsOf(kind, thing),
-      onSubmit: async (values) => {
-        const changes = difference(thing, values);
-        if (Object.keys(changes).length > 0) world.put(kind, await api.update(id, pathOf[kind](thing), changes));
-      },
+      onSubmit: saver(
+        thing,
+        (changes, revision) => api.update(id, pathOf[kind](thing), changes, revision),
+        (now) => world.put(kind, now),
+      ),
     });
   };
   const remove = (element) => {
@@ -216,10 +217,11 @@ function actionsOf({ api, world, levels, toasts, go }) {
         title: "Edit the campaign",
         submit: "Save",
         fields: fieldsOf("campaign", world.campaign),
-        onSubmit: async (values) => {
-          const changes = difference(world.campaign, values);
-          if (Object.keys(changes).length > 0) world.putCampaign(await api.updateCampaign(id, changes));
-        },
+        onSubmit: saver(
+          world.campaign,
+          (changes, revision) => api.updateCampaign(id, changes, revision),
+          (now) => world.putCampaign(now),
+        ),
       }),
     deleteCampaign: () =>
       openQuestion({
