@@ -1,0 +1,121 @@
+"""examples/: each program is run as its page says, and its event arrives at a member's socket."""
+
+import asyncio
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from shared.roles import Role
+from tests.client import open_socket
+from tests.conftest import connected
+from tests.e2e.conftest import Line
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+BUILD_S = 300  # Go's standard library is compiled on a machine's first build
+RUN_S = 60
+
+pytestmark = pytest.mark.xdist_group("examples")
+
+
+@dataclass(frozen=True)
+class Program:
+    """A publisher in another language, ready to run."""
+
+    command: Sequence[str]
+    folder: Path
+    source: str
+
+    async def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return await asyncio.to_thread(_run, [*self.command, *arguments], self.folder, RUN_S, environment)
+
+
+def _run(
+    command: Sequence[str], folder: Path, timeout_s: float, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    whole = {**os.environ, **(environment or {})}
+    return subprocess.run(command, cwd=folder, env=whole, capture_output=True, text=True, timeout=timeout_s)
+
+
+def _build(command: Sequence[str], folder: Path) -> None:
+    result = _run(command, folder, BUILD_S)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.fixture(name="program", scope="module", params=["go", "node"])
+def _program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """The example, built in a copy of its folder by the command of its page."""
+    folder = tmp_path_factory.mktemp("examples") / request.param
+    shutil.copytree(EXAMPLES / request.param, folder, ignore=shutil.ignore_patterns("node_modules", "publish"))
+    if request.param == "go":
+        _build(["go", "build", "-o", "publish", "."], folder)
+        return Program(["./publish"], folder, "example-go")
+    _build(["npm", "ci", "--no-audit", "--no-fund"], folder)
+    return Program(["node", "publish.js"], folder, "example-node")
+
+
+def _as(line: Line, user: str) -> dict[str, str]:
+    return {"NATS_URL": line.services.nats.url, "NATS_USER": user, "NATS_PASSWORD": line.services.nats.passwords[user]}
+
+
+async def test_arrives_once(program: Program, line: Line) -> None:
+    """The event reaches a member's socket as it was sent; the same run again is acknowledged with the same offset,
+    and does not."""
+    person = await line.sign_up("member")
+    campaign = f"c-{program.source}"
+    async with connected(line.services.nats, "publisher") as nc:
+        await line.grant(nc, f"campaign:{campaign}", person, Role.VIEWER)
+    async with open_socket(line.services.gateways[0].url) as client:
+        await client.connect(person.token, [f"campaign:{campaign}"])
+        first = await program.run(campaign, "s1", "level", EVENT_ID=f"{campaign}-1", **_as(line, "publisher"))
+        again = await program.run(campaign, "s1", "level", EVENT_ID=f"{campaign}-1", **_as(line, "publisher"))
+        after = await program.run(campaign, "s1", "level", EVENT_ID=f"{campaign}-2", **_as(line, "publisher"))
+        frames = await client.events(2)
+
+    assert [result.returncode for result in (first, again, after)] == [0, 0, 0], first.stderr + again.stderr
+    assert first.stdout == again.stdout == f"published, offset {frames[0]['offset']}\n"
+    assert [frame["event"]["id"] for frame in frames] == [f"{campaign}-1", f"{campaign}-2"]
+    event = frames[0]["event"]
+    assert (event["type"], event["metadata"]["source"]) == ("settlement_updated", program.source)
+    assert event["payload"] == {
+        "campaignId": campaign,
+        "settlementId": "s1",
+        "operation": "update",
+        "changedFields": ["level"],
+    }
+
+
+async def test_refused(program: Program, line: Line) -> None:
+    """A user that may not publish campaigns' events, a wrong password, and missing arguments: each ends the program
+    with 1 and a sentence that says so, without a stack trace."""
+    not_allowed = await program.run("c1", "s1", "level", **_as(line, "operator"))
+    wrong = await program.run("c1", "s1", "level", **{**_as(line, "publisher"), "NATS_PASSWORD": "wrong"})
+    too_few = await program.run("c1")
+
+    assert [result.returncode for result in (not_allowed, wrong, too_few)] == [1, 1, 1]
+    assert not_allowed.stderr.startswith("publish: the broker refused the event: ")
+    assert "permissions violation" in not_allowed.stderr.lower()
+    assert wrong.stderr.startswith(f'publish: no connection to {line.services.nats.url} as "publisher": ')
+    assert too_few.stderr.startswith("publish: usage: ")
+    assert all(result.stderr.count("\n") == 1 for result in (not_allowed, wrong, too_few))
+
+
+async def test_tries_until_the_broker_is_back(program: Program, line: Line) -> None:
+    """A broker that stands still takes no acknowledgement along: the program waits, repeats, and is done when the
+    broker is."""
+    nats = line.services.nats
+    nats.freeze()
+    try:
+        running = asyncio.create_task(program.run("c1", "s1", "level", **_as(line, "publisher")))
+        done, _ = await asyncio.wait([running], timeout=0.2)
+        assert not done
+    finally:
+        nats.thaw()
+    result = await running
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("published, offset ")
