@@ -249,7 +249,7 @@ class Handshake:
             transport,
             address=address,
             max_buffer_bytes=self._max_buffer_bytes,
-            offered_token=_bearer(request),
+            offered_token=_bearer(request) or request.query.get("token", ""),
         )
         early = aiohttp_protocol._message_tail  # sent before our 101: allowed by no RFC, and cheap to accept
         transport.set_protocol(connection)

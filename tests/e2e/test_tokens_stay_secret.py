@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
-from tests.client import Closed, open_socket
+from tests.client import Closed, SocketClient, open_socket
 from tests.e2e.conftest import Line
 from tools.cluster import Plan, Services
 
@@ -54,8 +54,8 @@ async def open_again(url: str, token: str) -> None:
 
 
 async def test_nowhere(talkative: Services, http: aiohttp.ClientSession, tmp_path: Path) -> None:
-    """A token is accepted in the first message, in the header, and for a refresh; a forged one is refused; one is sent
-    in all the wrong places. None of it is in any log, metric, close reason or error."""
+    """A token is accepted in the first message, header and query, and for a refresh; a forged one is refused; one is
+    sent in all the wrong places. None of it is in any log, metric, close reason or error."""
     [gateway] = talkative.gateways
     line = Line(talkative, http)
     person = await line.sign_up("Secretive")
@@ -80,6 +80,9 @@ async def test_nowhere(talkative: Services, http: aiohttp.ClientSession, tmp_pat
         with pytest.raises(Closed) as end:
             await client.connect(forged)
         errors.append(end.value.reason)
+    upgrade = f"{gateway.url.replace('http', 'ws')}/ws?token={person.token}"
+    async with http.ws_connect(upgrade, protocols=["beaconfire.v1"]) as socket:
+        await SocketClient(socket).ask("connect")
     for path in (f"/ws?token={person.token}", f"/nowhere?token={person.token}", f"/{person.token}"):
         async with http.get(f"{gateway.url}{path}") as answer:
             errors.append(await answer.text())

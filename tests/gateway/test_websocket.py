@@ -14,7 +14,7 @@ import pytest
 from aiohttp.web_protocol import RequestHandler
 
 from services.gateway.frames import Opcode, decode_close, encode
-from tests.client import Closed, open_socket
+from tests.client import Closed, SocketClient, open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.gateway.test_frames import client_frame
@@ -126,6 +126,20 @@ async def test_hello(gateway: Gateway) -> None:
         "settlement:": "bad_room",
         "campaign:*": "bad_room",
     }
+
+
+async def test_token_in_the_query(gateway: Gateway) -> None:
+    """For clients that can send it in no other way, the token may stand in the query; a bad one there is refused."""
+    url = f"{gateway.url.replace('http', 'ws')}/ws?token="
+    async with aiohttp.ClientSession() as http:
+        async with http.ws_connect(url + gateway.auth.token("owner"), protocols=["beaconfire.v1"]) as socket:
+            ack = await SocketClient(socket).ask("connect", rooms=["campaign:c1"])
+        async with http.ws_connect(url + "nonsense", protocols=["beaconfire.v1"]) as socket:
+            with pytest.raises(Closed) as end:
+                await SocketClient(socket).ask("connect")
+
+    assert ack["rooms"] == {"campaign:c1": {"success": True}}
+    assert end.value.code == 4401
 
 
 async def test_token_in_the_header(gateway: Gateway) -> None:
