@@ -7,7 +7,7 @@ RUN := $(UV) run --frozen --no-sync
 # pytest-xdist workers; the machine's cores unless told
 JOBS ?= auto
 
-.PHONY: help setup up test check format generate migration faults bench browser postgresql clean
+.PHONY: help setup up test check format generate migration faults bench browser postgresql languages clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,7 +36,10 @@ browser: ## install Chromium for the browser tests, where it is missing
 postgresql: ## install PostgreSQL's programs for the tests, where they are missing
 	@[ -n "$(POSTGRES_URL)" ] || command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || deploy/install-postgresql.sh
 
-test: setup browser postgresql ## run every test (starts its own nats-server, PostgreSQL, services and browser)
+languages: ## install Go and Node for the tests of examples/, where they are missing
+	@deploy/install-languages.sh
+
+test: setup browser postgresql languages ## run every test (starts its own nats-server, PostgreSQL, services and browser)
 	@$(RUN) pytest -n $(JOBS) $(ARGS)
 
 check: setup ## what must hold before a commit: lint, format, types, imports, generated files
