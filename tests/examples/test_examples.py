@@ -1,6 +1,7 @@
 """examples/: each program is run as its page says, and its event arrives at a member's socket."""
 
 import asyncio
+import fcntl
 import os
 import shutil
 import subprocess
@@ -19,8 +20,10 @@ from tests.e2e.conftest import Line
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BUILD_S = 300  # Go's standard library is compiled on a machine's first build
 RUN_S = 60
+BUILD = {"go": ["go", "build", "-o", "publish", "."], "node": ["npm", "ci", "--no-audit", "--no-fund"]}
+RUN = {"go": ["./publish"], "node": ["node", "publish.js"]}
 
-pytestmark = pytest.mark.xdist_group("examples")
+pytestmark = pytest.mark.timeout(2 * BUILD_S)
 
 
 @dataclass(frozen=True)
@@ -47,16 +50,17 @@ def _build(command: Sequence[str], folder: Path) -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@pytest.fixture(name="program", scope="module", params=["go", "node"])
+@pytest.fixture(name="program", scope="module", params=list(BUILD))
 def _program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Program:
     """The example, built in a copy of its folder by the command of its page."""
-    folder = tmp_path_factory.mktemp("examples") / request.param
-    shutil.copytree(EXAMPLES / request.param, folder, ignore=shutil.ignore_patterns("node_modules", "publish"))
-    if request.param == "go":
-        _build(["go", "build", "-o", "publish", "."], folder)
-        return Program(["./publish"], folder, "example-go")
-    _build(["npm", "ci", "--no-audit", "--no-fund"], folder)
-    return Program(["node", "publish.js"], folder, "example-node")
+    language: str = request.param
+    folder = tmp_path_factory.mktemp("examples") / language
+    shutil.copytree(EXAMPLES / language, folder, ignore=shutil.ignore_patterns("node_modules", "publish"))
+    # One test process after the other: the second finds what the first compiled or fetched.
+    with (EXAMPLES / language / "README.md").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _build(BUILD[language], folder)
+    return Program(RUN[language], folder, f"example-{language}")
 
 
 def _as(line: Line, user: str) -> dict[str, str]:
