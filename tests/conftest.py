@@ -8,6 +8,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+import structlog
 from nats.aio.client import Client
 from pydantic import SecretStr
 
@@ -22,6 +23,13 @@ hypothesis.settings.register_profile(
     "beaconfire", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("beaconfire")
+# Stack traces as they come: structlog's own rendering of one takes seconds in which the loop stands still.
+structlog.configure(
+    processors=[
+        *structlog.get_config()["processors"][:-1],
+        structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback),
+    ]
+)
 
 
 @pytest.fixture(name="nats_server")

@@ -4,11 +4,13 @@ python -m tools.generate [--check]
 """
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import shared.events  # noqa: F401  (fills the catalogue)
+from services.publisher import openapi
 from tools.broker_users import shipped_config
 from tools.derived.asyncapi import asyncapi
 from tools.derived.error_table import protocol_with_table, script
@@ -23,6 +25,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/reference/events.md": reference,
     "docs/reference/schemas/events.json": schemas,
     "docs/reference/asyncapi.json": asyncapi,
+    "docs/reference/openapi.json": lambda: json.dumps(openapi.document(), indent=2, ensure_ascii=False) + "\n",
     "docs/reference/settings.md": settings_page,
     "clients/js/src/errors.js": script,
     "clients/js/src/events.d.ts": typings,

@@ -10,6 +10,7 @@ from nats.aio.msg import Msg
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
+from services.publisher import openapi
 from services.publisher.campaigns import Campaigns
 from services.publisher.clock import Clocks
 from services.publisher.entities import Entities
@@ -44,6 +45,7 @@ def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Applicatio
     app.cleanup_ctx.append(publisher.run)
     for calls in (Campaigns, WorldTime, Clocks, Settlements, Structures, Entities, Events):
         app.add_routes(calls(publisher.access, publisher.store).routes())
+    app.router.add_get(openapi.PATH, openapi.answer)
     return app
 
 

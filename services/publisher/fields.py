@@ -47,8 +47,13 @@ def _check_change(value: object) -> Value | None:
     return None if value is None else _check_value(value)
 
 
-Variables = Annotated[Mapping[Key, Annotated[Value, PlainValidator(_check_value)]], Field(max_length=MAX_KEYS)]
-VariableChanges = Mapping[Key, Annotated[Value | None, PlainValidator(_check_change)]]
+Variables = Annotated[
+    Mapping[Key, Annotated[Value, PlainValidator(_check_value, json_schema_input_type=Value)]],
+    Field(max_length=MAX_KEYS),
+]
+VariableChanges = Mapping[
+    Key, Annotated[Value | None, PlainValidator(_check_change, json_schema_input_type=Value | None)]
+]
 """A key sets that variable, None removes it. How many may result is checked where they are merged."""
 
 
