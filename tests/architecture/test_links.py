@@ -8,7 +8,9 @@ import pytest
 from tests.architecture.sources import ROOT
 
 PAGES = sorted(
-    path.relative_to(ROOT) for pattern in ("*.md", "docs/**/*.md", "clients/js/*.md") for path in ROOT.glob(pattern)
+    path.relative_to(ROOT)
+    for pattern in ("*.md", "docs/**/*.md", "clients/js/*.md", "examples/*.md", "examples/*/*.md")
+    for path in ROOT.glob(pattern)
 )
 _LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")
 
