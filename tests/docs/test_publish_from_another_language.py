@@ -1,0 +1,97 @@
+"""The how-to for publishers in other languages: its commands are run as they stand, and their events heard."""
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.client import open_socket
+from tests.docs.tree import Tree, blocks
+from tests.e2e.conftest import Line, _line, _running
+from tools.cluster import Services
+from tools.data_folder import OPERATOR_TOKEN, DataFolder, Running
+
+__all__ = ["_line", "_running"]
+
+PAGE = "docs/howto/publish_from_another_language.md"
+RUN_S = 300  # Go's standard library is compiled on a machine's first build
+
+
+@contextmanager
+def running_up(root: Path, services: Services) -> Iterator[None]:
+    """What looks to the commands of the page like `make up` running in the tree at `root`."""
+    folder = DataFolder(root / ".beaconfire")
+    with folder.locked():
+        passwords = services.nats.passwords | {OPERATOR_TOKEN: services.operator_token}
+        (folder.path / "passwords.json").write_text(json.dumps(passwords))
+        folder.write_running(
+            Running(
+                services.gateways[0].url,
+                services.auth_url,
+                services.publisher_url,
+                services.nats.url,
+                services.auth.ops_url,
+            )
+        )
+        yield
+
+
+def script(services: Services, campaign: str) -> str:
+    """The page's commands, with the addresses and the campaign of this test for those of `make up`."""
+    text = "\n".join(block.text for block in blocks(PAGE) if block.language == "sh")
+    ports = {"8082": services.publisher.port, "8083": services.nats.port}
+    for theirs, ours in ports.items():
+        for separator in ":/":
+            text = text.replace(f"127.0.0.1{separator}{theirs}", f"127.0.0.1{separator}{ours}")
+    for before, after in (" ", " "), ('"', '"'), (".", "."):
+        text = text.replace(f"{before}c1{after}", f"{before}{campaign}{after}")
+    return text
+
+
+def run(text: str, root: Path) -> str:
+    """Run it in bash, as a person in the tree at `root` would; what it printed. Any command that fails, fails it."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", text],
+        cwd=root,
+        env={**os.environ, "PATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=RUN_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.mark.timeout(2 * RUN_S)
+async def test_page(line: Line, tmp_path: Path) -> None:
+    """curl, the script for curl, a bare socket, Go and Node: each of the page's five ways reaches a member's socket."""
+    owner = await line.sign_up("owner")
+    campaign = await line.campaign(owner)
+    room = f"campaign:{campaign}"
+    tree = Tree(tmp_path)
+    async with open_socket(line.services.gateways[0].url) as client:
+        await client.connect(owner.token, [room], types={room: ["settlement_updated"]})
+        with running_up(tree.root, line.services):
+            said = await asyncio.to_thread(run, script(line.services, campaign), tree.root)
+        heard = [frame["event"] for frame in await client.events(5)]
+
+    # What comes over HTTP may be relayed later than what comes after it over NATS.
+    said_by = sorted((event["metadata"]["source"], event["payload"]["changedFields"]) for event in heard)
+    assert said_by == [
+        ("example-go", ["level"]),
+        ("example-node", ["level"]),
+        ("my-service", ["level"]),
+        ("my-service", ["level"]),
+        ("my-service", ["level", "population"]),
+    ]
+    assert {event["payload"]["settlementId"] for event in heard} == {"s1"}
+    assert "PONG" in said
