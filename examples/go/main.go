@@ -13,16 +13,21 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 )
 
 const (
-	giveUpAfter = 30 * time.Second // in all: connecting, and every attempt
-	attempt     = 5 * time.Second  // until one attempt counts as lost
-	pause       = 250 * time.Millisecond
+	attempt = 2 * time.Second // until one attempt counts as lost
+	pause   = 250 * time.Millisecond
 )
+
+// An id is one word of the subject.
+var validID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
 // The JSON around a payload: PROTOCOL.md, "Publishing".
 type event struct {
@@ -50,6 +55,11 @@ func main() {
 	if len(os.Args) < 4 {
 		fail(errors.New("usage: publish CAMPAIGN SETTLEMENT FIELD…"))
 	}
+	for _, id := range os.Args[1:3] {
+		if !validID.MatchString(id) {
+			fail(fmt.Errorf("%q is no id: it has 1 to 64 letters, digits, _ and -", id))
+		}
+	}
 	ack, err := run(os.Args[1], os.Args[2], os.Args[3:])
 	if err != nil {
 		fail(err)
@@ -59,6 +69,11 @@ func main() {
 }
 
 func run(campaign, settlement string, fields []string) (*nats.PubAck, error) {
+	giveUpAfter, err := giveUpAfter()
+	if err != nil {
+		return nil, err
+	}
+	// In all: waiting for a broker, and every attempt.
 	ctx, cancel := context.WithTimeout(context.Background(), giveUpAfter)
 	defer cancel()
 
@@ -77,20 +92,58 @@ func run(campaign, settlement string, fields []string) (*nats.PubAck, error) {
 	if err != nil {
 		return nil, err
 	}
-	return publish(ctx, js, msg, refused)
+	ack, err := publish(ctx, js, msg, refused)
+	switch {
+	case errors.Is(err, nats.ErrNoStreamResponse):
+		return nil, fmt.Errorf("no stream takes %s: has `beaconfire setup` been run on this broker?", msg.Subject)
+	case err != nil && nc.IsClosed():
+		return nil, fmt.Errorf("no connection to %s as %q: %w", hosts(address()), os.Getenv("NATS_USER"), nc.LastError())
+	case err != nil && !nc.IsConnected():
+		return nil, fmt.Errorf("no broker answers at %s", hosts(address()))
+	}
+	return ack, err
+}
+
+// giveUpAfter is GIVE_UP_AFTER_S seconds, 30 where it is not set.
+func giveUpAfter() (time.Duration, error) {
+	text := os.Getenv("GIVE_UP_AFTER_S")
+	if text == "" {
+		return 30 * time.Second, nil
+	}
+	seconds, err := strconv.Atoi(text)
+	if err != nil || seconds < 1 {
+		return 0, fmt.Errorf("GIVE_UP_AFTER_S is %q, and must be a number of seconds", text)
+	}
+	return time.Duration(seconds) * time.Second, nil
+}
+
+func address() string {
+	if address := os.Getenv("NATS_URL"); address != "" {
+		return address
+	}
+	return nats.DefaultURL
+}
+
+// hosts is an address without the password that may be in it.
+func hosts(address string) string {
+	servers := strings.Split(address, ",")
+	for i, server := range servers {
+		servers[i] = server[strings.LastIndex(server, "@")+1:]
+	}
+	return strings.Join(servers, ",")
 }
 
 func connect(refused chan<- error) (*nats.Conn, error) {
 	user := os.Getenv("NATS_USER")
-	address := os.Getenv("NATS_URL")
-	if address == "" {
-		address = nats.DefaultURL
-	}
-	nc, err := nats.Connect(address,
+	nc, err := nats.Connect(address(),
 		nats.Name("example-go"),
 		nats.UserInfo(user, os.Getenv("NATS_PASSWORD")),
 		// The shipped table lets a user hear answers to itself only under this prefix.
 		nats.CustomInboxPrefix("_INBOX_"+user),
+		// A broker that is not there yet, or not any more, is waited for.
+		nats.RetryOnFailedConnect(true),
+		nats.MaxReconnects(-1),
+		nats.ReconnectWait(pause),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
 			select {
 			case refused <- err:
@@ -99,7 +152,7 @@ func connect(refused chan<- error) (*nats.Conn, error) {
 		}),
 	)
 	if err != nil {
-		return nil, fmt.Errorf("no connection to %s as %q: %w", address, user, err)
+		return nil, fmt.Errorf("no connection to %s as %q: %w", hosts(address()), user, err)
 	}
 	return nc, nil
 }
@@ -139,22 +192,30 @@ func eventID() (string, error) {
 	return hex.EncodeToString(random), nil
 }
 
-// publish repeats the same message until the broker says that it is stored, or that it will not be.
+// publish repeats the same message until the broker says that it is stored, or that it will not be. When the time is up,
+// it returns what the last whole attempt met.
 func publish(ctx context.Context, js nats.JetStreamContext, msg *nats.Msg, refused <-chan error) (*nats.PubAck, error) {
+	var last error
 	for {
 		ack, err := once(ctx, js, msg)
 		if err == nil {
 			return ack, nil
 		}
+		if last == nil || ctx.Err() == nil { // an attempt that we cut off ourselves says nothing about the broker
+			last = err
+		}
 		var no *nats.APIError
 		if errors.As(err, &no) {
 			return nil, fmt.Errorf("the broker refused the event: %w", err)
+		}
+		if errors.Is(err, nats.ErrConnectionClosed) { // for good: a wrong password
+			return nil, err
 		}
 		select {
 		case why := <-refused:
 			return nil, fmt.Errorf("the broker refused the event: %w", why)
 		case <-ctx.Done():
-			return nil, fmt.Errorf("not acknowledged within %s: %w", giveUpAfter, err)
+			return nil, fmt.Errorf("not acknowledged in time, it may be stored all the same: %w", last)
 		case <-time.After(pause):
 		}
 	}

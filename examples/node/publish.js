@@ -6,13 +6,16 @@
 import { randomUUID } from "node:crypto";
 import { setTimeout as pause } from "node:timers/promises";
 import { jetstream, JetStreamApiError } from "@nats-io/jetstream";
-import { connect, PermissionViolationError } from "@nats-io/transport-node";
+import { connect, errors } from "@nats-io/transport-node";
 
-const GIVE_UP_AFTER_MS = 30_000;
 const ATTEMPT_MS = 5_000;
 const PAUSE_MS = 250;
 
+const ID = /^[A-Za-z0-9_-]{1,64}$/; // one word of the subject
+
 const { NATS_URL = "nats://127.0.0.1:4222", NATS_USER = "", NATS_PASSWORD = "", EVENT_ID } = process.env;
+const { GIVE_UP_AFTER_S = "30" } = process.env;
+const HOSTS = NATS_URL.replace(/[^,@]*@/g, ""); // without the password that may be in it
 
 /** The event on its subject; the ids in both must be the same. PROTOCOL.md, "Publishing". */
 function settlementUpdated(campaignId, settlementId, changedFields) {
@@ -28,18 +31,27 @@ function settlementUpdated(campaignId, settlementId, changedFields) {
   };
 }
 
-async function connected() {
-  try {
-    return await connect({
-      servers: NATS_URL.split(","),
-      name: "example-node",
-      user: NATS_USER,
-      pass: NATS_PASSWORD,
-      // The shipped table lets a user hear answers to itself only under this prefix.
-      inboxPrefix: `_INBOX_${NATS_USER}`,
-    });
-  } catch (error) {
-    throw new Error(`no connection to ${NATS_URL} as "${NATS_USER}": ${error.message}`);
+/** A broker that is not there yet, or not any more, is waited for. */
+async function connected(deadline) {
+  for (;;) {
+    try {
+      return await connect({
+        servers: NATS_URL.split(","),
+        name: "example-node",
+        user: NATS_USER,
+        pass: NATS_PASSWORD,
+        // The shipped table lets a user hear answers to itself only under this prefix.
+        inboxPrefix: `_INBOX_${NATS_USER}`,
+        maxReconnectAttempts: -1,
+        reconnectTimeWait: PAUSE_MS,
+      });
+    } catch (error) {
+      if (error instanceof errors.AuthorizationError) {
+        throw new Error(`no connection to ${HOSTS} as "${NATS_USER}": ${error.message}`);
+      }
+      if (Date.now() > deadline) throw new Error(`no broker answers at ${HOSTS}: ${error.message}`);
+    }
+    await pause(PAUSE_MS);
   }
 }
 
@@ -48,18 +60,17 @@ function refusals(nc) {
   const seen = { error: undefined };
   (async () => {
     for await (const status of nc.status()) {
-      if (status.error instanceof PermissionViolationError) seen.error = status.error;
+      if (status.error instanceof errors.PermissionViolationError) seen.error = status.error;
     }
   })();
   return seen;
 }
 
 /** Repeats the same message until the broker says that it is stored, or that it will not be. */
-async function publish(nc, { subject, event }) {
+async function publish(nc, { subject, event }, deadline) {
   const js = jetstream(nc);
   const refused = refusals(nc);
   const body = JSON.stringify(event);
-  const deadline = Date.now() + GIVE_UP_AFTER_MS;
   for (;;) {
     try {
       // By msgID (Nats-Msg-Id) the broker drops a repeat, for 15 minutes: that is what makes it safe to try again.
@@ -71,19 +82,33 @@ async function publish(nc, { subject, event }) {
     } catch (error) {
       const no = refused.error ?? (error instanceof JetStreamApiError ? error : undefined);
       if (no) throw new Error(`the broker refused the event: ${no.message}`);
-      if (Date.now() > deadline) {
-        throw new Error(`not acknowledged within ${GIVE_UP_AFTER_MS / 1000} s: ${error.message}`);
-      }
+      if (nc.isClosed()) throw new Error(`no connection to ${HOSTS} as "${NATS_USER}": it was closed`);
+      if (Date.now() > deadline) throw new Error(outOfTime(error, subject));
     }
     await pause(PAUSE_MS);
   }
 }
 
+/** What the last attempt met, for who has to mend it. */
+function outOfTime(error, subject) {
+  if (error.cause?.isNoResponders?.()) {
+    return `no stream takes ${subject}: has \`beaconfire setup\` been run on this broker?`;
+  }
+  return `not acknowledged in time, it may be stored all the same: ${error.message}`;
+}
+
 async function main([campaign, settlement, ...fields]) {
   if (fields.length === 0) throw new Error("usage: node publish.js CAMPAIGN SETTLEMENT FIELD…");
-  const nc = await connected();
+  for (const id of [campaign, settlement]) {
+    if (!ID.test(id)) throw new Error(`"${id}" is no id: it has 1 to 64 letters, digits, _ and -`);
+  }
+  if (!/^[1-9][0-9]*$/.test(GIVE_UP_AFTER_S)) {
+    throw new Error(`GIVE_UP_AFTER_S is "${GIVE_UP_AFTER_S}", and must be a number of seconds`);
+  }
+  const deadline = Date.now() + Number(GIVE_UP_AFTER_S) * 1000; // in all: waiting for a broker, and every attempt
+  const nc = await connected(deadline);
   try {
-    const ack = await publish(nc, settlementUpdated(campaign, settlement, fields));
+    const ack = await publish(nc, settlementUpdated(campaign, settlement, fields), deadline);
     console.log(`published, offset ${ack.seq}`); // of a repeat it is the same; ack.duplicate would tell
   } finally {
     await nc.close();

@@ -16,6 +16,7 @@ from shared.roles import Role
 from tests.client import SocketClient, open_socket
 from tests.conftest import connected
 from tests.e2e.conftest import Line
+from tools.nats_server import NatsServer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BUILD_S = 300  # Go's standard library is compiled on a machine's first build
@@ -107,13 +108,50 @@ async def test_refused(program: Program, line: Line) -> None:
     not_allowed = await program.run("c1", "s1", "level", **_as(line, "operator"))
     wrong = await program.run("c1", "s1", "level", **{**_as(line, "publisher"), "NATS_PASSWORD": "wrong"})
     too_few = await program.run("c1")
+    no_id = await program.run("c.1", "s1", "level")
 
-    assert [result.returncode for result in (not_allowed, wrong, too_few)] == [1, 1, 1]
+    assert [result.returncode for result in (not_allowed, wrong, too_few, no_id)] == [1, 1, 1, 1]
     assert not_allowed.stderr.startswith("publish: the broker refused the event: ")
     assert "permissions violation" in not_allowed.stderr.lower()
     assert wrong.stderr.startswith(f'publish: no connection to {line.services.nats.url} as "publisher": ')
     assert too_few.stderr.startswith("publish: usage: ")
-    assert all(result.stderr.count("\n") == 1 for result in (not_allowed, wrong, too_few))
+    assert no_id.stderr.startswith('publish: "c.1" is no id: ')
+    assert all(result.stderr.count("\n") == 1 for result in (not_allowed, wrong, too_few, no_id))
+
+
+async def test_no_stream(program: Program, nats_server: NatsServer) -> None:
+    """A broker without our stream stores nothing, and one that is not there neither: the program tries for as long as
+    it was told, and then says which of the two it was, and no password."""
+    address = nats_server.url.replace("://", "://publisher:secret@")
+    environment = {
+        "NATS_USER": "publisher",
+        "NATS_PASSWORD": nats_server.passwords["publisher"],
+        "GIVE_UP_AFTER_S": "3",
+    }
+    no_stream = await program.run("c1", "s1", "level", NATS_URL=nats_server.url, **environment)
+    nats_server.kill()
+    no_broker = await program.run("c1", "s1", "level", NATS_URL=address, **environment)
+
+    assert [result.returncode for result in (no_stream, no_broker)] == [1, 1]
+    assert no_stream.stderr == (
+        "publish: no stream takes campaign.c1.settlement.s1: has `beaconfire setup` been run on this broker?\n"
+    )
+    assert no_broker.stderr.startswith(f"publish: no broker answers at {address.partition('@')[2]}"), no_broker.stderr
+    assert no_broker.stderr.count("\n") == 1
+
+
+async def test_waits_for_a_broker(program: Program, stream: NatsServer) -> None:
+    """A program that starts before the broker publishes when the broker is there."""
+    stream.kill()
+    environment = {"NATS_URL": stream.url, "NATS_USER": "publisher", "NATS_PASSWORD": stream.passwords["publisher"]}
+    running = asyncio.create_task(program.run("c1", "s1", "level", **environment))
+    done, _ = await asyncio.wait([running], timeout=0.2)
+    assert not done
+    await asyncio.to_thread(stream.start)
+    result = await running
+
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.startswith("published, offset ")
 
 
 async def test_tries_until_the_broker_is_back(program: Program, line: Line) -> None:
