@@ -1,13 +1,13 @@
 #!/bin/sh
 # Publish one event to Beaconfire with curl: over HTTP, for whatever speaks no NATS.
 #
-#   PUBLISHER_URL=http://127.0.0.1:8082 SERVICE_TOKEN=… ./publish.sh CAMPAIGN SETTLEMENT FIELD…
+#   BEACONFIRE_SERVICE_TOKEN=… ./publish.sh CAMPAIGN SETTLEMENT FIELD…
 #
 # Ends with 0 when the publisher has the event, with 1 and a sentence on standard error when it does not.
 set -eu
 LC_ALL=C # of a range like a-z: those letters, in every language
 
-publisher=${PUBLISHER_URL:-http://127.0.0.1:8082}
+publisher=${BEACONFIRE_PUBLISHER_URL:-http://127.0.0.1:8082}
 give_up_after_s=${GIVE_UP_AFTER_S:-30} # the last attempt begins no later
 attempt_s=5                            # until one attempt counts as lost
 
@@ -29,7 +29,7 @@ text() {
 }
 
 [ $# -ge 3 ] || fail 'usage: publish.sh CAMPAIGN SETTLEMENT FIELD…'
-check SERVICE_TOKEN "${SERVICE_TOKEN:-}"
+check BEACONFIRE_SERVICE_TOKEN "${BEACONFIRE_SERVICE_TOKEN:-}"
 for word in "$@"; do check "\"$word\"" "$word"; done
 campaign=$1 settlement=$2
 shift 2
@@ -55,7 +55,7 @@ trap 'rm -f "$answer"' EXIT
 # curl tries again where nobody answers and after 408, 429 and 5xx, as late as Retry-After says. The token comes on its
 # standard input: everybody on the machine can read a command line.
 status=$(
-  printf 'header = "Authorization: Bearer %s"\n' "$SERVICE_TOKEN" |
+  printf 'header = "Authorization: Bearer %s"\n' "$BEACONFIRE_SERVICE_TOKEN" |
     curl --config - --silent --output "$answer" --write-out '%{http_code}' \
       --max-time "$attempt_s" --retry 100 --retry-connrefused --retry-max-time "$give_up_after_s" \
       --header 'Content-Type: application/json' --header "Idempotency-Key: $key" \

@@ -1,6 +1,6 @@
 // Publish one event to Beaconfire from Go, and do not give up before it is on disk.
 //
-//	NATS_URL=nats://127.0.0.1:4222 NATS_USER=publisher NATS_PASSWORD=… ./publish CAMPAIGN SETTLEMENT FIELD…
+//	BEACONFIRE_NATS_USER=publisher BEACONFIRE_NATS_PASSWORD=… ./publish CAMPAIGN SETTLEMENT FIELD…
 //
 // Ends with 0 when the broker has the event, with 1 and a sentence on standard error when it does not.
 package main
@@ -97,7 +97,7 @@ func run(campaign, settlement string, fields []string) (*nats.PubAck, error) {
 	case errors.Is(err, nats.ErrNoStreamResponse):
 		return nil, fmt.Errorf("no stream takes %s: has `beaconfire setup` been run on this broker?", msg.Subject)
 	case err != nil && nc.IsClosed():
-		return nil, fmt.Errorf("no connection to %s as %q: %w", hosts(address()), os.Getenv("NATS_USER"), nc.LastError())
+		return nil, fmt.Errorf("no connection to %s as %q: %w", hosts(address()), os.Getenv("BEACONFIRE_NATS_USER"), nc.LastError())
 	case err != nil && !nc.IsConnected():
 		return nil, fmt.Errorf("no broker answers at %s", hosts(address()))
 	}
@@ -118,7 +118,7 @@ func giveUpAfter() (time.Duration, error) {
 }
 
 func address() string {
-	if address := os.Getenv("NATS_URL"); address != "" {
+	if address := os.Getenv("BEACONFIRE_NATS_URL"); address != "" {
 		return address
 	}
 	return nats.DefaultURL
@@ -134,10 +134,10 @@ func hosts(address string) string {
 }
 
 func connect(refused chan<- error) (*nats.Conn, error) {
-	user := os.Getenv("NATS_USER")
+	user := os.Getenv("BEACONFIRE_NATS_USER")
 	nc, err := nats.Connect(address(),
 		nats.Name("example-go"),
-		nats.UserInfo(user, os.Getenv("NATS_PASSWORD")),
+		nats.UserInfo(user, os.Getenv("BEACONFIRE_NATS_PASSWORD")),
 		// The shipped table lets a user hear answers to itself only under this prefix.
 		nats.CustomInboxPrefix("_INBOX_"+user),
 		// A broker that is not there yet, or not any more, is waited for.

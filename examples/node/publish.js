@@ -1,6 +1,6 @@
 // Publish one event to Beaconfire from Node, and do not give up before it is on disk.
 //
-//   NATS_URL=nats://127.0.0.1:4222 NATS_USER=publisher NATS_PASSWORD=… node publish.js CAMPAIGN SETTLEMENT FIELD…
+//   BEACONFIRE_NATS_USER=publisher BEACONFIRE_NATS_PASSWORD=… node publish.js CAMPAIGN SETTLEMENT FIELD…
 //
 // Ends with 0 when the broker has the event, with 1 and a sentence on standard error when it does not.
 import { randomUUID } from "node:crypto";
@@ -13,8 +13,10 @@ const PAUSE_MS = 250;
 
 const ID = /^[A-Za-z0-9_-]{1,64}$/; // one word of the subject
 
-const { NATS_URL = "nats://127.0.0.1:4222", NATS_USER = "", NATS_PASSWORD = "", EVENT_ID } = process.env;
-const { GIVE_UP_AFTER_S = "30" } = process.env;
+const { EVENT_ID, GIVE_UP_AFTER_S = "30" } = process.env;
+const NATS_URL = process.env.BEACONFIRE_NATS_URL ?? "nats://127.0.0.1:4222";
+const NATS_USER = process.env.BEACONFIRE_NATS_USER ?? "";
+const NATS_PASSWORD = process.env.BEACONFIRE_NATS_PASSWORD ?? "";
 const HOSTS = NATS_URL.replace(/[^,@]*@/g, ""); // without the password that may be in it
 
 /** The event on its subject; the ids in both must be the same. PROTOCOL.md, "Publishing". */

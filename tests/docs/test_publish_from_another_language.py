@@ -95,3 +95,15 @@ async def test_page(line: Line, tmp_path: Path) -> None:
     ]
     assert {event["payload"]["settlementId"] for event in heard} == {"s1"}
     assert "PONG" in said
+
+
+def test_a_user_of_its_own(tmp_path: Path) -> None:
+    """The row of the page is all it takes: the broker's configuration has the user, its subjects and its inbox."""
+    tree = Tree(tmp_path)
+    tree.write(PAGE)
+    tree.python("-m", "tools.generate")
+    row = (tree.root / "deploy/nats/single.conf").read_text().split("{ user: ")[1]
+
+    assert row.startswith("weather, password: $BEACONFIRE_WEATHER_PASSWORD,")
+    assert 'publish: { allow: ["campaign.*.settlement.*"] }' in row
+    assert 'subscribe: { allow: ["_INBOX_weather.>"] }' in row

@@ -20,7 +20,7 @@ class Script:
     """The script, with the environment of its page."""
 
     def __init__(self, line: Line, token: str) -> None:
-        self._environment = {"PUBLISHER_URL": line.services.publisher_url, "SERVICE_TOKEN": token}
+        self._environment = {"BEACONFIRE_PUBLISHER_URL": line.services.publisher_url, "BEACONFIRE_SERVICE_TOKEN": token}
 
     async def run(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return await asyncio.to_thread(
@@ -75,15 +75,19 @@ async def test_refused(script: Script, line: Line) -> None:
     elsewhere = await asyncio.to_thread(_issue, line, "campaign.another.>")
     nobody = f"http://127.0.0.1:{free_port()}"
     cases = {
-        "the publisher refused the event: 401 ": await script.run("c1", "s1", "level", SERVICE_TOKEN="nonsense"),
-        "the publisher refused the event: 403 ": await script.run("c1", "s1", "level", SERVICE_TOKEN=elsewhere),
+        "the publisher refused the event: 401 ": await script.run(
+            "c1", "s1", "level", BEACONFIRE_SERVICE_TOKEN="nonsense"
+        ),
+        "the publisher refused the event: 403 ": await script.run(
+            "c1", "s1", "level", BEACONFIRE_SERVICE_TOKEN=elsewhere
+        ),
         "the publisher refused the event: 400 payload.": await script.run("c.1", "s1", "level"),
         '"le"vel" has letters, digits, ': await script.run("c1", "s1", 'le"vel'),
         f"no answer from {nobody} within 1 s": await script.run(
-            "c1", "s1", "level", PUBLISHER_URL=nobody, GIVE_UP_AFTER_S="1"
+            "c1", "s1", "level", BEACONFIRE_PUBLISHER_URL=nobody, GIVE_UP_AFTER_S="1"
         ),
         "usage: publish.sh ": await script.run("c1"),
-        "SERVICE_TOKEN has letters, ": await script.run("c1", "s1", "level", SERVICE_TOKEN=""),
+        "BEACONFIRE_SERVICE_TOKEN has letters, ": await script.run("c1", "s1", "level", BEACONFIRE_SERVICE_TOKEN=""),
     }
 
     for beginning, run in cases.items():

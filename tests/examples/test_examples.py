@@ -65,7 +65,7 @@ def _program(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 
 def _as(line: Line, user: str) -> dict[str, str]:
-    return {"NATS_URL": line.services.nats.url, "NATS_USER": user, "NATS_PASSWORD": line.services.nats.passwords[user]}
+    return line.services.nats.environment(user)
 
 
 async def _next_settlement(client: SocketClient) -> dict[str, Any]:
@@ -106,7 +106,7 @@ async def test_refused(program: Program, line: Line) -> None:
     """A user that may not publish campaigns' events, a wrong password, and missing arguments: each ends the program
     with 1 and a sentence that says so, without a stack trace."""
     not_allowed = await program.run("c1", "s1", "level", **_as(line, "operator"))
-    wrong = await program.run("c1", "s1", "level", **{**_as(line, "publisher"), "NATS_PASSWORD": "wrong"})
+    wrong = await program.run("c1", "s1", "level", **{**_as(line, "publisher"), "BEACONFIRE_NATS_PASSWORD": "wrong"})
     too_few = await program.run("c1")
     no_id = await program.run("c.1", "s1", "level")
 
@@ -123,14 +123,10 @@ async def test_no_stream(program: Program, nats_server: NatsServer) -> None:
     """A broker without our stream stores nothing, and one that is not there neither: the program tries for as long as
     it was told, and then says which of the two it was, and no password."""
     address = nats_server.url.replace("://", "://publisher:secret@")
-    environment = {
-        "NATS_USER": "publisher",
-        "NATS_PASSWORD": nats_server.passwords["publisher"],
-        "GIVE_UP_AFTER_S": "3",
-    }
-    no_stream = await program.run("c1", "s1", "level", NATS_URL=nats_server.url, **environment)
+    environment = {**nats_server.environment("publisher"), "GIVE_UP_AFTER_S": "3"}
+    no_stream = await program.run("c1", "s1", "level", **environment)
     nats_server.kill()
-    no_broker = await program.run("c1", "s1", "level", NATS_URL=address, **environment)
+    no_broker = await program.run("c1", "s1", "level", **{**environment, "BEACONFIRE_NATS_URL": address})
 
     assert [result.returncode for result in (no_stream, no_broker)] == [1, 1]
     assert no_stream.stderr == (
@@ -143,8 +139,7 @@ async def test_no_stream(program: Program, nats_server: NatsServer) -> None:
 async def test_waits_for_a_broker(program: Program, stream: NatsServer) -> None:
     """A program that starts before the broker publishes when the broker is there."""
     stream.kill()
-    environment = {"NATS_URL": stream.url, "NATS_USER": "publisher", "NATS_PASSWORD": stream.passwords["publisher"]}
-    running = asyncio.create_task(program.run("c1", "s1", "level", **environment))
+    running = asyncio.create_task(program.run("c1", "s1", "level", **stream.environment("publisher")))
     done, _ = await asyncio.wait([running], timeout=0.2)
     assert not done
     await asyncio.to_thread(stream.start)
