@@ -13,7 +13,9 @@ from tools.nats_server import free_port
 from tools.operating import AuthOperator
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "curl" / "publish.sh"
-RUN_S = 60
+RUN_S = 120  # the publisher is started anew meanwhile, perhaps on a busy machine
+
+pytestmark = pytest.mark.timeout(2 * RUN_S)
 
 
 class Script:
@@ -102,7 +104,7 @@ async def test_tries_until_the_publisher_is_back(script: Script, line: Line) -> 
     """A publisher that is away when the script begins is waited for."""
     publisher = line.services.publisher
     await asyncio.to_thread(publisher.stop)
-    running = asyncio.create_task(script.run("c1", "s1", "level"))
+    running = asyncio.create_task(script.run("c1", "s1", "level", GIVE_UP_AFTER_S="100"))
     try:
         done, _ = await asyncio.wait([running], timeout=0.2)
         assert not done
