@@ -1,5 +1,6 @@
 """The embedded broker: nats-server from the wheel (or the PATH), as a child process, for development and tests."""
 
+import os
 import random
 import secrets
 import shutil
@@ -20,10 +21,11 @@ def free_port() -> int:
     """A port that is free now on loopback.
 
     Below those the system gives to outgoing connections, one of which could otherwise take it while the process it is
-    for is being restarted.
+    for is being restarted. Processes that start things side by side mostly look at different ports.
     """
+    ports = range(20_000 + os.getpid() % 12 * 1_000, 20_000 + os.getpid() % 12 * 1_000 + 1_000)
     while True:
-        port = random.randrange(20_000, 32_000)  # noqa: S311  (no secret)
+        port = random.choice(ports)  # noqa: S311  (no secret)
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

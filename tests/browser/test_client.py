@@ -12,16 +12,18 @@ MOUNT_TWICE = """async (room) => {
     const { accessToken } = JSON.parse(sessionStorage.getItem("beaconfire-session"));
     const url = location.origin.replace(/^http/, "ws") + "/ws";
     window.heard = [];
+    // What the rules engine makes of a change arrives when it does; this is about the changes.
+    const hear = (word) => (event) => event.type === "settlement_updated" && window.heard.push(word);
     const client = window.second = new Client({ url, getToken: async () => accessToken });
     await new Promise((resolve) => {
         client.on("state", ({ state }) => state === "connected" && resolve());
         client.connect();
     });
-    await new Promise((onReady) => client.subscribe(room, { onReady, onEvent: () => window.heard.push("first") }));
-    const again = client.subscribe(room, { onEvent: () => window.heard.push("second") });
+    await new Promise((onReady) => client.subscribe(room, { onReady, onEvent: hear("first") }));
+    const again = client.subscribe(room, { onEvent: hear("second") });
     again.unsubscribe();
-    const last = client.subscribe(room, { onEvent: () => window.heard.push("old handler") });
-    last.setHandlers({ onEvent: () => window.heard.push("new handler") });
+    const last = client.subscribe(room, { onEvent: hear("old handler") });
+    last.setHandlers({ onEvent: hear("new handler") });
 }"""
 # Not wait_for_function: it evaluates text, which the page's Content-Security-Policy forbids.
 UNTIL_HEARD = """(count) => new Promise((resolve) => {

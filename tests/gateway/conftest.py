@@ -36,6 +36,11 @@ class Gateway:
         envelope = Envelope(event, Metadata(source="api", **metadata))
         return await broker.publish(self.publisher, envelope.subject, envelope.encode(), message_id=envelope.id)
 
+    async def stats(self) -> dict[str, Any]:
+        """What operators see of this gateway; its metrics are of the whole process, earlier tests included."""
+        async with aiohttp.ClientSession() as http, http.get(f"{self.ops_url}/api/v1/ws/stats") as answer:
+            return dict(await answer.json())
+
     async def metrics(self) -> str:
         async with aiohttp.ClientSession() as http, http.get(f"{self.ops_url}/metrics") as answer:
             return await answer.text()

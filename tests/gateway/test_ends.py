@@ -10,8 +10,6 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import aiohttp
-
 from services.gateway.frames import Opcode, encode
 from services.gateway.session import Session
 from shared.events.user import AccessRevoked
@@ -28,9 +26,7 @@ ROOMS = ["campaign:c1", "campaign:c1/settlement:s1"]
 
 async def stats(gateway: Gateway) -> dict[str, Any]:
     """What the gateway says it holds, without the figures that only rise."""
-    async with aiohttp.ClientSession() as http, http.get(f"{gateway.ops_url}/api/v1/ws/stats") as answer:
-        figures: dict[str, Any] = await answer.json()
-    return {name: value for name, value in figures.items() if name not in ("limits", "refusedByLimit")}
+    return {name: value for name, value in (await gateway.stats()).items() if name not in ("limits", "refusedByLimit")}
 
 
 async def everything(gateway: Gateway) -> dict[str, Any]:
