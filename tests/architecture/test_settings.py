@@ -44,7 +44,9 @@ def known() -> set[str]:
     """Every variable that something of ours reads."""
     classes: list[type[Settings]] = [Settings, *settings_classes().values()]
     passwords = {password_variable(user.name) for user in USERS}
-    return {name for cls in classes for name in variables(cls)} | passwords | DEPLOYMENT
+    programs = [path.read_text() for path in (ROOT / "examples").glob("*/*") if path.suffix in (".go", ".js", ".sh")]
+    examples = {name for text in programs for name in re.findall(rf"\b{ENV_PREFIX}[A-Z_]+\b", text)}
+    return {name for cls in classes for name in variables(cls)} | passwords | DEPLOYMENT | examples
 
 
 @pytest.mark.parametrize("path", PAGES, ids=str)
