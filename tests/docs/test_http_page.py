@@ -1,0 +1,89 @@
+"""docs/reference/http.md names every call the services answer, and none that they do not."""
+
+import re
+from collections.abc import Iterator
+
+from aiohttp import web
+
+import services.auth.app
+import services.auth.settings
+import services.gateway.app
+import services.gateway.settings
+import services.publisher.app
+import services.publisher.settings
+from shared.web import FOR_OPERATORS, operations
+from tests.architecture.sources import ROOT
+
+PAGE = ROOT / "docs/reference/http.md"
+METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
+MEMORY = "sqlite+aiosqlite://"
+
+
+def applications() -> Iterator[web.Application]:
+    """Each service's application, and that of its operations port. None of them is started."""
+    auth = services.auth.settings.Settings(environment="development", database_url=MEMORY)
+    publisher = services.publisher.settings.Settings(environment="development", database_url=MEMORY)
+    gateway = services.gateway.settings.Settings(environment="development")
+    for app in (
+        services.auth.app.build(auth, on_fatal=lambda: None),
+        services.publisher.app.build(publisher, on_fatal=lambda: None),
+        services.gateway.app.build(gateway, on_fatal=lambda: None),
+    ):
+        yield app
+        yield operations(app)
+
+
+def served() -> set[str]:
+    """`GET /v1/campaigns/{}` for each call."""
+    return {
+        f"{route.method} {_nameless(route.resource.canonical)}"
+        for app in applications()
+        for route in app.router.routes()
+        if route.resource is not None and route.method in METHODS
+    }
+
+
+def named() -> Iterator[str]:
+    """The same for each call of the page. One that begins with `…` is the end of a path."""
+    for line in PAGE.read_text().splitlines():
+        methods: list[str] = []
+        was_path = True
+        for span in re.findall(r"`([^`]+)`", line):
+            method, _, path = span.rpartition(" ") if " " in span else ("", "", span)
+            if span in METHODS or method in METHODS:
+                methods = [*([] if was_path else methods), method or span]
+                was_path = False
+            if path.startswith(("/", "…/")) and span not in METHODS and methods:
+                was_path = True
+                yield from (f"{one} {_nameless(path)}" for one in methods)
+
+
+def _nameless(path: str) -> str:
+    """Without the names of parameters, a query, and what is below a folder."""
+    path = re.sub(r"\{[^}]*\}", "{}", path.partition("?")[0])
+    return path.removesuffix("/…") if path.endswith("/…") else path
+
+
+def _is(call: str, name: str) -> bool:
+    method, path = name.split(" ")
+    return call == name or ("…" in path and call.startswith(f"{method} ") and call.endswith(path.removeprefix("…")))
+
+
+def test_every_call_is_there() -> None:
+    """A call that is served has its row."""
+    names = set(named())
+    missing = {call for call in served() if not any(_is(call, name) for name in names)}
+    assert missing == set()
+
+
+def test_nothing_else_is_there() -> None:
+    """A call that has a row is served."""
+    calls = served()
+    invented = {name for name in named() if not any(_is(call, name) for call in calls)}
+    assert invented == set()
+
+
+def test_operators_calls_are_counted() -> None:
+    """What is offered to operators is among what is compared."""
+    offered = [route for app in applications() for route in app.get(FOR_OPERATORS, ())]
+    assert len(offered) >= 10
