@@ -85,7 +85,10 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 10, one_writer: bool = False) -> None:
         self.url = _parsed(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        self.engine: AsyncEngine = create_async_engine(self.url, **({} if self.is_sqlite else _postgresql(pool_size)))
+        # What people write is in the parameters, and an error ends up in the log.
+        self.engine: AsyncEngine = create_async_engine(
+            self.url, hide_parameters=True, **({} if self.is_sqlite else _postgresql(pool_size))
+        )
         self._one_writer = one_writer and not self.is_sqlite
         self._writing = asyncio.Lock()
         self._settling = asyncio.Lock()
@@ -237,6 +240,8 @@ class Database:
         if self.is_sqlite:
             if "database is locked" in str(error):
                 raise DatabaseAway(away) from error
+            if "disk is full" in str(error) or "disk I/O error" in str(error):
+                raise DatabaseAway("the database has no room, or its disk fails") from error
         elif state is None:
             lost = isinstance(error, DBAPIError) and (error.connection_invalidated or _says_lost(error))
             if lost or isinstance(error, OSError | TimeoutError):

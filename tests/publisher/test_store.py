@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 from sqlalchemy import event, func, select
-from sqlalchemy.exc import OperationalError
 
 from services.publisher.campaigns import WORLD_BEGINS
 from services.publisher.migrations import MIGRATIONS
 from services.publisher.store import CAMPAIGNS, OUTBOX, Store, Writing
-from shared.database import Database
+from shared.database import Database, DatabaseAway
 from shared.envelope import Metadata
 from shared.events.campaign import EntityUpdated
 from shared.migrations import open_database
@@ -88,7 +87,7 @@ async def test_disk_full(database: Database) -> None:
                 await add_campaign(tx, description="x" * 1_000)
             written += 1
 
-    with pytest.raises(OperationalError, match="full"):
+    with pytest.raises(DatabaseAway, match="no room"):
         await fill()
 
     assert await counts(database) == (written, written)
