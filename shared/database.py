@@ -165,11 +165,13 @@ class Database:
         async with self._writing, self.connected() as connection:
             driver: Any = (await connection.get_raw_connection()).driver_connection
             await driver.execute("PRAGMA foreign_keys=OFF")  # before the transaction; within it has no effect
+            await driver.execute("PRAGMA busy_timeout=60000")  # for another migration; longer than a write may take
             try:
                 async with self._begun(connection):
                     yield connection
             finally:
                 await driver.execute("PRAGMA foreign_keys=ON")
+                await driver.execute("PRAGMA busy_timeout=5000")
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncConnection]:

@@ -21,7 +21,7 @@ from tests.databases import database_url
 from tests.fakes import FakeAuth
 from tools.nats_server import NatsServer
 
-PATIENCE_S = 20.0
+PATIENCE_S = 40.0
 USERS = ("owner", "editor", "viewer", "stranger")
 
 
