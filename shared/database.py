@@ -29,6 +29,7 @@ CONNECT_TIMEOUT_S = 5.0
 LOCK_TIMEOUT_S = 10.0
 STATEMENT_TIMEOUT_S = 20.0
 LOOK_AGAIN_S = 0.5
+CHECK_TIMEOUT_S = 2.0
 RETRY_AFTER_MS = 1_000
 
 _DRIVERS = {
@@ -190,6 +191,16 @@ class Database:
             raise
         with self._translated("the database went away while it wrote: whether it did is not known"):
             await transaction.commit()
+
+    async def check(self, look: Callable[[AsyncConnection], Awaitable[object]]) -> str | None:
+        """Why it cannot be used now, as `look` finds within `CHECK_TIMEOUT_S` seconds; None where it can. Logs it."""
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT_S), self.reading() as connection:
+                await look(connection)
+        except (DatabaseAway, SQLAlchemyError, TimeoutError) as error:
+            log.warning("the database cannot be used", reason=str(error), error=type(error).__name__)
+            return self.why_not or "the database does not answer"
+        return None
 
     async def close(self) -> None:
         await self.engine.dispose()

@@ -12,6 +12,7 @@ from faststream.nats import NatsBroker
 from faststream.security import SASLPlaintext
 from nats.aio.client import Client
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.auth.accounts import Accounts
 from services.auth.attempts import Attempts
@@ -159,17 +160,8 @@ class _Auth:
         """Keep saying why we are not ready."""
         while True:
             broker.check_cancelled()
-            self._why_not = await self._check_database() or await self._check_stream(nc)
+            self._why_not = await self._database.check(_look) or await self._check_stream(nc)
             await asyncio.sleep(WATCH_EVERY_S)
-
-    async def _check_database(self) -> str | None:
-        try:
-            async with asyncio.timeout(WATCH_TIMEOUT_S), self._database.reading() as connection:
-                await counter(connection, MEMBERSHIP_VERSION)
-        except (DatabaseAway, SQLAlchemyError, TimeoutError) as error:
-            log.warning("the database cannot be used", reason=str(error), error=type(error).__name__)
-            return self._database.why_not or "the database does not answer"
-        return None
 
     async def _check_stream(self, nc: Client) -> str | None:
         try:
@@ -178,6 +170,11 @@ class _Auth:
         except TimeoutError:
             return f"the stream {broker.STREAM} is not there, or does not answer"
         return None
+
+
+async def _look(connection: AsyncConnection) -> None:
+    """Read anything: that it can be done is what we want to know."""
+    await counter(connection, MEMBERSHIP_VERSION)
 
 
 def rpc_options(settings: Settings) -> dict[str, Any]:

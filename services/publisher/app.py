@@ -7,8 +7,6 @@ import aiohttp
 from aiohttp import web
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 
 from services.publisher import openapi
 from services.publisher.campaigns import Campaigns
@@ -19,11 +17,11 @@ from services.publisher.http import Access
 from services.publisher.migrations import MIGRATIONS
 from services.publisher.settings import Settings
 from services.publisher.settlements import Settlements
-from services.publisher.store import OUTBOX, Store
+from services.publisher.store import OUTBOX, Store, look
 from services.publisher.structures import Structures
 from services.publisher.world_time import WorldTime
 from shared import broker, logs
-from shared.database import Database, DatabaseAway
+from shared.database import Database
 from shared.migrations import open_database
 from shared.outbox import Outbox
 from shared.verifier import Verifier
@@ -108,17 +106,8 @@ class _Publisher:
         """Keep saying why we are not ready."""
         while True:
             broker.check_cancelled()
-            self._why_not = await self._check_database() or await self._check_stream(nc)
+            self._why_not = await self._database.check(look) or await self._check_stream(nc)
             await asyncio.sleep(WATCH_EVERY_S)
-
-    async def _check_database(self) -> str | None:
-        try:
-            async with asyncio.timeout(WATCH_TIMEOUT_S), self._database.reading() as connection:
-                await connection.execute(select(OUTBOX.c.id).limit(1))
-        except (DatabaseAway, SQLAlchemyError, TimeoutError) as error:
-            log.warning("the database cannot be used", reason=str(error), error=type(error).__name__)
-            return self._database.why_not or "the database does not answer"
-        return None
 
     async def _check_stream(self, nc: Client) -> str | None:
         try:

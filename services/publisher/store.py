@@ -130,6 +130,11 @@ class Changed(Exception):
         self.fields = fields
 
 
+async def look(connection: AsyncConnection) -> None:
+    """Read anything: that it can be done is what a service wants to know."""
+    await connection.execute(select(OUTBOX.c.id).limit(1))
+
+
 def new_id() -> str:
     """An id nobody can guess, for the subject, the URL and the row."""
     return secrets.token_hex(8)

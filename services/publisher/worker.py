@@ -13,24 +13,21 @@ import nats.errors
 from aiohttp import web
 from faststream.nats import NatsMessage
 from nats.aio.client import Client
-from sqlalchemy import select
-from sqlalchemy.exc import SQLAlchemyError
 
 from services.publisher.migrations import MIGRATIONS
 from services.publisher.rules_engine import RulesEngine
 from services.publisher.scheduler import Scheduler
 from services.publisher.settings import WorkerSettings
-from services.publisher.store import OUTBOX
+from services.publisher.store import look
 from shared import broker, logs
 from shared.consumer import DurableConsumer
-from shared.database import Database, DatabaseAway
+from shared.database import Database
 from shared.migrations import open_database
 from shared.web import worker_application
 
 log = logs.get(__name__)
 
 WATCH_EVERY_S = 1.0
-WATCH_TIMEOUT_S = 2.0
 
 
 class Job(Protocol):
@@ -112,14 +109,5 @@ class _Worker:
     async def _watch(self) -> None:
         """Keep saying why we are not ready."""
         while True:
-            self._why_not = await self._check_database()
+            self._why_not = await self._database.check(look)
             await asyncio.sleep(WATCH_EVERY_S)
-
-    async def _check_database(self) -> str | None:
-        try:
-            async with asyncio.timeout(WATCH_TIMEOUT_S), self._database.reading() as connection:
-                await connection.execute(select(OUTBOX.c.id).limit(1))
-        except (DatabaseAway, SQLAlchemyError, TimeoutError) as error:
-            log.warning("the database cannot be used", reason=str(error), error=type(error).__name__)
-            return self._database.why_not or "the database does not answer"
-        return None
