@@ -3,8 +3,9 @@
 import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import hypothesis
 import pytest
@@ -42,13 +43,31 @@ def _nats_server(tmp_path: Path) -> Iterator[NatsServer]:
     server.kill()
 
 
-def broker_settings(server: NatsServer, user: str, **more: Any) -> Settings:
+class Broker(Protocol):
+    """One nats-server, or several: where it is, and the passwords of its users."""
+
+    @property
+    def url(self) -> str: ...
+
+    @property
+    def passwords(self) -> dict[str, str]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """A broker as it is reached on some way of its own: by a proxy, or one server of several."""
+
+    url: str
+    passwords: dict[str, str]
+
+
+def broker_settings(server: Broker, user: str, **more: Any) -> Settings:
     """Settings that connect as `user`."""
     return Settings(nats_url=server.url, nats_user=user, nats_password=SecretStr(server.passwords[user]), **more)
 
 
 @asynccontextmanager
-async def connected(server: NatsServer, user: str) -> AsyncIterator[Client]:
+async def connected(server: Broker, user: str) -> AsyncIterator[Client]:
     """A connection to the broker as `user`. A connection that ends for good fails the test."""
 
     def closed() -> None:

@@ -156,6 +156,8 @@ class Intake:
         stored = Stored.of(subject[len(_LIVE) :], body, headers)
         if self._sequence.hear(offset, stored):
             self._fresh_at = self._heard_at
+            if not self._alive:  # under load there may be no silence, and so no probe, for a long time
+                self._alarm.set()
         else:
             self._alarm.set()
 

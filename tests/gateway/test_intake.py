@@ -13,7 +13,8 @@ from services.gateway.direct import DirectClient
 from services.gateway.encoding import Stored
 from services.gateway.intake import Intake
 from shared import broker
-from tests.conftest import broker_settings, connected
+from tests.conftest import At, Broker, broker_settings, connected
+from tests.proxy import Proxy
 from tools.nats_server import NatsServer
 
 
@@ -54,7 +55,7 @@ class Ear:
 
 
 @asynccontextmanager
-async def listening(server: NatsServer) -> AsyncIterator[Ear]:
+async def listening(server: Broker) -> AsyncIterator[Ear]:
     """An intake as the gateway runs it."""
     ear = Ear()
 
@@ -196,6 +197,22 @@ async def test_frozen_broker(stream: NatsServer) -> None:
 
     assert ready is None
     ear.assert_whole(max(ear.offsets))
+
+
+async def test_live_again_under_load(stream: NatsServer) -> None:
+    """Events that flow again show that the broker is back, and it is told: nothing waits for a moment of silence."""
+    route = Proxy(stream.port)
+    async with route.running(), connected(stream, "publisher") as nc:
+        route.swallow = lambda chunk: degraded and b"PUB tick " in chunk
+        degraded = False
+        at = At(f"nats://127.0.0.1:{route.port}", stream.passwords)
+        async with listening(at) as ear:
+            degraded = True
+            await ear.told(False)
+            degraded = False
+            publishing = asyncio.create_task(publish(nc, 100_000))
+            await ear.told(True)
+            publishing.cancel()
 
 
 async def test_recreated_stream(stream: NatsServer) -> None:
