@@ -50,6 +50,14 @@ RETRYABLE = (
     nats.js.errors.ServerError,
 )
 
+STREAM_NOT_FOUND = 10059
+PASSING = frozenset({10005, 10158, 10167})
+"""Answers below 500 that pass: too few servers of a cluster are known yet; the same message is being stored right now,
+from an attempt that looked lost; too much is waiting.
+"""
+FOR_GOOD = frozenset({10074})
+"""Answers from 500 that do not pass: several replicas wanted of a server that is in no cluster."""
+
 
 class BrokerRefused(Exception):
     """The broker answered, and said no: trying again will not help."""
@@ -188,25 +196,35 @@ def deadletters_config(*, replicas: int) -> dict[str, Any]:
     }
 
 
-async def declare_stream(nc: Client, *, replicas: int = 1, timeout_s: float = 30.0) -> str:
+async def declare_stream(nc: Client, *, replicas: int | None = None, timeout_s: float = 30.0) -> str:
     """Add the streams, or bring those that are there up to this configuration; the epoch stays. Returns the epoch.
 
+    Without `replicas`, a stream keeps as many as it has, and a new one has 1.
     A new stream of events gets its anchor, so that its first offset tells what retention took and not which ticks ran
     out.
     Raises TimeoutError where JetStream does not answer in time, BrokerRefused where it answers no.
     """
     async with asyncio.timeout(timeout_s):
-        change = "CREATE" if await _api(nc, f"STREAM.INFO.{DEADLETTERS}", {}) is None else "UPDATE"
-        await _api(nc, f"STREAM.{change}.{DEADLETTERS}", deadletters_config(replicas=replicas), required=True)
-        info = await _api(nc, f"STREAM.INFO.{STREAM}", {})
-        if info is None:
+        there = await _config_of(nc, DEADLETTERS)
+        change = "UPDATE" if there else "CREATE"
+        copies = replicas or there.get("num_replicas", 1)
+        await _api(nc, f"STREAM.{change}.{DEADLETTERS}", deadletters_config(replicas=copies), required=True)
+        there = await _config_of(nc, STREAM)
+        copies = replicas or there.get("num_replicas", 1)
+        if not there:
             epoch = uuid.uuid4().hex[:12]
-            await _api(nc, f"STREAM.CREATE.{STREAM}", stream_config(replicas=replicas, epoch=epoch), required=True)
+            await _api(nc, f"STREAM.CREATE.{STREAM}", stream_config(replicas=copies, epoch=epoch), required=True)
             await publish(nc, "anchor", b"", message_id=f"anchor-{epoch}")
             return epoch
-        epoch = info["config"].get("metadata", {}).get(EPOCH_KEY) or uuid.uuid4().hex[:12]
-        await _api(nc, f"STREAM.UPDATE.{STREAM}", stream_config(replicas=replicas, epoch=epoch), required=True)
+        epoch = there.get("metadata", {}).get(EPOCH_KEY) or uuid.uuid4().hex[:12]
+        await _api(nc, f"STREAM.UPDATE.{STREAM}", stream_config(replicas=copies, epoch=epoch), required=True)
         return str(epoch)
+
+
+async def _config_of(nc: Client, stream: str) -> dict[str, Any]:
+    """How a stream is declared; empty where there is none."""
+    info = await _api(nc, f"STREAM.INFO.{stream}", {})
+    return dict(info["config"]) if info else {}
 
 
 async def wait_for_stream(nc: Client) -> str:
@@ -256,7 +274,7 @@ async def publish(
         except RETRYABLE as error:
             log.warning("publish not acknowledged, trying again", subject=subject, error=type(error).__name__)
         except nats.js.errors.APIError as error:
-            if error.code is None or error.code >= 500:
+            if error.code is None or error.code >= 500 or error.err_code in PASSING:
                 log.warning("publish not acknowledged, trying again", subject=subject, error=str(error)[:200])
             else:
                 raise BrokerRefused(f"publish on {subject}: {error.description}") from error
@@ -276,8 +294,8 @@ async def _api(nc: Client, call: str, body: dict[str, Any], *, required: bool = 
         error = answer.get("error")
         if error is None:
             return dict(answer)
-        if error.get("err_code") == 10059 and not required:  # stream not found
+        if error.get("err_code") == STREAM_NOT_FOUND and not required:
             return None
-        if error.get("code", 0) < 500:
+        if error.get("err_code") in FOR_GOOD or (error.get("code", 0) < 500 and error.get("err_code") not in PASSING):
             raise BrokerRefused(f"{call}: {error.get('description')} ({error.get('err_code')})")
         await asyncio.sleep(0.2)

@@ -14,6 +14,12 @@ from shared.lookup import consumer
 MEMBERSHIP = ("campaign.*.member.*", "workspace.*.member.*", "user.*.access")
 _STREAM_INFO = f"$JS.API.STREAM.INFO.{STREAM}"
 
+ROUTES_USER = "routes"
+"""The servers of a cluster, towards one another. No client: it is not in the table."""
+NODE_NAME_VARIABLE = "BEACONFIRE_NATS_NAME"
+ROUTES_VARIABLE = "BEACONFIRE_NATS_ROUTES"
+ROUTES_PASSWORD_VARIABLE = "BEACONFIRE_NATS_ROUTES_PASSWORD"  # noqa: S105  (a name)
+
 
 def _consumer(name: str) -> tuple[str, ...]:
     """To read the stream by one durable consumer, and no other: who could fetch and acknowledge from another's would
@@ -115,6 +121,32 @@ USERS = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One server of a cluster. Every value is as the configuration file has it: quoted, or `$NAME` for a variable."""
+
+    name: str
+    listen: str
+    routes: str
+    """The list of the servers' addresses, each with `ROUTES_USER` and its password; its own among them is harmless."""
+    password: str
+    advertise: str | None = None
+    """Where the others reach this one, if not where it listens."""
+
+    def __str__(self) -> str:
+        advertise = f"\n  advertise: {self.advertise}" if self.advertise else ""
+        return f"""\
+cluster {{
+  name: beaconfire
+  listen: {self.listen}{advertise}
+  # Clients are told all addresses by their settings: those that a server knows of itself may mean nothing to them.
+  no_advertise: true
+  authorization {{ user: {ROUTES_USER}, password: {self.password}, timeout: 2 }}
+  routes: {self.routes}
+}}
+"""
+
+
 def render(
     *,
     host: str,
@@ -123,8 +155,9 @@ def render(
     passwords: Mapping[str, str],
     monitoring: str | None = None,
     max_store_gb: int = 10,
+    node: Node | None = None,
 ) -> str:
-    """A single-node nats-server configuration that enforces the table. `sync_interval: always`: RELIABILITY D1.
+    """A nats-server configuration that enforces the table, of one server or of a node. `sync_interval: always`: ADR 3.
 
     `passwords` are as the configuration file has them: `quoted("…")`, or `$NAME` for an environment variable.
     `monitoring` is the address of nats-server's own HTTP pages, which ask nobody for a password.
@@ -133,14 +166,14 @@ def render(
     http = f'http: "{monitoring}"\n' if monitoring else ""
     return f"""\
 # Written by Beaconfire from tools/broker_users.py. Do not edit.
-server_name: beaconfire
+server_name: {node.name if node else "beaconfire"}
 host: "{host}"
 port: {port}
 {http}max_payload: 256KB
 write_deadline: "5s"
 # "always": without it a power loss takes acknowledged messages along.
 jetstream {{ store_dir: "{store}", max_file_store: {max_store_gb}GB, max_mem_store: 64MB, sync_interval: always }}
-authorization {{
+{node or ""}authorization {{
   timeout: 2
   users = [
 {users}
@@ -151,12 +184,30 @@ authorization {{
 
 def shipped_config() -> str:
     """`deploy/nats/single.conf`: for a container, the passwords from its environment, the store on its volume."""
+    return _for_a_container(node=None)
+
+
+def shipped_cluster_config() -> str:
+    """`deploy/nats/cluster.conf`: the same for each of three servers; who it is and where the others are, it is told
+    by its environment.
+    """
+    node = Node(
+        name=f"${NODE_NAME_VARIABLE}",
+        listen='"0.0.0.0:6222"',
+        routes=f"${ROUTES_VARIABLE}",
+        password=f"${ROUTES_PASSWORD_VARIABLE}",
+    )
+    return _for_a_container(node=node)
+
+
+def _for_a_container(*, node: Node | None) -> str:
     return render(
         host="0.0.0.0",  # noqa: S104  (inside a container; who may connect is said by the table)
         port=4222,
         store="/data",
         passwords={user.name: f"${password_variable(user.name)}" for user in USERS},
         monitoring="127.0.0.1:8222",
+        node=node,
     )
 
 

@@ -190,7 +190,15 @@ def _operator(folder: DataFolder) -> Settings:
 
 @app.command()
 def setup(
-    replicas: Annotated[int, typer.Option(min=1, max=5, help="Copies of the stream; 3 on a cluster.")] = 1,
+    replicas: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=5,
+            envvar="BEACONFIRE_STREAM_REPLICAS",
+            help="Copies of the stream; 3 on a cluster. Else as many as it has, and 1 of a new one.",
+        ),
+    ] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the broker.")] = 60.0,
 ) -> None:
     """Declare the stream, or bring it up to date: a deployment's one-shot job. Reads `BEACONFIRE_NATS_…`."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import shared.events  # noqa: F401  (fills the catalogue)
 from services.publisher import openapi
-from tools.broker_users import shipped_config
+from tools.broker_users import shipped_cluster_config, shipped_config
 from tools.derived.asyncapi import asyncapi
 from tools.derived.error_table import protocol_with_table, script
 from tools.derived.reference import reference
@@ -30,6 +30,7 @@ FILES: dict[str, Callable[[], str]] = {
     "clients/js/src/errors.js": script,
     "clients/js/src/events.d.ts": typings,
     "deploy/nats/single.conf": shipped_config,
+    "deploy/nats/cluster.conf": shipped_cluster_config,
     "PROTOCOL.md": lambda: protocol_with_table((ROOT / "PROTOCOL.md").read_text()),
 }
 

@@ -10,7 +10,7 @@ import sys
 import time
 from pathlib import Path
 
-from tools.broker_users import USERS, quoted, render
+from tools.broker_users import USERS, Node, quoted, render
 from tools.processes import OnLine, Process
 
 
@@ -56,9 +56,11 @@ class NatsServer:
         *,
         port: int | None = None,
         passwords: dict[str, str] | None = None,
+        node: Node | None = None,
         on_line: OnLine | None = None,
     ) -> None:
         self.folder = folder
+        self._node = node
         self.port = port or free_port()
         self.monitoring_port: int | None = None
         """Set before `start`: nats-server's own HTTP pages, on loopback."""
@@ -119,6 +121,7 @@ class NatsServer:
                 store=str(self.folder / "jetstream"),
                 passwords={user: quoted(password) for user, password in self.passwords.items()},
                 monitoring=f"127.0.0.1:{self.monitoring_port}" if self.monitoring_port else None,
+                node=self._node,
             )
         )
 

@@ -10,7 +10,7 @@ class StreamNotDeclared(Exception):
     """The broker could not be reached, or did not do it in time. The text says where it was looked for."""
 
 
-async def declare(settings: Settings, *, replicas: int, timeout_s: float) -> str:
+async def declare(settings: Settings, *, replicas: int | None, timeout_s: float) -> str:
     """Declare the stream, waiting up to `timeout_s` for the broker. Returns its epoch.
 
     Raises StreamNotDeclared, BrokerRefused.
@@ -25,5 +25,5 @@ async def declare(settings: Settings, *, replicas: int, timeout_s: float) -> str
     except TimeoutError:
         raise StreamNotDeclared(
             f"{settings.nats_url} did not declare the stream within {timeout_s:.0f} s: does it run with JetStream, "
-            f"and may {settings.nats_user or 'anybody'} do that?"
+            f"may {settings.nats_user or 'anybody'} do that, and are as many servers up as there are to be replicas?"
         ) from None

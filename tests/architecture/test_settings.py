@@ -8,11 +8,15 @@ import pytest
 
 from shared.settings import ENV_PREFIX, Settings
 from tests.architecture.sources import ROOT, modules, parsed
-from tools.broker_users import USERS, password_variable
+from tools.broker_users import NODE_NAME_VARIABLE, ROUTES_PASSWORD_VARIABLE, ROUTES_VARIABLE, USERS, password_variable
 from tools.derived.settings_page import settings_classes, variables
 
-# Read by compose, the proxy and PostgreSQL's first start, never by a service.
+# Read by compose, the proxy, the broker, the job `setup` and PostgreSQL's first start, never by a service.
 DEPLOYMENT = {
+    NODE_NAME_VARIABLE,
+    ROUTES_VARIABLE,
+    ROUTES_PASSWORD_VARIABLE,
+    "BEACONFIRE_STREAM_REPLICAS",
     "BEACONFIRE_SITE",
     "BEACONFIRE_TLS",
     "BEACONFIRE_HTTP_PORT",

@@ -1,4 +1,4 @@
-"""deploy/nats: the shipped broker configuration, read by nats-server itself."""
+"""deploy/nats: the shipped broker configurations, read by nats-server itself."""
 
 import os
 import subprocess
@@ -6,31 +6,51 @@ from pathlib import Path
 
 import pytest
 
-from tools.broker_users import USERS, password_variable, quoted
+from tools.broker_users import (
+    NODE_NAME_VARIABLE,
+    ROUTES_PASSWORD_VARIABLE,
+    ROUTES_VARIABLE,
+    USERS,
+    password_variable,
+    quoted,
+)
 from tools.nats_server import binary
 
-CONFIG = Path(__file__).parents[2] / "deploy/nats/single.conf"
+FOLDER = Path(__file__).parents[2] / "deploy/nats"
+PASSWORDS = {password_variable(user.name): f"secret-of-{user.name}" for user in USERS}
+NODE = {
+    NODE_NAME_VARIABLE: "nats-1",
+    ROUTES_PASSWORD_VARIABLE: "secret-of-routes",
+    ROUTES_VARIABLE: '["nats-route://routes:secret-of-routes@nats-1:6222", '
+    '"nats-route://routes:secret-of-routes@nats-2:6222"]',
+}
 
 
-def checked(**passwords: str) -> subprocess.CompletedProcess[str]:
-    """What nats-server says about the shipped configuration with these passwords in the environment."""
-    environment = {"PATH": os.environ["PATH"], **passwords}
-    return subprocess.run([binary(), "-t", "-c", CONFIG], env=environment, capture_output=True, text=True, check=False)
+def checked(config: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    """What nats-server says about a shipped configuration with these variables in the environment."""
+    command = [binary(), "-t", "-c", str(FOLDER / config)]
+    environment = {"PATH": os.environ["PATH"], **environment}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
 
 
-def test_the_shipped_configuration_is_read() -> None:
-    """nats-server takes it, with every password from the environment."""
-    answer = checked(**{password_variable(user.name): f"secret-of-{user.name}" for user in USERS})
+@pytest.mark.parametrize(("config", "environment"), [("single.conf", PASSWORDS), ("cluster.conf", PASSWORDS | NODE)])
+def test_the_shipped_configuration_is_read(config: str, environment: dict[str, str]) -> None:
+    """nats-server takes it, with every password, and what a node is told, from the environment."""
+    answer = checked(config, environment)
 
     assert answer.returncode == 0, answer.stderr
 
 
-def test_a_missing_password_stops_the_server() -> None:
-    """Without its passwords the server does not start, rather than starting open."""
-    answer = checked()
+@pytest.mark.parametrize(
+    ("config", "missing"),
+    [("single.conf", "BEACONFIRE_SETUP_PASSWORD"), *(("cluster.conf", name) for name in [*PASSWORDS, *NODE])],
+)
+def test_a_missing_value_stops_the_server(config: str, missing: str) -> None:
+    """Without a password the server does not start, rather than starting open; nor does a node without its cluster."""
+    answer = checked(config, {name: value for name, value in (PASSWORDS | NODE).items() if name != missing})
 
     assert answer.returncode != 0
-    assert "BEACONFIRE_SETUP_PASSWORD" in answer.stderr
+    assert missing in answer.stderr
 
 
 @pytest.mark.parametrize("password", ['a"b', "a\\b", "a\nb"])

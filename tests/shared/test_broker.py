@@ -28,6 +28,13 @@ async def test_declare_twice(nats_server: NatsServer) -> None:
     assert info["config"]["duplicate_window"] == 15 * 60 * 1_000_000_000
 
 
+async def test_replicas_without_a_cluster(nats_server: NatsServer) -> None:
+    """Three replicas of a server that is alone: refused at once, with the server's reason."""
+    async with connected(nats_server, "setup") as nc:
+        with pytest.raises(broker.BrokerRefused, match="replicas > 1 not supported"):
+            await broker.declare_stream(nc, replicas=3)
+
+
 async def test_publish_is_idempotent(stream: NatsServer) -> None:
     """The same message id twice is stored once, and both times acknowledged with the same offset."""
     async with connected(stream, "publisher") as nc:
