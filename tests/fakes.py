@@ -11,8 +11,7 @@ from nats.aio.msg import Msg
 
 from shared import tokens
 from shared.authorization import AUTHORIZE, QUEUE
-from tests.conftest import connected
-from tools.nats_server import NatsServer
+from tests.conftest import Broker, connected
 
 
 class FakeAuth:
@@ -50,7 +49,7 @@ class FakeAuth:
         return {"version": self.version, "rooms": rooms, "revoked": user in self.revoked}
 
     @asynccontextmanager
-    async def running(self, server: NatsServer) -> AsyncIterator["FakeAuth"]:
+    async def running(self, server: Broker) -> AsyncIterator["FakeAuth"]:
         """On the broker as user `auth`, and on HTTP for its keys."""
 
         async def jwks(_request: web.Request) -> web.Response:

@@ -9,7 +9,7 @@ class Proxy:
     """Passes bytes on to a port on loopback.
 
     `swallow` says of each chunk from the client whether it is lost. While `flowing` is not set, what the server sends
-    is held back. While `refusing`, nobody gets through.
+    is held back. While `refusing`, nobody gets through. `delay_s` says for how many seconds each chunk is kept.
     """
 
     def __init__(self, target_port: int) -> None:
@@ -19,6 +19,7 @@ class Proxy:
         self.flowing = asyncio.Event()
         self.flowing.set()
         self.refusing = False
+        self.delay_s: Callable[[], float] = lambda: 0.0
         self._writers: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None]] = set()
         self.port = 0
@@ -34,6 +35,11 @@ class Proxy:
             self.cut()
             self.flowing.set()
             await asyncio.gather(*self._serving, return_exceptions=True)
+
+    @property
+    def is_used(self) -> bool:
+        """Whether somebody is connected through here."""
+        return bool(self._writers)
 
     def cut(self) -> None:
         """Reset every connection that goes through here."""
@@ -71,6 +77,8 @@ class Proxy:
                     continue
                 if not is_from_client:
                     await self.flowing.wait()
+                if delay_s := self.delay_s():
+                    await asyncio.sleep(delay_s)
                 writer.write(chunk)
                 await writer.drain()
         writer.close()

@@ -19,6 +19,7 @@ class Follower:
 
     `keeps_rule` False: it applies whatever comes, and ignores its own cursor (to see that the checker notices).
     `reads_every_s`: it takes one message in so many seconds, until `hurry` is set.
+    `since`: the cursor with which it comes back; without one it begins where it connects.
     """
 
     def __init__(
@@ -30,10 +31,15 @@ class Follower:
         *,
         keeps_rule: bool = True,
         reads_every_s: float = 0.0,
+        since: str = "",
     ) -> None:
         self.name = name
         self.rooms = frozenset(rooms)
         self.applied: list[tuple[int, str]] = []
+        self.applied_at: dict[int, float] = {}
+        """When, on the monotonic clock, each offset was applied last."""
+        self.states: list[str] = []
+        """What it was told about the broker: `degraded` and `live`, as they came."""
         self.reloads: list[Reload] = []
         self.started_at: int | None = None
         self.connects = 0
@@ -44,8 +50,8 @@ class Follower:
         self._token = token
         self._keeps_rule = keeps_rule
         self._reads_every_s = reads_every_s
-        self._epoch = ""
-        self._offset = 0
+        self._epoch, _, digits = since.rpartition(":")
+        self._offset = int(digits or 0)
         self._session = ""
         self._lost_at: float | None = None
         self._sockets: list[aiohttp.ClientWebSocketResponse] = []
@@ -113,7 +119,8 @@ class Follower:
             self._lost_at = None
         epoch, _, digits = frame["cursor"].rpartition(":")
         if self.started_at is None:
-            self._epoch, self._offset, self.started_at = epoch, int(digits), int(digits)
+            self.started_at = self._offset if self._epoch else int(digits)
+            self._epoch, self._offset = epoch, self.started_at
         return socket
 
     async def _read(
@@ -172,6 +179,7 @@ class Follower:
             offset = frame["offset"]
             if offset > self._offset or not self._keeps_rule:
                 self.applied.append((offset, frame["event"]["id"]))
+                self.applied_at[offset] = time.monotonic()
                 self._offset = max(offset, self._offset)
         elif kind == "position":
             self._offset = max(self._offset, int(frame["cursor"].rpartition(":")[2]))
@@ -179,4 +187,6 @@ class Follower:
             self._epoch, _, digits = frame["cursor"].rpartition(":")
             self.reloads.append(Reload(self._offset, int(digits), frame["reason"]))
             self._offset = int(digits)
+        elif kind in ("degraded", "live"):
+            self.states.append(kind)
         self._moved.set()

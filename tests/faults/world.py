@@ -3,10 +3,11 @@
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Mapping
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig
@@ -15,7 +16,7 @@ from shared import broker
 from shared.envelope import Envelope, Metadata
 from shared.events.campaign import SettlementUpdated
 from shared.subjects import parse_subject
-from tests.conftest import connected
+from tests.conftest import Broker, connected
 from tests.fakes import FakeAuth
 from tests.faults.checker import Event, Verdict, check
 from tests.faults.follower import Follower
@@ -27,20 +28,37 @@ ROOT = "campaign:c1"
 ELSEWHERE = "campaign:c2"
 
 
+class Nats(Broker, Protocol):
+    """What all of it hangs on."""
+
+    def thaw(self) -> None: ...
+
+
 class World:
     """What a fault is done to."""
 
     def __init__(
-        self, nats: NatsServer, gateways: list[ServiceProcess], routes: list[Proxy], auth: FakeAuth, nc: Client
+        self,
+        nats: NatsServer,
+        gateways: list[ServiceProcess],
+        routes: list[Proxy],
+        auth: FakeAuth,
+        publishers: Sequence[Client],
+        *,
+        whole: Nats | None = None,
     ) -> None:
         self.nats = nats
+        self._whole = whole or nats
+        """All servers, where there are several."""
         self.gateways = gateways
         self.routes = routes
         """What stands between each gateway and the broker."""
         self.auth = auth
         self.followers: list[Follower] = []
         self.acknowledged: dict[int, str] = {}
-        self._nc = nc
+        self.acknowledged_at: dict[int, float] = {}
+        """When, on the monotonic clock, the publisher had the acknowledgement of each offset."""
+        self._publishers = publishers
         self._numbers = itertools.count()
         self._written = asyncio.Event()
         self._tasks: list[asyncio.Task[Any]] = []
@@ -64,7 +82,8 @@ class World:
     async def writing(self, *, writers: int = 4, pause_s: float = 0.01, size: int = 0) -> AsyncIterator[None]:
         """Events keep being published while the block runs; at its end, those under way are acknowledged."""
         stop = asyncio.Event()
-        tasks = [asyncio.create_task(self._write(stop, pause_s, size)) for _ in range(writers)]
+        through = itertools.cycle(self._publishers)
+        tasks = [asyncio.create_task(self._write(stop, pause_s, size, next(through))) for _ in range(writers)]
         try:
             yield
         finally:
@@ -78,7 +97,9 @@ class World:
             self._written.clear()
             await self._written.wait()
 
-    async def publish(self, campaign: str = "c1", *, settlement: str | None = None, size: int = 0) -> int:
+    async def publish(
+        self, campaign: str = "c1", *, settlement: str | None = None, size: int = 0, through: Client | None = None
+    ) -> int:
         """Publish one event until it is acknowledged. Returns its offset."""
         number = next(self._numbers)
         event = SettlementUpdated(
@@ -88,8 +109,10 @@ class World:
             changed_fields=("x" * size,) if size else ("level",),
         )
         one = Envelope(event, Metadata(source="load"))
-        offset = await broker.publish(self._nc, one.subject, one.encode(), message_id=one.id, attempt_timeout_s=0.5)
+        nc = through or self._publishers[0]
+        offset = await broker.publish(nc, one.subject, one.encode(), message_id=one.id, attempt_timeout_s=0.5)
         self.acknowledged[offset] = one.id
+        self.acknowledged_at[offset] = time.monotonic()
         self._written.set()
         return offset
 
@@ -127,22 +150,27 @@ class World:
 
     async def stop(self) -> None:
         """Let everybody go, and the broker with them: nothing of ours may hang on a frozen one."""
-        self.nats.thaw()
+        self._whole.thaw()
+        await self.dismiss()
+
+    async def dismiss(self) -> None:
+        """Let all followers go; others may come."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks, self.followers = [], []
 
-    async def _write(self, stop: asyncio.Event, pause_s: float, size: int) -> None:
+    async def _write(self, stop: asyncio.Event, pause_s: float, size: int, through: Client) -> None:
         while not stop.is_set():
             number = next(self._numbers)
-            await self.publish("c2" if number % 7 == 0 else "c1", size=size)
+            await self.publish("c2" if number % 7 == 0 else "c1", size=size, through=through)
             await asyncio.sleep(pause_s)
 
     async def _read_stream(self) -> dict[int, Event]:
         """All events of the stream, read by a means the gateway does not use."""
         last = max(self.acknowledged)
         stream: dict[int, Event] = {}
-        async with connected(self.nats, "setup") as nc:
+        async with connected(self._whole, "setup") as nc:
             reading = await nc.jetstream().pull_subscribe(
                 "campaign.>", stream=broker.STREAM, config=ConsumerConfig(ack_policy=AckPolicy.NONE)
             )
@@ -187,7 +215,7 @@ async def world(
                 processes[-1].start(wait=False)
             for process in processes:
                 await asyncio.to_thread(process.wait_ready)
-            one = World(nats, processes, routes, auth, nc)
+            one = World(nats, processes, routes, auth, [nc])
             stack.push_async_callback(one.stop)
             yield one
     finally:
