@@ -22,7 +22,10 @@ from shared.settings import Settings
 log = logs.get(__name__)
 
 STREAM = "EVENTS"
-STREAM_SUBJECTS = ("campaign.>", "workspace.>", "user.>", "tick", "anchor")
+TICK = "tick"
+ANCHOR = "anchor"
+"""Older than any tick, so that the first offset tells what retention took. One with a body names a new epoch."""
+STREAM_SUBJECTS = ("campaign.>", "workspace.>", "user.>", TICK, ANCHOR)
 DEADLETTERS = "DEADLETTERS"
 DEADLETTER_PREFIX = "deadletter."
 LIVE_PREFIX = "live."
@@ -214,7 +217,7 @@ async def declare_stream(nc: Client, *, replicas: int | None = None, timeout_s: 
         if not there:
             epoch = uuid.uuid4().hex[:12]
             await _api(nc, f"STREAM.CREATE.{STREAM}", stream_config(replicas=copies, epoch=epoch), required=True)
-            await publish(nc, "anchor", b"", message_id=f"anchor-{epoch}")
+            await publish(nc, ANCHOR, b"", message_id=f"anchor-{epoch}")
             return epoch
         epoch = there.get("metadata", {}).get(EPOCH_KEY) or uuid.uuid4().hex[:12]
         await _api(nc, f"STREAM.UPDATE.{STREAM}", stream_config(replicas=copies, epoch=epoch), required=True)
@@ -225,6 +228,24 @@ async def _config_of(nc: Client, stream: str) -> dict[str, Any]:
     """How a stream is declared; empty where there is none."""
     info = await _api(nc, f"STREAM.INFO.{stream}", {})
     return dict(info["config"]) if info else {}
+
+
+async def renew_epoch(nc: Client, *, timeout_s: float = 30.0) -> tuple[str, str]:
+    """Give the stream another epoch, and change nothing else in it: every cursor given out so far counts no more.
+
+    Gateways are told by an anchor that carries it: they hear the whole stream, so none misses it. Returns the epoch it
+    had and the one it has. Needs what `setup` may. Raises TimeoutError, BrokerRefused.
+    """
+    async with asyncio.timeout(timeout_s):
+        config, epoch = await _config_of(nc, STREAM), uuid.uuid4().hex[:12]
+        if not config:
+            raise BrokerRefused(f"there is no stream {STREAM}: `beaconfire setup` declares it, with an epoch")
+        # What the server adds itself is no part of a configuration.
+        metadata = {key: value for key, value in config.get("metadata", {}).items() if not key.startswith("_nats.")}
+        config["metadata"] = metadata | {EPOCH_KEY: epoch}
+        await _api(nc, f"STREAM.UPDATE.{STREAM}", config, required=True)
+        await publish(nc, ANCHOR, epoch.encode(), message_id=f"anchor-{epoch}")
+        return str(metadata.get(EPOCH_KEY, "")), epoch
 
 
 async def wait_for_stream(nc: Client) -> str:

@@ -68,7 +68,10 @@ USERS = (
     BrokerUser(
         "operator",
         publish=(
+            "$JS.API.INFO",
             _STREAM_INFO,
+            f"$JS.API.STREAM.INFO.{DEADLETTERS}",
+            f"$JS.API.CONSUMER.LIST.{STREAM}",
             f"$JS.API.CONSUMER.CREATE.{DEADLETTERS}.>",
             f"$JS.API.CONSUMER.MSG.NEXT.{DEADLETTERS}.>",
         ),

@@ -15,18 +15,20 @@ from pydantic import SecretStr
 from rich.console import Console
 from rich.text import Text
 
-from shared.broker import BrokerRefused
+from shared.broker import STREAM, BrokerRefused
 from shared.database import DatabaseUnusable
 from shared.envelope import InvalidEvent
 from shared.settings import ENV_PREFIX, Settings, read_settings
 from shared.subjects import InvalidRoom, InvalidSubject
 from tools import deadletters as letters
+from tools import doctor as examining
 from tools import listening, operating, publishing, sign_in
 from tools import migrate as migrating
 from tools.api import ApiError
 from tools.cluster import DidNotStart
 from tools.data_folder import DataFolder, DataFolderUnusable
 from tools.demo import NotSeeded
+from tools.diagnosis import worst
 from tools.log_stream import plain
 from tools.nats_server import BrokerDidNotStart
 from tools.operating import auth_operator
@@ -69,6 +71,7 @@ EXPECTED = (
     NotSeeded,
     PortTaken,
     StreamNotDeclared,
+    examining.CannotExamine,
     migrating.CannotMigrate,
     letters.CannotRead,
     listening.Ended,
@@ -168,7 +171,7 @@ def deadletters(
     What looks like a secret is blanked. Reads `BEACONFIRE_NATS_…` (user `operator`) where the address is set, else asks
     the broker of the running `up`.
     """
-    settings = _operator(DataFolder(data))
+    settings = _as_user("operator", DataFolder(data))
     printer = letters.print_json if as_json else letters.print_readable
     count = asyncio.run(letters.read(settings, printer, last=last, reason=reason, follow=follow))
     if count == 0:
@@ -177,14 +180,19 @@ def deadletters(
         print(f"{count - last} older ones are not shown: --last {count}", file=sys.stderr)
 
 
-def _operator(folder: DataFolder) -> Settings:
-    """How to reach the broker as an operator: as the environment says, else that of the running `up`."""
-    if "nats_url" in Settings().model_fields_set:
+def _is_told_of_a_broker() -> bool:
+    return "nats_url" in Settings().model_fields_set
+
+
+def _as_user(user: str, folder: DataFolder) -> Settings:
+    """How to reach the broker: as the environment says, else that of the running `up` as this user."""
+    if _is_told_of_a_broker():
         return read_settings(Settings)
     return Settings(
+        environment="development",
         nats_url=folder.running().nats_url,
-        nats_user="operator",
-        nats_password=SecretStr(folder.passwords()["operator"]),
+        nats_user=user,
+        nats_password=SecretStr(folder.passwords()[user]),
     )
 
 
@@ -204,6 +212,63 @@ def setup(
     """Declare the stream, or bring it up to date: a deployment's one-shot job. Reads `BEACONFIRE_NATS_…`."""
     epoch = asyncio.run(declare(read_settings(Settings), replicas=replicas, timeout_s=timeout))
     print(f"the stream is declared, epoch {epoch}")
+
+
+@app.command()
+def doctor(
+    monitoring: Annotated[
+        str | None, typer.Option(help="The broker's monitoring port, `http://…:8222`; else that of the running `up`.")
+    ] = None,
+    service: Annotated[
+        list[str] | None, typer.Option(help="Address of a service, `http://…`, whose `/readyz` is asked; any number.")
+    ] = None,
+    env_file: Annotated[
+        Path | None, typer.Option(help="The deployment's `.env`: what each broker user may do is tried.")
+    ] = None,
+    new_epoch: Annotated[
+        bool, typer.Option("--new-epoch", help="After a restore of the stream: make every client reload.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before `--new-epoch`.")] = False,
+    as_json: AsJson = False,
+    data: Data = DATA,
+) -> None:
+    """Check a running broker, and say what to change for events to be delivered as promised. Exit code 1: it is wrong.
+
+    Reads `BEACONFIRE_NATS_…` (user `operator`; `setup` for `--new-epoch`) where the address is set, else asks the
+    broker of the running `up`.
+    """
+    folder = DataFolder(data)
+    if new_epoch:
+        _renew_epoch(_as_user("setup", folder), ask=not yes)
+        return
+    checks = asyncio.run(examining.diagnose(_patient(folder, monitoring, service, env_file)))
+    examining.print_json(checks) if as_json else examining.print_readable(checks, Console(highlight=False))
+    if worst(checks) == "wrong":
+        raise typer.Exit(1)
+
+
+def _patient(
+    folder: DataFolder, monitoring: str | None, services: list[str] | None, env_file: Path | None
+) -> examining.Patient:
+    """What is to be examined: the deployment of the environment, else the running `up`."""
+    passwords = examining.passwords_of(env_file) if env_file else {}
+    if _is_told_of_a_broker():
+        return examining.Patient(_as_user("operator", folder), passwords, monitoring, services or ())
+    running = folder.running()
+    return examining.Patient(
+        _as_user("operator", folder),
+        passwords or folder.passwords(),
+        monitoring or running.monitoring_url or None,
+        services or (running.address, running.auth_url, running.publisher_url),
+    )
+
+
+def _renew_epoch(settings: Settings, *, ask: bool) -> None:
+    print(f"The stream {STREAM} at {settings.nats_url} gets a new epoch: every client reloads what it shows.")
+    if ask:
+        typer.confirm("Go on?", abort=True)
+    was, epoch = asyncio.run(examining.renew_epoch(settings))
+    print(f"the epoch was {was or 'none'} and is {epoch}; running gateways tell their clients now")
 
 
 @keys.command("list")

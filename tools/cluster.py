@@ -138,6 +138,8 @@ class Plan:
     auth_port: int | None = None
     publisher_port: int | None = None
     nats_port: int | None = None
+    monitoring_port: int | None = None
+    """The broker's own HTTP pages; None: it has none."""
     origins: tuple[str, ...] = ()
     """Browser origins besides those of the gateways themselves."""
     passwords: dict[str, str] | None = None
@@ -155,6 +157,7 @@ class Services:
         self._on_line = on_line
         self.operator_token = plan.operator_token or secrets.token_hex(24)
         self.nats = NatsServer(plan.folder / "nats", port=plan.nats_port, passwords=plan.passwords, on_line=on_line)
+        self.nats.monitoring_port = plan.monitoring_port
         gateway_ports = [plan.gateway_port or free_port() for _ in range(plan.gateways)]
         self._origins = self._all_origins(gateway_ports)
         self.auth = self._service(

@@ -30,6 +30,8 @@ class Running:
     publisher_url: str
     nats_url: str
     auth_ops_url: str
+    monitoring_url: str = ""
+    """The broker's own HTTP pages; empty: it has none."""
 
 
 class DataFolder:

@@ -20,7 +20,7 @@ from tools import demo
 from tools.cluster import WORKERS, Plan, Services
 from tools.data_folder import OPERATOR_TOKEN, DataFolder, Running
 from tools.log_stream import LogStream, errors, last_words
-from tools.nats_server import BrokerDidNotStart
+from tools.nats_server import BrokerDidNotStart, free_port
 from tools.processes import Process
 
 RESTART_AFTER_S = 1.0
@@ -213,6 +213,7 @@ def _plan(options: Options, folder: DataFolder) -> Plan:
         auth_port=options.port + 1,
         publisher_port=options.port + 2,
         nats_port=options.port + 3,
+        monitoring_port=free_port(),
         passwords=folder.passwords(),
         operator_token=folder.passwords()[OPERATOR_TOKEN],
         environment={
@@ -231,6 +232,7 @@ def _running(options: Options, services: Services) -> Running:
         auth_url=services.auth_url,
         publisher_url=services.publisher_url,
         nats_url=services.nats.url,
+        monitoring_url=f"http://127.0.0.1:{services.nats.monitoring_port}",
         auth_ops_url=services.auth.ops_url,
     )
 

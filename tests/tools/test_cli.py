@@ -335,7 +335,7 @@ async def test_the_readmes_publisher(data: Path, tmp_path: Path) -> None:
     await listener.close()
 
 
-@pytest.mark.parametrize("name", ["up", "token", "listen", "publish", "deadletters", "setup"])
+@pytest.mark.parametrize("name", ["up", "token", "listen", "publish", "deadletters", "doctor", "setup"])
 def test_every_command_has_help(call: Callable[..., Said], name: str) -> None:
     """`--help` says what a command does, and what each option is."""
     one = call(name, "--help")

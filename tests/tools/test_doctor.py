@@ -1,0 +1,285 @@
+"""`beaconfire doctor` at real brokers: as they should be, and damaged in every way it promises to see."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from nats.aio.client import Client
+from nats.js.api import AckPolicy, ConsumerConfig
+
+from shared import broker
+from shared.broker import NS, STREAM
+from tests.conftest import broker_settings, connected
+from tools import broker_users, diagnosis
+from tools.broker_users import password_variable
+from tools.cli import main
+from tools.diagnosis import Check, Facts
+from tools.doctor import CannotExamine, Patient, diagnose, renew_epoch
+from tools.nats_server import NatsServer, free_port
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    exit_code: int
+    text: str
+
+
+@pytest.fixture(name="call")
+def _call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+    """`beaconfire doctor …` in this process, with these variables."""
+
+    def call(*arguments: str, **environment: str) -> Said:
+        monkeypatch.setattr(sys, "argv", ["beaconfire", "doctor", *arguments])
+        for name, value in {"COLUMNS": "160", **environment}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit) as end:
+            main()
+        out, err = capsys.readouterr()
+        assert "Traceback" not in out + err
+        return Said(end.value.code if isinstance(end.value.code, int) else 0, out + err)
+
+    return call
+
+
+@pytest.fixture(name="watched")
+def _watched(tmp_path: Path) -> Iterator[NatsServer]:
+    """A broker as it is shipped, with its monitoring port."""
+    server = NatsServer(tmp_path / "nats")
+    server.monitoring_port = free_port()
+    server.start()
+    yield server
+    server.kill()
+
+
+async def looked_at(server: NatsServer, **more: Any) -> dict[str, Check]:
+    """What the doctor says, by the name of the check."""
+    settings = broker_settings(server, "operator", environment=more.pop("environment", "production"))
+    if server.monitoring_port:
+        more["monitoring"] = f"http://127.0.0.1:{server.monitoring_port}"
+    return {check.name: check for check in await diagnose(Patient(settings, **more))}
+
+
+def names(checks: dict[str, Check], verdict: str) -> set[str]:
+    return {name for name, check in checks.items() if check.verdict == verdict}
+
+
+async def change(nc: Client, call: str, body: Any = None) -> dict[str, Any]:
+    answer = json.loads((await nc.request(f"$JS.API.{call}", json.dumps(body or {}).encode())).data)
+    assert "error" not in answer, answer
+    return dict(answer)
+
+
+async def test_as_shipped(watched: NatsServer) -> None:
+    """A broker as it is shipped has nothing wrong; what it has is said, and of one machine that it is one."""
+    async with connected(watched, "setup") as setup:
+        await broker.declare_stream(setup)
+    checks = await looked_at(watched, passwords=watched.passwords)
+    at_home = await looked_at(watched, environment="development")
+
+    assert names(checks, "wrong") == set()
+    assert names(checks, "warning") == {"replicas", *diagnosis.DURABLES}
+    assert names(checks, "unseen") == {"readiness"}
+    assert checks["sync_interval"].found == "always"
+    assert checks["duplicate_window"].found == "15 minutes"
+    assert checks["retention"].found == "kept 7 days or 8 GiB: reaches back 7 days at the rate so far"
+    assert {f"user {name}" for name in watched.passwords} <= names(checks, "ok")
+    assert at_home["replicas"].verdict == "ok"
+
+
+DAMAGES: dict[str, dict[str, Any]] = {
+    "storage": {"storage": "memory", "max_bytes": 1_000_000},
+    "subjects": {"subjects": ["campaign.>", "user.>", "tick", "anchor"]},
+    "republish": {"republish": {"src": "campaign.>", "dest": "live.campaign.>"}},
+    "duplicate_window": {"duplicate_window": 120 * NS},
+    "message lifetimes": {"allow_msg_ttl": False},
+    "discard": {"discard": "new"},
+    "retention policy": {"retention": "interest"},
+    "retention": {"max_age": 0, "max_bytes": -1},
+    "epoch": {"metadata": {}},
+}
+
+
+async def test_damaged_stream(watched: NatsServer) -> None:
+    """Each setting of the stream that a promise depends on: where it is another one, that is said, with what to do;
+    `setup` puts right what the broker lets it change."""
+    async with connected(watched, "setup") as setup:
+        await broker.declare_stream(setup)
+        for name, damage in DAMAGES.items():
+            await change(setup, f"STREAM.DELETE.{STREAM}")
+            config = broker.stream_config(replicas=1, epoch="e1") | damage
+            await change(setup, f"STREAM.CREATE.{STREAM}", config)
+            damaged = await looked_at(watched)
+
+            assert names(damaged, "wrong") == {name}, name
+            assert damaged[name].advice
+            if "delete the stream" not in damaged[name].advice:
+                await broker.declare_stream(setup)
+                assert names(await looked_at(watched), "wrong") == set(), name
+
+
+async def test_no_anchor_and_short_reach(watched: NatsServer) -> None:
+    """A stream that has no anchor, and one that fills up within the day, are warned of."""
+    async with connected(watched, "setup") as setup, connected(watched, "publisher") as publisher:
+        await broker.declare_stream(setup)
+        await change(setup, f"STREAM.PURGE.{STREAM}")
+        small = broker.stream_config(replicas=1, epoch="e1", max_bytes=100_000)
+        await change(setup, f"STREAM.UPDATE.{STREAM}", small)
+        await broker.publish(publisher, "campaign.c1.state", b"x" * 1_000, message_id="one")
+        checks = await looked_at(watched)
+
+    assert checks["anchor"].verdict == checks["retention"].verdict == "warning"
+    assert "reaches back 92.5 minutes" in checks["retention"].found
+
+
+async def test_consumers(watched: NatsServer) -> None:
+    """Workers that lag, one that stands beyond the end of a stream put back from a backup, and dead letters."""
+    config = {"ack_policy": AckPolicy.EXPLICIT, "max_ack_pending": 1}
+    async with connected(watched, "setup") as setup, connected(watched, "publisher") as publisher:
+        await broker.declare_stream(setup)
+        js = setup.jetstream()
+        for name in diagnosis.DURABLES:
+            await js.add_consumer(STREAM, ConsumerConfig(name=name, durable_name=name, **config))  # type: ignore[arg-type]
+        for number in range(diagnosis.LAG_WARNING):
+            await publisher.publish("campaign.c1.state", b"%d" % number)
+        await broker.publish(publisher, "campaign.c1.state", b"last", message_id="last")
+        async with connected(watched, "gateway") as gateway:
+            await gateway.publish("deadletter.invalid", b"{}")
+            await gateway.flush()
+        checks = await looked_at(watched)
+        info = await change(setup, f"STREAM.INFO.{STREAM}", {"subjects_filter": "anchor"})
+        consumers = (await change(setup, f"CONSUMER.LIST.{STREAM}"))["consumers"]
+    # The broker itself lets no consumer in that stands there; one that was restored apart from its stream does.
+    consumers[0]["delivered"]["stream_seq"] = info["state"]["last_seq"] + 1
+    beyond = {check.name: check for check in diagnosis.examine(facts(stream=info, consumers=tuple(consumers)))}
+
+    assert {checks[name].verdict for name in diagnosis.DURABLES} == {"warning"}
+    assert "1,002 messages wait" in checks["scheduler"].found
+    assert "`beaconfire deadletters`" in checks["dead letters"].advice
+    assert beyond[consumers[0]["name"]].verdict == "wrong"
+
+
+def facts(**seen: Any) -> Facts:
+    server = {"version": "2.15.1", "max_payload": 262_144}
+    return Facts(**{"server": server, "user": "operator", "development": False, "now": datetime.now(UTC), **seen})
+
+
+def test_server_and_clock() -> None:
+    """Old servers, small payloads and clocks that differ."""
+    old = facts(server={"version": "2.10.22", "max_payload": 1_024}, skew_s=-45.0)
+    younger = facts(server={"version": "2.12.1-RC.1", "max_payload": 262_144}, skew_s=3.0)
+    first, second = ({check.name: check.verdict for check in diagnosis.examine(one)} for one in (old, younger))
+
+    assert (first["version"], first["max_payload"], first["clock"]) == ("wrong", "warning", "wrong")
+    assert (second["version"], second["max_payload"], second["clock"]) == ("warning", "ok", "warning")
+
+
+def damaged(server: NatsServer, monkeypatch: pytest.MonkeyPatch, text: str, other: str) -> None:
+    """Start the broker with another text in its configuration."""
+    render = broker_users.render
+
+    def changed(**options: Any) -> str:
+        config = render(**options)
+        assert text in config
+        return config.replace(text, other)
+
+    monkeypatch.setattr("tools.nats_server.render", changed)
+    server.kill()
+    server.start()
+
+
+@pytest.mark.parametrize(
+    ("text", "other", "name", "found"),
+    [
+        ("sync_interval: always", 'sync_interval: "2m"', "sync_interval", "every 2 minutes: a power loss takes"),
+        ('subscribe: { allow: ["live.>",', 'subscribe: { allow: [">",', "user gateway", "may subscribe to everything"),
+        ('allow: ["live.>",', "allow: [", "user gateway", "may not subscribe to live.>"),
+        ('publish: { allow: ["tick",', 'publish: { allow: ["live.>",', "user gateway", "may publish live.>"),
+        ("authorization {", "no_auth_user: operator\nauthorization {", "passwords", "it lets in who names no user"),
+    ],
+)
+async def test_damaged_broker(
+    watched: NatsServer, monkeypatch: pytest.MonkeyPatch, text: str, other: str, name: str, found: str
+) -> None:
+    """A broker that may forget what it acknowledged, or lets in or lets do what it must not."""
+    async with connected(watched, "setup") as setup:
+        await broker.declare_stream(setup)
+    damaged(watched, monkeypatch, text, other)
+    checks = await looked_at(watched, passwords=watched.passwords)
+
+    assert names(checks, "wrong") == {name}
+    assert found in checks[name].found
+    assert checks[name].advice
+
+
+def test_command(watched: NatsServer, call: Callable[..., Said], tmp_path: Path) -> None:
+    """The command: no stream is wrong, and exit code 1; `setup` puts it right; a service that is not there is wrong.
+    As JSON the same, for machines."""
+    environment = watched.environment("operator")
+    env_file = tmp_path / "env"
+    passwords = watched.passwords.items()
+    env_file.write_text("".join(f"{password_variable(user)}={password}\n" for user, password in passwords))
+    options = ["--monitoring", f"http://127.0.0.1:{watched.monitoring_port}/", "--env-file", str(env_file)]
+
+    none = call(*options, **environment)
+    with pytest.MonkeyPatch.context() as context:
+        context.setattr(sys, "argv", ["beaconfire", "setup"])
+        for name, value in watched.environment("setup").items():
+            context.setenv(name, value)
+        with pytest.raises(SystemExit):
+            main()
+    fine = call(*options, **environment)
+    absent = call("--json", "--service", "http://127.0.0.1:1", **environment)
+    told = json.loads(absent.text)
+
+    assert (none.exit_code, fine.exit_code, absent.exit_code) == (1, 0, 1)
+    assert "there is no stream EVENTS" in none.text
+    assert "run `beaconfire setup`" in none.text
+    assert "user gateway" in fine.text
+    assert "in order, 4 warnings, 1 not seen" in fine.text
+    assert told["verdict"] == "wrong"
+    assert [check["name"] for check in told["checks"] if check["verdict"] == "wrong"] == ["http://127.0.0.1:1"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [
+        ({"BEACONFIRE_NATS_URL": "nats://127.0.0.1:1"}, "cannot reach nats://127.0.0.1:1"),
+        ({"BEACONFIRE_NATS_URL": "nats://no-such-host.invalid"}, "cannot reach nats://no-such-host.invalid"),
+        ({"BEACONFIRE_NATS_PASSWORD": "another-than-that-of-the-operator"}, "does not let the user operator"),
+        ({"BEACONFIRE_NATS_USER": "nobody"}, "does not let the user nobody"),
+    ],
+)
+def test_not_let_in(nats_server: NatsServer, call: Callable[..., Said], environment: dict[str, str], said: str) -> None:
+    """A wrong address, user or password is a sentence that says what to do, at once."""
+    one = call(**nats_server.environment("operator") | environment)
+
+    assert one.exit_code == 1
+    assert said in one.text
+
+
+async def test_who_may_not_ask(stream: NatsServer) -> None:
+    """What the broker does not let us see is said to be unseen, not to be in order."""
+    settings = broker_settings(stream, "publisher")
+    checks = {check.name: check for check in await diagnose(Patient(settings))}
+
+    assert {"consumers", "dead letters", "sync_interval", "readiness"} == names(checks, "unseen")
+    assert "publisher may not ask" in checks["consumers"].found
+
+
+def test_new_epoch_of_no_stream(nats_server: NatsServer, call: Callable[..., Said]) -> None:
+    """A new epoch for a stream that is not there is refused with what to do."""
+    one = call("--new-epoch", "--yes", **nats_server.environment("setup"))
+
+    assert one.exit_code == 1
+    assert "there is no stream EVENTS" in one.text
+
+
+async def test_new_epoch_needs_setup(stream: NatsServer) -> None:
+    """Only `setup` may give the stream a new epoch; anybody else is told so at once."""
+    with pytest.raises(CannotExamine, match="only the user setup"):
+        await renew_epoch(broker_settings(stream, "operator"))
