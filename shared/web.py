@@ -33,6 +33,8 @@ MAX_BODY_BYTES = 64 * 1024
 BODY_TIMEOUT_S = 10.0
 IDLE_S = 10.0
 """A connection that has sent no complete request head for this long is closed (seconds)."""
+FINISH_DEFAULT_S = 5.0
+MIN_FINISH_S = 0.5  # to aiohttp, 0 means for ever
 CORRELATION_HEADER = "X-Correlation-Id"
 CURSOR_HEADER = "X-Beaconfire-Cursor"
 OFFSET_HEADER = "X-Beaconfire-Offset"
@@ -46,6 +48,10 @@ M = TypeVar("M", bound=BaseModel)
 
 READY: web.AppKey[Callable[[], str | None]] = web.AppKey("ready", Callable[[], str | None])  # type: ignore[arg-type]
 """Why the service is not ready, or None where it is."""
+
+
+FINISH_S: web.AppKey[float] = web.AppKey("finish_s", float)
+"""Seconds that requests under way have when the service stops; `FINISH_DEFAULT_S` where it is not set."""
 
 
 FOR_OPERATORS: web.AppKey[Iterable[web.AbstractRouteDef]] = web.AppKey("for_operators", Iterable)
@@ -153,8 +159,9 @@ async def listening(
 
     The operations port opens last: who is told there that the service is ready finds the public port open.
     """
-    ops_runner = _Runner(operations(app), access_log=None)
-    runner = _Runner(app, access_log=None, handle_signals=False, keepalive_timeout=60)
+    ops_runner = _Runner(operations(app), access_log=None, shutdown_timeout=MIN_FINISH_S)
+    finish_s = max(MIN_FINISH_S, app.get(FINISH_S, FINISH_DEFAULT_S))
+    runner = _Runner(app, access_log=None, handle_signals=False, keepalive_timeout=60, shutdown_timeout=finish_s)
     try:
         await runner.setup()
         await web.TCPSite(runner, settings.host, settings.port, reuse_port=reuse_port or None).start()
@@ -172,7 +179,7 @@ async def listening(
 @asynccontextmanager
 async def worker_listening(app: web.Application, settings: Settings, *, name: str) -> AsyncIterator[str]:
     """Start a `worker_application` and its listener, stop both at the end of the block. Yields its URL."""
-    runner = _Runner(app, access_log=None, handle_signals=False)
+    runner = _Runner(app, access_log=None, handle_signals=False, shutdown_timeout=MIN_FINISH_S)
     try:
         await runner.setup()
         await web.TCPSite(runner, settings.ops_host, settings.ops_port).start()
@@ -187,6 +194,14 @@ class _Connection(RequestHandler):
     """aiohttp's, but for what it answers by itself, to what is no HTTP: in our words, and without a banner."""
 
     __slots__ = ()
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:
+        """Let the request under way finish, for `timeout` seconds: who does not take the answer by then is cut off."""
+        loop, transport = asyncio.get_running_loop(), self.transport
+        cut = None if transport is None or timeout is None else loop.call_later(timeout, transport.abort)
+        await super().shutdown(timeout)
+        if cut is not None:
+            cut.cancel()
 
     def handle_error(
         self,
@@ -390,8 +405,13 @@ def _slug(reason: str) -> str:
 
 
 async def _stop_signal() -> None:
+    """Wait for the first. A second one ends the process at once: who asks twice does not want to wait."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
         loop.add_signal_handler(number, stop.set)
     await stop.wait()
+    for number in numbers:
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)

@@ -31,7 +31,7 @@ from shared import broker, errors, logs
 from shared.errors import BeaconfireError
 from shared.metrics import Gauge
 from shared.verifier import Verifier
-from shared.web import FOR_OPERATORS, application
+from shared.web import FINISH_S, FOR_OPERATORS, application
 
 log = logs.get(__name__)
 
@@ -45,9 +45,11 @@ def build(settings: Settings, *, on_fatal: Any) -> web.Application:
     """The gateway's application. `on_fatal` is called where the broker connection ended for good: exit non-zero."""
     gateway = _Gateway(settings, on_fatal)
     app = application(settings, ready=gateway.why_not_ready)
+    app[FINISH_S] = float(settings.stop_timeout_s)
     app.router.add_get("/ws", gateway.handle_socket)
     app[FOR_OPERATORS] = Operators(gateway.hub, gateway.limits, gateway.users, gateway.door).routes()
     add_page(app, settings)
+    app.on_shutdown.append(gateway.begin_to_stop)
     app.cleanup_ctx.append(gateway.run)
     return app
 
@@ -61,6 +63,7 @@ class _Gateway:
         self.users = Users(self.limits)
         self.door = Doorkeeper(self.limits)
         self._stopping = False
+        self._stop_at = 0.0
         self._asked: set[asyncio.Task[None]] = set()
         self._intake: Intake | None = None
         self._handshake: Handshake | None = None
@@ -74,12 +77,14 @@ class _Gateway:
         return self._intake.why_not_ready()
 
     async def handle_socket(self, request: web.Request) -> web.StreamResponse:
+        if self._stopping:
+            raise _going_away()
         if self._handshake is None or self._intake is None or not self._intake.ready:
             raise BeaconfireError(errors.UNAVAILABLE, "starting, try again", retry_after_ms=1000)
         return await self._handshake.handle(request)
 
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
-        """Everything that lives beside HTTP. Shutdown order: (aiohttp stops listening,) drain, leave NATS, close."""
+        """Everything that lives beside HTTP. Shutdown order: (aiohttp stops listening, goaway,) drain, leave NATS."""
         async with asyncio.TaskGroup() as tasks:
             connecting = tasks.create_task(self._run(), name="gateway")
             yield
@@ -161,26 +166,41 @@ class _Gateway:
         if self._intake is not None:
             self._intake.reconnected()
 
-    async def _stop(self) -> None:
-        """Drain: nobody new gets in any more; every session is told when to go, and has until the window's end."""
+    async def begin_to_stop(self, _app: web.Application) -> None:
+        """Nobody listens any more. Not ready, nobody new, and every session is told when to go.
+
+        Called before aiohttp waits for requests under way: one that hangs must not take the sessions' time.
+        """
         self._stopping = True
         context, window_s = self._context, self._settings.stop_timeout_s
+        self._stop_at = time.monotonic() + window_s
         if context is None:
             return
+        for newcomer in list(context.connecting):
+            newcomer.close(_going_away())
         sessions = list(context.hub.all_sessions())
         log.info("telling sessions to go elsewhere", count=len(sessions), window_s=window_s)
         for number, session in enumerate(sessions):
             # Spread over the first half, so that they do not all arrive elsewhere at once; the second is for arriving.
             after_ms = number * window_s * 500 // len(sessions)
             session.tell(protocol.goaway(after_ms, window_s * 1000))
-        deadline = time.monotonic() + window_s
-        while context.hub.users and time.monotonic() < deadline:  # noqa: ASYNC110  (once, while stopping)
+
+    async def _stop(self) -> None:
+        """Drain: sessions have until the window's end to leave; then who is left is closed."""
+        context = self._context
+        if context is None:
+            return
+        while context.hub.users and time.monotonic() < self._stop_at:  # noqa: ASYNC110  (once, while stopping)
             await asyncio.sleep(0.05)
         for task in self._asked:
             task.cancel()
         context.outbound.drain()
-        for session in [*context.hub.all_sessions(), *context.connecting]:
-            session.close(BeaconfireError(errors.UNAVAILABLE, "this gateway is going away, connect again"))
+        for session in list(context.hub.all_sessions()):
+            session.close(_going_away())
+
+
+def _going_away() -> BeaconfireError:
+    return BeaconfireError(errors.UNAVAILABLE, "this gateway is going away, connect again", retry_after_ms=1000)
 
 
 def _begin_epoch(context: Context, history: History, epoch: str, position: int) -> None:
