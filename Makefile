@@ -27,6 +27,12 @@ endif
 	@$(UV) sync --frozen --quiet
 	@touch $@
 
+# the TypeScript compiler, which reads the browser client's JSDoc types
+clients/js/node_modules/.package-lock.json: clients/js/package.json clients/js/package-lock.json
+	@deploy/install-languages.sh node
+	@cd clients/js && npm ci --no-audit --no-fund --ignore-scripts --silent
+	@touch $@
+
 up: setup ## start everything and print the address to open
 	@$(RUN) beaconfire up $(ARGS)
 
@@ -42,10 +48,11 @@ languages: ## install Go, Node and curl for the tests of examples/, where they a
 test: setup browser postgresql languages ## run every test (starts its own nats-server, PostgreSQL, services and browser)
 	@$(RUN) pytest -n $(JOBS) $(ARGS)
 
-check: setup ## what must hold before a commit: lint, format, types, imports, generated files
+check: setup clients/js/node_modules/.package-lock.json ## what must hold before a commit: lint, format, types, imports, generated files
 	@$(RUN) ruff check .
 	@$(RUN) ruff format --check .
 	@$(RUN) mypy
+	@cd clients/js && npm run --silent types
 	@$(RUN) lint-imports
 	@$(RUN) python -m tools.generate --check
 	@$(RUN) python -m tools.migrations check
@@ -69,4 +76,4 @@ bench: setup ## measure latency from the HTTP answer to the socket
 	@$(RUN) python -m bench $(ARGS)
 
 clean: ## remove what the tools left behind, and the data of `make up`
-	@rm -rf .venv .uv .beaconfire .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
+	@rm -rf clients/js/node_modules .venv .uv .beaconfire .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
