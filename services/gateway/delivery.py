@@ -66,7 +66,7 @@ class Delivery:
         elif isinstance(received.payload, AccessRevoked):
             self._membership.access_revoked(received.payload)
         self._context.ring.append(entry)
-        if self._context.hub.populated(entry.route.rooms):
+        if self._context.hub.is_heard(entry.route.rooms):
             self._context.outbound.put(offset, entry)
 
     def _refuse(self, error: InvalidEvent, subject: str, body: bytes, place: tuple[str, int] | None) -> None:

@@ -5,7 +5,7 @@ subscription wants to hear, for those that do not want everything. They hold bou
 loop over them and nothing else.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from services.gateway.selection import Selection
@@ -34,12 +34,18 @@ class Group(NamedTuple):
     types: Selection
 
 
+Rooms = tuple[RoomKey, ...]
+_MAX_REMEMBERED = 10_000
+
+
 class Hub(Generic[S]):
     """Rooms and users of this gateway. A session that lags stays a member but not in the write lists."""
 
     def __init__(self) -> None:
         self.users: dict[str, set[S]] = {}
         self._rooms: dict[RoomKey, dict[Group, dict[S, Write]]] = {}
+        # What `writers` found, until anybody joins or leaves; by subject, and by what makes subjects the same.
+        self._lists: dict[Hashable, list[Write]] = {}
 
     def __len__(self) -> int:
         return len(self._rooms)
@@ -58,6 +64,7 @@ class Hub(Generic[S]):
 
     def join(self, session: S, room: RoomKey, role: Role, types: Selection = None) -> None:
         """Put a session into one of a room's write lists."""
+        self._lists.clear()
         self._rooms.setdefault(room, {}).setdefault(Group(role, types), {})[session] = session.write
 
     def leave(self, session: S, room: RoomKey, role: Role, types: Selection = None) -> None:
@@ -69,28 +76,46 @@ class Hub(Generic[S]):
         sessions = groups.get(group)
         if sessions is None:
             return
+        self._lists.clear()
         sessions.pop(session, None)
         if not sessions:
             del groups[group]
             if not groups:
                 del self._rooms[room]
 
-    def populated(self, rooms: Iterable[RoomKey]) -> tuple[RoomKey, ...]:
-        """Those of the rooms that have anybody in their write lists."""
-        here = self._rooms
-        return tuple(room for room in rooms if room in here)
+    def is_heard(self, rooms: Iterable[RoomKey]) -> bool:
+        """Whether anybody is in the write lists of any of the rooms."""
+        return not self._rooms.keys().isdisjoint(rooms)
 
-    def is_narrowed(self, rooms: Iterable[RoomKey]) -> bool:
-        """Whether anybody in these rooms wants some types only."""
-        return any(types is not None for room in rooms for _, types in self._rooms.get(room, ()))
-
-    def writers(self, rooms: Sequence[RoomKey], type_: str, audience: frozenset[Role] | None) -> list[Write]:
+    def writers(self, subject: Hashable, rooms: Rooms, type_: str, audience: frozenset[Role] | None) -> list[Write]:
         """The write of each session in any of the rooms that wants the type, once each, for the roles of `audience`
-        (None: all)."""
+        (None: all).
+
+        The rooms are those of `subject`. It is the same list object for all that goes to the same rooms, roles and
+        types, until anybody joins or leaves: not to be changed.
+        """
+        asked = (subject, type_, audience)
+        known = self._lists.get(asked)
+        if known is None:
+            if len(self._lists) >= _MAX_REMEMBERED:
+                self._lists.clear()
+            populated = tuple(room for room in rooms if room in self._rooms)
+            same = (populated, type_ if self._is_narrowed(populated) else None, audience)
+            known = self._lists.get(same)
+            if known is None:
+                known = self._lists[same] = self._find_writers(populated, type_, audience)
+            self._lists[asked] = known
+        return known
+
+    def _is_narrowed(self, rooms: Rooms) -> bool:
+        """Whether anybody in these rooms wants some types only."""
+        return any(types is not None for room in rooms for _, types in self._rooms[room])
+
+    def _find_writers(self, rooms: Rooms, type_: str, audience: frozenset[Role] | None) -> list[Write]:
         lists = [
             sessions
             for room in rooms
-            for (role, types), sessions in self._rooms.get(room, {}).items()
+            for (role, types), sessions in self._rooms[room].items()
             if (audience is None or role in audience) and (types is None or type_ in types)
         ]
         if len(lists) == 1:

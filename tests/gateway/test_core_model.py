@@ -184,7 +184,7 @@ class Core(RuleBasedStateMachine):
                 session.leave_root(Pair(kind, root_id), "membership_removed")
         if message.entry is not None:
             context.ring.append(message.entry)
-            if context.hub.populated(message.entry.route.rooms):
+            if context.hub.is_heard(message.entry.route.rooms):
                 context.outbound.put(offset, message.entry)
         context.position = offset
         context.outbound.delivered(offset)
