@@ -309,7 +309,8 @@ async def _api(nc: Client, call: str, body: dict[str, Any], *, required: bool = 
     while True:
         try:
             answer = json.loads((await nc.request(f"$JS.API.{call}", json.dumps(body).encode(), timeout=2)).data)
-        except RETRYABLE:
+        except RETRYABLE as problem:
+            log.debug("the broker did not answer, asking again", call=call, error=type(problem).__name__)
             await asyncio.sleep(0.2)
             continue
         error = answer.get("error")

@@ -102,6 +102,7 @@ USERS = (
             f"{DEADLETTER_PREFIX}>",
             AUTHORIZE,
             _STREAM_INFO,
+            f"$JS.API.STREAM.MSG.GET.{STREAM}",
             f"$JS.API.CONSUMER.CREATE.{STREAM}.>",
             f"$JS.API.CONSUMER.DELETE.{STREAM}.>",
         ),

@@ -6,6 +6,7 @@ offset. So every second shows that the position is the end of the stream, or sho
 """
 
 import asyncio
+import contextlib
 import random
 import time
 from collections.abc import Callable
@@ -234,7 +235,7 @@ class Intake:
         A tick published after W was heard must be stored behind it: at or below W, the stream was wiped, recreated or
         restored, whatever its metadata says.
         """
-        epoch = await broker.wait_for_stream(self._nc)
+        epoch = await self._ask_epoch()
         if epoch == self.epoch and went_back_to is None:
             return
         position = went_back_to
@@ -244,6 +245,16 @@ class Intake:
         self.epoch = epoch
         self._sequence.reset(position)
         self._on_epoch(epoch, position)
+
+    async def _ask_epoch(self) -> str:
+        """The stream's epoch. Asked again and again while nobody answers, and clients are told so."""
+        while True:
+            broker.check_cancelled()
+            try:
+                async with asyncio.timeout(replay.TICK_TIMEOUT_S):
+                    return await broker.wait_for_stream(self._nc)
+            except TimeoutError:
+                self._set_alive(False)
 
     async def _repair(self) -> None:
         """Read holes until none is known."""
@@ -255,6 +266,8 @@ class Intake:
                 await self._read_hole(upto)
             except ReadFailed as error:
                 log.warning("could not read a hole, trying again", reason=str(error), upto=upto)
+                if await self._get_hole(upto):
+                    continue
                 self._set_alive(False)
                 await asyncio.sleep(RETRY_S)
                 end = await replay.tick(self._nc)  # `upto` may be gone by now: something must stand behind it
@@ -277,6 +290,8 @@ class Intake:
 
     async def _read_hole(self, upto: int) -> None:
         """Read (W, upto]. A young offset that the read jumps over is asked for once more before it counts as gone."""
+        if upto - self.position <= replay.GETS_AT_ONCE and await self._get_hole(upto) and self.position >= upto:
+            return
         before = self.position
         doubts: list[int] = []
         stored: list[tuple[int, Stored]] = []
@@ -302,6 +317,15 @@ class Intake:
             for one in stored:
                 self._fill(one)
         self._sequence.skip(upto)
+
+    async def _get_hole(self, upto: int) -> bool:
+        """Try it without a consumer. Whether it got any further."""
+        before = self.position
+        with contextlib.suppress(ReadFailed):
+            await replay.get(
+                self._nc, after=before, upto=upto, take=lambda offset, message, _at: self._fill((offset, message))
+            )
+        return self.position > before
 
     def _fill(self, one: tuple[int, Stored]) -> None:
         REPAIRED.inc()

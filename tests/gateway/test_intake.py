@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 from nats.aio.client import Client
@@ -141,13 +141,30 @@ async def test_holes(stream: NatsServer, every: int) -> None:
     assert len(ear.offsets) >= 300
 
 
-async def test_silent_loss(stream: NatsServer) -> None:
+@pytest.mark.parametrize("count", [20, 120])
+async def test_silent_loss(stream: NatsServer, count: int) -> None:
     """The last messages lost with nothing behind them: silence is probed, and the tick shows the hole."""
     async with listening(stream) as ear, connected(stream, "publisher") as nc:
         ear.deaf = lambda _offset: True
-        end = await publish(nc, 20)
+        end = await publish(nc, count)
         await ear.reach(end)
 
+    ear.assert_whole(max(ear.offsets))
+
+
+async def test_no_consumer_to_read_with(stream: NatsServer) -> None:
+    """While a cluster elects who makes consumers, a hole is read all the same: from the stream's own leader."""
+    async with AsyncExitStack() as stack:
+        route = await stack.enter_async_context(Proxy(stream.port).running())
+        nc = await stack.enter_async_context(connected(stream, "publisher"))
+        at = At(f"nats://127.0.0.1:{route.port}", stream.passwords)
+        ear = await stack.enter_async_context(listening(at))
+        route.swallow = lambda chunk: b"CONSUMER.CREATE" in chunk
+        ear.deaf = lambda _offset: True
+        end = await publish(nc, 120)
+        await ear.reach(end)
+
+    assert route.swallowed.is_set()
     ear.assert_whole(max(ear.offsets))
 
 
