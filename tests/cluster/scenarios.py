@@ -108,8 +108,8 @@ async def rolling_restart(world: ClusterWorld, rounds: int) -> None:
 SCENARIOS: Mapping[str, Scenario] = {
     "leader killed -9": leader_killed,
     "leader frozen": leader_frozen,
-    "follower frozen, clients resume": follower_frozen,
-    "routes cut": routes_cut,
+    "follower frozen, resumes": follower_frozen,
+    "routes between brokers cut": routes_cut,
     "jitter, clients join": jitter,
     "two of three killed": two_killed,
     "orderly step-downs": steps_down,

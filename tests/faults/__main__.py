@@ -1,6 +1,8 @@
 """`make faults`: every fault for longer, and a report. Exits 1 where a client lost something or had it twice.
 
-python -m tests.faults [--rounds 10] [--followers 20] [--only "broker killed -9"]
+python -m tests.faults [--rounds 8] [--followers 20] [--only "broker killed -9"]
+
+Without `--only`: every fault of one broker, then every scenario of a cluster of three.
 """
 
 import argparse
@@ -15,6 +17,8 @@ from rich.console import Console
 from rich.table import Table
 
 from shared import logs
+from tests.cluster import report as cluster
+from tests.cluster.scenarios import SCENARIOS
 from tests.faults.checker import Verdict
 from tests.faults.faults import FAULTS
 from tests.faults.world import world
@@ -73,20 +77,25 @@ def report(console: Console, names: list[str], *, rounds: int, followers: int) -
             f"{took:.0f} s",
         )
     console.print(table)
-    console.print("clean" if clean else "[red]DAMAGED")
     return clean
 
 
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--followers", type=int, default=20)
-    parser.add_argument("--only", choices=list(FAULTS), default=None)
+    parser.add_argument("--only", choices=[*FAULTS, *SCENARIOS, "cluster"], default=None)
     chosen = parser.parse_args()
     logs.configure("faults", level="error", format="console")
-    names = [chosen.only] if chosen.only else list(FAULTS)
-    sys.exit(0 if report(Console(width=130), names, rounds=chosen.rounds, followers=chosen.followers) else 1)
+    console = Console(width=130)
+    size = {"rounds": chosen.rounds, "followers": chosen.followers}
+    wanted = {None: [*FAULTS, *SCENARIOS], "cluster": [*SCENARIOS]}.get(chosen.only, [chosen.only])
+    alone, together = [name for name in wanted if name in FAULTS], [name for name in wanted if name in SCENARIOS]
+    clean = not alone or report(console, alone, **size)
+    clean = (not together or cluster.report(console, together, **size)) and clean
+    console.print("clean" if clean else "[red]DAMAGED")
+    sys.exit(0 if clean else 1)
 
 
 def _quantile(values: list[float], part: float) -> float:

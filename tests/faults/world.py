@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+import nats.errors
+import nats.js.errors
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig
 
@@ -167,7 +169,14 @@ class World:
             await asyncio.sleep(pause_s)
 
     async def _read_stream(self) -> dict[int, Event]:
-        """All events of the stream, read by a means the gateway does not use."""
+        """All events of the stream, read by a means the gateway does not use; again where the broker falls silent."""
+        while True:
+            try:
+                return await self._read_stream_once()
+            except (nats.errors.Error, nats.js.errors.Error):
+                await asyncio.sleep(0.2)
+
+    async def _read_stream_once(self) -> dict[int, Event]:
         last = max(self.acknowledged)
         stream: dict[int, Event] = {}
         async with connected(self._whole, "setup") as nc:
