@@ -8,6 +8,7 @@ import sqlite3
 import sys
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -52,23 +53,38 @@ def test_it_starts_serves_and_stops(tmp_path: Path) -> None:
         stopped_in_order(one, tmp_path)
 
 
-def test_running_again_keeps_the_data(tmp_path: Path) -> None:
-    """A second `up` on the same folder has the campaign of the first, once, and what was changed in it."""
+def test_killed_and_run_again(tmp_path: Path) -> None:
+    """kill -9 of `up` itself takes its children along. The next one on the same folder has the campaign of the first,
+    once, and what was changed in it."""
     port = free_ports()
-    for run_number in (1, 2):
-        with terminal(tmp_path, *up(tmp_path, port)) as one:
-            one.wait_for("Open")
-            sign_in = {"email": demo.PEOPLE[0].email, "password": demo.PASSWORD}
-            token = call("POST", f"http://127.0.0.1:{port + 1}/auth/sign-in", sign_in)["accessToken"]
-            campaigns = call("GET", f"http://127.0.0.1:{port + 2}/v1/campaigns", token=token)["campaigns"]
-            url = f"http://127.0.0.1:{port + 2}/v1/campaigns/{campaigns[0]['id']}/settlements"
-            settlements = call("GET", url, token=token)["settlements"]
+    with terminal(tmp_path, *up(tmp_path, port)) as one:
+        one.wait_for("Open")
+        settlements, url, token = settlements_of_the_demo(port)
+        call("DELETE", f"{url}/{settlements[0]['id']}", token=token)
+        children = set(processes_of(tmp_path)) - {one.process.pid or 0}
+        assert len(children) >= 4
 
-            assert [one["name"] for one in campaigns] == [demo.CAMPAIGN]
-            assert len(settlements) == len(demo.SETTLEMENTS) - (run_number - 1)
+        one.process.kill()
 
-            call("DELETE", f"{url}/{settlements[0]['id']}", token=token)
-            stopped_in_order(one, tmp_path)
+        assert have_ended(children)
+
+    with terminal(tmp_path, *up(tmp_path, port)) as again:
+        again.wait_for("Open")
+        left, _, _ = settlements_of_the_demo(port)
+        stopped_in_order(again, tmp_path)
+
+    assert len(settlements) == len(demo.SETTLEMENTS)
+    assert {one["id"] for one in left} == {one["id"] for one in settlements[1:]}
+
+
+def settlements_of_the_demo(port: int) -> tuple[list[dict[str, Any]], str, str]:
+    """The settlements of the only campaign, their address and its owner's token."""
+    sign_in = {"email": demo.PEOPLE[0].email, "password": demo.PASSWORD}
+    token = call("POST", f"http://127.0.0.1:{port + 1}/auth/sign-in", sign_in)["accessToken"]
+    [campaign] = call("GET", f"http://127.0.0.1:{port + 2}/v1/campaigns", token=token)["campaigns"]
+    assert campaign["name"] == demo.CAMPAIGN
+    url = f"http://127.0.0.1:{port + 2}/v1/campaigns/{campaign['id']}/settlements"
+    return call("GET", url, token=token)["settlements"], url, token
 
 
 PARTS = {
@@ -82,35 +98,18 @@ PARTS = {
 """How the command of each part ends."""
 
 
-@pytest.mark.parametrize("name", PARTS)
-def test_a_part_that_dies_is_named_and_started_again(tmp_path: Path, name: str) -> None:
-    """After kill -9 of a part the stream says so and starts it again, and Ctrl-C still stops everything."""
+def test_a_part_that_dies_is_named_and_started_again(tmp_path: Path) -> None:
+    """After kill -9 of a part the stream says so and starts it again, part after part, and Ctrl-C still stops all."""
     with terminal(tmp_path, *up(tmp_path, free_ports(), "--no-demo")) as one:
         one.wait_for("Open")
-        [pid] = [pid for pid, command in processes_of(tmp_path).items() if command.strip().endswith(PARTS[name])]
+        for name, ending in PARTS.items():
+            [pid] = [pid for pid, command in processes_of(tmp_path).items() if command.strip().endswith(ending)]
 
-        os.kill(pid, signal.SIGKILL)
+            os.kill(pid, signal.SIGKILL)
 
-        one.wait_for(f"{name} was killed by SIGKILL")
-        one.wait_for(f"starting {name} again")
+            one.wait_for(f"{name} was killed by SIGKILL")
+            one.wait_for(f"starting {name} again")
         stopped_in_order(one, tmp_path)
-
-
-def test_killing_up_leaves_no_process(tmp_path: Path) -> None:
-    """kill -9 of `up` itself takes its children along, and the next `up` continues on the same data."""
-    port = free_ports()
-    with terminal(tmp_path, *up(tmp_path, port)) as one:
-        one.wait_for("Open")
-        children = set(processes_of(tmp_path)) - {one.process.pid or 0}
-        assert len(children) >= 4
-
-        one.process.kill()
-
-        assert have_ended(children)
-
-    with terminal(tmp_path, *up(tmp_path, port)) as again:
-        again.wait_for("Open")
-        stopped_in_order(again, tmp_path)
 
 
 def test_sigterm_while_starting_stops_everything(tmp_path: Path) -> None:
@@ -188,7 +187,8 @@ def test_two_on_one_folder(tmp_path: Path) -> None:
 
 
 def test_fresh_removes_only_what_is_ours(tmp_path: Path) -> None:
-    """--fresh starts without the old data, and leaves files alone that `up` did not write."""
+    """--fresh starts without the old data, and leaves files alone that `up` did not write. What lets somebody into the
+    broker can be read by this user only."""
     data = tmp_path / "data"
     data.mkdir()
     (data / "notes.txt").write_text("mine")
@@ -196,17 +196,8 @@ def test_fresh_removes_only_what_is_ours(tmp_path: Path) -> None:
 
     with terminal(tmp_path, *up(tmp_path, free_ports(), "--fresh", "--no-demo")) as one:
         one.wait_for("Open")
+        for name in ("passwords.json", "running.json", "nats/nats-server.conf"):
+            assert (data / name).stat().st_mode & 0o077 == 0, "it lets everybody into the broker"
         stopped_in_order(one, tmp_path)
 
     assert (data / "notes.txt").read_text() == "mine"
-
-
-def test_passwords_are_private(tmp_path: Path) -> None:
-    """What lets somebody into the broker can be read by this user only."""
-    with terminal(tmp_path, *up(tmp_path, free_ports(), "--no-demo")) as one:
-        one.wait_for("Open")
-
-        for name in ("passwords.json", "running.json", "nats/nats-server.conf"):
-            assert (tmp_path / "data" / name).stat().st_mode & 0o077 == 0
-
-        stopped_in_order(one, tmp_path)
