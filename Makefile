@@ -4,8 +4,10 @@ PYTHON ?= python3
 # uv from the machine if it is there, else our own copy of it under .uv/
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
 RUN := $(UV) run --frozen --no-sync
-# pytest-xdist workers; the machine's cores unless told
-JOBS ?= auto
+# pytest-xdist workers: half as many again as cores, since many tests wait
+JOBS ?= $(shell echo $$(( ($$(nproc 2>/dev/null || echo 2) * 3 + 1) / 2 )))
+# The tests' databases and streams lie in memory where there is room: no test cuts the power, and a disk's sync costs minutes
+SCRATCH := $(shell df --output=avail,target /dev/shm 2>/dev/null | awk '$$1 + 0 > 4000000 { print "TMPDIR=" $$2 }')
 
 .PHONY: help setup up test check format generate migration faults bench browser postgresql languages clean
 
@@ -46,7 +48,7 @@ languages: ## install Go, Node and curl for the tests of examples/, where they a
 	@deploy/install-languages.sh
 
 test: setup browser postgresql languages ## run every test (starts its own nats-server, PostgreSQL, services and browser)
-	@$(RUN) pytest -n $(JOBS) $(ARGS)
+	@$(SCRATCH) $(RUN) pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: setup clients/js/node_modules/.package-lock.json ## what must hold before a commit: lint, format, types, imports, generated files
 	@$(RUN) ruff check .

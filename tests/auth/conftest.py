@@ -181,7 +181,8 @@ async def table(auth: Auth, server: NatsServer) -> AsyncIterator[Table]:
         made = Table(auth, nc, heard)
         for name in ("owner", "editor", "viewer", "stranger"):
             made.people[name] = await auth.sign_up(name)
-        await grant(nc, GrantRequest(root="campaign:c1", user_id=made.people["owner"].id, role=Role.OWNER))
+        owner = GrantRequest(root="campaign:c1", user_id=made.people["owner"].id, role=Role.OWNER)
+        await grant(nc, owner, timeout_s=20)
         await made.next_event()
         for name in ("editor", "viewer"):
             assert (await made.add(name, name)).status == 201
