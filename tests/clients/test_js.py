@@ -18,6 +18,16 @@ def test_rooms() -> None:
     _run("rooms")
 
 
+def test_restore() -> None:
+    """From a snapshot on, and rooms that a connection comes back without: clients/js/test/restore.test.js."""
+    _run("restore")
+
+
+def test_seen() -> None:
+    """Waiting for one's own change, and a cursor that outlives the page: clients/js/test/seen.test.js."""
+    _run("seen")
+
+
 def test_indicator() -> None:
     """What the indicator says in each state: clients/js/test/indicator.test.js."""
     _run("indicator")
@@ -26,7 +36,7 @@ def test_indicator() -> None:
 def test_every_file_is_run() -> None:
     """No file of tests is forgotten above."""
     there = {path.name.removesuffix(".test.js") for path in TESTS.glob("*.test.js")}
-    assert there == {"connection", "rooms", "indicator"}
+    assert there == {"connection", "rooms", "restore", "seen", "indicator"}
 
 
 def _run(name: str) -> None:

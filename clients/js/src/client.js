@@ -8,12 +8,14 @@
  */
 
 import { Backoff, MAX_ATTEMPTS } from "./backoff.js";
-import { Cursor } from "./cursor.js";
+import { Cursor, isCursor } from "./cursor.js";
 import { Emitter } from "./emitter.js";
 import { Health } from "./health.js";
+import { KeptCursor } from "./kept.js";
 import { describeClose, retryOf } from "./protocol.js";
 import { Renewal } from "./renewal.js";
 import { RoomTable } from "./room.js";
+import { NotSeen, SEEN_TIMEOUT_MS, Sightings } from "./seen.js";
 import { browser, systemClock } from "./surroundings.js";
 import { BROKE_OFF, Link } from "./transport.js";
 
@@ -47,6 +49,8 @@ const OFFLINE_PAUSE_MS = 30_000;
  * @typedef {object} ClientEvents
  * @property {Status} state
  * @property {EventFrame} event  once for each frame, whatever rooms it matches
+ * @property {{rooms: string[], events: EventFrame[]}} restored  what happened in rooms since the cursor they were asked for
+ *   with; some of it may have come as `event` for other rooms
  * @property {{cursor: string}} position
  * @property {{rooms: string[], reason: string, cursor: string}} resync  load the state of these rooms again
  * @property {{reason: string}} degraded  events may be late…
@@ -61,6 +65,9 @@ const OFFLINE_PAUSE_MS = 30_000;
  * @property {string} url  ws:// or wss://
  * @property {(why: {reason: TokenReason}) => Promise<string>} getToken  Rejects with `retry: "no"` on the error where
  *   trying again is of no use (signed out); any other rejection counts as a failed attempt
+ * @property {"session" | "local" | import("./kept.js").CursorStorage} [storage]  keep the cursor there, so that the page goes
+ *   on from it after a reload: for applications that keep their state as well. Needs `user`
+ * @property {string} [user]  the id of the user whose cursor is kept
  * @property {boolean} [debug]  say on the console what is sent and received; never tokens
  * @property {typeof WebSocket} [WebSocket]
  * @property {import("./surroundings.js").Clock} [clock]
@@ -79,6 +86,8 @@ export class Client {
   #health;
   #renewal;
   #rooms;
+  #kept;
+  #sightings;
 
   /** @type {Status} */
   #status = { state: "disconnected", attempt: 0, maxAttempts: MAX_ATTEMPTS, isReconnect: false };
@@ -116,18 +125,25 @@ export class Client {
     this.#backoff = new Backoff(random);
     this.#health = new Health(
       this.#clock,
-      () => this.#request({ type: "ping" }),
+      () => this.#request({ type: "ping" }) > 0,
       () => this.#link && this.#lost(this.#link, BROKE_OFF, "no answer to a ping"),
     );
     this.#renewal = new Renewal(this.#clock, {
       getToken: () => this.#options.getToken({ reason: "expiring" }),
       send: (token, onAnswer) => this.#request({ type: "refresh", token }, (answer) => onAnswer(answer.success)),
     });
-    this.#rooms = new RoomTable(this.#clock, random, {
-      subscribe: (rooms, types, onAnswer) =>
-        this.#request({ type: "subscribe", rooms, types }, ({ error, rooms: answers }) => onAnswer({ error, rooms: answers })),
+    const wire = {
+      /** @type {import("./room.js").RoomWire["subscribe"]} */
+      subscribe: (ask, onAnswer) =>
+        this.#request({ type: "subscribe", ...ask }, ({ error, rooms }) => onAnswer({ error, rooms })),
+      /** @param {string[]} rooms */
       unsubscribe: (rooms) => this.#request({ type: "unsubscribe", rooms }),
-    });
+    };
+    this.#rooms = new RoomTable(this.#clock, random, wire, this.#cursor);
+    this.#sightings = new Sightings(this.#clock, (mark) => this.#hasReached(mark));
+    this.#kept = new KeptCursor(options.storage, options.url, options.user);
+    const kept = this.#kept.read();
+    if (isCursor(kept)) this.#cursor.reset(kept);
   }
 
   /** @returns {State} */
@@ -164,7 +180,7 @@ export class Client {
     this.#unwatch ??= this.#surroundings.watch({
       onOnline: () => this.#networkIsBack(),
       onOffline: () => this.#health.check(),
-      onAwake: () => this.#health.check(),
+      onAwake: () => this.#wake(),
     });
     this.#backoff.reset();
     this.#mayRenew = true;
@@ -192,10 +208,27 @@ export class Client {
    * @template {EventType} [Type=EventType]
    * @param {string} room  `campaign:c1`, `campaign:c1/settlement:s1` or, where the root is unknown, `settlement:s1`
    * @param {import("./room.js").RoomHandlers<Type>} [handlers]
-   * @param {{types?: readonly Type[]}} [options]  hear these event types only; without, all
+   * @param {{types?: readonly Type[], cursor?: string | null}} [options]  `types`: hear these event types only; without, all.
+   *   `cursor`: go on from a snapshot, the `X-Beaconfire-Cursor` it came with; what happened since comes before `onReady`
    */
-  subscribe(room, handlers = {}, { types } = {}) {
-    return this.#rooms.add(room, /** @type {import("./room.js").RoomHandlers<any>} */ (handlers), types);
+  subscribe(room, handlers = {}, { types, cursor } = {}) {
+    return this.#rooms.add(room, /** @type {import("./room.js").RoomHandlers<any>} */ (handlers), types, cursor ?? undefined);
+  }
+
+  /**
+   * Wait until a change was applied here. Resolves when the event was handed to its handlers, or everything up to its
+   * place was, where it is for nobody here. Rejects with `NotSeen`: `timeout`; `closed`, where the client is not
+   * connected or stops being; `resync`, where events were missed and the state is loaded again anyway.
+   * @param {string | number | null | undefined} mark  what the answer to the change said: `X-Beaconfire-Offset`, or
+   *   `X-Beaconfire-Pending`; neither where it told of nothing, and then there is nothing to wait for
+   * @param {{timeoutMs?: number}} [options]
+   * @returns {Promise<void>}
+   */
+  async seen(mark, { timeoutMs = SEEN_TIMEOUT_MS } = {}) {
+    if (!(timeoutMs > 0)) throw new TypeError(`timeoutMs: expected a number above 0, got ${timeoutMs}`);
+    if (this.state === "disconnected") throw new NotSeen("closed", "not connected: call connect() first");
+    if (this.state === "error") throw new NotSeen("closed", `not connected: ${this.#status.error?.message}`);
+    return this.#sightings.wait(mark, timeoutMs);
   }
 
   // Opening.
@@ -256,16 +289,21 @@ export class Client {
   /** @param {Link} link @param {Frame} ack */
   #accept(link, ack) {
     this.#clock.clearTimeout(this.#attemptTimer);
+    const isDegraded = this.#isDegraded;
+    const leftAt = this.#cursor.value;
     this.#candidate = null;
     this.#leaveLink(); // the one it takes over from, if any: from the ack on only the new one counts
     this.#link = link;
     this.#sessionId = ack["sessionId"];
+    if (this.#options.user && ack["userId"] !== this.#options.user) this.#kept.stop();
     this.#cursor.begin(ack["cursor"]);
     this.#isProven = false;
     this.#stableTimer = this.#clock.setTimeout(() => this.#prove(), STABLE_MS);
     this.#health.start(ack["heartbeatS"]);
     this.#setState("connected");
-    if (this.#link === link) this.#rooms.connected(ack["rooms"] ?? {}); // else a handler of `state` has closed it
+    if (isDegraded) this.#emitter.emit("live", undefined); // the old gateway's trouble is not the new one's
+    if (this.#link === link) this.#rooms.connected(ack["rooms"] ?? {}, leftAt); // else a handler has closed it
+    this.#moved();
   }
 
   /** The connection has lasted: the counters start from the beginning. */
@@ -311,7 +349,9 @@ export class Client {
    */
   #goOn(code, reason, isFinal) {
     const retry = isFinal ? "no" : retryOf(code);
-    if (this.#link !== null) return this.#pause(); // the attempt was to take over: the old connection still stands
+    if (this.#link !== null && (retry !== "token" || !this.#mayRenew)) {
+      return this.#pause(); // the attempt was to take over: the old connection still stands
+    }
     if (retry === "no") return this.#stop(isFinal ? { code: "unusable", message: reason } : describeClose(code, reason));
     if (retry === "token" && !this.#mayRenew) return this.#stop(describeClose(code, reason));
     if (retry === "token") {
@@ -342,6 +382,12 @@ export class Client {
     if (this.state !== "connecting" && this.#status.error?.code !== "unreachable") return;
     this.#dropCandidate(); // an attempt from before may hang in a network that is gone
     this.retry();
+  }
+
+  /** The page is looked at again: a pause has been long enough. */
+  #wake() {
+    if (this.#link !== null) return this.#health.check();
+    if (this.state === "connecting" && this.#candidate === null) this.#dial("reconnect");
   }
 
   /** @param {{code: string, message: string}} error */
@@ -383,7 +429,24 @@ export class Client {
     } else if (link === this.#link) {
       this.#health.heard();
       this.#take(frame);
+      this.#moved();
     }
+  }
+
+  /** What was applied is applied: keep its place, and tell who waits for it. */
+  #moved() {
+    const cursor = this.#cursor.value;
+    this.#kept.write(cursor && this.#rooms.servedUpTo(cursor));
+    this.#sightings.look();
+  }
+
+  /** @param {string | number} mark */
+  #hasReached(mark) {
+    const cursor = this.#cursor.value;
+    if (cursor === undefined) return false;
+    const served = new Cursor();
+    served.reset(this.#rooms.servedUpTo(cursor));
+    return served.hasReached(typeof mark === "number" ? `${this.#cursor.epoch}:${mark}` : mark);
   }
 
   /** @param {Frame} frame */
@@ -396,6 +459,8 @@ export class Client {
       case "position":
         this.#cursor.advance(frame["cursor"]);
         return this.#emitter.emit("position", { cursor: frame["cursor"] });
+      case "restored":
+        return this.#takeRestored(/** @type {Frame & {id: number, rooms: string[], events: EventFrame[]}} */ (frame));
       case "resync":
         return this.#takeResync(/** @type {Frame & ClientEvents["resync"]} */ (frame));
       case "room.left":
@@ -426,6 +491,14 @@ export class Client {
     if (frame.offset !== undefined && !this.#cursor.take(frame.offset)) return;
     this.#emitter.emit("event", frame);
     this.#rooms.deliver(frame);
+    this.#sightings.note(frame.event.id);
+  }
+
+  /** @param {{id: number, rooms: string[], events: EventFrame[]}} restored */
+  #takeRestored(restored) {
+    this.#emitter.emit("restored", { rooms: restored.rooms, events: restored.events });
+    this.#rooms.restore(restored);
+    for (const { event } of restored.events) this.#sightings.note(event.id);
   }
 
   /** @param {Frame} answer */
@@ -439,7 +512,8 @@ export class Client {
   #takeResync({ rooms, reason, cursor }) {
     this.#cursor.reset(cursor);
     this.#emitter.emit("resync", { rooms, reason, cursor });
-    this.#rooms.resync({ rooms, reason });
+    this.#rooms.resync({ rooms, reason, cursor });
+    this.#sightings.skipped(this.#cursor.epoch);
   }
 
   /**
@@ -455,16 +529,16 @@ export class Client {
   }
 
   /**
-   * Send a message on the connection in use. False where there is none.
+   * Send a message on the connection in use. Returns its id, 0 where there is none.
    * @param {Frame} message @param {(answer: Frame) => void} [onAnswer]
    */
   #request(message, onAnswer) {
-    if (this.#link === null) return false;
+    if (this.#link === null) return 0;
     const numbered = { ...message, id: (this.#lastId += 1) };
     this.#log("→", numbered);
-    if (!this.#link.send(numbered)) return false;
+    if (!this.#link.send(numbered)) return 0;
     if (onAnswer) this.#unanswered.set(numbered.id, onAnswer);
-    return true;
+    return numbered.id;
   }
 
   /**
@@ -477,6 +551,8 @@ export class Client {
     const isReconnect = state !== "disconnected" && (before.isReconnect || before.state === "connected");
     this.#status = { state, attempt, maxAttempts: MAX_ATTEMPTS, isReconnect, ...(error && { error }) };
     this.#log("=", this.#status);
+    if (state === "disconnected") this.#sightings.fail("closed", "the client was closed");
+    if (state === "error") this.#sightings.fail("closed", `the connection ended: ${error?.message}`);
     this.#emitter.emit("state", this.#status);
   }
 

@@ -4,7 +4,7 @@
  * @typedef {object} Clock
  * @property {(callback: () => void, ms: number) => unknown} setTimeout
  * @property {(timer: any) => void} clearTimeout
- * @property {() => number} now  ms
+ * @property {() => number} now  ms, going on while the machine sleeps
  */
 
 /**
@@ -17,7 +17,7 @@
 export const systemClock = {
   setTimeout: (callback, ms) => globalThis.setTimeout(callback, ms),
   clearTimeout: (timer) => globalThis.clearTimeout(timer),
-  now: () => performance.now(),
+  now: () => Date.now(), // counts the time that a machine sleeps; performance.now() does not everywhere
 };
 
 /** @type {Surroundings} */

@@ -221,6 +221,33 @@ test("after sleep it asks at once whether the connection is still there", async 
   assert.equal(client.state, "connecting");
 });
 
+test("a machine that slept with the page in sight is noticed by the clock, and the connection asked", async () => {
+  const { clock } = await setUpConnected();
+  await clock.pass(20_000);
+  assert.equal(socket().of("ping").length, 0);
+  clock.sleep(3_600_000);
+  await clock.pass(5000);
+  assert.equal(socket().of("ping").length, 1);
+});
+
+test("a socket that the browser has closed meanwhile is left at once", async () => {
+  const { client, network } = await setUpConnected();
+  socket().readyState = 3;
+  network.handlers.onAwake();
+  assert.equal(client.state, "connecting");
+});
+
+test("a page that is looked at again does not wait for the pause to end", async () => {
+  const { client, clock, network } = await setUpConnected();
+  await clock.pass(6000);
+  socket().end(1006);
+  network.handlers.onAwake();
+  network.handlers.onAwake();
+  await settle();
+  assert.equal(FakeSocket.all.length, 2);
+  assert.equal(client.status.attempt, 1);
+});
+
 test("token.expiring sends a refresh, and tries again where that fails, without an error state", async () => {
   let fails = 2;
   const getToken = async ({ reason }) => {
@@ -280,6 +307,32 @@ test("goaway without another gateway: the old connection is used to its end", as
   await clock.pass(10_000);
   socket().accept();
   assert.equal(client.state, "connected");
+});
+
+test("goaway: a token that is refused meanwhile is renewed, and the old connection still used", async () => {
+  const { client, clock, asked, states } = await setUpConnected();
+  socket().receive({ type: "goaway", afterMs: 0, withinMs: 0 });
+  await clock.pass(0);
+  socket().end(4401, "expired");
+  await settle();
+  socket().accept();
+
+  assert.deepEqual(asked, ["connect", "reconnect", "refused"]);
+  assert.equal(client.state, "connected");
+  assert.deepEqual(states.map(({ state }) => state), ["connecting", "connected"]);
+});
+
+test("goaway: what delayed the old gateway is not said of the new one", async () => {
+  const { client, clock } = await setUpConnected();
+  const told = [];
+  for (const name of ["degraded", "live"]) client.on(name, () => told.push(name));
+  socket().receive({ type: "degraded", reason: "broker_unreachable" });
+  socket().receive({ type: "goaway", afterMs: 0, withinMs: 0 });
+  await clock.pass(0);
+  socket().accept();
+
+  assert.deepEqual(told, ["degraded", "live"]);
+  assert.equal(client.isDegraded, false);
 });
 
 test("close ends everything, whenever it comes", async () => {

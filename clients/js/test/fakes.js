@@ -18,6 +18,12 @@ export class FakeClock {
 
   clearTimeout = (id) => this.#timers.delete(id);
 
+  /** The machine sleeps for `ms`: time goes on, timers do not. */
+  sleep(ms) {
+    this.#now += ms;
+    for (const timer of this.#timers.values()) timer.at += ms;
+  }
+
   /** Let `ms` pass: timers run in their order, and promises between them. */
   async pass(ms) {
     const end = this.#now + ms;
@@ -88,17 +94,23 @@ export class FakeSocket {
     this.open();
     const granted = Object.fromEntries(this.last.rooms.map((room) => [room, { success: true }]));
     const answers = rooms ?? granted;
-    this.receive({ type: "connection.ack", id: this.last.id, sessionId: "s1", cursor, heartbeatS: 25, rooms: answers, ...more });
+    this.receive({ type: "connection.ack", id: this.last.id, sessionId: "s1", userId: "u1", cursor, heartbeatS: 25, rooms: answers, ...more });
   }
 
   /** Answer the last `subscribe`. */
   answer(rooms) {
     this.receive({ type: "reply", id: this.of("subscribe").at(-1).id, success: true, rooms });
   }
+
+  /** Send what was missed in the rooms of the last `subscribe`. */
+  restore(...events) {
+    const { id, rooms } = this.of("subscribe").at(-1);
+    this.receive({ type: "restored", id, rooms, events });
+  }
 }
 
 /** A client with everything under the test's control. `random` 1 makes every pause as long as its cap. */
-export function setUp({ getToken = async () => "token", random = () => 1 } = {}) {
+export function setUp({ getToken = async () => "token", random = () => 1, ...more } = {}) {
   FakeSocket.all = [];
   const clock = new FakeClock();
   const network = { isOffline: false, handlers: {} };
@@ -114,6 +126,7 @@ export function setUp({ getToken = async () => "token", random = () => 1 } = {})
     clock,
     surroundings,
     random,
+    ...more,
   });
   const states = [];
   client.on("state", (status) => states.push(status));
