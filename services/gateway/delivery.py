@@ -2,23 +2,32 @@
 
 An event is refused where it is not valid against the catalogue or does not stand on its own subject. A refused one is
 set aside under `deadletter.>`, counted and logged; its offset still counts, so nobody sees a gap.
+
+What somebody here listens to is checked at once, and so is what changes who may listen. The rest goes into the ring as
+it came (ADR 0015): checked when somebody resumes into it, or in the idle moments that `read_on` is given.
 """
 
+import time
 from collections.abc import Callable
+from functools import cache
 
-from services.gateway.encoding import NOT_EVENTS, Encoder, Stored
+from services.gateway.encoding import NOT_EVENTS, Encoder, Stored, Unread
 from services.gateway.membership import Membership
+from services.gateway.ring import Entry
+from services.gateway.route import Route
 from services.gateway.session import Context
 from shared import logs
 from shared.broker import EPHEMERAL_PREFIX
-from shared.envelope import InvalidEvent
+from shared.envelope import InvalidEvent, Received
 from shared.events.user import AccessRevoked, MemberChanged
-from shared.metrics import Counter
+from shared.metrics import Counter, Tally
+from shared.subjects import InvalidSubject
 
 log = logs.get(__name__)
 
-DELIVERED = Counter("gateway_events_total", "Events of the stream delivered, by type", ["type"])
+DELIVERED = Counter("gateway_events_total", "Events of the stream, by type", ["type"])
 EPHEMERAL = Counter("gateway_ephemeral_total", "Ephemeral events delivered")
+UNCHECKED = Counter("gateway_unchecked_total", "Events nobody listened to that left the ring before they were checked")
 DROPPED = Counter("gateway_dropped_total", "Messages that are no event, by reason", ["reason"])
 
 SetAside = Callable[[InvalidEvent, str, bytes, tuple[str, int] | None], None]
@@ -33,6 +42,8 @@ class Delivery:
         self._membership = membership
         self._encoder = encoder
         self._set_aside = set_aside
+        self._epoch = ""
+        self._read_through = 0
 
     def take(self, offset: int, stored: Stored) -> None:
         """Deliver the message at `offset`. Does not wait; the writes follow in this turn of the loop."""
@@ -57,17 +68,58 @@ class Delivery:
         EPHEMERAL.inc()
         self._context.outbound.put(self._context.position, entry)
 
+    def read_on(self, count: int) -> None:
+        """Check the next `count` events that nobody listened to. Call it often: what leaves the ring is not checked."""
+        ring = self._context.ring
+        if self._epoch != self._context.epoch or self._read_through > self._context.position:
+            self._epoch, self._read_through = self._context.epoch, ring.floor
+        UNCHECKED.inc(ring.gone_unread)
+        ring.gone_unread = 0
+        for entry in ring.after(self._read_through, 2 * count):
+            if entry.is_unread:
+                if not count:
+                    return
+                count -= 1
+                _ = entry.type
+            self._read_through = entry.offset
+
     def _deliver(self, offset: int, stored: Stored) -> None:
+        context = self._context
+        route = self._find_route(stored.subject)
+        if route is None or route.is_of_access:
+            received, entry = self._encode(offset, stored)
+            # Before the event itself is queued: who was put out does not hear it.
+            if isinstance(received.payload, MemberChanged):
+                self._membership.member_changed(received.payload)
+            elif isinstance(received.payload, AccessRevoked):
+                self._membership.access_revoked(received.payload)
+        elif context.hub.is_heard(route.rooms):
+            _, entry = self._encode(offset, stored)
+        else:
+            context.ring.append(Unread(self._read, offset, route, stored, time.monotonic()))
+            return
+        context.ring.append(entry)
+        if context.hub.is_heard(entry.route.rooms):
+            context.outbound.put(offset, entry)
+
+    def _find_route(self, subject: str) -> Route | None:
+        """None where it is no subject of ours; no event can stand on it."""
+        try:
+            return self._encoder.routes.find(subject)
+        except InvalidSubject:
+            return None
+
+    def _encode(self, offset: int, stored: Stored) -> tuple[Received, Entry]:
         received, entry = self._encoder.encode(offset, stored)
-        DELIVERED.labels(received.type).inc()
-        # Before the event itself is queued: who was put out does not hear it.
-        if isinstance(received.payload, MemberChanged):
-            self._membership.member_changed(received.payload)
-        elif isinstance(received.payload, AccessRevoked):
-            self._membership.access_revoked(received.payload)
-        self._context.ring.append(entry)
-        if self._context.hub.is_heard(entry.route.rooms):
-            self._context.outbound.put(offset, entry)
+        _delivered(received.type).count += 1
+        return received, entry
+
+    def _read(self, offset: int, stored: Stored) -> Entry | None:
+        try:
+            return self._encode(offset, stored)[1]
+        except InvalidEvent as error:
+            self._refuse(error, stored.subject, stored.body, (self._context.epoch, offset))
+            return None
 
     def _refuse(self, error: InvalidEvent, subject: str, body: bytes, place: tuple[str, int] | None) -> None:
         DROPPED.labels(error.reason).inc()
@@ -79,3 +131,8 @@ class Delivery:
             detail=error.detail,
         )
         self._set_aside(error, subject, body, place)
+
+
+@cache
+def _delivered(type_: str) -> Tally:
+    return Tally(DELIVERED.labels(type_))

@@ -4,16 +4,20 @@ The same for a message that is heard and for one that is read again later, so th
 """
 
 import time
-from typing import NamedTuple
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from services.gateway import protocol
 from services.gateway.ring import Entry
-from services.gateway.route import Routes
+from services.gateway.route import Route, Routes
 from shared.envelope import InvalidEvent, Received, read
 from shared.roles import Role
 
 NOT_EVENTS = frozenset({"tick", "anchor"})
 """Subjects of the stream that carry no event."""
+
+_UNREAD_OVERHEAD = 400  # bytes of Python objects around the body of one that is not encoded yet, measured roughly
 
 
 class Stored(NamedTuple):
@@ -26,7 +30,52 @@ class Stored(NamedTuple):
     @classmethod
     def of(cls, subject: bytes, body: bytes, headers: bytes | None) -> "Stored":
         """From what came over the wire. NATS carries any bytes in a subject; ours are ASCII, others are refused."""
-        return cls(subject.decode(errors="replace"), body, headers is not None and b"\nnats-ttl:" in headers.lower())
+        return cls(_text(subject), body, headers is not None and b"\nnats-ttl:" in headers.lower())
+
+
+@lru_cache(maxsize=10_000)
+def _text(subject: bytes) -> str:
+    # One string for each subject: what is looked up by it is found without hashing it again.
+    return subject.decode(errors="replace")
+
+
+class Unread(Entry):
+    """An event that nobody here listened to when it came: checked and encoded when somebody looks into it.
+
+    `read(offset, stored)` gives the entry it is then, or None where it proves to be no event: it is one for nobody.
+    """
+
+    __slots__ = ("_bytes", "_read", "_stored")
+
+    def __init__(
+        self, read: Callable[[int, Stored], Entry | None], offset: int, route: Route, stored: Stored, at: float
+    ) -> None:
+        self._read: Callable[[int, Stored], Entry | None] | None = read
+        self._stored = stored
+        self._bytes = len(stored.body) + _UNREAD_OVERHEAD
+        self.offset = offset
+        self.route = route
+        self.at = at
+
+    @property
+    def size(self) -> int:
+        return self._bytes
+
+    @property
+    def is_unread(self) -> bool:
+        return self._read is not None
+
+    def __getattr__(self, name: str) -> Any:
+        # Asked only for what has no value yet: `type`, `frame` and `audience`, and once.
+        if self._read is None:
+            raise AttributeError(name)
+        read, self._read = self._read, None
+        entry = read(self.offset, self._stored)
+        del self._stored
+        self.type, self.frame, self.audience = (
+            ("", b"", frozenset()) if entry is None else (entry.type, entry.frame, entry.audience)
+        )
+        return getattr(self, name)
 
 
 class Encoder:

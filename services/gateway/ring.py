@@ -24,6 +24,16 @@ class Entry:
     audience: frozenset[Role] | None
     at: float
 
+    @property
+    def size(self) -> int:
+        """Bytes it counts for in the ring; the same as long as it is there."""
+        return len(self.frame) + _ENTRY_OVERHEAD
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether nobody has looked into it yet (`encoding.Unread`)."""
+        return False
+
 
 class Ring:
     """Bounded by bytes and by age (seconds); the oldest go first."""
@@ -35,6 +45,8 @@ class Ring:
         self._first = 0  # entries before it are gone; cut off when they are half of the list
         self.bytes = 0
         self.floor = 0
+        self.gone_unread = 0
+        """Events that left before anybody looked into them."""
 
     def __len__(self) -> int:
         return len(self._entries) - self._first
@@ -49,7 +61,7 @@ class Ring:
     def append(self, entry: Entry) -> None:
         """Take the next event."""
         self._entries.append(entry)
-        self.bytes += len(entry.frame) + _ENTRY_OVERHEAD
+        self.bytes += entry.size
         oldest = entry.at - self._max_age_s
         while self._first < len(self._entries) and (
             self.bytes > self._max_bytes or self._entries[self._first].at < oldest
@@ -69,7 +81,8 @@ class Ring:
         gone = self._entries[self._first]
         self._entries[self._first] = _GONE
         self._first += 1
-        self.bytes -= len(gone.frame) + _ENTRY_OVERHEAD
+        self.bytes -= gone.size
+        self.gone_unread += gone.is_unread
         self.floor = gone.offset
         if self._first > 1024 and self._first * 2 > len(self._entries):
             del self._entries[: self._first]

@@ -1,20 +1,25 @@
 """Where an event goes: a subject's rooms, looked up once for each subject. No I/O."""
 
+import re
+
 from services.gateway import protocol
-from shared.subjects import RoomKey, parse_subject
+from shared.events.user import AccessRevoked, MemberChanged
+from shared.subjects import ID_PATTERN, RoomKey, parse_subject
 
 _MAX_ROUTES = 100_000
+_OF_ACCESS = re.compile("|".join(re.sub(r"\{\w+\}", ID_PATTERN, one.subject) for one in (MemberChanged, AccessRevoked)))
 
 
 class Route:
-    """A subject's rooms, and their names as an event frame carries them."""
+    """A subject's rooms, how an event frame names them, and whether its events change who may hear what."""
 
-    __slots__ = ("names", "rooms", "subject")
+    __slots__ = ("is_of_access", "names", "rooms", "subject")
 
     def __init__(self, subject: str, rooms: tuple[RoomKey, ...]) -> None:
         self.subject = subject
         self.rooms = rooms
         self.names = protocol.room_names(rooms)
+        self.is_of_access = _OF_ACCESS.fullmatch(subject) is not None
 
 
 class Routes:
