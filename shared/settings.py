@@ -20,6 +20,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from shared.strength import MIN_PASSWORD, weakness
 
 ENV_PREFIX = "BEACONFIRE_"
+_BROKER_SCHEMES = ("nats", "tls", "ws", "wss")
 
 S = TypeVar("S", bound="Settings")
 
@@ -89,8 +90,13 @@ class Settings(BaseSettings):
     @field_validator("allowed_origins", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return _parts(value) if isinstance(value, str) else value
+
+    @field_validator("nats_url")
+    @classmethod
+    def _check_addresses(cls, value: str) -> str:
+        if not all(_is_broker_address(one) for one in _parts(value)) or not _parts(value):
+            raise ValueError("has to be addresses like nats://broker.example:4222, comma-separated")
         return value
 
     @field_validator("outside_issuers", mode="before")
@@ -111,7 +117,7 @@ class Settings(BaseSettings):
 
     @property
     def nats_servers(self) -> list[str]:
-        return [url.strip() for url in self.nats_url.split(",") if url.strip()]
+        return list(_parts(self.nats_url))
 
     def weak_secrets(self) -> Iterator[tuple[str, str]]:
         """The settings that only development may have: the field's name, and what is wrong with it and to do."""
@@ -122,6 +128,18 @@ class Settings(BaseSettings):
         for issuer in self.outside_issuers:
             if not issuer.jwks_url.startswith("https://"):
                 yield "outside_issuers", f"the keys of {issuer.name} come over plain HTTP: use its https:// address"
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _is_broker_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text if "://" in text else f"nats://{text}")
+        return bool(parts.hostname) and parts.scheme in _BROKER_SCHEMES and parts.port != 0
+    except ValueError:
+        return False
 
 
 def weak_database_password(url: str) -> Iterator[tuple[str, str]]:
@@ -148,13 +166,13 @@ class DatabaseSettings(Settings):
         yield from weak_database_password(self.database_url)
 
 
-def read_settings(cls: type[S]) -> S:
-    """Read settings from the environment.
+def read_settings(cls: type[S], **chosen: Any) -> S:
+    """Read settings from the environment; those that were `chosen` on the command line count before it.
 
     A wrong value, or a weak secret outside development, ends the process with exit code 2 and a sentence each.
     """
     try:
-        settings = cls()
+        settings = cls(**chosen)
     except ValidationError as error:
         for problem in error.errors(include_url=False, include_input=False):
             name = ".".join(str(step) for step in problem["loc"])

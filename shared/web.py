@@ -7,6 +7,7 @@ both. No stack trace reaches a client: what we did wrong is logged, the client g
 import asyncio
 import json
 import signal
+import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -79,11 +80,18 @@ def operations(app: web.Application) -> web.Application:
 
 def worker_application(*, ready: Callable[[], str | None]) -> web.Application:
     """The application of a service that has an operations port only: health and metrics."""
-    app = web.Application(middlewares=[_correlate, _answer_errors])
-    app.on_response_prepare.append(_take_off_banner)
+    app = operators_application()
     app[READY] = ready
     _add_health(app)
     app.router.add_get("/metrics", _metrics)
+    return app
+
+
+def operators_application(routes: Iterable[web.AbstractRouteDef] = ()) -> web.Application:
+    """An application that answers operators with these routes."""
+    app = web.Application(middlewares=[_correlate, _answer_errors])
+    app.on_response_prepare.append(_take_off_banner)
+    app.add_routes(routes)
     return app
 
 
@@ -143,6 +151,52 @@ async def serve_worker(app: web.Application, settings: Settings, *, name: str) -
         log.info("stopping")
 
 
+async def serve_together(app: web.Application, *, at: socket.socket, ops: str, listens: Callable[[], None]) -> None:
+    """Run one of several processes that share a port, until SIGTERM. Logs where it listens.
+
+    It listens at the port of `at` (bound, not listening) once it is ready for the first time, and calls `listens`:
+    until then the kernel sends clients to the others. Operators reach it at `ops`, a UNIX socket, from the start.
+    """
+    stop = _stop_event(signal.SIGTERM)  # and stays so: a group of processes may be told as a whole, and by the parent
+    ops_runner, runner = _ops_runner(operations(app)), _public_runner(app)
+    try:
+        await runner.setup()
+        await ops_runner.setup()
+        await web.UnixSite(ops_runner, ops).start()
+        async with Deadlines(runner), asyncio.TaskGroup() as tasks:
+            listening = tasks.create_task(_listen_once_ready(runner, app[READY], at, listens), name="listen")
+            await stop.wait()
+            log.info("stopping")
+            listening.cancel()
+    finally:
+        await runner.cleanup()
+        await ops_runner.cleanup()
+
+
+async def _listen_once_ready(
+    runner: web.AppRunner, ready: Callable[[], str | None], at: socket.socket, listens: Callable[[], None]
+) -> None:
+    while ready() is not None:  # noqa: ASYNC110  (once, at the start)
+        await asyncio.sleep(0.02)
+    host, port = at.getsockname()[:2]
+    await web.TCPSite(runner, host, port, reuse_port=True).start()
+    log.info("listening", host=host, port=port)
+    listens()
+
+
+async def serve_operations(app: web.Application, at: socket.socket, *, listens: Callable[[], None]) -> None:
+    """Answer operators with `app` on a listening socket, until SIGTERM. Calls `listens` once it does."""
+    stop = _stop_event(signal.SIGTERM)
+    runner = _ops_runner(app)
+    try:
+        await runner.setup()
+        await web.SockSite(runner, at).start()
+        listens()
+        await stop.wait()
+    finally:
+        await runner.cleanup()
+
+
 @dataclass(frozen=True, slots=True)
 class Listening:
     """Where a started application listens."""
@@ -159,9 +213,7 @@ async def listening(
 
     The operations port opens last: who is told there that the service is ready finds the public port open.
     """
-    ops_runner = _Runner(operations(app), access_log=None, shutdown_timeout=MIN_FINISH_S)
-    finish_s = max(MIN_FINISH_S, app.get(FINISH_S, FINISH_DEFAULT_S))
-    runner = _Runner(app, access_log=None, handle_signals=False, keepalive_timeout=60, shutdown_timeout=finish_s)
+    ops_runner, runner = _ops_runner(operations(app)), _public_runner(app)
     try:
         await runner.setup()
         await web.TCPSite(runner, settings.host, settings.port, reuse_port=reuse_port or None).start()
@@ -179,7 +231,7 @@ async def listening(
 @asynccontextmanager
 async def worker_listening(app: web.Application, settings: Settings, *, name: str) -> AsyncIterator[str]:
     """Start a `worker_application` and its listener, stop both at the end of the block. Yields its URL."""
-    runner = _Runner(app, access_log=None, handle_signals=False, shutdown_timeout=MIN_FINISH_S)
+    runner = _ops_runner(app)
     try:
         await runner.setup()
         await web.TCPSite(runner, settings.ops_host, settings.ops_port).start()
@@ -245,6 +297,15 @@ class _Runner(web.AppRunner):
         server = await super()._make_server()
         server.__class__ = _Server  # aiohttp has no place for a connection of one's own
         return server
+
+
+def _public_runner(app: web.Application) -> web.AppRunner:
+    finish_s = max(MIN_FINISH_S, app.get(FINISH_S, FINISH_DEFAULT_S))
+    return _Runner(app, access_log=None, handle_signals=False, keepalive_timeout=60, shutdown_timeout=finish_s)
+
+
+def _ops_runner(app: web.Application) -> web.AppRunner:
+    return _Runner(app, access_log=None, handle_signals=False, shutdown_timeout=MIN_FINISH_S)
 
 
 class Deadlines:
@@ -406,12 +467,16 @@ def _slug(reason: str) -> str:
 
 async def _stop_signal() -> None:
     """Wait for the first. A second one ends the process at once: who asks twice does not want to wait."""
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
     numbers = (signal.SIGTERM, signal.SIGINT)
+    await _stop_event(*numbers).wait()
     for number in numbers:
-        loop.add_signal_handler(number, stop.set)
-    await stop.wait()
-    for number in numbers:
-        loop.remove_signal_handler(number)
+        asyncio.get_running_loop().remove_signal_handler(number)
         signal.signal(number, signal.SIG_DFL)
+
+
+def _stop_event(*signals: signal.Signals) -> asyncio.Event:
+    """Set when one of the signals comes."""
+    stop = asyncio.Event()
+    for number in signals:
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop

@@ -89,13 +89,14 @@ def up(
     ] = 8080,
     host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
     data: Annotated[Path, typer.Option(help="Folder of the data, made where it is missing and kept.")] = DATA,
-    gateways: Annotated[int, typer.Option(min=1, max=16, help="Gateway processes; they share the port.")] = 2,
+    gateways: Annotated[int, typer.Option(min=1, max=16, help="Gateways; they share the port.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes of each gateway.")] = 1,
     no_demo: Annotated[bool, typer.Option("--no-demo", help="Make no demo people and no demo campaign.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove the data of earlier runs first.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show every line of every log, from the start.")] = False,
 ) -> None:
     """Start everything on this machine and print the address to open. Ctrl-C stops it; the data stays."""
-    run_up(Options(host, port, data, gateways, not no_demo, fresh, verbose), Console())
+    run_up(Options(host, port, data, gateways, workers, not no_demo, fresh, verbose), Console())
 
 
 @app.command()

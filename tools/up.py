@@ -45,6 +45,7 @@ class Options:
     port: int = 8080
     data: Path = Path(".beaconfire")
     gateways: int = 2
+    workers: int = 1
     demo: bool = True
     fresh: bool = False
     verbose: bool = False
@@ -221,7 +222,12 @@ def _plan(options: Options, folder: DataFolder) -> Plan:
             "publisher": everywhere,
             **dict.fromkeys(WORKERS, everywhere),
             # Nobody waits for a drain on their own machine.
-            "gateway": {**everywhere, "BEACONFIRE_STOP_TIMEOUT_S": "1", "BEACONFIRE_DEMO_PEOPLE": json.dumps(people)},
+            "gateway": {
+                **everywhere,
+                "BEACONFIRE_STOP_TIMEOUT_S": "1",
+                "BEACONFIRE_DEMO_PEOPLE": json.dumps(people),
+                "BEACONFIRE_WORKERS": str(options.workers),
+            },
         },
     )
 

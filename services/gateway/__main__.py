@@ -1,22 +1,73 @@
 """Run a gateway: `python -m services.gateway`, settings from `BEACONFIRE_…` (docs/reference/settings.md)."""
 
+import argparse
+import asyncio
 import os
+import secrets
+import sys
 
+import structlog
 import uvloop
 
 from services.gateway.app import build
+from services.gateway.combined import Combined, socket_of
 from services.gateway.settings import Settings
+from services.gateway.supervisor import OPERATIONS, Board, CannotStart, Supervisor, listen_at, reserve
 from shared import logs
 from shared.settings import read_settings
-from shared.web import serve
+from shared.web import serve, serve_operations, serve_together
+
+log = logs.get(__name__)
 
 
 def main() -> None:
     """Start, and stay until SIGTERM or SIGINT."""
-    settings = read_settings(Settings)
+    settings = read_settings(Settings, **_chosen())
     logs.configure("gateway", level=settings.log_level, format=settings.log_format)
+    if settings.workers > 1:
+        raise SystemExit(_run_workers(settings))
     app = build(settings, on_fatal=lambda: os._exit(1))
     uvloop.run(serve(app, settings, name="gateway", reuse_port=settings.reuse_port))
+
+
+def _chosen() -> dict[str, str]:
+    """What the command line says, by the setting's name."""
+    parser = argparse.ArgumentParser(prog="python -m services.gateway", description="Run a gateway.")
+    parser.add_argument("--workers", metavar="N", help="processes that share the port; before BEACONFIRE_WORKERS")
+    return {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
+
+
+def _run_workers(settings: Settings) -> int:
+    """Be the parent of several. Returns the exit code."""
+    if sys.platform != "linux":
+        log.error("several workers need Linux: start several gateways with BEACONFIRE_REUSE_PORT=true instead")
+        return 1
+    try:
+        at = reserve(settings.host, settings.port, shared=settings.reuse_port)
+        ops = listen_at(settings.ops_host, settings.ops_port)
+    except CannotStart as error:
+        log.error("cannot start", reason=str(error))
+        return 1
+    board, group = Board(settings.workers), secrets.token_hex(8)
+
+    def work(number: int) -> None:
+        structlog.contextvars.bind_contextvars(worker=number)
+        app = build(settings, on_fatal=lambda: os._exit(1), one_of_several=True)
+        uvloop.run(serve_together(app, at=at, ops=socket_of(group, number), listens=lambda: board.listens(number)))
+
+    def operate() -> None:
+        # Not uvloop: it knows no UNIX sockets that are no files.
+        app = Combined(board, group).application()
+        asyncio.run(serve_operations(app, ops, listens=lambda: board.listens(OPERATIONS)))
+
+    log.info(
+        "starting workers",
+        count=settings.workers,
+        host=settings.host,
+        port=at.getsockname()[1],
+        ops_port=ops.getsockname()[1],
+    )
+    return Supervisor(board, work, operate, settings.stop_timeout_s).run()
 
 
 if __name__ == "__main__":

@@ -42,13 +42,17 @@ READ_ON_EVERY_S, READ_ON = 0.02, 100
 FRAMES = Gauge("gateway_frames_sent", "Event frames written to sessions since the start")
 
 
-def build(settings: Settings, *, on_fatal: Any) -> web.Application:
-    """The gateway's application. `on_fatal` is called where the broker connection ended for good: exit non-zero."""
+def build(settings: Settings, *, on_fatal: Any, one_of_several: bool = False) -> web.Application:
+    """The gateway's application. `on_fatal` is called where the broker connection ended for good: exit non-zero.
+
+    `one_of_several`: another process answers operators, and asks this one (`combined`).
+    """
     gateway = _Gateway(settings, on_fatal)
     app = application(settings, ready=gateway.why_not_ready)
     app[FINISH_S] = float(settings.stop_timeout_s)
     app.router.add_get("/ws", gateway.handle_socket)
-    app[FOR_OPERATORS] = Operators(gateway.hub, gateway.limits, gateway.users, gateway.door).routes()
+    operators = Operators(gateway.hub, gateway.limits, gateway.users, gateway.door)
+    app[FOR_OPERATORS] = operators.routes_of_a_worker() if one_of_several else operators.routes()
     add_page(app, settings)
     app.on_shutdown.append(gateway.begin_to_stop)
     app.cleanup_ctx.append(gateway.run)

@@ -7,7 +7,7 @@ Everything here counts for this process: behind N gateways a user or an address 
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from shared import errors
@@ -142,6 +142,9 @@ class Users:
     def __len__(self) -> int:
         return len(self._allowances)
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._allowances)
+
     def of(self, user_id: str) -> Allowance:
         allowance = self._allowances.get(user_id)
         if allowance is None:
@@ -168,8 +171,9 @@ class Doorkeeper:
         """Sockets that have not yet said who they are."""
 
     @property
-    def addresses(self) -> int:
-        return len(self._connecting | self._connected)
+    def addresses(self) -> Mapping[str, int]:
+        """How many sockets each address has."""
+        return self._connected + self._connecting
 
     def enter(self, address: str) -> None:
         """A socket wants in. Raises LimitReached; it is not counted then."""
@@ -204,7 +208,3 @@ class Doorkeeper:
         if not counts[address]:
             del counts[address]
         self.connecting -= not was_connected
-
-    def busiest(self, count: int) -> Iterator[tuple[str, int]]:
-        """The addresses with the most sockets."""
-        yield from (self._connected + self._connecting).most_common(count)

@@ -25,6 +25,10 @@ class Settings(Common):
     port: int = Field(8080, ge=0, le=65535, description="Port for clients; 0 takes a free one")
     reuse_port: bool = Field(False, description="Share the port with other gateway processes (SO_REUSEPORT)")
 
+    workers: int = Field(
+        1, ge=1, le=64, description="Processes that share the port, one for each core; see deploy.md. Linux only"
+    )
+
     jwks_url: str = Field(
         "http://127.0.0.1:8081/.well-known/jwks.json", description="Where the keys of access tokens are"
     )

@@ -12,6 +12,8 @@ import services.auth.app
 import services.gateway.app
 import services.publisher.app
 import services.publisher.worker  # noqa: F401  (imported for what they count)
+from services.gateway import combined
+from services.gateway.supervisor import Board
 from tests.architecture.sources import ROOT
 from tools.cli import app as command_line
 
@@ -50,7 +52,7 @@ def sentences() -> set[str]:
 
 def exported() -> set[str]:
     """The names of all metrics of all services."""
-    families = prometheus_client.REGISTRY.collect()
+    families = [*prometheus_client.REGISTRY.collect(), *combined.about(Board(1), ())]
     return {family.name + ("_total" if family.type == "counter" else "") for family in families}
 
 

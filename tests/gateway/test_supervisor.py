@@ -1,0 +1,74 @@
+"""The parent of several workers by itself, with workers that do what a gateway never should."""
+
+import signal
+import subprocess
+import sys
+
+PROGRAM = """
+import os, signal, sys, time
+from shared import logs
+from services.gateway import supervisor
+from services.gateway.supervisor import OPERATIONS, Board, Supervisor
+
+logs.configure("gateway")
+supervisor.BEYOND_DRAIN_S = 0.2
+board = Board(2)
+
+def wait():
+    while True:
+        signal.pause()
+
+def operate():
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    board.listens(OPERATIONS)
+    wait()
+
+def work(number):
+    {work}
+
+sys.exit(Supervisor(board, work, operate, drain_s=0).run())
+"""
+
+
+def run(work: str) -> subprocess.CompletedProcess[str]:
+    """A parent whose two workers run this line."""
+    command = [sys.executable, "-c", PROGRAM.replace("{work}", work)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+
+def test_cannot_start() -> None:
+    """A worker that fails before any was ever ready: nothing is tried again, and the parent ends with 1 and says so."""
+    end = run("sys.exit(3) if number == 1 else wait()")
+
+    assert end.returncode == 1
+    assert end.stderr.count("cannot start, so nothing does") == 1
+    assert "exit code 3" in end.stderr
+    assert "started again" not in end.stderr
+
+
+def test_started_again_later_and_later() -> None:
+    """A worker that keeps dying after it was ready is started again, each time after a longer wait."""
+    end = run(
+        "board.listens(number);"
+        "number == 1 and board[1].starts == 4 and os.kill(os.getppid(), signal.SIGTERM);"
+        "number == 1 and board[1].starts < 4 and sys.exit(3);"
+        "wait()"
+    )
+
+    assert end.returncode == 0
+    waits = [f'"wait_s": {wait}' in end.stderr for wait in (0.25, 0.5, 1.0)]
+    assert waits == [True, True, True]
+
+
+def test_stuck() -> None:
+    """A worker that does not end when it is told to is killed after its time; the parent ends with 1."""
+    end = run(
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN) if number == 2 else None;"
+        "board.listens(number);"
+        "number == 2 and os.kill(os.getppid(), signal.SIGTERM);"
+        "wait()"
+    )
+
+    assert end.returncode == 1
+    assert "killing what does not end" in end.stderr
+    assert signal.SIGKILL.name in end.stderr

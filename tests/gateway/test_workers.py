@@ -1,0 +1,294 @@
+"""Several workers on one port: real processes, told apart by what operators see of them."""
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from nats.aio.client import Client
+from prometheus_client.parser import text_string_to_metric_families
+
+from shared import broker
+from shared.envelope import Envelope, Metadata
+from tests.client import SocketClient, open_socket
+from tests.conftest import connected
+from tests.fakes import FakeAuth
+from tests.gateway.conftest import settlement
+from tools.cluster import ServiceProcess
+from tools.nats_server import NatsServer
+
+ROOM = "campaign:c1"
+WAIT_S = 30.0
+
+
+class Workers:
+    """A running gateway of several workers. `stack` holds its clients, and whatever else a test leaves open."""
+
+    def __init__(self, process: ServiceProcess, auth: FakeAuth, publisher: Client, stack: AsyncExitStack) -> None:
+        self.process = process
+        self.auth = auth
+        self.publisher = publisher
+        self.stack = stack
+
+    async def ask(self, path: str, *, method: str = "GET") -> tuple[int, Any]:
+        """What the operations port answers: a status, and JSON where it is some."""
+        async with aiohttp.ClientSession() as http, http.request(method, f"{self.process.ops_url}{path}") as answer:
+            is_json = answer.content_type == "application/json"
+            return answer.status, await (answer.json() if is_json else answer.text())
+
+    async def stats(self) -> dict[str, Any]:
+        return dict((await self.ask("/api/v1/ws/stats"))[1])
+
+    async def pids(self) -> dict[int, int]:
+        return {one["worker"]: one["pid"] for one in (await self.stats())["workers"]}
+
+    async def clients_by_worker(self) -> dict[int, int]:
+        return {one["worker"]: one["clients"] for one in (await self.stats())["workers"]}
+
+    async def samples(self, name: str) -> dict[str, float]:
+        """A metric without other labels, by worker."""
+        text = (await self.ask("/metrics"))[1]
+        families = text_string_to_metric_families(text)
+        return {one.labels["worker"]: one.value for family in families for one in family.samples if one.name == name}
+
+    async def all_ready(self) -> None:
+        """Wait until every worker takes clients."""
+        async with asyncio.timeout(WAIT_S):
+            while set((await self.ask("/readyz"))[1]["workers"].values()) != {"ready"}:
+                await asyncio.sleep(0.05)
+
+    async def client(self, user: str = "viewer", **fields: Any) -> SocketClient:
+        """A client in the room, at the worker that the kernel chooses."""
+        client = await self.stack.enter_async_context(open_socket(self.process.url))
+        await client.connect(self.auth.token(user), [ROOM], **fields)
+        return client
+
+    async def client_at_each(self) -> dict[int, SocketClient]:
+        """Clients, until every worker has at least one; the first of each."""
+        firsts: dict[int, SocketClient] = {}
+        before = await self.clients_by_worker()
+        while len(firsts) < len(before):
+            client = await self.client(f"user{len(before) + sum(before.values())}")
+            after = await self.clients_by_worker()
+            (worker,) = [number for number in after if after[number] > before[number]]
+            firsts.setdefault(worker, client)
+            before = after
+        return firsts
+
+    async def publish(self, name: str = "s1") -> int:
+        envelope = Envelope(settlement(name), Metadata(source="api"))
+        return await broker.publish(self.publisher, envelope.subject, envelope.encode(), message_id=envelope.id)
+
+    async def ended(self) -> int | None:
+        """Wait for the end of the parent; its exit code."""
+        assert await asyncio.to_thread(self.process.process.wait, WAIT_S)
+        return self.process.process.exit_code
+
+
+@asynccontextmanager
+async def running_workers(
+    server: NatsServer, auth: FakeAuth, folder: Path, count: int = 2, **settings: str
+) -> AsyncIterator[Workers]:
+    """Start a gateway with so many workers; yields when all are ready."""
+    auth.members |= {f"user{number}": {ROOM: "viewer"} for number in range(100)}
+    environment = {
+        **server.environment("gateway"),
+        "BEACONFIRE_JWKS_URL": auth.jwks_url,
+        **{f"BEACONFIRE_{name}": value for name, value in settings.items()},
+    }
+    process = ServiceProcess(
+        "gateway", "services.gateway", environment, arguments=("--workers", str(count)), folder=folder
+    )
+    process.start(wait=False)
+    try:
+        async with connected(server, "publisher") as publisher, AsyncExitStack() as stack:
+            await asyncio.to_thread(process.wait_ready)
+            workers = Workers(process, auth, publisher, stack)
+            await workers.all_ready()
+            yield workers
+    finally:
+        process.kill()
+
+
+def refused(server: NatsServer, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a gateway that does not start."""
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith("BEACONFIRE_")},
+        **server.environment("gateway"),
+        "BEACONFIRE_ENVIRONMENT": "development",
+        **{f"BEACONFIRE_{name}": value for name, value in settings.items()},
+    }
+    command = [sys.executable, "-m", "services.gateway", *arguments]
+    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WAIT_S, check=False)
+
+
+async def test_they_share_a_port(stream: NatsServer, auth: FakeAuth, tmp_path: Path) -> None:
+    """Clients of both workers hear an event; figures, look-ups and resets are of both, whoever has the client."""
+    async with running_workers(stream, auth, tmp_path) as workers:
+        firsts = await workers.client_at_each()
+        offset = await workers.publish()
+        heard = [(await client.next("event"))["offset"] for client in firsts.values()]
+        stats = await workers.stats()
+        sessions = await workers.samples("gateway_sessions")
+        opened = await workers.samples("gateway_connections_total")
+        requests = await workers.samples("http_request_seconds_count")
+        twice = [await workers.client("viewer") for _ in range(6)]
+        of_one = (await workers.ask("/api/v1/ws/users/viewer/clients"))[1]["clients"]
+        after = await workers.stats()
+        resets = [
+            (await workers.ask(f"/api/v1/ws/clients/{one}/reset-limits", method="POST"))[0]
+            for one in (*(client.ack["sessionId"] for client in firsts.values()), "none")
+        ]
+
+    count = stats["clients"]
+    assert heard == [offset, offset]
+    assert set(firsts) == {1, 2}
+    assert count == stats["users"] == stats["clientsPerRoom"][ROOM] == stats["clientsPerAddress"]["127.0.0.1"] >= 2
+    assert stats["addresses"] == 1
+    assert sum(one["clients"] for one in stats["workers"]) == count
+    assert sum(sessions.values()) == sum(opened.values()) == sum(requests.values()) == count
+    assert set(sessions) == {"1", "2"}
+    assert sorted(one["sessionId"] for one in of_one) == sorted(client.ack["sessionId"] for client in twice)
+    assert (after["clients"], after["users"]) == (count + 6, count + 1)
+    assert resets == [204, 204, 404]
+
+
+async def test_one_is_killed(stream: NatsServer, auth: FakeAuth, tmp_path: Path) -> None:
+    """A worker is killed: it is started again, its clients resume without a loss, and nobody else's socket is cut."""
+    async with running_workers(stream, auth, tmp_path) as workers:
+        firsts = await workers.client_at_each()
+        before = await workers.pids()
+        os.kill(before[1], signal.SIGKILL)
+        await firsts[1].closed()
+        offset = await workers.publish()
+        again = await workers.client("viewer", cursor=firsts[1].ack["cursor"])
+        missed = await again.next("event")
+        kept = await firsts[2].next("event")
+        await workers.all_ready()
+        after = await workers.pids()
+        starts = await workers.samples("gateway_worker_starts_total")
+
+    assert (missed["offset"], kept["offset"]) == (offset, offset)
+    assert after[1] != before[1]
+    assert after[2] == before[2]
+    assert starts == {"1": 2, "2": 1}
+
+
+async def test_drain(stream: NatsServer, auth: FakeAuth, tmp_path: Path) -> None:
+    """SIGTERM: not ready any more, every client of every worker is told to go, nobody new gets in; exit code 0."""
+    async with running_workers(stream, auth, tmp_path, STOP_TIMEOUT_S="300") as workers:
+        firsts = await workers.client_at_each()
+        workers.process.terminate()
+        goaways = [await client.next("goaway") for client in firsts.values()]
+        ready, says = await workers.ask("/readyz")
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await workers.client()
+        stats = await workers.stats()
+        await workers.stack.aclose()  # they leave, and nobody is waited for any longer
+        code = await workers.ended()
+
+    assert len(goaways) == 2
+    assert (ready, says["workers"]) == (503, {"1": "stopping", "2": "stopping"})
+    assert stats["clients"] >= 2
+    assert code == 0
+
+
+@pytest.mark.parametrize("again", [signal.SIGTERM, signal.SIGINT])
+async def test_a_second_signal(stream: NatsServer, auth: FakeAuth, tmp_path: Path, again: signal.Signals) -> None:
+    """Who asks a second time does not want to wait for clients that stay: it ends at once, and says that it did."""
+    async with running_workers(stream, auth, tmp_path, STOP_TIMEOUT_S="300") as workers:
+        client = await workers.client()
+        parent = workers.process.process.pid
+        assert parent
+        os.kill(parent, signal.SIGINT)
+        await client.next("goaway")
+        os.kill(parent, again)
+        await client.closed()
+        code = await workers.ended()
+
+    assert code == 1
+
+
+async def test_one_after_the_other(stream: NatsServer, auth: FakeAuth, tmp_path: Path) -> None:
+    """SIGHUP: each worker drains and comes anew, while the other takes clients; events are missed by none of them."""
+    async with running_workers(stream, auth, tmp_path, STOP_TIMEOUT_S="300") as workers:
+        firsts = await workers.client_at_each()
+        before = await workers.pids()
+        parent = workers.process.process.pid
+        assert parent
+        os.kill(parent, signal.SIGHUP)
+        await firsts[1].next("goaway")
+        states = (await workers.ask("/readyz"))[1]["workers"]
+        elsewhere = [await workers.client(f"user{90 + number}") for number in range(4)]
+        await workers.publish()
+        heard = [await client.next("event") for client in (*firsts.values(), *elsewhere)]
+        await workers.stack.aclose()
+        async with asyncio.timeout(WAIT_S):
+            while set((await workers.pids()).values()) & set(before.values()):
+                await asyncio.sleep(0.05)
+        await workers.all_ready()
+
+    assert states == {"1": "stopping", "2": "ready"}
+    assert len(heard) == 6
+
+
+async def test_the_parent_is_killed(stream: NatsServer, auth: FakeAuth, tmp_path: Path) -> None:
+    """The parent is killed: no process of it is left, and the port is free."""
+    async with running_workers(stream, auth, tmp_path) as workers:
+        firsts = await workers.client_at_each()
+        ends = [os.pidfd_open(pid) for pid in (await workers.pids()).values()]
+        workers.process.kill()
+        for client in firsts.values():
+            await client.closed()
+        for end in ends:
+            gone = asyncio.Event()
+            asyncio.get_running_loop().add_reader(end, gone.set)
+            async with asyncio.timeout(WAIT_S):
+                await gone.wait()
+            asyncio.get_running_loop().remove_reader(end)
+            os.close(end)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", workers.process.port))
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        ({"HEARTBEAT_S": "0"}, "BEACONFIRE_HEARTBEAT_S: Input should be greater than or equal to 1\n"),
+        ({"NATS_URL": "nats://127.0.0.1:here"}, "BEACONFIRE_NATS_URL: Value error, has to be addresses like nats://"),
+        ({"WORKERS": "0"}, "BEACONFIRE_WORKERS: Input should be greater than or equal to 1\n"),
+    ],
+    ids=["heartbeat", "broker", "workers"],
+)
+def test_a_wrong_setting_is_named_once(nats_server: NatsServer, settings: Mapping[str, str], why: str) -> None:
+    """It does not start, and says why, and that not for each worker."""
+    chosen = () if "WORKERS" in settings else ("--workers", "3")
+    end = refused(nats_server, *chosen, **settings)
+
+    assert end.returncode == 2
+    assert end.stderr.startswith(why)
+    assert end.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("which", ["PORT", "OPS_PORT"])
+def test_a_port_is_taken(nats_server: NatsServer, which: str) -> None:
+    """Somebody else has the port: that is said once, and nothing is started."""
+    with socket.socket() as other:
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # as another gateway of several workers does
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        end = refused(nats_server, "--workers", "2", **{"PORT": "0", which: str(port)})
+
+    assert end.returncode == 1
+    assert f"port {port} on 127.0.0.1 cannot be used: Address already in use" in end.stderr
+    assert end.stderr.count("\n") == 1
