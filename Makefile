@@ -74,7 +74,7 @@ faults: setup ## hurt every part for some minutes, under load, and report what e
 migration: setup ## write the next revision of a service's tables: SERVICE=auth TITLE="…"
 	@$(RUN) python -m tools.migrations write "$(SERVICE)" "$(TITLE)"
 
-bench: setup ## measure latency from the HTTP answer to the socket
+bench: setup ## measure what one gateway does on one core of this machine (some minutes)
 	@$(RUN) python -m bench $(ARGS)
 
 clean: ## remove what the tools left behind, and the data of `make up`

