@@ -257,6 +257,15 @@ async def wait_for_stream(nc: Client) -> str:
         await asyncio.sleep(0.2)
 
 
+async def stream_start(nc: Client) -> tuple[str, int]:
+    """The stream's epoch and the oldest offset it still has; waits for it as `wait_for_stream` does."""
+    while True:
+        info = await _api(nc, f"STREAM.INFO.{STREAM}", {})
+        if info is not None:
+            return str(info["config"].get("metadata", {}).get(EPOCH_KEY, "")), int(info["state"]["first_seq"])
+        await asyncio.sleep(0.2)
+
+
 async def stream_end(nc: Client) -> tuple[str, int]:
     """The stream's epoch and its last offset; waits for it as `wait_for_stream` does. Needs STREAM.INFO."""
     while True:

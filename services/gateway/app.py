@@ -131,6 +131,7 @@ class _Gateway:
             deliver=delivery.take,
             on_state=lambda alive: _tell_all(context, protocol.live() if alive else protocol.degraded()),
             on_epoch=lambda epoch, position: _begin_epoch(context, history, epoch, position),
+            on_gap=lambda position: _begin(context, position, "not_resumable"),
             history_s=settings.ring_age_s,
         )
         self._handshake = Handshake(
@@ -211,15 +212,20 @@ def _going_away() -> BeaconfireError:
 
 def _begin_epoch(context: Context, history: History, epoch: str, position: int) -> None:
     """The stream starts for us at `position`, for the first time or as another one."""
-    changed = context.epoch not in ("", epoch) or context.position > position
+    changed = bool(context.epoch or context.position)
     context.epoch = epoch
+    history.start()
+    _begin(context, position, "epoch_changed" if changed else None)
+
+
+def _begin(context: Context, position: int, trouble: str | None) -> None:
+    """Go on at `position`. Where that breaks continuity, every session is told to reload, and why."""
     context.position = position
     context.ring.start(position)
-    history.start()
     context.outbound.start(position)
-    if changed:
+    if trouble:
         for session in list(context.hub.all_sessions()):
-            session.resync("epoch_changed")
+            session.resync(trouble)
 
 
 def _tell_all(context: Context, frame: bytes) -> None:

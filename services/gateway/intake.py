@@ -34,11 +34,14 @@ JITTER_S = 0.2  # so that of several gateways one ticks first, and its tick serv
 HEAR_TICK_S = 0.25
 FRESH_S = 5.0
 """A position not shown to be the end of the stream for this long is stale: the gateway is not ready."""
+VERIFY_EVERY_S = 1.0
+"""How often, at most, the stream is looked at because of messages that came a second time."""
 YOUNG_S = 30.0
 RETRY_S = 0.1
 ANCHOR_EVERY_S = broker.MAX_AGE_S / 8
 ANCHOR_RETRY_S = 60.0
 LEADER_ELECTED = f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{broker.STREAM}"
+_ANCHOR = broker.ANCHOR
 _STREAM = broker.STREAM.encode()
 _LIVE = broker.LIVE_PREFIX.encode()
 _BLOCK = b"\r\nNats-Stream: %s\r\nNats-Subject: %%s\r\nNats-Sequence: " % _STREAM
@@ -48,7 +51,7 @@ class Intake:
     """One for each stream. `deliver(offset, stored)` is called in order, for every offset that exists; ticks included.
 
     `on_state(alive)` tells when the broker stops or starts to acknowledge; `on_epoch(epoch, position)` when the stream
-    is another one.
+    is another one; `on_gap(position)` when the stream has lost what is between the last offset delivered and this one.
     """
 
     def __init__(
@@ -58,19 +61,24 @@ class Intake:
         deliver: Callable[[int, Stored], None],
         on_state: Callable[[bool], None],
         on_epoch: Callable[[str, int], None],
+        on_gap: Callable[[int], None],
         history_s: float,
     ) -> None:
         self._nc = nc
         self._deliver = deliver
         self._on_state = on_state
         self._on_epoch = on_epoch
+        self._on_gap = on_gap
         self._history_s = history_s
         self._sequence: Sequence[Stored] = Sequence(self._take)
         self._heard_at = 0.0
         self._fresh_at = float("-inf")
         self._anchored_at = float("-inf")
         self._alarm = asyncio.Event()
-        self._reconnected = False
+        self._doubted = False
+        self._verified_at = float("-inf")
+        self._last: Stored | None = None
+        self._last_at = 0
         self._alive = True
         self.epoch = ""
         self.ready = False
@@ -89,8 +97,7 @@ class Intake:
 
     def reconnected(self) -> None:
         """The connection to the broker was cut and is back: what was sent meanwhile was not heard."""
-        self._reconnected = True
-        self._alarm.set()
+        self._doubt()
 
     async def run(self) -> None:
         """Start, then watch for holes and silence, for ever. Owned by the app."""
@@ -100,9 +107,8 @@ class Intake:
             broker.check_cancelled()
             await self._wait()
             try:
-                if self._reconnected:
-                    self._reconnected = False
-                    await self._probe(thorough=True)
+                if self._doubted and self._verify_at() <= time.monotonic():
+                    await self._verify()
                 elif self._sequence.hole is not None:
                     await self._repair()
                 else:
@@ -156,6 +162,10 @@ class Intake:
             return
         HEARD.count += 1
         self._heard_at = time.monotonic()
+        position = self._sequence.position
+        if position is not None and offset <= position:
+            self._hear_again()
+            return
         stored = Stored.of(subject[len(_LIVE) :], body, headers)
         if self._sequence.hear(offset, stored):
             self._fresh_at = self._heard_at
@@ -164,12 +174,30 @@ class Intake:
         else:
             self._alarm.set()
 
+    def _hear_again(self) -> None:
+        """A message at or below W: the late copy of one that was read, or the stream has begun anew."""
+        self._doubted = True
+        if self._verify_at() <= self._heard_at:
+            self._alarm.set()
+
+    def _doubt(self) -> None:
+        """Look at once whether this is still the stream that we heard."""
+        self._doubted = True
+        self._verified_at = float("-inf")
+        self._alarm.set()
+
+    def _verify_at(self) -> float:
+        return self._verified_at + VERIFY_EVERY_S
+
     def _hear_election(self, *_: object) -> None:
         """Live messages may have died with the old leader: probe at once."""
         self._alarm.set()
 
     def _take(self, offset: int, stored: Stored) -> None:
         """The sequence's next message."""
+        self._last, self._last_at = stored, offset
+        if stored.subject == _ANCHOR and stored.body not in (b"", self.epoch.encode()):
+            self._doubt()  # `beaconfire doctor --new-epoch`
         try:
             self._deliver(offset, stored)
         except Exception:
@@ -180,7 +208,7 @@ class Intake:
         """Until there is an alarm, or silence."""
         while not self._alarm.is_set():
             silent_at = max(self._heard_at, self._fresh_at) + SILENCE_S + random.random() * JITTER_S  # noqa: S311
-            wait_s = silent_at - time.monotonic()
+            wait_s = (min(silent_at, self._verify_at()) if self._doubted else silent_at) - time.monotonic()
             if wait_s <= 0:
                 return
             try:
@@ -190,17 +218,33 @@ class Intake:
                 continue
         self._alarm.clear()
 
-    async def _probe(self, *, thorough: bool = False) -> None:
-        """Show that the position is the end of the stream, or find the hole."""
-        before = self.position
+    async def _verify(self) -> None:
+        """Show that this is still the stream that we heard, as often as it takes."""
+        self._doubted = False
+        sure = False
+        try:
+            sure = await self._probe(thorough=True)
+        except ReadFailed as error:
+            log.warning("could not read the stream, trying again", reason=str(error))
+            await asyncio.sleep(RETRY_S)
+        finally:
+            self._doubted = self._doubted or not sure
+            if sure:
+                self._verified_at = time.monotonic()
+
+    async def _probe(self, *, thorough: bool = False) -> bool:
+        """Show that the position is the end of the stream, or find the hole. False where the broker does not answer."""
+        before, last, last_at = self.position, self._last, self._last_at
         end = await replay.tick(self._nc)
         if end is None:
             self._set_alive(False)
             await asyncio.sleep(RETRY_S)
-            return
-        if thorough or end <= before:
-            await self._check_epoch(went_back_to=end if end <= before else None)
-        if not thorough:
+            return False
+        if end <= before or (thorough and not await self._has_still(last, last_at)):
+            await self._begin_another(end)
+        if thorough:
+            await self._check_stream()
+        else:
             await self._hear_up_to(end)
         if self.position < end:
             self._sequence.expect(end)
@@ -208,6 +252,17 @@ class Intake:
         self._fresh_at = time.monotonic()
         self._set_alive(True)
         await self._anchor()
+        return True
+
+    async def _has_still(self, had: Stored | None, offset: int) -> bool:
+        """Whether the stream has what we had there. Where there is nothing any more, that cannot be told: True.
+
+        Raises ReadFailed.
+        """
+        found: list[tuple[int, Stored]] = []
+        if had is not None:
+            await replay.get(self._nc, after=offset - 1, upto=offset, take=_into(found))
+        return not found or found == [(offset, had)]
 
     async def _anchor(self) -> None:
         """Keep something older than the ticks in a quiet stream: its first offset tells what retention took.
@@ -230,41 +285,56 @@ class Intake:
         while self.position < end and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
-    async def _check_epoch(self, *, went_back_to: int | None = None) -> None:
-        """Whether this is still the stream whose position we hold.
+    async def _check_stream(self) -> None:
+        """Whether this is still the stream whose position we hold, and still has what follows it."""
+        epoch, first = await self._ask_start()
+        if epoch != self.epoch:
+            await self._begin_another()
+        elif first > self.position + 1:
+            log.error("the stream lost what was not heard", heard=self.position, first=first)
+            self._sequence.skip(first - 1)
+            self._last = None
+            self._on_gap(self.position)
+
+    async def _begin_another(self, position: int | None = None) -> None:
+        """The stream is another one, or was put back: go on at `position`, a tick's offset, or at the end.
 
         A tick published after W was heard must be stored behind it: at or below W, the stream was wiped, recreated or
         restored, whatever its metadata says.
         """
-        epoch = await self._ask_epoch()
-        if epoch == self.epoch and went_back_to is None:
-            return
-        position = went_back_to
+        epoch, _ = await self._ask_start()
         while position is None:
+            broker.check_cancelled()
             position = await replay.tick(self._nc)
         log.error("the stream is another one", was=self.epoch, now=epoch, was_at=self.position, now_at=position)
+        if epoch == self.epoch:
+            log.error("its epoch is the old one: after a restore run `beaconfire doctor --new-epoch`", epoch=epoch)
         self.epoch = epoch
+        self._last = None
         self._sequence.reset(position)
         self._on_epoch(epoch, position)
 
-    async def _ask_epoch(self) -> str:
-        """The stream's epoch. Asked again and again while nobody answers, and clients are told so."""
+    async def _ask_start(self) -> tuple[str, int]:
+        """The stream's epoch and first offset. Asked again and again while nobody answers, and clients are told so."""
         while True:
             broker.check_cancelled()
             try:
                 async with asyncio.timeout(replay.TICK_TIMEOUT_S):
-                    return await broker.wait_for_stream(self._nc)
+                    return await broker.stream_start(self._nc)
             except TimeoutError:
                 self._set_alive(False)
 
     async def _repair(self) -> None:
         """Read holes until none is known."""
         started = time.monotonic()
-        await self._check_epoch()
+        await self._check_stream()
         while (upto := self._sequence.hole) is not None:
             broker.check_cancelled()
             try:
-                await self._read_hole(upto)
+                if await self._has_still(self._last, self._last_at):
+                    await self._read_hole(upto)
+                else:
+                    await self._begin_another()
             except ReadFailed as error:
                 log.warning("could not read a hole, trying again", reason=str(error), upto=upto)
                 if await self._get_hole(upto):
@@ -272,7 +342,7 @@ class Intake:
                 self._set_alive(False)
                 await asyncio.sleep(RETRY_S)
                 end = await replay.tick(self._nc)  # `upto` may be gone by now: something must stand behind it
-                await self._check_epoch()
+                await self._check_stream()
                 if end is not None and end < upto == self._sequence.hole:
                     self._disbelieve(upto, end)
         HOLD.observe(time.monotonic() - started)

@@ -6,6 +6,7 @@ wanted is exact: ack none, in memory, one replica, idle heartbeats, a delivery c
 
 import asyncio
 import json
+import secrets
 import uuid
 from base64 import b64decode
 from collections.abc import Callable, Sequence
@@ -61,7 +62,8 @@ async def tick(nc: DirectClient) -> int | None:
     try:
         js = nc.jetstream(timeout=TICK_TIMEOUT_S)
         async with asyncio.timeout(TICK_TIMEOUT_S):
-            ack = await js.publish("tick", b"", headers={"Nats-TTL": f"{TICK_TTL_S}s"})
+            # No two are alike, so that a tick put back from a backup is not taken for the one that was heard there.
+            ack = await js.publish("tick", secrets.token_bytes(8), headers={"Nats-TTL": f"{TICK_TTL_S}s"})
         return ack.seq
     except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
         log.debug("tick not acknowledged", error=type(error).__name__)

@@ -39,7 +39,6 @@ def _without_silence_probe() -> None:
     """Nobody asks whether the stream goes on behind the last event heard."""
 
     async def wait(self: Intake) -> None:
-        self._reconnected = False
         await asyncio.Event().wait()
 
     Intake._wait = wait  # type: ignore[method-assign]

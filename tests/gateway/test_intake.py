@@ -19,15 +19,18 @@ from tools.nats_server import NatsServer
 
 
 class Ear:
-    """An intake and everything it delivered. `deaf` makes its live path lose messages, as a cut route does."""
+    """An intake and everything it delivered. `deaf` makes its live path lose messages, as a cut route does; `again`
+    brings them a second time, as a cluster does that has lost all its servers at once."""
 
     def __init__(self) -> None:
         self.offsets: list[int] = []
         self.subjects: dict[int, str] = {}
         self.states: list[bool] = []
         self.epochs: list[tuple[str, int]] = []
+        self.gaps: list[int] = []
         self.client = DirectClient()
         self.deaf: Callable[[int], bool] = lambda _offset: False
+        self.again: Callable[[int], bool] = lambda _offset: False
         self.intake: Intake
         self._moved = asyncio.Event()
 
@@ -74,6 +77,7 @@ async def listening(server: Broker) -> AsyncIterator[Ear]:
         deliver=ear.deliver,
         on_state=ear.states.append,
         on_epoch=lambda epoch, position: ear.epochs.append((epoch, position)),
+        on_gap=ear.gaps.append,
         history_s=60,
     )
     hear = ear.intake._hear
@@ -81,7 +85,8 @@ async def listening(server: Broker) -> AsyncIterator[Ear]:
     def lossy(subject: bytes, reply: bytes, body: bytes, headers: bytes | None) -> None:
         offset = intake_module._offset_of_ours(subject, headers)
         if offset is None or not ear.deaf(offset):
-            hear(subject, reply, body, headers)
+            for _ in range(1 + (offset is not None and ear.again(offset))):
+                hear(subject, reply, body, headers)
 
     ear.intake._hear = lossy  # type: ignore[assignment,method-assign]
     task = asyncio.create_task(ear.intake.run())
@@ -308,3 +313,16 @@ async def test_quiet_stream_stays_anchored(stream: NatsServer, monkeypatch: pyte
                 await ear.reach(ear.intake.position + 1)
 
     assert "tick" in ear.subjects.values()
+
+
+async def test_heard_twice(stream: NatsServer) -> None:
+    """F27: what the live path brings a second time is delivered once; the stream is looked at, and is no other."""
+    async with listening(stream) as ear, connected(stream, "publisher") as nc:
+        ear.again = lambda offset: offset % 3 == 0
+        end = await publish(nc, 100)
+        async with asyncio.timeout(15):
+            while ear.intake._doubted or ear.intake.position < end:
+                await asyncio.sleep(0.01)
+
+    ear.assert_whole(max(ear.offsets))
+    assert (len(ear.epochs), ear.gaps) == (1, [])

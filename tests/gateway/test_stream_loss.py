@@ -1,0 +1,225 @@
+"""The stream lost: wiped, emptied, recreated or put back from a backup, at real gateways with clients that are there
+and clients that are away. Nobody misses anything without being told."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared import broker
+from tests.client import SocketClient, open_socket
+from tests.conftest import broker_settings, connected
+from tests.fakes import FakeAuth
+from tests.gateway.conftest import Gateway, running_gateway, settlement
+from tests.gateway.test_delivery import fence
+from tests.proxy import Proxy
+from tools.doctor import renew_epoch
+from tools.nats_server import NatsServer
+
+ROOM = "campaign:c1"
+BEFORE = 5
+"""Events that everybody has had before the loss."""
+
+
+@dataclass
+class Town:
+    """A gateway whose way to the broker can be cut, a client that is connected and one that is away."""
+
+    gateway: Gateway
+    route: Proxy
+    client: SocketClient
+    away: str
+    """The cursor of the one that is away: the last event before the loss."""
+
+    @property
+    def server(self) -> NatsServer:
+        return self.gateway.server
+
+    @asynccontextmanager
+    async def deaf(self) -> AsyncIterator[None]:
+        """The gateway is cut off from the broker, and is back at the end of the block."""
+        self.route.refusing = True
+        self.route.cut()
+        try:
+            yield
+        finally:
+            self.route.refusing = False
+
+    async def assert_told(self, reason: str, *, epoch: str | None = None) -> None:
+        """Who was connected is told to reload and goes on live; who was away is told when they come back."""
+        said = await self.client.next("resync")
+        *_, event = await fence(self.gateway, self.client)
+
+        assert (said["rooms"], said["reason"]) == ([ROOM], reason)
+        assert epoch is None or said["cursor"].startswith(f"{epoch}:")
+        assert event["event"]["payload"]["settlementId"] == "fence"
+        await self.assert_told_later(reason)
+
+    async def assert_told_later(self, *reasons: str) -> None:
+        async with open_socket(self.gateway.url) as back:
+            await back.connect(self.gateway.auth.token("viewer"), [ROOM], cursor=self.away)
+            said = await back.next("resync")
+            await fence(self.gateway, back)
+
+        assert (said["rooms"], said["reason"] in reasons) == ([ROOM], True), said
+
+
+@pytest.fixture(name="town")
+async def _town(stream: NatsServer, auth: FakeAuth) -> AsyncIterator[Town]:
+    async with AsyncExitStack() as stack:
+        route = await stack.enter_async_context(Proxy(stream.port).running())
+        gateway = await stack.enter_async_context(
+            running_gateway(stream, auth, nats_url=f"nats://127.0.0.1:{route.port}")
+        )
+        client = await stack.enter_async_context(open_socket(gateway.url))
+        ack = await client.connect(auth.token("viewer"), [ROOM])
+        await write(gateway, BEFORE)
+        last = (await client.events(BEFORE))[-1]["offset"]
+        yield Town(gateway, route, client, f"{ack['cursor'].partition(':')[0]}:{last}")
+
+
+async def write(gateway: Gateway, count: int) -> int:
+    """Publish some events. Returns the last one's offset."""
+    return [await gateway.publish(settlement(f"s{number}")) for number in range(count)][-1]
+
+
+async def api(server: NatsServer, call: str, body: Any = None) -> None:
+    async with connected(server, "setup") as setup:
+        answer = await setup.request(f"$JS.API.{call}", json.dumps(body or {}).encode())
+    assert "error" not in json.loads(answer.data)
+
+
+async def declare(server: NatsServer) -> str:
+    async with connected(server, "setup") as setup:
+        return await broker.declare_stream(setup)
+
+
+def copy_of(server: NatsServer) -> Path:
+    """A backup: the broker's folder, taken while it is stopped."""
+    server.stop()
+    backup = server.folder / "backup"
+    shutil.copytree(server.folder / "jetstream", backup)
+    server.start()
+    return backup
+
+
+def put_back(server: NatsServer, backup: Path | None) -> None:
+    """Stop the broker, put the backup in the place of what it has (None: nothing), start it."""
+    server.stop()
+    shutil.rmtree(server.folder / "jetstream")
+    if backup is not None:
+        shutil.copytree(backup, server.folder / "jetstream")
+    server.start()
+
+
+async def test_recreated(town: Town) -> None:
+    """F6: the stream is deleted and declared again: another epoch, and everybody is told."""
+    await api(town.server, "STREAM.DELETE.EVENTS")
+    epoch = await declare(town.server)
+
+    await town.assert_told("epoch_changed", epoch=epoch)
+
+
+async def test_recreated_under_load(town: Town) -> None:
+    """F6: a stream that is deleted, and made again and filled beyond where it was before anybody looks, with no silence
+    and no disconnection: the first event at an offset that was heard before gives it away."""
+    await api(town.server, "STREAM.DELETE.EVENTS")
+    epoch = await declare(town.server)
+    filling = asyncio.create_task(_fill(town.gateway))
+    try:
+        said = await town.client.next("resync")
+    finally:
+        filling.cancel()
+
+    assert (said["reason"], said["cursor"].partition(":")[0]) == ("epoch_changed", epoch)
+
+
+async def _fill(gateway: Gateway) -> None:
+    while True:
+        await write(gateway, 50)
+
+
+async def test_store_removed(town: Town) -> None:
+    """F6: the broker lost its disk and is started empty; the stream is declared, and everybody is told."""
+    await asyncio.to_thread(put_back, town.server, None)
+    epoch = await declare(town.server)
+
+    await town.assert_told("epoch_changed", epoch=epoch)
+
+
+async def test_emptied(town: Town) -> None:
+    """F7: a stream that was purged has nothing to tell those who were away. Who had heard everything lost nothing, and
+    a gateway that remembers what was purged still has it for those who were away."""
+    async with open_socket(town.gateway.url) as back:
+        await api(town.server, "STREAM.PURGE.EVENTS")
+        cursor = f"{town.away.partition(':')[0]}:{int(town.away.partition(':')[2]) - 2}"
+        await back.connect(town.gateway.auth.token("viewer"), [ROOM], cursor=cursor)
+        heard = [event["offset"] for event in await back.events(2)]
+        await fence(town.gateway, town.client)
+
+    assert heard[-1] == int(town.away.partition(":")[2])
+    assert "resync" not in [frame["type"] for frame in (*town.client.frames, *back.frames)]
+
+
+async def test_emptied_unheard(town: Town) -> None:
+    """F7: events that a gateway did not hear, and that are gone when it looks for them: its clients are told."""
+    async with town.deaf():
+        await write(town.gateway, 3)
+        await api(town.server, "STREAM.PURGE.EVENTS")
+        await write(town.gateway, 2)
+
+    await town.assert_told("not_resumable")
+
+
+async def test_gone_back(town: Town) -> None:
+    """A stream put back from a backup, which ends below what was heard: who is connected is told, without a word from
+    an operator; who comes back with an offset that the stream has not reached again is told, too."""
+    backup = await asyncio.to_thread(copy_of, town.server)
+    await write(town.gateway, 20)
+    await town.client.events(20)
+    town.away = town.away.partition(":")[0] + f":{town.client.frames[-1]['offset'] + 1_000}"
+    await asyncio.to_thread(put_back, town.server, backup)
+
+    assert (await town.client.next("resync"))["reason"] == "epoch_changed"
+    await fence(town.gateway, town.client)
+    await town.assert_told_later("ahead")
+
+
+async def test_gone_back_and_grown(town: Town) -> None:
+    """A stream put back from a backup that has grown beyond what a gateway had heard by the time it looks: another
+    message stands where the last one heard was."""
+    backup = await asyncio.to_thread(copy_of, town.server)
+    await write(town.gateway, 3)
+    await town.client.events(3)
+    async with town.deaf():
+        await asyncio.to_thread(put_back, town.server, backup)
+        await write(town.gateway, 20)
+
+    assert (await town.client.next("resync"))["reason"] == "epoch_changed"
+    await fence(town.gateway, town.client)
+
+
+async def test_restored(town: Town, auth: FakeAuth) -> None:
+    """docs/howto/operate.md, "Put the stream back": with `doctor --new-epoch`, whoever had heard what the backup does
+    not have is told to reload: connected, away, at a gateway that ran all the time and at one that was started later.
+    Without it, the stream has grown beyond the cursor of who was away, and they would miss events in silence."""
+    backup = await asyncio.to_thread(copy_of, town.server)
+    await write(town.gateway, 3)
+    town.away = f"{town.away.partition(':')[0]}:{(await town.client.events(3))[-1]['offset']}"
+    await asyncio.to_thread(put_back, town.server, backup)
+    await town.client.next("resync")
+    await write(town.gateway, 20)
+    await town.client.events(20)
+
+    _, epoch = await renew_epoch(broker_settings(town.server, "setup"))
+
+    await town.assert_told("epoch_changed", epoch=epoch)
+    async with running_gateway(town.server, auth) as later:
+        town.gateway = later
+        await town.assert_told_later("epoch_changed")
