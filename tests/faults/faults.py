@@ -36,7 +36,7 @@ async def broker_killed(world: World, rounds: int) -> None:
         await world.written(30)
         world.nats.kill()
         await asyncio.to_thread(world.nats.start)
-    await world.written(20)
+        await world.catch_up()
 
 
 async def broker_frozen(world: World, rounds: int) -> None:
@@ -46,7 +46,7 @@ async def broker_frozen(world: World, rounds: int) -> None:
         world.nats.freeze()
         await asyncio.sleep(2.5)  # the fault itself
         world.nats.thaw()
-    await world.written(20)
+        await world.catch_up()
 
 
 async def gateways_frozen(world: World, rounds: int) -> None:
@@ -72,12 +72,38 @@ async def routes_cut(world: World, rounds: int) -> None:
     await world.written(20)
 
 
+async def bytes_swallowed(world: World, rounds: int) -> None:
+    """What a gateway sends to the broker vanishes on its way, and nobody says so."""
+    for number in range(rounds):
+        route = world.routes[number % len(world.routes)]
+        await world.written(30)
+        route.swallowed.clear()
+        route.swallow = lambda _chunk: True
+        await route.swallowed.wait()
+        await world.written(60)
+        route.swallow = lambda _chunk: False
+    await world.written(20)
+
+
+async def clients_away(world: World, rounds: int) -> None:
+    """Everybody cut off at once without a word, and offline for two seconds."""
+    for _ in range(rounds):
+        connects = [follower.connects for follower in world.followers]
+        for follower in world.followers:
+            follower.reset(offline_s=AWAY_S)
+        for follower, before in zip(world.followers, connects, strict=True):
+            await follower.connected(before + 1)
+        await world.written(20)
+
+
 async def clients_reset(world: World, rounds: int) -> None:
     """Connections cut without a word, again and again, each client by itself."""
     for _ in range(rounds * 10):
         random.choice(world.followers).reset()
         await world.written(5)
 
+
+AWAY_S = 2.0
 
 FAULTS: Mapping[str, Fault] = {
     "gateways killed -9": gateways_killed,
@@ -86,5 +112,7 @@ FAULTS: Mapping[str, Fault] = {
     "broker frozen": broker_frozen,
     "gateways frozen": gateways_frozen,
     "routes cut": routes_cut,
+    "bytes swallowed": bytes_swallowed,
     "clients cut off": clients_reset,
+    "clients away for 2 s": clients_away,
 }

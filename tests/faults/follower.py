@@ -5,7 +5,8 @@ import contextlib
 import json
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
@@ -14,11 +15,20 @@ from tests.client import SUBPROTOCOL
 from tests.faults.checker import Reload
 
 
+@dataclass(frozen=True, slots=True)
+class Resume:
+    """How many events a client had missed when it asked, and after how many seconds it had them all."""
+
+    missed: int
+    took_s: float
+
+
 class Follower:
     """Follows rooms over whichever gateway answers.
 
     `keeps_rule` False: it applies whatever comes, and ignores its own cursor (to see that the checker notices).
-    `reads_every_s`: it takes one message in so many seconds, until `hurry` is set.
+    `reads_every_s`: it takes one message in so many seconds, until `hurry` is set. `newer(rooms, after)`: the offsets
+    of the events that are known by now to be for them.
     `since`: the cursor with which it comes back; without one it begins where it connects.
     """
 
@@ -32,6 +42,7 @@ class Follower:
         keeps_rule: bool = True,
         reads_every_s: float = 0.0,
         since: str = "",
+        newer: Callable[[frozenset[str], int], Sequence[int]] = lambda _rooms, _after: (),
     ) -> None:
         self.name = name
         self.rooms = frozenset(rooms)
@@ -45,7 +56,12 @@ class Follower:
         self.connects = 0
         self.back_after_s: list[float] = []
         """How long each interruption lasted, from the loss of the connection to the next ack."""
+        self.resumes: list[Resume] = []
         self.hurry = asyncio.Event()
+        self._newer = newer
+        self._offline_s = 0.0
+        self._missed: Sequence[int] = ()
+        self._asked_at = 0.0
         self._urls = list(urls)
         self._token = token
         self._keeps_rule = keeps_rule
@@ -67,8 +83,15 @@ class Follower:
             self._moved.clear()
             await self._moved.wait()
 
-    def reset(self) -> None:
-        """Cut its connection as a lost network does: no close frame, no FIN."""
+    async def connected(self, times: int) -> None:
+        """Wait until it has been connected so many times."""
+        while self.connects < times:
+            self._moved.clear()
+            await self._moved.wait()
+
+    def reset(self, *, offline_s: float = 0.0) -> None:
+        """Cut its connection as a lost network does: no close frame, no FIN. It stays away for `offline_s` seconds."""
+        self._offline_s = offline_s
         for socket in self._sockets:
             transport = socket._response.connection and socket._response.connection.transport
             if transport is not None:
@@ -82,7 +105,8 @@ class Follower:
                     await self._follow(http, tasks)
                 if self._lost_at is None:
                     self._lost_at = time.monotonic()
-                await asyncio.sleep(random.uniform(0.02, 0.2))
+                await asyncio.sleep(self._offline_s or random.uniform(0.02, 0.2))
+                self._offline_s = 0.0
 
     async def _follow(self, http: aiohttp.ClientSession, tasks: asyncio.TaskGroup) -> None:
         """One connection after another, the next one made before this one is left where the gateway asks for it."""
@@ -101,6 +125,8 @@ class Follower:
             hello["cursor"] = f"{self._epoch}:{self._offset}"
         if replaces:
             hello["replaces"] = replaces
+        elif self._epoch:
+            self._missed, self._asked_at = self._newer(self.rooms, self._offset), time.monotonic()
         await socket.send_json(hello)
         async with asyncio.timeout(10):
             frame = await self._frame(socket)
@@ -113,6 +139,7 @@ class Follower:
             await self._leave(socket)
             raise ConnectionError(f"refused: {frame}")
         self.connects += 1
+        self._moved.set()
         self._session = frame["sessionId"]
         if self._lost_at is not None:
             self.back_after_s.append(time.monotonic() - self._lost_at)
@@ -181,6 +208,7 @@ class Follower:
                 self.applied.append((offset, frame["event"]["id"]))
                 self.applied_at[offset] = time.monotonic()
                 self._offset = max(offset, self._offset)
+                self._note_resume()
         elif kind == "position":
             self._offset = max(self._offset, int(frame["cursor"].rpartition(":")[2]))
         elif kind == "resync":
@@ -190,3 +218,8 @@ class Follower:
         elif kind in ("degraded", "live"):
             self.states.append(kind)
         self._moved.set()
+
+    def _note_resume(self) -> None:
+        if self._missed and self._offset >= self._missed[-1]:
+            self.resumes.append(Resume(len(self._missed), time.monotonic() - self._asked_at))
+            self._missed = ()

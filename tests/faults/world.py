@@ -60,6 +60,9 @@ class World:
         self.acknowledged: dict[int, str] = {}
         self.acknowledged_at: dict[int, float] = {}
         """When, on the monotonic clock, the publisher had the acknowledgement of each offset."""
+        self.caught_up_s: list[float] = []
+        """After each return of the broker: how long until everybody had what was written then, and all before it."""
+        self._of_room: dict[str, list[int]] = {}
         self._publishers = publishers
         self._numbers = itertools.count()
         self._written = asyncio.Event()
@@ -69,7 +72,7 @@ class World:
         """Somebody who follows rooms of the campaign from now on."""
         self.auth.members[name] = {ROOT: "viewer"}
         urls = [gateway.url for gateway in self.gateways]
-        follower = Follower(name, urls, self.auth.token(name, ttl_s=3600), rooms or (ROOT,), **habits)
+        follower = Follower(name, urls, self.auth.token(name, ttl_s=3600), rooms or (ROOT,), newer=self.newer, **habits)
         self.followers.append(follower)
         self._tasks.append(asyncio.create_task(follower.run(), name=name))
         return follower
@@ -115,8 +118,22 @@ class World:
         offset = await broker.publish(nc, one.subject, one.encode(), message_id=one.id, attempt_timeout_s=0.5)
         self.acknowledged[offset] = one.id
         self.acknowledged_at[offset] = time.monotonic()
+        for room in parse_subject(one.subject).rooms:
+            self._of_room.setdefault(str(room), []).append(offset)
         self._written.set()
         return offset
+
+    def newer(self, rooms: frozenset[str], after: int) -> list[int]:
+        """The offsets above `after` that are acknowledged and for these rooms."""
+        offsets = {offset for room in rooms for offset in self._of_room.get(room, ()) if offset > after}
+        return sorted(offsets)
+
+    async def catch_up(self) -> None:
+        """The broker is back this moment: wait until everybody has an event that is written from now on."""
+        began = time.monotonic()
+        offset = await self.publish(settlement="s1")  # one that everybody hears
+        await asyncio.gather(*(follower.reach(offset) for follower in self.followers))
+        self.caught_up_s.append(time.monotonic() - began)
 
     async def heard_again(self) -> None:
         """Publish until a follower is reached: the gateways hear again."""
