@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable, Mapping
 
+from tests.faults.relaying import relay_killed
 from tests.faults.world import World
 
 Fault = Callable[[World, int], Awaitable[None]]
@@ -60,6 +61,20 @@ async def gateways_frozen(world: World, rounds: int) -> None:
     await world.written(20)
 
 
+async def gateways_cut_off(world: World, rounds: int) -> None:
+    """A gateway's clock stopped until the broker, with more in store for it than it keeps, cuts it off."""
+    for number in range(rounds):
+        gateway = world.gateways[number % len(world.gateways)].process
+        await world.written(30)
+        gateway.freeze()
+        before = world.nats.log_path.read_text().count(SLOW_CONSUMER)
+        while world.nats.log_path.read_text().count(SLOW_CONSUMER) == before:
+            # Large events in a campaign that nobody follows: the gateways alone hear them.
+            await world.publish("c2", size=200_000)
+        gateway.thaw()
+        await world.written(20)
+
+
 async def routes_cut(world: World, rounds: int) -> None:
     """A gateway's way to the broker cut, and closed for a while."""
     for number in range(rounds):
@@ -104,6 +119,8 @@ async def clients_reset(world: World, rounds: int) -> None:
 
 
 AWAY_S = 2.0
+SLOW_CONSUMER = "Slow Consumer Detected"
+"""What nats-server writes into its log when it drops a connection that does not read."""
 
 FAULTS: Mapping[str, Fault] = {
     "gateways killed -9": gateways_killed,
@@ -111,7 +128,9 @@ FAULTS: Mapping[str, Fault] = {
     "broker killed -9": broker_killed,
     "broker frozen": broker_frozen,
     "gateways frozen": gateways_frozen,
+    "gateways cut off by the broker": gateways_cut_off,
     "routes cut": routes_cut,
+    "relay killed -9": relay_killed,
     "bytes swallowed": bytes_swallowed,
     "clients cut off": clients_reset,
     "clients away for 2 s": clients_away,

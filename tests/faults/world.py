@@ -49,6 +49,7 @@ class World:
         *,
         whole: Nats | None = None,
     ) -> None:
+        self.folder = nats.folder.parent
         self.nats = nats
         self._whole = whole or nats
         """All servers, where there are several."""
@@ -151,7 +152,7 @@ class World:
 
     async def verdicts(self) -> Mapping[str, Verdict]:
         """Judge everybody against what the stream holds. Every acknowledged event must be in it."""
-        stream = await self._read_stream()
+        stream = await self.read_stream()
         lost = {offset for offset, event_id in self.acknowledged.items() if stream.get(offset, _NOTHING).id != event_id}
         assert not lost, f"acknowledged, and not in the stream: {sorted(lost)[:5]}"
         last = max(self.acknowledged)
@@ -185,7 +186,7 @@ class World:
             await self.publish("c2" if number % 7 == 0 else "c1", size=size, through=through)
             await asyncio.sleep(pause_s)
 
-    async def _read_stream(self) -> dict[int, Event]:
+    async def read_stream(self) -> dict[int, Event]:
         """All events of the stream, read by a means the gateway does not use; again where the broker falls silent."""
         while True:
             try:
