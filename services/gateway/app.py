@@ -139,6 +139,7 @@ class _Gateway:
             allowed_origins=settings.allowed_origins,
             trusted_proxies=settings.trusted_proxies,
             max_buffer_bytes=settings.max_buffer_bytes,
+            compression=settings.compression,
         )
         await nc.subscribe_direct(f"{broker.EPHEMERAL_PREFIX}>", delivery.take_ephemeral)
         async with asyncio.TaskGroup() as tasks:

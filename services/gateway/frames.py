@@ -111,7 +111,7 @@ class FrameReader:
         while end - position >= 2:
             first, second = data[position], data[position + 1]
             if first & 0x70:
-                raise FrameError(1002, "reserved bits are set and no extension was negotiated")
+                self._check_reserved(first)
             if not second & 0x80:
                 raise FrameError(1002, "client frames must be masked")  # §5.1: "MUST close the connection"
             opcode, length, start = first & 0x0F, second & 0x7F, position + 2
@@ -132,6 +132,10 @@ class FrameReader:
             if message is not None:
                 messages.append(message)
         self._buffer = data[position:] if position < end else _EMPTY
+
+    def _check_reserved(self, first: int) -> None:
+        """Bits that only an extension gives a meaning."""
+        raise FrameError(1002, "reserved bits are set and no extension was negotiated")
 
     def _check(self, opcode: int, final: bool, length: int) -> None:
         """Everything that can be refused by the header alone."""

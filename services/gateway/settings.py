@@ -64,6 +64,7 @@ class Settings(Common):
     max_buffer_bytes: int = Field(
         262_144, ge=16_384, description="Bytes that may wait for one slow socket before it has to catch up"
     )
+    compression: bool = Field(False, description="Compress messages for clients that can take it (permessage-deflate)")
     ring_bytes: int = Field(67_108_864, ge=1_048_576, description="Memory for the newest events, bytes")
     ring_age_s: int = Field(60, ge=1, description="Age of the oldest event kept in memory, seconds")
     stop_timeout_s: int = Field(5, ge=0, le=300, description="Seconds clients have to leave when the gateway stops")

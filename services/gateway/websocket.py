@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 from aiohttp import hdrs, web
 
 from services.gateway import protocol
+from services.gateway.deflate import Agreement, Deflater, InflatingReader, MalformedOffer, negotiate
 from services.gateway.frames import FrameError, FrameReader, Opcode, decode_close, encode, encode_close
 from services.gateway.limits import LimitReached, Rate
 from services.gateway.session import LIMITED, Context, Session
@@ -55,16 +56,23 @@ class Connection(asyncio.Protocol):
     )
 
     def __init__(
-        self, context: Context, transport: Any, *, address: str, max_buffer_bytes: int, offered_token: str
+        self,
+        context: Context,
+        transport: Any,
+        *,
+        address: str,
+        max_buffer_bytes: int,
+        offered_token: str,
+        deflater: Deflater | None = None,
     ) -> None:
         self._context = context
         self._transport = transport
         self._closing = False
         self._broken = False
         self._control_rate = Rate(CONTROL_PER_MINUTE)
-        self._reader = FrameReader(context.limits.max_frame_bytes, TOO_LARGE)
+        self._reader = (InflatingReader if deflater else FrameReader)(context.limits.max_frame_bytes, TOO_LARGE)
         self.paused = False
-        self.write = transport.write
+        self.write = deflater.writing(transport.write) if deflater else transport.write
         transport.set_write_buffer_limits(high=max_buffer_bytes)
         self._session = Session(context, self, address=address, offered_token=offered_token)
 
@@ -186,8 +194,10 @@ class Handshake:
         allowed_origins: tuple[str, ...],
         trusted_proxies: Sequence[Network],
         max_buffer_bytes: int,
+        compression: bool,
     ) -> None:
         self._context = context
+        self._deflaters: dict[int | None, Deflater] | None = {} if compression else None
         self._trusted_proxies = trusted_proxies
         self._hinted = False
         self._origins = frozenset(allowed_origins)
@@ -205,7 +215,18 @@ class Handshake:
         if protocol.SUBPROTOCOL not in _tokens(request, hdrs.SEC_WEBSOCKET_PROTOCOL):
             self._refuse("subprotocol")
             raise web.HTTPBadRequest(reason=f"offer the subprotocol {protocol.SUBPROTOCOL}")
-        self._hand_over(request, accept, self._address(request))
+        try:
+            agreement = self._agree(request)
+        except MalformedOffer:
+            self._refuse("extensions")
+            raise web.HTTPBadRequest(reason="malformed Sec-WebSocket-Extensions") from None
+        self._hand_over(request, accept, self._address(request), agreement)
+
+    def _agree(self, request: web.Request) -> Agreement | None:
+        """What is agreed about compression. Raises MalformedOffer."""
+        if self._deflaters is None:
+            return None
+        return negotiate(request.headers.getall(hdrs.SEC_WEBSOCKET_EXTENSIONS, []))
 
     def _address(self, request: web.Request) -> str:
         """What the client counts under: its address, as a proxy of ours says it where it came through one."""
@@ -227,7 +248,13 @@ class Handshake:
         own = {f"{scheme}://{request.headers.get(hdrs.HOST, '')}" for scheme in ("http", "https")}
         return len(origins) == 1 and (origins[0] in self._origins or origins[0] in own)
 
-    def _hand_over(self, request: web.Request, accept: str, address: str) -> NoReturn:
+    def _deflater(self, agreement: Agreement | None) -> Deflater | None:
+        if agreement is None or self._deflaters is None:
+            return None
+        bits = agreement.window_bits
+        return self._deflaters.get(bits) or self._deflaters.setdefault(bits, Deflater(bits))
+
+    def _hand_over(self, request: web.Request, accept: str, address: str, agreement: Agreement | None) -> NoReturn:
         """Answer 101 and take the transport. No await from here on: no byte can come in between."""
         transport, aiohttp_protocol = request.transport, request.protocol
         if transport is None or transport.is_closing():
@@ -241,8 +268,8 @@ class Handshake:
         request[HANDED_OVER] = True
         transport.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-            b"Sec-WebSocket-Accept: %s\r\nSec-WebSocket-Protocol: %s\r\n\r\n"
-            % (accept.encode(), protocol.SUBPROTOCOL.encode())
+            b"Sec-WebSocket-Accept: %s\r\nSec-WebSocket-Protocol: %s\r\n%s\r\n"
+            % (accept.encode(), protocol.SUBPROTOCOL.encode(), _extensions(agreement))
         )
         connection = Connection(
             self._context,
@@ -250,6 +277,7 @@ class Handshake:
             address=address,
             max_buffer_bytes=self._max_buffer_bytes,
             offered_token=_bearer(request) or request.query.get("token", ""),
+            deflater=self._deflater(agreement),
         )
         early = aiohttp_protocol._message_tail  # sent before our 101: allowed by no RFC, and cheap to accept
         transport.set_protocol(connection)
@@ -284,6 +312,11 @@ def _accept_key(request: web.Request) -> str | None:
 def _tokens(request: web.Request, header: str) -> list[str]:
     """The comma-separated tokens of a header, lower-cased."""
     return [token.strip().lower() for value in request.headers.getall(header, []) for token in value.split(",")]
+
+
+def _extensions(agreement: Agreement | None) -> bytes:
+    """The header line that says what was agreed."""
+    return b"" if agreement is None else b"Sec-WebSocket-Extensions: %s\r\n" % agreement.response.encode()
 
 
 def _bearer(request: web.Request) -> str:

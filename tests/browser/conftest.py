@@ -134,12 +134,18 @@ def _demo_campaign(demo_services: Services) -> str:
     return demo.seed(demo_services.auth_url, demo_services.publisher_url)
 
 
-@pytest.fixture(name="table")
-async def _table(demo_services: Services, demo_campaign: str) -> AsyncIterator[Table]:
-    """The table, ready to sit down at."""
+@pytest.fixture(name="chromium")
+async def _chromium() -> AsyncIterator[Browser]:
+    """A browser without a window open."""
     executable = next(filter(None, map(shutil.which, _CHROMIUM)), None)
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=executable, args=list(_ARGUMENTS))
         expect.set_options(timeout=10_000)
-        yield Table(demo_services, demo_campaign, browser)
+        yield browser
         await browser.close()
+
+
+@pytest.fixture(name="table")
+async def _table(demo_services: Services, demo_campaign: str, chromium: Browser) -> Table:
+    """The table, ready to sit down at."""
+    return Table(demo_services, demo_campaign, chromium)

@@ -1,0 +1,322 @@
+"""permessage-deflate: agreed on as RFC 7692 says, compressed once for everybody, and never inflated too far."""
+
+import json
+import tracemalloc
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import REGISTRY
+
+from services.gateway.deflate import MIN_BYTES, Deflater, InflatingReader, MalformedOffer, negotiate
+from services.gateway.frames import FrameError, FrameReader, Opcode, encode
+from tests.client import open_socket
+from tests.fakes import FakeAuth
+from tests.gateway.conftest import Gateway, running_gateway, settlement
+from tests.gateway.test_frames import client_frame
+from tests.gateway.test_websocket import RawSocket, answer_to, handshake, raw_socket
+from tools.nats_server import NatsServer
+
+RSV1 = 0x40
+MAX = 16 * 1024
+TAIL = b"\x00\x00\xff\xff"
+AGREED = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+PING = b'{"type":"ping","id":7,"pad":"%s"}'
+
+
+def deflated(payload: bytes, *, window_bits: int = 15, end: int = zlib.Z_SYNC_FLUSH) -> bytes:
+    """A message as a client compresses it (§7.2.1)."""
+    deflate = zlib.compressobj(9, zlib.DEFLATED, -window_bits)
+    return (deflate.compress(payload) + deflate.flush(end)).removesuffix(TAIL)
+
+
+def inflated(payload: bytes, *, window_bits: int = 15) -> bytes:
+    """What a client makes of ours: a window of its own for each message."""
+    return zlib.decompressobj(-window_bits).decompress(payload + TAIL)
+
+
+@pytest.mark.parametrize(
+    ("offer", "answer"),
+    [
+        ("permessage-deflate", AGREED),
+        ("permessage-deflate; client_max_window_bits", AGREED),
+        ("permessage-deflate ;client_max_window_bits=8 ; server_no_context_takeover", AGREED),
+        ('permessage-deflate; client_max_window_bits="12"', AGREED),
+        ("permessage-deflate; server_no_context_takeover; client_no_context_takeover", AGREED),
+        ("permessage-deflate; server_max_window_bits=10", f"{AGREED}; server_max_window_bits=10"),
+        ("permessage-deflate; server_max_window_bits=8, permessage-deflate", AGREED),
+        ("x-webkit-deflate-frame, permessage-deflate; unknown, , permessage-deflate", AGREED),
+        ("permessage-deflate; unknown", None),
+        ("permessage-deflate; server_no_context_takeover=1", None),
+        ("permessage-deflate; client_no_context_takeover; client_no_context_takeover", None),
+        ("permessage-deflate; server_max_window_bits", None),
+        ("permessage-deflate; server_max_window_bits=8", None),
+        ("permessage-deflate; server_max_window_bits=16", None),
+        ("permessage-deflate; server_max_window_bits=09", None),
+        ("permessage-deflate; client_max_window_bits=7", None),
+        ("permessage-deflate; client_max_window_bits=+9", None),
+        ("permessage-bzip2", None),
+        ("", None),
+    ],
+)
+def test_offers(offer: str, answer: str | None) -> None:
+    """The first offer that can be kept is accepted, with what it asks for; any other is declined (§5.1, §7.1)."""
+    agreement = negotiate([offer])
+
+    assert (agreement and agreement.response) == answer
+
+
+@pytest.mark.parametrize("offer", ["permessage-deflate;", "a b", "a; =1", "a; b=", 'a; b="', 'a; b="c d"', "a/b", ";"])
+def test_malformed_offers(offer: str) -> None:
+    """What is no list of extensions is told apart from an offer that is declined."""
+    with pytest.raises(MalformedOffer):
+        negotiate(["permessage-deflate", offer])
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([Opcode.TEXT, Opcode.PING, Opcode.CLOSE]), st.integers(0, 70_000)), max_size=5)
+)
+def test_frames_keep_their_order(sizes: list[tuple[Opcode, int]]) -> None:
+    """Whatever is written at once, the same messages come out, in order; control frames and short ones untouched."""
+    messages = [
+        (opcode, (b"%d," % number * size)[: min(size, 125) if opcode is not Opcode.TEXT else size])
+        for number, (opcode, size) in enumerate(sizes)
+    ]
+    written: list[bytes] = []
+    write = Deflater().writing(written.append)
+    data = b"".join(encode(payload, opcode) for opcode, payload in messages)
+    write(data)
+    write(data)
+
+    came = _read_frames(written[0])
+    assert written[0] == written[1]
+    assert [(first & 0x0F, inflated(text) if first & RSV1 else text) for first, text in came] == messages
+    assert [bool(first & RSV1) for first, _ in came] == [
+        opcode is Opcode.TEXT and len(encode(payload)) >= MIN_BYTES for opcode, payload in messages
+    ]
+
+
+def _read_frames(data: bytes) -> list[tuple[int, bytes]]:
+    """First byte and payload of each frame."""
+    found: list[tuple[int, bytes]] = []
+    while data:
+        length, start = data[1], 2
+        if length >= 126:
+            start = 4 if length == 126 else 10
+            length = int.from_bytes(data[2:start], "big")
+        found.append((data[0], data[start : start + length]))
+        data = data[start + length :]
+    return found
+
+
+def test_what_does_not_shrink() -> None:
+    """A message that compression makes longer is sent as it is."""
+    payload = bytes((number * 7919) % 251 for number in range(120))
+    written: list[bytes] = []
+    Deflater().writing(written.append)(encode(payload))
+
+    assert written == [encode(payload)]
+
+
+def test_a_small_window() -> None:
+    """A client that bounds our window can read everything with one of that size."""
+    payload = b"".join(b"%06d" % number for number in range(2_000)) * 2
+    written: list[bytes] = []
+    Deflater(9).writing(written.append)(encode(payload))
+
+    ((first, text),) = _read_frames(written[0])
+    assert first & RSV1
+    assert inflated(text, window_bits=9) == payload
+
+
+@given(st.binary(max_size=3_000), st.integers(9, 15), st.integers(1, 700))
+def test_messages_are_inflated(payload: bytes, window_bits: int, size: int) -> None:
+    """A compressed message is read, in any fragments and of any window, and one that is not compressed behind it."""
+    text = deflated(payload, window_bits=window_bits)
+    size = max(size, len(text) // 200 + 1)
+    parts = [text[start : start + size] for start in range(0, len(text), size)]
+    reader, messages = InflatingReader(MAX), []
+    for index, part in enumerate(parts):
+        opcode, rsv = (Opcode.CONTINUATION, 0) if index else (Opcode.TEXT, RSV1)
+        messages += reader.feed(client_frame(part, opcode, final=index == len(parts) - 1, rsv=rsv))
+        messages += reader.feed(client_frame(b"between", Opcode.PING))
+    messages += reader.feed(client_frame(b"plain"))
+
+    assert [text for opcode, text in messages if opcode == Opcode.TEXT] == [payload, b"plain"]
+
+
+@pytest.mark.parametrize("level", [1, 9])
+def test_a_bomb_is_not_inflated(level: int) -> None:
+    """However much a message would become, no more than a message may have is made of it."""
+    deflate = zlib.compressobj(level, zlib.DEFLATED, -15)
+    bomb = deflate.compress(bytes(10_000_000)) + deflate.flush(zlib.Z_SYNC_FLUSH)
+    assert len(bomb) < 64 * 1024
+
+    sent, reader = client_frame(bomb, rsv=RSV1), InflatingReader(64 * 1024, 4413)
+    tracemalloc.start()
+    try:
+        with pytest.raises(FrameError) as error:
+            reader.feed(sent)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert error.value.code == 4413
+    assert most < 1_000_000
+
+
+def test_off_frames_are_refused() -> None:
+    """Where nothing was agreed, RSV1 is a reserved bit."""
+    with pytest.raises(FrameError) as error:
+        FrameReader(MAX).feed(client_frame(deflated(b"text"), rsv=RSV1))
+
+    assert error.value.code == 1002
+
+
+@dataclass(frozen=True)
+class Case:
+    """After the manner of Autobahn's groups 12 and 13: what is sent, and the answer's type or close code."""
+
+    name: str
+    send: bytes
+    answer: str | int
+
+
+def ping(size: int) -> bytes:
+    """A `ping` of the protocol of this many bytes."""
+    return PING % (b"x" * (size - len(PING) + 2))
+
+
+def halves(text: bytes, second: int = Opcode.CONTINUATION, *, rsv: int = 0) -> bytes:
+    middle = len(text) // 2
+    return client_frame(text[:middle], final=False, rsv=RSV1) + client_frame(text[middle:], second, rsv=rsv)
+
+
+CASES = [
+    *(Case(f"a message of {size}", client_frame(deflated(ping(size)), rsv=RSV1), "reply") for size in (64, 512, MAX)),
+    Case("in fragments", halves(deflated(ping(1_000))), "reply"),
+    Case("with a final block", client_frame(deflated(ping(99), end=zlib.Z_FINISH) + b"\0", rsv=RSV1), "reply"),
+    Case("with a window of 9 bits", client_frame(deflated(ping(4_000), window_bits=9), rsv=RSV1), "reply"),
+    Case("not compressed", client_frame(ping(500)), "reply"),
+    Case("empty", client_frame(b"\0", rsv=RSV1), "error"),
+    Case("one byte too long, inflated", client_frame(deflated(ping(MAX + 1)), rsv=RSV1), 4413),
+    Case("a bomb", client_frame(deflated(bytes(10_000_000)), rsv=RSV1), 4413),
+    Case("a bomb in two streams", client_frame(deflated(bytes(9_999), end=zlib.Z_FINISH) * 2, rsv=RSV1), 4413),
+    Case("final blocks without end", client_frame(b"\x03\0" * 8_000, rsv=RSV1), 1007),
+    Case("not deflate", client_frame(b"\xff" * 50, rsv=RSV1), 1007),
+    Case("no UTF-8, inflated", client_frame(deflated(b"\xc3\x28"), rsv=RSV1), 1007),
+    Case("binary", client_frame(deflated(b"{}"), Opcode.BINARY, rsv=RSV1), 1003),
+    Case("RSV1 on the second fragment", halves(deflated(ping(1_000)), rsv=RSV1), 1002),
+    Case("RSV1 on a ping", client_frame(b"", Opcode.PING, rsv=RSV1), 1002),
+    Case("RSV1 on a close", client_frame(b"\x03\xe8", Opcode.CLOSE, rsv=RSV1), 1002),
+    Case("RSV1 and RSV2", client_frame(deflated(ping(99)), rsv=0x60), 1002),
+]
+
+
+@pytest.fixture(name="compressing")
+async def _compressing(stream: NatsServer, auth: FakeAuth) -> AsyncIterator[Gateway]:
+    """A gateway that compresses for who asks."""
+    async with running_gateway(stream, auth, compression=True, messages_per_minute=1_000) as gateway:
+        yield gateway
+
+
+@asynccontextmanager
+async def agreed(gateway: Gateway) -> AsyncIterator[RawSocket]:
+    """A raw connection on which compression was agreed, after its `connect`."""
+    async with raw_socket(gateway, Sec_WebSocket_Extensions="permessage-deflate") as raw:
+        hello = {"type": "connect", "id": 1, "token": gateway.auth.token("viewer"), "rooms": []}
+        raw.write(client_frame(deflated(json.dumps(hello).encode()), rsv=RSV1))
+        await frame(raw)
+        yield raw
+
+
+async def frame(raw: RawSocket) -> tuple[bool, int, bytes]:
+    """The next frame: whether it was compressed, its opcode, and its message inflated."""
+    first, length = await raw.reader.readexactly(2)
+    if length >= 126:
+        length = int.from_bytes(await raw.reader.readexactly(2 if length == 126 else 8), "big")
+    text = await raw.reader.readexactly(length)
+    return bool(first & RSV1), first & 0x0F, inflated(text) if first & RSV1 else text
+
+
+async def test_cases(compressing: Gateway) -> None:
+    """Each case of the table, on a connection of its own."""
+    came: dict[str, str | int] = {}
+    for case in CASES:
+        async with agreed(compressing) as raw:
+            raw.write(case.send)
+            _, opcode, text = await frame(raw)
+            is_close = opcode == Opcode.CLOSE
+            came[case.name] = int.from_bytes(text[:2], "big") if is_close else json.loads(text)["type"]
+
+    assert came == {case.name: case.answer for case in CASES}
+
+
+async def test_compressed_once_for_all(compressing: Gateway) -> None:
+    """One event to three that agreed and one that did not: the same text for all, compressed a single time."""
+    fields = tuple(f"field{number}" for number in range(40))
+    async with AsyncExitStack() as stack:
+        clients = [
+            await stack.enter_async_context(open_socket(compressing.url, compress=bits)) for bits in (15, 15, 15, 0)
+        ]
+        for client in clients:
+            await client.connect(compressing.auth.token("viewer"), ["campaign:c1"])
+        before = _deflated_frames()
+        await compressing.publish(settlement("s1", "c1", *fields))
+        events = [await client.next("event") for client in clients]
+        counted = _deflated_frames() - before
+        agreed_on = [client.socket.compress for client in clients]
+
+    assert agreed_on == [15, 15, 15, 0]
+    assert all(event == events[0] for event in events)
+    assert events[0]["event"]["payload"]["changedFields"] == list(fields)
+    assert counted == 1
+
+
+def _deflated_frames() -> float:
+    return REGISTRY.get_sample_value("gateway_deflated_frames_total") or 0.0
+
+
+async def test_what_was_missed_comes_compressed(compressing: Gateway) -> None:
+    """Who resumes gets what it missed compressed, too."""
+    async with open_socket(compressing.url) as client:
+        ack = await client.connect(compressing.auth.token("viewer"), ["campaign:c1"])
+    offsets = [await compressing.publish(settlement(f"s{number}")) for number in range(3)]
+    hello = {"type": "connect", "token": compressing.auth.token("viewer"), "rooms": ["campaign:c1"]}
+    async with raw_socket(compressing, Sec_WebSocket_Extensions="permessage-deflate") as raw:
+        raw.write(client_frame(json.dumps({**hello, "id": 1, "cursor": ack["cursor"]}).encode()))
+        came: list[tuple[bool, int]] = []
+        while len(came) < 3:
+            is_deflated, opcode, text = await frame(raw)
+            if opcode == Opcode.TEXT and (message := json.loads(text))["type"] == "event":
+                came.append((is_deflated, message["offset"]))
+
+    assert came == [(True, offset) for offset in offsets]
+
+
+async def test_the_handshake_says_so(compressing: Gateway) -> None:
+    """What was agreed is in the answer, nothing is where nothing was, and a malformed header is refused."""
+    answers = {}
+    for offer in ("permessage-deflate; server_max_window_bits=10", "permessage-deflate; unknown"):
+        async with aiohttp.ClientSession() as http:
+            headers = {"Sec-WebSocket-Extensions": offer}
+            async with http.ws_connect(f"{compressing.url}/ws", protocols=["beaconfire.v1"], headers=headers) as socket:
+                answers[offer] = socket._response.headers.get("Sec-WebSocket-Extensions")
+    malformed = await answer_to(compressing, handshake(compressing.url, Sec_WebSocket_Extensions="a b"))
+
+    assert list(answers.values()) == [f"{AGREED}; server_max_window_bits=10", None]
+    assert malformed == 400
+
+
+async def test_off_by_default(gateway: Gateway) -> None:
+    """A gateway as it is shipped agrees to nothing."""
+    async with open_socket(gateway.url, compress=15) as client:
+        await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
+        agreed_on = client.socket.compress
+
+    assert agreed_on == 0
