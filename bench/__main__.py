@@ -10,10 +10,11 @@ import time
 from pathlib import Path
 
 from bench import report
-from bench.figures import Results, Sample
+from bench.cores import on_core, raise_open_files
+from bench.figures import OURS, Results, Sample
 from bench.load import SOURCE, LoadFailed, compile_c
+from bench.peers import Peers
 from bench.scenarios import SCENARIOS, Bench, Scenario
-from bench.system import on_core, raise_open_files
 
 
 def main() -> int:
@@ -27,7 +28,10 @@ def main() -> int:
         except LoadFailed as error:
             print(error, file=sys.stderr)
             return 2
-        bench = Bench(Path(folder), load, seconds=arguments.seconds, changes=arguments.changes)
+        peers = Peers(Path(folder), wanted=not arguments.no_peers)
+        for peer, why in peers.missing.items():
+            print(f"{peer}: not compared: {why}", file=sys.stderr)
+        bench = Bench(Path(folder), load, arguments.seconds, arguments.changes, peers)
         try:
             samples, failures = measure(bench, wanted, arguments.runs)
         finally:
@@ -42,17 +46,20 @@ def main() -> int:
 
 def measure(bench: Bench, scenarios: list[Scenario], runs: int) -> tuple[list[Sample], list[str]]:
     """All scenarios, one after the other, `runs` times. What failed is told, and the others go on."""
-    samples, failures = [], []
+    samples: list[Sample] = []
+    failures: list[str] = []
     for run in range(1, runs + 1):
         for scenario in scenarios:
-            began = time.monotonic()
-            try:
-                samples += scenario.measure(bench)
-                how = "done"
-            except Exception as error:
-                how = f"failed: {type(error).__name__}: {error}"
-                failures.append(f"{scenario.name}, run {run}: {type(error).__name__}: {error}")
-            print(f"run {run}/{runs} {scenario.name:<10} {time.monotonic() - began:5.1f} s  {how}", file=sys.stderr)
+            for subject in (OURS, *(one for one in scenario.peers if one not in bench.peers.missing)):
+                began = time.monotonic()
+                try:
+                    samples += scenario.measure(bench, subject)
+                    how = "done"
+                except Exception as error:
+                    how = f"failed: {type(error).__name__}: {error}"
+                    failures.append(f"{scenario.name} of {subject}, run {run}: {type(error).__name__}: {error}")
+                took_s = time.monotonic() - began
+                print(f"{run}/{runs} {scenario.name:<10} {subject:<10} {took_s:5.1f} s  {how}", file=sys.stderr)
     return samples, failures
 
 
@@ -63,6 +70,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3.0, help="length of a measurement (default %(default)s)")
     parser.add_argument("--runs", type=int, default=3, help="times all of it is measured (default %(default)s)")
     parser.add_argument("--changes", type=int, default=300, help="HTTP changes in a run (default %(default)s)")
+    parser.add_argument("--no-peers", action="store_true", help="measure Beaconfire alone")
     return parser.parse_args()
 
 

@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,7 +24,7 @@ class LoadFailed(Exception):
     """The load client cannot be made, or did not do what it was told. The text says why."""
 
 
-def compile_c(source: Path, target: Path) -> Path:
+def compile_c(source: Path, target: Path, *, options: Sequence[str] = ()) -> Path:
     """Compile one C file. Raises LoadFailed where there is no compiler, or it says no."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
@@ -32,7 +32,7 @@ def compile_c(source: Path, target: Path) -> Path:
             "no C compiler: the load client is written in C, because Python cannot receive millions of events a "
             "second. Install one (Debian: apt-get install gcc libc6-dev) and try again"
         )
-    done = subprocess.run([compiler, "-O2", "-o", str(target), str(source)], capture_output=True, text=True)
+    done = subprocess.run([compiler, "-O2", *options, "-o", str(target), str(source)], capture_output=True, text=True)
     if done.returncode:
         raise LoadFailed(f"{compiler} could not compile {source}:\n{done.stderr}")
     return target
@@ -49,13 +49,18 @@ class Target:
     path: str = "/ws"
     headers: Sequence[str] = ()
     answers: int | None = None
-    """After how many answers a client is ready; None: one for each room it joins."""
+    """After how many answers a client is ready; None: one for each room it joins, and `extra_answers`."""
+    extra_answers: int = 0
     room: str = "r%d"
     event: str = EVENT
     options: Sequence[str] = ()
     tokens: Path | None = None
     watch: Mapping[str, int] = field(default_factory=dict)
     """Process ids by name, whose CPU is reported."""
+
+    def watching(self, **pids: int) -> "Target":
+        """The same, with these processes watched, too."""
+        return replace(self, watch={**self.watch, **pids})
 
 
 class Load:
@@ -64,7 +69,7 @@ class Load:
     def __init__(
         self, binary: Path, target: Target, *, clients: int, rooms: int = 1, joins: int = 1, options: Sequence[str] = ()
     ) -> None:
-        answers = target.answers if target.answers is not None else joins
+        answers = target.answers if target.answers is not None else joins + target.extra_answers
         words = ["--port", str(target.port), "--path", target.path, "--stamp", STAMP, "--event", target.event]
         words += ["--clients", str(clients), "--rooms", str(rooms), "--joins", str(joins), "--room", target.room]
         words += ["--answers", str(answers), "--publish", target.publish, "--subject", target.subject]

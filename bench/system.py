@@ -10,7 +10,6 @@ import functools
 import json
 import os
 import re
-import resource
 import secrets
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -22,6 +21,7 @@ from nats.aio.client import Client
 from pydantic import SecretStr
 from sqlalchemy import insert
 
+from bench.cores import on_core
 from bench.gateway import MARK
 from bench.load import LoadFailed, Target, wait_until
 from services.auth.keys import Keys
@@ -46,18 +46,6 @@ UNLIMITED = {
 }
 """All load comes from one address: what keeps one address from taking a gateway is out of the way."""
 MEMORY_STREAM_BYTES = 48 * 1024 * 1024  # the broker's configuration gives memory 64 MB
-
-
-@contextmanager
-def on_core(core: int) -> Iterator[None]:
-    """What is started in the block runs on this core alone, where there are two at least."""
-    before = os.sched_getaffinity(0)
-    try:
-        if len(before) > 1:
-            os.sched_setaffinity(0, {sorted(before)[core % len(before)]})
-        yield
-    finally:
-        os.sched_setaffinity(0, before)
 
 
 class System:
@@ -110,6 +98,10 @@ class System:
         self.gateway.kill()
         with on_core(0):
             self.gateway.start()
+
+    def stop_gateway(self) -> None:
+        """End the gateway."""
+        self.gateway.kill()
 
     def stop(self) -> None:
         """End everything."""
@@ -231,9 +223,3 @@ def rss_anon_kib(pid: int) -> int:
         if line.startswith("RssAnon:"):
             return int(line.split()[1])
     return 0
-
-
-def raise_open_files() -> None:
-    """As many open files as the machine allows, for us and all that we start: each client is one."""
-    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

@@ -1,0 +1,228 @@
+"""What we compare with, where it can be had: Socket.IO and uWebSockets.js, each fed by Redis, and a floor in C.
+
+Each on the core where otherwise the gateway is; Redis and the load are on the other. Their packages are installed by
+`npm ci` under `bench/peers`, from the lock file there.
+"""
+
+import json
+import os
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from bench.cores import on_core
+from bench.figures import FLOOR, SOCKETIO, UWS
+from bench.load import LoadFailed, Target, compile_c, wait_until
+from tools.nats_server import free_port
+from tools.processes import Process
+
+FOLDER = Path(__file__).with_name("peers")
+_MODULES = FOLDER / "node_modules"
+_UWS = _MODULES / "@btc-vision" / "uwebsockets.js"
+
+
+class NotInstalled(Exception):
+    """A peer cannot be had here. The text says what is missing."""
+
+
+class Peers:
+    """The peers that can be had, each started when it is wanted. `missing` says why the others cannot."""
+
+    def __init__(self, folder: Path, *, wanted: bool) -> None:
+        self._folder = folder
+        self._redis: Process | None = None
+        self._redis_port = free_port()
+        self._uws_environment: dict[str, str] = {}
+        self._floor = folder / "floor"
+        self.missing: dict[str, str] = {}
+        if not wanted:
+            self.missing = dict.fromkeys((SOCKETIO, UWS, FLOOR), "left out by --no-peers")
+            return
+        self._prepare(FLOOR, lambda: compile_c(FOLDER / "floor.c", self._floor))
+        self._prepare(SOCKETIO, self._install)
+        self._prepare(UWS, self._install_uws)
+
+    def start(self, name: str) -> "Peer":
+        """Start a peer on the gateway's core. Raises NotInstalled, LoadFailed."""
+        if name in self.missing:
+            raise NotInstalled(self.missing[name])
+        if name == FLOOR:
+            port, publish_port = free_port(), free_port()
+            said = '0:{"subscribe":"{room}"}'
+            target = Target(port, f"lines:127.0.0.1:{publish_port}", "%s", [said])
+            return Peer(name, [str(self._floor), str(port), str(publish_port)], target, folder=self._folder)
+        self._start_redis()
+        port, redis = free_port(), f"redis://127.0.0.1:{self._redis_port}"
+        if name == UWS:
+            target = Target(port, f"redis:127.0.0.1:{self._redis_port}", "room.%s", ['0:{"subscribe":"{room}"}'])
+            return Peer(
+                name, _node("uws.js", port, redis), target, folder=self._folder, environment=self._uws_environment
+            )
+        publisher = FOLDER / "publish_socketio.js"
+        target = Target(
+            port,
+            f"program:NODE_ENV=production exec node '{publisher}' {redis}",
+            "%s",
+            ["1:40", '2:42["subscribe","{room}"]'],
+            path="/socket.io/?EIO=4&transport=websocket",
+            extra_answers=2,
+            options=["--ping", "2=3"],
+        )
+        return Peer(name, _node("socketio.js", port, redis), target, folder=self._folder)
+
+    def stop(self) -> None:
+        """End Redis."""
+        if self._redis is not None:
+            self._redis.kill()
+
+    def _prepare(self, name: str, make: Callable[[], object]) -> None:
+        try:
+            make()
+        except (NotInstalled, LoadFailed) as error:
+            self.missing[name] = str(error)
+
+    def _install(self) -> None:
+        """Install the packages of the peers, where they are not there yet. Raises NotInstalled."""
+        for program, package in (("node", "nodejs"), ("npm", "npm"), ("redis-server", "redis-server")):
+            if shutil.which(program) is None:
+                raise NotInstalled(f"{program} is not installed (Debian: apt-get install {package})")
+        lock = FOLDER / "package-lock.json"
+        done = _MODULES / ".package-lock.json"
+        if done.exists() and done.stat().st_mtime >= lock.stat().st_mtime:
+            return
+        print("installing what is compared with, under bench/peers/node_modules", file=sys.stderr)
+        command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(FOLDER)]
+        try:
+            installed = subprocess.run(command, capture_output=True, text=True, timeout=180)
+        except subprocess.TimeoutExpired:
+            raise NotInstalled("npm ci did not end within three minutes") from None
+        if installed.returncode:
+            raise NotInstalled(f"npm ci failed: {installed.stderr.strip()[-300:]}")
+
+    def _install_uws(self) -> None:
+        """Make uWebSockets.js loadable, on a system with an older glibc than it was built for, too."""
+        self._install()
+        if self._loads_uws():
+            return
+        shim = self._folder / "old_glibc.so"
+        compile_c(FOLDER / "old_glibc.c", shim, options=("-shared", "-fPIC"))
+        for binary in _UWS.glob("uws_linux_*.node"):
+            allow_old_glibc(binary)
+        self._uws_environment = {"LD_PRELOAD": str(shim)}
+        if not self._loads_uws():
+            raise NotInstalled("uWebSockets.js has no binary for this system and version of Node")
+
+    def _loads_uws(self) -> bool:
+        command = ["node", "-e", f"require({str(_UWS)!r})"]
+        return subprocess.run(command, capture_output=True, env={**os.environ, **self._uws_environment}).returncode == 0
+
+    def _start_redis(self) -> None:
+        if self._redis is not None and self._redis.is_running:
+            return
+        words = [
+            "redis-server",
+            "--port",
+            str(self._redis_port),
+            "--bind",
+            "127.0.0.1",
+            "--save",
+            "",
+            "--appendonly",
+            "no",
+        ]
+        self._redis = Process("redis", words, log_path=self._folder / "redis.log")
+        with on_core(1):
+            self._redis.start()
+        wait_until(lambda: _answers(self._redis_port), "Redis answers")
+
+
+class Peer:
+    """A peer's server, running. Use it as a context manager."""
+
+    def __init__(
+        self,
+        name: str,
+        command: list[str],
+        target: Target,
+        *,
+        folder: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self._said: list[str] = []
+        self._process = Process(
+            name,
+            command,
+            log_path=folder / f"{name}.log",
+            environment={"NODE_ENV": "production", **(environment or {})},
+            on_line=lambda _, line: self._said.append(line),
+        )
+        self._target = target
+
+    def __enter__(self) -> Target:
+        with on_core(0):
+            self._process.start()
+        wait_until(lambda: "ready" in self._said or not self._process.is_running, f"{self._process.name} is ready")
+        if not self._process.is_running or self._process.pid is None:
+            raise LoadFailed(f"{self._process.name} did not start: {' '.join(self._process.last_lines)[-300:]}")
+        return self._target.watching(gateway=self._process.pid)
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+
+
+def allow_old_glibc(binary: Path) -> None:
+    """Mark what a binary wants of glibc 2.38 as weak, so that the loader goes on without it (ELF, 64 bits).
+
+    The three functions in question then come from `old_glibc.c`.
+    """
+    data = bytearray(binary.read_bytes())
+    (sections_at,) = struct.unpack_from("<Q", data, 0x28)
+    size, count, _ = struct.unpack_from("<HHH", data, 0x3A)
+    sections = [struct.unpack_from("<IIQQQQIIQQ", data, sections_at + number * size) for number in range(count)]
+    needed = next((one for one in sections if one[1] == 0x6FFFFFFE), None)  # SHT_GNU_verneed
+    if needed is None:
+        return
+    names_at, at = sections[needed[6]][4], needed[4]
+    while True:
+        _, auxiliaries, _, first, following = struct.unpack_from("<HHIII", data, at)
+        here = at + first
+        for _ in range(auxiliaries):
+            _, flags, _, name, next_one = struct.unpack_from("<IHHII", data, here)
+            text = data[names_at + name : data.index(0, names_at + name)]
+            if text == b"GLIBC_2.38":
+                struct.pack_into("<H", data, here + 4, flags | 2)  # VER_FLG_WEAK
+            here += next_one
+        if not following:
+            break
+        at += following
+    binary.write_bytes(data)
+
+
+def versions() -> str:
+    """Versions of what we compare with, as far as it is installed."""
+    found = []
+    for words, name in ((["node", "--version"], "Node"), (["redis-server", "--version"], "")):
+        if shutil.which(words[0]):
+            said = subprocess.run(words, capture_output=True, text=True).stdout.strip()
+            found.append(f"{name} {said}".strip() if name else " ".join(said.split()[:3]))
+    for package in ("socket.io", "@socket.io/redis-adapter", "@btc-vision/uwebsockets.js"):
+        description = _MODULES / package / "package.json"
+        if description.exists():
+            found.append(f"{package} {json.loads(description.read_text())['version']}")
+    return ", ".join(found)
+
+
+def _node(script: str, port: int, redis: str) -> list[str]:
+    return ["node", str(FOLDER / script), str(port), redis]
+
+
+def _answers(port: int) -> bool:
+    try:
+        with socket.create_connection(("127.0.0.1", port), timeout=0.5):
+            return True
+    except OSError:
+        return False
