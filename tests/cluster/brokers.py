@@ -38,6 +38,10 @@ class Brokers:
     def url(self) -> str:
         return ",".join(server.url for server in self.servers)
 
+    def environment(self, user: str) -> dict[str, str]:
+        """The settings with which a service connects as `user`, to any of them."""
+        return {**self.servers[0].environment(user), "BEACONFIRE_NATS_URL": self.url}
+
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Brokers"]:
         """With the stream declared, three times over."""

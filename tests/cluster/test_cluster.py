@@ -3,8 +3,13 @@
 `make faults` runs the same for longer and prints a report.
 """
 
+import asyncio
+import uuid
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 
+import aiohttp
 import pytest
 import pytest_asyncio
 
@@ -13,8 +18,13 @@ from tests.cluster.brokers import SIZE
 from tests.cluster.scenarios import SCENARIOS
 from tests.cluster.world import ClusterWorld, cluster_world
 from tests.conftest import connected
+from tests.faults.world import ROOT
+from tools.cluster import ServiceProcess
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(150)]
+
+
+HANDLED = 'consumer_messages_total{consumer="rules-engine",result="handled"}'
 
 
 @pytest_asyncio.fixture(name="whole", scope="module", loop_scope="module")
@@ -24,7 +34,54 @@ async def _whole(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clus
         yield one
 
 
-@pytest.mark.parametrize("name", SCENARIOS)
+@asynccontextmanager
+async def publisher_and_worker(
+    whole: ClusterWorld, folder: Path
+) -> AsyncIterator[tuple[ServiceProcess, ServiceProcess]]:
+    """Both as processes, told of all three servers, with one database."""
+    database = {
+        "BEACONFIRE_DATABASE_URL": f"sqlite+aiosqlite:///{folder}/publisher.db",
+        "BEACONFIRE_JWKS_URL": whole.auth.jwks_url,
+    }
+    both = [
+        ServiceProcess(
+            name,
+            "services.publisher",
+            {**whole.brokers.environment(name), **database},
+            arguments=arguments,
+            folder=folder,
+        )
+        for name, arguments in (("publisher", ()), ("rules-engine", ("rules-engine",)))
+    ]
+    try:
+        for one in both:
+            one.start(wait=False)
+        for one in both:
+            await asyncio.to_thread(one.wait_ready)
+        yield both[0], both[1]
+    finally:
+        for one in both:
+            one.kill()
+
+
+async def told(whole: ClusterWorld, http: aiohttp.ClientSession, publisher: ServiceProcess) -> str:
+    """Publish an event over HTTP, asking again while somebody is away. Its id."""
+    whole.auth.members["writer"] = {ROOT: "editor"}
+    event = {
+        "id": uuid.uuid4().hex,
+        "type": "settlement_updated",
+        "payload": {"campaignId": "c1", "settlementId": "s1", "operation": "update", "changedFields": ["level"]},
+    }
+    headers = {"Authorization": f"Bearer {whole.auth.token('writer')}"}
+    while True:
+        async with http.post(f"{publisher.url}/v1/events", json=event, headers=headers) as answer:
+            if answer.status < 300:
+                return str(event["id"])
+            assert answer.status == 503, await answer.text()
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("name", [name for name in SCENARIOS if name != "rolling restart"])
 async def test_nothing_lost(whole: ClusterWorld, name: str) -> None:
     """Whatever is done to the cluster, every client ends up with every event of its rooms, once, in order."""
     await whole.be_seated()
@@ -42,6 +99,33 @@ async def test_nothing_lost(whole: ClusterWorld, name: str) -> None:
         assert await whole.repaired() > before, "the live path lost nothing: the scenario shows nothing"
     if name == "two of three killed":
         assert {follower.connects for follower in whole.last_followers} == {1}
+
+
+async def test_rolling_restart(whole: ClusterWorld, tmp_path: Path) -> None:
+    """One server after the other is ended in order and started again. Gateways, a publisher with its relay and a worker
+    go to another one: what is committed is told once and in order, and the worker goes on consuming.
+    """
+    follower = whole.newcomer()
+    await whole.everybody_is_there()
+    sent: list[str] = []
+    async with AsyncExitStack() as stack:
+        publisher, worker = await stack.enter_async_context(publisher_and_worker(whole, tmp_path))
+        http = await stack.enter_async_context(aiohttp.ClientSession())
+        await stack.enter_async_context(whole.writing(writers=1, pause_s=0.05))
+        for number in range(SIZE):
+            await asyncio.to_thread(whole.brokers.servers[number].stop)
+            sent += [await told(whole, http, publisher) for _ in range(5)]
+            await whole.brokers.start(number)
+        handled = await whole.metric(worker, HANDLED)
+        sent.append(await told(whole, http, publisher))
+        while await whole.metric(worker, HANDLED) == handled:
+            await asyncio.sleep(0.05)
+        while sent[-1] not in [event_id for _, event_id in follower.applied]:  # what was answered may still be sent
+            await asyncio.sleep(0.05)
+    verdicts = await whole.judged()
+
+    assert {name: str(verdict) for name, verdict in verdicts.items() if not verdict.is_clean or verdict.told} == {}
+    assert [event_id for _, event_id in follower.applied if event_id in sent] == sent
 
 
 async def test_declared_again(whole: ClusterWorld) -> None:

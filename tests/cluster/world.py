@@ -71,7 +71,7 @@ class ClusterWorld(World):
 
     async def repaired(self) -> int:
         """How many messages the gateways had to read from the stream, because the live path had not brought them."""
-        return sum([await self._metric(gateway, "gateway_repaired_total") for gateway in self.gateways])
+        return sum([await self.metric(gateway, "gateway_repaired_total") for gateway in self.gateways])
 
     async def told(self, *states: str, timeout_s: float = 60.0) -> None:
         """Wait until every follower was told this of the broker, in this order, and nothing behind it."""
@@ -88,9 +88,10 @@ class ClusterWorld(World):
         await self.dismiss()
         return verdicts
 
-    async def _metric(self, gateway: ServiceProcess, name: str) -> int:
-        async with aiohttp.ClientSession() as http, http.get(f"{gateway.ops_url}/metrics") as answer:
-            found = re.search(rf"^{name} (\S+)$", await answer.text(), re.MULTILINE)
+    async def metric(self, service: ServiceProcess, name: str) -> int:
+        """A figure of one process; 0 where it was never counted."""
+        async with aiohttp.ClientSession() as http, http.get(f"{service.ops_url}/metrics") as answer:
+            found = re.search(rf"^{re.escape(name)} (\S+)$", await answer.text(), re.MULTILINE)
         return int(float(found[1])) if found else 0
 
 
