@@ -1,9 +1,10 @@
-"""A client of the native protocol for tests: frames in, frames out, and nothing hidden."""
+"""Clients of the native protocol for tests: one connection with nothing hidden, and one that keeps all the rules."""
 
 import asyncio
 import json
+import random
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import aiohttp
@@ -95,3 +96,177 @@ async def open_socket(url: str, **options: Any) -> AsyncIterator[SocketClient]:
     options.setdefault("protocols", [SUBPROTOCOL])
     async with aiohttp.ClientSession() as http, http.ws_connect(f"{url}/ws", **options) as socket:
         yield SocketClient(socket)
+
+
+class NotSeen(Exception):
+    """`ResumingClient.seen` gave up; `code` is that of the browser client."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ResumingClient:
+    """One user's client over as many connections as it takes: the cursor's rule, make-before-break, `seen`.
+
+    It connects to whichever of `urls` answers, for as long as `running` lasts.
+    """
+
+    def __init__(self, urls: Sequence[str], token: str, rooms: Sequence[str]) -> None:
+        self.urls = list(urls)
+        self.applied: list[tuple[int, str]] = []
+        """Offset and id of each event, in the order in which they were applied."""
+        self.resyncs: list[dict[str, Any]] = []
+        self.acks: list[dict[str, Any]] = []
+        self.losses = 0
+        """How often it was without a connection."""
+        self.cursor: str | None = None
+        self._token = token
+        self._rooms = list(rooms)
+        self._closed = False
+        self._moved = asyncio.Event()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["ResumingClient"]:
+        """Connected from the first ack to the end of the block."""
+        task = asyncio.create_task(self._run())
+        try:
+            async with asyncio.timeout(WAIT_S):
+                while not self.acks:
+                    await self._next_move()
+            yield self
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            self._closed = True
+            self._move()
+
+    async def seen(self, mark: str | int, *, timeout_s: float = WAIT_S) -> None:
+        """Wait until an event was applied, or everything up to its place was: a cursor, an offset, or an event's id.
+
+        Raises NotSeen: `timeout`, `closed`, or `resync` where it may be among what was missed.
+        """
+        before = len(self.resyncs)
+        try:
+            async with asyncio.timeout(timeout_s):
+                while not self._has_seen(mark):
+                    if self._closed:
+                        raise NotSeen("closed", "the client was closed")
+                    if len(self.resyncs) > before and not self._may_still_come(mark):
+                        raise NotSeen("resync", "events were missed for good")
+                    await self._next_move()
+        except TimeoutError:
+            raise NotSeen("timeout", f"{mark} was not seen within {timeout_s:g} s") from None
+
+    def _has_seen(self, mark: str | int) -> bool:
+        if any(mark == event_id for _, event_id in self.applied):
+            return True
+        epoch, offset = _split(self.cursor)
+        wanted = (epoch, mark) if isinstance(mark, int) else _split(mark)
+        return bool(epoch) and wanted[0] == epoch and wanted[1] <= offset
+
+    def _may_still_come(self, mark: str | int) -> bool:
+        return isinstance(mark, int) or _split(mark)[0] == _split(self.cursor)[0] != ""
+
+    async def _run(self) -> None:
+        async with aiohttp.ClientSession() as http:
+            while True:
+                with suppress(aiohttp.ClientError, OSError, TimeoutError, Closed):
+                    following: SocketClient | None = await self._connect(http, replaces=None)
+                    while following is not None:
+                        following = await self._follow(http, following)
+                    self.losses += 1
+                await asyncio.sleep(random.uniform(0.02, 0.2))
+
+    async def _connect(self, http: aiohttp.ClientSession, *, replaces: str | None) -> SocketClient:
+        url = random.choice(self.urls)
+        socket = SocketClient(await http.ws_connect(f"{url}/ws", protocols=[SUBPROTOCOL], max_msg_size=0))
+        fields = {name: value for name, value in {"cursor": self.cursor, "replaces": replaces}.items() if value}
+        await socket.connect(self._token, self._rooms, **fields)
+        return socket
+
+    def _begin(self, socket: SocketClient) -> None:
+        """From its ack on this connection counts, and only this one."""
+        self.acks.append(socket.ack)
+        epoch, offset = _split(socket.ack["cursor"])
+        ours, highest = _split(self.cursor)
+        self.cursor = f"{epoch}:{max(offset, highest) if epoch == ours else offset}"
+        self._move()
+
+    async def _follow(self, http: aiohttp.ClientSession, socket: SocketClient) -> SocketClient | None:
+        """Apply what comes. Returns the connection to go on with, None where this one ended without one."""
+        self._begin(socket)
+        session = socket.ack["sessionId"]
+        successor: asyncio.Task[SocketClient] | None = None
+        kinds = ("event", "position", "resync", "goaway")
+        try:
+            while True:
+                reading = asyncio.ensure_future(socket.next(*kinds))
+                waiting = {reading, *filter(None, [successor])}
+                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                if reading.done() and isinstance(reading.exception(), TimeoutError):
+                    await socket.send("ping")  # quiet; where nobody is there any more, sending ends it
+                elif reading.done():
+                    frame = reading.result()
+                    if frame["type"] == "goaway":
+                        successor = asyncio.create_task(self._succeed(http, session, frame))
+                    else:
+                        self._take(frame)
+                else:
+                    reading.cancel()
+                    await asyncio.wait([reading])
+                if successor is not None and successor.done():
+                    return successor.result()
+        except Closed:
+            return None if successor is None else await successor
+        finally:
+            if successor is not None:
+                successor.cancel()  # nothing to it where it is done
+            await socket.socket.close()
+
+    async def _succeed(self, http: aiohttp.ClientSession, session: str, goaway: dict[str, Any]) -> SocketClient:
+        """The next connection: after its turn, and again until there is one."""
+        await asyncio.sleep(goaway["afterMs"] / 1000)
+        while True:
+            try:
+                return await self._connect(http, replaces=session)
+            except (aiohttp.ClientError, OSError, TimeoutError, Closed):
+                await asyncio.sleep(random.uniform(0.02, 0.2))
+
+    def _take(self, frame: dict[str, Any]) -> None:
+        if frame["type"] == "event":
+            self._apply(frame)
+        elif frame["type"] == "position":
+            self._advance(frame["cursor"])
+        else:
+            self.resyncs.append(frame)
+            self.cursor = frame["cursor"]
+        self._move()
+
+    def _apply(self, frame: dict[str, Any]) -> None:
+        epoch, highest = _split(self.cursor)
+        offset = frame.get("offset", highest + 1)
+        if offset <= highest:
+            return
+        self.applied.append((offset, frame["event"]["id"]))
+        if "offset" in frame:
+            self.cursor = f"{epoch}:{offset}"
+
+    def _advance(self, cursor: str) -> None:
+        epoch, offset = _split(cursor)
+        if (epoch, True) == (_split(self.cursor)[0], offset > _split(self.cursor)[1]):
+            self.cursor = cursor
+
+    def _move(self) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()
+
+    async def _next_move(self) -> None:
+        await self._moved.wait()
+
+
+def _split(cursor: str | None) -> tuple[str, int]:
+    """Epoch and offset; ("", -1) for what is no cursor."""
+    epoch, _, digits = (cursor or "").rpartition(":")
+    return (epoch, int(digits)) if digits.isdecimal() else ("", -1)

@@ -30,6 +30,35 @@ UNTIL_HEARD = """(count) => new Promise((resolve) => {
     const look = () => (window.heard.length >= count ? resolve() : setTimeout(look, 20));
     look();
 })"""
+# A client that goes on after a reload from where it was; it says what it has heard.
+RESUME = """async ([room, user]) => {
+    const { Client } = await import("/client/index.js");
+    const { accessToken } = JSON.parse(sessionStorage.getItem("beaconfire-session"));
+    const url = location.origin.replace(/^http/, "ws") + "/ws";
+    const heard = (window.heard = []);
+    const client = new Client({ url, getToken: async () => accessToken, storage: "session", user });
+    await new Promise((onReady) => {
+        const onEvent = (event) => heard.push(event.id);
+        client.subscribe(room, { onReady, onEvent }, { types: ["settlement_updated"] });
+        client.connect();
+    });
+}"""
+SEEN = """async ([room, place, level]) => {
+    const { Client } = await import("/client/index.js");
+    const { accessToken } = JSON.parse(sessionStorage.getItem("beaconfire-session"));
+    const url = location.origin.replace(/^http/, "ws") + "/ws";
+    const client = new Client({ url, getToken: async () => accessToken });
+    const heard = [];
+    const onEvent = (event) => heard.push(event.id);
+    await new Promise((onReady) => (client.subscribe(room, { onReady, onEvent }), client.connect()));
+    const headers = { Authorization: `Bearer ${accessToken}`, "Content-Type": "application/json" };
+    const answer = await fetch(place, { method: "PATCH", headers, body: JSON.stringify({ level }) });
+    await client.seen(answer.headers.get("X-Beaconfire-Offset") ?? answer.headers.get("X-Beaconfire-Pending"));
+    const count = heard.length;
+    client.close();
+    return [count, await client.seen("e:1").catch((error) => error.code)];
+}"""
+USER = "() => JSON.parse(sessionStorage.getItem('beaconfire-session')).user.id"
 RAISE = "Raise the level of Emberford"
 
 
@@ -83,6 +112,40 @@ async def test_rooms_come_back_with_the_connection(table: Table) -> None:
     assert connect["rooms"] == [f"campaign:{table.campaign}"]
     assert int(connect["cursor"].rpartition(":")[2]) > 0
     assert len(owner.sent_of("subscribe")) == before
+
+
+async def test_cursor_outlives_the_page(table: Table) -> None:
+    """With `storage` a page goes on after a reload from where it was: it hears what happened meanwhile, and no more."""
+    owner = await table.seat("Owner")
+    room, user = f"campaign:{table.campaign}", await owner.page.evaluate(USER)
+    await owner.page.evaluate(RESUME, [room, user])
+    for count in (1, 2):
+        await owner.page.get_by_role("button", name=RAISE).click()
+        await owner.page.evaluate(UNTIL_HEARD, count)
+    before = await owner.page.evaluate("window.heard")
+
+    await owner.page.reload()
+    await owner.page.get_by_role("button", name=RAISE).click()
+    await expect(owner.page.locator(".entry-text")).to_have_count(1)
+    await owner.page.evaluate(RESUME, [room, user])
+    await owner.page.evaluate(UNTIL_HEARD, 1)
+
+    after = await owner.page.evaluate("window.heard")
+    assert len(after) == 1
+    assert after[0] not in before
+
+
+async def test_own_change_is_seen(table: Table) -> None:
+    """`seen` resolves when the event of a change was handed to its handlers; after `close` it is refused."""
+    owner = await table.seat("Owner")
+    room = f"campaign:{table.campaign}"
+    settlement = await owner.page.get_by_role("article", name="Emberford").get_attribute("data-key")
+    url = f"{table.campaign_url}/settlements/{settlement}"
+
+    count, refusal = await owner.page.evaluate(SEEN, [room, url, 77])
+
+    assert count >= 1
+    assert refusal == "closed"
 
 
 async def test_without_network_no_attempt_is_burnt(table: Table) -> None:

@@ -1,9 +1,10 @@
 """The demo page in a browser, against the real services: what people at one table see of each other."""
 
+import asyncio
 import json
 from typing import Any
 
-from playwright.async_api import Locator, Page, expect
+from playwright.async_api import Locator, Page, Route, expect
 
 from tests.browser.conftest import NO_PAUSES, Table, Window
 from tools import demo
@@ -87,6 +88,107 @@ async def test_edited_meanwhile(table: Table) -> None:
     await expect(mine).to_have_count(0)
     await expect(editor.page.get_by_role("article", name="Emberford")).to_contain_text("99")
     await expect(_level(editor.page, "Emberford")).to_have_text("33")
+
+
+async def test_change_shows_before_it_is_confirmed(table: Table) -> None:
+    """A change is shown before the service has answered, marked until its event is heard, and then like any other."""
+    owner = await table.seat("Owner")
+    card, gateway = owner.page.get_by_role("article", name="Saltmere"), table.services.gateways[0].process
+    before = int(await _level(owner.page, "Saltmere").inner_text())
+    answer = asyncio.Event()
+
+    async def hold(route: Route) -> None:
+        await answer.wait()
+        await route.continue_()
+
+    await owner.page.route("**/settlements/*", hold)
+    gateway.freeze()
+    try:
+        await owner.page.get_by_role("button", name="Raise the level of Saltmere").click()
+        await expect(_level(owner.page, "Saltmere")).to_have_text(str(before + 1))
+        await expect(card).to_have_attribute("aria-busy", "true")
+        async with owner.page.expect_response("**/settlements/*") as answered:
+            answer.set()
+        assert (await answered.value).status == 200
+        await expect(card).to_have_attribute("aria-busy", "true")
+    finally:
+        gateway.thaw()
+
+    await expect(card).not_to_have_attribute("aria-busy", "true")
+    await expect(_level(owner.page, "Saltmere")).to_have_text(str(before + 1))
+    _assert_untroubled(owner)
+
+
+async def test_refused_change_is_taken_back(table: Table) -> None:
+    """A change that fails is taken back and told; a form comes back with what was typed."""
+    owner = await table.seat("Owner")
+    page, card = owner.page, owner.page.get_by_role("article", name="Emberford")
+    before = await card.inner_text()
+    await page.route("**/settlements/*", lambda route: route.abort())
+
+    await page.get_by_role("button", name="Raise the level of Emberford").click()
+    await expect(page.locator("#toasts")).to_contain_text("The service does not answer")
+    await expect(card).to_have_text(before, use_inner_text=True)
+    await page.get_by_role("button", name="Edit Emberford").click()
+    dialog = page.get_by_role("dialog")
+    await dialog.get_by_label("Population").fill("55555")
+    await dialog.get_by_role("button", name="Save").click()
+
+    await expect(page.locator("#toasts")).to_contain_text("Your change of Emberford was taken back")
+    await expect(dialog.get_by_role("alert")).to_contain_text("The service does not answer")
+    await expect(dialog.get_by_label("Population")).to_have_value("55555")
+    await expect(card).to_have_text(before, use_inner_text=True)
+    await page.unroute("**/settlements/*")
+    await dialog.get_by_role("button", name="Save").click()
+    await expect(card).to_contain_text("55,555")
+
+
+async def test_step_and_deletion_meanwhile(table: Table) -> None:
+    """A step and a deletion that start from an older state are refused; the page says what it is now."""
+    token, gateway = _token(table, "Owner"), table.services.gateways[0].process
+    url = f"{table.campaign_url}/settlements"
+    made = call("POST", url, {"name": "Thornwick", "level": 5}, token=token)["settlement"]
+    editor = await table.seat("Editor")
+    page, dialog = editor.page, editor.page.get_by_role("dialog")
+    gateway.freeze()  # what the owner does is not heard
+    try:
+        call("PATCH", f"{url}/{made['id']}", {"level": 9}, token=token)
+        await page.get_by_role("button", name="Raise the level of Thornwick").click()
+        await expect(page.locator("#toasts")).to_contain_text("level is now “9”. Yours was taken back.")
+        await expect(_level(page, "Thornwick")).to_have_text("9")
+        call("PATCH", f"{url}/{made['id']}", {"population": 12}, token=token)
+        await page.get_by_role("button", name="Delete Thornwick").click()
+        await dialog.get_by_role("button", name="Delete").click()
+        await expect(dialog.get_by_role("alert")).to_contain_text("population is now “12”. Delete again")
+        await dialog.get_by_role("button", name="Delete").click()
+        await expect(page.get_by_role("article", name="Thornwick")).to_have_count(0)
+    finally:
+        gateway.thaw()
+
+
+async def test_change_between_snapshot_and_live(table: Table) -> None:
+    """What is committed after the page has read and before it hears is restored: nothing is read a second time."""
+    viewer, token = await table.window(), _token(table, "Owner")
+    await viewer.sign_in("Viewer")
+    await expect(viewer.page.locator("#connection")).to_have_text("Connected", use_inner_text=True)
+    await expect(viewer.page.get_by_role("link", name=demo.CAMPAIGN)).to_be_visible()
+    gateway = table.services.gateways[0].process
+    reads: list[str] = []
+    viewer.page.on("request", lambda request: reads.append(request.url))
+    settlements = call("GET", f"{table.campaign_url}/settlements", token=token)["settlements"]
+    greywatch = next(one for one in settlements if one["name"] == "Greywatch")
+    gateway.freeze()
+    try:
+        await viewer.open_campaign()
+        level = greywatch["level"] + 1
+        call("PATCH", f"{table.campaign_url}/settlements/{greywatch['id']}", {"level": level}, token=token)
+    finally:
+        gateway.thaw()
+
+    await expect(_level(viewer.page, "Greywatch")).to_have_text(str(level))
+    await expect(_feed(viewer.page).first).to_contain_text("Owner changed the level of Greywatch")
+    assert ":" in viewer.sent_of("subscribe")[-1]["cursor"]
+    assert [url for url in reads if url.endswith("/settlements")] == [f"{table.campaign_url}/settlements"]
 
 
 async def test_world_time_reaches_everybody(table: Table) -> None:

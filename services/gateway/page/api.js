@@ -17,10 +17,19 @@ export class ApiError extends Error {
 }
 
 /**
+ * What a service answered: the body, and where in the stream it stands.
+ * @typedef {object} Answer
+ * @property {any} body
+ * @property {string | null} cursor  of what was read: a lower bound of what it contains
+ * @property {string | null} mark  of what was changed: the place or the id of its event, for `client.seen`
+ */
+
+/**
  * @param {string} method @param {string} url
  * @param {{body?: object, token?: string, revision?: number}} [more]  `revision`: the one a change starts from
+ * @returns {Promise<Answer>}
  */
-export async function call(method, url, { body, token, revision } = {}) {
+export async function request(method, url, { body, token, revision } = {}) {
   const headers = new Headers();
   if (body) headers.set("Content-Type", "application/json");
   if (token) headers.set("Authorization", `Bearer ${token}`);
@@ -32,10 +41,16 @@ export async function call(method, url, { body, token, revision } = {}) {
     throw new ApiError(0, "unreachable", "The service does not answer. Is it running?");
   }
   const document = await answer.json().catch(() => ({}));
-  if (answer.ok) return document;
+  if (answer.ok) {
+    const header = (name) => answer.headers.get(`X-Beaconfire-${name}`);
+    return { body: document, cursor: header("Cursor"), mark: header("Offset") ?? header("Pending") };
+  }
   const { code = "", message = `Refused with ${answer.status}`, ...details } = document.error ?? {};
   throw new ApiError(answer.status, code, message, details);
 }
+
+/** The same, where only the body is wanted. @param {Parameters<typeof request>} asked */
+export const call = async (...asked) => (await request(...asked)).body;
 
 /** What needs no access token. */
 export class SignInApi {
@@ -58,28 +73,34 @@ export class Api {
     this.session = session;
   }
 
-  campaigns = async () => (await this.#publisher("GET", "")).campaigns;
-  createCampaign = async (body) => (await this.#publisher("POST", "", body)).campaign;
-  campaign = async (id) => (await this.#publisher("GET", `/${id}`)).campaign;
-  updateCampaign = async (id, body, revision) => (await this.#publisher("PATCH", `/${id}`, body, revision)).campaign;
-  deleteCampaign = (id) => this.#publisher("DELETE", `/${id}`);
-  advance = (id, advanceSeconds) => this.#publisher("POST", `/${id}/world-time`, { advanceSeconds });
+  campaigns = async () => (await this.#publisher("GET", "")).body.campaigns;
+  createCampaign = async (body) => (await this.#publisher("POST", "", body)).body.campaign;
+  campaign = async (id) => (await this.campaignAt(id)).campaign;
+  /** With the cursor to go on from: what is read afterwards contains as much at least. */
+  campaignAt = async (id) => at(await this.#publisher("GET", `/${id}`));
+  settlements = async (id) => (await this.#publisher("GET", `/${id}/settlements`)).body.settlements;
+  structures = async (id, settlement) =>
+    (await this.#publisher("GET", `/${id}/settlements/${settlement}/structures`)).body.structures;
+  entities = async (id) => (await this.#publisher("GET", `/${id}/entities`)).body.entities;
 
-  setClock = async (id, clock) => (await this.#publisher("PUT", `/${id}/clock`, clock)).campaign;
+  // Changes, each answered with its `mark`.
+
+  updateCampaign = async (id, body, revision) => changed(await this.#publisher("PATCH", `/${id}`, body, revision));
+  deleteCampaign = (id, revision) => this.#publisher("DELETE", `/${id}`, undefined, revision);
+  advance = async (id, advanceSeconds) => {
+    const { body, mark } = await this.#publisher("POST", `/${id}/world-time`, { advanceSeconds });
+    return { thing: body.campaign, mark };
+  };
+  setClock = async (id, clock) => changed(await this.#publisher("PUT", `/${id}/clock`, clock));
   stopClock = (id) => this.#publisher("DELETE", `/${id}/clock`);
 
-  settlements = async (id) => (await this.#publisher("GET", `/${id}/settlements`)).settlements;
-  structures = async (id, settlement) =>
-    (await this.#publisher("GET", `/${id}/settlements/${settlement}/structures`)).structures;
-  entities = async (id) => (await this.#publisher("GET", `/${id}/entities`)).entities;
-
   /** The `{thing}` at a path below a campaign: `settlements/s1`, `settlements/s1/structures/t1`, `entities/location/l1`. */
-  read = async (id, path) => only(await this.#publisher("GET", `/${id}/${path}`));
-  create = async (id, path, body) => only(await this.#publisher("POST", `/${id}/${path}`, body));
-  update = async (id, path, body, revision) => only(await this.#publisher("PATCH", `/${id}/${path}`, body, revision));
-  remove = (id, path) => this.#publisher("DELETE", `/${id}/${path}`);
+  read = async (id, path) => changed(await this.#publisher("GET", `/${id}/${path}`)).thing;
+  create = async (id, path, body) => changed(await this.#publisher("POST", `/${id}/${path}`, body));
+  update = async (id, path, body, revision) => changed(await this.#publisher("PATCH", `/${id}/${path}`, body, revision));
+  remove = (id, path, revision) => this.#publisher("DELETE", `/${id}/${path}`, undefined, revision);
 
-  members = async (id) => (await this.#auth("GET", id)).members;
+  members = async (id) => (await this.#auth("GET", id)).body.members;
   addMember = (id, body) => this.#auth("POST", id, "", body);
   changeRole = (id, user, role) => this.#auth("PUT", id, `/${user}`, { role });
   removeMember = (id, user) => this.#auth("DELETE", id, `/${user}`);
@@ -95,13 +116,14 @@ export class Api {
   async #call(method, url, body, revision) {
     const token = await this.session.token();
     try {
-      return await call(method, url, { body, token, revision });
+      return await request(method, url, { body, token, revision });
     } catch (error) {
       if (error.status !== 401) throw error;
-      return call(method, url, { body, revision, token: await this.session.renewed(token) });
+      return request(method, url, { body, revision, token: await this.session.renewed(token) });
     }
   }
 }
 
-/** The one thing in an answer like `{settlement: {…}}`. */
-const only = (answer) => Object.values(answer)[0];
+/** The one thing in an answer like `{settlement: {…}}`, with its mark. */
+const changed = ({ body, mark }) => ({ thing: Object.values(body)[0], mark });
+const at = ({ body, cursor }) => ({ campaign: body.campaign, cursor });

@@ -19,25 +19,41 @@ export function difference(before, after) {
 }
 
 /**
- * Saves a form's changes to a thing, from the state the form was opened with: what others change meanwhile stays. Where
- * somebody changed the same, it throws a sentence that says how that is now; saved again, ours takes its place.
- * @param {any} before @param {(changes: object, revision: number) => Promise<any>} send @param {(thing: any) => void} keep
+ * A thing as it will be with these changes.
+ * @param {any} thing @param {Record<string, any>} changes  as `difference` makes them
  */
-export function saver(before, send, keep) {
-  let { revision } = before;
-  return async (values) => {
-    const changes = difference(before, values);
-    if (Object.keys(changes).length === 0) return;
-    try {
-      keep(await send(changes, revision));
-    } catch (error) {
-      const { current, conflicts } = error.details ?? {};
-      if (!current) throw error;
-      revision = current.revision;
-      keep(current);
-      throw new Error(meanwhile(current, conflicts));
-    }
-  };
+export function applied(thing, changes) {
+  const whole = { ...thing };
+  for (const [name, value] of Object.entries(changes)) {
+    if (value === null || typeof value !== "object") whole[name] = value;
+    else whole[name] = Object.fromEntries(Object.entries({ ...thing[name], ...value }).filter(([, each]) => each !== null));
+  }
+  return whole;
+}
+
+/** A change that came too late: what collides with it, in words, and how the thing is now. */
+export class Meanwhile extends Error {
+  /** @param {any} current @param {string[]} conflicts @param {string} advice */
+  constructor(current, conflicts, advice) {
+    super(`${meanwhile(current, conflicts)} ${advice}`.trim());
+    this.current = current;
+  }
+}
+
+/**
+ * Make a change; where somebody changed the same, keep how it is now and throw `Meanwhile`.
+ * @template Answer
+ * @param {() => Promise<Answer>} send @param {(current: any) => void} keep @param {string} [advice]
+ */
+export async function unlessMeanwhile(send, keep, advice = "") {
+  try {
+    return await send();
+  } catch (error) {
+    const { current, conflicts } = error.details ?? {};
+    if (!current) throw error;
+    keep(current);
+    throw new Meanwhile(current, conflicts, advice);
+  }
 }
 
 function meanwhile(current, conflicts) {
@@ -46,7 +62,7 @@ function meanwhile(current, conflicts) {
     const value = key === undefined ? current[name] : current[name][key];
     return `${key ?? name} ${value === undefined ? "is gone" : `is now “${value}”`}`;
   });
-  return `Somebody changed this meanwhile: ${now.join(", ")}. Save again to put yours in its place.`;
+  return now.length > 0 ? `Somebody changed this meanwhile: ${now.join(", ")}.` : "Somebody changed this meanwhile.";
 }
 
 function variableChanges(before, after) {

@@ -17,15 +17,17 @@ import { typed } from "./sentences.js";
 
 /**
  * Ask for the fields; `onSubmit` gets their values, and what it throws is shown in the form, which stays open.
- * @param {{title: string, fields: Field[], submit: string, onSubmit: (values: any) => Promise<unknown>}} form
+ * @param {{title: string, fields: Field[], submit: string, problem?: string, onSubmit: (values: any) => unknown}} form
+ *   `problem`: why it is asked again
  */
-export function openForm({ title, fields, submit, onSubmit }) {
+export function openForm({ title, fields, submit, problem, onSubmit }) {
   const readers = fields.map(fieldRow);
   const rows = readers.map(({ row }) => row);
   open({
     title,
     body: [h("div", { class: "fields" }, rows)],
     submit,
+    problem,
     onSubmit: () => onSubmit(Object.fromEntries(readers.map(({ name, read }) => [name, read()]))),
   });
 }
@@ -35,13 +37,17 @@ export function openQuestion({ title, text, submit, onSubmit }) {
   open({ title, body: [h("p", {}, text)], submit, onSubmit, isDangerous: true });
 }
 
+export function isDialogOpen() {
+  return document.querySelector("dialog[open]") !== null; // one that was closed is there a moment longer
+}
+
 /** Close whatever is open: the screen behind it is another one now. */
 export function closeDialogs() {
   for (const dialog of document.querySelectorAll("dialog")) dialog.close();
 }
 
-function open({ title, body, submit, onSubmit, isDangerous = false }) {
-  const problem = h("p", { class: "problem", role: "alert", hidden: true });
+function open({ title, body, submit, onSubmit, problem: why = "", isDangerous = false }) {
+  const problem = h("p", { class: "problem", role: "alert", hidden: !why }, why);
   const button = h("button", { type: "submit", class: isDangerous ? "danger" : "primary" }, submit);
   const cancel = h("button", { type: "button", class: "plain" }, "Cancel");
   const heading = h("h2", { id: "dialog-title" }, title);

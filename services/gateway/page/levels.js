@@ -8,7 +8,7 @@ export class Levels {
   #wanted = new Map();
   #sending = new Set();
 
-  /** @param {{save: (kind: string, thing: any, level: number) => Promise<void>, onChange: () => void}} options */
+  /** @param {{save: (kind: string, thing: any, level: number) => Promise<unknown>, onChange: () => void}} options */
   constructor({ save, onChange }) {
     this.save = save;
     this.onChange = onChange;

@@ -63,23 +63,23 @@ export class World {
   }
 
   /**
-   * Everything, anew. Throws ApiError: 403 for who is no member.
+   * Everything, anew. Returns the cursor to go on from, null where there is none. Throws ApiError: 403 for who is no member.
    *
    * What an event or a new role changed meanwhile must not be overwritten by an answer from before: then it is read again.
    */
   async load() {
     for (let reading = 1; ; reading++) {
       const changes = this.#changes;
-      const read = await this.#readAll();
+      const { cursor, ...read } = await this.#readAll();
       if (changes !== this.#changes && reading < MAX_READINGS) continue;
       Object.assign(this, read);
       this.#onChange({});
-      return;
+      return cursor;
     }
   }
 
   async #readAll() {
-    const campaign = await this.#api.campaign(this.id);
+    const { campaign, cursor } = await this.#api.campaignAt(this.id);
     const [settlements, entities, members] = await Promise.all([
       this.#api.settlements(this.id),
       this.#api.entities(this.id),
@@ -87,6 +87,7 @@ export class World {
     ]);
     const structures = await Promise.all(settlements.map(({ id }) => this.#api.structures(this.id, id)));
     return {
+      cursor,
       campaign,
       settlements: byId(settlements),
       structures: byId(structures.flat()),

@@ -1,8 +1,9 @@
 /** One campaign, live: what is shown, what can be done, and what the socket says about it. */
 
-import { saver } from "../changes.js";
-import { closeDialogs, openForm, openQuestion } from "../dialog.js";
+import { difference, unlessMeanwhile } from "../changes.js";
+import { closeDialogs, isDialogOpen, openForm, openQuestion } from "../dialog.js";
 import { flash, h } from "../dom.js";
+import { Edits } from "../edits.js";
 import { Levels } from "../levels.js";
 import { showScreen } from "../screen.js";
 import { consequence, sentence, withArticle } from "../sentences.js";
@@ -33,23 +34,25 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
     screen.draw();
     if (key) light(screen, key, fields);
   });
+  const edits = new Edits(client, () => phase === "open" && screen.draw());
+  const changes = changesOf({ api, world, edits });
   const levels = new Levels({
-    save: async (kind, thing, level) => world.put(kind, await api.update(id, pathOf[kind](thing), { level })),
+    save: (kind, thing, level) => changes.update(kind, thing, { level }, world.thing(kind, thing.id)?.revision, "Yours was taken back."),
     onChange: () => screen.draw(),
   });
   const screen = showScreen(host, {
     title: () => (phase === "open" ? world.campaign.name : "Campaign"),
-    render: () => bodyOf(phase, { world, levels, entries, notes, me }),
-    actions: { ...actionsOf({ api, world, levels, toasts, go }), reload: () => load() },
+    render: () => bodyOf(phase, { world: phase === "open" ? edits.shown(world) : world, levels, entries, notes, me }),
+    actions: { ...actionsOf({ api, world, changes, levels, toasts, go, isLeft: () => isLeft }), reload: () => load() },
     onError,
   });
 
   const load = async () => {
     try {
-      await world.load();
+      const cursor = await world.load();
       phase = "open";
       noteRole();
-      if (!isLeft) subscribe();
+      if (!isLeft) subscribe(cursor);
     } catch (error) {
       phase = error.status === 403 ? "refused" : "failed";
       if (phase === "failed") onError(error);
@@ -94,12 +97,12 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
   };
   /** @type {import("/client/index.js").Subscription | undefined} */
   let subscription;
-  const subscribe = () => {
+  /** @param {string | null} cursor  of what was loaded: what changed between that and the subscription is restored */
+  const subscribe = (cursor) => {
     subscription?.unsubscribe();
-    subscription = client.subscribe(`campaign:${id}`, {
+    const handlers = {
       onEvent,
-      // What changed between the first look and the subscription.
-      onReady: reload,
+      onReady: () => cursor === null && reload(), // loaded before the stream was there: there is nothing to go on from
       onResync: () => {
         toasts.show("Some changes may have been missed: everything is loaded again.");
         reload();
@@ -111,7 +114,8 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
         phase = "refused";
         screen.draw();
       },
-    });
+    };
+    subscription = client.subscribe(`campaign:${id}`, handlers, { cursor });
   };
   const offRole = client.on("role", ({ root, role }) => {
     if (root !== `campaign:${id}` || phase !== "open") return;
@@ -153,43 +157,120 @@ function light(screen, key, fields) {
   else if (key !== "campaign") flash(screen.find(key));
 }
 
-function actionsOf({ api, world, levels, toasts, go }) {
+/** What can be changed. Each is shown at once, starts from a revision, and says what somebody else did meanwhile. */
+function changesOf({ api, world, edits }) {
+  const { id } = world;
+  const make = (thing, changes, send, keep, advice) =>
+    edits.make(thing.id, changes, async () => {
+      const { thing: now, mark } = await unlessMeanwhile(send, keep, advice);
+      keep(now);
+      return { mark };
+    });
+  return {
+    update: (kind, thing, changes, revision, advice) =>
+      make(thing, changes, () => api.update(id, pathOf[kind](thing), changes, revision), (now) => world.put(kind, now), advice),
+    updateCampaign: (campaign, changes, revision) =>
+      make(campaign, changes, () => api.updateCampaign(id, changes, revision), (now) => world.putCampaign(now)),
+    /** Without a revision: it is relative, or the last one decides. */
+    campaign: (send) => make(world.campaign, {}, send, (now) => world.putCampaign(now)),
+    create: async (kind, path, values) => {
+      const { thing, mark } = await api.create(id, path, values);
+      world.put(kind, thing);
+      await edits.make(thing.id, {}, async () => ({ mark }));
+    },
+  };
+}
+
+/**
+ * A form whose changes are shown as soon as it is sent. Where they are refused they are taken back, and it is opened again
+ * with what was typed; sent again, it starts from how the thing is now.
+ */
+function editForm({ title, before, fields, send, toasts, isLeft }) {
+  const ask = (values, revision, problem) =>
+    openForm({
+      title,
+      submit: "Save",
+      fields: fields(values),
+      problem,
+      onSubmit: (typed) => {
+        const changes = difference(before, typed);
+        if (Object.keys(changes).length > 0) save(typed, changes, revision);
+      },
+    });
+  const save = async (typed, changes, revision) => {
+    try {
+      await send(changes, revision);
+    } catch (error) {
+      const canAsk = !isLeft() && !isDialogOpen() && error.code !== "signed_out";
+      const text = `Your change of ${before.name} was taken back.`;
+      toasts.show(canAsk ? text : `${text} ${error.message}`, { kind: "bad" });
+      const advice = error.current ? " Save again to put yours in its place." : "";
+      if (canAsk) ask({ ...before, ...typed }, error.current?.revision ?? revision, error.message + advice);
+    }
+  };
+  ask(before, before.revision);
+}
+
+/** A question whose thing may have changed since it was asked: then it is asked again, about how it is now. */
+function deletion({ title, text, thing, send, keep, onDone }) {
+  let { revision } = thing;
+  openQuestion({
+    title,
+    text,
+    submit: "Delete",
+    onSubmit: async () => {
+      await unlessMeanwhile(
+        () => send(revision),
+        (current) => {
+          revision = current.revision;
+          keep(current);
+        },
+        "Delete again if that is still what you want.",
+      );
+      onDone();
+    },
+  });
+}
+
+/** World time passes by itself: that it did is no reason to ask again. */
+async function despiteTime(send, revision) {
+  try {
+    return await send(revision);
+  } catch (error) {
+    const { current, conflicts } = error.details ?? {};
+    if (!current || conflicts.some((field) => field !== "worldTime")) throw error;
+    return send(current.revision);
+  }
+}
+
+function actionsOf({ api, world, changes, levels, toasts, go, isLeft }) {
   const { id } = world;
   const thingOf = ({ dataset }) => world.thing(dataset.kind, dataset.id);
 
   const add = (kind, path, title) =>
-    openForm({
-      title,
-      submit: "Add",
-      fields: fieldsOf(kind),
-      onSubmit: async (values) => world.put(kind, await api.create(id, path, values)),
-    });
+    openForm({ title, submit: "Add", fields: fieldsOf(kind), onSubmit: (values) => changes.create(kind, path, values) });
   const edit = (element) => {
     const { kind } = element.dataset;
     const thing = thingOf(element);
-    openForm({
+    editForm({
       title: `Edit ${thing.name}`,
-      submit: "Save",
-      fields: fieldsOf(kind, thing),
-      onSubmit: saver(
-        thing,
-        (changes, revision) => api.update(id, pathOf[kind](thing), changes, revision),
-        (now) => world.put(kind, now),
-      ),
+      before: thing,
+      fields: (values) => fieldsOf(kind, values),
+      send: (difference, revision) => changes.update(kind, thing, difference, revision),
+      toasts,
+      isLeft,
     });
   };
   const remove = (element) => {
     const { kind } = element.dataset;
     const thing = thingOf(element);
-    const text = kind === "settlement" ? "Its structures go with it. This cannot be undone." : "This cannot be undone.";
-    openQuestion({
+    deletion({
       title: `Delete ${thing.name}?`,
-      text,
-      submit: "Delete",
-      onSubmit: async () => {
-        await api.remove(id, pathOf[kind](thing));
-        world.drop(kind, thing.id);
-      },
+      text: kind === "settlement" ? "Its structures go with it. This cannot be undone." : "This cannot be undone.",
+      thing,
+      send: (revision) => api.remove(id, pathOf[kind](thing), revision),
+      keep: (current) => world.put(kind, current),
+      onDone: () => world.drop(kind, thing.id),
     });
   };
 
@@ -200,38 +281,35 @@ function actionsOf({ api, world, levels, toasts, go }) {
     edit,
     remove,
     step: (element) => levels.step(element.dataset.kind, thingOf(element), Number(element.dataset.step)),
-    advance: async ({ dataset }) => world.putCampaign((await api.advance(id, Number(dataset.seconds))).campaign),
+    advance: ({ dataset }) => changes.campaign(() => api.advance(id, Number(dataset.seconds))),
     setClock: () =>
       openForm({
         title: "The clock",
         submit: "Start",
         fields: clockFields(world.campaign.clock),
-        onSubmit: async (values) => world.putCampaign(await api.setClock(id, clockOf(values))),
+        onSubmit: (values) => changes.campaign(() => api.setClock(id, clockOf(values))),
       }),
     stopClock: async () => {
       await api.stopClock(id);
       world.putCampaign({ ...world.campaign, clock: null });
     },
     editCampaign: () =>
-      openForm({
+      editForm({
         title: "Edit the campaign",
-        submit: "Save",
-        fields: fieldsOf("campaign", world.campaign),
-        onSubmit: saver(
-          world.campaign,
-          (changes, revision) => api.updateCampaign(id, changes, revision),
-          (now) => world.putCampaign(now),
-        ),
+        before: world.campaign,
+        fields: (values) => fieldsOf("campaign", values),
+        send: (difference, revision) => changes.updateCampaign(world.campaign, difference, revision),
+        toasts,
+        isLeft,
       }),
     deleteCampaign: () =>
-      openQuestion({
+      deletion({
         title: `Delete ${world.campaign.name}?`,
         text: "Everything in it goes with it, for everybody. This cannot be undone.",
-        submit: "Delete",
-        onSubmit: async () => {
-          await api.deleteCampaign(id);
-          go("#/");
-        },
+        thing: world.campaign,
+        send: (revision) => despiteTime((at) => api.deleteCampaign(id, at), revision),
+        keep: (current) => world.putCampaign(current),
+        onDone: () => go("#/"),
       }),
     addMember: async (form) => {
       await api.addMember(id, Object.fromEntries(new FormData(form)));

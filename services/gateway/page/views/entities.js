@@ -1,7 +1,7 @@
 /** What else is in the campaign: locations, encounters, … */
 
 import { h, icon } from "../dom.js";
-import { actionButtons, variableList } from "./parts.js";
+import { actionButtons, pending, variableList } from "./parts.js";
 
 /** @param {import("../world.js").World} world */
 export function entityPanel(world) {
@@ -12,17 +12,17 @@ export function entityPanel(world) {
     { class: "card panel", "aria-labelledby": "entities-title", "data-key": "entities" },
     h("div", { class: "section-head" }, h("h2", { id: "entities-title" }, "Places and encounters"), world.canEdit && add),
     entities.length === 0 && h("p", { class: "quiet" }, "None yet."),
-    h("ul", { class: "entities" }, entities.map((entity) => entityRow(entity, world.canEdit))),
+    h("ul", { class: "entities" }, entities.map((entity) => entityRow(entity, world))),
   );
 }
 
-function entityRow(entity, canEdit) {
+function entityRow(entity, world) {
   const { id, type, name, data } = entity;
   return h(
     "li",
-    { class: "structure", "data-key": id },
+    { class: "structure", "data-key": id, ...pending(world, id) },
     h("div", { class: "structure-words" }, h("strong", { "data-key": `${id}-name` }, name), h("span", { class: "kind" }, type)),
-    canEdit && actionButtons("entity", entity),
+    world.canEdit && actionButtons("entity", entity),
     variableList(id, data),
   );
 }

@@ -2,13 +2,14 @@
 
 import { h, icon } from "../dom.js";
 import { duration, pace, STEPS, worldTime } from "../sentences.js";
+import { pending } from "./parts.js";
 
 /** @param {import("../world.js").World} world */
 export function headline(world) {
   const { name, description, role } = world.campaign;
   return h(
     "div",
-    { class: "campaign-head" },
+    { class: "campaign-head", ...pending(world, world.campaign.id) },
     h(
       "div",
       { class: "campaign-words" },

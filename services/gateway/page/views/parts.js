@@ -3,6 +3,14 @@
 import { h, icon } from "../dom.js";
 import { shown } from "../sentences.js";
 
+/**
+ * The mark of a thing with a change that has not come back yet.
+ * @param {{isPending: (id: string) => boolean}} world @param {string} id
+ */
+export function pending(world, id) {
+  return world.isPending(id) ? { "aria-busy": "true", title: "Not confirmed yet" } : {};
+}
+
 /** A level, with buttons for who may change it. */
 export function levelStepper(kind, thing, levels, canEdit) {
   const level = levels.of(thing);

@@ -1,7 +1,7 @@
 /** Settlements with their structures. */
 
 import { h, icon } from "../dom.js";
-import { actionButtons, levelStepper, variableList } from "./parts.js";
+import { actionButtons, levelStepper, pending, variableList } from "./parts.js";
 
 /** @param {import("../world.js").World} world @param {import("../levels.js").Levels} levels */
 export function settlementList(world, levels) {
@@ -22,7 +22,7 @@ function settlementCard(settlement, world, levels) {
   const add = h("button", { type: "button", class: "plain small", "data-action": "addStructure", "data-id": id }, icon("add"), "Structure");
   return h(
     "article",
-    { class: "card settlement", "data-key": id, "aria-label": name },
+    { class: "card settlement", "data-key": id, "aria-label": name, ...pending(world, id) },
     h(
       "header",
       { class: "thing-head" },
@@ -52,7 +52,7 @@ function structureRow(structure, world, levels) {
   const { id, name, kind, variables } = structure;
   return h(
     "li",
-    { class: "structure", "data-key": id },
+    { class: "structure", "data-key": id, ...pending(world, id) },
     h("div", { class: "structure-words" },
       h("strong", { "data-key": `${id}-name` }, name),
       h("span", { class: "kind", "data-key": `${id}-kind` }, kind)),
