@@ -5,6 +5,7 @@ key are both noticed without a restart. An issuer that is away leaves the keys a
 """
 
 import asyncio
+import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -116,7 +117,7 @@ class Verifier:
         }
         self._cache_size = cache_size
         self._clock = clock
-        self._cache: dict[str, _Remembered] = {}
+        self._cache: dict[bytes, _Remembered] = {}  # by digest: 33 bytes, and no token is kept in memory
 
     async def verify(self, token: str) -> Claims:
         """Claims of a user's valid token. Raises InvalidToken, also for a service's token; JwksUnavailable where no
@@ -136,10 +137,11 @@ class Verifier:
 
     async def verify_any(self, token: str) -> Claims | ServiceClaims:
         """Claims of a user's or a service's valid token. Raises as `verify` does."""
-        remembered = self._cache.get(token)
+        digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
+        remembered = self._cache.get(digest)
         if remembered is not None:
             await remembered.source.keep_fresh()
-            return self._recall(token, remembered)
+            return self._recall(digest, remembered)
         peek = tokens.peek(token)
         outside, source = self._outside.get(peek.issuer, (None, self._own))
         await source.keep_fresh()
@@ -150,13 +152,13 @@ class Verifier:
             claims = self._check(token, peek.type, source, outside)
         if len(self._cache) >= self._cache_size:
             self._cache.clear()  # simple, and rare: the price is one check per token again
-        self._cache[token] = _Remembered(claims, source, peek.key_id)
+        self._cache[digest] = _Remembered(claims, source, peek.key_id)
         return claims
 
-    def _recall(self, token: str, remembered: _Remembered) -> Claims | ServiceClaims:
+    def _recall(self, digest: bytes, remembered: _Remembered) -> Claims | ServiceClaims:
         if self._clock() < remembered.claims.expires_at + LEEWAY_S and remembered.key_id in remembered.source.keys:
             return remembered.claims
-        self._cache.pop(token, None)
+        self._cache.pop(digest, None)
         raise InvalidToken("expired, or its key is retired")
 
     def _check(
