@@ -9,6 +9,7 @@ import sys
 import structlog
 import uvloop
 
+from services.gateway import collector
 from services.gateway.app import build
 from services.gateway.combined import Combined, socket_of
 from services.gateway.settings import Settings
@@ -27,6 +28,7 @@ def main() -> None:
     if settings.workers > 1:
         raise SystemExit(_run_workers(settings))
     app = build(settings, on_fatal=lambda: os._exit(1))
+    collector.start()
     uvloop.run(serve(app, settings, name="gateway", reuse_port=settings.reuse_port))
 
 
@@ -53,6 +55,7 @@ def _run_workers(settings: Settings) -> int:
     def work(number: int) -> None:
         structlog.contextvars.bind_contextvars(worker=number)
         app = build(settings, on_fatal=lambda: os._exit(1), one_of_several=True)
+        collector.start()
         uvloop.run(serve_together(app, at=at, ops=socket_of(group, number), listens=lambda: board.listens(number)))
 
     def operate() -> None:

@@ -10,6 +10,7 @@ import aiohttp
 from aiohttp import web
 
 from services.gateway import protocol
+from services.gateway.collector import Collector
 from services.gateway.deadletters import DeadLetters
 from services.gateway.delivery import Delivery
 from services.gateway.direct import DirectClient
@@ -243,11 +244,13 @@ async def _read_on(delivery: Delivery) -> None:
 
 async def _turn(context: Context, history: History) -> None:
     """Turn the wheel, and show the figures nothing else counts."""
+    collector = Collector()
     while True:
         await asyncio.sleep(1 - time.monotonic() % 1)
         context.wheel.turn(int(time.monotonic()))
         history.forget()
         context.users.forget(time.monotonic())
+        collector.look(context.hub.sessions)
         CONNECTING.set(context.door.connecting)
         RING_BYTES.set(context.ring.bytes)
         ROOMS.set(len(context.hub))

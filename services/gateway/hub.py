@@ -42,7 +42,9 @@ class Hub(Generic[S]):
     """Rooms and users of this gateway. A session that lags stays a member but not in the write lists."""
 
     def __init__(self) -> None:
-        self.users: dict[str, set[S]] = {}
+        self.users: dict[str, tuple[S, ...]] = {}  # a tuple: most have one session, and a set takes 216 bytes
+        self.sessions = 0
+        """How many sessions are connected."""
         self._rooms: dict[RoomKey, dict[Group, dict[S, Write]]] = {}
         # What `writers` found, until anybody joins or leaves; by subject, and by what makes subjects the same.
         self._lists: dict[Hashable, list[Write]] = {}
@@ -52,15 +54,17 @@ class Hub(Generic[S]):
 
     def add(self, session: S) -> None:
         """A session is connected."""
-        self.users.setdefault(session.user_id, set()).add(session)
+        self.sessions += 1
+        self.users[session.user_id] = (*self.sessions_of(session.user_id), session)
 
     def remove(self, session: S) -> None:
         """A session is gone. Call `leave` for its rooms first."""
-        sessions = self.users.get(session.user_id)
-        if sessions is not None:
-            sessions.discard(session)
-            if not sessions:
-                del self.users[session.user_id]
+        self.sessions -= 1
+        left = tuple(one for one in self.sessions_of(session.user_id) if one is not session)
+        if left:
+            self.users[session.user_id] = left
+        else:
+            self.users.pop(session.user_id, None)
 
     def join(self, session: S, room: RoomKey, role: Role, types: Selection = None) -> None:
         """Put a session into one of a room's write lists."""
@@ -127,7 +131,7 @@ class Hub(Generic[S]):
 
     def sessions_of(self, user_id: str) -> Sequence[S]:
         """A user's sessions here."""
-        return tuple(self.users.get(user_id, ()))
+        return self.users.get(user_id, ())
 
     def all_sessions(self) -> Iterable[S]:
         """Every connected session."""

@@ -9,6 +9,8 @@ Everything here counts for this process: behind N gateways a user or an address 
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from shared import errors
 from shared.errors import BeaconfireError
@@ -58,6 +60,20 @@ class LimitReached(BeaconfireError):
         self.limit = limit
 
 
+def spend(empty_at: float, count: int, per_minute: int, now: float) -> tuple[float, float]:
+    """Take `count` at time `now` (seconds of any steady clock) from a rate of so many a minute.
+
+    `empty_at` is all there is of a rate: when everything taken so far will have been given back, 0.0 at first. Returns
+    it as it is then, and 0.0 where it was granted, else the seconds to wait. More than a minute's worth at once is
+    granted only to a full bucket.
+    """
+    cost = min(count, per_minute) * 60.0 / per_minute
+    then = max(empty_at, now) + cost
+    if then - now > 60.0 + 1e-9:
+        return empty_at, then - now - 60.0
+    return then, 0.0
+
+
 class Rate:
     """A rate of so many a minute."""
 
@@ -65,68 +81,73 @@ class Rate:
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
-        self._empty_at = 0.0  # when everything taken so far will have been given back
+        self._empty_at = 0.0
 
     def take(self, count: int, now: float) -> float:
-        """Take `count` at time `now` (seconds of any steady clock). 0.0 where granted, else seconds to wait.
+        """Take `count` at time `now`. 0.0 where granted, else seconds to wait; see `spend`."""
+        self._empty_at, wait_s = spend(self._empty_at, count, self._per_minute, now)
+        return wait_s
 
-        More than a minute's worth at once is granted only to a full bucket.
-        """
-        cost = min(count, self._per_minute) * 60.0 / self._per_minute
-        empty_at = max(self._empty_at, now) + cost
-        if empty_at - now > 60.0 + 1e-9:
-            return empty_at - now - 60.0
-        self._empty_at = empty_at
-        return 0.0
 
-    def is_full(self, now: float) -> bool:
-        """Whether everything taken was given back: it is as good as new."""
-        return self._empty_at <= now
+class _Terms(NamedTuple):
+    """What an allowance allows, and how refusals name it."""
 
-    def reset(self) -> None:
-        """Forget what was taken."""
-        self._empty_at = 0.0
+    whose: str
+    prefix: str
+    messages_per_minute: int
+    rooms_per_minute: int
+
+
+@lru_cache(maxsize=4)
+def _terms_of(limits: Limits) -> tuple[_Terms, _Terms]:
+    """For a session, and for a user over all of its sessions. One of each, whoever has them."""
+    return (
+        _Terms("a connection", "", limits.messages_per_minute, limits.rooms_per_minute),
+        _Terms("a user", "user_", limits.messages_per_minute_per_user, limits.rooms_per_minute_per_user),
+    )
 
 
 class Allowance:
-    """The rates of one session, or of one user over all of its sessions (`whose`, as refusals name it)."""
+    """The rates of one session, or of one user over all of its sessions."""
 
-    __slots__ = ("_messages", "_messages_a_minute", "_prefix", "_rooms", "_rooms_a_minute", "_whose")
+    __slots__ = ("_messages_empty_at", "_rooms_empty_at", "_terms")
 
-    def __init__(self, whose: str, prefix: str, messages_per_minute: int, rooms_per_minute: int) -> None:
-        self._whose = whose
-        self._prefix = prefix
-        self._messages_a_minute = messages_per_minute
-        self._rooms_a_minute = rooms_per_minute
-        self._messages = Rate(messages_per_minute)
-        self._rooms = Rate(rooms_per_minute)
+    def __init__(self, terms: _Terms) -> None:
+        self._terms = terms
+        self._messages_empty_at = 0.0
+        self._rooms_empty_at = 0.0
 
     @classmethod
     def of_session(cls, limits: Limits) -> "Allowance":
-        return cls("a connection", "", limits.messages_per_minute, limits.rooms_per_minute)
+        return cls(_terms_of(limits)[0])
 
     @classmethod
     def of_user(cls, limits: Limits) -> "Allowance":
-        return cls("a user", "user_", limits.messages_per_minute_per_user, limits.rooms_per_minute_per_user)
+        return cls(_terms_of(limits)[1])
 
     def take_message(self, now: float) -> None:
         """Count a message. Raises LimitReached."""
-        if wait_s := self._messages.take(1, now):
-            text = f"{self._whose} may send {self._messages_a_minute} messages a minute"
-            raise LimitReached(f"{self._prefix}messages", text, wait_s=wait_s)
+        terms = self._terms
+        self._messages_empty_at, wait_s = spend(self._messages_empty_at, 1, terms.messages_per_minute, now)
+        if wait_s:
+            text = f"{terms.whose} may send {terms.messages_per_minute} messages a minute"
+            raise LimitReached(f"{terms.prefix}messages", text, wait_s=wait_s)
 
     def take_rooms(self, count: int, now: float) -> None:
         """Count rooms that are asked for. Raises LimitReached."""
-        if wait_s := self._rooms.take(count, now):
-            text = f"{self._whose} may ask for {self._rooms_a_minute} rooms a minute"
-            raise LimitReached(f"{self._prefix}rooms", text, wait_s=wait_s)
+        terms = self._terms
+        self._rooms_empty_at, wait_s = spend(self._rooms_empty_at, count, terms.rooms_per_minute, now)
+        if wait_s:
+            text = f"{terms.whose} may ask for {terms.rooms_per_minute} rooms a minute"
+            raise LimitReached(f"{terms.prefix}rooms", text, wait_s=wait_s)
 
     def is_full(self, now: float) -> bool:
-        return self._messages.is_full(now) and self._rooms.is_full(now)
+        """Whether everything taken was given back: it is as good as new."""
+        return self._messages_empty_at <= now and self._rooms_empty_at <= now
 
     def reset(self) -> None:
-        self._messages.reset()
-        self._rooms.reset()
+        """Forget what was taken."""
+        self._messages_empty_at = self._rooms_empty_at = 0.0
 
 
 class Users:

@@ -8,6 +8,7 @@ A session's rooms are leased for ten minutes and renewed behind the scenes: with
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from nats.aio.client import Client
 
@@ -18,6 +19,7 @@ from shared.authorization import AuthorizeReply, AuthUnavailable, RoomDecision
 from shared.errors import BeaconfireError
 from shared.events.user import AccessRevoked, MemberChanged
 from shared.metrics import Counter
+from shared.roles import Role
 from shared.subjects import InvalidRoom, Pair, RoomKey, parse_pair, parse_room
 from shared.tokens import Claims, InvalidToken
 from shared.verifier import JwksUnavailable, Verifier
@@ -164,7 +166,7 @@ class Membership:
                 answers[name] = _FORBIDDEN
                 continue
             ASKED.labels("allowed").inc()
-            place = Place(RoomKey(root, parse_room(name).pair), decision.role)
+            place = _place(root, name, decision.role)
             answers[name] = place
             self._cache.setdefault(claims.user_id, {})[claims.issued_at, name] = (now, place)
         return answers
@@ -190,6 +192,12 @@ class Membership:
         for user_id, rooms in list(self._cache.items()):
             if all(now - at > CACHE_S for at, _ in rooms.values()):
                 del self._cache[user_id]
+
+
+@lru_cache(maxsize=65_536)
+def _place(root: Pair, name: str, role: Role) -> Place:
+    """One object for all who have that place."""
+    return Place(RoomKey(root, parse_room(name).pair), role)
 
 
 def _root(decision: RoomDecision) -> Pair | None:

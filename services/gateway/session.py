@@ -10,8 +10,9 @@ is level with the gateway; its own requests wait.
 """
 
 import asyncio
+import secrets
+import sys
 import time
-import uuid
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
@@ -169,11 +170,11 @@ class Session:
         self._fetching = False
         self._mark = (0.0, 0)  # when it was last seen how far behind it is, and how far
         self._heard = True
-        self._allowance = Allowance.of_session(context.limits)
-        self._refusals = Rate(PATIENCE)
+        self._allowance: Allowance | None = None  # None, as here and below: nothing was taken for a while
+        self._refusals: Rate | None = None
         self._warned = False
         self.address = address
-        self.id = uuid.uuid4().hex[:16]
+        self.id = secrets.token_hex(8)
         self.user_id = ""
         self.claims: Claims | None = None
         self.leased_at = 0.0
@@ -200,9 +201,9 @@ class Session:
 
     def reset_limits(self) -> None:
         """Let it and its user start afresh (an operator's decision)."""
-        self._allowance.reset()
+        self._allowance = None
         self._context.users.of(self.user_id).reset()
-        self._refusals.reset()
+        self._refusals = None
 
     def heard(self) -> None:
         """A sign of life came (a pong, a ping)."""
@@ -279,7 +280,7 @@ class Session:
         """Whether the rate allows this message. A refused one is answered; who goes on regardless is closed."""
         try:
             now = time.monotonic()
-            self._allowance.take_message(now)
+            self._allowed().take_message(now)
             if self.user_id:
                 self._context.users.of(self.user_id).take_message(now)
         except LimitReached as reached:
@@ -291,10 +292,17 @@ class Session:
     def _bears_with(self, reached: LimitReached) -> bool:
         """Count a refusal. False where it was one too many, and the session is closed."""
         LIMITED.labels(reached.limit).inc()
+        if self._refusals is None:
+            self._refusals = Rate(PATIENCE)
         if self.state is State.CONNECTING or self._refusals.take(1, time.monotonic()):
             self.close(reached)
             return False
         return True
+
+    def _allowed(self) -> Allowance:
+        if self._allowance is None:
+            self._allowance = Allowance.of_session(self._context.limits)
+        return self._allowance
 
     def _handle(self, text: bytes) -> None:
         try:
@@ -455,7 +463,7 @@ class Session:
         assert self.claims is not None
         try:
             now = time.monotonic()
-            self._allowance.take_rooms(len(message.rooms), now)
+            self._allowed().take_rooms(len(message.rooms), now)
             self._context.users.of(self.user_id).take_rooms(len(message.rooms), now)
         except LimitReached as reached:
             if self._bears_with(reached):
@@ -586,7 +594,7 @@ class Session:
         known = self.rooms.get(name)
         if known is not None and known != place:
             self._leave(name)
-        self.rooms[name] = place
+        self.rooms[sys.intern(name)] = place  # one string, however many are in the room
         if self.state is State.LIVE:
             self._stand(place)
         log.info("subscribed", session=self.id, user=self.user_id, room=name, types=place.types and sorted(place.types))
@@ -718,6 +726,8 @@ class Session:
         """Ping, and say the position."""
         if self.state is State.CLOSED:
             return
+        if self._allowance is not None and self._allowance.is_full(time.monotonic()):
+            self._allowance = None
         self._heard = False
         settled = protocol.position(self._context.cursor(self._context.outbound.settled))
         self.write(_PING + settled if self.state is State.LIVE else _PING)

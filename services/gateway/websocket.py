@@ -19,7 +19,7 @@ from aiohttp import hdrs, web
 from services.gateway import protocol
 from services.gateway.deflate import Agreement, Deflater, InflatingReader, MalformedOffer, negotiate
 from services.gateway.frames import FrameError, FrameReader, Opcode, decode_close, encode, encode_close
-from services.gateway.limits import LimitReached, Rate
+from services.gateway.limits import LimitReached, spend
 from services.gateway.session import LIMITED, Context, Session
 from shared import errors, logs
 from shared.addresses import Network, client_address, household
@@ -47,7 +47,7 @@ class Connection(asyncio.Protocol):
         "_broken",
         "_closing",
         "_context",
-        "_control_rate",
+        "_controls_empty_at",
         "_reader",
         "_session",
         "_transport",
@@ -69,7 +69,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         self._closing = False
         self._broken = False
-        self._control_rate = Rate(CONTROL_PER_MINUTE)
+        self._controls_empty_at = 0.0
         self._reader = (InflatingReader if deflater else FrameReader)(context.limits.max_frame_bytes, TOO_LARGE)
         self.paused = False
         self.write = deflater.writing(transport.write) if deflater else transport.write
@@ -105,6 +105,7 @@ class Connection(asyncio.Protocol):
         self._closing = True
         self._session.lost()
         self._context.door.leave(self._session.address, was_connected=bool(self._session.user_id))
+        del self._session  # they know each other: only so are both freed at once, without the garbage collector
 
     def pause_writing(self) -> None:
         # A client that does not read is not listened to either: else its pings' answers would pile up.
@@ -169,7 +170,8 @@ class Connection(asyncio.Protocol):
             self._take_control(opcode, payload)
 
     def _take_control(self, opcode: int, payload: bytes) -> None:
-        if self._control_rate.take(1, time.monotonic()):
+        self._controls_empty_at, wait_s = spend(self._controls_empty_at, 1, CONTROL_PER_MINUTE, time.monotonic())
+        if wait_s:
             self._session.close(BeaconfireError(errors.TOO_MANY, f"at most {CONTROL_PER_MINUTE} pings a minute"))
             return
         self._session.heard()

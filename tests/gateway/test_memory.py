@@ -1,0 +1,175 @@
+"""What a session costs in objects, and what the garbage collector is spared. No timings: counts of objects alone."""
+
+import asyncio
+import gc
+import json
+import time
+from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from typing import Any
+
+import pytest
+
+from services.gateway import collector
+from services.gateway.collector import STEP, Collector
+from services.gateway.hub import Hub
+from services.gateway.limits import Doorkeeper, Limits, Users
+from services.gateway.outbound import Outbound
+from services.gateway.ring import Ring
+from services.gateway.session import Context, Place, Session
+from services.gateway.websocket import Connection
+from services.gateway.wheel import Wheel
+from shared.errors import BeaconfireError
+from shared.roles import Role
+from shared.subjects import Pair, RoomKey
+from shared.tokens import Claims
+from tests.gateway.test_frames import client_frame
+
+C1 = Pair("campaign", "c1")
+PLACE = Place(RoomKey(C1, C1), Role.VIEWER)
+
+
+class Open:
+    """Lets everybody in, as whoever the token says."""
+
+    async def verify(self, token: str) -> Claims:
+        return Claims(token, "", int(time.time()), int(time.time()) + 900, "")
+
+    async def decide(self, _claims: Claims, rooms: Sequence[str]) -> Mapping[str, Place | BeaconfireError]:
+        return dict.fromkeys(rooms, PLACE)
+
+
+class Nowhere(asyncio.Transport):
+    """A transport that takes everything."""
+
+    def write(self, data: bytes | bytearray | memoryview) -> None: ...
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
+    def is_closing(self) -> bool:
+        return False
+
+
+@pytest.fixture(name="context")
+async def _context() -> Context:
+    hub: Hub[Session] = Hub()
+    loop = asyncio.get_running_loop()
+    tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(coroutine: Coroutine[Any, Any, None]) -> None:
+        task = loop.create_task(coroutine)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+
+    limits = Limits(max_sessions_per_address=10_000)
+    return Context(
+        hub=hub,
+        ring=Ring(max_bytes=1_000_000, max_age_s=60),
+        outbound=Outbound(hub, loop.call_soon),
+        access=Open(),
+        history=None,  # type: ignore[arg-type]  # nobody resumes
+        wheel=Wheel(0),
+        spawn=spawn,
+        call_soon=loop.call_soon,
+        limits=limits,
+        users=Users(limits),
+        door=Doorkeeper(limits),
+    )
+
+
+async def connect(context: Context, count: int) -> list[Connection]:
+    """Sessions of as many users, each in one room."""
+    connections = []
+    for number in range(count):
+        context.door.enter("an address")
+        connection = Connection(context, Nowhere(), address="an address", max_buffer_bytes=65_536, offered_token="")
+        hello = {"type": "connect", "id": 1, "token": f"u{number}", "rooms": ["campaign:c1"]}
+        connection.data_received(client_frame(json.dumps(hello).encode()))
+        connections.append(connection)
+    while len(asyncio.all_tasks()) > 1:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)  # a task is forgotten a turn after its end
+    return connections
+
+
+async def test_objects_of_a_session(context: Context) -> None:
+    """An idle session in one room is few objects, no task and no timer of its own: ten thousand must be cheap."""
+    kept = await connect(context, 1)  # and all that is made once
+    gc.collect()
+    before = len(gc.get_objects())
+    kept += await connect(context, 100)
+    context.users.forget(time.monotonic() + 3600)
+    context.wheel.turn(20)  # past the deadline for connect
+    gc.collect()
+    objects = (len(gc.get_objects()) - before) / 100
+
+    # Connection, transport, session, reader, claims; its rooms, allowance, two or three bound methods and a tuple.
+    assert objects <= 12
+    assert len(asyncio.all_tasks()) == 1
+
+
+async def test_freed_without_the_collector(context: Context) -> None:
+    """A session whose connection is gone is freed at once, and not at the next look of the garbage collector."""
+    connections = await connect(context, 20)
+    gc.collect()
+    gc.disable()
+    try:
+        while connections:
+            connections.pop().connection_lost(None)
+        await asyncio.sleep(0)
+        context.wheel.turn(120)
+        left = [one for one in gc.get_objects() if type(one) in (Session, Connection)]
+    finally:
+        gc.enable()
+
+    assert left == []
+
+
+@pytest.fixture(name="thawed")
+def _thawed() -> Iterator[None]:
+    """Leaves the process's collector as it was."""
+    thresholds = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*thresholds)
+
+
+@pytest.mark.usefixtures("thawed")
+def test_what_stays_is_frozen() -> None:
+    """What is there at the start, and what comes by the thousand, is not looked at again; a few more are left."""
+    collector.start()
+    at_the_start = gc.get_freeze_count()
+    watch, sessions = Collector(), [[number] for number in range(STEP)]
+    watch.look(STEP - 1)
+    before = gc.get_freeze_count()
+    watch.look(STEP)
+    frozen = gc.get_freeze_count()
+
+    assert at_the_start > 10_000
+    assert before == at_the_start
+    assert frozen >= before + len(sessions)
+
+
+@pytest.mark.usefixtures("thawed")
+def test_after_most_are_gone() -> None:
+    """Garbage that was frozen with those who are gone is found once most of them are."""
+
+    class Loop:
+        def __init__(self) -> None:
+            self.me = self
+
+    watch = Collector()
+    loop = Loop()
+    watch.look(4 * STEP)
+    del loop
+    watch.look(2 * STEP)
+    half = sum(isinstance(one, Loop) for one in everything())
+    watch.look(STEP)
+    quarter = sum(isinstance(one, Loop) for one in everything())
+
+    assert (half, quarter) == (1, 0)
+
+
+def everything() -> list[object]:
+    """All objects, the frozen ones, too."""
+    gc.unfreeze()
+    found = gc.get_objects()
+    gc.freeze()
+    return found
