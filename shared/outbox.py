@@ -214,10 +214,15 @@ class Outbox:
         if not batch or not await self._lease.take():
             return False
         try:
+            old = [row for row in batch if self._is_old(row)]
             async with asyncio.timeout(SEND_S):
-                stored = await self._look_up(nc, batch)
+                stored = await self._look_up(nc, old)
+            if not await self._lease.take():
+                return False
             for row in batch:
                 broker.check_cancelled()
+                if not self._lease.is_sure() or (self._is_old(row) and row not in old):
+                    return True  # we stood still: another may have sent it, so long ago that it would be stored again
                 await self._publish(nc, row, stored.get(row.event_id))
         except (TimeoutError, lookup.LookupFailed) as error:
             log.warning("the broker does not answer, going on", error=str(error) or "timeout")
@@ -226,12 +231,11 @@ class Outbox:
             return False
         return True
 
-    async def _look_up(self, nc: Client, batch: Sequence[Row[Any]]) -> dict[str, int]:
+    async def _look_up(self, nc: Client, old: Sequence[Row[Any]]) -> dict[str, int]:
         """Where those events are that may have been sent so long ago that the broker would store them again.
 
         A row was not sent before it was written: a young one needs no look.
         """
-        old = [row for row in batch if self._is_old(row)]
         if not old:
             return {}
         since = min(row.created_at for row in old) - timedelta(minutes=1)
@@ -299,6 +303,7 @@ class _Lease:
         self._me = uuid.uuid4().hex
         self._seen: tuple[str, datetime] | None = None
         self._seen_at = 0.0
+        self._sure_until = (0.0, 0.0)
         self.is_held = False
 
     async def take(self) -> bool:
@@ -311,7 +316,18 @@ class _Lease:
             self.is_held = await self._seize(row)
         else:
             self.is_held = False
+        if self.is_held:
+            self._note_sure()
         return self.is_held
+
+    def is_sure(self) -> bool:
+        """Whether nobody can have taken it since it was last taken or renewed: we did not stand still meanwhile."""
+        monotonic, wall = self._sure_until
+        return time.monotonic() < monotonic and time.time() < wall
+
+    def _note_sure(self) -> None:
+        # Two clocks: one stands still while a machine sleeps, the other may be set.
+        self._sure_until = time.monotonic() + LEASE_S / 2, time.time() + LEASE_S / 2
 
     async def renew(self, tx: AsyncConnection) -> None:
         """Renew it in the transaction that marks a row. Raises LeaseLost, and nothing is marked."""
@@ -319,6 +335,7 @@ class _Lease:
         if (await tx.execute(mine.values(renewed_at=datetime.now(UTC)))).rowcount == 0:
             self.is_held = False
             raise LeaseLost
+        self._note_sure()
 
     async def release(self) -> None:
         """Give it back, if it is mine."""

@@ -253,6 +253,36 @@ async def test_frozen_relay_marks_nothing(database: Database, nc: Client, stored
     assert await heard(stored, 2) == ["first", "second"]
 
 
+async def test_frozen_relay_sends_nothing(
+    database: Database, stream: NatsServer, nc: Client, stored: "asyncio.Queue[str]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """F17: a relay that stood still for longer than the duplicate window, with rows in hand that another has sent
+    since, sends none of them again."""
+    async with connected(stream, "setup") as setup:
+        await shorten_duplicate_window(setup)
+    frozen, other = Outbox(database, ROWS), Outbox(database, ROWS)
+    await commit(database, frozen, "first", "second")
+    take, taken = frozen._lease.take, []
+
+    async def stand_still() -> bool:
+        """After it has taken the lease for the last time before it sends: once for its rows, once after looking up."""
+        taken.append(await take())
+        if len(taken) == 2:
+            await expire_lease(database)
+            await other.drain(nc)
+            await until_window_is_over(nc)
+        return taken[-1]
+
+    monkeypatch.setattr(frozen._lease, "take", stand_still)
+    await frozen.drain(nc)
+    await commit(database, other, "third")
+    await other.drain(nc)
+    told = [id_ for id_ in await heard(stored, 5) if id_ != "probe"]
+
+    assert taken[:2] == [True, True]
+    assert told == ["first", "second", "third"]
+
+
 @on_both_databases
 async def test_taken_over_from_the_dead(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
     """F17: what a relay that died left behind is sent by the next one within seconds, by its own clock."""
@@ -345,6 +375,26 @@ async def test_broker_away(database: Database, nc: Client, stream: NatsServer) -
 
     offsets = await column(database, "stream_offset")
     assert offsets == [offsets[0], offsets[0] + 1]
+
+
+@on_both_databases
+async def test_stream_wiped(database: Database, nc: Client, stream: NatsServer, stored: "asyncio.Queue[str]") -> None:
+    """F6: into a stream that was lost and made anew goes what was never acknowledged, however old, and nothing else."""
+    box = Outbox(database, ROWS)
+    await commit(database, box, "acknowledged")
+    await box.drain(nc)
+    async with connected(stream, "setup") as setup:
+        await setup.request(f"$JS.API.STREAM.DELETE.{broker.STREAM}", b"")
+        await commit(database, box, "old", "young")
+        async with database.writing() as tx:
+            an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
+            await tx.execute(update(ROWS).where(ROWS.c.event_id == "old").values(created_at=an_hour_ago))
+        await broker.declare_stream(setup)
+    async with relaying(box, nc):
+        told = await heard(stored, 3)
+        await commit(database, box, "next")
+
+        assert [*told, *await heard(stored, 1)] == ["acknowledged", "old", "young", "next"]
 
 
 @on_both_databases
