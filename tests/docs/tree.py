@@ -6,6 +6,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,6 +45,8 @@ class Tree:
             if name and (ROOT / name).is_file():
                 (self.root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, self.root / name)
+        with suppress(FileNotFoundError):  # where nobody has run the checks yet, they take longer
+            shutil.copytree(ROOT / ".mypy_cache", self.root / ".mypy_cache")
 
     @property
     def environment(self) -> dict[str, str]:
