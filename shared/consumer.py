@@ -88,8 +88,9 @@ class DurableConsumer:
                 log.error("broker connection closed for good")
                 self._on_closed()
 
-        faststream = NatsBroker(**options(self._settings, self._name), closed_cb=closed)
-        subscriber = self._subscriber(faststream)
+        options = faststream_options(self._settings, self._name)
+        faststream = NatsBroker(**options, graceful_timeout=STOP_S, closed_cb=closed)
+        subscriber = self._subscriber(faststream, options.get("inbox_prefix", "_INBOX"))
         connection = await faststream.connect()
         try:
             await faststream.start()
@@ -106,13 +107,13 @@ class DurableConsumer:
                 await subscriber.stop()
             await broker.close(connection)
 
-    def _subscriber(self, faststream: NatsBroker) -> PullStreamSubscriber:
+    def _subscriber(self, faststream: NatsBroker, inbox_prefix: str) -> PullStreamSubscriber:
         subscriber = faststream.subscriber(
             stream=JStream(broker.STREAM, declare=False),
             durable=self._name,
             config=self._config(),
             pull_sub=PullSub(timeout=PULL_S),
-            inbox_prefix=f"{options(self._settings, self._name).get('inbox_prefix', '_INBOX')}.".encode(),
+            inbox_prefix=f"{inbox_prefix}.".encode(),
             ack_policy=AckPolicy.MANUAL,
             decoder=_undecoded,
             no_reply=True,
@@ -167,12 +168,12 @@ def identity(message: Msg) -> str:
     return f"{metadata.stream}:{metadata.sequence.stream}:{metadata.timestamp.isoformat()}"
 
 
-def options(settings: Settings, name: str) -> dict[str, Any]:
+def faststream_options(settings: Settings, name: str) -> dict[str, Any]:
     """Options of a FastStream connection: those of every connection (RELIABILITY D4), in the words it has for them."""
     chosen = broker.options(settings, name)
     if "user" in chosen:
         chosen["security"] = SASLPlaintext(chosen.pop("user"), chosen.pop("password"))
-    return {**chosen, "apply_types": False, "logger": None, "graceful_timeout": STOP_S}
+    return {**chosen, "apply_types": False, "logger": None}
 
 
 async def _undecoded(message: NatsMessage) -> NatsMessage:

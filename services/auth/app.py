@@ -3,13 +3,11 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from typing import Any
 
 import aiohttp
 import nats.errors
 from aiohttp import web
 from faststream.nats import NatsBroker
-from faststream.security import SASLPlaintext
 from nats.aio.client import Client
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -29,6 +27,7 @@ from services.auth.service_tokens import ServiceTokens
 from services.auth.settings import Settings
 from services.auth.store import MEMBERSHIP_VERSION, OUTBOX, counter
 from shared import broker, logs
+from shared.consumer import faststream_options
 from shared.database import LOOK_AGAIN_S, Database, DatabaseAway
 from shared.migrations import open_database
 from shared.outbox import Outbox
@@ -116,7 +115,7 @@ class _Auth:
 
     async def _run(self) -> None:
         self._nc = nc = await broker.connect(self._settings, "auth", on_closed=self._on_fatal)
-        rpc = NatsBroker(**rpc_options(self._settings), closed_cb=self._rpc_closed)
+        rpc = NatsBroker(**faststream_options(self._settings, "auth-rpc"), closed_cb=self._rpc_closed)
         Rpc(self.members, self.projection, self.service_tokens, self._outsiders).attach(rpc)
         self._rpc = rpc
         await rpc.start()
@@ -175,11 +174,3 @@ class _Auth:
 async def _look(connection: AsyncConnection) -> None:
     """Read anything: that it can be done is what we want to know."""
     await counter(connection, MEMBERSHIP_VERSION)
-
-
-def rpc_options(settings: Settings) -> dict[str, Any]:
-    """Options of FastStream's connection: those of every connection (RELIABILITY D4), in the words it has for them."""
-    options = broker.options(settings, "auth-rpc")
-    if "user" in options:
-        options["security"] = SASLPlaintext(options.pop("user"), options.pop("password"))
-    return {**options, "apply_types": False, "logger": None}

@@ -11,9 +11,9 @@ import aiohttp
 import pytest
 from faststream.nats import NatsBroker
 
-from services.auth.app import rpc_options
 from shared import broker, outbox
 from shared.authorization import AuthorizeRequest, authorize
+from shared.consumer import faststream_options
 from tests.auth.conftest import Auth, auth_settings, running_auth, starting_auth, table
 from tests.conftest import connected
 from tests.databases import database_url, execute
@@ -87,7 +87,7 @@ async def test_rpc_connection(nats_server: NatsServer, tmp_path: Path) -> None:
     """FastStream's connection has the options of every other: it never gives up, and has an inbox of its own."""
     settings = auth_settings(nats_server, tmp_path)
     wanted = broker.options(settings, "auth-rpc")
-    async with NatsBroker(**rpc_options(settings)) as rpc:
+    async with NatsBroker(**faststream_options(settings, "auth-rpc")) as rpc:
         nc = await rpc.connect()
         got = {name: nc.options[name] for name in wanted if name not in ("servers", "inbox_prefix")}
         inbox = nc.new_inbox()
