@@ -38,6 +38,7 @@ VERIFY_EVERY_S = 1.0
 """How often, at most, the stream is looked at because of messages that came a second time."""
 YOUNG_S = 30.0
 RETRY_S = 0.1
+FIRST_PATIENCE_S = 0.25
 ANCHOR_EVERY_S = broker.MAX_AGE_S / 8
 ANCHOR_RETRY_S = 60.0
 LEADER_ELECTED = f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{broker.STREAM}"
@@ -315,14 +316,20 @@ class Intake:
         self._on_epoch(epoch, position)
 
     async def _ask_start(self) -> tuple[str, int]:
-        """The stream's epoch and first offset. Asked again and again while nobody answers, and clients are told so."""
+        """The stream's epoch and first offset. Asked again and again while nobody answers, and clients are told so.
+
+        At first soon: a question that was on a route when it was cut is lost, and the next one is not.
+        """
+        patience_s = FIRST_PATIENCE_S
         while True:
             broker.check_cancelled()
             try:
-                async with asyncio.timeout(replay.TICK_TIMEOUT_S):
+                async with asyncio.timeout(patience_s):
                     return await broker.stream_start(self._nc)
             except TimeoutError:
-                self._set_alive(False)
+                if patience_s >= replay.TICK_TIMEOUT_S:
+                    self._set_alive(False)
+                patience_s = min(2 * patience_s, replay.TICK_TIMEOUT_S)
 
     async def _repair(self) -> None:
         """Read holes until none is known."""
