@@ -88,6 +88,16 @@ async def two_killed(world: ClusterWorld, rounds: int) -> None:
     await world.written(20)
 
 
+async def all_killed(world: ClusterWorld, rounds: int) -> None:
+    """All three killed -9 at once, and started again."""
+    for _ in range(rounds):
+        await world.written(20)
+        for server in world.brokers.servers:
+            server.kill()
+        await world.brokers.start(*range(SIZE))
+    await world.written(20)
+
+
 async def steps_down(world: ClusterWorld, rounds: int) -> None:
     """The leader hands over in order, again and again."""
     for _ in range(rounds * 4):
@@ -112,6 +122,7 @@ SCENARIOS: Mapping[str, Scenario] = {
     "routes between brokers cut": routes_cut,
     "jitter, clients join": jitter,
     "two of three killed": two_killed,
+    "all three killed": all_killed,
     "orderly step-downs": steps_down,
     "rolling restart": rolling_restart,
 }
