@@ -151,11 +151,11 @@ async def serve_worker(app: web.Application, settings: Settings, *, name: str) -
         log.info("stopping")
 
 
-async def serve_together(app: web.Application, *, at: socket.socket, ops: str, listens: Callable[[], None]) -> None:
+async def serve_together(app: web.Application, *, host: str, port: int, ops: str, listens: Callable[[], None]) -> None:
     """Run one of several processes that share a port, until SIGTERM. Logs where it listens.
 
-    It listens at the port of `at` (bound, not listening) once it is ready for the first time, and calls `listens`:
-    until then the kernel sends clients to the others. Operators reach it at `ops`, a UNIX socket, from the start.
+    It listens once it is ready for the first time, and calls `listens`: until then the kernel sends clients to the
+    others. Operators reach it at `ops`, a UNIX socket, from the start.
     """
     stop = _stop_event(signal.SIGTERM)  # and stays so: a group of processes may be told as a whole, and by the parent
     ops_runner, runner = _ops_runner(operations(app)), _public_runner(app)
@@ -164,7 +164,8 @@ async def serve_together(app: web.Application, *, at: socket.socket, ops: str, l
         await ops_runner.setup()
         await web.UnixSite(ops_runner, ops).start()
         async with Deadlines(runner), asyncio.TaskGroup() as tasks:
-            listening = tasks.create_task(_listen_once_ready(runner, app[READY], at, listens), name="listen")
+            site = web.TCPSite(runner, host, port, reuse_port=True)
+            listening = tasks.create_task(_listen_once_ready(site, app[READY], listens), name="listen")
             await stop.wait()
             log.info("stopping")
             listening.cancel()
@@ -173,24 +174,24 @@ async def serve_together(app: web.Application, *, at: socket.socket, ops: str, l
         await ops_runner.cleanup()
 
 
-async def _listen_once_ready(
-    runner: web.AppRunner, ready: Callable[[], str | None], at: socket.socket, listens: Callable[[], None]
-) -> None:
+async def _listen_once_ready(site: web.TCPSite, ready: Callable[[], str | None], listens: Callable[[], None]) -> None:
     while ready() is not None:  # noqa: ASYNC110  (once, at the start)
         await asyncio.sleep(0.02)
-    host, port = at.getsockname()[:2]
-    await web.TCPSite(runner, host, port, reuse_port=True).start()
-    log.info("listening", host=host, port=port)
+    await site.start()
+    log.info("listening", at=site.name)
     listens()
 
 
-async def serve_operations(app: web.Application, at: socket.socket, *, listens: Callable[[], None]) -> None:
-    """Answer operators with `app` on a listening socket, until SIGTERM. Calls `listens` once it does."""
-    stop = _stop_event(signal.SIGTERM)
+async def serve_operations(
+    app: web.Application, at: Iterable[socket.socket], *, until: signal.Signals, listens: Callable[[], None]
+) -> None:
+    """Answer operators with `app` on listening sockets, `until` this signal. Calls `listens` once it does."""
+    stop = _stop_event(until)
     runner = _ops_runner(app)
     try:
         await runner.setup()
-        await web.SockSite(runner, at).start()
+        for one in at:
+            await web.SockSite(runner, one).start()
         listens()
         await stop.wait()
     finally:

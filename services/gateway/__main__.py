@@ -4,7 +4,9 @@ import argparse
 import asyncio
 import os
 import secrets
+import signal
 import sys
+from functools import partial
 
 import structlog
 import uvloop
@@ -13,7 +15,7 @@ from services.gateway import collector
 from services.gateway.app import build
 from services.gateway.combined import Combined, socket_of
 from services.gateway.settings import Settings
-from services.gateway.supervisor import OPERATIONS, Board, CannotStart, Supervisor, listen_at, reserve
+from services.gateway.supervisor import END_OPERATIONS, OPERATIONS, Board, CannotStart, Supervisor, listen_at, reserve
 from shared import logs
 from shared.settings import read_settings
 from shared.web import serve, serve_operations, serve_together
@@ -50,26 +52,23 @@ def _run_workers(settings: Settings) -> int:
     except CannotStart as error:
         log.error("cannot start", reason=str(error))
         return 1
+    port, ops_port = at[0].getsockname()[1], ops[0].getsockname()[1]
     board, group = Board(settings.workers), secrets.token_hex(8)
 
     def work(number: int) -> None:
         structlog.contextvars.bind_contextvars(worker=number)
         app = build(settings, on_fatal=lambda: os._exit(1), one_of_several=True)
         collector.start()
-        uvloop.run(serve_together(app, at=at, ops=socket_of(group, number), listens=lambda: board.listens(number)))
+        ask_at, listens = socket_of(group, number), partial(board.listens, number)
+        uvloop.run(serve_together(app, host=settings.host, port=port, ops=ask_at, listens=listens))
 
     def operate() -> None:
         # Not uvloop: it knows no UNIX sockets that are no files.
         app = Combined(board, group).application()
-        asyncio.run(serve_operations(app, ops, listens=lambda: board.listens(OPERATIONS)))
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # see END_OPERATIONS
+        asyncio.run(serve_operations(app, ops, until=END_OPERATIONS, listens=partial(board.listens, OPERATIONS)))
 
-    log.info(
-        "starting workers",
-        count=settings.workers,
-        host=settings.host,
-        port=at.getsockname()[1],
-        ops_port=ops.getsockname()[1],
-    )
+    log.info("starting workers", count=settings.workers, host=settings.host, port=port, ops_port=ops_port)
     return Supervisor(board, work, operate, settings.stop_timeout_s).run()
 
 

@@ -71,7 +71,10 @@ class Combined:
     async def readiness(self, _request: web.Request) -> web.Response:
         """Ready where at least one worker is, as clients are sent to those that are; and what each one says."""
         answers = await self._ask_all("/readyz")
-        says = {str(number): "starting" for number in self._board.workers}
+        says = {
+            str(number): "does not answer" if self._board[number].listening else "starting"
+            for number in self._board.workers
+        }
         for number, answer in answers.items():
             if self._board[number].listening or answer.status != 200:
                 says[str(number)] = str(answer.read()["status"])

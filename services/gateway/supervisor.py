@@ -7,6 +7,7 @@ one process that answers the operations port for all of them. None outlives it: 
 
 import contextlib
 import ctypes
+import errno
 import gc
 import mmap
 import os
@@ -18,7 +19,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from shared import logs
 
@@ -31,6 +32,9 @@ STABLE_S = 60.0
 BEYOND_DRAIN_S = 10.0
 """A worker that is to stop and still runs this long after the end of its drain is killed."""
 ROLL_EVERY_S = 0.1
+END_WORKER = signal.SIGTERM
+END_OPERATIONS = signal.SIGUSR1
+"""Not SIGTERM: where a whole group of processes is told to end, operators are answered until the last worker has."""
 OPERATIONS = 0
 """The number of the process that answers the operations port; workers count from 1."""
 _WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
@@ -224,7 +228,8 @@ class Supervisor:
         self._served |= listened and child.number != OPERATIONS
         child.pid = 0
         self.board.runs(child.number, 0)
-        if told and code in (0, -signal.SIGTERM):  # by the signal itself: it was still starting
+        # By the signal itself: it was still starting. Untold: a whole group of processes was told to end.
+        if (told and code == -signal.SIGTERM) or (code == 0 and (told or self._stopping)):
             log.info("ended", process=child.name)
             if not self._stopping:
                 child.failures, child.due = 0, time.monotonic()
@@ -268,7 +273,7 @@ class Supervisor:
     def _tell_to_end(self, child: _Child) -> None:
         if child.pid and child.stopped_at is None:
             child.stopped_at = time.monotonic()
-            self._signal(signal.SIGTERM, child)
+            self._signal(END_WORKER if child.number else END_OPERATIONS, child)
 
     def _signal(self, number: signal.Signals, *children: _Child) -> None:
         for child in children:
@@ -277,40 +282,61 @@ class Supervisor:
                     os.kill(child.pid, number)
 
 
-def reserve(host: str, port: int, *, shared: bool) -> socket.socket:
-    """A socket bound to a port that processes can share, and not listening: nobody is sent to it, and nobody else gets
-    the port. A `port` of 0 takes a free one. `shared`: others may be there already. Raises CannotStart.
+def reserve(host: str, port: int, *, shared: bool) -> list[socket.socket]:
+    """Sockets bound to a port that processes can share, one for each address of `host`, and not listening: nobody is
+    sent to them, and nobody else gets the port. A `port` of 0 takes a free one. `shared`: others may be there already.
+
+    Raises CannotStart.
     """
     if not shared and port:
-        _bind(host, port, reuse_port=False).close()
+        for probe in _bind(host, port, reuse_port=False):
+            probe.close()
     return _bind(host, port, reuse_port=True)
 
 
-def listen_at(host: str, port: int) -> socket.socket:
-    """A listening socket for one process after another to take connections from. Raises CannotStart."""
-    listening = _bind(host, port, reuse_port=False)
-    listening.listen(128)
-    return listening
+def listen_at(host: str, port: int) -> list[socket.socket]:
+    """Listening sockets for one process after another to take connections from. Raises CannotStart."""
+    bound = _bind(host, port, reuse_port=False)
+    for one in bound:
+        one.listen(128)
+    return bound
 
 
-def _bind(host: str, port: int, *, reuse_port: bool) -> socket.socket:
+def _bind(host: str, port: int, *, reuse_port: bool) -> list[socket.socket]:
+    bound: list[socket.socket] = []
     try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        bound = socket.socket(family, kind, protocol)
-        try:
-            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as asyncio does: TIME_WAIT is no obstacle
-            if reuse_port:
-                bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            if family == socket.AF_INET6:
-                bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # as asyncio does
-            bound.bind(address)
-        except OSError:
-            bound.close()
-            raise
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        for family, _, _, _, address in dict.fromkeys(found):
+            chosen = bound[0].getsockname()[1] if bound else port
+            one = _bind_one(family, (address[0], chosen, *address[2:]), reuse_port=reuse_port)
+            bound += [one] if one else []
     except OSError as error:
+        for one in bound:
+            one.close()
         raise CannotStart(f"port {port} on {host} cannot be used: {error.strerror or error}") from None
+    if not bound:
+        raise CannotStart(f"port {port} on {host} cannot be used: this machine has no such address")
+    return bound
+
+
+def _bind_one(family: int, address: tuple[Any, ...], *, reuse_port: bool) -> socket.socket | None:
+    """As asyncio would: an address that this machine has not (mostly of IPv6) is passed over."""
+    try:
+        bound = socket.socket(family, socket.SOCK_STREAM)
+    except OSError:
+        return None
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # TIME_WAIT is no obstacle
+        if reuse_port:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.bind(address)
+    except OSError as error:
+        bound.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            return None
+        raise
     return bound
 
 

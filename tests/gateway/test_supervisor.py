@@ -19,7 +19,7 @@ def wait():
         signal.pause()
 
 def operate():
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(supervisor.END_OPERATIONS, lambda *_: sys.exit(0))
     board.listens(OPERATIONS)
     wait()
 
