@@ -22,6 +22,7 @@ from services.gateway.limits import Doorkeeper, Limits, Users
 from services.gateway.membership import Membership
 from services.gateway.operators import Operators
 from services.gateway.outbound import Outbound
+from services.gateway.pace import Pace
 from services.gateway.page import add_page
 from services.gateway.ring import Ring
 from services.gateway.session import Access, Context, Session
@@ -159,7 +160,7 @@ class _Gateway:
             history=history,
             wheel=Wheel(int(time.monotonic())),
             spawn=self._spawn,
-            call_soon=loop.call_soon,
+            pace=Pace(loop.call_soon),
             limits=self.limits,
             users=self.users,
             door=self.door,

@@ -14,6 +14,8 @@ from services.gateway.ring import Entry
 
 SLICE = 1_000
 """Writes in one turn of the loop: about 10 ms of a core, most of it the kernel's."""
+BATCH_BYTES = 65_536
+"""Of events queued at a time: no more than that, or one larger event, is written to a socket that is full."""
 
 
 class _Same:
@@ -79,9 +81,13 @@ class Outbound(Generic[S]):
     it was delivered.
     """
 
-    def __init__(self, hub: Hub[S], call_soon: Callable[[Callable[[], None]], object]) -> None:
+    def __init__(
+        self, hub: Hub[S], call_soon: Callable[[Callable[[], None]], object], *, batch_bytes: int = BATCH_BYTES
+    ) -> None:
         self._hub = hub
         self._call_soon = call_soon
+        self._batch_bytes = batch_bytes
+        self._unwritten = 0  # bytes of the events put since the queue was last empty
         self._pending: list[tuple[int, Entry]] = []
         self._jobs: deque[_Same | _Each] = deque()
         self._scheduled = False
@@ -108,7 +114,13 @@ class Outbound(Generic[S]):
         """Queue an event for the sessions that are in its rooms now. Written in this turn or a following one.
 
         After it, everything up to `offset` is written: its own, or for an ephemeral event that of the one before it.
+        Where much is queued (a hole was read), that is written first, now: sockets that fill up say so before there is
+        more for them.
         """
+        self._unwritten += len(entry.frame)
+        if self._unwritten > self._batch_bytes:
+            self.drain()
+            self._unwritten = len(entry.frame)
         if not self._pending:
             self._schedule()
         self._pending.append((offset, entry))
@@ -157,6 +169,7 @@ class Outbound(Generic[S]):
         self.seal()
         while self._jobs:
             self._run(1_000_000)
+        self._unwritten = 0
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -171,6 +184,8 @@ class Outbound(Generic[S]):
             left -= self._run(left)
         if self._jobs:
             self._schedule()
+        else:
+            self._unwritten = 0
 
     def _run(self, budget: int) -> int:
         """Run the first job, or `budget` writes of it. Returns how many writes were made, at least 1."""

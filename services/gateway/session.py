@@ -23,6 +23,7 @@ from services.gateway.frames import Opcode, encode
 from services.gateway.hub import Hub
 from services.gateway.limits import PATIENCE, Allowance, Doorkeeper, LimitReached, Limits, Rate, Users
 from services.gateway.outbound import Outbound
+from services.gateway.pace import Pace
 from services.gateway.protocol import Connect, InvalidMessage, Ping, Refresh, Subscribe, Unsubscribe, read_message
 from services.gateway.ring import Entry, Ring
 from services.gateway.selection import Selection, select
@@ -44,13 +45,15 @@ LEFT = Counter("gateway_rooms_left_total", "Rooms a session was put out of, by r
 
 PAGE = 500
 """Events of the ring looked at for one catching-up session in one turn of the loop."""
-WRITE_BYTES = 65_536
-"""Written to a catching-up session at once, roughly: its socket is looked at before there is more."""
+WRITE_BYTES = 32_768
+"""Written to a catching-up session at once, and the event that goes beyond it: its socket is looked at before more."""
 LOSING_S = 60.0
 """A catching-up session whose distance does not shrink within this is told to reload."""
 LEVEL_S = 0.01
 MAX_WAITING = 100
 """Messages a client may send while an earlier one is being answered."""
+MAX_WAITING_BYTES = 65_536
+"""And how large they may be together, unless a single one may be larger."""
 TOKEN_WARNING_S = 60
 EXPIRED_GRACE_S = 1
 """A session outlives its token by this much (seconds), so that a refresh on its way still arrives."""
@@ -118,7 +121,7 @@ class Context:
     history: History
     wheel: Wheel
     spawn: Callable[[Coroutine[Any, Any, None]], object]
-    call_soon: Callable[[Callable[[], None]], object]
+    pace: Pace
     limits: Limits
     users: Users
     door: Doorkeeper
@@ -194,10 +197,12 @@ class Session:
             return
         if self._waiting is None:
             self._handle(text)
-        elif len(self._waiting) < MAX_WAITING:
-            self._waiting.append(text)
-        else:
+        elif len(self._waiting) >= MAX_WAITING:
             self.close(BeaconfireError(errors.TOO_MANY, f"over {MAX_WAITING} messages sent without an answer"))
+        elif self._waiting and sum(map(len, self._waiting)) + len(text) > MAX_WAITING_BYTES:
+            self.close(BeaconfireError(errors.TOO_MANY, f"over {MAX_WAITING_BYTES} bytes sent without an answer"))
+        else:
+            self._waiting.append(text)
 
     def reset_limits(self) -> None:
         """Let it and its user start afresh (an operator's decision)."""
@@ -433,7 +438,7 @@ class Session:
             self.resync(trouble)
         elif offset < context.position:
             self._begin_catching_up(offset)
-            context.call_soon(self._catch_up)
+            context.pace.take(self._catch_up)
 
     def _read_cursor(self, cursor: str | None) -> tuple[int, str | None]:
         """The offset to go on from, and why it cannot be the cursor's."""
@@ -515,6 +520,7 @@ class Session:
             elif page is not None:
                 offset = self._write_restored(message, places, *page)
                 page = None
+                await self._written()
             elif not context.ring.covers(offset):
                 roots = {place.room.root for place in places.values()}
                 try:
@@ -535,6 +541,15 @@ class Session:
         if mine:
             self._tell(protocol.restored(message.id, places, mine))
         return through
+
+    async def _written(self) -> None:
+        """Wait until what it was told is written, and for its turn: long replays of many delay nobody else."""
+        loop = asyncio.get_running_loop()
+        written, turn = loop.create_future(), loop.create_future()
+        self._context.outbound.tell(lambda _nothing: _resolve(written), b"")
+        await written
+        self._context.pace.take(lambda: _resolve(turn))
+        await turn
 
     def _unsubscribe(self, message: Unsubscribe) -> None:
         for name in message.rooms:
@@ -633,7 +648,7 @@ class Session:
             return
         context = self._context
         if context.outbound.settled < self.offset:  # what was queued for it before goes first
-            context.call_soon(self._catch_up)
+            context.pace.take(self._catch_up)
             return
         if self._loses_ground():
             self.resync("too_slow")
@@ -644,7 +659,7 @@ class Session:
         page = context.ring.after(self.offset, PAGE)
         if page:
             self._write_some(page, page[-1].offset)
-            context.call_soon(self._catch_up)
+            context.pace.take(self._catch_up)
             return
         # Level with the gateway, without an await since the last look: live again.
         context.outbound.seal()
@@ -673,7 +688,7 @@ class Session:
             else:
                 # What lies above the gateway's position comes live.
                 self._write_some(entries, min(through, context.position))
-        context.call_soon(self._catch_up)
+        context.pace.take(self._catch_up)
 
     def _write_some(self, entries: Sequence[Entry], through: int) -> None:
         """Write its part of these entries, which are all there are up to `through`, and its place after them."""
@@ -790,6 +805,11 @@ def _some(entries: Sequence[Entry], through: int, places: Iterable[Place]) -> tu
             if size >= WRITE_BYTES:
                 return mine, entry.offset
     return mine, through
+
+
+def _resolve(future: "asyncio.Future[None]") -> None:
+    if not future.done():  # who waited for it may have been cancelled
+        future.set_result(None)
 
 
 def _narrowed(

@@ -62,7 +62,9 @@ class Settings(Common):
         3_000, ge=1, description="Rooms all connections of a user may ask for a minute"
     )
     max_buffer_bytes: int = Field(
-        262_144, ge=16_384, description="Bytes that may wait for one slow socket before it has to catch up"
+        262_144,
+        ge=16_384,
+        description="Memory for a stuck connection, bytes; one has to catch up from a quarter on",
     )
     compression: bool = Field(False, description="Compress messages for clients that can take it (permessage-deflate)")
     ring_bytes: int = Field(67_108_864, ge=1_048_576, description="Memory for the newest events, bytes")

@@ -34,6 +34,9 @@ REFUSED = Counter("gateway_handshakes_refused_total", "WebSocket handshakes refu
 
 TOO_LARGE = 4413
 CLOSE_TIMEOUT_S = 5.0
+FULL_AT = 4
+"""A socket is full at this part of the memory a session may take. On top of it come one write and the one event that
+goes beyond it, messages that wait for an answer, and one that has not arrived as a whole: a quarter each, at most."""
 CONTROL_PER_MINUTE = 600
 """Pings and pongs a client may send a minute: they cost no less than messages, which are limited."""
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
@@ -73,7 +76,7 @@ class Connection(asyncio.Protocol):
         self._reader = (InflatingReader if deflater else FrameReader)(context.limits.max_frame_bytes, TOO_LARGE)
         self.paused = False
         self.write = deflater.writing(transport.write) if deflater else transport.write
-        transport.set_write_buffer_limits(high=max_buffer_bytes)
+        transport.set_write_buffer_limits(high=max_buffer_bytes // FULL_AT)
         self._session = Session(context, self, address=address, offered_token=offered_token)
 
     # asyncio.Protocol.

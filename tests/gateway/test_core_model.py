@@ -21,6 +21,7 @@ from services.gateway import protocol
 from services.gateway.hub import Hub
 from services.gateway.limits import Doorkeeper, Limits, Users
 from services.gateway.outbound import Outbound
+from services.gateway.pace import Pace
 from services.gateway.ring import Entry, Ring
 from services.gateway.route import Routes
 from services.gateway.sequence import Sequence as Order
@@ -133,7 +134,7 @@ class Core(RuleBasedStateMachine):
             history=self,
             wheel=Wheel(0),
             spawn=self._spawn,
-            call_soon=self.loop.call_soon,
+            pace=Pace(self.loop.call_soon),
             limits=Limits(messages_per_minute=100_000, rooms_per_minute=100_000),
             users=Users(Limits()),
             door=Doorkeeper(Limits()),

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services.gateway.hub import Hub
-from services.gateway.outbound import SLICE, Outbound
+from services.gateway.outbound import BATCH_BYTES, SLICE, Outbound
 from services.gateway.ring import Entry, Ring
 from services.gateway.route import Route, Routes
 from services.gateway.selection import Selection
@@ -170,6 +170,29 @@ def test_slices() -> None:
     assert (written, settled) == (SLICE, 0)
     assert {member.heard for member in members} == {"ab"}
     assert gateway.outbound.settled == 2
+
+
+def test_a_full_socket_in_a_burst() -> None:
+    """However much is delivered in one turn (a hole was read), a member that leaves when its socket is full is written
+    one batch more and not the whole; the others have everything, once, in order."""
+    gateway = Gateway()
+
+    class Full(Member):
+        def write(self, data: bytes) -> None:
+            super().write(data)
+            gateway.leave(self, "campaign:c1")
+
+    full, others = Full(), [Member() for _ in range(SLICE + 1)]
+    for member in [full, *others]:
+        gateway.join(member, "campaign:c1")
+    frames = [chr(0x100 + number) * 500 for number in range(1_000)]
+    for frame in frames:
+        gateway.deliver("campaign.c1.state", frame)
+    gateway.settle()
+
+    assert BATCH_BYTES / 2 < sum(map(len, full.writes)) <= BATCH_BYTES
+    assert {member.heard for member in others} == {"".join(frames)}
+    assert gateway.outbound.settled == 1_000
 
 
 def test_replies_pass_slices_of_others_only() -> None:

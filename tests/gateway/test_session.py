@@ -130,6 +130,18 @@ async def test_flood_behind_a_question(stream: NatsServer, auth: FakeAuth) -> No
     assert end.code == 4429
 
 
+async def test_large_messages_behind_a_question(gateway: Gateway) -> None:
+    """Nor may those that wait be larger than 64 KiB together: a client's own messages are no way into our memory."""
+    async with open_socket(gateway.url) as client:
+        await client.connect(gateway.auth.token("viewer"))
+        gateway.auth.answer = lambda _question: None
+        for _ in range(6):
+            await client.send("subscribe", rooms=["x" * 150] * 100)
+        end = await client.closed()
+
+    assert (end.code, end.reason) == (4429, "over 65536 bytes sent without an answer")
+
+
 async def test_too_many_rooms(stream: NatsServer, auth: FakeAuth) -> None:
     """Rooms beyond the limit are refused one by one; the first ones stay."""
     async with running_gateway(stream, auth, max_rooms=2) as gateway, open_socket(gateway.url) as client:

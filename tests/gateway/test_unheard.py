@@ -13,6 +13,7 @@ from services.gateway.hub import Hub
 from services.gateway.limits import Doorkeeper, Limits, Users
 from services.gateway.membership import Membership
 from services.gateway.outbound import Outbound
+from services.gateway.pace import Pace
 from services.gateway.ring import Ring
 from services.gateway.session import Context, Session
 from services.gateway.wheel import Wheel
@@ -43,7 +44,7 @@ class Unattended:
             history=None,  # type: ignore[arg-type]  # nobody resumes
             wheel=Wheel(int(time.monotonic())),
             spawn=lambda _coroutine: None,
-            call_soon=lambda _call: None,
+            pace=Pace(lambda _call: None),
             limits=limits,
             users=Users(limits),
             door=Doorkeeper(limits),

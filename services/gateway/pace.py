@@ -1,0 +1,29 @@
+"""Long work in steps, a few in each turn of the loop, however many sessions have some: nothing else waits for it."""
+
+from collections import deque
+from collections.abc import Callable
+
+Step = Callable[[], None]
+
+STEPS = 8
+"""In one turn of the loop. One is a page of the ring looked at and written to a session: 0.2 ms or so."""
+
+
+class Pace:
+    """Steps of all sessions, first come, first served."""
+
+    def __init__(self, call_soon: Callable[[Step], object]) -> None:
+        self._call_soon = call_soon
+        self._steps: deque[Step] = deque()
+
+    def take(self, step: Step) -> None:
+        """Run a step in one of the next turns of the loop."""
+        self._steps.append(step)
+        if len(self._steps) == 1:
+            self._call_soon(self._turn)
+
+    def _turn(self) -> None:
+        for _ in range(min(STEPS, len(self._steps))):
+            self._call_soon(self._steps.popleft())  # by itself: one that fails takes no other with it
+        if self._steps:
+            self._call_soon(self._turn)

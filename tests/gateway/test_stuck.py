@@ -1,0 +1,124 @@
+"""What a client that reads nothing costs (X3): real sockets, a flood, and what the gateway keeps for each of them."""
+
+import asyncio
+import gc
+import json
+import socket
+import tracemalloc
+from contextlib import AsyncExitStack
+from typing import Any
+
+import pytest
+
+from services.gateway.session import Session, State
+from services.gateway.websocket import Connection
+from shared.envelope import Envelope, Metadata
+from tests.client import open_socket
+from tests.fakes import FakeAuth
+from tests.gateway.conftest import Gateway, running_gateway, settlement
+from tests.gateway.test_frames import client_frame
+from tests.gateway.test_websocket import handshake
+from tools.nats_server import NatsServer
+
+STUCK = 50
+CEILING = 262_144
+"""What one may take of ours, bytes (`max_buffer_bytes` as it is shipped). The kernel's buffers are its own."""
+
+
+class Stuck:
+    """A connection on which nothing is read once `connect` is answered."""
+
+    def __init__(self) -> None:
+        self._socket = socket.socket()
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
+        self._socket.setblocking(False)
+
+    async def connect(self, gateway: Gateway, user: str) -> None:
+        loop = asyncio.get_running_loop()
+        host, _, port = gateway.url.removeprefix("http://").partition(":")
+        await loop.sock_connect(self._socket, (host, int(port)))
+        hello = {"type": "connect", "id": 1, "token": gateway.auth.token(user), "rooms": ["campaign:c1"]}
+        await self.send(handshake(gateway.url) + client_frame(json.dumps(hello).encode()))
+        said = b""
+        while b"connection.ack" not in said:
+            said += await loop.sock_recv(self._socket, 4_096)
+
+    async def send(self, data: bytes) -> None:
+        await asyncio.get_running_loop().sock_sendall(self._socket, data)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def connections(user: str) -> list[Any]:
+    """The gateway's own connections of a user: all there are, found in memory."""
+    found = [one for one in gc.get_objects() if isinstance(one, Connection) and hasattr(one, "_session")]
+    return [one for one in found if one._session.user_id == user]
+
+
+async def flood(gateway: Gateway, count: int, fields: int) -> int:
+    """Publish as fast as the broker takes it, without waiting for each: what comes, comes in large pieces. The last
+    one's offset."""
+    for number in range(count):
+        one = Envelope(settlement(f"s{number % 7}", "c1", *["x" * 1000] * fields), Metadata(source="flood"))
+        await gateway.publisher.publish(one.subject, one.encode())
+    return await gateway.publish(settlement("last"))
+
+
+@pytest.mark.parametrize(("count", "fields"), [(2_000, 1), (100, 60)])
+async def test_memory(stream: NatsServer, auth: FakeAuth, count: int, fields: int) -> None:
+    """Fifty clients that read nothing take no more than 256 KiB of ours each, in many small events as in few large
+    ones; they are behind by a number, not by a queue. One who reads has every event."""
+    settings = {"ring_bytes": 1_048_576, "max_sessions_per_user": STUCK, "ring_age_s": 1}
+    async with running_gateway(stream, auth, **settings) as gateway, AsyncExitStack() as stack:
+        stuck = [Stuck() for _ in range(STUCK)]
+        for one in stuck:
+            stack.callback(one.close)
+            await one.connect(gateway, "viewer")
+        theirs = connections("viewer")
+        for connection in theirs:
+            connection._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+        reader = await stack.enter_async_context(open_socket(gateway.url))
+        await reader.connect(auth.token("owner"), ["campaign:c1"])
+        tracemalloc.start(1)
+        before = tracemalloc.get_traced_memory()[0]
+        last = await flood(gateway, count, fields)
+        heard = 0
+        while (await reader.next("event"))["offset"] != last:
+            heard += 1
+            reader.frames.clear()
+            reader._read = 0
+        gc.collect()
+        taken = tracemalloc.get_traced_memory()[0] - before
+        tracemalloc.stop()
+        states = {connection._session.state for connection in theirs}
+        buffered = max(connection._transport.get_write_buffer_size() for connection in theirs)
+
+    assert (len(theirs), states, heard) == (STUCK, {State.CATCHING_UP}, count)
+    assert buffered <= CEILING * 5 / 8
+    assert taken / STUCK <= CEILING
+
+
+async def test_a_stuck_one_is_freed(stream: NatsServer, auth: FakeAuth) -> None:
+    """A client that reads nothing and says nothing is dropped by the heartbeat, though its socket takes no close frame;
+    nothing of it stays, and others hear their events meanwhile."""
+    settings = {"heartbeat_s": 1, "max_buffer_bytes": 16_384}
+    async with running_gateway(stream, auth, **settings) as gateway, open_socket(gateway.url) as reader:
+        stuck = Stuck()
+        await stuck.connect(gateway, "viewer")
+        await reader.connect(auth.token("owner"), ["campaign:c1"])
+        (connection,) = connections("viewer")
+        session: Session = connection._session
+        transport = connection._transport
+        await flood(gateway, 100, 60)
+        while session.state is not State.CLOSED:
+            await reader.next("event", "position")
+        live = await gateway.publish(settlement("after"))
+        while (heard := await reader.next("event"))["offset"] < live:
+            pass
+        stuck.close()
+
+    assert transport.is_closing()
+    assert transport.get_write_buffer_size() == 0
+    assert heard["offset"] == live
+    assert [frame["type"] for frame in reader.frames].count("event") == 102
