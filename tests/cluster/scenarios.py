@@ -36,6 +36,7 @@ async def leader_frozen(world: ClusterWorld, rounds: int) -> None:
 
 async def follower_frozen(world: ClusterWorld, rounds: int) -> None:
     """A follower's clock stopped; clients resume from beyond the ring, while it stands still and just after."""
+    await world.written(10)
     for _ in range(rounds):
         cursor = world.cursor
         await world.written(150)
