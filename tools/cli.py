@@ -218,7 +218,8 @@ def setup(
 @app.command()
 def doctor(
     monitoring: Annotated[
-        str | None, typer.Option(help="The broker's monitoring port, `http://…:8222`; else that of the running `up`.")
+        list[str] | None,
+        typer.Option(help="The broker's monitoring port, `http://…:8222`; of a cluster, once for each server."),
     ] = None,
     service: Annotated[
         list[str] | None, typer.Option(help="Address of a service, `http://…`, whose `/readyz` is asked; any number.")
@@ -249,17 +250,17 @@ def doctor(
 
 
 def _patient(
-    folder: DataFolder, monitoring: str | None, services: list[str] | None, env_file: Path | None
+    folder: DataFolder, monitoring: list[str] | None, services: list[str] | None, env_file: Path | None
 ) -> examining.Patient:
     """What is to be examined: the deployment of the environment, else the running `up`."""
     passwords = examining.passwords_of(env_file) if env_file else {}
     if _is_told_of_a_broker():
-        return examining.Patient(_as_user("operator", folder), passwords, monitoring, services or ())
+        return examining.Patient(_as_user("operator", folder), passwords, monitoring or (), services or ())
     running = folder.running()
     return examining.Patient(
         _as_user("operator", folder),
         passwords or folder.passwords(),
-        monitoring or running.monitoring_url or None,
+        monitoring or [url for url in (running.monitoring_url,) if url],
         services or (running.address, running.auth_url, running.publisher_url),
     )
 

@@ -74,7 +74,8 @@ class Facts:
     deadletters: Mapping[str, Any] | None = None
     consumers: tuple[Mapping[str, Any], ...] | None = None
     account: Mapping[str, Any] | None = None
-    varz: Mapping[str, Any] | None = None
+    varz: tuple[Mapping[str, Any], ...] = ()
+    """The monitoring pages of servers that were named and answered."""
     open_to_all: bool | None = None
     doors: tuple[Door, ...] = ()
     services: tuple[Readiness, ...] = ()
@@ -85,7 +86,7 @@ def examine(facts: Facts) -> list[Check]:
     """Every check, in the order in which they are read."""
     checks = [*_broker(facts)]
     if facts.stream is None:
-        checks.append(Check("stream", "stream", "wrong", facts.unseen.get("stream", "not seen"), _LET_IN))
+        checks.append(_unseen(facts, "stream", "stream", "stream", "wrong"))
     elif not facts.stream:
         checks.append(Check("stream", "stream", "wrong", f"there is no stream {STREAM}", f"run {SETUP}"))
     else:
@@ -97,7 +98,7 @@ def _broker(facts: Facts) -> Iterator[Check]:
     yield _version(str(facts.server.get("version", "0")))
     yield _payload(int(facts.server.get("max_payload", 0)))
     yield _clock(facts)
-    yield _sync(facts)
+    yield from _syncs(facts)
     yield _passwords(facts)
     for door in facts.doors:
         yield _door(door)
@@ -131,18 +132,23 @@ def _clock(facts: Facts) -> Check:
     return Check("broker", "clock", *_warn(off > SKEW_WARNING_S, found, advice))
 
 
-def _sync(facts: Facts) -> Check:
-    if facts.varz is None:
+def _syncs(facts: Facts) -> Iterator[Check]:
+    if not facts.varz:
         how = facts.unseen.get("varz", "its monitoring port was not named")
         advice = "name it, `--monitoring http://127.0.0.1:8222`, or read `sync_interval` in the broker's configuration"
-        return Check("broker", "sync_interval", "unseen", how, advice)
-    config = facts.varz.get("jetstream", {}).get("config", {})
+        yield Check("broker", "sync_interval", "unseen", how, advice)
+    for varz in facts.varz:
+        name = "sync_interval" if len(facts.varz) == 1 else f"sync_interval of {varz.get('server_name')}"
+        yield _sync(name, varz["jetstream"].get("config", {}), facts)
+
+
+def _sync(name: str, config: Mapping[str, Any], facts: Facts) -> Check:
     if config.get("sync_always"):
-        return Check("broker", "sync_interval", "ok", "always")
+        return Check("broker", name, "ok", "always")
     interval = int(config.get("sync_interval", 0)) / NS
     found = f"every {_span(interval)}: a power loss takes acknowledged events along"
     advice = "jetstream { sync_interval: always } in the broker's configuration"
-    return Check("broker", "sync_interval", "warning" if facts.development else "wrong", found, advice)
+    return Check("broker", name, "warning" if facts.development else "wrong", found, advice)
 
 
 def _passwords(facts: Facts) -> Check:
@@ -289,10 +295,10 @@ def _leader(name: str, leader: Any, otherwise: str) -> Check:
 
 def _meta_leader(facts: Facts) -> Check:
     """Only the meta leader answers for the account."""
-    meta = ((facts.varz or {}).get("jetstream") or {}).get("meta") or {}
     if facts.account is None:
-        return _leader("meta leader", None, "nothing can be declared, no consumer made, no hole read")
-    return _leader("meta leader", meta.get("leader") or "there is one", "")
+        return _leader("meta leader", None, "nothing can be declared, and no consumer made for a long read")
+    named = [varz["jetstream"].get("meta", {}).get("leader") for varz in facts.varz]
+    return _leader("meta leader", next(filter(None, named), "there is one"), "")
 
 
 def _replica(replica: Mapping[str, Any]) -> Check:
@@ -307,7 +313,7 @@ def _replica(replica: Mapping[str, Any]) -> Check:
 
 def _consumers(facts: Facts, info: Mapping[str, Any]) -> Iterator[Check]:
     if facts.consumers is None:
-        yield Check("workers", "consumers", "unseen", facts.unseen.get("consumers", "not seen"), _LET_IN)
+        yield _unseen(facts, "consumers", "workers", "consumers")
         return
     named = {str(one["name"]): one for one in facts.consumers}
     for name in DURABLES:
@@ -336,7 +342,7 @@ def _consumer(name: str, one: Mapping[str, Any], last: int) -> Check:
 
 def _deadletters(facts: Facts) -> Iterator[Check]:
     if facts.deadletters is None:
-        yield Check("workers", "dead letters", "unseen", facts.unseen.get("deadletters", "not seen"), _LET_IN)
+        yield _unseen(facts, "deadletters", "workers", "dead letters")
     elif not facts.deadletters:
         found = f"there is no stream {DEADLETTERS}: what is set aside is lost"
         yield Check("workers", "dead letters", "wrong", found, f"run {SETUP}")
@@ -359,7 +365,14 @@ def _services(facts: Facts) -> Iterator[Check]:
         yield Check("services", one.url, verdict, one.said, "" if one.ready else "see its log")
 
 
-_LET_IN = "bring the broker's users up to date (deploy/nats), or ask as the user `setup`"
+def _unseen(facts: Facts, what: str, part: str, name: str, verdict: Verdict = "unseen") -> Check:
+    """What was asked for in vain."""
+    why = facts.unseen.get(what, "not seen")
+    if "may not ask" in why:
+        advice = "bring the broker's users up to date (deploy/nats), or ask as the user `setup`"
+    else:
+        advice = "is JetStream on? Of a cluster, a majority has to run: start the servers that are down"
+    return Check(part, name, verdict, why, advice)
 
 
 def _warn(is_so: bool, found: str, advice: str) -> tuple[Verdict, str, str]:

@@ -51,8 +51,8 @@ class Patient:
     """How to reach the broker, and as whom."""
     passwords: Mapping[str, str] = field(default_factory=dict)
     """Of other broker users, by name: what these may do is tried."""
-    monitoring: str | None = None
-    """The broker's monitoring port, `http://…`."""
+    monitoring: Sequence[str] = ()
+    """The monitoring ports of the broker's servers, `http://…`."""
     services: Sequence[str] = ()
     """Addresses whose `/readyz` is asked."""
 
@@ -258,9 +258,15 @@ class _Seen:
 async def _facts(patient: Patient, asked: _Asked, http: aiohttp.ClientSession) -> Facts:
     seen, settings = _Seen(), patient.settings
     began = time.time()
-    stream = await seen.get("stream", asked.ask(f"STREAM.INFO.{STREAM}", {"subjects_filter": "anchor"}))
+    # All at once: where no majority is left, each of them is waited for in vain.
+    stream, deadletters, consumers, account = await asyncio.gather(
+        seen.get("stream", asked.ask(f"STREAM.INFO.{STREAM}", {"subjects_filter": "anchor"})),
+        seen.get("deadletters", asked.ask(f"STREAM.INFO.{DEADLETTERS}")),
+        seen.get("consumers", _consumers(asked)),
+        seen.get("account", asked.ask("INFO")),
+    )
     took_s = time.time() - began
-    monitoring = patient.monitoring
+    pages = [await seen.get("varz", _page(http, f"{url.rstrip('/')}/varz")) for url in patient.monitoring]
     return Facts(
         server=asked.nc._server_info,
         user=settings.nats_user,
@@ -268,14 +274,12 @@ async def _facts(patient: Patient, asked: _Asked, http: aiohttp.ClientSession) -
         now=datetime.now(UTC),
         skew_s=_skew(stream, began + took_s / 2),
         stream=_found(stream, "stream", seen),
-        deadletters=_found(await seen.get("deadletters", asked.ask(f"STREAM.INFO.{DEADLETTERS}")), "deadletters", seen),
-        consumers=await seen.get("consumers", _consumers(asked)) if stream and "error" not in stream else None,
-        account=_found(await seen.get("account", asked.ask("INFO")), "account", seen),
-        varz=await seen.get("varz", _page(http, f"{monitoring.rstrip('/')}/varz")) if monitoring else None,
+        deadletters=_found(deadletters, "deadletters", seen),
+        consumers=consumers,
+        account=_found(account, "account", seen),
+        varz=tuple(page for page in pages if page is not None),
         open_to_all=await seen.get("open_to_all", _is_open(settings)),
-        doors=tuple([await _try_door(settings, user.name, patient.passwords.get(user.name)) for user in USERS])
-        if patient.passwords
-        else (),
+        doors=await _try_doors(settings, patient.passwords),
         services=tuple(await asyncio.gather(*(_readiness(http, url) for url in patient.services))),
         unseen=seen.why,
     )
@@ -328,6 +332,12 @@ async def _is_open(settings: Settings) -> bool:
         if "does not let" in str(error):
             return False
         raise
+
+
+async def _try_doors(settings: Settings, passwords: Mapping[str, str]) -> tuple[Door, ...]:
+    if not passwords:
+        return ()
+    return tuple(await asyncio.gather(*(_try_door(settings, user.name, passwords.get(user.name)) for user in USERS)))
 
 
 async def _try_door(settings: Settings, user: str, password: str | None) -> Door:

@@ -1,5 +1,6 @@
 """`beaconfire doctor` at real brokers: as they should be, and damaged in every way it promises to see."""
 
+import asyncio
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -14,6 +15,7 @@ from nats.js.api import AckPolicy, ConsumerConfig
 
 from shared import broker
 from shared.broker import NS, STREAM
+from tests.cluster.brokers import Brokers
 from tests.conftest import broker_settings, connected
 from tools import broker_users, diagnosis
 from tools.broker_users import password_variable
@@ -60,7 +62,7 @@ async def looked_at(server: NatsServer, **more: Any) -> dict[str, Check]:
     """What the doctor says, by the name of the check."""
     settings = broker_settings(server, "operator", environment=more.pop("environment", "production"))
     if server.monitoring_port:
-        more["monitoring"] = f"http://127.0.0.1:{server.monitoring_port}"
+        more["monitoring"] = [f"http://127.0.0.1:{server.monitoring_port}"]
     return {check.name: check for check in await diagnose(Patient(settings, **more))}
 
 
@@ -214,6 +216,33 @@ async def test_damaged_broker(
     assert names(checks, "wrong") == {name}
     assert found in checks[name].found
     assert checks[name].advice
+
+
+async def test_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three servers: each copy of the stream and both leaders are in order; a server that is down is named; without a
+    majority the stream is not seen, and what has to run is."""
+    monkeypatch.setattr("tools.doctor.ANSWER_S", 1.0)  # what is asked of no majority is waited for in vain
+    async with Brokers(tmp_path).running() as brokers, connected(brokers, "publisher") as publisher:
+        settings = broker_settings(brokers, "operator")
+
+        async def look() -> dict[str, Check]:
+            return {check.name: check for check in await diagnose(Patient(settings))}
+
+        async with asyncio.timeout(30):
+            await brokers.level()
+            whole = await look()
+            down = await brokers.follower()
+            brokers.servers[down].kill()
+            while (one_down := await look())[f"replica n{down}"].verdict == "ok":
+                await publisher.publish("campaign.c1.state", b"{}")  # a leader with nothing to say notices in 10 s
+            brokers.servers[await brokers.leader()].kill()
+            while (two_down := await look())["stream"].verdict == "ok":
+                pass
+
+    assert names(whole, "wrong") == set()
+    assert {"replicas", "stream leader", "meta leader", f"replica n{down}"} <= names(whole, "ok")
+    assert names(one_down, "wrong") == {f"replica n{down}"}
+    assert "a majority has to run: start" in two_down["stream"].advice
 
 
 def test_command(watched: NatsServer, call: Callable[..., Said], tmp_path: Path) -> None:
