@@ -40,6 +40,7 @@ class Process:
         self._popen: subprocess.Popen[bytes] | None = None
         self._reader: threading.Thread | None = None
         self._last_lines: deque[str] = deque(maxlen=LAST_LINES)
+        self._was_told = False
 
     @property
     def pid(self) -> int | None:
@@ -63,6 +64,7 @@ class Process:
         """Start it. Does not wait for more than that. Raises OSError where the program cannot be run."""
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         self._last_lines.clear()
+        self._was_told = False
         self._popen = subprocess.Popen(
             [*_leash(), *self.command],
             env={**_inherited(), **self.environment},
@@ -78,6 +80,7 @@ class Process:
 
     def terminate(self) -> None:
         """Ask it to end in order (SIGTERM). Does not wait."""
+        self._was_told = True
         self._signal(signal.SIGTERM)
 
     def wait(self, timeout_s: float) -> bool:
@@ -93,8 +96,12 @@ class Process:
         return True
 
     def stop(self, timeout_s: float = 10.0) -> None:
-        """End it in order, and by force after `timeout_s` seconds."""
-        self.terminate()
+        """End it in order, and by force after `timeout_s` seconds.
+
+        One that was told to end is not told again: our services end at once when they are asked twice.
+        """
+        if not self._was_told:
+            self.terminate()
         if not self.wait(timeout_s):
             self.kill()
 

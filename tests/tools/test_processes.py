@@ -55,6 +55,24 @@ def test_stopping_is_sigterm_first(tmp_path: Path) -> None:
     assert child.exit_code == -signal.SIGTERM
 
 
+def test_told_once(tmp_path: Path) -> None:
+    """A child that was told to end, and is about to, is only waited for: asked twice, a service drops everything."""
+    child = Child(
+        tmp_path,
+        "import signal; term = {signal.SIGTERM}; signal.pthread_sigmask(signal.SIG_BLOCK, term);"
+        "print('up', flush=True);"
+        "signal.sigwait(term); print('told', flush=True); raise SystemExit(9 if signal.sigtimedwait(term, 1) else 0)",
+    )
+    child.start()
+    child.next_line()
+
+    child.terminate()
+    assert child.next_line() == "told"
+    child.stop(10)
+
+    assert child.exit_code == 0
+
+
 def test_a_stubborn_child_is_killed(tmp_path: Path) -> None:
     """A child that ignores SIGTERM is killed when its time is over."""
     child = Child(tmp_path, STUBBORN)
