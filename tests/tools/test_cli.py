@@ -18,6 +18,7 @@ from tools import demo
 from tools.api import call as call_api
 from tools.cli import main
 from tools.data_folder import DataFolder
+from tools.diagnosis import DURABLES
 
 ROOT = Path(__file__).parents[2]
 OWNER, EDITOR, VIEWER, STRANGER = (person.email for person in demo.PEOPLE)
@@ -282,6 +283,20 @@ def test_dead_letters_nobody_may_read(tmp_path: Path, data: Path) -> None:
 
     assert one.process.exit_code == 1
     assert "may publisher read the dead letters?" in one.text
+
+
+def test_doctor(data: Path) -> None:
+    """The doctor finds nothing wrong with a running `up`, and looks at all of it: every worker has its consumer, every
+    service is ready, the broker waits for its disk."""
+    one = run(data.parent, "doctor", "--json", "--data", str(data))
+    told = json.loads(one.text)
+    found = {check["name"]: check["verdict"] for check in told["checks"]}
+
+    assert one.process.exit_code == 0
+    assert {name for name, verdict in found.items() if verdict not in ("ok", "warning")} == set()
+    assert {
+        found[name] for name in (*DURABLES, "sync_interval", "user gateway", DataFolder(data).running().address)
+    } == {"ok"}
 
 
 def test_setup_declares_the_stream(tmp_path: Path, data: Path) -> None:
