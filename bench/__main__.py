@@ -14,7 +14,8 @@ from bench.cores import on_core, raise_open_files
 from bench.figures import OURS, Results, Sample
 from bench.load import SOURCE, LoadFailed, compile_c
 from bench.peers import Peers
-from bench.scenarios import SCENARIOS, Bench, Scenario
+from bench.scenarios import SCENARIOS, Scenario
+from bench.stage import Stage
 
 
 def main() -> int:
@@ -31,11 +32,11 @@ def main() -> int:
         peers = Peers(Path(folder), wanted=not arguments.no_peers)
         for peer, why in peers.missing.items():
             print(f"{peer}: not compared: {why}", file=sys.stderr)
-        bench = Bench(Path(folder), load, arguments.seconds, arguments.changes, peers)
+        stage = Stage(Path(folder), load, arguments.seconds, arguments.changes, peers)
         try:
-            samples, failures = measure(bench, wanted, arguments.runs)
+            samples, failures = measure(stage, wanted, arguments.runs)
         finally:
-            bench.stop()
+            stage.stop()
     results = Results(samples)
     print(report.table([row for one in wanted for row in one.rows], results))
     print("\n" + report.circumstances(arguments.runs, arguments.seconds))
@@ -44,16 +45,16 @@ def main() -> int:
     return 1 if failures else 0
 
 
-def measure(bench: Bench, scenarios: list[Scenario], runs: int) -> tuple[list[Sample], list[str]]:
+def measure(stage: Stage, scenarios: list[Scenario], runs: int) -> tuple[list[Sample], list[str]]:
     """All scenarios, one after the other, `runs` times. What failed is told, and the others go on."""
     samples: list[Sample] = []
     failures: list[str] = []
     for run in range(1, runs + 1):
-        for scenario in scenarios:
-            for subject in (OURS, *(one for one in scenario.peers if one not in bench.peers.missing)):
+        for scenario in (one for one in scenarios if run == 1 or not one.once):
+            for subject in (OURS, *(one for one in scenario.peers if one not in stage.peers.missing)):
                 began = time.monotonic()
                 try:
-                    samples += scenario.measure(bench, subject)
+                    samples += scenario.measure(stage, subject)
                     how = "done"
                 except Exception as error:
                     how = f"failed: {type(error).__name__}: {error}"

@@ -10,10 +10,10 @@ CORES = sorted(os.sched_getaffinity(0))
 
 
 @contextmanager
-def on_core(core: int) -> Iterator[None]:
-    """What is started in the block runs on this core alone: 0 or 1, where there are two at least."""
+def on_core(core: int | None) -> Iterator[None]:
+    """What is started in the block runs on this core alone: 0 or 1, where there are two at least. None: on all."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {CORES[core % len(CORES)]})
+    os.sched_setaffinity(0, CORES if core is None else {CORES[core % len(CORES)]})
     try:
         yield
     finally:

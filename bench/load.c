@@ -528,7 +528,7 @@ static void connect_clients(int count, int at_once) {
     turn(20 * MS);
     if (handshakes.count + gone != done) done = handshakes.count + gone, last = now();
     if (begun == target && !connecting && gone && rounds++ < MOST_ROUNDS) {
-      for (uint64_t pause = now() + SECOND / 5; now() < pause; ) turn(20 * MS);
+      for (uint64_t until = now() + (rounds < 5 ? rounds : 5) * SECOND / 2; now() < until; ) turn(20 * MS);
       for (int i = first; i < target; i++)
         if (clients[i].state == GONE) {
           while (connecting >= at_once) turn(20 * MS);

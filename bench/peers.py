@@ -168,7 +168,7 @@ class Peer:
         wait_until(lambda: "ready" in self._said or not self._process.is_running, f"{self._process.name} is ready")
         if not self._process.is_running or self._process.pid is None:
             raise LoadFailed(f"{self._process.name} did not start: {' '.join(self._process.last_lines)[-300:]}")
-        return self._target.watching(gateway=self._process.pid)
+        return self._target.watching(server=self._process.pid)
 
     def __exit__(self, *_: object) -> None:
         self._process.kill()

@@ -1,99 +1,65 @@
-"""The scenarios: each a function that measures for some seconds and returns samples."""
+"""The scenarios: each a function that measures for some seconds and returns samples, and the rows that it fills."""
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from functools import partial
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
 from typing import Any
 
 from bench import over_http
 from bench.figures import FLOOR, OURS, PEERS, SOCKETIO, UWS, Row, Sample
-from bench.load import Load, LoadFailed
-from bench.peers import Peers
-from bench.system import System
+from bench.load import EVENT, Load, LoadFailed
+from bench.stage import Stage
+from bench.system import BROKER, CAMPAIGN, OTHER_TOKENS, SERVER
+from services.gateway.encoding import Encoder, Stored
+from shared import envelope
 
-USERS = 20_000
 WARM_S = 1.0
-LOAD_LIMIT = 0.93
-"""Share of its core above which the load client may be the limit itself."""
+BUSY = 0.93
+"""Share of the load's core above which load or broker may be the limit themselves."""
+ONE_PROCESS = 18_000  # what 20,000 files allow, our limit for a process on common machines
+WORKERS = 5
+HEARTBEAT_S = 25
+MISSED = 100
+STORM = 500
 
-
-@dataclass
-class Bench:
-    """What scenarios need: a folder, the load client, how long, and servers, started when they are first wanted."""
-
-    folder: Path
-    load: Path
-    seconds: float
-    changes: int
-    peers: Peers
-    systems: dict[str, System] = field(default_factory=dict)
-
-    def system(self, *, in_memory: bool) -> System:
-        """The system with a memory-stored stream or a durable one, with a gateway just started."""
-        name = "memory" if in_memory else "durable"
-        system = self.systems.get(name)
-        if system is None:
-            system = System(self.folder / name, users=USERS, in_memory=in_memory)
-            self.systems[name] = system
-            system.start()
-        system.start_gateway()
-        return system
-
-    @contextmanager
-    def connected(self, subject: str, clients: int, rooms: int = 1, joins: int = 1, *words: str) -> Iterator[Load]:
-        """Clients of our gateway or of a peer, connected and in their rooms. `words` are options of the load client."""
-        load_of = partial(Load, self.load, clients=clients, rooms=rooms, joins=joins, options=words)
-        if subject != OURS:
-            with self.peers.start(subject) as target, load_of(target) as load:
-                load.connect(clients)
-                yield load
-            return
-        system = self.system(in_memory=True)
-        try:
-            with load_of(system.target(rooms=rooms)) as load:
-                load.connect(clients, at_once=32)
-                with system.auth_frozen():
-                    yield load
-        finally:
-            system.stop_gateway()
-
-    def stop(self) -> None:
-        """End everything."""
-        self.peers.stop()
-        for system in self.systems.values():
-            system.stop()
+Measure = Callable[[Stage, str], list[Sample]]
 
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A name for `--only`, the rows it fills, how, and the peers of which the same is measured."""
+    """A name for `--only`, the rows it fills, how, and the peers of which the same is measured.
+
+    One that takes long is measured in the first run only (`once`).
+    """
 
     name: str
     rows: Sequence[Row]
-    measure: Callable[[Bench, str], list[Sample]]
+    measure: Measure
     peers: Sequence[str] = ()
+    once: bool = False
 
 
-def fan_out(row: str, clients: int, rooms: int = 1, joins: int = 1) -> Callable[[Bench, str], list[Sample]]:
+def fan_out(row: str, clients: int, rooms: int = 1, joins: int = 1) -> Measure:
     """The most deliveries a second at a mean latency of 80 ms."""
 
-    def measure(bench: Bench, subject: str) -> list[Sample]:
-        with bench.connected(subject, clients, rooms, joins) as load:
-            figures = load.ask(f"window 80 {WARM_S} {bench.seconds}")
-        return [_rate(row, subject, figures)]
+    def measure(stage: Stage, subject: str) -> list[Sample]:
+        with stage.connected(subject, clients, rooms, joins) as load:
+            figures = load.ask(f"window 80 {WARM_S} {stage.seconds}")
+        _check(figures)
+        cpu = 1e6 * figures["cpu_s"][SERVER] / figures["deliveries"]
+        return [Sample(row, figures["deliveries_per_second"], subject, cpu=cpu, limited=_limited(figures))]
 
     return measure
 
 
-def latency(bench: Bench, subject: str) -> list[Sample]:
+def latency(stage: Stage, subject: str) -> list[Sample]:
     """1,000 clients in one room, 20,000 deliveries a second, whatever the server does."""
-    with bench.connected(subject, 1_000) as load:
-        figures = load.ask(f"rate 20000 {WARM_S} {bench.seconds}")
-    cpu, at = _cpu(figures), figures["latency_ms"]
+    with stage.connected(subject, 1_000) as load:
+        figures = load.ask(f"rate 20000 {WARM_S} {stage.seconds}")
+    _check(figures)
+    cpu, at = 1e6 * figures["cpu_s"][SERVER] / figures["deliveries"], figures["latency_ms"]
     return [
         Sample("cpu_20k", cpu, subject, cpu=cpu),
         Sample("p50_20k", at["p50"], subject),
@@ -101,18 +67,121 @@ def latency(bench: Bench, subject: str) -> list[Sample]:
     ]
 
 
-def idle(bench: Bench, _subject: str) -> list[Sample]:
+def intake_unheard(stage: Stage, _subject: str) -> list[Sample]:
+    """As many events as the gateway takes in, of which one in 501 is for the only client: it shows how far it is."""
+    with stage.connected(OURS, 1, is_narrow=True, unheard=500) as load:
+        return _intake("intake", stage, load)
+
+
+def intake_heard(stage: Stage, _subject: str) -> list[Sample]:
+    """As many events as the gateway takes in, each for one client of a thousand."""
+    with stage.connected(OURS, 1_000, rooms=1_000) as load:
+        return _intake("intake_heard", stage, load)
+
+
+def _intake(row: str, stage: Stage, load: Load) -> list[Sample]:
+    figures = load.ask(f"window 80 {WARM_S} {stage.seconds}")
+    _check(figures)
+    rate, seconds = figures["events_per_second"], figures["seconds"]
+    cpu_s = figures["cpu_s"][SERVER] / (rate * seconds)
+    limited = _limited(figures)
+    return [Sample(row, 1 / cpu_s, cpu=1e6 * cpu_s), Sample(f"{row}_rate", rate, limited=limited)]
+
+
+def durable(stage: Stage, _subject: str) -> list[Sample]:
+    """What the durable stream takes by itself, and the way from publishing to a socket through it."""
+    system = stage.system(in_memory=False)
+    with Load(stage.load, system.store(), clients=1) as load:
+        first = load.ask("publish 500 1024")
+        figures = load.ask(f"publish {max(500, int(first['per_second'] * stage.seconds))} 1024")
+    if figures["not_stored"]:
+        raise LoadFailed(f"{figures['not_stored']} events were not stored")
+    stored = Sample("stored", figures["per_second"], cpu=1e6 * figures["cpu_s"][BROKER] / figures["stored"])
+    with (
+        stage.gateway(in_memory=False) as system,
+        Load(stage.load, system.target(), clients=1, options=["--acks"]) as load,
+    ):
+        load.connect(1)
+        figures = load.ask(f"rate 100 {WARM_S} {stage.seconds}")
+    _check(figures)
+    at = figures["latency_ms"]
+    return [stored, Sample("to_socket_p50", at["p50"]), Sample("to_socket_p99", at["p99"])]
+
+
+def validation(_stage: Stage, _subject: str) -> list[Sample]:
+    """What an event costs before it is written: checked and encoded, and the checking of it. In this process."""
+    subject = f"campaign.{CAMPAIGN}.settlement.s0"
+    body = EVENT.replace("{n}", "1").replace("{r}", "0").replace("{t}", "123456789012345").encode()
+    encoder, stored = Encoder(), Stored.of(subject.encode(), body, None)
+    return [
+        Sample("encode", _microseconds(lambda: encoder.encode(1, stored))),
+        Sample("validate", _microseconds(lambda: envelope.read(subject, body))),
+    ]
+
+
+def _microseconds(work: Callable[[], object], times: int = 5_000) -> float:
+    """The best of five, as others only add to it."""
+    best = float("inf")
+    for _ in range(5):
+        began = time.perf_counter()
+        for _ in range(times):
+            work()
+        best = min(best, (time.perf_counter() - began) / times)
+    return 1e6 * best
+
+
+def connecting(stage: Stage, _subject: str) -> list[Sample]:
+    """2,000 people connect for the first time, then with other tokens of the same age, then with those once more."""
+    count = OTHER_TOKENS
+    samples = []
+    with stage.gateway() as system:
+        target = system.target()
+        for row, tokens in (
+            ("connect_first", system.tokens),
+            ("connect_fresh", system.other_tokens),
+            ("connect_cached", system.other_tokens),
+        ):
+            with Load(stage.load, target, clients=count, options=["--tokens", str(tokens)]) as load:
+                figures = load.connect(count)
+                cpu = 1e6 * figures["cpu_s"][SERVER] / count
+                samples.append(Sample(row, figures["per_second"], cpu=cpu, limited=_again(figures)))
+    return samples
+
+
+def resume(stage: Stage, _subject: str) -> list[Sample]:
+    """10,000 clients lose their connections, miss 100 events and come back with their cursor, 500 at a time."""
+    clients = 10_000
+    with stage.gateway() as system:
+        with Load(stage.load, system.target(), clients=clients) as load:
+            load.connect(clients, at_once=32)
+            cursor = system.cursor
+        with Load(stage.load, system.store(), clients=1) as load:
+            load.ask(f"publish {MISSED} 100")
+        with Load(stage.load, system.target(cursor=cursor), clients=clients) as load:
+            began = time.monotonic()
+            joined = load.connect(clients, at_once=STORM)
+            figures = load.ask(f"expect {clients * MISSED} 60")
+            took_s = time.monotonic() - began
+        if figures["missing"]:
+            raise LoadFailed(f"{figures['missing']} missed events did not come")
+    return [
+        Sample("resume", took_s, cpu=joined["cpu_s"][SERVER] * 1e6 / clients, limited=_again(joined)),
+        Sample("resume_p99", joined["latency_ms"]["p99"]),
+    ]
+
+
+def idle(stage: Stage, _subject: str) -> list[Sample]:
     """Memory and garbage collection with 10,000 sessions that hear nothing."""
     clients = 10_000
-    system = bench.system(in_memory=True)
-    before = system.memory_kib()
-    with Load(bench.load, system.target(), clients=clients) as load:
-        load.connect(clients, at_once=32)
-        load.ask("idle 3")
-        grown = system.memory_kib() - before
-        pauses = system.gc_pauses_ms()
-    time.sleep(2)
-    left = system.memory_kib() - before
+    with stage.gateway() as system:
+        before = system.memory_kib()
+        with Load(stage.load, system.target(), clients=clients) as load:
+            load.connect(clients, at_once=32)
+            load.ask("idle 3")
+            grown = system.memory_kib() - before
+            pauses = system.gc_pauses_ms()
+        time.sleep(2)
+        left = system.memory_kib() - before
     return [
         Sample("memory", grown / clients),
         Sample("memory_after", left / 1024),
@@ -122,9 +191,44 @@ def idle(bench: Bench, _subject: str) -> list[Sample]:
     ]
 
 
-def over_http_(bench: Bench, _subject: str) -> list[Sample]:
+def crowd(row: str, workers: int) -> Measure:
+    """As many idle clients as fit, for longer than a heartbeat: memory of each, and whether all heard something."""
+
+    def measure(stage: Stage, _subject: str) -> list[Sample]:
+        environment = {"BEACONFIRE_WORKERS": str(workers)} if workers > 1 else {}
+        with ExitStack() as stack:
+            core = 0 if workers == 1 else None
+            system = stack.enter_context(stage.gateway(environment, core=core))
+            before = system.memory_kib()
+            loads = [
+                stack.enter_context(
+                    Load(stage.load, system.target(), clients=ONE_PROCESS, options=["--source", str(number + 1)])
+                )
+                for number in range(workers)
+            ]
+            _all(loads, f"connect {ONE_PROCESS} 32")
+            idle = _all(loads, f"idle {HEARTBEAT_S + 3}")
+            grown = system.memory_kib() - before
+        count = sum(one["clients"] for one in idle)
+        quiet = sum(one["silent"] for one in idle)
+        if count != workers * ONE_PROCESS or quiet:
+            words = "; ".join(load.words() for load in loads)
+            raise LoadFailed(f"{count} of {workers * ONE_PROCESS} stayed, {quiet} heard nothing in time. {words}")
+        return [Sample(row, count), Sample(f"{row}_memory", grown / count)]
+
+    return measure
+
+
+def _all(loads: Sequence[Load], command: str) -> list[dict[str, Any]]:
+    """A command to several load clients at once, and their figures."""
+    for load in loads:
+        load.say(command)
+    return [load.hear(command) for load in loads]
+
+
+def http(stage: Stage, _subject: str) -> list[Sample]:
     """From the HTTP request of a change to another person's socket, one change at a time."""
-    columns = over_http.run(bench.folder / f"http-{time.monotonic_ns()}", bench.changes)
+    columns = over_http.run(stage.folder / f"http-{time.monotonic_ns()}", stage.changes)
     samples = []
     for name, row in (("request to socket", "http"), ("removal to room.left", "removal")):
         cuts = statistics.quantiles(columns[name], n=100)
@@ -132,16 +236,21 @@ def over_http_(bench: Bench, _subject: str) -> list[Sample]:
     return samples
 
 
-def _rate(row: str, subject: str, figures: dict[str, Any]) -> Sample:
-    if figures["missing"] > 0 or figures["disconnected"]:
-        raise LoadFailed(f"{figures['missing']} deliveries missing, {figures['disconnected']} clients disconnected")
-    limited = "the load client" if figures["load_cpu"] > LOAD_LIMIT else ""
-    return Sample(row, figures["deliveries_per_second"], subject, cpu=_cpu(figures), limited=limited)
+def _check(figures: dict[str, Any]) -> None:
+    """Raise LoadFailed where something was lost: a figure of it would mean nothing."""
+    if figures["missing"] > 0 or figures["disconnected"] or not figures["deliveries"]:
+        lost = f"{figures['missing']} deliveries missing, {figures['disconnected']} clients disconnected"
+        raise LoadFailed(f"{lost}, of {figures['deliveries']:.0f}")
 
 
-def _cpu(figures: dict[str, Any]) -> float:
-    """CPU seconds of the server a million deliveries."""
-    return float(1e6 * figures["cpu_s"]["gateway"] / max(1, figures["deliveries"]))
+def _limited(figures: dict[str, Any]) -> str:
+    """What else was at its limit."""
+    broker = figures["cpu_s"].get(BROKER, 0) / figures["seconds"]
+    return "the core of load client and broker" if figures["load_cpu"] + broker > BUSY else ""
+
+
+def _again(figures: dict[str, Any]) -> str:
+    return f"{figures['again']} attempts were refused and made again" if figures["again"] else ""
 
 
 _PER_S = "deliveries/s"
@@ -169,17 +278,68 @@ SCENARIOS = (
         "fan10k",
         [Row("fan10k", "10,000 clients in one room", _PER_S, times={UWS: 0.95, SOCKETIO: 2.5})],
         fan_out("fan10k", 10_000),
-        PEERS,
+        (UWS, SOCKETIO),
     ),
     Scenario(
         "latency",
         [
             Row("cpu_20k", "CPU at 20,000 deliveries/s, one room", "s per M", times={FLOOR: 1.5}, of_cpu=True),
-            Row("p50_20k", "latency at that rate, p50", "ms"),
-            Row("p99_20k", "latency at that rate, p99", "ms"),
+            Row("p50_20k", "… latency, p50", "ms"),
+            Row("p99_20k", "… latency, p99", "ms"),
         ],
         latency,
         PEERS,
+    ),
+    Scenario(
+        "intake",
+        [
+            Row("intake", "intake, nobody listening, per CPU second", "events", least=100_000),
+            Row("intake_rate", "… at a mean latency of 80 ms", "events/s"),
+        ],
+        intake_unheard,
+    ),
+    Scenario(
+        "heard",
+        [
+            Row("intake_heard", "intake, each event to one session, per CPU second", "events", least=50_000),
+            Row("intake_heard_rate", "… at a mean latency of 80 ms", "events/s"),
+        ],
+        intake_heard,
+    ),
+    Scenario(
+        "durable",
+        [
+            Row("stored", "durable stream by itself, acknowledged", "events/s"),
+            Row("to_socket_p50", "publish to socket through it, 100/s, p50", "ms"),
+            Row("to_socket_p99", "… p99", "ms"),
+        ],
+        durable,
+    ),
+    Scenario(
+        "validation",
+        [
+            Row("encode", "an event checked and encoded", "µs"),
+            Row("validate", "… of it the check against the catalogue", "µs"),
+        ],
+        validation,
+    ),
+    Scenario(
+        "connect",
+        [
+            Row("connect_fresh", "connects, a token never seen, a known member", "per s", least=1_200),
+            Row("connect_cached", "connects, a token seen before", "per s", least=1_800),
+            Row("connect_first", "connects, auth asked for each", "per s"),
+        ],
+        connecting,
+    ),
+    Scenario(
+        "resume",
+        [
+            Row("resume", f"10,000 clients resume, {MISSED} missed events each", "s"),
+            Row("resume_p99", "… to the ack, p99", "ms"),
+        ],
+        resume,
+        once=True,
     ),
     Scenario(
         "idle",
@@ -191,15 +351,35 @@ SCENARIOS = (
             Row("gc_frozen", "… with what is there frozen", "ms", most=1),
         ],
         idle,
+        once=True,
+    ),
+    Scenario(
+        "18k",
+        [
+            Row("one", "idle sessions in one process", "sessions", least=ONE_PROCESS),
+            Row("one_memory", "… memory of each", "KiB", most=4.5),
+        ],
+        crowd("one", 1),
+        once=True,
+    ),
+    Scenario(
+        "90k",
+        [
+            Row("five_workers", "idle sessions over five workers", "sessions", least=WORKERS * ONE_PROCESS),
+            Row("five_workers_memory", "… memory of each", "KiB", most=4.5),
+        ],
+        crowd("five_workers", WORKERS),
+        once=True,
     ),
     Scenario(
         "http",
         [
             Row("http_p50", "HTTP request to another's socket, p50", "ms"),
-            Row("http_p99", "HTTP request to another's socket, p99", "ms"),
+            Row("http_p99", "… p99", "ms"),
             Row("removal_p50", "member removed to room.left, p50", "ms"),
-            Row("removal_p99", "member removed to room.left, p99", "ms"),
+            Row("removal_p99", "… p99", "ms"),
         ],
-        over_http_,
+        http,
+        once=True,
     ),
 )

@@ -11,9 +11,11 @@ import json
 import os
 import re
 import secrets
+import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -45,19 +47,24 @@ UNLIMITED = {
     )
 }
 """All load comes from one address: what keeps one address from taking a gateway is out of the way."""
+EPOCH = "bench"
+SERVER, BROKER = "server", "broker"
+OTHER_TOKENS = 2_000
 MEMORY_STREAM_BYTES = 48 * 1024 * 1024  # the broker's configuration gives memory 64 MB
 
 
 class System:
     """Broker, auth and a gateway. `start`, then `start_gateway` as often as wanted; `stop` ends it all."""
 
-    def __init__(self, folder: Path, *, users: int, in_memory: bool, environment: Mapping[str, str] | None = None):
+    def __init__(self, folder: Path, *, users: int, in_memory: bool) -> None:
         self._folder = folder
         self._users = users
         self._in_memory = in_memory
         self._keys_secret = secrets.token_hex(24)
         self._gc_lines: list[str] = []
         self.tokens = folder / "tokens.txt"
+        self.other_tokens = folder / "other-tokens.txt"
+        """Others of the same users, issued in the same second."""
         self.nats = NatsServer(folder / "nats")
         self.auth = ServiceProcess(
             "auth",
@@ -70,19 +77,7 @@ class System:
             },
             folder=folder / "logs",
         )
-        self.gateway = ServiceProcess(
-            "gateway",
-            "bench.gateway",
-            {
-                **self.nats.environment("gateway"),
-                "BEACONFIRE_JWKS_URL": f"{self.auth.url}/.well-known/jwks.json",
-                "BEACONFIRE_LOG_LEVEL": "warning",
-                **UNLIMITED,
-                **(environment or {}),
-            },
-            folder=folder / "logs",
-            on_line=self._read_line,
-        )
+        self.gateway = self._gateway({})
 
     def start(self) -> None:
         """Start broker and auth, and make the users. Raises DidNotStart, BrokerDidNotStart."""
@@ -92,11 +87,12 @@ class System:
             self.auth.start()
         asyncio.run(self._add_users())
 
-    def start_gateway(self) -> None:
-        """Start the gateway, anew where it runs. Raises DidNotStart."""
+    def start_gateway(self, environment: Mapping[str, str] | None = None, *, core: int | None = 0) -> None:
+        """Start the gateway, anew where it runs, on a core (None: on all). Raises DidNotStart."""
         self.auth.process.thaw()
         self.gateway.kill()
-        with on_core(0):
+        self.gateway = self._gateway(environment or {})
+        with on_core(core):
             self.gateway.start()
 
     def stop_gateway(self) -> None:
@@ -109,22 +105,29 @@ class System:
             process.thaw()
             process.kill()
 
-    def target(self, *, rooms: int = 1, cursor: str | None = None) -> Target:
-        """The gateway, for a load client. With one room it is the campaign, else settlements of it."""
-        room = f"campaign:{CAMPAIGN}/settlement:s%d" if rooms > 1 else f"campaign:{CAMPAIGN}"
+    def target(self, *, is_narrow: bool = False, cursor: str | None = None) -> Target:
+        """The gateway, for a load client. Its rooms are settlements of one campaign where `is_narrow`, else that."""
+        room = f"campaign:{CAMPAIGN}/settlement:s%d" if is_narrow else f"campaign:{CAMPAIGN}"
         after = f',"cursor":"{cursor}"' if cursor else ""
-        host = self.nats.url.removeprefix("nats://")
-        return Target(
-            port=self.gateway.port,
-            publish=f"nats:{host}:publisher:{self.nats.passwords['publisher']}",
-            subject=f"campaign.{CAMPAIGN}.settlement.s%d",
+        return replace(
+            self.store().watching(**{SERVER: self.gateway_pid}),
             steps=[f'0:{{"type":"connect","id":1,"token":"{{token}}","rooms":[{{rooms}}]{after}}}'],
             headers=["Sec-WebSocket-Protocol: beaconfire.v1"],
             answers=1,
             room=room,
             options=["--refused", '"success":false'],
             tokens=self.tokens,
-            watch={"gateway": self.gateway_pid, "broker": self._pid(self.nats.process.pid)},
+        )
+
+    def store(self) -> Target:
+        """The stream alone, for a load client that only publishes, as our publishers do: no gateway need run."""
+        host = self.nats.url.removeprefix("nats://")
+        return Target(
+            port=self.gateway.port,
+            publish=f"nats:{host}:publisher:{self.nats.passwords['publisher']}",
+            subject=f"campaign.{CAMPAIGN}.settlement.s%d",
+            steps=[],
+            watch={BROKER: self._pid(self.nats.process.pid)},
         )
 
     @property
@@ -141,8 +144,14 @@ class System:
             self.auth.process.thaw()
 
     def memory_kib(self) -> int:
-        """RssAnon of the gateway, KiB: heap without file pages, which come and go."""
-        return rss_anon_kib(self.gateway_pid)
+        """RssAnon of the gateway and its workers, KiB: heap without file pages, which come and go."""
+        children = Path(f"/proc/{self.gateway_pid}/task/{self.gateway_pid}/children").read_text().split()
+        return sum(rss_anon_kib(pid) for pid in (self.gateway_pid, *map(int, children)))
+
+    @property
+    def cursor(self) -> str:
+        """Where the gateway stands; of the memory-stored stream, whose epoch we chose."""
+        return f"{EPOCH}:{int(self.metric('gateway_position'))}"
 
     def metric(self, name: str) -> float:
         """A figure of the gateway's /metrics; 0 where it has none."""
@@ -160,6 +169,21 @@ class System:
     def _read_line(self, _name: str, line: str) -> None:
         if MARK in line:
             self._gc_lines.append(line)
+
+    def _gateway(self, environment: Mapping[str, str]) -> ServiceProcess:
+        return ServiceProcess(
+            "gateway",
+            "bench.gateway",
+            {
+                **self.nats.environment("gateway"),
+                "BEACONFIRE_JWKS_URL": f"{self.auth.url}/.well-known/jwks.json",
+                "BEACONFIRE_LOG_LEVEL": "warning",
+                **UNLIMITED,
+                **environment,
+            },
+            folder=self._folder / "logs",
+            on_line=self._read_line,
+        )
 
     @property
     def _database_url(self) -> str:
@@ -179,7 +203,7 @@ class System:
         try:
             if self._in_memory:
                 config = {"storage": "memory", "max_bytes": MEMORY_STREAM_BYTES, "duplicate_window": 1_000_000_000}
-                wanted = broker.stream_config(replicas=1, epoch="bench") | config
+                wanted = broker.stream_config(replicas=1, epoch=EPOCH) | config
                 await nc.request(f"$JS.API.STREAM.CREATE.{broker.STREAM}", json.dumps(wanted).encode(), timeout=5)
                 await broker.publish(nc, "anchor", b"", message_id="anchor")
             else:
@@ -210,11 +234,16 @@ class System:
         finally:
             await database.close()
         sign = functools.partial(
-            tokens.sign, key, key_id, issuer="beaconfire", audience="beaconfire", ttl_s=tokens.MAX_LIFETIME_S
+            tokens.sign,
+            key,
+            key_id,
+            issuer="beaconfire",
+            audience="beaconfire",
+            ttl_s=tokens.MAX_LIFETIME_S,
+            not_before=int(time.time()) + 15,  # all of the same second, and accepted at once: less than the leeway
         )
-        with self.tokens.open("w") as file:
-            for one in names:
-                file.write(sign(user_id=one, name=one) + "\n")
+        for path, count in ((self.tokens, self._users), (self.other_tokens, min(self._users, OTHER_TOKENS))):
+            path.write_text("".join(sign(user_id=one, name=one) + "\n" for one in names[:count]))
 
 
 def rss_anon_kib(pid: int) -> int:

@@ -1,0 +1,75 @@
+"""What scenarios run on: the load client, our servers and the peers, started when they are first wanted."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from bench.figures import OURS
+from bench.load import Load
+from bench.peers import Peers
+from bench.system import System
+
+USERS = 20_000
+
+
+@dataclass
+class Stage:
+    """Where scenarios put things, the load client, and how long they measure."""
+
+    folder: Path
+    load: Path
+    seconds: float
+    changes: int
+    peers: Peers
+    _systems: dict[bool, System] = field(default_factory=dict)
+
+    def system(self, *, in_memory: bool) -> System:
+        """The system with a memory-stored stream or a durable one, without a gateway."""
+        system = self._systems.get(in_memory)
+        if system is None:
+            folder = self.folder / ("memory" if in_memory else "durable")
+            system = self._systems[in_memory] = System(folder, users=USERS, in_memory=in_memory)
+            try:
+                system.start()
+            except BaseException:
+                system.stop()
+                del self._systems[in_memory]
+                raise
+        return system
+
+    @contextmanager
+    def gateway(
+        self, environment: Mapping[str, str] | None = None, *, in_memory: bool = True, core: int | None = 0
+    ) -> Iterator[System]:
+        """A gateway just started, with its system."""
+        system = self.system(in_memory=in_memory)
+        try:
+            system.start_gateway(environment, core=core)
+            yield system
+        finally:
+            system.stop_gateway()
+
+    @contextmanager
+    def connected(
+        self, subject: str, clients: int, rooms: int = 1, joins: int = 1, *, is_narrow: bool = False, unheard: int = 0
+    ) -> Iterator[Load]:
+        """Clients of our gateway or of a peer, connected and in their rooms."""
+        options = ["--unheard", str(unheard)]
+        load_of = partial(Load, self.load, clients=clients, rooms=rooms, joins=joins, options=options)
+        if subject != OURS:
+            with self.peers.start(subject) as target, load_of(target) as load:
+                load.connect(clients)
+                yield load
+            return
+        with self.gateway() as system, load_of(system.target(is_narrow=is_narrow or rooms > 1)) as load:
+            load.connect(clients, at_once=32)
+            with system.auth_frozen():
+                yield load
+
+    def stop(self) -> None:
+        """End everything."""
+        self.peers.stop()
+        for system in self._systems.values():
+            system.stop()
