@@ -44,7 +44,7 @@ browser: ## install Chromium for the browser tests, where it is missing
 postgresql: ## install PostgreSQL's programs for the tests, where they are missing
 	@[ -n "$(POSTGRES_URL)" ] || command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || deploy/install-postgresql.sh
 
-languages: ## install Go, Node and curl for the tests of examples/, where they are missing
+languages: ## install Go, Node, curl and cc for the tests of examples/ and bench/, where they are missing
 	@deploy/install-languages.sh
 
 test: setup browser postgresql languages ## run every test (starts its own nats-server, PostgreSQL, services and browser)

@@ -10,9 +10,8 @@ import time
 from pathlib import Path
 
 from bench import report
-from bench.cores import on_core, raise_open_files
+from bench.cores import CORES, on_core, raise_open_files
 from bench.figures import OURS, Results, Sample
-from bench.load import SOURCE, LoadFailed, compile_c
 from bench.peers import Peers
 from bench.scenarios import SCENARIOS, Scenario
 from bench.stage import Stage
@@ -21,25 +20,30 @@ from bench.stage import Stage
 def main() -> int:
     """Measure and print. Returns 1 where a scenario failed, 2 where nothing can be measured."""
     arguments = _arguments()
+    if sys.platform != "linux":
+        print(
+            "the bench needs Linux: it gives each side a core of its own, and its load client uses epoll",
+            file=sys.stderr,
+        )
+        return 2
     raise_open_files()
     wanted = [one for one in SCENARIOS if one.name in arguments.only]
     with tempfile.TemporaryDirectory(prefix="beaconfire-bench-", ignore_cleanup_errors=True) as folder, on_core(1):
-        try:
-            load = compile_c(SOURCE, Path(folder) / "load")
-        except LoadFailed as error:
-            print(error, file=sys.stderr)
-            return 2
         peers = Peers(Path(folder), wanted=not arguments.no_peers)
         for peer, why in peers.missing.items():
-            print(f"{peer}: not compared: {why}", file=sys.stderr)
-        stage = Stage(Path(folder), load, arguments.seconds, arguments.changes, peers)
+            print(f"{peer} is not compared: {why}", file=sys.stderr)
+        if len(CORES) < 2:
+            print("there is one core only: server and load share it, and every figure is too low", file=sys.stderr)
+        stage = Stage(Path(folder), arguments.seconds, arguments.changes, peers)
         try:
             samples, failures = measure(stage, wanted, arguments.runs)
         finally:
             stage.stop()
-    results = Results(samples)
-    print(report.table([row for one in wanted for row in one.rows], results))
-    print("\n" + report.circumstances(arguments.runs, arguments.seconds))
+    how = report.circumstances(arguments.runs, arguments.seconds)
+    found = report.Report(wanted, Results(samples), peers.missing, how)
+    print("\n\n".join(part for part in (found.table(), found.notes(), how) if part))
+    if arguments.write is not None:
+        report.write(found, arguments.write)
     for failure in failures:
         print(f"FAILED: {failure}", file=sys.stderr)
     return 1 if failures else 0
@@ -71,8 +75,16 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=3.0, help="length of a measurement (default %(default)s)")
     parser.add_argument("--runs", type=int, default=3, help="times all of it is measured (default %(default)s)")
     parser.add_argument("--changes", type=int, default=300, help="HTTP changes in a run (default %(default)s)")
+    parser.add_argument("--write", type=_page, metavar="PAGE", help="put the results into this page, too")
     parser.add_argument("--no-peers", action="store_true", help="measure Beaconfire alone")
     return parser.parse_args()
+
+
+def _page(text: str) -> Path:
+    page = Path(text)
+    if not page.is_file() or report.BEGIN not in page.read_text():
+        raise argparse.ArgumentTypeError(f"{text} is no page with a place for results ({report.BEGIN})")
+    return page
 
 
 def _names(text: str) -> list[str]:

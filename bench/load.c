@@ -9,8 +9,8 @@
 //
 // Commands come on stdin, one a line; each is answered with one line of JSON on stdout. Sockets stay open in between:
 //
-//   connect COUNT AT_ONCE          open more clients, AT_ONCE handshakes at a time, until each has had its answers;
-//                                  who was refused tries again
+//   connect COUNT AT_ONCE ROUNDS   open more clients, AT_ONCE handshakes at a time, until each has had its answers;
+//                                  who was refused tries again, so many times
 //   window MS WARM SECONDS         closed loop: the most deliveries a second at a mean latency of MS ms
 //   rate PER_SECOND WARM SECONDS   open loop: so many deliveries a second, whatever the server does
 //   publish COUNT ON_THE_WAY       publish, with at most so many not acknowledged; deliveries are not waited for
@@ -39,7 +39,6 @@
 #define MS 1000000ull
 #define MOST_STEPS 8
 #define MOST_WATCHED 16
-#define MOST_ROUNDS 20  // times that who did not get in tries again, as every client of ours would
 #define PER_SOURCE 25000  // clients of one source address: there are 28,232 ephemeral ports to one server port
 
 static uint64_t now(void) {
@@ -516,7 +515,7 @@ static void turn(uint64_t wait_ns) {
   }
 }
 
-static void connect_clients(int count, int at_once) {
+static void connect_clients(int count, int at_once, int most_rounds) {
   int target = begun + count < client_limit ? begun + count : client_limit;
   int first = begun, before = ready, again = 0, rounds = 0;
   uint64_t start = now(), last = start, done = 0;
@@ -527,7 +526,7 @@ static void connect_clients(int count, int at_once) {
     while (begun < target && connecting < at_once) begin(&clients[begun++]);
     turn(20 * MS);
     if (handshakes.count + gone != done) done = handshakes.count + gone, last = now();
-    if (begun == target && !connecting && gone && rounds++ < MOST_ROUNDS) {
+    if (begun == target && !connecting && gone && rounds++ < most_rounds) {
       for (uint64_t until = now() + (rounds < 5 ? rounds : 5) * SECOND / 2; now() < until; ) turn(20 * MS);
       for (int i = first; i < target; i++)
         if (clients[i].state == GONE) {
@@ -681,7 +680,7 @@ static void run(const char *line) {
   double a = 0, b = 0, c = 0;
   char command[16];
   if (sscanf(line, "%15s %lf %lf %lf", command, &a, &b, &c) < 2) die("no command: %s", line);
-  if (!strcmp(command, "connect")) connect_clients(a, b > 0 ? b : 64);
+  if (!strcmp(command, "connect")) connect_clients(a, b > 0 ? b : 64, c);
   else if (!strcmp(command, "window")) drive(a, 0, b, c);
   else if (!strcmp(command, "rate")) drive(0, a, b, c);
   else if (!strcmp(command, "publish")) publish_many(a, b > 0 ? b : 256);

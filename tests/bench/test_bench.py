@@ -1,0 +1,142 @@
+"""`make bench` in small: the load client against a real gateway and the floor, and what is made of the figures."""
+
+from pathlib import Path
+
+import pytest
+
+from bench import report
+from bench.figures import FLOOR, OURS, SOCKETIO, UWS, Results, Row, Sample
+from bench.load import SOURCE, Load, LoadFailed, Target, compile_c
+from bench.peers import FOLDER, Peer
+from bench.scenarios import Scenario
+from bench.system import SERVER, System
+from tools.nats_server import free_port
+
+CLIENTS = 5
+
+
+@pytest.fixture(name="binary", scope="module")
+def _binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compile_c(SOURCE, tmp_path_factory.mktemp("load") / "load", options=("-Wall", "-Wextra", "-Werror"))
+
+
+def test_gateway_under_load(binary: Path, tmp_path: Path) -> None:
+    """Clients of a real gateway hear every event in time measured, and those that come back hear what they missed."""
+    system = System(tmp_path, users=CLIENTS, in_memory=True)
+    try:
+        system.start()
+        system.start_gateway()
+        with Load(binary, system.target(), clients=CLIENTS) as load:
+            load.connect(CLIENTS)
+            live = load.ask("rate 500 0 0.2")
+            cursor, memory_kib, pauses = system.cursor, system.memory_kib(), system.gc_pauses_ms()
+        with Load(binary, system.store(), clients=1) as load:
+            stored = load.ask("publish 3 2")
+        with Load(binary, system.target(cursor=cursor), clients=CLIENTS) as load:
+            load.connect(CLIENTS)
+            missed = load.ask(f"expect {3 * CLIENTS} 20")
+    finally:
+        system.stop()
+
+    assert live["deliveries"] >= 50
+    assert (live["missing"], live["disconnected"], live["clients"]) == (0, 0, CLIENTS)
+    assert 0 < live["latency_ms"]["p50"] <= live["latency_ms"]["p99"]
+    assert set(pauses) == {"as_it_is", "thawed", "frozen"}
+    assert memory_kib > 10_000
+    assert (stored["stored"], stored["not_stored"]) == (3, 0)
+    assert (missed["deliveries"], missed["missing"]) == (3 * CLIENTS, 0)
+
+
+def test_rooms_of_the_floor(binary: Path, tmp_path: Path) -> None:
+    """Against a server that only sends: each event reaches the clients of its room, and a window finds a rate."""
+    port, publish_port = free_port(), free_port()
+    floor = compile_c(FOLDER / "floor.c", tmp_path / "floor")
+    target = Target(port, f"lines:127.0.0.1:{publish_port}", "%s", ['0:{"subscribe":"{room}"}'])
+    with (
+        Peer(FLOOR, [str(floor), str(port), str(publish_port)], target, folder=tmp_path) as running,
+        Load(binary, running, clients=CLIENTS * 2, rooms=5, joins=2) as load,
+    ):
+        load.connect(CLIENTS * 2)
+        open_loop = load.ask("rate 400 0 0.2")
+        closed_loop = load.ask("window 5 0 0.2")
+
+    assert open_loop["deliveries"] == 4 * round(open_loop["events_per_second"] * open_loop["seconds"])
+    assert open_loop["missing"] == closed_loop["missing"] == 0
+    assert closed_loop["deliveries"] > 0
+    assert SERVER in closed_loop["cpu_s"]
+
+
+def test_refused_clients(binary: Path, tmp_path: Path) -> None:
+    """Who cannot get in is told why, and is not counted."""
+    tokens = tmp_path / "tokens"
+    tokens.write_text("none\n")
+    nobody = Target(free_port(), "", "", ["0:{token}"], tokens=tokens)
+    with Load(binary, nobody, clients=1) as load, pytest.raises(LoadFailed, match=r"0 of 1 clients got in: .*refused"):
+        load.connect(1, rounds=0)
+
+
+def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without a C compiler it says so, and what to install."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    with pytest.raises(LoadFailed, match=r"(?s)no C compiler.*apt-get install gcc"):
+        compile_c(SOURCE, tmp_path / "load")
+
+
+def _report(*samples: Sample, missing: dict[str, str]) -> report.Report:
+    rows = [
+        Row("fan", "a room", "deliveries/s", times={UWS: 0.5, SOCKETIO: 6}),
+        Row("cost", "its CPU", "s per M", times={FLOOR: 1.5}, of_cpu=True),
+        Row("memory", "memory", "KiB", most=4),
+        Row("other", "something else", "ms"),
+    ]
+    scenario = Scenario("all", rows, lambda _stage, _subject: [], (UWS, SOCKETIO, FLOOR))
+    return report.Report([scenario], Results(samples), missing, "some day, some machine")
+
+
+def test_goals() -> None:
+    """Medians are judged by the goals, and by the peers that were measured; what was not measured has no verdict."""
+    found = _report(
+        *(Sample("fan", value) for value in (90.0, 60.0, 500.0)),
+        Sample("fan", 100, UWS),
+        Sample("cost", 7, cpu=7),
+        Sample("cost", 4, FLOOR, cpu=4),
+        Sample("memory", 3.5, limited="the load client"),
+        missing={SOCKETIO: "node is missing"},
+    )
+    fan, cost, memory, other = found.scenarios[0].rows
+
+    assert found.results.value("fan") == 90
+    assert found.results.ratio(fan, UWS) == 0.9
+    assert [found.results.is_met(row) for row in (fan, cost, memory, other)] == [True, False, True, None]
+    lines = found.table().splitlines()
+    assert "reached" in lines[1]
+    assert "not installed" in lines[1]
+    assert "missed" in lines[2]
+    assert "3.5*" in lines[3]
+    assert "failed" in lines[4]
+    assert "node is missing" in found.notes()
+    assert "60.0 to 500" in found.notes()
+
+
+def test_written_into_a_page(tmp_path: Path) -> None:
+    """Results replace those of before, between two marks; the chart lies beside the page."""
+    page = tmp_path / "performance.md"
+    page.write_text(f"# Title\n\n{report.BEGIN}\nold\n{report.END}\n\nthe rest\n")
+
+    report.write(_report(Sample("fan", 10), Sample("fan", 5, UWS), missing={}), page)
+
+    text = page.read_text()
+    assert text.startswith("# Title\n")
+    assert text.endswith("the rest\n")
+    assert "old" not in text
+    assert "| a room | 10.0 | deliveries/s |" in text
+    assert "some day, some machine" in text
+    assert OURS in page.with_suffix(".svg").read_text()
+
+
+def test_page_of_the_documentation() -> None:
+    """docs/performance.md has the place for results."""
+    text = (Path(__file__).parents[2] / "docs" / "performance.md").read_text()
+
+    assert text.count(report.BEGIN) == text.count(report.END) == 1
