@@ -142,6 +142,7 @@ class _Gateway:
             trusted_proxies=settings.trusted_proxies,
             max_buffer_bytes=settings.max_buffer_bytes,
             compression=settings.compression,
+            hands_over=settings.transport == "handover",
         )
         await nc.subscribe_direct(f"{broker.EPHEMERAL_PREFIX}>", delivery.take_ephemeral)
         async with asyncio.TaskGroup() as tasks:

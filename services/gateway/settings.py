@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field, field_validator
 from pydantic_settings import NoDecode
@@ -65,6 +65,9 @@ class Settings(Common):
         262_144,
         ge=16_384,
         description="Memory for a stuck connection, bytes; one has to catch up from a quarter on",
+    )
+    transport: Literal["handover", "aiohttp"] = Field(
+        "handover", description="Who serves sockets: we, on aiohttp's transport, or aiohttp, at six times the memory"
     )
     compression: bool = Field(False, description="Compress messages for clients that can take it (permessage-deflate)")
     ring_bytes: int = Field(67_108_864, ge=1_048_576, description="Memory for the newest events, bytes")

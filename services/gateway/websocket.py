@@ -20,6 +20,7 @@ from services.gateway import protocol
 from services.gateway.deflate import Agreement, Deflater, InflatingReader, MalformedOffer, negotiate
 from services.gateway.frames import FrameError, FrameReader, Opcode, decode_close, encode, encode_close
 from services.gateway.limits import LimitReached, spend
+from services.gateway.plain import CLOSE_TIMEOUT_S, CONTROL_PER_MINUTE, PlainConnection
 from services.gateway.session import LIMITED, Context, Session
 from shared import errors, logs
 from shared.addresses import Network, client_address, household
@@ -33,12 +34,9 @@ OPENED = Counter("gateway_connections_total", "WebSocket connections opened")
 REFUSED = Counter("gateway_handshakes_refused_total", "WebSocket handshakes refused, by reason", ["reason"])
 
 TOO_LARGE = 4413
-CLOSE_TIMEOUT_S = 5.0
 FULL_AT = 4
 """A socket is full at this part of the memory a session may take. On top of it come one write and the one event that
 goes beyond it, messages that wait for an answer, and one that has not arrived as a whole: a quarter each, at most."""
-CONTROL_PER_MINUTE = 600
-"""Pings and pongs a client may send a minute: they cost no less than messages, which are limited."""
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 _TEXT, _BINARY, _CLOSE, _PING = (int(code) for code in (Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE, Opcode.PING))
 
@@ -200,6 +198,7 @@ class Handshake:
         trusted_proxies: Sequence[Network],
         max_buffer_bytes: int,
         compression: bool,
+        hands_over: bool,
     ) -> None:
         self._context = context
         self._deflaters: dict[int | None, Deflater] | None = {} if compression else None
@@ -207,9 +206,10 @@ class Handshake:
         self._hinted = False
         self._origins = frozenset(allowed_origins)
         self._max_buffer_bytes = max_buffer_bytes
+        self._hands_over = hands_over
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
-        """The aiohttp handler. Answers 400, 403 or 429, or does not return to aiohttp at all."""
+        """The aiohttp handler. Answers 400, 403 or 429, or does not return to aiohttp at all (or when all is over)."""
         if not self._is_allowed(request):
             self._refuse("origin")
             raise web.HTTPForbidden(reason="origin not allowed")
@@ -225,7 +225,16 @@ class Handshake:
         except MalformedOffer:
             self._refuse("extensions")
             raise web.HTTPBadRequest(reason="malformed Sec-WebSocket-Extensions") from None
-        self._hand_over(request, accept, self._address(request), agreement)
+        if request.transport is None or request.transport.is_closing():
+            raise asyncio.CancelledError
+        address = self._address(request)
+        self._enter(address)
+        token = _bearer(request) or request.query.get("token", "")
+        if self._hands_over:
+            self._hand_over(request, accept, address, token, agreement)
+        OPENED.inc()
+        connection = PlainConnection(self._context, self._max_buffer_bytes)
+        return await connection.serve(request, address=address, offered_token=token)
 
     def _agree(self, request: web.Request) -> Agreement | None:
         """What is agreed about compression. Raises MalformedOffer."""
@@ -259,17 +268,21 @@ class Handshake:
         bits = agreement.window_bits
         return self._deflaters.get(bits) or self._deflaters.setdefault(bits, Deflater(bits))
 
-    def _hand_over(self, request: web.Request, accept: str, address: str, agreement: Agreement | None) -> NoReturn:
-        """Answer 101 and take the transport. No await from here on: no byte can come in between."""
-        transport, aiohttp_protocol = request.transport, request.protocol
-        if transport is None or transport.is_closing():
-            raise asyncio.CancelledError
+    def _enter(self, address: str) -> None:
+        """Count it. Raises LimitReached."""
         try:
             self._context.door.enter(address)
         except LimitReached as reached:
             LIMITED.labels(reached.limit).inc()
             self._refuse(reached.limit)
             raise
+
+    def _hand_over(
+        self, request: web.Request, accept: str, address: str, token: str, agreement: Agreement | None
+    ) -> NoReturn:
+        """Answer 101 and take the transport. No await from here on: no byte can come in between."""
+        transport, aiohttp_protocol = request.transport, request.protocol
+        assert transport is not None
         request[HANDED_OVER] = True
         transport.write(
             b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -281,7 +294,7 @@ class Handshake:
             transport,
             address=address,
             max_buffer_bytes=self._max_buffer_bytes,
-            offered_token=_bearer(request) or request.query.get("token", ""),
+            offered_token=token,
             deflater=self._deflater(agreement),
         )
         early = aiohttp_protocol._message_tail  # sent before our 101: allowed by no RFC, and cheap to accept

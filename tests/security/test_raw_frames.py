@@ -7,7 +7,7 @@ import zlib
 import pytest
 
 from services.gateway.frames import MAX_FRAGMENTS, Opcode, encode
-from services.gateway.websocket import CONTROL_PER_MINUTE
+from services.gateway.plain import CONTROL_PER_MINUTE
 from tests.gateway.test_frames import client_frame
 from tests.security.conftest import Target, hears, rss_bytes
 from tests.security.raw_http import connection, handshake

@@ -1,0 +1,147 @@
+"""A WebSocket that stays aiohttp's: the way back, should a release of aiohttp break the handover (ADR 0005).
+
+Nothing but aiohttp's public API. It costs what the handover saves: 14 KiB a connection, a task, aiohttp's own parser.
+What differs on the wire: aiohttp's reader decides how broken frames are refused (1009 where a message is too large),
+messages are never compressed, and a gateway that stops does not wait for the answer to its close frame.
+"""
+
+import asyncio
+import time
+from typing import Any
+
+from aiohttp import WSMsgType, web
+
+from services.gateway import protocol
+from services.gateway.frames import Opcode, encode, encode_close
+from services.gateway.limits import spend
+from services.gateway.session import Context, Session
+from shared import errors, logs
+from shared.errors import BeaconfireError
+
+log = logs.get(__name__)
+
+CLOSE_TIMEOUT_S = 5.0
+CONTROL_PER_MINUTE = 600
+"""Pings and pongs a client may send a minute: they cost no less than messages, which are limited."""
+LOOK_S = 0.05
+
+
+class PlainConnection:
+    """Implements `session.Wire` over a `WebSocketResponse`."""
+
+    __slots__ = (
+        "_closing",
+        "_context",
+        "_controls_empty_at",
+        "_max_buffer_bytes",
+        "_resumed",
+        "_session",
+        "_socket",
+        "_transport",
+        "paused",
+    )
+
+    def __init__(self, context: Context, max_buffer_bytes: int) -> None:
+        self._context = context
+        self._max_buffer_bytes = max_buffer_bytes
+        self._closing = False
+        self._controls_empty_at = 0.0
+        self._resumed = asyncio.Event()
+        self._socket = web.WebSocketResponse(
+            protocols=(protocol.SUBPROTOCOL,),
+            autoping=False,
+            autoclose=False,  # its own close handshake drops the connection before the peer has answered
+            compress=False,
+            max_msg_size=context.limits.max_frame_bytes,
+            timeout=CLOSE_TIMEOUT_S,  # of the answer to a close that aiohttp sends: a broken frame's
+        )
+        self.paused = False
+
+    async def serve(self, request: web.Request, *, address: str, offered_token: str) -> web.StreamResponse:
+        """Answer the handshake, and stay until the connection ends. `address` has entered by the door."""
+        context = self._context
+        session = None
+        try:
+            await self._socket.prepare(request)
+            self._transport: Any = request.transport
+            session = self._session = Session(context, self, address=address, offered_token=offered_token)
+            await self._listen()
+        finally:
+            self._closing = True
+            if session is not None:
+                session.lost()
+            context.door.leave(address, was_connected=session is not None and bool(session.user_id))
+        return self._socket
+
+    async def _listen(self) -> None:
+        while True:
+            if self.paused:  # a client that does not read is not listened to either
+                self._resumed.clear()
+                await self._resumed.wait()
+            message = await self._socket.receive()
+            if self._closing and message.type in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG):
+                continue
+            if message.type is WSMsgType.TEXT:
+                self._session.receive(message.data.encode())
+            elif message.type is WSMsgType.PING or message.type is WSMsgType.PONG:
+                self._take_control(message)
+            elif message.type is WSMsgType.BINARY:
+                self.close(1003, "binary messages are not part of the protocol")
+            else:
+                if message.type is WSMsgType.CLOSE:
+                    self._write_close(message.data or 1000, "")
+                    self._transport.close()
+                return
+
+    def _take_control(self, message: Any) -> None:
+        self._controls_empty_at, wait_s = spend(self._controls_empty_at, 1, CONTROL_PER_MINUTE, time.monotonic())
+        if wait_s:
+            self._session.close(BeaconfireError(errors.TOO_MANY, f"at most {CONTROL_PER_MINUTE} pings a minute"))
+            return
+        self._session.heard()
+        if message.type is WSMsgType.PING:
+            self.write(encode(bytes(message.data), Opcode.PONG))
+
+    # session.Wire.
+
+    def write(self, data: bytes) -> None:
+        """Write whole frames: past aiohttp's writer, which takes one message at a time and has to be awaited."""
+        if self._closing:
+            return
+        self._transport.write(data)
+        if not self.paused and self._transport.get_write_buffer_size() > self._max_buffer_bytes:
+            self.paused = True
+            self._session.full()
+            self._context.spawn(self._wait_for_room())
+
+    def close(self, code: int, reason: str) -> None:
+        """Start the close handshake. A stuck peer is not waited for."""
+        if self._closing:
+            return
+        if self.paused:
+            self.abort()
+        else:
+            self._session.lost()
+            self._write_close(code, reason)
+            self._context.wheel.after(CLOSE_TIMEOUT_S, self.abort)
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        self._closing = True
+        self._transport.abort()
+        self._resumed.set()
+
+    def _write_close(self, code: int, reason: str) -> None:
+        if not self._closing:
+            self._closing = True
+            self._transport.write(encode_close(code, reason))
+
+    async def _wait_for_room(self) -> None:
+        """Until half of what may wait has gone. Looked at: aiohttp tells nobody."""
+        transport, enough = self._transport, self._max_buffer_bytes // 2
+        while not transport.is_closing() and transport.get_write_buffer_size() > enough:  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_S)
+        self.paused = False
+        self._resumed.set()
+        if not self._closing:
+            self._session.drained()

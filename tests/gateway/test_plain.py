@@ -1,0 +1,81 @@
+"""The tests of sockets, on the path where they stay aiohttp's (`BEACONFIRE_TRANSPORT=aiohttp`)."""
+
+# ruff: noqa: F401  (they are collected here a second time, under this module's fixture)
+
+import gc
+from urllib.parse import urlsplit
+
+import pytest
+from aiohttp.web_protocol import RequestHandler
+
+from tests.client import Closed, open_socket
+from tests.gateway.conftest import Gateway
+from tests.gateway.test_delivery import test_audience, test_once_for_several_rooms, test_total_order
+from tests.gateway.test_frames import client_frame
+from tests.gateway.test_session import (
+    test_access_revoked,
+    test_answers_keep_their_order,
+    test_member_removed,
+    test_resume,
+    test_slow_client,
+    test_subscribe_and_unsubscribe,
+    test_token_runs_out,
+)
+from tests.gateway.test_websocket import (
+    _serves,
+    raw_socket,
+    test_after_close_nothing_follows,
+    test_bad_token,
+    test_close_handshake,
+    test_early_bytes,
+    test_hello,
+    test_no_pong,
+    test_ping_frames,
+    test_silent_after_the_handshake,
+    test_token_in_the_header,
+)
+
+
+@pytest.fixture(autouse=True)
+def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BEACONFIRE_TRANSPORT", "aiohttp")
+
+
+async def test_it_stays_aiohttps(gateway: Gateway) -> None:
+    """The connection is aiohttp's to the end: these tests are not the other path's."""
+    async with open_socket(gateway.url) as client:
+        await client.connect(gateway.auth.token("owner"))
+        port = urlsplit(gateway.url).port
+        handlers = [one for one in gc.get_objects() if isinstance(one, RequestHandler) and _serves(one, port)]
+
+    assert len(handlers) == 1
+
+
+@pytest.mark.parametrize(
+    ("bytes_", "code"),
+    [
+        pytest.param(client_frame(b"{}", rsv=0x40), 1002, id="reserved bit"),
+        pytest.param(client_frame(b"{}", 2), 1003, id="binary"),
+        pytest.param(client_frame(b"\xff\xfe"), 1007, id="not UTF-8"),
+        pytest.param(client_frame(b"x" * 16_385), 1009, id="too large"),
+        pytest.param(client_frame(b"{"), 4400, id="no JSON before connect"),
+    ],
+)
+async def test_refused(gateway: Gateway, bytes_: bytes, code: int) -> None:
+    """What breaks the protocol closes the connection, with aiohttp's code where aiohttp notices."""
+    async with raw_socket(gateway) as raw:
+        raw.write(bytes_)
+
+        assert await raw.close_code() == code
+
+
+async def test_flood_of_pings(gateway: Gateway) -> None:
+    """Pings are limited here, too."""
+    async with open_socket(gateway.url) as client:
+        await client.connect(gateway.auth.token("owner"))
+        for _ in range(700):
+            await client.socket.ping()
+        end = await client.closed()
+
+    assert isinstance(end, Closed)
+    assert end.code == 4429
