@@ -26,6 +26,8 @@ const VERSION = "0.1.0";
 const CONNECT_TIMEOUT_MS = 10_000;
 /** A connection that lasted this long is a success; one that dies sooner counts as a failed attempt, or it loops. */
 const STABLE_MS = 5000;
+/** The longest a client adds to its turn to leave a gateway that stops. */
+const MOST_SPREAD_MS = 1000;
 /** Without a network attempts are not counted, and made this rarely: the browser may be wrong about the network. */
 const OFFLINE_PAUSE_MS = 30_000;
 
@@ -518,11 +520,12 @@ export class Client {
 
   /**
    * The gateway stops. Open the next connection first and leave this one when that is acknowledged: no gap to see.
-   * Somewhere in the first half of the time given, so that its clients do not all come at once and have time to fail.
+   * A little later than its turn, so that those whose turn it is do not all come at once; most of the time that is left is
+   * for arriving, and for trying again.
    * @param {number} afterMs @param {number} withinMs
    */
   #moveSoon(afterMs, withinMs) {
-    const spreadMs = Math.max(0, withinMs - afterMs) / 2;
+    const spreadMs = Math.min(MOST_SPREAD_MS, Math.max(0, withinMs - afterMs) / 4);
     const pause = afterMs + (this.#options.random ?? Math.random)() * spreadMs;
     this.#clock.clearTimeout(this.#pauseTimer);
     this.#pauseTimer = this.#clock.setTimeout(() => this.#candidate ?? this.#dial("reconnect"), pause);

@@ -96,9 +96,10 @@ test("an older snapshot that comes while one is restored: all is asked for anew,
   const first = socket().last.id;
   socket().receive({ type: "restored", id: first, rooms: [C1], events: [event(8)] });
   client.subscribe(C1, old.handlers, { cursor: "e:5" });
+  client.subscribe(C1, {}, { cursor: "e:6" });
+  socket().receive({ type: "restored", id: first, rooms: [C1], events: [event(9)] });
   await clock.pass(0);
   assert.equal(socket().last.cursor, "e:5");
-  socket().receive({ type: "restored", id: first, rooms: [C1], events: [event(9)] });
   socket().receive({ type: "reply", id: first, success: true, rooms: granted(C1) });
   socket().restore(event(6), event(8), event(9));
   socket().answer(granted(C1));
@@ -126,6 +127,52 @@ test("a room that the new connection refuses for the moment is restored from whe
   socket().receive(event(21));
 
   assert.deepEqual(heard, ["ready", "id-11", "id-12", "id-19", "id-21"]);
+});
+
+test("lost while a snapshot was asked for in a room that another was in before: both are served from where they were", async () => {
+  for (const [snapshot, asked] of [["e:13", "e:10"], ["e:7", "e:7"]]) {
+    const { client, clock } = await setUpConnected();
+    const [first, second] = [heardBy(), heardBy()];
+    client.subscribe(C1, first.handlers);
+    await clock.pass(0);
+    socket().answer(granted(C1));
+    client.subscribe(C1, second.handlers, { cursor: snapshot });
+    await clock.pass(0);
+    socket().end(1006);
+    await clock.pass(2000);
+    socket().accept();
+    assert.equal(socket().last.cursor, asked);
+    socket().restore(event(14));
+    socket().answer(granted(C1));
+
+    assert.deepEqual(first.heard, ["ready", "id-14"]);
+    assert.deepEqual(second.heard, ["id-14", "ready"]);
+  }
+});
+
+test("after a refusal for good nobody is promised anything: who asks anew is told when it is joined, from then on", async () => {
+  const { client, clock } = await setUpConnected();
+  const { heard, handlers } = heardBy();
+  const forbidden = { [C1]: { success: false, error: { code: "forbidden", message: "" } } };
+  client.subscribe(C1, handlers);
+  await clock.pass(0);
+  socket().answer(granted(C1));
+  client.subscribe(C1, {}, { cursor: "e:5" });
+  await clock.pass(0);
+  socket().answer(forbidden); // a member no more, and out of the room for being restored
+  client.subscribe(C1);
+  await clock.pass(0);
+  assert.equal(socket().last.cursor, undefined);
+  socket().answer(granted(C1));
+  socket().end(1006);
+  await clock.pass(2000);
+  socket().accept({ rooms: forbidden });
+  client.subscribe(C1);
+  await clock.pass(0);
+  assert.equal(socket().last.cursor, undefined);
+  socket().answer(granted(C1));
+
+  assert.deepEqual(heard, ["ready", "ready", "ready"]);
 });
 
 test("a room that was joined on the old connection after the next had asked is restored on the new one", async () => {

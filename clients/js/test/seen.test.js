@@ -63,9 +63,12 @@ test("seen: not before what is missing in a room was restored", async () => {
   client.subscribe(C1, {}, { cursor: "e:5" });
   await clock.pass(0);
   const watch = watched(client.seen("e:8"));
+  const byId = watched(client.seen("mine"));
   await settle();
   assert.equal(watch.state, "waiting", "the connection is at 10, the room at 5");
-  socket().restore(event(8));
+  socket().restore(event(8, "mine"));
+  await settle();
+  assert.deepEqual([watch.state, byId.state], ["waiting", "seen"]);
   socket().answer({ [C1]: { success: true, recovered: true } });
   await settle();
 
