@@ -25,6 +25,7 @@ HEARD = Tally(Counter("gateway_heard_total", "Live messages of the stream heard"
 FOREIGN = Counter("gateway_foreign_total", "Messages on live.> that the stream did not send, dropped")
 REPAIRED = Counter("gateway_repaired_total", "Messages that came by reading a hole")
 VANISHED = Counter("gateway_vanished_total", "Young offsets that a read jumped over twice")
+HOLES = Counter("gateway_holes_total", "Times the stream was read because live messages were missing, or late")
 HOLD = Histogram("gateway_hold_seconds", "How long a hole held up what came behind it")
 POSITION = Gauge("gateway_position", "The last offset delivered")
 DEGRADED = Gauge("gateway_degraded", "1 while the broker does not acknowledge ticks")
@@ -71,7 +72,7 @@ class Intake:
         self._on_epoch = on_epoch
         self._on_gap = on_gap
         self._history_s = history_s
-        self._sequence: Sequence[Stored] = Sequence(self._take)
+        self._sequence: Sequence[Stored] = Sequence(self._take, size=lambda stored: len(stored.body))
         self._heard_at = 0.0
         self._fresh_at = float("-inf")
         self._anchored_at = float("-inf")
@@ -335,8 +336,12 @@ class Intake:
         """Read holes until none is known."""
         started = time.monotonic()
         await self._check_stream()
+        known = 0
         while (upto := self._sequence.hole) is not None:
             broker.check_cancelled()
+            if upto != known:
+                HOLES.inc()
+                known = upto
             try:
                 if await self._has_still(self._last, self._last_at):
                     await self._read_hole(upto)
@@ -406,7 +411,8 @@ class Intake:
         return self.position > before
 
     def _fill(self, one: tuple[int, Stored]) -> None:
-        REPAIRED.inc()
+        if one[0] > self.position:
+            REPAIRED.inc()
         self._sequence.fill(*one)
 
     def _set_alive(self, alive: bool) -> None:

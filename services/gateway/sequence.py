@@ -14,12 +14,23 @@ class Sequence(Generic[M]):
     """Puts what is heard live and what is read from the stream into one order without gaps.
 
     `deliver(offset, message)` is called for each offset once, ascending; it must not raise. What is held is bounded by
-    `max_held` messages; beyond that the hold is forgotten: W then lies further behind, that is all.
+    `max_held` messages, and by `max_held_bytes` of what `size` says of them; beyond that the hold is forgotten: W then
+    lies further behind, that is all.
     """
 
-    def __init__(self, deliver: Callable[[int, M], None], *, max_held: int = 50_000) -> None:
+    def __init__(
+        self,
+        deliver: Callable[[int, M], None],
+        *,
+        size: Callable[[M], int] = lambda _message: 0,
+        max_held: int = 50_000,
+        max_held_bytes: int = 67_108_864,
+    ) -> None:
         self._deliver = deliver
+        self._size = size
         self._max_held = max_held
+        self._max_held_bytes = max_held_bytes
+        self._held_bytes = 0  # of everything held since the hold was last empty
         self._held: dict[int, M] = {}
         self._expected = 0
         self.position: int | None = None
@@ -57,8 +68,10 @@ class Sequence(Generic[M]):
                 return True
             if offset <= position:
                 return True
-        if len(self._held) >= self._max_held:
+        self._held_bytes = self._size(message) + (self._held_bytes if self._held else 0)
+        if len(self._held) >= self._max_held or (self._held and self._held_bytes > self._max_held_bytes):
             self._forget()
+            self._held_bytes = self._size(message)
         self._held[offset] = message
         return False
 

@@ -93,6 +93,23 @@ def test_hold_overflow() -> None:
     assert log.offsets == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
+def test_hold_overflow_in_bytes() -> None:
+    """A few large messages are too many to hold as well; what is held once is no reason to forget what comes later."""
+    delivered: list[int] = []
+    sequence: Sequence[str] = Sequence(lambda offset, _: delivered.append(offset), size=len, max_held_bytes=100)
+    sequence.start(0)
+    for offset in (3, 4):
+        sequence.hear(offset, "x" * 40)
+    held = sequence.hole
+    sequence.hear(5, "x" * 40)
+    overflown = sequence.hole
+    for offset in range(1, 5):
+        sequence.fill(offset, "read")
+    sequence.hear(7, "x" * 90)
+
+    assert (held, overflown, delivered, sequence.hole) == (3, 5, [1, 2, 3, 4, 5], 7)
+
+
 def test_before_the_start() -> None:
     """What is heard before the position is known is held, and sorted out by it."""
     log = Log(None)

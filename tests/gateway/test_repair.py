@@ -1,0 +1,221 @@
+"""Intake at its edges: what else happens while a hole is being read. A real nats-server; timings shortened."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services.gateway import replay
+from services.gateway.encoding import Stored
+from services.gateway.intake import FRESH_S, JITTER_S, SILENCE_S
+from shared import broker
+from shared.envelope import Envelope, Metadata
+from shared.metrics import render
+from tests.client import open_socket
+from tests.conftest import At, connected
+from tests.fakes import FakeAuth
+from tests.gateway.conftest import settlement
+from tests.gateway.test_drain import gateway_process
+from tests.gateway.test_intake import Ear, listening, publish
+from tests.proxy import Proxy
+from tools.nats_server import NatsServer
+
+
+def while_reading(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], Awaitable[object]], *, times: int = 1) -> None:
+    """Let something happen before the stream is read for a hole, the first `times` times; the reads are real."""
+    left = [times]
+
+    def after(real: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+        async def read(*args: Any, **kwargs: Any) -> Any:
+            if left[0]:
+                left[0] -= 1
+                await happens()
+            return await real(*args, **kwargs)
+
+        return read
+
+    monkeypatch.setattr(replay, "get", after(replay.get))
+    monkeypatch.setattr(replay, "read", after(replay.read))
+
+
+def figure(name: str) -> float:
+    """A metric of this process."""
+    lines = [line.split() for line in render().decode().splitlines()]
+    return sum(float(line[1]) for line in lines if line and line[0] == name)
+
+
+async def lose_some(ear: Ear, stack: AsyncExitStack, stream: NatsServer) -> tuple[Any, int]:
+    """Lose three messages and hear the fourth. A publisher, and the offset of the first of them."""
+    nc = await stack.enter_async_context(connected(stream, "publisher"))
+    await ear.reach(await publish(nc, 1, prefix="before"))
+    first = ear.intake.position + 1
+    ear.deaf = lambda offset: offset < first + 3
+    return nc, first
+
+
+async def test_a_hole_behind_a_hole(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is lost while a hole is being read is a hole of its own, read next; both are counted, with what came by
+    them and how long it held up the rest."""
+    async with listening(stream) as ear, AsyncExitStack() as stack:
+        nc, first = await lose_some(ear, stack, stream)
+        ear.deaf = lambda offset: offset < first + 3 or first + 4 <= offset < first + 8
+        while_reading(monkeypatch, lambda: publish(nc, 6, prefix="meanwhile"))
+        names = ("gateway_holes_total", "gateway_repaired_total", "gateway_hold_seconds_count")
+        before = [figure(name) for name in names]
+        await publish(nc, 4)
+        await ear.reach(first + 9)
+        holes, repaired, held = (figure(name) - was for name, was in zip(names, before, strict=True))
+
+    ear.assert_whole(max(ear.offsets))
+    assert holes >= 2
+    assert repaired >= 7
+    assert held >= 1
+
+
+async def test_hold_overflow(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More comes while a hole is being read than may be held: it is read as well, and delivered once, in order."""
+    async with listening(stream) as ear, AsyncExitStack() as stack:
+        nc, first = await lose_some(ear, stack, stream)
+        ear.intake._sequence._max_held = 5
+        while_reading(monkeypatch, lambda: publish(nc, 40, prefix="meanwhile"))
+        await publish(nc, 4)
+        await ear.reach(first + 43)
+
+    ear.assert_whole(max(ear.offsets))
+
+
+@pytest.mark.parametrize("gone", [(0,), (2,), (3,), (0, 1, 2, 3)], ids=["first", "last", "upto", "all"])
+async def test_gone_before_it_is_read(
+    stream: NatsServer, monkeypatch: pytest.MonkeyPatch, gone: tuple[int, ...]
+) -> None:
+    """What is deleted from the stream between the loss and the read is not waited for, at whichever end of the hole;
+    the rest is delivered, and no other epoch is claimed. What was heard may come though it is gone."""
+    monkeypatch.setattr(replay, "HEARTBEAT_S", 0.1)
+    async with listening(stream) as ear, AsyncExitStack() as stack:
+        setup = await stack.enter_async_context(connected(stream, "setup"))
+        nc, first = await lose_some(ear, stack, stream)
+
+        async def delete() -> None:
+            for number in gone:
+                request = json.dumps({"seq": first + number}).encode()
+                assert b'"success":true' in (await setup.request("$JS.API.STREAM.MSG.DELETE.EVENTS", request)).data
+
+        while_reading(monkeypatch, delete)
+        await publish(nc, 4)
+        await ear.reach(first + 3)
+        end = await publish(nc, 2, prefix="after")
+        await ear.reach(end)
+
+    there = [offset for offset in range(first, first + 4) if offset - first not in gone]
+    assert [offset for offset in ear.offsets if first <= offset < first + 3] == [
+        one for one in there if one < first + 3
+    ]
+    assert set(there) <= set(ear.offsets)
+    assert ear.offsets == sorted(set(ear.offsets))
+    assert len(ear.epochs) == 1
+
+
+async def test_reads_without_an_answer(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A read that gets no answer is made again until there is one; nothing is delivered around the hole meanwhile."""
+    monkeypatch.setattr(replay, "API_TIMEOUT_S", 0.2)
+    async with AsyncExitStack() as stack:
+        route = await stack.enter_async_context(Proxy(stream.port).running())
+        ear = await stack.enter_async_context(listening(At(f"nats://127.0.0.1:{route.port}", stream.passwords)))
+        nc, first = await lose_some(ear, stack, stream)
+        asked = 0
+
+        def swallow(chunk: bytes) -> bool:
+            nonlocal asked
+            asked += b"MSG.GET" in chunk or b"CONSUMER.CREATE" in chunk
+            return asked <= 4 and (b"MSG.GET" in chunk or b"CONSUMER.CREATE" in chunk)
+
+        route.swallow = swallow
+        await publish(nc, 4)
+        await ear.reach(first + 3)
+
+    assert asked > 4
+    ear.assert_whole(max(ear.offsets))
+
+
+async def test_all_ticks_expired(stream: NatsServer) -> None:
+    """When every tick of a quiet stream has run out, the position's own among them, it goes on as the same stream."""
+    async with listening(stream) as ear, connected(stream, "setup") as setup, connected(stream, "publisher") as nc:
+        await ear.reach(ear.intake.position + 2)
+        answer = await setup.request("$JS.API.STREAM.PURGE.EVENTS", json.dumps({"filter": "tick"}).encode())
+        ear.intake.reconnected()
+        await ear.reach(ear.intake.position + 2)
+        end = await publish(nc, 3)
+        await ear.reach(end)
+
+    assert json.loads(answer.data)["purged"] >= 2
+    assert (len(ear.epochs), ear.gaps) == (1, [])
+    ear.assert_whole(max(ear.offsets))
+
+
+async def test_poison(stream: NatsServer) -> None:
+    """A message on which delivering fails, in the middle of a hole, stops none of the others."""
+    async with listening(stream) as ear, AsyncExitStack() as stack:
+        nc, first = await lose_some(ear, stack, stream)
+        deliver = ear.intake._deliver
+
+        def choke(offset: int, stored: Stored) -> None:
+            deliver(offset, stored)
+            if offset in (first + 1, first + 3):
+                raise RuntimeError("a bug of ours")
+
+        ear.intake._deliver = choke
+        await publish(nc, 6)
+        await ear.reach(first + 5)
+
+    ear.assert_whole(max(ear.offsets))
+
+
+async def test_away_for_long(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that goes while a hole is known and unread, and stays away for many ticks: everything follows once it is
+    back, in order, and the clients are told both."""
+    monkeypatch.setattr(replay, "TICK_TIMEOUT_S", 0.2)
+    monkeypatch.setattr(replay, "HEARTBEAT_S", 0.1)
+    async with listening(stream) as ear, AsyncExitStack() as stack:
+        nc, first = await lose_some(ear, stack, stream)
+        ear.deaf = lambda _offset: True
+        end = await publish(nc, 4)
+        ear.intake._sequence.expect(end + 1)  # a tick that was acknowledged just before
+        stream.kill()
+        await ear.told(False)
+        stream.start()
+        await ear.told(True)
+        await ear.reach(end + 1)
+
+    assert ear.offsets[-1] >= end
+    assert [offset for offset in ear.offsets if first <= offset <= end] == list(range(first, end + 1))
+    assert (len(ear.epochs), ear.gaps) == (1, [])
+
+
+async def test_hung_broker(tmp_path: Path, stream: NatsServer, auth: FakeAuth) -> None:
+    """A gateway process whose broker hangs (SIGSTOP) tells its clients, keeps them, and is not ready any more, within
+    10 s by its own constants; when the broker goes on, so does it, by itself, and nothing is missing."""
+    async with (
+        gateway_process(tmp_path, stream, auth) as process,
+        open_socket(process.url) as client,
+        connected(stream, "publisher") as nc,
+    ):
+        await client.connect(auth.token("viewer"), ["campaign:c1"])
+        stream.freeze()
+        await client.next("degraded")
+        while (why_not := await asyncio.to_thread(process.why_not_ready)) is None:
+            await asyncio.sleep(0.1)
+        stream.thaw()
+        await client.next("live")
+        while await asyncio.to_thread(process.why_not_ready) is not None:
+            await asyncio.sleep(0.1)
+        one = Envelope(settlement(), Metadata(source="api"))
+        offset = await broker.publish(nc, one.subject, one.encode(), message_id=one.id)
+        event = await client.next("event")
+
+    assert "the broker does not answer" in why_not
+    assert event["offset"] == offset
+    assert SILENCE_S + JITTER_S < FRESH_S < 10
