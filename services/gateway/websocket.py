@@ -37,6 +37,9 @@ TOO_LARGE = 4413
 FULL_AT = 4
 """A socket is full at this part of the memory a session may take. On top of it come one write and the one event that
 goes beyond it, messages that wait for an answer, and one that has not arrived as a whole: a quarter each, at most."""
+PIECE_BYTES = 16_384
+MAX_AFTER_CLOSE_BYTES = 262_144
+"""Of what a client goes on sending while we wait for its answer to our close frame; the rest is thrown away unread."""
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 _TEXT, _BINARY, _CLOSE, _PING = (int(code) for code in (Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE, Opcode.PING))
 
@@ -49,6 +52,7 @@ class Connection(asyncio.Protocol):
         "_closing",
         "_context",
         "_controls_empty_at",
+        "_read_after_close",
         "_reader",
         "_session",
         "_transport",
@@ -70,6 +74,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         self._closing = False
         self._broken = False
+        self._read_after_close = 0
         self._controls_empty_at = 0.0
         self._reader = (InflatingReader if deflater else FrameReader)(context.limits.max_frame_bytes, TOO_LARGE)
         self.paused = False
@@ -80,8 +85,17 @@ class Connection(asyncio.Protocol):
     # asyncio.Protocol.
 
     def data_received(self, data: bytes) -> None:
-        if self._broken:
-            return
+        # In pieces: a read may hold 40,000 frames, and the limits end a flood after the first few hundred of them.
+        for start in range(0, len(data), PIECE_BYTES):
+            piece = data[start : start + PIECE_BYTES]
+            if self._closing:
+                self._read_after_close += len(piece)
+                self._broken = self._broken or self._read_after_close > MAX_AFTER_CLOSE_BYTES
+            if self._broken:
+                return
+            self._receive(piece)
+
+    def _receive(self, data: bytes) -> None:
         try:
             try:
                 messages, error = self._reader.feed(data), None

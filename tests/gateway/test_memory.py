@@ -11,13 +11,14 @@ import pytest
 
 from services.gateway import collector
 from services.gateway.collector import STEP, Collector
+from services.gateway.frames import FrameReader, Opcode
 from services.gateway.hub import Hub
 from services.gateway.limits import Doorkeeper, Limits, Users
 from services.gateway.outbound import Outbound
 from services.gateway.pace import Pace
 from services.gateway.ring import Ring
 from services.gateway.session import Context, Place, Session
-from services.gateway.websocket import Connection
+from services.gateway.websocket import MAX_AFTER_CLOSE_BYTES, PIECE_BYTES, Connection
 from services.gateway.wheel import Wheel
 from shared.errors import BeaconfireError
 from shared.roles import Role
@@ -175,3 +176,21 @@ def everything() -> list[object]:
     found = gc.get_objects()
     gc.freeze()
     return found
+
+
+async def test_a_flood_is_not_read_to_its_end(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A megabyte of pings in one read: the limit ends it after a few hundred, and most of it is not even looked at."""
+    feed, looked_at = FrameReader.feed, 0
+
+    def counting(reader: FrameReader, data: bytes) -> list[tuple[int, bytes]]:
+        nonlocal looked_at
+        looked_at += len(data)
+        return feed(reader, data)
+
+    monkeypatch.setattr(FrameReader, "feed", counting)
+    [connection] = await connect(context, 1)
+    looked_at = 0
+    connection.data_received(client_frame(b"", Opcode.PING) * 170_000)
+
+    assert looked_at <= MAX_AFTER_CLOSE_BYTES + PIECE_BYTES
+    assert context.hub.sessions == 0
