@@ -3,18 +3,22 @@
 import asyncio
 import json
 import re
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 
 import pytest
 
+from shared.roles import Role
 from tests.client import SocketClient, open_socket
 from tests.conftest import connected
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.gateway.test_delivery import fence
 from tests.gateway.test_frames import client_frame
-from tests.gateway.test_websocket import raw_socket
+from tests.gateway.test_session import member, publish_as_auth
+from tests.gateway.test_stuck import connections
+from tests.gateway.test_websocket import RawSocket, raw_socket
 from tests.proxy import Proxy
 from tools.nats_server import NatsServer
 
@@ -112,6 +116,72 @@ async def test_only_its_rooms_and_role(short: Gateway) -> None:
 
     assert heard[0] == mine
     assert (len(heard), len(seen)) == (2, 2)
+
+
+async def replayed_halfway(gateway: Gateway, slow: RawSocket, user: str, cursor: str) -> None:
+    """Resume, and read nothing, until the gateway waits in the middle of the replay; kernels hold next to nothing."""
+    (connecting,) = connections("")
+    connecting._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+    slow.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+    hello = {"type": "connect", "id": 1, "token": gateway.auth.token(user), "rooms": ["campaign:c1"], "cursor": cursor}
+    slow.write(client_frame(json.dumps(hello).encode()))
+    async with asyncio.timeout(15):
+        while not any(connection.paused for connection in connections(user)):
+            await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("role", [None, Role.VIEWER])
+async def test_changed_while_replayed(stream: NatsServer, auth: FakeAuth, role: Role | None) -> None:
+    """Who is taken out, or loses the role, while it is being replayed to, hears nothing more that it may not: each
+    event is judged when it is written, and the word that it changed stands in front of what is missing."""
+    async with (
+        running_gateway(stream, auth, max_buffer_bytes=16_384, ring_bytes=1_048_576) as gateway,
+        raw_socket(gateway) as slow,
+        open_socket(gateway.url) as watching,
+    ):
+        await watching.connect(auth.token("editor"), ["campaign:c1"])
+        cursor = await cursor_now(gateway)
+        missed = [
+            await gateway.publish(settlement(f"s{number}", "c1", *BIG), audience=("owner",)) for number in range(40)
+        ]
+        await replayed_halfway(gateway, slow, "owner", cursor)
+        auth.members["owner"] = {} if role is None else {"campaign:c1": role.value}
+        auth.version = 2
+        changed = await publish_as_auth(gateway, member("owner", role))
+        last = await gateway.publish(settlement("last"))
+        while (await watching.next("event"))["offset"] < last:
+            pass
+        frames = [json.loads((await slow.frame())[1])]
+        while not (
+            (frames[-1]["type"] == "event" and frames[-1]["offset"] == last)
+            or (frames[-1]["type"] == "position" and int(frames[-1]["cursor"].partition(":")[2]) >= last)
+        ):
+            frames.append(json.loads((await slow.frame())[1]))
+
+    kinds = [frame["type"] for frame in frames]
+    told = kinds.index("room.left" if role is None else "role.changed")
+    before = [frame["offset"] for frame in frames[:told] if frame["type"] == "event"]
+    after = [frame["offset"] for frame in frames[told:] if frame["type"] == "event"]
+    assert 0 < len(before) < len(missed)
+    assert before == missed[: len(before)]
+    assert after == ([] if role is None else [changed, last])
+
+
+async def test_all_ticks_expired(stream: NatsServer, auth: FakeAuth) -> None:
+    """A cursor that stood at a tick of a quiet stream is good when all ticks have run out, also on a gateway that was
+    started since."""
+    async with running_gateway(stream, auth) as gateway:
+        await gateway.publish(settlement())
+        cursor = await cursor_now(gateway)
+    async with connected(stream, "setup") as setup:
+        await setup.request("$JS.API.STREAM.PURGE.EVENTS", json.dumps({"filter": "tick"}).encode())
+    async with running_gateway(stream, auth, ring_age_s=1) as gateway, open_socket(gateway.url) as client:
+        ack = await client.connect(auth.token("viewer"), ["campaign:c1"], cursor=cursor)
+        events = await fence(gateway, client)
+
+    assert ack["cursor"] == cursor
+    assert [event["type"] for event in client.frames if event["type"] == "resync"] == []
+    assert len(events) == 1
 
 
 async def fence_of(gateway: Gateway, client: SocketClient, settlement_id: str) -> list[int]:
