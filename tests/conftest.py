@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from shared import broker
 from shared.settings import Settings
 from tests.databases import Databases, ForeignPostgres, Postgres, chosen
+from tests.forked import all_forked
 from tools.cluster import Plan, Services
 from tools.nats_server import NatsServer
 
@@ -92,7 +93,7 @@ async def _stream(nats_server: NatsServer) -> NatsServer:
 def _services(tmp_path: Path) -> Iterator[Services]:
     """The whole set as processes, as in production: broker, auth, publisher and two gateways with a port each."""
     cheap_passwords = {"BEACONFIRE_ARGON2_TIME_COST": "1", "BEACONFIRE_ARGON2_MEMORY_KIB": "64"}
-    whole = Services(Plan(tmp_path / "services", gateways=2, environment={"auth": cheap_passwords}))
+    whole = all_forked(Services(Plan(tmp_path / "services", gateways=2, environment={"auth": cheap_passwords})))
     try:
         whole.start()
         yield whole

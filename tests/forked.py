@@ -13,12 +13,13 @@ import sys
 from collections.abc import Mapping, Sequence
 from multiprocessing.context import ForkServerProcess
 
-from tools.cluster import ServiceProcess
+from tools.cluster import ServiceProcess, Services
 from tools.processes import LAST_LINES, Process
 
 _PR_SET_PDEATHSIG = 1
 _FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["services.publisher.__main__", "tests.forked"])
+_MAINS = [f"services.{service}.__main__" for service in ("auth", "gateway", "publisher")]
+_FORKS.set_forkserver_preload([*_MAINS, "tests.forked"])
 
 
 class Forked(Process):
@@ -67,6 +68,13 @@ def forked(service: ServiceProcess) -> ServiceProcess:
     """The service, to be started by a fork."""
     service.process = Forked(service.process)
     return service
+
+
+def all_forked(whole: Services) -> Services:
+    """The whole set, its services to be started by forks."""
+    for service in whole.services:
+        forked(service)
+    return whole
 
 
 def _become(module: str, arguments: Sequence[str], environment: Mapping[str, str], log_path: str) -> None:

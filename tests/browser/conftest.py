@@ -19,6 +19,7 @@ from playwright.async_api import (
     expect,
 )
 
+from tests.forked import all_forked
 from tools import demo
 from tools.cluster import Plan, Services
 
@@ -120,7 +121,7 @@ def _demo_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service
     """The whole set, its page offering the demo's people."""
     people = json.dumps([person.sign_in() for person in demo.PEOPLE])
     environment = {"gateway": {"BEACONFIRE_DEMO_PEOPLE": people}}
-    whole = Services(Plan(tmp_path_factory.mktemp("table"), gateways=1, environment=environment))
+    whole = all_forked(Services(Plan(tmp_path_factory.mktemp("table"), gateways=1, environment=environment)))
     try:
         whole.start()
         yield whole

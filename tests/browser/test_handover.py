@@ -13,6 +13,7 @@ from shared.envelope import Envelope, Metadata
 from shared.events.campaign import StateInvalidated
 from tests.browser.conftest import Table
 from tests.conftest import connected
+from tests.forked import all_forked
 from tools import demo
 from tools.cluster import Plan, Services
 from tools.nats_server import free_port
@@ -47,7 +48,7 @@ def _demo_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service
     people = json.dumps([person.sign_in() for person in demo.PEOPLE])
     environment = {"gateway": {"BEACONFIRE_DEMO_PEOPLE": people, "BEACONFIRE_STOP_TIMEOUT_S": str(DRAIN_S)}}
     folder = tmp_path_factory.mktemp("handover")
-    whole = Services(Plan(folder, gateways=2, gateway_port=free_port(), environment=environment))
+    whole = all_forked(Services(Plan(folder, gateways=2, gateway_port=free_port(), environment=environment)))
     try:
         whole.start()
         yield whole

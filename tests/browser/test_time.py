@@ -7,6 +7,7 @@ import pytest
 from playwright.async_api import expect
 
 from tests.browser.conftest import Table
+from tests.forked import all_forked
 from tools import demo
 from tools.cluster import Plan, Services
 
@@ -22,7 +23,7 @@ def _demo_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service
         "gateway": {"BEACONFIRE_DEMO_PEOPLE": people, "BEACONFIRE_HEARTBEAT_S": str(HEARTBEAT_S)},
         "auth": {"BEACONFIRE_ACCESS_TOKEN_TTL_S": str(TTL_S)},
     }
-    whole = Services(Plan(tmp_path_factory.mktemp("time"), gateways=1, environment=environment))
+    whole = all_forked(Services(Plan(tmp_path_factory.mktemp("time"), gateways=1, environment=environment)))
     try:
         whole.start()
         yield whole

@@ -14,6 +14,7 @@ from nats.aio.client import Client
 from shared.authorization import AuthUnavailable, GrantRequest, grant
 from shared.roles import Role
 from tests.conftest import connected
+from tests.forked import all_forked
 from tools.cluster import Plan, Services
 
 PASSWORD = "correct horse"
@@ -85,7 +86,7 @@ class Line:
 def _running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """One set for a module's tests that leave it whole."""
     folder: Path = tmp_path_factory.mktemp("line")
-    services = Services(Plan(folder, gateways=2))
+    services = all_forked(Services(Plan(folder, gateways=2)))
     try:
         services.start()
         yield services

@@ -13,6 +13,7 @@ from shared.events.campaign import SettlementUpdated
 from tests.client import SocketClient, open_socket
 from tests.conftest import connected
 from tests.e2e.conftest import Line
+from tests.forked import all_forked
 from tests.proxy import Proxy
 from tools.cluster import Plan, Services
 from tools.nats_server import free_port
@@ -29,7 +30,7 @@ async def test_publisher_killed_between_commit_and_relay(tmp_path: Path) -> None
     nats_port = free_port()
     async with Proxy(nats_port).running() as proxy, aiohttp.ClientSession() as http:
         behind = {"publisher": {"BEACONFIRE_NATS_URL": f"nats://127.0.0.1:{proxy.port}"}}
-        services = Services(Plan(tmp_path, gateways=1, nats_port=nats_port, environment=behind))
+        services = all_forked(Services(Plan(tmp_path, gateways=1, nats_port=nats_port, environment=behind)))
         try:
             await asyncio.to_thread(services.start)
             line = Line(services, http)

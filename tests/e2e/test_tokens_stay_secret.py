@@ -12,6 +12,7 @@ import pytest
 
 from tests.client import Closed, SocketClient, open_socket
 from tests.e2e.conftest import Line
+from tests.forked import all_forked
 from tools.cluster import Plan, Services
 
 DEBUG = {"BEACONFIRE_LOG_LEVEL": "debug", "BEACONFIRE_ARGON2_TIME_COST": "1", "BEACONFIRE_ARGON2_MEMORY_KIB": "64"}
@@ -20,7 +21,7 @@ DEBUG = {"BEACONFIRE_LOG_LEVEL": "debug", "BEACONFIRE_ARGON2_TIME_COST": "1", "B
 @pytest.fixture(name="talkative")
 def _talkative(tmp_path: Path) -> Iterator[Services]:
     """A set whose services log everything."""
-    services = Services(Plan(tmp_path, environment=dict.fromkeys(("auth", "publisher", "gateway"), DEBUG)))
+    services = all_forked(Services(Plan(tmp_path, environment=dict.fromkeys(("auth", "publisher", "gateway"), DEBUG))))
     try:
         services.start()
         yield services

@@ -24,6 +24,7 @@ from shared.events.campaign import SettlementUpdated
 from shared.web import worker_listening
 from tests import databases
 from tests.conftest import broker_settings, connected
+from tests.forked import forked
 from tools.cluster import ServiceProcess
 from tools.nats_server import NatsServer
 
@@ -140,7 +141,7 @@ async def working(server: NatsServer, folder: Path, job: str) -> AsyncIterator[W
 def worker_process(server: NatsServer, folder: Path, job: str, *, database: Path | None = None) -> ServiceProcess:
     """A worker as it runs in production, not started. Its log is in `folder`, and the database unless told."""
     environment = {**server.environment(job), "BEACONFIRE_DATABASE_URL": database_url(database or folder)}
-    return ServiceProcess(job, "services.publisher", environment, arguments=(job,), folder=folder)
+    return forked(ServiceProcess(job, "services.publisher", environment, arguments=(job,), folder=folder))
 
 
 def changed(settlement: str, *fields: str, operation: Any = "update") -> SettlementUpdated:

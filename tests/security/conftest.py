@@ -13,6 +13,7 @@ import aiohttp
 import pytest
 
 from tests.client import SocketClient, open_socket
+from tests.forked import all_forked
 from tests.gateway.conftest import _auth, _gateway
 from tests.gateway.test_frames import client_frame
 from tests.security.raw_http import RawSocket, raw_socket
@@ -135,7 +136,7 @@ def _target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     # Many attacks by one user: the limits of a user and of an address have tests of their own.
     roomy = {"BEACONFIRE_MESSAGES_PER_MINUTE_PER_USER": "100000", "BEACONFIRE_ROOMS_PER_MINUTE_PER_USER": "100000"}
     environment = {"auth": debug | cheap_passwords, "publisher": debug, "gateway": debug | roomy}
-    services = Services(Plan(folder, gateways=1, environment=environment))
+    services = all_forked(Services(Plan(folder, gateways=1, environment=environment)))
     services.nats.monitoring_port = free_port()
     try:
         services.start()
