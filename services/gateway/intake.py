@@ -308,6 +308,9 @@ class Intake:
         while position is None:
             broker.check_cancelled()
             position = await replay.tick(self._nc)
+            if position is None:
+                self._set_alive(False)
+                await asyncio.sleep(RETRY_S)
         log.error("the stream is another one", was=self.epoch, now=epoch, was_at=self.position, now_at=position)
         if epoch == self.epoch:
             log.error("its epoch is the old one: after a restore run `beaconfire doctor --new-epoch`", epoch=epoch)

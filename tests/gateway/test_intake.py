@@ -9,6 +9,7 @@ import pytest
 from nats.aio.client import Client
 
 from services.gateway import intake as intake_module
+from services.gateway import replay
 from services.gateway.direct import DirectClient
 from services.gateway.encoding import Stored
 from services.gateway.intake import Intake
@@ -234,6 +235,26 @@ async def test_recreated_stream(stream: NatsServer) -> None:
     assert second[0] == epoch != first[0]
     assert second[1] < 30
     assert ear.offsets[-5:] == list(range(end - 4, end + 1))
+
+
+async def test_broker_away_at_another_stream(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the stream is another one and nobody says where it ends: that is told, and asked at a steady pace."""
+    asked = 0
+
+    async def refused_at_once(_nc: Client) -> None:
+        nonlocal asked
+        asked += 1
+
+    async with listening(stream) as ear:
+        monkeypatch.setattr(replay, "tick", refused_at_once)
+        beginning = asyncio.create_task(ear.intake._begin_another())
+        await ear.told(False)
+        monkeypatch.undo()
+        await beginning
+        await ear.told(True)
+
+    assert asked < 10
+    assert len(ear.epochs) == 2
 
 
 async def test_quiet_stream(stream: NatsServer) -> None:
