@@ -119,7 +119,10 @@ class Delivery:
             return self._encode(offset, stored)[1]
         except InvalidEvent as error:
             self._refuse(error, stored.subject, stored.body, (self._context.epoch, offset))
-            return None
+        except Exception:
+            # As where it is heard (`Intake._take`): one event must stop neither the checking nor who catches up.
+            log.exception("could not check", offset=offset)
+        return None
 
     def _refuse(self, error: InvalidEvent, subject: str, body: bytes, place: tuple[str, int] | None) -> None:
         DROPPED.labels(error.reason).inc()

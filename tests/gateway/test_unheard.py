@@ -102,6 +102,23 @@ def test_counted_where_there_was_no_time() -> None:
     assert gateway.context.ring.bytes == 0
 
 
+def test_our_own_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever goes wrong with one, it is for nobody, and those behind it are checked."""
+    gateway = Unattended()
+    gateway.take(GOOD, b"garbage")
+    encode = Encoder.encode
+
+    def fail_once(*_: object) -> None:
+        monkeypatch.setattr(Encoder, "encode", encode)
+        raise RuntimeError
+
+    monkeypatch.setattr(Encoder, "encode", fail_once)
+    gateway.delivery.read_on(10)
+
+    assert gateway.refused == [("not_json", 2)]
+    assert gateway.context.ring.after(0, 1)[0].audience == frozenset()
+
+
 def test_another_epoch() -> None:
     """Where the stream begins anew, checking begins anew."""
     gateway = Unattended()
