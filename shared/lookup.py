@@ -15,7 +15,7 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
 from shared import broker
-from shared.broker import NS, STREAM
+from shared.broker import NS, STREAM, TICK
 
 HEARTBEAT_S = 0.5
 SILENT_S = 2 * HEARTBEAT_S + 0.5
@@ -41,12 +41,12 @@ async def find(nc: Client, service: str, subjects: Iterable[str], *, since: date
     Waits for the broker as long as it takes; bound it with `asyncio.timeout`. Raises LookupFailed.
     """
     headers = {"Nats-TTL": f"{TICK_TTL_S}s"}
-    upto = await broker.publish(nc, "tick", b"", message_id=f"lookup-{uuid.uuid4().hex}", headers=headers)
+    upto = await broker.publish(nc, TICK, b"", message_id=f"lookup-{uuid.uuid4().hex}", headers=headers)
     inbox = nc.new_inbox()
     subscription = await nc.subscribe(inbox)
     try:
         await _call(nc, f"DELETE.{STREAM}.{consumer(service)}", {})  # one that a crash left behind
-        config = _config(consumer(service), inbox, sorted({*subjects, "tick"}), since)
+        config = _config(consumer(service), inbox, sorted({*subjects, TICK}), since)
         call = f"CREATE.{STREAM}.{consumer(service)}"
         answer = await _call(nc, call, {"stream_name": STREAM, "action": "create", "config": config})
         if "error" in answer:

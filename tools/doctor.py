@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shared import broker
-from shared.broker import DEADLETTERS, STREAM
+from shared.broker import ANCHOR, DEADLETTERS, STREAM, STREAM_NOT_FOUND
 from shared.settings import Settings
 from tools.broker_users import USERS, password_variable
 from tools.diagnosis import Check, Door, Facts, Readiness, Verdict, examine, parse_time, worst
@@ -260,7 +260,7 @@ async def _facts(patient: Patient, asked: _Asked, http: aiohttp.ClientSession) -
     began = time.time()
     # All at once: where no majority is left, each of them is waited for in vain.
     stream, deadletters, consumers, account = await asyncio.gather(
-        seen.get("stream", asked.ask(f"STREAM.INFO.{STREAM}", {"subjects_filter": "anchor"})),
+        seen.get("stream", asked.ask(f"STREAM.INFO.{STREAM}", {"subjects_filter": ANCHOR})),
         seen.get("deadletters", asked.ask(f"STREAM.INFO.{DEADLETTERS}")),
         seen.get("consumers", _consumers(asked)),
         seen.get("account", asked.ask("INFO")),
@@ -297,7 +297,7 @@ def _found(answer: dict[str, Any] | None, name: str, seen: _Seen) -> dict[str, A
     error = (answer or {}).get("error")
     if error is None:
         return answer
-    if error.get("err_code") == 10059:
+    if error.get("err_code") == STREAM_NOT_FOUND:
         return {}
     seen.why[name] = str(error.get("description"))
     return None

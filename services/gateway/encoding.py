@@ -11,10 +11,11 @@ from typing import Any, NamedTuple
 from services.gateway import protocol
 from services.gateway.ring import Entry
 from services.gateway.route import Route, Routes
+from shared.broker import ANCHOR, TICK
 from shared.envelope import InvalidEvent, Received, read
 from shared.roles import Role
 
-NOT_EVENTS = frozenset({"tick", "anchor"})
+NOT_EVENTS = frozenset({ANCHOR, TICK})
 """Subjects of the stream that carry no event."""
 
 _UNREAD_OVERHEAD = 400  # bytes of Python objects around the body of one that is not encoded yet, measured roughly

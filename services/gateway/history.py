@@ -162,7 +162,7 @@ class History:
             after=after,
             upto=barrier,
             take=take,
-            subjects=(f"{root.kind}.{root.id}.>", "tick"),
+            subjects=(f"{root.kind}.{root.id}.>", broker.TICK),
             enough=lambda: len(stored) >= PAGE_EVENTS or size >= PAGE_BYTES,
         )
         entries: list[Entry] = []

@@ -276,7 +276,7 @@ class Intake:
         period = int(time.time() // ANCHOR_EVERY_S)  # gateways that think of it at the same time publish one
         try:
             async with asyncio.timeout(replay.TICK_TIMEOUT_S):
-                await broker.publish(self._nc, "anchor", b"", message_id=f"anchor-{self.epoch}-{period}")
+                await broker.publish(self._nc, _ANCHOR, b"", message_id=f"anchor-{self.epoch}-{period}")
             self._anchored_at = time.monotonic()
         except TimeoutError:
             self._anchored_at = time.monotonic() - ANCHOR_EVERY_S + ANCHOR_RETRY_S

@@ -20,7 +20,7 @@ import nats.js.errors
 from services.gateway.direct import DirectClient
 from services.gateway.encoding import Stored
 from shared import logs
-from shared.broker import NS, STREAM
+from shared.broker import NS, STREAM, TICK
 from shared.metrics import Counter
 
 log = logs.get(__name__)
@@ -63,7 +63,7 @@ async def tick(nc: DirectClient) -> int | None:
         js = nc.jetstream(timeout=TICK_TIMEOUT_S)
         async with asyncio.timeout(TICK_TIMEOUT_S):
             # No two are alike, so that a tick put back from a backup is not taken for the one that was heard there.
-            ack = await js.publish("tick", secrets.token_bytes(8), headers={"Nats-TTL": f"{TICK_TTL_S}s"})
+            ack = await js.publish(TICK, secrets.token_bytes(8), headers={"Nats-TTL": f"{TICK_TTL_S}s"})
         return ack.seq
     except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
         log.debug("tick not acknowledged", error=type(error).__name__)
