@@ -3,7 +3,6 @@
 import asyncio
 import json
 import re
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -18,6 +17,7 @@ from tests.conftest import connected
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import running_gateway, settlement
 from tests.gateway.test_frames import client_frame
+from tests.gateway.test_stuck import Stuck
 from tests.gateway.test_websocket import handshake, raw_socket
 from tools.cluster import ServiceProcess
 from tools.nats_server import NatsServer
@@ -40,23 +40,6 @@ async def gateway_process(
         process.kill()
 
 
-class Stuck:
-    """A client that asks and never reads; its kernel takes next to nothing for it."""
-
-    def __init__(self) -> None:
-        self._socket = socket.socket()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
-        self._socket.setblocking(False)
-
-    async def ask(self, process: ServiceProcess, data: bytes) -> None:
-        loop = asyncio.get_running_loop()
-        await loop.sock_connect(self._socket, ("127.0.0.1", process.port))
-        await loop.sock_sendall(self._socket, data)
-
-    def close(self) -> None:
-        self._socket.close()
-
-
 async def figure(process: ServiceProcess, name: str) -> float:
     """The sum of a metric of this gateway."""
     async with aiohttp.ClientSession() as http, http.get(f"{process.ops_url}/metrics") as answer:
@@ -69,9 +52,11 @@ async def get_stuck(stream: NatsServer, process: ServiceProcess, auth: FakeAuth,
     files, and reads none, until no more are served."""
     hello = {"type": "connect", "id": 1, "token": auth.token("viewer"), "rooms": ["campaign:c1"]}
     stuck = [Stuck() for _ in range(count + 1)]
+    for client in stuck:
+        await client.open(process.url)
     for client in stuck[1:]:
-        await client.ask(process, handshake(process.url) + client_frame(json.dumps(hello).encode()))
-    await stuck[0].ask(process, b"GET /page/style.css HTTP/1.1\r\nHost: x\r\n\r\n" * 800)
+        await client.send(handshake(process.url) + client_frame(json.dumps(hello).encode()))
+    await stuck[0].send(b"GET /page/style.css HTTP/1.1\r\nHost: x\r\n\r\n" * 800)
     served = -1.0
     async with connected(stream, "publisher") as nc:
         while await figure(process, "gateway_lagging_total") < count or served < (

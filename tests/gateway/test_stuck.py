@@ -26,7 +26,7 @@ CEILING = 262_144
 
 
 class Stuck:
-    """A connection on which nothing is read once `connect` is answered."""
+    """A connection on which nothing is read once it is open or connected; its kernel takes next to nothing."""
 
     def __init__(self) -> None:
         self._socket = socket.socket()
@@ -34,14 +34,16 @@ class Stuck:
         self._socket.setblocking(False)
 
     async def connect(self, gateway: Gateway, user: str) -> None:
-        loop = asyncio.get_running_loop()
-        host, _, port = gateway.url.removeprefix("http://").partition(":")
-        await loop.sock_connect(self._socket, (host, int(port)))
+        await self.open(gateway.url)
         hello = {"type": "connect", "id": 1, "token": gateway.auth.token(user), "rooms": ["campaign:c1"]}
         await self.send(handshake(gateway.url) + client_frame(json.dumps(hello).encode()))
         said = b""
         while b"connection.ack" not in said:
-            said += await loop.sock_recv(self._socket, 4_096)
+            said += await asyncio.get_running_loop().sock_recv(self._socket, 4_096)
+
+    async def open(self, url: str) -> None:
+        host, _, port = url.removeprefix("http://").partition(":")
+        await asyncio.get_running_loop().sock_connect(self._socket, (host, int(port)))
 
     async def send(self, data: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self._socket, data)
