@@ -15,7 +15,7 @@ from nats.aio.client import Client
 from services.gateway.hub import Hub
 from services.gateway.session import Place, Session
 from shared import authorization, broker, errors, logs
-from shared.authorization import AuthorizeReply, AuthUnavailable, RoomDecision
+from shared.authorization import AuthorizeReply, AuthorizeRequest, AuthUnavailable, RoomDecision
 from shared.errors import BeaconfireError
 from shared.events.user import AccessRevoked, MemberChanged
 from shared.metrics import Counter
@@ -28,6 +28,11 @@ log = logs.get(__name__)
 
 ASKED = Counter("gateway_authorize_total", "Room decisions asked from auth, by result", ["result"])
 
+ASKS_AT_ONCE = 64
+"""Questions to auth under way at one time. After an outage ten thousand clients connect at once: asked all together,
+auth would answer most of them when nobody waits for it any more, and they would all come again."""
+WAIT_S = 2.0
+"""How long one waits for its turn to ask. Beyond that it is refused with `unavailable`, and tries again later."""
 CACHE_S = 30.0
 REMEMBER_S = 60.0
 LEASE_S = 600.0
@@ -44,6 +49,7 @@ class Membership:
         self._nc = nc
         self._verifier = verifier
         self._hub = hub
+        self._asks = asyncio.Semaphore(ASKS_AT_ONCE)
         # Allows by user, then by token age and room: what an older token may do is asked for that token, because auth
         # also answers whether it was revoked.
         self._cache: dict[str, dict[tuple[int, str], tuple[float, Place]]] = {}
@@ -138,7 +144,7 @@ class Membership:
         request = authorization.question(claims, rooms)
         for _ in range(MAX_ASKS):
             try:
-                reply = await authorization.authorize(self._nc, request)
+                reply = await self._authorize(request)
             except AuthUnavailable:
                 ASKED.labels("unavailable").inc()
                 raise
@@ -148,6 +154,18 @@ class Membership:
                 return self._take(claims, rooms, reply)
             ASKED.labels("stale").inc()
         raise AuthUnavailable
+
+    async def _authorize(self, request: AuthorizeRequest) -> AuthorizeReply:
+        """Ask auth when it is this one's turn; first come, first served."""
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await self._asks.acquire()
+        except TimeoutError:
+            raise AuthUnavailable from None
+        try:
+            return await authorization.authorize(self._nc, request)
+        finally:
+            self._asks.release()
 
     def _is_stale(self, user_id: str, reply: AuthorizeReply) -> bool:
         """Whether the answer was given before a change this gateway has already applied."""

@@ -1,0 +1,97 @@
+"""Many who connect at once: auth is asked at a pace it can follow, in order, over the real broker."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import pytest
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from services.gateway import membership as membership_module
+from services.gateway.hub import Hub
+from services.gateway.membership import Membership
+from services.gateway.session import Session
+from shared.authorization import AUTHORIZE, QUEUE, AuthUnavailable
+from shared.tokens import Claims
+from tests.conftest import connected
+from tools.nats_server import NatsServer
+
+
+@dataclass
+class SlowAuth:
+    """An auth that answers when the test says so."""
+
+    nc: Client
+    gateway: Client
+    questions: list[Msg] = field(default_factory=list)
+
+    async def asked(self, count: int) -> list[str]:
+        """Wait for so many questions; who asked, all that are on their way included."""
+        async with asyncio.timeout(10):
+            while len(self.questions) < count:
+                await asyncio.sleep(0.001)
+            await self.gateway.flush()
+            await self.nc.flush()
+        return [json.loads(one.data)["userId"] for one in self.questions]
+
+    async def answer(self, number: int) -> None:
+        await self.nc.publish(self.questions[number].reply, b'{"version":1,"rooms":{}}')
+
+
+@asynccontextmanager
+async def slow_auth(server: NatsServer) -> AsyncIterator[tuple[Membership, SlowAuth]]:
+    async with connected(server, "auth") as nc, connected(server, "gateway") as gateway:
+        auth = SlowAuth(nc, gateway)
+
+        async def hear(message: Msg) -> None:
+            auth.questions.append(message)
+
+        await nc.subscribe(AUTHORIZE, queue=QUEUE, cb=hear)
+        await nc.flush()
+        hub: Hub[Session] = Hub()
+        yield Membership(gateway, None, hub), auth  # type: ignore[arg-type]  # no token is verified here
+
+
+def claims(user: str) -> Claims:
+    return Claims(user, "", 0, 900, "")
+
+
+async def test_a_few_at_a_time(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many questions are under way at one time; each answer lets the next one go, first come, first served."""
+    monkeypatch.setattr(membership_module, "ASKS_AT_ONCE", 3)
+    async with slow_auth(stream) as (membership, auth):
+        asking = [asyncio.create_task(membership.decide(claims(f"u{number}"), ["campaign:c1"])) for number in range(6)]
+        at_first = await auth.asked(3)
+        await auth.answer(0)
+        then = await auth.asked(4)
+        for number in range(1, 6):
+            await auth.asked(number + 1)
+            await auth.answer(number)
+        answers = await asyncio.gather(*asking)
+
+    assert at_first == ["u0", "u1", "u2"]
+    assert then == ["u0", "u1", "u2", "u3"]
+    assert len(answers) == 6
+
+
+async def test_who_waits_too_long(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who does not get its turn in time is told to try again, and auth never hears of it."""
+    monkeypatch.setattr(membership_module, "ASKS_AT_ONCE", 1)
+    monkeypatch.setattr(membership_module, "WAIT_S", 0.05)
+    async with slow_auth(stream) as (membership, auth):
+        first = asyncio.create_task(membership.decide(claims("u0"), ["campaign:c1"]))
+        await auth.asked(1)
+        with pytest.raises(AuthUnavailable) as refused:
+            await membership.decide(claims("u1"), ["campaign:c1"])
+        await auth.answer(0)
+        await first
+        third = asyncio.create_task(membership.decide(claims("u2"), ["campaign:c1"]))
+        asked = await auth.asked(2)
+        await auth.answer(1)
+        await third
+
+    assert refused.value.retry_after_ms == 1000
+    assert asked == ["u0", "u2"]
