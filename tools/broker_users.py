@@ -64,7 +64,8 @@ class BrokerUser:
 
 
 USERS = (
-    BrokerUser("setup", publish=("$JS.API.>", "anchor")),
+    # Snapshots are what backups of a stream are made of, and put back from.
+    BrokerUser("setup", publish=("$JS.API.>", "$JS.SNAPSHOT.>", "anchor")),
     BrokerUser(
         "operator",
         publish=(

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from nats.aio.client import Client
 
 from shared import broker
 from tests.client import SocketClient, open_socket
@@ -223,3 +224,40 @@ async def test_restored(town: Town, auth: FakeAuth) -> None:
     async with running_gateway(town.server, auth) as later:
         town.gateway = later
         await town.assert_told_later("epoch_changed")
+
+
+async def test_backup_over_the_wire(town: Town) -> None:
+    """A backup made and put back as `nats stream backup` and `nats stream restore` do it, as the user `setup`, with the
+    broker running: who is connected is told without a reconnection."""
+    async with connected(town.server, "setup") as setup:
+        config, state, chunks = await _back_up(setup)
+        await write(town.gateway, 3)
+        await town.client.events(3)
+        await api(town.server, "STREAM.DELETE.EVENTS")
+        await _restore(setup, config, state, chunks)
+        await broker.renew_epoch(setup)
+
+    await town.assert_told("epoch_changed")
+
+
+async def _back_up(setup: Client) -> tuple[Any, Any, list[bytes]]:
+    """What JetStream calls a snapshot: its configuration, its state and its bytes."""
+    inbox = setup.new_inbox()
+    arriving = await setup.subscribe(inbox)
+    request = json.dumps({"deliver_subject": inbox, "chunk_size": 1_024}).encode()
+    answer = json.loads((await setup.request(f"$JS.API.STREAM.SNAPSHOT.{broker.STREAM}", request, timeout=5)).data)
+    chunks = []
+    while (chunk := await arriving.next_msg(timeout=5)).data:
+        chunks.append(chunk.data)
+        if chunk.reply:
+            await setup.publish(chunk.reply, b"")
+    await arriving.unsubscribe()
+    return answer["config"], answer["state"], chunks
+
+
+async def _restore(setup: Client, config: Any, state: Any, chunks: list[bytes]) -> None:
+    request = json.dumps({"config": config, "state": state}).encode()
+    answer = json.loads((await setup.request(f"$JS.API.STREAM.RESTORE.{broker.STREAM}", request, timeout=5)).data)
+    for chunk in (*chunks, b""):
+        done = await setup.request(answer["deliver_subject"], chunk, timeout=5)
+    assert "error" not in json.loads(done.data), done.data
