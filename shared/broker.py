@@ -1,7 +1,7 @@
 """The broker: connecting, declaring the stream, publishing with an acknowledgement.
 
 `js.publish` never retries and a timed-out publish may still be stored, so `publish` retries with a stable
-`Nats-Msg-Id` (RELIABILITY D5). Connections never give up (D4).
+`Nats-Msg-Id`. Connections never give up.
 """
 
 import asyncio
@@ -67,7 +67,7 @@ class BrokerRefused(Exception):
 
 
 def options(settings: Settings, name: str) -> dict[str, Any]:
-    """Options of every connection to the broker, nats-py's and FastStream's alike (RELIABILITY D4).
+    """Options of every connection to the broker, nats-py's and FastStream's alike.
 
     Never gives up; a hung broker is noticed within 9 s; replies go to an inbox no other service may read.
     """
@@ -98,7 +98,7 @@ async def connect(
 ) -> C | Client:
     """Connect, waiting for a broker that is not there yet (the caller reports itself not ready until then).
 
-    `on_closed` is called where the client gave up for good: fatal, the process must end (D4). It is not called by
+    `on_closed` is called where the client gave up for good: fatal, the process must end. It is not called by
     our own `close()`: see `close`.
     """
     nc = client if client is not None else Client()
@@ -164,7 +164,7 @@ def check_cancelled() -> None:
 def stream_config(
     *, replicas: int, epoch: str, max_age_s: int = MAX_AGE_S, max_bytes: int = MAX_BYTES
 ) -> dict[str, Any]:
-    """The stream as DESIGN §2 wants it, in the JSON of the JetStream API."""
+    """The stream as it has to be (docs/topics/delivery.md), in the JSON of the JetStream API."""
     return {
         "name": STREAM,
         "subjects": list(STREAM_SUBJECTS),

@@ -169,7 +169,7 @@ def identity(message: Msg) -> str:
 
 
 def faststream_options(settings: Settings, name: str) -> dict[str, Any]:
-    """Options of a FastStream connection: those of every connection (RELIABILITY D4), in the words it has for them."""
+    """Options of a FastStream connection: those of every connection, in the words it has for them."""
     chosen = broker.options(settings, name)
     if "user" in chosen:
         chosen["security"] = SASLPlaintext(chosen.pop("user"), chosen.pop("password"))

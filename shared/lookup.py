@@ -1,7 +1,7 @@
 """Looking up which messages the stream has, by their `Nats-Msg-Id`: for what the duplicate window no longer covers.
 
 Read with a push consumer through a tick acknowledged just now: that exists, so whichever replica delivers it had
-everything below (DESIGN §2). Headers alone are sent.
+everything below (ADR 0002). Headers alone are sent.
 """
 
 import json

@@ -1,6 +1,6 @@
 """Tokens: what one must be to be believed. Access tokens of users, tokens of services, tokens of outside issuers.
 
-PyJWT checks signature, times, issuer and audience. What it lets through is decided here (RELIABILITY x3, RFC 8725):
+PyJWT checks signature, times, issuer and audience. What it lets through is decided here (RFC 8725):
 length before parsing, `typ`, one algorithm for each kind of key, no critical extension, a lifetime cap, types of the
 claims. Where the keys come from is `shared/verifier.py`.
 """
@@ -30,7 +30,7 @@ MAX_LIFETIME_S = 3600  # `exp` a thousand years ahead is accepted by PyJWT
 MAX_SERVICE_LIFETIME_S = 366 * 24 * 3600
 MAX_PATTERNS = 50
 MIN_RSA_BITS = 2048  # RFC 7518 §3.3
-LEEWAY_S = 30  # clock skew between hosts (RELIABILITY F24)
+LEEWAY_S = 30  # clock skew between hosts
 
 # Membership changes are auth's alone: gateways act on them (tools/broker_users.py says the same of the broker).
 _AUTHS_OWN = ("campaign.*.member.*", "workspace.*.member.*", "user.*.access")

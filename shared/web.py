@@ -1,6 +1,6 @@
 """HTTP as every service does it: errors of the one table, CORS, correlation ids, deadlines, health, serving.
 
-aiohttp has no deadline for request headers and none for a silent connection (RELIABILITY D8): `Deadlines` closes
+aiohttp has no deadline for request headers and none for a silent connection: `Deadlines` closes
 both. No stack trace reaches a client: what we did wrong is logged, the client gets an id to quote.
 """
 

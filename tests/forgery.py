@@ -67,7 +67,7 @@ forged = Forger(KEY, "k1").forged
 
 
 def hostile(forger: Forger) -> dict[str, str]:
-    """Everything that is no token of a user, by what is wrong with it: the set of RELIABILITY x3, and more.
+    """Everything that is no token of a user, by what is wrong with it.
 
     The forger has the real key: only what a token says, and how, stands against it.
     """

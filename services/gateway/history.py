@@ -1,4 +1,4 @@
-"""What the ring no longer has: pages of the stream for sessions that were away longer (DESIGN §2).
+"""What the ring no longer has: pages of the stream for sessions that were away longer (ADR 0002).
 
 A page holds the events of one root. It is read once and shared by every session that needs a part of it: after an
 outage, many need the same. It is complete through its end, whichever replica delivered it, because it ends at a message

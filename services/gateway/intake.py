@@ -1,4 +1,4 @@
-"""Intake: hear the whole stream, deliver every offset once and in order (DESIGN §2, "Completeness").
+"""Intake: hear the whole stream, deliver every offset once and in order (ADR 0002).
 
 The live path loses events in silence (a leader killed, a route cut), so one rule alone is relied on: offset N is
 delivered only after N-1. A hole is read from the stream; silence is probed with a tick whose acknowledgement is its
@@ -154,7 +154,7 @@ class Intake:
         self._sequence.fill(offset, stored)
 
     def _hear(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
-        """A message on `live.>`. It is ours only if the stream sent it (RELIABILITY D6)."""
+        """A message on `live.>`. It is ours only if the stream sent it (SECURITY.md, T11)."""
         offset = _offset_of_ours(subject, headers)
         if offset is None:
             FOREIGN.inc()

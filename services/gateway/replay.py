@@ -1,4 +1,4 @@
-"""Reading the stream: a push consumer from an offset up to one that is known to exist (DESIGN §2).
+"""Reading the stream: a push consumer from an offset up to one that is known to exist (ADR 0002).
 
 Because the last offset exists, whichever replica delivers it had everything below. Raw consumer API, because what is
 wanted is exact: ack none, in memory, one replica, idle heartbeats, a delivery counter that must not jump.

@@ -1,4 +1,4 @@
-"""Contiguity: offset N is delivered only after N-1 (DESIGN §2). No I/O.
+"""Contiguity: offset N is delivered only after N-1 (ADR 0002). No I/O.
 
 What comes early is held; the hole below it is for the caller to read from the stream. W, the last offset delivered, is
 the gateway's *position*.

@@ -137,7 +137,7 @@ class Connection(asyncio.Protocol):
     # session.Wire.
 
     def close(self, code: int, reason: str) -> None:
-        """Start the close handshake (RFC 6455 §7.1.2). A stuck peer is not waited for: see RELIABILITY D7."""
+        """Start the close handshake (RFC 6455 §7.1.2). A stuck peer is not waited for."""
         if self._closing:
             return
         self._closing = True

@@ -118,7 +118,7 @@ ENTITIES = _table(
 
 
 WAIT_S = 0.25
-"""How long an answer waits to be able to say where in the stream its event is (DESIGN §6)."""
+"""How long an answer waits to be able to say where in the stream its event is."""
 
 
 class Changed(Exception):

@@ -290,7 +290,7 @@ async def _forged_headers_and_reply(nats: RawNats) -> None:
 )
 async def test_injection_into_live(gateway: Gateway, attack: Attack, counted: int) -> None:
     """T11: what a publisher gets onto `live.>` by a detour reaches no client, is counted as dropped, and costs nobody
-    an event: forged headers stand in front of the server's, and only the last count (D6)."""
+    an event: forged headers stand in front of the server's, and only the last count."""
     gateway.auth.answer = lambda question: gateway.auth.decide({"userId": "", "rooms": [], **question})
     async with open_socket(gateway.url) as client, raw_nats(gateway.server, "publisher") as rogue:
         await client.connect(gateway.auth.token("viewer"), ["campaign:c1", "user:viewer"])
