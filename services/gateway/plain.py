@@ -33,7 +33,7 @@ class PlainConnection:
         "_closing",
         "_context",
         "_controls_empty_at",
-        "_max_buffer_bytes",
+        "_full_bytes",
         "_resumed",
         "_session",
         "_socket",
@@ -41,9 +41,9 @@ class PlainConnection:
         "paused",
     )
 
-    def __init__(self, context: Context, max_buffer_bytes: int) -> None:
+    def __init__(self, context: Context, full_bytes: int) -> None:
         self._context = context
-        self._max_buffer_bytes = max_buffer_bytes
+        self._full_bytes = full_bytes
         self._closing = False
         self._controls_empty_at = 0.0
         self._resumed = asyncio.Event()
@@ -109,7 +109,7 @@ class PlainConnection:
         if self._closing:
             return
         self._transport.write(data)
-        if not self.paused and self._transport.get_write_buffer_size() > self._max_buffer_bytes:
+        if not self.paused and self._transport.get_write_buffer_size() > self._full_bytes:
             self.paused = True
             self._session.full()
             self._context.spawn(self._wait_for_room())
@@ -138,7 +138,7 @@ class PlainConnection:
 
     async def _wait_for_room(self) -> None:
         """Until half of what may wait has gone. Looked at: aiohttp tells nobody."""
-        transport, enough = self._transport, self._max_buffer_bytes // 2
+        transport, enough = self._transport, self._full_bytes // 2
         while not transport.is_closing() and transport.get_write_buffer_size() > enough:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_S)
         self.paused = False

@@ -247,7 +247,7 @@ class Handshake:
         if self._hands_over:
             self._hand_over(request, accept, address, token, agreement)
         OPENED.inc()
-        connection = PlainConnection(self._context, self._max_buffer_bytes)
+        connection = PlainConnection(self._context, self._max_buffer_bytes // FULL_AT)
         return await connection.serve(request, address=address, offered_token=token)
 
     def _agree(self, request: web.Request) -> Agreement | None:
