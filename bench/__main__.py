@@ -30,7 +30,7 @@ def main() -> int:
     wanted = [one for one in SCENARIOS if one.name in arguments.only]
     with tempfile.TemporaryDirectory(prefix="beaconfire-bench-", ignore_cleanup_errors=True) as folder, on_core(1):
         peers = Peers(Path(folder), wanted=not arguments.no_peers)
-        for peer, why in peers.missing.items():
+        for peer, why in peers.missing.items() if not arguments.no_peers else ():
             print(f"{peer} is not compared: {why}", file=sys.stderr)
         if len(CORES) < 2:
             print("there is one core only: server and load share it, and every figure is too low", file=sys.stderr)

@@ -9,6 +9,8 @@ SOCKETIO = "socket.io"
 UWS = "uws"
 FLOOR = "c floor"
 PEERS = (SOCKETIO, UWS, FLOOR)
+QUIET = 0.15
+"""Share of a core that other programs may take without a figure being disturbed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class Sample:
     cpu: float | None = None
     """CPU seconds of the server a million deliveries (or events, where the unit is events)."""
     limited: str = ""
+    others: float = 0.0
+    """Share of a core that other programs took meanwhile, or the hypervisor."""
 
 
 class Results:
@@ -97,8 +101,14 @@ class Results:
                 judged.append(ratio <= factor if row.of_cpu else ratio >= factor)
         return all(judged) if judged else None
 
+    def disturbed(self, row: str) -> float:
+        """The share of a core that others took while what the table says of a row was measured, ours and the peers'."""
+        return max((one.others for subject in (OURS, *PEERS) for one in self._of(row, subject)), default=0.0)
+
     def _of(self, row: str, subject: str) -> list[Sample]:
-        return [one for one in self._samples if one.row == row and one.subject == subject]
+        """Samples in which others were quiet, where there are such."""
+        found = [one for one in self._samples if one.row == row and one.subject == subject]
+        return [one for one in found if one.others <= QUIET] or found
 
 
 def number(value: float) -> str:

@@ -20,6 +20,7 @@ from bench.load import LoadFailed, Target, compile_c, wait_until
 from tools.nats_server import free_port
 from tools.processes import Process
 
+LEFT_OUT = "left out by --no-peers"
 FOLDER = Path(__file__).with_name("peers")
 _MODULES = FOLDER / "node_modules"
 _UWS = _MODULES / "@btc-vision" / "uwebsockets.js"
@@ -40,7 +41,7 @@ class Peers:
         self._floor = folder / "floor"
         self.missing: dict[str, str] = {}
         if not wanted:
-            self.missing = dict.fromkeys((SOCKETIO, UWS, FLOOR), "left out by --no-peers")
+            self.missing = dict.fromkeys((SOCKETIO, UWS, FLOOR), LEFT_OUT)
             return
         self._prepare(FLOOR, lambda: compile_c(FOLDER / "floor.c", self._floor))
         self._prepare(SOCKETIO, self._install)

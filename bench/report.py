@@ -10,7 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from bench import chart, peers
-from bench.figures import PEERS, Results, Row, number
+from bench.figures import PEERS, QUIET, Results, Row, number
+from bench.peers import LEFT_OUT
 from bench.scenarios import Scenario
 
 BEGIN, END = "<!-- results: make bench -->", "<!-- end of results -->"
@@ -42,7 +43,13 @@ class Report:
         """What a reader of the table has to know of this run."""
         rows = [row for scenario in self.scenarios for row in scenario.rows]
         notes = [f"`*` {row.title}: {limit}." for row in rows for limit in self.results.limits(row.id)]
-        notes += [f"{peer} is not compared: {why}." for peer, why in self.missing.items()]
+        noisy = [f"{row.title} ({share:.1f})" for row in rows if (share := self.results.disturbed(row.id)) > QUIET]
+        if noisy:
+            notes.append(
+                f"`~` disturbed: other programs took more than {QUIET} of a core, so the figures say little: "
+                f"{'; '.join(noisy)}."
+            )
+        notes += [f"{peer} is not compared: {why}." for peer, why in self.missing.items() if why != LEFT_OUT]
         spread = [
             f"{row.title} {number(ends[0])} to {number(ends[1])}"
             for row in rows
@@ -59,14 +66,15 @@ class Report:
         results = self.results
         value, cpu = results.value(row.id), results.cpu(row.id)
         met = {True: "reached", False: "missed", None: ""}[results.is_met(row)]
-        measured = number(value) + ("*" if results.limits(row.id) else "") if value is not None else "failed"
+        marks = ("*" if results.limits(row.id) else "") + ("~" if results.disturbed(row.id) > QUIET else "")
+        measured = number(value) + marks if value is not None else "failed"
         peers = [self._peer(row, peer) if peer in scenario.peers else "" for peer in PEERS]
         return [row.title, measured, row.unit, number(cpu) if cpu is not None else "", row.goal, met, *peers]
 
     def _peer(self, row: Row, peer: str) -> str:
         """A peer's figure, its CPU seconds a million, and ours through it."""
         if peer in self.missing:
-            return "not installed"
+            return "" if self.missing[peer] == LEFT_OUT else "not installed"
         value, ratio = self.results.value(row.id, peer), self.results.ratio(row, peer)
         cpu = self.results.cpu(row.id, peer)
         if value is None:
