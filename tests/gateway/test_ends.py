@@ -53,11 +53,12 @@ async def test_nothing_stays(stream: NatsServer, auth: FakeAuth) -> None:
     auth.members |= {user: {"campaign:c1": "viewer"} for user in users}
     during = []
     async with (
-        running_gateway(stream, auth, heartbeat_s=6, max_sessions_per_user=EACH) as gateway,
+        running_gateway(stream, auth, max_sessions_per_user=EACH) as gateway,
         AsyncExitStack() as stack,
     ):
         async with raw_socket(gateway) as first:  # the first question to auth leaves nats-py a task for the answers
             await introduce(auth, "closing", [first])
+        await gateway.publish(settlement())  # and so does the first event
         before = await everything(gateway)
         await stack.enter_async_context(raw_socket(gateway))
         for user in users:
@@ -104,7 +105,10 @@ async def revoke(gateway: Gateway, sockets: Sequence[RawSocket]) -> None:
 
 
 async def fall_silent(_gateway: Gateway, sockets: Sequence[RawSocket]) -> None:
-    """No pong is sent, as by a client whose network is gone."""
+    """No pong is sent, as by a client whose network is gone. The gateway's timer is turned ahead: a minute passes."""
+    session = next(one for one in gc.get_objects() if isinstance(one, Session) and one.user_id == "silent")
+    wheel = session._context.wheel
+    wheel.turn(wheel._now + 60)
     for raw in sockets:
         await raw.end()
 
