@@ -2,11 +2,17 @@
 
 import asyncio
 import socket
+from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
+from shared import web
 from tests.client import open_socket
 from tests.security.conftest import Target, hears
 from tests.security.raw_http import connection
+from tests.security.whole import running_whole
+from tools.nats_server import NatsServer
 
 EACH = 30
 """Connections of each kind to each service."""
@@ -20,7 +26,7 @@ async def _until_closed(url: str, first: bytes, drip: bytes = b"") -> bytes:
         try:
             while True:
                 try:
-                    async with asyncio.timeout(1):
+                    async with asyncio.timeout(0.5):
                         chunk = await raw.reader.read(65_536)
                 except TimeoutError:
                     raw.write(drip)
@@ -47,30 +53,39 @@ async def _until_cut(url: str, path: str) -> None:
             return
 
 
-async def test_slow_clients(target: Target) -> None:
+async def test_slow_clients(stream: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """T13: heads, bodies and silence are ended within the deadlines by every service, and so is who does not read; all
-    the while others are served, and hear their events."""
-    services = target.services
-    kinds = []
-    for url, path in (
-        (services.auth_url, "/auth/sign-in"),
-        (services.publisher_url, "/v1/campaigns"),
-        (target.gateway.url, "/ws"),
-    ):
-        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {target.owner.token}\r\n".encode()
-        kinds += [(url, b"", b""), (url, head, b"X: y\r\n")]
-        if path != "/ws":  # which takes no bodies
-            kinds.append((url, head + b"Content-Length: 1000\r\nConnection: close\r\n\r\n{", b" "))
-    async with asyncio.timeout(55), asyncio.TaskGroup() as group:
-        slow = [group.create_task(_until_closed(*kind)) for kind in kinds for _ in range(EACH)]
-        unread = [
-            group.create_task(_until_cut(url, path))
-            for url, path in ((services.auth_url, "/.well-known/jwks.json"), (target.gateway.url, "/"))
-        ]
-        async with target.client(target.owner, target.room) as client:
-            while not all(task.done() for task in slow + unread):
-                await hears(target, client)
-                await asyncio.sleep(0.5)
+    the while others are served, and hear their events. Deadlines of ten seconds are two here."""
+    monkeypatch.setattr(web, "IDLE_S", 2.0)
+    monkeypatch.setattr(web, "BODY_TIMEOUT_S", 2.0)
+    async with running_whole(stream, tmp_path) as whole:
+        owner = await whole.sign_up("owner")
+        campaign = await whole.campaign(owner)
+        (gateway,) = whole.gateways
+        kinds = []
+        for url, path in (
+            (whole.auth.url, "/auth/sign-in"),
+            (whole.publisher.url, "/v1/campaigns"),
+            (gateway.url, "/ws"),
+        ):
+            head = f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {owner.token}\r\n".encode()
+            kinds += [(url, b"", b""), (url, head, b"X: y\r\n")]
+            if path != "/ws":  # which takes no bodies
+                kinds.append((url, head + b"Content-Length: 1000\r\nConnection: close\r\n\r\n{", b" "))
+        async with asyncio.timeout(55), asyncio.TaskGroup() as group:
+            slow = [group.create_task(_until_closed(*kind)) for kind in kinds for _ in range(EACH)]
+            unread = [
+                group.create_task(_until_cut(url, path))
+                for url, path in ((whole.auth.url, "/.well-known/jwks.json"), (gateway.url, "/"))
+            ]
+            async with open_socket(gateway.url) as client:
+                await client.connect(owner.token, [f"campaign:{campaign}"])
+                while not all(task.done() for task in slow + unread):
+                    path = f"/v1/campaigns/{campaign}/world-time"
+                    assert (await whole.api(owner.token).post(path, {"advanceSeconds": 1})).status == 200
+                    while (await client.next("event"))["event"]["type"] != "world_time_changed":
+                        pass
+                    await asyncio.sleep(0.2)
 
     said = {kind: {task.result()[:12] for task in slow[index * EACH :][:EACH]} for index, kind in enumerate(kinds)}
     for (_, head, _), answers in said.items():
