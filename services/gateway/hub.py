@@ -36,6 +36,8 @@ class Group(NamedTuple):
 
 Rooms = tuple[RoomKey, ...]
 _MAX_REMEMBERED = 10_000
+_MAX_REMEMBERED_WRITES = 1_000_000
+"""In all lists together, 8 bytes each: subjects of one large room may have a list each."""
 
 
 class Hub(Generic[S]):
@@ -48,6 +50,7 @@ class Hub(Generic[S]):
         self._rooms: dict[RoomKey, dict[Group, dict[S, Write]]] = {}
         # What `writers` found, until anybody joins or leaves; by subject, and by what makes subjects the same.
         self._lists: dict[Hashable, list[Write]] = {}
+        self._remembered_writes = 0
 
     def __len__(self) -> int:
         return len(self._rooms)
@@ -68,7 +71,7 @@ class Hub(Generic[S]):
 
     def join(self, session: S, room: RoomKey, role: Role, types: Selection = None) -> None:
         """Put a session into one of a room's write lists."""
-        self._lists.clear()
+        self._forget_lists()
         self._rooms.setdefault(room, {}).setdefault(Group(role, types), {})[session] = session.write
 
     def leave(self, session: S, room: RoomKey, role: Role, types: Selection = None) -> None:
@@ -80,7 +83,7 @@ class Hub(Generic[S]):
         sessions = groups.get(group)
         if sessions is None:
             return
-        self._lists.clear()
+        self._forget_lists()
         sessions.pop(session, None)
         if not sessions:
             del groups[group]
@@ -101,15 +104,20 @@ class Hub(Generic[S]):
         asked = (subject, type_, audience)
         known = self._lists.get(asked)
         if known is None:
-            if len(self._lists) >= _MAX_REMEMBERED:
-                self._lists.clear()
+            if len(self._lists) >= _MAX_REMEMBERED or self._remembered_writes >= _MAX_REMEMBERED_WRITES:
+                self._forget_lists()
             populated = tuple(room for room in rooms if room in self._rooms)
             same = (populated, type_ if self._is_narrowed(populated) else None, audience)
             known = self._lists.get(same)
             if known is None:
                 known = self._lists[same] = self._find_writers(populated, type_, audience)
+                self._remembered_writes += len(known)
             self._lists[asked] = known
         return known
+
+    def _forget_lists(self) -> None:
+        self._lists.clear()
+        self._remembered_writes = 0
 
     def _is_narrowed(self, rooms: Rooms) -> bool:
         """Whether anybody in these rooms wants some types only."""

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from services.gateway import hub as hub_module
 from services.gateway.hub import Hub
 from services.gateway.outbound import BATCH_BYTES, SLICE, Outbound
 from services.gateway.ring import Entry, Ring
@@ -193,6 +195,23 @@ def test_a_full_socket_in_a_burst() -> None:
     assert BATCH_BYTES / 2 < sum(map(len, full.writes)) <= BATCH_BYTES
     assert {member.heard for member in others} == {"".join(frames)}
     assert gateway.outbound.settled == 1_000
+
+
+def test_remembered_lists_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many rooms a large room shares its subjects with, what is remembered of who is in them stays small."""
+    monkeypatch.setattr(hub_module, "_MAX_REMEMBERED_WRITES", 500)
+    gateway, members = Gateway(), [Member() for _ in range(100)]
+    for member in members:
+        gateway.join(member, "campaign:c1")
+    for number in range(50):
+        gateway.join(members[0], f"campaign:c1/settlement:s{number}")
+    for number in range(50):
+        gateway.deliver(f"campaign.c1.settlement.s{number}", "x")
+        gateway.settle()
+
+    remembered = {id(one): len(one) for one in gateway.hub._lists.values()}
+    assert sum(remembered.values()) <= 500 + 100
+    assert {member.heard for member in members} == {"x" * 50}
 
 
 def test_replies_pass_slices_of_others_only() -> None:
