@@ -39,6 +39,7 @@ MAX_AGE_S = 7 * 24 * 3600
 MAX_BYTES = 8 * 1024**3
 DEADLETTERS_MAX_AGE_S = 30 * 24 * 3600
 DEADLETTERS_MAX_BYTES = 256 * 1024**2
+CLOSE_S = 2.0
 NS = 1_000_000_000
 
 C = TypeVar("C", bound=Client)
@@ -64,6 +65,17 @@ FOR_GOOD = frozenset({10074})
 
 class BrokerRefused(Exception):
     """The broker answered, and said no: trying again will not help."""
+
+
+class Connection(Client):
+    """nats-py's client, which leaves a server that hangs even with something left to send to it.
+
+    nats-py waits until that is sent before it tries another server: with a server that does not read, for good.
+    """
+
+    async def _attempt_reconnect(self) -> None:
+        _abort(self)
+        await super()._attempt_reconnect()
 
 
 def options(settings: Settings, name: str) -> dict[str, Any]:
@@ -101,7 +113,7 @@ async def connect(
     `on_closed` is called where the client gave up for good: fatal, the process must end. It is not called by
     our own `close()`: see `close`.
     """
-    nc = client if client is not None else Client()
+    nc = client if client is not None else Connection()
 
     async def error(problem: Exception) -> None:
         log.warning("broker client reports", error=type(problem).__name__, detail=str(problem)[:200])
@@ -139,16 +151,23 @@ async def connect(
 
 
 async def close(nc: Client) -> None:
-    """Close a connection on purpose: `on_closed` is not called."""
+    """Close a connection on purpose: `on_closed` is not called. A broker that does not read is waited for briefly."""
     nc.closing_on_purpose = True  # type: ignore[attr-defined]
     try:
         # Without the broker, nats-py writes what is still pending to a transport that is gone. No more can be done.
-        with contextlib.suppress(RuntimeError, OSError):
-            await nc.close()
+        with contextlib.suppress(RuntimeError, OSError, TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await nc.close()
     finally:
         # nats-py leaves its socket open where that write failed, or where it was still connecting.
-        if nc._transport is not None:
-            nc._transport.close()  # type: ignore[no-untyped-call]
+        _abort(nc)
+
+
+def _abort(nc: Client) -> None:
+    """Let go of the socket, with what was not sent."""
+    writer: asyncio.StreamWriter | None = getattr(nc._transport, "_io_writer", None)
+    if writer is not None:
+        writer.transport.abort()
 
 
 def check_cancelled() -> None:

@@ -16,6 +16,7 @@ from nats.aio.subscription import Subscription
 from nats.protocol.parser import Parser
 
 from shared import logs
+from shared.broker import Connection
 
 log = logs.get(__name__)
 
@@ -91,7 +92,7 @@ class DirectParser(Parser):
         return position, None
 
 
-class DirectClient(Client):
+class DirectClient(Connection):
     """A NATS client with subscriptions that are plain function calls."""
 
     def __init__(self) -> None:

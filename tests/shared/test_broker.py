@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import uvloop
 from nats.aio.client import Client
 
 from shared import broker
-from tests.conftest import broker_settings, connected
+from tests.conftest import At, broker_settings, connected
 from tools.nats_server import NatsServer
 
 
@@ -99,3 +100,56 @@ async def test_giving_up_while_connecting(nats_server: NatsServer) -> None:
 
     assert writer.is_closing()
     nats_server.thaw()
+
+
+@pytest.fixture(name="other_server")
+def _other_server(tmp_path: Path, nats_server: NatsServer) -> Iterator[NatsServer]:
+    """A second broker that knows the same passwords."""
+    server = NatsServer(tmp_path / "other", passwords=nats_server.passwords)
+    server.start()
+    yield server
+    server.thaw()
+    server.kill()
+
+
+async def test_a_hung_server_is_left(
+    nats_server: NatsServer, other_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that hangs is left for another one, with more to send to it than it takes; and closing does not hang."""
+    chosen = broker.options
+    monkeypatch.setattr(broker, "options", lambda *of: {**chosen(*of), "ping_interval": 1})
+    servers = {server.port: server for server in (nats_server, other_server)}
+    settings = broker_settings(At(f"{nats_server.url},{other_server.url}", nats_server.passwords), "publisher")
+    back: asyncio.Queue[int] = asyncio.Queue()
+
+    async def reconnected() -> None:
+        back.put_nowait(_port(nc))
+
+    nc = await broker.connect(settings, "test", on_closed=lambda: pytest.fail("closed"), on_reconnected=reconnected)
+    try:
+        hung, other = (servers.pop(_port(nc)), *servers.values())
+        hung.freeze()
+        await _fill(nc)
+        async with asyncio.timeout(20):
+            on = await back.get()
+        other.freeze()
+        await _fill(nc)
+    finally:
+        async with asyncio.timeout(20):
+            await broker.close(nc)
+
+    assert on == other.port
+
+
+def _port(nc: Client) -> int:
+    """Of the server that it is connected to."""
+    assert nc.connected_url is not None
+    return int(nc.connected_url.port or 0)
+
+
+async def _fill(nc: Client) -> None:
+    """Publish to a server that hangs until the socket takes no more."""
+    writer = nc._transport._io_writer  # type: ignore[union-attr]
+    while writer.transport.get_write_buffer_size() == 0:
+        await nc.publish("campaign.c1.state", b"x" * 200_000)
+        await asyncio.sleep(0.01)
