@@ -487,7 +487,8 @@ class Session:
         if message.cursor is not None:
             for name in joined:
                 answers[name]["recovered"] = trouble is None
-        self._tell(protocol.reply(message.id, rooms=answers))
+        place = self._context.position if self.state is State.LIVE else self.offset
+        self._tell(protocol.reply(message.id, rooms=answers, cursor=self._context.cursor(place)))
         if trouble is not None and joined:
             self._tell_reload(joined, trouble)
 

@@ -53,6 +53,23 @@ async def test_subscribe_and_unsubscribe(gateway: Gateway) -> None:
     assert len(events) == 1
 
 
+async def test_reply_moves_the_cursor(gateway: Gateway) -> None:
+    """What was published before a room was joined does not come when the client resumes from the reply's cursor."""
+    async with open_socket(gateway.url) as client, open_socket(gateway.url) as witness:
+        await witness.connect(gateway.auth.token("viewer"), ["campaign:c1"])
+        ack = await client.connect(gateway.auth.token("viewer"))
+        await gateway.publish(settlement())
+        await witness.next("event")
+        reply = await client.ask("subscribe", rooms=["campaign:c1"])
+        after = await gateway.publish(settlement())
+    async with open_socket(gateway.url) as client:
+        await client.connect(gateway.auth.token("viewer"), ["campaign:c1"], cursor=reply["cursor"])
+        event = await client.next("event")
+
+    assert ack["cursor"] != reply["cursor"]
+    assert event["offset"] == after
+
+
 async def test_two_names_of_one_room(gateway: Gateway) -> None:
     """Leaving one name of a room keeps the other; the event comes once."""
     gateway.auth.answer = lambda question: {

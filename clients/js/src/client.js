@@ -459,8 +459,7 @@ export class Client {
       case "reply":
         return this.#takeAnswer(frame);
       case "position":
-        this.#cursor.advance(frame["cursor"]);
-        return this.#emitter.emit("position", { cursor: frame["cursor"] });
+        return this.#takePosition(frame["cursor"]);
       case "restored":
         return this.#takeRestored(/** @type {Frame & {id: number, rooms: string[], events: EventFrame[]}} */ (frame));
       case "resync":
@@ -508,6 +507,13 @@ export class Client {
     const onAnswer = this.#unanswered.get(answer["id"]);
     this.#unanswered.delete(answer["id"]);
     onAnswer?.(answer);
+    if (answer["cursor"]) this.#takePosition(answer["cursor"]); // last: the rooms that it joins begin there
+  }
+
+  /** @param {string} cursor */
+  #takePosition(cursor) {
+    this.#cursor.advance(cursor);
+    this.#emitter.emit("position", { cursor });
   }
 
   /** @param {ClientEvents["resync"]} resync */

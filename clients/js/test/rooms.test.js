@@ -69,6 +69,19 @@ test("the short form hears what comes in the long form; the long form only its o
   assert.deepEqual(heard.sort(), ["client", "long", "short"]);
 });
 
+test("the reply to a subscribe moves the cursor", async () => {
+  const { client, clock } = await setUpConnected();
+  client.subscribe("campaign:c1", {});
+  await clock.pass(0);
+  const { id } = socket().sent.at(-1);
+  socket().receive({ type: "reply", id, success: true, rooms: { "campaign:c1": { success: true } }, cursor: "e:30" });
+  socket().end(1006);
+  await clock.pass(2000);
+  socket().accept({ cursor: "e:30" });
+
+  assert.equal(socket().sent[0].cursor, "e:30");
+});
+
 test("rooms and cursor come back with the connection; what was seen is dropped", async () => {
   const { client, clock } = await setUpConnected();
   const heard = [];
