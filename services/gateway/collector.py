@@ -9,7 +9,7 @@ import ctypes
 import gc
 
 STEP = 1_000
-"""Sessions by which the number must move: what was added since the last time is all that is looked at, about 5 ms."""
+"""Sessions by which the number must move: what was added since the last time is all that is looked at."""
 THRESHOLDS = (50_000, 20, 100)
 
 

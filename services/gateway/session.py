@@ -10,6 +10,7 @@ is level with the gateway; its own requests wait.
 """
 
 import asyncio
+import random
 import secrets
 import sys
 import time
@@ -391,7 +392,9 @@ class Session:
         SESSIONS.inc()
         self.leased_at = time.monotonic()
         self._take(claims)
-        self._context.wheel.after(self._context.limits.heartbeat_s, self._beat)
+        # Those who came at once are not spoken to at once.
+        first_beat_s = self._context.limits.heartbeat_s * random.uniform(0.5, 1)  # noqa: S311
+        self._context.wheel.after(first_beat_s, self._beat)
         log.info(
             "connected",
             session=self.id,
