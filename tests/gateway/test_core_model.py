@@ -273,16 +273,18 @@ class Core(RuleBasedStateMachine):
         self.first = min(self.first + 4, self.context.position + 1)
         self.stream = {offset: message for offset, message in self.stream.items() if offset >= self.first}
 
-    @rule()
-    def turn(self) -> None:
-        self._turn()
+    @rule(turns=st.sampled_from([1, 4]))
+    def turn(self, turns: int) -> None:
+        for _ in range(turns):
+            self._turn()
 
     @rule(
         name=st.sampled_from(sorted(PEOPLE)),
         rooms=st.sets(st.sampled_from(ROOMS), min_size=1),
         resumes=st.sampled_from([True, True, False]),
+        turns=st.sampled_from([0, 8]),
     )
-    def connect_or_cut(self, name: str, rooms: set[str], resumes: bool) -> None:
+    def connect_or_cut(self, name: str, rooms: set[str], resumes: bool, turns: int) -> None:
         """Somebody comes; or the connection is lost, and what was written is what the client has."""
         person = self.people[name]
         if person.session is not None:
@@ -299,6 +301,8 @@ class Core(RuleBasedStateMachine):
             hello["cursor"] = f"e:{person.cursor}"
         session.receive(json.dumps(hello).encode())
         self._look()
+        for _ in range(turns):
+            self._turn()
 
     @rule(name=st.sampled_from(sorted(PEOPLE)), room=st.sampled_from(ROOMS), joins=st.booleans())
     def ask(self, name: str, room: str, joins: bool) -> None:
@@ -445,7 +449,7 @@ class Core(RuleBasedStateMachine):
 
 TestCore = Core.TestCase
 TestCore.settings = settings(
-    max_examples=100,
+    max_examples=200,
     stateful_step_count=60,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow],
