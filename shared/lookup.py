@@ -5,6 +5,7 @@ everything below (ADR 0002). Headers alone are sent.
 """
 
 import json
+import secrets
 import uuid
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -41,7 +42,8 @@ async def find(nc: Client, service: str, subjects: Iterable[str], *, since: date
     Waits for the broker as long as it takes; bound it with `asyncio.timeout`. Raises LookupFailed.
     """
     headers = {"Nats-TTL": f"{TICK_TTL_S}s"}
-    upto = await broker.publish(nc, TICK, b"", message_id=f"lookup-{uuid.uuid4().hex}", headers=headers)
+    body = secrets.token_bytes(8)  # no two ticks are alike, so that those of a restored stream are told apart
+    upto = await broker.publish(nc, TICK, body, message_id=f"lookup-{uuid.uuid4().hex}", headers=headers)
     inbox = nc.new_inbox()
     subscription = await nc.subscribe(inbox)
     try:

@@ -31,7 +31,7 @@ ASKED = Counter("gateway_authorize_total", "Room decisions asked from auth, by r
 ASKS_AT_ONCE = 64
 """Questions to auth under way at one time. After an outage ten thousand clients connect at once: asked all together,
 auth would answer most of them when nobody waits for it any more, and they would all come again."""
-WAIT_S = 2.0
+WAIT_S = 5.0
 """How long one waits for its turn to ask. Beyond that it is refused with `unavailable`, and tries again later."""
 CACHE_S = 30.0
 REMEMBER_S = 60.0
@@ -126,7 +126,7 @@ class Membership:
         if session.claims is None:
             return
         try:
-            decisions = await self._ask(session.claims, names)
+            decisions = await self._ask(session.claims, names, in_line=False)
         except AuthUnavailable:
             if time.monotonic() - session.leased_at > LEASE_S:
                 for name in list(session.rooms):
@@ -140,11 +140,13 @@ class Membership:
             if name in session.rooms and isinstance(decisions[name], BeaconfireError):
                 session.leave_room(name, "membership_removed")
 
-    async def _ask(self, claims: Claims, rooms: Sequence[str]) -> dict[str, Place | BeaconfireError]:
+    async def _ask(
+        self, claims: Claims, rooms: Sequence[str], *, in_line: bool = True
+    ) -> dict[str, Place | BeaconfireError]:
         request = authorization.question(claims, rooms)
         for _ in range(MAX_ASKS):
             try:
-                reply = await self._authorize(request)
+                reply = await self._authorize(request, in_line=in_line)
             except AuthUnavailable:
                 ASKED.labels("unavailable").inc()
                 raise
@@ -155,8 +157,10 @@ class Membership:
             ASKED.labels("stale").inc()
         raise AuthUnavailable
 
-    async def _authorize(self, request: AuthorizeRequest) -> AuthorizeReply:
-        """Ask auth when it is this one's turn; first come, first served."""
+    async def _authorize(self, request: AuthorizeRequest, *, in_line: bool) -> AuthorizeReply:
+        """Ask auth when it is this one's turn; first come, first served. Leases, one by one, are renewed beside it."""
+        if not in_line:
+            return await authorization.authorize(self._nc, request)
         try:
             async with asyncio.timeout(WAIT_S):
                 await self._asks.acquire()

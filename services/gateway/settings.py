@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
 from shared.settings import Settings as Common
@@ -78,6 +78,13 @@ class Settings(Common):
     @classmethod
     def _read_people(cls, value: Any) -> Any:
         return json.loads(value) if isinstance(value, str) else value
+
+    @field_validator("compression")
+    @classmethod
+    def _check_compression(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and info.data.get("transport") == "aiohttp":
+            raise ValueError("needs the transport handover: aiohttp would compress for each connection by itself")
+        return value
 
     def weak_secrets(self) -> Iterator[tuple[str, str]]:
         yield from super().weak_secrets()

@@ -15,7 +15,7 @@ ROUNDS = {"gateways cut off by the broker": 1}
 """Of a fault that takes long."""
 
 
-@pytest.mark.timeout(50)
+@pytest.mark.timeout(120)
 @pytest.mark.parametrize("name", FAULTS)
 async def test_nothing_lost(tmp_path: Path, name: str) -> None:
     """Whatever is done to a part, every client ends up with every event of its rooms, once, in order."""

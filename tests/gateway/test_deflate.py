@@ -12,9 +12,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import REGISTRY
+from pydantic import ValidationError
 
 from services.gateway.deflate import MIN_BYTES, Deflater, InflatingReader, MalformedOffer, negotiate
 from services.gateway.frames import FrameError, FrameReader, Opcode, encode
+from services.gateway.settings import Settings
 from tests.client import open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
@@ -38,6 +40,12 @@ def deflated(payload: bytes, *, window_bits: int = 15, end: int = zlib.Z_SYNC_FL
 def inflated(payload: bytes, *, window_bits: int = 15) -> bytes:
     """What a client makes of ours: a window of its own for each message."""
     return zlib.decompressobj(-window_bits).decompress(payload + TAIL)
+
+
+def test_not_by_aiohttp() -> None:
+    """Where aiohttp serves the sockets, a gateway that is to compress does not start, and says why."""
+    with pytest.raises(ValidationError, match="needs the transport handover"):
+        Settings(compression=True, transport="aiohttp")
 
 
 @pytest.mark.parametrize(

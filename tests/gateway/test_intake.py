@@ -217,6 +217,7 @@ async def test_live_again_under_load(stream: NatsServer) -> None:
             publishing = asyncio.create_task(publish(nc, 100_000))
             await ear.told(True)
             publishing.cancel()
+            await asyncio.gather(publishing, return_exceptions=True)
 
 
 async def test_recreated_stream(stream: NatsServer) -> None:

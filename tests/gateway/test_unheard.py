@@ -18,7 +18,6 @@ from services.gateway.ring import Ring
 from services.gateway.session import Context, Session
 from services.gateway.wheel import Wheel
 from shared.envelope import InvalidEvent
-from shared.metrics import render
 from tests.client import open_socket
 from tests.conftest import connected
 from tests.gateway.conftest import Gateway, settlement
@@ -165,4 +164,3 @@ async def test_resumed_into(gateway: Gateway) -> None:
 
     assert letter == "deadletter.not_json"
     assert [event["offset"] for event in events] == [first, last]
-    assert b"gateway_heard_total 0.0" not in render()

@@ -8,7 +8,7 @@ export const SUBPROTOCOL = "beaconfire.v1";
 export const MAX_ROOMS_IN_MESSAGE = 100;
 
 /** "1002, 1003 and 1007 mean a broken client: no" (PROTOCOL.md §6). */
-const BROKEN_CLIENT = new Set([1002, 1003, 1007]);
+const BROKEN_CLIENT = new Set([1002, 1003, 1007, 1009]);
 
 /** @typedef {"no" | "token" | "backoff"} Retry  what to do next (PROTOCOL.md §6) */
 /** @typedef {{code: string, message: string, retryAfterMs?: number}} Refusal  an error as it stands in a frame */

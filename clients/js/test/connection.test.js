@@ -106,7 +106,7 @@ test("a refused token is renewed once, then it is an error", async () => {
 });
 
 test("a code that says no stops it at once", async () => {
-  for (const code of [4400, 4403, 4413, 1002, 1003, 1007]) {
+  for (const code of [4400, 4403, 4413, 1002, 1003, 1007, 1009]) {
     const { client } = await setUpConnected();
     socket().end(code);
     assert.equal(client.state, "error", `close ${code}`);
