@@ -27,13 +27,17 @@ from tools.nats_server import NatsServer
 
 ROOM = "campaign:c1"
 WAIT_S = 30.0
+STATS = "/api/v1/ws/stats"
 
 
 class Workers:
     """A running gateway of several workers. `stack` holds its clients, and whatever else a test leaves open."""
 
-    def __init__(self, process: ServiceProcess, auth: FakeAuth, publisher: Client, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, process: ServiceProcess, count: int, auth: FakeAuth, publisher: Client, stack: AsyncExitStack
+    ) -> None:
         self.process = process
+        self.count = count
         self.auth = auth
         self.publisher = publisher
         self.stack = stack
@@ -45,7 +49,18 @@ class Workers:
             return answer.status, await (answer.json() if is_json else answer.text())
 
     async def stats(self) -> dict[str, Any]:
-        return dict((await self.ask("/api/v1/ws/stats"))[1])
+        """Of all workers: one that is too busy to answer is asked again."""
+        async with asyncio.timeout(WAIT_S):
+            while len((stats := dict((await self.ask(STATS))[1]))["workers"]) < self.count:
+                await asyncio.sleep(0.05)
+        return stats
+
+    async def readiness(self) -> tuple[int, dict[str, str]]:
+        """The status of `/readyz` and the state of each worker, once all have answered."""
+        async with asyncio.timeout(WAIT_S):
+            while "does not answer" in (answer := await self.ask("/readyz"))[1]["workers"].values():
+                await asyncio.sleep(0.05)
+        return answer[0], answer[1]["workers"]
 
     async def pids(self) -> dict[int, int]:
         return {one["worker"]: one["pid"] for one in (await self.stats())["workers"]}
@@ -111,7 +126,7 @@ async def running_workers(
     try:
         async with connected(server, "publisher") as publisher, AsyncExitStack() as stack:
             await asyncio.to_thread(process.wait_ready)
-            workers = Workers(process, auth, publisher, stack)
+            workers = Workers(process, count, auth, publisher, stack)
             await workers.all_ready()
             yield workers
     finally:
@@ -187,8 +202,8 @@ async def test_one_hangs(stream: NatsServer, auth: FakeAuth, tmp_path: Path) -> 
     async with running_workers(stream, auth, tmp_path) as workers:
         pids = await workers.pids()
         os.kill(pids[1], signal.SIGSTOP)
-        (ready, says), up, stats = await asyncio.gather(
-            workers.ask("/readyz"), workers.samples("gateway_worker_up"), workers.stats()
+        (ready, says), up, (_, stats) = await asyncio.gather(
+            workers.ask("/readyz"), workers.samples("gateway_worker_up"), workers.ask(STATS)
         )
 
     assert (ready, says["workers"]) == (200, {"1": "does not answer", "2": "ready"})
@@ -203,7 +218,7 @@ async def test_drain(stream: NatsServer, auth: FakeAuth, tmp_path: Path) -> None
         assert workers.process.process.pid
         os.killpg(workers.process.process.pid, signal.SIGTERM)  # everybody, as service managers do
         goaways = [await client.next("goaway") for client in firsts.values()]
-        ready, says = await workers.ask("/readyz")
+        ready, states = await workers.readiness()
         with pytest.raises(aiohttp.ClientConnectorError):
             await workers.client()
         stats = await workers.stats()
@@ -211,7 +226,7 @@ async def test_drain(stream: NatsServer, auth: FakeAuth, tmp_path: Path) -> None
         code = await workers.ended()
 
     assert len(goaways) == 2
-    assert (ready, says["workers"]) == (503, {"1": "stopping", "2": "stopping"})
+    assert (ready, states) == (503, {"1": "stopping", "2": "stopping"})
     assert stats["clients"] >= 2
     assert code == 0
 
@@ -240,7 +255,7 @@ async def test_one_after_the_other(stream: NatsServer, auth: FakeAuth, tmp_path:
         assert parent
         os.kill(parent, signal.SIGHUP)
         await firsts[1].next("goaway")
-        states = (await workers.ask("/readyz"))[1]["workers"]
+        _, states = await workers.readiness()
         elsewhere = [await workers.client(f"user{90 + number}") for number in range(4)]
         await workers.publish()
         heard = [await client.next("event") for client in (*firsts.values(), *elsewhere)]
