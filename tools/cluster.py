@@ -32,6 +32,7 @@ class DidNotStart(Exception):
 
     def __init__(self, part: str, why: str, last_lines: Sequence[str]) -> None:
         super().__init__(f"{part} {why}")
+        self.add_note("\n".join(last_lines))  # where it is shown with its stack: in tests
         self.part = part
         self.last_lines = list(last_lines)
 

@@ -1,5 +1,6 @@
 """The embedded broker: nats-server from the wheel (or the PATH), as a child process, for development and tests."""
 
+import fcntl
 import itertools
 import os
 import random
@@ -7,7 +8,9 @@ import secrets
 import shutil
 import socket
 import sys
+import tempfile
 import time
+from functools import cache
 from pathlib import Path
 
 from tools.broker_users import USERS, Node, quoted, render
@@ -18,18 +21,35 @@ class BrokerDidNotStart(Exception):
     """nats-server ended or did not open its port. The text carries its last words."""
 
 
-_PORTS = 20_000 + os.getpid() % 12 * 1_000
+_RANGES = tuple(range(20_000, 32_000, 1_000))
 _TURNS = itertools.count(random.randrange(1_000))  # noqa: S311  (no secret)
+
+
+@cache
+def _range() -> int:
+    """The first port of a range that this process has for itself as long as it lives, where one is left."""
+    for first in _RANGES:
+        try:
+            lock = os.open(Path(tempfile.gettempdir()) / f"beaconfire-ports-{first}", os.O_CREAT | os.O_RDWR, 0o666)
+        except OSError:  # another user's
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            continue
+        return first
+    return _RANGES[os.getpid() % len(_RANGES)]
 
 
 def free_port() -> int:
     """A port that is free now on loopback; not one that was given out a moment ago, and is yet to be listened on.
 
     Below those the system gives to outgoing connections, one of which could otherwise take it while the process it is
-    for is being restarted. Processes that start things side by side mostly look at different ports.
+    for is being restarted. Nor can another process that looks for ports: each has a range of its own.
     """
     while True:
-        port = _PORTS + next(_TURNS) % 1_000
+        port = _range() + next(_TURNS) % 1_000
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))

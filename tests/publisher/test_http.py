@@ -180,7 +180,7 @@ async def test_auth_is_away(stream: NatsServer, heard: Heard, tmp_path: Path) ->
     assert known.error == (403, "forbidden")
     for answer in answers:
         assert_unavailable(answer)
-    assert took_s < 2  # all of them: nobody listens, so nobody waits
+    assert took_s < len(answers)  # nobody listens, so nobody waits the two seconds that an answer may take
 
 
 async def test_keys_are_away(stream: NatsServer, heard: Heard, tmp_path: Path) -> None:

@@ -3,10 +3,10 @@
 import pytest
 from playwright.async_api import expect
 
-from tests.browser.conftest import Table, _demo_campaign, _demo_services, _table
+from tests.browser.conftest import Table, _chromium, _demo_campaign, _demo_services, _table
 from tools.api import call
 
-__all__ = ["_demo_campaign", "_demo_services", "_table"]
+__all__ = ["_chromium", "_demo_campaign", "_demo_services", "_table"]
 
 HARMS = [
     "<img src=x onerror='window.harmed=1'>",
