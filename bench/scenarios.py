@@ -230,11 +230,11 @@ def crowd(row: str, workers: int) -> Measure:
             _all(loads, f"connect {ONE_PROCESS} 32 {ROUNDS}")
             idle = _all(loads, f"idle {HEARTBEAT_S + 3}")
             grown = system.memory_kib() - before
-        count = sum(one["clients"] for one in idle)
-        quiet = sum(one["silent"] for one in idle)
-        if count != workers * ONE_PROCESS or quiet:
-            words = "; ".join(load.words() for load in loads)
-            raise LoadFailed(f"{count} of {workers * ONE_PROCESS} stayed, {quiet} heard nothing in time. {words}")
+            count = sum(one["clients"] for one in idle)
+            quiet = sum(one["silent"] for one in idle)
+            if count != workers * ONE_PROCESS or quiet:
+                words = "; ".join(load.words() for load in loads)
+                raise LoadFailed(f"{count} of {workers * ONE_PROCESS} stayed, {quiet} heard nothing in time. {words}")
         return [Sample(row, count), Sample(f"{row}_memory", grown / count)]
 
     return measure
