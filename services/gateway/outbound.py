@@ -74,6 +74,54 @@ class _Each:
         return not self._left
 
 
+class _Batch:
+    """Events that wait to be joined: who hears each, in order, and what goes to the same sessions."""
+
+    __slots__ = ("bytes", "frames", "lists", "offset", "order", "sizes")
+
+    def __init__(self) -> None:
+        self.order: list[tuple[list[Write], bytes]] = []
+        # Lists that are the same object go to the same sessions: their frames are joined once for all of them.
+        self.lists: dict[int, list[Write]] = {}
+        self.frames: dict[int, list[bytes]] = {}
+        self.sizes: dict[int, int] = {}
+        self.bytes = 0
+        self.offset = 0
+
+    def add(self, offset: int, writers: list[Write], frame: bytes) -> None:
+        self.order.append((writers, frame))
+        self.offset = offset
+        self.bytes += len(frame)
+        same = id(writers)
+        if same in self.lists:
+            self.frames[same].append(frame)
+            self.sizes[same] += len(frame)
+        else:
+            self.lists[same], self.frames[same], self.sizes[same] = writers, [frame], len(frame)
+
+    def largest_share(self) -> int:
+        """The most bytes that any one session gets of it."""
+        if _are_disjoint(self.lists.values()):
+            return max(self.sizes.values(), default=0)
+        shares: dict[Write, int] = defaultdict(int)
+        for same, writers in self.lists.items():
+            size = self.sizes[same]
+            for write in writers:
+                shares[write] += size
+        return max(shares.values())
+
+    def jobs(self, before: int) -> list[_Same | _Each]:
+        """What is to be written. After the last one everything up to `offset` is, after the others up to `before`."""
+        if _are_disjoint(self.lists.values()):
+            jobs: list[_Same | _Each] = [
+                _Same(writers, b"".join(self.frames[same]), before) for same, writers in self.lists.items()
+            ]
+        else:
+            jobs = [_Each(_gather(self.order), before)]
+        jobs[-1].offset = self.offset
+        return jobs
+
+
 class Outbound(Generic[S]):
     """Collects events and writes them.
 
@@ -87,9 +135,10 @@ class Outbound(Generic[S]):
         self._hub = hub
         self._call_soon = call_soon
         self._batch_bytes = batch_bytes
-        self._unwritten = 0  # bytes of the events put since the queue was last empty
-        self._pending: list[tuple[int, Entry]] = []
+        self._batch = _Batch()
         self._jobs: deque[_Same | _Each] = deque()
+        self._queued = 0  # bytes that the jobs may hold for one session
+        self._bounded_to = batch_bytes  # up to so many bytes of the batch, nobody's share is too large
         self._scheduled = False
         self._written = 0
         self._delivered = 0
@@ -99,7 +148,7 @@ class Outbound(Generic[S]):
     @property
     def settled(self) -> int:
         """The last offset up to which everything was written. A `position` never says more."""
-        return self._delivered if not self._jobs and not self._pending else self._written
+        return self._delivered if not self._jobs and not self._batch.order else self._written
 
     def start(self, offset: int) -> None:
         """Begin (anew) at an offset: what is queued is written first."""
@@ -114,16 +163,17 @@ class Outbound(Generic[S]):
         """Queue an event for the sessions that are in its rooms now. Written in this turn or a following one.
 
         After it, everything up to `offset` is written: its own, or for an ephemeral event that of the one before it.
-        Where much is queued (a hole was read), that is written first, now: sockets that fill up say so before there is
-        more for them.
+        Where much is queued for any one session (a hole was read), that is written first, now: a socket that fills up
+        says so before there is more for it.
         """
-        self._unwritten += len(entry.frame)
-        if self._unwritten > self._batch_bytes:
-            self.drain()
-            self._unwritten = len(entry.frame)
-        if not self._pending:
+        if self._batch.bytes + len(entry.frame) > self._bounded_to:
+            self._bound(len(entry.frame))
+        if not self._batch.order:
             self._schedule()
-        self._pending.append((offset, entry))
+        route = entry.route
+        writers = self._hub.writers(route.subject, route.rooms, entry.type, entry.audience)
+        self.frames_sent += len(writers)
+        self._batch.add(offset, writers, entry.frame)
 
     def tell(self, write: Write, frame: bytes) -> None:
         """Write one session a frame that must not pass the events queued for it."""
@@ -136,40 +186,27 @@ class Outbound(Generic[S]):
 
     def seal(self) -> None:
         """Decide who gets what is pending."""
-        if not self._pending:
+        if not self._batch.order:
             return
-        pending, self._pending = self._pending, []
-        last = pending[-1][0]
-        find = self._hub.writers
-        # Lists that are the same object go to the same sessions: their frames are joined once for all of them.
-        lists: dict[int, list[Write]] = {}
-        frames: dict[int, list[bytes]] = {}
-        order: list[tuple[list[Write], bytes]] = []
-        for _, entry in pending:
-            route = entry.route
-            writers = find(route.subject, route.rooms, entry.type, entry.audience)
-            order.append((writers, entry.frame))
-            same = id(writers)
-            if same in lists:
-                frames[same].append(entry.frame)
-            else:
-                lists[same], frames[same] = writers, [entry.frame]
-            self.frames_sent += len(writers)
-        # Only when the last of them is written is everything up to `last` written.
-        before = self._jobs[-1].offset if self._jobs else self._written
-        if _are_disjoint(lists.values()):
-            for same, writers in lists.items():
-                self._jobs.append(_Same(writers, b"".join(frames[same]), before))
-        else:
-            self._jobs.append(_Each(_gather(order), before))
-        self._jobs[-1].offset = last
+        batch, self._batch = self._batch, _Batch()
+        self._queued += batch.bytes if batch.bytes <= self._batch_bytes // 4 else batch.largest_share()
+        self._bounded_to = max(0, self._batch_bytes - self._queued)
+        self._jobs += batch.jobs(self._jobs[-1].offset if self._jobs else self._written)
+
+    def _bound(self, more: int) -> None:
+        """Keep what is queued for any one session below the bound, with `more` bytes to come for it."""
+        free = self._batch_bytes - self._queued - self._batch.largest_share()
+        if free < max(more, self._batch_bytes // 4):
+            self.drain()
+            free = self._batch_bytes
+        self._bounded_to = self._batch.bytes + free
 
     def drain(self) -> None:
         """Write everything that is queued, now."""
         self.seal()
         while self._jobs:
             self._run(1_000_000)
-        self._unwritten = 0
+        self._nothing_queued()
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -178,14 +215,19 @@ class Outbound(Generic[S]):
 
     def _flush(self) -> None:
         self._scheduled = False
-        self.seal()
         left = SLICE
-        while self._jobs and left > 0:
+        while left > 0:
+            if not self._jobs:
+                self._nothing_queued()
+                self.seal()  # not before: what came while others were written is joined, too
+                if not self._jobs:
+                    return
             left -= self._run(left)
-        if self._jobs:
-            self._schedule()
-        else:
-            self._unwritten = 0
+        self._schedule()
+
+    def _nothing_queued(self) -> None:
+        self._queued = 0
+        self._bounded_to = self._batch_bytes
 
     def _run(self, budget: int) -> int:
         """Run the first job, or `budget` writes of it. Returns how many writes were made, at least 1."""

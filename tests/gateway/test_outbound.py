@@ -174,6 +174,40 @@ def test_slices() -> None:
     assert gateway.outbound.settled == 2
 
 
+def test_joined_behind_a_slice() -> None:
+    """What comes while a large room is being written is one write to each, too, however many turns it came in."""
+    gateway, member = Gateway(), Member()
+    crowd = [Member() for _ in range(2 * SLICE)]
+    for one in crowd:
+        gateway.join(one, "campaign:c1")
+    gateway.join(member, "campaign:c2")
+    gateway.deliver("campaign.c1.state", "a")
+    gateway.turn()
+    gateway.deliver("campaign.c2.state", "b")
+    gateway.turn()
+    gateway.deliver("campaign.c2.state", "c")
+    gateway.settle()
+
+    assert member.writes == [b"bc"]
+    assert all(one.heard == "a" for one in crowd)
+
+
+def test_much_for_many() -> None:
+    """The bound is of what one session gets: what many get together, each a little, is still one write to each."""
+    gateway = Gateway()
+    members = [Member() for _ in range(8)]
+    for number, member in enumerate(members):
+        gateway.join(member, f"campaign:c{number}")
+        gateway.join(member, "campaign:c9")
+    frame = "x" * (BATCH_BYTES // 16)
+    for _ in range(4):
+        for number in range(8):
+            gateway.deliver(f"campaign.c{number}.state", frame)
+    gateway.settle()
+
+    assert [len(member.writes) for member in members] == [1] * 8
+
+
 def test_a_full_socket_in_a_burst() -> None:
     """However much is delivered in one turn (a hole was read), a member that leaves when its socket is full is written
     one batch more and not the whole; the others have everything, once, in order."""
