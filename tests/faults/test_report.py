@@ -1,0 +1,62 @@
+"""What `make faults` makes of verdicts and times. The faults themselves are in test_faults.py."""
+
+from pathlib import Path
+
+from tests.faults import report
+from tests.faults.__main__ import COMMAND
+from tests.faults.checker import Verdict
+from tests.faults.follower import Resume
+from tests.faults.report import Outcome, Promise
+from tools import results
+
+
+def _verdict(**damage: tuple[int, ...]) -> Verdict:
+    nothing: dict[str, tuple[int, ...]] = {
+        "lost": (),
+        "twice": (),
+        "out_of_order": (),
+        "unexpected": (),
+        "told": (),
+    }
+    return Verdict(**{**nothing, **damage}, delivered=4)
+
+
+def test_damage_is_counted() -> None:
+    """Each kind stands in its own column, over all clients; what was lost or told is missing from the share."""
+    verdicts = [_verdict(lost=(1, 2), twice=(3,)), _verdict(told=(5, 6), out_of_order=(7,), unexpected=(8, 9))]
+    outcome = Outcome(verdicts, events=12, back_s=[2.0, 1.0], caught_up_s=[], resumes=[], took_s=3.4)
+
+    table = report.faults({"a fault": outcome}, rounds=1, followers=2).markdown().splitlines()
+
+    assert table[-1] == "| a fault | 12 | 8 | 2 | 1 | 1 | 2 | 2 | 1.00 s | 2.00 s | - | 3 s |"
+    assert report.delivered_percent(verdicts) == 100 * 8 / 12
+    assert not outcome.is_clean
+
+
+def test_resumes_of_many_events_are_left_out() -> None:
+    """The promise is for few missed events."""
+    slow, quick = Resume(report.FEW + 1, 9.0), Resume(report.FEW, 0.05)
+    outcome = Outcome([_verdict()], events=4, back_s=[], caught_up_s=[], resumes=[slow, quick], took_s=1.0)
+
+    row = report.resumes({"memory": outcome}, rounds=1, followers=1).rows[0]
+
+    assert row == ["memory", "1", "100 to 100", "0.05 s", "0.05 s", "0.05 s", "0", "0", "0"]
+
+
+def test_promises() -> None:
+    """Kept at the bound itself, broken beyond it, and neither where nothing was measured."""
+    kept = Promise("resumed", 0.25, at=0.25, unit="s")
+    broken = Promise("delivered", 99.9994, at=100, unit="%", least=True)
+    unknown = Promise("back", None, at=3, unit="s")
+
+    assert kept.row() == ["resumed", "0.25 s", "≤ 0.25 s", "kept"]
+    assert broken.row() == ["delivered", "99.999 %", "≥ 100.000 %", "BROKEN"]
+    assert unknown.row() == ["back", "not measured", "≤ 3.00 s", ""]
+
+
+def test_page_of_the_documentation() -> None:
+    """docs/topics/delivery.md has the place for the report."""
+    page = Path(__file__).parents[2] / "docs" / "topics" / "delivery.md"
+
+    assert results.has_place(page, COMMAND)
+    assert page.read_text().count(results.END) == 1
