@@ -9,8 +9,9 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from services.gateway import protocol
+from services.gateway import protocol, requests
 from services.gateway.collector import Collector
+from services.gateway.context import Access, Context
 from services.gateway.deadletters import DeadLetters
 from services.gateway.delivery import Delivery
 from services.gateway.direct import DirectClient
@@ -25,7 +26,7 @@ from services.gateway.outbound import Outbound
 from services.gateway.pace import Pace
 from services.gateway.page import add_page
 from services.gateway.ring import Ring
-from services.gateway.session import Access, Context, Session
+from services.gateway.session import Session
 from services.gateway.settings import Settings
 from services.gateway.websocket import Handshake
 from services.gateway.wheel import Wheel
@@ -74,7 +75,7 @@ class _Gateway:
         self._asked: set[asyncio.Task[None]] = set()
         self._intake: Intake | None = None
         self._handshake: Handshake | None = None
-        self._context: Context | None = None
+        self._context: Context[Session] | None = None
 
     def why_not_ready(self) -> str | None:
         if self._stopping:
@@ -151,7 +152,7 @@ class _Gateway:
             tasks.create_task(_turn(context, history), name="wheel")
             tasks.create_task(_read_on(delivery), name="unheard events")
 
-    def _make_context(self, access: Access, history: History, loop: asyncio.AbstractEventLoop) -> Context:
+    def _make_context(self, access: Access, history: History, loop: asyncio.AbstractEventLoop) -> Context[Session]:
         settings = self._settings
         return Context(
             hub=self.hub,
@@ -159,6 +160,7 @@ class _Gateway:
             outbound=Outbound(self.hub, loop.call_soon),
             access=access,
             history=history,
+            handle=requests.handle,
             wheel=Wheel(int(time.monotonic())),
             spawn=self._spawn,
             pace=Pace(loop.call_soon),
@@ -214,7 +216,7 @@ def _going_away() -> BeaconfireError:
     return BeaconfireError(errors.UNAVAILABLE, "this gateway is going away, connect again", retry_after_ms=1000)
 
 
-def _begin_epoch(context: Context, history: History, epoch: str, position: int) -> None:
+def _begin_epoch(context: Context[Session], history: History, epoch: str, position: int) -> None:
     """The stream starts for us at `position`, for the first time or as another one."""
     changed = bool(context.epoch or context.position)
     context.epoch = epoch
@@ -222,7 +224,7 @@ def _begin_epoch(context: Context, history: History, epoch: str, position: int) 
     _begin(context, position, "epoch_changed" if changed else None)
 
 
-def _begin(context: Context, position: int, trouble: str | None) -> None:
+def _begin(context: Context[Session], position: int, trouble: str | None) -> None:
     """Go on at `position`. Where that breaks continuity, every session is told to reload, and why."""
     context.position = position
     context.ring.start(position)
@@ -232,7 +234,7 @@ def _begin(context: Context, position: int, trouble: str | None) -> None:
             session.resync(trouble)
 
 
-def _tell_all(context: Context, frame: bytes) -> None:
+def _tell_all(context: Context[Session], frame: bytes) -> None:
     for session in list(context.hub.all_sessions()):
         session.tell(frame)
 
@@ -244,7 +246,7 @@ async def _read_on(delivery: Delivery) -> None:
         delivery.read_on(READ_ON)
 
 
-async def _turn(context: Context, history: History) -> None:
+async def _turn(context: Context[Session], history: History) -> None:
     """Turn the wheel, and show the figures nothing else counts."""
     collector = Collector()
     while True:

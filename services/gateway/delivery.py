@@ -11,11 +11,12 @@ import time
 from collections.abc import Callable
 from functools import cache
 
+from services.gateway.context import Context
 from services.gateway.encoding import NOT_EVENTS, Encoder, Stored, Unread
 from services.gateway.membership import Membership
 from services.gateway.ring import Entry
 from services.gateway.route import Route
-from services.gateway.session import Context
+from services.gateway.session import Session
 from shared import logs
 from shared.broker import EPHEMERAL_PREFIX
 from shared.envelope import InvalidEvent, Received
@@ -37,7 +38,9 @@ SetAside = Callable[[InvalidEvent, str, bytes, tuple[str, int] | None], None]
 class Delivery:
     """Takes messages in the stream's order."""
 
-    def __init__(self, context: Context, membership: Membership, encoder: Encoder, set_aside: SetAside) -> None:
+    def __init__(
+        self, context: Context[Session], membership: Membership, encoder: Encoder, set_aside: SetAside
+    ) -> None:
         self._context = context
         self._membership = membership
         self._encoder = encoder

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from services.gateway import replay
+from services.gateway.context import HistoryGone
 from services.gateway.direct import DirectClient
 from services.gateway.encoding import NOT_EVENTS, Encoder, Stored
 from services.gateway.replay import ReadFailed
 from services.gateway.ring import Entry
-from services.gateway.session import HistoryGone
 from shared import broker, logs
 from shared.envelope import InvalidEvent
 from shared.metrics import Counter
@@ -53,7 +53,7 @@ class Page:
 
 
 class History:
-    """Implements `session.History` over the broker. One for each gateway."""
+    """Implements `context.History` over the broker. One for each gateway."""
 
     def __init__(self, nc: DirectClient, encoder: Encoder) -> None:
         self._nc = nc

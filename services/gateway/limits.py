@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
 
-from shared import errors
+from shared import errors, metrics
 from shared.errors import BeaconfireError
+
+LIMITED = metrics.Counter("gateway_limited_total", "Requests refused by a limit, by limit", ["limit"])
 
 PATIENCE = 100
 """Refusals a minute after which a client is closed instead of answered."""

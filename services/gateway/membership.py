@@ -13,7 +13,8 @@ from functools import lru_cache
 from nats.aio.client import Client
 
 from services.gateway.hub import Hub
-from services.gateway.session import Place, Session
+from services.gateway.place import Place
+from services.gateway.session import Session
 from shared import authorization, broker, errors, logs
 from shared.authorization import AuthorizeReply, AuthorizeRequest, AuthUnavailable, RoomDecision
 from shared.errors import BeaconfireError

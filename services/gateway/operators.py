@@ -9,8 +9,8 @@ from aiohttp import web
 from pydantic.alias_generators import to_camel
 
 from services.gateway.hub import Hub
-from services.gateway.limits import Doorkeeper, Limits, Users
-from services.gateway.session import LIMITED, Session
+from services.gateway.limits import LIMITED, Doorkeeper, Limits, Users
+from services.gateway.session import Session
 from shared import errors, logs
 from shared.errors import BeaconfireError
 from shared.web import json_answer

@@ -12,9 +12,10 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from services.gateway import protocol
+from services.gateway.context import Context
 from services.gateway.frames import Opcode, encode, encode_close
 from services.gateway.limits import spend
-from services.gateway.session import Context, Session
+from services.gateway.session import Session
 from shared import errors, logs
 from shared.errors import BeaconfireError
 
@@ -27,7 +28,7 @@ LOOK_S = 0.05
 
 
 class PlainConnection:
-    """Implements `session.Wire` over a `WebSocketResponse`."""
+    """Implements `context.Wire` over a `WebSocketResponse`."""
 
     __slots__ = (
         "_closing",
@@ -41,7 +42,7 @@ class PlainConnection:
         "paused",
     )
 
-    def __init__(self, context: Context, full_bytes: int) -> None:
+    def __init__(self, context: Context[Session], full_bytes: int) -> None:
         self._context = context
         self._full_bytes = full_bytes
         self._closing = False
@@ -102,7 +103,7 @@ class PlainConnection:
         if message.type is WSMsgType.PING:
             self.write(encode(bytes(message.data), Opcode.PONG))
 
-    # session.Wire.
+    # context.Wire.
 
     def write(self, data: bytes) -> None:
         """Write whole frames: past aiohttp's writer, which takes one message at a time and has to be awaited."""

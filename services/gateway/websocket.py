@@ -17,11 +17,12 @@ from typing import Any, NoReturn
 from aiohttp import hdrs, web
 
 from services.gateway import protocol
+from services.gateway.context import Context
 from services.gateway.deflate import Agreement, Deflater, InflatingReader, MalformedOffer, negotiate
 from services.gateway.frames import FrameError, FrameReader, Opcode, decode_close, encode, encode_close
-from services.gateway.limits import LimitReached, spend
+from services.gateway.limits import LIMITED, LimitReached, spend
 from services.gateway.plain import CLOSE_TIMEOUT_S, CONTROL_PER_MINUTE, PlainConnection
-from services.gateway.session import LIMITED, Context, Session
+from services.gateway.session import Session
 from shared import errors, logs
 from shared.addresses import Network, client_address, household
 from shared.errors import BeaconfireError
@@ -62,7 +63,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(
         self,
-        context: Context,
+        context: Context[Session],
         transport: Any,
         *,
         address: str,
@@ -134,7 +135,7 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
         self._session.drained()
 
-    # session.Wire.
+    # context.Wire.
 
     def close(self, code: int, reason: str) -> None:
         """Start the close handshake (RFC 6455 §7.1.2). A stuck peer is not waited for."""
@@ -206,7 +207,7 @@ class Handshake:
 
     def __init__(
         self,
-        context: Context,
+        context: Context[Session],
         *,
         allowed_origins: tuple[str, ...],
         trusted_proxies: Sequence[Network],

@@ -5,18 +5,18 @@ import os
 from typing import Any
 
 from services.gateway import __main__ as gateway
+from services.gateway.context import Context
 from services.gateway.intake import Intake
 from services.gateway.sequence import Sequence
-from services.gateway.session import Session
 
 
 def _without_resume() -> None:
     """Every client begins at the gateway's position, whatever its cursor says."""
 
-    def position(self: Session, _cursor: str | None) -> tuple[int, None]:
-        return self._context.position, None
+    def position(self: Context[Any], _cursor: str | None) -> tuple[int, None]:
+        return self.position, None
 
-    Session._read_cursor = position  # type: ignore[assignment,method-assign]
+    Context.find_place = position  # type: ignore[assignment,method-assign]
 
 
 def _without_hole_check() -> None:

@@ -19,15 +19,17 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
 from services.gateway import outbound as outbound_module
 from services.gateway import pace as pace_module
-from services.gateway import protocol
+from services.gateway import protocol, requests
+from services.gateway.context import Context, HistoryGone
 from services.gateway.hub import Hub
 from services.gateway.limits import Doorkeeper, Limits, Users
 from services.gateway.outbound import Outbound
 from services.gateway.pace import Pace
+from services.gateway.place import Place
 from services.gateway.ring import Entry, Ring
 from services.gateway.route import Routes
 from services.gateway.sequence import Sequence as Order
-from services.gateway.session import Context, HistoryGone, Place, Session, State
+from services.gateway.session import Session, State
 from services.gateway.wheel import Wheel
 from shared import errors
 from shared.errors import BeaconfireError
@@ -139,6 +141,7 @@ class Core(RuleBasedStateMachine):
             outbound=Outbound(hub, self.loop.call_soon, batch_bytes=300),
             access=self,
             history=self,
+            handle=requests.handle,
             wheel=Wheel(0),
             spawn=self._spawn,
             pace=Pace(self.loop.call_soon),

@@ -107,7 +107,7 @@ async def revoke(gateway: Gateway, sockets: Sequence[RawSocket]) -> None:
 async def fall_silent(_gateway: Gateway, sockets: Sequence[RawSocket]) -> None:
     """No pong is sent, as by a client whose network is gone. The gateway's timer is turned ahead: a minute passes."""
     session = next(one for one in gc.get_objects() if isinstance(one, Session) and one.user_id == "silent")
-    wheel = session._context.wheel
+    wheel = session.context.wheel
     wheel.turn(wheel._now + 60)
     for raw in sockets:
         await raw.end()

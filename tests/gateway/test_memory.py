@@ -9,15 +9,17 @@ from typing import Any
 
 import pytest
 
-from services.gateway import collector
+from services.gateway import collector, requests
 from services.gateway.collector import STEP, Collector
+from services.gateway.context import Context
 from services.gateway.frames import FrameReader, Opcode
 from services.gateway.hub import Hub
 from services.gateway.limits import Doorkeeper, Limits, Users
 from services.gateway.outbound import Outbound
 from services.gateway.pace import Pace
+from services.gateway.place import Place
 from services.gateway.ring import Ring
-from services.gateway.session import Context, Place, Session
+from services.gateway.session import Session
 from services.gateway.websocket import MAX_AFTER_CLOSE_BYTES, PIECE_BYTES, Connection
 from services.gateway.wheel import Wheel
 from shared.errors import BeaconfireError
@@ -50,7 +52,7 @@ class Nowhere(asyncio.Transport):
 
 
 @pytest.fixture(name="context")
-async def _context() -> Context:
+async def _context() -> Context[Session]:
     hub: Hub[Session] = Hub()
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[None]] = set()
@@ -67,6 +69,7 @@ async def _context() -> Context:
         outbound=Outbound(hub, loop.call_soon),
         access=Open(),
         history=None,  # type: ignore[arg-type]  # nobody resumes
+        handle=requests.handle,
         wheel=Wheel(0),
         spawn=spawn,
         pace=Pace(loop.call_soon),
@@ -76,7 +79,7 @@ async def _context() -> Context:
     )
 
 
-async def connect(context: Context, count: int) -> list[Connection]:
+async def connect(context: Context[Session], count: int) -> list[Connection]:
     """Sessions of as many users, each in one room."""
     connections = []
     for number in range(count):
@@ -91,7 +94,7 @@ async def connect(context: Context, count: int) -> list[Connection]:
     return connections
 
 
-async def test_objects_of_a_session(context: Context) -> None:
+async def test_objects_of_a_session(context: Context[Session]) -> None:
     """An idle session in one room is few objects, no task and no timer of its own: ten thousand must be cheap."""
     kept = await connect(context, 1)  # and all that is made once
     gc.collect()
@@ -107,7 +110,7 @@ async def test_objects_of_a_session(context: Context) -> None:
     assert len(asyncio.all_tasks()) == 1
 
 
-async def test_freed_without_the_collector(context: Context) -> None:
+async def test_freed_without_the_collector(context: Context[Session]) -> None:
     """A session whose connection is gone is freed at once, and not at the next look of the garbage collector."""
     connections = await connect(context, 20)
     gc.collect()
@@ -117,8 +120,10 @@ async def test_freed_without_the_collector(context: Context) -> None:
             connections.pop().connection_lost(None)
         await asyncio.sleep(0)
         context.wheel.turn(120)
-        mine = [one for one in gc.get_objects() if isinstance(one, (Session, Connection))]
-        left = [one for one in mine if one._context is context]  # others may be of earlier tests
+        everything = gc.get_objects()
+        # Others may be of earlier tests.
+        left: list[object] = [one for one in everything if isinstance(one, Session) and one.context is context]
+        left += [one for one in everything if isinstance(one, Connection) and one._context is context]
     finally:
         gc.enable()
 
@@ -178,7 +183,7 @@ def everything() -> list[object]:
     return found
 
 
-async def test_a_flood_is_not_read_to_its_end(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_flood_is_not_read_to_its_end(context: Context[Session], monkeypatch: pytest.MonkeyPatch) -> None:
     """A megabyte of pings in one read: the limit ends it after a few hundred, and most of it is not even looked at."""
     feed, looked_at = FrameReader.feed, 0
 

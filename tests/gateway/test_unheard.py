@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 
+from services.gateway import requests
+from services.gateway.context import Context
 from services.gateway.delivery import UNCHECKED, Delivery
 from services.gateway.encoding import Encoder, Stored
 from services.gateway.hub import Hub
@@ -15,7 +17,7 @@ from services.gateway.membership import Membership
 from services.gateway.outbound import Outbound
 from services.gateway.pace import Pace
 from services.gateway.ring import Ring
-from services.gateway.session import Context, Session
+from services.gateway.session import Session
 from services.gateway.wheel import Wheel
 from shared.envelope import InvalidEvent
 from tests.client import open_socket
@@ -41,6 +43,7 @@ class Unattended:
             outbound=Outbound(hub, lambda _call: None),
             access=membership,
             history=None,  # type: ignore[arg-type]  # nobody resumes
+            handle=requests.handle,
             wheel=Wheel(int(time.monotonic())),
             spawn=lambda _coroutine: None,
             pace=Pace(lambda _call: None),

@@ -1,0 +1,112 @@
+"""Catching up: what one session that is behind is written, until it is level with the gateway again. No I/O.
+
+It resumes, or its socket was full. It stands in no write list then: its place is one number, and the ring feeds it, or
+the history where the ring no longer reaches back, in order.
+"""
+
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from services.gateway import protocol
+from services.gateway.context import Context, HistoryGone
+from services.gateway.hub import Write
+from services.gateway.place import Place, heard
+from services.gateway.ring import Entry
+from shared import errors, logs
+from shared.errors import BeaconfireError
+
+log = logs.get(__name__)
+
+PAGE = 500
+"""Events of the ring looked at for one session in one turn of the loop."""
+LOSING_S = 60.0
+"""A session whose distance does not shrink within this is told to reload."""
+
+
+class Lagging(Protocol):
+    """The session that is behind."""
+
+    behind: "CatchUp | None"
+    id: str
+    rooms: dict[str, Place]
+    write: Write
+
+    @property
+    def is_full(self) -> bool: ...
+    def close(self, error: BeaconfireError) -> None: ...
+    def go_live(self) -> None: ...
+    def resync(self, reason: str) -> None: ...
+
+
+class CatchUp:
+    """Belongs to a session for as long as it is behind. Up to `offset` all is written or about to be, and no more."""
+
+    __slots__ = ("_context", "_fetching", "_mark", "_session", "offset")
+
+    def __init__(self, context: Context[Any], session: Lagging, offset: int) -> None:
+        self._context = context
+        self._session = session
+        self._fetching = False
+        self._mark = (time.monotonic(), context.position - offset)  # when it was last seen how far behind, and how far
+        self.offset = offset
+
+    def step(self) -> None:
+        """Write some of what it missed; more in another turn, once its socket has taken this.
+
+        Call it when there is room again. Does nothing while there is none, and after its end.
+        """
+        context, session = self._context, self._session
+        if session.behind is not self or session.is_full or self._fetching:
+            return
+        if context.outbound.settled < self.offset:  # what was queued for it before goes first
+            context.pace.take(self.step)
+            return
+        if self._loses_ground():
+            session.resync("too_slow")
+        if not context.ring.covers(self.offset):
+            self._fetching = True
+            context.spawn(self._fetch())
+            return
+        page = context.ring.after(self.offset, PAGE)
+        if page:
+            self._write(page, page[-1].offset)
+            context.pace.take(self.step)
+        else:
+            session.go_live()  # without an await since the last look
+
+    async def _fetch(self) -> None:
+        """Write some of what the ring no longer has."""
+        context, session = self._context, self._session
+        epoch, after = context.epoch, self.offset
+        roots = {place.room.root for place in session.rooms.values()}
+        try:
+            entries, through = await context.history.page(roots, after, context.ring.floor)
+        except HistoryGone:
+            entries, through = (), None
+        except Exception:
+            log.exception("could not read the history", session=session.id)
+            session.close(BeaconfireError(errors.INTERNAL, f"something went wrong on our side; quote {session.id}"))
+            return
+        self._fetching = False
+        if session.behind is self and (context.epoch, self.offset) == (epoch, after):
+            if through is None:
+                session.resync("not_resumable")
+            else:
+                # What lies above the gateway's position comes live.
+                self._write(entries, min(through, context.position))
+        context.pace.take(self.step)
+
+    def _write(self, entries: Sequence[Entry], through: int) -> None:
+        """Write its part of these entries, which are all there are up to `through`, and its place after them."""
+        mine, self.offset = heard(entries, through, self._session.rooms.values())
+        self._session.write(b"".join(mine) + protocol.position(self._context.cursor(self.offset)))
+
+    def _loses_ground(self) -> bool:
+        """Whether it is no nearer to the gateway's position than a minute ago."""
+        now, distance = time.monotonic(), self._context.position - self.offset
+        seen_at, was = self._mark
+        if now - seen_at < LOSING_S:
+            return False
+        self._mark = (now, distance)
+        return distance >= was

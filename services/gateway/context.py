@@ -1,0 +1,83 @@
+"""The gateway around its sessions: what they share, and what they ask of what is outside. No I/O."""
+
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol
+
+from services.gateway.hub import Hub, S
+from services.gateway.limits import Doorkeeper, Limits, Users
+from services.gateway.outbound import Outbound
+from services.gateway.pace import Pace
+from services.gateway.place import Place
+from services.gateway.ring import Entry, Ring
+from services.gateway.wheel import Wheel
+from shared.errors import BeaconfireError
+from shared.subjects import Pair
+from shared.tokens import Claims
+
+
+class Wire(Protocol):
+    """What a session needs of its connection."""
+
+    paused: bool
+
+    def write(self, data: bytes, /) -> object: ...
+    def close(self, code: int, reason: str) -> None: ...
+    def abort(self) -> None: ...
+
+
+class HistoryGone(Exception):
+    """The stream no longer reaches back to the offset."""
+
+
+class History(Protocol):
+    """The stream, further back than the ring (`history`)."""
+
+    async def page(self, roots: Iterable[Pair], after: int, floor: int) -> tuple[Sequence[Entry], int]: ...
+    async def end(self) -> int: ...
+
+
+class Access(Protocol):
+    """Who may connect, and who may see what (`membership`)."""
+
+    async def verify(self, token: str) -> Claims: ...
+    async def decide(self, claims: Claims, rooms: Sequence[str]) -> Mapping[str, Place | BeaconfireError]: ...
+
+
+@dataclass(slots=True)
+class Context(Generic[S]):
+    """One for each gateway. `handle` does what a client's message says (`requests`)."""
+
+    hub: Hub[S]
+    ring: Ring
+    outbound: Outbound[S]
+    access: Access
+    history: History
+    handle: Callable[[S, bytes], None]
+    wheel: Wheel
+    spawn: Callable[[Coroutine[Any, Any, None]], object]
+    pace: Pace
+    limits: Limits
+    users: Users
+    door: Doorkeeper
+    connecting: set[S] = field(default_factory=set)
+    epoch: str = ""
+    position: int = 0
+
+    def cursor(self, offset: int) -> str:
+        """What a client keeps of its place."""
+        return f"{self.epoch}:{offset}"
+
+    def read_cursor(self, cursor: str | None) -> int | None:
+        """The offset of a cursor of this epoch, else None."""
+        epoch, _, digits = (cursor or "").rpartition(":")
+        return int(digits) if epoch == self.epoch and digits.isdecimal() and digits.isascii() else None
+
+    def find_place(self, cursor: str | None) -> tuple[int, str | None]:
+        """The offset to go on from, and why it cannot be the cursor's."""
+        if cursor is None:
+            return self.position, None
+        offset = self.read_cursor(cursor)
+        if offset is None:
+            return self.position, "epoch_changed"
+        return (offset, None) if offset <= self.position else (self.position, "ahead")
