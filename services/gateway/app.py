@@ -227,6 +227,7 @@ def _begin_epoch(context: Context[Session], history: History, epoch: str, positi
 def _begin(context: Context[Session], position: int, trouble: str | None) -> None:
     """Go on at `position`. Where that breaks continuity, every session is told to reload, and why."""
     context.position = position
+    context.arrivals.begin()
     context.ring.start(position)
     context.outbound.start(position)
     if trouble:

@@ -4,6 +4,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol
 
+from services.gateway.arrivals import Arrivals
 from services.gateway.hub import Hub, S
 from services.gateway.limits import Doorkeeper, Limits, Users
 from services.gateway.outbound import Outbound
@@ -61,6 +62,7 @@ class Context(Generic[S]):
     users: Users
     door: Doorkeeper
     connecting: set[S] = field(default_factory=set)
+    arrivals: Arrivals = field(default_factory=Arrivals)
     epoch: str = ""
     position: int = 0
 

@@ -59,6 +59,8 @@ class Delivery:
         finally:
             context.position = offset
             context.outbound.delivered(offset)
+            if context.arrivals.waiting:
+                context.arrivals.reached(offset)
 
     def take_ephemeral(self, subject: bytes, _reply: bytes, body: bytes, _headers: bytes | None) -> None:
         """Deliver a message that is on no stream: to who is connected, without an offset."""

@@ -4,7 +4,6 @@ Functions of a session, not a part of it: all that lasts is the session's. Those
 time (`Session.ask`), so that answers keep the order of the messages.
 """
 
-import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -14,7 +13,7 @@ from services.gateway import protocol
 from services.gateway.limits import LIMITED, LimitReached
 from services.gateway.place import Place
 from services.gateway.protocol import Connect, InvalidMessage, Ping, Refresh, Subscribe, Unsubscribe, read_message
-from services.gateway.restore import LEVEL_S, restore
+from services.gateway.restore import restore
 from services.gateway.selection import select
 from services.gateway.session import Session, State
 from shared import errors, logs
@@ -129,9 +128,9 @@ async def _reach(session: Session, cursor: str | None) -> None:
     if offset is None or offset <= context.position:
         return
     end = await context.history.end()
-    # Polled: an event would cost a check on every message. The epoch may change while we wait.
-    while session.state is not State.CLOSED and context.position < (context.read_cursor(cursor) or 0) <= end:  # noqa: ASYNC110
-        await asyncio.sleep(LEVEL_S)
+    # The epoch may change while we wait.
+    while session.state is not State.CLOSED and context.position < (context.read_cursor(cursor) or 0) <= end:
+        await context.arrivals.wait(session, offset)
 
 
 async def _subscribe(session: Session, message: Subscribe) -> None:

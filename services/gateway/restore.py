@@ -15,8 +15,6 @@ from services.gateway.selection import select
 from services.gateway.session import Session, State
 from shared.errors import BeaconfireError
 
-LEVEL_S = 0.01
-
 
 async def restore(session: Session, message: Subscribe) -> tuple[Mapping[str, Place | BeaconfireError], str | None]:
     """Decide about the rooms, once everything since the cursor was written, in these rooms alone.
@@ -42,7 +40,7 @@ async def restore(session: Session, message: Subscribe) -> tuple[Mapping[str, Pl
         if context.read_cursor(message.cursor) is None:
             trouble = "epoch_changed"
         elif session.state is State.CATCHING_UP:  # its socket is full
-            await asyncio.sleep(LEVEL_S)
+            await session.woken()
         elif page is not None:
             offset = _write(session, message, places, *page)
             page = None

@@ -7,6 +7,7 @@ LIVE: it stands in the write lists of all its rooms. CATCHING_UP (it resumes, or
 in `requests`.
 """
 
+import asyncio
 import random
 import secrets
 import sys
@@ -62,6 +63,7 @@ class Session:
         "_asking",
         "_heard",
         "_refusals",
+        "_waiter",
         "_waiting",
         "_warned",
         "_wire",
@@ -83,6 +85,7 @@ class Session:
         self._wire = wire
         self._waiting: list[bytes] | None = None  # messages behind one that is being answered; None: answer at once
         self._asking = False
+        self._waiter: asyncio.Future[None] | None = None  # what its question waits on
         self._heard = True
         self._allowance: Allowance | None = None  # None, as here and below: nothing was taken for a while
         self._refusals: Rate | None = None
@@ -258,6 +261,7 @@ class Session:
         for place in self.rooms.values():
             self._stand(place)
         self.write(protocol.position(self.context.cursor(self.context.position)))
+        self.wake()
         self._answer_waiting()
 
     def ask(self, question: Coroutine[Any, Any, None]) -> None:
@@ -265,6 +269,19 @@ class Session:
         self._waiting = []
         self._asking = True
         self.context.spawn(self._answer(question))
+
+    async def woken(self) -> None:
+        """Wait until it went live or ended, or until `wake` is called. For what is asked alone: one waits at a time."""
+        self._waiter = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiter
+        finally:
+            self._waiter = None
+
+    def wake(self) -> None:
+        """Let its question look again, where that is `woken`."""
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
     @property
     def allowance(self) -> Allowance:
@@ -409,6 +426,7 @@ class Session:
         self.state = State.CLOSED
         self.behind = None
         self.context.connecting.discard(self)
+        self.wake()
         if connected:
             self.context.hub.remove(self)
             SESSIONS.dec()

@@ -204,6 +204,7 @@ class Core(RuleBasedStateMachine):
                 context.outbound.put(offset, message.entry)
         context.position = offset
         context.outbound.delivered(offset)
+        context.arrivals.reached(offset)
         self._look()
 
     def _store(self, message: Message) -> None:

@@ -1,0 +1,83 @@
+"""Clients that know more of the stream than their gateway: each is waited for, and woken by its own offset."""
+
+import asyncio
+import json
+
+import pytest
+
+from services.gateway.context import Context
+from services.gateway.session import Session, State
+from services.gateway.websocket import Connection
+from tests.gateway.test_frames import client_frame
+from tests.gateway.test_memory import Nowhere, _context  # noqa: F401  (its fixture `context`)
+
+END = 100
+"""Of the stream. The gateway is at 0."""
+
+
+class Stream:
+    async def end(self) -> int:
+        return END
+
+
+@pytest.fixture(name="waiting")
+async def _waiting(context: Context[Session]) -> list[Connection]:
+    """Clients whose cursors are ahead of the gateway's position, by 5, 3, 5 and 7."""
+    context.history = Stream()  # type: ignore[assignment]  # nobody gets as far as a page
+    connections = []
+    for offset in (5, 3, 5, 7):
+        context.door.enter("an address")
+        one = Connection(context, Nowhere(), address="an address", max_buffer_bytes=65_536, offered_token="u")
+        hello = {"type": "connect", "id": 1, "rooms": ["campaign:c1"], "cursor": f":{offset}"}
+        one.data_received(client_frame(json.dumps(hello).encode()))
+        connections.append(one)
+    while len(context.arrivals.waiting) < len(connections):
+        await asyncio.sleep(0)
+    return connections
+
+
+async def settled(context: Context[Session], left: int) -> None:
+    """Until so many questions are left, and no more."""
+    while len(asyncio.all_tasks()) > 1 + left:
+        await asyncio.sleep(0)
+
+
+def states(connections: list[Connection]) -> list[State]:
+    return [one._session.state for one in connections]
+
+
+async def test_each_at_its_offset(context: Context[Session], waiting: list[Connection]) -> None:
+    """Those whose offset was reached go on, in that turn; the others wait on."""
+    found = []
+    for position, left in ((2, 4), (3, 3), (6, 1), (7, 0)):
+        context.position = position
+        context.arrivals.reached(position)
+        await settled(context, left)
+        found.append([state is not State.CONNECTING for state in states(waiting)])
+
+    assert found == [
+        [False, False, False, False],
+        [False, True, False, False],
+        [True, True, True, False],
+        [True, True, True, True],
+    ]
+    assert context.arrivals.waiting == []
+
+
+async def test_who_leaves_is_not_waited_for(context: Context[Session], waiting: list[Connection]) -> None:
+    """Nothing is kept of a client that gave up."""
+    for one in waiting[:3]:
+        one.connection_lost(None)
+    await settled(context, 1)
+
+    assert [offset for offset, *_ in context.arrivals.waiting] == [-7]
+
+
+async def test_another_epoch(context: Context[Session], waiting: list[Connection]) -> None:
+    """Where the stream is another one, nobody waits for its offsets any longer."""
+    context.epoch = "other"
+    context.arrivals.begin()
+    await settled(context, 0)
+
+    assert states(waiting) == [State.LIVE] * 4
+    assert context.arrivals.waiting == []
