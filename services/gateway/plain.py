@@ -7,6 +7,7 @@ messages are never compressed, and a gateway that stops does not wait for the an
 
 import asyncio
 import time
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 from aiohttp import WSMsgType, web
@@ -27,6 +28,35 @@ CONTROL_PER_MINUTE = 600
 LOOK_S = 0.05
 
 
+class Full:
+    """Looks at all the sockets that are full, every LOOK_S: aiohttp tells nobody when one has room again."""
+
+    def __init__(self, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
+        self._spawn = spawn
+        self._connections: list[PlainConnection] = []
+        self._looks = False
+
+    def watch(self, connection: "PlainConnection") -> None:
+        """Call its `drained` once, when it has room."""
+        self._connections.append(connection)
+        if not self._looks:
+            self._looks = True
+            self._spawn(self._look())
+
+    async def _look(self) -> None:
+        call_soon = asyncio.get_running_loop().call_soon
+        while self._connections:
+            await asyncio.sleep(LOOK_S)
+            still = []
+            for one in self._connections:
+                if one.has_room:
+                    call_soon(one.drained)  # by itself: one that fails takes no other with it
+                else:
+                    still.append(one)
+            self._connections = still
+        self._looks = False
+
+
 class PlainConnection:
     """Implements `context.Wire` over a `WebSocketResponse`."""
 
@@ -34,6 +64,7 @@ class PlainConnection:
         "_closing",
         "_context",
         "_controls_empty_at",
+        "_full",
         "_full_bytes",
         "_resumed",
         "_session",
@@ -42,8 +73,9 @@ class PlainConnection:
         "paused",
     )
 
-    def __init__(self, context: Context[Session], full_bytes: int) -> None:
+    def __init__(self, context: Context[Session], full_bytes: int, full: Full) -> None:
         self._context = context
+        self._full = full
         self._full_bytes = full_bytes
         self._closing = False
         self._controls_empty_at = 0.0
@@ -113,7 +145,7 @@ class PlainConnection:
         if not self.paused and self._transport.get_write_buffer_size() > self._full_bytes:
             self.paused = True
             self._session.full()
-            self._context.spawn(self._wait_for_room())
+            self._full.watch(self)
 
     def close(self, code: int, reason: str) -> None:
         """Start the close handshake. A stuck peer is not waited for."""
@@ -132,17 +164,22 @@ class PlainConnection:
         self._transport.abort()
         self._resumed.set()
 
-    def _write_close(self, code: int, reason: str) -> None:
-        if not self._closing:
-            self._closing = True
-            self._transport.write(encode_close(code, reason))
+    # What `Full` asks, and says.
 
-    async def _wait_for_room(self) -> None:
-        """Until half of what may wait has gone. Looked at: aiohttp tells nobody."""
-        transport, enough = self._transport, self._full_bytes // 2
-        while not transport.is_closing() and transport.get_write_buffer_size() > enough:  # noqa: ASYNC110
-            await asyncio.sleep(LOOK_S)
+    @property
+    def has_room(self) -> bool:
+        """Whether half of what may wait has gone; or all, with the connection."""
+        waiting: int = self._transport.get_write_buffer_size()
+        return waiting <= self._full_bytes // 2 or self._transport.is_closing()
+
+    def drained(self) -> None:
+        """It has room again."""
         self.paused = False
         self._resumed.set()
         if not self._closing:
             self._session.drained()
+
+    def _write_close(self, code: int, reason: str) -> None:
+        if not self._closing:
+            self._closing = True
+            self._transport.write(encode_close(code, reason))

@@ -21,7 +21,7 @@ from services.gateway.context import Context
 from services.gateway.deflate import Agreement, Deflater, InflatingReader, MalformedOffer, negotiate
 from services.gateway.frames import FrameError, FrameReader, Opcode, decode_close, encode, encode_close
 from services.gateway.limits import LIMITED, LimitReached, spend
-from services.gateway.plain import CLOSE_TIMEOUT_S, CONTROL_PER_MINUTE, PlainConnection
+from services.gateway.plain import CLOSE_TIMEOUT_S, CONTROL_PER_MINUTE, Full, PlainConnection
 from services.gateway.session import Session
 from shared import errors, logs
 from shared.addresses import Network, client_address, household
@@ -222,6 +222,7 @@ class Handshake:
         self._origins = frozenset(allowed_origins)
         self._max_buffer_bytes = max_buffer_bytes
         self._hands_over = hands_over
+        self._full = Full(context.spawn)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """The aiohttp handler. Answers 400, 403 or 429, or does not return to aiohttp at all (or when all is over)."""
@@ -248,7 +249,7 @@ class Handshake:
         if self._hands_over:
             self._hand_over(request, accept, address, token, agreement)
         OPENED.inc()
-        connection = PlainConnection(self._context, self._max_buffer_bytes // FULL_AT)
+        connection = PlainConnection(self._context, self._max_buffer_bytes // FULL_AT, self._full)
         return await connection.serve(request, address=address, offered_token=token)
 
     def _agree(self, request: web.Request) -> Agreement | None:
