@@ -1,7 +1,7 @@
-"""Become another program that ends when its parent does, however that ends: `python leash.py PARENT PROGRAM ARGS…`.
+"""Processes that end when their parent does, however that ends. Linux only.
 
-Linux only. `preexec_fn` would do the same and is not safe in a process with threads; this is a program of its own for
-that reason, and imports nothing of ours.
+Also a program, `python leash.py PARENT PROGRAM ARGS…`, which becomes another one on a leash: `preexec_fn` would do the
+same and is not safe in a process with threads. It is started as a file, and imports nothing of ours for that reason.
 """
 
 import ctypes
@@ -9,17 +9,19 @@ import os
 import signal
 import sys
 
-PR_SET_PDEATHSIG = 1  # linux/prctl.h; survives exec
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h; survives exec, and is not inherited
 
 
-def main() -> None:
-    """Ask for the signal, then exec. Ends with 1 where the parent is gone already."""
-    parent, program = int(sys.argv[1]), sys.argv[2:]
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+def end_with(parent: int) -> None:
+    """Let the kernel kill this process when `parent`, which started it, ends. Ends it with 1 if that is gone already.
+
+    The kernel means the thread that started it: one from a short-lived thread ends with that.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
-        sys.exit(1)
-    os.execvp(program[0], program)  # noqa: S606  (a list, no shell)
+        os._exit(1)
 
 
 if __name__ == "__main__":
-    main()
+    end_with(int(sys.argv[1]))
+    os.execvp(sys.argv[2], sys.argv[2:])  # noqa: S606  (a list, no shell)

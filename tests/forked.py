@@ -4,7 +4,6 @@ A test that kills a service again and again spends its time on Python's imports 
 outside: a process, its own memory, its own connections, SIGKILL.
 """
 
-import ctypes
 import multiprocessing
 import os
 import runpy
@@ -13,10 +12,10 @@ import sys
 from collections.abc import Mapping, Sequence
 from multiprocessing.context import ForkServerProcess
 
+from shared.leash import end_with
 from tools.cluster import ServiceProcess, Services
 from tools.processes import LAST_LINES, Process
 
-_PR_SET_PDEATHSIG = 1
 _FORKS = multiprocessing.get_context("forkserver")
 _MAINS = [f"services.{service}.__main__" for service in ("auth", "gateway", "publisher")]
 _FORKS.set_forkserver_preload([*_MAINS, "tests.forked"])
@@ -79,7 +78,7 @@ def all_forked(whole: Services) -> Services:
 
 def _become(module: str, arguments: Sequence[str], environment: Mapping[str, str], log_path: str) -> None:
     """Run a module as `python -m` does, in this process."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with(os.getppid())
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for output in (1, 2):
         os.dup2(log, output)

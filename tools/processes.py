@@ -10,8 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
+from shared import leash
+
 LAST_LINES = 12
-_LEASH = str(Path(__file__).with_name("leash.py"))
 
 OnLine = Callable[[str, str], None]
 """Called with a process's name and a line of its output, on a thread of its own."""
@@ -133,9 +134,9 @@ class Process:
 
 
 def _leash() -> list[str]:
-    # The kernel ties a child to the *thread* that started it: one from a short-lived thread would end with that.
+    # One from a short-lived thread would end with that.
     tied = sys.platform == "linux" and threading.current_thread() is threading.main_thread()
-    return [sys.executable, "-I", "-S", _LEASH, str(os.getpid())] if tied else []
+    return [sys.executable, "-I", "-S", leash.__file__, str(os.getpid())] if tied else []
 
 
 def _inherited() -> dict[str, str]:

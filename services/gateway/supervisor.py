@@ -6,7 +6,6 @@ one process that answers the operations port for all of them. None outlives it: 
 """
 
 import contextlib
-import ctypes
 import errno
 import gc
 import mmap
@@ -22,6 +21,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from shared import logs
+from shared.leash import end_with
 
 log = logs.get(__name__)
 
@@ -38,7 +38,6 @@ END_OPERATIONS = signal.SIGUSR1
 OPERATIONS = 0
 """The number of the process that answers the operations port; workers count from 1."""
 _WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class CannotStart(Exception):
@@ -190,7 +189,7 @@ class Supervisor:
         """In the child: be it, and end with it. Nothing of the parent's stack is returned to."""
         code = 1
         try:
-            _die_with(self._parent)
+            end_with(self._parent)
             for number in (signal.SIGINT, signal.SIGHUP):  # the terminal's, to all: the parent tells each what to do
                 signal.signal(number, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
@@ -347,13 +346,6 @@ def _ended() -> tuple[int, int] | None:
     except ChildProcessError:
         return None
     return (pid, os.waitstatus_to_exitcode(status)) if pid else None
-
-
-def _die_with(parent: int) -> None:
-    """Let the kernel kill this process when the parent ends, however it ends."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 def _how(code: int) -> str:
