@@ -288,13 +288,13 @@ class Store:
         return self._outbox.known_cursor(event_id)
 
     async def place(self, tx: Writing) -> dict[str, str]:
-        """Headers that say where in the stream the last event of a committed transaction is; after `WAIT_S` seconds,
-        that it will come. None where it had no event."""
+        """Headers that say where in the stream all events of a committed transaction have been seen; after `WAIT_S`
+        seconds, that they will come. None where it had no event."""
         if not tx.envelopes:
             return {}
-        event_id = tx.envelopes[-1].id
-        cursor = await self._outbox.cursor_of(event_id, WAIT_S)
-        return {OFFSET_HEADER: cursor} if cursor else {PENDING_HEADER: event_id}
+        event_ids = [envelope.id for envelope in tx.envelopes]
+        cursor = await self._outbox.cursor_after(event_ids, WAIT_S)
+        return {OFFSET_HEADER: cursor} if cursor else {PENDING_HEADER: event_ids[-1]}
 
 
 def _check(row: Row, fields: tuple[str, ...]) -> None:
