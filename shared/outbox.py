@@ -44,6 +44,7 @@ from shared.database import Database, DatabaseAway, UtcDateTime
 from shared.envelope import Envelope
 from shared.metrics import Counter, Gauge
 from shared.position import Position
+from shared.reading import ReadFailed
 
 log = logs.get(__name__)
 
@@ -257,7 +258,7 @@ class Outbox:
             try:
                 async with asyncio.timeout(SEND_S):
                     stored = await self._look_up(nc, old)
-            except (TimeoutError, lookup.LookupFailed) as error:
+            except (TimeoutError, ReadFailed) as error:
                 log.warning("the broker does not answer, going on", error=str(error) or "timeout")
                 return True
             if not await self._lease.take():

@@ -17,11 +17,11 @@ from services.gateway import replay
 from services.gateway.context import HistoryGone
 from services.gateway.direct import DirectClient
 from services.gateway.encoding import NOT_EVENTS, Encoder, Stored
-from services.gateway.replay import ReadFailed
 from services.gateway.ring import Entry
 from shared import broker, logs
 from shared.envelope import InvalidEvent
 from shared.metrics import Counter
+from shared.reading import ReadFailed
 from shared.subjects import Pair
 
 log = logs.get(__name__)

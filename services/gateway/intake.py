@@ -14,10 +14,10 @@ from collections.abc import Callable
 from services.gateway import replay
 from services.gateway.direct import DirectClient
 from services.gateway.encoding import Stored
-from services.gateway.replay import ReadFailed
 from services.gateway.sequence import Sequence
 from shared import broker, logs
 from shared.metrics import Counter, Gauge, Histogram, Tally
+from shared.reading import ReadFailed
 
 log = logs.get(__name__)
 

@@ -1,8 +1,4 @@
-"""Reading the stream: a push consumer from an offset up to one that is known to exist (ADR 0002).
-
-Because the last offset exists, whichever replica delivers it had everything below. Raw consumer API, because what is
-wanted is exact: ack none, in memory, one replica, idle heartbeats, a delivery counter that must not jump.
-"""
+"""What the gateway reads of the stream: a part of it, single messages, and where it ends."""
 
 import asyncio
 import json
@@ -20,20 +16,17 @@ import nats.js.errors
 from services.gateway.direct import DirectClient
 from services.gateway.encoding import Stored
 from shared import logs
-from shared.broker import NS, STREAM, TICK
+from shared.broker import STREAM, TICK
 from shared.metrics import Counter
+from shared.reading import HEARTBEAT_S, Deliveries, ReadFailed, create
 
 log = logs.get(__name__)
 
 READS = Counter("gateway_reads_total", "Reads of the stream, by result", ["result"])
 
-HEARTBEAT_S = 0.5
 SILENT_S = 2 * HEARTBEAT_S + 0.2  # two heartbeats missed
-MAX_IDLE = 3
-"""Idle heartbeats in a row that say: `upto` is gone, and nothing came behind it."""
 API_TIMEOUT_S = 1.0
 GETS_AT_ONCE = 50
-RATE_BITS_S = 400_000_000  # 50 MB/s: a long read must not fill the broker's buffer for this connection (64 MB)
 
 TICK_TIMEOUT_S = 1.0
 TICK_TTL_S = 120
@@ -42,19 +35,13 @@ Take = Callable[[int, Stored, float], None]
 """(offset, message, stored at in Unix seconds). Must not raise."""
 
 
-class ReadFailed(Exception):
-    """The read ended before its last offset: try again from where it got to."""
-
-
 @dataclass(slots=True)
 class _Progress:
-    """What a read has seen. `expected` is the consumer's own next delivery."""
+    """What a read has seen, and when (on the loop's clock)."""
 
     last: int
     done: "asyncio.Future[None]"
-    expected: int = 1
-    idle: int = 0
-    heard_at: float = 0.0
+    heard_at: float
 
 
 async def tick(nc: DirectClient) -> int | None:
@@ -86,28 +73,27 @@ async def read(
     for each message that exists; offsets it jumps over do not. `upto` itself may be gone by now: a message behind it
     ends the read, too. Stops early where `enough` says so after a message. Returns the offset it is complete through.
     Raises ReadFailed when the consumer falls silent for 1.2 s, has nothing left to send, jumps, or cannot be made; what
-    was taken stays taken.
+    was taken stays taken: go on from where it got to.
     """
     name = f"read-{uuid.uuid4().hex}"
     inbox = nc.new_inbox()
     loop = asyncio.get_running_loop()
     progress = _Progress(last=after or 0, done=loop.create_future(), heard_at=loop.time())
+    deliveries = Deliveries()
+    start = datetime.now(UTC) - timedelta(seconds=since_s or 0) if after is None else after + 1
 
     def hear(subject: bytes, reply: bytes, body: bytes, headers: bytes | None) -> None:
         progress.heard_at = loop.time()
         if progress.done.done():
             return
-        if not reply.startswith(b"$JS.ACK."):
-            progress.idle += 1
-            if progress.idle >= MAX_IDLE:
-                progress.done.set_exception(ReadFailed("nothing is left to read"))
+        try:
+            delivery = deliveries.take(reply)
+        except ReadFailed as error:
+            progress.done.set_exception(error)
             return
-        progress.idle = 0
-        offset, delivery, stored_at = _describe(reply)
-        if delivery != progress.expected:
-            progress.done.set_exception(ReadFailed("the consumer jumped"))
+        if delivery is None:
             return
-        progress.expected += 1
+        offset, stored_at = delivery
         if offset <= upto:
             take(offset, Stored.of(subject, body, headers), stored_at)
         progress.last = min(offset, upto)
@@ -116,7 +102,7 @@ async def read(
 
     subscription = await nc.subscribe_direct(inbox, hear)
     try:
-        await _create(nc, name, inbox, after, since_s, subjects)
+        await create(nc, name, inbox, start=start, subjects=subjects, timeout_s=API_TIMEOUT_S)
         await _watch(progress)
         READS.labels("complete").inc()
         return progress.last
@@ -169,38 +155,6 @@ async def _watch(progress: _Progress) -> None:
                 raise ReadFailed("the consumer is silent") from None
 
 
-async def _create(
-    nc: DirectClient, name: str, inbox: str, after: int | None, since_s: float | None, subjects: Sequence[str]
-) -> None:
-    config: dict[str, Any] = {
-        "name": name,
-        "deliver_subject": inbox,
-        "ack_policy": "none",
-        "max_deliver": 1,
-        "mem_storage": True,
-        "num_replicas": 1,
-        "idle_heartbeat": int(HEARTBEAT_S * NS),
-        "inactive_threshold": 5 * NS,
-        "rate_limit_bps": RATE_BITS_S,
-    }
-    if subjects:
-        config["filter_subjects"] = list(subjects)
-    if after is not None:
-        config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": after + 1}
-    else:
-        config |= {"deliver_policy": "by_start_time", "opt_start_time": _rfc3339_ago(since_s or 0)}
-    request = {"stream_name": STREAM, "action": "create", "config": config}
-    answer = json.loads(
-        (
-            await nc.request(
-                f"$JS.API.CONSUMER.CREATE.{STREAM}.{name}", json.dumps(request).encode(), timeout=API_TIMEOUT_S
-            )
-        ).data
-    )
-    if "error" in answer:
-        raise ReadFailed(f"consumer refused: {answer['error'].get('description')}")
-
-
 async def _delete(nc: DirectClient, name: str, subscription: Any) -> None:
     """Tidy up; the server does it by itself after 5 s where this does not arrive."""
     try:
@@ -208,16 +162,3 @@ async def _delete(nc: DirectClient, name: str, subscription: Any) -> None:
         await nc.publish(f"$JS.API.CONSUMER.DELETE.{STREAM}.{name}", b"")
     except nats.errors.Error as error:
         log.debug("could not delete a consumer", error=type(error).__name__)
-
-
-def _describe(reply: bytes) -> tuple[int, int, float]:
-    """Offset, delivery number and time from `$JS.ACK.<stream>.<consumer>.<n>.<offset>.<delivery>.<ns>.<pending>`.
-
-    Counted from the end: newer servers put domain and account in front (NATS ADR-15).
-    """
-    tokens = reply.split(b".")
-    return int(tokens[-4]), int(tokens[-3]), int(tokens[-2]) / NS
-
-
-def _rfc3339_ago(seconds: float) -> str:
-    return (datetime.now(UTC) - timedelta(seconds=seconds)).isoformat().replace("+00:00", "Z")

@@ -12,7 +12,7 @@ import pytest
 from services.gateway import replay
 from services.gateway.encoding import Stored
 from services.gateway.intake import FRESH_S, JITTER_S, SILENCE_S
-from shared import broker
+from shared import broker, reading
 from shared.envelope import Envelope, Metadata
 from shared.metrics import render
 from tests.client import open_socket
@@ -94,7 +94,7 @@ async def test_gone_before_it_is_read(
 ) -> None:
     """What is deleted from the stream between the loss and the read is not waited for, at whichever end of the hole;
     the rest is delivered, and no other epoch is claimed. What was heard may come though it is gone."""
-    monkeypatch.setattr(replay, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(reading, "HEARTBEAT_S", 0.1)
     async with listening(stream) as ear, AsyncExitStack() as stack:
         setup = await stack.enter_async_context(connected(stream, "setup"))
         nc, first = await lose_some(ear, stack, stream)
@@ -178,7 +178,7 @@ async def test_away_for_long(stream: NatsServer, monkeypatch: pytest.MonkeyPatch
     """A broker that goes while a hole is known and unread, and stays away for many ticks: everything follows once it is
     back, in order, and the clients are told both."""
     monkeypatch.setattr(replay, "TICK_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(replay, "HEARTBEAT_S", 0.1)
+    monkeypatch.setattr(reading, "HEARTBEAT_S", 0.1)
     async with listening(stream) as ear, AsyncExitStack() as stack:
         nc, first = await lose_some(ear, stack, stream)
         ear.deaf = lambda _offset: True
