@@ -201,9 +201,9 @@ class Session:
         """Continuity is broken for all its rooms: say so, and go on live."""
         if self.state not in (State.LIVE, State.CATCHING_UP):
             return
-        self.tell_reload(self.rooms, reason)
         if self.behind is not None:
             self.behind.offset = self.context.position
+        self.tell_reload(self.rooms, reason)
 
     # What its requests, and catching up, do with it.
 
@@ -301,10 +301,10 @@ class Session:
         return True
 
     def tell_reload(self, rooms: Iterable[str], reason: str) -> None:
-        """Say that continuity is broken for these rooms."""
+        """Say that continuity is broken for these rooms: they begin anew at its place, and no other loses what follows it."""
         RESYNCS.labels(reason).inc()
         log.info("told to reload", session=self.id, user=self.user_id, reason=reason)
-        self.tell(protocol.resync(rooms, reason, self.context.cursor(self.context.position)))
+        self.tell(protocol.resync(rooms, reason, self.context.cursor(self.offset)))
 
     # Messages.
 

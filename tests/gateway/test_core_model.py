@@ -7,15 +7,17 @@ applied must be just that, once, in order.
 """
 
 import asyncio
+import itertools
 import json
+from collections import Counter
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 from unittest.mock import patch
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from services.gateway import outbound as outbound_module
 from services.gateway import pace as pace_module
@@ -41,7 +43,7 @@ ROOTS = ("campaign:c1", "campaign:c2")
 ROOMS = ("campaign:c1", "campaign:c1/settlement:s1", "campaign:c2")
 PEOPLE = {"ann": Role.OWNER, "bob": Role.VIEWER}
 """And their first roles, in both roots."""
-RING_EVENTS = 6
+RING_EVENTS = 3
 PAGE = 3
 ROUTES = Routes()
 
@@ -111,13 +113,25 @@ class Person:
     joined_at: int | None = None
     cursor: int | None = None
     applied: list[int] = field(default_factory=list)
-    excused: list[tuple[int, int]] = field(default_factory=list)
+    excused: list[tuple[set[str], int, int]] = field(default_factory=list)
+    restored: dict[int, list[int]] = field(default_factory=dict)
+    """By message, as long as it is not answered."""
+    had: set[int] = field(default_factory=set)
+    """What was restored, ever."""
+    asked: dict[int, tuple[str, str, int | None]] = field(default_factory=dict)
+    """Messages that are not answered: what for, which room, and since where."""
     open: dict[str, Stand] = field(default_factory=dict)
     closed: list[Stand] = field(default_factory=list)
 
+    def was_told(self, room: str, offset: int) -> bool:
+        """Whether it was told to load this room again, for what it has not had."""
+        return any(room in rooms and after < offset <= upto for rooms, after, upto in self.excused)
+
 
 class Core(RuleBasedStateMachine):
-    """See the module."""
+    """See the module. `reached` counts what happened, in all examples."""
+
+    reached: ClassVar[Counter[str]] = Counter()
 
     def __init__(self) -> None:
         super().__init__()
@@ -132,6 +146,8 @@ class Core(RuleBasedStateMachine):
         self.unheard: list[int] = []
         self.roles = {(name, root): role for name, role in PEOPLE.items() for root in ROOTS}
         self.people = {name: Person(name) for name in PEOPLE}
+        self.numbers = itertools.count(2)
+        self.seconds = 0
         hub: Hub[Session] = Hub()
         self.order: Order[Message] = Order(self._deliver, max_held=4)
         self.order.start(0)
@@ -167,7 +183,9 @@ class Core(RuleBasedStateMachine):
     async def page(self, roots: Iterable[Pair], after: int, floor: int) -> tuple[Sequence[Entry], int]:
         await asyncio.sleep(0)
         if self.first > after + 1:
+            self.reached["history that is gone"] += 1
             raise HistoryGone
+        self.reached["from the stream"] += 1
         wanted = set(roots)
         entries = [
             message.entry
@@ -196,6 +214,7 @@ class Core(RuleBasedStateMachine):
                     session.change_role(pair, role)
         if message.revoked is not None:
             for session in context.hub.sessions_of(message.revoked):
+                self.reached["revoke"] += 1
                 session.close(BeaconfireError(errors.TOKEN_INVALID, "revoked"))
         self._look()
         if message.entry is not None:
@@ -217,8 +236,25 @@ class Core(RuleBasedStateMachine):
 
     # What happens.
 
-    @rule(room=st.sampled_from(ROOMS), secret=st.booleans())
-    def publish(self, room: str, secret: bool) -> None:
+    @initialize(rooms=st.sets(st.sampled_from(ROOMS)))
+    def come(self, rooms: set[str]) -> None:
+        """Mostly everybody is there from the start: what happens next happens to somebody."""
+        if rooms:
+            for name in sorted(PEOPLE):
+                self.connect_or_cut(name, rooms, resumes=True, turns=8)
+
+    @rule(room=st.sampled_from(ROOMS), secret=st.booleans(), count=st.sampled_from([1, 1, 4]), heard=st.booleans())
+    def publish(self, room: str, secret: bool, count: int, heard: bool) -> None:
+        """Something happens, once or a few times in a row; the live path may bring it at once."""
+        for _ in range(count):
+            self._publish(room, secret)
+        self._bring(heard)
+
+    def _bring(self, heard: bool) -> None:
+        while heard and self.unheard:
+            self.hear()
+
+    def _publish(self, room: str, secret: bool) -> None:
         root, _, pair = room.partition("/")
         subject = ".".join([root, pair] if pair else [root, "state"]).replace(":", ".")
         self.last += 1
@@ -238,7 +274,7 @@ class Core(RuleBasedStateMachine):
     def hear(self) -> None:
         offset = self.unheard.pop(0)
         if offset in self.stream:
-            self.order.hear(offset, self.stream[offset])
+            self.reached["live" if self.order.hear(offset, self.stream[offset]) else "hole"] += 1
         self._look()
 
     @precondition(lambda self: len(self.unheard) > 1)
@@ -267,6 +303,7 @@ class Core(RuleBasedStateMachine):
     @rule()
     def probe(self) -> None:
         """Silence: the stream says where its end is."""
+        self.reached["silence"] += self.order.hole is None and self.last > self.context.position
         self.order.expect(self.last)
         self.repair()
 
@@ -308,21 +345,67 @@ class Core(RuleBasedStateMachine):
         for _ in range(turns):
             self._turn()
 
-    @rule(name=st.sampled_from(sorted(PEOPLE)), room=st.sampled_from(ROOMS), joins=st.booleans())
-    def ask(self, name: str, room: str, joins: bool) -> None:
-        session = self.people[name].session
+    @precondition(lambda self: any(person.session for person in self.people.values()))
+    @rule(room=st.sampled_from(ROOMS), for_long=st.booleans())
+    def be_away(self, room: str, for_long: bool) -> None:
+        """Somebody is cut off and comes back behind the ring, or behind what the stream still has."""
+        person = next(person for person in self.people.values() if person.session)
+        self.connect_or_cut(person.name, set(), resumes=True, turns=0)
+        for _ in range(3):
+            self.publish(room, secret=False, count=4, heard=True)
+        self.probe()
+        if for_long:
+            self.forget()
+        self.publish(room, secret=False, count=1, heard=False)
+        if person.session is None:
+            self.connect_or_cut(person.name, {room}, resumes=True, turns=8)
+
+    @rule(
+        name=st.sampled_from(sorted(PEOPLE)),
+        room=st.sampled_from(ROOMS),
+        joins=st.booleans(),
+        behind=st.sampled_from([None, 0, 2, 10, -5]),
+    )
+    def ask(self, name: str, room: str, joins: bool, behind: int | None) -> None:
+        """A room is joined or left; joined from now on, or from a snapshot that is so far behind the stream's end, or
+        ahead of it."""
+        person = self.people[name]
+        session = person.session
         if session is not None:
-            session.receive(
-                json.dumps({"type": "subscribe" if joins else "unsubscribe", "id": 2, "rooms": [room]}).encode()
-            )
+            number, kind = next(self.numbers), "subscribe" if joins else "unsubscribe"
+            message: dict[str, Any] = {"type": kind, "id": number, "rooms": [room]}
+            since = max(0, self.last - behind) if joins and behind is not None else None
+            if since is not None:
+                message["cursor"] = f"e:{since}"
+            person.asked[number] = "join" if joins else "leave", room, since
+            session.receive(json.dumps(message).encode())
             self._look()
+
+    @rule()
+    def heartbeat(self) -> None:
+        """Half a heartbeat goes by: who is connected is pinged or was heard, and told how far it is."""
+        for session in list(self.context.hub.all_sessions()):
+            session.heard()
+        self.seconds += 13
+        self.context.wheel.turn(self.seconds)
+        self._look()
+
+    @rule(name=st.sampled_from(sorted(PEOPLE)), room=st.sampled_from(ROOMS))
+    def hiccup(self, name: str, room: str) -> None:
+        """A socket is full for less than a turn of the loop, while events come."""
+        self.publish(room, secret=False, count=1, heard=True)
+        self.fill_up_or_drain(name)
+        self.publish(room, secret=False, count=1, heard=True)
+        self.fill_up_or_drain(name)
 
     @rule(name=st.sampled_from(sorted(PEOPLE)))
     def fill_up_or_drain(self, name: str) -> None:
         person = self.people[name]
         if person.session is not None and not person.wire.paused:
             person.wire.paused = True
+            was_live = person.session.state is State.LIVE
             person.session.full()
+            self.reached["lag"] += was_live and person.session.state is State.CATCHING_UP
             self._look()
         else:
             self._drain(person)
@@ -331,8 +414,9 @@ class Core(RuleBasedStateMachine):
         name=st.sampled_from(sorted(PEOPLE)),
         root=st.sampled_from(ROOTS),
         role=st.sampled_from([None, Role.OWNER, Role.VIEWER]),
+        heard=st.booleans(),
     )
-    def change(self, name: str, root: str, role: Role | None) -> None:
+    def change(self, name: str, root: str, role: Role | None, heard: bool) -> None:
         """Auth takes a member out, in, or changes its role: at once for who asks, at its place in the stream for who is
         there."""
         if self.roles.get((name, root)) is not role:
@@ -341,6 +425,7 @@ class Core(RuleBasedStateMachine):
                 self.roles[name, root] = role
             self.last += 1
             self._store(Message(changed=(name, root, role)))
+            self._bring(heard)
 
     @precondition(lambda self: self.last > 8)
     @rule(name=st.sampled_from(sorted(PEOPLE)))
@@ -387,6 +472,11 @@ class Core(RuleBasedStateMachine):
             stand.upto = self.context.position
         person.closed += person.open.values()
         person.open = {}
+        for _, room, since in person.asked.values():
+            if since is not None:  # PROTOCOL.md §5: it asks again from there
+                person.excused.append(({room}, since, self.last))
+        person.asked.clear()
+        person.restored.clear()
         for stand in person.closed:
             stand.owed = (person.cursor or 0) if stand.owed is None else min(stand.owed, person.cursor or 0)
 
@@ -399,6 +489,8 @@ class Core(RuleBasedStateMachine):
                 if person.cursor is None:  # else it has what it missed since, or a word that it has not
                     person.cursor = int(frame["cursor"].partition(":")[2])
                 person.joined_at = person.cursor
+                assert person.session is not None
+                self.reached["resume"] += person.session.state is State.CATCHING_UP
             elif frame["type"] == "event":
                 assert frame["offset"] > cursor, f"{person.name}: {frame['offset']} after {cursor}"
                 person.applied.append(frame["offset"])
@@ -407,8 +499,38 @@ class Core(RuleBasedStateMachine):
                 person.cursor = max(cursor, int(frame["cursor"].partition(":")[2]))
             elif frame["type"] == "resync":
                 to = int(frame["cursor"].partition(":")[2])
-                person.excused.append((cursor, to))
+                person.excused.append((set(frame["rooms"]), cursor, to))
                 person.cursor = to
+            elif frame["type"] == "restored":
+                person.restored.setdefault(frame["id"], []).extend(one["offset"] for one in frame["events"])
+            elif frame["type"] == "reply":
+                self._take_reply(person, frame)
+            elif frame["type"] in ("room.left", "role.changed"):
+                self.reached[frame["type"]] += 1
+
+    def _take_reply(self, person: Person, frame: dict[str, Any]) -> None:
+        """It says where the room begins; what was restored of it ends there, and is all there was since the cursor."""
+        kind, room, since = person.asked.pop(frame["id"])
+        restored, (answer,) = person.restored.pop(frame["id"], []), frame["rooms"].values()
+        person.had.update(restored)
+        self.reached[kind if answer["success"] else "refusal"] += 1
+        if since is not None and not answer.get("recovered"):
+            person.excused.append(({room}, since, self.last))  # left when that was asked, and not restored
+        if kind == "leave" or not answer["success"]:
+            return
+        place = int(frame["cursor"].partition(":")[2])
+        person.cursor = max(person.cursor or 0, place)
+        assert restored == sorted(set(restored))
+        if since is not None and answer["recovered"]:
+            here = {
+                offset: entry
+                for offset, entry in self.everything.items()
+                if since < offset <= place and key(room) in entry.route.rooms
+            }
+            assert set(restored) <= set(here), f"{person.name} was restored {restored}, of {sorted(here)}"
+            missing = {offset for offset, entry in here.items() if entry.audience is None} - set(restored)
+            assert not missing, f"{person.name} was restored {restored}, without {sorted(missing)}"
+            self.reached["restored"] += bool(restored)
 
     def teardown(self) -> None:
         try:
@@ -437,6 +559,7 @@ class Core(RuleBasedStateMachine):
         position = self.context.position
         allowed: set[int] = set()
         owed: set[int] = set()
+        told: set[int] = set()
         for stand in [*person.closed, *person.open.values()]:
             for offset, entry in self.everything.items():
                 if key(stand.room) in entry.route.rooms and (entry.audience is None or stand.role in entry.audience):
@@ -444,17 +567,55 @@ class Core(RuleBasedStateMachine):
                         allowed.add(offset)
                     if stand.after < offset <= (position if stand.owed is None else stand.owed):
                         owed.add(offset)
-        told = {offset for offset in owed if any(after < offset <= upto for after, upto in person.excused)}
+                        told.update({offset} if person.was_told(stand.room, offset) else ())
         assert person.applied == sorted(set(person.applied))
         stood = [*person.closed, *person.open.values()]
         assert set(person.applied) <= allowed, f"{person.name} heard {sorted(set(person.applied) - allowed)}: {stood}"
-        assert owed - told <= set(person.applied), f"{person.name} lost {sorted(owed - told - set(person.applied))}"
+        lost = owed - told - set(person.applied) - person.had
+        assert not lost, f"{person.name} lost {sorted(lost)}"
 
 
-TestCore = Core.TestCase
-TestCore.settings = settings(
-    max_examples=200,
-    stateful_step_count=60,
-    deadline=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
+EVERYTHING = {
+    *("live", "hole", "silence", "lag", "resume", "from the stream", "history that is gone"),
+    *("join", "leave", "restored", "revoke", "room.left", "role.changed"),
+}
+ROUNDS = 3
+"""More than one only where chance has left something out."""
+
+
+def test_one_room_reloaded_while_behind() -> None:
+    """Who asks for a room from a cursor of no use, and whose socket fills up meanwhile, is told to reload that room;
+    the cursor it is told does not pass what it has yet to get in the others."""
+    core = Core()
+    try:
+        core.come({"campaign:c1"})
+        core.ask("ann", "campaign:c2", joins=True, behind=-5)
+        core.fill_up_or_drain("ann")
+        core.publish("campaign:c1", secret=False, count=2, heard=True)
+        core.turn(4)
+    finally:
+        core.teardown()
+
+    assert core.people["ann"].applied == [1, 2]
+    assert [rooms for rooms, _, _ in core.people["ann"].excused] == [{"campaign:c2"}] * 2
+
+
+def test_core() -> None:
+    """Whatever happens, in whichever order, each client applies what it is owed and nothing else, once, in order; and
+    all of it did happen."""
+    Core.reached.clear()
+    for _ in range(ROUNDS):
+        run_state_machine_as_test(
+            Core,
+            settings=settings(
+                max_examples=200,
+                stateful_step_count=60,
+                deadline=None,
+                suppress_health_check=[HealthCheck.too_slow],
+            ),
+        )
+        missing = {what for what in EVERYTHING if not Core.reached[what]}
+        if not missing:
+            break
+
+    assert missing == set()
