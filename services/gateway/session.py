@@ -301,7 +301,7 @@ class Session:
         return True
 
     def tell_reload(self, rooms: Iterable[str], reason: str) -> None:
-        """Say that continuity is broken for these rooms: they begin anew at its place, and no other loses what follows it."""
+        """Say that continuity is broken for these rooms: they begin anew at its place, no other does."""
         RESYNCS.labels(reason).inc()
         log.info("told to reload", session=self.id, user=self.user_id, reason=reason)
         self.tell(protocol.resync(rooms, reason, self.context.cursor(self.offset)))

@@ -265,17 +265,16 @@ async def test_ahead_of_this_gateway(stream: NatsServer, auth: FakeAuth) -> None
         behind = await stack.enter_async_context(
             running_gateway(stream, auth, nats_url=f"nats://127.0.0.1:{proxy.port}")
         )
+        token = auth.token("viewer")  # the same all along: what it opens is known, and not asked for
         before = await stack.enter_async_context(open_socket(behind.url))
-        await before.connect(auth.token("viewer"), ["campaign:c1"])
+        await before.connect(token, ["campaign:c1"])
         proxy.flowing.clear()
         async with open_socket(quick.url) as client:
-            epoch = (await client.connect(auth.token("viewer"), ["campaign:c1"]))["cursor"].partition(":")[0]
+            epoch = (await client.connect(token, ["campaign:c1"]))["cursor"].partition(":")[0]
             had = await quick.publish(settlement("had"))
             await client.events(1)
         client = await stack.enter_async_context(open_socket(behind.url))
-        message = await client.send(
-            "connect", token=auth.token("viewer"), rooms=["campaign:c1"], cursor=f"{epoch}:{had}"
-        )
+        message = await client.send("connect", token=token, rooms=["campaign:c1"], cursor=f"{epoch}:{had}")
         missed = await quick.publish(settlement("missed"))
         proxy.flowing.set()
         ack = await client.next("connection.ack", "resync")
