@@ -136,7 +136,7 @@ def validation(_stage: Stage, _subject: str) -> list[Sample]:
     encoder, stored = Encoder(), Stored.of(subject.encode(), body, None)
     return [
         Sample("encode", _microseconds(lambda: encoder.encode(1, stored))),
-        Sample("validate", _microseconds(lambda: envelope.read(subject, body))),
+        Sample("validate", _microseconds(lambda: envelope.check(subject, body))),
     ]
 
 

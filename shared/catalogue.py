@@ -9,6 +9,8 @@ Write strictly, read tolerantly: a service may not build an event with unknown f
 """
 
 import re
+from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Annotated, Any, ClassVar, get_args
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
@@ -54,19 +56,35 @@ class Event(BaseModel):
         if "type" in cls.__dict__:
             _check(cls)
             _registry[cls.type] = cls
+            _addresses[cls.type] = _address(cls)
 
     def address(self) -> str:
         """The subject this event is published on. An ephemeral one's is below `ephemeral.`."""
-        path = self.subject.format_map(self.__dict__)
-        return f"ephemeral.{path}" if self.ephemeral else path
+        return address(self.type, self.__dict__)
 
 
 _registry: dict[str, type[Event]] = {}
+_addresses: dict[str, Callable[[Mapping[str, Any]], str]] = {}
 
 
 def events() -> dict[str, type[Event]]:
     """Every event declared so far, by type, in the order of declaration."""
     return dict(_registry)
+
+
+def address(type_: str, payload: Mapping[str, Any]) -> str:
+    """The subject of an event of a type with these fields, by their names here. As `Event.address`."""
+    return _addresses[type_](payload)
+
+
+def _address(cls: type[Event]) -> Callable[[Mapping[str, Any]], str]:
+    # `%` takes an eighth of the time of `format_map`, and this is done for every event in every gateway.
+    template = _PLACEHOLDER.sub("%s", f"ephemeral.{cls.subject}" if cls.ephemeral else cls.subject)
+    names = _PLACEHOLDER.findall(cls.subject)
+    if not names:
+        return lambda _payload: template
+    fields = itemgetter(*names)
+    return lambda payload: template % fields(payload)
 
 
 def _check(cls: type[Event]) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, reduce
 from operator import or_
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal, NoReturn, TypedDict
 
 from pydantic import (
     AwareDatetime,
@@ -24,9 +24,10 @@ from pydantic import (
     create_model,
 )
 from pydantic.alias_generators import to_camel
+from pydantic_core import SchemaValidator, core_schema
 
 import shared.events  # noqa: F401  (fills the catalogue)
-from shared.catalogue import Event, Id, events
+from shared.catalogue import Event, Id, address, events
 from shared.roles import Role
 
 Source = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
@@ -117,6 +118,25 @@ class Received(BaseModel):
     metadata: ReceivedMetadata
 
 
+class CheckedMetadata(TypedDict):
+    """The fields of `Metadata`."""
+
+    timestamp: datetime
+    user_id: str | None
+    source: str
+    correlation_id: str | None
+    audience: tuple[Role, ...] | None
+
+
+class Checked(TypedDict):
+    """The fields of `Received`, for who needs no models."""
+
+    id: str
+    type: str
+    payload: dict[str, Any]
+    metadata: CheckedMetadata
+
+
 def read(subject: str, body: bytes) -> Received:
     """Check a message against the catalogue and against the subject it came on.
 
@@ -127,12 +147,29 @@ def read(subject: str, body: bytes) -> Received:
         received: Received = _reader().validate_json(body, extra="ignore", by_alias=True, by_name=False)
     except ValidationError as error:
         _refuse(error)
-    if received.payload.address() != subject:
-        raise InvalidEvent("wrong_subject", f"a {received.type} with these ids belongs on {received.payload.address()}")
-    # JSON has no NaN, but Python's parsers read it; a browser's does not, and would lose the whole frame.
-    if b"NaN" in body or b"Infinity" in body:
-        _refuse_nan(body)
+    _check_whole(subject, body, received.type, received.payload.__dict__)
     return received
+
+
+def check(subject: str, body: bytes) -> Checked:
+    """As `read`, with the same refusals in the same words, and without models: at half the cost."""
+    try:
+        checked: Checked = _checker().validate_json(body, extra="ignore", by_alias=True, by_name=False)
+    except ValidationError as error:
+        _refuse(error)
+    _check_whole(subject, body, checked["type"], checked["payload"])
+    return checked
+
+
+def _check_whole(subject: str, body: bytes, type_: str, payload: dict[str, Any]) -> None:
+    """What no field shows by itself. Raises InvalidEvent."""
+    right = address(type_, payload)
+    if right != subject:
+        raise InvalidEvent("wrong_subject", f"a {type_} with these ids belongs on {right}")
+    # JSON has no NaN, but Python's parsers read it; a browser's does not, and would lose the whole frame.
+    # Most bodies have no N, and to look for one letter costs a tenth.
+    if (b"N" in body and b"NaN" in body) or b"Infinity" in body:
+        _refuse_nan(body)
 
 
 @cache
@@ -149,6 +186,30 @@ def _reader() -> TypeAdapter[Any]:
         for type_, cls in events().items()
     ]
     return TypeAdapter(Annotated[reduce(or_, models), Field(discriminator="type")])  # type: ignore[arg-type]
+
+
+@cache
+def _checker() -> SchemaValidator:
+    """`_reader`, derived from it, but that it gives dicts: making instances of models takes as long as checking."""
+    schema: Any = _reader().core_schema
+    choices = {type_: _as_dict(choice, "payload", "metadata") for type_, choice in schema["choices"].items()}
+    return SchemaValidator({**schema, "choices": choices})
+
+
+def _as_dict(model: Any, *inside: str) -> core_schema.CoreSchema:
+    """The schema of a model without the making of an instance; of those in the fields `inside`, too.
+
+    A model with validators of its own (of the whole, not of a field) needs the instance: it is made, and taken apart.
+    """
+    if model["type"] != "model" or model["schema"]["type"] != "model-fields" or "post_init" in model:
+        return core_schema.no_info_after_validator_function(lambda instance: dict(vars(instance)), model)
+    fields = {}
+    for name, field_ in model["schema"]["fields"].items():
+        schema = _as_dict(field_["schema"]) if name in inside else field_["schema"]
+        fields[name] = core_schema.typed_dict_field(
+            schema, required=schema["type"] != "default", validation_alias=field_.get("validation_alias")
+        )
+    return core_schema.typed_dict_schema(fields, config=model.get("config"))
 
 
 def _refuse(error: ValidationError) -> NoReturn:

@@ -19,7 +19,7 @@ from services.gateway.route import Route
 from services.gateway.session import Session
 from shared import logs
 from shared.broker import EPHEMERAL_PREFIX
-from shared.envelope import InvalidEvent, Received
+from shared.envelope import InvalidEvent, read
 from shared.events.user import AccessRevoked, MemberChanged
 from shared.metrics import Counter, Tally
 from shared.subjects import InvalidSubject
@@ -92,20 +92,24 @@ class Delivery:
         context = self._context
         route = self._find_route(stored.subject)
         if route is None or route.is_of_access:
-            received, entry = self._encode(offset, stored)
+            entry = self._encode(offset, stored)
             # Before the event itself is queued: who was put out does not hear it.
-            if isinstance(received.payload, MemberChanged):
-                self._membership.member_changed(received.payload)
-            elif isinstance(received.payload, AccessRevoked):
-                self._membership.access_revoked(received.payload)
+            self._change_access(stored)
         elif context.hub.is_heard(route.rooms):
-            _, entry = self._encode(offset, stored)
+            entry = self._encode(offset, stored)
         else:
             context.ring.append(Unread(self._read, offset, route, stored, time.monotonic()))
             return
         context.ring.append(entry)
-        if context.hub.is_heard(entry.route.rooms):
-            context.outbound.put(offset, entry)
+        context.outbound.put(offset, entry)
+
+    def _change_access(self, stored: Stored) -> None:
+        """Do at once what a valid event says about who may hear what."""
+        payload = read(stored.subject, stored.body).payload
+        if isinstance(payload, MemberChanged):
+            self._membership.member_changed(payload)
+        elif isinstance(payload, AccessRevoked):
+            self._membership.access_revoked(payload)
 
     def _find_route(self, subject: str) -> Route | None:
         """None where it is no subject of ours; no event can stand on it."""
@@ -114,14 +118,14 @@ class Delivery:
         except InvalidSubject:
             return None
 
-    def _encode(self, offset: int, stored: Stored) -> tuple[Received, Entry]:
-        received, entry = self._encoder.encode(offset, stored)
-        _delivered(received.type).count += 1
-        return received, entry
+    def _encode(self, offset: int, stored: Stored) -> Entry:
+        entry = self._encoder.encode(offset, stored)
+        _delivered(entry.type).count += 1
+        return entry
 
     def _read(self, offset: int, stored: Stored) -> Entry | None:
         try:
-            return self._encode(offset, stored)[1]
+            return self._encode(offset, stored)
         except InvalidEvent as error:
             self._refuse(error, stored.subject, stored.body, (self._context.epoch, offset))
         except Exception:

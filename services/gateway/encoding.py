@@ -12,7 +12,7 @@ from services.gateway import protocol
 from services.gateway.ring import Entry
 from services.gateway.route import Route, Routes
 from shared.broker import ANCHOR, TICK
-from shared.envelope import InvalidEvent, Received, read
+from shared.envelope import Checked, InvalidEvent, check
 from shared.roles import Role
 
 NOT_EVENTS = frozenset({ANCHOR, TICK})
@@ -85,29 +85,30 @@ class Encoder:
     def __init__(self) -> None:
         self.routes = Routes()
 
-    def encode(self, offset: int, stored: Stored) -> tuple[Received, Entry]:
-        """The event, and its entry. Raises InvalidEvent for what is none, or does not stand on its own subject."""
+    def encode(self, offset: int, stored: Stored) -> Entry:
+        """An event's entry. Raises InvalidEvent for what is none, or does not stand on its own subject."""
         if stored.has_ttl:
             raise InvalidEvent("has_ttl", "an event must not carry Nats-TTL: it would vanish from the history")
-        received = read(stored.subject, stored.body)
+        body = stored.body
+        event = check(stored.subject, body)
         route = self.routes.find(stored.subject)
-        frame = protocol.event(offset, route.names, _with_id(stored.body, received, offset))
-        return received, Entry(offset, route, received.type, frame, audience(received), time.monotonic())
+        frame = protocol.event(offset, route.names, body if event["id"] else _with_id(body, offset))
+        return Entry(offset, route, event["type"], frame, audience(event), time.monotonic())
 
     def encode_ephemeral(self, subject: str, address: str, body: bytes) -> Entry:
         """An event that is on no stream, and came on `subject`; `address` says its rooms. Raises InvalidEvent."""
-        received = read(subject, body)
+        event = check(subject, body)
         route = self.routes.find(address)
         frame = protocol.event(None, route.names, body)
-        return Entry(0, route, received.type, frame, audience(received), time.monotonic())
+        return Entry(0, route, event["type"], frame, audience(event), time.monotonic())
 
 
-def audience(received: Received) -> frozenset[Role] | None:
+def audience(event: Checked) -> frozenset[Role] | None:
     """The roles that may see an event; None: all."""
-    roles = received.metadata.audience
+    roles = event["metadata"]["audience"]
     return None if roles is None else frozenset(roles)
 
 
-def _with_id(body: bytes, received: Received, offset: int) -> bytes:
-    """The publisher's own bytes; only where it gave no id, one is put in front."""
-    return body if received.id else b'{"id":"EVENTS:%d",%s' % (offset, body.lstrip()[1:])
+def _with_id(body: bytes, offset: int) -> bytes:
+    """The publisher's own bytes with an id in front, where it gave none."""
+    return b'{"id":"EVENTS:%d",%s' % (offset, body.lstrip()[1:])

@@ -169,7 +169,7 @@ class History:
         for number, (offset, message) in enumerate(stored, 1):
             if message.subject not in NOT_EVENTS:
                 with contextlib.suppress(InvalidEvent):  # refused and set aside when it was live
-                    entries.append(self._encoder.encode(offset, message)[1])
+                    entries.append(self._encoder.encode(offset, message))
             if number % ENCODE_IN_A_TURN == 0:
                 await asyncio.sleep(0)
         size = sum(len(entry.frame) for entry in entries)

@@ -83,7 +83,7 @@ def test_checked_when_looked_into() -> None:
     gateway = Unattended()
     gateway.take(GOOD, b"garbage")
     good, bad = gateway.context.ring.after(0, 10)
-    heard = Encoder().encode(1, Stored(SUBJECT, GOOD, False))[1]
+    heard = Encoder().encode(1, Stored(SUBJECT, GOOD, False))
 
     assert (good.type, good.frame, good.audience) == (heard.type, heard.frame, heard.audience)
     assert (bad.frame, bad.audience) == (b"", frozenset())
