@@ -1,8 +1,11 @@
 """WebSocket frames, RFC 6455, server side. No I/O: bytes in, messages out; messages in, bytes out."""
 
 from enum import IntEnum
+from struct import Struct
 
 _EMPTY = b""
+_MEDIUM, _LARGE = Struct("!BBH"), Struct("!BBQ")
+"""§5.2: the first two bytes, and a length of more than 125, or of more than 65,535."""
 
 
 class Opcode(IntEnum):
@@ -46,8 +49,8 @@ def encode(payload: bytes, opcode: int = _TEXT) -> bytes:
     if length < 126:
         return bytes((0x80 | opcode, length)) + payload
     if length < 65536:
-        return bytes((0x80 | opcode, 126)) + length.to_bytes(2, "big") + payload
-    return bytes((0x80 | opcode, 127)) + length.to_bytes(8, "big") + payload
+        return _MEDIUM.pack(0x80 | opcode, 126, length) + payload
+    return _LARGE.pack(0x80 | opcode, 127, length) + payload
 
 
 def payload(frame: bytes) -> bytes:

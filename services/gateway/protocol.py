@@ -182,8 +182,9 @@ def room_names(rooms: Iterable[RoomKey]) -> bytes:
 
 def event(offset: int | None, rooms: bytes, body: bytes) -> bytes:
     """An event frame around the publisher's own bytes; `offset` None for an ephemeral one."""
-    head = b'{"type":"event",' if offset is None else b'{"type":"event","offset":%d,' % offset
-    return encode(b'%s"rooms":%s,"event":%s}' % (head, rooms, body))
+    if offset is None:
+        return encode(b'{"type":"event","rooms":%s,"event":%s}' % (rooms, body))
+    return encode(b'{"type":"event","offset":%d,"rooms":%s,"event":%s}' % (offset, rooms, body))
 
 
 def restored(message_id: MessageId, rooms: Iterable[str], frames: Iterable[bytes]) -> bytes:
