@@ -95,7 +95,7 @@ class Delivery:
             entry = self._encode(offset, stored)
             # Before the event itself is queued: who was put out does not hear it.
             self._change_access(stored)
-        elif context.hub.is_heard(route.rooms):
+        elif context.hub.is_heard(route.subject, route.rooms):
             entry = self._encode(offset, stored)
         else:
             context.ring.append(Unread(self._read, offset, route, stored, time.monotonic()))
@@ -114,7 +114,7 @@ class Delivery:
     def _find_route(self, subject: str) -> Route | None:
         """None where it is no subject of ours; no event can stand on it."""
         try:
-            return self._encoder.routes.find(subject)
+            return self._encoder.routes[subject]
         except InvalidSubject:
             return None
 

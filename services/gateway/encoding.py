@@ -30,14 +30,22 @@ class Stored(NamedTuple):
 
     @classmethod
     def of(cls, subject: bytes, body: bytes, headers: bytes | None) -> "Stored":
-        """From what came over the wire. NATS carries any bytes in a subject; ours are ASCII, others are refused."""
-        return cls(_text(subject), body, headers is not None and b"\nnats-ttl:" in headers.lower())
+        """From what came over the wire."""
+        return cls(text_of(subject), body, headers is not None and has_ttl(headers))
 
 
 @lru_cache(maxsize=10_000)
-def _text(subject: bytes) -> str:
-    # One string for each subject: what is looked up by it is found without hashing it again.
+def text_of(subject: bytes) -> str:
+    """A subject as text. NATS carries any bytes in it; ours are ASCII, others are refused later.
+
+    One string for each subject, as long as possible: what is looked up by it is found without hashing it again.
+    """
     return subject.decode(errors="replace")
+
+
+def has_ttl(headers: bytes) -> bool:
+    """Whether a `Nats-TTL` is among raw headers."""
+    return b"\nnats-ttl:" in headers.lower()
 
 
 class Unread(Entry):
@@ -91,14 +99,14 @@ class Encoder:
             raise InvalidEvent("has_ttl", "an event must not carry Nats-TTL: it would vanish from the history")
         body = stored.body
         event = check(stored.subject, body)
-        route = self.routes.find(stored.subject)
+        route = self.routes[stored.subject]
         frame = protocol.event(offset, route.names, body if event["id"] else _with_id(body, offset))
         return Entry(offset, route, event["type"], frame, audience(event), time.monotonic())
 
     def encode_ephemeral(self, subject: str, address: str, body: bytes) -> Entry:
         """An event that is on no stream, and came on `subject`; `address` says its rooms. Raises InvalidEvent."""
         event = check(subject, body)
-        route = self.routes.find(address)
+        route = self.routes[address]
         frame = protocol.event(None, route.names, body)
         return Entry(0, route, event["type"], frame, audience(event), time.monotonic())
 

@@ -51,6 +51,7 @@ class Hub(Generic[S]):
         # What `writers` found, until anybody joins or leaves; by subject, and by what makes subjects the same.
         self._lists: dict[Hashable, list[Write]] = {}
         self._remembered_writes = 0
+        self._heard: dict[Hashable, bool] = {}  # of subjects, until anybody joins or leaves
 
     def __len__(self) -> int:
         return len(self._rooms)
@@ -90,9 +91,14 @@ class Hub(Generic[S]):
             if not groups:
                 del self._rooms[room]
 
-    def is_heard(self, rooms: Iterable[RoomKey]) -> bool:
-        """Whether anybody is in the write lists of any of the rooms."""
-        return not self._rooms.keys().isdisjoint(rooms)
+    def is_heard(self, subject: Hashable, rooms: Rooms) -> bool:
+        """Whether anybody is in the write lists of any of the rooms, which are those of `subject`."""
+        heard = self._heard.get(subject)
+        if heard is None:
+            if len(self._heard) >= _MAX_REMEMBERED:
+                self._heard.clear()
+            heard = self._heard[subject] = not self._rooms.keys().isdisjoint(rooms)
+        return heard
 
     def writers(self, subject: Hashable, rooms: Rooms, type_: str, audience: frozenset[Role] | None) -> list[Write]:
         """The write of each session in any of the rooms that wants the type, once each, for the roles of `audience`
@@ -118,6 +124,7 @@ class Hub(Generic[S]):
     def _forget_lists(self) -> None:
         self._lists.clear()
         self._remembered_writes = 0
+        self._heard.clear()
 
     def _is_narrowed(self, rooms: Rooms) -> bool:
         """Whether anybody in these rooms wants some types only."""

@@ -10,10 +10,11 @@ import contextlib
 import random
 import time
 from collections.abc import Callable
+from functools import lru_cache
 
 from services.gateway import replay
 from services.gateway.direct import DirectClient
-from services.gateway.encoding import Stored
+from services.gateway.encoding import Stored, has_ttl, text_of
 from services.gateway.sequence import Sequence
 from shared import broker, logs
 from shared.metrics import Counter, Gauge, Histogram, Tally
@@ -47,6 +48,8 @@ _ANCHOR = broker.ANCHOR
 _STREAM = broker.STREAM.encode()
 _LIVE = broker.LIVE_PREFIX.encode()
 _BLOCK = b"\r\nNats-Stream: %s\r\nNats-Subject: %%s\r\nNats-Sequence: " % _STREAM
+_FIRST = len(b"NATS/1.0")
+"""Where `_BLOCK` stands in raw headers if the publisher gave none."""
 
 
 class Intake:
@@ -155,20 +158,20 @@ class Intake:
 
     def _hear(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
         """A message on `live.>`. It is ours only if the stream sent it (SECURITY.md, T11)."""
-        offset = _offset_of_ours(subject, headers)
-        if offset is None:
+        ours = _of_ours(subject, body, headers)
+        if ours is None:
             FOREIGN.inc()
             log.warning(
                 "dropped a message that the stream did not send", subject=subject.decode(errors="replace")[:200]
             )
             return
+        offset, stored = ours
         HEARD.count += 1
         self._heard_at = time.monotonic()
         position = self._sequence.position
         if position is not None and offset <= position:
             self._hear_again()
             return
-        stored = Stored.of(subject[len(_LIVE) :], body, headers)
         if self._sequence.hear(offset, stored):
             self._fresh_at = self._heard_at
             if not self._alive:  # under load there may be no silence, and so no probe, for a long time
@@ -436,19 +439,36 @@ def _into(stored: list[tuple[int, Stored]]) -> replay.Take:
     return take
 
 
-def _offset_of_ours(subject: bytes, headers: bytes | None) -> int | None:
-    """The offset of a message that the stream republished, else None.
+def _of_ours(subject: bytes, body: bytes, headers: bytes | None) -> tuple[int, Stored] | None:
+    """Offset and message, where it is one that the stream republished, else None.
 
     Forged headers stand in front of the server's own, so the *last* value of each counts.
     """
-    if headers is None:
+    if headers is None or not subject.startswith(_LIVE):
         return None
+    block, text = _expected(subject)
     # As nats-server writes them, in one piece: one look instead of three.
-    block = _BLOCK % subject[len(_LIVE) :]
-    start = headers.rfind(block) + len(block)
+    at = headers.rfind(block)
+    start = at + len(block)
     end = headers.find(b"\r\n", start)
-    if start > len(block) and headers.find(b"\r\nNats-S", end) < 0 and subject.startswith(_LIVE):
-        return _read_offset(headers[start:end])
+    if at >= 0 and headers.find(b"\r\nNats-S", end) < 0:
+        offset = _read_offset(headers[start:end])
+    else:
+        offset = _offset_of_ours(subject, headers)
+    if offset is None:
+        return None
+    return offset, Stored(text, body, at != _FIRST and has_ttl(headers))
+
+
+@lru_cache(maxsize=10_000)
+def _expected(subject: bytes) -> tuple[bytes, str]:
+    """The headers up to the offset that the stream gives a message on this subject of `live.>`; its own subject."""
+    own = subject[len(_LIVE) :]
+    return _BLOCK % own, text_of(own)
+
+
+def _offset_of_ours(subject: bytes, headers: bytes) -> int | None:
+    """The same by each header, wherever it stands: the offset, or None."""
     if _last_header(headers, b"Nats-Stream") != _STREAM:
         return None
     if _LIVE + _last_header(headers, b"Nats-Subject") != subject:

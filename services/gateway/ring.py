@@ -60,12 +60,11 @@ class Ring:
 
     def append(self, entry: Entry) -> None:
         """Take the next event."""
-        self._entries.append(entry)
+        entries = self._entries
+        entries.append(entry)
         self.bytes += entry.size
         oldest = entry.at - self._max_age_s
-        while self._first < len(self._entries) and (
-            self.bytes > self._max_bytes or self._entries[self._first].at < oldest
-        ):
+        while self._first < len(entries) and (self.bytes > self._max_bytes or entries[self._first].at < oldest):
             self._evict()
 
     def covers(self, offset: int) -> bool:

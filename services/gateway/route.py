@@ -22,17 +22,12 @@ class Route:
         self.is_of_access = _OF_ACCESS.fullmatch(subject) is not None
 
 
-class Routes:
-    """Routes by subject. Bounded: forgets all when there are too many, and starts again."""
+class Routes(dict[str, Route]):
+    """`routes[subject]` is its route; raises InvalidSubject. Bounded: forgets all when there are too many."""
 
-    def __init__(self) -> None:
-        self._routes: dict[str, Route] = {}
-
-    def find(self, subject: str) -> Route:
-        """The route of a subject. Raises InvalidSubject."""
-        route = self._routes.get(subject)
-        if route is None:
-            if len(self._routes) >= _MAX_ROUTES:
-                self._routes.clear()
-            route = self._routes[subject] = Route(subject, parse_subject(subject).rooms)
+    def __missing__(self, subject: str) -> Route:
+        route = Route(subject, parse_subject(subject).rooms)
+        if len(self) >= _MAX_ROUTES:
+            self.clear()
+        self[subject] = route
         return route

@@ -219,7 +219,7 @@ class Core(RuleBasedStateMachine):
         self._look()
         if message.entry is not None:
             context.ring.append(message.entry)
-            if context.hub.is_heard(message.entry.route.rooms):
+            if context.hub.is_heard(message.entry.route.subject, message.entry.route.rooms):
                 context.outbound.put(offset, message.entry)
         context.position = offset
         context.outbound.delivered(offset)
@@ -258,7 +258,7 @@ class Core(RuleBasedStateMachine):
         root, _, pair = room.partition("/")
         subject = ".".join([root, pair] if pair else [root, "state"]).replace(":", ".")
         self.last += 1
-        route = ROUTES.find(subject)
+        route = ROUTES[subject]
         frame = protocol.event(self.last, route.names, b"{}")
         audience = frozenset({Role.OWNER}) if secret else None
         entry = self.everything[self.last] = Entry(self.last, route, "t", frame, audience, 0.0)

@@ -85,7 +85,8 @@ async def listening(server: Broker) -> AsyncIterator[Ear]:
     hear = ear.intake._hear
 
     def lossy(subject: bytes, reply: bytes, body: bytes, headers: bytes | None) -> None:
-        offset = intake_module._offset_of_ours(subject, headers)
+        ours = intake_module._of_ours(subject, body, headers)
+        offset = ours and ours[0]
         if offset is None or not ear.deaf(offset):
             for _ in range(1 + (offset is not None and ear.again(offset))):
                 hear(subject, reply, body, headers)

@@ -54,7 +54,7 @@ class Gateway:
     def deliver(self, subject: str, frame: str, audience: set[Role] | None = None, type_: str = "t") -> None:
         self._offset += 1
         roles = frozenset(audience) if audience else None
-        entry = Entry(self._offset, ROUTES.find(subject), type_, frame.encode(), roles, 0.0)
+        entry = Entry(self._offset, ROUTES[subject], type_, frame.encode(), roles, 0.0)
         self.outbound.put(self._offset, entry)
         self.outbound.delivered(self._offset)
 
