@@ -32,6 +32,9 @@ REQUESTS = Histogram("http_request_seconds", "HTTP requests by method and status
 
 MAX_BODY_BYTES = 64 * 1024
 BODY_TIMEOUT_S = 10.0
+BACKLOG = 4_096
+"""Connections that may wait to be accepted. The kernel drops what comes beyond, and tries again after 1, 3 and 7 s: the
+last ones of a storm would wait for no reason."""
 IDLE_S = 10.0
 """A connection that has sent no complete request head for this long is closed (seconds)."""
 FINISH_DEFAULT_S = 5.0
@@ -164,7 +167,7 @@ async def serve_together(app: web.Application, *, host: str, port: int, ops: str
         await ops_runner.setup()
         await web.UnixSite(ops_runner, ops).start()
         async with Deadlines(runner), asyncio.TaskGroup() as tasks:
-            site = web.TCPSite(runner, host, port, reuse_port=True)
+            site = web.TCPSite(runner, host, port, reuse_port=True, backlog=BACKLOG)
             listening = tasks.create_task(_listen_once_ready(site, app[READY], listens), name="listen")
             await stop.wait()
             log.info("stopping")
@@ -217,7 +220,7 @@ async def listening(
     ops_runner, runner = _ops_runner(operations(app)), _public_runner(app)
     try:
         await runner.setup()
-        await web.TCPSite(runner, settings.host, settings.port, reuse_port=reuse_port or None).start()
+        await web.TCPSite(runner, settings.host, settings.port, reuse_port=reuse_port or None, backlog=BACKLOG).start()
         await ops_runner.setup()
         await web.TCPSite(ops_runner, settings.ops_host, settings.ops_port).start()
         port, ops_port = runner.addresses[0][1], ops_runner.addresses[0][1]
