@@ -254,6 +254,7 @@ async def _turn(context: Context[Session], history: History) -> None:
         await asyncio.sleep(1 - time.monotonic() % 1)
         context.wheel.turn(int(time.monotonic()))
         history.forget()
+        context.pieces.forget()
         context.users.forget(time.monotonic())
         collector.look(context.hub.sessions)
         CONNECTING.set(context.door.connecting)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from services.gateway import protocol
 from services.gateway.context import Context, HistoryGone
 from services.gateway.hub import Write
+from services.gateway.pieces import Piece
 from services.gateway.place import Place, heard
 from services.gateway.ring import Entry
 from shared import errors, logs
@@ -99,8 +100,15 @@ class CatchUp:
 
     def _write(self, entries: Sequence[Entry], through: int) -> None:
         """Write its part of these entries, which are all there are up to `through`, and its place after them."""
-        mine, self.offset = heard(entries, through, self._session.rooms.values())
-        self._session.write(b"".join(mine) + protocol.position(self._context.cursor(self.offset)))
+        context, places = self._context, frozenset(self._session.rooms.values())
+
+        def make() -> Piece:
+            mine, end = heard(entries, through, places)
+            return b"".join(mine) + protocol.position(context.cursor(end)), end
+
+        # Nothing else decides what it is: the same for all who stand in the same places, with the same cursor.
+        data, self.offset = context.pieces.find((context.epoch, self.offset, through, places), make)
+        self._session.write(data)
 
     def _loses_ground(self) -> bool:
         """Whether it is no nearer to the gateway's position than a minute ago."""

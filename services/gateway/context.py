@@ -9,6 +9,7 @@ from services.gateway.hub import Hub, S
 from services.gateway.limits import Doorkeeper, Limits, Users
 from services.gateway.outbound import Outbound
 from services.gateway.pace import Pace
+from services.gateway.pieces import Pieces
 from services.gateway.place import Place
 from services.gateway.ring import Entry, Ring
 from services.gateway.wheel import Wheel
@@ -62,6 +63,7 @@ class Context(Generic[S]):
     users: Users
     door: Doorkeeper
     connecting: set[S] = field(default_factory=set)
+    pieces: Pieces = field(default_factory=Pieces)
     arrivals: Arrivals = field(default_factory=Arrivals)
     epoch: str = ""
     position: int = 0

@@ -5,7 +5,7 @@ Frames to clients are built here and nowhere else, WebSocket header included.
 
 import json
 from collections.abc import Iterable, Mapping
-from functools import cache
+from functools import cache, lru_cache
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -195,7 +195,9 @@ def restored(message_id: MessageId, rooms: Iterable[str], frames: Iterable[bytes
     return encode(b'%s,"events":[%s]}' % (head[:-1].encode(), b",".join(map(payload, frames))))
 
 
+@lru_cache(maxsize=16)
 def position(cursor: str) -> bytes:
+    """Mostly the same for all who are told at one time."""
     return _frame({"type": "position", "cursor": cursor})
 
 

@@ -5,11 +5,12 @@ import gc
 import json
 import time
 from collections.abc import Coroutine, Iterator, Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from services.gateway import collector, requests
+from services.gateway import collector, protocol, requests
 from services.gateway.collector import STEP, Collector
 from services.gateway.context import Context
 from services.gateway.frames import FrameReader, Opcode
@@ -18,8 +19,9 @@ from services.gateway.limits import Doorkeeper, Limits, Users
 from services.gateway.outbound import Outbound
 from services.gateway.pace import Pace
 from services.gateway.place import Place
-from services.gateway.ring import Ring
-from services.gateway.session import Session
+from services.gateway.ring import Entry, Ring
+from services.gateway.route import Route
+from services.gateway.session import Session, State
 from services.gateway.websocket import MAX_AFTER_CLOSE_BYTES, PIECE_BYTES, Connection
 from services.gateway.wheel import Wheel
 from shared.errors import BeaconfireError
@@ -45,7 +47,13 @@ class Open:
 class Nowhere(asyncio.Transport):
     """A transport that takes everything."""
 
-    def write(self, data: bytes | bytearray | memoryview) -> None: ...
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[bytes | bytearray | memoryview] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.written.append(data)
+
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None: ...
     def is_closing(self) -> bool:
         return False
@@ -79,13 +87,13 @@ async def _context() -> Context[Session]:
     )
 
 
-async def connect(context: Context[Session], count: int) -> list[Connection]:
-    """Sessions of as many users, each in one room."""
+async def connect(context: Context[Session], count: int, cursor: str | None = None) -> list[Connection]:
+    """Sessions of as many users, each in one room; back with a cursor, where there is one."""
     connections = []
     for number in range(count):
         context.door.enter("an address")
         connection = Connection(context, Nowhere(), address="an address", max_buffer_bytes=65_536, offered_token="")
-        hello = {"type": "connect", "id": 1, "token": f"u{number}", "rooms": ["campaign:c1"]}
+        hello = {"type": "connect", "id": 1, "token": f"u{number}", "rooms": ["campaign:c1"], "cursor": cursor}
         connection.data_received(client_frame(json.dumps(hello).encode()))
         connections.append(connection)
     while len(asyncio.all_tasks()) > 1:
@@ -110,8 +118,43 @@ async def test_objects_of_a_session(context: Context[Session]) -> None:
     assert len(asyncio.all_tasks()) == 1
 
 
+async def test_missed_in_memory_once(context: Context[Session]) -> None:
+    """Who comes back to the same rooms with the same cursor is written the very same bytes."""
+    context.epoch, context.position = "e", 3
+    context.outbound.start(3)
+    for offset in (1, 2, 3):
+        route = Route(f"campaign.c1.settlement.s{offset}", (RoomKey(C1, C1),))
+        context.ring.append(Entry(offset, route, "settlement_updated", b"frame %d" % offset, None, 0.0))
+    connections = await connect(context, 3, cursor="e:1")
+    async with asyncio.timeout(10):
+        while any(one._session.state is not State.LIVE for one in connections):
+            await asyncio.sleep(0)
+    missed = [next(data for data in one._transport.written if b"frame" in data) for one in connections]
+
+    assert missed[0] == b"frame 2frame 3" + protocol.position("e:3")
+    assert all(data is missed[0] for data in missed)
+
+
+async def test_spoken_to_in_time(context: Context[Session]) -> None:
+    """A session is pinged and told its position within every heartbeat, though it has no timer of its own."""
+    [connection] = await connect(context, 1)
+    written: list[bytes] = []
+    connection._session.write = written.append
+    spoken_to = []
+    for second in range(1, 121):
+        context.wheel.turn(second)
+        if written:
+            spoken_to.append(second)
+            written.clear()
+            connection._session.heard()
+    heartbeat_s = context.limits.heartbeat_s
+
+    assert all(0 < then - before <= heartbeat_s for before, then in pairwise([0, *spoken_to, 121]))
+    assert len(spoken_to) <= 120 // heartbeat_s + 1
+
+
 async def test_freed_without_the_collector(context: Context[Session]) -> None:
-    """A session whose connection is gone is freed at once, and not at the next look of the garbage collector."""
+    """A connection that is gone is freed at once, its session by the next heartbeat, and nothing by the collector."""
     connections = await connect(context, 20)
     gc.collect()
     gc.disable()
@@ -119,15 +162,15 @@ async def test_freed_without_the_collector(context: Context[Session]) -> None:
         while connections:
             connections.pop().connection_lost(None)
         await asyncio.sleep(0)
-        context.wheel.turn(120)
-        everything = gc.get_objects()
         # Others may be of earlier tests.
-        left: list[object] = [one for one in everything if isinstance(one, Session) and one.context is context]
-        left += [one for one in everything if isinstance(one, Connection) and one._context is context]
+        sockets = [one for one in gc.get_objects() if isinstance(one, Connection) and one._context is context]
+        context.wheel.turn(120)
+        sessions = [one for one in gc.get_objects() if isinstance(one, Session) and one.context is context]
     finally:
         gc.enable()
 
-    assert left == []
+    assert sockets == []
+    assert sessions == []
 
 
 @pytest.fixture(name="thawed")
