@@ -21,6 +21,7 @@ from services.gateway import protocol
 from services.gateway.catchup import CatchUp
 from services.gateway.context import Context, Wire
 from services.gateway.frames import Opcode, encode
+from services.gateway.hub import Write
 from services.gateway.limits import LIMITED, PATIENCE, Allowance, LimitReached, Rate
 from services.gateway.place import Place
 from services.gateway.protocol import InvalidMessage
@@ -55,6 +56,19 @@ class State(IntEnum):
     CLOSED = 3
 
 
+class _Gone:
+    """What a session is left with whose connection is gone."""
+
+    paused = True
+
+    def write(self, data: bytes, /) -> None: ...
+    def close(self, code: int, reason: str) -> None: ...
+    def abort(self) -> None: ...
+
+
+_GONE = _Gone()
+
+
 class Session:
     """See the module. Nobody waits for it; what `ask` is given runs one at a time."""
 
@@ -82,7 +96,7 @@ class Session:
 
     def __init__(self, context: Context["Session"], wire: Wire, *, address: str, offered_token: str = "") -> None:
         self.context = context
-        self._wire = wire
+        self._wire: Wire = wire
         self._waiting: list[bytes] | None = None  # messages behind one that is being answered; None: answer at once
         self._asking = False
         self._waiter: asyncio.Future[None] | None = None  # what its question waits on
@@ -99,7 +113,7 @@ class Session:
         self.leased_at = 0.0
         self.rooms: dict[str, Place] = {}
         self.state = State.CONNECTING
-        self.write = wire.write
+        self.write: Write = wire.write
         context.connecting.add(self)
         context.wheel.after(context.limits.connect_timeout_s, self._check_connected)
 
@@ -149,6 +163,7 @@ class Session:
         """The connection is gone."""
         if self.state is not State.CLOSED:
             self._end()
+        self._wire, self.write = _GONE, _GONE.write  # the wheel keeps the session for up to a heartbeat, but no more
 
     # What the gateway does to it.
 
@@ -221,7 +236,7 @@ class Session:
         self.take(claims)
         # Those who came at once are not spoken to at once.
         first_beat_s = context.limits.heartbeat_s * random.uniform(0.5, 1)  # noqa: S311
-        context.wheel.after(first_beat_s, self._beat)
+        context.wheel.within(int(first_beat_s), self._beat)
 
     def take(self, claims: Claims) -> None:
         """Stand on this token from now on."""
@@ -399,7 +414,8 @@ class Session:
         self._heard = False
         settled = protocol.position(self.context.cursor(self.context.outbound.settled))
         self.write(_PING + settled if self.state is State.LIVE else _PING)
-        self.context.wheel.after(self.context.limits.heartbeat_s / 2, self._check_pulse)
+        heartbeat_s = self.context.limits.heartbeat_s
+        self.context.wheel.within(heartbeat_s - heartbeat_s // 2, self._check_pulse)
         self._watch_token()
 
     def _check_pulse(self) -> None:
@@ -407,7 +423,7 @@ class Session:
         if self.state is State.CLOSED:
             return
         if self._heard:
-            self.context.wheel.after(self.context.limits.heartbeat_s / 2, self._beat)
+            self.context.wheel.within(self.context.limits.heartbeat_s // 2, self._beat)
             return
         log.info("no sign of life", session=self.id, user=self.user_id)
         self._end()

@@ -19,6 +19,13 @@ class Wheel:
         due = self._now + 1 + max(0, int(-(-seconds // 1)))  # `_now` itself may be a second behind
         self._slots.setdefault(due, []).append(callback)
 
+    def within(self, seconds: int, callback: Callable[[], None]) -> None:
+        """Call back `seconds` from now or up to a second earlier; at least in the next turn, never later.
+
+        Called by the wheel itself, it is to the second.
+        """
+        self._slots.setdefault(self._now + max(1, seconds), []).append(callback)
+
     def turn(self, now: int) -> None:
         """Call everything that is due at `now` (whole seconds of the same clock)."""
         while self._now < now:
