@@ -2,8 +2,15 @@
 
 Frames of one loop turn are joined and written once to each connection. Large rooms are written in slices with a turn of
 the loop between, so that pings, replies and joins do not wait; events behind a slice do, because order is total.
+
+A write costs about as much as taking in an event, however little it carries. So a busy gateway listens before it writes
+again: while every turn of the loop brings more events, for up to `LISTEN_TIMES` as long as the last writing took and
+`LISTEN_S` at the most, from its end on. The first turn that brings none ends it. Where the last writing is longer ago,
+or took less than `LISTEN_FROM_S`, an event is written in the turn after the one that brought it.
 """
 
+import sys
+import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import islice
@@ -14,6 +21,10 @@ from services.gateway.ring import Entry
 
 SLICE = 1_000
 """Writes in one turn of the loop: about 10 ms of a core, most of it the kernel's."""
+LISTEN_TIMES = 5
+LISTEN_S = 0.03
+LISTEN_FROM_S = 0.001
+"""What takes less is not worth the one turn of the loop by which listening delays at the least."""
 BATCH_BYTES = 65_536
 """Of events queued at a time: no more than that, or one larger event, is written to a socket that is full."""
 
@@ -130,16 +141,25 @@ class Outbound(Generic[S]):
     """
 
     def __init__(
-        self, hub: Hub[S], call_soon: Callable[[Callable[[], None]], object], *, batch_bytes: int = BATCH_BYTES
+        self,
+        hub: Hub[S],
+        call_soon: Callable[[Callable[[], None]], object],
+        *,
+        batch_bytes: int = BATCH_BYTES,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hub = hub
         self._call_soon = call_soon
+        self._clock = clock
         self._batch_bytes = batch_bytes
         self._batch = _Batch()
         self._jobs: deque[_Same | _Each] = deque()
         self._queued = 0  # bytes that the jobs may hold for one session
         self._bounded_to = batch_bytes  # up to so many bytes of the batch, nobody's share is too large
         self._scheduled = False
+        self._took = 0.0  # what writing the jobs took so far
+        self._listen_until = 0.0
+        self._looked_at = 0  # events that were pending when it was last decided to go on listening
         self._written = 0
         self._delivered = 0
         self.frames_sent = 0
@@ -160,7 +180,7 @@ class Outbound(Generic[S]):
         self._delivered = offset
 
     def put(self, offset: int, entry: Entry) -> None:
-        """Queue an event for the sessions that are in its rooms now. Written in this turn or a following one.
+        """Queue an event for the sessions that are in its rooms now. Written in a following turn.
 
         After it, everything up to `offset` is written: its own, or for an ephemeral event that of the one before it.
         Where much is queued for any one session (a hole was read), that is written first, now: a socket that fills up
@@ -204,9 +224,7 @@ class Outbound(Generic[S]):
     def drain(self) -> None:
         """Write everything that is queued, now."""
         self.seal()
-        while self._jobs:
-            self._run(1_000_000)
-        self._nothing_queued()
+        self._write(sys.maxsize)
 
     def _schedule(self) -> None:
         if not self._scheduled:
@@ -215,19 +233,34 @@ class Outbound(Generic[S]):
 
     def _flush(self) -> None:
         self._scheduled = False
-        left = SLICE
-        while left > 0:
+        if not self._is_listening():
             if not self._jobs:
-                self._nothing_queued()
                 self.seal()  # not before: what came while others were written is joined, too
-                if not self._jobs:
-                    return
-            left -= self._run(left)
-        self._schedule()
+            self._write(SLICE)
+        if self._jobs or self._batch.order:
+            self._schedule()
 
-    def _nothing_queued(self) -> None:
-        self._queued = 0
-        self._bounded_to = self._batch_bytes
+    def _is_listening(self) -> bool:
+        """Whether to let another turn bring more before what is pending is written."""
+        before, self._looked_at = self._looked_at, len(self._batch.order)
+        return not self._jobs and self._looked_at > before and self._clock() < self._listen_until
+
+    def _write(self, budget: int) -> None:
+        """Make `budget` writes of the jobs, or those that are left."""
+        if not self._jobs:
+            return
+        began = self._clock()
+        while self._jobs and budget > 0:
+            budget -= self._run(budget)
+        ended = self._clock()
+        self._took += ended - began
+        self._looked_at = 0
+        if not self._jobs:
+            if self._took >= LISTEN_FROM_S:
+                self._listen_until = ended + min(LISTEN_S, LISTEN_TIMES * self._took)
+            self._took = 0.0
+            self._queued = 0
+            self._bounded_to = self._batch_bytes
 
     def _run(self, budget: int) -> int:
         """Run the first job, or `budget` writes of it. Returns how many writes were made, at least 1."""

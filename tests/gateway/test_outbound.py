@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from services.gateway import hub as hub_module
 from services.gateway.hub import Hub
-from services.gateway.outbound import BATCH_BYTES, SLICE, Outbound
+from services.gateway.outbound import BATCH_BYTES, LISTEN_FROM_S, LISTEN_S, LISTEN_TIMES, SLICE, Outbound
 from services.gateway.ring import Entry, Ring
 from services.gateway.route import Route, Routes
 from services.gateway.selection import Selection
@@ -35,12 +35,13 @@ class Member:
 
 
 class Gateway:
-    """A hub and its outbound, with a loop that turns by hand."""
+    """A hub and its outbound, with a loop that turns, and a clock that goes on, by hand."""
 
     def __init__(self) -> None:
         self.hub: Hub[Member] = Hub()
         self.turns: list[Callable[[], None]] = []
-        self.outbound = Outbound(self.hub, self.turns.append)
+        self.now = 100.0
+        self.outbound = Outbound(self.hub, self.turns.append, clock=lambda: self.now)
         self._offset = 0
 
     def join(self, member: Member, room: str, role: Role = Role.VIEWER, types: Selection = None) -> None:
@@ -231,6 +232,125 @@ def test_a_full_socket_in_a_burst() -> None:
     assert gateway.outbound.settled == 1_000
 
 
+class Slow(Member):
+    """A member whose every write takes `takes_s` seconds."""
+
+    def __init__(self, gateway: Gateway, takes_s: float) -> None:
+        super().__init__()
+        self._gateway = gateway
+        self._takes_s = takes_s
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        self._gateway.now += self._takes_s
+
+
+def join_slow(gateway: Gateway, takes_s: float) -> Slow:
+    member = Slow(gateway, takes_s)
+    gateway.join(member, "campaign:c1")
+    return member
+
+
+def write_one(gateway: Gateway) -> None:
+    """An event delivered and written, as in a gateway that is not busy: in the next turn."""
+    gateway.deliver("campaign.c1.state", "a")
+    gateway.turn()
+    assert not gateway.turns
+
+
+def test_listens_while_more_comes() -> None:
+    """After a writing that took long, what turn after turn brings is joined; the first that brings nothing ends it."""
+    gateway = Gateway()
+    member = join_slow(gateway, LISTEN_S / LISTEN_TIMES / 2)
+    write_one(gateway)
+    for letter in "bcd":
+        gateway.deliver("campaign.c1.state", letter)
+        gateway.turn()
+    heard_while_listening, settled = member.heard, gateway.outbound.settled
+    gateway.turn()
+
+    assert (heard_while_listening, settled) == ("a", 1)
+    assert member.writes == [b"a", b"bcd"]
+    assert (gateway.outbound.settled, gateway.turns) == (4, [])
+
+
+@pytest.mark.parametrize(
+    ("takes_s", "listens_s"),
+    [
+        (LISTEN_S, LISTEN_S),
+        (2 * LISTEN_FROM_S, LISTEN_TIMES * 2 * LISTEN_FROM_S),
+        (LISTEN_FROM_S / 2, 0.0),
+    ],
+)
+def test_listening_is_bounded(takes_s: float, listens_s: float) -> None:
+    """However much comes, listening is over at the bound, or earlier by what the last writing is worth."""
+    gateway = Gateway()
+    member = join_slow(gateway, takes_s)
+    write_one(gateway)
+    began = gateway.now
+    while len(member.writes) == 1:
+        gateway.deliver("campaign.c1.state", "b")
+        gateway.turn()
+        listened_s = gateway.now - began
+        gateway.now += LISTEN_FROM_S / 4
+
+    assert listened_s == pytest.approx(listens_s + takes_s, abs=LISTEN_FROM_S / 2)
+
+
+def test_not_busy_for_long() -> None:
+    """Once the last writing is longer ago than it is listened for, an event waits for no other."""
+    gateway = Gateway()
+    member = join_slow(gateway, LISTEN_S)
+    write_one(gateway)
+    gateway.now += LISTEN_S
+    write_one(gateway)
+
+    assert member.writes == [b"a", b"a"]
+
+
+def test_slices_count_as_one_writing() -> None:
+    """How long is listened goes by what all slices of a large room took."""
+    gateway = Gateway()
+    crowd = [join_slow(gateway, 0.75 * LISTEN_FROM_S / SLICE) for _ in range(2 * SLICE)]
+    gateway.deliver("campaign.c1.state", "a")
+    gateway.settle()
+    gateway.deliver("campaign.c1.state", "b")
+    gateway.turn()
+    assert {member.heard for member in crowd} == {"a"}
+
+    gateway.settle()
+    assert {member.heard for member in crowd} == {"ab"}
+
+
+def test_who_joins_or_is_told_does_not_wait() -> None:
+    """A join, and a frame for one session, end the listening: what is pending is written in the next turn, in order."""
+    gateway, late = Gateway(), Member()
+    member = join_slow(gateway, LISTEN_S)
+    write_one(gateway)
+    gateway.deliver("campaign.c1.state", "b")
+    gateway.join(late, "campaign:c1")
+    gateway.turn()
+    assert (member.heard, late.heard) == ("ab", "")
+
+    gateway.deliver("campaign.c1.state", "c")
+    gateway.outbound.tell(member.write, b"!")
+    gateway.turn()
+    assert (member.heard, late.heard) == ("abc!", "c")
+
+
+def test_much_ends_the_listening() -> None:
+    """What goes beyond the bytes for one session is written in the turn that brings it, however busy the gateway is."""
+    gateway = Gateway()
+    member = join_slow(gateway, LISTEN_S)
+    write_one(gateway)
+    for _ in range(3):
+        gateway.deliver("campaign.c1.state", "b" * (BATCH_BYTES // 2))
+        gateway.turn()
+
+    assert [len(data) for data in member.writes] == [1, BATCH_BYTES]
+    assert len(gateway.turns) == 1
+
+
 def test_remembered_lists_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many rooms a large room shares its subjects with, what is remembered of who is in them stays small."""
     monkeypatch.setattr(hub_module, "_MAX_REMEMBERED_WRITES", 500)
@@ -306,11 +426,13 @@ STEPS = st.lists(
 )
 
 
-@given(STEPS)
-def test_any_course(steps: list[tuple[str, Any, Any]]) -> None:
-    """However events, joins, leaves and turns of the loop follow one another: each member hears exactly the events of
-    the rooms it was in when they were delivered, that its role may hear and it wants, once, in order."""
-    gateway, members = Gateway(), [Member() for _ in range(5)]
+@given(STEPS, st.sampled_from([0.0, LISTEN_FROM_S]))
+def test_any_course(steps: list[tuple[str, Any, Any]], takes_s: float) -> None:
+    """However events, joins, leaves and turns of the loop follow one another, and however long a write takes: each
+    member hears exactly the events of the rooms it was in when they were delivered, that its role may hear and it
+    wants, once, in order."""
+    gateway = Gateway()
+    members = [Slow(gateway, takes_s) for _ in range(5)]
     roles = [Role.OWNER, Role.VIEWER, Role.VIEWER, Role.EDITOR, Role.OWNER]
     types: list[Selection] = [None, frozenset("a"), None, frozenset("ab"), frozenset("b")]
     rooms = ["campaign:c1", "campaign:c1/settlement:s1", "campaign:c1/settlement:s2", "campaign:c2"]
