@@ -6,7 +6,6 @@ that came with it: an event of the root, or a tick that was acknowledged before.
 """
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
@@ -167,13 +166,22 @@ class History:
         )
         entries: list[Entry] = []
         for number, (offset, message) in enumerate(stored, 1):
-            if message.subject not in NOT_EVENTS:
-                with contextlib.suppress(InvalidEvent):  # refused and set aside when it was live
-                    entries.append(self._encoder.encode(offset, message))
+            if message.subject not in NOT_EVENTS and (entry := self._encode(offset, message)) is not None:
+                entries.append(entry)
             if number % ENCODE_IN_A_TURN == 0:
                 await asyncio.sleep(0)
         size = sum(len(entry.frame) for entry in entries)
         return Page(root, after, through, tuple(entries), size, time.monotonic())
+
+    def _encode(self, offset: int, message: Stored) -> Entry | None:
+        try:
+            return self._encoder.encode(offset, message)
+        except InvalidEvent:  # refused and set aside when it was live
+            return None
+        except Exception:
+            # As where it is heard (`Intake._take`): nobody could ever resume past it.
+            log.exception("could not replay", offset=offset)
+            return None
 
     def _find(self, root: Pair, after: int) -> Page | None:
         for page in self._kept_of.get(root, ()):

@@ -10,16 +10,20 @@ from typing import Any
 import pytest
 
 from services.gateway import replay
-from services.gateway.encoding import Stored
-from services.gateway.intake import FRESH_S, JITTER_S, SILENCE_S
+from services.gateway.encoding import Encoder, Stored
+from services.gateway.intake import FRESH_S, JITTER_S, SILENCE_S, Intake
+from services.gateway.ring import Entry
 from shared import broker, reading
 from shared.envelope import Envelope, Metadata
 from shared.metrics import render
 from tests.client import open_socket
 from tests.conftest import At, connected
 from tests.fakes import FakeAuth
-from tests.gateway.conftest import settlement
+from tests.gateway.conftest import Gateway, running_gateway, settlement
+from tests.gateway.test_deadletters import kept
+from tests.gateway.test_delivery import fence, raw_publish
 from tests.gateway.test_drain import gateway_process
+from tests.gateway.test_history import push_out
 from tests.gateway.test_intake import Ear, listening, publish
 from tests.proxy import Proxy
 from tools.nats_server import NatsServer
@@ -156,7 +160,7 @@ async def test_all_ticks_expired(stream: NatsServer) -> None:
     ear.assert_whole(max(ear.offsets))
 
 
-async def test_poison(stream: NatsServer) -> None:
+async def test_fails_on_one(stream: NatsServer) -> None:
     """A message on which delivering fails, in the middle of a hole, stops none of the others."""
     async with listening(stream) as ear, AsyncExitStack() as stack:
         nc, first = await lose_some(ear, stack, stream)
@@ -172,6 +176,82 @@ async def test_poison(stream: NatsServer) -> None:
         await ear.reach(first + 5)
 
     ear.assert_whole(max(ear.offsets))
+
+
+class LossyLive:
+    """While `is_deaf`, what the broker sends to gateways live is lost."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.is_deaf = False
+        hear = Intake._hear
+
+        def lossy(intake: Intake, *message: Any) -> None:
+            if not self.is_deaf:
+                hear(intake, *message)
+
+        monkeypatch.setattr(Intake, "_hear", lossy)
+
+
+def fail_on_poison(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bug of ours: an event of the settlement `poison` can be neither delivered nor replayed."""
+    encode = Encoder.encode
+
+    def choke(encoder: Encoder, offset: int, stored: Stored) -> Entry:
+        if stored.subject.endswith(".poison"):
+            raise RuntimeError("a bug of ours")
+        return encode(encoder, offset, stored)
+
+    monkeypatch.setattr(Encoder, "encode", choke)
+
+
+async def publish_around_poison(gateway: Gateway) -> list[int]:
+    """An event, what is no event, an event that our own bug fails on if there is one, an event. Offsets of the good."""
+    good = [await gateway.publish(settlement("before"))]
+    await raw_publish(gateway, "campaign.c1.settlement.s1", b"garbage")
+    poison = await gateway.publish(settlement("poison"))
+    return [*good, poison, await gateway.publish(settlement("after"))]
+
+
+@pytest.mark.parametrize("bug", [False, True], ids=["no event", "and a bug of ours"])
+async def test_poison(stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.MonkeyPatch, bug: bool) -> None:
+    """A message that is no event, and an event that we fail on, heard live, in the middle of a hole, and in what a
+    client missed, from memory and from the stream: what is around them comes once, in order. What is no event is set
+    aside and counted once, however often it is read."""
+    live = LossyLive(monkeypatch)
+    if bug:
+        fail_on_poison(monkeypatch)
+    holes, dropped = figure("gateway_holes_total"), figure('gateway_dropped_total{reason="not_json"}')
+    async with running_gateway(stream, auth, ring_bytes=1_048_576) as gateway:
+
+        async def resume() -> list[int]:
+            """What a client hears that comes back from the beginning; the last one is a fence of its own."""
+            async with open_socket(gateway.url) as back:
+                await back.connect(auth.token("viewer"), ["campaign:c1"], cursor=cursor)
+                events = await fence(gateway, back)
+                assert "resync" not in [frame["type"] for frame in back.frames]
+            return [event["offset"] for event in events]
+
+        async with open_socket(gateway.url) as client:
+            cursor = (await client.connect(auth.token("viewer"), ["campaign:c1"]))["cursor"]
+            rounds = [await publish_around_poison(gateway)]
+            heard_live = [event["offset"] for event in await fence(gateway, client)]
+            live.is_deaf = True
+            rounds += [await publish_around_poison(gateway)]
+            live.is_deaf = False
+            heard_late = [event["offset"] for event in await fence(gateway, client)]
+        from_memory = await resume()
+        big = await push_out(gateway)
+        from_stream = await resume()
+        letters = await kept(gateway, 2)
+
+    good = [[first, last] if bug else [first, poison, last] for first, poison, last in rounds]
+    everything = [*heard_live, *heard_late]
+    assert [heard_live[:-1], heard_late[:-1]] == good
+    assert from_memory[:-1] == everything
+    assert from_stream[:-1] == [*from_memory, *big]
+    assert figure("gateway_holes_total") > holes
+    assert figure('gateway_dropped_total{reason="not_json"}') == dropped + 2
+    assert [int(letter.headers["Beaconfire-Offset"]) for letter in letters] == [first + 1 for first, *_ in rounds]
 
 
 async def test_away_for_long(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
