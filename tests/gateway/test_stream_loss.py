@@ -3,7 +3,10 @@ and clients that are away. Nobody misses anything without being told."""
 
 import asyncio
 import json
+import os
+import re
 import shutil
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -15,12 +18,11 @@ from nats.aio.client import Client
 
 from shared import broker
 from tests.client import SocketClient, open_socket
-from tests.conftest import broker_settings, connected
+from tests.conftest import connected
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.gateway.test_delivery import fence
 from tests.proxy import Proxy
-from tools.doctor import renew_epoch
 from tools.nats_server import NatsServer
 
 ROOM = "campaign:c1"
@@ -218,7 +220,7 @@ async def test_restored(town: Town, auth: FakeAuth) -> None:
     await write(town.gateway, 20)
     await town.client.events(20)
 
-    _, epoch = await renew_epoch(broker_settings(town.server, "setup"))
+    epoch = await doctor_new_epoch(town.server)
 
     await town.assert_told("epoch_changed", epoch=epoch)
     async with running_gateway(town.server, auth) as later:
@@ -235,9 +237,29 @@ async def test_backup_over_the_wire(town: Town) -> None:
         await town.client.events(3)
         await api(town.server, "STREAM.DELETE.EVENTS")
         await _restore(setup, config, state, chunks)
-        await broker.renew_epoch(setup)
+    await town.client.next("resync")  # the stream ends below what was heard
+    epoch = await doctor_new_epoch(town.server)
 
-    await town.assert_told("epoch_changed")
+    await town.assert_told("epoch_changed", epoch=epoch)
+
+
+async def doctor_new_epoch(server: NatsServer) -> str:
+    """What an operator types, and answers when asked. Returns the epoch that it names."""
+    process = await asyncio.create_subprocess_exec(
+        Path(sys.executable).with_name("beaconfire"),
+        "doctor",
+        "--new-epoch",
+        env={**os.environ, **server.environment("setup"), "COLUMNS": "200"},
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    said = (await process.communicate(b"y\n"))[0].decode()
+    told = re.search(r"the epoch was (\w+) and is (\w+); running gateways tell their clients now", said)
+    assert (process.returncode, told is not None) == (0, True), said
+    assert told is not None
+    assert told[1] != told[2]
+    return told[2]
 
 
 async def _back_up(setup: Client) -> tuple[Any, Any, list[bytes]]:
