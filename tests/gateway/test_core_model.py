@@ -44,7 +44,6 @@ ROOMS = ("campaign:c1", "campaign:c1/settlement:s1", "campaign:c2")
 PEOPLE = {"ann": Role.OWNER, "bob": Role.VIEWER}
 """And their first roles, in both roots."""
 RING_EVENTS = 3
-PAGE = 3
 ROUTES = Routes()
 
 
@@ -148,6 +147,7 @@ class Core(RuleBasedStateMachine):
         self.people = {name: Person(name) for name in PEOPLE}
         self.numbers = itertools.count(2)
         self.seconds = 0
+        self.page_events = 3
         hub: Hub[Session] = Hub()
         self.order: Order[Message] = Order(self._deliver, max_held=4)
         self.order.start(0)
@@ -192,7 +192,8 @@ class Core(RuleBasedStateMachine):
             for offset, message in sorted(self.stream.items())
             if offset > after and message.entry is not None and message.entry.route.rooms[0].root in wanted
         ]
-        return (entries[:PAGE], entries[PAGE - 1].offset) if len(entries) > PAGE else (entries, self.last)
+        most = self.page_events
+        return (entries[:most], entries[most - 1].offset) if len(entries) > most else (entries, self.last)
 
     async def end(self) -> int:
         return self.last
@@ -236,9 +237,10 @@ class Core(RuleBasedStateMachine):
 
     # What happens.
 
-    @initialize(rooms=st.sets(st.sampled_from(ROOMS)))
-    def come(self, rooms: set[str]) -> None:
+    @initialize(rooms=st.sets(st.sampled_from(ROOMS)), page=st.sampled_from([3, 50]))
+    def come(self, rooms: set[str], page: int) -> None:
         """Mostly everybody is there from the start: what happens next happens to somebody."""
+        self.page_events = page
         if rooms:
             for name in sorted(PEOPLE):
                 self.connect_or_cut(name, rooms, resumes=True, turns=8)
@@ -381,6 +383,22 @@ class Core(RuleBasedStateMachine):
             session.receive(json.dumps(message).encode())
             self._look()
 
+    @rule(
+        name=st.sampled_from(sorted(PEOPLE)),
+        room=st.sampled_from(ROOMS),
+        other=st.sampled_from(ROOMS),
+        behind=st.sampled_from([None, 2, 10, -5]),
+        turns=st.sampled_from([0, 1, 3]),
+    )
+    def lag_behind_a_question(self, name: str, room: str, other: str, behind: int | None, turns: int) -> None:
+        """A socket fills up between a question and its answer; events come before both."""
+        self.ask(name, room, joins=True, behind=behind)
+        self.turn(turns)
+        self.publish(room, secret=False, count=1, heard=True)
+        self.fill_up_or_drain(name)
+        self.publish(other, secret=False, count=1, heard=True)
+        self.turn(1)
+
     @rule()
     def heartbeat(self) -> None:
         """Half a heartbeat goes by: who is connected is pinged or was heard, and told how far it is."""
@@ -493,6 +511,9 @@ class Core(RuleBasedStateMachine):
                 self.reached["resume"] += person.session.state is State.CATCHING_UP
             elif frame["type"] == "event":
                 assert frame["offset"] > cursor, f"{person.name}: {frame['offset']} after {cursor}"
+                overtaken = [person.asked[number][1] for number in person.restored]
+                rooms = self.everything[frame["offset"]].route.rooms
+                assert rooms not in [(key(room),) for room in overtaken], f"{frame['offset']} overtakes"
                 person.applied.append(frame["offset"])
                 person.cursor = frame["offset"]
             elif frame["type"] == "position":
@@ -588,7 +609,7 @@ def test_one_room_reloaded_while_behind() -> None:
     the cursor it is told does not pass what it has yet to get in the others."""
     core = Core()
     try:
-        core.come({"campaign:c1"})
+        core.come({"campaign:c1"}, page=3)
         core.ask("ann", "campaign:c2", joins=True, behind=-5)
         core.fill_up_or_drain("ann")
         core.publish("campaign:c1", secret=False, count=2, heard=True)

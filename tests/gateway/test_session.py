@@ -344,6 +344,24 @@ async def test_resume(gateway: Gateway) -> None:
     assert "resync" not in [frame["type"] for frame in client.frames]
 
 
+async def test_requests_behind_what_was_missed(gateway: Gateway) -> None:
+    """What a client asks for while it is caught up is answered once it is level: behind everything it missed."""
+    token = gateway.auth.token("viewer")
+    async with open_socket(gateway.url) as client:
+        cursor = (await client.connect(token, ["campaign:c1"]))["cursor"]
+    missed = [await gateway.publish(settlement(f"s{number}")) for number in range(3)]
+    async with open_socket(gateway.url) as client:
+        await client.send("connect", token=token, rooms=["campaign:c1"], cursor=cursor)
+        await client.send("ping")
+        asked = await client.send("subscribe", rooms=["campaign:c1/settlement:s1"])
+        while (reply := await client.next("reply"))["id"] != asked:
+            pass
+
+    heard = [frame.get("offset", frame["type"]) for frame in client.frames if frame["type"] != "position"]
+    assert reply["success"] is True
+    assert heard == ["connection.ack", *missed, "reply", "reply"]
+
+
 @pytest.mark.parametrize(
     ("cursor", "reason"),
     [

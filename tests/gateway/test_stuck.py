@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from services.gateway import catchup
 from services.gateway.session import Session, State
 from services.gateway.websocket import Connection
 from shared.envelope import Envelope, Metadata
@@ -17,7 +18,7 @@ from tests.client import open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.gateway.test_frames import client_frame
-from tests.gateway.test_websocket import handshake
+from tests.gateway.test_websocket import handshake, raw_socket
 from tools.nats_server import NatsServer
 
 STUCK = 50
@@ -99,6 +100,29 @@ async def test_memory(stream: NatsServer, auth: FakeAuth, count: int, fields: in
     assert (len(theirs), states, heard) == (STUCK, {State.CATCHING_UP}, count)
     assert buffered <= CEILING * 5 / 8
     assert taken / STUCK <= CEILING
+
+
+async def test_one_that_loses_ground(stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that took nothing while more and more came (here: for no time at all, instead of a minute) is told to
+    reload when it takes something again; then it is live."""
+    monkeypatch.setattr(catchup, "LOSING_S", 0.0)
+    async with running_gateway(stream, auth, max_buffer_bytes=16_384) as gateway, raw_socket(gateway) as slow:
+        hello = {"type": "connect", "id": 1, "token": auth.token("viewer"), "rooms": ["campaign:c1"]}
+        slow.write(client_frame(json.dumps(hello).encode()))
+        await slow.frame()
+        (connection,) = connections("viewer")
+        last = await flood(gateway, 200, 60)
+        while connection._session.state is not State.CATCHING_UP:
+            await asyncio.sleep(0.02)
+        while (frame := json.loads((await slow.frame())[1]))["type"] != "resync":
+            pass
+        live = await gateway.publish(settlement("after"))
+        while (event := json.loads((await slow.frame())[1])).get("offset", 0) < live:
+            pass
+
+    assert (frame["rooms"], frame["reason"]) == (["campaign:c1"], "too_slow")
+    assert int(frame["cursor"].partition(":")[2]) <= last
+    assert event["offset"] == live
 
 
 async def test_a_stuck_one_is_freed(stream: NatsServer, auth: FakeAuth) -> None:
