@@ -58,6 +58,11 @@ class SocketClient:
                     return frame
             await self._receive()
 
+    def forget(self) -> None:
+        """Let go of the frames that were read or passed over."""
+        del self.frames[: self._read]
+        self._read = 0
+
     async def events(self, count: int) -> list[dict[str, Any]]:
         """The next `count` events."""
         return [await self.next("event") for _ in range(count)]
@@ -109,10 +114,10 @@ class NotSeen(Exception):
 class ResumingClient:
     """One user's client over as many connections as it takes: the cursor's rule, make-before-break, `seen`.
 
-    It connects to whichever of `urls` answers, for as long as `running` lasts.
+    It connects to whichever of `urls` answers, for as long as `running` lasts; from `cursor` on, where it has one.
     """
 
-    def __init__(self, urls: Sequence[str], token: str, rooms: Sequence[str]) -> None:
+    def __init__(self, urls: Sequence[str], token: str, rooms: Sequence[str], *, cursor: str | None = None) -> None:
         self.urls = list(urls)
         self.applied: list[tuple[int, str]] = []
         """Offset and id of each event, in the order in which they were applied."""
@@ -120,16 +125,22 @@ class ResumingClient:
         self.acks: list[dict[str, Any]] = []
         self.losses = 0
         """How often it was without a connection."""
-        self.cursor: str | None = None
+        self.cursor = cursor
         self._token = token
-        self._rooms = list(rooms)
+        self._rooms = sorted(rooms)
+        self._open: list[SocketClient] = []
         self._closed = False
         self._moved = asyncio.Event()
+
+    @property
+    def offset(self) -> int:
+        """Its cursor's; -1 without one."""
+        return _split(self.cursor)[1]
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["ResumingClient"]:
         """Connected from the first ack to the end of the block."""
-        task = asyncio.create_task(self._run())
+        task = asyncio.create_task(self.run())
         try:
             async with asyncio.timeout(WAIT_S):
                 while not self.acks:
@@ -169,7 +180,8 @@ class ResumingClient:
     def _may_still_come(self, mark: str | int) -> bool:
         return isinstance(mark, int) or _split(mark)[0] == _split(self.cursor)[0] != ""
 
-    async def _run(self) -> None:
+    async def run(self) -> None:
+        """Connect, and again when that ends, for ever."""
         async with aiohttp.ClientSession() as http:
             while True:
                 with suppress(aiohttp.ClientError, OSError, TimeoutError, Closed):
@@ -177,14 +189,30 @@ class ResumingClient:
                     while following is not None:
                         following = await self._follow(http, following)
                     self.losses += 1
-                await asyncio.sleep(random.uniform(0.02, 0.2))
+                await self._stay_away()
+
+    async def _stay_away(self) -> None:
+        await asyncio.sleep(random.uniform(0.02, 0.2))
 
     async def _connect(self, http: aiohttp.ClientSession, *, replaces: str | None) -> SocketClient:
         url = random.choice(self.urls)
-        socket = SocketClient(await http.ws_connect(f"{url}/ws", protocols=[SUBPROTOCOL], max_msg_size=0))
-        fields = {name: value for name, value in {"cursor": self.cursor, "replaces": replaces}.items() if value}
-        await socket.connect(self._token, self._rooms, **fields)
+        closing = aiohttp.ClientWSTimeout(ws_close=1.0)
+        opened = await http.ws_connect(f"{url}/ws", protocols=[SUBPROTOCOL], max_msg_size=0, timeout=closing)
+        socket = SocketClient(opened)
+        self._open.append(socket)
+        try:
+            await socket.connect(self._token, self._rooms, **self._hello(replaces))
+            if not all(room["success"] for room in socket.ack["rooms"].values()):
+                # A gateway whose auth is away refuses rooms for a while: come back later.
+                raise ConnectionError(f"refused: {socket.ack}")
+        except BaseException:
+            await self._leave(socket)
+            raise
         return socket
+
+    def _hello(self, replaces: str | None) -> dict[str, str]:
+        """What `connect` says beside token and rooms."""
+        return {name: value for name, value in {"cursor": self.cursor, "replaces": replaces}.items() if value}
 
     def _begin(self, socket: SocketClient) -> None:
         """From its ack on this connection counts, and only this one."""
@@ -196,34 +224,46 @@ class ResumingClient:
 
     async def _follow(self, http: aiohttp.ClientSession, socket: SocketClient) -> SocketClient | None:
         """Apply what comes. Returns the connection to go on with, None where this one ended without one."""
-        self._begin(socket)
-        session = socket.ack["sessionId"]
-        successor: asyncio.Task[SocketClient] | None = None
-        kinds = ("event", "position", "resync", "goaway")
         try:
-            while True:
-                reading = asyncio.ensure_future(socket.next(*kinds))
-                waiting = {reading, *filter(None, [successor])}
-                await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                if reading.done() and isinstance(reading.exception(), TimeoutError):
-                    await socket.send("ping")  # quiet; where nobody is there any more, sending ends it
-                elif reading.done():
-                    frame = reading.result()
-                    if frame["type"] == "goaway":
-                        successor = asyncio.create_task(self._succeed(http, session, frame))
-                    else:
-                        self._take(frame)
-                else:
-                    reading.cancel()
-                    await asyncio.wait([reading])
-                if successor is not None and successor.done():
-                    return successor.result()
-        except Closed:
-            return None if successor is None else await successor
+            self._begin(socket)
+            goaway = await self._read(socket)
+            if goaway is None:
+                return None
+            reading = asyncio.create_task(self._read_to_the_end(socket))
+            try:
+                return await self._succeed(http, socket.ack["sessionId"], goaway)
+            finally:
+                reading.cancel()
+                with suppress(asyncio.CancelledError):
+                    await reading
         finally:
-            if successor is not None:
-                successor.cancel()  # nothing to it where it is done
-            await socket.socket.close()
+            await self._leave(socket)
+
+    async def _read(self, socket: SocketClient) -> dict[str, Any] | None:
+        """Apply what comes until the gateway asks to go elsewhere. Returns that `goaway`, None at the end."""
+        with suppress(aiohttp.ClientError, Closed):
+            while True:
+                try:
+                    frame = await self._next(socket)
+                except TimeoutError:
+                    await socket.send("ping")  # quiet; where nobody is there any more, sending ends it
+                    continue
+                if frame["type"] == "goaway":
+                    return frame
+                self._take(frame)
+                socket.forget()
+        return None
+
+    async def _read_to_the_end(self, socket: SocketClient) -> None:
+        while await self._read(socket) is not None:
+            pass
+
+    async def _next(self, socket: SocketClient) -> dict[str, Any]:
+        return await socket.next("event", "position", "resync", "goaway", "degraded", "live")
+
+    async def _leave(self, socket: SocketClient) -> None:
+        self._open.remove(socket)
+        await socket.socket.close()
 
     async def _succeed(self, http: aiohttp.ClientSession, session: str, goaway: dict[str, Any]) -> SocketClient:
         """The next connection: after its turn, and again until there is one."""
@@ -239,7 +279,7 @@ class ResumingClient:
             self._apply(frame)
         elif frame["type"] == "position":
             self._advance(frame["cursor"])
-        else:
+        elif frame["type"] == "resync":
             self.resyncs.append(frame)
             self.cursor = frame["cursor"]
         self._move()

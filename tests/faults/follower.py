@@ -1,17 +1,16 @@
-"""A client that keeps the rule of PROTOCOL.md §5, reconnects for ever, and writes down what it applied."""
+"""The resuming client with a diary: what it applied and when, what it was told, how long it was away."""
 
 import asyncio
-import contextlib
-import json
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import aiohttp
 
-from tests.client import SUBPROTOCOL
+from tests.client import ResumingClient, SocketClient
 from tests.faults.checker import Reload
 
 
@@ -23,7 +22,7 @@ class Resume:
     took_s: float
 
 
-class Follower:
+class Follower(ResumingClient):
     """Follows rooms over whichever gateway answers.
 
     `keeps_rule` False: it applies whatever comes, and ignores its own cursor (to see that the checker notices).
@@ -44,9 +43,9 @@ class Follower:
         since: str = "",
         newer: Callable[[frozenset[str], int], Sequence[int]] = lambda _rooms, _after: (),
     ) -> None:
+        super().__init__(urls, token, rooms, cursor=since or None)
         self.name = name
         self.rooms = frozenset(rooms)
-        self.applied: list[tuple[int, str]] = []
         self.applied_at: dict[int, float] = {}
         """When, on the monotonic clock, each offset was applied last."""
         self.states: list[str] = []
@@ -62,164 +61,93 @@ class Follower:
         self._offline_s = 0.0
         self._missed: Sequence[int] = ()
         self._asked_at = 0.0
-        self._urls = list(urls)
-        self._token = token
         self._keeps_rule = keeps_rule
         self._reads_every_s = reads_every_s
-        self._epoch, _, digits = since.rpartition(":")
-        self._offset = int(digits or 0)
-        self._session = ""
+        self._had = 0  # its offset by what came: an ack may put the cursor above it, and say in a `resync` why
         self._lost_at: float | None = None
-        self._sockets: list[aiohttp.ClientWebSocketResponse] = []
-        self._moved = asyncio.Event()
-
-    @property
-    def cursor(self) -> int:
-        return self._offset
+        self._tasks: asyncio.TaskGroup
 
     async def reach(self, offset: int) -> None:
-        """Wait until its cursor is at `offset`."""
-        while self._offset < offset:
-            self._moved.clear()
-            await self._moved.wait()
+        """Wait until it has had everything up to `offset`, or was told that it will not."""
+        while self._had < offset:
+            await self._next_move()
 
     async def connected(self, times: int) -> None:
         """Wait until it has been connected so many times."""
         while self.connects < times:
-            self._moved.clear()
-            await self._moved.wait()
+            await self._next_move()
 
     def reset(self, *, offline_s: float = 0.0) -> None:
         """Cut its connection as a lost network does: no close frame, no FIN. It stays away for `offline_s` seconds."""
         self._offline_s = offline_s
-        for socket in self._sockets:
-            transport = socket._response.connection and socket._response.connection.transport
-            if transport is not None:
-                transport.abort()
+        for one in self._open:
+            connection = one.socket._response.connection
+            if connection is not None and connection.transport is not None:
+                connection.transport.abort()
 
     async def run(self) -> None:
         """Follow, for ever."""
-        async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as tasks:
-            while True:
-                with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError, ConnectionError):
-                    await self._follow(http, tasks)
-                if self._lost_at is None:
-                    self._lost_at = time.monotonic()
-                await asyncio.sleep(self._offline_s or random.uniform(0.02, 0.2))
-                self._offline_s = 0.0
+        async with asyncio.TaskGroup() as self._tasks:
+            await super().run()
 
-    async def _follow(self, http: aiohttp.ClientSession, tasks: asyncio.TaskGroup) -> None:
-        """One connection after another, the next one made before this one is left where the gateway asks for it."""
-        socket: aiohttp.ClientWebSocketResponse | None = await self._connect(http, replaces=None)
-        while socket is not None:
-            socket = await self._read(http, socket, tasks)
+    async def _stay_away(self) -> None:
+        if self._lost_at is None:
+            self._lost_at = time.monotonic()
+        await asyncio.sleep(self._offline_s or random.uniform(0.02, 0.2))
+        self._offline_s = 0.0
 
-    async def _connect(self, http: aiohttp.ClientSession, *, replaces: str | None) -> aiohttp.ClientWebSocketResponse:
-        url = random.choice(self._urls)
-        socket = await http.ws_connect(
-            f"{url}/ws", protocols=[SUBPROTOCOL], max_msg_size=0, timeout=aiohttp.ClientWSTimeout(ws_close=1.0)
-        )
-        self._sockets.append(socket)
-        hello: dict[str, Any] = {"type": "connect", "id": 1, "token": self._token, "rooms": sorted(self.rooms)}
-        if self._epoch:
-            hello["cursor"] = f"{self._epoch}:{self._offset}"
-        if replaces:
-            hello["replaces"] = replaces
-        elif self._epoch:
-            self._missed, self._asked_at = self._newer(self.rooms, self._offset), time.monotonic()
-        await socket.send_json(hello)
-        async with asyncio.timeout(10):
-            frame = await self._frame(socket)
-        if (
-            frame is None
-            or frame["type"] != "connection.ack"
-            or not all(room["success"] for room in frame["rooms"].values())
-        ):
-            # A gateway whose auth is away refuses rooms for a while: come back later.
-            await self._leave(socket)
-            raise ConnectionError(f"refused: {frame}")
+    def _hello(self, replaces: str | None) -> dict[str, str]:
+        if self.cursor is not None and not replaces:
+            self._missed, self._asked_at = self._newer(self.rooms, self.offset), time.monotonic()
+        return super()._hello(replaces)
+
+    def _begin(self, socket: SocketClient) -> None:
         self.connects += 1
-        self._moved.set()
-        self._session = frame["sessionId"]
         if self._lost_at is not None:
             self.back_after_s.append(time.monotonic() - self._lost_at)
             self._lost_at = None
-        epoch, _, digits = frame["cursor"].rpartition(":")
+        asked_from = self.offset
+        super()._begin(socket)
         if self.started_at is None:
-            self.started_at = self._offset if self._epoch else int(digits)
-            self._epoch, self._offset = epoch, self.started_at
-        return socket
+            self._had = self.started_at = self.offset if asked_from < 0 else asked_from
 
-    async def _read(
-        self, http: aiohttp.ClientSession, socket: aiohttp.ClientWebSocketResponse, tasks: asyncio.TaskGroup
-    ) -> aiohttp.ClientWebSocketResponse | None:
-        """Apply what comes. Returns the connection to go on with, or None where this one ended."""
-        successor: asyncio.Task[aiohttp.ClientWebSocketResponse | None] | None = None
-        while True:
-            if successor is not None and successor.done():
-                if (following := successor.result()) is not None:
-                    if not self._keeps_rule:
-                        tasks.create_task(self._read_to_the_end(socket))
-                    else:
-                        await self._leave(socket)
-                    return following
-                successor = None
-            frame = await self._frame(socket)
-            if frame is None:
-                self._sockets.remove(socket)
-                return await successor if successor is not None else None
-            if frame["type"] == "goaway":
-                successor = tasks.create_task(self._succeed(http, frame["afterMs"] / 1000))
-                successor.add_done_callback(lambda _: None)
-            else:
-                self._take(frame)
-
-    async def _succeed(self, http: aiohttp.ClientSession, after_s: float) -> aiohttp.ClientWebSocketResponse | None:
-        await asyncio.sleep(after_s)
-        while True:
-            try:
-                return await self._connect(http, replaces=self._session)
-            except (aiohttp.ClientError, OSError, TimeoutError):
-                await asyncio.sleep(0.05)
-
-    async def _read_to_the_end(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        with contextlib.suppress(aiohttp.ClientError, OSError):
-            while (frame := await self._frame(socket)) is not None:
-                self._take(frame)
-            self._sockets.remove(socket)
-
-    async def _leave(self, socket: aiohttp.ClientWebSocketResponse) -> None:
-        self._sockets.remove(socket)
-        await socket.close()
-
-    async def _frame(self, socket: aiohttp.ClientWebSocketResponse) -> dict[str, Any] | None:
-        if self._reads_every_s and self.started_at is not None and not self.hurry.is_set():
-            with contextlib.suppress(TimeoutError):
+    async def _next(self, socket: SocketClient) -> dict[str, Any]:
+        if self._reads_every_s and not self.hurry.is_set():
+            with suppress(TimeoutError):
                 async with asyncio.timeout(self._reads_every_s):
                     await self.hurry.wait()
-        message = await socket.receive()
-        return json.loads(message.data) if message.type is aiohttp.WSMsgType.TEXT else None
+        return await super()._next(socket)
+
+    async def _leave(self, socket: SocketClient) -> None:
+        if self._keeps_rule:
+            await super()._leave(socket)
+        else:
+            self._tasks.create_task(self._leave_at_the_end(socket))
+
+    async def _leave_at_the_end(self, socket: SocketClient) -> None:
+        with suppress(aiohttp.ClientError, OSError):
+            await self._read_to_the_end(socket)
+            await super()._leave(socket)
 
     def _take(self, frame: dict[str, Any]) -> None:
-        kind = frame["type"]
-        if kind == "event":
-            offset = frame["offset"]
-            if offset > self._offset or not self._keeps_rule:
-                self.applied.append((offset, frame["event"]["id"]))
-                self.applied_at[offset] = time.monotonic()
-                self._offset = max(offset, self._offset)
-                self._note_resume()
-        elif kind == "position":
-            self._offset = max(self._offset, int(frame["cursor"].rpartition(":")[2]))
-        elif kind == "resync":
-            self._epoch, _, digits = frame["cursor"].rpartition(":")
-            self.reloads.append(Reload(self._offset, int(digits), frame["reason"]))
-            self._offset = int(digits)
-        elif kind in ("degraded", "live"):
-            self.states.append(kind)
-        self._moved.set()
+        if frame["type"] == "resync":
+            upto = int(frame["cursor"].rpartition(":")[2])
+            self.reloads.append(Reload(self._had, upto, frame["reason"]))
+        elif frame["type"] in ("degraded", "live"):
+            self.states.append(frame["type"])
+        super()._take(frame)
+        self._had = self.offset
 
-    def _note_resume(self) -> None:
-        if self._missed and self._offset >= self._missed[-1]:
+    def _apply(self, frame: dict[str, Any]) -> None:
+        offset = frame["offset"]
+        if self._keeps_rule and offset <= self.offset:
+            return
+        if self._keeps_rule:
+            super()._apply(frame)
+        else:
+            self.applied.append((offset, frame["event"]["id"]))
+            self._advance(f"{(self.cursor or '').rpartition(':')[0]}:{offset}")
+        self.applied_at[offset] = time.monotonic()
+        if self._missed and self.offset >= self._missed[-1]:
             self.resumes.append(Resume(len(self._missed), time.monotonic() - self._asked_at))
             self._missed = ()

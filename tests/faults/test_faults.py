@@ -47,7 +47,7 @@ async def test_slow_and_stuck_clients(tmp_path: Path) -> None:
         last = max(one.acknowledged)
         for follower in quick:
             await follower.reach(last)
-        behind = [follower.cursor for follower in slow]
+        behind = [follower.offset for follower in slow]
         for follower in slow:
             follower.hurry.set()
         await one.settle()

@@ -92,8 +92,7 @@ async def test_memory(stream: NatsServer, auth: FakeAuth, count: int, fields: in
         heard = 0
         while (await reader.next("event"))["offset"] != last:
             heard += 1
-            reader.frames.clear()
-            reader._read = 0
+            reader.forget()
         gc.collect()
         taken = tracemalloc.get_traced_memory()[0] - before
         tracemalloc.stop()
