@@ -5,16 +5,17 @@ import itertools
 import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any
 
 import pytest
 from nats.aio.client import Client
 
 from services.gateway import intake as intake_module
 from services.gateway import replay
-from services.gateway.direct import DirectClient
+from services.gateway.direct import Direct, DirectClient
 from services.gateway.encoding import Stored
 from services.gateway.intake import Intake
-from shared import broker
+from shared import broker, reading
 from tests.conftest import At, Broker, broker_settings, connected
 from tests.proxy import Proxy
 from tools.nats_server import NatsServer
@@ -174,6 +175,56 @@ async def test_no_consumer_to_read_with(stream: NatsServer) -> None:
 
     assert route.swallowed.is_set()
     ear.assert_whole(max(ear.offsets))
+
+
+@pytest.mark.parametrize("loses", [b"5", b""], ids=["one", "all"])
+async def test_a_read_that_loses(stream: NatsServer, monkeypatch: pytest.MonkeyPatch, loses: bytes) -> None:
+    """What a read loses on its way is not taken for deleted, though it is old: the consumer's own count has a gap, or
+    nothing comes, not even a heartbeat; the stream is read again."""
+    monkeypatch.setattr(intake_module, "YOUNG_S", 0.0)
+    inboxes: list[str] = []
+    lost = 0
+    async with listening(stream) as ear, connected(stream, "publisher") as nc:
+        subscribe = ear.client.subscribe_direct
+
+        async def losing(inbox: str, hear: Direct) -> Any:
+            inboxes.append(inbox)
+
+            def lossy(subject: bytes, reply: bytes, body: bytes, headers: bytes | None) -> None:
+                nonlocal lost
+                if inbox == inboxes[0] and (not loses or reply.split(b".")[-3:-2] == [loses]):
+                    lost += 1
+                else:
+                    hear(subject, reply, body, headers)
+
+            return await subscribe(inbox, lossy)
+
+        monkeypatch.setattr(ear.client, "subscribe_direct", losing)
+        ear.deaf = lambda _offset: True
+        end = await publish(nc, 120)
+        await ear.reach(end)
+
+    assert lost >= 1
+    ear.assert_whole(max(ear.offsets))
+
+
+async def test_beyond_the_end(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message that claims a place beyond the stream's end is looked for, not found, and forgotten; what is true comes
+    all the while, and clients are told that the broker is back."""
+    monkeypatch.setattr(reading, "HEARTBEAT_S", 0.1)
+    async with listening(stream) as ear, connected(stream, "publisher") as nc:
+        await ear.reach(await publish(nc, 1, prefix="before"))
+        subject = b"campaign.c1.settlement.s1"
+        headers = b"NATS/1.0\r\nNats-Stream: EVENTS\r\nNats-Subject: %s\r\nNats-Sequence: 1000000\r\n\r\n" % subject
+        ear.intake._hear(b"live." + subject, b"", b"{}", headers)
+        await ear.told(False)
+        await ear.told(True)
+        end = await publish(nc, 10)
+        await ear.reach(end)
+
+    ear.assert_whole(max(ear.offsets))
+    assert ear.intake.position < 1_000_000
+    assert (len(ear.epochs), ear.gaps) == (1, [])
 
 
 async def test_deleted_offsets(stream: NatsServer) -> None:
