@@ -155,6 +155,10 @@ class Verifier:
         self._cache[digest] = _Remembered(claims, source, peek.key_id)
         return claims
 
+    def forget(self) -> None:
+        """Let go of what was verified: every token is checked anew."""
+        self._cache.clear()
+
     def _recall(self, digest: bytes, remembered: _Remembered) -> Claims | ServiceClaims:
         if self._clock() < remembered.claims.expires_at + LEEWAY_S and remembered.key_id in remembered.source.keys:
             return remembered.claims

@@ -149,7 +149,7 @@ class _Gateway:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._intake.run(), name="intake")
             tasks.create_task(membership.renew(), name="leases")
-            tasks.create_task(_turn(context, history), name="wheel")
+            tasks.create_task(_turn(context, history, Collector(membership.let_go)), name="wheel")
             tasks.create_task(_read_on(delivery), name="unheard events")
 
     def _make_context(self, access: Access, history: History, loop: asyncio.AbstractEventLoop) -> Context[Session]:
@@ -247,9 +247,8 @@ async def _read_on(delivery: Delivery) -> None:
         delivery.read_on(READ_ON)
 
 
-async def _turn(context: Context[Session], history: History) -> None:
+async def _turn(context: Context[Session], history: History, collector: Collector) -> None:
     """Turn the wheel, and show the figures nothing else counts."""
-    collector = Collector()
     while True:
         await asyncio.sleep(1 - time.monotonic() % 1)
         context.wheel.turn(int(time.monotonic()))

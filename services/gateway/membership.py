@@ -110,6 +110,12 @@ class Membership:
             if session.claims is not None and session.claims.issued_at < issued_before:
                 session.close(BeaconfireError(errors.TOKEN_INVALID, "access was revoked: sign in again"))
 
+    def let_go(self) -> None:
+        """Forget whom it let in: who comes is asked about anew, and its token checked."""
+        self._cache.clear()
+        _place.cache_clear()
+        self._verifier.forget()
+
     async def renew(self) -> None:
         """Renew leases and forget what is old, for ever. Owned by the app."""
         while True:

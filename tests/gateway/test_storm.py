@@ -16,6 +16,7 @@ from services.gateway.membership import Membership
 from services.gateway.session import Session
 from shared.authorization import AUTHORIZE, QUEUE, AuthUnavailable
 from shared.tokens import Claims
+from shared.verifier import Verifier
 from tests.conftest import connected
 from tools.nats_server import NatsServer
 
@@ -37,8 +38,8 @@ class SlowAuth:
             await self.nc.flush()
         return [json.loads(one.data)["userId"] for one in self.questions]
 
-    async def answer(self, number: int) -> None:
-        await self.nc.publish(self.questions[number].reply, b'{"version":1,"rooms":{}}')
+    async def answer(self, number: int, rooms: bytes = b"") -> None:
+        await self.nc.publish(self.questions[number].reply, b'{"version":1,"rooms":{%s}}' % rooms)
 
 
 @asynccontextmanager
@@ -52,7 +53,8 @@ async def slow_auth(server: NatsServer) -> AsyncIterator[tuple[Membership, SlowA
         await nc.subscribe(AUTHORIZE, queue=QUEUE, cb=hear)
         await nc.flush()
         hub: Hub[Session] = Hub()
-        yield Membership(gateway, None, hub), auth  # type: ignore[arg-type]  # no token is verified here
+        nobody = Verifier(None, "", issuer="", audience="")  # type: ignore[arg-type]  # no token is verified here
+        yield Membership(gateway, nobody, hub), auth
 
 
 def claims(user: str) -> Claims:
@@ -95,3 +97,22 @@ async def test_who_waits_too_long(stream: NatsServer, monkeypatch: pytest.Monkey
 
     assert refused.value.retry_after_ms == 1000
     assert asked == ["u0", "u2"]
+
+
+async def test_let_go(stream: NatsServer) -> None:
+    """Who was let in is not asked about again when it comes back at once; but once all were let go, it is."""
+    yes = b'"campaign:c1":{"allowed":true,"root":"campaign:c1","role":"viewer"}'
+    async with slow_auth(stream) as (membership, auth):
+        first = asyncio.create_task(membership.decide(claims("u0"), ["campaign:c1"]))
+        await auth.asked(1)
+        await auth.answer(0, yes)
+        known = [await first, await membership.decide(claims("u0"), ["campaign:c1"])]
+        at_first = await auth.asked(1)
+        membership.let_go()
+        again = asyncio.create_task(membership.decide(claims("u0"), ["campaign:c1"]))
+        then = await auth.asked(2)
+        await auth.answer(1, yes)
+        known.append(await again)
+
+    assert (at_first, then) == (["u0"], ["u0", "u0"])
+    assert known[0] == known[1] == known[2]
