@@ -11,6 +11,7 @@ import json
 import os
 import re
 import secrets
+import signal
 import time
 import urllib.request
 from collections.abc import Iterator, Mapping
@@ -159,10 +160,14 @@ class System:
             text = answer.read().decode()
         return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE))
 
+    def hold_collector(self) -> None:
+        """Let the gateway freeze no sessions, until its pauses are asked for. See `bench.gateway`."""
+        os.kill(self.gateway_pid, signal.SIGUSR2)
+
     def gc_pauses_ms(self) -> dict[str, float]:
         """How long a full collection stops the gateway. See `bench.gateway`."""
         self._gc_lines.clear()
-        os.kill(self.gateway_pid, 10)
+        os.kill(self.gateway_pid, signal.SIGUSR1)
         wait_until(lambda: self._gc_lines, "the gateway's garbage collector reports")
         return dict(json.loads(self._gc_lines[0])[MARK])
 
