@@ -1,7 +1,8 @@
 """The parent projection: which root a bare `settlement:s1` belongs to, learnt from the subjects on the stream.
 
 A durable consumer on `EVENTS`; what it learnt and how far it got are one transaction, so a crash repeats and skips
-nothing that matters. One pair may have several roots (ids are chosen by publishers): the asking user's memberships
+nothing that matters. Most messages teach nothing: how far it got with those is written every second, and they are
+acknowledged then. One pair may have several roots (ids are chosen by publishers): the asking user's memberships
 choose.
 
 nats-py and not FastStream: its pull subscriber needs the stream at start and never makes a lost consumer again, and
@@ -9,7 +10,9 @@ this one has to outlive a stream that is not there yet, or is made anew.
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import contextlib
+import time
+from collections.abc import Iterable, Sequence, Set
 
 import nats.errors
 import nats.js.errors
@@ -18,6 +21,7 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from sqlalchemy import insert, select, tuple_
+from sqlalchemy.exc import SQLAlchemyError
 
 from services.auth.store import PARENTS, PROJECTED_OFFSET, counter, set_counter
 from shared import broker, logs
@@ -34,6 +38,8 @@ FILTER = ["campaign.>", "workspace.>"]
 BATCH = 200
 WAIT_S = 1.0
 RETRY_S = 0.5
+WRITE_EVERY_S = 1.0
+MAX_UNWRITTEN = 500  # half of what the broker hands out unacknowledged
 
 
 class Projection:
@@ -43,6 +49,8 @@ class Projection:
         self._database = database
         self._seen: set[RoomKey] = set()  # known to be in the table: most subjects bring nothing new
         self._moved = asyncio.Event()
+        self._unwritten: list[Msg] = []
+        self._written_at = 0.0
         self.offset = 0
 
     async def run(self, nc: Client) -> None:
@@ -91,21 +99,16 @@ class Projection:
             ack_wait=30,
         )
         js = nc.jetstream()
+        self._unwritten = []  # not acknowledged: they come again
         await self._take_position(js)
         consumer = await js.pull_subscribe("", durable=DURABLE, stream=broker.STREAM, config=config)
         try:
             while True:
                 broker.check_cancelled()
-                try:
-                    messages = await consumer.fetch(BATCH, timeout=WAIT_S)
-                except TimeoutError:  # nats-py's own is one, and sometimes it is asyncio's that comes out
-                    continue
-                if not messages:  # nats-py's other way of saying that the time is over
-                    continue
-                await self._learn(messages)
-                for message in messages:
-                    await message.ack()
+                await self._learn(await _fetch(consumer))
         finally:
+            with contextlib.suppress(DatabaseAway, SQLAlchemyError, nats.errors.Error):  # then it comes again
+                await self._write(set(), self.offset)
             await consumer.unsubscribe()
 
     async def _take_position(self, js: JetStreamContext) -> None:
@@ -130,22 +133,43 @@ class Projection:
             await set_counter(tx, PROJECTED_OFFSET, 0)
 
     async def _learn(self, messages: Sequence[Msg]) -> None:
+        """Learn what is new at once, and write down how far we are where that is due."""
+        self._unwritten += messages
         keys = {key for message in messages for key in _keys(message.subject)} - self._seen
+        is_due = time.monotonic() >= self._written_at + WRITE_EVERY_S or len(self._unwritten) >= MAX_UNWRITTEN
         # A batch may come again after a lost acknowledgement: the offset does not go back for it.
-        offset = max(self.offset, *(message.metadata.sequence.stream for message in messages))
+        offset = max([self.offset, *(message.metadata.sequence.stream for message in messages)])
+        if keys or (self._unwritten and is_due):
+            await self._write(keys, offset)
+        self.offset = offset
+        OFFSET.set(offset)
+        self._moved.set()
+
+    async def _write(self, keys: Set[RoomKey], offset: int) -> None:
+        """Write these keys and how far we are, and acknowledge up to there."""
         async with self._database.writing() as tx:
             for key in sorted(keys):
                 row = {"kind": key.pair.kind, "id": key.pair.id, "root_kind": key.root.kind, "root_id": key.root.id}
                 known = select(PARENTS.c.id).where(*(PARENTS.c[name] == value for name, value in row.items()))
                 if await tx.scalar(known) is None:
                     await tx.execute(insert(PARENTS).values(**row))
-            await set_counter(tx, PROJECTED_OFFSET, offset)
+            if offset > await counter(tx, PROJECTED_OFFSET):  # another process of auth may be further
+                await set_counter(tx, PROJECTED_OFFSET, offset)
         self._seen |= keys
         if len(self._seen) > 100_000:
             self._seen.clear()
-        self.offset = offset
-        OFFSET.set(offset)
-        self._moved.set()
+        self._written_at = time.monotonic()
+        written, self._unwritten = self._unwritten, []
+        for message in written:
+            await message.ack()
+
+
+async def _fetch(consumer: JetStreamContext.PullSubscription) -> list[Msg]:
+    """The next messages; none where none came within `WAIT_S` seconds."""
+    try:
+        return await consumer.fetch(BATCH, timeout=WAIT_S)
+    except TimeoutError:  # nats-py's own is one, and sometimes it is asyncio's that comes out
+        return []
 
 
 def _keys(subject: str) -> list[RoomKey]:

@@ -1,6 +1,7 @@
 """The parent projection: bare rooms find their root, through restarts and losses."""
 
 import asyncio
+import json
 from pathlib import Path
 
 from shared import broker
@@ -43,6 +44,32 @@ async def test_parents_outlive_a_restart(stream: NatsServer, tmp_path: Path) -> 
             reply = await authorize(nc, question)
 
     assert [decision.allowed for decision in reply.rooms.values()] == [True, True]
+
+
+async def test_nothing_new(stream: NatsServer, tmp_path: Path) -> None:
+    """Events that teach nothing are counted at once, and acknowledged a little later, though nothing else comes; and
+    what is not yet written when auth ends does not come again."""
+
+    async def acknowledged() -> int:
+        async with connected(stream, "operator") as operator:
+            answer = json.loads((await operator.request("$JS.API.CONSUMER.LIST.EVENTS", b"", timeout=5)).data)
+        return max((int(one["ack_floor"]["stream_seq"]) for one in answer["consumers"]), default=0)
+
+    async with running_auth(stream, tmp_path) as auth, connected(stream, "publisher") as nc:
+        owner = await auth.sign_up("owner")
+
+        async def publish(number: int) -> int:
+            offset = await broker.publish(nc, "campaign.c1.settlement.s1", b"{}", message_id=f"m{number}")
+            await authorize(nc, AuthorizeRequest(user_id=owner.id, after=offset))
+            return offset
+
+        offset = [await publish(number) for number in range(20)][-1]
+        async with asyncio.timeout(20):
+            while await acknowledged() < offset:
+                await asyncio.sleep(0.05)
+        last = [await publish(number) for number in range(20, 40)][-1]
+
+    assert await acknowledged() == last
 
 
 async def test_malformed_subjects(table: Table) -> None:
