@@ -70,11 +70,14 @@ class BrokerRefused(Exception):
 class Connection(Client):
     """nats-py's client, which leaves a server that hangs even with something left to send to it.
 
-    nats-py waits until that is sent before it tries another server: with a server that does not read, for good.
+    nats-py waits until that is sent before it tries another server: with a server that does not read, for good. What
+    was left to send is not sent to the next one: an event that stood in the buffer while its process was frozen would
+    be stored again, after another process sent it and the broker forgot that it knows it.
     """
 
     async def _attempt_reconnect(self) -> None:
         _abort(self)
+        self._pending, self._pending_data_size = [], 0
         await super()._attempt_reconnect()
 
 
@@ -317,6 +320,9 @@ async def publish(
     """
     js = nc.jetstream(timeout=attempt_timeout_s)
     while True:
+        if not nc.is_connected and not nc.is_closed:  # it would wait in the client's buffer, for who knows how long
+            await asyncio.sleep(0.1)
+            continue
         try:
             ack = await js.publish(subject, body, headers={**(headers or {}), "Nats-Msg-Id": message_id})
             return ack.seq

@@ -12,6 +12,7 @@ from nats.aio.client import Client
 
 from shared import broker
 from tests.conftest import At, broker_settings, connected
+from tests.proxy import Proxy
 from tools.nats_server import NatsServer
 
 
@@ -53,6 +54,30 @@ async def test_publish_survives_a_killed_broker(stream: NatsServer) -> None:
         stream.start()
 
         assert await broker.publish(nc, "campaign.c1.state", b"{}", message_id="m1") == 2
+
+
+async def test_not_sent_later(stream: NatsServer) -> None:
+    """F15: what a connection that is lost did not send, and what is published while there is none, is not sent by the
+    next connection: whoever publishes has given it up by then, or tries again. What waits is sent then, once."""
+    async with Proxy(stream.port).running() as route:
+        async with connected(At(f"nats://127.0.0.1:{route.port}", stream.passwords), "publisher") as nc:
+            await nc._send_command(b"PUB campaign.c1.settlement.unsent 2\r\n{}\r\n")  # in the buffer, as when frozen
+            route.refusing = True
+            route.cut()
+            async with asyncio.timeout(10):
+                while nc.is_connected:
+                    await asyncio.sleep(0.01)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.3):
+                    await broker.publish(nc, "campaign.c1.settlement.given_up", b"{}", message_id="given up")
+            waiting = asyncio.create_task(broker.publish(nc, "campaign.c1.settlement.waits", b"{}", message_id="waits"))
+            await asyncio.sleep(0)
+            route.refusing = False
+            offset = await waiting
+        async with connected(stream, "operator") as operator:
+            info = json.loads((await operator.request("$JS.API.STREAM.INFO.EVENTS", b"")).data)
+
+    assert info["state"]["last_seq"] == offset == 2  # the anchor, and what waited
 
 
 async def test_publish_refused(stream: NatsServer) -> None:
