@@ -70,6 +70,17 @@ async def test_resume_from_the_stream(short: Gateway) -> None:
     assert await pages_read(short) >= 2
 
 
+async def test_resume_again_further_on(short: Gateway) -> None:
+    """What bounded an earlier read is no bound for one that begins behind it."""
+    for _ in range(2):
+        cursor = await cursor_now(short)
+        missed = await push_out(short, 30)
+        async with open_socket(short.url) as client:
+            await client.connect(short.auth.token("viewer"), ["campaign:c1"], cursor=cursor)
+
+            assert await offsets(client, len(missed)) == missed
+
+
 async def test_positions_rise(short: Gateway) -> None:
     """Each page brings its position, so that a client cut off during a long replay need not begin anew."""
     cursor = await cursor_now(short)

@@ -293,6 +293,23 @@ async def test_recreated_stream(stream: NatsServer) -> None:
     assert ear.offsets[-5:] == list(range(end - 4, end + 1))
 
 
+async def test_recreated_without_a_silence(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing else makes a gateway look, what it hears at a place it has passed does."""
+    async with listening(stream) as ear, connected(stream, "publisher") as nc, connected(stream, "setup") as setup:
+        await ear.reach(await publish(nc, 30))
+        await ear.reach(ear.intake.position + 1)  # the tick after a silence: it waits for the next one from now on
+        monkeypatch.setattr(intake_module, "SILENCE_S", 3600.0)
+        await ear.reach(await publish(nc, 1, prefix="last"))
+        await setup.request("$JS.API.STREAM.DELETE.EVENTS", b"")
+        epoch = await broker.declare_stream(setup)
+        await publish(nc, 5, prefix="new")
+        async with asyncio.timeout(15):
+            while len(ear.epochs) < 2:
+                await asyncio.sleep(0.01)
+
+    assert ear.epochs[1][0] == epoch
+
+
 async def test_broker_away_at_another_stream(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the stream is another one and nobody says where it ends: that is told, and asked at a steady pace."""
     asked = 0
