@@ -2,12 +2,10 @@
 
 import asyncio
 import itertools
-import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
-import aiohttp
 from nats.aio.client import Client
 
 from shared import broker
@@ -71,7 +69,7 @@ class ClusterWorld(World):
 
     async def repaired(self) -> int:
         """How many messages the gateways had to read from the stream, because the live path had not brought them."""
-        return sum([await self.metric(gateway, "gateway_repaired_total") for gateway in self.gateways])
+        return await self.figure("gateway_repaired_total")
 
     async def told(self, *states: str, timeout_s: float = 60.0) -> None:
         """Wait until every follower was told this of the broker, in this order, and nothing behind it."""
@@ -87,12 +85,6 @@ class ClusterWorld(World):
         self.last_followers = self.followers
         await self.dismiss()
         return verdicts
-
-    async def metric(self, service: ServiceProcess, name: str) -> int:
-        """A figure of one process; 0 where it was never counted."""
-        async with aiohttp.ClientSession() as http, http.get(f"{service.ops_url}/metrics") as answer:
-            found = re.search(rf"^{re.escape(name)} (\S+)$", await answer.text(), re.MULTILINE)
-        return int(float(found[1])) if found else 0
 
 
 @asynccontextmanager

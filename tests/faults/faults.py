@@ -118,6 +118,24 @@ async def clients_reset(world: World, rounds: int) -> None:
         await world.written(5)
 
 
+async def clients_stuck(world: World, rounds: int) -> None:
+    """Every third client reads nothing while large events pour in, until its gateway writes no more to it; the others
+    have all of it. Then it reads again."""
+    stuck = world.followers[1::3]
+    for _ in range(rounds):
+        await world.written(20)
+        for follower in stuck:
+            follower.reads.clear()
+        lagging = await world.figure("gateway_lagging_total") + len(stuck)
+        while await world.figure("gateway_lagging_total") < lagging:
+            for _ in range(20):
+                last = await world.publish(settlement="s1", size=60_000)  # one that everybody hears
+        await asyncio.gather(*(follower.reach(last) for follower in world.followers if follower not in stuck))
+        for follower in stuck:
+            follower.reads.set()
+        await asyncio.gather(*(follower.reach(last) for follower in stuck))
+
+
 AWAY_S = 2.0
 SLOW_CONSUMER = "Slow Consumer Detected"
 """What nats-server writes into its log when it drops a connection that does not read."""
@@ -134,4 +152,5 @@ FAULTS: Mapping[str, Fault] = {
     "bytes swallowed": bytes_swallowed,
     "clients cut off": clients_reset,
     "clients away for 2 s": clients_away,
+    "clients stuck": clients_stuck,
 }

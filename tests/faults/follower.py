@@ -26,8 +26,7 @@ class Follower(ResumingClient):
     """Follows rooms over whichever gateway answers.
 
     `keeps_rule` False: it applies whatever comes, and ignores its own cursor (to see that the checker notices).
-    `reads_every_s`: it takes one message in so many seconds, until `hurry` is set. `newer(rooms, after)`: the offsets
-    of the events that are known by now to be for them.
+    `newer(rooms, after)`: the offsets of the events that are known by now to be for them.
     `since`: the cursor with which it comes back; without one it begins where it connects.
     """
 
@@ -39,7 +38,6 @@ class Follower(ResumingClient):
         rooms: Sequence[str],
         *,
         keeps_rule: bool = True,
-        reads_every_s: float = 0.0,
         since: str = "",
         newer: Callable[[frozenset[str], int], Sequence[int]] = lambda _rooms, _after: (),
     ) -> None:
@@ -56,13 +54,14 @@ class Follower(ResumingClient):
         self.back_after_s: list[float] = []
         """How long each interruption lasted, from the loss of the connection to the next ack."""
         self.resumes: list[Resume] = []
-        self.hurry = asyncio.Event()
+        self.reads = asyncio.Event()
+        """While it is not set, it takes nothing from its socket."""
+        self.reads.set()
         self._newer = newer
         self._offline_s = 0.0
         self._missed: Sequence[int] = ()
         self._asked_at = 0.0
         self._keeps_rule = keeps_rule
-        self._reads_every_s = reads_every_s
         self._had = 0  # its offset by what came: an ack may put the cursor above it, and say in a `resync` why
         self._lost_at: float | None = None
         self._tasks: asyncio.TaskGroup
@@ -112,10 +111,7 @@ class Follower(ResumingClient):
             self._had = self.started_at = self.offset if asked_from < 0 else asked_from
 
     async def _next(self, socket: SocketClient) -> dict[str, Any]:
-        if self._reads_every_s and not self.hurry.is_set():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._reads_every_s):
-                    await self.hurry.wait()
+        await self.reads.wait()
         return await super()._next(socket)
 
     async def _leave(self, socket: SocketClient) -> None:

@@ -3,12 +3,14 @@
 import asyncio
 import itertools
 import json
+import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+import aiohttp
 import nats.errors
 import nats.js.errors
 from nats.aio.client import Client
@@ -128,6 +130,16 @@ class World:
         """The offsets above `after` that are acknowledged and for these rooms."""
         offsets = {offset for room in rooms for offset in self._of_room.get(room, ()) if offset > after}
         return sorted(offsets)
+
+    async def figure(self, name: str) -> int:
+        """A metric, over all gateways."""
+        return sum([await self.metric(gateway, name) for gateway in self.gateways])
+
+    async def metric(self, service: ServiceProcess, name: str) -> int:
+        """A figure of one process; 0 where it was never counted."""
+        async with aiohttp.ClientSession() as http, http.get(f"{service.ops_url}/metrics") as answer:
+            found = re.search(rf"^{re.escape(name)} (\S+)$", await answer.text(), re.MULTILINE)
+        return int(float(found[1])) if found else 0
 
     async def catch_up(self) -> None:
         """The broker is back this moment: wait until everybody has an event that is written from now on."""

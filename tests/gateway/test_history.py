@@ -278,10 +278,13 @@ async def test_ahead_of_this_gateway(stream: NatsServer, auth: FakeAuth) -> None
         )
         token = auth.token("viewer")  # the same all along: what it opens is known, and not asked for
         before = await stack.enter_async_context(open_socket(behind.url))
-        await before.connect(token, ["campaign:c1"])
+        epoch = (await before.connect(token, ["campaign:c1"]))["cursor"].partition(":")[0]
+        async with open_socket(behind.url) as mistaken:  # it is looked where the stream ends, which counts but once
+            await mistaken.connect(token, ["campaign:c1"], cursor=f"{epoch}:1000000")
+            await mistaken.next("resync")
         proxy.flowing.clear()
         async with open_socket(quick.url) as client:
-            epoch = (await client.connect(token, ["campaign:c1"]))["cursor"].partition(":")[0]
+            await client.connect(token, ["campaign:c1"])
             had = await quick.publish(settlement("had"))
             await client.events(1)
         client = await stack.enter_async_context(open_socket(behind.url))

@@ -293,6 +293,18 @@ async def test_recreated_stream(stream: NatsServer) -> None:
     assert ear.offsets[-5:] == list(range(end - 4, end + 1))
 
 
+async def test_new_epoch(stream: NatsServer) -> None:
+    """A stream that an operator gives a new epoch is another one at once, with nothing else wrong."""
+    async with listening(stream) as ear, connected(stream, "publisher") as nc, connected(stream, "setup") as setup:
+        await ear.reach(await publish(nc, 5))
+        _, epoch = await broker.renew_epoch(setup)
+        async with asyncio.timeout(15):
+            while len(ear.epochs) < 2:
+                await asyncio.sleep(0.01)
+
+    assert ear.epochs[1][0] == epoch
+
+
 async def test_recreated_without_a_silence(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing else makes a gateway look, what it hears at a place it has passed does."""
     async with listening(stream) as ear, connected(stream, "publisher") as nc, connected(stream, "setup") as setup:
