@@ -235,7 +235,7 @@ def crowd(row: str, workers: int) -> Measure:
             target = system.target() if workers == 1 else replace(system.target(), tokens=system.few_tokens)
             loads = [
                 stack.enter_context(
-                    Load(stage.load, target, clients=ONE_PROCESS, options=["--source", str(number + 1)])
+                    Load(stage.load, target, clients=ONE_PROCESS, options=["--source", str(2 * number + 1)])
                 )
                 for number in range(workers)
             ]
