@@ -2,11 +2,12 @@
 taken out still hears.
 
 The whole set runs as processes on this machine (broker with `sync_interval: always`, SQLite `synchronous=FULL`). One
-person changes a settlement over HTTP, one change at a time; two others sit on one gateway process each. Measured is the
-time from sending the request to the frame, in milliseconds, on one clock: the answer waits for the broker, so the frame
-comes about when it does, often before. Beside it the time to the answer, and from the answer to the frame, negative
-where the frame was first. At the end a member is taken out and put in again; measured is the time from the request that
-takes it out to `room.left` on its socket.
+person changes a settlement over HTTP; two others sit on one gateway process each. Measured is the time from sending the
+request to the frame, in milliseconds, on one clock: the answer waits for the broker, so the frame comes about when it
+does, often before. Beside it the time to the answer, and from the answer to the frame, negative where the frame was
+first. First twenty changes are made a second; then each as soon as the one before it is there: so it competes with what
+that one still makes the rules engine, auth and the disk do. At the end a member is taken out and put in again; measured
+is the time from the request that takes it out to `room.left` on its socket.
 """
 
 import asyncio
@@ -22,6 +23,7 @@ from tools.cluster import Plan, Services
 
 PASSWORD = "of a benchmark"
 WARM_UP = 50
+EVERY_S = 0.05
 REMOVALS = 100
 
 
@@ -69,13 +71,21 @@ async def measure(services: Services, changes: int) -> dict[str, list[float]]:
         listeners = [Listener() for _ in services.gateways]
         for listener, gateway in zip(listeners, services.gateways, strict=True):
             await listener.open(http, gateway.url, token, room)
-        columns: dict[str, list[float]] = {"request to socket": [], "request to answer": [], "answer to socket": []}
-        for number in range(WARM_UP + changes):
+        names = ("request to socket", "request to answer", "answer to socket", "one after the other")
+        columns: dict[str, list[float]] = {name: [] for name in names}
+        begin = time.perf_counter()
+        for number in range(WARM_UP + 2 * changes):
+            is_paced = number < WARM_UP + changes
+            if is_paced:
+                await asyncio.sleep(begin + number * EVERY_S - time.perf_counter())
             asked, answered = await _change(http, f"{path}/{settlement['settlement']['id']}", token, number)
             arrived = [await listener.wait(f"bench-{number}") for listener in listeners]
-            if number >= WARM_UP:
+            to_socket = [1e3 * (at - asked) for at in arrived]
+            if not is_paced:
+                columns["one after the other"] += to_socket
+            elif number >= WARM_UP:
                 columns["answer to socket"] += [1e3 * (at - answered) for at in arrived]
-                columns["request to socket"] += [1e3 * (at - asked) for at in arrived]
+                columns["request to socket"] += to_socket
                 columns["request to answer"].append(1e3 * (answered - asked))
         columns["removal to room.left"] = await _removals(http, services, token, room)
         return columns

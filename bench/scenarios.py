@@ -260,10 +260,14 @@ def _all(loads: Sequence[Load], command: str) -> list[dict[str, Any]]:
 
 
 def http(stage: Stage, _subject: str) -> list[Sample]:
-    """From the HTTP request of a change to another person's socket, one change at a time."""
+    """From the HTTP request of a change to another person's socket; from that of a removal to who is put out."""
     columns = over_http.run(stage.folder / f"http-{time.monotonic_ns()}", stage.changes)
     samples = []
-    for name, row in (("request to socket", "http"), ("removal to room.left", "removal")):
+    for name, row in (
+        ("request to socket", "http"),
+        ("one after the other", "http_busy"),
+        ("removal to room.left", "removal"),
+    ):
         cuts = statistics.quantiles(columns[name], n=100)
         samples += [Sample(f"{row}_p50", cuts[49]), Sample(f"{row}_p99", cuts[98])]
     return samples
@@ -408,8 +412,10 @@ SCENARIOS = (
     Scenario(
         "http",
         [
-            Row("http_p50", "HTTP request to another's socket, p50", "ms"),
+            Row("http_p50", "HTTP request to another's socket, 20/s, p50", "ms"),
             Row("http_p99", "… p99", "ms"),
+            Row("http_busy_p50", "… one right after the other, p50", "ms"),
+            Row("http_busy_p99", "… p99", "ms"),
             Row("removal_p50", "member removed to room.left, p50", "ms"),
             Row("removal_p99", "… p99", "ms"),
         ],
