@@ -366,6 +366,47 @@ async def test_busy_stream_is_one_epoch(stream: NatsServer) -> None:
     ear.assert_whole(max(ear.offsets))
 
 
+SUBJECT = b"campaign.c1.settlement.s1"
+SERVERS = b"\r\nNats-Stream: EVENTS\r\nNats-Subject: %s\r\nNats-Sequence: %d"
+LAST = b"\r\nNats-Time-Stamp: 2026-11-21T10:00:00Z\r\nNats-Last-Sequence: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("headers", "offset", "has_ttl"),
+    [
+        (SERVERS % (SUBJECT, 7), 7, False),
+        (b"\r\nNats-Msg-Id: e1" + SERVERS % (SUBJECT, 7), 7, False),
+        (b"\r\nNats-TTL: 60s" + SERVERS % (SUBJECT, 7), 7, True),
+        (b"\r\nNATS-ttl: 60s" + SERVERS % (SUBJECT, 7), 7, True),
+        (b"\r\nNats-Sequence: 7\r\nNats-Subject: %s\r\nNats-Stream: EVENTS" % SUBJECT, 7, False),
+        (SERVERS % (SUBJECT, 999) + SERVERS % (SUBJECT, 7), 7, False),
+        (SERVERS % (b"campaign.c2.settlement.s1", 999) + SERVERS % (SUBJECT, 7), 7, False),
+        (SERVERS % (SUBJECT, 999) + b"\r\nNats-Sequence: 7", 7, False),
+        (SERVERS % (SUBJECT, 999) + b"\r\nNats-Stream: OTHER", None, False),
+        (SERVERS % (SUBJECT, 999) + b"\r\nNats-Subject: campaign.c2.settlement.s1", None, False),
+        (SERVERS % (b"campaign.c2.settlement.s1", 7), None, False),
+        (SERVERS % (SUBJECT, -7), None, False),
+        (SERVERS % (SUBJECT, 10**20), None, False),
+        (b"\r\nNats-Subject: %s\r\nNats-Sequence: 7" % SUBJECT, None, False),
+        (b"\r\nNats-Stream: EVENTS", None, False),
+    ],
+)
+def test_whose_message(headers: bytes, offset: int | None, has_ttl: bool) -> None:
+    """A message is the stream's by the last headers of it, as the server's own stand behind the publisher's."""
+    ours = intake_module._of_ours(b"live." + SUBJECT, b"{}", b"NATS/1.0" + headers + LAST)
+
+    assert ours == (None if offset is None else (offset, Stored(SUBJECT.decode(), b"{}", has_ttl)))
+
+
+@pytest.mark.parametrize(
+    "subject", [SUBJECT, b"live.campaign.c1.settlement.s2", b"LIVE." + SUBJECT, b"lives" + SUBJECT]
+)
+def test_not_where_it_came(subject: bytes) -> None:
+    """Headers that name another subject than the message came on are nobody's."""
+    assert intake_module._of_ours(subject, b"{}", b"NATS/1.0" + SERVERS % (SUBJECT, 7) + LAST) is None
+    assert intake_module._of_ours(b"live." + SUBJECT, b"{}", None) is None
+
+
 async def test_direct_client(stream: NatsServer) -> None:
     """nats-py still works as DirectClient expects: subscriptions numbered ahead, messages through `_process_msg`,
     requests untouched, an exception in a callback not fatal."""
