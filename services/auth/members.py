@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.auth.store import MEMBERS, MEMBERSHIP_VERSION, USERS, counter, next_membership_version
+from services.auth.store import COUNTERS, MEMBERS, MEMBERSHIP_VERSION, USERS, counter, next_membership_version
 from shared import errors, logs
 from shared.database import Database
 from shared.envelope import Envelope, Metadata
@@ -76,14 +76,16 @@ class Members:
 
     async def standing(self, user_id: str) -> Standing:
         """What a user may do, and as of which version. Read at once: `auth.authorize` is asked for every join."""
-        found = select(USERS.c.issued_before, MEMBERS).join_from(USERS, MEMBERS, isouter=True)
+        version = select(COUNTERS.c.value).where(COUNTERS.c.name == MEMBERSHIP_VERSION).scalar_subquery()
+        found = select(version.label("version"), USERS.c.issued_before, MEMBERS).join_from(USERS, MEMBERS, isouter=True)
         in_order = found.where(USERS.c.id == user_id).order_by(MEMBERS.c.root_kind, MEMBERS.c.root_id)
         async with self._database.reading() as connection:
-            # The version first: where reads are not of one moment, the roles may be newer than it says, never older.
-            version = await counter(connection, MEMBERSHIP_VERSION)
+            # One statement, and so of one moment on every database: roles must not be older than their version says.
             rows = (await connection.execute(in_order)).all()
+            if not rows:
+                return Standing(await counter(connection, MEMBERSHIP_VERSION), None, {})
         roles = {Pair(row.root_kind, row.root_id): Role(row.role) for row in rows if row.role is not None}
-        return Standing(version, rows[0].issued_before if rows else None, roles)
+        return Standing(rows[0].version or 0, rows[0].issued_before, roles)
 
     async def of_root(self, root: Pair, viewer_id: str) -> Sequence[Member]:
         """A root's members, for one of them. Raises `forbidden`."""
