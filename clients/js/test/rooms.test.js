@@ -129,6 +129,7 @@ test("resync is the only thing that moves the cursor back, and tells its rooms",
   let applied = 0;
   client.on("event", () => applied++);
   socket().receive(event(4, ["campaign:c1"]));
+  socket().receive({ type: "position", cursor: "e:99" }); // of the epoch that is over
 
   assert.deepEqual(told, [["campaign:c1"], "epoch_changed"]);
   assert.equal(client.cursor, "f:4");
