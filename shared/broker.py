@@ -17,6 +17,7 @@ import nats.js.errors
 from nats.aio.client import Client
 
 from shared import logs
+from shared.envelope import MAX_EVENT_BYTES
 from shared.settings import Settings
 
 log = logs.get(__name__)
@@ -34,6 +35,8 @@ EPOCH_KEY = "beaconfire-epoch"
 WAKE = "outbox.wake"
 """A worker says here that it committed something to the outbox which another process relays."""
 
+MAX_MESSAGE_BYTES = MAX_EVENT_BYTES + 1_024
+"""Of the stream: an event and its headers, which the broker counts in."""
 DUPLICATE_WINDOW_S = 15 * 60  # longer than a broker outage a relay may sit out without looking rows up
 MAX_AGE_S = 7 * 24 * 3600
 MAX_BYTES = 8 * 1024**3
@@ -198,6 +201,7 @@ def stream_config(
         "max_bytes": max_bytes,
         "max_msgs": -1,
         "max_consumers": -1,
+        "max_msg_size": MAX_MESSAGE_BYTES,
         "duplicate_window": DUPLICATE_WINDOW_S * NS,
         "allow_direct": False,
         "allow_msg_ttl": True,

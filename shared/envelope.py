@@ -35,12 +35,16 @@ CorrelationId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,128}$"
 EventId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,128}$")]
 
 
+MAX_EVENT_BYTES = 65_536
+"""The body of a message. A client that does not read may cost a gateway four of them."""
+
 REASONS = {
     "not_json": "the body is no JSON that every client could read",
     "unknown_type": "no event of the catalogue has this type: declare it first, or correct the type",
     "unknown_version": "gateways do not know this version of the event: bring them up to date before the publisher",
     "invalid": "a field is missing or wrong: see the event's page in docs/reference/events.md",
     "wrong_subject": "the subject does not say the same as the ids in the payload",
+    "too_large": "an event has at most 64 KiB: keep elsewhere what is large, and say in the event where",
     "has_ttl": "it carries Nats-TTL, and would vanish from the history",
 }
 """Why a message is no event, for who has to mend it."""
@@ -92,7 +96,7 @@ class Envelope:
         return self.event.address()
 
     def encode(self) -> bytes:
-        """The body of the NATS message: compact JSON, UTF-8."""
+        """The body of the NATS message: compact JSON, UTF-8. Raises InvalidEvent where it is too large."""
         body = {
             "id": self.id,
             "type": self.event.type,
@@ -100,7 +104,15 @@ class Envelope:
             "payload": self.event.model_dump(mode="json"),
             "metadata": self.metadata.model_dump(mode="json", exclude_none=True),
         }
-        return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
+        encoded = json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
+        check_size(encoded)
+        return encoded
+
+
+def check_size(body: bytes) -> None:
+    """Raises InvalidEvent for a message that is too large."""
+    if len(body) > MAX_EVENT_BYTES:
+        raise InvalidEvent("too_large", f"an event has at most {MAX_EVENT_BYTES} bytes, this one {len(body)}")
 
 
 class ReceivedMetadata(Metadata):

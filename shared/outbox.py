@@ -126,7 +126,10 @@ class Outbox:
         self.position = Position()
 
     async def add(self, tx: AsyncConnection, envelopes: Sequence[Envelope]) -> None:
-        """Write events in the caller's transaction. Call `wake` once it is committed."""
+        """Write events in the caller's transaction. Call `wake` once it is committed.
+
+        Raises InvalidEvent for one that is too large: the broker would refuse it when the change cannot be undone.
+        """
         if not envelopes:
             return
         now = datetime.now(UTC)

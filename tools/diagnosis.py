@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from shared.broker import DEADLETTERS, DUPLICATE_WINDOW_S, EPOCH_KEY, LIVE_PREFIX, NS, STREAM, STREAM_SUBJECTS
+from shared.broker import (
+    DEADLETTERS,
+    DUPLICATE_WINDOW_S,
+    EPOCH_KEY,
+    LIVE_PREFIX,
+    MAX_MESSAGE_BYTES,
+    NS,
+    STREAM,
+    STREAM_SUBJECTS,
+)
 
 Verdict = Literal["ok", "warning", "wrong", "unseen"]
 
@@ -182,6 +191,7 @@ def _stream(facts: Facts, info: Mapping[str, Any]) -> Iterator[Check]:
     yield _republish(config)
     yield _window(config)
     yield _is("message lifetimes", config.get("allow_msg_ttl", False), True, "every tick stays for as long as an event")
+    yield _largest(config)
     yield _is("discard", config.get("discard"), "old", "a full stream refuses events instead of dropping the oldest")
     yield _is("retention policy", config.get("retention"), "limits", "events vanish before every client had them")
     yield _reach(facts, config, state)
@@ -223,6 +233,18 @@ def _republish(config: Mapping[str, Any]) -> Check:
         return Check("stream", "republish", "ok", f"> to {LIVE_PREFIX}>")
     found = "gateways hear nothing live, and read every event a second later"
     return Check("stream", "republish", "wrong", found, _declare_again("republish"))
+
+
+def _largest(config: Mapping[str, Any]) -> Check:
+    size = int(config.get("max_msg_size", -1))
+    if size == MAX_MESSAGE_BYTES:
+        return Check("stream", "max_msg_size", "ok", _bytes(size))
+    if 0 <= size < MAX_MESSAGE_BYTES:
+        otherwise = "larger events are refused, and publishers may send some"
+    else:
+        otherwise = "with larger events, a client that does not read takes more of a gateway's memory than it may"
+    found = f"{_bytes(size) if size >= 0 else 'no limit'}: {otherwise}"
+    return Check("stream", "max_msg_size", "wrong", found, _declare_again("max_msg_size"))
 
 
 def _window(config: Mapping[str, Any]) -> Check:

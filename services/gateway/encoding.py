@@ -12,7 +12,7 @@ from services.gateway import protocol
 from services.gateway.ring import Entry
 from services.gateway.route import Route, Routes
 from shared.broker import ANCHOR, TICK
-from shared.envelope import Checked, InvalidEvent, check
+from shared.envelope import Checked, InvalidEvent, check, check_size
 from shared.roles import Role
 
 NOT_EVENTS = frozenset({ANCHOR, TICK})
@@ -104,7 +104,11 @@ class Encoder:
         return Entry(offset, route, event["type"], frame, audience(event), time.monotonic())
 
     def encode_ephemeral(self, subject: str, address: str, body: bytes) -> Entry:
-        """An event that is on no stream, and came on `subject`; `address` says its rooms. Raises InvalidEvent."""
+        """An event that is on no stream, and came on `subject`; `address` says its rooms. Raises InvalidEvent.
+
+        What is too large the stream does not take; here it comes straight from the publisher.
+        """
+        check_size(body)
         event = check(subject, body)
         route = self.routes[address]
         frame = protocol.event(None, route.names, body)

@@ -64,10 +64,7 @@ class Settings(Common):
     max_buffer_bytes: int = Field(
         262_144,
         ge=16_384,
-        description=(
-            "Memory for a stuck connection, bytes, and what an event is larger than a quarter of that; it has to catch "
-            "up from a quarter on"
-        ),
+        description="Memory for a stuck connection, bytes; one has to catch up from a quarter on",
     )
     transport: Literal["handover", "aiohttp"] = Field(
         "handover", description="Who serves sockets: we, on aiohttp's transport, or aiohttp, at six times the memory"

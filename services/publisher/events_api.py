@@ -30,7 +30,6 @@ from shared.web import correlation_id, describe, read_bytes
 
 MAX_EVENTS = 500
 MAX_BYTES = 1024 * 1024
-MAX_EVENT_BYTES = 64 * 1024  # the broker takes 256 KB, a socket's frame less
 
 
 class GivenMetadata(Body):
@@ -195,13 +194,14 @@ def _source(author: Claims | ServiceClaims) -> str:
 
 def _check_whole(prepared: Envelope) -> None:
     """What the gateways will check: that it is an event of its subject, and not too large."""
-    body = prepared.encode()
-    if len(body) > MAX_EVENT_BYTES:
-        raise BeaconfireError(errors.TOO_LARGE, f"an event has at most {MAX_EVENT_BYTES} bytes, this one {len(body)}")
     try:
         parse_subject(prepared.subject)
-        envelope.read(prepared.subject, body)
-    except (InvalidSubject, InvalidEvent) as error:
+        envelope.read(prepared.subject, prepared.encode())
+    except InvalidSubject as error:
+        raise BeaconfireError(errors.BAD_REQUEST, f"payload: {error}") from None
+    except InvalidEvent as error:
+        if error.reason == "too_large":
+            raise BeaconfireError(errors.TOO_LARGE, error.detail) from None
         raise BeaconfireError(errors.BAD_REQUEST, f"payload: {error}") from None
 
 

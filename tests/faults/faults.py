@@ -70,7 +70,7 @@ async def gateways_cut_off(world: World, rounds: int) -> None:
         before = world.nats.log_path.read_text().count(SLOW_CONSUMER)
         while world.nats.log_path.read_text().count(SLOW_CONSUMER) == before:
             # Large events in a campaign that nobody follows: the gateways alone hear them.
-            await world.publish("c2", size=200_000)
+            await world.publish("c2", size=60_000)
         gateway.thaw()
         await world.written(20)
 

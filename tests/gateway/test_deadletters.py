@@ -88,10 +88,12 @@ async def test_hostile_detail(gateway: Gateway) -> None:
 
 async def test_as_large_as_may_be(gateway: Gateway) -> None:
     """One that fills what the broker takes is kept too, cut, with the size it had."""
+    typing = UserTyping(workspace_id="w1", target_kind="chat", target_id="h1", user_id="editor", typing=True)
     body = b"x" * gateway.publisher.max_payload
-    await raw_publish(gateway, "campaign.c1.settlement.s1", body)
+    await raw_publish(gateway, typing.address(), body)
     [letter] = await kept(gateway, 1)
 
+    assert letter.subject == "deadletter.too_large"
     assert len(letter.data) == len(body) - HEADERS_BYTES
     assert letter.headers["Beaconfire-Bytes"] == str(len(body))
 

@@ -189,7 +189,7 @@ async def test_ephemeral(gateway: Gateway) -> None:
         pytest.param("campaign.c1.settlement.s1", b"garbage", "not_json", id="garbage"),
         pytest.param("campaign.c1.settlement.s1", b"", "not_json", id="empty"),
         pytest.param("campaign.c1.settlement.s1", b"\xff\xfe\x00", "not_json", id="binary"),
-        pytest.param("campaign.c1.settlement.s1", b"[" * 100_000, "not_json", id="depth bomb"),
+        pytest.param("campaign.c1.settlement.s1", b"[" * 60_000, "not_json", id="depth bomb"),
         pytest.param("campaign.c1.settlement.s1", b'{"type":"no_such"}', "unknown_type", id="unknown type"),
         pytest.param(
             "campaign.c1.settlement.s1", json.dumps({**BODY, "version": 2}).encode(), "unknown_version", id="version"

@@ -96,7 +96,7 @@ async def test_what_cannot_be_followed(engine: Worker, told: Told, nc: Client) -
     poison = [
         b"",
         b"\xff\xfe",
-        b"[" * 100_000,
+        b"[" * 60_000,
         b'{"type": "settlement_updated"}',
         b'{"type": "no_such"}',
         stranger.encode(),

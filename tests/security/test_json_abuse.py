@@ -8,6 +8,7 @@ import aiohttp
 import pytest
 
 from shared import broker
+from shared.envelope import MAX_EVENT_BYTES
 from tests.client import SocketClient, open_socket
 from tests.gateway.conftest import Gateway, settlement
 from tests.security.conftest import Target
@@ -139,7 +140,7 @@ async def test_events(gateway: Gateway) -> None:
     proper one comes, in order."""
     good = json.loads(settlement_body())
     bodies = [
-        *(body[:200_000] for body in ABUSES.values()),
+        *(body[:MAX_EVENT_BYTES] for body in ABUSES.values()),
         *(json.dumps(good).encode().replace(b'"level"', value) for name, value in FIELDS.items() if "NULs" not in name),
         *(b'{"x":%s,' % value + settlement_body()[1:] for name, value in FIELDS.items() if name not in PLAIN),
     ]

@@ -11,6 +11,7 @@ import uvloop
 from nats.aio.client import Client
 
 from shared import broker
+from shared.envelope import MAX_EVENT_BYTES
 from tests.conftest import At, broker_settings, connected
 from tests.proxy import Proxy
 from tools.nats_server import NatsServer
@@ -85,6 +86,9 @@ async def test_publish_refused(stream: NatsServer) -> None:
     async with connected(stream, "publisher") as nc:
         with pytest.raises(broker.BrokerRefused, match="campaign"):
             await broker.publish(nc, "campaign.c1.state", b"x" * 300_000, message_id="m1")
+        with pytest.raises(broker.BrokerRefused, match="message size exceeds maximum allowed"):
+            await broker.publish(nc, "campaign.c1.state", b"x" * broker.MAX_MESSAGE_BYTES, message_id="m2")
+        assert await broker.publish(nc, "campaign.c1.state", b"x" * MAX_EVENT_BYTES, message_id="m" * 128)
 
 
 async def test_wait_for_stream(stream: NatsServer) -> None:

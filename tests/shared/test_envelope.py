@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import SchemaValidator
 
 from shared.catalogue import Event, events
-from shared.envelope import Checked, Envelope, InvalidEvent, Metadata, Received, _as_dict, check, read
+from shared.envelope import MAX_EVENT_BYTES, Checked, Envelope, InvalidEvent, Metadata, Received, _as_dict, check, read
 from shared.events.campaign import SettlementUpdated
 from shared.roles import Role
 from tools.derived.examples import example_payload
@@ -161,6 +161,23 @@ def test_any_field(name: str, value: Any) -> None:
 def test_any_inner_field(part: str, name: str, value: Any) -> None:
     """The same for what stands inside payload and metadata."""
     checked_as_read(SUBJECT, changed(**{part: {**GOOD[part], name: value}}))
+
+
+def test_too_large() -> None:
+    """An event of just the size that the broker takes is written; with one byte more it is refused, and says both."""
+
+    def named(length: int) -> Envelope:
+        event = SettlementUpdated(
+            campaign_id="c1", settlement_id="s1", operation="update", changed_fields=("x" * length,)
+        )
+        return Envelope(event, Metadata(source="api"))
+
+    room = MAX_EVENT_BYTES - len(named(0).encode())
+
+    assert len(named(room).encode()) == MAX_EVENT_BYTES
+    with pytest.raises(InvalidEvent, match="at most 65536 bytes, this one 65537") as refused:
+        named(room + 1).encode()
+    assert refused.value.reason == "too_large"
 
 
 def test_strict_writing() -> None:
