@@ -27,10 +27,13 @@ class Wheel:
         self._slots.setdefault(self._now + max(1, seconds), []).append(callback)
 
     def turn(self, now: int) -> None:
-        """Call everything that is due at `now` (whole seconds of the same clock)."""
-        while self._now < now:
-            self._now += 1
-            for callback in self._slots.pop(self._now, ()):
+        """Call everything that is due at `now` (whole seconds of the same clock).
+
+        After a standstill too, times given to a callback count from now: who is asked only now has time to answer.
+        """
+        missed, self._now = range(self._now + 1, now + 1), max(self._now, now)
+        for second in missed:
+            for callback in self._slots.pop(second, ()):
                 try:
                     callback()
                 except Exception:

@@ -12,7 +12,7 @@ from tools import demo
 from tools.cluster import Plan, Services
 
 TTL_S = 6
-HEARTBEAT_S = 2
+HEARTBEAT_S = 4
 
 
 @pytest.fixture(name="demo_services", scope="module")

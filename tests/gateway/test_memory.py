@@ -156,6 +156,24 @@ async def test_spoken_to_in_time(context: Context[Session]) -> None:
     assert len(spoken_to) <= 120 // heartbeat_s + 1
 
 
+async def test_time_to_answer_after_a_standstill(context: Context[Session]) -> None:
+    """A gateway that stood still for long asks before it gives a client up: one that answers stays."""
+    [connection] = await connect(context, 1)
+    session = connection._session
+    heartbeat_s = context.limits.heartbeat_s
+    context.wheel.turn(heartbeat_s)
+    session.heard()
+
+    context.wheel.turn(5 * heartbeat_s)  # pings and the look for their answers fell due meanwhile
+    session.heard()
+    context.wheel.turn(6 * heartbeat_s)
+
+    states = [session.state]
+    context.wheel.turn(8 * heartbeat_s)
+
+    assert [*states, session.state] == [State.LIVE, State.CLOSED]
+
+
 async def test_freed_without_the_collector(context: Context[Session]) -> None:
     """A connection that is gone is freed at once, its session by the next heartbeat, and nothing by the collector."""
     connections = await connect(context, 20)
