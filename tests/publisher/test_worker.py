@@ -85,8 +85,10 @@ async def test_slow_database(stream: NatsServer, tmp_path: Path, monkeypatch: py
     ):
         await one.says("ready")
         await other.says("ready")
-        with closing(sqlite3.connect(tmp_path / "publisher.db", isolation_level=None)) as database:
-            database.execute("BEGIN IMMEDIATE")
+        path = tmp_path / "publisher.db"
+        with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as database:
+            # In a thread: who has the lock may be in this process, and need its loop to let go.
+            await asyncio.to_thread(database.execute, "BEGIN IMMEDIATE")
             await cause(nc, changed("s1"), "first")
             await cause(nc, changed("s2"), "second")
             await _redelivered(own)
