@@ -3,6 +3,8 @@
 PYTHON ?= python3
 # uv from the machine if it is there, else our own copy of it under .uv/
 UV := $(shell command -v uv 2>/dev/null || echo .uv/bin/uv)
+# the interpreter that was asked for; else uv takes the first on the PATH that is new enough
+CHOSEN := $(if $(filter file,$(origin PYTHON)),,--python $(PYTHON))
 RUN := $(UV) run --frozen --no-sync
 # pytest-xdist workers: half as many again as cores, since many tests wait
 JOBS ?= $(shell echo $$(( ($$(nproc 2>/dev/null || echo 2) * 3 + 1) / 2 )))
@@ -26,7 +28,7 @@ ifeq ($(UV),.uv/bin/uv)
 .venv/.synced: .uv/bin/uv
 endif
 .venv/.synced: pyproject.toml uv.lock
-	@$(UV) sync --frozen --quiet
+	@$(UV) sync --frozen --quiet $(CHOSEN)
 	@touch $@
 
 # the TypeScript compiler, which reads the browser client's JSDoc types
