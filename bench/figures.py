@@ -9,7 +9,7 @@ SOCKETIO = "socket.io"
 UWS = "uws"
 FLOOR = "c floor"
 PEERS = (SOCKETIO, UWS, FLOOR)
-QUIET = 0.15
+QUIET = 0.25
 """Share of a core that other programs may take without a figure being disturbed."""
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from bench.cores import on_core
 from bench.figures import FLOOR, SOCKETIO, UWS
 from bench.load import LoadFailed, Target, compile_c, wait_until
+from bench.system import BROKER
 from tools.nats_server import free_port
 from tools.processes import Process
 
@@ -56,10 +57,12 @@ class Peers:
             said = '0:{"subscribe":"{room}"}'
             target = Target(port, f"lines:127.0.0.1:{publish_port}", "%s", [said])
             return Peer(name, [str(self._floor), str(port), str(publish_port)], target, folder=self._folder)
-        self._start_redis()
+        watch = {BROKER: self._start_redis()}
         port, redis = free_port(), f"redis://127.0.0.1:{self._redis_port}"
         if name == UWS:
-            target = Target(port, f"redis:127.0.0.1:{self._redis_port}", "room.%s", ['0:{"subscribe":"{room}"}'])
+            target = Target(
+                port, f"redis:127.0.0.1:{self._redis_port}", "room.%s", ['0:{"subscribe":"{room}"}'], watch=watch
+            )
             return Peer(
                 name, _node("uws.js", port, redis), target, folder=self._folder, environment=self._uws_environment
             )
@@ -72,6 +75,7 @@ class Peers:
             path="/socket.io/?EIO=4&transport=websocket",
             extra_answers=2,
             options=["--ping", "2=3"],
+            watch=watch,
         )
         return Peer(name, _node("socketio.js", port, redis), target, folder=self._folder)
 
@@ -121,9 +125,10 @@ class Peers:
         command = ["node", "-e", f"require({str(_UWS)!r})"]
         return subprocess.run(command, capture_output=True, env={**os.environ, **self._uws_environment}).returncode == 0
 
-    def _start_redis(self) -> None:
-        if self._redis is not None and self._redis.is_running:
-            return
+    def _start_redis(self) -> int:
+        """Start it, if it does not run. Returns its process id."""
+        if self._redis is not None and self._redis.is_running and self._redis.pid is not None:
+            return self._redis.pid
         words = [
             "redis-server",
             "--port",
@@ -139,6 +144,8 @@ class Peers:
         with on_core(1):
             self._redis.start()
         wait_until(lambda: _answers(self._redis_port), "Redis answers")
+        assert self._redis.pid is not None
+        return self._redis.pid
 
 
 class Peer:
