@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import IO
 from shared import leash
 
 LAST_LINES = 12
+FREEZE_S = 5.0
 
 OnLine = Callable[[str, str], None]
 """Called with a process's name and a line of its output, on a thread of its own."""
@@ -112,8 +114,12 @@ class Process:
         self.wait(10)
 
     def freeze(self) -> None:
-        """Stop its clock (SIGSTOP): connections stay open and nothing answers."""
+        """Stop its clock (SIGSTOP): connections stay open and nothing answers. On Linux it stands still on return, or
+        FREEZE_S seconds are over."""
         self._signal(signal.SIGSTOP)
+        until = time.monotonic() + FREEZE_S
+        while self.pid is not None and not _stands_still(self.pid) and time.monotonic() < until:
+            time.sleep(0.001)
 
     def thaw(self) -> None:
         """Let a frozen one go on."""
@@ -131,6 +137,20 @@ class Process:
                 self._last_lines.append(line)
                 if self._on_line:
                     self._on_line(self.name, line)
+
+
+def _stands_still(pid: int) -> bool:
+    """Whether all threads of a process are stopped: a busy machine lets some go on for a while. True without /proc."""
+    threads = Path(f"/proc/{pid}/task")
+    return not threads.is_dir() or all(_state(one) in "TtZX" for one in threads.iterdir())
+
+
+def _state(thread: Path) -> str:
+    """A letter of proc(5); X for one that is gone."""
+    try:
+        return (thread / "stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return "X"
 
 
 def _leash() -> list[str]:
