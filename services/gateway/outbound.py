@@ -88,7 +88,7 @@ class _Each:
 class _Batch:
     """Events that wait to be joined: who hears each, in order, and what goes to the same sessions."""
 
-    __slots__ = ("bytes", "frames", "lists", "offset", "order", "sizes")
+    __slots__ = ("_is_disjoint", "bytes", "frames", "lists", "offset", "order", "sizes")
 
     def __init__(self) -> None:
         self.order: list[tuple[list[Write], bytes]] = []
@@ -98,6 +98,7 @@ class _Batch:
         self.sizes: dict[int, int] = {}
         self.bytes = 0
         self.offset = 0
+        self._is_disjoint: bool | None = None
 
     def add(self, offset: int, writers: list[Write], frame: bytes) -> None:
         self.order.append((writers, frame))
@@ -109,10 +110,18 @@ class _Batch:
             self.sizes[same] += len(frame)
         else:
             self.lists[same], self.frames[same], self.sizes[same] = writers, [frame], len(frame)
+            self._is_disjoint = None
+
+    @property
+    def is_disjoint(self) -> bool:
+        """Whether nobody is in two of its lists. Found out once for as many lists as there are."""
+        if self._is_disjoint is None:
+            self._is_disjoint = _are_disjoint(self.lists.values())
+        return self._is_disjoint
 
     def largest_share(self) -> int:
         """The most bytes that any one session gets of it."""
-        if _are_disjoint(self.lists.values()):
+        if self.is_disjoint:
             return max(self.sizes.values(), default=0)
         shares: dict[Write, int] = defaultdict(int)
         for same, writers in self.lists.items():
@@ -123,7 +132,7 @@ class _Batch:
 
     def jobs(self, before: int) -> list[_Same | _Each]:
         """What is to be written. After the last one everything up to `offset` is, after the others up to `before`."""
-        if _are_disjoint(self.lists.values()):
+        if self.is_disjoint:
             jobs: list[_Same | _Each] = [
                 _Same(writers, b"".join(self.frames[same]), before) for same, writers in self.lists.items()
             ]
