@@ -88,20 +88,23 @@ async def test_place_of_a_change(publisher: Publisher) -> None:
     assert place(deleted.headers, OFFSET_HEADER) == publisher.heard.offsets[last.id]
 
 
+@pytest.mark.usefixtures("patiently")
 async def test_right_after_start(
     stream: NatsServer, auth: Auth, publisher: Publisher, heard: Heard, tmp_path: Any
 ) -> None:
-    """A publisher that has just started, on a database in use, gives a cursor that is not ahead of what it reads."""
+    """A publisher that has just started, on a database in use, gives a cursor between what it reads and what comes
+    after."""
     made = await publisher.create("settlements", name="Emberford")
+    path = f"{publisher.campaign}/settlements/{made['id']}"
+    before = max(heard.offsets.values())
     settings = publisher_settings(stream, tmp_path, f"{auth.url}/.well-known/jwks.json")
     async with publishing(settings, heard) as second:
         await second.says("ready")
-        viewer = Api(second.http, second.url, publisher.viewer.token)
-        answer = await viewer.get(f"{publisher.campaign}/settlements/{made['id']}")
+        answer = await Api(second.http, second.url, publisher.viewer.token).get(path)
 
-    first = await publisher.viewer.get(f"{publisher.campaign}/settlements/{made['id']}")
-    assert answer.headers[CURSOR_HEADER].split(":")[0] == first.headers[CURSOR_HEADER].split(":")[0]
-    assert 0 < place(answer.headers) <= place(first.headers)
+    changed = await publisher.editor.patch(path, {"level": 2})
+    assert answer.headers[CURSOR_HEADER].split(":")[0] == changed.headers[OFFSET_HEADER].split(":")[0]
+    assert before <= place(answer.headers) < place(changed.headers, OFFSET_HEADER)
 
 
 @pytest.mark.usefixtures("patiently")
