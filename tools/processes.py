@@ -7,7 +7,8 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO
 
@@ -15,6 +16,7 @@ from shared import leash
 
 LAST_LINES = 12
 FREEZE_S = 5.0
+_INTERRUPTING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 OnLine = Callable[[str, str], None]
 """Called with a process's name and a line of its output, on a thread of its own."""
@@ -64,7 +66,14 @@ class Process:
         return list(self._last_lines)
 
     def start(self) -> None:
-        """Start it. Does not wait for more than that. Raises OSError where the program cannot be run."""
+        """Start it. Does not wait for more than that. Raises OSError where the program cannot be run.
+
+        What the handler of a signal raises meanwhile, it raises when the process can be stopped.
+        """
+        with _signals_held_back():
+            self._start()
+
+    def _start(self) -> None:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         self._last_lines.clear()
         self._was_told = False
@@ -137,6 +146,24 @@ class Process:
                 self._last_lines.append(line)
                 if self._on_line:
                     self._on_line(self.name, line)
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Call the handlers of signals at the end of the block only: raising from within `Popen`, one would leave a process
+    that nobody knows of. Blocking the signals would do it, too, but the process would inherit that."""
+    handlers = {number: handler for number in _INTERRUPTING if callable(handler := signal.getsignal(number))}
+    held: list[int] = []
+    try:
+        with ExitStack() as stack:
+            if threading.current_thread() is threading.main_thread():  # handlers run in no other
+                for number, handler in handlers.items():
+                    signal.signal(number, lambda number, _frame: held.append(number))
+                    stack.callback(signal.signal, number, handler)
+            yield
+    finally:
+        for late in held:
+            handlers[signal.Signals(late)](late, None)
 
 
 def _stands_still(pid: int) -> bool:

@@ -1,9 +1,11 @@
 """tools.processes: children are read, stopped, and never outlive us."""
 
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from queue import Queue
+from typing import Any
 
 import pytest
 
@@ -53,6 +55,27 @@ def test_stopping_is_sigterm_first(tmp_path: Path) -> None:
     child.stop(10)
 
     assert child.exit_code == -signal.SIGTERM
+
+
+def test_interrupted_while_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A Ctrl-C at the very moment of a start is heard, and what was started can be stopped."""
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    child = Child(tmp_path, FOREVER)
+    handler = signal.getsignal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        child.start()
+    child.next_line()
+    child.stop(10)
+
+    assert child.exit_code == -signal.SIGTERM
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_told_once(tmp_path: Path) -> None:
