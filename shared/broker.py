@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import nats
 import nats.errors
 import nats.js.errors
-from nats.aio.client import Client
+from nats.aio.client import PING_PROTO, Client
 
 from shared import logs
 from shared.envelope import MAX_EVENT_BYTES
@@ -71,17 +71,26 @@ class BrokerRefused(Exception):
 
 
 class Connection(Client):
-    """nats-py's client, which leaves a server that hangs even with something left to send to it.
-
-    nats-py waits until that is sent before it tries another server: with a server that does not read, for good. What
-    was left to send is not sent to the next one: an event that stood in the buffer while its process was frozen would
-    be stored again, after another process sent it and the broker forgot that it knows it.
-    """
+    """nats-py's client, which leaves a server that hangs, and whose `flush` tells that the server has heard all."""
 
     async def _attempt_reconnect(self) -> None:
+        """Reconnect, even with something left to send to a server that hangs.
+
+        nats-py waits until that is sent before it tries another server: with a server that does not read, for good.
+        What was left to send is not sent to the next one: an event that stood in the buffer while its process was
+        frozen would be stored again, after another process sent it and the broker forgot that it knows it.
+        """
         _abort(self)
         self._pending, self._pending_data_size = [], 0
         await super()._attempt_reconnect()
+
+    async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
+        """Send a PING behind what was said before. nats-py's own overtakes what is still in its buffer: the server may
+        have answered a `flush`, and not know yet of the subscription before it."""
+        self._pongs.append(future or asyncio.get_running_loop().create_future())
+        self._pending.append(PING_PROTO)
+        self._pending_data_size += len(PING_PROTO)
+        await self._flush_pending()
 
 
 def options(settings: Settings, name: str) -> dict[str, Any]:

@@ -81,6 +81,27 @@ async def test_not_sent_later(stream: NatsServer) -> None:
     assert info["state"]["last_seq"] == offset == 2  # the anchor, and what waited
 
 
+async def test_flush(stream: NatsServer) -> None:
+    """A flush asks behind what was said before: once it returns, the server knows of the subscription before it."""
+    said: list[bytes] = []
+
+    def hear(chunk: bytes) -> bool:
+        said.append(chunk)
+        return False
+
+    async with (
+        Proxy(stream.port).running() as route,
+        connected(At(f"nats://127.0.0.1:{route.port}", stream.passwords), "gateway") as nc,
+    ):
+        route.swallow = hear
+        await nc.subscribe("live.>")
+        await nc.flush()
+
+    _, subscribed, then = b"".join(said).partition(b"SUB live.>")
+    assert subscribed
+    assert b"PING" in then
+
+
 async def test_publish_refused(stream: NatsServer) -> None:
     """A message the broker will never take is refused at once, with the reason."""
     async with connected(stream, "publisher") as nc:

@@ -13,6 +13,7 @@ import pytest
 
 from shared import tokens
 from shared.envelope import read
+from tests.conftest import At, connected
 from tests.tools.terminal import Terminal, free_ports, run, terminal
 from tools import demo
 from tools.api import call as call_api
@@ -338,16 +339,15 @@ async def test_the_readmes_publisher(data: Path, tmp_path: Path) -> None:
     assert ".beaconfire/passwords.json" in script
     assert "nats://127.0.0.1:8083" in script
     script = script.replace(".beaconfire", str(data)).replace("nats://127.0.0.1:8083", url)
-    listener = await nats.connect(url, user="gateway", password=folder.passwords()["gateway"])
-    heard = await listener.subscribe("live.campaign.c1.>")
-    await listener.flush()
+    async with connected(At(url, folder.passwords()), "gateway") as listener:
+        heard = await listener.subscribe("live.campaign.c1.>")
+        await listener.flush()
 
-    process = await asyncio.create_subprocess_exec(sys.executable, "-c", script)
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", script)
 
-    assert await process.wait() == 0
-    message = await heard.next_msg(timeout=10)
+        assert await process.wait() == 0
+        message = await heard.next_msg(timeout=10)
     read(message.subject.removeprefix("live."), message.data)
-    await listener.close()
 
 
 @pytest.mark.parametrize("name", ["up", "token", "listen", "publish", "deadletters", "doctor", "setup"])
