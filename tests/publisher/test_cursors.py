@@ -190,7 +190,7 @@ async def last_event(nc: Client, publisher: Publisher) -> str | None:
     campaign = publisher.campaign.rpartition("/")[2]
     try:
         message = await nc.jetstream().get_last_msg(broker.STREAM, f"campaign.{campaign}.campaign.{campaign}")
-    except NotFoundError:
+    except (NotFoundError, *broker.RETRYABLE):
         return None
     return read(str(message.subject), message.data or b"").id
 
