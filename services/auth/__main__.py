@@ -10,8 +10,8 @@ from services.auth.keys import KeysUnusable
 from services.auth.settings import Settings
 from shared import logs
 from shared.database import DatabaseUnusable
+from shared.serving import serve
 from shared.settings import read_settings
-from shared.web import serve
 
 
 def main() -> None:

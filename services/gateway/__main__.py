@@ -17,8 +17,8 @@ from services.gateway.combined import Combined, socket_of
 from services.gateway.settings import Settings
 from services.gateway.supervisor import END_OPERATIONS, OPERATIONS, Board, CannotStart, Supervisor, listen_at, reserve
 from shared import logs
+from shared.serving import serve, serve_operations, serve_together
 from shared.settings import read_settings
-from shared.web import serve, serve_operations, serve_together
 
 log = logs.get(__name__)
 

@@ -15,8 +15,8 @@ from services.publisher import app, worker
 from services.publisher.settings import Settings, WorkerSettings
 from shared import logs
 from shared.database import DatabaseUnusable
+from shared.serving import serve, serve_worker
 from shared.settings import read_settings
-from shared.web import serve, serve_worker
 
 
 def main() -> None:

@@ -16,7 +16,7 @@ from services.auth.settings import Settings
 from shared.authorization import AuthorizeRequest, GrantRequest, authorize, grant
 from shared.envelope import Received, read
 from shared.roles import Role
-from shared.web import listening
+from shared.serving import listening
 from tests.conftest import broker_settings, connected
 from tests.databases import database_url
 from tools.nats_server import NatsServer

@@ -15,7 +15,7 @@ from shared import broker
 from shared.catalogue import Event
 from shared.envelope import Envelope, Metadata
 from shared.events.campaign import SettlementUpdated
-from shared.web import listening
+from shared.serving import listening
 from tests.conftest import broker_settings, connected
 from tests.fakes import FakeAuth
 from tools.nats_server import NatsServer

@@ -14,7 +14,7 @@ from nats.aio.msg import Msg
 from services.publisher.app import build
 from services.publisher.settings import Settings
 from shared.envelope import Received, read
-from shared.web import listening
+from shared.serving import listening
 from tests.auth.conftest import Auth, running_auth
 from tests.conftest import broker_settings, connected
 from tests.databases import database_url

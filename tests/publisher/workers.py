@@ -21,7 +21,7 @@ from shared import broker
 from shared.catalogue import Event
 from shared.envelope import Envelope, Metadata, Received, read
 from shared.events.campaign import SettlementUpdated
-from shared.web import worker_listening
+from shared.serving import worker_listening
 from tests import databases
 from tests.conftest import broker_settings, connected
 from tests.forked import forked

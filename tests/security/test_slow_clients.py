@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from shared import web
+from shared import serving, web
 from tests.client import open_socket
 from tests.security.conftest import Target, hears
 from tests.security.raw_http import connection
@@ -56,7 +56,7 @@ async def _until_cut(url: str, path: str) -> None:
 async def test_slow_clients(stream: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """T13: heads, bodies and silence are ended within the deadlines by every service, and so is who does not read; all
     the while others are served, and hear their events. Deadlines of ten seconds are two here."""
-    monkeypatch.setattr(web, "IDLE_S", 2.0)
+    monkeypatch.setattr(serving, "IDLE_S", 2.0)
     monkeypatch.setattr(web, "BODY_TIMEOUT_S", 2.0)
     async with running_whole(stream, tmp_path) as whole:
         owner = await whole.sign_up("owner")

@@ -1,4 +1,4 @@
-"""shared.web: what every service's HTTP does, over real sockets."""
+"""shared.web and shared.serving: what every service's HTTP does, over real sockets."""
 
 import asyncio
 import re
@@ -10,9 +10,11 @@ import pytest
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
+from shared import serving
 from shared import web as our_web
+from shared.serving import Listening, listening
 from shared.settings import Settings
-from shared.web import Listening, application, json_answer, listening, read_body
+from shared.web import application, json_answer, read_body
 
 
 class Body(BaseModel):
@@ -24,7 +26,7 @@ class Body(BaseModel):
 @pytest.fixture(name="at")
 async def _at(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Listening]:
     """A service with one good and one broken handler, and short deadlines."""
-    monkeypatch.setattr(our_web, "IDLE_S", 1.0)
+    monkeypatch.setattr(serving, "IDLE_S", 1.0)
     monkeypatch.setattr(our_web, "BODY_TIMEOUT_S", 1.0)
     settings = Settings(allowed_origins="https://app.example")  # type: ignore[arg-type]
     app = application(settings, ready=lambda: "not yet")

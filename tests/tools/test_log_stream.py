@@ -10,7 +10,7 @@ from tools.log_stream import LogStream, plain
 LISTENING = {
     "event": "listening",
     "level": "info",
-    "logger": "shared.web",
+    "logger": "shared.serving",
     "service": "auth",
     "timestamp": "2026-11-21T10:00:00Z",
     "port": 8081,
@@ -42,7 +42,7 @@ def test_a_line_is_a_sentence_with_fields() -> None:
     screen.stream.show("auth", json.dumps(LISTENING))
 
     assert "auth         listening  port=8081\n" in screen.text
-    assert "shared.web" not in screen.text
+    assert "shared.serving" not in screen.text
 
 
 def test_debug_is_hidden_unless_asked_for() -> None:

@@ -1,0 +1,250 @@
+"""Running applications: listeners, deadlines of connections, and an end in order.
+
+aiohttp has no deadline for request headers and none for a silent connection: `Deadlines` closes both.
+"""
+
+import asyncio
+import json
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import hdrs, web
+from aiohttp.web_protocol import RequestHandler
+
+from shared import errors, logs
+from shared.settings import Settings
+from shared.web import FINISH_S, READY, busy, operations, served
+
+log = logs.get(__name__)
+
+BACKLOG = 4_096
+"""Connections that may wait to be accepted. The kernel drops what comes beyond, and tries again after 1, 3 and 7 s: the
+last ones of a storm would wait for no reason."""
+IDLE_S = 10.0
+"""A connection that has sent no complete request head for this long is closed (seconds)."""
+FINISH_DEFAULT_S = 5.0
+MIN_FINISH_S = 0.5  # to aiohttp, 0 means for ever
+
+
+async def serve(app: web.Application, settings: Settings, *, name: str, reuse_port: bool = False) -> None:
+    """Run a service until SIGTERM or SIGINT: public port and operations port. Logs where it listens."""
+    async with listening(app, settings, name=name, reuse_port=reuse_port):
+        await _stop_signal()
+        log.info("stopping")
+
+
+async def serve_worker(app: web.Application, settings: Settings, *, name: str) -> None:
+    """Run a service that has an operations port only until SIGTERM or SIGINT. Logs where it listens."""
+    async with worker_listening(app, settings, name=name):
+        await _stop_signal()
+        log.info("stopping")
+
+
+async def serve_together(app: web.Application, *, host: str, port: int, ops: str, listens: Callable[[], None]) -> None:
+    """Run one of several processes that share a port, until SIGTERM. Logs where it listens.
+
+    It listens once it is ready for the first time, and calls `listens`: until then the kernel sends clients to the
+    others. Operators reach it at `ops`, a UNIX socket, from the start.
+    """
+    stop = _stop_event(signal.SIGTERM)  # and stays so: a group of processes may be told as a whole, and by the parent
+    ops_runner, runner = _ops_runner(operations(app)), _public_runner(app)
+    try:
+        await runner.setup()
+        await ops_runner.setup()
+        await web.UnixSite(ops_runner, ops).start()
+        async with Deadlines(runner), asyncio.TaskGroup() as tasks:
+            site = web.TCPSite(runner, host, port, reuse_port=True, backlog=BACKLOG)
+            listening = tasks.create_task(_listen_once_ready(site, app[READY], listens), name="listen")
+            await stop.wait()
+            log.info("stopping")
+            listening.cancel()
+    finally:
+        await runner.cleanup()
+        await ops_runner.cleanup()
+
+
+async def _listen_once_ready(site: web.TCPSite, ready: Callable[[], str | None], listens: Callable[[], None]) -> None:
+    while ready() is not None:  # noqa: ASYNC110  (once, at the start)
+        await asyncio.sleep(0.02)
+    await site.start()
+    log.info("listening", at=site.name)
+    listens()
+
+
+async def serve_operations(
+    app: web.Application, at: Iterable[socket.socket], *, until: signal.Signals, listens: Callable[[], None]
+) -> None:
+    """Answer operators with `app` on listening sockets, `until` this signal. Calls `listens` once it does."""
+    stop = _stop_event(until)
+    runner = _ops_runner(app)
+    try:
+        await runner.setup()
+        for one in at:
+            await web.SockSite(runner, one).start()
+        listens()
+        await stop.wait()
+    finally:
+        await runner.cleanup()
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where a started application listens."""
+
+    url: str
+    ops_url: str
+
+
+@asynccontextmanager
+async def listening(
+    app: web.Application, settings: Settings, *, name: str, reuse_port: bool = False
+) -> AsyncIterator["Listening"]:
+    """Start the application and its two listeners; stop them at the end of the block.
+
+    The operations port opens last: who is told there that the service is ready finds the public port open.
+    """
+    ops_runner, runner = _ops_runner(operations(app)), _public_runner(app)
+    try:
+        await runner.setup()
+        await web.TCPSite(runner, settings.host, settings.port, reuse_port=reuse_port or None, backlog=BACKLOG).start()
+        await ops_runner.setup()
+        await web.TCPSite(ops_runner, settings.ops_host, settings.ops_port).start()
+        port, ops_port = runner.addresses[0][1], ops_runner.addresses[0][1]
+        log.info("listening", name=name, host=settings.host, port=port, ops_port=ops_port)
+        async with Deadlines(runner):
+            yield Listening(f"http://{settings.host}:{port}", f"http://{settings.ops_host}:{ops_port}")
+    finally:
+        await runner.cleanup()
+        await ops_runner.cleanup()
+
+
+@asynccontextmanager
+async def worker_listening(app: web.Application, settings: Settings, *, name: str) -> AsyncIterator[str]:
+    """Start a `worker_application` and its listener, stop both at the end of the block. Yields its URL."""
+    runner = _ops_runner(app)
+    try:
+        await runner.setup()
+        await web.TCPSite(runner, settings.ops_host, settings.ops_port).start()
+        port = runner.addresses[0][1]
+        log.info("listening", name=name, host=settings.ops_host, ops_port=port)
+        yield f"http://{settings.ops_host}:{port}"
+    finally:
+        await runner.cleanup()
+
+
+class Deadlines:
+    """Closes connections that have sent no complete request head for `IDLE_S` seconds (slowloris, silent sockets)."""
+
+    def __init__(self, runner: web.AppRunner) -> None:
+        self._runner = runner
+        self._idle_since: dict[Any, float] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> "Deadlines":
+        self._task = asyncio.create_task(self._sweep(), name="deadlines")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            now = time.monotonic()
+            server = self._runner.server
+            idle = [one for one in server.connections if one not in busy] if server else []
+            self._idle_since = {one: now if one in served else self._idle_since.get(one, now) for one in idle}
+            served.difference_update(idle, [one for one in served if one.transport is None])
+            for connection, since in self._idle_since.items():
+                if now - since > IDLE_S and connection.transport:
+                    connection.transport.abort()
+
+
+class _Connection(RequestHandler):
+    """aiohttp's, but for what it answers by itself, to what is no HTTP: in our words, and without a banner."""
+
+    __slots__ = ()
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:
+        """Let the request under way finish, for `timeout` seconds: who does not take the answer by then is cut off."""
+        loop, transport = asyncio.get_running_loop(), self.transport
+        cut = None if transport is None or timeout is None else loop.call_later(timeout, transport.abort)
+        await super().shutdown(timeout)
+        if cut is not None:
+            cut.cancel()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun already")
+        if status < 500:
+            log.info("malformed request", status=status, error=type(exc).__name__)
+            code, text = errors.BAD_REQUEST, "this is no HTTP request that can be served"
+        else:
+            log.error("request failed outside of its handler", exc_info=exc)
+            code, text = errors.INTERNAL, "something went wrong on our side"
+        answer = _Bare(
+            text=json.dumps({"error": {"code": code.code, "message": text}}),
+            status=status,
+            content_type="application/json",
+        )
+        answer.force_close()
+        return answer
+
+
+class _Bare(web.Response):
+    """An answer that no application prepares."""
+
+    async def _prepare_headers(self) -> None:
+        await super()._prepare_headers()
+        self.headers.pop(hdrs.SERVER, None)
+
+
+class _Server(web.Server):
+    def __call__(self) -> RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _Runner(web.AppRunner):
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        server.__class__ = _Server  # aiohttp has no place for a connection of one's own
+        return server
+
+
+def _public_runner(app: web.Application) -> web.AppRunner:
+    finish_s = max(MIN_FINISH_S, app.get(FINISH_S, FINISH_DEFAULT_S))
+    return _Runner(app, access_log=None, handle_signals=False, keepalive_timeout=60, shutdown_timeout=finish_s)
+
+
+def _ops_runner(app: web.Application) -> web.AppRunner:
+    return _Runner(app, access_log=None, handle_signals=False, shutdown_timeout=MIN_FINISH_S)
+
+
+async def _stop_signal() -> None:
+    """Wait for the first. A second one ends the process at once: who asks twice does not want to wait."""
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    await _stop_event(*numbers).wait()
+    for number in numbers:
+        asyncio.get_running_loop().remove_signal_handler(number)
+        signal.signal(number, signal.SIG_DFL)
+
+
+def _stop_event(*signals: signal.Signals) -> asyncio.Event:
+    """Set when one of the signals comes."""
+    stop = asyncio.Event()
+    for number in signals:
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop
