@@ -34,6 +34,16 @@ structlog.configure(
 )
 
 
+CLUSTER = Path(__file__).parent / "cluster"
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the cluster's tests. Of several test processes, one that is done takes from the end of another's line
+    (`--dist worksteal`): from the middle of it, it would take some of them, and start a second cluster."""
+    items.sort(key=lambda item: CLUSTER not in item.path.parents)
+
+
 @pytest.fixture(name="nats_server")
 def _nats_server(tmp_path: Path) -> Iterator[NatsServer]:
     """A nats-server of its own for each test, with the shipped user table and durability."""
