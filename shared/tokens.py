@@ -6,6 +6,7 @@ claims. Where the keys come from is `shared/verifier.py`.
 """
 
 import re
+import sys
 import time
 import uuid
 from collections.abc import Collection, Mapping, Sequence
@@ -56,7 +57,7 @@ class Claims:
     """What a verified access token says of a user. Times are Unix seconds.
 
     `outside` is the name of the outside issuer it came from, empty for auth's own; `email` is set only where such an
-    issuer vouches for it.
+    issuer vouches for it. `key_id` names the key that signed it.
     """
 
     user_id: str
@@ -66,6 +67,7 @@ class Claims:
     token_id: str
     outside: str = ""
     email: str = ""
+    key_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,8 @@ class ServiceClaims:
 
     The event's `source` is `service`, and it has no `userId` but one the service names itself.
 
+    `key_id` names the key that signed it.
+
     In the token: `typ` `service+jwt`, `kind` `service`, `sub` the service's name, `publish` a list of NATS patterns
     below the roots (`campaign.*.settlement.>`, `*` for one word, a last `>` for one or more), and `iss`, `aud`, `iat`,
     `exp`, `jti` as in access tokens.
@@ -94,6 +98,7 @@ class ServiceClaims:
     issued_at: int
     expires_at: int
     token_id: str
+    key_id: str = ""
 
 
 def may_publish(claims: ServiceClaims, subject: str) -> bool:
@@ -167,7 +172,7 @@ def sign_service(key: Ed25519PrivateKey, key_id: str, claims: ServiceClaims, *, 
 
 def verify(token: str, keys: Mapping[str, Key], *, issuer: str, audience: str) -> Claims:
     """Check a user's token against auth's keys. Raises InvalidToken, whatever is wrong; UnknownKey for its `kid`."""
-    body = _decode(
+    key_id, body = _decode(
         token, keys, types=(TYPE,), algorithms=(ALGORITHM,), issuer=issuer, audience=audience, require=("sub", "jti")
     )
     issued_at, expires_at = _times(body, MAX_LIFETIME_S)
@@ -176,12 +181,12 @@ def verify(token: str, keys: Mapping[str, Key], *, issuer: str, audience: str) -
         raise InvalidToken("sub is not an id")
     if not isinstance(token_id, str) or not isinstance(name, str):
         raise InvalidToken("jti and name must be strings")
-    return Claims(user_id, name[:200], issued_at, expires_at, token_id)
+    return Claims(user_id, name[:200], issued_at, expires_at, token_id, key_id=key_id)
 
 
 def verify_service(token: str, keys: Mapping[str, Key], *, issuer: str, audience: str) -> ServiceClaims:
     """Check a service's token against auth's keys. Raises as `verify` does. Revocation is not seen here."""
-    body = _decode(
+    key_id, body = _decode(
         token,
         keys,
         types=(SERVICE_TYPE,),
@@ -191,7 +196,7 @@ def verify_service(token: str, keys: Mapping[str, Key], *, issuer: str, audience
         require=("sub", "jti"),
     )
     try:
-        return _service_claims(body)
+        return _service_claims(body, key_id)
     except ValueError as error:
         raise InvalidToken(str(error)) from None
 
@@ -202,7 +207,7 @@ def verify_outside(token: str, keys: Mapping[str, Key], issuer: OutsideIssuer) -
     The user's id begins with the issuer's name, so that no outside issuer can speak for a user of auth or of another:
     `name-<claim>` where the claim can be part of an id, else `name_<hash of the claim>`.
     """
-    body = _decode(
+    key_id, body = _decode(
         token,
         keys,
         types=issuer.types,
@@ -225,6 +230,7 @@ def verify_outside(token: str, keys: Mapping[str, Key], issuer: OutsideIssuer) -
         str(body.get("jti", ""))[:200],
         outside=issuer.name,
         email=email.strip().lower()[:254] if vouched else "",
+        key_id=key_id,
     )
 
 
@@ -262,8 +268,8 @@ def _decode(
     audience: str,
     require: Sequence[str],
     only_audience: bool = True,
-) -> dict[str, Any]:
-    """The claims of a token that is signed by one of `keys` and says what it must. Raises InvalidToken."""
+) -> tuple[str, dict[str, Any]]:
+    """`kid` and claims of a token that is signed by one of `keys` and says what it must. Raises InvalidToken."""
     if len(token) > MAX_TOKEN_BYTES:
         raise InvalidToken("too long")
     try:
@@ -294,7 +300,7 @@ def _decode(
         )
     except _MALFORMED as error:
         raise InvalidToken(type(error).__name__) from error
-    return body
+    return sys.intern(kid), body  # one string for all that the key signed, as they are remembered
 
 
 def _times(body: Mapping[str, Any], max_lifetime_s: int) -> tuple[int, int]:
@@ -306,7 +312,7 @@ def _times(body: Mapping[str, Any], max_lifetime_s: int) -> tuple[int, int]:
     return issued_at, expires_at
 
 
-def _service_claims(body: Mapping[str, Any]) -> ServiceClaims:
+def _service_claims(body: Mapping[str, Any], key_id: str = "") -> ServiceClaims:
     """Raises ValueError, InvalidToken."""
     issued_at, expires_at = _times(body, MAX_SERVICE_LIFETIME_S)
     service, token_id, publish = body["sub"], body["jti"], body.get("publish")
@@ -318,7 +324,8 @@ def _service_claims(body: Mapping[str, Any]) -> ServiceClaims:
         raise ValueError(f"publish must be a list of 1 to {MAX_PATTERNS} patterns")
     if not all(isinstance(one, str) for one in publish):
         raise ValueError("publish must be a list of patterns")
-    return ServiceClaims(service, tuple(check_pattern(one) for one in publish), issued_at, expires_at, token_id)
+    patterns = tuple(check_pattern(one) for one in publish)
+    return ServiceClaims(service, patterns, issued_at, expires_at, token_id, key_id)
 
 
 def _matches(pattern: str, subject: str) -> bool:

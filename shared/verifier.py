@@ -8,7 +8,6 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 import aiohttp
 
@@ -77,13 +76,6 @@ class KeySource:
                     raise JwksUnavailable("the token service is not reachable") from error
 
 
-@dataclass(frozen=True, slots=True)
-class _Remembered:
-    claims: Claims | ServiceClaims
-    source: KeySource
-    key_id: str
-
-
 class Verifier:
     """Verifies tokens against auth's JWKS and those of outside issuers.
 
@@ -115,9 +107,11 @@ class Verifier:
         self._outside: dict[str, tuple[OutsideIssuer | None, KeySource]] = {
             one.issuer: (one, source(one.jwks_url, one.algorithms)) for one in outside
         }
+        self._sources = {one.name: self._outside[one.issuer][1] for one in outside}
         self._cache_size = cache_size
         self._clock = clock
-        self._cache: dict[bytes, _Remembered] = {}  # by digest: 33 bytes, and no token is kept in memory
+        # By digest: 32 bytes, and no token is kept in memory.
+        self._cache: dict[bytes, Claims | ServiceClaims] = {}
 
     async def verify(self, token: str) -> Claims:
         """Claims of a user's valid token. Raises InvalidToken, also for a service's token; JwksUnavailable where no
@@ -140,7 +134,7 @@ class Verifier:
         digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
         remembered = self._cache.get(digest)
         if remembered is not None:
-            await remembered.source.keep_fresh()
+            await self._source_of(remembered).keep_fresh()
             return self._recall(digest, remembered)
         peek = tokens.peek(token)
         outside, source = self._outside.get(peek.issuer, (None, self._own))
@@ -152,18 +146,21 @@ class Verifier:
             claims = self._check(token, peek.type, source, outside)
         if len(self._cache) >= self._cache_size:
             self._cache.clear()  # simple, and rare: the price is one check per token again
-        self._cache[digest] = _Remembered(claims, source, peek.key_id)
+        self._cache[digest] = claims
         return claims
 
     def forget(self) -> None:
         """Let go of what was verified: every token is checked anew."""
         self._cache.clear()
 
-    def _recall(self, digest: bytes, remembered: _Remembered) -> Claims | ServiceClaims:
-        if self._clock() < remembered.claims.expires_at + LEEWAY_S and remembered.key_id in remembered.source.keys:
-            return remembered.claims
+    def _recall(self, digest: bytes, claims: Claims | ServiceClaims) -> Claims | ServiceClaims:
+        if self._clock() < claims.expires_at + LEEWAY_S and claims.key_id in self._source_of(claims).keys:
+            return claims
         self._cache.pop(digest, None)
         raise InvalidToken("expired, or its key is retired")
+
+    def _source_of(self, claims: Claims | ServiceClaims) -> KeySource:
+        return self._sources[claims.outside] if isinstance(claims, Claims) and claims.outside else self._own
 
     def _check(
         self, token: str, type_: str, source: KeySource, outside: OutsideIssuer | None

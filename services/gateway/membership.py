@@ -6,9 +6,11 @@ A session's rooms are leased for ten minutes and renewed behind the scenes: with
 """
 
 import asyncio
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import TypeAlias
 
 from nats.aio.client import Client
 
@@ -40,6 +42,9 @@ LEASE_S = 600.0
 RENEW_AFTER_S = 300.0
 RENEW_EVERY_S = 10.0
 MAX_ASKS = 5  # an answer out of date is asked again at once; five in a row means that auth itself is behind
+_Allowed: TypeAlias = tuple[int, str, float, str, str]
+"""An allow: when the token was issued, room, when it was said, root, role. What an older token may do is asked for
+that token, as auth also answers whether it was revoked. Numbers and text alone: nothing for the garbage collector."""
 _FORBIDDEN = BeaconfireError(errors.FORBIDDEN, "no such room, or you are not a member")
 
 
@@ -51,9 +56,7 @@ class Membership:
         self._verifier = verifier
         self._hub = hub
         self._asks = asyncio.Semaphore(ASKS_AT_ONCE)
-        # Allows by user, then by token age and room: what an older token may do is asked for that token, because auth
-        # also answers whether it was revoked.
-        self._cache: dict[str, dict[tuple[int, str], tuple[float, Place]]] = {}
+        self._cache: dict[str, tuple[_Allowed, ...]] = {}  # by user
         self._changed: dict[tuple[str, Pair], tuple[float, int]] = {}  # (user, root) → when, version
         self._revoked: dict[str, tuple[float, float]] = {}  # user → when, tokens issued before this are refused
 
@@ -187,6 +190,7 @@ class Membership:
     def _take(self, claims: Claims, rooms: Sequence[str], reply: AuthorizeReply) -> dict[str, Place | BeaconfireError]:
         now = time.monotonic()
         answers: dict[str, Place | BeaconfireError] = {}
+        allowed: list[_Allowed] = []
         for name in rooms:
             decision = reply.rooms.get(name)
             root = _root(decision) if decision is not None else None
@@ -195,17 +199,23 @@ class Membership:
                 answers[name] = _FORBIDDEN
                 continue
             ASKED.labels("allowed").inc()
-            place = _place(root, name, decision.role)
-            answers[name] = place
-            self._cache.setdefault(claims.user_id, {})[claims.issued_at, name] = (now, place)
+            answers[name] = _place(root, name, decision.role)
+            allowed.append((claims.issued_at, sys.intern(name), now, sys.intern(str(root)), decision.role.value))
+        if allowed:
+            self._remember(claims.user_id, allowed, oldest=now - CACHE_S)
         return answers
+
+    def _remember(self, user_id: str, allowed: Sequence[_Allowed], *, oldest: float) -> None:
+        """Put it beside what is known of the user, in place of what is said anew or too old."""
+        anew = {one[:2] for one in allowed}
+        kept = [one for one in self._cache.get(user_id, ()) if one[:2] not in anew and one[2] > oldest]
+        self._cache[user_id] = (*kept, *allowed)
 
     def _known(self, claims: Claims) -> dict[str, Place]:
         oldest = time.monotonic() - CACHE_S
-        cached = self._cache.get(claims.user_id, {})
         return {
-            name: place
-            for (issued_at, name), (at, place) in cached.items()
+            name: _place(parse_pair(root), name, Role(role))
+            for issued_at, name, at, root, role in self._cache.get(claims.user_id, ())
             if issued_at == claims.issued_at and at > oldest
         }
 
@@ -219,7 +229,7 @@ class Membership:
         self._changed = {key: value for key, value in self._changed.items() if now - value[0] < REMEMBER_S}
         self._revoked = {key: value for key, value in self._revoked.items() if now - value[0] < 3_700}
         for user_id, rooms in list(self._cache.items()):
-            if all(now - at > CACHE_S for at, _ in rooms.values()):
+            if all(now - at > CACHE_S for _, _, at, _, _ in rooms):
                 del self._cache[user_id]
 
 

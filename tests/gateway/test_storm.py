@@ -13,8 +13,10 @@ from nats.aio.msg import Msg
 from services.gateway import membership as membership_module
 from services.gateway.hub import Hub
 from services.gateway.membership import Membership
+from services.gateway.place import Place
 from services.gateway.session import Session
 from shared.authorization import AUTHORIZE, QUEUE, AuthUnavailable
+from shared.roles import Role
 from shared.tokens import Claims
 from shared.verifier import Verifier
 from tests.conftest import connected
@@ -97,6 +99,34 @@ async def test_who_waits_too_long(stream: NatsServer, monkeypatch: pytest.Monkey
 
     assert refused.value.retry_after_ms == 1000
     assert asked == ["u0", "u2"]
+
+
+async def test_remembered_for_the_token(stream: NatsServer) -> None:
+    """Rooms that were asked about one by one are all remembered, once each; what another token may do is asked."""
+    yes = b'"campaign:c%d":{"allowed":true,"root":"campaign:c%d","role":"%s"}'
+    async with slow_auth(stream) as (membership, auth):
+        for number in range(2):
+            first = asyncio.create_task(membership.decide(claims("u0"), [f"campaign:c{number}"]))
+            await auth.asked(number + 1)
+            await auth.answer(number, yes % (number, number, b"viewer"))
+            await first
+        known = await membership.decide(claims("u0"), ["campaign:c1", "campaign:c0"])
+        other = asyncio.create_task(membership.decide(Claims("u0", "", 1, 900, ""), ["campaign:c0"]))
+        asked = await auth.asked(3)
+        await auth.answer(2, yes % (0, 0, b"editor"))
+        places = await other
+        still = await membership.decide(claims("u0"), ["campaign:c0"])
+
+    assert asked == ["u0"] * 3
+    assert {name: str(place.room.root) for name, place in known.items() if isinstance(place, Place)} == {
+        "campaign:c1": "campaign:c1",
+        "campaign:c0": "campaign:c0",
+    }
+    assert [getattr(one["campaign:c0"], "role", None) for one in (known, places, still)] == [
+        Role.VIEWER,
+        Role.EDITOR,
+        Role.VIEWER,
+    ]
 
 
 async def test_let_go(stream: NatsServer) -> None:

@@ -12,6 +12,7 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from shared import tokens
+from shared.settings import OutsideIssuer
 from shared.tokens import InvalidToken
 from shared.verifier import JwksUnavailable, Verifier
 from tests.forgery import KEY, OTHER_KEY, forged
@@ -144,6 +145,25 @@ async def test_retired_key(issuer: KeyServer) -> None:
         for token in (old, signed()):
             with pytest.raises(InvalidToken):
                 await checks.verify(token)
+
+
+async def test_retired_key_of_another_issuer(issuer: KeyServer) -> None:
+    """A token seen before is judged by its own issuer's keys, whatever another calls its own."""
+    now, name = 0.0, "https://okta.example"
+    async with running_issuer() as okta:
+        outside = OutsideIssuer(
+            name="okta", issuer=name, jwks_url=okta.url, audience="beaconfire", algorithms=("EdDSA",)
+        )
+        async with verifier(issuer, monotonic=lambda: now, outside=[outside]) as checks:
+            own, theirs = signed(), signed(issuer=name)
+            for token in (own, theirs):
+                await checks.verify(token)
+            okta.keys = {"k2": OTHER_KEY}
+            now += 61
+
+            with pytest.raises(InvalidToken):
+                await checks.verify(theirs)
+            assert (await checks.verify(own)).key_id == "k1"
 
 
 async def test_issuer_away_later(issuer: KeyServer) -> None:
