@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import closing, contextmanager
 from dataclasses import fields
 from typing import Any
 
@@ -16,6 +17,7 @@ from services.gateway.deadletters import DeadLetters
 from services.gateway.delivery import Delivery
 from services.gateway.direct import DirectClient
 from services.gateway.encoding import Encoder
+from services.gateway.handshake import Handshake
 from services.gateway.history import History
 from services.gateway.hub import Hub
 from services.gateway.intake import Intake
@@ -28,8 +30,9 @@ from services.gateway.page import add_page
 from services.gateway.ring import Ring
 from services.gateway.session import Session
 from services.gateway.settings import Settings
-from services.gateway.websocket import Handshake
+from services.gateway.sockets import Sockets
 from services.gateway.wheel import Wheel
+from services.gateway.wires import Calls, Wires
 from shared import broker, errors, logs
 from shared.errors import BeaconfireError
 from shared.metrics import Gauge
@@ -93,13 +96,26 @@ class _Gateway:
 
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
         """Everything that lives beside HTTP. Shutdown order: (aiohttp stops listening, goaway,) drain, leave NATS."""
-        async with asyncio.TaskGroup() as tasks:
-            connecting = tasks.create_task(self._run(), name="gateway")
-            yield
-            await self._stop()
-            connecting.cancel()
+        with self._open_sockets() as sockets:
+            async with asyncio.TaskGroup() as tasks:
+                connecting = tasks.create_task(self._run(sockets), name="gateway")
+                yield
+                await self._stop()
+                connecting.cancel()
 
-    async def _run(self) -> None:
+    @contextmanager
+    def _open_sockets(self) -> Iterator[Sockets | None]:
+        """What serves clients' sockets; None where they stay aiohttp's."""
+        if self._settings.transport == "aiohttp":
+            yield None
+        elif not Sockets.AVAILABLE:
+            log.warning("clients' sockets stay aiohttp's and take more memory: this system has no epoll")
+            yield None
+        else:
+            with closing(Sockets(asyncio.get_running_loop())) as sockets:
+                yield sockets
+
+    async def _run(self, sockets: Sockets | None) -> None:
         async with aiohttp.ClientSession() as http:
             nc = DirectClient()
             await broker.connect(
@@ -110,11 +126,11 @@ class _Gateway:
                 on_reconnected=self._reconnected,
             )
             try:
-                await self._serve(nc, http)
+                await self._serve(nc, http, sockets)
             finally:
                 await broker.close(nc)
 
-    async def _serve(self, nc: DirectClient, http: aiohttp.ClientSession) -> None:
+    async def _serve(self, nc: DirectClient, http: aiohttp.ClientSession, sockets: Sockets | None) -> None:
         settings, loop = self._settings, asyncio.get_running_loop()
         verifier = Verifier(
             http,
@@ -126,7 +142,7 @@ class _Gateway:
         membership = Membership(nc, verifier, self.hub)
         encoder = Encoder()
         history = History(nc, encoder)
-        context = self._context = self._make_context(membership, history, loop)
+        context = self._context = self._make_context(membership, history, sockets or Calls(), loop)
 
         delivery = Delivery(context, membership, encoder, DeadLetters(nc, self._spawn).set_aside)
         self._intake = Intake(
@@ -143,7 +159,7 @@ class _Gateway:
             trusted_proxies=settings.trusted_proxies,
             max_buffer_bytes=settings.max_buffer_bytes,
             compression=settings.compression,
-            hands_over=settings.transport == "handover",
+            sockets=sockets,
         )
         await nc.subscribe_direct(f"{broker.EPHEMERAL_PREFIX}>", delivery.take_ephemeral)
         async with asyncio.TaskGroup() as tasks:
@@ -152,12 +168,14 @@ class _Gateway:
             tasks.create_task(_turn(context, history, Collector(membership.let_go)), name="wheel")
             tasks.create_task(_read_on(delivery), name="unheard events")
 
-    def _make_context(self, access: Access, history: History, loop: asyncio.AbstractEventLoop) -> Context[Session]:
+    def _make_context(
+        self, access: Access, history: History, wires: Wires, loop: asyncio.AbstractEventLoop
+    ) -> Context[Session]:
         settings = self._settings
         return Context(
             hub=self.hub,
             ring=Ring(max_bytes=settings.ring_bytes, max_age_s=settings.ring_age_s),
-            outbound=Outbound(self.hub, loop.call_soon),
+            outbound=Outbound(self.hub, wires, loop.call_soon),
             access=access,
             history=history,
             handle=requests.handle,

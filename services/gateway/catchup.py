@@ -10,7 +10,6 @@ from typing import Any, Protocol
 
 from services.gateway import protocol
 from services.gateway.context import Context, HistoryGone
-from services.gateway.hub import Write
 from services.gateway.pieces import Piece
 from services.gateway.place import Place, heard
 from services.gateway.ring import Entry
@@ -31,10 +30,10 @@ class Lagging(Protocol):
     behind: "CatchUp | None"
     id: str
     rooms: dict[str, Place]
-    write: Write
 
     @property
     def is_full(self) -> bool: ...
+    def write(self, data: bytes, /) -> None: ...
     def close(self, error: BeaconfireError) -> None: ...
     def go_live(self) -> None: ...
     def resync(self, reason: str) -> None: ...

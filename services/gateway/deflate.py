@@ -7,7 +7,7 @@ gets is decided as without it; what they look like, in the last step.
 
 import re
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from services.gateway.frames import FrameError, FrameReader, Opcode, encode, payload
@@ -98,17 +98,13 @@ class Deflater:
         self._frames: dict[bytes, bytes] = {}
         self._bytes = 0
 
-    def writing(self, write: Callable[[bytes], object]) -> Callable[[bytes], object]:
-        """`write`, for whole frames of `frames.encode`: what is worth it is compressed."""
-
-        def write_deflated(data: bytes) -> object:
-            # One turn's frames come here once for each connection, as the same object.
-            if data is not self._last:
-                self._last_deflated = b"".join(map(self._deflated, _frames_of(data)))
-                self._last = data
-            return write(self._last_deflated)
-
-        return write_deflated
+    def encode(self, data: bytes) -> bytes:
+        """Whole frames of `frames.encode`: what is worth it is compressed."""
+        # What many missed comes here once for each of them, as the same object.
+        if data is not self._last:
+            self._last_deflated = b"".join(map(self._deflated, _frames_of(data)))
+            self._last = data
+        return self._last_deflated
 
     def _deflated(self, frame: bytes) -> bytes:
         if len(frame) < MIN_BYTES or frame[0] != _TEXT_FRAME:

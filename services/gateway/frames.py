@@ -80,7 +80,7 @@ def decode_close(payload: bytes) -> tuple[int, str]:
 
 
 class FrameReader:
-    """Reads a client's frames. One for each connection; an idle one holds no buffer.
+    """Reads a client's frames. Between messages it holds nothing (`is_inside`), and a new one does as well.
 
     `max_bytes` bounds a message, whole or in fragments; it is checked on the declared length, before anything of that
     size is buffered. `too_large_code` is the close code for going over it.
@@ -95,6 +95,11 @@ class FrameReader:
         self._fragments: list[bytes] | None = None
         self._opcode = 0
         self._size = 0
+
+    @property
+    def is_inside(self) -> bool:
+        """Whether it holds part of a frame or of a message."""
+        return bool(self._buffer) or self._fragments is not None
 
     def feed(self, data: bytes) -> list[tuple[int, bytes]]:
         """The messages that `data` completes: (opcode, payload), TEXT, BINARY or control. Raises FrameError.

@@ -1,4 +1,4 @@
-"""Outbound: every write to sessions, as one queue a gateway. No I/O of its own: it calls bound `transport.write`s.
+"""Outbound: every write to sessions, as one queue a gateway. No I/O of its own: `wires` do it.
 
 Frames of one loop turn are joined and written once to each connection. Large rooms are written in slices with a turn of
 the loop between, so that pings, replies and joins do not wait; events behind a slice do, because order is total.
@@ -14,10 +14,11 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from itertools import islice
-from typing import Generic
+from typing import Generic, Protocol
 
-from services.gateway.hub import Hub, S, Write
+from services.gateway.hub import Hub, S
 from services.gateway.ring import Entry
+from services.gateway.wires import Encode, Target, Wires
 
 SLICE = 1_000
 """Writes in one turn of the loop: about 10 ms of a core, most of it the kernel's."""
@@ -29,41 +30,46 @@ BATCH_BYTES = 65_536
 """Of events queued at a time: no more than that, or one larger event, is written to a socket that is full."""
 
 
+class Wire(Protocol):
+    """What one session is written through."""
+
+    @property
+    def target(self) -> Target: ...
+    @property
+    def encode(self) -> Encode | None: ...
+    def write(self, data: bytes, /) -> None: ...
+
+
 class _Same:
     """The same bytes for many sessions. After it, everything up to `offset` is written."""
 
-    __slots__ = ("_data", "_made", "_writers", "offset")
+    __slots__ = ("_data", "_made", "_targets", "_wires", "offset")
 
-    def __init__(self, writers: Sequence[Write], data: bytes, offset: int) -> None:
-        self._writers = writers
+    def __init__(self, wires: Wires, targets: Sequence[Target], data: bytes, offset: int) -> None:
+        self._wires = wires
+        self._targets = targets
         self._data = data
         self._made = 0
         self.offset = offset
 
     def run(self, budget: int) -> int:
         """Make `budget` writes, or those that are left. Returns how many were made."""
-        start, self._made = self._made, min(self._made + budget, len(self._writers))
-        data = self._data
-        writers = iter(self._writers[start : self._made])
-        while True:
-            try:
-                for write in writers:
-                    write(data)
-                return self._made - start
-            except RuntimeError:
-                continue  # uvloop's answer to a write on a connection that was aborted this very turn
+        start, self._made = self._made, min(self._made + budget, len(self._targets))
+        self._wires.write_same(self._targets[start : self._made], self._data)
+        return self._made - start
 
     @property
     def is_done(self) -> bool:
-        return self._made == len(self._writers)
+        return self._made == len(self._targets)
 
 
 class _Each:
     """Bytes of its own for each of many sessions: the frames of this turn. Else as `_Same`."""
 
-    __slots__ = ("_left", "_writes", "offset")
+    __slots__ = ("_left", "_wires", "_writes", "offset")
 
-    def __init__(self, gathered: dict[Write, list[bytes]], offset: int) -> None:
+    def __init__(self, wires: Wires, gathered: dict[Target, list[bytes]], offset: int) -> None:
+        self._wires = wires
         self._writes = iter(gathered.items())
         self._left = len(gathered)
         self.offset = offset
@@ -71,18 +77,31 @@ class _Each:
     def run(self, budget: int) -> int:
         made = min(budget, self._left)
         self._left -= made
-        writes = islice(self._writes, made)
-        while True:
-            try:
-                for write, frames in writes:
-                    write(b"".join(frames))
-                return made
-            except RuntimeError:
-                continue
+        self._wires.write_each(islice(self._writes, made))
+        return made
 
     @property
     def is_done(self) -> bool:
         return not self._left
+
+
+class _Then:
+    """Something to be done when everything queued before it is written."""
+
+    __slots__ = ("_callback", "is_done", "offset")
+
+    def __init__(self, callback: Callable[[], None], offset: int) -> None:
+        self._callback = callback
+        self.offset = offset
+        self.is_done = False
+
+    def run(self, _budget: int) -> int:
+        self.is_done = True
+        self._callback()
+        return 0
+
+
+_Job = _Same | _Each | _Then
 
 
 class _Batch:
@@ -91,25 +110,25 @@ class _Batch:
     __slots__ = ("_is_disjoint", "bytes", "frames", "lists", "offset", "order", "sizes")
 
     def __init__(self) -> None:
-        self.order: list[tuple[list[Write], bytes]] = []
+        self.order: list[tuple[list[Target], bytes]] = []
         # Lists that are the same object go to the same sessions: their frames are joined once for all of them.
-        self.lists: dict[int, list[Write]] = {}
+        self.lists: dict[int, list[Target]] = {}
         self.frames: dict[int, list[bytes]] = {}
         self.sizes: dict[int, int] = {}
         self.bytes = 0
         self.offset = 0
         self._is_disjoint: bool | None = None
 
-    def add(self, offset: int, writers: list[Write], frame: bytes) -> None:
-        self.order.append((writers, frame))
+    def add(self, offset: int, targets: list[Target], frame: bytes) -> None:
+        self.order.append((targets, frame))
         self.offset = offset
         self.bytes += len(frame)
-        same = id(writers)
+        same = id(targets)
         if same in self.lists:
             self.frames[same].append(frame)
             self.sizes[same] += len(frame)
         else:
-            self.lists[same], self.frames[same], self.sizes[same] = writers, [frame], len(frame)
+            self.lists[same], self.frames[same], self.sizes[same] = targets, [frame], len(frame)
             self._is_disjoint = None
 
     @property
@@ -123,21 +142,21 @@ class _Batch:
         """The most bytes that any one session gets of it."""
         if self.is_disjoint:
             return max(self.sizes.values(), default=0)
-        shares: dict[Write, int] = defaultdict(int)
-        for same, writers in self.lists.items():
+        shares: dict[Target, int] = defaultdict(int)
+        for same, targets in self.lists.items():
             size = self.sizes[same]
-            for write in writers:
-                shares[write] += size
+            for target in targets:
+                shares[target] += size
         return max(shares.values())
 
-    def jobs(self, before: int) -> list[_Same | _Each]:
+    def jobs(self, wires: Wires, before: int) -> list[_Job]:
         """What is to be written. After the last one everything up to `offset` is, after the others up to `before`."""
         if self.is_disjoint:
-            jobs: list[_Same | _Each] = [
-                _Same(writers, b"".join(self.frames[same]), before) for same, writers in self.lists.items()
+            jobs: list[_Job] = [
+                _Same(wires, targets, b"".join(self.frames[same]), before) for same, targets in self.lists.items()
             ]
         else:
-            jobs = [_Each(_gather(self.order), before)]
+            jobs = [_Each(wires, _gather(self.order), before)]
         jobs[-1].offset = self.offset
         return jobs
 
@@ -152,17 +171,19 @@ class Outbound(Generic[S]):
     def __init__(
         self,
         hub: Hub[S],
+        wires: Wires,
         call_soon: Callable[[Callable[[], None]], object],
         *,
         batch_bytes: int = BATCH_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hub = hub
+        self._wires = wires
         self._call_soon = call_soon
         self._clock = clock
         self._batch_bytes = batch_bytes
         self._batch = _Batch()
-        self._jobs: deque[_Same | _Each] = deque()
+        self._jobs: deque[_Job] = deque()
         self._queued = 0  # bytes that the jobs may hold for one session
         self._bounded_to = batch_bytes  # up to so many bytes of the batch, nobody's share is too large
         self._scheduled = False
@@ -200,18 +221,28 @@ class Outbound(Generic[S]):
         if not self._batch.order:
             self._schedule()
         route = entry.route
-        writers = self._hub.writers(route.subject, route.rooms, entry.type, entry.audience)
-        self.frames_sent += len(writers)
-        self._batch.add(offset, writers, entry.frame)
+        for targets, encode in self._hub.writers(route.subject, route.rooms, entry.type, entry.audience):
+            self.frames_sent += len(targets)
+            self._batch.add(offset, targets, entry.frame if encode is None else encode(entry.frame))
 
-    def tell(self, write: Write, frame: bytes) -> None:
+    def tell(self, wire: Wire, frame: bytes) -> None:
         """Write one session a frame that must not pass the events queued for it."""
         self.seal()
         if self._jobs:
-            self._jobs.append(_Same((write,), frame, self._jobs[-1].offset))
+            data = frame if wire.encode is None else wire.encode(frame)
+            self._jobs.append(_Same(self._wires, (wire.target,), data, self._jobs[-1].offset))
             self._schedule()
         else:
-            write(frame)
+            wire.write(frame)
+
+    def after(self, callback: Callable[[], None]) -> None:
+        """Call back when everything that is queued now is written; at once where that is nothing."""
+        self.seal()
+        if self._jobs:
+            self._jobs.append(_Then(callback, self._jobs[-1].offset))
+            self._schedule()
+        else:
+            callback()
 
     def seal(self) -> None:
         """Decide who gets what is pending."""
@@ -220,7 +251,7 @@ class Outbound(Generic[S]):
         batch, self._batch = self._batch, _Batch()
         self._queued += batch.bytes if batch.bytes <= self._batch_bytes // 4 else batch.largest_share()
         self._bounded_to = max(0, self._batch_bytes - self._queued)
-        self._jobs += batch.jobs(self._jobs[-1].offset if self._jobs else self._written)
+        self._jobs += batch.jobs(self._wires, self._jobs[-1].offset if self._jobs else self._written)
 
     def _bound(self, more: int) -> None:
         """Keep what is queued for any one session below the bound, with `more` bytes to come for it."""
@@ -282,15 +313,15 @@ class Outbound(Generic[S]):
         return max(1, made)
 
 
-def _are_disjoint(lists: Collection[list[Write]]) -> bool:
+def _are_disjoint(lists: Collection[list[Target]]) -> bool:
     """Whether nobody is in two of them. Costs a hundredth of the writes that follow."""
     return len(lists) == 1 or len(set().union(*lists)) == sum(map(len, lists))
 
 
-def _gather(order: Iterable[tuple[list[Write], bytes]]) -> dict[Write, list[bytes]]:
+def _gather(order: Iterable[tuple[list[Target], bytes]]) -> dict[Target, list[bytes]]:
     """The frames for each session, in order."""
-    gathered: dict[Write, list[bytes]] = defaultdict(list)
-    for writers, frame in order:
-        for write in writers:
-            gathered[write].append(frame)
+    gathered: dict[Target, list[bytes]] = defaultdict(list)
+    for targets, frame in order:
+        for target in targets:
+            gathered[target].append(frame)
     return gathered

@@ -17,6 +17,7 @@ from services.gateway.context import Context
 from services.gateway.frames import Opcode, encode, encode_close
 from services.gateway.limits import spend
 from services.gateway.session import Session
+from services.gateway.wires import Target
 from shared import errors, logs
 from shared.errors import BeaconfireError
 
@@ -136,6 +137,13 @@ class PlainConnection:
             self.write(encode(bytes(message.data), Opcode.PONG))
 
     # context.Wire.
+
+    @property
+    def target(self) -> Target:
+        """For `wires.Calls`."""
+        return self.write
+
+    encode = None
 
     def write(self, data: bytes) -> None:
         """Write whole frames: past aiohttp's writer, which takes one message at a time and has to be awaited."""

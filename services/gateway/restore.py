@@ -72,7 +72,7 @@ async def _written(context: Context[Any]) -> None:
     """Wait until what is queued is written, and for a turn: long replays of many delay nobody else."""
     loop = asyncio.get_running_loop()
     written, turn = loop.create_future(), loop.create_future()
-    context.outbound.tell(lambda _nothing: _resolve(written), b"")
+    context.outbound.after(lambda: _resolve(written))
     await written
     context.pace.take(lambda: _resolve(turn))
     await turn

@@ -21,10 +21,10 @@ from services.gateway import protocol
 from services.gateway.catchup import CatchUp
 from services.gateway.context import Context, Wire
 from services.gateway.frames import Opcode, encode
-from services.gateway.hub import Write
 from services.gateway.limits import LIMITED, PATIENCE, Allowance, LimitReached, Rate
 from services.gateway.place import Place
 from services.gateway.protocol import InvalidMessage
+from services.gateway.wires import Encode, Target
 from shared import errors, logs
 from shared.errors import BeaconfireError
 from shared.metrics import Counter, Gauge
@@ -59,6 +59,7 @@ class State(IntEnum):
 class _Gone:
     """What a session is left with whose connection is gone."""
 
+    target = encode = None
     paused = True
 
     def write(self, data: bytes, /) -> None: ...
@@ -75,7 +76,9 @@ class Session:
     __slots__ = (
         "_allowance",
         "_asking",
+        "_due",
         "_heard",
+        "_pinged",
         "_refusals",
         "_waiter",
         "_waiting",
@@ -91,7 +94,6 @@ class Session:
         "rooms",
         "state",
         "user_id",
-        "write",
     )
 
     def __init__(self, context: Context["Session"], wire: Wire, *, address: str, offered_token: str = "") -> None:
@@ -101,6 +103,7 @@ class Session:
         self._asking = False
         self._waiter: asyncio.Future[None] | None = None  # what its question waits on
         self._heard = True
+        self._pinged = False
         self._allowance: Allowance | None = None  # None, as here and below: nothing was taken for a while
         self._refusals: Rate | None = None
         self._warned = False
@@ -113,9 +116,22 @@ class Session:
         self.leased_at = 0.0
         self.rooms: dict[str, Place] = {}
         self.state = State.CONNECTING
-        self.write: Write = wire.write
         context.connecting.add(self)
-        context.wheel.after(context.limits.connect_timeout_s, self._check_connected)
+        self._due = context.wheel.after(context.limits.connect_timeout_s, self)
+
+    @property
+    def target(self) -> Target:
+        """What its events are written to."""
+        return self._wire.target
+
+    @property
+    def encode(self) -> Encode | None:
+        """What is done to them before."""
+        return self._wire.encode
+
+    def write(self, data: bytes) -> None:
+        """Write whole frames, now."""
+        self._wire.write(data)
 
     @property
     def is_full(self) -> bool:
@@ -163,7 +179,7 @@ class Session:
         """The connection is gone."""
         if self.state is not State.CLOSED:
             self._end()
-        self._wire, self.write = _GONE, _GONE.write  # the wheel keeps the session for up to a heartbeat, but no more
+        self._wire = _GONE  # the wheel keeps the session for up to a heartbeat, but no more
 
     # What the gateway does to it.
 
@@ -185,7 +201,7 @@ class Session:
     def tell(self, frame: bytes) -> None:
         """Send it a frame, in order with its events."""
         if self.state in (State.LIVE, State.CATCHING_UP):
-            self.context.outbound.tell(self.write, frame)
+            self.context.outbound.tell(self._wire, frame)
 
     def leave_root(self, root: Pair, reason: str) -> None:
         """Put it out of every room of a root, and say so."""
@@ -236,7 +252,7 @@ class Session:
         self.take(claims)
         # Those who came at once are not spoken to at once.
         first_beat_s = context.limits.heartbeat_s * random.uniform(0.5, 1)  # noqa: S311
-        context.wheel.within(int(first_beat_s), self._beat)
+        self._due = context.wheel.within(int(first_beat_s), self)
 
     def take(self, claims: Claims) -> None:
         """Stand on this token from now on."""
@@ -381,6 +397,18 @@ class Session:
 
     # Time.
 
+    def __call__(self) -> None:
+        """A second has come that it waits for. The wheel calls the session itself, and holds nothing else for it."""
+        if self.state is State.CLOSED or self.context.wheel.now < self._due:
+            return  # what it waited for before is of no more interest
+        if self.state is State.CONNECTING:
+            limit = self.context.limits.connect_timeout_s
+            self.close(BeaconfireError(errors.TIMEOUT, f"no connect within {limit} s"))
+        elif self._pinged:
+            self._check_pulse()
+        else:
+            self._beat()
+
     def _watch_token(self) -> None:
         """Look at the token again when it is time, if that is before the next beat (which looks again)."""
         claims = self.claims
@@ -400,30 +428,22 @@ class Session:
             self._warned = True
             self.tell(protocol.token_expiring(max(0, round(left))))
 
-    def _check_connected(self) -> None:
-        if self.state is State.CONNECTING:
-            limit = self.context.limits.connect_timeout_s
-            self.close(BeaconfireError(errors.TIMEOUT, f"no connect within {limit} s"))
-
     def _beat(self) -> None:
         """Ping, and say the position."""
-        if self.state is State.CLOSED:
-            return
         if self._allowance is not None and self._allowance.is_full(time.monotonic()):
             self._allowance = None
-        self._heard = False
+        self._pinged, self._heard = True, False
         settled = protocol.position(self.context.cursor(self.context.outbound.settled))
         self.write(_PING + settled if self.state is State.LIVE else _PING)
         heartbeat_s = self.context.limits.heartbeat_s
-        self.context.wheel.within(heartbeat_s - heartbeat_s // 2, self._check_pulse)
+        self._due = self.context.wheel.within(heartbeat_s - heartbeat_s // 2, self)
         self._watch_token()
 
     def _check_pulse(self) -> None:
         """Free it when nothing at all came since the last ping."""
-        if self.state is State.CLOSED:
-            return
         if self._heard:
-            self.context.wheel.within(self.context.limits.heartbeat_s // 2, self._beat)
+            self._pinged = False
+            self._due = self.context.wheel.within(self.context.limits.heartbeat_s // 2, self)
             return
         log.info("no sign of life", session=self.id, user=self.user_id)
         self._end()

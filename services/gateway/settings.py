@@ -64,10 +64,11 @@ class Settings(Common):
     max_buffer_bytes: int = Field(
         262_144,
         ge=16_384,
-        description="Memory for a stuck connection, bytes; one has to catch up from a quarter on",
+        description="Where sockets are aiohttp's: memory for a stuck one, bytes; it has to catch up from a quarter on",
     )
     transport: Literal["handover", "aiohttp"] = Field(
-        "handover", description="Who serves sockets: we, on aiohttp's transport, or aiohttp, at six times the memory"
+        "handover",
+        description="Who serves sockets: we, once aiohttp has done the handshake, or aiohttp, at ten times the memory",
     )
     compression: bool = Field(False, description="Compress messages for clients that can take it (permessage-deflate)")
     ring_bytes: int = Field(67_108_864, ge=1_048_576, description="Memory for the newest events, bytes")

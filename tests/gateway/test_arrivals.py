@@ -9,7 +9,7 @@ from services.gateway.context import Context
 from services.gateway.session import Session, State
 from services.gateway.websocket import Connection
 from tests.gateway.test_frames import client_frame
-from tests.gateway.test_memory import Nowhere, _context  # noqa: F401  (its fixture `context`)
+from tests.gateway.test_memory import _context, _ends, open_connection  # noqa: F401  (its fixtures)
 
 END = 100
 """Of the stream. The gateway is at 0."""
@@ -26,8 +26,7 @@ async def _waiting(context: Context[Session]) -> list[Connection]:
     context.history = Stream()  # type: ignore[assignment]  # nobody gets as far as a page
     connections = []
     for offset in (5, 3, 5, 7):
-        context.door.enter("an address")
-        one = Connection(context, Nowhere(), address="an address", max_buffer_bytes=65_536, offered_token="u")
+        one = open_connection(context, "u")
         hello = {"type": "connect", "id": 1, "rooms": ["campaign:c1"], "cursor": f":{offset}"}
         one.data_received(client_frame(json.dumps(hello).encode()))
         connections.append(one)
@@ -67,7 +66,7 @@ async def test_each_at_its_offset(context: Context[Session], waiting: list[Conne
 async def test_who_leaves_is_not_waited_for(context: Context[Session], waiting: list[Connection]) -> None:
     """Nothing is kept of a client that gave up."""
     for one in waiting[:3]:
-        one.connection_lost(None)
+        one.abort()
     await settled(context, 1)
 
     assert [offset for offset, *_ in context.arrivals.waiting] == [-7]

@@ -33,6 +33,7 @@ from services.gateway.route import Routes
 from services.gateway.sequence import Sequence as Order
 from services.gateway.session import Session, State
 from services.gateway.wheel import Wheel
+from services.gateway.wires import Calls, Target
 from shared import errors
 from shared.errors import BeaconfireError
 from shared.roles import Role
@@ -81,6 +82,12 @@ class Wire:
         self.paused = False
         self.is_open = True
         self.frames: list[dict[str, Any]] = []
+
+    encode: ClassVar[None] = None
+
+    @property
+    def target(self) -> Target:
+        return self.write
 
     def write(self, data: bytes) -> None:
         if not self.is_open:
@@ -154,7 +161,7 @@ class Core(RuleBasedStateMachine):
         self.context = Context(
             hub=hub,
             ring=Ring(max_bytes=RING_EVENTS * 400, max_age_s=3600),
-            outbound=Outbound(hub, self.loop.call_soon, batch_bytes=300),
+            outbound=Outbound(hub, Calls(), self.loop.call_soon, batch_bytes=300),
             access=self,
             history=self,
             handle=requests.handle,

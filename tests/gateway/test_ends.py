@@ -109,7 +109,7 @@ async def fall_silent(_gateway: Gateway, sockets: Sequence[RawSocket]) -> None:
     session = next(one for one in gc.get_objects() if isinstance(one, Session) and one.user_id == "silent")
     wheel = session.context.wheel
     for _ in range(60):
-        wheel.turn(wheel._now + 1)
+        wheel.turn(wheel.now + 1)
     for raw in sockets:
         await raw.end()
 

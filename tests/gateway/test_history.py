@@ -17,7 +17,7 @@ from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.gateway.test_delivery import fence
 from tests.gateway.test_frames import client_frame
 from tests.gateway.test_session import member, publish_as_auth
-from tests.gateway.test_stuck import connections
+from tests.gateway.test_stuck import connections, shrink
 from tests.gateway.test_websocket import RawSocket, raw_socket
 from tests.proxy import Proxy
 from tools.nats_server import NatsServer
@@ -132,7 +132,7 @@ async def test_only_its_rooms_and_role(short: Gateway) -> None:
 async def replayed_halfway(gateway: Gateway, slow: RawSocket, user: str, cursor: str) -> None:
     """Resume, and read nothing, until the gateway waits in the middle of the replay; kernels hold next to nothing."""
     (connecting,) = connections("")
-    connecting._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+    shrink(connecting)
     slow.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
     hello = {"type": "connect", "id": 1, "token": gateway.auth.token(user), "rooms": ["campaign:c1"], "cursor": cursor}
     slow.write(client_frame(json.dumps(hello).encode()))

@@ -13,6 +13,7 @@ from services.gateway.outbound import BATCH_BYTES, LISTEN_FROM_S, LISTEN_S, LIST
 from services.gateway.ring import Entry, Ring
 from services.gateway.route import Route, Routes
 from services.gateway.selection import Selection
+from services.gateway.wires import Calls, Encode, Target
 from shared.roles import Role
 from shared.subjects import RoomKey, parse_room
 
@@ -25,6 +26,12 @@ class Member:
     def __init__(self, user_id: str = "u") -> None:
         self.user_id = user_id
         self.writes: list[bytes] = []
+
+    encode: Encode | None = None
+
+    @property
+    def target(self) -> Target:
+        return self.write
 
     def write(self, data: bytes) -> None:
         self.writes.append(data)
@@ -41,7 +48,7 @@ class Gateway:
         self.hub: Hub[Member] = Hub()
         self.turns: list[Callable[[], None]] = []
         self.now = 100.0
-        self.outbound = Outbound(self.hub, self.turns.append, clock=lambda: self.now)
+        self.outbound = Outbound(self.hub, Calls(), self.turns.append, clock=lambda: self.now)
         self._offset = 0
 
     def join(self, member: Member, room: str, role: Role = Role.VIEWER, types: Selection = None) -> None:
@@ -333,7 +340,7 @@ def test_who_joins_or_is_told_does_not_wait() -> None:
     assert (member.heard, late.heard) == ("ab", "")
 
     gateway.deliver("campaign.c1.state", "c")
-    gateway.outbound.tell(member.write, b"!")
+    gateway.outbound.tell(member, b"!")
     gateway.turn()
     assert (member.heard, late.heard) == ("abc!", "c")
 
@@ -363,7 +370,7 @@ def test_remembered_lists_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         gateway.deliver(f"campaign.c1.settlement.s{number}", "x")
         gateway.settle()
 
-    remembered = {id(one): len(one) for one in gateway.hub._lists.values()}
+    remembered = {id(one): len(one) for known in gateway.hub._lists.values() for one, _ in known}
     assert sum(remembered.values()) <= 500 + 100
     assert {member.heard for member in members} == {"x" * 50}
 
@@ -374,7 +381,7 @@ def test_replies_pass_slices_of_others_only() -> None:
     for member in members:
         gateway.join(member, "campaign:c1")
     gateway.deliver("campaign.c1.state", "a")
-    gateway.outbound.tell(members[-1].write, b"!")
+    gateway.outbound.tell(members[-1], b"!")
     gateway.settle()
 
     assert members[-1].heard == "a!"
@@ -408,7 +415,7 @@ def test_hub_forgets() -> None:
     gateway.leave(member, "campaign:c1/settlement:s1", Role.OWNER)
     gateway.hub.remove(member)
 
-    assert (len(gateway.hub), gateway.hub.users, gateway.hub.sizes()) == (0, {}, {})
+    assert (len(gateway.hub), len(gateway.hub.users), gateway.hub.sizes()) == (0, 0, {})
 
 
 STEPS = st.lists(

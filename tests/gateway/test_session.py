@@ -153,7 +153,7 @@ async def test_large_messages_behind_a_question(gateway: Gateway) -> None:
         await client.connect(gateway.auth.token("viewer"))
         gateway.auth.answer = lambda _question: None
         for _ in range(6):
-            await client.send("subscribe", rooms=["x" * 150] * 100)
+            await client.send("subscribe", rooms=[f"campaign:{'x' * 64}/settlement:{'x' * 64}"] * 100)
         end = await client.closed()
 
     assert (end.code, end.reason) == (4429, "over 65536 bytes sent without an answer")

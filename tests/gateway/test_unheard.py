@@ -19,6 +19,7 @@ from services.gateway.pace import Pace
 from services.gateway.ring import Ring
 from services.gateway.session import Session
 from services.gateway.wheel import Wheel
+from services.gateway.wires import Calls
 from shared.envelope import InvalidEvent
 from tests.client import open_socket
 from tests.conftest import connected
@@ -40,7 +41,7 @@ class Unattended:
         self.context = Context(
             hub=hub,
             ring=Ring(max_bytes=ring_bytes, max_age_s=60),
-            outbound=Outbound(hub, lambda _call: None),
+            outbound=Outbound(hub, Calls(), lambda _call: None),
             access=membership,
             history=None,  # type: ignore[arg-type]  # nobody resumes
             handle=requests.handle,

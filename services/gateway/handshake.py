@@ -1,0 +1,211 @@
+"""The handshake: what is checked before a request becomes a WebSocket, and who serves it from then on.
+
+aiohttp does HTTP, routing and the checks before the upgrade. Then we go on with a file descriptor of our own
+(`sockets`): aiohttp's transport is closed, and its request, parser, reader and task are freed (ADR 0018). Beyond
+aiohttp's API that leans on one attribute of `request.protocol`, pinned by `tests/gateway/test_websocket.py`.
+"""
+
+import asyncio
+import base64
+import binascii
+import hashlib
+from collections.abc import Sequence
+from typing import NoReturn
+
+from aiohttp import hdrs, web
+
+from services.gateway import protocol
+from services.gateway.context import Context
+from services.gateway.deflate import Agreement, Deflater, MalformedOffer, negotiate
+from services.gateway.limits import LIMITED, LimitReached
+from services.gateway.plain import Full, PlainConnection
+from services.gateway.session import Session
+from services.gateway.sockets import Sockets, Undrained, take_over
+from services.gateway.websocket import Connection
+from shared import errors, logs
+from shared.addresses import Network, client_address, household
+from shared.errors import BeaconfireError
+from shared.metrics import Counter
+from shared.web import HANDED_OVER
+
+log = logs.get(__name__)
+
+OPENED = Counter("gateway_connections_total", "WebSocket connections opened")
+REFUSED = Counter("gateway_handshakes_refused_total", "WebSocket handshakes refused, by reason", ["reason"])
+
+FULL_AT = 4
+"""A socket of aiohttp's is full at this part of the memory a session may take. On top of it come one write and the one
+event that goes beyond it, messages that wait for an answer, and one that has not arrived as a whole: a quarter each, at
+most."""
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
+
+
+class Handshake:
+    """`GET /ws`: everything that is checked before the upgrade, and the handing over."""
+
+    def __init__(
+        self,
+        context: Context[Session],
+        *,
+        allowed_origins: tuple[str, ...],
+        trusted_proxies: Sequence[Network],
+        max_buffer_bytes: int,
+        compression: bool,
+        sockets: Sockets | None,
+    ) -> None:
+        self._context = context
+        self._deflaters: dict[int | None, Deflater] | None = {} if compression and sockets else None
+        self._trusted_proxies = trusted_proxies
+        self._hinted = False
+        self._origins = frozenset(allowed_origins)
+        self._max_buffer_bytes = max_buffer_bytes
+        self._sockets = sockets
+        self._full = Full(context.spawn)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """The aiohttp handler. Answers 400, 403, 429 or 503, or does not return to aiohttp (or when all is over)."""
+        if not self._is_allowed(request):
+            self._refuse("origin")
+            raise web.HTTPForbidden(reason="origin not allowed")
+        accept = _accept_key(request)
+        if accept is None:
+            self._refuse("handshake")
+            raise web.HTTPBadRequest(reason="expected a WebSocket handshake")
+        if protocol.SUBPROTOCOL not in _tokens(request, hdrs.SEC_WEBSOCKET_PROTOCOL):
+            self._refuse("subprotocol")
+            raise web.HTTPBadRequest(reason=f"offer the subprotocol {protocol.SUBPROTOCOL}")
+        try:
+            agreement = self._agree(request)
+        except MalformedOffer:
+            self._refuse("extensions")
+            raise web.HTTPBadRequest(reason="malformed Sec-WebSocket-Extensions") from None
+        transport = request.transport
+        if transport is None or transport.is_closing():
+            raise asyncio.CancelledError
+        address = self._address(request)
+        self._enter(address)
+        token = _bearer(request) or request.query.get("token", "")
+        if self._sockets is not None:
+            self._take_over(self._sockets, request, accept, address, token, agreement)
+        OPENED.inc()
+        plain = PlainConnection(self._context, self._max_buffer_bytes // FULL_AT, self._full)
+        return await plain.serve(request, address=address, offered_token=token)
+
+    def _agree(self, request: web.Request) -> Agreement | None:
+        """What is agreed about compression. Raises MalformedOffer."""
+        if self._deflaters is None:
+            return None
+        return negotiate(request.headers.getall(hdrs.SEC_WEBSOCKET_EXTENSIONS, []))
+
+    def _address(self, request: web.Request) -> str:
+        """What the client counts under: its address, as a proxy of ours says it where it came through one."""
+        forwarded = request.headers.getall(hdrs.X_FORWARDED_FOR, [])
+        if forwarded and not self._trusted_proxies and not self._hinted:
+            self._hinted = True
+            log.warning("all clients of a proxy count as one address: name it in BEACONFIRE_TRUSTED_PROXIES")
+        return household(client_address(request.remote, forwarded, self._trusted_proxies))
+
+    def _refuse(self, reason: str) -> None:
+        REFUSED.labels(reason).inc()
+        log.info("refused handshake", reason=reason)
+
+    def _is_allowed(self, request: web.Request) -> bool:
+        """No Origin: not a browser. Else it must be ours or a configured one, compared as a whole (T1)."""
+        origins = request.headers.getall(hdrs.ORIGIN, [])
+        if not origins:
+            return True
+        own = {f"{scheme}://{request.headers.get(hdrs.HOST, '')}" for scheme in ("http", "https")}
+        return len(origins) == 1 and (origins[0] in self._origins or origins[0] in own)
+
+    def _deflater(self, agreement: Agreement | None) -> Deflater | None:
+        if agreement is None or self._deflaters is None:
+            return None
+        bits = agreement.window_bits
+        return self._deflaters.get(bits) or self._deflaters.setdefault(bits, Deflater(bits))
+
+    def _enter(self, address: str) -> None:
+        """Count it. Raises LimitReached."""
+        try:
+            self._context.door.enter(address)
+        except LimitReached as reached:
+            LIMITED.labels(reached.limit).inc()
+            self._refuse(reached.limit)
+            raise
+
+    def _leave(self, address: str, reason: str) -> None:
+        """Refuse one that has entered."""
+        self._context.door.leave(address, was_connected=False)
+        self._refuse(reason)
+
+    def _take_over(
+        self,
+        sockets: Sockets,
+        request: web.Request,
+        accept: str,
+        address: str,
+        token: str,
+        agreement: Agreement | None,
+    ) -> NoReturn:
+        """Answer 101 on a socket of our own. No await from here on: no byte can come in between."""
+        assert request.transport is not None
+        try:
+            connection = Connection(
+                self._context,
+                sockets,
+                take_over(request.transport),
+                address=address,
+                offered_token=token,
+                deflater=self._deflater(agreement),
+            )
+        except Undrained:
+            self._leave(address, "unread")
+            raise web.HTTPBadRequest(reason="read the answers to earlier requests first") from None
+        except OSError as error:
+            self._leave(address, "files")
+            log.warning("could not take a connection over", error=str(error))
+            raise BeaconfireError(errors.UNAVAILABLE, "no room for more connections, try again") from None
+        sockets.write(connection.target, _switching(accept, agreement))
+        OPENED.inc()
+        early = request.protocol._message_tail  # sent before our 101: allowed by no RFC, and cheap to accept
+        if early:
+            connection.data_received(early)
+        request[HANDED_OVER] = True
+        raise asyncio.CancelledError  # aiohttp lets go of request, parser and task, and closes its transport
+
+
+def _switching(accept: str, agreement: Agreement | None) -> bytes:
+    """The answer that ends HTTP on a connection (RFC 6455 §4.2.2)."""
+    extensions = f"Sec-WebSocket-Extensions: {agreement.response}\r\n" if agreement else ""
+    return (
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        f"Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: {protocol.SUBPROTOCOL}\r\n{extensions}\r\n"
+    ).encode()
+
+
+def _accept_key(request: web.Request) -> str | None:
+    """`Sec-WebSocket-Accept` (RFC 6455 §4.2.2), or None where the request is no proper handshake (§4.2.1)."""
+    keys = request.headers.getall(hdrs.SEC_WEBSOCKET_KEY, [])
+    upgrades = request.headers.getall(hdrs.UPGRADE, [])
+    versions = request.headers.getall(hdrs.SEC_WEBSOCKET_VERSION, [])
+    if request.version < (1, 1) or len(upgrades) != 1 or upgrades[0].lower() != "websocket":
+        return None
+    if "upgrade" not in _tokens(request, hdrs.CONNECTION) or versions != ["13"] or len(keys) != 1:
+        return None
+    if hdrs.CONTENT_LENGTH in request.headers or hdrs.TRANSFER_ENCODING in request.headers:
+        return None  # a body before the upgrade is how requests are smuggled
+    try:
+        if len(base64.b64decode(keys[0], validate=True)) != 16:
+            return None
+    except (binascii.Error, ValueError):
+        return None
+    return base64.b64encode(hashlib.sha1(keys[0].encode() + _GUID, usedforsecurity=False).digest()).decode()
+
+
+def _tokens(request: web.Request, header: str) -> list[str]:
+    """The comma-separated tokens of a header, lower-cased."""
+    return [token.strip().lower() for value in request.headers.getall(header, []) for token in value.split(",")]
+
+
+def _bearer(request: web.Request) -> str:
+    scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else ""

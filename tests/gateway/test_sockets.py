@@ -1,0 +1,305 @@
+"""services.gateway.sockets: real sockets, by their descriptors."""
+
+import asyncio
+import errno
+import os
+import resource
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import closing, contextmanager
+from urllib.parse import urlsplit
+
+import pytest
+
+from services.gateway import outbound as outbound_module
+from services.gateway.context import Context
+from services.gateway.ring import Entry
+from services.gateway.route import Route
+from services.gateway.session import Session
+from services.gateway.sockets import Sockets, Undrained, take_over
+from shared.roles import Role
+from tests.gateway.conftest import Gateway
+from tests.gateway.test_memory import ENDS, PLACE, _context, _ends, open_connection  # noqa: F401  (its fixtures)
+from tests.gateway.test_websocket import handshake, raw_socket
+
+MUCH = b"m" * 1_000_000
+"""More than a socket takes at once."""
+
+
+class End:
+    """A socket served by `Sockets`, what its protocol was told, and the client's end."""
+
+    def __init__(self, sockets: Sockets) -> None:
+        ours, self.client = socket.socketpair()
+        ours.setblocking(False)
+        self.client.setblocking(False)
+        self.descriptor = ours.detach()
+        self.told: list[str | bytes] = []
+        self.happened = asyncio.Event()
+        sockets.add(self.descriptor, self)
+
+    def tell(self, what: str | bytes) -> None:
+        self.told.append(what)
+        self.happened.set()
+
+    def data_received(self, data: bytes) -> None:
+        self.tell(data)
+
+    def pause_writing(self) -> None:
+        self.tell("pause")
+
+    def resume_writing(self) -> None:
+        self.tell("resume")
+
+    def connection_lost(self) -> None:
+        self.tell("lost")
+
+    async def until(self, what: str | bytes) -> None:
+        """Wait until it is told this."""
+        async with asyncio.timeout(10):
+            while what not in self.told:
+                self.happened.clear()
+                await self.happened.wait()
+
+    async def read(self, size: int) -> bytes:
+        """The next bytes that the client gets."""
+        loop, got = asyncio.get_running_loop(), b""
+        async with asyncio.timeout(10):
+            while len(got) < size and (more := await loop.sock_recv(self.client, size - len(got))):
+                got += more
+        return got
+
+
+@pytest.fixture(name="sockets")
+async def _sockets() -> AsyncIterator[Sockets]:
+    with closing(Sockets(asyncio.get_running_loop())) as sockets:
+        yield sockets
+
+
+@pytest.fixture(name="ends")
+def _open(sockets: Sockets) -> Iterator[list[End]]:
+    ends = [End(sockets) for _ in range(3)]
+    yield ends
+    for one in ends:
+        one.client.close()
+
+
+async def test_what_a_socket_does_not_take_waits(sockets: Sockets, ends: list[End]) -> None:
+    """A socket that is full gets everything in order, however it was written meanwhile; its protocol is told twice."""
+    first, second, _ = ends
+    sockets.write_same([one.descriptor for one in ends], MUCH)
+    sockets.write(first.descriptor, b"a")
+    sockets.write_same((first.descriptor,), b"b")
+    sockets.write_each([(first.descriptor, [b"c", b"d"])])
+    waits = sockets.waiting(first.descriptor)
+    got = await first.read(len(MUCH) + 4)
+    await first.until("resume")
+    sockets.write(first.descriptor, b"e")
+
+    assert 4 < waits < len(MUCH)
+    assert got == MUCH + b"abcd"
+    assert (first.told, second.told) == (["pause", "resume"], ["pause"])
+    assert sockets.waiting(first.descriptor) == 0
+    assert await first.read(1) == b"e"
+
+
+async def test_who_does_not_read_is_not_read(sockets: Sockets, ends: list[End]) -> None:
+    """What a client says while it takes nothing is left with the kernel, and read when it takes something again."""
+    one = ends[0]
+    sockets.write(one.descriptor, MUCH)
+    one.client.send(b"hello")
+    sockets._look()
+    before = list(one.told)
+    await one.read(len(MUCH))
+    await one.until(b"hello")
+
+    assert before == ["pause"]
+    assert one.told == ["pause", "resume", b"hello"]
+
+
+async def test_a_reset(sockets: Sockets, ends: list[End]) -> None:
+    """One that is reset, or gone, in the middle of a write takes nothing from the others, and is told of once."""
+    gone, reset, there = ends
+    gone.client.close()
+    reset.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    reset.client.close()
+    sockets.write_same([one.descriptor for one in ends], b"x")
+    sockets.write_each((one.descriptor, [b"y"]) for one in ends)
+    told = [list(one.told) for one in ends]
+    await gone.until("lost")
+    await reset.until("lost")
+    sockets.abort(gone.descriptor)
+
+    assert told == [[], [], []]  # not in the middle of somebody's loop
+    assert [one.told for one in ends] == [["lost"], ["lost"], []]
+    assert await there.read(2) == b"xy"
+
+
+async def test_an_end_that_is_heard(sockets: Sockets, ends: list[End]) -> None:
+    """The client's end of the connection is noticed while nothing is written."""
+    ends[0].client.send(b"bye")
+    ends[0].client.shutdown(socket.SHUT_WR)
+    await ends[0].until("lost")
+
+    assert ends[0].told == [b"bye", "lost"]
+    assert not sockets.is_open(ends[0].descriptor)
+
+
+async def test_one_that_fails(sockets: Sockets, ends: list[End], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A protocol that fails loses its own socket, no other."""
+
+    def fail(_data: bytes) -> None:
+        raise ValueError("out of order")
+
+    monkeypatch.setattr(ends[0], "data_received", fail)
+    for one in ends[:2]:
+        one.client.send(b"hello")
+    await ends[0].until("lost")
+    await ends[1].until(b"hello")
+
+    assert [one.told for one in ends] == [["lost"], [b"hello"], []]
+
+
+async def test_nothing_after_the_end(sockets: Sockets, ends: list[End]) -> None:
+    """After `end_writing` the client reads the end, whatever is written; what it says is still heard."""
+    one = ends[0]
+    sockets.write(one.descriptor, b"last")
+    sockets.end_writing(one.descriptor)
+    sockets.write(one.descriptor, b"more")
+    sockets.write_same((one.descriptor,), b"more")
+    got = await one.read(100)
+    one.client.send(b"I see")
+    await one.until(b"I see")
+
+    assert got == b"last"
+    assert one.told == [b"I see"]
+
+
+async def test_a_number_is_not_given_anew_too_early(context: Context[Session], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A socket that ends while events are queued for it keeps its number until they are through: who comes meanwhile
+    gets another one, and none of them. Then it is closed."""
+    monkeypatch.setattr(outbound_module, "SLICE", 1)
+    connections, ends = [open_connection(context) for _ in range(3)], ENDS[-3:]
+    numbers = [one.target for one in connections]
+    for one in connections:
+        context.hub.join(one._session, PLACE.room, Role.VIEWER)
+    context.outbound.put(1, Entry(1, Route("campaign.c1.state", (PLACE.room,)), "t", b"an event", None, 0.0))
+    context.outbound.delivered(1)
+    await asyncio.sleep(0)  # one of three is written
+    connections[2].abort()
+    await asyncio.sleep(0)  # and another
+    late = open_connection(context)
+    still_open = os.fstat(numbers[2])
+    await settled(lambda: context.outbound.settled == 1)
+    sockets = late._sockets
+
+    assert still_open
+    assert late.target not in numbers
+    assert is_closed(numbers[2])
+    assert not sockets.is_open(numbers[2])
+    assert context.door.connecting == 3
+    assert [heard_by(end) for end in (*ends[:2], ENDS[-1])] == [b"an event", b"an event", b""]
+
+
+async def test_an_old_timer(context: Context[Session]) -> None:
+    """Who was closed long ago does no harm to whoever has its number now."""
+    first = open_connection(context)
+    number = first.target
+    first.close(1000, "bye")
+    first.abort()
+    await settled(lambda: is_closed(number))
+    second = open_connection(context)
+    context.wheel.turn(6)  # when the close handshake had to be over
+
+    assert second.target == number
+    assert second._sockets.is_open(number)
+
+
+async def test_the_last_files(gateway: Gateway) -> None:
+    """A handshake for which no file is left is answered with 503, and may be tried again on the same connection."""
+    parts = urlsplit(gateway.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    with closing(writer):
+        writer.write(f"GET /healthz HTTP/1.1\r\nHost: {parts.netloc}\r\n\r\n".encode())
+        served = await answer(reader)
+        with no_more_files():
+            writer.write(handshake(gateway.url))
+            refused = await answer(reader)
+        writer.write(handshake(gateway.url))
+        accepted = await answer(reader)
+
+    assert (served, refused, accepted) == (200, 503, 101)
+
+
+async def test_one_file_each(gateway: Gateway) -> None:
+    """A connection is one file of the gateway's, and none once it is over."""
+    before = files()
+    async with raw_socket(gateway), raw_socket(gateway):
+        await settled(lambda: files() == before + 4)  # the clients' ends are ours, too
+    await settled(lambda: files() == before)
+
+    assert files() == before
+
+
+async def test_not_before_all_is_written() -> None:
+    """A transport that still has something to write is not taken over: it would be written between ours."""
+    loop = asyncio.get_running_loop()
+    ours, theirs = socket.socketpair()
+    with closing(theirs):
+        transport, _ = await loop.create_connection(asyncio.Protocol, sock=ours)
+        transport.write(MUCH)
+        with pytest.raises(Undrained):
+            take_over(transport)
+        is_reading = transport.is_reading()
+        transport.abort()
+
+    assert is_reading
+
+
+async def settled(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():
+            await asyncio.sleep(0.01)
+
+
+def heard_by(end: int) -> bytes:
+    """What came at a client's end."""
+    try:
+        return os.read(end, 1_000)
+    except BlockingIOError:
+        return b""
+
+
+def is_closed(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError as error:
+        return error.errno == errno.EBADF
+    return False
+
+
+def files() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@contextmanager
+def no_more_files() -> Iterator[None]:
+    """This process can open no file inside."""
+    limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+    lowest = os.dup(0)
+    os.close(lowest)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (lowest, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+
+
+async def answer(reader: asyncio.StreamReader) -> int:
+    """The status of the next HTTP answer, which is read to its end."""
+    async with asyncio.timeout(10):
+        head = await reader.readuntil(b"\r\n\r\n")
+        length = next((line for line in head.split(b"\r\n") if line.lower().startswith(b"content-length:")), b":0")
+        await reader.readexactly(int(length.partition(b":")[2]))
+    return int(head.split()[1])
