@@ -69,12 +69,12 @@ class Sockets:
         loop.add_reader(self._epoll.fileno(), self._look)
 
     def close(self) -> None:
-        """Close all that is open, without a word to anybody."""
+        """Close all that is open; the protocols are told in a following turn of the loop."""
         self._loop.remove_reader(self._epoll.fileno())
-        for descriptor in self._protocols.keys() | self._aside.keys():
-            os.close(descriptor)
-        self._protocols.clear()
-        self._aside.clear()
+        for descriptor in list(self._protocols):
+            self.abort(descriptor)
+        for descriptor in list(self._aside):
+            self.release(descriptor)
         self._epoll.close()
 
     def add(self, descriptor: int, protocol: SocketProtocol) -> None:
@@ -88,8 +88,9 @@ class Sockets:
 
     def release(self, descriptor: int) -> None:
         """Close the descriptor of a socket that was lost. Nobody may write to it any more: the number is given anew."""
-        del self._aside[descriptor]
-        os.close(descriptor)
+        if descriptor in self._aside:  # `close` may have been first
+            del self._aside[descriptor]
+            os.close(descriptor)
 
     def is_open(self, descriptor: int) -> bool:
         """Whether it is served: not aborted, not lost."""

@@ -176,6 +176,22 @@ async def test_nothing_after_the_end(sockets: Sockets, ends: list[End]) -> None:
     assert one.told == [b"I see"]
 
 
+async def test_closing_all() -> None:
+    """When all is closed, every client reads the end and every protocol is told, one that was lost before just once."""
+    sockets = Sockets(asyncio.get_running_loop())
+    ends = [End(sockets) for _ in range(3)]
+    sockets.abort(ends[0].descriptor)
+    sockets.close()
+    for one in ends:
+        await one.until("lost")
+        sockets.release(one.descriptor)  # as its protocol asks for
+
+    assert [one.told for one in ends] == [["lost"]] * 3
+    assert [await one.read(1) for one in ends] == [b""] * 3
+    for one in ends:
+        one.client.close()
+
+
 async def test_a_number_is_not_given_anew_too_early(context: Context[Session], monkeypatch: pytest.MonkeyPatch) -> None:
     """A socket that ends while events are queued for it keeps its number until they are through: who comes meanwhile
     gets another one, and none of them. Then it is closed."""
