@@ -33,8 +33,11 @@ class PortTaken(Exception):
     """A port we need is not free. The text says which and what to do."""
 
 
-class Interrupted(Exception):
-    """Somebody wants us to stop: Ctrl-C, SIGTERM, or the terminal is gone."""
+class Interrupted(KeyboardInterrupt):
+    """Somebody wants us to stop: Ctrl-C, SIGTERM, or the terminal is gone.
+
+    Anything else, raised while an event loop calls something, the loop would log and go on.
+    """
 
 
 @dataclass(frozen=True, slots=True)

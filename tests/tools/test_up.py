@@ -1,5 +1,7 @@
 """`beaconfire up`, as a person uses it."""
 
+import asyncio
+import io
 import json
 import os
 import signal
@@ -11,10 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from tests.tools.terminal import Terminal, free_ports, have_ended, processes_of, run, terminal
 from tools import demo
 from tools.api import call
+from tools.cluster import Plan, Services
+from tools.log_stream import LogStream
+from tools.up import _stopping
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="looks for left-over processes in /proc"),
@@ -122,6 +128,21 @@ def test_sigterm_while_starting_stops_everything(tmp_path: Path) -> None:
         assert one.ends() == 0, one.text
         assert "Traceback" not in one.text
         assert processes_of(tmp_path) == {}
+
+
+def test_sigterm_in_an_event_loop(tmp_path: Path) -> None:
+    """It can be stopped while it talks to the broker, whatever its event loop is calling at that moment."""
+
+    async def talk() -> None:
+        asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGTERM)
+        await asyncio.sleep(10)
+
+    said = io.StringIO()
+    with _stopping(Services(Plan(tmp_path)), LogStream(Console(file=said))):
+        asyncio.run(talk())
+        pytest.fail("it went on")
+
+    assert "everything has ended" in said.getvalue()
 
 
 @pytest.mark.parametrize("offset", [0, 1, 2, 3])
