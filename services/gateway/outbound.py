@@ -11,9 +11,10 @@ or took less than `LISTEN_FROM_S`, an event is written in the turn after the one
 
 import sys
 import time
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Collection, Iterable, Sequence
-from itertools import islice
+from heapq import nlargest
+from itertools import chain, islice
 from typing import Generic, Protocol
 
 from services.gateway.hub import Hub, S
@@ -107,7 +108,7 @@ _Job = _Same | _Each | _Then
 class _Batch:
     """Events that wait to be joined: who hears each, in order, and what goes to the same sessions."""
 
-    __slots__ = ("_is_disjoint", "bytes", "frames", "lists", "offset", "order", "sizes")
+    __slots__ = ("_overlap", "bytes", "frames", "lists", "offset", "order", "sizes")
 
     def __init__(self) -> None:
         self.order: list[tuple[list[Target], bytes]] = []
@@ -117,7 +118,7 @@ class _Batch:
         self.sizes: dict[int, int] = {}
         self.bytes = 0
         self.offset = 0
-        self._is_disjoint: bool | None = None
+        self._overlap: int | None = None
 
     def add(self, offset: int, targets: list[Target], frame: bytes) -> None:
         self.order.append((targets, frame))
@@ -129,29 +130,22 @@ class _Batch:
             self.sizes[same] += len(frame)
         else:
             self.lists[same], self.frames[same], self.sizes[same] = targets, [frame], len(frame)
-            self._is_disjoint = None
+            self._overlap = None
 
     @property
-    def is_disjoint(self) -> bool:
-        """Whether nobody is in two of its lists. Found out once for as many lists as there are."""
-        if self._is_disjoint is None:
-            self._is_disjoint = _are_disjoint(self.lists.values())
-        return self._is_disjoint
+    def overlap(self) -> int:
+        """In how many of its lists somebody is, at the most. Found out once for as many lists as there are."""
+        if self._overlap is None:
+            self._overlap = _overlap(self.lists.values())
+        return self._overlap
 
     def largest_share(self) -> int:
-        """The most bytes that any one session gets of it."""
-        if self.is_disjoint:
-            return max(self.sizes.values(), default=0)
-        shares: dict[Target, int] = defaultdict(int)
-        for same, targets in self.lists.items():
-            size = self.sizes[same]
-            for target in targets:
-                shares[target] += size
-        return max(shares.values())
+        """The bytes that any one session gets of it, at the most: those of the largest lists, as many as one is in."""
+        return sum(nlargest(self.overlap, self.sizes.values()))
 
     def jobs(self, wires: Wires, before: int) -> list[_Job]:
         """What is to be written. After the last one everything up to `offset` is, after the others up to `before`."""
-        if self.is_disjoint:
+        if self.overlap <= 1:
             jobs: list[_Job] = [
                 _Same(wires, targets, b"".join(self.frames[same]), before) for same, targets in self.lists.items()
             ]
@@ -313,9 +307,11 @@ class Outbound(Generic[S]):
         return max(1, made)
 
 
-def _are_disjoint(lists: Collection[list[Target]]) -> bool:
-    """Whether nobody is in two of them. Costs a hundredth of the writes that follow."""
-    return len(lists) == 1 or len(set().union(*lists)) == sum(map(len, lists))
+def _overlap(lists: Collection[list[Target]]) -> int:
+    """In how many of them somebody is, at the most. Costs a hundredth of the writes that follow."""
+    if len(lists) <= 1 or len(set().union(*lists)) == sum(map(len, lists)):
+        return min(1, len(lists))
+    return max(Counter(chain.from_iterable(lists)).values())
 
 
 def _gather(order: Iterable[tuple[list[Target], bytes]]) -> dict[Target, list[bytes]]:

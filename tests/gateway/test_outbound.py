@@ -216,6 +216,21 @@ def test_much_for_many() -> None:
     assert [len(member.writes) for member in members] == [1] * 8
 
 
+def test_much_for_one_of_several_rooms() -> None:
+    """The bound counts what somebody gets from all of its rooms, also where others are in one of them alone."""
+    gateway, busy, rooms = Gateway(), Member(), range(8)
+    for number in rooms:
+        gateway.join(busy, f"campaign:c{number}")
+        gateway.join(Member(), f"campaign:c{number}")
+    for _ in range(3):
+        for number in rooms:
+            gateway.deliver(f"campaign.c{number}.state", "x" * (BATCH_BYTES // 8))
+    gateway.settle()
+
+    assert sum(map(len, busy.writes)) == 3 * BATCH_BYTES
+    assert max(map(len, busy.writes)) <= BATCH_BYTES
+
+
 def test_a_full_socket_in_a_burst() -> None:
     """However much is delivered in one turn (a hole was read), a member that leaves when its socket is full is written
     one batch more and not the whole; the others have everything, once, in order."""
