@@ -13,24 +13,9 @@ from services.gateway.pieces import Pieces
 from services.gateway.place import Place
 from services.gateway.ring import Entry, Ring
 from services.gateway.wheel import Wheel
-from services.gateway.wires import Encode, Target
 from shared.errors import BeaconfireError
 from shared.subjects import Pair
 from shared.tokens import Claims
-
-
-class Wire(Protocol):
-    """What a session needs of its connection."""
-
-    @property
-    def target(self) -> Target: ...
-    @property
-    def encode(self) -> Encode | None: ...
-    @property
-    def paused(self) -> bool: ...
-    def write(self, data: bytes, /) -> None: ...
-    def close(self, code: int, reason: str) -> None: ...
-    def abort(self) -> None: ...
 
 
 class HistoryGone(Exception):

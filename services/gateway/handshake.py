@@ -14,11 +14,10 @@ from typing import NoReturn
 
 from aiohttp import hdrs, web
 
-from services.gateway import protocol
+from services.gateway import plain, protocol
 from services.gateway.context import Context
 from services.gateway.deflate import Agreement, Deflater, MalformedOffer, negotiate
 from services.gateway.limits import LIMITED, LimitReached
-from services.gateway.plain import Full, PlainConnection
 from services.gateway.session import Session
 from services.gateway.sockets import Sockets, Undrained, take_over
 from services.gateway.websocket import Connection
@@ -60,7 +59,7 @@ class Handshake:
         self._origins = frozenset(allowed_origins)
         self._max_buffer_bytes = max_buffer_bytes
         self._sockets = sockets
-        self._full = Full(context.spawn)
+        self._full = plain.Full(context.spawn)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """The aiohttp handler. Answers 400, 403, 429 or 503, or does not return to aiohttp (or when all is over)."""
@@ -88,8 +87,10 @@ class Handshake:
         if self._sockets is not None:
             self._take_over(self._sockets, request, accept, address, token, agreement)
         OPENED.inc()
-        plain = PlainConnection(self._context, self._max_buffer_bytes // FULL_AT, self._full)
-        return await plain.serve(request, address=address, offered_token=token)
+        full_bytes = self._max_buffer_bytes // FULL_AT
+        return await plain.serve(
+            self._context, request, address=address, offered_token=token, full_bytes=full_bytes, full=self._full
+        )
 
     def _agree(self, request: web.Request) -> Agreement | None:
         """What is agreed about compression. Raises MalformedOffer."""

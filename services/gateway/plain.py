@@ -16,7 +16,7 @@ from services.gateway import protocol
 from services.gateway.context import Context
 from services.gateway.frames import Opcode, encode, encode_close
 from services.gateway.limits import spend
-from services.gateway.session import Session
+from services.gateway.session import Session, State
 from services.gateway.wires import Target
 from shared import errors, logs
 from shared.errors import BeaconfireError
@@ -38,7 +38,7 @@ class Full:
         self._looks = False
 
     def watch(self, connection: "PlainConnection") -> None:
-        """Call its `drained` once, when it has room."""
+        """Call its `has_drained` once, when it has room."""
         self._connections.append(connection)
         if not self._looks:
             self._looks = True
@@ -51,76 +51,101 @@ class Full:
             still = []
             for one in self._connections:
                 if one.has_room:
-                    call_soon(one.drained)  # by itself: one that fails takes no other with it
+                    call_soon(one.has_drained)  # by itself: one that fails takes no other with it
                 else:
                     still.append(one)
             self._connections = still
         self._looks = False
 
 
-class PlainConnection:
-    """Implements `context.Wire` over a `WebSocketResponse`."""
+async def serve(
+    context: Context[Session], request: web.Request, *, address: str, offered_token: str, full_bytes: int, full: Full
+) -> web.StreamResponse:
+    """Answer the handshake, and stay until the connection ends. `address` has entered by the door."""
+    connection = None
+    socket = web.WebSocketResponse(
+        protocols=(protocol.SUBPROTOCOL,),
+        autoping=False,
+        autoclose=False,  # its own close handshake drops the connection before the peer has answered
+        compress=False,
+        max_msg_size=context.limits.max_frame_bytes,
+        timeout=CLOSE_TIMEOUT_S,  # of the answer to a close that aiohttp sends: a broken frame's
+    )
+    try:
+        await socket.prepare(request)
+        connection = PlainConnection(
+            context,
+            socket,
+            request.transport,
+            address=address,
+            offered_token=offered_token,
+            full_bytes=full_bytes,
+            full=full,
+        )
+        await connection.listen()
+    finally:
+        if connection is not None:
+            connection.lost()
+        context.door.leave(address, was_connected=connection is not None and bool(connection.user_id))
+    return socket
+
+
+class PlainConnection(Session):
+    """A session over a `WebSocketResponse`."""
 
     __slots__ = (
         "_closing",
-        "_context",
         "_controls_empty_at",
         "_full",
         "_full_bytes",
+        "_is_full",
         "_resumed",
-        "_session",
         "_socket",
         "_transport",
-        "paused",
     )
 
-    def __init__(self, context: Context[Session], full_bytes: int, full: Full) -> None:
-        self._context = context
+    def __init__(
+        self,
+        context: Context[Session],
+        socket: web.WebSocketResponse,
+        transport: Any,
+        *,
+        address: str,
+        offered_token: str,
+        full_bytes: int,
+        full: Full,
+    ) -> None:
+        self._socket = socket
+        self._transport = transport
         self._full = full
         self._full_bytes = full_bytes
         self._closing = False
         self._controls_empty_at = 0.0
+        self._is_full = False
         self._resumed = asyncio.Event()
-        self._socket = web.WebSocketResponse(
-            protocols=(protocol.SUBPROTOCOL,),
-            autoping=False,
-            autoclose=False,  # its own close handshake drops the connection before the peer has answered
-            compress=False,
-            max_msg_size=context.limits.max_frame_bytes,
-            timeout=CLOSE_TIMEOUT_S,  # of the answer to a close that aiohttp sends: a broken frame's
-        )
-        self.paused = False
+        super().__init__(context, address=address, offered_token=offered_token)
 
-    async def serve(self, request: web.Request, *, address: str, offered_token: str) -> web.StreamResponse:
-        """Answer the handshake, and stay until the connection ends. `address` has entered by the door."""
-        context = self._context
-        session = None
+    async def listen(self) -> None:
+        """Take what the client says, until the connection ends."""
         try:
-            await self._socket.prepare(request)
-            self._transport: Any = request.transport
-            session = self._session = Session(context, self, address=address, offered_token=offered_token)
             await self._listen()
         finally:
             self._closing = True
-            if session is not None:
-                session.lost()
-            context.door.leave(address, was_connected=session is not None and bool(session.user_id))
-        return self._socket
 
     async def _listen(self) -> None:
         while True:
-            if self.paused:  # a client that does not read is not listened to either
+            if self._is_full:  # a client that does not read is not listened to either
                 self._resumed.clear()
                 await self._resumed.wait()
             message = await self._socket.receive()
             if self._closing and message.type in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG):
                 continue
             if message.type is WSMsgType.TEXT:
-                self._session.receive(message.data.encode())
+                self.receive(message.data.encode())
             elif message.type is WSMsgType.PING or message.type is WSMsgType.PONG:
                 self._take_control(message)
             elif message.type is WSMsgType.BINARY:
-                self.close(1003, "binary messages are not part of the protocol")
+                self._shake_hands(1003, "binary messages are not part of the protocol")
             else:
                 if message.type is WSMsgType.CLOSE:
                     self._write_close(message.data or 1000, "")
@@ -130,41 +155,48 @@ class PlainConnection:
     def _take_control(self, message: Any) -> None:
         self._controls_empty_at, wait_s = spend(self._controls_empty_at, 1, CONTROL_PER_MINUTE, time.monotonic())
         if wait_s:
-            self._session.close(BeaconfireError(errors.TOO_MANY, f"at most {CONTROL_PER_MINUTE} pings a minute"))
+            self.close(BeaconfireError(errors.TOO_MANY, f"at most {CONTROL_PER_MINUTE} pings a minute"))
             return
-        self._session.heard()
+        self.heard()
         if message.type is WSMsgType.PING:
             self.write(encode(bytes(message.data), Opcode.PONG))
 
-    # context.Wire.
+    # session.Session.
 
     @property
     def target(self) -> Target:
         """For `wires.Calls`."""
         return self.write
 
-    encode = None
+    @property
+    def encode(self) -> None:
+        """Nothing is done to frames."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits in its transport that no more should."""
+        return self._is_full
 
     def write(self, data: bytes) -> None:
         """Write whole frames: past aiohttp's writer, which takes one message at a time and has to be awaited."""
-        if self._closing:
+        if self._closing or self.state is State.CLOSED:
             return
         self._transport.write(data)
-        if not self.paused and self._transport.get_write_buffer_size() > self._full_bytes:
-            self.paused = True
-            self._session.full()
+        if not self._is_full and self._transport.get_write_buffer_size() > self._full_bytes:
+            self._is_full = True
+            self.full()
             self._full.watch(self)
 
-    def close(self, code: int, reason: str) -> None:
+    def _shake_hands(self, code: int, reason: str) -> None:
         """Start the close handshake. A stuck peer is not waited for."""
         if self._closing:
             return
-        if self.paused:
+        if self._is_full:
             self.abort()
         else:
-            self._session.lost()
+            self.lost()
             self._write_close(code, reason)
-            self._context.wheel.after(CLOSE_TIMEOUT_S, self.abort)
+            self.context.wheel.after(CLOSE_TIMEOUT_S, self.abort)
 
     def abort(self) -> None:
         """Drop the connection at once."""
@@ -180,12 +212,12 @@ class PlainConnection:
         waiting: int = self._transport.get_write_buffer_size()
         return waiting <= self._full_bytes // 2 or self._transport.is_closing()
 
-    def drained(self) -> None:
+    def has_drained(self) -> None:
         """It has room again."""
-        self.paused = False
+        self._is_full = False
         self._resumed.set()
         if not self._closing:
-            self._session.drained()
+            self.drained()
 
     def _write_close(self, code: int, reason: str) -> None:
         if not self._closing:

@@ -4,7 +4,8 @@
 
 LIVE: it stands in the write lists of all its rooms. CATCHING_UP (it resumes, or its socket is full): it stands in none,
 `catchup` feeds it in order until it is level with the gateway, and its own messages wait. What the messages ask for is
-in `requests`.
+in `requests`; what it is written through, a subclass's (`websocket`, `plain`). One file, as every part of its life
+moves the same state.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ import random
 import secrets
 import sys
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Iterable
 from dataclasses import replace
 from enum import IntEnum
@@ -19,7 +21,7 @@ from typing import Any
 
 from services.gateway import protocol
 from services.gateway.catchup import CatchUp
-from services.gateway.context import Context, Wire
+from services.gateway.context import Context
 from services.gateway.frames import Opcode, encode
 from services.gateway.limits import LIMITED, PATIENCE, Allowance, LimitReached, Rate
 from services.gateway.place import Place
@@ -56,22 +58,11 @@ class State(IntEnum):
     CLOSED = 3
 
 
-class _Gone:
-    """What a session is left with whose connection is gone."""
+class Session(ABC):
+    """See the module. Nobody waits for it; what `ask` is given runs one at a time.
 
-    target = encode = None
-    paused = True
-
-    def write(self, data: bytes, /) -> None: ...
-    def close(self, code: int, reason: str) -> None: ...
-    def abort(self) -> None: ...
-
-
-_GONE = _Gone()
-
-
-class Session:
-    """See the module. Nobody waits for it; what `ask` is given runs one at a time."""
+    What it is written through is a subclass's: one object for both, as there may be very many (`websocket`, `plain`).
+    """
 
     __slots__ = (
         "_allowance",
@@ -83,7 +74,6 @@ class Session:
         "_waiter",
         "_waiting",
         "_warned",
-        "_wire",
         "address",
         "behind",
         "claims",
@@ -96,9 +86,8 @@ class Session:
         "user_id",
     )
 
-    def __init__(self, context: Context["Session"], wire: Wire, *, address: str, offered_token: str = "") -> None:
+    def __init__(self, context: Context["Session"], *, address: str, offered_token: str = "") -> None:
         self.context = context
-        self._wire: Wire = wire
         self._waiting: list[bytes] | None = None  # messages behind one that is being answered; None: answer at once
         self._asking = False
         self._waiter: asyncio.Future[None] | None = None  # what its question waits on
@@ -119,24 +108,34 @@ class Session:
         context.connecting.add(self)
         self._due = context.wheel.after(context.limits.connect_timeout_s, self)
 
+    # What the connection is asked.
+
     @property
+    @abstractmethod
     def target(self) -> Target:
         """What its events are written to."""
-        return self._wire.target
 
     @property
+    @abstractmethod
     def encode(self) -> Encode | None:
-        """What is done to them before."""
-        return self._wire.encode
-
-    def write(self, data: bytes) -> None:
-        """Write whole frames, now."""
-        self._wire.write(data)
+        """What is done to them before; None: nothing."""
 
     @property
+    @abstractmethod
     def is_full(self) -> bool:
         """Whether its socket takes no more for now."""
-        return self._wire.paused
+
+    @abstractmethod
+    def write(self, data: bytes) -> None:
+        """Write whole frames, now; nothing once it is closed."""
+
+    @abstractmethod
+    def _shake_hands(self, code: int, reason: str) -> None:
+        """Start the close handshake. It is closed already, as a session."""
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Drop the connection at once."""
 
     @property
     def offset(self) -> int:
@@ -179,7 +178,6 @@ class Session:
         """The connection is gone."""
         if self.state is not State.CLOSED:
             self._end()
-        self._wire = _GONE  # the wheel keeps the session for up to a heartbeat, but no more
 
     # What the gateway does to it.
 
@@ -190,7 +188,7 @@ class Session:
         code = error.code.close or 4000 + error.code.status
         log.info("closing session", session=self.id, user=self.user_id or None, code=code, reason=error.message)
         self._end()
-        self._wire.close(code, error.message)
+        self._shake_hands(code, error.message)
 
     def reset_limits(self) -> None:
         """Let it and its user start afresh (an operator's decision)."""
@@ -201,7 +199,7 @@ class Session:
     def tell(self, frame: bytes) -> None:
         """Send it a frame, in order with its events."""
         if self.state in (State.LIVE, State.CATCHING_UP):
-            self.context.outbound.tell(self._wire, frame)
+            self.context.outbound.tell(self, frame)
 
     def leave_root(self, root: Pair, reason: str) -> None:
         """Put it out of every room of a root, and say so."""
@@ -447,7 +445,7 @@ class Session:
             return
         log.info("no sign of life", session=self.id, user=self.user_id)
         self._end()
-        self._wire.abort()
+        self.abort()
 
     # Its end.
 

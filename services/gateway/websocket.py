@@ -7,7 +7,7 @@ from services.gateway.deflate import Deflater, InflatingReader
 from services.gateway.frames import FrameError, FrameReader, Opcode, decode_close, encode, encode_close
 from services.gateway.limits import spend
 from services.gateway.plain import CLOSE_TIMEOUT_S, CONTROL_PER_MINUTE
-from services.gateway.session import Session
+from services.gateway.session import Session, State
 from services.gateway.sockets import Sockets
 from services.gateway.wires import Encode
 from shared import errors, logs
@@ -22,23 +22,21 @@ MAX_AFTER_CLOSE_BYTES = 262_144
 _TEXT, _BINARY, _CLOSE, _PING = (int(code) for code in (Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE, Opcode.PING))
 
 
-class Connection:
-    """Implements `sockets.SocketProtocol` and `context.Wire`. It owns the file descriptor, which is its target.
+class Connection(Session):
+    """A session over a socket of `sockets`. It owns the file descriptor, which is its target.
 
-    Raises OSError where that cannot be served; it is closed then.
+    Implements `sockets.SocketProtocol`. Raises OSError where the descriptor cannot be served; it is closed then.
     """
 
     __slots__ = (
         "_broken",
         "_closing",
-        "_context",
         "_controls_empty_at",
         "_deflater",
+        "_descriptor",
         "_read_after_close",
         "_reader",
-        "_session",
         "_sockets",
-        "target",
     )
 
     def __init__(
@@ -51,17 +49,16 @@ class Connection:
         offered_token: str,
         deflater: Deflater | None = None,
     ) -> None:
-        self._context = context
         self._sockets = sockets
+        self._descriptor = descriptor
         self._deflater = deflater
         self._closing = False
         self._broken = False
         self._read_after_close = 0
         self._controls_empty_at = 0.0
         self._reader: FrameReader | None = None  # of what has not arrived as a whole
-        self.target = descriptor
         sockets.add(descriptor, self)
-        self._session = Session(context, self, address=address, offered_token=offered_token)
+        super().__init__(context, address=address, offered_token=offered_token)
 
     # sockets.SocketProtocol.
 
@@ -78,54 +75,59 @@ class Connection:
 
     def connection_lost(self) -> None:
         self._closing = True
-        context, session, sockets, descriptor = self._context, self._session, self._sockets, self.target
-        self.target = -1  # no descriptor: the number is another's soon, and the wheel may still call `abort`
-        del self._session  # they know each other: only so are both freed at once, without the garbage collector
+        context, sockets, descriptor = self.context, self._sockets, self._descriptor
+        self._descriptor = -1  # none: the number is another's soon, and the wheel may still call `abort`
         try:
-            session.lost()
-            context.door.leave(session.address, was_connected=bool(session.user_id))
+            self.lost()
+            context.door.leave(self.address, was_connected=bool(self.user_id))
         finally:
             context.outbound.after(lambda: sockets.release(descriptor))
 
     def pause_writing(self) -> None:
         # A client that does not read is not listened to either: else its pings' answers would pile up.
-        self._session.full()
+        self.full()
 
     def resume_writing(self) -> None:
-        self._session.drained()
+        self.drained()
 
-    # context.Wire.
+    # session.Session.
 
     @property
-    def paused(self) -> bool:
-        """Whether the socket takes no more for now."""
-        return self._sockets.waiting(self.target) > 0
+    def target(self) -> int:
+        """The file descriptor; -1 when the connection is gone."""
+        return self._descriptor
 
     @property
     def encode(self) -> Encode | None:
-        """What makes frames into what goes over this wire; None for nothing."""
+        """What compresses for it; None for nothing."""
         return None if self._deflater is None else self._deflater.encode
 
-    def write(self, data: bytes) -> None:
-        """Write whole frames."""
-        self._sockets.write(self.target, data if self._deflater is None else self._deflater.encode(data))
+    @property
+    def is_full(self) -> bool:
+        """Whether something waits for its socket to take more."""
+        return self._sockets.waiting(self._descriptor) > 0
 
-    def close(self, code: int, reason: str) -> None:
+    def write(self, data: bytes) -> None:
+        """Write whole frames, now; nothing once it is closed."""
+        if self.state is not State.CLOSED:
+            self._sockets.write(self._descriptor, data if self._deflater is None else self._deflater.encode(data))
+
+    def _shake_hands(self, code: int, reason: str) -> None:
         """Start the close handshake (RFC 6455 §7.1.2). A stuck peer is not waited for."""
         if self._closing:
             return
         self._closing = True
-        self._sockets.write(self.target, encode_close(code, reason))
-        if self.paused:
-            self._sockets.abort(self.target)
+        self._sockets.write(self._descriptor, encode_close(code, reason))
+        if self.is_full:
+            self._sockets.abort(self._descriptor)
             return
-        self._sockets.mute(self.target)  # what is queued for it must not follow the close frame
-        self._context.wheel.after(CLOSE_TIMEOUT_S, self.abort)
+        self._sockets.mute(self._descriptor)  # what is queued for it must not follow the close frame
+        self.context.wheel.after(CLOSE_TIMEOUT_S, self.abort)
 
     def abort(self) -> None:
         """Drop the connection at once."""
         self._closing = True
-        self._sockets.abort(self.target)
+        self._sockets.abort(self._descriptor)
 
     # Frames.
 
@@ -140,9 +142,9 @@ class Connection:
             self._break(broken)
         except Exception:
             # Out of here the connection would be dropped without a word.
-            log.exception("could not take a message", session=self._session.id)
-            why = f"something went wrong on our side; quote {self._session.id}"
-            self._session.close(BeaconfireError(errors.INTERNAL, why))
+            log.exception("could not take a message", session=self.id)
+            why = f"something went wrong on our side; quote {self.id}"
+            self.close(BeaconfireError(errors.INTERNAL, why))
 
     def _read(self, data: bytes) -> tuple[list[tuple[int, bytes]], FrameError | None]:
         """The messages that `data` completes, and what was wrong behind them. Between messages there is no reader."""
@@ -158,7 +160,7 @@ class Connection:
 
     def _make_reader(self) -> FrameReader:
         make = FrameReader if self._deflater is None else InflatingReader
-        return make(self._context.limits.max_frame_bytes, TOO_LARGE)
+        return make(self.context.limits.max_frame_bytes, TOO_LARGE)
 
     def _break(self, error: FrameError) -> None:
         """End a connection whose bytes mean nothing any more.
@@ -169,22 +171,22 @@ class Connection:
         self._broken = True
         if self._closing:
             return
-        log.info("broken frame", session=self._session.id, code=error.code, reason=error.reason)
-        self._session.lost()
-        self.close(error.code, error.reason)
-        if self._sockets.is_open(self.target):
-            self._sockets.end_writing(self.target)
+        log.info("broken frame", session=self.id, code=error.code, reason=error.reason)
+        self.lost()
+        self._shake_hands(error.code, error.reason)
+        if self._sockets.is_open(self._descriptor):
+            self._sockets.end_writing(self._descriptor)
 
     def _take(self, opcode: int, payload: bytes) -> None:
         if self._closing:
             if opcode == _CLOSE:
-                self._sockets.abort(self.target)  # the answer to ours
+                self._sockets.abort(self._descriptor)  # the answer to ours
         elif opcode == _TEXT:
             try:
                 payload.decode()
             except UnicodeDecodeError:
                 raise FrameError(1007, "text is not UTF-8") from None  # RFC 6455 §8.1
-            self._session.receive(payload)
+            self.receive(payload)
         elif opcode == _BINARY:
             raise FrameError(1003, "binary messages are not part of the protocol")
         elif opcode == _CLOSE:
@@ -195,15 +197,15 @@ class Connection:
     def _take_control(self, opcode: int, payload: bytes) -> None:
         self._controls_empty_at, wait_s = spend(self._controls_empty_at, 1, CONTROL_PER_MINUTE, time.monotonic())
         if wait_s:
-            self._session.close(BeaconfireError(errors.TOO_MANY, f"at most {CONTROL_PER_MINUTE} pings a minute"))
+            self.close(BeaconfireError(errors.TOO_MANY, f"at most {CONTROL_PER_MINUTE} pings a minute"))
             return
-        self._session.heard()
+        self.heard()
         if opcode == _PING:
-            self._sockets.write(self.target, encode(payload, Opcode.PONG))
+            self._sockets.write(self._descriptor, encode(payload, Opcode.PONG))
 
     def _answer_close(self, payload: bytes) -> None:
         code, _ = decode_close(payload)
-        self._session.lost()
+        self.lost()
         self._closing = True
-        self._sockets.write(self.target, encode_close(1000 if code == 1005 else code))
-        self._sockets.abort(self.target)
+        self._sockets.write(self._descriptor, encode_close(1000 if code == 1005 else code))
+        self._sockets.abort(self._descriptor)

@@ -42,7 +42,7 @@ async def settled(context: Context[Session], left: int) -> None:
 
 
 def states(connections: list[Connection]) -> list[State]:
-    return [one._session.state for one in connections]
+    return [one.state for one in connections]
 
 
 async def test_each_at_its_offset(context: Context[Session], waiting: list[Connection]) -> None:

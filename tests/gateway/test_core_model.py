@@ -83,12 +83,6 @@ class Wire:
         self.is_open = True
         self.frames: list[dict[str, Any]] = []
 
-    encode: ClassVar[None] = None
-
-    @property
-    def target(self) -> Target:
-        return self.write
-
     def write(self, data: bytes) -> None:
         if not self.is_open:
             return
@@ -100,11 +94,33 @@ class Wire:
                 self.frames.append(json.loads(data[skip : skip + size]))
             data = data[skip + size :]
 
-    def close(self, code: int, reason: str) -> None:
-        self.is_open = False
+
+class Wired(Session):
+    """A session over such a socket."""
+
+    def __init__(self, context: Context[Session], wire: Wire) -> None:
+        self.wire = wire
+        super().__init__(context, address="127.0.0.1")
+
+    @property
+    def target(self) -> Target:
+        return self.wire.write
+
+    @property
+    def encode(self) -> None: ...
+    @property
+    def is_full(self) -> bool:
+        return self.wire.paused
+
+    def write(self, data: bytes) -> None:
+        if self.state is not State.CLOSED:
+            self.wire.write(data)
+
+    def _shake_hands(self, code: int, reason: str) -> None:
+        self.wire.is_open = False
 
     def abort(self) -> None:
-        self.is_open = False
+        self.wire.is_open = False
 
 
 @dataclass
@@ -343,7 +359,7 @@ class Core(RuleBasedStateMachine):
             self._look()
             return
         person.wire, person.read = Wire(), 0
-        session = person.session = Session(self.context, person.wire, address="127.0.0.1")
+        session = person.session = Wired(self.context, person.wire)
         if not resumes:
             person.cursor = None
         hello = {"type": "connect", "id": 1, "token": name, "rooms": sorted(rooms)}

@@ -137,7 +137,7 @@ async def replayed_halfway(gateway: Gateway, slow: RawSocket, user: str, cursor:
     hello = {"type": "connect", "id": 1, "token": gateway.auth.token(user), "rooms": ["campaign:c1"], "cursor": cursor}
     slow.write(client_frame(json.dumps(hello).encode()))
     async with asyncio.timeout(15):
-        while not any(connection.paused for connection in connections(user)):
+        while not any(connection.is_full for connection in connections(user)):
             await asyncio.sleep(0.01)
 
 

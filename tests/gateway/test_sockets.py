@@ -18,6 +18,8 @@ from services.gateway.ring import Entry
 from services.gateway.route import Route
 from services.gateway.session import Session
 from services.gateway.sockets import Sockets, Undrained, take_over
+from shared import errors
+from shared.errors import BeaconfireError
 from shared.roles import Role
 from tests.gateway.conftest import Gateway
 from tests.gateway.test_memory import ENDS, PLACE, _context, _ends, open_connection  # noqa: F401  (its fixtures)
@@ -199,7 +201,7 @@ async def test_a_number_is_not_given_anew_too_early(context: Context[Session], m
     connections, ends = [open_connection(context) for _ in range(3)], ENDS[-3:]
     numbers = [one.target for one in connections]
     for one in connections:
-        context.hub.join(one._session, PLACE.room, Role.VIEWER)
+        context.hub.join(one, PLACE.room, Role.VIEWER)
     context.outbound.put(1, Entry(1, Route("campaign.c1.state", (PLACE.room,)), "t", b"an event", None, 0.0))
     context.outbound.delivered(1)
     await asyncio.sleep(0)  # one of three is written
@@ -222,7 +224,7 @@ async def test_an_old_timer(context: Context[Session]) -> None:
     """Who was closed long ago does no harm to whoever has its number now."""
     first = open_connection(context)
     number = first.target
-    first.close(1000, "bye")
+    first.close(BeaconfireError(errors.UNAVAILABLE, "bye"))
     first.abort()
     await settled(lambda: is_closed(number))
     second = open_connection(context)

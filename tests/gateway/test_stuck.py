@@ -56,8 +56,8 @@ class Stuck:
 def connections(user: str) -> list[Any]:
     """The gateway's own connections of a user: all there are, found in memory."""
     gc.collect()  # those of earlier tests
-    found = [one for one in gc.get_objects() if isinstance(one, Connection) and hasattr(one, "_session")]
-    return [one for one in found if one._session.user_id == user]
+    found = [one for one in gc.get_objects() if isinstance(one, Connection)]
+    return [one for one in found if one.user_id == user]
 
 
 def shrink(connection: Connection) -> None:
@@ -102,9 +102,9 @@ async def test_memory(stream: NatsServer, auth: FakeAuth, count: int, fields: in
         gc.collect()
         taken = tracemalloc.get_traced_memory()[0] - before
         tracemalloc.stop()
-        states = {connection._session.state for connection in theirs}
+        states = {connection.state for connection in theirs}
         buffered = [connection._sockets.waiting(connection.target) for connection in theirs]
-        outbound = theirs[0]._session.context.outbound
+        outbound = theirs[0].context.outbound
         sent = outbound.frames_sent
         for number in range(50):
             await gateway.publish(settlement(f"more{number}"))
@@ -129,7 +129,7 @@ async def test_one_that_loses_ground(stream: NatsServer, auth: FakeAuth, monkeyp
         await slow.frame()
         (connection,) = connections("viewer")
         last = await flood(gateway, 200, 60)
-        while connection._session.state is not State.CATCHING_UP:
+        while connection.state is not State.CATCHING_UP:
             await asyncio.sleep(0.02)
         while (frame := json.loads((await slow.frame())[1]))["type"] != "resync":
             pass
@@ -151,7 +151,7 @@ async def test_a_stuck_one_is_freed(stream: NatsServer, auth: FakeAuth) -> None:
         await stuck.connect(gateway, "viewer")
         await reader.connect(auth.token("owner"), ["campaign:c1"])
         (connection,) = connections("viewer")
-        session: Session = connection._session
+        session: Session = connection
         sockets, descriptor = connection._sockets, connection.target
         await flood(gateway, 100, 60)
         while session.state is not State.CLOSED:
