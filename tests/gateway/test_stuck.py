@@ -55,9 +55,8 @@ class Stuck:
 
 def connections(user: str) -> list[Any]:
     """The gateway's own connections of a user: all there are, found in memory."""
-    gc.collect()  # those of earlier tests
-    found = [one for one in gc.get_objects() if isinstance(one, Connection)]
-    return [one for one in found if one.user_id == user]
+    everything = gc.get_objects()
+    return [one for one in everything if isinstance(one, Connection) and one.user_id == user and one.target >= 0]
 
 
 def shrink(connection: Connection) -> None:
