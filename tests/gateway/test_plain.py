@@ -3,13 +3,16 @@
 # ruff: noqa: F401  (they are collected here a second time, under this module's fixture)
 
 import gc
+import json
 from urllib.parse import urlsplit
 
 import pytest
 from aiohttp.web_protocol import RequestHandler
 
+from services.gateway.sockets import Sockets
 from tests.client import Closed, open_socket
-from tests.gateway.conftest import Gateway
+from tests.fakes import FakeAuth
+from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.gateway.test_delivery import test_audience, test_once_for_several_rooms, test_total_order
 from tests.gateway.test_frames import client_frame
 from tests.gateway.test_session import (
@@ -34,6 +37,7 @@ from tests.gateway.test_websocket import (
     test_silent_after_the_handshake,
     test_token_in_the_header,
 )
+from tools.nats_server import NatsServer
 
 
 @pytest.fixture(autouse=True)
@@ -45,9 +49,34 @@ async def test_it_stays_aiohttps(gateway: Gateway) -> None:
     """The connection is aiohttp's to the end: these tests are not the other path's."""
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("owner"))
-        port = urlsplit(gateway.url).port
-        handlers = [one for one in gc.get_objects() if isinstance(one, RequestHandler) and _serves(one, port)]
+        handlers = aiohttps(gateway)
 
+    assert len(handlers) == 1
+
+
+def aiohttps(gateway: Gateway) -> list[RequestHandler]:
+    """The gateway's connections that aiohttp serves."""
+    port = urlsplit(gateway.url).port
+    return [one for one in gc.get_objects() if isinstance(one, RequestHandler) and _serves(one, port)]
+
+
+async def test_where_there_is_no_epoll(stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a system that is not Linux sockets stay aiohttp's, whatever is set, and are not compressed."""
+    monkeypatch.setenv("BEACONFIRE_TRANSPORT", "handover")
+    monkeypatch.setattr(Sockets, "AVAILABLE", False)
+    async with (
+        running_gateway(stream, auth, compression=True) as gateway,
+        raw_socket(gateway, Sec_WebSocket_Extensions="permessage-deflate") as raw,
+    ):
+        hello = {"type": "connect", "id": 1, "token": auth.token("owner"), "rooms": ["campaign:c1"]}
+        raw.write(client_frame(json.dumps(hello).encode()))
+        ack = json.loads((await raw.frame())[1])
+        await gateway.publish(settlement())
+        event = json.loads((await raw.frame())[1])
+        handlers = aiohttps(gateway)
+
+    assert ack["type"] == "connection.ack"
+    assert event["type"] == "event"
     assert len(handlers) == 1
 
 
