@@ -237,7 +237,7 @@ class Session(ABC):
     # What its requests, and catching up, do with it.
 
     def begin(self, claims: Claims) -> None:
-        """Its client is known, and let in: from now on it is live, in no room yet."""
+        """Its client is known, and let in: from now on it is live (or behind, where its socket is full), in no room."""
         context = self.context
         self.offered_token = ""
         self.user_id = claims.user_id
@@ -251,6 +251,8 @@ class Session(ABC):
         # Those who came at once are not spoken to at once.
         first_beat_s = context.limits.heartbeat_s * random.uniform(0.5, 1)  # noqa: S311
         self._due = context.wheel.within(int(first_beat_s), self)
+        if self.is_full:  # with what it asked for before
+            self.full()
 
     def take(self, claims: Claims) -> None:
         """Stand on this token from now on."""
@@ -290,6 +292,8 @@ class Session(ABC):
         for place in self.rooms.values():
             self._stand(place)
         self.write(protocol.position(self.context.cursor(self.context.position)))
+        if self.is_full:
+            self.full()
         self.wake()
         self._answer_waiting()
 

@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import os
 import socket
 import tracemalloc
 from contextlib import AsyncExitStack
@@ -11,6 +12,10 @@ from typing import Any
 import pytest
 
 from services.gateway import catchup
+from services.gateway.context import Context
+from services.gateway.frames import Opcode
+from services.gateway.ring import Entry
+from services.gateway.route import Route
 from services.gateway.session import Session, State
 from services.gateway.websocket import Connection
 from shared.envelope import Envelope, Metadata
@@ -18,6 +23,7 @@ from tests.client import open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.gateway.test_frames import client_frame
+from tests.gateway.test_memory import ENDS, PLACE, _context, _ends, connect, open_connection  # noqa: F401  (its fixtures)
 from tests.gateway.test_websocket import handshake, raw_socket
 from tools.nats_server import NatsServer
 
@@ -164,3 +170,54 @@ async def test_a_stuck_one_is_freed(stream: NatsServer, auth: FakeAuth) -> None:
     assert sockets.waiting(descriptor) == 0
     assert heard["offset"] == live
     assert [frame["type"] for frame in reader.frames].count("event") == 102
+
+
+async def test_stuck_before_it_is_live(context: Context[Session]) -> None:
+    """Who has filled his socket with pongs before his `connect` is answered is behind from the start: no event waits
+    for him in memory. Once he reads, he gets the ack, and then all of them."""
+    connection = open_connection(context)
+    shrink(connection)
+    end, outbound = ENDS[-1], context.outbound
+    pings = client_frame(b"p" * 100, Opcode.PING) * 100
+    hello = {"type": "connect", "id": 1, "token": "u", "rooms": ["campaign:c1"]}
+    connection.data_received(pings + client_frame(json.dumps(hello).encode()))
+    while not connection.rooms:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    waiting, states = connection._sockets.waiting(connection.target), [connection.state]
+    for offset in (1, 2, 3):
+        entry = Entry(offset, Route("campaign.c1.state", (PLACE.room,)), "t", b"event %d" % offset, None, 0.0)
+        context.ring.append(entry)
+        context.position = offset
+        outbound.put(offset, entry)
+        outbound.delivered(offset)
+    outbound.drain()
+    waiting_then, heard = connection._sockets.waiting(connection.target), b""
+    async with asyncio.timeout(10):
+        while connection.state is not State.LIVE:
+            await asyncio.sleep(0)
+            heard += heard_by(end)
+
+    assert waiting > 0
+    assert waiting_then == waiting
+    assert states == [State.CATCHING_UP]
+    assert heard.index(b"connection.ack") < heard.index(b"event 1event 2event 3")
+
+
+async def test_stuck_when_it_is_level(context: Context[Session]) -> None:
+    """A session whose socket is filled by the last it is told before it goes live stays behind."""
+    [connection] = await connect(context, 1)
+    connection.resume(0)
+    connection.write(b"r" * 1_000_000)
+    connection.go_live()
+
+    assert connection.is_full
+    assert connection.state is State.CATCHING_UP
+
+
+def heard_by(end: int) -> bytes:
+    """What came at a client's end."""
+    try:
+        return os.read(end, 65_536)
+    except BlockingIOError:
+        return b""
