@@ -77,6 +77,7 @@ class Connection(Session):
         self._closing = True
         context, sockets, descriptor = self.context, self._sockets, self._descriptor
         self._descriptor = -1  # none: the number is another's soon, and the wheel may still call `abort`
+        self._reader = None  # the wheel keeps the session for up to a heartbeat, but nothing of what it sent
         try:
             self.lost()
             context.door.leave(self.address, was_connected=bool(self.user_id))

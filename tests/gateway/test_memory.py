@@ -227,6 +227,19 @@ async def test_freed_without_the_collector(context: Context[Session]) -> None:
     assert left == []
 
 
+async def test_half_a_message(context: Context[Session]) -> None:
+    """Of a message that never came as a whole nothing is kept with the session, which the wheel has for a while yet."""
+    connection = open_connection(context)
+    connection.data_received(client_frame(b"x" * 16_000)[:-1])
+    readers = [connection._reader]
+    connection.abort()
+    await asyncio.sleep(0)
+    readers.append(connection._reader)
+
+    assert readers[0] is not None
+    assert readers[1] is None
+
+
 async def test_waves(context: Context[Session]) -> None:
     """Crowd after crowd of other people comes and goes, and leaves nothing behind."""
     sockets: Any = context.outbound._wires
