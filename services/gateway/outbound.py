@@ -97,8 +97,9 @@ class _Then:
         self.is_done = False
 
     def run(self, _budget: int) -> int:
-        self.is_done = True
-        self._callback()
+        if not self.is_done:  # one that failed is not called again: the jobs behind it are to be done
+            self.is_done = True
+            self._callback()
         return 0
 
 
@@ -267,12 +268,14 @@ class Outbound(Generic[S]):
 
     def _flush(self) -> None:
         self._scheduled = False
-        if not self._is_listening():
-            if not self._jobs:
-                self.seal()  # not before: what came while others were written is joined, too
-            self._write(SLICE)
-        if self._jobs or self._batch.order:
-            self._schedule()
+        try:
+            if not self._is_listening():
+                if not self._jobs:
+                    self.seal()  # not before: what came while others were written is joined, too
+                self._write(SLICE)
+        finally:
+            if self._jobs or self._batch.order:
+                self._schedule()
 
     def _is_listening(self) -> bool:
         """Whether to let another turn bring more before what is pending is written."""

@@ -419,6 +419,28 @@ def test_a_dead_connection() -> None:
     assert gateway.outbound.settled == 1
 
 
+def test_a_failing_callback() -> None:
+    """What is to be done after some writes and fails is done once, and holds up nothing that was queued behind it."""
+    gateway, members, calls = Gateway(), [Member() for _ in range(SLICE + 1)], []
+
+    def fail() -> None:
+        calls.append("failed")
+        raise ValueError("not there any more")
+
+    for member in members:
+        gateway.join(member, "campaign:c1")
+    gateway.deliver("campaign.c1.state", "a")
+    gateway.outbound.after(fail)
+    gateway.outbound.after(lambda: calls.append("done"))
+    gateway.turn()
+    with pytest.raises(ValueError, match="not there"):
+        gateway.turn()
+    gateway.settle()
+
+    assert calls == ["failed", "done"]
+    assert gateway.outbound.settled == 1
+
+
 def test_hub_forgets() -> None:
     """When the last one leaves, nothing of a room or a user is kept."""
     gateway, member = Gateway(), Member("u1")
