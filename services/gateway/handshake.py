@@ -148,12 +148,13 @@ class Handshake:
         agreement: Agreement | None,
     ) -> NoReturn:
         """Answer 101 on a socket of our own. No await from here on: no byte can come in between."""
-        assert request.transport is not None
+        transport = request.transport
+        assert transport is not None
         try:
             connection = Connection(
                 self._context,
                 sockets,
-                take_over(request.transport),
+                take_over(transport),
                 address=address,
                 offered_token=token,
                 deflater=self._deflater(agreement),
@@ -165,6 +166,7 @@ class Handshake:
             self._leave(address, "files")
             log.warning("could not take a connection over", error=str(error))
             raise BeaconfireError(errors.UNAVAILABLE, "no room for more connections, try again") from None
+        transport.pause_reading()
         sockets.write(connection.target, _switching(accept, agreement))
         OPENED.inc()
         early = request.protocol._message_tail  # sent before our 101: allowed by no RFC, and cheap to accept

@@ -37,16 +37,14 @@ class Undrained(Exception):
 
 
 def take_over(transport: Transport) -> int:
-    """A file descriptor of our own for a transport's socket, which the transport no longer reads.
+    """A file descriptor of our own for a transport's socket. Closing the transport leaves it open.
 
-    Closing the transport leaves it open. Raises OSError where no more files can be opened, and Undrained: nothing has
-    changed then.
+    The transport still reads: stop it, before the loop turns. Raises OSError where no more files can be opened, and
+    Undrained.
     """
     if transport.get_write_buffer_size():
         raise Undrained
-    descriptor = os.dup(transport.get_extra_info("socket").fileno())
-    transport.pause_reading()
-    return descriptor
+    return os.dup(transport.get_extra_info("socket").fileno())
 
 
 class Sockets:
@@ -69,13 +67,17 @@ class Sockets:
         loop.add_reader(self._epoll.fileno(), self._look)
 
     def close(self) -> None:
-        """Close all that is open; the protocols are told in a following turn of the loop."""
+        """Close all that is open; the protocols are told in a following turn of the loop.
+
+        What is still queued for them is thrown away: their numbers stay known here, and may be another file's by then.
+        """
         self._loop.remove_reader(self._epoll.fileno())
         for descriptor in list(self._protocols):
             self.abort(descriptor)
-        for descriptor in list(self._aside):
-            self.release(descriptor)
         self._epoll.close()
+        for descriptor in self._aside:
+            self._aside[descriptor] = None
+            os.close(descriptor)
 
     def add(self, descriptor: int, protocol: SocketProtocol) -> None:
         """Serve this socket from now on. Raises OSError where the system takes no more; it is closed then."""
@@ -88,7 +90,7 @@ class Sockets:
 
     def release(self, descriptor: int) -> None:
         """Close the descriptor of a socket that was lost. Nobody may write to it any more: the number is given anew."""
-        if descriptor in self._aside:  # `close` may have been first
+        if not self._epoll.closed:  # else `close` was first
             del self._aside[descriptor]
             os.close(descriptor)
 
@@ -160,7 +162,11 @@ class Sockets:
     def _set_aside(self, descriptor: int, rest: bytes) -> None:
         self._aside[descriptor] = rest
         self._epoll.modify(descriptor, select.EPOLLOUT)
-        self._protocols[descriptor].pause_writing()
+        try:
+            self._protocols[descriptor].pause_writing()
+        except Exception:  # it may be in the middle of a write to many
+            log.exception("could not pause a session")
+            self.abort(descriptor)
 
     def _add(self, descriptor: int, data: bytes) -> None:
         waiting = self._aside[descriptor]

@@ -8,10 +8,12 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import closing, contextmanager
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
+from services.gateway import handshake as handshake_module
 from services.gateway import outbound as outbound_module
 from services.gateway.context import Context
 from services.gateway.ring import Entry
@@ -163,6 +165,31 @@ async def test_one_that_fails(sockets: Sockets, ends: list[End], monkeypatch: py
     assert [one.told for one in ends] == [["lost"], [b"hello"], []]
 
 
+async def test_one_that_fails_to_pause(sockets: Sockets, ends: list[End], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A protocol that fails when it is full loses its own socket; who comes behind it in the same write has it all."""
+
+    def fail() -> None:
+        raise ValueError("out of order")
+
+    monkeypatch.setattr(ends[0], "pause_writing", fail)
+    sockets.write(ends[0].descriptor, MUCH)
+    sockets.write_same([one.descriptor for one in ends[1:]], b"x")
+    await ends[0].until("lost")
+
+    assert ends[0].told == ["lost"]
+    assert [await one.read(1) for one in ends[1:]] == [b"x", b"x"]
+
+
+async def test_what_cannot_be_served(sockets: Sockets, tmp_path: Path) -> None:
+    """A descriptor that epoll does not take (a plain file's) is closed: it is nobody's then."""
+    descriptor = os.open(tmp_path / "a file", os.O_CREAT | os.O_RDWR)
+    with pytest.raises(PermissionError):
+        sockets.add(descriptor, End(sockets))
+
+    assert is_closed(descriptor)
+    assert not sockets.is_open(descriptor)
+
+
 async def test_nothing_after_the_end(sockets: Sockets, ends: list[End]) -> None:
     """After `end_writing` the client reads the end, whatever is written; what it says is still heard."""
     one = ends[0]
@@ -192,6 +219,29 @@ async def test_closing_all() -> None:
     assert [await one.read(1) for one in ends] == [b""] * 3
     for one in ends:
         one.client.close()
+
+
+async def test_queued_when_all_is_closed() -> None:
+    """Once all is closed their numbers may be other files': nothing is written to those, and none of them is closed."""
+    sockets = Sockets(asyncio.get_running_loop())
+    ends = [End(sockets) for _ in range(3)]
+    numbers = [one.descriptor for one in ends]
+    sockets.write(numbers[0], MUCH)
+    sockets.mute(numbers[1])
+    sockets.close()
+    others = [end for _ in range(3) for end in socket.socketpair()]
+    for end in others:
+        end.setblocking(False)
+    sockets.write_same(numbers, b"x")
+    sockets.write_each((number, [b"y"]) for number in numbers)
+    for number in numbers:
+        sockets.release(number)
+    said = [heard_by(end.fileno()) for end in others]
+
+    assert {end.fileno() for end in others} >= set(numbers)
+    assert said == [b""] * 6
+    for end in (*others, *(one.client for one in ends)):
+        end.close()
 
 
 async def test_a_number_is_not_given_anew_too_early(context: Context[Session], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,6 +298,32 @@ async def test_the_last_files(gateway: Gateway) -> None:
         accepted = await answer(reader)
 
     assert (served, refused, accepted) == (200, 503, 101)
+
+
+async def test_one_that_cannot_be_watched(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handshake whose socket epoll does not take (here: a device's descriptor) is answered with 503, and may be tried
+    again on the same connection. No file stays open, nobody is counted."""
+    parts = urlsplit(gateway.url)
+
+    def of_a_device(transport: asyncio.Transport) -> int:
+        descriptor = take_over(transport)
+        with open(os.devnull) as device:
+            return os.dup2(device.fileno(), descriptor)
+
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    with closing(writer):
+        before = files()
+        with monkeypatch.context() as patch:
+            patch.setattr(handshake_module, "take_over", of_a_device)
+            writer.write(handshake(gateway.url))
+            refused = await answer(reader)
+        after, stats = files(), await gateway.stats()
+        writer.write(handshake(gateway.url))
+        accepted = await answer(reader)
+
+    assert (refused, accepted) == (503, 101)
+    assert after == before
+    assert stats["connecting"] == 0
 
 
 async def test_one_file_each(gateway: Gateway) -> None:
