@@ -12,7 +12,7 @@ from bench.figures import FLOOR, OURS, PEERS, SOCKETIO, UWS, Row, Sample
 from bench.load import EVENT, ROUNDS, Load, LoadFailed
 from bench.stage import Stage
 from bench.system import BROKER, CAMPAIGN, OTHER_TOKENS, SERVER
-from services.gateway.collector import PATIENCE, STEP
+from services.gateway.collector import PATIENCE_S, STEP
 from services.gateway.encoding import Encoder, Stored
 from shared import envelope
 
@@ -207,7 +207,7 @@ def idle(stage: Stage, _subject: str) -> list[Sample]:
             load.ask("idle 2")  # it freezes them as it always does
             load.connect(JUST_NOT_FROZEN, at_once=32)
             as_it_is = system.gc_pauses_ms()["as_it_is"]
-        time.sleep(PATIENCE + 5)
+        time.sleep(PATIENCE_S + 5)
         left = system.memory_kib() - before
     return [
         Sample("memory", grown / clients),
@@ -382,7 +382,7 @@ SCENARIOS = (
         "idle",
         [
             Row("memory", "memory of an idle session of 10,000", "KiB", most=4),
-            Row("memory_after", f"memory still held {PATIENCE + 5} s after they left", "MiB"),
+            Row("memory_after", f"memory still held {PATIENCE_S + 5} s after they left", "MiB"),
             Row("gc", "full garbage collection of 10,000 sessions", "ms", most=60),
             Row("gc_thawed", "… and of all that was there at the start", "ms"),
             Row("gc_as_it_is", "… as the gateway leaves it, at the most", "ms"),

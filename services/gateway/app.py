@@ -165,7 +165,8 @@ class _Gateway:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._intake.run(), name="intake")
             tasks.create_task(membership.renew(), name="leases")
-            tasks.create_task(_turn(context, history, Collector(membership.let_go)), name="wheel")
+            held_s = settings.heartbeat_s + 3  # by the wheel, which is a second or two late
+            tasks.create_task(_turn(context, history, Collector(membership.let_go, held_s)), name="wheel")
             tasks.create_task(_read_on(delivery), name="unheard events")
 
     def _make_context(
@@ -273,7 +274,7 @@ async def _turn(context: Context[Session], history: History, collector: Collecto
         history.forget()
         context.pieces.forget()
         context.users.forget(time.monotonic())
-        collector.look(context.hub.sessions)
+        collector.look(context.hub.sessions, time.monotonic())
         CONNECTING.set(context.door.connecting)
         RING_BYTES.set(context.ring.bytes)
         ROOMS.set(len(context.hub))

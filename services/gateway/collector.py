@@ -15,8 +15,8 @@ from collections.abc import Callable
 
 STEP = 1_000
 """Sessions by which the number must move: what was added since the last time is all that is looked at."""
-PATIENCE = 30
-"""Looks for which most sessions have to be gone: as long as clients take to come back from an outage, at most."""
+PATIENCE_S = 30.0
+"""For how long most sessions have to be gone, at least: clients take no longer to come back from an outage."""
 THRESHOLDS = (50_000, 20, 100)
 
 
@@ -30,28 +30,35 @@ def start() -> None:
 class Collector:
     """Watches the number of sessions. `look` is to be called every second or so.
 
-    `let_go` is called before memory is given back: what is kept of those who are gone is of no more use.
+    `let_go` is called before memory is given back: what is kept of those who are gone is of no more use. Sessions that
+    have ended are held for `held_s` seconds, at most: memory is not given back before.
     """
 
-    def __init__(self, let_go: Callable[[], None]) -> None:
+    def __init__(self, let_go: Callable[[], None], held_s: float = 0.0) -> None:
         self._let_go = let_go
+        self._patience_s = max(PATIENCE_S, held_s)
         self._sessions = 0
         self._most = 0
-        self._deserted = 0
+        self._deserted_at: float | None = None
 
-    def look(self, sessions: int) -> None:
-        """Freeze what came to stay; once three of four have been gone for a while, give their memory back."""
+    def look(self, sessions: int, now: float) -> None:
+        """Freeze what came to stay; once three of four have been gone for a while, give their memory back.
+
+        `now` is of any steady clock, in seconds.
+        """
         if sessions - self._sessions >= STEP:
             gc.collect()
             gc.freeze()
         if abs(sessions - self._sessions) >= STEP:
             self._sessions = sessions
         self._most = max(self._most, sessions)
-        is_deserted = self._most - sessions >= STEP and sessions * 4 <= self._most
-        self._deserted = self._deserted + 1 if is_deserted else 0
-        if self._deserted > PATIENCE:
+        if self._most - sessions < STEP or sessions * 4 > self._most:
+            self._deserted_at = None
+        elif self._deserted_at is None:
+            self._deserted_at = now
+        elif now - self._deserted_at >= self._patience_s:
             self._give_back()
-            self._most, self._deserted = sessions, 0
+            self._most, self._deserted_at = sessions, None
 
     def _give_back(self) -> None:
         """Look at everything, also at what was frozen: garbage may have been frozen with it."""

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from services.gateway import collector, protocol, requests
-from services.gateway.collector import PATIENCE, STEP, Collector
+from services.gateway.collector import PATIENCE_S, STEP, Collector
 from services.gateway.context import Context
 from services.gateway.frames import FrameReader, Opcode
 from services.gateway.hub import Hub
@@ -281,9 +281,9 @@ def test_what_stays_is_frozen() -> None:
     collector.start()
     at_the_start = gc.get_freeze_count()
     watch, sessions = Collector(_nothing), [[number] for number in range(STEP)]
-    watch.look(STEP - 1)
+    watch.look(STEP - 1, 0.0)
     before = gc.get_freeze_count()
-    watch.look(STEP)
+    watch.look(STEP, 0.0)
     frozen = gc.get_freeze_count()
 
     assert at_the_start > 10_000
@@ -305,22 +305,38 @@ def test_after_most_are_gone() -> None:
     let_go: list[int] = []
     watch = Collector(lambda: let_go.append(1))
     loop = Loop()
-    watch.look(4 * STEP)
+    watch.look(4 * STEP, 0.0)
     del loop
-    for _ in range(2 * PATIENCE):
-        watch.look(2 * STEP)
+    for now in (1.0, 10 * PATIENCE_S):
+        watch.look(2 * STEP, now)
     half = loops(), len(let_go)
-    for sessions in (*[STEP] * PATIENCE, 2 * STEP, *[STEP] * PATIENCE):  # some come back in between
-        watch.look(sessions)
+    now = 20 * PATIENCE_S
+    for sessions in (*[STEP] * 100, 2 * STEP, STEP):  # looked at more often than told, and some come back in between
+        watch.look(sessions, now)
+        now += (PATIENCE_S - 1) / 100
+    watch.look(STEP, now + PATIENCE_S - 1)
     for_a_moment = loops(), len(let_go)
-    watch.look(STEP)
+    watch.look(STEP, now + PATIENCE_S)
     for_good = loops(), len(let_go)
-    for _ in range(2 * PATIENCE):
-        watch.look(STEP)
+    watch.look(STEP, now + 10 * PATIENCE_S)
 
     assert half == for_a_moment == (1, 0)
     assert for_good == (0, 1)
     assert len(let_go) == 1  # given back once, and not every second from then on
+
+
+@pytest.mark.usefixtures("thawed")
+def test_not_while_the_gone_are_held() -> None:
+    """Where sessions are held for longer after their end, memory is not given back before: none would come back."""
+    let_go: list[int] = []
+    watch = Collector(lambda: let_go.append(1), held_s=2 * PATIENCE_S)
+    watch.look(STEP, 0.0)
+    watch.look(0, 1.0)
+    watch.look(0, 2 * PATIENCE_S)
+    before = list(let_go)
+    watch.look(0, 2 * PATIENCE_S + 1)
+
+    assert (before, let_go) == ([], [1])
 
 
 def _nothing() -> None: ...
