@@ -15,11 +15,12 @@ import pytest
 
 from services.gateway import handshake as handshake_module
 from services.gateway import outbound as outbound_module
+from services.gateway import sockets as sockets_module
 from services.gateway.context import Context
 from services.gateway.ring import Entry
 from services.gateway.route import Route
 from services.gateway.session import Session
-from services.gateway.sockets import Sockets, Undrained, take_over
+from services.gateway.sockets import EVENTS, READ_BYTES, Sockets, Undrained, take_over
 from shared import errors
 from shared.errors import BeaconfireError
 from shared.roles import Role
@@ -120,6 +121,25 @@ async def test_who_does_not_read_is_not_read(sockets: Sockets, ends: list[End]) 
 
     assert before == ["pause"]
     assert one.told == ["pause", "resume", b"hello"]
+
+
+async def test_many_at_once(sockets: Sockets, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many that say something at once are served some at a time, and each before any is served again, however much it
+    goes on saying: what else the loop has to do comes in between."""
+    monkeypatch.setattr(sockets_module, "SERVE_S", 0.0)
+    crowd = [End(sockets) for _ in range(2 * EVENTS)]
+    for one in crowd:
+        one.client.send(b"x" * (2 * READ_BYTES))
+    served = []
+    for _ in range(4):
+        sockets._look()
+        served.append([len(one.told) for one in crowd])
+    for one in crowd:
+        one.client.close()
+
+    assert [sum(counts) for counts in served] == [EVENTS, 2 * EVENTS, 3 * EVENTS, 4 * EVENTS]
+    assert set(served[1]) == {1}
+    assert set(served[3]) == {2}
 
 
 async def test_a_reset(sockets: Sockets, ends: list[End]) -> None:
