@@ -7,7 +7,7 @@ import resource
 import socket
 import struct
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -107,6 +107,26 @@ async def test_what_a_socket_does_not_take_waits(sockets: Sockets, ends: list[En
     assert (first.told, second.told) == (["pause", "resume"], ["pause"])
     assert sockets.waiting(first.descriptor) == 0
     assert await first.read(1) == b"e"
+
+
+@pytest.mark.parametrize("how", ["one", "same", "each"])
+async def test_one_that_takes_nothing(sockets: Sockets, ends: list[End], how: str) -> None:
+    """A socket with no room for a single byte is full, and not lost: what was written to it comes once it is read."""
+    one, other, _ = ends
+    size = fill(one.descriptor)
+    if how == "one":
+        sockets.write(one.descriptor, b"a")
+    elif how == "same":
+        sockets.write_same((one.descriptor, other.descriptor), b"a")
+    else:
+        sockets.write_each([(one.descriptor, [b"a"])])
+    waits, told = sockets.waiting(one.descriptor), list(one.told)
+    got = await one.read(size + 1)
+    await one.until("resume")
+
+    assert (waits, told) == (1, ["pause"])
+    assert got[-2:] == b"fa"
+    assert one.told == ["pause", "resume"]
 
 
 async def test_who_does_not_read_is_not_read(sockets: Sockets, ends: list[End]) -> None:
@@ -369,6 +389,16 @@ async def test_not_before_all_is_written() -> None:
         transport.abort()
 
     assert is_reading
+
+
+def fill(descriptor: int) -> int:
+    """Fill a socket to the last byte. Returns how many it took."""
+    size = 0
+    for piece in (b"f" * 65_536, b"f"):
+        with suppress(BlockingIOError):
+            while True:
+                size += os.write(descriptor, piece)
+    return size
 
 
 async def settled(holds: Callable[[], bool]) -> None:
