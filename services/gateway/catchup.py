@@ -42,14 +42,19 @@ class Lagging(Protocol):
 class CatchUp:
     """Belongs to a session for as long as it is behind. Up to `offset` all is written or about to be, and no more."""
 
-    __slots__ = ("_context", "_fetching", "_mark", "_session", "offset")
+    __slots__ = ("_context", "_fetching", "_mark", "_queued", "_session", "offset")
 
     def __init__(self, context: Context[Any], session: Lagging, offset: int) -> None:
         self._context = context
         self._session = session
         self._fetching = False
         self._mark = (time.monotonic(), context.position - offset)  # when it was last seen how far behind, and how far
+        self._queued = 0
         self.offset = offset
+
+    def wait_for_queued(self) -> None:
+        """Write nothing before all that is queued now: some of it is for this session."""
+        self._queued = self._context.outbound.queued
 
     def step(self) -> None:
         """Write some of what it missed; more in another turn, once its socket has taken this.
@@ -59,7 +64,7 @@ class CatchUp:
         context, session = self._context, self._session
         if session.behind is not self or session.is_full or self._fetching:
             return
-        if context.outbound.settled < self.offset:  # what was queued for it before goes first
+        if not context.outbound.is_through(self._queued):
             context.pace.take(self.step)
             return
         if self._loses_ground():

@@ -186,6 +186,7 @@ class Outbound(Generic[S]):
         self._listen_until = 0.0
         self._looked_at = 0  # events that were pending when it was last decided to go on listening
         self._written = 0
+        self._through = 0  # jobs done so far
         self._delivered = 0
         self.frames_sent = 0
         self.writes = 0
@@ -194,6 +195,15 @@ class Outbound(Generic[S]):
     def settled(self) -> int:
         """The last offset up to which everything was written. A `position` never says more."""
         return self._delivered if not self._jobs and not self._batch.order else self._written
+
+    @property
+    def queued(self) -> int:
+        """A number for all that is queued and sealed now, which `is_through` takes."""
+        return self._through + len(self._jobs)
+
+    def is_through(self, queued: int) -> bool:
+        """Whether all is written that was queued when `queued` was this."""
+        return self._through >= queued
 
     def start(self, offset: int) -> None:
         """Begin (anew) at an offset: what is queued is written first."""
@@ -306,6 +316,7 @@ class Outbound(Generic[S]):
         self.writes += made
         if job.is_done:
             self._jobs.popleft()
+            self._through += 1
             self._written = max(self._written, job.offset)
         return max(1, made)
 

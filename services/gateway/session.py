@@ -166,7 +166,7 @@ class Session(ABC):
         """The socket takes no more for now: catch up from here once it does."""
         if self.state is State.LIVE:
             LAGGING.inc()
-            self._fall_behind(self.context.position)
+            self._fall_behind(self.context.position).wait_for_queued()
 
     def drained(self) -> None:
         """The socket takes more again."""
@@ -200,6 +200,8 @@ class Session(ABC):
         """Send it a frame, in order with its events."""
         if self.state in (State.LIVE, State.CATCHING_UP):
             self.context.outbound.tell(self, frame)
+            if self.behind is not None:
+                self.behind.wait_for_queued()
 
     def leave_root(self, root: Pair, reason: str) -> None:
         """Put it out of every room of a root, and say so."""
@@ -280,9 +282,7 @@ class Session(ABC):
 
     def resume(self, offset: int) -> None:
         """Catch up from an offset that is behind the gateway's."""
-        self._fall_behind(offset)
-        assert self.behind is not None
-        self.context.pace.take(self.behind.step)
+        self.context.pace.take(self._fall_behind(offset).step)
 
     def go_live(self) -> None:
         """It is level with the gateway (`catchup` says so)."""
@@ -387,7 +387,7 @@ class Session(ABC):
 
     # Catching up.
 
-    def _fall_behind(self, offset: int) -> None:
+    def _fall_behind(self, offset: int) -> CatchUp:
         """Stand in no write list; everything up to `offset` is written or about to be, and `behind` has the rest."""
         self.context.outbound.seal()
         for place in self.rooms.values():
@@ -396,6 +396,7 @@ class Session(ABC):
         self.behind = CatchUp(self.context, self, offset)
         if self._waiting is None:
             self._waiting = []
+        return self.behind
 
     # Time.
 

@@ -5,6 +5,7 @@ import gc
 import json
 import os
 import socket
+import time
 import tracemalloc
 from contextlib import AsyncExitStack
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from services.gateway import catchup
+from services.gateway import outbound as outbound_module
 from services.gateway.context import Context
 from services.gateway.frames import Opcode
 from services.gateway.ring import Entry
@@ -186,11 +188,7 @@ async def test_stuck_before_it_is_live(context: Context[Session]) -> None:
     await asyncio.sleep(0)
     waiting, states = connection._sockets.waiting(connection.target), [connection.state]
     for offset in (1, 2, 3):
-        entry = Entry(offset, Route("campaign.c1.state", (PLACE.room,)), "t", b"event %d" % offset, None, 0.0)
-        context.ring.append(entry)
-        context.position = offset
-        outbound.put(offset, entry)
-        outbound.delivered(offset)
+        deliver(context, offset, b"event %d" % offset)
     outbound.drain()
     waiting_then, heard = connection._sockets.waiting(connection.target), b""
     async with asyncio.timeout(10):
@@ -204,6 +202,30 @@ async def test_stuck_before_it_is_live(context: Context[Session]) -> None:
     assert heard.index(b"connection.ack") < heard.index(b"event 1event 2event 3")
 
 
+async def test_told_before_it_catches_up(context: Context[Session], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a session was told while a write to many was under way comes before what it catches up with, though its
+    socket was full and had room again in between."""
+    monkeypatch.setattr(outbound_module, "SLICE", 1)
+    slow, *others = await connect(context, 3)
+    shrink(slow)
+    end, heard = ENDS[-3], b""
+    deliver(context, 1, b"event 1".rjust(10_000))
+    for one in (*others * 20, slow):
+        one.tell(b"a word")
+    await asyncio.sleep(0)
+    states = [slow.state]
+    for one in (*others * 20, slow):
+        one.tell(b" and another")
+    deliver(context, 2, b"event 2")
+    async with asyncio.timeout(10):
+        while b"event 2" not in heard:
+            await asyncio.sleep(0)
+            heard += heard_by(end)
+
+    assert states == [State.CATCHING_UP]
+    assert heard[heard.index(b"event 1") :].startswith(b"event 1a word and another")
+
+
 async def test_stuck_when_it_is_level(context: Context[Session]) -> None:
     """A session whose socket is filled by the last it is told before it goes live stays behind."""
     [connection] = await connect(context, 1)
@@ -213,6 +235,15 @@ async def test_stuck_when_it_is_level(context: Context[Session]) -> None:
 
     assert connection.is_full
     assert connection.state is State.CATCHING_UP
+
+
+def deliver(context: Context[Session], offset: int, frame: bytes) -> None:
+    """Deliver an event to the room that everybody is in. It is written in following turns."""
+    entry = Entry(offset, Route("campaign.c1.state", (PLACE.room,)), "t", frame, None, time.monotonic())
+    context.ring.append(entry)
+    context.outbound.put(offset, entry)
+    context.position = offset
+    context.outbound.delivered(offset)
 
 
 def heard_by(end: int) -> bytes:
