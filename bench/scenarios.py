@@ -382,7 +382,7 @@ SCENARIOS = (
         "idle",
         [
             Row("memory", "memory of an idle session of 10,000", "KiB", most=4),
-            Row("memory_after", f"memory still held {PATIENCE_S + 5} s after they left", "MiB"),
+            Row("memory_after", f"memory still held {PATIENCE_S + 5:.0f} s after they left", "MiB"),
             Row("gc", "full garbage collection of 10,000 sessions", "ms", most=60),
             Row("gc_thawed", "… and of all that was there at the start", "ms"),
             Row("gc_as_it_is", "… as the gateway leaves it, at the most", "ms"),

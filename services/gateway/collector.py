@@ -5,8 +5,8 @@ freed without it (nothing of them refers back to itself once the connection is g
 out of its sight (`gc.freeze`): after the start, and whenever the number of sessions has moved.
 
 Memory goes back to the system once most sessions are gone and do not come back. Until then what is known of them is
-kept, as a storm of them costs half as much with it; it lies scattered among all that was theirs, so that none of that
-goes back either: 23 of 34 MiB stay.
+kept, as a storm of them costs half as much with it. Python's allocator gives memory back by the MiB, where nothing of
+the process itself lies: rarely, as "Memory after a crowd" in docs/performance.md shows.
 """
 
 import ctypes
