@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from structlog.testing import capture_logs
 
 from services.gateway import handshake as handshake_module
 from services.gateway import outbound as outbound_module
@@ -35,8 +36,8 @@ MUCH = b"m" * 1_000_000
 class End:
     """A socket served by `Sockets`, what its protocol was told, and the client's end."""
 
-    def __init__(self, sockets: Sockets) -> None:
-        ours, self.client = socket.socketpair()
+    def __init__(self, sockets: Sockets, pair: tuple[socket.socket, socket.socket] | None = None) -> None:
+        ours, self.client = pair or socket.socketpair()
         ours.setblocking(False)
         self.client.setblocking(False)
         self.descriptor = ours.detach()
@@ -134,11 +135,14 @@ async def test_who_does_not_read_is_not_read(sockets: Sockets, ends: list[End]) 
     one = ends[0]
     sockets.write(one.descriptor, MUCH)
     one.client.send(b"hello")
+    ready = [sockets._epoll.poll(0)]
     sockets._look()
     before = list(one.told)
     await one.read(len(MUCH))
     await one.until(b"hello")
+    ready.append(sockets._epoll.poll(0))
 
+    assert ready == [[], []]  # the loop is not woken for nothing
     assert before == ["pause"]
     assert one.told == ["pause", "resume", b"hello"]
 
@@ -178,6 +182,48 @@ async def test_a_reset(sockets: Sockets, ends: list[End]) -> None:
     assert told == [[], [], []]  # not in the middle of somebody's loop
     assert [one.told for one in ends] == [["lost"], ["lost"], []]
     assert await there.read(2) == b"xy"
+
+
+@pytest.mark.parametrize("written", [b"not read", MUCH])
+async def test_a_reset_that_is_heard(sockets: Sockets, ends: list[End], written: bytes) -> None:
+    """A client that goes away without having read what was written is lost like any other: that is no error of ours."""
+    with capture_logs() as logged:
+        sockets.write(ends[0].descriptor, written)
+        ends[0].client.close()
+        await ends[0].until("lost")
+
+    assert ends[0].told[-1:] == ["lost"]
+    assert logged == []
+    assert sockets.waiting(ends[0].descriptor) == 0
+
+
+@pytest.mark.parametrize("is_ended", [True, False])
+async def test_nothing_left_for_another(
+    sockets: Sockets, ends: list[End], monkeypatch: pytest.MonkeyPatch, is_ended: bool
+) -> None:
+    """Of two that have said something, the first to be served ends the other, or leaves it nothing: that one is told no
+    more than that it is lost, and the third is served as ever."""
+    one, other, third = ends
+    served: list[End] = []
+
+    def serve(mine: End, theirs: End) -> None:
+        served.append(mine)
+        if is_ended:
+            sockets.abort(theirs.descriptor)
+        else:
+            os.read(theirs.descriptor, 100)
+
+    for mine, theirs in ((one, other), (other, one)):
+        monkeypatch.setattr(mine, "data_received", lambda _data, mine=mine, theirs=theirs: serve(mine, theirs))
+    for end in ends:
+        end.client.send(b"hello")
+    sockets._look()
+    await asyncio.sleep(0)
+    rest = {one, other} - set(served)
+
+    assert len(served) == 1
+    assert [end.told for end in rest] == [["lost"] if is_ended else []]
+    assert third.told == [b"hello"]
 
 
 async def test_an_end_that_is_heard(sockets: Sockets, ends: list[End]) -> None:
@@ -243,6 +289,35 @@ async def test_nothing_after_the_end(sockets: Sockets, ends: list[End]) -> None:
 
     assert got == b"last"
     assert one.told == [b"I see"]
+
+
+async def test_the_end_of_a_full_one(sockets: Sockets, ends: list[End]) -> None:
+    """After `end_writing` a socket that is full is listened to again; what waited for it does not come."""
+    one = ends[0]
+    sockets.write(one.descriptor, MUCH)
+    waits = sockets.waiting(one.descriptor)
+    sockets.end_writing(one.descriptor)
+    one.client.send(b"I see")
+    await one.until(b"I see")
+    ready, got = sockets._epoll.poll(0), await one.read(len(MUCH))
+
+    assert ready == []
+    assert len(got) == len(MUCH) - waits
+    assert one.told == ["pause", b"I see"]
+
+
+async def test_ending_one_that_is_gone(sockets: Sockets) -> None:
+    """Of a client that has reset the connection `end_writing` says nothing; it is reported as lost, as ever."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        client = socket.create_connection(server.getsockname())
+        ours, _ = server.accept()
+    one = End(sockets, (ours, client))
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    client.close()
+    sockets.end_writing(one.descriptor)
+    await one.until("lost")
+
+    assert one.told == ["lost"]
 
 
 async def test_closing_all() -> None:
