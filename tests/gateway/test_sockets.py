@@ -18,6 +18,7 @@ from services.gateway import handshake as handshake_module
 from services.gateway import outbound as outbound_module
 from services.gateway import sockets as sockets_module
 from services.gateway.context import Context
+from services.gateway.frames import Opcode, decode_close, encode, encode_close
 from services.gateway.ring import Entry
 from services.gateway.route import Route
 from services.gateway.session import Session
@@ -26,6 +27,7 @@ from shared import errors
 from shared.errors import BeaconfireError
 from shared.roles import Role
 from tests.gateway.conftest import Gateway
+from tests.gateway.test_frames import client_frame
 from tests.gateway.test_memory import ENDS, PLACE, _context, _ends, open_connection  # noqa: F401  (its fixtures)
 from tests.gateway.test_websocket import handshake, raw_socket
 
@@ -383,6 +385,60 @@ async def test_a_number_is_not_given_anew_too_early(context: Context[Session], m
     assert not sockets.is_open(numbers[2])
     assert context.door.connecting == 3
     assert [heard_by(end) for end in (*ends[:2], ENDS[-1])] == [b"an event", b"an event", b""]
+
+
+async def test_nothing_follows_a_close_frame(context: Context[Session], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is closed while events are queued for it hears none of them, and is waited for; but not for ever."""
+    monkeypatch.setattr(outbound_module, "SLICE", 1)
+    connections, ends = [open_connection(context) for _ in range(3)], ENDS[-3:]
+    for one in connections:
+        context.hub.join(one, PLACE.room, Role.VIEWER)
+    context.outbound.put(1, Entry(1, Route("campaign.c1.state", (PLACE.room,)), "t", b"an event", None, 0.0))
+    context.outbound.delivered(1)
+    await asyncio.sleep(0)
+    last = connections[2]
+    last.close(BeaconfireError(errors.UNAVAILABLE, "bye"))
+    await settled(lambda: context.outbound.settled == 1)
+    sockets, number, heard = last._sockets, last.target, [heard_by(end) for end in ends]
+    is_waited_for = sockets.is_open(number)
+    context.wheel.turn(7)
+
+    assert heard == [b"an event", b"an event", encode_close(4503, "bye")]
+    assert is_waited_for
+    assert not sockets.is_open(number)
+
+
+async def test_a_full_one_is_not_waited_for(context: Context[Session]) -> None:
+    """A close frame that a socket does not take is not waited for: what is queued for it is let go at once."""
+    connection = open_connection(context)
+    connection.write(MUCH)
+    sockets, number = connection._sockets, connection.target
+    connection.close(BeaconfireError(errors.UNAVAILABLE, "bye"))
+
+    assert not sockets.is_open(number)
+    assert sockets.waiting(number) == 0
+
+
+async def test_before_a_broken_frame(context: Context[Session]) -> None:
+    """What was right before a frame that is broken, in the same read, is answered; then the connection is closed."""
+    connection, end = open_connection(context), ENDS[-1]
+    connection.data_received(client_frame(b"ping", Opcode.PING) + client_frame(b"no text", Opcode.BINARY, rsv=0x40))
+
+    assert heard_by(end).startswith(encode(b"ping", Opcode.PONG) + encode_close(1002)[:1])
+
+
+async def test_a_message_that_fails(context: Context[Session]) -> None:
+    """A message that we fail to take closes its connection, with words to quote and nothing of the error in them."""
+
+    def fail(_session: Session, _text: bytes) -> None:
+        raise ValueError("a secret")
+
+    context.handle = fail
+    connection, end = open_connection(context), ENDS[-1]
+    connection.data_received(client_frame(b"{}"))
+    code, reason = decode_close(heard_by(end)[2:])
+
+    assert (code, reason) == (4500, f"something went wrong on our side; quote {connection.id}")
 
 
 async def test_an_old_timer(context: Context[Session]) -> None:
