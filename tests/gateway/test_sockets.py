@@ -21,14 +21,14 @@ from services.gateway.context import Context
 from services.gateway.frames import Opcode, decode_close, encode, encode_close
 from services.gateway.ring import Entry
 from services.gateway.route import Route
-from services.gateway.session import Session
+from services.gateway.session import Session, State
 from services.gateway.sockets import EVENTS, READ_BYTES, Sockets, Undrained, take_over
 from shared import errors
 from shared.errors import BeaconfireError
 from shared.roles import Role
 from tests.gateway.conftest import Gateway
 from tests.gateway.test_frames import client_frame
-from tests.gateway.test_memory import ENDS, PLACE, _context, _ends, open_connection  # noqa: F401  (its fixtures)
+from tests.gateway.test_memory import ENDS, PLACE, _context, _ends, connect, open_connection  # noqa: F401  (its fixtures)
 from tests.gateway.test_websocket import handshake, raw_socket
 
 MUCH = b"m" * 1_000_000
@@ -420,11 +420,50 @@ async def test_a_full_one_is_not_waited_for(context: Context[Session]) -> None:
 
 
 async def test_before_a_broken_frame(context: Context[Session]) -> None:
-    """What was right before a frame that is broken, in the same read, is answered; then the connection is closed."""
+    """What was right before a frame that is broken, in the same read, is answered; then the connection is closed, and
+    counts as a session no more, though its end is waited for."""
     connection, end = open_connection(context), ENDS[-1]
     connection.data_received(client_frame(b"ping", Opcode.PING) + client_frame(b"no text", Opcode.BINARY, rsv=0x40))
 
     assert heard_by(end).startswith(encode(b"ping", Opcode.PONG) + encode_close(1002)[:1])
+    assert os.read(end, 1) == b""  # nothing more comes
+    assert connection.state is State.CLOSED
+    assert connection._sockets.is_open(connection.target)
+
+
+async def test_an_answered_close_frame(context: Context[Session]) -> None:
+    """Once the client has answered our close frame, the connection is over."""
+    connection = open_connection(context)
+    connection.close(BeaconfireError(errors.UNAVAILABLE, "bye"))
+    sockets, number = connection._sockets, connection.target
+    is_open = [sockets.is_open(number)]
+    connection.data_received(client_frame((4503).to_bytes(2, "big"), Opcode.CLOSE))
+
+    assert [*is_open, sockets.is_open(number)] == [True, False]
+
+
+@pytest.mark.parametrize(("code", "answer"), [(b"", 1000), (b"\x03\xe8", 1000), (b"\x0f\xa0", 4000)])
+async def test_answering_a_close_frame(context: Context[Session], code: bytes, answer: int) -> None:
+    """A client's close frame is answered with its code, and one without a code with 1000: 1005 is never on the wire."""
+    connection, end = open_connection(context), ENDS[-1]
+    connection.data_received(client_frame(code, Opcode.CLOSE))
+
+    assert heard_by(end) == encode_close(answer)
+    assert not connection._sockets.is_open(connection.target)
+
+
+async def test_signs_of_life(context: Context[Session]) -> None:
+    """A client that answers our pings, with no more than pongs, stays; one that no longer does is dropped."""
+    [connection] = await connect(context, 1)
+    heartbeat_s, states = context.limits.heartbeat_s, []
+    for beat in range(1, 4):
+        context.wheel.turn(beat * heartbeat_s)
+        connection.data_received(client_frame(b"", Opcode.PONG))
+    states.append(connection.state)
+    for beat in range(4, 7):
+        context.wheel.turn(beat * heartbeat_s)
+
+    assert [*states, connection.state] == [State.LIVE, State.CLOSED]
 
 
 async def test_a_message_that_fails(context: Context[Session]) -> None:
@@ -495,6 +534,42 @@ async def test_one_that_cannot_be_watched(gateway: Gateway, monkeypatch: pytest.
     assert (refused, accepted) == (503, 101)
     assert after == before
     assert stats["connecting"] == 0
+
+
+async def test_one_that_has_not_read(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A handshake of who has not read what it was answered before (here: 20 MB) is refused, and nobody is counted."""
+    parts, much = urlsplit(gateway.url), MUCH * 20
+
+    def behind_much(transport: asyncio.Transport) -> int:
+        transport.write(much)
+        return take_over(transport)
+
+    monkeypatch.setattr(handshake_module, "take_over", behind_much)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    with closing(writer):
+        writer.write(handshake(gateway.url))
+        async with asyncio.timeout(10):
+            await reader.readexactly(len(much))
+        refused = await answer(reader)
+    stats = await gateway.stats()
+
+    assert refused == 400
+    assert stats["connecting"] == 0
+
+
+async def test_no_longer_read_by_aiohttp(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """From the handshake on aiohttp's transport reads nothing that is meant for us, though it is closed turns later."""
+    loop, reads = asyncio.get_running_loop(), []
+
+    def watched(transport: asyncio.Transport) -> int:
+        loop.call_soon(lambda: reads.append((transport.is_reading(), transport.is_closing())))
+        return take_over(transport)
+
+    monkeypatch.setattr(handshake_module, "take_over", watched)
+    async with raw_socket(gateway):
+        pass
+
+    assert reads == [(False, False)]
 
 
 async def test_one_file_each(gateway: Gateway) -> None:
