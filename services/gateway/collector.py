@@ -5,13 +5,13 @@ freed without it (nothing of them refers back to itself once the connection is g
 out of its sight (`gc.freeze`): after the start, and whenever the number of sessions has moved.
 
 Memory goes back to the system once most sessions are gone and do not come back. Until then what is known of them is
-kept, as a storm of them costs half as much with it. Python's allocator gives memory back by the MiB, where nothing of
-the process itself lies: rarely, as "Memory after a crowd" in docs/performance.md shows.
+kept, as a storm of them costs half as much with it. It can go back as sessions lie apart (`shared.memory`).
 """
 
-import ctypes
 import gc
 from collections.abc import Callable
+
+from shared.memory import give_back
 
 STEP = 1_000
 """Sessions by which the number must move: what was added since the last time is all that is looked at."""
@@ -66,11 +66,4 @@ class Collector:
         gc.unfreeze()
         gc.collect()
         gc.freeze()
-        _trim()
-
-
-def _trim() -> None:
-    """Give free memory back to the system, where the C library can (glibc)."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+        give_back()

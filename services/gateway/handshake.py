@@ -24,6 +24,7 @@ from services.gateway.websocket import Connection
 from shared import errors, logs
 from shared.addresses import Network, client_address, household
 from shared.errors import BeaconfireError
+from shared.memory import apart
 from shared.metrics import Counter
 from shared.web import HANDED_OVER
 
@@ -81,7 +82,8 @@ class Handshake:
         transport = request.transport
         if transport is None or transport.is_closing():
             raise asyncio.CancelledError
-        address = self._address(request)
+        with apart:
+            address = self._address(request)
         self._enter(address)
         token = _bearer(request) or request.query.get("token", "")
         if self._sockets is not None:
@@ -151,14 +153,15 @@ class Handshake:
         transport = request.transport
         assert transport is not None
         try:
-            connection = Connection(
-                self._context,
-                sockets,
-                take_over(transport),
-                address=address,
-                offered_token=token,
-                deflater=self._deflater(agreement),
-            )
+            with apart:
+                connection = Connection(
+                    self._context,
+                    sockets,
+                    take_over(transport),
+                    address=address,
+                    offered_token=token,
+                    deflater=self._deflater(agreement),
+                )
         except Undrained:
             self._leave(address, "unread")
             raise web.HTTPBadRequest(reason="read the answers to earlier requests first") from None

@@ -21,6 +21,7 @@ from shared import authorization, broker, errors, logs
 from shared.authorization import AuthorizeReply, AuthorizeRequest, AuthUnavailable, RoomDecision
 from shared.errors import BeaconfireError
 from shared.events.user import AccessRevoked, MemberChanged
+from shared.memory import run_apart
 from shared.metrics import Counter
 from shared.roles import Role
 from shared.subjects import InvalidRoom, Pair, RoomKey, parse_pair, parse_room
@@ -129,7 +130,7 @@ class Membership:
             for user_id in list(self._hub.users):
                 due = [one for one in self._hub.sessions_of(user_id) if now - one.leased_at > RENEW_AFTER_S]
                 for session in due:
-                    await self._renew(session)
+                    await run_apart(self._renew(session))
 
     async def _renew(self, session: Session) -> None:
         names = list(session.rooms)

@@ -29,6 +29,7 @@ from services.gateway.protocol import InvalidMessage
 from services.gateway.wires import Encode, Target
 from shared import errors, logs
 from shared.errors import BeaconfireError
+from shared.memory import run_apart
 from shared.metrics import Counter, Gauge
 from shared.roles import Role
 from shared.subjects import Pair
@@ -356,7 +357,7 @@ class Session(ABC):
 
     async def _answer(self, question: Coroutine[Any, Any, None]) -> None:
         try:
-            await question
+            await run_apart(question)
         except Exception:
             log.exception("could not answer a client", session=self.id)
             self.close(BeaconfireError(errors.INTERNAL, f"something went wrong on our side; quote {self.id}"))

@@ -14,10 +14,12 @@ import pytest
 from aiohttp.web_protocol import RequestHandler
 
 from services.gateway.frames import Opcode, decode_close, encode
+from services.gateway.websocket import Connection
 from tests.client import Closed, SocketClient, open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.gateway.test_frames import client_frame
+from tests.shared.test_memory import is_apart
 from tools.nats_server import NatsServer
 
 
@@ -246,6 +248,17 @@ async def test_aiohttp_lets_go(gateway: Gateway) -> None:
         handlers = [one for one in gc.get_objects() if isinstance(one, RequestHandler) and _serves(one, port)]
 
     assert handlers == []
+
+
+async def test_sessions_lie_apart(gateway: Gateway) -> None:
+    """What a session is made of lies apart from what the process makes meanwhile: a crowd's memory can go back."""
+    async with open_socket(gateway.url) as client:
+        await client.connect(gateway.auth.token("owner"), ["campaign:c1"])
+        [session] = [one for one in gc.get_objects() if isinstance(one, Connection) and one.user_id and one.target >= 0]
+
+    assert session.claims is not None
+    assert [is_apart(one) for one in (session, session.id, session.address, session.claims)] == [True] * 4
+    assert is_apart(session.claims.token_id)
 
 
 def _serves(handler: RequestHandler, port: int | None) -> bool:
