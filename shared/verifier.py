@@ -8,14 +8,19 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, TypeVar
 
 import aiohttp
 
 from shared import logs, tokens
+from shared.memory import apart
 from shared.settings import OutsideIssuer
 from shared.tokens import ALGORITHM, LEEWAY_S, SERVICE_TYPE, Claims, InvalidToken, Key, ServiceClaims, UnknownKey
 
 log = logs.get(__name__)
+
+C = TypeVar("C", bound=Claims | ServiceClaims)
 
 FETCH_TIMEOUT_S = 2.0
 MAX_JWKS_BYTES = 256 * 1024
@@ -131,7 +136,8 @@ class Verifier:
 
     async def verify_any(self, token: str) -> Claims | ServiceClaims:
         """Claims of a user's or a service's valid token. Raises as `verify` does."""
-        digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
+        with apart:
+            digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
         remembered = self._cache.get(digest)
         if remembered is not None:
             await self._source_of(remembered).keep_fresh()
@@ -146,7 +152,8 @@ class Verifier:
             claims = self._check(token, peek.type, source, outside)
         if len(self._cache) >= self._cache_size:
             self._cache.clear()  # simple, and rare: the price is one check per token again
-        self._cache[digest] = claims
+        with apart:
+            claims = self._cache[digest] = _made_anew(claims)
         return claims
 
     def forget(self) -> None:
@@ -169,3 +176,14 @@ class Verifier:
             return tokens.verify_outside(token, source.keys, outside)
         check = tokens.verify_service if type_ == SERVICE_TYPE else tokens.verify
         return check(token, source.keys, issuer=self._issuer, audience=self._audience)
+
+
+def _made_anew(claims: C) -> C:
+    """The same, where objects are made now: what was read from a token lies between what was thrown away since."""
+    return replace(claims, **{one.name: _copied(getattr(claims, one.name)) for one in fields(claims)})
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="surrogatepass").decode(errors="surrogatepass")
+    return value + 0 if type(value) is int else value

@@ -21,7 +21,7 @@ from shared import authorization, broker, errors, logs
 from shared.authorization import AuthorizeReply, AuthorizeRequest, AuthUnavailable, RoomDecision
 from shared.errors import BeaconfireError
 from shared.events.user import AccessRevoked, MemberChanged
-from shared.memory import run_apart
+from shared.memory import apart
 from shared.metrics import Counter
 from shared.roles import Role
 from shared.subjects import InvalidRoom, Pair, RoomKey, parse_pair, parse_room
@@ -130,7 +130,7 @@ class Membership:
             for user_id in list(self._hub.users):
                 due = [one for one in self._hub.sessions_of(user_id) if now - one.leased_at > RENEW_AFTER_S]
                 for session in due:
-                    await run_apart(self._renew(session))
+                    await self._renew(session)
 
     async def _renew(self, session: Session) -> None:
         names = list(session.rooms)
@@ -189,7 +189,8 @@ class Membership:
         return any(change is not None and reply.version < change[1] for change in changes)
 
     def _take(self, claims: Claims, rooms: Sequence[str], reply: AuthorizeReply) -> dict[str, Place | BeaconfireError]:
-        now = time.monotonic()
+        with apart:
+            now = time.monotonic()
         answers: dict[str, Place | BeaconfireError] = {}
         allowed: list[_Allowed] = []
         for name in rooms:
@@ -202,9 +203,11 @@ class Membership:
             ASKED.labels("allowed").inc()
             where, role = sys.intern(str(root)), decision.role.value
             answers[name] = _place(where, name, role)
-            allowed.append((claims.issued_at, sys.intern(name), now, where, role))
+            with apart:
+                allowed.append((claims.issued_at, sys.intern(name), now, where, role))
         if allowed:
-            self._remember(claims.user_id, allowed, oldest=now - CACHE_S)
+            with apart:
+                self._remember(claims.user_id, allowed, oldest=now - CACHE_S)
         return answers
 
     def _remember(self, user_id: str, allowed: Sequence[_Allowed], *, oldest: float) -> None:

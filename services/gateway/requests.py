@@ -18,6 +18,7 @@ from services.gateway.selection import select
 from services.gateway.session import Session, State
 from shared import errors, logs
 from shared.errors import BeaconfireError
+from shared.memory import apart
 
 log = logs.get(__name__)
 
@@ -61,14 +62,16 @@ async def _connect(session: Session, message: Connect) -> None:
     if session.state is not State.CONNECTING:
         return
     try:
-        _check_limits(session, claims.user_id, message)
+        with apart:
+            _check_limits(session, claims.user_id, message)
     except LimitReached as reached:
         LIMITED.labels(reached.limit).inc()
         if reached.retry_after_ms is not None:  # a close frame has no place for it
             session.write(protocol.error(InvalidMessage.answering(message.id, reached)))
         session.close(reached)
         return
-    session.begin(claims)
+    with apart:
+        session.begin(claims)
     log.info(
         "connected",
         session=session.id,

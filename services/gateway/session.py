@@ -29,7 +29,7 @@ from services.gateway.protocol import InvalidMessage
 from services.gateway.wires import Encode, Target
 from shared import errors, logs
 from shared.errors import BeaconfireError
-from shared.memory import run_apart
+from shared.memory import apart
 from shared.metrics import Counter, Gauge
 from shared.roles import Role
 from shared.subjects import Pair
@@ -268,9 +268,10 @@ class Session(ABC):
         known = self.rooms.get(name)
         if known is not None and known != place:
             self.leave(name)
-        self.rooms[sys.intern(name)] = place  # one string, however many are in the room
-        if self.state is State.LIVE:
-            self._stand(place)
+        with apart:
+            self.rooms[sys.intern(name)] = place  # one string, however many are in the room
+            if self.state is State.LIVE:
+                self._stand(place)
         log.info("subscribed", session=self.id, user=self.user_id, room=name, types=place.types and sorted(place.types))
 
     def leave(self, name: str) -> None:
@@ -346,9 +347,10 @@ class Session(ABC):
         """Whether the rate allows this message. A refused one is answered; who goes on regardless is closed."""
         try:
             now = time.monotonic()
-            self.allowance.take_message(now)
-            if self.user_id:
-                self.context.users.of(self.user_id).take_message(now)
+            with apart:
+                self.allowance.take_message(now)
+                if self.user_id:
+                    self.context.users.of(self.user_id).take_message(now)
         except LimitReached as reached:
             if self.bears_with(reached):
                 self.tell(protocol.error(InvalidMessage.of(reached, text)))
@@ -357,7 +359,7 @@ class Session(ABC):
 
     async def _answer(self, question: Coroutine[Any, Any, None]) -> None:
         try:
-            await run_apart(question)
+            await question
         except Exception:
             log.exception("could not answer a client", session=self.id)
             self.close(BeaconfireError(errors.INTERNAL, f"something went wrong on our side; quote {self.id}"))

@@ -12,7 +12,6 @@ from services.gateway.sockets import Sockets
 from services.gateway.wires import Encode
 from shared import errors, logs
 from shared.errors import BeaconfireError
-from shared.memory import apart
 
 log = logs.get(__name__)
 
@@ -188,8 +187,7 @@ class Connection(Session):
                 payload.decode()
             except UnicodeDecodeError:
                 raise FrameError(1007, "text is not UTF-8") from None  # RFC 6455 §8.1
-            with apart:
-                self.receive(payload)
+            self.receive(payload)
         elif opcode == _BINARY:
             raise FrameError(1003, "binary messages are not part of the protocol")
         elif opcode == _CLOSE:

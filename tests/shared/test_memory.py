@@ -1,6 +1,5 @@
 """shared.memory: where objects lie, and that the memory of many that lie apart goes back to the system."""
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from shared.memory import apart, run_apart
+from shared.memory import apart
 
 CROWD = """
 from shared.memory import apart, give_back
@@ -107,58 +106,3 @@ def test_while_memory_is_traced() -> None:
 
     assert traced == [True, True]
     assert not is_apart(inside)
-
-
-async def test_a_coroutine() -> None:
-    """What a coroutine makes before and after it waits lies apart; what others make meanwhile does not."""
-    turn = asyncio.Event()
-
-    async def work() -> list[object]:
-        made = [make()]
-        await turn.wait()
-        made.append(make())
-        try:
-            raise KeyError("own")
-        except KeyError:
-            made.append(make())
-        return made
-
-    async def run() -> list[object]:
-        return await run_apart(work())
-
-    task = asyncio.create_task(run())
-    await asyncio.sleep(0)
-    mine = make()
-    turn.set()
-    made = await task
-
-    assert [is_apart(one) for one in made] == [True] * 3
-    assert not is_apart(mine)
-
-
-async def test_a_coroutine_that_fails() -> None:
-    """Its exception comes out; one thrown in, a cancellation above all, reaches it where it waits."""
-    cleaned: list[bool] = []
-
-    async def fail() -> None:
-        raise LookupError("not there")
-
-    async def wait() -> None:
-        try:
-            await asyncio.Event().wait()
-        finally:
-            cleaned.append(is_apart(make()))
-
-    async def run() -> None:
-        await run_apart(wait())
-
-    with pytest.raises(LookupError, match="not there"):
-        await run_apart(fail())
-    task = asyncio.create_task(run())
-    await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
-
-    assert cleaned == [True]
-    assert not is_apart(make())
