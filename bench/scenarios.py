@@ -196,6 +196,7 @@ def resume(stage: Stage, _subject: str) -> list[Sample]:
 def idle(stage: Stage, _subject: str) -> list[Sample]:
     """Memory and garbage collection with 10,000 sessions that hear nothing, and what is left of them when they left."""
     clients = 10_000
+    stage.wait_until_forgotten()
     with stage.gateway() as system:
         before = system.memory_kib()
         system.hold_collector()

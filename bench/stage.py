@@ -1,5 +1,6 @@
 """What scenarios run on: the load client, our servers and the peers, started when they are first wanted."""
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -10,8 +11,11 @@ from bench.figures import OURS
 from bench.load import SOURCE, Load, compile_c
 from bench.peers import Peers
 from bench.system import System
+from services.gateway.settings import Settings
 
 USERS = 20_000
+REMEMBERED_S: int = Settings.model_fields["ring_age_s"].default
+"""The age of events that a gateway reads into its memory when it starts."""
 
 
 @dataclass
@@ -23,6 +27,7 @@ class Stage:
     changes: int
     peers: Peers
     _systems: dict[bool, System] = field(default_factory=dict)
+    _last_used: float | None = None
 
     @cached_property
     def load(self) -> Path:
@@ -54,6 +59,12 @@ class Stage:
             yield system
         finally:
             system.stop_gateway()
+            self._last_used = time.monotonic()
+
+    def wait_until_forgotten(self) -> None:
+        """Wait until nothing that was published is so young that a new gateway would read it into its memory."""
+        if self._last_used is not None:
+            time.sleep(max(0.0, self._last_used + REMEMBERED_S - time.monotonic()))
 
     @contextmanager
     def connected(
