@@ -11,9 +11,7 @@ tracemalloc, a build without the GIL), `apart` does nothing.
 """
 
 import ctypes
-import os
 import sys
-import sysconfig
 from types import TracebackType
 
 _RAW, _MEM, _OBJECT = 0, 1, 2
@@ -62,15 +60,12 @@ def give_back() -> None:
 
 
 def _is_usual_python() -> bool:
-    return (
-        sys.implementation.name == "cpython"
-        and sys.platform == "linux"
-        and "PYTHONMALLOC" not in os.environ
-        and not sys.flags.dev_mode
-        and bool(sysconfig.get_config_var("WITH_PYMALLOC"))
-        and not sysconfig.get_config_var("Py_DEBUG")
-        and not sysconfig.get_config_var("Py_GIL_DISABLED")
-    )
+    """Whether small objects are Python's own allocator's, without anything in between."""
+    name = getattr(ctypes.pythonapi, "_PyMem_GetCurrentAllocatorName", None)
+    if name is None or sys.platform != "linux":
+        return False
+    name.restype = ctypes.c_char_p
+    return bool(name() == b"pymalloc")
 
 
 def _allocator(domain: int) -> _Allocator:
