@@ -179,8 +179,12 @@ class Verifier:
 
 
 def _made_anew(claims: C) -> C:
-    """The same, where objects are made now: what was read from a token lies between what was thrown away since."""
-    return replace(claims, **{one.name: _copied(getattr(claims, one.name)) for one in fields(claims)})
+    """The same, where objects are made now: what was read from a token lies between what was thrown away since.
+
+    Names that many share stay the one string they are.
+    """
+    own = {one.name for one in fields(claims)} - {"key_id", "outside"}
+    return replace(claims, **{name: _copied(getattr(claims, name)) for name in own})
 
 
 def _copied(value: Any) -> Any:

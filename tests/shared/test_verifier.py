@@ -166,6 +166,15 @@ async def test_retired_key_of_another_issuer(issuer: KeyServer) -> None:
             assert (await checks.verify(own)).key_id == "k1"
 
 
+async def test_one_key_one_name(issuer: KeyServer) -> None:
+    """All that one key signed name it by one string, however many are remembered."""
+    async with verifier(issuer) as checks:
+        first, second = await checks.verify(signed()), await checks.verify(signed())
+
+    assert first.token_id != second.token_id
+    assert first.key_id is second.key_id
+
+
 async def test_issuer_away_later(issuer: KeyServer) -> None:
     """Keys that are known stay good while their issuer is away."""
     now = 0.0
