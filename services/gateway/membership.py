@@ -189,10 +189,8 @@ class Membership:
         return any(change is not None and reply.version < change[1] for change in changes)
 
     def _take(self, claims: Claims, rooms: Sequence[str], reply: AuthorizeReply) -> dict[str, Place | BeaconfireError]:
-        with apart:
-            now = time.monotonic()
         answers: dict[str, Place | BeaconfireError] = {}
-        allowed: list[_Allowed] = []
+        allowed: list[tuple[str, str, str]] = []
         for name in rooms:
             decision = reply.rooms.get(name)
             root = _root(decision) if decision is not None else None
@@ -203,11 +201,12 @@ class Membership:
             ASKED.labels("allowed").inc()
             where, role = sys.intern(str(root)), decision.role.value
             answers[name] = _place(where, name, role)
-            with apart:
-                allowed.append((claims.issued_at, sys.intern(name), now, where, role))
+            allowed.append((sys.intern(name), where, role))
         if allowed:
             with apart:
-                self._remember(claims.user_id, allowed, oldest=now - CACHE_S)
+                now = time.monotonic()
+                anew = [(claims.issued_at, name, now, where, role) for name, where, role in allowed]
+                self._remember(claims.user_id, anew, oldest=now - CACHE_S)
         return answers
 
     def _remember(self, user_id: str, allowed: Sequence[_Allowed], *, oldest: float) -> None:

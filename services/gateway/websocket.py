@@ -63,7 +63,7 @@ class Connection(Session):
     # sockets.SocketProtocol.
 
     def data_received(self, data: bytes) -> None:
-        # In pieces: a read may hold 10,000 frames, and the limits end a flood after the first few hundred of them.
+        # In pieces: what came before our 101 may hold 10,000 frames, and the limits end a flood after a few hundred.
         for start in range(0, len(data), PIECE_BYTES):
             piece = data[start : start + PIECE_BYTES]
             if self._closing:
