@@ -4,25 +4,56 @@ Each field has a unit in its name, a default that runs locally and a one-line re
 with the variable's name, and so does a default or weak secret anywhere but in development.
 """
 
+import difflib
 import hashlib
 import json
+import os
 import re
 import sys
-from collections.abc import Iterator
-from ipaddress import IPv4Network, IPv6Network
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
 from urllib.parse import unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
 from pydantic.alias_generators import to_camel
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from shared.origins import normal_origin
 from shared.strength import MIN_PASSWORD, weakness
 
 ENV_PREFIX = "BEACONFIRE_"
+HTTP = ("http", "https")
 _BROKER_SCHEMES = ("nats", "tls", "ws", "wss")
 
+_MISSPELT = 0.9
+"""How alike two names are when one is taken for the other's misspelling (difflib's ratio)."""
+
 S = TypeVar("S", bound="Settings")
+
+
+def check_address(value: str, schemes: Sequence[str]) -> str:
+    """The whole address as it is. Raises ValueError if it has another scheme than these, or no host."""
+    try:
+        parts = urlsplit(value)
+        if parts.scheme in schemes and parts.hostname and parts.port != 0 and not re.search(r"\s", value):
+            return value
+    except ValueError:  # a port that is no number, half an IPv6 address
+        pass
+    raise ValueError(f"{value!r} is not an address that begins with {' or '.join(f'{one}://' for one in schemes)}")
+
+
+HttpAddress = Annotated[str, AfterValidator(lambda value: check_address(value, HTTP))]
+"""An address that is fetched."""
 
 
 class OutsideIssuer(BaseModel):
@@ -35,7 +66,7 @@ class OutsideIssuer(BaseModel):
     name: str = Field(pattern=r"^[a-z0-9]{1,20}$")
     """Ours for it, and the beginning of its users' ids."""
     issuer: str = Field(min_length=1, max_length=500)
-    jwks_url: str = Field(pattern=r"^https?://")
+    jwks_url: HttpAddress
     audience: str = Field(min_length=1, max_length=500)
     algorithms: tuple[Literal["EdDSA", "RS256", "ES256"], ...] = Field(("RS256",), min_length=1)
     types: tuple[str, ...] = Field(("at+jwt", "JWT"), min_length=1)
@@ -72,7 +103,7 @@ class Settings(BaseSettings):
 
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Browser origins that may use this service, comma-separated; a service's own is always allowed",
+        description="Browser origins that may use it, comma-separated (https://app.example.com); its own always may",
     )
 
     trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
@@ -87,10 +118,30 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged")
     log_format: Literal["json", "console"] = Field("json", description="json for machines, console for people")
 
-    @field_validator("allowed_origins", "trusted_proxies", mode="before")
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_stray_space(cls, value: object, info: ValidationInfo) -> object:
+        """A secret out of a file often ends with a line break, and then never matches what the other side has."""
+        is_secret = cls.model_fields[info.field_name or ""].annotation is SecretStr
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if is_secret and isinstance(text, str) and text != text.strip():
+            raise ValueError("begins or ends with white space: remove it")
+        return value
+
+    @field_validator("allowed_origins", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return _parts(value) if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _read_networks(cls, value: object) -> object:
+        return tuple(_network(one) for one in _parts(value)) if isinstance(value, str) else value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _normalise_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(normal_origin(one) for one in value))
 
     @field_validator("nats_url")
     @classmethod
@@ -134,6 +185,18 @@ def _parts(text: str) -> tuple[str, ...]:
     return tuple(part.strip() for part in text.split(",") if part.strip())
 
 
+def _network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        return ip_network(text)
+    except ValueError:
+        pass
+    try:
+        whole = ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is no network: write 10.0.0.0/8, or an address alone") from None
+    raise ValueError(f"{text!r} is an address within a network: write {whole} or {text.partition('/')[0]}")
+
+
 def _is_broker_address(text: str) -> bool:
     try:
         parts = urlsplit(text if "://" in text else f"nats://{text}")
@@ -169,22 +232,54 @@ class DatabaseSettings(Settings):
 def read_settings(cls: type[S], **chosen: Any) -> S:
     """Read settings from the environment; those that were `chosen` on the command line count before it.
 
-    A wrong value, or a weak secret outside development, ends the process with exit code 2 and a sentence each.
+    A wrong value, a misspelt name, or a weak secret outside development ends the process with exit code 2 and a
+    sentence each.
     """
+    if misspelt := list(misspellings(cls, os.environ)):
+        _refuse(misspelt)
     try:
         settings = cls(**chosen)
     except ValidationError as error:
-        for problem in error.errors(include_url=False, include_input=False):
-            name = ".".join(str(step) for step in problem["loc"])
-            print(f"{ENV_PREFIX}{name.upper()}: {problem['msg']}", file=sys.stderr)  # noqa: T201
-        raise SystemExit(2) from None
-    weak = list(settings.weak_secrets()) if settings.environment == "production" else []
-    for name, why in weak:
-        print(f"{ENV_PREFIX}{name.upper()}: {why}", file=sys.stderr)  # noqa: T201
-    if weak:
-        print(_HINT, file=sys.stderr)  # noqa: T201
-        raise SystemExit(2)
+        _refuse(dict.fromkeys(_problem(one) for one in error.errors(include_url=False, include_input=False)))
+    weak = [f"{variable(name)}: {why}" for name, why in settings.weak_secrets()]
+    if weak and settings.environment == "production":
+        _refuse([*weak, _HINT])
     return settings
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"{ENV_PREFIX}{name.upper()}"
+
+
+def misspellings(cls: type[Settings], names: Iterable[str]) -> Iterator[str]:
+    """A sentence for each name that is nearly one of the class's variables. Others may belong to another program."""
+    known = [variable(field) for field in cls.model_fields]
+    for name in names:
+        if not name.upper().startswith(ENV_PREFIX) or name.upper() in known:
+            continue
+        if near := nearest(name, known):
+            yield f"{name}: there is no such setting; did you mean {near}?"
+
+
+def nearest(name: str, known: Sequence[str]) -> str | None:
+    """The known variable that `name` is a misspelling of, or None."""
+    short = [one.removeprefix(ENV_PREFIX) for one in known]
+    found = difflib.get_close_matches(name.upper().removeprefix(ENV_PREFIX), short, n=1, cutoff=_MISSPELT)
+    return f"{ENV_PREFIX}{found[0]}" if found else None
+
+
+def _problem(error: Mapping[str, Any]) -> str:
+    """What is wrong with one variable; what is inside a list is not part of the variable's name."""
+    name, *inside = error["loc"] or ("",)
+    where = "".join(f", {step}" if isinstance(step, str) else f", entry {step + 1}" for step in inside)
+    return f"{variable(str(name))}{where}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _refuse(sentences: Iterable[str]) -> NoReturn:
+    for sentence in sentences:
+        print(sentence, file=sys.stderr)  # noqa: T201
+    raise SystemExit(2)
 
 
 _HINT = (

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
+from shared.settings import HTTP, HttpAddress, check_address
 from shared.settings import Settings as Common
 
 
@@ -29,11 +30,11 @@ class Settings(Common):
         1, ge=1, le=64, description="Processes that share the port, one for each core; see deploy.md. Linux only"
     )
 
-    jwks_url: str = Field(
+    jwks_url: HttpAddress = Field(
         "http://127.0.0.1:8081/.well-known/jwks.json", description="Where the keys of access tokens are"
     )
-    issuer: str = Field("beaconfire", description="`iss` of accepted tokens")
-    audience: str = Field("beaconfire", description="`aud` of accepted tokens")
+    issuer: str = Field("beaconfire", min_length=1, description="`iss` of accepted tokens")
+    audience: str = Field("beaconfire", min_length=1, description="`aud` of accepted tokens")
 
     public_auth_url: str = Field("", description="Auth as the page reaches it; empty: same origin")
     public_publisher_url: str = Field("", description="The publisher as the page reaches it; empty: same origin")
@@ -78,7 +79,20 @@ class Settings(Common):
     @field_validator("demo_people", mode="before")
     @classmethod
     def _read_people(cls, value: Any) -> Any:
-        return json.loads(value) if isinstance(value, str) else value
+        try:
+            return json.loads(value) if isinstance(value, str) else value
+        except ValueError:
+            raise ValueError("not a JSON list") from None
+
+    @field_validator("public_auth_url", "public_publisher_url")
+    @classmethod
+    def _check_public(cls, value: str) -> str:
+        return check_address(value, HTTP).rstrip("/") if value else ""
+
+    @field_validator("public_socket_url")
+    @classmethod
+    def _check_socket(cls, value: str) -> str:
+        return check_address(value, ("ws", "wss")) if value else ""
 
     @field_validator("compression")
     @classmethod

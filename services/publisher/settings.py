@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from shared.settings import DatabaseSettings
+from shared.settings import DatabaseSettings, HttpAddress
 
 
 class WorkerSettings(DatabaseSettings):
@@ -17,8 +17,8 @@ class Settings(WorkerSettings):
     """What the publisher needs to know. Its state is in the database."""
 
     port: int = Field(8082, ge=0, le=65535, description="Port for clients; 0 takes a free one")
-    jwks_url: str = Field(
+    jwks_url: HttpAddress = Field(
         "http://127.0.0.1:8081/.well-known/jwks.json", description="Where the keys of access tokens are"
     )
-    issuer: str = Field("beaconfire", description="`iss` of accepted tokens")
-    audience: str = Field("beaconfire", description="`aud` of accepted tokens")
+    issuer: str = Field("beaconfire", min_length=1, description="`iss` of accepted tokens")
+    audience: str = Field("beaconfire", min_length=1, description="`aud` of accepted tokens")

@@ -1,0 +1,110 @@
+"""Settings that could never work stop the start, with the variable's name."""
+
+from collections.abc import Mapping
+
+import pytest
+
+from services.auth.settings import Settings as AuthSettings
+from services.gateway.settings import Settings as GatewaySettings
+from shared.settings import Settings, misspellings, read_settings, variable
+from tests.architecture.test_settings import known
+from tools.derived.settings_page import settings_classes, variables
+
+
+def read(monkeypatch: pytest.MonkeyPatch, cls: type[Settings], environment: Mapping[str, str]) -> Settings:
+    """What a service reads from this environment."""
+    monkeypatch.setenv("BEACONFIRE_ENVIRONMENT", "development")
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    return read_settings(cls)
+
+
+REFUSED = {
+    ("BEACONFIRE_ALLOWED_ORIGINS", "*"): "wildcards are not supported",
+    ("BEACONFIRE_ALLOWED_ORIGINS", "https://app.example.com,https://*.example.com"): "wildcards are not supported",
+    ("BEACONFIRE_ALLOWED_ORIGINS", "https://app.example.com/chat"): "leave it at https://app.example.com",
+    ("BEACONFIRE_ALLOWED_ORIGINS", "app.example.com"): "not an origin",
+    ("BEACONFIRE_TRUSTED_PROXIES", "10.0.0.1/8"): "write 10.0.0.0/8 or 10.0.0.1",
+    ("BEACONFIRE_TRUSTED_PROXIES", "proxy.example.com"): "is no network",
+    ("BEACONFIRE_OUTSIDE_ISSUERS", "{"): "not a JSON list",
+    ("BEACONFIRE_OUTSIDE_ISSUERS", '[{"name": "a", "issuer": "a", "audience": "a", "jwksUrl": "a"}]'): (
+        ", entry 1, jwksUrl: 'a' is not an address"
+    ),
+    ("BEACONFIRE_NATS_PASSWORD", "out-of-a-file\n"): "white space",
+    ("BEACONFIRE_NATS_URL", "http://broker.example:4222"): "nats://",
+    ("BEACONFIRE_DEMO_PEOPLE", "["): "not a JSON list",
+    ("BEACONFIRE_JWKS_URL", "auth.example/jwks.json"): "http://",
+    ("BEACONFIRE_JWKS_URL", "https://auth.example:port/"): "http://",
+    ("BEACONFIRE_PUBLIC_AUTH_URL", "/auth"): "http://",
+    ("BEACONFIRE_PUBLIC_SOCKET_URL", "https://gateway.example/ws"): "wss://",
+    ("BEACONFIRE_ISSUER", ""): "at least 1",
+    ("BEACONFIRE_AUDIENCE", ""): "at least 1",
+    ("BEACONFIRE_PORT", "web"): "integer",
+    ("BEACONFIRE_LOG_LEVEL", "INFO"): "'debug', 'info'",
+}
+
+
+@pytest.mark.parametrize(("given", "why"), REFUSED.items(), ids=["=".join(given) for given in REFUSED])
+def test_a_value_that_can_never_work_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: tuple[str, str], why: str
+) -> None:
+    """The process ends with 2 and one sentence a mistake, which begins with the variable."""
+    name, value = given
+    with pytest.raises(SystemExit) as ended:
+        read(monkeypatch, GatewaySettings, {name: value})
+
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert said.startswith(name)
+    assert why in said
+    assert said.count("\n") == 1
+
+
+def test_origins_are_normal_once_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However an operator writes an origin, the one a browser sends is allowed."""
+    settings = read(
+        monkeypatch,
+        AuthSettings,
+        {"BEACONFIRE_ALLOWED_ORIGINS": "https://App.Example.com:443/, https://app.example.com,http://localhost:3000/,"},
+    )
+
+    assert settings.allowed_origins == ("https://app.example.com", "http://localhost:3000")
+
+
+def test_public_addresses_lose_the_slash_at_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page puts a path behind them: two slashes in a row would be another path."""
+    settings = read(monkeypatch, GatewaySettings, {"BEACONFIRE_PUBLIC_AUTH_URL": "https://id.example/"})
+
+    assert isinstance(settings, GatewaySettings)
+    assert settings.public_auth_url == "https://id.example"
+
+
+@pytest.mark.parametrize("written", ["BEACONFIRE_ALOWED_ORIGINS", "BEACONFIRE_ALLOWED_ORIGIN", "beaconfire_max_room"])
+def test_a_misspelt_variable_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], written: str
+) -> None:
+    """It would have no effect, so the process ends with the name that was meant."""
+    with pytest.raises(SystemExit) as ended:
+        read(monkeypatch, GatewaySettings, {written: "1"})
+
+    said = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert f"{written}: there is no such setting; did you mean BEACONFIRE_" in said
+
+
+@pytest.mark.parametrize("cls", settings_classes().values(), ids=settings_classes())
+def test_no_variable_of_another_program_is_taken_for_a_misspelling(cls: type[Settings]) -> None:
+    """All services may be given one file of variables: each reads its own and passes over the others."""
+    assert list(misspellings(cls, known())) == []
+
+
+@pytest.mark.parametrize("cls", settings_classes().values(), ids=settings_classes())
+def test_every_variable_is_recognised_with_a_letter_missing(cls: type[Settings]) -> None:
+    """Any long name that lacks one letter is taken for what it is."""
+    others = known()
+    for name in variables(cls):
+        short = name.removeprefix("BEACONFIRE_")
+        for cut in range(len(short)):
+            written = variable(short[:cut] + short[cut + 1 :])
+            if len(short) >= 8 and written not in others:
+                assert list(misspellings(cls, [written])), written
