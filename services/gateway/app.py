@@ -148,7 +148,7 @@ class _Gateway:
         self._intake = Intake(
             nc,
             deliver=delivery.take,
-            on_state=lambda alive: _tell_all(context, protocol.live() if alive else protocol.degraded()),
+            on_state=lambda alive: _set_degraded(context, not alive),
             on_epoch=lambda epoch, position: _begin_epoch(context, history, epoch, position),
             on_gap=lambda position: _begin(context, position, "not_resumable"),
             history_s=settings.ring_age_s,
@@ -254,7 +254,10 @@ def _begin(context: Context[Session], position: int, trouble: str | None) -> Non
             session.resync(trouble)
 
 
-def _tell_all(context: Context[Session], frame: bytes) -> None:
+def _set_degraded(context: Context[Session], is_degraded: bool) -> None:
+    """Tell every session that events may be late, or flow again. A session that connects later reads it in its ack."""
+    context.is_degraded = is_degraded
+    frame = protocol.degraded() if is_degraded else protocol.live()
     for session in list(context.hub.all_sessions()):
         session.tell(frame)
 

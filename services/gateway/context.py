@@ -57,6 +57,8 @@ class Context(Generic[S]):
     arrivals: Arrivals = field(default_factory=Arrivals)
     epoch: str = ""
     position: int = 0
+    is_degraded: bool = False
+    """Whether the broker does not answer, so that events may be late."""
 
     def cursor(self, offset: int) -> str:
         """What a client keeps of its place."""

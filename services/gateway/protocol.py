@@ -209,6 +209,7 @@ def ack(
     cursor: str,
     heartbeat_s: int,
     limits: Mapping[str, int],
+    degraded: bool,
     rooms: Mapping[str, Any],
 ) -> bytes:
     return _frame(
@@ -220,6 +221,7 @@ def ack(
             "cursor": cursor,
             "heartbeatS": heartbeat_s,
             "limits": limits,
+            "degraded": degraded,
             "rooms": rooms,
         }
     )

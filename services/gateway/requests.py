@@ -112,6 +112,7 @@ def _acknowledge(session: Session, message: Connect, rooms: Mapping[str, Any]) -
             cursor=context.cursor(offset),
             heartbeat_s=context.limits.heartbeat_s,
             limits=context.limits.told(),
+            degraded=context.is_degraded,
             rooms=rooms,
         )
     )

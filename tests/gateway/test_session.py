@@ -432,6 +432,36 @@ async def test_degraded(gateway: Gateway) -> None:
     assert heard == [offset]
 
 
+async def test_connecting_while_degraded(gateway: Gateway) -> None:
+    """A client that connects while the broker is gone is told so in its ack, and told when events flow again; one that
+    connects before or after is told that all is well."""
+    token = gateway.auth.token("viewer")
+    async with (
+        open_socket(gateway.url) as before,
+        open_socket(gateway.url) as during,
+        open_socket(gateway.url) as resuming,
+        open_socket(gateway.url) as after,
+    ):
+        ack = await before.connect(token, ["campaign:c1"])
+        gateway.server.kill()
+        await before.next("degraded")
+        acks = [
+            ack,
+            await during.connect(token, ["campaign:c1"]),
+            await resuming.connect(token, ["campaign:c1"], cursor=ack["cursor"]),
+        ]
+        gateway.server.start()
+        for client in (before, during, resuming):
+            await client.next("live")
+        acks.append(await after.connect(token, ["campaign:c1"]))
+        offset = await gateway.publish(settlement())
+        heard = [(await client.next("event"))["offset"] for client in (before, during, resuming, after)]
+
+    assert [one["degraded"] for one in acks] == [False, True, True, False]
+    assert heard == [offset] * 4
+    assert "degraded" not in [frame["type"] for frame in (*during.frames, *resuming.frames, *after.frames)]
+
+
 async def test_another_stream(gateway: Gateway) -> None:
     """A stream that was deleted and made again: every session is told to reload, and goes on in the new epoch."""
     async with open_socket(gateway.url) as client, connected(gateway.server, "setup") as setup:
