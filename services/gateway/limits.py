@@ -98,24 +98,28 @@ class _Terms(NamedTuple):
     prefix: str
     messages_per_minute: int
     rooms_per_minute: int
+    leaves_per_minute: int
 
 
 @lru_cache(maxsize=4)
 def _terms_of(limits: Limits) -> tuple[_Terms, _Terms]:
     """For a session, and for a user over all of its sessions. One of each, whoever has them."""
+    messages, rooms = limits.messages_per_minute, limits.rooms_per_minute
+    user_messages, user_rooms = limits.messages_per_minute_per_user, limits.rooms_per_minute_per_user
     return (
-        _Terms("a connection", "", limits.messages_per_minute, limits.rooms_per_minute),
-        _Terms("a user", "user_", limits.messages_per_minute_per_user, limits.rooms_per_minute_per_user),
+        _Terms("a connection", "", messages, rooms, messages + rooms + limits.max_rooms),
+        _Terms("a user", "user_", user_messages, user_rooms, user_messages + user_rooms + limits.max_rooms_per_user),
     )
 
 
 class Allowance:
     """The rates of one session, or of one user over all of its sessions."""
 
-    __slots__ = ("_messages_empty_at", "_rooms_empty_at", "_terms")
+    __slots__ = ("_leaves_empty_at", "_messages_empty_at", "_rooms_empty_at", "_terms")
 
     def __init__(self, terms: _Terms) -> None:
         self._terms = terms
+        self._leaves_empty_at = 0.0
         self._messages_empty_at = 0.0
         self._rooms_empty_at = 0.0
 
@@ -135,6 +139,18 @@ class Allowance:
             text = f"{terms.whose} may send {terms.messages_per_minute} messages a minute"
             raise LimitReached(f"{terms.prefix}messages", text, wait_s=wait_s)
 
+    def take_leave(self, now: float) -> None:
+        """Count an `unsubscribe`. Raises LimitReached, never for a client that leaves only rooms it was in.
+
+        It counts for itself: a client that may ask for nothing more must still be able to leave. A minute's worth is
+        every room that may be joined in a minute, every room that may be held, and as many leaves again as messages.
+        """
+        terms = self._terms
+        self._leaves_empty_at, wait_s = spend(self._leaves_empty_at, 1, terms.leaves_per_minute, now)
+        if wait_s:
+            text = f"{terms.whose} may leave rooms {terms.leaves_per_minute} times a minute"
+            raise LimitReached(f"{terms.prefix}leaves", text, wait_s=wait_s)
+
     def take_rooms(self, count: int, now: float) -> None:
         """Count rooms that are asked for. Raises LimitReached."""
         terms = self._terms
@@ -145,11 +161,11 @@ class Allowance:
 
     def is_full(self, now: float) -> bool:
         """Whether everything taken was given back: it is as good as new."""
-        return self._messages_empty_at <= now and self._rooms_empty_at <= now
+        return max(self._messages_empty_at, self._rooms_empty_at, self._leaves_empty_at) <= now
 
     def reset(self) -> None:
         """Forget what was taken."""
-        self._messages_empty_at = self._rooms_empty_at = 0.0
+        self._messages_empty_at = self._rooms_empty_at = self._leaves_empty_at = 0.0
 
 
 class Users:

@@ -147,6 +147,16 @@ def read_message(text: bytes) -> ClientMessage:
         raise _explain(text, error) from None
 
 
+def is_unsubscribe(text: bytes) -> bool:
+    """Whether this is a proper `unsubscribe`. One that spells its type with escapes is not recognised."""
+    if b'"unsubscribe"' not in text:
+        return False
+    try:
+        return isinstance(read_message(text), Unsubscribe)
+    except InvalidMessage:
+        return False
+
+
 def _explain(text: bytes, error: ValidationError) -> InvalidMessage:
     try:
         raw = json.loads(text)

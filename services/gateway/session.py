@@ -348,9 +348,12 @@ class Session(ABC):
         try:
             now = time.monotonic()
             with apart:
-                self.allowance.take_message(now)
-                if self.user_id:
-                    self.context.users.of(self.user_id).take_message(now)
+                mine = self.allowance
+                user = self.context.users.of(self.user_id) if self.user_id else None
+                take = Allowance.take_leave if protocol.is_unsubscribe(text) else Allowance.take_message
+                take(mine, now)
+                if user is not None:
+                    take(user, now)
         except LimitReached as reached:
             if self.bears_with(reached):
                 self.tell(protocol.error(InvalidMessage.of(reached, text)))

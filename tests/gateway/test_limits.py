@@ -86,6 +86,75 @@ async def test_who_does_not_listen_is_closed(stream: NatsServer, auth: FakeAuth)
         assert await raw.close_code() == 4429
 
 
+async def test_leaving_is_never_refused(gateway: Gateway) -> None:
+    """A client joins 60 rooms one by one and leaves them one by one: no leave is refused, no join that follows either,
+    and no room goes on delivering."""
+    rooms = [f"campaign:c1/settlement:s{number}" for number in range(60)]
+    async with open_socket(gateway.url) as client:
+        await client.connect(gateway.auth.token("viewer"))
+        joined = [await client.ask("subscribe", rooms=[room]) for room in rooms]
+        left = [await client.ask("unsubscribe", rooms=[room]) for room in rooms]
+        again = [await client.ask("subscribe", rooms=[room]) for room in rooms[:30]]
+        await client.ask("unsubscribe", rooms=rooms[:30])
+        stats = await gateway.stats()
+
+    assert [answer.get("success") for answer in joined + left + again] == [True] * 150
+    assert stats["rooms"] == 0
+
+
+async def test_leaving_while_no_message_is_left(stream: NatsServer, auth: FakeAuth) -> None:
+    """A client that may send nothing else for now can still leave: what it has joined, and what it was put out of."""
+    rooms = [f"campaign:c1/settlement:s{number}" for number in range(100)]
+    async with running_gateway(stream, auth, messages_per_minute=3) as gateway, open_socket(gateway.url) as client:
+        await client.connect(auth.token("viewer"), rooms)
+        answers = [await client.ask("ping") for _ in range(3)]
+        left = [await client.ask("unsubscribe", rooms=[room]) for room in (*rooms, *rooms)]
+        stats = await gateway.stats()
+
+    assert [answer["type"] for answer in answers] == ["reply", "reply", "error"]
+    assert [answer["type"] for answer in left] == ["reply"] * 200
+    assert stats["rooms"] == 0
+
+
+async def test_leaving_is_bounded(stream: NatsServer, auth: FakeAuth) -> None:
+    """More leaves a minute than a client could have joined rooms are refused, and end the connection if it goes on."""
+    hello = {"type": "connect", "id": 1, "token": auth.token("viewer")}
+    leave = json.dumps({"type": "unsubscribe", "id": 2, "rooms": ["campaign:c1"]}).encode()
+    few = {"messages_per_minute": 5, "rooms_per_minute": 10, "max_rooms": 5}
+    async with running_gateway(stream, auth, **few) as gateway, raw_socket(gateway) as raw:
+        raw.write(client_frame(json.dumps(hello).encode()))
+        await raw.frame()
+        raw.write(client_frame(leave) * (20 + PATIENCE))
+        answers = [json.loads((await raw.frame())[1]) for _ in range(21)]
+        raw.write(client_frame(leave) * 2)
+        end = await raw.close_code()
+
+    assert [answer["type"] for answer in answers] == ["reply"] * 20 + ["error"]
+    assert (answers[20]["id"], answers[20]["code"]) == (2, "too_many")
+    assert answers[20]["retryAfterMs"] > 0
+    assert end == 4429
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"type":"ping","id":"unsubscribe"}',
+        b'{"type":"subscribe","id":"unsubscribe","rooms":[]}',
+        b'{"type":"unsubscribe","id":1}',
+        b'"unsubscribe"',
+    ],
+)
+async def test_only_leaving_is_free(stream: NatsServer, auth: FakeAuth, text: bytes) -> None:
+    """A message that only looks like a leave counts as a message."""
+    async with running_gateway(stream, auth, messages_per_minute=5) as gateway, open_socket(gateway.url) as client:
+        await client.connect(auth.token("viewer"))
+        for _ in range(5):
+            await client.socket.send_str(text.decode())
+        answers = [await client.next("reply", "error") for _ in range(5)]
+
+    assert [answer.get("code") for answer in answers].count("too_many") == 1
+
+
 async def test_rooms_a_minute(stream: NatsServer, auth: FakeAuth) -> None:
     """Asking for rooms faster than allowed is refused as a whole, with the time to come back (A15)."""
     async with running_gateway(stream, auth, rooms_per_minute=10) as gateway, open_socket(gateway.url) as client:
