@@ -5,6 +5,7 @@ Each command is thin; the work is beside it.
 
 import asyncio
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,7 @@ from rich.text import Text
 from shared.broker import STREAM, BrokerRefused
 from shared.database import DatabaseUnusable
 from shared.envelope import InvalidEvent
+from shared.origins import InvalidOrigin
 from shared.settings import ENV_PREFIX, Settings, read_settings
 from shared.subjects import InvalidRoom, InvalidSubject
 from tools import deadletters as letters
@@ -25,6 +27,7 @@ from tools import doctor as examining
 from tools import listening, operating, publishing, sign_in
 from tools import migrate as migrating
 from tools.api import ApiError
+from tools.chaos import NoSuchPart, hurt
 from tools.cluster import DidNotStart
 from tools.data_folder import DataFolder, DataFolderUnusable
 from tools.demo import NotSeeded
@@ -47,7 +50,9 @@ app = typer.Typer(
 
 keys = typer.Typer(help="The keys that sign tokens: list, rotate, retire.", no_args_is_help=True)
 service_token = typer.Typer(help="Tokens for services that publish over HTTP.", no_args_is_help=True)
+chaos = typer.Typer(help="Hurt a part of the running `up`, to see that nothing is lost.", no_args_is_help=True)
 app.add_typer(keys, name="keys")
+app.add_typer(chaos, name="chaos")
 app.add_typer(service_token, name="service-token")
 
 Data = Annotated[Path, typer.Option(help="The folder of the running `beaconfire up`.")]
@@ -66,8 +71,10 @@ EXPECTED = (
     DataFolderUnusable,
     DatabaseUnusable,
     InvalidEvent,
+    InvalidOrigin,
     InvalidRoom,
     InvalidSubject,
+    NoSuchPart,
     NotSeeded,
     PortTaken,
     StreamNotDeclared,
@@ -94,9 +101,17 @@ def up(
     no_demo: Annotated[bool, typer.Option("--no-demo", help="Make no demo people and no demo campaign.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Remove the data of earlier runs first.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show every line of every log, from the start.")] = False,
+    origin: Annotated[
+        list[str] | None,
+        typer.Option(help="A browser origin that may use the services, `http://localhost:3000`; may be repeated."),
+    ] = None,
 ) -> None:
-    """Start everything on this machine and print the address to open. Ctrl-C stops it; the data stays."""
-    run_up(Options(host, port, data, gateways, workers, not no_demo, fresh, verbose), Console())
+    """Start everything on this machine and print the address to open. Ctrl-C stops it; the data stays.
+
+    `BEACONFIRE_…` variables reach the services that have such a setting.
+    """
+    options = Options(host, port, data, gateways, workers, not no_demo, fresh, verbose, tuple(origin or ()), os.environ)
+    run_up(options, Console())
 
 
 @app.command()
@@ -336,6 +351,27 @@ def revoke(
 ) -> None:
     """Revoke a service's token. It counts from the next request on."""
     auth_operator(DataFolder(data), auth_ops, operator_token).delete(f"service-tokens/{quote(token_id, safe='')}")
+
+
+Part = Annotated[str, typer.Argument(help="Its name, as `up` prints it: `broker`, `gateway-1`, …", metavar="NAME")]
+
+
+@chaos.command()
+def kill(name: Part, data: Data = DATA) -> None:
+    """End a part as a crash would (SIGKILL). `up` starts it again a second later."""
+    print(hurt(DataFolder(data), name, "kill"))
+
+
+@chaos.command()
+def freeze(name: Part, data: Data = DATA) -> None:
+    """Stop a part's clock (SIGSTOP): its connections stay open, and nothing answers."""
+    print(hurt(DataFolder(data), name, "freeze"))
+
+
+@chaos.command()
+def thaw(name: Part, data: Data = DATA) -> None:
+    """Let a frozen part go on (SIGCONT)."""
+    print(hurt(DataFolder(data), name, "thaw"))
 
 
 @app.command("reset-attempts")

@@ -193,6 +193,11 @@ class Services:
         """Every process but the broker, in the order of starting."""
         return [self.auth, self.publisher, *self.workers, *self.gateways]
 
+    @property
+    def processes(self) -> list[Process]:
+        """Every process, in the order of starting."""
+        return [self.nats.process, *(one.process for one in self.services)]
+
     def start(self) -> None:
         """Start everything and wait until it is ready. Raises DidNotStart, BrokerDidNotStart; stop it then.
 
@@ -226,7 +231,7 @@ class Services:
 
     def kill(self) -> None:
         """End everything at once (SIGKILL)."""
-        for process in (*(service.process for service in self.services), self.nats.process):
+        for process in reversed(self.processes):
             process.kill()
 
     async def _declare_stream(self) -> None:

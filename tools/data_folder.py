@@ -5,16 +5,19 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
+from services.auth.settings import DEVELOPMENT_SECRET
 from tools.broker_users import USERS
 
 # What we write there, and all that `--fresh` removes: the folder may be the wrong one.
 OURS = ("nats", "logs", "keys", "auth.db*", "publisher.db*", "passwords.json", "demo.json", "running.json")
 OPERATOR_TOKEN = "operator-token"  # noqa: S105  (its name among the passwords)
+KEYS_SECRET = "keys-secret"  # noqa: S105  (its name among the passwords)
 
 
 class DataFolderUnusable(Exception):
@@ -32,6 +35,8 @@ class Running:
     auth_ops_url: str
     monitoring_url: str = ""
     """The broker's own HTTP pages; empty: it has none."""
+    processes: Mapping[str, int] = field(default_factory=dict)
+    """The process id of each part, by name."""
 
 
 class DataFolder:
@@ -42,7 +47,24 @@ class DataFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Make the folder and keep it for us alone. Raises DataFolderUnusable."""
+        """Make the folder and keep it for us alone. What is written to it meanwhile, only this user can read.
+
+        Raises DataFolderUnusable.
+        """
+        umask = os.umask(0o077)  # signing keys, passwords, everybody's events
+        try:
+            with self._lock():
+                self._close_to_others()
+                try:
+                    yield
+                finally:
+                    (self.path / "running.json").unlink(missing_ok=True)
+        finally:
+            os.umask(umask)
+
+    @contextmanager
+    def _lock(self) -> Iterator[None]:
+        """Make the folder and hold its lock. Raises DataFolderUnusable."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / "lock").open("a+")
@@ -57,10 +79,7 @@ class DataFolder:
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
-            try:
-                yield
-            finally:
-                (self.path / "running.json").unlink(missing_ok=True)
+            yield
 
     def clear(self) -> None:
         """Remove the data of earlier runs; what is not ours stays."""
@@ -69,17 +88,21 @@ class DataFolder:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def passwords(self) -> dict[str, str]:
-        """The broker's passwords, by user, and auth's operator token: made once, readable for this user only.
+        """The broker's passwords, by user, auth's operator token and the secret of its keys.
 
-        Raises DataFolderUnusable.
+        They are made once and readable for this user only. Raises DataFolderUnusable.
         """
         path = self.path / "passwords.json"
         kept = _read(path) if path.exists() else {}
-        missing = [name for name in (*(user.name for user in USERS), OPERATOR_TOKEN) if name not in kept]
+        missing = [name for name in (*(user.name for user in USERS), OPERATOR_TOKEN, KEYS_SECRET) if name not in kept]
         if missing:
             kept |= {name: secrets.token_hex(24) for name in missing}
             _write_private(path, kept)
         return kept
+
+    def keys_secret(self) -> str:
+        """What seals auth's signing keys, and after it the default that sealed those of older folders."""
+        return f"{self.passwords()[KEYS_SECRET]},{DEVELOPMENT_SECRET}"
 
     def write_running(self, running: Running) -> None:
         """Say where everything is. It is forgotten when the lock is given back."""
@@ -97,6 +120,19 @@ class DataFolder:
                 return Running(**_read(self.path / "running.json"))
         raise nothing  # left behind by one that was killed
 
+    def holder(self) -> int:
+        """The process id of the `up` that holds this folder. Raises DataFolderUnusable."""
+        try:
+            return int((self.path / "lock").read_text())
+        except (OSError, ValueError):
+            raise DataFolderUnusable(f"nothing runs on {self.path}: start it with `beaconfire up`") from None
+
+    def _close_to_others(self) -> None:
+        """Close what an older version left open to everybody on the machine. The folder itself may be the user's."""
+        for pattern in OURS:
+            for path in self.path.glob(pattern):
+                path.chmod(0o700 if path.is_dir() else 0o600)
+
     def _take(self, lock: int) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -108,13 +144,13 @@ class DataFolder:
             ) from None
 
 
-def _write_private(path: Path, content: dict[str, str]) -> None:
+def _write_private(path: Path, content: Mapping[str, Any]) -> None:
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         json.dump(content, file, indent=2)
 
 
-def _read(path: Path) -> dict[str, str]:
+def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:

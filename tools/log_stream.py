@@ -34,6 +34,9 @@ _NATS_LEVELS = {
     "FTL": "error",
 }  # its INF is our debug: start-up chatter
 _EXPECTED = "Plaintext passwords detected"  # ours are random, in a file of this user's alone
+# `beaconfire doctor` tries what each user must not do, and connects once without naming a user
+_DOCTOR_TRIES = re.compile(r'"v[^"]*:doctor" - .* Violation - ')
+_NO_USER = re.compile(r"\S+ - cid:\d+ - authentication error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class LogStream:
                 self._repeats[name] = self._repeats.get(name, 0) + 1
                 return
             if count := self._repeats.pop(name, 0):
-                self._write(name, Line("debug", f"(and {count} times more)", line.time))
+                self._write(name, Line("debug", f"(and {count} more {'time' if count == 1 else 'times'})", line.time))
             self._last[name] = line
             self._write(name, line)
 
@@ -134,6 +137,10 @@ def _ours(record: dict[str, Any]) -> Line:
 def _nats(level: str, text: str, time: str) -> Line | None:
     if not text or _EXPECTED in text:
         return None
+    if _DOCTOR_TRIES.search(text):
+        return Line("debug", text, time)
+    if _NO_USER.fullmatch(text):
+        return Line("info", "refused a client that named no user", time)
     return Line(_NATS_LEVELS.get(level, "debug"), text, time)
 
 

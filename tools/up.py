@@ -1,11 +1,14 @@
 """`beaconfire up`: everything on this machine with one command, watched until Ctrl-C."""
 
+import contextlib
 import json
+import shutil
 import signal
 import socket
+import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,9 +19,11 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from shared.origins import normal_origin
 from tools import demo
-from tools.cluster import WORKERS, Plan, Services
+from tools.cluster import Plan, Services
 from tools.data_folder import OPERATOR_TOKEN, DataFolder, Running
+from tools.environment import PassedOn, passed_on
 from tools.log_stream import LogStream, errors, last_words
 from tools.nats_server import BrokerDidNotStart, free_port
 from tools.processes import Process
@@ -52,6 +57,10 @@ class Options:
     demo: bool = True
     fresh: bool = False
     verbose: bool = False
+    origins: tuple[str, ...] = ()
+    """Browser origins that may use the services, besides the page's own."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """The user's variables; `tools.environment` says which of them reach the services."""
 
     @property
     def public_host(self) -> str:
@@ -66,25 +75,31 @@ class Options:
 def up(options: Options, console: Console) -> None:
     """Run everything until we are told to stop. Returns when everything has ended.
 
-    Raises DataFolderUnusable, PortTaken, DidNotStart, BrokerDidNotStart, NotSeeded, with nothing left running.
+    Raises DataFolderUnusable, PortTaken, InvalidOrigin, DidNotStart, BrokerDidNotStart, NotSeeded, with nothing left
+    running.
     """
     folder = DataFolder(options.data)
+    passed = passed_on(options.environment)
+    origins = tuple(normal_origin(one) for one in (*options.origins, *passed.origins))
     with folder.locked():
         check_ports(options)
         if options.fresh:
             folder.clear()
         stream = LogStream(console, level="debug" if options.verbose else "info")
+        for note in passed.notes:
+            stream.say(note, level="warning")
         stream.is_open = options.verbose
-        services = Services(_plan(options, folder), on_line=stream.show)
+        services = Services(_plan(options, folder, passed, origins), on_line=stream.show)
         with _stopping(services, stream):
             with console.status("starting broker, auth, publisher, workers and gateways …"):
                 services.start()
                 folder.write_running(_running(options, services))
                 if options.demo:
                     seed_once(folder, services)
-            console.print(_box(options, folder))
+            console.print(_box(options, folder, services))
             stream.is_open = True
-            Watch(services, stream).run()
+            watch = Watch(services, stream, on_started=lambda: folder.write_running(_running(options, services)))
+            watch.run()
 
 
 def check_ports(options: Options) -> None:
@@ -128,8 +143,16 @@ class _Part:
 class Watch:
     """Starts again what dies by itself, and says so; gives up on what dies too often."""
 
-    def __init__(self, services: Services, stream: LogStream, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        services: Services,
+        stream: LogStream,
+        *,
+        on_started: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._stream = stream
+        self._on_started = on_started
         self._clock = clock
         self._parts = [_Part(services.nats.process, services.nats.start)]
         self._parts += [_Part(one.process, one.process.start) for one in services.services]
@@ -154,6 +177,9 @@ class Watch:
                 part.start()
             except (BrokerDidNotStart, OSError) as error:
                 self._stream.say(str(error), level="error")
+            else:
+                self._stream.say(f"{part.process.name} is process {part.process.pid} now")
+                self._on_started()
 
     def _mourn(self, part: _Part) -> None:
         now = self._clock()
@@ -205,8 +231,9 @@ def _stopping(services: Services, stream: LogStream) -> Iterator[None]:
         stream.say("everything has ended")
 
 
-def _plan(options: Options, folder: DataFolder) -> Plan:
-    everywhere = {"BEACONFIRE_LOG_LEVEL": "debug"} if options.verbose else {}
+def _plan(options: Options, folder: DataFolder, passed: PassedOn, origins: tuple[str, ...]) -> Plan:
+    chosen = {"BEACONFIRE_LOG_LEVEL": "debug"} if options.verbose else {}
+    environment = {service: {**given, **chosen} for service, given in passed.by_service.items()}
     people = [person.sign_in() for person in demo.PEOPLE] if options.demo else []
     return Plan(
         folder=folder.path,
@@ -220,14 +247,13 @@ def _plan(options: Options, folder: DataFolder) -> Plan:
         monitoring_port=free_port(),
         passwords=folder.passwords(),
         operator_token=folder.passwords()[OPERATOR_TOKEN],
+        origins=origins,
         environment={
-            "auth": everywhere,
-            "publisher": everywhere,
-            **dict.fromkeys(WORKERS, everywhere),
-            # Nobody waits for a drain on their own machine.
+            **environment,
+            "auth": {"BEACONFIRE_KEYS_SECRET": folder.keys_secret(), **environment["auth"]},
             "gateway": {
-                **everywhere,
-                "BEACONFIRE_STOP_TIMEOUT_S": "1",
+                "BEACONFIRE_STOP_TIMEOUT_S": "1",  # nobody waits for a drain on their own machine
+                **environment["gateway"],
                 "BEACONFIRE_DEMO_PEOPLE": json.dumps(people),
                 "BEACONFIRE_WORKERS": str(options.workers),
             },
@@ -243,10 +269,11 @@ def _running(options: Options, services: Services) -> Running:
         nats_url=services.nats.url,
         monitoring_url=f"http://127.0.0.1:{services.nats.monitoring_port}",
         auth_ops_url=services.auth.ops_url,
+        processes={one.name: one.pid for one in services.processes if one.pid is not None},
     )
 
 
-def _box(options: Options, folder: DataFolder) -> Panel:
+def _box(options: Options, folder: DataFolder, services: Services) -> Panel:
     people = Table.grid(padding=(0, 3))
     for person in demo.PEOPLE if options.demo else ():
         people.add_row(Text(person.name, "bold"), person.email, Text(person.hint, "dim"))
@@ -257,8 +284,27 @@ def _box(options: Options, folder: DataFolder) -> Panel:
         body.add_row(Text.assemble("Sign in as one of these, password ", (demo.PASSWORD, "bold"), ":"))
         body.add_row(people)
     body.add_row("")
+    body.add_row(f"To see that nothing is lost, {_command()} chaos kill (or freeze) one of these processes:")
+    body.add_row(_processes(services))
+    body.add_row("")
     body.add_row(Text(f"Data and logs are in {folder.path}; --fresh starts over. Ctrl-C stops everything.", "dim"))
     return Panel(body, title="[bold]Beaconfire is running[/]", title_align="left", expand=False, padding=(1, 2))
+
+
+def _processes(services: Services) -> Text:
+    """The name and process id of each part, in the order of starting."""
+    parts = [Text.assemble((one.name, "bold"), " ", (str(one.pid), "dim")) for one in services.processes]
+    return Text("   ").join(parts)
+
+
+def _command() -> str:
+    """How this program is called from here."""
+    program = Path(sys.argv[0])
+    if shutil.which("beaconfire") or program.name != "beaconfire":
+        return "beaconfire"
+    with contextlib.suppress(ValueError):
+        program = program.absolute().relative_to(Path.cwd())
+    return str(program)
 
 
 def _how_it_ended(code: int) -> str:

@@ -112,5 +112,24 @@ def test_what_is_repeated_is_counted() -> None:
     screen.stream.show("auth", json.dumps({**LISTENING, "event": "stopping"}))
 
     assert screen.text.count("listening") == 1
-    assert "(and 3 times more)" in screen.text
+    assert "(and 3 more times)" in screen.text
     assert "stopping" in screen.text
+
+
+DOCTORS = (
+    '127.0.0.1:41590 - cid:38 - "v2.16.0:python3:doctor" - "$G/user:auth" - Publish Violation - Subject "live.doctor"',
+    '127.0.0.1:41590 - cid:38 - "v2.16.0:python3:doctor" - "$G/user:a" - Subscription Violation - Subject ">", SID 1',
+)
+
+
+def test_what_doctor_tries_is_no_error_of_the_broker() -> None:
+    """`beaconfire doctor` tries what each user must not do; the same from any other client stays an error."""
+    screen = Screen()
+
+    for text in DOCTORS:
+        screen.stream.show("broker", f"[4711] 2026/11/21 10:00:00.123456 [ERR] {text}")
+    assert screen.text == ""
+
+    screen.stream.show("broker", f"[4711] 2026/11/21 10:00:00.123456 [ERR] {DOCTORS[0].replace(':doctor', ':weather')}")
+    assert "error" in screen.text
+    assert "weather" in screen.text

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -15,10 +16,13 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from services.auth.keys import _fernet, _opens
+from services.auth.settings import DEVELOPMENT_SECRET
 from tests.tools.terminal import Terminal, free_ports, have_ended, processes_of, run, terminal
 from tools import demo
 from tools.api import call
 from tools.cluster import Plan, Services
+from tools.data_folder import DataFolder
 from tools.log_stream import LogStream
 from tools.up import _stopping
 
@@ -91,6 +95,112 @@ def settlements_of_the_demo(port: int) -> tuple[list[dict[str, Any]], str, str]:
     assert campaign["name"] == demo.CAMPAIGN
     url = f"http://127.0.0.1:{port + 2}/v1/campaigns/{campaign['id']}/settlements"
     return call("GET", url, token=token)["settlements"], url, token
+
+
+def variables_of(pid: int) -> dict[str, str]:
+    """The environment of a process."""
+    lines = Path(f"/proc/{pid}/environ").read_text().split("\0")
+    return dict(line.split("=", 1) for line in lines if "=" in line)
+
+
+def pids_in(text: str) -> dict[str, int]:
+    """The process of each part, as `up` printed it."""
+    return {name: int(pid) for name, pid in re.findall(r"([a-z]+(?:-[a-z0-9]+)?) (\d+)(?=\s)", text)}
+
+
+def test_the_users_variables_reach_the_services(tmp_path: Path) -> None:
+    """Each service gets the settings it has, `--origin` lets a page in, and what has no effect is named."""
+    port = free_ports()
+    given = {
+        "BEACONFIRE_ALLOWED_ORIGINS": "http://LOCALHOST:3000/",
+        "BEACONFIRE_HEARTBEAT_S": "7",
+        "BEACONFIRE_ACCESS_TOKEN_TTL_S": "77",
+        "BEACONFIRE_LOG_LEVEL": "warning",
+        "BEACONFIRE_NATS_URL": "nats://broker.example:4222",
+        "BEACONFIRE_HEARTBEATS": "7",
+        "BEACONFIRE_COLOUR": "red",
+    }
+    with terminal(tmp_path, *up(tmp_path, port, "--no-demo", "--origin", "https://app.example:443"), **given) as one:
+        one.wait_for("BEACONFIRE_COLOUR has no effect: no service has such a setting")
+        one.wait_for(
+            "BEACONFIRE_HEARTBEATS has no effect: there is no such setting; did you mean BEACONFIRE_HEARTBEAT_S?"
+        )
+        one.wait_for("BEACONFIRE_NATS_URL has no effect on `beaconfire up`: it starts a broker of its own")
+        one.wait_for("Ctrl-C")
+        pids = pids_in(one.text)
+        gateway, auth = variables_of(pids["gateway-1"]), variables_of(pids["auth"])
+        allowed = [allows(port + offset, "http://localhost:3000") for offset in (0, 1, 2)]
+        also_allowed, foreign = allows(port + 1, "https://app.example"), allows(port + 1, "https://other.example")
+        stopped_in_order(one, tmp_path)
+
+    assert (gateway["BEACONFIRE_HEARTBEAT_S"], auth["BEACONFIRE_ACCESS_TOKEN_TTL_S"]) == ("7", "77")
+    assert "BEACONFIRE_ACCESS_TOKEN_TTL_S" not in gateway
+    assert {one["BEACONFIRE_LOG_LEVEL"] for one in (gateway, auth)} == {"warning"}
+    assert gateway["BEACONFIRE_NATS_URL"] == f"nats://127.0.0.1:{port + 3}"
+    assert (allowed, also_allowed, foreign) == ([True, True, True], True, False)
+
+
+def allows(port: int, origin: str) -> bool:
+    """Whether the service there lets a page of that origin read its answers."""
+    request = urllib.request.Request(f"http://127.0.0.1:{port}/healthz", headers={"Origin": origin})
+    with urllib.request.urlopen(request) as answer:
+        return bool(answer.headers["Access-Control-Allow-Origin"] == origin)
+
+
+def test_a_part_is_killed_and_frozen_by_its_name(tmp_path: Path) -> None:
+    """`up` prints each part's name and process; `chaos` kills, freezes and thaws it, also once it was started again."""
+    data = ("--data", str(tmp_path / "data"))
+    with terminal(tmp_path, *up(tmp_path, free_ports(), "--no-demo")) as one:
+        one.wait_for("Ctrl-C")
+        before = pids_in(one.text)["gateway-1"]
+
+        killed = run(tmp_path, "chaos", "kill", "gateway-1", *data)
+        one.wait_for("gateway-1 was killed by SIGKILL")
+        after = int(one.wait_for("gateway-1 is process").split()[-2])
+        frozen = run(tmp_path, "chaos", "freeze", "gateway-1", *data)
+        stands_still = state_of(after)
+        run(tmp_path, "chaos", "thaw", "gateway-1", *data)
+        goes_on = state_of(after)
+        unknown = run(tmp_path, "chaos", "kill", "gateway-9", *data)
+        stopped_in_order(one, tmp_path)
+
+    assert f"gateway-1 (process {before}) was killed" in killed.text
+    assert f"gateway-1 (process {after}) stands still" in frozen.text
+    assert (stands_still, goes_on != "T") == ("T", True)
+    assert "there is no part 'gateway-9'; there are auth, broker, gateway-1," in unknown.text
+
+
+def state_of(pid: int) -> str:
+    """A letter of proc(5); T for one that stands still."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
+def test_nobody_else_on_the_machine_can_read_its_data(tmp_path: Path) -> None:
+    """Databases, logs, passwords and the stream are this user's alone, also in a folder that was open before, and the
+    signing keys are sealed with a secret of the folder's own."""
+    data = tmp_path / "data"
+    for folder in (data, data / "nats", data / "logs"):
+        folder.mkdir(mode=0o755)
+    (data / "publisher.db").touch(mode=0o644)
+    with terminal(tmp_path, *up(tmp_path, free_ports(), "--no-demo")) as one:
+        one.wait_for("Ctrl-C")
+        secret = variables_of(pids_in(one.text)["auth"])["BEACONFIRE_KEYS_SECRET"]
+        stopped_in_order(one, tmp_path)
+
+    open_to_others = [path.name for path in data.iterdir() if path.stat().st_mode & 0o077 and path.name != "lock"]
+    assert open_to_others == []
+    assert secret.split(",")[0] == json.loads((data / "passwords.json").read_text())["keys-secret"]
+    with sqlite3.connect(data / "auth.db") as database:
+        [(sealed,)] = database.execute("SELECT sealed FROM signing_keys")
+    assert not _opens(_fernet(DEVELOPMENT_SECRET), sealed)
+
+
+def test_a_new_folder_is_its_users_alone(tmp_path: Path) -> None:
+    """The folder that it makes cannot be entered by others."""
+    with DataFolder(tmp_path / "data").locked():
+        mode = (tmp_path / "data").stat().st_mode & 0o777
+
+    assert mode == 0o700
 
 
 PARTS = {
