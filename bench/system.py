@@ -28,6 +28,7 @@ from bench.cores import on_core
 from bench.gateway import MARK
 from bench.load import LoadFailed, Target, wait_until
 from services.auth.keys import Keys
+from services.auth.seal import Seal
 from services.auth.store import MEMBERS, USERS
 from shared import broker, tokens
 from shared.database import Database
@@ -226,7 +227,7 @@ class System:
         """
         database = Database(self._database_url)
         try:
-            keys = Keys(database, [self._keys_secret])
+            keys = Keys(database, Seal([self._keys_secret]))
             await keys.refresh()
             key_id, key = keys.signer
             names = [f"user{number}" for number in range(self._users)]

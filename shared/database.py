@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from sqlalchemy import DateTime, Dialect, event, text
+from sqlalchemy import DateTime, Dialect, event, func, select, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -297,6 +297,14 @@ async def lock(tx: AsyncConnection, name: str) -> None:
     that writes is alone anyway."""
     if tx.dialect.name == "postgresql":
         await tx.execute(text("SELECT pg_advisory_xact_lock(:space, :name)"), {"space": 0xBEAC, "name": _number(name)})
+
+
+async def current_time(connection: AsyncConnection) -> datetime:
+    """Now, by PostgreSQL's clock: the same for all processes that use it. SQLite has that of its machine."""
+    if connection.dialect.name == "postgresql":
+        now: datetime = (await connection.execute(select(func.clock_timestamp()))).scalar_one()
+        return now
+    return datetime.now(UTC)
 
 
 def _number(name: str) -> int:

@@ -6,7 +6,7 @@ import sys
 import uvloop
 
 from services.auth.app import build
-from services.auth.keys import KeysUnusable
+from services.auth.seal import KeysUnusable
 from services.auth.settings import Settings
 from shared import logs
 from shared.database import DatabaseUnusable

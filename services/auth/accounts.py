@@ -6,6 +6,7 @@ import time
 import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
@@ -16,8 +17,9 @@ from services.auth.keys import Keys
 from services.auth.outsiders import Outsiders
 from services.auth.settings import Settings
 from services.auth.store import REFRESH_TOKENS, USERS, next_membership_version
+from services.auth.successors import Successors
 from shared import errors, logs, tokens
-from shared.database import Database
+from shared.database import Database, current_time
 from shared.envelope import Envelope, Metadata
 from shared.errors import BeaconfireError
 from shared.events.user import AccessRevoked
@@ -32,6 +34,8 @@ SIGN_INS = Counter("auth_sign_ins_total", "Attempts to sign in, by result", ["re
 _REFUSED = "the token is missing, not valid, or ran out"
 
 REFRESHES = Counter("auth_refreshes_total", "Attempts to refresh, by result", ["result"])
+GRACE = timedelta(seconds=10)
+"""How long a used refresh token still yields its family's newest: a lost answer, a second tab, a repeated request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,7 @@ class Accounts:
         outbox: Outbox,
         *,
         keys: Keys,
+        successors: Successors,
         hashing: Hashing,
         outsiders: Outsiders,
     ) -> None:
@@ -70,6 +75,7 @@ class Accounts:
         self._database = database
         self._outbox = outbox
         self._keys = keys
+        self._successors = successors
         self._hashing = hashing
         self._outsiders = outsiders
 
@@ -111,19 +117,27 @@ class Accounts:
     async def refresh(self, refresh_token: str) -> SignedIn:
         """Exchange a refresh token for a new pair. Raises `token_invalid`.
 
-        One that was used before was copied by somebody: the whole family is revoked, and both must sign in again.
+        A used token yields the family's newest refresh token for `GRACE`, however often it is repeated. After that, a
+        used token shows that two parties hold a copy of it: the whole family is revoked, and both must sign in again.
         """
-        now = datetime.now(UTC)
         async with self._database.writing() as tx:
+            now = await current_time(tx)
             found = select(REFRESH_TOKENS, USERS).join(USERS, REFRESH_TOKENS.c.user_id == USERS.c.id)
             this = found.where(REFRESH_TOKENS.c.hash == _hash(refresh_token)).with_for_update()
             row = (await tx.execute(this)).one_or_none()
             if row is not None and row.used_at is None and row.expires_at > now:
                 used = update(REFRESH_TOKENS).where(REFRESH_TOKENS.c.hash == row.hash)
                 await tx.execute(used.values(used_at=now))
-                user = User(row.user_id, row.name, row.email)
                 REFRESHES.labels("accepted").inc()
-                return await self._sign_in(tx, user, family=row.family)
+                return await self._succeed(tx, row, refresh_token, now)
+            # A clock that was set back must not keep the window open.
+            if row is not None and row.used_at is not None and abs(now - row.used_at) <= GRACE:
+                REFRESHES.labels("repeated").inc()
+                newest = await self._newest(tx, row.family, refresh_token)
+                if newest is not None:
+                    return await self._signed_in(tx, _user(row), newest)
+                # A process of a version before this one used it: that one made a successor of its own.
+                return await self._succeed(tx, row, refresh_token, now)
             if row is not None and row.used_at is not None:
                 await tx.execute(delete(REFRESH_TOKENS).where(REFRESH_TOKENS.c.family == row.family))
                 log.warning("a refresh token was used twice: revoked its family", user=row.user_id)
@@ -183,22 +197,42 @@ class Accounts:
             raise BeaconfireError(errors.NOT_FOUND, "no such user")
         return User(row.id, row.name, row.email)
 
-    async def _sign_in(self, tx: AsyncConnection, user: User, *, family: str | None = None) -> SignedIn:
-        """A new pair of tokens; what has run out of the user's is forgotten on the way."""
+    async def _sign_in(self, tx: AsyncConnection, user: User) -> SignedIn:
+        """A new pair of tokens, the first of a family."""
+        refresh_token = secrets.token_urlsafe(32)
+        await self._keep(tx, refresh_token, family=uuid.uuid4().hex, user_id=user.id, now=await current_time(tx))
+        return await self._signed_in(tx, user, refresh_token)
+
+    async def _succeed(self, tx: AsyncConnection, row: Any, refresh_token: str, now: datetime) -> SignedIn:
+        """A new pair of tokens, after one that is used up."""
+        successor = self._successors.of(refresh_token)
+        await self._keep(tx, successor, family=row.family, user_id=row.user_id, now=now)
+        return await self._signed_in(tx, _user(row), successor)
+
+    async def _keep(self, tx: AsyncConnection, refresh_token: str, *, family: str, user_id: str, now: datetime) -> None:
+        """Write a refresh token down. The user's tokens that ran out are forgotten on the way."""
+        mine = REFRESH_TOKENS.c.user_id == user_id
+        await tx.execute(delete(REFRESH_TOKENS).where(mine, REFRESH_TOKENS.c.expires_at < now))
+        expires_at = now + timedelta(seconds=self._settings.refresh_token_ttl_s)
+        row = {"hash": _hash(refresh_token), "family": family, "user_id": user_id, "expires_at": expires_at}
+        await tx.execute(insert(REFRESH_TOKENS).values(**row))
+
+    async def _newest(self, tx: AsyncConnection, family: str, refresh_token: str) -> str | None:
+        """The unused token that a used one of its family leads to, or None if its successors were not derived."""
+        rows = await tx.execute(select(REFRESH_TOKENS).where(REFRESH_TOKENS.c.family == family))
+        used = {row.hash: row.used_at is not None for row in rows}
+        token = refresh_token
+        for _ in used:
+            token = self._successors.of(token)
+            if not used.get(_hash(token), True):
+                return token
+        return None
+
+    async def _signed_in(self, tx: AsyncConnection, user: User, refresh_token: str) -> SignedIn:
+        """A new access token, beside a refresh token that is written down."""
         settings = self._settings
         # Read here, and not where the password was checked: a sign-out everywhere may have come in between.
         issued_before = await _issued_before(tx, user.id)
-        mine = REFRESH_TOKENS.c.user_id == user.id
-        await tx.execute(delete(REFRESH_TOKENS).where(mine, REFRESH_TOKENS.c.expires_at < datetime.now(UTC)))
-        refresh_token = secrets.token_urlsafe(32)
-        await tx.execute(
-            insert(REFRESH_TOKENS).values(
-                hash=_hash(refresh_token),
-                family=family or uuid.uuid4().hex,
-                user_id=user.id,
-                expires_at=datetime.now(UTC) + timedelta(seconds=settings.refresh_token_ttl_s),
-            )
-        )
         kid, key = self._keys.signer
         access_token = tokens.sign(
             key,
@@ -231,6 +265,11 @@ class Accounts:
 async def _issued_before(tx: AsyncConnection, user_id: str) -> int:
     """Read with a lock on the user, on databases whose writers do not wait for one another anyway."""
     return await tx.scalar(select(USERS.c.issued_before).where(USERS.c.id == user_id).with_for_update()) or 0
+
+
+def _user(row: Any) -> User:
+    """The user in a row that has a refresh token's columns, too."""
+    return User(row.user_id, row.name, row.email)
 
 
 def _hash(refresh_token: str) -> str:

@@ -16,16 +16,18 @@ from services.auth.accounts import Accounts
 from services.auth.attempts import Attempts
 from services.auth.hashing import Hashing
 from services.auth.http import Calls
-from services.auth.keys import Keys, KeysUnusable
+from services.auth.keys import Keys
 from services.auth.members import Members
 from services.auth.migrations import MIGRATIONS
 from services.auth.operators import Operators
 from services.auth.outsiders import Outsiders
 from services.auth.projection import Projection
 from services.auth.rpc import Rpc
+from services.auth.seal import KeysUnusable, Seal
 from services.auth.service_tokens import ServiceTokens
 from services.auth.settings import Settings
 from services.auth.store import MEMBERSHIP_VERSION, OUTBOX, counter
+from services.auth.successors import Successors
 from shared import broker, logs
 from shared.consumer import faststream_options
 from shared.database import LOOK_AGAIN_S, Database, DatabaseAway
@@ -73,7 +75,9 @@ class _Auth:
         self._why_not: str | None = "starting"
         self._hashing = Hashing(settings)
         self._outsiders = Outsiders(settings.outside_issuers, self._database)
-        self.keys = Keys(self._database, settings.keys_secrets)
+        seal = Seal(settings.keys_secrets)
+        self.keys = Keys(self._database, seal)
+        self._successors = Successors(self._database, seal)
         self.attempts = Attempts(settings, self._database)
         self.service_tokens = ServiceTokens(settings, self._database, self.keys)
         self.accounts = Accounts(
@@ -81,6 +85,7 @@ class _Auth:
             self._database,
             self._outbox,
             keys=self.keys,
+            successors=self._successors,
             hashing=self._hashing,
             outsiders=self._outsiders,
         )
@@ -99,7 +104,7 @@ class _Auth:
         await open_database(self._database, MIGRATIONS, migrate=self._settings.migrate_on_start)
         try:
             with contextlib.suppress(DatabaseAway):  # `_tend` opens them once it is back
-                await self.keys.open()
+                await self._open_keys()
             async with aiohttp.ClientSession() as http, asyncio.TaskGroup() as tasks:
                 self._outsiders.start(http)
                 running = [
@@ -128,13 +133,22 @@ class _Auth:
         """Keep up with the keys of the other processes, and clear away what has run out."""
         while True:
             broker.check_cancelled()
-            await asyncio.sleep(TEND_EVERY_S if self.keys.are_open else LOOK_AGAIN_S)
+            await asyncio.sleep(TEND_EVERY_S if self._keys_are_open else LOOK_AGAIN_S)
             try:
-                await (self.keys.refresh() if self.keys.are_open else self.keys.open())
+                await (self.keys.refresh() if self._keys_are_open else self._open_keys())
                 await self.keys.destroy_old()
                 await self.attempts.forget()
             except (DatabaseAway, SQLAlchemyError, OSError, KeysUnusable) as error:
                 log.warning("could not read the keys again, going on with those known", error=str(error)[:300])
+
+    @property
+    def _keys_are_open(self) -> bool:
+        return self.keys.are_open and self._successors.are_open
+
+    async def _open_keys(self) -> None:
+        """Read what signs and what derives. Raises DatabaseAway, KeysUnusable."""
+        await self.keys.open()
+        await self._successors.open()
 
     async def _rpc_closed(self) -> None:
         if not self._stopping:

@@ -5,7 +5,6 @@ by then; the one before stays in the JWKS until every token it signed has run ou
 follows from times in the table: no process needs to be told, each reads the table every few seconds.
 """
 
-import base64
 import hashlib
 import time
 from collections.abc import Callable, Sequence
@@ -13,14 +12,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.auth.seal import KeysUnusable, Seal
 from services.auth.store import SERVICE_TOKENS, SIGNING_KEYS
 from shared import errors, logs
 from shared.database import Database, DatabaseAway
@@ -31,10 +28,6 @@ log = logs.get(__name__)
 
 KEEP_S = MAX_LIFETIME_S + 2 * LEEWAY_S
 """How long a key that no longer signs still verifies: the longest life of an access token, and clocks that differ."""
-
-
-class KeysUnusable(Exception):
-    """The signing keys cannot be read. The text says why and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +54,11 @@ class _Key:
 
 
 class Keys:
-    """The keys as this process knows them, and how they change. `secrets` seal them: the first seals, all open."""
+    """The keys as this process knows them, and how they change."""
 
-    def __init__(self, database: Database, secrets: Sequence[str], *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, database: Database, seal: Seal, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database
-        fernets = [_fernet(secret) for secret in secrets]
-        self._newest, self._seal = fernets[0], MultiFernet(fernets)
+        self._seal = seal
         self._clock = clock
         self._keys: list[_Key] = []  # oldest first
 
@@ -197,9 +189,9 @@ class Keys:
     async def _seal_again(self) -> None:
         async with self._database.writing() as tx:
             for row in (await tx.execute(select(SIGNING_KEYS.c.kid, SIGNING_KEYS.c.sealed))).all():
-                if not _opens(self._newest, row.sealed):
-                    sealed = self._seal.rotate(row.sealed.encode()).decode()
-                    await tx.execute(update(SIGNING_KEYS).where(SIGNING_KEYS.c.kid == row.kid).values(sealed=sealed))
+                renewed = self._seal.renewed(row.sealed, what=_what(row.kid))
+                if renewed is not None:
+                    await tx.execute(update(SIGNING_KEYS).where(SIGNING_KEYS.c.kid == row.kid).values(sealed=renewed))
 
     async def _held(self) -> dict[str, int]:
         """How many good tokens of services each key has signed."""
@@ -217,7 +209,7 @@ class Keys:
             insert(SIGNING_KEYS).values(
                 number=number,
                 kid=kid,
-                sealed=self._seal.encrypt(key.private_bytes_raw()).decode(),
+                sealed=self._seal.close(key.private_bytes_raw()),
                 created_at=datetime.fromtimestamp(self._clock(), UTC),
                 signs_from=datetime.fromtimestamp(signs_from, UTC),
             )
@@ -241,22 +233,10 @@ class Keys:
 
     def _open(self, kid: str, sealed: str) -> Ed25519PrivateKey:
         try:
-            return Ed25519PrivateKey.from_private_bytes(self._seal.decrypt(sealed.encode()))
-        except (InvalidToken, ValueError):
-            raise KeysUnusable(
-                f"BEACONFIRE_KEYS_SECRET does not open the signing key {kid} in the database: put the secret back that "
-                "sealed it, behind the new one and a comma where you are changing it"
-            ) from None
+            return Ed25519PrivateKey.from_private_bytes(self._seal.open(sealed, what=_what(kid)))
+        except ValueError:
+            raise KeysUnusable(f"{_what(kid)} in the database is not a key: restore the backup from before") from None
 
 
-def _fernet(secret: str) -> Fernet:
-    derived = HKDF(SHA256(), 32, salt=None, info=b"beaconfire signing keys").derive(secret.encode())
-    return Fernet(base64.urlsafe_b64encode(derived))
-
-
-def _opens(fernet: Fernet, sealed: str) -> bool:
-    try:
-        fernet.decrypt(sealed.encode())
-    except InvalidToken:
-        return False
-    return True
+def _what(kid: str) -> str:
+    return f"the signing key {kid}"

@@ -73,6 +73,13 @@ SIGNING_KEYS = Table(
     Column("verifies_until", UtcDateTime),
 )
 
+SECRETS = Table(
+    "secrets",
+    TABLES,
+    Column("name", String(32), primary_key=True),
+    Column("sealed", String(500), nullable=False),  # under BEACONFIRE_KEYS_SECRET
+)
+
 SERVICE_TOKENS = Table(
     "service_tokens",
     TABLES,

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from services.auth.keys import KEEP_S, Keys, KeysUnusable
+from services.auth.keys import KEEP_S, Keys
 from services.auth.migrations import MIGRATIONS
+from services.auth.seal import KeysUnusable, Seal
 from services.auth.service_tokens import ServiceTokens
 from services.auth.settings import Settings
 from shared import tokens
@@ -37,7 +38,7 @@ async def opened(folder: Path, *secrets: str, clock: Clock | None = None) -> Asy
     database = Database(database_url(folder, "auth"))
     await open_database(database, MIGRATIONS, migrate=True)
     try:
-        keys = Keys(database, secrets or (SECRET,), clock=clock or Clock())
+        keys = Keys(database, Seal(secrets or (SECRET,)), clock=clock or Clock())
         await keys.open()
         yield keys
     finally:

@@ -33,16 +33,6 @@ async def test_same_address(pair: tuple[Auth, Auth]) -> None:
         assert sorted(answer.status for answer in answers) == [201, 409]
 
 
-async def test_one_refresh_token(pair: tuple[Auth, Auth]) -> None:
-    """Of two who use one refresh token at once, one at most gets a new one."""
-    for number in range(ROUNDS):
-        person = await pair[0].sign_up(f"p{number}")
-        body = {"refreshToken": person.refresh_token}
-        answers = await asyncio.gather(*(auth.call("POST", "/auth/refresh", body) for auth in pair))
-
-        assert sorted(answer.status for answer in answers) == [200, 401]
-
-
 async def test_an_owner_stays(pair: tuple[Auth, Auth], stream: NatsServer) -> None:
     """Two owners who remove one another at once leave one of them."""
     one, two = await pair[0].sign_up("one"), await pair[0].sign_up("two")

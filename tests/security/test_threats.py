@@ -14,8 +14,9 @@ ROWS = {row[0]: row[1:] for row in re.findall(r"^\| (T\d+) \| (.*?) \| (.*?) \| 
 
 
 def test_every_threat_is_mapped() -> None:
-    """T1 to T22 each have a row with at least one test."""
-    assert list(ROWS) == [f"T{number}" for number in range(1, 23)]
+    """T1 to T22, and those that came later, each have a row with at least one test."""
+    assert len(ROWS) >= 22
+    assert list(ROWS) == [f"T{number}" for number in range(1, len(ROWS) + 1)]
     assert [threat for threat, (_, _, tests) in ROWS.items() if "tests/" not in tests] == []
 
 

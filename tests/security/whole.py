@@ -10,6 +10,7 @@ import aiohttp
 
 from services.auth.keys import Keys
 from services.auth.migrations import MIGRATIONS
+from services.auth.seal import Seal
 from services.auth.settings import DEVELOPMENT_SECRET
 from shared.database import Database
 from shared.migrations import open_database
@@ -56,7 +57,7 @@ class Whole:
         database = Database(f"sqlite+aiosqlite:///{self.folder}/auth.db")
         try:
             await open_database(database, MIGRATIONS, migrate=True)
-            keys = Keys(database, [DEVELOPMENT_SECRET])
+            keys = Keys(database, Seal([DEVELOPMENT_SECRET]))
             await keys.open()
             key_id, key = keys.signer
             return Forger(key, key_id)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from services.auth.keys import _fernet, _opens
+from services.auth.seal import KeysUnusable, Seal
 from services.auth.settings import DEVELOPMENT_SECRET
 from tests.tools.terminal import Terminal, free_ports, have_ended, processes_of, run, terminal
 from tools import demo
@@ -192,7 +192,8 @@ def test_nobody_else_on_the_machine_can_read_its_data(tmp_path: Path) -> None:
     assert secret.split(",")[0] == json.loads((data / "passwords.json").read_text())["keys-secret"]
     with sqlite3.connect(data / "auth.db") as database:
         [(sealed,)] = database.execute("SELECT sealed FROM signing_keys")
-    assert not _opens(_fernet(DEVELOPMENT_SECRET), sealed)
+    with pytest.raises(KeysUnusable):
+        Seal([DEVELOPMENT_SECRET]).open(sealed, what="the signing key")
 
 
 def test_a_new_folder_is_its_users_alone(tmp_path: Path) -> None:

@@ -1,0 +1,47 @@
+"""Sealing what the database may hold but not show: the signing keys, and the secret that derives refresh tokens."""
+
+import base64
+from collections.abc import Sequence
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+
+class KeysUnusable(Exception):
+    """The keys in the database cannot be read. The text says why and what to do."""
+
+
+class Seal:
+    """Seals and opens with `BEACONFIRE_KEYS_SECRET`. The first of its secrets seals, all of them open."""
+
+    def __init__(self, secrets: Sequence[str]) -> None:
+        fernets = [_fernet(secret) for secret in secrets]
+        self._newest, self._all = fernets[0], MultiFernet(fernets)
+
+    def close(self, plain: bytes) -> str:
+        """Seal with the newest secret."""
+        return self._newest.encrypt(plain).decode()
+
+    def open(self, sealed: str, *, what: str) -> bytes:
+        """Open what any of the secrets sealed. Raises KeysUnusable, which names `what`."""
+        try:
+            return self._all.decrypt(sealed.encode())
+        except (InvalidToken, ValueError):
+            raise KeysUnusable(
+                f"BEACONFIRE_KEYS_SECRET does not open {what} in the database: put the secret back that sealed it, "
+                "behind the new one and a comma where you are changing it"
+            ) from None
+
+    def renewed(self, sealed: str, *, what: str) -> str | None:
+        """The same sealed with the newest secret, or None if it is already. Raises KeysUnusable."""
+        try:
+            self._newest.decrypt(sealed.encode())
+        except InvalidToken:
+            return self.close(self.open(sealed, what=what))
+        return None
+
+
+def _fernet(secret: str) -> Fernet:
+    derived = HKDF(SHA256(), 32, salt=None, info=b"beaconfire signing keys").derive(secret.encode())
+    return Fernet(base64.urlsafe_b64encode(derived))
