@@ -18,7 +18,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from shared import errors, logs
 from shared.settings import Settings
-from shared.web import FINISH_S, READY, busy, operations, served
+from shared.web import FINISH_S, READY, began, busy, harden, operations, served
 
 log = logs.get(__name__)
 
@@ -27,6 +27,8 @@ BACKLOG = 4_096
 last ones of a storm would wait for no reason."""
 IDLE_S = 10.0
 """A connection that has sent no complete request head for this long is closed (seconds)."""
+LINGER_S = 2.0
+"""How long the rest of a body is read that no handler wanted, so that the client sees our answer (seconds)."""
 FINISH_DEFAULT_S = 5.0
 MIN_FINISH_S = 0.5  # to aiohttp, 0 means for ever
 
@@ -57,7 +59,7 @@ async def serve_together(app: web.Application, *, host: str, port: int, ops: str
         await runner.setup()
         await ops_runner.setup()
         await web.UnixSite(ops_runner, ops).start()
-        async with Deadlines(runner), asyncio.TaskGroup() as tasks:
+        async with Deadlines(runner, ops_runner), asyncio.TaskGroup() as tasks:
             site = web.TCPSite(runner, host, port, reuse_port=True, backlog=BACKLOG)
             listening = tasks.create_task(_listen_once_ready(site, app[READY], listens), name="listen")
             await stop.wait()
@@ -87,7 +89,8 @@ async def serve_operations(
         for one in at:
             await web.SockSite(runner, one).start()
         listens()
-        await stop.wait()
+        async with Deadlines(runner):
+            await stop.wait()
     finally:
         await runner.cleanup()
 
@@ -116,7 +119,7 @@ async def listening(
         await web.TCPSite(ops_runner, settings.ops_host, settings.ops_port).start()
         port, ops_port = runner.addresses[0][1], ops_runner.addresses[0][1]
         log.info("listening", name=name, host=settings.host, port=port, ops_port=ops_port)
-        async with Deadlines(runner):
+        async with Deadlines(runner, ops_runner):
             yield Listening(f"http://{settings.host}:{port}", f"http://{settings.ops_host}:{ops_port}")
     finally:
         await runner.cleanup()
@@ -132,7 +135,8 @@ async def worker_listening(app: web.Application, settings: Settings, *, name: st
         await web.TCPSite(runner, settings.ops_host, settings.ops_port).start()
         port = runner.addresses[0][1]
         log.info("listening", name=name, host=settings.ops_host, ops_port=port)
-        yield f"http://{settings.ops_host}:{port}"
+        async with Deadlines(runner):
+            yield f"http://{settings.ops_host}:{port}"
     finally:
         await runner.cleanup()
 
@@ -140,8 +144,8 @@ async def worker_listening(app: web.Application, settings: Settings, *, name: st
 class Deadlines:
     """Closes connections that have sent no complete request head for `IDLE_S` seconds (slowloris, silent sockets)."""
 
-    def __init__(self, runner: web.AppRunner) -> None:
-        self._runner = runner
+    def __init__(self, *runners: web.AppRunner) -> None:
+        self._runners = runners
         self._idle_since: dict[Any, float] = {}
         self._task: asyncio.Task[None] | None = None
 
@@ -158,8 +162,8 @@ class Deadlines:
         while True:
             await asyncio.sleep(1)
             now = time.monotonic()
-            server = self._runner.server
-            idle = [one for one in server.connections if one not in busy] if server else []
+            servers = [runner.server for runner in self._runners if runner.server is not None]
+            idle = [one for server in servers for one in server.connections if one not in busy]
             self._idle_since = {one: now if one in served else self._idle_since.get(one, now) for one in idle}
             served.difference_update(idle, [one for one in served if one.transport is None])
             for connection, since in self._idle_since.items():
@@ -168,9 +172,46 @@ class Deadlines:
 
 
 class _Connection(RequestHandler):
-    """aiohttp's, but for what it answers by itself, to what is no HTTP: in our words, and without a banner."""
+    """aiohttp's, with three differences: it notes when a request begins to arrive, loses nothing behind an offer to
+    upgrade, and answers in our words what is not HTTP."""
 
-    __slots__ = ()
+    __slots__ = ("_body_left", "_offers_upgrade")
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._offers_upgrade = False
+        self._body_left = 0
+
+    def data_received(self, data: bytes) -> None:
+        began.setdefault(self, time.monotonic())
+        self._offers_upgrade = self._offers_upgrade or b"pgrade" in data or b"PGRADE" in data
+        if self._offers_upgrade:
+            self._receive_in_pieces(data)
+        else:
+            super().data_received(data)
+
+    def _receive_in_pieces(self, data: bytes) -> None:
+        """Hand aiohttp no piece that goes beyond the end of a request.
+
+        Its parser stops at the end of a request with `Connection: Upgrade`. If it then ignores the offer (any but a
+        WebSocket), it drops what was left of the piece: the next requests of a client that did not wait.
+        """
+        start = 0
+        while start < len(data) and not self._upgraded:
+            end = start + self._body_left if self._body_left else data.find(b"\n", start) + 1 or len(data)
+            piece = data[start:end]
+            start += len(piece)
+            self._body_left = max(0, self._body_left - len(piece))
+            requests = self._request_count
+            super().data_received(piece)
+            if self._request_count > requests and self._messages:
+                self._body_left = int(getattr(self._messages[-1][0], "headers", {}).get(hdrs.CONTENT_LENGTH, 0))
+        if start < len(data):
+            super().data_received(data[start:])
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        began.pop(self, None)
+        super().connection_lost(exc)
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:
         """Let the request under way finish, for `timeout` seconds: who does not take the answer by then is cut off."""
@@ -209,7 +250,7 @@ class _Bare(web.Response):
 
     async def _prepare_headers(self) -> None:
         await super()._prepare_headers()
-        self.headers.pop(hdrs.SERVER, None)
+        harden(self)
 
 
 class _Server(web.Server):
@@ -226,11 +267,15 @@ class _Runner(web.AppRunner):
 
 def _public_runner(app: web.Application) -> web.AppRunner:
     finish_s = max(MIN_FINISH_S, app.get(FINISH_S, FINISH_DEFAULT_S))
-    return _Runner(app, access_log=None, handle_signals=False, keepalive_timeout=60, shutdown_timeout=finish_s)
+    return _runner(app, keepalive_timeout=60, shutdown_timeout=finish_s)
 
 
 def _ops_runner(app: web.Application) -> web.AppRunner:
-    return _Runner(app, access_log=None, handle_signals=False, shutdown_timeout=MIN_FINISH_S)
+    return _runner(app, shutdown_timeout=MIN_FINISH_S)
+
+
+def _runner(app: web.Application, **options: Any) -> web.AppRunner:
+    return _Runner(app, access_log=None, handle_signals=False, lingering_time=LINGER_S, **options)
 
 
 async def _stop_signal() -> None:

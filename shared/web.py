@@ -26,6 +26,9 @@ REQUESTS = Histogram("http_request_seconds", "HTTP requests by method and status
 
 MAX_BODY_BYTES = 64 * 1024
 BODY_TIMEOUT_S = 10.0
+"""Seconds a body has to arrive, from the end of its head."""
+REQUEST_TIMEOUT_S = 13.0
+"""Seconds a request has to arrive, head and body together. `serving.LINGER_S` comes on top: 15 s at most."""
 CORRELATION_HEADER = "X-Correlation-Id"
 CURSOR_HEADER = "X-Beaconfire-Cursor"
 OFFSET_HEADER = "X-Beaconfire-Offset"
@@ -46,6 +49,9 @@ FINISH_S: web.AppKey[float] = web.AppKey("finish_s", float)
 FOR_OPERATORS: web.AppKey[Iterable[web.AbstractRouteDef]] = web.AppKey("for_operators", Iterable)
 """Routes that a service offers on its operations port only."""
 
+began: dict[Any, float] = {}
+"""When the request that a connection is sending, or that is being answered, began to arrive (`time.monotonic`)."""
+
 busy: set[Any] = set()
 """Connections that have a request being answered."""
 
@@ -56,10 +62,18 @@ served: set[Any] = set()
 def application(settings: Settings, *, ready: Callable[[], str | None]) -> web.Application:
     """An application with our middlewares and health endpoints."""
     app = web.Application(
-        middlewares=[_measure, _refuse_ambiguous, _cors(settings.allowed_origins), _correlate, _answer_errors],
+        middlewares=[
+            _watch,
+            _measure,
+            _end_refused_upgrades,
+            _refuse_ambiguous,
+            _cors(settings.allowed_origins),
+            _correlate,
+            _answer_errors,
+        ],
         client_max_size=MAX_BODY_BYTES,
     )
-    app.on_response_prepare.append(_take_off_banner)
+    app.on_response_prepare.append(_harden)
     app[READY] = ready
     _add_health(app)
     return app
@@ -83,8 +97,8 @@ def worker_application(*, ready: Callable[[], str | None]) -> web.Application:
 
 def operators_application(routes: Iterable[web.AbstractRouteDef] = ()) -> web.Application:
     """An application that answers operators with these routes."""
-    app = web.Application(middlewares=[_correlate, _answer_errors])
-    app.on_response_prepare.append(_take_off_banner)
+    app = web.Application(middlewares=[_watch, _end_refused_upgrades, _refuse_ambiguous, _correlate, _answer_errors])
+    app.on_response_prepare.append(_harden)
     app.add_routes(routes)
     return app
 
@@ -100,11 +114,16 @@ async def read_body(request: web.Request, model: type[M]) -> M:
 
 async def read_bytes(request: web.Request, *, limit: int = MAX_BODY_BYTES) -> bytes:
     """The request's body, of at most `limit` bytes. Raises BeaconfireError: too large, too slow, cut off."""
+    now = time.monotonic()
+    left_s = REQUEST_TIMEOUT_S - (now - began.get(request.protocol, now))
     try:
-        async with asyncio.timeout(BODY_TIMEOUT_S):
+        async with asyncio.timeout(min(BODY_TIMEOUT_S, left_s)):
             return await request.clone(client_max_size=limit).read()
     except TimeoutError:
-        raise BeaconfireError(errors.TIMEOUT, f"the body did not arrive within {BODY_TIMEOUT_S:.0f} s") from None
+        raise BeaconfireError(
+            errors.TIMEOUT,
+            f"a body has to arrive within {BODY_TIMEOUT_S:.0f} s, and a request within {REQUEST_TIMEOUT_S:.0f} s",
+        ) from None
     except web.HTTPRequestEntityTooLarge:
         raise BeaconfireError(errors.TOO_LARGE, f"a body has at most {limit} bytes") from None
     except (web.RequestPayloadError, ConnectionError):  # broken chunks, not what Content-Encoding says, or cut off
@@ -140,9 +159,18 @@ def _add_health(app: web.Application) -> None:
     app.router.add_get("/readyz", _readyz)
 
 
-async def _take_off_banner(_request: web.Request, response: web.StreamResponse) -> None:
-    """Which software of which version answers is nobody's business (T18)."""
+async def _harden(_request: web.Request, response: web.StreamResponse) -> None:
+    harden(response)
+
+
+def harden(response: web.StreamResponse) -> None:
+    """Set what every answer says to browsers and caches, and take off which software gives it (T18).
+
+    Nothing is stored, except where the handler says otherwise: most answers hold tokens or what only members may read.
+    """
     response.headers.pop(hdrs.SERVER, None)
+    response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
+    response.headers["X-Content-Type-Options"] = "nosniff"
 
 
 async def _healthz(_request: web.Request) -> web.Response:
@@ -159,9 +187,20 @@ async def _metrics(_request: web.Request) -> web.Response:
 
 
 @web.middleware
-async def _measure(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def _watch(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Tell `serving.Deadlines` which connections wait for us, and not we for them."""
     connection = request.protocol
     busy.add(connection)
+    try:
+        return await handler(request)
+    finally:
+        busy.discard(connection)
+        began.pop(connection, None)
+        served.add(connection)
+
+
+@web.middleware
+async def _measure(request: web.Request, handler: Handler) -> web.StreamResponse:
     started, status = time.perf_counter(), 500
     try:
         response = await handler(request)
@@ -171,29 +210,34 @@ async def _measure(request: web.Request, handler: Handler) -> web.StreamResponse
         status = 101 if request.get(HANDED_OVER) else 499  # 499: nginx's word for "the client left"
         raise
     finally:
-        busy.discard(connection)
-        served.add(connection)
         # The other words that HTTP knows are a caller's to choose, and each would be a time series of its own.
         method = request.method if request.method in _METHODS else "other"
         REQUESTS.labels(method, status).observe(time.perf_counter() - started)
 
 
 @web.middleware
-async def _refuse_ambiguous(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse what a proxy in front of us may read otherwise than we do, and let nothing behind it count as a request.
+async def _end_refused_upgrades(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Close the connection of a client that asked for a WebSocket and did not get one.
 
-    That is how requests are smuggled past a proxy: an upgrade with a body, in HTTP/1.0 or to two protocols, and a
-    target that names another host than `Host`.
+    A proxy that took our answer for an acceptance would pass on what follows, and we would serve it as a request. Any
+    other offer to upgrade is ignored (RFC 9110 §7.8).
     """
-    upgrades = request.headers.getall("Upgrade", [])
-    has_body = "Content-Length" in request.headers or "Transfer-Encoding" in request.headers
-    why = None
-    if not request.raw_path.startswith("/"):
-        why = "the request's target is not a path"
-    elif upgrades and (len(upgrades) > 1 or has_body or request.version < (1, 1)):
-        why = "an upgrade is a request in HTTP/1.1, without a body, to one protocol"
-    if why is None:
+    response = await handler(request)
+    offers = ",".join(request.headers.getall(hdrs.UPGRADE, []))
+    if "websocket" in offers.lower() and not response.prepared:
+        response.force_close()
+    return response
+
+
+@web.middleware
+async def _refuse_ambiguous(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse a target that names another host than `Host`, and serve nothing that follows it on the connection.
+
+    A proxy in front of us may read it otherwise than we do: that is how requests are smuggled past it.
+    """
+    if request.raw_path.startswith("/"):
         return await handler(request)
+    why = "the request's target is not a path"
     answer = web.json_response({"error": {"code": errors.BAD_REQUEST.code, "message": why}}, status=400)
     answer.force_close()
     return answer
@@ -240,6 +284,11 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
         if error.retry_after_ms is not None:
             headers["Retry-After"] = str(max(1, round(error.retry_after_ms / 1000)))
         return web.json_response({"error": error.body()}, status=error.code.status, headers=headers)
+    except web.HTTPMethodNotAllowed as error:
+        allowed = ", ".join(sorted(error.allowed_methods))
+        message = f"{request.method[:20]} is not possible here, only {allowed}"
+        body = {"error": {"code": _slug(error.reason), "message": message}}
+        return web.json_response(body, status=error.status, headers={hdrs.ALLOW: allowed})
     except web.HTTPException as error:
         if error.status < 400:
             raise

@@ -56,7 +56,7 @@ def build(settings: Settings, *, on_fatal: Any, one_of_several: bool = False) ->
     gateway = _Gateway(settings, on_fatal)
     app = application(settings, ready=gateway.why_not_ready)
     app[FINISH_S] = float(settings.stop_timeout_s)
-    app.router.add_get("/ws", gateway.handle_socket)
+    app.router.add_get("/ws", gateway.handle_socket, allow_head=False)
     operators = Operators(gateway.hub, gateway.limits, gateway.users, gateway.door)
     app[FOR_OPERATORS] = operators.routes_of_a_worker() if one_of_several else operators.routes()
     add_page(app, settings)

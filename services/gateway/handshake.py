@@ -197,7 +197,7 @@ def _accept_key(request: web.Request) -> str | None:
         return None
     if "upgrade" not in _tokens(request, hdrs.CONNECTION) or versions != ["13"] or len(keys) != 1:
         return None
-    if hdrs.CONTENT_LENGTH in request.headers or hdrs.TRANSFER_ENCODING in request.headers:
+    if request.body_exists:
         return None  # a body before the upgrade is how requests are smuggled
     try:
         if len(base64.b64decode(keys[0], validate=True)) != 16:

@@ -5,30 +5,17 @@ from collections.abc import Iterator
 
 from aiohttp import web
 
-import services.auth.app
-import services.auth.settings
-import services.gateway.app
-import services.gateway.settings
-import services.publisher.app
-import services.publisher.settings
 from shared.web import FOR_OPERATORS, operations
 from tests.architecture.sources import ROOT
+from tests.routers import built
 
 PAGE = ROOT / "docs/reference/http.md"
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
-MEMORY = "sqlite+aiosqlite://"
 
 
 def applications() -> Iterator[web.Application]:
     """Each service's application, and that of its operations port. None of them is started."""
-    auth = services.auth.settings.Settings(environment="development", database_url=MEMORY)
-    publisher = services.publisher.settings.Settings(environment="development", database_url=MEMORY)
-    gateway = services.gateway.settings.Settings(environment="development")
-    for app in (
-        services.auth.app.build(auth, on_fatal=lambda: None),
-        services.publisher.app.build(publisher, on_fatal=lambda: None),
-        services.gateway.app.build(gateway, on_fatal=lambda: None),
-    ):
+    for _, _, app in built():
         yield app
         yield operations(app)
 

@@ -80,18 +80,7 @@ async def test_no_origin(target: Target) -> None:
 
 
 HOST = b"Host: x\r\n"
-SMUGGLED = b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n"
 AMBIGUOUS = {
-    "an upgrade to two protocols": (b"GET", b"Upgrade: websocket\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n"),
-    "the same upgrade twice": (b"GET", b"Upgrade: websocket\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n"),
-    "an upgrade with a body": (
-        b"GET",
-        b"Upgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: %d\r\n\r\n" % len(SMUGGLED) + SMUGGLED,
-    ),
-    "an upgrade with chunks": (
-        b"POST",
-        b"Upgrade: websocket\r\nConnection: Upgrade\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
-    ),
     "TE and CL": (b"POST", b"Content-Length: 6\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nX"),
     "CL and TE": (b"POST", b"Transfer-Encoding: chunked\r\nContent-Length: 6\r\n\r\n0\r\n\r\nX"),
     "two encodings": (b"POST", b"Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n"),
@@ -109,7 +98,6 @@ AMBIGUOUS = {
     "300 headers": (b"GET", b"".join(b"X%d: a\r\n" % number for number in range(300)) + b"\r\n"),
 }
 REQUEST_LINES = {
-    "HTTP/1.0 and an upgrade": b"GET %s HTTP/1.0\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n",
     "another host in the target": b"GET http://evil.example%s HTTP/1.1\r\nHost: x\r\n\r\n",
     "our own host in the target": b"GET http://x%s HTTP/1.1\r\nHost: x\r\n\r\n",
     "CONNECT": b"CONNECT evil.example:443 HTTP/1.1\r\nHost: x\r\nX: %s\r\n\r\n",

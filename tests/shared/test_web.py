@@ -12,9 +12,9 @@ from pydantic import BaseModel, ConfigDict
 
 from shared import serving
 from shared import web as our_web
-from shared.serving import Listening, listening
+from shared.serving import Listening, listening, worker_listening
 from shared.settings import Settings
-from shared.web import application, json_answer, read_body
+from shared.web import application, json_answer, read_body, worker_application
 
 
 class Body(BaseModel):
@@ -43,9 +43,9 @@ async def _at(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Listening]:
         yield at
 
 
-async def raw(at: Listening, *chunks: bytes) -> bytes:
+async def raw(at: Listening, *chunks: bytes, ops: bool = False) -> bytes:
     """Send bytes, and read until the service ends the connection."""
-    parts = urlsplit(at.url)
+    parts = urlsplit(at.ops_url if ops else at.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:
         for chunk in chunks:
@@ -148,18 +148,65 @@ async def test_preflight(at: Listening) -> None:
     assert "Access-Control-Allow-Origin" not in foreign.headers
 
 
+@pytest.mark.parametrize("ops", [False, True], ids=["public port", "operations port"])
 @pytest.mark.parametrize(
     "chunk", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "], ids=["silent", "half a line", "half a head"]
 )
-async def test_slow_heads(at: Listening, chunk: bytes) -> None:
-    """A connection that does not send a whole request head in time is closed (slowloris)."""
-    assert await raw(at, chunk) == b""
+async def test_slow_heads(at: Listening, chunk: bytes, ops: bool) -> None:
+    """A connection that does not send a whole request head in time is closed (slowloris), on every port."""
+    assert await raw(at, chunk, ops=ops) == b""
+
+
+async def test_slow_heads_at_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same holds for a worker, which has an operations port only."""
+    monkeypatch.setattr(serving, "IDLE_S", 1.0)
+    app = worker_application(ready=lambda: None)
+    async with worker_listening(app, Settings(), name="test") as url:
+        assert await raw(Listening(url, url), b"GET / HT") == b""
+
+
+SLOW = b"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 100\r\n\r\n{"
 
 
 async def test_slow_body(at: Listening) -> None:
     """A body that does not arrive in time is answered with 408."""
-    answer = await raw(
-        at, b"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 100\r\n\r\n{", b'"level"'
-    )
+    answer = await raw(at, SLOW, b'"level"')
 
     assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+async def test_head_and_body_share_a_deadline(at: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that takes its time for the head does not get all the time of a body on top."""
+    monkeypatch.setattr(serving, "IDLE_S", 600.0)
+    monkeypatch.setattr(our_web, "BODY_TIMEOUT_S", 600.0)
+    monkeypatch.setattr(our_web, "REQUEST_TIMEOUT_S", 1.0)
+    answer = await raw(at, SLOW[:30], SLOW[30:])
+
+    assert answer.startswith(b"HTTP/1.1 408 ")
+
+
+async def test_a_body_that_nobody_wants_does_not_hold_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection whose unread body trickles in is closed before one that is silent, on every kind of answer."""
+    monkeypatch.setattr(serving, "IDLE_S", 3.0)
+    monkeypatch.setattr(serving, "LINGER_S", 0.1)
+    settings = Settings()
+    ended: list[str] = []
+
+    async def hold(name: str, at: Listening, data: bytes) -> None:
+        await raw(at, data)
+        ended.append(name)
+
+    app = application(settings, ready=lambda: None)
+    async with listening(app, settings, name="test") as at, asyncio.TaskGroup() as group:
+        group.create_task(hold("silent", at, b""))
+        for line in (b"GET /healthz", b"POST /healthz", b"POST /nowhere"):
+            head = line + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{"
+            group.create_task(hold(line.decode(), at, head))
+
+    assert ended[-1] == "silent"
+
+
+def test_a_connection_is_held_for_15_seconds_at_most() -> None:
+    """The deadlines of a request that arrives slowly, whatever part of it is slow, add up to what is promised."""
+    assert our_web.REQUEST_TIMEOUT_S + serving.LINGER_S <= 15
+    assert serving.IDLE_S + 2 < our_web.REQUEST_TIMEOUT_S  # swept every second

@@ -1,0 +1,76 @@
+"""Every application of every service, built as its process builds it, to go through what it answers."""
+
+import re
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+import services.auth.app
+import services.auth.settings
+import services.gateway.app
+import services.gateway.settings
+import services.publisher.app
+import services.publisher.settings
+from services.gateway.combined import Combined
+from services.gateway.supervisor import Board
+from services.publisher import worker
+from shared.serving import listening, worker_listening
+from shared.settings import Settings
+from shared.web import operations
+from tools.nats_server import free_port
+
+MEMORY = "sqlite+aiosqlite://"
+PLAIN: dict[str, Any] = {"environment": "development", "port": 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Application:
+    """An application that listens at `url`."""
+
+    name: str
+    url: str
+    app: web.Application
+
+    def routes(self) -> Iterator[tuple[str, set[str]]]:
+        """Each path, with an id in every place for one, and the methods that it answers."""
+        for resource in self.app.router.resources():
+            below = "/x1.js" if "directory" in resource.get_info() else ""
+            path = re.sub(r"\{[^}]*\}", "x1", resource.canonical) + below
+            yield path, {route.method for route in resource}
+
+
+def built(**settings: Any) -> Iterator[tuple[str, Settings, web.Application]]:
+    """The applications of the services, not started."""
+    chosen = {**PLAIN, **settings}
+    auth = services.auth.settings.Settings(**{"database_url": MEMORY, **chosen})
+    publisher = services.publisher.settings.Settings(**{"database_url": MEMORY, **chosen})
+    gateway = services.gateway.settings.Settings(**chosen)
+    yield "auth", auth, services.auth.app.build(auth, on_fatal=_lost)
+    yield "publisher", publisher, services.publisher.app.build(publisher, on_fatal=_lost)
+    yield "gateway", gateway, services.gateway.app.build(gateway, on_fatal=_lost)
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[list[Application]]:
+    """All of them, on public ports and operations ports, without a broker: alive, and not ready."""
+    nowhere = f"nats://127.0.0.1:{free_port()}"
+    async with AsyncExitStack() as stack:
+        found = []
+        for name, settings, app in built(nats_url=nowhere):
+            at = await stack.enter_async_context(listening(app, settings, name=name))
+            found += [Application(name, at.url, app), Application(f"{name} ops", at.ops_url, operations(app))]
+        for name, job in worker.JOBS.items():
+            own = services.publisher.settings.WorkerSettings(**{"database_url": MEMORY, "nats_url": nowhere, **PLAIN})
+            app = worker.build(job, own, on_fatal=_lost)
+            url = await stack.enter_async_context(worker_listening(app, own, name=name))
+            found.append(Application(name, url, app))
+        combined = Combined(Board(1), "none").application()
+        url = await stack.enter_async_context(worker_listening(combined, Settings(**PLAIN), name="combined"))
+        yield [*found, Application("combined", url, combined)]
+
+
+def _lost() -> None:
+    raise AssertionError("the broker connection was given up")

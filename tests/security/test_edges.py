@@ -1,0 +1,211 @@
+"""What every route of every service answers at its edges: other methods, offers to upgrade, headers for browsers."""
+
+import asyncio
+import json
+import re
+import subprocess
+from collections.abc import AsyncIterator, Iterable, Iterator
+
+import pytest
+
+from tests.gateway.conftest import Gateway
+from tests.gateway.test_websocket import handshake
+from tests.routers import Application, running
+from tests.security.raw_http import connection, exchange, statuses
+
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
+JAVA = (
+    "Connection: Upgrade, HTTP2-Settings\r\n"
+    "HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n"
+    "Upgrade: h2c\r\n"
+)
+"""What `java.net.http.HttpClient` adds to a request over plain HTTP; `curl --http2` sends the same in other order."""
+CACHED = {"/": "no-cache", "/client/x1.js": "no-cache", "/page/x1.js": "no-cache"}
+PUBLIC = {"/.well-known/jwks.json"}
+
+
+@pytest.fixture(name="applications")
+async def _applications() -> AsyncIterator[list[Application]]:
+    async with running() as found:
+        yield found
+
+
+def calls(applications: Iterable[Application]) -> Iterator[tuple[Application, str, str]]:
+    """Each method of each path of each application, but for HEAD, which has no body to look at."""
+    for application in applications:
+        for path, methods in application.routes():
+            for method in sorted(methods - {"HEAD"}):
+                yield application, method, path
+
+
+def request(method: str, path: str, headers: str = "", body: bytes = b"") -> bytes:
+    """A request with a body of a known length, none where it is empty."""
+    length = f"Content-Length: {len(body)}\r\n" if body else ""
+    return f"{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}{length}\r\n".encode() + body
+
+
+def chunked(method: str, path: str, headers: str, body: bytes) -> bytes:
+    """The same request with its body in chunks."""
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\n{headers}Transfer-Encoding: chunked\r\n\r\n".encode()
+    return head + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+
+
+async def answer_to(url: str, sent: bytes) -> tuple[int, dict[str, str], bytes]:
+    """Status, headers and body of the only answer."""
+    said = await exchange(url, sent)
+    head, _, body = said.partition(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
+    return int(lines[0].split()[1]), headers, body
+
+
+async def test_405_names_the_methods_that_are_possible(applications: list[Application]) -> None:
+    """A method that a path does not answer gets 405 with `Allow`, on every route of every service."""
+    wrong = []
+    for application in applications:
+        for path, methods in application.routes():
+            for method in set(METHODS) - methods:
+                status, headers, body = await answer_to(application.url, request(method, path, "Connection: close\r\n"))
+                told = json.loads(body)["error"]["code"] if body else "no body"
+                expected = (405, ", ".join(sorted(methods)), "no body" if method == "HEAD" else "method_not_allowed")
+                if (status, headers.get("allow"), told) != expected:
+                    wrong.append((application.name, method, path, status, headers.get("allow"), told))
+
+    assert wrong == []
+    assert sum(1 for application in applications for _ in application.routes()) > 60
+
+
+async def test_every_answer_has_headers_for_browsers_and_caches(applications: list[Application]) -> None:
+    """Every answer says `nosniff`, and none may be stored but the page's files and the public keys."""
+    wrong = []
+    for application in applications:
+        sent = {
+            f"{method} {path}": request(method, path, "Connection: close\r\n")
+            for path, methods in application.routes()
+            for method in methods
+        } | {
+            "an unknown path": request("GET", "/nowhere", "Connection: close\r\n"),
+            "a preflight": request(
+                "OPTIONS", "/healthz", "Connection: close\r\nOrigin: http://x\r\nAccess-Control-Request-Method: GET\r\n"
+            ),
+            "another method": request("DELETE", "/healthz", "Connection: close\r\n"),
+            "another host": request("GET", "http://evil.example/", "Connection: close\r\n"),
+            "an expectation": request("GET", "/healthz", "Connection: close\r\nExpect: wonders\r\n"),
+            "not HTTP": b"nonsense\r\n\r\n",
+        }
+        for name, data in sent.items():
+            status, headers, _ = await answer_to(application.url, data)
+            path = name.partition(" ")[2]
+            caching = CACHED.get(path, "no-store") if status == 200 else "no-store"
+            if path in PUBLIC and status == 200:
+                caching = "public, max-age=60"
+            if (headers.get("x-content-type-options"), headers.get("cache-control")) != ("nosniff", caching):
+                wrong.append((application.name, name, status, headers))
+
+    assert wrong == []
+
+
+async def test_an_offer_to_upgrade_is_ignored(applications: list[Application]) -> None:
+    """Java's HttpClient and `curl --http2` offer h2c: with and without a body, every route answers as if they had not,
+    and serves the next request on the connection."""
+    wrong = []
+    for application, method, path in calls(applications):
+        plain = await statuses(application.url, request(method, path, body=b"{}"))
+        for name, sent in {
+            "no body": request(method, path, JAVA),
+            "a body": request(method, path, JAVA, b"{}"),
+            "an empty body": request(method, path, JAVA + "Content-Length: 0\r\n"),
+            "chunks": chunked(method, path, JAVA, b"{}\n"),
+            "capitals": request(method, path, JAVA.upper(), b"{}"),
+            "two offers": request(method, path, "Upgrade: TLS/1.0\r\n" + JAVA, b"{}"),
+            "HTTP/1.0": request(method, path, f"{JAVA}Connection: keep-alive\r\n", b"{}").replace(b"/1.1", b"/1.0", 1),
+        }.items():
+            found = await statuses(application.url, sent)
+            if found != plain or plain[-1] != 200:
+                wrong.append((application.name, method, path, name, plain, found))
+
+    assert wrong == []
+
+
+async def test_what_follows_a_refused_websocket_is_no_request(applications: list[Application]) -> None:
+    """A request for a WebSocket that does not become one closes the connection: what was sent behind it is not served,
+    on any route, with any method."""
+    offers = (
+        "websocket",
+        "WebSocket",
+        "h2c, websocket",
+        "h2c\r\nUpgrade: websocket",
+        "websocket\r\nUpgrade: websocket",
+    )
+    found = {
+        (application.name, method, path, offer, body): await statuses(
+            application.url, request(method, path, f"Upgrade: {offer}\r\nConnection: Upgrade\r\n", body)
+        )
+        for application, method, path in calls(applications)
+        for offer in offers
+        for body in (b"", b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n")
+    }
+
+    assert {call: answers for call, answers in found.items() if len(answers) != 1} == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"drop": "Sec-WebSocket-Key"},
+        {"drop": "Sec-WebSocket-Protocol"},
+        {"Origin": "https://evil.example"},
+        {"Sec_WebSocket_Version": "8"},
+        {"Content_Length": "2"},
+        {"Transfer_Encoding": "chunked"},
+    ],
+    ids=["no key", "no subprotocol", "origin", "version", "a body", "chunks"],
+)
+async def test_what_follows_a_refused_handshake_is_no_request(gateway: Gateway, change: dict[str, str]) -> None:
+    """Whatever a gateway refuses a handshake for: one answer, and then the connection is closed."""
+    body = b"0\r\n\r\n" if "Transfer_Encoding" in change else b"{}" if "Content_Length" in change else b""
+    found = await statuses(gateway.url, handshake(gateway.url, **change) + body)
+
+    assert len(found) == 1
+    assert found[0] in (400, 403)
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "GET"])
+async def test_only_get_opens_a_socket(gateway: Gateway, method: str) -> None:
+    """A whole handshake with another method than GET gets 405, and no socket."""
+    sent = handshake(gateway.url).replace(b"GET ", method.encode() + b" ", 1)
+    status, headers, _ = await answer_to(gateway.url, sent)
+
+    assert (status, headers["allow"]) == (405, "GET")
+
+
+async def test_a_handshake_with_an_empty_body_is_accepted(gateway: Gateway) -> None:
+    """`Content-Length: 0` says that there is no body: the socket opens."""
+    async with connection(gateway.url) as raw:
+        raw.write(handshake(gateway.url, Content_Length="0"))
+        async with asyncio.timeout(10):
+            head = await raw.reader.readuntil(b"\r\n\r\n")
+
+    assert head.startswith(b"HTTP/1.1 101 ")
+
+
+async def test_curl_with_http2(applications: list[Application]) -> None:
+    """`curl --http2` with a body is answered as HTTP/1.1, twice on one connection."""
+    auth = next(one for one in applications if one.name == "auth")
+    url = f"{auth.url}/auth/refresh"
+    said = "%{http_version} %{http_code} %{num_connects}\n"
+    command = ["curl", "--http2", "--silent", "--max-time", "20", "--data", "{}", "--write-out", said, url, url]
+    ran = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True)
+
+    assert re.findall(r"^.*(1\.1 400 \d)$", ran.stdout, re.MULTILINE) == ["1.1 400 1", "1.1 400 0"]
+
+
+async def test_the_page_may_connect_to_its_own_services_only(gateway: Gateway) -> None:
+    """The page's policy names the addresses that are configured, not every WebSocket of the world, and forbids
+    whatever else the page does not need."""
+    _, headers, _ = await answer_to(gateway.url, request("GET", "/", "Connection: close\r\n"))
+    rules = dict(rule.strip().split(" ", 1) for rule in headers["content-security-policy"].split(";"))
+
+    assert rules["connect-src"] == "'self'"
+    assert {rules[name] for name in ("object-src", "base-uri", "form-action", "frame-ancestors")} == {"'none'"}
+    assert rules["default-src"] == "'self'"
