@@ -24,6 +24,7 @@ from shared import broker
 from shared.envelope import REASONS
 from shared.logs import blank
 from shared.settings import Settings
+from tools.listening import printable
 
 TIMEOUT_S = 10.0
 BATCH = 100
@@ -109,10 +110,10 @@ def print_readable(letter: Letter) -> None:
     console = Console(highlight=False)
     where = f"offset {letter.offset}" if letter.offset is not None else "ephemeral"
     head = Text(f"{letter.time}  ", style="dim")
-    head.append(letter.reason, style="bold red").append(f"  {_line(letter.subject)}", style="bold")
+    head.append(letter.reason, style="bold red").append(f"  {printable(letter.subject)}", style="bold")
     head.append(f"  {where}, {letter.bytes} bytes", style="dim")
     console.print(head, soft_wrap=True)
-    console.print(Text(f"    {_line(letter.detail)}"), soft_wrap=True)
+    console.print(Text(f"    {printable(letter.detail)}"), soft_wrap=True)
     console.print(Text(f"    {REASONS.get(letter.reason, '')}", style="dim"), soft_wrap=True)
     console.print(Text(f"    {_excerpt(letter.body)}", style="cyan"), soft_wrap=True)
 
@@ -199,9 +200,4 @@ def _no_answer(settings: Settings) -> str:
 
 def _excerpt(body: str) -> str:
     """How the body begins, on one line."""
-    return _line(body[:EXCERPT]) + ("…" if len(body) > EXCERPT else "")
-
-
-def _line(text: str) -> str:
-    """Nothing in it moves the cursor, colours the terminal or ends the line."""
-    return "".join(letter if letter.isprintable() else "·" for letter in text)
+    return printable(body[:EXCERPT]) + ("…" if len(body) > EXCERPT else "")

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import math
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -60,6 +61,7 @@ def print_readable(frame: dict[str, Any]) -> None:
         text.append(f"  {name}=", style="dim")
         text.append(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
     text.append(f"  by {metadata.get('userId') or metadata['source']} in {' '.join(frame['rooms'])}", style="dim")
+    text.plain = printable(text.plain)  # one letter for each, so the styles stay in place
     Console(highlight=False).print(text, soft_wrap=True)
     sys.stdout.flush()
 
@@ -83,7 +85,7 @@ class _Listener:
             await socket.send_json(await self._connect_message())
             async for message in socket:
                 if message.type is aiohttp.WSMsgType.TEXT:
-                    await self._take(socket, json.loads(message.data))
+                    await self._take(socket, read_frame(message.data))
         self._closed(socket.close_code)
 
     async def _connect_message(self) -> dict[str, Any]:
@@ -152,5 +154,25 @@ class _Listener:
         _note(f"connection lost ({code}); connecting again")
 
 
+def printable(text: str) -> str:
+    """The text with a dot for whatever would move the cursor, colour the terminal or end the line."""
+    return "".join(letter if letter.isprintable() else "·" for letter in text)
+
+
+def read_frame(text: str) -> dict[str, Any]:
+    """A frame of the gateway. A number that Python has none for (`1e400`) is kept as text."""
+    frame: dict[str, Any] = json.loads(text, parse_float=_number, parse_int=_integer)
+    return frame
+
+
+def _number(text: str) -> float | str:
+    number = float(text)
+    return number if math.isfinite(number) else text
+
+
+def _integer(text: str) -> int | str:
+    return int(text) if len(text) < sys.int_info.default_max_str_digits else text
+
+
 def _note(sentence: str) -> None:
-    _notes.print(Text(f"· {sentence}", style="dim"), soft_wrap=True)
+    _notes.print(Text(f"· {printable(sentence)}", style="dim"), soft_wrap=True)
