@@ -18,6 +18,7 @@ from nats.aio.client import PING_PROTO, Client
 
 from shared import logs
 from shared.envelope import MAX_EVENT_BYTES
+from shared.parsing import Direct, MessageParser
 from shared.settings import Settings
 
 log = logs.get(__name__)
@@ -71,7 +72,17 @@ class BrokerRefused(Exception):
 
 
 class Connection(Client):
-    """nats-py's client, which leaves a server that hangs, and whose `flush` tells that the server has heard all."""
+    """nats-py's client, which leaves a server that hangs, whose `flush` tells that the server has heard all, and which
+    no message can stop (`shared/parsing.py`). Every connection of ours is one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._direct: dict[bytes, Direct] = {}
+        self._ps = MessageParser(self, self._direct)
+
+    async def _process_headers(self, headers: Any) -> Any:
+        """They were read by `MessageParser`, which never hands over the raw block."""
+        return headers
 
     async def _attempt_reconnect(self) -> None:
         """Reconnect, even with something left to send to a server that hangs.

@@ -9,6 +9,7 @@ name: the broker gives out the next message when this one is acknowledged (`max_
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -21,7 +22,8 @@ from faststream.security import SASLPlaintext
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy as BrokerAckPolicy
-from nats.js.api import ConsumerConfig, DeliverPolicy
+from nats.js.api import ConsumerConfig, ConsumerInfo, DeliverPolicy
+from sqlalchemy.exc import DataError
 
 from shared import broker, logs
 from shared.errors import BeaconfireError
@@ -39,6 +41,12 @@ WATCH_S = 1.0
 PULL_S = 2.0
 STOP_S = 5.0
 """For the message in hand, when the service stops."""
+STUCK_S = 10.0
+"""A consumer that has messages and acknowledged none for so long is stuck: its service is not ready."""
+TRIES = 3
+"""How often a message is tried whose content the handler cannot take, before it is set aside."""
+CONTENT_ERRORS = (ValueError, ArithmeticError, RecursionError, DataError)
+"""What is raised because of what is in a message: it would be raised again and again."""
 
 Handle = Callable[[NatsMessage], Awaitable[None]]
 
@@ -46,8 +54,10 @@ Handle = Callable[[NatsMessage], Awaitable[None]]
 class DurableConsumer:
     """One durable consumer, shared by all instances that have its name.
 
-    A message is acknowledged when `handle` has returned. Where it raised, that is logged and the message comes again,
-    `RETRY_S` seconds later and before any other; a message that can never be handled must be passed over by `handle`.
+    A message is acknowledged when `handle` has returned. If it raised, that is logged and the message comes again,
+    `RETRY_S` seconds later and before any other. A message on whose content `handle` fails (`CONTENT_ERRORS`) is set
+    aside after `TRIES` attempts: counted, logged with its offset, and acknowledged. On any other error the message is
+    tried until it is handled, and after `STUCK_S` seconds without progress the consumer is not ready.
     """
 
     def __init__(
@@ -59,6 +69,7 @@ class DurableConsumer:
         self._handle = handle
         self._on_closed = on_closed
         self._why_not: str | None = "starting"
+        self._progress = Progress(name)
 
     def why_not_ready(self) -> str | None:
         """Why nothing is being consumed, None where it is."""
@@ -89,7 +100,7 @@ class DurableConsumer:
                 self._on_closed()
 
         options = faststream_options(self._settings, self._name)
-        faststream = NatsBroker(**options, graceful_timeout=STOP_S, closed_cb=closed)
+        faststream = FastStreamBroker(**options, graceful_timeout=STOP_S, closed_cb=closed)
         subscriber = self._subscriber(faststream, options.get("inbox_prefix", "_INBOX"))
         connection = await faststream.connect()
         try:
@@ -135,7 +146,7 @@ class DurableConsumer:
     async def _keep(self, nc: Client) -> None:
         """Make the consumer again where it is gone. The subscriber asks for it by its name, and goes on."""
         try:
-            await nc.jetstream().consumer_info(broker.STREAM, self._name)
+            info = await nc.jetstream().consumer_info(broker.STREAM, self._name)
         except nats.js.errors.NotFoundError:
             self._why_not = "the consumer is gone, making it again"
             log.warning("the consumer is gone, making it again", consumer=self._name)
@@ -144,21 +155,69 @@ class DurableConsumer:
         except (nats.errors.Error, nats.js.errors.Error):
             self._why_not = "the broker does not answer"
             return
+        else:
+            self._why_not = self._progress.why_stuck(info)
+            return
         self._why_not = None
 
     async def _deliver(self, message: NatsMessage) -> None:
         try:
             await self._handle(message)
         except BeaconfireError as error:
-            log.warning("could not handle a message, trying again", consumer=self._name, reason=error.message)
+            log.warning("could not handle a message, trying again", **self._what(message), reason=error.message)
+        except CONTENT_ERRORS:
+            if message.raw_message.metadata.num_delivered >= TRIES:
+                log.exception("set aside a message that cannot be handled", **self._what(message))
+                DELIVERED.labels(self._name, "set_aside").inc()
+                await message.ack()
+                return
+            log.exception("could not handle a message, trying again", **self._what(message))
         except Exception:
-            log.exception("could not handle a message, trying again", consumer=self._name)
+            log.exception("could not handle a message, trying again", **self._what(message))
         else:
             DELIVERED.labels(self._name, "handled").inc()
             await message.ack()
             return
         DELIVERED.labels(self._name, "failed").inc()
         await message.nack(delay=RETRY_S)
+
+    def _what(self, message: NatsMessage) -> dict[str, Any]:
+        raw = message.raw_message
+        return {"consumer": self._name, "offset": raw.metadata.sequence.stream, "subject": raw.subject[:200]}
+
+
+class Progress:
+    """Watches whether a durable consumer gets on. Look about once a second."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._floor = -1
+        self._moved_at = 0.0
+
+    def why_stuck(self, info: ConsumerInfo) -> str | None:
+        """None while messages are acknowledged or none wait; else which consumer stands still, and at which message."""
+        floor = info.ack_floor.stream_seq if info.ack_floor else 0
+        waiting = (info.num_pending or 0) + (info.num_ack_pending or 0)
+        now = time.monotonic()
+        if floor != self._floor or not waiting:
+            self._floor, self._moved_at = floor, now
+        stuck_s = now - self._moved_at
+        if stuck_s < STUCK_S:
+            return None
+        # With one message in hand, it is the last that was given out.
+        at = info.delivered.stream_seq if info.num_ack_pending == 1 and info.delivered else None
+        which = f"message {at}" if at is not None else f"the first message after {floor}"
+        return f"the consumer {self._name} has made no progress for {stuck_s:.0f} s: it does not get past {which}"
+
+
+class FastStreamBroker(NatsBroker):
+    """FastStream on a `Connection` of ours: one that no message can stop."""
+
+    async def _connect(self) -> Client:
+        connection = broker.Connection()
+        await connection.connect(**self._connection_kwargs)
+        self.config.connect(connection)
+        return connection
 
 
 def identity(message: Msg) -> str:

@@ -30,6 +30,8 @@ SKEW_WRONG_S = 30.0
 """What a token's times may be off by."""
 REACH_WARNING_S = 24 * 3600
 LAG_WARNING = 1_000
+STUCK_S = 10.0
+"""A consumer that acknowledged nothing for so long, with a message given out again, does not get past it."""
 DURABLES = ("auth-parents", "rules-engine", "scheduler")
 """The consumers of our own services, by the part that reads with each."""
 SETUP = "`beaconfire setup` as the broker user `setup`"
@@ -344,22 +346,35 @@ def _consumers(facts: Facts, info: Mapping[str, Any]) -> Iterator[Check]:
             yield Check("workers", name, "warning", "has no consumer: it has not run on this stream", f"start {part}")
     for name, one in sorted(named.items()):
         if one.get("config", {}).get("durable_name"):
-            yield _consumer(name, one, int(info["state"]["last_seq"]))
+            yield _consumer(name, one, int(info["state"]["last_seq"]), facts.now)
 
 
-def _consumer(name: str, one: Mapping[str, Any], last: int) -> Check:
+def _consumer(name: str, one: Mapping[str, Any], last: int, now: datetime) -> Check:
     waiting, place = int(one.get("num_pending", 0)), int(one.get("delivered", {}).get("stream_seq", 0))
     if place > last:
         found = f"stands at {place:,}, behind the end of the stream at {last:,}: it passes over what comes next"
         advice = f"delete the consumer {name} (`nats consumer rm {STREAM} {name}`); its service makes it again"
         return Check("workers", name, "wrong", found, advice)
+    if int(one.get("num_redelivered", 0)):
+        return _redelivered(name, one, now)
     if waiting > LAG_WARNING:
         advice = f"see whether {name} runs, and its log"
         return Check("workers", name, "warning", f"{waiting:,} messages wait", advice)
-    if int(one.get("num_redelivered", 0)):
-        found = f"{waiting:,} messages wait; the one in hand was given out before"
-        return Check("workers", name, "warning", found, f"see the log of {name}: it fails on that message")
     return Check("workers", name, "ok", f"{waiting:,} messages wait")
+
+
+def _redelivered(name: str, one: Mapping[str, Any], now: datetime) -> Check:
+    """A consumer that gives messages out again: which message blocks it, and for how long."""
+    waiting, floor = int(one.get("num_pending", 0)), one.get("ack_floor", {})
+    if int(one.get("num_ack_pending", 0)) == 1:  # it is the last that was given out
+        which = f"message {one['delivered']['stream_seq']:,}"
+    else:
+        which = f"the first message after {floor['stream_seq']:,}"
+    since = floor.get("last_active")
+    still_s = (now - parse_time(since)).total_seconds() if since else STUCK_S
+    found = f"{waiting:,} messages wait behind {which} of {STREAM}, which is given out again and again"
+    advice = f"see the log of {name}: it says why that message fails (`nats stream get {STREAM} NUMBER` shows it)"
+    return Check("workers", name, "wrong" if still_s >= STUCK_S else "warning", found, advice)
 
 
 def _deadletters(facts: Facts) -> Iterator[Check]:

@@ -16,7 +16,6 @@ from typing import Any
 
 import aiohttp
 import nats.errors
-from nats.aio.client import Client
 from pydantic import SecretStr, create_model
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from rich.console import Console
@@ -150,7 +149,7 @@ class _Asked:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.nc = Client()
+        self.nc = broker.Connection()
         self.problems: list[Exception] = []
         self._problem = asyncio.Event()
 

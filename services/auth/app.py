@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Callable
 import aiohttp
 import nats.errors
 from aiohttp import web
-from faststream.nats import NatsBroker
 from nats.aio.client import Client
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -29,7 +28,7 @@ from services.auth.settings import Settings
 from services.auth.store import MEMBERSHIP_VERSION, OUTBOX, counter
 from services.auth.successors import Successors
 from shared import broker, logs
-from shared.consumer import faststream_options
+from shared.consumer import FastStreamBroker, faststream_options
 from shared.database import LOOK_AGAIN_S, Database, DatabaseAway
 from shared.migrations import open_database
 from shared.outbox import Outbox
@@ -70,7 +69,7 @@ class _Auth:
         self._database = Database(settings.database_url, pool_size=settings.database_connections, one_writer=True)
         self._outbox = Outbox(self._database, OUTBOX, service="auth")
         self._nc: Client | None = None
-        self._rpc: NatsBroker | None = None
+        self._rpc: FastStreamBroker | None = None
         self._stopping = False
         self._why_not: str | None = "starting"
         self._hashing = Hashing(settings)
@@ -120,7 +119,7 @@ class _Auth:
 
     async def _run(self) -> None:
         self._nc = nc = await broker.connect(self._settings, "auth", on_closed=self._on_fatal)
-        rpc = NatsBroker(**faststream_options(self._settings, "auth-rpc"), closed_cb=self._rpc_closed)
+        rpc = FastStreamBroker(**faststream_options(self._settings, "auth-rpc"), closed_cb=self._rpc_closed)
         Rpc(self.members, self.projection, self.service_tokens, self._outsiders).attach(rpc)
         self._rpc = rpc
         await rpc.start()
@@ -173,7 +172,9 @@ class _Auth:
         """Keep saying why we are not ready."""
         while True:
             broker.check_cancelled()
-            self._why_not = await self._database.check(_look) or await self._check_stream(nc)
+            self._why_not = (
+                await self._database.check(_look) or await self._check_stream(nc) or await self.projection.why_stuck(nc)
+            )
             await asyncio.sleep(WATCH_EVERY_S)
 
     async def _check_stream(self, nc: Client) -> str | None:

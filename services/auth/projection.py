@@ -25,6 +25,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from services.auth.store import PARENTS, PROJECTED_OFFSET, counter, set_counter
 from shared import broker, logs
+from shared.consumer import Progress
 from shared.database import Database, DatabaseAway
 from shared.metrics import Gauge
 from shared.subjects import InvalidSubject, Pair, RoomKey, parse_subject
@@ -51,7 +52,15 @@ class Projection:
         self._moved = asyncio.Event()
         self._unwritten: list[Msg] = []
         self._written_at = 0.0
+        self._progress = Progress(DURABLE)
         self.offset = 0
+
+    async def why_stuck(self, nc: Client) -> str | None:
+        """Why nothing more is learnt although there is something, None if all is well. Ask about once a second."""
+        try:
+            return self._progress.why_stuck(await nc.jetstream().consumer_info(broker.STREAM, DURABLE))
+        except (nats.errors.Error, nats.js.errors.Error):
+            return None  # it is being made, or the broker is away, which others say
 
     async def run(self, nc: Client) -> None:
         """Read the stream, for ever. Owned by the app."""

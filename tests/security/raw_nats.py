@@ -23,15 +23,19 @@ class RawNats:
         self._next_sid = 0
         self.messages: list[tuple[str, str, bytes, bytes]] = []
 
-    async def publish(self, subject: str, body: bytes = b"", *, reply: str = "", headers: bytes = b"") -> str:
-        """Publish; the server's refusal, empty where it took it. `headers` is the block after its first line."""
-        target = f"{subject} {reply}".strip()
+    async def publish(
+        self, subject: str | bytes, body: bytes = b"", *, reply: str = "", headers: bytes = b"", block: bytes = b""
+    ) -> str:
+        """Publish; the server's refusal, empty where it took it. `headers` is the block after its first line, `block`
+        the whole one, as it is sent."""
+        target = (subject if isinstance(subject, bytes) else subject.encode()) + (
+            b" " + reply.encode() if reply else b""
+        )
         if headers:
             block = b"NATS/1.0\r\n" + headers + b"\r\n"
-            return await self._tell(
-                b"HPUB %s %d %d\r\n" % (target.encode(), len(block), len(block) + len(body)), block + body
-            )
-        return await self._tell(b"PUB %s %d\r\n" % (target.encode(), len(body)), body)
+        if block:
+            return await self._tell(b"HPUB %s %d %d\r\n" % (target, len(block), len(block) + len(body)), block + body)
+        return await self._tell(b"PUB %s %d\r\n" % (target, len(body)), body)
 
     async def subscribe(self, subject: str, queue: str = "") -> str:
         """Subscribe; the server's refusal, empty where it took it."""
@@ -64,7 +68,7 @@ class RawNats:
             if not line.startswith((b"MSG ", b"HMSG ")):
                 if line.startswith(b"PING"):
                     self._writer.write(b"PONG\r\n")
-                return line.decode().strip()
+                return line.decode(errors="replace").strip()
             await self._take(line)
             return "MSG"
 
@@ -78,13 +82,13 @@ class RawNats:
         return line
 
     async def _take(self, line: bytes) -> None:
-        verb, subject, _sid, *rest = line.split()
+        verb, subject, _sid, *rest = line.rstrip(b"\r\n").split(b" ")
         lengths = 2 if verb == b"HMSG" else 1
         sizes = [int(size) for size in rest[-lengths:]]
         reply = rest[0].decode() if len(rest) > lengths else ""
         whole = (await self._reader.readexactly(sizes[-1] + 2))[:-2]
         head = sizes[0] if verb == b"HMSG" else 0
-        self.messages.append((subject.decode(), reply, whole[:head], whole[head:]))
+        self.messages.append((subject.decode(errors="replace"), reply, whole[:head], whole[head:]))
 
 
 @asynccontextmanager

@@ -1,0 +1,103 @@
+"""A durable consumer and a message that it cannot handle: set aside, or named by readiness and doctor."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from faststream.nats import NatsMessage
+
+from shared import broker, consumer
+from shared.consumer import DurableConsumer
+from tests.conftest import broker_settings, connected
+from tools import diagnosis
+from tools.doctor import Patient, diagnose
+from tools.nats_server import NatsServer
+
+NAME = "rules-engine"
+PATIENCE_S = 30.0
+
+
+class Handler:
+    """Handles messages; `error` is raised for those whose body is `bad`."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error: Exception | None = error
+        self.tries = 0
+        self.handled: asyncio.Queue[bytes] = asyncio.Queue()
+
+    async def handle(self, message: NatsMessage) -> None:
+        if message.raw_message.data == b"bad" and self.error is not None:
+            self.tries += 1
+            raise self.error
+        self.handled.put_nowait(message.raw_message.data)
+
+    async def next(self) -> bytes:
+        async with asyncio.timeout(PATIENCE_S):
+            return await self.handled.get()
+
+
+@asynccontextmanager
+async def consuming(server: NatsServer, handler: Handler) -> AsyncIterator[DurableConsumer]:
+    settings = broker_settings(server, NAME)
+    one = DurableConsumer(
+        settings,
+        NAME,
+        subjects=["campaign.*.state"],
+        handle=handler.handle,
+        on_closed=lambda: pytest.fail("the consumer lost its broker for good"),
+    )
+    async with connected(server, NAME) as nc:
+        task = asyncio.create_task(one.run(nc))
+        try:
+            yield one
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def say(server: NatsServer, *bodies: bytes) -> list[int]:
+    """Publish bodies; their offsets."""
+    async with connected(server, "publisher") as nc:
+        return [await broker.publish(nc, "campaign.c1.state", body, message_id=body.decode()) for body in bodies]
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("x"), UnicodeError("x"), OverflowError("x"), RecursionError("x"), ZeroDivisionError("x")]
+)
+async def test_a_content_it_cannot_take_is_set_aside(stream: NatsServer, error: Exception) -> None:
+    """A message on whose content the handler fails is tried three times; then what is behind it is handled."""
+    handler = Handler(error)
+    async with consuming(stream, handler):
+        await say(stream, b"bad", b"good")
+
+        assert await handler.next() == b"good"
+    assert handler.tries == consumer.TRIES
+
+
+async def test_a_stuck_consumer_is_not_ready_and_doctor_names_the_message(
+    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A message on which the handler fails for another reason is kept, the consumer says at which message it stands,
+    doctor says the same, and once the handler can do it everything is handled in order."""
+    monkeypatch.setattr(consumer, "STUCK_S", 1.5)
+    monkeypatch.setattr(diagnosis, "STUCK_S", 1.5)
+    handler = Handler(RuntimeError("a bug"))
+    async with consuming(stream, handler) as one:
+        bad, _ = await say(stream, b"bad", b"good")
+        async with asyncio.timeout(PATIENCE_S):
+            while "no progress" not in (said := one.why_not_ready() or ""):
+                await asyncio.sleep(0.05)
+            patient = Patient(broker_settings(stream, "operator"))
+            while (check := {one.name: one for one in await diagnose(patient)}[NAME]).verdict != "wrong":
+                pass
+        handler.error = None
+        handled = [await handler.next(), await handler.next()]
+        async with asyncio.timeout(PATIENCE_S):
+            while one.why_not_ready() is not None:
+                await asyncio.sleep(0.05)
+
+    assert NAME in said
+    assert f"message {bad}" in said
+    assert f"message {bad} of EVENTS" in check.found
+    assert handled == [b"bad", b"good"]
