@@ -2,65 +2,84 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+import os
+import re
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.client import SocketClient, open_socket
-from tests.docs.tree import Tree, commands
-from tests.fakes import FakeAuth
-from tools.cluster import ServiceProcess
-from tools.data_folder import DataFolder, Running
-from tools.nats_server import NatsServer
+from tests.client import open_socket
+from tests.docs.tree import RUN_S, Tree, blocks, commands, fresh_environment
+from tests.tools.terminal import free_ports
+from tools import demo, sign_in
+from tools.data_folder import DataFolder
+from tools.processes import Process
 
 
-@asynccontextmanager
-async def listener(tree: Tree, stream: NatsServer, folder: Path) -> AsyncIterator[SocketClient]:
-    """Somebody on a socket of a gateway that runs the copy, in the room of campaign c1."""
-    auth = FakeAuth()
-    auth.members = {"viewer": {"campaign:c1": "viewer"}}
-    async with auth.running(stream):
-        environment = {**tree.environment, **stream.environment("gateway"), "BEACONFIRE_JWKS_URL": auth.jwks_url}
-        gateway = ServiceProcess("gateway", "services.gateway", environment, folder=folder)
-        try:
-            await asyncio.to_thread(gateway.start)
-            async with open_socket(gateway.url) as client:
-                await client.connect(auth.token("viewer"), ["campaign:c1"])
-                yield client
-        finally:
-            gateway.kill()
+@contextmanager
+def terminal(tree: Tree, command: str, **environment: str) -> Iterator[Process]:
+    """A command in a fresh terminal in the tree. At the end of the block the user presses Ctrl-C."""
+    variables = [f"{name}={value}" for name, value in {**fresh_environment(), **environment}.items()]
+    process = Process(
+        "terminal",
+        ["env", "-i", *variables, "bash", "-c", f"cd '{tree.root}' && {command}"],
+        log_path=tree.root / "terminal.log",
+    )
+    process.start()
+    try:
+        yield process
+    finally:
+        if process.pid is not None and process.is_running:
+            os.killpg(process.pid, signal.SIGINT)
+            process.stop(60)
 
 
-@pytest.fixture(name="running")
-def _running(stream: NatsServer, tmp_path: Path) -> Iterator[str]:
-    """The folder of what looks to the command line like a running `beaconfire up`: the broker, and nothing else."""
-    folder = DataFolder(tmp_path / "up")
-    with folder.locked():
-        (folder.path / "passwords.json").write_text(json.dumps(stream.passwords))
-        nowhere = "http://127.0.0.1:1"
-        folder.write_running(Running(nowhere, nowhere, nowhere, stream.url, nowhere))
-        yield str(folder.path)
+async def address_of_up(process: Process, log: Path) -> str:
+    """The address that `make up` prints, once it has."""
+    async with asyncio.timeout(RUN_S):
+        while not (found := re.search(r"Open  (http://\S+)", log.read_text() if log.exists() else "")):
+            assert process.is_running, log.read_text()
+            await asyncio.sleep(0.1)
+    return found[1]
 
 
-@pytest.mark.timeout(120)
-async def test_add_an_event(stream: NatsServer, running: str, tmp_path: Path) -> None:
-    """The class of the page is all it takes: what is derived follows, and the event reaches a socket."""
+@pytest.mark.timeout(2 * RUN_S)
+async def test_add_an_event(tmp_path: Path) -> None:
+    """The class of the page is all it takes: what is derived follows, and the event reaches a socket. The commands run
+    as they stand, each in a terminal of its own."""
     page = "docs/howto/add_an_event.md"
     tree = Tree(tmp_path)
-    make, publish = commands(page)
-    assert (make, publish[0]) == (["make", "generate"], "beaconfire")
+    make, up, publish = [block.text.strip() for block in blocks(page) if block.language == "sh"]
+    assert (make, up) == ("make generate", "make up")
 
     tree.write(page)
-    await asyncio.to_thread(tree.python, "-m", "tools.generate")  # make generate
-    async with listener(tree, stream, tmp_path) as client:
-        await asyncio.to_thread(tree.python, "-m", "tools", *publish[1:], "--data", running)
-        event = await client.next("event")
+    await asyncio.to_thread(tree.fresh_shell, make, installed=False)
+    # `make` reads ARGS from the environment, too: other ports, since those of the page may be taken here
+    with terminal(tree, up, ARGS=f"--port {free_ports()} --gateways 1") as process:
+        url = await address_of_up(process, tree.root / "terminal.log")
+        folder = DataFolder(tree.root / ".beaconfire")
+        campaign = json.loads((folder.path / "demo.json").read_text())["campaign"]
+        viewer = await asyncio.to_thread(
+            sign_in.access_token, folder.running().auth_url, "viewer@demo.example", demo.PASSWORD
+        )
+        async with open_socket(url) as client:
+            await client.connect(viewer, [f"campaign:{campaign}"])
+            said = await asyncio.to_thread(tree.fresh_shell, publish.replace("c1", campaign), installed=False)
+            event = await client.next("event")
+        letters = await asyncio.to_thread(tree.fresh_shell, ".venv/bin/beaconfire deadletters", installed=False)
 
+    assert said.startswith("offset ")
     assert event["event"]["type"] == "caravan_arrived"
     assert event["event"]["payload"]["goods"] == ["salt"]
-    assert event["rooms"] == ["campaign:c1", "campaign:c1/settlement:s1", "campaign:c1/caravan:k1"]
+    assert event["rooms"] == [
+        f"campaign:{campaign}",
+        f"campaign:{campaign}/settlement:s1",
+        f"campaign:{campaign}/caravan:k1",
+    ]
+    assert letters == "nothing was set aside\n"
     for derived in (
         "docs/reference/events.md",
         "docs/reference/asyncapi.json",

@@ -2,9 +2,6 @@
 
 import asyncio
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.client import open_socket
-from tests.docs.tree import Tree, blocks
+from tests.docs.tree import RUN_S, Tree, blocks
 from tests.e2e.conftest import Line, _line, _running
 from tools.cluster import Services
 from tools.data_folder import OPERATOR_TOKEN, DataFolder, Running
@@ -20,7 +17,6 @@ from tools.data_folder import OPERATOR_TOKEN, DataFolder, Running
 __all__ = ["_line", "_running"]
 
 PAGE = "docs/howto/publish_from_another_language.md"
-RUN_S = 300  # Go's standard library is compiled on a machine's first build
 
 
 @contextmanager
@@ -54,23 +50,6 @@ def script(services: Services, campaign: str) -> str:
     return text
 
 
-def run(text: str, root: Path) -> str:
-    """Run it in bash, as a person in the tree at `root` would; what it printed. Any command that fails, fails it."""
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", text],
-        cwd=root,
-        env={**os.environ, "PATH": path},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=RUN_S,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout
-    return done.stdout
-
-
 @pytest.mark.timeout(2 * RUN_S)
 async def test_page(line: Line, tmp_path: Path) -> None:
     """curl, the script for curl, a bare socket, Go and Node: each of the page's five ways reaches a member's socket."""
@@ -78,10 +57,13 @@ async def test_page(line: Line, tmp_path: Path) -> None:
     campaign = await line.campaign(owner)
     room = f"campaign:{campaign}"
     tree = Tree(tmp_path)
-    async with open_socket(line.services.gateways[0].url) as client:
-        await client.connect(owner.token, [room], types={room: ["settlement_updated"]})
-        with running_up(tree.root, line.services):
-            said = await asyncio.to_thread(run, script(line.services, campaign), tree.root)
+    gateway, types = line.services.gateways[0].url, {room: ["settlement_updated"]}
+    async with open_socket(gateway) as client:
+        before = (await client.connect(owner.token, [room]))["cursor"]
+    with running_up(tree.root, line.services):
+        said = await asyncio.to_thread(tree.fresh_shell, script(line.services, campaign))  # for minutes, if Go is new
+    async with open_socket(gateway) as client:
+        await client.connect(owner.token, [room], types=types, cursor=before)
         heard = [frame["event"] for frame in await client.events(5)]
 
     # What comes over HTTP may be relayed later than what comes after it over NATS.
@@ -95,6 +77,7 @@ async def test_page(line: Line, tmp_path: Path) -> None:
     ]
     assert {event["payload"]["settlementId"] for event in heard} == {"s1"}
     assert "PONG" in said
+    assert "nothing was set aside" in said
 
 
 def test_a_user_of_its_own(tmp_path: Path) -> None:

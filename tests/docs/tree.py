@@ -11,7 +11,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
+RUN_S = 300  # Go's standard library is compiled on a machine's first build
 _BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?(?: after="([^\n]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
+_OURS = ("BEACONFIRE_", "COVERAGE_", "MAKE", "MFLAGS", "PYTEST_", "PYTHON", "UV_RUN_", "VIRTUAL_ENV")
+"""How variables begin that `make test`, uv and pytest set for themselves."""
 
 
 class Block(NamedTuple):
@@ -83,3 +86,35 @@ class Tree:
         )
         assert done.returncode == 0, f"{' '.join(command)}:\n{done.stdout}"
         return done.stdout
+
+    def fresh_shell(self, text: str, *, installed: bool = True) -> str:
+        """Run a page's commands as a reader does in a new terminal in the tree. Returns what it printed.
+
+        `.venv/bin` is not on the PATH, and no setting of ours is there. `installed` puts our own environment into the
+        tree, which imports from the original; without it `make` installs the copy. A command that fails, fails it.
+        """
+        if installed and not (self.root / ".venv").exists():
+            (self.root / ".venv").symlink_to(Path(sys.prefix))
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", text],
+            cwd=self.root,
+            env=fresh_environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=RUN_S,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+
+def fresh_environment() -> dict[str, str]:
+    """What a new terminal on this machine has: no virtual environment, no setting of ours, no trace of pytest.
+
+    uv may be there only as the tree's own copy.
+    """
+    ours = {str(Path(sys.executable).parent), str(Path(sys.prefix) / "bin")}
+    path = [*(one for one in os.environ["PATH"].split(":") if one not in ours), str(ROOT / ".uv" / "bin")]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(_OURS)}
+    return {**kept, "PATH": ":".join(path), "TERM": "dumb"}
