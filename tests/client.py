@@ -103,6 +103,18 @@ async def open_socket(url: str, **options: Any) -> AsyncIterator[SocketClient]:
         yield SocketClient(socket)
 
 
+@asynccontextmanager
+async def answering(*clients: SocketClient) -> AsyncIterator[None]:
+    """These clients answer the gateway's pings: aiohttp does that while it reads. Nothing else may read meanwhile."""
+    reading = [asyncio.create_task(client.closed()) for client in clients]
+    try:
+        yield
+    finally:
+        for task in reading:
+            task.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
+
+
 class NotSeen(Exception):
     """`ResumingClient.seen` gave up; `code` is that of the browser client."""
 

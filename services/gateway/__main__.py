@@ -15,6 +15,7 @@ from services.gateway import collector
 from services.gateway.app import build
 from services.gateway.combined import Combined, socket_of
 from services.gateway.settings import Settings
+from services.gateway.siblings import Siblings
 from services.gateway.supervisor import END_OPERATIONS, OPERATIONS, Board, CannotStart, Supervisor, listen_at, reserve
 from shared import logs
 from shared.serving import serve, serve_operations, serve_together
@@ -54,10 +55,11 @@ def _run_workers(settings: Settings) -> int:
         return 1
     port, ops_port = at[0].getsockname()[1], ops[0].getsockname()[1]
     board, group = Board(settings.workers), secrets.token_hex(8)
+    siblings = Siblings(settings.workers)
 
     def work(number: int) -> None:
         structlog.contextvars.bind_contextvars(worker=number)
-        app = build(settings, on_fatal=lambda: os._exit(1), one_of_several=True)
+        app = build(settings, on_fatal=lambda: os._exit(1), worker=siblings.worker(number))
         collector.start()
         ask_at, listens = socket_of(group, number), partial(board.listens, number)
         uvloop.run(serve_together(app, host=settings.host, port=port, ops=ask_at, listens=listens))

@@ -3,8 +3,9 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, AsyncExitStack, closing, contextmanager, nullcontext
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -30,6 +31,7 @@ from services.gateway.page import add_page
 from services.gateway.ring import Ring
 from services.gateway.session import Session
 from services.gateway.settings import Settings
+from services.gateway.siblings import Worker
 from services.gateway.sockets import Sockets
 from services.gateway.wheel import Wheel
 from services.gateway.wires import Calls, Wires
@@ -48,17 +50,17 @@ READ_ON_EVERY_S, READ_ON = 0.02, 100
 FRAMES = Gauge("gateway_frames_sent", "Event frames written to sessions since the start")
 
 
-def build(settings: Settings, *, on_fatal: Any, one_of_several: bool = False) -> web.Application:
+def build(settings: Settings, *, on_fatal: Any, worker: Worker | None = None) -> web.Application:
     """The gateway's application. `on_fatal` is called where the broker connection ended for good: exit non-zero.
 
-    `one_of_several`: another process answers operators, and asks this one (`combined`).
+    `worker`: this process is one of several; another one answers operators, and asks this one (`combined`).
     """
-    gateway = _Gateway(settings, on_fatal)
+    gateway = _Gateway(settings, on_fatal, worker)
     app = application(settings, ready=gateway.why_not_ready)
     app[FINISH_S] = float(settings.stop_timeout_s)
     app.router.add_get("/ws", gateway.handle_socket, allow_head=False)
     operators = Operators(gateway.hub, gateway.limits, gateway.users, gateway.door)
-    app[FOR_OPERATORS] = operators.routes_of_a_worker() if one_of_several else operators.routes()
+    app[FOR_OPERATORS] = operators.routes_of_a_worker() if worker else operators.routes()
     add_page(app, settings)
     app.on_shutdown.append(gateway.begin_to_stop)
     app.cleanup_ctx.append(gateway.run)
@@ -66,9 +68,10 @@ def build(settings: Settings, *, on_fatal: Any, one_of_several: bool = False) ->
 
 
 class _Gateway:
-    def __init__(self, settings: Settings, on_fatal: Any) -> None:
+    def __init__(self, settings: Settings, on_fatal: Any, worker: Worker | None) -> None:
         self._settings = settings
         self._on_fatal = on_fatal
+        self._worker = worker
         self.hub: Hub[Session] = Hub()
         self.limits = Limits(**{one.name: getattr(settings, one.name) for one in fields(Limits)})
         self.users = Users(self.limits)
@@ -162,12 +165,22 @@ class _Gateway:
             sockets=sockets,
         )
         await nc.subscribe_direct(f"{broker.EPHEMERAL_PREFIX}>", delivery.take_ephemeral)
-        async with asyncio.TaskGroup() as tasks:
+        async with AsyncExitStack() as stack:
+            stack.enter_context(self._hearing_siblings(context))
+            tasks = await stack.enter_async_context(asyncio.TaskGroup())
             tasks.create_task(self._intake.run(), name="intake")
             tasks.create_task(membership.renew(), name="leases")
             held_s = settings.heartbeat_s + 3  # by the wheel, which is a second or two late
             tasks.create_task(_turn(context, history, Collector(membership.let_go, held_s)), name="wheel")
             tasks.create_task(_read_on(delivery), name="unheard events")
+
+    def _hearing_siblings(self, context: Context[Session]) -> AbstractContextManager[None]:
+        """Let sessions go that other workers tell of."""
+        if self._worker is None:
+            return nullcontext()
+        context.session_prefix = self._worker.session_prefix
+        context.replace_elsewhere = self._worker.replace
+        return self._worker.listening(partial(_make_way, context.hub))
 
     def _make_context(
         self, access: Access, history: History, wires: Wires, loop: asyncio.AbstractEventLoop
@@ -229,6 +242,13 @@ class _Gateway:
         context.outbound.drain()
         for session in list(context.hub.all_sessions()):
             session.close(_going_away())
+
+
+def _make_way(hub: Hub[Session], session_id: str, user_id: str) -> None:
+    """A client of this user has connected to another worker, and this session is the one it had before."""
+    for session in hub.sessions_of(user_id):
+        if session.id == session_id:
+            session.make_way()
 
 
 def _going_away() -> BeaconfireError:

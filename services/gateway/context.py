@@ -11,6 +11,7 @@ from services.gateway.outbound import Outbound
 from services.gateway.pace import Pace
 from services.gateway.pieces import Pieces
 from services.gateway.place import Place
+from services.gateway.probes import Probes
 from services.gateway.ring import Entry, Ring
 from services.gateway.wheel import Wheel
 from shared.errors import BeaconfireError
@@ -52,13 +53,21 @@ class Context(Generic[S]):
     limits: Limits
     users: Users
     door: Doorkeeper
+    session_prefix: str = ""
+    """What the ids of its sessions begin with."""
+    replace_elsewhere: Callable[[str, str], None] = lambda _session_id, _user_id: None
+    """Called with a session that is not here, and the user who replaces it: another worker may have it (`siblings`)."""
     connecting: set[S] = field(default_factory=set)
     pieces: Pieces = field(default_factory=Pieces)
     arrivals: Arrivals = field(default_factory=Arrivals)
     epoch: str = ""
+    probes: Probes = field(init=False)
     position: int = 0
     is_degraded: bool = False
     """Whether the broker does not answer, so that events may be late."""
+
+    def __post_init__(self) -> None:
+        self.probes = Probes(self.wheel)
 
     def cursor(self, offset: int) -> str:
         """What a client keeps of its place."""

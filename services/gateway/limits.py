@@ -199,7 +199,8 @@ class Users:
 class Doorkeeper:
     """Counts sockets: by address, and those that have not yet said who they are. An address is a word, any word.
 
-    A socket counts from `enter` to `leave`, which every socket must come to, however it ends.
+    A socket counts from `enter` to `leave`, which every socket must come to, however it ends. One that has said who it
+    is counts for as long as its session lasts: what is left to be closed takes no place from a client that is back.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -226,13 +227,17 @@ class Doorkeeper:
         self._connecting[address] += 1
         self.connecting += 1
 
-    def check(self, address: str, *, replaced: str | None) -> None:
-        """A socket that entered says who it is; `replaced` is the address of the one it takes over from, if any.
+    def is_full(self, address: str, *, replaced: str | None) -> bool:
+        """Whether a socket of this address that says who it is would be one too many.
 
-        Raises LimitReached.
+        `replaced` is the address of the one it takes over from, if any.
         """
-        limit = self._limits.max_sessions_per_address
-        if self._connected[address] - (replaced == address) >= limit:
+        return self._connected[address] - (replaced == address) >= self._limits.max_sessions_per_address
+
+    def check(self, address: str, *, replaced: str | None) -> None:
+        """Raises LimitReached where it `is_full`."""
+        if self.is_full(address, replaced=replaced):
+            limit = self._limits.max_sessions_per_address
             raise LimitReached("address_sessions", f"one address may have {limit} connections")
 
     def connected(self, address: str) -> None:

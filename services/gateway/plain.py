@@ -86,7 +86,8 @@ async def serve(
     finally:
         if connection is not None:
             connection.lost()
-        context.door.leave(address, was_connected=connection is not None and bool(connection.user_id))
+        if connection is None or not connection.user_id:  # else it left when the session ended
+            context.door.leave(address, was_connected=False)
     return socket
 
 

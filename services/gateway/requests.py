@@ -5,7 +5,7 @@ time (`Session.ask`), so that answers keep the order of the messages.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -55,15 +55,18 @@ async def _connect(session: Session, message: Connect) -> None:
     try:
         claims = await access.verify(message.token or session.offered_token)
         await _reach(session, message.cursor)
-        decisions = _narrowed(await access.decide(claims, message.rooms), message.types)
+        decisions = await access.decide(claims, message.rooms)
+        while await _make_room(session, claims.user_id, message):
+            decisions = await access.decide(claims, message.rooms)  # membership may have changed meanwhile
     except BeaconfireError as error:
         session.close(error)
         return
     if session.state is not State.CONNECTING:
         return
+    replaced = _replaced(session, claims.user_id, message)
     try:
         with apart:
-            _check_limits(session, claims.user_id, message)
+            _check_limits(session, claims.user_id, message, replaced)
     except LimitReached as reached:
         LIMITED.labels(reached.limit).inc()
         if reached.retry_after_ms is not None:  # a close frame has no place for it
@@ -72,6 +75,10 @@ async def _connect(session: Session, message: Connect) -> None:
         return
     with apart:
         session.begin(claims)
+    if replaced is not None:
+        replaced.make_way()
+    elif message.replaces:
+        session.context.replace_elsewhere(message.replaces, claims.user_id)
     log.info(
         "connected",
         session=session.id,
@@ -79,17 +86,53 @@ async def _connect(session: Session, message: Connect) -> None:
         address=session.address,
         client=message.client and message.client.name,
     )
-    _acknowledge(session, message, _enter(session, decisions, replaces=message.replaces))
+    _acknowledge(session, message, _enter(session, _narrowed(decisions, message.types)))
 
 
-def _check_limits(session: Session, user_id: str, message: Connect) -> None:
-    """Whether the user and the address may have one more connection. Raises LimitReached.
+def _replaced(session: Session, user_id: str, message: Connect) -> Session | None:
+    """The session that this one takes over from. Only one of the user's own, here: any other name means nothing."""
+    mine = session.context.hub.sessions_of(user_id)
+    return next((one for one in mine if one.id == message.replaces), None)
 
-    The session that is replaced (make-before-break) does not count; it must be one of the user's own, here.
+
+async def _make_room(session: Session, user_id: str, message: Connect) -> bool:
+    """Drop connections that are dead, as many as leave no room for this one. Returns whether it had to wait for that.
+
+    It waits only where a limit is reached, and not again for some seconds: a client that is back must not be refused
+    because of connections that it lost. Those that live stay.
+    """
+    context = session.context
+    while session.state is State.CONNECTING and (crowd := _crowd(session, user_id, message)) is not None:
+        name, find = crowd
+        if await context.probes.probe(session, name, find):
+            return True
+        if not context.probes.drop_one(name):
+            return False
+    return False
+
+
+def _crowd(session: Session, user_id: str, message: Connect) -> tuple[str, Callable[[], Sequence[Session]]] | None:
+    """The sessions that leave no room for one more, of its user or of its address, and a name for them."""
+    context, limits = session.context, session.context.limits
+    replaced = _replaced(session, user_id, message)
+    mine = [one for one in context.hub.sessions_of(user_id) if one is not replaced]
+    held = sum(len(one.rooms) for one in mine)
+    if len(mine) >= limits.max_sessions_per_user or (held and held + len(message.rooms) > limits.max_rooms_per_user):
+        return f"user {user_id}", lambda: mine
+    address = session.address
+    if context.door.is_full(address, replaced=None if replaced is None else replaced.address):
+        others = (one for one in context.hub.all_sessions() if one.address == address and one is not replaced)
+        return f"address {address}", lambda: list(others)
+    return None
+
+
+def _check_limits(session: Session, user_id: str, message: Connect, replaced: Session | None) -> None:
+    """Whether the user and the address may have one more connection, besides the one it replaces.
+
+    Raises LimitReached.
     """
     context = session.context
     mine = context.hub.sessions_of(user_id)
-    replaced = next((one for one in mine if one.id == message.replaces), None)
     limit = context.limits.max_sessions_per_user
     if len(mine) - (replaced is not None) >= limit:
         raise LimitReached("sessions", f"a user may have {limit} connections")
@@ -188,13 +231,11 @@ async def _refresh(session: Session, message: Refresh) -> None:
         session.tell(protocol.reply(message.id))
 
 
-def _enter(
-    session: Session, decisions: Mapping[str, Place | BeaconfireError], *, replaces: str | None = None
-) -> dict[str, Any]:
+def _enter(session: Session, decisions: Mapping[str, Place | BeaconfireError]) -> dict[str, Any]:
     """Join what is allowed. The answer for each room."""
     context = session.context
     context.outbound.seal()
-    others = [one for one in context.hub.sessions_of(session.user_id) if one is not session and one.id != replaces]
+    others = [one for one in context.hub.sessions_of(session.user_id) if one is not session]
     elsewhere = sum(len(one.rooms) for one in others)
     answers: dict[str, Any] = {}
     for name, decision in decisions.items():

@@ -40,15 +40,20 @@ log = logs.get(__name__)
 SESSIONS = Gauge("gateway_sessions", "Connected sessions")
 LAGGING = Counter("gateway_lagging_total", "Times a session's socket was full and it began to catch up")
 RESYNCS = Counter("gateway_resyncs_total", "Sessions told to reload, by reason", ["reason"])
+REPLACED = Counter("gateway_replaced_total", "Sessions that another connection of their user took over from")
+SILENT = Counter("gateway_silent_total", "Sessions dropped because nothing came from them any more")
 LEFT = Counter("gateway_rooms_left_total", "Rooms a session was put out of, by reason", ["reason"])
 
 MAX_WAITING = 100
 """Messages a client may send while an earlier one is being answered."""
 MAX_WAITING_BYTES = 65_536
 """And how large they may be together, unless a single one may be larger."""
+MAKE_WAY_S = 1
+"""How long a replaced session's socket stays open at least: for the new one's ack to arrive first."""
 TOKEN_WARNING_S = 60
 EXPIRED_GRACE_S = 1
 """A session outlives its token by this much (seconds), so that a refresh on its way still arrives."""
+_SINCE_BEAT, _SINCE_PROBE = 1, 2
 _PING = encode(b"", Opcode.PING)
 
 
@@ -69,9 +74,9 @@ class Session(ABC):
         "_allowance",
         "_asking",
         "_due",
-        "_heard",
         "_pinged",
         "_refusals",
+        "_silence",
         "_waiter",
         "_waiting",
         "_warned",
@@ -92,7 +97,7 @@ class Session(ABC):
         self._waiting: list[bytes] | None = None  # messages behind one that is being answered; None: answer at once
         self._asking = False
         self._waiter: asyncio.Future[None] | None = None  # what its question waits on
-        self._heard = True
+        self._silence = 0  # which of the pings below nothing has come since
         self._pinged = False
         self._allowance: Allowance | None = None  # None, as here and below: nothing was taken for a while
         self._refusals: Rate | None = None
@@ -100,7 +105,7 @@ class Session(ABC):
         self.address = address
         self.behind: CatchUp | None = None  # not None: CATCHING_UP
         self.offered_token = offered_token
-        self.id = secrets.token_hex(8)
+        self.id = context.session_prefix + secrets.token_hex(8)
         self.user_id = ""
         self.claims: Claims | None = None
         self.leased_at = 0.0
@@ -147,7 +152,7 @@ class Session(ABC):
 
     def receive(self, text: bytes) -> None:
         """A text message came."""
-        self._heard = True
+        self._silence = 0
         if self.state is State.CLOSED or not self._may_send(text):
             return
         if self._waiting is None:
@@ -161,7 +166,7 @@ class Session(ABC):
 
     def heard(self) -> None:
         """A sign of life came (a pong, a ping)."""
-        self._heard = True
+        self._silence = 0
 
     def full(self) -> None:
         """The socket takes no more for now: catch up from here once it does."""
@@ -171,7 +176,7 @@ class Session(ABC):
 
     def drained(self) -> None:
         """The socket takes more again."""
-        self._heard = True  # its buffer drained: it reads, even where its own messages wait
+        self._silence = 0  # its buffer drained: it reads, even where its own messages wait
         if self.behind is not None:
             self.behind.step()
 
@@ -190,6 +195,33 @@ class Session(ABC):
         log.info("closing session", session=self.id, user=self.user_id or None, code=code, reason=error.message)
         self._end()
         self._shake_hands(code, error.message)
+
+    def make_way(self) -> None:
+        """Another connection of its user has taken over: hear nothing from now on, and count against no limit.
+
+        The socket is closed a moment later, as clients count the old connection until they have the new one's ack.
+        """
+        REPLACED.inc()
+        log.info("replaced", session=self.id, user=self.user_id)
+        self._end()
+        self.context.wheel.after(MAKE_WAY_S, lambda: self._shake_hands(1000, "another connection took over"))
+
+    def probe(self) -> None:
+        """Ask for a sign of life, besides the heartbeat."""
+        self._silence |= _SINCE_PROBE
+        self.write(_PING)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether it is open and nothing at all has come since it was probed."""
+        return self.state is not State.CLOSED and bool(self._silence & _SINCE_PROBE)
+
+    def drop(self) -> None:
+        """End it as one whose client is gone."""
+        SILENT.inc()
+        log.info("no sign of life", session=self.id, user=self.user_id)
+        self._end()
+        self.abort()
 
     def reset_limits(self) -> None:
         """Let it and its user start afresh (an operator's decision)."""
@@ -441,7 +473,8 @@ class Session(ABC):
         """Ping, and say the position."""
         if self._allowance is not None and self._allowance.is_full(time.monotonic()):
             self._allowance = None
-        self._pinged, self._heard = True, False
+        self._pinged = True
+        self._silence |= _SINCE_BEAT
         settled = protocol.position(self.context.cursor(self.context.outbound.settled))
         self.write(_PING + settled if self.state is State.LIVE else _PING)
         heartbeat_s = self.context.limits.heartbeat_s
@@ -450,13 +483,11 @@ class Session(ABC):
 
     def _check_pulse(self) -> None:
         """Free it when nothing at all came since the last ping."""
-        if self._heard:
+        if not self._silence & _SINCE_BEAT:
             self._pinged = False
             self._due = self.context.wheel.within(self.context.limits.heartbeat_s // 2, self)
             return
-        log.info("no sign of life", session=self.id, user=self.user_id)
-        self._end()
-        self.abort()
+        self.drop()
 
     # Its end.
 
@@ -473,6 +504,7 @@ class Session(ABC):
         self.context.connecting.discard(self)
         self.wake()
         if connected:
+            self.context.door.leave(self.address, was_connected=True)
             self.context.hub.remove(self)
             SESSIONS.dec()
             log.info("disconnected", session=self.id, user=self.user_id)

@@ -80,7 +80,8 @@ class Connection(Session):
         self._reader = None  # the wheel keeps the session for up to a heartbeat, but nothing of what it sent
         try:
             self.lost()
-            context.door.leave(self.address, was_connected=bool(self.user_id))
+            if not self.user_id:  # else it left when the session ended
+                context.door.leave(self.address, was_connected=False)
         finally:
             context.outbound.after(lambda: sockets.release(descriptor))
 
@@ -115,7 +116,7 @@ class Connection(Session):
 
     def _shake_hands(self, code: int, reason: str) -> None:
         """Start the close handshake (RFC 6455 §7.1.2). A stuck peer is not waited for."""
-        if self._closing:
+        if self._closing or self._descriptor < 0:
             return
         self._closing = True
         self._sockets.write(self._descriptor, encode_close(code, reason))

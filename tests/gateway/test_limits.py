@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from services.gateway.frames import Opcode, decode_close
 from services.gateway.limits import PATIENCE, Doorkeeper, LimitReached, Limits, Rate, Users
-from tests.client import Closed, open_socket
+from tests.client import Closed, answering, open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway
 from tests.gateway.test_delivery import fence
@@ -180,8 +180,9 @@ async def test_connections_of_a_user(stream: NatsServer, auth: FakeAuth) -> None
     ):
         first = await one.connect(auth.token("viewer"))
         await two.connect(auth.token("viewer"))
-        with pytest.raises(Closed) as refused:
-            await three.connect(auth.token("viewer"), replaces="nonsense")
+        async with answering(one, two):
+            with pytest.raises(Closed) as refused:
+                await three.connect(auth.token("viewer"), replaces="nonsense")
         await other.connect(auth.token("owner"))
         replaced = await replacing.connect(auth.token("viewer"), replaces=first["sessionId"])
 
@@ -291,9 +292,11 @@ async def test_rooms_of_a_user(stream: NatsServer, auth: FakeAuth) -> None:
         open_socket(gateway.url) as replacing,
     ):
         first = await one.connect(auth.token("viewer"), rooms)
-        second = await two.connect(auth.token("viewer"), rooms)
+        async with answering(one):
+            second = await two.connect(auth.token("viewer"), rooms)
         again = await two.ask("subscribe", rooms=rooms[:2])
-        replaced = await replacing.connect(auth.token("viewer"), rooms, replaces=first["sessionId"])
+        async with answering(two):
+            replaced = await replacing.connect(auth.token("viewer"), rooms, replaces=first["sessionId"])
 
     assert [second["rooms"][room]["success"] for room in rooms] == [True, True, False, False]
     assert second["rooms"][rooms[3]]["error"] == {
@@ -317,10 +320,11 @@ async def test_connections_of_an_address(stream: NatsServer, auth: FakeAuth) -> 
         first = await one.connect(auth.token("viewer"))
         await two.connect(auth.token("editor"))
         ends = []
-        for client in (three, pretending):
-            with pytest.raises(Closed) as refused:
-                await client.connect(auth.token("owner"))
-            ends.append((refused.value.code, refused.value.reason))
+        async with answering(one, two):
+            for client in (three, pretending):
+                with pytest.raises(Closed) as refused:
+                    await client.connect(auth.token("owner"))
+                ends.append((refused.value.code, refused.value.reason))
         replaced = await replacing.connect(auth.token("viewer"), replaces=first["sessionId"])
 
     assert ends == [(4429, "one address may have 2 connections")] * 2
@@ -339,6 +343,7 @@ async def test_addresses_behind_a_proxy(stream: NatsServer, auth: FakeAuth) -> N
             client = await stack.enter_async_context(open_socket(gateway.url, headers={"X-Forwarded-For": address}))
             try:
                 outcomes.append((await client.connect(auth.token("viewer")))["type"])
+                await stack.enter_async_context(answering(client))
             except Closed as end:
                 outcomes.append(end.code)
 

@@ -176,6 +176,26 @@ async def test_they_share_a_port(stream: NatsServer, auth: FakeAuth, tmp_path: P
     assert resets == [204, 204, 404]
 
 
+async def test_back_at_another_worker(stream: NatsServer, auth: FakeAuth, tmp_path: Path) -> None:
+    """A client that comes back to another worker names its old session: that one is closed there, unless it is another
+    user's."""
+    async with running_workers(stream, auth, tmp_path, count=3) as workers:
+        firsts = await workers.client_at_each()
+        crossed = 0
+        old = await workers.client("viewer")
+        while crossed < 5:
+            new = await workers.client("viewer", replaces=old.ack["sessionId"])
+            end = await old.closed()
+            crossed += new.ack["sessionId"][:2] != old.ack["sessionId"][:2]
+            await workers.client("viewer", replaces=firsts[1].ack["sessionId"])
+            old = new
+        offset = await workers.publish()
+        heard = [(await client.next("event"))["offset"] for client in (*firsts.values(), old)]
+
+    assert (end.code, end.reason) == (1000, "another connection took over")
+    assert heard == [offset] * 4
+
+
 async def test_one_is_killed(stream: NatsServer, auth: FakeAuth, tmp_path: Path) -> None:
     """A worker is killed: it is started again, its clients resume without a loss, and nobody else's socket is cut."""
     async with running_workers(stream, auth, tmp_path) as workers:
