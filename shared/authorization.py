@@ -105,6 +105,9 @@ class GrantRequest(_Wire):
     root: str
     user_id: Id
     role: Role
+    founding: bool = False
+    """Only as the first member of a root that has none. If it has members, nothing is changed: granted if the user has
+    this role among them, else `conflict`."""
 
 
 class GrantReply(_Reply):

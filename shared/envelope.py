@@ -90,6 +90,13 @@ class Envelope:
     event: Event
     metadata: Metadata
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    message_id: str = ""
+    """Its `Nats-Msg-Id`: the id, unless a caller chose that. The broker drops a second message under the same one,
+    whoever sends it, so a stranger must not be able to guess it."""
+
+    def __post_init__(self) -> None:
+        if not self.message_id:
+            object.__setattr__(self, "message_id", self.id)
 
     @property
     def subject(self) -> str:

@@ -76,7 +76,8 @@ LEASE = "outbox_lease"
 def table(metadata: MetaData) -> Table:
     """The outbox table, in a service's own schema, and the table of its lease beside it.
 
-    A row with no `stream_offset` has not been acknowledged.
+    A row with no `stream_offset` has not been acknowledged. Its `event_id` is what the broker knows the event by, the
+    `Nats-Msg-Id`.
     """
     Table(
         LEASE,
@@ -136,7 +137,7 @@ class Outbox:
         await tx.execute(
             insert(self._rows),
             [
-                {"event_id": one.id, "subject": one.subject, "body": one.encode(), "created_at": now}
+                {"event_id": one.message_id, "subject": one.subject, "body": one.encode(), "created_at": now}
                 for one in envelopes
             ],
         )
@@ -151,7 +152,7 @@ class Outbox:
         self._committed.set()
 
     async def cursor_of(self, event_id: str, timeout_s: float) -> str | None:
-        """The place in the stream of an event that was committed here, as `<epoch>:<offset>`.
+        """The place in the stream of an event that was committed here, by its message id, as `<epoch>:<offset>`.
 
         None where it is not known within `timeout_s` seconds: the broker is away. It is published nevertheless.
         """

@@ -136,16 +136,20 @@ class Members:
             await self._change(tx, root, user_id, None, actor)
         self._outbox.wake()
 
-    async def grant(self, root: Pair, user_id: str, role: Role) -> int:
+    async def grant(self, root: Pair, user_id: str, role: Role, *, founding: bool = False) -> int:
         """For domain services: make a user a member. Idempotent. Returns the version.
 
-        Raises `not_found` for no such user, `conflict` for another role for the last owner.
+        With `founding`, only the first member of a root is made; whoever was put out does not come back by it. Raises
+        `not_found` for no such user, `conflict` for another role for the last owner, or for a root that has members
+        where a first one was to be made.
         """
         async with self._database.writing() as tx:
             if await tx.scalar(select(USERS.c.id).where(USERS.c.id == user_id)) is None:
                 raise BeaconfireError(errors.NOT_FOUND, "no such user")
             old = await _role(tx, root, user_id)
             if old is not role:
+                if founding and await tx.scalar(select(MEMBERS.c.user_id).where(*_in(root)).limit(1)) is not None:
+                    raise BeaconfireError(errors.CONFLICT, f"{root} has members already: an owner among them decides")
                 await _check_owner_stays(tx, root, old)
                 await self._change(tx, root, user_id, role, Actor(user_id))
             version = await counter(tx, MEMBERSHIP_VERSION)

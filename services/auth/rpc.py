@@ -101,7 +101,8 @@ class Rpc:
             raise BeaconfireError(errors.BAD_ROOM, str(error)) from None
         if root.kind not in KINDS:
             raise BeaconfireError(errors.BAD_ROOM, f"{root} has no members")
-        return GrantReply(version=await self._members.grant(root, request.user_id, request.role))
+        version = await self._members.grant(root, request.user_id, request.role, founding=request.founding)
+        return GrantReply(version=version)
 
 
 def _decide(room: Room | None, roles: dict[Pair, Role], parents: dict[Pair, list[Pair]]) -> RoomDecision:

@@ -7,11 +7,15 @@ from typing import Any
 
 from aiohttp import web
 
+from services.publisher.fields import Body
+from services.publisher.idempotency import Key, key_of_request
 from services.publisher.store import Changed, Row
 from shared import errors
 from shared.errors import BeaconfireError
 from shared.inbox import digest
 from shared.web import json_answer
+
+KEY_HEADER = "Idempotency-Key"
 
 _REVISION = re.compile(r'(?:W/)?"(\d{1,15})"')
 _KEY = re.compile(r"[!-~]{1,128}")
@@ -43,14 +47,20 @@ def based_on(request: web.Request) -> int | None:
     return int(match[1])
 
 
-def idempotency_key(request: web.Request, caller: str) -> str | None:
-    """A name for what this caller asks for under an `Idempotency-Key`, on every machine the same. None without one."""
-    text = request.headers.get("Idempotency-Key")
+def idempotency_key(request: web.Request, caller: str, body: Body | object, *, kind: str = "user") -> Key | None:
+    """The `Idempotency-Key` of a request with this body. None without one. Raises BeaconfireError `bad_request`.
+
+    `caller` is the name of a user, or of a service if `kind` says so: nobody can see or spoil the keys of another.
+    """
+    text = request.headers.get(KEY_HEADER)
     if text is None:
         return None
     if not _KEY.fullmatch(text):
-        raise BeaconfireError(errors.BAD_REQUEST, "Idempotency-Key: expected 1 to 128 visible ASCII characters")
-    return digest(caller, request.path, text)[:32]
+        raise BeaconfireError(errors.BAD_REQUEST, f"{KEY_HEADER}: expected 1 to 128 visible ASCII characters")
+    said = body.model_dump(mode="json", exclude_unset=True) if isinstance(body, Body) else body
+    before = digest(caller, request.path, text)[:32]
+    scope = f"{kind}:{caller}"
+    return key_of_request(scope, text, method=request.method, path=request.path, body=said, before=before)
 
 
 @contextmanager

@@ -7,6 +7,7 @@ import aiohttp
 from aiohttp import web
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from sqlalchemy.exc import SQLAlchemyError
 
 from services.publisher import openapi
 from services.publisher.campaigns import Campaigns
@@ -21,7 +22,7 @@ from services.publisher.store import OUTBOX, Store, look
 from services.publisher.structures import Structures
 from services.publisher.world_time import WorldTime
 from shared import broker, logs
-from shared.database import Database
+from shared.database import Database, DatabaseAway
 from shared.migrations import open_database
 from shared.outbox import Outbox
 from shared.verifier import Verifier
@@ -31,6 +32,7 @@ log = logs.get(__name__)
 
 WATCH_EVERY_S = 1.0
 WATCH_TIMEOUT_S = 2.0
+FORGET_EVERY_S = 600.0
 
 
 def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Application:
@@ -78,9 +80,13 @@ class _Publisher:
                     audience=settings.audience,
                     outside=settings.outside_issuers,
                 )
-                running = tasks.create_task(self._run(), name="publisher")
+                running = [
+                    tasks.create_task(self._run(), name="publisher"),
+                    tasks.create_task(self._forget(), name="forget"),
+                ]
                 yield
-                running.cancel()
+                for task in running:
+                    task.cancel()
         finally:
             await self._leave()
 
@@ -101,6 +107,15 @@ class _Publisher:
             await self._outbox.finish(self._nc)
             await broker.close(self._nc)
         await self._database.close()
+
+    async def _forget(self) -> None:
+        """Delete now and then what is kept for a time only."""
+        while True:
+            try:
+                await self.store.forget()
+            except (DatabaseAway, SQLAlchemyError) as error:
+                log.warning("could not forget old idempotency keys", error=type(error).__name__)
+            await asyncio.sleep(FORGET_EVERY_S)
 
     async def _watch(self, nc: Client) -> None:
         """Keep saying why we are not ready."""

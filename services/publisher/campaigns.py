@@ -8,6 +8,8 @@ from services.publisher.answers import answer, based_on, conflicts, idempotency_
 from services.publisher.fields import Answer, Body, Clock, Description, Name
 from services.publisher.http import Access
 from services.publisher.store import CAMPAIGNS, Row, Store, new_id
+from shared import errors
+from shared.errors import BeaconfireError
 from shared.events.campaign import EntityUpdated, Operation
 from shared.roles import Role
 from shared.web import read_body
@@ -67,20 +69,41 @@ class Campaigns:
     async def _create(self, request: web.Request) -> web.Response:
         caller = await self._access.caller(request)
         wanted = await read_body(request, NewCampaign)
-        key = idempotency_key(request, caller.user_id)
-        campaign_id = key or new_id()
+        key = idempotency_key(request, caller.user_id, wanted)
+        campaign_id = new_id()
+        if key is not None:
+            async with self._store.writing(caller.metadata) as tx:
+                earlier = await tx.claim(key, {"id": campaign_id}, is_done=False)
+            if earlier is not None:
+                campaign_id = earlier.outcome["id"]
+                if earlier.is_done:
+                    return await self._repeat(request, campaign_id)
         # Granted first: a crash in between leaves an owner of nothing, which is harmless; the other way round it
-        # would leave a campaign that nobody can reach.
-        await self._access.make_owner(caller, campaign_id)
+        # would leave a campaign that nobody can reach. Auth grants only while the campaign has no member: the request
+        # that is sent again takes no campaign back, however late it comes.
+        try:
+            await self._access.make_owner(caller, campaign_id)
+        except BeaconfireError as error:
+            if error.code is errors.CONFLICT and key is not None:
+                return await self._repeat(request, campaign_id)
+            raise
+        row = None
         async with self._store.writing(caller.metadata) as tx:
-            if key and await tx.was_told(key):
-                row = await tx.find(CAMPAIGNS, {"id": campaign_id})
-            else:
+            if key is None or await tx.complete(key):
                 values = {**wanted.model_dump(), "world_time": WORLD_BEGINS}
                 row, fields = await tx.add(CAMPAIGNS, {"id": campaign_id}, values)
-                tx.tell(event(row, "create", fields), id_=key)
+                tx.tell(event(row, "create", fields))
+        if row is None:
+            return await self._repeat(request, campaign_id)
         headers = {**tag(row), **await self._store.place(tx)}
         return answer({"campaign": show(row, Role.OWNER)}, headers, status=201)
+
+    async def _repeat(self, request: web.Request, campaign_id: str) -> web.Response:
+        """Tell once more what was created, as it is now, if the caller may still see it."""
+        role = await self._access.role(request, campaign_id)
+        async with self._store.reading() as tx:
+            row = await tx.find(CAMPAIGNS, {"id": campaign_id})
+        return answer({"campaign": show(row, role)}, tag(row), status=201)
 
     async def _read(self, request: web.Request) -> web.Response:
         caller = await self._access.member(request)

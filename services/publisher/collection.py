@@ -6,10 +6,10 @@ from typing import ClassVar
 from aiohttp import web
 from sqlalchemy import Table
 
-from services.publisher.answers import answer, based_on, conflicts, idempotency_key, tag
+from services.publisher.answers import KEY_HEADER, answer, based_on, conflicts, idempotency_key, tag
 from services.publisher.fields import Answer, Body
-from services.publisher.http import Access
-from services.publisher.store import CAMPAIGNS, Reading, Row, Store, Writing
+from services.publisher.http import Access, check_editor
+from services.publisher.store import CAMPAIGNS, Reading, Row, Store, Writing, new_id
 from shared import errors
 from shared.catalogue import Event
 from shared.errors import BeaconfireError
@@ -69,17 +69,21 @@ class Collection(ABC):
         return answer({self.plural: [self._show(row) for row in rows]}, tx.headers)
 
     async def _create(self, request: web.Request) -> web.Response:
-        caller = await self._access.editor(request)
+        caller = await self._access.member(request)
+        if KEY_HEADER not in request.headers:  # else it may be a repeat, and what it came to is for everybody who reads
+            check_editor(caller)
         wanted = await read_body(request, self.new)
-        key = idempotency_key(request, caller.user_id)
-        place = {**caller.path, **({"id": key} if key else {})}
+        key = idempotency_key(request, caller.user_id, wanted)
+        id_ = new_id()
         async with self._store.writing(caller.metadata) as tx:
             await self.check_place(tx, caller.path)
-            if key and await tx.was_told(key):
-                row = await tx.find(self.table, place)
+            earlier = await tx.claim(key, {"id": id_}) if key else None
+            if earlier is not None:
+                row = await tx.find(self.table, {**caller.path, "id": earlier.outcome["id"]})
             else:
-                row, fields = await tx.add(self.table, place, wanted.model_dump())
-                tx.tell(self.event(row, "create", fields), id_=key)
+                check_editor(caller)
+                row, fields = await tx.add(self.table, {**caller.path, "id": id_}, wanted.model_dump())
+                tx.tell(self.event(row, "create", fields))
         return answer({self.word: self._show(row)}, {**tag(row), **await self._store.place(tx)}, status=201)
 
     async def _read(self, request: web.Request) -> web.Response:

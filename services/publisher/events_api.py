@@ -4,9 +4,11 @@ The same way as any change of ours: into the outbox, relayed in order, once for 
 """
 
 import json
-from collections.abc import Callable, Sequence
+import uuid
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
 from aiohttp import web
@@ -17,13 +19,14 @@ from pydantic_core import from_json
 from services.publisher.answers import answer, idempotency_key
 from services.publisher.fields import Body
 from services.publisher.http import Access
+from services.publisher.idempotency import Earlier, Key, key_of_event
 from services.publisher.store import Row, Store, Writing
 from shared import envelope, errors
 from shared.catalogue import Event, Id, events
 from shared.envelope import CorrelationId, Envelope, EventId, InvalidEvent, Metadata, Source
 from shared.errors import BeaconfireError
 from shared.inbox import digest
-from shared.roles import Role
+from shared.roles import Role, can_edit
 from shared.subjects import InvalidSubject, parse_subject
 from shared.tokens import Claims, ServiceClaims, is_auths_own, may_publish
 from shared.web import correlation_id, describe, read_bytes
@@ -72,7 +75,24 @@ class _Refused:
     error: BeaconfireError
 
 
-_Outcome = Envelope | _Refused
+@dataclass(frozen=True, slots=True)
+class _Repeated:
+    """It was published before; `message_id` is what the broker knows it by."""
+
+    id: str
+    subject: str
+    message_id: str
+
+
+_Outcome = Envelope | _Refused | _Repeated
+
+
+@dataclass(frozen=True, slots=True)
+class _Rights:
+    """What a token may do: `may_publish` on a subject, `may_read` what was published there."""
+
+    may_publish: Callable[[str], bool]
+    may_read: Callable[[str], bool]
 
 
 class Events:
@@ -89,36 +109,41 @@ class Events:
         author = await self._access.author(request)
         given = _read(await read_bytes(request, limit=MAX_BYTES))
         items = given if isinstance(given, list) else [given]
-        key = idempotency_key(request, _name(author))
-        prepared = [
-            _prepare(item, author, correlation_id(request), _id(key, place)) for place, item in enumerate(items)
-        ]
-        outcomes = await self._permitted(author, prepared)
-        repeated: set[str] = set()
+        key = idempotency_key(request, _name(author), given, kind=_kind(author))
+        prepared = [_prepare(item, author, correlation_id(request)) for item in items]
+        rights = await self._rights(author, [one.subject for one in prepared if isinstance(one, Envelope)])
         async with self._store.writing(Metadata(source="api")) as tx:  # each event has its own
-            outcomes = [await _add(tx, one, repeated) for one in outcomes]
+            earlier = await tx.claim(key, {}) if key else None
+            if earlier is None:
+                outcomes = await _add_all(tx, prepared, author, rights, before=key.before if key else None)
+            else:
+                outcomes = [_check_readable(_recall(one), rights) for one in earlier.outcome["events"]]
+            if not isinstance(given, list) and isinstance(outcomes[0], _Refused):
+                raise outcomes[0].error  # and its key is not used up
+            if key is not None and earlier is None:
+                await tx.settle({key.name: {"events": [_note(one) for one in outcomes]}})
         headers = await self._store.place(tx)
         if isinstance(given, list):
-            return answer({"events": [self._describe(one, repeated) for one in outcomes]}, headers)
-        if isinstance(outcomes[0], _Refused):
-            raise outcomes[0].error
-        status = 200 if outcomes[0].id in repeated else 201
-        return answer(self._describe(outcomes[0], repeated), headers, status=status)
+            return answer({"events": [self._describe(one) for one in outcomes]}, headers)
+        status = 200 if isinstance(outcomes[0], _Repeated) else 201
+        return answer(self._describe(outcomes[0]), headers, status=status)
 
-    async def _permitted(self, author: Claims | ServiceClaims, prepared: Sequence[_Outcome]) -> list[_Outcome]:
+    async def _rights(self, author: Claims | ServiceClaims, subjects: Sequence[str]) -> _Rights:
         if isinstance(author, ServiceClaims):
-            return [_check(one, lambda subject: may_publish(author, subject)) for one in prepared]
-        roots = {_root(one.subject) for one in prepared if isinstance(one, Envelope)}
-        allowed = await self._access.editable(author, sorted(roots))
-        return [
-            _check(one, lambda subject: _root(subject) in allowed and not is_auths_own(subject)) for one in prepared
-        ]
+            return _Rights(partial(may_publish, author), partial(may_publish, author))
+        roles = await self._access.roles(author, sorted({_root(subject) for subject in subjects}))
 
-    def _describe(self, outcome: _Outcome, repeated: set[str]) -> dict[str, Any]:
+        def may_publish_there(subject: str) -> bool:
+            role = roles.get(_root(subject))
+            return role is not None and can_edit(role) and not is_auths_own(subject)
+
+        return _Rights(may_publish_there, lambda subject: _root(subject) in roles)
+
+    def _describe(self, outcome: _Outcome) -> dict[str, Any]:
         if isinstance(outcome, _Refused):
             return {"error": outcome.error.body()}
-        cursor = self._store.cursor_of(outcome.id)
-        again = outcome.id in repeated
+        cursor = self._store.cursor_of(outcome.message_id)
+        again = isinstance(outcome, _Repeated)
         told = PublishedEvent(
             id=outcome.id, subject=outcome.subject, offset=cursor, pending=not cursor and not again, repeated=again
         )
@@ -137,13 +162,13 @@ def _read(body: bytes) -> Any:
     return given
 
 
-def _prepare(item: Any, author: Claims | ServiceClaims, correlation: str, id_: str | None) -> _Outcome:
+def _prepare(item: Any, author: Claims | ServiceClaims, correlation: str) -> _Refused | Envelope:
     """The event as it would be published, or what is wrong with it."""
     try:
         given = GivenEvent.model_validate_json(json.dumps(item), by_name=False, by_alias=True)
         event = _event(given)
         metadata = _metadata(given.metadata, author, correlation)
-        prepared = Envelope(event, metadata, *filter(None, [given.id or id_]))
+        prepared = Envelope(event, metadata, given.id, uuid.uuid4().hex) if given.id else Envelope(event, metadata)
         _check_whole(prepared)
     except BeaconfireError as error:
         return _Refused(error)
@@ -205,31 +230,107 @@ def _check_whole(prepared: Envelope) -> None:
         raise BeaconfireError(errors.BAD_REQUEST, f"payload: {error}") from None
 
 
-def _check(one: _Outcome, allows: Callable[[str], bool]) -> _Outcome:
-    if isinstance(one, Envelope) and not allows(one.subject):
-        return _Refused(BeaconfireError(errors.FORBIDDEN, "this token may not publish this event there"))
-    return one
+async def _add_all(
+    tx: Writing, prepared: Sequence[_Outcome], author: Claims | ServiceClaims, rights: _Rights, *, before: str | None
+) -> list[_Outcome]:
+    """Write the events that may be published, except those that were published before.
+
+    `before` is what releases before the table of keys made of the request's own key.
+    """
+    keys = {one.message_id: _key(one, author) for one in prepared if isinstance(one, Envelope) and _is_named(one)}
+    mine: dict[str, Key] = {}
+    for one in prepared:
+        if isinstance(one, Envelope) and one.message_id in keys and rights.may_publish(one.subject):
+            mine.setdefault(keys[one.message_id].name, keys[one.message_id])
+    used = await tx.claim_all(mine, {})
+    used |= await tx.used({key.name for key in keys.values()} - mine.keys())
+    ids = {one.message_id: _id_before(one, before, place) for place, one in _envelopes(prepared)}
+    old = await tx.told_before(filter(None, ids.values()))
+    settled: dict[str, Row] = {}
+
+    def decide(one: Envelope) -> _Outcome:
+        key = keys.get(one.message_id)
+        if not rights.may_read(one.subject):
+            return _may_not()
+        row = old.get(ids[one.message_id] or "")
+        if row is not None and _is_by(author, row, one):
+            return _Repeated(one.id, row["subject"], row["event_id"]) if _is_same(row, one) else _taken()
+        if key is not None and key.name in used:
+            earlier = used[key.name]
+            return _recall(earlier.outcome) if earlier.fingerprint == key.fingerprint else _taken()
+        return one if rights.may_publish(one.subject) else _may_not()
+
+    outcomes = list(prepared)
+    for place, one in _envelopes(prepared):
+        outcome = outcomes[place] = decide(one)
+        if isinstance(outcome, Envelope):
+            tx.envelopes.append(outcome)
+        key = keys.get(one.message_id)
+        if key is not None and key is mine.get(key.name) and key.name not in used:
+            settled[key.name] = _note(outcome)
+            used[key.name] = Earlier(settled[key.name], True, key.fingerprint)
+    await tx.settle(settled)
+    return outcomes
 
 
-async def _add(tx: Writing, one: _Outcome, repeated: set[str]) -> _Outcome:
-    """Write an event, unless it was published before; then it counts as `repeated`."""
-    if isinstance(one, _Refused):
-        return one
-    here = next((other for other in tx.envelopes if other.id == one.id), None)
-    before = {"subject": here.subject, "body": here.encode()} if here else await tx.told(one.id)
-    if before is None:
-        tx.envelopes.append(one)
-        return one
-    if not _is_same(before, one):
-        return _Refused(BeaconfireError(errors.CONFLICT, "another event was published under this id or key"))
-    repeated.add(one.id)
-    return one
+def _envelopes(outcomes: Iterable[_Outcome]) -> list[tuple[int, Envelope]]:
+    return [(place, one) for place, one in enumerate(outcomes) if isinstance(one, Envelope)]
 
 
-def _is_same(before: Row, one: Envelope) -> bool:
+def _note(outcome: _Outcome) -> Row:
+    """What is remembered of an outcome."""
+    if isinstance(outcome, _Refused):
+        return {"error": {"code": outcome.error.code.code, "message": outcome.error.message}}
+    return {"id": outcome.id, "subject": outcome.subject, "messageId": outcome.message_id}
+
+
+def _recall(noted: Row) -> _Refused | _Repeated:
+    if (error := noted.get("error")) is not None:
+        code = next((row for row in errors.TABLE if row.code == error["code"]), errors.BAD_REQUEST)
+        return _Refused(BeaconfireError(code, error["message"]))
+    return _Repeated(noted["id"], noted["subject"], noted["messageId"])
+
+
+def _check_readable(one: _Refused | _Repeated, rights: _Rights) -> _Outcome:
+    return _may_not() if isinstance(one, _Repeated) and not rights.may_read(one.subject) else one
+
+
+def _is_named(one: Envelope) -> bool:
+    """Whether its publisher chose its id."""
+    return one.id != one.message_id
+
+
+def _key(one: Envelope, author: Claims | ServiceClaims) -> Key:
+    said = {"type": one.event.type, "version": one.event.version, "payload": one.event.model_dump(mode="json")}
+    return key_of_event(f"{_kind(author)}:{_name(author)}", one.id, subject=one.subject, event=said)
+
+
+def _id_before(one: Envelope, before: str | None, place: int) -> str | None:
+    """The id that this event has in the outbox if a release before the table of keys published it."""
+    if _is_named(one):
+        return one.id
+    return None if before is None else digest(before, str(place))[:32]
+
+
+def _is_by(author: Claims | ServiceClaims, row: Row, one: Envelope) -> bool:
+    """Whether the row of an earlier release is this author's: others may have chosen the same id."""
+    said = json.loads(row["body"])["metadata"]
+    is_their_source = said.get("source") == one.metadata.source
+    return is_their_source and (isinstance(author, ServiceClaims) or said.get("userId") == author.user_id)
+
+
+def _is_same(row: Row, one: Envelope) -> bool:
     """Whether both say the same; when they say so may differ."""
-    said, says = json.loads(before["body"]), json.loads(one.encode())
-    return before["subject"] == one.subject and all(said[name] == says[name] for name in ("type", "version", "payload"))
+    said, says = json.loads(row["body"]), json.loads(one.encode())
+    return row["subject"] == one.subject and all(said[name] == says[name] for name in ("type", "version", "payload"))
+
+
+def _may_not() -> _Refused:
+    return _Refused(BeaconfireError(errors.FORBIDDEN, "this token may not publish this event there"))
+
+
+def _taken() -> _Refused:
+    return _Refused(BeaconfireError(errors.CONFLICT, "you published another event under this id or key"))
 
 
 def _root(subject: str) -> str:
@@ -241,6 +342,5 @@ def _name(author: Claims | ServiceClaims) -> str:
     return author.user_id if isinstance(author, Claims) else author.service
 
 
-def _id(key: str | None, place: int) -> str | None:
-    """The id of an event of a request under a key: the same each time."""
-    return None if key is None else digest(key, str(place))[:32]
+def _kind(author: Claims | ServiceClaims) -> str:
+    return "user" if isinstance(author, Claims) else "service"

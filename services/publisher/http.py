@@ -68,18 +68,18 @@ class Access:
         """
         claims = await self._verify(request)
         path = path_ids(request)
-        room = str(Pair("campaign", path["campaign_id"]))
-        decision = (await self._ask(claims, room)).rooms.get(room)
-        if decision is None or not decision.allowed or decision.role is None:
-            raise BeaconfireError(errors.FORBIDDEN, "no such campaign, or you are not a member")
-        return Member(claims.user_id, _metadata(request, claims), decision.role, path)
+        role = await self._role(claims, path["campaign_id"])
+        return Member(claims.user_id, _metadata(request, claims), role, path)
 
     async def editor(self, request: web.Request) -> Member:
         """The caller, who may change what is in the campaign. Raises as `member` does."""
         member = await self.member(request)
-        if not can_edit(member.role):
-            raise BeaconfireError(errors.FORBIDDEN, "only owners and editors may do this")
+        check_editor(member)
         return member
+
+    async def role(self, request: web.Request, campaign_id: str) -> Role:
+        """The caller's role in a campaign. Raises BeaconfireError: `token_invalid`, `forbidden`, `unavailable`."""
+        return await self._role(await self._verify(request), campaign_id)
 
     async def owner(self, request: web.Request) -> Member:
         """The caller, who owns the campaign. Raises as `member` does."""
@@ -95,14 +95,19 @@ class Access:
         return {parse_root(root).id: role for root, role in roots.items()}
 
     async def make_owner(self, caller: Caller, campaign_id: str) -> None:
-        """Make the caller the owner of a campaign that is about to be. Raises `unavailable`."""
+        """Make the caller the first owner of a campaign that is about to be.
+
+        Raises BeaconfireError: `conflict` if the campaign has members already, and the caller is no owner among them;
+        `unavailable`.
+        """
         root = str(Pair("campaign", campaign_id))
-        await grant(self._connection(), GrantRequest(root=root, user_id=caller.user_id, role=Role.OWNER))
+        asked = GrantRequest(root=root, user_id=caller.user_id, role=Role.OWNER, founding=True)
+        await grant(self._connection(), asked)
 
     async def author(self, request: web.Request) -> Claims | ServiceClaims:
         """The user or the service that wants to publish. Raises BeaconfireError: `token_invalid`, `unavailable`.
 
-        A user's revocation is seen by `editable`.
+        A user's revocation is seen by `roles`.
         """
         claims = await self._verify_any(request)
         if isinstance(claims, ServiceClaims):
@@ -111,11 +116,18 @@ class Access:
                 raise BeaconfireError(errors.TOKEN_INVALID, "the service's token was revoked")
         return claims
 
-    async def editable(self, claims: Claims, roots: Sequence[str]) -> set[str]:
-        """Those of the roots (`campaign:c1`) in which the user may change things. Raises as `caller` does."""
+    async def roles(self, claims: Claims, roots: Sequence[str]) -> Mapping[str, Role]:
+        """The user's role in each of the roots (`campaign:c1`) that they are a member of. Raises as `caller` does."""
         decisions = (await self._ask(claims, *roots)).rooms
         found = {root: decisions.get(root) for root in roots}
-        return {root for root, one in found.items() if one and one.allowed and one.role and can_edit(one.role)}
+        return {root: one.role for root, one in found.items() if one and one.allowed and one.role}
+
+    async def _role(self, claims: Claims, campaign_id: str) -> Role:
+        room = str(Pair("campaign", campaign_id))
+        decision = (await self._ask(claims, room)).rooms.get(room)
+        if decision is None or not decision.allowed or decision.role is None:
+            raise BeaconfireError(errors.FORBIDDEN, "no such campaign, or you are not a member")
+        return decision.role
 
     async def _verify(self, request: web.Request) -> Claims:
         claims = await self._verify_any(request)
@@ -145,6 +157,12 @@ class Access:
         if self.nc is None:
             raise AuthUnavailable
         return self.nc
+
+
+def check_editor(member: Member) -> None:
+    """Raise BeaconfireError `forbidden` unless the member may change what is in the campaign."""
+    if not can_edit(member.role):
+        raise BeaconfireError(errors.FORBIDDEN, "only owners and editors may do this")
 
 
 def path_ids(request: web.Request) -> dict[str, str]:

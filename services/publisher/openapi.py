@@ -52,7 +52,8 @@ _IF_MATCH = {
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "Sent again with the same key, nothing is done a second time",
+    "description": "The same request again under the same key tells what happened, and does nothing a second time; "
+    "another request under it is a conflict. Keys are kept for 8 days",
     "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
 }
 _OF_EVERY_CALL = (errors.TOKEN_INVALID, errors.UNAVAILABLE, errors.INTERNAL)
@@ -132,7 +133,7 @@ def _campaigns() -> Iterator[Call]:
         "post",
         things,
         "Create a campaign; the caller is its owner when the answer arrives",
-        (errors.BAD_REQUEST, errors.TOO_LARGE),
+        (errors.BAD_REQUEST, errors.TOO_LARGE, errors.FORBIDDEN, errors.NOT_FOUND, errors.CONFLICT),
         campaign,
         201,
         _ref("NewCampaign"),
@@ -168,6 +169,7 @@ def _campaigns() -> Iterator[Call]:
         _object(campaign=_ref("Campaign"), previousTime={"type": "string", "format": "date-time"}),
         body=_ref("Advance"),
         headers=("ETag", *_WRITES),
+        parameters=(_IDEMPOTENCY_KEY,),
     )
     yield Call(
         "put",

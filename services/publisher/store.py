@@ -1,7 +1,8 @@
 """The tables, and transactions in which rows and the events that tell of them are committed together."""
 
+import json
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -16,18 +17,22 @@ from sqlalchemy import (
     String,
     Table,
     Text,
+    bindparam,
     delete,
     func,
     insert,
     select,
     update,
 )
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeDecorator
 
+from services.publisher import idempotency
 from services.publisher.changes import changed_since, conflicts, merge, stamp
 from services.publisher.fields import Clock
+from services.publisher.idempotency import Earlier, Key, another_request
 from shared import errors, inbox, outbox
 from shared.catalogue import Event
 from shared.database import Database, UtcDateTime
@@ -56,6 +61,7 @@ class ClockColumn(TypeDecorator[Clock]):
 
 OUTBOX = outbox.table(TABLES)
 INBOX = inbox.table(TABLES)
+KEYS = idempotency.table(TABLES)
 
 
 def _table(name: str, *columns: Column[Any]) -> Table:
@@ -116,6 +122,11 @@ ENTITIES = _table(
     Column("data", JSON, nullable=False),
 )
 
+
+_INSERT: dict[str, Callable[[Table], sqlite.Insert | postgresql.Insert]] = {
+    "sqlite": sqlite.insert,
+    "postgresql": postgresql.insert,
+}
 
 WAIT_S = 0.25
 """How long an answer waits to be able to say where in the stream its event is."""
@@ -187,9 +198,9 @@ class Writing(Reading):
         self._metadata = metadata
         self.envelopes: list[Envelope] = []
 
-    def tell(self, event: Event, *, id_: str | None = None) -> None:
-        """Publish an event if, and once, the transaction is committed. `id_` is its own; one is made without."""
-        self.envelopes.append(Envelope(event, self._metadata, *([id_] if id_ else [])))
+    def tell(self, event: Event) -> None:
+        """Publish an event if, and once, the transaction is committed."""
+        self.envelopes.append(Envelope(event, self._metadata))
 
     async def add(self, table: Table, place: Row, wanted: Row) -> tuple[Row, tuple[str, ...]]:
         """Insert a thing. `place` says where it belongs. Returns the row and its `changedFields`."""
@@ -227,15 +238,69 @@ class Writing(Reading):
             raise Changed(row, changed_since(row["field_revisions"], based_on or 0))
         await self._connection.execute(delete(table).where(table.c.id == row["id"]))
 
-    async def told(self, event_id: str) -> Row | None:
-        """The outbox row of an event that was told of in the last days."""
-        found = await self._connection.execute(select(OUTBOX).filter_by(event_id=event_id))
-        row = found.mappings().first()
-        return None if row is None else dict(row)
+    async def claim(self, key: Key, outcome: Row, *, is_done: bool = True) -> Earlier | None:
+        """Record what this request comes to under its key. If it is not the first one, what the first came to: then
+        nothing must be done.
 
-    async def was_told(self, event_id: str) -> bool:
-        """Whether an event with this id was told of in the last days."""
-        return await self.is_there(OUTBOX, {"event_id": event_id})
+        Of two requests at once one is the first, and the other waits for its end. Raises BeaconfireError `conflict`
+        if the key was used for another request.
+        """
+        if (before := await self._created_before(key)) is not None:
+            return before
+        earlier = (await self.claim_all({key.name: key}, outcome, is_done=is_done)).get(key.name)
+        if earlier is not None and earlier.fingerprint != key.fingerprint:
+            raise another_request()
+        return earlier
+
+    async def claim_all(self, keys: Mapping[str, Key], outcome: Row, *, is_done: bool = True) -> dict[str, Earlier]:
+        """As `claim` of several keys by their names, in one go: those that were used before, for whatever request."""
+        now = datetime.now(UTC)
+        common = {"outcome": outcome, "is_done": is_done, "created_at": now}
+        # In order: two requests with some of the same keys wait for one another, and do not deadlock.
+        rows = [{"key": name, "fingerprint": keys[name].fingerprint, **common} for name in sorted(keys)]
+        add = _INSERT[self._connection.dialect.name](KEYS).on_conflict_do_nothing().returning(KEYS.c.key)
+        taken = set(await self._connection.scalars(add.values(rows))) if rows else set()
+        return await self.used(keys.keys() - taken)
+
+    async def used(self, names: Iterable[str]) -> dict[str, Earlier]:
+        """What requests under these keys came to, by name; those that were never used are not in it."""
+        if not (wanted := list(names)):
+            return {}
+        found = await self._connection.execute(select(KEYS).where(KEYS.c.key.in_(wanted)))
+        return {row.key: Earlier(row.outcome, row.is_done, row.fingerprint) for row in found}
+
+    async def settle(self, keys: Mapping[str, Row]) -> None:
+        """Record what became of requests that claimed their keys in this transaction, by the key's name."""
+        if keys:
+            one = update(KEYS).where(KEYS.c.key == bindparam("name")).values(outcome=bindparam("is"))
+            await self._connection.execute(one, [{"name": name, "is": outcome} for name, outcome in keys.items()])
+
+    async def complete(self, key: Key) -> bool:
+        """Record that this transaction completes a request that was claimed as not done. False if another did: then
+        nothing must be done. One that is doing it is waited for."""
+        is_open = (KEYS.c.key == key.name) & KEYS.c.is_done.is_(False)
+        return (await self._connection.execute(update(KEYS).where(is_open).values(is_done=True))).rowcount == 1
+
+    async def told_before(self, event_ids: Iterable[str]) -> dict[str, Row]:
+        """Outbox rows by event id: releases before the table of keys had an event's own id there.
+
+        Such a row says nothing about who chose the id: look at its body.
+        """
+        if not (wanted := list(event_ids)):
+            return {}
+        found = await self._connection.execute(select(OUTBOX).where(OUTBOX.c.event_id.in_(wanted)))
+        return {row["event_id"]: dict(row) for row in found.mappings()}
+
+    async def _created_before(self, key: Key) -> Earlier | None:
+        """What a release before the table of keys made under this key: both the thing and its event had the id that
+        follows from the key. Its request is not known, so any request is taken for it."""
+        row = (await self.told_before([key.before])).get(key.before)
+        if row is None:
+            return None
+        said = json.loads(row["body"])
+        is_callers = (said["metadata"].get("source"), said["metadata"].get("userId")) == ("api", self._metadata.user_id)
+        is_creation = said["payload"].get("operation") == "create"
+        return Earlier({"id": key.before}, True, key.fingerprint) if is_callers and is_creation else None
 
     async def put(self, table: Table, key: Row, values: Row) -> None:
         """Set what is under a key of a table that holds no things."""
@@ -283,18 +348,26 @@ class Store:
         if tx.envelopes:
             self._outbox.wake()
 
-    def cursor_of(self, event_id: str) -> str | None:
+    async def forget(self) -> None:
+        """Delete the idempotency keys that are old."""
+        old = KEYS.c.created_at < datetime.now(UTC) - idempotency.KEEP
+        async with self._database.reading() as connection:
+            found = await connection.scalar(select(KEYS.c.key).where(old).limit(1))
+        if found is not None:
+            async with self._database.writing() as tx:
+                await tx.execute(delete(KEYS).where(old))
+
+    def cursor_of(self, message_id: str) -> str | None:
         """Where an event is in the stream, as far as this process has heard by now."""
-        return self._outbox.known_cursor(event_id)
+        return self._outbox.known_cursor(message_id)
 
     async def place(self, tx: Writing) -> dict[str, str]:
         """Headers that say where in the stream all events of a committed transaction have been seen; after `WAIT_S`
         seconds, that they will come. None where it had no event."""
         if not tx.envelopes:
             return {}
-        event_ids = [envelope.id for envelope in tx.envelopes]
-        cursor = await self._outbox.cursor_after(event_ids, WAIT_S)
-        return {OFFSET_HEADER: cursor} if cursor else {PENDING_HEADER: event_ids[-1]}
+        cursor = await self._outbox.cursor_after([envelope.message_id for envelope in tx.envelopes], WAIT_S)
+        return {OFFSET_HEADER: cursor} if cursor else {PENDING_HEADER: tx.envelopes[-1].id}
 
 
 def _check(row: Row, fields: tuple[str, ...]) -> None:

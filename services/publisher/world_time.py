@@ -5,9 +5,9 @@ from datetime import timedelta
 from aiohttp import web
 
 from services.publisher import campaigns
-from services.publisher.answers import answer, tag
+from services.publisher.answers import KEY_HEADER, answer, idempotency_key, tag
 from services.publisher.fields import Body, ElapsedSeconds
-from services.publisher.http import Access
+from services.publisher.http import Access, check_editor
 from services.publisher.store import CAMPAIGNS, Row, Store, Writing
 from shared import errors
 from shared.errors import BeaconfireError
@@ -50,15 +50,22 @@ class WorldTime:
         return [web.post("/v1/campaigns/{campaign_id}/world-time", self._advance)]
 
     async def _advance(self, request: web.Request) -> web.Response:
-        caller = await self._access.editor(request)
+        caller = await self._access.member(request)
+        if KEY_HEADER not in request.headers:  # else it may be a repeat, and what it came to is for everybody who reads
+            check_editor(caller)
         wanted = await read_body(request, Advance)
+        key = idempotency_key(request, caller.user_id, wanted)
         async with self._store.writing(caller.metadata) as tx:
-            before = await tx.find(CAMPAIGNS, {"id": caller.path["campaign_id"]})
-            try:
-                row = await advance(tx, before, wanted.advance_seconds)
-            except OverflowError:
-                raise BeaconfireError(errors.CONFLICT, "world time ends with the year 9999") from None
-        campaign = campaigns.show(row, caller.role)
-        previous = campaigns.show(before, caller.role)["worldTime"]
+            row = await tx.find(CAMPAIGNS, {"id": caller.path["campaign_id"]})
+            outcome = {"previousTime": campaigns.show(row, caller.role)["worldTime"]}
+            earlier = await tx.claim(key, outcome) if key else None
+            if earlier is not None:
+                outcome = dict(earlier.outcome)
+            else:
+                check_editor(caller)
+                try:
+                    row = await advance(tx, row, wanted.advance_seconds)
+                except OverflowError:
+                    raise BeaconfireError(errors.CONFLICT, "world time ends with the year 9999") from None
         headers = {**tag(row), **await self._store.place(tx)}
-        return answer({"campaign": campaign, "previousTime": previous}, headers)
+        return answer({"campaign": campaigns.show(row, caller.role), **outcome}, headers)
