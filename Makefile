@@ -11,6 +11,9 @@ JOBS ?= $(shell echo $$(( ($$(nproc 2>/dev/null || echo 2) * 3 + 1) / 2 )))
 # The tests' databases and streams lie in memory where there is room: no test cuts the power, and a disk's sync costs minutes
 SCRATCH := $(shell df --output=avail,target /dev/shm 2>/dev/null | awk '$$1 + 0 > 4000000 { print "TMPDIR=" $$2 }')
 
+# What to do when a download fails: pip's own words are "No matching distribution", and apt's end up far above.
+fetched = || { echo "$(1) could not be fetched (see above). Is the network there? Behind a proxy set HTTPS_PROXY; with another package index, $(2)." >&2; exit 1; }
+
 .PHONY: help setup up test check format generate migration faults bench browser postgresql languages clean
 
 help: ## show this list
@@ -22,32 +25,32 @@ setup: .venv/.synced ## install uv (where it is missing) and every dependency, f
 	@echo "uv is not on this machine: putting a copy under .uv/"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Beaconfire needs Python 3.11 or newer; $(PYTHON) is older. Say which: make PYTHON=python3.12 …" >&2; exit 1; }
 	@$(PYTHON) -m venv .uv || { echo "python3 -m venv failed. On Debian: apt-get install python3-venv" >&2; exit 1; }
-	@.uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8'
+	@.uv/bin/python -m pip install --quiet --disable-pip-version-check 'uv>=0.8' $(call fetched,uv,PIP_INDEX_URL. Or put uv 0.8 or newer on the PATH)
 
 ifeq ($(UV),.uv/bin/uv)
 .venv/.synced: .uv/bin/uv
 endif
 .venv/.synced: pyproject.toml uv.lock
-	@$(UV) sync --frozen --quiet $(CHOSEN)
+	@$(UV) sync --frozen --quiet $(CHOSEN) $(call fetched,Python packages of uv.lock,UV_DEFAULT_INDEX)
 	@touch $@
 
 # the TypeScript compiler, which reads the browser client's JSDoc types
 clients/js/node_modules/.package-lock.json: clients/js/package.json clients/js/package-lock.json
-	@deploy/install-languages.sh node
-	@cd clients/js && npm ci --no-audit --no-fund --ignore-scripts --silent
+	@deploy/install-languages.sh node $(call fetched,Node,/etc/apt/sources.list. Or put node and npm on the PATH)
+	@cd clients/js && npm ci --no-audit --no-fund --ignore-scripts --loglevel=error $(call fetched,npm packages of clients/js,NPM_CONFIG_REGISTRY)
 	@touch $@
 
 up: setup ## start everything and print the address to open
 	@$(RUN) beaconfire up $(ARGS)
 
 browser: ## install Chromium for the browser tests, where it is missing
-	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || deploy/install-chromium.sh
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || deploy/install-chromium.sh $(call fetched,Chromium,/etc/apt/sources.list. Or put chromium on the PATH)
 
 postgresql: ## install PostgreSQL's programs for the tests, where they are missing
-	@[ -n "$(POSTGRES_URL)" ] || command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || deploy/install-postgresql.sh
+	@[ -n "$(POSTGRES_URL)" ] || command -v initdb >/dev/null || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || deploy/install-postgresql.sh $(call fetched,PostgreSQL,/etc/apt/sources.list. Or set POSTGRES_URL)
 
 languages: ## install Go, Node, curl and cc for the tests of examples/ and bench/, where they are missing
-	@deploy/install-languages.sh
+	@deploy/install-languages.sh $(call fetched,What the examples' tests need,/etc/apt/sources.list)
 
 test: setup browser postgresql languages ## run every test (starts its own nats-server, PostgreSQL, services and browser)
 	@$(SCRATCH) $(RUN) pytest -n $(JOBS) --dist worksteal $(ARGS)
