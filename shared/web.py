@@ -151,6 +151,8 @@ def correlation_id(request: web.Request) -> str:
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that change nothing (RFC 9110 §9.2.1). Every request with another one leaves a line in the log."""
 _CORRELATION: web.RequestKey[str] = web.RequestKey("correlation_id", str)
 
 
@@ -270,6 +272,8 @@ async def _correlate(request: web.Request, handler: Handler) -> web.StreamRespon
     request[_CORRELATION] = chosen
     with structlog.contextvars.bound_contextvars(correlation_id=chosen):
         response = await handler(request)
+        if request.method not in _SAFE:
+            log.info("answered a request", method=request.method[:20], path=request.path[:200], status=response.status)
     if not response.prepared:
         response.headers[CORRELATION_HEADER] = chosen
     return response

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -45,6 +46,35 @@ async def test_to_the_other_gateway(line: Line) -> None:
     assert (event["payload"]["operation"], event["payload"]["changedFields"]) == ("update", ["level"])
     assert event["metadata"]["userId"] == owner.id
     assert (event["metadata"]["source"], event["metadata"]["correlationId"]) == ("api", "req-42")
+
+
+async def test_each_change_leaves_its_correlation_id_in_the_log(line: Line) -> None:
+    """A request that changed something can be found in its service's log by the id that its answer carries, with what
+    was asked and how it ended; a read leaves no line."""
+    owner, viewer = await line.sign_up("owner"), await line.sign_up("viewer")
+    campaign = await line.campaign(owner)
+    path, members = f"/v1/campaigns/{campaign}/settlements", f"/auth/roots/campaign:{campaign}/members"
+    await line.publisher("GET", path, token=owner.token, X_Correlation_Id="read-1")
+    await line.publisher("POST", path, {"name": "A place"}, token=owner.token, X_Correlation_Id="change-1")
+    who = {"email": viewer.email, "role": "viewer"}
+    url = line.services.auth_url + members
+    await line.call("POST", url, who, token=owner.token, X_Correlation_Id="change-2")
+    made = await _log_line(line.services.publisher.process.log_path, "change-1")
+    added = await _log_line(line.services.auth.process.log_path, "change-2")
+
+    assert (made["method"], made["path"], made["status"]) == ("POST", path, 201)
+    assert (added["method"], added["path"], added["service"]) == ("POST", members, "auth")
+    assert "read-1" not in line.services.publisher.process.log_path.read_text()
+
+
+async def _log_line(log: Path, correlation_id: str) -> dict[str, Any]:
+    """The line about the answered request in a service's log, once it is there."""
+    async with asyncio.timeout(30):
+        while True:
+            for text in log.read_text().splitlines():
+                if f'"{correlation_id}"' in text and '"answered a request"' in text:
+                    return dict(json.loads(text))
+            await asyncio.sleep(0.05)
 
 
 async def test_creator_is_owner_at_once(line: Line) -> None:
