@@ -1,11 +1,15 @@
-"""The browser client's own tests, by the Node that Playwright brings: a machine without Node runs them too."""
+"""The browser client's own tests, by the Node that Playwright brings."""
 
+import fcntl
 import subprocess
 from pathlib import Path
 
 from playwright._impl._driver import compute_driver_executable
 
-TESTS = Path(__file__).parents[2] / "clients" / "js" / "test"
+PACKAGE = Path(__file__).parents[2] / "clients" / "js"
+TESTS = PACKAGE / "test"
+INSTALL = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+INSTALL_S = 120
 
 
 def test_connection() -> None:
@@ -33,10 +37,20 @@ def test_indicator() -> None:
     _run("indicator")
 
 
+def test_packages() -> None:
+    """With the package `ws` in Node, and with a bundler: clients/js/test/packages.test.js."""
+    with (PACKAGE / "package.json").open() as lock:  # one test process after the other
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (PACKAGE / "node_modules" / "ws").is_dir():
+            result = subprocess.run(INSTALL, cwd=PACKAGE, capture_output=True, text=True, timeout=INSTALL_S)
+            assert result.returncode == 0, result.stdout + result.stderr
+    _run("packages")
+
+
 def test_every_file_is_run() -> None:
     """No file of tests is forgotten above."""
     there = {path.name.removesuffix(".test.js") for path in TESTS.glob("*.test.js")}
-    assert there == {"connection", "rooms", "restore", "seen", "indicator"}
+    assert there == {"connection", "rooms", "restore", "seen", "indicator", "packages"}
 
 
 def _run(name: str) -> None:

@@ -39,7 +39,8 @@ export class Link {
     socket.onopen = () => this.#hasEnded || this.#handlers.onOpen();
     socket.onmessage = ({ data }) => this.#receive(data);
     socket.onclose = ({ code, reason }) => this.#end(code, reason);
-    // `error` carries nothing and is always followed by `close`.
+    // `error` carries nothing and is always followed by `close`. Without a handler it ends a Node process that uses `ws`.
+    socket.onerror = () => {};
   }
 
   /**

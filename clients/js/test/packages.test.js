@@ -1,0 +1,52 @@
+/** With what people use it with: the package `ws` in Node, and a bundler. */
+
+import assert from "node:assert/strict";
+import { readFile } from "node:fs/promises";
+import { createServer } from "node:net";
+import { test } from "node:test";
+
+import { WebSocket } from "ws";
+
+import { Client } from "../src/index.js";
+
+/** A port on which nothing listens. */
+const freePort = () =>
+  new Promise((resolve) => {
+    const server = createServer().listen(0, "127.0.0.1", () => {
+      const { port } = server.address();
+      server.close(() => resolve(port));
+    });
+  });
+
+test("a refused connection does not end a process that uses `ws`", async () => {
+  const url = `ws://127.0.0.1:${await freePort()}/ws`;
+  const client = new Client({ url, getToken: async () => "token", WebSocket, random: () => 0 });
+  await new Promise((resolve) => {
+    client.on("state", ({ state }) => state === "error" && resolve());
+    client.connect();
+  });
+
+  assert.equal(client.status.error.code, "unreachable");
+});
+
+test("closing while `ws` connects does not end the process", async () => {
+  const hung = createServer().listen(0, "127.0.0.1");
+  await new Promise((resolve) => hung.once("listening", resolve));
+  const client = new Client({ url: `ws://127.0.0.1:${hung.address().port}/ws`, getToken: async () => "token", WebSocket });
+  const connected = new Promise((resolve) => hung.once("connection", resolve));
+  client.connect();
+  const socket = await connected;
+  client.close();
+  await new Promise((resolve) => socket.once("close", resolve).resume());
+  hung.close();
+
+  assert.equal(client.state, "disconnected");
+});
+
+test("webpack does not drop the styles: every file that is imported for its effect is named in `sideEffects`", async () => {
+  const { exports, sideEffects } = JSON.parse(await readFile(new URL("../package.json", import.meta.url), "utf8"));
+  const styles = Object.values(exports).filter((path) => String(path).endsWith(".css"));
+
+  assert.ok(styles.length > 0);
+  for (const path of styles) assert.ok(sideEffects.some((pattern) => path.endsWith(pattern.replace("*", ""))), path);
+});
