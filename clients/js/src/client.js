@@ -31,6 +31,8 @@ const MOST_SPREAD_MS = 1000;
 /** Without a network attempts are not counted, and made this rarely: the browser may be wrong about the network. */
 const OFFLINE_PAUSE_MS = 30_000;
 
+/** The code of the error after the last attempt. */
+const UNREACHABLE = "unreachable";
 /** @typedef {"disconnected" | "connecting" | "connected" | "error"} State */
 /** @typedef {"connect" | "reconnect" | "refused" | "expiring"} TokenReason */
 /** @typedef {import("./events.d.ts").EventType} EventType */
@@ -361,7 +363,7 @@ export class Client {
       return this.#dial("refused");
     }
     if (this.#backoff.isExhausted) {
-      return this.#stop({ code: "unreachable", message: `No connection after ${MAX_ATTEMPTS} attempts` });
+      return this.#stop({ code: UNREACHABLE, message: `No connection after ${MAX_ATTEMPTS} attempts` });
     }
     this.#pause();
   }
@@ -381,7 +383,7 @@ export class Client {
 
   #networkIsBack() {
     if (this.#link !== null) return this.#health.check();
-    if (this.state !== "connecting" && this.#status.error?.code !== "unreachable") return;
+    if (this.state !== "connecting" && !this.#hasGivenUp) return;
     this.#dropCandidate(); // an attempt from before may hang in a network that is gone
     this.retry();
   }
@@ -402,9 +404,15 @@ export class Client {
     this.#dropCandidate();
     this.#leaveLink();
     this.#rooms.lost();
+    if (this.#hasGivenUp) return this.retry();
   }
 
   #dropCandidate() {
+  /** Whether it stopped for no other reason than that nothing answered. */
+  get #hasGivenUp() {
+    return this.state === "error" && this.#status.error?.code === UNREACHABLE;
+  }
+
     this.#clock.clearTimeout(this.#attemptTimer);
     this.#candidate?.abandon();
     this.#candidate = null;

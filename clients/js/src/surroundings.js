@@ -25,18 +25,16 @@ export const browser = {
   isOffline: () => globalThis.navigator?.onLine === false,
 
   watch({ onOnline, onOffline, onAwake }) {
-    if (typeof window === "undefined") return () => {};
-    // A laptop that slept shows itself by these two only: its timers did not run, its socket may look open.
+    if (typeof window === "undefined" || typeof window.addEventListener !== "function") return () => {}; // Node, React Native
+    // A laptop that slept shows itself by these only: its timers did not run, its socket may look open.
     const onVisible = () => document.visibilityState === "visible" && onAwake();
-    window.addEventListener("online", onOnline);
-    window.addEventListener("offline", onOffline);
-    window.addEventListener("pageshow", onAwake);
-    document.addEventListener("visibilitychange", onVisible);
-    return () => {
-      window.removeEventListener("online", onOnline);
-      window.removeEventListener("offline", onOffline);
-      window.removeEventListener("pageshow", onAwake);
-      document.removeEventListener("visibilitychange", onVisible);
-    };
+    const stop = new AbortController();
+    const { signal } = stop;
+    window.addEventListener("online", onOnline, { signal });
+    window.addEventListener("offline", onOffline, { signal });
+    window.addEventListener("pageshow", onAwake, { signal });
+    window.addEventListener("focus", onAwake, { signal });
+    document.addEventListener("visibilitychange", onVisible, { signal });
+    return () => stop.abort();
   },
 };
