@@ -1,6 +1,8 @@
 /** A newer token in place, before the one in use runs out: no reconnect, and no error while there is time left. */
 
 const FIRST_PAUSE_MS = 1000;
+/** A token, or its answer, that takes longer than this is not waited for: the next try asks again. */
+const TRY_MS = 15_000;
 
 /**
  * @typedef {object} RenewalHandlers
@@ -43,15 +45,19 @@ export class Renewal {
 
   /** @param {number} round @param {number} pauseMs */
   async #try(round, pauseMs) {
+    let isOver = false;
     /** @param {boolean} isAccepted */
     const finish = (isAccepted) => {
-      if (round !== this.#round) return;
+      if (isOver || round !== this.#round) return;
+      isOver = true;
+      this.#clock.clearTimeout(this.#timer);
       if (isAccepted) this.stop();
       else this.#again(round, pauseMs);
     };
+    this.#timer = this.#clock.setTimeout(() => finish(false), TRY_MS);
     try {
       const token = await this.#handlers.getToken();
-      if (round === this.#round) this.#handlers.send(token, finish);
+      if (!isOver && round === this.#round) this.#handlers.send(token, finish);
     } catch {
       finish(false);
     }
