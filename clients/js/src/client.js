@@ -30,9 +30,9 @@ const STABLE_MS = 5000;
 const MOST_SPREAD_MS = 1000;
 /** Without a network attempts are not counted, and made this rarely: the browser may be wrong about the network. */
 const OFFLINE_PAUSE_MS = 30_000;
-
 /** The code of the error after the last attempt. */
 const UNREACHABLE = "unreachable";
+
 /** @typedef {"disconnected" | "connecting" | "connected" | "error"} State */
 /** @typedef {"connect" | "reconnect" | "refused" | "expiring"} TokenReason */
 /** @typedef {import("./events.d.ts").EventType} EventType */
@@ -99,8 +99,11 @@ export class Client {
   #link = null;
   /** @type {Link | null} The socket that is being opened. */
   #candidate = null;
+  /** The last session that was acknowledged: the gateway may not know yet that its connection is gone. */
   #sessionId = "";
   #isDegraded = false;
+  /** Whether `degraded` was told, and `live` not yet: it is told over a reconnect, too. */
+  #saidDegraded = false;
   /** Whether the connection in use has lasted. */
   #isProven = false;
   /** Set by a success, so that a refused token is renewed once and not for ever. */
@@ -284,7 +287,7 @@ export class Client {
       cursor: this.#cursor.value,
       client: { name: NAME, version: VERSION },
       lastClose: this.#lastClose,
-      replaces: this.#link === null ? undefined : this.#sessionId,
+      replaces: this.#sessionId || undefined,
     };
     this.#log("→", message);
     link.send(message);
@@ -293,20 +296,21 @@ export class Client {
   /** @param {Link} link @param {Frame} ack */
   #accept(link, ack) {
     this.#clock.clearTimeout(this.#attemptTimer);
-    const isDegraded = this.#isDegraded;
     const leftAt = this.#cursor.value;
     this.#candidate = null;
     this.#leaveLink(); // the one it takes over from, if any: from the ack on only the new one counts
     this.#link = link;
     this.#sessionId = ack["sessionId"];
+    this.#isDegraded = ack["degraded"] === true; // before the state is told: the light must not turn green for a moment
     if (this.#options.user && ack["userId"] !== this.#options.user) this.#kept.stop();
     this.#cursor.begin(ack["cursor"]);
     this.#isProven = false;
     this.#stableTimer = this.#clock.setTimeout(() => this.#prove(), STABLE_MS);
     this.#health.start(ack["heartbeatS"]);
     this.#setState("connected");
-    if (isDegraded) this.#emitter.emit("live", undefined); // the old gateway's trouble is not the new one's
-    if (this.#link === link) this.#rooms.connected(ack["rooms"] ?? {}, leftAt); // else a handler has closed it
+    if (this.#link !== link) return; // a handler has closed it
+    this.#sayDegraded("broker_unreachable"); // or that it is over: the old gateway's trouble is not the new one's
+    this.#rooms.connected(ack["rooms"] ?? {}, leftAt);
     this.#moved();
   }
 
@@ -388,10 +392,16 @@ export class Client {
     this.retry();
   }
 
-  /** The page is looked at again: a pause has been long enough. */
+  /** The page is looked at again: a pause has been long enough, and after the last attempt there is one more. */
   #wake() {
     if (this.#link !== null) return this.#health.check();
+    if (this.#hasGivenUp) return this.retry();
     if (this.state === "connecting" && this.#candidate === null) this.#dial("reconnect");
+  }
+
+  /** Whether it stopped for no other reason than that nothing answered. */
+  get #hasGivenUp() {
+    return this.state === "error" && this.#status.error?.code === UNREACHABLE;
   }
 
   /** @param {{code: string, message: string}} error */
@@ -404,15 +414,9 @@ export class Client {
     this.#dropCandidate();
     this.#leaveLink();
     this.#rooms.lost();
-    if (this.#hasGivenUp) return this.retry();
   }
 
   #dropCandidate() {
-  /** Whether it stopped for no other reason than that nothing answered. */
-  get #hasGivenUp() {
-    return this.state === "error" && this.#status.error?.code === UNREACHABLE;
-  }
-
     this.#clock.clearTimeout(this.#attemptTimer);
     this.#candidate?.abandon();
     this.#candidate = null;
@@ -481,10 +485,10 @@ export class Client {
         return this.#renewal.start(frame["inS"]);
       case "degraded":
         this.#isDegraded = true;
-        return this.#emitter.emit("degraded", { reason: frame["reason"] });
+        return this.#sayDegraded(frame["reason"]);
       case "live":
         this.#isDegraded = false;
-        return this.#emitter.emit("live", undefined);
+        return this.#sayDegraded("");
       case "goaway":
         return this.#moveSoon(frame["afterMs"], frame["withinMs"]);
       case "error":
@@ -492,6 +496,17 @@ export class Client {
         return this.#takeAnswer({ ...frame, success: false, error: frame });
       // Others are of a newer protocol: "names and shapes reserved".
     }
+  }
+
+  /**
+   * Tell a change between `degraded` and `live`.
+   * @param {string} reason
+   */
+  #sayDegraded(reason) {
+    if (this.#isDegraded === this.#saidDegraded) return;
+    this.#saidDegraded = this.#isDegraded;
+    if (this.#isDegraded) this.#emitter.emit("degraded", { reason });
+    else this.#emitter.emit("live", undefined);
   }
 
   /** @param {EventFrame} frame */

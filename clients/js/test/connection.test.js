@@ -335,6 +335,88 @@ test("goaway: what delayed the old gateway is not said of the new one", async ()
   assert.equal(client.isDegraded, false);
 });
 
+test("every connection after the first names the last session, as the gateway may not know yet that it is gone", async () => {
+  const { client, clock } = await setUpConnected();
+  assert.equal(socket().sent[0].replaces, undefined);
+  socket().end(1006);
+  await clock.pass(2000);
+  assert.equal(socket().readyState, 0);
+  socket().end(1006); // an attempt that comes to nothing changes nothing
+  await clock.pass(2000);
+  socket().accept({ sessionId: "s2" });
+  assert.equal(socket().sent[0].replaces, "s1");
+  client.close();
+  client.connect();
+  await settle();
+  socket().accept({ sessionId: "s3" });
+
+  assert.equal(socket().sent[0].replaces, "s2");
+});
+
+test("a gateway that is degraded says so in the ack: the client is never told that all is well", async () => {
+  const { client, clock } = setUp();
+  const told = [];
+  client.on("state", ({ state }) => told.push([state, client.isDegraded]));
+  for (const name of ["degraded", "live"]) client.on(name, () => told.push(name));
+  client.connect();
+  await settle();
+  socket().accept({ degraded: true });
+  assert.deepEqual(told, [["connecting", false], ["connected", true], "degraded"]);
+  socket().end(1006);
+  await clock.pass(2000);
+  socket().accept({ degraded: true });
+  assert.deepEqual(told.slice(3), [["connecting", false], ["connected", true]], "told once");
+  socket().end(1006);
+  await clock.pass(2000);
+  socket().accept({ degraded: false });
+
+  assert.deepEqual(told.slice(5), [["connecting", false], ["connected", false], "live"]);
+});
+
+test("after the last attempt, looking at the page again connects", async () => {
+  const { client, clock, network } = setUp();
+  client.connect();
+  while (client.state !== "error") {
+    await clock.pass(100);
+    if (socket()?.readyState === 0) socket().end(1006);
+  }
+  network.handlers.onAwake();
+  await settle();
+  assert.equal(client.state, "connecting");
+  assert.equal(client.status.attempt, 1);
+  socket().end(4403, "no");
+  network.handlers.onAwake();
+
+  assert.equal(client.state, "error", "what was refused for good stays refused");
+});
+
+test("a token that never comes, or a refresh that is never answered, does not end the renewal", async () => {
+  let asked = 0;
+  const getToken = ({ reason }) => (reason === "expiring" && ++asked === 1 ? new Promise(() => {}) : Promise.resolve(`token ${asked}`));
+  const { clock } = await setUpConnected({ getToken });
+  socket().receive({ type: "token.expiring", inS: 60 });
+  for (let at = 0; socket().of("refresh").length < 2 && at < 59; at++) {
+    await clock.pass(1000);
+    socket().receive({ type: "position", cursor: `e:${at}` });
+  }
+
+  assert.deepEqual(socket().of("refresh").map(({ token }) => token), ["token 2", "token 3"]);
+});
+
+test("a refusal that says when it resets is not tried again before", async () => {
+  const { client, clock } = setUp({ random: () => 0 });
+  client.connect();
+  await settle();
+  socket().open();
+  socket().receive({ type: "error", id: socket().last.id, code: "too_many", message: "", retryAfterMs: 5000 });
+  socket().end(4429);
+  await clock.pass(4999);
+  assert.equal(FakeSocket.all.length, 1);
+  await clock.pass(1);
+
+  assert.equal(FakeSocket.all.length, 2);
+});
+
 test("close ends everything, whenever it comes", async () => {
   const { client, clock } = setUp();
   client.connect();
