@@ -12,10 +12,11 @@ import { Cursor, isCursor } from "./cursor.js";
 import { Emitter } from "./emitter.js";
 import { Health } from "./health.js";
 import { KeptCursor } from "./kept.js";
-import { describeClose, retryOf } from "./protocol.js";
+import { describeClose, isTooLarge, retryOf } from "./protocol.js";
 import { Renewal } from "./renewal.js";
 import { RoomTable } from "./room.js";
 import { NotSeen, SEEN_TIMEOUT_MS, Sightings } from "./seen.js";
+import { bytesOf, LEAST_FRAME_BYTES, USUAL_FRAME_BYTES } from "./size.js";
 import { browser, systemClock } from "./surroundings.js";
 import { BROKE_OFF, Link } from "./transport.js";
 
@@ -101,6 +102,10 @@ export class Client {
   #candidate = null;
   /** The last session that was acknowledged: the gateway may not know yet that its connection is gone. */
   #sessionId = "";
+  /** What the gateway takes at most: the last one's limit, and before the first ack the least there is. */
+  #maxFrameBytes = LEAST_FRAME_BYTES;
+  /** The pause that the gateway asks for before the next attempt. */
+  #retryAfterMs = 0;
   #isDegraded = false;
   /** Whether `degraded` was told, and `live` not yet: it is told over a reconnect, too. */
   #saidDegraded = false;
@@ -139,14 +144,9 @@ export class Client {
       getToken: () => this.#options.getToken({ reason: "expiring" }),
       send: (token, onAnswer) => this.#request({ type: "refresh", token }, (answer) => onAnswer(answer.success)),
     });
-    const wire = {
-      /** @type {import("./room.js").RoomWire["subscribe"]} */
-      subscribe: (ask, onAnswer) =>
-        this.#request({ type: "subscribe", ...ask }, ({ error, rooms }) => onAnswer({ error, rooms })),
-      /** @param {string[]} rooms */
-      unsubscribe: (rooms) => this.#request({ type: "unsubscribe", rooms }),
-    };
-    this.#rooms = new RoomTable(this.#clock, random, wire, this.#cursor);
+    /** @type {import("./room.js").Send} */
+    const send = (message, onAnswer) => this.#request(message, ({ error, rooms }) => onAnswer({ error, rooms }));
+    this.#rooms = new RoomTable(this.#clock, random, send, this.#cursor);
     this.#sightings = new Sightings(this.#clock, (mark) => this.#hasReached(mark));
     this.#kept = new KeptCursor(options.storage, options.url, options.user);
     const kept = this.#kept.read();
@@ -283,14 +283,15 @@ export class Client {
       type: "connect",
       id: (this.#lastId += 1),
       token,
-      ...this.#rooms.introduce(),
+      rooms: [],
       cursor: this.#cursor.value,
       client: { name: NAME, version: VERSION },
       lastClose: this.#lastClose,
       replaces: this.#sessionId || undefined,
     };
-    this.#log("→", message);
-    link.send(message);
+    const introduction = { ...message, ...this.#rooms.introduce(this.#maxFrameBytes - bytesOf(message)) };
+    this.#log("→", introduction);
+    link.send(introduction);
   }
 
   /** @param {Link} link @param {Frame} ack */
@@ -298,9 +299,11 @@ export class Client {
     this.#clock.clearTimeout(this.#attemptTimer);
     const leftAt = this.#cursor.value;
     this.#candidate = null;
+    this.#retryAfterMs = 0;
     this.#leaveLink(); // the one it takes over from, if any: from the ack on only the new one counts
     this.#link = link;
     this.#sessionId = ack["sessionId"];
+    this.#maxFrameBytes = ack["limits"]?.maxFrameBytes ?? USUAL_FRAME_BYTES;
     this.#isDegraded = ack["degraded"] === true; // before the state is told: the light must not turn green for a moment
     if (this.#options.user && ack["userId"] !== this.#options.user) this.#kept.stop();
     this.#cursor.begin(ack["cursor"]);
@@ -310,7 +313,7 @@ export class Client {
     this.#setState("connected");
     if (this.#link !== link) return; // a handler has closed it
     this.#sayDegraded("broker_unreachable"); // or that it is over: the old gateway's trouble is not the new one's
-    this.#rooms.connected(ack["rooms"] ?? {}, leftAt);
+    this.#rooms.connected(ack["rooms"] ?? {}, leftAt, this.#maxFrameBytes);
     this.#moved();
   }
 
@@ -333,6 +336,11 @@ export class Client {
     this.#dropCandidate();
     this.#lastClose = code;
     this.#countFailure();
+    if (isTooLarge(code) && this.#maxFrameBytes > LEAST_FRAME_BYTES) {
+      // This gateway takes less than the last one did: what does not fit into the smallest `connect` follows it.
+      this.#maxFrameBytes = LEAST_FRAME_BYTES;
+      return this.#pause();
+    }
     this.#goOn(code, reason, isFinal);
   }
 
@@ -374,7 +382,8 @@ export class Client {
 
   #pause() {
     const isOffline = this.#surroundings.isOffline();
-    const pause = isOffline ? OFFLINE_PAUSE_MS : this.#backoff.next();
+    const pause = isOffline ? OFFLINE_PAUSE_MS : this.#backoff.next() + this.#retryAfterMs;
+    this.#retryAfterMs = 0;
     if (this.#link === null) this.#setState("connecting", { attempt: this.#backoff.attempt });
     this.#clock.clearTimeout(this.#pauseTimer);
     this.#pauseTimer = this.#clock.setTimeout(() => this.#dial("reconnect"), pause);
@@ -440,6 +449,7 @@ export class Client {
     this.#log("←", frame);
     if (link === this.#candidate) {
       if (frame.type === "connection.ack") this.#accept(link, frame);
+      if (frame.type === "error") this.#retryAfterMs = frame["retryAfterMs"] ?? 0; // the close that follows has no place for it
     } else if (link === this.#link) {
       this.#health.heard();
       this.#take(frame);

@@ -4,9 +4,6 @@ import { ERRORS } from "./errors.js";
 
 export const SUBPROTOCOL = "beaconfire.v1";
 
-/** Most room names in one message (PROTOCOL.md §4). */
-export const MAX_ROOMS_IN_MESSAGE = 100;
-
 /** "1002, 1003 and 1007 mean a broken client: no" (PROTOCOL.md §6). */
 const BROKEN_CLIENT = new Set([1002, 1003, 1007, 1009]);
 
@@ -87,6 +84,14 @@ export function readFrame(text) {
   } catch {
     return null;
   }
+}
+
+/**
+ * Whether a close code says that a message was larger than the gateway takes.
+ * @param {number} closeCode
+ */
+export function isTooLarge(closeCode) {
+  return closeCode === ERRORS["too_large"]?.close || closeCode === 1009;
 }
 
 /** @param {number} closeCode */

@@ -3,10 +3,16 @@
 import { capMs } from "./backoff.js";
 import { checkedCursor, Cursor, earlier, isAbove } from "./cursor.js";
 import { guarded } from "./emitter.js";
-import { checkedRoom, MAX_ROOMS_IN_MESSAGE, pairOf, retryOfError } from "./protocol.js";
+import { Pace } from "./pace.js";
+import { checkedRoom, pairOf, retryOfError } from "./protocol.js";
+import { bytesOf, inLists, LEAST_FRAME_BYTES, MAX_ROOMS_IN_MESSAGE } from "./size.js";
 
-/** After this many retryable refusals in a row a room stays refused until it is subscribed to again. */
+/** After this many refusals in a row by a limit a room stays refused until it is subscribed to, or another is left. */
 const MAX_REFUSALS = 10;
+/** Most types that a room can be asked for with (PROTOCOL.md §4). */
+const MAX_TYPES = 100;
+/** Retries are put together this closely, so that rooms which were refused one by one are asked for in one message. */
+const RETRY_STEP_MS = 250;
 
 /** @typedef {import("./events.d.ts").EventType} EventType */
 /** @typedef {import("./protocol.js").EventFrame} EventFrame */
@@ -26,11 +32,11 @@ const MAX_REFUSALS = 10;
  * @property {(resync: {rooms: string[], reason: string}) => void} [onResync]  events were missed: load the state again
  */
 
+/** @typedef {{error?: Refusal, rooms?: Record<string, RoomAnswer>}} Answer  to a message about rooms */
+
 /**
- * What the table needs of the connection: sends with the message's id, and 0 where there is none.
- * @typedef {object} RoomWire
- * @property {(ask: {rooms: string[], types: string[] | undefined, cursor: string | undefined}, onAnswer: (answer: {error: Refusal | undefined, rooms: Record<string, RoomAnswer> | undefined}) => void) => number} subscribe
- * @property {(rooms: string[]) => number} unsubscribe
+ * What the table needs of the connection: sends a message and returns its id, 0 where there is no connection.
+ * @typedef {(message: Frame, onAnswer: (answer: Answer) => void) => number} Send
  */
 
 /** One subscriber of a room. */
@@ -85,23 +91,25 @@ export class Subscription {
   }
 }
 
-/** A room somebody wants (or wanted until a moment ago). */
+/** A room somebody wants, or that the gateway has still to let us leave. */
 class Room {
   /** @type {Set<Subscription>} */
   subscriptions = new Set();
-  /** @type {"absent" | "joining" | "joined" | "refused"} */
+  /** @type {"absent" | "joining" | "joined" | "refused" | "leaving"} */
   place = "absent";
   /** What the gateway was last asked for: types, and from where. */
   asked = "";
-  /** The message that asked for it. */
+  /** The message that asked for it, or to leave it. */
   messageId = 0;
   /** @type {string | undefined} The gateway must restore it from here first; what lies above comes that way alone. */
   since;
   /** Whether the gateway has us in the room, with other types perhaps than it was asked for since. */
   isHeld = false;
   refusals = 0;
-  /** @type {unknown} */
-  retryTimer = null;
+  /** When a refused room is asked for again; Infinity: not by itself. */
+  retryAt = Infinity;
+  /** Whether it was refused because there are too many rooms: once another is left there may be space for it. */
+  lacksSpace = false;
 
   /** @param {string} name */
   constructor(name) {
@@ -112,7 +120,8 @@ class Room {
   get types() {
     const wanted = [...this.subscriptions].map(({ types }) => types);
     if (wanted.length === 0 || wanted.includes(undefined)) return undefined;
-    return [...new Set(wanted.flatMap((types) => [...(types ?? [])]))].sort();
+    const all = [...new Set(wanted.flatMap((types) => [...(types ?? [])]))].sort();
+    return all.length > MAX_TYPES ? undefined : all; // then each subscription takes its own
   }
 
   get isAskedAsWanted() {
@@ -143,26 +152,37 @@ class Room {
 export class RoomTable {
   #clock;
   #random;
-  #wire;
+  #send;
   #cursor;
+  #pace;
   /** @type {Map<string, Room>} */
   #rooms = new Map();
   /** @type {Map<string, string[] | undefined>} The types that the last `connect` asked for, by room. */
   #introduced = new Map();
+  /** @type {Set<string>} The rooms for which the last `connect` had no space. */
+  #leftOut = new Set();
+  /** The largest message that the gateway takes. */
+  #maxFrameBytes = LEAST_FRAME_BYTES;
   /** @type {unknown} */
   #flushTimer = null;
+  /** @type {unknown} */
+  #retryTimer = null;
+  #nextRetryAt = Infinity;
+  /** Where in their pauses rooms are asked for again: the same for all of one answer, so that they are asked for together. */
+  #jitter = 0;
 
   /**
    * @param {import("./surroundings.js").Clock} clock
    * @param {() => number} random
-   * @param {RoomWire} wire
+   * @param {Send} send
    * @param {Cursor} cursor  the connection's
    */
-  constructor(clock, random, wire, cursor) {
+  constructor(clock, random, send, cursor) {
     this.#clock = clock;
     this.#random = random;
-    this.#wire = wire;
+    this.#send = send;
     this.#cursor = cursor;
+    this.#pace = new Pace(clock, random, () => this.#flush());
   }
 
   /**
@@ -180,6 +200,7 @@ export class RoomTable {
     }
     this.#rooms.set(name, room);
     room.subscriptions.add(subscription);
+    if (room.place === "leaving") room.place = "absent"; // the gateway leaves it first, then joins it again
     if (room.place === "refused") this.#forgetRefusal(room); // somebody asks anew: perhaps a member by now
     this.#flushSoon();
     return subscription;
@@ -190,14 +211,30 @@ export class RoomTable {
     const room = this.#rooms.get(subscription.room);
     if (!room?.subscriptions.delete(subscription)) return;
     if (room.place === "refused" && room.isHeld) room.place = "joined"; // perhaps these were the types that were refused
+    if (room.subscriptions.size === 0) room.since = undefined;
     this.#flushSoon();
   }
 
-  /** The rooms for `connect`, and the types of those that do not want all. What is to be restored is asked for by itself. */
-  introduce() {
+  /**
+   * The rooms for `connect`, and the types of those that do not want all. What is to be restored is asked for by itself, and
+   * so is what does not fit.
+   * @param {number} spareBytes  what the rest of the message leaves of the gateway's limit
+   */
+  introduce(spareBytes) {
     const isMeant = (/** @type {Room} */ room) => room.subscriptions.size > 0 && room.place !== "refused" && room.since === undefined;
-    const rooms = [...this.#rooms.values()].filter(isMeant);
+    const meant = [...this.#rooms.values()].filter(isMeant);
+    let spare = spareBytes - bytesOf({ types: {} });
+    /** @type {Room[]} */
+    const rooms = [];
+    for (const room of meant) {
+      const name = bytesOf(room.name) + 1;
+      const bytes = room.types ? 2 * name + bytesOf(room.types) + 1 : name;
+      if (rooms.length === MAX_ROOMS_IN_MESSAGE || bytes > spare) continue;
+      rooms.push(room);
+      spare -= bytes;
+    }
     this.#introduced = new Map(rooms.map((room) => [room.name, room.types]));
+    this.#leftOut = new Set(meant.map(({ name }) => name).filter((name) => !this.#introduced.has(name)));
     const narrowed = rooms.filter((room) => room.types !== undefined);
     const types = Object.fromEntries(narrowed.map((room) => [room.name, room.types]));
     return { rooms: rooms.map((room) => room.name), types: narrowed.length > 0 ? types : undefined };
@@ -207,9 +244,12 @@ export class RoomTable {
    * A connection was acknowledged with these answers; it knows no other rooms of ours.
    * @param {Record<string, RoomAnswer>} answers
    * @param {string | undefined} leftAt  the cursor up to which everybody was served before
+   * @param {number} maxFrameBytes  the largest message that this gateway takes
    */
-  connected(answers, leftAt) {
+  connected(answers, leftAt, maxFrameBytes) {
     this.lost();
+    this.#maxFrameBytes = maxFrameBytes;
+    this.#jitter = this.#random();
     if (leftAt !== undefined) for (const room of this.#rooms.values()) this.#owe(room, answers[room.name], leftAt);
     for (const [name, answer] of Object.entries(answers)) {
       // Unsubscribed since `connect` was sent: keep it as joined for the flush, which leaves it.
@@ -222,22 +262,24 @@ export class RoomTable {
   }
 
   /**
-   * A room that somebody counts on, and that did not come back with the connection as it was: refused for the moment, or
-   * joined on the old connection after the new one had asked. It is restored from where it was left.
+   * A room that somebody counts on, and that did not come back with the connection as it was: refused for the moment, joined
+   * on the old connection after the new one had asked, or without space in `connect`. It is restored from where it was left.
    * @param {Room} room @param {RoomAnswer | undefined} answer @param {string} leftAt
    */
   #owe(room, answer, leftAt) {
-    if (!room.isPromised) return;
+    if (!room.isPromised && !this.#leftOut.has(room.name)) return;
     if (room.since !== undefined) room.since = earlier(room.since, leftAt, this.#cursor.epoch);
     else if (!answer?.success || !room.isServedBy(this.#introduced.get(room.name))) room.since = leftAt;
   }
 
   /** The connection is gone; the rooms are still wanted. */
   lost() {
+    this.#pace.reset();
     for (const room of this.#rooms.values()) {
       room.isHeld = false;
       room.messageId = 0;
       if (room.place !== "refused") room.place = "absent";
+      if (room.subscriptions.size === 0) this.#rooms.delete(room.name);
     }
   }
 
@@ -297,7 +339,7 @@ export class RoomTable {
     room.isHeld = false;
     room.forgetPromises();
     // Only a lease that could not be renewed may come back by itself; for the others somebody has to act.
-    if (left.reason === "lease_expired") this.#retryLater(room, 0);
+    if (left.reason === "lease_expired") this.#retryLater(room, this.#random() * capMs(room.refusals));
     else room.place = "refused";
     for (const { handlers } of this.#subscriptions(left.room)) guarded(handlers.onLeft, left);
   }
@@ -323,55 +365,109 @@ export class RoomTable {
   #flush() {
     this.#clock.clearTimeout(this.#flushTimer);
     this.#flushTimer = null;
-    this.#leave([...this.#rooms.values()].filter((room) => room.subscriptions.size === 0));
     for (const room of this.#rooms.values()) if (room.place === "joined") announce(room);
+    this.#leave([...this.#rooms.values()].filter((room) => room.subscriptions.size === 0 && room.place !== "leaving"));
     /** @type {Map<string, Room[]>} A message has one list of types and one cursor. */
     const unasked = new Map();
     for (const room of this.#rooms.values()) {
-      if (room.place === "refused" || (room.place !== "absent" && room.isAskedAsWanted)) continue;
+      if (room.subscriptions.size === 0 || room.place === "refused") continue;
+      if (room.place !== "absent" && room.isAskedAsWanted) continue;
       const key = keyOf(room.types, room.since);
-      unasked.set(key, [...(unasked.get(key) ?? []), room]);
+      const alike = unasked.get(key);
+      if (alike) alike.push(room);
+      else unasked.set(key, [room]);
     }
-    for (const rooms of unasked.values()) {
-      for (let at = 0; at < rooms.length; at += MAX_ROOMS_IN_MESSAGE) {
-        this.#join(rooms.slice(at, at + MAX_ROOMS_IN_MESSAGE));
-      }
-    }
+    for (const rooms of unasked.values()) this.#join(rooms);
   }
 
-  /** @param {Room[]} rooms */
+  /** @param {Room[]} rooms  that nobody wants any more */
   #leave(rooms) {
     // Of a subscribe that is still unanswered the answer comes first: messages are answered in order.
-    const known = rooms.filter((room) => room.isHeld || room.place === "joining").map((room) => room.name);
-    for (let at = 0; at < known.length; at += MAX_ROOMS_IN_MESSAGE) {
-      this.#wire.unsubscribe(known.slice(at, at + MAX_ROOMS_IN_MESSAGE));
-    }
-    for (const room of rooms) {
-      this.#clock.clearTimeout(room.retryTimer);
-      this.#rooms.delete(room.name);
-    }
+    const isKnown = (/** @type {Room} */ room) => room.isHeld || room.place === "joining";
+    for (const room of rooms) if (!isKnown(room)) this.#rooms.delete(room.name);
+    this.#askAll({ type: "unsubscribe" }, rooms.filter(isKnown), {
+      onSent: (room) => {
+        room.place = "leaving";
+        room.isHeld = true; // until it is answered
+        room.forgetPromises();
+      },
+      onAnswer: (room) => {
+        room.isHeld = false;
+        if (room.subscriptions.size === 0) this.#rooms.delete(room.name);
+        this.#askForSpace();
+      },
+      onTooSoon: (room) => {
+        if (room.place === "leaving") room.place = "joined"; // nobody wants it: the next flush leaves it
+      },
+    });
   }
 
   /** @param {Room[]} rooms  all wanted with the same types, from the same cursor */
   #join(rooms) {
     const types = rooms[0]?.types;
     const cursor = rooms[0]?.since;
-    const id = this.#wire.subscribe({ rooms: rooms.map(({ name }) => name), types, cursor }, ({ error, rooms: answers }) => {
-      for (const room of rooms) {
-        // A room left meanwhile is another object by now, or none; one that was asked for anew waits for that answer.
-        if (this.#rooms.get(room.name) !== room || room.messageId !== id || room.place !== "joining") continue;
-        const answer = answers?.[room.name] ?? { success: false, ...(error && { error }) };
-        if (cursor !== undefined && answers) this.#restored(room, answer, types);
+    // Types that are too many for a message are left out: all events come then, and each subscription takes its own.
+    const isNarrow = bytesOf({ types, cursor }) < this.#maxFrameBytes / 2;
+    this.#askAll({ type: "subscribe", types: isNarrow ? types : undefined, cursor }, rooms, {
+      onSent: (room) => {
+        room.place = "joining";
+        room.asked = keyOf(types, cursor);
+      },
+      onAnswer: (room, answer, wasCarriedOut) => {
+        if (room.place !== "joining") return;
+        if (cursor !== undefined && wasCarriedOut) this.#restored(room, answer, types);
         this.#answered(room, answer);
-      }
-      this.#flushSoon(); // what was wanted differently while this was asked
+      },
+      onTooSoon: (room, error) => {
+        if (room.place !== "joining") return;
+        room.place = "absent";
+        for (const { handlers } of this.#subscriptions(room.name)) guarded(handlers.onError, error, { willRetry: true });
+      },
     });
-    if (id === 0) return;
-    for (const room of rooms) {
-      room.place = "joining";
-      room.messageId = id;
-      room.asked = keyOf(types, cursor);
+  }
+
+  /**
+   * Send a message for some rooms, in as many pieces as the gateway's limits need. What may not be sent yet waits for the
+   * next flush. Each room hears the answer, unless another message was sent for it since.
+   * @param {Frame} message @param {Room[]} rooms
+   * @param {object} handlers
+   * @param {(room: Room) => void} handlers.onSent
+   * @param {(room: Room, answer: RoomAnswer, wasCarriedOut: boolean) => void} handlers.onAnswer
+   * @param {(room: Room, error: Refusal) => void} handlers.onTooSoon  refused as a whole by a limit: it is to be repeated
+   */
+  #askAll(message, rooms, { onSent, onAnswer, onTooSoon }) {
+    const envelope = bytesOf({ ...message, id: Number.MAX_SAFE_INTEGER, rooms: [] });
+    for (const some of inLists(rooms, ({ name }) => bytesOf(name) + 1, this.#maxFrameBytes - envelope)) {
+      const names = some.map(({ name }) => name);
+      const bytes = envelope + bytesOf(names);
+      if (!this.#pace.allows(bytes)) return;
+      const id = this.#send({ ...message, rooms: names }, ({ error, rooms: answers }) => {
+        const tooSoon = error && this.#isTooSoon(message, error) ? error : undefined;
+        this.#pace.answered(id, tooSoon);
+        this.#jitter = this.#random();
+        for (const room of some) {
+          if (this.#rooms.get(room.name) !== room || room.messageId !== id) continue;
+          if (tooSoon) onTooSoon(room, tooSoon);
+          else onAnswer(room, answers?.[room.name] ?? { success: false, ...(error && { error }) }, answers !== undefined);
+        }
+        this.#flushSoon(); // what was wanted differently while this was asked
+      });
+      if (id === 0) return;
+      this.#pace.sent(id, bytes);
+      for (const room of some) {
+        room.messageId = id;
+        onSent(room);
+      }
     }
+  }
+
+  /**
+   * Whether to repeat the same message. A room that could not be joined is refused by itself; one that could not be left
+   * must be left sooner or later.
+   * @param {Frame} message @param {Refusal} error
+   */
+  #isTooSoon({ type }, { code }) {
+    return code === "too_many" || (type === "unsubscribe" && retryOfError(code) === "backoff");
   }
 
   /** @param {Room} room @param {RoomAnswer} answer @param {string[] | undefined} types */
@@ -387,9 +483,9 @@ export class RoomTable {
   /** @param {Room} room @param {RoomAnswer} answer */
   #answered(room, answer) {
     if (answer.success) {
+      this.#forgetRefusal(room);
       room.place = "joined";
       room.isHeld = true;
-      this.#forgetRefusals(room);
       announce(room);
     } else {
       this.#refused(room, answer.error ?? { code: "bad_request", message: "refused without a reason" });
@@ -399,34 +495,56 @@ export class RoomTable {
   /** @param {Room} room @param {Refusal} error */
   #refused(room, error) {
     room.refusals += 1;
-    const willRetry = retryOfError(error.code) === "backoff" && room.refusals < MAX_REFUSALS;
-    if (willRetry) this.#retryLater(room, error.retryAfterMs ?? 0);
+    room.lacksSpace = error.code === "too_many";
+    // A service that is away comes back some day; a limit may well stay as it is.
+    const willRetry = retryOfError(error.code) === "backoff" && (!room.lacksSpace || room.refusals < MAX_REFUSALS);
+    if (willRetry) this.#retryLater(room, (error.retryAfterMs ?? 0) + this.#jitter * capMs(room.refusals));
     else room.place = "refused";
     if (!willRetry && !room.isHeld) room.forgetPromises();
     for (const { handlers } of this.#subscriptions(room.name)) guarded(handlers.onError, error, { willRetry });
   }
 
-  /** @param {Room} room @param {number} leastMs */
-  #retryLater(room, leastMs) {
+  /** @param {Room} room @param {number} pauseMs */
+  #retryLater(room, pauseMs) {
     room.place = "refused";
-    const pause = leastMs + this.#random() * capMs(room.refusals);
-    this.#clock.clearTimeout(room.retryTimer);
-    room.retryTimer = this.#clock.setTimeout(() => {
-      room.place = "absent";
+    room.retryAt = Math.ceil((this.#clock.now() + pauseMs) / RETRY_STEP_MS) * RETRY_STEP_MS;
+    this.#awaitRetry(room.retryAt);
+  }
+
+  /**
+   * One timer for all rooms: those whose time has come are asked for together.
+   * @param {number} at
+   */
+  #awaitRetry(at) {
+    if (at >= this.#nextRetryAt) return;
+    this.#clock.clearTimeout(this.#retryTimer);
+    this.#nextRetryAt = at;
+    this.#retryTimer = this.#clock.setTimeout(() => {
+      this.#nextRetryAt = Infinity;
+      for (const room of this.#rooms.values()) {
+        if (room.retryAt <= this.#clock.now()) this.#askAgain(room);
+        else this.#awaitRetry(room.retryAt);
+      }
       this.#flush();
-    }, pause);
+    }, Math.max(0, at - this.#clock.now()));
+  }
+
+  /** Another room was left. */
+  #askForSpace() {
+    for (const room of this.#rooms.values()) if (room.lacksSpace && room.place === "refused") this.#askAgain(room);
+  }
+
+  /** @param {Room} room */
+  #askAgain(room) {
+    room.place = "absent";
+    room.retryAt = Infinity;
+    room.lacksSpace = false;
   }
 
   /** @param {Room} room */
   #forgetRefusal(room) {
-    room.place = "absent";
-    this.#forgetRefusals(room);
-  }
-
-  /** @param {Room} room */
-  #forgetRefusals(room) {
+    this.#askAgain(room);
     room.refusals = 0;
-    this.#clock.clearTimeout(room.retryTimer);
   }
 }
 

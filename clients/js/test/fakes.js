@@ -45,6 +45,9 @@ export async function settle() {
   for (let turn = 0; turn < 10; turn++) await Promise.resolve();
 }
 
+/** What a gateway says of itself unless it is configured otherwise. */
+const LIMITS = { maxFrameBytes: 16_384, maxRooms: 100 };
+
 export class FakeSocket {
   static OPEN = 1;
   /** @type {FakeSocket[]} All that were made, oldest first. */
@@ -90,16 +93,22 @@ export class FakeSocket {
   }
 
   /** Open it and acknowledge, every room of `connect` granted unless `rooms` says otherwise. */
-  accept({ cursor = "e:10", rooms, ...more } = {}) {
+  accept({ cursor = "e:10", rooms, limits = LIMITS, ...more } = {}) {
     this.open();
     const granted = Object.fromEntries(this.last.rooms.map((room) => [room, { success: true }]));
     const answers = rooms ?? granted;
-    this.receive({ type: "connection.ack", id: this.last.id, sessionId: "s1", userId: "u1", cursor, heartbeatS: 25, rooms: answers, ...more });
+    this.receive({ type: "connection.ack", id: this.last.id, sessionId: "s1", userId: "u1", cursor, heartbeatS: 25, limits, rooms: answers, ...more });
   }
 
   /** Answer the last `subscribe`. */
   answer(rooms) {
     this.receive({ type: "reply", id: this.of("subscribe").at(-1).id, success: true, rooms });
+  }
+
+  /** Answer a message, the last one unless it is given, as done or as refused. */
+  reply(message = this.last, error) {
+    const rooms = Object.fromEntries(message.rooms.map((room) => [room, { success: true }]));
+    this.receive({ type: "reply", id: message.id, success: !error, ...(error ? { error } : { rooms }) });
   }
 
   /** Send what was missed in the rooms of the last `subscribe`. */

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { setUpConnected, settle, socket } from "./fakes.js";
+import { setUp, setUpConnected, settle, socket } from "./fakes.js";
 
 const event = (offset, rooms, id = `id-${offset}`) => ({ type: "event", offset, rooms, event: { id, type: "t" } });
 
@@ -218,6 +218,276 @@ test("more than 100 rooms go in several messages", async () => {
   await clock.pass(0);
 
   assert.deepEqual(socket().of("subscribe").map(({ rooms }) => rooms.length), [100, 50]);
+});
+
+const sizes = (messages) => messages.map((message) => new TextEncoder().encode(JSON.stringify(message)).length);
+const roomsOf = (messages) => messages.flatMap(({ rooms }) => rooms);
+/** Let time pass on a connection that lives. */
+const passAlive = async (clock, ms) => {
+  for (let passed = 0; passed < ms; passed += 1000) {
+    socket().receive({ type: "position", cursor: "e:10" });
+    await clock.pass(1000);
+  }
+};
+/** Answer whatever is asked until nothing more is. */
+const answerAll = async (clock) => {
+  for (let at = 1; at < socket().sent.length; at++) {
+    socket().reply(socket().sent[at]);
+    await clock.pass(0);
+  }
+};
+
+for (const [kind, count, maxFrameBytes, length, types, token] of [
+  ["three types each", 100, 16_384, 20, true, 400],
+  ["long names", 100, 16_384, 64, true, 400],
+  ["a long token", 100, 16_384, 30, true, 8000],
+  ["small frames", 100, 2048, 64, true, 400],
+  ["limits raised", 250, 65_536, 64, true, 400],
+  ["no types", 100, 4096, 64, false, 400],
+]) {
+  test(`${count} rooms come back with a connection, in messages that the gateway takes: ${kind}`, async () => {
+    const { client, clock } = await setUpConnected({ getToken: async () => "x".repeat(token) });
+    socket().end(1006);
+    await clock.pass(2000);
+    socket().accept({ limits: { maxFrameBytes, maxRooms: count } });
+    const ready = new Set();
+    for (let number = 0; number < count; number++) {
+      const room = `campaign:${"c".repeat(length)}/settlement:${String(number).padStart(length, "s")}`;
+      const wanted = types ? { types: ["settlement_updated", "structure_updated", "world_time_changed"] } : {};
+      client.subscribe(room, { onReady: () => ready.add(room) }, wanted);
+    }
+    await clock.pass(0);
+    await answerAll(clock);
+    assert.equal(ready.size, count);
+    socket().receive(event(11, ["campaign:c1"]));
+    socket().end(1006);
+    await clock.pass(2000);
+    socket().accept({ cursor: "e:11", limits: { maxFrameBytes, maxRooms: count } });
+    await answerAll(clock);
+
+    const asked = socket().sent;
+    assert.deepEqual(sizes(asked).filter((size) => size > maxFrameBytes), []);
+    assert.deepEqual(roomsOf(asked).sort(), [...ready].sort(), "each once");
+    assert.deepEqual(asked.map(({ rooms }) => rooms.length).filter((names) => names > 100), []);
+    assert.deepEqual([...new Set(asked.map(({ cursor }) => cursor))], ["e:11"], "what had no space is restored from where it was left");
+  });
+}
+
+test("before the first ack `connect` is as small as any gateway takes it; the other rooms follow", async () => {
+  const { client, clock } = setUp({ getToken: async () => "x".repeat(500) });
+  for (let number = 0; number < 100; number++) client.subscribe(`campaign:c1/settlement:s${number}`, {}, { types: ["a", "b"] });
+  client.connect();
+  await settle();
+  socket().accept();
+  await answerAll(clock);
+
+  assert.ok(sizes(socket().sent)[0] <= 1024);
+  assert.equal(new Set(roomsOf(socket().sent)).size, 100);
+  assert.equal(socket().sent.length, 2);
+});
+
+test("a gateway that takes less than the last one did is asked again, with less", async () => {
+  const { client, clock } = await setUpConnected();
+  for (let number = 0; number < 100; number++) client.subscribe(`campaign:c1/settlement:s${number}`);
+  await clock.pass(0);
+  await answerAll(clock);
+  socket().end(1006);
+  await clock.pass(2000);
+  socket().open();
+  assert.ok(sizes(socket().sent)[0] > 2048);
+  socket().end(4413);
+  await clock.pass(4000);
+  socket().accept({ limits: { maxFrameBytes: 2048, maxRooms: 100 } });
+  await answerAll(clock);
+  assert.deepEqual(sizes(socket().sent).filter((size) => size > 2048), []);
+  assert.equal(new Set(roomsOf(socket().sent)).size, 100);
+  socket().end(1006);
+  await clock.pass(8000);
+  socket().end(4413);
+  await clock.pass(8000);
+  assert.equal(client.state, "connecting");
+  socket().end(4413);
+
+  assert.equal(client.state, "error", "less than the least is not possible");
+});
+
+test("types that do not fit into a message, or are too many, are left out: each hears its own", async () => {
+  const { client, clock } = setUp();
+  const heard = [];
+  const many = Array.from({ length: 101 }, (_, number) => `type_${number}`);
+  const long = Array.from({ length: 20 }, (_, number) => `${number}`.padStart(64, "t"));
+  client.subscribe("campaign:c1", { onEvent: ({ type }) => heard.push(type) }, { types: many });
+  client.subscribe("campaign:c2", { onEvent: ({ type }) => heard.push(type) }, { types: long });
+  client.connect();
+  await settle();
+  socket().accept({ limits: { maxFrameBytes: 1024, maxRooms: 100 } });
+  await answerAll(clock);
+  for (const [offset, type] of [[11, "type_7"], [12, "another"]]) {
+    socket().receive({ ...event(offset, ["campaign:c1", "campaign:c2"]), event: { id: type, type } });
+  }
+
+  assert.deepEqual(heard, ["type_7"]);
+  assert.deepEqual(roomsOf(socket().sent).sort(), ["campaign:c1", "campaign:c2"]);
+  assert.deepEqual(sizes(socket().sent).filter((size) => size > 1024), []);
+});
+
+test("never more than a part of what a gateway takes is unanswered", async () => {
+  const { client, clock } = await setUpConnected();
+  const names = Array.from({ length: 900 }, (_, number) => `campaign:${"c".repeat(64)}/settlement:${String(number).padStart(64, "s")}`);
+  for (const name of names) client.subscribe(name);
+  await clock.pass(0);
+  assert.ok(sizes(socket().of("subscribe")).reduce((sum, size) => sum + size) < 65_536);
+  await answerAll(clock);
+  assert.deepEqual(roomsOf(socket().of("subscribe")), names);
+
+  for (let number = 0; number < 50; number++) {
+    client.subscribe(`campaign:x${number}`);
+    await clock.pass(0);
+  }
+  assert.ok(socket().of("subscribe").length < 30, "one by one, they are collected while many are unanswered");
+  await answerAll(clock);
+  assert.equal(new Set(roomsOf(socket().of("subscribe"))).size, 950);
+});
+
+test("an `unsubscribe` that is refused is repeated, until the room is left or wanted again", async () => {
+  const { client, clock } = await setUpConnected();
+  const error = { code: "too_many", message: "", retryAfterMs: 600 };
+  const subscriptions = ["campaign:c1", "campaign:c2", "campaign:c3"].map((room) => client.subscribe(room));
+  await clock.pass(0);
+  socket().reply();
+  for (const one of subscriptions) one.unsubscribe();
+  await clock.pass(0);
+  socket().reply(socket().last, error);
+  const ready = [];
+  client.subscribe("campaign:c2", { onReady: () => ready.push("c2") });
+  const third = client.subscribe("campaign:c3");
+  third.unsubscribe();
+  await clock.pass(599);
+  assert.equal(socket().of("unsubscribe").length, 1, "not before it may");
+  await clock.pass(1001);
+  assert.deepEqual([socket().last.type, socket().last.rooms], ["unsubscribe", ["campaign:c1", "campaign:c3"]]);
+  socket().receive({ type: "error", id: socket().last.id, ...error }); // the other form of a refusal
+  await clock.pass(2600);
+  assert.deepEqual([socket().last.type, socket().last.rooms], ["unsubscribe", ["campaign:c1", "campaign:c3"]]);
+  socket().reply();
+  await passAlive(clock, 60_000);
+
+  assert.equal(socket().of("unsubscribe").length, 3);
+  assert.deepEqual(ready, ["c2"], "it was never left");
+});
+
+test("a room that is wanted again while it is left is joined again, whatever comes of leaving it", async () => {
+  for (const error of [undefined, { code: "too_many", message: "" }]) {
+    const { client, clock } = await setUpConnected();
+    const first = client.subscribe("campaign:c1");
+    await clock.pass(0);
+    socket().reply();
+    first.unsubscribe();
+    await clock.pass(0);
+    const unsubscribe = socket().last;
+    let ready = 0;
+    const second = client.subscribe("campaign:c1", { onReady: () => ready++ });
+    socket().reply(unsubscribe, error);
+    await clock.pass(1000);
+    socket().reply();
+    assert.equal(socket().last.type, "subscribe");
+    assert.equal(ready, 1);
+    second.unsubscribe();
+    await clock.pass(0);
+    assert.equal(socket().last.type, "unsubscribe", "and left again");
+  }
+});
+
+test("joining and leaving rooms one by one faster than the gateway takes it strands none", async () => {
+  const { client, clock } = await setUpConnected();
+  const held = new Set();
+  let allowed = 100;
+  let answered = socket().sent.length;
+  /** A gateway with 100 messages a minute. */
+  const gateway = () => {
+    for (; answered < socket().sent.length; answered++) {
+      const message = socket().sent[answered];
+      if (allowed < 1) {
+        socket().receive({ type: "error", id: message.id, code: "too_many", message: "", retryAfterMs: 600 });
+        continue;
+      }
+      allowed -= 1;
+      for (const room of message.rooms) message.type === "subscribe" ? held.add(room) : held.delete(room);
+      socket().reply(message);
+    }
+  };
+  const joined = [];
+  for (let number = 0; number < 60; number++) {
+    joined.push(client.subscribe(`campaign:c${number}`));
+    await clock.pass(0);
+    gateway();
+  }
+  for (const one of joined) {
+    one.unsubscribe();
+    await clock.pass(0);
+    gateway();
+  }
+  let refused = 0;
+  for (let second = 0; second < 30; second++) {
+    allowed += 100 / 60;
+    await clock.pass(1000);
+    socket().receive({ type: "position", cursor: `e:${second}` });
+    refused = Math.max(refused, socket().sent.length - answered);
+    gateway();
+  }
+
+  assert.deepEqual([...held], []);
+  assert.ok(refused < 20, "and it does not go on as fast as before");
+});
+
+test("a subscribe that comes too soon is told as such and asked again when it may be", async () => {
+  const { client, clock } = await setUpConnected();
+  const told = [];
+  client.subscribe("campaign:c1", { onError: ({ code }, { willRetry }) => told.push([code, willRetry]), onReady: () => told.push("ready") });
+  await clock.pass(0);
+  for (let round = 0; round < 15; round++) {
+    socket().reply(socket().last, { code: "too_many", message: "", retryAfterMs: 600 });
+    await passAlive(clock, 40_000);
+  }
+  socket().reply();
+
+  assert.deepEqual(told, [...Array(15).fill(["too_many", true]), "ready"]);
+});
+
+test("a service that is away for long strands no room, and rooms are asked for again together", async () => {
+  let draw = 0;
+  const { client, clock } = await setUpConnected({ random: () => (draw = (draw + 0.37) % 1) });
+  for (let number = 0; number < 50; number++) client.subscribe(`campaign:c${number}`, {}, { cursor: "e:5" });
+  await clock.pass(0);
+  for (let round = 0; round < 15; round++) {
+    const refused = Object.fromEntries(socket().last.rooms.map((room) => [room, { success: false, error: { code: "unavailable", message: "" } }]));
+    socket().receive({ type: "reply", id: socket().last.id, success: true, rooms: refused });
+    await passAlive(clock, 33_000);
+  }
+
+  assert.deepEqual(socket().of("subscribe").map(({ rooms }) => rooms.length), Array(16).fill(50));
+});
+
+test("a room that had no space is joined as soon as another is left", async () => {
+  const { client, clock } = await setUpConnected();
+  const full = { success: false, error: { code: "too_many", message: "a connection may be in 1 rooms" } };
+  const first = client.subscribe("campaign:c1");
+  await clock.pass(0);
+  socket().reply();
+  client.subscribe("campaign:c2");
+  await clock.pass(0);
+  for (let round = 0; round < 12; round++) {
+    if (socket().last.type === "subscribe") socket().answer({ "campaign:c2": full });
+    await passAlive(clock, 33_000);
+  }
+  const count = socket().of("subscribe").length;
+  assert.equal(count, 11, "after ten refusals it is not asked for any more");
+  first.unsubscribe();
+  await clock.pass(0);
+  socket().reply();
+  await clock.pass(0);
+
+  assert.deepEqual([socket().of("subscribe").length, socket().last.rooms], [count + 1, ["campaign:c2"]]);
 });
 
 test("a room is asked for with the types its subscriptions want together, and each hears its own", async () => {
