@@ -205,7 +205,8 @@ class _Connection(RequestHandler):
             requests = self._request_count
             super().data_received(piece)
             if self._request_count > requests and self._messages:
-                self._body_left = int(getattr(self._messages[-1][0], "headers", {}).get(hdrs.CONTENT_LENGTH, 0))
+                length = getattr(self._messages[-1][0], "headers", {}).get(hdrs.CONTENT_LENGTH, "0")
+                self._body_left = int(length[-20:])  # digits, of at most 64 bits, behind any number of zeros
         if start < len(data):
             super().data_received(data[start:])
 

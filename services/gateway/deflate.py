@@ -7,7 +7,7 @@ gets is decided as without it; what they look like, in the last step.
 
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from services.gateway.frames import FrameError, FrameReader, Opcode, encode, payload
@@ -22,14 +22,15 @@ LEVEL = 1
 REMEMBERED_BYTES = 4 * 1024 * 1024
 MAX_STREAMS = 16
 """A message in more deflate streams than this (BFINAL, §7.2.3.4) is an attack: one costs two bytes."""
+MAX_OFFER_CHARACTERS = 1_024
+MAX_OFFERS = 16
+"""Browsers send one offer of 60 characters. More than this is not read, and nothing is compressed."""
 
 _TAIL = b"\x00\x00\xff\xff"  # §7.2.1
 _RSV1 = 0x40
 _TEXT_FRAME = 0x80 | Opcode.TEXT
-_WORD = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
-_VALUE = rf'{_WORD}|"{_WORD}"'  # RFC 6455 §9.1: a quoted one has to be a token, too
-_ELEMENT = re.compile(rf"[ \t]*({_WORD})((?:[ \t]*;[ \t]*{_WORD}(?:[ \t]*=[ \t]*(?:{_VALUE}))?)*)[ \t]*")
-_PARAMETER = re.compile(rf";[ \t]*({_WORD})(?:[ \t]*=[ \t]*({_VALUE}))?")
+_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+_SPACE = " \t"
 _WINDOW_BITS = re.compile(r"[89]|1[0-5]")  # §7.1.2: no leading zero
 _OWN_BITS = re.compile(r"9|1[0-5]")  # zlib makes no raw stream with a window of 8 bits
 
@@ -53,23 +54,39 @@ class Agreement:
         return f"permessage-deflate; server_no_context_takeover; client_no_context_takeover{bound}"
 
 
-def negotiate(headers: Iterable[str]) -> Agreement | None:
-    """The first offer in `Sec-WebSocket-Extensions` that can be accepted, None for none. Raises MalformedOffer."""
-    offers = [offer for header in headers for offer in _read_offers(header)]
+def negotiate(headers: Sequence[str]) -> Agreement | None:
+    """The first offer in `Sec-WebSocket-Extensions` that can be accepted, None for none. Raises MalformedOffer.
+
+    More offers than `MAX_OFFERS`, or longer ones than `MAX_OFFER_CHARACTERS` together, are declined unread.
+    """
+    if sum(map(len, headers)) > MAX_OFFER_CHARACTERS:
+        return None
+    # A value with a comma or a semicolon in it is no token, quoted or not: cut there, it is malformed all the same.
+    elements = [part.strip(_SPACE) for header in headers for part in header.split(",")]
+    offers = [_read_offer(element) for element in elements if element]
+    if len(offers) > MAX_OFFERS:
+        return None
     return next((agreed for name, asked in offers if (agreed := _accept(name, asked)) is not None), None)
 
 
-def _read_offers(header: str) -> Iterator[tuple[str, Parameters]]:
-    at = 0
-    while at < len(header):
-        element = _ELEMENT.match(header, at)
-        end = at if element is None else element.end()
-        if end < len(header) and header[end] not in (", " if element is None else ","):
-            raise MalformedOffer
-        if element is not None:
-            parameters = _PARAMETER.findall(element[2])
-            yield element[1], [(name, value.strip('"') or None) for name, value in parameters]
-        at = end + 1
+def _read_offer(text: str) -> tuple[str, Parameters]:
+    name, *parameters = text.split(";")
+    return _token(name), [_read_parameter(parameter) for parameter in parameters]
+
+
+def _read_parameter(text: str) -> tuple[str, str | None]:
+    name, equals, value = text.partition("=")
+    value = value.strip(_SPACE)
+    if len(value) > 2 and value[0] == value[-1] == '"':
+        value = value[1:-1]  # RFC 6455 §9.1: a quoted one has to be a token, too
+    return _token(name), _token(value) if equals else None
+
+
+def _token(text: str) -> str:
+    token = text.strip(_SPACE)
+    if not _TOKEN.fullmatch(token):
+        raise MalformedOffer
+    return token
 
 
 def _accept(name: str, parameters: Parameters) -> Agreement | None:

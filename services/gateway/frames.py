@@ -86,12 +86,13 @@ class FrameReader:
     size is buffered. `too_large_code` is the close code for going over it.
     """
 
-    __slots__ = ("_buffer", "_fragments", "_max_bytes", "_opcode", "_size", "_too_large_code")
+    __slots__ = ("_buffer", "_fragments", "_max_bytes", "_needed", "_opcode", "_size", "_too_large_code")
 
     def __init__(self, max_bytes: int, too_large_code: int = 1009) -> None:
         self._max_bytes = max_bytes
         self._too_large_code = too_large_code
-        self._buffer: bytes = _EMPTY
+        self._buffer: bytes | bytearray = _EMPTY
+        self._needed = 0
         self._fragments: list[bytes] | None = None
         self._opcode = 0
         self._size = 0
@@ -107,15 +108,20 @@ class FrameReader:
         Text is not decoded here: `payload.decode()` is the check of §8.1, at the place that needs the text.
         """
         messages: list[tuple[int, bytes]] = []
+        if self._buffer:
+            self._buffer += data  # in place, and not looked at before it can be a frame: a client may send byte by byte
+            if len(self._buffer) < self._needed:
+                return messages
+            data = bytes(self._buffer)
         try:
-            self._read(self._buffer + data if self._buffer else data, messages)
+            self._read(data, messages)
         except FrameError as error:
             error.before = messages
             raise
         return messages
 
     def _read(self, data: bytes, messages: list[tuple[int, bytes]]) -> None:
-        position, end = 0, len(data)
+        position, end, needed = 0, len(data), 0
         while end - position >= 2:
             first, second = data[position], data[position + 1]
             if first & 0x70:
@@ -133,13 +139,15 @@ class FrameReader:
                 start += width
             self._check(opcode, bool(first & 0x80), length)
             if end - start < 4 + length:
+                needed = start + 4 + length - position
                 break
             payload = _unmask(data[start + 4 : start + 4 + length], data[start : start + 4])
             position = start + 4 + length
             message = self._accept(opcode, bool(first & 0x80), payload)
             if message is not None:
                 messages.append(message)
-        self._buffer = data[position:] if position < end else _EMPTY
+        self._buffer = bytearray(data[position:]) if position < end else _EMPTY
+        self._needed = needed
 
     def _check_reserved(self, first: int) -> None:
         """Bits that only an extension gives a meaning."""

@@ -1,11 +1,14 @@
 """permessage-deflate: agreed on as RFC 7692 says, compressed once for everybody, and never inflated too far."""
 
+import contextlib
 import json
+import sys
 import tracemalloc
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 import pytest
@@ -14,7 +17,14 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 from pydantic import ValidationError
 
-from services.gateway.deflate import MIN_BYTES, Deflater, InflatingReader, MalformedOffer, negotiate
+from services.gateway.deflate import (
+    MAX_OFFER_CHARACTERS,
+    MIN_BYTES,
+    Deflater,
+    InflatingReader,
+    MalformedOffer,
+    negotiate,
+)
 from services.gateway.frames import FrameError, FrameReader, Opcode, encode
 from services.gateway.settings import Settings
 from tests.client import open_socket
@@ -84,6 +94,67 @@ def test_malformed_offers(offer: str) -> None:
     """What is no list of extensions is told apart from an offer that is declined."""
     with pytest.raises(MalformedOffer):
         negotiate(["permessage-deflate", offer])
+
+
+HOSTILE = {
+    "spaces": [", a,".replace(" ", " " * 8_000)],
+    "commas": ["," * 8_000],
+    "semicolons": ["a" + ";" * 8_000],
+    "one word": ["a" * 8_000],
+    "parameters": ["a" + "; b=1" * 1_600],
+    "quotes": ['a; b="' * 1_300],
+    "tabs between": ["a; b" + "\t" * 8_000 + "= c"],
+    "eight headers": [f",{' ' * 8_000},a"] * 8,
+    "many short headers": ["a"] * 2_000,
+    "many offers": ["permessage-deflate, " * 17],
+}
+
+
+@pytest.mark.parametrize("headers", HOSTILE.values(), ids=HOSTILE)
+def test_offers_beyond_the_bounds(headers: list[str]) -> None:
+    """A header that is longer than any browser's, or has more offers, is declined without being read."""
+    assert negotiate(headers) is None
+
+
+@pytest.mark.parametrize("headers", HOSTILE.values(), ids=HOSTILE)
+def test_work_for_offers_is_bounded(headers: list[str]) -> None:
+    """Whatever a client puts into the header, a handshake takes no more steps than for the longest that is read."""
+    longest = _steps(["a;b=c," * (MAX_OFFER_CHARACTERS // 6)])
+
+    assert _steps(headers) <= longest
+    assert _steps(["a;b=c," * (MAX_OFFER_CHARACTERS // 12)]) > longest // 3
+
+
+def _steps(headers: list[str]) -> int:
+    """How many lines of Python run while these headers are read. No pattern takes more than one pass over a line's
+    text: tests/architecture/test_regular_expressions.py."""
+    count = 0
+
+    def trace(_frame: Any, event: str, _argument: Any) -> Any:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        with contextlib.suppress(MalformedOffer):
+            negotiate(headers)
+    finally:
+        sys.settrace(before)
+    return count
+
+
+async def test_a_hostile_offer_is_declined(stream: NatsServer, auth: FakeAuth) -> None:
+    """A handshake with eight headers of 8,000 spaces opens a socket without compression."""
+    offer = f",{' ' * 8_000},permessage-deflate"
+    async with (
+        running_gateway(stream, auth, compression=True) as gateway,
+        raw_socket(gateway, Sec_WebSocket_Extensions="\r\nSec-WebSocket-Extensions: ".join([offer] * 8)) as raw,
+    ):
+        raw.write(client_frame(PING % b"x"))
+
+        assert (await raw.frame())[0] in (Opcode.TEXT, Opcode.CLOSE)
 
 
 @given(

@@ -56,6 +56,27 @@ def test_any_chunking(payloads: list[bytes], data: st.DataObject) -> None:
     assert messages == [(Opcode.TEXT, payload) for payload in payloads]
 
 
+class _Counting(FrameReader):
+    """Counts the bytes it looks at."""
+
+    __slots__ = ("looked_at",)
+
+    def _read(self, data: bytes, messages: list[tuple[int, bytes]]) -> None:
+        self.looked_at = getattr(self, "looked_at", 0) + len(data)
+        super()._read(data, messages)
+
+
+@pytest.mark.parametrize("size", [1_000, 16_000, 70_000])
+def test_byte_by_byte(size: int) -> None:
+    """A client that sends its message byte by byte makes us look at each byte a few times, however long the message."""
+    payload, reader = os.urandom(size), _Counting(100_000)
+    frame = client_frame(payload)
+    messages = [message for at in range(len(frame)) for message in reader.feed(frame[at : at + 1])]
+
+    assert messages == [(Opcode.TEXT, payload)]
+    assert reader.looked_at < 2 * len(frame)
+
+
 @given(
     st.lists(
         st.tuples(

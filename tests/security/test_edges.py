@@ -117,6 +117,7 @@ async def test_an_offer_to_upgrade_is_ignored(applications: list[Application]) -
             "an empty body": request(method, path, JAVA + "Content-Length: 0\r\n"),
             "chunks": chunked(method, path, JAVA, b"{}\n"),
             "capitals": request(method, path, JAVA.upper(), b"{}"),
+            "a long length": request(method, path, f"{JAVA}Content-Length: {'0' * 5_000}2\r\n") + b"{}",
             "two offers": request(method, path, "Upgrade: TLS/1.0\r\n" + JAVA, b"{}"),
             "HTTP/1.0": request(method, path, f"{JAVA}Connection: keep-alive\r\n", b"{}").replace(b"/1.1", b"/1.0", 1),
         }.items():

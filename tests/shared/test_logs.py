@@ -38,6 +38,13 @@ def test_a_jwt_anywhere() -> None:
     assert line["user"] == "u1"
 
 
+def test_a_jwt_that_is_cut_off() -> None:
+    """What only begins like a JWT is blanked, too, and with it all that follows it: it is looked at once."""
+    line = redact(None, "info", {"event": "refused", "first": TOKEN.partition(".")[0], "many": "eyJ" * 5_000 + " ok"})
+
+    assert (line["first"], line["many"]) == ("[redacted]", "[redacted] ok")
+
+
 def test_a_line() -> None:
     """A log line is one JSON object with service, level, time, sentence and fields; exceptions are in it."""
     script = (
