@@ -7,8 +7,10 @@
 import asyncio
 import contextlib
 import json
+import re
 import uuid
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, TypeVar
 
 import nats
@@ -44,6 +46,8 @@ MAX_BYTES = 8 * 1024**3
 DEADLETTERS_MAX_AGE_S = 30 * 24 * 3600
 DEADLETTERS_MAX_BYTES = 256 * 1024**2
 CLOSE_S = 2.0
+DENIED_S = 2.0
+"""Between two calls that the broker denies."""
 NS = 1_000_000_000
 
 C = TypeVar("C", bound=Client)
@@ -59,30 +63,80 @@ RETRYABLE = (
 )
 
 STREAM_NOT_FOUND = 10059
-PASSING = frozenset({10005, 10158, 10167})
-"""Answers below 500 that pass: too few servers of a cluster are known yet; the same message is being stored right now,
-from an attempt that looked lost; too much is waiting.
+PASSING = frozenset({10002, 10005, 10109, 10158, 10167})
+"""Answers below 500 that concern every message until they pass: the account has used up its storage; too few servers of
+a cluster are known yet; the stream is sealed; the same message is being stored right now, from an attempt that looked
+lost; too much is waiting.
 """
 FOR_GOOD = frozenset({10074})
 """Answers from 500 that do not pass: several replicas wanted of a server that is in no cluster."""
+SUBJECT_FULL = "maximum messages per subject exceeded"
+"""Of the answers `10077 store failed` the one that concerns a single subject: a full stream or disk concerns all."""
+_HEADERS_BYTES = 12
+"""Of a header block without headers: `NATS/1.0`, and two line ends."""
+_DENIED = re.compile(rb"-ERR\s+'Permissions Violation for Publish to \"([^\"]*)\"'", re.IGNORECASE)
 
 
 class BrokerRefused(Exception):
     """The broker answered, and said no: trying again will not help."""
 
 
+class NotAcknowledged(Exception):
+    """The broker did not answer, or cannot store anything now: try again. The text says which."""
+
+
+class PublishDenied(nats.errors.Error):
+    """The broker's permissions do not let this user publish on that subject."""
+
+
 class Connection(Client):
     """nats-py's client, which leaves a server that hangs, whose `flush` tells that the server has heard all, and which
-    no message can stop (`shared/parsing.py`). Every connection of ours is one."""
+    no message can stop (`shared/parsing.py`). Every connection of ours is one.
+
+    A request on a subject on which this user may not publish raises PublishDenied at once. nats-py only reports the
+    server's `-ERR` to a callback, so the request would wait for its whole timeout.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._direct: dict[bytes, Direct] = {}
         self._ps = MessageParser(self, self._direct)
+        self._asked: dict[str, set[asyncio.Future[Any]]] = {}
 
     async def _process_headers(self, headers: Any) -> Any:
         """They were read by `MessageParser`, which never hands over the raw block."""
         return headers
+
+    async def publish(
+        self, subject: str, payload: bytes = b"", reply: str = "", headers: Mapping[str, Any] | None = None
+    ) -> None:
+        """Publish. Raises MaxPayloadError also for a message that only its headers make too large: the server would
+        close the connection for good.
+        """
+        if headers and len(payload) + _size(headers) > self._max_payload:
+            raise nats.errors.MaxPayloadError
+        if reply and (asked := self._resp_map.get(reply[len(self._resp_sub_prefix or b"") :])) is not None:
+            self._asked.setdefault(subject, set()).add(asked)
+            asked.add_done_callback(partial(self._answered, subject))
+        await super().publish(subject, payload, reply, dict(headers) if headers else None)
+
+    def _answered(self, subject: str, asked: asyncio.Future[Any]) -> None:
+        waiting = self._asked.get(subject, set())
+        waiting.discard(asked)
+        if not waiting:
+            self._asked.pop(subject, None)
+
+    async def _process_err(self, err_msg: str) -> None:
+        """Fail the requests that wait on a subject that the server denies.
+
+        nats-py hands over the error in small letters. Subjects are told apart by case, so it is read from the buffer.
+        """
+        if denied := _DENIED.match(self._ps.buf):
+            subject = denied[1].decode(errors="replace")
+            for asked in list(self._asked.get(subject, ())):
+                if not asked.done():
+                    asked.set_exception(PublishDenied(f"this user may not publish on {subject}"))
+        await super()._process_err(err_msg)
 
     async def _attempt_reconnect(self) -> None:
         """Reconnect, even with something left to send to a server that hangs.
@@ -340,26 +394,86 @@ async def publish(
     """Publish to the stream and wait for its acknowledgement, trying again as long as it takes. Returns the offset.
 
     Bound it with `asyncio.timeout` where the caller cannot wait. A repeat within the duplicate window is stored once.
-    Raises BrokerRefused where the broker says no (subject outside the stream, message too large).
+    Raises BrokerRefused where the broker refuses this message (see `try_to_publish`).
     """
-    js = nc.jetstream(timeout=attempt_timeout_s)
     while True:
         if not nc.is_connected and not nc.is_closed:  # it would wait in the client's buffer, for who knows how long
             await asyncio.sleep(0.1)
             continue
         try:
-            ack = await js.publish(subject, body, headers={**(headers or {}), "Nats-Msg-Id": message_id})
-            return ack.seq
-        except RETRYABLE as error:
-            log.warning("publish not acknowledged, trying again", subject=subject, error=type(error).__name__)
-        except nats.js.errors.APIError as error:
-            if error.code is None or error.code >= 500 or error.err_code in PASSING:
-                log.warning("publish not acknowledged, trying again", subject=subject, error=str(error)[:200])
-            else:
-                raise BrokerRefused(f"publish on {subject}: {error.description}") from error
-        except (nats.errors.MaxPayloadError, nats.errors.BadSubjectError) as error:
-            raise BrokerRefused(f"publish on {subject}: {error}") from error
+            return await try_to_publish(
+                nc, subject, body, message_id=message_id, headers=headers, timeout_s=attempt_timeout_s
+            )
+        except NotAcknowledged as error:
+            log.warning("publish not acknowledged, trying again", subject=subject, error=str(error)[:200])
         await asyncio.sleep(0.1)
+
+
+async def try_to_publish(
+    nc: Client,
+    subject: str,
+    body: bytes,
+    *,
+    message_id: str,
+    headers: dict[str, str] | None = None,
+    timeout_s: float = 2.0,
+) -> int:
+    """Publish to the stream once and wait for its acknowledgement. Returns the offset.
+
+    Raises BrokerRefused where the broker refuses this message and may take others: no permission for its subject, no
+    place for the subject in the stream, too large, not what it expects. Raises NotAcknowledged where no message can be
+    stored now, or there is no answer: the broker is away or starts, the stream is missing, sealed or full, the account
+    or the disk has no room, JetStream is off. A message that was not acknowledged may be stored all the same.
+    """
+    try:
+        ack = await nc.jetstream(timeout=timeout_s).publish(
+            subject, body, headers={**(headers or {}), "Nats-Msg-Id": message_id}
+        )
+        return ack.seq
+    except PublishDenied as error:
+        raise BrokerRefused(f"{error}: see deploy/nats for what it may publish") from None
+    except nats.js.errors.NoStreamResponseError:
+        await _refuse_without_place(nc, subject)
+        raise NotAcknowledged(
+            "no stream answers: JetStream is off, or the stream is missing or has no leader"
+        ) from None
+    except nats.js.errors.APIError as error:
+        if _concerns_all(error):
+            raise NotAcknowledged(f"{error.description} ({error.err_code})") from error
+        raise BrokerRefused(f"publish on {subject}: {error.description}") from error
+    except RETRYABLE as error:
+        raise NotAcknowledged("no answer from the broker") from error
+    except (nats.errors.MaxPayloadError, nats.errors.BadSubjectError) as error:
+        raise BrokerRefused(f"publish on {subject}: {error}") from error
+
+
+def _concerns_all(error: nats.js.errors.APIError) -> bool:
+    if SUBJECT_FULL in (error.description or ""):
+        return False
+    return error.code is None or error.code >= 500 or error.err_code in PASSING
+
+
+async def _refuse_without_place(nc: Client, subject: str) -> None:
+    """Raise BrokerRefused where the stream is there and does not take this subject."""
+    try:
+        answer = json.loads((await nc.request(f"$JS.API.STREAM.INFO.{STREAM}", b"", timeout=2)).data)
+    except nats.errors.Error:
+        return
+    subjects = answer.get("config", {}).get("subjects")
+    if subjects and not any(_matches(subject, pattern) for pattern in subjects):
+        raise BrokerRefused(f"the stream {STREAM} does not take {subject}: `beaconfire setup` brings it up to date")
+
+
+def _matches(subject: str, pattern: str) -> bool:
+    words, wanted = subject.split("."), pattern.split(".")
+    if wanted[-1] == ">":
+        wanted = wanted[:-1]
+        words = words[: len(wanted)] if len(words) > len(wanted) else []
+    return len(words) == len(wanted) and all(want in ("*", word) for word, want in zip(words, wanted, strict=True))
+
+
+def _size(headers: Mapping[str, Any]) -> int:
+    return _HEADERS_BYTES + sum(len(name) + len(str(value).encode()) + 4 for name, value in headers.items())
 
 
 async def _api(nc: Client, call: str, body: dict[str, Any], *, required: bool = False) -> dict[str, Any] | None:
@@ -367,6 +481,10 @@ async def _api(nc: Client, call: str, body: dict[str, Any], *, required: bool = 
     while True:
         try:
             answer = json.loads((await nc.request(f"$JS.API.{call}", json.dumps(body).encode(), timeout=2)).data)
+        except PublishDenied as problem:  # until the broker's users are brought up to date
+            log.warning("the broker denies what we have to ask, asking again", call=call, reason=str(problem))
+            await asyncio.sleep(DENIED_S)
+            continue
         except RETRYABLE as problem:
             log.debug("the broker did not answer, asking again", call=call, error=type(problem).__name__)
             await asyncio.sleep(0.2)

@@ -43,6 +43,9 @@ M = TypeVar("M", bound=BaseModel)
 READY: web.AppKey[Callable[[], str | None]] = web.AppKey("ready", Callable[[], str | None])  # type: ignore[arg-type]
 """Why the service is not ready, or None where it is."""
 
+WARNINGS: web.AppKey[Callable[[], list[str]]] = web.AppKey("warnings", Callable[[], list[str]])  # type: ignore[arg-type]
+"""What an operator should look at although the service is ready. Everybody reads it: no ids of anything."""
+
 FINISH_S: web.AppKey[float] = web.AppKey("finish_s", float)
 """Seconds that requests under way have when the service stops; `serving.FINISH_DEFAULT_S` where it is not set."""
 
@@ -82,6 +85,7 @@ def application(settings: Settings, *, ready: Callable[[], str | None]) -> web.A
 def operations(app: web.Application) -> web.Application:
     """The application of the operations port: health, metrics, and what `app` offers operators."""
     ops = worker_application(ready=app[READY])
+    ops[WARNINGS] = app.get(WARNINGS, list)
     ops.add_routes(app.get(FOR_OPERATORS, ()))
     return ops
 
@@ -181,7 +185,9 @@ async def _healthz(_request: web.Request) -> web.Response:
 
 async def _readyz(request: web.Request) -> web.Response:
     why_not = request.config_dict[READY]()
-    return web.json_response({"status": why_not or "ready"}, status=503 if why_not else 200)
+    warnings = request.config_dict.get(WARNINGS, list)()
+    body = {"status": why_not or "ready", **({"warnings": warnings} if warnings else {})}
+    return web.json_response(body, status=503 if why_not else 200)
 
 
 async def _metrics(_request: web.Request) -> web.Response:

@@ -24,7 +24,7 @@ from shared.settings import ENV_PREFIX, Settings, read_settings
 from shared.subjects import InvalidRoom, InvalidSubject
 from tools import deadletters as letters
 from tools import doctor as examining
-from tools import listening, operating, publishing, sign_in
+from tools import listening, operating, outboxes, publishing, sign_in
 from tools import migrate as migrating
 from tools.api import ApiError
 from tools.chaos import NoSuchPart, hurt
@@ -82,6 +82,7 @@ EXPECTED = (
     migrating.CannotMigrate,
     letters.CannotRead,
     listening.Ended,
+    outboxes.CannotLook,
     publishing.CannotPublish,
 )
 
@@ -277,6 +278,7 @@ def _patient(
         passwords or folder.passwords(),
         monitoring or [url for url in (running.monitoring_url,) if url],
         services or (running.address, running.auth_url, running.publisher_url),
+        outboxes.databases_of(folder.path),
     )
 
 
@@ -403,6 +405,34 @@ def migrate(
     """Bring a service's tables up to date, before a new version of it starts. Two at once are harmless."""
     for line in migrating.migrate(service, database_url, data, timeout_s=timeout):
         print(line)
+
+
+@app.command()
+def outbox(
+    service: Annotated[
+        str | None, typer.Argument(help="`auth` or `publisher`; both, where no --database-url is given.")
+    ] = None,
+    resend: Annotated[list[str] | None, typer.Option(metavar="EVENT", help="Send this refused event again.")] = None,
+    resend_all: Annotated[bool, typer.Option("--resend-all", help="Send every refused event again.")] = False,
+    drop: Annotated[list[str] | None, typer.Option(metavar="EVENT", help="Never send this refused event.")] = None,
+    database_url: Annotated[
+        str | None, typer.Option(help="Which database; else BEACONFIRE_DATABASE_URL, or that of `beaconfire up`.")
+    ] = None,
+    as_json: AsJson = False,
+    data: Data = DATA,
+) -> None:
+    """Show events that wait for the broker, by root, and events it refused, with the reason. Send refused ones again.
+
+    The service that runs on that database sends them within a second or two, at the end of the stream.
+    """
+    where = (service, database_url, data)
+    if resend or resend_all:
+        print(f"{outboxes.send_again(*where, None if resend_all else resend)} to be sent again")
+    if drop:
+        print(f"{outboxes.drop(*where, drop)} dropped")
+    if not (resend or resend_all or drop):
+        seen = outboxes.look(*where)
+        outboxes.print_json(seen) if as_json else outboxes.print_readable(seen, Console(highlight=False))
 
 
 def main() -> None:

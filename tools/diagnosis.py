@@ -17,6 +17,8 @@ from shared.broker import (
     STREAM,
     STREAM_SUBJECTS,
 )
+from shared.outbox import STALE_S
+from tools.outboxes import Seen as OutboxSeen
 
 Verdict = Literal["ok", "warning", "wrong", "unseen"]
 
@@ -67,6 +69,7 @@ class Readiness:
     url: str
     ready: bool
     said: str
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,7 @@ class Facts:
     open_to_all: bool | None = None
     doors: tuple[Door, ...] = ()
     services: tuple[Readiness, ...] = ()
+    outboxes: tuple[OutboxSeen, ...] = ()
     unseen: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -102,7 +106,7 @@ def examine(facts: Facts) -> list[Check]:
         checks.append(Check("stream", "stream", "wrong", f"there is no stream {STREAM}", f"run {SETUP}"))
     else:
         checks += [*_stream(facts, facts.stream), *_cluster(facts, facts.stream), *_consumers(facts, facts.stream)]
-    return [*checks, *_deadletters(facts), *_services(facts)]
+    return [*checks, *_deadletters(facts), *_services(facts), *_outboxes(facts)]
 
 
 def _broker(facts: Facts) -> Iterator[Check]:
@@ -400,6 +404,24 @@ def _services(facts: Facts) -> Iterator[Check]:
     for one in facts.services:
         verdict: Verdict = "ok" if one.ready else "wrong"
         yield Check("services", one.url, verdict, one.said, "" if one.ready else "see its log")
+        for warning in one.warnings:
+            found, _, advice = warning.partition(": ")
+            yield Check("services", one.url, "warning", found, advice)
+
+
+def _outboxes(facts: Facts) -> Iterator[Check]:
+    """Of each root whose events wait for long, how many and since when; and what the broker refused."""
+    for box in facts.outboxes:
+        for root in box.waiting:
+            if root.oldest_s > STALE_S:
+                found = f"{root.events:,} events wait, the oldest for {_span(root.oldest_s)}"
+                yield Check("outbox", f"{box.service} {root.root}", "warning", found, f"see the log of {box.service}")
+        if box.refused:
+            found = f"the broker refused {box.refused_events:,} events, the last: {box.refused[-1].reason}"
+            advice = f"correct that, then `beaconfire outbox {box.service} --resend-all`"
+            yield Check("outbox", box.service, "warning", found, advice)
+        elif not any(root.oldest_s > STALE_S for root in box.waiting):
+            yield Check("outbox", box.service, "ok", "no event waits for long, and none was refused")
 
 
 def _unseen(facts: Facts, what: str, part: str, name: str, verdict: Verdict = "unseen") -> Check:

@@ -25,6 +25,7 @@ from rich.text import Text
 from shared import broker
 from shared.broker import ANCHOR, DEADLETTERS, STREAM, STREAM_NOT_FOUND
 from shared.settings import Settings
+from tools import outboxes
 from tools.broker_users import USERS, password_variable
 from tools.diagnosis import Check, Door, Facts, Readiness, Verdict, examine, parse_time, worst
 
@@ -54,6 +55,8 @@ class Patient:
     """The monitoring ports of the broker's servers, `http://…`."""
     services: Sequence[str] = ()
     """Addresses whose `/readyz` is asked."""
+    databases: Mapping[str, str] = field(default_factory=dict)
+    """URLs of databases whose outboxes are looked at, by service."""
 
 
 async def diagnose(patient: Patient) -> list[Check]:
@@ -249,7 +252,15 @@ class _Seen:
         """What was wanted, or None: `why` has the reason."""
         try:
             return await wanted
-        except (_NotAllowed, TimeoutError, aiohttp.ClientError, OSError, ValueError, CannotExamine) as error:
+        except (
+            _NotAllowed,
+            TimeoutError,
+            aiohttp.ClientError,
+            OSError,
+            ValueError,
+            CannotExamine,
+            outboxes.CannotLook,
+        ) as error:
             self.why[name] = str(error) or type(error).__name__
             return None
 
@@ -266,6 +277,7 @@ async def _facts(patient: Patient, asked: _Asked, http: aiohttp.ClientSession) -
     )
     took_s = time.time() - began
     pages = [await seen.get("varz", _page(http, f"{url.rstrip('/')}/varz")) for url in patient.monitoring]
+    boxes = [await seen.get("outboxes", outboxes.look_at(name, url)) for name, url in patient.databases.items()]
     return Facts(
         server=asked.nc._server_info,
         user=settings.nats_user,
@@ -280,6 +292,7 @@ async def _facts(patient: Patient, asked: _Asked, http: aiohttp.ClientSession) -
         open_to_all=await seen.get("open_to_all", _is_open(settings)),
         doors=await _try_doors(settings, patient.passwords),
         services=tuple(await asyncio.gather(*(_readiness(http, url) for url in patient.services))),
+        outboxes=tuple([box for box in boxes if box is not None]),
         unseen=seen.why,
     )
 
@@ -377,7 +390,8 @@ async def _readiness(http: aiohttp.ClientSession, url: str) -> Readiness:
     except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
         return Readiness(url, ready=False, said=f"does not answer ({error or type(error).__name__})")
     try:
-        said = str(json.loads(text)["status"])
-    except (ValueError, KeyError, TypeError):
+        told = json.loads(text)
+        said, warnings = str(told["status"]), tuple(str(one) for one in told.get("warnings", ()))
+    except (ValueError, KeyError, TypeError, AttributeError):
         return Readiness(url, ready=False, said=f"answered {answer.status} and is none of our services")
-    return Readiness(url, ready=answer.status == 200, said=said)
+    return Readiness(url, ready=answer.status == 200, said=said, warnings=warnings)

@@ -37,13 +37,28 @@ def migrate(service: str | None, url: str | None, folder: Path, *, timeout_s: fl
     """
     if service is not None and service not in SERVICES:
         raise CannotMigrate(f"there is no service {service!r} with a database, expected {' or '.join(SERVICES)}")
-    url = url or _Environment().database_url
-    if service is None and url:
-        raise CannotMigrate("one database is given: say whose it is, `beaconfire migrate auth` or `… publisher`")
-    for name in SERVICES if service is None else (service,):
-        where = url or f"sqlite+aiosqlite:///{folder.absolute() / name}.db"
+    try:
+        urls = database_urls(service, url, folder)
+    except ValueError as error:
+        raise CannotMigrate(str(error)) from None
+    for name, where in urls.items():
         done = asyncio.run(_migrate(SERVICES[name], where, timeout_s))
         yield _line(name, done)
+
+
+def database_urls(service: str | None, url: str | None, folder: Path) -> dict[str, str]:
+    """The database of one service, or of both where `service` is None, by the service's name.
+
+    Without a `url` it is the one of the environment, or of the `beaconfire up` in `folder`. Raises ValueError where a
+    `url` is given and no service.
+    """
+    url = url or _Environment().database_url
+    if service is None and url:
+        raise ValueError("one database is given: say whose it is, `auth` or `publisher`")
+    return {
+        name: url or f"sqlite+aiosqlite:///{folder.absolute() / name}.db"
+        for name in (SERVICES if service is None else (service,))
+    }
 
 
 async def _migrate(migrations: Migrations, url: str, timeout_s: float) -> Migrated:

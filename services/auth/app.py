@@ -32,7 +32,7 @@ from shared.consumer import FastStreamBroker, faststream_options
 from shared.database import LOOK_AGAIN_S, Database, DatabaseAway
 from shared.migrations import open_database
 from shared.outbox import Outbox
-from shared.web import FOR_OPERATORS, application
+from shared.web import FOR_OPERATORS, WARNINGS, application
 
 log = logs.get(__name__)
 
@@ -49,6 +49,7 @@ def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Applicatio
     """
     auth = _Auth(settings, on_fatal)
     app = application(settings, ready=auth.why_not_ready)
+    app[WARNINGS] = auth.outbox.warnings
     calls = Calls(auth.accounts, auth.members, auth.keys, auth.attempts, settings.trusted_proxies)
     app.add_routes(calls.routes())
     app[FOR_OPERATORS] = Operators(
@@ -67,7 +68,7 @@ class _Auth:
         self._settings = settings
         self._on_fatal = on_fatal
         self._database = Database(settings.database_url, pool_size=settings.database_connections, one_writer=True)
-        self._outbox = Outbox(self._database, OUTBOX, service="auth")
+        self.outbox = Outbox(self._database, OUTBOX, service="auth")
         self._nc: Client | None = None
         self._rpc: FastStreamBroker | None = None
         self._stopping = False
@@ -82,13 +83,13 @@ class _Auth:
         self.accounts = Accounts(
             settings,
             self._database,
-            self._outbox,
+            self.outbox,
             keys=self.keys,
             successors=self._successors,
             hashing=self._hashing,
             outsiders=self._outsiders,
         )
-        self.members = Members(self._database, self._outbox)
+        self.members = Members(self._database, self.outbox)
         self.projection = Projection(self._database)
 
     def why_not_ready(self) -> str | None:
@@ -96,7 +97,9 @@ class _Auth:
             return self._database.why_not
         if self._nc is None:
             return "starting: waiting for the broker"
-        return self._why_not if self._nc.is_connected else "the broker is not reachable"
+        if not self._nc.is_connected:
+            return "the broker is not reachable"
+        return self._why_not or self.outbox.why_stuck()
 
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
         """Everything that lives beside HTTP. When it ends, no request is being answered any more."""
@@ -124,7 +127,7 @@ class _Auth:
         self._rpc = rpc
         await rpc.start()
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._outbox.relay(nc), name="relay")
+            tasks.create_task(self.outbox.relay(nc), name="relay")
             tasks.create_task(self.projection.run(nc), name="projection")
             tasks.create_task(self._watch(nc), name="watch")
 
@@ -163,7 +166,7 @@ class _Auth:
             with contextlib.suppress(nats.errors.Error):  # it drains, and the broker may be away
                 await self._rpc.stop()
         if self._nc is not None:
-            await self._outbox.finish(self._nc)
+            await self.outbox.finish(self._nc)
             await broker.close(self._nc)
         await self._hashing.close()
         await self._database.close()

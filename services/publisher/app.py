@@ -26,7 +26,7 @@ from shared.database import Database, DatabaseAway
 from shared.migrations import open_database
 from shared.outbox import Outbox
 from shared.verifier import Verifier
-from shared.web import application
+from shared.web import WARNINGS, application
 
 log = logs.get(__name__)
 
@@ -42,6 +42,7 @@ def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Applicatio
     """
     publisher = _Publisher(settings, on_fatal)
     app = application(settings, ready=publisher.why_not_ready)
+    app[WARNINGS] = publisher.outbox.warnings
     app.cleanup_ctx.append(publisher.run)
     for calls in (Campaigns, WorldTime, Clocks, Settlements, Structures, Entities, Events):
         app.add_routes(calls(publisher.access, publisher.store).routes())
@@ -54,18 +55,20 @@ class _Publisher:
         self._settings = settings
         self._on_fatal = on_fatal
         self._database = Database(settings.database_url, pool_size=settings.database_connections)
-        self._outbox = Outbox(self._database, OUTBOX)
+        self.outbox = Outbox(self._database, OUTBOX)
         self._nc: Client | None = None
         self._why_not: str | None = "starting"
         self.access = Access()
-        self.store = Store(self._database, self._outbox)
+        self.store = Store(self._database, self.outbox)
 
     def why_not_ready(self) -> str | None:
         if self._database.why_not is not None:
             return self._database.why_not
         if self._nc is None:
             return "starting: waiting for the broker"
-        return self._why_not if self._nc.is_connected else "the broker is not reachable"
+        if not self._nc.is_connected:
+            return "the broker is not reachable"
+        return self._why_not or self.outbox.why_stuck()
 
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
         """Everything that lives beside HTTP. When it stops, no request is being answered any more."""
@@ -95,16 +98,16 @@ class _Publisher:
         self._nc = self.access.nc = nc
         await nc.subscribe(broker.WAKE, cb=self._wake)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._outbox.relay(nc, nudge=broker.WAKE), name="relay")
+            tasks.create_task(self.outbox.relay(nc, nudge=broker.WAKE), name="relay")
             tasks.create_task(self._watch(nc), name="watch")
 
     async def _wake(self, _said: Msg) -> None:
-        self._outbox.woken()
+        self.outbox.woken()
 
     async def _leave(self) -> None:
         """Send the events of the last requests, leave the broker, close the database."""
         if self._nc is not None:
-            await self._outbox.finish(self._nc)
+            await self.outbox.finish(self._nc)
             await broker.close(self._nc)
         await self._database.close()
 
@@ -127,9 +130,9 @@ class _Publisher:
     async def _check_stream(self, nc: Client) -> str | None:
         try:
             async with asyncio.timeout(WATCH_TIMEOUT_S):
-                known = self._outbox.position.offset
+                known = self.outbox.position.offset
                 epoch, last = await broker.stream_end(nc)
-                self._outbox.position.seen(epoch, last, known=known)
+                self.outbox.position.seen(epoch, last, known=known)
         except TimeoutError:
             return f"the stream {broker.STREAM} is not there, or does not answer"
         return None

@@ -1,0 +1,115 @@
+"""A publisher whose broker denies events, as operators see it: readiness, doctor and `beaconfire outbox`."""
+
+import asyncio
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+from sqlalchemy import insert
+
+from services.publisher.store import OUTBOX
+from shared.database import Database
+from shared.outbox import STALE_S
+from tests.conftest import broker_settings, connected
+from tests.publisher.conftest import PATIENCE_S, Publisher
+from tests.shared.test_outbox_refusals import change_permissions, deny, until_denied, update
+from tools import outboxes
+from tools.doctor import Patient, diagnose
+from tools.nats_server import NatsServer
+from tools.outboxes import CannotLook, Refused, Seen, WaitingRoot
+
+
+async def test_a_refused_event_is_shown_and_sent_again(
+    publisher: Publisher, stream: NatsServer, tmp_path: Path
+) -> None:
+    """The publisher stays ready and warns, the doctor says what was refused and why, and one command sends it again."""
+    denied = f"campaign.{publisher.campaign_id}.settlement.>"
+    url = f"sqlite+aiosqlite:///{tmp_path}/publisher.db"
+    deny(stream, denied)
+    async with connected(stream, "publisher") as nc:
+        await until_denied(nc, denied.replace(">", "probe"))
+        created = await publisher.owner.post(f"{publisher.campaign}/settlements", {"name": "Emberford"})
+        await publisher.owner.post(f"{publisher.campaign}/world-time", {"advanceSeconds": 1})
+        behind = await publisher.heard.event()
+        warnings = await warned(publisher)
+        patient = Patient(broker_settings(stream, "operator"), services=[publisher.url], databases={"publisher": url})
+        checks = {check.name: check for check in await diagnose(patient)}
+        change_permissions(stream, f'deny: ["{denied}", ', "deny: [")
+        await until_denied(nc, denied.replace(">", "probe"), denied=False)
+        seen = await asyncio.to_thread(outboxes.look, "publisher", url, tmp_path)
+        sent = await asyncio.to_thread(outboxes.send_again, "publisher", url, tmp_path, [seen[0].refused[0].event_id])
+        again = await publisher.heard.told()
+
+    assert created.status == 201
+    assert behind.type == "world_time_changed"
+    assert warnings == ["the broker refused 1 events: `beaconfire outbox` says why and sends them again"]
+    assert checks["publisher"].verdict == "warning"
+    assert "may not publish on campaign." in checks["publisher"].found
+    assert "--resend-all" in checks["publisher"].advice
+    assert checks[publisher.url].verdict == "warning"
+    assert sent == 1
+    assert again["settlementId"] == created.body["settlement"]["id"]
+
+
+async def warned(publisher: Publisher) -> list[str]:
+    """What `/readyz` warns of, once it does; it is ready all the time."""
+    async with asyncio.timeout(PATIENCE_S):
+        while True:
+            answer = await publisher.nobody.get("/readyz")
+            assert answer.status == 200, answer
+            if "warnings" in answer.body:
+                return list(answer.body["warnings"])
+
+
+def test_what_waits_and_was_refused_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Roots that wait and events that were refused are shown for people and as JSON."""
+    seen = [
+        Seen("auth", 0, [], 0, []),
+        Seen("publisher", 3, [WaitingRoot("campaign.c1", 2, 12.4)], 1, [Refused("e1", "campaign.c2.state", "no", 5.0)]),
+    ]
+    outboxes.print_readable(seen, Console(width=120))
+    outboxes.print_json(seen)
+    said = capsys.readouterr().out
+
+    assert "auth: no event waits, and none was refused" in said
+    assert "campaign.c1  2       12 s" in said
+    assert "… and 2 more roots" in said
+    assert '"event_id": "e1"' in said
+
+
+@pytest.mark.parametrize(
+    ("service", "url", "sentence"),
+    [
+        ("gateway", None, "there is no service 'gateway' with an outbox, expected auth or publisher"),
+        (None, "sqlite:///x.db", "one database is given: say whose it is"),
+        ("auth", None, "there is no such database"),
+        ("auth", "sqlite:///{folder}/old.db", "has no outbox of this version: run `beaconfire migrate`"),
+    ],
+)
+def test_what_cannot_be_looked_at(service: str | None, url: str | None, sentence: str, tmp_path: Path) -> None:
+    """An outbox that is not there is one sentence, and nothing is made."""
+    (tmp_path / "old.db").touch()
+    with pytest.raises(CannotLook, match=sentence):
+        outboxes.look(service, url and url.format(folder=tmp_path), tmp_path)
+
+    assert [path.name for path in tmp_path.iterdir() if not path.name.startswith("old.db")] == []
+
+
+async def test_a_publisher_whose_broker_stores_nothing_is_not_ready(
+    publisher: Publisher, stream: NatsServer, tmp_path: Path
+) -> None:
+    """Events that wait while the stream takes none make the publisher not ready, and the reason is said."""
+    database = Database(f"sqlite+aiosqlite:///{tmp_path}/publisher.db")
+    async with connected(stream, "setup") as setup:
+        await update(setup, {"discard": "new", "max_bytes": 100})
+        async with database.writing() as tx:
+            row = {"event_id": "waits", "subject": "campaign.c1.state", "body": b"{}", "created_at": datetime.now(UTC)}
+            await tx.execute(insert(OUTBOX).values(**row))
+        await database.close()
+        async with asyncio.timeout(STALE_S + PATIENCE_S):
+            while (answer := await publisher.nobody.get("/readyz")).status == 200:
+                await asyncio.sleep(0.1)
+
+    assert answer.body["status"].startswith("no event reaches the stream, the oldest has waited for")
+    assert "maximum bytes exceeded" in answer.body["status"]
