@@ -1,26 +1,34 @@
 """Tokens: what one must be to be believed. Access tokens of users, tokens of services, tokens of outside issuers.
 
 PyJWT checks signature, times, issuer and audience. What it lets through is decided here (RFC 8725):
-length before parsing, `typ`, one algorithm for each kind of key, no critical extension, a lifetime cap, types of the
-claims. Where the keys come from is `shared/verifier.py`.
+length before parsing, one text for a token (`shared/jws.py`), `typ`, one algorithm for each kind of key, no critical
+extension, a lifetime cap, types of the claims. Where the keys come from is `shared/verifier.py`.
 """
 
 import re
 import sys
 import time
 import uuid
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
+from shared import jws, logs
+from shared.jws import Malformed
+from shared.metrics import Counter
 from shared.settings import OutsideIssuer
 from shared.subjects import ROOT_KINDS, InvalidSubject, is_id, parse_subject
+
+log = logs.get(__name__)
+
+SKIPPED_KEYS = Counter("jwks_keys_skipped_total", "Keys of a JWKS that could not be read")
 
 ALGORITHM = "EdDSA"
 TYPE = "at+jwt"  # RFC 9068 §2.1
@@ -31,6 +39,7 @@ MAX_LIFETIME_S = 3600  # `exp` a thousand years ahead is accepted by PyJWT
 MAX_SERVICE_LIFETIME_S = 366 * 24 * 3600
 MAX_PATTERNS = 50
 MIN_RSA_BITS = 2048  # RFC 7518 §3.3
+MAX_RSA_BITS = 8192  # a check with a key of 100,000 bits takes seconds
 LEEWAY_S = 30  # clock skew between hosts
 
 # Membership changes are auth's alone: gateways act on them (tools/broker_users.py says the same of the broker).
@@ -244,17 +253,20 @@ class Peek(NamedTuple):
 
 def peek(token: str) -> Peek:
     """Look at a token without checking it. Raises InvalidToken for what is none."""
+    header, claims = _parse(token)
+    return Peek(str(claims.get("iss", "")), str(header.get("typ", "")).lower(), str(header.get("kid", "")))
+
+
+def _parse(token: str) -> jws.Parts:
     if len(token) > MAX_TOKEN_BYTES:
         raise InvalidToken("too long")
     try:
-        parts = jwt.decode_complete(token, options={"verify_signature": False})
-    except _MALFORMED as error:
-        raise InvalidToken("not a JWT") from error
-    header = parts["header"]
-    return Peek(str(parts["payload"].get("iss", "")), str(header.get("typ", "")).lower(), str(header.get("kid", "")))
+        return jws.parse(token)
+    except Malformed as error:
+        raise InvalidToken(f"not a JWT: {error}") from error
 
 
-# ValueError: a lone surrogate, or a number too long to read.
+# ValueError, OverflowError: times that are no numbers, or too large for one.
 _MALFORMED = (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError)
 
 
@@ -270,12 +282,7 @@ def _decode(
     only_audience: bool = True,
 ) -> tuple[str, dict[str, Any]]:
     """`kid` and claims of a token that is signed by one of `keys` and says what it must. Raises InvalidToken."""
-    if len(token) > MAX_TOKEN_BYTES:
-        raise InvalidToken("too long")
-    try:
-        header = jwt.get_unverified_header(token)
-    except _MALFORMED as error:
-        raise InvalidToken("not a JWT") from error
+    header = _parse(token).header
     algorithm, kid = header.get("alg"), header.get("kid")
     if str(header.get("typ", "")).lower() not in {one.lower() for one in types} or algorithm not in tuple(algorithms):
         raise InvalidToken("wrong typ or alg")
@@ -305,8 +312,8 @@ def _decode(
 
 def _times(body: Mapping[str, Any], max_lifetime_s: int) -> tuple[int, int]:
     issued_at, expires_at = body["iat"], body["exp"]
-    if type(issued_at) is not int or type(expires_at) is not int:
-        raise InvalidToken("iat and exp must be whole numbers")
+    if any(type(at) is not int for at in (issued_at, expires_at, body.get("nbf", 0))):
+        raise InvalidToken("iat, exp and nbf must be whole numbers")
     if not 0 < expires_at - issued_at <= max_lifetime_s:
         raise InvalidToken("lives too long")
     return issued_at, expires_at
@@ -362,36 +369,51 @@ def public_jwk(key_id: str, key: Ed25519PublicKey) -> dict[str, Any]:
 def read_jwks(document: Any, algorithms: Collection[str] = (ALGORITHM,)) -> dict[str, Key]:
     """The keys of a JWKS by `kid`, those that are used with one of `algorithms`; others are passed over.
 
-    Raises ValueError on a malformed document.
+    A key that cannot be read is skipped, counted and logged. Raises ValueError for a document that is no JWKS, and for
+    one of whose keys none can be read.
     """
     entries = document.get("keys") if isinstance(document, Mapping) else None
     if not isinstance(entries, list):
         raise ValueError("a JWKS has a list `keys`")
     keys: dict[str, Key] = {}
+    skipped: list[str] = []
     for jwk in entries:
-        if not isinstance(jwk, dict) or not isinstance(jwk.get("kid"), str) or "d" in jwk:
+        try:
+            key_id, key = _read_jwk(jwk)
+        except ValueError as error:
+            skipped.append(str(error))
             continue
-        key = _read_jwk(jwk)
-        if key is None or algorithm_of(key) not in algorithms or jwk.get("alg", algorithm_of(key)) != algorithm_of(key):
-            continue
-        if jwk.get("use", "sig") == "sig":
-            keys[jwk["kid"]] = key
+        if key is not None and algorithm_of(key) in algorithms:
+            keys[key_id] = key
+    if skipped:
+        SKIPPED_KEYS.inc(len(skipped))
+        log.warning("skipped keys of a JWKS that cannot be read", skipped=len(skipped), of=len(entries), why=skipped[0])
+        if len(skipped) == len(entries):
+            raise ValueError(f"of the {len(entries)} keys of this JWKS none can be read")
     return keys
 
 
-def _read_jwk(jwk: dict[str, Any]) -> Key | None:
-    """A public key of a kind that we take, or None. Raises ValueError."""
-    kind = (jwk.get("kty"), jwk.get("crv"))
+def _read_jwk(jwk: Any) -> tuple[str, Key | None]:
+    """A key's id, and the public key where it is of a kind and for a use that we take. Raises ValueError."""
+    if not isinstance(jwk, dict):
+        raise ValueError("an entry that is not an object")
+    key_id, kind = jwk.get("kid"), (jwk.get("kty"), jwk.get("crv"))
+    read = _READERS.get(kind) if all(isinstance(one, str | None) for one in kind) else None
+    if not isinstance(key_id, str) or "d" in jwk or jwk.get("use", "sig") != "sig" or read is None:
+        return "", None
     try:
-        key: object = None
-        if kind == ("OKP", "Ed25519"):
-            key = OKPAlgorithm.from_jwk(jwk)
-        elif kind == ("EC", "P-256"):
-            key = ECAlgorithm.from_jwk(jwk)
-        elif kind == ("RSA", None):
-            key = RSAAlgorithm.from_jwk(jwk)
-    except (jwt.InvalidKeyError, ValueError, TypeError) as error:
-        raise ValueError("a JWKS key is malformed") from error
-    if isinstance(key, RSAPublicKey) and key.key_size < MIN_RSA_BITS:
-        return None
-    return key if isinstance(key, Ed25519PublicKey | RSAPublicKey | EllipticCurvePublicKey) else None
+        key: object = read(jwk)
+    except (jwt.PyJWTError, ValueError, TypeError, AttributeError, OverflowError, UnsupportedAlgorithm):
+        raise ValueError(f"key {key_id[:80]!r} is malformed") from None
+    if isinstance(key, RSAPublicKey) and not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
+        return key_id, None
+    if not isinstance(key, Ed25519PublicKey | RSAPublicKey | EllipticCurvePublicKey):
+        return key_id, None
+    return key_id, key if jwk.get("alg", algorithm_of(key)) == algorithm_of(key) else None
+
+
+_READERS: Mapping[tuple[str | None, str | None], Callable[[dict[str, Any]], object]] = {
+    ("OKP", "Ed25519"): OKPAlgorithm.from_jwk,
+    ("EC", "P-256"): ECAlgorithm.from_jwk,
+    ("RSA", None): RSAAlgorithm.from_jwk,
+}

@@ -6,6 +6,7 @@ key are both noticed without a restart. An issuer that is away leaves the keys a
 
 import asyncio
 import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
@@ -14,6 +15,7 @@ from typing import Any, TypeVar
 import aiohttp
 
 from shared import logs, tokens
+from shared.fetching import FetchFailed, fetch
 from shared.memory import apart
 from shared.settings import OutsideIssuer
 from shared.tokens import ALGORITHM, LEEWAY_S, SERVICE_TYPE, Claims, InvalidToken, Key, ServiceClaims, UnknownKey
@@ -24,6 +26,8 @@ C = TypeVar("C", bound=Claims | ServiceClaims)
 
 FETCH_TIMEOUT_S = 2.0
 MAX_JWKS_BYTES = 256 * 1024
+NO_KEYS_S = 1.0
+"""How long a failed fetch is the answer for everybody who asks, as long as there are no keys at all."""
 
 
 class JwksUnavailable(Exception):
@@ -34,7 +38,7 @@ class KeySource:
     """The keys of one issuer: fetched when first needed, when an unknown one is named, and once they are old.
 
     A flood of unknown keys costs one fetch every `refetch_s` seconds; who asks in between is answered from what is
-    known.
+    known. While there are no keys at all, a failed fetch is the answer for `NO_KEYS_S` seconds.
     """
 
     def __init__(
@@ -55,6 +59,7 @@ class KeySource:
         self._monotonic = monotonic
         self._lock = asyncio.Lock()
         self._tried_at = float("-inf")
+        self._fetches = 0
         self.keys: Mapping[str, Key] = {}
 
     async def keep_fresh(self) -> None:
@@ -63,22 +68,33 @@ class KeySource:
             await self.fetch()
 
     async def fetch(self) -> None:
-        """Read the keys, unless that was done just now. Raises JwksUnavailable where there are none at all."""
-        async with self._lock:
-            if self._monotonic() - self._tried_at < self._refetch_s and self.keys:
-                return
-            self._tried_at = self._monotonic()  # also where it fails: a flood must not queue up behind timeouts
-            try:
-                timeout = aiohttp.ClientTimeout(total=FETCH_TIMEOUT_S)
-                async with self._http.get(self._url, timeout=timeout, allow_redirects=False) as answer:
-                    answer.raise_for_status()
-                    if answer.status != 200 or (answer.content_length or 0) > MAX_JWKS_BYTES:
-                        raise ValueError("no JWKS")
-                    self.keys = tokens.read_jwks(await answer.json(content_type=None), self._algorithms)
-            except (aiohttp.ClientError, TimeoutError, ValueError) as error:
-                log.warning("could not fetch the JWKS", url=self._url, error=type(error).__name__)
-                if not self.keys:
-                    raise JwksUnavailable("the token service is not reachable") from error
+        """Read the keys, unless that was done just now. Raises JwksUnavailable where there are none at all.
+
+        Callers that come while the keys are being read share that fetch and its outcome.
+        """
+        seen = self._fetches
+        try:
+            async with asyncio.timeout(2 * FETCH_TIMEOUT_S), self._lock:
+                if seen == self._fetches and self._is_due():
+                    await self._read()  # cancelled, it counts for nobody: the next in line reads
+                    self._fetches += 1
+                    self._tried_at = self._monotonic()
+        except TimeoutError:
+            log.warning("waited too long for the JWKS", url=self._url)
+        if not self.keys:
+            raise JwksUnavailable("the token service is not reachable")
+
+    def _is_due(self) -> bool:
+        return self._monotonic() - self._tried_at >= (self._refetch_s if self.keys else NO_KEYS_S)
+
+    async def _read(self) -> None:
+        try:
+            body = await fetch(self._http, self._url, max_bytes=MAX_JWKS_BYTES, timeout_s=FETCH_TIMEOUT_S)
+            self.keys = tokens.read_jwks(json.loads(body), self._algorithms)
+        except FetchFailed as error:
+            log.warning("could not fetch the JWKS", url=self._url, error=str(error))
+        except (ValueError, RecursionError) as error:
+            log.warning("the JWKS cannot be read", url=self._url, error=str(error)[:200])
 
 
 class Verifier:

@@ -149,6 +149,15 @@ def json_answer(body: BaseModel | dict[str, Any], *, status: int = 200) -> web.R
     return web.json_response(body, status=status)
 
 
+def bearer_token(request: web.Request) -> str:
+    """What stands behind `Authorization: Bearer` (RFC 6750 §2.1), empty if there is none.
+
+    Only the spaces before it are taken off. Several headers are joined, and no such text is a token.
+    """
+    scheme, _, token = ", ".join(request.headers.getall(hdrs.AUTHORIZATION, [])).partition(" ")
+    return token.lstrip(" ") if scheme.lower() == "bearer" else ""
+
+
 def correlation_id(request: web.Request) -> str:
     """The id this request's events and log lines carry."""
     return request[_CORRELATION]

@@ -17,6 +17,7 @@ KEY = Ed25519PrivateKey.generate()
 OTHER_KEY = Ed25519PrivateKey.generate()
 KEYS = {"k1": KEY.public_key()}
 ABSENT = object()
+ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
 def encoded(part: bytes) -> str:
@@ -38,6 +39,21 @@ class Forger:
         sign: Callable[[bytes], bytes] | None = None,
     ) -> str:
         """A token built by hand: a good one, with these parts of header and claims changed (`ABSENT` takes one out)."""
+        signed = ".".join(self._parts(header, claims))
+        return f"{signed}.{encoded((sign or self.key.sign)(signed.encode()))}"
+
+    def written(self, number: int, change: Callable[[str], str]) -> str:
+        """A good token of which one part (of three) is written otherwise. What is signed is what is written."""
+        header, claims = next(
+            parts
+            for filling in range(3)
+            if len((parts := self._parts({"x": "x" * filling}, {"x": "x" * filling}))[number % 2]) % 4
+        )
+        signed = f"{change(header) if number == 0 else header}.{change(claims) if number == 1 else claims}"
+        signature = encoded(self.key.sign(signed.encode()))
+        return f"{signed}.{change(signature) if number == 2 else signature}"
+
+    def _parts(self, header: dict[str, Any] | bytes | None, claims: dict[str, Any] | bytes | None) -> list[str]:
         now = int(time.time())
         good_header: dict[str, Any] = {"alg": "EdDSA", "typ": "at+jwt", "kid": self.key_id}
         good_claims: dict[str, Any] = {
@@ -49,8 +65,7 @@ class Forger:
             "exp": now + 900,
             "jti": "t1",
         }
-        signed = f"{encoded(_changed(good_header, header))}.{encoded(_changed(good_claims, claims))}"
-        return f"{signed}.{encoded((sign or self.key.sign)(signed.encode()))}"
+        return [encoded(_changed(good_header, header)), encoded(_changed(good_claims, claims))]
 
 
 def _changed(good: dict[str, Any], change: dict[str, Any] | bytes | None) -> bytes:
@@ -71,7 +86,7 @@ def hostile(forger: Forger) -> dict[str, str]:
 
     The forger has the real key: only what a token says, and how, stands against it.
     """
-    return {**_hostile_headers(forger), **_hostile_claims(forger.forged), **_hostile_texts(forger.forged)}
+    return {**_hostile_headers(forger), **_hostile_claims(forger.forged), **_hostile_texts(forger)}
 
 
 def _hostile_headers(forger: Forger) -> dict[str, str]:
@@ -79,6 +94,7 @@ def _hostile_headers(forger: Forger) -> dict[str, str]:
     public_raw = forger.key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
     public_pem = forger.key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     jwk = tokens.public_jwk(kid, OTHER_KEY.public_key())
+    header = {"alg": "EdDSA", "typ": "at+jwt", "kid": kid}
     return {
         "no algorithm": forged({"alg": "none"}, sign=lambda _: b""),
         "no algorithm, other case": forged({"alg": "nOnE"}, sign=lambda _: b""),
@@ -114,7 +130,28 @@ def _hostile_headers(forger: Forger) -> dict[str, str]:
             b'{"alg":"EdDSA","typ":"at+jwt","kid":"%s","n":' % kid.encode() + b"9" * 5_000 + b"}"
         ),
         "type of a service": forged({"typ": "service+jwt"}),
+        "no critical extension, in a list": forged({"crit": []}),
+        "critical extensions of another type": forged({"crit": None}),
+        "algorithm twice": forged(_with_twice(header, "alg", "none")),
+        "kid twice": forged(_with_twice(header, "kid", "k2")),
+        **{f"header in {name}": forged(write(header)) for name, write in _WRITINGS.items()},
     }
+
+
+# JSON that is not UTF-8 without a byte-order mark (RFC 8259 §8.1), and that Python reads all the same.
+_WRITINGS: dict[str, Callable[[dict[str, Any]], bytes]] = {
+    "UTF-8 with a byte-order mark": lambda part: b"\xef\xbb\xbf" + json.dumps(part).encode(),
+    "UTF-16": lambda part: json.dumps(part).encode("utf-16"),
+    "UTF-16-LE": lambda part: json.dumps(part).encode("utf-16-le"),
+    "UTF-16-BE": lambda part: json.dumps(part).encode("utf-16-be"),
+    "UTF-32": lambda part: json.dumps(part).encode("utf-32"),
+    "UTF-32-LE": lambda part: json.dumps(part).encode("utf-32-le"),
+}
+
+
+def _with_twice(part: dict[str, Any], name: str, first: str) -> bytes:
+    """The part with a key of this name before the good one."""
+    return json.dumps({name + "_": first, **part}).replace(f"{name}_", name).encode()
 
 
 def _hostile_claims(forged: Callable[..., str]) -> dict[str, str]:
@@ -158,10 +195,37 @@ def _hostile_claims(forged: Callable[..., str]) -> dict[str, str]:
         "claims are no object": forged(claims=b"[]"),
         "claims are no JSON": forged(claims=b"{"),
         "claims nested deep": forged(claims=b"[" * 2_900 + b"]" * 2_900),
+        "expires at true": forged(claims={"exp": True}),
+        "expires in a number of 4,000 digits": forged(claims=_with_exp(good, b"9" * 4_000)),
+        "issued and expires in 10^30": forged(claims={"iat": 10**30, "exp": 10**30 + 60}),
+        "issued before time began": forged(claims={"iat": -(10**30)}),
+        "issued in words": forged(claims={"iat": str(now)}),
+        "issued in fractions": forged(claims={"iat": now + 0.5}),
+        "issued in exponents": forged(
+            claims=json.dumps({**good, "exp": now + 60, "iat": "x"}).replace('"x"', f"{now / 10}e1").encode()
+        ),
+        "not before true": forged(claims={"nbf": True}),
+        "not before a word": forged(claims={"nbf": "0"}),
+        "not before fractions": forged(claims={"nbf": 0.5}),
+        "not before null": forged(claims={"nbf": None}),
+        "user twice": forged(claims=_with_twice({**good, "exp": now + 60}, "sub", "editor")),
+        "expires twice": forged(claims=_with_twice({**good, "exp": now + 60}, "exp", "0")),
+        "a key twice, deep inside": forged(
+            claims=json.dumps({**good, "exp": now + 60, "x": [0]}).replace("[0]", '[{"a": 1, "a": 2}]').encode()
+        ),
+        "NaN in a claim that is not read": forged(claims={"x": float("nan")}),
+        "lone surrogate in the name": forged(claims={"name": "\ud800"}),
+        "lone surrogate in a claim that is not read": forged(claims={"x": [{"\udfff": 1}]}),
+        **{f"claims in {name}": forged(claims=write({**good, "exp": now + 60})) for name, write in _WRITINGS.items()},
     }
 
 
-def _hostile_texts(forged: Callable[..., str]) -> dict[str, str]:
+def _with_exp(good: dict[str, Any], number: bytes) -> bytes:
+    return json.dumps(good).encode().replace(b'"exp": 0', b'"exp": ' + number)
+
+
+def _hostile_texts(forger: Forger) -> dict[str, str]:
+    forged = forger.forged
     return {
         "nothing": "",
         "dots": "..",
@@ -169,6 +233,13 @@ def _hostile_texts(forged: Callable[..., str]) -> dict[str, str]:
         "two parts": forged().rpartition(".")[0],
         "four parts": forged() + ".AAAA",
         "line end": forged() + "\n",
+        "line end before the signature": "\n".join(forged().rpartition(".")[:2]) + forged().rpartition(".")[2],
+        "space behind": forged() + " ",
+        "space inside": forged()[:40] + " " + forged()[40:],
+        "tab behind": forged() + "\t",
+        "no-break space behind": forged() + "\xa0",
+        **{f"padding in part {number}": forger.written(number, _padded) for number in range(3)},
+        **{f"unused bits in part {number}": forger.written(number, _with_unused_bits) for number in range(3)},
         "space in front": " " + forged(),
         "no signature": forged().rpartition(".")[0] + ".",
         "signature cut": forged()[:-8],
@@ -180,3 +251,12 @@ def _hostile_texts(forged: Callable[..., str]) -> dict[str, str]:
         "NUL": "\0",
         "100 KB": forged(claims={"name": "x" * 100_000}),
     }
+
+
+def _padded(part: str) -> str:
+    return part + "=" * (-len(part) % 4)
+
+
+def _with_unused_bits(part: str) -> str:
+    """The last character's lowest bit is unused in a part that is not made of whole groups: it is set here."""
+    return part[:-1] + ALPHABET[ALPHABET.index(part[-1]) + 1]

@@ -2,11 +2,13 @@
 
 import http.client
 import json
+import time
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
 TIMEOUT_S = 15.0
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 
 class ApiError(Exception):
@@ -30,12 +32,24 @@ def call(method: str, url: str, body: Mapping[str, Any] | None = None, *, token:
     try:
         connection.request(method, path, json.dumps(body) if body is not None else None, headers)
         answer = connection.getresponse()
-        content = answer.read()
+        content = _content(answer)
     except (OSError, http.client.HTTPException) as error:
         raise ApiError(0, "unreachable", f"{parts.scheme}://{parts.netloc} does not answer: {error}") from None
     finally:
         connection.close()
     return _read(answer.status, content)
+
+
+def _content(answer: http.client.HTTPResponse) -> bytes:
+    """The answer's body. Raises OSError if it is too large, or not whole within `TIMEOUT_S`."""
+    deadline, content = time.monotonic() + TIMEOUT_S, bytearray()
+    while piece := answer.read1(64 * 1024):
+        content += piece
+        if len(content) > MAX_ANSWER_BYTES:
+            raise OSError(f"the answer has more than {MAX_ANSWER_BYTES} bytes")
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"the answer was not whole within {TIMEOUT_S:.0f} s")
+    return bytes(content)
 
 
 def _read(status: int, content: bytes) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from rich.text import Text
 
 from shared import broker
 from shared.broker import ANCHOR, DEADLETTERS, STREAM, STREAM_NOT_FOUND
+from shared.fetching import FetchFailed, ask, fetch
 from shared.settings import Settings
 from tools import outboxes
 from tools.broker_users import USERS, password_variable
@@ -32,6 +33,7 @@ from tools.diagnosis import Check, Door, Facts, Readiness, Verdict, examine, par
 CONNECT_S = 10.0
 ANSWER_S = 5.0
 HTTP_S = 5.0
+MAX_PAGE_BYTES = 16 * 1024 * 1024
 GATEWAY = "gateway"
 
 
@@ -61,8 +63,7 @@ class Patient:
 
 async def diagnose(patient: Patient) -> list[Check]:
     """Look at everything. Raises CannotExamine where the broker lets us not in."""
-    timeout = aiohttp.ClientTimeout(total=HTTP_S)
-    async with _connected(patient.settings) as asked, aiohttp.ClientSession(timeout=timeout) as http:
+    async with _connected(patient.settings) as asked, aiohttp.ClientSession() as http:
         return examine(await _facts(patient, asked, http))
 
 
@@ -255,7 +256,7 @@ class _Seen:
         except (
             _NotAllowed,
             TimeoutError,
-            aiohttp.ClientError,
+            FetchFailed,
             OSError,
             ValueError,
             CannotExamine,
@@ -327,8 +328,7 @@ async def _consumers(asked: _Asked) -> tuple[dict[str, Any], ...]:
 
 
 async def _page(http: aiohttp.ClientSession, url: str) -> dict[str, Any]:
-    async with http.get(url) as answer:
-        page = await answer.json(content_type=None)
+    page = json.loads(await fetch(http, url, max_bytes=MAX_PAGE_BYTES, timeout_s=HTTP_S))
     if not isinstance(page, dict) or "jetstream" not in page:
         raise CannotExamine(f"{url} is no monitoring page of nats-server")
     return page
@@ -385,13 +385,12 @@ async def _ignore(_message: Any) -> None:
 
 async def _readiness(http: aiohttp.ClientSession, url: str) -> Readiness:
     try:
-        async with http.get(f"{url.rstrip('/')}/readyz") as answer:
-            text = await answer.text()
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-        return Readiness(url, ready=False, said=f"does not answer ({error or type(error).__name__})")
+        answer = await ask(http, f"{url.rstrip('/')}/readyz", max_bytes=MAX_PAGE_BYTES, timeout_s=HTTP_S)
+    except FetchFailed as error:
+        return Readiness(url, ready=False, said=f"does not answer ({error})")
     try:
-        told = json.loads(text)
+        told = json.loads(answer.body)
         said, warnings = str(told["status"]), tuple(str(one) for one in told.get("warnings", ()))
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Readiness(url, ready=False, said=f"answered {answer.status} and is none of our services")
     return Readiness(url, ready=answer.status == 200, said=said, warnings=warnings)

@@ -18,7 +18,7 @@ from shared.errors import BeaconfireError
 from shared.roles import Role
 from shared.subjects import InvalidRoom, Pair, is_id, parse_pair
 from shared.tokens import Claims
-from shared.web import correlation_id, json_answer, read_body
+from shared.web import bearer_token, correlation_id, json_answer, read_body
 
 
 class _Body(BaseModel):
@@ -147,8 +147,7 @@ class Calls:
         return client_address(request.remote, request.headers.getall(hdrs.X_FORWARDED_FOR, []), self._trusted)
 
     async def _identify(self, request: web.Request) -> Claims:
-        scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-        return await self._accounts.identify(token.strip() if scheme.lower() == "bearer" else "")
+        return await self._accounts.identify(bearer_token(request))
 
     async def _actor(self, request: web.Request) -> Actor:
         return Actor((await self._identify(request)).user_id, correlation_id(request))

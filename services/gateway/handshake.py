@@ -26,7 +26,7 @@ from shared.addresses import Network, client_address, household
 from shared.errors import BeaconfireError
 from shared.memory import apart
 from shared.metrics import Counter
-from shared.web import HANDED_OVER
+from shared.web import HANDED_OVER, bearer_token
 
 log = logs.get(__name__)
 
@@ -85,7 +85,7 @@ class Handshake:
         with apart:
             address = self._address(request)
         self._enter(address)
-        token = _bearer(request) or request.query.get("token", "")
+        token = bearer_token(request) or request.query.get("token", "")
         if self._sockets is not None:
             self._take_over(self._sockets, request, accept, address, token, agreement)
         OPENED.inc()
@@ -210,8 +210,3 @@ def _accept_key(request: web.Request) -> str | None:
 def _tokens(request: web.Request, header: str) -> list[str]:
     """The comma-separated tokens of a header, lower-cased."""
     return [token.strip().lower() for value in request.headers.getall(header, []) for token in value.split(",")]
-
-
-def _bearer(request: web.Request) -> str:
-    scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""

@@ -25,7 +25,7 @@ from shared.roles import Role, can_edit, can_own
 from shared.subjects import Pair, is_id, parse_root
 from shared.tokens import Claims, InvalidToken, ServiceClaims
 from shared.verifier import JwksUnavailable, Verifier
-from shared.web import correlation_id
+from shared.web import bearer_token, correlation_id
 
 log = logs.get(__name__)
 
@@ -136,11 +136,8 @@ class Access:
         return claims
 
     async def _verify_any(self, request: web.Request) -> Claims | ServiceClaims:
-        scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         try:
-            if scheme.lower() != "bearer":
-                raise InvalidToken("no bearer token")
-            return await self.verifier.verify_any(token.strip())
+            return await self.verifier.verify_any(bearer_token(request))
         except InvalidToken as error:
             log.info("refused token", reason=str(error))
             raise BeaconfireError(errors.TOKEN_INVALID, "the token is missing, not valid, or ran out") from None

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from shared import tokens
 from shared.settings import OutsideIssuer
@@ -122,6 +123,45 @@ def test_malformed_jwks(document: dict[str, Any]) -> None:
     """A document that is no JWKS is refused as a whole."""
     with pytest.raises(ValueError, match="JWKS"):
         tokens.read_jwks(document)
+
+
+MALFORMED_KEYS: dict[str, Any] = {
+    "too short": {"kty": "OKP", "crv": "Ed25519", "x": "AA", "kid": "bad"},
+    "of another type": {"kty": "OKP", "crv": "Ed25519", "x": 7, "kid": "bad"},
+    "null": {"kty": "OKP", "crv": "Ed25519", "x": None, "kid": "bad"},
+    "absent": {"kty": "OKP", "crv": "Ed25519", "kid": "bad"},
+    "not base64": {"kty": "OKP", "crv": "Ed25519", "x": "é!", "kid": "bad"},
+    "not on the curve": {"kty": "EC", "crv": "P-256", "x": "A" * 43, "y": "A" * 43, "kid": "bad"},
+    "half a point": {"kty": "EC", "crv": "P-256", "x": "A" * 43, "kid": "bad"},
+    "RSA without e": {"kty": "RSA", "n": "A" * 342, "kid": "bad"},
+    "RSA of zeros": {"kty": "RSA", "n": "A" * 342, "e": "AQAB", "kid": "bad"},
+    "RSA with e in a list": {"kty": "RSA", "n": "_" * 342, "e": ["AQAB"], "kid": "bad"},
+    "RSA with an exponent of 1": {"kty": "RSA", "n": "_" * 342, "e": "AQ", "kid": "bad"},
+    "RSA of 100,000 bits": {"kty": "RSA", "n": "_" * 17_000, "e": "AQAB", "kid": "bad"},
+    "kinds in lists": {"kty": ["OKP"], "crv": {"a": 1}, "kid": "bad"},
+    "a number": 7,
+    "a list": [[]],
+}
+
+
+@pytest.mark.parametrize("bad", MALFORMED_KEYS.values(), ids=MALFORMED_KEYS)
+def test_one_malformed_key_does_not_cost_the_others(bad: Any) -> None:
+    """A key that cannot be read is skipped; the keys before and behind it are read."""
+    first, last = tokens.public_jwk("k1", KEY.public_key()), tokens.public_jwk("k2", OTHER_KEY.public_key())
+    keys = tokens.read_jwks({"keys": [first, bad, last]}, ("EdDSA", "RS256", "ES256"))
+
+    assert set(keys) == {"k1", "k2"}
+
+
+def test_malformed_keys_are_counted_and_logged() -> None:
+    """Operators see how many keys were skipped, and which was the first."""
+    before = tokens.SKIPPED_KEYS._value.get()
+    bad = [MALFORMED_KEYS["too short"], MALFORMED_KEYS["a number"]]
+    with capture_logs() as logged:
+        tokens.read_jwks({"keys": [*bad, tokens.public_jwk("k1", KEY.public_key())]})
+
+    assert tokens.SKIPPED_KEYS._value.get() - before == 2
+    assert [(line["skipped"], line["of"], line["why"]) for line in logged] == [(2, 3, "key 'bad' is malformed")]
 
 
 def service(**change: Any) -> ServiceClaims:

@@ -1,8 +1,13 @@
 """shared.verifier: where the keys come from, and how often they are asked for."""
 
 import asyncio
+import contextlib
+import gzip
+import json
 import time
-from collections.abc import AsyncIterator
+import tracemalloc
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from shared import tokens
 from shared.settings import OutsideIssuer
 from shared.tokens import InvalidToken
-from shared.verifier import JwksUnavailable, Verifier
+from shared.verifier import MAX_JWKS_BYTES, NO_KEYS_S, JwksUnavailable, Verifier
 from tests.forgery import KEY, OTHER_KEY, forged
 
 
@@ -40,9 +45,12 @@ class KeyServer:
         self.status = 200
         self.url = ""
         self.document: bytes | None = None
+        self.answer: Callable[[web.Request], Awaitable[web.StreamResponse]] | None = None
 
-    async def jwks(self, _request: web.Request) -> web.Response:
+    async def jwks(self, request: web.Request) -> web.StreamResponse:
         self.fetched += 1
+        if self.answer is not None:
+            return await self.answer(request)
         if self.document is not None:
             return web.Response(body=self.document)
         keys = [tokens.public_jwk(kid, key.public_key()) for kid, key in self.keys.items()]
@@ -54,7 +62,7 @@ async def running_issuer() -> AsyncIterator[KeyServer]:
     issuer = KeyServer()
     app = web.Application()
     app.router.add_get("/jwks", issuer.jwks)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, handler_cancellation=True)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     issuer.url = f"http://127.0.0.1:{runner.addresses[0][1]}/jwks"
@@ -224,13 +232,197 @@ async def test_users_and_services(issuer: KeyServer) -> None:
 
 async def test_issuer_away(issuer: KeyServer) -> None:
     """Without any key nothing is decided, which is retryable; once the issuer is back, tokens are verified."""
+    now = 0.0
     issuer.status = 500
-    async with verifier(issuer) as checks:
+    async with verifier(issuer, monotonic=lambda: now) as checks:
         with pytest.raises(JwksUnavailable):
             await checks.verify(signed())
         issuer.status = 200
+        now += NO_KEYS_S
 
         assert (await checks.verify(signed())).user_id == "owner"
+
+
+async def test_askers_share_one_failed_fetch(issuer: KeyServer) -> None:
+    """While there are no keys, everybody who waits gets the outcome of the one fetch that runs, and so does everybody
+    who comes within the next second: nobody queues behind the time-outs of others."""
+    now, asked, go_on = 0.0, asyncio.Event(), asyncio.Event()
+
+    async def hang(_request: web.Request) -> web.StreamResponse:
+        asked.set()
+        await go_on.wait()
+        return web.Response(status=503)
+
+    issuer.answer = hang
+    async with verifier(issuer, monotonic=lambda: now) as checks:
+        waiting = [asyncio.create_task(checks.verify(signed())) for _ in range(20)]
+        await asked.wait()
+        go_on.set()
+        outcomes = await asyncio.gather(*waiting, return_exceptions=True)
+        later = await asyncio.gather(*(checks.verify(signed()) for _ in range(20)), return_exceptions=True)
+
+    assert {type(one) for one in (*outcomes, *later)} == {JwksUnavailable}
+    assert issuer.fetched == 1
+
+
+async def test_an_asker_who_leaves_takes_nobody_along(issuer: KeyServer) -> None:
+    """If the caller whose turn it is to fetch goes away, the next one fetches."""
+    asked, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hang(_request: web.Request) -> web.StreamResponse:
+        asked.set()
+        await go_on.wait()
+        return web.json_response({"keys": [tokens.public_jwk("k1", KEY.public_key())]})
+
+    issuer.answer = hang
+    async with verifier(issuer) as checks:
+        first = asyncio.create_task(checks.verify(signed()))
+        await asked.wait()
+        second = asyncio.create_task(checks.verify(signed()))
+        await asyncio.sleep(0)
+        first.cancel()
+        go_on.set()
+
+        assert (await second).user_id == "owner"
+
+
+def jwks() -> bytes:
+    return json.dumps({"keys": [tokens.public_jwk("k1", KEY.public_key())]}).encode()
+
+
+async def in_chunks(request: web.Request) -> web.StreamResponse:
+    """A JWKS whose length is not told."""
+    response = web.StreamResponse()
+    await response.prepare(request)
+    for at in range(0, len(jwks()), 16):
+        await response.write(jwks()[at : at + 16])
+    return response
+
+
+async def in_gzip(_request: web.Request) -> web.StreamResponse:
+    return web.Response(body=gzip.compress(jwks()), headers={"Content-Encoding": "gzip"})
+
+
+async def in_deflate(_request: web.Request) -> web.StreamResponse:
+    return web.Response(body=zlib.compress(jwks()), headers={"Content-Encoding": "deflate"})
+
+
+@pytest.mark.parametrize("answer", [in_chunks, in_gzip, in_deflate])
+async def test_answers_that_are_fine(
+    issuer: KeyServer, answer: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> None:
+    """A JWKS is read in chunks and compressed, as issuers behind some proxies send it unasked."""
+    issuer.answer = answer
+    async with verifier(issuer) as checks:
+        assert (await checks.verify(signed())).user_id == "owner"
+
+
+async def without_end(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await response.write(b'{"keys": [')
+    while True:
+        await response.write(b" " * 65_536)
+
+
+async def too_long_in_chunks(request: web.Request) -> web.StreamResponse:
+    """A good JWKS behind more white space than one may have."""
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await response.write(b" " * MAX_JWKS_BYTES)
+    await response.write(jwks())
+    return response
+
+
+async def gzip_bomb(_request: web.Request) -> web.StreamResponse:
+    return web.Response(body=BOMB, headers={"Content-Encoding": "gzip"})
+
+
+async def deflate_bomb(_request: web.Request) -> web.StreamResponse:
+    return web.Response(body=DEFLATE_BOMB, headers={"Content-Encoding": "deflate"})
+
+
+async def bomb_in_chunks(request: web.Request) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"Content-Encoding": "x-gzip"})
+    await response.prepare(request)
+    await response.write(BOMB)
+    return response
+
+
+async def packed_twice(_request: web.Request) -> web.StreamResponse:
+    return web.Response(body=gzip.compress(BOMB), headers={"Content-Encoding": "gzip, gzip"})
+
+
+async def packed_otherwise(_request: web.Request) -> web.StreamResponse:
+    return web.Response(body=jwks(), headers={"Content-Encoding": "br"})
+
+
+async def not_packed(_request: web.Request) -> web.StreamResponse:
+    return web.Response(body=jwks(), headers={"Content-Encoding": "gzip"})
+
+
+async def cut_off(_request: web.Request) -> web.StreamResponse:
+    return web.Response(body=gzip.compress(jwks())[:-12], headers={"Content-Encoding": "gzip"})
+
+
+async def elsewhere(request: web.Request) -> web.StreamResponse:
+    raise web.HTTPFound(str(request.url.with_query(again="1")))
+
+
+async def silent(request: web.Request) -> web.StreamResponse:
+    """Headers, and then nothing."""
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await asyncio.Event().wait()
+    return response
+
+
+async def drop_by_drop(request: web.Request) -> web.StreamResponse:
+    """A byte now and then, so that no single wait is long."""
+    response = web.StreamResponse()
+    await response.prepare(request)
+    while True:
+        await response.write(b" ")
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(asyncio.Event().wait(), 0.1)
+
+
+BOMB_BYTES = 64 * 1024 * 1024
+BOMB = gzip.compress(b" " * BOMB_BYTES, 9)
+DEFLATE_BOMB = zlib.compress(b" " * BOMB_BYTES, 9)
+HOSTILE_ANSWERS = [
+    without_end,
+    too_long_in_chunks,
+    gzip_bomb,
+    deflate_bomb,
+    bomb_in_chunks,
+    packed_twice,
+    packed_otherwise,
+    not_packed,
+    cut_off,
+    elsewhere,
+    silent,
+    drop_by_drop,
+]
+
+
+@pytest.mark.parametrize("answer", HOSTILE_ANSWERS)
+async def test_hostile_answers_are_bounded(
+    issuer: KeyServer, answer: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> None:
+    """Whatever an issuer sends, the fetch ends, counts as failed, and takes little memory."""
+    issuer.answer = answer
+    async with verifier(issuer) as checks:
+        tracemalloc.start()
+        try:
+            with pytest.raises(JwksUnavailable):
+                await checks.verify(signed())
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+
+    assert peak < 16 * MAX_JWKS_BYTES
+    assert issuer.fetched == 1
 
 
 async def test_remembered_tokens_run_out(issuer: KeyServer) -> None:

@@ -1,0 +1,86 @@
+"""Fetching a document over HTTP: bounded in bytes and in time, whatever the other side says of its answer.
+
+body = await fetch(http, "https://id.example/jwks.json", max_bytes=256 * 1024, timeout_s=2.0)
+"""
+
+import asyncio
+import zlib
+from typing import NamedTuple
+
+import aiohttp
+from aiohttp import hdrs
+
+_IDENTITY = ("", "identity")
+_DEFLATED = ("gzip", "x-gzip", "deflate")
+_EITHER_HEADER = 32 + zlib.MAX_WBITS  # zlib tells gzip and zlib apart
+
+
+class FetchFailed(Exception):
+    """There is no such document to be had now. The text says why, and holds nothing of the answer's body."""
+
+
+class Answer(NamedTuple):
+    """An HTTP answer, whole."""
+
+    status: int
+    body: bytes
+
+
+async def fetch(http: aiohttp.ClientSession, url: str, *, max_bytes: int, timeout_s: float) -> bytes:
+    """The body of a 200 answer. Raises FetchFailed as `ask` does, and for any other status."""
+    answer = await ask(http, url, max_bytes=max_bytes, timeout_s=timeout_s)
+    if answer.status != 200:
+        raise FetchFailed(f"the answer has status {answer.status}")
+    return answer.body
+
+
+async def ask(http: aiohttp.ClientSession, url: str, *, max_bytes: int, timeout_s: float) -> Answer:
+    """The answer to a GET, unpacked. Raises FetchFailed: too large, too slow, cut off, or no answer.
+
+    `max_bytes` holds for what is sent and for what it unpacks to; nothing beyond is read or unpacked. `timeout_s` holds
+    for all of it. Redirects are not followed.
+    """
+    try:
+        async with (
+            asyncio.timeout(timeout_s),
+            http.get(
+                url,
+                headers={hdrs.ACCEPT_ENCODING: "identity"},
+                allow_redirects=False,
+                auto_decompress=False,  # aiohttp would unpack a bomb before anything could be counted
+                timeout=aiohttp.ClientTimeout(total=timeout_s),
+            ) as answer,
+        ):
+            body = await _read(answer.content, max_bytes)
+            encoding = answer.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
+    except TimeoutError:
+        raise FetchFailed(f"no whole answer within {timeout_s:g} s") from None
+    except (aiohttp.ClientError, OSError, ValueError) as error:
+        raise FetchFailed(f"no answer: {error or type(error).__name__}") from error
+    return Answer(answer.status, _unpacked(body, encoding, max_bytes))
+
+
+async def _read(content: aiohttp.StreamReader, max_bytes: int) -> bytes:
+    body = bytearray()
+    async for chunk in content.iter_any():
+        body += chunk
+        if len(body) > max_bytes:
+            raise FetchFailed(f"the answer has more than {max_bytes} bytes")
+    return bytes(body)
+
+
+def _unpacked(body: bytes, encoding: str, max_bytes: int) -> bytes:
+    if encoding in _IDENTITY:
+        return body
+    if encoding not in _DEFLATED:
+        raise FetchFailed(f"the answer has an encoding that was not asked for: {encoding[:40]!r}")
+    unpacker = zlib.decompressobj(_EITHER_HEADER)
+    try:
+        unpacked = unpacker.decompress(body, max_bytes + 1)
+    except zlib.error:
+        raise FetchFailed("the answer cannot be unpacked") from None
+    if len(unpacked) > max_bytes:
+        raise FetchFailed(f"the answer unpacks to more than {max_bytes} bytes")
+    if not unpacker.eof:
+        raise FetchFailed("the answer is cut off")
+    return unpacked
