@@ -85,6 +85,8 @@ class RoomDecision(_Wire):
     allowed: bool
     root: str | None = None
     role: Role | None = None
+    ambiguous: tuple[str, ...] | None = None
+    """Set where a bare name means a room in several of the user's roots: their long forms, of which to ask for one."""
 
 
 class AuthorizeReply(_Reply):

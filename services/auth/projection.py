@@ -1,9 +1,11 @@
-"""The parent projection: which root a bare `settlement:s1` belongs to, learnt from the subjects on the stream.
+"""The parent projection: which root a bare `settlement:s1` belongs to, learnt from the events on the stream.
 
 A durable consumer on `EVENTS`; what it learnt and how far it got are one transaction, so a crash repeats and skips
 nothing that matters. Most messages teach nothing: how far it got with those is written every second, and they are
-acknowledged then. One pair may have several roots (ids are chosen by publishers): the asking user's memberships
-choose.
+acknowledged then. One pair may have several roots (ids are chosen by publishers): see `Rpc.authorize`.
+
+Only a valid event of a root that has members teaches anything. Whoever can publish something at all could claim any id
+otherwise. Nothing is forgotten when a thing is deleted: its id could be taken over by another root.
 
 nats-py and not FastStream: its pull subscriber needs the stream at start and never makes a lost consumer again, and
 this one has to outlive a stream that is not there yet, or is made anew.
@@ -23,10 +25,11 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from sqlalchemy import insert, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 
-from services.auth.store import PARENTS, PROJECTED_OFFSET, counter, set_counter
+from services.auth.store import MEMBERS, PARENTS, PROJECTED_OFFSET, counter, set_counter
 from shared import broker, logs
 from shared.consumer import Progress
 from shared.database import Database, DatabaseAway
+from shared.envelope import InvalidEvent, check
 from shared.metrics import Gauge
 from shared.subjects import InvalidSubject, Pair, RoomKey, parse_subject
 
@@ -144,7 +147,7 @@ class Projection:
     async def _learn(self, messages: Sequence[Msg]) -> None:
         """Learn what is new at once, and write down how far we are where that is due."""
         self._unwritten += messages
-        keys = {key for message in messages for key in _keys(message.subject)} - self._seen
+        keys = await self._of_roots({key for message in messages for key in self._new_keys(message)})
         is_due = time.monotonic() >= self._written_at + WRITE_EVERY_S or len(self._unwritten) >= MAX_UNWRITTEN
         # A batch may come again after a lost acknowledgement: the offset does not go back for it.
         offset = max([self.offset, *(message.metadata.sequence.stream for message in messages)])
@@ -153,6 +156,33 @@ class Projection:
         self.offset = offset
         OFFSET.set(offset)
         self._moved.set()
+
+    def _new_keys(self, message: Msg) -> list[RoomKey]:
+        """The rooms below a root that an event shows for the first time. What is no event shows none."""
+        try:
+            keys = [key for key in parse_subject(message.subject).rooms if key.pair != key.root]
+            new = [key for key in keys if key not in self._seen]
+            if new:  # most events bring nothing new, and need no look at their body
+                if any(name.lower() == "nats-ttl" for name in message.headers or ()):
+                    raise InvalidEvent("has_ttl", "an event must not carry Nats-TTL")
+                check(message.subject, message.data)
+        except (InvalidSubject, InvalidEvent):
+            return []
+        except Exception:
+            log.exception("could not learn from a message", subject=message.subject[:200])
+            return []
+        return new
+
+    async def _of_roots(self, keys: Set[RoomKey]) -> Set[RoomKey]:
+        """Those whose root has members."""
+        if not keys:
+            return keys
+        roots = {key.root for key in keys}
+        found = select(MEMBERS.c.root_kind, MEMBERS.c.root_id).distinct()
+        here = found.where(tuple_(MEMBERS.c.root_kind, MEMBERS.c.root_id).in_([(root.kind, root.id) for root in roots]))
+        async with self._database.reading() as connection:
+            there = {Pair(row.root_kind, row.root_id) for row in await connection.execute(here)}
+        return {key for key in keys if key.root in there}
 
     async def _write(self, keys: Set[RoomKey], offset: int) -> None:
         """Write these keys and how far we are, and acknowledge up to there."""
@@ -178,12 +208,4 @@ async def _fetch(consumer: JetStreamContext.PullSubscription) -> list[Msg]:
     try:
         return await consumer.fetch(BATCH, timeout=WAIT_S)
     except TimeoutError:  # nats-py's own is one, and sometimes it is asyncio's that comes out
-        return []
-
-
-def _keys(subject: str) -> list[RoomKey]:
-    """The rooms below a root that a subject shows. One that is malformed shows none."""
-    try:
-        return [key for key in parse_subject(subject).rooms if key.pair != key.root]
-    except InvalidSubject:
         return []

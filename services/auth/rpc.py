@@ -36,6 +36,9 @@ ANSWERED = Counter("auth_requests_total", "Requests over the broker, by subject 
 WORKERS = 32
 """Requests answered at a time: one that waits for the projection must not hold up the others."""
 
+MAX_NAMED = 10
+"""Rooms that a bare name may mean, named in an answer."""
+
 _DENIED = RoomDecision(allowed=False)
 R = TypeVar("R", bound=BaseModel)
 
@@ -109,10 +112,11 @@ def _decide(room: Room | None, roles: dict[Pair, Role], parents: dict[Pair, list
     if room is None:
         return _DENIED
     candidates = [room.key.root] if room.key is not None else parents.get(room.pair, [])
-    for root in candidates:
-        if root in roles:
-            return RoomDecision(allowed=True, root=str(root), role=roles[root])
-    return _DENIED
+    own = [root for root in candidates if root in roles]
+    if len(own) > 1:
+        # To choose one would let anybody take the room over who invites the user and publishes an event for its id.
+        return RoomDecision(allowed=False, ambiguous=tuple(f"{root}/{room.pair}" for root in own[:MAX_NAMED]))
+    return RoomDecision(allowed=True, root=str(own[0]), role=roles[own[0]]) if own else _DENIED
 
 
 def _room(name: str) -> Room | None:

@@ -133,11 +133,12 @@ class Membership:
                     await self._renew(session)
 
     async def _renew(self, session: Session) -> None:
-        names = list(session.rooms)
+        # By the long form: what a bare name means was decided on joining, and must not change under who is in the room.
+        names = {name: str(place.room) for name, place in session.rooms.items()}
         if session.claims is None:
             return
         try:
-            decisions = await self._ask(session.claims, names, in_line=False)
+            decisions = await self._ask(session.claims, sorted(set(names.values())), in_line=False)
         except AuthUnavailable:
             if time.monotonic() - session.leased_at > LEASE_S:
                 for name in list(session.rooms):
@@ -147,8 +148,8 @@ class Membership:
             session.close(error)
             return
         session.leased_at = time.monotonic()
-        for name in names:
-            if name in session.rooms and isinstance(decisions[name], BeaconfireError):
+        for name, room in names.items():
+            if name in session.rooms and isinstance(decisions[room], BeaconfireError):
                 session.leave_room(name, "membership_removed")
 
     async def _ask(
@@ -196,12 +197,13 @@ class Membership:
             root = _root(decision) if decision is not None else None
             if decision is None or root is None or decision.role is None:
                 ASKED.labels("denied").inc()
-                answers[name] = _FORBIDDEN
+                answers[name] = _ambiguous(name, decision.ambiguous) if decision and decision.ambiguous else _FORBIDDEN
                 continue
             ASKED.labels("allowed").inc()
             where, role = sys.intern(str(root)), decision.role.value
             answers[name] = _place(where, name, role)
-            allowed.append((sys.intern(name), where, role))
+            if parse_room(name).key is not None:  # another root may show the same id at any time
+                allowed.append((sys.intern(name), where, role))
         if allowed:
             with apart:
                 now = time.monotonic()
@@ -235,6 +237,10 @@ class Membership:
         for user_id, rooms in list(self._cache.items()):
             if all(now - at > CACHE_S for _, _, at, _, _ in rooms):
                 del self._cache[user_id]
+
+
+def _ambiguous(name: str, rooms: Sequence[str]) -> BeaconfireError:
+    return BeaconfireError(errors.BAD_ROOM, f"{name} is in several of your roots: ask for {' or '.join(rooms)}")
 
 
 @lru_cache(maxsize=65_536)

@@ -3,9 +3,15 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any
+
+import pytest
+from nats.aio.client import Client
 
 from shared import broker
-from shared.authorization import AuthorizeRequest, AuthUnavailable, GrantRequest, authorize, grant
+from shared.authorization import AuthorizeRequest, AuthUnavailable, GrantRequest, RoomDecision, authorize, grant
+from shared.envelope import Envelope, Metadata
+from shared.events.campaign import SettlementUpdated, StructureUpdated
 from shared.roles import Role
 from tests.auth.conftest import Table, running_auth
 from tests.conftest import connected
@@ -17,8 +23,8 @@ pytestmark = on_both_databases
 
 async def test_parents_are_learnt(table: Table) -> None:
     """A bare room is found in its root once a subject has shown it; only members of that root may see it."""
-    offset = await broker.publish(table.nc, "campaign.c1.settlement.s1.structure.t1", b"{}", message_id="a")
-    offset = await broker.publish(table.nc, "campaign.c9.settlement.s9", b"{}", message_id="b")
+    await teach(table.nc, "c1", "s1", "t1")
+    offset = await teach(table.nc, "c9", "s9")
     rooms = ("settlement:s1", "structure:t1", "settlement:s9", "settlement:unknown")
     question = AuthorizeRequest(user_id=table.people["viewer"].id, rooms=rooms, after=offset)
     reply = await authorize(table.nc, question)
@@ -34,11 +40,11 @@ async def test_parents_outlive_a_restart(stream: NatsServer, tmp_path: Path) -> 
     async with running_auth(stream, tmp_path) as auth, connected(stream, "publisher") as nc:
         owner = await auth.sign_up("owner")
         await grant(nc, GrantRequest(root="campaign:c1", user_id=owner.id, role=Role.OWNER))
-        first = await broker.publish(nc, "campaign.c1.settlement.s1", b"{}", message_id="a")
+        first = await teach(nc, "c1", "s1")
         await authorize(nc, AuthorizeRequest(user_id=owner.id, after=first))
     async with connected(stream, "publisher") as nc:
         await broker.publish(nc, "campaign.c1.wrong", b"{}", message_id="b")
-        second = await broker.publish(nc, "campaign.c1.settlement.s2", b"{}", message_id="c")
+        second = await teach(nc, "c1", "s2")
         async with running_auth(stream, tmp_path):
             question = AuthorizeRequest(user_id=owner.id, rooms=("settlement:s1", "settlement:s2"), after=second)
             reply = await authorize(nc, question)
@@ -59,7 +65,7 @@ async def test_nothing_new(stream: NatsServer, tmp_path: Path) -> None:
         owner = await auth.sign_up("owner")
 
         async def publish(number: int) -> int:
-            offset = await broker.publish(nc, "campaign.c1.settlement.s1", b"{}", message_id=f"m{number}")
+            offset = await teach(nc, "c1", "s1")
             await authorize(nc, AuthorizeRequest(user_id=owner.id, after=offset))
             return offset
 
@@ -76,7 +82,7 @@ async def test_malformed_subjects(table: Table) -> None:
     """Subjects that are no address teach nothing and stop nothing: NATS stores wildcards and much more."""
     for number, subject in enumerate(["campaign.c1.settlement.*", "campaign.>", "campaign.c1." + "x" * 3_000]):
         await broker.publish(table.nc, subject, b"\xff", message_id=f"odd-{number}")
-    offset = await broker.publish(table.nc, "campaign.c1.settlement.s1", b"{}", message_id="good")
+    offset = await teach(table.nc, "c1", "s1")
     question = AuthorizeRequest(
         user_id=table.people["viewer"].id, rooms=("settlement:s1", "settlement:*"), after=offset
     )
@@ -86,23 +92,71 @@ async def test_malformed_subjects(table: Table) -> None:
 
 
 async def test_one_id_in_several_roots(table: Table) -> None:
-    """Ids are chosen by publishers: of several roots with a `settlement:s1`, the asking user's own is taken."""
-    await grant(table.nc, GrantRequest(root="workspace:w1", user_id=table.people["stranger"].id, role=Role.OWNER))
-    for subject in ("campaign.a0.settlement.s1", "campaign.c1.settlement.s1", "workspace.w1.settlement.s1"):
-        offset = await broker.publish(table.nc, subject, b"{}", message_id=subject)
-    roots = []
-    for name in ("viewer", "stranger"):
-        question = AuthorizeRequest(user_id=table.people[name].id, rooms=("settlement:s1",), after=offset)
-        roots.append((await authorize(table.nc, question)).rooms["settlement:s1"].root)
+    """Ids are chosen by publishers: of several roots with a `settlement:s1`, the asking user's own one counts."""
+    await own(table, "campaign:b2", "stranger")
+    for root in ("a0", "c1", "b2"):
+        offset = await teach(table.nc, root, "s1")
+    roots = [(await ask(table, name, "settlement:s1", after=offset)).root for name in ("viewer", "stranger")]
 
-    assert roots == ["campaign:c1", "workspace:w1"]
+    assert roots == ["campaign:c1", "campaign:b2"]
+
+
+@pytest.mark.parametrize("order", [("b2", "c1"), ("c1", "b2")], ids=["stranger first", "owner first"])
+async def test_a_stranger_cannot_take_over_a_bare_room(table: Table, order: tuple[str, str]) -> None:
+    """A bare name that means rooms in two of the user's roots is refused with both long forms, whoever came first; each
+    long form still works. Other users, whom the stranger has not invited, are not concerned."""
+    await own(table, "campaign:b2", "stranger")
+    await own(table, "campaign:b2", "viewer")
+    for root in order:
+        offset = await teach(table.nc, root, "s1")
+    bare = await ask(table, "viewer", "settlement:s1", after=offset)
+    long = [await ask(table, "viewer", f"campaign:{root}/settlement:s1") for root in order]
+    other = await ask(table, "editor", "settlement:s1")
+
+    assert not bare.allowed
+    assert bare.ambiguous is not None
+    assert sorted(bare.ambiguous) == ["campaign:b2/settlement:s1", "campaign:c1/settlement:s1"]
+    assert [one.root for one in long] == [f"campaign:{root}" for root in order]
+    assert other.root == "campaign:c1"
+
+
+async def test_a_deleted_thing_keeps_its_name(table: Table) -> None:
+    """A stranger who publishes an event for the id of something that was deleted does not get its bare room."""
+    await own(table, "campaign:b2", "stranger")
+    await own(table, "campaign:b2", "viewer")
+    await teach(table.nc, "c1", "s1")
+    await teach(table.nc, "c1", "s1", operation="delete")
+    offset = await teach(table.nc, "b2", "s1")
+
+    assert not (await ask(table, "viewer", "settlement:s1", after=offset)).allowed
+
+
+async def test_only_valid_events_of_roots_that_exist_teach(table: Table) -> None:
+    """A body that is no event of its subject, an event with a lifetime, and an event of a root without members teach no
+    room; the same room is learnt as soon as a good event shows it."""
+    good = _settlement("s1")
+    body = Envelope(good, Metadata(source="api")).encode()
+    other = Envelope(_settlement("s2"), Metadata(source="api")).encode()
+    for number, bad in enumerate((b"{}", other)):
+        await broker.publish(table.nc, good.address(), bad, message_id=f"bad-{number}")
+    await broker.publish(table.nc, good.address(), body, message_id="ttl", headers={"nats-TTL": "1h", "Nats-TTL": "1h"})
+    offset = await teach(table.nc, "nowhere", "s7")
+    before = await ask(table, "viewer", "settlement:s1", after=offset)
+    await own(table, "campaign:nowhere", "viewer")
+    unlearnt = await ask(table, "viewer", "settlement:s7")
+    await teach(table.nc, "nowhere", "s7")
+    offset = await teach(table.nc, "c1", "s1")
+    after = [await ask(table, "viewer", f"settlement:{one}", after=offset) for one in ("s1", "s7")]
+
+    assert (before.allowed, unlearnt.allowed) == (False, False)
+    assert [one.root for one in after] == ["campaign:c1", "campaign:nowhere"]
 
 
 async def test_unknown_is_not_remembered(table: Table) -> None:
     """A room that was asked for before it existed is found once it does."""
     question = AuthorizeRequest(user_id=table.people["viewer"].id, rooms=("settlement:later",))
     before = await authorize(table.nc, question)
-    offset = await broker.publish(table.nc, "campaign.c1.settlement.later", b"{}", message_id="later")
+    offset = await teach(table.nc, "c1", "later")
     after = await authorize(table.nc, question.model_copy(update={"after": offset}))
 
     assert (before.rooms["settlement:later"].allowed, after.rooms["settlement:later"].allowed) == (False, True)
@@ -117,7 +171,7 @@ async def test_restored_database(stream: NatsServer, tmp_path: Path) -> None:
         await grant(nc, GrantRequest(root="campaign:c1", user_id=owner.id, role=Role.OWNER))
     copy_database(folder, backup, "auth")
     async with connected(stream, "publisher") as nc:
-        offset = await broker.publish(nc, "campaign.c1.settlement.s1", b"{}", message_id="a")
+        offset = await teach(nc, "c1", "s1")
         question = AuthorizeRequest(user_id=owner.id, rooms=("settlement:s1",), after=offset)
         async with running_auth(stream, folder):
             learnt = await authorize(nc, question)
@@ -134,7 +188,7 @@ async def test_stream_made_anew(table: Table, stream: NatsServer) -> None:
     async with connected(stream, "setup") as setup:
         await setup.request("$JS.API.STREAM.DELETE.EVENTS", b"")
         await broker.declare_stream(setup)
-    await broker.publish(table.nc, "campaign.c1.settlement.s1", b"{}", message_id="a")
+    await teach(table.nc, "c1", "s1")
     async with asyncio.timeout(20):
         while not (await authorize(table.nc, question)).rooms["settlement:s1"].allowed:
             pass
@@ -144,7 +198,7 @@ async def test_killed_broker(table: Table, stream: NatsServer) -> None:
     """After the broker was killed and came back, auth goes on learning where it was."""
     stream.kill()
     stream.start()
-    offset = await broker.publish(table.nc, "campaign.c1.settlement.s1", b"{}", message_id="a")
+    offset = await teach(table.nc, "c1", "s1")
     question = AuthorizeRequest(user_id=table.people["viewer"].id, rooms=("settlement:s1",), after=offset)
     async with asyncio.timeout(20):
         while not await _is_allowed(table, question):
@@ -156,3 +210,27 @@ async def _is_allowed(table: Table, question: AuthorizeRequest) -> bool:
         return (await authorize(table.nc, question)).rooms["settlement:s1"].allowed
     except AuthUnavailable:
         return False
+
+
+async def teach(nc: Client, campaign: str, thing: str, structure: str = "", *, operation: Any = "update") -> int:
+    """Publish an event of a settlement, or of a structure in it. Its offset."""
+    ids = {"campaign_id": campaign, "settlement_id": thing, "operation": operation, "changed_fields": ("level",)}
+    event = StructureUpdated(**ids, structure_id=structure) if structure else SettlementUpdated(**ids)
+    envelope = Envelope(event, Metadata(source="api"))
+    return await broker.publish(nc, envelope.subject, envelope.encode(), message_id=envelope.id)
+
+
+async def own(table: Table, root: str, name: str) -> None:
+    """Make somebody an owner."""
+    await grant(table.nc, GrantRequest(root=root, user_id=table.people[name].id, role=Role.OWNER))
+
+
+async def ask(table: Table, name: str, room: str, *, after: int | None = None) -> RoomDecision:
+    question = AuthorizeRequest(user_id=table.people[name].id, rooms=(room,), after=after)
+    return (await authorize(table.nc, question)).rooms[room]
+
+
+def _settlement(settlement_id: str) -> SettlementUpdated:
+    return SettlementUpdated(
+        campaign_id="c1", settlement_id=settlement_id, operation="update", changed_fields=("level",)
+    )
