@@ -1,30 +1,71 @@
 """Whose address a request came from: the peer's, or what a proxy of ours says it was."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Literal
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
+Unreadable = Literal["unknown", "hidden", "malformed"]
+"""Why a proxy's entry names no address: it says that it does not know, it hides the address (`_word`), or it is neither
+address nor one of these."""
+
+MAX_PROXIES = 20
+"""Entries that are looked at: more proxies one behind the other are nobody's."""
+_PORT = re.compile(r"[0-9]{1,5}|_[A-Za-z0-9._-]+")  # RFC 7239 §6: a port may be hidden, too
+_PAIR = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+=(?:[!#$%&'*+\-.^_`|~0-9A-Za-z:\[\]/]+|\"[^\"\\]*\")")
 
 
-def client_address(peer: str | None, forwarded: Sequence[str], trusted: Sequence[Network]) -> str:
-    """The client's address, from the connection's peer and the `X-Forwarded-For` headers, in order.
+@dataclass(frozen=True, slots=True)
+class Client:
+    """Who sent a request. `unreadable` says why a trusted proxy's entry could not be used, `entry` is that entry."""
 
-    They are believed only as far as trusted proxies wrote them: read from the last entry backwards, the first that is
-    no trusted proxy is the client. Anybody may have written what stands before it. What is no address ends the search.
+    address: str
+    unreadable: Unreadable | None = None
+    entry: str = ""
+
+
+def client_address(peer: str | None, nodes: Sequence[str], trusted: Sequence[Network]) -> Client:
+    """The client, from the connection's peer and what proxies wrote (`x_forwarded_for` or `forwarded`), in order.
+
+    Entries are believed only as far as trusted proxies wrote them: read from the last one backwards, the first that is
+    no trusted proxy is the client. Anybody may have written what stands before it. An entry without an address ends the
+    search, and the client counts as the proxy that wrote it.
     """
     client = _address(peer or "")
     if client is None:
-        return peer or "unknown"
-    entries = [entry for header in forwarded for entry in header.split(",")]
-    for entry in reversed(entries):
-        if not _is_in(client, trusted):
+        return Client(peer or "unknown")
+    for node in reversed(nodes):
+        if not any(client in network for network in trusted):
             break
-        before = _address(entry.strip())
-        if before is None:
-            break
+        before = _read_node(node)
+        if isinstance(before, str):
+            return Client(str(client), before, node)
         client = before
-    return str(client)
+    return Client(str(client))
+
+
+def x_forwarded_for(headers: Iterable[str]) -> list[str]:
+    """The last entries of `X-Forwarded-For`, in order. Proxies write an address, with or without a port."""
+    return _last_elements(headers)
+
+
+def forwarded(headers: Iterable[str]) -> list[str]:
+    """The last entries of `Forwarded` (RFC 7239), in order: what each says in `for`, "unknown" if it does not say it.
+
+    Elements are cut at every comma, quoted or not. What a client wrote into its part can so never become part of what
+    a proxy appended, and an element with a comma or semicolon in quotes is malformed.
+    """
+    return [_for(element) for element in _last_elements(headers)]
+
+
+FORMATS: dict[str, Callable[[Iterable[str]], list[str]]] = {
+    "X-Forwarded-For": x_forwarded_for,
+    "Forwarded": forwarded,
+}
+"""The headers in which proxies say for whom they ask, and how each is read."""
 
 
 def household(address: str) -> str:
@@ -35,13 +76,45 @@ def household(address: str) -> str:
     return address if parsed is None else str(parsed)
 
 
+def _last_elements(headers: Iterable[str]) -> list[str]:
+    elements = ",".join(headers).rsplit(",", MAX_PROXIES)[-MAX_PROXIES:]
+    return [element.strip() for element in elements if element.strip()]
+
+
+def _for(element: str) -> str:
+    pairs = [pair.strip() for pair in element.split(";")]
+    named = [value for name, _, value in (pair.partition("=") for pair in pairs) if name.lower() == "for"]
+    if len(named) > 1 or not all(_PAIR.fullmatch(pair) for pair in pairs):
+        return f"malformed: {element}"  # by which it is no address, whatever it is
+    return named[0] if named else "unknown"
+
+
+def _read_node(text: str) -> Address | Unreadable:
+    """An address with or without a port, of IPv6 with or without brackets; quoted or not."""
+    node = text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
+    if node.lower().partition(":")[0] == "unknown":
+        return "unknown"
+    if node.startswith("_"):
+        return "hidden"
+    return _address(node) or _address(_without_port(node)) or "malformed"
+
+
+def _without_port(node: str) -> str:
+    """`192.0.2.1:80`, `[2001:db8::1]:80`, `[2001:db8::1]`, and eight groups of IPv6 with a port as a ninth."""
+    if node.startswith("["):
+        host, bracket, port = node[1:].partition("]")
+        is_right = bool(bracket) and ":" in host and (not port or (port[0] == ":" and _PORT.fullmatch(port[1:])))
+    else:
+        host, _, port = node.rpartition(":")
+        is_right = host.count(":") in (0, 7) and "::" not in host and _PORT.fullmatch(port) is not None
+    return host if is_right else ""
+
+
 def _address(text: str) -> Address | None:
     try:
         address = ip_address(text)
     except ValueError:
         return None
-    return (address.ipv4_mapped or address) if isinstance(address, IPv6Address) else address
-
-
-def _is_in(address: Address, networks: Sequence[Network]) -> bool:
-    return any(address in network for network in networks)
+    if isinstance(address, IPv6Address):
+        return address.ipv4_mapped or IPv6Address(int(address))  # without a zone, which is this machine's affair
+    return address

@@ -108,7 +108,11 @@ class Settings(BaseSettings):
 
     trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
         (),
-        description="Networks of the proxies whose X-Forwarded-For is believed, comma-separated (10.0.0.0/8)",
+        description="Networks of the proxies that are believed about clients, comma-separated (10.0.0.0/8)",
+    )
+    forwarded_header: Literal["X-Forwarded-For", "Forwarded"] = Field(
+        "X-Forwarded-For",
+        description="The header in which these proxies name the client; the other is ignored, clients may forge it",
     )
     outside_issuers: Annotated[tuple[OutsideIssuer, ...], NoDecode] = Field(
         (),

@@ -30,6 +30,7 @@ from services.auth.successors import Successors
 from shared import broker, logs
 from shared.consumer import FastStreamBroker, faststream_options
 from shared.database import LOOK_AGAIN_S, Database, DatabaseAway
+from shared.forwarding import ClientAddresses
 from shared.migrations import open_database
 from shared.outbox import Outbox
 from shared.web import FOR_OPERATORS, WARNINGS, application
@@ -50,7 +51,7 @@ def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Applicatio
     auth = _Auth(settings, on_fatal)
     app = application(settings, ready=auth.why_not_ready)
     app[WARNINGS] = auth.outbox.warnings
-    calls = Calls(auth.accounts, auth.members, auth.keys, auth.attempts, settings.trusted_proxies)
+    calls = Calls(auth.accounts, auth.members, auth.keys, auth.attempts, ClientAddresses(settings))
     app.add_routes(calls.routes())
     app[FOR_OPERATORS] = Operators(
         settings.operator_token.get_secret_value(),

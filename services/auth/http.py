@@ -1,6 +1,5 @@
 """Auth's HTTP interface (docs/reference/http.md, "Auth")."""
 
-from collections.abc import Sequence
 from typing import Annotated, Any
 
 from aiohttp import hdrs, web
@@ -13,8 +12,8 @@ from services.auth.fields import Email, Name, NewPassword, RefreshToken
 from services.auth.keys import Keys
 from services.auth.members import KINDS, Actor, Members, as_json, forbidden
 from shared import errors
-from shared.addresses import Network, client_address
 from shared.errors import BeaconfireError
+from shared.forwarding import ClientAddresses
 from shared.roles import Role
 from shared.subjects import InvalidRoom, Pair, is_id, parse_pair
 from shared.tokens import Claims
@@ -55,16 +54,16 @@ class NewRole(_Body):
 
 
 class Calls:
-    """The handlers. Each reads, asks `accounts` or `members`, and answers. `trusted` are the proxies to believe."""
+    """The handlers. Each reads, asks `accounts` or `members`, and answers."""
 
     def __init__(
-        self, accounts: Accounts, members: Members, keys: Keys, attempts: Attempts, trusted: Sequence[Network]
+        self, accounts: Accounts, members: Members, keys: Keys, attempts: Attempts, addresses: ClientAddresses
     ) -> None:
         self._accounts = accounts
         self._members = members
         self._keys = keys
         self._attempts = attempts
-        self._trusted = trusted
+        self._addresses = addresses
 
     def routes(self) -> list[web.RouteDef]:
         root = "/auth/roots/{root}/members"
@@ -84,13 +83,13 @@ class Calls:
 
     async def sign_up(self, request: web.Request) -> web.Response:
         body = await read_body(request, SignUp)
-        await self._attempts.count(address=self._address(request), email=body.email)
+        await self._attempts.count(address=self._addresses.of(request), email=body.email)
         signed_in = await self._accounts.sign_up(body.email, body.password, body.name)
         return json_answer(_session(signed_in), status=201)
 
     async def sign_in(self, request: web.Request) -> web.Response:
         body = await read_body(request, SignIn)
-        await self._attempts.count(address=self._address(request), email=body.email)
+        await self._attempts.count(address=self._addresses.of(request), email=body.email)
         return json_answer(_session(await self._accounts.sign_in(body.email, body.password)))
 
     async def refresh(self, request: web.Request) -> web.Response:
@@ -142,9 +141,6 @@ class Calls:
         answer = json_answer(self._keys.jwks())
         answer.headers[hdrs.CACHE_CONTROL] = "public, max-age=60"
         return answer
-
-    def _address(self, request: web.Request) -> str:
-        return client_address(request.remote, request.headers.getall(hdrs.X_FORWARDED_FOR, []), self._trusted)
 
     async def _identify(self, request: web.Request) -> Claims:
         return await self._accounts.identify(bearer_token(request))

@@ -37,6 +37,7 @@ from services.gateway.wheel import Wheel
 from services.gateway.wires import Calls, Wires
 from shared import broker, errors, logs
 from shared.errors import BeaconfireError
+from shared.forwarding import ClientAddresses
 from shared.metrics import Gauge
 from shared.verifier import Verifier
 from shared.web import FINISH_S, FOR_OPERATORS, application
@@ -159,7 +160,7 @@ class _Gateway:
         self._handshake = Handshake(
             context,
             allowed_origins=settings.allowed_origins,
-            trusted_proxies=settings.trusted_proxies,
+            addresses=ClientAddresses(settings),
             max_buffer_bytes=settings.max_buffer_bytes,
             compression=settings.compression,
             sockets=sockets,

@@ -9,7 +9,6 @@ import asyncio
 import base64
 import binascii
 import hashlib
-from collections.abc import Sequence
 from typing import NoReturn
 
 from aiohttp import hdrs, web
@@ -22,8 +21,9 @@ from services.gateway.session import Session
 from services.gateway.sockets import Sockets, Undrained, take_over
 from services.gateway.websocket import Connection
 from shared import errors, logs
-from shared.addresses import Network, client_address, household
+from shared.addresses import household
 from shared.errors import BeaconfireError
+from shared.forwarding import ClientAddresses
 from shared.memory import apart
 from shared.metrics import Counter
 from shared.web import HANDED_OVER, bearer_token
@@ -48,15 +48,14 @@ class Handshake:
         context: Context[Session],
         *,
         allowed_origins: tuple[str, ...],
-        trusted_proxies: Sequence[Network],
+        addresses: ClientAddresses,
         max_buffer_bytes: int,
         compression: bool,
         sockets: Sockets | None,
     ) -> None:
         self._context = context
         self._deflaters: dict[int | None, Deflater] | None = {} if compression and sockets else None
-        self._trusted_proxies = trusted_proxies
-        self._hinted = False
+        self._addresses = addresses
         self._origins = frozenset(allowed_origins)
         self._max_buffer_bytes = max_buffer_bytes
         self._sockets = sockets
@@ -83,7 +82,7 @@ class Handshake:
         if transport is None or transport.is_closing():
             raise asyncio.CancelledError
         with apart:
-            address = self._address(request)
+            address = household(self._addresses.of(request))
         self._enter(address)
         token = bearer_token(request) or request.query.get("token", "")
         if self._sockets is not None:
@@ -99,14 +98,6 @@ class Handshake:
         if self._deflaters is None:
             return None
         return negotiate(request.headers.getall(hdrs.SEC_WEBSOCKET_EXTENSIONS, []))
-
-    def _address(self, request: web.Request) -> str:
-        """What the client counts under: its address, as a proxy of ours says it where it came through one."""
-        forwarded = request.headers.getall(hdrs.X_FORWARDED_FOR, [])
-        if forwarded and not self._trusted_proxies and not self._hinted:
-            self._hinted = True
-            log.warning("all clients of a proxy count as one address: name it in BEACONFIRE_TRUSTED_PROXIES")
-        return household(client_address(request.remote, forwarded, self._trusted_proxies))
 
     def _refuse(self, reason: str) -> None:
         REFUSED.labels(reason).inc()
