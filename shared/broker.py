@@ -46,11 +46,13 @@ MAX_BYTES = 8 * 1024**3
 DEADLETTERS_MAX_AGE_S = 30 * 24 * 3600
 DEADLETTERS_MAX_BYTES = 256 * 1024**2
 CLOSE_S = 2.0
+CANCEL_AGAIN_S = 0.1
 DENIED_S = 2.0
 """Between two calls that the broker denies."""
 NS = 1_000_000_000
 
 C = TypeVar("C", bound=Client)
+R = TypeVar("R")
 RETRYABLE = (
     nats.errors.TimeoutError,
     nats.errors.NoRespondersError,
@@ -216,14 +218,14 @@ async def connect(
             on_closed()
 
     try:
-        await nc.connect(
+        connecting = nc.connect(
             **options(settings, name),
             error_cb=error,
             disconnected_cb=disconnected,
             reconnected_cb=reconnected,
             closed_cb=closed,
         )
-        check_cancelled()
+        await cancellable(connecting)
     except BaseException:
         await close(nc)
         raise
@@ -248,6 +250,21 @@ def _abort(nc: Client) -> None:
     writer: asyncio.StreamWriter | None = getattr(nc._transport, "_io_writer", None)
     if writer is not None:
         writer.transport.abort()
+
+
+async def cancellable(connecting: Awaitable[R]) -> R:
+    """Await something that goes on by itself for as long as the broker is away, and end it when we are cancelled.
+
+    It may lose a cancellation, as `check_cancelled` says, and would then never end. So it is cancelled until it has.
+    """
+    task = asyncio.ensure_future(connecting)
+    try:
+        await asyncio.wait((task,))
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait((task,), timeout=CANCEL_AGAIN_S)
+    return task.result()
 
 
 def check_cancelled() -> None:

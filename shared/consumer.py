@@ -102,9 +102,9 @@ class DurableConsumer:
         options = faststream_options(self._settings, self._name)
         faststream = FastStreamBroker(**options, graceful_timeout=STOP_S, closed_cb=closed)
         subscriber = self._subscriber(faststream, options.get("inbox_prefix", "_INBOX"))
-        connection = await faststream.connect()
+        connection = await broker.cancellable(faststream.connect())
         try:
-            await faststream.start()
+            await broker.cancellable(faststream.start())
             while True:
                 broker.check_cancelled()
                 await self._keep(nc)

@@ -9,14 +9,14 @@ import signal
 import socket
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestHandler
 
-from shared import errors, logs
+from shared import errors, logs, stopping
 from shared.settings import Settings
 from shared.web import FINISH_S, READY, began, busy, harden, operations, served
 
@@ -35,16 +35,12 @@ MIN_FINISH_S = 0.5  # to aiohttp, 0 means for ever
 
 async def serve(app: web.Application, settings: Settings, *, name: str, reuse_port: bool = False) -> None:
     """Run a service until SIGTERM or SIGINT: public port and operations port. Logs where it listens."""
-    async with listening(app, settings, name=name, reuse_port=reuse_port):
-        await _stop_signal()
-        log.info("stopping")
+    await _until_told(listening(app, settings, name=name, reuse_port=reuse_port), *stopping.SIGNALS)
 
 
 async def serve_worker(app: web.Application, settings: Settings, *, name: str) -> None:
     """Run a service that has an operations port only until SIGTERM or SIGINT. Logs where it listens."""
-    async with worker_listening(app, settings, name=name):
-        await _stop_signal()
-        log.info("stopping")
+    await _until_told(worker_listening(app, settings, name=name), *stopping.SIGNALS)
 
 
 async def serve_together(app: web.Application, *, host: str, port: int, ops: str, listens: Callable[[], None]) -> None:
@@ -53,7 +49,15 @@ async def serve_together(app: web.Application, *, host: str, port: int, ops: str
     It listens once it is ready for the first time, and calls `listens`: until then the kernel sends clients to the
     others. Operators reach it at `ops`, a UNIX socket, from the start.
     """
-    stop = _stop_event(signal.SIGTERM)  # and stays so: a group of processes may be told as a whole, and by the parent
+    # Told twice is told once here: a group of processes may be told as a whole, and by the parent.
+    together = _listening_together(app, host=host, port=port, ops=ops, listens=listens)
+    await _until_told(together, signal.SIGTERM, ends_at_second=False)
+
+
+@asynccontextmanager
+async def _listening_together(
+    app: web.Application, *, host: str, port: int, ops: str, listens: Callable[[], None]
+) -> AsyncIterator[None]:
     ops_runner, runner = _ops_runner(operations(app)), _public_runner(app)
     try:
         await runner.setup()
@@ -62,8 +66,7 @@ async def serve_together(app: web.Application, *, host: str, port: int, ops: str
         async with Deadlines(runner, ops_runner), asyncio.TaskGroup() as tasks:
             site = web.TCPSite(runner, host, port, reuse_port=True, backlog=BACKLOG)
             listening = tasks.create_task(_listen_once_ready(site, app[READY], listens), name="listen")
-            await stop.wait()
-            log.info("stopping")
+            yield
             listening.cancel()
     finally:
         await runner.cleanup()
@@ -279,13 +282,38 @@ def _runner(app: web.Application, **options: Any) -> web.AppRunner:
     return _Runner(app, access_log=None, handle_signals=False, lingering_time=LINGER_S, **options)
 
 
-async def _stop_signal() -> None:
-    """Wait for the first. A second one ends the process at once: who asks twice does not want to wait."""
-    numbers = (signal.SIGTERM, signal.SIGINT)
-    await _stop_event(*numbers).wait()
-    for number in numbers:
-        asyncio.get_running_loop().remove_signal_handler(number)
-        signal.signal(number, signal.SIG_DFL)
+async def _until_told(
+    running: AbstractAsyncContextManager[object], *signals: signal.Signals, ends_at_second: bool = True
+) -> None:
+    """Start, wait for one of the signals, and stop. A start that is not over by then is broken off, and undone.
+
+    A second signal ends the process at once, if `ends_at_second`: who asks twice does not want to wait.
+    """
+    stop = _stop_event(*signals)
+    has_started = False
+
+    async def run() -> None:
+        nonlocal has_started
+        async with running:
+            has_started = True
+            await stop.wait()
+            log.info("stopping")
+
+    run_task, told = asyncio.ensure_future(run()), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((run_task, told), return_when=asyncio.FIRST_COMPLETED)
+        for number in signals if ends_at_second and stop.is_set() else ():
+            asyncio.get_running_loop().remove_signal_handler(number)
+            signal.signal(number, lambda number, _frame: stopping.end_as_unhandled(number))
+        if not has_started and not run_task.done():
+            log.info("stopping, before everything has started")
+            run_task.cancel()
+            await asyncio.wait((run_task,))
+            if run_task.cancelled():
+                return
+        await run_task
+    finally:
+        told.cancel()
 
 
 def _stop_event(*signals: signal.Signals) -> asyncio.Event:

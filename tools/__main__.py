@@ -1,5 +1,18 @@
-"""The command line where the console script is not installed (the container image): `python -m tools setup`."""
+"""The command line: the console script, and `python -m tools` where that is not installed (the container image)."""
 
-from tools.cli import main
+import signal
 
-main()
+from shared import stopping
+
+
+def main() -> None:
+    """Run a command. SIGTERM and SIGINT end it from the first moment on, also as process 1 and below `nohup`."""
+    stopping.end_when_told(None)
+    from tools.cli import main as run  # takes a second
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -217,7 +217,9 @@ def _stopping(services: Services, stream: LogStream) -> Iterator[None]:
         ending = True
         raise Interrupted
 
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as below `nohup`: we outlive the terminal
+        numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, interrupted) for number in numbers}
     try:
         yield

@@ -1,5 +1,10 @@
 """Run auth: `python -m services.auth`, settings from `BEACONFIRE_…` (docs/reference/settings.md)."""
 
+if __name__ == "__main__":
+    from shared import stopping
+
+    stopping.end_when_told()  # before the other imports, which take a second
+
 import os
 import sys
 

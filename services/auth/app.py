@@ -126,7 +126,7 @@ class _Auth:
         rpc = FastStreamBroker(**faststream_options(self._settings, "auth-rpc"), closed_cb=self._rpc_closed)
         Rpc(self.members, self.projection, self.service_tokens, self._outsiders).attach(rpc)
         self._rpc = rpc
-        await rpc.start()
+        await broker.cancellable(rpc.start())
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.outbox.relay(nc), name="relay")
             tasks.create_task(self.projection.run(nc), name="projection")

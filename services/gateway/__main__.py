@@ -1,5 +1,10 @@
 """Run a gateway: `python -m services.gateway`, settings from `BEACONFIRE_…` (docs/reference/settings.md)."""
 
+if __name__ == "__main__":
+    from shared import stopping
+
+    stopping.end_when_told()  # before the other imports, which take a second
+
 import argparse
 import asyncio
 import os

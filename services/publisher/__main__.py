@@ -3,6 +3,11 @@
 python -m services.publisher [rules-engine | scheduler]
 """
 
+if __name__ == "__main__":
+    from shared import stopping
+
+    stopping.end_when_told()  # before the other imports, which take a second
+
 import argparse
 import os
 import sys

@@ -23,12 +23,13 @@ MARK = "STARTED_BELOW"
 class Terminal:
     """`beaconfire …` as a process. It is killed with the test, and what it started with it."""
 
-    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+    def __init__(self, folder: Path, *arguments: str, ignores: str = "", **environment: str) -> None:
+        """`ignores` are signals that it inherits as ignored, as below `nohup` (`INT HUP`)."""
         self._lines: Queue[str] = Queue()
         self.seen: list[str] = []
         self.process = Process(
             "beaconfire",
-            [sys.executable, "-m", "tools", *arguments],
+            ["sh", "-c", f'trap "" {ignores or "USR2"}; exec "$@"', "sh", sys.executable, "-m", "tools", *arguments],
             environment={"COLUMNS": "200", "NO_COLOR": "1", MARK: str(folder), **environment},
             log_path=folder / f"terminal-{time.monotonic_ns()}.log",
             on_line=lambda _name, line: self._lines.put(line),
@@ -69,9 +70,9 @@ class Terminal:
 
 
 @contextmanager
-def terminal(folder: Path, *arguments: str, **environment: str) -> Iterator[Terminal]:
+def terminal(folder: Path, *arguments: str, ignores: str = "", **environment: str) -> Iterator[Terminal]:
     """A command that is gone at the end of the block."""
-    one = Terminal(folder, *arguments, **environment)
+    one = Terminal(folder, *arguments, ignores=ignores, **environment)
     try:
         yield one
     finally:

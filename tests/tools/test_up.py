@@ -97,6 +97,28 @@ def settlements_of_the_demo(port: int) -> tuple[list[dict[str, Any]], str, str]:
     return call("GET", url, token=token)["settlements"], url, token
 
 
+def test_sigint_that_was_ignored_when_it_was_started_stops_it(tmp_path: Path) -> None:
+    """Below `nohup` Ctrl-C stops everything as it does elsewhere, and the end of the terminal nothing."""
+    with terminal(tmp_path, *up(tmp_path, free_ports(), "--no-demo"), ignores="INT HUP") as one:
+        one.wait_for("Ctrl-C")
+        services = [pid for pid in processes_of(tmp_path) if pid != one.process.pid]
+        assert one.process.pid is not None
+        os.kill(one.process.pid, signal.SIGHUP)
+        ignored = {pid: ignores(pid, signal.SIGINT) for pid in services}
+
+        stopped_in_order(one, tmp_path)
+
+    assert len(services) > 4
+    assert not any(ignored.values())
+
+
+def ignores(pid: int, number: signal.Signals) -> bool:
+    """Whether a process ignores a signal."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    ignored = next(line.split()[1] for line in lines if line.startswith("SigIgn"))
+    return bool(int(ignored, 16) & 1 << number - 1)
+
+
 def variables_of(pid: int) -> dict[str, str]:
     """The environment of a process."""
     lines = Path(f"/proc/{pid}/environ").read_text().split("\0")

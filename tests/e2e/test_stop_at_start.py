@@ -1,0 +1,125 @@
+"""SIGTERM and SIGINT at moments of a start: the process ends in order, with exit code 0, whatever it was at.
+
+A process that has no handler yet is killed by the signal instead, and process 1 of a container does not hear it at all.
+"""
+
+import os
+import signal
+import socket
+from pathlib import Path
+from queue import Queue
+
+import pytest
+
+from tools.cluster import ServiceProcess
+from tools.nats_server import free_port
+
+PATIENCE_S = 50.0
+IMPORTS = {"PYTHONPROFILEIMPORTTIME": "1"}
+"""Every import is a line of output: how far a start has come."""
+MOMENTS = {
+    "auth": ("| uvloop", "| services.auth.app", "migrated the database", "listening"),
+    "publisher": ("| uvloop", "| services.publisher.app", "migrated the database", "listening"),
+    "gateway": ("| structlog", "| services.gateway.app", "listening"),
+    "scheduler": ("| uvloop", "| services.publisher.app", "migrated the database", "listening"),
+}
+
+
+class Start:
+    """A service that starts, without a broker, and what it has said so far."""
+
+    def __init__(self, name: str, folder: Path, *, ignores: str = "", workers: int = 1, database_url: str = "") -> None:
+        self._lines: Queue[str] = Queue()
+        module = f"services.{name}" if name in ("auth", "gateway") else "services.publisher"
+        service = ServiceProcess(
+            name,
+            module,
+            {
+                **IMPORTS,
+                "BEACONFIRE_NATS_URL": f"nats://127.0.0.1:{free_port()}",
+                "BEACONFIRE_DATABASE_URL": database_url or f"sqlite+aiosqlite:///{folder}/{name}.db",
+                "BEACONFIRE_WORKERS": str(workers),
+            },
+            arguments=[name] if name == "scheduler" else [],
+            folder=folder,
+            on_line=lambda _name, line: self._lines.put(line),
+        )
+        self.process = service.process
+        if ignores:
+            self.process.command = ["sh", "-c", f'trap "" {ignores}; exec "$@"', "sh", *self.process.command]
+        self.process.start()
+
+    def wait_for(self, text: str) -> None:
+        seen = []
+        while text not in (line := self._lines.get(timeout=PATIENCE_S)):
+            seen.append(line)
+
+    def wait_for_handler(self) -> None:
+        """Until it hears SIGTERM."""
+        while not _hears(self.process.pid, signal.SIGTERM):
+            assert self.process.is_running, self.process.last_lines
+
+    def ends_at(self, number: signal.Signals) -> int | None:
+        """Its exit code after this signal."""
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+        assert self.process.wait(PATIENCE_S), "it still runs"
+        assert "Traceback" not in self.process.log_path.read_text()
+        return self.process.exit_code
+
+
+def _hears(pid: int | None, number: signal.Signals) -> bool:
+    """Whether a process has a handler for a signal, and the program is no longer the shell or the one that ties it."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
+    return bool(int(caught, 16) & 1 << number - 1) and b"services." in Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("service", MOMENTS)
+def test_a_service_ends_in_order_at_any_moment_of_its_start(service: str, tmp_path: Path) -> None:
+    """From its first line on, SIGTERM ends a service with exit code 0 and without a stack trace."""
+    codes = {}
+    start = Start(service, tmp_path / "first")
+    start.wait_for_handler()
+    codes["first line"] = start.ends_at(signal.SIGTERM)
+    for moment in MOMENTS[service]:
+        start = Start(service, tmp_path / moment.strip("| "))
+        start.wait_for(moment)
+        codes[moment] = start.ends_at(signal.SIGTERM)
+
+    assert set(codes.values()) == {0}, codes
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("moment", ["| uvloop", "listening"])
+def test_a_service_hears_sigint_that_was_ignored_when_it_was_started(moment: str, tmp_path: Path) -> None:
+    """Below `nohup` and in the background of a script, SIGINT ends a service as it does elsewhere."""
+    start = Start("auth", tmp_path, ignores="INT")
+    start.wait_for(moment)
+
+    assert start.ends_at(signal.SIGINT) == 0
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("moment", ["| structlog", "| services.gateway.app", "starting workers"])
+def test_a_parent_of_workers_ends_in_order_at_any_moment_of_its_start(moment: str, tmp_path: Path) -> None:
+    """So does a gateway with several workers: none of its processes is left."""
+    start = Start("gateway", tmp_path, workers=2)
+    start.wait_for(moment)
+
+    assert start.ends_at(signal.SIGTERM) == 0
+
+
+@pytest.mark.timeout(300)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_service_that_waits_for_its_database_can_be_stopped(number: signal.Signals, tmp_path: Path) -> None:
+    """A start that does not get on, because nobody answers at the database's address, is broken off."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"postgresql+asyncpg://u:p@127.0.0.1:{silent.getsockname()[1]}/d"
+        start = Start("publisher", tmp_path, database_url=url)
+        connection, _ = silent.accept()
+        with connection:
+            connection.recv(1)
+
+            assert start.ends_at(number) == 0
