@@ -19,6 +19,8 @@ from pydantic.alias_generators import to_camel
 from shared.subjects import ID_PATTERN, ROOT_KINDS, InvalidSubject, parse_subject
 
 Id = Annotated[str, StringConstraints(pattern=f"^{ID_PATTERN}$")]
+Address = Callable[[Mapping[str, Any]], str]
+"""From an event's fields, by their names here, to its subject."""
 
 _TYPE = re.compile(r"[a-z][a-z_]*(\.[a-z][a-z_]*)*")
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
@@ -60,11 +62,11 @@ class Event(BaseModel):
 
     def address(self) -> str:
         """The subject this event is published on. An ephemeral one's is below `ephemeral.`."""
-        return address(self.type, self.__dict__)
+        return _addresses[self.type](self.__dict__)
 
 
 _registry: dict[str, type[Event]] = {}
-_addresses: dict[str, Callable[[Mapping[str, Any]], str]] = {}
+_addresses: dict[str, Address] = {}
 
 
 def events() -> dict[str, type[Event]]:
@@ -72,12 +74,12 @@ def events() -> dict[str, type[Event]]:
     return dict(_registry)
 
 
-def address(type_: str, payload: Mapping[str, Any]) -> str:
-    """The subject of an event of a type with these fields, by their names here. As `Event.address`."""
-    return _addresses[type_](payload)
+def address_of(type_: str) -> Address:
+    """What makes the subject of an event of a type, as `Event.address`."""
+    return _addresses[type_]
 
 
-def _address(cls: type[Event]) -> Callable[[Mapping[str, Any]], str]:
+def _address(cls: type[Event]) -> Address:
     # `%` takes an eighth of the time of `format_map`, and this is done for every event in every gateway.
     template = _PLACEHOLDER.sub("%s", f"ephemeral.{cls.subject}" if cls.ephemeral else cls.subject)
     names = _PLACEHOLDER.findall(cls.subject)
@@ -103,6 +105,11 @@ def _check(cls: type[Event]) -> None:
     unknown = set(_PLACEHOLDER.findall(cls.subject)) - set(cls.model_fields)
     if unknown:
         raise refuse(f"subject {cls.subject!r} names {', '.join(sorted(unknown))}, which is no field")
+    left_out = [name for name in _PLACEHOLDER.findall(cls.subject) if not cls.model_fields[name].is_required()]
+    if left_out:
+        raise refuse(
+            f"subject {cls.subject!r} names {', '.join(left_out)}, which may be left out: take its default away"
+        )
     first = _PLACEHOLDER.fullmatch(cls.subject.split(".")[0])
     kinds = set(get_args(cls.model_fields[first[1]].annotation)) if first else set()
     if first and not (kinds and kinds <= ROOT_KINDS):

@@ -26,6 +26,9 @@ const (
 	pause   = 250 * time.Millisecond
 )
 
+// maxBytes is of the body: a larger one may be stored, and is delivered to nobody.
+const maxBytes = 65_536
+
 // An id is one word of the subject.
 var validID = regexp.MustCompile(`^[A-Za-z0-9_-]{1,64}$`)
 
@@ -172,6 +175,9 @@ func message(campaign, settlement string, fields []string) (*nats.Msg, error) {
 	})
 	if err != nil {
 		return nil, err
+	}
+	if len(body) > maxBytes {
+		return nil, fmt.Errorf("an event has at most %d bytes, this one %d", maxBytes, len(body))
 	}
 	msg := nats.NewMsg(fmt.Sprintf("campaign.%s.settlement.%s", campaign, settlement))
 	msg.Data = body

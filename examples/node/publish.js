@@ -10,6 +10,7 @@ import { connect, errors } from "@nats-io/transport-node";
 
 const ATTEMPT_MS = 5_000;
 const PAUSE_MS = 250;
+const MAX_BYTES = 65_536; // of the body: a larger one may be stored, and is delivered to nobody
 
 const ID = /^[A-Za-z0-9_-]{1,64}$/; // one word of the subject
 
@@ -73,6 +74,8 @@ async function publish(nc, { subject, event }, deadline) {
   const js = jetstream(nc);
   const refused = refusals(nc);
   const body = JSON.stringify(event);
+  const bytes = Buffer.byteLength(body);
+  if (bytes > MAX_BYTES) throw new Error(`an event has at most ${MAX_BYTES} bytes, this one ${bytes}`);
   for (;;) {
     try {
       // By msgID (Nats-Msg-Id) the broker drops a repeat, for 15 minutes: that is what makes it safe to try again.

@@ -12,7 +12,7 @@ from services.gateway import protocol
 from services.gateway.ring import Entry
 from services.gateway.route import Route, Routes
 from shared.broker import ANCHOR, TICK
-from shared.envelope import Checked, InvalidEvent, check, check_size
+from shared.envelope import Checked, InvalidEvent, check
 from shared.roles import Role
 
 NOT_EVENTS = frozenset({ANCHOR, TICK})
@@ -100,15 +100,11 @@ class Encoder:
         body = stored.body
         event = check(stored.subject, body)
         route = self.routes[stored.subject]
-        frame = protocol.event(offset, route.names, body if event["id"] else _with_id(body, offset))
+        frame = protocol.event(offset, route.names, body if "id" in event else _with_id(body, offset))
         return Entry(offset, route, event["type"], frame, audience(event), time.monotonic())
 
     def encode_ephemeral(self, subject: str, address: str, body: bytes) -> Entry:
-        """An event that is on no stream, and came on `subject`; `address` says its rooms. Raises InvalidEvent.
-
-        What is too large the stream does not take; here it comes straight from the publisher.
-        """
-        check_size(body)
+        """An event that is on no stream, and came on `subject`; `address` says its rooms. Raises InvalidEvent."""
         event = check(subject, body)
         route = self.routes[address]
         frame = protocol.event(None, route.names, body)
@@ -117,7 +113,7 @@ class Encoder:
 
 def audience(event: Checked) -> frozenset[Role] | None:
     """The roles that may see an event; None: all."""
-    roles = event["metadata"]["audience"]
+    roles = event["metadata"].get("audience")
     return None if roles is None else frozenset(roles)
 
 

@@ -21,9 +21,9 @@ from services.publisher.fields import Body
 from services.publisher.http import Access
 from services.publisher.idempotency import Earlier, Key, key_of_event
 from services.publisher.store import Row, Store, Writing
-from shared import envelope, errors
+from shared import errors
 from shared.catalogue import Event, Id, events
-from shared.envelope import CorrelationId, Envelope, EventId, InvalidEvent, Metadata, Source
+from shared.envelope import CorrelationId, Envelope, EventId, InvalidEvent, Metadata, Source, check, check_json, compact
 from shared.errors import BeaconfireError
 from shared.inbox import digest
 from shared.roles import Role, can_edit
@@ -153,8 +153,10 @@ class Events:
 def _read(body: bytes) -> Any:
     try:
         given = from_json(body, allow_inf_nan=False)
+        check_json(body)
     except ValueError as error:
-        raise BeaconfireError(errors.BAD_REQUEST, f"not JSON: {error}"[:300]) from None
+        why = error.detail if isinstance(error, InvalidEvent) else str(error)
+        raise BeaconfireError(errors.BAD_REQUEST, f"not JSON: {why}"[:300]) from None
     if isinstance(given, list) and not 0 < len(given) <= MAX_EVENTS:
         raise BeaconfireError(errors.BAD_REQUEST, f"a list has 1 to {MAX_EVENTS} events, not {len(given)}")
     if not isinstance(given, list | dict):
@@ -169,7 +171,7 @@ def _prepare(item: Any, author: Claims | ServiceClaims, correlation: str) -> _Re
         event = _event(given)
         metadata = _metadata(given.metadata, author, correlation)
         prepared = Envelope(event, metadata, given.id, uuid.uuid4().hex) if given.id else Envelope(event, metadata)
-        _check_whole(prepared)
+        _check_whole(given, item, prepared)
     except BeaconfireError as error:
         return _Refused(error)
     except ValidationError as error:
@@ -217,17 +219,20 @@ def _source(author: Claims | ServiceClaims) -> str:
     return name if name[0].isalpha() else f"s{name}"[:64]
 
 
-def _check_whole(prepared: Envelope) -> None:
-    """What the gateways will check: that it is an event of its subject, and not too large."""
+def _check_whole(given: GivenEvent, item: Any, prepared: Envelope) -> None:
+    """What the gateways will check: that it is an event of its subject, as it was given, and not too large."""
+    said = item.get("metadata") or {}
+    metadata = {**prepared.metadata.model_dump(mode="json", exclude_none=True), **said}
+    as_given = {"id": prepared.id, "type": given.type, "version": given.version, "payload": given.payload}
     try:
         parse_subject(prepared.subject)
-        envelope.read(prepared.subject, prepared.encode())
+        prepared.encode()
+        check(prepared.subject, compact({**as_given, "metadata": metadata}))
     except InvalidSubject as error:
         raise BeaconfireError(errors.BAD_REQUEST, f"payload: {error}") from None
     except InvalidEvent as error:
-        if error.reason == "too_large":
-            raise BeaconfireError(errors.TOO_LARGE, error.detail) from None
-        raise BeaconfireError(errors.BAD_REQUEST, f"payload: {error}") from None
+        code = errors.TOO_LARGE if error.reason == "too_large" else errors.BAD_REQUEST
+        raise BeaconfireError(code, error.detail) from None
 
 
 async def _add_all(

@@ -31,14 +31,18 @@ def changed(**fields: Any) -> bytes:
 
 
 def outcome(reading: Callable[[str, bytes], Received | Checked], subject: str, body: bytes) -> object:
-    """What is found in a message, all of it as dicts; or reason and detail of the refusal."""
+    """What the publisher gave in a message, all of it as dicts; or reason and detail of the refusal."""
     try:
         found = reading(subject, body)
     except InvalidEvent as refused:
         return refused.reason, refused.detail
     if isinstance(found, Received):
-        return {**vars(found), "payload": vars(found.payload), "metadata": vars(found.metadata)}
+        return {**given_in(found), "payload": given_in(found.payload), "metadata": given_in(found.metadata)}
     return found
+
+
+def given_in(model: BaseModel) -> dict[str, Any]:
+    return {name: value for name, value in vars(model).items() if name in model.model_fields_set}
 
 
 def checked_as_read(subject: str, body: bytes) -> bool:
