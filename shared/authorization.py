@@ -22,6 +22,8 @@ AUTHORIZE = "auth.authorize"
 GRANT = "auth.grant"
 QUEUE = "auth-workers"
 TIMEOUT_S = 2.0
+MAX_ROOMS = 1_000
+"""Rooms in one question."""
 
 R = TypeVar("R", bound="_Reply")
 
@@ -54,7 +56,7 @@ class AuthorizeRequest(_Wire):
     """May this user see these rooms? Or, with `service_token`: is this service's token still good?"""
 
     user_id: Id
-    rooms: tuple[str, ...] = Field(default=(), max_length=1_000)
+    rooms: tuple[str, ...] = Field(default=(), max_length=MAX_ROOMS)
     issued_at: int | None = None
     """Unix seconds of the caller's token, to be told whether it was revoked since."""
     roots_of: Id | None = None

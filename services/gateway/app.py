@@ -153,8 +153,8 @@ class _Gateway:
             nc,
             deliver=delivery.take,
             on_state=lambda alive: _set_degraded(context, not alive),
-            on_epoch=lambda epoch, position: _begin_epoch(context, history, epoch, position),
-            on_gap=lambda position: _begin(context, position, "not_resumable"),
+            on_epoch=lambda epoch, position: _begin_epoch(context, membership, history, epoch, position),
+            on_gap=lambda position: _begin(context, membership, position, "not_resumable"),
             history_s=settings.ring_age_s,
         )
         self._handshake = Handshake(
@@ -171,6 +171,7 @@ class _Gateway:
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             tasks.create_task(self._intake.run(), name="intake")
             tasks.create_task(membership.renew(), name="leases")
+            tasks.create_task(membership.confirm(), name="doubts")
             held_s = settings.heartbeat_s + 3  # by the wheel, which is a second or two late
             tasks.create_task(_turn(context, history, Collector(membership.let_go, held_s)), name="wheel")
             tasks.create_task(_read_on(delivery), name="unheard events")
@@ -256,16 +257,21 @@ def _going_away() -> BeaconfireError:
     return BeaconfireError(errors.UNAVAILABLE, "this gateway is going away, connect again", retry_after_ms=1000)
 
 
-def _begin_epoch(context: Context[Session], history: History, epoch: str, position: int) -> None:
+def _begin_epoch(
+    context: Context[Session], membership: Membership, history: History, epoch: str, position: int
+) -> None:
     """The stream starts for us at `position`, for the first time or as another one."""
     changed = bool(context.epoch or context.position)
     context.epoch = epoch
     history.start()
-    _begin(context, position, "epoch_changed" if changed else None)
+    _begin(context, membership, position, "epoch_changed" if changed else None)
 
 
-def _begin(context: Context[Session], position: int, trouble: str | None) -> None:
-    """Go on at `position`. Where that breaks continuity, every session is told to reload, and why."""
+def _begin(context: Context[Session], membership: Membership, position: int, trouble: str | None) -> None:
+    """Go on at `position`. If that breaks continuity, every session is told to reload, and why.
+
+    What is missing may have changed who may hear what, so that is asked again.
+    """
     context.position = position
     context.arrivals.begin()
     context.ring.start(position)
@@ -273,6 +279,7 @@ def _begin(context: Context[Session], position: int, trouble: str | None) -> Non
     if trouble:
         for session in list(context.hub.all_sessions()):
             session.resync(trouble)
+        membership.doubt()
 
 
 def _set_degraded(context: Context[Session], is_degraded: bool) -> None:

@@ -42,7 +42,7 @@ class Lagging(Protocol):
 class CatchUp:
     """Belongs to a session for as long as it is behind. Up to `offset` all is written or about to be, and no more."""
 
-    __slots__ = ("_context", "_fetching", "_mark", "_queued", "_session", "offset")
+    __slots__ = ("_context", "_fetching", "_mark", "_queued", "_session", "is_held", "offset")
 
     def __init__(self, context: Context[Any], session: Lagging, offset: int) -> None:
         self._context = context
@@ -50,19 +50,28 @@ class CatchUp:
         self._fetching = False
         self._mark = (time.monotonic(), context.position - offset)  # when it was last seen how far behind, and how far
         self._queued = 0
+        self.is_held = False
+        """Whether it writes nothing for now: what the session may hear is being asked."""
         self.offset = offset
 
     def wait_for_queued(self) -> None:
         """Write nothing before all that is queued now: some of it is for this session."""
         self._queued = self._context.outbound.queued
 
+    def release(self) -> None:
+        """What the session may hear is known: go on."""
+        if self.is_held:
+            self.is_held = False
+            self._mark = (time.monotonic(), self._context.position - self.offset)  # it lost no ground by waiting
+            self.step()
+
     def step(self) -> None:
         """Write some of what it missed; more in another turn, once its socket has taken this.
 
-        Call it when there is room again. Does nothing while there is none, and after its end.
+        Call it when there is room again. Does nothing while there is none, while it is held, and after its end.
         """
         context, session = self._context, self._session
-        if session.behind is not self or session.is_full or self._fetching:
+        if session.behind is not self or session.is_full or self._fetching or self.is_held:
             return
         if not context.outbound.is_through(self._queued):
             context.pace.take(self.step)
@@ -94,7 +103,7 @@ class CatchUp:
             session.close(BeaconfireError(errors.INTERNAL, f"something went wrong on our side; quote {session.id}"))
             return
         self._fetching = False
-        if session.behind is self and (context.epoch, self.offset) == (epoch, after):
+        if session.behind is self and not self.is_held and (context.epoch, self.offset) == (epoch, after):
             if through is None:
                 session.resync("not_resumable")
             else:

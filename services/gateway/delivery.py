@@ -92,7 +92,12 @@ class Delivery:
         context = self._context
         route = self._find_route(stored.subject)
         if route is None or route.is_of_access:
-            entry = self._encode(offset, stored)
+            try:
+                entry = self._encode(offset, stored)
+            except InvalidEvent:
+                if route is not None:  # something has changed, and only auth can say what
+                    self._membership.doubt(route.rooms[-1].pair.id)
+                raise
             # Before the event itself is queued: who was put out does not hear it.
             self._change_access(stored)
         elif context.hub.is_heard(route.subject, route.rooms):

@@ -3,9 +3,13 @@
 Changes of membership are events, so they come on the gapless path, in order with what they must stop. Each carries
 auth's membership version and is remembered for a minute: an allow that was in flight with an older one is asked again.
 A session's rooms are leased for ten minutes and renewed behind the scenes: with auth away, they stay that long.
+
+Where the stream has lost events, or is another one, a change may be among what is lost (ADR 0022): everything that was
+allowed is in doubt then. Each session is held, so that it hears nothing, until auth was asked about it again.
 """
 
 import asyncio
+import random
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -16,9 +20,9 @@ from nats.aio.client import Client
 
 from services.gateway.hub import Hub
 from services.gateway.place import Place
-from services.gateway.session import Session
+from services.gateway.session import Session, State
 from shared import authorization, broker, errors, logs
-from shared.authorization import AuthorizeReply, AuthorizeRequest, AuthUnavailable, RoomDecision
+from shared.authorization import MAX_ROOMS, AuthorizeReply, AuthorizeRequest, AuthUnavailable, RoomDecision
 from shared.errors import BeaconfireError
 from shared.events.user import AccessRevoked, MemberChanged
 from shared.memory import apart
@@ -39,9 +43,17 @@ WAIT_S = 5.0
 """How long one waits for its turn to ask. Beyond that it is refused with `unavailable`, and tries again later."""
 CACHE_S = 30.0
 REMEMBER_S = 60.0
+CONFIRMS_AT_ONCE = 16
+"""Sessions in doubt that auth is asked about at one time: ten thousand must not keep out those who connect."""
+DOUBT_S = 10.0
+"""How long sessions are held while auth answers nothing; then they are put out of their rooms. A client that hears
+nothing for longer than its heartbeat would leave by itself."""
+DOUBT_RETRY_S = 0.25
 LEASE_S = 600.0
 RENEW_AFTER_S = 300.0
 RENEW_EVERY_S = 10.0
+FAILURES = 3
+"""Renewals that fail after which the others wait for the next time."""
 MAX_ASKS = 5  # an answer out of date is asked again at once; five in a row means that auth itself is behind
 _Allowed: TypeAlias = tuple[int, str, float, str, str]
 """An allow: when the token was issued, room, when it was said, root, role. What an older token may do is asked for
@@ -60,6 +72,10 @@ class Membership:
         self._cache: dict[str, tuple[_Allowed, ...]] = {}  # by user
         self._changed: dict[tuple[str, Pair], tuple[float, int]] = {}  # (user, root) → when, version
         self._revoked: dict[str, tuple[float, float]] = {}  # user → when, tokens issued before this are refused
+        self._life = 0  # answers to questions of an earlier one are too old
+        self._doubtful: dict[Session, None] = {}  # in order
+        self._has_doubts = asyncio.Event()
+        self._answered_at = 0.0
 
     async def verify(self, token: str) -> Claims:
         """Who the token says it is. Raises BeaconfireError: `token_invalid`, or `unavailable` without auth's keys."""
@@ -114,6 +130,69 @@ class Membership:
             if session.claims is not None and session.claims.issued_at < issued_before:
                 session.close(BeaconfireError(errors.TOKEN_INVALID, "access was revoked: sign in again"))
 
+    def doubt(self, user_id: str | None = None) -> None:
+        """Events that change access may be lost, of this user or of anybody: ask about their sessions again.
+
+        They hear nothing until auth has answered. An answer that is under way counts no more.
+        """
+        self._life += 1
+        if user_id is None:
+            self._cache.clear()
+            self._changed.clear()
+        else:
+            self._cache.pop(user_id, None)
+        sessions = list(self._hub.all_sessions() if user_id is None else self._hub.sessions_of(user_id))
+        for session in sessions:
+            session.hold()
+            self._doubtful[session] = None
+        if sessions:
+            log.warning("asking again what sessions may hear", count=len(sessions), user=user_id)
+            self._answered_at = time.monotonic()
+            self._has_doubts.set()
+
+    async def confirm(self) -> None:
+        """Ask about the sessions that are in doubt, for ever. Owned by the app."""
+        while True:
+            broker.check_cancelled()
+            await self._has_doubts.wait()
+            self._has_doubts.clear()
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(min(CONFIRMS_AT_ONCE, len(self._doubtful))):
+                    tasks.create_task(self._confirm_some())
+
+    async def _confirm_some(self) -> None:
+        while self._doubtful:
+            session = next(iter(self._doubtful))
+            del self._doubtful[session]
+            try:
+                await self._confirm(session)
+            except Exception:
+                log.exception("could not ask what a session may hear", session=session.id)
+                session.close(BeaconfireError(errors.INTERNAL, f"something went wrong on our side; quote {session.id}"))
+
+    async def _confirm(self, session: Session) -> None:
+        """Ask until there is an answer, and let the session go on with what it may hear."""
+        while session.claims is not None and session.state is not State.CLOSED:
+            broker.check_cancelled()
+            try:
+                await self._renew(session, session.claims)
+                self._answered_at = time.monotonic()
+                session.release()
+                return
+            except AuthUnavailable:
+                if time.monotonic() - self._answered_at > DOUBT_S:
+                    self._give_up(session)
+                    return
+            await asyncio.sleep(DOUBT_RETRY_S)
+
+    def _give_up(self, *sessions: Session) -> None:
+        """Auth does not answer: put these sessions, and all that are in doubt, out of their rooms until it does."""
+        log.error("auth does not say what sessions may hear", count=len(sessions) + len(self._doubtful))
+        for session in (*sessions, *self._doubtful):
+            _expire(session)
+            session.release()
+        self._doubtful.clear()
+
     def let_go(self) -> None:
         """Forget whom it let in: who comes is asked about anew, and its token checked."""
         self._cache.clear()
@@ -121,35 +200,57 @@ class Membership:
         self._verifier.forget()
 
     async def renew(self) -> None:
-        """Renew leases and forget what is old, for ever. Owned by the app."""
+        """Renew leases, end those that ran out, and forget what is old, for ever. Owned by the app."""
         while True:
             broker.check_cancelled()
             await asyncio.sleep(RENEW_EVERY_S)
             self._forget()
-            now = time.monotonic()
-            for user_id in list(self._hub.users):
-                due = [one for one in self._hub.sessions_of(user_id) if now - one.leased_at > RENEW_AFTER_S]
-                for session in due:
-                    await self._renew(session)
+            await self._renew_some()
+            for session in self._leased_before(time.monotonic() - LEASE_S):
+                _expire(session)
 
-    async def _renew(self, session: Session) -> None:
-        # By the long form: what a bare name means was decided on joining, and must not change under who is in the room.
-        names = {name: str(place.room) for name, place in session.rooms.items()}
-        if session.claims is None:
-            return
+    async def _renew_some(self) -> None:
+        """Renew what is due. While auth does not answer, only some are tried: each takes seconds."""
+        due = self._leased_before(time.monotonic() - RENEW_AFTER_S)
+        random.shuffle(due)  # else the same few might fail each time, and the others never have their turn
+        failures = 0
+        for session in due:
+            try:
+                if session.claims is not None:
+                    await self._renew(session, session.claims)
+            except AuthUnavailable:
+                failures += 1
+                if failures == FAILURES:
+                    return
+
+    def _leased_before(self, moment: float) -> list[Session]:
+        return [one for one in self._hub.all_sessions() if one.leased_at < moment]
+
+    async def _renew(self, session: Session, claims: Claims) -> None:
+        """Ask what the session may hear where it stands, and apply the answer. Raises AuthUnavailable without one."""
+        # By the long names: what a short one means may have changed, and the session stands where it stands.
+        life = self._life
+        asked = {str(place.room): place.room for place in session.rooms.values()}
+        names = list(asked)
+        decisions: dict[RoomKey, Place | BeaconfireError] = {}
         try:
-            decisions = await self._ask(session.claims, sorted(set(names.values())), in_line=False)
+            for start in range(0, len(names) or 1, MAX_ROOMS):
+                some = names[start : start + MAX_ROOMS]
+                answers = await self._ask(claims, some, in_line=False)
+                decisions |= {asked[name]: answer for name, answer in answers.items()}
         except AuthUnavailable:
-            if time.monotonic() - session.leased_at > LEASE_S:
-                for name in list(session.rooms):
-                    session.leave_room(name, "lease_expired")
-            return
+            raise
         except BeaconfireError as error:
             session.close(error)
             return
+        if life != self._life:  # a part of the answer may be too old by now
+            raise AuthUnavailable
         session.leased_at = time.monotonic()
-        for name, room in names.items():
-            if name in session.rooms and isinstance(decisions[room], BeaconfireError):
+        roles = {room.root: decision.role for room, decision in decisions.items() if isinstance(decision, Place)}
+        for root, role in roles.items():
+            session.change_role(root, role)
+        for name, place in list(session.rooms.items()):
+            if isinstance(decisions.get(place.room), BeaconfireError):
                 session.leave_room(name, "membership_removed")
 
     async def _ask(
@@ -157,6 +258,7 @@ class Membership:
     ) -> dict[str, Place | BeaconfireError]:
         request = authorization.question(claims, rooms)
         for _ in range(MAX_ASKS):
+            life = self._life
             try:
                 reply = await self._authorize(request, in_line=in_line)
             except AuthUnavailable:
@@ -164,7 +266,7 @@ class Membership:
                 raise
             if reply.revoked:
                 raise BeaconfireError(errors.TOKEN_INVALID, "access was revoked: sign in again")
-            if not self._is_stale(claims.user_id, reply):
+            if life == self._life and not self._is_stale(claims.user_id, reply):
                 return self._take(claims, rooms, reply)
             ASKED.labels("stale").inc()
         raise AuthUnavailable
@@ -241,6 +343,13 @@ class Membership:
 
 def _ambiguous(name: str, rooms: Sequence[str]) -> BeaconfireError:
     return BeaconfireError(errors.BAD_ROOM, f"{name} is in several of your roots: ask for {' or '.join(rooms)}")
+
+
+def _expire(session: Session) -> None:
+    """Put it out of its rooms: nobody says that it may still hear them. Its client asks for them again."""
+    session.leased_at = time.monotonic()  # of what it joins from now on
+    for name in list(session.rooms):
+        session.leave_room(name, "lease_expired")
 
 
 @lru_cache(maxsize=65_536)

@@ -261,6 +261,18 @@ class Session(ABC):
                 self._stand(self.rooms[name])
         self.tell(protocol.role_changed(str(root), role))
 
+    def hold(self) -> None:
+        """Write it no event until `release`. None is lost: they come then, as far as it may hear them."""
+        if self.state is State.LIVE:
+            self._fall_behind(self.context.position).wait_for_queued()
+        if self.behind is not None:
+            self.behind.is_held = True
+
+    def release(self) -> None:
+        """Undo `hold`."""
+        if self.behind is not None:
+            self.behind.release()
+
     def resync(self, reason: str) -> None:
         """Continuity is broken for all its rooms: say so, and go on live."""
         if self.state not in (State.LIVE, State.CATCHING_UP):

@@ -1,0 +1,353 @@
+"""Changes of access that a gateway cannot hear any more: it was cut off, and the event is gone from the stream when it
+is back. What its sessions may hear is asked again, and nobody hears anything until the answer is there."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from services.gateway import membership as membership_module
+from shared import broker
+from shared.events.user import AccessRevoked
+from shared.roles import Role
+from tests.client import Closed, SocketClient, open_socket
+from tests.conftest import connected
+from tests.fakes import FakeAuth
+from tests.gateway.conftest import Gateway, running_gateway, settlement
+from tests.gateway.test_delivery import fence
+from tests.gateway.test_session import member, publish_as_auth
+from tests.proxy import Proxy
+from tools.nats_server import NatsServer
+
+ROOM = "campaign:c1"
+
+
+@dataclass
+class Island:
+    """A gateway whose way to the broker can be cut, while auth goes on; and its clients, by name."""
+
+    gateway: Gateway
+    route: Proxy
+    stack: AsyncExitStack
+
+    @property
+    def auth(self) -> FakeAuth:
+        return self.gateway.auth
+
+    @asynccontextmanager
+    async def cut_off(self) -> AsyncIterator[None]:
+        """The gateway is cut off from the broker, and is back at the end of the block."""
+        self.route.refusing = True
+        self.route.cut()
+        try:
+            yield
+        finally:
+            self.route.refusing = False
+
+    async def client(self, user: str, *rooms: str, **more: Any) -> SocketClient:
+        client = await self.stack.enter_async_context(open_socket(self.gateway.url))
+        await client.connect(self.auth.token(user), rooms or (ROOM,), **more)
+        return client
+
+    async def call(self, call: str, **body: Any) -> None:
+        """Ask the broker for something that an operator may do."""
+        async with connected(self.gateway.server, "setup") as setup:
+            answer = await setup.request(f"$JS.API.{call}", json.dumps(body).encode())
+        assert "error" not in json.loads(answer.data)
+
+
+@pytest.fixture(name="island")
+async def _island(stream: NatsServer, auth: FakeAuth) -> AsyncIterator[Island]:
+    async with AsyncExitStack() as stack:
+        route = await stack.enter_async_context(Proxy(stream.port).running())
+        gateway = await stack.enter_async_context(
+            running_gateway(stream, auth, nats_url=f"nats://127.0.0.1:{route.port}")
+        )
+        yield Island(gateway, route, stack)
+
+
+async def purge(island: Island, _offset: int) -> None:
+    await island.call("STREAM.PURGE.EVENTS")
+
+
+async def start_over(island: Island, _offset: int) -> None:
+    await island.call("STREAM.DELETE.EVENTS")
+    async with connected(island.gateway.server, "setup") as setup:
+        await broker.declare_stream(setup)
+
+
+Lose = Callable[[Island, int], Awaitable[None]]
+LOSSES = pytest.mark.parametrize("lose", [purge, start_over])
+
+
+def heard(client: SocketClient) -> list[str]:
+    """The settlements whose events it was sent."""
+    events = [frame["event"] for frame in client.frames if frame["type"] == "event"]
+    return [event["payload"]["settlementId"] for event in events if event["type"] == "settlement_updated"]
+
+
+@LOSSES
+async def test_a_removal(island: Island, lose: Lose) -> None:
+    """A removed member is put out of the room, and hears nothing of what was published since; members who stay hear all
+    of it."""
+    removed, stays = await island.client("viewer"), await island.client("owner")
+    async with island.cut_off():
+        island.auth.members["viewer"] = {}
+        offset = await publish_as_auth(island.gateway, member("viewer", None))
+        await lose(island, offset)
+        for number in range(3):
+            await island.gateway.publish(settlement(f"missed{number}"))
+    left = await removed.next("room.left")
+    await fence(island.gateway, stays)
+    pong = await removed.ask("ping")
+
+    assert (left["room"], left["reason"]) == (ROOM, "membership_removed")
+    assert pong["success"] is True
+    assert heard(removed) == []
+    assert heard(stays)[-1] == "fence"
+
+
+@LOSSES
+async def test_a_revoked_token(island: Island, lose: Lose) -> None:
+    """Whoever signed out everywhere is closed with 4401, also in no room at all."""
+    in_room, in_none = await island.client("viewer"), await island.client("editor")
+    await in_none.ask("unsubscribe", rooms=[ROOM])
+    stays = await island.client("owner")
+    async with island.cut_off():
+        island.auth.revoked |= {"viewer", "editor"}
+        for user in ("viewer", "editor"):
+            revoked = AccessRevoked(
+                user_id=user,
+                issued_before=datetime.now(UTC) + timedelta(seconds=5),
+                reason="signed_out_everywhere",
+                membership_version=2,
+            )
+            offset = await publish_as_auth(island.gateway, revoked)
+        await lose(island, offset)
+        await island.gateway.publish(settlement("missed"))
+    ends = [await client.closed() for client in (in_room, in_none)]
+    await fence(island.gateway, stays)
+
+    assert [end.code for end in ends] == [4401, 4401]
+    assert heard(in_room) == []
+    assert heard(stays)[-1] == "fence"
+
+
+@LOSSES
+async def test_a_lowered_role(island: Island, lose: Lose) -> None:
+    """A member whose role was lowered is told, and hears nothing that is for the role it had."""
+    lowered, owner = await island.client("editor"), await island.client("owner")
+    async with island.cut_off():
+        island.auth.members["editor"] = {ROOM: "viewer"}
+        offset = await publish_as_auth(island.gateway, member("editor", Role.VIEWER))
+        await lose(island, offset)
+        await island.gateway.publish(settlement("secret"), audience=(Role.OWNER, Role.EDITOR))
+    changed = await lowered.next("role.changed")
+    await island.gateway.publish(settlement("secret"), audience=(Role.OWNER, Role.EDITOR))
+    await fence(island.gateway, lowered)
+    await fence(island.gateway, owner)
+
+    assert (changed["root"], changed["role"]) == (ROOM, "viewer")
+    assert set(heard(lowered)) == {"fence"}
+    assert "secret" in heard(owner)
+
+
+@LOSSES
+async def test_what_was_remembered(island: Island, lose: Lose) -> None:
+    """What was allowed before is not remembered after: a removed member who comes back is refused."""
+    await island.client("viewer")
+    async with island.cut_off():
+        island.auth.members["viewer"] = {}
+        await lose(island, await publish_as_auth(island.gateway, member("viewer", None)))
+    await (await island.client("owner")).next("event", "position")
+    back = await island.client("viewer")
+
+    assert back.ack["rooms"][ROOM]["success"] is False
+
+
+@LOSSES
+async def test_a_room_under_its_short_name(island: Island, lose: Lose) -> None:
+    """A room that was named without its root stays the room it is: what the name means by now does not matter."""
+    roots = {"viewer": "campaign:c1", "owner": "campaign:c1"}
+
+    def answer(question: dict[str, Any]) -> dict[str, Any]:
+        root = roots[question["userId"]]
+        rooms = {
+            name: {"allowed": True, "root": root, "role": "viewer"}
+            if name == "settlement:s1" or name.startswith(f"{root}/")
+            else {"allowed": False}
+            for name in question["rooms"]
+        }
+        return {"version": 1, "rooms": rooms}
+
+    island.auth.answer = answer
+    moved, stays = await island.client("viewer", "settlement:s1"), await island.client("owner", "settlement:s1")
+    async with island.cut_off():
+        roots["viewer"] = "campaign:c2"
+        await lose(island, await publish_as_auth(island.gateway, member("viewer", None)))
+        await island.gateway.publish(settlement("s1"))
+    left = await moved.next("room.left")
+    offset = await island.gateway.publish(settlement("s1"))
+    while (await stays.next("event"))["offset"] != offset:
+        pass
+    await moved.ask("ping")
+
+    assert (left["room"], left["reason"]) == ("settlement:s1", "membership_removed")
+    assert heard(moved) == []
+
+
+async def test_an_answer_from_before(island: Island) -> None:
+    """A client that is being let in while the gateway is cut off is asked about again: the answer may be too old."""
+    go_on = asyncio.Event()
+    stays = await island.client("owner")
+    asked = len(island.auth.asked)
+    answers = iter([{"campaign:c1": {"allowed": True, "root": "campaign:c1", "role": "viewer"}}])
+    decide = island.auth.decide
+    island.auth.answer = lambda question: (
+        {"version": 1, "rooms": rooms}
+        if question["userId"] == "viewer" and (rooms := next(answers, None)) is not None
+        else decide(question)
+    )
+    island.auth.before_answer = go_on.wait  # type: ignore[assignment]
+    client = await island.stack.enter_async_context(open_socket(island.gateway.url))
+    await client.send("connect", token=island.auth.token("viewer"), rooms=[ROOM])
+    while len(island.auth.asked) == asked:
+        await asyncio.sleep(0)
+    island.auth.members["viewer"] = {}
+    await start_over(island, 0)
+    await stays.next("resync")
+    go_on.set()
+    ack = await client.next("connection.ack")
+
+    assert ack["rooms"][ROOM]["success"] is False
+
+
+async def test_auth_away_for_a_moment(island: Island) -> None:
+    """As long as auth does not answer, nobody hears anything; once it does, members hear all of it, in order."""
+    stays = await island.client("owner")
+    island.auth.answer = lambda _question: None
+    asked = len(island.auth.asked)
+    async with island.cut_off():
+        await purge(island, await island.gateway.publish(settlement("lost")))
+    await stays.next("resync")
+    offsets = [await island.gateway.publish(settlement(f"s{number}")) for number in range(3)]
+    while len(island.auth.asked) < asked + 2:  # the first question has run out of time
+        await asyncio.sleep(0.01)
+    before = heard(stays)
+    island.auth.answer = island.auth.decide
+    events = [await stays.next("event") for _ in offsets]
+
+    assert before == []
+    assert [event["offset"] for event in events] == offsets
+
+
+async def test_auth_away(island: Island, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If auth does not answer at all, sessions leave their rooms, with a reason that says to ask again; with the cursor
+    at which they were left, nothing is missing then."""
+    monkeypatch.setattr(membership_module, "DOUBT_S", 0.5)
+    clients = [await island.client(user) for user in ("owner", "editor", "viewer")]
+    island.auth.answer = lambda _question: None
+    async with island.cut_off():
+        await purge(island, await island.gateway.publish(settlement("lost")))
+    resyncs = [await client.next("resync") for client in clients]
+    offset = await island.gateway.publish(settlement("s1"))
+    left = [await client.next("room.left") for client in clients]
+    island.auth.answer = island.auth.decide
+    restored, answers = [], []
+    for client, resync in zip(clients, resyncs, strict=True):
+        await client.send("subscribe", rooms=[ROOM], cursor=resync["cursor"])
+        restored.append(await client.next("restored"))
+        answers.append(await client.next("reply"))
+
+    assert [one["reason"] for one in left] == ["lease_expired"] * 3
+    assert [heard(client) for client in clients] == [[]] * 3
+    assert [answer["rooms"][ROOM]["recovered"] for answer in answers] == [True] * 3
+    assert [one["events"][0]["offset"] for one in restored] == [offset] * 3
+
+
+async def test_a_few_at_a_time(island: Island) -> None:
+    """Auth is not flooded: of many sessions only some are asked about at one time, and then the others."""
+    count = membership_module.CONFIRMS_AT_ONCE + 5
+    island.auth.members |= {f"user{number}": {ROOM: "viewer"} for number in range(count)}
+    clients = [await island.client(f"user{number}") for number in range(count)]
+    island.auth.answer = lambda _question: None
+    island.auth.asked.clear()
+    async with island.cut_off():
+        await purge(island, await island.gateway.publish(settlement("lost")))
+    while len(island.auth.asked) < membership_module.CONFIRMS_AT_ONCE:
+        await asyncio.sleep(0.01)
+    at_first = {question["userId"] for question in island.auth.asked}
+    island.auth.answer = island.auth.decide
+    await island.gateway.publish(settlement("s1"))
+    for client in clients:
+        await client.next("event")
+
+    assert len(at_first) == membership_module.CONFIRMS_AT_ONCE
+
+
+async def test_leases_run_out(stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If auth does not answer, leases run out for all sessions at the same time, however many would have to be asked
+    about; and what is joined after that has a lease of its own."""
+    monkeypatch.setattr(membership_module, "RENEW_EVERY_S", 0.1)
+    monkeypatch.setattr(membership_module, "RENEW_AFTER_S", 0.2)
+    monkeypatch.setattr(membership_module, "LEASE_S", 1.0)
+    async with running_gateway(stream, auth) as gateway, AsyncExitStack() as stack:
+        clients = [await stack.enter_async_context(open_socket(gateway.url)) for _ in range(8)]
+        for client in clients:
+            await client.connect(auth.token("viewer"), [ROOM])
+        auth.answer = lambda _question: None
+        auth.asked.clear()
+        left = [await client.next("room.left") for client in clients]
+        asked = len(auth.asked)
+        auth.answer = auth.decide
+        again = await clients[0].ask("subscribe", rooms=[ROOM])
+        events = await fence(gateway, clients[0])
+
+    assert {one["reason"] for one in left} == {"lease_expired"}
+    assert asked <= membership_module.FAILURES
+    assert again["rooms"][ROOM]["success"] is True
+    assert len(events) == 1
+
+
+async def test_more_rooms_than_one_question_holds(stream: NatsServer, auth: FakeAuth) -> None:
+    """A session in more rooms than auth is asked about at once keeps them all."""
+    rooms = [f"{ROOM}/settlement:s{number}" for number in range(1_500)]
+    limits = {"max_rooms": 2_000, "max_rooms_per_user": 2_000, "rooms_per_minute": 2_000}
+    async with running_gateway(stream, auth, **limits) as gateway, open_socket(gateway.url) as client:
+        await client.connect(auth.token("viewer"))
+        for start in range(0, len(rooms), 100):
+            await client.ask("subscribe", rooms=rooms[start : start + 100])
+        async with connected(stream, "setup") as setup:
+            await setup.request("$JS.API.STREAM.DELETE.EVENTS", b"")
+            await broker.declare_stream(setup)
+        await client.next("resync")
+        offset = await gateway.publish(settlement("s1499"))
+        while (await client.next("event"))["offset"] != offset:
+            pass
+
+    assert "room.left" not in [frame["type"] for frame in client.frames]
+
+
+async def test_a_change_that_cannot_be_read(gateway: Gateway) -> None:
+    """A change of access whose event is not valid is asked about, for the user it is about."""
+    async with open_socket(gateway.url) as client, open_socket(gateway.url) as other:
+        await client.connect(gateway.auth.token("viewer"), [ROOM])
+        await other.connect(gateway.auth.token("owner"), [ROOM])
+        gateway.auth.members["viewer"] = {}
+        async with connected(gateway.server, "auth") as nc:
+            await broker.publish(nc, "campaign.c1.member.viewer", b'{"version":99}', message_id="m1")
+            left = await client.next("room.left")
+            gateway.auth.revoked.add("viewer")
+            await broker.publish(nc, "user.viewer.access", b"{", message_id="m2")
+            with pytest.raises(Closed) as closed:
+                await client.next("nothing")
+        events = await fence(gateway, other)
+
+    assert left["reason"] == "membership_removed"
+    assert closed.value.code == 4401
+    assert len(events) == 1
