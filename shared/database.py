@@ -7,21 +7,22 @@ URL decides. The tables are made by migrations (`shared.migrations`).
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from zlib import crc32
 
-from sqlalchemy import DateTime, Dialect, event, func, select, text
+from sqlalchemy import DateTime, Dialect, Executable, event, func, select, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.types import TypeDecorator
 
 from shared import errors, logs
 from shared.errors import BeaconfireError
+from shared.postgresql import RepeatingConnection, is_lost, is_stale, sqlstate, watch
 
 log = logs.get(__name__)
 
@@ -39,9 +40,10 @@ _DRIVERS = {
     "postgresql": "postgresql+asyncpg",
     "postgresql+asyncpg": "postgresql+asyncpg",
 }
-# SQLSTATEs (PostgreSQL, appendix A) that another attempt can get past: connection lost, out of resources, serialization
-# and deadlock, lock not available, cancelled by a timeout, shutting down or starting, read-only since a failover.
-_PASSING = ("08", "53", "40", "55P03", "57014", "57P", "25006")
+# SQLSTATEs (PostgreSQL, appendix A) that another attempt can get past: out of resources, serialization and deadlock, an
+# object in use, lock not available, cancelled by a timeout, shutting down or starting, a disk that fails. Those that a
+# fresh connection gets past are in `shared.postgresql`.
+_PASSING = ("53", "40", "55006", "55P03", "57014", "57P", "58")
 
 
 class DatabaseUnusable(Exception):
@@ -90,7 +92,8 @@ class Database:
         self.engine: AsyncEngine = create_async_engine(
             self.url, hide_parameters=True, **({} if self.is_sqlite else _postgresql(pool_size))
         )
-        self._one_writer = one_writer and not self.is_sqlite
+        one_at_a_time = one_writer and not self.is_sqlite
+        self._opening = (_locking(f"writer of {self.url.database}"),) if one_at_a_time else ()
         self._writing = asyncio.Lock()
         self._settling = asyncio.Lock()
         self._settle: Callable[[], Awaitable[None]] | None = None
@@ -99,6 +102,8 @@ class Database:
         """Why it cannot be used yet, None where it can."""
         if self.is_sqlite:
             _prepare_sqlite(self.engine)
+        else:
+            watch(self.engine)
 
     @property
     def where(self) -> str:
@@ -130,28 +135,21 @@ class Database:
         Where the connection is lost while it is committed, nobody knows whether it was: the message says so.
         """
         await self._settled()
-        async with self.transaction() as connection:
-            if self._one_writer:
-                with self._translated():
-                    await lock(connection, f"writer of {self.url.database}")
+        async with self._alone(), self._transaction(*self._opening) as connection:
             yield connection
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[AsyncConnection]:
         """As `reading`, of a database that need not have been made ready."""
         with self._translated():
-            async with self.engine.connect() as connection:
+            async with self._connect() as connection:
                 yield connection
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """As `writing`, of a database that need not have been made ready."""
-        if self.is_sqlite:
-            async with self._writing, self._transaction() as connection:
-                yield connection
-        else:
-            async with self._transaction() as connection:
-                yield connection
+        async with self._alone(), self._transaction() as connection:
+            yield connection
 
     @asynccontextmanager
     async def migrating(self) -> AsyncIterator[AsyncConnection]:
@@ -174,23 +172,31 @@ class Database:
                 await driver.execute("PRAGMA foreign_keys=ON")
                 await driver.execute("PRAGMA busy_timeout=5000")
 
+    def _alone(self) -> AbstractAsyncContextManager[None]:
+        return self._writing if self.is_sqlite else nullcontext()
+
+    def _connect(self) -> AsyncConnection:
+        return self.engine.connect() if self.is_sqlite else RepeatingConnection(self.engine)
+
     @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
-        async with self.connected() as connection, self._begun(connection):
+    async def _transaction(self, *opening: Executable) -> AsyncIterator[AsyncConnection]:
+        async with self.connected() as connection, self._begun(connection, *opening):
             yield connection
 
     @asynccontextmanager
-    async def _begun(self, connection: AsyncConnection) -> AsyncIterator[None]:
-        if self.is_sqlite:
-            await connection.execution_options(beaconfire_writes=True)
-        transaction = await connection.begin()
+    async def _begun(self, connection: AsyncConnection, *opening: Executable) -> AsyncIterator[None]:
         try:
+            if isinstance(connection, RepeatingConnection):
+                await connection.open_transaction(*opening)
+            else:
+                await connection.execution_options(beaconfire_writes=True)
+                await connection.begin()
             yield
         except BaseException:
             await _roll_back(connection)
             raise
         with self._translated("the database went away while it wrote: whether it did is not known"):
-            await transaction.commit()
+            await connection.commit()
 
     async def check(self, look: Callable[[AsyncConnection], Awaitable[object]]) -> str | None:
         """Why it cannot be used now, as `look` finds within `CHECK_TIMEOUT_S` seconds; None where it can. Logs it."""
@@ -255,10 +261,12 @@ class Database:
                 raise DatabaseAway(away) from error
             if "disk is full" in str(error) or "disk I/O error" in str(error):
                 raise DatabaseAway("the database has no room, or its disk fails") from error
+        elif is_stale(error):
+            raise DatabaseAway("the tables of the database have just been changed, try again") from error
+        elif is_lost(error) or (state is None and isinstance(error, OSError | TimeoutError)):
+            raise DatabaseAway(away) from error
         elif state is None:
-            lost = isinstance(error, DBAPIError) and (error.connection_invalidated or _says_lost(error))
-            if lost or isinstance(error, OSError | TimeoutError):
-                raise DatabaseAway(away) from error
+            return
         elif state.startswith(_PASSING):
             raise DatabaseAway(away) from error
         elif (refusal := _REFUSALS.get(state)) is not None:
@@ -274,17 +282,6 @@ _REFUSALS = {
 }
 
 
-def sqlstate(error: BaseException) -> str | None:
-    """PostgreSQL's code of what went wrong, None where it is not PostgreSQL that says so."""
-    link: BaseException | None = error
-    while link is not None:
-        state = getattr(link, "sqlstate", None)
-        if isinstance(state, str):
-            return state
-        link = getattr(link, "orig", None) or link.__cause__
-    return None
-
-
 def cause(error: BaseException) -> str:
     """What is behind an error, in a line without addresses of ours: the name of what was raised, and what it says."""
     behind = error.__cause__ or error
@@ -296,7 +293,11 @@ async def lock(tx: AsyncConnection, name: str) -> None:
     """Take PostgreSQL's lock of this name until the end of the transaction. Of no effect on SQLite, where a transaction
     that writes is alone anyway."""
     if tx.dialect.name == "postgresql":
-        await tx.execute(text("SELECT pg_advisory_xact_lock(:space, :name)"), {"space": 0xBEAC, "name": _number(name)})
+        await tx.execute(_locking(name))
+
+
+def _locking(name: str) -> Executable:
+    return text("SELECT pg_advisory_xact_lock(:space, :name)").bindparams(space=0xBEAC, name=_number(name))
 
 
 async def current_time(connection: AsyncConnection) -> datetime:
@@ -309,10 +310,6 @@ async def current_time(connection: AsyncConnection) -> datetime:
 
 def _number(name: str) -> int:
     return crc32(name.encode()) - 2**31
-
-
-def _says_lost(error: DBAPIError) -> bool:
-    return "connection" in str(error.orig) and ("closed" in str(error.orig) or "lost" in str(error.orig))
 
 
 async def _roll_back(connection: AsyncConnection) -> None:

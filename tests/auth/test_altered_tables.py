@@ -1,0 +1,37 @@
+"""Auth on a PostgreSQL whose tables are altered under load, as a migration does while processes run."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.auth.conftest import running_auth
+from tests.databases import Databases, chosen
+from tests.load import Load, alter
+from tools.nats_server import NatsServer
+
+
+@pytest.fixture(name="on_postgresql", autouse=True)
+def _on_postgresql(postgres_databases: Databases) -> Iterator[None]:
+    with chosen(postgres_databases):
+        yield
+
+
+async def test_no_500_while_tables_are_altered(stream: NatsServer, tmp_path: Path) -> None:
+    """No request is answered with 500 while the types of columns change, and every read is answered with 200."""
+    async with running_auth(stream, tmp_path) as auth:
+        owner = await auth.sign_up("owner")
+        body = {"refreshToken": owner.refresh_token}
+        load = Load()
+        asked: dict[str, Callable[[], Awaitable[Any]]] = {
+            "me": lambda: auth.call("GET", "/auth/me", token=owner.token),
+            "memberships": lambda: auth.call("GET", "/auth/memberships", token=owner.token),
+            "sign_in": lambda: auth.sign_in("owner"),
+            "refresh": lambda: auth.call("POST", "/auth/refresh", body),
+        }
+        async with load.running(**asked):
+            await alter(tmp_path, "auth", load, asked, ["users.name", "members.role", "refresh_tokens.family"])
+
+    assert load.statuses <= {200, 503}, load.answers
+    assert {status for name, status in load.answers if name in ("me", "memberships")} == {200}, load.answers

@@ -1,0 +1,35 @@
+"""The publisher on a PostgreSQL whose tables are altered under load, as a migration does while processes run."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.databases import Databases, chosen
+from tests.load import Load, alter
+from tests.publisher.conftest import Publisher
+
+
+@pytest.fixture(name="on_postgresql", autouse=True)
+def _on_postgresql(postgres_databases: Databases) -> Iterator[None]:
+    with chosen(postgres_databases):
+        yield
+
+
+async def test_no_500_while_tables_are_altered(on_postgresql: None, publisher: Publisher, tmp_path: Path) -> None:
+    """No request is answered with 500 while the types of columns change, and every read is answered with 200."""
+    settlement = await publisher.create("settlements", name="Emberford")
+    here = f"{publisher.campaign}/settlements/{settlement['id']}"
+    load = Load()
+    asked: dict[str, Callable[[], Awaitable[Any]]] = {
+        "campaigns": lambda: publisher.owner.get("/v1/campaigns"),
+        "settlement": lambda: publisher.owner.get(here),
+        "change": lambda: publisher.owner.patch(here, {"population": 7}),
+        "creation": lambda: publisher.owner.post(f"{publisher.campaign}/settlements", {"name": "Mirefen"}),
+    }
+    async with load.running(**asked):
+        await alter(tmp_path, "publisher", load, asked, ["campaigns.name", "settlements.name", "outbox.subject"])
+
+    assert load.statuses <= {200, 201, 503}, load.answers
+    assert {status for name, status in load.answers if name in ("campaigns", "settlement")} == {200}, load.answers
