@@ -10,6 +10,8 @@ import json
 import re
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import Any, TypeVar
 
@@ -77,6 +79,17 @@ SUBJECT_FULL = "maximum messages per subject exceeded"
 _HEADERS_BYTES = 12
 """Of a header block without headers: `NATS/1.0`, and two line ends."""
 _DENIED = re.compile(rb"-ERR\s+'Permissions Violation for Publish to \"([^\"]*)\"'", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """The stream at one moment: its epoch, the oldest offset it has and its last, and the broker's clock."""
+
+    epoch: str
+    first: int
+    last: int
+    asked_at: float
+    """Unix seconds."""
 
 
 class BrokerRefused(Exception):
@@ -374,29 +387,24 @@ async def wait_for_stream(nc: Client) -> str:
         await asyncio.sleep(0.2)
 
 
-async def stream_start(nc: Client) -> tuple[str, int]:
-    """The stream's epoch and the oldest offset it still has; waits for it as `wait_for_stream` does."""
+async def stream_state(nc: Client) -> StreamState:
+    """What the stream says of itself now; waits for it as `wait_for_stream` does. Needs STREAM.INFO."""
     while True:
         info = await _api(nc, f"STREAM.INFO.{STREAM}", {})
         if info is not None:
-            return str(info["config"].get("metadata", {}).get(EPOCH_KEY, "")), int(info["state"]["first_seq"])
+            return StreamState(
+                epoch=str(info["config"].get("metadata", {}).get(EPOCH_KEY, "")),
+                first=int(info["state"]["first_seq"]),
+                last=int(info["state"]["last_seq"]),
+                asked_at=datetime.fromisoformat(info["ts"]).timestamp(),
+            )
         await asyncio.sleep(0.2)
 
 
 async def stream_end(nc: Client) -> tuple[str, int]:
     """The stream's epoch and its last offset; waits for it as `wait_for_stream` does. Needs STREAM.INFO."""
-    while True:
-        info = await _api(nc, f"STREAM.INFO.{STREAM}", {})
-        if info is not None:
-            return str(info["config"].get("metadata", {}).get(EPOCH_KEY, "")), int(info["state"]["last_seq"])
-        await asyncio.sleep(0.2)
-
-
-async def first_offset(nc: Client) -> int:
-    """The oldest offset that the stream still has; waits for an answer as long as it takes. Needs STREAM.INFO."""
-    info = await _api(nc, f"STREAM.INFO.{STREAM}", {}, required=True)
-    assert info is not None
-    return int(info["state"]["first_seq"])
+    state = await stream_state(nc)
+    return state.epoch, state.last
 
 
 async def publish(

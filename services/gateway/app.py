@@ -154,7 +154,7 @@ class _Gateway:
             deliver=delivery.take,
             on_state=lambda alive: _set_degraded(context, not alive),
             on_epoch=lambda epoch, position: _begin_epoch(context, membership, history, epoch, position),
-            on_gap=lambda position: _begin(context, membership, position, "not_resumable"),
+            on_gap=lambda position: _lose(context, membership, history, position),
             history_s=settings.ring_age_s,
         )
         self._handshake = Handshake(
@@ -263,8 +263,14 @@ def _begin_epoch(
     """The stream starts for us at `position`, for the first time or as another one."""
     changed = bool(context.epoch or context.position)
     context.epoch = epoch
-    history.start()
+    history.start(epoch)
     _begin(context, membership, position, "epoch_changed" if changed else None)
+
+
+def _lose(context: Context[Session], membership: Membership, history: History, position: int) -> None:
+    """The stream lost events at or below `position` that were not heard: go on there."""
+    history.lose(position)
+    _begin(context, membership, position, "not_resumable")
 
 
 def _begin(context: Context[Session], membership: Membership, position: int, trouble: str | None) -> None:
@@ -274,6 +280,7 @@ def _begin(context: Context[Session], membership: Membership, position: int, tro
     """
     context.position = position
     context.arrivals.begin()
+    context.pieces.forget()
     context.ring.start(position)
     context.outbound.start(position)
     if trouble:
@@ -302,6 +309,7 @@ async def _turn(context: Context[Session], history: History, collector: Collecto
     while True:
         await asyncio.sleep(1 - time.monotonic() % 1)
         context.wheel.turn(int(time.monotonic()))
+        context.ring.forget(time.monotonic())
         history.forget()
         context.pieces.forget()
         context.users.forget(time.monotonic())

@@ -20,13 +20,13 @@ from shared.tokens import Claims
 
 
 class HistoryGone(Exception):
-    """The stream no longer reaches back to the offset."""
+    """The stream no longer has everything after the offset."""
 
 
 class History(Protocol):
     """The stream, further back than the ring (`history`)."""
 
-    async def page(self, roots: Iterable[Pair], after: int, floor: int) -> tuple[Sequence[Entry], int]: ...
+    async def page(self, roots: Iterable[Pair], after: int, ring: Ring) -> tuple[Sequence[Entry], int]: ...
     async def end(self) -> int: ...
 
 

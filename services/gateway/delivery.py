@@ -100,7 +100,7 @@ class Delivery:
                 raise
             # Before the event itself is queued: who was put out does not hear it.
             self._change_access(stored)
-        elif context.hub.is_heard(route.subject, route.rooms):
+        elif stored.has_ttl or context.hub.is_heard(route.subject, route.rooms):
             entry = self._encode(offset, stored)
         else:
             context.ring.append(Unread(self._read, offset, route, stored, time.monotonic()))

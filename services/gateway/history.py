@@ -16,7 +16,7 @@ from services.gateway import replay
 from services.gateway.context import HistoryGone
 from services.gateway.direct import DirectClient
 from services.gateway.encoding import NOT_EVENTS, Encoder, Stored
-from services.gateway.ring import Entry
+from services.gateway.ring import Entry, Ring
 from shared import broker, logs
 from shared.envelope import InvalidEvent
 from shared.metrics import Counter
@@ -62,17 +62,25 @@ class History:
         self._kept_of: dict[Pair, list[Page]] = {}
         self._kept_bytes = 0
         self._life = 0
+        self._epoch = ""
+        self._lost_up_to = 0
         # One read of a root at a time: who waits for it looks first whether it read their part, too.
         self._reading: WeakValueDictionary[Pair, asyncio.Lock] = WeakValueDictionary()
         self._ticking = asyncio.Lock()
         self._tick_began = float("-inf")
         self._tick = 0
 
-    def start(self) -> None:
-        """Begin (anew): what was read belongs to another epoch."""
+    def start(self, epoch: str) -> None:
+        """Begin, or start over in another epoch: what was read belongs to the one before."""
         self._life += 1
+        self._epoch = epoch
+        self._lost_up_to = 0
         self._tick, self._tick_began = 0, float("-inf")
         self._forget_pages(read_before=float("inf"))
+
+    def lose(self, offset: int) -> None:
+        """Events at or below `offset` are gone from the stream: nobody can resume from before it any more."""
+        self._lost_up_to = offset
 
     def forget(self) -> None:
         """Let go of pages that are old. Call it now and then."""
@@ -95,14 +103,17 @@ class History:
                     self._tick, self._tick_began = tick, began
             return self._tick
 
-    async def page(self, roots: Iterable[Pair], after: int, floor: int) -> tuple[Sequence[Entry], int]:
+    async def page(self, roots: Iterable[Pair], after: int, ring: Ring) -> tuple[Sequence[Entry], int]:
         """The next events of these roots after `after`, in order, and the offset through which that is all of them.
 
-        It ends between `after` and the end of the stream; with nothing to tell, at or above `floor`. Waits for the
-        broker as long as it takes. Raises HistoryGone where the stream no longer reaches back to `after`.
+        It ends between `after` and the end of the stream; with nothing to tell, where `ring` covers the rest. Waits for
+        the broker as long as it takes. Raises HistoryGone where the stream no longer has everything after `after`: what
+        `ring` remembers of, and the read did not bring, was erased.
         """
-        barrier = await self._barrier(floor)
-        pages = [await self._page(root, after, barrier) for root in roots]
+        barrier = await self._barrier(ring.floor)
+        pages = [await self._page(root, after, barrier, ring) for root in roots]
+        if after < self._lost_up_to:
+            raise HistoryGone
         through = min((page.through for page in pages), default=barrier)
         entries = [entry for page in pages for entry in page.entries if after < entry.offset <= through]
         return sorted(entries, key=lambda entry: entry.offset), through
@@ -113,7 +124,7 @@ class History:
             return await self.end()
         return self._tick
 
-    async def _page(self, root: Pair, after: int, barrier: int) -> Page:
+    async def _page(self, root: Pair, after: int, barrier: int, ring: Ring) -> Page:
         page = self._find(root, after)
         if page is not None:
             PAGES.labels("memory").inc()
@@ -126,28 +137,31 @@ class History:
                 return page
             life = self._life
             async with self._slots:
-                page = await self._read_until_done(root, after, barrier)
+                page = await self._read_until_done(root, after, barrier, ring)
             PAGES.labels("stream").inc()
             if life == self._life:
                 self._keep(page)
             return page
 
-    async def _read_until_done(self, root: Pair, after: int, barrier: int) -> Page:
+    async def _read_until_done(self, root: Pair, after: int, barrier: int, ring: Ring) -> Page:
         while True:
             broker.check_cancelled()
             try:
-                page = await self._read(root, after, barrier)
+                page = await self._read(root, after, barrier, ring)
             except ReadFailed as error:
                 log.warning("could not read the history, trying again", reason=str(error), root=str(root))
                 await asyncio.sleep(RETRY_S)
                 barrier = await self.end()  # the tick itself may have run out
+                if barrier <= after:  # the stream went back
+                    raise HistoryGone from error
                 continue
             # After the read: what retention took before or during it is missing from it.
-            if await broker.first_offset(self._nc) > after + 1:
+            stream = await broker.stream_state(self._nc)
+            if stream.first > after + 1 or stream.epoch != self._epoch:
                 raise HistoryGone
             return page
 
-    async def _read(self, root: Pair, after: int, barrier: int) -> Page:
+    async def _read(self, root: Pair, after: int, barrier: int, ring: Ring) -> Page:
         stored: list[tuple[int, Stored]] = []
         size = 0
 
@@ -164,6 +178,10 @@ class History:
             subjects=(f"{root.kind}.{root.id}.>", broker.TICK),
             enough=lambda: len(stored) >= PAGE_EVENTS or size >= PAGE_BYTES,
         )
+        erased = ring.heard(root, after, through) - {offset for offset, _ in stored}
+        if erased:
+            log.warning("events are gone from the stream", root=str(root), count=len(erased), first=min(erased))
+            raise HistoryGone
         entries: list[Entry] = []
         for number, (offset, message) in enumerate(stored, 1):
             if message.subject not in NOT_EVENTS and (entry := self._encode(offset, message)) is not None:

@@ -3,13 +3,18 @@
 The live path loses events in silence (a leader killed, a route cut), so one rule alone is relied on: offset N is
 delivered only after N-1. A hole is read from the stream; silence is probed with a tick whose acknowledgement is its
 offset. So every second shows that the position is the end of the stream, or shows the hole.
+
+A read that jumps over offsets delivers nothing behind them until the stream, asked after the read, has explained them
+(ADR 0022): ticks that ran out are passed over; if events may be among them, clients are told before anything else.
 """
 
 import asyncio
 import contextlib
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 
 from services.gateway import replay
@@ -25,7 +30,7 @@ log = logs.get(__name__)
 HEARD = Tally(Counter("gateway_heard_total", "Live messages of the stream heard"))
 FOREIGN = Counter("gateway_foreign_total", "Messages on live.> that the stream did not send, dropped")
 REPAIRED = Counter("gateway_repaired_total", "Messages that came by reading a hole")
-VANISHED = Counter("gateway_vanished_total", "Young offsets that a read jumped over twice")
+VANISHED = Counter("gateway_vanished_total", "Times that events were gone from the stream before they were read")
 HOLES = Counter("gateway_holes_total", "Times the stream was read because live messages were missing, or late")
 HOLD = Histogram("gateway_hold_seconds", "How long a hole held up what came behind it")
 POSITION = Gauge("gateway_position", "The last offset delivered")
@@ -38,7 +43,10 @@ FRESH_S = 5.0
 """A position not shown to be the end of the stream for this long is stale: the gateway is not ready."""
 VERIFY_EVERY_S = 1.0
 """How often, at most, the stream is looked at because of messages that came a second time."""
-YOUNG_S = 30.0
+YOUNG_S = replay.TICK_TTL_S - 30.0
+"""A message stored less than this long ago is no tick that ran out. Half a minute for brokers whose clocks differ."""
+BEHIND, BEHIND_BYTES = 5_000, 4_194_304
+"""Messages held back behind a jump before the stream is asked about it, and how large they may be together."""
 RETRY_S = 0.1
 FIRST_PATIENCE_S = 0.25
 ANCHOR_EVERY_S = broker.MAX_AGE_S / 8
@@ -52,11 +60,26 @@ _FIRST = len(b"NATS/1.0")
 """Where `_BLOCK` stands in raw headers if the publisher gave none."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Jump:
+    """The offsets from `first` to `last`, which a read passed over."""
+
+    first: int
+    last: int
+    since: float
+    """Unix seconds: all of them were stored later."""
+
+
+_Read = tuple[int, Stored, float]
+"""(offset, message, stored at in Unix seconds)."""
+
+
 class Intake:
     """One for each stream. `deliver(offset, stored)` is called in order, for every offset that exists; ticks included.
 
     `on_state(alive)` tells when the broker stops or starts to acknowledge; `on_epoch(epoch, position)` when the stream
     is another one; `on_gap(position)` when the stream has lost what is between the last offset delivered and this one.
+    Both come before anything behind `position` is delivered.
     """
 
     def __init__(
@@ -84,6 +107,9 @@ class Intake:
         self._verified_at = float("-inf")
         self._last: Stored | None = None
         self._last_at = 0
+        self._dated: bytes | None = None  # headers of the newest message that was delivered as it was heard
+        self._read_at = 0.0  # when the newest message that was read and delivered was stored
+        self._missed: frozenset[int] = frozenset()  # where the last read jumped, if that must be read once more
         self._alive = True
         self.epoch = ""
         self.ready = False
@@ -112,7 +138,9 @@ class Intake:
             broker.check_cancelled()
             await self._wait()
             try:
-                if self._doubted and self._verify_at() <= time.monotonic():
+                if self._sequence.position is None:  # something failed while it was looked for
+                    await self._begin_another()
+                elif self._doubted and self._verify_at() <= time.monotonic():
                     await self._verify()
                 elif self._sequence.hole is not None:
                     await self._repair()
@@ -123,38 +151,32 @@ class Intake:
                 await asyncio.sleep(RETRY_S)
 
     async def _start(self) -> None:
-        """SUB, flush, tick; then the newest history is read, for the ring."""
-        self.epoch = await broker.wait_for_stream(self._nc)
+        """Subscribe to the live path, then read the newest history, for the ring.
+
+        A read that fails is gone on with from where it got to, like any hole. One that brought nothing is made again.
+        """
+        await broker.wait_for_stream(self._nc)
         await self._nc.subscribe_direct(f"{broker.LIVE_PREFIX}>", self._hear)
         await self._nc.flush()
         await self._nc.subscribe_direct(LEADER_ELECTED, self._hear_election)
-        while True:
-            end = await replay.tick(self._nc)
-            if end is not None:
-                break
-            await asyncio.sleep(RETRY_S)
-        while True:
+        end = 0
+        while self._sequence.position is None:
+            self.epoch, end = await self._find_end()
             try:
-                await replay.read(self._nc, since_s=self._history_s, upto=end, take=self._read_history)
-                break
+                await self._read(end)
             except ReadFailed as error:
                 log.warning("could not read the history, trying again", reason=str(error))
                 await asyncio.sleep(RETRY_S)
-        if self._sequence.position is None:  # everything young enough is gone, the tick itself included
-            self._begin(end)
-        self._sequence.skip(end)
-        self._fresh_at = time.monotonic()
+        self._sequence.expect(end)
+        await self._repair()
         self.ready = True
         log.info("intake is live", epoch=self.epoch, position=self.position)
 
-    def _begin(self, position: int) -> None:
+    def _begin(self, epoch: str, position: int) -> None:
+        """Deliver what follows `position` in the stream of this epoch."""
+        self.epoch = epoch
+        self._on_epoch(epoch, position)
         self._sequence.start(position)
-        self._on_epoch(self.epoch, position)
-
-    def _read_history(self, offset: int, stored: Stored, _at: float) -> None:
-        if self._sequence.position is None:
-            self._begin(offset - 1)
-        self._sequence.fill(offset, stored)
 
     def _hear(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
         """A message on `live.>`. It is ours only if the stream sent it (SECURITY.md, T11)."""
@@ -174,6 +196,7 @@ class Intake:
             return
         if self._sequence.hear(offset, stored):
             self._fresh_at = self._heard_at
+            self._dated = headers
             if not self._alive:  # under load there may be no silence, and so no probe, for a long time
                 self._alarm.set()
         else:
@@ -246,14 +269,15 @@ class Intake:
             await asyncio.sleep(RETRY_S)
             return False
         if end <= before or (thorough and not await self._has_still(last, last_at)):
-            await self._begin_another(end)
-        if thorough:
-            await self._check_stream()
-        else:
-            await self._hear_up_to(end)
-        if self.position < end:
-            self._sequence.expect(end)
-            await self._repair()
+            # A tick published after W was heard must be stored behind it. At or below W, the stream was wiped,
+            # recreated or restored, whatever its metadata says.
+            await self._begin_another()
+        elif not thorough or await self._check_stream():
+            if not thorough:
+                await self._hear_up_to(end)
+            if self.position < end:
+                self._sequence.expect(end)
+                await self._repair()
         self._fresh_at = time.monotonic()
         self._set_alive(True)
         await self._anchor()
@@ -264,10 +288,7 @@ class Intake:
 
         Raises ReadFailed.
         """
-        found: list[tuple[int, Stored]] = []
-        if had is not None:
-            await replay.get(self._nc, after=offset - 1, upto=offset, take=_into(found))
-        return not found or found == [(offset, had)]
+        return had is None or await replay.get_one(self._nc, offset) in (None, had)
 
     async def _anchor(self) -> None:
         """Keep something older than the ticks in a quiet stream: its first offset tells what retention took.
@@ -290,40 +311,55 @@ class Intake:
         while self.position < end and time.monotonic() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
-    async def _check_stream(self) -> None:
-        """Whether this is still the stream whose position we hold, and still has what follows it."""
-        epoch, first = await self._ask_start()
-        if epoch != self.epoch:
+    async def _check_stream(self) -> bool:
+        """Whether this is still the stream whose position we hold. If it lost what follows, clients are told."""
+        stream = await self._ask_stream()
+        if stream.epoch != self.epoch:
             await self._begin_another()
-        elif first > self.position + 1:
-            log.error("the stream lost what was not heard", heard=self.position, first=first)
-            self._sequence.skip(first - 1)
-            self._last = None
-            self._on_gap(self.position)
+            return False
+        if stream.first > self.position + 1:
+            self._lose(stream.first - 1)
+        return True
 
-    async def _begin_another(self, position: int | None = None) -> None:
-        """The stream is another one, or was put back: go on at `position`, a tick's offset, or at the end.
+    def _lose(self, position: int) -> None:
+        """Everything between W and `position` counts as lost. That is told before what follows is delivered."""
+        log.error("the stream lost what was not heard", heard=self.position, lost_up_to=position)
+        VANISHED.inc()
+        self._last = None
+        self._on_gap(position)
+        self._sequence.skip(position)
 
-        A tick published after W was heard must be stored behind it: at or below W, the stream was wiped, recreated or
-        restored, whatever its metadata says.
+    async def _begin_another(self) -> None:
+        """The stream is another one, or was put back: go on at its end."""
+        was, was_at = self.epoch, self.position
+        epoch, position = await self._find_end()
+        log.error("the stream is another one", was=was, now=epoch, was_at=was_at, now_at=position)
+        if epoch == was:
+            log.error("its epoch is the old one: after a restore run `beaconfire doctor --new-epoch`", epoch=epoch)
+        self._last, self._dated, self._read_at, self._missed = None, None, 0.0, frozenset()
+        self._anchored_at = float("-inf")
+        self._begin(epoch, position)
+
+    async def _find_end(self) -> tuple[str, int]:
+        """The stream's epoch, and a tick's offset in it. From before the tick, nothing that was heard is left.
+
+        The epoch is asked before the tick and after it: the stream may be made anew in between.
         """
-        epoch, _ = await self._ask_start()
-        while position is None:
+        epoch = (await self._ask_stream()).epoch
+        while True:
             broker.check_cancelled()
-            position = await replay.tick(self._nc)
-            if position is None:
+            self._sequence.reset()
+            end = await replay.tick(self._nc)
+            if end is None:
                 self._set_alive(False)
                 await asyncio.sleep(RETRY_S)
-        log.error("the stream is another one", was=self.epoch, now=epoch, was_at=self.position, now_at=position)
-        if epoch == self.epoch:
-            log.error("its epoch is the old one: after a restore run `beaconfire doctor --new-epoch`", epoch=epoch)
-        self.epoch = epoch
-        self._last = None
-        self._sequence.reset(position)
-        self._on_epoch(epoch, position)
+                continue
+            before, epoch = epoch, (await self._ask_stream()).epoch
+            if epoch == before:
+                return epoch, end
 
-    async def _ask_start(self) -> tuple[str, int]:
-        """The stream's epoch and first offset. Asked again and again while nobody answers, and clients are told so.
+    async def _ask_stream(self) -> broker.StreamState:
+        """What the stream says of itself. Asked again and again while nobody answers, and clients are told so.
 
         At first soon: a question that was on a route when it was cut is lost, and the next one is not.
         """
@@ -332,7 +368,7 @@ class Intake:
             broker.check_cancelled()
             try:
                 async with asyncio.timeout(patience_s):
-                    return await broker.stream_start(self._nc)
+                    return await broker.stream_state(self._nc)
             except TimeoutError:
                 if patience_s >= replay.TICK_TIMEOUT_S:
                     self._set_alive(False)
@@ -359,10 +395,13 @@ class Intake:
                     continue
                 self._set_alive(False)
                 await asyncio.sleep(RETRY_S)
+                before = self.position
                 end = await replay.tick(self._nc)  # `upto` may be gone by now: something must stand behind it
-                await self._check_stream()
-                if end is not None and end < upto == self._sequence.hole:
-                    self._disbelieve(upto, end)
+                if await self._check_stream() and end is not None and end < upto == self._sequence.hole:
+                    if end > before:
+                        self._disbelieve(upto, end)
+                    else:
+                        await self._begin_another()
         HOLD.observe(time.monotonic() - started)
         self._fresh_at = time.monotonic()
         self._set_alive(True)
@@ -374,52 +413,101 @@ class Intake:
         """
         FOREIGN.inc()
         log.error("forgot what was heard beyond the end of the stream", heard=upto, end=end)
-        self._sequence.reset(self.position)
+        position = self.position
+        self._sequence.reset()
+        self._sequence.start(position)
         self._sequence.expect(end)
 
     async def _read_hole(self, upto: int) -> None:
-        """Read (W, upto]. A young offset that the read jumps over is asked for once more before it counts as gone."""
-        if upto - self.position <= replay.GETS_AT_ONCE and await self._get_hole(upto) and self.position >= upto:
+        """Read (W, upto], or a part of it."""
+        if upto - self.position > replay.GETS_AT_ONCE or not await self._get_hole(upto) or self.position < upto:
+            await self._read(upto)
+
+    async def _read(self, upto: int) -> None:
+        """Read what follows W, or the newest history before there is one, up to `upto` or a part of it.
+
+        What comes behind a jump is held back, so the read ends early if that is much.
+        """
+        behind: list[_Read] = []
+        size = 0
+
+        def take(offset: int, stored: Stored, at: float) -> None:
+            nonlocal size
+            if self._sequence.position is None:
+                self._begin(self.epoch, offset - 1)
+            if not behind and offset <= self.position + 1:
+                self._fill(offset, stored, at)
+            else:
+                behind.append((offset, stored, at))
+                size += len(stored.body)
+
+        through = await replay.read(
+            self._nc,
+            after=self._sequence.position,
+            since_s=self._history_s,
+            upto=upto,
+            take=take,
+            enough=lambda: len(behind) >= BEHIND or size >= BEHIND_BYTES,
+        )
+        if self._sequence.position is None:  # everything young enough is gone, the tick itself included
+            self._begin(self.epoch, through)
+        if through > self.position:
+            await self._pass(behind, through)
+
+    async def _pass(self, behind: list[_Read], through: int) -> None:
+        """Deliver what was read behind a jump, once it is known why the offsets before it are gone.
+
+        The stream is asked now, after the read: retention may have taken them in between. Young offsets are read once
+        more before they count as gone. Raises ReadFailed if a server answers that has less than was read.
+        """
+        stream = await self._ask_stream()
+        if stream.epoch != self.epoch:
+            await self._begin_another()
             return
-        before = self.position
-        doubts: list[int] = []
-        stored: list[tuple[int, Stored]] = []
-        expected = before + 1
+        if stream.last < through:
+            raise ReadFailed("who says where the stream begins has not got as far as what was read")
+        lost = 0
+        young: set[int] = set()
+        for jump in self._jumps(behind, through):
+            is_young = stream.asked_at - jump.since < YOUNG_S
+            if jump.first < stream.first or is_young:
+                lost = jump.last
+            if jump.first >= stream.first and is_young:
+                young.add(jump.first)
+        unsure, self._missed = young - self._missed, frozenset(young)
+        if unsure:
+            return
+        if lost:
+            self._lose(lost)
+        for offset, stored, at in behind:
+            self._sequence.skip(offset - 1)
+            self._fill(offset, stored, at)
+        self._sequence.skip(through)
 
-        def take(offset: int, message: Stored, at: float) -> None:
-            nonlocal expected
-            if offset > expected and time.time() - at < YOUNG_S:
-                doubts.append(expected)
-            expected = offset + 1
-            stored.append((offset, message))
-            if not doubts:
-                self._fill(stored.pop())
-
-        await replay.read(self._nc, after=before, upto=upto, take=take)
-        if doubts:
-            first = doubts[0]
-            stored.clear()
-            await replay.read(self._nc, after=self.position, upto=upto, take=_into(stored))
-            if first not in (offset for offset, _ in stored):
-                VANISHED.inc()
-                log.warning("offsets are gone from the stream", first=first, upto=upto)
-            for one in stored:
-                self._fill(one)
-        self._sequence.skip(upto)
+    def _jumps(self, behind: list[_Read], through: int) -> Iterator[_Jump]:
+        """Where offsets are missing between W, what was read behind it, and the end of the read."""
+        expected, since = self.position + 1, max(self._read_at, _stamp(self._dated))
+        for offset, _, at in behind:
+            if offset > expected:
+                yield _Jump(expected, offset - 1, since)
+            expected, since = max(expected, offset + 1), max(since, at)
+        if through >= expected:
+            yield _Jump(expected, through, since)
 
     async def _get_hole(self, upto: int) -> bool:
         """Try it without a consumer. Whether it got any further."""
         before = self.position
         with contextlib.suppress(ReadFailed):
-            await replay.get(
-                self._nc, after=before, upto=upto, take=lambda offset, message, _at: self._fill((offset, message))
-            )
+            await replay.get(self._nc, after=before, upto=upto, take=self._fill)
         return self.position > before
 
-    def _fill(self, one: tuple[int, Stored]) -> None:
-        if one[0] > self.position:
-            REPAIRED.inc()
-        self._sequence.fill(*one)
+    def _fill(self, offset: int, stored: Stored, at: float) -> None:
+        """Deliver a message that was read, the next one, unless it was heard meanwhile."""
+        if offset > self.position:
+            if self.ready:
+                REPAIRED.inc()
+            self._read_at = at
+        self._sequence.fill(offset, stored)
 
     def _set_alive(self, alive: bool) -> None:
         if alive != self._alive:
@@ -430,13 +518,6 @@ class Intake:
             else:
                 log.warning("the broker does not answer")
             self._on_state(alive)
-
-
-def _into(stored: list[tuple[int, Stored]]) -> replay.Take:
-    def take(offset: int, message: Stored, _at: float) -> None:
-        stored.append((offset, message))
-
-    return take
 
 
 def _of_ours(subject: bytes, body: bytes, headers: bytes | None) -> tuple[int, Stored] | None:
@@ -474,6 +555,12 @@ def _offset_of_ours(subject: bytes, headers: bytes) -> int | None:
     if _LIVE + _last_header(headers, b"Nats-Subject") != subject:
         return None
     return _read_offset(_last_header(headers, b"Nats-Sequence"))
+
+
+def _stamp(headers: bytes | None) -> float:
+    """When the stream stored a live message, in Unix seconds; 0 if its headers do not say."""
+    stamp = _last_header(headers or b"", b"Nats-Time-Stamp")
+    return datetime.fromisoformat(stamp.decode()).timestamp() if stamp else 0.0
 
 
 def _read_offset(digits: bytes) -> int | None:

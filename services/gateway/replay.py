@@ -118,26 +118,52 @@ async def get(nc: DirectClient, *, after: int, upto: int, take: Take) -> None:
 
     For a few, and for when no consumer can be made: in a cluster that takes a leader of the whole cluster, which may
     be missing while the stream has its own. An offset that is not there says nothing (who answers may have been the
-    leader until a moment ago): only `read` knows what no longer exists. Raises ReadFailed where nobody answers.
+    leader until a moment ago): only `read` knows what no longer exists. Stops before a message whose subject is not
+    UTF-8, too, which only `read` brings as it is. Raises ReadFailed where nobody answers.
     """
     for first in range(after + 1, upto + 1, GETS_AT_ONCE):
         offsets = range(first, min(first + GETS_AT_ONCE, upto + 1))
-        try:
-            answers = await asyncio.gather(*(_get(nc, offset) for offset in offsets))
-        except (nats.errors.Error, TimeoutError) as error:
-            raise ReadFailed(str(error) or type(error).__name__) from error
-        for offset, message in zip(offsets, answers, strict=True):
-            if message is None:
+        for offset, message in zip(offsets, await _get(nc, offsets), strict=True):
+            if message is None or _is_changed(message):
                 return
-            headers = b64decode(message["hdrs"]) if message.get("hdrs") else None
-            stored = Stored.of(message["subject"].encode(), b64decode(message.get("data", "")), headers)
-            take(offset, stored, datetime.fromisoformat(message["time"]).timestamp())
+            take(offset, *_stored(message))
 
 
-async def _get(nc: DirectClient, offset: int) -> dict[str, Any] | None:
-    request = json.dumps({"seq": offset}).encode()
-    answer = json.loads((await nc.request(f"$JS.API.STREAM.MSG.GET.{STREAM}", request, timeout=API_TIMEOUT_S)).data)
-    return answer.get("message")  # type: ignore[no-any-return]
+async def get_one(nc: DirectClient, offset: int) -> Stored | None:
+    """The message at `offset`, None if it is not there. Raises ReadFailed where nobody answers."""
+    (message,) = await _get(nc, (offset,))
+    if message is None:
+        return None
+    if not _is_changed(message):
+        return _stored(message)[0]
+    found: list[Stored] = []
+    await read(nc, after=offset - 1, upto=offset, take=lambda _offset, stored, _at: found.append(stored))
+    return found[0] if found else None
+
+
+async def _get(nc: DirectClient, offsets: Sequence[int]) -> list[dict[str, Any] | None]:
+    call = f"$JS.API.STREAM.MSG.GET.{STREAM}"
+    requests = (json.dumps({"seq": offset}).encode() for offset in offsets)
+    try:
+        answers = await asyncio.gather(*(nc.request(call, request, timeout=API_TIMEOUT_S) for request in requests))
+    except (nats.errors.Error, TimeoutError) as error:
+        raise ReadFailed(str(error) or type(error).__name__) from error
+    return [json.loads(answer.data).get("message") for answer in answers]
+
+
+def _is_changed(message: dict[str, Any]) -> bool:
+    """Whether the answer may not have the message's own subject.
+
+    It is JSON: nats-server writes U+FFFD for each byte that is not UTF-8, so the bytes cannot be told from it.
+    """
+    return "\ufffd" in message["subject"]
+
+
+def _stored(message: dict[str, Any]) -> tuple[Stored, float]:
+    """The message, and when it was stored."""
+    headers = b64decode(message["hdrs"]) if message.get("hdrs") else None
+    stored = Stored.of(message["subject"].encode(), b64decode(message.get("data", "")), headers)
+    return stored, datetime.fromisoformat(message["time"]).timestamp()
 
 
 async def _watch(progress: _Progress) -> None:

@@ -4,11 +4,16 @@ Complete above `floor`: every event of the catalogue with an offset above it is 
 """
 
 from bisect import bisect_right
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from services.gateway.route import Route
 from shared.roles import Role
+from shared.subjects import Pair
+
+REMEMBERED = 20_000
+"""Events that left the ring, of which it still knows where they were: 90 bytes each."""
 
 _ENTRY_OVERHEAD = 200  # bytes of Python objects around an entry's frame, measured roughly; the bound is in bytes
 
@@ -36,13 +41,17 @@ class Entry:
 
 
 class Ring:
-    """Bounded by bytes and by age (seconds); the oldest go first."""
+    """Bounded by bytes and by age (seconds); the oldest go first.
+
+    Call `forget` now and then: without it, age counts only when an event comes.
+    """
 
     def __init__(self, *, max_bytes: int, max_age_s: float) -> None:
         self._max_bytes = max_bytes
         self._max_age_s = max_age_s
         self._entries: list[Entry] = []
         self._first = 0  # entries before it are gone; cut off when they are half of the list
+        self._left: deque[tuple[int, Route]] = deque(maxlen=REMEMBERED)  # oldest first
         self.bytes = 0
         self.floor = 0
         self.gone_unread = 0
@@ -54,6 +63,7 @@ class Ring:
     def start(self, floor: int) -> None:
         """Empty it: complete above `floor` from now on."""
         self._entries.clear()
+        self._left.clear()
         self._first = 0
         self.bytes = 0
         self.floor = floor
@@ -67,6 +77,12 @@ class Ring:
         while self._first < len(entries) and (self.bytes > self._max_bytes or entries[self._first].at < oldest):
             self._evict()
 
+    def forget(self, now: float) -> None:
+        """Let go of what is too old, also while nothing new comes. `now` is on the clock of `Entry.at`."""
+        oldest = now - self._max_age_s
+        while self._first < len(self._entries) and self._entries[self._first].at < oldest:
+            self._evict()
+
     def covers(self, offset: int) -> bool:
         """Whether everything after `offset` is here."""
         return offset >= self.floor
@@ -76,16 +92,42 @@ class Ring:
         start = bisect_right(self._entries, offset, lo=self._first, key=_offset)
         return self._entries[start : start + limit]
 
+    def heard(self, root: Pair, after: int, through: int) -> set[int]:
+        """The offsets in (after, through] at which events of a root were heard, of those that are remembered."""
+        offsets: set[int] = set()
+        for offset, route in reversed(self._left):
+            if offset <= after:
+                break
+            if offset <= through and _is_of(route, root):
+                offsets.add(offset)
+        for entry in self.after(after, REMEMBERED):
+            if entry.offset > through:
+                break
+            if _may_be_event(entry) and _is_of(entry.route, root):
+                offsets.add(entry.offset)
+        return offsets
+
     def _evict(self) -> None:
         gone = self._entries[self._first]
         self._entries[self._first] = _GONE
         self._first += 1
         self.bytes -= gone.size
         self.gone_unread += gone.is_unread
+        if _may_be_event(gone):
+            self._left.append((gone.offset, gone.route))
         self.floor = gone.offset
         if self._first > 1024 and self._first * 2 > len(self._entries):
             del self._entries[: self._first]
             self._first = 0
+
+
+def _may_be_event(entry: Entry) -> bool:
+    """Whether it did not prove to be invalid."""
+    return entry.is_unread or bool(entry.frame)
+
+
+def _is_of(route: Route, root: Pair) -> bool:
+    return any(room.root == root for room in route.rooms)
 
 
 def _offset(entry: Entry) -> int:

@@ -50,11 +50,11 @@ class Sequence(Generic[M]):
         self.position = position
         self._advance()
 
-    def reset(self, position: int) -> None:
-        """Begin anew in another epoch: what was held belongs to the old one."""
+    def reset(self) -> None:
+        """Forget the position and what is held. Everything heard until `start` is held."""
         self._held.clear()
         self._expected = 0
-        self.position = position
+        self.position = None
 
     def hear(self, offset: int, message: M) -> bool:
         """Take a live message. False where it lies behind a hole and had to be held (the caller reads the hole)."""
@@ -76,14 +76,22 @@ class Sequence(Generic[M]):
         return False
 
     def fill(self, offset: int, message: M) -> None:
-        """Take a message that was read. Offsets it jumps over no longer exist in the stream."""
-        if self.position is not None and offset > self.position:
-            self.position = offset
-            self._deliver(offset, message)
-            self._advance()
+        """Take a message that was read, unless it was delivered before.
+
+        Raises ValueError if it is not the next one: only `skip` moves the position past an offset without a message.
+        """
+        if self.position is None or offset <= self.position:
+            return
+        if offset > self.position + 1:
+            raise ValueError(
+                f"offset {offset} was read, but {self.position + 1} is next: call skip({offset - 1}) first"
+            )
+        self.position = offset
+        self._deliver(offset, message)
+        self._advance()
 
     def skip(self, offset: int) -> None:
-        """Nothing at or below `offset` exists any more."""
+        """Go past offsets that are known to be gone from the stream, up to and including `offset`."""
         if self.position is not None and offset > self.position:
             self.position = offset
             self._advance()

@@ -203,7 +203,7 @@ class Core(RuleBasedStateMachine):
             for name, role in roles.items()
         }
 
-    async def page(self, roots: Iterable[Pair], after: int, floor: int) -> tuple[Sequence[Entry], int]:
+    async def page(self, roots: Iterable[Pair], after: int, ring: Ring) -> tuple[Sequence[Entry], int]:
         await asyncio.sleep(0)
         if self.first > after + 1:
             self.reached["history that is gone"] += 1
@@ -321,6 +321,7 @@ class Core(RuleBasedStateMachine):
             return
         for offset in range(self.context.position + 1, upto + 1):
             if offset in self.stream:
+                self.order.skip(offset - 1)
                 self.order.fill(offset, self.stream[offset])
                 self._look()
         self.order.skip(upto)

@@ -31,6 +31,8 @@ class Ear:
         self.states: list[bool] = []
         self.epochs: list[tuple[str, int]] = []
         self.gaps: list[int] = []
+        self.story: list[tuple[str, int]] = []
+        """Everything told, in order: `event` and its offset, `gap` or `epoch` and the position."""
         self.client = DirectClient()
         self.deaf: Callable[[int], bool] = lambda _offset: False
         self.again: Callable[[int], bool] = lambda _offset: False
@@ -39,8 +41,17 @@ class Ear:
 
     def deliver(self, offset: int, stored: Stored) -> None:
         self.offsets.append(offset)
+        self.story.append(("event", offset))
         self.subjects[offset] = stored.subject
         self._moved.set()
+
+    def begin(self, epoch: str, position: int) -> None:
+        self.epochs.append((epoch, position))
+        self.story.append(("epoch", position))
+
+    def lose(self, position: int) -> None:
+        self.gaps.append(position)
+        self.story.append(("gap", position))
 
     async def reach(self, offset: int) -> None:
         """Wait until the position is at `offset`."""
@@ -55,13 +66,21 @@ class Ear:
             while not self.states or self.states[-1] is not alive:
                 await asyncio.sleep(0.01)
 
+    def assert_no_silent_jump(self) -> None:
+        """Every offset follows the one before, or what was told of a gap or another epoch right before it."""
+        kind, position = self.story[0]
+        assert kind == "epoch"
+        for kind, offset in self.story[1:]:
+            assert kind != "event" or offset == position + 1, f"{offset} after {position}: {self.gaps} {self.epochs}"
+            position = offset
+
     def assert_whole(self, end: int) -> None:
         """Every offset from the first heard to `end`, once, in order."""
         assert self.offsets == list(range(self.offsets[0], end + 1))
 
 
 @asynccontextmanager
-async def listening(server: Broker) -> AsyncIterator[Ear]:
+async def listening(server: Broker, *, history_s: float = 60.0) -> AsyncIterator[Ear]:
     """An intake as the gateway runs it."""
     ear = Ear()
 
@@ -79,9 +98,9 @@ async def listening(server: Broker) -> AsyncIterator[Ear]:
         ear.client,
         deliver=ear.deliver,
         on_state=ear.states.append,
-        on_epoch=lambda epoch, position: ear.epochs.append((epoch, position)),
-        on_gap=ear.gaps.append,
-        history_s=60,
+        on_epoch=ear.begin,
+        on_gap=ear.lose,
+        history_s=history_s,
     )
     hear = ear.intake._hear
 
@@ -325,17 +344,18 @@ async def test_recreated_without_a_silence(stream: NatsServer, monkeypatch: pyte
 async def test_broker_away_at_another_stream(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the stream is another one and nobody says where it ends: that is told, and asked at a steady pace."""
     asked = 0
+    tick = replay.tick
 
-    async def refused_at_once(_nc: Client) -> None:
+    async def refused_at_once(nc: DirectClient) -> int | None:
         nonlocal asked
         asked += 1
+        return await tick(nc) if asked == 1 else None
 
-    async with listening(stream) as ear:
+    async with listening(stream) as ear, connected(stream, "setup") as setup:
         monkeypatch.setattr(replay, "tick", refused_at_once)
-        beginning = asyncio.create_task(ear.intake._begin_another())
+        await broker.renew_epoch(setup)
         await ear.told(False)
         monkeypatch.undo()
-        await beginning
         await ear.told(True)
 
     assert asked < 10

@@ -1,5 +1,6 @@
 """services.gateway.sequence: every offset once, in order, whatever is lost, doubled or late on the live path."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -60,9 +61,10 @@ def test_twice() -> None:
 
 
 def test_gone() -> None:
-    """Offsets that a read jumps over no longer exist and are not waited for."""
+    """Offsets that are known to be gone are not waited for."""
     log = Log()
     log.sequence.hear(9, "live")
+    log.sequence.skip(4)
     log.sequence.fill(5, "read")
     log.sequence.skip(8)
 
@@ -124,11 +126,22 @@ def test_reset() -> None:
     """In another epoch what was held belongs to the old one."""
     log = Log(100)
     log.sequence.hear(105, "old")
-    log.sequence.reset(1)
+    log.sequence.reset()
     log.sequence.hear(2, "new")
+    log.sequence.start(1)
 
     assert log.delivered == [(2, "new")]
     assert log.sequence.hole is None
+
+
+def test_a_read_that_jumps() -> None:
+    """What is read may not pass an offset by: only `skip` says that it is gone."""
+    log = Log()
+
+    with pytest.raises(ValueError, match="offset 3 was read, but 1 is next"):
+        log.sequence.fill(3, "read")
+    assert log.offsets == []
+    assert log.sequence.position == 0
 
 
 @given(st.data())
@@ -159,5 +172,6 @@ def _read_hole(log: Log, exists: list[int]) -> None:
         return
     for offset in exists:
         if position < offset <= upto:
+            log.sequence.skip(offset - 1)
             log.sequence.fill(offset, "read")
     log.sequence.skip(upto)

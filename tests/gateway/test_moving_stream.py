@@ -1,0 +1,457 @@
+"""The stream moves while a gateway reads it: the broker is killed, retention goes on, messages are erased.
+
+A real nats-server throughout. Whatever a gateway did not hear is read, or its clients are told before anything behind
+it is delivered.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
+from typing import Any
+
+import pytest
+from nats.aio.client import Client
+
+from services.gateway import intake as intake_module
+from services.gateway import replay
+from shared import broker
+from tests.client import Closed, SocketClient, open_socket
+from tests.conftest import At, connected
+from tests.fakes import FakeAuth
+from tests.gateway.conftest import Gateway, running_gateway, settlement
+from tests.gateway.test_delivery import fence, raw_publish
+from tests.gateway.test_history import cursor_now, push_out
+from tests.gateway.test_intake import Ear, listening, publish
+from tests.gateway.test_repair import while_reading
+from tests.gateway.test_stream_loss import api, declare
+from tests.proxy import Proxy
+from tools.nats_server import NatsServer
+
+BODY = b'{"x":"' + b"x" * 4_000 + b'"}'
+CUT_LETTERS = {
+    "of three bytes": b"\xe2\x82",
+    "of four bytes": b"\xf0\x9f\x98",
+    "one byte": b"\xff",
+    "a replacement character": "\ufffd".encode(),
+    "a whole letter": "ü".encode(),
+}
+
+
+async def pour(nc: Client, count: int, *, prefix: str = "p", subject: str = "campaign.c1.settlement.s1") -> int:
+    """Publish many large messages at once. Returns the highest offset."""
+    stored = [broker.publish(nc, subject, BODY, message_id=f"{prefix}{number}") for number in range(count)]
+    return max(await asyncio.gather(*stored))
+
+
+class Interruption:
+    """Cuts gateways off and kills the broker in the middle of the first read, after some messages have come."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, server: NatsServer, route: Proxy, *, after: int) -> None:
+        self.reached = 0
+        self.happened = asyncio.Event()
+        self._server = server
+        self._route = route
+        self._after = after
+        self._read = replay.read
+        monkeypatch.setattr(replay, "read", self._interrupted)
+
+    async def _interrupted(self, *args: Any, take: replay.Take, **kwargs: Any) -> int:
+        taken = 0
+
+        def counted(*message: Any) -> None:
+            nonlocal taken
+            take(*message)
+            taken += 1
+            if not self.happened.is_set():
+                self.reached = message[0]
+                if taken == self._after:
+                    self._cut()
+
+        if not self._after and not self.happened.is_set():
+            self._cut()
+        return await self._read(*args, take=counted, **kwargs)
+
+    def _cut(self) -> None:
+        self._route.refusing = True
+        self._route.cut()
+        self._server.kill()
+        self.happened.set()
+
+    async def over(self, meanwhile: Callable[[], Awaitable[object]] | None = None, *, for_s: float = 0.0) -> None:
+        """Wait for it, start the broker again after `for_s` seconds, do something, and let gateways back in."""
+        await self.happened.wait()
+        back_at = time.monotonic() + for_s
+        while time.monotonic() < back_at:
+            await asyncio.sleep(0.05)
+        await asyncio.to_thread(self._server.start)
+        if meanwhile is not None:
+            await meanwhile()
+        self._route.refusing = False
+
+
+async def start_interrupted(
+    stack: AsyncExitStack,
+    monkeypatch: pytest.MonkeyPatch,
+    server: NatsServer,
+    meanwhile: Callable[[], Awaitable[object]] | None = None,
+    *,
+    after: int = 100,
+    for_s: float = 0.0,
+    history_s: float = 60.0,
+) -> tuple[Ear, Interruption]:
+    """Start a gateway's intake whose first read of the history is interrupted."""
+    route = await stack.enter_async_context(Proxy(server.port).running())
+    interruption = Interruption(monkeypatch, server, route, after=after)
+    over = asyncio.create_task(interruption.over(meanwhile, for_s=for_s))
+    at = At(f"nats://127.0.0.1:{route.port}", server.passwords)
+    ear = await stack.enter_async_context(listening(at, history_s=history_s))
+    await over
+    return ear, interruption
+
+
+@pytest.mark.parametrize("after", [0, 1, 100], ids=["before it", "at the first", "in the middle"])
+async def test_broker_killed_while_it_sends_the_history(
+    stream: NatsServer, monkeypatch: pytest.MonkeyPatch, after: int
+) -> None:
+    """A gateway whose first read is interrupted for longer than the history it wants goes on from where it was."""
+    async with AsyncExitStack() as stack:
+        async with connected(stream, "publisher") as nc:
+            end = await pour(nc, 1_200)
+        ear, interruption = await start_interrupted(stack, monkeypatch, stream, after=after, for_s=5.0, history_s=4.0)
+        nc = await stack.enter_async_context(connected(stream, "publisher"))
+        last = await publish(nc, 3)
+        await ear.reach(last)
+
+    if after:
+        assert interruption.reached < end
+        assert ear.offsets[0] < interruption.reached + 1
+    ear.assert_no_silent_jump()
+    assert (len(ear.epochs), ear.gaps) == (1, [])
+
+
+async def test_history_taken_by_retention_while_it_was_interrupted(
+    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What retention took while the first read was interrupted is a gap that is told, not a hole in the memory."""
+
+    async def take() -> None:
+        await api(stream, "STREAM.PURGE.EVENTS", {"seq": kept})
+
+    async with AsyncExitStack() as stack:
+        async with connected(stream, "publisher") as nc:
+            end = await pour(nc, 1_200)
+        kept = end - 20
+        ear, interruption = await start_interrupted(stack, monkeypatch, stream, take)
+
+    assert interruption.reached < kept - 1
+    assert ear.gaps == [kept - 1]
+    ear.assert_no_silent_jump()
+
+
+async def test_stream_made_anew_while_the_history_is_read(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream that is another one when the first read goes on: nothing of the old one counts, its end included."""
+
+    async def recreate() -> None:
+        await api(stream, "STREAM.DELETE.EVENTS")
+        await declare(stream)
+
+    async with AsyncExitStack() as stack:
+        async with connected(stream, "publisher") as nc:
+            end = await pour(nc, 1_200)
+        ear, _ = await start_interrupted(stack, monkeypatch, stream, recreate)
+        nc = await stack.enter_async_context(connected(stream, "publisher"))
+        last = await publish(nc, 3)
+        await ear.reach(last)
+
+    assert last < end
+    assert [kind for kind, _ in ear.story].count("epoch") == len({epoch for epoch, _ in ear.epochs}) == 2
+    ear.assert_no_silent_jump()
+
+
+async def resumed(stack: AsyncExitStack, gateway: Gateway, cursor: str) -> SocketClient:
+    """A viewer that comes back with its cursor, as soon as auth has found the broker again."""
+    while True:
+        client = await stack.enter_async_context(open_socket(gateway.url))
+        with suppress(Closed):
+            await client.connect(gateway.auth.token("viewer"), ["campaign:c1"], cursor=cursor)
+            return client
+
+
+async def test_resumes_at_a_gateway_whose_start_was_interrupted(
+    stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Clients that resume at a gateway whose start was interrupted for long get everything they missed."""
+    async with AsyncExitStack() as stack:
+        async with running_gateway(stream, auth) as before, open_socket(before.url) as client:
+            cursor = (await client.connect(auth.token("viewer"), ["campaign:c1"]))["cursor"]
+            missed = [await before.publish(settlement(f"s{n}", "c1", "x" * 4_000)) for n in range(600)]
+        route = await stack.enter_async_context(Proxy(stream.port).running())
+        interruption = Interruption(monkeypatch, stream, route, after=100)
+        over = asyncio.create_task(interruption.over(for_s=5.0))
+        gateway = await stack.enter_async_context(
+            running_gateway(At(f"nats://127.0.0.1:{route.port}", stream.passwords), auth, ring_age_s=4)  # type: ignore[arg-type]
+        )
+        await over
+        back = await resumed(stack, gateway, cursor)
+        heard = [event["offset"] for event in await back.events(len(missed))]
+
+    assert interruption.reached < missed[-1]
+    assert heard == missed
+
+
+def before_state(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], Awaitable[object]]) -> None:
+    """Let something happen once, right before a gateway asks where the stream begins."""
+    real, left = broker.stream_state, [happens]
+
+    async def state(nc: Client) -> broker.StreamState:
+        if left:
+            await left.pop()()
+        return await real(nc)
+
+    monkeypatch.setattr(broker, "stream_state", state)
+
+
+async def lose_many(ear: Ear, stack: AsyncExitStack, stream: NatsServer, count: int) -> tuple[Client, int]:
+    """Make the live path lose `count` messages. A publisher, and the offset of the first of them."""
+    nc = await stack.enter_async_context(connected(stream, "publisher"))
+    await ear.reach(await publish(nc, 1, prefix="before"))
+    first = ear.intake.position + 1
+    ear.deaf = lambda offset: offset < first + count
+    return nc, first
+
+
+async def test_retention_between_the_question_and_the_read(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What retention takes after the stream was asked where it begins, and before a hole is read, is told."""
+    async with listening(stream) as ear, AsyncExitStack() as stack:
+        nc, first = await lose_many(ear, stack, stream, 100)
+        while_reading(monkeypatch, lambda: api(stream, "STREAM.PURGE.EVENTS", {"seq": first + 40}))
+        end = await publish(nc, 110)
+        await ear.reach(end)
+
+    assert ear.gaps == [first + 39]
+    ear.assert_no_silent_jump()
+
+
+async def test_held_events_do_not_overtake_the_resync(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If retention took the whole hole, clients are told before the events that were heard behind it come."""
+    async with listening(stream) as ear, AsyncExitStack() as stack:
+        nc, first = await lose_many(ear, stack, stream, 4)
+        before_state(monkeypatch, lambda: api(stream, "STREAM.PURGE.EVENTS", {"seq": first + 4}))
+        end = await publish(nc, 8)
+        await ear.reach(end)
+
+    assert ear.gaps == [first + 3]
+    ear.assert_no_silent_jump()
+
+
+async def test_clients_are_told_before_what_was_held(
+    stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A client gets `resync` first, and then the events behind the hole, from the cursor that it names on."""
+    deaf = [False]
+    hear = intake_module.Intake._hear
+
+    def lossy(intake: intake_module.Intake, *message: Any) -> None:
+        if not deaf[0]:
+            hear(intake, *message)
+
+    monkeypatch.setattr(intake_module.Intake, "_hear", lossy)
+    async with running_gateway(stream, auth) as gateway, open_socket(gateway.url) as client:
+        await client.connect(auth.token("viewer"), ["campaign:c1"])
+        deaf[0] = True
+        lost = await gateway.publish(settlement("lost"))
+        deaf[0] = False
+        before_state(monkeypatch, lambda: api(stream, "STREAM.PURGE.EVENTS", {"seq": lost + 1}))
+        kept = await gateway.publish(settlement("kept"))
+        first = await client.next("resync", "event")
+        second = await client.next("resync", "event")
+
+    assert (first["type"], first["reason"]) == ("resync", "not_resumable")
+    assert int(first["cursor"].partition(":")[2]) < kept
+    assert second["offset"] == kept
+
+
+async def test_edge_of_retention(stream: NatsServer) -> None:
+    """A stream so small that retention overtakes a gateway that reads holes, again and again: each jump is told."""
+    async with connected(stream, "setup") as setup:
+        state = await broker.stream_state(setup)
+    small = broker.stream_config(replicas=1, epoch=state.epoch, max_bytes=400_000)
+    await api(stream, "STREAM.UPDATE.EVENTS", small)
+    async with listening(stream) as ear, connected(stream, "publisher") as nc:
+        ear.deaf = lambda offset: offset % 400 < 150
+        for round_ in range(6):
+            end = await pour(nc, 400, prefix=f"{round_}-")
+        await ear.reach(end)
+
+    ear.assert_no_silent_jump()
+
+
+@pytest.mark.parametrize("subject", ["campaign.c1.settlement.s1", "campaign.c1.>"])
+async def test_subject_purged_before_it_was_heard(stream: NatsServer, subject: str) -> None:
+    """Events that are purged by subject before a gateway heard them are told, whichever others are left between."""
+    async with (
+        Proxy(stream.port).running() as route,
+        connected(stream, "publisher") as nc,
+        listening(At(f"nats://127.0.0.1:{route.port}", stream.passwords)) as ear,
+    ):
+        await ear.reach(await publish(nc, 2, prefix="before"))
+        route.refusing = True
+        route.cut()
+        for number in range(5):
+            await publish(nc, 2, prefix=f"{number}-")
+            other = await broker.publish(nc, "campaign.c2.settlement.s1", b"{}", message_id=f"other{number}")
+        await api(stream, "STREAM.PURGE.EVENTS", {"filter": subject})
+        route.refusing = False
+        await ear.reach(other)
+
+    assert ear.gaps
+    ear.assert_no_silent_jump()
+
+
+@pytest.mark.parametrize("which", [(0,), (3,), (99,), (3, 50)], ids=["first", "one", "last", "two"])
+async def test_single_deletions_before_they_were_heard(stream: NatsServer, which: tuple[int, ...]) -> None:
+    """Single events that are deleted before a gateway heard them are told."""
+    async with listening(stream) as ear, AsyncExitStack() as stack:
+        nc, first = await lose_many(ear, stack, stream, 10**6)
+        end = await publish(nc, 100)
+        for number in which:
+            await api(stream, "STREAM.MSG.DELETE.EVENTS", {"seq": first + number})
+        await ear.reach(end)
+
+    assert ear.gaps == [first + which[-1]]
+    ear.assert_no_silent_jump()
+
+
+async def test_erased_before_a_gateway_starts(stream: NatsServer, auth: FakeAuth) -> None:
+    """A gateway that finds young events erased when it starts tells a client that was away since before them."""
+    async with running_gateway(stream, auth) as gateway, open_socket(gateway.url) as client:
+        cursor = (await client.connect(auth.token("viewer"), ["campaign:c1"]))["cursor"]
+        await gateway.publish(settlement("kept"))
+        erased = await gateway.publish(settlement("erased"))
+        await gateway.publish(settlement("later"))
+    await api(stream, "STREAM.MSG.DELETE.EVENTS", {"seq": erased})
+    async with running_gateway(stream, auth) as gateway, open_socket(gateway.url) as client:
+        await client.connect(auth.token("viewer"), ["campaign:c1"], cursor=cursor)
+        told = await client.next("resync", "event")
+        await fence(gateway, client)
+
+    assert (told["type"], told.get("reason")) == ("resync", "not_resumable")
+
+
+async def test_expired_ticks_are_no_gap(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ticks that ran out while a gateway was cut off are passed over in silence."""
+    async with (
+        Proxy(stream.port).running() as route,
+        connected(stream, "publisher") as nc,
+        listening(At(f"nats://127.0.0.1:{route.port}", stream.passwords)) as ear,
+    ):
+        await ear.reach(await publish(nc, 2, prefix="before"))
+        monkeypatch.setattr(intake_module, "YOUNG_S", 0.0)  # as though all of this were minutes ago
+        route.refusing = True
+        route.cut()
+        for number in range(60):
+            await publish(nc, 1, prefix=f"{number}-")
+            await broker.publish(nc, broker.TICK, b"", message_id=f"tick{number}")
+        await api(stream, "STREAM.PURGE.EVENTS", {"filter": broker.TICK})
+        route.refusing = False
+        last = await publish(nc, 1, prefix="last")
+        await ear.reach(last)
+
+    assert ear.gaps == []
+    assert [subject for subject in ear.subjects.values() if subject != broker.TICK][-61:] == [
+        *["campaign.c1.settlement.s0"] * 61
+    ]
+
+
+@pytest.mark.parametrize("letters", CUT_LETTERS.values(), ids=CUT_LETTERS)
+async def test_broker_restarted_behind_a_subject_with_a_cut_letter(stream: NatsServer, letters: bytes) -> None:
+    """A message whose subject is not UTF-8 is the same message after a restart of the broker: nobody reloads."""
+    async with listening(stream) as ear, connected(stream, "publisher") as nc:
+        await ear.reach(await publish(nc, 1))
+        await nc._send_command(b"PUB campaign.c1.settlement.%s 2\r\n{}\r\n" % letters)
+        await nc.flush()
+        while letters.decode(errors="replace") not in ear.subjects[ear.offsets[-1]]:  # then it is the last one heard
+            await ear.reach(ear.intake.position + 1)
+        stream.kill()
+        await asyncio.to_thread(stream.start)
+        await ear.reach(await publish(nc, 3, prefix="after"))
+
+    assert (len(ear.epochs), ear.gaps) == (1, [])
+    ear.assert_no_silent_jump()
+
+
+@pytest.mark.parametrize("letters", CUT_LETTERS.values(), ids=CUT_LETTERS)
+async def test_repaired_subject_with_a_cut_letter(stream: NatsServer, letters: bytes) -> None:
+    """A message whose subject is not UTF-8 reads the same, whether it is heard or read from the stream."""
+    async with listening(stream) as ear, AsyncExitStack() as stack:
+        nc, first = await lose_many(ear, stack, stream, 1)
+        await nc._send_command(b"PUB campaign.c1.settlement.%s 2\r\n{}\r\n" % letters)
+        await nc.flush()
+        await ear.reach(await publish(nc, 3, prefix="after"))
+
+    assert ear.subjects[first] == b"campaign.c1.settlement.%s".replace(b"%s", letters).decode(errors="replace")
+    ear.assert_no_silent_jump()
+
+
+@pytest.mark.parametrize("how", ["purge of a subject", "deletion"])
+async def test_erased_beyond_the_ring(stream: NatsServer, auth: FakeAuth, how: str) -> None:
+    """A client that resumes from the stream is told of events that its gateway remembers, and that were erased."""
+    async with running_gateway(stream, auth, ring_bytes=1_048_576) as gateway:
+        cursor = await cursor_now(gateway)
+        for number in range(3):
+            await gateway.publish(settlement("kept"))
+            erased = await gateway.publish(settlement(f"erased{number}"))
+        await push_out(gateway)
+        if how == "deletion":
+            await api(stream, "STREAM.MSG.DELETE.EVENTS", {"seq": erased})
+        else:
+            await api(stream, "STREAM.PURGE.EVENTS", {"filter": "campaign.c1.settlement.erased1"})
+        async with open_socket(gateway.url) as client, open_socket(gateway.url) as restoring:
+            await client.connect(auth.token("viewer"), ["campaign:c1"], cursor=cursor)
+            told = await client.next("resync", "event")
+            await fence(gateway, client)
+            await restoring.connect(auth.token("owner"))
+            answer = await restoring.ask("subscribe", rooms=["campaign:c1"], cursor=cursor)
+
+    assert (told["type"], told.get("reason")) == ("resync", "not_resumable")
+    assert answer["rooms"]["campaign:c1"] == {"success": True, "recovered": False}
+
+
+async def test_invalid_messages_deleted_beyond_the_ring(stream: NatsServer, auth: FakeAuth) -> None:
+    """Deleting a message that was no event makes nobody reload."""
+    async with running_gateway(stream, auth, ring_bytes=1_048_576) as gateway:
+        cursor = await cursor_now(gateway)
+        kept = await gateway.publish(settlement("kept"))
+        await raw_publish(gateway, "campaign.c1.settlement.s1", b"garbage")
+        await raw_publish(gateway, "campaign.c1.settlement.s1", b"{}", {"Nats-TTL": "60s"})
+        async with open_socket(gateway.url) as reader:  # looks into what nobody listened to
+            await reader.connect(auth.token("viewer"), ["campaign:c1"], cursor=cursor)
+            await reader.events(1)
+        last = (await push_out(gateway))[-1]
+        for offset in (kept + 1, kept + 2):
+            await api(stream, "STREAM.MSG.DELETE.EVENTS", {"seq": offset})
+        async with open_socket(gateway.url) as client:
+            await client.connect(auth.token("viewer"), ["campaign:c1"], cursor=cursor)
+            heard = [event["offset"] for event in await client.events(21)]
+
+    assert (heard[0], heard[-1]) == (kept, last)
+    assert "resync" not in [frame["type"] for frame in client.frames]
+
+
+async def test_erased_in_a_quiet_stream(stream: NatsServer, auth: FakeAuth) -> None:
+    """An erased event is in no gateway's memory once it is older than the ring, though nothing new happens."""
+    async with running_gateway(stream, auth, ring_age_s=1) as gateway:
+        cursor = await cursor_now(gateway)
+        erased = await gateway.publish(settlement("erased"))
+        await api(stream, "STREAM.MSG.DELETE.EVENTS", {"seq": erased})
+        async with asyncio.timeout(15):
+            while "\ngateway_ring_bytes 0.0" not in await gateway.metrics():
+                await asyncio.sleep(0.05)
+        async with open_socket(gateway.url) as client:
+            await client.connect(auth.token("viewer"), ["campaign:c1"], cursor=cursor)
+            told = await client.next("resync", "event")
+            (event,) = await fence(gateway, client)
+
+    assert (told["type"], told.get("reason")) == ("resync", "not_resumable")
+    assert event["offset"] > erased
