@@ -95,7 +95,7 @@ class CatchUp:
         epoch, after = context.epoch, self.offset
         roots = {place.room.root for place in session.rooms.values()}
         try:
-            entries, through = await context.history.page(roots, after, context.ring.floor)
+            entries, through = await context.history.page(roots, after, context.ring)
         except HistoryGone:
             entries, through = (), None
         except Exception:
@@ -103,7 +103,9 @@ class CatchUp:
             session.close(BeaconfireError(errors.INTERNAL, f"something went wrong on our side; quote {session.id}"))
             return
         self._fetching = False
-        if session.behind is self and not self.is_held and (context.epoch, self.offset) == (epoch, after):
+        known = {place.room.root for place in session.rooms.values()} <= roots  # it may have joined one meanwhile
+        is_here = session.behind is self and not self.is_held
+        if known and is_here and (context.epoch, self.offset) == (epoch, after):
             if through is None:
                 session.resync("not_resumable")
             else:

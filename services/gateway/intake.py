@@ -5,7 +5,7 @@ delivered only after N-1. A hole is read from the stream; silence is probed with
 offset. So every second shows that the position is the end of the stream, or shows the hole.
 
 A read that jumps over offsets delivers nothing behind them until the stream, asked after the read, has explained them
-(ADR 0022): ticks that ran out are passed over; if events may be among them, clients are told before anything else.
+(ADR 0023): ticks that ran out are passed over; if events may be among them, clients are told before anything else.
 """
 
 import asyncio

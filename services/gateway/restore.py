@@ -31,9 +31,12 @@ async def restore(session: Session, message: Subscribe) -> tuple[Mapping[str, Pl
         for name in set(session.rooms) & set(message.rooms):
             session.leave(name)
     page: tuple[Sequence[Entry], int] | None = None
+    refused: dict[str, BeaconfireError] = {}
     while True:
         # Asked after each wait: membership may have changed. Mostly it is remembered, and takes no time.
-        decisions = await context.access.decide(session.claims, message.rooms)
+        # A room that was refused once stays refused: some of its events have been passed over by then.
+        decisions = {**await context.access.decide(session.claims, message.rooms), **refused}
+        refused |= {name: place for name, place in decisions.items() if isinstance(place, BeaconfireError)}
         places = {name: replace(place, types=types) for name, place in decisions.items() if isinstance(place, Place)}
         if message.cursor is None or trouble is not None or not places or session.state is State.CLOSED:
             return {**decisions, **places}, trouble
@@ -48,7 +51,7 @@ async def restore(session: Session, message: Subscribe) -> tuple[Mapping[str, Pl
         elif not context.ring.covers(offset):
             roots = {place.room.root for place in places.values()}
             try:
-                entries, through = await context.history.page(roots, offset, context.ring.floor)
+                entries, through = await context.history.page(roots, offset, context.ring)
                 page = entries, min(through, context.position)
             except HistoryGone:
                 trouble = "not_resumable"
