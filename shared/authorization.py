@@ -1,7 +1,10 @@
 """The two questions services ask auth over the broker, and how they ask: `auth.authorize` and `auth.grant`.
 
-Both always answer, with `error` where something is wrong: a handler that only raised would leave the caller waiting
-for its whole timeout. A caller that gets no answer fails closed (AuthUnavailable is retryable).
+Both always answer a request that names an inbox, with `error` if something is wrong: a handler that only raised would
+leave the caller waiting for its whole timeout. A caller without an answer fails closed (AuthUnavailable is retryable).
+
+Whatever changes something needs a proof besides a broker password: a grant a service token, a new user of an outside
+issuer that issuer's token.
 """
 
 from collections.abc import Sequence
@@ -16,7 +19,7 @@ from shared import errors
 from shared.catalogue import Id
 from shared.errors import TABLE, BeaconfireError
 from shared.roles import Role
-from shared.tokens import Claims
+from shared.tokens import MAX_TOKEN_BYTES, Claims
 
 AUTHORIZE = "auth.authorize"
 GRANT = "auth.grant"
@@ -24,6 +27,9 @@ QUEUE = "auth-workers"
 TIMEOUT_S = 2.0
 MAX_ROOMS = 1_000
 """Rooms in one question."""
+
+INBOXES = ("_INBOX.", "_INBOX_")
+"""How the subjects begin to which auth sends answers. An answer elsewhere could be stored in the stream as an event."""
 
 R = TypeVar("R", bound="_Reply")
 
@@ -46,10 +52,9 @@ class _Reply(_Wire):
 
 
 class Newcomer(_Wire):
-    """What an outside issuer says of a user whom auth may not know yet."""
+    """A user of an outside issuer whom auth may not know yet. Auth verifies the token itself."""
 
-    name: str = Field(default="", max_length=200)
-    email: str = Field(default="", max_length=254)
+    token: str = Field(default="", max_length=MAX_TOKEN_BYTES, repr=False)
 
 
 class AuthorizeRequest(_Wire):
@@ -76,7 +81,7 @@ def question(claims: Claims, rooms: Sequence[str] = (), *, roots_of: str | None 
         rooms=tuple(rooms),
         issued_at=claims.issued_at,
         roots_of=roots_of,
-        newcomer=Newcomer(name=claims.name, email=claims.email) if claims.outside else None,
+        newcomer=Newcomer(token=claims.token) if claims.outside else None,
     )
 
 
@@ -109,6 +114,8 @@ class GrantRequest(_Wire):
     root: str
     user_id: Id
     role: Role
+    service_token: str = Field(default="", max_length=MAX_TOKEN_BYTES, repr=False)
+    """One of auth's BEACONFIRE_GRANT_TOKENS, or an issued service token that names `<kind of root>.*.member.*`."""
     founding: bool = False
     """Only as the first member of a root that has none. If it has members, nothing is changed: granted if the user has
     this role among them, else `conflict`."""

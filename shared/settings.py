@@ -32,6 +32,7 @@ from shared.origins import normal_origin
 from shared.strength import MIN_PASSWORD, weakness
 
 ENV_PREFIX = "BEACONFIRE_"
+DEVELOPMENT_SERVICE_TOKEN = "for development only"  # noqa: S105  (refused elsewhere)
 HTTP = ("http", "https")
 _BROKER_SCHEMES = ("nats", "tls", "ws", "wss")
 

@@ -10,7 +10,7 @@ import sys
 import time
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 import jwt
@@ -77,6 +77,8 @@ class Claims:
     outside: str = ""
     email: str = ""
     key_id: str = ""
+    token: str = field(default="", repr=False, compare=False)
+    """The token itself, of an outside issuer alone: auth is shown it when it first hears of the user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +242,7 @@ def verify_outside(token: str, keys: Mapping[str, Key], issuer: OutsideIssuer) -
         outside=issuer.name,
         email=email.strip().lower()[:254] if vouched else "",
         key_id=key_id,
+        token=token,
     )
 
 

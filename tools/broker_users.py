@@ -5,7 +5,7 @@ nobody but auth publishes a membership change: the gateways act on those.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shared.authorization import AUTHORIZE, GRANT, QUEUE
 from shared.broker import DEADLETTER_PREFIX, DEADLETTERS, STREAM, WAKE
@@ -63,6 +63,7 @@ class BrokerUser:
     """May answer requests, once each, within 5 s."""
 
 
+USERS: tuple[BrokerUser, ...]
 USERS = (
     # Snapshots are what backups of a stream are made of, and put back from.
     BrokerUser("setup", publish=("$JS.API.>", "$JS.SNAPSHOT.>", "anchor")),
@@ -104,8 +105,9 @@ USERS = (
             AUTHORIZE,
             _STREAM_INFO,
             f"$JS.API.STREAM.MSG.GET.{STREAM}",
-            f"$JS.API.CONSUMER.CREATE.{STREAM}.>",
-            f"$JS.API.CONSUMER.DELETE.{STREAM}.>",
+            # Its reads of the history, named at random. Consumers of others are denied by name: see `_protected`.
+            f"$JS.API.CONSUMER.CREATE.{STREAM}.*",
+            f"$JS.API.CONSUMER.DELETE.{STREAM}.*",
         ),
         subscribe=("live.>", "ephemeral.>", f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{STREAM}"),
     ),
@@ -124,6 +126,23 @@ USERS = (
     _worker("rules-engine"),
     _worker("scheduler"),
 )
+
+
+def _protected(users: tuple[BrokerUser, ...]) -> tuple[BrokerUser, ...]:
+    """The users, with every consumer that has an owner in the table denied to whoever may make and delete any."""
+    calls = tuple(f"$JS.API.CONSUMER.{call}.{STREAM}." for call in ("CREATE", "DELETE"))
+    named = {
+        subject.removeprefix(calls[0]) for user in users for subject in user.publish if subject.startswith(calls[0])
+    }
+    owned = sorted(name for name in named if name not in ("*", ">"))
+    denied = tuple(f"{call}{name}" for call in calls for name in owned)
+    return tuple(
+        replace(user, deny_publish=(*user.deny_publish, *denied)) if f"{calls[0]}*" in user.publish else user
+        for user in users
+    )
+
+
+USERS = _protected(USERS)
 
 
 @dataclass(frozen=True, slots=True)

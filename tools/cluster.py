@@ -146,6 +146,8 @@ class Plan:
     passwords: dict[str, str] | None = None
     operator_token: str | None = None
     """What operators say to auth; None: a random one."""
+    service_token: str | None = None
+    """What the publisher says to auth when it makes somebody a member; None: a random one."""
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Further variables: by service (`auth`, `publisher`, `gateway`, or a worker's name)."""
 
@@ -157,6 +159,7 @@ class Services:
         self._plan = plan
         self._on_line = on_line
         self.operator_token = plan.operator_token or secrets.token_hex(24)
+        self.service_token = plan.service_token or secrets.token_hex(24)
         self.nats = NatsServer(plan.folder / "nats", port=plan.nats_port, passwords=plan.passwords, on_line=on_line)
         self.nats.monitoring_port = plan.monitoring_port
         gateway_ports = [plan.gateway_port or free_port() for _ in range(plan.gateways)]
@@ -167,6 +170,7 @@ class Services:
             {
                 "BEACONFIRE_DATABASE_URL": self._database("auth"),
                 "BEACONFIRE_OPERATOR_TOKEN": self.operator_token,
+                "BEACONFIRE_GRANT_TOKENS": self.service_token,
                 # On one machine everybody has the same address, and tests and demo sign in all the time.
                 "BEACONFIRE_ATTEMPTS_PER_MINUTE_ADDRESS": "6000",
                 "BEACONFIRE_ATTEMPTS_PER_MINUTE_ACCOUNT": "600",
@@ -175,7 +179,11 @@ class Services:
         self.publisher = self._service(
             "publisher",
             plan.publisher_port,
-            {"BEACONFIRE_DATABASE_URL": self._database("publisher"), "BEACONFIRE_JWKS_URL": self._jwks_url},
+            {
+                "BEACONFIRE_DATABASE_URL": self._database("publisher"),
+                "BEACONFIRE_JWKS_URL": self._jwks_url,
+                "BEACONFIRE_SERVICE_TOKEN": self.service_token,
+            },
         )
         self.workers = [self._worker(name) for name in WORKERS]
         self.gateways = [self._gateway(number, port) for number, port in enumerate(gateway_ports, start=1)]

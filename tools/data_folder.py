@@ -17,7 +17,9 @@ from tools.broker_users import USERS
 # What we write there, and all that `--fresh` removes: the folder may be the wrong one.
 OURS = ("nats", "logs", "keys", "auth.db*", "publisher.db*", "passwords.json", "demo.json", "running.json")
 OPERATOR_TOKEN = "operator-token"  # noqa: S105  (its name among the passwords)
+SERVICE_TOKEN = "service-token"  # noqa: S105  (its name among the passwords)
 KEYS_SECRET = "keys-secret"  # noqa: S105  (its name among the passwords)
+TOKENS = (OPERATOR_TOKEN, SERVICE_TOKEN, KEYS_SECRET)
 
 
 class DataFolderUnusable(Exception):
@@ -88,13 +90,14 @@ class DataFolder:
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def passwords(self) -> dict[str, str]:
-        """The broker's passwords, by user, auth's operator token and the secret of its keys.
+        """The broker's passwords, by user, auth's operator token, the publisher's service token, and the
+        secret of auth's keys.
 
         They are made once and readable for this user only. Raises DataFolderUnusable.
         """
         path = self.path / "passwords.json"
         kept = _read(path) if path.exists() else {}
-        missing = [name for name in (*(user.name for user in USERS), OPERATOR_TOKEN, KEYS_SECRET) if name not in kept]
+        missing = [name for name in (*(user.name for user in USERS), *TOKENS) if name not in kept]
         if missing:
             kept |= {name: secrets.token_hex(24) for name in missing}
             _write_private(path, kept)

@@ -21,6 +21,7 @@ CHOSEN_BY_UP = {
     "nats_password": "it starts a broker of its own, with its own passwords",
     "database_url": "it uses databases in the folder of --data",
     "jwks_url": "it starts its own auth",
+    "grant_tokens": "it makes one for the folder of --data",
     "keys_secret": "it makes one for the folder of --data",
     "demo_people": "use --no-demo to have none",
     "log_format": "it reads the logs as JSON; --verbose shows all of them",

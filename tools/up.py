@@ -22,7 +22,7 @@ from rich.text import Text
 from shared.origins import normal_origin
 from tools import demo
 from tools.cluster import Plan, Services
-from tools.data_folder import OPERATOR_TOKEN, DataFolder, Running
+from tools.data_folder import OPERATOR_TOKEN, SERVICE_TOKEN, DataFolder, Running
 from tools.environment import PassedOn, passed_on
 from tools.log_stream import LogStream, errors, last_words
 from tools.nats_server import BrokerDidNotStart, free_port
@@ -249,6 +249,7 @@ def _plan(options: Options, folder: DataFolder, passed: PassedOn, origins: tuple
         monitoring_port=free_port(),
         passwords=folder.passwords(),
         operator_token=folder.passwords()[OPERATOR_TOKEN],
+        service_token=folder.passwords()[SERVICE_TOKEN],
         origins=origins,
         environment={
             **environment,

@@ -16,7 +16,7 @@ from services.auth.store import USERS
 from shared import logs, tokens
 from shared.database import Database
 from shared.settings import OutsideIssuer
-from shared.tokens import Claims, UnknownKey
+from shared.tokens import Claims, InvalidToken, UnknownKey
 from shared.verifier import KeySource
 
 log = logs.get(__name__)
@@ -52,6 +52,20 @@ class Outsiders:
         except UnknownKey:
             await source.fetch()
             return tokens.verify_outside(token, source.keys, issuer)
+
+    async def introduce(self, user_id: str, token: str) -> bool:
+        """Make the user whom an outside issuer's token names, once. False if it is no valid token of this user.
+
+        Raises JwksUnavailable.
+        """
+        try:
+            claims = await self.verify(token)
+        except InvalidToken as error:
+            log.info("refused a token of an outside user", user=user_id, reason=str(error))
+            return False
+        if claims is None or claims.user_id != user_id:
+            return False
+        return await self.welcome(user_id, claims.name, claims.email)
 
     async def welcome(self, user_id: str, name: str, email: str) -> bool:
         """Make a user of an outside issuer, once. False for an id that belongs to none of them."""

@@ -1,10 +1,15 @@
-"""The questions services ask over the broker: `auth.authorize` and `auth.grant`. Never silent: every request is
-answered, with `error` where something is wrong, or the caller would wait for its whole timeout."""
+"""The questions services ask over the broker: `auth.authorize` and `auth.grant`.
+
+Every request is answered, with `error` if something is wrong, or the caller would wait for its whole timeout. What is
+no request (see `_is_request`) is not answered.
+"""
 
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
-from faststream.nats import NatsBroker
+import nats.errors
+from faststream.nats import NatsBroker, NatsMessage
+from nats.aio.msg import Msg
 from pydantic import BaseModel, ValidationError
 
 from services.auth.members import KINDS, Members, Standing
@@ -15,6 +20,7 @@ from shared import errors, logs
 from shared.authorization import (
     AUTHORIZE,
     GRANT,
+    INBOXES,
     QUEUE,
     AuthorizeReply,
     AuthorizeRequest,
@@ -27,6 +33,7 @@ from shared.errors import BeaconfireError
 from shared.metrics import Counter
 from shared.roles import Role
 from shared.subjects import InvalidRoom, Pair, Room, parse_pair, parse_room
+from shared.verifier import JwksUnavailable
 from shared.web import describe
 
 log = logs.get(__name__)
@@ -57,13 +64,13 @@ class Rpc:
     def attach(self, broker: NatsBroker) -> None:
         """Subscribe the handlers, in the queue group that auth's instances share."""
 
-        @broker.subscriber(AUTHORIZE, queue=QUEUE, decoder=_raw, max_workers=WORKERS)
-        async def answer_authorize(body: bytes) -> bytes:
-            return await _answer(AUTHORIZE, body, AuthorizeRequest, AuthorizeReply, self.authorize)
+        @broker.subscriber(AUTHORIZE, queue=QUEUE, decoder=_undecoded, no_reply=True, max_workers=WORKERS)
+        async def answer_authorize(message: NatsMessage) -> None:
+            await _reply(AUTHORIZE, message.raw_message, AuthorizeRequest, AuthorizeReply, self.authorize)
 
-        @broker.subscriber(GRANT, queue=QUEUE, decoder=_raw, max_workers=WORKERS)
-        async def answer_grant(body: bytes) -> bytes:
-            return await _answer(GRANT, body, GrantRequest, GrantReply, self.grant)
+        @broker.subscriber(GRANT, queue=QUEUE, decoder=_undecoded, no_reply=True, max_workers=WORKERS)
+        async def answer_grant(message: NatsMessage) -> None:
+            await _reply(GRANT, message.raw_message, GrantRequest, GrantReply, self.grant)
 
     async def authorize(self, request: AuthorizeRequest) -> AuthorizeReply:
         """See `shared.authorization.AuthorizeRequest`. The answer is at least as new as its version says."""
@@ -91,8 +98,12 @@ class Rpc:
         newcomer = request.newcomer
         if standing.issued_before is not None or newcomer is None:
             return standing
-        if not await self._outsiders.welcome(request.user_id, newcomer.name, newcomer.email):
-            log.warning("a service believes an outside issuer that auth has not configured", user=request.user_id)
+        try:
+            is_known = await self._outsiders.introduce(request.user_id, newcomer.token)
+        except JwksUnavailable:
+            raise BeaconfireError(errors.UNAVAILABLE, "the token's issuer does not answer, try again") from None
+        if not is_known:
+            log.warning("a service believes an outside token that auth does not", user=request.user_id)
             return standing
         return await self._members.standing(request.user_id)
 
@@ -104,6 +115,13 @@ class Rpc:
             raise BeaconfireError(errors.BAD_ROOM, str(error)) from None
         if root.kind not in KINDS:
             raise BeaconfireError(errors.BAD_ROOM, f"{root} has no members")
+        if not await self._service_tokens.may_grant(request.service_token, root):
+            log.warning("refused a grant without a good service token", root=str(root), user=request.user_id)
+            raise BeaconfireError(
+                errors.TOKEN_INVALID,
+                "serviceToken: a grant needs one of auth's BEACONFIRE_GRANT_TOKENS, or a service token issued for "
+                f"{root.kind}.*.member.*",
+            )
         version = await self._members.grant(root, request.user_id, request.role, founding=request.founding)
         return GrantReply(version=version)
 
@@ -146,7 +164,31 @@ async def _answer(
     return failed.model_dump_json(exclude_none=True).encode()
 
 
-async def _raw(message: Any) -> bytes:
-    """The body as it came: FastStream's own decoding and validation would answer what is malformed with silence."""
-    body: bytes = message.body
-    return body
+async def _reply(
+    subject: str, message: Msg, request: type[R], reply: type[Any], handle: Callable[[R], Awaitable[BaseModel]]
+) -> None:
+    """Answer a request, at the inbox that it names. Anything else that comes here is counted, and nothing more.
+
+    Whoever may make a consumer can have messages of the stream delivered here; whoever may ask can name any subject to
+    answer at, also one of the stream. A header is never repeated: see SECURITY.md.
+    """
+    if not _is_request(message, subject):
+        ANSWERED.labels(subject, "no_request").inc()
+        log.warning("ignored what is no request", subject=message.subject[:200], reply=message.reply[:200])
+        return
+    answer = await _answer(subject, message.data, request, reply, handle)
+    try:
+        await message._client.publish(message.reply, answer)
+    except nats.errors.Error as error:
+        log.warning("could not send an answer", subject=subject, error=type(error).__name__)
+
+
+def _is_request(message: Msg, subject: str) -> bool:
+    """Whether it was sent to this subject itself, asks for an answer at an inbox, and was not stored in a stream."""
+    is_stored = any(name.lower().startswith("nats-") for name in message.headers or ())
+    return message.subject == subject and message.reply.startswith(INBOXES) and not is_stored
+
+
+async def _undecoded(message: NatsMessage) -> NatsMessage:
+    """The message as it came: FastStream's own decoding and validation would answer what is malformed with silence."""
+    return message

@@ -1,5 +1,6 @@
 """Tokens for services: made by operators, listed, revoked. The token itself is shown once and kept nowhere."""
 
+import hmac
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from services.auth.store import SERVICE_TOKENS
 from shared import errors, logs, tokens
 from shared.database import Database
 from shared.errors import BeaconfireError
+from shared.subjects import Pair
 from shared.tokens import LEEWAY_S, ServiceClaims
 
 log = logs.get(__name__)
@@ -109,6 +111,18 @@ class ServiceTokens:
             async with self._database.writing() as tx:
                 await tx.execute(update(SERVICE_TOKENS).where(SERVICE_TOKENS.c.id == token_id).values(used_at=now))
         return True
+
+    async def may_grant(self, text: str, root: Pair) -> bool:
+        """Whether this is the token of a service that may make members of such roots."""
+        given = text.encode(errors="surrogatepass")
+        if any(hmac.compare_digest(given, one.encode()) for one in self._settings.granting):
+            return True
+        settings = self._settings
+        try:
+            claims = tokens.verify_service(text, self._keys.public, issuer=settings.issuer, audience=settings.audience)
+        except tokens.InvalidToken:
+            return False
+        return f"{root.kind}.*.member.*" in claims.publish and await self.is_good(claims.service, claims.token_id)
 
 
 def _token(row: Any) -> ServiceToken:

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pydantic import Field, SecretStr, field_validator
 
-from shared.settings import DatabaseSettings
+from shared.settings import DEVELOPMENT_SERVICE_TOKEN, DatabaseSettings
 from shared.strength import MIN_KEY, weakness
 from shared.tokens import MAX_LIFETIME_S
 
@@ -23,6 +23,10 @@ class Settings(DatabaseSettings):
     )
     key_lead_s: int = Field(
         120, ge=0, le=3_600, description="Seconds a new signing key is shown to verifiers before it signs"
+    )
+    grant_tokens: SecretStr = Field(
+        SecretStr(DEVELOPMENT_SERVICE_TOKEN),
+        description="Tokens with which services may make members over the broker, comma-separated; see operate.md",
     )
     operator_token: SecretStr = Field(
         SecretStr(""), description="What operators say on the operations port; empty: nobody may do anything there"
@@ -56,6 +60,11 @@ class Settings(DatabaseSettings):
         """The secrets that open the signing keys; the first seals them."""
         return [part.strip() for part in self.keys_secret.get_secret_value().split(",")]
 
+    @property
+    def granting(self) -> list[str]:
+        """The tokens with which a service may make members."""
+        return [part.strip() for part in self.grant_tokens.get_secret_value().split(",") if part.strip()]
+
     def weak_secrets(self) -> Iterator[tuple[str, str]]:
         yield from super().weak_secrets()
         for secret in self.keys_secrets:
@@ -64,6 +73,9 @@ class Settings(DatabaseSettings):
                     "keys_secret",
                     f"{weak}: `openssl rand -hex 24` makes one; keep it apart from backups",
                 )
+        for token in self.granting:
+            if weak := weakness(token, min_length=MIN_KEY):
+                yield "grant_tokens", f"{weak}: `openssl rand -hex 24` makes one; give it to the service, too"
         token = self.operator_token.get_secret_value()
         if token and (weak := weakness(token, min_length=MIN_KEY)):
             yield "operator_token", f"{weak}: `openssl rand -hex 24` makes one; empty, operators are refused"

@@ -59,6 +59,7 @@ class _Publisher:
         self._nc: Client | None = None
         self._why_not: str | None = "starting"
         self.access = Access()
+        self.access.service_token = settings.shown_token
         self.store = Store(self._database, self.outbox)
 
     def why_not_ready(self) -> str | None:

@@ -51,6 +51,8 @@ class Access:
 
     verifier: Verifier
     """Set when the service starts."""
+    service_token: str = ""
+    """What is shown to auth for a grant. Set when the service starts."""
     nc: Client | None = None
     """Set when the broker is connected; until then the answer is `unavailable`."""
 
@@ -101,8 +103,16 @@ class Access:
         `unavailable`.
         """
         root = str(Pair("campaign", campaign_id))
-        asked = GrantRequest(root=root, user_id=caller.user_id, role=Role.OWNER, founding=True)
-        await grant(self._connection(), asked)
+        asked = GrantRequest(
+            root=root, user_id=caller.user_id, role=Role.OWNER, founding=True, service_token=self.service_token
+        )
+        try:
+            await grant(self._connection(), asked)
+        except BeaconfireError as error:
+            if error.code is not errors.TOKEN_INVALID:
+                raise
+            log.error("auth does not take our service token: set BEACONFIRE_SERVICE_TOKEN", reason=error.message)
+            raise BeaconfireError(errors.INTERNAL, "the service may not create this, its log says why") from None
 
     async def author(self, request: web.Request) -> Claims | ServiceClaims:
         """The user or the service that wants to publish. Raises BeaconfireError: `token_invalid`, `unavailable`.

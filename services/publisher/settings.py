@@ -1,8 +1,11 @@
 """Settings of the publisher."""
 
-from pydantic import Field
+from collections.abc import Iterator
 
-from shared.settings import DatabaseSettings, HttpAddress
+from pydantic import Field, SecretStr
+
+from shared.settings import DEVELOPMENT_SERVICE_TOKEN, DatabaseSettings, HttpAddress, variable
+from shared.strength import MIN_KEY, weakness
 
 
 class WorkerSettings(DatabaseSettings):
@@ -22,3 +25,20 @@ class Settings(WorkerSettings):
     )
     issuer: str = Field("beaconfire", min_length=1, description="`iss` of accepted tokens")
     audience: str = Field("beaconfire", min_length=1, description="`aud` of accepted tokens")
+    service_token: SecretStr = Field(
+        SecretStr(DEVELOPMENT_SERVICE_TOKEN),
+        description="Shown to auth for grants, up to a comma: one of its BEACONFIRE_GRANT_TOKENS, or an issued one",
+    )
+
+    @property
+    def shown_token(self) -> str:
+        """What auth is shown: the first part. The others are those it replaces, which auth still takes."""
+        return self.service_token.get_secret_value().partition(",")[0].strip()
+
+    def weak_secrets(self) -> Iterator[tuple[str, str]]:
+        yield from super().weak_secrets()
+        if weak := weakness(self.shown_token, min_length=MIN_KEY):
+            yield (
+                "service_token",
+                f"{weak}: `openssl rand -hex 24` makes one; put it into auth's {variable('grant_tokens')}, too",
+            )

@@ -17,6 +17,7 @@ from shared.authorization import AuthorizeRequest, GrantRequest, authorize, gran
 from shared.envelope import Received, read
 from shared.roles import Role
 from shared.serving import listening
+from shared.settings import DEVELOPMENT_SERVICE_TOKEN
 from tests.conftest import broker_settings, connected
 from tests.databases import database_url
 from tools.nats_server import NatsServer
@@ -167,6 +168,13 @@ class Table:
         return reply.rooms["campaign:c1"].role
 
 
+def granting(root: str, user_id: str, role: Role, *, founding: bool = False) -> GrantRequest:
+    """What a domain service sends to make somebody a member, with the service token of a development set."""
+    return GrantRequest(
+        root=root, user_id=user_id, role=role, founding=founding, service_token=DEVELOPMENT_SERVICE_TOKEN
+    )
+
+
 @asynccontextmanager
 async def table(auth: Auth, server: NatsServer) -> AsyncIterator[Table]:
     heard: asyncio.Queue[Received] = asyncio.Queue()
@@ -181,7 +189,7 @@ async def table(auth: Auth, server: NatsServer) -> AsyncIterator[Table]:
         made = Table(auth, nc, heard)
         for name in ("owner", "editor", "viewer", "stranger"):
             made.people[name] = await auth.sign_up(name)
-        owner = GrantRequest(root="campaign:c1", user_id=made.people["owner"].id, role=Role.OWNER)
+        owner = granting(root="campaign:c1", user_id=made.people["owner"].id, role=Role.OWNER)
         await grant(nc, owner, timeout_s=20)
         await made.next_event()
         for name in ("editor", "viewer"):

@@ -5,10 +5,10 @@ import json
 
 import pytest
 
-from shared.authorization import AuthorizeRequest, AuthUnavailable, GrantRequest, authorize, grant
+from shared.authorization import AuthorizeRequest, AuthUnavailable, authorize, grant
 from shared.events.user import AccessRevoked, MemberChanged
 from shared.roles import Role
-from tests.auth.conftest import Table
+from tests.auth.conftest import Table, granting
 from tests.conftest import connected
 from tests.databases import on_both_databases
 from tools.nats_server import NatsServer
@@ -121,7 +121,7 @@ async def test_no_such_root(table: Table, root: str) -> None:
 
 async def test_grant_is_idempotent(table: Table) -> None:
     """The same grant twice is one change and one event."""
-    question = GrantRequest(root="campaign:c2", user_id=table.people["stranger"].id, role=Role.OWNER)
+    question = granting(root="campaign:c2", user_id=table.people["stranger"].id, role=Role.OWNER)
     first, second = await grant(table.nc, question), await grant(table.nc, question)
     await table.add("stranger", "viewer")
     events = [(await table.next_event()).payload for _ in range(2)]

@@ -9,11 +9,11 @@ import pytest
 from nats.aio.client import Client
 
 from shared import broker
-from shared.authorization import AuthorizeRequest, AuthUnavailable, GrantRequest, RoomDecision, authorize, grant
+from shared.authorization import AuthorizeRequest, AuthUnavailable, RoomDecision, authorize, grant
 from shared.envelope import Envelope, Metadata
 from shared.events.campaign import SettlementUpdated, StructureUpdated
 from shared.roles import Role
-from tests.auth.conftest import Table, running_auth
+from tests.auth.conftest import Table, granting, running_auth
 from tests.conftest import connected
 from tests.databases import copy_database, on_both_databases
 from tools.nats_server import NatsServer
@@ -39,7 +39,7 @@ async def test_parents_outlive_a_restart(stream: NatsServer, tmp_path: Path) -> 
     """What was learnt is kept; what came while auth was away is learnt afterwards; malformed subjects do no harm."""
     async with running_auth(stream, tmp_path) as auth, connected(stream, "publisher") as nc:
         owner = await auth.sign_up("owner")
-        await grant(nc, GrantRequest(root="campaign:c1", user_id=owner.id, role=Role.OWNER))
+        await grant(nc, granting(root="campaign:c1", user_id=owner.id, role=Role.OWNER))
         first = await teach(nc, "c1", "s1")
         await authorize(nc, AuthorizeRequest(user_id=owner.id, after=first))
     async with connected(stream, "publisher") as nc:
@@ -168,7 +168,7 @@ async def test_restored_database(stream: NatsServer, tmp_path: Path) -> None:
     folder.mkdir()
     async with running_auth(stream, folder) as auth, connected(stream, "publisher") as nc:
         owner = await auth.sign_up("owner")
-        await grant(nc, GrantRequest(root="campaign:c1", user_id=owner.id, role=Role.OWNER))
+        await grant(nc, granting(root="campaign:c1", user_id=owner.id, role=Role.OWNER))
     copy_database(folder, backup, "auth")
     async with connected(stream, "publisher") as nc:
         offset = await teach(nc, "c1", "s1")
@@ -222,7 +222,7 @@ async def teach(nc: Client, campaign: str, thing: str, structure: str = "", *, o
 
 async def own(table: Table, root: str, name: str) -> None:
     """Make somebody an owner."""
-    await grant(table.nc, GrantRequest(root=root, user_id=table.people[name].id, role=Role.OWNER))
+    await grant(table.nc, granting(root=root, user_id=table.people[name].id, role=Role.OWNER))
 
 
 async def ask(table: Table, name: str, room: str, *, after: int | None = None) -> RoomDecision:

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.authorization import GrantRequest, grant
+from shared.authorization import grant
 from shared.roles import Role
-from tests.auth.conftest import PASSWORD, Auth, running_auth
+from tests.auth.conftest import PASSWORD, Auth, granting, running_auth
 from tests.conftest import connected
 from tests.databases import on_both_databases
 from tools.nats_server import NatsServer
@@ -40,7 +40,7 @@ async def test_an_owner_stays(pair: tuple[Auth, Auth], stream: NatsServer) -> No
         for number in range(ROUNDS):
             root = f"campaign:c{number}"
             for person in (one, two):
-                await grant(nc, GrantRequest(root=root, user_id=person.id, role=Role.OWNER))
+                await grant(nc, granting(root=root, user_id=person.id, role=Role.OWNER))
             path = f"/auth/roots/{root}/members"
             removals = [
                 auth.call("DELETE", f"{path}/{other.id}", token=person.token)

@@ -12,7 +12,7 @@ from sqlalchemy import insert, update
 
 from services.publisher.idempotency import key_of_request
 from services.publisher.store import CAMPAIGNS, KEYS, OUTBOX, Store
-from shared.authorization import GrantRequest, grant
+from shared.authorization import grant
 from shared.database import Database
 from shared.envelope import Envelope, Metadata
 from shared.errors import BeaconfireError
@@ -20,7 +20,7 @@ from shared.events.campaign import StateInvalidated
 from shared.inbox import digest
 from shared.outbox import Outbox
 from shared.roles import Role
-from tests.auth.conftest import Auth
+from tests.auth.conftest import Auth, granting
 from tests.conftest import connected
 from tests.databases import database_url, on_both_databases
 from tests.publisher.conftest import Api, Publisher, Reply
@@ -123,7 +123,7 @@ async def test_a_grant_that_comes_late_changes_nothing(publisher: Publisher, aut
     await set_role(auth, heir, root.partition(":")[2], creator, None)
 
     async with connected(stream, "publisher") as nc:
-        late = GrantRequest(root=root, user_id=creator.user_id, role=Role.OWNER, founding=True)
+        late = granting(root=root, user_id=creator.user_id, role=Role.OWNER, founding=True)
         with pytest.raises(BeaconfireError, match="has members already"):
             await grant(nc, late)
 
@@ -247,7 +247,7 @@ async def test_a_creation_cut_off_after_its_grant_is_completed(
     async with Store(database, Outbox(database, OUTBOX)).writing(Metadata(source="api")) as tx:
         assert await tx.claim(key, {"id": "abandoned"}, is_done=False) is None
     async with connected(stream, "publisher") as nc:
-        granted = GrantRequest(root="campaign:abandoned", user_id=publisher.editor.user_id, role=Role.OWNER)
+        granted = granting(root="campaign:abandoned", user_id=publisher.editor.user_id, role=Role.OWNER)
         await grant(nc, granted)
 
     answers = await asyncio.gather(

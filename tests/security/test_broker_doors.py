@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
+from nats.aio.client import Client
 
 from shared import broker
 from shared.authorization import AUTHORIZE, GRANT, QUEUE
@@ -279,7 +280,7 @@ async def _forged_headers(nats: RawNats) -> None:
 
 
 async def _forged_headers_and_reply(nats: RawNats) -> None:
-    """A request to auth whose reply, or whose own headers, would look like the stream's."""
+    """A request to auth whose reply, or whose own headers, would look like the stream's. This auth answers it."""
     assert await nats.publish(AUTHORIZE, b"{}", reply="live.campaign.c1.settlement.fake", headers=FORGED) == ""
 
 
@@ -364,23 +365,143 @@ def settlement_body(settlement_id: str) -> bytes:
     return Envelope(settlement(settlement_id), Metadata(source="api")).encode()
 
 
+ELSEWHERE = (
+    "live.campaign.c1.settlement.fake",
+    "campaign.x.member.y",
+    "user.y.access",
+    "campaign.c1.settlement.fake",
+    "tick",
+    "outbox.wake",
+    "$JS.API.STREAM.PURGE.EVENTS",
+    "$JS.ACK.EVENTS.auth-parents.1.1.1.1.1",
+    AUTHORIZE,
+    GRANT,
+)
+
+
 @pytest.mark.parametrize("question", [AUTHORIZE, GRANT])
-async def test_auth_repeats_no_headers(target: Target, question: str) -> None:
-    """T11: auth answers where it is told to, but repeats no header of the question: what lands on `live.>` so is
-    nothing that the stream sent, and the gateway goes on."""
-    subject = "live.campaign.c1.settlement.fake"
+async def test_auth_answers_only_to_inboxes(target: Target, question: str) -> None:
+    """T11: a question whose answer is wanted anywhere else is not answered, so nothing of it is stored in the stream or
+    heard on `live.>`; one at an inbox is, and repeats no header of the question."""
     async with (
         raw_nats(target.services.nats, "publisher") as rogue,
         raw_nats(target.services.nats, "gateway") as listening,
+        connected(target.services.nats, "operator") as operator,
     ):
-        await listening.subscribe(subject)
-        correlation = b"correlation_id: x\r\nNats-Subject: campaign.c1.settlement.fake\r\n"
-        await rogue.publish(question, b"{}", reply=subject, headers=FORGED + correlation)
-        heard = await listening.hear()
+        await listening.subscribe("live.>")
+        before = await _last_offset(operator)
+        correlation = b"correlation_id: x\r\nX-Subject: campaign.c1.settlement.fake\r\n"
+        for subject in ELSEWHERE:
+            await rogue.publish(question, b"{}", reply=subject)
+        await rogue.subscribe("_INBOX_publisher.>")
+        await rogue.publish(question, b"{}", reply="_INBOX_publisher.x", headers=correlation)
+        heard = await rogue.hear()
+        after = await _last_offset(operator)
+        stored = [one for one in listening.messages if one[0] not in ("live.tick", "live.anchor")]
 
-    assert heard[0] == subject
-    assert b"Nats-" not in heard[2]
+    assert heard[0] == "_INBOX_publisher.x"
+    assert b"X-Subject" not in heard[2]
+    assert json.loads(heard[3])["error"]["code"] == "bad_request"
+    assert stored == []
+    assert after - before <= len(listening.messages)
     await target.assert_alive()
+
+
+async def _last_offset(operator: Client) -> int:
+    answer = await operator.request(f"$JS.API.STREAM.INFO.{STREAM}", b"", timeout=5)
+    return int(json.loads(answer.data)["state"]["last_seq"])
+
+
+@pytest.mark.parametrize("user", USERS, ids=NAMES)
+async def test_no_broker_password_makes_an_owner(target: Target, user: BrokerUser) -> None:
+    """T11: with any password of the table, nobody becomes a member: asked outright, by a consumer whose deliver subject
+    is auth's, or by a pull whose reply is; with a body that is stored on a subject of the stream."""
+    stranger, campaign = target.stranger, target.campaign
+    grab = {"root": f"campaign:{campaign}", "userId": stranger.id, "role": "owner"}
+    newcomer = {"userId": "outside-x", "rooms": [], "newcomer": {"name": "x", "email": "x@y.example", "token": "x"}}
+    bodies = [json.dumps(one).encode() for one in (grab, grab | {"serviceToken": "guess"}, newcomer)]
+    async with raw_nats(target.services.nats, "publisher") as accomplice:
+        for body in bodies:
+            await accomplice.publish(f"campaign.{campaign}.settlement.stored", body)
+    async with raw_nats(target.services.nats, user.name) as rogue:
+        inbox = f"_INBOX_{user.name}.x.y"
+        await rogue.subscribe(f"_INBOX_{user.name}.>")
+        for body in bodies:
+            for subject in (GRANT, AUTHORIZE, *MEMBERSHIP):
+                await rogue.publish(subject, body, reply=inbox)
+        for subject in (GRANT, AUTHORIZE, f"campaign.{campaign}.member.{stranger.id}", f"user.{stranger.id}.access"):
+            for name in dict.fromkeys([*_consumers(user), "intruder"]):
+                await _deliver_to(rogue, name, subject, inbox)
+        await rogue.flush()
+
+    members = await _members(target)
+    assert stranger.id not in members
+    assert set(members) == {target.owner.id}
+    await target.assert_alive()
+
+
+def _consumers(user: BrokerUser) -> list[str]:
+    """The consumers that the table lets a user make."""
+    prefix = f"$JS.API.CONSUMER.CREATE.{STREAM}."
+    names = [subject.removeprefix(prefix) for subject in user.publish if subject.startswith(prefix)]
+    return [f"rogue-{user.name}" if name in ("*", ">") else name for name in names if "." not in name]
+
+
+async def _deliver_to(rogue: RawNats, name: str, subject: str, inbox: str) -> None:
+    """Have stored messages delivered to a subject: by a consumer that pushes there, and by one that is asked to."""
+    config = {"name": name, "ack_policy": "none", "deliver_policy": "all", "mem_storage": True, "filter_subject": ""}
+    for more in ({"deliver_subject": subject}, {}):
+        request = {"stream_name": STREAM, "config": config | more}
+        await rogue.publish(f"$JS.API.CONSUMER.CREATE.{STREAM}.{name}", json.dumps(request).encode(), reply=inbox)
+    await rogue.publish(f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{name}", b'{"batch":10}', reply=subject)
+    await rogue.publish(f"$JS.API.STREAM.MSG.GET.{STREAM}", b'{"seq":1}', reply=subject)
+    await rogue.publish(f"$JS.API.CONSUMER.DELETE.{STREAM}.{name}", reply=inbox)
+
+
+async def _members(target: Target) -> dict[str, str]:
+    url = f"{target.services.auth_url}/auth/roots/campaign:{target.campaign}/members"
+    _, answer = await target.status("GET", url, token=target.owner.token)
+    return {member["userId"]: member["role"] for member in answer["members"]}
+
+
+async def test_a_message_delivered_to_auth_is_no_request(target: Target) -> None:
+    """T11: even with a good service token in its body, a stored message that a consumer delivers to `auth.grant` makes
+    nobody a member: it keeps the subject under which it was stored."""
+    stranger, campaign = target.stranger, target.campaign
+    good = {"root": f"campaign:{campaign}", "userId": stranger.id, "role": "owner"}
+    good["serviceToken"] = target.services.service_token
+    ignored = 'auth_requests_total{result="no_request",subject="auth.grant"}'
+    before = await _count(target, ignored)
+    async with raw_nats(target.services.nats, "gateway") as rogue:
+        async with raw_nats(target.services.nats, "publisher") as accomplice:
+            await accomplice.publish(f"campaign.{campaign}.settlement.stored", json.dumps(good).encode())
+        await _deliver_to(rogue, "rogue-delivery", GRANT, "_INBOX_gateway.x.y")
+        async with asyncio.timeout(20):
+            while await _count(target, ignored) == before:
+                await asyncio.sleep(0.05)
+
+    assert stranger.id not in await _members(target)
+
+
+async def _count(target: Target, metric: str) -> float:
+    _, text = await target.status("GET", f"{target.services.auth.ops_url}/metrics")
+    lines = [line for line in str(text).splitlines() if line.startswith(f"{metric} ")]
+    return float(lines[0].rpartition(" ")[2]) if lines else 0.0
+
+
+@pytest.mark.parametrize("user", USERS, ids=NAMES)
+def test_nobody_touches_the_consumers_of_others(user: BrokerUser) -> None:
+    """T11: a user makes and deletes the consumers of its own row, and no other that has an owner in the table."""
+    owners = {"auth-parents": "auth", "rules-engine": "rules-engine", "scheduler": "scheduler"}
+    owners |= {"outbox-auth": "auth", "outbox-publisher": "publisher"}
+    touched = {
+        name
+        for name in owners
+        for call in ("CREATE", "DELETE", "MSG.NEXT")
+        if may_publish(user, f"$JS.API.CONSUMER.{call}.{STREAM}.{name}")
+    }
+
+    assert user.name == "setup" or touched == {name for name, owner in owners.items() if owner == user.name}
 
 
 async def test_members_cannot_be_forged_through_a_consumer(stream: NatsServer) -> None:

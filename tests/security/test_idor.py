@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from shared.authorization import AuthorizeRequest, GrantRequest, authorize, grant
+from shared.authorization import AuthorizeRequest, authorize, grant
 from shared.roles import Role
-from tests.auth.conftest import Person
+from tests.auth.conftest import Person, granting
 from tests.client import open_socket
 from tests.conftest import connected
 from tests.security.whole import Whole, running_whole
@@ -61,7 +61,7 @@ async def _two(stream: NatsServer, tmp_path: Path) -> AsyncIterator[Two]:
             settlement = await whole.thing(person, f"{path}/settlements", {"name": "A place"})
             structure = await whole.thing(person, f"{path}/settlements/{settlement}/structures", {"name": "A house"})
             location = await whole.thing(person, f"{path}/entities", {"type": "location", "name": "A wood"})
-            await grant(nc, GrantRequest(root=f"workspace:w-{name}", user_id=person.id, role=Role.OWNER))
+            await grant(nc, granting(root=f"workspace:w-{name}", user_id=person.id, role=Role.OWNER))
             made.append(Things(person, campaign, settlement, structure, location, f"w-{name}"))
         none = Things(Person("nobody", "nobody@auth.example", "", ""))
         await whole.api(made[1].person.token).get(f"/v1/campaigns/{made[1].campaign}")

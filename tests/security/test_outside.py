@@ -13,7 +13,9 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from shared.authorization import AuthorizeRequest, Newcomer, authorize
 from tests.client import Closed
+from tests.conftest import connected
 from tests.security.whole import Whole, connect, running_whole, with_token
 from tools.nats_server import NatsServer
 
@@ -99,6 +101,21 @@ async def test_believed_everywhere(whole: Whole, outside: Outside) -> None:
     assert added.body["member"]["userId"] == "acme-alice"
     assert isinstance(joined, dict)
     assert joined["rooms"][f"campaign:{campaign}"]["success"]
+
+
+@pytest.mark.parametrize("token", ["", "no token", "alice's", "expired"])
+async def test_a_broker_password_makes_no_outside_user(
+    whole: Whole, outside: Outside, stream: NatsServer, token: str
+) -> None:
+    """Over the broker, a user of an outside issuer is made only with a valid token of their own."""
+    shown = {"alice's": outside.token("alice"), "expired": outside.token("bob", exp=int(time.time()) - 600)}
+    question = AuthorizeRequest(user_id="acme-bob", newcomer=Newcomer(token=shown.get(token, token)))
+    async with connected(stream, "gateway") as nc:
+        forged = await authorize(nc, question)
+        honest = await authorize(nc, question.model_copy(update={"newcomer": Newcomer(token=outside.token("bob"))}))
+
+    assert forged.revoked
+    assert not honest.revoked
 
 
 @pytest.mark.parametrize("first", ["auth", "publisher", "gateway"])
