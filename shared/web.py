@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import structlog
 from aiohttp import hdrs, web
 from aiohttp.typedefs import Handler, Middleware
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from shared import errors, logs, metrics
 from shared.errors import BeaconfireError
@@ -132,6 +132,19 @@ async def read_bytes(request: web.Request, *, limit: int = MAX_BODY_BYTES) -> by
         raise BeaconfireError(errors.TOO_LARGE, f"a body has at most {limit} bytes") from None
     except (web.RequestPayloadError, ConnectionError):  # broken chunks, not what Content-Encoding says, or cut off
         raise BeaconfireError(errors.BAD_REQUEST, "the body cannot be read: it is cut off or wrongly encoded") from None
+
+
+def whole(value: Any) -> Any:
+    """A whole number for one that is written with a fraction of zero; anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(whole)
+"""For whole numbers in strict models: takes `5.0` for `5`, which are the same in JSON and to JSON Schema."""
+
+
+LINE = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
+"""A line of text that is not only white space, for JSON Schema and pydantic (whose engine takes linear time)."""
 
 
 def describe(error: ValidationError) -> str:

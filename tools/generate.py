@@ -8,9 +8,11 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import shared.events  # noqa: F401  (fills the catalogue)
-from services.publisher import openapi
+from services.auth import openapi as auth_openapi
+from services.publisher import openapi as publisher_openapi
 from tools.broker_users import shipped_cluster_config, shipped_config
 from tools.derived.asyncapi import asyncapi
 from tools.derived.error_table import protocol_with_table, script
@@ -21,11 +23,17 @@ from tools.derived.typings import typings
 
 ROOT = Path(__file__).parent.parent
 
+
+def _json(document: dict[str, Any]) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
 FILES: dict[str, Callable[[], str]] = {
     "docs/reference/events.md": reference,
     "docs/reference/schemas/events.json": schemas,
     "docs/reference/asyncapi.json": asyncapi,
-    "docs/reference/openapi.json": lambda: json.dumps(openapi.document(), indent=2, ensure_ascii=False) + "\n",
+    "docs/reference/openapi.json": lambda: _json(publisher_openapi.document()),
+    "docs/reference/openapi-auth.json": lambda: _json(auth_openapi.document()),
     "docs/reference/settings.md": settings_page,
     "clients/js/src/errors.js": script,
     "clients/js/src/events.d.ts": typings,

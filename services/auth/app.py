@@ -11,6 +11,7 @@ from nats.aio.client import Client
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.auth import openapi
 from services.auth.accounts import Accounts
 from services.auth.attempts import Attempts
 from services.auth.hashing import Hashing
@@ -32,6 +33,7 @@ from shared.consumer import FastStreamBroker, faststream_options
 from shared.database import LOOK_AGAIN_S, Database, DatabaseAway
 from shared.forwarding import ClientAddresses
 from shared.migrations import open_database
+from shared.openapi import PATH, served
 from shared.outbox import Outbox
 from shared.web import FOR_OPERATORS, WARNINGS, application
 
@@ -53,6 +55,7 @@ def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Applicatio
     app[WARNINGS] = auth.outbox.warnings
     calls = Calls(auth.accounts, auth.members, auth.keys, auth.attempts, ClientAddresses(settings))
     app.add_routes(calls.routes())
+    app.router.add_get(PATH, served(openapi.document()))
     app[FOR_OPERATORS] = Operators(
         settings.operator_token.get_secret_value(),
         key_lead_s=settings.key_lead_s,

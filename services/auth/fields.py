@@ -5,6 +5,8 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from shared.web import LINE
+
 _EMAIL = re.compile(r"[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f.]+(\.[^@\s\x00-\x1f.]+)*")
 
 
@@ -23,7 +25,11 @@ def _name(text: str) -> str:
     return name
 
 
-Email = Annotated[str, AfterValidator(_email)]
-Name = Annotated[str, AfterValidator(_name)]
+Email = Annotated[str, AfterValidator(_email), Field(json_schema_extra={"format": "email", "maxLength": 254})]
+Name = Annotated[
+    str,
+    AfterValidator(_name),
+    Field(json_schema_extra={"maxLength": 200, "pattern": LINE, "description": "Printable characters"}),
+]
 NewPassword = Annotated[str, Field(min_length=8, max_length=200)]
 RefreshToken = Annotated[str, Field(min_length=1, max_length=200)]

@@ -21,35 +21,47 @@ from shared.web import bearer_token, correlation_id, json_answer, read_body
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, alias_generator=to_camel)
 
 
 class SignUp(_Body):
+    """Somebody who wants an account."""
+
     email: Email
     password: NewPassword
     name: Name
 
 
 class SignIn(_Body):
+    """Somebody who has one."""
+
     email: Email
     password: Annotated[str, Field(max_length=200)]
 
 
 class Refresh(_Body):
+    """A refresh token to exchange."""
+
     refresh_token: RefreshToken
 
 
 class SignOut(_Body):
+    """A refresh token to revoke; `everywhere`, with every token of its user."""
+
     refresh_token: RefreshToken
     everywhere: bool = False
 
 
 class NewMember(_Body):
+    """A user to make a member."""
+
     email: Email
     role: Role
 
 
 class NewRole(_Body):
+    """A member's other role."""
+
     role: Role
 
 

@@ -22,7 +22,7 @@ from shared import errors, logs
 from shared.catalogue import Id
 from shared.errors import BeaconfireError
 from shared.tokens import MAX_PATTERNS, MAX_SERVICE_LIFETIME_S
-from shared.web import json_answer, read_body
+from shared.web import WHOLE, json_answer, read_body
 
 log = logs.get(__name__)
 
@@ -30,17 +30,17 @@ DEFAULT_LIFE_S = 90 * 24 * 3600
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", alias_generator=to_camel)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, alias_generator=to_camel)
 
 
 class Rotation(_Body):
-    lead_s: Annotated[int, Field(ge=0, le=86_400)] | None = None
+    lead_s: Annotated[int, Field(ge=0, le=86_400), WHOLE] | None = None
 
 
 class NewServiceToken(_Body):
     service: Id
     publish: Annotated[tuple[str, ...], Field(min_length=1, max_length=MAX_PATTERNS)]
-    expires_in_s: Annotated[int, Field(ge=60, le=MAX_SERVICE_LIFETIME_S)] = DEFAULT_LIFE_S
+    expires_in_s: Annotated[int, Field(ge=60, le=MAX_SERVICE_LIFETIME_S), WHOLE] = DEFAULT_LIFE_S
 
 
 class Reset(_Body):

@@ -17,7 +17,9 @@ from shared.web import json_answer
 
 KEY_HEADER = "Idempotency-Key"
 
-_REVISION = re.compile(r'(?:W/)?"(\d{1,15})"')
+IF_MATCH = '^(?:\\*|(?:W/)?"[0-9]{1,15}")$'
+"""What `If-Match` may say: any revision, or one."""
+_REVISION = re.compile(r'(?:W/)?"([0-9]{1,15})"')
 _KEY = re.compile(r"[!-~]{1,128}")
 
 
@@ -38,7 +40,7 @@ def based_on(request: web.Request) -> int | None:
 
     A tag that a proxy made weak (`W/`, where it compresses) counts: a revision is the same however it is encoded.
     """
-    text = request.headers.get("If-Match", "*").strip()
+    text = ", ".join(request.headers.getall("If-Match", ["*"])).strip()
     if text == "*":
         return None
     match = _REVISION.fullmatch(text)
@@ -52,9 +54,9 @@ def idempotency_key(request: web.Request, caller: str, body: Body | object, *, k
 
     `caller` is the name of a user, or of a service if `kind` says so: nobody can see or spoil the keys of another.
     """
-    text = request.headers.get(KEY_HEADER)
-    if text is None:
+    if KEY_HEADER not in request.headers:
         return None
+    text = ", ".join(request.headers.getall(KEY_HEADER))
     if not _KEY.fullmatch(text):
         raise BeaconfireError(errors.BAD_REQUEST, f"{KEY_HEADER}: expected 1 to 128 visible ASCII characters")
     said = body.model_dump(mode="json", exclude_unset=True) if isinstance(body, Body) else body

@@ -24,6 +24,7 @@ from services.publisher.world_time import WorldTime
 from shared import broker, logs
 from shared.database import Database, DatabaseAway
 from shared.migrations import open_database
+from shared.openapi import PATH, served
 from shared.outbox import Outbox
 from shared.verifier import Verifier
 from shared.web import WARNINGS, application
@@ -46,7 +47,7 @@ def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Applicatio
     app.cleanup_ctx.append(publisher.run)
     for calls in (Campaigns, WorldTime, Clocks, Settlements, Structures, Entities, Events):
         app.add_routes(calls(publisher.access, publisher.store).routes())
-    app.router.add_get(openapi.PATH, openapi.answer)
+    app.router.add_get(PATH, served(openapi.document()))
     return app
 
 

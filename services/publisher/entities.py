@@ -21,7 +21,7 @@ def _check_type(kind: str) -> str:
     return kind
 
 
-Type = Annotated[Key, AfterValidator(_check_type)]
+Type = Annotated[Key, AfterValidator(_check_type), Field(json_schema_extra={"not": {"enum": sorted(RESERVED)}})]
 
 
 class EntityChanges(Body):

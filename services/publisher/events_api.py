@@ -4,11 +4,12 @@ The same way as any change of ours: into the outbox, relayed in order, once for 
 """
 
 import json
+import re
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import partial
+from functools import cache, partial
 from typing import Annotated, Any
 
 from aiohttp import web
@@ -29,10 +30,11 @@ from shared.inbox import digest
 from shared.roles import Role, can_edit
 from shared.subjects import InvalidSubject, parse_subject
 from shared.tokens import Claims, ServiceClaims, is_auths_own, may_publish
-from shared.web import correlation_id, describe, read_bytes
+from shared.web import WHOLE, correlation_id, describe, read_bytes, whole
 
 MAX_EVENTS = 500
 MAX_BYTES = 1024 * 1024
+_NUMBER = re.compile(r"[+-]?[0-9.]+")
 
 
 class GivenMetadata(Body):
@@ -50,7 +52,7 @@ class GivenEvent(Body):
 
     id: EventId | None = None
     type: Annotated[str, StringConstraints(min_length=1, max_length=100)]
-    version: Annotated[int, Field(ge=1)] = 1
+    version: Annotated[int, Field(ge=1), WHOLE] = 1
     payload: dict[str, Any]
     metadata: GivenMetadata = GivenMetadata()
 
@@ -93,6 +95,11 @@ class _Rights:
 
     may_publish: Callable[[str], bool]
     may_read: Callable[[str], bool]
+
+
+def publishable() -> dict[str, type[Event]]:
+    """The events that can be published here, by type: those that are stored, and are not auth's own."""
+    return {type_: cls for type_, cls in events().items() if not cls.ephemeral and not is_auths_own(_example(cls))}
 
 
 class Events:
@@ -150,6 +157,34 @@ class Events:
         return told.model_dump(mode="json", exclude_defaults=True)
 
 
+@cache
+def _times(cls: type[Event]) -> tuple[str, ...]:
+    """The fields of a payload that are times, by their names in JSON."""
+    properties = cls.model_json_schema(by_alias=True)["properties"]
+    return tuple(name for name, schema in properties.items() if "date-time" in json.dumps(schema))
+
+
+def _check_time(name: str, value: Any) -> None:
+    """Refuse seconds since 1970 in a text, which pydantic takes for a time and JSON Schema does not."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        raise BeaconfireError(errors.BAD_REQUEST, f"{name}: expected a time like 2026-01-31T12:00:00Z")
+
+
+def _example(cls: type[Event]) -> str:
+    """A subject of an event, with the same id in every place."""
+    root, rest = cls.subject.split(".", 1)
+    return re.sub(r"\{[a-z_]+\}", "x", f"{'campaign' if root.startswith('{') else root}.{rest}")
+
+
+def _whole(value: Any) -> Any:
+    """JSON with `5` for `5.0`: which of the two a whole number is written as says nothing."""
+    if isinstance(value, dict):
+        return {key: _whole(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    return whole(value)
+
+
 def _read(body: bytes) -> Any:
     try:
         given = from_json(body, allow_inf_nan=False)
@@ -168,6 +203,7 @@ def _prepare(item: Any, author: Claims | ServiceClaims, correlation: str) -> _Re
     """The event as it would be published, or what is wrong with it."""
     try:
         given = GivenEvent.model_validate_json(json.dumps(item), by_name=False, by_alias=True)
+        _check_time("metadata.timestamp", item.get("metadata", {}).get("timestamp"))
         event = _event(given)
         metadata = _metadata(given.metadata, author, correlation)
         prepared = Envelope(event, metadata, given.id, uuid.uuid4().hex) if given.id else Envelope(event, metadata)
@@ -187,8 +223,10 @@ def _event(given: GivenEvent) -> Event:
         raise BeaconfireError(errors.BAD_REQUEST, f"type: {given.type} is never stored; sockets send it")
     if given.version != cls.version:
         raise BeaconfireError(errors.BAD_REQUEST, f"version: {given.type} is at version {cls.version}")
+    for name in _times(cls):
+        _check_time(f"payload.{name}", given.payload.get(name))
     try:
-        return cls.model_validate_json(json.dumps(given.payload), by_name=False, by_alias=True)
+        return cls.model_validate_json(json.dumps(_whole(given.payload)), strict=True, by_name=False, by_alias=True)
     except ValidationError as error:
         raise BeaconfireError(errors.BAD_REQUEST, f"payload.{describe(error)}") from None
 

@@ -5,26 +5,32 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StringConstraints
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    WithJsonSchema,
+)
 from pydantic.alias_generators import to_camel
+
+from shared.web import LINE, WHOLE
 
 MAX_KEYS = 100
 MAX_TEXT = 1_000
 MAX_WHOLE = 2**53 - 1  # the largest that a browser keeps exact
 
-Name = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")
-]
-Kind = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]*$")
-]
+Name = Annotated[str, StringConstraints(max_length=200, pattern=LINE), AfterValidator(str.strip)]
+Kind = Annotated[str, StringConstraints(max_length=64, pattern=LINE), AfterValidator(str.strip)]
 Description = Annotated[str, StringConstraints(max_length=10_000, pattern=r"^[^\x00]*$")]  # PostgreSQL takes no NUL
-Level = Annotated[int, Field(ge=0, le=100)]
-Population = Annotated[int, Field(ge=0, le=1_000_000_000)]
+Level = Annotated[int, Field(ge=0, le=100), WHOLE]
+Population = Annotated[int, Field(ge=0, le=1_000_000_000), WHOLE]
 
 DAY_S = 24 * 3600
 YEAR_S = 365 * DAY_S
-ElapsedSeconds = Annotated[int, Field(ge=1, le=YEAR_S)]
+ElapsedSeconds = Annotated[int, Field(ge=1, le=YEAR_S), WHOLE]
 
 Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 Value = bool | int | float | str
@@ -36,7 +42,7 @@ def _check_value(value: object) -> Value:
             return value
         case int() if abs(value) <= MAX_WHOLE:
             return value
-        case float() if math.isfinite(value):
+        case float() if math.isfinite(value):  # more than is promised: to JSON Schema 1e20 is a whole number
             return value
         case str() if len(value) <= MAX_TEXT and "\0" not in value:
             return value
@@ -47,12 +53,27 @@ def _check_change(value: object) -> Value | None:
     return None if value is None else _check_value(value)
 
 
-Variables = Annotated[
-    Mapping[Key, Annotated[Value, PlainValidator(_check_value, json_schema_input_type=Value)]],
-    Field(max_length=MAX_KEYS),
+_VALUES: list[dict[str, object]] = [
+    {"type": "boolean"},
+    {"type": "number", "minimum": -MAX_WHOLE, "maximum": MAX_WHOLE},
+    {"type": "string", "maxLength": MAX_TEXT, "pattern": r"^[^\x00]*$"},
 ]
-VariableChanges = Mapping[
-    Key, Annotated[Value | None, PlainValidator(_check_change, json_schema_input_type=Value | None)]
+_NO_OTHERS = {"additionalProperties": False}
+
+Variables = Annotated[
+    Mapping[Key, Annotated[Value, PlainValidator(_check_value), WithJsonSchema({"anyOf": _VALUES}, mode="validation")]],
+    Field(max_length=MAX_KEYS, json_schema_extra=_NO_OTHERS),
+]
+VariableChanges = Annotated[
+    Mapping[
+        Key,
+        Annotated[
+            Value | None,
+            PlainValidator(_check_change),
+            WithJsonSchema({"anyOf": [*_VALUES, {"type": "null"}]}, mode="validation"),
+        ],
+    ],
+    Field(json_schema_extra=_NO_OTHERS),
 ]
 """A key sets that variable, None removes it. How many may result is checked where they are merged."""
 
@@ -78,7 +99,7 @@ class Clock(Body):
 
     model_config = ConfigDict(serialize_by_alias=True)
 
-    every_s: Annotated[int, Field(ge=1, le=DAY_S)]
+    every_s: Annotated[int, Field(ge=1, le=DAY_S), WHOLE]
     elapsed_seconds: ElapsedSeconds
 
 

@@ -1,41 +1,37 @@
 """The publisher's OpenAPI 3.1 document, made from the models that the calls themselves use."""
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 
-from aiohttp import web
 from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
+from services.publisher.answers import IF_MATCH
 from services.publisher.campaigns import Campaign, CampaignChanges, NewCampaign
 from services.publisher.collection import Collection
 from services.publisher.entities import Entities
-from services.publisher.events_api import MAX_EVENTS, GivenEvent, PublishedEvent
+from services.publisher.events_api import MAX_EVENTS, GivenEvent, PublishedEvent, publishable
 from services.publisher.fields import Clock
 from services.publisher.settlements import Settlements
 from services.publisher.structures import Structures
 from services.publisher.world_time import Advance
-from shared import errors
-from shared.errors import ErrorCode
-from shared.web import json_answer
+from shared import errors, openapi
+from shared.openapi import Call, list_of, object_of, reference
 
-VERSION = "3.1.0"
-PATH = "/openapi.json"
 ABOUT = (
     "The reference domain service: campaigns and what is in them. Each change is told by an event that reaches every "
     "member's sockets. How revisions, cursors and keys work is in docs/reference/http.md."
 )
 
-_REF = "#/components/schemas/{model}"
 _CURSOR = {"type": "string", "pattern": "^[^:]+:[0-9]+$"}
-_ID = {"type": "string", "pattern": "^[A-Za-z0-9_-]{1,64}$"}
-_HEADERS: Mapping[str, dict[str, Any]] = {
-    "ETag": {"description": "The thing's revision", "schema": {"type": "string"}},
+_TAG: dict[str, Any] = {"ETag": {"description": "The thing's revision", "schema": {"type": "string"}}}
+_READS: dict[str, Any] = {
     "X-Beaconfire-Cursor": {
         "description": "All that events up to here tell is in the answer: subscribe with it to go on live",
         "schema": _CURSOR,
-    },
+    }
+}
+_WRITES: dict[str, Any] = {
     "X-Beaconfire-Offset": {"description": "Where the event of this change is in the stream", "schema": _CURSOR},
     "X-Beaconfire-Pending": {
         "description": "The id of its event, where the broker had not acknowledged it within 250 ms",
@@ -46,8 +42,8 @@ _IF_MATCH = {
     "name": "If-Match",
     "in": "header",
     "description": "The revision this starts from; a field that was changed since is a conflict. Without it the last "
-    "writer wins",
-    "schema": {"type": "string"},
+    "writer wins; so it does with `*`",
+    "schema": {"type": "string", "pattern": IF_MATCH},
 }
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
@@ -56,69 +52,23 @@ _IDEMPOTENCY_KEY = {
     "another request under it is a conflict. Keys are kept for 8 days",
     "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
 }
-_OF_EVERY_CALL = (errors.TOKEN_INVALID, errors.UNAVAILABLE, errors.INTERNAL)
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """A call as the document has it: `answer` and `body` are schemas, None for none."""
-
-    method: str
-    path: str
-    summary: str
-    errors: tuple[ErrorCode, ...]
-    answer: Mapping[str, Any] | None
-    status: int = 200
-    body: Any = None
-    headers: tuple[str, ...] = ()
-    parameters: tuple[Mapping[str, Any], ...] = ()
-    more_answers: Mapping[int, Any] = field(default_factory=dict)
-
-
-_READS = ("X-Beaconfire-Cursor",)
-_WRITES = ("X-Beaconfire-Offset", "X-Beaconfire-Pending")
 _MEMBERS = (errors.BAD_REQUEST, errors.FORBIDDEN, errors.NOT_FOUND)
-_WRITERS = (*_MEMBERS, errors.TOO_LARGE, errors.CONFLICT)
+_WRITERS = (*_MEMBERS, errors.CONFLICT)
 
 
 def document() -> dict[str, Any]:
     """The whole document."""
-    paths: dict[str, Any] = {}
-    for call in calls():
-        paths.setdefault(call.path, {})[call.method] = _operation(call)
-    return {
-        "openapi": VERSION,
-        "info": {
-            "title": "Beaconfire publisher",
-            "version": "1",
-            "description": ABOUT,
-            "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
-        },
-        "servers": [{"url": "/"}],
-        "security": [{"bearer": []}],
-        "paths": paths,
-        "components": {
-            "securitySchemes": {
-                "bearer": {
-                    "type": "http",
-                    "scheme": "bearer",
-                    "bearerFormat": "JWT",
-                    "description": "An access token of auth; for /v1/events also a service's token",
-                }
-            },
-            "schemas": _schemas(),
-        },
-    }
-
-
-async def answer(_request: web.Request) -> web.Response:
-    """`GET /openapi.json`, for everybody."""
-    return json_answer(document())
+    return openapi.document(
+        title="Beaconfire publisher",
+        about=ABOUT,
+        bearer="An access token of auth; for /v1/events also a service's token",
+        calls=calls(),
+        schemas=_schemas(),
+    )
 
 
 def calls() -> Iterator[Call]:
-    """Every call of the publisher but the health endpoints."""
-    yield Call("get", PATH, "This document", (), {"type": "object"})
+    """Every call of the publisher except the health endpoints and the document itself."""
     yield from _campaigns()
     for collection in (Settlements, Structures, Entities):
         yield from _collection(collection)
@@ -127,28 +77,28 @@ def calls() -> Iterator[Call]:
 
 def _campaigns() -> Iterator[Call]:
     things, thing = "/v1/campaigns", "/v1/campaigns/{campaign_id}"
-    campaign = _object(campaign=_ref("Campaign"))
-    yield Call("get", things, "The caller's campaigns", (), _object(campaigns=_list("Campaign")), headers=_READS)
+    campaign = object_of(campaign=reference("Campaign"))
+    yield Call("get", things, "The caller's campaigns", (), object_of(campaigns=list_of("Campaign")), headers=_READS)
     yield Call(
         "post",
         things,
         "Create a campaign; the caller is its owner when the answer arrives",
-        (errors.BAD_REQUEST, errors.TOO_LARGE, errors.FORBIDDEN, errors.NOT_FOUND, errors.CONFLICT),
+        (errors.FORBIDDEN, errors.NOT_FOUND, errors.CONFLICT),
         campaign,
         201,
-        _ref("NewCampaign"),
-        ("ETag", *_WRITES),
+        reference("NewCampaign"),
+        _TAG | _WRITES,
         (_IDEMPOTENCY_KEY,),
     )
-    yield Call("get", thing, "Read a campaign", _MEMBERS, campaign, headers=("ETag", *_READS))
+    yield Call("get", thing, "Read a campaign", _MEMBERS, campaign, headers=_TAG | _READS)
     yield Call(
         "patch",
         thing,
         "Change a campaign (editors)",
         _WRITERS,
         campaign,
-        body=_ref("CampaignChanges"),
-        headers=("ETag", *_WRITES),
+        body=reference("CampaignChanges"),
+        headers=_TAG | _WRITES,
         parameters=(_IF_MATCH,),
     )
     yield Call(
@@ -166,9 +116,9 @@ def _campaigns() -> Iterator[Call]:
         f"{thing}/world-time",
         "Let world time pass (editors)",
         _WRITERS,
-        _object(campaign=_ref("Campaign"), previousTime={"type": "string", "format": "date-time"}),
-        body=_ref("Advance"),
-        headers=("ETag", *_WRITES),
+        object_of(campaign=reference("Campaign"), previousTime={"type": "string", "format": "date-time"}),
+        body=reference("Advance"),
+        headers=_TAG | _WRITES,
         parameters=(_IDEMPOTENCY_KEY,),
     )
     yield Call(
@@ -177,22 +127,22 @@ def _campaigns() -> Iterator[Call]:
         "Let world time pass by itself (editors)",
         _WRITERS,
         campaign,
-        body=_ref("Clock"),
-        headers=("ETag", *_WRITES),
+        body=reference("Clock"),
+        headers=_TAG | _WRITES,
     )
     yield Call("delete", f"{thing}/clock", "Stop the clock (editors)", _MEMBERS, None, 204, headers=_WRITES)
 
 
 def _collection(of: type[Collection]) -> Iterator[Call]:
     one, many = of.word, of.plural
-    thing = _object(**{one: _ref(of.answer.__name__)})
-    chosen = tuple({"name": name, "in": "query", "schema": _ID} for name in of.filters)
+    thing = object_of(**{one: reference(of.answer.__name__)})
+    chosen = tuple({"name": name, "in": "query", "schema": openapi.ID} for name in of.filters)
     yield Call(
         "get",
         of.path,
         f"The {many}, oldest first",
         _MEMBERS,
-        _object(**{many: _list(of.answer.__name__)}),
+        object_of(**{many: list_of(of.answer.__name__)}),
         headers=_READS,
         parameters=chosen,
     )
@@ -200,22 +150,22 @@ def _collection(of: type[Collection]) -> Iterator[Call]:
         "post",
         of.path,
         f"Create {_a(one)} (editors)",
-        (*_MEMBERS, errors.TOO_LARGE),
+        _WRITERS,
         thing,
         201,
-        _ref(of.new.__name__),
-        ("ETag", *_WRITES),
+        reference(of.new.__name__),
+        _TAG | _WRITES,
         (_IDEMPOTENCY_KEY,),
     )
-    yield Call("get", of.thing_path, f"Read {_a(one)}", _MEMBERS, thing, headers=("ETag", *_READS))
+    yield Call("get", of.thing_path, f"Read {_a(one)}", _MEMBERS, thing, headers=_TAG | _READS)
     yield Call(
         "patch",
         of.thing_path,
         f"Change {_a(one)} (editors)",
         _WRITERS,
         thing,
-        body=_ref(of.changes.__name__),
-        headers=("ETag", *_WRITES),
+        body=reference(of.changes.__name__),
+        headers=_TAG | _WRITES,
         parameters=(_IF_MATCH,),
     )
     yield Call(
@@ -231,14 +181,14 @@ def _collection(of: type[Collection]) -> Iterator[Call]:
 
 
 def _events() -> Call:
-    given = _ref("GivenEvent")
-    outcome = {"anyOf": [_ref("PublishedEvent"), _ref("Error")]}
+    given = reference("GivenEvent")
+    outcome = {"anyOf": [reference("PublishedEvent"), reference("Error")]}
     return Call(
         "post",
         "/v1/events",
         "Publish any event of the catalogue, one or a list",
-        (errors.BAD_REQUEST, errors.UNKNOWN_TYPE, errors.FORBIDDEN, errors.CONFLICT, errors.TOO_LARGE),
-        _ref("PublishedEvent"),
+        (errors.UNKNOWN_TYPE, errors.FORBIDDEN, errors.CONFLICT),
+        reference("PublishedEvent"),
         201,
         {"anyOf": [given, {"type": "array", "items": given, "minItems": 1, "maxItems": MAX_EVENTS}]},
         _WRITES,
@@ -246,49 +196,17 @@ def _events() -> Call:
         {
             200: {
                 "description": "It was published before; or what became of each event of a list, in its place",
-                "schema": {"anyOf": [_ref("PublishedEvent"), _object(events={"type": "array", "items": outcome})]},
+                "schema": {
+                    "anyOf": [reference("PublishedEvent"), object_of(events={"type": "array", "items": outcome})]
+                },
             }
         },
     )
 
 
-def _operation(call: Call) -> dict[str, Any]:
-    headers = {name: _HEADERS[name] for name in call.headers}
-    responses = {str(call.status): _response("Done", call.answer, headers)}
-    for status, more in call.more_answers.items():
-        responses[str(status)] = _response(more["description"], more["schema"], headers)
-    wrong = call.errors if call.path == PATH else (*call.errors, *_OF_EVERY_CALL)
-    for status in sorted({error.status for error in wrong}):
-        meanings = [f"`{error.code}`: {error.meaning}" for error in wrong if error.status == status]
-        responses[str(status)] = _response(". ".join(meanings), _ref("Error"), {})
-    operation: dict[str, Any] = {
-        "operationId": f"{call.method}_{_words(call.path)}",
-        "summary": call.summary,
-        "responses": responses,
-    }
-    ids = [part[1:-1] for part in call.path.split("/") if part.startswith("{")]
-    parameters = [{"name": name, "in": "path", "required": True, "schema": _ID} for name in ids]
-    if parameters or call.parameters:
-        operation["parameters"] = [*parameters, *call.parameters]
-    if call.body is not None:
-        operation["requestBody"] = {"required": True, "content": {"application/json": {"schema": call.body}}}
-    if call.path == PATH:
-        operation["security"] = []
-    return operation
-
-
-def _response(description: str, schema: Any, headers: Mapping[str, Any]) -> dict[str, Any]:
-    response: dict[str, Any] = {"description": description}
-    if headers:
-        response["headers"] = dict(headers)
-    if schema is not None:
-        response["content"] = {"application/json": {"schema": schema}}
-    return response
-
-
 def _schemas() -> dict[str, Any]:
-    """Every model, and the shape of an error."""
-    sent: list[type[BaseModel]] = [NewCampaign, CampaignChanges, Advance, Clock, GivenEvent]
+    """Every model."""
+    sent: list[type[BaseModel]] = [NewCampaign, CampaignChanges, Advance, Clock, GivenEvent, *publishable().values()]
     told: list[type[BaseModel]] = [Campaign, PublishedEvent]
     for collection in (Settlements, Structures, Entities):
         sent += [collection.new, collection.changes]
@@ -297,49 +215,40 @@ def _schemas() -> dict[str, Any]:
         *((model, "validation") for model in sent),
         *((model, "serialization") for model in told),
     ]
-    _, found = models_json_schema(modes, by_alias=True, ref_template=_REF)
+    _, found = models_json_schema(modes, by_alias=True, ref_template=openapi.REFERENCE)
     schemas: dict[str, Any] = found["$defs"]
     for name, schema in schemas.items():
         if name.endswith("Changes"):  # only what was sent counts: what is left out stays as it is
             for one in schema["properties"].values():
                 one.pop("default", None)
-    return {**schemas, "Error": _error()}
+    return {**schemas, **_given_events(schemas["GivenEvent"])}
 
 
-def _error() -> dict[str, Any]:
-    return _object(
-        error={
-            "type": "object",
-            "required": ["code", "message"],
+def _given_events(given: dict[str, Any]) -> dict[str, Any]:
+    """`GivenEvent` as one of the types that can be published, each with its own version and payload."""
+    names = {type_: f"Given{cls.__name__}" for type_, cls in publishable().items()}
+    events = {
+        names[type_]: {
+            **given,
+            "title": names[type_],
+            "description": (cls.__doc__ or "").splitlines()[0],
+            "required": ["type", "payload"] if cls.version == 1 else ["type", "payload", "version"],
             "properties": {
-                "code": {"enum": [row.code for row in errors.TABLE]},
-                "message": {"type": "string", "description": "What was wrong, and what to do"},
-                "retryAfterMs": {"type": "integer"},
-                "conflicts": {
-                    "type": "array",
-                    "items": {"type": "string"},
-                    "description": "The fields that somebody changed since the revision of If-Match",
-                },
-                "current": {"type": "object", "description": "The thing as it is now"},
+                **given["properties"],
+                "type": {"const": type_},
+                "version": {"const": cls.version},
+                "payload": reference(cls.__name__),
             },
         }
-    )
-
-
-def _object(**properties: Any) -> dict[str, Any]:
-    return {"type": "object", "required": list(properties), "properties": properties}
-
-
-def _list(model: str) -> dict[str, Any]:
-    return {"type": "array", "items": _ref(model)}
-
-
-def _ref(model: str) -> dict[str, Any]:
-    return {"$ref": _REF.format(model=model)}
-
-
-def _words(path: str) -> str:
-    return "_".join(part.strip("{}").replace("-", "_").replace(".", "_") for part in path.split("/")[1:])
+        for type_, cls in publishable().items()
+    }
+    mapping = {type_: reference(name)["$ref"] for type_, name in names.items()}
+    one_of = [{"$ref": path} for path in mapping.values()]
+    discriminator = {"propertyName": "type", "mapping": mapping}
+    return {
+        **events,
+        "GivenEvent": {"description": given["description"], "oneOf": one_of, "discriminator": discriminator},
+    }
 
 
 def _a(word: str) -> str:

@@ -1,19 +1,29 @@
 """The OpenAPI document: valid, complete, and true of what the running publisher answers."""
 
+import json
 import re
 from typing import Any
 
-import jsonschema
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
+from pydantic import BaseModel, ValidationError
 
 from services.publisher import openapi
 from services.publisher.app import build
+from services.publisher.campaigns import CampaignChanges, NewCampaign
+from services.publisher.entities import Entities
+from services.publisher.events_api import _prepare, _Refused, publishable
+from services.publisher.fields import Clock
 from services.publisher.settings import Settings
+from services.publisher.settlements import Settlements
+from services.publisher.structures import Structures
+from services.publisher.world_time import Advance
+from shared.tokens import ServiceClaims
+from tests.openapi import Bodies, described, routes
+from tests.openapi import assert_described as described_by
 from tests.publisher.conftest import Publisher, Reply
 
 DOCUMENT = openapi.document()
-HEALTH = {"/healthz", "/readyz"}
 
 
 def test_valid() -> None:
@@ -24,28 +34,115 @@ def test_valid() -> None:
 def test_every_route() -> None:
     """Every call of the application is in it, and nothing that is not."""
     app = build(Settings(environment="development", database_url="sqlite+aiosqlite://"), on_fatal=lambda: None)
-    routes = {
-        (route.method.lower(), route.resource.canonical)
-        for route in app.router.routes()
-        if route.resource is not None and route.method != "HEAD" and route.resource.canonical not in HEALTH
-    }
-    described = {(method, path) for path, calls in DOCUMENT["paths"].items() for method in calls}
 
-    assert described == routes
+    assert described(DOCUMENT) == routes(app)
 
 
 def assert_described(method: str, path: str, reply: Reply) -> None:
-    """The answer is one that the document has for this call: status, body, and every header of ours."""
-    operation = DOCUMENT["paths"][path][method]
-    assert str(reply.status) in operation["responses"], f"{method} {path}: {reply.status} is not described"
-    response = operation["responses"][str(reply.status)]
-    ours = {name.lower() for name in reply.headers if name.lower().startswith("x-beaconfire-") or name == "ETag"}
-    assert ours <= {name.lower() for name in response.get("headers", {})}
-    if "content" not in response:
-        assert reply.body is None
-        return
-    schema: dict[str, Any] = response["content"]["application/json"]["schema"]
-    jsonschema.validate(reply.body, {**schema, "components": DOCUMENT["components"]})
+    """The answer is one that the document has for this call."""
+    described_by(DOCUMENT, method, path, reply.status, reply.body, reply.headers)
+
+
+MODELS: dict[str, type[BaseModel]] = {
+    model.__name__: model
+    for model in (
+        NewCampaign,
+        CampaignChanges,
+        Advance,
+        Clock,
+        *(model for one in (Settlements, Structures, Entities) for model in (one.new, one.changes)),
+    )
+}
+SERVICE = ServiceClaims("svc", (">",), 0, 1, "t1")
+
+
+def takes(model: str, body: Any) -> bool:
+    """Whether the service takes a body, as its handler reads it."""
+    if model.startswith("Given"):
+        return not isinstance(_prepare(body, SERVICE, "c1"), _Refused)
+    try:
+        MODELS[model].model_validate_json(json.dumps(body), by_name=False, by_alias=True)
+    except ValidationError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("model", [*MODELS, *(f"Given{cls.__name__}" for cls in publishable().values())])
+def test_bodies(model: str) -> None:
+    """What the document promises of a body is taken, and what it does not promise is refused."""
+    bodies = Bodies(DOCUMENT, {"$ref": f"#/components/schemas/{model}"})
+    wrong = [
+        (body, "promised" if promised else "taken")
+        for body in bodies
+        if (promised := bodies.promises(body)) != takes(model, body) and not _is_somebody_elses(body)
+    ]
+
+    assert wrong == []
+
+
+def _is_somebody_elses(body: Any) -> bool:
+    """Says a source other than the token's: whether it is taken depends on the token, not on the body."""
+    metadata = body.get("metadata") if isinstance(body, dict) else None
+    return isinstance(metadata, dict) and isinstance(metadata.get("source"), str)
+
+
+def test_every_body_is_compared() -> None:
+    """Each schema of a body that a call names is among those compared above."""
+    named = set(re.findall(r"schemas/(\w+)", json.dumps([call.body for call in openapi.calls()])))
+
+    assert named - {"GivenEvent"} == set(MODELS)
+    assert len(DOCUMENT["components"]["schemas"]["GivenEvent"]["oneOf"]) == len(publishable()) > 10
+
+
+@pytest.mark.parametrize("name", ["If-Match", "Idempotency-Key"])
+async def test_headers(publisher: Publisher, name: str) -> None:
+    """A header's value is refused with 400 where the document does not promise it, and is understood where it does."""
+    method, path = ("patch", publisher.campaign) if name == "If-Match" else ("post", "/v1/campaigns")
+    where = "/v1/campaigns/{campaign_id}" if name == "If-Match" else path
+    (parameter,) = (one for one in DOCUMENT["paths"][where][method]["parameters"] if one["name"] == name)
+    values = [
+        "",
+        "*",
+        '"1"',
+        'W/"1"',
+        "1",
+        '"x"',
+        '"-1"',
+        '"\u0663"',
+        f'"{"1" * 15}"',
+        f'"{"1" * 16}"',
+        '"1", "2"',
+        "a b",
+    ]
+    values += ["x" * 128, "x" * 129, "\u00fc"]
+    found = {}
+    for value in values:
+        reply = await publisher.owner.call(
+            method.upper(), path, {"name": "The Vale"}, **{name.replace("-", "_"): value}
+        )
+        assert_described(method, where, reply)
+        found[value] = reply.status != 400
+
+    assert found == {value: bool(re.search(parameter["schema"]["pattern"], value)) for value in values}
+
+
+async def test_twice_the_same_header(publisher: Publisher) -> None:
+    """Two values for a header that takes one are refused, not one of them ignored."""
+    headers = [("If-Match", '"1"'), ("If-Match", '"2"'), ("Authorization", f"Bearer {publisher.owner.token}")]
+    url = publisher.owner.url + publisher.campaign
+    async with publisher.http.patch(url, json={"name": "The Vale"}, headers=headers) as answer:
+        assert answer.status == 400
+
+
+async def test_a_whole_number_is_one_however_it_is_written(publisher: Publisher) -> None:
+    """`5.0` is a whole number to JSON Schema, and is taken as 5 over HTTP; 5.5, "5" and true are refused."""
+    made = await publisher.create("settlements", name="Mill")
+    path = f"{publisher.campaign}/settlements/{made['id']}"
+    told = {level: await publisher.editor.patch(path, {"level": level}) for level in (5.0, 5.5, "5")}
+    told[True] = await publisher.editor.patch(path, {"level": True})
+
+    assert [reply.status for reply in told.values()] == [200, 400, 400, 400]
+    assert told[5.0].body["settlement"]["level"] == 5
 
 
 @pytest.mark.parametrize(

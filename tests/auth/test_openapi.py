@@ -1,0 +1,111 @@
+"""Auth's OpenAPI document: valid, complete, and true of what the running auth takes and answers."""
+
+import json
+import re
+from typing import Any
+
+import pytest
+from openapi_spec_validator import OpenAPIV31SpecValidator, validate
+from pydantic import BaseModel, ValidationError
+
+from services.auth import openapi
+from services.auth.app import build
+from services.auth.http import NewMember, NewRole, Refresh, SignIn, SignOut, SignUp
+from services.auth.settings import Settings
+from tests.auth.conftest import PASSWORD, Answer, Auth, Table
+from tests.openapi import Bodies, assert_described, described, routes
+
+DOCUMENT = openapi.document()
+MODELS: dict[str, type[BaseModel]] = {
+    model.__name__: model for model in (NewMember, NewRole, Refresh, SignIn, SignOut, SignUp)
+}
+MEMBERS = "/auth/roots/{root}/members"
+
+
+def test_valid() -> None:
+    """It is an OpenAPI 3.1 document by that specification's own schema, and every reference in it leads somewhere."""
+    validate(DOCUMENT, cls=OpenAPIV31SpecValidator)
+
+
+def test_every_route() -> None:
+    """Every call of the application is in it, and nothing that is not."""
+    app = build(Settings(environment="development", database_url="sqlite+aiosqlite://"), on_fatal=lambda: None)
+
+    assert described(DOCUMENT) == routes(app)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_bodies(model: str) -> None:
+    """What the document promises of a body is taken, and what it does not promise is refused."""
+    bodies = Bodies(DOCUMENT, {"$ref": f"#/components/schemas/{model}"})
+
+    def takes(body: Any) -> bool:
+        try:
+            MODELS[model].model_validate_json(json.dumps(body), by_name=False, by_alias=True)
+        except ValidationError:
+            return False
+        return True
+
+    wrong = [(body, takes(body)) for body in bodies if bodies.promises(body) != takes(body)]
+
+    assert wrong == []
+
+
+def test_every_body_is_compared() -> None:
+    """Each schema of a body that a call names is among those compared above."""
+    named = set(re.findall(r"schemas/(\w+)", json.dumps([call.body for call in openapi.calls()])))
+
+    assert named == set(MODELS)
+
+
+async def test_served(auth: Auth) -> None:
+    """Everybody may read it at auth."""
+    answer = await auth.call("GET", "/openapi.json")
+
+    assert answer.status == 200
+    assert answer.body == DOCUMENT
+
+
+async def test_answers(table: Table) -> None:
+    """Every call, allowed and refused: each answer is as described."""
+    auth, people = table.auth, table.people
+    owner, editor, viewer = people["owner"], people["editor"], people["viewer"]
+    ann = {"email": "ann@auth.example", "password": PASSWORD, "name": "Ann"}
+    nobody = {"email": "nobody@auth.example", "role": "viewer"}
+    member = f"{table.path}/{viewer.id}"
+    calls: list[tuple[str, str, str, Any, str | None, int]] = [
+        ("post", "/auth/sign-up", "/auth/sign-up", ann, None, 201),
+        ("post", "/auth/sign-up", "/auth/sign-up", ann, None, 409),
+        ("post", "/auth/sign-up", "/auth/sign-up", {}, None, 400),
+        ("post", "/auth/sign-up", "/auth/sign-up", b"x" * 70_000, None, 413),
+        ("post", "/auth/sign-in", "/auth/sign-in", {"email": owner.email, "password": PASSWORD}, None, 200),
+        ("post", "/auth/sign-in", "/auth/sign-in", {"email": owner.email, "password": "wrong"}, None, 401),
+        ("post", "/auth/refresh", "/auth/refresh", {"refreshToken": editor.refresh_token}, None, 200),
+        ("post", "/auth/refresh", "/auth/refresh", {"refreshToken": "nonsense"}, None, 401),
+        ("get", "/auth/me", "/auth/me", None, owner.token, 200),
+        ("get", "/auth/me", "/auth/me", None, None, 401),
+        ("get", "/auth/memberships", "/auth/memberships?kind=campaign", None, owner.token, 200),
+        ("get", "/auth/memberships", "/auth/memberships?kind=other", None, owner.token, 400),
+        ("get", MEMBERS, table.path, None, viewer.token, 200),
+        ("get", MEMBERS, "/auth/roots/campaign:other/members", None, viewer.token, 403),
+        ("get", MEMBERS, "/auth/roots/nonsense/members", None, viewer.token, 400),
+        ("post", MEMBERS, table.path, {"email": people["stranger"].email, "role": "editor"}, owner.token, 201),
+        ("post", MEMBERS, table.path, {"email": people["stranger"].email, "role": "editor"}, owner.token, 409),
+        ("post", MEMBERS, table.path, nobody, owner.token, 404),
+        ("post", MEMBERS, table.path, nobody, viewer.token, 403),
+        ("put", f"{MEMBERS}/{{user_id}}", member, {"role": "editor"}, owner.token, 200),
+        ("put", f"{MEMBERS}/{{user_id}}", member, {"role": "king"}, owner.token, 400),
+        ("put", f"{MEMBERS}/{{user_id}}", f"{table.path}/{owner.id}", {"role": "viewer"}, owner.token, 409),
+        ("delete", f"{MEMBERS}/{{user_id}}", member, None, owner.token, 204),
+        ("delete", f"{MEMBERS}/{{user_id}}", member, None, owner.token, 404),
+        ("get", "/.well-known/jwks.json", "/.well-known/jwks.json", None, None, 200),
+        ("post", "/auth/sign-out", "/auth/sign-out", {"refreshToken": owner.refresh_token}, None, 204),
+        ("post", "/auth/sign-out", "/auth/sign-out", {"refreshToken": 5}, None, 400),
+        ("get", "/openapi.json", "/openapi.json", None, None, 200),
+    ]
+    for method, where, path, body, token, status in calls:
+        answer: Answer = await auth.call(method.upper(), path, body, token=token)
+        assert answer.status == status, (method, path, answer)
+        assert_described(DOCUMENT, method, where, answer.status, answer.body, answer.headers)
+
+    assert {(method, where) for method, where, *_ in calls} == described(DOCUMENT)
