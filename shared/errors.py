@@ -75,10 +75,12 @@ class BeaconfireError(Exception):
         *,
         retry_after_ms: int | None = None,
         details: Mapping[str, object] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> None:
-        """`details` are further fields of the error, for the peer's program."""
+        """`details` are further fields of the error, for the peer's program; `headers` go with an answer over HTTP."""
         super().__init__(message)
         self.details = details or {}
+        self.headers = headers or {}
         self.code = code
         self.message = message
         self.retry_after_ms = retry_after_ms

@@ -189,21 +189,23 @@ class Outbox:
         self._waiting: dict[str, asyncio.Future[str | None]] = {}
         self.position = Position()
 
-    async def add(self, tx: AsyncConnection, envelopes: Sequence[Envelope]) -> None:
-        """Write events in the caller's transaction. Call `wake` once it is committed.
+    async def add(self, tx: AsyncConnection, envelopes: Sequence[Envelope]) -> list[int]:
+        """Write events in the caller's transaction. Call `wake` once it is committed. Returns the bytes of each.
 
         Raises InvalidEvent for one that is too large: the broker would refuse it when the change cannot be undone.
         """
         if not envelopes:
-            return
+            return []
         now = datetime.now(UTC)
+        bodies = [one.encode() for one in envelopes]
         await tx.execute(
             insert(self._rows),
             [
-                {"event_id": one.message_id, "subject": one.subject, "body": one.encode(), "created_at": now}
-                for one in envelopes
+                {"event_id": one.message_id, "subject": one.subject, "body": body, "created_at": now}
+                for one, body in zip(envelopes, bodies, strict=True)
             ],
         )
+        return [len(body) for body in bodies]
 
     def wake(self) -> None:
         """Tell the relay that something was committed here. Without it, the relay finds it within a second."""

@@ -5,6 +5,7 @@ applications that are made here.
 """
 
 import asyncio
+import math
 import time
 import uuid
 from collections.abc import Callable, Iterable
@@ -33,7 +34,10 @@ CORRELATION_HEADER = "X-Correlation-Id"
 CURSOR_HEADER = "X-Beaconfire-Cursor"
 OFFSET_HEADER = "X-Beaconfire-Offset"
 PENDING_HEADER = "X-Beaconfire-Pending"
-_READABLE = f"{CORRELATION_HEADER}, ETag, Retry-After, {CURSOR_HEADER}, {OFFSET_HEADER}, {PENDING_HEADER}"
+_RATE_HEADERS = "RateLimit, RateLimit-Policy, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset"
+_READABLE = (
+    f"{CORRELATION_HEADER}, ETag, Retry-After, {_RATE_HEADERS}, {CURSOR_HEADER}, {OFFSET_HEADER}, {PENDING_HEADER}"
+)
 _SENDABLE = f"Authorization, Content-Type, If-Match, Idempotency-Key, {CORRELATION_HEADER}"
 HANDED_OVER: web.RequestKey[bool] = web.RequestKey("handed_over", bool)
 """Request key set by a handler that took the connection over (an upgrade)."""
@@ -312,9 +316,9 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
     try:
         return await handler(request)
     except BeaconfireError as error:
-        headers = {}
+        headers = dict(error.headers)
         if error.retry_after_ms is not None:
-            headers["Retry-After"] = str(max(1, round(error.retry_after_ms / 1000)))
+            headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_ms / 1000)))
         return web.json_response({"error": error.body()}, status=error.code.status, headers=headers)
     except web.HTTPMethodNotAllowed as error:
         allowed = ", ".join(sorted(error.allowed_methods))

@@ -12,6 +12,7 @@ import aiohttp
 from aiohttp import web
 
 from services.gateway import protocol, requests
+from services.gateway.busiest import Busiest
 from services.gateway.collector import Collector
 from services.gateway.context import Access, Context
 from services.gateway.deadletters import DeadLetters
@@ -306,6 +307,7 @@ async def _read_on(delivery: Delivery) -> None:
 
 async def _turn(context: Context[Session], history: History, collector: Collector) -> None:
     """Turn the wheel, and show the figures nothing else counts."""
+    busiest = Busiest()
     while True:
         await asyncio.sleep(1 - time.monotonic() % 1)
         context.wheel.turn(int(time.monotonic()))
@@ -313,6 +315,7 @@ async def _turn(context: Context[Session], history: History, collector: Collecto
         history.forget()
         context.pieces.forget()
         context.users.forget(time.monotonic())
+        busiest.look(context.ring, time.monotonic())
         collector.look(context.hub.sessions, time.monotonic())
         CONNECTING.set(context.door.connecting)
         RING_BYTES.set(context.ring.bytes)

@@ -71,6 +71,10 @@ class Unread(Entry):
         return self._bytes
 
     @property
+    def length(self) -> int:
+        return self._bytes - _UNREAD_OVERHEAD
+
+    @property
     def is_unread(self) -> bool:
         return self._read is not None
 

@@ -35,6 +35,11 @@ class Entry:
         return len(self.frame) + _ENTRY_OVERHEAD
 
     @property
+    def length(self) -> int:
+        """Bytes of it, as it goes to sessions or as it came."""
+        return len(self.frame)
+
+    @property
     def is_unread(self) -> bool:
         """Whether nobody has looked into it yet (`encoding.Unread`)."""
         return False
@@ -106,6 +111,10 @@ class Ring:
             if _may_be_event(entry) and _is_of(entry.route, root):
                 offsets.add(entry.offset)
         return offsets
+
+    def newest(self, limit: int) -> Sequence[Entry]:
+        """The newest events, in order, `limit` at most."""
+        return self._entries[max(self._first, len(self._entries) - limit) :]
 
     def _evict(self) -> None:
         gone = self._entries[self._first]

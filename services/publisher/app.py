@@ -15,6 +15,7 @@ from services.publisher.clock import Clocks
 from services.publisher.entities import Entities
 from services.publisher.events_api import Events
 from services.publisher.http import Access
+from services.publisher.limits import Requests
 from services.publisher.migrations import MIGRATIONS
 from services.publisher.settings import Settings
 from services.publisher.settlements import Settlements
@@ -44,6 +45,7 @@ def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Applicatio
     publisher = _Publisher(settings, on_fatal)
     app = application(settings, ready=publisher.why_not_ready)
     app[WARNINGS] = publisher.outbox.warnings
+    app.middlewares.append(publisher.access.count_body)
     app.cleanup_ctx.append(publisher.run)
     for calls in (Campaigns, WorldTime, Clocks, Settlements, Structures, Entities, Events):
         app.add_routes(calls(publisher.access, publisher.store).routes())
@@ -59,9 +61,10 @@ class _Publisher:
         self.outbox = Outbox(self._database, OUTBOX)
         self._nc: Client | None = None
         self._why_not: str | None = "starting"
-        self.access = Access()
+        limits = settings.limits()
+        self.access = Access(Requests(limits))
         self.access.service_token = settings.shown_token
-        self.store = Store(self._database, self.outbox)
+        self.store = Store(self._database, self.outbox, limits)
 
     def why_not_ready(self) -> str | None:
         if self._database.why_not is not None:

@@ -78,6 +78,7 @@ class Campaigns:
                 campaign_id = earlier.outcome["id"]
                 if earlier.is_done:
                     return await self._repeat(request, campaign_id)
+        await self._store.check_room(caller.user_id)  # a grant is an event, too
         # Granted first: a crash in between leaves an owner of nothing, which is harmless; the other way round it
         # would leave a campaign that nobody can reach. Auth grants only while the campaign has no member: the request
         # that is sent again takes no campaign back, however late it comes.

@@ -119,7 +119,8 @@ class Events:
         key = idempotency_key(request, _name(author), given, kind=_kind(author))
         prepared = [_prepare(item, author, correlation_id(request)) for item in items]
         rights = await self._rights(author, [one.subject for one in prepared if isinstance(one, Envelope)])
-        async with self._store.writing(Metadata(source="api")) as tx:  # each event has its own
+        user_id = author.user_id if isinstance(author, Claims) else None
+        async with self._store.writing(Metadata(source="api", user_id=user_id)) as tx:  # each event has its own
             earlier = await tx.claim(key, {}) if key else None
             if earlier is None:
                 outcomes = await _add_all(tx, prepared, author, rights, before=key.before if key else None)

@@ -3,12 +3,15 @@
 Fails closed: without an answer from auth, nothing is read and nothing is changed (503, retryable).
 """
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
 from nats.aio.client import Client
 
+from services.publisher.limits import Requests
 from shared import errors, logs
 from shared.authorization import (
     AuthorizeReply,
@@ -28,6 +31,8 @@ from shared.verifier import JwksUnavailable, Verifier
 from shared.web import bearer_token, correlation_id
 
 log = logs.get(__name__)
+
+_USER: web.RequestKey[str] = web.RequestKey("user", str)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,23 @@ class Access:
     nc: Client | None = None
     """Set when the broker is connected; until then the answer is `unavailable`."""
 
+    def __init__(self, requests: Requests) -> None:
+        self._requests = requests
+
+    @property
+    def count_body(self) -> Middleware:
+        """A middleware that counts the bytes of a request's body for its user, however they were sent."""
+
+        @web.middleware
+        async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
+            try:
+                return await handler(request)
+            finally:
+                if (user_id := request.get(_USER)) is not None:
+                    self._requests.sent(user_id, request.content.total_bytes, time.monotonic())
+
+        return count
+
     async def caller(self, request: web.Request) -> Caller:
         """Whoever is signed in. Raises BeaconfireError: `token_invalid`, `unavailable`."""
         claims = await self._verify(request)
@@ -71,6 +93,7 @@ class Access:
         claims = await self._verify(request)
         path = path_ids(request)
         role = await self._role(claims, path["campaign_id"])
+        self._requests.to_root(str(Pair("campaign", path["campaign_id"])), time.monotonic())
         return Member(claims.user_id, _metadata(request, claims), role, path)
 
     async def editor(self, request: web.Request) -> Member:
@@ -130,7 +153,10 @@ class Access:
         """The user's role in each of the roots (`campaign:c1`) that they are a member of. Raises as `caller` does."""
         decisions = (await self._ask(claims, *roots)).rooms
         found = {root: decisions.get(root) for root in roots}
-        return {root: one.role for root, one in found.items() if one and one.allowed and one.role}
+        roles = {root: one.role for root, one in found.items() if one and one.allowed and one.role}
+        for root in roles:
+            self._requests.to_root(root, time.monotonic())
+        return roles
 
     async def _role(self, claims: Claims, campaign_id: str) -> Role:
         room = str(Pair("campaign", campaign_id))
@@ -147,12 +173,16 @@ class Access:
 
     async def _verify_any(self, request: web.Request) -> Claims | ServiceClaims:
         try:
-            return await self.verifier.verify_any(bearer_token(request))
+            claims = await self.verifier.verify_any(bearer_token(request))
         except InvalidToken as error:
             log.info("refused token", reason=str(error))
             raise BeaconfireError(errors.TOKEN_INVALID, "the token is missing, not valid, or ran out") from None
         except JwksUnavailable:
             raise AuthUnavailable from None
+        if isinstance(claims, Claims):  # a service's token is an operator's decision
+            request[_USER] = claims.user_id
+            self._requests.by_user(claims.user_id, time.monotonic())
+        return claims
 
     async def _ask(self, claims: Claims, *rooms: str, roots_of: str | None = None) -> AuthorizeReply:
         answer = await authorize(self._connection(), question(claims, rooms, roots_of=roots_of))

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from pydantic import Field, SecretStr
 
+from services.publisher.limits import Limits
 from shared.settings import DEVELOPMENT_SERVICE_TOKEN, DatabaseSettings, HttpAddress, variable
 from shared.strength import MIN_KEY, weakness
 
@@ -29,6 +30,42 @@ class Settings(WorkerSettings):
         SecretStr(DEVELOPMENT_SERVICE_TOKEN),
         description="Shown to auth for grants, up to a comma: one of its BEACONFIRE_GRANT_TOKENS, or an issued one",
     )
+
+    user_requests_per_minute: int = Field(6_000, ge=0, description="Requests of one user in this process; 0: no limit")
+    root_requests_per_minute: int = Field(
+        30_000, ge=0, description="Requests to one root, of all its members, in this process; 0: no limit"
+    )
+    user_body_bytes_per_minute: int = Field(
+        64 * 1024**2, ge=0, description="Bytes of the bodies that one user sends to this process; 0: no limit"
+    )
+    user_events_per_minute: int = Field(
+        6_000, ge=0, description="Events that one user publishes over HTTP, in all processes together; 0: no limit"
+    )
+    root_events_per_minute: int = Field(
+        18_000, ge=0, description="Events that users publish in one root, in all processes together; 0: no limit"
+    )
+    user_event_bytes_per_minute: int = Field(
+        8 * 1024**2, ge=0, description="Bytes of the events that one user publishes; 0: no limit"
+    )
+    root_event_bytes_per_minute: int = Field(
+        24 * 1024**2, ge=0, description="Bytes of the events that users publish in one root; 0: no limit"
+    )
+    user_stream_percent: float = Field(
+        5, ge=0, le=100, description="Share of the stream, in 7 days, after which one user is slowed down; 0: no limit"
+    )
+    root_stream_percent: float = Field(
+        10, ge=0, le=100, description="Share of the stream, in 7 days, after which one root is slowed down; 0: no limit"
+    )
+
+    def limits(self) -> Limits:
+        """The limits on users and roots."""
+        return Limits.of(
+            user_requests=self.user_requests_per_minute,
+            user_body_bytes=self.user_body_bytes_per_minute,
+            root_requests=self.root_requests_per_minute,
+            user=(self.user_events_per_minute, self.user_event_bytes_per_minute, self.user_stream_percent),
+            root=(self.root_events_per_minute, self.root_event_bytes_per_minute, self.root_stream_percent),
+        )
 
     @property
     def shown_token(self) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from typing import Any
 from sqlalchemy import (
     JSON,
     Column,
+    ColumnElement,
     Dialect,
     ForeignKey,
     Integer,
@@ -18,6 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
     bindparam,
+    case,
     delete,
     func,
     insert,
@@ -29,10 +32,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeDecorator
 
-from services.publisher import idempotency
+from services.publisher import idempotency, limits
 from services.publisher.changes import changed_since, conflicts, merge, stamp
 from services.publisher.fields import Clock
 from services.publisher.idempotency import Earlier, Key, another_request
+from services.publisher.limits import Limits
 from shared import errors, inbox, outbox
 from shared.catalogue import Event
 from shared.database import Database, UtcDateTime
@@ -62,6 +66,7 @@ class ClockColumn(TypeDecorator[Clock]):
 OUTBOX = outbox.table(TABLES)
 INBOX = inbox.table(TABLES)
 KEYS = idempotency.table(TABLES)
+USAGE = limits.table(TABLES)
 
 
 def _table(name: str, *columns: Column[Any]) -> Table:
@@ -315,9 +320,11 @@ class Writing(Reading):
 class Store:
     """Opens transactions on the publisher's database."""
 
-    def __init__(self, database: Database, events: Outbox) -> None:
+    def __init__(self, database: Database, events: Outbox, limits: Limits | None = None) -> None:
+        """`limits` are those on what users publish; a worker, which publishes for them, has none."""
         self._database = database
         self._outbox = events
+        self._limits = limits
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Reading]:
@@ -333,14 +340,16 @@ class Store:
     async def writing(self, metadata: Metadata) -> AsyncIterator[Writing]:
         """A transaction: rows and events are committed at the end of the block, or none of them.
 
-        `metadata` is that of its events. Transactions that find the same row come one after the other. What is raised
-        by IntegrityError, two of them made the same thing at once: `unavailable`, and nothing was done.
+        `metadata` is that of its events; they count for its user and for their roots. Transactions that find the same
+        row come one after the other. Raises BeaconfireError: `too_many` over a limit; `unavailable` if two of them made
+        the same thing at once. Nothing was done then.
         """
         try:
             async with self._database.writing() as connection:
                 tx = Writing(connection, metadata)
                 yield tx
-                await self._outbox.add(connection, tx.envelopes)
+                sizes = await self._outbox.add(connection, tx.envelopes)
+                await self._count(connection, metadata.user_id, tx.envelopes, sizes)
         except IntegrityError:
             raise BeaconfireError(
                 errors.UNAVAILABLE, "somebody else did the same at the same moment: try again", retry_after_ms=100
@@ -348,14 +357,48 @@ class Store:
         if tx.envelopes:
             self._outbox.wake()
 
-    async def forget(self) -> None:
-        """Delete the idempotency keys that are old."""
-        old = KEYS.c.created_at < datetime.now(UTC) - idempotency.KEEP
+    async def check_room(self, user_id: str) -> None:
+        """Raise BeaconfireError `too_many` if this user may publish nothing now: before something else is done."""
+        if self._limits is None:
+            return
+        mine = select(USAGE).where(USAGE.c.scope == f"user:{user_id}")
         async with self._database.reading() as connection:
-            found = await connection.scalar(select(KEYS.c.key).where(old).limit(1))
-        if found is not None:
+            row = (await connection.execute(mine)).one_or_none()
+        if row is not None:
+            self._limits.user.check(row, None, time.time())
+
+    async def _count(
+        self, tx: AsyncConnection, user_id: str | None, envelopes: Iterable[Envelope], sizes: Iterable[int]
+    ) -> None:
+        """Count events for their user and their roots. Raises BeaconfireError `too_many`, and nothing is counted."""
+        if self._limits is None or not sizes:
+            return
+        now = time.time()
+        added: dict[str, Row] = {}
+        for scope, (count, size) in limits.totals(user_id, envelopes, sizes).items():
+            added[scope] = self._limits.of_scope(scope).row(scope, count, size, now)
+        add = _INSERT[tx.dialect.name](USAGE).values([added[scope] for scope in sorted(added)])  # no deadlocks
+        sums = {
+            name: case((USAGE.c[name] > now, USAGE.c[name]), else_=now) + (add.excluded[name] - now)
+            for name in ("events", "bytes", "share")
+        }
+        counted = add.on_conflict_do_update(index_elements=["scope"], set_={**sums, "at": now}).returning(USAGE)
+        for row in (await tx.execute(counted)).all():
+            self._limits.of_scope(row.scope).check(row, added[row.scope], now)
+
+    async def forget(self) -> None:
+        """Delete the idempotency keys that are old, and what was published long ago."""
+        await self._forget(KEYS, KEYS.c.created_at < datetime.now(UTC) - idempotency.KEEP)
+        now = time.time()
+        is_empty = (USAGE.c.events < now) & (USAGE.c.bytes < now) & (USAGE.c.share < now)
+        await self._forget(USAGE, is_empty & (USAGE.c.at < now - limits.REMEMBERED_S))
+
+    async def _forget(self, table: Table, old: ColumnElement[bool]) -> None:
+        async with self._database.reading() as connection:
+            found = await connection.scalar(select(func.count()).select_from(table).where(old))
+        if found:
             async with self._database.writing() as tx:
-                await tx.execute(delete(KEYS).where(old))
+                await tx.execute(delete(table).where(old))
 
     def cursor_of(self, message_id: str) -> str | None:
         """Where an event is in the stream, as far as this process has heard by now."""

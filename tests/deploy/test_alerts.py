@@ -1,0 +1,62 @@
+"""deploy/alerts: rules for Prometheus that name only what the services really count."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+from prometheus_client import REGISTRY
+
+import services.auth.app
+import services.gateway.app
+import services.publisher.app
+import services.publisher.worker  # noqa: F401  (each module declares its metrics when it is imported)
+
+ALERTS = Path(__file__).parents[2] / "deploy" / "alerts"
+WORDS = {"max", "min", "sum", "avg", "by", "without", "rate", "increase", "for", "and", "or", "unless", "e3"}
+OF_PROMETHEUS = {"instance", "job"}
+
+
+def rules() -> list[dict[str, Any]]:
+    files = sorted(ALERTS.glob("*.yml"))
+    assert files
+    groups = [group for file in files for group in yaml.safe_load(file.read_text())["groups"]]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def declared() -> dict[str, set[str]]:
+    """The labels of every metric, by the names of its series."""
+    found: dict[str, set[str]] = {}
+    for collector, names in REGISTRY._collector_to_names.items():
+        for name in names:
+            found[name] = set(getattr(collector, "_labelnames", ()))
+    return found
+
+
+def test_every_metric_of_an_alert_exists() -> None:
+    """An alert on a metric that was renamed would never fire: each name is that of a metric, and each label its own."""
+    known = declared()
+    for rule in rules():
+        expression = re.sub(r"\[\w+\]", "", rule["expr"])
+        labels = {
+            label
+            for group in re.findall(r"\b(?:by|without) \(([^)]*)\)", expression)
+            for label in re.split(r",\s*", group)
+        }
+        expression = re.sub(r"\b(?:by|without) \([^)]*\)", "", expression)
+        names = {name for name in re.findall(r"\b[a-z]\w+\b", expression) if name not in WORDS}
+
+        assert names, rule["alert"]
+        assert names <= known.keys(), rule["alert"]
+        for name in names:
+            assert labels <= known[name] | OF_PROMETHEUS, rule["alert"]
+
+
+def test_every_alert_says_what_is_wrong() -> None:
+    """Each has a name of its own, a severity and a sentence."""
+    names = [rule["alert"] for rule in rules()]
+
+    assert len(set(names)) == len(names)
+    for rule in rules():
+        assert rule["labels"]["severity"] in ("page", "ticket")
+        assert rule["annotations"]["summary"].endswith((".", ")."))

@@ -1,0 +1,54 @@
+"""services.gateway.busiest: who fills the stream, seen in the ring."""
+
+from prometheus_client import REGISTRY
+from structlog.testing import capture_logs
+
+from services.gateway.busiest import EVERY_S, SAMPLE, Busiest
+from services.gateway.ring import Entry, Ring
+from services.gateway.route import Route
+
+
+def ring_of(*events: tuple[str, int, float]) -> Ring:
+    """A ring with events: their root (`campaign.c1`), bytes, and when they came."""
+    ring = Ring(max_bytes=1 << 30, max_age_s=60)
+    for offset, (root, size, at) in enumerate(events, 1):
+        ring.append(Entry(offset, Route(f"{root}.state", ()), "state_invalidated", b"x" * size, None, at))
+    return ring
+
+
+def figures(ring: Ring, now: float) -> tuple[float | None, float | None]:
+    Busiest().look(ring, now)
+    return (
+        REGISTRY.get_sample_value("gateway_busiest_root_bytes_per_s"),
+        REGISTRY.get_sample_value("gateway_stream_bytes_per_s"),
+    )
+
+
+def test_the_busiest_root_is_shown() -> None:
+    """The figures are of the last seconds: the root with the most bytes, and all together."""
+    ring = ring_of(("campaign.c1", 5_000, 0.0), *[("campaign.c2", 1_000, 95.0)] * 6, ("user.u1", 4_000, 99.0))
+
+    assert figures(ring, 100.0) == (6_000 / EVERY_S, 10_000 / EVERY_S)
+
+
+def test_nothing_came() -> None:
+    """A quiet stream shows zero."""
+    assert figures(ring_of(), 100.0) == (0.0, 0.0)
+    assert figures(ring_of(("campaign.c1", 5_000, 0.0)), 100.0) == (0.0, 0.0)
+
+
+def test_a_flood_is_measured_by_its_own_time() -> None:
+    """Of more events than are looked at, the newest count, over the time in which they came."""
+    ring = ring_of(*[("campaign.c1", 100, 98.0)] * (3 * SAMPLE))
+
+    assert figures(ring, 100.0) == (SAMPLE * 100 / 2, SAMPLE * 100 / 2)
+
+
+def test_a_root_that_fills_the_stream_is_named_in_the_log() -> None:
+    """Only the log names the root, now and then: as a label it would be a time series for each."""
+    busiest = Busiest()
+    with capture_logs() as lines:
+        for second in range(30):
+            busiest.look(ring_of(("campaign.c1", 2_000_000, 100.0 + second)), 100.0 + second)
+
+    assert [(line["event"], line["root"]) for line in lines] == [("one root fills the stream", "campaign:c1")]

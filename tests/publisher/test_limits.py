@@ -1,0 +1,318 @@
+"""What one user, or one root, may ask for and publish over HTTP before they are slowed down."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+
+from services.publisher.limits import Requests
+from services.publisher.settings import Settings
+from services.publisher.store import OUTBOX, USAGE, Store
+from shared import metrics, tokens
+from shared.database import Database
+from shared.errors import BeaconfireError
+from shared.outbox import Outbox
+from shared.tokens import ServiceClaims
+from tests.auth.conftest import running_auth
+from tests.databases import database_url, on_both_databases
+from tests.fakes import FakeAuth
+from tests.publisher.conftest import Api, Heard, Publisher, Reply, publisher_settings, publishing
+from tools.nats_server import NatsServer
+
+EVENTS = "/v1/events"
+
+
+class Place:
+    """A publisher with limits of a test's own, for the editors of campaigns `c1` to `c200`."""
+
+    def __init__(self, stack: AsyncExitStack, stream: NatsServer, folder: Path, auth: FakeAuth) -> None:
+        self._stack, self._stream, self._folder, self._auth = stack, stream, folder, auth
+
+    async def open(self, **limits: float) -> Publisher:
+        """Another publisher process on the same database, in effect."""
+        settings = publisher_settings(self._stream, self._folder, self._auth.jwks_url, **limits)
+        publisher = await self._stack.enter_async_context(publishing(settings, Heard()))
+        await publisher.says("ready")
+        return publisher
+
+    def user(self, publisher: Publisher, name: str) -> Api:
+        self._auth.members.setdefault(name, {f"campaign:c{number}": "editor" for number in range(1, 201)})
+        return Api(publisher.http, publisher.url, self._auth.token(name), name)
+
+    def stranger(self, publisher: Publisher) -> Api:
+        return Api(publisher.http, publisher.url, self._auth.token("stranger"), "stranger")
+
+    def service(self, publisher: Publisher) -> Api:
+        now = int(time.time())
+        claims = ServiceClaims("tracker", ("campaign.>",), now, now + 60, "t1")
+        token = tokens.sign_service(self._auth.key, "k1", claims, issuer="beaconfire", audience="beaconfire")
+        return Api(publisher.http, publisher.url, token, "tracker")
+
+
+@pytest.fixture(name="place")
+async def _place(stream: NatsServer, tmp_path: Path) -> AsyncIterator[Place]:
+    auth = FakeAuth()
+    async with auth.running(stream), AsyncExitStack() as stack:
+        yield Place(stack, stream, tmp_path, auth)
+
+
+def event(campaign: str = "c1", size: int = 10) -> dict[str, Any]:
+    payload = {"scope": "campaign", "campaignId": campaign, "affectedFields": ["x" * size]}
+    return {"type": "state_invalidated", "payload": payload}
+
+
+def over(answer: Reply, limit: str) -> None:
+    """It is refused by this limit, and says when to come again."""
+    wait_s = int(answer.headers["Retry-After"])
+
+    assert answer.error == (429, "too_many")
+    assert answer.headers["RateLimit"] == f'"{limit}";r=0;t={wait_s}'
+    assert answer.headers["RateLimit-Policy"].startswith(f'"{limit}";q=')
+    assert answer.headers["RateLimit-Remaining"] == "0"
+    assert int(answer.headers["RateLimit-Reset"]) == wait_s > 0
+    assert answer.body["error"]["retryAfterMs"] == 1000 * wait_s
+    assert "try again in" in answer.message
+
+
+def refusals(limit: str) -> float:
+    name = f'publisher_limited_total{{limit="{limit}"}} '
+    return sum(
+        float(line.removeprefix(name)) for line in metrics.render().decode().splitlines() if line.startswith(name)
+    )
+
+
+async def published(api: Api, count: int, campaign: str = "c1", **more: Any) -> list[Reply]:
+    return [await api.post(EVENTS, event(campaign, **more)) for _ in range(count)]
+
+
+@on_both_databases
+async def test_a_user_who_publishes_too_much_waits(place: Place, tmp_path: Path) -> None:
+    """Over the limit a user's event is refused in all processes and after a restart, and is not stored; others publish
+    on; and when the time is over the user does, too."""
+    one = await place.open(user_events_per_minute=3)
+    two = await place.open(user_events_per_minute=3)
+    before = refusals("user_events")
+    first = await published(place.user(one, "loud"), 2)
+    second = await published(place.user(two, "loud"), 2)
+    again = await (await place.open(user_events_per_minute=3)).nobody.get("/healthz")
+    refused = await place.user(one, "loud").post(EVENTS, event())
+    other = await place.user(one, "calm").post(EVENTS, event())
+    database = Database(database_url(tmp_path, "publisher"))
+    async with database.writing() as tx:
+        await tx.execute(update(USAGE).values(events=USAGE.c.events - 60))
+    await database.close()
+    later = await place.user(two, "loud").post(EVENTS, event())
+
+    assert again.status == 200
+    assert [answer.status for answer in (*first, *second, other, later)] == [201, 201, 201, 429, 201, 201]
+    over(second[1], "user_events")
+    over(refused, "user_events")
+    assert refusals("user_events") == before + 2
+
+
+@on_both_databases
+@pytest.mark.parametrize("limit", ["root_events_per_minute", "root_event_bytes_per_minute"])
+async def test_a_root_that_is_told_too_much_waits(place: Place, limit: str) -> None:
+    """What all members publish in a root counts together; another root is free."""
+    publisher = await place.open(**{limit: 3 if "events" in limit else 1_200})
+    sent = [await place.user(publisher, f"u{number}").post(EVENTS, event(size=150)) for number in range(6)]
+    elsewhere = await place.user(publisher, "u1").post(EVENTS, event("c2"))
+
+    statuses = [answer.status for answer in sent]
+    assert statuses[:3] == [201] * 3
+    assert statuses[-2:] == [429] * 2
+    over(sent[-1], "root_events" if limit == "root_events_per_minute" else "root_bytes")
+    assert elsewhere.status == 201
+
+
+@on_both_databases
+async def test_one_root_does_not_fill_the_stream(place: Place) -> None:
+    """A root that has filled its share of the stream is slowed down, whoever publishes in it, services too."""
+    publisher = await place.open(root_stream_percent=0.00003)  # 2.6 KB
+    answers = await published(place.user(publisher, "a"), 4, size=600)
+    service = await place.service(publisher).post(EVENTS, event())
+    elsewhere = await place.service(publisher).post(EVENTS, event("c2"))
+
+    assert [answer.status for answer in answers] == [201, 201, 201, 429]
+    over(answers[-1], "root_share")
+    assert "7 days" in answers[-1].message
+    over(service, "root_share")
+    assert elsewhere.status == 201
+
+
+async def test_two_hundred_campaigns_are_one_users(place: Place) -> None:
+    """Somebody who spreads over 200 campaigns fills no more of the stream than their own share."""
+    publisher = await place.open(user_stream_percent=0.0002)  # 17 KB
+    loud = place.user(publisher, "loud")
+    answers = [await loud.post(EVENTS, event(f"c{number}", 600)) for number in range(1, 201)]
+
+    stored = [answer for answer in answers if answer.status == 201]
+    assert 15 <= len(stored) <= 30
+    over(answers[-1], "user_share")
+    assert (await place.user(publisher, "calm").post(EVENTS, event("c1"))).status == 201
+
+
+async def test_a_list_counts_by_its_events(place: Place) -> None:
+    """A list that is let in counts as many events as it has, and a repeat of it none."""
+    publisher = await place.open(user_events_per_minute=10)
+    user = place.user(publisher, "loud")
+    bulk = await user.post(EVENTS, [event()] * 9, Idempotency_Key="k1")
+    repeats = [await user.post(EVENTS, [event()] * 9, Idempotency_Key="k1") for _ in range(3)]
+    large = await user.post(EVENTS, [event()] * 30)
+    refused = await user.post(EVENTS, event())
+
+    assert [answer.status for answer in (bulk, *repeats, large)] == [200] * 5
+    over(refused, "user_events")
+    assert int(refused.headers["Retry-After"]) > 120
+
+
+async def test_requests_count_reads_too(place: Place) -> None:
+    """Reading counts as well, and another user reads on."""
+    publisher = await place.open(user_requests_per_minute=4)
+    answers = [await place.user(publisher, "loud").get("/v1/campaigns") for _ in range(5)]
+    others = await place.user(publisher, "calm").get("/v1/campaigns")
+
+    assert [answer.status for answer in answers] == [200] * 4 + [429]
+    over(answers[-1], "user_requests")
+    assert others.status == 200
+
+
+async def test_requests_to_a_root_count_for_members_only(place: Place) -> None:
+    """Requests to one root count together; a stranger's do not, so that nobody can lock members out."""
+    publisher = await place.open(root_requests_per_minute=3)
+    stranger = place.stranger(publisher)
+    for _ in range(5):
+        assert (await stranger.get("/v1/campaigns/c1/settlements")).status == 403
+    answers = [await place.user(publisher, f"u{number}").get("/v1/campaigns/c1/settlements") for number in range(4)]
+
+    assert [answer.status for answer in answers] == [404] * 3 + [429]  # there is no such campaign
+    over(answers[-1], "root_requests")
+
+
+@pytest.mark.parametrize("is_chunked", [False, True])
+async def test_large_bodies_count(place: Place, is_chunked: bool) -> None:
+    """The bytes of bodies count, also of those that are refused, and however they are sent."""
+    publisher = await place.open(user_body_bytes_per_minute=500_000)
+    user = place.user(publisher, "loud")
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b" " * 300_000
+
+    statuses = []
+    for _ in range(3):
+        body: Any = chunks() if is_chunked else b" " * 300_000
+        headers = {"Authorization": f"Bearer {user.token}"}
+        async with publisher.http.post(user.url + EVENTS, data=body, headers=headers) as answer:
+            statuses.append(answer.status)
+            policy = answer.headers.get("RateLimit-Policy", "")
+
+    assert statuses == [400, 400, 429]
+    assert policy.startswith('"user_bodies"')
+
+
+async def test_services_have_no_limit_of_their_own(place: Place) -> None:
+    """A service's token is an operator's decision: only the roots it publishes in are limited."""
+    publisher = await place.open(user_requests_per_minute=1, user_events_per_minute=1, user_stream_percent=0.000001)
+
+    assert [answer.status for answer in await published(place.service(publisher), 5)] == [201] * 5
+
+
+async def test_nothing_is_granted_over_the_limit(stream: NatsServer, tmp_path: Path) -> None:
+    """A campaign that may not be created now leaves nothing behind in auth, whose grants are events, too."""
+    async with running_auth(stream, tmp_path) as auth:
+        jwks = f"{auth.url}/.well-known/jwks.json"
+        settings = publisher_settings(stream, tmp_path, jwks, user_events_per_minute=2)
+        async with publishing(settings, Heard()) as publisher:
+            person = await auth.sign_up("loud")
+            await publisher.says("ready")
+            user = Api(publisher.http, publisher.url, person.token, person.id)
+            answers = [await user.post("/v1/campaigns", {"name": "New"}, Idempotency_Key=f"k{n}") for n in range(4)]
+            roots = await auth.call("GET", "/auth/memberships?kind=campaign", token=person.token)
+
+    assert [answer.status for answer in answers] == [201, 201, 429, 429]
+    assert len(roots.body["memberships"]) == 2
+
+
+async def test_a_large_deletion_is_not_refused_for_its_size(stream: NatsServer, tmp_path: Path) -> None:
+    """One change may tell of more than a whole minute's events: it is let in, and what follows waits."""
+    async with running_auth(stream, tmp_path) as auth:
+        jwks = f"{auth.url}/.well-known/jwks.json"
+        free = publisher_settings(stream, tmp_path, jwks)
+        person = await auth.sign_up("owner")
+        async with publishing(free, Heard()) as publisher:
+            await publisher.says("ready")
+            user = Api(publisher.http, publisher.url, person.token, person.id)
+            campaign = (await user.post("/v1/campaigns", {"name": "New"})).body["campaign"]["id"]
+            settlements = f"/v1/campaigns/{campaign}/settlements"
+            settlement = (await user.post(settlements, {"name": "Emberford"})).body["settlement"]["id"]
+            for number in range(5):
+                await user.post(f"{settlements}/{settlement}/structures", {"name": f"Mill {number}"})
+        store = Database(database_url(tmp_path, "publisher"))
+        async with store.writing() as tx:
+            await tx.execute(update(USAGE).values(events=0))
+        await store.close()
+        async with publishing(free.model_copy(update={"user_events_per_minute": 2}), Heard()) as publisher:
+            await publisher.says("ready")
+            user = Api(publisher.http, publisher.url, person.token, person.id)
+            deleted = await user.delete(f"{settlements}/{settlement}")
+            after = await user.patch(f"/v1/campaigns/{campaign}", {"name": "Newer"})
+
+    assert deleted.status == 204
+    over(after, "user_events")
+
+
+@on_both_databases
+async def test_what_is_long_ago_is_forgotten(place: Place, tmp_path: Path) -> None:
+    """Rows that count nothing any more are deleted; others stay."""
+    publisher = await place.open()
+    await published(place.user(publisher, "a"), 1)
+    await published(place.user(publisher, "b"), 1, "c2")
+    database = Database(database_url(tmp_path, "publisher"))
+    async with database.writing() as tx:
+        empty = {"events": 1.0, "bytes": 1.0, "share": 1.0, "at": 1.0}
+        await tx.execute(update(USAGE).where(USAGE.c.scope == "user:a").values(**empty))
+    await Store(database, Outbox(database, OUTBOX)).forget()
+    async with database.reading() as connection:
+        left = {row.scope for row in await connection.execute(USAGE.select())}
+    await database.close()
+
+    assert left == {"user:b", "root:campaign:c1", "root:campaign:c2"}
+
+
+def test_a_busy_campaign_is_not_limited() -> None:
+    """As shipped, fifty people who each do three things a second for ten minutes are not refused, and no limit is below
+    what one request may hold."""
+    settings = Settings()
+    limits = settings.limits()
+    requests = Requests(limits)
+    for tick in range(10 * 60 * 3):
+        for user in range(50):
+            requests.by_user(f"u{user}", tick / 3)
+            requests.to_root("campaign:c1", tick / 3)
+
+    assert limits.user.events.amount >= 500 * 10
+    assert limits.user.bytes.amount >= 1024**2 * 4
+    assert limits.user.share.amount < limits.root.share.amount < 8 * 1024**3 / 4
+
+
+def test_zero_is_no_limit() -> None:
+    """A limit that is 0 refuses nothing."""
+    requests = Requests(Settings(user_requests_per_minute=0, user_body_bytes_per_minute=0).limits())
+    for _ in range(100_000):
+        requests.by_user("u1", 0.0)
+        requests.sent("u1", 10**9, 0.0)
+
+
+def test_users_are_remembered_up_to_a_bound() -> None:
+    """However many users there are, the memory for them is bounded; who is idle longest is forgotten first."""
+    requests = Requests(Settings(user_requests_per_minute=1).limits())
+    for number in range(30_000):
+        requests.by_user(f"u{number}", 0.0)
+
+    requests.by_user("u0", 0.0)
+    with pytest.raises(BeaconfireError):
+        requests.by_user("u29999", 0.0)
