@@ -340,6 +340,45 @@ async def test_reload_stays_signed_in_and_sign_out_ends_it(table: Table) -> None
 
 
 async def test_wrong_password_is_told(table: Table) -> None:
+async def test_feed_outlives_a_reload(table: Table) -> None:
+    """After a reload the feed is as it was, with what happened meanwhile; after signing out nothing is left of it."""
+    owner, token = await table.seat("Owner"), _token(table, "Editor")
+    page = owner.page
+    await page.get_by_role("button", name="Raise the level of Emberford").click()
+    await expect(_feed(page)).to_have_count(1)
+    settlement = await page.get_by_role("article", name="Saltmere").get_attribute("data-key")
+    address = page.url
+
+    await page.goto("about:blank")
+    call("PATCH", f"{table.campaign_url}/settlements/{settlement}", {"population": 411}, token=token)
+    await page.goto(address)
+
+    await expect(_feed(page)).to_have_text(
+        ["Editor changed the population of Saltmere", "You changed the level of Emberford"]
+    )
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(page.get_by_role("heading", name="Continue as")).to_be_visible()
+    assert await page.evaluate("sessionStorage.length") == 0
+    _assert_untroubled(owner)
+
+
+async def test_unknown_address(table: Table) -> None:
+    """An unknown address shows people a page that leads back, and tells programs in JSON."""
+    window = await table.window()
+    for path in ("nothing", "page/nothing.js", "client/", "a/b/<b>c"):
+        answer = await window.page.goto(table.url + path)
+        assert answer is not None
+        assert answer.status == 404
+        await expect(window.page.get_by_role("heading", name="There is no such page")).to_be_visible()
+        await expect(window.page.locator("main b")).to_have_count(0)
+    await window.page.get_by_role("link", name="To the start page").click()
+    await expect(window.page.get_by_role("heading", name="Continue as")).to_be_visible()
+
+    with pytest.raises(ApiError) as refused:
+        call("GET", f"{table.url}nothing")
+    assert (refused.value.status, refused.value.code) == (404, "not_found")
+
+
     """A sign-in that is refused says why, and leaves what was typed."""
     window = await table.window()
     await window.page.get_by_label("E-mail").fill("owner@demo.example")
