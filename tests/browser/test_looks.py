@@ -1,14 +1,23 @@
-"""The page at the two widths it is made for: nothing sticks out. BEACONFIRE_SCREENSHOTS=1 writes docs/images."""
+"""The page at the sizes it is made for: what matters is in sight, large and clear enough.
+
+BEACONFIRE_SCREENSHOTS=1 writes docs/images.
+"""
 
 import os
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from playwright.async_api import Page, ViewportSize, expect
 
-from tests.browser.conftest import LAPTOP, PHONE, Table
+from tests.browser.conftest import LAPTOP, NO_PAUSES, PHONE, Table
+from tools import demo
+from tools.api import call
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
+TABLET: ViewportSize = {"width": 800, "height": 600}
+SIZES = pytest.mark.parametrize("viewport", [LAPTOP, TABLET, PHONE], ids=["laptop", "tablet", "phone"])
+SCHEMES = pytest.mark.parametrize("scheme", ["light", "dark"])
 WIDTHS = pytest.mark.parametrize("viewport", [LAPTOP, PHONE], ids=["laptop", "phone"])
 
 
@@ -23,7 +32,7 @@ async def test_campaign_fits(table: Table, viewport: ViewportSize, request: pyte
 
     await _picture(owner.page, request, "campaign")
     assert await _overflow(owner.page) <= 0
-    assert await _smallest_control(owner.page) >= 32
+    assert await _small_targets(owner.page) == []
 
 
 @WIDTHS
@@ -34,6 +43,7 @@ async def test_sign_in_fits(table: Table, viewport: ViewportSize, request: pytes
 
     await _picture(window.page, request, "sign-in")
     assert await _overflow(window.page) <= 0
+    assert await _small_targets(window.page) == []
 
 
 @WIDTHS
@@ -48,10 +58,86 @@ async def test_form_fits(table: Table, viewport: ViewportSize) -> None:
     assert box["height"] <= viewport["height"]
 
 
+@SIZES
+async def test_conflict_can_be_saved(table: Table, viewport: ViewportSize) -> None:
+    """The dialog that asks again after a conflict has its reason and Save in sight; the notice lies above it."""
+    owner, token = await table.seat("Owner", viewport=viewport), _token(table)
+    page = owner.page
+    settlement = await page.get_by_role("article", name="Emberford").get_attribute("data-key")
+    await page.get_by_role("button", name="Edit Emberford").click()
+    population = int(await page.get_by_role("dialog").get_by_label("Population").input_value()) + 1
+    call("PATCH", f"{table.campaign_url}/settlements/{settlement}", {"population": population}, token=token)
+    await page.get_by_role("dialog").get_by_label("Population").fill("99")
+    await page.get_by_role("dialog").get_by_role("button", name="Save").click()
+
+    await expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("Somebody changed this meanwhile")
+    await expect(page.locator(".beaconfire-toast")).to_contain_text("Your change of Emberford was taken back.")
+    assert await _is_in_sight(page, "dialog [role=alert]")
+    assert await _is_in_sight(page, "dialog button[type=submit]")
+    assert await _is_in_sight(page, ".beaconfire-toast")
+    await page.get_by_role("button", name="Dismiss").click()
+    await expect(page.locator(".beaconfire-toast")).to_have_count(0)
+    await page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    await expect(page.locator("body > .beaconfire-toasts")).to_be_attached()
+
+
+@SIZES
+async def test_wrong_password_is_in_sight(table: Table, viewport: ViewportSize) -> None:
+    """The reason why a sign-in was refused is on the screen, next to what was pressed, as a sentence."""
+    window = await table.window(viewport=viewport)
+    await window.page.get_by_label("E-mail").fill("owner@demo.example")
+    await window.page.get_by_label("Password").fill("not this one")
+    await window.page.get_by_role("button", name="Sign in", exact=True).click()
+
+    await expect(window.page.get_by_role("alert")).to_have_text("Unknown e-mail address or wrong password.")
+    assert await _is_in_sight(window.page, "[role=alert]")
+
+
+@SCHEMES
+async def test_borders_are_clear(table: Table, scheme: Literal["light", "dark"]) -> None:
+    """Whatever can be used has an edge of 3:1 at least (WCAG 1.4.11): on the page, in a form and in the list."""
+    owner = await table.seat("Owner")
+    page = owner.page
+    await page.emulate_media(color_scheme=scheme)
+    faint = await page.evaluate(FAINT)
+    await page.get_by_role("button", name="Edit Emberford").click()
+    faint += await page.evaluate(FAINT)
+    await page.get_by_role("button", name="Cancel").click()
+    await page.get_by_role("link", name="Campaigns").click()
+    await expect(page.get_by_role("link", name=demo.CAMPAIGN)).to_be_visible()
+    faint += await page.evaluate(FAINT)
+    await page.get_by_role("button", name="Sign out").click()
+    await expect(page.get_by_role("heading", name="Continue as")).to_be_visible()
+    faint += await page.evaluate(FAINT)
+
+    assert faint == []
+
+
+@WIDTHS
+async def test_notices_are_large_enough(table: Table, viewport: ViewportSize) -> None:
+    """Retry and the crosses of notices are large enough for a thumb, and no more notices than fit are shown."""
+    viewer = await table.seat("Viewer", viewport=viewport, script=NO_PAUSES)
+    gateway = table.services.gateways[0]
+    gateway.kill()
+    await expect(viewer.page.locator("#connection")).to_contain_text("max retries reached")
+    small = await _small_targets(viewer.page)
+    overflow = await _overflow(viewer.page)
+    gateway.start()
+    await viewer.page.evaluate("dispatchEvent(new Event('focus'))")  # somebody returns to the window
+    await expect(viewer.page.locator("#connection")).to_contain_text("Connected")
+
+    assert (small, overflow <= 0) == ([], True)
+
+
 async def _picture(page: Page, request: pytest.FixtureRequest, name: str) -> None:
     if os.environ.get("BEACONFIRE_SCREENSHOTS") == "1":
         IMAGES.mkdir(parents=True, exist_ok=True)
         await page.screenshot(path=IMAGES / f"{name}-{request.node.callspec.id}.png")
+
+
+def _token(table: Table) -> str:
+    credentials = {"email": "owner@demo.example", "password": demo.PASSWORD}
+    return str(call("POST", f"{table.services.auth_url}/auth/sign-in", credentials)["accessToken"])
 
 
 async def _overflow(page: Page) -> int:
@@ -59,7 +145,49 @@ async def _overflow(page: Page) -> int:
     return int(await page.evaluate("document.documentElement.scrollWidth - innerWidth"))
 
 
-async def _smallest_control(page: Page) -> float:
-    """The least height of a button or field, pixels."""
-    heights = "[...document.querySelectorAll('main button, main select, main input')].map((one) => one.offsetHeight)"
-    return float(await page.evaluate(f"Math.min(...{heights})"))
+async def _small_targets(page: Page) -> list[str]:
+    """What can be pressed and is smaller than a thumb needs (44 pixels, WCAG 2.5.5). Links within text are exempt."""
+    return list(await page.evaluate(SMALL))
+
+
+async def _is_in_sight(page: Page, selector: str) -> bool:
+    """Whether the middle of an element is on the screen, and nothing lies over it."""
+    return bool(await page.evaluate(IN_SIGHT, selector))
+
+
+SMALL = """[...document.querySelectorAll("button, select, input, textarea, a[href]")]
+    .filter((one) => one.checkVisibility() && !one.closest("p, .skip"))
+    .map((one) => [one, one.getBoundingClientRect()])
+    .filter(([, { width, height }]) => width < 44 || height < 44)
+    .map(([one, { width, height }]) => `${one.outerHTML.slice(0, 100)}: ${width} x ${height}`)"""
+IN_SIGHT = """(selector) => {
+    const element = document.querySelector(selector);
+    const { left, top, width, height } = element.getBoundingClientRect();
+    const isWhole = top >= 0 && left >= 0 && top + height <= innerHeight && left + width <= innerWidth;
+    return isWhole && element.contains(document.elementFromPoint(left + width / 2, top + height / 2));
+}"""
+FAINT = """() => {
+    const rgb = (color) => color.match(/[\\d.]+/g).map(Number);
+    const light = ([red, green, blue]) => {
+        const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+        const [r, g, b] = [red, green, blue].map((each) => linear(each / 255));
+        return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+    };
+    const ground = (element) => {
+        for (let one = element; one; one = one.parentElement) {
+            const color = rgb(getComputedStyle(one).backgroundColor);
+            if (color.length === 3) return color;
+        }
+        return [255, 255, 255];
+    };
+    const faint = [];
+    for (const element of document.querySelectorAll("button, select, input, textarea, a.button, a.card, .step .icon")) {
+        const { borderTopColor, borderTopWidth } = getComputedStyle(element);
+        const border = rgb(borderTopColor);
+        if (!element.checkVisibility() || borderTopWidth === "0px" || border[3] === 0) continue;
+        const [dark, bright] = [light(border), light(ground(element.parentElement))].sort((one, other) => one - other);
+        const contrast = (bright + 0.05) / (dark + 0.05);
+        if (contrast < 3) faint.push(`${element.outerHTML.slice(0, 80)}: ${contrast.toFixed(2)}`);
+    }
+    return faint;
+}"""

@@ -1,6 +1,8 @@
 /** Short notices in a corner, read out by screen readers, and the ones that tell of a lost connection. */
 
 const SHOWN_MS = 5000;
+/** More than these would cover the page: the oldest goes. */
+const MOST = 4;
 /** As long as the indicator waits: a blip that nobody noticed is not worth a notice. */
 const GRACE_MS = 800;
 
@@ -18,12 +20,14 @@ export class Toasts {
   }
 
   /**
-   * Show a notice. `ms` 0 keeps it until it is dismissed.
+   * Show a notice, in place of one with the same words. `ms` 0 keeps it until it is dismissed.
    * @param {string} text
    * @param {{kind?: Kind, ms?: number}} [options]
    * @returns {() => void} dismisses it
    */
   show(text, { kind = "info", ms = SHOWN_MS } = {}) {
+    for (const one of [...this.#list.children]) if (one.firstElementChild?.textContent === text) one.remove();
+    while (this.#list.children.length >= MOST) this.#list.firstElementChild?.remove();
     const toast = document.createElement("div");
     toast.className = "beaconfire-toast";
     toast.dataset["kind"] = kind;
@@ -41,6 +45,9 @@ export class Toasts {
     return dismiss;
   }
 }
+
+/** @param {string} words */
+const ended = (words) => (/[.!?…]$/.test(words) ? words : `${words}.`);
 
 /**
  * Notices of loss and of recovery, gone when the connection is stable again.
@@ -68,10 +75,10 @@ export function announceConnection(client, toasts) {
     clearTimeout(grace);
     grace = undefined;
     if (state === "connected" && dismiss) {
-      replace("Connected again", { kind: "good", ms: 3000 });
+      replace("Connected again.", { kind: "good", ms: 3000 });
       dismiss = null;
     } else if (state === "error") {
-      replace(`Connection lost: ${error?.message ?? "no reason given"}`, { kind: "bad", ms: 0 });
+      replace(`Connection lost: ${ended(error?.message ?? "no reason given")}`, { kind: "bad", ms: 0 });
     } else if (state === "disconnected") {
       dismiss?.();
       dismiss = null;

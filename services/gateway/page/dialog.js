@@ -51,7 +51,9 @@ function open({ title, body, submit, onSubmit, problem: why = "", isDangerous = 
   const button = h("button", { type: "submit", class: isDangerous ? "danger" : "primary" }, submit);
   const cancel = h("button", { type: "button", class: "plain" }, "Cancel");
   const heading = h("h2", { id: "dialog-title" }, title);
-  const form = h("form", {}, heading, ...body, problem, h("div", { class: "dialog-buttons" }, cancel, button));
+  // Why it was refused, and the buttons, are in sight however long the form is.
+  const foot = h("div", { class: "dialog-foot" }, problem, h("div", { class: "dialog-buttons" }, cancel, button));
+  const form = h("form", {}, h("div", { class: "dialog-body" }, heading, ...body), foot);
   const dialog = h("dialog", { "aria-labelledby": "dialog-title" }, form);
   const before = document.activeElement;
 
@@ -69,10 +71,14 @@ function open({ title, body, submit, onSubmit, problem: why = "", isDangerous = 
     button.disabled = false;
   });
   dialog.addEventListener("close", () => {
+    if (toasts?.parentElement === dialog) document.body.append(toasts);
     dialog.remove();
     if (before?.isConnected) before.focus();
   });
   document.body.append(dialog);
+  // Below an open dialog everything is blurred and cannot be pressed: the notices come with it.
+  const toasts = document.querySelector(".beaconfire-toasts");
+  if (toasts) dialog.append(toasts);
   dialog.showModal();
 }
 

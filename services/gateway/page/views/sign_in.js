@@ -8,27 +8,29 @@ import { showScreen } from "../screen.js";
  * @param {{auth: import("../api.js").SignInApi, people: any[], notice: string, onSession: (answer: any) => void}} page
  */
 export function signInView(host, { auth, people, notice, onSession }) {
-  const state = { isNew: false, problem: "", isBusy: false };
+  /** @type {{isNew: boolean, isBusy: boolean, problem: string, place: "people" | "form"}} `place`: where the problem is shown */
+  const state = { isNew: false, isBusy: false, problem: "", place: "form" };
 
-  const attempt = async (answer) => {
+  const attempt = async (place, answer) => {
     Object.assign(state, { isBusy: true, problem: "" });
     screen.draw();
     try {
       onSession(await answer());
     } catch (error) {
-      Object.assign(state, { isBusy: false, problem: error.message });
+      Object.assign(state, { isBusy: false, problem: error.message, place });
       screen.draw();
+      host.querySelector(".problem")?.scrollIntoView({ block: "nearest" });
     }
   };
   const actions = {
-    demo: ({ dataset }) => attempt(() => auth.signIn(credentials(people[Number(dataset.index)]))),
+    demo: ({ dataset }) => attempt("people", () => auth.signIn(credentials(people[Number(dataset.index)]))),
     turn: () => {
       Object.assign(state, { isNew: !state.isNew, problem: "" });
       screen.draw();
     },
     submit: (form) => {
       const values = Object.fromEntries(new FormData(form));
-      return attempt(() => (state.isNew ? auth.signUp(values) : auth.signIn(values)));
+      return attempt("form", () => (state.isNew ? auth.signUp(values) : auth.signIn(values)));
     },
   };
   const screen = showScreen(host, {
@@ -42,7 +44,6 @@ export function signInView(host, { auth, people, notice, onSession }) {
           h("p", { class: "lead" }, "Open this page in two windows, be somebody else in each, and change something."),
         ),
         notice && h("p", { class: "notice", role: "status" }, notice),
-        state.problem && h("p", { class: "problem", role: "alert" }, state.problem),
         people.length > 0 && demoPeople(people, state),
         signForm(state, people.length > 0),
       ),
@@ -55,7 +56,13 @@ export function signInView(host, { auth, people, notice, onSession }) {
 
 const credentials = ({ email, password }) => ({ email, password });
 
-function demoPeople(people, { isBusy }) {
+/** Next to what was pressed: elsewhere it may be off the screen of a phone. */
+function problemIn(place, state) {
+  return state.problem && state.place === place && h("p", { class: "problem", role: "alert", "data-key": "problem" }, state.problem);
+}
+
+function demoPeople(people, state) {
+  const { isBusy } = state;
   const button = ({ name, hint }, index) =>
     h(
       "button",
@@ -67,11 +74,13 @@ function demoPeople(people, { isBusy }) {
     "section",
     { class: "card people", "aria-labelledby": "people-title" },
     h("h2", { id: "people-title" }, "Continue as"),
+    problemIn("people", state),
     h("div", { class: "people-grid" }, people.map(button)),
   );
 }
 
-function signForm({ isNew, isBusy }, isSecond) {
+function signForm(state, isSecond) {
+  const { isNew, isBusy } = state;
   const input = (label, attributes) => h("label", { class: "field" }, h("span", {}, label), h("input", attributes));
   return h(
     "section",
@@ -90,6 +99,7 @@ function signForm({ isNew, isBusy }, isSecond) {
         maxlength: 200,
         autocomplete: isNew ? "new-password" : "current-password",
       }),
+      problemIn("form", state),
       h(
         "div",
         { class: "form-foot" },
