@@ -10,10 +10,14 @@ class Proxy:
 
     `swallow` says of each chunk from the client whether it is lost. While `flowing` is not set, what the server sends
     is held back. While `refusing`, nobody gets through. `delay_s` says for how many seconds each chunk is kept.
+    `rewrite` makes of each chunk from the client what is passed on. `port` 0 is a free one.
     """
 
-    def __init__(self, target_port: int) -> None:
+    def __init__(
+        self, target_port: int, *, port: int = 0, rewrite: Callable[[bytes], bytes] = lambda chunk: chunk
+    ) -> None:
         self._target_port = target_port
+        self._rewrite = rewrite
         self.swallow: Callable[[bytes], bool] = lambda _chunk: False
         self.swallowed = asyncio.Event()
         self.flowing = asyncio.Event()
@@ -22,11 +26,11 @@ class Proxy:
         self.delay_s: Callable[[], float] = lambda: 0.0
         self._writers: set[asyncio.StreamWriter] = set()
         self._serving: set[asyncio.Task[None]] = set()
-        self.port = 0
+        self.port = port
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Proxy"]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
         self.port = server.sockets[0].getsockname()[1]
         try:
             yield self
@@ -79,6 +83,6 @@ class Proxy:
                     await self.flowing.wait()
                 if delay_s := self.delay_s():
                     await asyncio.sleep(delay_s)
-                writer.write(chunk)
+                writer.write(self._rewrite(chunk) if is_from_client else chunk)
                 await writer.drain()
         writer.close()

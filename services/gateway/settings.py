@@ -36,9 +36,9 @@ class Settings(Common):
     issuer: str = Field("beaconfire", min_length=1, description="`iss` of accepted tokens")
     audience: str = Field("beaconfire", min_length=1, description="`aud` of accepted tokens")
 
-    public_auth_url: str = Field("", description="Auth as the page reaches it; empty: same origin")
-    public_publisher_url: str = Field("", description="The publisher as the page reaches it; empty: same origin")
-    public_socket_url: str = Field("", description="The socket as the page reaches it; empty: same origin, /ws")
+    public_auth_url: str = Field("", description="Auth as the page reaches it; empty: where the page is")
+    public_publisher_url: str = Field("", description="The publisher as the page reaches it; empty: where the page is")
+    public_socket_url: str = Field("", description="The socket as the page reaches it; empty: `ws` where the page is")
     demo_people: Annotated[tuple[DemoPerson, ...], NoDecode] = Field(
         (), description="Sign-ins the page offers, as a JSON list; development only"
     )

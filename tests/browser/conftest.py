@@ -26,8 +26,8 @@ from tools.cluster import Plan, Services
 LAPTOP: ViewportSize = {"width": 1280, "height": 800}
 PHONE: ViewportSize = {"width": 390, "height": 844}
 
-_CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-_ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking")
 
 # Pauses between attempts are random; without any, ten attempts are over in a moment.
 NO_PAUSES = "Math.random = () => 0;"
@@ -138,9 +138,9 @@ def _demo_campaign(demo_services: Services) -> str:
 @pytest.fixture(name="chromium")
 async def _chromium() -> AsyncIterator[Browser]:
     """A browser without a window open."""
-    executable = next(filter(None, map(shutil.which, _CHROMIUM)), None)
+    executable = next(filter(None, map(shutil.which, CHROMIUM)), None)
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=executable, args=list(_ARGUMENTS))
+        browser = await playwright.chromium.launch(executable_path=executable, args=list(ARGUMENTS))
         expect.set_options(timeout=10_000)
         yield browser
         await browser.close()

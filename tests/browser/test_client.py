@@ -5,6 +5,8 @@ import json
 from playwright.async_api import expect
 
 from tests.browser.conftest import NO_PAUSES, Table, Window
+from tools import demo
+from tools.api import call
 
 # As a React component in StrictMode: mounted, unmounted and mounted again in one turn.
 MOUNT_TWICE = """async (room) => {
@@ -57,6 +59,41 @@ SEEN = """async ([room, place, level]) => {
     const count = heard.length;
     client.close();
     return [count, await client.seen("e:1").catch((error) => error.code)];
+}"""
+HUNDRED = """async (rooms) => {
+    const { Client } = await import("/client/index.js");
+    const { accessToken } = JSON.parse(sessionStorage.getItem("beaconfire-session"));
+    const url = location.origin.replace(/^http/, "ws") + "/ws";
+    const client = new Client({ url, getToken: async () => accessToken });
+    window.heard = [];
+    window.errors = [];
+    const types = ["settlement_updated", "structure_updated", "state_invalidated"];
+    const joined = rooms.map((room) => new Promise((onReady) => {
+        const onEvent = ({ type }) => type === "settlement_updated" && window.heard.push(room);
+        client.subscribe(room, { onReady, onEvent, onError: (error) => window.errors.push(error) }, { types });
+    }));
+    client.on("state", ({ error }) => error && window.errors.push(error));
+    client.connect();
+    await Promise.all(joined);
+}"""
+ONE_BY_ONE = """async (campaign) => {
+    const { Client } = await import("/client/index.js");
+    const { accessToken } = JSON.parse(sessionStorage.getItem("beaconfire-session"));
+    const url = location.origin.replace(/^http/, "ws") + "/ws";
+    const client = new Client({ url, getToken: async () => accessToken });
+    client.connect();
+    const join = (name) => new Promise((resolve) => {
+        const one = client.subscribe(`${campaign}/settlement:${name}`, { onReady: () => resolve(one) });
+    });
+    const joined = [];
+    for (let number = 0; number < 60; number++) joined.push(await join(`a${number}`));
+    for (const one of joined) {
+        one.unsubscribe();
+        await new Promise((resolve) => setTimeout(resolve));
+    }
+    const others = await Promise.all(Array.from({ length: 100 }, (_, number) => join(`b${number}`)));
+    client.close();
+    return others.length;
 }"""
 USER = "() => JSON.parse(sessionStorage.getItem('beaconfire-session')).user.id"
 RAISE = "Raise the level of Emberford"
@@ -126,13 +163,42 @@ async def test_cursor_outlives_the_page(table: Table) -> None:
 
     await owner.page.reload()
     await owner.page.get_by_role("button", name=RAISE).click()
-    await expect(owner.page.locator(".entry-text")).to_have_count(1)
+    await expect(owner.page.locator(".entry-text")).to_have_count(3)
     await owner.page.evaluate(RESUME, [room, user])
     await owner.page.evaluate(UNTIL_HEARD, 1)
 
     after = await owner.page.evaluate("window.heard")
     assert len(after) == 1
     assert after[0] not in before
+
+
+async def test_a_hundred_rooms_come_back(table: Table) -> None:
+    """100 rooms with long names and three types each come back after a lost connection; nothing is missed."""
+    owner = await table.seat("Owner")
+    gateway, token = table.services.gateways[0], _token(table)
+    url = f"{table.campaign_url}/settlements"
+    settlements = [one["id"] for one in call("GET", url, token=token)["settlements"]]
+    others = [f"{number}".rjust(60, "s") for number in range(100 - len(settlements))]
+    # Last, so that they are among those that do not fit into `connect`.
+    rooms = [f"campaign:{table.campaign}/settlement:{one}" for one in [*others, *settlements]]
+
+    await owner.page.evaluate(HUNDRED, rooms)
+    gateway.kill()
+    for one in settlements:
+        call("PATCH", f"{url}/{one}", {"population": 1}, token=token)
+        call("PATCH", f"{url}/{one}", {"population": 2}, token=token)
+    gateway.start()
+    await owner.page.evaluate(UNTIL_HEARD, 2 * len(settlements))
+
+    assert sorted(await owner.page.evaluate("window.heard")) == sorted(rooms[-len(settlements) :] * 2)
+    assert await owner.page.evaluate("window.errors") == []
+
+
+async def test_rooms_joined_and_left_one_by_one(table: Table) -> None:
+    """Of 60 rooms joined and left one by one none is stranded: 100 others may be joined then."""
+    owner = await table.seat("Owner")
+
+    assert await owner.page.evaluate(ONE_BY_ONE, f"campaign:{table.campaign}") == 100
 
 
 async def test_own_change_is_seen(table: Table) -> None:
@@ -190,6 +256,11 @@ async def test_debug_shows_frames_and_no_token(table: Table) -> None:
     assert "(hidden)" in lines
     assert kept["accessToken"] not in lines
     assert quiet.debug_lines == []
+
+
+def _token(table: Table) -> str:
+    credentials = {"email": "owner@demo.example", "password": demo.PASSWORD}
+    return str(call("POST", f"{table.services.auth_url}/auth/sign-in", credentials)["accessToken"])
 
 
 async def _until_closed(window: Window) -> None:

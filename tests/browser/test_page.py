@@ -4,6 +4,7 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
 from playwright.async_api import Locator, Page, Route, expect
 
 from tests.browser.conftest import NO_PAUSES, Table, Window
@@ -339,7 +340,6 @@ async def test_reload_stays_signed_in_and_sign_out_ends_it(table: Table) -> None
     assert _status("POST", f"{table.services.auth_url}/auth/refresh", {"refreshToken": kept["refreshToken"]}) == 401
 
 
-async def test_wrong_password_is_told(table: Table) -> None:
 async def test_feed_outlives_a_reload(table: Table) -> None:
     """After a reload the feed is as it was, with what happened meanwhile; after signing out nothing is left of it."""
     owner, token = await table.seat("Owner"), _token(table, "Editor")
@@ -379,6 +379,7 @@ async def test_unknown_address(table: Table) -> None:
     assert (refused.value.status, refused.value.code) == (404, "not_found")
 
 
+async def test_wrong_password_is_told(table: Table) -> None:
     """A sign-in that is refused says why, and leaves what was typed."""
     window = await table.window()
     await window.page.get_by_label("E-mail").fill("owner@demo.example")

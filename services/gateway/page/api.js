@@ -1,10 +1,21 @@
 /** The HTTP interfaces of auth and publisher, call by call. */
 
+import { asSentence } from "./sentences.js";
+
+/** How long an answer may take. The services themselves give up sooner; this is for answers that get lost. */
+const TIMEOUT_MS = 20_000;
+/**
+ * A refresh whose answer is lost is asked for again, all within the 10 s in which auth still takes the token that it has
+ * used up. The last try may be slow.
+ */
+const REFRESH_TIMEOUTS_MS = [4000, 4000, 12_000];
+const REPEAT_PAUSE_MS = 300;
+
 /** A call that was refused, or that nobody answered (`status` 0). The message may be shown. */
 export class ApiError extends Error {
   /** @param {number} status @param {string} code @param {string} message @param {object} [details]  further fields */
   constructor(status, code, message, details = {}) {
-    super(message);
+    super(asSentence(message));
     this.details = details;
     this.status = status;
     this.code = code;
@@ -12,7 +23,12 @@ export class ApiError extends Error {
 
   /** Whether the same call may succeed a moment later. */
   get isPassing() {
-    return this.status === 0 || this.status >= 500 || this.status === 429;
+    return this.isLost || this.status === 408 || this.status === 429;
+  }
+
+  /** Whether nobody knows if it was carried out: no answer, or one from a proxy in front of a service that is away. */
+  get isLost() {
+    return this.status === 0 || this.status >= 500;
   }
 }
 
@@ -25,31 +41,37 @@ export class ApiError extends Error {
  */
 
 /**
- * @param {string} method @param {string} url
- * @param {{body?: object, token?: string, revision?: number}} [more]  `revision`: the one a change starts from
+ * @param {string} method @param {string | URL} url
+ * @param {{body?: object, token?: string, revision?: number, timeoutMs?: number, keepalive?: boolean}} [more]  `revision`:
+ *   the one a change starts from; `keepalive`: the window may close meanwhile
  * @returns {Promise<Answer>}
  */
-export async function request(method, url, { body, token, revision } = {}) {
+export async function request(method, url, { body, token, revision, timeoutMs = TIMEOUT_MS, keepalive = false } = {}) {
   const headers = new Headers();
   if (body) headers.set("Content-Type", "application/json");
   if (token) headers.set("Authorization", `Bearer ${token}`);
   if (revision) headers.set("If-Match", `"${revision}"`);
-  let answer;
+  const signal = AbortSignal.timeout(timeoutMs);
+  let answer, text;
   try {
-    answer = await fetch(url, { method, headers, body: body && JSON.stringify(body), cache: "no-store" });
+    answer = await fetch(url, { method, headers, body: body && JSON.stringify(body), cache: "no-store", keepalive, signal });
+    text = await answer.text();
   } catch {
-    throw new ApiError(0, "unreachable", "The service does not answer. Is it running?");
+    const isChange = method !== "GET" && signal.aborted;
+    const hint = isChange ? "It may have done what you asked nevertheless." : "Is it running?";
+    throw new ApiError(0, "unreachable", `The service does not answer. ${hint}`);
   }
-  const document = await answer.json().catch(() => ({}));
+  const document = parsed(text);
   if (answer.ok) {
+    if (document === undefined) throw new ApiError(0, "unreachable", "Something else than the service answered. Is the address right?");
     const header = (name) => answer.headers.get(`X-Beaconfire-${name}`);
     return { body: document, cursor: header("Cursor"), mark: header("Offset") ?? header("Pending") };
   }
-  const { code = "", message = `Refused with ${answer.status}`, ...details } = document.error ?? {};
+  const { code = "", message = `The service refused with ${answer.status}.`, ...details } = document?.error ?? {};
   throw new ApiError(answer.status, code, message, details);
 }
 
-/** The same, where only the body is wanted. @param {Parameters<typeof request>} asked */
+/** The same, if only the body is wanted. @param {Parameters<typeof request>} asked */
 export const call = async (...asked) => (await request(...asked)).body;
 
 /** What needs no access token. */
@@ -61,8 +83,10 @@ export class SignInApi {
 
   signUp = (body) => call("POST", `${this.url}/auth/sign-up`, { body });
   signIn = (body) => call("POST", `${this.url}/auth/sign-in`, { body });
-  refresh = (refreshToken) => call("POST", `${this.url}/auth/refresh`, { body: { refreshToken } });
-  signOut = (refreshToken) => call("POST", `${this.url}/auth/sign-out`, { body: { refreshToken } });
+  /** Repeated after a lost answer: auth gives the same successor again. */
+  refresh = (refreshToken) => repeated((timeoutMs) => call("POST", `${this.url}/auth/refresh`, { body: { refreshToken }, timeoutMs }));
+  signOut = (refreshToken) =>
+    repeated((timeoutMs) => call("POST", `${this.url}/auth/sign-out`, { body: { refreshToken }, timeoutMs, keepalive: true }));
 }
 
 /** What a signed-in person may ask for. A token that is refused is renewed, and the call made once more. */
@@ -121,6 +145,29 @@ export class Api {
       if (error.status !== 401) throw error;
       return request(method, url, { body, revision, token: await this.session.renewed(token) });
     }
+  }
+}
+
+/** A call that does no harm when it is made again, made again if its answer was lost. */
+async function repeated(send) {
+  for (const [number, timeoutMs] of REFRESH_TIMEOUTS_MS.entries()) {
+    try {
+      return await send(timeoutMs);
+    } catch (error) {
+      if (!error.isLost || number === REFRESH_TIMEOUTS_MS.length - 1) throw error;
+      await new Promise((resolve) => setTimeout(resolve, REPEAT_PAUSE_MS));
+    }
+  }
+}
+
+/** The JSON of a body, `{}` without one, undefined if it is something else. */
+function parsed(text) {
+  if (text === "") return {};
+  try {
+    const document = JSON.parse(text);
+    return document !== null && typeof document === "object" ? document : undefined;
+  } catch {
+    return undefined;
   }
 }
 

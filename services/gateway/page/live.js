@@ -1,6 +1,8 @@
 /** The page's one connection, open while somebody is signed in, with its indicator and notices. */
 
-import { announceConnection, Client, mountIndicator } from "/client/index.js";
+import { announceConnection, Client, mountIndicator } from "../client/index.js";
+
+import { socketUrl } from "./place.js";
 
 /**
  * @param {{config: {socketUrl: string}, session: import("./session.js").Session, indicator: HTMLElement, toasts: any}} page
@@ -8,7 +10,7 @@ import { announceConnection, Client, mountIndicator } from "/client/index.js";
  */
 export function openLive({ config, session, indicator, toasts }) {
   const client = new Client({
-    url: config.socketUrl || `${location.origin.replace(/^http/, "ws")}/ws`,
+    url: socketUrl(config.socketUrl),
     getToken: ({ reason }) => (reason === "refused" || reason === "expiring" ? session.renewed() : session.token()),
     debug: new URLSearchParams(location.search).has("debug"),
   });

@@ -1,21 +1,26 @@
 /** The demo page: who is signed in, which view is shown, and the one connection. */
 
-import { Toasts } from "/client/index.js";
+import { Toasts } from "../client/index.js";
 
 import { Api, SignInApi, call } from "./api.js";
 import { closeDialogs } from "./dialog.js";
 import { h } from "./dom.js";
+import { forgetFeeds } from "./kept_feed.js";
 import { openLive } from "./live.js";
+import { HOME, serviceUrl } from "./place.js";
 import { Session } from "./session.js";
 import { campaignView } from "./views/campaign.js";
 import { campaignsView } from "./views/campaigns.js";
+import { failure } from "./views/refusal.js";
 import { signInView } from "./views/sign_in.js";
+
+const CONFIG_PAUSE_MS = 2000;
 
 const main = document.getElementById("main");
 const account = document.getElementById("account");
 const toasts = new Toasts(document.getElementById("toasts"));
 
-const config = await call("GET", "/config.json");
+const config = await loadConfig();
 const auth = new SignInApi(config.authUrl);
 
 /** @type {{session: Session, api: Api, live: ReturnType<typeof openLive>} | null} */
@@ -27,6 +32,19 @@ const go = (hash) => (location.hash = hash);
 const tell = (error) => {
   if (error.code !== "signed_out") toasts.show(error.message, { kind: "bad" });
 };
+
+/** Where the services are. The page can do nothing without it, so it asks until it knows. */
+async function loadConfig() {
+  for (;;) {
+    try {
+      const { authUrl, publisherUrl, ...more } = await call("GET", new URL("config.json", HOME));
+      return { ...more, authUrl: serviceUrl(authUrl), publisherUrl: serviceUrl(publisherUrl) };
+    } catch (error) {
+      main.replaceChildren(failure("The page could not be loaded", error.message));
+      await new Promise((resolve) => setTimeout(resolve, CONFIG_PAUSE_MS));
+    }
+  }
+}
 
 function begin(session) {
   const live = openLive({ config, session, toasts, indicator: document.getElementById("connection") });
@@ -43,6 +61,7 @@ function end(notice) {
   signedIn = null;
   showAccount(null);
   show(notice);
+  forgetFeeds();
 }
 
 function show(notice = "") {
@@ -58,7 +77,7 @@ function signIn(notice) {
 
 function campaignsOrOne({ api, session, live: { client } }) {
   const [, id] = location.hash.match(/^#\/campaign\/([A-Za-z0-9_-]{1,64})$/) ?? [];
-  if (!id) return campaignsView(main, { api, go, onError: tell });
+  if (!id) return campaignsView(main, { api, client, go, onError: tell });
   return campaignView(main, { id, api, client, me: session.user, toasts, go, onError: tell });
 }
 
@@ -79,6 +98,6 @@ document.querySelector(".skip").addEventListener("click", (event) => {
   main.focus();
 });
 
-const restored = Session.restored(auth);
+const restored = await Session.restored(auth);
 if (restored) begin(restored);
 else show();

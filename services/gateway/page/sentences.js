@@ -75,6 +75,14 @@ export function withArticle(role) {
   return `${/^[aeiou]/.test(role) ? "an" : "a"} ${role}`;
 }
 
+/** A service's words, as a person reads them: with a capital and a full stop. @param {string} text */
+export function asSentence(text) {
+  const trimmed = String(text ?? "").trim();
+  if (trimmed === "") return "Something went wrong.";
+  const whole = trimmed[0].toUpperCase() + trimmed.slice(1);
+  return /[.!?…:”"]$/.test(whole) ? whole : `${whole}.`;
+}
+
 /** A variable's value, as it is shown. */
 export function shown(value) {
   return typeof value === "boolean" ? (value ? "yes" : "no") : String(value);

@@ -1,15 +1,21 @@
 /**
  * Who is signed in, in this window only: two windows can be two people. Kept in sessionStorage, so that a reload stays
- * signed in; a window that was duplicated has the same session, and both share its renewals.
+ * signed in. A window that was duplicated, or restored from disk, has the same session with tokens of its own age: the
+ * newest ones are shared (`newest.js`), and an older copy is never used over a newer one.
  */
+
+import { Newest, newKey, sweep } from "./newest.js";
+import { ofWindow } from "./storage.js";
 
 const KEY = "beaconfire-session";
 /** A token that has less than this left, (half its life, where that is shorter), is renewed before it is used. */
 const SPARE_MS = 30_000;
-/** How long the news of a renewal may take from the window that made it. */
-const NEWS_MS = 100;
+/** How long a window waits for another one that renews the same session: longer than a renewal may take. */
+const TURN_MS = 25_000;
+const ENDED = "Your session has ended. Please sign in again.";
+const SIGNED_OUT = "You are signed out.";
 
-/** Thrown where the session has ended. `retry` tells the socket's client that trying again is of no use. */
+/** Thrown when the session has ended. `retry` tells the socket's client that trying again is of no use. */
 export class SignedOut extends Error {
   retry = "no";
   status = 401;
@@ -19,34 +25,40 @@ export class SignedOut extends Error {
 export class Session {
   #auth;
   #data;
+  #newest;
   #onEnd;
-  #channel = new BroadcastChannel(KEY);
   #renewal = null;
+  #unwatch;
 
   /**
    * @param {import("./api.js").SignInApi} auth
-   * @param {{family: string, user: any, accessToken: string, refreshToken: string, renewAt: number}} data
+   * @param {{family: string, key: string, version: number, user: any, accessToken: string, refreshToken: string, renewAt: number}} data
+   *   `version` counts renewals: the higher one has the newer tokens
    */
   constructor(auth, data) {
     this.#auth = auth;
     this.#data = data;
-    this.#channel.onmessage = ({ data: news }) => this.#hear(news);
-    this.#save();
+    this.#newest = new Newest(data.family, data.key);
+    this.#unwatch = this.#newest.watch({ onNews: () => this.#catchUp(), onRemoved: () => this.#end(SIGNED_OUT) });
+    this.#keep();
   }
 
   /** The session of this window before its reload, or null. */
-  static restored(auth) {
-    try {
-      const data = JSON.parse(sessionStorage.getItem(KEY) ?? "null");
-      return data && new Session(auth, data);
-    } catch {
-      return null;
-    }
+  static async restored(auth) {
+    sweep();
+    const data = ofWindow.read(KEY);
+    if (!data?.refreshToken) return null;
+    const session = new Session(auth, { family: randomName(), key: newKey(), version: 0, ...data });
+    await session.#catchUp();
+    void session.#share();
+    return session;
   }
 
   /** A new session from the answer to a sign-in or sign-up. */
   static begun(auth, answer) {
-    return new Session(auth, { family: randomName(), ...kept(answer) });
+    const session = new Session(auth, { family: randomName(), key: newKey(), version: 1, ...kept(answer) });
+    void session.#share();
+    return session;
   }
 
   get user() {
@@ -66,75 +78,96 @@ export class Session {
 
   /** Another access token than `old`. Throws SignedOut. */
   async renewed(old = this.#living().accessToken) {
-    this.#renewal ??= this.#renew(old).finally(() => (this.#renewal = null));
-    await this.#renewal;
+    // Who comes while a renewal is under way waits for that one; it ends in time, as each of its steps does.
+    while (this.#living().accessToken === old || Date.now() >= this.#living().renewAt) {
+      this.#renewal ??= this.#renew(this.#living().accessToken).finally(() => (this.#renewal = null));
+      await this.#renewal;
+    }
     return this.#living().accessToken;
   }
 
   /** Sign out here and, as far as it can be reached, at auth. */
   async signOut() {
     const { refreshToken } = this.#living();
-    this.#end({ tellOthers: true, why: "You are signed out." });
+    this.#end(SIGNED_OUT);
     await this.#auth.signOut(refreshToken).catch(() => {});
   }
 
   async #renew(old) {
-    // One window at a time: a refresh token that is used twice ends the session for everybody.
-    await alone(`${KEY}-${this.#data?.family}`, async () => {
-      const { accessToken, refreshToken } = this.#living();
-      if (accessToken !== old) return; // another window was faster
-      try {
-        Object.assign(this.#living(), kept(await this.#auth.refresh(refreshToken)));
-      } catch (error) {
-        if (error.status === 401) this.#end({ tellOthers: true });
-        throw error.status === 401 ? new SignedOut("Your session has ended. Please sign in again.") : error;
+    await alone(`${KEY}-${this.#living().family}`, async () => {
+      for (;;) {
+        await this.#catchUp(); // another window was faster, or this one slept for days
+        const { accessToken, refreshToken, renewAt, version } = this.#living();
+        if (accessToken !== old && Date.now() < renewAt) return;
+        try {
+          const answer = await this.#auth.refresh(refreshToken);
+          Object.assign(this.#living(), kept(answer), { version: Math.max(version, this.#living().version) + 1 });
+          this.#keep();
+          return await this.#share();
+        } catch (error) {
+          if (error.status !== 401) throw error;
+          await this.#catchUp();
+          if (this.#data?.version > version) continue; // refused, as another window has renewed meanwhile
+          this.#end(ENDED);
+          throw new SignedOut(ENDED);
+        }
       }
-      this.#save();
-      this.#channel.postMessage({ family: this.#data.family, renewed: kept(this.#data) });
     });
   }
 
-  #hear({ family, renewed, ended }) {
-    if (!this.#data || family !== this.#data.family) return;
-    if (ended) return this.#end({ tellOthers: false, why: ended });
-    Object.assign(this.#data, renewed);
-    this.#save();
+  /** Take over what another window has renewed. */
+  async #catchUp() {
+    const newest = await this.#newest.read();
+    if (!this.#data || !newest || !(newest.version > this.#data.version)) return;
+    Object.assign(this.#data, newest);
+    this.#keep();
   }
 
-  #end({ tellOthers, why = "Your session has ended. Please sign in again." }) {
+  /** Give the other windows of this session what this one has renewed. */
+  async #share() {
+    const { user, accessToken, refreshToken, renewAt, version } = this.#data;
+    await this.#newest.write({ user, accessToken, refreshToken, renewAt, version });
+    if (!this.#data) this.#newest.remove(); // signed out meanwhile
+  }
+
+  #end(why) {
     if (!this.#data) return;
-    if (tellOthers) this.#channel.postMessage({ family: this.#data.family, ended: why });
     this.#data = null;
-    this.#channel.close();
-    sessionStorage.removeItem(KEY);
+    this.#unwatch();
+    this.#newest.remove(); // the other windows hear that
+    ofWindow.remove(KEY);
     this.#onEnd?.(why);
   }
 
   #living() {
-    if (!this.#data) throw new SignedOut("You are signed out.");
+    if (!this.#data) throw new SignedOut(SIGNED_OUT);
     return this.#data;
   }
 
-  #save() {
-    sessionStorage.setItem(KEY, JSON.stringify(this.#data));
+  #keep() {
+    ofWindow.write(KEY, this.#data);
   }
 }
 
-/** What is kept of an answer of auth, or of a session. */
-function kept({ user, accessToken, refreshToken, expiresInS, renewAt }) {
+/** What is kept of an answer of auth. */
+function kept({ user, accessToken, refreshToken, expiresInS }) {
   const spareMs = Math.min(SPARE_MS, expiresInS * 500);
-  return { user, accessToken, refreshToken, renewAt: renewAt ?? Date.now() + expiresInS * 1000 - spareMs };
+  return { user, accessToken, refreshToken, renewAt: Date.now() + expiresInS * 1000 - spareMs };
 }
 
-/** Run while no other window of this session does. Without Web Locks (no HTTPS, no localhost) there is no waiting. */
+/**
+ * Run while no other window of this session does. If the browser has no locks (plain HTTP), forbids them, or another window
+ * does not end, it is run nevertheless: two renewals at a time do no harm within the 10 s that auth gives.
+ */
 async function alone(name, run) {
-  if (!navigator.locks) return run();
-  const isFree = await navigator.locks.request(name, { ifAvailable: true }, (lock) => lock && run().then(() => true));
-  if (isFree) return undefined;
-  return navigator.locks.request(name, async () => {
-    await new Promise((resolve) => setTimeout(resolve, NEWS_MS));
-    return run();
-  });
+  let isRunning = false;
+  const once = () => ((isRunning = true), run());
+  try {
+    if (navigator.locks) return await navigator.locks.request(name, { signal: AbortSignal.timeout(TURN_MS) }, once);
+  } catch (error) {
+    if (isRunning) throw error;
+  }
+  return run();
 }
 
 function randomName() {

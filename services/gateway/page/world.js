@@ -26,6 +26,7 @@ export class World {
 
   #api;
   #onChange;
+  #onStale;
   /** Counts what was changed piece by piece, so that `load` knows when its answers are out of date. */
   #changes = 0;
 
@@ -33,11 +34,13 @@ export class World {
    * @param {import("./api.js").Api} api
    * @param {string} id
    * @param {(change: {key?: string, fields?: string[]}) => void} onChange  `key`: what to light up
+   * @param {() => void} onStale  a change could not be read: everything has to be loaded again
    */
-  constructor(api, id, onChange) {
+  constructor(api, id, onChange, onStale) {
     this.#api = api;
     this.id = id;
     this.#onChange = onChange;
+    this.#onStale = onStale;
   }
 
   get canEdit() {
@@ -172,6 +175,7 @@ export class World {
         if (!error.isPassing) return undefined; // no longer a member, or signed out: the socket says so as well
       }
     }
+    this.#onStale();
     return undefined;
   }
 

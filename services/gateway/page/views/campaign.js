@@ -4,36 +4,44 @@ import { difference, unlessMeanwhile } from "../changes.js";
 import { closeDialogs, isDialogOpen, openForm, openQuestion } from "../dialog.js";
 import { flash, h } from "../dom.js";
 import { Edits } from "../edits.js";
+import { readFeed, writeFeed } from "../kept_feed.js";
 import { Levels } from "../levels.js";
+import { Loading } from "../loading.js";
 import { showScreen } from "../screen.js";
-import { consequence, sentence, withArticle } from "../sentences.js";
+import { asSentence, consequence, sentence, withArticle } from "../sentences.js";
 import { pathOf, World } from "../world.js";
 import { entityPanel } from "./entities.js";
 import { feedPanel, withEntry, withNote } from "./feed.js";
 import { headline } from "./headline.js";
 import { memberPanel } from "./members.js";
-import { failure, refusal } from "./refusal.js";
+import { failure, refusal, tryNow } from "./refusal.js";
 import { settlementList } from "./settlements.js";
 import { clockFields, clockOf, fieldsOf } from "./things.js";
 
 /**
  * @param {HTMLElement} host
- * @param {{id: string, api: import("../api.js").Api, client: import("/client/index.js").Client, me: any, toasts: any,
+ * @param {{id: string, api: import("../api.js").Api, client: import("../../client/index.js").Client, me: any, toasts: any,
  *   go: (hash: string) => void, onError: (error: Error) => void}} page
  */
 export function campaignView(host, { id, api, client, me, toasts, go, onError }) {
   let isLeft = false;
   /** @type {"loading" | "open" | "refused" | "failed"} */
   let phase = "loading";
-  /** @type {import("./feed.js").Entry[]} */
-  let entries = [];
-  /** @type {Map<string, string>} */
-  let notes = new Map();
-  const world = new World(api, id, ({ key, fields = [] }) => {
+  let problem = "";
+  /** What this window showed before it was reloaded. */
+  const before = readFeed(me.id, id);
+  let entries = before?.entries ?? [];
+  let notes = before?.notes ?? new Map();
+  /** What is loaded contains every event up to here. */
+  let loadedUpTo = "";
+  /** The offsets of events that are not in the feed yet. */
+  const unread = new Set();
+  const onChange = ({ key, fields = [] }) => {
     if (phase !== "open") return;
     screen.draw();
     if (key) light(screen, key, fields);
-  });
+  };
+  const world = new World(api, id, onChange, () => loading.run());
   const edits = new Edits(client, () => phase === "open" && screen.draw());
   const changes = changesOf({ api, world, edits });
   const levels = new Levels({
@@ -42,23 +50,31 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
   });
   const screen = showScreen(host, {
     title: () => (phase === "open" ? world.campaign.name : "Campaign"),
-    render: () => bodyOf(phase, { world: phase === "open" ? edits.shown(world) : world, levels, entries, notes, me }),
-    actions: { ...actionsOf({ api, world, changes, levels, toasts, go, isLeft: () => isLeft }), reload: () => load() },
+    render: () => bodyOf(phase, { world: phase === "open" ? edits.shown(world) : world, levels, entries, notes, me, problem }),
+    actions: { ...actionsOf({ api, world, changes, levels, toasts, go, isLeft: () => isLeft }), reload: () => loading.run() },
     onError,
   });
 
   const load = async () => {
-    try {
-      const cursor = await world.load();
-      phase = "open";
-      noteRole();
-      if (!isLeft) subscribe(cursor);
-    } catch (error) {
-      phase = error.status === 403 ? "refused" : "failed";
-      if (phase === "failed") onError(error);
-    }
+    const cursor = await world.load();
+    if (isLeft) return;
+    loadedUpTo = cursor ?? "";
+    problem = "";
+    phase = "open";
+    noteRole();
+    if (!subscription) subscribe(cursor);
     screen.draw();
   };
+  const onFailure = (error, willRetry) => {
+    if (error.code === "signed_out") return;
+    if (!willRetry && phase === "open") return leave(noLongerMember());
+    const isNews = problem !== error.message;
+    problem = error.message;
+    if (phase !== "open") phase = willRetry ? "failed" : "refused";
+    else if (isNews) toasts.show(`Some of this may be out of date. ${problem}`, { kind: "bad" });
+    screen.draw();
+  };
+  const loading = new Loading({ client, load, onFailure });
   /** @type {string | undefined} */
   let noted;
   /** Say when the role is another one than the page last showed, however it learnt that. */
@@ -70,7 +86,6 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
     }
     noted = role;
   };
-  const reload = () => world.load().then(noteRole, onError);
   const leave = (text) => {
     if (isLeft) return;
     isLeft = true;
@@ -89,33 +104,49 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
     if (isGone && payload.entityType === "campaign") return leave(`${world.campaign.name} was deleted.`);
     const isNewMember = !world.members.has(payload.userId);
     const early = sentence(event, world, me.id); // afterwards the page no longer knows the name of what is gone
-    await world.follow(event);
+    if (frame.offset !== undefined) unread.add(frame.offset);
+    if (!isContained(frame.offset, loadedUpTo)) await world.follow(event);
     const text = isGone ? early : sentence(event, world, me.id, { isNewMember });
     const at = new Date(metadata?.timestamp ?? Date.now());
     entries = withEntry(entries, { offset: frame.offset, text, at, cause: metadata?.correlationId });
+    unread.delete(frame.offset);
     screen.draw();
   };
-  /** @type {import("/client/index.js").Subscription | undefined} */
+  /** Before the page goes: what it shows, and where it has heard everything up to. */
+  const keep = () => {
+    const [epoch, offset] = placeOf(client.cursor ?? "");
+    if (phase !== "open" || epoch === "") return;
+    writeFeed(me.id, id, { entries, notes, cursor: `${epoch}:${Math.min(offset, ...[...unread].map((each) => each - 1))}` });
+  };
+  /** @type {import("../../client/index.js").Subscription | undefined} */
   let subscription;
   /** @param {string | null} cursor  of what was loaded: what changed between that and the subscription is restored */
   const subscribe = (cursor) => {
-    subscription?.unsubscribe();
     const handlers = {
       onEvent,
-      onReady: () => cursor === null && reload(), // loaded before the stream was there: there is nothing to go on from
+      onReady: () => cursor === null && loading.run(), // loaded before the stream was there: there is nothing to go on from
       onResync: () => {
+        loadedUpTo = ""; // perhaps another stream, which counts from the start
         toasts.show("Some changes may have been missed: everything is loaded again.");
-        reload();
+        loading.run();
       },
       onLeft: () => leave(noLongerMember()),
       onError: (error, { willRetry }) => {
         if (willRetry) return;
-        if (phase === "open") return leave(noLongerMember()); // taken out between the first look and the subscription
-        phase = "refused";
-        screen.draw();
+        // Taken out between the first look and the subscription; or a limit, and the campaign does not move by itself.
+        if (error.code === "forbidden") return leave(noLongerMember());
+        toasts.show(`You do not see here what others change. ${asSentence(error.message)}`, { kind: "bad", ms: 0 });
       },
     };
-    subscription = client.subscribe(`campaign:${id}`, handlers, { cursor });
+    subscription = client.subscribe(`campaign:${id}`, handlers, { cursor: feedCursor(cursor) });
+  };
+  /** Go on where the feed ended, as long as the stream is the same; what is loaded may be newer. */
+  const feedCursor = (cursor) => {
+    if (cursor === null || before === undefined) return cursor;
+    const [[epoch, offset], [feedEpoch, feedOffset]] = [placeOf(cursor), placeOf(before.cursor)];
+    if (epoch === feedEpoch) return feedOffset < offset ? before.cursor : cursor;
+    [entries, notes] = [[], new Map()];
+    return cursor;
   };
   const offRole = client.on("role", ({ root, role }) => {
     if (root !== `campaign:${id}` || phase !== "open") return;
@@ -123,10 +154,16 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
     noteRole();
   });
 
-  load();
+  window.addEventListener("pagehide", keep);
+  document.addEventListener("visibilitychange", keep);
+  loading.run();
   return {
     close() {
+      keep();
+      window.removeEventListener("pagehide", keep);
+      document.removeEventListener("visibilitychange", keep);
       isLeft = true;
+      loading.close();
       subscription?.unsubscribe();
       offRole();
       closeDialogs();
@@ -134,10 +171,21 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
   };
 }
 
-function bodyOf(phase, { world, levels, entries, notes, me }) {
+/** A cursor as epoch and offset. */
+function placeOf(cursor) {
+  const at = cursor.lastIndexOf(":");
+  return [cursor.slice(0, Math.max(0, at)), Number(cursor.slice(at + 1))];
+}
+
+/** Whether what was loaded at a cursor contains an event of the same epoch. */
+function isContained(offset, cursor) {
+  return cursor !== "" && offset <= placeOf(cursor)[1];
+}
+
+function bodyOf(phase, { world, levels, entries, notes, me, problem }) {
   if (phase === "loading") return [h("p", { class: "quiet" }, "Loading…")];
   if (phase === "refused") return [refusal(me)];
-  if (phase === "failed") return [failure()];
+  if (phase === "failed") return [failure("The campaign could not be loaded", problem, tryNow())];
   return [
     headline(world),
     h(

@@ -1,20 +1,29 @@
-/** The campaigns one is a member of. Read again on every visit and when the window gets the focus. */
+/** The campaigns one is a member of. Read again on every visit, when somebody looks at it again, and after an outage. */
 
 import { openForm } from "../dialog.js";
 import { h, icon } from "../dom.js";
+import { Loading } from "../loading.js";
 import { showScreen } from "../screen.js";
+import { failure, tryNow } from "./refusal.js";
 
-/** @param {HTMLElement} host @param {{api: import("../api.js").Api, go: (hash: string) => void, onError: (error: Error) => void}} page */
-export function campaignsView(host, { api, go, onError }) {
+/**
+ * @param {HTMLElement} host
+ * @param {{api: import("../api.js").Api, client: import("../../client/index.js").Client, go: (hash: string) => void,
+ *   onError: (error: Error) => void}} page
+ */
+export function campaignsView(host, { api, client, go, onError }) {
   let campaigns = null;
+  let problem = "";
 
   const load = async () => {
-    try {
-      campaigns = await api.campaigns();
-      screen.draw();
-    } catch (error) {
-      onError(error);
-    }
+    campaigns = await api.campaigns();
+    problem = "";
+    screen.draw();
+  };
+  const onFailure = (error) => {
+    if (error.code === "signed_out") return;
+    problem = error.message;
+    screen.draw();
   };
   const create = () =>
     openForm({
@@ -35,14 +44,20 @@ export function campaignsView(host, { api, go, onError }) {
         h("h1", {}, "Campaigns"),
         h("button", { type: "button", class: "primary", "data-action": "create" }, icon("add"), "New campaign"),
       ),
-      campaigns === null ? h("p", { class: "quiet" }, "Loading…") : listOf(campaigns),
+      bodyOf(campaigns, problem),
     ],
-    actions: { create },
+    actions: { create, reload: () => loading.run() },
     onError,
   });
-  window.addEventListener("focus", load);
-  load();
-  return { close: () => window.removeEventListener("focus", load) };
+  const loading = new Loading({ client, load, onFailure, isAlwaysRepeated: true });
+  loading.run();
+  return { close: () => loading.close() };
+}
+
+function bodyOf(campaigns, problem) {
+  if (campaigns !== null) return listOf(campaigns); // one that cannot be read again is better than none
+  if (problem) return failure("The campaigns could not be loaded", problem, tryNow());
+  return h("p", { class: "quiet" }, "Loading…");
 }
 
 function listOf(campaigns) {

@@ -12,7 +12,8 @@ const MOST = 100;
  * @param {Entry[]} entries @param {Entry} entry
  */
 export function withEntry(entries, entry) {
-  return [...entries, entry].sort((one, other) => other.offset - one.offset).slice(0, MOST);
+  const others = entries.filter(({ offset }) => offset !== entry.offset); // after a reload it may come again
+  return [...others, entry].sort((one, other) => other.offset - one.offset).slice(0, MOST);
 }
 
 /**

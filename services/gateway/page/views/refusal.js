@@ -23,12 +23,22 @@ export function refusal({ email }) {
   );
 }
 
-export function failure() {
+/**
+ * What could not be loaded, and is loaded as soon as it can be.
+ * @param {string} title @param {string} why  a sentence @param {any} [action]  what somebody may do meanwhile
+ */
+export function failure(title, why, action) {
   return h(
     "section",
-    { class: "card refusal" },
-    h("h1", {}, "The campaign could not be loaded"),
-    h("p", {}, "A service did not answer."),
-    h("div", { class: "form-foot" }, h("button", { type: "button", class: "primary", "data-action": "reload" }, "Try again")),
+    { class: "card refusal", role: "status" },
+    h("h1", {}, title),
+    h("p", {}, why),
+    h("p", { class: "quiet" }, "The page tries again until it works."),
+    action && h("div", { class: "form-foot" }, action),
   );
+}
+
+/** A button for `failure`. */
+export function tryNow() {
+  return h("button", { type: "button", class: "primary", "data-action": "reload" }, "Try now");
 }

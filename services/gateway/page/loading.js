@@ -1,0 +1,77 @@
+/**
+ * Loading what a screen shows, until it works. A load that fails for a reason that passes is made again: in growing pauses, and
+ * at once when the light turns green, the network is back, or somebody looks at the page again.
+ */
+
+const PAUSES_MS = [1000, 2000, 4000, 8000, 15_000];
+/** What somebody has to change first: signed out, no member, no such thing. */
+const FINAL = new Set([401, 403, 404]);
+
+export class Loading {
+  #load;
+  #onFailure;
+  #isRunning = false;
+  #isWantedAgain = false;
+  #isClosed = false;
+  #failures = 0;
+  #timer;
+  #stop = new AbortController();
+  #offs;
+
+  /**
+   * @param {object} options
+   * @param {import("../client/index.js").Client} options.client
+   * @param {() => Promise<unknown>} options.load
+   * @param {(error: any, willRetry: boolean) => void} options.onFailure
+   * @param {boolean} [options.isAlwaysRepeated]  load whenever the light turns green or somebody looks, not only after a failure
+   */
+  constructor({ client, load, onFailure, isAlwaysRepeated = false }) {
+    this.#load = load;
+    this.#onFailure = onFailure;
+    const again = () => (isAlwaysRepeated || this.#failures > 0) && this.run();
+    const { signal } = this.#stop;
+    window.addEventListener("focus", again, { signal });
+    window.addEventListener("online", again, { signal });
+    window.addEventListener("pageshow", ({ persisted }) => persisted && again(), { signal });
+    document.addEventListener("visibilitychange", () => document.visibilityState === "visible" && again(), { signal });
+    let isGreen = client.state === "connected" && !client.isDegraded;
+    const look = () => {
+      const wasGreen = isGreen;
+      isGreen = client.state === "connected" && !client.isDegraded;
+      if (isGreen && !wasGreen) again();
+    };
+    this.#offs = ["state", "degraded", "live"].map((name) => client.on(name, look));
+  }
+
+  /** Load now. If a load is under way, there is another one after it: what it reads may be older than the reason to read. */
+  async run() {
+    clearTimeout(this.#timer);
+    if (this.#isRunning) return void (this.#isWantedAgain = true);
+    this.#isRunning = true;
+    do {
+      this.#isWantedAgain = false;
+      await this.#once();
+    } while (this.#isWantedAgain && !this.#isClosed);
+    this.#isRunning = false;
+  }
+
+  close() {
+    this.#isClosed = true;
+    clearTimeout(this.#timer);
+    this.#stop.abort();
+    for (const off of this.#offs) off();
+  }
+
+  async #once() {
+    try {
+      await this.#load();
+      this.#failures = 0;
+    } catch (error) {
+      if (this.#isClosed) return;
+      const willRetry = !FINAL.has(error.status);
+      this.#failures = willRetry ? this.#failures + 1 : 0;
+      if (willRetry) this.#timer = setTimeout(() => this.run(), PAUSES_MS[Math.min(this.#failures, PAUSES_MS.length) - 1]);
+      this.#onFailure(error, willRetry);
+    }
+  }
+}

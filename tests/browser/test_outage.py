@@ -1,0 +1,117 @@
+"""Pages that were opened, or asked for something, while a service was away: they recover by themselves."""
+
+import asyncio
+
+from playwright.async_api import Route, expect
+
+from tests.browser.conftest import Table
+from tools import demo
+from tools.api import call
+
+PATIENCE_MS = 60_000
+HURRY = """
+    const later = window.setTimeout;
+    window.setTimeout = (callback, ms, ...more) => later(callback, ms >= 1000 && ms <= 8000 ? ms / 20 : ms, ...more);
+"""
+"""A page that gives up reading again after an event twenty times as soon."""
+FROZEN = """
+    const later = window.setTimeout;
+    const pauses = [1000, 2000, 4000, 8000, 15000];
+    window.setTimeout = (callback, ms, ...more) => (pauses.includes(ms) ? 0 : later(callback, ms, ...more));
+"""
+"""A page whose pauses before it loads again never end; those of the connection are never exactly as long."""
+
+
+async def test_list_opened_while_the_publisher_is_away(table: Table) -> None:
+    """The list says why it is empty, and fills when the publisher is back."""
+    publisher = table.services.publisher
+    await asyncio.to_thread(publisher.kill)
+    try:
+        window = await table.window()
+        await window.sign_in("Owner")
+        await expect(window.page.get_by_role("heading", name="The campaigns could not be loaded")).to_be_visible()
+        await expect(window.page.locator("main")).to_contain_text("The service does not answer.")
+        await expect(window.page.locator("main")).not_to_contain_text("Loading")
+    finally:
+        await asyncio.to_thread(publisher.start)
+
+    await expect(window.page.get_by_role("link", name=demo.CAMPAIGN)).to_be_visible(timeout=PATIENCE_MS)
+
+
+async def test_campaign_opened_while_the_publisher_is_away(table: Table) -> None:
+    """A campaign that could not be loaded appears when it can be, and is live then."""
+    publisher = table.services.publisher
+    window = await table.window()
+    await window.sign_in("Owner")
+    await expect(window.page.get_by_role("link", name=demo.CAMPAIGN)).to_be_visible()
+    await asyncio.to_thread(publisher.kill)
+    try:
+        await window.page.get_by_role("link", name=demo.CAMPAIGN).click()
+        await expect(window.page.get_by_role("heading", name="The campaign could not be loaded")).to_be_visible()
+    finally:
+        await asyncio.to_thread(publisher.start)
+
+    await expect(window.page.get_by_role("heading", name="Emberford")).to_be_visible(timeout=PATIENCE_MS)
+    await window.page.get_by_role("button", name="Raise the level of Emberford").click()
+    await expect(window.page.locator(".entry-text").first).to_contain_text("You changed the level of Emberford")
+
+
+async def test_light_that_turns_green_reloads_the_page(table: Table) -> None:
+    """What failed during an outage of everything is asked for again the moment that the connection is back."""
+    gateway = table.services.gateways[0]
+    window = await table.window(script=FROZEN)
+    await window.sign_in("Owner")
+    await expect(window.page.get_by_role("link", name=demo.CAMPAIGN)).to_be_visible()
+    away = True
+
+    async def fail(route: Route) -> None:
+        await (route.abort() if away else route.continue_())
+
+    await window.page.route("**/v1/campaigns/**", fail)
+    await window.page.get_by_role("link", name=demo.CAMPAIGN).click()
+    await expect(window.page.get_by_role("heading", name="The campaign could not be loaded")).to_be_visible()
+    away = False
+    await asyncio.to_thread(gateway.kill)
+    await asyncio.to_thread(gateway.start)
+
+    await expect(window.page.get_by_role("heading", name="Emberford")).to_be_visible(timeout=PATIENCE_MS)
+
+
+async def test_event_that_could_not_be_followed(table: Table) -> None:
+    """An event comes while the publisher is away for longer than the page tries: the page is not stale for good."""
+    viewer = await table.seat("Viewer", script=HURRY)
+    credentials = {"email": "owner@demo.example", "password": demo.PASSWORD}
+    token = call("POST", f"{table.services.auth_url}/auth/sign-in", credentials)["accessToken"]
+    settlement = await viewer.page.get_by_role("article", name="Saltmere").get_attribute("data-key")
+    reads = 0
+
+    async def fail(route: Route) -> None:
+        nonlocal reads
+        reads += 1
+        await route.abort()
+
+    await viewer.page.route("**/v1/campaigns/**", fail)
+    call("PATCH", f"{table.campaign_url}/settlements/{settlement}", {"name": "Saltmere Bay"}, token=token)
+    await expect(viewer.page.locator("#toasts")).to_contain_text("Some of this may be out of date.")
+    await viewer.page.unroute("**/v1/campaigns/**")
+
+    await expect(viewer.page.get_by_role("article", name="Saltmere Bay")).to_be_visible()
+    call("PATCH", f"{table.campaign_url}/settlements/{settlement}", {"name": "Saltmere"}, token=token)
+    assert reads > 5
+
+
+async def test_config_that_is_late(table: Table) -> None:
+    """A page whose configuration cannot be loaded at first says so, and starts when it can."""
+    window = await table.window(query="?later")
+    failures = 2
+
+    async def fail(route: Route) -> None:
+        nonlocal failures
+        failures -= 1
+        await (route.abort() if failures >= 0 else route.continue_())
+
+    await window.page.route("**/config.json", fail)
+    await window.page.reload()
+    await expect(window.page.get_by_role("heading", name="The page could not be loaded")).to_be_visible()
+
+    await expect(window.page.get_by_role("heading", name="Continue as")).to_be_visible()

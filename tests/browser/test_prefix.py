@@ -1,0 +1,60 @@
+"""The page behind a proxy that serves it below a path of its own."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from playwright.async_api import expect
+
+from tests.browser.conftest import Table
+from tests.forked import all_forked
+from tests.proxy import Proxy
+from tools import demo
+from tools.cluster import Plan, Services
+from tools.nats_server import free_port
+
+PREFIX = "/games/table"
+PORT = free_port()
+
+
+@pytest.fixture(name="demo_services", scope="module")
+def _demo_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
+    """The whole set; its services answer pages of the proxy."""
+    people = json.dumps([person.sign_in() for person in demo.PEOPLE])
+    environment = {"gateway": {"BEACONFIRE_DEMO_PEOPLE": people}}
+    folder = tmp_path_factory.mktemp("prefix")
+    origins = (f"http://127.0.0.1:{PORT}",)
+    whole = all_forked(Services(Plan(folder, origins=origins, environment=environment)))
+    try:
+        whole.start()
+        yield whole
+    finally:
+        whole.kill()
+
+
+def _stripped(chunk: bytes) -> bytes:
+    """A request as a proxy passes it on: without the prefix. What is not below it is somebody else's."""
+    method, space, target = chunk.partition(b" ")
+    if method not in {b"GET", b"HEAD"}:
+        return chunk  # frames of a socket
+    prefix = PREFIX.encode()
+    return (
+        method + space + (target.removeprefix(prefix) if target.startswith(prefix + b"/") else b"/elsewhere" + target)
+    )
+
+
+async def test_page_below_a_path_prefix(table: Table) -> None:
+    """Below a prefix the page loads, signs in, and is live; unknown addresses lead back to it."""
+    async with Proxy(table.services.gateways[0].port, port=PORT, rewrite=_stripped).running():
+        window = await table.window()
+        await window.page.goto(f"http://127.0.0.1:{PORT}{PREFIX}/")
+        await window.sign_in("Owner")
+        await window.open_campaign()
+        await window.page.get_by_role("button", name="Raise the level of Emberford").click()
+        await expect(window.page.locator(".entry-text").first).to_contain_text("You changed the level of Emberford")
+        assert window.sockets[-1].url == f"ws://127.0.0.1:{PORT}{PREFIX}/ws"
+        assert window.troubles == []
+
+        await window.page.goto(f"http://127.0.0.1:{PORT}{PREFIX}/no/such/page")
+        await window.page.get_by_role("link", name="To the start page").click()
+        await expect(window.page.get_by_role("link", name=demo.CAMPAIGN)).to_be_visible()
