@@ -17,11 +17,16 @@ _SECRET_FIELDS = re.compile(r"token|password|secret|authorization|cookie|payload
 # text that a client chose would cost the square of its length.
 _SECRET_TEXT = re.compile(r"eyJ[\w-]{5,}(\.[\w-]+)*|(?<=token=)[^\s&\"']+|(?<=[Bb]earer )\S+")
 _BLANK = "[redacted]"
+_HARMLESS_FIELDS = re.compile(r"(^|_)token_ids?$|_(count|bytes)$")
+"""Fields with a secret's name that say which one it was, how many, or how large."""
+RESERVED = frozenset({"service", "level", "timestamp", "logger"})
+"""Fields that every line has. A caller's own field of such a name is kept under another one."""
 
 
 def configure(service: str, *, level: str = "info", format: Literal["json", "console"] = "json") -> None:  # noqa: A002
     """Set up logging for this process; also what libraries log through the standard library."""
     shared: list[structlog.types.Processor] = [
+        set_apart,
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.processors.add_log_level,
@@ -69,14 +74,26 @@ def get(name: str) -> structlog.stdlib.BoundLogger:
     return logger
 
 
+def set_apart(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Rename a caller's fields that would overwrite those of the line, or be overwritten: `service` to `service_`."""
+    for name in RESERVED & fields.keys():
+        fields[f"{name}_"] = fields.pop(name)
+    return fields
+
+
 def redact(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Blank what must never be in a log."""
     for name, value in fields.items():
-        if name != "event" and _SECRET_FIELDS.search(name):
+        if is_redacted(name) and not isinstance(value, int | float | None):
             fields[name] = _BLANK
         elif isinstance(value, str):
             fields[name] = blank(value)
     return fields
+
+
+def is_redacted(name: str) -> bool:
+    """Whether a text in a field of this name is blanked."""
+    return name != "event" and bool(_SECRET_FIELDS.search(name)) and not _HARMLESS_FIELDS.search(name)
 
 
 def blank(text: str) -> str:

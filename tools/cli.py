@@ -36,6 +36,7 @@ from tools.log_stream import plain
 from tools.nats_server import BrokerDidNotStart
 from tools.operating import auth_operator
 from tools.stream_setup import StreamNotDeclared, declare
+from tools.tables import print_table
 from tools.up import Options, PortTaken
 from tools.up import up as run_up
 
@@ -296,7 +297,7 @@ def list_keys(
 ) -> None:
     """Show the keys: which signs, which only verify, and until when."""
     found = auth_operator(DataFolder(data), auth_ops, operator_token).get("keys")["keys"]
-    print(json.dumps(found)) if as_json else Console().print(operating.keys_table(found))
+    print(json.dumps(found)) if as_json else print_table(operating.keys_table(found))
 
 
 @keys.command()
@@ -341,7 +342,7 @@ def list_service_tokens(
 ) -> None:
     """Show the tokens of services: what they may publish, until when, and when they were last used."""
     found = auth_operator(DataFolder(data), auth_ops, operator_token).get("service-tokens")["serviceTokens"]
-    print(json.dumps(found)) if as_json else Console().print(operating.service_tokens_table(found))
+    print(json.dumps(found)) if as_json else print_table(operating.service_tokens_table(found))
 
 
 @service_token.command()

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from tools.api import call
 from tools.data_folder import OPERATOR_TOKEN, DataFolder
+from tools.tables import listing
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +42,32 @@ def auth_operator(folder: DataFolder, url: str | None, token: str | None) -> Aut
 
 def keys_table(keys: Sequence[Mapping[str, Any]]) -> Table:
     """The signing keys, for people."""
-    table = Table("key", "state", "made", "signs from", "verifies until", "service tokens", box=None)
-    for key in keys:
-        times = (_moment(key["createdAt"]), _moment(key["signsFrom"]), _moment(key["verifiesUntil"]))
-        table.add_row(key["kid"], key["state"], *times, str(key["serviceTokens"]))
-    return table
+    rows = [
+        [
+            key["kid"],
+            key["state"],
+            *(_moment(key[at]) for at in ("createdAt", "signsFrom", "verifiesUntil")),
+            str(key["serviceTokens"]),
+        ]
+        for key in keys
+    ]
+    return listing(["key", "state", "made", "signs from", "verifies until", "service tokens"], rows, whole=["key"])
 
 
 def service_tokens_table(tokens: Sequence[Mapping[str, Any]]) -> Table:
     """The tokens of services, for people."""
-    table = Table("token", "service", "may publish", "expires", "last used", "", box=None)
-    for one in tokens:
-        row = one["id"], one["service"], "\n".join(one["publish"]), _text(one["expiresAt"]), _text(one["usedAt"])
-        table.add_row(*row, f"revoked {_text(one['revokedAt'])}" if one["revokedAt"] else "")
-    return table
+    rows = [
+        [
+            one["id"],
+            one["service"],
+            "\n".join(one["publish"]),
+            _text(one["expiresAt"]),
+            _text(one["usedAt"]),
+            f"revoked {_text(one['revokedAt'])}" if one["revokedAt"] else "",
+        ]
+        for one in tokens
+    ]
+    return listing(["token", "service", "may publish", "expires", "last used", ""], rows, whole=["token"])
 
 
 def _moment(unix_s: int | None) -> str:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from rich.console import Console
-from rich.table import Table
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -20,6 +19,7 @@ from services.publisher.store import OUTBOX as PUBLISHER
 from shared import outbox
 from shared.database import Database, DatabaseAway, cause
 from tools.migrate import database_urls
+from tools.tables import listing, print_table
 
 OUTBOXES = {"auth": AUTH, "publisher": PUBLISHER}
 MAX_ROOTS = 20
@@ -106,19 +106,14 @@ def print_readable(seen: Sequence[Seen], console: Console) -> None:
         if not one.waiting and not one.refused:
             console.print(f"{one.service}: no event waits, and none was refused")
         if one.waiting:
-            table = Table("root", "events", "oldest waits", title=f"{one.service}: wait for the broker", box=None)
-            for root in one.waiting:
-                table.add_row(root.root, str(root.events), f"{root.oldest_s:.0f} s")
-            console.print(table)
+            waiting = [(root.root, str(root.events), f"{root.oldest_s:.0f} s") for root in one.waiting]
+            title = f"{one.service}: wait for the broker"
+            print_table(listing(["root", "events", "oldest waits"], waiting, whole=["root"], title=title), console)
             _print_rest(console, one.waiting_roots - len(one.waiting), "roots")
         if one.refused:
-            table = Table(box=None, title=f"{one.service}: refused by the broker")
-            table.add_column("event", no_wrap=True, overflow="ignore")
-            table.add_column("subject", overflow="fold")
-            table.add_column("why", overflow="fold")
-            for event in one.refused:
-                table.add_row(event.event_id, event.subject, event.reason)
-            console.print(table)
+            refused = [(event.event_id, event.subject, event.reason) for event in one.refused]
+            title = f"{one.service}: refused by the broker"
+            print_table(listing(["event", "subject", "why"], refused, whole=["event"], title=title), console)
             _print_rest(console, one.refused_events - len(one.refused), "events")
 
 

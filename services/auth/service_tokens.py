@@ -77,7 +77,7 @@ class ServiceTokens:
                     expires_at=row.expires_at,
                 )
             )
-        log.info("issued a service token", service=service, token=row.id)
+        log.info("issued a service token", issued_to=service, token_id=row.id)
         return row, text
 
     async def list(self) -> Sequence[ServiceToken]:
@@ -94,7 +94,7 @@ class ServiceTokens:
                 raise BeaconfireError(errors.NOT_FOUND, "no such service token")
             revoked = update(SERVICE_TOKENS).where(this, SERVICE_TOKENS.c.revoked_at.is_(None))
             await tx.execute(revoked.values(revoked_at=datetime.now(UTC)))
-        log.info("revoked a service token", token=token_id)
+        log.info("revoked a service token", token_id=token_id)
 
     async def is_good(self, service: str, token_id: str) -> bool:
         """Whether a token is this service's and was neither revoked nor has run out. Notes that it was used."""

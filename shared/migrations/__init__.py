@@ -67,7 +67,7 @@ class Migrations:
         if database.is_sqlite if migrate is None else migrate:
             done = await self.upgrade(database)
             if done.before != done.after:
-                log.info("migrated the database", service=self.service, before=done.before, after=done.after)
+                log.info("migrated the database", database=self.service, before=done.before, after=done.after)
             return
         async with _opened(database, database.connected) as connection:
             current = await connection.run_sync(self.current)

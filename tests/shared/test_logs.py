@@ -65,6 +65,38 @@ def test_a_line() -> None:
     assert "ZeroDivisionError" in second["exception"]
 
 
+def test_fields_of_the_line_are_its_own() -> None:
+    """A caller's field with the name of one that every line has keeps its value under another name."""
+    script = (
+        "from shared import logs; logs.configure('auth'); log = logs.get('x')\n"
+        "log.info('issued', service='weather', level='high', timestamp='noon', logger='wood')\n"
+        "import logging; logging.getLogger('library').warning('told')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    own, library = (json.loads(line) for line in done.stderr.splitlines())
+
+    assert (own["service"], own["level"], own["logger"], own["timestamp"][:2]) == ("auth", "info", "x", "20")
+    assert (own["service_"], own["level_"], own["timestamp_"], own["logger_"]) == ("weather", "high", "noon", "wood")
+    assert (library["service"], library["level"], library["logger"]) == ("auth", "warning", "library")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"token_id": "fedcba9876543210"},
+        {"service_token_ids": ["a", "b"]},
+        {"service_tokens": 3},
+        {"token_count": 3},
+        {"payload_bytes": 65_536},
+        {"body": None},
+        {"with_password": True},
+    ],
+)
+def test_harmless_fields_are_kept(fields: dict[str, object]) -> None:
+    """Which token it was, how many and how large may be read."""
+    assert redact(None, "info", {"event": "something", **fields}) == {"event": "something", **fields}
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [

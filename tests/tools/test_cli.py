@@ -389,6 +389,7 @@ def test_service_tokens(data: Path) -> None:
     assert (listed["service"], listed["publish"], listed["usedAt"]) == ("weather", ["campaign.*.world_time"], None)
     assert revoked.ends() == 0
     assert "revoked" in readable
+    assert listed["id"] in readable
     assert refused.ends() == 1
     assert "live.>" in refused.text
 
