@@ -18,7 +18,7 @@ from aiohttp.web_protocol import RequestHandler
 
 from shared import errors, logs, stopping
 from shared.settings import Settings
-from shared.web import FINISH_S, READY, began, busy, harden, operations, served
+from shared.web import DRAIN, FINISH_S, READY, began, busy, harden, operations, served
 
 log = logs.get(__name__)
 
@@ -43,20 +43,36 @@ async def serve_worker(app: web.Application, settings: Settings, *, name: str) -
     await _until_told(worker_listening(app, settings, name=name), *stopping.SIGNALS)
 
 
-async def serve_together(app: web.Application, *, host: str, port: int, ops: str, listens: Callable[[], None]) -> None:
-    """Run one of several processes that share a port, until SIGTERM. Logs where it listens.
+async def serve_together(
+    app: web.Application, *, host: str, port: int, ops: str, listens: Callable[[], None], end_one: signal.Signals
+) -> None:
+    """Run one of several processes that share a port, until SIGTERM or `end_one`. Logs where it listens.
 
     It listens once it is ready for the first time, and calls `listens`: until then the kernel sends clients to the
-    others. Operators reach it at `ops`, a UNIX socket, from the start.
+    others. Told by SIGTERM, it listens for as long as it drains, as all of them are to end; told by `end_one`, it stops
+    at once, as the others go on. Operators reach it at `ops`, a UNIX socket, from the start.
     """
+    others = asyncio.Event()
+
+    def end() -> None:
+        others.set()
+        signal.raise_signal(signal.SIGTERM)
+
+    asyncio.get_running_loop().add_signal_handler(end_one, end)
     # Told twice is told once here: a group of processes may be told as a whole, and by the parent.
-    together = _listening_together(app, host=host, port=port, ops=ops, listens=listens)
+    together = _listening_together(app, host=host, port=port, ops=ops, listens=listens, others_go_on=others.is_set)
     await _until_told(together, signal.SIGTERM, ends_at_second=False)
 
 
 @asynccontextmanager
 async def _listening_together(
-    app: web.Application, *, host: str, port: int, ops: str, listens: Callable[[], None]
+    app: web.Application,
+    *,
+    host: str,
+    port: int,
+    ops: str,
+    listens: Callable[[], None],
+    others_go_on: Callable[[], bool],
 ) -> AsyncIterator[None]:
     ops_runner, runner = _ops_runner(operations(app)), _public_runner(app)
     try:
@@ -68,9 +84,17 @@ async def _listening_together(
             listening = tasks.create_task(_listen_once_ready(site, app[READY], listens), name="listen")
             yield
             listening.cancel()
+            if others_go_on() and site in runner.sites:
+                await site.stop()
+            await _drain(app)
     finally:
         await runner.cleanup()
         await ops_runner.cleanup()
+
+
+async def _drain(app: web.Application) -> None:
+    if DRAIN in app:
+        await app[DRAIN]()
 
 
 async def _listen_once_ready(site: web.TCPSite, ready: Callable[[], str | None], listens: Callable[[], None]) -> None:
@@ -117,13 +141,17 @@ async def listening(
     ops_runner, runner = _ops_runner(operations(app)), _public_runner(app)
     try:
         await runner.setup()
-        await web.TCPSite(runner, settings.host, settings.port, reuse_port=reuse_port or None, backlog=BACKLOG).start()
+        site = web.TCPSite(runner, settings.host, settings.port, reuse_port=reuse_port or None, backlog=BACKLOG)
+        await site.start()
         await ops_runner.setup()
         await web.TCPSite(ops_runner, settings.ops_host, settings.ops_port).start()
         port, ops_port = runner.addresses[0][1], ops_runner.addresses[0][1]
         log.info("listening", name=name, host=settings.host, port=port, ops_port=ops_port)
         async with Deadlines(runner, ops_runner):
             yield Listening(f"http://{settings.host}:{port}", f"http://{settings.ops_host}:{ops_port}")
+            if reuse_port:  # others share the port, and get who comes
+                await site.stop()
+            await _drain(app)
     finally:
         await runner.cleanup()
         await ops_runner.cleanup()

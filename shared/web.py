@@ -8,7 +8,7 @@ import asyncio
 import math
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 
 import structlog
@@ -50,6 +50,8 @@ READY: web.AppKey[Callable[[], str | None]] = web.AppKey("ready", Callable[[], s
 WARNINGS: web.AppKey[Callable[[], list[str]]] = web.AppKey("warnings", Callable[[], list[str]])  # type: ignore[arg-type]
 """What an operator should look at although the service is ready. Everybody reads it: no ids of anything."""
 
+DRAIN: web.AppKey[Callable[[], Awaitable[None]]] = web.AppKey("drain", Callable[[], Awaitable[None]])  # type: ignore[arg-type]
+"""Optional: awaited when the service was told to stop, while it still listens."""
 FINISH_S: web.AppKey[float] = web.AppKey("finish_s", float)
 """Seconds that requests under way have when the service stops; `serving.FINISH_DEFAULT_S` where it is not set."""
 

@@ -256,6 +256,7 @@ def _plan(options: Options, folder: DataFolder, passed: PassedOn, origins: tuple
             "auth": {"BEACONFIRE_KEYS_SECRET": folder.keys_secret(), **environment["auth"]},
             "gateway": {
                 "BEACONFIRE_STOP_TIMEOUT_S": "1",  # nobody waits for a drain on their own machine
+                "BEACONFIRE_STOP_ACCEPT_S": "0",
                 **environment["gateway"],
                 "BEACONFIRE_DEMO_PEOPLE": json.dumps(people),
                 "BEACONFIRE_WORKERS": str(options.workers),

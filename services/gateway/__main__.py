@@ -21,7 +21,16 @@ from services.gateway.app import build
 from services.gateway.combined import Combined, socket_of
 from services.gateway.settings import Settings
 from services.gateway.siblings import Siblings
-from services.gateway.supervisor import END_OPERATIONS, OPERATIONS, Board, CannotStart, Supervisor, listen_at, reserve
+from services.gateway.supervisor import (
+    END_ONE_WORKER,
+    END_OPERATIONS,
+    OPERATIONS,
+    Board,
+    CannotStart,
+    Supervisor,
+    listen_at,
+    reserve,
+)
 from shared import logs
 from shared.serving import serve, serve_operations, serve_together
 from shared.settings import read_settings
@@ -67,7 +76,9 @@ def _run_workers(settings: Settings) -> int:
         app = build(settings, on_fatal=lambda: os._exit(1), worker=siblings.worker(number))
         collector.start()
         ask_at, listens = socket_of(group, number), partial(board.listens, number)
-        uvloop.run(serve_together(app, host=settings.host, port=port, ops=ask_at, listens=listens))
+        uvloop.run(
+            serve_together(app, host=settings.host, port=port, ops=ask_at, listens=listens, end_one=END_ONE_WORKER)
+        )
 
     def operate() -> None:
         # Not uvloop: it knows no UNIX sockets that are no files.

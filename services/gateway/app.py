@@ -19,6 +19,7 @@ from services.gateway.deadletters import DeadLetters
 from services.gateway.delivery import Delivery
 from services.gateway.direct import DirectClient
 from services.gateway.encoding import Encoder
+from services.gateway.farewell import Farewell
 from services.gateway.handshake import Handshake
 from services.gateway.history import History
 from services.gateway.hub import Hub
@@ -41,7 +42,7 @@ from shared.errors import BeaconfireError
 from shared.forwarding import ClientAddresses
 from shared.metrics import Gauge
 from shared.verifier import Verifier
-from shared.web import FINISH_S, FOR_OPERATORS, application
+from shared.web import DRAIN, FINISH_S, FOR_OPERATORS, application
 
 log = logs.get(__name__)
 
@@ -49,6 +50,8 @@ RING_BYTES = Gauge("gateway_ring_bytes", "Memory of the newest events")
 ROOMS = Gauge("gateway_rooms", "Rooms with somebody in them")
 CONNECTING = Gauge("gateway_connecting", "Connections that have not yet said who they are")
 READ_ON_EVERY_S, READ_ON = 0.02, 100
+FINISH_REQUESTS_S = 2.0
+"""How long requests under way have once the sessions have gone (seconds): files of the page, mostly."""
 FRAMES = Gauge("gateway_frames_sent", "Event frames written to sessions since the start")
 
 
@@ -59,12 +62,13 @@ def build(settings: Settings, *, on_fatal: Any, worker: Worker | None = None) ->
     """
     gateway = _Gateway(settings, on_fatal, worker)
     app = application(settings, ready=gateway.why_not_ready)
-    app[FINISH_S] = float(settings.stop_timeout_s)
+    app[FINISH_S] = min(FINISH_REQUESTS_S, settings.stop_timeout_s)
+    app[DRAIN] = gateway.drain
     app.router.add_get("/ws", gateway.handle_socket, allow_head=False)
     operators = Operators(gateway.hub, gateway.limits, gateway.users, gateway.door)
     app[FOR_OPERATORS] = operators.routes_of_a_worker() if worker else operators.routes()
     add_page(app, settings)
-    app.on_shutdown.append(gateway.begin_to_stop)
+    app.on_shutdown.append(gateway.close_sessions)
     app.cleanup_ctx.append(gateway.run)
     return app
 
@@ -78,15 +82,15 @@ class _Gateway:
         self.limits = Limits(**{one.name: getattr(settings, one.name) for one in fields(Limits)})
         self.users = Users(self.limits)
         self.door = Doorkeeper(self.limits)
+        self._draining = False
         self._stopping = False
-        self._stop_at = 0.0
         self._asked: set[asyncio.Task[None]] = set()
         self._intake: Intake | None = None
         self._handshake: Handshake | None = None
         self._context: Context[Session] | None = None
 
     def why_not_ready(self) -> str | None:
-        if self._stopping:
+        if self._draining or self._stopping:
             return "stopping"
         if self._intake is None:
             return "starting: waiting for the broker"
@@ -100,12 +104,13 @@ class _Gateway:
         return await self._handshake.handle(request)
 
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
-        """Everything that lives beside HTTP. Shutdown order: (aiohttp stops listening, goaway,) drain, leave NATS."""
+        """Everything that lives beside HTTP. Shutdown order: (drain, stop listening, close sessions,) leave NATS."""
         with self._open_sockets() as sockets:
             async with asyncio.TaskGroup() as tasks:
                 connecting = tasks.create_task(self._run(sockets), name="gateway")
                 yield
-                await self._stop()
+                for task in self._asked:
+                    task.cancel()
                 connecting.cancel()
 
     @contextmanager
@@ -214,36 +219,39 @@ class _Gateway:
         if self._intake is not None:
             self._intake.reconnected()
 
-    async def begin_to_stop(self, _app: web.Application) -> None:
-        """Nobody listens any more. Not ready, nobody new, and every session is told when to go.
+    async def drain(self) -> None:
+        """Told to stop: not ready, and every session is told when to go. Returns once all have left, or time is up.
 
-        Called before aiohttp waits for requests under way: one that hangs must not take the sessions' time.
+        Until then the gateway listens, and serves who comes: a load balancer goes on sending clients until it has
+        noticed. So it listens for some time even if nobody is connected.
         """
-        self._stopping = True
-        context, window_s = self._context, self._settings.stop_timeout_s
-        self._stop_at = time.monotonic() + window_s
+        self._draining = True
+        context, window_s = self._context, float(self._settings.stop_timeout_s)
         if context is None:
             return
-        for newcomer in list(context.connecting):
-            newcomer.close(_going_away())
+        began_at = time.monotonic()
+        context.farewell = Farewell(window_s, began_at)
         sessions = list(context.hub.all_sessions())
         log.info("telling sessions to go elsewhere", count=len(sessions), window_s=window_s)
-        for number, session in enumerate(sessions):
-            # Spread over the first half, so that they do not all arrive elsewhere at once; the second is for arriving.
-            after_ms = number * window_s * 500 // len(sessions)
-            session.tell(protocol.goaway(after_ms, window_s * 1000))
+        for session, goaway in zip(sessions, context.farewell.to_all(len(sessions)), strict=True):
+            session.tell(goaway)
+        accepts_until = began_at + min(window_s, self._settings.stop_accept_s)
+        while (now := time.monotonic()) < context.farewell.ends_at:
+            if now >= accepts_until and not context.hub.sessions and not context.connecting:
+                return
+            await asyncio.sleep(0.05)
 
-    async def _stop(self) -> None:
-        """Drain: sessions have until the window's end to leave; then who is left is closed."""
+    async def close_sessions(self, _app: web.Application) -> None:
+        """Nobody listens any more, and time is up: close who is left.
+
+        Called before aiohttp waits for requests under way, as sockets that are aiohttp's are such requests.
+        """
+        self._stopping = True
         context = self._context
         if context is None:
             return
-        while context.hub.users and time.monotonic() < self._stop_at:  # noqa: ASYNC110  (once, while stopping)
-            await asyncio.sleep(0.05)
-        for task in self._asked:
-            task.cancel()
         context.outbound.drain()
-        for session in list(context.hub.all_sessions()):
+        for session in [*context.connecting, *context.hub.all_sessions()]:
             session.close(_going_away())
 
 

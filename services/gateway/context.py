@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol
 
 from services.gateway.arrivals import Arrivals
+from services.gateway.farewell import Farewell
 from services.gateway.hub import Hub, S
 from services.gateway.limits import Doorkeeper, Limits, Users
 from services.gateway.outbound import Outbound
@@ -63,6 +64,8 @@ class Context(Generic[S]):
     epoch: str = ""
     probes: Probes = field(init=False)
     position: int = 0
+    farewell: Farewell | None = None
+    """Set once the gateway is to stop: who connects from then on is told so."""
     is_degraded: bool = False
     """Whether the broker does not answer, so that events may be late."""
 

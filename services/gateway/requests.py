@@ -159,6 +159,8 @@ def _acknowledge(session: Session, message: Connect, rooms: Mapping[str, Any]) -
             rooms=rooms,
         )
     )
+    if context.farewell is not None:
+        session.tell(context.farewell.to_newcomer(time.monotonic()))
     if trouble is not None:
         session.resync(trouble)
     elif offset < context.position:

@@ -75,6 +75,13 @@ class Settings(Common):
     ring_bytes: int = Field(67_108_864, ge=1_048_576, description="Memory for the newest events, bytes")
     ring_age_s: int = Field(60, ge=1, description="Age of the oldest event kept in memory, seconds")
     stop_timeout_s: int = Field(5, ge=0, le=300, description="Seconds clients have to leave when the gateway stops")
+    stop_accept_s: int = Field(
+        2,
+        ge=0,
+        le=300,
+        description="Seconds a gateway that stops accepts connections, at least, within STOP_TIMEOUT_S: "
+        "as long as a load balancer may go on sending them",
+    )
 
     @field_validator("demo_people", mode="before")
     @classmethod

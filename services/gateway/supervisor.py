@@ -33,6 +33,8 @@ BEYOND_DRAIN_S = 10.0
 """A worker that is to stop and still runs this long after the end of its drain is killed."""
 ROLL_EVERY_S = 0.1
 END_WORKER = signal.SIGTERM
+END_ONE_WORKER = signal.SIGUSR2
+"""To one while the others go on: they take clients, so it listens no longer."""
 END_OPERATIONS = signal.SIGUSR1
 """Not SIGTERM: where a whole group of processes is told to end, operators are answered until the last worker has."""
 OPERATIONS = 0
@@ -267,12 +269,12 @@ class Supervisor:
             if child.due is not None and time.monotonic() >= child.due:
                 self._start(child)
         if self._rolling and all(self._serves(child) for child in self._workers()):
-            self._tell_to_end(self._children[self._rolling.pop(0)])
+            self._tell_to_end(self._children[self._rolling.pop(0)], END_ONE_WORKER)
 
-    def _tell_to_end(self, child: _Child) -> None:
+    def _tell_to_end(self, child: _Child, how: signal.Signals = END_WORKER) -> None:
         if child.pid and child.stopped_at is None:
             child.stopped_at = time.monotonic()
-            self._signal(END_WORKER if child.number else END_OPERATIONS, child)
+            self._signal(how if child.number else END_OPERATIONS, child)
 
     def _signal(self, number: signal.Signals, *children: _Child) -> None:
         for child in children:

@@ -4,13 +4,17 @@ import asyncio
 import json
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 import aiohttp
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from services.gateway.frames import Opcode, decode_close
+from services.gateway.farewell import Farewell
+from services.gateway.frames import payload
+from shared import broker
 from shared.envelope import Envelope, Metadata
 from tests.client import open_socket
 from tests.conftest import connected
@@ -18,7 +22,7 @@ from tests.fakes import FakeAuth
 from tests.gateway.conftest import running_gateway, settlement
 from tests.gateway.test_frames import client_frame
 from tests.gateway.test_stuck import Stuck
-from tests.gateway.test_websocket import handshake, raw_socket
+from tests.gateway.test_websocket import handshake
 from tools.cluster import ServiceProcess
 from tools.nats_server import NatsServer
 
@@ -87,33 +91,97 @@ async def test_stuck_clients(tmp_path: Path, stream: NatsServer, auth: FakeAuth,
 
 
 async def test_while_it_drains(tmp_path: Path, stream: NatsServer, auth: FakeAuth) -> None:
-    """From SIGTERM on it is not ready and takes nobody new, and each session is told when to go; a second SIGTERM ends
-    it at once."""
+    """From SIGTERM on it is not ready, and each session is told when to go; a second SIGTERM ends it at once."""
     async with (
         gateway_process(tmp_path, stream, auth, BEACONFIRE_STOP_TIMEOUT_S="300") as process,
         open_socket(process.url) as client,
-        open_socket(process.url) as newcomer,
     ):
         await client.connect(auth.token("viewer"), ["campaign:c1"])
         process.terminate()
         told = await client.next("goaway")
         why_not = await asyncio.to_thread(process.why_not_ready)
-        refused = await newcomer.closed()
-        with pytest.raises(aiohttp.ClientError):
-            await open_socket(process.url).__aenter__()
         answer = await client.ask("ping")
         process.terminate()
         ended = await asyncio.to_thread(process.process.wait, GRACE_S)
 
     assert (told["afterMs"], told["withinMs"]) == (0, 300_000)
     assert why_not == "stopping"
-    assert (refused.code, refused.reason) == (4503, "this gateway is going away, connect again")
     assert answer["success"] is True
     assert (ended, process.process.exit_code) == (True, -15)
 
 
+async def test_who_comes_while_it_drains(tmp_path: Path, stream: NatsServer, auth: FakeAuth) -> None:
+    """Clients that a load balancer sends after SIGTERM are served: one that had opened its socket before, one that
+    opens it now, one that takes over from a session here. Each is told to go in the second half of the window, and once
+    all have left, the gateway ends."""
+    async with (
+        gateway_process(tmp_path, stream, auth, BEACONFIRE_STOP_TIMEOUT_S="300") as process,
+        AsyncExitStack() as stack,
+        connected(stream, "publisher") as publisher,
+    ):
+        client, early = [await stack.enter_async_context(open_socket(process.url)) for _ in range(2)]
+        ack = await client.connect(auth.token("viewer"), ["campaign:c1"])
+        process.terminate()
+        await client.next("goaway")
+        late, again = [await stack.enter_async_context(open_socket(process.url)) for _ in range(2)]
+        await early.connect(auth.token("viewer"), ["campaign:c1"])
+        await late.connect(auth.token("owner"), ["campaign:c1"])
+        await again.connect(auth.token("viewer"), ["campaign:c1"], cursor=ack["cursor"], replaces=ack["sessionId"])
+        newcomers = (early, late, again)
+        told = [await one.next("goaway") for one in newcomers]
+        event = Envelope(settlement(), Metadata(source="api"))
+        offset = await broker.publish(publisher, event.subject, event.encode(), message_id=event.id)
+        heard = [(await one.next("event"))["offset"] for one in newcomers]
+        why_not = await asyncio.to_thread(process.why_not_ready)
+        async with aiohttp.ClientSession() as http, http.get(f"{process.url}/readyz") as answer:
+            status = answer.status
+        await stack.aclose()
+        ended = await asyncio.to_thread(process.process.wait, GRACE_S)
+
+    assert all(100_000 < one["afterMs"] < one["withinMs"] <= 300_000 for one in told)
+    assert heard == [offset] * 3
+    assert (why_not, status) == ("stopping", 503)
+    assert (ended, process.process.exit_code) == (True, 0)
+
+
+async def test_nobody_is_there(tmp_path: Path, stream: NatsServer, auth: FakeAuth) -> None:
+    """A gateway without clients still serves those who are sent to it, for as long as a load balancer may do that."""
+    settings = {"BEACONFIRE_STOP_TIMEOUT_S": "300", "BEACONFIRE_STOP_ACCEPT_S": "300"}
+    async with gateway_process(tmp_path, stream, auth, **settings) as process:
+        process.terminate()
+        while await asyncio.to_thread(process.why_not_ready) != "stopping":
+            pass
+        async with open_socket(process.url) as client:
+            ack = await client.connect(auth.token("viewer"), ["campaign:c1"])
+            told = await client.next("goaway")
+        process.terminate()
+        ended = await asyncio.to_thread(process.process.wait, GRACE_S)
+
+    assert ack["rooms"]["campaign:c1"]["success"] is True
+    assert told["withinMs"] > 0
+    assert ended
+
+
+async def test_whoever_stays(stream: NatsServer, auth: FakeAuth) -> None:
+    """At the end of the window whoever is left is closed with 4503: sessions, and sockets that have not said who they
+    are."""
+    running = running_gateway(stream, auth, stop_timeout_s=1)
+    gateway = await running.__aenter__()
+    async with open_socket(gateway.url) as stays, open_socket(gateway.url) as silent:
+        await stays.connect(auth.token("owner"))
+        stopping = asyncio.create_task(running.__aexit__(None, None, None))
+        await stays.next("goaway")
+        async with open_socket(gateway.url) as late:
+            await late.connect(auth.token("viewer"))
+            ends = [await client.closed() for client in (stays, silent, late)]
+        await stopping
+
+    assert [end.code for end in ends] == [4503] * 3
+    assert {end.reason for end in ends} == {"this gateway is going away, connect again"}
+
+
 async def test_a_late_connect(stream: NatsServer, auth: FakeAuth) -> None:
-    """Who is asking to connect while the gateway begins to stop is refused like anybody new."""
+    """A client that is asking to connect while the gateway begins to stop is let in, and told to go."""
     asked, go_on = asyncio.Event(), asyncio.Event()
 
     async def hold() -> None:
@@ -122,17 +190,36 @@ async def test_a_late_connect(stream: NatsServer, auth: FakeAuth) -> None:
 
     running = running_gateway(stream, auth, stop_timeout_s=300)
     gateway = await running.__aenter__()
-    async with raw_socket(gateway) as late, open_socket(gateway.url) as client:
+    async with open_socket(gateway.url) as late, open_socket(gateway.url) as client:
         await client.connect(auth.token("owner"))
         auth.before_answer = hold
-        hello = {"type": "connect", "id": 1, "token": auth.token("viewer"), "rooms": ["campaign:c1"]}
-        late.write(client_frame(json.dumps(hello).encode()))
+        await late.send("connect", token=auth.token("viewer"), rooms=["campaign:c1"])
         await asked.wait()
         stopping = asyncio.create_task(running.__aexit__(None, None, None))
-        opcode, payload = await late.frame()
-        go_on.set()
         await client.next("goaway")
+        go_on.set()
+        ack = await late.next("connection.ack")
+        told = await late.next("goaway")
         await client.socket.close()
+        await late.socket.close()
         await stopping
 
-    assert (opcode, decode_close(payload)[0]) == (Opcode.CLOSE, 4503)
+    assert ack["rooms"]["campaign:c1"]["success"] is True
+    assert told["afterMs"] < told["withinMs"]
+
+
+@given(window_s=st.integers(0, 300), count=st.integers(0, 50), moments=st.lists(st.floats(0, 400), max_size=20))
+def test_turns(window_s: int, count: int, moments: list[float]) -> None:
+    """Those who are there have their turns in the first half of the window, in order; those who come have theirs in the
+    second half of what is left of it."""
+    farewell = Farewell(window_s, 1_000.0)
+    frames = [json.loads(payload(frame)) for frame in farewell.to_all(count)]
+    turns = [frame["afterMs"] for frame in frames]
+
+    assert turns == sorted(turns)
+    assert all(0 <= turn <= window_s * 500 for turn in turns)
+    assert {frame["withinMs"] for frame in frames} <= {window_s * 1000}
+    for moment in moments:
+        told = json.loads(payload(farewell.to_newcomer(1_000.0 + moment)))
+        left = max(0.0, window_s - moment) * 1000
+        assert left / 2 - 1 <= told["afterMs"] <= told["withinMs"] <= left

@@ -4,7 +4,6 @@ import asyncio
 import json
 from typing import Any
 
-import aiohttp
 import pytest
 
 from shared import broker
@@ -492,8 +491,6 @@ async def test_goaway(stream: NatsServer, auth: FakeAuth) -> None:
         told = [await client.next("goaway") for client in (goes, stays)]
         offset = await gateway.publish(settlement())
         heard = [(await client.next("event"))["offset"] for client in (goes, stays)]
-        with pytest.raises(aiohttp.ClientError):
-            await open_socket(gateway.url).__aenter__()
         await goes.socket.close()
         end = await stays.closed()
         await stopping
@@ -505,8 +502,11 @@ async def test_goaway(stream: NatsServer, auth: FakeAuth) -> None:
 
 
 async def test_an_empty_gateway_stops_at_once(stream: NatsServer, auth: FakeAuth) -> None:
-    """With nobody connected there is nothing to wait for."""
-    async with running_gateway(stream, auth, stop_timeout_s=300) as gateway, open_socket(gateway.url) as client:
+    """With nobody connected, and no load balancer that goes on sending clients, there is nothing to wait for."""
+    async with (
+        running_gateway(stream, auth, stop_timeout_s=300, stop_accept_s=0) as gateway,
+        open_socket(gateway.url) as client,
+    ):
         await client.connect(auth.token("viewer"))
         await client.socket.close()
         while (await gateway.stats())["clients"]:
