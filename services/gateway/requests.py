@@ -247,7 +247,9 @@ def _enter(session: Session, decisions: Mapping[str, Place | BeaconfireError]) -
             answers[name] = {"success": False, "error": decision.body()}
             log.info("refused room", session=session.id, user=session.user_id, room=name, code=decision.code.code)
             continue
-        answers[name] = {"success": True}
+        meant = str(decision.room)
+        # A short name was looked up: the client is told which root's room it is in.
+        answers[name] = {"success": True} if meant == name else {"success": True, "room": meant}
         session.join(name, decision)
     return answers
 

@@ -69,7 +69,7 @@ async def test_a_stranger_cannot_take_over_a_bare_room(
         while heard[-1] != "true-2":
             heard.append(await correlation_of_next(client))
 
-    assert first == {"success": True}
+    assert first == {"success": True, "room": f"campaign:{mine}/settlement:s1"}
     assert refused["error"]["code"] == "bad_room"
     assert f"campaign:{mine}/settlement:s1" in refused["error"]["message"]
     assert f"campaign:{theirs}/settlement:s1" in refused["error"]["message"]

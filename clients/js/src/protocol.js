@@ -9,7 +9,7 @@ const BROKEN_CLIENT = new Set([1002, 1003, 1007, 1009]);
 
 /** @typedef {"no" | "token" | "backoff"} Retry  what to do next (PROTOCOL.md §6) */
 /** @typedef {{code: string, message: string, retryAfterMs?: number}} Refusal  an error as it stands in a frame */
-/** @typedef {{success: boolean, error?: Refusal}} RoomAnswer */
+/** @typedef {{success: boolean, room?: string, error?: Refusal}} RoomAnswer */
 /** @typedef {import("./events.d.ts").EventMetadata} EventMetadata */
 /** @typedef {import("./events.d.ts").EventType} EventType */
 /** @typedef {{id: string, type: string, version: number, payload: any, metadata: EventMetadata}} EventBody */

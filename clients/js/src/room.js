@@ -97,6 +97,12 @@ class Room {
   subscriptions = new Set();
   /** @type {"absent" | "joining" | "joined" | "refused" | "leaving"} */
   place = "absent";
+  /**
+   * The long form of a short name, as the gateway looked it up; undefined until it says so. Another root may have a room
+   * with the same pair, and this client may be in it.
+   * @type {string | undefined}
+   */
+  meaning;
   /** What the gateway was last asked for: types, and from where. */
   asked = "";
   /** The message that asked for it, or to leave it. */
@@ -114,6 +120,11 @@ class Room {
   /** @param {string} name */
   constructor(name) {
     this.name = name;
+  }
+
+  /** @param {EventFrame} frame */
+  isMeantBy(frame) {
+    return this.meaning === undefined || frame.rooms.includes(this.meaning);
   }
 
   /** What its subscriptions want together; undefined for all types. */
@@ -294,13 +305,13 @@ export class RoomTable {
 
   /**
    * Hand an event to everybody whose room is among its rooms. The frame has the long form, a subscriber may have used
-   * the short one: then the pair decides, as it did at the gateway.
+   * the short one: then the room decides that the gateway found for it, and until it has answered, the pair.
    * @param {EventFrame} frame
    */
   deliver(frame) {
     for (const name of namesOf(frame)) {
       const room = this.#rooms.get(name);
-      if (room && !this.#comesRestored(room, frame)) this.#hand(room, frame);
+      if (room?.isMeantBy(frame) && !this.#comesRestored(room, frame)) this.#hand(room, frame);
     }
   }
 
@@ -484,6 +495,7 @@ export class RoomTable {
   #answered(room, answer) {
     if (answer.success) {
       this.#forgetRefusal(room);
+      room.meaning = answer.room;
       room.place = "joined";
       room.isHeld = true;
       announce(room);

@@ -57,6 +57,20 @@ test("a subscription takes a new handler without resubscribing", async () => {
   assert.equal(socket().of("subscribe").length, 1);
 });
 
+test("a short form hears the room that the gateway found for it, and no other root's", async () => {
+  const { client, clock } = await setUpConnected();
+  const heard = [];
+  client.subscribe("settlement:s1", { onEvent: (_, { rooms }) => heard.push(rooms[0]) });
+  client.subscribe("campaign:stranger");
+  await clock.pass(0);
+  const room = "campaign:c1/settlement:s1";
+  socket().answer({ "settlement:s1": { success: true, room }, "campaign:stranger": { success: true } });
+  socket().receive(event(11, ["campaign:stranger", "campaign:stranger/settlement:s1"]));
+  socket().receive(event(12, ["campaign:c1", room]));
+
+  assert.deepEqual(heard, ["campaign:c1"]);
+});
+
 test("the short form hears what comes in the long form; the long form only its own root", async () => {
   const { client } = await setUpConnected();
   const heard = [];
