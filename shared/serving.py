@@ -27,7 +27,7 @@ BACKLOG = 4_096
 last ones of a storm would wait for no reason."""
 IDLE_S = 10.0
 """A connection that has sent no complete request head for this long is closed (seconds)."""
-LINGER_S = 2.0
+LINGER_S = 1.5
 """How long the rest of a body is read that no handler wanted, so that the client sees our answer (seconds)."""
 FINISH_DEFAULT_S = 5.0
 MIN_FINISH_S = 0.5  # to aiohttp, 0 means for ever

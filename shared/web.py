@@ -29,7 +29,7 @@ MAX_BODY_BYTES = 64 * 1024
 BODY_TIMEOUT_S = 10.0
 """Seconds a body has to arrive, from the end of its head."""
 REQUEST_TIMEOUT_S = 13.0
-"""Seconds a request has to arrive, head and body together. `serving.LINGER_S` comes on top: 15 s at most."""
+"""Seconds a request has to arrive, head and body together. `serving.LINGER_S` comes on top: less than 15 s."""
 CORRELATION_HEADER = "X-Correlation-Id"
 CURSOR_HEADER = "X-Beaconfire-Cursor"
 OFFSET_HEADER = "X-Beaconfire-Offset"

@@ -6,11 +6,13 @@ import re
 import subprocess
 from collections.abc import AsyncIterator, Iterable, Iterator
 
+import aiohttp
 import pytest
 
 from tests.gateway.conftest import Gateway
 from tests.gateway.test_websocket import handshake
 from tests.routers import Application, running
+from tests.security.conftest import PASSWORD, Target
 from tests.security.raw_http import connection, exchange, statuses
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
@@ -103,6 +105,32 @@ async def test_every_answer_has_headers_for_browsers_and_caches(applications: li
                 wrong.append((application.name, name, status, headers))
 
     assert wrong == []
+
+
+async def test_tokens_and_what_members_read_are_not_stored(target: Target, applications: list[Application]) -> None:
+    """Every answer with a token, and every read that needs one, on every route, says that no cache may keep it."""
+    signed_in = {"email": target.owner.email, "password": PASSWORD}
+    urls = {"auth": target.services.auth_url, "publisher": target.services.publisher_url}
+    paths = [
+        (application.name, re.sub(r"(campaigns|/roots)/x1", rf"\1/{id_}", path))
+        for application in applications
+        if application.name in urls
+        for path, methods in application.routes()
+        if "GET" in methods and path not in PUBLIC
+        for id_ in [target.campaign if "campaigns" in path else f"campaign:{target.campaign}"]
+    ]
+    async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {target.owner.token}"}) as http:
+        found = {}
+        for service, path in paths:
+            async with http.get(urls[service] + path) as answer:
+                found[f"GET {path}"] = answer.status, answer.headers["Cache-Control"]
+        async with http.post(f"{urls['auth']}/auth/sign-in", json=signed_in) as answer:
+            found["sign in"], refresh = (answer.status, answer.headers["Cache-Control"]), (await answer.json())
+        async with http.post(f"{urls['auth']}/auth/refresh", json={"refreshToken": refresh["refreshToken"]}) as answer:
+            found["refresh"] = answer.status, answer.headers["Cache-Control"]
+
+    assert {name: told for name, told in found.items() if told[1] != "no-store"} == {}
+    assert sum(status == 200 for status, _ in found.values()) >= 12
 
 
 async def test_an_offer_to_upgrade_is_ignored(applications: list[Application]) -> None:
