@@ -1,4 +1,5 @@
-"""How often somebody may try to sign in or up: so many a minute from an address, and so many for an account.
+"""How often somebody may try to sign in or up: so many a minute from an address, and so many for an account. And how
+often a user may change who is a member: each change is an event, which everybody's history has to hold.
 
 Counted in the database, so all auth processes together allow what one would. A bucket is one number: the moment until
 which the allowance is used up (GCRA). It is full again by itself after a minute; a refused attempt costs a read and
@@ -25,10 +26,16 @@ from shared.metrics import Counter
 
 log = logs.get(__name__)
 
-REFUSED = Counter("auth_attempts_refused_total", "Attempts to sign in or up over a limit, by limit", ["limit"])
+REFUSED = Counter(
+    "auth_attempts_refused_total", "Attempts to sign in or up, or to change members, over a limit, by limit", ["limit"]
+)
 
 WINDOW_S = 60.0
-_WHOSE = {"address": "from this address", "account": "for this account"}
+_WHAT = {
+    "address": "attempts from this address",
+    "account": "attempts for this account",
+    "member_changes": "changes of members by you",
+}
 ROUNDING_S = 1e-6
 
 
@@ -47,11 +54,18 @@ class Attempts:
         self._limits = {
             "address": settings.attempts_per_minute_address,
             "account": settings.attempts_per_minute_account,
+            "member_changes": settings.member_changes_per_minute,
         }
 
     async def count(self, *, address: str, email: str) -> None:
         """Count one attempt, for both. Raises `too_many` with the time until the next one; then it is not counted."""
-        names = {"address": _name("address", household(address)), "account": _name("account", email)}
+        await self._count({"address": _name("address", household(address)), "account": _name("account", email)})
+
+    async def count_member_change(self, user_id: str) -> None:
+        """Count that a user changes a membership, or tries to. Raises `too_many` as `count` does."""
+        await self._count({"member_changes": _name("member_changes", user_id)})
+
+    async def _count(self, names: Mapping[str, str]) -> None:
         async with self._database.reading() as connection:
             await self._check(connection, names, locked=False)  # a flood shall not queue up to write
         while True:
@@ -96,7 +110,7 @@ class Attempts:
         log.info("refused an attempt", limit=limit)
         raise BeaconfireError(
             errors.TOO_MANY,
-            f"too many attempts {_WHOSE[limit]}: try again in {math.ceil(retry_after_ms / 1000)} s",
+            f"too many {_WHAT[limit]}: try again in {math.ceil(retry_after_ms / 1000)} s",
             retry_after_ms=retry_after_ms,
         )
 

@@ -133,19 +133,19 @@ class Calls:
         return json_answer({"members": [as_json(member) for member in members]})
 
     async def add_member(self, request: web.Request) -> web.Response:
-        actor, root = await self._actor(request), _root(request)
+        actor, root = await self._changer(request), _root(request)
         body = await read_body(request, NewMember)
         member = await self._members.add(root, body.email, body.role, actor)
         return json_answer({"member": as_json(member)}, status=201)
 
     async def set_role(self, request: web.Request) -> web.Response:
-        actor, root = await self._actor(request), _root(request)
+        actor, root = await self._changer(request), _root(request)
         body = await read_body(request, NewRole)
         member = await self._members.set_role(root, _user_id(request), body.role, actor)
         return json_answer({"member": as_json(member)})
 
     async def remove_member(self, request: web.Request) -> web.Response:
-        actor = await self._actor(request)
+        actor = await self._changer(request)
         await self._members.remove(_root(request), _user_id(request), actor)
         return web.Response(status=204)
 
@@ -156,6 +156,12 @@ class Calls:
 
     async def _identify(self, request: web.Request) -> Claims:
         return await self._accounts.identify(bearer_token(request))
+
+    async def _changer(self, request: web.Request) -> Actor:
+        """The caller, who wants to change who is a member. Raises `too_many` besides what `_actor` raises."""
+        actor = await self._actor(request)
+        await self._attempts.count_member_change(actor.user_id)
+        return actor
 
     async def _actor(self, request: web.Request) -> Actor:
         return Actor((await self._identify(request)).user_id, correlation_id(request))

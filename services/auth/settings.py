@@ -43,6 +43,9 @@ class Settings(DatabaseSettings):
     attempts_per_minute_account: int = Field(
         10, ge=1, description="Sign-ins and sign-ups a minute for one account, all auth processes together"
     )
+    member_changes_per_minute: int = Field(
+        600, ge=1, description="Changes of members a minute by one user, all auth processes together"
+    )
     argon2_parallel: int = Field(2, ge=1, le=64, description="Passwords hashed at the same time, a thread each")
     argon2_queue: int = Field(20, ge=0, description="Passwords that wait to be hashed; beyond, try again later")
     argon2_time_cost: int = Field(3, ge=1, description="Argon2id passes over the memory (RFC 9106: 3)")

@@ -15,7 +15,6 @@ from services.publisher.clock import Clocks
 from services.publisher.entities import Entities
 from services.publisher.events_api import Events
 from services.publisher.http import Access
-from services.publisher.limits import Requests
 from services.publisher.migrations import MIGRATIONS
 from services.publisher.settings import Settings
 from services.publisher.settlements import Settlements
@@ -61,10 +60,9 @@ class _Publisher:
         self.outbox = Outbox(self._database, OUTBOX)
         self._nc: Client | None = None
         self._why_not: str | None = "starting"
-        limits = settings.limits()
-        self.access = Access(Requests(limits))
+        self.access = Access(settings.requests())
         self.access.service_token = settings.shown_token
-        self.store = Store(self._database, self.outbox, limits)
+        self.store = Store(self._database, self.outbox, settings.publishing_limits())
 
     def why_not_ready(self) -> str | None:
         if self._database.why_not is not None:

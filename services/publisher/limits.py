@@ -103,37 +103,22 @@ class Stored:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
-    """What the settings allow."""
+class PublishingLimits:
+    """The limits on what users publish: of each user, in each root."""
 
-    user_requests: Limit
-    user_bodies: Limit
-    root_requests: Limit
     user: Stored
     root: Stored
+
+    @classmethod
+    def of(cls, *, user: tuple[int, int, float], root: tuple[int, int, float]) -> "PublishingLimits":
+        """Of each: events a minute, their bytes a minute, and percent of the stream."""
+        return cls(
+            _stored("user", "you publish", *user), _stored("root", "all its members publish in this root", *root)
+        )
 
     def of_scope(self, scope: str) -> Stored:
         """The limits on a row of `stream_usage`."""
         return self.user if scope.startswith("user:") else self.root
-
-    @classmethod
-    def of(
-        cls,
-        *,
-        user_requests: int,
-        user_body_bytes: int,
-        root_requests: int,
-        user: tuple[int, int, float],
-        root: tuple[int, int, float],
-    ) -> "Limits":
-        """Requests, bytes and events a minute; of `user` and `root` the events, bytes, and percent of the stream."""
-        return cls(
-            Limit("user_requests", "your requests", user_requests),
-            Limit("user_bodies", "bytes of your requests' bodies", user_body_bytes),
-            Limit("root_requests", "requests of all its members to this root", root_requests),
-            _stored("user", "you publish", *user),
-            _stored("root", "all its members publish in this root", *root),
-        )
 
 
 def _stored(name: str, who: str, events: int, size: int, percent: float) -> Stored:
@@ -147,22 +132,25 @@ def _stored(name: str, who: str, events: int, size: int, percent: float) -> Stor
 class Requests:
     """Counts requests and their bodies in this process."""
 
-    def __init__(self, limits: Limits) -> None:
-        self._limits = limits
+    def __init__(self, *, user_requests: int, user_body_bytes: int, root_requests: int) -> None:
+        """What is allowed a minute."""
+        self._user_requests = Limit("user_requests", "your requests", user_requests)
+        self._user_bodies = Limit("user_bodies", "bytes of your requests' bodies", user_body_bytes)
+        self._root_requests = Limit("root_requests", "requests of all its members to this root", root_requests)
         self._empty_at: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     def by_user(self, user_id: str, now: float) -> None:
         """A user asks for something. Raises BeaconfireError `too_many`."""
-        self._limits.user_bodies.check(self._empty_at.get(("body", user_id), 0.0), now)
-        self._take(self._limits.user_requests, ("user", user_id), 1, now)
+        self._user_bodies.check(self._empty_at.get(("body", user_id), 0.0), now)
+        self._take(self._user_requests, ("user", user_id), 1, now)
 
     def to_root(self, root: str, now: float) -> None:
         """A member asks for something of a root. Raises BeaconfireError `too_many`."""
-        self._take(self._limits.root_requests, ("root", root), 1, now)
+        self._take(self._root_requests, ("root", root), 1, now)
 
     def sent(self, user_id: str, size: int, now: float) -> None:
         """A user's request had a body of so many bytes."""
-        self._add(self._limits.user_bodies, ("body", user_id), size, now)
+        self._add(self._user_bodies, ("body", user_id), size, now)
 
     def _take(self, limit: Limit, key: tuple[str, str], count: int, now: float) -> None:
         limit.check(self._empty_at.get(key, 0.0), now)

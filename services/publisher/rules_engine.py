@@ -13,6 +13,7 @@ from faststream.nats import NatsMessage
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.publisher.rules import SUBJECTS, consequence
+from services.publisher.settings import WorkerSettings
 from services.publisher.store import INBOX, OUTBOX
 from shared import logs
 from shared.consumer import identity
@@ -37,7 +38,7 @@ class RulesEngine:
     name: ClassVar = NAME
     subjects: ClassVar = SUBJECTS
 
-    def __init__(self, database: Database, nudge: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, database: Database, _settings: WorkerSettings, nudge: Callable[[], Awaitable[None]]) -> None:
         self._database = database
         self._outbox = Outbox(database, OUTBOX)
         self._inbox = Inbox(INBOX, NAME)

@@ -18,6 +18,7 @@ from faststream.nats import NatsMessage
 from sqlalchemy import func, select
 
 from services.publisher import clock
+from services.publisher.settings import WorkerSettings
 from services.publisher.store import CAMPAIGNS, CLOCKS, OUTBOX, Row, Store, Writing
 from services.publisher.world_time import advance
 from shared import errors, logs
@@ -32,6 +33,7 @@ log = logs.get(__name__)
 
 ADVANCED = Counter("scheduler_advances_total", "Moments at which a campaign's clock was advanced")
 SKIPPED = Counter("scheduler_skipped_total", "Moments that passed while no scheduler was there")
+POSTPONED = Counter("scheduler_postponed_total", "Times a clock stood still, because of a limit on what users publish")
 LATE = Gauge("scheduler_late_s", "How late the last clock was advanced, in seconds")
 
 NAME = "scheduler"
@@ -47,9 +49,9 @@ class Scheduler:
     name: ClassVar = NAME
     subjects: ClassVar[tuple[str, ...]] = ("campaign.*.campaign.*",)
 
-    def __init__(self, database: Database, nudge: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, database: Database, settings: WorkerSettings, nudge: Callable[[], Awaitable[None]]) -> None:
         self._database = database
-        self._store = Store(database, Outbox(database, OUTBOX))
+        self._store = Store(database, Outbox(database, OUTBOX), settings.publishing_limits())
         self._nudge = nudge
         self._changed = asyncio.Event()
 
@@ -82,9 +84,11 @@ class Scheduler:
             try:
                 await self._advance(seen)
             except BeaconfireError as error:
-                if error.code is not errors.NOT_FOUND:
+                if error.code is errors.TOO_MANY:
+                    await self._postpone(seen, timedelta(milliseconds=error.retry_after_ms or 1_000))
+                elif error.code is not errors.NOT_FOUND:
                     raise
-                continue  # claimed by another scheduler, set anew, or deleted since it was seen
+                continue  # over a limit, claimed by another scheduler, set anew, or deleted since it was seen
             await self._nudge()
         async with self._database.reading() as connection:
             due_at = await connection.scalar(select(func.min(CLOCKS.c.due_at)))
@@ -94,6 +98,16 @@ class Scheduler:
         late_first = select(CLOCKS).where(CLOCKS.c.due_at <= datetime.now(UTC)).order_by(CLOCKS.c.due_at).limit(BATCH)
         async with self._database.reading() as connection:
             return [dict(row) for row in (await connection.execute(late_first)).mappings()]
+
+    async def _postpone(self, seen: Row, pause: timedelta) -> None:
+        """Let a clock stand still for a while: who set it, or its campaign, has published too much of late."""
+        with contextlib.suppress(BeaconfireError):  # changed or deleted since it was seen: another look finds out
+            async with self._store.writing(_metadata(seen["set_by"])) as tx:
+                await tx.find(CAMPAIGNS, {"id": seen["campaign_id"]})
+                await tx.find(CLOCKS, seen)
+                later = {"due_at": datetime.now(UTC) + pause, "set_by": seen["set_by"]}
+                await tx.put(CLOCKS, {"campaign_id": seen["campaign_id"]}, later)
+                POSTPONED.inc()
 
     async def _advance(self, seen: Row) -> None:
         """Advance one clock, if it is still as it was seen. Raises BeaconfireError `not_found` where it is not."""

@@ -4,17 +4,43 @@ from collections.abc import Iterator
 
 from pydantic import Field, SecretStr
 
-from services.publisher.limits import Limits
+from services.publisher.limits import PublishingLimits, Requests
 from shared.settings import DEVELOPMENT_SERVICE_TOKEN, DatabaseSettings, HttpAddress, variable
 from shared.strength import MIN_KEY, weakness
 
 
 class WorkerSettings(DatabaseSettings):
-    """What the publisher's workers need to know: where its database is."""
+    """What the publisher's workers need to know: where its database is, and how much users may publish."""
 
     database_url: str = Field(
         "sqlite+aiosqlite:///.beaconfire/publisher.db", description="Where campaigns and unsent events are kept"
     )
+
+    user_events_per_minute: int = Field(
+        6_000, ge=0, description="Events that one user publishes over HTTP, in all processes together; 0: no limit"
+    )
+    root_events_per_minute: int = Field(
+        18_000, ge=0, description="Events that users publish in one root, in all processes together; 0: no limit"
+    )
+    user_event_bytes_per_minute: int = Field(
+        8 * 1024**2, ge=0, description="Bytes of the events that one user publishes; 0: no limit"
+    )
+    root_event_bytes_per_minute: int = Field(
+        24 * 1024**2, ge=0, description="Bytes of the events that users publish in one root; 0: no limit"
+    )
+    user_stream_percent: float = Field(
+        5, ge=0, le=100, description="Share of the stream, in 7 days, after which one user is slowed down; 0: no limit"
+    )
+    root_stream_percent: float = Field(
+        10, ge=0, le=100, description="Share of the stream, in 7 days, after which one root is slowed down; 0: no limit"
+    )
+
+    def publishing_limits(self) -> PublishingLimits:
+        """The limits on what users publish, over HTTP and by the clocks that they set."""
+        return PublishingLimits.of(
+            user=(self.user_events_per_minute, self.user_event_bytes_per_minute, self.user_stream_percent),
+            root=(self.root_events_per_minute, self.root_event_bytes_per_minute, self.root_stream_percent),
+        )
 
 
 class Settings(WorkerSettings):
@@ -38,33 +64,13 @@ class Settings(WorkerSettings):
     user_body_bytes_per_minute: int = Field(
         64 * 1024**2, ge=0, description="Bytes of the bodies that one user sends to this process; 0: no limit"
     )
-    user_events_per_minute: int = Field(
-        6_000, ge=0, description="Events that one user publishes over HTTP, in all processes together; 0: no limit"
-    )
-    root_events_per_minute: int = Field(
-        18_000, ge=0, description="Events that users publish in one root, in all processes together; 0: no limit"
-    )
-    user_event_bytes_per_minute: int = Field(
-        8 * 1024**2, ge=0, description="Bytes of the events that one user publishes; 0: no limit"
-    )
-    root_event_bytes_per_minute: int = Field(
-        24 * 1024**2, ge=0, description="Bytes of the events that users publish in one root; 0: no limit"
-    )
-    user_stream_percent: float = Field(
-        5, ge=0, le=100, description="Share of the stream, in 7 days, after which one user is slowed down; 0: no limit"
-    )
-    root_stream_percent: float = Field(
-        10, ge=0, le=100, description="Share of the stream, in 7 days, after which one root is slowed down; 0: no limit"
-    )
 
-    def limits(self) -> Limits:
-        """The limits on users and roots."""
-        return Limits.of(
+    def requests(self) -> Requests:
+        """What counts the requests of users and to roots."""
+        return Requests(
             user_requests=self.user_requests_per_minute,
             user_body_bytes=self.user_body_bytes_per_minute,
             root_requests=self.root_requests_per_minute,
-            user=(self.user_events_per_minute, self.user_event_bytes_per_minute, self.user_stream_percent),
-            root=(self.root_events_per_minute, self.root_event_bytes_per_minute, self.root_stream_percent),
         )
 
     @property

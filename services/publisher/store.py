@@ -36,7 +36,7 @@ from services.publisher import idempotency, limits
 from services.publisher.changes import changed_since, conflicts, merge, stamp
 from services.publisher.fields import Clock
 from services.publisher.idempotency import Earlier, Key, another_request
-from services.publisher.limits import Limits
+from services.publisher.limits import PublishingLimits
 from shared import errors, inbox, outbox
 from shared.catalogue import Event
 from shared.database import Database, UtcDateTime
@@ -320,8 +320,8 @@ class Writing(Reading):
 class Store:
     """Opens transactions on the publisher's database."""
 
-    def __init__(self, database: Database, events: Outbox, limits: Limits | None = None) -> None:
-        """`limits` are those on what users publish; a worker, which publishes for them, has none."""
+    def __init__(self, database: Database, events: Outbox, limits: PublishingLimits | None = None) -> None:
+        """`limits` are those on what users publish; without them nothing is counted."""
         self._database = database
         self._outbox = events
         self._limits = limits

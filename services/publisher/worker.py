@@ -38,7 +38,7 @@ class Job(Protocol):
     subjects: ClassVar[tuple[str, ...]]
     """What it hears: patterns of NATS subjects."""
 
-    def __init__(self, database: Database, nudge: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, database: Database, settings: WorkerSettings, nudge: Callable[[], Awaitable[None]]) -> None:
         """`nudge` tells the publisher that there is something in the outbox."""
 
     async def handle(self, message: NatsMessage) -> None:
@@ -69,7 +69,7 @@ class _Worker:
         self._database = Database(settings.database_url, pool_size=settings.database_connections)
         self._nc: Client | None = None
         self._why_not: str | None = "starting"
-        self._job = job(self._database, self._nudge)
+        self._job = job(self._database, settings, self._nudge)
         self._consumer = DurableConsumer(
             settings, job.name, subjects=job.subjects, handle=self._job.handle, on_closed=on_fatal
         )

@@ -1,6 +1,7 @@
 """services.auth.attempts over HTTP: how often one may try to sign in, and who counts as one."""
 
 import asyncio
+import math
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,13 @@ import pytest
 from services.auth.attempts import Attempts
 from services.auth.migrations import MIGRATIONS
 from services.auth.settings import Settings
+from shared.authorization import grant
 from shared.database import Database
 from shared.errors import BeaconfireError
 from shared.migrations import open_database
-from tests.auth.conftest import PASSWORD, Answer, Auth, running_auth
+from shared.roles import Role
+from tests.auth.conftest import PASSWORD, Answer, Auth, granting, running_auth
+from tests.conftest import connected
 from tests.databases import database_url, on_both_databases
 from tools.nats_server import NatsServer
 
@@ -34,7 +38,7 @@ def check_refusal(answer: Answer) -> None:
     """429, with the time of reset in the body and as a header, of which one is the other in seconds."""
     assert (answer.status, answer.code) == (429, "too_many")
     assert 0 < answer.body["error"]["retryAfterMs"] <= 60_000
-    assert int(answer.headers["Retry-After"]) == max(1, round(answer.body["error"]["retryAfterMs"] / 1000))
+    assert int(answer.headers["Retry-After"]) == math.ceil(answer.body["error"]["retryAfterMs"] / 1000)
 
 
 async def test_an_address(stream: NatsServer, tmp_path: Path) -> None:
@@ -150,3 +154,27 @@ async def test_time_heals(tmp_path: Path) -> None:
             assert (await connection.exec_driver_sql("SELECT count(*) FROM attempts")).scalar() == 0
     finally:
         await database.close()
+
+
+async def test_changes_of_members(stream: NatsServer, tmp_path: Path) -> None:
+    """Each change of members is an event in everybody's history: so many a minute for a user, in all roots together."""
+    async with running_auth(stream, tmp_path, member_changes_per_minute=3) as auth:
+        owner, other = await auth.sign_up("owner"), await auth.sign_up("other")
+        async with connected(stream, "publisher") as nc:
+            for root in ("campaign:c1", "campaign:c2"):
+                await grant(nc, granting(root, owner.id, Role.OWNER))
+        member = {"email": other.email, "role": "viewer"}
+        answers = [
+            await auth.call("POST", "/auth/roots/campaign:c1/members", member, token=owner.token),
+            await auth.call(
+                "PUT", f"/auth/roots/campaign:c1/members/{other.id}", {"role": "editor"}, token=owner.token
+            ),
+            await auth.call("DELETE", f"/auth/roots/campaign:c1/members/{other.id}", token=owner.token),
+            await auth.call("POST", "/auth/roots/campaign:c2/members", member, token=owner.token),
+        ]
+        others = await auth.call("DELETE", f"/auth/roots/campaign:c1/members/{other.id}", token=other.token)
+
+    assert [answer.status for answer in answers] == [201, 200, 204, 429]
+    check_refusal(answers[-1])
+    assert "changes of members" in answers[-1].body["error"]["message"]
+    assert others.status == 403

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from services.publisher.limits import Requests
 from services.publisher.settings import Settings
 from services.publisher.store import OUTBOX, USAGE, Store
 from shared import metrics, tokens
@@ -287,8 +286,7 @@ def test_a_busy_campaign_is_not_limited() -> None:
     """As shipped, fifty people who each do three things a second for ten minutes are not refused, and no limit is below
     what one request may hold."""
     settings = Settings()
-    limits = settings.limits()
-    requests = Requests(limits)
+    limits, requests = settings.publishing_limits(), settings.requests()
     for tick in range(10 * 60 * 3):
         for user in range(50):
             requests.by_user(f"u{user}", tick / 3)
@@ -301,7 +299,7 @@ def test_a_busy_campaign_is_not_limited() -> None:
 
 def test_zero_is_no_limit() -> None:
     """A limit that is 0 refuses nothing."""
-    requests = Requests(Settings(user_requests_per_minute=0, user_body_bytes_per_minute=0).limits())
+    requests = Settings(user_requests_per_minute=0, user_body_bytes_per_minute=0).requests()
     for _ in range(100_000):
         requests.by_user("u1", 0.0)
         requests.sent("u1", 10**9, 0.0)
@@ -309,7 +307,7 @@ def test_zero_is_no_limit() -> None:
 
 def test_users_are_remembered_up_to_a_bound() -> None:
     """However many users there are, the memory for them is bounded; who is idle longest is forgotten first."""
-    requests = Requests(Settings(user_requests_per_minute=1).limits())
+    requests = Settings(user_requests_per_minute=1).requests()
     for number in range(30_000):
         requests.by_user(f"u{number}", 0.0)
 

@@ -211,3 +211,27 @@ def _check_advances(told: Told, name: str) -> list[WorldTimeChanged]:
     times = [WORLD_BEGINS + timedelta(seconds=HOUR_S * number) for number in range(len(advances) + 1)]
     assert [(one.previous_time, one.new_time) for one in advances] == list(pairwise(times))
     return advances
+
+
+async def test_clocks_count_for_who_set_them(stream: NatsServer, told: Told, store: Store, tmp_path: Path) -> None:
+    """A clock that would publish more than its user may stands still meanwhile, and goes on later; the clock of another
+    user is not held up."""
+    async with store.writing(Metadata(user_id="u2", source="api")) as tx:
+        values = {"name": "calm", "description": "", "world_time": WORLD_BEGINS}
+        row, _ = await tx.add(CAMPAIGNS, {"id": "calm"}, values)
+        await clock.start(tx, row, Clock(every_s=1, elapsed_seconds=HOUR_S), "u2")
+    for number in range(4):
+        await campaign(store, f"loud{number}", 60, datetime.now(UTC))
+    async with working(stream, tmp_path, NAME, user_events_per_minute=2) as one:
+        await one.says("ready")
+        async with asyncio.timeout(PATIENCE_S):
+            while not passed(told.events, "calm") or len({event.metadata.user_id for event in told.events}) < 2:
+                await told.until(len(told.events) + 1)
+        postponed = await one.counts("scheduler_postponed_total")
+        async with store.reading() as tx:
+            later = [await tx.find(CLOCKS, {"campaign_id": f"loud{number}"}) for number in range(4)]
+
+    advanced = [number for number in range(4) if passed(told.events, f"loud{number}")]
+    assert len(advanced) == 2
+    assert postponed >= 2
+    assert all(row["due_at"] > datetime.now(UTC) for row in later)

@@ -129,10 +129,10 @@ def database_url(folder: Path) -> str:
 
 
 @asynccontextmanager
-async def working(server: NatsServer, folder: Path, job: str) -> AsyncIterator[Worker]:
+async def working(server: NatsServer, folder: Path, job: str, **limits: float) -> AsyncIterator[Worker]:
     """A worker in this process, on a real port. The same folder is the same database. Does not wait."""
     common = broker_settings(server, job).model_dump()
-    settings = WorkerSettings(**{**common, "database_url": database_url(folder)})
+    settings = WorkerSettings(**{**common, "database_url": database_url(folder), **limits})
     app = worker.build(worker.JOBS[job], settings, on_fatal=lambda: pytest.fail("the worker lost its broker for good"))
     async with aiohttp.ClientSession() as http, worker_listening(app, settings, name=job) as url:
         yield Worker(url, http)
