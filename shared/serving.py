@@ -215,7 +215,9 @@ class _Connection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         began.setdefault(self, time.monotonic())
-        self._offers_upgrade = self._offers_upgrade or b"pgrade" in data or b"PGRADE" in data
+        if b"pgrade" in data or b"PGRADE" in data:
+            # Of a WebSocket's handshake aiohttp drops nothing, and there may be thousands of them in a second.
+            self._offers_upgrade = self._offers_upgrade or b"Upgrade: websocket" not in data
         if self._offers_upgrade:
             self._receive_in_pieces(data)
         else:

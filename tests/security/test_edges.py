@@ -9,11 +9,14 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 import aiohttp
 import pytest
 
-from tests.gateway.conftest import Gateway
+from tests.fakes import FakeAuth
+from tests.gateway.conftest import Gateway, running_gateway
+from tests.gateway.test_frames import client_frame
 from tests.gateway.test_websocket import handshake
 from tests.routers import Application, running
 from tests.security.conftest import PASSWORD, Target
 from tests.security.raw_http import connection, exchange, statuses
+from tools.nats_server import NatsServer
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
 JAVA = (
@@ -208,14 +211,18 @@ async def test_only_get_opens_a_socket(gateway: Gateway, method: str) -> None:
     assert (status, headers["allow"]) == (405, "GET")
 
 
-async def test_a_handshake_with_an_empty_body_is_accepted(gateway: Gateway) -> None:
-    """`Content-Length: 0` says that there is no body: the socket opens."""
-    async with connection(gateway.url) as raw:
-        raw.write(handshake(gateway.url, Content_Length="0"))
+@pytest.mark.parametrize("transport", ["handover", "aiohttp"])
+async def test_a_handshake_with_an_empty_body_is_accepted(stream: NatsServer, auth: FakeAuth, transport: str) -> None:
+    """`Content-Length: 0` says that there is no body: the socket opens, and a message sent at once is answered."""
+    hello = json.dumps({"type": "connect", "id": 1, "token": auth.token("owner")}).encode()
+    async with running_gateway(stream, auth, transport=transport) as gateway, connection(gateway.url) as raw:
+        raw.write(handshake(gateway.url, Content_Length="0") + client_frame(hello))
         async with asyncio.timeout(10):
             head = await raw.reader.readuntil(b"\r\n\r\n")
+        _, payload = await raw.frame()
 
     assert head.startswith(b"HTTP/1.1 101 ")
+    assert json.loads(payload)["type"] == "connection.ack"
 
 
 async def test_curl_with_http2(applications: list[Application]) -> None:
