@@ -1,7 +1,7 @@
 """`beaconfire up`: everything on this machine with one command, watched until Ctrl-C."""
 
-import contextlib
 import json
+import os
 import shutil
 import signal
 import socket
@@ -302,13 +302,15 @@ def _processes(services: Services) -> Text:
 
 
 def _command() -> str:
-    """How this program is called from here."""
-    program = Path(sys.argv[0])
-    if shutil.which("beaconfire") or program.name != "beaconfire":
+    """How this program is called in another terminal that was opened here.
+
+    `uv run`, and so `make up`, put the environment's folder onto our PATH alone.
+    """
+    program = Path(sys.argv[0]).absolute()
+    path = [one for one in os.environ.get("PATH", "").split(os.pathsep) if Path(one) != program.parent]
+    if program.name != "beaconfire" or shutil.which("beaconfire", path=os.pathsep.join(path)):
         return "beaconfire"
-    with contextlib.suppress(ValueError):
-        program = program.absolute().relative_to(Path.cwd())
-    return str(program)
+    return str(program.relative_to(Path.cwd())) if program.is_relative_to(Path.cwd()) else str(program)
 
 
 def _how_it_ended(code: int) -> str:

@@ -61,6 +61,7 @@ async def test_add_an_event(tmp_path: Path) -> None:
     with terminal(tree, up, ARGS=f"--port {free_ports()} --gateways 1") as process:
         url = await address_of_up(process, tree.root / "terminal.log")
         folder = DataFolder(tree.root / ".beaconfire")
+        printed = (tree.root / "terminal.log").read_text()
         campaign = json.loads((folder.path / "demo.json").read_text())["campaign"]
         viewer = await asyncio.to_thread(
             sign_in.access_token, folder.running().auth_url, "viewer@demo.example", demo.PASSWORD
@@ -71,6 +72,7 @@ async def test_add_an_event(tmp_path: Path) -> None:
             event = await client.next("event")
         letters = await asyncio.to_thread(tree.fresh_shell, ".venv/bin/beaconfire deadletters", installed=False)
 
+    assert ".venv/bin/beaconfire chaos kill" in printed
     assert said.startswith("offset ")
     assert event["event"]["type"] == "caravan_arrived"
     assert event["event"]["payload"]["goods"] == ["salt"]
