@@ -30,12 +30,14 @@ from shared import broker, logs
 from shared.consumer import Progress
 from shared.database import Database, DatabaseAway
 from shared.envelope import InvalidEvent, check
-from shared.metrics import Gauge
+from shared.metrics import Counter, Gauge
 from shared.subjects import InvalidSubject, Pair, RoomKey, parse_subject
 
 log = logs.get(__name__)
 
 OFFSET = Gauge("auth_projected_offset", "How far the parent projection has read the stream")
+
+PASSED = Counter("auth_projection_invalid_total", "Messages of the stream that are no event, and taught nothing")
 
 DURABLE = "auth-parents"
 FILTER = ["campaign.>", "workspace.>"]
@@ -167,8 +169,10 @@ class Projection:
                     raise InvalidEvent("has_ttl", "an event must not carry Nats-TTL")
                 check(message.subject, message.data)
         except (InvalidSubject, InvalidEvent):
+            PASSED.inc()
             return []
         except Exception:
+            PASSED.inc()
             log.exception("could not learn from a message", subject=message.subject[:200])
             return []
         return new

@@ -34,6 +34,7 @@ log = logs.get(__name__)
 ADVANCED = Counter("scheduler_advances_total", "Moments at which a campaign's clock was advanced")
 SKIPPED = Counter("scheduler_skipped_total", "Moments that passed while no scheduler was there")
 POSTPONED = Counter("scheduler_postponed_total", "Times a clock stood still, because of a limit on what users publish")
+INVALID = Counter("scheduler_invalid_total", "Messages that are no event, passed over")
 LATE = Gauge("scheduler_late_s", "How late the last clock was advanced, in seconds")
 
 NAME = "scheduler"
@@ -58,10 +59,14 @@ class Scheduler:
     async def handle(self, message: NatsMessage) -> None:
         """Look at the clocks where one was changed. Anything else, valid or not, is passed over."""
         raw = message.raw_message
-        with contextlib.suppress(InvalidEvent):
+        try:
             payload = read(raw.subject, raw.data).payload
-            if isinstance(payload, EntityUpdated) and "clock" in payload.changed_fields:
-                self._changed.set()
+        except InvalidEvent as error:
+            INVALID.inc()
+            log.warning("passed over an invalid event", subject=raw.subject[:200], reason=error.reason)
+            return
+        if isinstance(payload, EntityUpdated) and "clock" in payload.changed_fields:
+            self._changed.set()
 
     async def run(self) -> None:
         """Advance what is due, for ever."""

@@ -68,6 +68,7 @@ async def test_workers_pass_them(stream: NatsServer, tmp_path: Path) -> None:
     """The rules engine and the scheduler go on behind each of them, and tell what follows from each good event."""
     for job, prefix in (("rules-engine", SETTLEMENT), ("scheduler", CAMPAIGN)):
         told = 'rules_engine_events_total{result="told"}'
+        passed = "scheduler_invalid_total" if prefix is CAMPAIGN else 'rules_engine_events_total{result="invalid"}'
         async with (
             working(stream, tmp_path, job) as worker,
             raw_nats(stream, "publisher") as rogue,
@@ -81,6 +82,7 @@ async def test_workers_pass_them(stream: NatsServer, tmp_path: Path) -> None:
                 offset = await _publish(nc, settlement(f"good-{number}") if prefix is SETTLEMENT else _clock_set())
                 await until(functools.partial(_has_acknowledged, operator, job, offset), bad)
             assert prefix is not SETTLEMENT or await worker.counts(told) >= before + len(BAD)
+            assert await worker.counts(passed) > len(BAD) / 2
             await worker.says("ready")
 
 
