@@ -7,13 +7,15 @@ from typing import Any
 
 import pytest
 from nats.aio.client import Client
+from nats.js.api import AckPolicy, ConsumerConfig
 
-from shared import broker
+from services.auth.projection import DURABLE, FILTER
+from shared import broker, consumer
 from shared.authorization import AuthorizeRequest, AuthUnavailable, RoomDecision, authorize, grant
 from shared.envelope import Envelope, Metadata
 from shared.events.campaign import SettlementUpdated, StructureUpdated
 from shared.roles import Role
-from tests.auth.conftest import Table, granting, running_auth
+from tests.auth.conftest import Table, auth_settings, granting, running_auth, starting_auth
 from tests.conftest import connected
 from tests.databases import copy_database, on_both_databases
 from tools.nats_server import NatsServer
@@ -180,6 +182,31 @@ async def test_restored_database(stream: NatsServer, tmp_path: Path) -> None:
 
     assert learnt.rooms["settlement:s1"].allowed
     assert learnt_again.rooms["settlement:s1"].allowed
+
+
+async def test_a_stuck_projection_makes_auth_not_ready(
+    stream: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a message is given to somebody who does not acknowledge it, /readyz says which consumer stands at which
+    message; once it is acknowledged, auth is ready."""
+    monkeypatch.setattr(consumer, "STUCK_S", 1.5)
+    async with connected(stream, "publisher") as nc:
+        offset = await teach(nc, "c1", "s1")
+    async with connected(stream, "auth") as own:
+        js = own.jetstream()
+        config = ConsumerConfig(
+            name=DURABLE, durable_name=DURABLE, filter_subjects=FILTER, ack_policy=AckPolicy.EXPLICIT, ack_wait=300
+        )
+        await js.add_consumer(broker.STREAM, config)
+        held = (await (await js.pull_subscribe_bind(DURABLE, stream=broker.STREAM)).fetch(1))[0]
+        async with starting_auth(auth_settings(stream, tmp_path)) as auth, asyncio.timeout(30):
+            while "no progress" not in (why := await auth.why_not_ready()):
+                pass
+            await held.ack()
+            await auth.until_ready()
+
+    assert DURABLE in why
+    assert f"message {offset}" in why
 
 
 async def test_stream_made_anew(table: Table, stream: NatsServer) -> None:

@@ -1,8 +1,14 @@
 """services.publisher.campaigns over HTTP, with its events as a gateway hears them."""
 
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
 from tests.auth.conftest import Auth
 from tests.databases import on_both_databases
-from tests.publisher.conftest import Publisher
+from tests.publisher.conftest import Api, Heard, Publisher, publisher_settings, publishing
+from tools.nats_server import NatsServer
 
 pytestmark = on_both_databases
 
@@ -96,3 +102,19 @@ async def test_delete(publisher: Publisher) -> None:
     assert set(found) == {(404, "not_found")}
     assert added.error == again.error == (404, "not_found")
     assert (await publisher.owner.get("/v1/campaigns")).body == {"campaigns": []}
+
+
+async def test_a_service_token_that_auth_does_not_take(
+    stream: NatsServer, auth: Auth, heard: Heard, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A publisher with a wrong service token creates no campaign, and says why in its log alone."""
+    wrong = {"service_token": SecretStr("another-token")}
+    settings = publisher_settings(stream, tmp_path, f"{auth.url}/.well-known/jwks.json", **wrong)
+    async with publishing(settings, heard) as publisher:
+        await publisher.says("ready")
+        person = await auth.sign_up("owner")
+        answer = await Api(publisher.http, publisher.url, person.token).post("/v1/campaigns", {"name": "The Vale"})
+
+    assert answer.error == (500, "internal")
+    assert "token" not in answer.message
+    assert "set BEACONFIRE_SERVICE_TOKEN" in capsys.readouterr().out
