@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 import aiohttp
 
-from tests.client import SUBPROTOCOL, Closed, SocketClient, open_socket
+from tests.client import SUBPROTOCOL, Closed, SocketClient, answering, open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.gateway.test_websocket import answer_to, handshake
@@ -33,6 +33,7 @@ async def test_connections_of_a_user(gateway: Gateway) -> None:
             client = await stack.enter_async_context(open_socket(gateway.url))
             try:
                 await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
+                await stack.enter_async_context(answering(client))
                 codes.append(0)
             except Closed as end:
                 codes.append(end.code or 1006)
@@ -54,6 +55,7 @@ async def test_connections_of_an_address(stream: NatsServer, auth: FakeAuth) -> 
             client = await stack.enter_async_context(open_socket(gateway.url))
             try:
                 await client.connect(auth.token(f"user{number}"))
+                await stack.enter_async_context(answering(client))
                 codes.append(0)
             except Closed as end:
                 codes.append(end.code or 1006)
