@@ -161,6 +161,7 @@ class _Gateway:
             on_state=lambda alive: _set_degraded(context, not alive),
             on_epoch=lambda epoch, position: _begin_epoch(context, membership, history, epoch, position),
             on_gap=lambda position: _lose(context, membership, history, position),
+            on_doubt=membership.doubt,
             history_s=settings.ring_age_s,
         )
         self._handshake = Handshake(

@@ -79,7 +79,8 @@ class Intake:
 
     `on_state(alive)` tells when the broker stops or starts to acknowledge; `on_epoch(epoch, position)` when the stream
     is another one; `on_gap(position)` when the stream has lost what is between the last offset delivered and this one.
-    Both come before anything behind `position` is delivered.
+    Both come before anything behind `position` is delivered, and so does `on_doubt()`: offsets are passed over that are
+    so old that they were ticks, most likely, but may have been events which somebody deleted.
     """
 
     def __init__(
@@ -90,6 +91,7 @@ class Intake:
         on_state: Callable[[bool], None],
         on_epoch: Callable[[str, int], None],
         on_gap: Callable[[int], None],
+        on_doubt: Callable[[], None] = lambda: None,
         history_s: float,
     ) -> None:
         self._nc = nc
@@ -97,6 +99,7 @@ class Intake:
         self._on_state = on_state
         self._on_epoch = on_epoch
         self._on_gap = on_gap
+        self._on_doubt = on_doubt
         self._history_s = history_s
         self._sequence: Sequence[Stored] = Sequence(self._take, size=lambda stored: len(stored.body))
         self._heard_at = 0.0
@@ -468,7 +471,8 @@ class Intake:
             raise ReadFailed("who says where the stream begins has not got as far as what was read")
         lost = 0
         young: set[int] = set()
-        for jump in self._jumps(behind, through):
+        jumps = list(self._jumps(behind, through))
+        for jump in jumps:
             is_young = stream.asked_at - jump.since < YOUNG_S
             if jump.first < stream.first or is_young:
                 lost = jump.last
@@ -479,6 +483,8 @@ class Intake:
             return
         if lost:
             self._lose(lost)
+        elif jumps:
+            self._on_doubt()
         for offset, stored, at in behind:
             self._sequence.skip(offset - 1)
             self._fill(offset, stored, at)

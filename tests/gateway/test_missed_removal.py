@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from services.gateway import intake as intake_module
 from services.gateway import membership as membership_module
 from shared import broker
 from shared.events.user import AccessRevoked
@@ -81,8 +82,19 @@ async def start_over(island: Island, _offset: int) -> None:
         await broker.declare_stream(setup)
 
 
+async def purge_subject(island: Island, offset: int) -> None:
+    """As an operator does who erases what was said of a member."""
+    async with connected(island.gateway.server, "setup") as setup:
+        answer = await setup.request("$JS.API.STREAM.MSG.GET.EVENTS", json.dumps({"seq": offset}).encode())
+    await island.call("STREAM.PURGE.EVENTS", filter=json.loads(answer.data)["message"]["subject"])
+
+
+async def delete_message(island: Island, offset: int) -> None:
+    await island.call("STREAM.MSG.DELETE.EVENTS", seq=offset)
+
+
 Lose = Callable[[Island, int], Awaitable[None]]
-LOSSES = pytest.mark.parametrize("lose", [purge, start_over])
+LOSSES = pytest.mark.parametrize("lose", [purge, purge_subject, delete_message, start_over])
 
 
 def heard(client: SocketClient) -> list[str]:
@@ -110,6 +122,27 @@ async def test_a_removal(island: Island, lose: Lose) -> None:
     assert pong["success"] is True
     assert heard(removed) == []
     assert heard(stays)[-1] == "fence"
+
+
+@pytest.mark.parametrize("lose", [purge_subject, delete_message])
+async def test_a_removal_where_ticks_have_run_out(island: Island, monkeypatch: pytest.MonkeyPatch, lose: Lose) -> None:
+    """A gateway that was away for minutes finds offsets missing that were ticks, as far as it can know. Clients are not
+    told of a loss then, and still a member whose removal was among them hears nothing more."""
+    monkeypatch.setattr(intake_module, "YOUNG_S", 0.0)
+    removed, stays = await island.client("viewer"), await island.client("owner")
+    async with island.cut_off():
+        island.auth.members["viewer"] = {}
+        await lose(island, await publish_as_auth(island.gateway, member("viewer", None)))
+        for number in range(3):
+            await island.gateway.publish(settlement(f"missed{number}"))
+    left = await removed.next("room.left")
+    await fence(island.gateway, stays)
+    await removed.ask("ping")
+
+    assert left["reason"] == "membership_removed"
+    assert heard(removed) == []
+    assert heard(stays) == ["missed0", "missed1", "missed2", "fence"]
+    assert "resync" not in [frame["type"] for frame in stays.frames]
 
 
 @LOSSES
