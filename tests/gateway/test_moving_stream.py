@@ -15,6 +15,7 @@ from nats.aio.client import Client
 
 from services.gateway import intake as intake_module
 from services.gateway import replay
+from services.gateway.direct import DirectClient
 from shared import broker
 from tests.client import Closed, SocketClient, open_socket
 from tests.conftest import At, connected
@@ -166,6 +167,39 @@ async def test_stream_made_anew_while_the_history_is_read(stream: NatsServer, mo
 
     assert last < end
     assert [kind for kind, _ in ear.story].count("epoch") == len({epoch for epoch, _ in ear.epochs}) == 2
+    ear.assert_no_silent_jump()
+
+
+async def test_stream_made_anew_between_its_end_and_its_epoch(
+    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The end of one stream is never used with the epoch of the next, of which a gateway would drop what lies below."""
+    tick = replay.tick
+    ticks = 0
+
+    async def tick_then_recreate(nc: DirectClient) -> int | None:
+        nonlocal ticks
+        ticks += 1
+        end = await tick(nc)
+        if ticks == 2:  # the first one finds the new epoch, the second one is to find where that stream ends
+            await api(stream, "STREAM.DELETE.EVENTS")
+            await declare(stream)
+        return end
+
+    async with (
+        listening(stream) as ear,
+        connected(stream, "publisher") as nc,
+        connected(stream, "setup") as setup,
+    ):
+        await ear.reach(await publish(nc, 30))
+        monkeypatch.setattr(replay, "tick", tick_then_recreate)
+        _, renewed = await broker.renew_epoch(setup)
+        while not ear.epochs or ear.epochs[-1][0] in (ear.epochs[0][0], renewed):
+            await asyncio.sleep(0.01)
+        await ear.reach(await publish(nc, 3, prefix="new"))
+
+    epoch = ear.epochs[-1][0]
+    assert [position for one, position in ear.epochs if one == epoch and position > 20] == []
     ear.assert_no_silent_jump()
 
 
