@@ -379,6 +379,35 @@ async def test_unknown_address(table: Table) -> None:
     assert (refused.value.status, refused.value.code) == (404, "not_found")
 
 
+async def test_lost_answer_makes_nothing_twice(table: Table) -> None:
+    """Something is made and the answer is lost: sending the form again makes no second one."""
+    owner, token = await table.seat("Owner"), _token(table, "Owner")
+    page, dialog = owner.page, owner.page.get_by_role("dialog")
+    lost = 0
+
+    async def lose_the_first(route: Route) -> None:
+        nonlocal lost
+        if route.request.method != "POST" or lost:
+            return await route.continue_()
+        lost += 1
+        await route.fetch()
+        return await route.abort()
+
+    await page.route("**/settlements", lose_the_first)
+    await page.get_by_role("button", name="Settlement", exact=True).click()
+    await dialog.get_by_label("Name", exact=True).fill("Lostholm")
+    await dialog.get_by_role("button", name="Add", exact=True).click()
+    await expect(dialog.get_by_role("alert")).to_contain_text("The service does not answer.")
+    await dialog.get_by_role("button", name="Add", exact=True).click()
+    await expect(dialog).to_have_count(0)
+
+    settlements = call("GET", f"{table.campaign_url}/settlements", token=token)["settlements"]
+    made = [one["id"] for one in settlements if one["name"] == "Lostholm"]
+    for one in made:
+        call("DELETE", f"{table.campaign_url}/settlements/{one}", token=token)
+    assert (len(made), lost) == (1, 1)
+
+
 async def test_wrong_password_is_told(table: Table) -> None:
     """A sign-in that is refused says why, and leaves what was typed."""
     window = await table.window()

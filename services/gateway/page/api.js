@@ -42,15 +42,16 @@ export class ApiError extends Error {
 
 /**
  * @param {string} method @param {string | URL} url
- * @param {{body?: object, token?: string, revision?: number, timeoutMs?: number, keepalive?: boolean}} [more]  `revision`:
- *   the one a change starts from; `keepalive`: the window may close meanwhile
+ * @param {{body?: object, token?: string, revision?: number, key?: string, timeoutMs?: number, keepalive?: boolean}} [more]
+ *   `revision`: the one a change starts from; `key`: the same one for a repetition; `keepalive`: the window may close meanwhile
  * @returns {Promise<Answer>}
  */
-export async function request(method, url, { body, token, revision, timeoutMs = TIMEOUT_MS, keepalive = false } = {}) {
+export async function request(method, url, { body, token, revision, key, timeoutMs = TIMEOUT_MS, keepalive = false } = {}) {
   const headers = new Headers();
   if (body) headers.set("Content-Type", "application/json");
   if (token) headers.set("Authorization", `Bearer ${token}`);
   if (revision) headers.set("If-Match", `"${revision}"`);
+  if (key) headers.set("Idempotency-Key", key);
   const signal = AbortSignal.timeout(timeoutMs);
   let answer, text;
   try {
@@ -98,7 +99,7 @@ export class Api {
   }
 
   campaigns = async () => (await this.#publisher("GET", "")).body.campaigns;
-  createCampaign = async (body) => (await this.#publisher("POST", "", body)).body.campaign;
+  createCampaign = async (body, key) => (await this.#publisher("POST", "", body, undefined, key)).body.campaign;
   campaign = async (id) => (await this.campaignAt(id)).campaign;
   /** With the cursor to go on from: what is read afterwards contains as much at least. */
   campaignAt = async (id) => at(await this.#publisher("GET", `/${id}`));
@@ -120,7 +121,7 @@ export class Api {
 
   /** The `{thing}` at a path below a campaign: `settlements/s1`, `settlements/s1/structures/t1`, `entities/location/l1`. */
   read = async (id, path) => changed(await this.#publisher("GET", `/${id}/${path}`)).thing;
-  create = async (id, path, body) => changed(await this.#publisher("POST", `/${id}/${path}`, body));
+  create = async (id, path, body, key) => changed(await this.#publisher("POST", `/${id}/${path}`, body, undefined, key));
   update = async (id, path, body, revision) => changed(await this.#publisher("PATCH", `/${id}/${path}`, body, revision));
   remove = (id, path, revision) => this.#publisher("DELETE", `/${id}/${path}`, undefined, revision);
 
@@ -129,21 +130,21 @@ export class Api {
   changeRole = (id, user, role) => this.#auth("PUT", id, `/${user}`, { role });
   removeMember = (id, user) => this.#auth("DELETE", id, `/${user}`);
 
-  #publisher(method, path, body, revision) {
-    return this.#call(method, `${this.config.publisherUrl}/v1/campaigns${path}`, body, revision);
+  #publisher(method, path, body, revision, key) {
+    return this.#call(method, `${this.config.publisherUrl}/v1/campaigns${path}`, { body, revision, key });
   }
 
   #auth(method, campaign, path = "", body = undefined) {
-    return this.#call(method, `${this.config.authUrl}/auth/roots/campaign:${campaign}/members${path}`, body);
+    return this.#call(method, `${this.config.authUrl}/auth/roots/campaign:${campaign}/members${path}`, { body });
   }
 
-  async #call(method, url, body, revision) {
+  async #call(method, url, more) {
     const token = await this.session.token();
     try {
-      return await request(method, url, { body, token, revision });
+      return await request(method, url, { ...more, token });
     } catch (error) {
       if (error.status !== 401) throw error;
-      return request(method, url, { body, revision, token: await this.session.renewed(token) });
+      return request(method, url, { ...more, token: await this.session.renewed(token) });
     }
   }
 }

@@ -7,6 +7,7 @@ import { Edits } from "../edits.js";
 import { readFeed, writeFeed } from "../kept_feed.js";
 import { Levels } from "../levels.js";
 import { Loading } from "../loading.js";
+import { Once } from "../once.js";
 import { showScreen } from "../screen.js";
 import { asSentence, consequence, sentence, withArticle } from "../sentences.js";
 import { pathOf, World } from "../world.js";
@@ -221,8 +222,8 @@ function changesOf({ api, world, edits }) {
       make(campaign, changes, () => api.updateCampaign(id, changes, revision), (now) => world.putCampaign(now)),
     /** Without a revision: it is relative, or the last one decides. */
     campaign: (send) => make(world.campaign, {}, send, (now) => world.putCampaign(now)),
-    create: async (kind, path, values) => {
-      const { thing, mark } = await api.create(id, path, values);
+    create: async (kind, path, values, key) => {
+      const { thing, mark } = await api.create(id, path, values, key);
       world.put(kind, thing);
       await edits.make(thing.id, {}, async () => ({ mark }));
     },
@@ -295,8 +296,11 @@ function actionsOf({ api, world, changes, levels, toasts, go, isLeft }) {
   const { id } = world;
   const thingOf = ({ dataset }) => world.thing(dataset.kind, dataset.id);
 
-  const add = (kind, path, title) =>
-    openForm({ title, submit: "Add", fields: fieldsOf(kind), onSubmit: (values) => changes.create(kind, path, values) });
+  const add = (kind, path, title) => {
+    const once = new Once();
+    const onSubmit = (values) => changes.create(kind, path, values, once.keyFor(values));
+    openForm({ title, submit: "Add", fields: fieldsOf(kind), onSubmit });
+  };
   const edit = (element) => {
     const { kind } = element.dataset;
     const thing = thingOf(element);

@@ -3,6 +3,7 @@
 import { openForm } from "../dialog.js";
 import { h, icon } from "../dom.js";
 import { Loading } from "../loading.js";
+import { Once } from "../once.js";
 import { showScreen } from "../screen.js";
 import { failure, tryNow } from "./refusal.js";
 
@@ -25,7 +26,8 @@ export function campaignsView(host, { api, client, go, onError }) {
     problem = error.message;
     screen.draw();
   };
-  const create = () =>
+  const create = () => {
+    const once = new Once();
     openForm({
       title: "New campaign",
       submit: "Create",
@@ -33,8 +35,9 @@ export function campaignsView(host, { api, client, go, onError }) {
         { name: "name", label: "Name", required: true, maxlength: 200 },
         { name: "description", label: "Description", type: "textarea", maxlength: 10_000 },
       ],
-      onSubmit: async (values) => go(`#/campaign/${(await api.createCampaign(values)).id}`),
+      onSubmit: async (values) => go(`#/campaign/${(await api.createCampaign(values, once.keyFor(values))).id}`),
     });
+  };
   const screen = showScreen(host, {
     title: () => "Campaigns",
     render: () => [
