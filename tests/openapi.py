@@ -98,7 +98,7 @@ class Bodies:
         schema = self._resolved(schema)
         yield from (None, True, 0, 1, -1, 5, 5.0, 5.5, "5", 2**53, "", " ", "\t", "a", "a b", "ü", "\x00", "a\nb")
         yield from ([], {}, [1], ["a"], {"a": 1}, "*", ".", "/", "ann@mill.test", "2026-01-01", "2026-01-01T00:00:00Z")
-        yield from (*schema.get("enum", ()), *([schema["const"], float(schema["const"])] if _is_number(schema) else ()))
+        yield from (*schema.get("enum", ()), *((schema["const"],) if "const" in schema else ()))
         for one in (*schema.get("anyOf", ()), *schema.get("oneOf", ())):
             yield from self._around(one)
         for bound in ("minimum", "maximum"):
@@ -124,7 +124,3 @@ class Bodies:
             yield from ({"a": value} for value in self._around(one))
             yield from ({key: self._right(one)} for key in ("", "a" * 64, "a" * 65, "a b", "a.b", "ü", "A-_9"))
             yield from ({f"k{number}": 1 for number in range(count)} for count in (100, 101))
-
-
-def _is_number(schema: Mapping[str, Any]) -> bool:
-    return isinstance(schema.get("const"), int)

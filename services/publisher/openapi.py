@@ -236,7 +236,7 @@ def _given_events(given: dict[str, Any]) -> dict[str, Any]:
             "properties": {
                 **given["properties"],
                 "type": {"const": type_},
-                "version": {"const": cls.version},
+                "version": {"const": cls.version, "description": f"Written as {cls.version}, without a fraction"},
                 "payload": reference(cls.__name__),
             },
         }

@@ -1,12 +1,14 @@
 """`POST /v1/events`: what a token may publish, once, and what is wrong with the rest."""
 
+import asyncio
 import io
 import time
 from typing import Any
 
 import pytest
 
-from shared import tokens
+from services.publisher.events_api import _prepare_all, _Refused
+from shared import errors, tokens
 from shared.tokens import ServiceClaims
 from shared.web import OFFSET_HEADER, PENDING_HEADER
 from tests.fakes import FakeAuth
@@ -166,3 +168,37 @@ async def test_service(misled: Publisher, fake_auth: FakeAuth) -> None:
     assert (told.metadata.source, told.metadata.user_id) == ("weather", "u7")
     assert forbidden.error == (403, "forbidden")
     assert refused.error == revoked.error == (401, "token_invalid")
+
+
+SERVICE = ServiceClaims("svc", (">",), 0, 1, "t1")
+
+
+def wrong(count: int) -> dict[str, Any]:
+    """An event with so many wrong values."""
+    return {"type": "state_invalidated", "payload": {"affectedFields": [1] * count}}
+
+
+async def test_a_megabyte_of_wrong_values_is_not_described() -> None:
+    """An event that is too large in any case is refused for that, before each of its values is looked at."""
+    [refused] = await _prepare_all([wrong(400_000)], SERVICE, "c1")
+
+    assert isinstance(refused, _Refused)
+    assert refused.error.code is errors.TOO_LARGE
+
+
+async def test_others_are_served_while_a_long_list_is_checked() -> None:
+    """A list of events with tens of thousands of wrong values does not hold up other requests."""
+    ended: list[str] = []
+
+    async def check() -> None:
+        await _prepare_all([wrong(30_000)] * 3, SERVICE, "c1")
+        ended.append("the list")
+
+    async def serve() -> None:
+        ended.append("another request")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(check())
+        group.create_task(serve())
+
+    assert ended == ["another request", "the list"]
