@@ -5,28 +5,50 @@ leave the caller waiting for its whole timeout. A caller without an answer fails
 
 Whatever changes something needs a proof besides a broker password: a grant a service token, a new user of an outside
 issuer that issuer's token.
+
+While the broker is away `Auth` asks the first one over HTTP, in the name of the user whose request is being decided:
+
+    auth = Auth(http, settings.auth_at)
+    offer(claims, bearer_token(request))                 # verified by then
+    reply = await auth.authorize(question(claims, ["campaign:c1"]))
 """
 
+import asyncio
 from collections.abc import Sequence
-from typing import TypeVar
+from contextvars import ContextVar
+from typing import NamedTuple, TypeVar
 
+import aiohttp
 import nats.errors
 from nats.aio.client import Client
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic.alias_generators import to_camel
 
-from shared import errors
+from shared import broker, errors
 from shared.catalogue import Id
 from shared.errors import TABLE, BeaconfireError
 from shared.roles import Role
-from shared.tokens import MAX_TOKEN_BYTES, Claims
+from shared.tokens import MAX_TOKEN_BYTES, Claims, ServiceClaims
 
 AUTHORIZE = "auth.authorize"
 GRANT = "auth.grant"
 QUEUE = "auth-workers"
+HTTP_PATH = "/auth/authorize"
 TIMEOUT_S = 2.0
 MAX_ROOMS = 1_000
 """Rooms in one question."""
+PATIENCE_S = 0.5
+"""If no answer has come by then, the broker is asked for a sign of life."""
+WATCH_EVERY_S = 1.0
+WATCH_AWAY_EVERY_S = 0.2
+WATCH_TIMEOUT_S = 1.0
+MAX_ANSWER_BYTES = 1024 * 1024
+_GONE = (
+    nats.errors.ConnectionClosedError,
+    nats.errors.ConnectionReconnectingError,
+    nats.errors.OutboundBufferLimitError,
+    nats.errors.StaleConnectionError,
+)
 
 INBOXES = ("_INBOX.", "_INBOX_")
 """How the subjects begin to which auth sends answers. An answer elsewhere could be stored in the stream as an event."""
@@ -136,6 +158,177 @@ class AuthUnavailable(BeaconfireError):
         )
 
 
+class BrokerUnavailable(AuthUnavailable):
+    """Auth cannot be asked because the broker does not answer, and this cannot be asked over HTTP."""
+
+    def __init__(self) -> None:
+        BeaconfireError.__init__(
+            self,
+            errors.BROKER_UNAVAILABLE,
+            "the message broker does not answer, and this cannot be decided without it: try again",
+            retry_after_ms=1000,
+        )
+
+
+class _NobodyListens(AuthUnavailable):
+    """Auth is not on the broker."""
+
+
+class HttpQuestion(_Wire):
+    """`AuthorizeRequest` over HTTP, `POST /auth/authorize`: who asks is said by the bearer token."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rooms: tuple[str, ...] = Field(default=(), max_length=MAX_ROOMS)
+    roots_of: Id | None = None
+    after: int | None = None
+
+
+class _Offered(NamedTuple):
+    owner: str
+    issued_at: int | None
+    """None: a service's token."""
+    token: str
+
+
+_offered: ContextVar[_Offered | None] = ContextVar("offered", default=None)
+
+
+def offer(claims: Claims | ServiceClaims, token: str) -> None:
+    """Let auth be asked over HTTP with this token, which is verified, while the request it came with is handled.
+
+    With a user's own token a service learns no more than that user may. It counts for questions about them alone.
+    """
+    if isinstance(claims, ServiceClaims):
+        _offered.set(_Offered(claims.service, None, token))
+    else:
+        _offered.set(_Offered(claims.user_id, claims.issued_at, token))
+
+
+class Auth:
+    """Asks auth: over the broker, and over HTTP while the broker is away.
+
+    `watch` keeps finding out whether the broker answers, so no question waits for one that is known to be away.
+    """
+
+    def __init__(self, http: aiohttp.ClientSession | None = None, url: str = "") -> None:
+        """`url` is where auth answers over HTTP, without a path. Without it, only the broker is asked."""
+        self._http = http
+        self._url = url.rstrip("/")
+        self._answers = True
+        self.nc: Client | None = None
+        """Set when the broker is connected."""
+
+    @property
+    def broker_is_away(self) -> bool:
+        """Whether the broker is known not to answer."""
+        return self.nc is None or not self.nc.is_connected or not self._answers
+
+    async def watch(self) -> None:
+        """Keep looking whether the broker answers, for ever. Owned by the app."""
+        while True:
+            broker.check_cancelled()
+            await asyncio.sleep(WATCH_AWAY_EVERY_S if self.broker_is_away else WATCH_EVERY_S)
+            self._answers = await self._broker_answers(WATCH_TIMEOUT_S)
+
+    async def authorize(self, request: AuthorizeRequest, *, timeout_s: float = TIMEOUT_S) -> AuthorizeReply:
+        """Ask auth. Raises BeaconfireError: AuthUnavailable where auth does not answer either way, BrokerUnavailable
+        where only the broker could be asked and is away, or what auth says against it.
+        """
+        try:
+            return await self._over_broker(AUTHORIZE, request, AuthorizeReply, timeout_s)
+        except (BrokerUnavailable, _NobodyListens) as error:
+            # If nobody listens, auth may still answer over HTTP, while it connects to the broker again.
+            why: AuthUnavailable = error
+            offered = _offered.get()
+            if self._http is not None and offered is not None and offered[:2] == (request.user_id, request.issued_at):
+                try:
+                    return await self._over_http(self._http, offered.token, request, timeout_s)
+                except AuthUnavailable as unanswered:
+                    why = unanswered
+            if isinstance(error, _NobodyListens):
+                raise why from None
+        return await self._insist(AUTHORIZE, request, AuthorizeReply, timeout_s, why)
+
+    async def grant(self, request: GrantRequest, *, timeout_s: float = TIMEOUT_S) -> GrantReply:
+        """Grant a role, over the broker alone: a user's token is no leave to make anybody a member.
+
+        Raises as `authorize` does.
+        """
+        try:
+            return await self._over_broker(GRANT, request, GrantReply, timeout_s)
+        except BrokerUnavailable as error:
+            why = error
+        return await self._insist(GRANT, request, GrantReply, timeout_s, why)
+
+    async def _insist(self, subject: str, request: _Wire, reply: type[R], timeout_s: float, why: AuthUnavailable) -> R:
+        """Ask a broker that is away, for a question that has no other way: it may be connecting again just now.
+
+        Raises `why` where it is not.
+        """
+        if self.nc is None:
+            raise why
+        try:
+            answer = await _ask(self.nc, subject, request, reply, timeout_s)
+        except AuthUnavailable:
+            raise why from None
+        self._answers = True
+        return answer
+
+    async def _over_broker(self, subject: str, request: _Wire, reply: type[R], timeout_s: float) -> R:
+        """Raises BrokerUnavailable as soon as it is known that the broker does not answer."""
+        if self.broker_is_away or self.nc is None:
+            raise BrokerUnavailable
+        asking = asyncio.ensure_future(_ask(self.nc, subject, request, reply, timeout_s))
+        try:
+            await asyncio.wait((asking,), timeout=PATIENCE_S)
+            if not asking.done() and not await self._broker_answers(WATCH_TIMEOUT_S) and not asking.done():
+                self._answers = False
+                raise BrokerUnavailable
+            return await asking
+        except AuthUnavailable as error:
+            if isinstance(error.__cause__, _GONE):
+                raise BrokerUnavailable from error
+            if isinstance(error.__cause__, nats.errors.NoRespondersError):
+                raise _NobodyListens from error
+            raise
+        finally:
+            asking.cancel()
+
+    async def _broker_answers(self, timeout_s: float) -> bool:
+        nc = self.nc
+        return isinstance(nc, broker.Connection) and nc.is_connected and await nc.answers(timeout_s)
+
+    async def _over_http(
+        self, http: aiohttp.ClientSession, token: str, request: AuthorizeRequest, timeout_s: float
+    ) -> AuthorizeReply:
+        asked = HttpQuestion(rooms=request.rooms, roots_of=request.roots_of, after=request.after)
+        try:
+            async with http.post(
+                f"{self._url}{HTTP_PATH}",
+                data=asked.model_dump_json(exclude_none=True),
+                headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+                timeout=aiohttp.ClientTimeout(total=timeout_s),
+                allow_redirects=False,
+            ) as answer:
+                body = await answer.content.read(MAX_ANSWER_BYTES)
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            raise AuthUnavailable from error
+        try:
+            if answer.status == 200:
+                return AuthorizeReply.model_validate_json(body)
+            refusal = _Refusal.model_validate_json(body).error
+        except ValidationError as error:
+            raise AuthUnavailable from error
+        if answer.status == 404:  # what answers there is another service, or auth before it had this
+            raise AuthUnavailable
+        raise _as_error(refusal)
+
+
+class _Refusal(_Wire):
+    error: WireError
+
+
 async def authorize(nc: Client, request: AuthorizeRequest, *, timeout_s: float = TIMEOUT_S) -> AuthorizeReply:
     """Ask auth. Raises AuthUnavailable without an answer in `timeout_s` seconds, BeaconfireError for a refusal."""
     return await _ask(nc, AUTHORIZE, request, AuthorizeReply, timeout_s)
@@ -153,6 +346,10 @@ async def _ask(nc: Client, subject: str, request: _Wire, reply: type[R], timeout
     except (nats.errors.Error, ValidationError) as error:
         raise AuthUnavailable from error
     if answer.error is not None:
-        known = next((row for row in TABLE if row.code == answer.error.code), errors.INTERNAL)
-        raise BeaconfireError(known, answer.error.message)
+        raise _as_error(answer.error)
     return answer
+
+
+def _as_error(told: WireError) -> BeaconfireError:
+    known = next((row for row in TABLE if row.code == told.code), errors.INTERNAL)
+    return BeaconfireError(known, told.message)

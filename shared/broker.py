@@ -164,6 +164,20 @@ class Connection(Client):
         self._pending, self._pending_data_size = [], 0
         await super()._attempt_reconnect()
 
+    async def answers(self, timeout_s: float) -> bool:
+        """Whether the server answers a PING in time.
+
+        Not by `flush`: a PONG that comes after its timeout ends nats-py's read loop, and the connection.
+        """
+        pong = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._send_ping(pong)
+                await asyncio.wait((pong,))
+        except (TimeoutError, nats.errors.Error, OSError):
+            return False
+        return not pong.cancelled() and pong.exception() is None
+
     async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
         """Send a PING behind what was said before. nats-py's own overtakes what is still in its buffer: the server may
         have answered a `flush`, and not know yet of the subscription before it."""

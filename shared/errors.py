@@ -47,6 +47,9 @@ INTERNAL = ErrorCode("internal", 500, Retry.BACKOFF, "Our fault; the log has it 
 UNAVAILABLE = ErrorCode(
     "unavailable", 503, Retry.BACKOFF, "Going away, or a part we need is not reachable", closes=True
 )
+BROKER_UNAVAILABLE = ErrorCode(
+    "broker_unavailable", 503, Retry.BACKOFF, "The message broker does not answer, and this needs it", closes=True
+)
 
 TABLE = (
     BAD_REQUEST,
@@ -62,6 +65,7 @@ TABLE = (
     TOO_MANY,
     INTERNAL,
     UNAVAILABLE,
+    BROKER_UNAVAILABLE,
 )
 
 

@@ -55,6 +55,7 @@ def check_address(value: str, schemes: Sequence[str]) -> str:
 
 HttpAddress = Annotated[str, AfterValidator(lambda value: check_address(value, HTTP))]
 """An address that is fetched."""
+OptionalHttpAddress = Annotated[str, AfterValidator(lambda value: check_address(value, HTTP) if value else value)]
 
 
 class OutsideIssuer(BaseModel):
@@ -208,6 +209,25 @@ def _is_broker_address(text: str) -> bool:
         return bool(parts.hostname) and parts.scheme in _BROKER_SCHEMES and parts.port != 0
     except ValueError:
         return False
+
+
+class AsksAuth(Settings):
+    """What every service needs to know that verifies tokens and asks auth about their owners."""
+
+    jwks_url: HttpAddress = Field(
+        "http://127.0.0.1:8081/.well-known/jwks.json", description="Where the keys of access tokens are"
+    )
+    auth_url: OptionalHttpAddress = Field(
+        "", description="Where auth is asked over HTTP while the broker is away; empty: the host of the JWKS URL"
+    )
+    issuer: str = Field("beaconfire", min_length=1, description="`iss` of accepted tokens")
+    audience: str = Field("beaconfire", min_length=1, description="`aud` of accepted tokens")
+
+    @property
+    def auth_at(self) -> str:
+        """Where auth is asked over HTTP."""
+        jwks = urlsplit(self.jwks_url)
+        return self.auth_url or f"{jwks.scheme}://{jwks.netloc}"
 
 
 def weak_database_password(url: str) -> Iterator[tuple[str, str]]:

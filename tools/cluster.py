@@ -183,6 +183,7 @@ class Services:
                 "BEACONFIRE_DATABASE_URL": self._database("publisher"),
                 "BEACONFIRE_JWKS_URL": self._jwks_url,
                 "BEACONFIRE_SERVICE_TOKEN": self.service_token,
+                "BEACONFIRE_AUTH_URL": self.auth_url,
             },
         )
         self.workers = [self._worker(name) for name in WORKERS]
@@ -256,6 +257,7 @@ class Services:
         plan = self._plan
         environment = {
             "BEACONFIRE_JWKS_URL": self._jwks_url,
+            "BEACONFIRE_AUTH_URL": self.auth_url,
             "BEACONFIRE_PUBLIC_AUTH_URL": f"http://{plan.public_host}:{self.auth.port}",
             "BEACONFIRE_PUBLIC_PUBLISHER_URL": f"http://{plan.public_host}:{self.publisher.port}",
         }

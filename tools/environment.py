@@ -22,6 +22,7 @@ CHOSEN_BY_UP = {
     "database_url": "it uses databases in the folder of --data",
     "jwks_url": "it starts its own auth",
     "grant_tokens": "it makes one for the folder of --data",
+    "auth_url": "it starts its own auth",
     "keys_secret": "it makes one for the folder of --data",
     "demo_people": "use --no-demo to have none",
     "log_format": "it reads the logs as JSON; --verbose shows all of them",

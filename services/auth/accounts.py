@@ -25,7 +25,7 @@ from shared.errors import BeaconfireError
 from shared.events.user import AccessRevoked
 from shared.metrics import Counter
 from shared.outbox import Outbox
-from shared.tokens import Claims, InvalidToken
+from shared.tokens import SERVICE_TYPE, Claims, InvalidToken, ServiceClaims
 from shared.verifier import JwksUnavailable
 
 log = logs.get(__name__)
@@ -178,6 +178,19 @@ class Accounts:
         if await self.is_revoked(claims.user_id, claims.issued_at):
             raise BeaconfireError(errors.TOKEN_INVALID, _REFUSED)
         return claims
+
+    async def identify_any(self, token: str) -> Claims | ServiceClaims:
+        """As `identify`, of a user's or a service's token. Whether a service's was revoked is not seen here."""
+        try:
+            if tokens.peek(token).type == SERVICE_TYPE:
+                settings = self._settings
+                return tokens.verify_service(
+                    token, self._keys.public, issuer=settings.issuer, audience=settings.audience
+                )
+        except InvalidToken as error:
+            log.info("refused token", reason=str(error))
+            raise BeaconfireError(errors.TOKEN_INVALID, _REFUSED) from None
+        return await self.identify(token)
 
     def _verify(self, token: str) -> Claims:
         settings = self._settings

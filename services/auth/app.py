@@ -53,7 +53,9 @@ def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Applicatio
     auth = _Auth(settings, on_fatal)
     app = application(settings, ready=auth.why_not_ready)
     app[WARNINGS] = auth.outbox.warnings
-    calls = Calls(auth.accounts, auth.members, auth.keys, auth.attempts, ClientAddresses(settings))
+    calls = Calls(
+        auth.accounts, auth.members, auth.keys, auth.attempts, ClientAddresses(settings), auth.decisions.authorize
+    )
     app.add_routes(calls.routes())
     app.router.add_get(PATH, served(openapi.document()))
     app[FOR_OPERATORS] = Operators(
@@ -95,6 +97,7 @@ class _Auth:
         )
         self.members = Members(self._database, self.outbox)
         self.projection = Projection(self._database)
+        self.decisions = Rpc(self.members, self.projection, self.service_tokens, self._outsiders)
 
     def why_not_ready(self) -> str | None:
         if self._database.why_not is not None:
@@ -127,7 +130,7 @@ class _Auth:
     async def _run(self) -> None:
         self._nc = nc = await broker.connect(self._settings, "auth", on_closed=self._on_fatal)
         rpc = FastStreamBroker(**faststream_options(self._settings, "auth-rpc"), closed_cb=self._rpc_closed)
-        Rpc(self.members, self.projection, self.service_tokens, self._outsiders).attach(rpc)
+        self.decisions.attach(rpc)
         self._rpc = rpc
         await broker.cancellable(rpc.start())
         async with asyncio.TaskGroup() as tasks:

@@ -1,5 +1,6 @@
 """Auth's HTTP interface (docs/reference/http.md, "Auth")."""
 
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from aiohttp import hdrs, web
@@ -12,11 +13,12 @@ from services.auth.fields import Email, Name, NewPassword, RefreshToken
 from services.auth.keys import Keys
 from services.auth.members import KINDS, Actor, Members, as_json, forbidden
 from shared import errors
+from shared.authorization import HTTP_PATH, AuthorizeReply, AuthorizeRequest, HttpQuestion, question
 from shared.errors import BeaconfireError
 from shared.forwarding import ClientAddresses
 from shared.roles import Role
 from shared.subjects import InvalidRoom, Pair, is_id, parse_pair
-from shared.tokens import Claims
+from shared.tokens import Claims, ServiceClaims
 from shared.web import bearer_token, correlation_id, json_answer, read_body
 
 
@@ -65,17 +67,28 @@ class NewRole(_Body):
     role: Role
 
 
+Decide = Callable[[AuthorizeRequest], Awaitable[AuthorizeReply]]
+
+
 class Calls:
     """The handlers. Each reads, asks `accounts` or `members`, and answers."""
 
     def __init__(
-        self, accounts: Accounts, members: Members, keys: Keys, attempts: Attempts, addresses: ClientAddresses
+        self,
+        accounts: Accounts,
+        members: Members,
+        keys: Keys,
+        attempts: Attempts,
+        addresses: ClientAddresses,
+        decide: Decide,
     ) -> None:
+        """`decide` answers what `auth.authorize` asks over the broker."""
         self._accounts = accounts
         self._members = members
         self._keys = keys
         self._attempts = attempts
         self._addresses = addresses
+        self._decide = decide
 
     def routes(self) -> list[web.RouteDef]:
         root = "/auth/roots/{root}/members"
@@ -85,6 +98,7 @@ class Calls:
             web.post("/auth/refresh", self.refresh),
             web.post("/auth/sign-out", self.sign_out),
             web.get("/auth/me", self.me),
+            web.post(HTTP_PATH, self.authorize),
             web.get("/auth/memberships", self.memberships),
             web.get(root, self.members),
             web.post(root, self.add_member),
@@ -118,6 +132,16 @@ class Calls:
     async def me(self, request: web.Request) -> web.Response:
         claims = await self._identify(request)
         return json_answer({"user": _user(await self._accounts.user(claims.user_id))})
+
+    async def authorize(self, request: web.Request) -> web.Response:
+        """What `auth.authorize` answers about the token's owner, for services that have lost the broker."""
+        claims = await self._accounts.identify_any(bearer_token(request))
+        body = await read_body(request, HttpQuestion)
+        if isinstance(claims, ServiceClaims):
+            asked = AuthorizeRequest(user_id=claims.service, service_token=claims.token_id, rooms=body.rooms)
+        else:
+            asked = question(claims, body.rooms, roots_of=body.roots_of).model_copy(update={"after": body.after})
+        return web.json_response(text=(await self._decide(asked)).model_dump_json(exclude_none=True))
 
     async def memberships(self, request: web.Request) -> web.Response:
         claims = await self._identify(request)

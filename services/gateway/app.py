@@ -38,6 +38,7 @@ from services.gateway.sockets import Sockets
 from services.gateway.wheel import Wheel
 from services.gateway.wires import Calls, Wires
 from shared import broker, errors, logs
+from shared.authorization import Auth
 from shared.errors import BeaconfireError
 from shared.forwarding import ClientAddresses
 from shared.metrics import Gauge
@@ -149,7 +150,8 @@ class _Gateway:
             audience=settings.audience,
             outside=settings.outside_issuers,
         )
-        membership = Membership(nc, verifier, self.hub)
+        auth = Auth(http, settings.auth_at)
+        membership = Membership(nc, verifier, self.hub, auth)
         encoder = Encoder()
         history = History(nc, encoder)
         context = self._context = self._make_context(membership, history, sockets or Calls(), loop)
@@ -179,6 +181,7 @@ class _Gateway:
             tasks.create_task(self._intake.run(), name="intake")
             tasks.create_task(membership.renew(), name="leases")
             tasks.create_task(membership.confirm(), name="doubts")
+            tasks.create_task(auth.watch(), name="watch the broker")
             held_s = settings.heartbeat_s + 3  # by the wheel, which is a second or two late
             tasks.create_task(_turn(context, history, Collector(membership.let_go, held_s)), name="wheel")
             tasks.create_task(_read_on(delivery), name="unheard events")

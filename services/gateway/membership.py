@@ -22,7 +22,15 @@ from services.gateway.hub import Hub
 from services.gateway.place import Place
 from services.gateway.session import Session, State
 from shared import authorization, broker, errors, logs
-from shared.authorization import MAX_ROOMS, AuthorizeReply, AuthorizeRequest, AuthUnavailable, RoomDecision
+from shared.authorization import (
+    MAX_ROOMS,
+    Auth,
+    AuthorizeReply,
+    AuthorizeRequest,
+    AuthUnavailable,
+    RoomDecision,
+    offer,
+)
 from shared.errors import BeaconfireError
 from shared.events.user import AccessRevoked, MemberChanged
 from shared.memory import apart
@@ -54,6 +62,10 @@ RENEW_AFTER_S = 300.0
 RENEW_EVERY_S = 10.0
 FAILURES = 3
 """Renewals that fail after which the others wait for the next time."""
+MAX_KEPT = 10_000
+"""Tokens kept while the broker is away."""
+AFTER_OUTAGE_S = 30.0
+"""After the broker was away, auth and a gateway need a while to renew what nobody could renew meanwhile."""
 MAX_ASKS = 5  # an answer out of date is asked again at once; five in a row means that auth itself is behind
 _Allowed: TypeAlias = tuple[int, str, float, str, str]
 """An allow: when the token was issued, room, when it was said, root, role. What an older token may do is asked for
@@ -64,9 +76,12 @@ _FORBIDDEN = BeaconfireError(errors.FORBIDDEN, "no such room, or you are not a m
 class Membership:
     """Implements `session.Access`, and applies membership events to the sessions of this gateway."""
 
-    def __init__(self, nc: Client, verifier: Verifier, hub: Hub[Session]) -> None:
-        self._nc = nc
+    def __init__(self, nc: Client, verifier: Verifier, hub: Hub[Session], auth: Auth | None = None) -> None:
+        self._auth = auth or Auth()
+        self._auth.nc = nc
         self._verifier = verifier
+        self._kept: dict[tuple[str, int], str] = {}
+        self._away_at = float("-inf")
         self._hub = hub
         self._asks = asyncio.Semaphore(ASKS_AT_ONCE)
         self._cache: dict[str, tuple[_Allowed, ...]] = {}  # by user
@@ -86,7 +101,16 @@ class Membership:
             raise BeaconfireError(errors.TOKEN_INVALID, "the token is missing, not valid, or ran out") from None
         except JwksUnavailable:
             raise AuthUnavailable from None
+        self._keep(claims, token)
         return claims
+
+    def _keep(self, claims: Claims, token: str) -> None:
+        """Let auth be asked over HTTP in this user's name: while this message is handled, and, for what the client
+        asks next, until the broker is back. At other times no token is kept.
+        """
+        offer(claims, token)
+        if self._auth.broker_is_away and len(self._kept) < MAX_KEPT:
+            self._kept[claims.user_id, claims.issued_at] = token
 
     async def decide(self, claims: Claims, rooms: Sequence[str]) -> Mapping[str, Place | BeaconfireError]:
         """A place or a refusal for each room, by the name it was asked with.
@@ -205,9 +229,14 @@ class Membership:
             broker.check_cancelled()
             await asyncio.sleep(RENEW_EVERY_S)
             self._forget()
+            if self._auth.broker_is_away:  # no event comes either: leases are renewed once it is back
+                self._away_at = time.monotonic()
+                continue
+            self._kept.clear()
             await self._renew_some()
-            for session in self._leased_before(time.monotonic() - LEASE_S):
-                _expire(session)
+            if time.monotonic() - self._away_at > AFTER_OUTAGE_S:
+                for session in self._leased_before(time.monotonic() - LEASE_S):
+                    _expire(session)
 
     async def _renew_some(self) -> None:
         """Renew what is due. While auth does not answer, only some are tried: each takes seconds."""
@@ -257,6 +286,8 @@ class Membership:
         self, claims: Claims, rooms: Sequence[str], *, in_line: bool = True
     ) -> dict[str, Place | BeaconfireError]:
         request = authorization.question(claims, rooms)
+        if kept := self._kept.get((claims.user_id, claims.issued_at)):
+            offer(claims, kept)
         for _ in range(MAX_ASKS):
             life = self._life
             try:
@@ -274,14 +305,14 @@ class Membership:
     async def _authorize(self, request: AuthorizeRequest, *, in_line: bool) -> AuthorizeReply:
         """Ask auth when it is this one's turn; first come, first served. Leases, one by one, are renewed beside it."""
         if not in_line:
-            return await authorization.authorize(self._nc, request)
+            return await self._auth.authorize(request)
         try:
             async with asyncio.timeout(WAIT_S):
                 await self._asks.acquire()
         except TimeoutError:
             raise AuthUnavailable from None
         try:
-            return await authorization.authorize(self._nc, request)
+            return await self._auth.authorize(request)
         finally:
             self._asks.release()
 

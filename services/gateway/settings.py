@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
-from shared.settings import HTTP, HttpAddress, check_address
-from shared.settings import Settings as Common
+from shared.settings import HTTP, AsksAuth, check_address
 
 
 class DemoPerson(BaseModel):
@@ -20,7 +19,7 @@ class DemoPerson(BaseModel):
     hint: str = ""
 
 
-class Settings(Common):
+class Settings(AsksAuth):
     """What a gateway needs to know; nothing of it is state."""
 
     port: int = Field(8080, ge=0, le=65535, description="Port for clients; 0 takes a free one")
@@ -29,12 +28,6 @@ class Settings(Common):
     workers: int = Field(
         1, ge=1, le=64, description="Processes that share the port, one for each core; see deploy.md. Linux only"
     )
-
-    jwks_url: HttpAddress = Field(
-        "http://127.0.0.1:8081/.well-known/jwks.json", description="Where the keys of access tokens are"
-    )
-    issuer: str = Field("beaconfire", min_length=1, description="`iss` of accepted tokens")
-    audience: str = Field("beaconfire", min_length=1, description="`aud` of accepted tokens")
 
     public_auth_url: str = Field("", description="Auth as the page reaches it; empty: where the page is")
     public_publisher_url: str = Field("", description="The publisher as the page reaches it; empty: where the page is")

@@ -22,6 +22,7 @@ from services.publisher.store import OUTBOX, Store, look
 from services.publisher.structures import Structures
 from services.publisher.world_time import WorldTime
 from shared import broker, logs
+from shared.authorization import Auth
 from shared.database import Database, DatabaseAway
 from shared.migrations import open_database
 from shared.openapi import PATH, served
@@ -86,8 +87,10 @@ class _Publisher:
                     audience=settings.audience,
                     outside=settings.outside_issuers,
                 )
+                self.access.auth = Auth(http, settings.auth_at)
                 running = [
                     tasks.create_task(self._run(), name="publisher"),
+                    tasks.create_task(self.access.auth.watch(), name="watch the broker"),
                     tasks.create_task(self._forget(), name="forget"),
                 ]
                 yield
@@ -98,7 +101,7 @@ class _Publisher:
 
     async def _run(self) -> None:
         nc = await broker.connect(self._settings, "publisher", on_closed=self._on_fatal)
-        self._nc = self.access.nc = nc
+        self._nc = self.access.auth.nc = nc
         await nc.subscribe(broker.WAKE, cb=self._wake)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self.outbox.relay(nc, nudge=broker.WAKE), name="relay")

@@ -1,6 +1,7 @@
 """Who asks, and whether they may: the bearer token, the path's ids, and the caller's role, asked from auth.
 
-Fails closed: without an answer from auth, nothing is read and nothing is changed (503, retryable).
+Fails closed: without an answer from auth, nothing is read and nothing is changed (503, retryable). While the broker is
+away, auth is asked over HTTP with the caller's own token.
 """
 
 import time
@@ -9,17 +10,16 @@ from dataclasses import dataclass
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
-from nats.aio.client import Client
 
 from services.publisher.limits import Requests
 from shared import errors, logs
 from shared.authorization import (
+    Auth,
     AuthorizeReply,
     AuthorizeRequest,
     AuthUnavailable,
     GrantRequest,
-    authorize,
-    grant,
+    offer,
     question,
 )
 from shared.envelope import Metadata
@@ -55,11 +55,10 @@ class Access:
     """Decides about requests."""
 
     verifier: Verifier
-    """Set when the service starts."""
+    auth: Auth
+    """Both are set when the service starts."""
     service_token: str = ""
     """What is shown to auth for a grant. Set when the service starts."""
-    nc: Client | None = None
-    """Set when the broker is connected; until then the answer is `unavailable`."""
 
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
@@ -130,7 +129,7 @@ class Access:
             root=root, user_id=caller.user_id, role=Role.OWNER, founding=True, service_token=self.service_token
         )
         try:
-            await grant(self._connection(), asked)
+            await self.auth.grant(asked)
         except BeaconfireError as error:
             if error.code is not errors.TOKEN_INVALID:
                 raise
@@ -145,7 +144,7 @@ class Access:
         claims = await self._verify_any(request)
         if isinstance(claims, ServiceClaims):
             asked = AuthorizeRequest(user_id=claims.service, service_token=claims.token_id)
-            if (await authorize(self._connection(), asked)).revoked:
+            if (await self.auth.authorize(asked)).revoked:
                 raise BeaconfireError(errors.TOKEN_INVALID, "the service's token was revoked")
         return claims
 
@@ -173,7 +172,7 @@ class Access:
 
     async def _verify_any(self, request: web.Request) -> Claims | ServiceClaims:
         try:
-            claims = await self.verifier.verify_any(bearer_token(request))
+            claims = await self.verifier.verify_any(token := bearer_token(request))
         except InvalidToken as error:
             log.info("refused token", reason=str(error))
             raise BeaconfireError(errors.TOKEN_INVALID, "the token is missing, not valid, or ran out") from None
@@ -182,18 +181,14 @@ class Access:
         if isinstance(claims, Claims):  # a service's token is an operator's decision
             request[_USER] = claims.user_id
             self._requests.by_user(claims.user_id, time.monotonic())
+        offer(claims, token)
         return claims
 
     async def _ask(self, claims: Claims, *rooms: str, roots_of: str | None = None) -> AuthorizeReply:
-        answer = await authorize(self._connection(), question(claims, rooms, roots_of=roots_of))
+        answer = await self.auth.authorize(question(claims, rooms, roots_of=roots_of))
         if answer.revoked:
             raise BeaconfireError(errors.TOKEN_INVALID, "the token was revoked: sign in again")
         return answer
-
-    def _connection(self) -> Client:
-        if self.nc is None:
-            raise AuthUnavailable
-        return self.nc
 
 
 def check_editor(member: Member) -> None:

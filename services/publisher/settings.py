@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pydantic import Field, SecretStr
 
 from services.publisher.limits import PublishingLimits, Requests
-from shared.settings import DEVELOPMENT_SERVICE_TOKEN, DatabaseSettings, HttpAddress, variable
+from shared.settings import DEVELOPMENT_SERVICE_TOKEN, AsksAuth, DatabaseSettings, variable
 from shared.strength import MIN_KEY, weakness
 
 
@@ -43,15 +43,10 @@ class WorkerSettings(DatabaseSettings):
         )
 
 
-class Settings(WorkerSettings):
+class Settings(AsksAuth, WorkerSettings):
     """What the publisher needs to know. Its state is in the database."""
 
     port: int = Field(8082, ge=0, le=65535, description="Port for clients; 0 takes a free one")
-    jwks_url: HttpAddress = Field(
-        "http://127.0.0.1:8081/.well-known/jwks.json", description="Where the keys of access tokens are"
-    )
-    issuer: str = Field("beaconfire", min_length=1, description="`iss` of accepted tokens")
-    audience: str = Field("beaconfire", min_length=1, description="`aud` of accepted tokens")
     service_token: SecretStr = Field(
         SecretStr(DEVELOPMENT_SERVICE_TOKEN),
         description="Shown to auth for grants, up to a comma: one of its BEACONFIRE_GRANT_TOKENS, or an issued one",

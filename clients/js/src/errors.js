@@ -23,4 +23,5 @@ export const ERRORS = Object.freeze({
   too_many: { status: 429, retry: "backoff", close: 4429, meaning: "Over a limit; `retryAfterMs` says when it resets" },
   internal: { status: 500, retry: "backoff", close: 4500, meaning: "Our fault; the log has it under the same id" },
   unavailable: { status: 503, retry: "backoff", close: 4503, meaning: "Going away, or a part we need is not reachable" },
+  broker_unavailable: { status: 503, retry: "backoff", close: 4503, meaning: "The message broker does not answer, and this needs it" },
 });

@@ -1,0 +1,116 @@
+"""A gateway while the broker is away, with a real auth: it is asked over HTTP with the client's own token."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from services.gateway import membership
+from shared.authorization import GrantRequest, grant
+from shared.roles import Role
+from shared.settings import DEVELOPMENT_SERVICE_TOKEN
+from tests.auth.conftest import Auth, running_auth
+from tests.client import Closed, open_socket
+from tests.fakes import FakeAuth
+from tests.gateway.conftest import Gateway, running_gateway, settlement
+from tools.nats_server import NatsServer
+
+
+@pytest.fixture(name="real_auth")
+async def _real_auth(stream: NatsServer, tmp_path: Path) -> AsyncIterator[Auth]:
+    async with running_auth(stream, tmp_path) as auth:
+        yield auth
+
+
+@pytest.fixture(name="between")
+async def _between(stream: NatsServer, real_auth: Auth) -> AsyncIterator[Gateway]:
+    """A gateway between a real broker and a real auth."""
+    there = FakeAuth()
+    there.jwks_url = f"{real_auth.url}/.well-known/jwks.json"
+    async with running_gateway(stream, there) as gateway:
+        yield gateway
+
+
+async def make_owner(gateway: Gateway, user_id: str) -> None:
+    """Of campaign c1."""
+    wanted = GrantRequest(root="campaign:c1", user_id=user_id, role=Role.OWNER, service_token=DEVELOPMENT_SERVICE_TOKEN)
+    await grant(gateway.publisher, wanted)
+
+
+@pytest.mark.parametrize("how", ["frozen", "killed"])
+async def test_clients_connect_and_join_while_the_broker_is_away(
+    between: Gateway, real_auth: Auth, stream: NatsServer, how: str
+) -> None:
+    """A member gets in and into rooms, a stranger into none; a client from before is told the true reason."""
+    owner, stranger = await real_auth.sign_up("owner"), await real_auth.sign_up("stranger")
+    await make_owner(between, owner.id)
+    async with (
+        open_socket(between.url) as before,
+        open_socket(between.url) as client,
+        open_socket(between.url) as other,
+    ):
+        await before.connect(owner.token, ["campaign:c1"])
+        await asyncio.to_thread(stream.freeze if how == "frozen" else stream.kill)
+        await before.next("degraded")
+        joined = await before.ask("subscribe", rooms=["campaign:c1/settlement:s9"])
+        ack = await client.connect(owner.token, ["campaign:c1"])
+        later = await client.ask("subscribe", rooms=["campaign:c1/settlement:s1"])
+        refused = await other.connect(stranger.token, ["campaign:c1"])
+        renewed = await other.ask("refresh", token=stranger.token)
+        await asyncio.to_thread(stream.thaw if how == "frozen" else stream.start)
+        await client.next("live")
+        await between.publish(settlement("s1"))
+        event = await client.next("event")
+
+    assert ack["rooms"]["campaign:c1"]["success"], ack
+    assert later["rooms"]["campaign:c1/settlement:s1"]["success"], later
+    assert not refused["rooms"]["campaign:c1"]["success"]
+    assert renewed["type"] == "reply"
+    assert joined["error"]["code"] == "broker_unavailable", joined
+    assert "message broker does not answer" in joined["error"]["message"]
+    assert event["event"]["payload"]["settlementId"] == "s1"
+
+
+async def test_a_revoked_token_gets_nobody_in_while_the_broker_is_away(
+    between: Gateway, real_auth: Auth, stream: NatsServer
+) -> None:
+    """The gateway does not hear of the revocation, and auth says it."""
+    owner = await real_auth.sign_up("owner")
+    await asyncio.to_thread(stream.freeze)
+    issued_in = int(time.time())
+    async with asyncio.timeout(20):
+        while int(time.time()) == issued_in:  # a token is as old as its second
+            await asyncio.sleep(0.01)
+    signed_in = (await real_auth.sign_in("owner")).body
+    await real_auth.call("POST", "/auth/sign-out", {"refreshToken": signed_in["refreshToken"], "everywhere": True})
+    async with open_socket(between.url) as client:
+        with pytest.raises(Closed) as closed:
+            await client.connect(owner.token)
+    await asyncio.to_thread(stream.thaw)
+
+    assert closed.value.code == 4401
+
+
+async def test_a_lease_lasts_while_the_broker_is_away(
+    between: Gateway, real_auth: Auth, stream: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sessions stay in their rooms through a long outage, in which no event comes either."""
+    monkeypatch.setattr(membership, "RENEW_EVERY_S", 0.05)
+    owner = await real_auth.sign_up("owner")
+    await make_owner(between, owner.id)
+    async with open_socket(between.url) as client:
+        await client.connect(owner.token, ["campaign:c1"])
+        await asyncio.to_thread(stream.freeze)
+        await client.next("degraded")
+        monkeypatch.setattr(membership, "RENEW_AFTER_S", -1.0)
+        monkeypatch.setattr(membership, "LEASE_S", -1.0)
+        await client.ask("ping")
+        await asyncio.to_thread(stream.thaw)
+        await client.next("live")
+        monkeypatch.setattr(membership, "LEASE_S", 600.0)
+        await between.publish(settlement("s1"))
+        await client.next("event")
+
+    assert "room.left" not in [frame["type"] for frame in client.frames]

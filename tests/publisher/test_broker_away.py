@@ -1,0 +1,185 @@
+"""The publisher while the broker is away: it asks auth over HTTP, so reads and writes go on."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import aiohttp
+import pytest
+
+from shared.authorization import Auth as AsksAuth
+from shared.authorization import AuthorizeRequest, BrokerUnavailable, GrantRequest, offer
+from shared.events.campaign import SettlementUpdated
+from shared.roles import Role
+from shared.tokens import Claims
+from tests.auth.conftest import Auth, running_auth
+from tests.conftest import At, connected
+from tests.proxy import Proxy
+from tests.publisher.conftest import PATIENCE_S, Api, Heard, Publisher, publisher_settings, publishing
+from tools.nats_server import NatsServer
+
+HURTS = {"frozen": NatsServer.freeze, "killed": NatsServer.kill}
+HEAL = {"frozen": NatsServer.thaw, "killed": NatsServer.start}
+
+
+@pytest.mark.parametrize("how", HURTS)
+async def test_reads_and_writes_go_on_while_the_broker_is_away(
+    publisher: Publisher, stream: NatsServer, how: str
+) -> None:
+    """Members read, editors write with the answer that the event is pending, and others are refused as ever."""
+    await asyncio.to_thread(HURTS[how], stream)
+    read = await publisher.viewer.get(publisher.campaign)
+    listed = await publisher.viewer.get("/v1/campaigns")
+    written = await publisher.editor.post(f"{publisher.campaign}/settlements", {"name": "Emberford"})
+    by_viewer = await publisher.viewer.post(f"{publisher.campaign}/settlements", {"name": "Emberford"})
+    by_stranger = await publisher.stranger.get(publisher.campaign)
+    by_nobody = await publisher.nobody.get(publisher.campaign)
+    founded = await publisher.owner.post("/v1/campaigns", {"name": "Another"})
+    await asyncio.to_thread(HEAL[how], stream)
+    event = await publisher.heard.event()
+
+    assert (read.status, listed.status, written.status) == (200, 200, 201), (read, listed, written)
+    assert [one["id"] for one in listed.body["campaigns"]] == [publisher.campaign_id]
+    assert "X-Beaconfire-Pending" in written.headers
+    assert by_viewer.error == by_stranger.error == (403, "forbidden")
+    assert by_nobody.error == (401, "token_invalid")
+    assert founded.error == (503, "broker_unavailable")
+    assert "message broker does not answer" in founded.message
+    assert isinstance(event.payload, SettlementUpdated)
+
+
+async def test_a_revoked_token_is_refused_while_the_broker_is_away(
+    publisher: Publisher, auth: Auth, stream: NatsServer
+) -> None:
+    """What auth knows counts at once, whichever way it is asked."""
+    await asyncio.to_thread(stream.freeze)
+    signed_in = (await auth.sign_in("viewer")).body
+    out = {"refreshToken": signed_in["refreshToken"], "everywhere": True}
+    async with asyncio.timeout(PATIENCE_S):  # tokens are as old as their second
+        while (await auth.call("POST", "/auth/sign-out", out)).status == 204:
+            if (answer := await publisher.viewer.get(publisher.campaign)).status != 200:
+                break
+            signed_in = (await auth.sign_in("viewer")).body
+            out["refreshToken"] = signed_in["refreshToken"]
+
+    assert answer.error == (401, "token_invalid")
+
+
+async def test_the_true_reason_is_said_when_auth_is_away(stream: NatsServer, heard: Heard, tmp_path: Path) -> None:
+    """With the broker there or not, an auth that does not answer is what the caller is told of."""
+    async with running_auth(stream, tmp_path) as auth:
+        person = await auth.sign_up("owner")
+        settings = publisher_settings(stream, tmp_path, f"{auth.url}/.well-known/jwks.json")
+        bare_at = publishing(settings, heard)
+        bare = await bare_at.__aenter__()
+        await bare.says("ready")
+        owner = Api(bare.http, bare.url, person.token, person.id)
+        assert (await owner.get("/v1/campaigns")).status == 200
+    try:
+        with_broker = await owner.get("/v1/campaigns")
+        await asyncio.to_thread(stream.freeze)
+        without = await owner.get("/v1/campaigns")
+    finally:
+        await asyncio.to_thread(stream.thaw)
+        await bare_at.__aexit__(None, None, None)
+
+    assert with_broker.error == without.error == (503, "unavailable")
+    assert with_broker.message == without.message == "the authorization service does not answer, try again"
+
+
+async def test_a_publisher_that_starts_without_a_broker_reads_and_writes(
+    stream: NatsServer, auth: Auth, heard: Heard, tmp_path: Path
+) -> None:
+    """It need not have seen the broker to ask auth."""
+    person = await auth.sign_up("owner")
+    await asyncio.to_thread(stream.kill)
+    settings = publisher_settings(stream, tmp_path, f"{auth.url}/.well-known/jwks.json")
+    async with publishing(settings, heard) as bare:
+        listed = await Api(bare.http, bare.url, person.token, person.id).get("/v1/campaigns")
+
+    assert (listed.status, listed.body) == (200, {"campaigns": []})
+
+
+async def test_services_publish_while_the_broker_is_away(publisher: Publisher, auth: Auth, stream: NatsServer) -> None:
+    """A service's own token lets auth be asked whether it is still good."""
+    body = {"service": "weather", "publish": ["campaign.c9.>"], "expiresInS": 3_600}
+    issued = (await auth.operate("POST", "service-tokens", body)).body
+    service = Api(publisher.http, publisher.url, issued["token"])
+    payload = {"scope": "campaign", "campaignId": "c9", "affectedFields": ["weather"]}
+    event = {"type": "state_invalidated", "payload": payload}
+    await asyncio.to_thread(stream.freeze)
+    published = await service.post("/v1/events", event)
+    await auth.operate("DELETE", f"service-tokens/{issued['serviceToken']['id']}")
+    revoked = await service.post("/v1/events", event)
+
+    assert (published.status, published.body["pending"]) == (201, True)
+    assert revoked.error == (401, "token_invalid")
+
+
+@asynccontextmanager
+async def asking(server: NatsServer, auth: Auth) -> AsyncIterator[AsksAuth]:
+    """What a service asks auth with, which knows whether the broker answers."""
+    async with connected(server, "publisher") as nc, aiohttp.ClientSession() as http:
+        asks = AsksAuth(http, auth.url)
+        asks.nc = nc
+        watching = asyncio.create_task(asks.watch())
+        try:
+            yield asks
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
+
+
+async def until_away(asks: AsksAuth, *, away: bool = True) -> None:
+    async with asyncio.timeout(PATIENCE_S):
+        while asks.broker_is_away is not away:
+            await asyncio.sleep(0.01)
+
+
+async def test_no_question_goes_to_a_broker_that_is_known_to_be_away(stream: NatsServer, auth: Auth) -> None:
+    """Nobody waits for the broker once it is known not to answer; once it answers, it is asked again."""
+    person = await auth.sign_up("owner")
+    claims = Claims(person.id, "", issued_at(person.token), 0, "")
+    question = AuthorizeRequest(user_id=person.id, issued_at=claims.issued_at, rooms=(f"user:{person.id}",))
+    async with asking(stream, auth) as asks:
+        await asyncio.to_thread(stream.freeze)
+        await until_away(asks)
+        assert asks.nc is not None
+        sent = asks.nc._pending_data_size
+        offer(claims, person.token)
+        answer = await asks.authorize(question)
+        unsent = asks.nc._pending_data_size
+        others = AuthorizeRequest(user_id="u2", issued_at=claims.issued_at, rooms=("user:u2",))
+        with pytest.raises(BrokerUnavailable):
+            await asks.authorize(others)
+        with pytest.raises(BrokerUnavailable):
+            await asks.grant(GrantRequest(root="campaign:c9", user_id=person.id, role=Role.OWNER))
+        await asyncio.to_thread(stream.thaw)
+        await until_away(asks, away=False)
+        again = await asks.authorize(question)
+
+    assert answer.rooms[f"user:{person.id}"].allowed
+    assert again == answer
+    assert unsent <= sent + len(b"PING\r\n") * 10
+
+
+def issued_at(token: str) -> int:
+    """The second in which a token was made."""
+    body = token.split(".")[1]
+    return int(json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))["iat"])
+
+
+async def test_a_broker_that_swallows_bytes_is_away(stream: NatsServer, auth: Auth) -> None:
+    """A connection that stays open says nothing: an answer does."""
+    async with Proxy(stream.port).running() as proxy:
+        at = At(f"nats://127.0.0.1:{proxy.port}", stream.passwords)
+        async with connected(at, "publisher") as nc:
+            asks = AsksAuth()
+            asks.nc = nc
+            proxy.swallow = lambda _chunk: True
+            with pytest.raises(BrokerUnavailable):
+                await asks.authorize(AuthorizeRequest(user_id="u1"))
+            proxy.cut()
