@@ -6,6 +6,7 @@ import re
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
@@ -369,6 +370,29 @@ async def test_restored_by_role(short: Gateway) -> None:
     assert heard == [mine]
     assert answers["campaign:c1"] == {"success": True, "recovered": True}
     assert answers["campaign:c2"]["success"] is False  # type: ignore[index]
+
+
+async def test_allowed_while_others_are_restored(short: Gateway) -> None:
+    """A room that was refused when restoring began is not said to be recovered, if it is allowed before the end."""
+    cursor = await cursor_now(short)
+    missed = await short.publish(settlement("s1", "c2"))
+    await push_out(short, 5)
+    asked = 0
+
+    def change(question: dict[str, Any]) -> dict[str, Any]:
+        nonlocal asked
+        asked += 1
+        if asked > 2:  # by then something has been written without it
+            short.auth.members["viewer"]["campaign:c2"] = "viewer"
+        return short.auth.decide(question)
+
+    async with open_socket(short.url) as client:
+        await client.connect(short.auth.token("viewer"))
+        short.auth.answer = change
+        heard, answers = await restore(client, cursor, "campaign:c1", "campaign:c2")
+
+    assert answers["campaign:c1"] == {"success": True, "recovered": True}
+    assert answers["campaign:c2"]["success"] is False or missed in heard  # type: ignore[index]
 
 
 @pytest.mark.parametrize(
