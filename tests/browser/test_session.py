@@ -212,6 +212,19 @@ async def test_window_restored_after_the_others_were_closed(table: Table) -> Non
     assert newest["accessToken"] not in shared
 
 
+async def test_gateway_that_refuses_every_token_signs_nobody_out(table: Table) -> None:
+    """A gateway refuses tokens that auth has just given: the light says so, and the session goes on."""
+    window = await table.window()
+    await window.page.route_web_socket("**/ws", lambda socket: socket.close(code=4401, reason="the token has expired"))
+
+    await window.sign_in("Owner")
+
+    await expect(window.page.locator("#connection")).to_contain_text("Connection lost: the token has expired")
+    await expect(window.page.get_by_role("link", name=demo.CAMPAIGN)).to_be_visible()
+    await window.page.reload()
+    await _assert_signed_in(window.page)
+
+
 async def test_signing_out_signs_out_the_duplicate(table: Table) -> None:
     """Signing out in one window ends the session in its duplicates, and leaves nothing behind."""
     owner = await table.seat("Owner")

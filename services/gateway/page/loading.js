@@ -45,6 +45,7 @@ export class Loading {
 
   /** Load now. If a load is under way, there is another one after it: what it reads may be older than the reason to read. */
   async run() {
+    if (this.#isClosed) return;
     clearTimeout(this.#timer);
     if (this.#isRunning) return void (this.#isWantedAgain = true);
     this.#isRunning = true;

@@ -49,8 +49,6 @@ async function loadConfig() {
 function begin(session) {
   const live = openLive({ config, session, toasts, indicator: document.getElementById("connection") });
   signedIn = { session, api: new Api(config, session), live };
-  // Refused for good: a session that auth has ended, on whatever window or by whomever.
-  live.client.on("state", ({ state, error }) => state === "error" && error?.code === "token_invalid" && session.signOut());
   session.onEnd = end;
   showAccount(session.user);
   show();
