@@ -21,7 +21,7 @@ _ROOT = {"type": "string", "pattern": f"^(?:{'|'.join(sorted(KINDS))}):{ID_PATTE
 _TEXT = {"type": "string"}
 _PATH = {"root": _ROOT, "user_id": ID}
 _ABOUT_MEMBERS = (errors.BAD_REQUEST, errors.FORBIDDEN)
-_OF_A_MEMBER = (*_ABOUT_MEMBERS, errors.NOT_FOUND, errors.CONFLICT)
+_OF_A_MEMBER = (*_ABOUT_MEMBERS, errors.NOT_FOUND, errors.CONFLICT, errors.TOO_MANY)
 
 
 def document() -> dict[str, Any]:

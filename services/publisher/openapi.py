@@ -1,6 +1,8 @@
 """The publisher's OpenAPI 3.1 document, made from the models that the calls themselves use."""
 
 from collections.abc import Iterator
+from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from pydantic import BaseModel
@@ -54,6 +56,7 @@ _IDEMPOTENCY_KEY = {
 }
 _MEMBERS = (errors.BAD_REQUEST, errors.FORBIDDEN, errors.NOT_FOUND)
 _WRITERS = (*_MEMBERS, errors.CONFLICT)
+_COLLECTIONS: tuple[type[Collection], ...] = (Settlements, Structures, Entities)
 
 
 def document() -> dict[str, Any]:
@@ -69,10 +72,8 @@ def document() -> dict[str, Any]:
 
 def calls() -> Iterator[Call]:
     """Every call of the publisher except the health endpoints and the document itself."""
-    yield from _campaigns()
-    for collection in (Settlements, Structures, Entities):
-        yield from _collection(collection)
-    yield _events()
+    for call in (*_campaigns(), *chain.from_iterable(map(_collection, _COLLECTIONS)), _events()):
+        yield replace(call, errors=(*call.errors, errors.TOO_MANY))
 
 
 def _campaigns() -> Iterator[Call]:
@@ -208,7 +209,7 @@ def _schemas() -> dict[str, Any]:
     """Every model."""
     sent: list[type[BaseModel]] = [NewCampaign, CampaignChanges, Advance, Clock, GivenEvent, *publishable().values()]
     told: list[type[BaseModel]] = [Campaign, PublishedEvent]
-    for collection in (Settlements, Structures, Entities):
+    for collection in _COLLECTIONS:
         sent += [collection.new, collection.changes]
         told.append(collection.answer)
     modes: list[tuple[type[BaseModel], JsonSchemaMode]] = [

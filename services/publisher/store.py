@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import cache
 from typing import Any
 
 from sqlalchemy import (
@@ -13,6 +14,7 @@ from sqlalchemy import (
     Column,
     ColumnElement,
     Dialect,
+    Executable,
     ForeignKey,
     Integer,
     MetaData,
@@ -263,8 +265,8 @@ class Writing(Reading):
         common = {"outcome": outcome, "is_done": is_done, "created_at": now}
         # In order: two requests with some of the same keys wait for one another, and do not deadlock.
         rows = [{"key": name, "fingerprint": keys[name].fingerprint, **common} for name in sorted(keys)]
-        add = _INSERT[self._connection.dialect.name](KEYS).on_conflict_do_nothing().returning(KEYS.c.key)
-        taken = set(await self._connection.scalars(add.values(rows))) if rows else set()
+        add = _claim_keys(self._connection.dialect.name)
+        taken = set((await self._connection.execute(add, rows)).scalars()) if rows else set()
         return await self.used(keys.keys() - taken)
 
     async def used(self, names: Iterable[str]) -> dict[str, Earlier]:
@@ -377,13 +379,9 @@ class Store:
         added: dict[str, Row] = {}
         for scope, (count, size) in limits.totals(user_id, envelopes, sizes).items():
             added[scope] = self._limits.of_scope(scope).row(scope, count, size, now)
-        add = _INSERT[tx.dialect.name](USAGE).values([added[scope] for scope in sorted(added)])  # no deadlocks
-        sums = {
-            name: case((USAGE.c[name] > now, USAGE.c[name]), else_=now) + (add.excluded[name] - now)
-            for name in ("events", "bytes", "share")
-        }
-        counted = add.on_conflict_do_update(index_elements=["scope"], set_={**sums, "at": now}).returning(USAGE)
-        for row in (await tx.execute(counted)).all():
+        # In order: two transactions with some of the same rows wait for one another, and do not deadlock.
+        rows = await tx.execute(_count_usage(tx.dialect.name), [added[scope] for scope in sorted(added)])
+        for row in rows.all():
             self._limits.of_scope(row.scope).check(row, added[row.scope], now)
 
     async def forget(self) -> None:
@@ -420,3 +418,24 @@ def _check(row: Row, fields: tuple[str, ...]) -> None:
 
 def _singular(table: Table) -> str:
     return "entity" if table is ENTITIES else table.name.removesuffix("s")
+
+
+# Statements that are made once: to make one takes as long as the rest of its transaction.
+
+
+@cache
+def _claim_keys(dialect: str) -> Executable:
+    """Insert keys that are not there yet, and return those."""
+    return _INSERT[dialect](KEYS).on_conflict_do_nothing().returning(KEYS.c.key)
+
+
+@cache
+def _count_usage(dialect: str) -> Executable:
+    """Add to rows of `stream_usage` what the given rows say, and return them: `limits.Stored.row`."""
+    add = _INSERT[dialect](USAGE)
+    now = add.excluded.at
+    sums = {
+        name: case((USAGE.c[name] > now, USAGE.c[name]), else_=now) + (add.excluded[name] - now)
+        for name in ("events", "bytes", "share")
+    }
+    return add.on_conflict_do_update(index_elements=["scope"], set_={**sums, "at": now}).returning(USAGE)
