@@ -158,6 +158,9 @@ def describe(error: ValidationError) -> str:
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     where = ".".join(str(step)[:80] for step in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "json_invalid" and ("hex escape" in message or "surrogate" in message):
+        at = message.partition(" at ")[2]
+        message = f"Invalid JSON: half of a surrogate pair, or a broken \\u escape, is no text, at {at}"
     return f"{where}: {message}" if where else message
 
 

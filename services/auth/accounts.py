@@ -4,6 +4,7 @@ import hashlib
 import secrets
 import time
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,9 +13,11 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.auth.addresses import Address
 from services.auth.hashing import Hashing
 from services.auth.keys import Keys
 from services.auth.outsiders import Outsiders
+from services.auth.people import complete, users_of
 from services.auth.settings import Settings
 from services.auth.store import REFRESH_TOKENS, USERS, next_membership_version
 from services.auth.successors import Successors
@@ -79,28 +82,37 @@ class Accounts:
         self._hashing = hashing
         self._outsiders = outsiders
 
-    async def sign_up(self, email: str, password: str, name: str) -> SignedIn:
+    async def sign_up(self, address: Address, password: str, name: str) -> SignedIn:
         """Make a user and sign it in. Raises `conflict` for an address that is taken."""
         hashed = await self._hashing.hash(password)
-        user = User(uuid.uuid4().hex[:16], name, email)
-        row = {"id": user.id, "email": email, "name": name, "password_hash": hashed, "issued_before": 0}
+        user = User(uuid.uuid4().hex[:16], name, address.shown)
+        row = {
+            "id": user.id,
+            "email": address.shown,
+            "canonical_email": address.canonical,
+            "name": name,
+            "password_hash": hashed,
+            "issued_before": 0,
+        }
         try:
             async with self._database.writing() as tx:
+                if await users_of(tx, address):
+                    raise _taken()
                 await tx.execute(insert(USERS).values(**row, created_at=datetime.now(UTC)))
                 signed_in = await self._sign_in(tx, user)
         except IntegrityError:
-            raise BeaconfireError(errors.CONFLICT, "this e-mail address has an account already") from None
+            raise _taken() from None
         log.info("signed up", user=user.id)
         return signed_in
 
-    async def sign_in(self, email: str, password: str) -> SignedIn:
+    async def sign_in(self, address: Address, password: str) -> SignedIn:
         """Check a password. Raises `bad_credentials`, the same for an unknown address and a wrong password."""
         async with self._database.reading() as connection:
-            row = (await connection.execute(select(USERS).where(USERS.c.email == email))).one_or_none()
-        right = await self._hashing.check(row.password_hash if row else None, password)
-        if row is None or not right:
+            found = await users_of(connection, address)
+        row = await self._whose(found, password)
+        if row is None:
             SIGN_INS.labels("refused").inc()
-            log.info("refused sign-in", user=row.id if row else None)
+            log.info("refused sign-in", user=found[0].id if found else None)
             raise BeaconfireError(errors.BAD_CREDENTIALS, "unknown e-mail address or wrong password")
         # Costs may have been raised since: else a wrong password would be answered sooner than an unknown address.
         old = self._hashing.needs_rehash(row.password_hash)
@@ -109,10 +121,20 @@ class Accounts:
             if old:
                 this = USERS.c.id == row.id, USERS.c.password_hash == row.password_hash
                 await tx.execute(update(USERS).where(*this).values(password_hash=hashed))
+            await complete(tx, row)
             signed_in = await self._sign_in(tx, User(row.id, row.name, row.email))
         SIGN_INS.labels("accepted").inc()
         log.info("signed in", user=row.id)
         return signed_in
+
+    async def _whose(self, found: Sequence[Any], password: str) -> Any | None:
+        """The one of these users whose password it is. Without any, it takes as long as with one."""
+        if not found:
+            await self._hashing.check(None, password)
+        for row in found:
+            if await self._hashing.check(row.password_hash, password):
+                return row
+        return None
 
     async def refresh(self, refresh_token: str) -> SignedIn:
         """Exchange a refresh token for a new pair. Raises `token_invalid`.
@@ -283,6 +305,10 @@ async def _issued_before(tx: AsyncConnection, user_id: str) -> int:
 def _user(row: Any) -> User:
     """The user in a row that has a refresh token's columns, too."""
     return User(row.user_id, row.name, row.email)
+
+
+def _taken() -> BeaconfireError:
+    return BeaconfireError(errors.CONFLICT, "this e-mail address has an account already")
 
 
 def _hash(refresh_token: str) -> str:

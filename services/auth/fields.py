@@ -1,34 +1,32 @@
 """What may stand in a field of auth's requests."""
 
-import re
+from collections.abc import Callable
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
 
+from services.auth.addresses import Address, known_address, new_address
+from shared.names import display_name
 from shared.web import LINE
 
-_EMAIL = re.compile(r"[^@\s\x00-\x1f]{1,64}@[^@\s\x00-\x1f.]+(\.[^@\s\x00-\x1f.]+)*")
+
+def _read(read: Callable[[str], Address]) -> Callable[[object], Address]:
+    def validate(value: object) -> Address:
+        if not isinstance(value, str):
+            raise ValueError("not an e-mail address: it is no text")
+        return read(value)
+
+    return validate
 
 
-def _email(text: str) -> str:
-    """An address as it is stored and compared: trimmed, lower case. Whether it exists only a message could tell."""
-    address = text.strip().lower()
-    if len(address) > 254 or not _EMAIL.fullmatch(address):
-        raise ValueError("not an e-mail address")
-    return address
+_EMAIL_SCHEMA = WithJsonSchema({"type": "string", "format": "email", "maxLength": 254})
 
-
-def _name(text: str) -> str:
-    name = text.strip()
-    if not 1 <= len(name) <= 200 or not name.isprintable():
-        raise ValueError("a name has 1 to 200 printable characters")
-    return name
-
-
-Email = Annotated[str, AfterValidator(_email), Field(json_schema_extra={"format": "email", "maxLength": 254})]
+NewEmail = Annotated[Address, PlainValidator(_read(new_address)), _EMAIL_SCHEMA]
+Email = Annotated[Address, PlainValidator(_read(known_address)), _EMAIL_SCHEMA]
+"""An address that may belong to somebody already."""
 Name = Annotated[
     str,
-    AfterValidator(_name),
+    AfterValidator(display_name),
     Field(json_schema_extra={"maxLength": 200, "pattern": LINE, "description": "Printable characters"}),
 ]
 NewPassword = Annotated[str, Field(min_length=8, max_length=200)]

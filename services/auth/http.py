@@ -9,7 +9,7 @@ from pydantic.alias_generators import to_camel
 
 from services.auth.accounts import Accounts, SignedIn, User
 from services.auth.attempts import Attempts
-from services.auth.fields import Email, Name, NewPassword, RefreshToken
+from services.auth.fields import Email, Name, NewEmail, NewPassword, RefreshToken
 from services.auth.keys import Keys
 from services.auth.members import KINDS, Actor, Members, as_json, forbidden
 from shared import errors
@@ -29,7 +29,7 @@ class _Body(BaseModel):
 class SignUp(_Body):
     """Somebody who wants an account."""
 
-    email: Email
+    email: NewEmail
     password: NewPassword
     name: Name
 
@@ -109,13 +109,13 @@ class Calls:
 
     async def sign_up(self, request: web.Request) -> web.Response:
         body = await read_body(request, SignUp)
-        await self._attempts.count(address=self._addresses.of(request), email=body.email)
+        await self._attempts.count(address=self._addresses.of(request), email=body.email.canonical)
         signed_in = await self._accounts.sign_up(body.email, body.password, body.name)
         return json_answer(_session(signed_in), status=201)
 
     async def sign_in(self, request: web.Request) -> web.Response:
         body = await read_body(request, SignIn)
-        await self._attempts.count(address=self._addresses.of(request), email=body.email)
+        await self._attempts.count(address=self._addresses.of(request), email=body.email.canonical)
         return json_answer(_session(await self._accounts.sign_in(body.email, body.password)))
 
     async def refresh(self, request: web.Request) -> web.Response:

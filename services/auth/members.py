@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from services.auth.addresses import Address
+from services.auth.people import users_of
 from services.auth.store import COUNTERS, MEMBERS, MEMBERSHIP_VERSION, USERS, counter, next_membership_version
 from shared import errors, logs
 from shared.database import Database
@@ -97,11 +99,11 @@ class Members:
             raise forbidden()
         return members
 
-    async def add(self, root: Pair, email: str, role: Role, actor: Actor) -> Member:
+    async def add(self, root: Pair, address: Address, role: Role, actor: Actor) -> Member:
         """Make a user a member, by its address. Raises `forbidden`, `not_found`, `conflict`."""
         async with self._database.writing() as tx:
             await self._check_owner(tx, root, actor)
-            user = (await tx.execute(select(USERS).where(USERS.c.email == email))).one_or_none()
+            user = next(iter(await users_of(tx, address)), None)
             if user is None:
                 raise BeaconfireError(errors.NOT_FOUND, "nobody with this e-mail address has signed up")
             if await _role(tx, root, user.id) is not None:

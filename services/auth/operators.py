@@ -110,7 +110,9 @@ class Operators:
 
     async def reset_attempts(self, request: web.Request) -> web.Response:
         body = await read_body(request, Reset)
-        await self._attempts.reset(address=str(body.address) if body.address else None, email=body.email)
+        await self._attempts.reset(
+            address=str(body.address) if body.address else None, email=body.email.canonical if body.email else None
+        )
         return web.Response(status=204)
 
     def _check(self, request: web.Request) -> None:

@@ -12,9 +12,12 @@ import aiohttp
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
+from services.auth.addresses import Address, known_address, new_address
+from services.auth.people import users_of
 from services.auth.store import USERS
 from shared import logs, tokens
 from shared.database import Database
+from shared.names import display_name
 from shared.settings import OutsideIssuer
 from shared.tokens import Claims, InvalidToken, UnknownKey
 from shared.verifier import KeySource
@@ -72,22 +75,46 @@ class Outsiders:
         issuer = next((one for one in self._issuers if user_id.startswith((f"{one.name}-", f"{one.name}_"))), None)
         if issuer is None:
             return False
-        for address in filter(None, (email, f"{_mailbox(user_id)}@{issuer.name}.invalid")):
-            if await self._insert(user_id, name or user_id, address):
+        for address in (_read(email), known_address(f"{_mailbox(user_id)}@{issuer.name}.invalid")):
+            if address is not None and await self._insert(user_id, _readable(name) or user_id, address):
                 log.info("first heard of an outside user", user=user_id, issuer=issuer.name)
                 break
         return True
 
-    async def _insert(self, user_id: str, name: str, address: str) -> bool:
+    async def _insert(self, user_id: str, name: str, address: Address) -> bool:
         """False where the address is somebody else's. Whoever was there already stays as they are."""
-        row = {"id": user_id, "email": address, "name": name, "password_hash": "", "issued_before": 0}
+        row = {
+            "id": user_id,
+            "email": address.shown,
+            "canonical_email": address.canonical,
+            "name": name,
+            "password_hash": "",
+            "issued_before": 0,
+        }
         try:
             async with self._database.writing() as tx:
                 if await tx.scalar(select(USERS.c.id).where(USERS.c.id == user_id)) is None:
+                    if await users_of(tx, address):
+                        return False
                     await tx.execute(insert(USERS).values(**row, created_at=datetime.now(UTC)))
         except IntegrityError:
             return False
         return True
+
+
+def _read(email: str) -> Address | None:
+    try:
+        return new_address(email)
+    except ValueError:
+        return None
+
+
+def _readable(name: str) -> str:
+    """The name as we show names; empty where it is none."""
+    try:
+        return display_name(name)
+    except ValueError:
+        return ""
 
 
 def _mailbox(user_id: str) -> str:

@@ -11,6 +11,7 @@ from sqlalchemy import (
     MetaData,
     String,
     Table,
+    UniqueConstraint,
     insert,
     select,
     update,
@@ -26,11 +27,15 @@ USERS = Table(
     "users",
     TABLES,
     Column("id", String(64), primary_key=True),
-    Column("email", String(254), nullable=False, unique=True),
+    Column("email", String(254), nullable=False, unique=True),  # as it is shown
+    Column("canonical_email", String(254)),  # as it is compared; None if a process of a version before made the row
+    Column("email_twin", Integer, nullable=False, default=0, server_default="0"),
     Column("name", String(200), nullable=False),
     Column("password_hash", String(500), nullable=False),
     Column("issued_before", BigInteger, nullable=False, default=0),  # Unix seconds: older tokens are refused
     Column("created_at", UtcDateTime, nullable=False),
+    # A new account is twin 0. Others were made for one address before there was a canonical form.
+    UniqueConstraint("canonical_email", "email_twin", name="one_account_for_an_address"),
 )
 
 REFRESH_TOKENS = Table(

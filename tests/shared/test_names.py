@@ -1,0 +1,123 @@
+"""shared.names: names of people in any script, without what only deceives."""
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.names import MAX_NAME, display_name
+
+ACCEPTED = {
+    "Persian": "علی\u200cرضا",
+    "Persian, two words": "می\u200cخواهم فارسی",
+    "Sinhala": "ශ්\u200dරී ලංකා",
+    "Hindi": "क्\u200dष",
+    "Hindi, without a ligature": "क्\u200cष",
+    "Bengali, joiner before the virama": "র\u200d্য",
+    "Malayalam": "ന്\u200d",
+    "Tamil": "தமிழ்",
+    "Arabic": "محمد عبد الله",
+    "Arabic, stretched": "محـــمد",
+    "Hebrew": "ז\u05f3בוטינסקי",
+    "Chinese, middle dot": "卡尔·马克思",
+    "Japanese, variant": "葛\U000e0100城",
+    "Japanese, middle dot": "ジョン・スミス",
+    "Korean": "김철수",
+    "Catalan": "Gal·la",
+    "Irish": "Seán Ó Néill-O\u2019Brien",
+    "Vietnamese": "Nguyễn Thị Ánh",
+    "emoji": "Mira 🔥",
+    "family": "👨\u200d👩\u200d👧\u200d👦",
+    "profession": "👩🏽\u200d🚀",
+    "rainbow": "🏳\ufe0f\u200d🌈",
+    "heart on fire": "❤\ufe0f\u200d🔥",
+    "head that shakes": "🙂\u200d↔\ufe0f",
+    "flag of a country": "🇮🇷",
+    "flag of a region": "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f",
+    "keycap": "1\ufe0f\u20e3",
+    "newer than Python": "\U0001fae8",
+    "200 characters": "x" * MAX_NAME,
+}
+
+
+@pytest.mark.parametrize("name", ACCEPTED.values(), ids=ACCEPTED)
+def test_accepted(name: str) -> None:
+    """Each is kept, in composed letters."""
+    kept = display_name(name)
+
+    assert kept == unicodedata.normalize("NFC", name).removesuffix("\u200d")
+
+
+@pytest.mark.parametrize(
+    ("typed", "kept"),
+    [
+        ("  Ann  ", "Ann"),
+        ("Ann\u00a0Lee", "Ann Lee"),
+        ("\u202fAnn\u3000Lee\u2007", "Ann Lee"),
+        ("Jose\u0301", "José"),
+        ("A\u200bn\ufeffn\u2060\u00ad", "Ann"),
+        ("\u200eAnn\u200f", "Ann"),
+        ("\u200dAnn\u200c", "Ann"),
+        ("Ann\u200c Lee", "Ann Lee"),
+        ("علی\u200c\u200cرضا", "علی\u200cرضا"),
+        ("Ann\u200d!", "Ann!"),
+    ],
+)
+def test_made_alike(typed: str, kept: str) -> None:
+    """Spaces, composition and what nobody sees make no other name."""
+    assert display_name(typed) == kept
+
+
+REFUSED = {
+    "nothing": "",
+    "spaces": " \u00a0\u3000",
+    "joiners": "\u200c\u200d",
+    "nothing to see": "\u3164",
+    "braille without dots": "\u2800\u2800",
+    "a mark alone": "\u0301",
+    "line end": "a\nb",
+    "tab": "a\tb",
+    "NUL": "a\0b",
+    "delete": "a\x7fb",
+    "next line": "a\x85b",
+    "line separator": "a\u2028b",
+    "paragraph separator": "a\u2029b",
+    "override, right to left": "a\u202eb",
+    "override, left to right": "a\u202db",
+    "embedding": "a\u202ab\u202c",
+    "isolate": "a\u2066b\u2069",
+    "high surrogate": "a\ud83d",
+    "low surrogate": "\udc00b",
+    "private": "\ue000",
+    "noncharacter": "\ufdd0",
+    "not assigned": "\u0378",
+    "annotation": "a\ufff9b",
+    "invisible plus": "a\u2064b",
+    "language tag": "a\U000e0001b",
+    "tag letters without a flag": "a\U000e0067\U000e0062",
+    "too long": "x" * (MAX_NAME + 1),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED.values(), ids=REFUSED)
+def test_refused(name: str) -> None:
+    """Each is refused with a sentence that can be sent to whoever typed it."""
+    with pytest.raises(
+        ValueError, match=r"^a name (cannot contain U\+[0-9A-F]{4,6} \(.+\)|has 1 to 200 characters)"
+    ) as said:
+        display_name(name)
+
+    assert str(said.value).isprintable()
+
+
+@given(st.text(st.characters(exclude_categories=[]), max_size=30))
+def test_any_text(text: str) -> None:
+    """Whatever is typed, it is refused, or kept as a name that stays what it is."""
+    try:
+        name = display_name(text)
+    except ValueError:
+        return
+
+    assert display_name(name) == name
+    assert len(name.encode()) <= 4 * MAX_NAME
