@@ -722,6 +722,28 @@ def test_joined_while_a_page_of_the_stream_is_read() -> None:
     assert core.people["ann"].applied == [1, 2, 3, 4, 5]
 
 
+def test_held_while_the_stream_is_read() -> None:
+    """What was read for a session before it was held is not written to it meanwhile; it comes later, once, in order."""
+    core = Core()
+    try:
+        core.come({"campaign:c1"}, page=50, slowness=0)
+        core.connect_or_cut("ann", set(), resumes=True, turns=0)
+        core.publish("campaign:c1", secret=False, count=12, heard=True)
+        core.connect_or_cut("ann", {"campaign:c1"}, resumes=True, turns=0)
+        ann = core.people["ann"]
+        while ann.session is None or ann.session.behind is None or not ann.session.behind._fetching:
+            core.turn(1)
+        ann.session.hold()
+        core.turn(4)
+        held = list(ann.applied)
+        ann.session.release()
+    finally:
+        core.teardown()
+
+    assert held == []
+    assert ann.applied == list(range(1, 13))
+
+
 def test_core() -> None:
     """Whatever happens, in whichever order, each client applies what it is owed and nothing else, once, in order; and
     all of it did happen."""
