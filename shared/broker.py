@@ -47,7 +47,7 @@ MAX_AGE_S = 7 * 24 * 3600
 MAX_BYTES = 8 * 1024**3
 DEADLETTERS_MAX_AGE_S = 30 * 24 * 3600
 DEADLETTERS_MAX_BYTES = 256 * 1024**2
-CLOSE_S = 2.0
+CLOSE_S = 1.0
 CANCEL_AGAIN_S = 0.1
 DENIED_S = 2.0
 """Between two calls that the broker denies."""

@@ -31,6 +31,21 @@ LOCK_TIMEOUT_S = 10.0
 STATEMENT_TIMEOUT_S = 20.0
 LOOK_AGAIN_S = 0.5
 CHECK_TIMEOUT_S = 2.0
+PROBE_EVERY_S = 5.0
+"""How often it is tried whether anything can be written: a full database can still be read."""
+_PROBE = {
+    True: (
+        "CREATE TABLE beaconfire_probe (filler BLOB)",
+        "INSERT INTO beaconfire_probe VALUES (randomblob(16384))",
+    ),
+    False: (
+        "CREATE TEMP TABLE beaconfire_probe (filler TEXT)",
+        "INSERT INTO beaconfire_probe SELECT md5(random()::text) FROM generate_series(1, 512)",
+    ),
+}
+"""By whether it is SQLite: what needs new pages."""
+DISK_FULL = "53100"
+"""PostgreSQL's code."""
 RETRY_AFTER_MS = 1_000
 
 _DRIVERS = {
@@ -55,6 +70,13 @@ class DatabaseAway(BeaconfireError):
 
     def __init__(self, why: str) -> None:
         super().__init__(errors.UNAVAILABLE, why, retry_after_ms=RETRY_AFTER_MS)
+
+
+class DatabaseFull(DatabaseAway):
+    """The database has no room for what is to be written, or cannot write at all."""
+
+    def __init__(self) -> None:
+        super().__init__("the database has no room, or its disk fails")
 
 
 class DatabaseRefused(DatabaseAway):
@@ -98,6 +120,7 @@ class Database:
         self._settling = asyncio.Lock()
         self._settle: Callable[[], Awaitable[None]] | None = None
         self._looked_at = 0.0
+        self._probed_at = float("-inf")
         self.why_not: str | None = None
         """Why it cannot be used yet, None where it can."""
         if self.is_sqlite:
@@ -199,14 +222,44 @@ class Database:
             await connection.commit()
 
     async def check(self, look: Callable[[AsyncConnection], Awaitable[object]]) -> str | None:
-        """Why it cannot be used now, as `look` finds within `CHECK_TIMEOUT_S` seconds; None where it can. Logs it."""
+        """Why it cannot be used now, as `look` finds within `CHECK_TIMEOUT_S` seconds; None where it can. Logs it.
+
+        A database that has no room left can still be read, so every `PROBE_EVERY_S` seconds something is written.
+        """
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_S), self.reading() as connection:
                 await look(connection)
+            if time.monotonic() - self._probed_at > PROBE_EVERY_S:
+                await self._probe_if_free()
+                self._probed_at = time.monotonic()
+        except DatabaseFull as error:
+            log.warning("the database cannot be used", reason=error.message, cause=cause(error))
+            return error.message
         except (DatabaseAway, SQLAlchemyError, TimeoutError) as error:
             log.warning("the database cannot be used", reason=str(error), error=type(error).__name__)
             return self.why_not or "the database does not answer"
         return None
+
+    async def _probe_if_free(self) -> None:
+        """Raises DatabaseFull. A database that is busy writing for others is in order."""
+        try:
+            async with asyncio.timeout(CHECK_TIMEOUT_S):
+                await self._probe()
+        except DatabaseFull:
+            raise
+        except (DatabaseAway, SQLAlchemyError, TimeoutError) as error:
+            log.debug("could not try to write to the database", error=type(error).__name__)
+
+    async def _probe(self) -> None:
+        """Write something, and leave nothing behind. Raises DatabaseFull, DatabaseAway."""
+        async with self.transaction() as tx:
+            attempt = await tx.begin_nested()
+            for statement in _PROBE[self.is_sqlite]:
+                await tx.execute(text(statement))
+            await attempt.rollback()
+            if self.is_sqlite:  # written for real, and synced: the disk may be full although the file may grow
+                version = int(await tx.scalar(text("PRAGMA user_version")) or 0)
+                await tx.execute(text(f"PRAGMA user_version = {version}"))
 
     async def close(self) -> None:
         await self.engine.dispose()
@@ -260,13 +313,17 @@ class Database:
             if "database is locked" in str(error):
                 raise DatabaseAway(away) from error
             if "disk is full" in str(error) or "disk I/O error" in str(error):
-                raise DatabaseAway("the database has no room, or its disk fails") from error
+                self._probed_at = float("-inf")
+                raise DatabaseFull from error
         elif is_stale(error):
             raise DatabaseAway("the tables of the database have just been changed, try again") from error
         elif is_lost(error) or (state is None and isinstance(error, OSError | TimeoutError)):
             raise DatabaseAway(away) from error
         elif state is None:
             return
+        elif state == DISK_FULL:
+            self._probed_at = float("-inf")
+            raise DatabaseFull from error
         elif state.startswith(_PASSING):
             raise DatabaseAway(away) from error
         elif (refusal := _REFUSALS.get(state)) is not None:

@@ -70,6 +70,7 @@ USERS = (
     BrokerUser(
         "operator",
         publish=(
+            "tick",  # the doctor tries whether the broker can store anything
             "$JS.API.INFO",
             _STREAM_INFO,
             f"$JS.API.STREAM.INFO.{DEADLETTERS}",

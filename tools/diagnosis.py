@@ -85,6 +85,8 @@ class Facts:
     """How far the broker's clock is ahead of ours."""
     stream: Mapping[str, Any] | None = None
     """STREAM.INFO of the events, with the number of anchors; empty: there is no such stream."""
+    stores: str | None = ""
+    """Why the stream stores nothing; empty: it does. None: not tried."""
     deadletters: Mapping[str, Any] | None = None
     consumers: tuple[Mapping[str, Any], ...] | None = None
     account: Mapping[str, Any] | None = None
@@ -191,6 +193,7 @@ def _stream(facts: Facts, info: Mapping[str, Any]) -> Iterator[Check]:
     count = int(state["messages"])
     size = f"{count:,} {'message' if count == 1 else 'messages'}, {_bytes(state['bytes'])}"
     yield Check("stream", "stream", "ok", f"{STREAM}, {size}")
+    yield _stores(facts)
     yield _epoch(config)
     yield _subjects(config)
     yield _is("storage", config.get("storage"), "file", "events are gone with the broker's process")
@@ -202,6 +205,20 @@ def _stream(facts: Facts, info: Mapping[str, Any]) -> Iterator[Check]:
     yield _is("retention policy", config.get("retention"), "limits", "events vanish before every client had them")
     yield _reach(facts, config, state)
     yield _anchors(state)
+
+
+def _stores(facts: Facts) -> Check:
+    """Everything else can be in order while the broker stores nothing."""
+    if facts.stores is None or "may not ask" in facts.stores:
+        advice = "bring the broker's users up to date (deploy/nats)"
+        return Check("stream", "stores", "unseen", facts.stores or "not tried", advice)
+    if facts.stores:
+        advice = (
+            "make room on the broker's disk, or raise max_file_store or the stream's max_bytes; if the disk was full, "
+            "restart nats-server once there is room: it does not try again automatically. Events wait in the outbox"
+        )
+        return Check("stream", "stores", "wrong", f"nothing: {facts.stores}", advice)
+    return Check("stream", "stores", "ok", "a message was stored just now")
 
 
 def _is(name: str, found: Any, wanted: Any, otherwise: str) -> Check:

@@ -6,6 +6,7 @@ It changes nothing. What it asks the broker for is what the broker user `operato
 import asyncio
 import contextlib
 import json
+import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -23,8 +24,9 @@ from rich.table import Table
 from rich.text import Text
 
 from shared import broker
-from shared.broker import ANCHOR, DEADLETTERS, STREAM, STREAM_NOT_FOUND
+from shared.broker import ANCHOR, DEADLETTERS, STREAM, STREAM_NOT_FOUND, TICK
 from shared.fetching import FetchFailed, ask, fetch
+from shared.lookup import TICK_TTL_S
 from shared.settings import Settings
 from tools import outboxes
 from tools.broker_users import USERS, password_variable
@@ -277,6 +279,7 @@ async def _facts(patient: Patient, asked: _Asked, http: aiohttp.ClientSession) -
         seen.get("account", asked.ask("INFO")),
     )
     took_s = time.time() - began
+    stores = await _try_to_store(asked) if stream and "error" not in stream else None
     pages = [await seen.get("varz", _page(http, f"{url.rstrip('/')}/varz")) for url in patient.monitoring]
     boxes = [await seen.get("outboxes", outboxes.look_at(name, url)) for name, url in patient.databases.items()]
     return Facts(
@@ -286,6 +289,7 @@ async def _facts(patient: Patient, asked: _Asked, http: aiohttp.ClientSession) -
         now=datetime.now(UTC),
         skew_s=_skew(stream, began + took_s / 2),
         stream=_found(stream, "stream", seen),
+        stores=stores,
         deadletters=_found(deadletters, "deadletters", seen),
         consumers=consumers,
         account=_found(account, "account", seen),
@@ -296,6 +300,20 @@ async def _facts(patient: Patient, asked: _Asked, http: aiohttp.ClientSession) -
         outboxes=tuple([box for box in boxes if box is not None]),
         unseen=seen.why,
     )
+
+
+async def _try_to_store(asked: _Asked) -> str:
+    """What becomes of a tick, as gateways publish them all the time: empty where it was stored, else the reason."""
+    headers = {"Nats-TTL": f"{TICK_TTL_S}s"}
+    try:
+        wanted = asked.nc.request(TICK, secrets.token_bytes(8), timeout=ANSWER_S, headers=headers)
+        answer = json.loads((await asked.unless_refused(wanted, TICK)).data)
+    except _NotAllowed as error:
+        return str(error)
+    except TimeoutError:
+        return f"a message was not acknowledged within {ANSWER_S:.0f} s"
+    refusal = answer.get("error")
+    return f"{refusal.get('description')} ({refusal.get('err_code')})" if refusal else ""
 
 
 def _skew(answer: Mapping[str, Any] | None, asked_at: float) -> float | None:

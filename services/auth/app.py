@@ -42,6 +42,8 @@ log = logs.get(__name__)
 WATCH_EVERY_S = 1.0
 WATCH_TIMEOUT_S = 2.0
 TEND_EVERY_S = 5.0
+RPC_STOP_S = 1.0
+"""For answers under way, when auth stops."""
 
 
 def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Application:
@@ -170,8 +172,12 @@ class _Auth:
         Not in the task that was cancelled: what asks the broker there ends at once (`broker.check_cancelled`).
         """
         if self._rpc is not None:
-            with contextlib.suppress(nats.errors.Error):  # it drains, and the broker may be away
-                await self._rpc.stop()
+            connection = self._rpc._connection
+            with contextlib.suppress(nats.errors.Error, TimeoutError):  # it drains, and the broker may be away
+                async with asyncio.timeout(RPC_STOP_S if connection is not None and connection.is_connected else 0):
+                    await self._rpc.stop()
+            if connection is not None:
+                await broker.close(connection)
         if self._nc is not None:
             await self.outbox.finish(self._nc)
             await broker.close(self._nc)

@@ -7,7 +7,7 @@ import uuid
 from base64 import b64decode
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 import nats.errors
@@ -15,7 +15,7 @@ import nats.js.errors
 
 from services.gateway.direct import DirectClient
 from services.gateway.encoding import Stored
-from shared import logs
+from shared import broker, logs
 from shared.broker import STREAM, TICK
 from shared.metrics import Counter
 from shared.reading import HEARTBEAT_S, Deliveries, ReadFailed, create
@@ -67,7 +67,8 @@ async def read(
     subjects: Sequence[str] = (),
     enough: Callable[[], bool] = bool,
 ) -> int:
-    """Read the stream in order, everything after offset `after` (or of the last `since_s` seconds) through `upto`.
+    """Read the stream in order, everything after offset `after` (or of the last `since_s` seconds, by the broker's
+    clock) through `upto`.
 
     With `subjects`, only what is on one of them; `upto` must be on one, too, or the read does not end. `take` is called
     for each message that exists; offsets it jumps over do not. `upto` itself may be gone by now: a message behind it
@@ -78,9 +79,9 @@ async def read(
     name = f"read-{uuid.uuid4().hex}"
     inbox = nc.new_inbox()
     loop = asyncio.get_running_loop()
+    start = after + 1 if after is not None else await _moments_ago(nc, since_s or 0)
     progress = _Progress(last=after or 0, done=loop.create_future(), heard_at=loop.time())
     deliveries = Deliveries()
-    start = datetime.now(UTC) - timedelta(seconds=since_s or 0) if after is None else after + 1
 
     def hear(subject: bytes, reply: bytes, body: bytes, headers: bytes | None) -> None:
         progress.heard_at = loop.time()
@@ -111,6 +112,16 @@ async def read(
         raise ReadFailed(str(error) or type(error).__name__) from error
     finally:
         await _delete(nc, name, subscription)
+
+
+async def _moments_ago(nc: DirectClient, seconds: float) -> datetime:
+    """By the broker's clock: ours may be minutes off, and a read that begins in its future brings nothing, ever."""
+    try:
+        async with asyncio.timeout(API_TIMEOUT_S):
+            state = await broker.stream_state(nc)
+    except TimeoutError:
+        raise ReadFailed("the broker does not say what time it is") from None
+    return datetime.fromtimestamp(state.asked_at - seconds, UTC)
 
 
 async def get(nc: DirectClient, *, after: int, upto: int, take: Take) -> None:

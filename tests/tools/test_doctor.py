@@ -142,6 +142,21 @@ async def test_damaged_stream(watched: NatsServer) -> None:
                 assert names(await looked_at(watched), "wrong") == set(), name
 
 
+async def test_a_broker_that_stores_nothing_is_seen(watched: NatsServer) -> None:
+    """Everything else is in order, and the doctor says that nothing is stored, why, and what to do."""
+    async with connected(watched, "setup") as setup:
+        await broker.declare_stream(setup)
+        stores = (await looked_at(watched))["stores"]
+        full = broker.stream_config(replicas=1, epoch="e1") | {"discard": "new", "max_bytes": 100}
+        await change(setup, f"STREAM.UPDATE.{STREAM}", full)
+        checks = await looked_at(watched)
+
+    assert stores.verdict == "ok"
+    assert checks["stores"].verdict == "wrong"
+    assert "maximum bytes exceeded" in checks["stores"].found
+    assert "restart nats-server once there is room" in checks["stores"].advice
+
+
 async def test_no_anchor_and_short_reach(watched: NatsServer) -> None:
     """A stream that has no anchor, and one that fills up within the day, are warned of."""
     async with connected(watched, "setup") as setup, connected(watched, "publisher") as publisher:

@@ -1,0 +1,44 @@
+"""Every service ends in order within seconds, whatever has become of the broker."""
+
+import asyncio
+
+import pytest
+
+from tests.proxy import Proxy
+from tools.cluster import Services
+
+STOP_S = 9.0
+"""What every supervisor waits for at least: Docker kills after ten seconds."""
+
+
+@pytest.mark.parametrize("how", ["frozen", "killed"])
+def test_services_stop_while_the_broker_is_away(services: Services, how: str) -> None:
+    """SIGTERM ends auth, publisher, workers and gateways with exit code 0 although the broker does not answer."""
+    (services.nats.freeze if how == "frozen" else services.nats.kill)()
+    for service in services.services:
+        service.terminate()
+    ended = {service.name: service.process.wait(STOP_S) for service in services.services}
+    codes = {service.name: service.process.exit_code for service in services.services}
+    services.nats.thaw()
+
+    assert all(ended.values()), ended
+    assert set(codes.values()) == {0}, codes
+
+
+async def test_services_stop_while_their_bytes_are_lost(services: Services) -> None:
+    """The same where the connection stays open and nothing gets through."""
+    chosen = [service for service in services.services if service.name != "gateway-2"]
+    async with Proxy(services.nats.port).running() as proxy:
+        for service in chosen:
+            await asyncio.to_thread(service.stop)
+            service.process.environment["BEACONFIRE_NATS_URL"] = f"nats://127.0.0.1:{proxy.port}"
+            await asyncio.to_thread(service.start)
+        proxy.swallow = lambda _chunk: True
+        proxy.flowing.clear()
+        for service in chosen:
+            service.terminate()
+        ended = {service.name: await asyncio.to_thread(service.process.wait, STOP_S) for service in chosen}
+        codes = {service.name: service.process.exit_code for service in chosen}
+
+    assert all(ended.values()), ended
+    assert set(codes.values()) == {0}, codes

@@ -1,0 +1,29 @@
+"""A gateway on a machine whose clock is wrong."""
+
+import asyncio
+from datetime import datetime, timedelta, tzinfo
+
+import pytest
+
+from services.gateway import replay
+from tests.fakes import FakeAuth
+from tests.gateway.conftest import running_gateway
+from tools.nats_server import NatsServer
+
+
+class _Ahead(datetime):
+    """A clock that is ten minutes ahead."""
+
+    @classmethod
+    def now(cls, tz: tzinfo | None = None) -> datetime:  # type: ignore[override]
+        return datetime.now(tz) + timedelta(minutes=10)
+
+
+async def test_a_gateway_whose_clock_is_ahead_becomes_ready(
+    stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The newest history is asked for by the broker's clock, so a lone gateway's own may be minutes off."""
+    monkeypatch.setattr(replay, "datetime", _Ahead)
+    async with asyncio.timeout(20):
+        async with running_gateway(stream, auth) as gateway:
+            assert gateway.url
