@@ -98,7 +98,10 @@ class Ring:
         return self._entries[start : start + limit]
 
     def heard(self, root: Pair, after: int, through: int) -> set[int]:
-        """The offsets in (after, through] at which events of a root were heard, of those that are remembered."""
+        """The offsets in (after, through] at which events of a root were heard, of those that are remembered.
+
+        What proved to be no event has no frame and does not count.
+        """
         offsets: set[int] = set()
         for offset, route in reversed(self._left):
             if offset <= after:
@@ -108,7 +111,7 @@ class Ring:
         for entry in self.after(after, REMEMBERED):
             if entry.offset > through:
                 break
-            if _may_be_event(entry) and _is_of(entry.route, root):
+            if (entry.is_unread or entry.frame) and _is_of(entry.route, root):
                 offsets.add(entry.offset)
         return offsets
 
@@ -121,18 +124,14 @@ class Ring:
         self._entries[self._first] = _GONE
         self._first += 1
         self.bytes -= gone.size
-        self.gone_unread += gone.is_unread
-        if _may_be_event(gone):
+        is_unread = gone.is_unread
+        self.gone_unread += is_unread
+        if is_unread or gone.frame:
             self._left.append((gone.offset, gone.route))
         self.floor = gone.offset
         if self._first > 1024 and self._first * 2 > len(self._entries):
             del self._entries[: self._first]
             self._first = 0
-
-
-def _may_be_event(entry: Entry) -> bool:
-    """Whether it did not prove to be invalid."""
-    return entry.is_unread or bool(entry.frame)
 
 
 def _is_of(route: Route, root: Pair) -> bool:

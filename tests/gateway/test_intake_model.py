@@ -211,12 +211,14 @@ class Reading(RuleBasedStateMachine):
         self.epoch_renewed = False
         self.read_at = 0.0
         self.untold: set[int] = set()
+        self.doubted = False
         self.intake = Intake(
             Client(),  # type: ignore[arg-type]
             deliver=self._deliver,
             on_state=lambda _alive: None,
             on_epoch=self._begin,
             on_gap=self._lose,
+            on_doubt=self._doubt,
             history_s=HISTORY_S,
         )
         self.task = self.loop.create_task(self.intake.run())
@@ -245,6 +247,7 @@ class Reading(RuleBasedStateMachine):
         why = self.stream.why_gone.get(offset)
         assert why == "erased", f"{offset} was passed over in silence ({why}), and {self.intake._sequence.position}"
         assert self.now - known_at >= intake_module.YOUNG_S, f"{offset} was erased, which was not told"
+        assert self.doubted, f"{offset} may have changed access, which was not asked again"
         self.untold.add(offset)
 
     def _begin(self, epoch: str, position: int) -> None:
@@ -267,6 +270,9 @@ class Reading(RuleBasedStateMachine):
         self.reached["a gap at start"] += not self.intake.ready
         self.position = position
         self.ring.start(position)
+
+    def _doubt(self) -> None:
+        self.doubted = True
 
     # What happens.
 

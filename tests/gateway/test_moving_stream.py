@@ -234,6 +234,12 @@ async def test_resumes_at_a_gateway_whose_start_was_interrupted(
     assert heard == missed
 
 
+@pytest.fixture(name="no_probes")
+def _no_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Silence is not probed: a gateway looks at the stream only if it hears something, or is told to."""
+    monkeypatch.setattr(intake_module, "SILENCE_S", 3600.0)
+
+
 def before_state(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], Awaitable[object]]) -> None:
     """Let something happen once, right before a gateway asks where the stream begins."""
     real, left = broker.stream_state, [happens]
@@ -255,6 +261,7 @@ async def lose_many(ear: Ear, stack: AsyncExitStack, stream: NatsServer, count: 
     return nc, first
 
 
+@pytest.mark.usefixtures("no_probes")
 async def test_retention_between_the_question_and_the_read(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """What retention takes after the stream was asked where it begins, and before a hole is read, is told."""
     async with listening(stream) as ear, AsyncExitStack() as stack:
@@ -267,6 +274,7 @@ async def test_retention_between_the_question_and_the_read(stream: NatsServer, m
     ear.assert_no_silent_jump()
 
 
+@pytest.mark.usefixtures("no_probes")
 async def test_held_events_do_not_overtake_the_resync(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """If retention took the whole hole, clients are told before the events that were heard behind it come."""
     async with listening(stream) as ear, AsyncExitStack() as stack:
@@ -279,6 +287,7 @@ async def test_held_events_do_not_overtake_the_resync(stream: NatsServer, monkey
     ear.assert_no_silent_jump()
 
 
+@pytest.mark.usefixtures("no_probes")
 async def test_clients_are_told_before_what_was_held(
     stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,6 +352,7 @@ async def test_subject_purged_before_it_was_heard(stream: NatsServer, subject: s
     ear.assert_no_silent_jump()
 
 
+@pytest.mark.usefixtures("no_probes")
 @pytest.mark.parametrize("which", [(0,), (3,), (99,), (3, 50)], ids=["first", "one", "last", "two"])
 async def test_single_deletions_before_they_were_heard(stream: NatsServer, which: tuple[int, ...]) -> None:
     """Single events that are deleted before a gateway heard them are told."""
@@ -351,6 +361,7 @@ async def test_single_deletions_before_they_were_heard(stream: NatsServer, which
         end = await publish(nc, 100)
         for number in which:
             await api(stream, "STREAM.MSG.DELETE.EVENTS", {"seq": first + number})
+        ear.intake.reconnected()
         await ear.reach(end)
 
     assert ear.gaps == [first + which[-1]]
