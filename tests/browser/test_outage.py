@@ -2,13 +2,16 @@
 
 import asyncio
 
+import pytest
 from playwright.async_api import Route, expect
 
 from tests.browser.conftest import Table
 from tools import demo
 from tools.api import call
 
-PATIENCE_MS = 60_000
+PATIENCE_MS = 40_000
+
+pytestmark = pytest.mark.timeout(200)
 HURRY = """
     const later = window.setTimeout;
     window.setTimeout = (callback, ms, ...more) => later(callback, ms >= 1000 && ms <= 8000 ? ms / 20 : ms, ...more);
@@ -75,6 +78,23 @@ async def test_light_that_turns_green_reloads_the_page(table: Table) -> None:
     await asyncio.to_thread(gateway.start)
 
     await expect(window.page.get_by_role("heading", name="Emberford")).to_be_visible(timeout=PATIENCE_MS)
+
+
+async def test_page_reloaded_while_the_broker_is_away(table: Table) -> None:
+    """A page that connects to a degraded gateway is not told that all is well; when it is, the light turns green."""
+    nats, viewer = table.services.nats, await table.seat("Viewer")
+    light = viewer.page.locator("#connection")
+    nats.freeze()
+    try:
+        await expect(light).to_contain_text("Live updates delayed", timeout=PATIENCE_MS)
+        await viewer.page.reload()
+        await expect(light).to_contain_text("Live updates delayed", timeout=PATIENCE_MS)
+        await expect(viewer.page.get_by_role("heading", name="Emberford")).to_be_visible(timeout=PATIENCE_MS)
+    finally:
+        nats.thaw()
+
+    await expect(light).to_contain_text("Connected", timeout=PATIENCE_MS)
+    await expect(viewer.page.locator("main")).not_to_contain_text("could not be loaded")
 
 
 async def test_event_that_could_not_be_followed(table: Table) -> None:
