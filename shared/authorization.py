@@ -16,7 +16,7 @@ While the broker is away `Auth` asks the first one over HTTP, in the name of the
 import asyncio
 from collections.abc import Sequence
 from contextvars import ContextVar
-from typing import NamedTuple, TypeVar
+from typing import Annotated, NamedTuple, TypeVar
 
 import aiohttp
 import nats.errors
@@ -29,6 +29,7 @@ from shared.catalogue import Id
 from shared.errors import TABLE, BeaconfireError
 from shared.roles import Role
 from shared.tokens import MAX_TOKEN_BYTES, Claims, ServiceClaims
+from shared.web import WHOLE
 
 AUTHORIZE = "auth.authorize"
 GRANT = "auth.grant"
@@ -177,11 +178,11 @@ class _NobodyListens(AuthUnavailable):
 class HttpQuestion(_Wire):
     """`AuthorizeRequest` over HTTP, `POST /auth/authorize`: who asks is said by the bearer token."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
     rooms: tuple[str, ...] = Field(default=(), max_length=MAX_ROOMS)
     roots_of: Id | None = None
-    after: int | None = None
+    after: Annotated[int, WHOLE] | None = None
 
 
 class _Offered(NamedTuple):

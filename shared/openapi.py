@@ -49,12 +49,18 @@ ITSELF = Call("get", PATH, "This document", (), {"type": "object"}, is_open=True
 
 
 def document(
-    *, title: str, about: str, bearer: str, calls: Iterable[Call], schemas: Mapping[str, Any]
+    *,
+    title: str,
+    about: str,
+    bearer: str,
+    calls: Iterable[Call],
+    schemas: Mapping[str, Any],
+    of_callers: tuple[ErrorCode, ...] = (),
 ) -> dict[str, Any]:
-    """The whole document. `bearer` says which tokens the calls take."""
+    """The whole document. `bearer` says which tokens the calls take, `of_callers` what any call with one may answer."""
     paths: dict[str, Any] = {}
     for call in (ITSELF, *calls):
-        paths.setdefault(call.path, {})[call.method] = _operation(call)
+        paths.setdefault(call.path, {})[call.method] = _operation(call, (errors.TOKEN_INVALID, *of_callers))
     return {
         "openapi": VERSION,
         "info": {
@@ -99,14 +105,14 @@ def reference(model: str) -> dict[str, Any]:
     return {"$ref": REFERENCE.format(model=model)}
 
 
-def _operation(call: Call) -> dict[str, Any]:
+def _operation(call: Call, of_callers: tuple[ErrorCode, ...]) -> dict[str, Any]:
     responses = {str(call.status): _response("Done", call.answer, call.headers)}
     for status, more in call.more_answers.items():
         responses[str(status)] = _response(more["description"], more["schema"], call.headers)
     wrong = dict.fromkeys(
         (
             *call.errors,
-            *(() if call.is_open else (errors.TOKEN_INVALID,)),
+            *(() if call.is_open else of_callers),
             *(() if call.body is None else _WITH_A_BODY),
             *(() if call is ITSELF else _OF_EVERY_CALL),
         )

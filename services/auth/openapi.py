@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from services.auth.http import NewMember, NewRole, Refresh, SignIn, SignOut, SignUp
 from services.auth.members import KINDS
 from shared import errors, openapi
+from shared.authorization import HTTP_PATH, AuthorizeReply, HttpQuestion
 from shared.openapi import ID, Call, list_of, object_of, reference
 from shared.subjects import ID_PATTERN
 
@@ -86,6 +87,14 @@ def calls() -> Iterator[Call]:
         object_of(memberships={"type": "array", "items": object_of(root=_ROOT, role=reference("Role"))}),
         parameters=({"name": "kind", "in": "query", "schema": _KIND},),
     )
+    yield Call(
+        "post",
+        HTTP_PATH,
+        "What the token's owner may see; asked by services while the broker is away, of users and of services",
+        (),
+        reference("AuthorizeReply"),
+        body=body("HttpQuestion"),
+    )
     yield from _members()
     yield Call(
         "get",
@@ -141,10 +150,12 @@ def _members() -> Iterator[Call]:
 
 def _schemas() -> dict[str, Any]:
     """Every model."""
-    sent: list[type[BaseModel]] = [SignUp, SignIn, Refresh, SignOut, NewMember, NewRole]
-    _, found = models_json_schema(
-        [(model, "validation") for model in sent], by_alias=True, ref_template=openapi.REFERENCE
-    )
+    sent: list[type[BaseModel]] = [SignUp, SignIn, Refresh, SignOut, NewMember, NewRole, HttpQuestion]
+    modes: list[tuple[type[BaseModel], JsonSchemaMode]] = [
+        *((model, "validation") for model in sent),
+        (AuthorizeReply, "serialization"),
+    ]
+    _, found = models_json_schema(modes, by_alias=True, ref_template=openapi.REFERENCE)
     user = object_of(id=ID, name=_TEXT, email=_TEXT)
     told = {
         "User": user,

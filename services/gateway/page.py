@@ -44,9 +44,7 @@ def add_page(app: web.Application, settings: Settings) -> None:
     async def harden(_request: web.Request, response: web.StreamResponse) -> None:
         response.headers["Content-Security-Policy"] = policy
         response.headers["Referrer-Policy"] = "no-referrer"
-        if (
-            isinstance(response, web.FileResponse) and response.status < 400
-        ):  # the same for everybody, and asked for again each time
+        if isinstance(response, web.FileResponse):  # the same for everybody, and asked for again each time
             response.headers["Cache-Control"] = "no-cache"
 
     app.on_response_prepare.append(harden)

@@ -67,6 +67,7 @@ def document() -> dict[str, Any]:
         bearer="An access token of auth; for /v1/events also a service's token",
         calls=calls(),
         schemas=_schemas(),
+        of_callers=(errors.TOO_MANY,),
     )
 
 

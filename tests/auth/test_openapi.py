@@ -12,12 +12,13 @@ from services.auth import openapi
 from services.auth.app import build
 from services.auth.http import NewMember, NewRole, Refresh, SignIn, SignOut, SignUp
 from services.auth.settings import Settings
+from shared.authorization import HttpQuestion
 from tests.auth.conftest import PASSWORD, Answer, Auth, Table
 from tests.openapi import Bodies, assert_described, described, routes
 
 DOCUMENT = openapi.document()
 MODELS: dict[str, type[BaseModel]] = {
-    model.__name__: model for model in (NewMember, NewRole, Refresh, SignIn, SignOut, SignUp)
+    model.__name__: model for model in (HttpQuestion, NewMember, NewRole, Refresh, SignIn, SignOut, SignUp)
 }
 MEMBERS = "/auth/roots/{root}/members"
 
@@ -58,6 +59,23 @@ def test_every_body_is_compared() -> None:
     assert named == set(MODELS)
 
 
+def test_limits() -> None:
+    """Signing in and up, and changing who is a member, may be refused for how often it is done, and says so."""
+    limited = {
+        (method, path)
+        for path, calls in DOCUMENT["paths"].items()
+        for method, call in calls.items()
+        if "429" in call["responses"]
+    }
+    one = f"{MEMBERS}/{{user_id}}"
+
+    assert limited == {
+        *(("post", path) for path in ("/auth/sign-up", "/auth/sign-in", MEMBERS)),
+        ("put", one),
+        ("delete", one),
+    }
+
+
 async def test_served(auth: Auth) -> None:
     """Everybody may read it at auth."""
     answer = await auth.call("GET", "/openapi.json")
@@ -84,6 +102,8 @@ async def test_answers(table: Table) -> None:
         ("post", "/auth/refresh", "/auth/refresh", {"refreshToken": "nonsense"}, None, 401),
         ("get", "/auth/me", "/auth/me", None, owner.token, 200),
         ("get", "/auth/me", "/auth/me", None, None, 401),
+        ("post", "/auth/authorize", "/auth/authorize", {"rooms": ["campaign:c1", "campaign:c2"]}, owner.token, 200),
+        ("post", "/auth/authorize", "/auth/authorize", {"rooms": 5}, owner.token, 400),
         ("get", "/auth/memberships", "/auth/memberships?kind=campaign", None, owner.token, 200),
         ("get", "/auth/memberships", "/auth/memberships?kind=other", None, owner.token, 400),
         ("get", MEMBERS, table.path, None, viewer.token, 200),

@@ -46,9 +46,9 @@ def named() -> Iterator[str]:
 
 
 def _nameless(path: str) -> str:
-    """Without the names of parameters, a query, and what is below a folder."""
+    """Without the names of parameters and a query. What is below a folder is a parameter."""
     path = re.sub(r"\{[^}]*\}", "{}", path.partition("?")[0])
-    return path.removesuffix("/…") if path.endswith("/…") else path
+    return f"{path.removesuffix('…')}{{}}" if path.endswith("/…") else path
 
 
 def _is(call: str, name: str) -> bool:

@@ -217,6 +217,18 @@ async def test_events(publisher: Publisher) -> None:
     assert [reply.status for reply in replies] == [201, 200, 200, 400, 403]
 
 
+def test_limits() -> None:
+    """Every call that needs a token may be refused for what its user asks for a minute, and says so."""
+    without = [
+        (method, path)
+        for path, calls in DOCUMENT["paths"].items()
+        for method, call in calls.items()
+        if ("429" in call["responses"]) is (call.get("security") == [])
+    ]
+
+    assert without == []
+
+
 async def test_served(publisher: Publisher) -> None:
     """Everybody may read it at the publisher."""
     reply = await publisher.nobody.get("/openapi.json")
