@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import email_validator
 import idna
 from email_validator import EmailNotValidError
+from pydantic_core import CoreSchema, core_schema
 
 MAX_ADDRESS = 254
 _MAX_TYPED = 1_000  # before what nobody sees is taken out
@@ -29,6 +30,11 @@ class Address:
     shown: str
     canonical: str
     before: str
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _source: object, _handler: object) -> CoreSchema:
+        """In requests it is read from a text: nobody sends its parts, and no document describes them."""
+        return core_schema.is_instance_schema(cls)
 
 
 def new_address(text: str) -> Address:

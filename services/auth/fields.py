@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, PlainValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
 from services.auth.addresses import Address, known_address, new_address
 from shared.names import display_name
@@ -21,8 +21,8 @@ def _read(read: Callable[[str], Address]) -> Callable[[object], Address]:
 
 _EMAIL_SCHEMA = WithJsonSchema({"type": "string", "format": "email", "maxLength": 254})
 
-NewEmail = Annotated[Address, PlainValidator(_read(new_address)), _EMAIL_SCHEMA]
-Email = Annotated[Address, PlainValidator(_read(known_address)), _EMAIL_SCHEMA]
+NewEmail = Annotated[Address, BeforeValidator(_read(new_address)), _EMAIL_SCHEMA]
+Email = Annotated[Address, BeforeValidator(_read(known_address)), _EMAIL_SCHEMA]
 """An address that may belong to somebody already."""
 Name = Annotated[
     str,
