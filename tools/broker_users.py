@@ -70,13 +70,13 @@ USERS = (
     BrokerUser(
         "operator",
         publish=(
-            "tick",  # the doctor tries whether the broker can store anything
             "$JS.API.INFO",
             _STREAM_INFO,
             f"$JS.API.STREAM.INFO.{DEADLETTERS}",
             f"$JS.API.CONSUMER.LIST.{STREAM}",
             f"$JS.API.CONSUMER.CREATE.{DEADLETTERS}.>",
             f"$JS.API.CONSUMER.MSG.NEXT.{DEADLETTERS}.>",
+            "tick",  # the doctor tries whether the broker can store anything
         ),
         subscribe=(f"{DEADLETTER_PREFIX}>",),
     ),

@@ -221,6 +221,8 @@ class _Asked:
                 if not waiting.done() and self.was_refused(subject):
                     raise _NotAllowed(f"the user {self.settings.nats_user} may not ask for {subject}")
             return waiting.result()
+        except broker.PublishDenied:
+            raise _NotAllowed(f"the user {self.settings.nats_user} may not ask for {subject}") from None
         except nats.errors.NoRespondersError:
             raise TimeoutError("JetStream does not answer: is it on, and has its cluster a leader?") from None
         except nats.errors.Error as error:
@@ -302,8 +304,11 @@ async def _facts(patient: Patient, asked: _Asked, http: aiohttp.ClientSession) -
     )
 
 
-async def _try_to_store(asked: _Asked) -> str:
-    """What becomes of a tick, as gateways publish them all the time: empty where it was stored, else the reason."""
+async def _try_to_store(asked: _Asked) -> str | None:
+    """What becomes of a tick, as gateways publish them all the time: empty where it was stored, else why nothing is.
+
+    None where only this message is refused, for a reason that another check finds.
+    """
     headers = {"Nats-TTL": f"{TICK_TTL_S}s"}
     try:
         wanted = asked.nc.request(TICK, secrets.token_bytes(8), timeout=ANSWER_S, headers=headers)
@@ -313,6 +318,8 @@ async def _try_to_store(asked: _Asked) -> str:
     except TimeoutError:
         return f"a message was not acknowledged within {ANSWER_S:.0f} s"
     refusal = answer.get("error")
+    if refusal and int(refusal.get("code", 500)) < 500 and refusal.get("err_code") not in broker.PASSING:
+        return None
     return f"{refusal.get('description')} ({refusal.get('err_code')})" if refusal else ""
 
 
