@@ -82,7 +82,7 @@ def _last_elements(headers: Iterable[str]) -> list[str]:
 
 
 def _for(element: str) -> str:
-    pairs = [pair.strip() for pair in element.split(";")]
+    pairs = [pair.strip() for pair in element.split(";") if pair.strip()]  # RFC 7239 §4: one may be empty
     named = [value for name, _, value in (pair.partition("=") for pair in pairs) if name.lower() == "for"]
     if len(named) > 1 or not all(_PAIR.fullmatch(pair) for pair in pairs):
         return f"malformed: {element}"  # by which it is no address, whatever it is
