@@ -16,7 +16,7 @@ _EMOJI = range(0x1F000, 0x1FB00)  # those that are newer than Python's tables co
 _UNSEEN = frozenset("\u200b\u2060\ufeff\u00ad\u200e\u200f\u061c")
 """Taken out in silence: they come with copied text, and change nothing that anybody sees."""
 _VISIBLE_FORMATS = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
-_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u2800\u3164\uffa0")
+_BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180e\u2800\u3164\uffa0\U00016fe4\U0001d159")
 _OF_WORDS = frozenset("LMN")
 
 
@@ -44,6 +44,11 @@ def display_name(text: str) -> str:
     if not 1 <= len(name) <= MAX_NAME or not any(map(_is_seen, name)):
         raise ValueError(f"a name has 1 to {MAX_NAME} characters, and one of them can be seen")
     return name
+
+
+def is_unseen(letter: str) -> bool:
+    """Whether nobody sees this letter beside others: a joiner, a selector, a filler, a mark of direction."""
+    return letter in _UNSEEN or letter in _JOINERS or letter in _BLANK or _is_selector(letter)
 
 
 def _spaced(letter: str) -> str:

@@ -16,6 +16,8 @@ import idna
 from email_validator import EmailNotValidError
 from pydantic_core import CoreSchema, core_schema
 
+from shared.names import is_unseen
+
 MAX_ADDRESS = 254
 _MAX_TYPED = 1_000  # before what nobody sees is taken out
 
@@ -57,7 +59,7 @@ def known_address(text: str) -> Address:
     """An address that somebody names. Less strict: an account may have been made for it before there were rules."""
     form = canonical(text) if len(text) <= _MAX_TYPED else ""
     local, _, domain = form.rpartition("@")
-    if not local or not domain:
+    if not local or not domain or "\0" in text:  # PostgreSQL takes no NUL
         raise ValueError("not an e-mail address")
     return Address(_before(text), form, _before(text))
 
@@ -92,8 +94,4 @@ def _ascii(domain: str) -> str:
 
 
 def _without_unseen(text: str) -> str:
-    return "".join(letter for letter in text if not _is_unseen(letter))
-
-
-def _is_unseen(letter: str) -> bool:
-    return letter in "\u200b\u200c\u200d\u2060\ufeff\u00ad\u034f\u180e" or "\ufe00" <= letter <= "\ufe0f"
+    return "".join(letter for letter in text if not is_unseen(letter))

@@ -21,6 +21,7 @@ from services.auth.service_tokens import ServiceTokens
 from shared import errors, logs
 from shared.catalogue import Id
 from shared.errors import BeaconfireError
+from shared.subjects import is_id
 from shared.tokens import MAX_PATTERNS, MAX_SERVICE_LIFETIME_S
 from shared.web import WHOLE, json_answer, read_body
 
@@ -105,7 +106,10 @@ class Operators:
         return json_answer({"serviceToken": _camel(asdict(row)), "token": text}, status=201)
 
     async def revoke(self, request: web.Request) -> web.Response:
-        await self._service_tokens.revoke(request.match_info["id"])
+        token_id = request.match_info["id"]
+        if not is_id(token_id):  # some texts cannot even be asked for: PostgreSQL takes no NUL
+            raise BeaconfireError(errors.NOT_FOUND, "no such service token")
+        await self._service_tokens.revoke(token_id)
         return web.Response(status=204)
 
     async def reset_attempts(self, request: web.Request) -> web.Response:

@@ -37,6 +37,14 @@ ONE_ADDRESS = {
     "word joiner": "josé@\u2060bücher.example",
     "soft hyphen": "jo\u00adsé@bü\u00adcher.example",
     "variation selector": "jo\ufe0fsé@bücher.example",
+    "variation selector of ideographs": "jo\U000e0100sé@bücher.example",
+    "Mongolian variation selector": "jo\u180bsé@bücher.example",
+    "Hangul filler": "jo\u3164sé@bücher.example",
+    "Hangul filler of half width": "jo\uffa0sé@bücher.example",
+    "Khmer vowel that is not shown": "jo\u17b4sé@bücher.example",
+    "Braille without dots": "jo\u2800sé@bücher.example",
+    "note without a head": "jo\U0001d159sé@bücher.example",
+    "mark of direction": "\u200ejosé@bücher.example\u200f",
     "full width": "ｊｏｓé@ｂücher．ｅｘａｍｐｌｅ",
     "ideographic full stop": "josé@bücher。example",
 }
@@ -170,6 +178,17 @@ async def test_bad_sign_up(auth: Auth, email: str) -> None:
 
     assert answer.status == 400
     assert answer.body["error"]["message"].startswith("email: not an e-mail address: ")
+
+
+@on_both_databases
+@pytest.mark.parametrize("email", ["a\0b@auth.example", "a@auth.example\0", "\0@auth.example"])
+async def test_nul_in_an_address_is_refused(table: Any, email: str) -> None:
+    """An address with a NUL gets an answer, where a database cannot even be asked for it."""
+    owner = table.people["owner"].token
+    asked = await sign_in(table.auth, email)
+    added = await table.auth.call("POST", table.path, {"email": email, "role": "viewer"}, token=owner)
+
+    assert [(one.status, one.code) for one in (asked, added)] == [(400, "bad_request")] * 2
 
 
 @pytest.mark.parametrize("field", ["email", "name"])

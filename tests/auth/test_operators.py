@@ -11,6 +11,7 @@ from shared.authorization import AuthorizeRequest, authorize
 from shared.verifier import Verifier
 from tests.auth.conftest import OPERATOR_TOKEN, Auth, running_auth
 from tests.conftest import connected
+from tests.databases import on_both_databases
 from tools.nats_server import NatsServer
 
 CALLS = [
@@ -165,9 +166,11 @@ async def test_no_such_service_token(auth: Auth, change: dict[str, object]) -> N
     assert (await auth.operate("GET", "service-tokens")).body["serviceTokens"] == []
 
 
-async def test_unknown_service_token(auth: Auth) -> None:
+@on_both_databases
+@pytest.mark.parametrize("token_id", ["none", "a%00b"])
+async def test_unknown_service_token(auth: Auth, token_id: str) -> None:
     """One that never was cannot be revoked."""
-    assert (await auth.operate("DELETE", "service-tokens/none")).status == 404
+    assert (await auth.operate("DELETE", f"service-tokens/{token_id}")).status == 404
 
 
 async def test_it_is_no_users(auth: Auth) -> None:
