@@ -45,7 +45,8 @@ _PROBE = {
 }
 """By whether it is SQLite: what needs new pages."""
 DISK_FULL = "53100"
-"""PostgreSQL's code."""
+READ_ONLY = "25006"
+"""PostgreSQL's codes. Read-only is a server that has become a replica, or a database that was set so."""
 RETRY_AFTER_MS = 1_000
 
 _DRIVERS = {
@@ -72,8 +73,12 @@ class DatabaseAway(BeaconfireError):
         super().__init__(errors.UNAVAILABLE, why, retry_after_ms=RETRY_AFTER_MS)
 
 
-class DatabaseFull(DatabaseAway):
-    """The database has no room for what is to be written, or cannot write at all."""
+class DatabaseUnwritable(DatabaseAway):
+    """Nothing can be written to the database, though it may still be read. The text says why."""
+
+
+class DatabaseFull(DatabaseUnwritable):
+    """The database has no room for what is to be written, or its disk fails."""
 
     def __init__(self) -> None:
         super().__init__("the database has no room, or its disk fails")
@@ -232,7 +237,7 @@ class Database:
             if time.monotonic() - self._probed_at > PROBE_EVERY_S:
                 await self._probe_if_free()
                 self._probed_at = time.monotonic()
-        except DatabaseFull as error:
+        except DatabaseUnwritable as error:
             log.warning("the database cannot be used", reason=error.message, cause=cause(error))
             return error.message
         except (DatabaseAway, SQLAlchemyError, TimeoutError) as error:
@@ -241,17 +246,17 @@ class Database:
         return None
 
     async def _probe_if_free(self) -> None:
-        """Raises DatabaseFull. A database that is busy writing for others is in order."""
+        """Raises DatabaseUnwritable. A database that is busy writing for others is in order."""
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
                 await self._probe()
-        except DatabaseFull:
+        except DatabaseUnwritable:
             raise
         except (DatabaseAway, SQLAlchemyError, TimeoutError) as error:
             log.debug("could not try to write to the database", error=type(error).__name__)
 
     async def _probe(self) -> None:
-        """Write something, and leave nothing behind. Raises DatabaseFull, DatabaseAway."""
+        """Write something, and leave nothing behind. Raises DatabaseUnwritable, DatabaseAway."""
         async with self.transaction() as tx:
             attempt = await tx.begin_nested()
             for statement in _PROBE[self.is_sqlite]:
@@ -315,8 +320,14 @@ class Database:
             if "disk is full" in str(error) or "disk I/O error" in str(error):
                 self._probed_at = float("-inf")
                 raise DatabaseFull from error
+            if (why := next((why for said, why in _UNWRITABLE_FILE.items() if said in str(error)), None)) is not None:
+                self._probed_at = float("-inf")
+                raise DatabaseUnwritable(why) from error
         elif is_stale(error):
             raise DatabaseAway("the tables of the database have just been changed, try again") from error
+        elif state == READ_ONLY:
+            self._probed_at = float("-inf")
+            raise DatabaseUnwritable(_ONLY_READ) from error
         elif is_lost(error) or (state is None and isinstance(error, OSError | TimeoutError)):
             raise DatabaseAway(away) from error
         elif state is None:
@@ -330,6 +341,14 @@ class Database:
             raise DatabaseRefused(f"cannot use the database {self.where}: {refusal}") from error
 
 
+_ONLY_READ = "the database can only be read"
+_UNWRITABLE_FILE = {
+    "readonly database": _ONLY_READ,
+    "unable to open database file": "the database's file cannot be opened",
+    "database disk image is malformed": "the database's file is damaged",
+    "file is not a database": "the database's file is damaged",
+}
+"""By what SQLite says: what an operator has to set right, and no caller can."""
 _REFUSALS = {
     "28P01": "wrong user or password",
     "28000": "the server does not let this user in (pg_hba.conf)",

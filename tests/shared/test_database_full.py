@@ -1,4 +1,4 @@
-"""A database without room: it can be read, and is not usable."""
+"""A database to which nothing can be written, for want of room or of leave: it can be read, and is not usable."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import event, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared.database import Database, DatabaseFull
+from shared.database import Database, DatabaseFull, DatabaseUnwritable
 from tests.databases import database_url, on_both_databases
 
 FULL = "the database has no room, or its disk fails"
@@ -58,3 +58,58 @@ async def test_trying_to_write_leaves_nothing_behind(tmp_path: Path) -> None:
     await database.close()
 
     assert checked is None
+
+
+@on_both_databases
+async def test_a_database_that_can_only_be_read_is_not_usable(tmp_path: Path) -> None:
+    """After a failover to a replica, or on a volume that was mounted read-only, a write is refused with the reason, the
+    check says it too, and both are content again once the database can be written to."""
+    database = Database(database_url(tmp_path, "replica"))
+    name = database.url.database
+
+    async def write() -> None:
+        async with database.writing() as tx:
+            await tx.execute(text("INSERT INTO things VALUES (1)"))
+
+    async def let_write(allowed: bool) -> None:
+        if not database.is_sqlite:
+            async with database.engine.connect() as connection:
+                await connection.execution_options(isolation_level="AUTOCOMMIT")
+                await connection.execute(text("SET default_transaction_read_only = off"))
+                setting = "off" if allowed else "on"
+                await connection.execute(text(f'ALTER DATABASE "{name}" SET default_transaction_read_only = {setting}'))
+        await database.engine.dispose()
+
+    @event.listens_for(database.engine.sync_engine, "connect")
+    def limit(connection: Any, _record: Any) -> None:
+        if database.is_sqlite:
+            connection.execute(f"PRAGMA query_only = {not can_write}")
+
+    can_write = True
+    async with database.writing() as tx:
+        await tx.execute(text("CREATE TABLE things (number INTEGER)"))
+    can_write = False
+    await let_write(can_write)
+    with pytest.raises(DatabaseUnwritable) as refused:
+        await write()
+    checked = await database.check(look)
+    can_write = True
+    await let_write(can_write)
+    await write()
+    again = await database.check(look)
+    await database.close()
+
+    assert (refused.value.message, checked) == ("the database can only be read",) * 2
+    assert again is None
+
+
+async def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
+    """A damaged file of SQLite is an answer to try again later, with the reason, and no error of ours."""
+    database = Database(f"sqlite+aiosqlite:///{tmp_path}/damaged.db")
+    (tmp_path / "damaged.db").write_bytes(b"no database at all" * 1_000)
+    with pytest.raises(DatabaseUnwritable) as refused:
+        async with database.reading() as connection:
+            await look(connection)
+    await database.close()
+
+    assert refused.value.message == "the database's file is damaged"
