@@ -130,7 +130,11 @@ class Membership:
             except InvalidRoom as error:
                 answers[name] = BeaconfireError(errors.BAD_ROOM, str(error))
         if unknown or not rooms:
+            remembered = {name: known[name] for name in rooms if name in known}
             answers |= await self._ask(claims, unknown)
+            # While that was asked, a change may have taken back what was remembered. All in one question, then.
+            if not remembered.items() <= self._known(claims).items():
+                answers |= await self._ask(claims, [*remembered, *unknown])
         self._refuse_revoked(claims)
         return {name: answers[name] for name in rooms}
 
@@ -261,6 +265,7 @@ class Membership:
         life = self._life
         asked = {str(place.room): place.room for place in session.rooms.values()}
         names = list(asked)
+        began = time.monotonic()
         decisions: dict[RoomKey, Place | BeaconfireError] = {}
         try:
             for start in range(0, len(names) or 1, MAX_ROOMS):
@@ -272,8 +277,9 @@ class Membership:
         except BeaconfireError as error:
             session.close(error)
             return
-        if life != self._life:  # a part of the answer may be too old by now
-            raise AuthUnavailable
+        is_in_parts = len(names) > MAX_ROOMS
+        if life != self._life or (is_in_parts and self._has_changed(claims.user_id, began)):
+            raise AuthUnavailable  # a part of the answer may be too old by now
         session.leased_at = time.monotonic()
         roles = {room.root: decision.role for room, decision in decisions.items() if isinstance(decision, Place)}
         for root, role in roles.items():
@@ -321,6 +327,10 @@ class Membership:
         roots = {root for decision in reply.rooms.values() if (root := _root(decision)) is not None}
         changes = (self._changed.get((user_id, root)) for root in roots)
         return any(change is not None and reply.version < change[1] for change in changes)
+
+    def _has_changed(self, user_id: str, since: float) -> bool:
+        """Whether a membership of this user was changed since then (monotonic seconds)."""
+        return any(user == user_id and at >= since for (user, _), (at, _) in self._changed.items())
 
     def _take(self, claims: Claims, rooms: Sequence[str], reply: AuthorizeReply) -> dict[str, Place | BeaconfireError]:
         answers: dict[str, Place | BeaconfireError] = {}

@@ -255,6 +255,35 @@ async def test_allow_overtaken_by_a_removal(gateway: Gateway) -> None:
     assert answer["rooms"]["campaign:c1"]["error"]["code"] == "forbidden"
 
 
+@pytest.mark.parametrize("kind", ["connect", "subscribe"])
+async def test_a_remembered_allow_overtaken_by_a_removal(gateway: Gateway, kind: str) -> None:
+    """A member who was removed while auth was asked about another room does not join by what was remembered before."""
+    token = gateway.auth.token("viewer")
+    on_its_way, go_on = asyncio.Event(), asyncio.Event()
+
+    async def hold() -> None:
+        gateway.auth.before_answer = None
+        on_its_way.set()
+        await go_on.wait()
+
+    async with open_socket(gateway.url) as first, open_socket(gateway.url) as client:
+        await first.connect(token, ["campaign:c1"])
+        if kind == "subscribe":
+            await client.connect(token)
+        gateway.auth.before_answer = hold
+        rooms = ["campaign:c1", "campaign:unknown"]
+        await client.send(kind, rooms=rooms, **({"token": token} if kind == "connect" else {}))
+        await on_its_way.wait()
+        gateway.auth.members["viewer"], gateway.auth.version = {}, 2
+        removed = await publish_as_auth(gateway, member("viewer", None))
+        while f"gateway_position {float(removed)}" not in await gateway.metrics():
+            pass
+        go_on.set()
+        answer = await client.next("connection.ack" if kind == "connect" else "reply")
+
+    assert answer["rooms"]["campaign:c1"]["error"]["code"] == "forbidden"
+
+
 async def test_access_revoked(gateway: Gateway) -> None:
     """Signed out everywhere: sockets on an older token end with 4401, and that token opens no new one."""
     token = gateway.auth.token("viewer")
