@@ -212,10 +212,11 @@ def check_json(body: bytes) -> None:
 
 
 def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
-    names = {name for name, _ in pairs}
-    if len(names) != len(pairs):
-        twice = next(name for name in names if [other for other, _ in pairs].count(name) > 1)
-        raise InvalidEvent("not_json", f"the key {twice[:80]!r} is there twice")
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise InvalidEvent("not_json", f"the key {name[:80]!r} is there twice")
+        seen.add(name)
 
 
 def _refuse_constant(constant: str) -> NoReturn:

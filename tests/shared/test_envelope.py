@@ -11,7 +11,18 @@ from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import SchemaValidator
 
 from shared.catalogue import Event, events
-from shared.envelope import MAX_EVENT_BYTES, Checked, Envelope, InvalidEvent, Metadata, Received, _as_dict, check, read
+from shared.envelope import (
+    MAX_EVENT_BYTES,
+    Checked,
+    Envelope,
+    InvalidEvent,
+    Metadata,
+    Received,
+    _as_dict,
+    check,
+    check_json,
+    read,
+)
 from shared.events.campaign import SettlementUpdated
 from shared.roles import Role
 from tools.derived.examples import example_payload
@@ -182,6 +193,13 @@ def test_too_large() -> None:
     with pytest.raises(InvalidEvent, match="at most 65536 bytes, this one 65537") as refused:
         named(room + 1).encode()
     assert refused.value.reason == "too_large"
+
+
+def test_a_key_twice_among_very_many_holds_up_nobody() -> None:
+    """A megabyte of keys is read once, and not once for each key, which would take hours."""
+    keys = [f'"k{number}":0' for number in range(100_000)]
+    with pytest.raises(InvalidEvent, match="the key 'k99999' is there twice"):
+        check_json(f"{{{','.join(keys)},{keys[-1]}}}".encode())
 
 
 def test_strict_writing() -> None:
