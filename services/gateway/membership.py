@@ -86,6 +86,9 @@ class Membership:
         self._asks = asyncio.Semaphore(ASKS_AT_ONCE)
         self._cache: dict[str, tuple[_Allowed, ...]] = {}  # by user
         self._changed: dict[tuple[str, Pair], tuple[float, int]] = {}  # (user, root) → when, version
+        self._ahead: dict[tuple[str, Pair], tuple[int, Role]] = {}
+        """(user, root) → version and role that auth gave while changes could not be heard. They come later, out of
+        date: a member who was removed and put back must not be put out by the first of the two."""
         self._revoked: dict[str, tuple[float, float]] = {}  # user → when, tokens issued before this are refused
         self._life = 0  # answers to questions of an earlier one are too old
         self._doubtful: dict[Session, None] = {}  # in order
@@ -143,11 +146,14 @@ class Membership:
         root = Pair(change.root_kind, change.root_id)
         self._cache.pop(change.user_id, None)
         self._changed[change.user_id, root] = (time.monotonic(), change.membership_version)
+        role = change.role
+        if (ahead := self._ahead.get((change.user_id, root))) and ahead[0] >= change.membership_version:
+            role = ahead[1]  # this change is older than what auth has said since, while its event was on its way
         for session in self._hub.sessions_of(change.user_id):
-            if change.role is None:
+            if role is None:
                 session.leave_root(root, "membership_removed")
             else:
-                session.change_role(root, change.role)
+                session.change_role(root, role)
 
     def access_revoked(self, revoked: AccessRevoked) -> None:
         """End the user's sessions that stand on a token from before."""
@@ -238,6 +244,8 @@ class Membership:
                 continue
             self._kept.clear()
             await self._renew_some()
+            if time.monotonic() - self._away_at > LEASE_S:
+                self._ahead.clear()
             if time.monotonic() - self._away_at > AFTER_OUTAGE_S:
                 for session in self._leased_before(time.monotonic() - LEASE_S):
                     _expire(session)
@@ -343,6 +351,8 @@ class Membership:
                 answers[name] = _ambiguous(name, decision.ambiguous) if decision and decision.ambiguous else _FORBIDDEN
                 continue
             ASKED.labels("allowed").inc()
+            if self._auth.broker_is_away and len(self._ahead) < MAX_KEPT:
+                self._ahead[claims.user_id, root] = (reply.version, decision.role)
             where, role = sys.intern(str(root)), decision.role.value
             answers[name] = _place(where, name, role)
             if parse_room(name).key is not None:  # another root may show the same id at any time

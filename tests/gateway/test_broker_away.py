@@ -114,3 +114,44 @@ async def test_a_lease_lasts_while_the_broker_is_away(
         await client.next("event")
 
     assert "room.left" not in [frame["type"] for frame in client.frames]
+
+
+@pytest.mark.parametrize("connects", ["after both changes", "before both changes"])
+async def test_a_member_who_was_put_back_while_the_broker_was_away_stays(
+    between: Gateway, real_auth: Auth, stream: NatsServer, connects: str
+) -> None:
+    """Removed and put back during an outage: a client that auth let in after that is not put out by the removal when
+    its event arrives at last; one that was let in before is, as it has no newer word."""
+    owner, viewer = await real_auth.sign_up("owner"), await real_auth.sign_up("viewer")
+    await make_owner(between, owner.id)
+    members = "/auth/roots/campaign:c1/members"
+    who = {"email": viewer.email, "role": "viewer"}
+    assert (await real_auth.call("POST", members, who, token=owner.token)).status < 300
+    await asyncio.to_thread(stream.freeze)
+
+    async def change() -> None:
+        for call in (
+            real_auth.call("DELETE", f"{members}/{viewer.id}", token=owner.token),
+            real_auth.call("POST", members, who, token=owner.token),
+        ):
+            answer = await call
+            assert answer.status < 300, answer
+
+    async with open_socket(between.url) as client:
+        if connects == "after both changes":
+            await change()
+        ack = await client.connect(viewer.token, ["campaign:c1"])
+        if connects == "before both changes":
+            await change()
+        await asyncio.to_thread(stream.thaw)
+        if connects == "before both changes":
+            assert (await client.next("room.left"))["reason"] == "membership_removed"
+            return
+        while (await client.next("event"))["event"]["payload"].get("role") != "viewer":
+            pass
+        await between.publish(settlement("s1"))
+        while (await client.next("event"))["event"]["type"] != "settlement_updated":
+            pass
+
+    assert ack["rooms"]["campaign:c1"]["success"], ack
+    assert "room.left" not in [frame["type"] for frame in client.frames]
