@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -155,7 +155,7 @@ class Accounts:
             # A clock that was set back must not keep the window open.
             if row is not None and row.used_at is not None and abs(now - row.used_at) <= GRACE:
                 REFRESHES.labels("repeated").inc()
-                newest = await self._newest(tx, row.family, refresh_token)
+                newest = await self._newest(tx, row, refresh_token)
                 if newest is not None:
                     return await self._signed_in(tx, _user(row), newest)
                 # A process of a version before this one used it: that one made a successor of its own.
@@ -252,9 +252,11 @@ class Accounts:
         row = {"hash": _hash(refresh_token), "family": family, "user_id": user_id, "expires_at": expires_at}
         await tx.execute(insert(REFRESH_TOKENS).values(**row))
 
-    async def _newest(self, tx: AsyncConnection, family: str, refresh_token: str) -> str | None:
+    async def _newest(self, tx: AsyncConnection, row: Any, refresh_token: str) -> str | None:
         """The unused token that a used one of its family leads to, or None if its successors were not derived."""
-        rows = await tx.execute(select(REFRESH_TOKENS).where(REFRESH_TOKENS.c.family == family))
+        # Its successors alone: a family may be used for a month. They were used later, unless a clock was set back.
+        later = or_(REFRESH_TOKENS.c.used_at.is_(None), REFRESH_TOKENS.c.used_at >= row.used_at - 2 * GRACE)
+        rows = await tx.execute(select(REFRESH_TOKENS).where(REFRESH_TOKENS.c.family == row.family, later))
         used = {row.hash: row.used_at is not None for row in rows}
         token = refresh_token
         for _ in used:
