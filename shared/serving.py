@@ -30,6 +30,10 @@ IDLE_S = 10.0
 LINGER_S = 1.5
 """How long the rest of a body is read that no handler wanted, so that the client sees our answer (seconds)."""
 FINISH_DEFAULT_S = 5.0
+MAX_PIECES = 1_000
+"""Blank lines in one request that offers an upgrade, before its connection is dropped: each costs a call of the parser,
+and a client could make us do nothing else with them."""
+_BLANK_LINE = b"\r\n\r\n"
 MIN_FINISH_S = 0.5  # to aiohttp, 0 means for ever
 
 
@@ -206,12 +210,14 @@ class _Connection(RequestHandler):
     """aiohttp's, with three differences: it notes when a request begins to arrive, loses nothing behind an offer to
     upgrade, and answers in our words what is not HTTP."""
 
-    __slots__ = ("_body_left", "_offers_upgrade")
+    __slots__ = ("_body_left", "_offers_upgrade", "_pieces", "_tail")
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._offers_upgrade = False
         self._body_left = 0
+        self._pieces = 0
+        self._tail = b""
 
     def data_received(self, data: bytes) -> None:
         began.setdefault(self, time.monotonic())
@@ -224,24 +230,39 @@ class _Connection(RequestHandler):
             super().data_received(data)
 
     def _receive_in_pieces(self, data: bytes) -> None:
-        """Hand aiohttp no piece that goes beyond the end of a request.
+        """Hand aiohttp no piece that goes beyond the end of a request: that is after a body of known length, or at a
+        blank line, which ends a head and a chunked body.
 
         Its parser stops at the end of a request with `Connection: Upgrade`. If it then ignores the offer (any but a
         WebSocket), it drops what was left of the piece: the next requests of a client that did not wait.
         """
         start = 0
         while start < len(data) and not self._upgraded:
-            end = start + self._body_left if self._body_left else data.find(b"\n", start) + 1 or len(data)
+            end = start + self._body_left if self._body_left else self._find_blank_line(data, start)
             piece = data[start:end]
             start += len(piece)
+            self._tail = b"" if self._body_left or piece.endswith(_BLANK_LINE) else (self._tail + piece[-3:])[-3:]
             self._body_left = max(0, self._body_left - len(piece))
             requests = self._request_count
             super().data_received(piece)
+            self._pieces += start < len(data)
             if self._request_count > requests and self._messages:
                 length = getattr(self._messages[-1][0], "headers", {}).get(hdrs.CONTENT_LENGTH, "0")
                 self._body_left = int(length[-20:])  # digits, of at most 64 bits, behind any number of zeros
+                self._pieces, self._tail = 0, b""
+            elif self._pieces > MAX_PIECES and self.transport is not None:
+                self.transport.abort()
+                return
         if start < len(data):
             super().data_received(data[start:])
+
+    def _find_blank_line(self, data: bytes, start: int) -> int:
+        """Where the next blank line ends, which may have begun in what came before; the end of `data` if none does."""
+        around = self._tail + data[start : start + 3]
+        if (at := around.find(_BLANK_LINE)) >= 0:
+            return start + at + len(_BLANK_LINE) - len(self._tail)
+        at = data.find(_BLANK_LINE, start)
+        return at + len(_BLANK_LINE) if at >= 0 else len(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         began.pop(self, None)

@@ -159,6 +159,40 @@ async def test_an_offer_to_upgrade_is_ignored(applications: list[Application]) -
     assert wrong == []
 
 
+async def test_an_offer_that_comes_byte_by_byte_is_ignored(applications: list[Application]) -> None:
+    """However the network cuts a request with an offer, its body and the next request are taken whole."""
+    auth = next(one for one in applications if one.name == "auth")
+    last = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+    sent = [
+        request("POST", "/auth/refresh", JAVA, b"{\r\n\r\n}"),
+        chunked("POST", "/auth/refresh", JAVA, b"{\r\n\r\n\n\n}"),
+        b"\r\n\r\n" + request("GET", "/healthz", JAVA) + b"\r\n",
+    ]
+    found = [
+        re.findall(rb"HTTP/1\.1 (\d{3}) ", await exchange(auth.url, *(bytes([byte]) for byte in one + last)))
+        for one in sent
+    ]
+
+    assert found == [[b"400", b"200"], [b"400", b"200"], [b"200", b"200"]]
+
+
+async def test_blank_lines_behind_an_offer_hold_up_nobody(applications: list[Application]) -> None:
+    """A client that offers an upgrade and sends nothing but blank lines behind it is dropped. Each is a call of the
+    parser, so that a single connection could keep a service from everybody else."""
+    lines = b"\r\n" * 500_000
+    endless = {
+        "behind the request": request("GET", "/healthz", JAVA),
+        "in a chunk": request("POST", "/auth/refresh", f"{JAVA}Transfer-Encoding: chunked\r\n") + b"fffffff\r\n",
+    }
+    answers = [
+        await exchange(application.url, start, *[lines] * 40)
+        for application in applications
+        for start in endless.values()
+    ]
+
+    assert all(answer.count(b"HTTP/1.") <= 1 for answer in answers)
+
+
 async def test_what_follows_a_refused_websocket_is_no_request(applications: list[Application]) -> None:
     """A request for a WebSocket that does not become one closes the connection: what was sent behind it is not served,
     on any route, with any method."""
