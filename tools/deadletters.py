@@ -90,7 +90,12 @@ async def read(settings: Settings, printer: Printer, *, last: int, reason: str |
                 count += 1
         except nats.js.errors.NotFoundError:
             raise CannotRead("the broker keeps no dead letters yet: run `beaconfire setup`") from None
-        except nats.errors.TimeoutError:
+        except broker.PublishDenied:
+            raise CannotRead(
+                f"the broker user {settings.nats_user} may not read the dead letters: connect as operator "
+                "(BEACONFIRE_NATS_USER, BEACONFIRE_NATS_PASSWORD)"
+            ) from None
+        except nats.errors.Error:
             raise CannotRead(_no_answer(settings)) from None
         for letter in newest:
             printer(letter)
@@ -193,8 +198,8 @@ async def _connected(settings: Settings) -> AsyncIterator[Client]:
 
 def _no_answer(settings: Settings) -> str:
     return (
-        f"{settings.nats_url} did not answer within {TIMEOUT_S:.0f} s: does it run with JetStream, "
-        f"and may {settings.nats_user or 'anybody'} read the dead letters?"
+        f"{settings.nats_url} did not answer within {TIMEOUT_S:.0f} s: is the address right, "
+        "and does it run with JetStream?"
     )
 
 

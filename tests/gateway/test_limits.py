@@ -378,7 +378,7 @@ async def test_who_has_not_said_who_he_is(
             while await answer_to(gateway, mine) != 101:
                 pass
 
-    assert (refused.status, refused.headers["Retry-After"], error["code"]) == (429, "10", "too_many")
+    assert (refused.status, refused.headers["Retry-After"], error["code"]) == (429, "11", "too_many")
     assert "have not said who they are" in error["message"]
     assert error["retryAfterMs"] == 10_001
     assert from_elsewhere == elsewhere

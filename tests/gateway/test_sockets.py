@@ -29,7 +29,7 @@ from shared.roles import Role
 from tests.gateway.conftest import Gateway
 from tests.gateway.test_frames import client_frame
 from tests.gateway.test_memory import ENDS, PLACE, _context, _ends, connect, open_connection  # noqa: F401  (its fixtures)
-from tests.gateway.test_websocket import handshake, raw_socket
+from tests.gateway.test_websocket import answer_to, handshake, raw_socket
 
 MUCH = b"m" * 1_000_000
 """More than a socket takes at once."""
@@ -495,7 +495,7 @@ async def test_an_old_timer(context: Context[Session]) -> None:
 
 
 async def test_the_last_files(gateway: Gateway) -> None:
-    """A handshake for which no file is left is answered with 503, and may be tried again on the same connection."""
+    """A handshake for which no file is left is answered with 503 and ends its connection; the next one is accepted."""
     parts = urlsplit(gateway.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     with closing(writer):
@@ -504,15 +504,16 @@ async def test_the_last_files(gateway: Gateway) -> None:
         with no_more_files():
             writer.write(handshake(gateway.url))
             refused = await answer(reader)
-        writer.write(handshake(gateway.url))
-        accepted = await answer(reader)
+        after = await reader.read()
+    accepted = await answer_to(gateway, handshake(gateway.url))
 
     assert (served, refused, accepted) == (200, 503, 101)
+    assert b"HTTP/1.1" not in after
 
 
 async def test_one_that_cannot_be_watched(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A handshake whose socket epoll does not take (here: a device's descriptor) is answered with 503, and may be tried
-    again on the same connection. No file stays open, nobody is counted."""
+    """A handshake whose socket epoll does not take (here: a device's descriptor) is answered with 503 and ends its
+    connection. No file stays open, nobody is counted, and the next one is accepted."""
     parts = urlsplit(gateway.url)
 
     def of_a_device(transport: asyncio.Transport) -> int:
@@ -520,16 +521,17 @@ async def test_one_that_cannot_be_watched(gateway: Gateway, monkeypatch: pytest.
         with open(os.devnull) as device:
             return os.dup2(device.fileno(), descriptor)
 
+    before = files()
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     with closing(writer):
-        before = files()
         with monkeypatch.context() as patch:
             patch.setattr(handshake_module, "take_over", of_a_device)
             writer.write(handshake(gateway.url))
             refused = await answer(reader)
-        after, stats = files(), await gateway.stats()
-        writer.write(handshake(gateway.url))
-        accepted = await answer(reader)
+        await reader.read()
+    await writer.wait_closed()
+    after, stats = files(), await gateway.stats()
+    accepted = await answer_to(gateway, handshake(gateway.url))
 
     assert (refused, accepted) == (503, 101)
     assert after == before
