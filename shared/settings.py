@@ -53,6 +53,21 @@ def check_address(value: str, schemes: Sequence[str]) -> str:
     raise ValueError(f"{value!r} is not an address that begins with {' or '.join(f'{one}://' for one in schemes)}")
 
 
+def check_ends(text: str) -> str:
+    """The text as it is. Raises ValueError if it begins or ends with white space."""
+    if text != text.strip():
+        raise ValueError("begins or ends with white space: remove it")
+    return text
+
+
+def _is_no_other(issuer: str, info: ValidationInfo) -> str:
+    if any(one.issuer == issuer for one in info.data.get("outside_issuers", ())):
+        raise ValueError(f"{issuer!r} is an outside issuer, too (BEACONFIRE_OUTSIDE_ISSUERS): name it once")
+    return issuer
+
+
+OwnIssuer = Annotated[str, Field(min_length=1), AfterValidator(_is_no_other)]
+"""`iss` of auth's own tokens. Another issuer of the same name would be asked for their keys."""
 HttpAddress = Annotated[str, AfterValidator(lambda value: check_address(value, HTTP))]
 """An address that is fetched."""
 OptionalHttpAddress = Annotated[str, AfterValidator(lambda value: check_address(value, HTTP) if value else value)]
@@ -67,9 +82,9 @@ class OutsideIssuer(BaseModel):
 
     name: str = Field(pattern=r"^[a-z0-9]{1,20}$")
     """Ours for it, and the beginning of its users' ids."""
-    issuer: str = Field(min_length=1, max_length=500)
+    issuer: Annotated[str, AfterValidator(check_ends)] = Field(min_length=1, max_length=500)
     jwks_url: HttpAddress
-    audience: str = Field(min_length=1, max_length=500)
+    audience: Annotated[str, AfterValidator(check_ends)] = Field(min_length=1, max_length=500)
     algorithms: tuple[Literal["EdDSA", "RS256", "ES256"], ...] = Field(("RS256",), min_length=1)
     types: tuple[str, ...] = Field(("at+jwt", "JWT"), min_length=1)
     user_claim: str = Field("sub", min_length=1)
@@ -94,9 +109,11 @@ class Settings(BaseSettings):
         description="development starts with default and weak secrets too; for machines nobody else reaches",
     )
 
-    host: str = Field("127.0.0.1", description="Address to listen on; 0.0.0.0 in a container")
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 in a container")
     port: int = Field(0, ge=0, le=65535, description="Port for clients; 0 takes a free one")
-    ops_host: str = Field("127.0.0.1", description="Address of the operations port; reachable for operators alone")
+    ops_host: str = Field(
+        "127.0.0.1", min_length=1, description="Address of the operations port; reachable for operators alone"
+    )
     ops_port: int = Field(0, ge=0, le=65535, description="Port for /metrics, /healthz, /readyz; never public")
 
     nats_url: str = Field("nats://127.0.0.1:4222", description="Broker addresses, comma-separated")
@@ -127,11 +144,11 @@ class Settings(BaseSettings):
     @field_validator("*", mode="before")
     @classmethod
     def _refuse_stray_space(cls, value: object, info: ValidationInfo) -> object:
-        """A secret out of a file often ends with a line break, and then never matches what the other side has."""
-        is_secret = cls.model_fields[info.field_name or ""].annotation is SecretStr
+        """A text out of a file often ends with a line break, and then never matches what the other side has."""
+        is_text = cls.model_fields[info.field_name or ""].annotation in (str, SecretStr)
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
-        if is_secret and isinstance(text, str) and text != text.strip():
-            raise ValueError("begins or ends with white space: remove it")
+        if is_text and isinstance(text, str):
+            check_ends(text)
         return value
 
     @field_validator("allowed_origins", mode="before")
@@ -193,14 +210,27 @@ def _parts(text: str) -> tuple[str, ...]:
 
 def _network(text: str) -> IPv4Network | IPv6Network:
     try:
-        return ip_network(text)
+        network = ip_network(text)
     except ValueError:
         pass
+    else:
+        return _as_compared(network, text)
     try:
         whole = ip_network(text, strict=False)
     except ValueError:
         raise ValueError(f"{text!r} is no network: write 10.0.0.0/8, or an address alone") from None
     raise ValueError(f"{text!r} is an address within a network: write {whole} or {text.partition('/')[0]}")
+
+
+def _as_compared(network: IPv4Network | IPv6Network, text: str) -> IPv4Network | IPv6Network:
+    """The network in the form in which addresses are compared with it: those of IPv4 as such, however they came.
+
+    Raises ValueError for the address from which nobody sends.
+    """
+    if network.num_addresses == 1 and network.network_address.is_unspecified:
+        raise ValueError(f"{text!r} is nobody's address: write {network.network_address}/0 to believe everybody")
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    return IPv4Network((mapped, network.prefixlen - 96)) if mapped and network.prefixlen >= 96 else network
 
 
 def _is_broker_address(text: str) -> bool:
@@ -220,7 +250,7 @@ class AsksAuth(Settings):
     auth_url: OptionalHttpAddress = Field(
         "", description="Where auth is asked over HTTP while the broker is away; empty: the host of the JWKS URL"
     )
-    issuer: str = Field("beaconfire", min_length=1, description="`iss` of accepted tokens")
+    issuer: OwnIssuer = Field("beaconfire", description="`iss` of accepted tokens")
     audience: str = Field("beaconfire", min_length=1, description="`aud` of accepted tokens")
 
     @property

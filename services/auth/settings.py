@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from pydantic import Field, SecretStr, field_validator
 
-from shared.settings import DEVELOPMENT_SERVICE_TOKEN, DatabaseSettings
+from shared.settings import DEVELOPMENT_SERVICE_TOKEN, DatabaseSettings, OwnIssuer
 from shared.strength import MIN_KEY, weakness
 from shared.tokens import MAX_LIFETIME_S
 
@@ -32,7 +32,7 @@ class Settings(DatabaseSettings):
         SecretStr(""), description="What operators say on the operations port; empty: nobody may do anything there"
     )
 
-    issuer: str = Field("beaconfire", min_length=1, description="`iss` of access tokens")
+    issuer: OwnIssuer = Field("beaconfire", description="`iss` of access tokens")
     audience: str = Field("beaconfire", min_length=1, description="`aud` of access tokens")
     access_token_ttl_s: int = Field(900, ge=5, le=MAX_LIFETIME_S, description="Life of an access token, seconds")
     refresh_token_ttl_s: int = Field(30 * 24 * 3600, ge=60, description="Life of an unused refresh token, seconds")

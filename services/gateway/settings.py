@@ -87,6 +87,8 @@ class Settings(AsksAuth):
     @field_validator("public_auth_url", "public_publisher_url")
     @classmethod
     def _check_public(cls, value: str) -> str:
+        if "?" in value or "#" in value:
+            raise ValueError(f"{value!r} has a query or a fragment: paths are put behind it")
         return check_address(value, HTTP).rstrip("/") if value else ""
 
     @field_validator("public_socket_url")

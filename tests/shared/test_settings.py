@@ -26,6 +26,17 @@ REFUSED = {
     ("BEACONFIRE_ALLOWED_ORIGINS", "app.example.com"): "not an origin",
     ("BEACONFIRE_TRUSTED_PROXIES", "10.0.0.1/8"): "write 10.0.0.0/8 or 10.0.0.1",
     ("BEACONFIRE_TRUSTED_PROXIES", "proxy.example.com"): "is no network",
+    ("BEACONFIRE_TRUSTED_PROXIES", "0.0.0.0"): "write 0.0.0.0/0",
+    ("BEACONFIRE_TRUSTED_PROXIES", "::"): "write ::/0",
+    ("BEACONFIRE_ISSUER", "beaconfire\n"): "white space",
+    ("BEACONFIRE_AUDIENCE", " beaconfire"): "white space",
+    ("BEACONFIRE_NATS_USER", "gateway\n"): "white space",
+    ("BEACONFIRE_HOST", ""): "at least 1",
+    ("BEACONFIRE_OPS_HOST", ""): "at least 1",
+    ("BEACONFIRE_PUBLIC_AUTH_URL", "https://auth.example?x"): "a query",
+    ("BEACONFIRE_OUTSIDE_ISSUERS", '[{"name": "a", "issuer": "a", "audience": "a ", "jwksUrl": "https://a"}]'): (
+        ", entry 1, audience: begins or ends with white space"
+    ),
     ("BEACONFIRE_OUTSIDE_ISSUERS", "{"): "not a JSON list",
     ("BEACONFIRE_OUTSIDE_ISSUERS", '[{"name": "a", "issuer": "a", "audience": "a", "jwksUrl": "a"}]'): (
         ", entry 1, jwksUrl: 'a' is not an address"
@@ -58,6 +69,25 @@ def test_a_value_that_can_never_work_stops_the_start(
     assert said.startswith(name)
     assert why in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize("cls", [GatewaySettings, AuthSettings])
+def test_an_outside_issuer_with_our_own_name_stops_the_start(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cls: type[Settings]
+) -> None:
+    """Its keys would be asked for our own tokens, and no user of ours could come in."""
+    issuers = '[{"name": "a", "issuer": "beaconfire", "audience": "a", "jwksUrl": "https://a"}]'
+    with pytest.raises(SystemExit):
+        read(monkeypatch, cls, {"BEACONFIRE_OUTSIDE_ISSUERS": issuers, "BEACONFIRE_ISSUER": "beaconfire"})
+
+    assert capsys.readouterr().err.startswith("BEACONFIRE_ISSUER: 'beaconfire' is an outside issuer, too")
+
+
+def test_proxies_of_ipv4_are_known_however_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network of mapped addresses is the IPv4 network that clients' addresses are compared with."""
+    read_ = read(monkeypatch, GatewaySettings, {"BEACONFIRE_TRUSTED_PROXIES": "::ffff:10.0.0.0/104,::ffff:192.0.2.1"})
+
+    assert [str(one) for one in read_.trusted_proxies] == ["10.0.0.0/8", "192.0.2.1/32"]
 
 
 def test_origins_are_normal_once_read(monkeypatch: pytest.MonkeyPatch) -> None:
