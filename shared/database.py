@@ -84,6 +84,11 @@ class DatabaseFull(DatabaseUnwritable):
         super().__init__("the database has no room, or its disk fails")
 
 
+class FileUnusable(DatabaseUnwritable):
+    """SQLite's file is damaged, read-only, or cannot be opened. A service that starts with it does not: it would not
+    come right without somebody's help."""
+
+
 class DatabaseRefused(DatabaseAway):
     """The server lets us not in, or not do this. `reason` is for the log: it says what an operator has to do."""
 
@@ -322,7 +327,7 @@ class Database:
                 raise DatabaseFull from error
             if (why := next((why for said, why in _UNWRITABLE_FILE.items() if said in str(error)), None)) is not None:
                 self._probed_at = float("-inf")
-                raise DatabaseUnwritable(why) from error
+                raise FileUnusable(why) from error
         elif is_stale(error):
             raise DatabaseAway("the tables of the database have just been changed, try again") from error
         elif state == READ_ONLY:

@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared import logs
-from shared.database import Database, DatabaseAway, DatabaseRefused, DatabaseUnusable, lock, make_folder
+from shared.database import Database, DatabaseAway, DatabaseRefused, DatabaseUnusable, FileUnusable, lock, make_folder
 
 log = logs.get(__name__)
 
@@ -193,6 +193,8 @@ async def _opened(
             yield connection
     except DatabaseRefused as error:
         raise DatabaseUnusable(error.reason) from error
+    except FileUnusable as error:
+        raise _unusable(database, getattr(error.__cause__, "orig", None) or error.message) from error
     except SQLAlchemyError as error:
         raise _unusable(database, getattr(error, "orig", None) or error) from error
 
