@@ -123,7 +123,17 @@ async def read_body(request: web.Request, model: type[M]) -> M:
 
 
 async def read_bytes(request: web.Request, *, limit: int = MAX_BODY_BYTES) -> bytes:
-    """The request's body, of at most `limit` bytes. Raises BeaconfireError: too large, too slow, cut off."""
+    """The request's body, of at most `limit` bytes; asked for again, the same. Raises BeaconfireError: too large, too
+    slow, cut off.
+
+    Read it before you decide what its sender may do: it may arrive seconds after the head.
+    """
+    if _BODY not in request:
+        request[_BODY] = await _receive(request, limit)
+    return request[_BODY]
+
+
+async def _receive(request: web.Request, limit: int) -> bytes:
     now = time.monotonic()
     left_s = REQUEST_TIMEOUT_S - (now - began.get(request.protocol, now))
     try:
@@ -188,6 +198,7 @@ def correlation_id(request: web.Request) -> str:
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that change nothing (RFC 9110 §9.2.1). Every request with another one leaves a line in the log."""
+_BODY: web.RequestKey[bytes] = web.RequestKey("body", bytes)
 _CORRELATION: web.RequestKey[str] = web.RequestKey("correlation_id", str)
 
 

@@ -19,7 +19,7 @@ from shared.forwarding import ClientAddresses
 from shared.roles import Role
 from shared.subjects import InvalidRoom, Pair, is_id, parse_pair
 from shared.tokens import Claims, ServiceClaims
-from shared.web import bearer_token, correlation_id, json_answer, read_body
+from shared.web import bearer_token, correlation_id, json_answer, read_body, read_bytes
 
 
 class _Body(BaseModel):
@@ -183,6 +183,7 @@ class Calls:
 
     async def _changer(self, request: web.Request) -> Actor:
         """The caller, who wants to change who is a member. Raises `too_many` besides what `_actor` raises."""
+        await read_bytes(request)  # first: the token may be revoked while it arrives
         actor = await self._actor(request)
         await self._attempts.count_member_change(actor.user_id)
         return actor

@@ -28,10 +28,11 @@ from shared.roles import Role, can_edit, can_own
 from shared.subjects import Pair, is_id, parse_root
 from shared.tokens import Claims, InvalidToken, ServiceClaims
 from shared.verifier import JwksUnavailable, Verifier
-from shared.web import bearer_token, correlation_id
+from shared.web import bearer_token, correlation_id, read_bytes
 
 log = logs.get(__name__)
 
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _USER: web.RequestKey[str] = web.RequestKey("user", str)
 
 
@@ -78,8 +79,9 @@ class Access:
         return count
 
     async def caller(self, request: web.Request) -> Caller:
-        """Whoever is signed in. Raises BeaconfireError: `token_invalid`, `unavailable`."""
+        """Whoever is signed in. Raises BeaconfireError: `token_invalid`, `unavailable`; and as `read_bytes` does."""
         claims = await self._verify(request)
+        await read_bytes(request)  # the token may be revoked while it arrives
         await self._ask(claims)
         return Caller(claims.user_id, _metadata(request, claims))
 
@@ -87,10 +89,12 @@ class Access:
         """The caller, who may see the campaign `{campaign_id}` of the path.
 
         Raises BeaconfireError: `token_invalid`, `bad_request` for a path part that is no id, `forbidden` (alike
-        whether the campaign exists or not), `unavailable`.
+        whether the campaign exists or not), `unavailable`; and what `read_bytes` raises for the request's body.
         """
         claims = await self._verify(request)
         path = path_ids(request)
+        if request.method in _WITH_BODY:  # a member who is removed while it arrives is none any more
+            await read_bytes(request)
         role = await self._role(claims, path["campaign_id"])
         self._requests.to_root(str(Pair("campaign", path["campaign_id"])), time.monotonic())
         return Member(claims.user_id, _metadata(request, claims), role, path)

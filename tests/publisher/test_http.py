@@ -1,10 +1,12 @@
 """services.publisher.http: who may do what, and what is answered when that cannot be found out."""
 
+import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import AsyncExitStack
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -130,6 +132,66 @@ async def test_member_removed(publisher: Publisher, auth: Auth) -> None:
 
     assert removed.status == 204
     assert answer.error == (403, "forbidden")
+
+
+@asynccontextmanager
+async def half_sent(api: Api, method: str, path: str, body: bytes) -> AsyncIterator[Callable[[], Awaitable[int]]]:
+    """A request of which half of the body has arrived. Call what is yielded to send the rest; the answer's status."""
+    parts = urlsplit(api.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {api.token}\r\n"
+
+    async def send_rest() -> int:
+        writer.write(body[1:])
+        async with asyncio.timeout(10):
+            return int((await reader.readline()).split()[1])
+
+    try:
+        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body[:1])
+        for _ in range(3):  # by the time others are answered, as much is done with it as can be
+            await api.get("/v1/campaigns")
+        yield send_rest
+    finally:
+        writer.close()
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PATCH", "", b'{"name": "Mine"}'),
+        ("POST", "/settlements", b'{"name": "Mine"}'),
+        ("POST", "/world-time", b'{"advanceSeconds": 1}'),
+        ("PUT", "/clock", b'{"everyS": 60, "elapsedSeconds": 1}'),
+    ],
+)
+async def test_member_removed_while_a_body_arrives(
+    publisher: Publisher, auth: Auth, method: str, path: str, body: bytes
+) -> None:
+    """A member who keeps a request open until after the removal changes nothing by it."""
+    members = f"/auth/roots/campaign:{publisher.campaign_id}/members/{publisher.editor.user_id}"
+    async with half_sent(publisher.editor, method, publisher.campaign + path, body) as send_rest:
+        removed = await auth.call("DELETE", members, token=publisher.owner.token)
+        status = await send_rest()
+
+    assert (removed.status, status) == (204, 403)
+
+
+async def test_signed_out_while_a_body_arrives(publisher: Publisher, auth: Auth) -> None:
+    """A token that is revoked while a request comes in creates no campaign, and makes nobody a member."""
+    session = (await auth.sign_in("owner")).body
+    owner = Api(publisher.http, publisher.url, session["accessToken"])
+    over_auth = Api(publisher.http, auth.url, session["accessToken"])
+    members = f"/auth/roots/campaign:{publisher.campaign_id}/members"
+    invitation = b'{"email": "stranger@auth.example", "role": "owner"}'
+    async with (
+        half_sent(owner, "POST", "/v1/campaigns", b'{"name": "Late"}') as create,
+        half_sent(over_auth, "POST", members, invitation) as invite,
+    ):
+        body = {"refreshToken": session["refreshToken"], "everywhere": True}
+        assert (await auth.call("POST", "/auth/sign-out", body)).status == 204
+        statuses = [await create(), await invite()]
+
+    assert statuses == [401, 401]
 
 
 async def test_path_is_no_id(publisher: Publisher) -> None:
