@@ -27,6 +27,7 @@ from pydantic.alias_generators import to_camel
 from shared import broker, errors
 from shared.catalogue import Id
 from shared.errors import TABLE, BeaconfireError
+from shared.fetching import FetchFailed, post
 from shared.roles import Role
 from shared.tokens import MAX_TOKEN_BYTES, Claims, ServiceClaims
 from shared.web import WHOLE
@@ -305,20 +306,20 @@ class Auth:
     ) -> AuthorizeReply:
         asked = HttpQuestion(rooms=request.rooms, roots_of=request.roots_of, after=request.after)
         try:
-            async with http.post(
+            answer = await post(
+                http,
                 f"{self._url}{HTTP_PATH}",
-                data=asked.model_dump_json(exclude_none=True),
+                asked.model_dump_json(exclude_none=True),
                 headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
-                timeout=aiohttp.ClientTimeout(total=timeout_s),
-                allow_redirects=False,
-            ) as answer:
-                body = await answer.content.read(MAX_ANSWER_BYTES)
-        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+                max_bytes=MAX_ANSWER_BYTES,
+                timeout_s=timeout_s,
+            )
+        except FetchFailed as error:
             raise AuthUnavailable from error
         try:
             if answer.status == 200:
-                return AuthorizeReply.model_validate_json(body)
-            refusal = _Refusal.model_validate_json(body).error
+                return AuthorizeReply.model_validate_json(answer.body)
+            refusal = _Refusal.model_validate_json(answer.body).error
         except ValidationError as error:
             raise AuthUnavailable from error
         if answer.status == 404:  # what answers there is another service, or auth before it had this

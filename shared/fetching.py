@@ -1,10 +1,11 @@
-"""Fetching a document over HTTP: bounded in bytes and in time, whatever the other side says of its answer.
+"""Asking over HTTP: an answer is bounded in bytes and in time, whatever the other side says of it.
 
 body = await fetch(http, "https://id.example/jwks.json", max_bytes=256 * 1024, timeout_s=2.0)
 """
 
 import asyncio
 import zlib
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import aiohttp
@@ -16,7 +17,7 @@ _EITHER_HEADER = 32 + zlib.MAX_WBITS  # zlib tells gzip and zlib apart
 
 
 class FetchFailed(Exception):
-    """There is no such document to be had now. The text says why, and holds nothing of the answer's body."""
+    """There is no whole answer to be had now. The text says why, and holds nothing of the answer's body."""
 
 
 class Answer(NamedTuple):
@@ -40,24 +41,46 @@ async def ask(http: aiohttp.ClientSession, url: str, *, max_bytes: int, timeout_
     `max_bytes` holds for what is sent and for what it unpacks to; nothing beyond is read or unpacked. `timeout_s` holds
     for all of it. Redirects are not followed.
     """
+    return await _ask(http, hdrs.METH_GET, url, None, {}, max_bytes=max_bytes, timeout_s=timeout_s)
+
+
+async def post(
+    http: aiohttp.ClientSession, url: str, body: str, *, headers: Mapping[str, str], max_bytes: int, timeout_s: float
+) -> Answer:
+    """As `ask`, of a POST with this body."""
+    return await _ask(http, hdrs.METH_POST, url, body, headers, max_bytes=max_bytes, timeout_s=timeout_s)
+
+
+async def _ask(
+    http: aiohttp.ClientSession,
+    method: str,
+    url: str,
+    body: str | None,
+    headers: Mapping[str, str],
+    *,
+    max_bytes: int,
+    timeout_s: float,
+) -> Answer:
     try:
         async with (
             asyncio.timeout(timeout_s),
-            http.get(
+            http.request(
+                method,
                 url,
-                headers={hdrs.ACCEPT_ENCODING: "identity"},
+                data=body,
+                headers={**headers, hdrs.ACCEPT_ENCODING: "identity"},
                 allow_redirects=False,
                 auto_decompress=False,  # aiohttp would unpack a bomb before anything could be counted
                 timeout=aiohttp.ClientTimeout(total=timeout_s),
             ) as answer,
         ):
-            body = await _read(answer.content, max_bytes)
+            content = await _read(answer.content, max_bytes)
             encoding = answer.headers.get(hdrs.CONTENT_ENCODING, "").strip().lower()
     except TimeoutError:
         raise FetchFailed(f"no whole answer within {timeout_s:g} s") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise FetchFailed(f"no answer: {error or type(error).__name__}") from error
-    return Answer(answer.status, _unpacked(body, encoding, max_bytes))
+    return Answer(answer.status, _unpacked(content, encoding, max_bytes))
 
 
 async def _read(content: aiohttp.StreamReader, max_bytes: int) -> bytes:

@@ -1,0 +1,60 @@
+"""shared.authorization: auth is asked over HTTP while the broker is away, and its answers are read whole."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import aiohttp
+import pytest
+from aiohttp import web
+
+from shared.authorization import HTTP_PATH, MAX_ANSWER_BYTES, Auth, AuthorizeReply, AuthUnavailable, offer, question
+from shared.roles import Role
+from shared.tokens import Claims
+
+CLAIMS = Claims("u1", "", 0, 0, "")
+
+
+@asynccontextmanager
+async def asking(answer: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> AsyncIterator[Auth]:
+    """An Auth without a broker, and an auth that answers over HTTP so."""
+    app = web.Application()
+    app.router.add_post(HTTP_PATH, answer)
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        async with aiohttp.ClientSession() as http:
+            yield Auth(http, f"http://127.0.0.1:{runner.addresses[0][1]}")
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_long_answer_is_read_whole() -> None:
+    """A user with thousands of campaigns gets all of them, though the answer arrives in many pieces."""
+    reply = AuthorizeReply(version=1, roots={f"campaign:{number:064}": Role.OWNER for number in range(8_000)})
+    text = reply.model_dump_json(by_alias=True, exclude_none=True)
+
+    async def answer(_request: web.Request) -> web.StreamResponse:
+        return web.Response(text=text, content_type="application/json")
+
+    async with asking(answer) as auth:
+        offer(CLAIMS, "a.b.c")
+        told = await auth.authorize(question(CLAIMS, roots_of="campaign"))
+
+    assert told == reply
+    assert len(text) > MAX_ANSWER_BYTES / 2
+
+
+async def test_an_answer_without_end_is_not_read_on() -> None:
+    """Whatever answers there, no more is read than an answer of auth can have."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        while True:
+            await response.write(b" " * 65_536)
+
+    async with asking(answer) as auth:
+        offer(CLAIMS, "a.b.c")
+        with pytest.raises(AuthUnavailable):
+            await auth.authorize(question(CLAIMS, ["campaign:c1"]))
