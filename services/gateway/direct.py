@@ -10,8 +10,6 @@ from nats.aio.subscription import Subscription
 from shared.broker import Connection
 from shared.parsing import Direct
 
-__all__ = ["Direct", "DirectClient"]
-
 
 class DirectClient(Connection):
     """A NATS client with subscriptions that are plain function calls."""

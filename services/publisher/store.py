@@ -175,11 +175,6 @@ class Reading:
             raise BeaconfireError(errors.NOT_FOUND, f"no such {_singular(table)}")
         return dict(row)
 
-    async def is_there(self, table: Table, key: Row) -> bool:
-        """Whether there is a row with these values."""
-        query = select(func.count()).select_from(table).filter_by(**key)
-        return bool(await self._connection.scalar(query))
-
     async def find_all(self, table: Table, key: Row) -> list[Row]:
         """The rows with these values, oldest first."""
         query = select(table).filter_by(**key).order_by(table.c.created_at, table.c.id)

@@ -12,10 +12,11 @@ from nats.aio.client import Client
 
 from services.gateway import intake as intake_module
 from services.gateway import replay
-from services.gateway.direct import Direct, DirectClient
+from services.gateway.direct import DirectClient
 from services.gateway.encoding import Stored
 from services.gateway.intake import Intake
 from shared import broker, reading
+from shared.parsing import Direct
 from tests.conftest import At, Broker, broker_settings, connected
 from tests.proxy import Proxy
 from tools.nats_server import NatsServer
