@@ -26,7 +26,7 @@ from pydantic.alias_generators import to_camel
 
 from shared import broker, errors
 from shared.catalogue import Id
-from shared.errors import TABLE, BeaconfireError
+from shared.errors import BeaconfireError
 from shared.fetching import FetchFailed, post
 from shared.roles import Role
 from shared.tokens import MAX_TOKEN_BYTES, Claims, ServiceClaims
@@ -353,5 +353,4 @@ async def _ask(nc: Client, subject: str, request: _Wire, reply: type[R], timeout
 
 
 def _as_error(told: WireError) -> BeaconfireError:
-    known = next((row for row in TABLE if row.code == told.code), errors.INTERNAL)
-    return BeaconfireError(known, told.message)
+    return BeaconfireError(errors.row_of(told.code, errors.INTERNAL), told.message)

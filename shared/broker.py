@@ -29,6 +29,8 @@ log = logs.get(__name__)
 
 STREAM = "EVENTS"
 TICK = "tick"
+TICK_TTL_S = 120
+"""How long the stream keeps a tick."""
 ANCHOR = "anchor"
 """Older than any tick, so that the first offset tells what retention took. One with a body names a new epoch."""
 STREAM_SUBJECTS = ("campaign.>", "workspace.>", "user.>", TICK, ANCHOR)

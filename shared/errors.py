@@ -69,6 +69,11 @@ TABLE = (
 )
 
 
+def row_of(code: str, otherwise: ErrorCode) -> ErrorCode:
+    """The row of a code that was read somewhere. `otherwise` if it is in no row, as one of a newer version."""
+    return next((row for row in TABLE if row.code == code), otherwise)
+
+
 class BeaconfireError(Exception):
     """An error with a row of the table. The message may be shown to the peer: it tells what *they* did wrong."""
 

@@ -13,12 +13,11 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
 from shared import broker
-from shared.broker import STREAM, TICK
+from shared.broker import STREAM, TICK, TICK_TTL_S
 from shared.reading import HEARTBEAT_S, Deliveries, ReadFailed, create
 
 SILENT_S = 2 * HEARTBEAT_S + 0.5
 API_TIMEOUT_S = 2.0
-TICK_TTL_S = 120
 
 
 def consumer(service: str) -> str:

@@ -113,6 +113,11 @@ def parse_subject(text: str) -> Subject:
     return Subject(pairs, aspect)
 
 
+def root_name(subject: str) -> str:
+    """The root of a subject that was checked before, as a room: `campaign:c1`."""
+    return ":".join(subject.split(".", 2)[:2])
+
+
 def parse_pair(text: str) -> Pair:
     """Read `kind:id`. Raises InvalidRoom."""
     kind, colon, id_ = text.partition(":")

@@ -279,7 +279,7 @@ def _patient(
         passwords or folder.passwords(),
         monitoring or [url for url in (running.monitoring_url,) if url],
         services or (running.address, running.auth_url, running.publisher_url),
-        outboxes.databases_of(folder.path),
+        migrating.databases_of(folder.path),
     )
 
 

@@ -24,9 +24,8 @@ from rich.table import Table
 from rich.text import Text
 
 from shared import broker
-from shared.broker import ANCHOR, DEADLETTERS, STREAM, STREAM_NOT_FOUND, TICK
+from shared.broker import ANCHOR, DEADLETTERS, STREAM, STREAM_NOT_FOUND, TICK, TICK_TTL_S
 from shared.fetching import FetchFailed, ask, fetch
-from shared.lookup import TICK_TTL_S
 from shared.settings import Settings
 from tools import outboxes
 from tools.broker_users import USERS, password_variable

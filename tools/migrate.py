@@ -55,10 +55,13 @@ def database_urls(service: str | None, url: str | None, folder: Path) -> dict[st
     url = url or _Environment().database_url
     if service is None and url:
         raise ValueError("one database is given: say whose it is, `auth` or `publisher`")
-    return {
-        name: url or f"sqlite+aiosqlite:///{folder.absolute() / name}.db"
-        for name in (SERVICES if service is None else (service,))
-    }
+    there = databases_of(folder)
+    return {name: url or there[name] for name in (SERVICES if service is None else (service,))}
+
+
+def databases_of(folder: Path) -> dict[str, str]:
+    """The databases of the `beaconfire up` in a folder, by the service's name."""
+    return {name: f"sqlite+aiosqlite:///{folder.absolute() / name}.db" for name in SERVICES}
 
 
 async def _migrate(migrations: Migrations, url: str, timeout_s: float) -> Migrated:

@@ -62,11 +62,6 @@ class Seen:
     refused: Sequence[Refused]
 
 
-def databases_of(folder: Path) -> dict[str, str]:
-    """The databases of the `beaconfire up` in a folder, by service."""
-    return {name: f"sqlite+aiosqlite:///{folder.absolute() / name}.db" for name in OUTBOXES}
-
-
 def look(service: str | None, url: str | None, folder: Path) -> list[Seen]:
     """What waits and what was refused, of one service or of both. Raises CannotLook."""
     return [asyncio.run(look_at(name, where)) for name, where in _wheres(service, url, folder).items()]

@@ -7,6 +7,7 @@ from collections import Counter
 
 from services.gateway.ring import Ring
 from shared import logs, metrics
+from shared.subjects import root_name
 
 log = logs.get(__name__)
 
@@ -37,7 +38,7 @@ class Busiest:
         newest = [entry for entry in ring.newest(SAMPLE) if now - entry.at < EVERY_S]
         sizes: Counter[str] = Counter()
         for entry in newest:
-            sizes[":".join(entry.route.subject.split(".", 2)[:2])] += entry.length
+            sizes[root_name(entry.route.subject)] += entry.length
         # As many as were asked for came in a shorter time.
         seconds = max(now - newest[0].at, 0.001) if len(newest) == SAMPLE else EVERY_S
         root, size = max(sizes.items(), key=lambda one: one[1], default=("", 0))

@@ -33,7 +33,7 @@ READS_AT_ONCE = 4
 """Reads of the stream at one time: a storm of them must not fill the broker's buffer for this connection."""
 KEEP_BYTES = 33_554_432
 KEEP_S = 10.0
-BARRIER_AGE_S = replay.TICK_TTL_S / 2
+BARRIER_AGE_S = broker.TICK_TTL_S / 2
 RETRY_S = 0.1
 ENCODE_IN_A_TURN = 50
 """Events encoded in one turn of the loop, 2 ms or so: live events do not wait for a long replay."""

@@ -43,7 +43,7 @@ FRESH_S = 5.0
 """A position not shown to be the end of the stream for this long is stale: the gateway is not ready."""
 VERIFY_EVERY_S = 1.0
 """How often, at most, the stream is looked at because of messages that came a second time."""
-YOUNG_S = replay.TICK_TTL_S - 30.0
+YOUNG_S = broker.TICK_TTL_S - 30.0
 """A message stored less than this long ago is no tick that ran out. Half a minute for brokers whose clocks differ."""
 BEHIND, BEHIND_BYTES = 5_000, 4_194_304
 """Messages held back behind a jump before the stream is asked about it, and how large they may be together."""

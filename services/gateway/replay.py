@@ -16,7 +16,7 @@ import nats.js.errors
 from services.gateway.direct import DirectClient
 from services.gateway.encoding import Stored
 from shared import broker, logs
-from shared.broker import STREAM, TICK
+from shared.broker import STREAM, TICK, TICK_TTL_S
 from shared.metrics import Counter
 from shared.reading import HEARTBEAT_S, Deliveries, ReadFailed, create
 
@@ -29,7 +29,6 @@ API_TIMEOUT_S = 1.0
 GETS_AT_ONCE = 50
 
 TICK_TIMEOUT_S = 1.0
-TICK_TTL_S = 120
 
 Take = Callable[[int, Stored, float], None]
 """(offset, message, stored at in Unix seconds). Must not raise."""

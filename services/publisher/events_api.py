@@ -40,7 +40,7 @@ from shared.envelope import (
 from shared.errors import BeaconfireError
 from shared.inbox import digest
 from shared.roles import Role, can_edit
-from shared.subjects import InvalidSubject, parse_subject
+from shared.subjects import InvalidSubject, parse_subject, root_name
 from shared.tokens import Claims, ServiceClaims, is_auths_own, may_publish
 from shared.web import correlation_id, describe, read_bytes, whole
 
@@ -153,13 +153,13 @@ class Events:
     async def _rights(self, author: Claims | ServiceClaims, subjects: Sequence[str]) -> _Rights:
         if isinstance(author, ServiceClaims):
             return _Rights(partial(may_publish, author), partial(may_publish, author))
-        roles = await self._access.roles(author, sorted({_root(subject) for subject in subjects}))
+        roles = await self._access.roles(author, sorted({root_name(subject) for subject in subjects}))
 
         def may_publish_there(subject: str) -> bool:
-            role = roles.get(_root(subject))
+            role = roles.get(root_name(subject))
             return role is not None and can_edit(role) and not is_auths_own(subject)
 
-        return _Rights(may_publish_there, lambda subject: _root(subject) in roles)
+        return _Rights(may_publish_there, lambda subject: root_name(subject) in roles)
 
     def _describe(self, outcome: _Outcome) -> dict[str, Any]:
         if isinstance(outcome, _Refused):
@@ -364,8 +364,7 @@ def _note(outcome: _Outcome) -> Row:
 
 def _recall(noted: Row) -> _Refused | _Repeated:
     if (error := noted.get("error")) is not None:
-        code = next((row for row in errors.TABLE if row.code == error["code"]), errors.BAD_REQUEST)
-        return _Refused(BeaconfireError(code, error["message"]))
+        return _Refused(BeaconfireError(errors.row_of(error["code"], errors.BAD_REQUEST), error["message"]))
     return _Repeated(noted["id"], noted["subject"], noted["messageId"])
 
 
@@ -409,11 +408,6 @@ def _may_not() -> _Refused:
 
 def _taken() -> _Refused:
     return _Refused(BeaconfireError(errors.CONFLICT, "you published another event under this id or key"))
-
-
-def _root(subject: str) -> str:
-    kind, id_ = subject.split(".")[:2]
-    return f"{kind}:{id_}"
 
 
 def _name(author: Claims | ServiceClaims) -> str:

@@ -21,6 +21,7 @@ from shared.broker import MAX_AGE_S, MAX_BYTES
 from shared.envelope import Envelope
 from shared.errors import BeaconfireError
 from shared.metrics import Counter
+from shared.subjects import root_name
 
 LIMITED = Counter("publisher_limited_total", "Requests refused because a user or a root is over a limit", ["limit"])
 
@@ -168,8 +169,7 @@ def totals(user_id: str | None, envelopes: Iterable[Envelope], sizes: Iterable[i
     """How many events, of how many bytes, count for the user and for each root, by the scope of their row."""
     found: dict[str, tuple[int, int]] = {}
     for envelope, size in zip(envelopes, sizes, strict=True):
-        root = ":".join(envelope.subject.split(".", 2)[:2])
-        for scope in (f"root:{root}", *([f"user:{user_id}"] if user_id else [])):
+        for scope in (f"root:{root_name(envelope.subject)}", *([f"user:{user_id}"] if user_id else [])):
             count, so_far = found.get(scope, (0, 0))
             found[scope] = (count + 1, so_far + size)
     return found

@@ -85,7 +85,7 @@ class Stream:
 
     def expire(self) -> None:
         for offset, message in list(self.there.items()):
-            if message.stored.subject == broker.TICK and message.at + replay.TICK_TTL_S <= self._now():
+            if message.stored.subject == broker.TICK and message.at + broker.TICK_TTL_S <= self._now():
                 self.remove(offset, "expired")
 
     async def _answer(self) -> None:
