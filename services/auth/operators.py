@@ -9,7 +9,7 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated, Any
 
-from aiohttp import hdrs, web
+from aiohttp import web
 from aiohttp.typedefs import Handler
 from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, model_validator
 from pydantic.alias_generators import to_camel
@@ -23,7 +23,7 @@ from shared.catalogue import Id
 from shared.errors import BeaconfireError
 from shared.subjects import is_id
 from shared.tokens import MAX_PATTERNS, MAX_SERVICE_LIFETIME_S
-from shared.web import WHOLE, json_answer, read_body
+from shared.web import WHOLE, bearer_token, json_answer, read_body
 
 log = logs.get(__name__)
 
@@ -122,8 +122,8 @@ class Operators:
     def _check(self, request: web.Request) -> None:
         if not self._token:
             raise BeaconfireError(errors.FORBIDDEN, "no operator may do this: set BEACONFIRE_OPERATOR_TOKEN for auth")
-        scheme, _, token = request.headers.get(hdrs.AUTHORIZATION, "").partition(" ")
-        if scheme.lower() != "bearer" or not hmac.compare_digest(token.strip().encode(), self._token.encode()):
+        given = bearer_token(request).encode(errors="surrogatepass")  # aiohttp's for bytes that are not UTF-8
+        if not hmac.compare_digest(given, self._token.encode()):
             log.warning("refused an operator", path=request.path)
             raise BeaconfireError(errors.TOKEN_INVALID, "the operator token is missing or wrong")
 

@@ -1,5 +1,6 @@
 """services.auth.operators over HTTP: who may, keys rotated on a running auth, tokens of services."""
 
+import asyncio
 from pathlib import Path
 
 import aiohttp
@@ -34,6 +35,20 @@ async def test_who_may(auth: Auth) -> None:
             assert (answer.status, answer.code) == (401, "token_invalid")
         public = await auth.call(method, f"/api/v1/auth/{path}", {}, token=OPERATOR_TOKEN)
         assert public.status == 404
+
+
+@pytest.mark.parametrize("token", [b"\xff", b"\xed\xa0\x80", OPERATOR_TOKEN.encode() + b"\xff"])
+async def test_a_token_that_is_not_utf8_is_wrong(auth: Auth, token: bytes) -> None:
+    """Whatever bytes stand in the header, the answer is 401, and never our fault."""
+    host, port = auth.ops_url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(
+        b"GET /api/v1/auth/keys HTTP/1.1\r\nHost: auth.example\r\nAuthorization: Bearer " + token + b"\r\n\r\n"
+    )
+    status = await reader.readline()
+    writer.close()
+
+    assert status.split()[1] == b"401"
 
 
 async def test_nobody_may(stream: NatsServer, tmp_path: Path) -> None:
