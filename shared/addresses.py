@@ -13,7 +13,7 @@ Unreadable = Literal["unknown", "hidden", "malformed"]
 address nor one of these."""
 
 MAX_PROXIES = 20
-"""Entries that are looked at: more proxies one behind the other are nobody's."""
+"""Entries that are read, the last ones. No deployment has more proxies in a row."""
 _PORT = re.compile(r"[0-9]{1,5}|_[A-Za-z0-9._-]+")  # RFC 7239 §6: a port may be hidden, too
 _PAIR = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+=(?:[!#$%&'*+\-.^_`|~0-9A-Za-z:\[\]/]+|\"[^\"\\]*\")")
 

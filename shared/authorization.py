@@ -177,7 +177,7 @@ class _NobodyListens(AuthUnavailable):
 
 
 class HttpQuestion(_Wire):
-    """`AuthorizeRequest` over HTTP, `POST /auth/authorize`: who asks is said by the bearer token."""
+    """`AuthorizeRequest` over HTTP, `POST /auth/authorize`. The bearer token says who asks."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -227,15 +227,15 @@ class Auth:
         return self.nc is None or not self.nc.is_connected or not self._answers
 
     async def watch(self) -> None:
-        """Keep looking whether the broker answers, for ever. Owned by the app."""
+        """Keep finding out whether the broker answers, forever. Owned by the app."""
         while True:
             broker.check_cancelled()
             await asyncio.sleep(WATCH_AWAY_EVERY_S if self.broker_is_away else WATCH_EVERY_S)
             self._answers = await self._broker_answers(WATCH_TIMEOUT_S)
 
     async def authorize(self, request: AuthorizeRequest, *, timeout_s: float = TIMEOUT_S) -> AuthorizeReply:
-        """Ask auth. Raises BeaconfireError: AuthUnavailable where auth does not answer either way, BrokerUnavailable
-        where only the broker could be asked and is away, or what auth says against it.
+        """Ask auth. Raises BeaconfireError: AuthUnavailable if auth does not answer either way, BrokerUnavailable if
+        only the broker could be asked and is away, or auth's own refusal.
         """
         try:
             return await self._over_broker(AUTHORIZE, request, AuthorizeReply, timeout_s)
@@ -253,7 +253,7 @@ class Auth:
         return await self._insist(AUTHORIZE, request, AuthorizeReply, timeout_s, why)
 
     async def grant(self, request: GrantRequest, *, timeout_s: float = TIMEOUT_S) -> GrantReply:
-        """Grant a role, over the broker alone: a user's token is no leave to make anybody a member.
+        """Grant a role, over the broker alone: a user's token does not allow making members.
 
         Raises as `authorize` does.
         """
@@ -264,9 +264,9 @@ class Auth:
         return await self._insist(GRANT, request, GrantReply, timeout_s, why)
 
     async def _insist(self, subject: str, request: _Wire, reply: type[R], timeout_s: float, why: AuthUnavailable) -> R:
-        """Ask a broker that is away, for a question that has no other way: it may be connecting again just now.
+        """Ask over the broker although it seems to be away, as there is no other way. It may be reconnecting just now.
 
-        Raises `why` where it is not.
+        Raises `why` if there is no answer.
         """
         if self.nc is None:
             raise why

@@ -187,7 +187,7 @@ class DurableConsumer:
 
 
 class Progress:
-    """Watches whether a durable consumer gets on. Look about once a second."""
+    """Notices when a durable consumer makes no progress. Ask it about once a second."""
 
     def __init__(self, name: str) -> None:
         self._name = name

@@ -17,7 +17,7 @@ class Malformed(ValueError):
 
 
 class Parts(NamedTuple):
-    """What stands in a token, unchecked."""
+    """The content of a token. Nothing is verified."""
 
     header: dict[str, Any]
     claims: dict[str, Any]

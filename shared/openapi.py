@@ -159,7 +159,7 @@ def _error() -> dict[str, Any]:
                 "conflicts": {
                     "type": "array",
                     "items": {"type": "string"},
-                    "description": "The fields that somebody changed since the revision of If-Match",
+                    "description": "The fields that were changed since the revision of If-Match",
                 },
                 "current": {"type": "object", "description": "The thing as it is now"},
             },

@@ -338,7 +338,7 @@ async def _until_told(
 ) -> None:
     """Start, wait for one of the signals, and stop. A start that is not over by then is broken off, and undone.
 
-    A second signal ends the process at once, if `ends_at_second`: who asks twice does not want to wait.
+    A second signal ends the process at once, if `ends_at_second`: an operator who asks twice does not want to wait.
     """
     stop = _stop_event(*signals)
     has_started = False

@@ -48,7 +48,7 @@ READY: web.AppKey[Callable[[], str | None]] = web.AppKey("ready", Callable[[], s
 """Why the service is not ready, or None where it is."""
 
 WARNINGS: web.AppKey[Callable[[], list[str]]] = web.AppKey("warnings", Callable[[], list[str]])  # type: ignore[arg-type]
-"""What an operator should look at although the service is ready. Everybody reads it: no ids of anything."""
+"""What an operator should look at although the service is ready. It is public, so it names no ids."""
 
 DRAIN: web.AppKey[Callable[[], Awaitable[None]]] = web.AppKey("drain", Callable[[], Awaitable[None]])  # type: ignore[arg-type]
 """Optional: awaited when the service was told to stop, while it still listens."""

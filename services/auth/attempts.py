@@ -1,5 +1,5 @@
-"""How often somebody may try to sign in or up: so many a minute from an address, and so many for an account. And how
-often a user may change who is a member: each change is an event, which everybody's history has to hold.
+"""Limits on sign-ins and sign-ups, a minute from an address and for an account, and on a user's changes of members.
+Each of those changes is an event, which the history of all users has to hold.
 
 Counted in the database, so all auth processes together allow what one would. A bucket is one number: the moment until
 which the allowance is used up (GCRA). It is full again by itself after a minute; a refused attempt costs a read and

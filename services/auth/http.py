@@ -27,7 +27,7 @@ class _Body(BaseModel):
 
 
 class SignUp(_Body):
-    """Somebody who wants an account."""
+    """A new account."""
 
     email: NewEmail
     password: NewPassword
@@ -35,7 +35,7 @@ class SignUp(_Body):
 
 
 class SignIn(_Body):
-    """Somebody who has one."""
+    """The address and the password of an account."""
 
     email: Email
     password: Annotated[str, Field(max_length=200)]
@@ -48,7 +48,7 @@ class Refresh(_Body):
 
 
 class SignOut(_Body):
-    """A refresh token to revoke; `everywhere`, with every token of its user."""
+    """A refresh token to revoke. With `everywhere`, every token of its user is revoked."""
 
     refresh_token: RefreshToken
     everywhere: bool = False
@@ -62,7 +62,7 @@ class NewMember(_Body):
 
 
 class NewRole(_Body):
-    """A member's other role."""
+    """The role that a member gets."""
 
     role: Role
 

@@ -14,8 +14,8 @@ from shared.openapi import ID, Call, list_of, object_of, reference
 from shared.subjects import ID_PATTERN
 
 ABOUT = (
-    "Who somebody is, and who is a member of what. Rate limits, lifetimes of tokens and what ends them are in "
-    "docs/reference/http.md. What operators may do on the operations port is not here."
+    "Accounts, tokens and memberships. Rate limits, and how long tokens live, are in docs/reference/http.md. The calls "
+    "of operators on the operations port are not here."
 )
 _KIND = {"enum": sorted(KINDS)}
 _ROOT = {"type": "string", "pattern": f"^(?:{'|'.join(sorted(KINDS))}):{ID_PATTERN}$"}

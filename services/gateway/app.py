@@ -226,8 +226,8 @@ class _Gateway:
     async def drain(self) -> None:
         """Told to stop: not ready, and every session is told when to go. Returns once all have left, or time is up.
 
-        Until then the gateway listens, and serves who comes: a load balancer goes on sending clients until it has
-        noticed. So it listens for some time even if nobody is connected.
+        Until then the gateway listens and serves clients that come: a load balancer sends them until it has noticed. So
+        it listens for some time even if no client is connected.
         """
         self._draining = True
         context, window_s = self._context, float(self._settings.stop_timeout_s)

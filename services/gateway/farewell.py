@@ -25,8 +25,8 @@ class Farewell:
     def to_newcomer(self, now: float) -> bytes:
         """A `goaway` for a session that has connected since.
 
-        Its turn comes late: by then whoever sent it here has noticed that this gateway is not ready, and does not send
-        it here again.
+        Its turn comes late: by then the load balancer has noticed that this gateway is not ready, and does not send it
+        here again.
         """
         left_ms = max(0.0, self.ends_at - now) * 1000
         return protocol.goaway(int(left_ms * random.uniform(0.5, 0.75)), int(left_ms))  # noqa: S311

@@ -397,7 +397,7 @@ def _ambiguous(name: str, rooms: Sequence[str]) -> BeaconfireError:
 
 
 def _expire(session: Session) -> None:
-    """Put it out of its rooms: nobody says that it may still hear them. Its client asks for them again."""
+    """Put it out of its rooms, as auth does not say that it may still hear them. Its client asks for them again."""
     session.leased_at = time.monotonic()  # of what it joins from now on
     for name in list(session.rooms):
         session.leave_room(name, "lease_expired")
