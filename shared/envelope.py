@@ -196,6 +196,12 @@ def check(subject: str, body: bytes) -> Checked:
     return checked
 
 
+def check_lifetime(headers: Mapping[str, str] | None) -> None:
+    """Raises InvalidEvent for a message of the stream whose publisher gave it a `Nats-TTL`. Gateways refuse it, too."""
+    if any(name.lower() == "nats-ttl" for name in headers or ()):
+        raise InvalidEvent("has_ttl", "an event must not carry Nats-TTL: it would vanish from the history")
+
+
 def check_json(body: bytes) -> None:
     """Raises InvalidEvent if parsers could disagree about this JSON: about a key that is there twice, or about NaN and
     Infinity, which Python's read and a browser's do not."""

@@ -29,7 +29,7 @@ from services.auth.store import MEMBERS, PARENTS, PROJECTED_OFFSET, counter, set
 from shared import broker, logs
 from shared.consumer import Progress
 from shared.database import Database, DatabaseAway
-from shared.envelope import InvalidEvent, check
+from shared.envelope import InvalidEvent, check, check_lifetime
 from shared.metrics import Counter, Gauge
 from shared.subjects import InvalidSubject, Pair, RoomKey, parse_subject
 
@@ -165,8 +165,7 @@ class Projection:
             keys = [key for key in parse_subject(message.subject).rooms if key.pair != key.root]
             new = [key for key in keys if key not in self._seen]
             if new:  # most events bring nothing new, and need no look at their body
-                if any(name.lower() == "nats-ttl" for name in message.headers or ()):
-                    raise InvalidEvent("has_ttl", "an event must not carry Nats-TTL")
+                check_lifetime(message.headers)
                 check(message.subject, message.data)
         except (InvalidSubject, InvalidEvent):
             PASSED.inc()

@@ -18,7 +18,7 @@ from services.publisher.store import INBOX, OUTBOX
 from shared import logs
 from shared.consumer import identity
 from shared.database import Database, DatabaseAway
-from shared.envelope import Envelope, InvalidEvent, Metadata, Received, read
+from shared.envelope import Envelope, InvalidEvent, Metadata, Received, check_lifetime, read
 from shared.inbox import Inbox, digest
 from shared.metrics import Counter
 from shared.outbox import Outbox
@@ -51,6 +51,7 @@ class RulesEngine:
         """
         raw = message.raw_message
         try:
+            check_lifetime(raw.headers)
             cause = read(raw.subject, raw.data)
         except InvalidEvent as error:
             HANDLED.labels("invalid").inc()

@@ -23,7 +23,7 @@ from services.publisher.store import CAMPAIGNS, CLOCKS, OUTBOX, Row, Store, Writ
 from services.publisher.world_time import advance
 from shared import errors, logs
 from shared.database import Database, DatabaseAway
-from shared.envelope import InvalidEvent, Metadata, read
+from shared.envelope import InvalidEvent, Metadata, check_lifetime, read
 from shared.errors import BeaconfireError
 from shared.events.campaign import EntityUpdated
 from shared.metrics import Counter, Gauge
@@ -60,6 +60,7 @@ class Scheduler:
         """Look at the clocks where one was changed. Anything else, valid or not, is passed over."""
         raw = message.raw_message
         try:
+            check_lifetime(raw.headers)
             payload = read(raw.subject, raw.data).payload
         except InvalidEvent as error:
             INVALID.inc()

@@ -113,6 +113,19 @@ async def test_what_cannot_be_followed(engine: Worker, told: Told, nc: Client) -
     assert await engine.counts(invalid) - before == len(poison)
 
 
+async def test_an_event_that_would_vanish(engine: Worker, told: Told, nc: Client) -> None:
+    """An event with a `Nats-TTL` is refused here as by the gateways: what no client hears has no consequence."""
+    invalid = 'rules_engine_events_total{result="invalid"}'
+    before = await engine.counts(invalid)
+    vanishing = Envelope(changed("s1"), Metadata(source="api", correlation_id="vanishing"))
+    headers = {"Nats-TTL": "1h"}
+    await broker.publish(nc, vanishing.subject, vanishing.encode(), message_id=vanishing.id, headers=headers)
+    await cause(nc, changed("s1"), "good")
+
+    assert [event.metadata.correlation_id for event in await told.until(1)] == ["good"]
+    assert await engine.counts(invalid) - before == 1
+
+
 async def test_a_cause_without_id(engine: Worker, told: Told, nc: Client) -> None:
     """Events of publishers that give no id are told apart by their place in the stream."""
     for number in range(2):
