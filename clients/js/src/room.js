@@ -114,6 +114,8 @@ class Room {
   refusals = 0;
   /** When a refused room is asked for again; Infinity: not by itself. */
   retryAt = Infinity;
+  /** When that was decided. */
+  refusedAt = 0;
   /** Whether it was refused because there are too many rooms: once another is left there may be space for it. */
   lacksSpace = false;
 
@@ -519,7 +521,8 @@ export class RoomTable {
   /** @param {Room} room @param {number} pauseMs */
   #retryLater(room, pauseMs) {
     room.place = "refused";
-    room.retryAt = Math.ceil((this.#clock.now() + pauseMs) / RETRY_STEP_MS) * RETRY_STEP_MS;
+    room.refusedAt = this.#clock.now();
+    room.retryAt = Math.ceil((room.refusedAt + pauseMs) / RETRY_STEP_MS) * RETRY_STEP_MS;
     this.#awaitRetry(room.retryAt);
   }
 
@@ -533,8 +536,11 @@ export class RoomTable {
     this.#nextRetryAt = at;
     this.#retryTimer = this.#clock.setTimeout(() => {
       this.#nextRetryAt = Infinity;
+      const now = this.#clock.now();
       for (const room of this.#rooms.values()) {
-        if (room.retryAt <= this.#clock.now()) this.#askAgain(room);
+        const isDue = room.retryAt <= now;
+        const wasSetBack = room.retryAt < Infinity && now < room.refusedAt; // the clock: nobody knows how long it has been
+        if (isDue || wasSetBack) this.#askAgain(room);
         else this.#awaitRetry(room.retryAt);
       }
       this.#flush();

@@ -24,6 +24,11 @@ export class FakeClock {
     for (const timer of this.#timers.values()) timer.at += ms;
   }
 
+  /** Somebody sets the clock back by `ms`: timers do not care. */
+  setBack(ms) {
+    this.sleep(-ms);
+  }
+
   /** Let `ms` pass: timers run in their order, and promises between them. */
   async pass(ms) {
     const end = this.#now + ms;

@@ -482,6 +482,22 @@ test("a service that is away for long strands no room, and rooms are asked for a
   assert.deepEqual(socket().of("subscribe").map(({ rooms }) => rooms.length), Array(16).fill(50));
 });
 
+test("a refused room is asked for again in time although the clock was set back", async () => {
+  const { client, clock } = await setUpConnected();
+  const refuse = (room) =>
+    socket().receive({ type: "reply", id: socket().last.id, success: true, rooms: { [room]: { success: false, error: { code: "unavailable", message: "" } } } });
+  client.subscribe("campaign:c1");
+  await clock.pass(0);
+  refuse("campaign:c1");
+  clock.setBack(3_600_000);
+  client.subscribe("campaign:c2");
+  await clock.pass(0);
+  refuse("campaign:c2");
+  await passAlive(clock, 10_000);
+
+  assert.deepEqual(new Set(socket().of("subscribe").slice(2).flatMap(({ rooms }) => rooms)), new Set(["campaign:c1", "campaign:c2"]));
+});
+
 test("a room that had no space is joined as soon as another is left", async () => {
   const { client, clock } = await setUpConnected();
   const full = { success: false, error: { code: "too_many", message: "a connection may be in 1 rooms" } };
