@@ -23,6 +23,9 @@ OUTDATE = """() => {
     sessionStorage.setItem("beaconfire-session", JSON.stringify({ ...session, renewAt: 0 }));
 }"""
 RESTORE = "(kept) => sessionStorage.setItem('beaconfire-session', kept)"
+AGE_NEWEST = """() => Object.keys(localStorage).forEach((key) =>
+    localStorage.setItem(key, JSON.stringify({ ...JSON.parse(localStorage.getItem(key)), at: 0 })))"""
+"""The newest tokens look as if they were written long ago."""
 FAST = """
     const later = window.setTimeout;
     AbortSignal.timeout = (ms) => {
@@ -223,6 +226,36 @@ async def test_gateway_that_refuses_every_token_signs_nobody_out(table: Table) -
     await expect(window.page.get_by_role("link", name=demo.CAMPAIGN)).to_be_visible()
     await window.page.reload()
     await _assert_signed_in(window.page)
+
+
+async def test_clock_that_jumps_signs_nobody_out(table: Table) -> None:
+    """The clock is set by weeks: a window that comes back keeps its newest tokens, and one that is opened then sweeps
+    them away as too old, which ends the session in no window."""
+    owner = await table.seat("Owner")
+    old = json.loads(await owner.page.evaluate(KEPT))
+    async with owner.page.expect_response("**/auth/refresh"):
+        await owner.page.evaluate(OUTDATE)
+        await owner.page.reload()
+    await _assert_signed_in(owner.page)
+    await owner.page.evaluate(AGE_NEWEST)
+
+    sent: list[str] = []
+    owner.context.on(
+        "request", lambda request: sent.append(request.post_data or "") if "/refresh" in request.url else None
+    )
+    restored = await owner.context.new_page()
+    await restored.add_init_script(f"({RESTORE})({json.dumps(json.dumps({**old, 'renewAt': 0}))})")
+    await restored.goto(owner.page.url)
+    await _assert_signed_in(restored)
+    assert not [body for body in sent if old["refreshToken"] in body]
+
+    await owner.page.evaluate(AGE_NEWEST)
+    other = await owner.context.new_page()
+    await other.goto(owner.page.url)
+    await expect(other.get_by_role("heading", name="Continue as")).to_be_visible()
+    assert await other.evaluate("localStorage.length") == 0, "swept"
+    await owner.page.evaluate("fetch('config.json').then((answer) => answer.text())")  # what it has heard is done
+    await _assert_signed_in(owner.page)
 
 
 async def test_signing_out_signs_out_the_duplicate(table: Table) -> None:

@@ -4,7 +4,7 @@
  * closed, nobody can read them any more. Plain HTTP has no cryptography in browsers; there they lie as they cross the network.
  */
 
-import { ofBrowser } from "./storage.js";
+import { ofBrowser, parsed } from "./storage.js";
 
 const PREFIX = "beaconfire-newest-";
 /** Older than any refresh token: what is left of sessions whose windows were closed without signing out. */
@@ -15,10 +15,13 @@ export function newKey() {
   return encoded(crypto.getRandomValues(new Uint8Array(32)));
 }
 
-/** Take away what nobody needs any more. */
-export function sweep() {
+/**
+ * Take away what nobody needs any more.
+ * @param {string} [family]  the session that is kept whatever its age: the clock may have been set meanwhile
+ */
+export function sweep(family) {
   for (const key of ofBrowser.keys(PREFIX)) {
-    if (!(Date.now() - ofBrowser.read(key)?.at < KEPT_MS)) ofBrowser.remove(key);
+    if (key !== PREFIX + family && isOld(ofBrowser.read(key))) ofBrowser.remove(key);
   }
 }
 
@@ -59,10 +62,10 @@ export class Newest {
    * @returns {() => void} stops it
    */
   watch({ onNews, onRemoved }) {
-    const hear = ({ key, newValue }) => {
+    const hear = ({ key, oldValue, newValue }) => {
       if (key !== this.#name) return;
-      if (newValue === null) onRemoved();
-      else onNews();
+      if (newValue !== null) onNews();
+      else if (!isOld(parsed(oldValue))) onRemoved(); // else it was only swept: that signs nobody out
     };
     window.addEventListener("storage", hear);
     return () => window.removeEventListener("storage", hear);
@@ -85,5 +88,7 @@ export class Newest {
   }
 }
 
+/** By a clock that may have been wrong then, or be wrong now. */
+const isOld = (kept) => !(Date.now() - kept?.at < KEPT_MS);
 const encoded = (bytes) => btoa(String.fromCharCode(...new Uint8Array(bytes)));
 const decoded = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));

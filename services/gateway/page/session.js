@@ -45,8 +45,8 @@ export class Session {
 
   /** The session of this window before its reload, or null. */
   static async restored(auth) {
-    sweep();
     const data = ofWindow.read(KEY);
+    sweep(data?.family);
     if (!data?.refreshToken) return null;
     const session = new Session(auth, { family: randomName(), key: newKey(), version: 0, ...data });
     await session.#catchUp();

@@ -18,12 +18,7 @@ function careful(name) {
   return {
     /** @param {string} key @returns {any} undefined if there is nothing, or nothing that we wrote */
     read(key) {
-      const text = memory.get(key) ?? tried((storage) => storage.getItem(key), () => null);
-      try {
-        return JSON.parse(text ?? "null") ?? undefined;
-      } catch {
-        return undefined;
-      }
+      return parsed(memory.get(key) ?? tried((storage) => storage.getItem(key), () => null));
     },
 
     /** @param {string} key @param {any} value */
@@ -49,4 +44,13 @@ function careful(name) {
       return [...kept, ...memory.keys()].filter((key) => key.startsWith(prefix));
     },
   };
+}
+
+/** @param {string | null} text  as it is kept @returns {any} undefined if there is nothing, or nothing that we wrote */
+export function parsed(text) {
+  try {
+    return JSON.parse(text ?? "null") ?? undefined;
+  } catch {
+    return undefined;
+  }
 }
