@@ -5,9 +5,10 @@ URL decides. The tables are made by migrations (`shared.migrations`).
 """
 
 import asyncio
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager, nullcontext, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -457,7 +458,14 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def make_folder(database: Database) -> None:
-    """Make the folder of SQLite's file. Raises OSError."""
-    if database.is_sqlite and database.url.database:
-        Path(database.url.database).parent.mkdir(parents=True, exist_ok=True)
+def make_file(database: Database) -> None:
+    """Make SQLite's file, and its folder, for this user alone: whoever reads it has accounts and signing keys.
+
+    What is there already stays as it is. SQLite gives the files beside it the same permissions. Raises OSError.
+    """
+    if not database.is_sqlite or database.url.database in (None, "", ":memory:"):
+        return
+    path = Path(str(database.url.database))
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600))

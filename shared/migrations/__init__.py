@@ -21,7 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared import logs
-from shared.database import Database, DatabaseAway, DatabaseRefused, DatabaseUnusable, FileUnusable, lock, make_folder
+from shared.database import Database, DatabaseAway, DatabaseRefused, DatabaseUnusable, FileUnusable, lock, make_file
 
 log = logs.get(__name__)
 
@@ -112,7 +112,7 @@ class Migrations:
         return Path(made.path)
 
     async def _run(self, database: Database, change: Callable[[Config, str], None], to: str) -> Migrated:
-        await asyncio.to_thread(_make_folder, database)
+        await asyncio.to_thread(_make_file, database)
         async with _opened(database, database.migrating) as tx:
             if not database.is_sqlite:
                 await tx.execute(text("SET LOCAL lock_timeout = 0"))
@@ -169,9 +169,9 @@ def _escaped(path: Path) -> str:
     return str(path).replace("%", "%%")
 
 
-def _make_folder(database: Database) -> None:
+def _make_file(database: Database) -> None:
     try:
-        make_folder(database)
+        make_file(database)
     except OSError as error:
         raise _unusable(database, error) from error
 

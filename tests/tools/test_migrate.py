@@ -1,5 +1,6 @@
 """`beaconfire migrate`: what it prints, and what it refuses."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,28 @@ def test_what_it_prints(tmp_path: Path) -> None:
     assert first == [f"{name}: migrated from no revision to {head}" for name, head in heads.items()]
     assert again == [f"{name}: already up to date, at revision {head}" for name, head in heads.items()]
     assert sorted(path.name for path in tmp_path.glob("*.db")) == ["auth.db", "publisher.db"]
+
+
+def test_nobody_else_can_read_the_databases(tmp_path: Path) -> None:
+    """Whatever the umask is: a database has accounts and signing keys. What was there keeps its permissions."""
+    (tmp_path / "data").mkdir(mode=0o755)
+    (tmp_path / "data" / "publisher.db").touch(mode=0o640)
+    umask = os.umask(0)
+    try:
+        list(migrate(None, None, tmp_path / "data", timeout_s=0))
+        list(migrate(None, None, tmp_path / "new" / "data", timeout_s=0))
+    finally:
+        os.umask(umask)
+
+    modes = {path: oct(path.stat().st_mode & 0o777) for path in tmp_path.rglob("*") if path.name != "new"}
+    assert modes == {
+        tmp_path / "data": "0o755",
+        tmp_path / "data" / "auth.db": "0o600",
+        tmp_path / "data" / "publisher.db": "0o640",
+        tmp_path / "new" / "data": "0o700",
+        tmp_path / "new" / "data" / "auth.db": "0o600",
+        tmp_path / "new" / "data" / "publisher.db": "0o600",
+    }
 
 
 @pytest.mark.parametrize(
