@@ -19,6 +19,7 @@ OURS = ("nats", "logs", "keys", "auth.db*", "publisher.db*", "passwords.json", "
 OPERATOR_TOKEN = "operator-token"  # noqa: S105  (its name among the passwords)
 SERVICE_TOKEN = "service-token"  # noqa: S105  (its name among the passwords)
 KEYS_SECRET = "keys-secret"  # noqa: S105  (its name among the passwords)
+_WHOSE = "it is for the user alone who started `beaconfire up`; run this as that user, or give another --data"
 TOKENS = (OPERATOR_TOKEN, SERVICE_TOKEN, KEYS_SECRET)
 
 
@@ -96,7 +97,10 @@ class DataFolder:
         They are made once and readable for this user only. Raises DataFolderUnusable.
         """
         path = self.path / "passwords.json"
-        kept = _read(path) if path.exists() else {}
+        try:
+            kept = _read(path) if path.exists() else {}
+        except PermissionError as error:
+            raise DataFolderUnusable(f"{self.path} cannot be read ({error.strerror}): {_WHOSE}") from None
         missing = [name for name in (*(user.name for user in USERS), *TOKENS) if name not in kept]
         if missing:
             kept |= {name: secrets.token_hex(24) for name in missing}
@@ -114,14 +118,19 @@ class DataFolder:
     def running(self) -> Running:
         """Where the parts of the `up` that holds this folder are. Raises DataFolderUnusable where there is none."""
         nothing = DataFolderUnusable(f"nothing runs on {self.path}: start it with `beaconfire up`, or give its --data")
-        if not (self.path / "running.json").exists():
-            raise nothing
-        with (self.path / "lock").open() as lock:
+        try:
+            lock = (self.path / "lock").open()
+        except (FileNotFoundError, NotADirectoryError):
+            raise nothing from None
+        except OSError as error:
+            raise DataFolderUnusable(f"{self.path} cannot be read ({error.strerror}): {_WHOSE}") from None
+        with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except OSError:
-                return Running(**_read(self.path / "running.json"))
-        raise nothing  # left behind by one that was killed
+                if (self.path / "running.json").exists():
+                    return Running(**_read(self.path / "running.json"))
+        raise nothing  # it starts or stops just now, or was killed
 
     def holder(self) -> int:
         """The process id of the `up` that holds this folder. Raises DataFolderUnusable."""

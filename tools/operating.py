@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from tools.api import call
-from tools.data_folder import OPERATOR_TOKEN, DataFolder
+from tools.data_folder import OPERATOR_TOKEN, DataFolder, DataFolderUnusable
 from tools.tables import listing
 
 
@@ -34,9 +34,17 @@ class AuthOperator:
 
 def auth_operator(folder: DataFolder, url: str | None, token: str | None) -> AuthOperator:
     """The auth at `url`, or that of the running `up`. Raises DataFolderUnusable."""
+    if url is not None and token is not None:
+        return AuthOperator(url, token)
+    try:
+        running = folder.running()
+    except DataFolderUnusable as error:
+        missing = {"--auth-ops": url, "--operator-token": token}
+        options = " and ".join(name for name, given in missing.items() if given is None)
+        raise DataFolderUnusable(f"{error}, or {options}") from None
     return AuthOperator(
-        url or folder.running().auth_ops_url,
-        token if token is not None else folder.passwords()[OPERATOR_TOKEN],
+        running.auth_ops_url if url is None else url,
+        folder.passwords()[OPERATOR_TOKEN] if token is None else token,
     )
 
 

@@ -22,8 +22,9 @@ from tests.tools.terminal import Terminal, free_ports, have_ended, processes_of,
 from tools import demo
 from tools.api import call
 from tools.cluster import Plan, Services
-from tools.data_folder import DataFolder
+from tools.data_folder import DataFolder, DataFolderUnusable
 from tools.log_stream import LogStream
+from tools.operating import auth_operator
 from tools.up import _stopping
 
 pytestmark = [
@@ -216,6 +217,48 @@ def test_nobody_else_on_the_machine_can_read_its_data(tmp_path: Path) -> None:
         [(sealed,)] = database.execute("SELECT sealed FROM signing_keys")
     with pytest.raises(KeysUnusable):
         Seal([DEVELOPMENT_SECRET]).open(sealed, what="the signing key")
+
+
+def test_another_user_is_told_whose_folder_it_is(tmp_path: Path) -> None:
+    """A command of another user on the folder of a running `up`: one sentence, no stack trace."""
+    folder = DataFolder(tmp_path / "data")
+    root = os.geteuid() == 0
+    with folder.locked():
+        folder.path.chmod(0)
+        if root:
+            os.seteuid(65534)
+        try:
+            for ask in (folder.running, folder.holder, folder.passwords):
+                with pytest.raises(DataFolderUnusable, match=r"the user alone who started|nothing runs on"):
+                    ask()
+        finally:
+            if root:
+                os.seteuid(0)
+            folder.path.chmod(0o700)
+
+
+def test_half_a_folder_is_one_that_nothing_runs_on(tmp_path: Path) -> None:
+    """What an interrupted copy or clean-up left of a folder."""
+    (tmp_path / "running.json").write_text("{}")
+
+    with pytest.raises(DataFolderUnusable, match="nothing runs on"):
+        DataFolder(tmp_path).running()
+
+
+@pytest.mark.parametrize(
+    ("url", "token", "missing"),
+    [
+        ("http://auth", None, "--operator-token"),
+        (None, "secret", "--auth-ops"),
+        (None, None, "--auth-ops and --operator"),
+    ],
+)
+def test_operator_without_an_up(url: str | None, token: str | None, missing: str, tmp_path: Path) -> None:
+    """A command for a deployment, with half of what it needs: it names the rest, and makes no folder."""
+    with pytest.raises(DataFolderUnusable, match=missing):
+        auth_operator(DataFolder(tmp_path / "none"), url, token)
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_new_folder_is_its_users_alone(tmp_path: Path) -> None:
