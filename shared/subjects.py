@@ -114,7 +114,7 @@ def parse_subject(text: str) -> Subject:
 
 
 def root_name(subject: str) -> str:
-    """The root of a subject that was checked before, as a room: `campaign:c1`."""
+    """The root of a subject, as a room: `campaign:c1`. The subject was checked before."""
     return ":".join(subject.split(".", 2)[:2])
 
 

@@ -18,6 +18,7 @@ from services.auth.store import OUTBOX as AUTH
 from services.publisher.store import OUTBOX as PUBLISHER
 from shared import outbox
 from shared.database import Database, DatabaseAway, cause
+from shared.subjects import root_name
 from tools.migrate import database_urls
 from tools.tables import listing, print_table
 
@@ -144,7 +145,7 @@ async def _look(service: str, database: Database) -> Seen:
     return Seen(
         service,
         count.roots,
-        [WaitingRoot(one.root, one.events, (now - one.oldest).total_seconds()) for one in waiting],
+        [WaitingRoot(root_name(one.root), one.events, (now - one.oldest).total_seconds()) for one in waiting],
         count.refused,
         [Refused(one.event_id, one.subject, one.refused, (now - one.created_at).total_seconds()) for one in events],
     )

@@ -66,14 +66,14 @@ def test_what_waits_and_was_refused_can_be_printed(capsys: pytest.CaptureFixture
     """Roots that wait and events that were refused are shown for people and as JSON."""
     seen = [
         Seen("auth", 0, [], 0, []),
-        Seen("publisher", 3, [WaitingRoot("campaign.c1", 2, 12.4)], 1, [Refused("e1", "campaign.c2.state", "no", 5.0)]),
+        Seen("publisher", 3, [WaitingRoot("campaign:c1", 2, 12.4)], 1, [Refused("e1", "campaign.c2.state", "no", 5.0)]),
     ]
     outboxes.print_readable(seen, Console(width=120))
     outboxes.print_json(seen)
     said = capsys.readouterr().out
 
     assert "auth: no event waits, and none was refused" in said
-    assert "campaign.c1  2       12 s" in said
+    assert "campaign:c1  2       12 s" in said
     assert "… and 2 more roots" in said
     assert '"event_id": "e1"' in said
 
@@ -110,6 +110,8 @@ async def test_a_publisher_whose_broker_stores_nothing_is_not_ready(
         async with asyncio.timeout(STALE_S + PATIENCE_S):
             while (answer := await publisher.nobody.get("/readyz")).status == 200:
                 await asyncio.sleep(0.1)
+    [seen] = await asyncio.to_thread(outboxes.look, "publisher", str(database.url), tmp_path)
 
+    assert [one.root for one in seen.waiting] == ["campaign:c1"]
     assert answer.body["status"].startswith("no event reaches the stream, the oldest has waited for")
     assert "maximum bytes exceeded" in answer.body["status"]
