@@ -31,9 +31,12 @@ export class Link {
     this.#handlers = handlers;
   }
 
-  /** Open the socket. Throws SyntaxError for an address that is none. */
+  /** Open the socket. Throws SyntaxError for an address that is none, and TypeError without a WebSocket. */
   open() {
     if (this.#hasEnded) return;
+    if (typeof this.#WebSocket !== "function") {
+      throw new TypeError("there is no WebSocket here: give the client one, `new Client({ WebSocket, … })`, as Node before 22 needs");
+    }
     const socket = new this.#WebSocket(this.#url, SUBPROTOCOL);
     this.#socket = socket;
     socket.onopen = () => this.#hasEnded || this.#handlers.onOpen();

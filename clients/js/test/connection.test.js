@@ -447,3 +447,12 @@ test("with debug on, no token is logged", async (context) => {
   assert.ok(lines.length > 3);
   assert.ok(!lines.join().includes("secret-token"));
 });
+
+test("without a WebSocket the error says what to do", async () => {
+  const { client } = setUp({ WebSocket: /** @type {any} */ ("none") });
+  client.connect();
+  await settle();
+
+  assert.equal(client.state, "error");
+  assert.match(client.status.error?.message ?? "", /no WebSocket here: give the client one/);
+});
