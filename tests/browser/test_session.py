@@ -228,6 +228,29 @@ async def test_gateway_that_refuses_every_token_signs_nobody_out(table: Table) -
     await _assert_signed_in(window.page)
 
 
+async def test_service_that_refuses_good_tokens_for_a_moment(table: Table) -> None:
+    """The publisher does not know auth's new key yet: the campaign is loaded when it does."""
+    refused = 0
+
+    async def refuse_some(route: Route, request: Request) -> None:
+        nonlocal refused
+        if request.method != "GET" or refused == 4:
+            return await route.continue_()
+        refused += 1
+        error = {"code": "token_invalid", "message": "the token is missing, not valid, or ran out"}
+        headers = {"Access-Control-Allow-Origin": "*"}
+        return await route.fulfill(status=401, json={"error": error}, headers=headers)
+
+    owner = await table.seat("Owner")
+    await owner.page.route("**/v1/campaigns/*", refuse_some)
+
+    await owner.page.reload()
+
+    await expect(owner.page.get_by_role("heading", name="Emberford")).to_be_visible()
+    await _assert_signed_in(owner.page)
+    assert refused == 4
+
+
 async def test_clock_that_jumps_signs_nobody_out(table: Table) -> None:
     """The clock is set by weeks: a window that comes back keeps its newest tokens, and one that is opened then sweeps
     them away as too old, which ends the session in no window."""

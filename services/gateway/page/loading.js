@@ -4,8 +4,8 @@
  */
 
 const PAUSES_MS = [1000, 2000, 4000, 8000, 15_000];
-/** What somebody has to change first: signed out, no member, no such thing. */
-const FINAL = new Set([401, 403, 404]);
+/** What somebody has to change first: no member, no such thing. A token that is refused may be taken a moment later. */
+const FINAL = new Set([403, 404]);
 
 export class Loading {
   #load;
@@ -69,7 +69,7 @@ export class Loading {
       this.#failures = 0;
     } catch (error) {
       if (this.#isClosed) return;
-      const willRetry = !FINAL.has(error.status);
+      const willRetry = !FINAL.has(error.status) && error.code !== "signed_out";
       this.#failures = willRetry ? this.#failures + 1 : 0;
       if (willRetry) this.#timer = setTimeout(() => this.run(), PAUSES_MS[Math.min(this.#failures, PAUSES_MS.length) - 1]);
       this.#onFailure(error, willRetry);
