@@ -127,7 +127,7 @@ class Events:
         return [web.post("/v1/events", self._publish)]
 
     async def _publish(self, request: web.Request) -> web.Response:
-        author = await self._access.author(request)
+        author = await self._access.author(request, max_body_bytes=MAX_BYTES)
         given = _read(await read_bytes(request, limit=MAX_BYTES))
         items = given if isinstance(given, list) else [given]
         key = idempotency_key(request, _name(author), given, kind=_kind(author))

@@ -140,12 +140,14 @@ class Access:
             log.error("auth does not take our service token: set BEACONFIRE_SERVICE_TOKEN", reason=error.message)
             raise BeaconfireError(errors.INTERNAL, "the service may not create this, its log says why") from None
 
-    async def author(self, request: web.Request) -> Claims | ServiceClaims:
-        """The user or the service that wants to publish. Raises BeaconfireError: `token_invalid`, `unavailable`.
+    async def author(self, request: web.Request, *, max_body_bytes: int) -> Claims | ServiceClaims:
+        """The user or the service that wants to publish, once the body is there.
 
-        A user's revocation is seen by `roles`.
+        A user's revocation is seen by `roles`. Raises BeaconfireError: `token_invalid`, `unavailable`; and as
+        `read_bytes` does.
         """
         claims = await self._verify_any(request)
+        await read_bytes(request, limit=max_body_bytes)  # a service's token may be revoked while it arrives
         if isinstance(claims, ServiceClaims):
             asked = AuthorizeRequest(user_id=claims.service, service_token=claims.token_id)
             if (await self.auth.authorize(asked)).revoked:

@@ -1,6 +1,7 @@
 """services.publisher.http: who may do what, and what is answered when that cannot be found out."""
 
 import asyncio
+import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -192,6 +193,20 @@ async def test_signed_out_while_a_body_arrives(publisher: Publisher, auth: Auth)
         statuses = [await create(), await invite()]
 
     assert statuses == [401, 401]
+
+
+async def test_service_revoked_while_a_body_arrives(publisher: Publisher, auth: Auth) -> None:
+    """A service whose token is revoked while its events come in publishes none of them."""
+    wanted = {"service": "weather", "publish": ["campaign.*.settlement.*"]}
+    issued = (await auth.operate("POST", "service-tokens", wanted)).body
+    service = Api(publisher.http, publisher.url, issued["token"])
+    payload = {"campaignId": "c1", "settlementId": "s1", "operation": "update", "changedFields": ["level"]}
+    event = json.dumps({"type": "settlement_updated", "payload": payload}).encode()
+    async with half_sent(service, "POST", "/v1/events", event) as send_rest:
+        revoked = await auth.operate("DELETE", f"service-tokens/{issued['serviceToken']['id']}")
+        status = await send_rest()
+
+    assert (revoked.status, status) == (204, 401)
 
 
 async def test_path_is_no_id(publisher: Publisher) -> None:
