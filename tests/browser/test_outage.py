@@ -98,8 +98,10 @@ async def test_page_reloaded_while_the_broker_is_away(table: Table) -> None:
     await expect(viewer.page.locator("main")).not_to_contain_text("could not be loaded")
 
 
-async def test_event_that_could_not_be_followed(table: Table) -> None:
-    """An event comes while the publisher is away for longer than the page tries: the page is not stale for good."""
+@pytest.mark.parametrize("status", [0, 401], ids=["away", "refuses every token"])
+async def test_event_that_could_not_be_followed(table: Table, status: int) -> None:
+    """An event comes while the publisher is away, or refuses good tokens, for longer than the page tries: the page is
+    not stale for good."""
     viewer = await table.seat("Viewer", script=HURRY)
     credentials = {"email": "owner@demo.example", "password": demo.PASSWORD}
     token = call("POST", f"{table.services.auth_url}/auth/sign-in", credentials)["accessToken"]
@@ -109,7 +111,10 @@ async def test_event_that_could_not_be_followed(table: Table) -> None:
     async def fail(route: Route) -> None:
         nonlocal reads
         reads += 1
-        await route.abort()
+        if status:
+            await route.fulfill(status=status, json={}, headers={"Access-Control-Allow-Origin": "*"})
+        else:
+            await route.abort()
 
     await viewer.page.route("**/v1/campaigns/**", fail)
     call("PATCH", f"{table.campaign_url}/settlements/{settlement}", {"name": "Saltmere Bay"}, token=token)

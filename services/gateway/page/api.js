@@ -21,9 +21,9 @@ export class ApiError extends Error {
     this.code = code;
   }
 
-  /** Whether the same call may succeed a moment later. */
+  /** Whether the same call may succeed a moment later. A new token that is refused may be taken when auth's keys are known. */
   get isPassing() {
-    return this.isLost || this.status === 408 || this.status === 429;
+    return this.isLost || this.status === 401 || this.status === 408 || this.status === 429;
   }
 
   /** Whether nobody knows if it was carried out: no answer, or one from a proxy in front of a service that is away. */

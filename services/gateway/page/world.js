@@ -165,7 +165,7 @@ export class World {
     return revision < this.thing(kind, id)?.revision;
   }
 
-  /** A service that is away for a moment must not leave the page stale: the event does not come again. */
+  /** A service that is away, or refuses, for a moment must not leave the page stale: the event does not come again. */
   async #patiently(read) {
     for (const pause of REREAD_PAUSES_MS) {
       await new Promise((resolve) => setTimeout(resolve, pause));
