@@ -38,6 +38,8 @@ def _stripped(chunk: bytes) -> bytes:
     if method not in {b"GET", b"HEAD"}:
         return chunk  # frames of a socket
     prefix = PREFIX.encode()
+    if target.startswith(prefix + b" "):
+        return method + space + b"/" + target.removeprefix(prefix)
     return (
         method + space + (target.removeprefix(prefix) if target.startswith(prefix + b"/") else b"/elsewhere" + target)
     )
@@ -58,3 +60,30 @@ async def test_page_below_a_path_prefix(table: Table) -> None:
         await window.page.goto(f"http://127.0.0.1:{PORT}{PREFIX}/no/such/page")
         await window.page.get_by_role("link", name="To the start page").click()
         await expect(window.page.get_by_role("link", name=demo.CAMPAIGN)).to_be_visible()
+
+
+async def test_address_without_its_last_slash(table: Table) -> None:
+    """Below a prefix the page's files are not found without the slash at the end: the page says so, and not only
+    "Loading…"."""
+    async with Proxy(table.services.gateways[0].port, port=PORT, rewrite=_stripped).running():
+        window = await table.window()
+        await window.page.goto(f"http://127.0.0.1:{PORT}{PREFIX}")
+        hint = window.page.get_by_text("Does its address end with a slash?")
+        await expect(hint).to_be_visible()
+
+        await window.page.goto(f"http://127.0.0.1:{PORT}{PREFIX}/")
+        await expect(window.page.get_by_role("heading", name="Continue as")).to_be_visible()
+        await expect(hint).to_have_count(0)
+
+
+async def test_slow_start_is_told_without_motion(table: Table) -> None:
+    """The hint that loading takes long appears for people who want no motion, too."""
+    window = await table.window()
+    await window.page.emulate_media(reduced_motion="reduce")
+    await window.page.route("**/main.js", lambda route: route.abort())
+    await window.page.goto(f"http://127.0.0.1:{table.services.gateways[0].port}/")
+
+    await window.page.evaluate("for (const one of document.getAnimations()) one.finish()")
+    style = "getComputedStyle(document.querySelector('.loading'), '::after').visibility"
+    assert await window.page.evaluate(style) == "visible"
+    await expect(window.page.get_by_text("Does its address end with a slash?")).to_be_hidden()
