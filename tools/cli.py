@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
@@ -438,6 +439,9 @@ def outbox(
 
 def main() -> None:
     """The console script: what a person can act on is a sentence, not a stack trace."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal without Unicode gets `\\u2713` for a check mark
+            stream.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="beaconfire")
     except DidNotStart as error:

@@ -301,6 +301,18 @@ def test_doctor(data: Path) -> None:
     } == {"ok"}
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_without_unicode_is_no_error(tmp_path: Path, data: Path, encoding: str) -> None:
+    """Help and tables are printed with what the terminal's encoding has."""
+    shown = run(tmp_path, "--help", PYTHONIOENCODING=encoding)
+    examined = run(tmp_path, "doctor", "--data", str(data), PYTHONIOENCODING=encoding)
+
+    assert (shown.process.exit_code, examined.process.exit_code) == (0, 0), shown.text + examined.text
+    assert "doctor" in shown.text
+    assert "in order" in examined.text
+    assert "Traceback" not in shown.text + examined.text
+
+
 def test_setup_declares_the_stream(tmp_path: Path, data: Path) -> None:
     """`setup` can be repeated, and says which epoch the stream has."""
     folder = DataFolder(data)
