@@ -1,8 +1,8 @@
 """A TCP proxy that misbehaves on demand: real connections, real bytes lost."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 
 class Proxy:
@@ -49,6 +49,16 @@ class Proxy:
         """Reset every connection that goes through here."""
         for writer in self._writers:
             writer.transport.abort()
+
+    @contextmanager
+    def cut_off(self) -> Iterator[None]:
+        """Reset every connection and let nobody through until the end of the block."""
+        self.refusing = True
+        self.cut()
+        try:
+            yield
+        finally:
+            self.refusing = False
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self.refusing:

@@ -4,7 +4,7 @@ A service is given its own settings alone. A few are for `up` to choose: it says
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from shared.settings import ENV_PREFIX, nearest, variable
 from tools.derived.settings_page import settings_classes, variables
@@ -45,8 +45,8 @@ class PassedOn:
     """What of an environment reaches the services, by service; and what does not, in a sentence each."""
 
     by_service: Mapping[str, Mapping[str, str]]
-    origins: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
+    origins: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def passed_on(environment: Mapping[str, str]) -> PassedOn:

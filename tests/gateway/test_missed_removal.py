@@ -4,7 +4,7 @@ is back. What its sessions may hear is asked again, and nobody hears anything un
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -39,16 +39,6 @@ class Island:
     @property
     def auth(self) -> FakeAuth:
         return self.gateway.auth
-
-    @asynccontextmanager
-    async def cut_off(self) -> AsyncIterator[None]:
-        """The gateway is cut off from the broker, and is back at the end of the block."""
-        self.route.refusing = True
-        self.route.cut()
-        try:
-            yield
-        finally:
-            self.route.refusing = False
 
     async def client(self, user: str, *rooms: str, **more: Any) -> SocketClient:
         client = await self.stack.enter_async_context(open_socket(self.gateway.url))
@@ -108,7 +98,7 @@ async def test_a_removal(island: Island, lose: Lose) -> None:
     """A removed member is put out of the room, and hears nothing of what was published since; members who stay hear all
     of it."""
     removed, stays = await island.client("viewer"), await island.client("owner")
-    async with island.cut_off():
+    with island.route.cut_off():
         island.auth.members["viewer"] = {}
         offset = await publish_as_auth(island.gateway, member("viewer", None))
         await lose(island, offset)
@@ -130,7 +120,7 @@ async def test_a_removal_where_ticks_have_run_out(island: Island, monkeypatch: p
     told of a loss then, and still a member whose removal was among them hears nothing more."""
     monkeypatch.setattr(intake_module, "YOUNG_S", 0.0)
     removed, stays = await island.client("viewer"), await island.client("owner")
-    async with island.cut_off():
+    with island.route.cut_off():
         island.auth.members["viewer"] = {}
         await lose(island, await publish_as_auth(island.gateway, member("viewer", None)))
         for number in range(3):
@@ -151,7 +141,7 @@ async def test_a_revoked_token(island: Island, lose: Lose) -> None:
     in_room, in_none = await island.client("viewer"), await island.client("editor")
     await in_none.ask("unsubscribe", rooms=[ROOM])
     stays = await island.client("owner")
-    async with island.cut_off():
+    with island.route.cut_off():
         island.auth.revoked |= {"viewer", "editor"}
         for user in ("viewer", "editor"):
             revoked = AccessRevoked(
@@ -175,7 +165,7 @@ async def test_a_revoked_token(island: Island, lose: Lose) -> None:
 async def test_a_lowered_role(island: Island, lose: Lose) -> None:
     """A member whose role was lowered is told, and hears nothing that is for the role it had."""
     lowered, owner = await island.client("editor"), await island.client("owner")
-    async with island.cut_off():
+    with island.route.cut_off():
         island.auth.members["editor"] = {ROOM: "viewer"}
         offset = await publish_as_auth(island.gateway, member("editor", Role.VIEWER))
         await lose(island, offset)
@@ -194,7 +184,7 @@ async def test_a_lowered_role(island: Island, lose: Lose) -> None:
 async def test_what_was_remembered(island: Island, lose: Lose) -> None:
     """What was allowed before is not remembered after: a removed member who comes back is refused."""
     await island.client("viewer")
-    async with island.cut_off():
+    with island.route.cut_off():
         island.auth.members["viewer"] = {}
         await lose(island, await publish_as_auth(island.gateway, member("viewer", None)))
     await (await island.client("owner")).next("event", "position")
@@ -220,7 +210,7 @@ async def test_a_room_under_its_short_name(island: Island, lose: Lose) -> None:
 
     island.auth.answer = answer
     moved, stays = await island.client("viewer", "settlement:s1"), await island.client("owner", "settlement:s1")
-    async with island.cut_off():
+    with island.route.cut_off():
         roots["viewer"] = "campaign:c2"
         await lose(island, await publish_as_auth(island.gateway, member("viewer", None)))
         await island.gateway.publish(settlement("s1"))
@@ -265,7 +255,7 @@ async def test_auth_away_for_a_moment(island: Island) -> None:
     stays = await island.client("owner")
     island.auth.answer = lambda _question: None
     asked = len(island.auth.asked)
-    async with island.cut_off():
+    with island.route.cut_off():
         await purge(island, await island.gateway.publish(settlement("lost")))
     await stays.next("resync")
     offsets = [await island.gateway.publish(settlement(f"s{number}")) for number in range(3)]
@@ -285,7 +275,7 @@ async def test_auth_away(island: Island, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(membership_module, "DOUBT_S", 0.5)
     clients = [await island.client(user) for user in ("owner", "editor", "viewer")]
     island.auth.answer = lambda _question: None
-    async with island.cut_off():
+    with island.route.cut_off():
         await purge(island, await island.gateway.publish(settlement("lost")))
     resyncs = [await client.next("resync") for client in clients]
     offset = await island.gateway.publish(settlement("s1"))
@@ -310,7 +300,7 @@ async def test_a_few_at_a_time(island: Island) -> None:
     clients = [await island.client(f"user{number}") for number in range(count)]
     island.auth.answer = lambda _question: None
     island.auth.asked.clear()
-    async with island.cut_off():
+    with island.route.cut_off():
         await purge(island, await island.gateway.publish(settlement("lost")))
     while len(island.auth.asked) < membership_module.CONFIRMS_AT_ONCE:
         await asyncio.sleep(0.01)

@@ -339,13 +339,11 @@ async def test_subject_purged_before_it_was_heard(stream: NatsServer, subject: s
         listening(At(f"nats://127.0.0.1:{route.port}", stream.passwords)) as ear,
     ):
         await ear.reach(await publish(nc, 2, prefix="before"))
-        route.refusing = True
-        route.cut()
-        for number in range(5):
-            await publish(nc, 2, prefix=f"{number}-")
-            other = await broker.publish(nc, "campaign.c2.settlement.s1", b"{}", message_id=f"other{number}")
-        await api(stream, "STREAM.PURGE.EVENTS", {"filter": subject})
-        route.refusing = False
+        with route.cut_off():
+            for number in range(5):
+                await publish(nc, 2, prefix=f"{number}-")
+                other = await broker.publish(nc, "campaign.c2.settlement.s1", b"{}", message_id=f"other{number}")
+            await api(stream, "STREAM.PURGE.EVENTS", {"filter": subject})
         await ear.reach(other)
 
     assert ear.gaps
@@ -393,13 +391,11 @@ async def test_expired_ticks_are_no_gap(stream: NatsServer, monkeypatch: pytest.
     ):
         await ear.reach(await publish(nc, 2, prefix="before"))
         monkeypatch.setattr(intake_module, "YOUNG_S", 0.0)  # as though all of this were minutes ago
-        route.refusing = True
-        route.cut()
-        for number in range(60):
-            await publish(nc, 1, prefix=f"{number}-")
-            await broker.publish(nc, broker.TICK, b"", message_id=f"tick{number}")
-        await api(stream, "STREAM.PURGE.EVENTS", {"filter": broker.TICK})
-        route.refusing = False
+        with route.cut_off():
+            for number in range(60):
+                await publish(nc, 1, prefix=f"{number}-")
+                await broker.publish(nc, broker.TICK, b"", message_id=f"tick{number}")
+            await api(stream, "STREAM.PURGE.EVENTS", {"filter": broker.TICK})
         last = await publish(nc, 1, prefix="last")
         await ear.reach(last)
 

@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -43,16 +43,6 @@ class Town:
     @property
     def server(self) -> NatsServer:
         return self.gateway.server
-
-    @asynccontextmanager
-    async def deaf(self) -> AsyncIterator[None]:
-        """The gateway is cut off from the broker, and is back at the end of the block."""
-        self.route.refusing = True
-        self.route.cut()
-        try:
-            yield
-        finally:
-            self.route.refusing = False
 
     async def assert_told(self, reason: str, *, epoch: str | None = None) -> None:
         """Who was connected is told to reload and goes on live; who was away is told when they come back."""
@@ -172,7 +162,7 @@ async def test_emptied(town: Town) -> None:
 
 async def test_emptied_unheard(town: Town) -> None:
     """F7: events that a gateway did not hear, and that are gone when it looks for them: its clients are told."""
-    async with town.deaf():
+    with town.route.cut_off():
         await write(town.gateway, 3)
         await api(town.server, "STREAM.PURGE.EVENTS")
         await write(town.gateway, 2)
@@ -200,7 +190,7 @@ async def test_gone_back_and_grown(town: Town) -> None:
     backup = await asyncio.to_thread(copy_of, town.server)
     await write(town.gateway, 3)
     await town.client.events(3)
-    async with town.deaf():
+    with town.route.cut_off():
         await asyncio.to_thread(put_back, town.server, backup)
         await write(town.gateway, 20)
 
