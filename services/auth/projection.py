@@ -160,7 +160,7 @@ class Projection:
         self._moved.set()
 
     def _new_keys(self, message: Msg) -> list[RoomKey]:
-        """The rooms below a root that an event shows for the first time. What is no event shows none."""
+        """The rooms below a root that an event shows for the first time. A message that is not an event shows none."""
         try:
             keys = [key for key in parse_subject(message.subject).rooms if key.pair != key.root]
             new = [key for key in keys if key not in self._seen]
