@@ -1,0 +1,17 @@
+"""services.gateway.messages: the one list of message types agrees with the specification."""
+
+import re
+from pathlib import Path
+from typing import get_args
+
+from services.gateway.messages import Event, Message, Request
+
+PROTOCOL = (Path(__file__).parents[2] / "PROTOCOL.md").read_text()
+
+
+def test_every_message_type_is_specified() -> None:
+    """PROTOCOL.md describes every type that a client may send and every type that a gateway sends."""
+    types = {one.TYPE for one in (*get_args(Request), *get_args(Message), Event)}
+    specified = set(re.findall(r"`([a-z.]+)`", PROTOCOL)) | set(re.findall(r'"type": *"([a-z.]+)"', PROTOCOL))
+
+    assert types <= specified
