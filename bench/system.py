@@ -156,7 +156,7 @@ class System:
     @property
     def cursor(self) -> str:
         """Where the gateway stands; of the memory-stored stream, whose epoch we chose."""
-        return f"{EPOCH}:{int(self.metric('gateway_position'))}"
+        return f"{EPOCH}:{int(self.metric('beaconfire_gateway_position'))}"
 
     def metric(self, name: str) -> float:
         """A figure of the gateway's /metrics; 0 where it has none."""

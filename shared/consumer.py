@@ -25,14 +25,17 @@ from nats.js.api import AckPolicy as BrokerAckPolicy
 from nats.js.api import ConsumerConfig, ConsumerInfo, DeliverPolicy
 from sqlalchemy.exc import DataError
 
-from shared import broker, logs
+from shared import broker, logs, metrics
 from shared.errors import BeaconfireError
-from shared.metrics import Counter
 from shared.settings import Settings
 
 log = logs.get(__name__)
 
-DELIVERED = Counter("consumer_messages_total", "Messages delivered to a durable consumer", ["consumer", "result"])
+DELIVERED = metrics.Counter(
+    "beaconfire_consumer_messages_total",
+    "Messages that the broker gave to a durable consumer, by consumer and result.",
+    ["consumer", "result"],
+)
 
 ACK_WAIT_S = 5.0
 """A message not acknowledged for so long is given out again: so long nothing moves after a crash."""

@@ -4,16 +4,15 @@ import time
 
 from aiohttp import web
 
-from shared import logs
+from shared import logs, metrics
 from shared.addresses import FORMATS, client_address
-from shared.metrics import Counter
 from shared.settings import Settings
 
 log = logs.get(__name__)
 
-UNREADABLE = Counter(
-    "forwarded_unreadable_total",
-    "Requests counted under a proxy's address, by what is wrong with its header",
+UNREADABLE = metrics.Counter(
+    "beaconfire_http_forwarded_headers_unreadable_total",
+    "Requests counted under their proxy's address because its forwarding header was unusable, by reason.",
     ["reason"],
 )
 LOG_EVERY_S = 60.0

@@ -1,6 +1,12 @@
-"""Prometheus metrics: the process-wide registry and its text form. Each module declares what it counts.
+"""Prometheus metrics: the registry of the process, and its text form.
 
-Labels are closed sets of words (a reason, a type); never a room, user or offset.
+    from shared import metrics
+
+    HASHED = metrics.Counter("beaconfire_auth_password_hashes_total", "Passwords hashed, by purpose.", ["purpose"])
+
+Each module declares what it counts at its top, as above. A name starts with `beaconfire_` and the part that counts. It
+ends with the unit, and a counter's name with `_total` (https://prometheus.io/docs/practices/naming/). Labels are closed
+sets of words (a reason, a type), never a room, user or offset.
 """
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, Counter, Gauge, Histogram, generate_latest
@@ -14,9 +20,9 @@ _tallies: "list[Tally]" = []
 
 
 class Tally:
-    """Counts for a counter what happens too often for its lock (0.9 µs a time): `tally.count += 1`, in the loop only.
+    """Count what happens too often for a counter's lock (0.9 µs each time): `tally.count += 1`, in the event loop only.
 
-    Lives as long as the process: make one where the counter, or one of its labels, is first needed.
+    A tally lives as long as the process, so create one per counter or label, when it is first needed.
     """
 
     __slots__ = ("_counter", "count")
@@ -27,13 +33,13 @@ class Tally:
         _tallies.append(self)
 
     def settle(self) -> None:
-        """Move what was counted into the counter."""
+        """Add the count to the counter and start again at 0."""
         count, self.count = self.count, 0
         self._counter.inc(count)
 
 
 def render() -> bytes:
-    """Everything counted in this process, in Prometheus text format."""
+    """Return everything counted in this process, in Prometheus text format."""
     for tally in _tallies:
         tally.settle()
     return generate_latest(REGISTRY)

@@ -51,22 +51,33 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
-from shared import broker, logs, lookup
+from shared import broker, logs, lookup, metrics
 from shared.database import Database, DatabaseAway, UtcDateTime
 from shared.envelope import Envelope
-from shared.metrics import Counter, Gauge
 from shared.position import Position
 from shared.reading import ReadFailed
 
 log = logs.get(__name__)
 
-PENDING = Gauge("outbox_pending", "Events committed and not yet acknowledged by the broker")
-OLDEST = Gauge("outbox_oldest_s", "Age of the oldest such event, in seconds")
-ROOTS = Gauge("outbox_waiting_roots", "Roots with such events")
-SET_ASIDE = Gauge("outbox_set_aside", "Events in the outbox that the broker refused")
-PUBLISHED = Counter("outbox_published_total", "Events acknowledged by the broker")
-REFUSED = Counter("outbox_refused_total", "Events the broker refused for good")
-FOUND = Counter("outbox_found_total", "Events that were in the stream already when they were looked up")
+PENDING = metrics.Gauge(
+    "beaconfire_outbox_pending_events", "Committed events that the broker has not acknowledged yet."
+)
+OLDEST = metrics.Gauge(
+    "beaconfire_outbox_oldest_event_age_seconds",
+    "Age of the oldest committed event that the broker has not acknowledged yet.",
+)
+ROOTS = metrics.Gauge(
+    "beaconfire_outbox_waiting_roots", "Roots with committed events that the broker has not acknowledged yet."
+)
+SET_ASIDE = metrics.Gauge(
+    "beaconfire_outbox_set_aside_events", "Events that the outbox keeps because the broker refused them for good."
+)
+PUBLISHED = metrics.Counter("beaconfire_outbox_events_published_total", "Events that the broker acknowledged.")
+REFUSED = metrics.Counter("beaconfire_outbox_events_refused_total", "Events that the broker refused for good.")
+FOUND = metrics.Counter(
+    "beaconfire_outbox_events_already_stored_total",
+    "Events that a lookup found in the stream, so they were not published again.",
+)
 
 BATCH = 200
 IN_FLIGHT = 32

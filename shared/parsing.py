@@ -19,12 +19,13 @@ from typing import Any, TypeAlias
 from nats.errors import ProtocolError
 from nats.protocol.parser import Parser
 
-from shared import logs
-from shared.metrics import Counter
+from shared import logs, metrics
 
 log = logs.get(__name__)
 
-UNREADABLE = Counter("broker_unreadable_total", "Messages of the broker that the client library could not take in")
+UNREADABLE = metrics.Counter(
+    "beaconfire_broker_messages_unreadable_total", "Messages from the broker that the client library failed to parse."
+)
 
 Direct: TypeAlias = Callable[[bytes, bytes, bytes, bytes | None], None]
 """(subject, reply, body, raw headers or None). Cannot wait."""

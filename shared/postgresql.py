@@ -11,13 +11,14 @@ from sqlalchemy import ExceptionContext, Executable, event
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from shared import logs
-from shared.metrics import Counter
+from shared import logs, metrics
 
 log = logs.get(__name__)
 
-REPEATED = Counter(
-    "database_repeated_total", "Statements executed once more on a fresh connection, by reason", ["reason"]
+REPEATED = metrics.Counter(
+    "beaconfire_database_statements_repeated_total",
+    "Statements that were run again on a fresh connection, by reason.",
+    ["reason"],
 )
 
 # SQLSTATEs (PostgreSQL, appendix A) after which this connection is good for nothing, while another may be: connection

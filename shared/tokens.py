@@ -20,15 +20,16 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
-from shared import jws, logs
+from shared import jws, logs, metrics
 from shared.jws import Malformed
-from shared.metrics import Counter
 from shared.settings import OutsideIssuer
 from shared.subjects import ROOT_KINDS, InvalidSubject, is_id, parse_subject
 
 log = logs.get(__name__)
 
-SKIPPED_KEYS = Counter("jwks_keys_skipped_total", "Keys of a JWKS that could not be read")
+SKIPPED_KEYS = metrics.Counter(
+    "beaconfire_jwks_keys_skipped_total", "Keys of a JWKS that were skipped because they could not be read."
+)
 
 ALGORITHM = "EdDSA"
 TYPE = "at+jwt"  # RFC 9068 §2.1

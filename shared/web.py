@@ -18,12 +18,15 @@ from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from shared import errors, logs, metrics
 from shared.errors import BeaconfireError
-from shared.metrics import Histogram
 from shared.settings import Settings
 
 log = logs.get(__name__)
 
-REQUESTS = Histogram("http_request_seconds", "HTTP requests by method and status", ["method", "status"])
+REQUESTS = metrics.Histogram(
+    "beaconfire_http_request_duration_seconds",
+    "Time to answer an HTTP request, by method and status.",
+    ["method", "status"],
+)
 
 MAX_BODY_BYTES = 64 * 1024
 BODY_TIMEOUT_S = 10.0

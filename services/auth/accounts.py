@@ -21,22 +21,21 @@ from services.auth.people import complete, users_of
 from services.auth.settings import Settings
 from services.auth.store import REFRESH_TOKENS, USERS, next_membership_version
 from services.auth.successors import Successors
-from shared import errors, logs, tokens
+from shared import errors, logs, metrics, tokens
 from shared.database import Database, current_time
 from shared.envelope import Envelope, Metadata
 from shared.errors import BeaconfireError
 from shared.events.user import AccessRevoked
-from shared.metrics import Counter
 from shared.outbox import Outbox
 from shared.tokens import SERVICE_TYPE, Claims, InvalidToken, ServiceClaims
 from shared.verifier import JwksUnavailable
 
 log = logs.get(__name__)
 
-SIGN_INS = Counter("auth_sign_ins_total", "Attempts to sign in, by result", ["result"])
+SIGN_INS = metrics.Counter("beaconfire_auth_sign_ins_total", "Attempts to sign in, by result.", ["result"])
 _REFUSED = "the token is missing, not valid, or ran out"
 
-REFRESHES = Counter("auth_refreshes_total", "Attempts to refresh, by result", ["result"])
+REFRESHES = metrics.Counter("beaconfire_auth_refreshes_total", "Attempts to refresh a token, by result.", ["result"])
 GRACE = timedelta(seconds=10)
 """How long a used refresh token still yields its family's newest: a lost answer, a second tab, a repeated request."""
 

@@ -18,16 +18,17 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from services.auth.settings import Settings
 from services.auth.store import ATTEMPTS
-from shared import errors, logs
+from shared import errors, logs, metrics
 from shared.addresses import household
 from shared.database import Database
 from shared.errors import BeaconfireError
-from shared.metrics import Counter
 
 log = logs.get(__name__)
 
-REFUSED = Counter(
-    "auth_attempts_refused_total", "Attempts to sign in or up, or to change members, over a limit, by limit", ["limit"]
+REFUSED = metrics.Counter(
+    "beaconfire_auth_attempts_over_limit_total",
+    "Attempts to sign in, sign up or change members that were refused because they were over a limit, by limit.",
+    ["limit"],
 )
 
 WINDOW_S = 60.0

@@ -14,12 +14,13 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from services.auth.settings import Settings
-from shared import errors
+from shared import errors, metrics
 from shared.errors import BeaconfireError
-from shared.metrics import Counter, Gauge
 
-HASHED = Counter("auth_password_hashes_total", "Passwords hashed or checked, by what for", ["purpose"])
-WAITING = Gauge("auth_password_hashes_waiting", "Passwords that are being hashed or wait for it")
+HASHED = metrics.Counter("beaconfire_auth_password_hashes_total", "Passwords hashed, by purpose.", ["purpose"])
+WAITING = metrics.Gauge(
+    "beaconfire_auth_password_hashes_pending", "Passwords that are being hashed or are waiting for it."
+)
 
 RETRY_AFTER_MS = 2_000
 T = TypeVar("T")

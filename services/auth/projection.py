@@ -26,18 +26,23 @@ from sqlalchemy import insert, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 
 from services.auth.store import MEMBERS, PARENTS, PROJECTED_OFFSET, counter, set_counter
-from shared import broker, logs
+from shared import broker, logs, metrics
 from shared.consumer import Progress
 from shared.database import Database, DatabaseAway
 from shared.envelope import InvalidEvent, check, check_lifetime
-from shared.metrics import Counter, Gauge
 from shared.subjects import InvalidSubject, Pair, RoomKey, parse_subject
 
 log = logs.get(__name__)
 
-OFFSET = Gauge("auth_projected_offset", "How far the parent projection has read the stream")
+OFFSET = metrics.Gauge(
+    "beaconfire_auth_projection_position",
+    "Offset of the last message of the stream that the projection of parents has read.",
+)
 
-PASSED = Counter("auth_projection_invalid_total", "Messages of the stream that are no event, and taught nothing")
+PASSED = metrics.Counter(
+    "beaconfire_auth_projection_invalid_messages_total",
+    "Messages of the stream that the projection skipped because they were no valid event.",
+)
 
 DURABLE = "auth-parents"
 FILTER = ["campaign.>", "workspace.>"]

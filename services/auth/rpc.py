@@ -16,7 +16,7 @@ from services.auth.members import KINDS, Members, Standing
 from services.auth.outsiders import Outsiders
 from services.auth.projection import Projection
 from services.auth.service_tokens import ServiceTokens
-from shared import errors, logs
+from shared import errors, logs, metrics
 from shared.authorization import (
     AUTHORIZE,
     GRANT,
@@ -30,7 +30,6 @@ from shared.authorization import (
     WireError,
 )
 from shared.errors import BeaconfireError
-from shared.metrics import Counter
 from shared.roles import Role
 from shared.subjects import InvalidRoom, Pair, Room, parse_pair, parse_room
 from shared.verifier import JwksUnavailable
@@ -38,7 +37,11 @@ from shared.web import describe
 
 log = logs.get(__name__)
 
-ANSWERED = Counter("auth_requests_total", "Requests over the broker, by subject and result", ["subject", "result"])
+ANSWERED = metrics.Counter(
+    "beaconfire_auth_broker_requests_total",
+    "Requests that arrived over the broker, by subject and result.",
+    ["subject", "result"],
+)
 
 WORKERS = 32
 """Requests answered at a time: one that waits for the projection must not hold up the others."""

@@ -37,23 +37,26 @@ from services.gateway.siblings import Worker
 from services.gateway.sockets import Sockets
 from services.gateway.wheel import Wheel
 from services.gateway.wires import Calls, Wires
-from shared import broker, errors, logs
+from shared import broker, errors, logs, metrics
 from shared.authorization import Auth
 from shared.errors import BeaconfireError
 from shared.forwarding import ClientAddresses
-from shared.metrics import Gauge
 from shared.verifier import Verifier
 from shared.web import DRAIN, FINISH_S, FOR_OPERATORS, application
 
 log = logs.get(__name__)
 
-RING_BYTES = Gauge("gateway_ring_bytes", "Memory of the newest events")
-ROOMS = Gauge("gateway_rooms", "Rooms with somebody in them")
-CONNECTING = Gauge("gateway_connecting", "Connections that have not yet said who they are")
+RING_BYTES = metrics.Gauge(
+    "beaconfire_gateway_ring_bytes", "Memory used by the newest events, which are kept for replays."
+)
+ROOMS = metrics.Gauge("beaconfire_gateway_rooms", "Rooms with at least one session.")
+CONNECTING = metrics.Gauge(
+    "beaconfire_gateway_pending_connections", "Open connections that have not sent `connect` yet."
+)
 READ_ON_EVERY_S, READ_ON = 0.02, 100
 FINISH_REQUESTS_S = 2.0
 """How long requests under way have once the sessions have gone (seconds): files of the page, mostly."""
-FRAMES = Gauge("gateway_frames_sent", "Event frames written to sessions since the start")
+FRAMES = metrics.Counter("beaconfire_gateway_event_frames_sent_total", "Event frames written to sessions.")
 
 
 def build(settings: Settings, *, on_fatal: Any, worker: Worker | None = None) -> web.Application:
@@ -320,6 +323,7 @@ async def _read_on(delivery: Delivery) -> None:
 async def _turn(context: Context[Session], history: History, collector: Collector) -> None:
     """Turn the wheel, and show the figures nothing else counts."""
     busiest = Busiest()
+    frames_counted = 0
     while True:
         await asyncio.sleep(1 - time.monotonic() % 1)
         context.wheel.turn(int(time.monotonic()))
@@ -332,4 +336,6 @@ async def _turn(context: Context[Session], history: History, collector: Collecto
         CONNECTING.set(context.door.connecting)
         RING_BYTES.set(context.ring.bytes)
         ROOMS.set(len(context.hub))
-        FRAMES.set(context.outbound.frames_sent)
+        frames_sent = context.outbound.frames_sent
+        FRAMES.inc(frames_sent - frames_counted)
+        frames_counted = frames_sent

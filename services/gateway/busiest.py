@@ -12,9 +12,10 @@ from shared.subjects import root_name
 log = logs.get(__name__)
 
 BUSIEST = metrics.Gauge(
-    "gateway_busiest_root_bytes_per_s", "Bytes a second of the root that fills the stream fastest just now"
+    "beaconfire_gateway_busiest_root_bytes_per_second",
+    "Current rate of events of the root that fills the stream fastest.",
 )
-HEARD = metrics.Gauge("gateway_stream_bytes_per_s", "Bytes a second of all events that came just now")
+HEARD = metrics.Gauge("beaconfire_gateway_stream_bytes_per_second", "Current rate of all events of the stream.")
 
 EVERY_S = 10
 SAMPLE = 2_000

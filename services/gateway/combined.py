@@ -145,9 +145,13 @@ def with_worker(texts: Mapping[int, str]) -> Iterable[Metric]:
 
 
 def about(board: Board, answering: Iterable[int]) -> Iterator[Metric]:
-    """What is counted of the workers themselves."""
-    up = GaugeMetricFamily("gateway_worker_up", "1 where a worker answers and takes clients", labels=["worker"])
-    starts = CounterMetricFamily("gateway_worker_starts", "Times a worker was started", labels=["worker"])
+    """Count the starts of each worker, and say which of them answer."""
+    up = GaugeMetricFamily(
+        "beaconfire_gateway_worker_up", "1 if the worker answers and accepts clients, otherwise 0.", labels=["worker"]
+    )
+    starts = CounterMetricFamily(
+        "beaconfire_gateway_worker_starts", "Times that the worker was started.", labels=["worker"]
+    )
     for number in board.workers:
         up.add_metric([str(number)], number in answering and board[number].listening)
         starts.add_metric([str(number)], board[number].starts)

@@ -11,14 +11,15 @@ from typing import Any
 import nats.errors
 from nats.aio.client import Client
 
-from shared import logs
+from shared import logs, metrics
 from shared.broker import DEADLETTER_PREFIX
 from shared.envelope import InvalidEvent
-from shared.metrics import Counter
 
 log = logs.get(__name__)
 
-LOST = Counter("gateway_deadletters_lost_total", "Dead letters that could not be handed to the broker")
+LOST = metrics.Counter(
+    "beaconfire_gateway_deadletters_lost_total", "Dead letters that could not be handed to the broker."
+)
 
 HEADERS_BYTES = 2_048
 """Room for our headers in what the broker takes; a longer body is cut, `Beaconfire-Bytes` says from what."""

@@ -11,9 +11,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from services.gateway.frames import FrameError, FrameReader, Opcode, encode, payload
-from shared.metrics import Counter
+from shared import metrics
 
-DEFLATED = Counter("gateway_deflated_frames_total", "Frames compressed, each once for all who get it")
+DEFLATED = metrics.Counter(
+    "beaconfire_gateway_frames_compressed_total",
+    "Frames compressed. A frame is compressed once for all sessions that receive it.",
+)
 
 MIN_BYTES = 96
 """A shorter message is sent as it is: it would hardly get smaller."""

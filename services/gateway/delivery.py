@@ -17,19 +17,27 @@ from services.gateway.membership import Membership
 from services.gateway.ring import Entry
 from services.gateway.route import Route
 from services.gateway.session import Session
-from shared import logs
+from shared import logs, metrics
 from shared.broker import EPHEMERAL_PREFIX
 from shared.envelope import InvalidEvent, read
 from shared.events.user import AccessRevoked, MemberChanged
-from shared.metrics import Counter, Tally
 from shared.subjects import InvalidSubject
 
 log = logs.get(__name__)
 
-DELIVERED = Counter("gateway_events_total", "Events of the stream, by type", ["type"])
-EPHEMERAL = Counter("gateway_ephemeral_total", "Ephemeral events delivered")
-UNCHECKED = Counter("gateway_unchecked_total", "Events nobody listened to that left the ring before they were checked")
-DROPPED = Counter("gateway_dropped_total", "Messages that are no event, by reason", ["reason"])
+DELIVERED = metrics.Counter(
+    "beaconfire_gateway_events_delivered_total", "Events of the stream delivered, by type.", ["type"]
+)
+EPHEMERAL = metrics.Counter("beaconfire_gateway_ephemeral_events_delivered_total", "Ephemeral events delivered.")
+UNCHECKED = metrics.Counter(
+    "beaconfire_gateway_events_unchecked_total",
+    "Events without a listener that left the ring before they were checked.",
+)
+DROPPED = metrics.Counter(
+    "beaconfire_gateway_events_set_aside_total",
+    "Messages set aside because they were no valid event, by reason.",
+    ["reason"],
+)
 
 SetAside = Callable[[InvalidEvent, str, bytes, tuple[str, int] | None], None]
 """(why, subject, body, epoch and offset if it has one): keeps a refused message where an operator can find it."""
@@ -151,5 +159,5 @@ class Delivery:
 
 
 @cache
-def _delivered(type_: str) -> Tally:
-    return Tally(DELIVERED.labels(type_))
+def _delivered(type_: str) -> metrics.Tally:
+    return metrics.Tally(DELIVERED.labels(type_))

@@ -20,18 +20,19 @@ from services.gateway.limits import LIMITED, LimitReached
 from services.gateway.session import Session
 from services.gateway.sockets import Sockets, Undrained, take_over
 from services.gateway.websocket import Connection
-from shared import errors, logs
+from shared import errors, logs, metrics
 from shared.addresses import household
 from shared.errors import BeaconfireError
 from shared.forwarding import ClientAddresses
 from shared.memory import apart
-from shared.metrics import Counter
 from shared.web import HANDED_OVER, bearer_token
 
 log = logs.get(__name__)
 
-OPENED = Counter("gateway_connections_total", "WebSocket connections opened")
-REFUSED = Counter("gateway_handshakes_refused_total", "WebSocket handshakes refused, by reason", ["reason"])
+OPENED = metrics.Counter("beaconfire_gateway_connections_opened_total", "WebSocket connections opened.")
+REFUSED = metrics.Counter(
+    "beaconfire_gateway_handshakes_refused_total", "WebSocket handshakes refused, by reason.", ["reason"]
+)
 
 FULL_AT = 4
 """A socket of aiohttp's is full at this part of the memory a session may take. On top of it come one write and the one

@@ -17,15 +17,16 @@ from services.gateway.context import HistoryGone
 from services.gateway.direct import DirectClient
 from services.gateway.encoding import NOT_EVENTS, Encoder, Stored
 from services.gateway.ring import Entry, Ring
-from shared import broker, logs
+from shared import broker, logs, metrics
 from shared.envelope import InvalidEvent
-from shared.metrics import Counter
 from shared.reading import ReadFailed
 from shared.subjects import Pair
 
 log = logs.get(__name__)
 
-PAGES = Counter("gateway_history_pages_total", "Pages of the stream that sessions needed, by source", ["source"])
+PAGES = metrics.Counter(
+    "beaconfire_gateway_history_pages_total", "Pages of missed events that sessions asked for, by source.", ["source"]
+)
 
 PAGE_EVENTS = 500
 PAGE_BYTES = 1_048_576

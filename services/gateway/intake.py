@@ -21,20 +21,31 @@ from services.gateway import replay
 from services.gateway.direct import DirectClient
 from services.gateway.encoding import Stored, has_ttl, text_of
 from services.gateway.sequence import Sequence
-from shared import broker, logs
-from shared.metrics import Counter, Gauge, Histogram, Tally
+from shared import broker, logs, metrics
 from shared.reading import ReadFailed
 
 log = logs.get(__name__)
 
-HEARD = Tally(Counter("gateway_heard_total", "Live messages of the stream heard"))
-FOREIGN = Counter("gateway_foreign_total", "Messages on live.> that the stream did not send, dropped")
-REPAIRED = Counter("gateway_repaired_total", "Messages that came by reading a hole")
-VANISHED = Counter("gateway_vanished_total", "Times that events were gone from the stream before they were read")
-HOLES = Counter("gateway_holes_total", "Times the stream was read because live messages were missing, or late")
-HOLD = Histogram("gateway_hold_seconds", "How long a hole held up what came behind it")
-POSITION = Gauge("gateway_position", "The last offset delivered")
-DEGRADED = Gauge("gateway_degraded", "1 while the broker does not acknowledge ticks")
+HEARD = metrics.Tally(
+    metrics.Counter("beaconfire_gateway_live_messages_total", "Messages of the stream that arrived on the live path.")
+)
+FOREIGN = metrics.Counter(
+    "beaconfire_gateway_forged_messages_total", "Messages on live.> that did not come from the stream and were dropped."
+)
+REPAIRED = metrics.Counter(
+    "beaconfire_gateway_messages_repaired_total", "Messages that arrived by reading a hole from the stream."
+)
+VANISHED = metrics.Counter(
+    "beaconfire_gateway_holes_lost_total", "Holes whose events were gone from the stream before they could be read."
+)
+HOLES = metrics.Counter(
+    "beaconfire_gateway_holes_total", "Holes read from the stream because live messages were missing or late."
+)
+HOLD = metrics.Histogram(
+    "beaconfire_gateway_hole_duration_seconds", "How long a hole held back the messages behind it."
+)
+POSITION = metrics.Gauge("beaconfire_gateway_position", "Offset of the last message of the stream that was delivered.")
+DEGRADED = metrics.Gauge("beaconfire_gateway_degraded", "1 while the broker does not acknowledge ticks, otherwise 0.")
 
 SILENCE_S = 1.0
 JITTER_S = 0.2  # so that of several gateways one ticks first, and its tick serves all

@@ -15,7 +15,11 @@ from typing import NamedTuple
 from shared import errors, metrics
 from shared.errors import BeaconfireError
 
-LIMITED = metrics.Counter("gateway_limited_total", "Requests refused by a limit, by limit", ["limit"])
+LIMITED = metrics.Counter(
+    "beaconfire_gateway_requests_over_limit_total",
+    "Requests and connections refused because they were over a limit, by limit.",
+    ["limit"],
+)
 
 PATIENCE = 100
 """Refusals a minute after which a client is closed instead of answered."""

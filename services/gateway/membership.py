@@ -21,7 +21,7 @@ from nats.aio.client import Client
 from services.gateway.hub import Hub
 from services.gateway.place import Place
 from services.gateway.session import Session, State
-from shared import authorization, broker, errors, logs
+from shared import authorization, broker, errors, logs, metrics
 from shared.authorization import (
     MAX_ROOMS,
     Auth,
@@ -34,7 +34,6 @@ from shared.authorization import (
 from shared.errors import BeaconfireError
 from shared.events.user import AccessRevoked, MemberChanged
 from shared.memory import apart
-from shared.metrics import Counter
 from shared.roles import Role
 from shared.subjects import InvalidRoom, Pair, RoomKey, parse_pair, parse_room
 from shared.tokens import Claims, InvalidToken
@@ -42,7 +41,11 @@ from shared.verifier import JwksUnavailable, Verifier
 
 log = logs.get(__name__)
 
-ASKED = Counter("gateway_authorize_total", "Room decisions asked from auth, by result", ["result"])
+ASKED = metrics.Counter(
+    "beaconfire_gateway_authorizations_total",
+    "Decisions about rooms that the gateway asked auth for, by result.",
+    ["result"],
+)
 
 ASKS_AT_ONCE = 64
 """Questions to auth under way at one time. After an outage ten thousand clients connect at once: asked all together,

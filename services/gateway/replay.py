@@ -15,14 +15,13 @@ import nats.js.errors
 
 from services.gateway.direct import DirectClient
 from services.gateway.encoding import Stored
-from shared import broker, logs
+from shared import broker, logs, metrics
 from shared.broker import STREAM, TICK, TICK_TTL_S
-from shared.metrics import Counter
 from shared.reading import HEARTBEAT_S, Deliveries, ReadFailed, create
 
 log = logs.get(__name__)
 
-READS = Counter("gateway_reads_total", "Reads of the stream, by result", ["result"])
+READS = metrics.Counter("beaconfire_gateway_stream_reads_total", "Reads of the stream, by result.", ["result"])
 
 SILENT_S = 2 * HEARTBEAT_S + 0.2  # two heartbeats missed
 API_TIMEOUT_S = 1.0

@@ -27,22 +27,33 @@ from services.gateway.limits import LIMITED, PATIENCE, Allowance, LimitReached, 
 from services.gateway.place import Place
 from services.gateway.protocol import InvalidMessage
 from services.gateway.wires import Encode, Target
-from shared import errors, logs
+from shared import errors, logs, metrics
 from shared.errors import BeaconfireError
 from shared.memory import apart
-from shared.metrics import Counter, Gauge
 from shared.roles import Role
 from shared.subjects import Pair
 from shared.tokens import Claims
 
 log = logs.get(__name__)
 
-SESSIONS = Gauge("gateway_sessions", "Connected sessions")
-LAGGING = Counter("gateway_lagging_total", "Times a session's socket was full and it began to catch up")
-RESYNCS = Counter("gateway_resyncs_total", "Sessions told to reload, by reason", ["reason"])
-REPLACED = Counter("gateway_replaced_total", "Sessions that another connection of their user took over from")
-SILENT = Counter("gateway_silent_total", "Sessions dropped because nothing came from them any more")
-LEFT = Counter("gateway_rooms_left_total", "Rooms a session was put out of, by reason", ["reason"])
+SESSIONS = metrics.Gauge("beaconfire_gateway_sessions", "Connected sessions.")
+LAGGING = metrics.Counter(
+    "beaconfire_gateway_slow_sessions_total",
+    "Times that a session's socket was full, so that the session began to catch up.",
+)
+RESYNCS = metrics.Counter(
+    "beaconfire_gateway_resyncs_total", "Times that a client was sent `resync`, by reason.", ["reason"]
+)
+REPLACED = metrics.Counter(
+    "beaconfire_gateway_sessions_replaced_total", "Sessions replaced by another connection of the same user."
+)
+SILENT = metrics.Counter(
+    "beaconfire_gateway_sessions_timed_out_total",
+    "Sessions dropped because nothing arrived from the client for too long.",
+)
+LEFT = metrics.Counter(
+    "beaconfire_gateway_rooms_left_total", "Rooms that a session was removed from, by reason.", ["reason"]
+)
 
 MAX_WAITING = 100
 """Messages a client may send while an earlier one is being answered."""

@@ -16,14 +16,17 @@ from typing import Any
 
 from sqlalchemy import Column, Float, MetaData, String, Table
 
-from shared import errors
+from shared import errors, metrics
 from shared.broker import MAX_AGE_S, MAX_BYTES
 from shared.envelope import Envelope
 from shared.errors import BeaconfireError
-from shared.metrics import Counter
 from shared.subjects import root_name
 
-LIMITED = Counter("publisher_limited_total", "Requests refused because a user or a root is over a limit", ["limit"])
+LIMITED = metrics.Counter(
+    "beaconfire_publisher_requests_over_limit_total",
+    "Requests refused because a user or a root was over a limit, by limit.",
+    ["limit"],
+)
 
 MINUTE_S = 60.0
 REMEMBERED_S = 24 * 3600

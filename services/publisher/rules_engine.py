@@ -15,17 +15,18 @@ from sqlalchemy.exc import SQLAlchemyError
 from services.publisher.rules import SUBJECTS, consequence
 from services.publisher.settings import WorkerSettings
 from services.publisher.store import INBOX, OUTBOX
-from shared import logs
+from shared import logs, metrics
 from shared.consumer import identity
 from shared.database import Database, DatabaseAway
 from shared.envelope import Envelope, InvalidEvent, Metadata, Received, check_lifetime, read
 from shared.inbox import Inbox, digest
-from shared.metrics import Counter
 from shared.outbox import Outbox
 
 log = logs.get(__name__)
 
-HANDLED = Counter("rules_engine_events_total", "Changes the rules engine has looked at, by what came of it", ["result"])
+HANDLED = metrics.Counter(
+    "beaconfire_rules_engine_events_total", "Events that the rules engine has handled, by result.", ["result"]
+)
 
 FORGET_EVERY_S = 3600.0
 NAME = "rules-engine"

@@ -21,21 +21,28 @@ from services.publisher import clock
 from services.publisher.settings import WorkerSettings
 from services.publisher.store import CAMPAIGNS, CLOCKS, OUTBOX, Row, Store, Writing
 from services.publisher.world_time import advance
-from shared import errors, logs
+from shared import errors, logs, metrics
 from shared.database import Database, DatabaseAway
 from shared.envelope import InvalidEvent, Metadata, check_lifetime, read
 from shared.errors import BeaconfireError
 from shared.events.campaign import EntityUpdated
-from shared.metrics import Counter, Gauge
 from shared.outbox import Outbox
 
 log = logs.get(__name__)
 
-ADVANCED = Counter("scheduler_advances_total", "Moments at which a campaign's clock was advanced")
-SKIPPED = Counter("scheduler_skipped_total", "Moments that passed while no scheduler was there")
-POSTPONED = Counter("scheduler_postponed_total", "Times a clock stood still, because of a limit on what users publish")
-INVALID = Counter("scheduler_invalid_total", "Messages that are no event, passed over")
-LATE = Gauge("scheduler_late_s", "How late the last clock was advanced, in seconds")
+ADVANCED = metrics.Counter("beaconfire_scheduler_advances_total", "Times that a campaign's clock was advanced.")
+SKIPPED = metrics.Counter(
+    "beaconfire_scheduler_advances_skipped_total", "Advances that were skipped because no scheduler was running."
+)
+POSTPONED = metrics.Counter(
+    "beaconfire_scheduler_advances_postponed_total",
+    "Advances that were postponed because the campaign was over a limit on what users publish.",
+)
+INVALID = metrics.Counter(
+    "beaconfire_scheduler_invalid_messages_total",
+    "Messages that the scheduler skipped because they were no valid event.",
+)
+LATE = metrics.Gauge("beaconfire_scheduler_lateness_seconds", "How late the last advance of a clock was.")
 
 NAME = "scheduler"
 """Its durable consumer, its broker user, and the `source` of its events."""

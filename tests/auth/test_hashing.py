@@ -100,11 +100,11 @@ async def test_flood(stream: NatsServer, tmp_path: Path) -> None:
 
 
 def checks() -> float:
-    return REGISTRY.get_sample_value("auth_password_hashes_total", {"purpose": "check"}) or 0
+    return REGISTRY.get_sample_value("beaconfire_auth_password_hashes_total", {"purpose": "check"}) or 0
 
 
 def hashes() -> float:
-    return REGISTRY.get_sample_value("auth_password_hashes_total", {"purpose": "hash"}) or 0
+    return REGISTRY.get_sample_value("beaconfire_auth_password_hashes_total", {"purpose": "hash"}) or 0
 
 
 @pytest.mark.parametrize("hashed", ["", "nonsense", "$argon2id$"])

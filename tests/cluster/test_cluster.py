@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(150)
 
 LONG_ONLY = ("all three killed", "rolling restart")
 """In `make faults` alone: the first takes its time, the second has a test of its own here."""
-HANDLED = 'consumer_messages_total{consumer="rules-engine",result="handled"}'
+HANDLED = 'beaconfire_consumer_messages_total{consumer="rules-engine",result="handled"}'
 
 
 @pytest_asyncio.fixture(name="whole", scope="module", loop_scope="module")

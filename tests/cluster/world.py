@@ -69,7 +69,7 @@ class ClusterWorld(World):
 
     async def repaired(self) -> int:
         """How many messages the gateways had to read from the stream, because the live path had not brought them."""
-        return await self.figure("gateway_repaired_total")
+        return await self.figure("beaconfire_gateway_messages_repaired_total")
 
     async def told(self, *states: str, timeout_s: float = 60.0) -> None:
         """Wait until every follower was told this of the broker, in this order, and nothing behind it."""

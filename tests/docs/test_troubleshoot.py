@@ -20,7 +20,7 @@ from tools.cli import app as command_line
 PAGE = "docs/howto/troubleshoot.md"
 _FOLDERS = [ROOT / "docs" / kind for kind in ("howto", "topics")]
 PAGES = sorted(str(path.relative_to(ROOT)) for folder in _FOLDERS for path in folder.glob("*.md"))
-_METRIC = re.compile(r"`((?:gateway|outbox|auth|consumer|scheduler|rules_engine|http)_[a-z_]+)(?:\{[^`]*\})?[^`]*`")
+_METRIC = re.compile(r"`(beaconfire_[a-z]+_[a-z_]+)(?:\{[^`]*\})?[^`]*`")
 _COMMAND = re.compile(r"(?:^|[`/( ])beaconfire ([a-z][a-z-]+)", re.MULTILINE)
 
 

@@ -126,8 +126,8 @@ async def clients_stuck(world: World, rounds: int) -> None:
         await world.written(20)
         for follower in stuck:
             follower.reads.clear()
-        lagging = await world.figure("gateway_lagging_total") + len(stuck)
-        while await world.figure("gateway_lagging_total") < lagging:
+        lagging = await world.figure("beaconfire_gateway_slow_sessions_total") + len(stuck)
+        while await world.figure("beaconfire_gateway_slow_sessions_total") < lagging:
             for _ in range(20):
                 last = await world.publish(settlement="s1", size=60_000)  # one that everybody hears
         await asyncio.gather(*(follower.reach(last) for follower in world.followers if follower not in stuck))

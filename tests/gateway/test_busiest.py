@@ -19,8 +19,8 @@ def ring_of(*events: tuple[str, int, float]) -> Ring:
 def figures(ring: Ring, now: float) -> tuple[float | None, float | None]:
     Busiest().look(ring, now)
     return (
-        REGISTRY.get_sample_value("gateway_busiest_root_bytes_per_s"),
-        REGISTRY.get_sample_value("gateway_stream_bytes_per_s"),
+        REGISTRY.get_sample_value("beaconfire_gateway_busiest_root_bytes_per_second"),
+        REGISTRY.get_sample_value("beaconfire_gateway_stream_bytes_per_second"),
     )
 
 

@@ -351,7 +351,7 @@ async def test_compressed_once_for_all(compressing: Gateway) -> None:
 
 
 def _deflated_frames() -> float:
-    return REGISTRY.get_sample_value("gateway_deflated_frames_total") or 0.0
+    return REGISTRY.get_sample_value("beaconfire_gateway_frames_compressed_total") or 0.0
 
 
 async def test_what_was_missed_comes_compressed(compressing: Gateway) -> None:

@@ -238,7 +238,7 @@ async def test_refused(gateway: Gateway, subject: str, body: bytes, reason: str)
     assert len(events) == 1
     assert (letter.subject, letter.data) == (f"deadletter.{reason}", body)
     assert letter.headers["Beaconfire-Subject"].startswith("campaign.")
-    assert f'gateway_dropped_total{{reason="{reason}"}}' in await gateway.metrics()
+    assert f'beaconfire_gateway_events_set_aside_total{{reason="{reason}"}}' in await gateway.metrics()
 
 
 @pytest.mark.parametrize("name", ["*", ">"])
@@ -277,7 +277,7 @@ async def test_forged_headers(gateway: Gateway) -> None:
 
 async def foreign(gateway: Gateway) -> float:
     """How many messages the stream did not send were heard in this process."""
-    found = re.search(r"^gateway_foreign_total (\S+)", await gateway.metrics(), re.MULTILINE)
+    found = re.search(r"^beaconfire_gateway_forged_messages_total (\S+)", await gateway.metrics(), re.MULTILINE)
     assert found is not None
     return float(found[1])
 

@@ -63,8 +63,8 @@ async def get_stuck(stream: NatsServer, process: ServiceProcess, auth: FakeAuth,
     await stuck[0].send(b"GET /page/style.css HTTP/1.1\r\nHost: x\r\n\r\n" * 800)
     served = -1.0
     async with connected(stream, "publisher") as nc:
-        while await figure(process, "gateway_lagging_total") < count or served < (
-            served := await figure(process, "http_request_seconds_count")
+        while await figure(process, "beaconfire_gateway_slow_sessions_total") < count or served < (
+            served := await figure(process, "beaconfire_http_request_duration_seconds_count")
         ):
             for _ in range(20):
                 one = Envelope(settlement("s1", "c1", *["x" * 1000] * 60), Metadata(source="flood"))

@@ -44,7 +44,9 @@ async def cursor_now(gateway: Gateway) -> str:
 
 
 async def pages_read(gateway: Gateway) -> float:
-    found = re.search(r'^gateway_history_pages_total\{source="stream"\} (\S+)', await gateway.metrics(), re.MULTILINE)
+    found = re.search(
+        r'^beaconfire_gateway_history_pages_total\{source="stream"\} (\S+)', await gateway.metrics(), re.MULTILINE
+    )
     return float(found[1]) if found else 0.0
 
 

@@ -68,7 +68,11 @@ async def test_a_hole_behind_a_hole(stream: NatsServer, monkeypatch: pytest.Monk
         nc, first = await lose_some(ear, stack, stream)
         ear.deaf = lambda offset: offset < first + 3 or first + 4 <= offset < first + 8
         while_reading(monkeypatch, lambda: publish(nc, 6, prefix="meanwhile"))
-        names = ("gateway_holes_total", "gateway_repaired_total", "gateway_hold_seconds_count")
+        names = (
+            "beaconfire_gateway_holes_total",
+            "beaconfire_gateway_messages_repaired_total",
+            "beaconfire_gateway_hole_duration_seconds_count",
+        )
         before = [figure(name) for name in names]
         await publish(nc, 4)
         await ear.reach(first + 9)
@@ -220,7 +224,10 @@ async def test_poison(stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.Mo
     live = LossyLive(monkeypatch)
     if bug:
         fail_on_poison(monkeypatch)
-    holes, dropped = figure("gateway_holes_total"), figure('gateway_dropped_total{reason="not_json"}')
+    holes, dropped = (
+        figure("beaconfire_gateway_holes_total"),
+        figure('beaconfire_gateway_events_set_aside_total{reason="not_json"}'),
+    )
     async with running_gateway(stream, auth, ring_bytes=1_048_576) as gateway:
 
         async def resume() -> list[int]:
@@ -249,8 +256,8 @@ async def test_poison(stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.Mo
     assert [heard_live[:-1], heard_late[:-1]] == good
     assert from_memory[:-1] == everything
     assert from_stream[:-1] == [*from_memory, *big]
-    assert figure("gateway_holes_total") > holes
-    assert figure('gateway_dropped_total{reason="not_json"}') == dropped + 2
+    assert figure("beaconfire_gateway_holes_total") > holes
+    assert figure('beaconfire_gateway_events_set_aside_total{reason="not_json"}') == dropped + 2
     assert [int(letter.headers["Beaconfire-Offset"]) for letter in letters] == [first + 1 for first, *_ in rounds]
 
 

@@ -246,7 +246,7 @@ async def test_allow_overtaken_by_a_removal(gateway: Gateway) -> None:
         await on_its_way.wait()
         gateway.auth.members["viewer"], gateway.auth.version = {}, 2
         removed = await publish_as_auth(gateway, member("viewer", None))
-        while f"gateway_position {float(removed)}" not in await gateway.metrics():
+        while f"beaconfire_gateway_position {float(removed)}" not in await gateway.metrics():
             pass
         go_on.set()
         answer = await client.next("reply")
@@ -276,7 +276,7 @@ async def test_a_remembered_allow_overtaken_by_a_removal(gateway: Gateway, kind:
         await on_its_way.wait()
         gateway.auth.members["viewer"], gateway.auth.version = {}, 2
         removed = await publish_as_auth(gateway, member("viewer", None))
-        while f"gateway_position {float(removed)}" not in await gateway.metrics():
+        while f"beaconfire_gateway_position {float(removed)}" not in await gateway.metrics():
             pass
         go_on.set()
         answer = await client.next("connection.ack" if kind == "connect" else "reply")
@@ -440,7 +440,7 @@ async def test_slow_client(stream: NatsServer, auth: FakeAuth) -> None:
             if frame["type"] == "event":
                 heard_slowly.append(frame["offset"])
 
-    assert "gateway_lagging_total 0.0" not in lagging
+    assert "beaconfire_gateway_slow_sessions_total 0.0" not in lagging
     assert heard == offsets
     assert heard_slowly == offsets
 

@@ -47,7 +47,11 @@ async def heard_types(gateway: Gateway, client: SocketClient) -> list[str]:
 
 async def lagging(gateway: Gateway) -> str:
     """How often a session's socket was full, in this process."""
-    return next(line for line in (await gateway.metrics()).splitlines() if line.startswith("gateway_lagging_total"))
+    return next(
+        line
+        for line in (await gateway.metrics()).splitlines()
+        if line.startswith("beaconfire_gateway_slow_sessions_total")
+    )
 
 
 async def test_only_the_types_it_wants(gateway: Gateway) -> None:

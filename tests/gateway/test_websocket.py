@@ -318,7 +318,7 @@ async def test_no_pong(stream: NatsServer, auth: FakeAuth) -> None:
         raw.write(client_frame(json.dumps(hello).encode()))
         await raw.end()
 
-        assert "gateway_rooms 0.0" in await gateway.metrics()
+        assert "beaconfire_gateway_rooms 0.0" in await gateway.metrics()
 
 
 async def test_after_close_nothing_follows(gateway: Gateway) -> None:

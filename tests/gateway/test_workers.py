@@ -152,9 +152,9 @@ async def test_they_share_a_port(stream: NatsServer, auth: FakeAuth, tmp_path: P
         offset = await workers.publish()
         heard = [(await client.next("event"))["offset"] for client in firsts.values()]
         stats = await workers.stats()
-        sessions = await workers.samples("gateway_sessions")
-        opened = await workers.samples("gateway_connections_total")
-        requests = await workers.samples("http_request_seconds_count")
+        sessions = await workers.samples("beaconfire_gateway_sessions")
+        opened = await workers.samples("beaconfire_gateway_connections_opened_total")
+        requests = await workers.samples("beaconfire_http_request_duration_seconds_count")
         twice = [await workers.client("viewer") for _ in range(6)]
         of_one = (await workers.ask("/api/v1/ws/users/viewer/clients"))[1]["clients"]
         after = await workers.stats()
@@ -209,7 +209,7 @@ async def test_one_is_killed(stream: NatsServer, auth: FakeAuth, tmp_path: Path)
         kept = await firsts[2].next("event")
         await workers.all_ready()
         after = await workers.pids()
-        starts = await workers.samples("gateway_worker_starts_total")
+        starts = await workers.samples("beaconfire_gateway_worker_starts_total")
 
     assert (missed["offset"], kept["offset"]) == (offset, offset)
     assert after[1] != before[1]
@@ -223,7 +223,7 @@ async def test_one_hangs(stream: NatsServer, auth: FakeAuth, tmp_path: Path) -> 
         pids = await workers.pids()
         os.kill(pids[1], signal.SIGSTOP)
         (ready, says), up, (_, stats) = await asyncio.gather(
-            workers.ask("/readyz"), workers.samples("gateway_worker_up"), workers.ask(STATS)
+            workers.ask("/readyz"), workers.samples("beaconfire_gateway_worker_up"), workers.ask(STATS)
         )
 
     assert (ready, says["workers"]) == (200, {"1": "does not answer", "2": "ready"})

@@ -78,7 +78,7 @@ def over(answer: Reply, limit: str) -> None:
 
 
 def refusals(limit: str) -> float:
-    name = f'publisher_limited_total{{limit="{limit}"}} '
+    name = f'beaconfire_publisher_requests_over_limit_total{{limit="{limit}"}} '
     return sum(
         float(line.removeprefix(name)) for line in metrics.render().decode().splitlines() if line.startswith(name)
     )

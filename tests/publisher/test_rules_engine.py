@@ -90,7 +90,7 @@ async def test_who_may_see_the_cause(engine: Worker, told: Told, nc: Client) -> 
 
 async def test_what_cannot_be_followed(engine: Worker, told: Told, nc: Client) -> None:
     """What is no event, no event of this subject, or of no consequence holds nothing up and has no effect."""
-    invalid = 'rules_engine_events_total{result="invalid"}'
+    invalid = 'beaconfire_rules_engine_events_total{result="invalid"}'
     before = await engine.counts(invalid)
     stranger = Envelope(changed("s2"), Metadata(source="api"))
     poison = [
@@ -115,7 +115,7 @@ async def test_what_cannot_be_followed(engine: Worker, told: Told, nc: Client) -
 
 async def test_an_event_that_would_vanish(engine: Worker, told: Told, nc: Client) -> None:
     """An event with a `Nats-TTL` is refused here as by the gateways: what no client hears has no consequence."""
-    invalid = 'rules_engine_events_total{result="invalid"}'
+    invalid = 'beaconfire_rules_engine_events_total{result="invalid"}'
     before = await engine.counts(invalid)
     vanishing = Envelope(changed("s1"), Metadata(source="api", correlation_id="vanishing"))
     headers = {"Nats-TTL": "1h"}
@@ -140,7 +140,7 @@ async def test_delivered_again(engine: Worker, told: Told, nc: Client, stream: N
     for number in range(5):
         await cause(nc, changed(f"s{number}"), str(number))
     await told.until(5)
-    repeated = 'rules_engine_events_total{result="repeated"}'
+    repeated = 'beaconfire_rules_engine_events_total{result="repeated"}'
     before = await engine.counts(repeated)
 
     async with connected(stream, "setup") as setup:
@@ -179,7 +179,7 @@ async def test_stream_made_anew(engine: Worker, told: Told, nc: Client, stream: 
 
 async def test_database_away(engine: Worker, told: Told, nc: Client, tmp_path: Path) -> None:
     """What cannot be written is tried again, and nothing overtakes it."""
-    failed = f'consumer_messages_total{{consumer="{NAME}",result="failed"}}'
+    failed = f'beaconfire_consumer_messages_total{{consumer="{NAME}",result="failed"}}'
     before = await engine.counts(failed)
     await asyncio.to_thread(execute, tmp_path, "publisher", "ALTER TABLE inbox RENAME TO away")
     await cause(nc, changed("s1"), "first")

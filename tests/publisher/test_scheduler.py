@@ -223,13 +223,13 @@ async def test_clocks_count_for_who_set_them(stream: NatsServer, told: Told, sto
         await clock.start(tx, row, Clock(every_s=1, elapsed_seconds=HOUR_S), "u2")
     for number in range(4):
         await campaign(store, f"loud{number}", 60, datetime.now(UTC))
-    before = REGISTRY.get_sample_value("scheduler_postponed_total") or 0.0  # of this whole process
+    before = REGISTRY.get_sample_value("beaconfire_scheduler_advances_postponed_total") or 0.0  # of this whole process
     async with working(stream, tmp_path, NAME, user_events_per_minute=2) as one:
         await one.says("ready")
         async with asyncio.timeout(PATIENCE_S):
             while not passed(told.events, "calm") or len({event.metadata.user_id for event in told.events}) < 2:
                 await told.until(len(told.events) + 1)
-        await one.has_counted("scheduler_postponed_total", before + 2)
+        await one.has_counted("beaconfire_scheduler_advances_postponed_total", before + 2)
         async with store.reading() as tx:
             later = [await tx.find(CLOCKS, {"campaign_id": f"loud{number}"}) for number in range(4)]
 

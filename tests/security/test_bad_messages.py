@@ -67,8 +67,12 @@ async def until(holds: Callable[[], Awaitable[bool]], bad: Bad) -> None:
 async def test_workers_pass_them(stream: NatsServer, tmp_path: Path) -> None:
     """The rules engine and the scheduler go on behind each of them, and tell what follows from each good event."""
     for job, prefix in (("rules-engine", SETTLEMENT), ("scheduler", CAMPAIGN)):
-        told = 'rules_engine_events_total{result="told"}'
-        passed = "scheduler_invalid_total" if prefix is CAMPAIGN else 'rules_engine_events_total{result="invalid"}'
+        told = 'beaconfire_rules_engine_events_total{result="told"}'
+        passed = (
+            "beaconfire_scheduler_invalid_messages_total"
+            if prefix is CAMPAIGN
+            else 'beaconfire_rules_engine_events_total{result="invalid"}'
+        )
         async with (
             working(stream, tmp_path, job) as worker,
             raw_nats(stream, "publisher") as rogue,

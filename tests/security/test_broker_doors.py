@@ -259,7 +259,7 @@ FORGED = b"Nats-Stream: EVENTS\r\nNats-Subject: campaign.c1.settlement.fake\r\nN
 
 
 async def _foreign(gateway: Gateway) -> int:
-    found = re.search(r"^gateway_foreign_total (\d+)", await gateway.metrics(), re.MULTILINE)
+    found = re.search(r"^beaconfire_gateway_forged_messages_total (\d+)", await gateway.metrics(), re.MULTILINE)
     return int(found[1]) if found else 0
 
 
@@ -470,7 +470,7 @@ async def test_a_message_delivered_to_auth_is_no_request(target: Target) -> None
     stranger, campaign = target.stranger, target.campaign
     good = {"root": f"campaign:{campaign}", "userId": stranger.id, "role": "owner"}
     good["serviceToken"] = target.services.service_token
-    ignored = 'auth_requests_total{result="no_request",subject="auth.grant"}'
+    ignored = 'beaconfire_auth_broker_requests_total{result="no_request",subject="auth.grant"}'
     before = await _count(target, ignored)
     async with raw_nats(target.services.nats, "gateway") as rogue:
         async with raw_nats(target.services.nats, "publisher") as accomplice:

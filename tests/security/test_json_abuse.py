@@ -152,7 +152,9 @@ async def test_events(gateway: Gateway) -> None:
         seen = []
         while (event := await client.next("event"))["offset"] != offset:
             seen.append(event)
-        counts = re.findall(r"^gateway_dropped_total\{.*\} (.*)$", await gateway.metrics(), re.MULTILINE)
+        counts = re.findall(
+            r"^beaconfire_gateway_events_set_aside_total\{.*\} (.*)$", await gateway.metrics(), re.MULTILINE
+        )
 
     assert seen == []
     assert sum(map(float, counts)) >= len(bodies)

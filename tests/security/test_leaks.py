@@ -54,7 +54,7 @@ async def test_nowhere_in_logs_and_metrics(target: Target) -> None:
     assert [secret for secret in secrets if secret in written] == []
     assert [secret for secret in secrets if secret in answered] == []
     assert '"level": "info"' in written
-    assert "http_request_seconds" in written
+    assert "beaconfire_http_request_duration_seconds" in written
 
 
 async def test_a_name_cannot_write_log_lines(target: Target) -> None:

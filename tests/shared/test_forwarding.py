@@ -41,7 +41,7 @@ async def asked(**settings: Any) -> AsyncIterator[Any]:
 
 def unreadable(reason: str) -> float:
     """How often requests were counted under a proxy's address for this reason."""
-    return REGISTRY.get_sample_value("forwarded_unreadable_total", {"reason": reason}) or 0.0
+    return REGISTRY.get_sample_value("beaconfire_http_forwarded_headers_unreadable_total", {"reason": reason}) or 0.0
 
 
 @pytest.mark.parametrize(
