@@ -224,7 +224,12 @@ class Core(RuleBasedStateMachine):
             if offset > after and message.entry is not None and message.entry.route.rooms[0].root in wanted
         ]
         most = self.page_events
-        return (entries[:most], entries[most - 1].offset) if len(entries) > most else (entries, self.last)
+        through = entries[most - 1].offset if len(entries) > most else self.last
+        page = entries[:most]
+        if any(ring.heard(root, after, through) - {entry.offset for entry in page} for root in wanted):
+            self.reached["history that is gone"] += 1
+            raise HistoryGone  # as `history.History` does: the gateway heard events that the stream no longer has
+        return page, through
 
     async def end(self) -> int:
         return self.last
