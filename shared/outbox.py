@@ -52,6 +52,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 
 from shared import broker, logs, lookup, metrics
+from shared.cursor import Cursor
 from shared.database import Database, DatabaseAway, UtcDateTime
 from shared.envelope import Envelope
 from shared.position import Position
@@ -196,8 +197,8 @@ class Outbox:
         self._waits = Waiting()
         self._forget_at = 0.0
         self._untold = False
-        self._cursors: OrderedDict[str, str | None] = OrderedDict()
-        self._waiting: dict[str, asyncio.Future[str | None]] = {}
+        self._cursors: OrderedDict[str, Cursor | None] = OrderedDict()
+        self._waiting: dict[str, asyncio.Future[Cursor | None]] = {}
         self.position = Position()
 
     async def add(self, tx: AsyncConnection, envelopes: Sequence[Envelope]) -> list[int]:
@@ -227,10 +228,11 @@ class Outbox:
         """As `wake`, where another process committed something and said so."""
         self._committed.set()
 
-    async def cursor_of(self, event_id: str, timeout_s: float) -> str | None:
-        """The place in the stream of an event that was committed here, by its message id, as `<epoch>:<offset>`.
+    async def cursor_of(self, event_id: str, timeout_s: float) -> Cursor | None:
+        """Return the cursor of an event that was committed here, by its message id.
 
-        None where it is not known within `timeout_s` seconds: the broker is away. It is published nevertheless.
+        None if it is not known within `timeout_s` seconds because the broker is away. The event is still published
+        later.
         """
         life = self.position.life
         try:
@@ -246,20 +248,22 @@ class Outbox:
             self._waiting.pop(event_id, None)
         return self._cursors[event_id]
 
-    async def cursor_after(self, event_ids: Sequence[str], timeout_s: float) -> str | None:
-        """As `cursor_of`, of whichever of these events is the last in the stream: those of different roots may be in
-        another order there. None where one of them is not known, or the stream was lost between them."""
+    async def cursor_after(self, event_ids: Sequence[str], timeout_s: float) -> Cursor | None:
+        """Return the cursor of whichever of these events comes last in the stream, as `cursor_of` does.
+
+        Events of different roots may be in another order there. None if one of them is not known, or the stream was
+        lost between them.
+        """
         loop = asyncio.get_running_loop()
         until = loop.time() + timeout_s
         cursors = [await self.cursor_of(event_id, max(0, until - loop.time())) for event_id in event_ids]
-        known = [(epoch, int(offset)) for epoch, _, offset in (one.partition(":") for one in cursors if one)]
-        if len(known) < len(event_ids) or len({epoch for epoch, _ in known}) != 1:
+        known = [cursor for cursor in cursors if cursor is not None]
+        if len(known) < len(event_ids) or len({cursor.epoch for cursor in known}) != 1:
             return None
-        epoch, offset = max(known)
-        return f"{epoch}:{offset}"
+        return max(known, key=lambda cursor: cursor.offset)
 
-    def known_cursor(self, event_id: str) -> str | None:
-        """As `cursor_of`, of what this process has heard already."""
+    def known_cursor(self, event_id: str) -> Cursor | None:
+        """Return the cursor as `cursor_of` does, if this process knows it already. Does not wait."""
         return self._cursors.get(event_id)
 
     def why_stuck(self) -> str | None:
@@ -551,7 +555,7 @@ class Outbox:
         for mark in marks:
             self._unmarked.pop(mark.row_id, None)
 
-    def _remember(self, event_id: str, cursor: str | None) -> None:
+    def _remember(self, event_id: str, cursor: Cursor | None) -> None:
         self._cursors[event_id] = cursor
         if len(self._cursors) > REMEMBERED:
             self._cursors.popitem(last=False)

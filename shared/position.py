@@ -1,17 +1,19 @@
-"""Where the stream is known to be: its epoch, and an offset it has reached.
+"""How far the stream is known to reach: its epoch, and an offset in it.
 
-An offset that was in the stream before a read of the database began is a safe cursor for what was read: an event is
-published after its change is committed, so every change told of at or below that offset is in what was read.
+An offset that the stream had before a database read began is a safe cursor for that read. An event is published after
+its change is committed, so the read contains every change whose event lies at or below that offset.
 """
 
 import asyncio
 
+from shared.cursor import Cursor
+
 
 class Position:
-    """The last place in the stream that this process has heard of. Never ahead of the stream.
+    """The highest offset of the stream that this process knows of. It is never ahead of the stream.
 
-    `life` counts how often the stream was found to be another one, or to have gone back: an acknowledgement counts only
-    in the life in which its publishing began.
+    `life` counts how often the stream was found to be another one, or to have gone back. An acknowledgement counts only
+    in the life in which its publish began.
     """
 
     def __init__(self) -> None:
@@ -20,12 +22,12 @@ class Position:
         self.life = 0
         self._known = asyncio.Event()
 
-    def cursor(self) -> str | None:
-        """`<epoch>:<offset>`, or None where the stream was never seen."""
-        return f"{self.epoch}:{self.offset}" if self.epoch else None
+    def cursor(self) -> Cursor | None:
+        """Return the cursor at this position, or None if the stream was never seen."""
+        return Cursor(self.epoch, self.offset) if self.epoch else None
 
-    async def wait(self, timeout_s: float) -> str | None:
-        """The cursor, waiting for the first sight of the stream for `timeout_s` seconds at most."""
+    async def wait(self, timeout_s: float) -> Cursor | None:
+        """Return the cursor. Wait up to `timeout_s` seconds until the stream is seen for the first time."""
         if not self._known.is_set():
             try:
                 async with asyncio.timeout(timeout_s):
@@ -34,15 +36,15 @@ class Position:
                 return None
         return self.cursor()
 
-    def acknowledged(self, offset: int, life: int) -> str | None:
-        """The broker acknowledged what was sent in this `life`. Returns its cursor, None where that is not known."""
+    def acknowledged(self, offset: int, life: int) -> Cursor | None:
+        """Record an acknowledgement of something sent in this `life`. Return its cursor, or None if it is not known."""
         if life != self.life or not self.epoch:
             return None
         self.offset = max(self.offset, offset)
-        return f"{self.epoch}:{offset}"
+        return Cursor(self.epoch, offset)
 
     def seen(self, epoch: str, last: int, *, known: int) -> None:
-        """The stream said what it is and where it ends. `known` is the offset from before it was asked."""
+        """Record the stream's epoch and last offset. `known` is `offset` from before the stream was asked."""
         if epoch != self.epoch or last < known:
             self.life += 1
             self.epoch, self.offset = epoch, last

@@ -5,12 +5,16 @@ import json
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
 
+from shared.cursor import Cursor
+
 SUBPROTOCOL = "beaconfire.v1"
 WAIT_S = 15.0
+NO_CURSOR = Cursor("", -1)
 
 
 class Closed(Exception):
@@ -147,7 +151,7 @@ class ResumingClient:
     @property
     def offset(self) -> int:
         """Its cursor's; -1 without one."""
-        return _split(self.cursor)[1]
+        return parse(self.cursor).offset
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["ResumingClient"]:
@@ -185,12 +189,12 @@ class ResumingClient:
     def _has_seen(self, mark: str | int) -> bool:
         if any(mark == event_id for _, event_id in self.applied):
             return True
-        epoch, offset = _split(self.cursor)
-        wanted = (epoch, mark) if isinstance(mark, int) else _split(mark)
-        return bool(epoch) and wanted[0] == epoch and wanted[1] <= offset
+        cursor = parse(self.cursor)
+        wanted = replace(cursor, offset=mark) if isinstance(mark, int) else parse(mark)
+        return bool(cursor.epoch) and wanted.epoch == cursor.epoch and wanted.offset <= cursor.offset
 
     def _may_still_come(self, mark: str | int) -> bool:
-        return isinstance(mark, int) or _split(mark)[0] == _split(self.cursor)[0] != ""
+        return isinstance(mark, int) or parse(mark).epoch == parse(self.cursor).epoch != ""
 
     async def run(self) -> None:
         """Connect, and again when that ends, for ever."""
@@ -229,9 +233,8 @@ class ResumingClient:
     def _begin(self, socket: SocketClient) -> None:
         """From its ack on this connection counts, and only this one."""
         self.acks.append(socket.ack)
-        epoch, offset = _split(socket.ack["cursor"])
-        ours, highest = _split(self.cursor)
-        self.cursor = f"{epoch}:{max(offset, highest) if epoch == ours else offset}"
+        given, ours = parse(socket.ack["cursor"]), parse(self.cursor)
+        self.cursor = str(ours if ours.epoch == given.epoch and ours.offset > given.offset else given)
         self._move()
 
     async def _follow(self, http: aiohttp.ClientSession, socket: SocketClient) -> SocketClient | None:
@@ -297,17 +300,17 @@ class ResumingClient:
         self._move()
 
     def _apply(self, frame: dict[str, Any]) -> None:
-        epoch, highest = _split(self.cursor)
-        offset = frame.get("offset", highest + 1)
-        if offset <= highest:
+        cursor = parse(self.cursor)
+        offset = frame.get("offset", cursor.offset + 1)
+        if offset <= cursor.offset:
             return
         self.applied.append((offset, frame["event"]["id"]))
         if "offset" in frame:
-            self.cursor = f"{epoch}:{offset}"
+            self.cursor = str(replace(cursor, offset=offset))
 
     def _advance(self, cursor: str) -> None:
-        epoch, offset = _split(cursor)
-        if (epoch, True) == (_split(self.cursor)[0], offset > _split(self.cursor)[1]):
+        given, ours = parse(cursor), parse(self.cursor)
+        if given.epoch == ours.epoch and given.offset > ours.offset:
             self.cursor = cursor
 
     def _move(self) -> None:
@@ -318,7 +321,6 @@ class ResumingClient:
         await self._moved.wait()
 
 
-def _split(cursor: str | None) -> tuple[str, int]:
-    """Epoch and offset; ("", -1) for what is no cursor."""
-    epoch, _, digits = (cursor or "").rpartition(":")
-    return (epoch, int(digits)) if digits.isdecimal() else ("", -1)
+def parse(cursor: str | None) -> Cursor:
+    """Parse a client's cursor. `NO_CURSOR` if it has none."""
+    return (Cursor.parse(cursor) if cursor else None) or NO_CURSOR

@@ -5,12 +5,14 @@ import json
 import math
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import aiohttp
 from rich.console import Console
 from rich.text import Text
 
+from shared.cursor import Cursor
 from shared.errors import TABLE, Retry
 from shared.subjects import parse_room
 from tools.sign_in import Tokens
@@ -73,8 +75,8 @@ class _Listener:
         self._rooms = rooms
         self._tokens = tokens
         self._printer = printer
-        self._epoch = ""
-        self._offset = -1
+        self._cursor = Cursor("", -1)
+        """The epoch is empty before the first ack."""
 
     async def listen_once(self, http: aiohttp.ClientSession, url: str) -> None:
         """Listen until the connection ends. Raises Ended where another one would end alike."""
@@ -91,8 +93,8 @@ class _Listener:
     async def _connect_message(self) -> dict[str, Any]:
         token = await asyncio.to_thread(self._tokens.fresh)
         message = {"type": "connect", "id": 1, "token": token, "rooms": self._rooms}
-        if self._epoch:
-            message["cursor"] = f"{self._epoch}:{self._offset}"
+        if self._cursor.epoch:
+            message["cursor"] = str(self._cursor)
         return message
 
     async def _take(self, socket: aiohttp.ClientWebSocketResponse, frame: dict[str, Any]) -> None:
@@ -104,7 +106,7 @@ class _Listener:
             case "position":
                 self._move(frame["cursor"])
             case "resync":
-                self._epoch = ""  # the cursor may go back now
+                self._cursor = replace(self._cursor, epoch="")  # the cursor may go back now
                 self._move(frame["cursor"])
                 _note(f"events may be missing here ({frame['reason']}): load {', '.join(frame['rooms'])} again")
             case "token.expiring" if self._tokens.can_renew:
@@ -125,9 +127,9 @@ class _Listener:
     def _event(self, frame: dict[str, Any]) -> None:
         offset = frame.get("offset")
         if offset is not None:
-            if offset <= self._offset:
+            if offset <= self._cursor.offset:
                 return
-            self._offset = offset
+            self._cursor = replace(self._cursor, offset=offset)
         self._printer(frame)
 
     def _acknowledged(self, frame: dict[str, Any]) -> None:
@@ -139,10 +141,13 @@ class _Listener:
             raise Ended("no room is left to listen to")
         _note(f"listening to {', '.join(room for room in frame['rooms'] if room not in refused)}")
 
-    def _move(self, cursor: str) -> None:
-        epoch, _, offset = cursor.rpartition(":")
-        self._offset = int(offset) if epoch != self._epoch else max(self._offset, int(offset))
-        self._epoch = epoch
+    def _move(self, text: str) -> None:
+        """Move to the cursor that a frame names: only forward, except into another epoch."""
+        cursor = Cursor.parse(text)
+        if cursor is None:
+            raise Ended(f"the gateway sent a cursor that cannot be read: {printable(text[:64])}")
+        if cursor.epoch != self._cursor.epoch or cursor.offset > self._cursor.offset:
+            self._cursor = cursor
 
     def _closed(self, code: int | None) -> None:
         row = next((row for row in TABLE if row.close == code), None)

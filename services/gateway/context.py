@@ -15,6 +15,7 @@ from services.gateway.place import Place
 from services.gateway.probes import Probes
 from services.gateway.ring import Entry, Ring
 from services.gateway.wheel import Wheel
+from shared.cursor import Cursor
 from shared.errors import BeaconfireError
 from shared.subjects import Pair
 from shared.tokens import Claims
@@ -74,12 +75,12 @@ class Context(Generic[S]):
 
     def cursor(self, offset: int) -> str:
         """What a client keeps of its place."""
-        return f"{self.epoch}:{offset}"
+        return str(Cursor(self.epoch, offset))
 
     def read_cursor(self, cursor: str | None) -> int | None:
         """The offset of a cursor of this epoch, else None."""
-        epoch, _, digits = (cursor or "").rpartition(":")
-        return int(digits) if epoch == self.epoch and digits.isdecimal() and digits.isascii() else None
+        parsed = Cursor.parse(cursor) if cursor else None
+        return parsed.offset if parsed is not None and parsed.epoch == self.epoch else None
 
     def find_place(self, cursor: str | None) -> tuple[int, str | None]:
         """The offset to go on from, and why it cannot be the cursor's."""

@@ -1,7 +1,7 @@
-"""Messages that are no event, kept for operators: copied to `deadletter.<reason>`, which a stream of its own keeps.
+"""Dead letters: messages that are not valid events, copied to `deadletter.<reason>` for operators.
 
-Every gateway hears every message, and hears the last minute again when it starts: the copies of one message carry one
-`Nats-Msg-Id`, and the broker keeps the first.
+A separate stream keeps them. Every gateway hears every message, and reads the last minute again when it starts. All
+copies of one message carry the same `Nats-Msg-Id`, so the broker keeps only the first.
 """
 
 import hashlib
@@ -13,6 +13,7 @@ from nats.aio.client import Client
 
 from shared import logs, metrics
 from shared.broker import DEADLETTER_PREFIX
+from shared.cursor import Cursor
 from shared.envelope import InvalidEvent
 
 log = logs.get(__name__)
@@ -22,25 +23,25 @@ LOST = metrics.Counter(
 )
 
 HEADERS_BYTES = 2_048
-"""Room for our headers in what the broker takes; a longer body is cut, `Beaconfire-Bytes` says from what."""
+"""Room left for our headers in the broker's limit. A longer body is cut; `Beaconfire-Bytes` has its whole length."""
 MAX_HEADER = 300
 
 
 class DeadLetters:
-    """Sets messages aside. `spawn` runs the sending."""
+    """Sets invalid messages aside. `spawn` runs a publish in the background."""
 
     def __init__(self, nc: Client, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
         self._nc = nc
         self._spawn = spawn
 
-    def set_aside(self, error: InvalidEvent, subject: str, body: bytes, place: tuple[str, int] | None) -> None:
-        """Copy a refused message. `place` is the epoch and offset of one that is in the stream. Does not wait."""
+    def set_aside(self, error: InvalidEvent, subject: str, body: bytes, cursor: Cursor | None) -> None:
+        """Copy an invalid message. `cursor` says where it is in the stream, None if it is not stored. Does not wait."""
         headers = {"Beaconfire-Subject": _line(subject), "Beaconfire-Detail": _line(error.detail)}
-        if place is None:
+        if cursor is None:
             headers["Nats-Msg-Id"] = hashlib.sha256(subject.encode() + b"\0" + body).hexdigest()[:32]
         else:
-            headers["Nats-Msg-Id"] = "{}:{}".format(*place)
-            headers["Beaconfire-Offset"] = str(place[1])
+            headers["Nats-Msg-Id"] = str(cursor)
+            headers["Beaconfire-Offset"] = str(cursor.offset)
         most = self._nc.max_payload - HEADERS_BYTES
         if len(body) > most:
             headers["Beaconfire-Bytes"] = str(len(body))
@@ -55,5 +56,5 @@ class DeadLetters:
 
 
 def _line(text: str) -> str:
-    """As a header's value: one line of printable characters, cut."""
+    """Make a header value: one line of printable characters, cut to MAX_HEADER."""
     return "".join(letter if letter.isprintable() else " " for letter in text[:MAX_HEADER])

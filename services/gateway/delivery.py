@@ -19,6 +19,7 @@ from services.gateway.route import Route
 from services.gateway.session import Session
 from shared import logs, metrics
 from shared.broker import EPHEMERAL_PREFIX
+from shared.cursor import Cursor
 from shared.envelope import InvalidEvent, read
 from shared.events.user import AccessRevoked, MemberChanged
 from shared.subjects import InvalidSubject
@@ -39,8 +40,8 @@ DROPPED = metrics.Counter(
     ["reason"],
 )
 
-SetAside = Callable[[InvalidEvent, str, bytes, tuple[str, int] | None], None]
-"""(why, subject, body, epoch and offset if it has one): keeps a refused message where an operator can find it."""
+SetAside = Callable[[InvalidEvent, str, bytes, Cursor | None], None]
+"""(why, subject, body, cursor if it is in the stream): keeps a refused message where an operator can find it."""
 
 
 class Delivery:
@@ -63,7 +64,7 @@ class Delivery:
             if stored.subject not in NOT_EVENTS:
                 self._deliver(offset, stored)
         except InvalidEvent as error:
-            self._refuse(error, stored.subject, stored.body, (context.epoch, offset))
+            self._refuse(error, stored.subject, stored.body, Cursor(context.epoch, offset))
         finally:
             context.position = offset
             context.outbound.delivered(offset)
@@ -140,22 +141,22 @@ class Delivery:
         try:
             return self._encode(offset, stored)
         except InvalidEvent as error:
-            self._refuse(error, stored.subject, stored.body, (self._context.epoch, offset))
+            self._refuse(error, stored.subject, stored.body, Cursor(self._context.epoch, offset))
         except Exception:
             # As where it is heard (`Intake._take`): one event must stop neither the checking nor who catches up.
             log.exception("could not check", offset=offset)
         return None
 
-    def _refuse(self, error: InvalidEvent, subject: str, body: bytes, place: tuple[str, int] | None) -> None:
+    def _refuse(self, error: InvalidEvent, subject: str, body: bytes, cursor: Cursor | None) -> None:
         DROPPED.labels(error.reason).inc()
         log.warning(
             "set aside a message that is no event",
             subject=subject[:200],
-            offset=place and place[1],
+            offset=cursor and cursor.offset,
             reason=error.reason,
             detail=error.detail,
         )
-        self._set_aside(error, subject, body, place)
+        self._set_aside(error, subject, body, cursor)
 
 
 @cache

@@ -330,7 +330,7 @@ class Store:
         cursor = await self._outbox.position.wait(WAIT_S)
         async with self._database.reading() as connection:
             tx = Reading(connection)
-            tx.headers = {CURSOR_HEADER: cursor} if cursor else {}
+            tx.headers = {CURSOR_HEADER: str(cursor)} if cursor else {}
             yield tx
 
     @asynccontextmanager
@@ -394,8 +394,9 @@ class Store:
                 await tx.execute(delete(table).where(old))
 
     def cursor_of(self, message_id: str) -> str | None:
-        """Where an event is in the stream, as far as this process has heard by now."""
-        return self._outbox.known_cursor(message_id)
+        """Return an event's cursor if this process knows it already."""
+        cursor = self._outbox.known_cursor(message_id)
+        return str(cursor) if cursor else None
 
     async def place(self, tx: Writing) -> dict[str, str]:
         """Headers that say where in the stream all events of a committed transaction have been seen; after `WAIT_S`
@@ -403,7 +404,7 @@ class Store:
         if not tx.envelopes:
             return {}
         cursor = await self._outbox.cursor_after([envelope.message_id for envelope in tx.envelopes], WAIT_S)
-        return {OFFSET_HEADER: cursor} if cursor else {PENDING_HEADER: tx.envelopes[-1].id}
+        return {OFFSET_HEADER: str(cursor)} if cursor else {PENDING_HEADER: tx.envelopes[-1].id}
 
 
 def _check(row: Row, fields: tuple[str, ...]) -> None:

@@ -5,6 +5,7 @@ import json
 from playwright.async_api import expect
 
 from tests.browser.conftest import NO_PAUSES, Table, Window
+from tests.cursors import cursor_of
 from tools import demo
 from tools.api import call
 
@@ -147,7 +148,7 @@ async def test_rooms_come_back_with_the_connection(table: Table) -> None:
 
     connect = owner.sent_of("connect")[-1]
     assert connect["rooms"] == [f"campaign:{table.campaign}"]
-    assert int(connect["cursor"].rpartition(":")[2]) > 0
+    assert cursor_of(connect["cursor"]).offset > 0
     assert len(owner.sent_of("subscribe")) == before
 
 

@@ -1,11 +1,13 @@
 """The tests' own client keeps the rules that the browser client keeps: PROTOCOL.md §5, make-before-break, `seen`."""
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.client import NotSeen, ResumingClient
+from tests.cursors import cursor_of
 from tests.faults.world import World, world
 
 ROOM = "campaign:c1"
@@ -20,7 +22,7 @@ def _client(one: World) -> ResumingClient:
 async def test_gateways_stop_one_after_the_other(tmp_path: Path) -> None:
     """SIGTERM to each of two gateways while events flow: every event once, in order, and never without a connection."""
     async with world(tmp_path, gateways=2) as one, _client(one).running() as client:
-        started_at = int(client.acks[0]["cursor"].rpartition(":")[2])
+        started_at = cursor_of(client.acks[0]["cursor"]).offset
         stop = asyncio.Event()
         writing = asyncio.create_task(_write(one, stop))
         for gateway in one.gateways:
@@ -48,8 +50,7 @@ async def test_seen(tmp_path: Path) -> None:
     async with world(tmp_path, gateways=1) as one, _client(one).running() as client:
         offset = await one.publish()
         await client.seen(one.acknowledged[offset])
-        epoch = client.acks[0]["cursor"].rpartition(":")[0]
-        await client.seen(f"{epoch}:{offset}")
+        await client.seen(str(replace(cursor_of(client.acks[0]["cursor"]), offset=offset)))
         waiting = asyncio.create_task(client.seen(offset + 1))
         one.gateways[0].kill()
         assert await one.publish() == offset + 1

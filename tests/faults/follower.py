@@ -5,12 +5,13 @@ import random
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import aiohttp
 
-from tests.client import ResumingClient, SocketClient
+from tests.client import ResumingClient, SocketClient, parse
+from tests.cursors import cursor_of
 from tests.faults.checker import Reload
 
 
@@ -127,7 +128,7 @@ class Follower(ResumingClient):
 
     def _take(self, frame: dict[str, Any]) -> None:
         if frame["type"] == "resync":
-            upto = int(frame["cursor"].rpartition(":")[2])
+            upto = cursor_of(frame["cursor"]).offset
             self.reloads.append(Reload(self._had, upto, frame["reason"]))
         elif frame["type"] in ("degraded", "live"):
             self.states.append(frame["type"])
@@ -142,7 +143,7 @@ class Follower(ResumingClient):
             super()._apply(frame)
         else:
             self.applied.append((offset, frame["event"]["id"]))
-            self._advance(f"{(self.cursor or '').rpartition(':')[0]}:{offset}")
+            self._advance(str(replace(parse(self.cursor), offset=offset)))
         self.applied_at[offset] = time.monotonic()
         if self._missed and self.offset >= self._missed[-1]:
             self.resumes.append(Resume(len(self._missed), time.monotonic() - self._asked_at))

@@ -39,6 +39,7 @@ from shared.errors import BeaconfireError
 from shared.roles import Role
 from shared.subjects import Pair, RoomKey, parse_room
 from shared.tokens import Claims
+from tests.cursors import cursor_of
 
 ROOTS = ("campaign:c1", "campaign:c2")
 ROOMS = ("campaign:c1", "campaign:c1/settlement:s1", "campaign:c2")
@@ -593,7 +594,7 @@ class Core(RuleBasedStateMachine):
             cursor = person.cursor or 0
             if frame["type"] == "connection.ack":
                 if person.cursor is None:  # else it has what it missed since, or a word that it has not
-                    person.cursor = int(frame["cursor"].partition(":")[2])
+                    person.cursor = cursor_of(frame["cursor"]).offset
                 person.joined_at = person.cursor
                 assert person.session is not None
                 self.reached["resume"] += person.session.state is State.CATCHING_UP
@@ -605,9 +606,9 @@ class Core(RuleBasedStateMachine):
                 person.applied.append(frame["offset"])
                 person.cursor = frame["offset"]
             elif frame["type"] == "position":
-                person.cursor = max(cursor, int(frame["cursor"].partition(":")[2]))
+                person.cursor = max(cursor, cursor_of(frame["cursor"]).offset)
             elif frame["type"] == "resync":
-                to = int(frame["cursor"].partition(":")[2])
+                to = cursor_of(frame["cursor"]).offset
                 person.excused.append((set(frame["rooms"]), cursor, to))
                 person.cursor = to
             elif frame["type"] == "restored":
@@ -627,7 +628,7 @@ class Core(RuleBasedStateMachine):
             person.excused.append(({room}, since, self.last))  # left when that was asked, and not restored
         if kind == "leave" or not answer["success"]:
             return
-        place = int(frame["cursor"].partition(":")[2])
+        place = cursor_of(frame["cursor"]).offset
         person.cursor = max(person.cursor or 0, place)
         assert restored == sorted(set(restored))
         if since is not None and answer["recovered"]:

@@ -13,6 +13,7 @@ from shared import broker
 from shared.events.workspace import UserTyping
 from tests.client import open_socket
 from tests.conftest import connected
+from tests.cursors import cursor_of
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway
 from tests.gateway.test_delivery import BODY, fence, raw_publish
@@ -52,7 +53,7 @@ async def test_kept_once(stream: NatsServer, auth: FakeAuth) -> None:
     assert first.headers["Beaconfire-Subject"] == "campaign.c1.settlement.s1"
     assert first.headers["Beaconfire-Detail"].startswith("Invalid JSON")
     assert int(second.headers["Beaconfire-Offset"]) == event["offset"] - 1
-    assert second.headers["Nats-Msg-Id"].partition(":")[2] == second.headers["Beaconfire-Offset"]
+    assert cursor_of(second.headers["Nats-Msg-Id"]).offset == int(second.headers["Beaconfire-Offset"])
 
 
 async def test_logged(gateway: Gateway) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from shared.cursor import Cursor
 from shared.roles import Role
 from tests.client import SocketClient, open_socket
 from tests.conftest import connected
+from tests.cursors import cursor_of
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.gateway.test_delivery import fence
@@ -93,7 +95,7 @@ async def test_positions_rise(short: Gateway) -> None:
         await client.events(count)
 
     places = [
-        frame["offset"] if frame["type"] == "event" else int(frame["cursor"].partition(":")[2])
+        frame["offset"] if frame["type"] == "event" else cursor_of(frame["cursor"]).offset
         for frame in client.frames
         if frame["type"] in ("event", "position")
     ]
@@ -168,7 +170,7 @@ async def test_changed_while_replayed(stream: NatsServer, auth: FakeAuth, role: 
         frames = [json.loads((await slow.frame())[1])]
         while not (
             (frames[-1]["type"] == "event" and frames[-1]["offset"] == last)
-            or (frames[-1]["type"] == "position" and int(frames[-1]["cursor"].partition(":")[2]) >= last)
+            or (frames[-1]["type"] == "position" and cursor_of(frames[-1]["cursor"]).offset >= last)
         ):
             frames.append(json.loads((await slow.frame())[1]))
 
@@ -281,9 +283,9 @@ async def test_ahead_of_this_gateway(stream: NatsServer, auth: FakeAuth) -> None
         )
         token = auth.token("viewer")  # the same all along: what it opens is known, and not asked for
         before = await stack.enter_async_context(open_socket(behind.url))
-        epoch = (await before.connect(token, ["campaign:c1"]))["cursor"].partition(":")[0]
+        epoch = cursor_of((await before.connect(token, ["campaign:c1"]))["cursor"]).epoch
         async with open_socket(behind.url) as mistaken:  # it is looked where the stream ends, which counts but once
-            await mistaken.connect(token, ["campaign:c1"], cursor=f"{epoch}:1000000")
+            await mistaken.connect(token, ["campaign:c1"], cursor=str(Cursor(epoch, 1_000_000)))
             await mistaken.next("resync")
         proxy.flowing.clear()
         async with open_socket(quick.url) as client:
@@ -291,13 +293,13 @@ async def test_ahead_of_this_gateway(stream: NatsServer, auth: FakeAuth) -> None
             had = await quick.publish(settlement("had"))
             await client.events(1)
         client = await stack.enter_async_context(open_socket(behind.url))
-        message = await client.send("connect", token=token, rooms=["campaign:c1"], cursor=f"{epoch}:{had}")
+        message = await client.send("connect", token=token, rooms=["campaign:c1"], cursor=str(Cursor(epoch, had)))
         missed = await quick.publish(settlement("missed"))
         proxy.flowing.set()
         ack = await client.next("connection.ack", "resync")
         heard = await offsets(client, 1)
 
-    assert (ack["id"], ack["cursor"]) == (message, f"{epoch}:{had}")
+    assert (ack["id"], ack["cursor"]) == (message, str(Cursor(epoch, had)))
     assert heard == [missed]
 
 
@@ -407,7 +409,7 @@ async def test_snapshot_too_old(short: Gateway, cursor: str, reason: str) -> Non
     kept = (await push_out(short))[0]
     async with connected(short.server, "setup") as setup, open_socket(short.url) as client:
         await setup.request("$JS.API.STREAM.PURGE.EVENTS", json.dumps({"seq": kept}).encode())
-        epoch = (await client.connect(short.auth.token("viewer"), ["user:viewer"]))["cursor"].partition(":")[0]
+        epoch = cursor_of((await client.connect(short.auth.token("viewer"), ["user:viewer"]))["cursor"]).epoch
         heard, answers = await restore(client, cursor.replace("{epoch}", epoch), "campaign:c1")
         resync = await client.next("resync")
         live = await fence(short, client)

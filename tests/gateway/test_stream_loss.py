@@ -9,7 +9,7 @@ import shutil
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from nats.aio.client import Client
 from shared import broker
 from tests.client import SocketClient, open_socket
 from tests.conftest import connected
+from tests.cursors import cursor_of
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.gateway.test_delivery import fence
@@ -50,7 +51,7 @@ class Town:
         *_, event = await fence(self.gateway, self.client)
 
         assert (said["rooms"], said["reason"]) == ([ROOM], reason)
-        assert epoch is None or said["cursor"].startswith(f"{epoch}:")
+        assert epoch is None or cursor_of(said["cursor"]).epoch == epoch
         assert event["event"]["payload"]["settlementId"] == "fence"
         await self.assert_told_later(reason)
 
@@ -74,7 +75,7 @@ async def _town(stream: NatsServer, auth: FakeAuth) -> AsyncIterator[Town]:
         ack = await client.connect(auth.token("viewer"), [ROOM])
         await write(gateway, BEFORE)
         last = (await client.events(BEFORE))[-1]["offset"]
-        yield Town(gateway, route, client, f"{ack['cursor'].partition(':')[0]}:{last}")
+        yield Town(gateway, route, client, str(replace(cursor_of(ack["cursor"]), offset=last)))
 
 
 async def write(gateway: Gateway, count: int) -> int:
@@ -130,7 +131,7 @@ async def test_recreated_under_load(town: Town) -> None:
     finally:
         filling.cancel()
 
-    assert (said["reason"], said["cursor"].partition(":")[0]) == ("epoch_changed", epoch)
+    assert (said["reason"], cursor_of(said["cursor"]).epoch) == ("epoch_changed", epoch)
 
 
 async def _fill(gateway: Gateway) -> None:
@@ -151,12 +152,13 @@ async def test_emptied(town: Town) -> None:
     a gateway that remembers what was purged still has it for those who were away."""
     async with open_socket(town.gateway.url) as back:
         await api(town.server, "STREAM.PURGE.EVENTS")
-        cursor = f"{town.away.partition(':')[0]}:{int(town.away.partition(':')[2]) - 2}"
-        await back.connect(town.gateway.auth.token("viewer"), [ROOM], cursor=cursor)
+        away = cursor_of(town.away)
+        two_before = replace(away, offset=away.offset - 2)
+        await back.connect(town.gateway.auth.token("viewer"), [ROOM], cursor=str(two_before))
         heard = [event["offset"] for event in await back.events(2)]
         await fence(town.gateway, town.client)
 
-    assert heard[-1] == int(town.away.partition(":")[2])
+    assert heard[-1] == away.offset
     assert "resync" not in [frame["type"] for frame in (*town.client.frames, *back.frames)]
 
 
@@ -176,7 +178,7 @@ async def test_gone_back(town: Town) -> None:
     backup = await asyncio.to_thread(copy_of, town.server)
     await write(town.gateway, 20)
     await town.client.events(20)
-    town.away = town.away.partition(":")[0] + f":{town.client.frames[-1]['offset'] + 1_000}"
+    town.away = str(replace(cursor_of(town.away), offset=town.client.frames[-1]["offset"] + 1_000))
     await asyncio.to_thread(put_back, town.server, backup)
 
     assert (await town.client.next("resync"))["reason"] == "epoch_changed"
@@ -204,7 +206,7 @@ async def test_restored(town: Town, auth: FakeAuth) -> None:
     Without it, the stream has grown beyond the cursor of who was away, and they would miss events in silence."""
     backup = await asyncio.to_thread(copy_of, town.server)
     await write(town.gateway, 3)
-    town.away = f"{town.away.partition(':')[0]}:{(await town.client.events(3))[-1]['offset']}"
+    town.away = str(replace(cursor_of(town.away), offset=(await town.client.events(3))[-1]["offset"]))
     await asyncio.to_thread(put_back, town.server, backup)
     await town.client.next("resync")
     await write(town.gateway, 20)

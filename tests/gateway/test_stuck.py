@@ -22,6 +22,7 @@ from services.gateway.session import Session, State
 from services.gateway.websocket import Connection
 from shared.envelope import Envelope, Metadata
 from tests.client import open_socket
+from tests.cursors import cursor_of
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.gateway.test_frames import client_frame
@@ -145,7 +146,7 @@ async def test_one_that_loses_ground(stream: NatsServer, auth: FakeAuth, monkeyp
             pass
 
     assert (frame["rooms"], frame["reason"]) == (["campaign:c1"], "too_slow")
-    assert int(frame["cursor"].partition(":")[2]) <= last
+    assert cursor_of(frame["cursor"]).offset <= last
     assert event["offset"] == live
 
 

@@ -20,6 +20,7 @@ from services.gateway.ring import Ring
 from services.gateway.session import Session
 from services.gateway.wheel import Wheel
 from services.gateway.wires import Calls
+from shared.cursor import Cursor
 from shared.envelope import InvalidEvent
 from tests.client import open_socket
 from tests.conftest import connected
@@ -56,8 +57,9 @@ class Unattended:
         self.delivery = Delivery(self.context, membership, Encoder(), self._set_aside)
         self._offset = 0
 
-    def _set_aside(self, error: InvalidEvent, _subject: str, _body: bytes, place: Any) -> None:
-        self.refused.append((error.reason, place[1]))
+    def _set_aside(self, error: InvalidEvent, _subject: str, _body: bytes, cursor: Cursor | None) -> None:
+        assert cursor is not None
+        self.refused.append((error.reason, cursor.offset))
 
     def take(self, *bodies: bytes) -> None:
         for body in bodies:

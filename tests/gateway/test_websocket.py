@@ -16,6 +16,7 @@ from aiohttp.web_protocol import RequestHandler
 from services.gateway.frames import Opcode, decode_close, encode
 from services.gateway.websocket import Connection
 from tests.client import Closed, SocketClient, open_socket
+from tests.cursors import cursor_of
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.gateway.test_frames import client_frame
@@ -109,7 +110,7 @@ async def test_hello(gateway: Gateway) -> None:
 
     assert ack["type"] == "connection.ack"
     assert ack["userId"] == "owner"
-    assert ack["cursor"].partition(":")[2].isdigit()
+    assert cursor_of(ack["cursor"]).offset >= 0
     assert ack["limits"] == {
         "maxFrameBytes": 16384,
         "maxRooms": 100,

@@ -4,7 +4,9 @@ from typing import Any
 
 import pytest
 
+from shared.cursor import Cursor
 from tests.client import Closed, open_socket
+from tests.cursors import cursor_of
 from tests.gateway.conftest import Gateway, settlement
 
 STRANGE = [
@@ -44,7 +46,7 @@ async def _mine_and_others(gateway: Gateway) -> str:
     await gateway.publish(settlement("theirs", "c9"))
     async with open_socket(gateway.url) as client:
         ack = await client.connect(gateway.auth.token("viewer"))
-    return str(ack["cursor"]).rpartition(":")[0]
+    return cursor_of(ack["cursor"]).epoch
 
 
 @pytest.mark.parametrize("form", STRANGE)
@@ -90,7 +92,7 @@ async def test_somebody_elses(gateway: Gateway) -> None:
     epoch = await _mine_and_others(gateway)
     async with open_socket(gateway.url) as client:
         rooms = ["campaign:c1", "campaign:c9", "campaign:c9/settlement:theirs", "user:other"]
-        await client.connect(gateway.auth.token("viewer"), rooms, cursor=f"{epoch}:1")
+        await client.connect(gateway.auth.token("viewer"), rooms, cursor=str(Cursor(epoch, 1)))
         restored = await client.next("event")
         await gateway.publish(settlement("live"))
         live = await client.next("event")

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from structlog.testing import capture_logs
 
 from shared import broker, outbox
+from shared.cursor import Cursor
 from shared.database import Database
 from shared.envelope import Envelope, Metadata
 from shared.events.campaign import SettlementUpdated
@@ -363,7 +364,7 @@ async def test_cursor_of(database: Database, nc: Client) -> None:
     (offset,) = await column(database, "stream_offset")
 
     assert unsent is None
-    assert here == there == f"e1:{offset}"
+    assert here == there == Cursor("e1", offset)
 
 
 @on_both_databases
@@ -383,7 +384,7 @@ async def test_cursor_after(database: Database, nc: Client) -> None:
                 await asyncio.sleep(0.01)
 
     assert (unsent, one_missing) == (None, None)
-    assert cursor == f"e1:{max(await column(database, 'stream_offset'))}"
+    assert cursor == Cursor("e1", max(await column(database, "stream_offset")))
 
 
 @on_both_databases

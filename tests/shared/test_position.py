@@ -1,5 +1,6 @@
 """shared.position: cursors that are never ahead of what they are given for."""
 
+from shared.cursor import Cursor
 from shared.position import Position
 
 
@@ -16,10 +17,10 @@ def test_moves_forward() -> None:
     position = Position()
     position.seen("e1", 5, known=0)
 
-    assert position.acknowledged(9, position.life) == "e1:9"
-    assert position.acknowledged(8, position.life) == "e1:8"
+    assert position.acknowledged(9, position.life) == Cursor("e1", 9)
+    assert position.acknowledged(8, position.life) == Cursor("e1", 8)
     position.seen("e1", 7, known=5)  # asked before the acknowledgement came
-    assert position.cursor() == "e1:9"
+    assert position.cursor() == Cursor("e1", 9)
 
 
 def test_another_stream() -> None:
@@ -30,7 +31,7 @@ def test_another_stream() -> None:
     position.seen("e2", 3, known=500)
 
     assert position.acknowledged(501, first) is None
-    assert position.cursor() == "e2:3"
+    assert position.cursor() == Cursor("e2", 3)
     position.acknowledged(9, position.life)
     position.seen("e2", 4, known=9)
-    assert position.cursor() == "e2:4"
+    assert position.cursor() == Cursor("e2", 4)
