@@ -28,6 +28,16 @@ def imported(path: Path) -> Iterator[str]:
             yield node.module
 
 
+def imported_names(path: Path) -> Iterator[str]:
+    """The full names of everything it imports, such as `tests.client.open_socket`."""
+    for node in ast.walk(parsed(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            package = path.parts[: len(path.parts) - node.level] if node.level else ()
+            yield from (".".join([*package, *filter(None, [node.module]), alias.name]) for alias in node.names)
+
+
 def third_party(path: Path) -> set[str]:
     """The top-level names it imports that are neither ours nor Python's."""
     return {name.split(".")[0] for name in imported(path)} - OURS - set(sys.stdlib_module_names)

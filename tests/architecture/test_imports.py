@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.architecture.sources import ROOT, imported, modules, third_party
+from tests.architecture.sources import ROOT, imported, imported_names, modules, third_party
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
@@ -60,3 +60,15 @@ def test_clients_import_nothing_of_ours() -> None:
     """A client speaks PROTOCOL.md and could live in another repository."""
     for path in modules("clients"):
         assert not {name.split(".")[0] for name in imported(path)} & {"shared", "services", "tools"}, path
+
+
+def test_no_test_module_is_imported() -> None:
+    """Helpers have modules of their own: a test module can be renamed or deleted without breaking another."""
+    found = [
+        (str(path), name)
+        for path in modules("tests", "bench")
+        for name in imported_names(path)
+        if name.startswith("tests.") and any(part.startswith("test_") for part in name.split("."))
+    ]
+
+    assert found == []

@@ -1,7 +1,8 @@
 """A real gateway on real sockets and a real broker; only auth is a stand-in that a test can make misbehave."""
 
+import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,9 @@ import pytest
 from nats.aio.client import Client
 
 from services.gateway.app import build
+from services.gateway.context import Context
+from services.gateway.limits import Limits
+from services.gateway.session import Session
 from services.gateway.settings import Settings
 from shared import broker
 from shared.catalogue import Event
@@ -18,7 +22,10 @@ from shared.events.campaign import SettlementUpdated
 from shared.serving import listening
 from tests.conftest import broker_settings, connected
 from tests.fakes import FakeAuth
+from tests.gateway.core import Recorder, build_core, close_ends, spawning
 from tools.nats_server import NatsServer
+
+on_both_transports = pytest.mark.usefixtures("each_transport")
 
 
 @dataclass
@@ -64,6 +71,24 @@ async def running_gateway(server: NatsServer, auth: FakeAuth, **settings: Any) -
         gateway = Gateway(at.url, at.ops_url, auth, server, publisher)
         await _ready(gateway)
         yield gateway
+
+
+@pytest.fixture(name="context")
+async def _context() -> AsyncIterator[Context[Session]]:
+    """The gateway's core on real sockets, with nothing outside it."""
+    loop = asyncio.get_running_loop()
+    try:
+        with closing(Recorder(loop)) as sockets:
+            limits = Limits(max_sessions_per_address=10_000)
+            yield build_core(sockets, call_soon=loop.call_soon, spawn=spawning(loop), limits=limits)
+    finally:
+        close_ends()
+
+
+@pytest.fixture(name="each_transport", params=["handover", "aiohttp"])
+def _each_transport(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs a test on the gateway's own sockets, and again on those that stay aiohttp's."""
+    monkeypatch.setenv("BEACONFIRE_TRANSPORT", request.param)
 
 
 @pytest.fixture(name="auth")

@@ -8,8 +8,8 @@ import pytest
 from services.gateway.context import Context
 from services.gateway.session import Session, State
 from services.gateway.websocket import Connection
-from tests.gateway.test_frames import client_frame
-from tests.gateway.test_memory import _context, _ends, open_connection  # noqa: F401  (its fixtures)
+from tests.gateway.core import open_connection
+from tests.websocket import client_frame
 
 END = 100
 """Of the stream. The gateway is at 0."""

@@ -7,13 +7,10 @@ from shared.roles import Role
 from tests.client import SocketClient, open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
-from tests.gateway.test_deadletters import kept
-from tests.gateway.test_delivery import BODY, fence, raw_publish
-from tests.gateway.test_frames import client_frame
-from tests.gateway.test_history import push_out, restore
-from tests.gateway.test_session import member, publish_as_auth
-from tests.gateway.test_types import lagging
-from tests.gateway.test_websocket import raw_socket
+from tests.gateway.events import BODY, fence, member, publish_as_auth, raw_publish
+from tests.gateway.slow_clients import slow_sessions
+from tests.gateway.streams import dead_letters, push_out, restore
+from tests.websocket import client_frame, raw_socket
 from tools.nats_server import NatsServer
 
 EDITORS = ("owner", "editor")
@@ -96,11 +93,11 @@ async def test_resumed(stream: NatsServer, auth: FakeAuth) -> None:
 async def test_demoted_while_catching_up(stream: NatsServer, auth: FakeAuth) -> None:
     """Who is demoted while its socket is full gets nothing more that was for its old role, also of what came before."""
     hello = {"type": "connect", "id": 1, "token": auth.token("editor"), "rooms": ["campaign:c1"]}
-    async with running_gateway(stream, auth, max_buffer_bytes=16_384) as gateway, raw_socket(gateway) as slow:
+    async with running_gateway(stream, auth, max_buffer_bytes=16_384) as gateway, raw_socket(gateway.url) as slow:
         slow.write(client_frame(json.dumps(hello).encode()))
         await slow.frame()
-        before = await lagging(gateway)
-        while await lagging(gateway) == before:
+        before = await slow_sessions(gateway)
+        while await slow_sessions(gateway) == before:
             await gateway.publish(settlement("s1", "c1", *("x" * 1000,) * 50))
         secret = await gateway.publish(settlement("s1"), audience=EDITORS)
         demoted = await publish_as_auth(gateway, member("editor", Role.VIEWER))
@@ -126,7 +123,7 @@ async def test_an_audience_that_is_none(gateway: Gateway) -> None:
         for body in bodies:
             await raw_publish(gateway, "campaign.c1.settlement.s1", json.dumps(body).encode())
         offsets = await heard(gateway, client)
-        letters = await kept(gateway, 3)
+        letters = await dead_letters(gateway, 3)
 
     assert offsets == []
     assert {letter.subject for letter in letters} == {"deadletter.invalid"}

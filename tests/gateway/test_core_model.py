@@ -19,27 +19,24 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from services.gateway import app, protocol, requests
+from services.gateway import app, protocol
 from services.gateway import outbound as outbound_module
 from services.gateway import pace as pace_module
 from services.gateway.context import Context, HistoryGone
-from services.gateway.hub import Hub
-from services.gateway.limits import Doorkeeper, Limits, Users
-from services.gateway.outbound import Outbound
-from services.gateway.pace import Pace
+from services.gateway.limits import Limits
 from services.gateway.place import Place
 from services.gateway.ring import Entry, Ring
 from services.gateway.route import Routes
 from services.gateway.sequence import Sequence as Order
 from services.gateway.session import Session, State
-from services.gateway.wheel import Wheel
 from services.gateway.wires import Calls, Target
 from shared import errors
 from shared.errors import BeaconfireError
 from shared.roles import Role
-from shared.subjects import Pair, RoomKey, parse_room
+from shared.subjects import Pair
 from shared.tokens import Claims
 from tests.cursors import cursor_of
+from tests.gateway.core import build_core, key
 
 ROOTS = ("campaign:c1", "campaign:c2")
 ROOMS = ("campaign:c1", "campaign:c1/settlement:s1", "campaign:c2")
@@ -47,12 +44,6 @@ PEOPLE = {"ann": Role.OWNER, "bob": Role.VIEWER}
 """And their first roles, in both roots."""
 RING_EVENTS = 3
 ROUTES = Routes()
-
-
-def key(room: str) -> RoomKey:
-    found = parse_room(room).key
-    assert found is not None
-    return found
 
 
 @dataclass
@@ -177,22 +168,17 @@ class Core(RuleBasedStateMachine):
         self.lost_up_to = 0
         self.doubtful: list[Session] = []
         self.revoked: set[Session] = set()
-        hub: Hub[Session] = Hub()
         self.order: Order[Message] = Order(self._deliver, max_held=4)
         self.order.start(0)
-        self.context = Context(
-            hub=hub,
-            ring=Ring(max_bytes=RING_EVENTS * 400, max_age_s=3600),
-            outbound=Outbound(hub, Calls(), self.loop.call_soon, batch_bytes=300),
+        self.context = build_core(
+            Calls(),
+            call_soon=self.loop.call_soon,
+            spawn=self._spawn,
             access=self,
             history=self,
-            handle=requests.handle,
-            wheel=Wheel(0),
-            spawn=self._spawn,
-            pace=Pace(self.loop.call_soon),
+            ring=Ring(max_bytes=RING_EVENTS * 400, max_age_s=3600),
             limits=Limits(messages_per_minute=100_000, rooms_per_minute=100_000),
-            users=Users(Limits()),
-            door=Doorkeeper(Limits()),
+            batch_bytes=300,
             epoch="e",
         )
         self.tasks: set[asyncio.Task[None]] = set()

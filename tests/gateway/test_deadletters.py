@@ -1,36 +1,20 @@
 """Dead letters through real gateways and the real broker: kept once, with why, whatever they carry."""
 
-import asyncio
 import json
-from typing import Any
 
 import pytest
-from nats.js.api import AckPolicy, ConsumerConfig
 from structlog.testing import capture_logs
 
 from services.gateway.deadletters import HEADERS_BYTES
-from shared import broker
 from shared.events.workspace import UserTyping
 from tests.client import open_socket
-from tests.conftest import connected
 from tests.cursors import cursor_of
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway
-from tests.gateway.test_delivery import BODY, fence, raw_publish
+from tests.gateway.events import BODY, fence, raw_publish
+from tests.gateway.streams import dead_letters
 from tools.deadletters import without_secrets
 from tools.nats_server import NatsServer
-
-
-async def kept(gateway: Gateway, count: int) -> list[Any]:
-    """The dead letters that the broker keeps, read as an operator may; waits until there are `count`."""
-    async with connected(gateway.server, "operator") as nc, asyncio.timeout(15):
-        js = nc.jetstream()
-        config = ConsumerConfig(name="test", ack_policy=AckPolicy.NONE, filter_subject="deadletter.>")
-        created = await js.add_consumer(broker.DEADLETTERS, config=config)
-        reader = await js.pull_subscribe_bind(created.name, stream=broker.DEADLETTERS)
-        letters = [(await reader.fetch(1, timeout=10))[0] for _ in range(count)]
-        assert letters[-1].metadata.num_pending == 0
-        return letters
 
 
 async def test_kept_once(stream: NatsServer, auth: FakeAuth) -> None:
@@ -46,7 +30,7 @@ async def test_kept_once(stream: NatsServer, auth: FakeAuth) -> None:
             await client.connect(auth.token("viewer"), ["campaign:c1"])
             await raw_publish(again, "campaign.c1.settlement.s2", b"more garbage")
             [event] = await fence(again, client)
-            letters = await kept(again, 2)
+            letters = await dead_letters(again, 2)
 
     first, second = letters
     assert (first.subject, first.data, second.data) == ("deadletter.not_json", b"garbage", b"more garbage")
@@ -81,7 +65,7 @@ async def test_hostile_detail(gateway: Gateway) -> None:
     """What a publisher wrote cannot add a header to its dead letter, whatever it is."""
     body = json.dumps({**BODY, "type": "x\r\nNats-Msg-Id: mine\nEvil: 1"}).encode()
     await raw_publish(gateway, "campaign.c1.settlement.s1", body)
-    [letter] = await kept(gateway, 1)
+    [letter] = await dead_letters(gateway, 1)
 
     assert "Evil" not in letter.headers
     assert letter.headers["Nats-Msg-Id"].endswith(letter.headers["Beaconfire-Offset"])
@@ -92,7 +76,7 @@ async def test_as_large_as_may_be(gateway: Gateway) -> None:
     typing = UserTyping(workspace_id="w1", target_kind="chat", target_id="h1", user_id="editor", typing=True)
     body = b"x" * gateway.publisher.max_payload
     await raw_publish(gateway, typing.address(), body)
-    [letter] = await kept(gateway, 1)
+    [letter] = await dead_letters(gateway, 1)
 
     assert letter.subject == "deadletter.too_large"
     assert len(letter.data) == len(body) - HEADERS_BYTES
@@ -104,7 +88,7 @@ async def test_ephemeral(gateway: Gateway) -> None:
     typing = UserTyping(workspace_id="w1", target_kind="chat", target_id="h1", user_id="editor", typing=True)
     for body in (b"garbage", b"garbage", b"other"):
         await raw_publish(gateway, typing.address(), body)
-    letters = await kept(gateway, 2)
+    letters = await dead_letters(gateway, 2)
 
     assert [letter.data for letter in letters] == [b"garbage", b"other"]
     assert "Beaconfire-Offset" not in letters[0].headers

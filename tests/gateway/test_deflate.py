@@ -30,8 +30,7 @@ from services.gateway.settings import Settings
 from tests.client import open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
-from tests.gateway.test_frames import client_frame
-from tests.gateway.test_websocket import RawSocket, answer_to, handshake, raw_socket
+from tests.websocket import RawSocket, client_frame, handshake, raw_socket, status_of
 from tools.nats_server import NatsServer
 
 RSV1 = 0x40
@@ -150,7 +149,7 @@ async def test_a_hostile_offer_is_declined(stream: NatsServer, auth: FakeAuth) -
     offer = f",{' ' * 8_000},permessage-deflate"
     async with (
         running_gateway(stream, auth, compression=True) as gateway,
-        raw_socket(gateway, Sec_WebSocket_Extensions="\r\nSec-WebSocket-Extensions: ".join([offer] * 8)) as raw,
+        raw_socket(gateway.url, Sec_WebSocket_Extensions="\r\nSec-WebSocket-Extensions: ".join([offer] * 8)) as raw,
     ):
         raw.write(client_frame(PING % b"x"))
 
@@ -300,7 +299,7 @@ async def _compressing(stream: NatsServer, auth: FakeAuth) -> AsyncIterator[Gate
 @asynccontextmanager
 async def agreed(gateway: Gateway) -> AsyncIterator[RawSocket]:
     """A raw connection on which compression was agreed, after its `connect`."""
-    async with raw_socket(gateway, Sec_WebSocket_Extensions="permessage-deflate") as raw:
+    async with raw_socket(gateway.url, Sec_WebSocket_Extensions="permessage-deflate") as raw:
         hello = {"type": "connect", "id": 1, "token": gateway.auth.token("viewer"), "rooms": []}
         raw.write(client_frame(deflated(json.dumps(hello).encode()), rsv=RSV1))
         await frame(raw)
@@ -360,7 +359,7 @@ async def test_what_was_missed_comes_compressed(compressing: Gateway) -> None:
         ack = await client.connect(compressing.auth.token("viewer"), ["campaign:c1"])
     offsets = [await compressing.publish(settlement(f"s{number}")) for number in range(3)]
     hello = {"type": "connect", "token": compressing.auth.token("viewer"), "rooms": ["campaign:c1"]}
-    async with raw_socket(compressing, Sec_WebSocket_Extensions="permessage-deflate") as raw:
+    async with raw_socket(compressing.url, Sec_WebSocket_Extensions="permessage-deflate") as raw:
         raw.write(client_frame(json.dumps({**hello, "id": 1, "cursor": ack["cursor"]}).encode()))
         came: list[tuple[bool, int]] = []
         while len(came) < 3:
@@ -379,7 +378,7 @@ async def test_the_handshake_says_so(compressing: Gateway) -> None:
             headers = {"Sec-WebSocket-Extensions": offer}
             async with http.ws_connect(f"{compressing.url}/ws", protocols=["beaconfire.v1"], headers=headers) as socket:
                 answers[offer] = socket._response.headers.get("Sec-WebSocket-Extensions")
-    malformed = await answer_to(compressing, handshake(compressing.url, Sec_WebSocket_Extensions="a b"))
+    malformed = await status_of(compressing.url, handshake(compressing.url, Sec_WebSocket_Extensions="a b"))
 
     assert list(answers.values()) == [f"{AGREED}; server_max_window_bits=10", None]
     assert malformed == 400

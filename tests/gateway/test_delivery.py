@@ -11,35 +11,13 @@ import shared.events  # noqa: F401
 from shared.events.tracker import IssueCreated
 from shared.events.user import NotificationNew
 from shared.events.workspace import UserTyping
-from tests.client import SocketClient, open_socket
+from tests.client import open_socket
 from tests.conftest import connected
-from tests.gateway.conftest import Gateway, settlement
-
-BODY: dict[str, Any] = {
-    "id": "e1",
-    "type": "settlement_updated",
-    "version": 1,
-    "payload": {"campaignId": "c1", "settlementId": "s1", "operation": "update", "changedFields": ["level"]},
-    "metadata": {"timestamp": "2026-11-21T10:00:00Z", "source": "go-service"},
-}
+from tests.gateway.conftest import Gateway, on_both_transports, settlement
+from tests.gateway.events import BODY, fence, raw_publish
 
 
-async def raw_publish(gateway: Gateway, subject: str, body: bytes, headers: dict[str, str] | None = None) -> None:
-    """What a client in any language does: PUB, and nothing else."""
-    await gateway.publisher.publish(subject, body, headers=headers)
-
-
-async def fence(gateway: Gateway, client: SocketClient) -> list[dict[str, Any]]:
-    """Publish one good event and return every event up to and including it."""
-    last = await gateway.publish(settlement("fence"))
-    events = []
-    while True:
-        event = await client.next("event")
-        events.append(event)
-        if event.get("offset") == last:
-            return events
-
-
+@on_both_transports
 async def test_once_for_several_rooms(gateway: Gateway) -> None:
     """An event that matches several of a session's rooms comes once, and names all its rooms."""
     async with open_socket(gateway.url) as client:
@@ -76,6 +54,7 @@ async def test_every_tab(gateway: Gateway) -> None:
         assert [(await tab.next("event"))["offset"] for tab in (one, two)] == [offset, offset]
 
 
+@on_both_transports
 async def test_total_order(gateway: Gateway) -> None:
     """Events of many rooms reach a session in the order of the stream, none twice, none missing."""
     rooms = [f"campaign:c1/settlement:s{number}" for number in range(20)]
@@ -126,6 +105,7 @@ async def test_without_an_id(gateway: Gateway) -> None:
     assert event["event"] == {"id": f"EVENTS:{event['offset']}", **body}
 
 
+@on_both_transports
 async def test_audience(gateway: Gateway) -> None:
     """An event for owners and editors does not reach a viewer."""
     async with open_socket(gateway.url) as owner, open_socket(gateway.url) as viewer:

@@ -3,8 +3,7 @@
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import aiohttp
@@ -20,28 +19,14 @@ from tests.client import open_socket
 from tests.conftest import connected
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import running_gateway, settlement
-from tests.gateway.test_frames import client_frame
-from tests.gateway.test_stuck import Stuck
-from tests.gateway.test_websocket import handshake
+from tests.gateway.processes import gateway_process
+from tests.gateway.slow_clients import Stuck
+from tests.websocket import client_frame, handshake
 from tools.cluster import ServiceProcess
 from tools.nats_server import NatsServer
 
 GRACE_S = 15
 """Beyond its window a loaded machine may take this long to end a process; what hangs takes for ever."""
-
-
-@asynccontextmanager
-async def gateway_process(
-    folder: Path, server: NatsServer, auth: FakeAuth, **more: str
-) -> AsyncIterator[ServiceProcess]:
-    """A gateway as it runs in production. Killed at the end of the block, if it still runs."""
-    environment = {**server.environment("gateway"), "BEACONFIRE_JWKS_URL": auth.jwks_url, **more}
-    process = ServiceProcess("gateway", "services.gateway", environment, folder=folder)
-    try:
-        await asyncio.to_thread(process.start)
-        yield process
-    finally:
-        process.kill()
 
 
 async def figure(process: ServiceProcess, name: str) -> float:

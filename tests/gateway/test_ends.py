@@ -15,9 +15,8 @@ from services.gateway.session import Session
 from shared.events.user import AccessRevoked
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
-from tests.gateway.test_frames import client_frame
-from tests.gateway.test_session import publish_as_auth
-from tests.gateway.test_websocket import RawSocket, raw_socket
+from tests.gateway.events import publish_as_auth
+from tests.websocket import RawSocket, client_frame, raw_socket
 from tools.nats_server import NatsServer
 
 EACH = 40
@@ -56,13 +55,13 @@ async def test_nothing_stays(stream: NatsServer, auth: FakeAuth) -> None:
         running_gateway(stream, auth, max_sessions_per_user=EACH) as gateway,
         AsyncExitStack() as stack,
     ):
-        async with raw_socket(gateway) as first:  # the first question to auth leaves nats-py a task for the answers
+        async with raw_socket(gateway.url) as first:  # the first question to auth leaves nats-py a task for the answers
             await introduce(auth, "closing", [first])
         await gateway.publish(settlement())  # and so does the first event
         before = await everything(gateway)
-        await stack.enter_async_context(raw_socket(gateway))
+        await stack.enter_async_context(raw_socket(gateway.url))
         for user in users:
-            sockets = [await stack.enter_async_context(raw_socket(gateway)) for _ in range(EACH)]
+            sockets = [await stack.enter_async_context(raw_socket(gateway.url)) for _ in range(EACH)]
             await introduce(auth, user, sockets)
             during.append((await stats(gateway))["clientsPerRoom"])
             await gateway.publish(settlement())

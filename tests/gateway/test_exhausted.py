@@ -14,7 +14,7 @@ from tests.client import open_socket
 from tests.conftest import connected
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import settlement
-from tests.gateway.test_drain import gateway_process
+from tests.gateway.processes import gateway_process
 from tools import broker_users
 from tools.cluster import DidNotStart
 from tools.nats_server import NatsServer

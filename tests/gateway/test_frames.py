@@ -15,24 +15,7 @@ from services.gateway.frames import (
     encode,
     encode_close,
 )
-
-MASK = b"\x12\x34\x56\x78"
-
-
-def client_frame(
-    payload: bytes, opcode: int = Opcode.TEXT, *, final: bool = True, rsv: int = 0, mask: bytes = MASK
-) -> bytes:
-    """A frame as a client sends it: masked."""
-    first = (0x80 if final else 0) | rsv | opcode
-    length = len(payload)
-    if length < 126:
-        head = bytes((first, 0x80 | length))
-    elif length < 65536:
-        head = bytes((first, 0x80 | 126)) + length.to_bytes(2, "big")
-    else:
-        head = bytes((first, 0x80 | 127)) + length.to_bytes(8, "big")
-    masked = bytes(byte ^ MASK[index % 4] for index, byte in enumerate(payload))
-    return head + MASK + masked
+from tests.websocket import client_frame
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 70000])

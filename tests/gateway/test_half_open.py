@@ -10,9 +10,8 @@ import pytest
 from tests.client import Closed, SocketClient, answering, open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
-from tests.gateway.test_delivery import fence
-from tests.gateway.test_frames import client_frame
-from tests.gateway.test_websocket import raw_socket
+from tests.gateway.events import fence
+from tests.websocket import client_frame, raw_socket
 from tools.nats_server import NatsServer
 
 ROOMS = [f"campaign:c1/settlement:s{number}" for number in range(4)]
@@ -24,7 +23,7 @@ async def leave_behind(
 ) -> str:
     """A connected client whose network goes away: it answers nothing any more, and its socket is never closed. Returns
     its session's id."""
-    raw = await stack.enter_async_context(raw_socket(gateway))
+    raw = await stack.enter_async_context(raw_socket(gateway.url))
     hello = {"type": "connect", "id": 1, "token": gateway.auth.token(user), "rooms": list(rooms), **more}
     raw.write(client_frame(json.dumps(hello).encode()))
     _, payload = await raw.frame()

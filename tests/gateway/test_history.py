@@ -17,15 +17,12 @@ from tests.conftest import connected
 from tests.cursors import cursor_of
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
-from tests.gateway.test_delivery import fence
-from tests.gateway.test_frames import client_frame
-from tests.gateway.test_session import member, publish_as_auth
-from tests.gateway.test_stuck import connections, shrink
-from tests.gateway.test_websocket import RawSocket, raw_socket
+from tests.gateway.connections import connections, shrink
+from tests.gateway.events import fence, member, publish_as_auth
+from tests.gateway.streams import BIG, cursor_now, push_out, restore
 from tests.proxy import Proxy
+from tests.websocket import RawSocket, client_frame, raw_socket
 from tools.nats_server import NatsServer
-
-BIG = ("x" * 1000,) * 60
 
 
 @pytest.fixture(name="short")
@@ -33,16 +30,6 @@ async def _short(stream: NatsServer, auth: FakeAuth) -> AsyncIterator[Gateway]:
     """A gateway whose ring is as short as it may be: 1 MiB, some 17 big events."""
     async with running_gateway(stream, auth, ring_bytes=1_048_576) as gateway:
         yield gateway
-
-
-async def push_out(gateway: Gateway, count: int = 20) -> list[int]:
-    """Publish big events until the ring no longer holds what was there before. Their offsets."""
-    return [await gateway.publish(settlement(f"big{number}", "c1", *BIG)) for number in range(count)]
-
-
-async def cursor_now(gateway: Gateway) -> str:
-    async with open_socket(gateway.url) as client:
-        return str((await client.connect(gateway.auth.token("viewer")))["cursor"])
 
 
 async def pages_read(gateway: Gateway) -> float:
@@ -152,7 +139,7 @@ async def test_changed_while_replayed(stream: NatsServer, auth: FakeAuth, role: 
     event is judged when it is written, and the word that it changed stands in front of what is missing."""
     async with (
         running_gateway(stream, auth, max_buffer_bytes=16_384, ring_bytes=1_048_576) as gateway,
-        raw_socket(gateway) as slow,
+        raw_socket(gateway.url) as slow,
         open_socket(gateway.url) as watching,
     ):
         await watching.connect(auth.token("editor"), ["campaign:c1"])
@@ -252,7 +239,7 @@ async def test_slow_client_beyond_the_ring(stream: NatsServer, auth: FakeAuth) -
     """A client that does not read while the ring moves on is caught up from the stream: every event, once, in order."""
     async with (
         running_gateway(stream, auth, max_buffer_bytes=16_384, ring_bytes=1_048_576) as gateway,
-        raw_socket(gateway) as slow,
+        raw_socket(gateway.url) as slow,
         open_socket(gateway.url) as quick,
     ):
         await quick.connect(auth.token("owner"), ["campaign:c1"])
@@ -301,20 +288,6 @@ async def test_ahead_of_this_gateway(stream: NatsServer, auth: FakeAuth) -> None
 
     assert (ack["id"], ack["cursor"]) == (message, str(Cursor(epoch, had)))
     assert heard == [missed]
-
-
-async def restore(
-    client: SocketClient, cursor: str, *rooms: str, **fields: object
-) -> tuple[list[int], dict[str, object]]:
-    """Subscribe with a cursor. The offsets that were restored before the answer, and the answer's rooms."""
-    message = await client.send("subscribe", rooms=list(rooms), cursor=cursor, **fields)
-    heard: list[int] = []
-    while True:
-        frame = await client.next("restored", "reply")
-        assert frame["id"] == message
-        if frame["type"] == "reply":
-            return heard, frame["rooms"]
-        heard += [event["offset"] for event in frame["events"]]
 
 
 @pytest.mark.parametrize("older_than_the_ring", [False, True])

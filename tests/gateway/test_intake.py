@@ -3,137 +3,21 @@
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from nats.aio.client import Client
 
 from services.gateway import intake as intake_module
 from services.gateway import replay
 from services.gateway.direct import DirectClient
 from services.gateway.encoding import Stored
-from services.gateway.intake import Intake
 from shared import broker, reading
 from shared.parsing import Direct
-from tests.conftest import At, Broker, broker_settings, connected
+from tests.conftest import At, broker_settings, connected
+from tests.gateway.listening import listening, publish
 from tests.proxy import Proxy
 from tools.nats_server import NatsServer
-
-
-class Ear:
-    """An intake and everything it delivered. `deaf` makes its live path lose messages, as a cut route does; `again`
-    brings them a second time, as a cluster does that has lost all its servers at once."""
-
-    def __init__(self) -> None:
-        self.offsets: list[int] = []
-        self.subjects: dict[int, str] = {}
-        self.states: list[bool] = []
-        self.epochs: list[tuple[str, int]] = []
-        self.gaps: list[int] = []
-        self.story: list[tuple[str, int]] = []
-        """Everything told, in order: `event` and its offset, `gap` or `epoch` and the position."""
-        self.client = DirectClient()
-        self.deaf: Callable[[int], bool] = lambda _offset: False
-        self.again: Callable[[int], bool] = lambda _offset: False
-        self.intake: Intake
-        self._moved = asyncio.Event()
-
-    def deliver(self, offset: int, stored: Stored) -> None:
-        self.offsets.append(offset)
-        self.story.append(("event", offset))
-        self.subjects[offset] = stored.subject
-        self._moved.set()
-
-    def begin(self, epoch: str, position: int) -> None:
-        self.epochs.append((epoch, position))
-        self.story.append(("epoch", position))
-
-    def lose(self, position: int) -> None:
-        self.gaps.append(position)
-        self.story.append(("gap", position))
-
-    async def reach(self, offset: int) -> None:
-        """Wait until the position is at `offset`."""
-        async with asyncio.timeout(30):
-            while self.intake.position < offset:
-                self._moved.clear()
-                await self._moved.wait()
-
-    async def told(self, alive: bool) -> None:
-        """Wait until the last thing told of the broker is `alive`."""
-        async with asyncio.timeout(30):
-            while not self.states or self.states[-1] is not alive:
-                await asyncio.sleep(0.01)
-
-    def assert_no_silent_jump(self) -> None:
-        """Every offset follows the one before, or what was told of a gap or another epoch right before it."""
-        kind, position = self.story[0]
-        assert kind == "epoch"
-        for kind, offset in self.story[1:]:
-            assert kind != "event" or offset == position + 1, f"{offset} after {position}: {self.gaps} {self.epochs}"
-            position = offset
-
-    def assert_whole(self, end: int) -> None:
-        """Every offset from the first heard to `end`, once, in order."""
-        assert self.offsets == list(range(self.offsets[0], end + 1))
-
-
-@asynccontextmanager
-async def listening(server: Broker, *, history_s: float = 60.0) -> AsyncIterator[Ear]:
-    """An intake as the gateway runs it."""
-    ear = Ear()
-
-    async def reconnected() -> None:
-        ear.intake.reconnected()
-
-    nc = await broker.connect(
-        broker_settings(server, "gateway"),
-        "test-intake",
-        client=ear.client,
-        on_closed=lambda: pytest.fail("closed"),
-        on_reconnected=reconnected,
-    )
-    ear.intake = Intake(
-        ear.client,
-        deliver=ear.deliver,
-        on_state=ear.states.append,
-        on_epoch=ear.begin,
-        on_gap=ear.lose,
-        history_s=history_s,
-    )
-    hear = ear.intake._hear
-
-    def lossy(subject: bytes, reply: bytes, body: bytes, headers: bytes | None) -> None:
-        ours = intake_module._of_ours(subject, body, headers)
-        offset = ours and ours[0]
-        if offset is None or not ear.deaf(offset):
-            for _ in range(1 + (offset is not None and ear.again(offset))):
-                hear(subject, reply, body, headers)
-
-    ear.intake._hear = lossy  # type: ignore[assignment,method-assign]
-    task = asyncio.create_task(ear.intake.run())
-    try:
-        async with asyncio.timeout(15):
-            while not ear.intake.ready:
-                await asyncio.sleep(0.01)
-        yield ear
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
-        await broker.close(nc)
-
-
-async def publish(nc: Client, count: int, *, prefix: str = "m") -> int:
-    """Publish `count` messages, each until it is acknowledged. Returns the last offset."""
-    last = 0
-    for number in range(count):
-        last = await broker.publish(
-            nc, f"campaign.c1.settlement.s{number}", b"{}", message_id=f"{prefix}{number}", attempt_timeout_s=0.5
-        )
-    return last
 
 
 async def test_live(stream: NatsServer) -> None:

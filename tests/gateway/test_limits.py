@@ -15,9 +15,8 @@ from services.gateway.limits import PATIENCE, Doorkeeper, LimitReached, Limits, 
 from tests.client import Closed, answering, open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway
-from tests.gateway.test_delivery import fence
-from tests.gateway.test_frames import client_frame
-from tests.gateway.test_websocket import answer_to, handshake, raw_socket
+from tests.gateway.events import fence
+from tests.websocket import client_frame, handshake, raw_socket, status_of
 from tools.nats_server import NatsServer
 
 
@@ -78,7 +77,7 @@ async def test_messages_a_minute(stream: NatsServer, auth: FakeAuth) -> None:
 async def test_who_does_not_listen_is_closed(stream: NatsServer, auth: FakeAuth) -> None:
     """A client that goes on sending over the rate is closed with 4429."""
     hello = {"type": "connect", "id": 1, "token": auth.token("viewer")}
-    async with running_gateway(stream, auth, messages_per_minute=5) as gateway, raw_socket(gateway) as raw:
+    async with running_gateway(stream, auth, messages_per_minute=5) as gateway, raw_socket(gateway.url) as raw:
         raw.write(client_frame(json.dumps(hello).encode()))
         await raw.frame()
         raw.write(client_frame(b'{"type":"ping","id":2}') * 2 * PATIENCE)
@@ -121,7 +120,7 @@ async def test_leaving_is_bounded(stream: NatsServer, auth: FakeAuth) -> None:
     hello = {"type": "connect", "id": 1, "token": auth.token("viewer")}
     leave = json.dumps({"type": "unsubscribe", "id": 2, "rooms": ["campaign:c1"]}).encode()
     few = {"messages_per_minute": 5, "rooms_per_minute": 10, "max_rooms": 5}
-    async with running_gateway(stream, auth, **few) as gateway, raw_socket(gateway) as raw:
+    async with running_gateway(stream, auth, **few) as gateway, raw_socket(gateway.url) as raw:
         raw.write(client_frame(json.dumps(hello).encode()))
         await raw.frame()
         raw.write(client_frame(leave) * (20 + PATIENCE))
@@ -213,7 +212,7 @@ async def test_who_goes_on_subscribing_is_closed(stream: NatsServer, auth: FakeA
     ask = json.dumps({"type": "subscribe", "id": 2, "rooms": ["campaign:c1"]}).encode()
     async with (
         running_gateway(stream, auth, rooms_per_minute=5, messages_per_minute=1000) as gateway,
-        raw_socket(gateway) as raw,
+        raw_socket(gateway.url) as raw,
     ):
         raw.write(client_frame(json.dumps(hello).encode()))
         await raw.frame()
@@ -362,8 +361,8 @@ async def test_who_has_not_said_who_he_is(
     any upgrade. Who has said it, or is gone, makes room."""
     async with (
         running_gateway(stream, auth, trusted_proxies="127.0.0.1/32", **limits) as gateway,
-        raw_socket(gateway, X_Forwarded_For="192.0.2.7"),
-        raw_socket(gateway, X_Forwarded_For="192.0.2.7") as going,
+        raw_socket(gateway.url, X_Forwarded_For="192.0.2.7"),
+        raw_socket(gateway.url, X_Forwarded_For="192.0.2.7") as going,
         open_socket(gateway.url, headers={"X-Forwarded-For": "192.0.2.7"}) as client,
         aiohttp.ClientSession() as http,
     ):
@@ -371,11 +370,11 @@ async def test_who_has_not_said_who_he_is(
         upgrade = dict(line.split(": ", 1) for line in mine.decode().split("\r\n")[1:] if line)
         async with http.get(f"{gateway.url}/ws", headers=upgrade) as refused:
             error = (await refused.json())["error"]
-        from_elsewhere = await answer_to(gateway, other)
+        from_elsewhere = await status_of(gateway.url, other)
         await client.connect(auth.token("viewer"))
         going.writer.close()
         async with asyncio.timeout(10):
-            while await answer_to(gateway, mine) != 101:
+            while await status_of(gateway.url, mine) != 101:
                 pass
 
     assert (refused.status, refused.headers["Retry-After"], error["code"]) == (429, "11", "too_many")

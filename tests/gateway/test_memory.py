@@ -2,144 +2,25 @@
 
 import asyncio
 import gc
-import json
-import os
-import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 
 import pytest
 
-from services.gateway import collector, protocol, requests
+from services.gateway import collector, protocol
 from services.gateway.collector import PATIENCE_S, STEP, Collector
 from services.gateway.context import Context
 from services.gateway.frames import FrameReader, Opcode
-from services.gateway.hub import Hub
-from services.gateway.limits import Doorkeeper, Limits, Users
-from services.gateway.outbound import Outbound
-from services.gateway.pace import Pace
-from services.gateway.place import Place
-from services.gateway.ring import Entry, Ring
+from services.gateway.ring import Entry
 from services.gateway.route import Route
 from services.gateway.session import Session, State
-from services.gateway.sockets import Sockets
-from services.gateway.websocket import MAX_AFTER_CLOSE_BYTES, PIECE_BYTES, Connection
-from services.gateway.wheel import Wheel
-from shared.errors import BeaconfireError
-from shared.roles import Role
-from shared.subjects import Pair, RoomKey
-from shared.tokens import Claims
-from tests.gateway.test_frames import client_frame
-
-C1 = Pair("campaign", "c1")
-PLACE = Place(RoomKey(C1, C1), Role.VIEWER)
-
-
-class Open:
-    """Lets everybody in, as whoever the token says."""
-
-    async def verify(self, token: str) -> Claims:
-        return Claims(token, "", int(time.time()), int(time.time()) + 900, "")
-
-    async def decide(self, _claims: Claims, rooms: Sequence[str]) -> Mapping[str, Place | BeaconfireError]:
-        return dict.fromkeys(rooms, PLACE)
-
-
-class Recorder(Sockets):
-    """Real sockets, and what was written to them, as the objects that were."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        super().__init__(loop)
-        self.written: dict[int, list[bytes]] = {}
-
-    def write(self, descriptor: int, data: bytes) -> None:
-        self.written.setdefault(descriptor, []).append(data)
-        super().write(descriptor, data)
-
-
-@pytest.fixture(name="context")
-async def _context() -> AsyncIterator[Context[Session]]:
-    with closing(Recorder(asyncio.get_running_loop())) as sockets:
-        yield make_context(sockets)
-
-
-def make_context(sockets: Sockets) -> Context[Session]:
-    hub: Hub[Session] = Hub()
-    loop = asyncio.get_running_loop()
-    tasks: set[asyncio.Task[None]] = set()
-
-    def spawn(coroutine: Coroutine[Any, Any, None]) -> None:
-        task = loop.create_task(coroutine)
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
-
-    limits = Limits(max_sessions_per_address=10_000)
-    return Context(
-        hub=hub,
-        ring=Ring(max_bytes=1_000_000, max_age_s=60),
-        outbound=Outbound(hub, sockets, loop.call_soon),
-        access=Open(),
-        history=None,  # type: ignore[arg-type]  # nobody resumes
-        handle=requests.handle,
-        wheel=Wheel(0),
-        spawn=spawn,
-        pace=Pace(loop.call_soon),
-        limits=limits,
-        users=Users(limits),
-        door=Doorkeeper(limits),
-    )
-
-
-def open_connection(context: Context[Session], offered_token: str = "") -> Connection:
-    """A connection on a socket whose other end nobody reads."""
-    sockets: Any = context.outbound._wires
-    context.door.enter("an address")
-    ours, theirs = socket.socketpair()
-    ours.setblocking(False)
-    theirs.setblocking(False)
-    ENDS.append(theirs.detach())
-    return Connection(context, sockets, ours.detach(), address="an address", offered_token=offered_token)
-
-
-ENDS: list[int] = []
-"""The clients' ends, open until the test is over."""
-
-
-def close_ends() -> None:
-    while ENDS:
-        os.close(ENDS.pop())
-
-
-@pytest.fixture(autouse=True)
-def _ends() -> Iterator[None]:
-    yield
-    close_ends()
-
-
-async def connect(
-    context: Context[Session], count: int, cursor: str | None = None, prefix: str = "u"
-) -> list[Connection]:
-    """Sessions of as many users, each in one room; back with a cursor, where there is one."""
-    connections = []
-    for number in range(count):
-        connection = open_connection(context)
-        hello = {"type": "connect", "id": 1, "token": f"{prefix}{number}", "rooms": ["campaign:c1"], "cursor": cursor}
-        connection.data_received(client_frame(json.dumps(hello).encode()))
-        connections.append(connection)
-    while len(asyncio.all_tasks()) > 1:
-        await asyncio.sleep(0)
-    await asyncio.sleep(0)  # a task is forgotten a turn after its end
-    return connections
-
-
-def written(connection: Connection) -> list[bytes]:
-    """What was written to it alone."""
-    sockets: Any = connection._sockets
-    return list(sockets.written.get(connection.target, ()))
+from services.gateway.websocket import MAX_AFTER_CLOSE_BYTES, PIECE_BYTES
+from shared.subjects import RoomKey
+from tests.gateway.core import C1, close_ends, connect, open_connection, written
+from tests.websocket import client_frame
 
 
 async def test_objects_of_a_session(context: Context[Session]) -> None:

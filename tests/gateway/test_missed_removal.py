@@ -20,8 +20,7 @@ from tests.client import Closed, SocketClient, open_socket
 from tests.conftest import connected
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
-from tests.gateway.test_delivery import fence
-from tests.gateway.test_session import member, publish_as_auth
+from tests.gateway.events import fence, member, publish_as_auth
 from tests.proxy import Proxy
 from tools.nats_server import NatsServer
 

@@ -17,16 +17,15 @@ from services.gateway import intake as intake_module
 from services.gateway import replay
 from services.gateway.direct import DirectClient
 from shared import broker
+from tests.broker_changes import call_api, declare
 from tests.client import Closed, SocketClient, open_socket
 from tests.conftest import At, connected
 from tests.cursors import cursor_of
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
-from tests.gateway.test_delivery import fence, raw_publish
-from tests.gateway.test_history import cursor_now, push_out
-from tests.gateway.test_intake import Ear, listening, publish
-from tests.gateway.test_repair import while_reading
-from tests.gateway.test_stream_loss import api, declare
+from tests.gateway.events import fence, raw_publish
+from tests.gateway.listening import Ear, listening, publish, while_reading
+from tests.gateway.streams import cursor_now, push_out
 from tests.proxy import Proxy
 from tools.nats_server import NatsServer
 
@@ -138,7 +137,7 @@ async def test_history_taken_by_retention_while_it_was_interrupted(
     """What retention took while the first read was interrupted is a gap that is told, not a hole in the memory."""
 
     async def take() -> None:
-        await api(stream, "STREAM.PURGE.EVENTS", {"seq": kept})
+        await call_api(stream, "STREAM.PURGE.EVENTS", {"seq": kept})
 
     async with AsyncExitStack() as stack:
         async with connected(stream, "publisher") as nc:
@@ -155,7 +154,7 @@ async def test_stream_made_anew_while_the_history_is_read(stream: NatsServer, mo
     """A stream that is another one when the first read goes on: nothing of the old one counts, its end included."""
 
     async def recreate() -> None:
-        await api(stream, "STREAM.DELETE.EVENTS")
+        await call_api(stream, "STREAM.DELETE.EVENTS")
         await declare(stream)
 
     async with AsyncExitStack() as stack:
@@ -183,7 +182,7 @@ async def test_stream_made_anew_between_its_end_and_its_epoch(
         ticks += 1
         end = await tick(nc)
         if ticks == 2:  # the first one finds the new epoch, the second one is to find where that stream ends
-            await api(stream, "STREAM.DELETE.EVENTS")
+            await call_api(stream, "STREAM.DELETE.EVENTS")
             await declare(stream)
         return end
 
@@ -267,7 +266,7 @@ async def test_retention_between_the_question_and_the_read(stream: NatsServer, m
     """What retention takes after the stream was asked where it begins, and before a hole is read, is told."""
     async with listening(stream) as ear, AsyncExitStack() as stack:
         nc, first = await lose_many(ear, stack, stream, 100)
-        while_reading(monkeypatch, lambda: api(stream, "STREAM.PURGE.EVENTS", {"seq": first + 40}))
+        while_reading(monkeypatch, lambda: call_api(stream, "STREAM.PURGE.EVENTS", {"seq": first + 40}))
         end = await publish(nc, 110)
         await ear.reach(end)
 
@@ -280,7 +279,7 @@ async def test_held_events_do_not_overtake_the_resync(stream: NatsServer, monkey
     """If retention took the whole hole, clients are told before the events that were heard behind it come."""
     async with listening(stream) as ear, AsyncExitStack() as stack:
         nc, first = await lose_many(ear, stack, stream, 4)
-        before_state(monkeypatch, lambda: api(stream, "STREAM.PURGE.EVENTS", {"seq": first + 4}))
+        before_state(monkeypatch, lambda: call_api(stream, "STREAM.PURGE.EVENTS", {"seq": first + 4}))
         end = await publish(nc, 8)
         await ear.reach(end)
 
@@ -306,7 +305,7 @@ async def test_clients_are_told_before_what_was_held(
         deaf[0] = True
         lost = await gateway.publish(settlement("lost"))
         deaf[0] = False
-        before_state(monkeypatch, lambda: api(stream, "STREAM.PURGE.EVENTS", {"seq": lost + 1}))
+        before_state(monkeypatch, lambda: call_api(stream, "STREAM.PURGE.EVENTS", {"seq": lost + 1}))
         kept = await gateway.publish(settlement("kept"))
         first = await client.next("resync", "event")
         second = await client.next("resync", "event")
@@ -321,7 +320,7 @@ async def test_edge_of_retention(stream: NatsServer) -> None:
     async with connected(stream, "setup") as setup:
         state = await broker.stream_state(setup)
     small = broker.stream_config(replicas=1, epoch=state.epoch, max_bytes=400_000)
-    await api(stream, "STREAM.UPDATE.EVENTS", small)
+    await call_api(stream, "STREAM.UPDATE.EVENTS", small)
     async with listening(stream) as ear, connected(stream, "publisher") as nc:
         ear.deaf = lambda offset: offset % 400 < 150
         for round_ in range(6):
@@ -344,7 +343,7 @@ async def test_subject_purged_before_it_was_heard(stream: NatsServer, subject: s
             for number in range(5):
                 await publish(nc, 2, prefix=f"{number}-")
                 other = await broker.publish(nc, "campaign.c2.settlement.s1", b"{}", message_id=f"other{number}")
-            await api(stream, "STREAM.PURGE.EVENTS", {"filter": subject})
+            await call_api(stream, "STREAM.PURGE.EVENTS", {"filter": subject})
         await ear.reach(other)
 
     assert ear.gaps
@@ -359,7 +358,7 @@ async def test_single_deletions_before_they_were_heard(stream: NatsServer, which
         nc, first = await lose_many(ear, stack, stream, 10**6)
         end = await publish(nc, 100)
         for number in which:
-            await api(stream, "STREAM.MSG.DELETE.EVENTS", {"seq": first + number})
+            await call_api(stream, "STREAM.MSG.DELETE.EVENTS", {"seq": first + number})
         ear.intake.reconnected()
         await ear.reach(end)
 
@@ -374,7 +373,7 @@ async def test_erased_before_a_gateway_starts(stream: NatsServer, auth: FakeAuth
         await gateway.publish(settlement("kept"))
         erased = await gateway.publish(settlement("erased"))
         await gateway.publish(settlement("later"))
-    await api(stream, "STREAM.MSG.DELETE.EVENTS", {"seq": erased})
+    await call_api(stream, "STREAM.MSG.DELETE.EVENTS", {"seq": erased})
     async with running_gateway(stream, auth) as gateway, open_socket(gateway.url) as client:
         await client.connect(auth.token("viewer"), ["campaign:c1"], cursor=cursor)
         told = await client.next("resync", "event")
@@ -396,7 +395,7 @@ async def test_expired_ticks_are_no_gap(stream: NatsServer, monkeypatch: pytest.
             for number in range(60):
                 await publish(nc, 1, prefix=f"{number}-")
                 await broker.publish(nc, broker.TICK, b"", message_id=f"tick{number}")
-            await api(stream, "STREAM.PURGE.EVENTS", {"filter": broker.TICK})
+            await call_api(stream, "STREAM.PURGE.EVENTS", {"filter": broker.TICK})
         last = await publish(nc, 1, prefix="last")
         await ear.reach(last)
 
@@ -446,9 +445,9 @@ async def test_erased_beyond_the_ring(stream: NatsServer, auth: FakeAuth, how: s
             erased = await gateway.publish(settlement(f"erased{number}"))
         await push_out(gateway)
         if how == "deletion":
-            await api(stream, "STREAM.MSG.DELETE.EVENTS", {"seq": erased})
+            await call_api(stream, "STREAM.MSG.DELETE.EVENTS", {"seq": erased})
         else:
-            await api(stream, "STREAM.PURGE.EVENTS", {"filter": "campaign.c1.settlement.erased1"})
+            await call_api(stream, "STREAM.PURGE.EVENTS", {"filter": "campaign.c1.settlement.erased1"})
         async with open_socket(gateway.url) as client, open_socket(gateway.url) as restoring:
             await client.connect(auth.token("viewer"), ["campaign:c1"], cursor=cursor)
             told = await client.next("resync", "event")
@@ -472,7 +471,7 @@ async def test_invalid_messages_deleted_beyond_the_ring(stream: NatsServer, auth
             await reader.events(1)
         last = (await push_out(gateway))[-1]
         for offset in (kept + 1, kept + 2):
-            await api(stream, "STREAM.MSG.DELETE.EVENTS", {"seq": offset})
+            await call_api(stream, "STREAM.MSG.DELETE.EVENTS", {"seq": offset})
         async with open_socket(gateway.url) as client:
             await client.connect(auth.token("viewer"), ["campaign:c1"], cursor=cursor)
             heard = [event["offset"] for event in await client.events(21)]
@@ -486,7 +485,7 @@ async def test_erased_in_a_quiet_stream(stream: NatsServer, auth: FakeAuth) -> N
     async with running_gateway(stream, auth, ring_age_s=1) as gateway:
         cursor = await cursor_now(gateway)
         erased = await gateway.publish(settlement("erased"))
-        await api(stream, "STREAM.MSG.DELETE.EVENTS", {"seq": erased})
+        await call_api(stream, "STREAM.MSG.DELETE.EVENTS", {"seq": erased})
         async with asyncio.timeout(15):
             for is_remembered in (True, False):  # the figure is a second behind
                 while ("\ngateway_ring_bytes 0.0" in await gateway.metrics()) is is_remembered:

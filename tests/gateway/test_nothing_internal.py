@@ -14,8 +14,7 @@ from shared.roles import Role
 from tests.client import Closed, SocketClient, open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
-from tests.gateway.test_delivery import BODY, raw_publish
-from tests.gateway.test_session import member, publish_as_auth
+from tests.gateway.events import BODY, member, publish_as_auth, raw_publish
 from tools.nats_server import NatsServer
 
 INTERNAL = re.compile(

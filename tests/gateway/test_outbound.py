@@ -15,7 +15,7 @@ from services.gateway.route import Route, Routes
 from services.gateway.selection import Selection
 from services.gateway.wires import Calls, Encode, Target
 from shared.roles import Role
-from shared.subjects import RoomKey, parse_room
+from tests.gateway.core import key
 
 ROUTES = Routes()
 
@@ -75,12 +75,6 @@ class Gateway:
     def settle(self) -> None:
         while self.turns:
             self.turn()
-
-
-def key(room: str) -> RoomKey:
-    found = parse_room(room).key
-    assert found is not None
-    return found
 
 
 def test_a_turn_is_one_write() -> None:

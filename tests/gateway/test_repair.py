@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -20,30 +19,12 @@ from tests.client import open_socket
 from tests.conftest import At, connected
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
-from tests.gateway.test_deadletters import kept
-from tests.gateway.test_delivery import fence, raw_publish
-from tests.gateway.test_drain import gateway_process
-from tests.gateway.test_history import push_out
-from tests.gateway.test_intake import Ear, listening, publish
+from tests.gateway.events import fence, raw_publish
+from tests.gateway.listening import Ear, listening, publish, while_reading
+from tests.gateway.processes import gateway_process
+from tests.gateway.streams import dead_letters, push_out
 from tests.proxy import Proxy
 from tools.nats_server import NatsServer
-
-
-def while_reading(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], Awaitable[object]], *, times: int = 1) -> None:
-    """Let something happen before the stream is read for a hole, the first `times` times; the reads are real."""
-    left = [times]
-
-    def after(real: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-        async def read(*args: Any, **kwargs: Any) -> Any:
-            if left[0]:
-                left[0] -= 1
-                await happens()
-            return await real(*args, **kwargs)
-
-        return read
-
-    monkeypatch.setattr(replay, "get", after(replay.get))
-    monkeypatch.setattr(replay, "read", after(replay.read))
 
 
 def figure(name: str) -> float:
@@ -249,7 +230,7 @@ async def test_poison(stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.Mo
         from_memory = await resume()
         big = await push_out(gateway)
         from_stream = await resume()
-        letters = await kept(gateway, 2)
+        letters = await dead_letters(gateway, 2)
 
     good = [[first, last] if bug else [first, poison, last] for first, poison, last in rounds]
     everything = [*heard_live, *heard_late]

@@ -8,31 +8,19 @@ from typing import Any
 import pytest
 
 from shared import broker
-from shared.envelope import Envelope, Metadata
-from shared.events.user import AccessRevoked, MemberChanged
+from shared.events.user import AccessRevoked
 from shared.roles import Role
 from tests.client import Closed, open_socket
 from tests.conftest import connected
 from tests.cursors import cursor_of
 from tests.fakes import FakeAuth
-from tests.gateway.conftest import Gateway, running_gateway, settlement
-from tests.gateway.test_delivery import fence
-from tests.gateway.test_frames import client_frame
-from tests.gateway.test_websocket import raw_socket
+from tests.gateway.conftest import Gateway, on_both_transports, running_gateway, settlement
+from tests.gateway.events import fence, member, publish_as_auth
+from tests.websocket import client_frame, raw_socket
 from tools.nats_server import NatsServer
 
 
-async def publish_as_auth(gateway: Gateway, event: MemberChanged | AccessRevoked) -> int:
-    """Publish what only auth may publish."""
-    envelope = Envelope(event, Metadata(source="auth"))
-    async with connected(gateway.server, "auth") as nc:
-        return await broker.publish(nc, envelope.subject, envelope.encode(), message_id=envelope.id)
-
-
-def member(user: str, role: Role | None, *, version: int = 2, root: str = "c1") -> MemberChanged:
-    return MemberChanged(root_kind="campaign", root_id=root, user_id=user, role=role, membership_version=version)
-
-
+@on_both_transports
 async def test_subscribe_and_unsubscribe(gateway: Gateway) -> None:
     """Each room is answered by itself; joining twice and leaving what was not joined are success."""
     async with open_socket(gateway.url) as client:
@@ -119,6 +107,7 @@ async def test_malformed_message(gateway: Gateway, text: str, code: str, echoed:
     assert pong["success"] is True
 
 
+@on_both_transports
 async def test_answers_keep_their_order(gateway: Gateway) -> None:
     """A ping behind a subscribe that auth is slow to answer is answered behind it."""
     slow = asyncio.Event()
@@ -194,6 +183,7 @@ async def test_connect_with_auth_away(gateway: Gateway) -> None:
     assert end.value.code == 4503
 
 
+@on_both_transports
 async def test_member_removed(gateway: Gateway) -> None:
     """A member taken out leaves every room of the root at once, hears why, and nothing that came after."""
     async with open_socket(gateway.url) as client, open_socket(gateway.url) as owner:
@@ -286,6 +276,7 @@ async def test_a_remembered_allow_overtaken_by_a_removal(gateway: Gateway, kind:
     assert answer["rooms"]["campaign:c1"]["error"]["code"] == "forbidden"
 
 
+@on_both_transports
 async def test_access_revoked(gateway: Gateway) -> None:
     """Signed out everywhere: sockets on an older token end with 4401, and that token opens no new one."""
     token = gateway.auth.token("viewer")
@@ -318,6 +309,7 @@ async def test_revoked_in_auth_only(gateway: Gateway) -> None:
     assert refused.value.code == 4401
 
 
+@on_both_transports
 async def test_token_runs_out(gateway: Gateway) -> None:
     """A session is warned before its token ends, and closed with 4401 within 5 s of its end."""
     async with open_socket(gateway.url) as client:
@@ -357,6 +349,7 @@ async def test_position(stream: NatsServer, auth: FakeAuth) -> None:
     assert offsets[2] > offsets[0]
 
 
+@on_both_transports
 async def test_resume(gateway: Gateway) -> None:
     """A client that comes back with its cursor gets what it missed of its rooms, in order, once, then live events."""
     async with open_socket(gateway.url) as client:
@@ -420,12 +413,13 @@ async def test_cursor_of_no_use(gateway: Gateway, cursor: str, reason: str) -> N
     assert len(events) == 1
 
 
+@on_both_transports
 async def test_slow_client(stream: NatsServer, auth: FakeAuth) -> None:
     """A client that does not read catches up from the ring when it does: every event, once, in order; the others
     notice nothing."""
     async with (
         running_gateway(stream, auth, max_buffer_bytes=16_384) as gateway,
-        raw_socket(gateway) as slow,
+        raw_socket(gateway.url) as slow,
         open_socket(gateway.url) as quick,
     ):
         await quick.connect(auth.token("owner"), ["campaign:c1"])

@@ -27,9 +27,8 @@ from shared import errors
 from shared.errors import BeaconfireError
 from shared.roles import Role
 from tests.gateway.conftest import Gateway
-from tests.gateway.test_frames import client_frame
-from tests.gateway.test_memory import ENDS, PLACE, _context, _ends, connect, open_connection  # noqa: F401  (its fixtures)
-from tests.gateway.test_websocket import answer_to, handshake, raw_socket
+from tests.gateway.core import ENDS, PLACE, connect, heard_by, open_connection
+from tests.websocket import client_frame, handshake, raw_socket, status_of
 
 MUCH = b"m" * 1_000_000
 """More than a socket takes at once."""
@@ -505,7 +504,7 @@ async def test_the_last_files(gateway: Gateway) -> None:
             writer.write(handshake(gateway.url))
             refused = await answer(reader)
         after = await reader.read()
-    accepted = await answer_to(gateway, handshake(gateway.url))
+    accepted = await status_of(gateway.url, handshake(gateway.url))
 
     assert (served, refused, accepted) == (200, 503, 101)
     assert b"HTTP/1.1" not in after
@@ -531,7 +530,7 @@ async def test_one_that_cannot_be_watched(gateway: Gateway, monkeypatch: pytest.
         await reader.read()
     await writer.wait_closed()
     after, stats = files(), await gateway.stats()
-    accepted = await answer_to(gateway, handshake(gateway.url))
+    accepted = await status_of(gateway.url, handshake(gateway.url))
 
     assert (refused, accepted) == (503, 101)
     assert after == before
@@ -568,7 +567,7 @@ async def test_no_longer_read_by_aiohttp(gateway: Gateway, monkeypatch: pytest.M
         return take_over(transport)
 
     monkeypatch.setattr(handshake_module, "take_over", watched)
-    async with raw_socket(gateway):
+    async with raw_socket(gateway.url):
         pass
 
     assert reads == [(False, False)]
@@ -577,7 +576,7 @@ async def test_no_longer_read_by_aiohttp(gateway: Gateway, monkeypatch: pytest.M
 async def test_one_file_each(gateway: Gateway) -> None:
     """A connection is one file of the gateway's, and none once it is over."""
     before = files()
-    async with raw_socket(gateway), raw_socket(gateway):
+    async with raw_socket(gateway.url), raw_socket(gateway.url):
         await settled(lambda: files() == before + 4)  # the clients' ends are ours, too
     await settled(lambda: files() == before)
 
@@ -613,14 +612,6 @@ async def settled(holds: Callable[[], bool]) -> None:
     async with asyncio.timeout(10):
         while not holds():
             await asyncio.sleep(0.01)
-
-
-def heard_by(end: int) -> bytes:
-    """What came at a client's end."""
-    try:
-        return os.read(end, 1_000)
-    except BlockingIOError:
-        return b""
 
 
 def is_closed(descriptor: int) -> bool:

@@ -17,12 +17,13 @@ import pytest
 from nats.aio.client import Client
 
 from shared import broker
+from tests.broker_changes import call_api, declare
 from tests.client import SocketClient, open_socket
 from tests.conftest import connected
 from tests.cursors import cursor_of
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
-from tests.gateway.test_delivery import fence
+from tests.gateway.events import fence
 from tests.proxy import Proxy
 from tools.nats_server import NatsServer
 
@@ -83,17 +84,6 @@ async def write(gateway: Gateway, count: int) -> int:
     return [await gateway.publish(settlement(f"s{number}")) for number in range(count)][-1]
 
 
-async def api(server: NatsServer, call: str, body: Any = None) -> None:
-    async with connected(server, "setup") as setup:
-        answer = await setup.request(f"$JS.API.{call}", json.dumps(body or {}).encode())
-    assert "error" not in json.loads(answer.data)
-
-
-async def declare(server: NatsServer) -> str:
-    async with connected(server, "setup") as setup:
-        return await broker.declare_stream(setup)
-
-
 def copy_of(server: NatsServer) -> Path:
     """A backup: the broker's folder, taken while it is stopped."""
     server.stop()
@@ -114,7 +104,7 @@ def put_back(server: NatsServer, backup: Path | None) -> None:
 
 async def test_recreated(town: Town) -> None:
     """F6: the stream is deleted and declared again: another epoch, and everybody is told."""
-    await api(town.server, "STREAM.DELETE.EVENTS")
+    await call_api(town.server, "STREAM.DELETE.EVENTS")
     epoch = await declare(town.server)
 
     await town.assert_told("epoch_changed", epoch=epoch)
@@ -123,7 +113,7 @@ async def test_recreated(town: Town) -> None:
 async def test_recreated_under_load(town: Town) -> None:
     """F6: a stream that is deleted, and made again and filled beyond where it was before anybody looks, with no silence
     and no disconnection: the first event at an offset that was heard before gives it away."""
-    await api(town.server, "STREAM.DELETE.EVENTS")
+    await call_api(town.server, "STREAM.DELETE.EVENTS")
     epoch = await declare(town.server)
     filling = asyncio.create_task(_fill(town.gateway))
     try:
@@ -151,7 +141,7 @@ async def test_emptied(town: Town) -> None:
     """F7: a stream that was purged has nothing to tell those who were away. Who had heard everything lost nothing, and
     a gateway that remembers what was purged still has it for those who were away."""
     async with open_socket(town.gateway.url) as back:
-        await api(town.server, "STREAM.PURGE.EVENTS")
+        await call_api(town.server, "STREAM.PURGE.EVENTS")
         away = cursor_of(town.away)
         two_before = replace(away, offset=away.offset - 2)
         await back.connect(town.gateway.auth.token("viewer"), [ROOM], cursor=str(two_before))
@@ -166,7 +156,7 @@ async def test_emptied_unheard(town: Town) -> None:
     """F7: events that a gateway did not hear, and that are gone when it looks for them: its clients are told."""
     with town.route.cut_off():
         await write(town.gateway, 3)
-        await api(town.server, "STREAM.PURGE.EVENTS")
+        await call_api(town.server, "STREAM.PURGE.EVENTS")
         await write(town.gateway, 2)
 
     await town.assert_told("not_resumable")
@@ -227,7 +217,7 @@ async def test_backup_over_the_wire(town: Town) -> None:
         config, state, chunks = await _back_up(setup)
         await write(town.gateway, 3)
         await town.client.events(3)
-        await api(town.server, "STREAM.DELETE.EVENTS")
+        await call_api(town.server, "STREAM.DELETE.EVENTS")
         await _restore(setup, config, state, chunks)
     await town.client.next("resync")  # the stream ends below what was heard
     epoch = await doctor_new_epoch(town.server)

@@ -3,12 +3,9 @@
 import asyncio
 import gc
 import json
-import os
-import socket
 import time
 import tracemalloc
 from contextlib import AsyncExitStack
-from typing import Any
 
 import pytest
 
@@ -19,69 +16,19 @@ from services.gateway.frames import Opcode
 from services.gateway.ring import Entry
 from services.gateway.route import Route
 from services.gateway.session import Session, State
-from services.gateway.websocket import Connection
-from shared.envelope import Envelope, Metadata
 from tests.client import open_socket
 from tests.cursors import cursor_of
 from tests.fakes import FakeAuth
-from tests.gateway.conftest import Gateway, running_gateway, settlement
-from tests.gateway.test_frames import client_frame
-from tests.gateway.test_memory import ENDS, PLACE, _context, _ends, connect, open_connection  # noqa: F401  (its fixtures)
-from tests.gateway.test_websocket import handshake, raw_socket
+from tests.gateway.conftest import running_gateway, settlement
+from tests.gateway.connections import connections, shrink
+from tests.gateway.core import ENDS, PLACE, connect, heard_by, open_connection
+from tests.gateway.slow_clients import Stuck, flood
+from tests.websocket import client_frame, raw_socket
 from tools.nats_server import NatsServer
 
 STUCK = 50
 CEILING = 262_144
 """What one may take of ours, bytes (`max_buffer_bytes` as it is shipped). The kernel's buffers are its own."""
-
-
-class Stuck:
-    """A connection on which nothing is read once it is open or connected; its kernel takes next to nothing."""
-
-    def __init__(self) -> None:
-        self._socket = socket.socket()
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2_048)
-        self._socket.setblocking(False)
-
-    async def connect(self, gateway: Gateway, user: str) -> None:
-        await self.open(gateway.url)
-        hello = {"type": "connect", "id": 1, "token": gateway.auth.token(user), "rooms": ["campaign:c1"]}
-        await self.send(handshake(gateway.url) + client_frame(json.dumps(hello).encode()))
-        said = b""
-        while b"connection.ack" not in said:
-            said += await asyncio.get_running_loop().sock_recv(self._socket, 4_096)
-
-    async def open(self, url: str) -> None:
-        host, _, port = url.removeprefix("http://").partition(":")
-        await asyncio.get_running_loop().sock_connect(self._socket, (host, int(port)))
-
-    async def send(self, data: bytes) -> None:
-        await asyncio.get_running_loop().sock_sendall(self._socket, data)
-
-    def close(self) -> None:
-        self._socket.close()
-
-
-def connections(user: str) -> list[Any]:
-    """The gateway's own connections of a user: all there are, found in memory."""
-    everything = gc.get_objects()
-    return [one for one in everything if isinstance(one, Connection) and one.user_id == user and one.target >= 0]
-
-
-def shrink(connection: Connection) -> None:
-    """Let the kernel hold next to nothing of what the gateway writes to it."""
-    with socket.socket(fileno=connection.target) as one:
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
-        one.detach()
-
-
-async def flood(gateway: Gateway, count: int, fields: int) -> int:
-    """Publish as fast as the broker takes it, without waiting for each: what comes, comes in large pieces. The last
-    one's offset."""
-    for number in range(count):
-        one = Envelope(settlement(f"s{number % 7}", "c1", *["x" * 1000] * fields), Metadata(source="flood"))
-        await gateway.publisher.publish(one.subject, one.encode())
-    return await gateway.publish(settlement("last"))
 
 
 @pytest.mark.parametrize(("count", "fields"), [(2_000, 1), (100, 60)])
@@ -131,7 +78,7 @@ async def test_one_that_loses_ground(stream: NatsServer, auth: FakeAuth, monkeyp
     """A client that took nothing while more and more came (here: for no time at all, instead of a minute) is told to
     reload when it takes something again; then it is live."""
     monkeypatch.setattr(catchup, "LOSING_S", 0.0)
-    async with running_gateway(stream, auth, max_buffer_bytes=16_384) as gateway, raw_socket(gateway) as slow:
+    async with running_gateway(stream, auth, max_buffer_bytes=16_384) as gateway, raw_socket(gateway.url) as slow:
         hello = {"type": "connect", "id": 1, "token": auth.token("viewer"), "rooms": ["campaign:c1"]}
         slow.write(client_frame(json.dumps(hello).encode()))
         await slow.frame()
@@ -245,11 +192,3 @@ def deliver(context: Context[Session], offset: int, frame: bytes) -> None:
     context.outbound.put(offset, entry)
     context.position = offset
     context.outbound.delivered(offset)
-
-
-def heard_by(end: int) -> bytes:
-    """What came at a client's end."""
-    try:
-        return os.read(end, 65_536)
-    except BlockingIOError:
-        return b""

@@ -16,11 +16,10 @@ from tests.client import Closed, SocketClient, open_socket
 from tests.cursors import cursor_of
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
-from tests.gateway.test_delivery import BODY, fence, raw_publish
-from tests.gateway.test_frames import client_frame
-from tests.gateway.test_history import push_out, restore
-from tests.gateway.test_session import publish_as_auth
-from tests.gateway.test_websocket import raw_socket
+from tests.gateway.events import BODY, fence, publish_as_auth, raw_publish
+from tests.gateway.slow_clients import slow_sessions
+from tests.gateway.streams import push_out, restore
+from tests.websocket import client_frame, raw_socket
 from tools.nats_server import NatsServer
 
 
@@ -44,15 +43,6 @@ async def publish_all(gateway: Gateway, *events: Event) -> list[int]:
 async def heard_types(gateway: Gateway, client: SocketClient) -> list[str]:
     """The types of what it hears up to a settlement's event, without that one."""
     return [event["event"]["type"] for event in await fence(gateway, client)][:-1]
-
-
-async def lagging(gateway: Gateway) -> str:
-    """How often a session's socket was full, in this process."""
-    return next(
-        line
-        for line in (await gateway.metrics()).splitlines()
-        if line.startswith("beaconfire_gateway_slow_sessions_total")
-    )
 
 
 async def test_only_the_types_it_wants(gateway: Gateway) -> None:
@@ -235,12 +225,12 @@ async def test_slow_client(stream: NatsServer, auth: FakeAuth) -> None:
         "rooms": ["campaign:c1"],
         "types": {"campaign:c1": ["settlement_updated"]},
     }
-    async with running_gateway(stream, auth, max_buffer_bytes=16_384) as gateway, raw_socket(gateway) as slow:
+    async with running_gateway(stream, auth, max_buffer_bytes=16_384) as gateway, raw_socket(gateway.url) as slow:
         slow.write(client_frame(json.dumps(hello).encode()))
         await slow.frame()
         wanted: list[int] = []
-        before = await lagging(gateway)
-        while await lagging(gateway) == before:
+        before = await slow_sessions(gateway)
+        while await slow_sessions(gateway) == before:
             await gateway.publish(state())
             wanted.append(await gateway.publish(settlement("s1", "c1", *("x" * 1000,) * 50)))
         await gateway.publish(state())

@@ -2,30 +2,24 @@
 
 import asyncio
 import json
-import time
 from typing import Any
 
 import pytest
 
-from services.gateway import requests
-from services.gateway.context import Context
 from services.gateway.delivery import UNCHECKED, Delivery
 from services.gateway.encoding import Encoder, Stored
 from services.gateway.hub import Hub
-from services.gateway.limits import Doorkeeper, Limits, Users
 from services.gateway.membership import Membership
-from services.gateway.outbound import Outbound
-from services.gateway.pace import Pace
 from services.gateway.ring import Ring
 from services.gateway.session import Session
-from services.gateway.wheel import Wheel
 from services.gateway.wires import Calls
 from shared.cursor import Cursor
 from shared.envelope import InvalidEvent
 from tests.client import open_socket
 from tests.conftest import connected
 from tests.gateway.conftest import Gateway, settlement
-from tests.gateway.test_delivery import BODY, raw_publish
+from tests.gateway.core import build_core
+from tests.gateway.events import BODY, raw_publish
 
 SUBJECT = "campaign.c1.settlement.s1"
 GOOD = json.dumps(BODY).encode()
@@ -38,20 +32,13 @@ class Unattended:
         self.refused: list[tuple[str, int | None]] = []
         hub: Hub[Session] = Hub()
         membership = Membership(None, None, hub)  # type: ignore[arg-type]  # nobody asks
-        limits = Limits()
-        self.context = Context(
+        self.context = build_core(
+            Calls(),
+            call_soon=lambda _call: None,
+            spawn=lambda _coroutine: None,
+            access=membership,
             hub=hub,
             ring=Ring(max_bytes=ring_bytes, max_age_s=60),
-            outbound=Outbound(hub, Calls(), lambda _call: None),
-            access=membership,
-            history=None,  # type: ignore[arg-type]  # nobody resumes
-            handle=requests.handle,
-            wheel=Wheel(int(time.monotonic())),
-            spawn=lambda _coroutine: None,
-            pace=Pace(lambda _call: None),
-            limits=limits,
-            users=Users(limits),
-            door=Doorkeeper(limits),
             epoch="e",
         )
         self.delivery = Delivery(self.context, membership, Encoder(), self._set_aside)

@@ -1,106 +1,24 @@
 """The WebSocket edge, with real sockets: handshake, frames, close; and what it leans on in aiohttp."""
 
-import asyncio
-import base64
 import gc
 import json
-import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
-from aiohttp.web_protocol import RequestHandler
 
-from services.gateway.frames import Opcode, decode_close, encode
+from services.gateway.frames import Opcode, encode
 from services.gateway.websocket import Connection
 from tests.client import Closed, SocketClient, open_socket
 from tests.cursors import cursor_of
 from tests.fakes import FakeAuth
-from tests.gateway.conftest import Gateway, running_gateway, settlement
-from tests.gateway.test_frames import client_frame
-from tests.shared.test_memory import is_apart
+from tests.gateway.conftest import Gateway, on_both_transports, running_gateway, settlement
+from tests.gateway.connections import aiohttp_handlers
+from tests.memory import is_apart
+from tests.websocket import client_frame, handshake, raw_socket, status_of
 from tools.nats_server import NatsServer
 
 
-class RawSocket:
-    """A WebSocket of bytes, to send what no client library would."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader = reader
-        self.writer = writer
-
-    def write(self, data: bytes) -> None:
-        self.writer.write(data)
-
-    async def frame(self) -> tuple[int, bytes]:
-        """The next frame of the server: opcode and payload."""
-        async with asyncio.timeout(10):
-            first, second = await self.reader.readexactly(2)
-            assert first & 0x80, "the server does not fragment"
-            assert not second & 0x80, "a server must not mask"
-            length = second & 0x7F
-            if length >= 126:
-                length = int.from_bytes(await self.reader.readexactly(2 if length == 126 else 8), "big")
-            return first & 0x0F, await self.reader.readexactly(length)
-
-    async def close_code(self) -> int:
-        """Wait for the close frame."""
-        while True:
-            opcode, payload = await self.frame()
-            if opcode == Opcode.CLOSE:
-                return decode_close(payload)[0]
-
-    async def end(self) -> None:
-        """Wait until the server has closed the TCP connection."""
-        async with asyncio.timeout(15):
-            while await self.reader.read(65536):
-                pass
-
-
-def handshake(url: str, *, drop: str = "", **headers: str) -> bytes:
-    """A handshake request; `drop` leaves one header out."""
-    parts = urlsplit(url)
-    chosen = {
-        "Host": parts.netloc,
-        "Upgrade": "websocket",
-        "Connection": "Upgrade",
-        "Sec-WebSocket-Version": "13",
-        "Sec-WebSocket-Key": base64.b64encode(os.urandom(16)).decode(),
-        "Sec-WebSocket-Protocol": "beaconfire.v1",
-        **{name.replace("_", "-"): value for name, value in headers.items()},
-    }
-    chosen.pop(drop, None)
-    return ("GET /ws HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in chosen.items()) + "\r\n").encode()
-
-
-@asynccontextmanager
-async def raw_socket(gateway: Gateway, *, early: bytes = b"", **headers: str) -> AsyncIterator[RawSocket]:
-    """A raw connection after its handshake. `early` is sent in the same packet as the handshake."""
-    parts = urlsplit(gateway.url)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    try:
-        writer.write(handshake(gateway.url, **headers) + early)
-        head = await reader.readuntil(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 101 "), head
-        yield RawSocket(reader, writer)
-    finally:
-        writer.close()
-
-
-async def answer_to(gateway: Gateway, request: bytes) -> int:
-    """The HTTP status that a raw request is answered with."""
-    parts = urlsplit(gateway.url)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    try:
-        writer.write(request)
-        async with asyncio.timeout(10):
-            return int((await reader.readline()).split()[1])
-    finally:
-        writer.close()
-
-
+@on_both_transports
 async def test_hello(gateway: Gateway) -> None:
     """A client that proves who it is gets an ack with its place, its limits and an answer for each room."""
     async with open_socket(gateway.url) as client:
@@ -145,6 +63,7 @@ async def test_token_in_the_query(gateway: Gateway) -> None:
     assert end.value.code == 4401
 
 
+@on_both_transports
 async def test_token_in_the_header(gateway: Gateway) -> None:
     """The token may come with the upgrade, as a bearer."""
     headers = {"Authorization": f"Bearer {gateway.auth.token('owner')}"}
@@ -154,6 +73,7 @@ async def test_token_in_the_header(gateway: Gateway) -> None:
     assert ack["rooms"] == {"campaign:c1": {"success": True}}
 
 
+@on_both_transports
 @pytest.mark.parametrize(
     "token",
     ["", "nonsense", "a.b.c", "x" * 16_000],
@@ -185,7 +105,7 @@ async def test_bad_token(gateway: Gateway, token: str) -> None:
 async def test_foreign_origin(stream: NatsServer, auth: FakeAuth, origin: str) -> None:
     """A page from anywhere but the allowed origins is refused before the upgrade."""
     async with running_gateway(stream, auth, allowed_origins="https://app.example") as gateway:
-        status = await answer_to(gateway, handshake(gateway.url, Origin=origin))
+        status = await status_of(gateway.url, handshake(gateway.url, Origin=origin))
 
     assert status == 403
 
@@ -193,11 +113,11 @@ async def test_foreign_origin(stream: NatsServer, auth: FakeAuth, origin: str) -
 async def test_allowed_origins(stream: NatsServer, auth: FakeAuth) -> None:
     """A configured origin, the gateway's own, and no origin at all (not a browser) may connect; two at once may not."""
     async with running_gateway(stream, auth, allowed_origins="https://app.example") as gateway:
-        configured = await answer_to(gateway, handshake(gateway.url, Origin="https://app.example"))
-        own = await answer_to(gateway, handshake(gateway.url, Origin=gateway.url))
-        none = await answer_to(gateway, handshake(gateway.url))
-        two = await answer_to(
-            gateway, handshake(gateway.url, Origin="https://app.example\r\nOrigin: https://app.example")
+        configured = await status_of(gateway.url, handshake(gateway.url, Origin="https://app.example"))
+        own = await status_of(gateway.url, handshake(gateway.url, Origin=gateway.url))
+        none = await status_of(gateway.url, handshake(gateway.url))
+        two = await status_of(
+            gateway.url, handshake(gateway.url, Origin="https://app.example\r\nOrigin: https://app.example")
         )
 
     assert (configured, own, none, two) == (101, 101, 101, 403)
@@ -222,18 +142,19 @@ async def test_allowed_origins(stream: NatsServer, auth: FakeAuth) -> None:
 )
 async def test_no_handshake(gateway: Gateway, drop: str, headers: dict[str, str]) -> None:
     """What is no proper handshake is answered with 400."""
-    assert await answer_to(gateway, handshake(gateway.url, drop=drop, **headers)) == 400
+    assert await status_of(gateway.url, handshake(gateway.url, drop=drop, **headers)) == 400
 
 
 async def test_http_1_0(gateway: Gateway) -> None:
     """An upgrade in HTTP/1.0 is refused (RFC 6455 §4.2.1)."""
-    assert await answer_to(gateway, handshake(gateway.url).replace(b"HTTP/1.1", b"HTTP/1.0")) == 400
+    assert await status_of(gateway.url, handshake(gateway.url).replace(b"HTTP/1.1", b"HTTP/1.0")) == 400
 
 
+@on_both_transports
 async def test_early_bytes(gateway: Gateway) -> None:
     """A first message in the same packet as the handshake is not lost in the handing over."""
     hello = json.dumps({"type": "connect", "id": 1, "token": gateway.auth.token("owner")}).encode()
-    async with raw_socket(gateway, early=client_frame(hello)) as raw:
+    async with raw_socket(gateway.url, early=client_frame(hello)) as raw:
         opcode, payload = await raw.frame()
 
     assert opcode == Opcode.TEXT
@@ -245,8 +166,7 @@ async def test_aiohttp_lets_go(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("owner"))
         gc.collect()
-        port = urlsplit(gateway.url).port
-        handlers = [one for one in gc.get_objects() if isinstance(one, RequestHandler) and _serves(one, port)]
+        handlers = aiohttp_handlers(gateway.url)
 
     assert handlers == []
 
@@ -262,22 +182,19 @@ async def test_sessions_lie_apart(gateway: Gateway) -> None:
     assert is_apart(session.claims.token_id)
 
 
-def _serves(handler: RequestHandler, port: int | None) -> bool:
-    transport = handler.transport
-    return transport is not None and transport.get_extra_info("sockname")[1] == port
-
-
+@on_both_transports
 async def test_ping_frames(gateway: Gateway) -> None:
     """A WebSocket ping is answered with its own payload, before and after connect."""
-    async with raw_socket(gateway) as raw:
+    async with raw_socket(gateway.url) as raw:
         raw.write(client_frame(b"are you there", Opcode.PING))
 
         assert await raw.frame() == (Opcode.PONG, b"are you there")
 
 
+@on_both_transports
 async def test_close_handshake(gateway: Gateway) -> None:
     """A close frame is answered with its code, and the connection ends."""
-    async with raw_socket(gateway) as raw:
+    async with raw_socket(gateway.url) as raw:
         raw.write(client_frame((1000).to_bytes(2, "big") + b"bye", Opcode.CLOSE))
 
         assert await raw.close_code() == 1000
@@ -300,21 +217,23 @@ async def test_close_handshake(gateway: Gateway) -> None:
 )
 async def test_refused_frames(gateway: Gateway, bytes_: bytes, code: int) -> None:
     """What breaks the protocol closes the connection with the code PROTOCOL.md gives it."""
-    async with raw_socket(gateway) as raw:
+    async with raw_socket(gateway.url) as raw:
         raw.write(bytes_)
 
         assert await raw.close_code() == code
 
 
+@on_both_transports
 async def test_silent_after_the_handshake(stream: NatsServer, auth: FakeAuth) -> None:
     """Who opens a socket and does not say connect is closed with 4408."""
-    async with running_gateway(stream, auth, connect_timeout_s=1) as gateway, raw_socket(gateway) as raw:
+    async with running_gateway(stream, auth, connect_timeout_s=1) as gateway, raw_socket(gateway.url) as raw:
         assert await raw.close_code() == 4408
 
 
+@on_both_transports
 async def test_no_pong(stream: NatsServer, auth: FakeAuth) -> None:
     """A client that answers no ping is freed; its user leaves the hub."""
-    async with running_gateway(stream, auth, heartbeat_s=1) as gateway, raw_socket(gateway) as raw:
+    async with running_gateway(stream, auth, heartbeat_s=1) as gateway, raw_socket(gateway.url) as raw:
         hello = {"type": "connect", "id": 1, "token": auth.token("owner"), "rooms": ["campaign:c1"]}
         raw.write(client_frame(json.dumps(hello).encode()))
         await raw.end()
@@ -322,9 +241,10 @@ async def test_no_pong(stream: NatsServer, auth: FakeAuth) -> None:
         assert "beaconfire_gateway_rooms 0.0" in await gateway.metrics()
 
 
+@on_both_transports
 async def test_after_close_nothing_follows(gateway: Gateway) -> None:
     """A session that was closed gets no event any more."""
-    async with raw_socket(gateway) as raw:
+    async with raw_socket(gateway.url) as raw:
         hello = {"type": "connect", "id": 1, "token": gateway.auth.token("owner"), "rooms": ["campaign:c1"]}
         raw.write(client_frame(json.dumps(hello).encode()) + client_frame(b"\xff"))
         await gateway.publish(settlement())

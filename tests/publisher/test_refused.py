@@ -11,9 +11,9 @@ from sqlalchemy import insert
 from services.publisher.store import OUTBOX
 from shared.database import Database
 from shared.outbox import STALE_S
+from tests.broker_changes import change_permissions, change_stream, deny, until_denied
 from tests.conftest import broker_settings, connected
 from tests.publisher.conftest import PATIENCE_S, Publisher
-from tests.shared.test_outbox_refusals import change_permissions, deny, until_denied, update
 from tools import outboxes
 from tools.doctor import Patient, diagnose
 from tools.nats_server import NatsServer
@@ -102,7 +102,7 @@ async def test_a_publisher_whose_broker_stores_nothing_is_not_ready(
     """Events that wait while the stream takes none make the publisher not ready, and the reason is said."""
     database = Database(f"sqlite+aiosqlite:///{tmp_path}/publisher.db")
     async with connected(stream, "setup") as setup:
-        await update(setup, {"discard": "new", "max_bytes": 100})
+        await change_stream(setup, {"discard": "new", "max_bytes": 100})
         async with database.writing() as tx:
             row = {"event_id": "waits", "subject": "campaign.c1.state", "body": b"{}", "created_at": datetime.now(UTC)}
             await tx.execute(insert(OUTBOX).values(**row))

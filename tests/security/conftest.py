@@ -15,8 +15,7 @@ import pytest
 from tests.client import SocketClient, open_socket
 from tests.forked import all_forked
 from tests.gateway.conftest import _auth, _gateway
-from tests.gateway.test_frames import client_frame
-from tests.security.raw_http import RawSocket, raw_socket
+from tests.websocket import RawSocket, client_frame, raw_socket
 from tools.api import call
 from tools.cluster import Plan, ServiceProcess, Services
 from tools.nats_server import free_port

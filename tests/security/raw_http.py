@@ -2,37 +2,10 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from urllib.parse import urlsplit
 
-from tests.gateway.test_websocket import RawSocket, handshake
+from tests.websocket import connection
 
 WAIT_S = 20.0
-
-__all__ = ["RawSocket", "connection", "exchange", "handshake", "raw_socket", "statuses"]
-
-
-@asynccontextmanager
-async def connection(url: str) -> AsyncIterator[RawSocket]:
-    """A TCP connection to a service."""
-    parts = urlsplit(url)
-    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    try:
-        yield RawSocket(reader, writer)
-    finally:
-        writer.close()
-
-
-@asynccontextmanager
-async def raw_socket(url: str) -> AsyncIterator[RawSocket]:
-    """A WebSocket of bytes, after its handshake."""
-    async with connection(url) as raw:
-        raw.write(handshake(url))
-        async with asyncio.timeout(WAIT_S):
-            head = await raw.reader.readuntil(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 101 "), head
-        yield raw
 
 
 async def exchange(url: str, *chunks: bytes) -> bytes:

@@ -17,9 +17,8 @@ from pathlib import Path
 import pytest
 
 from services.gateway.frames import Opcode
-from tests.gateway.test_frames import client_frame
 from tests.security.conftest import Target
-from tests.security.raw_http import RawSocket
+from tests.websocket import RawSocket, client_frame
 
 TEXT, BINARY, CONT, CLOSE, PING, PONG = (
     Opcode.TEXT,

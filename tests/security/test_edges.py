@@ -11,11 +11,10 @@ import pytest
 
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway
-from tests.gateway.test_frames import client_frame
-from tests.gateway.test_websocket import handshake
 from tests.routers import Application, running
 from tests.security.conftest import PASSWORD, Target
-from tests.security.raw_http import connection, exchange, statuses
+from tests.security.raw_http import exchange, statuses
+from tests.websocket import client_frame, connection, handshake
 from tools.nats_server import NatsServer
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")

@@ -9,7 +9,7 @@ import aiohttp
 from tests.client import SUBPROTOCOL, Closed, SocketClient, answering, open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
-from tests.gateway.test_websocket import answer_to, handshake
+from tests.websocket import handshake, status_of
 from tools.nats_server import NatsServer
 
 OTHER_ADDRESS = "127.0.0.2"
@@ -60,7 +60,7 @@ async def test_connections_of_an_address(stream: NatsServer, auth: FakeAuth) -> 
             except Closed as end:
                 codes.append(end.code or 1006)
         silent = [await stack.enter_async_context(open_socket(gateway.url)) for _ in range(4)]
-        refused = await answer_to(gateway, handshake(gateway.url))
+        refused = await status_of(gateway.url, handshake(gateway.url))
         late = await _elsewhere(stack, gateway, "owner")
         offset = await gateway.publish(settlement())
         heard = [(await client.next("event"))["offset"] for client in (watching, late)]

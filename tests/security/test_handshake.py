@@ -9,9 +9,9 @@ from shared.web import MAX_BODY_BYTES
 from tests.client import Closed, open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import running_gateway
-from tests.gateway.test_websocket import answer_to, handshake
 from tests.security.conftest import Target, rss_bytes
 from tests.security.raw_http import exchange, statuses
+from tests.websocket import handshake, status_of
 from tools.nats_server import NatsServer
 
 ALLOWED = "https://app.example.org"
@@ -48,13 +48,15 @@ async def test_origins(stream: NatsServer, auth: FakeAuth) -> None:
     with two origins. Ours, and the gateway's own, may connect."""
     async with running_gateway(stream, auth, allowed_origins=ALLOWED) as gateway:
         refused = {
-            origin: await answer_to(gateway, handshake(gateway.url, Origin=origin))
+            origin: await status_of(gateway.url, handshake(gateway.url, Origin=origin))
             for origin in [*FOREIGN, f"{ALLOWED}\r\nOrigin: {ALLOWED}", f"{ALLOWED}\r\nOrigin: https://evil.example"]
         }
-        forged_host = await answer_to(
-            gateway, handshake(gateway.url, Host="evil.example\r\nHost: x", Origin="http://evil.example")
+        forged_host = await status_of(
+            gateway.url, handshake(gateway.url, Host="evil.example\r\nHost: x", Origin="http://evil.example")
         )
-        taken = [await answer_to(gateway, handshake(gateway.url, Origin=origin)) for origin in (ALLOWED, gateway.url)]
+        taken = [
+            await status_of(gateway.url, handshake(gateway.url, Origin=origin)) for origin in (ALLOWED, gateway.url)
+        ]
 
     assert {origin: status for origin, status in refused.items() if status != 403} == {}
     assert forged_host == 400

@@ -8,9 +8,8 @@ import pytest
 
 from services.gateway.frames import MAX_FRAGMENTS, Opcode, encode
 from services.gateway.plain import CONTROL_PER_MINUTE
-from tests.gateway.test_frames import client_frame
 from tests.security.conftest import Target, hears, rss_bytes
-from tests.security.raw_http import connection, handshake
+from tests.websocket import client_frame, connection, handshake
 
 HUGE = b"\x81\xff" + (2**62).to_bytes(8, "big") + b"mask" + b"x" * 1000
 TOP_BIT = b"\x81\xff" + (2**63 + 1).to_bytes(8, "big") + b"mask"

@@ -10,8 +10,8 @@ import pytest
 from shared import serving, web
 from tests.client import open_socket
 from tests.security.conftest import Target, hears
-from tests.security.raw_http import connection
 from tests.security.whole import running_whole
+from tests.websocket import connection
 from tools.nats_server import NatsServer
 
 EACH = 30

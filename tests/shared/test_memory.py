@@ -4,11 +4,11 @@ import os
 import subprocess
 import sys
 import tracemalloc
-from pathlib import Path
 
 import pytest
 
 from shared.memory import apart
+from tests.memory import is_apart
 
 CROWD = """
 from shared.memory import apart, give_back
@@ -35,15 +35,6 @@ crowd.clear()
 give_back()
 print(most, held() - before, len(own))
 """
-
-
-def is_apart(one: object) -> bool:
-    """Whether an object lies in the C library's heap, and not in an arena of Python's."""
-    for line in Path("/proc/self/maps").read_text().splitlines():
-        if line.endswith("[heap]"):
-            start, end = (int(part, 16) for part in line.split()[0].split("-"))
-            return start <= id(one) < end
-    return False
 
 
 def make() -> object:

@@ -2,32 +2,37 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
-from sqlalchemy import MetaData, func, insert, select, text, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from structlog.testing import capture_logs
 
 from shared import broker, outbox
 from shared.cursor import Cursor
 from shared.database import Database
-from shared.envelope import Envelope, Metadata
-from shared.events.campaign import SettlementUpdated
 from shared.outbox import KEEP, Outbox
 from tests.conftest import connected
-from tests.databases import Databases, chosen, database_url, on_both_databases
+from tests.databases import Databases, chosen, on_both_databases
+from tests.shared.outboxes import (
+    PATIENCE_S,
+    ROWS,
+    TABLES,
+    column,
+    commit_all,
+    envelope,
+    execute,
+    heard,
+    opened,
+    relaying,
+)
 from tools.nats_server import NatsServer
 
-TABLES = MetaData()
-ROWS = outbox.table(TABLES)
-PATIENCE_S = 20.0
 WINDOW_S = 1.0
 
 
@@ -58,54 +63,9 @@ async def _stored(stream: NatsServer) -> AsyncIterator["asyncio.Queue[str]"]:
         yield ids
 
 
-@asynccontextmanager
-async def opened(folder: Path) -> AsyncIterator[Database]:
-    database = Database(database_url(folder, "outbox"))
-    async with database.writing() as tx:
-        await tx.run_sync(TABLES.create_all)
-    try:
-        yield database
-    finally:
-        await database.close()
-
-
-@asynccontextmanager
-async def relaying(box: Outbox, nc: Client) -> AsyncIterator[None]:
-    relay = asyncio.create_task(box.relay(nc))
-    try:
-        yield
-    finally:
-        relay.cancel()
-        with suppress(asyncio.CancelledError):
-            await relay
-
-
-def envelope(id_: str, campaign_id: str = "c1") -> Envelope:
-    """An event with this id."""
-    told = SettlementUpdated(campaign_id=campaign_id, settlement_id="s1", operation="update", changed_fields=("level",))
-    return Envelope(told, Metadata(source="api"), id=id_)
-
-
 async def commit(database: Database, box: Outbox, *ids: str) -> None:
     """Events of one root, in one transaction."""
     await commit_all(database, box, [envelope(id_) for id_ in ids])
-
-
-async def commit_all(database: Database, box: Outbox, envelopes: Sequence[Envelope]) -> None:
-    async with database.writing() as tx:
-        await box.add(tx, envelopes)
-    box.wake()
-
-
-async def heard(ids: "asyncio.Queue[str]", count: int) -> list[str]:
-    async with asyncio.timeout(PATIENCE_S):
-        return [await ids.get() for _ in range(count)]
-
-
-async def column(database: Database, name: str) -> list[Any]:
-    """The values of a column, in the order of the rows."""
-    async with database.reading() as connection:
-        return list((await connection.execute(select(ROWS.c[name]).order_by(ROWS.c.id))).scalars())
 
 
 @on_both_databases
@@ -506,12 +466,6 @@ async def test_relay_can_be_cancelled(database: Database, nc: Client) -> None:
                 pass
 
     assert None in await column(database, "published_at")
-
-
-async def execute(database: Database, *statements: str) -> None:
-    async with database.writing() as tx:
-        for statement in statements:
-            await tx.execute(text(statement))
 
 
 async def expire_lease(database: Database) -> None:

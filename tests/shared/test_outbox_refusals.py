@@ -1,26 +1,23 @@
 """shared.outbox where the broker denies events, or does not acknowledge some: the others are not held up."""
 
 import asyncio
-import json
-import os
-import signal
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from sqlalchemy import insert
 
 from shared import broker, outbox
-from shared.broker import BrokerRefused, NotAcknowledged, PublishDenied
+from shared.broker import BrokerRefused, NotAcknowledged
 from shared.database import Database
 from shared.outbox import Outbox
+from tests.broker_changes import change_permissions, change_stream, deny, until_denied
 from tests.conftest import connected
 from tests.databases import on_both_databases
-from tests.shared.test_outbox import PATIENCE_S, ROWS, column, commit_all, envelope, execute, heard, opened, relaying
+from tests.shared.outboxes import PATIENCE_S, ROWS, column, commit_all, envelope, execute, heard, opened, relaying
 from tools.nats_server import NatsServer
 
 DENIED = "campaign.denied"
@@ -46,33 +43,6 @@ async def _stored(stream: NatsServer) -> AsyncIterator["asyncio.Queue[str]"]:
         await nc.subscribe("live.>", cb=take)
         await nc.flush()
         yield ids
-
-
-def deny(server: NatsServer, subject: str) -> None:
-    """Take a permission away from the publisher, in the running broker."""
-    change_permissions(server, 'deny: ["campaign.*.member.*"', f'deny: ["{subject}", "campaign.*.member.*"')
-
-
-def change_permissions(server: NatsServer, before: str, after: str) -> None:
-    config = server.folder / "nats-server.conf"
-    text = config.read_text()
-    assert before in text
-    config.write_text(text.replace(before, after))
-    assert server.process.pid is not None
-    os.kill(server.process.pid, signal.SIGHUP)
-
-
-async def until_denied(nc: Client, subject: str, *, denied: bool = True) -> None:
-    """Wait until the broker goes by its new permissions."""
-    async with asyncio.timeout(PATIENCE_S):
-        while True:
-            try:
-                await nc.request(subject, b"probe", timeout=2)
-                is_denied = False
-            except PublishDenied:
-                is_denied = True
-            if is_denied is denied:
-                return
 
 
 @on_both_databases
@@ -143,7 +113,7 @@ async def test_an_event_that_is_never_acknowledged_holds_up_no_other_root(
     ):
         swallowed = await hearer.subscribe("workspace.>")  # who hears it keeps the broker from saying that nobody does
         await hearer.flush()
-        await update(setup, {"subjects": ["campaign.>", "tick", "anchor"]})
+        await change_stream(setup, {"subjects": ["campaign.>", "tick", "anchor"]})
         async with database.writing() as tx:
             row = {"subject": "workspace.lost.state", "body": b"{}", "created_at": datetime.now(UTC)}
             await tx.execute(insert(ROWS), [{**row, "event_id": f"lost {one}"} for one in range(outbox.BATCH + 1)])
@@ -153,7 +123,7 @@ async def test_an_event_that_is_never_acknowledged_holds_up_no_other_root(
                 await commit_all(database, box, [envelope(id_, id_)])
                 assert await heard(stored, 1) == [id_]
             still = (await column(database, "published_at"))[: outbox.BATCH + 1]
-            await update(setup, {})
+            await change_stream(setup, {})
             after = await heard(stored, 3)
 
     assert set(still) == {None}
@@ -176,7 +146,7 @@ async def test_what_concerns_one_event_is_refused(stream: NatsServer, change: di
     """The broker may take others: waiting would hold them up for nothing."""
     async with connected(stream, "setup") as setup, connected(stream, "publisher") as nc:
         await broker.try_to_publish(nc, "campaign.c1.state", b"first", message_id="first")
-        await update(setup, change)
+        await change_stream(setup, change)
 
         with pytest.raises(BrokerRefused, match=why):
             await broker.try_to_publish(nc, "campaign.c1.state", b"x" * 200, message_id="m1")
@@ -201,7 +171,7 @@ async def test_what_concerns_all_events_is_waited_out(
         if change is None:
             await setup.request(f"$JS.API.STREAM.DELETE.{broker.STREAM}", b"")
         else:
-            await update(setup, change)
+            await change_stream(setup, change)
 
         with pytest.raises(NotAcknowledged, match=why):
             await broker.try_to_publish(nc, "campaign.c1.state", b"x" * 200, message_id="m1")
@@ -253,13 +223,6 @@ async def test_what_waits_is_counted_by_root(database: Database) -> None:
     assert sorted((one.root, one.events) for one in by_root) == [("campaign.bare", 1), ("campaign.c_1", 2)]
     assert (whole.events, whole.roots, whole.refused) == (3, 2, 0)
     assert whole.age_s() > 0
-
-
-async def update(setup: Client, change: dict[str, Any]) -> None:
-    """Declare the stream otherwise than we would."""
-    config = broker.stream_config(replicas=1, epoch="e1") | change
-    answer = await setup.request(f"$JS.API.STREAM.UPDATE.{broker.STREAM}", json.dumps(config).encode(), timeout=5)
-    assert "error" not in json.loads(answer.data)
 
 
 async def until_marked(database: Database) -> list[Any]:

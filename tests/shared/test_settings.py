@@ -7,7 +7,7 @@ import pytest
 from services.auth.settings import Settings as AuthSettings
 from services.gateway.settings import Settings as GatewaySettings
 from shared.settings import Settings, misspellings, read_settings, variable
-from tests.architecture.test_settings import known
+from tests.architecture.variables import known_variables
 from tools.derived.settings_page import settings_classes, variables
 
 
@@ -125,13 +125,13 @@ def test_a_misspelt_variable_stops_the_start(
 @pytest.mark.parametrize("cls", settings_classes().values(), ids=settings_classes())
 def test_no_variable_of_another_program_is_taken_for_a_misspelling(cls: type[Settings]) -> None:
     """All services may be given one file of variables: each reads its own and passes over the others."""
-    assert list(misspellings(cls, known())) == []
+    assert list(misspellings(cls, known_variables())) == []
 
 
 @pytest.mark.parametrize("cls", settings_classes().values(), ids=settings_classes())
 def test_every_variable_is_recognised_with_a_letter_missing(cls: type[Settings]) -> None:
     """Any long name that lacks one letter is taken for what it is."""
-    others = known()
+    others = known_variables()
     for name in variables(cls):
         short = name.removeprefix("BEACONFIRE_")
         for cut in range(len(short)):

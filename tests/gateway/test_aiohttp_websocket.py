@@ -1,47 +1,23 @@
-"""The tests of sockets, on the path where they stay aiohttp's (`BEACONFIRE_TRANSPORT=aiohttp`)."""
+"""Sockets that stay aiohttp's (`BEACONFIRE_TRANSPORT=aiohttp`): what differs from our own.
 
-# ruff: noqa: F401  (they are collected here a second time, under this module's fixture)
+Tests of what both have in common are marked `on_both_transports`.
+"""
 
-import gc
 import json
-from urllib.parse import urlsplit
 
 import pytest
-from aiohttp.web_protocol import RequestHandler
 
 from services.gateway.sockets import Sockets
 from tests.client import Closed, open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
-from tests.gateway.test_delivery import test_audience, test_once_for_several_rooms, test_total_order
-from tests.gateway.test_frames import client_frame
-from tests.gateway.test_session import (
-    test_access_revoked,
-    test_answers_keep_their_order,
-    test_member_removed,
-    test_resume,
-    test_slow_client,
-    test_subscribe_and_unsubscribe,
-    test_token_runs_out,
-)
-from tests.gateway.test_websocket import (
-    _serves,
-    raw_socket,
-    test_after_close_nothing_follows,
-    test_bad_token,
-    test_close_handshake,
-    test_early_bytes,
-    test_hello,
-    test_no_pong,
-    test_ping_frames,
-    test_silent_after_the_handshake,
-    test_token_in_the_header,
-)
+from tests.gateway.connections import aiohttp_handlers
+from tests.websocket import client_frame, raw_socket
 from tools.nats_server import NatsServer
 
 
 @pytest.fixture(autouse=True)
-def _plain(monkeypatch: pytest.MonkeyPatch) -> None:
+def _on_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BEACONFIRE_TRANSPORT", "aiohttp")
 
 
@@ -49,15 +25,9 @@ async def test_it_stays_aiohttps(gateway: Gateway) -> None:
     """The connection is aiohttp's to the end: these tests are not the other path's."""
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("owner"))
-        handlers = aiohttps(gateway)
+        handlers = aiohttp_handlers(gateway.url)
 
     assert len(handlers) == 1
-
-
-def aiohttps(gateway: Gateway) -> list[RequestHandler]:
-    """The gateway's connections that aiohttp serves."""
-    port = urlsplit(gateway.url).port
-    return [one for one in gc.get_objects() if isinstance(one, RequestHandler) and _serves(one, port)]
 
 
 async def test_where_there_is_no_epoll(stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,14 +36,14 @@ async def test_where_there_is_no_epoll(stream: NatsServer, auth: FakeAuth, monke
     monkeypatch.setattr(Sockets, "AVAILABLE", False)
     async with (
         running_gateway(stream, auth, compression=True) as gateway,
-        raw_socket(gateway, Sec_WebSocket_Extensions="permessage-deflate") as raw,
+        raw_socket(gateway.url, Sec_WebSocket_Extensions="permessage-deflate") as raw,
     ):
         hello = {"type": "connect", "id": 1, "token": auth.token("owner"), "rooms": ["campaign:c1"]}
         raw.write(client_frame(json.dumps(hello).encode()))
         ack = json.loads((await raw.frame())[1])
         await gateway.publish(settlement())
         event = json.loads((await raw.frame())[1])
-        handlers = aiohttps(gateway)
+        handlers = aiohttp_handlers(gateway.url)
 
     assert ack["type"] == "connection.ack"
     assert event["type"] == "event"
@@ -92,7 +62,7 @@ async def test_where_there_is_no_epoll(stream: NatsServer, auth: FakeAuth, monke
 )
 async def test_refused(gateway: Gateway, bytes_: bytes, code: int) -> None:
     """What breaks the protocol closes the connection, with aiohttp's code where aiohttp notices."""
-    async with raw_socket(gateway) as raw:
+    async with raw_socket(gateway.url) as raw:
         raw.write(bytes_)
 
         assert await raw.close_code() == code

@@ -1,0 +1,32 @@
+"""Lists the environment variables that our code and deployment read."""
+
+import re
+
+from shared.settings import ENV_PREFIX, Settings
+from tests.architecture.sources import ROOT
+from tools.broker_users import NODE_NAME_VARIABLE, ROUTES_PASSWORD_VARIABLE, ROUTES_VARIABLE, USERS, password_variable
+from tools.derived.settings_page import settings_classes, variables
+
+# Read by compose, the proxy, the broker, the job `setup` and PostgreSQL's first start, never by a service.
+DEPLOYMENT = {
+    NODE_NAME_VARIABLE,
+    ROUTES_VARIABLE,
+    ROUTES_PASSWORD_VARIABLE,
+    "BEACONFIRE_STREAM_REPLICAS",
+    "BEACONFIRE_SITE",
+    "BEACONFIRE_TLS",
+    "BEACONFIRE_HTTP_PORT",
+    "BEACONFIRE_HTTPS_PORT",
+    "BEACONFIRE_POSTGRES_PASSWORD",
+    "BEACONFIRE_AUTH_DATABASE_PASSWORD",
+    "BEACONFIRE_PUBLISHER_DATABASE_PASSWORD",
+}
+
+
+def known_variables() -> set[str]:
+    """Every variable that our services, tools, examples and deployment files read."""
+    classes: list[type[Settings]] = [Settings, *settings_classes().values()]
+    passwords = {password_variable(user.name) for user in USERS}
+    programs = [path.read_text() for path in (ROOT / "examples").glob("*/*") if path.suffix in (".go", ".js", ".sh")]
+    examples = {name for text in programs for name in re.findall(rf"\b{ENV_PREFIX}[A-Z_]+\b", text)}
+    return {name for cls in classes for name in variables(cls)} | passwords | DEPLOYMENT | examples
