@@ -191,7 +191,7 @@ async def test_gone_back_and_grown(town: Town) -> None:
 
 
 async def test_restored(town: Town, auth: FakeAuth) -> None:
-    """docs/howto/operate.md, "Put the stream back": with `doctor --new-epoch`, whoever had heard what the backup does
+    """docs/howto/operate.md, "Restore the stream from a backup": with `doctor --new-epoch`, whoever had heard what the backup does
     not have is told to reload: connected, away, at a gateway that ran all the time and at one that was started later.
     Without it, the stream has grown beyond the cursor of who was away, and they would miss events in silence."""
     backup = await asyncio.to_thread(copy_of, town.server)
