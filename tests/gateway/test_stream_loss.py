@@ -191,9 +191,11 @@ async def test_gone_back_and_grown(town: Town) -> None:
 
 
 async def test_restored(town: Town, auth: FakeAuth) -> None:
-    """docs/howto/operate.md, "Restore the stream from a backup": with `doctor --new-epoch`, whoever had heard what the backup does
-    not have is told to reload: connected, away, at a gateway that ran all the time and at one that was started later.
-    Without it, the stream has grown beyond the cursor of who was away, and they would miss events in silence."""
+    """A new epoch makes every client reload that had heard more than the restored stream contains.
+
+    That is "Restore the stream from a backup" in docs/howto/operate.md: `doctor --new-epoch`, for clients that are
+    connected or away, at a gateway that ran all the time and at one that was started later. Without the new epoch, the
+    stream has grown beyond the cursor of a client that was away, and that client would miss events silently."""
     backup = await asyncio.to_thread(copy_of, town.server)
     await write(town.gateway, 3)
     town.away = str(replace(cursor_of(town.away), offset=(await town.client.events(3))[-1]["offset"]))
