@@ -29,7 +29,7 @@ def distributions(*requirements: str) -> set[str]:
 
 
 @pytest.mark.parametrize("path", VOCABULARY, ids=str)
-def test_the_vocabulary_needs_nothing_but_pydantic(path: Path) -> None:
+def test_subjects_roles_and_events_import_only_pydantic(path: Path) -> None:
     """Subjects, roles and events can be read, and copied, without the rest of the product."""
     assert third_party(path) <= {"pydantic"}
     ours = {name for name in imported(path) if name.startswith("shared")}
@@ -40,11 +40,9 @@ def test_the_vocabulary_needs_nothing_but_pydantic(path: Path) -> None:
     ("folder", "extra"),
     [("shared", None), ("tools", "tools"), *((f"services/{name}", name) for name in EXTRAS if name != "tools")],
 )
-def test_only_what_is_installed_is_imported(folder: str, extra: str | None) -> None:
-    """A part imports only what its extra installs: its image has nothing else.
-
-    Modules of shared may need an extra that all who use them have (the database, for auth and the publisher).
-    """
+def test_a_part_imports_only_what_its_extra_installs(folder: str, extra: str | None) -> None:
+    """Modules of shared may need an extra that all their users have, such as the database for auth and the
+    publisher."""
     extras = [extra] if extra else ["auth", "publisher"]
     allowed = distributions(*PROJECT["dependencies"], *(one for name in extras for one in EXTRAS[name]))
     installed = packages_distributions()

@@ -1,4 +1,4 @@
-"""The documents hold together: a link within the repository leads somewhere."""
+"""Links between the documents lead somewhere."""
 
 import re
 from pathlib import Path
@@ -22,8 +22,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=str)
-def test_links_lead_somewhere(page: Path) -> None:
-    """Each relative link names a file that is there, and a heading of it where it names one."""
+def test_relative_links_lead_to_existing_files_and_headings(page: Path) -> None:
     for link in _LINK.findall((ROOT / page).read_text()):
         path, _, fragment = link.partition("#")
         target = (ROOT / page).parent / path if path else ROOT / page

@@ -1,4 +1,4 @@
-"""Fields of log lines: none collides with those that every line has, and none is blanked though it is harmless."""
+"""Fields of log lines neither collide with the fields of every line nor are blanked without need."""
 
 import ast
 from collections.abc import Iterator
@@ -23,16 +23,16 @@ def fields() -> Iterator[tuple[str, str]]:
                             yield keyword.arg, f"{path.relative_to(ROOT)}:{node.lineno}"
 
 
-def test_no_field_collides() -> None:
-    """A field that is called `service` would say that another service wrote the line."""
+def test_no_log_field_has_the_name_of_a_field_of_every_line() -> None:
+    """A field called `service` would say that another service wrote the line."""
     assert [(name, where) for name, where in fields() if name in RESERVED] == []
 
 
-def test_no_field_is_blanked() -> None:
+def test_no_log_field_has_a_name_that_is_always_blanked() -> None:
     """A field that is always blanked says nothing: it needs another name, or must not be logged."""
     assert [(name, where) for name, where in fields() if is_redacted(name)] == []
 
 
-def test_fields_are_found() -> None:
-    """The two above look at something."""
+def test_log_fields_are_found_in_the_sources() -> None:
+    """Without this, the tests above could look at nothing."""
     assert len(list(fields())) > 150

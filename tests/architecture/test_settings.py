@@ -1,4 +1,4 @@
-"""Configuration: read in one place, and every variable that is written down somewhere exists."""
+"""Settings are read in one place, and every variable that is written down exists."""
 
 import ast
 import re
@@ -20,8 +20,7 @@ PAGES = sorted(
 
 
 @pytest.mark.parametrize("path", modules("shared", "services"), ids=str)
-def test_the_environment_is_read_in_one_place(path: Path) -> None:
-    """No module but shared/settings.py looks at the environment; values are passed down."""
+def test_only_the_settings_module_reads_the_environment(path: Path) -> None:
     if path == Path("shared/settings.py"):
         return
     names = {node.attr for node in ast.walk(parsed(path)) if isinstance(node, ast.Attribute)}
@@ -31,14 +30,12 @@ def test_the_environment_is_read_in_one_place(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES, ids=str)
-def test_every_variable_written_down_exists(path: Path) -> None:
-    """A variable in the documentation or a deployment file is one that is read."""
+def test_every_variable_in_documents_and_deployment_files_is_read_by_something(path: Path) -> None:
     named = set(re.findall(rf"\b{ENV_PREFIX}[A-Z0-9_]*[A-Z0-9]\b(?!_)", (ROOT / path).read_text()))
 
     assert named <= known_variables()
 
 
 @pytest.mark.parametrize(("service", "cls"), settings_classes().items())
-def test_every_setting_says_why(service: str, cls: type[Settings]) -> None:
-    """Each setting has a line for the reference."""
+def test_every_setting_has_a_description_for_the_reference(service: str, cls: type[Settings]) -> None:
     assert [name for name, field in cls.model_fields.items() if not field.description] == []

@@ -1,4 +1,4 @@
-"""Signing up, in, on and out, over HTTP."""
+"""Sign-up, sign-in, refresh and sign-out over HTTP."""
 
 import asyncio
 from pathlib import Path
@@ -13,8 +13,7 @@ from tools.nats_server import NatsServer
 pytestmark = on_both_databases
 
 
-async def test_sign_up(auth: Auth) -> None:
-    """Who signs up is signed in: a token that says who it is, for a quarter of an hour."""
+async def test_signing_up_signs_the_user_in_for_a_quarter_of_an_hour(auth: Auth) -> None:
     owner = await auth.sign_up("owner")
     me = await auth.call("GET", "/auth/me", token=owner.token)
     header, claims = (
@@ -27,8 +26,7 @@ async def test_sign_up(auth: Auth) -> None:
     assert (claims["sub"], claims["exp"] - claims["iat"]) == (owner.id, 900)
 
 
-async def test_jwks(auth: Auth) -> None:
-    """The published keys verify the tokens, and hold nothing private."""
+async def test_published_keys_verify_tokens_and_contain_nothing_private(auth: Auth) -> None:
     owner = await auth.sign_up("owner")
     keys = (await auth.call("GET", "/.well-known/jwks.json")).body["keys"]
     key = next(key for key in keys if key["kid"] == jwt.get_unverified_header(owner.token)["kid"])
@@ -56,8 +54,9 @@ async def test_jwks(auth: Auth) -> None:
         ({"admin": True}, "admin"),
     ],
 )
-async def test_bad_sign_up(auth: Auth, change: dict[str, object], named: str) -> None:
-    """A wrong field is refused by its name."""
+async def test_sign_up_with_a_wrong_field_is_refused_with_the_fields_name(
+    auth: Auth, change: dict[str, object], named: str
+) -> None:
     body = {"email": "new@auth.example", "password": PASSWORD, "name": "New", **change}
     answer = await auth.call("POST", "/auth/sign-up", body)
 
@@ -66,20 +65,17 @@ async def test_bad_sign_up(auth: Auth, change: dict[str, object], named: str) ->
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"[]", b"\xff", b"[" * 50_000])
-async def test_bad_body(auth: Auth, body: bytes) -> None:
-    """What is no JSON object is refused."""
+async def test_body_that_is_no_json_object_is_refused(auth: Auth, body: bytes) -> None:
     assert (await auth.call("POST", "/auth/sign-in", body)).status == 400
 
 
-async def test_large_body(auth: Auth) -> None:
-    """A body over 64 KiB is refused."""
+async def test_body_over_64_kib_is_refused(auth: Auth) -> None:
     answer = await auth.call("POST", "/auth/sign-in", {"email": "x" * 70_000})
 
     assert (answer.status, answer.code) == (413, "too_large")
 
 
-async def test_address_taken(auth: Auth) -> None:
-    """An address signs up once, however it is written."""
+async def test_an_address_can_sign_up_only_once_however_it_is_written(auth: Auth) -> None:
     await auth.sign_up("owner")
     body = {"email": " OWNER@auth.example", "password": PASSWORD, "name": "x"}
     answer = await auth.call("POST", "/auth/sign-up", body)
@@ -87,8 +83,7 @@ async def test_address_taken(auth: Auth) -> None:
     assert (answer.status, answer.code) == (409, "conflict")
 
 
-async def test_sign_in(auth: Auth) -> None:
-    """The right password signs in; a wrong one and an unknown address get the same answer."""
+async def test_wrong_password_and_unknown_address_get_the_same_answer(auth: Auth) -> None:
     owner = await auth.sign_up("owner")
     right, wrong, unknown = (
         await auth.sign_in("owner"),
@@ -102,8 +97,7 @@ async def test_sign_in(auth: Auth) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "nonsense", "a.b.c"])
-async def test_bad_token(auth: Auth, token: str) -> None:
-    """Without a valid token nothing is told."""
+async def test_call_without_a_valid_token_is_refused(auth: Auth, token: str) -> None:
     answer = await auth.call("GET", "/auth/me", token=token)
 
     assert (answer.status, answer.code) == (401, "token_invalid")
@@ -112,8 +106,7 @@ async def test_bad_token(auth: Auth, token: str) -> None:
 @pytest.mark.parametrize(
     "header", [b"Bearer \xff", b"Bearer \xed\xa0\x80.a.b", b"Basic abc", b"Bearer", b"Bearer " + b"a." * 3_000]
 )
-async def test_hostile_authorization(auth: Auth, header: bytes) -> None:
-    """Whatever stands in the header, the answer is the same 401, and never our fault."""
+async def test_any_bytes_in_the_authorization_header_get_401_and_never_500(auth: Auth, header: bytes) -> None:
     host, port = auth.url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(b"GET /auth/me HTTP/1.1\r\nHost: auth.example\r\nAuthorization: " + header + b"\r\n\r\n")
@@ -123,8 +116,7 @@ async def test_hostile_authorization(auth: Auth, header: bytes) -> None:
     assert status.split()[1] == b"401"
 
 
-async def test_refresh_rotates(auth: Auth) -> None:
-    """A refresh token is exchanged for a new pair."""
+async def test_refresh_token_is_exchanged_for_a_new_pair(auth: Auth) -> None:
     owner = await auth.sign_up("owner")
     second = person(await auth.call("POST", "/auth/refresh", {"refreshToken": owner.refresh_token}))
     third = await auth.call("POST", "/auth/refresh", {"refreshToken": second.refresh_token})
@@ -133,13 +125,11 @@ async def test_refresh_rotates(auth: Auth) -> None:
     assert third.status == 200
 
 
-async def test_refresh_unknown(auth: Auth) -> None:
-    """A refresh token that was never issued is worth nothing."""
+async def test_refresh_token_that_was_never_issued_is_refused(auth: Auth) -> None:
     assert (await auth.call("POST", "/auth/refresh", {"refreshToken": "nonsense"})).code == "token_invalid"
 
 
-async def test_sign_out_here(auth: Auth) -> None:
-    """Signing out ends this sign-in's refreshing and no other's; doing it twice is no error."""
+async def test_signing_out_ends_only_this_sign_in_and_can_be_repeated(auth: Auth) -> None:
     owner = await auth.sign_up("owner")
     elsewhere = person(await auth.sign_in("owner"))
     first = await auth.call("POST", "/auth/sign-out", {"refreshToken": owner.refresh_token})
@@ -150,8 +140,7 @@ async def test_sign_out_here(auth: Auth) -> None:
     assert (first.status, second.status, refreshed.status, other.status) == (204, 204, 401, 200)
 
 
-async def test_sign_out_everywhere(auth: Auth) -> None:
-    """Everywhere: no refresh token and no access token from before works; signing in again at once does."""
+async def test_signing_out_everywhere_revokes_all_earlier_tokens_and_allows_an_immediate_sign_in(auth: Auth) -> None:
     owner = await auth.sign_up("owner")
     elsewhere = person(await auth.sign_in("owner"))
     await auth.call("POST", "/auth/sign-out", {"refreshToken": owner.refresh_token, "everywhere": True})
@@ -165,8 +154,7 @@ async def test_sign_out_everywhere(auth: Auth) -> None:
     assert me.status == 200
 
 
-async def test_sign_out_everywhere_again(auth: Auth) -> None:
-    """Twice in one second: what was issued between the two is revoked as well."""
+async def test_second_sign_out_everywhere_within_a_second_revokes_tokens_issued_in_between(auth: Auth) -> None:
     await auth.sign_up("owner")
     seen = []
     for _ in range(3):
@@ -177,8 +165,9 @@ async def test_sign_out_everywhere_again(auth: Auth) -> None:
     assert seen == [401, 401, 401]
 
 
-async def test_sign_in_overtaken_by_sign_out(stream: NatsServer, tmp_path: Path) -> None:
-    """A sign-in whose password is still being checked while everything before is revoked works all the same."""
+async def test_sign_in_succeeds_although_a_sign_out_everywhere_overtakes_its_password_check(
+    stream: NatsServer, tmp_path: Path
+) -> None:
     async with running_auth(stream, tmp_path, argon2_time_cost=40, argon2_memory_kib=16_384) as auth:
         owner = await auth.sign_up("owner")
         async with asyncio.TaskGroup() as tasks:
@@ -189,8 +178,10 @@ async def test_sign_in_overtaken_by_sign_out(stream: NatsServer, tmp_path: Path)
     assert me.status == 200
 
 
-async def test_refresh_token_runs_out(stream: NatsServer, tmp_path: Path) -> None:
-    """A refresh token that ran out is refused, and forgotten at the next sign-in; nothing of it is kept in clear."""
+async def test_expired_refresh_token_is_refused_and_deleted_at_the_next_sign_in(
+    stream: NatsServer, tmp_path: Path
+) -> None:
+    """The database never has a refresh token in clear."""
     async with running_auth(stream, tmp_path) as auth:
         owner = await auth.sign_up("owner")
     execute(tmp_path, "auth", "UPDATE refresh_tokens SET expires_at = '2020-01-01 00:00:00.000000'")
@@ -205,8 +196,7 @@ async def test_refresh_token_runs_out(stream: NatsServer, tmp_path: Path) -> Non
     assert owner.refresh_token not in str(kept)
 
 
-async def test_restart(stream: NatsServer, tmp_path: Path) -> None:
-    """Keys and users outlive the process: yesterday's token still verifies."""
+async def test_keys_and_users_outlive_a_restart(stream: NatsServer, tmp_path: Path) -> None:
     async with running_auth(stream, tmp_path) as auth:
         owner = await auth.sign_up("owner")
     async with running_auth(stream, tmp_path) as auth:
@@ -217,8 +207,7 @@ async def test_restart(stream: NatsServer, tmp_path: Path) -> None:
     assert again.status == 200
 
 
-async def test_cors(stream: NatsServer, tmp_path: Path) -> None:
-    """Only configured browser origins may read answers."""
+async def test_only_configured_origins_may_read_answers(stream: NatsServer, tmp_path: Path) -> None:
     async with running_auth(stream, tmp_path, allowed_origins="https://app.example") as auth:
         allowed = await auth.call("GET", "/.well-known/jwks.json", headers={"Origin": "https://app.example"})
         foreign = await auth.call("GET", "/.well-known/jwks.json", headers={"Origin": "https://evil.example"})

@@ -1,4 +1,4 @@
-"""services.auth.addresses and the accounts behind them: one address is one account, however it is written."""
+"""One e-mail address is one account, however it is written."""
 
 import asyncio
 import unicodedata
@@ -74,8 +74,7 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize("typed", ONE_ADDRESS.values(), ids=ONE_ADDRESS)
-def test_one_canonical_form(typed: str) -> None:
-    """Every way to write an address has the same canonical form, at sign-up and at sign-in."""
+def test_all_spellings_of_an_address_have_one_canonical_form(typed: str) -> None:
     assert new_address(typed).canonical == known_address(typed).canonical == "josé@xn--bcher-kva.example"
 
 
@@ -90,20 +89,17 @@ def test_one_canonical_form(typed: str) -> None:
         ("ann@auth.example", "ann@auth.example.example"),
     ],
 )
-def test_other_addresses(one: str, other: str) -> None:
-    """What may be another person's mailbox stays another address."""
+def test_addresses_of_possibly_different_mailboxes_stay_different(one: str, other: str) -> None:
     assert new_address(one).canonical != new_address(other).canonical
 
 
 @pytest.mark.parametrize("typed", ["root@localhost", "ann@corp.local", "ann@intranet", "o\u2019brien@auth.example"])
-def test_addresses_of_ones_own_network(typed: str) -> None:
-    """An address need not be reachable from everywhere."""
+def test_address_of_a_private_network_is_accepted(typed: str) -> None:
     assert new_address(typed).shown == typed
 
 
 @pytest.mark.parametrize("typed", MALFORMED)
-def test_malformed(typed: str) -> None:
-    """No account is made for what is no address; the sentence says what is wrong and repeats nothing dangerous."""
+def test_malformed_address_is_refused_with_a_reason_that_repeats_nothing_dangerous(typed: str) -> None:
     with pytest.raises(ValueError, match=r"^not an e-mail address: ") as said:
         new_address(typed)
 
@@ -111,8 +107,7 @@ def test_malformed(typed: str) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=[]), max_size=300))
-def test_any_text(typed: str) -> None:
-    """The canonical form of anything is short enough to be stored, and its own canonical form."""
+def test_canonical_form_of_any_text_is_short_enough_to_store_and_stable(typed: str) -> None:
     form = canonical(typed)
 
     assert len(form) <= MAX_ADDRESS
@@ -120,8 +115,7 @@ def test_any_text(typed: str) -> None:
 
 
 @pytest.mark.parametrize("expanding", ["\ufdfa" * 64, "\ufb03" * 100, "İ" * 200])
-def test_forms_that_grow(expanding: str) -> None:
-    """A form that is longer than what was typed does not break the column."""
+def test_canonical_form_that_is_longer_than_the_input_fits_the_column(expanding: str) -> None:
     assert len(canonical(f"{expanding}@auth.example")) <= MAX_ADDRESS
 
 
@@ -134,8 +128,7 @@ async def sign_in(auth: Auth, email: str, password: str = PASSWORD) -> Answer:
 
 
 @on_both_databases
-async def test_one_account_however_it_is_written(auth: Auth) -> None:
-    """Signed up once, an address is taken in each of its forms, and signs in with each."""
+async def test_account_signs_in_with_every_spelling_of_its_address(auth: Auth) -> None:
     first = await sign_up(auth, ONE_ADDRESS["as it is"])
     again = {name: (await sign_up(auth, typed)).status for name, typed in ONE_ADDRESS.items()}
     signed_in = {name: await sign_in(auth, typed) for name, typed in ONE_ADDRESS.items()}
@@ -147,23 +140,22 @@ async def test_one_account_however_it_is_written(auth: Auth) -> None:
 
 
 @on_both_databases
-async def test_two_forms_at_once(auth: Auth) -> None:
-    """Of several who sign up with forms of one address at the same moment, one gets it."""
+async def test_simultaneous_sign_ups_with_spellings_of_one_address_make_one_account(auth: Auth) -> None:
     answers = await asyncio.gather(*(sign_up(auth, typed) for typed in ONE_ADDRESS.values()))
 
     assert sorted(answer.status for answer in answers) == [201] + [409] * (len(ONE_ADDRESS) - 1)
 
 
-async def test_attempts_are_counted_by_account(stream: NatsServer, tmp_path: Path) -> None:
-    """Another way to write an address gives no further attempts at its password."""
+async def test_another_spelling_of_an_address_gives_no_further_sign_in_attempts(
+    stream: NatsServer, tmp_path: Path
+) -> None:
     async with running_auth(stream, tmp_path, attempts_per_minute_account=3) as auth:
         statuses = [(await sign_in(auth, typed, "wrong password")).status for typed in ONE_ADDRESS.values()]
 
     assert statuses == [401] * 3 + [429] * (len(ONE_ADDRESS) - 3)
 
 
-async def test_members_are_found_however_they_are_written(table: Any) -> None:
-    """An owner invites somebody with a form of the address that they did not sign up with."""
+async def test_member_can_be_invited_by_another_spelling_of_the_address(table: Any) -> None:
     await sign_up(table.auth, ONE_ADDRESS["as it is"])
     body = {"email": ONE_ADDRESS["punycode"], "role": "viewer"}
     added = await table.auth.call("POST", table.path, body, token=table.people["owner"].token)
@@ -172,8 +164,7 @@ async def test_members_are_found_however_they_are_written(table: Any) -> None:
 
 
 @pytest.mark.parametrize("email", [typed for typed in MALFORMED if typed.isprintable()])
-async def test_bad_sign_up(auth: Auth, email: str) -> None:
-    """What is no address is refused by the field's name."""
+async def test_sign_up_with_a_malformed_address_is_refused_with_the_fields_name(auth: Auth, email: str) -> None:
     answer = await sign_up(auth, email)
 
     assert answer.status == 400
@@ -182,8 +173,8 @@ async def test_bad_sign_up(auth: Auth, email: str) -> None:
 
 @on_both_databases
 @pytest.mark.parametrize("email", ["a\0b@auth.example", "a@auth.example\0", "\0@auth.example"])
-async def test_nul_in_an_address_is_refused(table: Any, email: str) -> None:
-    """An address with a NUL gets an answer, where a database cannot even be asked for it."""
+async def test_address_with_a_nul_character_is_refused(table: Any, email: str) -> None:
+    """A database cannot even be asked for such a text."""
     owner = table.people["owner"].token
     asked = await sign_in(table.auth, email)
     added = await table.auth.call("POST", table.path, {"email": email, "role": "viewer"}, token=owner)
@@ -192,8 +183,7 @@ async def test_nul_in_an_address_is_refused(table: Any, email: str) -> None:
 
 
 @pytest.mark.parametrize("field", ["email", "name"])
-async def test_a_lone_surrogate_is_refused(auth: Auth, field: str) -> None:
-    """Half of a surrogate pair is no text, and is refused before it can break anything."""
+async def test_text_with_a_lone_surrogate_is_refused(auth: Auth, field: str) -> None:
     body = b'{"email": "ann@auth.example", "password": "correct horse", "name": "Ann"}'
     broken = body.replace(b'"Ann"' if field == "name" else b'"ann@', b'"\\ud83d"' if field == "name" else b'"\\ud83d@')
     answer = await auth.call("POST", "/auth/sign-up", broken)
@@ -202,8 +192,7 @@ async def test_a_lone_surrogate_is_refused(auth: Auth, field: str) -> None:
     assert "surrogate" in answer.body["error"]["message"]
 
 
-async def test_names_of_many_scripts(auth: Auth) -> None:
-    """A name is answered as it was typed, with plain spaces; an override of the writing direction is refused."""
+async def test_names_in_any_script_are_kept_and_direction_overrides_are_refused(auth: Auth) -> None:
     names = ["علی\u200cرضا", "ශ්\u200dරී", "👨\u200d👩\u200d👧", "Ann\u00a0Lee"]
     kept = [(await sign_up(auth, f"n{at}@auth.example", name)).body["user"]["name"] for at, name in enumerate(names)]
     refused = await sign_up(auth, "x@auth.example", "Ann\u202eeeL")
@@ -228,10 +217,12 @@ OLD = ["josé@bücher.example", unicodedata.normalize("NFD", "josé@bücher.exam
 
 
 @on_both_databases
-async def test_accounts_of_the_version_before(stream: NatsServer, tmp_path: Path) -> None:
-    """Accounts that turn out to have one address all stay, and each signs in with its own password.
+async def test_accounts_of_an_earlier_version_that_share_an_address_all_sign_in(
+    stream: NatsServer, tmp_path: Path
+) -> None:
+    """The spelling that was typed decides first; with another spelling, the password does.
 
-    The form that was typed decides first; with another form, the password does. Nobody else signs up with any of them.
+    Other people cannot sign up with any of them.
     """
     async with running_auth(stream, tmp_path) as auth:
         for number in range(3):
@@ -263,8 +254,9 @@ async def test_accounts_of_the_version_before(stream: NatsServer, tmp_path: Path
 
 
 @on_both_databases
-async def test_accounts_made_during_the_upgrade(stream: NatsServer, tmp_path: Path) -> None:
-    """A process of the version before may sign somebody up after the migration; the address is completed at sign-in."""
+async def test_account_made_by_the_earlier_version_during_an_upgrade_is_completed_at_sign_in(
+    stream: NatsServer, tmp_path: Path
+) -> None:
     async with running_auth(stream, tmp_path) as auth:
         await sign_up(auth, "ann@auth.example")
         execute(tmp_path, "auth", "UPDATE users SET canonical_email = NULL")

@@ -1,4 +1,4 @@
-"""services.auth.app: starting without its neighbours, saying why it is not ready, stopping."""
+"""Auth starts without its neighbours, says why it is not ready, and stops."""
 
 import asyncio
 import json
@@ -21,8 +21,9 @@ from tools.nats_server import NatsServer, free_port
 from tools.processes import Process
 
 
-async def test_without_the_broker(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Without a broker auth is alive, signs people in, and says what it waits for; then it becomes ready."""
+async def test_auth_signs_people_in_without_a_broker_and_becomes_ready_once_it_is_there(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
     nats_server.kill()
     async with starting_auth(auth_settings(nats_server, tmp_path)) as auth:
         alive = await auth.call("GET", "/healthz")
@@ -40,8 +41,7 @@ async def test_without_the_broker(nats_server: NatsServer, tmp_path: Path) -> No
     assert reply.rooms[f"user:{owner.id}"].allowed
 
 
-async def test_without_the_stream(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Without the stream auth is not ready and says so; it becomes ready once somebody has declared it."""
+async def test_auth_is_not_ready_until_the_stream_is_declared(nats_server: NatsServer, tmp_path: Path) -> None:
     async with starting_auth(auth_settings(nats_server, tmp_path)) as auth:
         async with asyncio.timeout(20):
             while "stream EVENTS" not in await auth.why_not_ready():
@@ -51,8 +51,7 @@ async def test_without_the_stream(nats_server: NatsServer, tmp_path: Path) -> No
         await auth.until_ready()
 
 
-async def test_broker_lost(auth: Auth, stream: NatsServer) -> None:
-    """A lost broker is a reason not to be ready; its return is the end of it."""
+async def test_auth_is_not_ready_while_the_broker_is_lost(auth: Auth, stream: NatsServer) -> None:
     stream.kill()
     why_not = await auth.why_not_ready()
     stream.start()
@@ -61,16 +60,16 @@ async def test_broker_lost(auth: Auth, stream: NatsServer) -> None:
     assert why_not == "the broker is not reachable"
 
 
-async def test_database_lost(auth: Auth, tmp_path: Path) -> None:
-    """A database that no longer answers is a reason not to be ready."""
+async def test_auth_is_not_ready_while_the_database_does_not_answer(auth: Auth, tmp_path: Path) -> None:
     # On a thread: auth, on this loop, may hold the write lock.
     await asyncio.to_thread(execute, tmp_path, "auth", "DROP TABLE counters")
 
     assert await auth.why_not_ready() == "the database does not answer"
 
 
-async def test_last_events(stream: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A change whose event the relay has not sent yet is sent by the stop that follows."""
+async def test_stopping_auth_sends_events_that_the_relay_has_not_sent_yet(
+    stream: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(outbox, "POLL_S", 3_600)
     async with running_auth(stream, tmp_path) as auth, table(auth, stream) as made:
         stranger = made.people["stranger"].id
@@ -83,8 +82,9 @@ async def test_last_events(stream: NatsServer, tmp_path: Path, monkeypatch: pyte
     assert "message" in stored
 
 
-async def test_rpc_connection(nats_server: NatsServer, tmp_path: Path) -> None:
-    """FastStream's connection has the options of every other: it never gives up, and has an inbox of its own."""
+async def test_faststreams_connection_never_gives_up_and_has_its_own_inbox(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
     settings = auth_settings(nats_server, tmp_path)
     wanted = broker.options(settings, "auth-rpc")
     async with NatsBroker(**faststream_options(settings, "auth-rpc")) as rpc:
@@ -132,8 +132,7 @@ async def until_ready(process: Process, url: str) -> None:
                 continue
 
 
-async def test_process(stream: NatsServer, tmp_path: Path) -> None:
-    """As a process it serves, ends with 0 at SIGTERM, and its log names people by their ids alone."""
+async def test_auth_process_serves_stops_at_sigterm_and_logs_no_names(stream: NatsServer, tmp_path: Path) -> None:
     async with auth_process(stream, tmp_path) as (process, url):
         await until_ready(process, url)
         async with aiohttp.ClientSession() as http:
@@ -152,8 +151,10 @@ async def test_process(stream: NatsServer, tmp_path: Path) -> None:
         assert secret not in log
 
 
-async def test_closed_for_good(stream: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nats-py gives its connection up for good, here over a limit of the broker, the process ends with 1."""
+async def test_auth_exits_with_1_when_its_broker_connection_is_closed_for_good(
+    stream: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the broker closes it because of a limit."""
     write_config = stream._write_config
 
     def write_a_limit() -> None:
@@ -181,8 +182,9 @@ async def test_closed_for_good(stream: NatsServer, tmp_path: Path, monkeypatch: 
         ("BEACONFIRE_KEYS_SECRET", "one,,two"),
     ],
 )
-async def test_unusable_settings(nats_server: NatsServer, tmp_path: Path, name: str, value: str) -> None:
-    """A wrong setting ends the start with code 2 and a sentence, not with a stack trace."""
+async def test_wrong_setting_ends_the_start_with_code_2_and_no_stack_trace(
+    nats_server: NatsServer, tmp_path: Path, name: str, value: str
+) -> None:
     async with auth_process(nats_server, tmp_path, **{name: value}) as (process, _):
         ended = await asyncio.to_thread(process.wait, 20)
 

@@ -1,4 +1,4 @@
-"""services.auth.attempts over HTTP: how often one may try to sign in, and who counts as one."""
+"""Limits on sign-in attempts and on changes of members, over HTTP."""
 
 import asyncio
 import math
@@ -41,8 +41,9 @@ def check_refusal(answer: Answer) -> None:
     assert int(answer.headers["Retry-After"]) == math.ceil(answer.body["error"]["retryAfterMs"] / 1000)
 
 
-async def test_an_address(stream: NatsServer, tmp_path: Path) -> None:
-    """Ten attempts a minute, in whatever account and way; the eleventh is refused with the time of reset."""
+async def test_eleventh_sign_in_attempt_of_an_address_in_a_minute_is_refused_with_a_retry_time(
+    stream: NatsServer, tmp_path: Path
+) -> None:
     async with running_auth(stream, tmp_path, **SHIPPED) as auth:
         await auth.sign_up("owner")
         for number in range(9):
@@ -58,8 +59,10 @@ async def test_an_address(stream: NatsServer, tmp_path: Path) -> None:
         assert "address" in answer.body["error"]["message"]
 
 
-async def test_an_account(stream: NatsServer, tmp_path: Path) -> None:
-    """Ten attempts a minute on one account, from however many addresses; known or not, right or wrong."""
+async def test_eleventh_sign_in_attempt_on_an_account_in_a_minute_is_refused_from_every_address(
+    stream: NatsServer, tmp_path: Path
+) -> None:
+    """The account may exist or not, and the password may be right or wrong."""
     async with running_auth(stream, tmp_path, **BEHIND_A_PROXY) as auth:
         await auth.sign_up("owner")
         for name, used in (("owner", 1), ("nobody", 0)):
@@ -71,8 +74,9 @@ async def test_an_account(stream: NatsServer, tmp_path: Path) -> None:
         assert (await sign_in(auth, "somebody", address="203.0.113.99")).status == 401
 
 
-async def test_whose_address(stream: NatsServer, tmp_path: Path) -> None:
-    """Behind a trusted proxy each client is counted by itself; what it says before the proxy's word means nothing."""
+async def test_clients_behind_a_trusted_proxy_are_counted_by_the_address_the_proxy_names(
+    stream: NatsServer, tmp_path: Path
+) -> None:
     async with running_auth(stream, tmp_path, **BEHIND_A_PROXY) as auth:
         for number in range(10):
             assert (await sign_in(auth, f"a{number}", address=f"9.9.9.{number}, 198.51.100.1")).status == 401
@@ -80,16 +84,14 @@ async def test_whose_address(stream: NatsServer, tmp_path: Path) -> None:
         assert (await sign_in(auth, "b", address="198.51.100.2")).status == 401
 
 
-async def test_nobody_is_believed(stream: NatsServer, tmp_path: Path) -> None:
-    """Without a trusted proxy the header changes nothing."""
+async def test_forwarded_header_is_ignored_without_a_trusted_proxy(stream: NatsServer, tmp_path: Path) -> None:
     async with running_auth(stream, tmp_path, **SHIPPED) as auth:
         for number in range(10):
             assert (await sign_in(auth, f"a{number}", address=f"198.51.100.{number}")).status == 401
         check_refusal(await sign_in(auth, "b", address="203.0.113.9"))
 
 
-async def test_several_processes(stream: NatsServer, tmp_path: Path) -> None:
-    """Two auth processes on one database count together, also what comes to both at once."""
+async def test_two_auth_processes_on_one_database_count_attempts_together(stream: NatsServer, tmp_path: Path) -> None:
     async with (
         running_auth(stream, tmp_path, **SHIPPED) as here,
         running_auth(stream, tmp_path, **SHIPPED) as there,
@@ -100,8 +102,7 @@ async def test_several_processes(stream: NatsServer, tmp_path: Path) -> None:
     assert sorted(statuses) == [401] * 10 + [429] * 6
 
 
-async def test_reset(stream: NatsServer, tmp_path: Path) -> None:
-    """An operator lets an address, or an account, begin anew at once; nobody else gets anything from it."""
+async def test_an_operator_can_reset_the_attempts_of_one_address_or_account(stream: NatsServer, tmp_path: Path) -> None:
     async with running_auth(stream, tmp_path, **BEHIND_A_PROXY) as auth:
         for _ in range(10):
             await sign_in(auth, "owner", "wrong", address="198.51.100.1")
@@ -116,14 +117,12 @@ async def test_reset(stream: NatsServer, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("body", [{}, {"address": "x"}, {"email": "x"}, {"address": None}, {"other": 1}], ids=str)
-async def test_no_reset(auth: Auth, body: dict[str, Any]) -> None:
-    """A reset of nobody is refused in words."""
+async def test_reset_without_an_address_or_account_is_refused_with_a_reason(auth: Auth, body: dict[str, Any]) -> None:
     assert (await auth.operate("POST", "reset-attempts", body)).code == "bad_request"
 
 
-async def test_time_heals(tmp_path: Path) -> None:
-    """One attempt comes back every six seconds, all after a minute; the time in the refusal is enough, and none too
-    long. What has run out is forgotten."""
+async def test_one_attempt_returns_every_six_seconds_and_the_retry_time_is_exact(tmp_path: Path) -> None:
+    """Expired attempts are deleted."""
     now = 1_800_000_000.0
     database = Database(database_url(tmp_path, "auth"))
     await open_database(database, MIGRATIONS, migrate=True)
@@ -156,8 +155,8 @@ async def test_time_heals(tmp_path: Path) -> None:
         await database.close()
 
 
-async def test_changes_of_members(stream: NatsServer, tmp_path: Path) -> None:
-    """Each change of members is an event in everybody's history: so many a minute for a user, in all roots together."""
+async def test_changes_of_members_are_limited_per_user_over_all_roots(stream: NatsServer, tmp_path: Path) -> None:
+    """Each change is an event in the history of every member."""
     async with running_auth(stream, tmp_path, member_changes_per_minute=3) as auth:
         owner, other = await auth.sign_up("owner"), await auth.sign_up("other")
         async with connected(stream, "publisher") as nc:

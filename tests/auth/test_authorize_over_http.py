@@ -1,4 +1,4 @@
-"""`POST /auth/authorize`: what auth answers over the broker, over HTTP, for the owner of the token alone."""
+"""`POST /auth/authorize` answers over HTTP what auth answers over the broker, for the token's owner alone."""
 
 import asyncio
 import time
@@ -12,8 +12,7 @@ PATH = "/auth/authorize"
 
 
 @pytest.mark.parametrize("name", ["owner", "editor", "viewer", "stranger"])
-async def test_it_answers_as_over_the_broker(table: Table, name: str) -> None:
-    """Both ways give the same decision about each room, and the same roots."""
+async def test_authorize_over_http_decides_like_authorize_over_the_broker(table: Table, name: str) -> None:
     person = table.people[name]
     rooms = ("campaign:c1", "campaign:c1/settlement:s1", "campaign:c2", f"user:{person.id}", "no room at all")
     asked = {"rooms": rooms, "rootsOf": "campaign"}
@@ -25,8 +24,7 @@ async def test_it_answers_as_over_the_broker(table: Table, name: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["userId", "issuedAt", "serviceToken", "newcomer"])
-async def test_nobody_can_ask_about_somebody_else(table: Table, key: str) -> None:
-    """Who asks is said by the token alone: a body that names a user is refused."""
+async def test_authorize_over_http_refuses_a_body_that_names_a_user(table: Table, key: str) -> None:
     body = {"rooms": ["campaign:c1"], key: table.people["owner"].id}
     answer = await table.auth.call("POST", PATH, body, token=table.people["stranger"].token)
 
@@ -35,15 +33,13 @@ async def test_nobody_can_ask_about_somebody_else(table: Table, key: str) -> Non
 
 
 @pytest.mark.parametrize("token", [None, "", "no.token.atall"])
-async def test_it_needs_a_token(table: Table, token: str | None) -> None:
-    """Without a good token nothing is decided."""
+async def test_authorize_over_http_needs_a_valid_token(table: Table, token: str | None) -> None:
     answer = await table.auth.call("POST", PATH, {"rooms": ["campaign:c1"]}, token=token)
 
     assert answer.status == 401
 
 
-async def test_a_revoked_token_may_see_nothing(table: Table) -> None:
-    """After a sign-out everywhere, a token from before opens no room, not even its owner's own."""
+async def test_revoked_token_opens_no_room_over_http(table: Table) -> None:
     person = table.people["editor"]
     issued_in = int(time.time())
     async with asyncio.timeout(20):

@@ -1,4 +1,4 @@
-"""services.auth.hashing: as many at once as there are threads, a short queue, and the rest told to come back."""
+"""Password hashing uses a bounded number of threads, has a short queue, and refuses the rest."""
 
 import asyncio
 from itertools import pairwise
@@ -17,8 +17,7 @@ from tools.nats_server import NatsServer
 CHEAP: dict[str, Any] = {"argon2_time_cost": 1, "argon2_memory_kib": 32}
 
 
-async def test_bound() -> None:
-    """Two at work and three waiting; the sixth is refused with a time to come back, and later all goes on."""
+async def test_sixth_hash_is_refused_while_two_run_and_three_wait() -> None:
     hashing = Hashing(Settings(**CHEAP, argon2_parallel=2, argon2_queue=3))
     try:
         answers = await asyncio.gather(*(hashing.hash("x") for _ in range(8)), return_exceptions=True)
@@ -31,8 +30,7 @@ async def test_bound() -> None:
     assert {(one.code.code, one.retry_after_ms) for one in refused} == {("unavailable", 2_000)}
 
 
-async def test_who_leaves_gives_the_place_back() -> None:
-    """A client that goes away while it waits leaves no place taken."""
+async def test_client_that_leaves_while_waiting_frees_its_place_in_the_hashing_queue() -> None:
     hashing = Hashing(Settings(**CHEAP, argon2_parallel=1, argon2_queue=1))
     try:
         for _ in range(20):
@@ -49,8 +47,7 @@ async def test_who_leaves_gives_the_place_back() -> None:
         await hashing.close()
 
 
-async def test_unknown_takes_as_long(stream: NatsServer, tmp_path: Path) -> None:
-    """An unknown account costs the very same work as a wrong password: one check with today's costs."""
+async def test_unknown_account_costs_the_same_work_as_a_wrong_password(stream: NatsServer, tmp_path: Path) -> None:
     async with running_auth(stream, tmp_path) as auth:
         await auth.sign_up("owner")
         costs = []
@@ -63,8 +60,7 @@ async def test_unknown_takes_as_long(stream: NatsServer, tmp_path: Path) -> None
     assert costs[0][2] == 1
 
 
-async def test_raised_costs(stream: NatsServer, tmp_path: Path) -> None:
-    """Where costs were raised, a password's hash follows at the next sign-in, which is known by its parameters."""
+async def test_hash_is_renewed_at_the_next_sign_in_after_costs_were_raised(stream: NatsServer, tmp_path: Path) -> None:
     async with running_auth(stream, tmp_path) as auth:
         await auth.sign_up("owner")
     async with running_auth(stream, tmp_path, argon2_memory_kib=64) as auth:
@@ -76,8 +72,7 @@ async def test_raised_costs(stream: NatsServer, tmp_path: Path) -> None:
     assert [after - before for before, after in pairwise(made)] == [1, 0]
 
 
-async def test_flood(stream: NatsServer, tmp_path: Path) -> None:
-    """A flood of sign-ins is told to come back; what needs no password is answered meanwhile."""
+async def test_flood_of_sign_ins_is_refused_while_other_calls_are_answered(stream: NatsServer, tmp_path: Path) -> None:
     costly: dict[str, Any] = {
         "argon2_parallel": 1,
         "argon2_queue": 1,
@@ -108,8 +103,7 @@ def hashes() -> float:
 
 
 @pytest.mark.parametrize("hashed", ["", "nonsense", "$argon2id$"])
-async def test_no_hash(hashed: str) -> None:
-    """A row without a usable hash lets nobody in."""
+async def test_account_without_a_usable_hash_cannot_sign_in(hashed: str) -> None:
     hashing = Hashing(Settings(**CHEAP))
     try:
         assert not await hashing.check(hashed, "")

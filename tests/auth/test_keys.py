@@ -1,4 +1,4 @@
-"""services.auth.keys: made once, sealed, several at a time, rotated with overlap, destroyed when nothing needs them."""
+"""Signing keys are made once, sealed, rotated with an overlap, and destroyed when nothing needs them."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -58,16 +58,14 @@ def verifies(keys: Keys, token: str) -> bool:
     return True
 
 
-async def test_made_once(tmp_path: Path) -> None:
-    """The first start makes one key; later ones, and other processes, have the same."""
+async def test_first_start_makes_one_signing_key_that_all_processes_share(tmp_path: Path) -> None:
     async with opened(tmp_path) as first, opened(tmp_path) as second:
         assert len(first.jwks()["keys"]) == 1
         assert first.jwks() == second.jwks()
         assert verifies(second, sign(first))
 
 
-async def test_sealed(tmp_path: Path) -> None:
-    """Nobody who has the database alone has the key."""
+async def test_signing_key_cannot_be_read_from_the_database_alone(tmp_path: Path) -> None:
     async with opened(tmp_path) as keys:
         raw = keys.signer[1].private_bytes_raw()
     ((sealed,),) = execute(tmp_path, "auth", "SELECT sealed FROM signing_keys")
@@ -78,8 +76,7 @@ async def test_sealed(tmp_path: Path) -> None:
             pass
 
 
-async def test_changed_secret(tmp_path: Path) -> None:
-    """With the new secret before the old one keys are sealed anew, and the old one is not needed from then on."""
+async def test_keys_are_sealed_again_with_a_new_secret_and_the_old_one_is_no_longer_needed(tmp_path: Path) -> None:
     async with opened(tmp_path) as keys:
         before = keys.jwks()
     async with opened(tmp_path, "new secret", SECRET):
@@ -88,8 +85,9 @@ async def test_changed_secret(tmp_path: Path) -> None:
         assert keys.jwks() == before
 
 
-async def test_rotation_with_overlap(tmp_path: Path) -> None:
-    """A new key is shown before it signs, in every process; the old one's tokens stay good until the last ran out."""
+async def test_new_key_is_published_before_it_signs_and_the_old_one_verifies_until_its_tokens_expire(
+    tmp_path: Path,
+) -> None:
     clock = Clock()
     async with opened(tmp_path, clock=clock) as here, opened(tmp_path, clock=clock) as there:
         old, old_kid = sign(here), here.signer[0]
@@ -112,8 +110,8 @@ async def test_rotation_with_overlap(tmp_path: Path) -> None:
         assert not verifies(there, old)
 
 
-async def test_two_rotations(tmp_path: Path) -> None:
-    """Rotated twice at once, three keys verify and the newest signs; while one waits for its time, no other is made."""
+async def test_after_two_rotations_three_keys_verify_and_the_newest_signs(tmp_path: Path) -> None:
+    """While one key waits for its time to sign, no other is made."""
     async with opened(tmp_path) as keys:
         signed = [sign(keys)]
         for _ in range(2):
@@ -127,8 +125,7 @@ async def test_two_rotations(tmp_path: Path) -> None:
             await keys.rotate(lead_s=60)
 
 
-async def test_two_operators_at_once(tmp_path: Path) -> None:
-    """Of two processes that rotate at once each makes its own key, or one is told to let the other."""
+async def test_simultaneous_rotations_in_two_processes_each_succeed_or_are_refused(tmp_path: Path) -> None:
     async with opened(tmp_path) as here, opened(tmp_path) as there:
         await here.rotate(lead_s=0)
         await there.rotate(lead_s=0)
@@ -138,8 +135,7 @@ async def test_two_operators_at_once(tmp_path: Path) -> None:
         assert here.signer[0] == there.signer[0]
 
 
-async def test_retired_at_once(tmp_path: Path) -> None:
-    """A key that leaked is gone at once, once it does not sign any more."""
+async def test_leaked_key_is_removed_at_once_when_it_no_longer_signs(tmp_path: Path) -> None:
     async with opened(tmp_path) as keys:
         old, leaked = sign(keys), keys.signer[0]
         with pytest.raises(BeaconfireError, match="rotate first"):
@@ -152,8 +148,7 @@ async def test_retired_at_once(tmp_path: Path) -> None:
             await keys.retire(leaked)
 
 
-async def test_it_stays_for_service_tokens(tmp_path: Path) -> None:
-    """A key stays as long as a service's token that it signed is good, and goes when that is revoked."""
+async def test_key_stays_as_long_as_a_service_token_it_signed_is_valid(tmp_path: Path) -> None:
     clock = Clock()
     async with opened(tmp_path, clock=clock) as keys:
         services = ServiceTokens(Settings(), keys._database, keys)

@@ -16,8 +16,7 @@ from tools.nats_server import NatsServer
 pytestmark = on_both_databases
 
 
-async def test_members_are_listed(table: Table) -> None:
-    """Every member sees all of them; a stranger is refused as if there were no such campaign."""
+async def test_members_see_all_members_and_strangers_get_the_answer_of_a_missing_campaign(table: Table) -> None:
     seen = await table.auth.call("GET", table.path, token=table.people["viewer"].token)
     stranger = await table.auth.call("GET", table.path, token=table.people["stranger"].token)
     nowhere = await table.auth.call("GET", "/auth/roots/campaign:none/members", token=table.people["stranger"].token)
@@ -32,8 +31,7 @@ async def test_members_are_listed(table: Table) -> None:
 
 
 @pytest.mark.parametrize("name", ["editor", "viewer", "stranger"])
-async def test_only_owners_change_members(table: Table, name: str) -> None:
-    """Adding, changing and removing is for owners."""
+async def test_only_owners_add_change_and_remove_members(table: Table, name: str) -> None:
     token, editor = table.people[name].token, table.people["editor"].id
     added = await table.add("stranger", "viewer", by=name)
     changed = await table.auth.call("PUT", f"{table.path}/{table.people['viewer'].id}", {"role": "owner"}, token=token)
@@ -43,8 +41,9 @@ async def test_only_owners_change_members(table: Table, name: str) -> None:
     assert [answer.status for answer in (added, changed, removed)] == [403, 403, 403]
 
 
-async def test_change_and_its_event(table: Table) -> None:
-    """Each change is answered, takes effect at once, and is an event with who did it and in which request."""
+async def test_change_of_a_member_takes_effect_at_once_and_is_published_with_its_author_and_request(
+    table: Table,
+) -> None:
     viewer, owner = table.people["viewer"], table.people["owner"]
     answer = await table.auth.call(
         "PUT", f"{table.path}/{viewer.id}", {"role": "editor"}, token=owner.token, headers={"X-Correlation-Id": "req-7"}
@@ -58,8 +57,7 @@ async def test_change_and_its_event(table: Table) -> None:
     assert (event.metadata.user_id, event.metadata.correlation_id) == (owner.id, "req-7")
 
 
-async def test_same_role_again(table: Table) -> None:
-    """A change that changes nothing is no event."""
+async def test_setting_the_same_role_again_publishes_no_event(table: Table) -> None:
     viewer = table.people["viewer"]
     same = await table.auth.call(
         "PUT", f"{table.path}/{viewer.id}", {"role": "viewer"}, token=table.people["owner"].token
@@ -71,8 +69,7 @@ async def test_same_role_again(table: Table) -> None:
     assert event.payload.user_id == table.people["stranger"].id  # type: ignore[attr-defined]
 
 
-async def test_remove(table: Table) -> None:
-    """Who is removed has no role any more; members may leave by themselves."""
+async def test_removed_member_has_no_role_and_members_may_leave(table: Table) -> None:
     token, viewer, editor = table.people["owner"].token, table.people["viewer"], table.people["editor"]
     removed = await table.auth.call("DELETE", f"{table.path}/{viewer.id}", token=token)
     left = await table.auth.call("DELETE", f"{table.path}/{editor.id}", token=editor.token)
@@ -84,8 +81,7 @@ async def test_remove(table: Table) -> None:
     assert await table.role_of("viewer") is None
 
 
-async def test_last_owner_stays(table: Table) -> None:
-    """A root is never left without an owner."""
+async def test_last_owner_of_a_root_cannot_be_removed(table: Table) -> None:
     owner = table.people["owner"]
     left = await table.auth.call("DELETE", f"{table.path}/{owner.id}", token=owner.token)
     demoted = await table.auth.call("PUT", f"{table.path}/{owner.id}", {"role": "viewer"}, token=owner.token)
@@ -104,23 +100,22 @@ async def test_last_owner_stays(table: Table) -> None:
         ({"email": "stranger@auth.example"}, 400),
     ],
 )
-async def test_refused_additions(table: Table, body: dict[str, str], status: int) -> None:
-    """Unknown people, members already, and roles that are none are refused."""
+async def test_adding_unknown_people_existing_members_and_unknown_roles_is_refused(
+    table: Table, body: dict[str, str], status: int
+) -> None:
     answer = await table.auth.call("POST", table.path, body, token=table.people["owner"].token)
 
     assert answer.status == status
 
 
 @pytest.mark.parametrize("root", ["nonsense", "campaign:", "campaign:*", "settlement:s1", "user:u1"])
-async def test_no_such_root(table: Table, root: str) -> None:
-    """What is no root with members is refused, whatever it is."""
+async def test_members_of_something_that_is_no_root_are_refused(table: Table, root: str) -> None:
     answer = await table.auth.call("GET", f"/auth/roots/{root}/members", token=table.people["owner"].token)
 
     assert answer.status in (400, 403)
 
 
-async def test_grant_is_idempotent(table: Table) -> None:
-    """The same grant twice is one change and one event."""
+async def test_repeated_grant_makes_one_change_and_one_event(table: Table) -> None:
     question = granting(root="campaign:c2", user_id=table.people["stranger"].id, role=Role.OWNER)
     first, second = await grant(table.nc, question), await grant(table.nc, question)
     await table.add("stranger", "viewer")
@@ -130,8 +125,7 @@ async def test_grant_is_idempotent(table: Table) -> None:
     assert [event.root_id for event in events] == ["c2", "c1"]  # type: ignore[attr-defined]
 
 
-async def test_revocation_is_an_event(table: Table) -> None:
-    """Signing out everywhere reaches the stream, and `auth.authorize` calls the old token revoked, not the new one."""
+async def test_signing_out_everywhere_publishes_an_event_and_revokes_only_earlier_tokens(table: Table) -> None:
     viewer = table.people["viewer"]
     issued_at = 1_000_000
     await table.auth.call("POST", "/auth/sign-out", {"refreshToken": viewer.refresh_token, "everywhere": True})
@@ -147,8 +141,9 @@ async def test_revocation_is_an_event(table: Table) -> None:
     assert (old.revoked, new.revoked, nobody.revoked) == (True, False, True)
 
 
-async def test_killed_broker(table: Table, stream: NatsServer) -> None:
-    """With the broker gone members still change; with it back the event is in the stream, and auth answers."""
+async def test_members_change_while_the_broker_is_dead_and_the_event_follows_once_it_is_back(
+    table: Table, stream: NatsServer
+) -> None:
     stream.kill()
     added = await table.add("stranger", "viewer")
     stream.start()

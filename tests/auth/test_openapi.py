@@ -1,4 +1,4 @@
-"""Auth's OpenAPI document: valid, complete, and true of what the running auth takes and answers."""
+"""Auth's OpenAPI document is valid, complete, and describes the answers of the running auth."""
 
 import json
 import re
@@ -23,21 +23,18 @@ MODELS: dict[str, type[BaseModel]] = {
 MEMBERS = "/auth/roots/{root}/members"
 
 
-def test_valid() -> None:
-    """It is an OpenAPI 3.1 document by that specification's own schema, and every reference in it leads somewhere."""
+def test_auths_openapi_document_is_valid() -> None:
     validate(DOCUMENT, cls=OpenAPIV31SpecValidator)
 
 
-def test_every_route() -> None:
-    """Every call of the application is in it, and nothing that is not."""
+def test_auths_openapi_document_has_exactly_the_served_calls() -> None:
     app = build(Settings(environment="development", database_url="sqlite+aiosqlite://"), on_fatal=lambda: None)
 
     assert described(DOCUMENT) == routes(app)
 
 
 @pytest.mark.parametrize("model", MODELS)
-def test_bodies(model: str) -> None:
-    """What the document promises of a body is taken, and what it does not promise is refused."""
+def test_auth_accepts_exactly_the_bodies_that_its_document_describes(model: str) -> None:
     bodies = Bodies(DOCUMENT, {"$ref": f"#/components/schemas/{model}"})
 
     def takes(body: Any) -> bool:
@@ -52,15 +49,13 @@ def test_bodies(model: str) -> None:
     assert wrong == []
 
 
-def test_every_body_is_compared() -> None:
-    """Each schema of a body that a call names is among those compared above."""
+def test_every_body_schema_of_auths_document_is_compared() -> None:
     named = set(re.findall(r"schemas/(\w+)", json.dumps([call.body for call in openapi.calls()])))
 
     assert named == set(MODELS)
 
 
-def test_limits() -> None:
-    """Signing in and up, and changing who is a member, may be refused for how often it is done, and says so."""
+def test_limited_calls_are_described_with_429() -> None:
     limited = {
         (method, path)
         for path, calls in DOCUMENT["paths"].items()
@@ -76,16 +71,14 @@ def test_limits() -> None:
     }
 
 
-async def test_served(auth: Auth) -> None:
-    """Everybody may read it at auth."""
+async def test_auth_serves_its_openapi_document_to_everybody(auth: Auth) -> None:
     answer = await auth.call("GET", "/openapi.json")
 
     assert answer.status == 200
     assert answer.body == DOCUMENT
 
 
-async def test_answers(table: Table) -> None:
-    """Every call, allowed and refused: each answer is as described."""
+async def test_answers_of_auth_match_its_openapi_document(table: Table) -> None:
     auth, people = table.auth, table.people
     owner, editor, viewer = people["owner"], people["editor"], people["viewer"]
     ann = {"email": "ann@auth.example", "password": PASSWORD, "name": "Ann"}

@@ -1,4 +1,4 @@
-"""services.auth.operators over HTTP: who may, keys rotated on a running auth, tokens of services."""
+"""Operators' calls over HTTP: access, key rotation on a running auth, and service tokens."""
 
 import asyncio
 from pathlib import Path
@@ -26,8 +26,7 @@ CALLS = [
 ]
 
 
-async def test_who_may(auth: Auth) -> None:
-    """Every call needs the operator's token; a user's is none, and the public port has none of the calls."""
+async def test_operators_calls_need_the_operator_token_and_are_not_on_the_public_port(auth: Auth) -> None:
     owner = await auth.sign_up("owner")
     for method, path in CALLS:
         for token in (None, "", "wrong", owner.token, OPERATOR_TOKEN[:-1], OPERATOR_TOKEN + "é"):
@@ -38,8 +37,7 @@ async def test_who_may(auth: Auth) -> None:
 
 
 @pytest.mark.parametrize("token", [b"\xff", b"\xed\xa0\x80", OPERATOR_TOKEN.encode() + b"\xff"])
-async def test_a_token_that_is_not_utf8_is_wrong(auth: Auth, token: bytes) -> None:
-    """Whatever bytes stand in the header, the answer is 401, and never our fault."""
+async def test_operator_token_that_is_not_utf8_gets_401(auth: Auth, token: bytes) -> None:
     host, port = auth.ops_url.removeprefix("http://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     writer.write(
@@ -51,8 +49,9 @@ async def test_a_token_that_is_not_utf8_is_wrong(auth: Auth, token: bytes) -> No
     assert status.split()[1] == b"401"
 
 
-async def test_nobody_may(stream: NatsServer, tmp_path: Path) -> None:
-    """Without a token in the settings nobody may, also with an empty one."""
+async def test_operators_calls_are_refused_when_no_operator_token_is_configured(
+    stream: NatsServer, tmp_path: Path
+) -> None:
     async with running_auth(stream, tmp_path, operator_token="") as auth:
         for token in (None, "", "x"):
             answer = await auth.operate("GET", "keys", token=token)
@@ -60,8 +59,7 @@ async def test_nobody_may(stream: NatsServer, tmp_path: Path) -> None:
         assert "BEACONFIRE_OPERATOR_TOKEN" in answer.body["error"]["message"]
 
 
-async def test_rotation(auth: Auth) -> None:
-    """Rotated while it runs, new tokens have the new key, and both keys' tokens are good everywhere."""
+async def test_both_keys_tokens_are_accepted_after_a_rotation(auth: Auth) -> None:
     old = await auth.sign_up("owner")
     made = await auth.operate("POST", "keys", {"leadS": 0})
     new = (await auth.sign_in("owner")).body["accessToken"]
@@ -79,8 +77,8 @@ async def test_rotation(auth: Auth) -> None:
         assert (await auth.call("GET", "/auth/me", token=token)).status == 200
 
 
-async def test_rotation_with_lead(auth: Auth) -> None:
-    """By default the new key is shown for two minutes before it signs; another rotation has to wait for that."""
+async def test_rotated_key_is_published_for_two_minutes_before_it_signs(auth: Auth) -> None:
+    """Another rotation must wait for that."""
     made = (await auth.operate("POST", "keys", {})).body["key"]
     again = await auth.operate("POST", "keys", {})
     token = (await auth.sign_up("owner")).token
@@ -90,8 +88,7 @@ async def test_rotation_with_lead(auth: Auth) -> None:
     assert tokens.peek(token).key_id != made["kid"]
 
 
-async def test_retire(auth: Auth) -> None:
-    """A leaked key's tokens are refused once it is retired; the signing key and an unknown one are not retired."""
+async def test_tokens_of_a_retired_key_are_refused_and_the_signing_key_cannot_be_retired(auth: Auth) -> None:
     old = await auth.sign_up("owner")
     kid = tokens.peek(old.token).key_id
     signing = await auth.operate("DELETE", f"keys/{kid}")
@@ -103,8 +100,7 @@ async def test_retire(auth: Auth) -> None:
     assert (await auth.call("GET", "/auth/me", token=old.token)).code == "token_invalid"
 
 
-async def test_several_processes(stream: NatsServer, tmp_path: Path) -> None:
-    """Two auth processes on one database have one set of keys: what either signs, both believe."""
+async def test_two_auth_processes_on_one_database_accept_each_others_tokens(stream: NatsServer, tmp_path: Path) -> None:
     async with (
         running_auth(stream, tmp_path) as here,
         running_auth(stream, tmp_path) as there,
@@ -131,8 +127,9 @@ async def is_revoked(nc: Client, claims: tokens.ServiceClaims, service: str | No
     return reply.revoked
 
 
-async def test_life_of_a_service_token(auth: Auth, stream: NatsServer) -> None:
-    """Made, verified by its key, asked about, listed with its last use, revoked; revoking twice is no error."""
+async def test_service_token_is_made_verified_listed_with_its_last_use_and_revoked(
+    auth: Auth, stream: NatsServer
+) -> None:
     made = await auth.operate("POST", "service-tokens", WEATHER)
     token_id = made.body["serviceToken"]["id"]
     async with aiohttp.ClientSession() as http, connected(stream, "publisher") as nc:
@@ -173,8 +170,9 @@ async def test_life_of_a_service_token(auth: Auth, stream: NatsServer) -> None:
     ],
     ids=str,
 )
-async def test_no_such_service_token(auth: Auth, change: dict[str, object]) -> None:
-    """What would make no good token is refused in words, and nothing is listed."""
+async def test_invalid_service_token_is_refused_with_a_reason_and_not_listed(
+    auth: Auth, change: dict[str, object]
+) -> None:
     answer = await auth.operate("POST", "service-tokens", {**WEATHER, **change})
 
     assert (answer.status, answer.code) == (400, "bad_request")
@@ -183,13 +181,11 @@ async def test_no_such_service_token(auth: Auth, change: dict[str, object]) -> N
 
 @on_both_databases
 @pytest.mark.parametrize("token_id", ["none", "a%00b"])
-async def test_unknown_service_token(auth: Auth, token_id: str) -> None:
-    """One that never was cannot be revoked."""
+async def test_revoking_an_unknown_service_token_is_refused(auth: Auth, token_id: str) -> None:
     assert (await auth.operate("DELETE", f"service-tokens/{token_id}")).status == 404
 
 
-async def test_it_is_no_users(auth: Auth) -> None:
-    """A service's token opens nothing that a user's does."""
+async def test_service_token_is_refused_where_a_users_token_is_needed(auth: Auth) -> None:
     made = await auth.operate("POST", "service-tokens", WEATHER)
     answer = await auth.call("GET", "/auth/me", token=made.body["token"])
 

@@ -23,8 +23,8 @@ from tools.nats_server import NatsServer
 pytestmark = on_both_databases
 
 
-async def test_parents_are_learnt(table: Table) -> None:
-    """A bare room is found in its root once a subject has shown it; only members of that root may see it."""
+async def test_bare_room_is_found_once_a_subject_has_shown_its_root(table: Table) -> None:
+    """Only members of that root may join it."""
     await teach(table.nc, "c1", "s1", "t1")
     offset = await teach(table.nc, "c9", "s9")
     rooms = ("settlement:s1", "structure:t1", "settlement:s9", "settlement:unknown")
@@ -37,8 +37,9 @@ async def test_parents_are_learnt(table: Table) -> None:
     assert not [decision for decision in stranger.rooms.values() if decision.allowed]
 
 
-async def test_parents_outlive_a_restart(stream: NatsServer, tmp_path: Path) -> None:
-    """What was learnt is kept; what came while auth was away is learnt afterwards; malformed subjects do no harm."""
+async def test_learnt_parents_outlive_a_restart_and_missed_events_are_learnt_afterwards(
+    stream: NatsServer, tmp_path: Path
+) -> None:
     async with running_auth(stream, tmp_path) as auth, connected(stream, "publisher") as nc:
         owner = await auth.sign_up("owner")
         await grant(nc, granting(root="campaign:c1", user_id=owner.id, role=Role.OWNER))
@@ -54,10 +55,9 @@ async def test_parents_outlive_a_restart(stream: NatsServer, tmp_path: Path) -> 
     assert [decision.allowed for decision in reply.rooms.values()] == [True, True]
 
 
-async def test_nothing_new(stream: NatsServer, tmp_path: Path) -> None:
-    """Events that teach nothing are counted at once, and acknowledged a little later, though nothing else comes; and
-    what is not yet written when auth ends does not come again."""
-
+async def test_events_that_teach_nothing_are_acknowledged_later_and_are_not_delivered_again(
+    stream: NatsServer, tmp_path: Path
+) -> None:
     async def acknowledged() -> int:
         async with connected(stream, "operator") as operator:
             answer = json.loads((await operator.request("$JS.API.CONSUMER.LIST.EVENTS", b"", timeout=5)).data)
@@ -80,8 +80,8 @@ async def test_nothing_new(stream: NatsServer, tmp_path: Path) -> None:
     assert await acknowledged() == last
 
 
-async def test_malformed_subjects(table: Table) -> None:
-    """Subjects that are no address teach nothing and stop nothing: NATS stores wildcards and much more."""
+async def test_malformed_subjects_teach_nothing_and_stop_nothing(table: Table) -> None:
+    """NATS stores subjects that are no address, wildcards among them."""
     for number, subject in enumerate(["campaign.c1.settlement.*", "campaign.>", "campaign.c1." + "x" * 3_000]):
         await broker.publish(table.nc, subject, b"\xff", message_id=f"odd-{number}")
     offset = await teach(table.nc, "c1", "s1")
@@ -93,8 +93,8 @@ async def test_malformed_subjects(table: Table) -> None:
     assert [decision.allowed for decision in reply.rooms.values()] == [True, False]
 
 
-async def test_one_id_in_several_roots(table: Table) -> None:
-    """Ids are chosen by publishers: of several roots with a `settlement:s1`, the asking user's own one counts."""
+async def test_bare_name_in_several_roots_means_the_room_in_the_askers_own_root(table: Table) -> None:
+    """Publishers choose ids, so several roots can have a `settlement:s1`."""
     await own(table, "campaign:b2", "stranger")
     for root in ("a0", "c1", "b2"):
         offset = await teach(table.nc, root, "s1")
@@ -104,9 +104,8 @@ async def test_one_id_in_several_roots(table: Table) -> None:
 
 
 @pytest.mark.parametrize("order", [("b2", "c1"), ("c1", "b2")], ids=["stranger first", "owner first"])
-async def test_a_stranger_cannot_take_over_a_bare_room(table: Table, order: tuple[str, str]) -> None:
-    """A bare name that means rooms in two of the user's roots is refused with both long forms, whoever came first; each
-    long form still works. Other users, whom the stranger has not invited, are not concerned."""
+async def test_ambiguous_bare_name_is_refused_with_both_long_forms(table: Table, order: tuple[str, str]) -> None:
+    """Both long forms still work. Users whom the stranger has not invited are not affected."""
     await own(table, "campaign:b2", "stranger")
     await own(table, "campaign:b2", "viewer")
     for root in order:
@@ -122,8 +121,7 @@ async def test_a_stranger_cannot_take_over_a_bare_room(table: Table, order: tupl
     assert other.root == "campaign:c1"
 
 
-async def test_a_deleted_thing_keeps_its_name(table: Table) -> None:
-    """A stranger who publishes an event for the id of something that was deleted does not get its bare room."""
+async def test_stranger_cannot_take_the_bare_room_of_a_deleted_thing(table: Table) -> None:
     await own(table, "campaign:b2", "stranger")
     await own(table, "campaign:b2", "viewer")
     await teach(table.nc, "c1", "s1")
@@ -133,9 +131,8 @@ async def test_a_deleted_thing_keeps_its_name(table: Table) -> None:
     assert not (await ask(table, "viewer", "settlement:s1", after=offset)).allowed
 
 
-async def test_only_valid_events_of_roots_that_exist_teach(table: Table) -> None:
-    """A body that is no event of its subject, an event with a lifetime, and an event of a root without members teach no
-    room; the same room is learnt as soon as a good event shows it."""
+async def test_only_valid_events_of_existing_roots_teach_rooms(table: Table) -> None:
+    """Events with a lifetime teach nothing either. A good event teaches the same room later."""
     good = _settlement("s1")
     body = Envelope(good, Metadata(source="api")).encode()
     other = Envelope(_settlement("s2"), Metadata(source="api")).encode()
@@ -154,8 +151,7 @@ async def test_only_valid_events_of_roots_that_exist_teach(table: Table) -> None
     assert [one.root for one in after] == ["campaign:c1", "campaign:nowhere"]
 
 
-async def test_unknown_is_not_remembered(table: Table) -> None:
-    """A room that was asked for before it existed is found once it does."""
+async def test_room_that_was_asked_for_before_it_existed_is_found_once_it_does(table: Table) -> None:
     question = AuthorizeRequest(user_id=table.people["viewer"].id, rooms=("settlement:later",))
     before = await authorize(table.nc, question)
     offset = await teach(table.nc, "c1", "later")
@@ -164,8 +160,9 @@ async def test_unknown_is_not_remembered(table: Table) -> None:
     assert (before.rooms["settlement:later"].allowed, after.rooms["settlement:later"].allowed) == (False, True)
 
 
-async def test_restored_database(stream: NatsServer, tmp_path: Path) -> None:
-    """With a database put back from a backup, what the stream showed since is learnt again."""
+async def test_projection_learns_again_after_the_database_was_restored_from_a_backup(
+    stream: NatsServer, tmp_path: Path
+) -> None:
     backup, folder = tmp_path / "backup", tmp_path / "state"
     folder.mkdir()
     async with running_auth(stream, folder) as auth, connected(stream, "publisher") as nc:
@@ -184,11 +181,10 @@ async def test_restored_database(stream: NatsServer, tmp_path: Path) -> None:
     assert learnt_again.rooms["settlement:s1"].allowed
 
 
-async def test_a_stuck_projection_makes_auth_not_ready(
+async def test_auth_is_not_ready_while_its_projection_is_stuck_at_a_message(
     stream: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While a message is given to somebody who does not acknowledge it, /readyz says which consumer stands at which
-    message; once it is acknowledged, auth is ready."""
+    """`/readyz` names the consumer and the message."""
     monkeypatch.setattr(consumer, "STUCK_S", 1.5)
     async with connected(stream, "publisher") as nc:
         offset = await teach(nc, "c1", "s1")
@@ -209,8 +205,7 @@ async def test_a_stuck_projection_makes_auth_not_ready(
     assert f"message {offset}" in why
 
 
-async def test_stream_made_anew(table: Table, stream: NatsServer) -> None:
-    """A stream that was deleted and declared again, numbered from 1, is read from its start."""
+async def test_projection_reads_a_recreated_stream_from_its_start(table: Table, stream: NatsServer) -> None:
     question = AuthorizeRequest(user_id=table.people["viewer"].id, rooms=("settlement:s1",))
     async with connected(stream, "setup") as setup:
         await setup.request("$JS.API.STREAM.DELETE.EVENTS", b"")
@@ -221,8 +216,7 @@ async def test_stream_made_anew(table: Table, stream: NatsServer) -> None:
             pass
 
 
-async def test_killed_broker(table: Table, stream: NatsServer) -> None:
-    """After the broker was killed and came back, auth goes on learning where it was."""
+async def test_projection_goes_on_after_the_broker_was_killed(table: Table, stream: NatsServer) -> None:
     stream.kill()
     stream.start()
     offset = await teach(table.nc, "c1", "s1")

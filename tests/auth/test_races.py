@@ -1,4 +1,4 @@
-"""Two auths on one database, and people who act at the same moment."""
+"""Simultaneous requests at two auth processes on one database."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -24,8 +24,9 @@ async def _pair(stream: NatsServer, tmp_path: Path) -> AsyncIterator[tuple[Auth,
         yield here, there
 
 
-async def test_same_address(pair: tuple[Auth, Auth]) -> None:
-    """Of two who sign up with one address at once, one gets it and the other is told that it is taken."""
+async def test_simultaneous_sign_ups_with_one_address_at_two_processes_make_one_account(
+    pair: tuple[Auth, Auth],
+) -> None:
     for number in range(ROUNDS):
         body = {"email": f"p{number}@auth.example", "password": PASSWORD, "name": "P"}
         answers = await asyncio.gather(*(auth.call("POST", "/auth/sign-up", body) for auth in pair))
@@ -33,8 +34,9 @@ async def test_same_address(pair: tuple[Auth, Auth]) -> None:
         assert sorted(answer.status for answer in answers) == [201, 409]
 
 
-async def test_an_owner_stays(pair: tuple[Auth, Auth], stream: NatsServer) -> None:
-    """Two owners who remove one another at once leave one of them."""
+async def test_two_owners_who_remove_each_other_at_once_leave_one_owner(
+    pair: tuple[Auth, Auth], stream: NatsServer
+) -> None:
     one, two = await pair[0].sign_up("one"), await pair[0].sign_up("two")
     async with connected(stream, "publisher") as nc:
         for number in range(ROUNDS):

@@ -1,4 +1,4 @@
-"""Refresh tokens whose answers get lost, that are sent twice, and that are stolen; one process and several."""
+"""Refresh tokens whose answers get lost, that are sent twice, or that are stolen."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -55,8 +55,7 @@ def families(folder: Path) -> list[tuple[int, int]]:
     return [(int(total), int(unused)) for total, unused in execute(folder, "auth", counts)]
 
 
-async def test_lost_answer_does_not_sign_out(auth: Auth) -> None:
-    """A client that never got the answer asks again with the same token, and gets the same successor."""
+async def test_refresh_token_sent_again_after_a_lost_answer_gets_the_same_successor(auth: Auth) -> None:
     owner = await auth.sign_up("owner")
     lost = await refreshed(auth, owner.refresh_token)
     repeated = await refreshed(auth, owner.refresh_token)
@@ -67,8 +66,9 @@ async def test_lost_answer_does_not_sign_out(auth: Auth) -> None:
     assert (await refresh(auth, repeated.refresh_token)).status == 200
 
 
-async def test_old_token_yields_the_newest(auth: Auth, tmp_path: Path) -> None:
-    """A tab with an old token gets the family's newest one, also when another tab has refreshed several times since."""
+async def test_old_refresh_token_of_another_tab_gets_the_newest_one_within_the_grace(
+    auth: Auth, tmp_path: Path
+) -> None:
     first = await auth.sign_up("owner")
     newest = first
     for _ in range(3):
@@ -79,8 +79,7 @@ async def test_old_token_yields_the_newest(auth: Auth, tmp_path: Path) -> None:
     assert families(tmp_path) == [(4, 1)]
 
 
-async def test_many_at_once_agree(auth: Auth, tmp_path: Path) -> None:
-    """Every one of many simultaneous requests with one token gets the same working successor."""
+async def test_simultaneous_refreshes_with_one_token_get_the_same_successor(auth: Auth, tmp_path: Path) -> None:
     owner = await auth.sign_up("owner")
     people = await asyncio.gather(*(refreshed(auth, owner.refresh_token) for _ in range(AT_ONCE)))
 
@@ -90,11 +89,10 @@ async def test_many_at_once_agree(auth: Auth, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by_s", [-11, -3_600, 3_600])
-async def test_reuse_after_the_grace_revokes_the_family(auth: Auth, tmp_path: Path, by_s: int) -> None:
-    """A token that was used more than ten seconds ago was copied: its family is revoked, other sign-ins are not.
-
-    A clock that was set back by more than that does not make the window longer.
-    """
+async def test_reusing_a_refresh_token_after_ten_seconds_revokes_its_family_only(
+    auth: Auth, tmp_path: Path, by_s: int
+) -> None:
+    """A clock that is set back does not make the grace longer."""
     owner = await auth.sign_up("owner")
     elsewhere = person(await auth.sign_in("owner"))
     newest = await refreshed(auth, owner.refresh_token)
@@ -106,8 +104,7 @@ async def test_reuse_after_the_grace_revokes_the_family(auth: Auth, tmp_path: Pa
     assert after == [401, 401, 200]
 
 
-async def test_repeating_does_not_prolong_the_grace(auth: Auth, tmp_path: Path) -> None:
-    """The ten seconds run from the first use, whatever was repeated since."""
+async def test_repeated_use_of_a_refresh_token_does_not_prolong_the_grace(auth: Auth, tmp_path: Path) -> None:
     owner = await auth.sign_up("owner")
     await refreshed(auth, owner.refresh_token)
     await move_uses(tmp_path, timedelta(seconds=-8))
@@ -120,8 +117,9 @@ async def test_repeating_does_not_prolong_the_grace(auth: Auth, tmp_path: Path) 
 
 @pytest.mark.parametrize("everywhere", [False, True])
 @pytest.mark.parametrize("with_newest", [False, True])
-async def test_signing_out_ends_the_grace(auth: Auth, *, everywhere: bool, with_newest: bool) -> None:
-    """After a sign-out no token of the family works, whichever of them asked for it."""
+async def test_no_refresh_token_of_a_family_works_after_its_sign_out(
+    auth: Auth, *, everywhere: bool, with_newest: bool
+) -> None:
     owner = await auth.sign_up("owner")
     newest = await refreshed(auth, owner.refresh_token)
     chosen = newest if with_newest else owner
@@ -131,8 +129,7 @@ async def test_signing_out_ends_the_grace(auth: Auth, *, everywhere: bool, with_
     assert [(await refresh(auth, one.refresh_token)).status for one in (owner, newest)] == [401, 401]
 
 
-async def test_revocation_ends_the_grace(auth: Auth, tmp_path: Path) -> None:
-    """Once reuse has revoked a family, tokens used within the last ten seconds yield nothing either."""
+async def test_refresh_tokens_used_just_before_a_revocation_are_refused(auth: Auth, tmp_path: Path) -> None:
     first = await auth.sign_up("owner")
     second = await refreshed(auth, first.refresh_token)
     await move_uses(tmp_path, timedelta(seconds=-11))
@@ -142,8 +139,7 @@ async def test_revocation_ends_the_grace(auth: Auth, tmp_path: Path) -> None:
     assert (await refresh(auth, second.refresh_token)).status == 401
 
 
-async def test_same_successor_after_a_restart(stream: NatsServer, tmp_path: Path) -> None:
-    """The secret outlives the process: the next one gives the same answer again."""
+async def test_successor_of_a_refresh_token_is_the_same_after_a_restart(stream: NatsServer, tmp_path: Path) -> None:
     async with running_auth(stream, tmp_path) as auth:
         owner = await auth.sign_up("owner")
         lost = await refreshed(auth, owner.refresh_token)
@@ -153,8 +149,9 @@ async def test_same_successor_after_a_restart(stream: NatsServer, tmp_path: Path
     assert repeated.refresh_token == lost.refresh_token
 
 
-async def test_tokens_of_the_version_before(stream: NatsServer, tmp_path: Path) -> None:
-    """Tokens that were given out before successors were derived work, and reuse of a used one still revokes."""
+async def test_refresh_tokens_of_an_earlier_version_work_and_their_reuse_revokes(
+    stream: NatsServer, tmp_path: Path
+) -> None:
     async with running_auth(stream, tmp_path) as auth:
         unused, used, overlapped = [await auth.sign_up(name) for name in ("unused", "used", "overlapped")]
         for one in (used, overlapped):
@@ -200,11 +197,8 @@ async def processes(server: NatsServer, folder: Path, count: int) -> AsyncIterat
             await asyncio.to_thread(service.stop)
 
 
-async def test_processes_agree(stream: NatsServer, tmp_path: Path) -> None:
-    """Two processes that get one token many times at once give out one successor, and revoke nothing.
-
-    They start at the same moment on an empty database, so they also agree on who makes the secret.
-    """
+async def test_two_processes_give_one_successor_for_one_refresh_token(stream: NatsServer, tmp_path: Path) -> None:
+    """They start at the same moment on an empty database, so they also agree on the secret."""
     async with processes(stream, tmp_path, 2) as both:
         (_, here), (_, there) = both
         owner = await here.sign_up("owner")
@@ -217,8 +211,9 @@ async def test_processes_agree(stream: NatsServer, tmp_path: Path) -> None:
         assert families(tmp_path) == [(4, 1)]
 
 
-async def test_killed_between_commit_and_answer(stream: NatsServer, tmp_path: Path) -> None:
-    """A process that is killed after it used up a token and before it answered: the next process gives the answer."""
+async def test_next_process_gives_the_answer_that_a_killed_process_could_not(
+    stream: NatsServer, tmp_path: Path
+) -> None:
     async with processes(stream, tmp_path, 1) as started, aiohttp.ClientSession() as http:
         ((service, auth),) = started
         owner = await auth.sign_up("owner")
@@ -251,8 +246,7 @@ async def successors(folder: Path, *secrets: str) -> AsyncIterator[Successors]:
         await database.close()
 
 
-async def test_the_secret_is_sealed(tmp_path: Path) -> None:
-    """The database alone derives nothing, and another secret of the settings is refused with what to do."""
+async def test_refresh_secret_is_sealed_and_a_wrong_keys_secret_is_refused_with_advice(tmp_path: Path) -> None:
     async with successors(tmp_path, "one secret") as opened:
         derived = opened.of("a token")
         assert opened._secret is not None
@@ -266,8 +260,7 @@ async def test_the_secret_is_sealed(tmp_path: Path) -> None:
             pass
 
 
-async def test_the_seal_is_changed(tmp_path: Path) -> None:
-    """A changed `BEACONFIRE_KEYS_SECRET` keeps the successors, and the old one is not needed from then on."""
+async def test_changed_keys_secret_keeps_the_successors_of_refresh_tokens(tmp_path: Path) -> None:
     async with successors(tmp_path, "one secret") as opened:
         before = opened.of("a token")
     async with successors(tmp_path, "new secret", "one secret"):
@@ -276,8 +269,7 @@ async def test_the_seal_is_changed(tmp_path: Path) -> None:
         assert opened.of("a token") == before
 
 
-async def test_a_database_has_secrets_of_its_own(tmp_path: Path) -> None:
-    """Two databases under one `BEACONFIRE_KEYS_SECRET` derive different tokens."""
+async def test_two_databases_under_one_keys_secret_derive_different_refresh_tokens(tmp_path: Path) -> None:
     derived = set()
     for name in ("here", "there"):
         async with successors(tmp_path / name, "one secret") as opened:

@@ -1,4 +1,4 @@
-"""The questions of other services, over a real broker with the shipped user table."""
+"""Requests of other services to auth, over a real broker with the shipped user table."""
 
 import asyncio
 import json
@@ -17,8 +17,7 @@ from tests.conftest import connected
 from tools.nats_server import NatsServer
 
 
-async def test_authorize_many(table: Table) -> None:
-    """Two hundred rooms in one request, each answered by the name it was asked with."""
+async def test_authorize_answers_two_hundred_rooms_by_the_names_asked_with(table: Table) -> None:
     rooms = tuple(f"campaign:c{number % 4}/settlement:s{number}" for number in range(200))
     reply = await authorize(table.nc, AuthorizeRequest(user_id=table.people["editor"].id, rooms=rooms))
 
@@ -29,16 +28,15 @@ async def test_authorize_many(table: Table) -> None:
     assert {decision.root for decision in reply.rooms.values() if decision.allowed} == {"campaign:c1"}
 
 
-async def test_authorize_self(table: Table) -> None:
-    """A user's own room is open to that user alone."""
+async def test_users_own_room_is_open_to_that_user_only(table: Table) -> None:
     viewer, editor = table.people["viewer"].id, table.people["editor"].id
     reply = await authorize(table.nc, AuthorizeRequest(user_id=viewer, rooms=(f"user:{viewer}", f"user:{editor}")))
 
     assert [decision.allowed for decision in reply.rooms.values()] == [True, False]
 
 
-async def test_authorize_nobody(table: Table) -> None:
-    """A user that does not exist is revoked, whatever it asks: it may have been deleted."""
+async def test_unknown_user_is_reported_as_revoked(table: Table) -> None:
+    """The user may have been deleted."""
     reply = await authorize(table.nc, AuthorizeRequest(user_id="nobody", rooms=("user:nobody", "campaign:c1")))
 
     assert reply.revoked
@@ -52,8 +50,7 @@ async def test_authorize_nobody(table: Table) -> None:
      "campaign:c1/", "/settlement:s1", "campaign:c1/campaign:c9", "settlement:s1/structure:t1",
      "campaign:c1/settlement:s1/structure:t1", "campaign:../c1"],
 )  # fmt: skip
-async def test_authorize_malformed(table: Table, room: str) -> None:
-    """A name that is no room is not allowed, even to an owner, and spoils no other room of the request."""
+async def test_malformed_room_is_refused_even_to_an_owner_and_does_not_affect_others(table: Table, room: str) -> None:
     question = AuthorizeRequest(user_id=table.people["owner"].id, rooms=(room, "campaign:c1"))
     reply = await authorize(table.nc, question)
 
@@ -61,16 +58,14 @@ async def test_authorize_malformed(table: Table, room: str) -> None:
     assert reply.rooms["campaign:c1"].allowed
 
 
-async def test_foreign_and_missing_are_alike(table: Table) -> None:
-    """A stranger cannot tell a room that exists from one that does not."""
+async def test_stranger_cannot_tell_an_existing_room_from_a_missing_one(table: Table) -> None:
     rooms = ("campaign:c1", "campaign:none", "campaign:c1/settlement:s1", "settlement:none", "user:nobody")
     reply = await authorize(table.nc, AuthorizeRequest(user_id=table.people["stranger"].id, rooms=rooms))
 
     assert set(reply.rooms.values()) == {RoomDecision(allowed=False)}
 
 
-async def test_nobody_waits_for_another(table: Table) -> None:
-    """A question that waits for an offset does not hold up those behind it."""
+async def test_request_that_waits_for_an_offset_does_not_delay_later_requests(table: Table) -> None:
     person = table.people["owner"].id
     async with asyncio.TaskGroup() as tasks:
         waiting = tasks.create_task(authorize(table.nc, AuthorizeRequest(user_id=person, after=1_000_000)))
@@ -81,8 +76,7 @@ async def test_nobody_waits_for_another(table: Table) -> None:
 
 
 @pytest.mark.parametrize("user", ["gateway", "publisher"])
-async def test_who_may_ask(table: Table, stream: NatsServer, user: str) -> None:
-    """Gateways may ask and not grant; publishers may do both."""
+async def test_gateways_may_ask_and_only_publishers_may_grant(table: Table, stream: NatsServer, user: str) -> None:
     question = granting(root="campaign:c7", user_id=table.people["owner"].id, role=Role.OWNER)
     async with connected(stream, user) as nc:
         reply = await authorize(nc, AuthorizeRequest(user_id=table.people["owner"].id, rooms=("campaign:c1",)))
@@ -92,8 +86,7 @@ async def test_who_may_ask(table: Table, stream: NatsServer, user: str) -> None:
     assert isinstance(granted[0], AuthUnavailable) == (user == "gateway")
 
 
-async def test_authorize_roots(table: Table) -> None:
-    """A service may ask for all of a user's roots of a kind."""
+async def test_authorize_lists_all_roots_of_a_kind_for_a_user(table: Table) -> None:
     reply = await authorize(table.nc, AuthorizeRequest(user_id=table.people["viewer"].id, roots_of="campaign"))
 
     assert reply.roots == {"campaign:c1": Role.VIEWER}
@@ -104,8 +97,7 @@ async def test_authorize_roots(table: Table) -> None:
     [b"", b"{", b"[]", b"null", b"\xff\xfe", b"[" * 50_000, b"{}", b'{"userId":"*"}', b'{"userId":"u","rooms":7}'],
 )
 @pytest.mark.parametrize("subject", ["auth.authorize", "auth.grant"])
-async def test_never_silent(table: Table, subject: str, body: bytes) -> None:
-    """Whatever is asked is answered, with an error that says what was wrong."""
+async def test_every_request_to_auth_is_answered_with_what_was_wrong(table: Table, subject: str, body: bytes) -> None:
     answer = json.loads((await table.nc.request(subject, body, timeout=2)).data)
 
     assert answer["error"]["code"] == "bad_request"
@@ -122,15 +114,13 @@ async def granted(table: Table, token: str, root: str = "campaign:c4") -> str:
 
 
 @pytest.mark.parametrize("token", ["", "x", "for development onlY", "a.b.c", "x" * 8_000])
-async def test_a_broker_password_grants_nothing(table: Table, token: str) -> None:
-    """A service that may ask `auth.grant` makes nobody a member without a good service token."""
+async def test_grant_without_a_valid_service_token_is_refused(table: Table, token: str) -> None:
     assert await granted(table, token, "campaign:c1") == "token_invalid"
     assert await table.role_of("stranger") is None
 
 
-async def test_issued_tokens_grant(table: Table) -> None:
-    """An operator's service token grants in roots of the kinds it names for members, until it is revoked. One that may
-    only publish, also everything, grants nothing, and neither does a user's token."""
+async def test_issued_service_token_grants_in_its_root_kinds_until_it_is_revoked(table: Table) -> None:
+    """A token that may only publish grants nothing, and neither does a user's token."""
 
     async def issue(*patterns: str) -> tuple[str, str]:
         body = {"service": "quests", "publish": patterns}
@@ -148,8 +138,7 @@ async def test_issued_tokens_grant(table: Table) -> None:
     assert (revoked, users_own) == ("token_invalid", "token_invalid")
 
 
-async def test_grant_tokens_are_rotated(stream: NatsServer, tmp_path: Path) -> None:
-    """With the new token beside the old one both grant; without the old one, only the new one does."""
+async def test_both_grant_tokens_work_during_their_rotation(stream: NatsServer, tmp_path: Path) -> None:
     outcomes: list[list[bool]] = []
     for tokens in ("old-token", "new-token,old-token", "new-token,", ""):
         async with running_auth(stream, tmp_path, grant_tokens=SecretStr(tokens)) as auth:
@@ -171,8 +160,7 @@ async def _is_granted(nc: Client, user_id: str, token: str) -> bool:
     return True
 
 
-async def test_grant_keeps_the_last_owner(table: Table) -> None:
-    """A grant of a lower role does not leave a root without an owner."""
+async def test_grant_of_a_lower_role_cannot_remove_the_last_owner(table: Table) -> None:
     with pytest.raises(BeaconfireError) as refused:
         await grant(table.nc, granting(root="campaign:c1", user_id=table.people["owner"].id, role=Role.EDITOR))
 
@@ -181,8 +169,7 @@ async def test_grant_keeps_the_last_owner(table: Table) -> None:
 
 
 @pytest.mark.parametrize("root", ["nonsense", "user:u1", "settlement:s1", "campaign:*"])
-async def test_grant_refused(table: Table, root: str) -> None:
-    """A grant on what is no root with members, or to nobody, is refused."""
+async def test_grant_on_something_that_is_no_root_or_to_an_unknown_user_is_refused(table: Table, root: str) -> None:
     with pytest.raises(BeaconfireError) as bad_root:
         await grant(table.nc, granting(root=root, user_id=table.people["owner"].id, role=Role.OWNER))
     with pytest.raises(BeaconfireError) as nobody:
