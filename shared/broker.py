@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import re
+import secrets
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -85,7 +86,7 @@ _DENIED = re.compile(rb"-ERR\s+'Permissions Violation for Publish to \"([^\"]*)\
 
 @dataclass(frozen=True, slots=True)
 class StreamState:
-    """The stream at one moment: its epoch, the oldest offset it has and its last, and the broker's clock."""
+    """The stream at one moment: its epoch, its oldest and its last offset, and the broker's clock."""
 
     epoch: str
     first: int
@@ -93,9 +94,23 @@ class StreamState:
     asked_at: float
     """Unix seconds."""
 
+    @classmethod
+    def of(cls, info: Mapping[str, Any]) -> "StreamState":
+        """Read the answer to STREAM.INFO."""
+        return cls(
+            epoch=epoch_of(info["config"]),
+            first=int(info["state"]["first_seq"]),
+            last=int(info["state"]["last_seq"]),
+            asked_at=datetime.fromisoformat(info["ts"]).timestamp(),
+        )
+
 
 class BrokerRefused(Exception):
     """The broker answered, and said no: trying again will not help."""
+
+
+class MayNotPublish(BrokerRefused):
+    """The broker's permissions do not let this user publish on the subject."""
 
 
 class NotAcknowledged(Exception):
@@ -365,9 +380,14 @@ async def declare_stream(nc: Client, *, replicas: int | None = None, timeout_s: 
             await _api(nc, f"STREAM.CREATE.{STREAM}", stream_config(replicas=copies, epoch=epoch), required=True)
             await publish(nc, ANCHOR, b"", message_id=f"anchor-{epoch}")
             return epoch
-        epoch = there.get("metadata", {}).get(EPOCH_KEY) or uuid.uuid4().hex[:12]
+        epoch = epoch_of(there) or uuid.uuid4().hex[:12]
         await _api(nc, f"STREAM.UPDATE.{STREAM}", stream_config(replicas=copies, epoch=epoch), required=True)
-        return str(epoch)
+        return epoch
+
+
+def epoch_of(config: Mapping[str, Any]) -> str:
+    """Read the epoch from a stream's configuration; empty if it has none."""
+    return str((config.get("metadata") or {}).get(EPOCH_KEY, ""))
 
 
 async def _config_of(nc: Client, stream: str) -> dict[str, Any]:
@@ -391,36 +411,35 @@ async def renew_epoch(nc: Client, *, timeout_s: float = 30.0) -> tuple[str, str]
         config["metadata"] = metadata | {EPOCH_KEY: epoch}
         await _api(nc, f"STREAM.UPDATE.{STREAM}", config, required=True)
         await publish(nc, ANCHOR, epoch.encode(), message_id=f"anchor-{epoch}")
-        return str(metadata.get(EPOCH_KEY, "")), epoch
-
-
-async def wait_for_stream(nc: Client) -> str:
-    """Wait until somebody has declared the stream, as long as it takes. Returns its epoch. Needs STREAM.INFO."""
-    while True:
-        info = await _api(nc, f"STREAM.INFO.{STREAM}", {})
-        if info is not None:
-            return str(info["config"].get("metadata", {}).get(EPOCH_KEY, ""))
-        await asyncio.sleep(0.2)
+        return epoch_of({"metadata": metadata}), epoch
 
 
 async def stream_state(nc: Client) -> StreamState:
-    """What the stream says of itself now; waits for it as `wait_for_stream` does. Needs STREAM.INFO."""
+    """Ask the stream for its state. Needs STREAM.INFO.
+
+    Waits until the stream is declared and answers, as long as it takes; bound it with `asyncio.timeout`. In a cluster
+    `last` is no boundary: the answering server may lag. A `tick` is one.
+    """
     while True:
         info = await _api(nc, f"STREAM.INFO.{STREAM}", {})
         if info is not None:
-            return StreamState(
-                epoch=str(info["config"].get("metadata", {}).get(EPOCH_KEY, "")),
-                first=int(info["state"]["first_seq"]),
-                last=int(info["state"]["last_seq"]),
-                asked_at=datetime.fromisoformat(info["ts"]).timestamp(),
-            )
+            return StreamState.of(info)
         await asyncio.sleep(0.2)
 
 
-async def stream_end(nc: Client) -> tuple[str, int]:
-    """The stream's epoch and its last offset; waits for it as `wait_for_stream` does. Needs STREAM.INFO."""
-    state = await stream_state(nc)
-    return state.epoch, state.last
+async def tick(nc: Client, *, timeout_s: float) -> int:
+    """Publish a tick once. Return its offset: a read up to it ends, because the stream reaches it.
+
+    Every tick has another body. So a tick that a backup brings back is not taken for the one that was heard at its
+    offset. Raises NotAcknowledged if the broker does not acknowledge it within `timeout_s` seconds, although it may
+    store it. Raises BrokerRefused if the broker refuses this tick and may accept other messages.
+    """
+    headers = {"Nats-TTL": f"{TICK_TTL_S}s"}
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _publish_once(nc, TICK, secrets.token_bytes(8), headers, timeout_s)
+    except (nats.errors.Error, TimeoutError) as error:
+        raise NotAcknowledged("no answer from the broker") from error
 
 
 async def publish(
@@ -461,21 +480,30 @@ async def try_to_publish(
 ) -> int:
     """Publish to the stream once and wait for its acknowledgement. Returns the offset.
 
-    Raises BrokerRefused where the broker refuses this message and may take others: no permission for its subject, no
-    place for the subject in the stream, too large, not what it expects. Raises NotAcknowledged where no message can be
-    stored now, or there is no answer: the broker is away or starts, the stream is missing, sealed or full, the account
-    or the disk has no room, JetStream is off. A message that was not acknowledged may be stored all the same.
+    Raises BrokerRefused if the broker refuses this message and may accept others: the user may not publish on its
+    subject, the stream does not take the subject, or the message is too large. Raises NotAcknowledged if no message can
+    be stored now, or if there is no answer: the broker is away or starts, the stream is missing, sealed or full, the
+    account or the disk has no room, or JetStream is off. A message that was not acknowledged may still be stored.
     """
     try:
-        ack = await nc.jetstream(timeout=timeout_s).publish(
-            subject, body, headers={**(headers or {}), "Nats-Msg-Id": message_id}
-        )
+        return await _publish_once(nc, subject, body, {**(headers or {}), "Nats-Msg-Id": message_id}, timeout_s)
+    except _NoStreamAnswers:
+        await _refuse_unknown_subject(nc, subject)
+        raise
+
+
+class _NoStreamAnswers(NotAcknowledged):
+    """No stream takes the subject now."""
+
+
+async def _publish_once(nc: Client, subject: str, body: bytes, headers: dict[str, str], timeout_s: float) -> int:
+    try:
+        ack = await nc.jetstream(timeout=timeout_s).publish(subject, body, headers=headers)
         return ack.seq
     except PublishDenied as error:
-        raise BrokerRefused(f"{error}: see deploy/nats for what it may publish") from None
+        raise MayNotPublish(f"{error}: see deploy/nats for what it may publish") from None
     except nats.js.errors.NoStreamResponseError:
-        await _refuse_without_place(nc, subject)
-        raise NotAcknowledged(
+        raise _NoStreamAnswers(
             "no stream answers: JetStream is off, or the stream is missing or has no leader"
         ) from None
     except nats.js.errors.APIError as error:
@@ -494,8 +522,8 @@ def _concerns_all(error: nats.js.errors.APIError) -> bool:
     return error.code is None or error.code >= 500 or error.err_code in PASSING
 
 
-async def _refuse_without_place(nc: Client, subject: str) -> None:
-    """Raise BrokerRefused where the stream is there and does not take this subject."""
+async def _refuse_unknown_subject(nc: Client, subject: str) -> None:
+    """Raise BrokerRefused if the stream exists and does not take this subject."""
     try:
         answer = json.loads((await nc.request(f"$JS.API.STREAM.INFO.{STREAM}", b"", timeout=2)).data)
     except nats.errors.Error:

@@ -92,7 +92,7 @@ class DurableConsumer:
 
     async def _consume(self, nc: Client) -> None:
         self._why_not = f"waiting for the stream {broker.STREAM}"
-        await broker.wait_for_stream(nc)
+        await broker.stream_state(nc)
         # Also where it is there: what it is to deliver may have changed since.
         await nc.jetstream().add_consumer(broker.STREAM, self._config())
         stopping = False
@@ -153,7 +153,7 @@ class DurableConsumer:
         except nats.js.errors.NotFoundError:
             self._why_not = "the consumer is gone, making it again"
             log.warning("the consumer is gone, making it again", consumer=self._name)
-            await broker.wait_for_stream(nc)
+            await broker.stream_state(nc)
             await nc.jetstream().add_consumer(broker.STREAM, self._config())
         except (nats.errors.Error, nats.js.errors.Error):
             self._why_not = "the broker does not answer"

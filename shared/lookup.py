@@ -1,10 +1,9 @@
-"""Looking up which messages the stream has, by their `Nats-Msg-Id`: for what the duplicate window no longer covers.
+"""Look up which messages the stream has, by their `Nats-Msg-Id`, beyond its duplicate window.
 
-Read through a tick acknowledged just now: that exists. Headers alone are sent.
+The read goes up to a tick that was acknowledged just now, because that exists. Only headers are sent.
 """
 
-import secrets
-import uuid
+import asyncio
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
@@ -12,32 +11,33 @@ import nats.errors
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
-from shared import broker
-from shared.broker import STREAM, TICK, TICK_TTL_S
+from shared import broker, logs
+from shared.broker import STREAM, TICK, NotAcknowledged
 from shared.reading import HEARTBEAT_S, Deliveries, ReadFailed, create
+
+log = logs.get(__name__)
 
 SILENT_S = 2 * HEARTBEAT_S + 0.5
 API_TIMEOUT_S = 2.0
+RETRY_S = 0.1
 
 
 def consumer(service: str) -> str:
-    """The name of a service's consumer for this: its broker user may make and delete it, and no other."""
+    """Name the only consumer that this service's broker user may make and delete."""
     return f"outbox-{service}"
 
 
 async def find(nc: Client, service: str, subjects: Iterable[str], *, since: datetime) -> dict[str, int]:
-    """The offset of every message stored on these subjects since then, by its `Nats-Msg-Id`.
+    """Find every message stored on these subjects since then: its offset by its `Nats-Msg-Id`.
 
-    Needs to publish `tick`, and to make and delete `consumer(service)`. One at a time for each service.
-    Waits for the broker as long as it takes; bound it with `asyncio.timeout`. Raises ReadFailed: nothing is known
-    then, ask again.
+    The user must be allowed to publish `tick`, and to make and delete `consumer(service)`. Call it once at a time for
+    each service. Waits for the broker as long as it takes; bound it with `asyncio.timeout`. Raises ReadFailed if
+    nothing is known: call it again.
     """
-    headers = {"Nats-TTL": f"{TICK_TTL_S}s"}
-    body = secrets.token_bytes(8)  # no two ticks are alike, so that those of a restored stream are told apart
-    # The rows were written by our clock, and the stream goes by the broker's.
+    # The rows have timestamps of our clock, the stream those of the broker's.
     off = datetime.now(UTC) - datetime.fromtimestamp((await broker.stream_state(nc)).asked_at, UTC)
     since -= max(off, timedelta(0))
-    upto = await broker.publish(nc, TICK, body, message_id=f"lookup-{uuid.uuid4().hex}", headers=headers)
+    upto = await _end(nc)
     inbox = nc.new_inbox()
     subscription = await nc.subscribe(inbox)
     name = consumer(service)
@@ -51,6 +51,17 @@ async def find(nc: Client, service: str, subjects: Iterable[str], *, since: date
         raise ReadFailed(str(error) or type(error).__name__) from error
     finally:
         await subscription.unsubscribe()  # the server deletes the consumer when nobody listens any more
+
+
+async def _end(nc: Client) -> int:
+    """Publish ticks until the broker acknowledges one, and return its offset."""
+    while True:
+        broker.check_cancelled()
+        try:
+            return await broker.tick(nc, timeout_s=API_TIMEOUT_S)
+        except NotAcknowledged as error:
+            log.warning("tick not acknowledged, trying again", reason=str(error))
+        await asyncio.sleep(RETRY_S)
 
 
 async def _collect(subscription: Subscription, upto: int) -> dict[str, int]:

@@ -10,12 +10,12 @@ from typing import Any, Literal
 from shared.broker import (
     DEADLETTERS,
     DUPLICATE_WINDOW_S,
-    EPOCH_KEY,
     LIVE_PREFIX,
     MAX_MESSAGE_BYTES,
     NS,
     STREAM,
     STREAM_SUBJECTS,
+    epoch_of,
 )
 from shared.outbox import STALE_S
 from tools.outboxes import Seen as OutboxSeen
@@ -235,9 +235,8 @@ def _declare_again(name: str) -> str:
 
 
 def _epoch(config: Mapping[str, Any]) -> Check:
-    epoch = (config.get("metadata") or {}).get(EPOCH_KEY)
-    if epoch:
-        return Check("stream", "epoch", "ok", str(epoch))
+    if epoch := epoch_of(config):
+        return Check("stream", "epoch", "ok", epoch)
     advice = f"run {SETUP}: without an epoch a stream that was made anew cannot be told from the old one"
     return Check("stream", "epoch", "wrong", "none in the stream's metadata", advice)
 

@@ -6,7 +6,6 @@ It changes nothing. What it asks the broker for is what the broker user `operato
 import asyncio
 import contextlib
 import json
-import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -24,7 +23,7 @@ from rich.table import Table
 from rich.text import Text
 
 from shared import broker
-from shared.broker import ANCHOR, DEADLETTERS, STREAM, STREAM_NOT_FOUND, TICK, TICK_TTL_S
+from shared.broker import ANCHOR, DEADLETTERS, STREAM, STREAM_NOT_FOUND, TICK
 from shared.fetching import FetchFailed, ask, fetch
 from shared.settings import Settings
 from tools import outboxes
@@ -218,10 +217,10 @@ class _Asked:
                 noticed.cancel()
                 self._problem.clear()
                 if not waiting.done() and self.was_refused(subject):
-                    raise _NotAllowed(f"the user {self.settings.nats_user} may not ask for {subject}")
+                    raise _NotAllowed(self.may_not(subject))
             return waiting.result()
         except broker.PublishDenied:
-            raise _NotAllowed(f"the user {self.settings.nats_user} may not ask for {subject}") from None
+            raise _NotAllowed(self.may_not(subject)) from None
         except nats.errors.NoRespondersError:
             raise TimeoutError("JetStream does not answer: is it on, and has its cluster a leader?") from None
         except nats.errors.Error as error:
@@ -230,6 +229,10 @@ class _Asked:
             waiting.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await waiting
+
+    def may_not(self, subject: str) -> str:
+        """Say that the broker's permissions do not allow this."""
+        return f"the user {self.settings.nats_user} may not ask for {subject}"
 
     def was_refused(self, subject: str) -> bool:
         """Whether the broker said that we may not publish or subscribe there."""
@@ -304,22 +307,19 @@ async def _facts(patient: Patient, asked: _Asked, http: aiohttp.ClientSession) -
 
 
 async def _try_to_store(asked: _Asked) -> str | None:
-    """What becomes of a tick, as gateways publish them all the time: empty where it was stored, else why nothing is.
+    """Publish a tick, as gateways do all the time. Return why the stream stores nothing, or "" if it stored the tick.
 
-    None where only this message is refused, for a reason that another check finds.
+    None if the broker refuses only this message: another check finds the reason.
     """
-    headers = {"Nats-TTL": f"{TICK_TTL_S}s"}
     try:
-        wanted = asked.nc.request(TICK, secrets.token_bytes(8), timeout=ANSWER_S, headers=headers)
-        answer = json.loads((await asked.unless_refused(wanted, TICK)).data)
-    except _NotAllowed as error:
-        return str(error)
-    except TimeoutError:
-        return f"a message was not acknowledged within {ANSWER_S:.0f} s"
-    refusal = answer.get("error")
-    if refusal and int(refusal.get("code", 500)) < 500 and refusal.get("err_code") not in broker.PASSING:
+        await asked.unless_refused(broker.tick(asked.nc, timeout_s=ANSWER_S), TICK)
+    except broker.MayNotPublish:
+        return asked.may_not(TICK)
+    except broker.BrokerRefused:
         return None
-    return f"{refusal.get('description')} ({refusal.get('err_code')})" if refusal else ""
+    except (_NotAllowed, broker.NotAcknowledged) as error:
+        return str(error)
+    return ""
 
 
 def _skew(answer: Mapping[str, Any] | None, asked_at: float) -> float | None:

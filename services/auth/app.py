@@ -196,7 +196,7 @@ class _Auth:
     async def _check_stream(self, nc: Client) -> str | None:
         try:
             async with asyncio.timeout(WATCH_TIMEOUT_S):
-                await broker.wait_for_stream(nc)
+                await broker.stream_state(nc)
         except TimeoutError:
             return f"the stream {broker.STREAM} is not there, or does not answer"
         return None

@@ -77,7 +77,7 @@ class Projection:
         while True:
             broker.check_cancelled()
             try:
-                await broker.wait_for_stream(nc)
+                await broker.stream_state(nc)
                 await self._read(nc)
             except (nats.errors.Error, nats.js.errors.Error) as error:
                 log.warning("projection lost its consumer, trying again", error=type(error).__name__)

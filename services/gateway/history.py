@@ -97,7 +97,7 @@ class History:
             while self._tick_began <= asked_at:
                 broker.check_cancelled()
                 began = time.monotonic()
-                tick = await replay.tick(self._nc)
+                tick = await replay.find_end(self._nc)
                 if tick is None:
                     await asyncio.sleep(RETRY_S)
                 else:

@@ -169,7 +169,7 @@ class Intake:
 
         A read that fails is gone on with from where it got to, like any hole. One that brought nothing is made again.
         """
-        await broker.wait_for_stream(self._nc)
+        await broker.stream_state(self._nc)
         await self._nc.subscribe_direct(f"{broker.LIVE_PREFIX}>", self._hear)
         await self._nc.flush()
         await self._nc.subscribe_direct(LEADER_ELECTED, self._hear_election)
@@ -277,7 +277,7 @@ class Intake:
     async def _probe(self, *, thorough: bool = False) -> bool:
         """Show that the position is the end of the stream, or find the hole. False where the broker does not answer."""
         before, last, last_at = self.position, self._last, self._last_at
-        end = await replay.tick(self._nc)
+        end = await replay.find_end(self._nc)
         if end is None:
             self._set_alive(False)
             await asyncio.sleep(RETRY_S)
@@ -363,7 +363,7 @@ class Intake:
         while True:
             broker.check_cancelled()
             self._sequence.reset()
-            end = await replay.tick(self._nc)
+            end = await replay.find_end(self._nc)
             if end is None:
                 self._set_alive(False)
                 await asyncio.sleep(RETRY_S)
@@ -410,7 +410,7 @@ class Intake:
                 self._set_alive(False)
                 await asyncio.sleep(RETRY_S)
                 before = self.position
-                end = await replay.tick(self._nc)  # `upto` may be gone by now: something must stand behind it
+                end = await replay.find_end(self._nc)  # `upto` may be gone by now: something must stand behind it
                 if await self._check_stream() and end is not None and end < upto == self._sequence.hole:
                     if end > before:
                         self._disbelieve(upto, end)

@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import secrets
 import uuid
 from base64 import b64decode
 from collections.abc import Callable, Sequence
@@ -11,12 +10,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 import nats.errors
-import nats.js.errors
 
 from services.gateway.direct import DirectClient
 from services.gateway.encoding import Stored
 from shared import broker, logs, metrics
-from shared.broker import STREAM, TICK, TICK_TTL_S
+from shared.broker import STREAM
 from shared.reading import HEARTBEAT_S, Deliveries, ReadFailed, create
 
 log = logs.get(__name__)
@@ -42,16 +40,12 @@ class _Progress:
     heard_at: float
 
 
-async def tick(nc: DirectClient) -> int | None:
-    """Publish a tick. Its offset, where the stream ended a moment ago; None where the broker does not acknowledge."""
+async def find_end(nc: DirectClient) -> int | None:
+    """Find where the stream ends: return a tick's offset, or None if the broker does not acknowledge the tick."""
     try:
-        js = nc.jetstream(timeout=TICK_TIMEOUT_S)
-        async with asyncio.timeout(TICK_TIMEOUT_S):
-            # No two are alike, so that a tick put back from a backup is not taken for the one that was heard there.
-            ack = await js.publish(TICK, secrets.token_bytes(8), headers={"Nats-TTL": f"{TICK_TTL_S}s"})
-        return ack.seq
-    except (nats.errors.Error, nats.js.errors.Error, TimeoutError) as error:
-        log.debug("tick not acknowledged", error=type(error).__name__)
+        return await broker.tick(nc, timeout_s=TICK_TIMEOUT_S)
+    except (broker.BrokerRefused, broker.NotAcknowledged) as error:
+        log.debug("tick not acknowledged", reason=str(error))
         return None
 
 

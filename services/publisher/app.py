@@ -137,8 +137,8 @@ class _Publisher:
         try:
             async with asyncio.timeout(WATCH_TIMEOUT_S):
                 known = self.outbox.position.offset
-                epoch, last = await broker.stream_end(nc)
-                self.outbox.position.seen(epoch, last, known=known)
+                state = await broker.stream_state(nc)
+                self.outbox.position.seen(state.epoch, state.last, known=known)
         except TimeoutError:
             return f"the stream {broker.STREAM} is not there, or does not answer"
         return None

@@ -118,7 +118,7 @@ async def cluster_world(folder: Path) -> AsyncIterator[ClusterWorld]:
                 await asyncio.to_thread(process.wait_ready)
             one = ClusterWorld(brokers, processes, ways, auth, publishers)
             stack.push_async_callback(one.stop)
-            one.epoch = await broker.wait_for_stream(publishers[0])
+            one.epoch = (await broker.stream_state(publishers[0])).epoch
             yield one
     finally:
         for process in processes:

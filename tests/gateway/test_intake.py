@@ -229,15 +229,15 @@ async def test_recreated_without_a_silence(stream: NatsServer, monkeypatch: pyte
 async def test_broker_away_at_another_stream(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the stream is another one and nobody says where it ends: that is told, and asked at a steady pace."""
     asked = 0
-    tick = replay.tick
+    find_end = replay.find_end
 
     async def refused_at_once(nc: DirectClient) -> int | None:
         nonlocal asked
         asked += 1
-        return await tick(nc) if asked == 1 else None
+        return await find_end(nc) if asked == 1 else None
 
     async with listening(stream) as ear, connected(stream, "setup") as setup:
-        monkeypatch.setattr(replay, "tick", refused_at_once)
+        monkeypatch.setattr(replay, "find_end", refused_at_once)
         await broker.renew_epoch(setup)
         await ear.told(False)
         monkeypatch.undo()

@@ -96,9 +96,6 @@ class Stream:
         if self.armed.get(kind):
             self.armed[kind].pop(0)()
 
-    async def wait_for_stream(self, _nc: Any) -> str:
-        return (await self.state(_nc)).epoch
-
     async def state(self, _nc: Any) -> broker.StreamState:
         await self._answer()
         while self.is_away:
@@ -108,7 +105,7 @@ class Stream:
         await self._answer()
         return state
 
-    async def tick(self, _nc: Any) -> int | None:
+    async def find_end(self, _nc: Any) -> int | None:
         await self._answer()
         if self.is_away:
             return None
@@ -197,8 +194,10 @@ class Reading(RuleBasedStateMachine):
             patch.object(intake_module, "time", clock),
             patch.object(intake_module, "BEHIND", 4),
             patch.object(replay, "GETS_AT_ONCE", 2),
-            *(patch.object(replay, name, getattr(self.stream, name)) for name in ("tick", "read", "get", "get_one")),
-            patch.object(broker, "wait_for_stream", self.stream.wait_for_stream),
+            *(
+                patch.object(replay, name, getattr(self.stream, name))
+                for name in ("find_end", "read", "get", "get_one")
+            ),
             patch.object(broker, "stream_state", self.stream.state),
             patch.object(broker, "publish", self.stream.publish),
         ]

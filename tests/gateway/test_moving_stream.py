@@ -174,13 +174,13 @@ async def test_stream_made_anew_between_its_end_and_its_epoch(
     stream: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The end of one stream is never used with the epoch of the next, of which a gateway would drop what lies below."""
-    tick = replay.tick
+    find_end = replay.find_end
     ticks = 0
 
     async def tick_then_recreate(nc: DirectClient) -> int | None:
         nonlocal ticks
         ticks += 1
-        end = await tick(nc)
+        end = await find_end(nc)
         if ticks == 2:  # the first one finds the new epoch, the second one is to find where that stream ends
             await call_api(stream, "STREAM.DELETE.EVENTS")
             await declare(stream)
@@ -192,7 +192,7 @@ async def test_stream_made_anew_between_its_end_and_its_epoch(
         connected(stream, "setup") as setup,
     ):
         await ear.reach(await publish(nc, 30))
-        monkeypatch.setattr(replay, "tick", tick_then_recreate)
+        monkeypatch.setattr(replay, "find_end", tick_then_recreate)
         _, renewed = await broker.renew_epoch(setup)
         while not ear.epochs or ear.epochs[-1][0] in (ear.epochs[0][0], renewed):
             await asyncio.sleep(0.01)

@@ -112,10 +112,28 @@ async def test_publish_refused(stream: NatsServer) -> None:
         assert await broker.publish(nc, "campaign.c1.state", b"x" * MAX_EVENT_BYTES, message_id="m" * 128)
 
 
-async def test_wait_for_stream(stream: NatsServer) -> None:
-    """The gateway's user may learn the epoch."""
+async def test_stream_state(stream: NatsServer) -> None:
+    """The gateway's user may learn the epoch, and where the stream begins and ends."""
     async with connected(stream, "setup") as setup, connected(stream, "gateway") as nc:
-        assert await broker.wait_for_stream(nc) == await broker.declare_stream(setup)
+        epoch = await broker.declare_stream(setup)
+        end = await broker.tick(nc, timeout_s=5)
+        state = await broker.stream_state(nc)
+
+    assert (state.epoch, state.first, state.last) == (epoch, 1, end)
+
+
+async def test_tick_without_permission_is_refused(stream: NatsServer) -> None:
+    """A user who may not publish ticks learns it at once, not by a timeout."""
+    async with connected(stream, "setup") as nc:
+        with pytest.raises(broker.MayNotPublish, match="tick"):
+            await broker.tick(nc, timeout_s=30)
+
+
+async def test_tick_without_a_stream_is_not_acknowledged(nats_server: NatsServer) -> None:
+    """Without a stream, a tick is not acknowledged, and the reason says so."""
+    async with connected(nats_server, "gateway") as nc:
+        with pytest.raises(broker.NotAcknowledged, match="no stream answers"):
+            await broker.tick(nc, timeout_s=5)
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
