@@ -61,23 +61,23 @@ check: setup clients/js/node_modules/.package-lock.json ## what must hold before
 	@$(RUN) mypy
 	@cd clients/js && npm run --silent types
 	@$(RUN) lint-imports
-	@$(RUN) python -m tools.generate --check
-	@$(RUN) python -m tools.migrations check
-	@$(RUN) python -m tools.features
-	@$(RUN) python -m tools.audit
+	@$(RUN) python -m scripts.generate --check
+	@$(RUN) python -m scripts.migrations check
+	@$(RUN) python -m scripts.features
+	@$(RUN) python -m scripts.audit
 
 format: setup ## put every file into house style
 	@$(RUN) ruff check --fix-only --quiet .
 	@$(RUN) ruff format .
 
 generate: setup ## write what is derived from the catalogue and the tables
-	@$(RUN) python -m tools.generate
+	@$(RUN) python -m scripts.generate
 
 faults: setup ## hurt every part for some minutes, under load, and report what each client did
 	@$(RUN) python -m tests.faults $(ARGS)
 
 migration: setup ## write the next revision of a service's tables: SERVICE=auth TITLE="…"
-	@$(RUN) python -m tools.migrations write "$(SERVICE)" "$(TITLE)"
+	@$(RUN) python -m scripts.migrations write "$(SERVICE)" "$(TITLE)"
 
 bench: setup ## measure what one gateway does on one core of this machine (some minutes)
 	@$(RUN) python -m bench $(ARGS)

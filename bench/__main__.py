@@ -15,7 +15,7 @@ from bench.figures import OURS, Results, Sample
 from bench.peers import Peers
 from bench.scenarios import SCENARIOS, Scenario
 from bench.stage import Stage
-from tools import results
+from scripts import results
 
 
 def main() -> int:

@@ -12,21 +12,21 @@ import sys
 import time
 from types import FrameType
 
-from services.gateway import collector
-from services.gateway.__main__ import main
+from beaconfire_gateway.__main__ import main
+from beaconfire_gateway.process import gc_tuning
 
 MARK = "gc_pauses_ms"
-STEP = collector.STEP
+STEP = gc_tuning.STEP
 
 
 def hold(_signal: int, _frame: FrameType | None) -> None:
     """Leave sessions to the garbage collector."""
-    collector.STEP = sys.maxsize
+    gc_tuning.STEP = sys.maxsize
 
 
 def report(_signal: int, _frame: FrameType | None) -> None:
     """Collect, and write the figures to stdout."""
-    collector.STEP = STEP
+    gc_tuning.STEP = STEP
     frozen = gc.get_freeze_count()
     watched = len(gc.get_objects())
     as_it_is = _collect_ms()

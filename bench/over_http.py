@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 import uvloop
 
-from tools.cluster import Plan, Services
+from beaconfire.local_services import Plan, Services
 
 PASSWORD = "of a benchmark"
 WARM_UP = 50

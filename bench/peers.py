@@ -14,12 +14,12 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from beaconfire.nats_server import free_port
+from beaconfire.processes import Process
 from bench.cores import on_core
 from bench.figures import FLOOR, SOCKETIO, UWS
 from bench.load import LoadFailed, Target, compile_c, wait_until
 from bench.system import BROKER
-from tools.nats_server import free_port
-from tools.processes import Process
 
 LEFT_OUT = "left out by --no-peers"
 FOLDER = Path(__file__).with_name("peers")

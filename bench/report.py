@@ -8,7 +8,7 @@ from bench import chart, peers
 from bench.figures import PEERS, QUIET, Results, Row, number
 from bench.peers import LEFT_OUT
 from bench.scenarios import Scenario
-from tools import results
+from scripts import results
 
 COMMAND = "make bench"
 _HEAD = ["", "measured", "unit", "CPU s/M", "goal", "", *PEERS]

@@ -7,14 +7,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
+from beaconfire_gateway.fanout.encoding import Encoder, Stored
+from beaconfire_gateway.process.gc_tuning import PATIENCE_S, STEP
+from beaconfire_kit import envelope
 from bench import over_http
 from bench.figures import FLOOR, OURS, PEERS, SOCKETIO, UWS, Row, Sample
 from bench.load import EVENT, ROUNDS, Load, LoadFailed
 from bench.stage import Stage
 from bench.system import BROKER, CAMPAIGN, OTHER_TOKENS, SERVER
-from services.gateway.collector import PATIENCE_S, STEP
-from services.gateway.encoding import Encoder, Stored
-from shared import envelope
 
 WARM_S = 1.0
 BUSY = 0.93

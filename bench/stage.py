@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 
+from beaconfire_gateway.process.settings import Settings
 from bench.figures import OURS
 from bench.load import SOURCE, Load, compile_c
 from bench.peers import Peers
 from bench.system import System
-from services.gateway.settings import Settings
 
 USERS = 20_000
 REMEMBERED_S: int = Settings.model_fields["ring_age_s"].default

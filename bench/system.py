@@ -24,17 +24,17 @@ from nats.aio.client import Client
 from pydantic import SecretStr
 from sqlalchemy import insert
 
+from beaconfire.local_services import ServiceProcess
+from beaconfire.nats_server import NatsServer
+from beaconfire_auth.keys import Keys
+from beaconfire_auth.seal import Seal
+from beaconfire_auth.store import MEMBERS, USERS
+from beaconfire_kit import broker, tokens
+from beaconfire_kit.database import Database
+from beaconfire_kit.settings import Settings
 from bench.cores import on_core
 from bench.gateway import MARK
 from bench.load import LoadFailed, Target, wait_until
-from services.auth.keys import Keys
-from services.auth.seal import Seal
-from services.auth.store import MEMBERS, USERS
-from shared import broker, tokens
-from shared.database import Database
-from shared.settings import Settings
-from tools.cluster import ServiceProcess
-from tools.nats_server import NatsServer
 
 CAMPAIGN = "bench"
 UNLIMITED = {
@@ -73,7 +73,7 @@ class System:
         self.nats = NatsServer(folder / "nats")
         self.auth = ServiceProcess(
             "auth",
-            "services.auth",
+            "beaconfire_auth",
             {
                 **self.nats.environment("auth"),
                 "BEACONFIRE_DATABASE_URL": self._database_url,

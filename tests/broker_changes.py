@@ -8,10 +8,10 @@ from typing import Any
 
 from nats.aio.client import Client
 
-from shared import broker
-from shared.broker import PublishDenied
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit import broker
+from beaconfire_kit.broker import PublishDenied
 from tests.conftest import connected
-from tools.nats_server import NatsServer
 
 PATIENCE_S = 20.0
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from shared.cursor import Cursor
+from beaconfire_kit.cursor import Cursor
 
 SUBPROTOCOL = "beaconfire.v1"
 WAIT_S = 15.0

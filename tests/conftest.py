@@ -13,12 +13,12 @@ import structlog
 from nats.aio.client import Client
 from pydantic import SecretStr
 
-from shared import broker
-from shared.settings import Settings
+from beaconfire.local_services import Plan, Services
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit import broker
+from beaconfire_kit.settings import Settings
 from tests.databases import Databases, ForeignPostgres, Postgres, chosen
 from tests.forked import all_forked
-from tools.cluster import Plan, Services
-from tools.nats_server import NatsServer
 
 # A loaded machine takes its time for an example: no property here is about time.
 hypothesis.settings.register_profile(

@@ -1,6 +1,6 @@
 """Cursors as tests read them."""
 
-from shared.cursor import Cursor
+from beaconfire_kit.cursor import Cursor
 
 
 def cursor_of(text: str) -> Cursor:

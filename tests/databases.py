@@ -21,10 +21,10 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.engine import URL, make_url
 
-from shared.database import Database
-from tools.migrate import SERVICES
-from tools.nats_server import free_port
-from tools.processes import Process
+from beaconfire.migrate import SERVICES
+from beaconfire.nats_server import free_port
+from beaconfire.processes import Process
+from beaconfire_kit.database import Database
 
 on_both_databases = pytest.mark.usefixtures("each_database")
 START_TIMEOUT_S = 30.0

@@ -9,8 +9,8 @@ from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from nats.aio.msg import Msg
 
-from shared import tokens
-from shared.authorization import AUTHORIZE, QUEUE
+from beaconfire_kit import tokens
+from beaconfire_kit.authorization import AUTHORIZE, QUEUE
 from tests.conftest import Broker, connected
 
 

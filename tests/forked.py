@@ -12,12 +12,12 @@ import sys
 from collections.abc import Mapping, Sequence
 from multiprocessing.context import ForkServerProcess
 
-from shared.leash import end_with
-from tools.cluster import ServiceProcess, Services
-from tools.processes import LAST_LINES, Process
+from beaconfire.local_services import ServiceProcess, Services
+from beaconfire.processes import LAST_LINES, Process
+from beaconfire_kit.parent_death import end_with
 
 _FORKS = multiprocessing.get_context("forkserver")
-_MAINS = [f"services.{service}.__main__" for service in ("auth", "gateway", "publisher")]
+_MAINS = [f"beaconfire_{service}.__main__" for service in ("auth", "gateway", "publisher")]
 _FORKS.set_forkserver_preload([*_MAINS, "tests.forked"])
 
 

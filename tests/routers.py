@@ -8,19 +8,19 @@ from typing import Any
 
 from aiohttp import web
 
-import services.auth.app
-import services.auth.settings
-import services.gateway.app
-import services.gateway.settings
-import services.publisher.app
-import services.publisher.settings
-from services.gateway.combined import Combined
-from services.gateway.supervisor import Board
-from services.publisher import worker
-from shared.serving import listening, worker_listening
-from shared.settings import Settings
-from shared.web import operations
-from tools.nats_server import free_port
+import beaconfire_auth.app
+import beaconfire_auth.settings
+import beaconfire_gateway.process.app
+import beaconfire_gateway.process.settings
+import beaconfire_publisher.app
+import beaconfire_publisher.settings
+from beaconfire.nats_server import free_port
+from beaconfire_gateway.process.supervisor import Board
+from beaconfire_gateway.process.worker_operations import Combined
+from beaconfire_kit.serving import listening, worker_listening
+from beaconfire_kit.settings import Settings
+from beaconfire_kit.web import operations
+from beaconfire_publisher import worker
 
 MEMORY = "sqlite+aiosqlite://"
 PLAIN: dict[str, Any] = {"environment": "development", "port": 0}
@@ -45,12 +45,12 @@ class Application:
 def built(**settings: Any) -> Iterator[tuple[str, Settings, web.Application]]:
     """The applications of the services, not started."""
     chosen = {**PLAIN, **settings}
-    auth = services.auth.settings.Settings(**{"database_url": MEMORY, **chosen})
-    publisher = services.publisher.settings.Settings(**{"database_url": MEMORY, **chosen})
-    gateway = services.gateway.settings.Settings(**chosen)
-    yield "auth", auth, services.auth.app.build(auth, on_fatal=_lost)
-    yield "publisher", publisher, services.publisher.app.build(publisher, on_fatal=_lost)
-    yield "gateway", gateway, services.gateway.app.build(gateway, on_fatal=_lost)
+    auth = beaconfire_auth.settings.Settings(**{"database_url": MEMORY, **chosen})
+    publisher = beaconfire_publisher.settings.Settings(**{"database_url": MEMORY, **chosen})
+    gateway = beaconfire_gateway.process.settings.Settings(**chosen)
+    yield "auth", auth, beaconfire_auth.app.build(auth, on_fatal=_lost)
+    yield "publisher", publisher, beaconfire_publisher.app.build(publisher, on_fatal=_lost)
+    yield "gateway", gateway, beaconfire_gateway.process.app.build(gateway, on_fatal=_lost)
 
 
 @asynccontextmanager
@@ -63,7 +63,7 @@ async def running() -> AsyncIterator[list[Application]]:
             at = await stack.enter_async_context(listening(app, settings, name=name))
             found += [Application(name, at.url, app), Application(f"{name} ops", at.ops_url, operations(app))]
         for name, job in worker.JOBS.items():
-            own = services.publisher.settings.WorkerSettings(**{"database_url": MEMORY, "nats_url": nowhere, **PLAIN})
+            own = beaconfire_publisher.settings.WorkerSettings(**{"database_url": MEMORY, "nats_url": nowhere, **PLAIN})
             app = worker.build(job, own, on_fatal=_lost)
             url = await stack.enter_async_context(worker_listening(app, own, name=name))
             found.append(Application(name, url, app))

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-from services.gateway.frames import Opcode, decode_close
+from beaconfire_gateway.wire.websocket_frames import Opcode, decode_close
 
 WAIT_S = 20.0
 MASK = b"\x12\x34\x56\x78"

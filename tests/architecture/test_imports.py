@@ -15,10 +15,10 @@ EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 # Named by an extra of a requirement (pyjwt[crypto]), or its other half.
 COMES_WITH = {"cryptography": "pyjwt", "pydantic_core": "pydantic"}
 VOCABULARY = [
-    Path("shared/catalogue.py"),
-    Path("shared/subjects.py"),
-    Path("shared/roles.py"),
-    *modules("shared/events"),
+    Path("shared/src/beaconfire_kit/catalogue.py"),
+    Path("shared/src/beaconfire_kit/subjects.py"),
+    Path("shared/src/beaconfire_kit/roles.py"),
+    *modules("shared/src/beaconfire_kit/events"),
 ]
 
 
@@ -33,7 +33,7 @@ def test_subjects_roles_and_events_import_only_pydantic(path: Path) -> None:
     """Subjects, roles and events can be read, and copied, without the rest of the product."""
     assert third_party(path) <= {"pydantic"}
     ours = {name for name in imported(path) if name.startswith("shared")}
-    assert ours <= {"shared.catalogue", "shared.subjects", "shared.roles"}
+    assert ours <= {"beaconfire_kit.catalogue", "beaconfire_kit.subjects", "beaconfire_kit.roles"}
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
-from shared.logs import RESERVED, is_redacted
+from beaconfire_kit.logs import RESERVED, is_redacted
 
 ROOT = Path(__file__).parents[2]
 METHODS = {"debug", "info", "warning", "error", "exception", "critical", "bind", "bound_contextvars"}

@@ -1,4 +1,4 @@
-"""Metrics follow Prometheus' naming practices, and are declared in one way (shared/metrics.py)."""
+"""Metrics follow Prometheus' naming practices, and are declared in one way (beaconfire_kit/metrics.py)."""
 
 import ast
 import re
@@ -9,12 +9,12 @@ import pytest
 from prometheus_client.core import Metric
 from prometheus_client.process_collector import PROCESS_COLLECTOR
 
-import services.auth.app
-import services.gateway.app
-import services.publisher.app
-import services.publisher.worker  # noqa: F401  (each module declares its metrics when it is imported)
-from services.gateway import combined
-from services.gateway.supervisor import Board
+import beaconfire_auth.app  # noqa: F401
+import beaconfire_gateway.process.app  # noqa: F401
+import beaconfire_publisher.app
+import beaconfire_publisher.worker  # noqa: F401  (each module declares its metrics when it is imported)
+from beaconfire_gateway.process import worker_operations
+from beaconfire_gateway.process.supervisor import Board
 from tests.architecture.sources import modules, parsed
 
 PARTS = "auth|broker|consumer|database|gateway|http|jwks|outbox|publisher|rules_engine|scheduler"
@@ -29,7 +29,7 @@ THE_LIBRARY_S_OWN = {
 def ours() -> Iterator[Metric]:
     """Every metric of every service, without those of the Prometheus client itself."""
     yield from (one for one in prometheus_client.REGISTRY.collect() if one.name not in THE_LIBRARY_S_OWN)
-    yield from combined.about(Board(1), ())
+    yield from worker_operations.about(Board(1), ())
 
 
 METRICS = sorted(ours(), key=lambda one: one.name)
@@ -80,10 +80,10 @@ def declares(call: ast.Call) -> bool:
 
 
 def test_only_the_kit_creates_metrics_of_the_client_library() -> None:
-    """No module takes `Counter`, `Gauge` or `Histogram` from anywhere but `shared.metrics`, and each by that name."""
+    """No module takes `Counter`, `Gauge` or `Histogram` from anywhere but `beaconfire_kit.metrics`, and each by that name."""
     for path in modules("shared", "services", "tools"):
         if path.name == "metrics.py":
             continue
         for node in ast.walk(parsed(path)):
-            if isinstance(node, ast.ImportFrom) and node.module in ("prometheus_client", "shared.metrics"):
+            if isinstance(node, ast.ImportFrom) and node.module in ("prometheus_client", "beaconfire_kit.metrics"):
                 assert not {one.name for one in node.names} & {"Counter", "Gauge", "Histogram", "Summary", "Info"}, path

@@ -15,9 +15,11 @@ def test_every_pattern_takes_linear_time_as_it_is_used(use: object) -> None:
 
 
 def test_every_pattern_in_the_sources_is_checked() -> None:
-    assert {"shared/logs.py", "shared/subjects.py", "services/gateway/deflate.py"} <= {
-        use.place.partition(":")[0] for use in FOUND
-    }
+    assert {
+        "shared/src/beaconfire_kit/logs.py",
+        "shared/src/beaconfire_kit/subjects.py",
+        "services/gateway/src/beaconfire_gateway/wire/deflate.py",
+    } <= {use.place.partition(":")[0] for use in FOUND}
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from shared.settings import ENV_PREFIX, Settings
+from beaconfire_kit.settings import ENV_PREFIX, Settings
+from scripts.derived.settings_page import settings_classes
 from tests.architecture.sources import ROOT, modules, parsed
 from tests.architecture.variables import known_variables
-from tools.derived.settings_page import settings_classes
 
 PAGES = sorted(
     path.relative_to(ROOT)
@@ -21,7 +21,7 @@ PAGES = sorted(
 
 @pytest.mark.parametrize("path", modules("shared", "services"), ids=str)
 def test_only_the_settings_module_reads_the_environment(path: Path) -> None:
-    if path == Path("shared/settings.py"):
+    if path == Path("shared/src/beaconfire_kit/settings.py"):
         return
     names = {node.attr for node in ast.walk(parsed(path)) if isinstance(node, ast.Attribute)}
     names |= {alias.name for node in ast.walk(parsed(path)) if isinstance(node, ast.ImportFrom) for alias in node.names}

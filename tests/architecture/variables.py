@@ -2,10 +2,16 @@
 
 import re
 
-from shared.settings import ENV_PREFIX, Settings
+from beaconfire.broker_users import (
+    NODE_NAME_VARIABLE,
+    ROUTES_PASSWORD_VARIABLE,
+    ROUTES_VARIABLE,
+    USERS,
+    password_variable,
+)
+from beaconfire_kit.settings import ENV_PREFIX, Settings
+from scripts.derived.settings_page import settings_classes, variables
 from tests.architecture.sources import ROOT
-from tools.broker_users import NODE_NAME_VARIABLE, ROUTES_PASSWORD_VARIABLE, ROUTES_VARIABLE, USERS, password_variable
-from tools.derived.settings_page import settings_classes, variables
 
 # Read by compose, the proxy, the broker, the job `setup` and PostgreSQL's first start, never by a service.
 DEPLOYMENT = {

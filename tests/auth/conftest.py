@@ -11,16 +11,16 @@ import aiohttp
 import pytest
 from nats.aio.client import Client
 
-from services.auth.app import build
-from services.auth.settings import Settings
-from shared.authorization import AuthorizeRequest, GrantRequest, authorize, grant
-from shared.envelope import Received, read
-from shared.roles import Role
-from shared.serving import listening
-from shared.settings import DEVELOPMENT_SERVICE_TOKEN
+from beaconfire.nats_server import NatsServer
+from beaconfire_auth.app import build
+from beaconfire_auth.settings import Settings
+from beaconfire_kit.authorization import AuthorizeRequest, GrantRequest, authorize, grant
+from beaconfire_kit.envelope import Received, read
+from beaconfire_kit.roles import Role
+from beaconfire_kit.serving import listening
+from beaconfire_kit.settings import DEVELOPMENT_SERVICE_TOKEN
 from tests.conftest import broker_settings, connected
 from tests.databases import database_url
-from tools.nats_server import NatsServer
 
 PASSWORD = "correct horse"
 OPERATOR_TOKEN = "e1d2c3b4a5968778695a4b3c2d1e0f99"

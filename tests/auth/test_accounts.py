@@ -6,9 +6,9 @@ from pathlib import Path
 import jwt
 import pytest
 
+from beaconfire.nats_server import NatsServer
 from tests.auth.conftest import PASSWORD, Auth, person, running_auth
 from tests.databases import execute, on_both_databases
-from tools.nats_server import NatsServer
 
 pytestmark = on_both_databases
 

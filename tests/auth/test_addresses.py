@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import text
 
-from services.auth.addresses import MAX_ADDRESS, canonical, known_address, new_address
-from services.auth.migrations import MIGRATIONS
-from services.auth.store import USERS
-from shared.database import Database
+from beaconfire.nats_server import NatsServer
+from beaconfire_auth.addresses import MAX_ADDRESS, canonical, known_address, new_address
+from beaconfire_auth.migrations import MIGRATIONS
+from beaconfire_auth.store import USERS
+from beaconfire_kit.database import Database
 from tests.auth.conftest import PASSWORD, Answer, Auth, running_auth
 from tests.databases import database_url, execute, on_both_databases
-from tools.nats_server import NatsServer
 
 ONE_ADDRESS = {
     "as it is": "josé@bücher.example",

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from beaconfire.nats_server import NatsServer
 from tests.auth.conftest import running_auth
 from tests.databases import Databases, chosen
 from tests.load import Load, alter
-from tools.nats_server import NatsServer
 
 
 @pytest.fixture(name="on_postgresql", autouse=True)

@@ -11,14 +11,14 @@ import aiohttp
 import pytest
 from faststream.nats import NatsBroker
 
-from shared import broker, outbox
-from shared.authorization import AuthorizeRequest, authorize
-from shared.consumer import faststream_options
+from beaconfire.nats_server import NatsServer, free_port
+from beaconfire.processes import Process
+from beaconfire_kit import broker, outbox
+from beaconfire_kit.authorization import AuthorizeRequest, authorize
+from beaconfire_kit.consumer import faststream_options
 from tests.auth.conftest import Auth, auth_settings, running_auth, starting_auth, table
 from tests.conftest import connected
 from tests.databases import database_url, execute
-from tools.nats_server import NatsServer, free_port
-from tools.processes import Process
 
 
 async def test_auth_signs_people_in_without_a_broker_and_becomes_ready_once_it_is_there(
@@ -99,11 +99,11 @@ async def test_faststreams_connection_never_gives_up_and_has_its_own_inbox(
 
 @asynccontextmanager
 async def auth_process(server: NatsServer, folder: Path, **environment: str) -> AsyncIterator[tuple[Process, str]]:
-    """`python -m services.auth` as in production, and where it listens; yields at once."""
+    """`python -m beaconfire_auth` as in production, and where it listens; yields at once."""
     port = free_port()
     process = Process(
         "auth",
-        [sys.executable, "-m", "services.auth"],
+        [sys.executable, "-m", "beaconfire_auth"],
         log_path=folder / "auth.log",
         environment={
             **server.environment("auth"),

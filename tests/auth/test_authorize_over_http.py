@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from shared.authorization import AuthorizeReply, AuthorizeRequest, authorize
+from beaconfire_kit.authorization import AuthorizeReply, AuthorizeRequest, authorize
 from tests.auth.conftest import Table
 
 PATH = "/auth/authorize"

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from prometheus_client import REGISTRY
 
-from services.auth.hashing import Hashing
-from services.auth.settings import Settings
-from shared.errors import BeaconfireError
+from beaconfire.nats_server import NatsServer
+from beaconfire_auth.hashing import Hashing
+from beaconfire_auth.settings import Settings
+from beaconfire_kit.errors import BeaconfireError
 from tests.auth.conftest import PASSWORD, running_auth
-from tools.nats_server import NatsServer
 
 CHEAP: dict[str, Any] = {"argon2_time_cost": 1, "argon2_memory_kib": 32}
 

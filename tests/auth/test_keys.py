@@ -6,15 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from services.auth.keys import KEEP_S, Keys
-from services.auth.migrations import MIGRATIONS
-from services.auth.seal import KeysUnusable, Seal
-from services.auth.service_tokens import ServiceTokens
-from services.auth.settings import Settings
-from shared import tokens
-from shared.database import Database
-from shared.errors import BeaconfireError
-from shared.migrations import open_database
+from beaconfire_auth.keys import KEEP_S, Keys
+from beaconfire_auth.migrations import MIGRATIONS
+from beaconfire_auth.seal import KeysUnusable, Seal
+from beaconfire_auth.service_tokens import ServiceTokens
+from beaconfire_auth.settings import Settings
+from beaconfire_kit import tokens
+from beaconfire_kit.database import Database
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.migrations import open_database
 from tests.databases import database_url, execute, on_both_databases
 
 pytestmark = on_both_databases

@@ -5,13 +5,13 @@ import json
 
 import pytest
 
-from shared.authorization import AuthorizeRequest, AuthUnavailable, authorize, grant
-from shared.events.user import AccessRevoked, MemberChanged
-from shared.roles import Role
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit.authorization import AuthorizeRequest, AuthUnavailable, authorize, grant
+from beaconfire_kit.events.user import AccessRevoked, MemberChanged
+from beaconfire_kit.roles import Role
 from tests.auth.conftest import Table, granting
 from tests.conftest import connected
 from tests.databases import on_both_databases
-from tools.nats_server import NatsServer
 
 pytestmark = on_both_databases
 

@@ -8,11 +8,11 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 from pydantic import BaseModel, ValidationError
 
-from services.auth import openapi
-from services.auth.app import build
-from services.auth.http import NewMember, NewRole, Refresh, SignIn, SignOut, SignUp
-from services.auth.settings import Settings
-from shared.authorization import HttpQuestion
+from beaconfire_auth import openapi
+from beaconfire_auth.app import build
+from beaconfire_auth.http import NewMember, NewRole, Refresh, SignIn, SignOut, SignUp
+from beaconfire_auth.settings import Settings
+from beaconfire_kit.authorization import HttpQuestion
 from tests.auth.conftest import PASSWORD, Answer, Auth, Table
 from tests.openapi import Bodies, assert_described, described, routes
 

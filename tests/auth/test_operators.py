@@ -7,13 +7,13 @@ import aiohttp
 import pytest
 from nats.aio.client import Client
 
-from shared import tokens
-from shared.authorization import AuthorizeRequest, authorize
-from shared.verifier import Verifier
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit import tokens
+from beaconfire_kit.authorization import AuthorizeRequest, authorize
+from beaconfire_kit.verifier import Verifier
 from tests.auth.conftest import OPERATOR_TOKEN, Auth, running_auth
 from tests.conftest import connected
 from tests.databases import on_both_databases
-from tools.nats_server import NatsServer
 
 CALLS = [
     ("GET", "keys"),

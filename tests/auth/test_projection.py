@@ -9,16 +9,16 @@ import pytest
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig
 
-from services.auth.projection import DURABLE, FILTER
-from shared import broker, consumer
-from shared.authorization import AuthorizeRequest, AuthUnavailable, RoomDecision, authorize, grant
-from shared.envelope import Envelope, Metadata
-from shared.events.campaign import SettlementUpdated, StructureUpdated
-from shared.roles import Role
+from beaconfire.nats_server import NatsServer
+from beaconfire_auth.projection import DURABLE, FILTER
+from beaconfire_kit import broker, consumer
+from beaconfire_kit.authorization import AuthorizeRequest, AuthUnavailable, RoomDecision, authorize, grant
+from beaconfire_kit.envelope import Envelope, Metadata
+from beaconfire_kit.events.campaign import SettlementUpdated, StructureUpdated
+from beaconfire_kit.roles import Role
 from tests.auth.conftest import Table, auth_settings, granting, running_auth, starting_auth
 from tests.conftest import connected
 from tests.databases import copy_database, on_both_databases
-from tools.nats_server import NatsServer
 
 pytestmark = on_both_databases
 

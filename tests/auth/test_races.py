@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from shared.authorization import grant
-from shared.roles import Role
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit.authorization import grant
+from beaconfire_kit.roles import Role
 from tests.auth.conftest import PASSWORD, Auth, granting, running_auth
 from tests.conftest import connected
 from tests.databases import on_both_databases
-from tools.nats_server import NatsServer
 
 pytestmark = on_both_databases
 

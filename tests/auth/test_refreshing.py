@@ -10,18 +10,18 @@ import aiohttp
 import pytest
 from sqlalchemy import select, update
 
-from services.auth.migrations import MIGRATIONS
-from services.auth.seal import KeysUnusable, Seal
-from services.auth.store import REFRESH_TOKENS
-from services.auth.successors import Successors
-from shared.database import Database
-from shared.migrations import open_database
+from beaconfire.local_services import ServiceProcess
+from beaconfire.nats_server import NatsServer
+from beaconfire_auth.migrations import MIGRATIONS
+from beaconfire_auth.seal import KeysUnusable, Seal
+from beaconfire_auth.store import REFRESH_TOKENS
+from beaconfire_auth.successors import Successors
+from beaconfire_kit.database import Database
+from beaconfire_kit.migrations import open_database
 from tests.auth.conftest import OPERATOR_TOKEN, Answer, Auth, Person, person, running_auth
 from tests.databases import database_url, execute, on_both_databases
 from tests.forked import forked
 from tests.proxy import Proxy
-from tools.cluster import ServiceProcess
-from tools.nats_server import NatsServer
 
 pytestmark = on_both_databases
 
@@ -183,7 +183,7 @@ async def processes(server: NatsServer, folder: Path, count: int) -> AsyncIterat
         "BEACONFIRE_ARGON2_MEMORY_KIB": "64",
     }
     services = [
-        forked(ServiceProcess(f"auth-{number}", "services.auth", environment, folder=folder))
+        forked(ServiceProcess(f"auth-{number}", "beaconfire_auth", environment, folder=folder))
         for number in range(1, count + 1)
     ]
     # A new connection for each call: the other end of a kept one may have been killed.

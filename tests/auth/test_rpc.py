@@ -8,13 +8,13 @@ import pytest
 from nats.aio.client import Client
 from pydantic import SecretStr
 
-from shared import errors
-from shared.authorization import AuthorizeRequest, AuthUnavailable, GrantRequest, RoomDecision, authorize, grant
-from shared.errors import BeaconfireError
-from shared.roles import Role
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit import errors
+from beaconfire_kit.authorization import AuthorizeRequest, AuthUnavailable, GrantRequest, RoomDecision, authorize, grant
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.roles import Role
 from tests.auth.conftest import Table, granting, running_auth
 from tests.conftest import connected
-from tools.nats_server import NatsServer
 
 
 async def test_authorize_answers_two_hundred_rooms_by_the_names_asked_with(table: Table) -> None:

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from beaconfire.nats_server import free_port
 from bench import report
 from bench.figures import FLOOR, OURS, SOCKETIO, UWS, Results, Row, Sample
 from bench.load import SOURCE, Load, LoadFailed, Target, compile_c
 from bench.peers import FOLDER, Peer
 from bench.scenarios import Scenario
 from bench.system import SERVER, System
-from tools import results
-from tools.nats_server import free_port
+from scripts import results
 
 CLIENTS = 5
 

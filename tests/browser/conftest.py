@@ -19,9 +19,9 @@ from playwright.async_api import (
     expect,
 )
 
+from beaconfire import demo
+from beaconfire.local_services import Plan, Services
 from tests.forked import all_forked
-from tools import demo
-from tools.cluster import Plan, Services
 
 LAPTOP: ViewportSize = {"width": 1280, "height": 800}
 PHONE: ViewportSize = {"width": 390, "height": 844}

@@ -4,10 +4,10 @@ import json
 
 from playwright.async_api import expect
 
+from beaconfire import demo
+from beaconfire.api import call
 from tests.browser.conftest import NO_PAUSES, Table, Window
 from tests.cursors import cursor_of
-from tools import demo
-from tools.api import call
 
 # As a React component in StrictMode: mounted, unmounted and mounted again in one turn.
 MOUNT_TWICE = """async (room) => {

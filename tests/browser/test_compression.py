@@ -2,9 +2,9 @@
 
 from playwright.async_api import Browser
 
+from beaconfire.nats_server import NatsServer
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import _auth, running_gateway, settlement
-from tools.nats_server import NatsServer
 
 __all__ = ["_auth"]
 

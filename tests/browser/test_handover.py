@@ -8,15 +8,15 @@ from contextlib import asynccontextmanager
 import pytest
 from playwright.async_api import expect
 
-from shared import broker
-from shared.envelope import Envelope, Metadata
-from shared.events.campaign import StateInvalidated
+from beaconfire import demo
+from beaconfire.local_services import Plan, Services
+from beaconfire.nats_server import free_port
+from beaconfire_kit import broker
+from beaconfire_kit.envelope import Envelope, Metadata
+from beaconfire_kit.events.campaign import StateInvalidated
 from tests.browser.conftest import Table
 from tests.conftest import connected
 from tests.forked import all_forked
-from tools import demo
-from tools.cluster import Plan, Services
-from tools.nats_server import free_port
 
 DRAIN_S = 4
 EXIT_S = DRAIN_S + 10.0

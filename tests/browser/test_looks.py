@@ -10,9 +10,9 @@ from typing import Literal
 import pytest
 from playwright.async_api import Page, ViewportSize, expect
 
+from beaconfire import demo
+from beaconfire.api import call
 from tests.browser.conftest import LAPTOP, NO_PAUSES, PHONE, Table
-from tools import demo
-from tools.api import call
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 TABLET: ViewportSize = {"width": 800, "height": 600}

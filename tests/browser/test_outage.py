@@ -5,9 +5,9 @@ import asyncio
 import pytest
 from playwright.async_api import Route, expect
 
+from beaconfire import demo
+from beaconfire.api import call
 from tests.browser.conftest import Table
-from tools import demo
-from tools.api import call
 
 PATIENCE_MS = 40_000
 

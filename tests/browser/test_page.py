@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from playwright.async_api import Locator, Page, Route, expect
 
+from beaconfire import demo
+from beaconfire.api import ApiError, call
 from tests.browser.conftest import NO_PAUSES, Table, Window
-from tools import demo
-from tools.api import ApiError, call
 
 OUTDATE = """() => {
     const session = JSON.parse(sessionStorage.getItem("beaconfire-session"));

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 import pytest
 from playwright.async_api import expect
 
+from beaconfire import demo
+from beaconfire.local_services import Plan, Services
+from beaconfire.nats_server import free_port
 from tests.browser.conftest import Table
 from tests.forked import all_forked
 from tests.proxy import Proxy
-from tools import demo
-from tools.cluster import Plan, Services
-from tools.nats_server import free_port
 
 PREFIX = "/games/table"
 PORT = free_port()

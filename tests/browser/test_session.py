@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from playwright.async_api import BrowserContext, Page, Request, Route, async_playwright, expect
 
+from beaconfire import demo
+from beaconfire.local_services import Plan, Services
+from beaconfire.nats_server import free_port
 from tests.browser.conftest import ARGUMENTS, CHROMIUM, Table, Window
 from tests.forked import all_forked
-from tools import demo
-from tools.cluster import Plan, Services
-from tools.nats_server import free_port
 
 NAME = "beaconfire.test"
 """A host that is this machine for one test's browser: plain HTTP by name has no locks and no cryptography."""

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 import pytest
 from playwright.async_api import expect
 
+from beaconfire import demo
+from beaconfire.local_services import Plan, Services
 from tests.browser.conftest import Table
 from tests.forked import all_forked
-from tools import demo
-from tools.cluster import Plan, Services
 
 TTL_S = 6
 HEARTBEAT_S = 4

@@ -8,11 +8,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from shared import broker
+from beaconfire.broker_users import ROUTES_USER, USERS, Node, quoted
+from beaconfire.nats_server import NatsServer, free_port
+from beaconfire_kit import broker
 from tests.conftest import connected
 from tests.proxy import Proxy
-from tools.broker_users import ROUTES_USER, USERS, Node, quoted
-from tools.nats_server import NatsServer, free_port
 
 SIZE = 3
 NOWHERE = "127.0.0.1:1"

@@ -13,13 +13,13 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
-from shared import broker
+from beaconfire.local_services import ServiceProcess
+from beaconfire_kit import broker
 from tests.cluster.brokers import SIZE
 from tests.cluster.scenarios import SCENARIOS
 from tests.cluster.world import ClusterWorld, cluster_world
 from tests.conftest import connected
 from tests.faults.world import ROOT
-from tools.cluster import ServiceProcess
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(150)]
 
@@ -48,7 +48,7 @@ async def publisher_and_worker(
     both = [
         ServiceProcess(
             name,
-            "services.publisher",
+            "beaconfire_publisher",
             {**whole.brokers.environment(name), **database},
             arguments=arguments,
             folder=folder,

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from nats.aio.client import Client
 
-from shared import broker
+from beaconfire.local_services import ServiceProcess
+from beaconfire_kit import broker
 from tests.cluster.brokers import SIZE, Brokers
 from tests.conftest import At, connected
 from tests.fakes import FakeAuth
@@ -16,7 +17,6 @@ from tests.faults.checker import Verdict
 from tests.faults.follower import Follower
 from tests.faults.world import World
 from tests.proxy import Proxy
-from tools.cluster import ServiceProcess
 
 RING_AGE_S = "1"
 """Short, so that who was away for longer is read from the stream."""
@@ -111,7 +111,7 @@ async def cluster_world(folder: Path) -> AsyncIterator[ClusterWorld]:
                     "BEACONFIRE_RING_AGE_S": RING_AGE_S,
                 }
                 processes.append(
-                    ServiceProcess(f"gateway-{number}", "services.gateway", environment, folder=folder / "logs")
+                    ServiceProcess(f"gateway-{number}", "beaconfire_gateway", environment, folder=folder / "logs")
                 )
                 processes[-1].start(wait=False)
             for process in processes:

@@ -7,10 +7,10 @@ from typing import Any
 import yaml
 from prometheus_client import REGISTRY
 
-import services.auth.app
-import services.gateway.app
-import services.publisher.app
-import services.publisher.worker  # noqa: F401  (each module declares its metrics when it is imported)
+import beaconfire_auth.app  # noqa: F401
+import beaconfire_gateway.process.app  # noqa: F401
+import beaconfire_publisher.app
+import beaconfire_publisher.worker  # noqa: F401  (each module declares its metrics when it is imported)
 
 ALERTS = Path(__file__).parents[2] / "deploy" / "alerts"
 WORDS = {"max", "min", "sum", "avg", "by", "without", "rate", "increase", "for", "and", "or", "unless", "e3"}

@@ -18,14 +18,14 @@ import jsonschema
 import pytest
 import yaml
 
-from shared.database import DatabaseUnusable
-from shared.settings import Settings
-from shared.strength import MIN_KEY, weakness
+from beaconfire.broker_users import USERS, password_variable
+from beaconfire.local_services import WORKERS
+from beaconfire.migrate import migrate
+from beaconfire_kit.database import DatabaseUnusable
+from beaconfire_kit.settings import Settings
+from beaconfire_kit.weak_secrets import MIN_KEY, weakness
+from scripts.derived.settings_page import settings_classes, variables
 from tests.databases import Postgres
-from tools.broker_users import USERS, password_variable
-from tools.cluster import WORKERS
-from tools.derived.settings_page import settings_classes, variables
-from tools.migrate import migrate
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
@@ -115,7 +115,7 @@ def test_workers_are_run(name: str) -> None:
     """Each worker runs as itself, on the publisher's database."""
     environment = ALL[name]["environment"]
 
-    assert ALL[name]["command"] == ["python", "-m", "services.publisher", name]
+    assert ALL[name]["command"] == ["python", "-m", "beaconfire_publisher", name]
     assert environment["BEACONFIRE_DATABASE_URL"] == ALL["publisher"]["environment"]["BEACONFIRE_DATABASE_URL"]
 
 
@@ -127,7 +127,7 @@ def test_databases_are_migrated_first(name: str, job: str) -> None:
 
     assert ALL[name]["depends_on"][job] == {"condition": "service_completed_successfully"}
     assert ALL[job]["depends_on"] == {"postgres": {"condition": "service_healthy"}}
-    assert ALL[job]["command"] == ["python", "-m", "tools", "migrate", service]
+    assert ALL[job]["command"] == ["python", "-m", "beaconfire", "migrate", service]
     assert ALL[job]["environment"] == {"BEACONFIRE_DATABASE_URL": url}
     assert re.fullmatch(rf"postgresql\+asyncpg://{service}:\$\{{\w+:\?.+\}}@postgres:5432/{service}", url)
 

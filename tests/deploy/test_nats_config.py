@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.broker_users import (
+from beaconfire.broker_users import (
     NODE_NAME_VARIABLE,
     ROUTES_PASSWORD_VARIABLE,
     ROUTES_VARIABLE,
@@ -14,7 +14,7 @@ from tools.broker_users import (
     password_variable,
     quoted,
 )
-from tools.nats_server import binary
+from beaconfire.nats_server import binary
 
 FOLDER = Path(__file__).parents[2] / "deploy/nats"
 PASSWORDS = {password_variable(user.name): f"secret-of-{user.name}" for user in USERS}

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from beaconfire import demo, sign_in
+from beaconfire.data_folder import DataFolder
+from beaconfire.processes import Process
 from tests.client import open_socket
 from tests.docs.tree import RUN_S, Tree, blocks, commands, fresh_environment
 from tests.tools.terminal import free_ports
-from tools import demo, sign_in
-from tools.data_folder import DataFolder
-from tools.processes import Process
 
 
 @contextmanager
@@ -102,14 +102,14 @@ def test_add_a_domain_service(tmp_path: Path) -> None:
 
     tree.write(page)
     tree.python(*write[1:])
-    tree.python("-m", "tools.generate")
+    tree.python("-m", "scripts.generate")
     for one in (
         ["-m", "ruff", "check", "."],
         ["-m", "ruff", "format", "--check", "."],
         ["-m", "mypy", "services/quests"],
         ["-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"],
-        ["-m", "tools.migrations", "check"],
-        ["-m", "tools.generate", "--check"],
+        ["-m", "scripts.migrations", "check"],
+        ["-m", "scripts.generate", "--check"],
     ):
         tree.python(*one)
     tree.python("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/quests")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 from aiohttp import web
 
-from shared.web import FOR_OPERATORS, operations
+from beaconfire_kit.web import FOR_OPERATORS, operations
 from tests.architecture.sources import ROOT
 from tests.routers import built
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from beaconfire.data_folder import OPERATOR_TOKEN, DataFolder, Running
+from beaconfire.local_services import Services
 from tests.client import open_socket
 from tests.docs.tree import RUN_S, Tree, blocks
 from tests.e2e.conftest import Line, _line, _running
-from tools.cluster import Services
-from tools.data_folder import OPERATOR_TOKEN, DataFolder, Running
 
 __all__ = ["_line", "_running"]
 
@@ -84,7 +84,7 @@ def test_a_user_of_its_own(tmp_path: Path) -> None:
     """The row of the page is all it takes: the broker's configuration has the user, its subjects and its inbox."""
     tree = Tree(tmp_path)
     tree.write(PAGE)
-    tree.python("-m", "tools.generate")
+    tree.python("-m", "scripts.generate")
     row = (tree.root / "deploy/nats/single.conf").read_text().split("{ user: ")[1]
 
     assert row.startswith("weather, password: $BEACONFIRE_WEATHER_PASSWORD,")

@@ -8,14 +8,14 @@ import prometheus_client
 import pytest
 import typer
 
-import services.auth.app
-import services.gateway.app
-import services.publisher.app
-import services.publisher.worker  # noqa: F401  (imported for what they count)
-from services.gateway import combined
-from services.gateway.supervisor import Board
+import beaconfire_auth.app  # noqa: F401
+import beaconfire_gateway.process.app  # noqa: F401
+import beaconfire_publisher.app
+import beaconfire_publisher.worker  # noqa: F401  (imported for what they count)
+from beaconfire.cli import app as command_line
+from beaconfire_gateway.process import worker_operations
+from beaconfire_gateway.process.supervisor import Board
 from tests.architecture.sources import ROOT
-from tools.cli import app as command_line
 
 PAGE = "docs/howto/troubleshoot.md"
 _FOLDERS = [ROOT / "docs" / kind for kind in ("howto", "topics")]
@@ -52,7 +52,7 @@ def sentences() -> set[str]:
 
 def exported() -> set[str]:
     """The names of all metrics of all services."""
-    families = [*prometheus_client.REGISTRY.collect(), *combined.about(Board(1), ())]
+    families = [*prometheus_client.REGISTRY.collect(), *worker_operations.about(Board(1), ())]
     return {family.name + ("_total" if family.type == "counter" else "") for family in families}
 
 

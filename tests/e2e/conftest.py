@@ -11,11 +11,11 @@ import aiohttp
 import pytest
 from nats.aio.client import Client
 
-from shared.authorization import AuthUnavailable, GrantRequest, grant
-from shared.roles import Role
+from beaconfire.local_services import Plan, Services
+from beaconfire_kit.authorization import AuthUnavailable, GrantRequest, grant
+from beaconfire_kit.roles import Role
 from tests.conftest import connected
 from tests.forked import all_forked
-from tools.cluster import Plan, Services
 
 PASSWORD = "correct horse"
 

@@ -7,16 +7,16 @@ from typing import Any
 import aiohttp
 from nats.aio.client import Client
 
-from shared import broker
-from shared.envelope import Envelope, Metadata
-from shared.events.campaign import SettlementUpdated
+from beaconfire.local_services import Plan, Services
+from beaconfire.nats_server import free_port
+from beaconfire_kit import broker
+from beaconfire_kit.envelope import Envelope, Metadata
+from beaconfire_kit.events.campaign import SettlementUpdated
 from tests.client import SocketClient, open_socket
 from tests.conftest import connected
 from tests.e2e.conftest import Line
 from tests.forked import all_forked
 from tests.proxy import Proxy
-from tools.cluster import Plan, Services
-from tools.nats_server import free_port
 
 WRITERS = 4
 EVENTS_EACH = 250

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
-from shared import broker
-from shared.catalogue import Event, events
-from shared.envelope import Envelope, Metadata
-from shared.roles import Role
-from shared.subjects import parse_subject
+from beaconfire_kit import broker
+from beaconfire_kit.catalogue import Event, events
+from beaconfire_kit.envelope import Envelope, Metadata
+from beaconfire_kit.roles import Role
+from beaconfire_kit.subjects import parse_subject
+from scripts.derived.examples import example_payload
 from tests.client import SocketClient, open_socket
 from tests.conftest import connected
 from tests.e2e.conftest import Line, Person
-from tools.derived.examples import example_payload
 
 
 async def test_to_the_other_gateway(line: Line) -> None:

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from shared.envelope import MAX_EVENT_BYTES, InvalidEvent, read
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit.envelope import MAX_EVENT_BYTES, InvalidEvent, read
 from tests.client import open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import running_gateway, settlement
 from tests.publisher.conftest import Api, Heard, publisher_settings, publishing
-from tools.nats_server import NatsServer
 
 METADATA = {"timestamp": "2026-11-21T10:00:00Z", "source": "api"}
 EVENTS: dict[str, tuple[str, dict[str, Any]]] = {

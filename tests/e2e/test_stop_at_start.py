@@ -11,17 +11,17 @@ from queue import Queue
 
 import pytest
 
-from tools.cluster import ServiceProcess
-from tools.nats_server import free_port
+from beaconfire.local_services import ServiceProcess
+from beaconfire.nats_server import free_port
 
 PATIENCE_S = 50.0
 IMPORTS = {"PYTHONPROFILEIMPORTTIME": "1"}
 """Every import is a line of output: how far a start has come."""
 MOMENTS = {
-    "auth": ("| uvloop", "| services.auth.app", "migrated the database", "listening"),
-    "publisher": ("| uvloop", "| services.publisher.app", "migrated the database", "listening"),
-    "gateway": ("| structlog", "| services.gateway.app", "listening"),
-    "scheduler": ("| uvloop", "| services.publisher.app", "migrated the database", "listening"),
+    "auth": ("| uvloop", "| beaconfire_auth.app", "migrated the database", "listening"),
+    "publisher": ("| uvloop", "| beaconfire_publisher.app", "migrated the database", "listening"),
+    "gateway": ("| structlog", "| beaconfire_gateway.process.app", "listening"),
+    "scheduler": ("| uvloop", "| beaconfire_publisher.app", "migrated the database", "listening"),
 }
 
 
@@ -30,7 +30,7 @@ class Start:
 
     def __init__(self, name: str, folder: Path, *, ignores: str = "", workers: int = 1, database_url: str = "") -> None:
         self._lines: Queue[str] = Queue()
-        module = f"services.{name}" if name in ("auth", "gateway") else "services.publisher"
+        module = f"beaconfire_{name}" if name in ("auth", "gateway") else "beaconfire_publisher"
         service = ServiceProcess(
             name,
             module,
@@ -102,7 +102,7 @@ def test_a_service_hears_sigint_that_was_ignored_when_it_was_started(moment: str
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("moment", ["| structlog", "| services.gateway.app", "starting workers"])
+@pytest.mark.parametrize("moment", ["| structlog", "| beaconfire_gateway.process.app", "starting workers"])
 def test_a_parent_of_workers_ends_in_order_at_any_moment_of_its_start(moment: str, tmp_path: Path) -> None:
     """So does a gateway with several workers: none of its processes is left."""
     start = Start("gateway", tmp_path, workers=2)

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
+from beaconfire.local_services import Services
 from tests.proxy import Proxy
-from tools.cluster import Services
 
 STOP_S = 9.0
 """What every supervisor waits for at least: Docker kills after ten seconds."""

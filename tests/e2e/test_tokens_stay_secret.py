@@ -10,10 +10,10 @@ from urllib.parse import urlsplit
 import aiohttp
 import pytest
 
+from beaconfire.local_services import Plan, Services
 from tests.client import Closed, SocketClient, open_socket
 from tests.e2e.conftest import Line
 from tests.forked import all_forked
-from tools.cluster import Plan, Services
 
 DEBUG = {"BEACONFIRE_LOG_LEVEL": "debug", "BEACONFIRE_ARGON2_TIME_COST": "1", "BEACONFIRE_ARGON2_MEMORY_KIB": "64"}
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from beaconfire.nats_server import free_port
+from beaconfire.operating import AuthOperator
 from tests.client import open_socket
 from tests.e2e.conftest import Line
-from tools.nats_server import free_port
-from tools.operating import AuthOperator
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "curl" / "publish.sh"
 RUN_S = 120  # the publisher is started anew meanwhile, perhaps on a busy machine

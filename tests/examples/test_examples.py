@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from shared.roles import Role
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit.roles import Role
 from tests.client import SocketClient, open_socket
 from tests.conftest import connected
 from tests.e2e.conftest import Line
-from tools.nats_server import NatsServer
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BUILD_S = 300  # Go's standard library is compiled on a machine's first build

@@ -16,14 +16,14 @@ from typing import Any
 
 from rich.console import Console
 
-from shared import logs
+from beaconfire_kit import logs
+from scripts import results
 from tests.cluster import report as cluster
 from tests.cluster.scenarios import SCENARIOS
 from tests.faults import report
 from tests.faults.faults import FAULTS
 from tests.faults.report import Outcome, Promise, Section
 from tests.faults.world import world
-from tools import results
 
 COMMAND = "make faults"
 RING_AGE_S = "5"

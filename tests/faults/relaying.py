@@ -7,15 +7,15 @@ from contextlib import asynccontextmanager
 
 from sqlalchemy import func, select
 
-from services.publisher.migrations import MIGRATIONS
-from services.publisher.store import OUTBOX
-from shared.database import Database
-from shared.envelope import Envelope, Metadata
-from shared.events.campaign import SettlementUpdated
-from shared.migrations import open_database
-from shared.outbox import Outbox
+from beaconfire.local_services import ServiceProcess
+from beaconfire_kit.database import Database
+from beaconfire_kit.envelope import Envelope, Metadata
+from beaconfire_kit.events.campaign import SettlementUpdated
+from beaconfire_kit.migrations import open_database
+from beaconfire_kit.outbox import Outbox
+from beaconfire_publisher.migrations import MIGRATIONS
+from beaconfire_publisher.store import OUTBOX
 from tests.faults.world import World
-from tools.cluster import ServiceProcess
 
 KILLED_WITHIN_S = 0.3
 
@@ -70,7 +70,7 @@ async def _publisher(world: World, url: str) -> AsyncIterator[ServiceProcess]:
         "BEACONFIRE_DATABASE_URL": url,
         "BEACONFIRE_JWKS_URL": world.auth.jwks_url,
     }
-    process = ServiceProcess("publisher", "services.publisher", environment, folder=world.folder / "logs")
+    process = ServiceProcess("publisher", "beaconfire_publisher", environment, folder=world.folder / "logs")
     try:
         await asyncio.to_thread(process.start)
         yield process

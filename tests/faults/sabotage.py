@@ -4,10 +4,10 @@ import asyncio
 import os
 from typing import Any
 
-from services.gateway import __main__ as gateway
-from services.gateway.context import Context
-from services.gateway.intake import Intake
-from services.gateway.sequence import Sequence
+from beaconfire_gateway import __main__ as gateway
+from beaconfire_gateway.sessions.context import Context
+from beaconfire_gateway.stream.intake import Intake
+from beaconfire_gateway.stream.sequence import Sequence
 
 
 def _without_resume() -> None:

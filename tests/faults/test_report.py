@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
+from scripts import results
 from tests.faults import report
 from tests.faults.__main__ import COMMAND
 from tests.faults.checker import Verdict
 from tests.faults.follower import Resume
 from tests.faults.report import Outcome, Promise
-from tools import results
 
 
 def _verdict(**damage: tuple[int, ...]) -> Verdict:

@@ -16,17 +16,17 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig
 
-from shared import broker
-from shared.envelope import Envelope, Metadata
-from shared.events.campaign import SettlementUpdated
-from shared.subjects import parse_subject
+from beaconfire.local_services import ServiceProcess
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit import broker
+from beaconfire_kit.envelope import Envelope, Metadata
+from beaconfire_kit.events.campaign import SettlementUpdated
+from beaconfire_kit.subjects import parse_subject
 from tests.conftest import Broker, connected
 from tests.fakes import FakeAuth
 from tests.faults.checker import Event, Verdict, check
 from tests.faults.follower import Follower
 from tests.proxy import Proxy
-from tools.cluster import ServiceProcess
-from tools.nats_server import NatsServer
 
 ROOT = "campaign:c1"
 ELSEWHERE = "campaign:c2"
@@ -249,7 +249,7 @@ async def world(
                     "SABOTAGE": sabotage,
                     **(settings or {}),
                 }
-                module = "tests.faults.sabotage" if sabotage else "services.gateway"
+                module = "tests.faults.sabotage" if sabotage else "beaconfire_gateway"
                 processes.append(ServiceProcess(f"gateway-{number}", module, environment, folder=folder / "logs"))
                 processes[-1].start(wait=False)
             for process in processes:

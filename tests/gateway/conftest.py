@@ -10,20 +10,20 @@ import aiohttp
 import pytest
 from nats.aio.client import Client
 
-from services.gateway.app import build
-from services.gateway.context import Context
-from services.gateway.limits import Limits
-from services.gateway.session import Session
-from services.gateway.settings import Settings
-from shared import broker
-from shared.catalogue import Event
-from shared.envelope import Envelope, Metadata
-from shared.events.campaign import SettlementUpdated
-from shared.serving import listening
+from beaconfire.nats_server import NatsServer
+from beaconfire_gateway.process.app import build
+from beaconfire_gateway.process.settings import Settings
+from beaconfire_gateway.sessions.context import Context
+from beaconfire_gateway.sessions.limits import Limits
+from beaconfire_gateway.sessions.session import Session
+from beaconfire_kit import broker
+from beaconfire_kit.catalogue import Event
+from beaconfire_kit.envelope import Envelope, Metadata
+from beaconfire_kit.events.campaign import SettlementUpdated
+from beaconfire_kit.serving import listening
 from tests.conftest import broker_settings, connected
 from tests.fakes import FakeAuth
 from tests.gateway.core import Recorder, build_core, close_ends, spawning
-from tools.nats_server import NatsServer
 
 on_both_transports = pytest.mark.usefixtures("each_transport")
 

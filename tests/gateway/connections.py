@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from aiohttp.web_protocol import RequestHandler
 
-from services.gateway.websocket import Connection
+from beaconfire_gateway.transports.websocket import Connection
 
 
 def connections(user: str) -> list[Any]:

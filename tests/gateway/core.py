@@ -8,23 +8,23 @@ import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
-from services.gateway import requests
-from services.gateway.context import Access, Context, History
-from services.gateway.hub import Hub
-from services.gateway.limits import Doorkeeper, Limits, Users
-from services.gateway.outbound import BATCH_BYTES, Outbound
-from services.gateway.pace import Pace
-from services.gateway.place import Place
-from services.gateway.ring import Ring
-from services.gateway.session import Session
-from services.gateway.sockets import Sockets
-from services.gateway.websocket import Connection
-from services.gateway.wheel import Wheel
-from services.gateway.wires import Wires
-from shared.errors import BeaconfireError
-from shared.roles import Role
-from shared.subjects import Pair, RoomKey, parse_room
-from shared.tokens import Claims
+from beaconfire_gateway.fanout.hub import Hub
+from beaconfire_gateway.fanout.outbound import BATCH_BYTES, Outbound
+from beaconfire_gateway.fanout.ring import Ring
+from beaconfire_gateway.fanout.wires import Wires
+from beaconfire_gateway.sessions import requests
+from beaconfire_gateway.sessions.context import Access, Context, History
+from beaconfire_gateway.sessions.limits import Doorkeeper, Limits, Users
+from beaconfire_gateway.sessions.pace import Pace
+from beaconfire_gateway.sessions.place import Place
+from beaconfire_gateway.sessions.session import Session
+from beaconfire_gateway.sessions.timers import Wheel
+from beaconfire_gateway.transports.sockets import Sockets
+from beaconfire_gateway.transports.websocket import Connection
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.roles import Role
+from beaconfire_kit.subjects import Pair, RoomKey, parse_room
+from beaconfire_kit.tokens import Claims
 from tests.websocket import client_frame
 
 C1 = Pair("campaign", "c1")

@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from shared import broker
-from shared.envelope import Envelope, Metadata
-from shared.events.user import AccessRevoked, MemberChanged
-from shared.roles import Role
+from beaconfire_kit import broker
+from beaconfire_kit.envelope import Envelope, Metadata
+from beaconfire_kit.events.user import AccessRevoked, MemberChanged
+from beaconfire_kit.roles import Role
 from tests.client import SocketClient
 from tests.conftest import connected
 from tests.gateway.conftest import Gateway, settlement

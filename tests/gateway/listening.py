@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
-from services.gateway import intake as intake_module
-from services.gateway import replay
-from services.gateway.direct import DirectClient
-from services.gateway.encoding import Stored
-from services.gateway.intake import Intake
-from shared import broker
+from beaconfire_gateway.fanout.encoding import Stored
+from beaconfire_gateway.stream import intake as intake_module
+from beaconfire_gateway.stream import replay
+from beaconfire_gateway.stream.direct import DirectClient
+from beaconfire_gateway.stream.intake import Intake
+from beaconfire_kit import broker
 from tests.conftest import Broker, broker_settings
 
 

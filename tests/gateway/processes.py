@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from beaconfire.local_services import ServiceProcess
+from beaconfire.nats_server import NatsServer
 from tests.fakes import FakeAuth
-from tools.cluster import ServiceProcess
-from tools.nats_server import NatsServer
 
 
 @asynccontextmanager
@@ -16,7 +16,7 @@ async def gateway_process(
 ) -> AsyncIterator[ServiceProcess]:
     """Run a gateway as in production. It is killed at the end of the block if it still runs."""
     environment = {**server.environment("gateway"), "BEACONFIRE_JWKS_URL": auth.jwks_url, **more}
-    process = ServiceProcess("gateway", "services.gateway", environment, folder=folder)
+    process = ServiceProcess("gateway", "beaconfire_gateway", environment, folder=folder)
     try:
         await asyncio.to_thread(process.start)
         yield process

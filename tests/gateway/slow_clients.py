@@ -4,7 +4,7 @@ import asyncio
 import json
 import socket
 
-from shared.envelope import Envelope, Metadata
+from beaconfire_kit.envelope import Envelope, Metadata
 from tests.gateway.conftest import Gateway, settlement
 from tests.websocket import client_frame, handshake
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from nats.js.api import AckPolicy, ConsumerConfig
 
-from shared import broker
+from beaconfire_kit import broker
 from tests.client import SocketClient, open_socket
 from tests.conftest import connected
 from tests.gateway.conftest import Gateway, settlement

@@ -7,13 +7,13 @@ import json
 
 import pytest
 
-from services.gateway.sockets import Sockets
+from beaconfire.nats_server import NatsServer
+from beaconfire_gateway.transports.sockets import Sockets
 from tests.client import Closed, open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.gateway.connections import aiohttp_handlers
 from tests.websocket import client_frame, raw_socket
-from tools.nats_server import NatsServer
 
 
 @pytest.fixture(autouse=True)

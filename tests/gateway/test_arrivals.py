@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from services.gateway.context import Context
-from services.gateway.session import Session, State
-from services.gateway.websocket import Connection
+from beaconfire_gateway.sessions.context import Context
+from beaconfire_gateway.sessions.session import Session, State
+from beaconfire_gateway.transports.websocket import Connection
 from tests.gateway.core import open_connection
 from tests.websocket import client_frame
 

@@ -2,8 +2,9 @@
 
 import json
 
-from shared.events.workspace import UserTyping
-from shared.roles import Role
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit.events.workspace import UserTyping
+from beaconfire_kit.roles import Role
 from tests.client import SocketClient, open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
@@ -11,7 +12,6 @@ from tests.gateway.events import BODY, fence, member, publish_as_auth, raw_publi
 from tests.gateway.slow_clients import slow_sessions
 from tests.gateway.streams import dead_letters, push_out, restore
 from tests.websocket import client_frame, raw_socket
-from tools.nats_server import NatsServer
 
 EDITORS = ("owner", "editor")
 

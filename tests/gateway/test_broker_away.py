@@ -7,15 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from services.gateway import membership
-from shared.authorization import GrantRequest, grant
-from shared.roles import Role
-from shared.settings import DEVELOPMENT_SERVICE_TOKEN
+from beaconfire.nats_server import NatsServer
+from beaconfire_gateway.sessions import membership
+from beaconfire_kit.authorization import GrantRequest, grant
+from beaconfire_kit.roles import Role
+from beaconfire_kit.settings import DEVELOPMENT_SERVICE_TOKEN
 from tests.auth.conftest import Auth, running_auth
 from tests.client import Closed, open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
-from tools.nats_server import NatsServer
 
 
 @pytest.fixture(name="real_auth")

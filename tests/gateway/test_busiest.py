@@ -1,11 +1,11 @@
-"""services.gateway.busiest: who fills the stream, seen in the ring."""
+"""beaconfire_gateway.fanout.busiest: who fills the stream, seen in the ring."""
 
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from services.gateway.busiest import EVERY_S, SAMPLE, Busiest
-from services.gateway.ring import Entry, Ring
-from services.gateway.route import Route
+from beaconfire_gateway.fanout.busiest import EVERY_S, SAMPLE, Busiest
+from beaconfire_gateway.fanout.ring import Entry, Ring
+from beaconfire_gateway.fanout.route import Route
 
 
 def ring_of(*events: tuple[str, int, float]) -> Ring:

@@ -5,10 +5,10 @@ from datetime import datetime, timedelta, tzinfo
 
 import pytest
 
-from services.gateway import replay
+from beaconfire.nats_server import NatsServer
+from beaconfire_gateway.stream import replay
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import running_gateway
-from tools.nats_server import NatsServer
 
 
 class _Ahead(datetime):

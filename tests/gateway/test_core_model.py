@@ -19,22 +19,23 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from services.gateway import app, protocol
-from services.gateway import outbound as outbound_module
-from services.gateway import pace as pace_module
-from services.gateway.context import Context, HistoryGone
-from services.gateway.limits import Limits
-from services.gateway.place import Place
-from services.gateway.ring import Entry, Ring
-from services.gateway.route import Routes
-from services.gateway.sequence import Sequence as Order
-from services.gateway.session import Session, State
-from services.gateway.wires import Calls, Target
-from shared import errors
-from shared.errors import BeaconfireError
-from shared.roles import Role
-from shared.subjects import Pair
-from shared.tokens import Claims
+from beaconfire_gateway.fanout import outbound as outbound_module
+from beaconfire_gateway.fanout.ring import Entry, Ring
+from beaconfire_gateway.fanout.route import Routes
+from beaconfire_gateway.fanout.wires import Calls, Target
+from beaconfire_gateway.process import app
+from beaconfire_gateway.sessions import pace as pace_module
+from beaconfire_gateway.sessions.context import Context, HistoryGone
+from beaconfire_gateway.sessions.limits import Limits
+from beaconfire_gateway.sessions.place import Place
+from beaconfire_gateway.sessions.session import Session, State
+from beaconfire_gateway.stream.sequence import Sequence as Order
+from beaconfire_gateway.wire import protocol
+from beaconfire_kit import errors
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.roles import Role
+from beaconfire_kit.subjects import Pair
+from beaconfire_kit.tokens import Claims
 from tests.cursors import cursor_of
 from tests.gateway.core import build_core, key
 

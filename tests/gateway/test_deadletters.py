@@ -5,16 +5,16 @@ import json
 import pytest
 from structlog.testing import capture_logs
 
-from services.gateway.deadletters import HEADERS_BYTES
-from shared.events.workspace import UserTyping
+from beaconfire.deadletters import without_secrets
+from beaconfire.nats_server import NatsServer
+from beaconfire_gateway.stream.deadletters import HEADERS_BYTES
+from beaconfire_kit.events.workspace import UserTyping
 from tests.client import open_socket
 from tests.cursors import cursor_of
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway
 from tests.gateway.events import BODY, fence, raw_publish
 from tests.gateway.streams import dead_letters
-from tools.deadletters import without_secrets
-from tools.nats_server import NatsServer
 
 
 async def test_kept_once(stream: NatsServer, auth: FakeAuth) -> None:

@@ -17,7 +17,9 @@ from hypothesis import strategies as st
 from prometheus_client import REGISTRY
 from pydantic import ValidationError
 
-from services.gateway.deflate import (
+from beaconfire.nats_server import NatsServer
+from beaconfire_gateway.process.settings import Settings
+from beaconfire_gateway.wire.deflate import (
     MAX_OFFER_CHARACTERS,
     MIN_BYTES,
     Deflater,
@@ -25,13 +27,11 @@ from services.gateway.deflate import (
     MalformedOffer,
     negotiate,
 )
-from services.gateway.frames import FrameError, FrameReader, Opcode, encode
-from services.gateway.settings import Settings
+from beaconfire_gateway.wire.websocket_frames import FrameError, FrameReader, Opcode, encode
 from tests.client import open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.websocket import RawSocket, client_frame, handshake, raw_socket, status_of
-from tools.nats_server import NatsServer
 
 RSV1 = 0x40
 MAX = 16 * 1024

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-import shared.events  # noqa: F401
-from shared.events.tracker import IssueCreated
-from shared.events.user import NotificationNew
-from shared.events.workspace import UserTyping
+import beaconfire_kit.events  # noqa: F401
+from beaconfire_kit.events.tracker import IssueCreated
+from beaconfire_kit.events.user import NotificationNew
+from beaconfire_kit.events.workspace import UserTyping
 from tests.client import open_socket
 from tests.conftest import connected
 from tests.gateway.conftest import Gateway, on_both_transports, settlement

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.farewell import Farewell
-from services.gateway.frames import payload
-from shared import broker
-from shared.envelope import Envelope, Metadata
+from beaconfire.local_services import ServiceProcess
+from beaconfire.nats_server import NatsServer
+from beaconfire_gateway.sessions.farewell import Farewell
+from beaconfire_gateway.wire.websocket_frames import payload
+from beaconfire_kit import broker
+from beaconfire_kit.envelope import Envelope, Metadata
 from tests.client import open_socket
 from tests.conftest import connected
 from tests.fakes import FakeAuth
@@ -22,8 +24,6 @@ from tests.gateway.conftest import running_gateway, settlement
 from tests.gateway.processes import gateway_process
 from tests.gateway.slow_clients import Stuck
 from tests.websocket import client_frame, handshake
-from tools.cluster import ServiceProcess
-from tools.nats_server import NatsServer
 
 GRACE_S = 15
 """Beyond its window a loaded machine may take this long to end a process; what hangs takes for ever."""

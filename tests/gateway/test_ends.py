@@ -10,14 +10,14 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from services.gateway.frames import Opcode, encode
-from services.gateway.session import Session
-from shared.events.user import AccessRevoked
+from beaconfire.nats_server import NatsServer
+from beaconfire_gateway.sessions.session import Session
+from beaconfire_gateway.wire.websocket_frames import Opcode, encode
+from beaconfire_kit.events.user import AccessRevoked
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.gateway.events import publish_as_auth
 from tests.websocket import RawSocket, client_frame, raw_socket
-from tools.nats_server import NatsServer
 
 EACH = 40
 ROOMS = ["campaign:c1", "campaign:c1/settlement:s1"]

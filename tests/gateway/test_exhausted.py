@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 
-from shared.envelope import Envelope, Metadata
+from beaconfire import broker_users
+from beaconfire.local_services import DidNotStart
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit.envelope import Envelope, Metadata
 from tests.client import open_socket
 from tests.conftest import connected
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import settlement
 from tests.gateway.processes import gateway_process
-from tools import broker_users
-from tools.cluster import DidNotStart
-from tools.nats_server import NatsServer
 
 ROOM = "campaign:c1"
 SPARE = 5
@@ -63,7 +63,7 @@ async def test_no_subscription_left(
     def narrow(**options: Any) -> str:
         return "max_subscriptions: 1\n" + render(**options)
 
-    monkeypatch.setattr("tools.nats_server.render", narrow)
+    monkeypatch.setattr("beaconfire.nats_server.render", narrow)
     stream.kill()
     stream.start()
     with pytest.raises(DidNotStart, match="ended with 1"):

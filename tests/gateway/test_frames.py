@@ -1,4 +1,4 @@
-"""services.gateway.frames: RFC 6455 without a socket."""
+"""beaconfire_gateway.wire.websocket_frames: RFC 6455 without a socket."""
 
 import os
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.frames import (
+from beaconfire_gateway.wire.websocket_frames import (
     MAX_FRAGMENTS,
     FrameError,
     FrameReader,

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
+from beaconfire.nats_server import NatsServer
 from tests.client import Closed, SocketClient, answering, open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.gateway.events import fence
 from tests.websocket import client_frame, raw_socket
-from tools.nats_server import NatsServer
 
 ROOMS = [f"campaign:c1/settlement:s{number}" for number in range(4)]
 TABS = 15

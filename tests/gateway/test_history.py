@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from shared.cursor import Cursor
-from shared.roles import Role
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit.cursor import Cursor
+from beaconfire_kit.roles import Role
 from tests.client import SocketClient, open_socket
 from tests.conftest import connected
 from tests.cursors import cursor_of
@@ -22,7 +23,6 @@ from tests.gateway.events import fence, member, publish_as_auth
 from tests.gateway.streams import BIG, cursor_now, push_out, restore
 from tests.proxy import Proxy
 from tests.websocket import RawSocket, client_frame, raw_socket
-from tools.nats_server import NatsServer
 
 
 @pytest.fixture(name="short")

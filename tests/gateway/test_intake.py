@@ -8,16 +8,16 @@ from typing import Any
 
 import pytest
 
-from services.gateway import intake as intake_module
-from services.gateway import replay
-from services.gateway.direct import DirectClient
-from services.gateway.encoding import Stored
-from shared import broker, reading
-from shared.parsing import Direct
+from beaconfire.nats_server import NatsServer
+from beaconfire_gateway.fanout.encoding import Stored
+from beaconfire_gateway.stream import intake as intake_module
+from beaconfire_gateway.stream import replay
+from beaconfire_gateway.stream.direct import DirectClient
+from beaconfire_kit import broker, reading
+from beaconfire_kit.parsing import Direct
 from tests.conftest import At, broker_settings, connected
 from tests.gateway.listening import listening, publish
 from tests.proxy import Proxy
-from tools.nats_server import NatsServer
 
 
 async def test_live(stream: NatsServer) -> None:

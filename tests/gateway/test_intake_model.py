@@ -18,14 +18,14 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from services.gateway import intake as intake_module
-from services.gateway import replay
-from services.gateway.encoding import Stored
-from services.gateway.intake import Intake
-from services.gateway.ring import Entry, Ring
-from services.gateway.route import Routes
-from shared import broker
-from shared.reading import ReadFailed
+from beaconfire_gateway.fanout.encoding import Stored
+from beaconfire_gateway.fanout.ring import Entry, Ring
+from beaconfire_gateway.fanout.route import Routes
+from beaconfire_gateway.stream import intake as intake_module
+from beaconfire_gateway.stream import replay
+from beaconfire_gateway.stream.intake import Intake
+from beaconfire_kit import broker
+from beaconfire_kit.reading import ReadFailed
 
 HISTORY_S = 60.0
 SUBJECTS = ("campaign.c1.settlement.s1", "campaign.c1.settlement.s2")

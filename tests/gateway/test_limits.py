@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.frames import Opcode, decode_close
-from services.gateway.limits import PATIENCE, Doorkeeper, LimitReached, Limits, Rate, Users
+from beaconfire.nats_server import NatsServer
+from beaconfire_gateway.sessions.limits import PATIENCE, Doorkeeper, LimitReached, Limits, Rate, Users
+from beaconfire_gateway.wire.websocket_frames import Opcode, decode_close
 from tests.client import Closed, answering, open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway
 from tests.gateway.events import fence
 from tests.websocket import client_frame, handshake, raw_socket, status_of
-from tools.nats_server import NatsServer
 
 
 def test_a_minutes_worth_at_once() -> None:

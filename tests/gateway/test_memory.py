@@ -10,15 +10,16 @@ from typing import Any
 
 import pytest
 
-from services.gateway import collector, protocol
-from services.gateway.collector import PATIENCE_S, STEP, Collector
-from services.gateway.context import Context
-from services.gateway.frames import FrameReader, Opcode
-from services.gateway.ring import Entry
-from services.gateway.route import Route
-from services.gateway.session import Session, State
-from services.gateway.websocket import MAX_AFTER_CLOSE_BYTES, PIECE_BYTES
-from shared.subjects import RoomKey
+from beaconfire_gateway.fanout.ring import Entry
+from beaconfire_gateway.fanout.route import Route
+from beaconfire_gateway.process import gc_tuning
+from beaconfire_gateway.process.gc_tuning import PATIENCE_S, STEP, Collector
+from beaconfire_gateway.sessions.context import Context
+from beaconfire_gateway.sessions.session import Session, State
+from beaconfire_gateway.transports.websocket import MAX_AFTER_CLOSE_BYTES, PIECE_BYTES
+from beaconfire_gateway.wire import protocol
+from beaconfire_gateway.wire.websocket_frames import FrameReader, Opcode
+from beaconfire_kit.subjects import RoomKey
 from tests.gateway.core import C1, close_ends, connect, open_connection, written
 from tests.websocket import client_frame
 
@@ -159,7 +160,7 @@ def _thawed() -> Iterator[None]:
 @pytest.mark.usefixtures("thawed")
 def test_what_stays_is_frozen() -> None:
     """What is there at the start, and what comes by the thousand, is not looked at again; a few more are left."""
-    collector.start()
+    gc_tuning.start()
     at_the_start = gc.get_freeze_count()
     watch, sessions = Collector(_nothing), [[number] for number in range(STEP)]
     watch.look(STEP - 1, 0.0)

@@ -1,10 +1,10 @@
-"""services.gateway.messages: the one list of message types agrees with the specification."""
+"""beaconfire_gateway.wire.messages: the one list of message types agrees with the specification."""
 
 import re
 from pathlib import Path
 from typing import get_args
 
-from services.gateway.messages import Event, Message, Request
+from beaconfire_gateway.wire.messages import Event, Message, Request
 
 PROTOCOL = (Path(__file__).parents[2] / "PROTOCOL.md").read_text()
 

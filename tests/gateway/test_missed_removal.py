@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from services.gateway import intake as intake_module
-from services.gateway import membership as membership_module
-from shared import broker
-from shared.events.user import AccessRevoked
-from shared.roles import Role
+from beaconfire.nats_server import NatsServer
+from beaconfire_gateway.sessions import membership as membership_module
+from beaconfire_gateway.stream import intake as intake_module
+from beaconfire_kit import broker
+from beaconfire_kit.events.user import AccessRevoked
+from beaconfire_kit.roles import Role
 from tests.client import Closed, SocketClient, open_socket
 from tests.conftest import connected
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.gateway.events import fence, member, publish_as_auth
 from tests.proxy import Proxy
-from tools.nats_server import NatsServer
 
 ROOM = "campaign:c1"
 

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
-from services.gateway import intake as intake_module
-from services.gateway import replay
-from services.gateway.direct import DirectClient
-from shared import broker
+from beaconfire.nats_server import NatsServer
+from beaconfire_gateway.stream import intake as intake_module
+from beaconfire_gateway.stream import replay
+from beaconfire_gateway.stream.direct import DirectClient
+from beaconfire_kit import broker
 from tests.broker_changes import call_api, declare
 from tests.client import Closed, SocketClient, open_socket
 from tests.conftest import At, connected
@@ -27,7 +28,6 @@ from tests.gateway.events import fence, raw_publish
 from tests.gateway.listening import Ear, listening, publish, while_reading
 from tests.gateway.streams import cursor_now, push_out
 from tests.proxy import Proxy
-from tools.nats_server import NatsServer
 
 BODY = b'{"x":"' + b"x" * 4_000 + b'"}'
 CUT_LETTERS = {

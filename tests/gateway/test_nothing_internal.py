@@ -8,14 +8,14 @@ from typing import Any
 
 import aiohttp
 
-from services.gateway import protocol
-from shared.events.workspace import UserTyping
-from shared.roles import Role
+from beaconfire.nats_server import NatsServer
+from beaconfire_gateway.wire import protocol
+from beaconfire_kit.events.workspace import UserTyping
+from beaconfire_kit.roles import Role
 from tests.client import Closed, SocketClient, open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.gateway.events import BODY, member, publish_as_auth, raw_publish
-from tools.nats_server import NatsServer
 
 INTERNAL = re.compile(
     r"nats|_inbox|\$js|jetstream|deadletter|auth\.authorize|live\.|campaign\.c1|workspace\.w1|ephemeral\."

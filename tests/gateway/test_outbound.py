@@ -1,4 +1,4 @@
-"""services.gateway.outbound, hub and ring: who gets what, in which order, in how many writes. No I/O."""
+"""beaconfire_gateway.fanout.outbound, hub and ring: who gets what, in which order, in how many writes. No I/O."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway import hub as hub_module
-from services.gateway.hub import Hub
-from services.gateway.outbound import BATCH_BYTES, LISTEN_FROM_S, LISTEN_S, LISTEN_TIMES, SLICE, Outbound
-from services.gateway.ring import Entry, Ring
-from services.gateway.route import Route, Routes
-from services.gateway.selection import Selection
-from services.gateway.wires import Calls, Encode, Target
-from shared.roles import Role
+from beaconfire_gateway.fanout import hub as hub_module
+from beaconfire_gateway.fanout.hub import Hub
+from beaconfire_gateway.fanout.outbound import BATCH_BYTES, LISTEN_FROM_S, LISTEN_S, LISTEN_TIMES, SLICE, Outbound
+from beaconfire_gateway.fanout.ring import Entry, Ring
+from beaconfire_gateway.fanout.route import Route, Routes
+from beaconfire_gateway.fanout.selection import Selection
+from beaconfire_gateway.fanout.wires import Calls, Encode, Target
+from beaconfire_kit.roles import Role
 from tests.gateway.core import key
 
 ROUTES = Routes()

@@ -1,6 +1,6 @@
-"""services.gateway.pace: the long replays of many sessions, a little of each at a time. No I/O."""
+"""beaconfire_gateway.sessions.pace: the long replays of many sessions, a little of each at a time. No I/O."""
 
-from services.gateway.pace import STEPS, Pace, Step
+from beaconfire_gateway.sessions.pace import STEPS, Pace, Step
 
 
 def test_a_few_in_a_turn() -> None:

@@ -1,6 +1,6 @@
-"""services.gateway.pieces: what many missed is made once. No I/O."""
+"""beaconfire_gateway.sessions.pieces: what many missed is made once. No I/O."""
 
-from services.gateway.pieces import KEEP_BYTES, Piece, Pieces
+from beaconfire_gateway.sessions.pieces import KEEP_BYTES, Piece, Pieces
 
 
 class Maker:

@@ -1,4 +1,4 @@
-"""services.gateway.protocol: whatever a client sends is a message or a refusal that names it, never anything else."""
+"""beaconfire_gateway.wire.protocol: whatever a client sends is a message or a refusal that names it, never anything else."""
 
 import json
 import re
@@ -8,12 +8,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.gateway import protocol
-from services.gateway.frames import payload
-from services.gateway.protocol import InvalidMessage, read_message
-from services.gateway.selection import select
-from shared.catalogue import events
-from shared.errors import BeaconfireError
+from beaconfire_gateway.fanout.selection import select
+from beaconfire_gateway.wire import protocol
+from beaconfire_gateway.wire.protocol import InvalidMessage, read_message
+from beaconfire_gateway.wire.websocket_frames import payload
+from beaconfire_kit.catalogue import events
+from beaconfire_kit.errors import BeaconfireError
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),

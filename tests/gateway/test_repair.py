@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from services.gateway import replay
-from services.gateway.encoding import Encoder, Stored
-from services.gateway.intake import FRESH_S, JITTER_S, SILENCE_S, Intake
-from services.gateway.ring import Entry
-from shared import broker, reading
-from shared.envelope import Envelope, Metadata
-from shared.metrics import render
+from beaconfire.nats_server import NatsServer
+from beaconfire_gateway.fanout.encoding import Encoder, Stored
+from beaconfire_gateway.fanout.ring import Entry
+from beaconfire_gateway.stream import replay
+from beaconfire_gateway.stream.intake import FRESH_S, JITTER_S, SILENCE_S, Intake
+from beaconfire_kit import broker, reading
+from beaconfire_kit.envelope import Envelope, Metadata
+from beaconfire_kit.metrics import render
 from tests.client import open_socket
 from tests.conftest import At, connected
 from tests.fakes import FakeAuth
@@ -24,7 +25,6 @@ from tests.gateway.listening import Ear, listening, publish, while_reading
 from tests.gateway.processes import gateway_process
 from tests.gateway.streams import dead_letters, push_out
 from tests.proxy import Proxy
-from tools.nats_server import NatsServer
 
 
 def figure(name: str) -> float:

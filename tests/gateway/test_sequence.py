@@ -1,10 +1,10 @@
-"""services.gateway.sequence: every offset once, in order, whatever is lost, doubled or late on the live path."""
+"""beaconfire_gateway.stream.sequence: every offset once, in order, whatever is lost, doubled or late on the live path."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.gateway.sequence import Sequence
+from beaconfire_gateway.stream.sequence import Sequence
 
 
 class Log:

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from shared import broker
-from shared.events.user import AccessRevoked
-from shared.roles import Role
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit import broker
+from beaconfire_kit.events.user import AccessRevoked
+from beaconfire_kit.roles import Role
 from tests.client import Closed, open_socket
 from tests.conftest import connected
 from tests.cursors import cursor_of
@@ -17,7 +18,6 @@ from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, on_both_transports, running_gateway, settlement
 from tests.gateway.events import fence, member, publish_as_auth
 from tests.websocket import client_frame, raw_socket
-from tools.nats_server import NatsServer
 
 
 @on_both_transports

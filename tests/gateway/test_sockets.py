@@ -1,4 +1,4 @@
-"""services.gateway.sockets: real sockets, by their descriptors."""
+"""beaconfire_gateway.transports.sockets: real sockets, by their descriptors."""
 
 import asyncio
 import errno
@@ -14,18 +14,18 @@ from urllib.parse import urlsplit
 import pytest
 from structlog.testing import capture_logs
 
-from services.gateway import handshake as handshake_module
-from services.gateway import outbound as outbound_module
-from services.gateway import sockets as sockets_module
-from services.gateway.context import Context
-from services.gateway.frames import Opcode, decode_close, encode, encode_close
-from services.gateway.ring import Entry
-from services.gateway.route import Route
-from services.gateway.session import Session, State
-from services.gateway.sockets import EVENTS, READ_BYTES, Sockets, Undrained, take_over
-from shared import errors
-from shared.errors import BeaconfireError
-from shared.roles import Role
+from beaconfire_gateway.fanout import outbound as outbound_module
+from beaconfire_gateway.fanout.ring import Entry
+from beaconfire_gateway.fanout.route import Route
+from beaconfire_gateway.sessions.context import Context
+from beaconfire_gateway.sessions.session import Session, State
+from beaconfire_gateway.transports import handshake as handshake_module
+from beaconfire_gateway.transports import sockets as sockets_module
+from beaconfire_gateway.transports.sockets import EVENTS, READ_BYTES, Sockets, Undrained, take_over
+from beaconfire_gateway.wire.websocket_frames import Opcode, decode_close, encode, encode_close
+from beaconfire_kit import errors
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.roles import Role
 from tests.gateway.conftest import Gateway
 from tests.gateway.core import ENDS, PLACE, connect, heard_by, open_connection
 from tests.websocket import client_frame, handshake, raw_socket, status_of

@@ -10,17 +10,17 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from services.gateway import membership as membership_module
-from services.gateway.hub import Hub
-from services.gateway.membership import Membership
-from services.gateway.place import Place
-from services.gateway.session import Session
-from shared.authorization import AUTHORIZE, QUEUE, AuthUnavailable
-from shared.roles import Role
-from shared.tokens import Claims
-from shared.verifier import Verifier
+from beaconfire.nats_server import NatsServer
+from beaconfire_gateway.fanout.hub import Hub
+from beaconfire_gateway.sessions import membership as membership_module
+from beaconfire_gateway.sessions.membership import Membership
+from beaconfire_gateway.sessions.place import Place
+from beaconfire_gateway.sessions.session import Session
+from beaconfire_kit.authorization import AUTHORIZE, QUEUE, AuthUnavailable
+from beaconfire_kit.roles import Role
+from beaconfire_kit.tokens import Claims
+from beaconfire_kit.verifier import Verifier
 from tests.conftest import connected
-from tools.nats_server import NatsServer
 
 
 @dataclass

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
-from shared import broker
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit import broker
 from tests.broker_changes import call_api, declare
 from tests.client import SocketClient, open_socket
 from tests.conftest import connected
@@ -25,7 +26,6 @@ from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.gateway.events import fence
 from tests.proxy import Proxy
-from tools.nats_server import NatsServer
 
 ROOM = "campaign:c1"
 BEFORE = 5

@@ -9,13 +9,14 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from services.gateway import catchup
-from services.gateway import outbound as outbound_module
-from services.gateway.context import Context
-from services.gateway.frames import Opcode
-from services.gateway.ring import Entry
-from services.gateway.route import Route
-from services.gateway.session import Session, State
+from beaconfire.nats_server import NatsServer
+from beaconfire_gateway.fanout import outbound as outbound_module
+from beaconfire_gateway.fanout.ring import Entry
+from beaconfire_gateway.fanout.route import Route
+from beaconfire_gateway.sessions import catchup
+from beaconfire_gateway.sessions.context import Context
+from beaconfire_gateway.sessions.session import Session, State
+from beaconfire_gateway.wire.websocket_frames import Opcode
 from tests.client import open_socket
 from tests.cursors import cursor_of
 from tests.fakes import FakeAuth
@@ -24,7 +25,6 @@ from tests.gateway.connections import connections, shrink
 from tests.gateway.core import ENDS, PLACE, connect, heard_by, open_connection
 from tests.gateway.slow_clients import Stuck, flood
 from tests.websocket import client_frame, raw_socket
-from tools.nats_server import NatsServer
 
 STUCK = 50
 CEILING = 262_144

@@ -6,9 +6,9 @@ import sys
 
 PROGRAM = """
 import os, signal, sys, time
-from shared import logs
-from services.gateway import supervisor
-from services.gateway.supervisor import OPERATIONS, Board, Supervisor
+from beaconfire_kit import logs
+from beaconfire_gateway import supervisor
+from beaconfire_gateway.process.supervisor import OPERATIONS, Board, Supervisor
 
 logs.configure("gateway")
 supervisor.BEYOND_DRAIN_S = 0.2

@@ -6,12 +6,13 @@ from typing import Any
 
 import pytest
 
-from services.gateway.protocol import MAX_TYPES
-from shared.catalogue import Event
-from shared.events.campaign import StateInvalidated, StructureUpdated
-from shared.events.user import MemberChanged
-from shared.events.workspace import UserTyping
-from shared.roles import Role
+from beaconfire.nats_server import NatsServer
+from beaconfire_gateway.wire.protocol import MAX_TYPES
+from beaconfire_kit.catalogue import Event
+from beaconfire_kit.events.campaign import StateInvalidated, StructureUpdated
+from beaconfire_kit.events.user import MemberChanged
+from beaconfire_kit.events.workspace import UserTyping
+from beaconfire_kit.roles import Role
 from tests.client import Closed, SocketClient, open_socket
 from tests.cursors import cursor_of
 from tests.fakes import FakeAuth
@@ -20,7 +21,6 @@ from tests.gateway.events import BODY, fence, publish_as_auth, raw_publish
 from tests.gateway.slow_clients import slow_sessions
 from tests.gateway.streams import push_out, restore
 from tests.websocket import client_frame, raw_socket
-from tools.nats_server import NatsServer
 
 
 def state() -> StateInvalidated:

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 
-from services.gateway.delivery import UNCHECKED, Delivery
-from services.gateway.encoding import Encoder, Stored
-from services.gateway.hub import Hub
-from services.gateway.membership import Membership
-from services.gateway.ring import Ring
-from services.gateway.session import Session
-from services.gateway.wires import Calls
-from shared.cursor import Cursor
-from shared.envelope import InvalidEvent
+from beaconfire_gateway.fanout.encoding import Encoder, Stored
+from beaconfire_gateway.fanout.hub import Hub
+from beaconfire_gateway.fanout.ring import Ring
+from beaconfire_gateway.fanout.wires import Calls
+from beaconfire_gateway.sessions.membership import Membership
+from beaconfire_gateway.sessions.session import Session
+from beaconfire_gateway.stream.delivery import UNCHECKED, Delivery
+from beaconfire_kit.cursor import Cursor
+from beaconfire_kit.envelope import InvalidEvent
 from tests.client import open_socket
 from tests.conftest import connected
 from tests.gateway.conftest import Gateway, settlement

@@ -6,8 +6,9 @@ import json
 import aiohttp
 import pytest
 
-from services.gateway.frames import Opcode, encode
-from services.gateway.websocket import Connection
+from beaconfire.nats_server import NatsServer
+from beaconfire_gateway.transports.websocket import Connection
+from beaconfire_gateway.wire.websocket_frames import Opcode, encode
 from tests.client import Closed, SocketClient, open_socket
 from tests.cursors import cursor_of
 from tests.fakes import FakeAuth
@@ -15,7 +16,6 @@ from tests.gateway.conftest import Gateway, on_both_transports, running_gateway,
 from tests.gateway.connections import aiohttp_handlers
 from tests.memory import is_apart
 from tests.websocket import client_frame, handshake, raw_socket, status_of
-from tools.nats_server import NatsServer
 
 
 @on_both_transports

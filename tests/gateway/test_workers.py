@@ -16,14 +16,14 @@ import pytest
 from nats.aio.client import Client
 from prometheus_client.parser import text_string_to_metric_families
 
-from shared import broker
-from shared.envelope import Envelope, Metadata
+from beaconfire.local_services import ServiceProcess
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit import broker
+from beaconfire_kit.envelope import Envelope, Metadata
 from tests.client import SocketClient, open_socket
 from tests.conftest import connected
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import settlement
-from tools.cluster import ServiceProcess
-from tools.nats_server import NatsServer
 
 ROOM = "campaign:c1"
 WAIT_S = 30.0
@@ -120,7 +120,7 @@ async def running_workers(
         **{f"BEACONFIRE_{name}": value for name, value in settings.items()},
     }
     process = ServiceProcess(
-        "gateway", "services.gateway", environment, arguments=("--workers", str(count)), folder=folder
+        "gateway", "beaconfire_gateway", environment, arguments=("--workers", str(count)), folder=folder
     )
     process.start(wait=False)
     try:
@@ -141,7 +141,7 @@ def refused(server: NatsServer, *arguments: str, **settings: str) -> subprocess.
         "BEACONFIRE_ENVIRONMENT": "development",
         **{f"BEACONFIRE_{name}": value for name, value in settings.items()},
     }
-    command = [sys.executable, "-m", "services.gateway", *arguments]
+    command = [sys.executable, "-m", "beaconfire_gateway", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WAIT_S, check=False)
 
 

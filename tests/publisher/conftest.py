@@ -11,15 +11,15 @@ import aiohttp
 import pytest
 from nats.aio.msg import Msg
 
-from services.publisher.app import build
-from services.publisher.settings import Settings
-from shared.envelope import Received, read
-from shared.serving import listening
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit.envelope import Received, read
+from beaconfire_kit.serving import listening
+from beaconfire_publisher.app import build
+from beaconfire_publisher.settings import Settings
 from tests.auth.conftest import Auth, running_auth
 from tests.conftest import broker_settings, connected
 from tests.databases import database_url
 from tests.fakes import FakeAuth
-from tools.nats_server import NatsServer
 
 PATIENCE_S = 40.0
 USERS = ("owner", "editor", "viewer", "stranger")

@@ -1,16 +1,16 @@
-"""services.publisher.app: starting without its neighbours, readiness, and ending in order."""
+"""beaconfire_publisher.app: starting without its neighbours, readiness, and ending in order."""
 
 import asyncio
 import os
 import signal
 from pathlib import Path
 
-from shared import broker
+from beaconfire.local_services import ServiceProcess
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit import broker
 from tests.conftest import connected
 from tests.fakes import FakeAuth
 from tests.publisher.conftest import Heard, Publisher, publisher_settings, publishing
-from tools.cluster import ServiceProcess
-from tools.nats_server import NatsServer
 
 NO_STREAM = "the stream EVENTS is not there, or does not answer"
 
@@ -113,4 +113,4 @@ def process(server: NatsServer, folder: Path) -> ServiceProcess:
         "BEACONFIRE_DATABASE_URL": f"sqlite+aiosqlite:///{folder}/publisher.db",
         "BEACONFIRE_JWKS_URL": "http://127.0.0.1:1/",
     }
-    return ServiceProcess("publisher", "services.publisher", environment, folder=folder)
+    return ServiceProcess("publisher", "beaconfire_publisher", environment, folder=folder)

@@ -10,16 +10,16 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from shared.authorization import Auth as AsksAuth
-from shared.authorization import AuthorizeRequest, BrokerUnavailable, GrantRequest, offer
-from shared.events.campaign import SettlementUpdated
-from shared.roles import Role
-from shared.tokens import Claims
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit.authorization import Auth as AsksAuth
+from beaconfire_kit.authorization import AuthorizeRequest, BrokerUnavailable, GrantRequest, offer
+from beaconfire_kit.events.campaign import SettlementUpdated
+from beaconfire_kit.roles import Role
+from beaconfire_kit.tokens import Claims
 from tests.auth.conftest import Auth, running_auth
 from tests.conftest import At, connected
 from tests.proxy import Proxy
 from tests.publisher.conftest import PATIENCE_S, Api, Heard, Publisher, publisher_settings, publishing
-from tools.nats_server import NatsServer
 
 HURTS = {"frozen": NatsServer.freeze, "killed": NatsServer.kill}
 HEAL = {"frozen": NatsServer.thaw, "killed": NatsServer.start}

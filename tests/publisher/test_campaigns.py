@@ -1,14 +1,14 @@
-"""services.publisher.campaigns over HTTP, with its events as a gateway hears them."""
+"""beaconfire_publisher.campaigns over HTTP, with its events as a gateway hears them."""
 
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
+from beaconfire.nats_server import NatsServer
 from tests.auth.conftest import Auth
 from tests.databases import on_both_databases
 from tests.publisher.conftest import Api, Heard, Publisher, publisher_settings, publishing
-from tools.nats_server import NatsServer
 
 pytestmark = on_both_databases
 

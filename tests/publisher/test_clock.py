@@ -1,10 +1,10 @@
-"""services.publisher.clock over HTTP, with its events as a gateway hears them."""
+"""beaconfire_publisher.clock over HTTP, with its events as a gateway hears them."""
 
 from typing import Any
 
 import pytest
 
-from services.publisher import clock
+from beaconfire_publisher import clock
 from tests.publisher.conftest import Publisher
 
 HOURLY = {"everyS": 60, "elapsedSeconds": 3600}

@@ -10,15 +10,15 @@ from nats.aio.client import Client
 from nats.js.errors import NotFoundError
 from pydantic import BaseModel
 
-from services.publisher import campaigns, store
-from shared import broker
-from shared.envelope import read
-from shared.web import CURSOR_HEADER, OFFSET_HEADER, PENDING_HEADER, read_body
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit import broker
+from beaconfire_kit.envelope import read
+from beaconfire_kit.web import CURSOR_HEADER, OFFSET_HEADER, PENDING_HEADER, read_body
+from beaconfire_publisher import campaigns, store
 from tests.auth.conftest import Auth
 from tests.conftest import connected
 from tests.cursors import cursor_of
 from tests.publisher.conftest import PATIENCE_S, Api, Heard, Publisher, publisher_settings, publishing
-from tools.nats_server import NatsServer
 
 WRITES = 60
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from shared import database
-from shared.events.campaign import SettlementUpdated
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit import database
+from beaconfire_kit.events.campaign import SettlementUpdated
 from tests.auth.conftest import Auth
 from tests.databases import Databases, chosen, execute
 from tests.publisher.conftest import Api, Heard, Publisher, publisher_settings, publishing
-from tools.nats_server import NatsServer
 
 
 async def refused(publisher: Publisher) -> None:

@@ -1,6 +1,6 @@
-"""services.publisher.entities over HTTP, with its events as a gateway hears them."""
+"""beaconfire_publisher.entities over HTTP, with its events as a gateway hears them."""
 
-from services.publisher.entities import RESERVED
+from beaconfire_publisher.entities import RESERVED
 from tests.databases import on_both_databases
 from tests.publisher.conftest import Publisher
 

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from services.publisher.events_api import _prepare_all, _Refused
-from shared import errors, tokens
-from shared.tokens import ServiceClaims
-from shared.web import OFFSET_HEADER, PENDING_HEADER
+from beaconfire_kit import errors, tokens
+from beaconfire_kit.tokens import ServiceClaims
+from beaconfire_kit.web import OFFSET_HEADER, PENDING_HEADER
+from beaconfire_publisher.events_api import _prepare_all, _Refused
 from tests.fakes import FakeAuth
 from tests.publisher.conftest import Api, Publisher, Reply
 

@@ -1,4 +1,4 @@
-"""services.publisher.fields over HTTP: what is refused, and that the answer names it."""
+"""beaconfire_publisher.fields over HTTP: what is refused, and that the answer names it."""
 
 from typing import Any
 

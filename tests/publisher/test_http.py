@@ -1,4 +1,4 @@
-"""services.publisher.http: who may do what, and what is answered when that cannot be found out."""
+"""beaconfire_publisher.access: who may do what, and what is answered when that cannot be found out."""
 
 import asyncio
 import json
@@ -11,11 +11,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from beaconfire.nats_server import NatsServer
 from tests.auth.conftest import Auth
 from tests.databases import execute
 from tests.fakes import FakeAuth
 from tests.publisher.conftest import Api, Heard, Publisher, Reply, publisher_settings, publishing
-from tools.nats_server import NatsServer
 
 Call = tuple[str, str, Any]
 

@@ -10,21 +10,21 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, update
 
-from services.publisher.idempotency import key_of_request
-from services.publisher.store import CAMPAIGNS, KEYS, OUTBOX, Store
-from shared.authorization import grant
-from shared.database import Database
-from shared.envelope import Envelope, Metadata
-from shared.errors import BeaconfireError
-from shared.events.campaign import StateInvalidated
-from shared.inbox import digest
-from shared.outbox import Outbox
-from shared.roles import Role
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit.authorization import grant
+from beaconfire_kit.database import Database
+from beaconfire_kit.envelope import Envelope, Metadata
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.events.campaign import StateInvalidated
+from beaconfire_kit.inbox import digest
+from beaconfire_kit.outbox import Outbox
+from beaconfire_kit.roles import Role
+from beaconfire_publisher.idempotency import key_of_request
+from beaconfire_publisher.store import CAMPAIGNS, KEYS, OUTBOX, Store
 from tests.auth.conftest import Auth, granting
 from tests.conftest import connected
 from tests.databases import database_url, on_both_databases
 from tests.publisher.conftest import Api, Publisher, Reply
-from tools.nats_server import NatsServer
 
 pytestmark = on_both_databases
 

@@ -9,18 +9,18 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from services.publisher.settings import Settings
-from services.publisher.store import OUTBOX, USAGE, Store
-from shared import metrics, tokens
-from shared.database import Database
-from shared.errors import BeaconfireError
-from shared.outbox import Outbox
-from shared.tokens import ServiceClaims
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit import metrics, tokens
+from beaconfire_kit.database import Database
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.outbox import Outbox
+from beaconfire_kit.tokens import ServiceClaims
+from beaconfire_publisher.settings import Settings
+from beaconfire_publisher.store import OUTBOX, USAGE, Store
 from tests.auth.conftest import running_auth
 from tests.databases import database_url, on_both_databases
 from tests.fakes import FakeAuth
 from tests.publisher.conftest import Api, Heard, Publisher, Reply, publisher_settings, publishing
-from tools.nats_server import NatsServer
 
 EVENTS = "/v1/events"
 

@@ -8,17 +8,17 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator, validate
 from pydantic import BaseModel, ValidationError
 
-from services.publisher import openapi
-from services.publisher.app import build
-from services.publisher.campaigns import CampaignChanges, NewCampaign
-from services.publisher.entities import Entities
-from services.publisher.events_api import _prepare, _Refused, publishable
-from services.publisher.fields import Clock
-from services.publisher.settings import Settings
-from services.publisher.settlements import Settlements
-from services.publisher.structures import Structures
-from services.publisher.world_time import Advance
-from shared.tokens import ServiceClaims
+from beaconfire_kit.tokens import ServiceClaims
+from beaconfire_publisher import openapi
+from beaconfire_publisher.app import build
+from beaconfire_publisher.campaigns import CampaignChanges, NewCampaign
+from beaconfire_publisher.entities import Entities
+from beaconfire_publisher.events_api import _prepare, _Refused, publishable
+from beaconfire_publisher.fields import Clock
+from beaconfire_publisher.settings import Settings
+from beaconfire_publisher.settlements import Settlements
+from beaconfire_publisher.structures import Structures
+from beaconfire_publisher.world_time import Advance
 from tests.openapi import Bodies, described, routes
 from tests.openapi import assert_described as described_by
 from tests.publisher.conftest import Publisher, Reply

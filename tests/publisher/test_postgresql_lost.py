@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from shared.events.campaign import SettlementUpdated
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit.events.campaign import SettlementUpdated
 from tests.auth.conftest import Auth
 from tests.databases import Databases, Postgres, chosen
 from tests.publisher.conftest import Api, Heard, Publisher, publisher_settings, publishing
-from tools.nats_server import NatsServer
 
 WRITERS = 5
 

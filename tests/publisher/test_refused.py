@@ -8,16 +8,16 @@ import pytest
 from rich.console import Console
 from sqlalchemy import insert
 
-from services.publisher.store import OUTBOX
-from shared.database import Database
-from shared.outbox import STALE_S
+from beaconfire import outboxes
+from beaconfire.doctor import Patient, diagnose
+from beaconfire.nats_server import NatsServer
+from beaconfire.outboxes import CannotLook, Refused, Seen, WaitingRoot
+from beaconfire_kit.database import Database
+from beaconfire_kit.outbox import STALE_S
+from beaconfire_publisher.store import OUTBOX
 from tests.broker_changes import change_permissions, change_stream, deny, until_denied
 from tests.conftest import broker_settings, connected
 from tests.publisher.conftest import PATIENCE_S, Publisher
-from tools import outboxes
-from tools.doctor import Patient, diagnose
-from tools.nats_server import NatsServer
-from tools.outboxes import CannotLook, Refused, Seen, WaitingRoot
 
 
 async def test_a_refused_event_is_shown_and_sent_again(

@@ -11,16 +11,16 @@ import aiohttp
 import pytest
 from sqlalchemy import text
 
-from shared import broker, outbox
-from shared.database import Database
-from shared.events.campaign import SettlementUpdated
+from beaconfire.local_services import ServiceProcess
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit import broker, outbox
+from beaconfire_kit.database import Database
+from beaconfire_kit.events.campaign import SettlementUpdated
 from tests.auth.conftest import Auth
 from tests.conftest import connected
 from tests.databases import database_url, on_both_databases
 from tests.forked import forked
 from tests.publisher.conftest import Api, Heard, Publisher
-from tools.cluster import ServiceProcess
-from tools.nats_server import NatsServer
 
 pytestmark = on_both_databases
 
@@ -35,7 +35,7 @@ async def _process(stream: NatsServer, auth: Auth, tmp_path: Path) -> AsyncItera
         "BEACONFIRE_DATABASE_URL": database_url(tmp_path, "publisher"),
         "BEACONFIRE_JWKS_URL": f"{auth.url}/.well-known/jwks.json",
     }
-    service = forked(ServiceProcess("publisher", "services.publisher", environment, folder=tmp_path))
+    service = forked(ServiceProcess("publisher", "beaconfire_publisher", environment, folder=tmp_path))
     await asyncio.to_thread(service.start)
     yield service
     await asyncio.to_thread(service.stop)

@@ -1,10 +1,9 @@
-"""services.publisher.rules: what a change makes out of date."""
+"""beaconfire_publisher.rules: what a change makes out of date."""
 
 import pytest
 
-from services.publisher.rules import SUBJECTS, consequence
-from shared.catalogue import Event
-from shared.events.campaign import (
+from beaconfire_kit.catalogue import Event
+from beaconfire_kit.events.campaign import (
     EntityUpdated,
     Operation,
     SettlementUpdated,
@@ -12,6 +11,7 @@ from shared.events.campaign import (
     StructureUpdated,
     WorldTimeChanged,
 )
+from beaconfire_publisher.rules import SUBJECTS, consequence
 
 LONG_AGO = "1000-01-01T08:00:00Z"
 

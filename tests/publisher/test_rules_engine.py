@@ -1,4 +1,4 @@
-"""services.publisher.rules_engine on the broker: each change has its consequence, once, whatever happens to whom."""
+"""beaconfire_publisher.rules_engine on the broker: each change has its consequence, once, whatever happens to whom."""
 
 import asyncio
 import random
@@ -9,11 +9,12 @@ from pathlib import Path
 import pytest
 from nats.aio.client import Client
 
-from services.publisher.rules_engine import NAME
-from shared import broker
-from shared.envelope import Envelope, Metadata, Received
-from shared.events.campaign import StateInvalidated
-from shared.inbox import digest
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit import broker
+from beaconfire_kit.envelope import Envelope, Metadata, Received
+from beaconfire_kit.events.campaign import StateInvalidated
+from beaconfire_kit.inbox import digest
+from beaconfire_publisher.rules_engine import NAME
 from tests.conftest import connected
 from tests.databases import execute, on_both_databases
 from tests.publisher.conftest import Heard, Publisher, publisher_settings, publishing
@@ -28,7 +29,6 @@ from tests.publisher.workers import (
     worker_process,
     working,
 )
-from tools.nats_server import NatsServer
 
 pytestmark = on_both_databases
 

@@ -1,4 +1,4 @@
-"""services.publisher.scheduler: clocks advance while they run, once for each moment, whatever happens to whom."""
+"""beaconfire_publisher.scheduler: clocks advance while they run, once for each moment, whatever happens to whom."""
 
 import asyncio
 import random
@@ -11,21 +11,21 @@ from pathlib import Path
 import pytest
 from prometheus_client import REGISTRY
 
-from services.publisher import clock, scheduler
-from services.publisher.campaigns import WORLD_BEGINS
-from services.publisher.fields import Clock
-from services.publisher.scheduler import NAME
-from services.publisher.store import CAMPAIGNS, CLOCKS, OUTBOX, Store
-from shared import broker
-from shared.database import Database
-from shared.envelope import Metadata, Received
-from shared.events.campaign import EntityUpdated, WorldTimeChanged
-from shared.outbox import Outbox
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit import broker
+from beaconfire_kit.database import Database
+from beaconfire_kit.envelope import Metadata, Received
+from beaconfire_kit.events.campaign import EntityUpdated, WorldTimeChanged
+from beaconfire_kit.outbox import Outbox
+from beaconfire_publisher import clock, scheduler
+from beaconfire_publisher.campaigns import WORLD_BEGINS
+from beaconfire_publisher.fields import Clock
+from beaconfire_publisher.scheduler import NAME
+from beaconfire_publisher.store import CAMPAIGNS, CLOCKS, OUTBOX, Store
 from tests.conftest import connected
 from tests.databases import on_both_databases
 from tests.publisher.conftest import Heard, Publisher, publisher_settings, publishing
 from tests.publisher.workers import PATIENCE_S, Told, database_url, listening_to, reading_of, worker_process, working
-from tools.nats_server import NatsServer
 
 pytestmark = on_both_databases
 

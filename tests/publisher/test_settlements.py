@@ -1,4 +1,4 @@
-"""services.publisher.settlements over HTTP, with its events as a gateway hears them."""
+"""beaconfire_publisher.settlements over HTTP, with its events as a gateway hears them."""
 
 import asyncio
 

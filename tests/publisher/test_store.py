@@ -1,4 +1,4 @@
-"""services.publisher.store: rows and events are committed together, or none of them."""
+"""beaconfire_publisher.store: rows and events are committed together, or none of them."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 from sqlalchemy import event, func, select
 
-from services.publisher.campaigns import WORLD_BEGINS
-from services.publisher.migrations import MIGRATIONS
-from services.publisher.store import CAMPAIGNS, OUTBOX, Store, Writing
-from shared.database import Database, DatabaseAway
-from shared.envelope import Metadata
-from shared.events.campaign import EntityUpdated
-from shared.migrations import open_database
-from shared.outbox import Outbox
+from beaconfire_kit.database import Database, DatabaseAway
+from beaconfire_kit.envelope import Metadata
+from beaconfire_kit.events.campaign import EntityUpdated
+from beaconfire_kit.migrations import open_database
+from beaconfire_kit.outbox import Outbox
+from beaconfire_publisher.campaigns import WORLD_BEGINS
+from beaconfire_publisher.migrations import MIGRATIONS
+from beaconfire_publisher.store import CAMPAIGNS, OUTBOX, Store, Writing
 from tests.databases import database_url, on_both_databases
 
 METADATA = Metadata(source="api")

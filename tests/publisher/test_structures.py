@@ -1,4 +1,4 @@
-"""services.publisher.structures over HTTP, with its events as a gateway hears them."""
+"""beaconfire_publisher.structures over HTTP, with its events as a gateway hears them."""
 
 from tests.databases import on_both_databases
 from tests.publisher.conftest import Publisher

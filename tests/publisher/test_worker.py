@@ -1,4 +1,4 @@
-"""services.publisher.worker as a process of its own: starting, stopping, and what the broker lets it do."""
+"""beaconfire_publisher.worker as a process of its own: starting, stopping, and what the broker lets it do."""
 
 import asyncio
 import json
@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 from nats.aio.client import Client
 
-from services.publisher.rules_engine import NAME as RULES_ENGINE
-from services.publisher.worker import JOBS
-from shared import broker, consumer
-from shared.broker import STREAM, PublishDenied
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit import broker, consumer
+from beaconfire_kit.broker import STREAM, PublishDenied
+from beaconfire_publisher.rules_engine import NAME as RULES_ENGINE
+from beaconfire_publisher.worker import JOBS
 from tests.conftest import connected
 from tests.publisher.conftest import Heard, publisher_settings, publishing
 from tests.publisher.workers import cause, changed, listening_to, worker_process, working
-from tools.nats_server import NatsServer
 
 JOB = pytest.mark.parametrize("job", JOBS)
 

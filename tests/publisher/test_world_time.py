@@ -1,4 +1,4 @@
-"""services.publisher.world_time over HTTP, with its events as a gateway hears them."""
+"""beaconfire_publisher.world_time over HTTP, with its events as a gateway hears them."""
 
 import asyncio
 from pathlib import Path

@@ -15,18 +15,18 @@ import pytest
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from services.publisher import worker
-from services.publisher.settings import WorkerSettings
-from shared import broker
-from shared.catalogue import Event
-from shared.envelope import Envelope, Metadata, Received, read
-from shared.events.campaign import SettlementUpdated
-from shared.serving import worker_listening
+from beaconfire.local_services import ServiceProcess
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit import broker
+from beaconfire_kit.catalogue import Event
+from beaconfire_kit.envelope import Envelope, Metadata, Received, read
+from beaconfire_kit.events.campaign import SettlementUpdated
+from beaconfire_kit.serving import worker_listening
+from beaconfire_publisher import worker
+from beaconfire_publisher.settings import WorkerSettings
 from tests import databases
 from tests.conftest import broker_settings, connected
 from tests.forked import forked
-from tools.cluster import ServiceProcess
-from tools.nats_server import NatsServer
 
 PATIENCE_S = 30.0
 
@@ -141,7 +141,7 @@ async def working(server: NatsServer, folder: Path, job: str, **limits: float) -
 def worker_process(server: NatsServer, folder: Path, job: str, *, database: Path | None = None) -> ServiceProcess:
     """A worker as it runs in production, not started. Its log is in `folder`, and the database unless told."""
     environment = {**server.environment(job), "BEACONFIRE_DATABASE_URL": database_url(database or folder)}
-    return forked(ServiceProcess(job, "services.publisher", environment, arguments=(job,), folder=folder))
+    return forked(ServiceProcess(job, "beaconfire_publisher", environment, arguments=(job,), folder=folder))
 
 
 def changed(settlement: str, *fields: str, operation: Any = "update") -> SettlementUpdated:

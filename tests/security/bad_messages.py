@@ -3,8 +3,8 @@
 import json
 from dataclasses import dataclass, field
 
-from shared.envelope import Envelope, Metadata
-from shared.events.campaign import SettlementUpdated
+from beaconfire_kit.envelope import Envelope, Metadata
+from beaconfire_kit.events.campaign import SettlementUpdated
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,13 @@ from typing import Any
 import aiohttp
 import pytest
 
+from beaconfire.api import call
+from beaconfire.local_services import Plan, ServiceProcess, Services
+from beaconfire.nats_server import free_port
 from tests.client import SocketClient, open_socket
 from tests.forked import all_forked
 from tests.gateway.conftest import _auth, _gateway
 from tests.websocket import RawSocket, client_frame, raw_socket
-from tools.api import call
-from tools.cluster import Plan, ServiceProcess, Services
-from tools.nats_server import free_port
 
 __all__ = ["_auth", "_gateway"]
 

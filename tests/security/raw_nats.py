@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from tools.nats_server import NatsServer
+from beaconfire.nats_server import NatsServer
 
 WAIT_S = 15.0
 

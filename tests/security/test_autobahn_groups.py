@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from services.gateway.frames import Opcode
+from beaconfire_gateway.wire.websocket_frames import Opcode
 from tests.security.conftest import Target
 from tests.websocket import RawSocket, client_frame
 

@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
-from shared import broker, lookup
-from shared.authorization import AuthorizeRequest, authorize
-from shared.broker import STREAM
-from shared.catalogue import Event
-from shared.envelope import Envelope, Metadata
-from shared.events.campaign import EntityUpdated
+from beaconfire import deadletters, listening
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit import broker, lookup
+from beaconfire_kit.authorization import AuthorizeRequest, authorize
+from beaconfire_kit.broker import STREAM
+from beaconfire_kit.catalogue import Event
+from beaconfire_kit.envelope import Envelope, Metadata
+from beaconfire_kit.events.campaign import EntityUpdated
 from tests.auth.conftest import running_auth, table
 from tests.client import open_socket
 from tests.conftest import broker_settings, connected
@@ -27,8 +29,6 @@ from tests.gateway.conftest import running_gateway, settlement
 from tests.publisher.workers import cause, working
 from tests.security.bad_messages import BAD, Bad
 from tests.security.raw_nats import RawNats, raw_nats
-from tools import deadletters, listening
-from tools.nats_server import NatsServer
 
 PATIENCE_S = 20.0
 SETTLEMENT, CAMPAIGN = b"campaign.c1.settlement.", b"campaign.c1.campaign."

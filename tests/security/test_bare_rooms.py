@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from services.gateway import membership
+from beaconfire.nats_server import NatsServer
+from beaconfire_gateway.sessions import membership
 from tests.auth.conftest import Person
 from tests.client import SocketClient, open_socket
 from tests.security.whole import Whole, running_whole
-from tools.nats_server import NatsServer
 
 
 async def publish(whole: Whole, person: Person, campaign: str, settlement: str, correlation: str) -> None:

@@ -1,6 +1,6 @@
 """T11, the broker's doors: what the one table does not allow is refused, whoever asks; what it allows is let through.
 
-Derived from `tools/broker_users.py`, so that a new user of the table is tried at every door from the day it is added.
+Derived from `beaconfire/broker_users.py`, so that a new user of the table is tried at every door from the day it is added.
 """
 
 import asyncio
@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 from nats.aio.client import Client
 
-from shared import broker
-from shared.authorization import AUTHORIZE, GRANT, QUEUE
-from shared.broker import STREAM
-from shared.envelope import Envelope, Metadata
+from beaconfire.broker_users import USERS, BrokerUser, shipped_config
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit import broker
+from beaconfire_kit.authorization import AUTHORIZE, GRANT, QUEUE
+from beaconfire_kit.broker import STREAM
+from beaconfire_kit.envelope import Envelope, Metadata
 from tests.client import open_socket
 from tests.conftest import connected
 from tests.gateway.conftest import Gateway, settlement
 from tests.security.conftest import Target
 from tests.security.raw_nats import RawNats, Refused, raw_nats
-from tools.broker_users import USERS, BrokerUser, shipped_config
-from tools.nats_server import NatsServer
 
 NAMES = [user.name for user in USERS]
 MEMBERSHIP = ("campaign.c1.member.u1", "workspace.w1.member.u1", "user.u1.access")

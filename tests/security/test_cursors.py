@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from shared.cursor import Cursor
+from beaconfire_kit.cursor import Cursor
 from tests.client import Closed, open_socket
 from tests.cursors import cursor_of
 from tests.gateway.conftest import Gateway, settlement

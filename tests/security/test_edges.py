@@ -9,13 +9,13 @@ from collections.abc import AsyncIterator, Iterable, Iterator
 import aiohttp
 import pytest
 
+from beaconfire.nats_server import NatsServer
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway
 from tests.routers import Application, running
 from tests.security.conftest import PASSWORD, Target
 from tests.security.raw_http import exchange, statuses
 from tests.websocket import client_frame, connection, handshake
-from tools.nats_server import NatsServer
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PROPFIND")
 JAVA = (

@@ -6,11 +6,11 @@ from contextlib import AsyncExitStack
 
 import aiohttp
 
+from beaconfire.nats_server import NatsServer
 from tests.client import SUBPROTOCOL, Closed, SocketClient, answering, open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.websocket import handshake, status_of
-from tools.nats_server import NatsServer
 
 OTHER_ADDRESS = "127.0.0.2"
 

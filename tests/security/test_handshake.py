@@ -5,14 +5,14 @@ import gzip
 
 import pytest
 
-from shared.web import MAX_BODY_BYTES
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit.web import MAX_BODY_BYTES
 from tests.client import Closed, open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import running_gateway
 from tests.security.conftest import Target, rss_bytes
 from tests.security.raw_http import exchange, statuses
 from tests.websocket import handshake, status_of
-from tools.nats_server import NatsServer
 
 ALLOWED = "https://app.example.org"
 FOREIGN = [

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from shared.authorization import AuthorizeRequest, authorize, grant
-from shared.roles import Role
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit.authorization import AuthorizeRequest, authorize, grant
+from beaconfire_kit.roles import Role
 from tests.auth.conftest import Person, granting
 from tests.client import open_socket
 from tests.conftest import connected
 from tests.security.whole import Whole, running_whole
-from tools.nats_server import NatsServer
 
 
 @dataclass(frozen=True)

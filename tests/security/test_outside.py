@@ -13,11 +13,11 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from shared.authorization import AuthorizeRequest, Newcomer, authorize
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit.authorization import AuthorizeRequest, Newcomer, authorize
 from tests.client import Closed
 from tests.conftest import connected
 from tests.security.whole import Whole, connect, running_whole, with_token
-from tools.nats_server import NatsServer
 
 
 @dataclass

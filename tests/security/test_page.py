@@ -3,8 +3,8 @@
 import pytest
 from playwright.async_api import expect
 
+from beaconfire.api import call
 from tests.browser.conftest import Table, _chromium, _demo_campaign, _demo_services, _table
-from tools.api import call
 
 __all__ = ["_chromium", "_demo_campaign", "_demo_services", "_table"]
 

@@ -6,8 +6,8 @@ import zlib
 
 import pytest
 
-from services.gateway.frames import MAX_FRAGMENTS, Opcode, encode
-from services.gateway.plain import CONTROL_PER_MINUTE
+from beaconfire_gateway.transports.aiohttp_websocket import CONTROL_PER_MINUTE
+from beaconfire_gateway.wire.websocket_frames import MAX_FRAGMENTS, Opcode, encode
 from tests.security.conftest import Target, hears, rss_bytes
 from tests.websocket import client_frame, connection, handshake
 

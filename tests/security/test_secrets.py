@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.processes import Process
+from beaconfire.processes import Process
 
 SERVICES = ("auth", "publisher", "gateway")
 STRONG = "9f1c7be2a05d4436b8e1720cfa9d6e53"
@@ -17,7 +17,7 @@ BROKER = {"BEACONFIRE_NATS_USER": "x", "BEACONFIRE_NATS_PASSWORD": STRONG}
 async def refusal(service: str, environment: Mapping[str, str], folder: Path) -> str:
     """What a service says that does not start. It must end with 2."""
     process = Process(
-        service, [sys.executable, "-m", f"services.{service}"], log_path=folder / "log", environment=environment
+        service, [sys.executable, "-m", f"beaconfire_{service}"], log_path=folder / "log", environment=environment
     )
     process.start()
     try:

@@ -7,12 +7,12 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from shared import serving, web
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit import serving, web
 from tests.client import open_socket
 from tests.security.conftest import Target, hears
 from tests.security.whole import running_whole
 from tests.websocket import connection
-from tools.nats_server import NatsServer
 
 EACH = 30
 """Connections of each kind to each service."""

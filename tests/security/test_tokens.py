@@ -13,13 +13,13 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from shared import tokens
-from shared.tokens import ServiceClaims
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit import tokens
+from beaconfire_kit.tokens import ServiceClaims
 from tests.auth.conftest import OPERATOR_TOKEN
 from tests.client import Closed, open_socket
 from tests.forgery import Forger, hostile
 from tests.security.whole import Whole, connect, running_whole, with_token
-from tools.nats_server import NatsServer
 
 TOO_LARGE = {"100 KB"}  # larger than a frame or a header may be: refused before it is looked at
 NO_JSON = {"lone surrogate"}  # nor is it a message

@@ -8,19 +8,19 @@ from typing import Any
 
 import aiohttp
 
-from services.auth.keys import Keys
-from services.auth.migrations import MIGRATIONS
-from services.auth.seal import Seal
-from services.auth.settings import DEVELOPMENT_SECRET
-from shared.database import Database
-from shared.migrations import open_database
+from beaconfire.nats_server import NatsServer
+from beaconfire_auth.keys import Keys
+from beaconfire_auth.migrations import MIGRATIONS
+from beaconfire_auth.seal import Seal
+from beaconfire_auth.settings import DEVELOPMENT_SECRET
+from beaconfire_kit.database import Database
+from beaconfire_kit.migrations import open_database
 from tests.auth.conftest import Auth, Person, running_auth
 from tests.client import Closed, SocketClient, open_socket
 from tests.fakes import FakeAuth
 from tests.forgery import Forger
 from tests.gateway.conftest import Gateway, running_gateway
 from tests.publisher.conftest import Api, Heard, publisher_settings, publishing
-from tools.nats_server import NatsServer
 
 
 @dataclass

@@ -9,11 +9,11 @@ from typing import Any
 from nats.aio.client import Client
 from sqlalchemy import MetaData, select, text
 
-from shared import outbox
-from shared.database import Database
-from shared.envelope import Envelope, Metadata
-from shared.events.campaign import SettlementUpdated
-from shared.outbox import Outbox
+from beaconfire_kit import outbox
+from beaconfire_kit.database import Database
+from beaconfire_kit.envelope import Envelope, Metadata
+from beaconfire_kit.events.campaign import SettlementUpdated
+from beaconfire_kit.outbox import Outbox
 from tests.databases import database_url
 
 TABLES = MetaData()

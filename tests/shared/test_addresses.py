@@ -1,10 +1,10 @@
-"""shared.addresses: who is behind a proxy, and who only says so."""
+"""beaconfire_kit.addresses: who is behind a proxy, and who only says so."""
 
 from ipaddress import ip_network
 
 import pytest
 
-from shared.addresses import MAX_PROXIES, Client, client_address, forwarded, household, x_forwarded_for
+from beaconfire_kit.addresses import MAX_PROXIES, Client, client_address, forwarded, household, x_forwarded_for
 
 PROXIES = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
 

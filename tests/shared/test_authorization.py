@@ -1,4 +1,4 @@
-"""shared.authorization: auth is asked over HTTP while the broker is away, and its answers are read whole."""
+"""beaconfire_kit.authorization: auth is asked over HTTP while the broker is away, and its answers are read whole."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -7,9 +7,17 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from shared.authorization import HTTP_PATH, MAX_ANSWER_BYTES, Auth, AuthorizeReply, AuthUnavailable, offer, question
-from shared.roles import Role
-from shared.tokens import Claims
+from beaconfire_kit.authorization import (
+    HTTP_PATH,
+    MAX_ANSWER_BYTES,
+    Auth,
+    AuthorizeReply,
+    AuthUnavailable,
+    offer,
+    question,
+)
+from beaconfire_kit.roles import Role
+from beaconfire_kit.tokens import Claims
 
 CLAIMS = Claims("u1", "", 0, 0, "")
 

@@ -1,4 +1,4 @@
-"""shared.broker against a real nats-server with the shipped user table."""
+"""beaconfire_kit.broker against a real nats-server with the shipped user table."""
 
 import asyncio
 import json
@@ -10,11 +10,11 @@ import pytest
 import uvloop
 from nats.aio.client import Client
 
-from shared import broker
-from shared.envelope import MAX_EVENT_BYTES
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit import broker
+from beaconfire_kit.envelope import MAX_EVENT_BYTES
 from tests.conftest import At, broker_settings, connected
 from tests.proxy import Proxy
-from tools.nats_server import NatsServer
 
 
 async def test_declare_twice(nats_server: NatsServer) -> None:

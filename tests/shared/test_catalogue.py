@@ -1,14 +1,14 @@
-"""shared.catalogue: an event is one class, and one that cannot work is refused while its module is imported."""
+"""beaconfire_kit.catalogue: an event is one class, and one that cannot work is refused while its module is imported."""
 
 from typing import Literal
 
 import pytest
 from pydantic import ValidationError
 
-from shared import catalogue
-from shared.catalogue import Event, Id, InvalidDeclaration, events
-from shared.events.campaign import SettlementUpdated
-from shared.events.user import MemberChanged
+from beaconfire_kit import catalogue
+from beaconfire_kit.catalogue import Event, Id, InvalidDeclaration, events
+from beaconfire_kit.events.campaign import SettlementUpdated
+from beaconfire_kit.events.user import MemberChanged
 
 ROWS = {
     "A20": ["entity_updated", "state_invalidated", "world_time_changed", "settlement_updated", "structure_updated"],

@@ -7,12 +7,12 @@ from contextlib import asynccontextmanager
 import pytest
 from faststream.nats import NatsMessage
 
-from shared import broker, consumer
-from shared.consumer import DurableConsumer
+from beaconfire import diagnosis
+from beaconfire.doctor import Patient, diagnose
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit import broker, consumer
+from beaconfire_kit.consumer import DurableConsumer
 from tests.conftest import broker_settings, connected
-from tools import diagnosis
-from tools.doctor import Patient, diagnose
-from tools.nats_server import NatsServer
 
 NAME = "rules-engine"
 PATIENCE_S = 30.0

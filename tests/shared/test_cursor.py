@@ -1,8 +1,8 @@
-"""shared.cursor: one place that reads and writes `<epoch>:<offset>`."""
+"""beaconfire_kit.cursor: one place that reads and writes `<epoch>:<offset>`."""
 
 import pytest
 
-from shared.cursor import Cursor
+from beaconfire_kit.cursor import Cursor
 
 
 @pytest.mark.parametrize("text", ["9f0c3b1a2d4e:812", "e:0", ":7", "e:1:2"])

@@ -1,4 +1,4 @@
-"""shared.database on a real PostgreSQL: what is refused, what is away, and what happens at the same time."""
+"""beaconfire_kit.database on a real PostgreSQL: what is refused, what is away, and what happens at the same time."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from sqlalchemy import insert, select, text
 
-from services.auth.store import USERS
-from shared import database as module
-from shared.database import Database, DatabaseAway, DatabaseUnusable
-from shared.migrations import open_database
+from beaconfire.local_services import DidNotStart, ServiceProcess
+from beaconfire.migrate import SERVICES, CannotMigrate, migrate
+from beaconfire.nats_server import NatsServer
+from beaconfire_auth.store import USERS
+from beaconfire_kit import database as module
+from beaconfire_kit.database import Database, DatabaseAway, DatabaseUnusable
+from beaconfire_kit.migrations import open_database
 from tests.databases import Databases, Postgres, chosen, database_url
-from tools.cluster import DidNotStart, ServiceProcess
-from tools.migrate import SERVICES, CannotMigrate, migrate
-from tools.nats_server import NatsServer
 
 SECRET = "wrong-and-secret-7f3a"
 AUTH = SERVICES["auth"]
@@ -90,7 +90,7 @@ async def test_service_with_wrong_password(nats_server: NatsServer, postgres: Po
     url = refused_urls(postgres)["wrong user or password"]
     environment = {**nats_server.environment("auth"), "BEACONFIRE_DATABASE_URL": url}
     service = ServiceProcess(
-        "auth", "services.auth", {**environment, "BEACONFIRE_ENVIRONMENT": "development"}, folder=tmp_path
+        "auth", "beaconfire_auth", {**environment, "BEACONFIRE_ENVIRONMENT": "development"}, folder=tmp_path
     )
     with pytest.raises(DidNotStart):
         await asyncio.to_thread(service.start)

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import event, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from shared.database import Database, DatabaseFull, DatabaseUnwritable
+from beaconfire_kit.database import Database, DatabaseFull, DatabaseUnwritable
 from tests.databases import database_url, on_both_databases
 
 FULL = "the database has no room, or its disk fails"

@@ -1,4 +1,4 @@
-"""shared.envelope: written strictly, read tolerantly, refused with a reason."""
+"""beaconfire_kit.envelope: written strictly, read tolerantly, refused with a reason."""
 
 import json
 from collections.abc import Callable
@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import SchemaValidator
 
-from shared.catalogue import Event, events
-from shared.envelope import (
+from beaconfire_kit.catalogue import Event, events
+from beaconfire_kit.envelope import (
     MAX_EVENT_BYTES,
     Checked,
     Envelope,
@@ -23,9 +23,9 @@ from shared.envelope import (
     check_json,
     read,
 )
-from shared.events.campaign import SettlementUpdated
-from shared.roles import Role
-from tools.derived.examples import example_payload
+from beaconfire_kit.events.campaign import SettlementUpdated
+from beaconfire_kit.roles import Role
+from scripts.derived.examples import example_payload
 
 SUBJECT = "campaign.c1.settlement.s1"
 GOOD: dict[str, Any] = {

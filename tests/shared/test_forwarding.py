@@ -1,4 +1,4 @@
-"""shared.forwarding: which header is believed, and what is told where it cannot be read. Over real sockets."""
+"""beaconfire_kit.forwarding: which header is believed, and what is told where it cannot be read. Over real sockets."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,10 +10,10 @@ from aiohttp import web
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from shared.forwarding import ClientAddresses
-from shared.serving import listening
-from shared.settings import Settings
-from shared.web import application
+from beaconfire_kit.forwarding import ClientAddresses
+from beaconfire_kit.serving import listening
+from beaconfire_kit.settings import Settings
+from beaconfire_kit.web import application
 
 PROXY = "127.0.0.0/8"
 XFF, FORWARDED = "X-Forwarded-For", "Forwarded"

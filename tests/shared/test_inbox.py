@@ -1,4 +1,4 @@
-"""shared.inbox: a cause is taken once, with its effects or not at all."""
+"""beaconfire_kit.inbox: a cause is taken once, with its effects or not at all."""
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import MetaData, insert, select
 
-from shared import inbox
-from shared.database import Database
-from shared.inbox import KEEP, Inbox, digest
+from beaconfire_kit import inbox
+from beaconfire_kit.database import Database
+from beaconfire_kit.inbox import KEEP, Inbox, digest
 from tests.databases import database_url, on_both_databases
 
 pytestmark = on_both_databases

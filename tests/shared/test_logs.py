@@ -1,4 +1,4 @@
-"""shared.logs and shared.settings: no secret in a line, no start on a wrong value."""
+"""beaconfire_kit.logs and beaconfire_kit.settings: no secret in a line, no start on a wrong value."""
 
 import json
 import subprocess
@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from shared.logs import redact
+from beaconfire_kit.logs import redact
 
 TOKEN = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJ1MSJ9.c2lnbmF0dXJl"
 
@@ -48,7 +48,7 @@ def test_a_jwt_that_is_cut_off() -> None:
 def test_a_line() -> None:
     """A log line is one JSON object with service, level, time, sentence and fields; exceptions are in it."""
     script = (
-        "from shared import logs; logs.configure('gateway'); log = logs.get('x')\n"
+        "from beaconfire_kit import logs; logs.configure('gateway'); log = logs.get('x')\n"
         "log.info('something happened', room='campaign:c1', token='abc-secret')\n"
         "try: 1 / 0\nexcept ZeroDivisionError: log.exception('it broke')\n"
     )
@@ -68,7 +68,7 @@ def test_a_line() -> None:
 def test_fields_of_the_line_are_its_own() -> None:
     """A caller's field with the name of one that every line has keeps its value under another name."""
     script = (
-        "from shared import logs; logs.configure('auth'); log = logs.get('x')\n"
+        "from beaconfire_kit import logs; logs.configure('auth'); log = logs.get('x')\n"
         "log.info('issued', service='weather', level='high', timestamp='noon', logger='wood')\n"
         "import logging; logging.getLogger('library').warning('told')\n"
     )
@@ -110,7 +110,7 @@ def test_harmless_fields_are_kept(fields: dict[str, object]) -> None:
 def test_wrong_value(variable: str, value: str) -> None:
     """A wrong setting stops the start with the variable's name, exit code 2, and no stack trace."""
     done = subprocess.run(
-        [sys.executable, "-m", "services.gateway"], env={variable: value}, capture_output=True, text=True, timeout=30
+        [sys.executable, "-m", "beaconfire_gateway"], env={variable: value}, capture_output=True, text=True, timeout=30
     )
 
     assert done.returncode == 2
@@ -121,7 +121,7 @@ def test_wrong_value(variable: str, value: str) -> None:
 def test_what_is_no_http() -> None:
     """What aiohttp logs of a request that is no HTTP is one line, without a stack trace and without what was sent."""
     script = (
-        "import logging; from aiohttp.http_exceptions import LineTooLong; from shared import logs\n"
+        "import logging; from aiohttp.http_exceptions import LineTooLong; from beaconfire_kit import logs\n"
         "logs.configure('gateway', level='info')\n"
         "try: raise LineTooLong(b'Bearer abc-secret', 8190)\n"
         "except LineTooLong: logging.getLogger('aiohttp.server').exception('Error from %s', '::1')\n"

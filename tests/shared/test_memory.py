@@ -1,4 +1,4 @@
-"""shared.memory: where objects lie, and that the memory of many that lie apart goes back to the system."""
+"""beaconfire_kit.memory: where objects lie, and that the memory of many that lie apart goes back to the system."""
 
 import os
 import subprocess
@@ -7,11 +7,11 @@ import tracemalloc
 
 import pytest
 
-from shared.memory import apart
+from beaconfire_kit.memory import apart
 from tests.memory import is_apart
 
 CROWD = """
-from shared.memory import apart, give_back
+from beaconfire_kit.memory import apart, give_back
 
 def held():
     status = open("/proc/self/status").read()

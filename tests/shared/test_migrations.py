@@ -1,4 +1,4 @@
-"""shared.migrations with the revisions of the services, on a real database."""
+"""beaconfire_kit.migrations with the revisions of the services, on a real database."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,10 +10,10 @@ import pytest
 from sqlalchemy import Connection, MetaData, inspect, text
 from sqlalchemy.exc import IntegrityError
 
-from shared.database import Database, DatabaseAway, DatabaseUnusable
-from shared.migrations import Migrated, Migrations, open_database
+from beaconfire.migrate import SERVICES
+from beaconfire_kit.database import Database, DatabaseAway, DatabaseUnusable
+from beaconfire_kit.migrations import Migrated, Migrations, open_database
 from tests.databases import database_url, on_both_databases
-from tools.migrate import SERVICES
 
 pytestmark = on_both_databases
 

@@ -1,4 +1,4 @@
-"""shared.names: names of people in any script, without what only deceives."""
+"""beaconfire_kit.names: names of people in any script, without what only deceives."""
 
 import unicodedata
 
@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.names import MAX_NAME, display_name
+from beaconfire_kit.names import MAX_NAME, display_name
 
 ACCEPTED = {
     "Persian": "علی\u200cرضا",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.origins import InvalidOrigin, normal_origin
+from beaconfire_kit.origins import InvalidOrigin, normal_origin
 
 WRITTEN = {
     "https://app.example.com": "https://app.example.com",

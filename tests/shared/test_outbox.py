@@ -1,4 +1,4 @@
-"""shared.outbox against a real broker and a real database."""
+"""beaconfire_kit.outbox against a real broker and a real database."""
 
 import asyncio
 import json
@@ -13,10 +13,11 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from structlog.testing import capture_logs
 
-from shared import broker, outbox
-from shared.cursor import Cursor
-from shared.database import Database
-from shared.outbox import KEEP, Outbox
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit import broker, outbox
+from beaconfire_kit.cursor import Cursor
+from beaconfire_kit.database import Database
+from beaconfire_kit.outbox import KEEP, Outbox
 from tests.conftest import connected
 from tests.databases import Databases, chosen, on_both_databases
 from tests.shared.outboxes import (
@@ -31,7 +32,6 @@ from tests.shared.outboxes import (
     opened,
     relaying,
 )
-from tools.nats_server import NatsServer
 
 WINDOW_S = 1.0
 

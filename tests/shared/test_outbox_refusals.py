@@ -1,4 +1,4 @@
-"""shared.outbox where the broker denies events, or does not acknowledge some: the others are not held up."""
+"""beaconfire_kit.outbox where the broker denies events, or does not acknowledge some: the others are not held up."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -10,15 +10,15 @@ import pytest
 from nats.aio.msg import Msg
 from sqlalchemy import insert
 
-from shared import broker, outbox
-from shared.broker import BrokerRefused, NotAcknowledged
-from shared.database import Database
-from shared.outbox import Outbox
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit import broker, outbox
+from beaconfire_kit.broker import BrokerRefused, NotAcknowledged
+from beaconfire_kit.database import Database
+from beaconfire_kit.outbox import Outbox
 from tests.broker_changes import change_permissions, change_stream, deny, until_denied
 from tests.conftest import connected
 from tests.databases import on_both_databases
 from tests.shared.outboxes import PATIENCE_S, ROWS, column, commit_all, envelope, execute, heard, opened, relaying
-from tools.nats_server import NatsServer
 
 DENIED = "campaign.denied"
 LONG_AGO = datetime.now(UTC) - timedelta(days=30)

@@ -13,11 +13,11 @@ from nats.aio.client import Client
 from nats.errors import ProtocolError
 from nats.protocol.parser import Parser
 
-from shared.broker import Connection
-from shared.consumer import FastStreamBroker, faststream_options
-from shared.parsing import MessageParser, read_headers
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit.broker import Connection
+from beaconfire_kit.consumer import FastStreamBroker, faststream_options
+from beaconfire_kit.parsing import MessageParser, read_headers
 from tests.conftest import broker_settings
-from tools.nats_server import NatsServer
 
 HEADERS = b"NATS/1.0\r\nA: b\r\n\r\n"
 LENGTH = len(HEADERS)
@@ -167,7 +167,7 @@ async def test_a_message_that_fails_in_the_library() -> None:
 
 
 def test_the_private_names_we_lean_on() -> None:
-    """What `shared/parsing.py` and `shared/broker.py` replace in nats-py is still there, and has the same arguments."""
+    """What `beaconfire_kit/parsing.py` and `beaconfire_kit/broker.py` replace in nats-py is still there, and has the same arguments."""
     assert list(inspect.signature(Client._process_msg).parameters) == [
         "self",
         "sid",

@@ -1,7 +1,7 @@
-"""shared.position: cursors that are never ahead of what they are given for."""
+"""beaconfire_kit.position: cursors that are never ahead of what they are given for."""
 
-from shared.cursor import Cursor
-from shared.position import Position
+from beaconfire_kit.cursor import Cursor
+from beaconfire_kit.position import Position
 
 
 def test_begins_unknown() -> None:

@@ -1,4 +1,4 @@
-"""shared.postgresql: what a fresh connection gets past, on a real PostgreSQL."""
+"""beaconfire_kit.postgresql: what a fresh connection gets past, on a real PostgreSQL."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -9,8 +9,8 @@ from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from services.auth.store import COUNTERS, USERS
-from shared.database import Database, DatabaseAway
+from beaconfire_auth.store import COUNTERS, USERS
+from beaconfire_kit.database import Database, DatabaseAway
 from tests.databases import Databases, chosen, database_url
 
 

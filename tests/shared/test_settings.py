@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 import pytest
 
-from services.auth.settings import Settings as AuthSettings
-from services.gateway.settings import Settings as GatewaySettings
-from shared.settings import Settings, misspellings, read_settings, variable
+from beaconfire_auth.settings import Settings as AuthSettings
+from beaconfire_gateway.process.settings import Settings as GatewaySettings
+from beaconfire_kit.settings import Settings, misspellings, read_settings, variable
+from scripts.derived.settings_page import settings_classes, variables
 from tests.architecture.variables import known_variables
-from tools.derived.settings_page import settings_classes, variables
 
 
 def read(monkeypatch: pytest.MonkeyPatch, cls: type[Settings], environment: Mapping[str, str]) -> Settings:

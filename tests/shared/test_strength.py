@@ -1,11 +1,11 @@
-"""shared.strength: secrets that are none."""
+"""beaconfire_kit.weak_secrets: secrets that are none."""
 
 import secrets
 from collections.abc import Callable
 
 import pytest
 
-from shared.strength import MIN_KEY, MIN_PASSWORD, weakness
+from beaconfire_kit.weak_secrets import MIN_KEY, MIN_PASSWORD, weakness
 
 
 @pytest.mark.parametrize(

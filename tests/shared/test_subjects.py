@@ -1,10 +1,10 @@
-"""shared.subjects: pairs, rooms, and everything that is neither."""
+"""beaconfire_kit.subjects: pairs, rooms, and everything that is neither."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.subjects import (
+from beaconfire_kit.subjects import (
     InvalidRoom,
     InvalidSubject,
     Pair,

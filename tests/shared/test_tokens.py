@@ -1,4 +1,4 @@
-"""shared.tokens: what a token must be to be believed (RFC 8725)."""
+"""beaconfire_kit.tokens: what a token must be to be believed (RFC 8725)."""
 
 import time
 from typing import Any
@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
-from shared import tokens
-from shared.settings import OutsideIssuer
-from shared.subjects import is_id, parse_subject
-from shared.tokens import InvalidPattern, InvalidToken, ServiceClaims
+from beaconfire_kit import tokens
+from beaconfire_kit.settings import OutsideIssuer
+from beaconfire_kit.subjects import is_id, parse_subject
+from beaconfire_kit.tokens import InvalidPattern, InvalidToken, ServiceClaims
 from tests.forgery import ABSENT, KEY, KEYS, OTHER_KEY, Forger, forged, hostile
 
 

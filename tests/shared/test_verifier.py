@@ -1,4 +1,4 @@
-"""shared.verifier: where the keys come from, and how often they are asked for."""
+"""beaconfire_kit.verifier: where the keys come from, and how often they are asked for."""
 
 import asyncio
 import contextlib
@@ -16,10 +16,10 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from shared import tokens
-from shared.settings import OutsideIssuer
-from shared.tokens import InvalidToken
-from shared.verifier import MAX_JWKS_BYTES, NO_KEYS_S, JwksUnavailable, Verifier
+from beaconfire_kit import tokens
+from beaconfire_kit.settings import OutsideIssuer
+from beaconfire_kit.tokens import InvalidToken
+from beaconfire_kit.verifier import MAX_JWKS_BYTES, NO_KEYS_S, JwksUnavailable, Verifier
 from tests.forgery import KEY, OTHER_KEY, forged
 
 

@@ -1,4 +1,4 @@
-"""shared.web and shared.serving: what every service's HTTP does, over real sockets."""
+"""beaconfire_kit.web and beaconfire_kit.serving: what every service's HTTP does, over real sockets."""
 
 import asyncio
 import re
@@ -10,11 +10,11 @@ import pytest
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
-from shared import serving
-from shared import web as our_web
-from shared.serving import Listening, listening, worker_listening
-from shared.settings import Settings
-from shared.web import application, json_answer, read_body, worker_application
+from beaconfire_kit import serving
+from beaconfire_kit import web as our_web
+from beaconfire_kit.serving import Listening, listening, worker_listening
+from beaconfire_kit.settings import Settings
+from beaconfire_kit.web import application, json_answer, read_body, worker_application
 
 
 class Body(BaseModel):

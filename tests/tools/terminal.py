@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty, Queue
 
-from tools.nats_server import free_port
-from tools.processes import Process
+from beaconfire.nats_server import free_port
+from beaconfire.processes import Process
 
 PATIENCE_S = 90.0
 PORTS = 4
@@ -29,7 +29,16 @@ class Terminal:
         self.seen: list[str] = []
         self.process = Process(
             "beaconfire",
-            ["sh", "-c", f'trap "" {ignores or "USR2"}; exec "$@"', "sh", sys.executable, "-m", "tools", *arguments],
+            [
+                "sh",
+                "-c",
+                f'trap "" {ignores or "USR2"}; exec "$@"',
+                "sh",
+                sys.executable,
+                "-m",
+                "beaconfire",
+                *arguments,
+            ],
             environment={"COLUMNS": "200", "NO_COLOR": "1", MARK: str(folder), **environment},
             log_path=folder / f"terminal-{time.monotonic_ns()}.log",
             on_line=lambda _name, line: self._lines.put(line),

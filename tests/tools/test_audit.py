@@ -1,4 +1,4 @@
-"""tools.audit: a finding is red, an audit that cannot be made is loud."""
+"""scripts.audit: a finding is red, an audit that cannot be made is loud."""
 
 import asyncio
 
@@ -6,8 +6,8 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from tools.audit import LOCK, judged, locked, unreachable
-from tools.nats_server import free_port
+from beaconfire.nats_server import free_port
+from scripts.audit import LOCK, judged, locked, unreachable
 
 FINDING = {"id": "PYSEC-1", "aliases": ["CVE-2026-1"], "fix_versions": ["3.14.3"], "description": "smuggling"}
 

@@ -11,15 +11,15 @@ from pathlib import Path
 import nats
 import pytest
 
-from shared import tokens
-from shared.envelope import read
+from beaconfire import demo
+from beaconfire.api import call as call_api
+from beaconfire.cli import main
+from beaconfire.data_folder import DataFolder
+from beaconfire.diagnosis import DURABLES
+from beaconfire_kit import tokens
+from beaconfire_kit.envelope import read
 from tests.conftest import At, connected
 from tests.tools.terminal import Terminal, free_ports, run, terminal
-from tools import demo
-from tools.api import call as call_api
-from tools.cli import main
-from tools.data_folder import DataFolder
-from tools.diagnosis import DURABLES
 
 ROOT = Path(__file__).parents[2]
 OWNER, EDITOR, VIEWER, STRANGER = (person.email for person in demo.PEOPLE)

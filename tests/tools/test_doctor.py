@@ -14,16 +14,16 @@ import pytest
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig
 
-from shared import broker
-from shared.broker import NS, STREAM
+from beaconfire import broker_users, diagnosis
+from beaconfire.broker_users import password_variable
+from beaconfire.cli import main
+from beaconfire.diagnosis import Check, Facts
+from beaconfire.doctor import CannotExamine, Patient, diagnose, renew_epoch
+from beaconfire.nats_server import NatsServer, free_port
+from beaconfire_kit import broker
+from beaconfire_kit.broker import NS, STREAM
 from tests.cluster.brokers import Brokers
 from tests.conftest import broker_settings, connected
-from tools import broker_users, diagnosis
-from tools.broker_users import password_variable
-from tools.cli import main
-from tools.diagnosis import Check, Facts
-from tools.doctor import CannotExamine, Patient, diagnose, renew_epoch
-from tools.nats_server import NatsServer, free_port
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +222,7 @@ def damaged(server: NatsServer, monkeypatch: pytest.MonkeyPatch, text: str, othe
         assert text in config
         return config.replace(text, other)
 
-    monkeypatch.setattr("tools.nats_server.render", changed)
+    monkeypatch.setattr("beaconfire.nats_server.render", changed)
     server.kill()
     server.start()
 
@@ -254,7 +254,7 @@ async def test_damaged_broker(
 async def test_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Three servers: each copy of the stream and both leaders are in order; a server that is down is named; without a
     majority the stream is not seen, and what has to run is."""
-    monkeypatch.setattr("tools.doctor.ANSWER_S", 1.0)  # what is asked of no majority is waited for in vain
+    monkeypatch.setattr("beaconfire.doctor.ANSWER_S", 1.0)  # what is asked of no majority is waited for in vain
     async with Brokers(tmp_path).running() as brokers, connected(brokers, "publisher") as publisher:
         settings = broker_settings(brokers, "operator")
 

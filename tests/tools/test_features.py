@@ -1,8 +1,8 @@
-"""tools.features: the page names every requirement, and only tests that exist."""
+"""scripts.features: the page names every requirement, and only tests that exist."""
 
 from pathlib import Path
 
-from tools.features import IDS, problems
+from scripts.features import IDS, problems
 
 
 def page(**cells: str) -> str:

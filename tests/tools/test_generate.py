@@ -1,4 +1,4 @@
-"""tools.generate: what is derived is right, and staleness is seen."""
+"""scripts.generate: what is derived is right, and staleness is seen."""
 
 import json
 import re
@@ -7,15 +7,15 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from shared.catalogue import Event, events
-from shared.errors import TABLE
-from tools import generate
-from tools.derived.asyncapi import asyncapi
-from tools.derived.error_table import protocol_with_table, script
-from tools.derived.examples import example
-from tools.derived.reference import rooms, subject
-from tools.derived.schema import schemas
-from tools.derived.typings import typings
+from beaconfire_kit.catalogue import Event, events
+from beaconfire_kit.errors import TABLE
+from scripts import generate
+from scripts.derived.asyncapi import asyncapi
+from scripts.derived.error_table import protocol_with_table, script
+from scripts.derived.examples import example
+from scripts.derived.reference import rooms, subject
+from scripts.derived.schema import schemas
+from scripts.derived.typings import typings
 
 
 def test_a_missing_file_is_stale(tmp_path: Path) -> None:

@@ -1,16 +1,16 @@
-"""tools.log_stream: the logs of many processes, readable."""
+"""beaconfire.log_stream: the logs of many processes, readable."""
 
 import io
 import json
 
 from rich.console import Console
 
-from tools.log_stream import LogStream, plain
+from beaconfire.log_stream import LogStream, plain
 
 LISTENING = {
     "event": "listening",
     "level": "info",
-    "logger": "shared.serving",
+    "logger": "beaconfire_kit.serving",
     "service": "auth",
     "timestamp": "2026-11-21T10:00:00Z",
     "port": 8081,
@@ -42,7 +42,7 @@ def test_a_line_is_a_sentence_with_fields() -> None:
     screen.stream.show("auth", json.dumps(LISTENING))
 
     assert "auth         listening  port=8081\n" in screen.text
-    assert "shared.serving" not in screen.text
+    assert "beaconfire_kit.serving" not in screen.text
 
 
 def test_debug_is_hidden_unless_asked_for() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.migrate import SERVICES, CannotMigrate, migrate
+from beaconfire.migrate import SERVICES, CannotMigrate, migrate
 
 
 def test_what_it_prints(tmp_path: Path) -> None:
@@ -64,7 +64,7 @@ def test_as_a_command(tmp_path: Path) -> None:
     sentence."""
     (tmp_path / "none.db").write_text("this is no database, whatever its name says" * 100)
     failed = subprocess.run(
-        [sys.executable, "-m", "tools", "migrate", "auth"],
+        [sys.executable, "-m", "beaconfire", "migrate", "auth"],
         env={"BEACONFIRE_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/none.db"},
         capture_output=True,
         text=True,

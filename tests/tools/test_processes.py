@@ -1,4 +1,4 @@
-"""tools.processes: children are read, stopped, and never outlive us."""
+"""beaconfire.processes: children are read, stopped, and never outlive us."""
 
 import signal
 import subprocess
@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from beaconfire.processes import Process
 from tests.tools.terminal import have_ended
-from tools.processes import Process
 
 FOREVER = "import signal; print('up', flush=True); signal.pause()"
 STUBBORN = f"import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); {FOREVER}"
@@ -146,7 +146,7 @@ def test_it_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
         tmp_path,
         "import signal, sys\n"
         "from pathlib import Path\n"
-        "from tools.processes import Process\n"
+        "from beaconfire.processes import Process\n"
         f"grandchild = Process('g', [sys.executable, '-c', {STUBBORN!r}], log_path=Path({str(tmp_path)!r}) / 'g.log',\n"
         "    on_line=lambda name, line: print(line, grandchild.pid, flush=True))\n"
         "grandchild.start()\n"

@@ -1,4 +1,4 @@
-"""tools.tables: ids that a person copies out of a table are whole, in a pipe and on any terminal."""
+"""beaconfire.tables: ids that a person copies out of a table are whole, in a pipe and on any terminal."""
 
 from collections.abc import Callable
 from io import StringIO
@@ -8,10 +8,10 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
-from tools import outboxes
-from tools.operating import keys_table, service_tokens_table
-from tools.outboxes import Refused, Seen, WaitingRoot
-from tools.tables import print_table
+from beaconfire import outboxes
+from beaconfire.operating import keys_table, service_tokens_table
+from beaconfire.outboxes import Refused, Seen, WaitingRoot
+from beaconfire.tables import print_table
 
 KEYS = [
     {

@@ -16,16 +16,16 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from services.auth.seal import KeysUnusable, Seal
-from services.auth.settings import DEVELOPMENT_SECRET
+from beaconfire import demo
+from beaconfire.api import call
+from beaconfire.data_folder import DataFolder, DataFolderUnusable
+from beaconfire.local_services import Plan, Services
+from beaconfire.log_stream import LogStream
+from beaconfire.operating import auth_operator
+from beaconfire.up import _stopping
+from beaconfire_auth.seal import KeysUnusable, Seal
+from beaconfire_auth.settings import DEVELOPMENT_SECRET
 from tests.tools.terminal import Terminal, free_ports, have_ended, processes_of, run, terminal
-from tools import demo
-from tools.api import call
-from tools.cluster import Plan, Services
-from tools.data_folder import DataFolder, DataFolderUnusable
-from tools.log_stream import LogStream
-from tools.operating import auth_operator
-from tools.up import _stopping
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="looks for left-over processes in /proc"),
@@ -59,7 +59,7 @@ def test_it_starts_serves_and_stops(tmp_path: Path) -> None:
         assert config["authUrl"] == f"http://127.0.0.1:{port + 1}"
         assert config["publisherUrl"] == f"http://127.0.0.1:{port + 2}"
         assert [person["email"] for person in config["demo"]] == [person.email for person in demo.PEOPLE]
-        assert sum("services.gateway" in command for command in processes_of(tmp_path).values()) == 2
+        assert sum("beaconfire_gateway" in command for command in processes_of(tmp_path).values()) == 2
 
         stopped_in_order(one, tmp_path)
 
@@ -271,11 +271,11 @@ def test_a_new_folder_is_its_users_alone(tmp_path: Path) -> None:
 
 PARTS = {
     "broker": "nats-server.conf",
-    "auth": "-m services.auth",
-    "publisher": "-m services.publisher",
-    "rules-engine": "-m services.publisher rules-engine",
-    "scheduler": "-m services.publisher scheduler",
-    "gateway-1": "-m services.gateway",
+    "auth": "-m beaconfire_auth",
+    "publisher": "-m beaconfire_publisher",
+    "rules-engine": "-m beaconfire_publisher rules-engine",
+    "scheduler": "-m beaconfire_publisher scheduler",
+    "gateway-1": "-m beaconfire_gateway",
 }
 """How the command of each part ends."""
 

@@ -1,4 +1,4 @@
-// Written by `make generate` from shared/errors.py. Do not edit.
+// Written by `make generate` from shared/src/beaconfire_kit/errors.py. Do not edit.
 
 /**
  * @typedef {object} ErrorRow

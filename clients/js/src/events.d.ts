@@ -1,4 +1,4 @@
-// Written by `make generate` from shared/events. Do not edit.
+// Written by `make generate` from shared/src/beaconfire_kit/events. Do not edit.
 
 /** One event as it stands in an `event` frame: what the publisher sent, with an id in any case. */
 export interface EventMessage<Type extends string, Version extends number, Payload> {

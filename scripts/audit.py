@@ -1,0 +1,82 @@
+"""Known vulnerabilities of what the lock file names (T22), by pip-audit: `python -m scripts.audit`.
+
+Exit code 1 for a finding. Where the advisories cannot be asked, that is said loudly, and is no failure: a registry
+mirror may have the packages without them, and pip-audit by itself calls every package unknown then, and passes.
+"""
+
+import json
+import subprocess
+import sys
+import tempfile
+import tomllib
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+LOCK = Path(__file__).parents[1] / "uv.lock"
+ADVISORIES = "https://pypi.org/pypi/{}/json"
+"""What pip-audit asks, for `name/version`."""
+PROBE_TIMEOUT_S = 5.0
+AUDIT_TIMEOUT_S = 300.0
+
+
+def main() -> None:
+    wanted = locked(LOCK)
+    why_not = unreachable(ADVISORIES.format(wanted[0].replace("==", "/")))
+    if why_not is None:
+        findings, unknown = audited(wanted)
+        if findings:
+            sys.exit("\n".join(findings))
+        why_not = f"they know nothing of {', '.join(unknown)}" if unknown else None
+    if why_not is not None:
+        print(f"WARNING: {len(wanted)} packages NOT AUDITED for vulnerabilities: {why_not}", file=sys.stderr)
+
+
+def locked(lock: Path) -> list[str]:
+    """`name==version` of every package of a lock file that comes from a registry."""
+    packages = tomllib.loads(lock.read_text())["package"]
+    return sorted(f"{one['name']}=={one['version']}" for one in packages if "registry" in one["source"])
+
+
+def unreachable(url: str) -> str | None:
+    """Why the advisories cannot be asked, None where they can."""
+    try:
+        with urllib.request.urlopen(url, timeout=PROBE_TIMEOUT_S) as answer:  # noqa: S310  (our own URL)
+            body = json.load(answer)
+    except (OSError, ValueError) as error:
+        return f"{url} does not answer ({error})"
+    if "vulnerabilities" not in body:
+        return f"{url} has no advisories"
+    return None
+
+
+def audited(wanted: list[str]) -> tuple[list[str], list[str]]:
+    """What pip-audit finds, a line each, and the packages it could not check."""
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
+        requirements.write("\n".join(wanted))
+        requirements.flush()
+        options = ["--no-deps", "--disable-pip", "--progress-spinner=off", "--format=json", "-r", requirements.name]
+        done = subprocess.run(
+            [sys.executable, "-m", "pip_audit", *options], capture_output=True, text=True, timeout=AUDIT_TIMEOUT_S
+        )
+    try:
+        return judged(json.loads(done.stdout))
+    except ValueError:
+        sys.exit(f"pip-audit failed: {done.stderr.strip()[-2000:]}")
+
+
+def judged(report: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """The findings and the unchecked packages of pip-audit's JSON."""
+    findings = [
+        f"{one['name']} {one['version']}: {finding['id']} ({', '.join(finding['aliases']) or 'no alias'}), fixed in "
+        f"{', '.join(finding['fix_versions']) or 'no release'}: uv lock --upgrade-package {one['name']}"
+        for one in report["dependencies"]
+        for finding in one.get("vulns", ())
+    ]
+    return findings, [one["name"] for one in report["dependencies"] if "skip_reason" in one]
+
+
+if __name__ == "__main__":
+    main()

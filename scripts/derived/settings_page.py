@@ -1,0 +1,94 @@
+"""`docs/reference/settings.md`: what each service reads from the environment."""
+
+import importlib
+import json
+from enum import Enum
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+
+from beaconfire_kit.settings import ENV_PREFIX, Settings
+
+CLASSES = {
+    "gateway": "beaconfire_gateway.process.settings:Settings",
+    "auth": "beaconfire_auth.settings:Settings",
+    "publisher": "beaconfire_publisher.settings:Settings",
+    "publisher's workers": "beaconfire_publisher.settings:WorkerSettings",
+}
+"""Where the settings of what runs are."""
+
+HEAD = """\
+# Settings
+
+Written by `make generate` from the `Settings` classes. Do not edit.
+
+A service reads its settings once, when it starts, from environment variables. A wrong value stops the start with the
+variable's name. `beaconfire up` and `docker-compose.yml` set what the services need to find one another.
+"""
+
+
+def settings_page() -> str:
+    """The whole page: what every service has, then what each adds or has by another default."""
+    parts = [HEAD, _section("Every service", Settings, besides=None)]
+    parts += [_section(name.capitalize(), cls, besides=Settings) for name, cls in settings_classes().items()]
+    return "\n".join(parts)
+
+
+def settings_classes() -> dict[str, type[Settings]]:
+    """The Settings class of each service, and of what else runs."""
+    places = {name: place.split(":") for name, place in CLASSES.items()}
+    return {name: getattr(importlib.import_module(module), cls) for name, (module, cls) in places.items()}
+
+
+def variables(cls: type[Settings]) -> dict[str, FieldInfo]:
+    """A class's fields by the name of their environment variable."""
+    return {f"{ENV_PREFIX}{name.upper()}": field for name, field in cls.model_fields.items()}
+
+
+def _section(title: str, cls: type[Settings], *, besides: type[Settings] | None) -> str:
+    known = variables(besides) if besides else {}
+    rows = "".join(
+        f"| `{name}` | {_type(field.annotation)} | {_default(field)} | {field.description or ''} |\n"
+        for name, field in variables(cls).items()
+        if name not in known or _default(known[name]) != _default(field)
+    )
+    if not rows:
+        return f"## {title}\n\nNothing more.\n"
+    return f"## {title}\n\n| variable | type | default | |\n|---|---|---|---|\n{rows}"
+
+
+def _default(field: FieldInfo) -> str:
+    if field.is_required():
+        return "*must be set*"
+    value = field.get_default(call_default_factory=True)
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if isinstance(value, Enum):
+        value = value.value
+    if isinstance(value, tuple | list):
+        value = ",".join(str(one) for one in value)
+    if value is None or value == "":
+        return "empty"
+    return f"`{json.dumps(value)}`" if isinstance(value, bool | int | float) else f"`{value}`"
+
+
+def _type(annotation: Any) -> str:
+    origin = get_origin(annotation)
+    if origin is Literal:
+        return ", ".join(f"`{value}`" for value in get_args(annotation))
+    if origin in (Union, UnionType):
+        return " or ".join(_type(one) for one in get_args(annotation) if one is not NoneType)
+    if origin in (tuple, list):
+        return "list"
+    names = {
+        str: "text",
+        int: "whole number",
+        float: "number",
+        bool: "true or false",
+        SecretStr: "secret",
+        Path: "path",
+    }
+    return names.get(annotation, getattr(annotation, "__name__", "text"))

@@ -1,0 +1,126 @@
+"""Limits on sign-ins and sign-ups, a minute from an address and for an account, and on a user's changes of members.
+Each of those changes is an event, which the history of all users has to hold.
+
+Counted in the database, so all auth processes together allow what one would. A bucket is one number: the moment until
+which the allowance is used up (GCRA). It is full again by itself after a minute; a refused attempt costs a read and
+changes nothing.
+"""
+
+import hashlib
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from sqlalchemy import Executable, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from beaconfire_auth.settings import Settings
+from beaconfire_auth.store import ATTEMPTS
+from beaconfire_kit import errors, logs, metrics
+from beaconfire_kit.addresses import household
+from beaconfire_kit.database import Database
+from beaconfire_kit.errors import BeaconfireError
+
+log = logs.get(__name__)
+
+REFUSED = metrics.Counter(
+    "beaconfire_auth_attempts_over_limit_total",
+    "Attempts to sign in, sign up or change members that were refused because they were over a limit, by limit.",
+    ["limit"],
+)
+
+WINDOW_S = 60.0
+_WHAT = {
+    "address": "attempts from this address",
+    "account": "attempts for this account",
+    "member_changes": "changes of members by you",
+}
+ROUNDING_S = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class _Count:
+    full_until: float
+    is_new: bool
+
+
+class Attempts:
+    """Counts attempts. The limits are those of the settings."""
+
+    def __init__(self, settings: Settings, database: Database, *, clock: Callable[[], float] = time.time) -> None:
+        self._database = database
+        self._clock = clock
+        self._limits = {
+            "address": settings.attempts_per_minute_address,
+            "account": settings.attempts_per_minute_account,
+            "member_changes": settings.member_changes_per_minute,
+        }
+
+    async def count(self, *, address: str, email: str) -> None:
+        """Count one attempt, for both. Raises `too_many` with the time until the next one; then it is not counted."""
+        await self._count({"address": _name("address", household(address)), "account": _name("account", email)})
+
+    async def count_member_change(self, user_id: str) -> None:
+        """Count that a user changes a membership, or tries to. Raises `too_many` as `count` does."""
+        await self._count({"member_changes": _name("member_changes", user_id)})
+
+    async def _count(self, names: Mapping[str, str]) -> None:
+        async with self._database.reading() as connection:
+            await self._check(connection, names, locked=False)  # a flood shall not queue up to write
+        while True:
+            try:
+                async with self._database.writing() as tx:
+                    for name, count in (await self._check(tx, names, locked=True)).items():
+                        await tx.execute(_write(name, count))
+                return
+            except IntegrityError:
+                log.debug("another process made the same count first, reading it again")
+
+    async def reset(self, *, address: str | None = None, email: str | None = None) -> None:
+        """Let an address, an account, or both begin anew."""
+        names = [_name("address", household(address))] if address else []
+        names += [_name("account", email)] if email else []
+        async with self._database.writing() as tx:
+            await tx.execute(delete(ATTEMPTS).where(ATTEMPTS.c.counted.in_(names)))
+        log.info("reset the attempts", address=bool(address), account=bool(email))
+
+    async def forget(self) -> None:
+        """Remove what has run out. Called now and then by every process."""
+        async with self._database.writing() as tx:
+            await tx.execute(delete(ATTEMPTS).where(ATTEMPTS.c.full_until < self._clock()))
+
+    async def _check(self, connection: AsyncConnection, names: Mapping[str, str], *, locked: bool) -> dict[str, _Count]:
+        """What the counts would be with one more each. Raises `too_many`."""
+        now = self._clock()
+        found = select(ATTEMPTS).where(ATTEMPTS.c.counted.in_(names.values())).order_by(ATTEMPTS.c.counted)
+        rows = await connection.execute(found.with_for_update() if locked else found)
+        before = {row.counted: row.full_until for row in rows}
+        counts = {}
+        for limit, name in names.items():
+            full_until = max(before.get(name, 0.0), now) + WINDOW_S / self._limits[limit]
+            over_s = full_until - (now + WINDOW_S)
+            if over_s > ROUNDING_S:
+                self._refuse(limit, int(over_s * 1000) + 1)
+            counts[name] = _Count(full_until, is_new=name not in before)
+        return counts
+
+    def _refuse(self, limit: str, retry_after_ms: int) -> None:
+        REFUSED.labels(limit).inc()
+        log.info("refused an attempt", limit=limit)
+        raise BeaconfireError(
+            errors.TOO_MANY,
+            f"too many {_WHAT[limit]}: try again in {math.ceil(retry_after_ms / 1000)} s",
+            retry_after_ms=retry_after_ms,
+        )
+
+
+def _write(name: str, count: _Count) -> Executable:
+    if count.is_new:
+        return insert(ATTEMPTS).values(counted=name, full_until=count.full_until)
+    return update(ATTEMPTS).where(ATTEMPTS.c.counted == name).values(full_until=count.full_until)
+
+
+def _name(limit: str, who: str) -> str:
+    return hashlib.sha256(f"{limit}:{who}".encode()).hexdigest()

@@ -1,0 +1,33 @@
+"""What may stand in a field of auth's requests."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
+
+from beaconfire_auth.addresses import Address, known_address, new_address
+from beaconfire_kit.names import display_name
+from beaconfire_kit.web import LINE
+
+
+def _read(read: Callable[[str], Address]) -> Callable[[object], Address]:
+    def validate(value: object) -> Address:
+        if not isinstance(value, str):
+            raise ValueError("not an e-mail address: it is no text")
+        return read(value)
+
+    return validate
+
+
+_EMAIL_SCHEMA = WithJsonSchema({"type": "string", "format": "email", "maxLength": 254})
+
+NewEmail = Annotated[Address, BeforeValidator(_read(new_address)), _EMAIL_SCHEMA]
+Email = Annotated[Address, BeforeValidator(_read(known_address)), _EMAIL_SCHEMA]
+"""An address that may belong to somebody already."""
+Name = Annotated[
+    str,
+    AfterValidator(display_name),
+    Field(json_schema_extra={"maxLength": 200, "pattern": LINE, "description": "Printable characters"}),
+]
+NewPassword = Annotated[str, Field(min_length=8, max_length=200)]
+RefreshToken = Annotated[str, Field(min_length=1, max_length=200)]

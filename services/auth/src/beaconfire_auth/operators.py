@@ -1,0 +1,135 @@
+"""What operators may ask auth, on the operations port only and with their token (docs/reference/http.md, "Operations").
+
+The port alone is not enough: whoever can make a service token can publish in a service's name.
+"""
+
+import hmac
+from collections.abc import Callable
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, model_validator
+from pydantic.alias_generators import to_camel
+
+from beaconfire_auth.attempts import Attempts
+from beaconfire_auth.fields import Email
+from beaconfire_auth.keys import Keys
+from beaconfire_auth.service_tokens import ServiceTokens
+from beaconfire_kit import errors, logs
+from beaconfire_kit.catalogue import Id
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.subjects import is_id
+from beaconfire_kit.tokens import MAX_PATTERNS, MAX_SERVICE_LIFETIME_S
+from beaconfire_kit.web import WHOLE, bearer_token, json_answer, read_body
+
+log = logs.get(__name__)
+
+DEFAULT_LIFE_S = 90 * 24 * 3600
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, alias_generator=to_camel)
+
+
+class Rotation(_Body):
+    lead_s: Annotated[int, Field(ge=0, le=86_400), WHOLE] | None = None
+
+
+class NewServiceToken(_Body):
+    service: Id
+    publish: Annotated[tuple[str, ...], Field(min_length=1, max_length=MAX_PATTERNS)]
+    expires_in_s: Annotated[int, Field(ge=60, le=MAX_SERVICE_LIFETIME_S), WHOLE] = DEFAULT_LIFE_S
+
+
+class Reset(_Body):
+    address: IPvAnyAddress | None = None
+    email: Email | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> "Reset":
+        if self.address is None and self.email is None:
+            raise ValueError("give an address, an email, or both")
+        return self
+
+
+class Operators:
+    """The handlers. Each asks for the operator's token first."""
+
+    def __init__(
+        self, token: str, *, key_lead_s: int, keys: Keys, service_tokens: ServiceTokens, attempts: Attempts
+    ) -> None:
+        self._token = token
+        self._key_lead_s = key_lead_s
+        self._keys = keys
+        self._service_tokens = service_tokens
+        self._attempts = attempts
+
+    def routes(self) -> list[web.RouteDef]:
+        def guarded(method: Callable[..., web.RouteDef], path: str, handler: Handler) -> web.RouteDef:
+            async def checked(request: web.Request) -> web.StreamResponse:
+                self._check(request)
+                return await handler(request)
+
+            return method(path, checked)
+
+        return [
+            guarded(web.get, "/api/v1/auth/keys", self.list_keys),
+            guarded(web.post, "/api/v1/auth/keys", self.rotate),
+            guarded(web.delete, "/api/v1/auth/keys/{kid}", self.retire),
+            guarded(web.get, "/api/v1/auth/service-tokens", self.list_service_tokens),
+            guarded(web.post, "/api/v1/auth/service-tokens", self.issue),
+            guarded(web.delete, "/api/v1/auth/service-tokens/{id}", self.revoke),
+            guarded(web.post, "/api/v1/auth/reset-attempts", self.reset_attempts),
+        ]
+
+    async def list_keys(self, _request: web.Request) -> web.Response:
+        return json_answer({"keys": [_camel(asdict(key)) for key in await self._keys.list()]})
+
+    async def rotate(self, request: web.Request) -> web.Response:
+        body = await read_body(request, Rotation)
+        key = await self._keys.rotate(lead_s=self._key_lead_s if body.lead_s is None else body.lead_s)
+        return json_answer({"key": _camel(asdict(key))}, status=201)
+
+    async def retire(self, request: web.Request) -> web.Response:
+        await self._keys.retire(request.match_info["kid"])
+        return web.Response(status=204)
+
+    async def list_service_tokens(self, _request: web.Request) -> web.Response:
+        return json_answer({"serviceTokens": [_camel(asdict(one)) for one in await self._service_tokens.list()]})
+
+    async def issue(self, request: web.Request) -> web.Response:
+        body = await read_body(request, NewServiceToken)
+        row, text = await self._service_tokens.issue(body.service, body.publish, expires_in_s=body.expires_in_s)
+        return json_answer({"serviceToken": _camel(asdict(row)), "token": text}, status=201)
+
+    async def revoke(self, request: web.Request) -> web.Response:
+        token_id = request.match_info["id"]
+        if not is_id(token_id):  # some texts cannot even be asked for: PostgreSQL takes no NUL
+            raise BeaconfireError(errors.NOT_FOUND, "no such service token")
+        await self._service_tokens.revoke(token_id)
+        return web.Response(status=204)
+
+    async def reset_attempts(self, request: web.Request) -> web.Response:
+        body = await read_body(request, Reset)
+        await self._attempts.reset(
+            address=str(body.address) if body.address else None, email=body.email.canonical if body.email else None
+        )
+        return web.Response(status=204)
+
+    def _check(self, request: web.Request) -> None:
+        if not self._token:
+            raise BeaconfireError(errors.FORBIDDEN, "no operator may do this: set BEACONFIRE_OPERATOR_TOKEN for auth")
+        given = bearer_token(request).encode(errors="surrogatepass")  # aiohttp's for bytes that are not UTF-8
+        if not hmac.compare_digest(given, self._token.encode()):
+            log.warning("refused an operator", path=request.path)
+            raise BeaconfireError(errors.TOKEN_INVALID, "the operator token is missing or wrong")
+
+
+def _camel(row: dict[str, Any]) -> dict[str, Any]:
+    return {
+        to_camel(name): value.isoformat().replace("+00:00", "Z") if isinstance(value, datetime) else value
+        for name, value in row.items()
+    }

@@ -1,0 +1,122 @@
+"""Users of outside issuers: their tokens verified here, and a row of their own made when auth first hears of them.
+
+Such a user has no password and can be a member like any other. The address is taken over where the issuer has checked
+it and nobody here has it; else there is one that no mail reaches (RFC 2606), so that ids and addresses stay unique.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+import aiohttp
+from sqlalchemy import insert, select
+from sqlalchemy.exc import IntegrityError
+
+from beaconfire_auth.addresses import Address, known_address, new_address
+from beaconfire_auth.people import users_of
+from beaconfire_auth.store import USERS
+from beaconfire_kit import logs, tokens
+from beaconfire_kit.database import Database
+from beaconfire_kit.names import display_name
+from beaconfire_kit.settings import OutsideIssuer
+from beaconfire_kit.tokens import Claims, InvalidToken, UnknownKey
+from beaconfire_kit.verifier import KeySource
+
+log = logs.get(__name__)
+
+REFETCH_S = 5.0
+MAX_AGE_S = 60.0
+
+
+class Outsiders:
+    """The outside issuers of the settings, and their users."""
+
+    def __init__(self, issuers: Sequence[OutsideIssuer], database: Database) -> None:
+        self._issuers = issuers
+        self._database = database
+        self._sources: dict[str, tuple[OutsideIssuer, KeySource]] = {}
+
+    def start(self, http: aiohttp.ClientSession) -> None:
+        """Begin to verify. Keys are fetched when they are needed."""
+        self._sources = {
+            one.issuer: (one, KeySource(http, one.jwks_url, one.algorithms, refetch_s=REFETCH_S, max_age_s=MAX_AGE_S))
+            for one in self._issuers
+        }
+
+    async def verify(self, token: str) -> Claims | None:
+        """The claims of a valid token; None where no outside issuer is named. Raises InvalidToken, JwksUnavailable."""
+        known = self._sources.get(tokens.peek(token).issuer) if self._sources else None
+        if known is None:
+            return None
+        issuer, source = known
+        await source.keep_fresh()
+        try:
+            return tokens.verify_outside(token, source.keys, issuer)
+        except UnknownKey:
+            await source.fetch()
+            return tokens.verify_outside(token, source.keys, issuer)
+
+    async def introduce(self, user_id: str, token: str) -> bool:
+        """Make the user whom an outside issuer's token names, once. False if it is no valid token of this user.
+
+        Raises JwksUnavailable.
+        """
+        try:
+            claims = await self.verify(token)
+        except InvalidToken as error:
+            log.info("refused a token of an outside user", user=user_id, reason=str(error))
+            return False
+        if claims is None or claims.user_id != user_id:
+            return False
+        return await self.welcome(user_id, claims.name, claims.email)
+
+    async def welcome(self, user_id: str, name: str, email: str) -> bool:
+        """Make a user of an outside issuer, once. False for an id that belongs to none of them."""
+        issuer = next((one for one in self._issuers if user_id.startswith((f"{one.name}-", f"{one.name}_"))), None)
+        if issuer is None:
+            return False
+        for address in (_read(email), known_address(f"{_mailbox(user_id)}@{issuer.name}.invalid")):
+            if address is not None and await self._insert(user_id, _readable(name) or user_id, address):
+                log.info("first heard of an outside user", user=user_id, issuer=issuer.name)
+                break
+        return True
+
+    async def _insert(self, user_id: str, name: str, address: Address) -> bool:
+        """False where the address is somebody else's. Whoever was there already stays as they are."""
+        row = {
+            "id": user_id,
+            "email": address.shown,
+            "canonical_email": address.canonical,
+            "name": name,
+            "password_hash": "",
+            "issued_before": 0,
+        }
+        try:
+            async with self._database.writing() as tx:
+                if await tx.scalar(select(USERS.c.id).where(USERS.c.id == user_id)) is None:
+                    if await users_of(tx, address):
+                        return False
+                    await tx.execute(insert(USERS).values(**row, created_at=datetime.now(UTC)))
+        except IntegrityError:
+            return False
+        return True
+
+
+def _read(email: str) -> Address | None:
+    try:
+        return new_address(email)
+    except ValueError:
+        return None
+
+
+def _readable(name: str) -> str:
+    """The name as we show names; empty where it is none."""
+    try:
+        return display_name(name)
+    except ValueError:
+        return ""
+
+
+def _mailbox(user_id: str) -> str:
+    """A name for an address that is this user's alone: addresses are compared in lower case, ids are not."""
+    return user_id if user_id == user_id.lower() else hashlib.sha256(user_id.encode()).hexdigest()[:40]

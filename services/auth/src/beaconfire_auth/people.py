@@ -1,0 +1,35 @@
+"""Whose address it is: the one place that looks users up by what somebody typed."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import and_, case, func, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from beaconfire_auth.addresses import Address, canonical
+from beaconfire_auth.store import USERS
+
+MAX_TWINS = 3
+"""Accounts of one address that are looked at: each may cost the hash of a password."""
+
+
+async def users_of(connection: AsyncConnection, address: Address) -> Sequence[Any]:
+    """The rows of the users with this address, the likeliest first: mostly one, or none.
+
+    Several are of accounts that were made for different forms of one address before there was a canonical one. The one
+    whose form was typed comes first, then the oldest.
+    """
+    unknown_form = and_(USERS.c.canonical_email.is_(None), USERS.c.email == address.before)
+    found = select(USERS).where(or_(USERS.c.canonical_email == address.canonical, unknown_form))
+    exact = case((USERS.c.email == address.before, 0), else_=1)
+    return (await connection.execute(found.order_by(exact, USERS.c.email_twin).limit(MAX_TWINS))).all()
+
+
+async def complete(tx: AsyncConnection, user: Any) -> None:
+    """Write the canonical form of a user's address, where a process of a version before made the row without it."""
+    if user.canonical_email is not None:
+        return
+    form = canonical(user.email)
+    twins = select(func.coalesce(func.max(USERS.c.email_twin) + 1, 0)).where(USERS.c.canonical_email == form)
+    this = update(USERS).where(USERS.c.id == user.id, USERS.c.canonical_email.is_(None))
+    await tx.execute(this.values(canonical_email=form, email_twin=await tx.scalar(twins)))

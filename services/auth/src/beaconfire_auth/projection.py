@@ -1,0 +1,219 @@
+"""The parent projection: which root a bare `settlement:s1` belongs to, learnt from the events on the stream.
+
+A durable consumer on `EVENTS`; what it learnt and how far it got are one transaction, so a crash repeats and skips
+nothing that matters. Most messages teach nothing: how far it got with those is written every second, and they are
+acknowledged then. One pair may have several roots (ids are chosen by publishers): see `Rpc.authorize`.
+
+Only a valid event of a root that has members teaches anything. Whoever can publish something at all could claim any id
+otherwise. Nothing is forgotten when a thing is deleted: its id could be taken over by another root.
+
+nats-py and not FastStream: its pull subscriber needs the stream at start and never makes a lost consumer again, and
+this one has to outlive a stream that is not there yet, or is made anew.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterable, Sequence, Set
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js import JetStreamContext
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from sqlalchemy import insert, select, tuple_
+from sqlalchemy.exc import SQLAlchemyError
+
+from beaconfire_auth.store import MEMBERS, PARENTS, PROJECTED_OFFSET, counter, set_counter
+from beaconfire_kit import broker, logs, metrics
+from beaconfire_kit.consumer import Progress
+from beaconfire_kit.database import Database, DatabaseAway
+from beaconfire_kit.envelope import InvalidEvent, check, check_lifetime
+from beaconfire_kit.subjects import InvalidSubject, Pair, RoomKey, parse_subject
+
+log = logs.get(__name__)
+
+OFFSET = metrics.Gauge(
+    "beaconfire_auth_projection_position",
+    "Offset of the last message of the stream that the projection of parents has read.",
+)
+
+PASSED = metrics.Counter(
+    "beaconfire_auth_projection_invalid_messages_total",
+    "Messages of the stream that the projection skipped because they were no valid event.",
+)
+
+DURABLE = "auth-parents"
+FILTER = ["campaign.>", "workspace.>"]
+BATCH = 200
+WAIT_S = 1.0
+RETRY_S = 0.5
+WRITE_EVERY_S = 1.0
+MAX_UNWRITTEN = 500  # half of what the broker hands out unacknowledged
+
+
+class Projection:
+    """Learns parents and looks them up."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._seen: set[RoomKey] = set()  # known to be in the table: most subjects bring nothing new
+        self._moved = asyncio.Event()
+        self._unwritten: list[Msg] = []
+        self._written_at = 0.0
+        self._progress = Progress(DURABLE)
+        self.offset = 0
+
+    async def why_stuck(self, nc: Client) -> str | None:
+        """Why nothing more is learnt although there is something, None if all is well. Ask about once a second."""
+        try:
+            return self._progress.why_stuck(await nc.jetstream().consumer_info(broker.STREAM, DURABLE))
+        except (nats.errors.Error, nats.js.errors.Error):
+            return None  # it is being made, or the broker is away, which others say
+
+    async def run(self, nc: Client) -> None:
+        """Read the stream, for ever. Owned by the app."""
+        while True:
+            broker.check_cancelled()
+            try:
+                await broker.stream_state(nc)
+                await self._read(nc)
+            except (nats.errors.Error, nats.js.errors.Error) as error:
+                log.warning("projection lost its consumer, trying again", error=type(error).__name__)
+            except DatabaseAway as error:
+                log.warning("projection waits for the database", reason=error.message)
+            except Exception:
+                log.exception("projection failed, going on")
+            await asyncio.sleep(RETRY_S)
+
+    async def reach(self, offset: int, timeout_s: float = 1.0) -> bool:
+        """Wait until what stands at `offset` and below was read, `timeout_s` seconds at most."""
+        try:
+            async with asyncio.timeout(timeout_s):
+                while self.offset < offset:
+                    self._moved.clear()
+                    await self._moved.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def roots(self, pairs: Iterable[Pair]) -> dict[Pair, list[Pair]]:
+        """The roots of each pair that is known, in a fixed order."""
+        wanted = list(pairs)
+        found = select(PARENTS).where(tuple_(PARENTS.c.kind, PARENTS.c.id).in_([(one.kind, one.id) for one in wanted]))
+        roots: dict[Pair, list[Pair]] = {}
+        if wanted:
+            async with self._database.reading() as connection:
+                for row in await connection.execute(found.order_by(PARENTS.c.root_kind, PARENTS.c.root_id)):
+                    roots.setdefault(Pair(row.kind, row.id), []).append(Pair(row.root_kind, row.root_id))
+        return roots
+
+    async def _read(self, nc: Client) -> None:
+        config = ConsumerConfig(
+            durable_name=DURABLE,
+            filter_subjects=FILTER,
+            ack_policy=AckPolicy.EXPLICIT,  # instances share the consumer: one must not acknowledge for the other
+            deliver_policy=DeliverPolicy.ALL,
+            ack_wait=30,
+        )
+        js = nc.jetstream()
+        self._unwritten = []  # not acknowledged: they come again
+        await self._take_position(js)
+        consumer = await js.pull_subscribe("", durable=DURABLE, stream=broker.STREAM, config=config)
+        try:
+            while True:
+                broker.check_cancelled()
+                await self._learn(await _fetch(consumer))
+        finally:
+            with contextlib.suppress(DatabaseAway, SQLAlchemyError, nats.errors.Error):  # then it comes again
+                await self._write(set(), self.offset)
+            await consumer.unsubscribe()
+
+    async def _take_position(self, js: JetStreamContext) -> None:
+        """Go on where the database stands, or begin anew: where there is no consumer (the stream is a new one), and
+        where it is ahead of the database (put back from a backup: what was acknowledged would not come again).
+        """
+        try:
+            acknowledged = (await js.consumer_info(broker.STREAM, DURABLE)).ack_floor
+        except nats.js.errors.NotFoundError:
+            await self._begin_anew()
+            return
+        async with self._database.reading() as connection:  # after the consumer: it may only be further by now
+            self.offset = await counter(connection, PROJECTED_OFFSET)
+        if acknowledged is not None and acknowledged.stream_seq > self.offset:
+            log.warning("the parent projection is behind its consumer, reading the stream anew", offset=self.offset)
+            await js.delete_consumer(broker.STREAM, DURABLE)
+            await self._begin_anew()
+
+    async def _begin_anew(self) -> None:
+        self.offset = 0
+        async with self._database.writing() as tx:
+            await set_counter(tx, PROJECTED_OFFSET, 0)
+
+    async def _learn(self, messages: Sequence[Msg]) -> None:
+        """Learn what is new at once, and write down how far we are where that is due."""
+        self._unwritten += messages
+        keys = await self._of_roots({key for message in messages for key in self._new_keys(message)})
+        is_due = time.monotonic() >= self._written_at + WRITE_EVERY_S or len(self._unwritten) >= MAX_UNWRITTEN
+        # A batch may come again after a lost acknowledgement: the offset does not go back for it.
+        offset = max([self.offset, *(message.metadata.sequence.stream for message in messages)])
+        if keys or (self._unwritten and is_due):
+            await self._write(keys, offset)
+        self.offset = offset
+        OFFSET.set(offset)
+        self._moved.set()
+
+    def _new_keys(self, message: Msg) -> list[RoomKey]:
+        """The rooms below a root that an event shows for the first time. A message that is not an event shows none."""
+        try:
+            keys = [key for key in parse_subject(message.subject).rooms if key.pair != key.root]
+            new = [key for key in keys if key not in self._seen]
+            if new:  # most events bring nothing new, and need no look at their body
+                check_lifetime(message.headers)
+                check(message.subject, message.data)
+        except (InvalidSubject, InvalidEvent):
+            PASSED.inc()
+            return []
+        except Exception:
+            PASSED.inc()
+            log.exception("could not learn from a message", subject=message.subject[:200])
+            return []
+        return new
+
+    async def _of_roots(self, keys: Set[RoomKey]) -> Set[RoomKey]:
+        """Those whose root has members."""
+        if not keys:
+            return keys
+        roots = {key.root for key in keys}
+        found = select(MEMBERS.c.root_kind, MEMBERS.c.root_id).distinct()
+        here = found.where(tuple_(MEMBERS.c.root_kind, MEMBERS.c.root_id).in_([(root.kind, root.id) for root in roots]))
+        async with self._database.reading() as connection:
+            there = {Pair(row.root_kind, row.root_id) for row in await connection.execute(here)}
+        return {key for key in keys if key.root in there}
+
+    async def _write(self, keys: Set[RoomKey], offset: int) -> None:
+        """Write these keys and how far we are, and acknowledge up to there."""
+        async with self._database.writing() as tx:
+            for key in sorted(keys):
+                row = {"kind": key.pair.kind, "id": key.pair.id, "root_kind": key.root.kind, "root_id": key.root.id}
+                known = select(PARENTS.c.id).where(*(PARENTS.c[name] == value for name, value in row.items()))
+                if await tx.scalar(known) is None:
+                    await tx.execute(insert(PARENTS).values(**row))
+            if offset > await counter(tx, PROJECTED_OFFSET):  # another process of auth may be further
+                await set_counter(tx, PROJECTED_OFFSET, offset)
+        self._seen |= keys
+        if len(self._seen) > 100_000:
+            self._seen.clear()
+        self._written_at = time.monotonic()
+        written, self._unwritten = self._unwritten, []
+        for message in written:
+            await message.ack()
+
+
+async def _fetch(consumer: JetStreamContext.PullSubscription) -> list[Msg]:
+    """The next messages; none where none came within `WAIT_S` seconds."""
+    try:
+        return await consumer.fetch(BATCH, timeout=WAIT_S)
+    except TimeoutError:  # nats-py's own is one, and sometimes it is asyncio's that comes out
+        return []

@@ -1,0 +1,197 @@
+"""The questions services ask over the broker: `auth.authorize` and `auth.grant`.
+
+Every request is answered, with `error` if something is wrong, or the caller would wait for its whole timeout. What is
+no request (see `_is_request`) is not answered.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import nats.errors
+from faststream.nats import NatsBroker, NatsMessage
+from nats.aio.msg import Msg
+from pydantic import BaseModel, ValidationError
+
+from beaconfire_auth.members import KINDS, Members, Standing
+from beaconfire_auth.outsiders import Outsiders
+from beaconfire_auth.projection import Projection
+from beaconfire_auth.service_tokens import ServiceTokens
+from beaconfire_kit import errors, logs, metrics
+from beaconfire_kit.authorization import (
+    AUTHORIZE,
+    GRANT,
+    INBOXES,
+    QUEUE,
+    AuthorizeReply,
+    AuthorizeRequest,
+    GrantReply,
+    GrantRequest,
+    RoomDecision,
+    WireError,
+)
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.roles import Role
+from beaconfire_kit.subjects import InvalidRoom, Pair, Room, parse_pair, parse_room
+from beaconfire_kit.verifier import JwksUnavailable
+from beaconfire_kit.web import describe
+
+log = logs.get(__name__)
+
+ANSWERED = metrics.Counter(
+    "beaconfire_auth_broker_requests_total",
+    "Requests that arrived over the broker, by subject and result.",
+    ["subject", "result"],
+)
+
+WORKERS = 32
+"""Requests answered at a time: one that waits for the projection must not hold up the others."""
+
+MAX_NAMED = 10
+"""Rooms that a bare name may mean, named in an answer."""
+
+_DENIED = RoomDecision(allowed=False)
+R = TypeVar("R", bound=BaseModel)
+
+
+class Rpc:
+    """Answers for the other services."""
+
+    def __init__(
+        self, members: Members, projection: Projection, service_tokens: ServiceTokens, outsiders: Outsiders
+    ) -> None:
+        self._members = members
+        self._projection = projection
+        self._service_tokens = service_tokens
+        self._outsiders = outsiders
+
+    def attach(self, broker: NatsBroker) -> None:
+        """Subscribe the handlers, in the queue group that auth's instances share."""
+
+        @broker.subscriber(AUTHORIZE, queue=QUEUE, decoder=_undecoded, no_reply=True, max_workers=WORKERS)
+        async def answer_authorize(message: NatsMessage) -> None:
+            await _reply(AUTHORIZE, message.raw_message, AuthorizeRequest, AuthorizeReply, self.authorize)
+
+        @broker.subscriber(GRANT, queue=QUEUE, decoder=_undecoded, no_reply=True, max_workers=WORKERS)
+        async def answer_grant(message: NatsMessage) -> None:
+            await _reply(GRANT, message.raw_message, GrantRequest, GrantReply, self.grant)
+
+    async def authorize(self, request: AuthorizeRequest) -> AuthorizeReply:
+        """See `beaconfire_kit.authorization.AuthorizeRequest`. The answer is at least as new as its version says."""
+        if request.service_token is not None:
+            good = await self._service_tokens.is_good(request.user_id, request.service_token)
+            return AuthorizeReply(revoked=not good, rooms=dict.fromkeys(request.rooms, _DENIED))
+        if request.after is not None:
+            await self._projection.reach(request.after)
+        standing = await self._standing(request)
+        if standing.is_revoked(request.issued_at):
+            denied = dict.fromkeys(request.rooms, _DENIED)
+            return AuthorizeReply(version=standing.version, revoked=True, rooms=denied)
+        roles = {**standing.roles, Pair("user", request.user_id): Role.OWNER}
+        rooms = {name: room for name in request.rooms if (room := _room(name)) is not None}
+        parents = await self._projection.roots(room.pair for room in rooms.values() if room.key is None)
+        return AuthorizeReply(
+            version=standing.version,
+            rooms={name: _decide(rooms.get(name), roles, parents) for name in request.rooms},
+            roots={str(root): role for root, role in roles.items() if root.kind == request.roots_of},
+        )
+
+    async def _standing(self, request: AuthorizeRequest) -> Standing:
+        """What the user may do. One of an outside issuer is made on the first question about them."""
+        standing = await self._members.standing(request.user_id)
+        newcomer = request.newcomer
+        if standing.issued_before is not None or newcomer is None:
+            return standing
+        try:
+            is_known = await self._outsiders.introduce(request.user_id, newcomer.token)
+        except JwksUnavailable:
+            raise BeaconfireError(errors.UNAVAILABLE, "the token's issuer does not answer, try again") from None
+        if not is_known:
+            log.warning("a service believes an outside token that auth does not", user=request.user_id)
+            return standing
+        return await self._members.standing(request.user_id)
+
+    async def grant(self, request: GrantRequest) -> GrantReply:
+        """Make a user a member. Raises `bad_room` for what is no root with members, `not_found` for no user."""
+        try:
+            root = parse_pair(request.root)
+        except InvalidRoom as error:
+            raise BeaconfireError(errors.BAD_ROOM, str(error)) from None
+        if root.kind not in KINDS:
+            raise BeaconfireError(errors.BAD_ROOM, f"{root} has no members")
+        if not await self._service_tokens.may_grant(request.service_token, root):
+            log.warning("refused a grant without a good service token", root=str(root), user=request.user_id)
+            raise BeaconfireError(
+                errors.TOKEN_INVALID,
+                "serviceToken: a grant needs one of auth's BEACONFIRE_GRANT_TOKENS, or a service token issued for "
+                f"{root.kind}.*.member.*",
+            )
+        version = await self._members.grant(root, request.user_id, request.role, founding=request.founding)
+        return GrantReply(version=version)
+
+
+def _decide(room: Room | None, roles: dict[Pair, Role], parents: dict[Pair, list[Pair]]) -> RoomDecision:
+    if room is None:
+        return _DENIED
+    candidates = [room.key.root] if room.key is not None else parents.get(room.pair, [])
+    own = [root for root in candidates if root in roles]
+    if len(own) > 1:
+        # To choose one would let anybody take the room over who invites the user and publishes an event for its id.
+        return RoomDecision(allowed=False, ambiguous=tuple(f"{root}/{room.pair}" for root in own[:MAX_NAMED]))
+    return RoomDecision(allowed=True, root=str(own[0]), role=roles[own[0]]) if own else _DENIED
+
+
+def _room(name: str) -> Room | None:
+    try:
+        return parse_room(name)
+    except InvalidRoom:
+        return None
+
+
+async def _answer(
+    subject: str, body: bytes, request: type[R], reply: type[Any], handle: Callable[[R], Awaitable[BaseModel]]
+) -> bytes:
+    """The reply's bytes, whatever happens."""
+    try:
+        answer = await handle(request.model_validate_json(body))
+        ANSWERED.labels(subject, "answered").inc()
+        return answer.model_dump_json(exclude_none=True).encode()
+    except ValidationError as error:
+        refusal = BeaconfireError(errors.BAD_REQUEST, describe(error))
+    except BeaconfireError as error:
+        refusal = error
+    except Exception:
+        log.exception("could not answer", subject=subject)
+        refusal = BeaconfireError(errors.INTERNAL, "something went wrong in auth, see its log")
+    ANSWERED.labels(subject, refusal.code.code).inc()
+    failed: BaseModel = reply(error=WireError(code=refusal.code.code, message=refusal.message))
+    return failed.model_dump_json(exclude_none=True).encode()
+
+
+async def _reply(
+    subject: str, message: Msg, request: type[R], reply: type[Any], handle: Callable[[R], Awaitable[BaseModel]]
+) -> None:
+    """Answer a request, at the inbox that it names. Anything else that comes here is counted, and nothing more.
+
+    Whoever may make a consumer can have messages of the stream delivered here; whoever may ask can name any subject to
+    answer at, also one of the stream. A header is never repeated: see SECURITY.md.
+    """
+    if not _is_request(message, subject):
+        ANSWERED.labels(subject, "no_request").inc()
+        log.warning("ignored what is no request", subject=message.subject[:200], reply=message.reply[:200])
+        return
+    answer = await _answer(subject, message.data, request, reply, handle)
+    try:
+        await message._client.publish(message.reply, answer)
+    except nats.errors.Error as error:
+        log.warning("could not send an answer", subject=subject, error=type(error).__name__)
+
+
+def _is_request(message: Msg, subject: str) -> bool:
+    """Whether it was sent to this subject itself, asks for an answer at an inbox, and was not stored in a stream."""
+    is_stored = any(name.lower().startswith("nats-") for name in message.headers or ())
+    return message.subject == subject and message.reply.startswith(INBOXES) and not is_stored
+
+
+async def _undecoded(message: NatsMessage) -> NatsMessage:
+    """The message as it came: FastStream's own decoding and validation would answer what is malformed with silence."""
+    return message

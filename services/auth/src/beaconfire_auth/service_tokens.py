@@ -1,0 +1,138 @@
+"""Tokens for services: made by operators, listed, revoked. The token itself is shown once and kept nowhere."""
+
+import hmac
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import insert, select, update
+
+from beaconfire_auth.keys import Keys
+from beaconfire_auth.settings import Settings
+from beaconfire_auth.store import SERVICE_TOKENS
+from beaconfire_kit import errors, logs, tokens
+from beaconfire_kit.database import Database
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.subjects import Pair
+from beaconfire_kit.tokens import LEEWAY_S, ServiceClaims
+
+log = logs.get(__name__)
+
+USE_NOTED_EVERY = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceToken:
+    """A service's token as operators see it. `used_at` is exact to a minute."""
+
+    id: str
+    service: str
+    publish: tuple[str, ...]
+    kid: str
+    created_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None = None
+    used_at: datetime | None = None
+
+
+class ServiceTokens:
+    """Makes, lists, revokes and looks up tokens of services."""
+
+    def __init__(self, settings: Settings, database: Database, keys: Keys) -> None:
+        self._settings = settings
+        self._database = database
+        self._keys = keys
+
+    async def issue(self, service: str, publish: Sequence[str], *, expires_in_s: int) -> tuple[ServiceToken, str]:
+        """A new token for a service, and the text to give it. Raises `bad_request`."""
+        kid, key = self._keys.signer
+        now = datetime.now(UTC).replace(microsecond=0)
+        row = ServiceToken(
+            id=uuid.uuid4().hex[:16],
+            service=service,
+            publish=tuple(dict.fromkeys(publish)),
+            kid=kid,
+            created_at=now,
+            expires_at=now + timedelta(seconds=expires_in_s),
+        )
+        claims = ServiceClaims(
+            row.service, row.publish, int(row.created_at.timestamp()), int(row.expires_at.timestamp()), row.id
+        )
+        try:
+            text = tokens.sign_service(key, kid, claims, issuer=self._settings.issuer, audience=self._settings.audience)
+        except (ValueError, tokens.InvalidToken) as error:
+            raise BeaconfireError(errors.BAD_REQUEST, str(error)) from None
+        if len(text) > tokens.MAX_TOKEN_BYTES:
+            raise BeaconfireError(errors.BAD_REQUEST, "publish: too many patterns for one token")
+        async with self._database.writing() as tx:
+            await tx.execute(
+                insert(SERVICE_TOKENS).values(
+                    id=row.id,
+                    service=row.service,
+                    publish=list(row.publish),
+                    kid=row.kid,
+                    created_at=row.created_at,
+                    expires_at=row.expires_at,
+                )
+            )
+        log.info("issued a service token", issued_to=service, token_id=row.id)
+        return row, text
+
+    async def list(self) -> Sequence[ServiceToken]:
+        """Every token there was, newest first."""
+        async with self._database.reading() as connection:
+            newest = SERVICE_TOKENS.c.created_at.desc(), SERVICE_TOKENS.c.id
+            return [_token(row) for row in await connection.execute(select(SERVICE_TOKENS).order_by(*newest))]
+
+    async def revoke(self, token_id: str) -> None:
+        """Revoke a token; once more is no error. Raises `not_found`."""
+        async with self._database.writing() as tx:
+            this = SERVICE_TOKENS.c.id == token_id
+            if await tx.scalar(select(SERVICE_TOKENS.c.id).where(this)) is None:
+                raise BeaconfireError(errors.NOT_FOUND, "no such service token")
+            revoked = update(SERVICE_TOKENS).where(this, SERVICE_TOKENS.c.revoked_at.is_(None))
+            await tx.execute(revoked.values(revoked_at=datetime.now(UTC)))
+        log.info("revoked a service token", token_id=token_id)
+
+    async def is_good(self, service: str, token_id: str) -> bool:
+        """Whether a token is this service's and was neither revoked nor has run out. Notes that it was used."""
+        async with self._database.reading() as connection:
+            row = (
+                await connection.execute(select(SERVICE_TOKENS).where(SERVICE_TOKENS.c.id == token_id))
+            ).one_or_none()
+        now = datetime.now(UTC)
+        if row is None or row.service != service or row.revoked_at is not None:
+            return False
+        if row.expires_at + timedelta(seconds=LEEWAY_S) < now:
+            return False
+        if row.used_at is None or now - row.used_at > USE_NOTED_EVERY:
+            async with self._database.writing() as tx:
+                await tx.execute(update(SERVICE_TOKENS).where(SERVICE_TOKENS.c.id == token_id).values(used_at=now))
+        return True
+
+    async def may_grant(self, text: str, root: Pair) -> bool:
+        """Whether this is the token of a service that may make members of such roots."""
+        given = text.encode(errors="surrogatepass")
+        if any(hmac.compare_digest(given, one.encode()) for one in self._settings.granting):
+            return True
+        settings = self._settings
+        try:
+            claims = tokens.verify_service(text, self._keys.public, issuer=settings.issuer, audience=settings.audience)
+        except tokens.InvalidToken:
+            return False
+        return f"{root.kind}.*.member.*" in claims.publish and await self.is_good(claims.service, claims.token_id)
+
+
+def _token(row: Any) -> ServiceToken:
+    return ServiceToken(
+        row.id,
+        row.service,
+        tuple(row.publish),
+        row.kid,
+        row.created_at,
+        row.expires_at,
+        row.revoked_at,
+        row.used_at,
+    )

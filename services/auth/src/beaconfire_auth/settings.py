@@ -1,0 +1,84 @@
+"""Settings of auth."""
+
+from collections.abc import Iterator
+
+from pydantic import Field, SecretStr, field_validator
+
+from beaconfire_kit.settings import DEVELOPMENT_SERVICE_TOKEN, DatabaseSettings, OwnIssuer
+from beaconfire_kit.tokens import MAX_LIFETIME_S
+from beaconfire_kit.weak_secrets import MIN_KEY, weakness
+
+DEVELOPMENT_SECRET = "for development only"  # noqa: S105  (refused elsewhere)
+
+
+class Settings(DatabaseSettings):
+    """What auth needs to know. Its state is the database."""
+
+    port: int = Field(8081, ge=0, le=65535, description="Port for clients; 0 takes a free one")
+
+    database_url: str = Field("sqlite+aiosqlite:///.beaconfire/auth.db", description="Where users and members are kept")
+    keys_secret: SecretStr = Field(
+        SecretStr(DEVELOPMENT_SECRET),
+        description="Seals the signing keys in the database; to change it, put the new one before the old and a comma",
+    )
+    key_lead_s: int = Field(
+        120, ge=0, le=3_600, description="Seconds a new signing key is shown to verifiers before it signs"
+    )
+    grant_tokens: SecretStr = Field(
+        SecretStr(DEVELOPMENT_SERVICE_TOKEN),
+        description="Tokens with which services may make members over the broker, comma-separated; see operate.md",
+    )
+    operator_token: SecretStr = Field(
+        SecretStr(""), description="What operators say on the operations port; empty: nobody may do anything there"
+    )
+
+    issuer: OwnIssuer = Field("beaconfire", description="`iss` of access tokens")
+    audience: str = Field("beaconfire", min_length=1, description="`aud` of access tokens")
+    access_token_ttl_s: int = Field(900, ge=5, le=MAX_LIFETIME_S, description="Life of an access token, seconds")
+    refresh_token_ttl_s: int = Field(30 * 24 * 3600, ge=60, description="Life of an unused refresh token, seconds")
+
+    attempts_per_minute_address: int = Field(
+        10, ge=1, description="Sign-ins and sign-ups a minute from one address, all auth processes together"
+    )
+    attempts_per_minute_account: int = Field(
+        10, ge=1, description="Sign-ins and sign-ups a minute for one account, all auth processes together"
+    )
+    member_changes_per_minute: int = Field(
+        600, ge=1, description="Changes of members a minute by one user, all auth processes together"
+    )
+    argon2_parallel: int = Field(2, ge=1, le=64, description="Passwords hashed at the same time, a thread each")
+    argon2_queue: int = Field(20, ge=0, description="Passwords that wait to be hashed; beyond, try again later")
+    argon2_time_cost: int = Field(3, ge=1, description="Argon2id passes over the memory (RFC 9106: 3)")
+    argon2_memory_kib: int = Field(65_536, ge=32, description="Argon2id memory for each hash, KiB (RFC 9106: 64 MiB)")
+
+    @field_validator("keys_secret")
+    @classmethod
+    def _check_keys_secret(cls, value: SecretStr) -> SecretStr:
+        if not all(part.strip() for part in value.get_secret_value().split(",")):
+            raise ValueError("is empty, or has an empty part")
+        return value
+
+    @property
+    def keys_secrets(self) -> list[str]:
+        """The secrets that open the signing keys; the first seals them."""
+        return [part.strip() for part in self.keys_secret.get_secret_value().split(",")]
+
+    @property
+    def granting(self) -> list[str]:
+        """The tokens with which a service may make members."""
+        return [part.strip() for part in self.grant_tokens.get_secret_value().split(",") if part.strip()]
+
+    def weak_secrets(self) -> Iterator[tuple[str, str]]:
+        yield from super().weak_secrets()
+        for secret in self.keys_secrets:
+            if weak := weakness(secret, min_length=MIN_KEY):
+                yield (
+                    "keys_secret",
+                    f"{weak}: `openssl rand -hex 24` makes one; keep it apart from backups",
+                )
+        for token in self.granting:
+            if weak := weakness(token, min_length=MIN_KEY):
+                yield "grant_tokens", f"{weak}: `openssl rand -hex 24` makes one; give it to the service, too"
+        token = self.operator_token.get_secret_value()
+        if token and (weak := weakness(token, min_length=MIN_KEY)):
+            yield "operator_token", f"{weak}: `openssl rand -hex 24` makes one; empty, operators are refused"

@@ -1,0 +1,143 @@
+"""Auth's tables."""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+    insert,
+    select,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from beaconfire_kit import outbox
+from beaconfire_kit.database import UtcDateTime
+
+TABLES = MetaData()
+
+USERS = Table(
+    "users",
+    TABLES,
+    Column("id", String(64), primary_key=True),
+    Column("email", String(254), nullable=False, unique=True),  # as it is shown
+    Column("canonical_email", String(254)),  # as it is compared; None if a process of a version before made the row
+    Column("email_twin", Integer, nullable=False, default=0, server_default="0"),
+    Column("name", String(200), nullable=False),
+    Column("password_hash", String(500), nullable=False),
+    Column("issued_before", BigInteger, nullable=False, default=0),  # Unix seconds: older tokens are refused
+    Column("created_at", UtcDateTime, nullable=False),
+    # A new account is twin 0. Others were made for one address before there was a canonical form.
+    UniqueConstraint("canonical_email", "email_twin", name="one_account_for_an_address"),
+)
+
+REFRESH_TOKENS = Table(
+    "refresh_tokens",
+    TABLES,
+    Column("hash", String(64), primary_key=True),  # never the token itself
+    Column("family", String(64), nullable=False, index=True),
+    Column("user_id", ForeignKey("users.id"), nullable=False, index=True),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("used_at", UtcDateTime),
+)
+
+MEMBERS = Table(
+    "members",
+    TABLES,
+    Column("root_kind", String(64), primary_key=True),
+    Column("root_id", String(64), primary_key=True),
+    Column("user_id", ForeignKey("users.id"), primary_key=True),
+    Column("role", String(16), nullable=False),
+    Index("members_of_user", "user_id", "root_kind"),
+)
+
+PARENTS = Table(
+    "parents",
+    TABLES,
+    Column("kind", String(64), primary_key=True),
+    Column("id", String(64), primary_key=True),
+    Column("root_kind", String(64), primary_key=True),
+    Column("root_id", String(64), primary_key=True),
+)
+
+SIGNING_KEYS = Table(
+    "signing_keys",
+    TABLES,
+    Column("number", Integer, primary_key=True, autoincrement=False),  # of two rotations at once, one fails on it
+    Column("kid", String(64), nullable=False, unique=True),
+    Column("sealed", String(500), nullable=False),  # the private key, under BEACONFIRE_KEYS_SECRET
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("signs_from", UtcDateTime, nullable=False),
+    Column("verifies_until", UtcDateTime),
+)
+
+SECRETS = Table(
+    "secrets",
+    TABLES,
+    Column("name", String(32), primary_key=True),
+    Column("sealed", String(500), nullable=False),  # under BEACONFIRE_KEYS_SECRET
+)
+
+SERVICE_TOKENS = Table(
+    "service_tokens",
+    TABLES,
+    Column("id", String(64), primary_key=True),
+    Column("service", String(64), nullable=False),
+    Column("publish", JSON, nullable=False),
+    Column("kid", String(64), nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("expires_at", UtcDateTime, nullable=False),
+    Column("revoked_at", UtcDateTime),
+    Column("used_at", UtcDateTime),
+)
+
+ATTEMPTS = Table(
+    "attempts",
+    TABLES,
+    Column("counted", String(64), primary_key=True),  # a hash: what is tried is nobody's business
+    Column("full_until", Float, nullable=False, index=True),  # Unix seconds
+)
+
+COUNTERS = Table(
+    "counters",
+    TABLES,
+    Column("name", String(32), primary_key=True),
+    Column("value", BigInteger, nullable=False),
+)
+
+OUTBOX = outbox.table(TABLES)
+
+MEMBERSHIP_VERSION = "membership_version"
+PROJECTED_OFFSET = "projected_offset"
+
+
+async def counter(connection: AsyncConnection, name: str) -> int:
+    """A counter's value; 0 before its first change."""
+    return await connection.scalar(select(COUNTERS.c.value).where(COUNTERS.c.name == name)) or 0
+
+
+async def set_counter(tx: AsyncConnection, name: str, value: int) -> None:
+    """Set a counter, in the caller's transaction."""
+    done = await tx.execute(update(COUNTERS).where(COUNTERS.c.name == name).values(value=value))
+    if done.rowcount == 0:
+        await tx.execute(insert(COUNTERS).values(name=name, value=value))
+
+
+async def next_membership_version(tx: AsyncConnection) -> int:
+    """Count one more change of membership, in the caller's transaction: the order of versions is that of commits.
+
+    The row stays locked until then, on databases whose writers do not wait for one another anyway.
+    """
+    counted = update(COUNTERS).where(COUNTERS.c.name == MEMBERSHIP_VERSION).values(value=COUNTERS.c.value + 1)
+    version = await tx.scalar(counted.returning(COUNTERS.c.value))
+    if version is None:
+        version = 1
+        await tx.execute(insert(COUNTERS).values(name=MEMBERSHIP_VERSION, value=version))
+    return int(version)

@@ -1,0 +1,50 @@
+"""Which root fills the stream: the only place where publishers who speak NATS themselves are seen, too.
+
+Looked at now and then in the ring, so that it costs an event nothing.
+"""
+
+from collections import Counter
+
+from beaconfire_gateway.fanout.ring import Ring
+from beaconfire_kit import logs, metrics
+from beaconfire_kit.subjects import root_name
+
+log = logs.get(__name__)
+
+BUSIEST = metrics.Gauge(
+    "beaconfire_gateway_busiest_root_bytes_per_second",
+    "Current rate of events of the root that fills the stream fastest.",
+)
+HEARD = metrics.Gauge("beaconfire_gateway_stream_bytes_per_second", "Current rate of all events of the stream.")
+
+EVERY_S = 10
+SAMPLE = 2_000
+"""The newest events that are looked at: less than a millisecond's work each time."""
+TOLD_FROM = 100_000
+"""Bytes a second of one root that the log tells of: a day of it is all that the stream keeps (8 GiB)."""
+TELL_EVERY_S = 60
+
+
+class Busiest:
+    """Looks at who fills the stream."""
+
+    def __init__(self) -> None:
+        self._look_at = self._tell_at = 0.0
+
+    def look(self, ring: Ring, now: float) -> None:
+        """Show how fast the stream fills, by the newest events, every `EVERY_S` seconds. Call it every second."""
+        if now < self._look_at:
+            return
+        self._look_at = now + EVERY_S
+        newest = [entry for entry in ring.newest(SAMPLE) if now - entry.at < EVERY_S]
+        sizes: Counter[str] = Counter()
+        for entry in newest:
+            sizes[root_name(entry.route.subject)] += entry.length
+        # As many as were asked for came in a shorter time.
+        seconds = max(now - newest[0].at, 0.001) if len(newest) == SAMPLE else EVERY_S
+        root, size = max(sizes.items(), key=lambda one: one[1], default=("", 0))
+        BUSIEST.set(size / seconds)
+        HEARD.set(sizes.total() / seconds)
+        if size / seconds >= TOLD_FROM and now >= self._tell_at:
+            self._tell_at = now + TELL_EVERY_S
+            log.warning("one root fills the stream", root=root, bytes_per_s=round(size / seconds))

@@ -1,0 +1,337 @@
+"""Outbound: every write to sessions, as one queue a gateway. No I/O of its own: `wires` do it.
+
+Frames of one loop turn are joined and written once to each connection. Large rooms are written in slices with a turn of
+the loop between, so that pings, replies and joins do not wait; events behind a slice do, because order is total.
+
+A write costs about as much as taking in an event, however little it carries. So a busy gateway listens before it writes
+again: while every turn of the loop brings more events, for up to `LISTEN_TIMES` as long as the last writing took and
+`LISTEN_S` at the most, from its end on. The first turn that brings none ends it. Where the last writing is longer ago,
+or took less than `LISTEN_FROM_S`, an event is written in the turn after the one that brought it.
+"""
+
+import sys
+import time
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from heapq import nlargest
+from itertools import chain, islice
+from typing import Generic, Protocol
+
+from beaconfire_gateway.fanout.hub import Hub, S
+from beaconfire_gateway.fanout.ring import Entry
+from beaconfire_gateway.fanout.wires import Encode, Target, Wires
+
+SLICE = 1_000
+"""Writes in one turn of the loop: about 10 ms of a core, most of it the kernel's."""
+LISTEN_TIMES = 5
+LISTEN_S = 0.03
+LISTEN_FROM_S = 0.001
+"""What takes less is not worth the one turn of the loop by which listening delays at the least."""
+BATCH_BYTES = 65_536
+"""Of events queued at a time: no more than that, or one larger event, is written to a socket that is full."""
+
+
+class Wire(Protocol):
+    """What one session is written through."""
+
+    @property
+    def target(self) -> Target: ...
+    @property
+    def encode(self) -> Encode | None: ...
+    def write(self, data: bytes, /) -> None: ...
+
+
+class _Same:
+    """The same bytes for many sessions. After it, everything up to `offset` is written."""
+
+    __slots__ = ("_data", "_made", "_targets", "_wires", "offset")
+
+    def __init__(self, wires: Wires, targets: Sequence[Target], data: bytes, offset: int) -> None:
+        self._wires = wires
+        self._targets = targets
+        self._data = data
+        self._made = 0
+        self.offset = offset
+
+    def run(self, budget: int) -> int:
+        """Make `budget` writes, or those that are left. Returns how many were made."""
+        start, self._made = self._made, min(self._made + budget, len(self._targets))
+        self._wires.write_same(self._targets[start : self._made], self._data)
+        return self._made - start
+
+    @property
+    def is_done(self) -> bool:
+        return self._made == len(self._targets)
+
+
+class _Each:
+    """Bytes of its own for each of many sessions: the frames of this turn. Else as `_Same`."""
+
+    __slots__ = ("_left", "_wires", "_writes", "offset")
+
+    def __init__(self, wires: Wires, gathered: dict[Target, list[bytes]], offset: int) -> None:
+        self._wires = wires
+        self._writes = iter(gathered.items())
+        self._left = len(gathered)
+        self.offset = offset
+
+    def run(self, budget: int) -> int:
+        made = min(budget, self._left)
+        self._left -= made
+        self._wires.write_each(islice(self._writes, made))
+        return made
+
+    @property
+    def is_done(self) -> bool:
+        return not self._left
+
+
+class _Then:
+    """Something to be done when everything queued before it is written."""
+
+    __slots__ = ("_callback", "is_done", "offset")
+
+    def __init__(self, callback: Callable[[], None], offset: int) -> None:
+        self._callback = callback
+        self.offset = offset
+        self.is_done = False
+
+    def run(self, _budget: int) -> int:
+        if not self.is_done:  # one that failed is not called again: the jobs behind it are to be done
+            self.is_done = True
+            self._callback()
+        return 0
+
+
+_Job = _Same | _Each | _Then
+
+
+class _Batch:
+    """Events that wait to be joined: who hears each, in order, and what goes to the same sessions."""
+
+    __slots__ = ("_overlap", "bytes", "frames", "lists", "offset", "order", "sizes")
+
+    def __init__(self) -> None:
+        self.order: list[tuple[list[Target], bytes]] = []
+        # Lists that are the same object go to the same sessions: their frames are joined once for all of them.
+        self.lists: dict[int, list[Target]] = {}
+        self.frames: dict[int, list[bytes]] = {}
+        self.sizes: dict[int, int] = {}
+        self.bytes = 0
+        self.offset = 0
+        self._overlap: int | None = None
+
+    def add(self, offset: int, targets: list[Target], frame: bytes) -> None:
+        self.order.append((targets, frame))
+        self.offset = offset
+        self.bytes += len(frame)
+        same = id(targets)
+        if same in self.lists:
+            self.frames[same].append(frame)
+            self.sizes[same] += len(frame)
+        else:
+            self.lists[same], self.frames[same], self.sizes[same] = targets, [frame], len(frame)
+            self._overlap = None
+
+    @property
+    def overlap(self) -> int:
+        """In how many of its lists somebody is, at the most. Found out once for as many lists as there are."""
+        if self._overlap is None:
+            self._overlap = _overlap(self.lists.values())
+        return self._overlap
+
+    def largest_share(self) -> int:
+        """The bytes that any one session gets of it, at the most: those of the largest lists, as many as one is in."""
+        return sum(nlargest(self.overlap, self.sizes.values()))
+
+    def jobs(self, wires: Wires, before: int) -> list[_Job]:
+        """What is to be written. After the last one everything up to `offset` is, after the others up to `before`."""
+        if self.overlap <= 1:
+            jobs: list[_Job] = [
+                _Same(wires, targets, b"".join(self.frames[same]), before) for same, targets in self.lists.items()
+            ]
+        else:
+            jobs = [_Each(wires, _gather(self.order), before)]
+        jobs[-1].offset = self.offset
+        return jobs
+
+
+class Outbound(Generic[S]):
+    """Collects events and writes them.
+
+    Whoever changes who is in a room calls `seal` first: what is pending then goes to those who were in the rooms when
+    it was delivered.
+    """
+
+    def __init__(
+        self,
+        hub: Hub[S],
+        wires: Wires,
+        call_soon: Callable[[Callable[[], None]], object],
+        *,
+        batch_bytes: int = BATCH_BYTES,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._hub = hub
+        self._wires = wires
+        self._call_soon = call_soon
+        self._clock = clock
+        self._batch_bytes = batch_bytes
+        self._batch = _Batch()
+        self._jobs: deque[_Job] = deque()
+        self._queued = 0  # bytes that the jobs may hold for one session
+        self._bounded_to = batch_bytes  # up to so many bytes of the batch, nobody's share is too large
+        self._scheduled = False
+        self._took = 0.0  # what writing the jobs took so far
+        self._listen_until = 0.0
+        self._looked_at = 0  # events that were pending when it was last decided to go on listening
+        self._written = 0
+        self._through = 0  # jobs done so far
+        self._delivered = 0
+        self.frames_sent = 0
+        self.writes = 0
+
+    @property
+    def settled(self) -> int:
+        """The last offset up to which everything was written. A `position` never says more."""
+        return self._delivered if not self._jobs and not self._batch.order else self._written
+
+    @property
+    def queued(self) -> int:
+        """A number for all that is queued and sealed now, which `is_through` takes."""
+        return self._through + len(self._jobs)
+
+    def is_through(self, queued: int) -> bool:
+        """Whether all is written that was queued when `queued` was this."""
+        return self._through >= queued
+
+    def start(self, offset: int) -> None:
+        """Begin (anew) at an offset: what is queued is written first."""
+        self.drain()
+        self._written = self._delivered = offset
+
+    def delivered(self, offset: int) -> None:
+        """Everything up to `offset` was put here."""
+        self._delivered = offset
+
+    def put(self, offset: int, entry: Entry) -> None:
+        """Queue an event for the sessions that are in its rooms now. Written in a following turn.
+
+        After it, everything up to `offset` is written: its own, or for an ephemeral event that of the one before it.
+        Where much is queued for any one session (a hole was read), that is written first, now: a socket that fills up
+        says so before there is more for it.
+        """
+        if self._batch.bytes + len(entry.frame) > self._bounded_to:
+            self._bound(len(entry.frame))
+        if not self._batch.order:
+            self._schedule()
+        route = entry.route
+        for targets, encode in self._hub.writers(route.subject, route.rooms, entry.type, entry.audience):
+            self.frames_sent += len(targets)
+            self._batch.add(offset, targets, entry.frame if encode is None else encode(entry.frame))
+
+    def tell(self, wire: Wire, frame: bytes) -> None:
+        """Write one session a frame that must not pass the events queued for it."""
+        self.seal()
+        if self._jobs:
+            data = frame if wire.encode is None else wire.encode(frame)
+            self._jobs.append(_Same(self._wires, (wire.target,), data, self._jobs[-1].offset))
+            self._schedule()
+        else:
+            wire.write(frame)
+
+    def after(self, callback: Callable[[], None]) -> None:
+        """Call back when everything that is queued now is written; at once where that is nothing."""
+        self.seal()
+        if self._jobs:
+            self._jobs.append(_Then(callback, self._jobs[-1].offset))
+            self._schedule()
+        else:
+            callback()
+
+    def seal(self) -> None:
+        """Decide who gets what is pending."""
+        if not self._batch.order:
+            return
+        batch, self._batch = self._batch, _Batch()
+        self._queued += batch.bytes if batch.bytes <= self._batch_bytes // 4 else batch.largest_share()
+        self._bounded_to = max(0, self._batch_bytes - self._queued)
+        self._jobs += batch.jobs(self._wires, self._jobs[-1].offset if self._jobs else self._written)
+
+    def _bound(self, more: int) -> None:
+        """Keep what is queued for any one session below the bound, with `more` bytes to come for it."""
+        free = self._batch_bytes - self._queued - self._batch.largest_share()
+        if free < max(more, self._batch_bytes // 4):
+            self.drain()
+            free = self._batch_bytes
+        self._bounded_to = self._batch.bytes + free
+
+    def drain(self) -> None:
+        """Write everything that is queued, now."""
+        self.seal()
+        self._write(sys.maxsize)
+
+    def _schedule(self) -> None:
+        if not self._scheduled:
+            self._scheduled = True
+            self._call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._scheduled = False
+        try:
+            if not self._is_listening():
+                if not self._jobs:
+                    self.seal()  # not before: what came while others were written is joined, too
+                self._write(SLICE)
+        finally:
+            if self._jobs or self._batch.order:
+                self._schedule()
+
+    def _is_listening(self) -> bool:
+        """Whether to let another turn bring more before what is pending is written."""
+        before, self._looked_at = self._looked_at, len(self._batch.order)
+        return not self._jobs and self._looked_at > before and self._clock() < self._listen_until
+
+    def _write(self, budget: int) -> None:
+        """Make `budget` writes of the jobs, or those that are left."""
+        if not self._jobs:
+            return
+        began = self._clock()
+        while self._jobs and budget > 0:
+            budget -= self._run(budget)
+        ended = self._clock()
+        self._took += ended - began
+        self._looked_at = 0
+        if not self._jobs:
+            if self._took >= LISTEN_FROM_S:
+                self._listen_until = ended + min(LISTEN_S, LISTEN_TIMES * self._took)
+            self._took = 0.0
+            self._queued = 0
+            self._bounded_to = self._batch_bytes
+
+    def _run(self, budget: int) -> int:
+        """Run the first job, or `budget` writes of it. Returns how many writes were made, at least 1."""
+        job = self._jobs[0]
+        made = job.run(budget)
+        self.writes += made
+        if job.is_done:
+            self._jobs.popleft()
+            self._through += 1
+            self._written = max(self._written, job.offset)
+        return max(1, made)
+
+
+def _overlap(lists: Collection[list[Target]]) -> int:
+    """In how many of them somebody is, at the most. Costs a hundredth of the writes that follow."""
+    if len(lists) <= 1 or len(set().union(*lists)) == sum(map(len, lists)):
+        return min(1, len(lists))
+    return max(Counter(chain.from_iterable(lists)).values())
+
+
+def _gather(order: Iterable[tuple[list[Target], bytes]]) -> dict[Target, list[bytes]]:
+    """The frames for each session, in order."""
+    gathered: dict[Target, list[bytes]] = defaultdict(list)
+    for targets, frame in order:
+        for target in targets:
+            gathered[target].append(frame)
+    return gathered

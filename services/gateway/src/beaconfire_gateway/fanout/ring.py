@@ -1,0 +1,145 @@
+"""The ring: the newest events of the stream, in memory, from which resuming and lagging sessions are fed.
+
+Complete above `floor`: every event of the catalogue with an offset above it is here, of every root.
+"""
+
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from beaconfire_gateway.fanout.route import Route
+from beaconfire_kit.roles import Role
+from beaconfire_kit.subjects import Pair
+
+REMEMBERED = 20_000
+"""Events that left the ring, of which it still knows where they were: 90 bytes each."""
+
+_ENTRY_OVERHEAD = 200  # bytes of Python objects around an entry's frame, measured roughly; the bound is in bytes
+
+
+@dataclass(slots=True)
+class Entry:
+    """An event as it goes to sessions. `audience` None: every role."""
+
+    offset: int
+    route: Route
+    type: str
+    frame: bytes
+    audience: frozenset[Role] | None
+    at: float
+
+    @property
+    def size(self) -> int:
+        """Bytes it counts for in the ring; the same as long as it is there."""
+        return len(self.frame) + _ENTRY_OVERHEAD
+
+    @property
+    def length(self) -> int:
+        """Bytes of it, as it goes to sessions or as it came."""
+        return len(self.frame)
+
+    @property
+    def is_unread(self) -> bool:
+        """Whether nobody has looked into it yet (`encoding.Unread`)."""
+        return False
+
+
+class Ring:
+    """Bounded by bytes and by age (seconds); the oldest go first.
+
+    Call `forget` now and then: without it, age counts only when an event comes.
+    """
+
+    def __init__(self, *, max_bytes: int, max_age_s: float) -> None:
+        self._max_bytes = max_bytes
+        self._max_age_s = max_age_s
+        self._entries: list[Entry] = []
+        self._first = 0  # entries before it are gone; cut off when they are half of the list
+        self._left: deque[tuple[int, Route]] = deque(maxlen=REMEMBERED)  # oldest first
+        self.bytes = 0
+        self.floor = 0
+        self.gone_unread = 0
+        """Events that left before anybody looked into them."""
+
+    def __len__(self) -> int:
+        return len(self._entries) - self._first
+
+    def start(self, floor: int) -> None:
+        """Empty it: complete above `floor` from now on."""
+        self._entries.clear()
+        self._left.clear()
+        self._first = 0
+        self.bytes = 0
+        self.floor = floor
+
+    def append(self, entry: Entry) -> None:
+        """Take the next event."""
+        entries = self._entries
+        entries.append(entry)
+        self.bytes += entry.size
+        oldest = entry.at - self._max_age_s
+        while self._first < len(entries) and (self.bytes > self._max_bytes or entries[self._first].at < oldest):
+            self._evict()
+
+    def forget(self, now: float) -> None:
+        """Let go of what is too old, also while nothing new comes. `now` is on the clock of `Entry.at`."""
+        oldest = now - self._max_age_s
+        while self._first < len(self._entries) and self._entries[self._first].at < oldest:
+            self._evict()
+
+    def covers(self, offset: int) -> bool:
+        """Whether everything after `offset` is here."""
+        return offset >= self.floor
+
+    def after(self, offset: int, limit: int) -> Sequence[Entry]:
+        """The next events after `offset`, in order, `limit` at most."""
+        start = bisect_right(self._entries, offset, lo=self._first, key=_offset)
+        return self._entries[start : start + limit]
+
+    def heard(self, root: Pair, after: int, through: int) -> set[int]:
+        """The offsets in (after, through] at which events of a root were heard, of those that are remembered.
+
+        What proved to be no event has no frame and does not count.
+        """
+        offsets: set[int] = set()
+        for offset, route in reversed(self._left):
+            if offset <= after:
+                break
+            if offset <= through and _is_of(route, root):
+                offsets.add(offset)
+        for entry in self.after(after, REMEMBERED):
+            if entry.offset > through:
+                break
+            if (entry.is_unread or entry.frame) and _is_of(entry.route, root):
+                offsets.add(entry.offset)
+        return offsets
+
+    def newest(self, limit: int) -> Sequence[Entry]:
+        """The newest events, in order, `limit` at most."""
+        return self._entries[max(self._first, len(self._entries) - limit) :]
+
+    def _evict(self) -> None:
+        gone = self._entries[self._first]
+        self._entries[self._first] = _GONE
+        self._first += 1
+        self.bytes -= gone.size
+        is_unread = gone.is_unread
+        self.gone_unread += is_unread
+        if is_unread or gone.frame:
+            self._left.append((gone.offset, gone.route))
+        self.floor = gone.offset
+        if self._first > 1024 and self._first * 2 > len(self._entries):
+            del self._entries[: self._first]
+            self._first = 0
+
+
+def _is_of(route: Route, root: Pair) -> bool:
+    return any(room.root == root for room in route.rooms)
+
+
+def _offset(entry: Entry) -> int:
+    return entry.offset
+
+
+_GONE = Entry(0, Route("user.none", ()), "", b"", None, 0.0)

@@ -1,0 +1,33 @@
+"""Where an event goes: a subject's rooms, looked up once for each subject. No I/O."""
+
+import re
+
+from beaconfire_gateway.wire import protocol
+from beaconfire_kit.events.user import AccessRevoked, MemberChanged
+from beaconfire_kit.subjects import ID_PATTERN, RoomKey, parse_subject
+
+_MAX_ROUTES = 100_000
+_OF_ACCESS = re.compile("|".join(re.sub(r"\{\w+\}", ID_PATTERN, one.subject) for one in (MemberChanged, AccessRevoked)))
+
+
+class Route:
+    """A subject's rooms, how an event frame names them, and whether its events change who may hear what."""
+
+    __slots__ = ("is_of_access", "names", "rooms", "subject")
+
+    def __init__(self, subject: str, rooms: tuple[RoomKey, ...]) -> None:
+        self.subject = subject
+        self.rooms = rooms
+        self.names = protocol.room_names(rooms)
+        self.is_of_access = _OF_ACCESS.fullmatch(subject) is not None
+
+
+class Routes(dict[str, Route]):
+    """`routes[subject]` is its route; raises InvalidSubject. Bounded: forgets all when there are too many."""
+
+    def __missing__(self, subject: str) -> Route:
+        route = Route(subject, parse_subject(subject).rooms)
+        if len(self) >= _MAX_ROUTES:
+            self.clear()
+        self[subject] = route
+        return route

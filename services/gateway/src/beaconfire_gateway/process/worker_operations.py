@@ -1,0 +1,172 @@
+"""The operations port of a gateway with several workers: each is asked, and what they say is put together.
+
+A metric keeps its name and gets the label `worker`, as if each worker were a target of its own: so sums in Prometheus
+stay right where one of them died and counts from 0 again, and positions can be compared.
+"""
+
+import asyncio
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+from aiohttp import web
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+from beaconfire_gateway.process.operators import WHOLE_PATH, Figures
+from beaconfire_gateway.process.supervisor import Board
+from beaconfire_kit import errors, logs, metrics
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.web import json_answer, operators_application
+
+log = logs.get(__name__)
+
+ASK_TIMEOUT_S = 2.0
+"""A worker that has not answered by then is left out."""
+
+
+def socket_of(group: str, number: int) -> str:
+    """Where a worker is asked: a UNIX socket that is no file, so that nothing is left of one that was killed."""
+    return f"\0beaconfire-gateway-{group}-{number}"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a worker said."""
+
+    status: int
+    body: bytes
+
+    def read(self) -> Any:
+        """The JSON of its body."""
+        return json.loads(self.body)
+
+
+class Combined:
+    """Answers operators for all workers on `board`, which listen at the sockets of `group`."""
+
+    def __init__(self, board: Board, group: str) -> None:
+        self._board = board
+        self._group = group
+
+    def application(self) -> web.Application:
+        return operators_application(
+            [
+                web.get("/healthz", self.health),
+                web.get("/readyz", self.readiness),
+                web.get("/metrics", self.metrics),
+                web.get("/api/v1/ws/stats", self.stats),
+                web.get("/api/v1/ws/users/{user_id}/clients", self.clients),
+                web.post("/api/v1/ws/clients/{session_id}/reset-limits", self.reset_limits),
+            ]
+        )
+
+    async def health(self, _request: web.Request) -> web.Response:
+        return json_answer({"status": "alive"})
+
+    async def readiness(self, _request: web.Request) -> web.Response:
+        """Ready where at least one worker is, as clients are sent to those that are; and what each one says."""
+        answers = await self._ask_all("/readyz")
+        says = {
+            str(number): "does not answer" if self._board[number].listening else "starting"
+            for number in self._board.workers
+        }
+        for number, answer in answers.items():
+            if self._board[number].listening or answer.status != 200:
+                says[str(number)] = str(answer.read()["status"])
+        is_ready = "ready" in says.values()
+        status = "ready" if is_ready else next(iter(says.values()))
+        return json_answer({"status": status, "workers": says}, status=200 if is_ready else 503)
+
+    async def metrics(self, _request: web.Request) -> web.Response:
+        answers = await self._ask_all("/metrics")
+        texts = {number: answer.body.decode() for number, answer in answers.items()}
+        families = [*about(self._board, texts), *with_worker(texts)]
+        return web.Response(body=_render(families), headers={"Content-Type": metrics.CONTENT_TYPE})
+
+    async def stats(self, _request: web.Request) -> web.Response:
+        answers = await self._ask_all(WHOLE_PATH)
+        figures = {number: Figures.read(answer.read()) for number, answer in answers.items()}
+        if not figures:
+            raise BeaconfireError(errors.UNAVAILABLE, "no worker answers, try again", retry_after_ms=1000)
+        workers = [
+            {"worker": number, "pid": self._board[number].pid, "clients": one.clients}
+            for number, one in figures.items()
+        ]
+        return json_answer({**Figures.together(figures.values()).told(), "workers": workers})
+
+    async def clients(self, request: web.Request) -> web.Response:
+        answers = await self._ask_all(request.rel_url.raw_path)
+        found = [
+            {**client, "worker": number} for number, answer in answers.items() for client in answer.read()["clients"]
+        ]
+        return json_answer({"clients": sorted(found, key=lambda one: str(one["sessionId"]))})
+
+    async def reset_limits(self, request: web.Request) -> web.Response:
+        answers = await self._ask_all(request.rel_url.raw_path, method="POST")
+        if not any(answer.status == 204 for answer in answers.values()):
+            raise BeaconfireError(errors.NOT_FOUND, "no such session on this gateway")
+        return web.Response(status=204)
+
+    async def _ask_all(self, path: str, *, method: str = "GET") -> dict[int, Answer]:
+        """What each worker says to a question, but for those that do not answer in time."""
+        numbers = self._board.workers
+        answers = await asyncio.gather(*(self._ask(number, method, path) for number in numbers))
+        return {number: answer for number, answer in zip(numbers, answers, strict=True) if answer is not None}
+
+    async def _ask(self, number: int, method: str, path: str) -> Answer | None:
+        connector = aiohttp.UnixConnector(path=socket_of(self._group, number))
+        timeout = aiohttp.ClientTimeout(total=ASK_TIMEOUT_S)
+        try:
+            async with (
+                aiohttp.ClientSession(connector=connector, timeout=timeout) as http,
+                http.request(method, f"http://worker{path}") as answer,
+            ):
+                return Answer(answer.status, await answer.read())
+        except (aiohttp.ClientError, TimeoutError) as error:
+            log.debug("a worker does not answer", worker=number, error=type(error).__name__)
+            return None
+
+
+def with_worker(texts: Mapping[int, str]) -> Iterable[Metric]:
+    """Metrics in Prometheus text format, each worker's, as one: every sample with the label `worker`."""
+    families: dict[str, Metric] = {}
+    for worker, text in texts.items():
+        for one in text_string_to_metric_families(text):
+            family = families.setdefault(one.name, Metric(one.name, one.documentation, one.type))
+            family.samples += [
+                sample._replace(labels={**sample.labels, "worker": str(worker)}) for sample in one.samples
+            ]
+    return families.values()
+
+
+def about(board: Board, answering: Iterable[int]) -> Iterator[Metric]:
+    """Count the starts of each worker, and say which of them answer."""
+    up = GaugeMetricFamily(
+        "beaconfire_gateway_worker_up", "1 if the worker answers and accepts clients, otherwise 0.", labels=["worker"]
+    )
+    starts = CounterMetricFamily(
+        "beaconfire_gateway_worker_starts", "Times that the worker was started.", labels=["worker"]
+    )
+    for number in board.workers:
+        up.add_metric([str(number)], number in answering and board[number].listening)
+        starts.add_metric([str(number)], board[number].starts)
+    yield from (up, starts)
+
+
+class _Families(Collector):
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def _render(families: Iterable[Metric]) -> bytes:
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Families(list(families)))
+    return generate_latest(registry)

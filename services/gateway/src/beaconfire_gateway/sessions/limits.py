@@ -1,0 +1,258 @@
+"""How much clients may ask for. No I/O; time comes from the caller.
+
+A rate is a bucket that holds as much as a minute allows and fills evenly (GCRA, ATM Forum TM 4.0: one number of state):
+a burst of a whole minute's worth passes, after it one at a time.
+
+Everything here counts for this process: behind N gateways a user or an address has N times as much.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+from beaconfire_kit import errors, metrics
+from beaconfire_kit.errors import BeaconfireError
+
+LIMITED = metrics.Counter(
+    "beaconfire_gateway_requests_over_limit_total",
+    "Requests and connections refused because they were over a limit, by limit.",
+    ["limit"],
+)
+
+PATIENCE = 100
+"""Refusals a minute after which a client is closed instead of answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a session, a user and an address may do. Seconds, bytes and counts as named."""
+
+    heartbeat_s: int = 25
+    connect_timeout_s: int = 10
+    max_frame_bytes: int = 16 * 1024
+    max_rooms: int = 100
+    max_rooms_per_user: int = 1_000
+    max_sessions_per_user: int = 20
+    max_sessions_per_address: int = 200
+    max_connecting: int = 5_000
+    max_connecting_per_address: int = 100
+    messages_per_minute: int = 100
+    messages_per_minute_per_user: int = 1_000
+    rooms_per_minute: int = 600
+    rooms_per_minute_per_user: int = 3_000
+
+    def told(self) -> dict[str, int]:
+        """The limits a client is told."""
+        return {
+            "maxFrameBytes": self.max_frame_bytes,
+            "maxRooms": self.max_rooms,
+            "maxRoomsPerUser": self.max_rooms_per_user,
+            "maxSessionsPerUser": self.max_sessions_per_user,
+            "maxSessionsPerAddress": self.max_sessions_per_address,
+            "messagesPerMinute": self.messages_per_minute,
+            "messagesPerMinutePerUser": self.messages_per_minute_per_user,
+            "roomsPerMinute": self.rooms_per_minute,
+            "roomsPerMinutePerUser": self.rooms_per_minute_per_user,
+        }
+
+
+class LimitReached(BeaconfireError):
+    """Over a limit. `limit` is a fixed word for figures; `wait_s`, where it resets by itself, when."""
+
+    def __init__(self, limit: str, text: str, *, wait_s: float | None = None) -> None:
+        super().__init__(errors.TOO_MANY, text, retry_after_ms=None if wait_s is None else int(wait_s * 1000) + 1)
+        self.limit = limit
+
+
+def spend(empty_at: float, count: int, per_minute: int, now: float) -> tuple[float, float]:
+    """Take `count` at time `now` (seconds of any steady clock) from a rate of so many a minute.
+
+    `empty_at` is all there is of a rate: when everything taken so far will have been given back, 0.0 at first. Returns
+    it as it is then, and 0.0 where it was granted, else the seconds to wait. More than a minute's worth at once is
+    granted only to a full bucket.
+    """
+    cost = min(count, per_minute) * 60.0 / per_minute
+    then = max(empty_at, now) + cost
+    if then - now > 60.0 + 1e-9:
+        return empty_at, then - now - 60.0
+    return then, 0.0
+
+
+class Rate:
+    """A rate of so many a minute."""
+
+    __slots__ = ("_empty_at", "_per_minute")
+
+    def __init__(self, per_minute: int) -> None:
+        self._per_minute = per_minute
+        self._empty_at = 0.0
+
+    def take(self, count: int, now: float) -> float:
+        """Take `count` at time `now`. 0.0 where granted, else seconds to wait; see `spend`."""
+        self._empty_at, wait_s = spend(self._empty_at, count, self._per_minute, now)
+        return wait_s
+
+
+class _Terms(NamedTuple):
+    """What an allowance allows, and how refusals name it."""
+
+    whose: str
+    prefix: str
+    messages_per_minute: int
+    rooms_per_minute: int
+    leaves_per_minute: int
+
+
+@lru_cache(maxsize=4)
+def _terms_of(limits: Limits) -> tuple[_Terms, _Terms]:
+    """For a session, and for a user over all of its sessions. One of each, whoever has them."""
+    messages, rooms = limits.messages_per_minute, limits.rooms_per_minute
+    user_messages, user_rooms = limits.messages_per_minute_per_user, limits.rooms_per_minute_per_user
+    return (
+        _Terms("a connection", "", messages, rooms, messages + rooms + limits.max_rooms),
+        _Terms("a user", "user_", user_messages, user_rooms, user_messages + user_rooms + limits.max_rooms_per_user),
+    )
+
+
+class Allowance:
+    """The rates of one session, or of one user over all of its sessions."""
+
+    __slots__ = ("_leaves_empty_at", "_messages_empty_at", "_rooms_empty_at", "_terms")
+
+    def __init__(self, terms: _Terms) -> None:
+        self._terms = terms
+        self._leaves_empty_at = 0.0
+        self._messages_empty_at = 0.0
+        self._rooms_empty_at = 0.0
+
+    @classmethod
+    def of_session(cls, limits: Limits) -> "Allowance":
+        return cls(_terms_of(limits)[0])
+
+    @classmethod
+    def of_user(cls, limits: Limits) -> "Allowance":
+        return cls(_terms_of(limits)[1])
+
+    def take_message(self, now: float) -> None:
+        """Count a message. Raises LimitReached."""
+        terms = self._terms
+        self._messages_empty_at, wait_s = spend(self._messages_empty_at, 1, terms.messages_per_minute, now)
+        if wait_s:
+            text = f"{terms.whose} may send {terms.messages_per_minute} messages a minute"
+            raise LimitReached(f"{terms.prefix}messages", text, wait_s=wait_s)
+
+    def take_leave(self, now: float) -> None:
+        """Count an `unsubscribe`. Raises LimitReached, never for a client that leaves only rooms it was in.
+
+        It counts for itself: a client that may ask for nothing more must still be able to leave. A minute's worth is
+        every room that may be joined in a minute, every room that may be held, and as many leaves again as messages.
+        """
+        terms = self._terms
+        self._leaves_empty_at, wait_s = spend(self._leaves_empty_at, 1, terms.leaves_per_minute, now)
+        if wait_s:
+            text = f"{terms.whose} may leave rooms {terms.leaves_per_minute} times a minute"
+            raise LimitReached(f"{terms.prefix}leaves", text, wait_s=wait_s)
+
+    def take_rooms(self, count: int, now: float) -> None:
+        """Count rooms that are asked for. Raises LimitReached."""
+        terms = self._terms
+        self._rooms_empty_at, wait_s = spend(self._rooms_empty_at, count, terms.rooms_per_minute, now)
+        if wait_s:
+            text = f"{terms.whose} may ask for {terms.rooms_per_minute} rooms a minute"
+            raise LimitReached(f"{terms.prefix}rooms", text, wait_s=wait_s)
+
+    def is_full(self, now: float) -> bool:
+        """Whether everything taken was given back: it is as good as new."""
+        return max(self._messages_empty_at, self._rooms_empty_at, self._leaves_empty_at) <= now
+
+    def reset(self) -> None:
+        """Forget what was taken."""
+        self._messages_empty_at = self._rooms_empty_at = self._leaves_empty_at = 0.0
+
+
+class Users:
+    """The allowances of users, kept until they are full again: leaving and coming back gives nobody a new one.
+
+    Look it up for each use; who keeps one may go on counting in one that was forgotten.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._allowances: dict[str, Allowance] = {}
+
+    def __len__(self) -> int:
+        return len(self._allowances)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._allowances)
+
+    def of(self, user_id: str) -> Allowance:
+        allowance = self._allowances.get(user_id)
+        if allowance is None:
+            allowance = self._allowances[user_id] = Allowance.of_user(self._limits)
+        return allowance
+
+    def forget(self, now: float) -> None:
+        """Let go of those that are as good as new. Call it every second or so."""
+        for user_id in [one for one, allowance in self._allowances.items() if allowance.is_full(now)]:
+            del self._allowances[user_id]
+
+
+class Doorkeeper:
+    """Counts sockets: by address, and those that have not yet said who they are. An address is a word, any word.
+
+    A socket counts from `enter` to `leave`, which every socket must come to, however it ends. One that has said who it
+    is counts for as long as its session lasts: what is left to be closed takes no place from a client that is back.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._connecting: Counter[str] = Counter()
+        self._connected: Counter[str] = Counter()
+        self.connecting = 0
+        """Sockets that have not yet said who they are."""
+
+    @property
+    def addresses(self) -> Mapping[str, int]:
+        """How many sockets each address has."""
+        return self._connected + self._connecting
+
+    def enter(self, address: str) -> None:
+        """A socket wants in. Raises LimitReached; it is not counted then."""
+        limits, wait_s = self._limits, float(self._limits.connect_timeout_s)
+        if self.connecting >= limits.max_connecting:
+            text = f"more than {limits.max_connecting} connections have not said who they are: try again"
+            raise LimitReached("connecting", text, wait_s=wait_s)
+        if self._connecting[address] >= limits.max_connecting_per_address:
+            text = f"{limits.max_connecting_per_address} connections from there have not said who they are: try again"
+            raise LimitReached("address_connecting", text, wait_s=wait_s)
+        self._connecting[address] += 1
+        self.connecting += 1
+
+    def is_full(self, address: str, *, replaced: str | None) -> bool:
+        """Whether a socket of this address that says who it is would be one too many.
+
+        `replaced` is the address of the one it takes over from, if any.
+        """
+        return self._connected[address] - (replaced == address) >= self._limits.max_sessions_per_address
+
+    def check(self, address: str, *, replaced: str | None) -> None:
+        """Raises LimitReached where it `is_full`."""
+        if self.is_full(address, replaced=replaced):
+            limit = self._limits.max_sessions_per_address
+            raise LimitReached("address_sessions", f"one address may have {limit} connections")
+
+    def connected(self, address: str) -> None:
+        """A socket that entered has said who it is."""
+        self.leave(address, was_connected=False)
+        self._connected[address] += 1
+
+    def leave(self, address: str, *, was_connected: bool) -> None:
+        """A socket is gone."""
+        counts = self._connected if was_connected else self._connecting
+        counts[address] -= 1
+        if not counts[address]:
+            del counts[address]
+        self.connecting -= not was_connected

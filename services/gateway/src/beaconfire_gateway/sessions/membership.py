@@ -1,0 +1,416 @@
+"""Who may connect and see what: tokens verified here, rooms decided by auth, changes heard on the stream.
+
+Changes of membership are events, so they come on the gapless path, in order with what they must stop. Each carries
+auth's membership version and is remembered for a minute: an allow that was in flight with an older one is asked again.
+A session's rooms are leased for ten minutes and renewed behind the scenes: with auth away, they stay that long.
+
+Where the stream has lost events, or is another one, a change may be among what is lost (ADR 0022): everything that was
+allowed is in doubt then. Each session is held, so that it hears nothing, until auth was asked about it again.
+"""
+
+import asyncio
+import random
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import TypeAlias
+
+from nats.aio.client import Client
+
+from beaconfire_gateway.fanout.hub import Hub
+from beaconfire_gateway.sessions.place import Place
+from beaconfire_gateway.sessions.session import Session, State
+from beaconfire_kit import authorization, broker, errors, logs, metrics
+from beaconfire_kit.authorization import (
+    MAX_ROOMS,
+    Auth,
+    AuthorizeReply,
+    AuthorizeRequest,
+    AuthUnavailable,
+    RoomDecision,
+    offer,
+)
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.events.user import AccessRevoked, MemberChanged
+from beaconfire_kit.memory import apart
+from beaconfire_kit.roles import Role
+from beaconfire_kit.subjects import InvalidRoom, Pair, RoomKey, parse_pair, parse_room
+from beaconfire_kit.tokens import Claims, InvalidToken
+from beaconfire_kit.verifier import JwksUnavailable, Verifier
+
+log = logs.get(__name__)
+
+ASKED = metrics.Counter(
+    "beaconfire_gateway_authorizations_total",
+    "Decisions about rooms that the gateway asked auth for, by result.",
+    ["result"],
+)
+
+ASKS_AT_ONCE = 64
+"""Questions to auth under way at one time. After an outage ten thousand clients connect at once: asked all together,
+auth would answer most of them when nobody waits for it any more, and they would all come again."""
+WAIT_S = 5.0
+"""How long one waits for its turn to ask. Beyond that it is refused with `unavailable`, and tries again later."""
+CACHE_S = 30.0
+REMEMBER_S = 60.0
+CONFIRMS_AT_ONCE = 16
+"""Sessions in doubt that auth is asked about at one time: ten thousand must not keep out those who connect."""
+DOUBT_S = 10.0
+"""How long sessions are held while auth answers nothing; then they are put out of their rooms. A client that hears
+nothing for longer than its heartbeat would leave by itself."""
+DOUBT_RETRY_S = 0.25
+LEASE_S = 600.0
+RENEW_AFTER_S = 300.0
+RENEW_EVERY_S = 10.0
+FAILURES = 3
+"""Renewals that fail after which the others wait for the next time."""
+MAX_KEPT = 10_000
+"""Tokens kept while the broker is away."""
+AFTER_OUTAGE_S = 30.0
+"""After the broker was away, auth and a gateway need a while to renew what nobody could renew meanwhile."""
+MAX_ASKS = 5  # an answer out of date is asked again at once; five in a row means that auth itself is behind
+_Allowed: TypeAlias = tuple[int, str, float, str, str]
+"""An allow: when the token was issued, room, when it was said, root, role. What an older token may do is asked for
+that token, as auth also answers whether it was revoked. Numbers and text alone: nothing for the garbage collector."""
+_FORBIDDEN = BeaconfireError(errors.FORBIDDEN, "no such room, or you are not a member")
+
+
+class Membership:
+    """Implements `session.Access`, and applies membership events to the sessions of this gateway."""
+
+    def __init__(self, nc: Client, verifier: Verifier, hub: Hub[Session], auth: Auth | None = None) -> None:
+        self._auth = auth or Auth()
+        self._auth.nc = nc
+        self._verifier = verifier
+        self._kept: dict[tuple[str, int], str] = {}
+        self._away_at = float("-inf")
+        self._hub = hub
+        self._asks = asyncio.Semaphore(ASKS_AT_ONCE)
+        self._cache: dict[str, tuple[_Allowed, ...]] = {}  # by user
+        self._changed: dict[tuple[str, Pair], tuple[float, int]] = {}  # (user, root) → when, version
+        self._ahead: dict[tuple[str, Pair], tuple[int, Role]] = {}
+        """(user, root) → version and role that auth gave while changes could not be heard. They come later, out of
+        date: a member who was removed and put back must not be put out by the first of the two."""
+        self._revoked: dict[str, tuple[float, float]] = {}  # user → when, tokens issued before this are refused
+        self._life = 0  # answers to questions of an earlier one are too old
+        self._doubtful: dict[Session, None] = {}  # in order
+        self._has_doubts = asyncio.Event()
+        self._answered_at = 0.0
+
+    async def verify(self, token: str) -> Claims:
+        """Who the token says it is. Raises BeaconfireError: `token_invalid`, or `unavailable` without auth's keys."""
+        try:
+            claims = await self._verifier.verify(token)
+        except InvalidToken as error:
+            log.info("refused token", reason=str(error))
+            raise BeaconfireError(errors.TOKEN_INVALID, "the token is missing, not valid, or ran out") from None
+        except JwksUnavailable:
+            raise AuthUnavailable from None
+        self._keep(claims, token)
+        return claims
+
+    def _keep(self, claims: Claims, token: str) -> None:
+        """Let auth be asked over HTTP in this user's name: while this message is handled, and, for what the client
+        asks next, until the broker is back. At other times no token is kept.
+        """
+        offer(claims, token)
+        if self._auth.broker_is_away and len(self._kept) < MAX_KEPT:
+            self._kept[claims.user_id, claims.issued_at] = token
+
+    async def decide(self, claims: Claims, rooms: Sequence[str]) -> Mapping[str, Place | BeaconfireError]:
+        """A place or a refusal for each room, by the name it was asked with.
+
+        Without rooms it still asks whether the token was revoked. Raises AuthUnavailable, or `token_invalid`.
+        """
+        answers: dict[str, Place | BeaconfireError] = {}
+        known = self._known(claims)
+        unknown: list[str] = []
+        for name in rooms:
+            if name in known:
+                answers[name] = known[name]
+                continue
+            try:
+                parse_room(name)
+                unknown.append(name)
+            except InvalidRoom as error:
+                answers[name] = BeaconfireError(errors.BAD_ROOM, str(error))
+        if unknown or not rooms:
+            remembered = {name: known[name] for name in rooms if name in known}
+            answers |= await self._ask(claims, unknown)
+            # While that was asked, a change may have taken back what was remembered. All in one question, then.
+            if not remembered.items() <= self._known(claims).items():
+                answers |= await self._ask(claims, [*remembered, *unknown])
+        self._refuse_revoked(claims)
+        return {name: answers[name] for name in rooms}
+
+    def member_changed(self, change: MemberChanged) -> None:
+        """Apply a change of membership, at its place in the stream."""
+        root = Pair(change.root_kind, change.root_id)
+        self._cache.pop(change.user_id, None)
+        self._changed[change.user_id, root] = (time.monotonic(), change.membership_version)
+        role = change.role
+        if (ahead := self._ahead.get((change.user_id, root))) and ahead[0] >= change.membership_version:
+            role = ahead[1]  # this change is older than what auth has said since, while its event was on its way
+        for session in self._hub.sessions_of(change.user_id):
+            if role is None:
+                session.leave_root(root, "membership_removed")
+            else:
+                session.change_role(root, role)
+
+    def access_revoked(self, revoked: AccessRevoked) -> None:
+        """End the user's sessions that stand on a token from before."""
+        issued_before = revoked.issued_before.timestamp()
+        self._cache.pop(revoked.user_id, None)
+        self._revoked[revoked.user_id] = (time.monotonic(), issued_before)
+        for session in self._hub.sessions_of(revoked.user_id):
+            if session.claims is not None and session.claims.issued_at < issued_before:
+                session.close(BeaconfireError(errors.TOKEN_INVALID, "access was revoked: sign in again"))
+
+    def doubt(self, user_id: str | None = None) -> None:
+        """Events that change access may be lost, of this user or of anybody: ask about their sessions again.
+
+        They hear nothing until auth has answered. An answer that is under way counts no more.
+        """
+        self._life += 1
+        if user_id is None:
+            self._cache.clear()
+            self._changed.clear()
+        else:
+            self._cache.pop(user_id, None)
+        sessions = list(self._hub.all_sessions() if user_id is None else self._hub.sessions_of(user_id))
+        for session in sessions:
+            session.hold()
+            self._doubtful[session] = None
+        if sessions:
+            log.warning("asking again what sessions may hear", count=len(sessions), user=user_id)
+            self._answered_at = time.monotonic()
+            self._has_doubts.set()
+
+    async def confirm(self) -> None:
+        """Ask about the sessions that are in doubt, for ever. Owned by the app."""
+        while True:
+            broker.check_cancelled()
+            await self._has_doubts.wait()
+            self._has_doubts.clear()
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(min(CONFIRMS_AT_ONCE, len(self._doubtful))):
+                    tasks.create_task(self._confirm_some())
+
+    async def _confirm_some(self) -> None:
+        while self._doubtful:
+            session = next(iter(self._doubtful))
+            del self._doubtful[session]
+            try:
+                await self._confirm(session)
+            except Exception:
+                log.exception("could not ask what a session may hear", session=session.id)
+                session.close(BeaconfireError(errors.INTERNAL, f"something went wrong on our side; quote {session.id}"))
+
+    async def _confirm(self, session: Session) -> None:
+        """Ask until there is an answer, and let the session go on with what it may hear."""
+        while session.claims is not None and session.state is not State.CLOSED:
+            broker.check_cancelled()
+            try:
+                await self._renew(session, session.claims)
+                self._answered_at = time.monotonic()
+                session.release()
+                return
+            except AuthUnavailable:
+                if time.monotonic() - self._answered_at > DOUBT_S:
+                    self._give_up(session)
+                    return
+            await asyncio.sleep(DOUBT_RETRY_S)
+
+    def _give_up(self, *sessions: Session) -> None:
+        """Auth does not answer: put these sessions, and all that are in doubt, out of their rooms until it does."""
+        log.error("auth does not say what sessions may hear", count=len(sessions) + len(self._doubtful))
+        for session in (*sessions, *self._doubtful):
+            _expire(session)
+            session.release()
+        self._doubtful.clear()
+
+    def let_go(self) -> None:
+        """Forget whom it let in: who comes is asked about anew, and its token checked."""
+        self._cache.clear()
+        _place.cache_clear()
+        self._verifier.forget()
+
+    async def renew(self) -> None:
+        """Renew leases, end those that ran out, and forget what is old, for ever. Owned by the app."""
+        while True:
+            broker.check_cancelled()
+            await asyncio.sleep(RENEW_EVERY_S)
+            self._forget()
+            if self._auth.broker_is_away:  # no event comes either: leases are renewed once it is back
+                self._away_at = time.monotonic()
+                continue
+            self._kept.clear()
+            await self._renew_some()
+            if time.monotonic() - self._away_at > LEASE_S:
+                self._ahead.clear()
+            if time.monotonic() - self._away_at > AFTER_OUTAGE_S:
+                for session in self._leased_before(time.monotonic() - LEASE_S):
+                    _expire(session)
+
+    async def _renew_some(self) -> None:
+        """Renew what is due. While auth does not answer, only some are tried: each takes seconds."""
+        due = self._leased_before(time.monotonic() - RENEW_AFTER_S)
+        random.shuffle(due)  # else the same few might fail each time, and the others never have their turn
+        failures = 0
+        for session in due:
+            try:
+                if session.claims is not None:
+                    await self._renew(session, session.claims)
+            except AuthUnavailable:
+                failures += 1
+                if failures == FAILURES:
+                    return
+
+    def _leased_before(self, moment: float) -> list[Session]:
+        return [one for one in self._hub.all_sessions() if one.leased_at < moment]
+
+    async def _renew(self, session: Session, claims: Claims) -> None:
+        """Ask what the session may hear where it stands, and apply the answer. Raises AuthUnavailable without one."""
+        # By the long names: what a short one means may have changed, and the session stands where it stands.
+        life = self._life
+        asked = {str(place.room): place.room for place in session.rooms.values()}
+        names = list(asked)
+        began = time.monotonic()
+        decisions: dict[RoomKey, Place | BeaconfireError] = {}
+        try:
+            for start in range(0, len(names) or 1, MAX_ROOMS):
+                some = names[start : start + MAX_ROOMS]
+                answers = await self._ask(claims, some, in_line=False)
+                decisions |= {asked[name]: answer for name, answer in answers.items()}
+        except AuthUnavailable:
+            raise
+        except BeaconfireError as error:
+            session.close(error)
+            return
+        is_in_parts = len(names) > MAX_ROOMS
+        if life != self._life or (is_in_parts and self._has_changed(claims.user_id, began)):
+            raise AuthUnavailable  # a part of the answer may be too old by now
+        session.leased_at = time.monotonic()
+        roles = {room.root: decision.role for room, decision in decisions.items() if isinstance(decision, Place)}
+        for root, role in roles.items():
+            session.change_role(root, role)
+        for name, place in list(session.rooms.items()):
+            if isinstance(decisions.get(place.room), BeaconfireError):
+                session.leave_room(name, "membership_removed")
+
+    async def _ask(
+        self, claims: Claims, rooms: Sequence[str], *, in_line: bool = True
+    ) -> dict[str, Place | BeaconfireError]:
+        request = authorization.question(claims, rooms)
+        if kept := self._kept.get((claims.user_id, claims.issued_at)):
+            offer(claims, kept)
+        for _ in range(MAX_ASKS):
+            life = self._life
+            try:
+                reply = await self._authorize(request, in_line=in_line)
+            except AuthUnavailable:
+                ASKED.labels("unavailable").inc()
+                raise
+            if reply.revoked:
+                raise BeaconfireError(errors.TOKEN_INVALID, "access was revoked: sign in again")
+            if life == self._life and not self._is_stale(claims.user_id, reply):
+                return self._take(claims, rooms, reply)
+            ASKED.labels("stale").inc()
+        raise AuthUnavailable
+
+    async def _authorize(self, request: AuthorizeRequest, *, in_line: bool) -> AuthorizeReply:
+        """Ask auth when it is this one's turn; first come, first served. Leases, one by one, are renewed beside it."""
+        if not in_line:
+            return await self._auth.authorize(request)
+        try:
+            async with asyncio.timeout(WAIT_S):
+                await self._asks.acquire()
+        except TimeoutError:
+            raise AuthUnavailable from None
+        try:
+            return await self._auth.authorize(request)
+        finally:
+            self._asks.release()
+
+    def _is_stale(self, user_id: str, reply: AuthorizeReply) -> bool:
+        """Whether the answer was given before a change this gateway has already applied."""
+        roots = {root for decision in reply.rooms.values() if (root := _root(decision)) is not None}
+        changes = (self._changed.get((user_id, root)) for root in roots)
+        return any(change is not None and reply.version < change[1] for change in changes)
+
+    def _has_changed(self, user_id: str, since: float) -> bool:
+        """Whether a membership of this user was changed since then (monotonic seconds)."""
+        return any(user == user_id and at >= since for (user, _), (at, _) in self._changed.items())
+
+    def _take(self, claims: Claims, rooms: Sequence[str], reply: AuthorizeReply) -> dict[str, Place | BeaconfireError]:
+        answers: dict[str, Place | BeaconfireError] = {}
+        allowed: list[tuple[str, str, str]] = []
+        for name in rooms:
+            decision = reply.rooms.get(name)
+            root = _root(decision) if decision is not None else None
+            if decision is None or root is None or decision.role is None:
+                ASKED.labels("denied").inc()
+                answers[name] = _ambiguous(name, decision.ambiguous) if decision and decision.ambiguous else _FORBIDDEN
+                continue
+            ASKED.labels("allowed").inc()
+            if self._auth.broker_is_away and len(self._ahead) < MAX_KEPT:
+                self._ahead[claims.user_id, root] = (reply.version, decision.role)
+            where, role = sys.intern(str(root)), decision.role.value
+            answers[name] = _place(where, name, role)
+            if parse_room(name).key is not None:  # another root may show the same id at any time
+                allowed.append((sys.intern(name), where, role))
+        if allowed:
+            with apart:
+                now = time.monotonic()
+                anew = [(claims.issued_at, name, now, where, role) for name, where, role in allowed]
+                self._remember(claims.user_id, anew, oldest=now - CACHE_S)
+        return answers
+
+    def _remember(self, user_id: str, allowed: Sequence[_Allowed], *, oldest: float) -> None:
+        """Put it beside what is known of the user, in place of what is said anew or too old."""
+        anew = {one[:2] for one in allowed}
+        kept = [one for one in self._cache.get(user_id, ()) if one[:2] not in anew and one[2] > oldest]
+        self._cache[user_id] = (*kept, *allowed)
+
+    def _known(self, claims: Claims) -> dict[str, Place]:
+        oldest = time.monotonic() - CACHE_S
+        return {
+            name: _place(root, name, role)
+            for issued_at, name, at, root, role in self._cache.get(claims.user_id, ())
+            if issued_at == claims.issued_at and at > oldest
+        }
+
+    def _refuse_revoked(self, claims: Claims) -> None:
+        revoked = self._revoked.get(claims.user_id)
+        if revoked is not None and claims.issued_at < revoked[1]:
+            raise BeaconfireError(errors.TOKEN_INVALID, "access was revoked: sign in again")
+
+    def _forget(self) -> None:
+        now = time.monotonic()
+        self._changed = {key: value for key, value in self._changed.items() if now - value[0] < REMEMBER_S}
+        self._revoked = {key: value for key, value in self._revoked.items() if now - value[0] < 3_700}
+        for user_id, rooms in list(self._cache.items()):
+            if all(now - at > CACHE_S for _, _, at, _, _ in rooms):
+                del self._cache[user_id]
+
+
+def _ambiguous(name: str, rooms: Sequence[str]) -> BeaconfireError:
+    return BeaconfireError(errors.BAD_ROOM, f"{name} is in several of your roots: ask for {' or '.join(rooms)}")
+
+
+def _expire(session: Session) -> None:
+    """Put it out of its rooms, as auth does not say that it may still hear them. Its client asks for them again."""
+    session.leased_at = time.monotonic()  # of what it joins from now on
+    for name in list(session.rooms):
+        session.leave_room(name, "lease_expired")
+
+
+@lru_cache(maxsize=65_536)
+def _place(root: str, name: str, role: str) -> Place:
+    """One object for all who have that place. By text, as it is remembered: reading it takes ten times as long."""
+    return Place(RoomKey(parse_pair(root), parse_room(name).pair), Role(role))
+
+
+def _root(decision: RoomDecision) -> Pair | None:
+    return parse_pair(decision.root) if decision.allowed and decision.root else None

@@ -1,0 +1,225 @@
+"""What the ring no longer has: pages of the stream for sessions that were away longer (ADR 0002).
+
+A page holds the events of one root. It is read once and shared by every session that needs a part of it: after an
+outage, many need the same. It is complete through its end, whichever replica delivered it, because it ends at a message
+that came with it: an event of the root, or a tick that was acknowledged before.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from weakref import WeakValueDictionary
+
+from beaconfire_gateway.fanout.encoding import NOT_EVENTS, Encoder, Stored
+from beaconfire_gateway.fanout.ring import Entry, Ring
+from beaconfire_gateway.sessions.context import HistoryGone
+from beaconfire_gateway.stream import replay
+from beaconfire_gateway.stream.direct import DirectClient
+from beaconfire_kit import broker, logs, metrics
+from beaconfire_kit.envelope import InvalidEvent
+from beaconfire_kit.reading import ReadFailed
+from beaconfire_kit.subjects import Pair
+
+log = logs.get(__name__)
+
+PAGES = metrics.Counter(
+    "beaconfire_gateway_history_pages_total", "Pages of missed events that sessions asked for, by source.", ["source"]
+)
+
+PAGE_EVENTS = 500
+PAGE_BYTES = 1_048_576
+READS_AT_ONCE = 4
+"""Reads of the stream at one time: a storm of them must not fill the broker's buffer for this connection."""
+KEEP_BYTES = 33_554_432
+KEEP_S = 10.0
+BARRIER_AGE_S = broker.TICK_TTL_S / 2
+RETRY_S = 0.1
+ENCODE_IN_A_TURN = 50
+"""Events encoded in one turn of the loop, 2 ms or so: live events do not wait for a long replay."""
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """The events of a root with offsets in (after, through]: all of them."""
+
+    root: Pair
+    after: int
+    through: int
+    entries: tuple[Entry, ...]
+    bytes: int
+    read_at: float
+
+
+class History:
+    """Implements `context.History` over the broker. One for each gateway."""
+
+    def __init__(self, nc: DirectClient, encoder: Encoder) -> None:
+        self._nc = nc
+        self._encoder = encoder
+        self._slots = asyncio.Semaphore(READS_AT_ONCE)
+        self._kept: deque[Page] = deque()  # oldest first
+        self._kept_of: dict[Pair, list[Page]] = {}
+        self._kept_bytes = 0
+        self._life = 0
+        self._epoch = ""
+        self._lost_up_to = 0
+        # One read of a root at a time: who waits for it looks first whether it read their part, too.
+        self._reading: WeakValueDictionary[Pair, asyncio.Lock] = WeakValueDictionary()
+        self._ticking = asyncio.Lock()
+        self._tick_began = float("-inf")
+        self._tick = 0
+
+    def start(self, epoch: str) -> None:
+        """Begin, or start over in another epoch: what was read belongs to the one before."""
+        self._life += 1
+        self._epoch = epoch
+        self._lost_up_to = 0
+        self._tick, self._tick_began = 0, float("-inf")
+        self._forget_pages(read_before=float("inf"))
+
+    def lose(self, offset: int) -> None:
+        """Events at or below `offset` are gone from the stream: nobody can resume from before it any more."""
+        self._lost_up_to = offset
+
+    def forget(self) -> None:
+        """Let go of pages that are old. Call it now and then."""
+        self._forget_pages(read_before=time.monotonic() - KEEP_S)
+
+    async def end(self) -> int:
+        """Where the stream ends: the offset of a tick that was sent after this was called.
+
+        All who ask while one is under way share the next one. Waits for the broker as long as it takes.
+        """
+        asked_at = time.monotonic()
+        async with self._ticking:
+            while self._tick_began <= asked_at:
+                broker.check_cancelled()
+                began = time.monotonic()
+                tick = await replay.find_end(self._nc)
+                if tick is None:
+                    await asyncio.sleep(RETRY_S)
+                else:
+                    self._tick, self._tick_began = tick, began
+            return self._tick
+
+    async def page(self, roots: Iterable[Pair], after: int, ring: Ring) -> tuple[Sequence[Entry], int]:
+        """The next events of these roots after `after`, in order, and the offset through which that is all of them.
+
+        It ends between `after` and the end of the stream; with nothing to tell, where `ring` covers the rest. Waits for
+        the broker as long as it takes. Raises HistoryGone where the stream no longer has everything after `after`: what
+        `ring` remembers of, and the read did not bring, was erased.
+        """
+        barrier = await self._barrier(ring.floor)
+        pages = [await self._page(root, after, barrier, ring) for root in roots]
+        if after < self._lost_up_to:
+            raise HistoryGone
+        through = min((page.through for page in pages), default=barrier)
+        entries = [entry for page in pages for entry in page.entries if after < entry.offset <= through]
+        return sorted(entries, key=lambda entry: entry.offset), through
+
+    async def _barrier(self, floor: int) -> int:
+        """A tick at or above `floor`, the ring's, that is still in the stream."""
+        if self._tick < floor or time.monotonic() - self._tick_began > BARRIER_AGE_S:
+            return await self.end()
+        return self._tick
+
+    async def _page(self, root: Pair, after: int, barrier: int, ring: Ring) -> Page:
+        page = self._find(root, after)
+        if page is not None:
+            PAGES.labels("memory").inc()
+            return page
+        lock = self._reading.setdefault(root, asyncio.Lock())
+        async with lock:
+            page = self._find(root, after)
+            if page is not None:
+                PAGES.labels("memory").inc()
+                return page
+            life = self._life
+            async with self._slots:
+                page = await self._read_until_done(root, after, barrier, ring)
+            PAGES.labels("stream").inc()
+            if life == self._life:
+                self._keep(page)
+            return page
+
+    async def _read_until_done(self, root: Pair, after: int, barrier: int, ring: Ring) -> Page:
+        while True:
+            broker.check_cancelled()
+            try:
+                page = await self._read(root, after, barrier, ring)
+            except ReadFailed as error:
+                log.warning("could not read the history, trying again", reason=str(error), root=str(root))
+                await asyncio.sleep(RETRY_S)
+                barrier = await self.end()  # the tick itself may have run out
+                if barrier <= after:  # the stream went back
+                    raise HistoryGone from error
+                continue
+            # After the read: what retention took before or during it is missing from it.
+            stream = await broker.stream_state(self._nc)
+            if stream.first > after + 1 or stream.epoch != self._epoch:
+                raise HistoryGone
+            return page
+
+    async def _read(self, root: Pair, after: int, barrier: int, ring: Ring) -> Page:
+        stored: list[tuple[int, Stored]] = []
+        size = 0
+
+        def take(offset: int, message: Stored, _at: float) -> None:
+            nonlocal size
+            size += len(message.body)
+            stored.append((offset, message))
+
+        through = await replay.read(
+            self._nc,
+            after=after,
+            upto=barrier,
+            take=take,
+            subjects=(f"{root.kind}.{root.id}.>", broker.TICK),
+            enough=lambda: len(stored) >= PAGE_EVENTS or size >= PAGE_BYTES,
+        )
+        erased = ring.heard(root, after, through) - {offset for offset, _ in stored}
+        if erased:
+            log.warning("events are gone from the stream", root=str(root), count=len(erased), first=min(erased))
+            raise HistoryGone
+        entries: list[Entry] = []
+        for number, (offset, message) in enumerate(stored, 1):
+            if message.subject not in NOT_EVENTS and (entry := self._encode(offset, message)) is not None:
+                entries.append(entry)
+            if number % ENCODE_IN_A_TURN == 0:
+                await asyncio.sleep(0)
+        size = sum(len(entry.frame) for entry in entries)
+        return Page(root, after, through, tuple(entries), size, time.monotonic())
+
+    def _encode(self, offset: int, message: Stored) -> Entry | None:
+        try:
+            return self._encoder.encode(offset, message)
+        except InvalidEvent:  # refused and set aside when it was live
+            return None
+        except Exception:
+            # As where it is heard (`Intake._take`): nobody could ever resume past it.
+            log.exception("could not replay", offset=offset)
+            return None
+
+    def _find(self, root: Pair, after: int) -> Page | None:
+        for page in self._kept_of.get(root, ()):
+            if page.after <= after < page.through:
+                return page
+        return None
+
+    def _keep(self, page: Page) -> None:
+        """Keep it for those who ask next."""
+        self._kept.append(page)
+        self._kept_of.setdefault(page.root, []).append(page)
+        self._kept_bytes += page.bytes
+        self.forget()
+
+    def _forget_pages(self, *, read_before: float) -> None:
+        while self._kept and (self._kept_bytes > KEEP_BYTES or self._kept[0].read_at < read_before):
+            page = self._kept.popleft()
+            self._kept_bytes -= page.bytes
+            pages = self._kept_of[page.root]
+            pages.remove(page)
+            if not pages:
+                del self._kept_of[page.root]

@@ -1,0 +1,226 @@
+"""A WebSocket that stays aiohttp's: the way back, should a release of aiohttp break the handover (ADR 0005).
+
+Nothing but aiohttp's public API. It costs what the handover saves: 14 KiB a connection, a task, aiohttp's own parser.
+What differs on the wire: aiohttp's reader decides how broken frames are refused (1009 where a message is too large),
+messages are never compressed, and a gateway that stops does not wait for the answer to its close frame.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from aiohttp import WSMsgType, web
+
+from beaconfire_gateway.fanout.wires import Target
+from beaconfire_gateway.sessions.context import Context
+from beaconfire_gateway.sessions.limits import spend
+from beaconfire_gateway.sessions.session import Session, State
+from beaconfire_gateway.wire import protocol
+from beaconfire_gateway.wire.websocket_frames import Opcode, encode, encode_close
+from beaconfire_kit import errors, logs
+from beaconfire_kit.errors import BeaconfireError
+
+log = logs.get(__name__)
+
+CLOSE_TIMEOUT_S = 5.0
+CONTROL_PER_MINUTE = 600
+"""Pings and pongs a client may send a minute: they cost no less than messages, which are limited."""
+LOOK_S = 0.05
+
+
+class Full:
+    """Looks at all the sockets that are full, every LOOK_S: aiohttp tells nobody when one has room again."""
+
+    def __init__(self, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
+        self._spawn = spawn
+        self._connections: list[PlainConnection] = []
+        self._looks = False
+
+    def watch(self, connection: "PlainConnection") -> None:
+        """Call its `has_drained` once, when it has room."""
+        self._connections.append(connection)
+        if not self._looks:
+            self._looks = True
+            self._spawn(self._look())
+
+    async def _look(self) -> None:
+        call_soon = asyncio.get_running_loop().call_soon
+        while self._connections:
+            await asyncio.sleep(LOOK_S)
+            still = []
+            for one in self._connections:
+                if one.has_room:
+                    call_soon(one.has_drained)  # by itself: one that fails takes no other with it
+                else:
+                    still.append(one)
+            self._connections = still
+        self._looks = False
+
+
+async def serve(
+    context: Context[Session], request: web.Request, *, address: str, offered_token: str, full_bytes: int, full: Full
+) -> web.StreamResponse:
+    """Answer the handshake, and stay until the connection ends. `address` has entered by the door."""
+    connection = None
+    socket = web.WebSocketResponse(
+        protocols=(protocol.SUBPROTOCOL,),
+        autoping=False,
+        autoclose=False,  # its own close handshake drops the connection before the peer has answered
+        compress=False,
+        max_msg_size=context.limits.max_frame_bytes,
+        timeout=CLOSE_TIMEOUT_S,  # of the answer to a close that aiohttp sends: a broken frame's
+    )
+    try:
+        await socket.prepare(request)
+        connection = PlainConnection(
+            context,
+            socket,
+            request.transport,
+            address=address,
+            offered_token=offered_token,
+            full_bytes=full_bytes,
+            full=full,
+        )
+        await connection.listen()
+    finally:
+        if connection is not None:
+            connection.lost()
+        if connection is None or not connection.user_id:  # else it left when the session ended
+            context.door.leave(address, was_connected=False)
+    return socket
+
+
+class PlainConnection(Session):
+    """A session over a `WebSocketResponse`."""
+
+    __slots__ = (
+        "_closing",
+        "_controls_empty_at",
+        "_full",
+        "_full_bytes",
+        "_is_full",
+        "_resumed",
+        "_socket",
+        "_transport",
+    )
+
+    def __init__(
+        self,
+        context: Context[Session],
+        socket: web.WebSocketResponse,
+        transport: Any,
+        *,
+        address: str,
+        offered_token: str,
+        full_bytes: int,
+        full: Full,
+    ) -> None:
+        self._socket = socket
+        self._transport = transport
+        self._full = full
+        self._full_bytes = full_bytes
+        self._closing = False
+        self._controls_empty_at = 0.0
+        self._is_full = False
+        self._resumed = asyncio.Event()
+        super().__init__(context, address=address, offered_token=offered_token)
+
+    async def listen(self) -> None:
+        """Take what the client says, until the connection ends."""
+        try:
+            await self._listen()
+        finally:
+            self._closing = True
+
+    async def _listen(self) -> None:
+        while True:
+            if self._is_full:  # a client that does not read is not listened to either
+                self._resumed.clear()
+                await self._resumed.wait()
+            message = await self._socket.receive()
+            if self._closing and message.type in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG):
+                continue
+            if message.type is WSMsgType.TEXT:
+                self.receive(message.data.encode())
+            elif message.type is WSMsgType.PING or message.type is WSMsgType.PONG:
+                self._take_control(message)
+            elif message.type is WSMsgType.BINARY:
+                self._shake_hands(1003, "binary messages are not part of the protocol")
+            else:
+                if message.type is WSMsgType.CLOSE:
+                    self._write_close(message.data or 1000, "")
+                    self._transport.close()
+                return
+
+    def _take_control(self, message: Any) -> None:
+        self._controls_empty_at, wait_s = spend(self._controls_empty_at, 1, CONTROL_PER_MINUTE, time.monotonic())
+        if wait_s:
+            self.close(BeaconfireError(errors.TOO_MANY, f"at most {CONTROL_PER_MINUTE} pings a minute"))
+            return
+        self.heard()
+        if message.type is WSMsgType.PING:
+            self.write(encode(bytes(message.data), Opcode.PONG))
+
+    # session.Session.
+
+    @property
+    def target(self) -> Target:
+        """For `wires.Calls`."""
+        return self.write
+
+    @property
+    def encode(self) -> None:
+        """Nothing is done to frames."""
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so much waits in its transport that no more should."""
+        return self._is_full
+
+    def write(self, data: bytes) -> None:
+        """Write whole frames: past aiohttp's writer, which takes one message at a time and has to be awaited."""
+        if self._closing or self.state is State.CLOSED:
+            return
+        self._transport.write(data)
+        if not self._is_full and self._transport.get_write_buffer_size() > self._full_bytes:
+            self._is_full = True
+            self.full()
+            self._full.watch(self)
+
+    def _shake_hands(self, code: int, reason: str) -> None:
+        """Start the close handshake. A stuck peer is not waited for."""
+        if self._closing:
+            return
+        if self._is_full:
+            self.abort()
+        else:
+            self.lost()
+            self._write_close(code, reason)
+            self.context.wheel.after(CLOSE_TIMEOUT_S, self.abort)
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        self._closing = True
+        self._transport.abort()
+        self._resumed.set()
+
+    # What `Full` asks, and says.
+
+    @property
+    def has_room(self) -> bool:
+        """Whether half of what may wait has gone; or all, with the connection."""
+        waiting: int = self._transport.get_write_buffer_size()
+        return waiting <= self._full_bytes // 2 or self._transport.is_closing()
+
+    def has_drained(self) -> None:
+        """It has room again."""
+        self._is_full = False
+        self._resumed.set()
+        if not self._closing:
+            self.drained()
+
+    def _write_close(self, code: int, reason: str) -> None:
+        if not self._closing:
+            self._closing = True
+            self._transport.write(encode_close(code, reason))

@@ -1,0 +1,297 @@
+"""What clients ask of a gateway and what it tells them, as plain objects.
+
+Nothing here knows how a message looks on a wire: a dialect reads requests and writes messages (`dialect`, `native`).
+PROTOCOL.md describes each message under its `TYPE`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar, Protocol, TypeAlias
+
+from beaconfire_kit import errors
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.roles import Role
+from beaconfire_kit.subjects import RoomKey
+
+MessageId: TypeAlias = str | int
+"""The client chooses it, and the answer repeats it."""
+
+# What clients ask.
+
+
+@dataclass(frozen=True, slots=True)
+class Client:
+    """The software at the other end, for the log."""
+
+    name: str = ""
+    version: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Connect:
+    """Says who the user is, joins rooms and asks for the events since `cursor`."""
+
+    TYPE: ClassVar[str] = "connect"
+
+    id: MessageId
+    token: str = ""
+    """An access token. Empty if it came with the handshake."""
+    rooms: Sequence[str] = ()
+    types: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    """The wanted event types of a room, by the room's name. A room that is not here is wanted with every type."""
+    cursor: str | None = None
+    client: Client | None = None
+    last_close: int | None = None
+    """The close code that ended the client's previous connection."""
+    replaces: str | None = None
+    """The id of the session that this one takes over from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """Joins rooms. With a cursor, the events since then in these rooms come first."""
+
+    TYPE: ClassVar[str] = "subscribe"
+
+    id: MessageId
+    rooms: Sequence[str] = ()
+    types: Sequence[str] | None = None
+    """The wanted event types, of all these rooms. None: every type."""
+    cursor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Unsubscribe:
+    """Leaves rooms."""
+
+    TYPE: ClassVar[str] = "unsubscribe"
+
+    id: MessageId
+    rooms: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Refresh:
+    """Replaces the session's token with a newer one."""
+
+    TYPE: ClassVar[str] = "refresh"
+
+    id: MessageId
+    token: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    """Asks for a sign of life."""
+
+    TYPE: ClassVar[str] = "ping"
+
+    id: MessageId
+
+
+Request: TypeAlias = Connect | Subscribe | Unsubscribe | Refresh | Ping
+
+
+class InvalidMessage(BeaconfireError):
+    """The client's bytes are no request. `message_id` is the id they carry, if it could be read."""
+
+    def __init__(self, code: errors.ErrorCode, text: str, message_id: MessageId | None = None) -> None:
+        super().__init__(code, text)
+        self.message_id = message_id
+
+
+# What the gateway tells.
+
+
+@dataclass(frozen=True, slots=True)
+class RoomAnswer:
+    """The answer for one of the rooms that a request names. Success unless it has an error."""
+
+    error: BeaconfireError | None = None
+    room: str | None = None
+    """The room's long name, if the client asked for it by a short one."""
+    recovered: bool | None = None
+    """Whether everything since the cursor was sent. None if the request had no cursor."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """Answers `connect`: the session has begun."""
+
+    TYPE: ClassVar[str] = "connection.ack"
+
+    id: MessageId
+    session_id: str
+    user_id: str
+    cursor: str
+    """Where the session begins. Missed events after it follow."""
+    heartbeat_s: int
+    """The client hears something at least this often."""
+    limits: Mapping[str, int]
+    """Every limit that a client can reach, by the name clients know it by."""
+    degraded: bool
+    """Whether events may be late because the broker does not answer."""
+    rooms: Mapping[str, RoomAnswer]
+    """By the name the client used."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Answers any other request that succeeded, at least in part."""
+
+    TYPE: ClassVar[str] = "reply"
+
+    id: MessageId
+    rooms: Mapping[str, RoomAnswer] | None = None
+    """By the name the client used. None if the request names no rooms."""
+    cursor: str | None = None
+    """After `subscribe`: where the new rooms begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Answers a request that was refused as a whole."""
+
+    TYPE: ClassVar[str] = "reply"
+
+    id: MessageId
+    error: BeaconfireError
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """Answers bytes that are no request, or a request over a rate limit."""
+
+    TYPE: ClassVar[str] = "error"
+
+    id: MessageId | None
+    """None if it could not be read."""
+    error: BeaconfireError
+
+
+class Event(Protocol):
+    """An event of one or several of the session's rooms. The ring's entries are events (`ring.Entry`)."""
+
+    TYPE: ClassVar[str] = "event"
+
+    @property
+    def offset(self) -> int:
+        """Its place in the stream; 0 for an ephemeral event, which has none."""
+        ...
+
+    @property
+    def subject(self) -> str: ...
+    @property
+    def rooms(self) -> Sequence[RoomKey]:
+        """All rooms of the subject, whether or not the session is in them."""
+        ...
+
+    @property
+    def body(self) -> bytes:
+        """The publisher's own JSON."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Moves the client's cursor: it was sent everything up to here."""
+
+    TYPE: ClassVar[str] = "position"
+
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """Missed events, for the `subscribe` that asked for them. Its `reply` comes after the last of these."""
+
+    TYPE: ClassVar[str] = "restored"
+
+    id: MessageId
+    rooms: Sequence[str]
+    events: Sequence[Event]
+
+
+@dataclass(frozen=True, slots=True)
+class RoomLeft:
+    """The session is no longer in a room, although its client did not ask to leave."""
+
+    TYPE: ClassVar[str] = "room.left"
+
+    room: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoleChanged:
+    """The user's role in a root has changed. The session stays in its rooms."""
+
+    TYPE: ClassVar[str] = "role.changed"
+
+    root: str
+    role: Role
+
+
+@dataclass(frozen=True, slots=True)
+class TokenExpiring:
+    """The token is about to expire: the client should send `refresh`."""
+
+    TYPE: ClassVar[str] = "token.expiring"
+
+    in_s: int
+
+
+@dataclass(frozen=True, slots=True)
+class Resync:
+    """Events of these rooms may be missing: the client must load their state again."""
+
+    TYPE: ClassVar[str] = "resync"
+
+    rooms: Sequence[str]
+    reason: str
+    cursor: str
+    """Where these rooms go on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Degraded:
+    """Events may be late from now on."""
+
+    TYPE: ClassVar[str] = "degraded"
+
+    reason: str = "broker_unreachable"
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """Undoes `degraded`."""
+
+    TYPE: ClassVar[str] = "live"
+
+
+@dataclass(frozen=True, slots=True)
+class GoAway:
+    """The gateway stops: the client should connect elsewhere after a while, and no later than `within_ms`."""
+
+    TYPE: ClassVar[str] = "goaway"
+
+    after_ms: int
+    within_ms: int
+
+
+Message: TypeAlias = (
+    Ack
+    | Reply
+    | Refusal
+    | Error
+    | Position
+    | Restored
+    | RoomLeft
+    | RoleChanged
+    | TokenExpiring
+    | Resync
+    | Degraded
+    | Live
+    | GoAway
+)
+"""Everything a gateway sends except events, whose bytes are shared (`wire.Wire.encode_event`)."""

@@ -1,0 +1,146 @@
+"""Campaigns: the roots. Whoever creates one is its owner; their members are auth's."""
+
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from beaconfire_kit import errors
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.events.campaign import EntityUpdated, Operation
+from beaconfire_kit.roles import Role
+from beaconfire_kit.web import read_body
+from beaconfire_publisher.access import Access
+from beaconfire_publisher.answers import answer, based_on, conflicts, idempotency_key, tag
+from beaconfire_publisher.fields import Answer, Body, Clock, Description, Name
+from beaconfire_publisher.store import CAMPAIGNS, Row, Store, new_id
+
+WORLD_BEGINS = datetime(1000, 1, 1, 8, tzinfo=UTC)
+
+
+class CampaignChanges(Body):
+    """What of a campaign may be changed."""
+
+    name: Name = ""
+    description: Description = ""
+
+
+class NewCampaign(CampaignChanges):
+    """A campaign to create."""
+
+    name: Name
+
+
+class Campaign(Answer):
+    """A campaign as a member sees it."""
+
+    description: str
+    world_time: datetime
+    clock: Clock | None = None
+    role: Role
+
+
+def show(row: Row, role: Role) -> dict[str, object]:
+    """A campaign as the member with this role gets it."""
+    return Campaign.model_validate({**row, "role": role}).model_dump(mode="json")
+
+
+class Campaigns:
+    """The calls on campaigns."""
+
+    def __init__(self, access: Access, store: Store) -> None:
+        self._access = access
+        self._store = store
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get("/v1/campaigns", self._list),
+            web.post("/v1/campaigns", self._create),
+            web.get("/v1/campaigns/{campaign_id}", self._read),
+            web.patch("/v1/campaigns/{campaign_id}", self._change),
+            web.delete("/v1/campaigns/{campaign_id}", self._delete),
+        ]
+
+    async def _list(self, request: web.Request) -> web.Response:
+        roles = await self._access.campaigns(request)
+        async with self._store.reading() as tx:
+            rows = await tx.find_ids(CAMPAIGNS, list(roles))
+        return answer({"campaigns": [show(row, roles[row["id"]]) for row in rows]}, tx.headers)
+
+    async def _create(self, request: web.Request) -> web.Response:
+        caller = await self._access.caller(request)
+        wanted = await read_body(request, NewCampaign)
+        key = idempotency_key(request, caller.user_id, wanted)
+        campaign_id = new_id()
+        if key is not None:
+            async with self._store.writing(caller.metadata) as tx:
+                earlier = await tx.claim(key, {"id": campaign_id}, is_done=False)
+            if earlier is not None:
+                campaign_id = earlier.outcome["id"]
+                if earlier.is_done:
+                    return await self._repeat(request, campaign_id)
+        await self._store.check_room(caller.user_id)  # a grant is an event, too
+        # Granted first: a crash in between leaves an owner of nothing, which is harmless; the other way round it
+        # would leave a campaign that nobody can reach. Auth grants only while the campaign has no member: the request
+        # that is sent again takes no campaign back, however late it comes.
+        try:
+            await self._access.make_owner(caller, campaign_id)
+        except BeaconfireError as error:
+            if error.code is errors.CONFLICT and key is not None:
+                return await self._repeat(request, campaign_id)
+            raise
+        row = None
+        async with self._store.writing(caller.metadata) as tx:
+            if key is None or await tx.complete(key):
+                values = {**wanted.model_dump(), "world_time": WORLD_BEGINS}
+                row, fields = await tx.add(CAMPAIGNS, {"id": campaign_id}, values)
+                tx.tell(event(row, "create", fields))
+        if row is None:
+            return await self._repeat(request, campaign_id)
+        headers = {**tag(row), **await self._store.place(tx)}
+        return answer({"campaign": show(row, Role.OWNER)}, headers, status=201)
+
+    async def _repeat(self, request: web.Request, campaign_id: str) -> web.Response:
+        """Tell once more what was created, as it is now, if the caller may still see it."""
+        role = await self._access.role(request, campaign_id)
+        async with self._store.reading() as tx:
+            row = await tx.find(CAMPAIGNS, {"id": campaign_id})
+        return answer({"campaign": show(row, role)}, tag(row), status=201)
+
+    async def _read(self, request: web.Request) -> web.Response:
+        caller = await self._access.member(request)
+        async with self._store.reading() as tx:
+            row = await tx.find(CAMPAIGNS, {"id": caller.path["campaign_id"]})
+        return answer({"campaign": show(row, caller.role)}, {**tag(row), **tx.headers})
+
+    async def _change(self, request: web.Request) -> web.Response:
+        caller = await self._access.editor(request)
+        revision = based_on(request)
+        wanted = (await read_body(request, CampaignChanges)).model_dump(exclude_unset=True)
+        with conflicts(lambda row: show(row, caller.role)):
+            async with self._store.writing(caller.metadata) as tx:
+                found = await tx.find(CAMPAIGNS, {"id": caller.path["campaign_id"]})
+                row, fields = await tx.change(CAMPAIGNS, found, wanted, based_on=revision)
+                if fields:
+                    tx.tell(event(row, "update", fields))
+        return answer({"campaign": show(row, caller.role)}, {**tag(row), **await self._store.place(tx)})
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        caller = await self._access.owner(request)
+        revision = based_on(request)
+        with conflicts(lambda row: show(row, caller.role)):
+            async with self._store.writing(caller.metadata) as tx:
+                row = await tx.find(CAMPAIGNS, {"id": caller.path["campaign_id"]})
+                await tx.delete(CAMPAIGNS, row, based_on=revision)
+                tx.tell(event(row, "delete"))
+        return web.Response(status=204, headers=await self._store.place(tx))
+
+
+def event(row: Row, operation: Operation, fields: tuple[str, ...] = ()) -> EntityUpdated:
+    """The event that tells what happened to a campaign."""
+    return EntityUpdated(
+        campaign_id=row["id"],
+        entity_type="campaign",
+        entity_id=row["id"],
+        operation=operation,
+        changed_fields=fields,
+    )

@@ -1,0 +1,74 @@
+"""What a change really changes: the values to write, and the `changedFields` that tell of them."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from pydantic.alias_generators import to_camel
+
+from beaconfire_kit import errors
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_publisher.fields import MAX_KEYS
+
+_ABSENT = object()
+
+MAX_STAMPS = 300
+_REST = ""
+
+
+def merge(current: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """The fields of `current` that `wanted` gives another value, and their names on the wire.
+
+    A mapping is merged key by key, each named by itself (`variables.food`); None removes a key. Of nothing (`{}`),
+    everything wanted is a change. Raises BeaconfireError where a mapping would get more than `MAX_KEYS` keys.
+    """
+    values: dict[str, Any] = {}
+    fields: list[str] = []
+    for name, value in wanted.items():
+        wire_name = to_camel(name)
+        if isinstance(value, Mapping):
+            values[name], keys = _merge_keys(wire_name, current.get(name, {}), value)
+            fields += [f"{wire_name}.{key}" for key in keys]
+        elif not _same(current.get(name, _ABSENT), value):
+            values[name] = value
+            fields.append(wire_name)
+    return values, tuple(fields)
+
+
+def _merge_keys(
+    wire_name: str, current: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[str]]:
+    changed = [key for key, value in wanted.items() if not _same(current.get(key), value)]
+    merged = {key: value for key, value in {**current, **wanted}.items() if value is not None}
+    if len(merged) > MAX_KEYS:
+        raise BeaconfireError(errors.BAD_REQUEST, f"{wire_name}: would have {len(merged)} keys, {MAX_KEYS} at most")
+    return merged, changed
+
+
+def _same(one: object, other: object) -> bool:
+    # To Python, 1 and True are equal; to JSON they are not.
+    return one == other and isinstance(one, bool) == isinstance(other, bool)
+
+
+def stamp(stamps: Mapping[str, int], fields: Iterable[str], revision: int) -> dict[str, int]:
+    """At which revision each field was changed last, `fields` at this one. What is not named was not changed since 1.
+
+    Of variables that come and go, `MAX_STAMPS` are remembered one by one; the others count as changed when the latest
+    of them was: who edits from an older state meets a conflict too many, never one too few.
+    """
+    stamped = {**stamps, **dict.fromkeys(fields, revision)}
+    if len(stamped) <= MAX_STAMPS:
+        return stamped
+    latest_first = sorted((name for name in stamped if name != _REST), key=lambda name: -stamped[name])
+    kept, rest = latest_first[: MAX_STAMPS // 2], latest_first[MAX_STAMPS // 2 :]
+    floor = max(stamped.get(_REST, 1), *(stamped[name] for name in rest))
+    return {_REST: floor, **{name: stamped[name] for name in kept}}
+
+
+def conflicts(stamps: Mapping[str, int], fields: Iterable[str], based_on: int) -> tuple[str, ...]:
+    """Those of the fields that were changed after the revision a change is based on."""
+    return tuple(name for name in fields if stamps.get(name, stamps.get(_REST, 1)) > based_on)
+
+
+def changed_since(stamps: Mapping[str, int], based_on: int) -> tuple[str, ...]:
+    """The fields that were changed after a revision."""
+    return tuple(name for name, revision in stamps.items() if name != _REST and revision > based_on)

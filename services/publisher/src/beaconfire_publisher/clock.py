@@ -1,0 +1,68 @@
+"""A campaign's clock: set and stopped by its editors, advanced by the scheduler."""
+
+from datetime import UTC, datetime, timedelta
+
+from aiohttp import web
+
+from beaconfire_kit import errors
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.web import read_body
+from beaconfire_publisher import campaigns
+from beaconfire_publisher.access import Access
+from beaconfire_publisher.answers import answer, tag
+from beaconfire_publisher.fields import Clock
+from beaconfire_publisher.store import CAMPAIGNS, CLOCKS, Row, Store, Writing
+
+MAX_OF_A_USER = 20  # each may advance every second, and whoever signs up can make as many campaigns as they like
+
+
+async def start(tx: Writing, campaign: Row, clock: Clock, user_id: str) -> Row:
+    """Set the clock of a campaign that was found; it is due first after one period. The one it has goes on as it is.
+
+    Raises BeaconfireError `conflict` where the user has set as many as run at a time.
+    """
+    row, fields = await tx.change(CAMPAIGNS, campaign, {"clock": clock})
+    if fields:
+        if await tx.count(CLOCKS, {"set_by": user_id}) >= MAX_OF_A_USER and campaign["clock"] is None:
+            raise BeaconfireError(
+                errors.CONFLICT, f"{MAX_OF_A_USER} clocks that you have set are running: stop one first"
+            )
+        due_at = datetime.now(UTC) + timedelta(seconds=clock.every_s)
+        await tx.put(CLOCKS, {"campaign_id": row["id"]}, {"due_at": due_at, "set_by": user_id})
+        tx.tell(campaigns.event(row, "update", fields))
+    return row
+
+
+async def stop(tx: Writing, campaign: Row) -> None:
+    """Stop the clock of a campaign that was found. Where none runs, nothing happens."""
+    row, fields = await tx.change(CAMPAIGNS, campaign, {"clock": None})
+    if fields:
+        await tx.remove(CLOCKS, {"campaign_id": row["id"]})
+        tx.tell(campaigns.event(row, "update", fields))
+
+
+class Clocks:
+    """The calls on clocks."""
+
+    def __init__(self, access: Access, store: Store) -> None:
+        self._access = access
+        self._store = store
+
+    def routes(self) -> list[web.RouteDef]:
+        path = "/v1/campaigns/{campaign_id}/clock"
+        return [web.put(path, self._set), web.delete(path, self._stop)]
+
+    async def _set(self, request: web.Request) -> web.Response:
+        caller = await self._access.editor(request)
+        wanted = await read_body(request, Clock)
+        async with self._store.writing(caller.metadata) as tx:
+            found = await tx.find(CAMPAIGNS, {"id": caller.path["campaign_id"]})
+            row = await start(tx, found, wanted, caller.user_id)
+        headers = {**tag(row), **await self._store.place(tx)}
+        return answer({"campaign": campaigns.show(row, caller.role)}, headers)
+
+    async def _stop(self, request: web.Request) -> web.Response:
+        caller = await self._access.editor(request)
+        async with self._store.writing(caller.metadata) as tx:
+            await stop(tx, await tx.find(CAMPAIGNS, {"id": caller.path["campaign_id"]}))
+        return web.Response(status=204, headers=await self._store.place(tx))

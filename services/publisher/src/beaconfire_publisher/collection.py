@@ -1,0 +1,126 @@
+"""One kind of thing in a campaign over HTTP: list, create, read, change, delete, each with its event."""
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+from aiohttp import web
+from sqlalchemy import Table
+
+from beaconfire_kit import errors
+from beaconfire_kit.catalogue import Event
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.events.campaign import Operation
+from beaconfire_kit.subjects import is_id
+from beaconfire_kit.web import read_body
+from beaconfire_publisher.access import Access, check_editor
+from beaconfire_publisher.answers import KEY_HEADER, answer, based_on, conflicts, idempotency_key, tag
+from beaconfire_publisher.fields import Answer, Body
+from beaconfire_publisher.store import CAMPAIGNS, Reading, Row, Store, Writing, new_id
+
+
+class Collection(ABC):
+    """The five calls. A subclass says what the thing is, and which event tells of it.
+
+    The names of the path's parts are columns of the table; the last one of `thing_path` is `{id}`.
+    """
+
+    word: ClassVar[str]
+    plural: ClassVar[str]
+    path: ClassVar[str]
+    thing_path: ClassVar[str]
+    filters: ClassVar[tuple[str, ...]] = ()
+    """Columns that a query parameter may choose by."""
+    table: ClassVar[Table]
+    new: ClassVar[type[Body]]
+    changes: ClassVar[type[Body]]
+    answer: ClassVar[type[Answer]]
+
+    def __init__(self, access: Access, store: Store) -> None:
+        self._access = access
+        self._store = store
+
+    @staticmethod
+    @abstractmethod
+    def event(row: Row, operation: Operation, fields: tuple[str, ...] = ()) -> Event:
+        """The event that tells what happened to a thing."""
+
+    async def check_place(self, tx: Reading, path: Row) -> None:
+        """Raise `not_found` where what the path leads to is not there. Members outlive a deleted campaign."""
+        await tx.find(CAMPAIGNS, {"id": path["campaign_id"]})
+
+    async def tell_contents_deleted(self, tx: Writing, row: Row) -> None:  # noqa: B027  (most things contain nothing)
+        """Tell of what goes with a thing that is about to be deleted."""
+
+    def routes(self) -> list[web.RouteDef]:
+        return [
+            web.get(self.path, self._list),
+            web.post(self.path, self._create),
+            web.get(self.thing_path, self._read),
+            web.patch(self.thing_path, self._change),
+            web.delete(self.thing_path, self._delete),
+        ]
+
+    async def _list(self, request: web.Request) -> web.Response:
+        caller = await self._access.member(request)
+        key = {**caller.path, **self._chosen(request)}
+        async with self._store.reading() as tx:
+            await self.check_place(tx, caller.path)
+            rows = await tx.find_all(self.table, key)
+        return answer({self.plural: [self._show(row) for row in rows]}, tx.headers)
+
+    async def _create(self, request: web.Request) -> web.Response:
+        caller = await self._access.member(request)
+        if KEY_HEADER not in request.headers:  # else it may be a repeat, and what it came to is for everybody who reads
+            check_editor(caller)
+        wanted = await read_body(request, self.new)
+        key = idempotency_key(request, caller.user_id, wanted)
+        id_ = new_id()
+        async with self._store.writing(caller.metadata) as tx:
+            await self.check_place(tx, caller.path)
+            earlier = await tx.claim(key, {"id": id_}) if key else None
+            if earlier is not None:
+                row = await tx.find(self.table, {**caller.path, "id": earlier.outcome["id"]})
+            else:
+                check_editor(caller)
+                row, fields = await tx.add(self.table, {**caller.path, "id": id_}, wanted.model_dump())
+                tx.tell(self.event(row, "create", fields))
+        return answer({self.word: self._show(row)}, {**tag(row), **await self._store.place(tx)}, status=201)
+
+    async def _read(self, request: web.Request) -> web.Response:
+        caller = await self._access.member(request)
+        async with self._store.reading() as tx:
+            row = await tx.find(self.table, caller.path)
+        return answer({self.word: self._show(row)}, {**tag(row), **tx.headers})
+
+    async def _change(self, request: web.Request) -> web.Response:
+        caller = await self._access.editor(request)
+        revision = based_on(request)
+        wanted = (await read_body(request, self.changes)).model_dump(exclude_unset=True)
+        with conflicts(self._show):
+            async with self._store.writing(caller.metadata) as tx:
+                found = await tx.find(self.table, caller.path)
+                row, fields = await tx.change(self.table, found, wanted, based_on=revision)
+                if fields:
+                    tx.tell(self.event(row, "update", fields))
+        return answer({self.word: self._show(row)}, {**tag(row), **await self._store.place(tx)})
+
+    async def _delete(self, request: web.Request) -> web.Response:
+        caller = await self._access.editor(request)
+        revision = based_on(request)
+        with conflicts(self._show):
+            async with self._store.writing(caller.metadata) as tx:
+                row = await tx.find(self.table, caller.path)
+                await self.tell_contents_deleted(tx, row)
+                await tx.delete(self.table, row, based_on=revision)
+                tx.tell(self.event(row, "delete"))
+        return web.Response(status=204, headers=await self._store.place(tx))
+
+    def _chosen(self, request: web.Request) -> dict[str, str]:
+        chosen = {name: request.query[name] for name in self.filters if name in request.query}
+        for name, text in chosen.items():
+            if not is_id(text):
+                raise BeaconfireError(errors.BAD_REQUEST, f"{name}: {text[:80]!r} is no {name}")
+        return chosen
+
+    def _show(self, row: Row) -> dict[str, object]:
+        return self.answer.model_validate(row).model_dump(mode="json")

@@ -1,0 +1,71 @@
+"""Entities: whatever else is in a campaign (locations, encounters, …), each of a type the caller names."""
+
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from beaconfire_kit.events.campaign import EntityUpdated, Operation
+from beaconfire_kit.subjects import ROOT_KINDS
+from beaconfire_publisher.collection import Collection
+from beaconfire_publisher.fields import Answer, Body, Key, Name, Value, VariableChanges, Variables
+from beaconfire_publisher.store import ENTITIES, Row
+
+RESERVED = ROOT_KINDS | {"settlement", "structure", "member"}
+"""Kinds that are told of by events of their own: an entity among them would be heard in their rooms. Of members, auth
+alone may publish: the broker would refuse the event for ever."""
+
+
+def _check_type(kind: str) -> str:
+    if kind in RESERVED:
+        raise ValueError(f"{kind} is a reserved kind, as are {', '.join(sorted(RESERVED - {kind}))}")
+    return kind
+
+
+Type = Annotated[Key, AfterValidator(_check_type), Field(json_schema_extra={"not": {"enum": sorted(RESERVED)}})]
+
+
+class EntityChanges(Body):
+    """What of an entity may be changed."""
+
+    name: Name = ""
+    data: VariableChanges = Field(default_factory=dict)
+
+
+class NewEntity(EntityChanges):
+    """An entity to create."""
+
+    type: Type
+    name: Name
+    data: Variables = Field(default_factory=dict)
+
+
+class Entity(Answer):
+    """An entity as callers see it."""
+
+    campaign_id: str
+    type: str
+    data: dict[str, Value]
+
+
+class Entities(Collection):
+    """The entities of a campaign."""
+
+    word = "entity"
+    plural = "entities"
+    path = "/v1/campaigns/{campaign_id}/entities"
+    thing_path = path + "/{type}/{id}"
+    filters = ("type",)
+    table = ENTITIES
+    new = NewEntity
+    changes = EntityChanges
+    answer = Entity
+
+    @staticmethod
+    def event(row: Row, operation: Operation, fields: tuple[str, ...] = ()) -> EntityUpdated:
+        return EntityUpdated(
+            campaign_id=row["campaign_id"],
+            entity_type=row["type"],
+            entity_id=row["id"],
+            operation=operation,
+            changed_fields=fields,
+        )

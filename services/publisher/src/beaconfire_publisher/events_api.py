@@ -1,0 +1,418 @@
+"""`POST /v1/events`: any event of the catalogue, one or a list, for services that speak no NATS.
+
+The same way as any change of ours: into the outbox, relayed in order, once for each event id.
+"""
+
+import asyncio
+import json
+import re
+import uuid
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache, partial
+from typing import Annotated, Any
+
+from aiohttp import web
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic.alias_generators import to_camel
+from pydantic_core import from_json
+
+from beaconfire_kit import errors
+from beaconfire_kit.catalogue import Event, Id, events
+from beaconfire_kit.envelope import (
+    MAX_EVENT_BYTES,
+    CorrelationId,
+    Envelope,
+    EventId,
+    InvalidEvent,
+    Metadata,
+    Source,
+    check,
+    check_json,
+    compact,
+)
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.inbox import digest
+from beaconfire_kit.roles import Role, can_edit
+from beaconfire_kit.subjects import InvalidSubject, parse_subject, root_name
+from beaconfire_kit.tokens import Claims, ServiceClaims, is_auths_own, may_publish
+from beaconfire_kit.web import correlation_id, describe, read_bytes, whole
+from beaconfire_publisher.access import Access
+from beaconfire_publisher.answers import answer, idempotency_key
+from beaconfire_publisher.fields import Body
+from beaconfire_publisher.idempotency import Earlier, Key, key_of_event
+from beaconfire_publisher.store import Row, Store, Writing
+
+MAX_EVENTS = 500
+MAX_BYTES = 1024 * 1024
+MAX_ITEM_BYTES = MAX_EVENT_BYTES + 1_024
+"""Of an event as it is given: with `null` for what it does not say, it may be longer than what is sent."""
+_NUMBER = re.compile(r"[+-]?[0-9.]+")
+
+
+class GivenMetadata(Body):
+    """What the publisher of an event says besides."""
+
+    timestamp: AwareDatetime | None = None
+    user_id: Id | None = None
+    source: Source | None = None
+    correlation_id: CorrelationId | None = None
+    audience: tuple[Role, ...] | None = None
+
+
+class GivenEvent(Body):
+    """An event to publish. Its subject follows from type and payload."""
+
+    id: EventId | None = None
+    type: Annotated[str, StringConstraints(min_length=1, max_length=100)]
+    version: Annotated[int, Field(ge=1)] = 1
+    payload: dict[str, Any]
+    metadata: GivenMetadata = GivenMetadata()
+
+
+class PublishedEvent(BaseModel):
+    """What became of one event."""
+
+    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, serialize_by_alias=True)
+
+    id: str
+    subject: str
+    offset: str | None = None
+    """Its place in the stream, `<epoch>:<offset>`."""
+    pending: bool = False
+    """The broker has not acknowledged it yet; it will come."""
+    repeated: bool = False
+    """It was published before, and was not again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Refused:
+    error: BeaconfireError
+
+
+@dataclass(frozen=True, slots=True)
+class _Repeated:
+    """It was published before; `message_id` is what the broker knows it by."""
+
+    id: str
+    subject: str
+    message_id: str
+
+
+_Outcome = Envelope | _Refused | _Repeated
+
+
+@dataclass(frozen=True, slots=True)
+class _Rights:
+    """What a token may do: `may_publish` on a subject, `may_read` what was published there."""
+
+    may_publish: Callable[[str], bool]
+    may_read: Callable[[str], bool]
+
+
+def publishable() -> dict[str, type[Event]]:
+    """The events that can be published here, by type: those that are stored, and are not auth's own."""
+    return {type_: cls for type_, cls in events().items() if not cls.ephemeral and not is_auths_own(_example(cls))}
+
+
+class Events:
+    """The call that publishes events."""
+
+    def __init__(self, access: Access, store: Store) -> None:
+        self._access = access
+        self._store = store
+
+    def routes(self) -> list[web.RouteDef]:
+        return [web.post("/v1/events", self._publish)]
+
+    async def _publish(self, request: web.Request) -> web.Response:
+        author = await self._access.author(request, max_body_bytes=MAX_BYTES)
+        given = _read(await read_bytes(request, limit=MAX_BYTES))
+        items = given if isinstance(given, list) else [given]
+        key = idempotency_key(request, _name(author), given, kind=_kind(author))
+        prepared = await _prepare_all(items, author, correlation_id(request))
+        rights = await self._rights(author, [one.subject for one in prepared if isinstance(one, Envelope)])
+        user_id = author.user_id if isinstance(author, Claims) else None
+        async with self._store.writing(Metadata(source="api", user_id=user_id)) as tx:  # each event has its own
+            earlier = await tx.claim(key, {}) if key else None
+            if earlier is None:
+                outcomes = await _add_all(tx, prepared, author, rights, before=key.before if key else None)
+            else:
+                outcomes = [_check_readable(_recall(one), rights) for one in earlier.outcome["events"]]
+            if not isinstance(given, list) and isinstance(outcomes[0], _Refused):
+                raise outcomes[0].error  # and its key is not used up
+            if key is not None and earlier is None:
+                await tx.settle({key.name: {"events": [_note(one) for one in outcomes]}})
+        headers = await self._store.place(tx)
+        if isinstance(given, list):
+            return answer({"events": [self._describe(one) for one in outcomes]}, headers)
+        status = 200 if isinstance(outcomes[0], _Repeated) else 201
+        return answer(self._describe(outcomes[0]), headers, status=status)
+
+    async def _rights(self, author: Claims | ServiceClaims, subjects: Sequence[str]) -> _Rights:
+        if isinstance(author, ServiceClaims):
+            return _Rights(partial(may_publish, author), partial(may_publish, author))
+        roles = await self._access.roles(author, sorted({root_name(subject) for subject in subjects}))
+
+        def may_publish_there(subject: str) -> bool:
+            role = roles.get(root_name(subject))
+            return role is not None and can_edit(role) and not is_auths_own(subject)
+
+        return _Rights(may_publish_there, lambda subject: root_name(subject) in roles)
+
+    def _describe(self, outcome: _Outcome) -> dict[str, Any]:
+        if isinstance(outcome, _Refused):
+            return {"error": outcome.error.body()}
+        cursor = self._store.cursor_of(outcome.message_id)
+        again = isinstance(outcome, _Repeated)
+        told = PublishedEvent(
+            id=outcome.id, subject=outcome.subject, offset=cursor, pending=not cursor and not again, repeated=again
+        )
+        return told.model_dump(mode="json", exclude_defaults=True)
+
+
+@cache
+def _times(cls: type[Event]) -> tuple[str, ...]:
+    """The fields of a payload that are times, by their names in JSON."""
+    properties = cls.model_json_schema(by_alias=True)["properties"]
+    return tuple(name for name, schema in properties.items() if "date-time" in json.dumps(schema))
+
+
+def _check_time(name: str, value: Any) -> None:
+    """Refuse seconds since 1970 in a text, which pydantic takes for a time and JSON Schema does not."""
+    if isinstance(value, str) and _NUMBER.fullmatch(value):
+        raise BeaconfireError(errors.BAD_REQUEST, f"{name}: expected a time like 2026-01-31T12:00:00Z")
+
+
+def _example(cls: type[Event]) -> str:
+    """A subject of an event, with the same id in every place."""
+    root, rest = cls.subject.split(".", 1)
+    return re.sub(r"\{[a-z_]+\}", "x", f"{'campaign' if root.startswith('{') else root}.{rest}")
+
+
+def _whole(value: Any) -> Any:
+    """JSON with `5` for `5.0`: which of the two a whole number is written as says nothing."""
+    if isinstance(value, dict):
+        return {key: _whole(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_whole(one) for one in value]
+    return whole(value)
+
+
+def _read(body: bytes) -> Any:
+    try:
+        given = from_json(body, allow_inf_nan=False)
+        check_json(body)
+    except ValueError as error:
+        why = error.detail if isinstance(error, InvalidEvent) else str(error)
+        raise BeaconfireError(errors.BAD_REQUEST, f"not JSON: {why}"[:300]) from None
+    if isinstance(given, list) and not 0 < len(given) <= MAX_EVENTS:
+        raise BeaconfireError(errors.BAD_REQUEST, f"a list has 1 to {MAX_EVENTS} events, not {len(given)}")
+    if not isinstance(given, list | dict):
+        raise BeaconfireError(errors.BAD_REQUEST, "expected an event or a list of events")
+    return given
+
+
+async def _prepare_all(
+    items: Sequence[Any], author: Claims | ServiceClaims, correlation: str
+) -> list[_Refused | Envelope]:
+    """Prepare one after the other. A list of wrong ones takes half a second: other requests are answered in between."""
+    prepared = []
+    for item in items:
+        prepared.append(_prepare(item, author, correlation))
+        await asyncio.sleep(0)
+    return prepared
+
+
+def _prepare(item: Any, author: Claims | ServiceClaims, correlation: str) -> _Refused | Envelope:
+    """The event as it would be published, or what is wrong with it."""
+    try:
+        _check_item_size(item)
+        if isinstance(item, dict) and "payload" in item:
+            item = {**item, "payload": _whole(item["payload"])}
+        given = GivenEvent.model_validate_json(json.dumps(item), by_name=False, by_alias=True)
+        _check_time("metadata.timestamp", item.get("metadata", {}).get("timestamp"))
+        event = _event(given)
+        metadata = _metadata(given.metadata, author, correlation)
+        prepared = Envelope(event, metadata, given.id, uuid.uuid4().hex) if given.id else Envelope(event, metadata)
+        _check_whole(given, item, prepared)
+    except BeaconfireError as error:
+        return _Refused(error)
+    except ValidationError as error:
+        return _Refused(BeaconfireError(errors.BAD_REQUEST, describe(error)))
+    return prepared
+
+
+def _check_item_size(item: Any) -> None:
+    """Refuse what is too large before it is validated: a megabyte of wrong values takes seconds to describe."""
+    if len(compact(item)) > MAX_ITEM_BYTES:
+        raise BeaconfireError(errors.TOO_LARGE, f"an event has at most {MAX_EVENT_BYTES} bytes")
+
+
+def _event(given: GivenEvent) -> Event:
+    cls = events().get(given.type)
+    if cls is None:
+        raise BeaconfireError(errors.UNKNOWN_TYPE, f"type: {given.type[:80]!r} is not in the catalogue")
+    if cls.ephemeral:
+        raise BeaconfireError(errors.BAD_REQUEST, f"type: {given.type} is never stored; sockets send it")
+    if given.version != cls.version:
+        raise BeaconfireError(errors.BAD_REQUEST, f"version: {given.type} is at version {cls.version}")
+    for name in _times(cls):
+        _check_time(f"payload.{name}", given.payload.get(name))
+    try:
+        return cls.model_validate_json(json.dumps(given.payload), strict=True, by_name=False, by_alias=True)
+    except ValidationError as error:
+        raise BeaconfireError(errors.BAD_REQUEST, f"payload.{describe(error)}") from None
+
+
+def _metadata(given: GivenMetadata, author: Claims | ServiceClaims, correlation: str) -> Metadata:
+    """A user speaks for themselves, a service in its own name, for whom it says."""
+    is_service = isinstance(author, ServiceClaims)
+    source = _source(author)
+    user_id = given.user_id if is_service else _name(author)
+    if given.source not in (None, source):
+        raise BeaconfireError(errors.BAD_REQUEST, f"metadata.source: with this token it is {source}")
+    if given.user_id not in (None, user_id):
+        raise BeaconfireError(errors.BAD_REQUEST, "metadata.userId: with this token it is your own")
+    return Metadata(
+        timestamp=given.timestamp or datetime.now(UTC),
+        user_id=user_id,
+        source=source,
+        correlation_id=given.correlation_id or correlation,
+        audience=given.audience,
+    )
+
+
+def _source(author: Claims | ServiceClaims) -> str:
+    if isinstance(author, Claims):
+        return "api"
+    # A service's name is an id; of a source, the first is a letter, and all are small.
+    name = author.service.lower()
+    return name if name[0].isalpha() else f"s{name}"[:64]
+
+
+def _check_whole(given: GivenEvent, item: Any, prepared: Envelope) -> None:
+    """What the gateways will check: that it is an event of its subject, as it was given, and not too large."""
+    said = {name: value for name, value in (item.get("metadata") or {}).items() if value is not None}
+    metadata = {**prepared.metadata.model_dump(mode="json", exclude_none=True), **said}
+    as_given = {"id": prepared.id, "type": given.type, "version": given.version, "payload": given.payload}
+    try:
+        parse_subject(prepared.subject)
+        prepared.encode()
+        check(prepared.subject, compact({**as_given, "metadata": metadata}))
+    except InvalidSubject as error:
+        raise BeaconfireError(errors.BAD_REQUEST, f"payload: {error}") from None
+    except InvalidEvent as error:
+        code = errors.TOO_LARGE if error.reason == "too_large" else errors.BAD_REQUEST
+        raise BeaconfireError(code, error.detail) from None
+
+
+async def _add_all(
+    tx: Writing, prepared: Sequence[_Outcome], author: Claims | ServiceClaims, rights: _Rights, *, before: str | None
+) -> list[_Outcome]:
+    """Write the events that may be published, except those that were published before.
+
+    `before` is what releases before the table of keys made of the request's own key.
+    """
+    keys = {one.message_id: _key(one, author) for one in prepared if isinstance(one, Envelope) and _is_named(one)}
+    mine: dict[str, Key] = {}
+    for one in prepared:
+        if isinstance(one, Envelope) and one.message_id in keys and rights.may_publish(one.subject):
+            mine.setdefault(keys[one.message_id].name, keys[one.message_id])
+    used = await tx.claim_all(mine, {})
+    used |= await tx.used({key.name for key in keys.values()} - mine.keys())
+    ids = {one.message_id: _id_before(one, before, place) for place, one in _envelopes(prepared)}
+    old = await tx.told_before(filter(None, ids.values()))
+    settled: dict[str, Row] = {}
+
+    def decide(one: Envelope) -> _Outcome:
+        key = keys.get(one.message_id)
+        if not rights.may_read(one.subject):
+            return _may_not()
+        row = old.get(ids[one.message_id] or "")
+        if row is not None and _is_by(author, row, one):
+            return _Repeated(one.id, row["subject"], row["event_id"]) if _is_same(row, one) else _taken()
+        if key is not None and key.name in used:
+            earlier = used[key.name]
+            return _recall(earlier.outcome) if earlier.fingerprint == key.fingerprint else _taken()
+        return one if rights.may_publish(one.subject) else _may_not()
+
+    outcomes = list(prepared)
+    for place, one in _envelopes(prepared):
+        outcome = outcomes[place] = decide(one)
+        if isinstance(outcome, Envelope):
+            tx.envelopes.append(outcome)
+        key = keys.get(one.message_id)
+        if key is not None and key is mine.get(key.name) and key.name not in used:
+            settled[key.name] = _note(outcome)
+            used[key.name] = Earlier(settled[key.name], True, key.fingerprint)
+    await tx.settle(settled)
+    return outcomes
+
+
+def _envelopes(outcomes: Iterable[_Outcome]) -> list[tuple[int, Envelope]]:
+    return [(place, one) for place, one in enumerate(outcomes) if isinstance(one, Envelope)]
+
+
+def _note(outcome: _Outcome) -> Row:
+    """What is remembered of an outcome."""
+    if isinstance(outcome, _Refused):
+        return {"error": {"code": outcome.error.code.code, "message": outcome.error.message}}
+    return {"id": outcome.id, "subject": outcome.subject, "messageId": outcome.message_id}
+
+
+def _recall(noted: Row) -> _Refused | _Repeated:
+    if (error := noted.get("error")) is not None:
+        return _Refused(BeaconfireError(errors.row_of(error["code"], errors.BAD_REQUEST), error["message"]))
+    return _Repeated(noted["id"], noted["subject"], noted["messageId"])
+
+
+def _check_readable(one: _Refused | _Repeated, rights: _Rights) -> _Outcome:
+    return _may_not() if isinstance(one, _Repeated) and not rights.may_read(one.subject) else one
+
+
+def _is_named(one: Envelope) -> bool:
+    """Whether its publisher chose its id."""
+    return one.id != one.message_id
+
+
+def _key(one: Envelope, author: Claims | ServiceClaims) -> Key:
+    said = {"type": one.event.type, "version": one.event.version, "payload": one.event.model_dump(mode="json")}
+    return key_of_event(f"{_kind(author)}:{_name(author)}", one.id, subject=one.subject, event=said)
+
+
+def _id_before(one: Envelope, before: str | None, place: int) -> str | None:
+    """The id that this event has in the outbox if a release before the table of keys published it."""
+    if _is_named(one):
+        return one.id
+    return None if before is None else digest(before, str(place))[:32]
+
+
+def _is_by(author: Claims | ServiceClaims, row: Row, one: Envelope) -> bool:
+    """Whether the row of an earlier release is this author's: others may have chosen the same id."""
+    said = json.loads(row["body"])["metadata"]
+    is_their_source = said.get("source") == one.metadata.source
+    return is_their_source and (isinstance(author, ServiceClaims) or said.get("userId") == author.user_id)
+
+
+def _is_same(row: Row, one: Envelope) -> bool:
+    """Whether both say the same; when they say so may differ."""
+    said, says = json.loads(row["body"]), json.loads(one.encode())
+    return row["subject"] == one.subject and all(said[name] == says[name] for name in ("type", "version", "payload"))
+
+
+def _may_not() -> _Refused:
+    return _Refused(BeaconfireError(errors.FORBIDDEN, "this token may not publish this event there"))
+
+
+def _taken() -> _Refused:
+    return _Refused(BeaconfireError(errors.CONFLICT, "you published another event under this id or key"))
+
+
+def _name(author: Claims | ServiceClaims) -> str:
+    return author.user_id if isinstance(author, Claims) else author.service
+
+
+def _kind(author: Claims | ServiceClaims) -> str:
+    return "user" if isinstance(author, Claims) else "service"

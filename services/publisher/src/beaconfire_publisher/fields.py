@@ -1,0 +1,115 @@
+"""The fields of bodies and answers: their types and limits, as docs/reference/http.md states them."""
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    WithJsonSchema,
+)
+from pydantic.alias_generators import to_camel
+
+from beaconfire_kit.web import LINE, WHOLE
+
+MAX_KEYS = 100
+MAX_TEXT = 1_000
+MAX_WHOLE = 2**53 - 1  # the largest that a browser keeps exact
+
+Name = Annotated[str, StringConstraints(max_length=200, pattern=LINE), AfterValidator(str.strip)]
+Kind = Annotated[str, StringConstraints(max_length=64, pattern=LINE), AfterValidator(str.strip)]
+Description = Annotated[str, StringConstraints(max_length=10_000, pattern=r"^[^\x00]*$")]  # PostgreSQL takes no NUL
+Level = Annotated[int, Field(ge=0, le=100), WHOLE]
+Population = Annotated[int, Field(ge=0, le=1_000_000_000), WHOLE]
+
+DAY_S = 24 * 3600
+YEAR_S = 365 * DAY_S
+ElapsedSeconds = Annotated[int, Field(ge=1, le=YEAR_S), WHOLE]
+
+Key = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
+Value = bool | int | float | str
+
+
+def _check_value(value: object) -> Value:
+    match value:
+        case bool():
+            return value
+        case int() if abs(value) <= MAX_WHOLE:
+            return value
+        case float() if math.isfinite(value):  # more than is promised: to JSON Schema 1e20 is a whole number
+            return value
+        case str() if len(value) <= MAX_TEXT and "\0" not in value:
+            return value
+    raise ValueError(f"expected a number, true, false, or a text of at most {MAX_TEXT} characters")
+
+
+def _check_change(value: object) -> Value | None:
+    return None if value is None else _check_value(value)
+
+
+_VALUES: list[dict[str, object]] = [
+    {"type": "boolean"},
+    {"type": "number", "minimum": -MAX_WHOLE, "maximum": MAX_WHOLE},
+    {"type": "string", "maxLength": MAX_TEXT, "pattern": r"^[^\x00]*$"},
+]
+_NO_OTHERS = {"additionalProperties": False}
+
+Variables = Annotated[
+    Mapping[Key, Annotated[Value, PlainValidator(_check_value), WithJsonSchema({"anyOf": _VALUES}, mode="validation")]],
+    Field(max_length=MAX_KEYS, json_schema_extra=_NO_OTHERS),
+]
+VariableChanges = Annotated[
+    Mapping[
+        Key,
+        Annotated[
+            Value | None,
+            PlainValidator(_check_change),
+            WithJsonSchema({"anyOf": [*_VALUES, {"type": "null"}]}, mode="validation"),
+        ],
+    ],
+    Field(json_schema_extra=_NO_OTHERS),
+]
+"""A key sets that variable, None removes it. How many may result is checked where they are merged."""
+
+
+class Body(BaseModel):
+    """What a caller sends. Strict: nothing is converted, and nothing is passed over in silence.
+
+    Of a change only what was sent counts (`model_fields_set`); its defaults are never read.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+    )
+
+
+class Clock(Body):
+    """A campaign's running clock: every `every_s` seconds, `elapsed_seconds` of world time pass."""
+
+    model_config = ConfigDict(serialize_by_alias=True)
+
+    every_s: Annotated[int, Field(ge=1, le=DAY_S), WHOLE]
+    elapsed_seconds: ElapsedSeconds
+
+
+class Answer(BaseModel):
+    """What a caller gets, made from a row. Every thing has these."""
+
+    model_config = ConfigDict(frozen=True, alias_generator=to_camel, validate_by_name=True, serialize_by_alias=True)
+
+    id: str
+    name: str
+    revision: int
+    created_at: datetime
+    updated_at: datetime

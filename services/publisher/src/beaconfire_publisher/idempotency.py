@@ -1,0 +1,78 @@
+"""Idempotency keys: what a request under a key came to, so that the same request again does nothing a second time.
+
+A key belongs to one caller. The outcome is stored with it, in the transaction of what the request does, and so is a
+fingerprint of the request: another request under the same key is a mistake, and is refused. Keys are kept for `KEEP`.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import JSON, Boolean, Column, MetaData, String, Table
+
+from beaconfire_kit import errors
+from beaconfire_kit.database import UtcDateTime
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.inbox import digest
+
+KEEP = timedelta(days=8)
+
+
+def table(metadata: MetaData) -> Table:
+    """The table of keys."""
+    return Table(
+        "idempotency_keys",
+        metadata,
+        Column("key", String(64), primary_key=True),
+        Column("fingerprint", String(64), nullable=False),
+        Column("outcome", JSON, nullable=False),
+        Column("is_done", Boolean, nullable=False),
+        Column("created_at", UtcDateTime, nullable=False, index=True),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A caller's key, and what they ask for under it."""
+
+    name: str
+    fingerprint: str
+    before: str
+    """The id that releases before the table of keys gave to what was made under it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What an earlier request under a key came to."""
+
+    outcome: Mapping[str, Any]
+    is_done: bool
+    """False if it was cut off between its two transactions: then it is to be completed."""
+    fingerprint: str
+
+
+def key_of_request(scope: str, text: str, *, method: str, path: str, body: object, before: str) -> Key:
+    """The key of a request, from its `Idempotency-Key`. `scope` names the caller. `body` is JSON."""
+    return Key(digest("request", scope, text), digest(method, path, _canonical(body)), before)
+
+
+def key_of_event(scope: str, id_: str, *, subject: str, event: Mapping[str, Any]) -> Key:
+    """The key of an event, from the id that its publisher chose. When it is said may differ."""
+    said = {name: event[name] for name in ("type", "version", "payload")}
+    return Key(digest("event", scope, id_), digest(subject, _canonical(said)), id_)
+
+
+def another_request() -> BeaconfireError:
+    """The refusal of a key that was used before, for something else."""
+    return BeaconfireError(
+        errors.CONFLICT,
+        "Idempotency-Key: you used this key for another request in the last days (another path or body): take a new "
+        "key for each new request",
+    )
+
+
+def _canonical(value: object) -> str:
+    """JSON that is the same for the same value, in whatever order it was sent."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))

@@ -1,0 +1,257 @@
+"""The publisher's OpenAPI 3.1 document, made from the models that the calls themselves use."""
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import JsonSchemaMode, models_json_schema
+
+from beaconfire_kit import errors, openapi
+from beaconfire_kit.openapi import Call, list_of, object_of, reference
+from beaconfire_publisher.answers import IF_MATCH
+from beaconfire_publisher.campaigns import Campaign, CampaignChanges, NewCampaign
+from beaconfire_publisher.collection import Collection
+from beaconfire_publisher.entities import Entities
+from beaconfire_publisher.events_api import MAX_EVENTS, GivenEvent, PublishedEvent, publishable
+from beaconfire_publisher.fields import Clock
+from beaconfire_publisher.settlements import Settlements
+from beaconfire_publisher.structures import Structures
+from beaconfire_publisher.world_time import Advance
+
+ABOUT = (
+    "The reference domain service: campaigns and what is in them. Each change is told by an event that reaches every "
+    "member's sockets. How revisions, cursors and keys work is in docs/reference/http.md."
+)
+
+_CURSOR = {"type": "string", "pattern": "^[^:]+:[0-9]+$"}
+_TAG: dict[str, Any] = {"ETag": {"description": "The thing's revision", "schema": {"type": "string"}}}
+_READS: dict[str, Any] = {
+    "X-Beaconfire-Cursor": {
+        "description": "All that events up to here tell is in the answer: subscribe with it to go on live",
+        "schema": _CURSOR,
+    }
+}
+_WRITES: dict[str, Any] = {
+    "X-Beaconfire-Offset": {"description": "Where the event of this change is in the stream", "schema": _CURSOR},
+    "X-Beaconfire-Pending": {
+        "description": "The id of its event, where the broker had not acknowledged it within 250 ms",
+        "schema": {"type": "string"},
+    },
+}
+_IF_MATCH = {
+    "name": "If-Match",
+    "in": "header",
+    "description": "The revision this starts from; a field that was changed since is a conflict. Without it the last "
+    "writer wins; so it does with `*`",
+    "schema": {"type": "string", "pattern": IF_MATCH},
+}
+_IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "The same request again under the same key tells what happened, and does nothing a second time; "
+    "another request under it is a conflict. Keys are kept for 8 days",
+    "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
+}
+_MEMBERS = (errors.BAD_REQUEST, errors.FORBIDDEN, errors.NOT_FOUND)
+_WRITERS = (*_MEMBERS, errors.CONFLICT)
+_COLLECTIONS: tuple[type[Collection], ...] = (Settlements, Structures, Entities)
+
+
+def document() -> dict[str, Any]:
+    """The whole document."""
+    return openapi.document(
+        title="Beaconfire publisher",
+        about=ABOUT,
+        bearer="An access token of auth; for /v1/events also a service's token",
+        calls=calls(),
+        schemas=_schemas(),
+        of_callers=(errors.TOO_MANY,),
+    )
+
+
+def calls() -> Iterator[Call]:
+    """Every call of the publisher except the health endpoints and the document itself."""
+    yield from _campaigns()
+    yield from chain.from_iterable(map(_collection, _COLLECTIONS))
+    yield _events()
+
+
+def _campaigns() -> Iterator[Call]:
+    things, thing = "/v1/campaigns", "/v1/campaigns/{campaign_id}"
+    campaign = object_of(campaign=reference("Campaign"))
+    yield Call("get", things, "The caller's campaigns", (), object_of(campaigns=list_of("Campaign")), headers=_READS)
+    yield Call(
+        "post",
+        things,
+        "Create a campaign; the caller is its owner when the answer arrives",
+        (errors.FORBIDDEN, errors.NOT_FOUND, errors.CONFLICT),
+        campaign,
+        201,
+        reference("NewCampaign"),
+        _TAG | _WRITES,
+        (_IDEMPOTENCY_KEY,),
+    )
+    yield Call("get", thing, "Read a campaign", _MEMBERS, campaign, headers=_TAG | _READS)
+    yield Call(
+        "patch",
+        thing,
+        "Change a campaign (editors)",
+        _WRITERS,
+        campaign,
+        body=reference("CampaignChanges"),
+        headers=_TAG | _WRITES,
+        parameters=(_IF_MATCH,),
+    )
+    yield Call(
+        "delete",
+        thing,
+        "Delete a campaign and all that is in it (owners)",
+        (*_MEMBERS, errors.CONFLICT),
+        None,
+        204,
+        headers=_WRITES,
+        parameters=(_IF_MATCH,),
+    )
+    yield Call(
+        "post",
+        f"{thing}/world-time",
+        "Let world time pass (editors)",
+        _WRITERS,
+        object_of(campaign=reference("Campaign"), previousTime={"type": "string", "format": "date-time"}),
+        body=reference("Advance"),
+        headers=_TAG | _WRITES,
+        parameters=(_IDEMPOTENCY_KEY,),
+    )
+    yield Call(
+        "put",
+        f"{thing}/clock",
+        "Let world time pass by itself (editors)",
+        _WRITERS,
+        campaign,
+        body=reference("Clock"),
+        headers=_TAG | _WRITES,
+    )
+    yield Call("delete", f"{thing}/clock", "Stop the clock (editors)", _MEMBERS, None, 204, headers=_WRITES)
+
+
+def _collection(of: type[Collection]) -> Iterator[Call]:
+    one, many = of.word, of.plural
+    thing = object_of(**{one: reference(of.answer.__name__)})
+    chosen = tuple({"name": name, "in": "query", "schema": openapi.ID} for name in of.filters)
+    yield Call(
+        "get",
+        of.path,
+        f"The {many}, oldest first",
+        _MEMBERS,
+        object_of(**{many: list_of(of.answer.__name__)}),
+        headers=_READS,
+        parameters=chosen,
+    )
+    yield Call(
+        "post",
+        of.path,
+        f"Create {_a(one)} (editors)",
+        _WRITERS,
+        thing,
+        201,
+        reference(of.new.__name__),
+        _TAG | _WRITES,
+        (_IDEMPOTENCY_KEY,),
+    )
+    yield Call("get", of.thing_path, f"Read {_a(one)}", _MEMBERS, thing, headers=_TAG | _READS)
+    yield Call(
+        "patch",
+        of.thing_path,
+        f"Change {_a(one)} (editors)",
+        _WRITERS,
+        thing,
+        body=reference(of.changes.__name__),
+        headers=_TAG | _WRITES,
+        parameters=(_IF_MATCH,),
+    )
+    yield Call(
+        "delete",
+        of.thing_path,
+        f"Delete {_a(one)} and what is in it (editors)",
+        (*_MEMBERS, errors.CONFLICT),
+        None,
+        204,
+        headers=_WRITES,
+        parameters=(_IF_MATCH,),
+    )
+
+
+def _events() -> Call:
+    given = reference("GivenEvent")
+    outcome = {"anyOf": [reference("PublishedEvent"), reference("Error")]}
+    return Call(
+        "post",
+        "/v1/events",
+        "Publish any event of the catalogue, one or a list",
+        (errors.UNKNOWN_TYPE, errors.FORBIDDEN, errors.CONFLICT),
+        reference("PublishedEvent"),
+        201,
+        {"anyOf": [given, {"type": "array", "items": given, "minItems": 1, "maxItems": MAX_EVENTS}]},
+        _WRITES,
+        (_IDEMPOTENCY_KEY,),
+        {
+            200: {
+                "description": "It was published before; or what became of each event of a list, in its place",
+                "schema": {
+                    "anyOf": [reference("PublishedEvent"), object_of(events={"type": "array", "items": outcome})]
+                },
+            }
+        },
+    )
+
+
+def _schemas() -> dict[str, Any]:
+    """Every model."""
+    sent: list[type[BaseModel]] = [NewCampaign, CampaignChanges, Advance, Clock, GivenEvent, *publishable().values()]
+    told: list[type[BaseModel]] = [Campaign, PublishedEvent]
+    for collection in _COLLECTIONS:
+        sent += [collection.new, collection.changes]
+        told.append(collection.answer)
+    modes: list[tuple[type[BaseModel], JsonSchemaMode]] = [
+        *((model, "validation") for model in sent),
+        *((model, "serialization") for model in told),
+    ]
+    _, found = models_json_schema(modes, by_alias=True, ref_template=openapi.REFERENCE)
+    schemas: dict[str, Any] = found["$defs"]
+    for name, schema in schemas.items():
+        if name.endswith("Changes"):  # only what was sent counts: what is left out stays as it is
+            for one in schema["properties"].values():
+                one.pop("default", None)
+    return {**schemas, **_given_events(schemas["GivenEvent"])}
+
+
+def _given_events(given: dict[str, Any]) -> dict[str, Any]:
+    """`GivenEvent` as one of the types that can be published, each with its own version and payload."""
+    names = {type_: f"Given{cls.__name__}" for type_, cls in publishable().items()}
+    events = {
+        names[type_]: {
+            **given,
+            "title": names[type_],
+            "description": (cls.__doc__ or "").splitlines()[0],
+            "required": ["type", "payload"] if cls.version == 1 else ["type", "payload", "version"],
+            "properties": {
+                **given["properties"],
+                "type": {"const": type_},
+                "version": {"const": cls.version, "description": f"Written as {cls.version}, without a fraction"},
+                "payload": reference(cls.__name__),
+            },
+        }
+        for type_, cls in publishable().items()
+    }
+    mapping = {type_: reference(name)["$ref"] for type_, name in names.items()}
+    one_of = [{"$ref": path} for path in mapping.values()]
+    discriminator = {"propertyName": "type", "mapping": mapping}
+    return {
+        **events,
+        "GivenEvent": {"description": given["description"], "oneOf": one_of, "discriminator": discriminator},
+    }
+
+
+def _a(word: str) -> str:
+    return f"an {word}" if word[0] in "aeiou" else f"a {word}"

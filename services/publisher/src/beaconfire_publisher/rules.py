@@ -1,0 +1,72 @@
+"""The rules: which change makes which computed values out of date. A table, and the function that reads it.
+
+Nothing here computes the values. Whoever shows them (a client, another service) hears `state_invalidated`, which names
+them, and computes or loads them again.
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from beaconfire_kit.catalogue import Event
+from beaconfire_kit.events.campaign import SettlementUpdated, StateInvalidated, StructureUpdated, WorldTimeChanged
+
+Change = SettlementUpdated | StructureUpdated | WorldTimeChanged
+"""What the rules know. Anything else, `state_invalidated` itself among it, has no consequence: rules cannot loop."""
+
+CREATED, DELETED = "(created)", "(deleted)"
+"""In place of a field: the thing was created, was deleted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """A `change` of any of `fields` makes `affected` out of date: of the settlement in which it happened, or of the
+    whole campaign where it happened in none.
+
+    A field stands for all that is in it, `variables` for `variables.food`. No fields: any such event will do.
+    """
+
+    change: type[Change]
+    fields: tuple[str, ...]
+    affected: tuple[str, ...]
+
+
+RULES = (
+    Rule(SettlementUpdated, ("level",), ("income", "defence")),
+    Rule(SettlementUpdated, ("population",), ("income", "upkeep")),
+    Rule(SettlementUpdated, ("variables",), ("income", "upkeep", "defence")),
+    Rule(StructureUpdated, (CREATED, DELETED, "kind", "level", "variables"), ("income", "upkeep", "defence")),
+    Rule(WorldTimeChanged, (), ("income", "upkeep")),
+)
+
+SUBJECTS = tuple(dict.fromkeys(re.sub(r"\{\w+\}", "*", rule.change.subject) for rule in RULES))
+"""What the rules have to hear, as patterns of NATS subjects."""
+
+
+def consequence(event: Event, rules: Iterable[Rule] = RULES) -> StateInvalidated | None:
+    """What a change makes out of date, all rules together. None where it is nothing."""
+    if not isinstance(event, Change):
+        return None
+    matching = [rule for rule in rules if isinstance(event, rule.change) and _matches(rule, event)]
+    affected = tuple(dict.fromkeys(field for rule in matching for field in rule.affected))
+    if not affected:
+        return None
+    settlement_id = getattr(event, "settlement_id", None)
+    return StateInvalidated(
+        scope="entity" if settlement_id else "campaign",
+        campaign_id=event.campaign_id,
+        entity_type="settlement" if settlement_id else None,
+        entity_id=settlement_id,
+        affected_fields=affected,
+    )
+
+
+def _matches(rule: Rule, event: Change) -> bool:
+    return not rule.fields or not _changed(event).isdisjoint(rule.fields)
+
+
+def _changed(event: Change) -> set[str]:
+    if isinstance(event, WorldTimeChanged):
+        return {"worldTime"}
+    happened = {"create": CREATED, "delete": DELETED}.get(event.operation)
+    return {field.partition(".")[0] for field in event.changed_fields} | ({happened} if happened else set())

@@ -1,0 +1,152 @@
+"""The scheduler: advances world time where a campaign's clock runs.
+
+What is due is said by the database, and claimed in the transaction that writes the new time, the next due moment and
+the event: killed at any moment, and however many schedulers there are, a clock advances once for each moment.
+
+A scheduler that was away does not make up for it: a clock that is late advances once, and then at its next moment in
+the future. World time stands still while nobody is there to advance it.
+"""
+
+import asyncio
+import contextlib
+import uuid
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from typing import ClassVar
+
+from faststream.nats import NatsMessage
+from sqlalchemy import func, select
+
+from beaconfire_kit import errors, logs, metrics
+from beaconfire_kit.database import Database, DatabaseAway
+from beaconfire_kit.envelope import InvalidEvent, Metadata, check_lifetime, read
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.events.campaign import EntityUpdated
+from beaconfire_kit.outbox import Outbox
+from beaconfire_publisher import clock
+from beaconfire_publisher.settings import WorkerSettings
+from beaconfire_publisher.store import CAMPAIGNS, CLOCKS, OUTBOX, Row, Store, Writing
+from beaconfire_publisher.world_time import advance
+
+log = logs.get(__name__)
+
+ADVANCED = metrics.Counter("beaconfire_scheduler_advances_total", "Times that a campaign's clock was advanced.")
+SKIPPED = metrics.Counter(
+    "beaconfire_scheduler_advances_skipped_total", "Advances that were skipped because no scheduler was running."
+)
+POSTPONED = metrics.Counter(
+    "beaconfire_scheduler_advances_postponed_total",
+    "Advances that were postponed because the campaign was over a limit on what users publish.",
+)
+INVALID = metrics.Counter(
+    "beaconfire_scheduler_invalid_messages_total",
+    "Messages that the scheduler skipped because they were no valid event.",
+)
+LATE = metrics.Gauge("beaconfire_scheduler_lateness_seconds", "How late the last advance of a clock was.")
+
+NAME = "scheduler"
+"""Its durable consumer, its broker user, and the `source` of its events."""
+LOOK_EVERY_S = 2.0
+"""A clock that was set while the broker was away, or another scheduler heard of it, is seen after this long."""
+BATCH = 100
+
+
+class Scheduler:
+    """Sleeps until the next clock is due, or one is changed."""
+
+    name: ClassVar = NAME
+    subjects: ClassVar[tuple[str, ...]] = ("campaign.*.campaign.*",)
+
+    def __init__(self, database: Database, settings: WorkerSettings, nudge: Callable[[], Awaitable[None]]) -> None:
+        self._database = database
+        self._store = Store(database, Outbox(database, OUTBOX), settings.publishing_limits())
+        self._nudge = nudge
+        self._changed = asyncio.Event()
+
+    async def handle(self, message: NatsMessage) -> None:
+        """Look at the clocks where one was changed. Anything else, valid or not, is passed over."""
+        raw = message.raw_message
+        try:
+            check_lifetime(raw.headers)
+            payload = read(raw.subject, raw.data).payload
+        except InvalidEvent as error:
+            INVALID.inc()
+            log.warning("passed over an invalid event", subject=raw.subject[:200], reason=error.reason)
+            return
+        if isinstance(payload, EntityUpdated) and "clock" in payload.changed_fields:
+            self._changed.set()
+
+    async def run(self) -> None:
+        """Advance what is due, for ever."""
+        while True:
+            self._changed.clear()
+            pause_s = LOOK_EVERY_S
+            try:
+                pause_s = min(pause_s, await self._advance_all())
+            except DatabaseAway as error:
+                log.warning("could not advance clocks, trying again", reason=error.message)
+            except Exception:
+                log.exception("could not advance clocks, trying again")
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause_s):
+                    await self._changed.wait()
+
+    async def _advance_all(self) -> float:
+        """Advance every clock that is due. Returns how long it is until the next one is (seconds)."""
+        for seen in await self._due():
+            try:
+                await self._advance(seen)
+            except BeaconfireError as error:
+                if error.code is errors.TOO_MANY:
+                    await self._postpone(seen, timedelta(milliseconds=error.retry_after_ms or 1_000))
+                elif error.code is not errors.NOT_FOUND:
+                    raise
+                continue  # over a limit, claimed by another scheduler, set anew, or deleted since it was seen
+            await self._nudge()
+        async with self._database.reading() as connection:
+            due_at = await connection.scalar(select(func.min(CLOCKS.c.due_at)))
+        return LOOK_EVERY_S if due_at is None else max(0.0, (due_at - datetime.now(UTC)).total_seconds())
+
+    async def _due(self) -> list[Row]:
+        late_first = select(CLOCKS).where(CLOCKS.c.due_at <= datetime.now(UTC)).order_by(CLOCKS.c.due_at).limit(BATCH)
+        async with self._database.reading() as connection:
+            return [dict(row) for row in (await connection.execute(late_first)).mappings()]
+
+    async def _postpone(self, seen: Row, pause: timedelta) -> None:
+        """Let a clock stand still for a while: who set it, or its campaign, has published too much of late."""
+        with contextlib.suppress(BeaconfireError):  # changed or deleted since it was seen: another look finds out
+            async with self._store.writing(_metadata(seen["set_by"])) as tx:
+                await tx.find(CAMPAIGNS, {"id": seen["campaign_id"]})
+                await tx.find(CLOCKS, seen)
+                later = {"due_at": datetime.now(UTC) + pause, "set_by": seen["set_by"]}
+                await tx.put(CLOCKS, {"campaign_id": seen["campaign_id"]}, later)
+                POSTPONED.inc()
+
+    async def _advance(self, seen: Row) -> None:
+        """Advance one clock, if it is still as it was seen. Raises BeaconfireError `not_found` where it is not."""
+        async with self._store.writing(_metadata(seen["set_by"])) as tx:
+            # The campaign first: whoever locks both, locks it first.
+            campaign = await tx.find(CAMPAIGNS, {"id": seen["campaign_id"]})
+            await tx.find(CLOCKS, seen)
+            try:
+                await advance(tx, campaign, campaign["clock"].elapsed_seconds)
+            except OverflowError:
+                log.warning("stopped a clock at the end of time", campaign_id=campaign["id"])
+                await clock.stop(tx, campaign)
+            else:
+                await _schedule_next(tx, seen, campaign["clock"].every_s)
+
+
+def _metadata(set_by: str) -> Metadata:
+    """In the name of whoever set the clock; what follows from an advance is known by a correlation id of its own."""
+    return Metadata(user_id=set_by, source=NAME, correlation_id=uuid.uuid4().hex)
+
+
+async def _schedule_next(tx: Writing, seen: Row, every_s: int) -> None:
+    late, period = datetime.now(UTC) - seen["due_at"], timedelta(seconds=every_s)
+    missed = max(0, late // period)
+    due_at = seen["due_at"] + (missed + 1) * period
+    await tx.put(CLOCKS, {"campaign_id": seen["campaign_id"]}, {"due_at": due_at, "set_by": seen["set_by"]})
+    ADVANCED.inc()
+    SKIPPED.inc(missed)
+    LATE.set(late.total_seconds())

@@ -1,0 +1,82 @@
+"""Settings of the publisher."""
+
+from collections.abc import Iterator
+
+from pydantic import Field, SecretStr
+
+from beaconfire_kit.settings import DEVELOPMENT_SERVICE_TOKEN, AsksAuth, DatabaseSettings, variable
+from beaconfire_kit.weak_secrets import MIN_KEY, weakness
+from beaconfire_publisher.limits import PublishingLimits, Requests
+
+
+class WorkerSettings(DatabaseSettings):
+    """What the publisher's workers need to know: where its database is, and how much users may publish."""
+
+    database_url: str = Field(
+        "sqlite+aiosqlite:///.beaconfire/publisher.db", description="Where campaigns and unsent events are kept"
+    )
+
+    user_events_per_minute: int = Field(
+        6_000, ge=0, description="Events that one user publishes over HTTP, in all processes together; 0: no limit"
+    )
+    root_events_per_minute: int = Field(
+        18_000, ge=0, description="Events that users publish in one root, in all processes together; 0: no limit"
+    )
+    user_event_bytes_per_minute: int = Field(
+        8 * 1024**2, ge=0, description="Bytes of the events that one user publishes; 0: no limit"
+    )
+    root_event_bytes_per_minute: int = Field(
+        24 * 1024**2, ge=0, description="Bytes of the events that users publish in one root; 0: no limit"
+    )
+    user_stream_percent: float = Field(
+        5, ge=0, le=100, description="Share of the stream, in 7 days, after which one user is slowed down; 0: no limit"
+    )
+    root_stream_percent: float = Field(
+        10, ge=0, le=100, description="Share of the stream, in 7 days, after which one root is slowed down; 0: no limit"
+    )
+
+    def publishing_limits(self) -> PublishingLimits:
+        """The limits on what users publish, over HTTP and by the clocks that they set."""
+        return PublishingLimits.of(
+            user=(self.user_events_per_minute, self.user_event_bytes_per_minute, self.user_stream_percent),
+            root=(self.root_events_per_minute, self.root_event_bytes_per_minute, self.root_stream_percent),
+        )
+
+
+class Settings(AsksAuth, WorkerSettings):
+    """What the publisher needs to know. Its state is in the database."""
+
+    port: int = Field(8082, ge=0, le=65535, description="Port for clients; 0 takes a free one")
+    service_token: SecretStr = Field(
+        SecretStr(DEVELOPMENT_SERVICE_TOKEN),
+        description="Shown to auth for grants, up to a comma: one of its BEACONFIRE_GRANT_TOKENS, or an issued one",
+    )
+
+    user_requests_per_minute: int = Field(6_000, ge=0, description="Requests of one user in this process; 0: no limit")
+    root_requests_per_minute: int = Field(
+        30_000, ge=0, description="Requests to one root, of all its members, in this process; 0: no limit"
+    )
+    user_body_bytes_per_minute: int = Field(
+        64 * 1024**2, ge=0, description="Bytes of the bodies that one user sends to this process; 0: no limit"
+    )
+
+    def requests(self) -> Requests:
+        """What counts the requests of users and to roots."""
+        return Requests(
+            user_requests=self.user_requests_per_minute,
+            user_body_bytes=self.user_body_bytes_per_minute,
+            root_requests=self.root_requests_per_minute,
+        )
+
+    @property
+    def shown_token(self) -> str:
+        """What auth is shown: the first part. The others are those it replaces, which auth still takes."""
+        return self.service_token.get_secret_value().partition(",")[0].strip()
+
+    def weak_secrets(self) -> Iterator[tuple[str, str]]:
+        yield from super().weak_secrets()
+        if weak := weakness(self.shown_token, min_length=MIN_KEY):
+            yield (
+                "service_token",
+                f"{weak}: `openssl rand -hex 24` makes one; put it into auth's {variable('grant_tokens')}, too",
+            )

@@ -1,0 +1,60 @@
+"""Structures: the buildings of a settlement."""
+
+from pydantic import Field
+
+from beaconfire_kit.events.campaign import Operation, StructureUpdated
+from beaconfire_publisher.collection import Collection
+from beaconfire_publisher.fields import Answer, Body, Kind, Level, Name, Value, VariableChanges, Variables
+from beaconfire_publisher.store import SETTLEMENTS, STRUCTURES, Reading, Row
+
+
+class StructureChanges(Body):
+    """What of a structure may be changed."""
+
+    name: Name = ""
+    kind: Kind = "building"
+    level: Level = 0
+    variables: VariableChanges = Field(default_factory=dict)
+
+
+class NewStructure(StructureChanges):
+    """A structure to create."""
+
+    name: Name
+    variables: Variables = Field(default_factory=dict)
+
+
+class Structure(Answer):
+    """A structure as callers see it."""
+
+    campaign_id: str
+    settlement_id: str
+    kind: str
+    level: int
+    variables: dict[str, Value]
+
+
+class Structures(Collection):
+    """The structures of a settlement."""
+
+    word = "structure"
+    plural = "structures"
+    path = "/v1/campaigns/{campaign_id}/settlements/{settlement_id}/structures"
+    thing_path = path + "/{id}"
+    table = STRUCTURES
+    new = NewStructure
+    changes = StructureChanges
+    answer = Structure
+
+    @staticmethod
+    def event(row: Row, operation: Operation, fields: tuple[str, ...] = ()) -> StructureUpdated:
+        return StructureUpdated(
+            campaign_id=row["campaign_id"],
+            settlement_id=row["settlement_id"],
+            structure_id=row["id"],
+            operation=operation,
+            changed_fields=fields,
+        )
+
+    async def check_place(self, tx: Reading, path: Row) -> None:
+        await tx.find(SETTLEMENTS, {"campaign_id": path["campaign_id"], "id": path["settlement_id"]})

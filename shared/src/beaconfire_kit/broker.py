@@ -1,0 +1,568 @@
+"""The broker: connecting, declaring the stream, publishing with an acknowledgement.
+
+`js.publish` never retries and a timed-out publish may still be stored, so `publish` retries with a stable
+`Nats-Msg-Id`. Connections never give up.
+"""
+
+import asyncio
+import contextlib
+import json
+import re
+import secrets
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from typing import Any, TypeVar
+
+import nats
+import nats.errors
+import nats.js.errors
+from nats.aio.client import PING_PROTO, Client
+
+from beaconfire_kit import logs
+from beaconfire_kit.envelope import MAX_EVENT_BYTES
+from beaconfire_kit.parsing import Direct, MessageParser
+from beaconfire_kit.settings import Settings
+
+log = logs.get(__name__)
+
+STREAM = "EVENTS"
+TICK = "tick"
+TICK_TTL_S = 120
+"""How long the stream keeps a tick."""
+ANCHOR = "anchor"
+"""Older than any tick, so that the first offset tells what retention took. One with a body names a new epoch."""
+STREAM_SUBJECTS = ("campaign.>", "workspace.>", "user.>", TICK, ANCHOR)
+DEADLETTERS = "DEADLETTERS"
+DEADLETTER_PREFIX = "deadletter."
+LIVE_PREFIX = "live."
+EPHEMERAL_PREFIX = "ephemeral."
+EPOCH_KEY = "beaconfire-epoch"
+WAKE = "outbox.wake"
+"""A worker says here that it committed something to the outbox which another process relays."""
+
+MAX_MESSAGE_BYTES = MAX_EVENT_BYTES + 1_024
+"""Of the stream: an event and its headers, which the broker counts in."""
+DUPLICATE_WINDOW_S = 15 * 60  # longer than a broker outage a relay may sit out without looking rows up
+MAX_AGE_S = 7 * 24 * 3600
+MAX_BYTES = 8 * 1024**3
+DEADLETTERS_MAX_AGE_S = 30 * 24 * 3600
+DEADLETTERS_MAX_BYTES = 256 * 1024**2
+CLOSE_S = 1.0
+CANCEL_AGAIN_S = 0.1
+DENIED_S = 2.0
+"""Between two calls that the broker denies."""
+NS = 1_000_000_000
+
+C = TypeVar("C", bound=Client)
+R = TypeVar("R")
+RETRYABLE = (
+    nats.errors.TimeoutError,
+    nats.errors.NoRespondersError,
+    nats.errors.ConnectionClosedError,
+    nats.errors.ConnectionReconnectingError,
+    nats.errors.OutboundBufferLimitError,
+    nats.js.errors.NoStreamResponseError,
+    nats.js.errors.ServiceUnavailableError,
+    nats.js.errors.ServerError,
+)
+
+STREAM_NOT_FOUND = 10059
+PASSING = frozenset({10002, 10005, 10109, 10158, 10167})
+"""Answers below 500 that concern every message until they pass: the account has used up its storage; too few servers of
+a cluster are known yet; the stream is sealed; the same message is being stored right now, from an attempt that looked
+lost; too much is waiting.
+"""
+FOR_GOOD = frozenset({10074})
+"""Answers from 500 that do not pass: several replicas wanted of a server that is in no cluster."""
+SUBJECT_FULL = "maximum messages per subject exceeded"
+"""Of the answers `10077 store failed` the one that concerns a single subject: a full stream or disk concerns all."""
+_HEADERS_BYTES = 12
+"""Of a header block without headers: `NATS/1.0`, and two line ends."""
+_DENIED = re.compile(rb"-ERR\s+'Permissions Violation for Publish to \"([^\"]*)\"'", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """The stream at one moment: its epoch, its oldest and its last offset, and the broker's clock."""
+
+    epoch: str
+    first: int
+    last: int
+    asked_at: float
+    """Unix seconds."""
+
+    @classmethod
+    def of(cls, info: Mapping[str, Any]) -> "StreamState":
+        """Read the answer to STREAM.INFO."""
+        return cls(
+            epoch=epoch_of(info["config"]),
+            first=int(info["state"]["first_seq"]),
+            last=int(info["state"]["last_seq"]),
+            asked_at=datetime.fromisoformat(info["ts"]).timestamp(),
+        )
+
+
+class BrokerRefused(Exception):
+    """The broker answered, and said no: trying again will not help."""
+
+
+class MayNotPublish(BrokerRefused):
+    """The broker's permissions do not let this user publish on the subject."""
+
+
+class NotAcknowledged(Exception):
+    """The broker did not answer, or cannot store anything now: try again. The text says which."""
+
+
+class PublishDenied(nats.errors.Error):
+    """The broker's permissions do not let this user publish on that subject."""
+
+
+class Connection(Client):
+    """nats-py's client, which leaves a server that hangs, whose `flush` tells that the server has heard all, and which
+    no message can stop (`beaconfire_kit/parsing.py`). Every connection of ours is one.
+
+    A request on a subject on which this user may not publish raises PublishDenied at once. nats-py only reports the
+    server's `-ERR` to a callback, so the request would wait for its whole timeout.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._direct: dict[bytes, Direct] = {}
+        self._ps = MessageParser(self, self._direct)
+        self._asked: dict[str, set[asyncio.Future[Any]]] = {}
+
+    async def _process_headers(self, headers: Any) -> Any:
+        """They were read by `MessageParser`, which never hands over the raw block."""
+        return headers
+
+    async def publish(
+        self, subject: str, payload: bytes = b"", reply: str = "", headers: Mapping[str, Any] | None = None
+    ) -> None:
+        """Publish. Raises MaxPayloadError also for a message that only its headers make too large: the server would
+        close the connection for good.
+        """
+        if headers and len(payload) + _size(headers) > self._max_payload:
+            raise nats.errors.MaxPayloadError
+        if reply and (asked := self._resp_map.get(reply[len(self._resp_sub_prefix or b"") :])) is not None:
+            self._asked.setdefault(subject, set()).add(asked)
+            asked.add_done_callback(partial(self._answered, subject))
+        await super().publish(subject, payload, reply, dict(headers) if headers else None)
+
+    def _answered(self, subject: str, asked: asyncio.Future[Any]) -> None:
+        waiting = self._asked.get(subject, set())
+        waiting.discard(asked)
+        if not waiting:
+            self._asked.pop(subject, None)
+
+    async def _process_err(self, err_msg: str) -> None:
+        """Fail the requests that wait on a subject that the server denies.
+
+        nats-py hands over the error in small letters. Subjects are told apart by case, so it is read from the buffer.
+        """
+        if denied := _DENIED.match(self._ps.buf):
+            subject = denied[1].decode(errors="replace")
+            for asked in list(self._asked.get(subject, ())):
+                if not asked.done():
+                    asked.set_exception(PublishDenied(f"this user may not publish on {subject}"))
+        await super()._process_err(err_msg)
+
+    async def _attempt_reconnect(self) -> None:
+        """Reconnect, even with something left to send to a server that hangs.
+
+        nats-py waits until that is sent before it tries another server: with a server that does not read, for good.
+        What was left to send is not sent to the next one: an event that stood in the buffer while its process was
+        frozen would be stored again, after another process sent it and the broker forgot that it knows it.
+        """
+        _abort(self)
+        self._pending, self._pending_data_size = [], 0
+        await super()._attempt_reconnect()
+
+    async def answers(self, timeout_s: float) -> bool:
+        """Whether the server answers a PING in time.
+
+        Not by `flush`: a PONG that comes after its timeout ends nats-py's read loop, and the connection.
+        """
+        pong = asyncio.get_running_loop().create_future()
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._send_ping(pong)
+                await asyncio.wait((pong,))
+        except (TimeoutError, nats.errors.Error, OSError):
+            return False
+        return not pong.cancelled() and pong.exception() is None
+
+    async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
+        """Send a PING behind what was said before. nats-py's own overtakes what is still in its buffer: the server may
+        have answered a `flush`, and not know yet of the subscription before it."""
+        self._pongs.append(future or asyncio.get_running_loop().create_future())
+        self._pending.append(PING_PROTO)
+        self._pending_data_size += len(PING_PROTO)
+        await self._flush_pending()
+
+
+def options(settings: Settings, name: str) -> dict[str, Any]:
+    """Options of every connection to the broker, nats-py's and FastStream's alike.
+
+    Never gives up; a hung broker is noticed within 9 s; replies go to an inbox no other service may read.
+    """
+    chosen: dict[str, Any] = {
+        "servers": settings.nats_servers,
+        "name": name,
+        "max_reconnect_attempts": -1,
+        "reconnect_time_wait": 0.2,
+        "ping_interval": 3,
+        "max_outstanding_pings": 2,
+        "connect_timeout": 2,
+    }
+    if settings.nats_user:
+        chosen["user"] = settings.nats_user
+        chosen["password"] = settings.nats_password.get_secret_value()
+        chosen["inbox_prefix"] = f"_INBOX_{settings.nats_user}"
+    return chosen
+
+
+async def connect(
+    settings: Settings,
+    name: str,
+    *,
+    client: C | None = None,
+    on_closed: Callable[[], None],
+    on_disconnected: Callable[[], None] | None = None,
+    on_reconnected: Callable[[], Awaitable[None]] | None = None,
+) -> C | Client:
+    """Connect, waiting for a broker that is not there yet (the caller reports itself not ready until then).
+
+    `on_closed` is called where the client gave up for good: fatal, the process must end. It is not called by
+    our own `close()`: see `close`.
+    """
+    nc = client if client is not None else Connection()
+
+    async def error(problem: Exception) -> None:
+        log.warning("broker client reports", error=type(problem).__name__, detail=str(problem)[:200])
+
+    async def disconnected() -> None:
+        if getattr(nc, "closing_on_purpose", False):
+            return
+        log.warning("lost the broker")
+        if on_disconnected:
+            on_disconnected()
+
+    async def reconnected() -> None:
+        log.info("broker is back")
+        if on_reconnected:
+            await on_reconnected()
+
+    async def closed() -> None:
+        if not getattr(nc, "closing_on_purpose", False):
+            log.error("broker connection closed for good")
+            on_closed()
+
+    try:
+        connecting = nc.connect(
+            **options(settings, name),
+            error_cb=error,
+            disconnected_cb=disconnected,
+            reconnected_cb=reconnected,
+            closed_cb=closed,
+        )
+        await cancellable(connecting)
+    except BaseException:
+        await close(nc)
+        raise
+    return nc
+
+
+async def close(nc: Client) -> None:
+    """Close a connection on purpose: `on_closed` is not called. A broker that does not read is waited for briefly."""
+    nc.closing_on_purpose = True  # type: ignore[attr-defined]
+    try:
+        # Without the broker, nats-py writes what is still pending to a transport that is gone. No more can be done.
+        with contextlib.suppress(RuntimeError, OSError, TimeoutError):
+            async with asyncio.timeout(CLOSE_S):
+                await nc.close()
+    finally:
+        # nats-py leaves its socket open where that write failed, or where it was still connecting.
+        _abort(nc)
+
+
+def _abort(nc: Client) -> None:
+    """Let go of the socket, with what was not sent."""
+    writer: asyncio.StreamWriter | None = getattr(nc._transport, "_io_writer", None)
+    if writer is not None:
+        writer.transport.abort()
+
+
+async def cancellable(connecting: Awaitable[R]) -> R:
+    """Await something that goes on by itself for as long as the broker is away, and end it when we are cancelled.
+
+    It may lose a cancellation, as `check_cancelled` says, and would then never end. So it is cancelled until it has.
+    """
+    task = asyncio.ensure_future(connecting)
+    try:
+        await asyncio.wait((task,))
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait((task,), timeout=CANCEL_AGAIN_S)
+    return task.result()
+
+
+def check_cancelled() -> None:
+    """Raise CancelledError where the current task was cancelled and something swallowed it. Call it in every loop that
+    asks the broker: on Python 3.11 `asyncio.wait_for`, which nats-py waits with, loses a cancellation that arrives
+    together with the answer.
+    """
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
+
+
+def stream_config(
+    *, replicas: int, epoch: str, max_age_s: int = MAX_AGE_S, max_bytes: int = MAX_BYTES
+) -> dict[str, Any]:
+    """The stream as it has to be (docs/topics/delivery.md), in the JSON of the JetStream API."""
+    return {
+        "name": STREAM,
+        "subjects": list(STREAM_SUBJECTS),
+        "retention": "limits",
+        "discard": "old",
+        "storage": "file",
+        "num_replicas": replicas,
+        "max_age": max_age_s * NS,
+        "max_bytes": max_bytes,
+        "max_msgs": -1,
+        "max_consumers": -1,
+        "max_msg_size": MAX_MESSAGE_BYTES,
+        "duplicate_window": DUPLICATE_WINDOW_S * NS,
+        "allow_direct": False,
+        "allow_msg_ttl": True,
+        "republish": {"src": ">", "dest": f"{LIVE_PREFIX}>"},
+        "metadata": {EPOCH_KEY: epoch},
+    }
+
+
+def deadletters_config(*, replicas: int) -> dict[str, Any]:
+    """The stream of what gateways set aside. Its window is as long as theirs, who hear a message again and again."""
+    return {
+        "name": DEADLETTERS,
+        "subjects": [f"{DEADLETTER_PREFIX}>"],
+        "retention": "limits",
+        "discard": "old",
+        "storage": "file",
+        "num_replicas": replicas,
+        "max_age": DEADLETTERS_MAX_AGE_S * NS,
+        "max_bytes": DEADLETTERS_MAX_BYTES,
+        "duplicate_window": DUPLICATE_WINDOW_S * NS,
+    }
+
+
+async def declare_stream(nc: Client, *, replicas: int | None = None, timeout_s: float = 30.0) -> str:
+    """Add the streams, or bring those that are there up to this configuration; the epoch stays. Returns the epoch.
+
+    Without `replicas`, a stream keeps as many as it has, and a new one has 1.
+    A new stream of events gets its anchor, so that its first offset tells what retention took and not which ticks ran
+    out.
+    Raises TimeoutError where JetStream does not answer in time, BrokerRefused where it answers no.
+    """
+    async with asyncio.timeout(timeout_s):
+        there = await _config_of(nc, DEADLETTERS)
+        change = "UPDATE" if there else "CREATE"
+        copies = replicas or there.get("num_replicas", 1)
+        await _api(nc, f"STREAM.{change}.{DEADLETTERS}", deadletters_config(replicas=copies), required=True)
+        there = await _config_of(nc, STREAM)
+        copies = replicas or there.get("num_replicas", 1)
+        if not there:
+            epoch = uuid.uuid4().hex[:12]
+            await _api(nc, f"STREAM.CREATE.{STREAM}", stream_config(replicas=copies, epoch=epoch), required=True)
+            await publish(nc, ANCHOR, b"", message_id=f"anchor-{epoch}")
+            return epoch
+        epoch = epoch_of(there) or uuid.uuid4().hex[:12]
+        await _api(nc, f"STREAM.UPDATE.{STREAM}", stream_config(replicas=copies, epoch=epoch), required=True)
+        return epoch
+
+
+def epoch_of(config: Mapping[str, Any]) -> str:
+    """Read the epoch from a stream's configuration; empty if it has none."""
+    return str((config.get("metadata") or {}).get(EPOCH_KEY, ""))
+
+
+async def _config_of(nc: Client, stream: str) -> dict[str, Any]:
+    """How a stream is declared; empty where there is none."""
+    info = await _api(nc, f"STREAM.INFO.{stream}", {})
+    return dict(info["config"]) if info else {}
+
+
+async def renew_epoch(nc: Client, *, timeout_s: float = 30.0) -> tuple[str, str]:
+    """Give the stream another epoch, and change nothing else in it: every cursor given out so far counts no more.
+
+    Gateways are told by an anchor that carries it: they hear the whole stream, so none misses it. Returns the epoch it
+    had and the one it has. Needs what `setup` may. Raises TimeoutError, BrokerRefused.
+    """
+    async with asyncio.timeout(timeout_s):
+        config, epoch = await _config_of(nc, STREAM), uuid.uuid4().hex[:12]
+        if not config:
+            raise BrokerRefused(f"there is no stream {STREAM}: `beaconfire setup` declares it, with an epoch")
+        # What the server adds itself is no part of a configuration.
+        metadata = {key: value for key, value in config.get("metadata", {}).items() if not key.startswith("_nats.")}
+        config["metadata"] = metadata | {EPOCH_KEY: epoch}
+        await _api(nc, f"STREAM.UPDATE.{STREAM}", config, required=True)
+        await publish(nc, ANCHOR, epoch.encode(), message_id=f"anchor-{epoch}")
+        return epoch_of({"metadata": metadata}), epoch
+
+
+async def stream_state(nc: Client) -> StreamState:
+    """Ask the stream for its state. Needs STREAM.INFO.
+
+    Waits until the stream is declared and answers, as long as it takes; bound it with `asyncio.timeout`. In a cluster
+    `last` is no boundary: the answering server may lag. A `tick` is one.
+    """
+    while True:
+        info = await _api(nc, f"STREAM.INFO.{STREAM}", {})
+        if info is not None:
+            return StreamState.of(info)
+        await asyncio.sleep(0.2)
+
+
+async def tick(nc: Client, *, timeout_s: float) -> int:
+    """Publish a tick once. Return its offset: a read up to it ends, because the stream reaches it.
+
+    Every tick has another body. So a tick that a backup brings back is not taken for the one that was heard at its
+    offset. Raises NotAcknowledged if the broker does not acknowledge it within `timeout_s` seconds, although it may
+    store it. Raises BrokerRefused if the broker refuses this tick and may accept other messages.
+    """
+    headers = {"Nats-TTL": f"{TICK_TTL_S}s"}
+    try:
+        async with asyncio.timeout(timeout_s):
+            return await _publish_once(nc, TICK, secrets.token_bytes(8), headers, timeout_s)
+    except (nats.errors.Error, TimeoutError) as error:
+        raise NotAcknowledged("no answer from the broker") from error
+
+
+async def publish(
+    nc: Client,
+    subject: str,
+    body: bytes,
+    *,
+    message_id: str,
+    headers: dict[str, str] | None = None,
+    attempt_timeout_s: float = 2.0,
+) -> int:
+    """Publish to the stream and wait for its acknowledgement, trying again as long as it takes. Returns the offset.
+
+    Bound it with `asyncio.timeout` where the caller cannot wait. A repeat within the duplicate window is stored once.
+    Raises BrokerRefused where the broker refuses this message (see `try_to_publish`).
+    """
+    while True:
+        if not nc.is_connected and not nc.is_closed:  # it would wait in the client's buffer, for who knows how long
+            await asyncio.sleep(0.1)
+            continue
+        try:
+            return await try_to_publish(
+                nc, subject, body, message_id=message_id, headers=headers, timeout_s=attempt_timeout_s
+            )
+        except NotAcknowledged as error:
+            log.warning("publish not acknowledged, trying again", subject=subject, error=str(error)[:200])
+        await asyncio.sleep(0.1)
+
+
+async def try_to_publish(
+    nc: Client,
+    subject: str,
+    body: bytes,
+    *,
+    message_id: str,
+    headers: dict[str, str] | None = None,
+    timeout_s: float = 2.0,
+) -> int:
+    """Publish to the stream once and wait for its acknowledgement. Returns the offset.
+
+    Raises BrokerRefused if the broker refuses this message and may accept others: the user may not publish on its
+    subject, the stream does not take the subject, or the message is too large. Raises NotAcknowledged if no message can
+    be stored now, or if there is no answer: the broker is away or starts, the stream is missing, sealed or full, the
+    account or the disk has no room, or JetStream is off. A message that was not acknowledged may still be stored.
+    """
+    try:
+        return await _publish_once(nc, subject, body, {**(headers or {}), "Nats-Msg-Id": message_id}, timeout_s)
+    except _NoStreamAnswers:
+        await _refuse_unknown_subject(nc, subject)
+        raise
+
+
+class _NoStreamAnswers(NotAcknowledged):
+    """No stream takes the subject now."""
+
+
+async def _publish_once(nc: Client, subject: str, body: bytes, headers: dict[str, str], timeout_s: float) -> int:
+    try:
+        ack = await nc.jetstream(timeout=timeout_s).publish(subject, body, headers=headers)
+        return ack.seq
+    except PublishDenied as error:
+        raise MayNotPublish(f"{error}: see deploy/nats for what it may publish") from None
+    except nats.js.errors.NoStreamResponseError:
+        raise _NoStreamAnswers(
+            "no stream answers: JetStream is off, or the stream is missing or has no leader"
+        ) from None
+    except nats.js.errors.APIError as error:
+        if _concerns_all(error):
+            raise NotAcknowledged(f"{error.description} ({error.err_code})") from error
+        raise BrokerRefused(f"publish on {subject}: {error.description}") from error
+    except RETRYABLE as error:
+        raise NotAcknowledged("no answer from the broker") from error
+    except (nats.errors.MaxPayloadError, nats.errors.BadSubjectError) as error:
+        raise BrokerRefused(f"publish on {subject}: {error}") from error
+
+
+def _concerns_all(error: nats.js.errors.APIError) -> bool:
+    if SUBJECT_FULL in (error.description or ""):
+        return False
+    return error.code is None or error.code >= 500 or error.err_code in PASSING
+
+
+async def _refuse_unknown_subject(nc: Client, subject: str) -> None:
+    """Raise BrokerRefused if the stream exists and does not take this subject."""
+    try:
+        answer = json.loads((await nc.request(f"$JS.API.STREAM.INFO.{STREAM}", b"", timeout=2)).data)
+    except nats.errors.Error:
+        return
+    subjects = answer.get("config", {}).get("subjects")
+    if subjects and not any(_matches(subject, pattern) for pattern in subjects):
+        raise BrokerRefused(f"the stream {STREAM} does not take {subject}: `beaconfire setup` brings it up to date")
+
+
+def _matches(subject: str, pattern: str) -> bool:
+    words, wanted = subject.split("."), pattern.split(".")
+    if wanted[-1] == ">":
+        wanted = wanted[:-1]
+        words = words[: len(wanted)] if len(words) > len(wanted) else []
+    return len(words) == len(wanted) and all(want in ("*", word) for word, want in zip(words, wanted, strict=True))
+
+
+def _size(headers: Mapping[str, Any]) -> int:
+    return _HEADERS_BYTES + sum(len(name) + len(str(value).encode()) + 4 for name, value in headers.items())
+
+
+async def _api(nc: Client, call: str, body: dict[str, Any], *, required: bool = False) -> dict[str, Any] | None:
+    """Call the JetStream API, trying again until it answers. None for "stream not found" unless `required`."""
+    while True:
+        try:
+            answer = json.loads((await nc.request(f"$JS.API.{call}", json.dumps(body).encode(), timeout=2)).data)
+        except PublishDenied as problem:  # until the broker's users are brought up to date
+            log.warning("the broker denies what we have to ask, asking again", call=call, reason=str(problem))
+            await asyncio.sleep(DENIED_S)
+            continue
+        except RETRYABLE as problem:
+            log.debug("the broker did not answer, asking again", call=call, error=type(problem).__name__)
+            await asyncio.sleep(0.2)
+            continue
+        error = answer.get("error")
+        if error is None:
+            return dict(answer)
+        if error.get("err_code") == STREAM_NOT_FOUND and not required:
+            return None
+        if error.get("err_code") in FOR_GOOD or (error.get("code", 0) < 500 and error.get("err_code") not in PASSING):
+            raise BrokerRefused(f"{call}: {error.get('description')} ({error.get('err_code')})")
+        await asyncio.sleep(0.2)

@@ -1,0 +1,243 @@
+"""A durable consumer on the stream with a FastStream handler, kept alive.
+
+FastStream's pull subscriber needs the stream when it starts, and never makes a lost consumer again. So the consumer is
+made here, before the subscriber starts, and again where it is gone: the stream was deleted and declared anew.
+
+What is handled is handled in the order of the stream, one message at a time, over all instances that share the durable
+name: the broker gives out the next message when this one is acknowledged (`max_ack_pending` 1).
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import nats.errors
+import nats.js.errors
+from faststream import AckPolicy
+from faststream.nats import JStream, NatsBroker, NatsMessage, PullSub
+from faststream.nats.subscriber.usecases import PullStreamSubscriber
+from faststream.security import SASLPlaintext
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy as BrokerAckPolicy
+from nats.js.api import ConsumerConfig, ConsumerInfo, DeliverPolicy
+from sqlalchemy.exc import DataError
+
+from beaconfire_kit import broker, logs, metrics
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.settings import Settings
+
+log = logs.get(__name__)
+
+DELIVERED = metrics.Counter(
+    "beaconfire_consumer_messages_total",
+    "Messages that the broker gave to a durable consumer, by consumer and result.",
+    ["consumer", "result"],
+)
+
+ACK_WAIT_S = 5.0
+"""A message not acknowledged for so long is given out again: so long nothing moves after a crash."""
+RETRY_S = 1.0
+WATCH_S = 1.0
+PULL_S = 2.0
+STOP_S = 5.0
+"""For the message in hand, when the service stops."""
+STUCK_S = 10.0
+"""A consumer that has messages and acknowledged none for so long is stuck: its service is not ready."""
+TRIES = 3
+"""How often a message is tried whose content the handler cannot take, before it is set aside."""
+CONTENT_ERRORS = (ValueError, ArithmeticError, RecursionError, DataError)
+"""What is raised because of what is in a message: it would be raised again and again."""
+
+Handle = Callable[[NatsMessage], Awaitable[None]]
+
+
+class DurableConsumer:
+    """One durable consumer, shared by all instances that have its name.
+
+    A message is acknowledged when `handle` has returned. If it raised, that is logged and the message comes again,
+    `RETRY_S` seconds later and before any other. A message on whose content `handle` fails (`CONTENT_ERRORS`) is set
+    aside after `TRIES` attempts: counted, logged with its offset, and acknowledged. On any other error the message is
+    tried until it is handled, and after `STUCK_S` seconds without progress the consumer is not ready.
+    """
+
+    def __init__(
+        self, settings: Settings, name: str, *, subjects: Sequence[str], handle: Handle, on_closed: Callable[[], None]
+    ) -> None:
+        self._settings = settings
+        self._name = name
+        self._subjects = list(subjects)
+        self._handle = handle
+        self._on_closed = on_closed
+        self._why_not: str | None = "starting"
+        self._progress = Progress(name)
+
+    def why_not_ready(self) -> str | None:
+        """Why nothing is being consumed, None where it is."""
+        return self._why_not
+
+    async def run(self, nc: Client) -> None:
+        """Consume, for ever. `nc` is asked about stream and consumer. Owned by the app."""
+        while True:
+            broker.check_cancelled()
+            try:
+                await self._consume(nc)
+            except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
+                log.warning("consumer failed, starting again", consumer=self._name, error=type(error).__name__)
+            except Exception:
+                log.exception("consumer failed, starting again", consumer=self._name)
+            await asyncio.sleep(RETRY_S)
+
+    async def _consume(self, nc: Client) -> None:
+        self._why_not = f"waiting for the stream {broker.STREAM}"
+        await broker.stream_state(nc)
+        # Also where it is there: what it is to deliver may have changed since.
+        await nc.jetstream().add_consumer(broker.STREAM, self._config())
+        stopping = False
+
+        async def closed() -> None:
+            if not stopping:
+                log.error("broker connection closed for good")
+                self._on_closed()
+
+        options = faststream_options(self._settings, self._name)
+        faststream = FastStreamBroker(**options, graceful_timeout=STOP_S, closed_cb=closed)
+        subscriber = self._subscriber(faststream, options.get("inbox_prefix", "_INBOX"))
+        connection = await broker.cancellable(faststream.connect())
+        try:
+            await broker.cancellable(faststream.start())
+            while True:
+                broker.check_cancelled()
+                await self._keep(nc)
+                if not connection.is_connected:
+                    self._why_not = "the broker is not reachable"
+                await asyncio.sleep(WATCH_S)
+        finally:
+            stopping = True
+            # Not `faststream.stop`: it drains, and waits for a broker that may be away.
+            with contextlib.suppress(nats.errors.Error):
+                await subscriber.stop()
+            await broker.close(connection)
+
+    def _subscriber(self, faststream: NatsBroker, inbox_prefix: str) -> PullStreamSubscriber:
+        subscriber = faststream.subscriber(
+            stream=JStream(broker.STREAM, declare=False),
+            durable=self._name,
+            config=self._config(),
+            pull_sub=PullSub(timeout=PULL_S),
+            inbox_prefix=f"{inbox_prefix}.".encode(),
+            ack_policy=AckPolicy.MANUAL,
+            decoder=_undecoded,
+            no_reply=True,
+        )
+        subscriber(self._deliver)
+        return subscriber
+
+    def _config(self) -> ConsumerConfig:
+        return ConsumerConfig(
+            name=self._name,
+            durable_name=self._name,
+            filter_subjects=self._subjects,
+            ack_policy=BrokerAckPolicy.EXPLICIT,
+            deliver_policy=DeliverPolicy.ALL,
+            ack_wait=ACK_WAIT_S,
+            max_ack_pending=1,
+        )
+
+    async def _keep(self, nc: Client) -> None:
+        """Make the consumer again where it is gone. The subscriber asks for it by its name, and goes on."""
+        try:
+            info = await nc.jetstream().consumer_info(broker.STREAM, self._name)
+        except nats.js.errors.NotFoundError:
+            self._why_not = "the consumer is gone, making it again"
+            log.warning("the consumer is gone, making it again", consumer=self._name)
+            await broker.stream_state(nc)
+            await nc.jetstream().add_consumer(broker.STREAM, self._config())
+        except (nats.errors.Error, nats.js.errors.Error):
+            self._why_not = "the broker does not answer"
+            return
+        else:
+            self._why_not = self._progress.why_stuck(info)
+            return
+        self._why_not = None
+
+    async def _deliver(self, message: NatsMessage) -> None:
+        try:
+            await self._handle(message)
+        except BeaconfireError as error:
+            log.warning("could not handle a message, trying again", **self._what(message), reason=error.message)
+        except CONTENT_ERRORS:
+            if message.raw_message.metadata.num_delivered >= TRIES:
+                log.exception("set aside a message that cannot be handled", **self._what(message))
+                DELIVERED.labels(self._name, "set_aside").inc()
+                await message.ack()
+                return
+            log.exception("could not handle a message, trying again", **self._what(message))
+        except Exception:
+            log.exception("could not handle a message, trying again", **self._what(message))
+        else:
+            DELIVERED.labels(self._name, "handled").inc()
+            await message.ack()
+            return
+        DELIVERED.labels(self._name, "failed").inc()
+        await message.nack(delay=RETRY_S)
+
+    def _what(self, message: NatsMessage) -> dict[str, Any]:
+        raw = message.raw_message
+        return {"consumer": self._name, "offset": raw.metadata.sequence.stream, "subject": raw.subject[:200]}
+
+
+class Progress:
+    """Notices when a durable consumer makes no progress. Ask it about once a second."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._floor = -1
+        self._moved_at = 0.0
+
+    def why_stuck(self, info: ConsumerInfo) -> str | None:
+        """None while messages are acknowledged or none wait; else which consumer stands still, and at which message."""
+        floor = info.ack_floor.stream_seq if info.ack_floor else 0
+        waiting = (info.num_pending or 0) + (info.num_ack_pending or 0)
+        now = time.monotonic()
+        if floor != self._floor or not waiting:
+            self._floor, self._moved_at = floor, now
+        stuck_s = now - self._moved_at
+        if stuck_s < STUCK_S:
+            return None
+        # With one message in hand, it is the last that was given out.
+        at = info.delivered.stream_seq if info.num_ack_pending == 1 and info.delivered else None
+        which = f"message {at}" if at is not None else f"the first message after {floor}"
+        return f"the consumer {self._name} has made no progress for {stuck_s:.0f} s: it does not get past {which}"
+
+
+class FastStreamBroker(NatsBroker):
+    """FastStream on a `Connection` of ours: one that no message can stop."""
+
+    async def _connect(self) -> Client:
+        connection = broker.Connection()
+        await connection.connect(**self._connection_kwargs)
+        self.config.connect(connection)
+        return connection
+
+
+def identity(message: Msg) -> str:
+    """What tells a message of the stream from every other: its place, and when it was stored there. Places are given
+    again where the stream is made anew."""
+    metadata = message.metadata
+    return f"{metadata.stream}:{metadata.sequence.stream}:{metadata.timestamp.isoformat()}"
+
+
+def faststream_options(settings: Settings, name: str) -> dict[str, Any]:
+    """Options of a FastStream connection: those of every connection, in the words it has for them."""
+    chosen = broker.options(settings, name)
+    if "user" in chosen:
+        chosen["security"] = SASLPlaintext(chosen.pop("user"), chosen.pop("password"))
+    return {**chosen, "apply_types": False, "logger": None}
+
+
+async def _undecoded(message: NatsMessage) -> NatsMessage:
+    """The message as it came: FastStream's own decoding would answer what is malformed with silence."""
+    return message

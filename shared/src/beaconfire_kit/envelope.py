@@ -1,0 +1,323 @@
+"""Event ⇄ NATS message: the JSON around a payload, written strictly and read tolerantly.
+
+    {"id", "type", "version", "payload", "metadata": {"timestamp", "userId", "source", "correlationId", "audience"}}
+
+A publisher in another language needs a subject and this JSON, nothing else (PROTOCOL.md, "Publishing").
+"""
+
+import json
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache, reduce
+from operator import or_
+from typing import Annotated, Any, Literal, NoReturn, NotRequired, TypedDict
+
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    create_model,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import SchemaValidator, core_schema
+
+import beaconfire_kit.events  # noqa: F401  (fills the catalogue)
+from beaconfire_kit.catalogue import Address, Event, Id, address_of, events
+from beaconfire_kit.roles import Role
+
+Source = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
+CorrelationId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,128}$")]
+EventId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,128}$")]
+
+
+MAX_EVENT_BYTES = 65_536
+"""Bytes of the body of a message, as it is stored. A client that does not read may cost a gateway four of them."""
+
+REASONS = {
+    "not_json": "the body is no JSON that every client reads alike: it is malformed, or has NaN or a key twice",
+    "unknown_type": "no event of the catalogue has this type: declare it first, or correct the type",
+    "unknown_version": "gateways do not know this version of the event: bring them up to date before the publisher",
+    "invalid": "a field is missing or wrong: see the event's page in docs/reference/events.md",
+    "wrong_subject": "the subject does not say the same as the ids in the payload",
+    "too_large": "an event has at most 64 KiB: keep elsewhere what is large, and say in the event where",
+    "has_ttl": "it carries Nats-TTL, and would vanish from the history",
+}
+"""Why a message is no event, for who has to mend it."""
+
+
+class InvalidEvent(ValueError):
+    """A message that is no event of the catalogue on its own subject.
+
+    `reason` is a word of `REASONS`, for metrics and the dead letter; the text says where and what, never the payload's
+    values.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        assert reason in REASONS, reason
+        super().__init__(f"{reason}: {detail}")
+        self.reason = reason
+        self.detail = detail
+
+
+class Metadata(BaseModel):
+    """Who, when, whence. Unknown keys are ignored when read."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+        serialize_by_alias=True,
+    )
+
+    timestamp: AwareDatetime = Field(default_factory=lambda: datetime.now(UTC))
+    user_id: Id | None = None
+    source: Source
+    correlation_id: CorrelationId | None = None
+    audience: tuple[Role, ...] | None = None
+    """The roles that may see the event; None: every member of its rooms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """An event that a service is about to publish."""
+
+    event: Event
+    metadata: Metadata
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    message_id: str = ""
+    """Its `Nats-Msg-Id`: the id, unless a caller chose that. The broker drops a second message under the same one,
+    whoever sends it, so a stranger must not be able to guess it."""
+
+    def __post_init__(self) -> None:
+        if not self.message_id:
+            object.__setattr__(self, "message_id", self.id)
+
+    @property
+    def subject(self) -> str:
+        return self.event.address()
+
+    def encode(self) -> bytes:
+        """The body of the NATS message: compact JSON, UTF-8. Raises InvalidEvent where it is too large."""
+        body = {
+            "id": self.id,
+            "type": self.event.type,
+            "version": self.event.version,
+            "payload": self.event.model_dump(mode="json"),
+            "metadata": self.metadata.model_dump(mode="json", exclude_none=True),
+        }
+        encoded = compact(body)
+        check_size(encoded)
+        return encoded
+
+
+def compact(body: Mapping[str, Any]) -> bytes:
+    """JSON as it is stored: UTF-8, without white space."""
+    return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def check_size(body: bytes) -> None:
+    """Raises InvalidEvent for a message that is too large."""
+    if len(body) > MAX_EVENT_BYTES:
+        raise InvalidEvent("too_large", f"an event has at most {MAX_EVENT_BYTES} bytes, this one {len(body)}")
+
+
+class ReceivedMetadata(Metadata):
+    """As `Metadata`; the publisher must have said when."""
+
+    timestamp: AwareDatetime
+
+
+class Received(BaseModel):
+    """An event as it came from the broker, checked. `id` is empty where the publisher gave none."""
+
+    id: EventId = ""
+    type: str
+    payload: Event
+    metadata: ReceivedMetadata
+
+
+class CheckedMetadata(TypedDict):
+    """The fields of `Metadata` that the publisher gave."""
+
+    timestamp: datetime
+    user_id: NotRequired[str | None]
+    source: str
+    correlation_id: NotRequired[str | None]
+    audience: NotRequired[tuple[Role, ...] | None]
+
+
+class Checked(TypedDict):
+    """The fields of `Received` that the publisher gave, without models."""
+
+    id: NotRequired[str]
+    type: str
+    payload: dict[str, Any]
+    metadata: CheckedMetadata
+
+
+def read(subject: str, body: bytes) -> Received:
+    """Check a message against the catalogue and against the subject it came on. As `check`, with models."""
+    check(subject, body)
+    received: Received = _reader().validate_json(body, extra="ignore", by_alias=True, by_name=False)
+    return received
+
+
+def check(subject: str, body: bytes) -> Checked:
+    """Check a message against the catalogue and against the subject it came on. Live, in the history and over HTTP.
+
+    Nothing is converted: `true` and `1.0` are no 1, a number is no time. Unknown fields pass. Raises InvalidEvent with
+    the reason `too_large`, `not_json` (also invalid UTF-8, NaN, a key twice, nesting too deep), `unknown_type`,
+    `unknown_version`, `invalid` (the field is named) or `wrong_subject`.
+    """
+    if len(body) > MAX_EVENT_BYTES:
+        check_size(body)
+    validate, types = _checker()
+    try:
+        checked: Checked = validate(body, extra="ignore", by_alias=True, by_name=False)
+    except ValidationError as error:
+        _refuse(error)
+    payload = checked["payload"]
+    address, colons = types[checked["type"]]
+    right = address(payload)
+    if right != subject:
+        raise InvalidEvent("wrong_subject", f"a {checked['type']} with these ids belongs on {right}")
+    # Every key has a colon behind it, every time has two inside and a third in an offset. If there are no more than
+    # those of the fields that were found, no key is there twice or unknown, and nothing is left to look at.
+    more = body.count(b":") - len(checked) - len(payload) - len(checked["metadata"]) - colons
+    if more and not (more == 1 and b'+00:00"' in body):
+        check_json(body)
+    return checked
+
+
+def check_lifetime(headers: Mapping[str, str] | None) -> None:
+    """Raises InvalidEvent for a message of the stream whose publisher gave it a `Nats-TTL`. Gateways refuse it, too."""
+    if any(name.lower() == "nats-ttl" for name in headers or ()):
+        raise InvalidEvent("has_ttl", "an event must not carry Nats-TTL: it would vanish from the history")
+
+
+def check_json(body: bytes) -> None:
+    """Raises InvalidEvent if parsers could disagree about this JSON: about a key that is there twice, or about NaN and
+    Infinity, which Python's read and a browser's do not."""
+    try:
+        json.loads(
+            body, object_pairs_hook=_refuse_twice, parse_constant=_refuse_constant, parse_int=len, parse_float=len
+        )
+    except RecursionError:
+        raise InvalidEvent("not_json", "nested too deep") from None
+    except ValueError as error:
+        if isinstance(error, InvalidEvent):
+            raise
+        raise InvalidEvent("not_json", str(error)[:300]) from None
+
+
+def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
+    seen: set[str] = set()
+    for name, _ in pairs:
+        if name in seen:
+            raise InvalidEvent("not_json", f"the key {name[:80]!r} is there twice")
+        seen.add(name)
+
+
+def _refuse_constant(constant: str) -> NoReturn:
+    raise InvalidEvent("not_json", f"{constant} is not JSON")
+
+
+@cache
+def _reader() -> TypeAdapter[Any]:
+    """One validator for all events: the type picks the model, in one pass over the JSON."""
+    models = [
+        create_model(
+            f"{cls.__name__}Message",
+            __base__=Received,
+            type=(Literal[type_], ...),  # type: ignore[arg-type]
+            version=(Annotated[int, Field(ge=cls.version, le=cls.version)], ...),
+            payload=(cls, ...),
+        )
+        for type_, cls in events().items()
+    ]
+    return TypeAdapter(Annotated[reduce(or_, models), Field(discriminator="type")])  # type: ignore[arg-type]
+
+
+@cache
+def _checker() -> tuple[Callable[..., Any], Mapping[str, tuple[Address, int]]]:
+    """`_reader`, derived from it, but strict, and giving dicts: making instances of models takes as long as checking.
+
+    Beside it, for each type, what makes its address, and how many colons a message has besides those of its keys.
+    """
+    schema: Any = _reader().core_schema
+    choices = {type_: _as_dict(choice, "payload", "metadata") for type_, choice in schema["choices"].items()}
+    # Of strings, only names come again and again: to remember the values, too, takes a tenth of the time.
+    validator = SchemaValidator({**schema, "choices": choices}, {"cache_strings": "keys"})
+    return validator.validate_json, {type_: (address_of(type_), _colons(choice)) for type_, choice in choices.items()}
+
+
+def _as_dict(model: Any, *inside: str) -> Any:
+    """The schema of a model without the making of an instance, strict; of those in the fields `inside`, too.
+
+    A model with validators of its own (of the whole, not of a field) needs the instance: it is made, and taken apart.
+    """
+    if model["type"] != "model" or model["schema"]["type"] != "model-fields" or "post_init" in model:
+        return core_schema.no_info_after_validator_function(lambda instance: dict(vars(instance)), model)
+    fields = {}
+    for name, field_ in model["schema"]["fields"].items():
+        schema, is_required = field_["schema"], True
+        if schema["type"] == "default":  # what was not given is not there
+            schema, is_required = schema["schema"], False
+        schema = _as_dict(schema) if name in inside else _strict(schema)
+        fields[name] = core_schema.typed_dict_field(
+            schema, required=is_required, validation_alias=field_.get("validation_alias")
+        )
+    return core_schema.typed_dict_schema(fields, config=model.get("config"))
+
+
+_NO_SCHEMA = frozenset({"metadata", "config", "default", "expected", "cls", "serialization", "ref", "schema_ref"})
+_TIME = core_schema.str_schema(strict=True, pattern=r"^\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d")
+
+
+def _strict(schema: Any) -> Any:
+    """A schema that converts nothing: no text or `true` into a number, no number into a time, no NaN."""
+    if isinstance(schema, list | tuple):
+        return type(schema)(_strict(one) for one in schema)
+    if not isinstance(schema, dict):
+        return schema
+    inner = {name: one if name in _NO_SCHEMA else _strict(one) for name, one in schema.items()}
+    match schema.get("type"):
+        case "int" | "bool":
+            return {**inner, "strict": True}
+        case "float":
+            return {**inner, "strict": True, "allow_inf_nan": False}
+        case "datetime":
+            return core_schema.chain_schema([_TIME, inner])
+    return inner
+
+
+def _colons(message: Any) -> int:
+    """How many colons every message of this schema has at least, besides those of its keys: two in each time."""
+    payload = message["fields"]["payload"]["schema"]
+    if payload["type"] != "typed-dict":
+        return -1_000  # what is in it is not known: it is always looked at
+    fields = [*payload["fields"].values(), *message["fields"]["metadata"]["schema"]["fields"].values()]
+    return 2 * len([field_ for field_ in fields if field_["required"] and field_["schema"]["type"] == "chain"])
+
+
+def _refuse(error: ValidationError) -> NoReturn:
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = ".".join(str(step) for step in first["loc"][1:])
+    match first["type"]:
+        case "json_invalid":
+            reason = "not_json"
+        case "union_tag_invalid" | "union_tag_not_found":
+            reason = "unknown_type"
+        case kind if where == "version" and kind != "missing":
+            reason = "unknown_version"
+        case _:
+            reason = "invalid"
+    detail = f"{where}: {first['msg']}" if where else first["msg"]
+    raise InvalidEvent(reason, detail[:300]) from None

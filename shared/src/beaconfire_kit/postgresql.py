@@ -1,0 +1,119 @@
+"""PostgreSQL's errors, and a connection that gets past those that a fresh connection gets past.
+
+A prepared statement is stale once a migration has changed the type of a column that it returns, or once somebody has
+deallocated it. A connection is gone after a restart, and useless after a failover that made its server read-only. A
+statement that fails for such a reason is executed once more on a fresh connection, provided nothing is lost by that.
+"""
+
+from typing import Any
+
+from sqlalchemy import ExceptionContext, Executable, event
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+
+from beaconfire_kit import logs, metrics
+
+log = logs.get(__name__)
+
+REPEATED = metrics.Counter(
+    "beaconfire_database_statements_repeated_total",
+    "Statements that were run again on a fresh connection, by reason.",
+    ["reason"],
+)
+
+# SQLSTATEs (PostgreSQL, appendix A) after which this connection is good for nothing, while another may be: connection
+# lost, an administrator or a crash ended it, read-only since a failover, idle in a transaction for too long, a prepared
+# statement that is not there any more or is there already (a pooler between us, `DEALLOCATE`).
+_CONNECTION_IS_USELESS = ("08", "57P01", "57P02", "57P05", "25006", "25P03", "26000", "42P05")
+_STALE = (
+    (
+        "0A000",
+        "cached",
+    ),  # "cached plan must not change result type", in asyncpg's words "cached statement plan is invalid"
+    ("XX000", "cache lookup failed"),
+    ("XX000", "could not open relation"),
+)
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """PostgreSQL's code of what went wrong, None where it is not PostgreSQL that says so."""
+    link: BaseException | None = error
+    while link is not None:
+        state = getattr(link, "sqlstate", None)
+        if isinstance(state, str):
+            return state
+        link = getattr(link, "orig", None) or link.__cause__
+    return None
+
+
+def is_stale(error: BaseException) -> bool:
+    """Whether a statement failed because the tables were changed after it was prepared, and not for what it asks."""
+    state, said = sqlstate(error), str(getattr(error, "orig", None) or error)  # without the statement's own words
+    return any(state == code and words in said for code, words in _STALE) or "OutdatedSchemaCacheError" in said
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the connection has ended, or is useless, while another may work."""
+    state = sqlstate(error)
+    if state is not None:
+        return state.startswith(_CONNECTION_IS_USELESS)
+    return isinstance(error, DBAPIError) and (error.connection_invalidated or _says_lost(error))
+
+
+def _says_lost(error: DBAPIError) -> bool:
+    return "connection" in str(error.orig) and ("closed" in str(error.orig) or "lost" in str(error.orig))
+
+
+def watch(engine: AsyncEngine) -> None:
+    """Empty the engine's pool when a connection turns out to be useless: its others are likely to be, too."""
+
+    @event.listens_for(engine.sync_engine, "handle_error")
+    def _judge(context: ExceptionContext) -> None:
+        state = sqlstate(context.original_exception)
+        if state is not None and state.startswith(_CONNECTION_IS_USELESS):
+            context.is_disconnect = True
+
+
+class RepeatingConnection(AsyncConnection):
+    """Executes a statement once more, on a fresh connection, where the first one failed for a reason of its own.
+
+    In a transaction that writes this is done for its first statement alone: what came before would be undone. A
+    later statement raises, as any does that fails twice, and the caller has to begin the transaction again. One that
+    only reads has nothing to lose: each of its statements sees what is committed when it begins (READ COMMITTED).
+    """
+
+    def __init__(self, engine: AsyncEngine) -> None:
+        super().__init__(engine)
+        self._opening: tuple[Executable, ...] | None = None
+        self._is_written = False
+
+    async def open_transaction(self, *opening: Executable) -> None:
+        """Begin a transaction that writes, with these statements; so does the one that replaces it."""
+        self._opening = opening
+        await self.begin()
+        for statement in opening:
+            await self.execute(statement)
+        self._is_written = False
+
+    async def execute(self, *args: Any, **options: Any) -> Any:
+        """As AsyncConnection does, which also takes the others (`scalar`, …) from here."""
+        try:
+            result = await super().execute(*args, **options)
+        except DBAPIError as error:
+            stale = is_stale(error)
+            if self._is_written or not (stale or is_lost(error)):
+                raise
+            result = await self._repeat("stale" if stale else "lost", *args, **options)
+        self._is_written = self._opening is not None
+        return result
+
+    async def _repeat(self, reason: str, *args: Any, **options: Any) -> Any:
+        REPEATED.labels(reason).inc()
+        log.info("repeating a statement on a fresh connection", reason=reason)
+        await self.invalidate()
+        await self.rollback()
+        if self._opening is not None:
+            await self.begin()
+            for statement in self._opening:
+                await super().execute(statement)
+        return await super().execute(*args, **options)

@@ -1,0 +1,375 @@
+"""Running applications: listeners, deadlines of connections, and an end in order.
+
+aiohttp has no deadline for request headers and none for a silent connection: `Deadlines` closes both.
+"""
+
+import asyncio
+import json
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import hdrs, web
+from aiohttp.web_protocol import RequestHandler
+
+from beaconfire_kit import errors, logs, stopping
+from beaconfire_kit.settings import Settings
+from beaconfire_kit.web import DRAIN, FINISH_S, READY, began, busy, harden, operations, served
+
+log = logs.get(__name__)
+
+BACKLOG = 4_096
+"""Connections that may wait to be accepted. The kernel drops what comes beyond, and tries again after 1, 3 and 7 s: the
+last ones of a storm would wait for no reason."""
+IDLE_S = 10.0
+"""A connection that has sent no complete request head for this long is closed (seconds)."""
+LINGER_S = 1.5
+"""How long the rest of a body is read that no handler wanted, so that the client sees our answer (seconds)."""
+FINISH_DEFAULT_S = 5.0
+MAX_PIECES = 1_000
+"""Blank lines in one request that offers an upgrade, before its connection is dropped: each costs a call of the parser,
+and a client could make us do nothing else with them."""
+_BLANK_LINE = b"\r\n\r\n"
+MIN_FINISH_S = 0.5  # to aiohttp, 0 means for ever
+
+
+async def serve(app: web.Application, settings: Settings, *, name: str, reuse_port: bool = False) -> None:
+    """Run a service until SIGTERM or SIGINT: public port and operations port. Logs where it listens."""
+    await _until_told(listening(app, settings, name=name, reuse_port=reuse_port), *stopping.SIGNALS)
+
+
+async def serve_worker(app: web.Application, settings: Settings, *, name: str) -> None:
+    """Run a service that has an operations port only until SIGTERM or SIGINT. Logs where it listens."""
+    await _until_told(worker_listening(app, settings, name=name), *stopping.SIGNALS)
+
+
+async def serve_together(
+    app: web.Application, *, host: str, port: int, ops: str, listens: Callable[[], None], end_one: signal.Signals
+) -> None:
+    """Run one of several processes that share a port, until SIGTERM or `end_one`. Logs where it listens.
+
+    It listens once it is ready for the first time, and calls `listens`: until then the kernel sends clients to the
+    others. Told by SIGTERM, it listens for as long as it drains, as all of them are to end; told by `end_one`, it stops
+    at once, as the others go on. Operators reach it at `ops`, a UNIX socket, from the start.
+    """
+    others = asyncio.Event()
+
+    def end() -> None:
+        others.set()
+        signal.raise_signal(signal.SIGTERM)
+
+    asyncio.get_running_loop().add_signal_handler(end_one, end)
+    # Told twice is told once here: a group of processes may be told as a whole, and by the parent.
+    together = _listening_together(app, host=host, port=port, ops=ops, listens=listens, others_go_on=others.is_set)
+    await _until_told(together, signal.SIGTERM, ends_at_second=False)
+
+
+@asynccontextmanager
+async def _listening_together(
+    app: web.Application,
+    *,
+    host: str,
+    port: int,
+    ops: str,
+    listens: Callable[[], None],
+    others_go_on: Callable[[], bool],
+) -> AsyncIterator[None]:
+    ops_runner, runner = _ops_runner(operations(app)), _public_runner(app)
+    try:
+        await runner.setup()
+        await ops_runner.setup()
+        await web.UnixSite(ops_runner, ops).start()
+        async with Deadlines(runner, ops_runner), asyncio.TaskGroup() as tasks:
+            site = web.TCPSite(runner, host, port, reuse_port=True, backlog=BACKLOG)
+            listening = tasks.create_task(_listen_once_ready(site, app[READY], listens), name="listen")
+            yield
+            listening.cancel()
+            if others_go_on() and site in runner.sites:
+                await site.stop()
+            await _drain(app)
+    finally:
+        await runner.cleanup()
+        await ops_runner.cleanup()
+
+
+async def _drain(app: web.Application) -> None:
+    if DRAIN in app:
+        await app[DRAIN]()
+
+
+async def _listen_once_ready(site: web.TCPSite, ready: Callable[[], str | None], listens: Callable[[], None]) -> None:
+    while ready() is not None:  # noqa: ASYNC110  (once, at the start)
+        await asyncio.sleep(0.02)
+    await site.start()
+    log.info("listening", at=site.name)
+    listens()
+
+
+async def serve_operations(
+    app: web.Application, at: Iterable[socket.socket], *, until: signal.Signals, listens: Callable[[], None]
+) -> None:
+    """Answer operators with `app` on listening sockets, `until` this signal. Calls `listens` once it does."""
+    stop = _stop_event(until)
+    runner = _ops_runner(app)
+    try:
+        await runner.setup()
+        for one in at:
+            await web.SockSite(runner, one).start()
+        listens()
+        async with Deadlines(runner):
+            await stop.wait()
+    finally:
+        await runner.cleanup()
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where a started application listens."""
+
+    url: str
+    ops_url: str
+
+
+@asynccontextmanager
+async def listening(
+    app: web.Application, settings: Settings, *, name: str, reuse_port: bool = False
+) -> AsyncIterator["Listening"]:
+    """Start the application and its two listeners; stop them at the end of the block.
+
+    The operations port opens last: who is told there that the service is ready finds the public port open.
+    """
+    ops_runner, runner = _ops_runner(operations(app)), _public_runner(app)
+    try:
+        await runner.setup()
+        site = web.TCPSite(runner, settings.host, settings.port, reuse_port=reuse_port or None, backlog=BACKLOG)
+        await site.start()
+        await ops_runner.setup()
+        await web.TCPSite(ops_runner, settings.ops_host, settings.ops_port).start()
+        port, ops_port = runner.addresses[0][1], ops_runner.addresses[0][1]
+        log.info("listening", name=name, host=settings.host, port=port, ops_port=ops_port)
+        async with Deadlines(runner, ops_runner):
+            yield Listening(f"http://{settings.host}:{port}", f"http://{settings.ops_host}:{ops_port}")
+            if reuse_port:  # others share the port, and get who comes
+                await site.stop()
+            await _drain(app)
+    finally:
+        await runner.cleanup()
+        await ops_runner.cleanup()
+
+
+@asynccontextmanager
+async def worker_listening(app: web.Application, settings: Settings, *, name: str) -> AsyncIterator[str]:
+    """Start a `worker_application` and its listener, stop both at the end of the block. Yields its URL."""
+    runner = _ops_runner(app)
+    try:
+        await runner.setup()
+        await web.TCPSite(runner, settings.ops_host, settings.ops_port).start()
+        port = runner.addresses[0][1]
+        log.info("listening", name=name, host=settings.ops_host, ops_port=port)
+        async with Deadlines(runner):
+            yield f"http://{settings.ops_host}:{port}"
+    finally:
+        await runner.cleanup()
+
+
+class Deadlines:
+    """Closes connections that have sent no complete request head for `IDLE_S` seconds (slowloris, silent sockets)."""
+
+    def __init__(self, *runners: web.AppRunner) -> None:
+        self._runners = runners
+        self._idle_since: dict[Any, float] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    async def __aenter__(self) -> "Deadlines":
+        self._task = asyncio.create_task(self._sweep(), name="deadlines")
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._task:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            now = time.monotonic()
+            servers = [runner.server for runner in self._runners if runner.server is not None]
+            idle = [one for server in servers for one in server.connections if one not in busy]
+            self._idle_since = {one: now if one in served else self._idle_since.get(one, now) for one in idle}
+            served.difference_update(idle, [one for one in served if one.transport is None])
+            for connection, since in self._idle_since.items():
+                if now - since > IDLE_S and connection.transport:
+                    connection.transport.abort()
+
+
+class _Connection(RequestHandler):
+    """aiohttp's, with three differences: it notes when a request begins to arrive, loses nothing behind an offer to
+    upgrade, and answers in our words what is not HTTP."""
+
+    __slots__ = ("_body_left", "_offers_upgrade", "_pieces", "_tail")
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._offers_upgrade = False
+        self._body_left = 0
+        self._pieces = 0
+        self._tail = b""
+
+    def data_received(self, data: bytes) -> None:
+        began.setdefault(self, time.monotonic())
+        if b"pgrade" in data or b"PGRADE" in data:
+            # Of a WebSocket's handshake aiohttp drops nothing, and there may be thousands of them in a second.
+            self._offers_upgrade = self._offers_upgrade or b"Upgrade: websocket" not in data
+        if self._offers_upgrade:
+            self._receive_in_pieces(data)
+        else:
+            super().data_received(data)
+
+    def _receive_in_pieces(self, data: bytes) -> None:
+        """Hand aiohttp no piece that goes beyond the end of a request: that is after a body of known length, or at a
+        blank line, which ends a head and a chunked body.
+
+        Its parser stops at the end of a request with `Connection: Upgrade`. If it then ignores the offer (any but a
+        WebSocket), it drops what was left of the piece: the next requests of a client that did not wait.
+        """
+        start = 0
+        while start < len(data) and not self._upgraded:
+            end = start + self._body_left if self._body_left else self._find_blank_line(data, start)
+            piece = data[start:end]
+            start += len(piece)
+            self._tail = b"" if self._body_left or piece.endswith(_BLANK_LINE) else (self._tail + piece[-3:])[-3:]
+            self._body_left = max(0, self._body_left - len(piece))
+            requests = self._request_count
+            super().data_received(piece)
+            self._pieces += start < len(data)
+            if self._request_count > requests and self._messages:
+                length = getattr(self._messages[-1][0], "headers", {}).get(hdrs.CONTENT_LENGTH, "0")
+                self._body_left = int(length[-20:])  # digits, of at most 64 bits, behind any number of zeros
+                self._pieces, self._tail = 0, b""
+            elif self._pieces > MAX_PIECES and self.transport is not None:
+                self.transport.abort()
+                return
+        if start < len(data):
+            super().data_received(data[start:])
+
+    def _find_blank_line(self, data: bytes, start: int) -> int:
+        """Where the next blank line ends, which may have begun in what came before; the end of `data` if none does."""
+        around = self._tail + data[start : start + 3]
+        if (at := around.find(_BLANK_LINE)) >= 0:
+            return start + at + len(_BLANK_LINE) - len(self._tail)
+        at = data.find(_BLANK_LINE, start)
+        return at + len(_BLANK_LINE) if at >= 0 else len(data)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        began.pop(self, None)
+        super().connection_lost(exc)
+
+    async def shutdown(self, timeout: float | None = 15.0) -> None:
+        """Let the request under way finish, for `timeout` seconds: who does not take the answer by then is cut off."""
+        loop, transport = asyncio.get_running_loop(), self.transport
+        cut = None if transport is None or timeout is None else loop.call_later(timeout, transport.abort)
+        await super().shutdown(timeout)
+        if cut is not None:
+            cut.cancel()
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if request.writer.output_size > 0:
+            raise ConnectionError("an answer has begun already")
+        if status < 500:
+            log.info("malformed request", status=status, error=type(exc).__name__)
+            code, text = errors.BAD_REQUEST, "this is no HTTP request that can be served"
+        else:
+            log.error("request failed outside of its handler", exc_info=exc)
+            code, text = errors.INTERNAL, "something went wrong on our side"
+        answer = _Bare(
+            text=json.dumps({"error": {"code": code.code, "message": text}}),
+            status=status,
+            content_type="application/json",
+        )
+        answer.force_close()
+        return answer
+
+
+class _Bare(web.Response):
+    """An answer that no application prepares."""
+
+    async def _prepare_headers(self) -> None:
+        await super()._prepare_headers()
+        harden(self)
+
+
+class _Server(web.Server):
+    def __call__(self) -> RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+class _Runner(web.AppRunner):
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        server.__class__ = _Server  # aiohttp has no place for a connection of one's own
+        return server
+
+
+def _public_runner(app: web.Application) -> web.AppRunner:
+    finish_s = max(MIN_FINISH_S, app.get(FINISH_S, FINISH_DEFAULT_S))
+    return _runner(app, keepalive_timeout=60, shutdown_timeout=finish_s)
+
+
+def _ops_runner(app: web.Application) -> web.AppRunner:
+    return _runner(app, shutdown_timeout=MIN_FINISH_S)
+
+
+def _runner(app: web.Application, **options: Any) -> web.AppRunner:
+    return _Runner(app, access_log=None, handle_signals=False, lingering_time=LINGER_S, **options)
+
+
+async def _until_told(
+    running: AbstractAsyncContextManager[object], *signals: signal.Signals, ends_at_second: bool = True
+) -> None:
+    """Start, wait for one of the signals, and stop. A start that is not over by then is broken off, and undone.
+
+    A second signal ends the process at once, if `ends_at_second`: an operator who asks twice does not want to wait.
+    """
+    stop = _stop_event(*signals)
+    has_started = False
+
+    async def run() -> None:
+        nonlocal has_started
+        async with running:
+            has_started = True
+            await stop.wait()
+            log.info("stopping")
+
+    run_task, told = asyncio.ensure_future(run()), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait((run_task, told), return_when=asyncio.FIRST_COMPLETED)
+        for number in signals if ends_at_second and stop.is_set() else ():
+            asyncio.get_running_loop().remove_signal_handler(number)
+            signal.signal(number, lambda number, _frame: stopping.end_as_unhandled(number))
+        if not has_started and not run_task.done():
+            log.info("stopping, before everything has started")
+            run_task.cancel()
+            await asyncio.wait((run_task,))
+            if run_task.cancelled():
+                return
+        await run_task
+    finally:
+        told.cancel()
+
+
+def _stop_event(*signals: signal.Signals) -> asyncio.Event:
+    """Set when one of the signals comes."""
+    stop = asyncio.Event()
+    for number in signals:
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    return stop

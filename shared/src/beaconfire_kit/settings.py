@@ -1,0 +1,343 @@
+"""Settings every service has, and how they are read: once, in `__main__`, from `BEACONFIRE_…` variables.
+
+Each field has a unit in its name, a default that runs locally and a one-line reason. A wrong value stops the start
+with the variable's name, and so does a default or weak secret anywhere but in development.
+"""
+
+import difflib
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from urllib.parse import unquote, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from beaconfire_kit.origins import normal_origin
+from beaconfire_kit.weak_secrets import MIN_PASSWORD, weakness
+
+ENV_PREFIX = "BEACONFIRE_"
+DEVELOPMENT_SERVICE_TOKEN = "for development only"  # noqa: S105  (refused elsewhere)
+HTTP = ("http", "https")
+_BROKER_SCHEMES = ("nats", "tls", "ws", "wss")
+
+_MISSPELT = 0.9
+"""How alike two names are when one is taken for the other's misspelling (difflib's ratio)."""
+
+S = TypeVar("S", bound="Settings")
+
+
+def check_address(value: str, schemes: Sequence[str]) -> str:
+    """The whole address as it is. Raises ValueError if it has another scheme than these, or no host."""
+    try:
+        parts = urlsplit(value)
+        if parts.scheme in schemes and parts.hostname and parts.port != 0 and not re.search(r"\s", value):
+            return value
+    except ValueError:  # a port that is no number, half an IPv6 address
+        pass
+    raise ValueError(f"{value!r} is not an address that begins with {' or '.join(f'{one}://' for one in schemes)}")
+
+
+def check_ends(text: str) -> str:
+    """The text as it is. Raises ValueError if it begins or ends with white space."""
+    if text != text.strip():
+        raise ValueError("begins or ends with white space: remove it")
+    return text
+
+
+def _is_no_other(issuer: str, info: ValidationInfo) -> str:
+    if any(one.issuer == issuer for one in info.data.get("outside_issuers", ())):
+        raise ValueError(f"{issuer!r} is an outside issuer, too (BEACONFIRE_OUTSIDE_ISSUERS): name it once")
+    return issuer
+
+
+OwnIssuer = Annotated[str, Field(min_length=1), AfterValidator(_is_no_other)]
+"""`iss` of auth's own tokens. Another issuer of the same name would be asked for their keys."""
+HttpAddress = Annotated[str, AfterValidator(lambda value: check_address(value, HTTP))]
+"""An address that is fetched."""
+OptionalHttpAddress = Annotated[str, AfterValidator(lambda value: check_address(value, HTTP) if value else value)]
+
+
+class OutsideIssuer(BaseModel):
+    """Somebody else whose access tokens are believed: an identity provider with a JWKS."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True, validate_by_alias=True
+    )
+
+    name: str = Field(pattern=r"^[a-z0-9]{1,20}$")
+    """Ours for it, and the beginning of its users' ids."""
+    issuer: Annotated[str, AfterValidator(check_ends)] = Field(min_length=1, max_length=500)
+    jwks_url: HttpAddress
+    audience: Annotated[str, AfterValidator(check_ends)] = Field(min_length=1, max_length=500)
+    algorithms: tuple[Literal["EdDSA", "RS256", "ES256"], ...] = Field(("RS256",), min_length=1)
+    types: tuple[str, ...] = Field(("at+jwt", "JWT"), min_length=1)
+    user_claim: str = Field("sub", min_length=1)
+    name_claim: str = "name"
+    max_lifetime_s: int = Field(3_600, ge=60, le=86_400)
+
+    def user_id(self, claim: str) -> str:
+        """The id of the user that `user_claim` names so, the same every time and nobody else's."""
+        plain = f"{self.name}-{claim}"
+        if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", plain):
+            return plain
+        return f"{self.name}_{hashlib.sha256(claim.encode()).hexdigest()[:40]}"
+
+
+class Settings(BaseSettings):
+    """What every service needs; each service's own class adds to it."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True)
+
+    environment: Literal["production", "development"] = Field(
+        "production",
+        description="development starts with default and weak secrets too; for machines nobody else reaches",
+    )
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 in a container")
+    port: int = Field(0, ge=0, le=65535, description="Port for clients; 0 takes a free one")
+    ops_host: str = Field(
+        "127.0.0.1", min_length=1, description="Address of the operations port; reachable for operators alone"
+    )
+    ops_port: int = Field(0, ge=0, le=65535, description="Port for /metrics, /healthz, /readyz; never public")
+
+    nats_url: str = Field("nats://127.0.0.1:4222", description="Broker addresses, comma-separated")
+    nats_user: str = Field("", description="Broker user; empty where the broker asks for none")
+    nats_password: SecretStr = Field(SecretStr(""), description="Broker password")
+
+    allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Browser origins that may use it, comma-separated (https://app.example.com); its own always may",
+    )
+
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        (),
+        description="Networks of the proxies that are believed about clients, comma-separated (10.0.0.0/8)",
+    )
+    forwarded_header: Literal["X-Forwarded-For", "Forwarded"] = Field(
+        "X-Forwarded-For",
+        description="The header in which these proxies name the client; the other is ignored, clients may forge it",
+    )
+    outside_issuers: Annotated[tuple[OutsideIssuer, ...], NoDecode] = Field(
+        (),
+        description="Other issuers whose users are believed, as a JSON list",
+    )
+
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged")
+    log_format: Literal["json", "console"] = Field("json", description="json for machines, console for people")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _refuse_stray_space(cls, value: object, info: ValidationInfo) -> object:
+        """A text out of a file often ends with a line break, and then never matches what the other side has."""
+        is_text = cls.model_fields[info.field_name or ""].annotation in (str, SecretStr)
+        text = value.get_secret_value() if isinstance(value, SecretStr) else value
+        if is_text and isinstance(text, str):
+            check_ends(text)
+        return value
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        return _parts(value) if isinstance(value, str) else value
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _read_networks(cls, value: object) -> object:
+        return tuple(_network(one) for one in _parts(value)) if isinstance(value, str) else value
+
+    @field_validator("allowed_origins")
+    @classmethod
+    def _normalise_origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(normal_origin(one) for one in value))
+
+    @field_validator("nats_url")
+    @classmethod
+    def _check_addresses(cls, value: str) -> str:
+        if not all(_is_broker_address(one) for one in _parts(value)) or not _parts(value):
+            raise ValueError("has to be addresses like nats://broker.example:4222, comma-separated")
+        return value
+
+    @field_validator("outside_issuers", mode="before")
+    @classmethod
+    def _read_issuers(cls, value: Any) -> Any:
+        try:
+            return json.loads(value) if isinstance(value, str) and value.strip() else value or ()
+        except ValueError:
+            raise ValueError("not a JSON list") from None
+
+    @field_validator("outside_issuers")
+    @classmethod
+    def _check_issuers(cls, value: tuple[OutsideIssuer, ...]) -> tuple[OutsideIssuer, ...]:
+        for what in ("name", "issuer"):
+            if len({getattr(one, what) for one in value}) < len(value):
+                raise ValueError(f"two outside issuers with the same {what}")
+        return value
+
+    @property
+    def nats_servers(self) -> list[str]:
+        return list(_parts(self.nats_url))
+
+    def weak_secrets(self) -> Iterator[tuple[str, str]]:
+        """The settings that only development may have: the field's name, and what is wrong with it and to do."""
+        if not self.nats_user:
+            yield "nats_user", "is empty: connect as one of the broker's users (deploy/nats/single.conf)"
+        if weak := weakness(self.nats_password.get_secret_value(), min_length=MIN_PASSWORD):
+            yield "nats_password", f"{weak}: set the broker user's password, `openssl rand -hex 24` makes one"
+        for issuer in self.outside_issuers:
+            if not issuer.jwks_url.startswith("https://"):
+                yield "outside_issuers", f"the keys of {issuer.name} come over plain HTTP: use its https:// address"
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _network(text: str) -> IPv4Network | IPv6Network:
+    try:
+        network = ip_network(text)
+    except ValueError:
+        pass
+    else:
+        return _as_compared(network, text)
+    try:
+        whole = ip_network(text, strict=False)
+    except ValueError:
+        raise ValueError(f"{text!r} is no network: write 10.0.0.0/8, or an address alone") from None
+    raise ValueError(f"{text!r} is an address within a network: write {whole} or {text.partition('/')[0]}")
+
+
+def _as_compared(network: IPv4Network | IPv6Network, text: str) -> IPv4Network | IPv6Network:
+    """The network in the form in which addresses are compared with it: those of IPv4 as such, however they came.
+
+    Raises ValueError for the address from which nobody sends.
+    """
+    if network.num_addresses == 1 and network.network_address.is_unspecified:
+        raise ValueError(f"{text!r} is nobody's address: write {network.network_address}/0 to believe everybody")
+    mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
+    return IPv4Network((mapped, network.prefixlen - 96)) if mapped and network.prefixlen >= 96 else network
+
+
+def _is_broker_address(text: str) -> bool:
+    try:
+        parts = urlsplit(text if "://" in text else f"nats://{text}")
+        return bool(parts.hostname) and parts.scheme in _BROKER_SCHEMES and parts.port != 0
+    except ValueError:
+        return False
+
+
+class AsksAuth(Settings):
+    """What every service needs to know that verifies tokens and asks auth about their owners."""
+
+    jwks_url: HttpAddress = Field(
+        "http://127.0.0.1:8081/.well-known/jwks.json", description="Where the keys of access tokens are"
+    )
+    auth_url: OptionalHttpAddress = Field(
+        "", description="Where auth is asked over HTTP while the broker is away; empty: the host of the JWKS URL"
+    )
+    issuer: OwnIssuer = Field("beaconfire", description="`iss` of accepted tokens")
+    audience: str = Field("beaconfire", min_length=1, description="`aud` of accepted tokens")
+
+    @property
+    def auth_at(self) -> str:
+        """Where auth is asked over HTTP."""
+        jwks = urlsplit(self.jwks_url)
+        return self.auth_url or f"{jwks.scheme}://{jwks.netloc}"
+
+
+def weak_database_password(url: str) -> Iterator[tuple[str, str]]:
+    """What is wrong with the password in a database's URL. A file has none, nor has a database on a local socket."""
+    try:
+        host, password = urlsplit(url).hostname, urlsplit(url).password
+    except ValueError:
+        return  # no URL: what opens it says so
+    if host and (weak := weakness(unquote(password or ""), min_length=MIN_PASSWORD)):
+        yield "database_url", f"its password {weak}: give the database user another, and put it here"
+
+
+class DatabaseSettings(Settings):
+    """What every service with a database needs; each says where its own is by default."""
+
+    database_url: str
+    migrate_on_start: bool | None = Field(
+        None, description="Bring the database's tables up to date at start; empty: only if it is SQLite"
+    )
+    database_connections: int = Field(10, ge=2, le=500, description="Connections to PostgreSQL at most, each process")
+
+    def weak_secrets(self) -> Iterator[tuple[str, str]]:
+        yield from super().weak_secrets()
+        yield from weak_database_password(self.database_url)
+
+
+def read_settings(cls: type[S], **chosen: Any) -> S:
+    """Read settings from the environment; those that were `chosen` on the command line count before it.
+
+    A wrong value, a misspelt name, or a weak secret outside development ends the process with exit code 2 and a
+    sentence each.
+    """
+    if misspelt := list(misspellings(cls, os.environ)):
+        _refuse(misspelt)
+    try:
+        settings = cls(**chosen)
+    except ValidationError as error:
+        _refuse(dict.fromkeys(_problem(one) for one in error.errors(include_url=False, include_input=False)))
+    weak = [f"{variable(name)}: {why}" for name, why in settings.weak_secrets()]
+    if weak and settings.environment == "production":
+        _refuse([*weak, _HINT])
+    return settings
+
+
+def variable(name: str) -> str:
+    """The environment variable of a setting."""
+    return f"{ENV_PREFIX}{name.upper()}"
+
+
+def misspellings(cls: type[Settings], names: Iterable[str]) -> Iterator[str]:
+    """A sentence for each name that is nearly one of the class's variables. Others may belong to another program."""
+    known = [variable(field) for field in cls.model_fields]
+    for name in names:
+        if not name.upper().startswith(ENV_PREFIX) or name.upper() in known:
+            continue
+        if near := nearest(name, known):
+            yield f"{name}: there is no such setting; did you mean {near}?"
+
+
+def nearest(name: str, known: Sequence[str]) -> str | None:
+    """The known variable that `name` is a misspelling of, or None."""
+    short = [one.removeprefix(ENV_PREFIX) for one in known]
+    found = difflib.get_close_matches(name.upper().removeprefix(ENV_PREFIX), short, n=1, cutoff=_MISSPELT)
+    return f"{ENV_PREFIX}{found[0]}" if found else None
+
+
+def _problem(error: Mapping[str, Any]) -> str:
+    """What is wrong with one variable; what is inside a list is not part of the variable's name."""
+    name, *inside = error["loc"] or ("",)
+    where = "".join(f", {step}" if isinstance(step, str) else f", entry {step + 1}" for step in inside)
+    return f"{variable(str(name))}{where}: {error['msg'].removeprefix('Value error, ')}"
+
+
+def _refuse(sentences: Iterable[str]) -> NoReturn:
+    for sentence in sentences:
+        print(sentence, file=sys.stderr)  # noqa: T201
+    raise SystemExit(2)
+
+
+_HINT = (
+    f"Not started: outside development every secret must be set and strong. {ENV_PREFIX}ENVIRONMENT=development "
+    "starts all the same, on a machine that nobody else reaches."
+)

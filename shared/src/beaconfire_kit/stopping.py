@@ -1,0 +1,39 @@
+"""Being told to stop, by SIGTERM or SIGINT, from a process's first moment on.
+
+Process 1 of a container ignores a signal that has no handler yet, and a process started by `nohup` or in the background
+of a script inherits that SIGINT is ignored. So every program of ours calls `end_when_told` before it imports anything
+that takes time. `beaconfire_kit.serving` takes the signals over once a service has something to end in order.
+
+Imports nothing of ours, and little else, for that reason.
+"""
+
+import os
+import signal
+from types import FrameType
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+def end_when_told(code: int | None = 0) -> None:
+    """End at once with this exit code when told to stop; None: as a process ends that has no handler.
+
+    For a process that has begun nothing yet that has to end in order. Signals that were blocked for us until now, so
+    that none was lost, are let through.
+    """
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        if code is None:
+            end_as_unhandled(number)
+        else:
+            os._exit(code)
+
+    for number in SIGNALS:
+        signal.signal(number, end)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
+
+
+def end_as_unhandled(number: int) -> None:
+    """End as the signal ends a process that has no handler. Process 1 ends with the exit code shells give to that."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)

@@ -1,0 +1,423 @@
+"""Tokens: what one must be to be believed. Access tokens of users, tokens of services, tokens of outside issuers.
+
+PyJWT checks signature, times, issuer and audience. What it lets through is decided here (RFC 8725):
+length before parsing, one text for a token (`beaconfire_kit/jws.py`), `typ`, one algorithm for each kind of key, no critical
+extension, a lifetime cap, types of the claims. Where the keys come from is `beaconfire_kit/verifier.py`.
+"""
+
+import re
+import sys
+import time
+import uuid
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
+
+from beaconfire_kit import jws, logs, metrics
+from beaconfire_kit.jws import Malformed
+from beaconfire_kit.settings import OutsideIssuer
+from beaconfire_kit.subjects import ROOT_KINDS, InvalidSubject, is_id, parse_subject
+
+log = logs.get(__name__)
+
+SKIPPED_KEYS = metrics.Counter(
+    "beaconfire_jwks_keys_skipped_total", "Keys of a JWKS that were skipped because they could not be read."
+)
+
+ALGORITHM = "EdDSA"
+TYPE = "at+jwt"  # RFC 9068 §2.1
+SERVICE_TYPE = "service+jwt"  # another `typ`, so that neither can stand for the other (RFC 8725 §3.11)
+SERVICE_KIND = "service"
+MAX_TOKEN_BYTES = 8 * 1024  # a token of 100 KB is accepted by PyJWT; ours have 400 bytes
+MAX_LIFETIME_S = 3600  # `exp` a thousand years ahead is accepted by PyJWT
+MAX_SERVICE_LIFETIME_S = 366 * 24 * 3600
+MAX_PATTERNS = 50
+MIN_RSA_BITS = 2048  # RFC 7518 §3.3
+MAX_RSA_BITS = 8192  # a check with a key of 100,000 bits takes seconds
+LEEWAY_S = 30  # clock skew between hosts
+
+# Membership changes are auth's alone: gateways act on them (beaconfire/broker_users.py says the same of the broker).
+_AUTHS_OWN = ("campaign.*.member.*", "workspace.*.member.*", "user.*.access")
+_PATTERN_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}|\*")
+
+Key: TypeAlias = Ed25519PublicKey | RSAPublicKey | EllipticCurvePublicKey
+
+
+class InvalidToken(Exception):
+    """A token that proves nothing. The reason is for our log; a peer is told only that the token is not valid."""
+
+
+class UnknownKey(InvalidToken):
+    """The token names a key that is not known (yet): after a rotation the JWKS has to be fetched again."""
+
+
+class InvalidPattern(ValueError):
+    """What a service may publish was said with something that is no pattern of subjects."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a verified access token says of a user. Times are Unix seconds.
+
+    `outside` is the name of the outside issuer it came from, empty for auth's own; `email` is set only where such an
+    issuer vouches for it. `key_id` names the key that signed it.
+    """
+
+    user_id: str
+    name: str
+    issued_at: int
+    expires_at: int
+    token_id: str
+    outside: str = ""
+    email: str = ""
+    key_id: str = ""
+    token: str = field(default="", repr=False, compare=False)
+    """The token itself, of an outside issuer alone: auth is shown it when it first hears of the user."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceClaims:
+    """What a verified service token says. It is no user: it joins no room, and no socket takes it.
+
+    A service that accepts one (the publisher's `POST /v1/events`) checks three things:
+
+    1. `Verifier.verify_any(token)` (or `verify_service`) returned this class: signature, issuer, audience, `typ`,
+       `kind`, times and types are right.
+    2. It was not revoked: `authorize(nc, AuthorizeRequest(user_id=claims.service, service_token=claims.token_id))`
+       answers `revoked`. Asked for each request, as for users, a revocation counts from the next one on. Without an
+       answer it is `unavailable`.
+    3. `may_publish(claims, subject)` for the subject of every event of the request; one that is not allowed is
+       `forbidden`.
+
+    The event's `source` is `service`, and it has no `userId` but one the service names itself.
+
+    `key_id` names the key that signed it.
+
+    In the token: `typ` `service+jwt`, `kind` `service`, `sub` the service's name, `publish` a list of NATS patterns
+    below the roots (`campaign.*.settlement.>`, `*` for one word, a last `>` for one or more), and `iss`, `aud`, `iat`,
+    `exp`, `jti` as in access tokens.
+    """
+
+    service: str
+    publish: tuple[str, ...]
+    issued_at: int
+    expires_at: int
+    token_id: str
+    key_id: str = ""
+
+
+def may_publish(claims: ServiceClaims, subject: str) -> bool:
+    """Whether a service token allows an event on this subject. Never for membership changes, which are auth's."""
+    try:
+        parse_subject(subject)
+    except InvalidSubject:
+        return False
+    if is_auths_own(subject):
+        return False
+    return any(_matches(pattern, subject) for pattern in claims.publish)
+
+
+def is_auths_own(subject: str) -> bool:
+    """Whether only auth may publish on this subject: who is a member, and who is not any more."""
+    return any(_matches(pattern, subject) for pattern in _AUTHS_OWN)
+
+
+def check_pattern(text: str) -> str:
+    """A pattern of subjects as a service token may hold it. Raises InvalidPattern, with what is wrong."""
+    words = text.split(".")
+    if words[0] not in ROOT_KINDS:
+        raise InvalidPattern(f"{text[:80]!r} does not begin with one of {', '.join(sorted(ROOT_KINDS))}")
+    middle = words[1:-1] if words[-1] == ">" else words[1:]
+    if len(words) < 2 or len(text) > 200 or not all(_PATTERN_TOKEN.fullmatch(word) for word in middle):
+        raise InvalidPattern(
+            f"{text[:80]!r} is no pattern: words of letters, digits, _ and -, * for one, a last > for the rest"
+        )
+    return text
+
+
+def sign(
+    key: Ed25519PrivateKey,
+    key_id: str,
+    *,
+    user_id: str,
+    name: str,
+    issuer: str,
+    audience: str,
+    ttl_s: int,
+    not_before: int = 0,
+) -> str:
+    """A new access token for a user, valid from now for `ttl_s` seconds (`MAX_LIFETIME_S` at most).
+
+    It is dated `not_before` (Unix seconds) where that lies ahead, so that a revocation of everything issued in the
+    second that runs now does not catch it. Ahead by less than `LEEWAY_S` it is accepted at once.
+    """
+    if not 0 < ttl_s <= MAX_LIFETIME_S:
+        raise ValueError(f"a token lives 1 to {MAX_LIFETIME_S} seconds, not {ttl_s}")
+    now = max(int(time.time()), not_before)
+    claims = {"iss": issuer, "aud": audience, "sub": user_id, "name": name, "iat": now, "exp": now + ttl_s}
+    claims["jti"] = uuid.uuid4().hex
+    return jwt.encode(claims, key, algorithm=ALGORITHM, headers={"kid": key_id, "typ": TYPE})
+
+
+def sign_service(key: Ed25519PrivateKey, key_id: str, claims: ServiceClaims, *, issuer: str, audience: str) -> str:
+    """A token for a service. Raises ValueError for one that would be refused."""
+    body = {
+        "iss": issuer,
+        "aud": audience,
+        "sub": claims.service,
+        "kind": SERVICE_KIND,
+        "publish": list(claims.publish),
+        "iat": claims.issued_at,
+        "exp": claims.expires_at,
+        "jti": claims.token_id,
+    }
+    _service_claims(body)
+    return jwt.encode(body, key, algorithm=ALGORITHM, headers={"kid": key_id, "typ": SERVICE_TYPE})
+
+
+def verify(token: str, keys: Mapping[str, Key], *, issuer: str, audience: str) -> Claims:
+    """Check a user's token against auth's keys. Raises InvalidToken, whatever is wrong; UnknownKey for its `kid`."""
+    key_id, body = _decode(
+        token, keys, types=(TYPE,), algorithms=(ALGORITHM,), issuer=issuer, audience=audience, require=("sub", "jti")
+    )
+    issued_at, expires_at = _times(body, MAX_LIFETIME_S)
+    user_id, token_id, name = body["sub"], body["jti"], body.get("name", "")
+    if not isinstance(user_id, str) or not is_id(user_id):
+        raise InvalidToken("sub is not an id")
+    if not isinstance(token_id, str) or not isinstance(name, str):
+        raise InvalidToken("jti and name must be strings")
+    return Claims(user_id, name[:200], issued_at, expires_at, token_id, key_id=key_id)
+
+
+def verify_service(token: str, keys: Mapping[str, Key], *, issuer: str, audience: str) -> ServiceClaims:
+    """Check a service's token against auth's keys. Raises as `verify` does. Revocation is not seen here."""
+    key_id, body = _decode(
+        token,
+        keys,
+        types=(SERVICE_TYPE,),
+        algorithms=(ALGORITHM,),
+        issuer=issuer,
+        audience=audience,
+        require=("sub", "jti"),
+    )
+    try:
+        return _service_claims(body, key_id)
+    except ValueError as error:
+        raise InvalidToken(str(error)) from None
+
+
+def verify_outside(token: str, keys: Mapping[str, Key], issuer: OutsideIssuer) -> Claims:
+    """Check a user's token of an outside issuer against that issuer's keys. Raises as `verify` does.
+
+    The user's id begins with the issuer's name, so that no outside issuer can speak for a user of auth or of another:
+    `name-<claim>` where the claim can be part of an id, else `name_<hash of the claim>`.
+    """
+    key_id, body = _decode(
+        token,
+        keys,
+        types=issuer.types,
+        algorithms=issuer.algorithms,
+        issuer=issuer.issuer,
+        audience=issuer.audience,
+        require=(issuer.user_claim,),
+        only_audience=False,
+    )
+    issued_at, expires_at = _times(body, issuer.max_lifetime_s)
+    who, name, email = body[issuer.user_claim], body.get(issuer.name_claim, ""), body.get("email", "")
+    if not isinstance(who, str) or not 1 <= len(who) <= 1_000:
+        raise InvalidToken(f"{issuer.user_claim} names nobody")
+    vouched = isinstance(email, str) and body.get("email_verified") is True
+    return Claims(
+        issuer.user_id(who),
+        name[:200] if isinstance(name, str) else "",
+        issued_at,
+        expires_at,
+        str(body.get("jti", ""))[:200],
+        outside=issuer.name,
+        email=email.strip().lower()[:254] if vouched else "",
+        key_id=key_id,
+        token=token,
+    )
+
+
+class Peek(NamedTuple):
+    """What a token says of itself, unchecked: good for choosing whom to ask, no more."""
+
+    issuer: str
+    type: str
+    key_id: str
+
+
+def peek(token: str) -> Peek:
+    """Look at a token without checking it. Raises InvalidToken for what is none."""
+    header, claims = _parse(token)
+    return Peek(str(claims.get("iss", "")), str(header.get("typ", "")).lower(), str(header.get("kid", "")))
+
+
+def _parse(token: str) -> jws.Parts:
+    if len(token) > MAX_TOKEN_BYTES:
+        raise InvalidToken("too long")
+    try:
+        return jws.parse(token)
+    except Malformed as error:
+        raise InvalidToken(f"not a JWT: {error}") from error
+
+
+# ValueError, OverflowError: times that are no numbers, or too large for one.
+_MALFORMED = (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError)
+
+
+def _decode(
+    token: str,
+    keys: Mapping[str, Key],
+    *,
+    types: Collection[str],
+    algorithms: Collection[str],
+    issuer: str,
+    audience: str,
+    require: Sequence[str],
+    only_audience: bool = True,
+) -> tuple[str, dict[str, Any]]:
+    """`kid` and claims of a token that is signed by one of `keys` and says what it must. Raises InvalidToken."""
+    header = _parse(token).header
+    algorithm, kid = header.get("alg"), header.get("kid")
+    if str(header.get("typ", "")).lower() not in {one.lower() for one in types} or algorithm not in tuple(algorithms):
+        raise InvalidToken("wrong typ or alg")
+    if "crit" in header or "b64" in header:  # we know no extension (RFC 7515 §4.1.11)
+        raise InvalidToken("critical extension")
+    if not isinstance(kid, str):
+        raise InvalidToken("kid must be a string")
+    key = keys.get(kid)
+    if key is None:
+        raise UnknownKey("unknown key")
+    if algorithm_of(key) != algorithm:
+        raise InvalidToken("alg is not the key's")
+    try:
+        body: dict[str, Any] = jwt.decode(
+            token,
+            key,
+            algorithms=[algorithm],
+            issuer=issuer,
+            audience=audience,
+            leeway=LEEWAY_S,
+            options={"require": ["exp", "iat", "aud", "iss", *require], "strict_aud": only_audience},
+        )
+    except _MALFORMED as error:
+        raise InvalidToken(type(error).__name__) from error
+    return sys.intern(kid), body  # one string for all that the key signed, as they are remembered
+
+
+def _times(body: Mapping[str, Any], max_lifetime_s: int) -> tuple[int, int]:
+    issued_at, expires_at = body["iat"], body["exp"]
+    if any(type(at) is not int for at in (issued_at, expires_at, body.get("nbf", 0))):
+        raise InvalidToken("iat, exp and nbf must be whole numbers")
+    if not 0 < expires_at - issued_at <= max_lifetime_s:
+        raise InvalidToken("lives too long")
+    return issued_at, expires_at
+
+
+def _service_claims(body: Mapping[str, Any], key_id: str = "") -> ServiceClaims:
+    """Raises ValueError, InvalidToken."""
+    issued_at, expires_at = _times(body, MAX_SERVICE_LIFETIME_S)
+    service, token_id, publish = body["sub"], body["jti"], body.get("publish")
+    if body.get("kind") != SERVICE_KIND or not isinstance(service, str) or not is_id(service):
+        raise ValueError("not a service")
+    if not isinstance(token_id, str) or not is_id(token_id):
+        raise ValueError("jti must be an id")
+    if not isinstance(publish, list) or not 0 < len(publish) <= MAX_PATTERNS:
+        raise ValueError(f"publish must be a list of 1 to {MAX_PATTERNS} patterns")
+    if not all(isinstance(one, str) for one in publish):
+        raise ValueError("publish must be a list of patterns")
+    patterns = tuple(check_pattern(one) for one in publish)
+    return ServiceClaims(service, patterns, issued_at, expires_at, token_id, key_id)
+
+
+def _matches(pattern: str, subject: str) -> bool:
+    """NATS matching: `*` is one word, a last `>` one or more."""
+    wanted, words = pattern.split("."), subject.split(".")
+    if wanted[-1] == ">":
+        wanted.pop()
+        if len(words) <= len(wanted):
+            return False
+        words = words[: len(wanted)]
+    return len(wanted) == len(words) and all(one in ("*", word) for one, word in zip(wanted, words, strict=True))
+
+
+def algorithm_of(key: Key) -> str:
+    """The one algorithm that a key of this kind is used with."""
+    if isinstance(key, Ed25519PublicKey):
+        return ALGORITHM
+    return "RS256" if isinstance(key, RSAPublicKey) else "ES256"
+
+
+def public_jwk(key_id: str, key: Ed25519PublicKey) -> dict[str, Any]:
+    """A public key as a JWK (RFC 8037)."""
+    jwk: dict[str, Any] = OKPAlgorithm.to_jwk(key, as_dict=True)
+    return {
+        "kty": jwk["kty"],
+        "crv": jwk["crv"],
+        "x": jwk["x"],
+        "kid": key_id,
+        "alg": ALGORITHM,
+        "use": "sig",
+    }
+
+
+def read_jwks(document: Any, algorithms: Collection[str] = (ALGORITHM,)) -> dict[str, Key]:
+    """The keys of a JWKS by `kid`, those that are used with one of `algorithms`; others are passed over.
+
+    A key that cannot be read is skipped, counted and logged. Raises ValueError for a document that is no JWKS, and for
+    one of whose keys none can be read.
+    """
+    entries = document.get("keys") if isinstance(document, Mapping) else None
+    if not isinstance(entries, list):
+        raise ValueError("a JWKS has a list `keys`")
+    keys: dict[str, Key] = {}
+    skipped: list[str] = []
+    for jwk in entries:
+        try:
+            key_id, key = _read_jwk(jwk)
+        except ValueError as error:
+            skipped.append(str(error))
+            continue
+        if key is not None and algorithm_of(key) in algorithms:
+            keys[key_id] = key
+    if skipped:
+        SKIPPED_KEYS.inc(len(skipped))
+        log.warning("skipped keys of a JWKS that cannot be read", skipped=len(skipped), of=len(entries), why=skipped[0])
+        if len(skipped) == len(entries):
+            raise ValueError(f"of the {len(entries)} keys of this JWKS none can be read")
+    return keys
+
+
+def _read_jwk(jwk: Any) -> tuple[str, Key | None]:
+    """A key's id, and the public key where it is of a kind and for a use that we take. Raises ValueError."""
+    if not isinstance(jwk, dict):
+        raise ValueError("an entry that is not an object")
+    key_id, kind = jwk.get("kid"), (jwk.get("kty"), jwk.get("crv"))
+    read = _READERS.get(kind) if all(isinstance(one, str | None) for one in kind) else None
+    if not isinstance(key_id, str) or "d" in jwk or jwk.get("use", "sig") != "sig" or read is None:
+        return "", None
+    try:
+        key: object = read(jwk)
+    except (jwt.PyJWTError, ValueError, TypeError, AttributeError, OverflowError, UnsupportedAlgorithm):
+        raise ValueError(f"key {key_id[:80]!r} is malformed") from None
+    if isinstance(key, RSAPublicKey) and not MIN_RSA_BITS <= key.key_size <= MAX_RSA_BITS:
+        return key_id, None
+    if not isinstance(key, Ed25519PublicKey | RSAPublicKey | EllipticCurvePublicKey):
+        return key_id, None
+    return key_id, key if jwk.get("alg", algorithm_of(key)) == algorithm_of(key) else None
+
+
+_READERS: Mapping[tuple[str | None, str | None], Callable[[dict[str, Any]], object]] = {
+    ("OKP", "Ed25519"): OKPAlgorithm.from_jwk,
+    ("EC", "P-256"): ECAlgorithm.from_jwk,
+    ("RSA", None): RSAAlgorithm.from_jwk,
+}

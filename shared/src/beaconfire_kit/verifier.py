@@ -1,0 +1,218 @@
+"""Verifying tokens locally: the keys of auth and of outside issuers, fetched as JWKS when they are needed.
+
+A key that is not known is asked for, and known keys are read again once a minute, so that a rotation and the end of a
+key are both noticed without a restart. An issuer that is away leaves the keys as they are.
+"""
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, replace
+from typing import Any, TypeVar
+
+import aiohttp
+
+from beaconfire_kit import logs, tokens
+from beaconfire_kit.fetching import FetchFailed, fetch
+from beaconfire_kit.memory import apart
+from beaconfire_kit.settings import OutsideIssuer
+from beaconfire_kit.tokens import (
+    ALGORITHM,
+    LEEWAY_S,
+    SERVICE_TYPE,
+    Claims,
+    InvalidToken,
+    Key,
+    ServiceClaims,
+    UnknownKey,
+)
+
+log = logs.get(__name__)
+
+C = TypeVar("C", bound=Claims | ServiceClaims)
+
+FETCH_TIMEOUT_S = 2.0
+MAX_JWKS_BYTES = 256 * 1024
+NO_KEYS_S = 1.0
+"""How long a failed fetch is the answer for everybody who asks, as long as there are no keys at all."""
+
+
+class JwksUnavailable(Exception):
+    """No keys: tokens can be neither accepted nor refused now. Retryable."""
+
+
+class KeySource:
+    """The keys of one issuer: fetched when first needed, when an unknown one is named, and once they are old.
+
+    A flood of unknown keys costs one fetch every `refetch_s` seconds; who asks in between is answered from what is
+    known. While there are no keys at all, a failed fetch is the answer for `NO_KEYS_S` seconds.
+    """
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        url: str,
+        algorithms: Sequence[str],
+        *,
+        refetch_s: float,
+        max_age_s: float,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._http = http
+        self._url = url
+        self._algorithms = algorithms
+        self._refetch_s = refetch_s
+        self._max_age_s = max_age_s
+        self._monotonic = monotonic
+        self._lock = asyncio.Lock()
+        self._tried_at = float("-inf")
+        self._fetches = 0
+        self.keys: Mapping[str, Key] = {}
+
+    async def keep_fresh(self) -> None:
+        """Read keys again that are older than `max_age_s`. One caller does it, the others go on with what is known."""
+        if self.keys and not self._lock.locked() and self._monotonic() - self._tried_at > self._max_age_s:
+            await self.fetch()
+
+    async def fetch(self) -> None:
+        """Read the keys, unless that was done just now. Raises JwksUnavailable where there are none at all.
+
+        Callers that come while the keys are being read share that fetch and its outcome.
+        """
+        seen = self._fetches
+        try:
+            async with asyncio.timeout(2 * FETCH_TIMEOUT_S), self._lock:
+                if seen == self._fetches and self._is_due():
+                    await self._read()  # cancelled, it counts for nobody: the next in line reads
+                    self._fetches += 1
+                    self._tried_at = self._monotonic()
+        except TimeoutError:
+            log.warning("waited too long for the JWKS", url=self._url)
+        if not self.keys:
+            raise JwksUnavailable("the token service is not reachable")
+
+    def _is_due(self) -> bool:
+        return self._monotonic() - self._tried_at >= (self._refetch_s if self.keys else NO_KEYS_S)
+
+    async def _read(self) -> None:
+        try:
+            body = await fetch(self._http, self._url, max_bytes=MAX_JWKS_BYTES, timeout_s=FETCH_TIMEOUT_S)
+            self.keys = tokens.read_jwks(json.loads(body), self._algorithms)
+        except FetchFailed as error:
+            log.warning("could not fetch the JWKS", url=self._url, error=str(error))
+        except (ValueError, RecursionError) as error:
+            log.warning("the JWKS cannot be read", url=self._url, error=str(error)[:200])
+
+
+class Verifier:
+    """Verifies tokens against auth's JWKS and those of outside issuers.
+
+    Verified tokens are remembered until they run out or their key is gone (an EdDSA check takes 0.3 ms),
+    `cache_size` of them. Revocation is not seen here: that is asked from auth, and told by `access_revoked`.
+    """
+
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        jwks_url: str,
+        *,
+        issuer: str,
+        audience: str,
+        outside: Sequence[OutsideIssuer] = (),
+        refetch_s: float = 5.0,
+        max_age_s: float = 60.0,
+        cache_size: int = 20_000,
+        clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._issuer = issuer
+        self._audience = audience
+
+        def source(url: str, algorithms: Sequence[str]) -> KeySource:
+            return KeySource(http, url, algorithms, refetch_s=refetch_s, max_age_s=max_age_s, monotonic=monotonic)
+
+        self._own = source(jwks_url, (ALGORITHM,))
+        self._outside: dict[str, tuple[OutsideIssuer | None, KeySource]] = {
+            one.issuer: (one, source(one.jwks_url, one.algorithms)) for one in outside
+        }
+        self._sources = {one.name: self._outside[one.issuer][1] for one in outside}
+        self._cache_size = cache_size
+        self._clock = clock
+        # By digest: 32 bytes, and no token is kept in memory.
+        self._cache: dict[bytes, Claims | ServiceClaims] = {}
+
+    async def verify(self, token: str) -> Claims:
+        """Claims of a user's valid token. Raises InvalidToken, also for a service's token; JwksUnavailable where no
+        key could be fetched at all.
+        """
+        claims = await self.verify_any(token)
+        if not isinstance(claims, Claims):
+            raise InvalidToken("a service's token is no user's")
+        return claims
+
+    async def verify_service(self, token: str) -> ServiceClaims:
+        """Claims of a service's valid token; see there what else has to be checked. Raises as `verify` does."""
+        claims = await self.verify_any(token)
+        if not isinstance(claims, ServiceClaims):
+            raise InvalidToken("a user's token is no service's")
+        return claims
+
+    async def verify_any(self, token: str) -> Claims | ServiceClaims:
+        """Claims of a user's or a service's valid token. Raises as `verify` does."""
+        with apart:
+            digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
+        remembered = self._cache.get(digest)
+        if remembered is not None:
+            await self._source_of(remembered).keep_fresh()
+            return self._recall(digest, remembered)
+        peek = tokens.peek(token)
+        outside, source = self._outside.get(peek.issuer, (None, self._own))
+        await source.keep_fresh()
+        try:
+            claims = self._check(token, peek.type, source, outside)
+        except UnknownKey:
+            await source.fetch()
+            claims = self._check(token, peek.type, source, outside)
+        if len(self._cache) >= self._cache_size:
+            self._cache.clear()  # simple, and rare: the price is one check per token again
+        with apart:
+            claims = self._cache[digest] = _made_anew(claims)
+        return claims
+
+    def forget(self) -> None:
+        """Let go of what was verified: every token is checked anew."""
+        self._cache.clear()
+
+    def _recall(self, digest: bytes, claims: Claims | ServiceClaims) -> Claims | ServiceClaims:
+        if self._clock() < claims.expires_at + LEEWAY_S and claims.key_id in self._source_of(claims).keys:
+            return claims
+        self._cache.pop(digest, None)
+        raise InvalidToken("expired, or its key is retired")
+
+    def _source_of(self, claims: Claims | ServiceClaims) -> KeySource:
+        return self._sources[claims.outside] if isinstance(claims, Claims) and claims.outside else self._own
+
+    def _check(
+        self, token: str, type_: str, source: KeySource, outside: OutsideIssuer | None
+    ) -> Claims | ServiceClaims:
+        if outside is not None:
+            return tokens.verify_outside(token, source.keys, outside)
+        check = tokens.verify_service if type_ == SERVICE_TYPE else tokens.verify
+        return check(token, source.keys, issuer=self._issuer, audience=self._audience)
+
+
+def _made_anew(claims: C) -> C:
+    """The same, where objects are made now: what was read from a token lies between what was thrown away since.
+
+    Names that many share stay the one string they are.
+    """
+    own = {one.name for one in fields(claims)} - {"key_id", "outside"}
+    return replace(claims, **{name: _copied(getattr(claims, name)) for name in own})
+
+
+def _copied(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.encode(errors="surrogatepass").decode(errors="surrogatepass")
+    return value + 0 if type(value) is int else value

@@ -1,0 +1,359 @@
+"""HTTP as every service answers it: errors of the one table, CORS, correlation ids, bodies in time, health.
+
+No stack trace reaches a client: what we did wrong is logged, the client gets an id to quote. `beaconfire_kit.serving` runs the
+applications that are made here.
+"""
+
+import asyncio
+import math
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, TypeVar
+
+import structlog
+from aiohttp import hdrs, web
+from aiohttp.typedefs import Handler, Middleware
+from pydantic import BaseModel, BeforeValidator, ValidationError
+
+from beaconfire_kit import errors, logs, metrics
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.settings import Settings
+
+log = logs.get(__name__)
+
+REQUESTS = metrics.Histogram(
+    "beaconfire_http_request_duration_seconds",
+    "Time to answer an HTTP request, by method and status.",
+    ["method", "status"],
+)
+
+MAX_BODY_BYTES = 64 * 1024
+BODY_TIMEOUT_S = 10.0
+"""Seconds a body has to arrive, from the end of its head."""
+REQUEST_TIMEOUT_S = 13.0
+"""Seconds a request has to arrive, head and body together. `serving.LINGER_S` comes on top: less than 15 s."""
+CORRELATION_HEADER = "X-Correlation-Id"
+CURSOR_HEADER = "X-Beaconfire-Cursor"
+OFFSET_HEADER = "X-Beaconfire-Offset"
+PENDING_HEADER = "X-Beaconfire-Pending"
+_RATE_HEADERS = "RateLimit, RateLimit-Policy, RateLimit-Limit, RateLimit-Remaining, RateLimit-Reset"
+_READABLE = (
+    f"{CORRELATION_HEADER}, ETag, Retry-After, {_RATE_HEADERS}, {CURSOR_HEADER}, {OFFSET_HEADER}, {PENDING_HEADER}"
+)
+_SENDABLE = f"Authorization, Content-Type, If-Match, Idempotency-Key, {CORRELATION_HEADER}"
+HANDED_OVER: web.RequestKey[bool] = web.RequestKey("handed_over", bool)
+"""Request key set by a handler that took the connection over (an upgrade)."""
+
+M = TypeVar("M", bound=BaseModel)
+
+READY: web.AppKey[Callable[[], str | None]] = web.AppKey("ready", Callable[[], str | None])  # type: ignore[arg-type]
+"""Why the service is not ready, or None where it is."""
+
+WARNINGS: web.AppKey[Callable[[], list[str]]] = web.AppKey("warnings", Callable[[], list[str]])  # type: ignore[arg-type]
+"""What an operator should look at although the service is ready. It is public, so it names no ids."""
+
+DRAIN: web.AppKey[Callable[[], Awaitable[None]]] = web.AppKey("drain", Callable[[], Awaitable[None]])  # type: ignore[arg-type]
+"""Optional: awaited when the service was told to stop, while it still listens."""
+FINISH_S: web.AppKey[float] = web.AppKey("finish_s", float)
+"""Seconds that requests under way have when the service stops; `serving.FINISH_DEFAULT_S` where it is not set."""
+
+FOR_OPERATORS: web.AppKey[Iterable[web.AbstractRouteDef]] = web.AppKey("for_operators", Iterable)
+"""Routes that a service offers on its operations port only."""
+
+began: dict[Any, float] = {}
+"""When the request that a connection is sending, or that is being answered, began to arrive (`time.monotonic`)."""
+
+busy: set[Any] = set()
+"""Connections that have a request being answered."""
+
+served: set[Any] = set()
+"""Those that had one answered since `serving.Deadlines` looked last: between two of them they are not idle for long."""
+
+
+def application(settings: Settings, *, ready: Callable[[], str | None]) -> web.Application:
+    """An application with our middlewares and health endpoints."""
+    app = web.Application(
+        middlewares=[
+            _watch,
+            _measure,
+            _end_refused_upgrades,
+            _refuse_ambiguous,
+            _cors(settings.allowed_origins),
+            _correlate,
+            _answer_errors,
+        ],
+        client_max_size=MAX_BODY_BYTES,
+    )
+    app.on_response_prepare.append(_harden)
+    app[READY] = ready
+    _add_health(app)
+    return app
+
+
+def operations(app: web.Application) -> web.Application:
+    """The application of the operations port: health, metrics, and what `app` offers operators."""
+    ops = worker_application(ready=app[READY])
+    ops[WARNINGS] = app.get(WARNINGS, list)
+    ops.add_routes(app.get(FOR_OPERATORS, ()))
+    return ops
+
+
+def worker_application(*, ready: Callable[[], str | None]) -> web.Application:
+    """The application of a service that has an operations port only: health and metrics."""
+    app = operators_application()
+    app[READY] = ready
+    _add_health(app)
+    app.router.add_get("/metrics", _metrics)
+    return app
+
+
+def operators_application(routes: Iterable[web.AbstractRouteDef] = ()) -> web.Application:
+    """An application that answers operators with these routes."""
+    app = web.Application(middlewares=[_watch, _end_refused_upgrades, _refuse_ambiguous, _correlate, _answer_errors])
+    app.on_response_prepare.append(_harden)
+    app.add_routes(routes)
+    return app
+
+
+async def read_body(request: web.Request, model: type[M]) -> M:
+    """The request's JSON body as `model`. Raises BeaconfireError: too large, too slow, no JSON, wrong field."""
+    body = await read_bytes(request)
+    try:
+        return model.model_validate_json(body, by_name=False, by_alias=True)
+    except ValidationError as error:
+        raise BeaconfireError(errors.BAD_REQUEST, describe(error)) from None
+
+
+async def read_bytes(request: web.Request, *, limit: int = MAX_BODY_BYTES) -> bytes:
+    """The request's body, of at most `limit` bytes; asked for again, the same. Raises BeaconfireError: too large, too
+    slow, cut off.
+
+    Read it before you decide what its sender may do: it may arrive seconds after the head.
+    """
+    if _BODY not in request:
+        request[_BODY] = await _receive(request, limit)
+    return request[_BODY]
+
+
+async def _receive(request: web.Request, limit: int) -> bytes:
+    now = time.monotonic()
+    left_s = REQUEST_TIMEOUT_S - (now - began.get(request.protocol, now))
+    try:
+        async with asyncio.timeout(min(BODY_TIMEOUT_S, left_s)):
+            return await request.clone(client_max_size=limit).read()
+    except TimeoutError:
+        raise BeaconfireError(
+            errors.TIMEOUT,
+            f"a body has to arrive within {BODY_TIMEOUT_S:.0f} s, and a request within {REQUEST_TIMEOUT_S:.0f} s",
+        ) from None
+    except web.HTTPRequestEntityTooLarge:
+        raise BeaconfireError(errors.TOO_LARGE, f"a body has at most {limit} bytes") from None
+    except (web.RequestPayloadError, ConnectionError):  # broken chunks, not what Content-Encoding says, or cut off
+        raise BeaconfireError(errors.BAD_REQUEST, "the body cannot be read: it is cut off or wrongly encoded") from None
+
+
+def whole(value: Any) -> Any:
+    """A whole number for one that is written with a fraction of zero; anything else as it is."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WHOLE = BeforeValidator(whole)
+"""For whole numbers in strict models: takes `5.0` for `5`, which are the same in JSON and to JSON Schema."""
+
+
+LINE = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
+"""A line of text that is not only white space, for JSON Schema and pydantic (whose engine takes linear time)."""
+
+
+def describe(error: ValidationError) -> str:
+    """What is wrong with the first wrong field, in a sentence a caller can act on."""
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = ".".join(str(step)[:80] for step in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "json_invalid" and ("hex escape" in message or "surrogate" in message):
+        at = message.partition(" at ")[2]
+        message = f"Invalid JSON: half of a surrogate pair, or a broken \\u escape, is no text, at {at}"
+    return f"{where}: {message}" if where else message
+
+
+def json_answer(body: BaseModel | dict[str, Any], *, status: int = 200) -> web.Response:
+    """An answer in camelCase JSON."""
+    if isinstance(body, BaseModel):
+        return web.Response(text=body.model_dump_json(by_alias=True), status=status, content_type="application/json")
+    return web.json_response(body, status=status)
+
+
+def bearer_token(request: web.Request) -> str:
+    """What stands behind `Authorization: Bearer` (RFC 6750 §2.1), empty if there is none.
+
+    Only the spaces before it are taken off. Several headers are joined, and no such text is a token.
+    """
+    scheme, _, token = ", ".join(request.headers.getall(hdrs.AUTHORIZATION, [])).partition(" ")
+    return token.lstrip(" ") if scheme.lower() == "bearer" else ""
+
+
+def correlation_id(request: web.Request) -> str:
+    """The id this request's events and log lines carry."""
+    return request[_CORRELATION]
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+_SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that change nothing (RFC 9110 §9.2.1). Every request with another one leaves a line in the log."""
+_BODY: web.RequestKey[bytes] = web.RequestKey("body", bytes)
+_CORRELATION: web.RequestKey[str] = web.RequestKey("correlation_id", str)
+
+
+def _add_health(app: web.Application) -> None:
+    app.router.add_get("/healthz", _healthz)
+    app.router.add_get("/readyz", _readyz)
+
+
+async def _harden(_request: web.Request, response: web.StreamResponse) -> None:
+    harden(response)
+
+
+def harden(response: web.StreamResponse) -> None:
+    """Set what every answer says to browsers and caches, and take off which software gives it (T18).
+
+    Nothing is stored, except where the handler says otherwise: most answers hold tokens or what only members may read.
+    """
+    response.headers.pop(hdrs.SERVER, None)
+    response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
+    response.headers["X-Content-Type-Options"] = "nosniff"
+
+
+async def _healthz(_request: web.Request) -> web.Response:
+    return web.json_response({"status": "alive"})
+
+
+async def _readyz(request: web.Request) -> web.Response:
+    why_not = request.config_dict[READY]()
+    warnings = request.config_dict.get(WARNINGS, list)()
+    body = {"status": why_not or "ready", **({"warnings": warnings} if warnings else {})}
+    return web.json_response(body, status=503 if why_not else 200)
+
+
+async def _metrics(_request: web.Request) -> web.Response:
+    return web.Response(body=metrics.render(), headers={"Content-Type": metrics.CONTENT_TYPE})
+
+
+@web.middleware
+async def _watch(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Tell `serving.Deadlines` which connections wait for us, and not we for them."""
+    connection = request.protocol
+    busy.add(connection)
+    try:
+        return await handler(request)
+    finally:
+        busy.discard(connection)
+        began.pop(connection, None)
+        served.add(connection)
+
+
+@web.middleware
+async def _measure(request: web.Request, handler: Handler) -> web.StreamResponse:
+    started, status = time.perf_counter(), 500
+    try:
+        response = await handler(request)
+        status = response.status
+        return response
+    except asyncio.CancelledError:
+        status = 101 if request.get(HANDED_OVER) else 499  # 499: nginx's word for "the client left"
+        raise
+    finally:
+        # The other words that HTTP knows are a caller's to choose, and each would be a time series of its own.
+        method = request.method if request.method in _METHODS else "other"
+        REQUESTS.labels(method, status).observe(time.perf_counter() - started)
+
+
+@web.middleware
+async def _end_refused_upgrades(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Close the connection of a client that asked for a WebSocket and did not get one.
+
+    A proxy that took our answer for an acceptance would pass on what follows, and we would serve it as a request. Any
+    other offer to upgrade is ignored (RFC 9110 §7.8).
+    """
+    response = await handler(request)
+    offers = ",".join(request.headers.getall(hdrs.UPGRADE, []))
+    if "websocket" in offers.lower() and not response.prepared:
+        response.force_close()
+    return response
+
+
+@web.middleware
+async def _refuse_ambiguous(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuse a target that names another host than `Host`, and serve nothing that follows it on the connection.
+
+    A proxy in front of us may read it otherwise than we do: that is how requests are smuggled past it.
+    """
+    if request.raw_path.startswith("/"):
+        return await handler(request)
+    why = "the request's target is not a path"
+    answer = web.json_response({"error": {"code": errors.BAD_REQUEST.code, "message": why}}, status=400)
+    answer.force_close()
+    return answer
+
+
+def _cors(allowed: tuple[str, ...]) -> Middleware:
+    @web.middleware
+    async def cors(request: web.Request, handler: Handler) -> web.StreamResponse:
+        origin = request.headers.get("Origin")
+        preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
+        response = web.Response(status=204) if preflight else await handler(request)
+        if origin in allowed and not response.prepared:
+            response.headers["Access-Control-Allow-Origin"] = origin or ""
+            response.headers["Vary"] = "Origin"
+            response.headers["Access-Control-Expose-Headers"] = _READABLE
+            if preflight:
+                response.headers["Access-Control-Allow-Methods"] = "GET, POST, PUT, PATCH, DELETE"
+                response.headers["Access-Control-Allow-Headers"] = _SENDABLE
+                response.headers["Access-Control-Max-Age"] = "600"
+        return response
+
+    return cors
+
+
+@web.middleware
+async def _correlate(request: web.Request, handler: Handler) -> web.StreamResponse:
+    given = request.headers.get(CORRELATION_HEADER, "")
+    visible = 0 < len(given) <= 128 and all("!" <= character <= "~" for character in given)
+    chosen = given if visible else uuid.uuid4().hex
+    request[_CORRELATION] = chosen
+    with structlog.contextvars.bound_contextvars(correlation_id=chosen):
+        response = await handler(request)
+        if request.method not in _SAFE:
+            log.info("answered a request", method=request.method[:20], path=request.path[:200], status=response.status)
+    if not response.prepared:
+        response.headers[CORRELATION_HEADER] = chosen
+    return response
+
+
+@web.middleware
+async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
+    try:
+        return await handler(request)
+    except BeaconfireError as error:
+        headers = dict(error.headers)
+        if error.retry_after_ms is not None:
+            headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_ms / 1000)))
+        return web.json_response({"error": error.body()}, status=error.code.status, headers=headers)
+    except web.HTTPMethodNotAllowed as error:
+        allowed = ", ".join(sorted(error.allowed_methods))
+        message = f"{request.method[:20]} is not possible here, only {allowed}"
+        body = {"error": {"code": _slug(error.reason), "message": message}}
+        return web.json_response(body, status=error.status, headers={hdrs.ALLOW: allowed})
+    except web.HTTPException as error:
+        if error.status < 400:
+            raise
+        return web.json_response({"error": {"code": _slug(error.reason), "message": error.reason}}, status=error.status)
+    except Exception:
+        log.exception("request failed", method=request.method, path=request.path)
+        message = f"something went wrong on our side; quote {request[_CORRELATION]}"
+        body = {"error": {"code": errors.INTERNAL.code, "message": message}}
+        return web.json_response(body, status=500)
+
+
+def _slug(reason: str) -> str:
+    return reason.lower().replace(" ", "_").replace("-", "_")

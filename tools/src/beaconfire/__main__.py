@@ -1,0 +1,18 @@
+"""The command line: the console script, and `python -m beaconfire` where that is not installed (the container image)."""
+
+import signal
+
+from beaconfire_kit import stopping
+
+
+def main() -> None:
+    """Run a command. SIGTERM and SIGINT end it from the first moment on, also as process 1 and below `nohup`."""
+    stopping.end_when_told(None)
+    from beaconfire.cli import main as run  # takes a second
+
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+"""Reading what gateways set aside: messages that are no event, from the stream DEADLETTERS."""
+
+import asyncio
+import contextlib
+import json
+import re
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from datetime import UTC
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+from nats.js.client import JetStreamContext
+from rich.console import Console
+from rich.text import Text
+
+from beaconfire.listening import printable
+from beaconfire_kit import broker
+from beaconfire_kit.envelope import REASONS
+from beaconfire_kit.logs import blank
+from beaconfire_kit.settings import Settings
+
+TIMEOUT_S = 10.0
+BATCH = 100
+WAIT_S = 5.0
+"""How long one request for more waits; then another follows."""
+AGAIN_AFTER_S = 0.2
+EXCERPT = 200
+
+
+class CannotRead(Exception):
+    """The dead letters could not be read. The text says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A message that was set aside, and why."""
+
+    number: int
+    """Its place among the dead letters."""
+    time: str
+    reason: str
+    subject: str
+    offset: int | None
+    """Its place in the stream of events; None for an ephemeral one."""
+    detail: str
+    bytes: int
+    body: str
+    """As text, with what looks like a secret blanked."""
+
+    @classmethod
+    def of(cls, message: Msg) -> "Letter":
+        headers = message.headers or {}
+        offset = headers.get("Beaconfire-Offset")
+        return cls(
+            number=message.metadata.sequence.stream,
+            time=message.metadata.timestamp.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            reason=message.subject.removeprefix(broker.DEADLETTER_PREFIX),
+            subject=headers.get("Beaconfire-Subject", ""),
+            offset=int(offset) if offset and offset.isdecimal() else None,
+            detail=headers.get("Beaconfire-Detail", ""),
+            bytes=int(headers.get("Beaconfire-Bytes", len(message.data))),
+            body=without_secrets(message.data.decode(errors="replace")),
+        )
+
+
+Printer = Callable[[Letter], None]
+
+
+async def read(settings: Settings, printer: Printer, *, last: int, reason: str | None, follow: bool) -> int:
+    """Print the newest `last` letters, oldest first; with `follow` then each new one, for ever. How many there are.
+
+    Raises CannotRead.
+    """
+    if reason is not None and reason not in REASONS:
+        raise CannotRead(f"{reason!r} is no reason; there are {', '.join(REASONS)}")
+    async with _connected(settings) as nc:
+        newest: deque[Letter] = deque(maxlen=last)
+        count = number = 0
+        try:
+            async for message in _there(nc, reason):
+                number = message.metadata.sequence.stream
+                newest.append(Letter.of(message))
+                count += 1
+        except nats.js.errors.NotFoundError:
+            raise CannotRead("the broker keeps no dead letters yet: run `beaconfire setup`") from None
+        except broker.PublishDenied:
+            raise CannotRead(
+                f"the broker user {settings.nats_user} may not read the dead letters: connect as operator "
+                "(BEACONFIRE_NATS_USER, BEACONFIRE_NATS_PASSWORD)"
+            ) from None
+        except nats.errors.Error:
+            raise CannotRead(_no_answer(settings)) from None
+        for letter in newest:
+            printer(letter)
+        if follow:
+            async for message in _new(nc, reason, number):
+                printer(Letter.of(message))
+        return count
+
+
+def print_json(letter: Letter) -> None:
+    """The letter as one line of JSON, its body whole."""
+    print(json.dumps(asdict(letter), separators=(",", ":"), ensure_ascii=False), flush=True)
+
+
+def print_readable(letter: Letter) -> None:
+    """When, why and where in one line; what exactly in the next; then how its body begins."""
+    console = Console(highlight=False)
+    where = f"offset {letter.offset}" if letter.offset is not None else "ephemeral"
+    head = Text(f"{letter.time}  ", style="dim")
+    head.append(letter.reason, style="bold red").append(f"  {printable(letter.subject)}", style="bold")
+    head.append(f"  {where}, {letter.bytes} bytes", style="dim")
+    console.print(head, soft_wrap=True)
+    console.print(Text(f"    {printable(letter.detail)}"), soft_wrap=True)
+    console.print(Text(f"    {REASONS.get(letter.reason, '')}", style="dim"), soft_wrap=True)
+    console.print(Text(f"    {_excerpt(letter.body)}", style="cyan"), soft_wrap=True)
+
+
+_SECRET_MEMBER = re.compile(
+    # Bounded, so that no body takes long.
+    r'("[^"]{0,80}(?:token|password|secret|authorization|cookie|api_?key)[^"]{0,80}"\s{0,9}:\s{0,9})'
+    r'("(?:[^"\\]|\\.)*"?|[^\s,}\]]+)',
+    re.IGNORECASE,
+)
+
+
+def without_secrets(text: str) -> str:
+    """The text with what looks like a secret blanked: members of JSON with such a name, JWTs, bearers."""
+    return blank(_SECRET_MEMBER.sub(r'\1"[redacted]"', text))
+
+
+async def _there(nc: Client, reason: str | None) -> AsyncIterator[Msg]:
+    """The letters that are there now, oldest first."""
+    async with _consumer(nc, reason, after=0) as (consumer, pending):
+        while pending > 0:
+            for message in await consumer.fetch(min(BATCH, pending), timeout=TIMEOUT_S):
+                pending = message.metadata.num_pending
+                yield message
+
+
+async def _new(nc: Client, reason: str | None, after: int) -> AsyncIterator[Msg]:
+    """The letters behind number `after` as they come, for ever, through restarts of the broker."""
+    while True:
+        try:
+            async with _consumer(nc, reason, after=after) as (consumer, _):
+                while True:
+                    for message in await consumer.fetch(1, timeout=WAIT_S):
+                        after = message.metadata.sequence.stream
+                        yield message
+        except nats.errors.Error:
+            # Nothing new for a while, or the broker was away, and the consumer with it: another costs nothing.
+            await asyncio.sleep(AGAIN_AFTER_S)
+
+
+@asynccontextmanager
+async def _consumer(
+    nc: Client, reason: str | None, *, after: int
+) -> AsyncIterator[tuple[JetStreamContext.PullSubscription, int]]:
+    """A consumer of the letters behind number `after`, and how many there are."""
+    js = nc.jetstream(timeout=TIMEOUT_S)
+    config = ConsumerConfig(
+        name=f"cli-{uuid.uuid4().hex[:12]}",
+        filter_subject=f"{broker.DEADLETTER_PREFIX}{reason or '>'}",
+        ack_policy=AckPolicy.NONE,
+        deliver_policy=DeliverPolicy.BY_START_SEQUENCE,
+        opt_start_seq=after + 1,
+        mem_storage=True,
+        inactive_threshold=2 * WAIT_S,  # the server removes it then
+    )
+    created = await js.add_consumer(broker.DEADLETTERS, config=config)
+    subscription = await js.pull_subscribe_bind(created.name, stream=broker.DEADLETTERS)
+    try:
+        yield subscription, created.num_pending or 0
+    finally:
+        with contextlib.suppress(nats.errors.Error):
+            await subscription.unsubscribe()
+
+
+@asynccontextmanager
+async def _connected(settings: Settings) -> AsyncIterator[Client]:
+    try:
+        async with asyncio.timeout(TIMEOUT_S):
+            nc = await broker.connect(settings, "cli", on_closed=lambda: None)
+    except TimeoutError:
+        raise CannotRead(_no_answer(settings)) from None
+    try:
+        yield nc
+    finally:
+        await broker.close(nc)
+
+
+def _no_answer(settings: Settings) -> str:
+    return (
+        f"{settings.nats_url} did not answer within {TIMEOUT_S:.0f} s: is the address right, "
+        "and does it run with JetStream?"
+    )
+
+
+def _excerpt(body: str) -> str:
+    """How the body begins, on one line."""
+    return printable(body[:EXCERPT]) + ("…" if len(body) > EXCERPT else "")

@@ -1,0 +1,492 @@
+"""What `beaconfire doctor` makes of what it saw: each promise of docs/topics/delivery.md, whether it can be kept, and
+what to change where it cannot. No I/O.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from beaconfire.outboxes import Seen as OutboxSeen
+from beaconfire_kit.broker import (
+    DEADLETTERS,
+    DUPLICATE_WINDOW_S,
+    LIVE_PREFIX,
+    MAX_MESSAGE_BYTES,
+    NS,
+    STREAM,
+    STREAM_SUBJECTS,
+    epoch_of,
+)
+from beaconfire_kit.outbox import STALE_S
+
+Verdict = Literal["ok", "warning", "wrong", "unseen"]
+
+MIN_VERSION = (2, 12, 7)
+"""Below: known vulnerabilities that need no password (CVE-2026-27889, NATS advisory 2026-16)."""
+NEEDED_VERSION = (2, 11, 0)
+"""Below: no lifetime of single messages (`Nats-TTL`), which ticks have."""
+MAX_PAYLOAD = 256 * 1024
+SKEW_WARNING_S = 2.0
+SKEW_WRONG_S = 30.0
+"""What a token's times may be off by."""
+REACH_WARNING_S = 24 * 3600
+LAG_WARNING = 1_000
+STUCK_S = 10.0
+"""A consumer that acknowledged nothing for so long, with a message given out again, does not get past it."""
+DURABLES = ("auth-parents", "rules-engine", "scheduler")
+"""The consumers of our own services, by the part that reads with each."""
+SETUP = "`beaconfire setup` as the broker user `setup`"
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at. `found` is what is there, `advice` what to change."""
+
+    part: str
+    name: str
+    verdict: Verdict
+    found: str
+    advice: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """What a broker user was tried with. `opened` is None where it could not be tried: `why` says why."""
+
+    user: str
+    opened: tuple[str, ...] = ()
+    """What it could do and must not."""
+    shut: tuple[str, ...] = ()
+    """What it could not do and must."""
+    why: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """What a service's `/readyz` said."""
+
+    url: str
+    ready: bool
+    said: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was seen. None: it could not be seen, `unseen` has the reason under the field's name."""
+
+    server: Mapping[str, Any]
+    """The broker's INFO."""
+    user: str
+    development: bool
+    now: datetime
+    skew_s: float | None = None
+    """How far the broker's clock is ahead of ours."""
+    stream: Mapping[str, Any] | None = None
+    """STREAM.INFO of the events, with the number of anchors; empty: there is no such stream."""
+    stores: str | None = ""
+    """Why the stream stores nothing; empty: it does. None: not tried."""
+    deadletters: Mapping[str, Any] | None = None
+    consumers: tuple[Mapping[str, Any], ...] | None = None
+    account: Mapping[str, Any] | None = None
+    varz: tuple[Mapping[str, Any], ...] = ()
+    """The monitoring pages of servers that were named and answered."""
+    open_to_all: bool | None = None
+    doors: tuple[Door, ...] = ()
+    services: tuple[Readiness, ...] = ()
+    outboxes: tuple[OutboxSeen, ...] = ()
+    unseen: Mapping[str, str] = field(default_factory=dict)
+
+
+def examine(facts: Facts) -> list[Check]:
+    """Every check, in the order in which they are read."""
+    checks = [*_broker(facts)]
+    if facts.stream is None:
+        checks.append(_unseen(facts, "stream", "stream", "stream", "wrong"))
+    elif not facts.stream:
+        checks.append(Check("stream", "stream", "wrong", f"there is no stream {STREAM}", f"run {SETUP}"))
+    else:
+        checks += [*_stream(facts, facts.stream), *_cluster(facts, facts.stream), *_consumers(facts, facts.stream)]
+    return [*checks, *_deadletters(facts), *_services(facts), *_outboxes(facts)]
+
+
+def _broker(facts: Facts) -> Iterator[Check]:
+    yield _version(str(facts.server.get("version", "0")))
+    yield _payload(int(facts.server.get("max_payload", 0)))
+    yield _clock(facts)
+    yield from _syncs(facts)
+    yield _passwords(facts)
+    for door in facts.doors:
+        yield _door(door)
+
+
+def _version(version: str) -> Check:
+    numbers = tuple(int(part) for part in version.partition("-")[0].split(".") if part.isdigit())
+    advice = "run nats-server 2.12.7 or newer; the project is tested with 2.15"
+    if numbers < NEEDED_VERSION:
+        return Check("broker", "version", "wrong", f"{version} knows no lifetime of single messages", advice)
+    if numbers < MIN_VERSION:
+        return Check("broker", "version", "warning", f"{version} has known vulnerabilities", advice)
+    return Check("broker", "version", "ok", version)
+
+
+def _payload(size: int) -> Check:
+    if size < MAX_PAYLOAD:
+        advice = f"set max_payload to 256KB: larger events than {_bytes(size)} are refused by the broker for good"
+        return Check("broker", "max_payload", "warning", _bytes(size), advice)
+    return Check("broker", "max_payload", "ok", _bytes(size))
+
+
+def _clock(facts: Facts) -> Check:
+    if facts.skew_s is None:
+        return Check("broker", "clock", "unseen", "the broker told no time")
+    off = abs(facts.skew_s)
+    found = f"{off:.1f} s {'ahead of' if facts.skew_s > 0 else 'behind'} this machine's"
+    advice = "run NTP on both: tokens, retention and the look-up of old events go by these clocks"
+    if off > SKEW_WRONG_S:
+        return Check("broker", "clock", "wrong", found, advice)
+    return Check("broker", "clock", *_warn(off > SKEW_WARNING_S, found, advice))
+
+
+def _syncs(facts: Facts) -> Iterator[Check]:
+    if not facts.varz:
+        how = facts.unseen.get("varz", "its monitoring port was not named")
+        advice = "name it, `--monitoring http://127.0.0.1:8222`, or read `sync_interval` in the broker's configuration"
+        yield Check("broker", "sync_interval", "unseen", how, advice)
+    for varz in facts.varz:
+        name = "sync_interval" if len(facts.varz) == 1 else f"sync_interval of {varz.get('server_name')}"
+        yield _sync(name, varz["jetstream"].get("config", {}), facts)
+
+
+def _sync(name: str, config: Mapping[str, Any], facts: Facts) -> Check:
+    if config.get("sync_always"):
+        return Check("broker", name, "ok", "always")
+    interval = int(config.get("sync_interval", 0)) / NS
+    found = f"every {_span(interval)}: a power loss takes acknowledged events along"
+    advice = "jetstream { sync_interval: always } in the broker's configuration"
+    return Check("broker", name, "warning" if facts.development else "wrong", found, advice)
+
+
+def _passwords(facts: Facts) -> Check:
+    if facts.open_to_all is None:
+        return Check("broker", "passwords", "unseen", facts.unseen.get("open_to_all", "not tried"))
+    if facts.open_to_all:
+        advice = "give it the users of deploy/nats: whoever reaches it may publish, and read everything"
+        verdict: Verdict = "warning" if facts.development else "wrong"
+        return Check("broker", "passwords", verdict, "it lets in who names no user", advice)
+    return Check("broker", "passwords", "ok", "nobody gets in without one")
+
+
+def _door(door: Door) -> Check:
+    name, advice = f"user {door.user}", "take its row from deploy/nats/single.conf"
+    if door.why is not None:
+        return Check("broker", name, "unseen", door.why)
+    if door.opened or door.shut:
+        found = [f"may {what}" for what in door.opened] + [f"may not {what}" for what in door.shut]
+        return Check("broker", name, "wrong", ", ".join(found), advice)
+    return Check("broker", name, "ok", "may do no more than it should, of what was tried")
+
+
+def _stream(facts: Facts, info: Mapping[str, Any]) -> Iterator[Check]:
+    config, state = info["config"], info["state"]
+    count = int(state["messages"])
+    size = f"{count:,} {'message' if count == 1 else 'messages'}, {_bytes(state['bytes'])}"
+    yield Check("stream", "stream", "ok", f"{STREAM}, {size}")
+    yield _stores(facts)
+    yield _epoch(config)
+    yield _subjects(config)
+    yield _is("storage", config.get("storage"), "file", "events are gone with the broker's process")
+    yield _republish(config)
+    yield _window(config)
+    yield _is("message lifetimes", config.get("allow_msg_ttl", False), True, "every tick stays for as long as an event")
+    yield _largest(config)
+    yield _is("discard", config.get("discard"), "old", "a full stream refuses events instead of dropping the oldest")
+    yield _is("retention policy", config.get("retention"), "limits", "events vanish before every client had them")
+    yield _reach(facts, config, state)
+    yield _anchors(state)
+
+
+def _stores(facts: Facts) -> Check:
+    """Everything else can be in order while the broker stores nothing."""
+    if facts.stores is None or "may not ask" in facts.stores:
+        advice = "bring the broker's users up to date (deploy/nats)"
+        return Check("stream", "stores", "unseen", facts.stores or "not tried", advice)
+    if facts.stores:
+        advice = (
+            "make room on the broker's disk, or raise max_file_store or the stream's max_bytes; if the disk was full, "
+            "restart nats-server once there is room: it does not try again automatically. Events wait in the outbox"
+        )
+        return Check("stream", "stores", "wrong", f"nothing: {facts.stores}", advice)
+    return Check("stream", "stores", "ok", "a message was stored just now")
+
+
+def _is(name: str, found: Any, wanted: Any, otherwise: str) -> Check:
+    shown = {True: "allowed", False: "not allowed"}.get(found, found)
+    if found == wanted:
+        return Check("stream", name, "ok", str(shown))
+    return Check("stream", name, "wrong", f"{shown}: {otherwise}", _declare_again(name))
+
+
+def _declare_again(name: str) -> str:
+    if name in ("storage", "retention policy"):  # the server lets nobody change these
+        return f"delete the stream and run {SETUP}: every client reloads"
+    return f"run {SETUP}: it brings the stream up to date"
+
+
+def _epoch(config: Mapping[str, Any]) -> Check:
+    if epoch := epoch_of(config):
+        return Check("stream", "epoch", "ok", epoch)
+    advice = f"run {SETUP}: without an epoch a stream that was made anew cannot be told from the old one"
+    return Check("stream", "epoch", "wrong", "none in the stream's metadata", advice)
+
+
+def _subjects(config: Mapping[str, Any]) -> Check:
+    missing = [subject for subject in STREAM_SUBJECTS if subject not in config.get("subjects", ())]
+    if missing:
+        found = f"{', '.join(missing)} not among them: what is published there is lost"
+        return Check("stream", "subjects", "wrong", found, _declare_again("subjects"))
+    return Check("stream", "subjects", "ok", " ".join(config["subjects"]))
+
+
+def _republish(config: Mapping[str, Any]) -> Check:
+    republish = config.get("republish") or {}
+    if (republish.get("src"), republish.get("dest")) == (">", f"{LIVE_PREFIX}>") and not republish.get("headers_only"):
+        return Check("stream", "republish", "ok", f"> to {LIVE_PREFIX}>")
+    found = "gateways hear nothing live, and read every event a second later"
+    return Check("stream", "republish", "wrong", found, _declare_again("republish"))
+
+
+def _largest(config: Mapping[str, Any]) -> Check:
+    size = int(config.get("max_msg_size", -1))
+    if size == MAX_MESSAGE_BYTES:
+        return Check("stream", "max_msg_size", "ok", _bytes(size))
+    if 0 <= size < MAX_MESSAGE_BYTES:
+        otherwise = "larger events are refused, and publishers may send some"
+    else:
+        otherwise = "with larger events, a client that does not read takes more of a gateway's memory than it may"
+    found = f"{_bytes(size) if size >= 0 else 'no limit'}: {otherwise}"
+    return Check("stream", "max_msg_size", "wrong", found, _declare_again("max_msg_size"))
+
+
+def _window(config: Mapping[str, Any]) -> Check:
+    window_s = int(config.get("duplicate_window", 0)) / NS
+    found = _span(window_s)
+    if window_s < DUPLICATE_WINDOW_S:
+        found += ": an event whose acknowledgement was lost longer ago may be stored twice"
+        return Check("stream", "duplicate_window", "wrong", found, f"run {SETUP}, which makes it 15 minutes")
+    return Check("stream", "duplicate_window", "ok", found)
+
+
+def _reach(facts: Facts, config: Mapping[str, Any], state: Mapping[str, Any]) -> Check:
+    """How long a client may be away and still resume, were events to go on coming as they did."""
+    age_s, size = int(config.get("max_age", 0)) / NS, int(config.get("max_bytes", -1))
+    limits = f"kept {_span(age_s) if age_s else 'for ever'} or {_bytes(size) if size > 0 else 'whatever the size'}"
+    if age_s <= 0 and size <= 0:
+        advice = f"run {SETUP}: without a limit the disk fills up, and then the broker takes nothing more"
+        return Check("stream", "retention", "wrong", limits, advice)
+    by_size_s = _time_to_fill(facts.now, size, state)
+    reach_s = min(one for one in (age_s or None, by_size_s) if one is not None) if age_s or by_size_s else None
+    if reach_s is None:
+        return Check("stream", "retention", "ok", limits)
+    found = f"{limits}: reaches back {_span(reach_s)} at the rate so far"
+    advice = "raise the stream's max_bytes or max_age, and the broker's max_file_store: who is away longer reloads"
+    return Check("stream", "retention", *_warn(reach_s < REACH_WARNING_S, found, advice))
+
+
+def _time_to_fill(now: datetime, size: int, state: Mapping[str, Any]) -> float | None:
+    if size <= 0 or not state.get("messages") or not state.get("bytes"):
+        return None
+    elapsed_s = max(60.0, (now - parse_time(state["first_ts"])).total_seconds())
+    return size / (int(state["bytes"]) / elapsed_s)
+
+
+def _anchors(state: Mapping[str, Any]) -> Check:
+    count = sum((state.get("subjects") or {}).values())
+    if count:
+        return Check("stream", "anchor", "ok", f"{count}: the first offset tells what retention took")
+    found = "none: once events have run out, clients that were away for minutes reload for nothing"
+    return Check("stream", "anchor", "warning", found, "start a gateway: it makes one as soon as the stream is quiet")
+
+
+def _cluster(facts: Facts, info: Mapping[str, Any]) -> Iterator[Check]:
+    replicas = int(info["config"].get("num_replicas", 1))
+    yield _replicas(replicas, facts)
+    cluster = info.get("cluster") or {}
+    if replicas > 1 or facts.server.get("cluster"):
+        yield _leader("stream leader", cluster.get("leader"), "events wait in the outbox until a majority is back")
+        yield _meta_leader(facts)
+    for replica in cluster.get("replicas") or ():
+        yield _replica(replica)
+
+
+def _replicas(replicas: int, facts: Facts) -> Check:
+    if replicas == 1 and not facts.development:
+        advice = "run a cluster of three (docs/howto/deploy.md) and `beaconfire setup --replicas 3`"
+        found = "1: survives a crash of the broker, not the loss of its disk"
+        return Check("cluster", "replicas", "warning", found, advice)
+    if replicas % 2 == 0:
+        found = f"{replicas}: survives no more than {replicas - 1} would"
+        return Check("cluster", "replicas", "warning", found, f"`beaconfire setup --replicas {replicas + 1}`")
+    return Check("cluster", "replicas", "ok", str(replicas))
+
+
+def _leader(name: str, leader: Any, otherwise: str) -> Check:
+    if leader:
+        return Check("cluster", name, "ok", str(leader))
+    return Check("cluster", name, "wrong", f"none: {otherwise}", "start the servers that are down, see their logs")
+
+
+def _meta_leader(facts: Facts) -> Check:
+    """Only the meta leader answers for the account."""
+    if facts.account is None:
+        return _leader("meta leader", None, "nothing can be declared, and no consumer made for a long read")
+    named = [varz["jetstream"].get("meta", {}).get("leader") for varz in facts.varz]
+    return _leader("meta leader", next(filter(None, named), "there is one"), "")
+
+
+def _replica(replica: Mapping[str, Any]) -> Check:
+    name, lag = f"replica {replica.get('name')}", int(replica.get("lag", 0))
+    if replica.get("offline"):
+        return Check("cluster", name, "wrong", "offline", "start it; one more lost, and nothing is stored any more")
+    if not replica.get("current"):
+        advice = "see its log and its disk; it catches up by itself once it can"
+        return Check("cluster", name, "wrong", f"not current, {lag:,} behind", advice)
+    return Check("cluster", name, "ok", "current")
+
+
+def _consumers(facts: Facts, info: Mapping[str, Any]) -> Iterator[Check]:
+    if facts.consumers is None:
+        yield _unseen(facts, "consumers", "workers", "consumers")
+        return
+    named = {str(one["name"]): one for one in facts.consumers}
+    for name in DURABLES:
+        if name not in named:
+            part = "auth" if name == "auth-parents" else f"the worker {name}"
+            yield Check("workers", name, "warning", "has no consumer: it has not run on this stream", f"start {part}")
+    for name, one in sorted(named.items()):
+        if one.get("config", {}).get("durable_name"):
+            yield _consumer(name, one, int(info["state"]["last_seq"]), facts.now)
+
+
+def _consumer(name: str, one: Mapping[str, Any], last: int, now: datetime) -> Check:
+    waiting, place = int(one.get("num_pending", 0)), int(one.get("delivered", {}).get("stream_seq", 0))
+    if place > last:
+        found = f"stands at {place:,}, behind the end of the stream at {last:,}: it passes over what comes next"
+        advice = f"delete the consumer {name} (`nats consumer rm {STREAM} {name}`); its service makes it again"
+        return Check("workers", name, "wrong", found, advice)
+    if int(one.get("num_redelivered", 0)):
+        return _redelivered(name, one, now)
+    if waiting > LAG_WARNING:
+        advice = f"see whether {name} runs, and its log"
+        return Check("workers", name, "warning", f"{waiting:,} messages wait", advice)
+    return Check("workers", name, "ok", f"{waiting:,} messages wait")
+
+
+def _redelivered(name: str, one: Mapping[str, Any], now: datetime) -> Check:
+    """A consumer that gives messages out again: which message blocks it, and for how long."""
+    waiting, floor = int(one.get("num_pending", 0)), one.get("ack_floor", {})
+    if int(one.get("num_ack_pending", 0)) == 1:  # it is the last that was given out
+        which = f"message {one['delivered']['stream_seq']:,}"
+    else:
+        which = f"the first message after {floor['stream_seq']:,}"
+    since = floor.get("last_active")
+    still_s = (now - parse_time(since)).total_seconds() if since else STUCK_S
+    found = f"{waiting:,} messages wait behind {which} of {STREAM}, which is given out again and again"
+    advice = f"see the log of {name}: it says why that message fails (`nats stream get {STREAM} NUMBER` shows it)"
+    return Check("workers", name, "wrong" if still_s >= STUCK_S else "warning", found, advice)
+
+
+def _deadletters(facts: Facts) -> Iterator[Check]:
+    if facts.deadletters is None:
+        yield _unseen(facts, "deadletters", "workers", "dead letters")
+    elif not facts.deadletters:
+        found = f"there is no stream {DEADLETTERS}: what is set aside is lost"
+        yield Check("workers", "dead letters", "wrong", found, f"run {SETUP}")
+    else:
+        state = facts.deadletters["state"]
+        count = int(state["messages"])
+        if count:
+            found = f"{count:,}, the last {_span((facts.now - parse_time(state['last_ts'])).total_seconds())} ago"
+            yield Check("workers", "dead letters", "warning", found, "`beaconfire deadletters` shows them and why")
+        else:
+            yield Check("workers", "dead letters", "ok", "none")
+
+
+def _services(facts: Facts) -> Iterator[Check]:
+    if not facts.services:
+        advice = "name them, `--service http://gateway:8080`, once for each"
+        yield Check("services", "readiness", "unseen", "no service was named", advice)
+    for one in facts.services:
+        verdict: Verdict = "ok" if one.ready else "wrong"
+        yield Check("services", one.url, verdict, one.said, "" if one.ready else "see its log")
+        for warning in one.warnings:
+            found, _, advice = warning.partition(": ")
+            yield Check("services", one.url, "warning", found, advice)
+
+
+def _outboxes(facts: Facts) -> Iterator[Check]:
+    """Of each root whose events wait for long, how many and since when; and what the broker refused."""
+    for box in facts.outboxes:
+        for root in box.waiting:
+            if root.oldest_s > STALE_S:
+                found = f"{root.events:,} events wait, the oldest for {_span(root.oldest_s)}"
+                yield Check("outbox", f"{box.service} {root.root}", "warning", found, f"see the log of {box.service}")
+        if box.refused:
+            found = f"the broker refused {box.refused_events:,} events, the last: {box.refused[-1].reason}"
+            advice = f"correct that, then `beaconfire outbox {box.service} --resend-all`"
+            yield Check("outbox", box.service, "warning", found, advice)
+        elif not any(root.oldest_s > STALE_S for root in box.waiting):
+            yield Check("outbox", box.service, "ok", "no event waits for long, and none was refused")
+
+
+def _unseen(facts: Facts, what: str, part: str, name: str, verdict: Verdict = "unseen") -> Check:
+    """What was asked for in vain."""
+    why = facts.unseen.get(what, "not seen")
+    if "may not ask" in why:
+        advice = "bring the broker's users up to date (deploy/nats), or ask as the user `setup`"
+    else:
+        advice = "is JetStream on? Of a cluster, a majority has to run: start the servers that are down"
+    return Check(part, name, verdict, why, advice)
+
+
+def _warn(is_so: bool, found: str, advice: str) -> tuple[Verdict, str, str]:
+    return ("warning", found, advice) if is_so else ("ok", found, "")
+
+
+def worst(checks: Iterable[Check]) -> Verdict:
+    """`wrong` where anything is, else `warning` where anything is, else `ok`."""
+    verdicts = {check.verdict for check in checks}
+    return next((one for one in _BY_WEIGHT if one in verdicts), "ok")
+
+
+_BY_WEIGHT: tuple[Verdict, ...] = ("wrong", "warning")
+
+
+def parse_time(text: str) -> datetime:
+    """A time of the broker's, RFC 3339 with nanoseconds."""
+    whole, _, rest = text.partition(".")
+    if rest:
+        digits = rest.rstrip("Z").partition("+")[0].partition("-")[0]
+        return datetime.fromisoformat(f"{whole}.{digits[:6]:0<6}").replace(tzinfo=UTC)
+    return datetime.fromisoformat(whole.replace("Z", "")).replace(tzinfo=UTC)
+
+
+_SPANS = ((24 * 3600, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
+
+
+def _span(seconds: float) -> str:
+    """Such a time in words, in the largest unit of which it has two, or of which it has exactly one."""
+    for size, unit in _SPANS:
+        if seconds >= 2 * size or seconds == size:
+            number = f"{seconds / size:,.1f}".removesuffix(".0")
+            return f"{number} {unit if number != '1' else unit[:-1]}"
+    return f"{seconds:.1f} seconds"
+
+
+def _bytes(count: float) -> str:
+    for unit in ("bytes", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            return f"{count:,.1f}".removesuffix(".0") + f" {unit}"
+        count /= 1024
+    raise AssertionError

@@ -1,0 +1,420 @@
+"""`beaconfire doctor`: look at a running broker and its services, and say what to change.
+
+It changes nothing. What it asks the broker for is what the broker user `operator` may ask; `setup` may, too.
+"""
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import nats.errors
+from pydantic import SecretStr, create_model
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from beaconfire import outboxes
+from beaconfire.broker_users import USERS, password_variable
+from beaconfire.diagnosis import Check, Door, Facts, Readiness, Verdict, examine, parse_time, worst
+from beaconfire_kit import broker
+from beaconfire_kit.broker import ANCHOR, DEADLETTERS, STREAM, STREAM_NOT_FOUND, TICK
+from beaconfire_kit.fetching import FetchFailed, ask, fetch
+from beaconfire_kit.settings import Settings
+
+CONNECT_S = 10.0
+ANSWER_S = 5.0
+HTTP_S = 5.0
+MAX_PAGE_BYTES = 16 * 1024 * 1024
+GATEWAY = "gateway"
+
+
+class CannotExamine(Exception):
+    """The broker could not be looked at. The text says why and what to do."""
+
+
+class _NotAllowed(Exception):
+    """The broker user may not ask that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """What is to be examined."""
+
+    settings: Settings
+    """How to reach the broker, and as whom."""
+    passwords: Mapping[str, str] = field(default_factory=dict)
+    """Of other broker users, by name: what these may do is tried."""
+    monitoring: Sequence[str] = ()
+    """The monitoring ports of the broker's servers, `http://…`."""
+    services: Sequence[str] = ()
+    """Addresses whose `/readyz` is asked."""
+    databases: Mapping[str, str] = field(default_factory=dict)
+    """URLs of databases whose outboxes are looked at, by service."""
+
+
+async def diagnose(patient: Patient) -> list[Check]:
+    """Look at everything. Raises CannotExamine where the broker lets us not in."""
+    async with _connected(patient.settings) as asked, aiohttp.ClientSession() as http:
+        return examine(await _facts(patient, asked, http))
+
+
+async def renew_epoch(settings: Settings) -> tuple[str, str]:
+    """Give the stream a new epoch. Returns the one it had and the one it has. Raises CannotExamine."""
+    async with _connected(settings) as asked:
+        try:
+            change = broker.renew_epoch(asked.nc, timeout_s=ANSWER_S)
+            was, epoch = await asked.unless_refused(change, f"$JS.API.STREAM.UPDATE.{STREAM}")
+        except _NotAllowed as error:
+            raise CannotExamine(f"{error}: only the user setup may change the stream") from None
+        except broker.BrokerRefused as error:
+            raise CannotExamine(str(error)) from None
+        except TimeoutError:
+            raise CannotExamine(
+                f"{settings.nats_url} did not change the stream within {ANSWER_S:.0f} s: has its cluster a leader?"
+            ) from None
+        return was, epoch
+
+
+def passwords_of(env_file: Path) -> dict[str, str]:
+    """The passwords of broker users in a deployment's `.env`, as deploy/make-env.sh writes it. Raises CannotExamine."""
+    if not env_file.is_file():
+        raise CannotExamine(f"{env_file} is no file: give the .env of the deployment")
+    fields: dict[str, Any] = {password_variable(user.name).lower(): (str, "") for user in USERS}
+    found = create_model("Passwords", __base__=_EnvFile, **fields)(_env_file=env_file).model_dump()
+    return {user.name: found[password_variable(user.name).lower()] for user in USERS}
+
+
+class _EnvFile(BaseSettings):
+    model_config = SettingsConfigDict(extra="ignore")
+
+
+def print_json(checks: Sequence[Check]) -> None:
+    """All checks, as one JSON object."""
+    print(json.dumps({"verdict": worst(checks), "checks": [asdict(check) for check in checks]}, ensure_ascii=False))
+
+
+MARKS: Mapping[Verdict, tuple[str, str]] = {
+    "ok": ("✓", "green"),
+    "warning": ("!", "bold yellow"),
+    "wrong": ("✗", "bold red"),
+    "unseen": ("?", "cyan"),
+}
+
+
+def print_readable(checks: Sequence[Check], console: Console) -> None:
+    """A line for each check, grouped by part; below what is not as it should be, what to change; then the sum."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(width=2)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    part = ""
+    for check in checks:
+        if check.part != part:
+            part = check.part
+            table.add_row("", "")
+            table.add_row("", Text(part, "bold"))
+        mark, style = MARKS[check.verdict]
+        table.add_row(Text(f" {mark}", style), Text(check.name), _words(check, style))
+    console.print(table)
+    console.print()
+    console.print(_sum(checks))
+
+
+def _words(check: Check, style: str) -> Text:
+    found = Text(check.found, "" if check.verdict == "ok" else style.removeprefix("bold "))
+    if not check.advice:
+        return found
+    return found.append("\n→ ", style).append(check.advice, "default")
+
+
+def _sum(checks: Sequence[Check]) -> Text:
+    counts = {verdict: sum(check.verdict == verdict for check in checks) for verdict in MARKS}
+    parts = [Text(f"{count} {_noun(verdict, count)}", MARKS[verdict][1]) for verdict, count in counts.items() if count]
+    return Text("  ").append(Text(", ").join(parts))
+
+
+def _noun(verdict: Verdict, count: int) -> str:
+    if verdict == "warning":
+        return "warning" if count == 1 else "warnings"
+    return {"ok": "in order", "wrong": "wrong", "unseen": "not seen"}[verdict]
+
+
+class _Asked:
+    """A connection that notices what the broker refuses: nats-py tells it beside the call, which then times out."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.nc = broker.Connection()
+        self.problems: list[Exception] = []
+        self._problem = asyncio.Event()
+
+    async def note(self, problem: Exception) -> None:
+        self.problems.append(problem)
+        self._problem.set()
+
+    async def connect(self, **more: Any) -> None:
+        """Connect at the first attempt on each server. Raises CannotExamine."""
+        options = broker.options(self.settings, "doctor") | {"error_cb": self.note, **more}
+        connecting = asyncio.create_task(self.nc.connect(**options))
+        try:
+            async with asyncio.timeout(CONNECT_S):
+                while not connecting.done():
+                    noticed = asyncio.create_task(self._problem.wait())
+                    await asyncio.wait((connecting, noticed), return_when=asyncio.FIRST_COMPLETED)
+                    noticed.cancel()
+                    self._problem.clear()
+                    self._give_up(len(options["servers"]))
+            await connecting
+        except TimeoutError:
+            raise CannotExamine(
+                f"{self.settings.nats_url} did not answer within {CONNECT_S:.0f} s: does a nats-server run there?"
+            ) from None
+        except (nats.errors.Error, OSError, ValueError) as error:
+            raise CannotExamine(f"{self.settings.nats_url}: {error}") from None
+        finally:
+            connecting.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await connecting
+
+    def _give_up(self, servers: int) -> None:
+        """Raise CannotExamine where no server takes us."""
+        user, url = self.settings.nats_user, self.settings.nats_url
+        for problem in self.problems:
+            if "authorization violation" in str(problem).lower():
+                who = f"the user {user} with this password" if user else "who names no user"
+                raise CannotExamine(
+                    f"{url} does not let {who} in: set BEACONFIRE_NATS_USER and BEACONFIRE_NATS_PASSWORD"
+                )
+        if len(self.problems) >= servers:
+            why = self.problems[-1]
+            said = getattr(why, "strerror", None) or str(why) or type(why).__name__
+            raise CannotExamine(f"cannot reach {url} ({said}): is the address right, and does the broker run?")
+
+    async def ask(self, call: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Ask the JetStream API. The answer may be an `error`. Raises _NotAllowed, TimeoutError."""
+        subject = f"$JS.API.{call}"
+        answer = await self.unless_refused(
+            self.nc.request(subject, json.dumps(body or {}).encode(), timeout=ANSWER_S), subject
+        )
+        return dict(json.loads(answer.data))
+
+    async def unless_refused(self, wanted: Awaitable[Any], subject: str) -> Any:
+        """What was wanted. Raises _NotAllowed as soon as the broker says that we may not publish on `subject`."""
+        waiting = asyncio.ensure_future(wanted)
+        try:
+            while not waiting.done():
+                noticed = asyncio.create_task(self._problem.wait())
+                await asyncio.wait((waiting, noticed), return_when=asyncio.FIRST_COMPLETED)
+                noticed.cancel()
+                self._problem.clear()
+                if not waiting.done() and self.was_refused(subject):
+                    raise _NotAllowed(self.may_not(subject))
+            return waiting.result()
+        except broker.PublishDenied:
+            raise _NotAllowed(self.may_not(subject)) from None
+        except nats.errors.NoRespondersError:
+            raise TimeoutError("JetStream does not answer: is it on, and has its cluster a leader?") from None
+        except nats.errors.Error as error:
+            raise TimeoutError(f"no answer to {subject} ({type(error).__name__})") from None
+        finally:
+            waiting.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await waiting
+
+    def may_not(self, subject: str) -> str:
+        """Say that the broker's permissions do not allow this."""
+        return f"the user {self.settings.nats_user} may not ask for {subject}"
+
+    def was_refused(self, subject: str) -> bool:
+        """Whether the broker said that we may not publish or subscribe there."""
+        return any(f'"{subject.lower()}"' in str(problem).lower() for problem in self.problems)
+
+
+@asynccontextmanager
+async def _connected(settings: Settings, **more: Any) -> AsyncIterator[_Asked]:
+    asked = _Asked(settings)
+    try:
+        await asked.connect(**more)
+        yield asked
+    finally:
+        await broker.close(asked.nc)
+
+
+class _Seen:
+    """Collects answers, and why there is none."""
+
+    def __init__(self) -> None:
+        self.why: dict[str, str] = {}
+
+    async def get(self, name: str, wanted: Awaitable[Any]) -> Any:
+        """What was wanted, or None: `why` has the reason."""
+        try:
+            return await wanted
+        except (
+            _NotAllowed,
+            TimeoutError,
+            FetchFailed,
+            OSError,
+            ValueError,
+            CannotExamine,
+            outboxes.CannotLook,
+        ) as error:
+            self.why[name] = str(error) or type(error).__name__
+            return None
+
+
+async def _facts(patient: Patient, asked: _Asked, http: aiohttp.ClientSession) -> Facts:
+    seen, settings = _Seen(), patient.settings
+    began = time.time()
+    # All at once: where no majority is left, each of them is waited for in vain.
+    stream, deadletters, consumers, account = await asyncio.gather(
+        seen.get("stream", asked.ask(f"STREAM.INFO.{STREAM}", {"subjects_filter": ANCHOR})),
+        seen.get("deadletters", asked.ask(f"STREAM.INFO.{DEADLETTERS}")),
+        seen.get("consumers", _consumers(asked)),
+        seen.get("account", asked.ask("INFO")),
+    )
+    took_s = time.time() - began
+    stores = await _try_to_store(asked) if stream and "error" not in stream else None
+    pages = [await seen.get("varz", _page(http, f"{url.rstrip('/')}/varz")) for url in patient.monitoring]
+    boxes = [await seen.get("outboxes", outboxes.look_at(name, url)) for name, url in patient.databases.items()]
+    return Facts(
+        server=asked.nc._server_info,
+        user=settings.nats_user,
+        development=settings.environment == "development",
+        now=datetime.now(UTC),
+        skew_s=_skew(stream, began + took_s / 2),
+        stream=_found(stream, "stream", seen),
+        stores=stores,
+        deadletters=_found(deadletters, "deadletters", seen),
+        consumers=consumers,
+        account=_found(account, "account", seen),
+        varz=tuple(page for page in pages if page is not None),
+        open_to_all=await seen.get("open_to_all", _is_open(settings)),
+        doors=await _try_doors(settings, patient.passwords),
+        services=tuple(await asyncio.gather(*(_readiness(http, url) for url in patient.services))),
+        outboxes=tuple([box for box in boxes if box is not None]),
+        unseen=seen.why,
+    )
+
+
+async def _try_to_store(asked: _Asked) -> str | None:
+    """Publish a tick, as gateways do all the time. Return why the stream stores nothing, or "" if it stored the tick.
+
+    None if the broker refuses only this message: another check finds the reason.
+    """
+    try:
+        await asked.unless_refused(broker.tick(asked.nc, timeout_s=ANSWER_S), TICK)
+    except broker.MayNotPublish:
+        return asked.may_not(TICK)
+    except broker.BrokerRefused:
+        return None
+    except (_NotAllowed, broker.NotAcknowledged) as error:
+        return str(error)
+    return ""
+
+
+def _skew(answer: Mapping[str, Any] | None, asked_at: float) -> float | None:
+    """How far the broker's clock is ahead, to half of what the answer took."""
+    if answer is None or "ts" not in answer:
+        return None
+    return (parse_time(answer["ts"]) - datetime.fromtimestamp(asked_at, UTC)) / timedelta(seconds=1)
+
+
+def _found(answer: dict[str, Any] | None, name: str, seen: _Seen) -> dict[str, Any] | None:
+    """The answer; empty where there is no such stream, None where it was refused."""
+    error = (answer or {}).get("error")
+    if error is None:
+        return answer
+    if error.get("err_code") == STREAM_NOT_FOUND:
+        return {}
+    seen.why[name] = str(error.get("description"))
+    return None
+
+
+async def _consumers(asked: _Asked) -> tuple[dict[str, Any], ...]:
+    found: list[dict[str, Any]] = []
+    while True:
+        answer = await asked.ask(f"CONSUMER.LIST.{STREAM}", {"offset": len(found)})
+        if "error" in answer:
+            raise TimeoutError(answer["error"].get("description"))
+        found += answer.get("consumers") or []
+        if not answer.get("consumers") or len(found) >= int(answer.get("total", 0)):
+            return tuple(found)
+
+
+async def _page(http: aiohttp.ClientSession, url: str) -> dict[str, Any]:
+    page = json.loads(await fetch(http, url, max_bytes=MAX_PAGE_BYTES, timeout_s=HTTP_S))
+    if not isinstance(page, dict) or "jetstream" not in page:
+        raise CannotExamine(f"{url} is no monitoring page of nats-server")
+    return page
+
+
+async def _is_open(settings: Settings) -> bool:
+    """Whether the broker lets somebody in who names no user."""
+    nobody = settings.model_copy(update={"nats_user": "", "nats_password": SecretStr("")})
+    try:
+        async with _connected(nobody):
+            return True
+    except CannotExamine as error:
+        if "does not let" in str(error):
+            return False
+        raise
+
+
+async def _try_doors(settings: Settings, passwords: Mapping[str, str]) -> tuple[Door, ...]:
+    if not passwords:
+        return ()
+    return tuple(await asyncio.gather(*(_try_door(settings, user.name, passwords.get(user.name)) for user in USERS)))
+
+
+async def _try_door(settings: Settings, user: str, password: str | None) -> Door:
+    """Try, as this user, what only the broker may do, and what only a gateway may. Nothing comes of it."""
+    if not password:
+        return Door(user, why="its password was not given")
+    theirs = settings.model_copy(update={"nats_user": user, "nats_password": SecretStr(password)})
+    try:
+        async with _connected(theirs) as one:
+            await one.nc.publish("live.doctor", b"")  # a gateway drops what the stream did not send
+            for subject in (">", "live.>"):
+                await one.nc.subscribe(subject, cb=_ignore)
+            for _ in range(2):  # nats-py's first ping may overtake what is yet to be written
+                await one.nc.flush(timeout=int(ANSWER_S))
+            opened = {
+                "publish live.>": not one.was_refused("live.doctor"),
+                "subscribe to everything": not one.was_refused(">"),
+                "subscribe to live.>": user != GATEWAY and not one.was_refused("live.>"),
+            }
+            shut = {"subscribe to live.>": user == GATEWAY and one.was_refused("live.>")}
+    except (CannotExamine, nats.errors.Error) as error:
+        return Door(user, why=str(error) or type(error).__name__)
+    return Door(user, _names(opened), _names(shut))
+
+
+def _names(chosen: Mapping[str, bool]) -> tuple[str, ...]:
+    return tuple(name for name, is_so in chosen.items() if is_so)
+
+
+async def _ignore(_message: Any) -> None:
+    return
+
+
+async def _readiness(http: aiohttp.ClientSession, url: str) -> Readiness:
+    try:
+        answer = await ask(http, f"{url.rstrip('/')}/readyz", max_bytes=MAX_PAGE_BYTES, timeout_s=HTTP_S)
+    except FetchFailed as error:
+        return Readiness(url, ready=False, said=f"does not answer ({error})")
+    try:
+        told = json.loads(answer.body)
+        said, warnings = str(told["status"]), tuple(str(one) for one in told.get("warnings", ()))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return Readiness(url, ready=False, said=f"answered {answer.status} and is none of our services")
+    return Readiness(url, ready=answer.status == 200, said=said, warnings=warnings)

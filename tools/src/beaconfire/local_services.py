@@ -1,0 +1,316 @@
+"""The whole set as processes: broker, auth, publisher, its workers and gateways, each as it runs in production.
+
+`beaconfire up` and the tests that need everything start it from here.
+"""
+
+import asyncio
+import http.client
+import json
+import secrets
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from nats.aio.client import Client
+from pydantic import SecretStr
+
+from beaconfire.nats_server import NatsServer, free_port
+from beaconfire.processes import OnLine, Process
+from beaconfire_kit import broker
+from beaconfire_kit.settings import Settings
+
+WORKERS = ("rules-engine", "scheduler")
+READY_TIMEOUT_S = 60.0  # a loaded machine with two cores imports four services in ten
+GATEWAY_STOP_S = 20.0
+STOP_S = 10.0
+
+
+class DidNotStart(Exception):
+    """A part of the set ended, or was not ready in time. `part` is its name, `last_lines` the end of its output."""
+
+    def __init__(self, part: str, why: str, last_lines: Sequence[str]) -> None:
+        super().__init__(f"{part} {why}")
+        self.add_note("\n".join(last_lines))  # where it is shown with its stack: in tests
+        self.part = part
+        self.last_lines = list(last_lines)
+
+
+class ServiceProcess:
+    """One service as a process, with its address. `start` after `kill` or `stop`: same address, same data."""
+
+    def __init__(
+        self,
+        name: str,
+        module: str,
+        environment: Mapping[str, str],
+        *,
+        folder: Path,
+        arguments: Sequence[str] = (),
+        host: str = "127.0.0.1",
+        port: int | None = None,
+        on_line: OnLine | None = None,
+    ) -> None:
+        self.name = name
+        self.host = host
+        self.port = port or free_port()
+        self.ops_port = free_port()
+        self.process = Process(
+            name,
+            [sys.executable, "-m", module, *arguments],
+            environment={
+                "BEACONFIRE_ENVIRONMENT": "development",
+                **environment,
+                "BEACONFIRE_HOST": host,
+                "BEACONFIRE_PORT": str(self.port),
+                "BEACONFIRE_OPS_PORT": str(self.ops_port),
+                "PYTHONUNBUFFERED": "1",
+            },
+            log_path=folder / f"{name}.log",
+            on_line=on_line,
+        )
+
+    @property
+    def url(self) -> str:
+        return f"http://{_reachable(self.host)}:{self.port}"
+
+    @property
+    def ops_url(self) -> str:
+        return f"http://127.0.0.1:{self.ops_port}"
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start it, and wait until it says that it is ready. Raises DidNotStart."""
+        self.process.start()
+        if wait:
+            self.wait_ready()
+
+    def wait_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
+        """Wait until /readyz says yes. Raises DidNotStart where it ends first, or does not say so in `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        while (why_not := self.why_not_ready()) is not None:
+            if not self.process.is_running:
+                self.process.wait(5)
+                raise DidNotStart(self.name, f"ended with {self.process.exit_code}", self.process.last_lines)
+            if time.monotonic() > deadline:
+                raise DidNotStart(
+                    self.name, f"was not ready within {timeout_s:.0f} s: {why_not}", self.process.last_lines
+                )
+            time.sleep(0.05)
+
+    def why_not_ready(self) -> str | None:
+        """What /readyz says against it, None where it is ready."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.ops_port, timeout=2)
+        try:
+            connection.request("GET", "/readyz")
+            answer = connection.getresponse()
+            body = answer.read()
+        except OSError:
+            return "it does not listen yet"
+        finally:
+            connection.close()
+        return None if answer.status == 200 else str(json.loads(body).get("status"))
+
+    def terminate(self) -> None:
+        """Ask it to end in order (SIGTERM). Does not wait."""
+        self.process.terminate()
+
+    def stop(self, timeout_s: float = STOP_S) -> None:
+        """End it in order, and by force after `timeout_s` seconds."""
+        self.process.stop(timeout_s)
+
+    def kill(self) -> None:
+        """End it as a crash would (SIGKILL)."""
+        self.process.kill()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be started. Ports that are None are free ones."""
+
+    folder: Path
+    """Data and logs; made where it is missing."""
+    gateways: int = 1
+    host: str = "127.0.0.1"
+    public_host: str = "127.0.0.1"
+    """The name under which browsers reach `host`."""
+    gateway_port: int | None = None
+    """One port that all gateways share; None: a port for each."""
+    auth_port: int | None = None
+    publisher_port: int | None = None
+    nats_port: int | None = None
+    monitoring_port: int | None = None
+    """The broker's own HTTP pages; None: it has none."""
+    origins: tuple[str, ...] = ()
+    """Browser origins besides those of the gateways themselves."""
+    passwords: dict[str, str] | None = None
+    operator_token: str | None = None
+    """What operators say to auth; None: a random one."""
+    service_token: str | None = None
+    """What the publisher says to auth when it makes somebody a member; None: a random one."""
+    environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Further variables: by service (`auth`, `publisher`, `gateway`, or a worker's name)."""
+
+
+class Services:
+    """The set. `start` waits until everything is ready; `stop` ends it in order, whatever was killed before."""
+
+    def __init__(self, plan: Plan, *, on_line: OnLine | None = None) -> None:
+        self._plan = plan
+        self._on_line = on_line
+        self.operator_token = plan.operator_token or secrets.token_hex(24)
+        self.service_token = plan.service_token or secrets.token_hex(24)
+        self.nats = NatsServer(plan.folder / "nats", port=plan.nats_port, passwords=plan.passwords, on_line=on_line)
+        self.nats.monitoring_port = plan.monitoring_port
+        gateway_ports = [plan.gateway_port or free_port() for _ in range(plan.gateways)]
+        self._origins = self._all_origins(gateway_ports)
+        self.auth = self._service(
+            "auth",
+            plan.auth_port,
+            {
+                "BEACONFIRE_DATABASE_URL": self._database("auth"),
+                "BEACONFIRE_OPERATOR_TOKEN": self.operator_token,
+                "BEACONFIRE_GRANT_TOKENS": self.service_token,
+                # On one machine everybody has the same address, and tests and demo sign in all the time.
+                "BEACONFIRE_ATTEMPTS_PER_MINUTE_ADDRESS": "6000",
+                "BEACONFIRE_ATTEMPTS_PER_MINUTE_ACCOUNT": "600",
+            },
+        )
+        self.publisher = self._service(
+            "publisher",
+            plan.publisher_port,
+            {
+                "BEACONFIRE_DATABASE_URL": self._database("publisher"),
+                "BEACONFIRE_JWKS_URL": self._jwks_url,
+                "BEACONFIRE_SERVICE_TOKEN": self.service_token,
+                "BEACONFIRE_AUTH_URL": self.auth_url,
+            },
+        )
+        self.workers = [self._worker(name) for name in WORKERS]
+        self.gateways = [self._gateway(number, port) for number, port in enumerate(gateway_ports, start=1)]
+
+    @property
+    def auth_url(self) -> str:
+        return self.auth.url
+
+    @property
+    def publisher_url(self) -> str:
+        return self.publisher.url
+
+    @property
+    def services(self) -> list[ServiceProcess]:
+        """Every process but the broker, in the order of starting."""
+        return [self.auth, self.publisher, *self.workers, *self.gateways]
+
+    @property
+    def processes(self) -> list[Process]:
+        """Every process, in the order of starting."""
+        return [self.nats.process, *(one.process for one in self.services)]
+
+    def start(self) -> None:
+        """Start everything and wait until it is ready. Raises DidNotStart, BrokerDidNotStart; stop it then.
+
+        Not from within an event loop.
+        """
+        self.nats.start()
+        asyncio.run(self._declare_stream())
+        for service in self.services:
+            service.start(wait=False)
+        for service in self.services:
+            service.wait_ready()
+
+    def stop(self) -> None:
+        """End everything in order: gateways, workers, publisher, auth, broker."""
+        for gateway in self.gateways:
+            gateway.process.thaw()
+            gateway.terminate()
+        for gateway in self.gateways:
+            gateway.stop(GATEWAY_STOP_S)
+        for worker in self.workers:
+            worker.process.thaw()
+            worker.terminate()
+        for process in (
+            *(one.process for one in self.workers),
+            self.publisher.process,
+            self.auth.process,
+            self.nats.process,
+        ):
+            process.thaw()
+            process.stop(STOP_S)
+
+    def kill(self) -> None:
+        """End everything at once (SIGKILL)."""
+        for process in reversed(self.processes):
+            process.kill()
+
+    async def _declare_stream(self) -> None:
+        settings = Settings(
+            nats_url=self.nats.url, nats_user="setup", nats_password=SecretStr(self.nats.passwords["setup"])
+        )
+        nc: Client = await broker.connect(settings, "setup", on_closed=lambda: None)
+        try:
+            await broker.declare_stream(nc)
+        finally:
+            await broker.close(nc)
+
+    def _gateway(self, number: int, port: int) -> ServiceProcess:
+        plan = self._plan
+        environment = {
+            "BEACONFIRE_JWKS_URL": self._jwks_url,
+            "BEACONFIRE_AUTH_URL": self.auth_url,
+            "BEACONFIRE_PUBLIC_AUTH_URL": f"http://{plan.public_host}:{self.auth.port}",
+            "BEACONFIRE_PUBLIC_PUBLISHER_URL": f"http://{plan.public_host}:{self.publisher.port}",
+        }
+        if plan.gateway_port and plan.gateways > 1:
+            environment["BEACONFIRE_REUSE_PORT"] = "true"
+        return self._service("gateway", port, environment, name=f"gateway-{number}")
+
+    def _worker(self, name: str) -> ServiceProcess:
+        return ServiceProcess(
+            name,
+            "beaconfire_publisher",
+            {
+                **self.nats.environment(name),
+                "BEACONFIRE_DATABASE_URL": self._database("publisher"),
+                **self._plan.environment.get(name, {}),
+            },
+            arguments=(name,),
+            folder=self._plan.folder / "logs",
+            on_line=self._on_line,
+        )
+
+    def _service(
+        self, service: str, port: int | None, environment: dict[str, str], *, name: str | None = None
+    ) -> ServiceProcess:
+        plan = self._plan
+        return ServiceProcess(
+            name or service,
+            f"beaconfire_{service}",
+            {
+                **self.nats.environment(service),
+                "BEACONFIRE_ALLOWED_ORIGINS": ",".join(self._origins),
+                **environment,
+                **plan.environment.get(service, {}),
+            },
+            folder=plan.folder / "logs",
+            host=plan.host,
+            port=port,
+            on_line=self._on_line,
+        )
+
+    def _all_origins(self, ports: Sequence[int]) -> list[str]:
+        names = ["127.0.0.1", "localhost", self._plan.public_host]
+        own = [f"http://{name}:{port}" for port in ports for name in names]
+        return list(dict.fromkeys([*own, *self._plan.origins]))
+
+    def _database(self, service: str) -> str:
+        return f"sqlite+aiosqlite:///{(self._plan.folder / service).absolute()}.db"
+
+    @property
+    def _jwks_url(self) -> str:
+        return f"{self.auth.url}/.well-known/jwks.json"
+
+
+def _reachable(host: str) -> str:
+    """Where we reach what listens on `host` ourselves."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  (compared, not bound)

@@ -1,0 +1,85 @@
+"""`beaconfire migrate`: bring a service's tables up to date, before a new version of it starts."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from beaconfire_auth.migrations import MIGRATIONS as AUTH
+from beaconfire_kit.database import Database, DatabaseAway, cause
+from beaconfire_kit.migrations import Migrated, Migrations
+from beaconfire_kit.settings import ENV_PREFIX
+from beaconfire_publisher.migrations import MIGRATIONS as PUBLISHER
+
+SERVICES = {one.service: one for one in (AUTH, PUBLISHER)}
+RETRY_S = 0.5
+
+
+class _Environment(BaseSettings):
+    """What a migration needs to know; of the services' settings this is one, and their secrets are no matter of it."""
+
+    model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore")
+
+    database_url: str = ""
+
+
+class CannotMigrate(Exception):
+    """The text says what is wrong and what to do."""
+
+
+def migrate(service: str | None, url: str | None, folder: Path, *, timeout_s: float) -> Iterator[str]:
+    """Migrate one service's database, or both. Yields a line about each.
+
+    Without a `url` it is the one of the environment, or of the `beaconfire up` in `folder`. Raises CannotMigrate,
+    DatabaseUnusable.
+    """
+    if service is not None and service not in SERVICES:
+        raise CannotMigrate(f"there is no service {service!r} with a database, expected {' or '.join(SERVICES)}")
+    try:
+        urls = database_urls(service, url, folder)
+    except ValueError as error:
+        raise CannotMigrate(str(error)) from None
+    for name, where in urls.items():
+        done = asyncio.run(_migrate(SERVICES[name], where, timeout_s))
+        yield _line(name, done)
+
+
+def database_urls(service: str | None, url: str | None, folder: Path) -> dict[str, str]:
+    """The database of one service, or of both where `service` is None, by the service's name.
+
+    Without a `url` it is the one of the environment, or of the `beaconfire up` in `folder`. Raises ValueError where a
+    `url` is given and no service.
+    """
+    url = url or _Environment().database_url
+    if service is None and url:
+        raise ValueError("one database is given: say whose it is, `auth` or `publisher`")
+    there = databases_of(folder)
+    return {name: url or there[name] for name in (SERVICES if service is None else (service,))}
+
+
+def databases_of(folder: Path) -> dict[str, str]:
+    """The databases of the `beaconfire up` in a folder, by the service's name."""
+    return {name: f"sqlite+aiosqlite:///{folder.absolute() / name}.db" for name in SERVICES}
+
+
+async def _migrate(migrations: Migrations, url: str, timeout_s: float) -> Migrated:
+    database = Database(url)
+    deadline = time.monotonic() + timeout_s
+    try:
+        while True:
+            try:
+                return await migrations.upgrade(database)
+            except DatabaseAway as error:
+                if time.monotonic() > deadline:
+                    raise CannotMigrate(f"{database.where}: {error.message} ({cause(error)})") from None
+            await asyncio.sleep(RETRY_S)
+    finally:
+        await database.close()
+
+
+def _line(service: str, done: Migrated) -> str:
+    if done.before == done.after:
+        return f"{service}: already up to date, at revision {done.after}"
+    return f"{service}: migrated from {done.before or 'no revision'} to {done.after}"

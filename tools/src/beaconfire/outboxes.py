@@ -1,0 +1,167 @@
+"""`beaconfire outbox`: the events that wait for the broker and those it refused, straight from a service's database."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from beaconfire.migrate import database_urls
+from beaconfire.tables import listing, print_table
+from beaconfire_auth.store import OUTBOX as AUTH
+from beaconfire_kit import outbox
+from beaconfire_kit.database import Database, DatabaseAway, cause
+from beaconfire_kit.subjects import root_name
+from beaconfire_publisher.store import OUTBOX as PUBLISHER
+
+OUTBOXES = {"auth": AUTH, "publisher": PUBLISHER}
+MAX_ROOTS = 20
+MAX_REFUSED = 100
+
+T = TypeVar("T")
+
+
+class CannotLook(Exception):
+    """The text says what is wrong and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingRoot:
+    """A root with events that were committed and not yet acknowledged by the broker."""
+
+    root: str
+    events: int
+    oldest_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """An event that the broker refused."""
+
+    event_id: str
+    subject: str
+    reason: str
+    age_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one service's outbox holds. The lists have the oldest, `MAX_ROOTS` and `MAX_REFUSED` at most."""
+
+    service: str
+    waiting_roots: int
+    waiting: Sequence[WaitingRoot]
+    refused_events: int
+    refused: Sequence[Refused]
+
+
+def look(service: str | None, url: str | None, folder: Path) -> list[Seen]:
+    """What waits and what was refused, of one service or of both. Raises CannotLook."""
+    return [asyncio.run(look_at(name, where)) for name, where in _wheres(service, url, folder).items()]
+
+
+async def look_at(service: str, url: str) -> Seen:
+    """As `look`, of the service with this database."""
+    return await _with(url, partial(_look, service))
+
+
+def send_again(service: str | None, url: str | None, folder: Path, event_ids: Sequence[str] | None) -> int:
+    """Send refused events again, all where no ids are given. Returns how many. Raises CannotLook."""
+
+    async def work(tx: AsyncConnection, name: str) -> int:
+        return await outbox.send_again(tx, OUTBOXES[name], event_ids)
+
+    return _change(_wheres(service, url, folder), work)
+
+
+def drop(service: str | None, url: str | None, folder: Path, event_ids: Sequence[str]) -> int:
+    """Forget refused events for good. Returns how many. Raises CannotLook."""
+
+    async def work(tx: AsyncConnection, name: str) -> int:
+        return await outbox.drop(tx, OUTBOXES[name], event_ids)
+
+    return _change(_wheres(service, url, folder), work)
+
+
+def print_json(seen: Sequence[Seen]) -> None:
+    """Everything, as one JSON object."""
+    print(json.dumps({one.service: asdict(one) for one in seen}))
+
+
+def print_readable(seen: Sequence[Seen], console: Console) -> None:
+    """A table of what waits and one of what was refused, for each service."""
+    for one in seen:
+        if not one.waiting and not one.refused:
+            console.print(f"{one.service}: no event waits, and none was refused")
+        if one.waiting:
+            waiting = [(root.root, str(root.events), f"{root.oldest_s:.0f} s") for root in one.waiting]
+            title = f"{one.service}: wait for the broker"
+            print_table(listing(["root", "events", "oldest waits"], waiting, whole=["root"], title=title), console)
+            _print_rest(console, one.waiting_roots - len(one.waiting), "roots")
+        if one.refused:
+            refused = [(event.event_id, event.subject, event.reason) for event in one.refused]
+            title = f"{one.service}: refused by the broker"
+            print_table(listing(["event", "subject", "why"], refused, whole=["event"], title=title), console)
+            _print_rest(console, one.refused_events - len(one.refused), "events")
+
+
+def _print_rest(console: Console, count: int, what: str) -> None:
+    if count > 0:
+        console.print(f"… and {count} more {what}")
+
+
+def _wheres(service: str | None, url: str | None, folder: Path) -> Mapping[str, str]:
+    if service is not None and service not in OUTBOXES:
+        raise CannotLook(f"there is no service {service!r} with an outbox, expected {' or '.join(OUTBOXES)}")
+    try:
+        return database_urls(service, url, folder)
+    except ValueError as error:
+        raise CannotLook(str(error)) from None
+
+
+def _change(wheres: Mapping[str, str], work: Callable[[AsyncConnection, str], Awaitable[int]]) -> int:
+    async def change(name: str, database: Database) -> int:
+        async with database.writing() as tx:
+            return await work(tx, name)
+
+    return sum(asyncio.run(_with(url, partial(change, name))) for name, url in wheres.items())
+
+
+async def _look(service: str, database: Database) -> Seen:
+    rows, now = OUTBOXES[service], datetime.now(UTC)
+    refused = select(rows).where(rows.c.refused.is_not(None)).order_by(rows.c.id).limit(MAX_REFUSED)
+    async with database.reading() as connection:
+        count = await outbox.survey(connection, rows)
+        waiting = (await connection.execute(outbox.by_root(rows).limit(MAX_ROOTS))).all()
+        events = (await connection.execute(refused)).all()
+    return Seen(
+        service,
+        count.roots,
+        [WaitingRoot(root_name(one.root), one.events, (now - one.oldest).total_seconds()) for one in waiting],
+        count.refused,
+        [Refused(one.event_id, one.subject, one.refused, (now - one.created_at).total_seconds()) for one in events],
+    )
+
+
+async def _with(url: str, work: Callable[[Database], Awaitable[T]]) -> T:
+    database = Database(url)
+    try:
+        if database.is_sqlite and not Path(database.url.database or "").is_file():
+            raise CannotLook(f"{database.where}: there is no such database")
+        return await work(database)
+    except DatabaseAway as error:
+        raise CannotLook(f"{database.where}: {error.message} ({cause(error)})") from None
+    except SQLAlchemyError as error:
+        raise CannotLook(
+            f"{database.where} has no outbox of this version: run `beaconfire migrate` ({cause(error)})"
+        ) from None
+    finally:
+        await database.close()

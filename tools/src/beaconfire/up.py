@@ -1,0 +1,329 @@
+"""`beaconfire up`: everything on this machine with one command, watched until Ctrl-C."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+
+from rich.console import Console
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from beaconfire import demo
+from beaconfire.data_folder import OPERATOR_TOKEN, SERVICE_TOKEN, DataFolder, Running
+from beaconfire.environment import PassedOn, passed_on
+from beaconfire.local_services import Plan, Services
+from beaconfire.log_stream import LogStream, errors, last_words
+from beaconfire.nats_server import BrokerDidNotStart, free_port
+from beaconfire.processes import Process
+from beaconfire_kit.origins import normal_origin
+
+RESTART_AFTER_S = 1.0
+RESTARTS_A_MINUTE = 5
+WATCH_S = 0.2
+_EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  (compared, not bound)
+
+
+class PortTaken(Exception):
+    """A port we need is not free. The text says which and what to do."""
+
+
+class Interrupted(KeyboardInterrupt):
+    """Somebody wants us to stop: Ctrl-C, SIGTERM, or the terminal is gone.
+
+    Anything else, raised while an event loop calls something, the loop would log and go on.
+    """
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the person asked for."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    data: Path = Path(".beaconfire")
+    gateways: int = 2
+    workers: int = 1
+    demo: bool = True
+    fresh: bool = False
+    verbose: bool = False
+    origins: tuple[str, ...] = ()
+    """Browser origins that may use the services, besides the page's own."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """The user's variables; `beaconfire.environment` says which of them reach the services."""
+
+    @property
+    def public_host(self) -> str:
+        """The name under which browsers reach us."""
+        return _lan_address() if self.host in _EVERYWHERE else self.host
+
+    @property
+    def address(self) -> str:
+        return f"http://{self.public_host}:{self.port}"
+
+
+def up(options: Options, console: Console) -> None:
+    """Run everything until we are told to stop. Returns when everything has ended.
+
+    Raises DataFolderUnusable, PortTaken, InvalidOrigin, DidNotStart, BrokerDidNotStart, NotSeeded, with nothing left
+    running.
+    """
+    folder = DataFolder(options.data)
+    passed = passed_on(options.environment)
+    origins = tuple(normal_origin(one) for one in (*options.origins, *passed.origins))
+    with folder.locked():
+        check_ports(options)
+        if options.fresh:
+            folder.clear()
+        stream = LogStream(console, level="debug" if options.verbose else "info")
+        for note in passed.notes:
+            stream.say(note, level="warning")
+        stream.is_open = options.verbose
+        services = Services(_plan(options, folder, passed, origins), on_line=stream.show)
+        with _stopping(services, stream):
+            with console.status("starting broker, auth, publisher, workers and gateways …"):
+                services.start()
+                folder.write_running(_running(options, services))
+                if options.demo:
+                    seed_once(folder, services)
+            console.print(_box(options, folder, services))
+            stream.is_open = True
+            watch = Watch(services, stream, on_started=lambda: folder.write_running(_running(options, services)))
+            watch.run()
+
+
+def check_ports(options: Options) -> None:
+    """Raises PortTaken, before anything is started."""
+    for offset, what in enumerate(("the page and the sockets", "auth", "the publisher", "the broker")):
+        port = options.port + offset
+        if port > 65535:
+            raise PortTaken(f"--port {options.port} is too high: it and the next three are used, 65532 at most")
+        family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the services do: TIME_WAIT is no obstacle
+            try:
+                probe.bind((options.host, port))
+            except OSError as error:
+                raise PortTaken(
+                    f"port {port} ({what}) cannot be used on {options.host}: {error.strerror}. "
+                    f"Choose others: --port {options.port + 100} takes {options.port + 100} to {options.port + 103}"
+                ) from None
+
+
+def seed_once(folder: DataFolder, services: Services) -> None:
+    """Make the demo where this folder has none yet. What people delete of it stays deleted."""
+    done = folder.path / "demo.json"
+    if not done.exists():
+        campaign = demo.seed(services.auth_url, services.publisher_url)
+        done.write_text(json.dumps({"campaign": campaign}))
+
+
+@dataclass(slots=True)
+class _Part:
+    """A process under watch."""
+
+    process: Process
+    start: Callable[[], None]
+    deaths: deque[float] = field(default_factory=deque)
+    due: float | None = None
+    """When it is to be started again (monotonic seconds)."""
+    given_up: bool = False
+
+
+class Watch:
+    """Starts again what dies by itself, and says so; gives up on what dies too often."""
+
+    def __init__(
+        self,
+        services: Services,
+        stream: LogStream,
+        *,
+        on_started: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._stream = stream
+        self._on_started = on_started
+        self._clock = clock
+        self._parts = [_Part(services.nats.process, services.nats.start)]
+        self._parts += [_Part(one.process, one.process.start) for one in services.services]
+
+    def run(self) -> None:
+        """Watch until a signal ends it."""
+        while True:
+            for part in self._parts:
+                self.check(part)
+            time.sleep(WATCH_S)
+
+    def check(self, part: _Part) -> None:
+        """Look at one part: has it died, is it time to start it again?"""
+        if part.process.is_running or part.given_up:
+            return
+        if part.due is None:
+            self._mourn(part)
+        elif self._clock() >= part.due:
+            part.due = None
+            self._stream.say(f"starting {part.process.name} again")
+            try:
+                part.start()
+            except (BrokerDidNotStart, OSError) as error:
+                self._stream.say(str(error), level="error")
+            else:
+                self._stream.say(f"{part.process.name} is process {part.process.pid} now")
+                self._on_started()
+
+    def _mourn(self, part: _Part) -> None:
+        now = self._clock()
+        part.process.wait(1)  # its last words may still be on their way
+        code = part.process.exit_code or 0
+        self._stream.say(f"{part.process.name} {_how_it_ended(code)}", level="error")
+        # Who is killed has no last words, only what it said before.
+        lines = part.process.last_lines
+        for words in errors(lines) or (last_words(lines) if code >= 0 else []):
+            self._stream.say(f"  {words}", level="error")
+        part.deaths.append(now)
+        while part.deaths[0] < now - 60:
+            part.deaths.popleft()
+        if len(part.deaths) > RESTARTS_A_MINUTE:
+            part.given_up = True
+            self._stream.say(
+                f"{part.process.name} died {len(part.deaths)} times within a minute and is left alone: "
+                "stop with Ctrl-C, see its log, start again",
+                level="error",
+            )
+        else:
+            part.due = now + RESTART_AFTER_S
+
+
+@contextmanager
+def _stopping(services: Services, stream: LogStream) -> Iterator[None]:
+    """Stop everything in order at the end of the block, whatever ends it; a second signal kills at once."""
+    ending = False
+
+    def interrupted(_number: int, _frame: FrameType | None) -> None:
+        nonlocal ending
+        if ending:
+            services.kill()
+            return
+        ending = True
+        raise Interrupted
+
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as below `nohup`: we outlive the terminal
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, interrupted) for number in numbers}
+    try:
+        yield
+    except Interrupted:
+        stream.say("stopping; again to kill")
+    finally:
+        ending = True
+        services.stop()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        stream.say("everything has ended")
+
+
+def _plan(options: Options, folder: DataFolder, passed: PassedOn, origins: tuple[str, ...]) -> Plan:
+    chosen = {"BEACONFIRE_LOG_LEVEL": "debug"} if options.verbose else {}
+    environment = {service: {**given, **chosen} for service, given in passed.by_service.items()}
+    people = [person.sign_in() for person in demo.PEOPLE] if options.demo else []
+    return Plan(
+        folder=folder.path,
+        gateways=options.gateways,
+        host=options.host,
+        public_host=options.public_host,
+        gateway_port=options.port,
+        auth_port=options.port + 1,
+        publisher_port=options.port + 2,
+        nats_port=options.port + 3,
+        monitoring_port=free_port(),
+        passwords=folder.passwords(),
+        operator_token=folder.passwords()[OPERATOR_TOKEN],
+        service_token=folder.passwords()[SERVICE_TOKEN],
+        origins=origins,
+        environment={
+            **environment,
+            "auth": {"BEACONFIRE_KEYS_SECRET": folder.keys_secret(), **environment["auth"]},
+            "gateway": {
+                "BEACONFIRE_STOP_TIMEOUT_S": "1",  # nobody waits for a drain on their own machine
+                "BEACONFIRE_STOP_ACCEPT_S": "0",
+                **environment["gateway"],
+                "BEACONFIRE_DEMO_PEOPLE": json.dumps(people),
+                "BEACONFIRE_WORKERS": str(options.workers),
+            },
+        },
+    )
+
+
+def _running(options: Options, services: Services) -> Running:
+    return Running(
+        address=options.address,
+        auth_url=services.auth_url,
+        publisher_url=services.publisher_url,
+        nats_url=services.nats.url,
+        monitoring_url=f"http://127.0.0.1:{services.nats.monitoring_port}",
+        auth_ops_url=services.auth.ops_url,
+        processes={one.name: one.pid for one in services.processes if one.pid is not None},
+    )
+
+
+def _box(options: Options, folder: DataFolder, services: Services) -> Panel:
+    people = Table.grid(padding=(0, 3))
+    for person in demo.PEOPLE if options.demo else ():
+        people.add_row(Text(person.name, "bold"), person.email, Text(person.hint, "dim"))
+    body = Table.grid(padding=(0, 0))
+    body.add_row(Text.assemble("Open  ", (options.address, "bold underline cyan"), "  in two windows."))
+    if options.demo:
+        body.add_row("")
+        body.add_row(Text.assemble("Sign in as one of these, password ", (demo.PASSWORD, "bold"), ":"))
+        body.add_row(people)
+    body.add_row("")
+    body.add_row(f"To see that nothing is lost, {_command()} chaos kill (or freeze) one of these processes:")
+    body.add_row(_processes(services))
+    body.add_row("")
+    body.add_row(Text(f"Data and logs are in {folder.path}; --fresh starts over. Ctrl-C stops everything.", "dim"))
+    return Panel(body, title="[bold]Beaconfire is running[/]", title_align="left", expand=False, padding=(1, 2))
+
+
+def _processes(services: Services) -> Text:
+    """The name and process id of each part, in the order of starting."""
+    parts = [Text.assemble((one.name, "bold"), " ", (str(one.pid), "dim")) for one in services.processes]
+    return Text("   ").join(parts)
+
+
+def _command() -> str:
+    """How this program is called in another terminal that was opened here.
+
+    `uv run`, and so `make up`, put the environment's folder onto our PATH alone.
+    """
+    program = Path(sys.argv[0]).absolute()
+    path = [one for one in os.environ.get("PATH", "").split(os.pathsep) if Path(one) != program.parent]
+    if program.name != "beaconfire" or shutil.which("beaconfire", path=os.pathsep.join(path)):
+        return "beaconfire"
+    return str(program.relative_to(Path.cwd())) if program.is_relative_to(Path.cwd()) else str(program)
+
+
+def _how_it_ended(code: int) -> str:
+    if code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended by itself with exit code {code}"
+
+
+def _lan_address() -> str:
+    """This machine's address in its network, by asking for a route; nothing is sent."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect(("192.0.2.1", 9))  # TEST-NET-1, RFC 5737
+            return str(probe.getsockname()[0])
+        except OSError:
+            return "127.0.0.1"
