@@ -28,7 +28,7 @@ WORDS: dict[str, Any] = {
 
 
 def example(cls: type[Event]) -> dict[str, Any]:
-    """A message of this event. Raises beaconfire_kit.envelope.InvalidEvent where the model and this module do not agree."""
+    """Return a message of this event. Raises InvalidEvent if the model and this module do not agree."""
     payload = example_payload(cls)
     event = cls.model_validate_json(json.dumps(payload))
     metadata = Metadata(

@@ -1,6 +1,5 @@
 """`docs/reference/settings.md`: what each service reads from the environment."""
 
-import importlib
 import json
 from enum import Enum
 from pathlib import Path
@@ -10,15 +9,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic import SecretStr
 from pydantic.fields import FieldInfo
 
-from beaconfire_kit.settings import ENV_PREFIX, Settings
-
-CLASSES = {
-    "gateway": "beaconfire_gateway.process.settings:Settings",
-    "auth": "beaconfire_auth.settings:Settings",
-    "publisher": "beaconfire_publisher.settings:Settings",
-    "publisher's workers": "beaconfire_publisher.settings:WorkerSettings",
-}
-"""Where the settings of what runs are."""
+from beaconfire.service_settings import settings_classes, variables
+from beaconfire_kit.settings import Settings
 
 HEAD = """\
 # Settings
@@ -35,17 +27,6 @@ def settings_page() -> str:
     parts = [HEAD, _section("Every service", Settings, besides=None)]
     parts += [_section(name.capitalize(), cls, besides=Settings) for name, cls in settings_classes().items()]
     return "\n".join(parts)
-
-
-def settings_classes() -> dict[str, type[Settings]]:
-    """The Settings class of each service, and of what else runs."""
-    places = {name: place.split(":") for name, place in CLASSES.items()}
-    return {name: getattr(importlib.import_module(module), cls) for name, (module, cls) in places.items()}
-
-
-def variables(cls: type[Settings]) -> dict[str, FieldInfo]:
-    """A class's fields by the name of their environment variable."""
-    return {f"{ENV_PREFIX}{name.upper()}": field for name, field in cls.model_fields.items()}
 
 
 def _section(title: str, cls: type[Settings], *, besides: type[Settings] | None) -> str:

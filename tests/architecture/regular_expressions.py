@@ -16,7 +16,7 @@ from pathlib import Path
 from re import _compiler, _constants, _parser  # type: ignore[attr-defined]
 from typing import Any
 
-from tests.architecture.sources import parsed
+from tests.architecture.sources import module_name, parsed
 
 ALPHABET = [chr(code) for code in range(128)] + ["\x85", "\xa0", "ä", "Ω", "٣", "\u2028", "漢", "😀"]
 EVERYTHING = (1 << len(ALPHABET)) - 1
@@ -193,7 +193,7 @@ def _is_re(node: ast.AST) -> bool:
 
 def _value(path: Path, node: ast.AST) -> Any:
     """What a constant expression is in its module. Raises NameError for a pattern made at run time."""
-    module = importlib.import_module(".".join(path.with_suffix("").parts).removesuffix(".__init__"))
+    module = importlib.import_module(module_name(path))
     return eval(compile(ast.Expression(node), str(path), "eval"), vars(module))  # type: ignore[arg-type]
 
 

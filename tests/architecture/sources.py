@@ -2,16 +2,41 @@
 
 import ast
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-OURS = {"shared", "services", "tools", "bench", "tests"}
+PROJECTS = {
+    folder: tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]
+    for folder in ("shared", "services/gateway", "services/auth", "services/publisher", "tools", "demo")
+}
+"""The distributions of the workspace, by folder: what the `project` table of each says."""
+SOURCES = ("shared", "services", "tools", "demo", "scripts")
+"""Folders of our Python code, besides tests and bench."""
+OURS = {
+    "beaconfire_kit",
+    "beaconfire_gateway",
+    "beaconfire_auth",
+    "beaconfire_publisher",
+    "beaconfire_demo",
+    "beaconfire",
+    "scripts",
+    "bench",
+    "tests",
+}
 
 
 def modules(*folders: str) -> list[Path]:
     """Every Python file below the folders, relative to the repository."""
     return sorted(path.relative_to(ROOT) for folder in folders for path in (ROOT / folder).rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    """Return the name under which a file is imported."""
+    parts = path.with_suffix("").parts
+    parts = parts[parts.index("src") + 1 :] if "src" in parts else parts
+    return ".".join(parts).removesuffix(".__init__")
 
 
 def parsed(path: Path) -> ast.Module:

@@ -1,17 +1,16 @@
 """Who may import what, beyond the layers that import-linter checks (pyproject.toml)."""
 
 import re
-import tomllib
+import sys
 from importlib.metadata import packages_distributions
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.architecture.sources import ROOT, imported, imported_names, modules, third_party
+from tests.architecture.sources import OURS, PROJECTS, imported, imported_names, modules, third_party
 
-PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
+KIT = PROJECTS["shared"]
+KIT_EXTRAS: dict[str, list[str]] = KIT["optional-dependencies"]
 # Named by an extra of a requirement (pyjwt[crypto]), or its other half.
 COMES_WITH = {"cryptography": "pyjwt", "pydantic_core": "pydantic"}
 VOCABULARY = [
@@ -32,32 +31,37 @@ def distributions(*requirements: str) -> set[str]:
 def test_subjects_roles_and_events_import_only_pydantic(path: Path) -> None:
     """Subjects, roles and events can be read, and copied, without the rest of the product."""
     assert third_party(path) <= {"pydantic"}
-    ours = {name for name in imported(path) if name.startswith("shared")}
+    ours = {name for name in imported(path) if name.startswith("beaconfire")}
     assert ours <= {"beaconfire_kit.catalogue", "beaconfire_kit.subjects", "beaconfire_kit.roles"}
 
 
-@pytest.mark.parametrize(
-    ("folder", "extra"),
-    [("shared", None), ("tools", "tools"), *((f"services/{name}", name) for name in EXTRAS if name != "tools")],
-)
-def test_a_part_imports_only_what_its_extra_installs(folder: str, extra: str | None) -> None:
-    """Modules of shared may need an extra that all their users have, such as the database for auth and the
-    publisher."""
-    extras = [extra] if extra else ["auth", "publisher"]
-    allowed = distributions(*PROJECT["dependencies"], *(one for name in extras for one in EXTRAS[name]))
-    installed = packages_distributions()
+def allowed(folder: str) -> set[str]:
+    """Return the distributions that a part may import: what it declares, and what the kit brings with it."""
+    requirements: list[str] = PROJECTS[folder].get("dependencies", [])
+    found = distributions(*requirements)
+    for requirement in requirements if folder != "shared" else [f"beaconfire-kit[{','.join(KIT_EXTRAS)}]"]:
+        if (kit := re.match(r"beaconfire-kit(?:\[([\w,-]+)\])?", requirement)) is not None:
+            extras = kit[1].split(",") if kit[1] else []
+            found |= distributions(*KIT["dependencies"], *(one for name in extras for one in KIT_EXTRAS[name]))
+    return found
 
-    for path in modules(folder):
-        for name in third_party(path):
-            assert distributions(COMES_WITH.get(name, ""), *installed.get(name, [name])) & allowed, (
-                f"{path} imports {name}"
-            )
+
+@pytest.mark.parametrize("folder", PROJECTS)
+def test_a_part_imports_only_what_its_own_distribution_and_the_kit_install(folder: str) -> None:
+    """Installed alone, a part has nothing else."""
+    installed = packages_distributions()
+    own = PROJECTS[folder]["name"]
+
+    for path in modules(f"{folder}/src"):
+        for name in {name.split(".")[0] for name in imported(path)} - set(sys.stdlib_module_names):
+            found = distributions(COMES_WITH.get(name, ""), *installed.get(name, [name]))
+            assert found & {own, *allowed(folder)}, f"{path} imports {name}"
 
 
 def test_clients_import_nothing_of_ours() -> None:
     """A client speaks PROTOCOL.md and could live in another repository."""
     for path in modules("clients"):
-        assert not {name.split(".")[0] for name in imported(path)} & {"shared", "services", "tools"}, path
+        assert not {name.split(".")[0] for name in imported(path)} & OURS, path
 
 
 def test_no_test_module_is_imported() -> None:

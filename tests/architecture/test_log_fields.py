@@ -2,11 +2,10 @@
 
 import ast
 from collections.abc import Iterator
-from pathlib import Path
 
 from beaconfire_kit.logs import RESERVED, is_redacted
+from tests.architecture.sources import ROOT, SOURCES
 
-ROOT = Path(__file__).parents[2]
 METHODS = {"debug", "info", "warning", "error", "exception", "critical", "bind", "bound_contextvars"}
 # structlog's own: what it does with them is wanted.
 MEANT = {"exc_info"}
@@ -14,7 +13,7 @@ MEANT = {"exc_info"}
 
 def fields() -> Iterator[tuple[str, str]]:
     """Each field that a call of a logger is given, with where it stands."""
-    for package in ("services", "shared", "tools"):
+    for package in SOURCES:
         for path in (ROOT / package).rglob("*.py"):
             for node in ast.walk(ast.parse(path.read_text())):
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in METHODS:

@@ -80,7 +80,7 @@ def declares(call: ast.Call) -> bool:
 
 
 def test_only_the_kit_creates_metrics_of_the_client_library() -> None:
-    """No module takes `Counter`, `Gauge` or `Histogram` from anywhere but `beaconfire_kit.metrics`, and each by that name."""
+    """Every module takes `Counter`, `Gauge` and `Histogram` from `beaconfire_kit.metrics`, by that name."""
     for path in modules("shared", "services", "tools"):
         if path.name == "metrics.py":
             continue

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from beaconfire.service_settings import settings_classes
 from beaconfire_kit.settings import ENV_PREFIX, Settings
-from scripts.derived.settings_page import settings_classes
 from tests.architecture.sources import ROOT, modules, parsed
 from tests.architecture.variables import known_variables
 

@@ -9,8 +9,8 @@ from beaconfire.broker_users import (
     USERS,
     password_variable,
 )
+from beaconfire.service_settings import settings_classes, variables
 from beaconfire_kit.settings import ENV_PREFIX, Settings
-from scripts.derived.settings_page import settings_classes, variables
 from tests.architecture.sources import ROOT
 
 # Read by compose, the proxy, the broker, the job `setup` and PostgreSQL's first start, never by a service.

@@ -21,10 +21,10 @@ import yaml
 from beaconfire.broker_users import USERS, password_variable
 from beaconfire.local_services import WORKERS
 from beaconfire.migrate import migrate
+from beaconfire.service_settings import settings_classes, variables
 from beaconfire_kit.database import DatabaseUnusable
 from beaconfire_kit.settings import Settings
 from beaconfire_kit.weak_secrets import MIN_KEY, weakness
-from scripts.derived.settings_page import settings_classes, variables
 from tests.databases import Postgres
 
 ROOT = Path(__file__).parents[2]

@@ -106,7 +106,7 @@ def test_add_a_domain_service(tmp_path: Path) -> None:
     for one in (
         ["-m", "ruff", "check", "."],
         ["-m", "ruff", "format", "--check", "."],
-        ["-m", "mypy", "services/quests"],
+        ["-m", "mypy", "services/quests/src"],
         ["-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"],
         ["-m", "scripts.migrations", "check"],
         ["-m", "scripts.generate", "--check"],

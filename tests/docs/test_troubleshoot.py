@@ -15,7 +15,7 @@ import beaconfire_publisher.worker  # noqa: F401  (imported for what they count)
 from beaconfire.cli import app as command_line
 from beaconfire_gateway.process import worker_operations
 from beaconfire_gateway.process.supervisor import Board
-from tests.architecture.sources import ROOT
+from tests.architecture.sources import ROOT, SOURCES
 
 PAGE = "docs/howto/troubleshoot.md"
 _FOLDERS = [ROOT / "docs" / kind for kind in ("howto", "topics")]
@@ -38,8 +38,8 @@ def quoted() -> Iterator[str]:
 
 def sentences() -> set[str]:
     """Every text of the source, with `…` for what is filled in."""
-    python = [path for folder in ("services", "shared", "tools") for path in (ROOT / folder).rglob("*.py")]
-    scripts = [path for folder in ("services", "clients") for path in (ROOT / folder).rglob("*.js")]
+    python = [path for folder in SOURCES for path in (ROOT / folder).rglob("*.py")]
+    scripts = [path for folder in ("demo", "clients") for path in (ROOT / folder).rglob("*.js")]
     found = {re.sub(r"\$\{[^`]*?\}", "…", path.read_text()) for path in scripts if "node_modules" not in path.parts}
     for path in python:
         for node in ast.walk(ast.parse(path.read_text())):

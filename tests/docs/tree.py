@@ -54,7 +54,8 @@ class Tree:
     @property
     def environment(self) -> dict[str, str]:
         """In which Python imports from the copy, and not from where it was copied."""
-        return {"PYTHONPATH": str(self.root), "PYTHONSAFEPATH": "1"}
+        sources = sorted(path for path in self.root.glob("**/src") if list(path.glob("beaconfire*")))
+        return {"PYTHONPATH": ":".join(map(str, [self.root, *sources])), "PYTHONSAFEPATH": "1"}
 
     def write(self, page: str) -> None:
         """Put the page's blocks into the files that they name."""

@@ -72,7 +72,7 @@ def _hears(pid: int | None, number: signal.Signals) -> bool:
     """Whether a process has a handler for a signal, and the program is no longer the shell or the one that ties it."""
     status = Path(f"/proc/{pid}/status").read_text()
     caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
-    return bool(int(caught, 16) & 1 << number - 1) and b"services." in Path(f"/proc/{pid}/cmdline").read_bytes()
+    return bool(int(caught, 16) & 1 << number - 1) and b"-m\0beaconfire_" in Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
 @pytest.mark.timeout(300)

@@ -1,4 +1,4 @@
-"""beaconfire_gateway.wire.protocol: whatever a client sends is a message or a refusal that names it, never anything else."""
+"""beaconfire_gateway.wire.protocol: whatever a client sends is a message, or a refusal that names it."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""beaconfire_gateway.stream.sequence: every offset once, in order, whatever is lost, doubled or late on the live path."""
+"""beaconfire_gateway.stream.sequence: every offset once, in order, whatever is lost, doubled or late."""
 
 import pytest
 from hypothesis import given

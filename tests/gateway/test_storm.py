@@ -16,7 +16,7 @@ from beaconfire_gateway.sessions import membership as membership_module
 from beaconfire_gateway.sessions.membership import Membership
 from beaconfire_gateway.sessions.place import Place
 from beaconfire_gateway.sessions.session import Session
-from beaconfire_kit.authorization import AUTHORIZE, QUEUE, AuthUnavailable
+from beaconfire_kit.authorization import AUTHORIZE, QUEUE, Auth, AuthUnavailable
 from beaconfire_kit.roles import Role
 from beaconfire_kit.tokens import Claims
 from beaconfire_kit.verifier import Verifier
@@ -56,7 +56,9 @@ async def slow_auth(server: NatsServer) -> AsyncIterator[tuple[Membership, SlowA
         await nc.flush()
         hub: Hub[Session] = Hub()
         nobody = Verifier(None, "", issuer="", audience="")  # type: ignore[arg-type]  # no token is verified here
-        yield Membership(gateway, nobody, hub), auth
+        asks = Auth()
+        asks.nc = gateway
+        yield Membership(asks, nobody, hub), auth
 
 
 def claims(user: str) -> Claims:

@@ -1,6 +1,6 @@
 """T11, the broker's doors: what the one table does not allow is refused, whoever asks; what it allows is let through.
 
-Derived from `beaconfire/broker_users.py`, so that a new user of the table is tried at every door from the day it is added.
+Derived from `beaconfire.broker_users`: a new user of the table is tried at every door from the day it is added.
 """
 
 import asyncio

@@ -39,7 +39,7 @@ def test_tests_say_their_threat() -> None:
 
 def test_lower_bounds() -> None:
     """T22: what we lock and what we allow is not older than the releases that closed the holes we know of."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "shared/pyproject.toml").read_text())["project"]
     packages = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
     locked = {package["name"]: package.get("version") for package in packages}
     allowed = {one.name.lower(): one.specifier for one in map(Requirement, project["dependencies"])}

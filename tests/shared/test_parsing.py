@@ -5,7 +5,6 @@ On a real broker: `test_direct_client` and `tests/security/test_bad_messages.py`
 
 import inspect
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,6 +16,7 @@ from beaconfire.nats_server import NatsServer
 from beaconfire_kit.broker import Connection
 from beaconfire_kit.consumer import FastStreamBroker, faststream_options
 from beaconfire_kit.parsing import MessageParser, read_headers
+from tests.architecture.sources import ROOT, SOURCES
 from tests.conftest import broker_settings
 
 HEADERS = b"NATS/1.0\r\nA: b\r\n\r\n"
@@ -167,7 +167,7 @@ async def test_a_message_that_fails_in_the_library() -> None:
 
 
 def test_the_private_names_we_lean_on() -> None:
-    """What `beaconfire_kit/parsing.py` and `beaconfire_kit/broker.py` replace in nats-py is still there, and has the same arguments."""
+    """nats-py still has what `beaconfire_kit.parsing` and `beaconfire_kit.broker` replace, with the same arguments."""
     assert list(inspect.signature(Client._process_msg).parameters) == [
         "self",
         "sid",
@@ -200,12 +200,11 @@ async def test_faststream_has_our_connection(stream: NatsServer) -> None:
 
 def test_no_other_connection() -> None:
     """No code of ours makes a connection of nats-py's or FastStream's own."""
-    folder = Path(__file__).parents[2]
     others = re.compile(r"\bnats\.connect\(|(?<![A-Za-z])Client\(\)|(?<![A-Za-z])NatsBroker\(\*|\bNATS\(\)")
     found = [
-        str(path.relative_to(folder))
-        for part in ("shared", "services", "tools")
-        for path in sorted((folder / part).rglob("*.py"))
+        str(path.relative_to(ROOT))
+        for part in SOURCES
+        for path in sorted((ROOT / part).rglob("*.py"))
         if others.search(path.read_text())
     ]
 

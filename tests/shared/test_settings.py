@@ -4,10 +4,10 @@ from collections.abc import Mapping
 
 import pytest
 
+from beaconfire.service_settings import settings_classes, variables
 from beaconfire_auth.settings import Settings as AuthSettings
 from beaconfire_gateway.process.settings import Settings as GatewaySettings
 from beaconfire_kit.settings import Settings, misspellings, read_settings, variable
-from scripts.derived.settings_page import settings_classes, variables
 from tests.architecture.variables import known_variables
 
 

@@ -1,7 +1,7 @@
-"""Processes that end when their parent does, however that ends. Linux only.
+"""End a process when its parent ends, however that ends. Linux only.
 
-Also a program, `python leash.py PARENT PROGRAM ARGS…`, which becomes another one on a leash: `preexec_fn` would do the
-same and is not safe in a process with threads. It is started as a file, and imports nothing of ours for that reason.
+Also a program: `python parent_death.py PARENT PROGRAM ARGS…` ties itself to PARENT and becomes PROGRAM. `preexec_fn`
+would do the same, but it is not safe in a process with threads. It is started as a file, so it imports nothing of ours.
 """
 
 import ctypes

@@ -1,8 +1,8 @@
 """Tokens: what one must be to be believed. Access tokens of users, tokens of services, tokens of outside issuers.
 
-PyJWT checks signature, times, issuer and audience. What it lets through is decided here (RFC 8725):
-length before parsing, one text for a token (`beaconfire_kit/jws.py`), `typ`, one algorithm for each kind of key, no critical
-extension, a lifetime cap, types of the claims. Where the keys come from is `beaconfire_kit/verifier.py`.
+PyJWT checks signature, times, issuer and audience. What it lets through is decided here (RFC 8725): length before
+parsing, one text for a token (`beaconfire_kit.jws`), `typ`, one algorithm for each kind of key, no critical extension,
+a lifetime cap, types of the claims. `beaconfire_kit.verifier` says where the keys come from.
 """
 
 import re

@@ -1,7 +1,7 @@
 """HTTP as every service answers it: errors of the one table, CORS, correlation ids, bodies in time, health.
 
-No stack trace reaches a client: what we did wrong is logged, the client gets an id to quote. `beaconfire_kit.serving` runs the
-applications that are made here.
+No stack trace reaches a client: what we did wrong is logged, the client gets an id to quote.
+`beaconfire_kit.serving` runs the applications that are made here.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The command line: the console script, and `python -m beaconfire` where that is not installed (the container image)."""
+"""The command line: the console script `beaconfire`, and `python -m beaconfire`."""
 
 import signal
 

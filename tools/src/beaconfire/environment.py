@@ -6,8 +6,8 @@ A service is given its own settings alone. A few are for `up` to choose: it says
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+from beaconfire.service_settings import settings_classes, variables
 from beaconfire_kit.settings import ENV_PREFIX, nearest, variable
-from scripts.derived.settings_page import settings_classes, variables
 
 CHOSEN_BY_UP = {
     "host": "use --host",

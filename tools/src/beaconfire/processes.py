@@ -78,7 +78,7 @@ class Process:
         self._last_lines.clear()
         self._was_told = False
         self._popen = subprocess.Popen(
-            [*_leash(), *self.command],
+            [*_ending_with_us(), *self.command],
             env={**_inherited(), **self.environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -180,7 +180,7 @@ def _state(thread: Path) -> str:
         return "X"
 
 
-def _leash() -> list[str]:
+def _ending_with_us() -> list[str]:
     # One from a short-lived thread would end with that.
     tied = sys.platform == "linux" and threading.current_thread() is threading.main_thread()
     return [sys.executable, "-I", "-S", parent_death.__file__, str(os.getpid())] if tied else []

@@ -155,7 +155,8 @@ class _Gateway:
             outside=settings.outside_issuers,
         )
         auth = Auth(http, settings.auth_at)
-        membership = Membership(nc, verifier, self.hub, auth)
+        auth.nc = nc
+        membership = Membership(auth, verifier, self.hub)
         encoder = Encoder()
         history = History(nc, encoder)
         context = self._context = self._make_context(membership, history, sockets or Calls(), loop)

@@ -10,8 +10,9 @@ from aiohttp.typedefs import Handler
 
 from beaconfire_gateway.process.settings import Settings
 
-PAGE = Path(__file__).parent / "page"
-CLIENT = Path(__file__).parents[2] / "clients" / "js" / "src"
+_ROOT = Path(__file__).parents[5]
+PAGE = _ROOT / "demo" / "src" / "beaconfire_demo" / "campaign" / "page"
+CLIENT = _ROOT / "clients" / "js" / "src"
 
 _NOT_FOUND = (Path(__file__).parent / "not_found.html").read_text()
 

@@ -16,8 +16,6 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
-from nats.aio.client import Client
-
 from beaconfire_gateway.fanout.hub import Hub
 from beaconfire_gateway.sessions.place import Place
 from beaconfire_gateway.sessions.session import Session, State
@@ -79,9 +77,8 @@ _FORBIDDEN = BeaconfireError(errors.FORBIDDEN, "no such room, or you are not a m
 class Membership:
     """Implements `session.Access`, and applies membership events to the sessions of this gateway."""
 
-    def __init__(self, nc: Client, verifier: Verifier, hub: Hub[Session], auth: Auth | None = None) -> None:
-        self._auth = auth or Auth()
-        self._auth.nc = nc
+    def __init__(self, auth: Auth, verifier: Verifier, hub: Hub[Session]) -> None:
+        self._auth = auth
         self._verifier = verifier
         self._kept: dict[tuple[str, int], str] = {}
         self._away_at = float("-inf")
