@@ -1,4 +1,4 @@
-"""`make bench` in small: the load client against a real gateway and the floor, and what is made of the figures."""
+"""`make bench` in small: the load client against a real gateway and the floor, and how figures are judged."""
 
 from pathlib import Path
 
@@ -21,8 +21,7 @@ def _binary(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return compile_c(SOURCE, tmp_path_factory.mktemp("load") / "load", options=("-Wall", "-Wextra", "-Werror"))
 
 
-def test_gateway_under_load(binary: Path, tmp_path: Path) -> None:
-    """Clients of a real gateway hear every event in time measured, and those that come back hear what they missed."""
+def test_load_client_times_every_event_of_a_gateway_and_every_resume(binary: Path, tmp_path: Path) -> None:
     system = System(tmp_path, users=CLIENTS, in_memory=True)
     try:
         system.start()
@@ -48,8 +47,9 @@ def test_gateway_under_load(binary: Path, tmp_path: Path) -> None:
     assert (missed["deliveries"], missed["missing"]) == (3 * CLIENTS, 0)
 
 
-def test_rooms_of_the_floor(binary: Path, tmp_path: Path) -> None:
-    """Against a server that only sends: each event reaches the clients of its room, and a window finds a rate."""
+def test_floor_server_sends_each_event_to_the_clients_of_its_room_and_a_rate_is_found(
+    binary: Path, tmp_path: Path
+) -> None:
     port, publish_port = free_port(), free_port()
     floor = compile_c(FOLDER / "floor.c", tmp_path / "floor")
     target = Target(port, f"lines:127.0.0.1:{publish_port}", "%s", ['0:{"subscribe":"{room}"}'])
@@ -67,8 +67,7 @@ def test_rooms_of_the_floor(binary: Path, tmp_path: Path) -> None:
     assert SERVER in closed_loop["cpu_s"]
 
 
-def test_refused_clients(binary: Path, tmp_path: Path) -> None:
-    """Who cannot get in is told why, and is not counted."""
+def test_refused_clients_are_told_why_and_are_not_counted(binary: Path, tmp_path: Path) -> None:
     tokens = tmp_path / "tokens"
     tokens.write_text("none\n")
     nobody = Target(free_port(), "", "", ["0:{token}"], tokens=tokens)
@@ -76,8 +75,7 @@ def test_refused_clients(binary: Path, tmp_path: Path) -> None:
         load.connect(1, rounds=0)
 
 
-def test_no_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Without a C compiler it says so, and what to install."""
+def test_missing_c_compiler_is_reported_with_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
 
     with pytest.raises(LoadFailed, match=r"(?s)no C compiler.*apt-get install gcc"):
@@ -95,8 +93,7 @@ def _report(*samples: Sample, missing: dict[str, str]) -> report.Report:
     return report.Report([scenario], Results(samples), missing, "some day, some machine")
 
 
-def test_goals() -> None:
-    """Medians are judged by the goals, and by the peers that were measured; what was not measured has no verdict."""
+def test_medians_are_judged_by_goals_and_peers_and_missing_figures_get_no_verdict() -> None:
     found = _report(
         *(Sample("fan", value) for value in (90.0, 60.0, 500.0)),
         Sample("fan", 100, UWS),
@@ -120,8 +117,9 @@ def test_goals() -> None:
     assert "60.0 to 500" in found.notes()
 
 
-def test_written_into_a_page(tmp_path: Path) -> None:
-    """Results replace those of before, between two marks; the chart lies beside the page."""
+def test_results_replace_the_earlier_ones_between_the_marks_and_the_chart_is_saved_beside_the_page(
+    tmp_path: Path,
+) -> None:
     page = tmp_path / "performance.md"
     page.write_text(f"# Title\n\n{results.begin(report.COMMAND)}\nold\n{results.END}\n\nthe rest\n")
 
@@ -136,8 +134,7 @@ def test_written_into_a_page(tmp_path: Path) -> None:
     assert OURS in page.with_suffix(".svg").read_text()
 
 
-def test_page_of_the_documentation() -> None:
-    """docs/performance.md has the place for results."""
+def test_performance_page_has_the_marks_for_results() -> None:
     text = (Path(__file__).parents[2] / "docs" / "performance.md").read_text()
 
     assert text.count(results.begin(report.COMMAND)) == text.count(results.END) == 1

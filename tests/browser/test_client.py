@@ -1,4 +1,4 @@
-"""The browser client in a real browser, on a real socket: what its unit tests show with a clock moved by hand."""
+"""The browser client in a real browser, over a real socket."""
 
 import json
 
@@ -100,8 +100,7 @@ USER = "() => JSON.parse(sessionStorage.getItem('beaconfire-session')).user.id"
 RAISE = "Raise the level of Emberford"
 
 
-async def test_one_connection_per_application(table: Table) -> None:
-    """However much is looked at, the page has one socket, opened by signing in and closed by signing out."""
+async def test_page_has_one_socket_from_sign_in_to_sign_out(table: Table) -> None:
     owner = await table.window()
     assert owner.sockets == []
     await owner.sign_in("Owner")
@@ -115,8 +114,7 @@ async def test_one_connection_per_application(table: Table) -> None:
     await _until_closed(owner)
 
 
-async def test_room_is_subscribed_once(table: Table) -> None:
-    """Several subscriptions share one room on the wire; each hears an event once, by its newest handler."""
+async def test_subscriptions_to_one_room_share_it_on_the_wire_and_hear_each_event_once(table: Table) -> None:
     owner = await table.seat("Owner")
     room = f"campaign:{table.campaign}"
     before = len(owner.sent_of("subscribe"))
@@ -132,8 +130,7 @@ async def test_room_is_subscribed_once(table: Table) -> None:
     assert owner.sent_of("unsubscribe") == []
 
 
-async def test_rooms_come_back_with_the_connection(table: Table) -> None:
-    """After a lost connection rooms and cursor go into `connect`; nothing is subscribed to a second time."""
+async def test_reconnecting_client_restores_rooms_and_cursor_in_connect_alone(table: Table) -> None:
     owner = await table.seat("Owner")
     gateway = table.services.gateways[0]
     await owner.page.get_by_role("button", name=RAISE).click()
@@ -152,8 +149,7 @@ async def test_rooms_come_back_with_the_connection(table: Table) -> None:
     assert len(owner.sent_of("subscribe")) == before
 
 
-async def test_cursor_outlives_the_page(table: Table) -> None:
-    """With `storage` a page goes on after a reload from where it was: it hears what happened meanwhile, and no more."""
+async def test_page_with_storage_resumes_after_a_reload_without_loss_or_repetition(table: Table) -> None:
     owner = await table.seat("Owner")
     room, user = f"campaign:{table.campaign}", await owner.page.evaluate(USER)
     await owner.page.evaluate(RESUME, [room, user])
@@ -173,8 +169,7 @@ async def test_cursor_outlives_the_page(table: Table) -> None:
     assert after[0] not in before
 
 
-async def test_a_hundred_rooms_come_back(table: Table) -> None:
-    """100 rooms with long names and three types each come back after a lost connection; nothing is missed."""
+async def test_hundred_rooms_with_long_names_and_types_are_restored_after_a_lost_connection(table: Table) -> None:
     owner = await table.seat("Owner")
     gateway, token = table.services.gateways[0], _token(table)
     url = f"{table.campaign_url}/settlements"
@@ -195,15 +190,14 @@ async def test_a_hundred_rooms_come_back(table: Table) -> None:
     assert await owner.page.evaluate("window.errors") == []
 
 
-async def test_rooms_joined_and_left_one_by_one(table: Table) -> None:
-    """Of 60 rooms joined and left one by one none is stranded: 100 others may be joined then."""
+async def test_joining_and_leaving_sixty_rooms_one_by_one_strands_none(table: Table) -> None:
+    """A hundred other rooms can be joined after that."""
     owner = await table.seat("Owner")
 
     assert await owner.page.evaluate(ONE_BY_ONE, f"campaign:{table.campaign}") == 100
 
 
-async def test_own_change_is_seen(table: Table) -> None:
-    """`seen` resolves when the event of a change was handed to its handlers; after `close` it is refused."""
+async def test_seen_resolves_once_the_handlers_got_the_event_and_rejects_after_close(table: Table) -> None:
     owner = await table.seat("Owner")
     room = f"campaign:{table.campaign}"
     settlement = await owner.page.get_by_role("article", name="Emberford").get_attribute("data-key")
@@ -215,8 +209,8 @@ async def test_own_change_is_seen(table: Table) -> None:
     assert refusal == "closed"
 
 
-async def test_without_network_no_attempt_is_burnt(table: Table) -> None:
-    """While the browser is offline attempts are not counted; the moment it is online the connection is back."""
+async def test_attempts_are_not_counted_while_the_browser_is_offline(table: Table) -> None:
+    """The connection is back as soon as the browser is online."""
     viewer = await table.seat("Viewer", script=NO_PAUSES)
     gateway, light = table.services.gateways[0], viewer.page.locator("#connection")
 
@@ -230,8 +224,7 @@ async def test_without_network_no_attempt_is_burnt(table: Table) -> None:
     await expect(light).to_have_text("Connected", use_inner_text=True, timeout=5000)
 
 
-async def test_gateway_that_stopped_answering_is_left(table: Table) -> None:
-    """After sleep the page asks whether its connection still lives; without an answer within 5 s it makes a new one."""
+async def test_page_reconnects_when_its_gateway_does_not_answer_within_five_seconds_after_sleep(table: Table) -> None:
     viewer = await table.seat("Viewer")
     process, light = table.services.gateways[0].process, viewer.page.locator("#connection")
     await expect(light).to_be_hidden()
@@ -245,8 +238,7 @@ async def test_gateway_that_stopped_answering_is_left(table: Table) -> None:
     assert [message["type"] for message in viewer.sent].count("ping") >= 1
 
 
-async def test_debug_shows_frames_and_no_token(table: Table) -> None:
-    """With the flag every frame is on the console, and no token is; without it there is nothing."""
+async def test_debug_flag_logs_every_frame_and_no_token(table: Table) -> None:
     loud, quiet = await table.window(query="?debug"), await table.seat("Viewer")
     await loud.sign_in("Viewer")
     await loud.open_campaign()

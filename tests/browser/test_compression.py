@@ -1,4 +1,4 @@
-"""permessage-deflate, with a browser's own implementation on the other side."""
+"""permessage-deflate with a browser's own implementation on the other side."""
 
 from playwright.async_api import Browser
 
@@ -20,8 +20,9 @@ LISTEN = """(token) => new Promise((resolve) => {
 })"""
 
 
-async def test_chromium(stream: NatsServer, auth: FakeAuth, chromium: Browser) -> None:
-    """Chromium agrees to it by itself, is understood, and reads what it gets."""
+async def test_chromium_negotiates_compression_and_both_sides_understand_each_other(
+    stream: NatsServer, auth: FakeAuth, chromium: Browser
+) -> None:
     fields = tuple(f"field{number}" for number in range(40))
     async with running_gateway(stream, auth, compression=True) as gateway:
         page = await chromium.new_page()

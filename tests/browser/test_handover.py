@@ -56,8 +56,7 @@ def _demo_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service
         whole.kill()
 
 
-async def test_nobody_notices_a_gateway_that_stops(table: Table) -> None:
-    """SIGTERM to one gateway after the other while events flow: each event once, in order, nothing but connected."""
+async def test_page_stays_connected_and_hears_every_event_once_while_gateways_stop_in_turn(table: Table) -> None:
     owner = await table.seat("Owner")
     await expect(owner.page.locator("#connection")).to_be_hidden()
     await owner.page.evaluate(RECORD, f"campaign:{table.campaign}")

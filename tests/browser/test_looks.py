@@ -1,7 +1,4 @@
-"""The page at the sizes it is made for: what matters is in sight, large and clear enough.
-
-BEACONFIRE_SCREENSHOTS=1 writes docs/images.
-"""
+"""The page at the window sizes it is made for: everything important is visible, large and clear."""
 
 import os
 from pathlib import Path
@@ -22,8 +19,9 @@ WIDTHS = pytest.mark.parametrize("viewport", [LAPTOP, PHONE], ids=["laptop", "ph
 
 
 @WIDTHS
-async def test_campaign_fits(table: Table, viewport: ViewportSize, request: pytest.FixtureRequest) -> None:
-    """A campaign with its feed is no wider than the window, and what can be pressed is large enough for a thumb."""
+async def test_campaign_page_fits_the_window_and_its_controls_are_large_enough_for_a_thumb(
+    table: Table, viewport: ViewportSize, request: pytest.FixtureRequest
+) -> None:
     owner, editor = await table.seat("Owner", viewport=viewport), await table.seat("Editor")
     await editor.page.get_by_role("button", name="Raise the level of Smithy").click()
     await editor.page.get_by_role("button", name="Let 1 day pass").click()
@@ -36,8 +34,9 @@ async def test_campaign_fits(table: Table, viewport: ViewportSize, request: pyte
 
 
 @WIDTHS
-async def test_sign_in_fits(table: Table, viewport: ViewportSize, request: pytest.FixtureRequest) -> None:
-    """Signing in is no wider than the window."""
+async def test_sign_in_page_fits_the_window(
+    table: Table, viewport: ViewportSize, request: pytest.FixtureRequest
+) -> None:
     window = await table.window(viewport=viewport)
     await expect(window.page.get_by_role("heading", name="Continue as")).to_be_visible()
 
@@ -47,8 +46,7 @@ async def test_sign_in_fits(table: Table, viewport: ViewportSize, request: pytes
 
 
 @WIDTHS
-async def test_form_fits(table: Table, viewport: ViewportSize) -> None:
-    """The longest form fits into the window or scrolls in it."""
+async def test_longest_form_fits_the_window_or_scrolls(table: Table, viewport: ViewportSize) -> None:
     owner = await table.seat("Owner", viewport=viewport)
     await owner.page.get_by_role("button", name="Edit Emberford").click()
     box = await owner.page.get_by_role("dialog").bounding_box()
@@ -59,8 +57,7 @@ async def test_form_fits(table: Table, viewport: ViewportSize) -> None:
 
 
 @SIZES
-async def test_conflict_can_be_saved(table: Table, viewport: ViewportSize) -> None:
-    """The dialog that asks again after a conflict has its reason and Save in sight; the notice lies above it."""
+async def test_conflict_dialog_shows_its_reason_and_save_below_the_notice(table: Table, viewport: ViewportSize) -> None:
     owner, token = await table.seat("Owner", viewport=viewport), _token(table)
     page = owner.page
     settlement = await page.get_by_role("article", name="Emberford").get_attribute("data-key")
@@ -82,8 +79,7 @@ async def test_conflict_can_be_saved(table: Table, viewport: ViewportSize) -> No
 
 
 @SIZES
-async def test_wrong_password_is_in_sight(table: Table, viewport: ViewportSize) -> None:
-    """The reason why a sign-in was refused is on the screen, next to what was pressed, as a sentence."""
+async def test_reason_for_a_refused_sign_in_is_visible_beside_the_button(table: Table, viewport: ViewportSize) -> None:
     window = await table.window(viewport=viewport)
     await window.page.get_by_label("E-mail").fill("owner@demo.example")
     await window.page.get_by_label("Password").fill("not this one")
@@ -94,8 +90,10 @@ async def test_wrong_password_is_in_sight(table: Table, viewport: ViewportSize) 
 
 
 @SCHEMES
-async def test_borders_are_clear(table: Table, scheme: Literal["light", "dark"]) -> None:
-    """Whatever can be used has an edge of 3:1 at least (WCAG 1.4.11): on the page, in a form and in the list."""
+async def test_controls_have_borders_with_a_contrast_of_at_least_3_to_1(
+    table: Table, scheme: Literal["light", "dark"]
+) -> None:
+    """WCAG 1.4.11, on the page, in a form and in the list."""
     owner = await table.seat("Owner")
     page = owner.page
     await page.emulate_media(color_scheme=scheme)
@@ -114,8 +112,9 @@ async def test_borders_are_clear(table: Table, scheme: Literal["light", "dark"])
 
 
 @WIDTHS
-async def test_notices_are_large_enough(table: Table, viewport: ViewportSize) -> None:
-    """Retry and the crosses of notices are large enough for a thumb, and no more notices than fit are shown."""
+async def test_notice_buttons_are_large_enough_for_a_thumb_and_notices_do_not_overflow(
+    table: Table, viewport: ViewportSize
+) -> None:
     viewer = await table.seat("Viewer", viewport=viewport, script=NO_PAUSES)
     gateway = table.services.gateways[0]
     gateway.kill()

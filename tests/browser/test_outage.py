@@ -1,4 +1,4 @@
-"""Pages that were opened, or asked for something, while a service was away: they recover by themselves."""
+"""Pages that were opened, or asked for something, while a service was away: they recover automatically."""
 
 import asyncio
 
@@ -26,8 +26,7 @@ FROZEN = """
 """A page whose pauses before it loads again never end; those of the connection are never exactly as long."""
 
 
-async def test_list_opened_while_the_publisher_is_away(table: Table) -> None:
-    """The list says why it is empty, and fills when the publisher is back."""
+async def test_campaign_list_says_why_it_is_empty_and_fills_once_the_publisher_is_back(table: Table) -> None:
     publisher = table.services.publisher
     await asyncio.to_thread(publisher.kill)
     try:
@@ -42,8 +41,7 @@ async def test_list_opened_while_the_publisher_is_away(table: Table) -> None:
     await expect(window.page.get_by_role("link", name=demo.CAMPAIGN)).to_be_visible(timeout=PATIENCE_MS)
 
 
-async def test_campaign_opened_while_the_publisher_is_away(table: Table) -> None:
-    """A campaign that could not be loaded appears when it can be, and is live then."""
+async def test_campaign_page_appears_live_once_the_publisher_is_back(table: Table) -> None:
     publisher = table.services.publisher
     window = await table.window()
     await window.sign_in("Owner")
@@ -60,8 +58,7 @@ async def test_campaign_opened_while_the_publisher_is_away(table: Table) -> None
     await expect(window.page.locator(".entry-text").first).to_contain_text("You changed the level of Emberford")
 
 
-async def test_light_that_turns_green_reloads_the_page(table: Table) -> None:
-    """What failed during an outage of everything is asked for again the moment that the connection is back."""
+async def test_page_reloads_what_failed_as_soon_as_its_connection_is_back(table: Table) -> None:
     gateway = table.services.gateways[0]
     window = await table.window(script=FROZEN)
     await window.sign_in("Owner")
@@ -81,8 +78,7 @@ async def test_light_that_turns_green_reloads_the_page(table: Table) -> None:
     await expect(window.page.get_by_role("heading", name="Emberford")).to_be_visible(timeout=PATIENCE_MS)
 
 
-async def test_page_reloaded_while_the_broker_is_away(table: Table) -> None:
-    """A page that connects to a degraded gateway is not told that all is well; when it is, the light turns green."""
+async def test_page_that_connects_to_a_degraded_gateway_shows_it_until_the_broker_is_back(table: Table) -> None:
     nats, viewer = table.services.nats, await table.seat("Viewer")
     light = viewer.page.locator("#connection")
     nats.freeze()
@@ -99,9 +95,9 @@ async def test_page_reloaded_while_the_broker_is_away(table: Table) -> None:
 
 
 @pytest.mark.parametrize("status", [0, 401], ids=["away", "refuses every token"])
-async def test_event_that_could_not_be_followed(table: Table, status: int) -> None:
-    """An event comes while the publisher is away, or refuses good tokens, for longer than the page tries: the page is
-    not stale for good."""
+async def test_page_is_not_stale_after_the_publisher_was_away_longer_than_the_page_tries(
+    table: Table, status: int
+) -> None:
     viewer = await table.seat("Viewer", script=HURRY)
     credentials = {"email": "owner@demo.example", "password": demo.PASSWORD}
     token = call("POST", f"{table.services.auth_url}/auth/sign-in", credentials)["accessToken"]
@@ -126,8 +122,7 @@ async def test_event_that_could_not_be_followed(table: Table, status: int) -> No
     assert reads > 5
 
 
-async def test_config_that_is_late(table: Table) -> None:
-    """A page whose configuration cannot be loaded at first says so, and starts when it can."""
+async def test_page_that_cannot_load_its_configuration_says_so_and_starts_once_it_can(table: Table) -> None:
     window = await table.window(query="?later")
     failures = 2
 

@@ -18,8 +18,7 @@ OUTDATE = """() => {
 MALICIOUS = "<img src=x onerror='window.harmed = true'><b>bold</b>"
 
 
-async def test_change_reaches_the_other_window(table: Table) -> None:
-    """What one person changes, the other sees: the value, and a sentence that says who it was."""
+async def test_change_appears_in_the_other_window_with_its_author(table: Table) -> None:
     owner, editor = await table.seat("Owner"), await table.seat("Editor")
     level = _level(owner.page, "Emberford")
     before = int(await level.inner_text())
@@ -32,8 +31,7 @@ async def test_change_reaches_the_other_window(table: Table) -> None:
     _assert_untroubled(owner, editor)
 
 
-async def test_fast_clicks_all_count(table: Table) -> None:
-    """Clicking faster than the service answers loses no click."""
+async def test_clicks_faster_than_the_service_answers_are_all_counted(table: Table) -> None:
     owner, viewer = await table.seat("Owner"), await table.seat("Viewer")
     before = int(await _level(owner.page, "Saltmere").inner_text())
 
@@ -44,8 +42,7 @@ async def test_fast_clicks_all_count(table: Table) -> None:
     await expect(_level(owner.page, "Saltmere")).to_have_text(str(before + 5))
 
 
-async def test_things_come_and_go(table: Table) -> None:
-    """A settlement that is added, edited and deleted in a form appears, changes and goes in the other window."""
+async def test_settlement_that_is_added_edited_and_deleted_follows_in_the_other_window(table: Table) -> None:
     owner, viewer = await table.seat("Owner"), await table.seat("Viewer")
     page, seen = owner.page, viewer.page
 
@@ -70,8 +67,7 @@ async def test_things_come_and_go(table: Table) -> None:
     _assert_untroubled(owner, viewer)
 
 
-async def test_edited_meanwhile(table: Table) -> None:
-    """Of two people who edit the same, the second is told what it is now and decides; other fields are merged."""
+async def test_conflicting_edit_is_shown_to_the_second_editor_and_other_fields_are_merged(table: Table) -> None:
     owner, editor = await table.seat("Owner"), await table.seat("Editor")
     for window in (owner, editor):
         await window.page.get_by_role("button", name="Edit Emberford").click()
@@ -91,8 +87,7 @@ async def test_edited_meanwhile(table: Table) -> None:
     await expect(_level(editor.page, "Emberford")).to_have_text("33")
 
 
-async def test_change_shows_before_it_is_confirmed(table: Table) -> None:
-    """A change is shown before the service has answered, marked until its event is heard, and then like any other."""
+async def test_change_is_shown_as_pending_until_its_event_is_heard(table: Table) -> None:
     owner = await table.seat("Owner")
     card, gateway = owner.page.get_by_role("article", name="Saltmere"), table.services.gateways[0].process
     before = int(await _level(owner.page, "Saltmere").inner_text())
@@ -120,8 +115,7 @@ async def test_change_shows_before_it_is_confirmed(table: Table) -> None:
     _assert_untroubled(owner)
 
 
-async def test_refused_change_is_taken_back(table: Table) -> None:
-    """A change that fails is taken back and told; a form comes back with what was typed."""
+async def test_refused_change_is_taken_back_and_its_form_keeps_what_was_typed(table: Table) -> None:
     owner = await table.seat("Owner")
     page, card = owner.page, owner.page.get_by_role("article", name="Emberford")
     before = await card.inner_text()
@@ -144,8 +138,7 @@ async def test_refused_change_is_taken_back(table: Table) -> None:
     await expect(card).to_contain_text("55,555")
 
 
-async def test_step_and_deletion_meanwhile(table: Table) -> None:
-    """A step and a deletion that start from an older state are refused; the page says what it is now."""
+async def test_step_and_deletion_from_an_outdated_state_are_refused_with_the_current_one(table: Table) -> None:
     token, gateway = _token(table, "Owner"), table.services.gateways[0].process
     url = f"{table.campaign_url}/settlements"
     made = call("POST", url, {"name": "Thornwick", "level": 5}, token=token)["settlement"]
@@ -167,8 +160,7 @@ async def test_step_and_deletion_meanwhile(table: Table) -> None:
         gateway.thaw()
 
 
-async def test_change_between_snapshot_and_live(table: Table) -> None:
-    """What is committed after the page has read and before it hears is restored: nothing is read a second time."""
+async def test_change_between_snapshot_and_subscription_is_restored_without_a_second_read(table: Table) -> None:
     viewer, token = await table.window(), _token(table, "Owner")
     await viewer.sign_in("Viewer")
     await expect(viewer.page.locator("#connection")).to_have_text("Connected", use_inner_text=True)
@@ -192,8 +184,7 @@ async def test_change_between_snapshot_and_live(table: Table) -> None:
     assert [url for url in reads if url.endswith("/settlements")] == [f"{table.campaign_url}/settlements"]
 
 
-async def test_world_time_reaches_everybody(table: Table) -> None:
-    """Time that passes in one window has passed in the other."""
+async def test_advanced_world_time_appears_in_the_other_window(table: Table) -> None:
     editor, viewer = await table.seat("Editor"), await table.seat("Viewer")
     clock = viewer.page.locator(".clock-face")
     before = await clock.inner_text()
@@ -204,8 +195,7 @@ async def test_world_time_reaches_everybody(table: Table) -> None:
     await expect(_feed(viewer.page).first).to_contain_text("Editor let 1 day pass")
 
 
-async def test_clock_runs_by_itself(table: Table) -> None:
-    """A clock that an editor starts lets time pass on every screen until it is stopped; only editors can do either."""
+async def test_running_clock_advances_on_every_screen_and_only_editors_control_it(table: Table) -> None:
     editor, viewer = await table.seat("Editor"), await table.seat("Viewer")
     page, seen = editor.page, viewer.page
     await expect(seen.locator(".clock-running")).to_have_count(0)
@@ -227,8 +217,7 @@ async def test_clock_runs_by_itself(table: Table) -> None:
     _assert_untroubled(editor, viewer)
 
 
-async def test_consequence_is_noted(table: Table) -> None:
-    """What the rules engine tells is noted below the change it follows from, in every window."""
+async def test_consequence_of_a_change_is_noted_below_it_in_every_window(table: Table) -> None:
     editor, viewer = await table.seat("Editor"), await table.seat("Viewer")
 
     await editor.page.get_by_role("button", name="Raise the level of Saltmere").click()
@@ -238,8 +227,7 @@ async def test_consequence_is_noted(table: Table) -> None:
         await expect(entry.locator(".entry-note")).to_have_text("Out of date: income and defence")
 
 
-async def test_viewer_changes_nothing(table: Table) -> None:
-    """A viewer has no controls and is told so; a call made nevertheless is refused with 403."""
+async def test_viewer_has_no_controls_and_a_direct_call_gets_403(table: Table) -> None:
     viewer = await table.seat("Viewer")
 
     await expect(viewer.page.locator("main button")).to_have_count(0)
@@ -255,8 +243,7 @@ async def test_viewer_changes_nothing(table: Table) -> None:
     assert status == 403
 
 
-async def test_removed_member_sees_it_at_once(table: Table) -> None:
-    """Who is removed is told, is back at the list, and is refused from then on."""
+async def test_removed_member_is_told_and_returned_to_the_list_at_once(table: Table) -> None:
     owner, editor = await table.seat("Owner"), await table.seat("Editor")
 
     try:
@@ -273,8 +260,7 @@ async def test_removed_member_sees_it_at_once(table: Table) -> None:
         call("POST", table.members_url, body, token=_token(table, "Owner"))
 
 
-async def test_role_changes_at_once(table: Table) -> None:
-    """Controls go with the role and come back with it, in the window that is open."""
+async def test_controls_follow_a_change_of_role_in_the_open_window(table: Table) -> None:
     owner, editor = await table.seat("Owner"), await table.seat("Editor")
     role = owner.page.get_by_label("Role of Editor")
     raises = editor.page.get_by_role("button", name="Raise the level of Emberford")
@@ -289,8 +275,7 @@ async def test_role_changes_at_once(table: Table) -> None:
     _assert_untroubled(owner, editor)
 
 
-async def test_stranger_is_refused_until_added(table: Table) -> None:
-    """Who is no member sees a refusal, and the campaign once an owner has added them."""
+async def test_stranger_sees_a_refusal_and_the_campaign_once_added(table: Table) -> None:
     owner, stranger = await table.seat("Owner"), await table.window()
     await stranger.sign_in("Stranger")
     await expect(stranger.page.get_by_text("You are in no campaign yet")).to_be_visible()
@@ -306,8 +291,7 @@ async def test_stranger_is_refused_until_added(table: Table) -> None:
     _remove_member(table, "Stranger")
 
 
-async def test_what_people_write_is_text(table: Table) -> None:
-    """Markup in names and values is shown as it was typed; none of it runs."""
+async def test_markup_in_names_and_values_is_shown_as_text(table: Table) -> None:
     token = _token(table, "Owner")
     viewer = await table.seat("Viewer")
     body = {"name": MALICIOUS, "description": MALICIOUS, "kind": "camp", "variables": {"note": MALICIOUS}}
@@ -323,8 +307,7 @@ async def test_what_people_write_is_text(table: Table) -> None:
     _assert_untroubled(viewer)
 
 
-async def test_reload_stays_signed_in_and_sign_out_ends_it(table: Table) -> None:
-    """The session survives a reload; after signing out it is gone, on the page and at auth."""
+async def test_session_survives_a_reload_and_sign_out_ends_it_on_the_page_and_at_auth(table: Table) -> None:
     owner = await table.seat("Owner")
     await owner.page.reload()
     await expect(owner.page.get_by_role("heading", name="Emberford")).to_be_visible()
@@ -340,8 +323,7 @@ async def test_reload_stays_signed_in_and_sign_out_ends_it(table: Table) -> None
     assert _status("POST", f"{table.services.auth_url}/auth/refresh", {"refreshToken": kept["refreshToken"]}) == 401
 
 
-async def test_feed_outlives_a_reload(table: Table) -> None:
-    """After a reload the feed is as it was, with what happened meanwhile; after signing out nothing is left of it."""
+async def test_feed_is_restored_after_a_reload_and_erased_by_sign_out(table: Table) -> None:
     owner, token = await table.seat("Owner"), _token(table, "Editor")
     page = owner.page
     await page.get_by_role("button", name="Raise the level of Emberford").click()
@@ -362,8 +344,7 @@ async def test_feed_outlives_a_reload(table: Table) -> None:
     _assert_untroubled(owner)
 
 
-async def test_unknown_address(table: Table) -> None:
-    """An unknown address shows people a page that leads back, and tells programs in JSON."""
+async def test_unknown_address_gets_a_page_for_people_and_json_for_programs(table: Table) -> None:
     window = await table.window()
     for path in ("nothing", "page/nothing.js", "client/", "a/b/<b>c"):
         answer = await window.page.goto(table.url + path)
@@ -379,8 +360,7 @@ async def test_unknown_address(table: Table) -> None:
     assert (refused.value.status, refused.value.code) == (404, "not_found")
 
 
-async def test_lost_answer_makes_nothing_twice(table: Table) -> None:
-    """Something is made and the answer is lost: sending the form again makes no second one."""
+async def test_sending_a_form_again_after_a_lost_answer_creates_nothing_twice(table: Table) -> None:
     owner, token = await table.seat("Owner"), _token(table, "Owner")
     page, dialog = owner.page, owner.page.get_by_role("dialog")
     lost = 0
@@ -408,8 +388,7 @@ async def test_lost_answer_makes_nothing_twice(table: Table) -> None:
     assert (len(made), lost) == (1, 1)
 
 
-async def test_wrong_password_is_told(table: Table) -> None:
-    """A sign-in that is refused says why, and leaves what was typed."""
+async def test_refused_sign_in_says_why_and_keeps_what_was_typed(table: Table) -> None:
     window = await table.window()
     await window.page.get_by_label("E-mail").fill("owner@demo.example")
     await window.page.get_by_label("Password").fill("not this one")
@@ -419,8 +398,7 @@ async def test_wrong_password_is_told(table: Table) -> None:
     await expect(window.page.get_by_label("E-mail")).to_have_value("owner@demo.example")
 
 
-async def test_sign_up_and_first_campaign(table: Table) -> None:
-    """A new person signs up, starts a campaign, and is its owner at once."""
+async def test_new_user_signs_up_and_owns_a_new_campaign_at_once(table: Table) -> None:
     window = await table.window()
     page = window.page
     await page.get_by_role("button", name="Sign up instead").click()
@@ -437,8 +415,7 @@ async def test_sign_up_and_first_campaign(table: Table) -> None:
     _assert_untroubled(window)
 
 
-async def test_gateway_restart_recovers_by_itself(table: Table) -> None:
-    """A killed gateway is seen, and what happened meanwhile is there when it is back; nobody has to do anything."""
+async def test_page_recovers_automatically_from_a_killed_gateway(table: Table) -> None:
     viewer = await table.seat("Viewer")
     gateway, token = table.services.gateways[0], _token(table, "Owner")
     before = int(await _level(viewer.page, "Greywatch").inner_text())
@@ -457,8 +434,7 @@ async def test_gateway_restart_recovers_by_itself(table: Table) -> None:
     await expect(viewer.page.locator("#toasts > *")).to_have_count(0)
 
 
-async def test_ten_failures_then_retry_by_hand(table: Table) -> None:
-    """After ten attempts the page stops, says so and offers to try again; that works once the gateway is back."""
+async def test_page_stops_after_ten_failed_attempts_and_retry_works(table: Table) -> None:
     viewer = await table.seat("Viewer", script=NO_PAUSES)
     gateway = table.services.gateways[0]
 
@@ -471,8 +447,7 @@ async def test_ten_failures_then_retry_by_hand(table: Table) -> None:
     await expect(viewer.page.locator("#connection")).to_be_hidden()
 
 
-async def test_indicator_is_for_the_signed_in(table: Table) -> None:
-    """Signed out there is no connection and no indicator; signed in it is green and gets out of the way."""
+async def test_connection_indicator_is_hidden_while_signed_out_and_green_while_connected(table: Table) -> None:
     window = await table.window()
     await expect(window.page.locator("#connection")).to_be_hidden()
 
@@ -482,8 +457,7 @@ async def test_indicator_is_for_the_signed_in(table: Table) -> None:
     await expect(window.page.locator("#connection")).to_be_hidden()
 
 
-async def test_duplicated_window_shares_the_session(table: Table) -> None:
-    """Two windows of one session renew its tokens in turn; neither uses a refresh token that the other used up."""
+async def test_duplicated_windows_renew_their_tokens_without_signing_each_other_out(table: Table) -> None:
     owner = await table.seat("Owner")
     twin = await owner.context.new_page()
     await twin.goto(table.url)

@@ -45,8 +45,7 @@ def _stripped(chunk: bytes) -> bytes:
     )
 
 
-async def test_page_below_a_path_prefix(table: Table) -> None:
-    """Below a prefix the page loads, signs in, and is live; unknown addresses lead back to it."""
+async def test_page_below_a_path_prefix_loads_signs_in_and_is_live(table: Table) -> None:
     async with Proxy(table.services.gateways[0].port, port=PORT, rewrite=_stripped).running():
         window = await table.window()
         await window.page.goto(f"http://127.0.0.1:{PORT}{PREFIX}/")
@@ -62,9 +61,7 @@ async def test_page_below_a_path_prefix(table: Table) -> None:
         await expect(window.page.get_by_role("link", name=demo.CAMPAIGN)).to_be_visible()
 
 
-async def test_address_without_its_last_slash(table: Table) -> None:
-    """Below a prefix the page's files are not found without the slash at the end: the page says so, and not only
-    "Loading…"."""
+async def test_page_below_a_prefix_explains_a_missing_slash_at_the_end_of_its_address(table: Table) -> None:
     async with Proxy(table.services.gateways[0].port, port=PORT, rewrite=_stripped).running():
         window = await table.window()
         await window.page.goto(f"http://127.0.0.1:{PORT}{PREFIX}")
@@ -76,8 +73,7 @@ async def test_address_without_its_last_slash(table: Table) -> None:
         await expect(hint).to_have_count(0)
 
 
-async def test_slow_start_is_told_without_motion(table: Table) -> None:
-    """The hint that loading takes long appears for people who want no motion, too."""
+async def test_hint_about_slow_loading_appears_with_reduced_motion_too(table: Table) -> None:
     window = await table.window()
     await window.page.emulate_media(reduced_motion="reduce")
     await window.page.route("**/main.js", lambda route: route.abort())

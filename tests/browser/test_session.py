@@ -103,8 +103,7 @@ class Refreshes:
         return await route.continue_()
 
 
-async def test_one_lost_answer_keeps_everybody_signed_in(table: Table) -> None:
-    """The answer to a refresh is lost: the page asks again and goes on."""
+async def test_page_asks_again_after_a_lost_refresh_answer_and_stays_signed_in(table: Table) -> None:
     owner = await table.seat("Owner")
     refreshes = await Refreshes().watch(owner.page)
     refreshes.lost = 1
@@ -117,8 +116,7 @@ async def test_one_lost_answer_keeps_everybody_signed_in(table: Table) -> None:
     assert len(set(refreshes.sent)) == 1
 
 
-async def test_answer_that_never_comes_hangs_nothing(table: Table) -> None:
-    """A refresh that vanishes is asked for again: all that wait for a token have one, without a reload."""
+async def test_refresh_that_gets_no_answer_is_repeated_and_serves_every_waiting_call(table: Table) -> None:
     owner = await table.seat("Owner")
     refreshes = await Refreshes().watch(owner.page)
     refreshes.hung = 1
@@ -130,8 +128,7 @@ async def test_answer_that_never_comes_hangs_nothing(table: Table) -> None:
     assert len(refreshes.sent) == 2
 
 
-async def test_any_answer_that_never_comes_hangs_nothing(table: Table) -> None:
-    """A read that vanishes is given up and made again; the campaigns appear without a reload."""
+async def test_read_that_gets_no_answer_is_repeated_without_a_reload(table: Table) -> None:
     hung = 0
 
     async def hang_once(route: Route) -> None:
@@ -148,8 +145,7 @@ async def test_any_answer_that_never_comes_hangs_nothing(table: Table) -> None:
     assert hung == 2
 
 
-async def test_reload_while_a_refresh_is_under_way(table: Table) -> None:
-    """A page that is reloaded before the answer comes starts with the token that auth has used up."""
+async def test_page_reloaded_during_a_refresh_stays_signed_in_with_its_used_token(table: Table) -> None:
     owner = await table.seat("Owner")
     refreshes = await Refreshes().watch(owner.page)
     refreshes.hung = 1
@@ -163,8 +159,9 @@ async def test_reload_while_a_refresh_is_under_way(table: Table) -> None:
 
 
 @pytest.mark.parametrize("script", ["", NO_LOCKS], ids=["locks", "no locks"])
-async def test_windows_of_one_session_renew_at_once(table: Table, script: str) -> None:
-    """A window and its duplicate renew at the same moment, with and without Web Locks; both stay signed in."""
+async def test_two_windows_that_renew_at_once_stay_signed_in_with_and_without_web_locks(
+    table: Table, script: str
+) -> None:
     owner = await table.seat("Owner", script=script)
     twin = await _restored(owner, await owner.page.evaluate(KEPT), script=script)
 
@@ -174,8 +171,7 @@ async def test_windows_of_one_session_renew_at_once(table: Table, script: str) -
         await asyncio.gather(*map(_assert_signed_in, (owner.page, twin)))
 
 
-async def test_window_restored_from_disk_uses_the_newest_tokens(table: Table) -> None:
-    """A window that comes back with the tokens of days ago never sends them: nobody is signed out."""
+async def test_window_restored_from_disk_never_sends_its_old_tokens(table: Table) -> None:
     owner = await table.seat("Owner")
     old = await owner.page.evaluate(KEPT)
     for _ in range(3):
@@ -197,8 +193,7 @@ async def test_window_restored_from_disk_uses_the_newest_tokens(table: Table) ->
     assert not [body for body in sent if json.loads(old)["refreshToken"] in body]
 
 
-async def test_window_restored_after_the_others_were_closed(table: Table) -> None:
-    """The newest tokens outlive the window that got them, for its duplicates alone."""
+async def test_newest_tokens_outlive_the_window_that_got_them_for_its_duplicates_only(table: Table) -> None:
     owner = await table.seat("Owner")
     old = await owner.page.evaluate(KEPT)
     async with owner.page.expect_response("**/auth/refresh"):
@@ -215,8 +210,7 @@ async def test_window_restored_after_the_others_were_closed(table: Table) -> Non
     assert newest["accessToken"] not in shared
 
 
-async def test_gateway_that_refuses_every_token_signs_nobody_out(table: Table) -> None:
-    """A gateway refuses tokens that auth has just given: the light says so, and the session goes on."""
+async def test_session_survives_a_gateway_that_refuses_good_tokens(table: Table) -> None:
     window = await table.window()
     await window.page.route_web_socket("**/ws", lambda socket: socket.close(code=4401, reason="the token has expired"))
 
@@ -228,8 +222,7 @@ async def test_gateway_that_refuses_every_token_signs_nobody_out(table: Table) -
     await _assert_signed_in(window.page)
 
 
-async def test_service_that_refuses_good_tokens_for_a_moment(table: Table) -> None:
-    """The publisher does not know auth's new key yet: the campaign is loaded when it does."""
+async def test_campaign_loads_once_the_publisher_knows_auths_new_key(table: Table) -> None:
     refused = 0
 
     async def refuse_some(route: Route, request: Request) -> None:
@@ -251,9 +244,8 @@ async def test_service_that_refuses_good_tokens_for_a_moment(table: Table) -> No
     assert refused == 4
 
 
-async def test_clock_that_jumps_signs_nobody_out(table: Table) -> None:
-    """The clock is set by weeks: a window that comes back keeps its newest tokens, and one that is opened then sweeps
-    them away as too old, which ends the session in no window."""
+async def test_clock_that_jumps_by_weeks_ends_no_session(table: Table) -> None:
+    """A window opened after the jump deletes the stored tokens as too old; the window that comes back keeps its own."""
     owner = await table.seat("Owner")
     old = json.loads(await owner.page.evaluate(KEPT))
     async with owner.page.expect_response("**/auth/refresh"):
@@ -281,8 +273,7 @@ async def test_clock_that_jumps_signs_nobody_out(table: Table) -> None:
     await _assert_signed_in(owner.page)
 
 
-async def test_signing_out_signs_out_the_duplicate(table: Table) -> None:
-    """Signing out in one window ends the session in its duplicates, and leaves nothing behind."""
+async def test_signing_out_ends_the_session_in_duplicate_windows_and_leaves_nothing_behind(table: Table) -> None:
     owner = await table.seat("Owner")
     twin = await _restored(owner, await owner.page.evaluate(KEPT))
 
@@ -293,8 +284,7 @@ async def test_signing_out_signs_out_the_duplicate(table: Table) -> None:
         assert await page.evaluate("sessionStorage.length + localStorage.length") == 0
 
 
-async def test_plain_http_by_name(table: Table) -> None:
-    """Without locks and cryptography a window, its duplicate and a restored one stay signed in."""
+async def test_windows_stay_signed_in_over_plain_http_without_locks_and_cryptography(table: Table) -> None:
     executable = next(filter(None, map(shutil.which, CHROMIUM)), None)
     address = table.url.replace("127.0.0.1", NAME)
     async with async_playwright() as playwright:
@@ -322,8 +312,9 @@ async def test_plain_http_by_name(table: Table) -> None:
         await browser.close()
 
 
-async def test_blocked_storage(table: Table, blocked: BrowserContext) -> None:
-    """With cookies blocked, signing in works for the life of the page, renewals included."""
+async def test_sign_in_works_for_the_life_of_the_page_when_storage_is_blocked(
+    table: Table, blocked: BrowserContext
+) -> None:
     page = await blocked.new_page()
     troubles: list[str] = []
     page.on("pageerror", lambda error: troubles.append(str(error)))

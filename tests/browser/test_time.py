@@ -1,4 +1,4 @@
-"""Tokens that run out and gateways that fall silent, with their times made short."""
+"""Tokens that expire and gateways that fall silent, with shortened times."""
 
 import json
 from collections.abc import Iterator
@@ -31,8 +31,7 @@ def _demo_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service
         whole.kill()
 
 
-async def test_token_is_renewed_in_place(table: Table) -> None:
-    """Over several lives of a token the page keeps its one connection, and nobody sees anything of it."""
+async def test_page_keeps_one_connection_over_several_token_renewals(table: Table) -> None:
     viewer = await table.seat("Viewer")
     await expect(viewer.page.locator("#connection")).to_be_hidden()
 
@@ -44,8 +43,7 @@ async def test_token_is_renewed_in_place(table: Table) -> None:
     await expect(viewer.page.get_by_role("heading", name="Emberford")).to_be_visible()
 
 
-async def test_silent_gateway_is_asked_and_left(table: Table) -> None:
-    """After a heartbeat of silence the page sends a ping; without an answer within 5 s it connects anew."""
+async def test_page_pings_a_silent_gateway_and_reconnects_without_an_answer_in_five_seconds(table: Table) -> None:
     viewer = await table.seat("Viewer")
     process, light = table.services.gateways[0].process, viewer.page.locator("#connection")
     await expect(light).to_be_hidden()

@@ -1,4 +1,4 @@
-"""The browser client's own tests, by the Node that Playwright brings."""
+"""The browser client's own tests, run by the Node that Playwright brings."""
 
 import fcntl
 import subprocess
@@ -12,32 +12,32 @@ INSTALL = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
 INSTALL_S = 120
 
 
-def test_connection() -> None:
+def test_js_connection_tests_pass() -> None:
     """Connecting, pauses, the circuit breaker, health, token renewal, handover: clients/js/test/connection.test.js."""
     _run("connection")
 
 
-def test_rooms() -> None:
+def test_js_room_tests_pass() -> None:
     """Rooms shared, never doubled, kept over reconnects; the cursor: clients/js/test/rooms.test.js."""
     _run("rooms")
 
 
-def test_restore() -> None:
+def test_js_restore_tests_pass() -> None:
     """From a snapshot on, and rooms that a connection comes back without: clients/js/test/restore.test.js."""
     _run("restore")
 
 
-def test_seen() -> None:
+def test_js_seen_tests_pass() -> None:
     """Waiting for one's own change, and a cursor that outlives the page: clients/js/test/seen.test.js."""
     _run("seen")
 
 
-def test_indicator() -> None:
+def test_js_indicator_tests_pass() -> None:
     """What the indicator says in each state: clients/js/test/indicator.test.js."""
     _run("indicator")
 
 
-def test_packages() -> None:
+def test_js_package_tests_pass() -> None:
     """With the package `ws` in Node, and with a bundler: clients/js/test/packages.test.js."""
     with (PACKAGE / "package.json").open() as lock:  # one test process after the other
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -47,8 +47,7 @@ def test_packages() -> None:
     _run("packages")
 
 
-def test_every_file_is_run() -> None:
-    """No file of tests is forgotten above."""
+def test_every_js_test_file_is_run() -> None:
     there = {path.name.removesuffix(".test.js") for path in TESTS.glob("*.test.js")}
     assert there == {"connection", "rooms", "restore", "seen", "indicator", "packages"}
 

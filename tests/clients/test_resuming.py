@@ -1,4 +1,4 @@
-"""The tests' own client keeps the rules that the browser client keeps: PROTOCOL.md §5, make-before-break, `seen`."""
+"""The tests' own client keeps the rules of the browser client: PROTOCOL.md §5, make-before-break, `seen`."""
 
 import asyncio
 from dataclasses import replace
@@ -19,8 +19,9 @@ def _client(one: World) -> ResumingClient:
     return ResumingClient([gateway.url for gateway in one.gateways], one.auth.token("u1", ttl_s=3600), [ROOM])
 
 
-async def test_gateways_stop_one_after_the_other(tmp_path: Path) -> None:
-    """SIGTERM to each of two gateways while events flow: every event once, in order, and never without a connection."""
+async def test_resuming_client_hears_every_event_once_and_stays_connected_while_gateways_stop_in_turn(
+    tmp_path: Path,
+) -> None:
     async with world(tmp_path, gateways=2) as one, _client(one).running() as client:
         started_at = cursor_of(client.acks[0]["cursor"]).offset
         stop = asyncio.Event()
@@ -45,8 +46,7 @@ async def _write(one: World, stop: asyncio.Event) -> None:
         await asyncio.sleep(0.01)  # the rate
 
 
-async def test_seen(tmp_path: Path) -> None:
-    """By place and by id, also across a killed gateway; not at all is told with the reason."""
+async def test_seen_waits_by_place_and_by_id_across_a_killed_gateway_and_fails_with_a_reason(tmp_path: Path) -> None:
     async with world(tmp_path, gateways=1) as one, _client(one).running() as client:
         offset = await one.publish()
         await client.seen(one.acknowledged[offset])

@@ -1,4 +1,4 @@
-"""deploy/alerts: rules for Prometheus that name only what the services really count."""
+"""deploy/alerts: Prometheus rules that name only metrics the services export."""
 
 import re
 from pathlib import Path
@@ -33,8 +33,8 @@ def declared() -> dict[str, set[str]]:
     return found
 
 
-def test_every_metric_of_an_alert_exists() -> None:
-    """An alert on a metric that was renamed would never fire: each name is that of a metric, and each label its own."""
+def test_every_metric_and_label_of_an_alert_exists() -> None:
+    """An alert on a renamed metric would never fire."""
     known = declared()
     for rule in rules():
         expression = re.sub(r"\[\w+\]", "", rule["expr"])
@@ -52,8 +52,7 @@ def test_every_metric_of_an_alert_exists() -> None:
             assert labels <= known[name] | OF_PROMETHEUS, rule["alert"]
 
 
-def test_every_alert_says_what_is_wrong() -> None:
-    """Each has a name of its own, a severity and a sentence."""
+def test_every_alert_has_a_unique_name_a_severity_and_a_sentence() -> None:
     names = [rule["alert"] for rule in rules()]
 
     assert len(set(names)) == len(names)

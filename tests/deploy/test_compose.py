@@ -1,7 +1,4 @@
-"""docker-compose.yml: valid by the compose specification's own schema, and what the services really need.
-
-It is checked here by schema and against the settings, and not run: the tests need no container engine.
-"""
+"""docker-compose.yml is valid by the compose specification and provides what the services need."""
 
 import json
 import os
@@ -56,24 +53,21 @@ def resolved(value: str) -> str:
     return _INTERPOLATED.sub(lambda match: STRONG if match[2] == "set it in .env" else match[2] or "", value)
 
 
-def test_it_is_valid_by_the_specification() -> None:
-    """The compose specification's JSON Schema takes it."""
+def test_compose_file_is_valid_by_the_compose_specification() -> None:
     schema = files("check_jsonschema") / "builtin_schemas" / "vendor" / "compose-spec.json"
 
     jsonschema.validate(COMPOSE, json.loads(schema.read_text()))
 
 
 @pytest.mark.parametrize("name", RUNNING)
-def test_every_variable_is_a_setting(name: str) -> None:
-    """A service is given no variable it does not read."""
+def test_compose_gives_services_only_variables_that_they_read(name: str) -> None:
     known = variables(settings_of(name))
 
     assert set(RUNNING[name]["environment"]) <= set(known)
 
 
 @pytest.mark.parametrize("name", RUNNING)
-def test_its_settings_are_accepted(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The service's own Settings read the environment that compose would give it, with nothing missing."""
+def test_settings_accept_the_environment_that_compose_gives(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable, value in RUNNING[name]["environment"].items():
         monkeypatch.setenv(variable, resolved(value))
 
@@ -85,8 +79,7 @@ def test_its_settings_are_accepted(name: str, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.mark.parametrize("name", RUNNING)
-def test_no_local_default_is_left(name: str) -> None:
-    """What points at this machine by default points at a container, or into a volume, here."""
+def test_no_setting_in_compose_points_at_the_local_machine(name: str) -> None:
     environment = RUNNING[name]["environment"]
     local = [
         variable
@@ -100,8 +93,7 @@ def test_no_local_default_is_left(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ON_THE_BROKER)
-def test_broker_users_are_in_the_table(name: str) -> None:
-    """Each service connects as a user of the broker's table, its own, with that user's password."""
+def test_each_service_in_compose_connects_as_its_own_broker_user_with_that_users_password(name: str) -> None:
     environment = ALL[name]["environment"]
     user = environment["BEACONFIRE_NATS_USER"]
 
@@ -111,8 +103,7 @@ def test_broker_users_are_in_the_table(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", WORKERS)
-def test_workers_are_run(name: str) -> None:
-    """Each worker runs as itself, on the publisher's database."""
+def test_compose_runs_each_worker_on_the_publishers_database(name: str) -> None:
     environment = ALL[name]["environment"]
 
     assert ALL[name]["command"] == ["python", "-m", "beaconfire_publisher", name]
@@ -120,8 +111,7 @@ def test_workers_are_run(name: str) -> None:
 
 
 @pytest.mark.parametrize(("name", "job"), MIGRATIONS.items())
-def test_databases_are_migrated_first(name: str, job: str) -> None:
-    """What has a database starts once it is migrated: by the job of its service, on its own database and user."""
+def test_services_with_a_database_start_after_their_own_migration_job(name: str, job: str) -> None:
     url = ALL[name]["environment"]["BEACONFIRE_DATABASE_URL"]
     service = job.removeprefix("migrate-")
 
@@ -133,8 +123,7 @@ def test_databases_are_migrated_first(name: str, job: str) -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_hardened(name: str) -> None:
-    """Every container runs without root, capabilities or a file system that can be written, and within limits."""
+def test_every_container_runs_without_root_capabilities_or_a_writable_file_system_and_with_limits(name: str) -> None:
     one = ALL[name]
 
     assert one["user"] not in ("root", "0", "0:0")
@@ -147,14 +136,12 @@ def test_hardened(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in ALL if name not in JOBS])
-def test_health_is_asked(name: str) -> None:
-    """Every container that stays says whether it is well."""
+def test_every_lasting_container_has_a_health_check(name: str) -> None:
     assert ALL[name]["healthcheck"]["test"][0] == "CMD"
     assert ALL[name]["restart"] == "unless-stopped"
 
 
-def test_images_are_pinned_and_run_without_root() -> None:
-    """Each image we build is of a named release, and ends as the user that compose names."""
+def test_built_images_are_pinned_to_a_release_and_run_as_the_user_in_compose() -> None:
     for path in ("deploy/Dockerfile", "deploy/proxy/Dockerfile"):
         text = (ROOT / path).read_text()
 
@@ -163,22 +150,19 @@ def test_images_are_pinned_and_run_without_root() -> None:
         assert "\nHEALTHCHECK " in text
 
 
-def test_the_last_stage_builds_nothing() -> None:
-    """What the image is made with stays in the stage before."""
+def test_build_tools_stay_in_an_earlier_image_stage() -> None:
     last = (ROOT / "deploy/Dockerfile").read_text().rsplit("\nFROM ", 1)[1]
 
     assert not re.search(r"uv sync|pip install|apt-get|gcc", last)
     assert "pip uninstall" in last
 
 
-def test_the_broker_has_every_password() -> None:
-    """nats-server gets each password its configuration names."""
+def test_broker_container_gets_every_password_of_its_configuration() -> None:
     assert set(ALL["nats"]["environment"]) == {password_variable(user.name) for user in USERS}
 
 
 @pytest.mark.parametrize("name", [*RUNNING, *JOBS])
-def test_addresses_name_services(name: str) -> None:
-    """Every host in an address is a service of this file, on the port that it listens on."""
+def test_every_address_in_compose_names_a_service_and_its_port(name: str) -> None:
     for value in ALL[name]["environment"].values():
         for host, port in re.findall(r"(?:http://|nats://|@)([\w-]+):(\d+)", value):
             if host == "postgres":
@@ -187,39 +171,33 @@ def test_addresses_name_services(name: str) -> None:
             assert port == ("4222" if host == "nats" else RUNNING[host]["environment"]["BEACONFIRE_PORT"])
 
 
-def test_the_proxy_names_services_and_their_ports() -> None:
-    """Everything behind the proxy is there, and everything with a public port is behind the proxy."""
+def test_proxy_serves_every_service_with_a_public_port_and_nothing_else() -> None:
     upstreams = set(re.findall(r"([\w-]+):8080", PROXY))
 
     assert upstreams == set(RUNNING) - set(WORKERS)
 
 
 @pytest.mark.parametrize("name", RUNNING)
-def test_health_is_asked_on_the_operations_port(name: str) -> None:
-    """The health check asks the port on which the service answers."""
+def test_health_checks_use_the_operations_port(name: str) -> None:
     assert f":{RUNNING[name]['environment']['BEACONFIRE_OPS_PORT']}/readyz" in RUNNING[name]["healthcheck"]["test"][3]
 
 
-def test_only_the_proxy_is_published() -> None:
-    """No service, and no operations port, can be reached past the proxy."""
+def test_only_the_proxys_ports_are_published() -> None:
     assert [name for name, one in COMPOSE["services"].items() if "ports" in one] == ["proxy"]
 
 
-def test_every_interpolation_is_in_the_example() -> None:
-    """.env.example has each variable that docker-compose.yml asks for, and no other."""
+def test_env_example_has_exactly_the_variables_of_compose() -> None:
     assert set(re.findall(r"^(\w+)=", EXAMPLE, re.MULTILINE)) == {match[1] for match in _INTERPOLATED.finditer(TEXT)}
 
 
-def test_data_outlives_its_containers() -> None:
-    """What is kept, is kept on a named volume."""
+def test_lasting_data_is_on_named_volumes() -> None:
     kept = {"nats": "nats:/data", "postgres": "postgres:/var/lib/postgresql/data", "proxy": "caddy:/data"}
     for name, volume in kept.items():
         assert volume in ALL[name]["volumes"]
         assert volume.partition(":")[0] in COMPOSE["volumes"]
 
 
-def test_every_path_it_mounts_or_builds_from_is_there() -> None:
-    """Files that compose and the Dockerfile name exist in the repository."""
+def test_files_named_by_compose_and_the_dockerfile_exist() -> None:
     mounts = [
         volume.split(":")[0]
         for one in COMPOSE["services"].values()
@@ -237,17 +215,15 @@ def any_environment() -> dict[str, Any]:
     return {variable: value for one in ALL.values() for variable, value in one["environment"].items()}
 
 
-def test_no_secret_is_written_down() -> None:
-    """Passwords come from .env and have no default."""
+def test_passwords_come_from_the_env_file_and_have_no_default() -> None:
     for variable, value in any_environment().items():
         if re.search("PASSWORD|SECRET|TOKEN", variable):
             assert re.fullmatch(r"\$\{\w+:\?set it in \.env\}", value)
     assert not re.search(r"(PASSWORD|SECRET|TOKEN)=\S", EXAMPLE)
 
 
-def test_make_env(tmp_path: Path) -> None:
-    """deploy/make-env.sh gives every secret a value of its own, strong and readable for its owner alone, and never
-    writes over one that is there."""
+def test_make_env_writes_a_strong_readable_secret_each_and_never_overwrites_a_file(tmp_path: Path) -> None:
+    """The file is readable for its owner alone."""
     (tmp_path / "deploy").mkdir()
     shutil.copy(ROOT / "deploy/make-env.sh", tmp_path / "deploy")
     shutil.copy(ROOT / ".env.example", tmp_path)
@@ -269,9 +245,10 @@ def test_make_env(tmp_path: Path) -> None:
     assert (tmp_path / ".env").read_text() == made
 
 
-def test_postgresql_init(postgres: Postgres, tmp_path: Path) -> None:
-    """The script that a new PostgreSQL runs makes a database and a user each, which the jobs can migrate, and which
-    are closed to the other service."""
+def test_postgresql_init_script_makes_a_closed_database_and_user_for_each_service(
+    postgres: Postgres, tmp_path: Path
+) -> None:
+    """The migration jobs can use them."""
     passwords = {"auth": "a'uth pass", "publisher": "publisher-pass"}
     environment = {
         "PATH": os.environ["PATH"],

@@ -34,8 +34,9 @@ def checked(config: str, environment: dict[str, str]) -> subprocess.CompletedPro
 
 
 @pytest.mark.parametrize(("config", "environment"), [("single.conf", PASSWORDS), ("cluster.conf", PASSWORDS | NODE)])
-def test_the_shipped_configuration_is_read(config: str, environment: dict[str, str]) -> None:
-    """nats-server takes it, with every password, and what a node is told, from the environment."""
+def test_nats_server_accepts_the_shipped_configuration_with_values_from_the_environment(
+    config: str, environment: dict[str, str]
+) -> None:
     answer = checked(config, environment)
 
     assert answer.returncode == 0, answer.stderr
@@ -45,8 +46,7 @@ def test_the_shipped_configuration_is_read(config: str, environment: dict[str, s
     ("config", "missing"),
     [("single.conf", "BEACONFIRE_SETUP_PASSWORD"), *(("cluster.conf", name) for name in [*PASSWORDS, *NODE])],
 )
-def test_a_missing_value_stops_the_server(config: str, missing: str) -> None:
-    """Without a password the server does not start, rather than starting open; nor does a node without its cluster."""
+def test_nats_server_does_not_start_without_a_password_or_without_its_cluster(config: str, missing: str) -> None:
     answer = checked(config, {name: value for name, value in (PASSWORDS | NODE).items() if name != missing})
 
     assert answer.returncode != 0
@@ -54,7 +54,6 @@ def test_a_missing_value_stops_the_server(config: str, missing: str) -> None:
 
 
 @pytest.mark.parametrize("password", ['a"b', "a\\b", "a\nb"])
-def test_a_password_cannot_leave_its_quotes(password: str) -> None:
-    """A password that would write configuration is refused."""
+def test_password_that_would_write_configuration_is_refused(password: str) -> None:
     with pytest.raises(ValueError, match="quotes"):
         quoted(password)

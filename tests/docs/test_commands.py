@@ -31,14 +31,14 @@ def shell_blocks(page: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_no_command_needs_an_activated_environment(page: str) -> None:
-    """`beaconfire` is not on a new terminal's PATH: a block that calls it names `.venv/bin/beaconfire`."""
+def test_documented_commands_name_the_path_of_beaconfire(page: str) -> None:
+    """`beaconfire` is not on a new terminal's PATH."""
     blocks = shell_blocks(page)
 
     assert [block for block in blocks if _BARE.search(block) or "$(beaconfire " in block] == []
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_no_command_hides_that_another_failed(page: str) -> None:
-    """`export NAME=$(command)` ends well even if the command failed: the variable would be empty without a word."""
+def test_documented_commands_do_not_hide_a_failure_in_a_substitution(page: str) -> None:
+    """`export NAME=$(command)` succeeds even if the command fails, and leaves the variable empty."""
     assert [block for block in shell_blocks(page) if _HIDDEN_FAILURE.search(block)] == []

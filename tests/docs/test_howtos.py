@@ -1,4 +1,4 @@
-"""The how-tos, followed line by line in a copy of the tree: what they say works, as they say it."""
+"""The how-tos, followed line by line in a copy of the repository."""
 
 import asyncio
 import json
@@ -47,9 +47,7 @@ async def address_of_up(process: Process, log: Path) -> str:
 
 
 @pytest.mark.timeout(2 * RUN_S)
-async def test_add_an_event(tmp_path: Path) -> None:
-    """The class of the page is all it takes: what is derived follows, and the event reaches a socket. The commands run
-    as they stand, each in a terminal of its own."""
+async def test_following_add_an_event_delivers_the_new_event_to_a_socket(tmp_path: Path) -> None:
     page = "docs/howto/add_an_event.md"
     tree = Tree(tmp_path)
     make, up, publish = [block.text.strip() for block in blocks(page) if block.language == "sh"]
@@ -92,8 +90,7 @@ async def test_add_an_event(tmp_path: Path) -> None:
 
 
 @pytest.mark.timeout(300)
-def test_add_a_domain_service(tmp_path: Path) -> None:
-    """The service of the page passes the project's checks and its own test: its event reaches a socket."""
+def test_following_add_a_domain_service_passes_the_checks_and_delivers_its_event(tmp_path: Path) -> None:
     page = "docs/howto/add_a_domain_service.md"
     tree = Tree(tmp_path)
     write, generate, check, test = commands(page)

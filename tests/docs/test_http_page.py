@@ -1,4 +1,4 @@
-"""docs/reference/http.md names every call the services answer, and none that they do not."""
+"""docs/reference/http.md names exactly the calls that the services answer."""
 
 import re
 from collections.abc import Iterator
@@ -56,21 +56,18 @@ def _is(call: str, name: str) -> bool:
     return call == name or ("…" in path and call.startswith(f"{method} ") and call.endswith(path.removeprefix("…")))
 
 
-def test_every_call_is_there() -> None:
-    """A call that is served has its row."""
+def test_every_served_call_has_a_row_on_the_http_page() -> None:
     names = set(named())
     missing = {call for call in served() if not any(_is(call, name) for name in names)}
     assert missing == set()
 
 
-def test_nothing_else_is_there() -> None:
-    """A call that has a row is served."""
+def test_every_row_of_the_http_page_is_a_served_call() -> None:
     calls = served()
     invented = {name for name in named() if not any(_is(call, name) for call in calls)}
     assert invented == set()
 
 
-def test_operators_calls_are_counted() -> None:
-    """What is offered to operators is among what is compared."""
+def test_operators_calls_are_compared_with_the_http_page() -> None:
     offered = [route for app in applications() for route in app.get(FOR_OPERATORS, ())]
     assert len(offered) >= 10

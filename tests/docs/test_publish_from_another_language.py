@@ -1,4 +1,4 @@
-"""The how-to for publishers in other languages: its commands are run as they stand, and their events heard."""
+"""The how-to for publishers in other languages: its commands are run as written, and their events heard."""
 
 import asyncio
 import json
@@ -51,8 +51,8 @@ def script(services: Services, campaign: str) -> str:
 
 
 @pytest.mark.timeout(2 * RUN_S)
-async def test_page(line: Line, tmp_path: Path) -> None:
-    """curl, the script for curl, a bare socket, Go and Node: each of the page's five ways reaches a member's socket."""
+async def test_each_of_the_five_ways_to_publish_on_the_page_reaches_a_socket(line: Line, tmp_path: Path) -> None:
+    """curl, the script for curl, a bare socket, Go and Node."""
     owner = await line.sign_up("owner")
     campaign = await line.campaign(owner)
     room = f"campaign:{campaign}"
@@ -80,8 +80,7 @@ async def test_page(line: Line, tmp_path: Path) -> None:
     assert "nothing was set aside" in said
 
 
-def test_a_user_of_its_own(tmp_path: Path) -> None:
-    """The row of the page is all it takes: the broker's configuration has the user, its subjects and its inbox."""
+def test_row_of_the_page_gives_the_broker_a_user_with_subjects_and_an_inbox(tmp_path: Path) -> None:
     tree = Tree(tmp_path)
     tree.write(PAGE)
     tree.python("-m", "scripts.generate")

@@ -1,4 +1,4 @@
-"""The browser code of README.md works as it stands. (`tests/tools/test_cli.py` runs its publisher.)"""
+"""The browser code of README.md works as written. (`tests/tools/test_cli.py` runs its publisher.)"""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ const applyEvent = (event) => console.log(JSON.stringify(event));
 TIMEOUT_S = 30
 
 
-async def test_browser_code_loads_the_state_and_hears_the_next_event(tmp_path: Path) -> None:
+async def test_readmes_browser_code_loads_the_state_and_hears_the_next_event(tmp_path: Path) -> None:
     """`onReady` runs once the room is joined, and an event that is published after that reaches `onEvent`."""
     [code] = [block.text for block in blocks("README.md") if block.language == "js"]
     node, _ = compute_driver_executable()

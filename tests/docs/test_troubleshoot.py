@@ -1,4 +1,4 @@
-"""What the pages quote is what the services print, count and take."""
+"""The pages quote messages, metrics and commands that exist."""
 
 import ast
 import re
@@ -56,8 +56,7 @@ def exported() -> set[str]:
     return {family.name + ("_total" if family.type == "counter" else "") for family in families}
 
 
-def test_messages_are_printed() -> None:
-    """Each message that the page quotes stands in the source as it is quoted."""
+def test_every_quoted_message_is_in_the_sources() -> None:
     texts, messages = sentences(), list(quoted())
     assert len(messages) > 50
 
@@ -67,15 +66,13 @@ def test_messages_are_printed() -> None:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_metrics_are_exported(page: str) -> None:
-    """Each metric that a page names is one that a service counts."""
+def test_every_named_metric_is_exported_by_a_service(page: str) -> None:
     named = set(_METRIC.findall((ROOT / page).read_text()))
     assert named <= exported()
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", *PAGES])
-def test_commands_are_there(page: str) -> None:
-    """Each `beaconfire` command that a page names is one of the command line's."""
+def test_every_named_command_exists(page: str) -> None:
     group = typer.main.get_command(command_line)
     known = set(group.commands)  # type: ignore[attr-defined]
     fenced = re.findall(r"^```\w*\n(.*?)^```|(`[^`\n]+`)", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)

@@ -1,4 +1,4 @@
-"""The whole line: a change over HTTP, its event on the stream, the frame on a socket of another process."""
+"""The whole line: a change over HTTP, its event in the stream, the frame at a socket of another process."""
 
 import asyncio
 import json
@@ -20,9 +20,7 @@ from tests.conftest import connected
 from tests.e2e.conftest import Line, Person
 
 
-async def test_to_the_other_gateway(line: Line) -> None:
-    """A settlement changed over HTTP reaches a member's socket on each gateway process, with who, what and which
-    request."""
+async def test_settlement_changed_over_http_reaches_sockets_of_both_gateways_with_its_metadata(line: Line) -> None:
     owner, viewer = await line.sign_up("owner"), await line.sign_up("viewer")
     campaign = await line.campaign(owner)
     settlement = await line.settlement(owner, campaign)
@@ -48,9 +46,7 @@ async def test_to_the_other_gateway(line: Line) -> None:
     assert (event["metadata"]["source"], event["metadata"]["correlationId"]) == ("api", "req-42")
 
 
-async def test_each_change_leaves_its_correlation_id_in_the_log(line: Line) -> None:
-    """A request that changed something can be found in its service's log by the id that its answer carries, with what
-    was asked and how it ended; a read leaves no line."""
+async def test_each_change_is_logged_with_its_correlation_id_and_outcome_and_reads_are_not(line: Line) -> None:
     owner, viewer = await line.sign_up("owner"), await line.sign_up("viewer")
     campaign = await line.campaign(owner)
     path, members = f"/v1/campaigns/{campaign}/settlements", f"/auth/roots/campaign:{campaign}/members"
@@ -77,8 +73,7 @@ async def _log_line(log: Path, correlation_id: str) -> dict[str, Any]:
             await asyncio.sleep(0.05)
 
 
-async def test_creator_is_owner_at_once(line: Line) -> None:
-    """Whoever creates a campaign may subscribe to it the moment the answer arrives."""
+async def test_creator_of_a_campaign_can_subscribe_as_soon_as_the_answer_arrives(line: Line) -> None:
     owner = await line.sign_up("owner")
     async with open_socket(line.services.gateways[1].url) as client:
         await client.connect(owner.token)
@@ -88,8 +83,7 @@ async def test_creator_is_owner_at_once(line: Line) -> None:
     assert answer["rooms"] == {f"campaign:{campaign}": {"success": True}}
 
 
-async def test_bare_rooms(line: Line) -> None:
-    """A settlement's and a structure's room can be named without their campaign; a stranger cannot guess them (A12)."""
+async def test_rooms_can_be_named_without_their_campaign_and_strangers_are_refused(line: Line) -> None:
     owner, stranger = await line.sign_up("owner"), await line.sign_up("stranger")
     campaign = await line.campaign(owner)
     settlement = await line.settlement(owner, campaign)
@@ -106,8 +100,7 @@ async def test_bare_rooms(line: Line) -> None:
     assert codes == {"forbidden"}
 
 
-async def test_member_removed_everywhere(line: Line) -> None:
-    """Membership taken away over HTTP is felt on every gateway's open sockets."""
+async def test_removed_member_leaves_the_room_on_open_sockets_of_every_gateway(line: Line) -> None:
     owner, editor = await line.sign_up("owner"), await line.sign_up("editor")
     campaign = await line.campaign(owner)
     await line.add_member(owner, campaign, editor, "editor")
@@ -121,8 +114,7 @@ async def test_member_removed_everywhere(line: Line) -> None:
     assert [frame["reason"] for frame in left] == ["membership_removed"] * 2
 
 
-async def test_signed_out_everywhere(line: Line) -> None:
-    """Signing out everywhere ends open sockets with 4401."""
+async def test_signing_out_everywhere_closes_open_sockets_with_4401(line: Line) -> None:
     body = {"email": "leaving@e2e.example", "password": "correct horse", "name": "leaving"}
     session = await line.auth("POST", "/auth/sign-up", body)
     async with open_socket(line.services.gateways[0].url) as client:
@@ -134,8 +126,9 @@ async def test_signed_out_everywhere(line: Line) -> None:
 
 
 @pytest.mark.parametrize("type_", sorted(events()))
-async def test_every_event(line: Line, nc: Client, type_: str) -> None:
-    """Each event of the catalogue goes from its publisher to a socket in each of its rooms, and lists them all."""
+async def test_every_event_of_the_catalogue_reaches_a_socket_in_each_of_its_rooms(
+    line: Line, nc: Client, type_: str
+) -> None:
     person = await line.sign_up("member")
     event = _addressed_to(events()[type_], person)
     for root in ("campaign:c-every", "workspace:w-every"):
@@ -153,8 +146,9 @@ async def test_every_event(line: Line, nc: Client, type_: str) -> None:
         assert ("offset" in frame) is not event.ephemeral
 
 
-async def test_a_publisher_that_is_only_a_socket(line: Line, nc: Client) -> None:
-    """A publisher that is nothing but a TCP connection speaking NATS reaches clients; its garbage reaches nobody."""
+async def test_publisher_that_is_a_bare_tcp_connection_reaches_clients_and_its_garbage_does_not(
+    line: Line, nc: Client
+) -> None:
     person = await line.sign_up("member")
     await line.grant(nc, "campaign:c-raw", person, Role.VIEWER)
     good = {

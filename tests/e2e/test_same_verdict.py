@@ -1,7 +1,4 @@
-"""The same bytes are an event, or are none, wherever they are read: live, in memory, in the history, by a worker, HTTP.
-
-A check that differs in one of them would deliver to some clients what others never see.
-"""
+"""The same bytes are valid or invalid for every reader: live, in memory, in the history, in a worker, over HTTP."""
 
 import json
 from collections.abc import Callable
@@ -191,9 +188,7 @@ def refused_by(is_taken: Callable[[int], bool]) -> list[str]:
 
 @pytest.mark.timeout(120)
 async def test_every_reader_has_the_same_verdict(stream: NatsServer, tmp_path: Path) -> None:
-    """A table of bodies has one verdict for each of them: heard live, remembered unheard, read from the stream, read by
-    a worker, and published over HTTP. There are two differences, both told: unknown keys are passed by readers, and
-    refused over HTTP; and what was written `5.0` in a payload is written over HTTP as 5."""
+    """HTTP differs in two documented ways: it refuses unknown keys, and it stores a payload's `5.0` as 5."""
     assert len(CASES) >= 60
     auth = FakeAuth()
     auth.members = {"editor": {"campaign:c1": "editor"}}
@@ -240,8 +235,8 @@ async def test_every_reader_has_the_same_verdict(stream: NatsServer, tmp_path: P
 
 
 @pytest.mark.parametrize(("size", "is_event"), [(MAX_EVENT_BYTES, True), (MAX_EVENT_BYTES + 1, False), (66_400, False)])
-def test_the_limit_is_of_the_body_as_stored(size: int, is_event: bool) -> None:
-    """65,536 bytes are an event, one byte more is none, although the broker takes it."""
+def test_event_of_65536_bytes_is_valid_and_one_byte_more_is_not(size: int, is_event: bool) -> None:
+    """The broker would take more."""
     whole = of_size(size)
 
     assert len(whole) == size

@@ -1,7 +1,4 @@
-"""SIGTERM and SIGINT at moments of a start: the process ends in order, with exit code 0, whatever it was at.
-
-A process that has no handler yet is killed by the signal instead, and process 1 of a container does not hear it at all.
-"""
+"""SIGTERM and SIGINT at any moment of a start end the process in order, with exit code 0."""
 
 import os
 import signal
@@ -77,8 +74,9 @@ def _hears(pid: int | None, number: signal.Signals) -> bool:
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("service", MOMENTS)
-def test_a_service_ends_in_order_at_any_moment_of_its_start(service: str, tmp_path: Path) -> None:
-    """From its first line on, SIGTERM ends a service with exit code 0 and without a stack trace."""
+def test_sigterm_at_any_moment_of_its_start_ends_a_service_with_0_and_no_stack_trace(
+    service: str, tmp_path: Path
+) -> None:
     codes = {}
     start = Start(service, tmp_path / "first")
     start.wait_for_handler()
@@ -93,8 +91,8 @@ def test_a_service_ends_in_order_at_any_moment_of_its_start(service: str, tmp_pa
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("moment", ["| uvloop", "listening"])
-def test_a_service_hears_sigint_that_was_ignored_when_it_was_started(moment: str, tmp_path: Path) -> None:
-    """Below `nohup` and in the background of a script, SIGINT ends a service as it does elsewhere."""
+def test_sigint_ends_a_service_that_was_started_with_it_ignored(moment: str, tmp_path: Path) -> None:
+    """`nohup`, and the background of a script, start processes like that."""
     start = Start("auth", tmp_path, ignores="INT")
     start.wait_for(moment)
 
@@ -103,8 +101,7 @@ def test_a_service_hears_sigint_that_was_ignored_when_it_was_started(moment: str
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("moment", ["| structlog", "| beaconfire_gateway.process.app", "starting workers"])
-def test_a_parent_of_workers_ends_in_order_at_any_moment_of_its_start(moment: str, tmp_path: Path) -> None:
-    """So does a gateway with several workers: none of its processes is left."""
+def test_sigterm_at_any_moment_of_its_start_ends_a_gateway_and_all_its_workers(moment: str, tmp_path: Path) -> None:
     start = Start("gateway", tmp_path, workers=2)
     start.wait_for(moment)
 
@@ -113,8 +110,7 @@ def test_a_parent_of_workers_ends_in_order_at_any_moment_of_its_start(moment: st
 
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_service_that_waits_for_its_database_can_be_stopped(number: signal.Signals, tmp_path: Path) -> None:
-    """A start that does not get on, because nobody answers at the database's address, is broken off."""
+def test_service_that_waits_for_its_database_can_be_stopped(number: signal.Signals, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql+asyncpg://u:p@127.0.0.1:{silent.getsockname()[1]}/d"
         start = Start("publisher", tmp_path, database_url=url)

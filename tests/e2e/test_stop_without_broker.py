@@ -1,4 +1,4 @@
-"""Every service ends in order within seconds, whatever has become of the broker."""
+"""Every service stops in order within seconds, whatever state the broker is in."""
 
 import asyncio
 
@@ -12,8 +12,7 @@ STOP_S = 9.0
 
 
 @pytest.mark.parametrize("how", ["frozen", "killed"])
-def test_services_stop_while_the_broker_is_away(services: Services, how: str) -> None:
-    """SIGTERM ends auth, publisher, workers and gateways with exit code 0 although the broker does not answer."""
+def test_every_service_exits_with_0_at_sigterm_while_the_broker_does_not_answer(services: Services, how: str) -> None:
     (services.nats.freeze if how == "frozen" else services.nats.kill)()
     for service in services.services:
         service.terminate()
@@ -25,8 +24,9 @@ def test_services_stop_while_the_broker_is_away(services: Services, how: str) ->
     assert set(codes.values()) == {0}, codes
 
 
-async def test_services_stop_while_their_bytes_are_lost(services: Services) -> None:
-    """The same where the connection stays open and nothing gets through."""
+async def test_every_service_exits_with_0_at_sigterm_while_its_broker_connection_swallows_bytes(
+    services: Services,
+) -> None:
     chosen = [service for service in services.services if service.name != "gateway-2"]
     async with Proxy(services.nats.port).running() as proxy:
         for service in chosen:

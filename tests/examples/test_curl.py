@@ -1,4 +1,4 @@
-"""examples/curl: run against a real publisher with a token that a real auth issued, heard at a member's socket."""
+"""examples/curl against a real publisher, with a token that a real auth issued."""
 
 import asyncio
 import os
@@ -45,8 +45,7 @@ async def _script(line: Line) -> Script:
     return Script(line, await asyncio.to_thread(_issue, line, "campaign.*.settlement.*"))
 
 
-async def test_arrives_once(script: Script, line: Line) -> None:
-    """The event reaches a member's socket as it was sent; the same run again ends well and is not heard."""
+async def test_curl_examples_event_reaches_a_socket_once_even_if_it_runs_twice(script: Script, line: Line) -> None:
     owner = await line.sign_up("owner")
     campaign = await line.campaign(owner)
     room = f"campaign:{campaign}"
@@ -71,9 +70,9 @@ async def test_arrives_once(script: Script, line: Line) -> None:
     }
 
 
-async def test_refused(script: Script, line: Line) -> None:
-    """A token that is none, one that does not allow it, ids and fields that are none, nobody there, arguments and a
-    token that are missing: each ends with 1 and one sentence that says so. The token is in none."""
+async def test_curl_example_exits_with_1_and_a_sentence_without_the_token_when_refused(
+    script: Script, line: Line
+) -> None:
     elsewhere = await asyncio.to_thread(_issue, line, "campaign.another.>")
     nobody = f"http://127.0.0.1:{free_port()}"
     cases = {
@@ -100,8 +99,7 @@ async def test_refused(script: Script, line: Line) -> None:
         assert elsewhere not in run.stderr
 
 
-async def test_tries_until_the_publisher_is_back(script: Script, line: Line) -> None:
-    """A publisher that is away when the script begins is waited for."""
+async def test_curl_example_waits_for_a_publisher_that_is_away(script: Script, line: Line) -> None:
     publisher = line.services.publisher
     await asyncio.to_thread(publisher.stop)
     running = asyncio.create_task(script.run("c1", "s1", "level", GIVE_UP_AFTER_S="100"))

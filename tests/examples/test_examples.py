@@ -1,4 +1,4 @@
-"""examples/: each program is run as its page says, and its event arrives at a member's socket."""
+"""examples/: each program is run as its page says, and its event reaches a socket."""
 
 import asyncio
 import fcntl
@@ -74,9 +74,9 @@ async def _next_settlement(client: SocketClient) -> dict[str, Any]:
     return frame
 
 
-async def test_arrives_once(program: Program, line: Line) -> None:
-    """The event reaches a member's socket as it was sent; the same run again is acknowledged with the same offset,
-    and does not."""
+async def test_examples_event_reaches_a_socket_once_and_a_second_run_gets_the_same_offset(
+    program: Program, line: Line
+) -> None:
     person = await line.sign_up("member")
     campaign = f"c-{program.source}"
     async with connected(line.services.nats, "publisher") as nc:
@@ -102,9 +102,9 @@ async def test_arrives_once(program: Program, line: Line) -> None:
     }
 
 
-async def test_refused(program: Program, line: Line) -> None:
-    """A user that may not publish campaigns' events, a wrong password, and missing arguments: each ends the program
-    with 1 and a sentence that says so, without a stack trace."""
+async def test_example_exits_with_1_and_a_sentence_without_a_stack_trace_when_refused(
+    program: Program, line: Line
+) -> None:
     not_allowed = await program.run("c1", "s1", "level", **_as(line, "operator"))
     wrong = await program.run("c1", "s1", "level", **{**_as(line, "publisher"), "BEACONFIRE_NATS_PASSWORD": "wrong"})
     too_few = await program.run("c1")
@@ -119,9 +119,10 @@ async def test_refused(program: Program, line: Line) -> None:
     assert all(result.stderr.count("\n") == 1 for result in (not_allowed, wrong, too_few, no_id))
 
 
-async def test_no_stream(program: Program, nats_server: NatsServer) -> None:
-    """A broker without our stream stores nothing, and one that is not there neither: the program tries for as long as
-    it was told, and then says which of the two it was, and no password."""
+async def test_example_gives_up_in_time_and_says_whether_stream_or_broker_is_missing(
+    program: Program, nats_server: NatsServer
+) -> None:
+    """It prints no password."""
     address = nats_server.url.replace("://", "://publisher:secret@")
     environment = {**nats_server.environment("publisher"), "GIVE_UP_AFTER_S": "3"}
     no_stream = await program.run("c1", "s1", "level", **environment)
@@ -136,8 +137,9 @@ async def test_no_stream(program: Program, nats_server: NatsServer) -> None:
     assert no_broker.stderr.count("\n") == 1
 
 
-async def test_waits_for_a_broker(program: Program, stream: NatsServer) -> None:
-    """A program that starts before the broker publishes when the broker is there."""
+async def test_example_started_before_the_broker_publishes_once_it_is_there(
+    program: Program, stream: NatsServer
+) -> None:
     stream.kill()
     running = asyncio.create_task(program.run("c1", "s1", "level", **stream.environment("publisher")))
     done, _ = await asyncio.wait([running], timeout=0.2)
@@ -149,9 +151,7 @@ async def test_waits_for_a_broker(program: Program, stream: NatsServer) -> None:
     assert result.stdout.startswith("published, offset ")
 
 
-async def test_tries_until_the_broker_is_back(program: Program, line: Line) -> None:
-    """A broker that stands still takes no acknowledgement along: the program waits, repeats, and is done when the
-    broker is."""
+async def test_example_repeats_its_event_until_a_frozen_broker_acknowledges_it(program: Program, line: Line) -> None:
     nats = line.services.nats
     nats.freeze()
     try:

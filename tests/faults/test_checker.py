@@ -1,4 +1,4 @@
-"""The checker finds damage: made by hand, and in a world with one safeguard switched off."""
+"""The checker finds damage: made by hand, and in runs with one safeguard switched off."""
 
 from pathlib import Path
 
@@ -27,16 +27,16 @@ WHOLE = [(offset, f"e{offset}") for offset in range(1, 11)]
         ([*WHOLE[:-1], (10, "another")], "unexpected", (10,)),
     ],
 )
-def test_by_hand(applied: list[tuple[int, str]], field: str, offsets: tuple[int, ...]) -> None:
-    """Each kind of damage is named with its offsets, and what is whole is clean."""
+def test_checker_names_each_kind_of_damage_with_its_offsets_and_passes_whole_runs(
+    applied: list[tuple[int, str]], field: str, offsets: tuple[int, ...]
+) -> None:
     verdict = check(applied, STREAM, rooms=ROOMS, after=0, upto=11)
 
     assert getattr(verdict, field) == offsets
     assert verdict.is_clean is (not offsets)
 
 
-def test_what_was_told() -> None:
-    """A gap that the client was told of is no silent loss; what lies outside of it is."""
+def test_checker_does_not_count_announced_gaps_as_silent_losses() -> None:
     verdict = check(WHOLE[:2] + WHOLE[6:], STREAM, rooms=ROOMS, after=0, upto=11, reloads=[Reload(2, 5, "x")])
 
     assert (verdict.told, verdict.lost) == ((3, 4, 5), (6,))
@@ -49,8 +49,7 @@ async def lost(one: World) -> int:
 
 
 @pytest.mark.timeout(120)
-async def test_without_resume(tmp_path: Path) -> None:
-    """A gateway that ignores cursors loses what was published while a client was away."""
+async def test_checker_finds_losses_of_a_gateway_that_ignores_cursors(tmp_path: Path) -> None:
     async with world(tmp_path, gateways=1, sabotage="resume") as one:
         for number in range(4):
             one.follow(f"f{number}")
@@ -63,8 +62,9 @@ async def test_without_resume(tmp_path: Path) -> None:
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("sabotage", ["holes", "silence"])
-async def test_without_repair(tmp_path: Path, sabotage: str) -> None:
-    """Without the hole check or the silence probe, what was published while the gateway could not hear is lost."""
+async def test_checker_finds_losses_of_a_gateway_without_hole_check_or_silence_probe(
+    tmp_path: Path, sabotage: str
+) -> None:
     async with world(tmp_path, gateways=1, sabotage=sabotage) as one:
         one.follow("f")
         await one.everybody_is_there()
@@ -82,8 +82,7 @@ async def test_without_repair(tmp_path: Path, sabotage: str) -> None:
 
 
 @pytest.mark.timeout(120)
-async def test_without_the_clients_rule(tmp_path: Path) -> None:
-    """A client that ignores its cursor applies events twice while it has two sockets."""
+async def test_checker_finds_repetitions_of_a_client_that_ignores_its_cursor(tmp_path: Path) -> None:
     async with world(tmp_path, gateways=2) as one:
         for number in range(4):
             one.follow(f"f{number}", keeps_rule=False)

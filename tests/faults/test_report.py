@@ -1,4 +1,4 @@
-"""What `make faults` makes of verdicts and times. The faults themselves are in test_faults.py."""
+"""How `make faults` summarises verdicts and times. The faults themselves are in test_faults.py."""
 
 from pathlib import Path
 
@@ -21,8 +21,7 @@ def _verdict(**damage: tuple[int, ...]) -> Verdict:
     return Verdict(**{**nothing, **damage}, delivered=4)
 
 
-def test_damage_is_counted() -> None:
-    """Each kind stands in its own column, over all clients; what was lost or told is missing from the share."""
+def test_report_counts_each_kind_of_damage_over_all_clients() -> None:
     verdicts = [_verdict(lost=(1, 2), twice=(3,)), _verdict(told=(5, 6), out_of_order=(7,), unexpected=(8, 9))]
     outcome = Outcome(verdicts, events=12, back_s=[2.0, 1.0], caught_up_s=[], resumes=[], took_s=3.4)
 
@@ -33,8 +32,8 @@ def test_damage_is_counted() -> None:
     assert not outcome.is_clean
 
 
-def test_resumes_of_many_events_are_left_out() -> None:
-    """The promise is for few missed events."""
+def test_report_leaves_out_resumes_of_many_events() -> None:
+    """The promise is about few missed events."""
     slow, quick = Resume(report.FEW + 1, 9.0), Resume(report.FEW, 0.05)
     outcome = Outcome([_verdict()], events=4, back_s=[], caught_up_s=[], resumes=[slow, quick], took_s=1.0)
 
@@ -43,8 +42,7 @@ def test_resumes_of_many_events_are_left_out() -> None:
     assert row == ["memory", "1", "100 to 100", "0.05 s", "0.05 s", "0.05 s", "0", "0", "0"]
 
 
-def test_promises() -> None:
-    """Kept at the bound itself, broken beyond it, and neither where nothing was measured."""
+def test_promise_is_kept_at_its_bound_broken_beyond_it_and_open_without_measurements() -> None:
     kept = Promise("resumed", 0.25, at=0.25, unit="s")
     broken = Promise("delivered", 99.9994, at=100, unit="%", least=True)
     unknown = Promise("back", None, at=3, unit="s")
@@ -54,8 +52,7 @@ def test_promises() -> None:
     assert unknown.row() == ["back", "not measured", "≤ 3.00 s", ""]
 
 
-def test_page_of_the_documentation() -> None:
-    """docs/topics/delivery.md has the place for the report."""
+def test_delivery_page_has_the_marks_for_the_fault_report() -> None:
     page = Path(__file__).parents[2] / "docs" / "topics" / "delivery.md"
 
     assert results.has_place(page, COMMAND)
