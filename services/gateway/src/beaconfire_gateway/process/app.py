@@ -42,6 +42,7 @@ from beaconfire_kit import broker, errors, logs, metrics
 from beaconfire_kit.authorization import Auth
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.forwarding import ClientAddresses
+from beaconfire_kit.resync import ResyncReason
 from beaconfire_kit.verifier import Verifier
 from beaconfire_kit.web import DRAIN, FINISH_S, FOR_OPERATORS, application
 
@@ -282,16 +283,16 @@ def _begin_epoch(
     changed = bool(context.epoch or context.position)
     context.epoch = epoch
     history.start(epoch)
-    _begin(context, membership, position, "epoch_changed" if changed else None)
+    _begin(context, membership, position, ResyncReason.EPOCH_CHANGED if changed else None)
 
 
 def _lose(context: Context[Session], membership: Membership, history: History, position: int) -> None:
     """The stream lost events at or below `position` that were not heard: go on there."""
     history.lose(position)
-    _begin(context, membership, position, "not_resumable")
+    _begin(context, membership, position, ResyncReason.NOT_RESUMABLE)
 
 
-def _begin(context: Context[Session], membership: Membership, position: int, trouble: str | None) -> None:
+def _begin(context: Context[Session], membership: Membership, position: int, trouble: ResyncReason | None) -> None:
     """Go on at `position`. If that breaks continuity, every session is told to reload, and why.
 
     What is missing may have changed who may hear what, so that is asked again.

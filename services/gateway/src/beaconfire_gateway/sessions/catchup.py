@@ -15,6 +15,7 @@ from beaconfire_gateway.sessions.place import Place, heard
 from beaconfire_gateway.wire import protocol
 from beaconfire_kit import errors, logs
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.resync import ResyncReason
 
 log = logs.get(__name__)
 
@@ -36,7 +37,7 @@ class Lagging(Protocol):
     def write(self, data: bytes, /) -> None: ...
     def close(self, error: BeaconfireError) -> None: ...
     def go_live(self) -> None: ...
-    def resync(self, reason: str) -> None: ...
+    def resync(self, reason: ResyncReason) -> None: ...
 
 
 class CatchUp:
@@ -77,7 +78,7 @@ class CatchUp:
             context.pace.take(self.step)
             return
         if self._loses_ground():
-            session.resync("too_slow")
+            session.resync(ResyncReason.TOO_SLOW)
         if not context.ring.covers(self.offset):
             self._fetching = True
             context.spawn(self._fetch())
@@ -107,7 +108,7 @@ class CatchUp:
         is_here = session.behind is self and not self.is_held
         if known and is_here and (context.epoch, self.offset) == (epoch, after):
             if through is None:
-                session.resync("not_resumable")
+                session.resync(ResyncReason.NOT_RESUMABLE)
             else:
                 # What lies above the gateway's position comes live.
                 self._write(entries, min(through, context.position))

@@ -17,6 +17,7 @@ from beaconfire_gateway.sessions.probes import Probes
 from beaconfire_gateway.sessions.timers import Wheel
 from beaconfire_kit.cursor import Cursor
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.resync import ResyncReason
 from beaconfire_kit.subjects import Pair
 from beaconfire_kit.tokens import Claims
 
@@ -82,11 +83,11 @@ class Context(Generic[S]):
         parsed = Cursor.parse(cursor) if cursor else None
         return parsed.offset if parsed is not None and parsed.epoch == self.epoch else None
 
-    def find_place(self, cursor: str | None) -> tuple[int, str | None]:
+    def find_place(self, cursor: str | None) -> tuple[int, ResyncReason | None]:
         """The offset to go on from, and why it cannot be the cursor's."""
         if cursor is None:
             return self.position, None
         offset = self.read_cursor(cursor)
         if offset is None:
-            return self.position, "epoch_changed"
-        return (offset, None) if offset <= self.position else (self.position, "ahead")
+            return self.position, ResyncReason.EPOCH_CHANGED
+        return (offset, None) if offset <= self.position else (self.position, ResyncReason.AHEAD)

@@ -14,9 +14,12 @@ from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.wire import protocol
 from beaconfire_gateway.wire.protocol import Subscribe
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.resync import ResyncReason
 
 
-async def restore(session: Session, message: Subscribe) -> tuple[Mapping[str, Place | BeaconfireError], str | None]:
+async def restore(
+    session: Session, message: Subscribe
+) -> tuple[Mapping[str, Place | BeaconfireError], ResyncReason | None]:
     """Decide about the rooms, once everything since the cursor was written, in these rooms alone.
 
     Returns in the turn of the loop in which that is so, with why it could not be, if it could not. A room that is
@@ -41,7 +44,7 @@ async def restore(session: Session, message: Subscribe) -> tuple[Mapping[str, Pl
         if message.cursor is None or trouble is not None or not places or session.state is State.CLOSED:
             return {**decisions, **places}, trouble
         if context.read_cursor(message.cursor) is None:
-            trouble = "epoch_changed"
+            trouble = ResyncReason.EPOCH_CHANGED
         elif session.state is State.CATCHING_UP:  # its socket is full
             await session.woken()
         elif page is not None:
@@ -54,7 +57,7 @@ async def restore(session: Session, message: Subscribe) -> tuple[Mapping[str, Pl
                 entries, through = await context.history.page(roots, offset, context.ring)
                 page = entries, min(through, context.position)
             except HistoryGone:
-                trouble = "not_resumable"
+                trouble = ResyncReason.NOT_RESUMABLE
         elif newer := context.ring.after(offset, PAGE):
             page = newer, newer[-1].offset
         else:

@@ -30,6 +30,7 @@ from beaconfire_gateway.wire.websocket_frames import Opcode, encode
 from beaconfire_kit import errors, logs, metrics
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.memory import apart
+from beaconfire_kit.resync import ResyncReason
 from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import Pair
 from beaconfire_kit.tokens import Claims
@@ -284,7 +285,7 @@ class Session(ABC):
         if self.behind is not None:
             self.behind.release()
 
-    def resync(self, reason: str) -> None:
+    def resync(self, reason: ResyncReason) -> None:
         """Continuity is broken for all its rooms: say so, and go on live."""
         if self.state not in (State.LIVE, State.CATCHING_UP):
             return
@@ -390,10 +391,10 @@ class Session(ABC):
             return False
         return True
 
-    def tell_reload(self, rooms: Iterable[str], reason: str) -> None:
-        """Say that continuity is broken for these rooms: they begin anew at its place, no other does."""
+    def tell_reload(self, rooms: Iterable[str], reason: ResyncReason) -> None:
+        """Send `resync`: continuity is broken for these rooms. They start over at the session's place, no others do."""
         RESYNCS.labels(reason).inc()
-        log.info("told to reload", session=self.id, user=self.user_id, reason=reason)
+        log.info("resync", session=self.id, user=self.user_id, reason=reason)
         self.tell(protocol.resync(rooms, reason, self.context.cursor(self.offset)))
 
     # Messages.

@@ -23,6 +23,7 @@ from pydantic.alias_generators import to_camel
 from beaconfire_gateway.wire.websocket_frames import encode, payload
 from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.resync import ResyncReason
 from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import RoomKey
 
@@ -269,7 +270,7 @@ def token_expiring(in_s: int) -> bytes:
     return _frame({"type": "token.expiring", "inS": in_s})
 
 
-def resync(rooms: Iterable[str], reason: str, cursor: str) -> bytes:
+def resync(rooms: Iterable[str], reason: ResyncReason, cursor: str) -> bytes:
     return _frame({"type": "resync", "rooms": list(rooms), "reason": reason, "cursor": cursor})
 
 
