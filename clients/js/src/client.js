@@ -57,7 +57,7 @@ const UNREACHABLE = "unreachable";
  * @property {{rooms: string[], events: EventFrame[]}} restored  what happened in rooms since the cursor they were asked for
  *   with; some of it may have come as `event` for other rooms
  * @property {{cursor: string}} position
- * @property {{rooms: string[], reason: string, cursor: string}} resync  load the state of these rooms again
+ * @property {{rooms: string[], reason: import("./messages.d.ts").ResyncReason, cursor: string}} resync  load the state of these rooms again
  * @property {{reason: string}} degraded  events may be late…
  * @property {undefined} live  …and flow again; nothing was lost
  * @property {{room: string, reason: import("./room.js").LeaveReason}} left
@@ -113,7 +113,7 @@ export class Client {
   #isProven = false;
   /** Set by a success, so that a refused token is renewed once and not for ever. */
   #mayRenew = true;
-  /** @type {number | undefined} */
+  /** @type {number | undefined} The code of the last close that no gateway has been told yet. */
   #lastClose;
   #lastId = 0;
   /** @type {Map<number, (answer: Frame) => void>} Messages of the socket in use that wait for their answer. */
@@ -300,6 +300,7 @@ export class Client {
     const leftAt = this.#cursor.value;
     this.#candidate = null;
     this.#retryAfterMs = 0;
+    this.#lastClose = undefined;
     this.#leaveLink(); // the one it takes over from, if any: from the ack on only the new one counts
     this.#link = link;
     this.#sessionId = ack["sessionId"];

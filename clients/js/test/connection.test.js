@@ -272,6 +272,21 @@ test("token.expiring sends a refresh, and tries again where that fails, without 
   assert.deepEqual(states.map(({ state }) => state), ["connecting", "connected"]);
 });
 
+test("the code of a lost connection is reported once, with the next connection", async () => {
+  const { clock } = await setUpConnected();
+  socket().end(1006);
+  await clock.pass(2000);
+  socket().accept();
+  const [afterLoss] = socket().sent;
+  socket().receive({ type: "goaway", afterMs: 0, withinMs: 4000 });
+  await clock.pass(2000);
+  socket().accept();
+  const [afterGoaway] = socket().sent;
+
+  assert.equal(afterLoss.lastClose, 1006);
+  assert.equal(afterGoaway.lastClose, undefined);
+});
+
 test("goaway: the next connection is acknowledged before the old one is left, and names it", async () => {
   const { client, clock, states } = await setUpConnected();
   const old = socket();

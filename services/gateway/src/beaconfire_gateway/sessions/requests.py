@@ -16,6 +16,7 @@ from beaconfire_gateway.sessions.restore import restore
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.wire import protocol
 from beaconfire_gateway.wire.protocol import (
+    ClientName,
     Connect,
     InvalidMessage,
     Ping,
@@ -24,11 +25,20 @@ from beaconfire_gateway.wire.protocol import (
     Unsubscribe,
     read_message,
 )
-from beaconfire_kit import errors, logs
+from beaconfire_kit import errors, logs, metrics
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.memory import apart
 
 log = logs.get(__name__)
+
+RECONNECTS = metrics.Counter(
+    "beaconfire_gateway_reconnects_total",
+    "Clients that connected again after a lost connection, by the close code that they saw.",
+    ["last_close"],
+)
+
+_BY_WEBSOCKET = frozenset({1000, 1001, 1002, 1003, 1006, 1007, 1009, 1011, 1012, 1013, 1014})
+_KNOWN_CLOSES = _BY_WEBSOCKET | {row.close for row in errors.TABLE if row.close is not None}
 
 
 def handle(session: Session, text: bytes) -> None:
@@ -87,14 +97,24 @@ async def _connect(session: Session, message: Connect) -> None:
         replaced.make_way()
     elif message.replaces:
         session.context.replace_elsewhere(message.replaces, claims.user_id)
+    _log_connected(session, message)
+    _acknowledge(session, message, _enter(session, _narrowed(decisions, message.types)))
+
+
+def _log_connected(session: Session, message: Connect) -> None:
+    """Log the new session with what its client says about itself, and count how its last connection ended."""
+    client = message.client or ClientName()
     log.info(
         "connected",
         session=session.id,
         user=session.user_id,
         address=session.address,
-        client=message.client and message.client.name,
+        client=client.name or None,
+        client_version=client.version or None,
+        last_close=message.last_close,
     )
-    _acknowledge(session, message, _enter(session, _narrowed(decisions, message.types)))
+    if message.last_close is not None:
+        RECONNECTS.labels(message.last_close if message.last_close in _KNOWN_CLOSES else "other").inc()
 
 
 def _replaced(session: Session, user_id: str, message: Connect) -> Session | None:

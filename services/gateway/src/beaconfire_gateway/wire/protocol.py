@@ -47,7 +47,7 @@ class _Message(BaseModel):
 
 
 class ClientName(BaseModel):
-    """Which software the client is, for the log."""
+    """Which software the client is, for the log line of its session."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -65,7 +65,8 @@ class Connect(_Message):
     """By room; one that is not here is wanted with every type."""
     cursor: str | None = Field(default=None, max_length=64)
     client: ClientName | None = None
-    last_close: int | None = None
+    last_close: int | None = Field(default=None, ge=0, le=65_535)
+    """The close code that ended the client's last connection, for operators."""
     replaces: str | None = Field(default=None, max_length=64)
 
     @field_validator("types")

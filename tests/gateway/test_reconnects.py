@@ -1,0 +1,70 @@
+"""What operators learn about clients that come back: their software, how their connection ended, `resync`."""
+
+import prometheus_client
+import pytest
+from structlog.testing import capture_logs
+
+from tests.client import Closed, open_socket
+from tests.gateway.conftest import Gateway
+
+
+def reconnects(last_close: str) -> float:
+    """How many clients said that their last connection ended with this close code."""
+    name = "beaconfire_gateway_reconnects_total"
+    return prometheus_client.REGISTRY.get_sample_value(name, {"last_close": last_close}) or 0.0
+
+
+async def test_client_and_last_close_are_logged(gateway: Gateway) -> None:
+    """The log line of a new session has the client's name and version, and the close code that it saw last."""
+    with capture_logs() as lines:
+        async with open_socket(gateway.url) as client:
+            ack = await client.connect(
+                gateway.auth.token("viewer"), client={"name": "my-app", "version": "2.1.0"}, lastClose=1006
+            )
+    (line,) = [line for line in lines if line["event"] == "connected"]
+
+    assert (line["session"], line["user"]) == (ack["sessionId"], "viewer")
+    assert (line["client"], line["client_version"], line["last_close"]) == ("my-app", "2.1.0", 1006)
+
+
+@pytest.mark.parametrize(
+    ("last_close", "label"), [(1006, "1006"), (4429, "4429"), (4503, "4503"), (4321, "other"), (0, "other")]
+)
+async def test_last_close_is_counted_by_code(gateway: Gateway, last_close: int, label: str) -> None:
+    """Reconnects are counted by close code; codes that no table knows are counted together."""
+    before = reconnects(label)
+    async with open_socket(gateway.url) as client:
+        await client.connect(gateway.auth.token("viewer"), lastClose=last_close)
+
+    assert reconnects(label) == before + 1
+
+
+async def test_a_first_connection_counts_as_no_reconnect(gateway: Gateway) -> None:
+    """A client that lost no connection is in no count."""
+    codes = ("1000", "1006", "4503", "other")
+    before = [reconnects(code) for code in codes]
+    async with open_socket(gateway.url) as client:
+        await client.connect(gateway.auth.token("viewer"))
+
+    assert [reconnects(code) for code in codes] == before
+
+
+@pytest.mark.parametrize("last_close", [-1, 65_536, 1006.5, "1006", True])
+async def test_what_is_no_close_code_is_refused(gateway: Gateway, last_close: object) -> None:
+    """`lastClose` is a whole number that fits into a close frame."""
+    async with open_socket(gateway.url) as client:
+        with pytest.raises(Closed) as refused:
+            await client.connect(gateway.auth.token("viewer"), lastClose=last_close)
+
+    assert refused.value.code == 4400
+
+
+async def test_resync_is_logged_with_reason_session_and_user(gateway: Gateway) -> None:
+    """When a client is sent `resync`, the log says `resync`, for which session and user, and why."""
+    with capture_logs() as lines:
+        async with open_socket(gateway.url) as client:
+            ack = await client.connect(gateway.auth.token("viewer"), ["campaign:c1"], cursor="another:5")
+            await client.next("resync")
+    (line,) = [line for line in lines if line["event"] == "resync"]
+
+    assert (line["reason"], line["session"], line["user"]) == ("epoch_changed", ack["sessionId"], "viewer")
