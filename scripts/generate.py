@@ -1,4 +1,4 @@
-"""Write what is derived from the catalogue and the tables; `--check` fails where a file is not what would be written.
+"""Write what is derived from the catalogue and the tables; `--check` fails if a file is not what would be written.
 
 python -m scripts.generate [--check]
 """
@@ -14,8 +14,10 @@ import beaconfire_kit.events  # noqa: F401  (fills the catalogue)
 from beaconfire.broker_users import shipped_cluster_config, shipped_config
 from beaconfire_auth import openapi as auth_openapi
 from beaconfire_publisher import openapi as publisher_openapi
+from scripts.derived import error_table, resync_table
 from scripts.derived.asyncapi import asyncapi
-from scripts.derived.error_table import protocol_with_table, script
+from scripts.derived.marked import fill
+from scripts.derived.message_typings import message_typings
 from scripts.derived.reference import reference
 from scripts.derived.schema import schemas
 from scripts.derived.settings_page import settings_page
@@ -28,6 +30,16 @@ def _json(document: dict[str, Any]) -> str:
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
+def _page(name: str) -> str:
+    return (ROOT / name).read_text()
+
+
+def _protocol(page: str) -> str:
+    """PROTOCOL.md with its generated tables."""
+    page = fill(page, resync_table.MARK, resync_table.for_clients())
+    return fill(page, error_table.MARK, error_table.markdown())
+
+
 FILES: dict[str, Callable[[], str]] = {
     "docs/reference/events.md": reference,
     "docs/reference/schemas/events.json": schemas,
@@ -35,18 +47,22 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/reference/openapi.json": lambda: _json(publisher_openapi.document()),
     "docs/reference/openapi-auth.json": lambda: _json(auth_openapi.document()),
     "docs/reference/settings.md": settings_page,
-    "clients/js/src/errors.js": script,
+    "clients/js/src/errors.js": error_table.script,
     "clients/js/src/events.d.ts": typings,
+    "clients/js/src/messages.d.ts": lambda: message_typings(_page("PROTOCOL.md")),
     "deploy/nats/single.conf": shipped_config,
     "deploy/nats/cluster.conf": shipped_cluster_config,
-    "PROTOCOL.md": lambda: protocol_with_table((ROOT / "PROTOCOL.md").read_text()),
+    "PROTOCOL.md": lambda: _protocol(_page("PROTOCOL.md")),
+    "docs/howto/troubleshoot.md": lambda: fill(
+        _page("docs/howto/troubleshoot.md"), resync_table.MARK, resync_table.for_operators()
+    ),
 }
 
 
 def main() -> int:
     """Write the files, or check them. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m scripts.generate", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing, fail where a file is stale")
+    parser.add_argument("--check", action="store_true", help="write nothing, fail if a file is stale")
     old = stale_files(ROOT)
     if not parser.parse_args().check:
         write(ROOT, old)

@@ -4,8 +4,7 @@ import json
 
 from beaconfire_kit.errors import TABLE, ErrorCode
 
-BEGIN = "<!-- generated: errors -->"
-END = "<!-- end -->"
+MARK = "errors"
 
 SCRIPT_HEAD = """\
 // Written by `make generate` from shared/src/beaconfire_kit/errors.py. Do not edit.
@@ -14,7 +13,7 @@ SCRIPT_HEAD = """\
  * @typedef {object} ErrorRow
  * @property {number} status  the HTTP status
  * @property {"no" | "token" | "backoff"} retry  what to do next (PROTOCOL.md §6)
- * @property {number | null} close  the close code, null where the error never ends a connection
+ * @property {number | null} close  the close code; null if the error never closes a connection
  * @property {string} meaning
  */
 
@@ -28,16 +27,8 @@ def script() -> str:
     return f"{SCRIPT_HEAD}{declaration}{rows}}});\n"
 
 
-def protocol_with_table(page: str) -> str:
-    """PROTOCOL.md with the table between its marks brought up to date. Raises ValueError where there are no marks."""
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"PROTOCOL.md has no {BEGIN} … {END}")
-    return f"{before}{BEGIN}\n{_markdown()}{END}{after}"
-
-
-def _markdown() -> str:
+def markdown() -> str:
+    """The table of PROTOCOL.md §6."""
     rows = "".join(
         f"| `{row.code}` | {row.status} | {row.close or ''} | {row.retry.value} | {row.meaning} |\n" for row in TABLE
     )

@@ -1,15 +1,8 @@
 """The browser client's own tests, run by the Node that Playwright brings."""
 
-import fcntl
-import subprocess
-from pathlib import Path
+from tests.javascript import PACKAGE, install_packages, run_node
 
-from playwright._impl._driver import compute_driver_executable
-
-PACKAGE = Path(__file__).parents[2] / "clients" / "js"
 TESTS = PACKAGE / "test"
-INSTALL = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
-INSTALL_S = 120
 
 
 def test_js_connection_tests_pass() -> None:
@@ -39,11 +32,7 @@ def test_js_indicator_tests_pass() -> None:
 
 def test_js_package_tests_pass() -> None:
     """With the package `ws` in Node, and with a bundler: clients/js/test/packages.test.js."""
-    with (PACKAGE / "package.json").open() as lock:  # one test process after the other
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (PACKAGE / "node_modules" / "ws").is_dir():
-            result = subprocess.run(INSTALL, cwd=PACKAGE, capture_output=True, text=True, timeout=INSTALL_S)
-            assert result.returncode == 0, result.stdout + result.stderr
+    install_packages()
     _run("packages")
 
 
@@ -53,7 +42,4 @@ def test_every_js_test_file_is_run() -> None:
 
 
 def _run(name: str) -> None:
-    node, _ = compute_driver_executable()
-    command = [node, "--test", str(TESTS / f"{name}.test.js")]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert result.returncode == 0, result.stdout + result.stderr
+    run_node("--test", str(TESTS / f"{name}.test.js"))

@@ -11,8 +11,9 @@ from beaconfire_kit.catalogue import Event, events
 from beaconfire_kit.errors import TABLE
 from scripts import generate
 from scripts.derived.asyncapi import asyncapi
-from scripts.derived.error_table import protocol_with_table, script
+from scripts.derived.error_table import script
 from scripts.derived.examples import example
+from scripts.derived.marked import fill
 from scripts.derived.reference import rooms, subject
 from scripts.derived.schema import schemas
 from scripts.derived.typings import typings
@@ -87,20 +88,19 @@ def test_the_error_table_is_whole() -> None:
     assert 'conflict: { status: 409, retry: "no", close: null, ' in text
 
 
-def test_only_the_marked_part_of_the_protocol_is_written() -> None:
-    """What stands around the marks stays."""
-    page = "before\n<!-- generated: errors -->\nold\n<!-- end -->\nafter\n"
+def test_only_the_marked_part_of_a_page_is_written() -> None:
+    """`fill` replaces the text between the marks of its name, and keeps everything else."""
+    page = "a\n<!-- generated: one -->\nold\n<!-- end -->\nb\n<!-- generated: two -->\nkept\n<!-- end -->\nc\n"
 
-    written = protocol_with_table(page)
+    written = fill(page, "one", "new\n")
 
-    assert written.startswith("before\n<!-- generated: errors -->\n| code |")
-    assert written.endswith("|\n<!-- end -->\nafter\n")
+    assert written == page.replace("old", "new")
 
 
-def test_a_protocol_without_marks_is_refused() -> None:
-    """Nothing is lost where the marks were removed."""
+def test_a_page_without_marks_is_refused() -> None:
+    """`fill` fails if the marks were removed, so nothing is lost."""
     with pytest.raises(ValueError, match="generated: errors"):
-        protocol_with_table("no marks")
+        fill("no marks", "errors", "")
 
 
 def test_asyncapi() -> None:

@@ -4,7 +4,7 @@
  * @typedef {object} ErrorRow
  * @property {number} status  the HTTP status
  * @property {"no" | "token" | "backoff"} retry  what to do next (PROTOCOL.md §6)
- * @property {number | null} close  the close code, null where the error never ends a connection
+ * @property {number | null} close  the close code; null if the error never closes a connection
  * @property {string} meaning
  */
 

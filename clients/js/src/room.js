@@ -19,7 +19,8 @@ const RETRY_STEP_MS = 250;
 /** @typedef {import("./protocol.js").Frame} Frame */
 /** @typedef {import("./protocol.js").Refusal} Refusal */
 /** @typedef {import("./protocol.js").RoomAnswer} RoomAnswer */
-/** @typedef {"membership_removed" | "access_revoked" | "lease_expired"} LeaveReason */
+/** @typedef {import("./messages.d.ts").LeaveReason} LeaveReason */
+/** @typedef {import("./messages.d.ts").ResyncReason} ResyncReason */
 
 /**
  * @template {EventType} [Type=EventType]
@@ -29,7 +30,7 @@ const RETRY_STEP_MS = 250;
  *   `cursor` everything since that was. Not repeated by a reconnect
  * @property {(left: {room: string, reason: LeaveReason}) => void} [onLeft]
  * @property {(error: Refusal, next: {willRetry: boolean}) => void} [onError]  the room was refused
- * @property {(resync: {rooms: string[], reason: string}) => void} [onResync]  events were missed: load the state again
+ * @property {(resync: {rooms: string[], reason: ResyncReason}) => void} [onResync]  events were missed: load the state again
  */
 
 /** @typedef {{error?: Refusal, rooms?: Record<string, RoomAnswer>}} Answer  to a message about rooms */
@@ -357,7 +358,7 @@ export class RoomTable {
     for (const { handlers } of this.#subscriptions(left.room)) guarded(handlers.onLeft, left);
   }
 
-  /** @param {{rooms: string[], reason: string, cursor: string}} resync */
+  /** @param {{rooms: string[], reason: ResyncReason, cursor: string}} resync */
   resync({ cursor, ...resync }) {
     for (const { subscriptions } of this.#rooms.values()) for (const { heard } of subscriptions) heard.lower(cursor);
     for (const name of resync.rooms) {

@@ -10,6 +10,7 @@ from typing import ClassVar, Protocol, TypeAlias
 
 from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.resync import ResyncReason
 from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import RoomKey
 
@@ -248,7 +249,7 @@ class Resync:
     TYPE: ClassVar[str] = "resync"
 
     rooms: Sequence[str]
-    reason: str
+    reason: ResyncReason
     cursor: str
     """Where these rooms go on."""
 

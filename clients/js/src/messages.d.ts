@@ -1,0 +1,243 @@
+// Written by `make generate` from PROTOCOL.md and shared/src/beaconfire_kit/resync.py. Do not edit.
+
+export type ClientMessage = Connect | Subscribe | Unsubscribe | Refresh | Ping;
+
+/** Chosen by the client: 1 to 64 characters, or an integer. The answer repeats it. */
+export type MessageId = string | number;
+
+/** `campaign:c1`, `campaign:c1/settlement:s1` or `settlement:s1`; at most 300 characters. */
+export type RoomName = string;
+
+/** `"<epoch>:<offset>"`, at most 64 characters. */
+export type Cursor = string;
+
+/** 1 to 100 types of the catalogue. */
+export type EventTypes = string[];
+
+export interface Connect {
+  type: "connect";
+  id: MessageId;
+  /** The access token. Left out if it came with the upgrade. */
+  token?: string;
+  /** At most 100. None unless given. */
+  rooms?: RoomName[];
+  /** The event types wanted in some of `rooms`, and of no other room. A room that is not in here gets every type. */
+  types?: Record<RoomName, EventTypes>;
+  /** Where the client stands. Without it, the session starts at the newest event. */
+  cursor?: Cursor | null;
+  /** Which software the client is, for the gateway's log; each at most 64 characters. */
+  client?: { name?: string; version?: string } | null;
+  /** The close code with which the client's last connection ended, 0 to 65535. Left out if none was lost. */
+  lastClose?: number | null;
+  /** The `sessionId` of the session that this one takes over from. */
+  replaces?: string | null;
+}
+
+export interface Subscribe {
+  type: "subscribe";
+  id: MessageId;
+  /** At most 100. */
+  rooms: RoomName[];
+  /** The event types wanted in all rooms of this message. Without it, every type. */
+  types?: EventTypes | null;
+  /** The cursor of a snapshot. What happened in these rooms since then comes before the reply. */
+  cursor?: Cursor | null;
+}
+
+export interface Unsubscribe {
+  type: "unsubscribe";
+  id: MessageId;
+  /** At most 100. */
+  rooms: RoomName[];
+}
+
+export interface Refresh {
+  type: "refresh";
+  id: MessageId;
+  token: string;
+}
+
+export interface Ping {
+  type: "ping";
+  id: MessageId;
+}
+
+export type GatewayMessage =
+  | ConnectionAck | Reply | ErrorMessage
+  | EventMessage | Restored | Position
+  | Resync | RoomLeft | RoleChanged | TokenExpiring
+  | Degraded | Live | Goaway;
+
+/** A refusal. `code` is in the table of §6, `message` is for people. */
+export interface Refusal {
+  code: string;
+  message: string;
+  /** When to try again, at the earliest. */
+  retryAfterMs?: number;
+}
+
+/** The answer for one room, under the name that the client used. */
+export interface RoomAnswer {
+  success: boolean;
+  /** The long form of the room, if the client used a short name. */
+  room?: RoomName;
+  /** Only in the reply to a `subscribe` with a cursor: see `reply`. */
+  recovered?: boolean;
+  /** Why the room was refused. */
+  error?: Refusal;
+}
+
+export interface ConnectionAck {
+  type: "connection.ack";
+  id: MessageId;
+  sessionId: string;
+  userId: string;
+  /** Where the session stands. Events after it follow. */
+  cursor: Cursor;
+  /** Seconds between pings, and between positions of an idle session. */
+  heartbeatS: number;
+  limits: Limits;
+  /** Whether the gateway cannot reach the broker at the moment. */
+  degraded: boolean;
+  rooms: Record<RoomName, RoomAnswer>;
+}
+
+export interface Limits {
+  /** Bytes in a message from the client. */
+  maxFrameBytes: number;
+  /** Rooms that a connection may be in. */
+  maxRooms: number;
+  maxRoomsPerUser: number;
+  maxSessionsPerUser: number;
+  maxSessionsPerAddress: number;
+  messagesPerMinute: number;
+  messagesPerMinutePerUser: number;
+  roomsPerMinute: number;
+  roomsPerMinutePerUser: number;
+}
+
+export type Reply = Success | Failure;
+
+export interface Success {
+  type: "reply";
+  id: MessageId;
+  success: true;
+  /** The answer to `subscribe` and `unsubscribe`. */
+  rooms?: Record<RoomName, RoomAnswer>;
+  /** The answer to `subscribe`: where its rooms begin. */
+  cursor?: Cursor;
+}
+
+export interface Failure {
+  type: "reply";
+  id: MessageId;
+  success: false;
+  error: Refusal;
+}
+
+export interface ErrorMessage {
+  type: "error";
+  /** The id of the message, if it could be read. */
+  id?: MessageId;
+  code: string;
+  message: string;
+  retryAfterMs?: number;
+}
+
+export interface EventMessage {
+  type: "event";
+  /** The place in the stream. Missing from an ephemeral event. */
+  offset?: number;
+  /** All rooms of the event, in the long form. */
+  rooms: RoomName[];
+  /** The publisher's JSON, unchanged (§8). */
+  event: Published;
+}
+
+export interface Published {
+  id: string;
+  type: string;
+  version: number;
+  payload: Record<string, unknown>;
+  metadata: {
+    timestamp?: string;
+    userId?: string | null;
+    source: string;
+    correlationId?: string | null;
+    audience?: string[] | null;
+    [other: string]: unknown;
+  };
+  [other: string]: unknown;
+}
+
+export interface Restored {
+  type: "restored";
+  /** The id of the `subscribe`. */
+  id: MessageId;
+  /** The rooms of the `subscribe` that the client may join. */
+  rooms: RoomName[];
+  events: EventMessage[];
+}
+
+export interface Position {
+  type: "position";
+  cursor: Cursor;
+}
+
+export interface Resync {
+  type: "resync";
+  rooms: RoomName[];
+  reason: ResyncReason;
+  /** Where the session goes on. It may be below the client's cursor, or have another epoch. */
+  cursor: Cursor;
+}
+
+export interface RoomLeft {
+  type: "room.left";
+  room: RoomName;
+  reason: LeaveReason;
+}
+
+/** `access_revoked` is reserved: today such a connection is closed with 4401 instead. */
+export type LeaveReason = "membership_removed" | "access_revoked" | "lease_expired";
+
+export interface RoleChanged {
+  type: "role.changed";
+  /** `campaign:c1`. */
+  root: string;
+  role: "owner" | "editor" | "viewer";
+}
+
+export interface TokenExpiring {
+  type: "token.expiring";
+  /** Seconds until the token runs out. */
+  inS: number;
+}
+
+export interface Degraded {
+  type: "degraded";
+  reason: "broker_unreachable";
+}
+
+export interface Live {
+  type: "live";
+}
+
+export interface Goaway {
+  type: "goaway";
+  /** Wait this long, then open the next connection. */
+  afterMs: number;
+  /** After this, the gateway closes the connection with 4503. */
+  withinMs: number;
+}
+
+/** Why the state of rooms must be loaded again. */
+export type ResyncReason =
+  /** The cursor belongs to another life of the stream, or cannot be read. The stream was declared again, restored from a backup, or given a new epoch. */
+  | "epoch_changed"
+  /** The stream ends below the cursor. */
+  | "ahead"
+  /** The stream no longer has every event after the cursor. Retention removed some while the client or its gateway was away, or an operator erased them. */
+  | "not_resumable"
+  /** For a minute the session came no nearer to the newest event. */
+  | "too_slow";

@@ -1,0 +1,41 @@
+"""Node and the npm packages of the browser client, for tests that run JavaScript or check TypeScript."""
+
+import fcntl
+import subprocess
+from pathlib import Path
+
+from playwright._impl._driver import compute_driver_executable
+
+PACKAGE = Path(__file__).parents[1] / "clients" / "js"
+_INSTALL = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+_INSTALL_S = 120
+_RUN_S = 60
+
+
+def install_packages() -> None:
+    """Install the browser client's development packages unless they are there. One test process does it at a time."""
+    with (PACKAGE / "package.json").open() as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (PACKAGE / "node_modules" / "ws").is_dir():
+            result = subprocess.run(_INSTALL, cwd=PACKAGE, capture_output=True, text=True, timeout=_INSTALL_S)
+            assert result.returncode == 0, result.stdout + result.stderr
+
+
+def node() -> str:
+    """The Node that Playwright brings."""
+    executable, _ = compute_driver_executable()
+    return str(executable)
+
+
+def run_node(*arguments: str) -> str:
+    """Run Node, and return what it printed. Fails the test if Node fails."""
+    result = subprocess.run([node(), *arguments], capture_output=True, text=True, timeout=_RUN_S)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+def check_types(source: Path) -> None:
+    """Check a TypeScript file strictly. Fails the test with what the compiler says."""
+    install_packages()
+    compiler = PACKAGE / "node_modules" / "typescript" / "bin" / "tsc"
+    run_node(str(compiler), "--noEmit", "--strict", "--target", "ES2022", str(source))
