@@ -10,7 +10,7 @@ from nats.aio.client import Client
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit import broker
-from beaconfire_kit.broker import PublishDenied
+from beaconfire_kit.seams.nats_connection import PublishDenied
 from tests.conftest import connected
 
 PATIENCE_S = 20.0

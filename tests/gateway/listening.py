@@ -11,9 +11,9 @@ from nats.aio.client import Client
 from beaconfire_gateway.fanout.encoding import Stored
 from beaconfire_gateway.stream import intake as intake_module
 from beaconfire_gateway.stream import replay
-from beaconfire_gateway.stream.direct import DirectClient
 from beaconfire_gateway.stream.intake import Intake
 from beaconfire_kit import broker
+from beaconfire_kit.seams.nats_direct import DirectClient
 from tests.conftest import Broker, broker_settings
 
 

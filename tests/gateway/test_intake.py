@@ -12,10 +12,10 @@ from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.fanout.encoding import Stored
 from beaconfire_gateway.stream import intake as intake_module
 from beaconfire_gateway.stream import replay
-from beaconfire_gateway.stream.direct import DirectClient
 from beaconfire_kit import broker, reading
-from beaconfire_kit.parsing import Direct
-from tests.conftest import At, broker_settings, connected
+from beaconfire_kit.seams.nats_direct import DirectClient
+from beaconfire_kit.seams.nats_parser import Direct
+from tests.conftest import At, connected
 from tests.gateway.listening import listening, publish
 from tests.proxy import Proxy
 
@@ -310,31 +310,6 @@ def test_not_where_it_came(subject: bytes) -> None:
     """Headers that name another subject than the message came on are nobody's."""
     assert intake_module._of_ours(subject, b"{}", b"NATS/1.0" + SERVERS % (SUBJECT, 7) + LAST) is None
     assert intake_module._of_ours(b"live." + SUBJECT, b"{}", None) is None
-
-
-async def test_direct_client(stream: NatsServer) -> None:
-    """nats-py still works as DirectClient expects: subscriptions numbered ahead, messages through `_process_msg`,
-    requests untouched, an exception in a callback not fatal."""
-    heard: list[tuple[bytes, bytes, bytes | None]] = []
-
-    def hear(subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
-        heard.append((subject, body, headers))
-        raise RuntimeError("a bug of ours")
-
-    client = DirectClient()
-    await broker.connect(
-        broker_settings(stream, "gateway"), "test-direct", client=client, on_closed=lambda: pytest.fail("closed")
-    )
-    await client.subscribe_direct("ephemeral.>", hear)
-    for number in range(3):
-        await client.publish("ephemeral.x", b"%d" % number, headers={"A": "b"})
-    info = await client.request("$JS.API.STREAM.INFO.EVENTS", b"")
-    await broker.close(client)
-
-    assert [body for _, body, _ in heard] == [b"0", b"1", b"2"]
-    assert heard[0][0] == b"ephemeral.x"
-    assert heard[0][2] == b"NATS/1.0\r\nA: b\r\n\r\n"
-    assert b'"EVENTS"' in info.data
 
 
 async def test_quiet_stream_stays_anchored(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,8 @@ from nats.aio.client import Client
 from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.stream import intake as intake_module
 from beaconfire_gateway.stream import replay
-from beaconfire_gateway.stream.direct import DirectClient
 from beaconfire_kit import broker
+from beaconfire_kit.seams.nats_direct import DirectClient
 from tests.broker_changes import call_api, declare
 from tests.client import Closed, SocketClient, open_socket
 from tests.conftest import At, connected

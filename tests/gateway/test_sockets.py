@@ -21,11 +21,12 @@ from beaconfire_gateway.sessions.context import Context
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.transports import handshake as handshake_module
 from beaconfire_gateway.transports import sockets as sockets_module
-from beaconfire_gateway.transports.sockets import EVENTS, READ_BYTES, Sockets, Undrained, take_over
+from beaconfire_gateway.transports.sockets import EVENTS, READ_BYTES, Sockets
 from beaconfire_gateway.wire.websocket_frames import Opcode, decode_close, encode, encode_close
 from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.roles import Role
+from beaconfire_kit.seams.aiohttp_handover import Undrained, take_over
 from tests.gateway.conftest import Gateway
 from tests.gateway.core import ENDS, PLACE, connect, heard_by, open_connection
 from tests.websocket import client_frame, handshake, raw_socket, status_of

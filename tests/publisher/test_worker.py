@@ -11,7 +11,8 @@ from nats.aio.client import Client
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit import broker, consumer
-from beaconfire_kit.broker import STREAM, PublishDenied
+from beaconfire_kit.broker import STREAM
+from beaconfire_kit.seams.nats_connection import PublishDenied
 from beaconfire_publisher.rules_engine import NAME as RULES_ENGINE
 from beaconfire_publisher.worker import JOBS
 from tests.conftest import connected

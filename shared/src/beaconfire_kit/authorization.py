@@ -29,6 +29,7 @@ from beaconfire_kit.catalogue import Id
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.fetching import FetchFailed, post
 from beaconfire_kit.roles import Role
+from beaconfire_kit.seams.nats_connection import Connection
 from beaconfire_kit.tokens import MAX_TOKEN_BYTES, Claims, ServiceClaims
 from beaconfire_kit.web import WHOLE
 
@@ -299,7 +300,7 @@ class Auth:
 
     async def _broker_answers(self, timeout_s: float) -> bool:
         nc = self.nc
-        return isinstance(nc, broker.Connection) and nc.is_connected and await nc.answers(timeout_s)
+        return isinstance(nc, Connection) and nc.is_connected and await nc.answers(timeout_s)
 
     async def _over_http(
         self, http: aiohttp.ClientSession, token: str, request: AuthorizeRequest, timeout_s: float

@@ -7,23 +7,21 @@
 import asyncio
 import contextlib
 import json
-import re
 import secrets
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import partial
 from typing import Any, TypeVar
 
 import nats
 import nats.errors
 import nats.js.errors
-from nats.aio.client import PING_PROTO, Client
+from nats.aio.client import Client
 
 from beaconfire_kit import logs
 from beaconfire_kit.envelope import MAX_EVENT_BYTES
-from beaconfire_kit.parsing import Direct, MessageParser
+from beaconfire_kit.seams.nats_connection import Connection, PublishDenied, abort
 from beaconfire_kit.settings import Settings
 
 log = logs.get(__name__)
@@ -79,9 +77,6 @@ FOR_GOOD = frozenset({10074})
 """Answers from 500 that do not pass: several replicas wanted of a server that is in no cluster."""
 SUBJECT_FULL = "maximum messages per subject exceeded"
 """Of the answers `10077 store failed` the one that concerns a single subject: a full stream or disk concerns all."""
-_HEADERS_BYTES = 12
-"""Of a header block without headers: `NATS/1.0`, and two line ends."""
-_DENIED = re.compile(rb"-ERR\s+'Permissions Violation for Publish to \"([^\"]*)\"'", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,93 +110,6 @@ class MayNotPublish(BrokerRefused):
 
 class NotAcknowledged(Exception):
     """The broker did not answer, or cannot store anything now: try again. The text says which."""
-
-
-class PublishDenied(nats.errors.Error):
-    """The broker's permissions do not let this user publish on that subject."""
-
-
-class Connection(Client):
-    """nats-py's client, which leaves a server that hangs, whose `flush` tells that the server has heard all, and which
-    no message can stop (`beaconfire_kit/parsing.py`). Every connection of ours is one.
-
-    A request on a subject on which this user may not publish raises PublishDenied at once. nats-py only reports the
-    server's `-ERR` to a callback, so the request would wait for its whole timeout.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._direct: dict[bytes, Direct] = {}
-        self._ps = MessageParser(self, self._direct)
-        self._asked: dict[str, set[asyncio.Future[Any]]] = {}
-
-    async def _process_headers(self, headers: Any) -> Any:
-        """They were read by `MessageParser`, which never hands over the raw block."""
-        return headers
-
-    async def publish(
-        self, subject: str, payload: bytes = b"", reply: str = "", headers: Mapping[str, Any] | None = None
-    ) -> None:
-        """Publish. Raises MaxPayloadError also for a message that only its headers make too large: the server would
-        close the connection for good.
-        """
-        if headers and len(payload) + _size(headers) > self._max_payload:
-            raise nats.errors.MaxPayloadError
-        if reply and (asked := self._resp_map.get(reply[len(self._resp_sub_prefix or b"") :])) is not None:
-            self._asked.setdefault(subject, set()).add(asked)
-            asked.add_done_callback(partial(self._answered, subject))
-        await super().publish(subject, payload, reply, dict(headers) if headers else None)
-
-    def _answered(self, subject: str, asked: asyncio.Future[Any]) -> None:
-        waiting = self._asked.get(subject, set())
-        waiting.discard(asked)
-        if not waiting:
-            self._asked.pop(subject, None)
-
-    async def _process_err(self, err_msg: str) -> None:
-        """Fail the requests that wait on a subject that the server denies.
-
-        nats-py hands over the error in small letters. Subjects are told apart by case, so it is read from the buffer.
-        """
-        if denied := _DENIED.match(self._ps.buf):
-            subject = denied[1].decode(errors="replace")
-            for asked in list(self._asked.get(subject, ())):
-                if not asked.done():
-                    asked.set_exception(PublishDenied(f"this user may not publish on {subject}"))
-        await super()._process_err(err_msg)
-
-    async def _attempt_reconnect(self) -> None:
-        """Reconnect, even with something left to send to a server that hangs.
-
-        nats-py waits until that is sent before it tries another server: with a server that does not read, for good.
-        What was left to send is not sent to the next one: an event that stood in the buffer while its process was
-        frozen would be stored again, after another process sent it and the broker forgot that it knows it.
-        """
-        _abort(self)
-        self._pending, self._pending_data_size = [], 0
-        await super()._attempt_reconnect()
-
-    async def answers(self, timeout_s: float) -> bool:
-        """Whether the server answers a PING in time.
-
-        Not by `flush`: a PONG that comes after its timeout ends nats-py's read loop, and the connection.
-        """
-        pong = asyncio.get_running_loop().create_future()
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._send_ping(pong)
-                await asyncio.wait((pong,))
-        except (TimeoutError, nats.errors.Error, OSError):
-            return False
-        return not pong.cancelled() and pong.exception() is None
-
-    async def _send_ping(self, future: asyncio.Future[bool] | None = None) -> None:
-        """Send a PING behind what was said before. nats-py's own overtakes what is still in its buffer: the server may
-        have answered a `flush`, and not know yet of the subscription before it."""
-        self._pongs.append(future or asyncio.get_running_loop().create_future())
-        self._pending.append(PING_PROTO)
-        self._pending_data_size += len(PING_PROTO)
-        await self._flush_pending()
 
 
 def options(settings: Settings, name: str) -> dict[str, Any]:
@@ -286,14 +194,7 @@ async def close(nc: Client) -> None:
                 await nc.close()
     finally:
         # nats-py leaves its socket open where that write failed, or where it was still connecting.
-        _abort(nc)
-
-
-def _abort(nc: Client) -> None:
-    """Let go of the socket, with what was not sent."""
-    writer: asyncio.StreamWriter | None = getattr(nc._transport, "_io_writer", None)
-    if writer is not None:
-        writer.transport.abort()
+        abort(nc)
 
 
 async def cancellable(connecting: Awaitable[R]) -> R:
@@ -539,10 +440,6 @@ def _matches(subject: str, pattern: str) -> bool:
         wanted = wanted[:-1]
         words = words[: len(wanted)] if len(words) > len(wanted) else []
     return len(words) == len(wanted) and all(want in ("*", word) for word, want in zip(words, wanted, strict=True))
-
-
-def _size(headers: Mapping[str, Any]) -> int:
-    return _HEADERS_BYTES + sum(len(name) + len(str(value).encode()) + 4 for name, value in headers.items())
 
 
 async def _api(nc: Client, call: str, body: dict[str, Any], *, required: bool = False) -> dict[str, Any] | None:

@@ -27,6 +27,7 @@ from sqlalchemy.exc import DataError
 
 from beaconfire_kit import broker, logs, metrics
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.seams.faststream_broker import FastStreamBroker
 from beaconfire_kit.settings import Settings
 
 log = logs.get(__name__)
@@ -211,16 +212,6 @@ class Progress:
         at = info.delivered.stream_seq if info.num_ack_pending == 1 and info.delivered else None
         which = f"message {at}" if at is not None else f"the first message after {floor}"
         return f"the consumer {self._name} has made no progress for {stuck_s:.0f} s: it does not get past {which}"
-
-
-class FastStreamBroker(NatsBroker):
-    """FastStream on a `Connection` of ours: one that no message can stop."""
-
-    async def _connect(self) -> Client:
-        connection = broker.Connection()
-        await connection.connect(**self._connection_kwargs)
-        self.config.connect(connection)
-        return connection
 
 
 def identity(message: Msg) -> str:

@@ -13,10 +13,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from aiohttp import hdrs, web
-from aiohttp.web_protocol import RequestHandler
+from aiohttp import web
 
 from beaconfire_kit import errors, logs, stopping
+from beaconfire_kit.seams.aiohttp_server import PipeliningConnection, Runner, UnpreparedResponse
 from beaconfire_kit.settings import Settings
 from beaconfire_kit.web import DRAIN, FINISH_S, READY, began, busy, harden, operations, served
 
@@ -30,10 +30,6 @@ IDLE_S = 10.0
 LINGER_S = 1.5
 """How long the rest of a body is read that no handler wanted, so that the client sees our answer (seconds)."""
 FINISH_DEFAULT_S = 5.0
-MAX_PIECES = 1_000
-"""Blank lines in one request that offers an upgrade, before its connection is dropped: each costs a call of the parser,
-and a client could make us do nothing else with them."""
-_BLANK_LINE = b"\r\n\r\n"
 MIN_FINISH_S = 0.5  # to aiohttp, 0 means for ever
 
 
@@ -206,70 +202,21 @@ class Deadlines:
                     connection.transport.abort()
 
 
-class _Connection(RequestHandler):
-    """aiohttp's, with three differences: it notes when a request begins to arrive, loses nothing behind an offer to
-    upgrade, and answers in our words what is not HTTP."""
+class _Connection(PipeliningConnection):
+    """A connection that notes when a request begins to arrive, and answers in our words what is not HTTP."""
 
-    __slots__ = ("_body_left", "_offers_upgrade", "_pieces", "_tail")
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self._offers_upgrade = False
-        self._body_left = 0
-        self._pieces = 0
-        self._tail = b""
+    __slots__ = ()
 
     def data_received(self, data: bytes) -> None:
         began.setdefault(self, time.monotonic())
-        if b"pgrade" in data or b"PGRADE" in data:
-            # Of a WebSocket's handshake aiohttp drops nothing, and there may be thousands of them in a second.
-            self._offers_upgrade = self._offers_upgrade or b"Upgrade: websocket" not in data
-        if self._offers_upgrade:
-            self._receive_in_pieces(data)
-        else:
-            super().data_received(data)
-
-    def _receive_in_pieces(self, data: bytes) -> None:
-        """Hand aiohttp no piece that goes beyond the end of a request: that is after a body of known length, or at a
-        blank line, which ends a head and a chunked body.
-
-        Its parser stops at the end of a request with `Connection: Upgrade`. If it then ignores the offer (any but a
-        WebSocket), it drops what was left of the piece: the next requests of a client that did not wait.
-        """
-        start = 0
-        while start < len(data) and not self._upgraded:
-            end = start + self._body_left if self._body_left else self._find_blank_line(data, start)
-            piece = data[start:end]
-            start += len(piece)
-            self._tail = b"" if self._body_left or piece.endswith(_BLANK_LINE) else (self._tail + piece[-3:])[-3:]
-            self._body_left = max(0, self._body_left - len(piece))
-            requests = self._request_count
-            super().data_received(piece)
-            self._pieces += start < len(data)
-            if self._request_count > requests and self._messages:
-                length = getattr(self._messages[-1][0], "headers", {}).get(hdrs.CONTENT_LENGTH, "0")
-                self._body_left = int(length[-20:])  # digits, of at most 64 bits, behind any number of zeros
-                self._pieces, self._tail = 0, b""
-            elif self._pieces > MAX_PIECES and self.transport is not None:
-                self.transport.abort()
-                return
-        if start < len(data):
-            super().data_received(data[start:])
-
-    def _find_blank_line(self, data: bytes, start: int) -> int:
-        """Where the next blank line ends, which may have begun in what came before; the end of `data` if none does."""
-        around = self._tail + data[start : start + 3]
-        if (at := around.find(_BLANK_LINE)) >= 0:
-            return start + at + len(_BLANK_LINE) - len(self._tail)
-        at = data.find(_BLANK_LINE, start)
-        return at + len(_BLANK_LINE) if at >= 0 else len(data)
+        super().data_received(data)
 
     def connection_lost(self, exc: BaseException | None) -> None:
         began.pop(self, None)
         super().connection_lost(exc)
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:
-        """Let the request under way finish, for `timeout` seconds: who does not take the answer by then is cut off."""
+        """Let the request under way finish. Cut off a client that has not taken the answer after `timeout` seconds."""
         loop, transport = asyncio.get_running_loop(), self.transport
         cut = None if transport is None or timeout is None else loop.call_later(timeout, transport.abort)
         await super().shutdown(timeout)
@@ -291,33 +238,14 @@ class _Connection(RequestHandler):
         else:
             log.error("request failed outside of its handler", exc_info=exc)
             code, text = errors.INTERNAL, "something went wrong on our side"
-        answer = _Bare(
+        answer = UnpreparedResponse(
+            finish=harden,
             text=json.dumps({"error": {"code": code.code, "message": text}}),
             status=status,
             content_type="application/json",
         )
         answer.force_close()
         return answer
-
-
-class _Bare(web.Response):
-    """An answer that no application prepares."""
-
-    async def _prepare_headers(self) -> None:
-        await super()._prepare_headers()
-        harden(self)
-
-
-class _Server(web.Server):
-    def __call__(self) -> RequestHandler:
-        return _Connection(self, loop=self._loop, **self._kwargs)
-
-
-class _Runner(web.AppRunner):
-    async def _make_server(self) -> web.Server:
-        server = await super()._make_server()
-        server.__class__ = _Server  # aiohttp has no place for a connection of one's own
-        return server
 
 
 def _public_runner(app: web.Application) -> web.AppRunner:
@@ -330,7 +258,9 @@ def _ops_runner(app: web.Application) -> web.AppRunner:
 
 
 def _runner(app: web.Application, **options: Any) -> web.AppRunner:
-    return _Runner(app, access_log=None, handle_signals=False, lingering_time=LINGER_S, **options)
+    return Runner(
+        app, connection=_Connection, access_log=None, handle_signals=False, lingering_time=LINGER_S, **options
+    )
 
 
 async def _until_told(

@@ -24,6 +24,7 @@ from beaconfire.listening import printable
 from beaconfire_kit import broker
 from beaconfire_kit.envelope import REASONS
 from beaconfire_kit.logs import blank
+from beaconfire_kit.seams.nats_connection import PublishDenied
 from beaconfire_kit.settings import Settings
 
 TIMEOUT_S = 10.0
@@ -90,7 +91,7 @@ async def read(settings: Settings, printer: Printer, *, last: int, reason: str |
                 count += 1
         except nats.js.errors.NotFoundError:
             raise CannotRead("the broker keeps no dead letters yet: run `beaconfire setup`") from None
-        except broker.PublishDenied:
+        except PublishDenied:
             raise CannotRead(
                 f"the broker user {settings.nats_user} may not read the dead letters: connect as operator "
                 "(BEACONFIRE_NATS_USER, BEACONFIRE_NATS_PASSWORD)"

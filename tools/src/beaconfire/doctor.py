@@ -28,6 +28,7 @@ from beaconfire.diagnosis import Check, Door, Facts, Readiness, Verdict, examine
 from beaconfire_kit import broker
 from beaconfire_kit.broker import ANCHOR, DEADLETTERS, STREAM, STREAM_NOT_FOUND, TICK
 from beaconfire_kit.fetching import FetchFailed, ask, fetch
+from beaconfire_kit.seams.nats_connection import Connection, PublishDenied, server_info
 from beaconfire_kit.settings import Settings
 
 CONNECT_S = 10.0
@@ -153,7 +154,7 @@ class _Asked:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.nc = broker.Connection()
+        self.nc = Connection()
         self.problems: list[Exception] = []
         self._problem = asyncio.Event()
 
@@ -219,7 +220,7 @@ class _Asked:
                 if not waiting.done() and self.was_refused(subject):
                     raise _NotAllowed(self.may_not(subject))
             return waiting.result()
-        except broker.PublishDenied:
+        except PublishDenied:
             raise _NotAllowed(self.may_not(subject)) from None
         except nats.errors.NoRespondersError:
             raise TimeoutError("JetStream does not answer: is it on, and has its cluster a leader?") from None
@@ -287,7 +288,7 @@ async def _facts(patient: Patient, asked: _Asked, http: aiohttp.ClientSession) -
     pages = [await seen.get("varz", _page(http, f"{url.rstrip('/')}/varz")) for url in patient.monitoring]
     boxes = [await seen.get("outboxes", outboxes.look_at(name, url)) for name, url in patient.databases.items()]
     return Facts(
-        server=asked.nc._server_info,
+        server=server_info(asked.nc),
         user=settings.nats_user,
         development=settings.environment == "development",
         now=datetime.now(UTC),

@@ -29,12 +29,13 @@ from beaconfire_auth.settings import Settings
 from beaconfire_auth.store import MEMBERSHIP_VERSION, OUTBOX, counter
 from beaconfire_auth.successors import Successors
 from beaconfire_kit import broker, logs
-from beaconfire_kit.consumer import FastStreamBroker, faststream_options
+from beaconfire_kit.consumer import faststream_options
 from beaconfire_kit.database import LOOK_AGAIN_S, Database, DatabaseAway
 from beaconfire_kit.forwarding import ClientAddresses
 from beaconfire_kit.migrations import open_database
 from beaconfire_kit.openapi import PATH, served
 from beaconfire_kit.outbox import Outbox
+from beaconfire_kit.seams.faststream_broker import FastStreamBroker
 from beaconfire_kit.web import FOR_OPERATORS, WARNINGS, application
 
 log = logs.get(__name__)
@@ -172,7 +173,7 @@ class _Auth:
         Not in the task that was cancelled: what asks the broker there ends at once (`broker.check_cancelled`).
         """
         if self._rpc is not None:
-            connection = self._rpc._connection
+            connection = self._rpc.nc
             with contextlib.suppress(nats.errors.Error, TimeoutError):  # it drains, and the broker may be away
                 async with asyncio.timeout(RPC_STOP_S if connection is not None and connection.is_connected else 0):
                     await self._rpc.stop()

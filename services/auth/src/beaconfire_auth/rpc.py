@@ -1,14 +1,14 @@
-"""The questions services ask over the broker: `auth.authorize` and `auth.grant`.
+"""Answer the requests of other services over the broker: `auth.authorize` and `auth.grant`.
 
-Every request is answered, with `error` if something is wrong, or the caller would wait for its whole timeout. What is
-no request (see `_is_request`) is not answered.
+Every request is answered, with `error` if something is wrong; otherwise the caller would wait for its whole timeout. A
+message that is not a request (see `_is_request`) gets no answer.
 """
 
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import nats.errors
-from faststream.nats import NatsBroker, NatsMessage
+from faststream.nats import NatsMessage
 from nats.aio.msg import Msg
 from pydantic import BaseModel, ValidationError
 
@@ -31,6 +31,7 @@ from beaconfire_kit.authorization import (
 )
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.roles import Role
+from beaconfire_kit.seams.faststream_broker import FastStreamBroker
 from beaconfire_kit.subjects import InvalidRoom, Pair, Room, parse_pair, parse_room
 from beaconfire_kit.verifier import JwksUnavailable
 from beaconfire_kit.web import describe
@@ -64,16 +65,16 @@ class Rpc:
         self._service_tokens = service_tokens
         self._outsiders = outsiders
 
-    def attach(self, broker: NatsBroker) -> None:
+    def attach(self, broker: FastStreamBroker) -> None:
         """Subscribe the handlers, in the queue group that auth's instances share."""
 
         @broker.subscriber(AUTHORIZE, queue=QUEUE, decoder=_undecoded, no_reply=True, max_workers=WORKERS)
         async def answer_authorize(message: NatsMessage) -> None:
-            await _reply(AUTHORIZE, message.raw_message, AuthorizeRequest, AuthorizeReply, self.authorize)
+            await _reply(broker, AUTHORIZE, message.raw_message, AuthorizeRequest, AuthorizeReply, self.authorize)
 
         @broker.subscriber(GRANT, queue=QUEUE, decoder=_undecoded, no_reply=True, max_workers=WORKERS)
         async def answer_grant(message: NatsMessage) -> None:
-            await _reply(GRANT, message.raw_message, GrantRequest, GrantReply, self.grant)
+            await _reply(broker, GRANT, message.raw_message, GrantRequest, GrantReply, self.grant)
 
     async def authorize(self, request: AuthorizeRequest) -> AuthorizeReply:
         """See `beaconfire_kit.authorization.AuthorizeRequest`. The answer is at least as new as its version says."""
@@ -168,30 +169,36 @@ async def _answer(
 
 
 async def _reply(
-    subject: str, message: Msg, request: type[R], reply: type[Any], handle: Callable[[R], Awaitable[BaseModel]]
+    broker: FastStreamBroker,
+    subject: str,
+    message: Msg,
+    request: type[R],
+    reply: type[Any],
+    handle: Callable[[R], Awaitable[BaseModel]],
 ) -> None:
-    """Answer a request, at the inbox that it names. Anything else that comes here is counted, and nothing more.
+    """Answer a request at the inbox that it names. Any other message on the subject is only counted.
 
-    Whoever may make a consumer can have messages of the stream delivered here; whoever may ask can name any subject to
-    answer at, also one of the stream. A header is never repeated: see SECURITY.md.
+    Anyone who may create a consumer can have messages of the stream delivered here. Anyone who may ask can name any
+    subject for the answer, even one of the stream. The answer repeats no header of the request: see SECURITY.md.
     """
     if not _is_request(message, subject):
         ANSWERED.labels(subject, "no_request").inc()
         log.warning("ignored what is no request", subject=message.subject[:200], reply=message.reply[:200])
         return
     answer = await _answer(subject, message.data, request, reply, handle)
+    assert broker.nc is not None, "a request arrived, so there is a connection"
     try:
-        await message._client.publish(message.reply, answer)
+        await broker.nc.publish(message.reply, answer)
     except nats.errors.Error as error:
         log.warning("could not send an answer", subject=subject, error=type(error).__name__)
 
 
 def _is_request(message: Msg, subject: str) -> bool:
-    """Whether it was sent to this subject itself, asks for an answer at an inbox, and was not stored in a stream."""
+    """Return whether it was sent to this subject itself, asks for an answer at an inbox, and is not from a stream."""
     is_stored = any(name.lower().startswith("nats-") for name in message.headers or ())
     return message.subject == subject and message.reply.startswith(INBOXES) and not is_stored
 
 
 async def _undecoded(message: NatsMessage) -> NatsMessage:
-    """The message as it came: FastStream's own decoding and validation would answer what is malformed with silence."""
+    """Return the message as it came. FastStream's own decoding would leave a malformed request without an answer."""
     return message

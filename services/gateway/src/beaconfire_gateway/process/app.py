@@ -32,7 +32,6 @@ from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.sessions.timers import Wheel
 from beaconfire_gateway.stream.deadletters import DeadLetters
 from beaconfire_gateway.stream.delivery import Delivery
-from beaconfire_gateway.stream.direct import DirectClient
 from beaconfire_gateway.stream.history import History
 from beaconfire_gateway.stream.intake import Intake
 from beaconfire_gateway.transports.handshake import Handshake
@@ -43,6 +42,7 @@ from beaconfire_kit.authorization import Auth
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.forwarding import ClientAddresses
 from beaconfire_kit.resync import ResyncReason
+from beaconfire_kit.seams.nats_direct import DirectClient
 from beaconfire_kit.verifier import Verifier
 from beaconfire_kit.web import DRAIN, FINISH_S, FOR_OPERATORS, application
 

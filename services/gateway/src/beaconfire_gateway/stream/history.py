@@ -16,10 +16,10 @@ from beaconfire_gateway.fanout.encoding import NOT_EVENTS, Encoder, Stored
 from beaconfire_gateway.fanout.ring import Entry, Ring
 from beaconfire_gateway.sessions.context import HistoryGone
 from beaconfire_gateway.stream import replay
-from beaconfire_gateway.stream.direct import DirectClient
 from beaconfire_kit import broker, logs, metrics
 from beaconfire_kit.envelope import InvalidEvent
 from beaconfire_kit.reading import ReadFailed
+from beaconfire_kit.seams.nats_direct import DirectClient
 from beaconfire_kit.subjects import Pair
 
 log = logs.get(__name__)

@@ -19,10 +19,10 @@ from functools import lru_cache
 
 from beaconfire_gateway.fanout.encoding import Stored, has_ttl, text_of
 from beaconfire_gateway.stream import replay
-from beaconfire_gateway.stream.direct import DirectClient
 from beaconfire_gateway.stream.sequence import Sequence
 from beaconfire_kit import broker, logs, metrics
 from beaconfire_kit.reading import ReadFailed
+from beaconfire_kit.seams.nats_direct import DirectClient
 
 log = logs.get(__name__)
 

@@ -12,10 +12,10 @@ from typing import Any
 import nats.errors
 
 from beaconfire_gateway.fanout.encoding import Stored
-from beaconfire_gateway.stream.direct import DirectClient
 from beaconfire_kit import broker, logs, metrics
 from beaconfire_kit.broker import STREAM
 from beaconfire_kit.reading import HEARTBEAT_S, Deliveries, ReadFailed, create
+from beaconfire_kit.seams.nats_direct import DirectClient
 
 log = logs.get(__name__)
 

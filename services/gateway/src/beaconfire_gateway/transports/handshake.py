@@ -17,7 +17,7 @@ from beaconfire_gateway.sessions.context import Context
 from beaconfire_gateway.sessions.limits import LIMITED, LimitReached
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.transports import aiohttp_websocket
-from beaconfire_gateway.transports.sockets import Sockets, Undrained, take_over
+from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.websocket import Connection
 from beaconfire_gateway.wire import protocol
 from beaconfire_gateway.wire.deflate import Agreement, Deflater, MalformedOffer, negotiate
@@ -26,6 +26,7 @@ from beaconfire_kit.addresses import household
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.forwarding import ClientAddresses
 from beaconfire_kit.memory import apart
+from beaconfire_kit.seams.aiohttp_handover import Undrained, bytes_behind, let_go, take_over
 from beaconfire_kit.web import HANDED_OVER, bearer_token
 
 log = logs.get(__name__)
@@ -165,11 +166,11 @@ class Handshake:
         transport.pause_reading()
         sockets.write(connection.target, _switching(accept, agreement))
         OPENED.inc()
-        early = request.protocol._message_tail  # sent before our 101: allowed by no RFC, and cheap to accept
+        early = bytes_behind(request)  # sent before our 101: allowed by no RFC, and cheap to accept
         if early:
             connection.data_received(early)
         request[HANDED_OVER] = True
-        raise asyncio.CancelledError  # aiohttp lets go of request, parser and task, and closes its transport
+        let_go()
 
 
 def _switching(accept: str, agreement: Agreement | None) -> bytes:

@@ -11,7 +11,7 @@ import os
 import select
 import socket
 import time
-from asyncio import AbstractEventLoop, Transport
+from asyncio import AbstractEventLoop
 from collections.abc import Iterable, Sequence
 from typing import Protocol
 
@@ -33,21 +33,6 @@ class SocketProtocol(Protocol):
     def pause_writing(self) -> None: ...
     def resume_writing(self) -> None: ...
     def connection_lost(self) -> None: ...
-
-
-class Undrained(Exception):
-    """The transport has not written everything yet."""
-
-
-def take_over(transport: Transport) -> int:
-    """A file descriptor of our own for a transport's socket. Closing the transport leaves it open.
-
-    The transport still reads: stop it, before the loop turns. Raises OSError where no more files can be opened, and
-    Undrained.
-    """
-    if transport.get_write_buffer_size():
-        raise Undrained
-    return os.dup(transport.get_extra_info("socket").fileno())
 
 
 class Sockets:

@@ -1,16 +1,16 @@
-"""The bytes of a connection to the broker, cut into messages that no publisher can make unreadable.
+"""Cut the bytes of a connection to the broker into messages, so that no publisher can make one unreadable.
 
-nats-py decodes subject, reply and headers in its read loop, so one message with a byte that is not UTF-8, a broken
-header block, or a vertical tab in its subject ends the loop or the connection. A durable consumer gets such a message
-again and again, and its service never goes on. It also takes a stored message for an answer of the server's if its
-publisher wrote a `Status` header. Here every message is cut by its lengths alone, whatever is in it. Everything else
-on the connection (INFO, PING, PONG, -ERR) still goes to nats-py's own parser.
+nats-py decodes subject, reply and headers in its read loop. One message with a byte that is not UTF-8, a broken header
+block, or a vertical tab in its subject ends the loop or the connection. A durable consumer is given such a message
+again and again, and its service never goes on. nats-py also takes a stored message for an answer of the server if its
+publisher wrote a `Status` header. Here every message is cut by its lengths alone, whatever is in it. Everything else on
+the connection (INFO, PING, PONG, -ERR) still goes to nats-py's own parser.
 
-A subscription can also have a plain function (`Direct`) that is called with the bytes, for 1 µs. nats-py's way of a
-queue and a task takes 14-18 µs, and spreads the messages of one read over many turns of the loop.
+A subscription can have a plain function (`Direct`) that is called with the bytes, which costs 1 µs. nats-py uses a
+queue and a task, which costs 14 to 18 µs and spreads the messages of one read over many turns of the event loop.
 
-This leans on private names of nats-py: `_ps` (the parser that its read loop feeds, with `parse` and `reset`),
-`_process_msg` and `_process_headers`. `tests/shared/test_parsing.py` fails when a release changes them.
+This leans on private names of nats-py: `_ps` (the parser that its read loop feeds, with `parse` and `reset`) and
+`_process_msg`. tests/shared/seams/test_nats_parser.py fails when a release changes them.
 """
 
 from collections.abc import Callable
@@ -28,33 +28,36 @@ UNREADABLE = metrics.Counter(
 )
 
 Direct: TypeAlias = Callable[[bytes, bytes, bytes, bytes | None], None]
-"""(subject, reply, body, raw headers or None). Cannot wait."""
+"""Called with subject, reply, body, and raw headers or None. It cannot await."""
 
 Headers: TypeAlias = dict[str, str]
 
 STORED_REPLY = b"$JS.ACK."
-"""How the reply subject of a message begins that a consumer delivers from a stream."""
+"""Start of the reply subject of a message that a consumer delivers from a stream."""
 
 _WORDS = {b"MSG": 4, b"HMSG": 5}
-"""Words of a message's line: `MSG <subject> <id> [reply] <bytes>`, HMSG with `<bytes of headers>` before the last."""
+"""Words in the first line of a message without a reply: `MSG <subject> <id> [reply] <bytes>`. HMSG has `<bytes of
+headers>` before the last word."""
 
 
 class MessageParser(Parser):
-    """Hands messages of `direct` subscriptions (by id, as on the wire) to their functions, and all others to nats-py
-    in a form it can take."""
+    """Hand messages of `direct` subscriptions (by their ids as on the wire) to their functions, and others to nats-py.
+
+    nats-py is given those in a form that cannot fail.
+    """
 
     def __init__(self, nc: Any, direct: dict[bytes, Direct]) -> None:
         self._direct = direct
         super().__init__(nc)
 
     def reset(self) -> None:
-        """Forget a message of which only a part came: the connection is another one."""
+        """Forget a message that arrived only in part: a new connection begins."""
         super().reset()
         self._rest = bytearray()
-        self._wanted = 0  # bytes without which `_rest` is no whole message
+        self._wanted = 0  # bytes that `_rest` needs to be a whole message
 
     async def parse(self, data: bytes = b"") -> None:
-        """Take what was read from the socket, in order. Raises ProtocolError, on which nats-py connects again."""
+        """Parse what was read from the socket, in order. Raises ProtocolError, on which nats-py reconnects."""
         if self._rest:
             self._rest += data
             if len(self._rest) < self._wanted:
@@ -70,13 +73,13 @@ class MessageParser(Parser):
             await (self._hand_over(*other) if isinstance(other, tuple) else self._parse_other(other))
 
     def _take(self, data: bytes, position: int) -> tuple[int, tuple[Any, ...] | bytes | None]:
-        """Call for the messages from `position` on, up to something that is nats-py's.
+        """Call the functions for the messages from `position` on, up to a message or line that is for nats-py.
 
-        Returns where to go on, and that: a message or a line. None at the end, or if the next one is not whole.
+        Returns where to continue, and that message or line. None at the end, or if the next message is not whole.
         """
         find, direct = data.find, self._direct
         while (line := find(b"\r\n", position)) >= 0:
-            # At spaces alone, as the server separates them: a subject may contain any other white space but tabs.
+            # Only at spaces, as the server separates words: a subject may contain other white space, except tabs.
             words = data[position:line].split(b" ")
             start = end = line + 2
             least = _WORDS.get(words[0])
@@ -99,9 +102,9 @@ class MessageParser(Parser):
             try:
                 callback(words[1], reply, data[body : end - 2], data[start:body] or None)
             except Exception:
-                # Out of here it would end nats-py's read loop, and the connection with it.
+                # If it left this function, it would end nats-py's read loop, and the connection with it.
                 UNREADABLE.inc()
-                log.exception("a message could not be taken in")
+                log.exception("could not read a message from the broker")
             position = end
         self._wanted = 0
         return position, None
@@ -112,7 +115,7 @@ class MessageParser(Parser):
             await self.nc._process_msg(int(sid), _utf8(subject), _utf8(reply), body, headers)
         except Exception:
             UNREADABLE.inc()
-            log.exception("a message could not be taken in")
+            log.exception("could not read a message from the broker")
 
     async def _parse_other(self, line: bytes) -> None:
         try:
@@ -120,15 +123,15 @@ class MessageParser(Parser):
         except (ProtocolError, OSError):
             raise
         except Exception as error:
-            log.exception("the broker said something that could not be understood, connecting again")
+            log.exception("the broker sent a line that could not be parsed, reconnecting")
             raise ProtocolError from error
 
 
 def read_headers(block: bytes, *, is_stored: bool) -> Headers | None:
-    """The headers in a raw block (NATS ADR-4): of several with one name the first, as the server reads them.
+    """Return the headers in a raw block (NATS ADR-4). Of several with one name the first counts, as for the server.
 
-    A `Status` is the server's own, in the block's first line. A message that `is_stored` has none: what looks like one
-    was written by its publisher. Lines that are no header are passed over, and bytes that are not UTF-8 replaced.
+    The server writes a `Status` in the block's first line. A message that `is_stored` has none: its publisher wrote
+    what looks like one. Lines that are not headers are skipped, and bytes that are not UTF-8 are replaced.
     """
     first, *lines = block.split(b"\r\n")
     headers: Headers = {}
@@ -146,5 +149,5 @@ def read_headers(block: bytes, *, is_stored: bool) -> Headers | None:
 
 
 def _utf8(text: bytes) -> bytes:
-    """The same, with what is not UTF-8 replaced (by U+FFFD, which is in no subject, room or id of ours)."""
+    """Return the text with U+FFFD for each byte that is not UTF-8. No subject, room or id of ours contains U+FFFD."""
     return text if text.isascii() else text.decode(errors="replace").encode()

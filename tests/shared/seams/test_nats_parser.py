@@ -1,23 +1,16 @@
 """How the bytes of a connection become messages, and what is left to nats-py.
 
-On a real broker: `test_direct_client` and `tests/security/test_bad_messages.py`.
+On a real broker: `test_nats_direct.py` and `tests/security/test_bad_messages.py`.
 """
-
-import inspect
-import re
-from typing import Any
 
 import pytest
 from nats.aio.client import Client
 from nats.errors import ProtocolError
 from nats.protocol.parser import Parser
 
-from beaconfire.nats_server import NatsServer
-from beaconfire_kit.broker import Connection
-from beaconfire_kit.consumer import FastStreamBroker, faststream_options
-from beaconfire_kit.parsing import MessageParser, read_headers
-from tests.architecture.sources import ROOT, SOURCES
-from tests.conftest import broker_settings
+from beaconfire_kit.seams.nats_connection import Connection
+from beaconfire_kit.seams.nats_parser import MessageParser, read_headers
+from tests.shared.seams.signatures import parameters, source
 
 HEADERS = b"NATS/1.0\r\nA: b\r\n\r\n"
 LENGTH = len(HEADERS)
@@ -166,46 +159,11 @@ async def test_a_message_that_fails_in_the_library() -> None:
     assert ear.taken == ["ping"]
 
 
-def test_the_private_names_we_lean_on() -> None:
-    """nats-py still has what `beaconfire_kit.parsing` and `beaconfire_kit.broker` replace, with the same arguments."""
-    assert list(inspect.signature(Client._process_msg).parameters) == [
-        "self",
-        "sid",
-        "subject",
-        "reply",
-        "data",
-        "headers",
-    ]
-    assert list(inspect.signature(Client._process_headers).parameters) == ["self", "headers"]
-    assert list(inspect.signature(Parser.parse).parameters) == ["self", "data"]
+def test_nats_py_still_has_the_private_names_of_its_parser() -> None:
+    """The read loop of nats-py feeds a `Parser` in `_ps`, which hands messages to `_process_msg`."""
+    assert parameters(Client._process_msg) == ["self", "sid", "subject", "reply", "data", "headers"]
+    assert parameters(Parser.parse) == ["self", "data"]
+    assert parameters(Parser.reset) == ["self"]
     assert type(Client()._ps) is Parser
     assert type(Connection()._ps) is MessageParser
-    assert "self._process_headers(headers)" in inspect.getsource(Client._process_msg)
-    assert "self._ps.parse(b)" in inspect.getsource(Client._read_loop)
-
-
-def _parameters(function: Any) -> list[str]:
-    return list(inspect.signature(function).parameters)
-
-
-async def test_faststream_has_our_connection(stream: NatsServer) -> None:
-    """FastStream's subscribers read from a connection of ours, too."""
-    faststream = FastStreamBroker(**faststream_options(broker_settings(stream, "auth"), "test"))
-    connection = await faststream.connect()
-    try:
-        assert type(connection) is Connection
-    finally:
-        await faststream.stop()
-
-
-def test_no_other_connection() -> None:
-    """No code of ours makes a connection of nats-py's or FastStream's own."""
-    others = re.compile(r"\bnats\.connect\(|(?<![A-Za-z])Client\(\)|(?<![A-Za-z])NatsBroker\(\*|\bNATS\(\)")
-    found = [
-        str(path.relative_to(ROOT))
-        for part in SOURCES
-        for path in sorted((ROOT / part).rglob("*.py"))
-        if others.search(path.read_text())
-    ]
-
-    assert found == []
+    assert "self._ps.parse(b)" in source(Client._read_loop)

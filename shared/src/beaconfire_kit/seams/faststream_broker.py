@@ -1,0 +1,29 @@
+"""FastStream on a `Connection` of ours, which no message can end.
+
+This leans on private names of FastStream's `NatsBroker`: `_connect`, which is replaced, and `_connection_kwargs`.
+tests/shared/seams/test_faststream_broker.py fails when a release changes them.
+"""
+
+from typing import Any
+
+from faststream.nats import NatsBroker
+from nats.aio.client import Client
+
+from beaconfire_kit.seams.nats_connection import Connection
+
+
+class FastStreamBroker(NatsBroker):
+    """FastStream's broker. `nc` is the connection that it has opened, or None before it opens one.
+
+    FastStream's own `connection` raises an exception before it has connected, and again after `stop`.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self.nc: Connection | None = None
+
+    async def _connect(self) -> Client:
+        self.nc = connection = Connection()
+        await connection.connect(**self._connection_kwargs)
+        self.config.connect(connection)
+        return connection
