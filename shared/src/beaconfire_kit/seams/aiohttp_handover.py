@@ -8,7 +8,7 @@
 
 This leans on aiohttp in two ways. `RequestHandler._message_tail` holds what arrived behind a request with an upgrade.
 And a handler that raises CancelledError makes aiohttp forget the request, end its task and close its transport, without
-an answer. tests/shared/seams/test_aiohttp_handover.py fails when a release changes that.
+an answer. tests/kit/seams/test_aiohttp_handover.py fails when a release changes that.
 """
 
 import asyncio

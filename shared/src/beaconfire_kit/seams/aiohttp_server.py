@@ -4,7 +4,7 @@ aiohttp has no place for a subclass of its `RequestHandler`, and loses requests 
 
 This leans on private names of aiohttp: `AppRunner._make_server`, `Server._loop` and `_kwargs`, `_upgraded`,
 `_request_count` and `_messages` of `RequestHandler`, and `Response._prepare_headers`.
-tests/shared/seams/test_aiohttp_server.py fails when a release changes them.
+tests/kit/seams/test_aiohttp_server.py fails when a release changes them.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,7 @@
 """FastStream on a `Connection` of ours, which no message can end.
 
 This leans on private names of FastStream's `NatsBroker`: `_connect`, which is replaced, and `_connection_kwargs`.
-tests/shared/seams/test_faststream_broker.py fails when a release changes them.
+tests/kit/seams/test_faststream_broker.py fails when a release changes them.
 """
 
 from typing import Any

@@ -7,7 +7,7 @@ This leans on private names of nats-py's `Client`:
 * the parser (`_ps`), the socket (`_transport`, with its `_io_writer`) and the server's INFO (`_server_info`)
 * methods that are replaced: `_process_headers`, `_process_err`, `_attempt_reconnect`, `_send_ping`
 
-tests/shared/seams/test_nats_connection.py fails when a release changes them.
+tests/kit/seams/test_nats_connection.py fails when a release changes them.
 """
 
 import asyncio

@@ -3,7 +3,7 @@
 Everything else stays nats-py's: connecting and reconnecting, resubscribing, requests and their answers.
 
 This leans on two private names of nats-py, the numbers of subscriptions: `Client._sid` and `Subscription._id`.
-tests/shared/seams/test_nats_direct.py fails when a release changes them.
+tests/kit/seams/test_nats_direct.py fails when a release changes them.
 """
 
 from nats.aio.subscription import Subscription

@@ -10,7 +10,7 @@ A subscription can have a plain function (`Direct`) that is called with the byte
 queue and a task, which costs 14 to 18 µs and spreads the messages of one read over many turns of the event loop.
 
 This leans on private names of nats-py: `_ps` (the parser that its read loop feeds, with `parse` and `reset`) and
-`_process_msg`. tests/shared/seams/test_nats_parser.py fails when a release changes them.
+`_process_msg`. tests/kit/seams/test_nats_parser.py fails when a release changes them.
 """
 
 from collections.abc import Callable

@@ -2,7 +2,7 @@
 
 aiohttp does HTTP, routing and the checks before the upgrade. Then we go on with a file descriptor of our own
 (`sockets`): aiohttp's transport is closed, and its request, parser, reader and task are freed (ADR 0018). Beyond
-aiohttp's API that leans on one attribute of `request.protocol`, pinned by `tests/gateway/test_websocket.py`.
+aiohttp's API that leans on one attribute of `request.protocol`, pinned by `tests/gateway/transports/test_websocket.py`.
 """
 
 import asyncio

@@ -4,7 +4,7 @@ from aiohttp import web, web_runner
 from aiohttp.web_protocol import RequestHandler
 
 from beaconfire_kit.seams.aiohttp_server import PipeliningConnection, Runner
-from tests.shared.seams.signatures import parameters, source
+from tests.kit.seams.signatures import parameters, source
 
 
 async def test_a_runner_serves_connections_of_the_chosen_class() -> None:

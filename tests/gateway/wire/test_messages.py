@@ -6,7 +6,7 @@ from typing import get_args
 
 from beaconfire_gateway.wire.messages import Event, Message, Request
 
-PROTOCOL = (Path(__file__).parents[2] / "PROTOCOL.md").read_text()
+PROTOCOL = (Path(__file__).parents[3] / "PROTOCOL.md").read_text()
 
 
 def test_every_message_type_is_specified() -> None:

@@ -10,7 +10,7 @@ from nats.protocol.parser import Parser
 
 from beaconfire_kit.seams.nats_connection import Connection
 from beaconfire_kit.seams.nats_parser import MessageParser, read_headers
-from tests.shared.seams.signatures import parameters, source
+from tests.kit.seams.signatures import parameters, source
 
 HEADERS = b"NATS/1.0\r\nA: b\r\n\r\n"
 LENGTH = len(HEADERS)

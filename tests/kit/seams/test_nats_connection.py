@@ -15,7 +15,7 @@ from beaconfire_kit import broker
 from beaconfire_kit.seams.nats_connection import Connection, server_info
 from tests.architecture.sources import ROOT, SOURCES, modules
 from tests.conftest import broker_settings
-from tests.shared.seams.signatures import parameters, source
+from tests.kit.seams.signatures import parameters, source
 
 
 def test_nats_py_still_has_the_methods_that_are_replaced() -> None:

@@ -7,7 +7,7 @@ from beaconfire_kit.consumer import faststream_options
 from beaconfire_kit.seams.faststream_broker import FastStreamBroker
 from beaconfire_kit.seams.nats_connection import Connection
 from tests.conftest import broker_settings
-from tests.shared.seams.signatures import parameters, source
+from tests.kit.seams.signatures import parameters, source
 
 
 def test_faststream_still_connects_in_one_place() -> None:

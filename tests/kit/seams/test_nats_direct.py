@@ -7,7 +7,7 @@ from beaconfire.nats_server import NatsServer
 from beaconfire_kit import broker
 from beaconfire_kit.seams.nats_direct import DirectClient
 from tests.conftest import broker_settings
-from tests.shared.seams.signatures import source
+from tests.kit.seams.signatures import source
 
 
 def test_nats_py_still_numbers_subscriptions_before_it_waits() -> None:

@@ -18,7 +18,7 @@ from beaconfire_kit.outbox import Outbox
 from tests.broker_changes import change_permissions, change_stream, deny, until_denied
 from tests.conftest import connected
 from tests.databases import on_both_databases
-from tests.shared.outboxes import PATIENCE_S, ROWS, column, commit_all, envelope, execute, heard, opened, relaying
+from tests.kit.outboxes import PATIENCE_S, ROWS, column, commit_all, envelope, execute, heard, opened, relaying
 
 DENIED = "campaign.denied"
 LONG_AGO = datetime.now(UTC) - timedelta(days=30)

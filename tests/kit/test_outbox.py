@@ -20,7 +20,7 @@ from beaconfire_kit.database import Database
 from beaconfire_kit.outbox import KEEP, Outbox
 from tests.conftest import connected
 from tests.databases import Databases, chosen, on_both_databases
-from tests.shared.outboxes import (
+from tests.kit.outboxes import (
     PATIENCE_S,
     ROWS,
     TABLES,

@@ -1,6 +1,6 @@
 """aiohttp still lets go of a socket as `beaconfire_kit/seams/aiohttp_handover.py` expects.
 
-That nothing of a connection stays with aiohttp after it: tests/gateway/test_websocket.py::test_aiohttp_lets_go.
+tests/gateway/transports/test_websocket.py::test_aiohttp_lets_go shows that aiohttp keeps nothing of the connection.
 """
 
 import asyncio
