@@ -9,14 +9,11 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields, replace
-from typing import Any, TypeVar
 
 import aiohttp
 
 from beaconfire_kit import logs, tokens
 from beaconfire_kit.fetching import FetchFailed, fetch
-from beaconfire_kit.memory import apart
 from beaconfire_kit.settings import OutsideIssuer
 from beaconfire_kit.tokens import (
     ALGORITHM,
@@ -30,8 +27,6 @@ from beaconfire_kit.tokens import (
 )
 
 log = logs.get(__name__)
-
-C = TypeVar("C", bound=Claims | ServiceClaims)
 
 FETCH_TIMEOUT_S = 2.0
 MAX_JWKS_BYTES = 256 * 1024
@@ -161,8 +156,7 @@ class Verifier:
 
     async def verify_any(self, token: str) -> Claims | ServiceClaims:
         """Claims of a user's or a service's valid token. Raises as `verify` does."""
-        with apart:
-            digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
+        digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
         remembered = self._cache.get(digest)
         if remembered is not None:
             await self._source_of(remembered).keep_fresh()
@@ -177,8 +171,7 @@ class Verifier:
             claims = self._check(token, peek.type, source, outside)
         if len(self._cache) >= self._cache_size:
             self._cache.clear()  # simple, and rare: the price is one check per token again
-        with apart:
-            claims = self._cache[digest] = _made_anew(claims)
+        self._cache[digest] = claims
         return claims
 
     def forget(self) -> None:
@@ -201,18 +194,3 @@ class Verifier:
             return tokens.verify_outside(token, source.keys, outside)
         check = tokens.verify_service if type_ == SERVICE_TYPE else tokens.verify
         return check(token, source.keys, issuer=self._issuer, audience=self._audience)
-
-
-def _made_anew(claims: C) -> C:
-    """The same, where objects are made now: what was read from a token lies between what was thrown away since.
-
-    Names that many share stay the one string they are.
-    """
-    own = {one.name for one in fields(claims)} - {"key_id", "outside"}
-    return replace(claims, **{name: _copied(getattr(claims, name)) for name in own})
-
-
-def _copied(value: Any) -> Any:
-    if isinstance(value, str):
-        return value.encode(errors="surrogatepass").decode(errors="surrogatepass")
-    return value + 0 if type(value) is int else value

@@ -7,14 +7,12 @@ import aiohttp
 import pytest
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_gateway.transports.websocket import Connection
 from beaconfire_gateway.wire.websocket_frames import Opcode, encode
 from tests.client import Closed, SocketClient, open_socket
 from tests.cursors import cursor_of
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, on_both_transports, running_gateway, settlement
 from tests.gateway.connections import aiohttp_handlers
-from tests.memory import is_apart
 from tests.websocket import client_frame, handshake, raw_socket, status_of
 
 
@@ -169,17 +167,6 @@ async def test_aiohttp_lets_go(gateway: Gateway) -> None:
         handlers = aiohttp_handlers(gateway.url)
 
     assert handlers == []
-
-
-async def test_sessions_lie_apart(gateway: Gateway) -> None:
-    """What a session is made of lies apart from what the process makes meanwhile: a crowd's memory can go back."""
-    async with open_socket(gateway.url) as client:
-        await client.connect(gateway.auth.token("owner"), ["campaign:c1"])
-        [session] = [one for one in gc.get_objects() if isinstance(one, Connection) and one.user_id and one.target >= 0]
-
-    assert session.claims is not None
-    assert [is_apart(one) for one in (session, session.id, session.address, session.claims)] == [True] * 4
-    assert is_apart(session.claims.token_id)
 
 
 @on_both_transports

@@ -1,37 +1,36 @@
-"""When Python's garbage collector looks at what: never at ten thousand sessions that are not garbage.
+"""Keep Python's garbage collector from scanning ten thousand sessions that are not garbage.
 
-A full collection looks at every object there is: 0.1 s and more at 10,000 sessions, and everybody waits. Sessions are
-freed without it (nothing of them refers back to itself once the connection is gone), so what has come to stay is taken
-out of its sight (`gc.freeze`): after the start, and whenever the number of sessions has moved.
+A full collection looks at every object: 0.1 s and more at 10,000 sessions, and all clients wait. Sessions are freed
+without the collector, because none refers to itself once its connection is gone. So objects that will stay are hidden
+from it (`gc.freeze`): after the start, and whenever the number of sessions has grown by a step.
 
-Memory goes back to the system once most sessions are gone and do not come back. Until then what is known of them is
-kept, as a storm of them costs half as much with it. It can go back as sessions lie apart (`beaconfire_kit.memory`).
+Once most sessions are gone and do not return, everything kept for them is dropped, and free memory goes back to the
+system as far as possible (ADR 0029). Until then it is kept: clients that return cost half as much with it.
 """
 
+import ctypes
 import gc
 from collections.abc import Callable
 
-from beaconfire_kit.memory import give_back
-
 STEP = 1_000
-"""Sessions by which the number must move: what was added since the last time is all that is looked at."""
+"""Growth of the number of sessions that is frozen at a time. Only what was added since the last time is scanned."""
 PATIENCE_S = 30.0
-"""For how long most sessions have to be gone, at least: clients take no longer to come back from an outage."""
+"""How long most sessions must have been gone. Clients return from an outage within this time."""
 THRESHOLDS = (50_000, 20, 100)
 
 
 def start() -> None:
-    """What is there now stays. Call it once, when everything is imported and built."""
+    """Freeze everything that exists. Call it once, when everything is imported and built."""
     gc.set_threshold(*THRESHOLDS)
     gc.collect()
     gc.freeze()
 
 
 class Collector:
-    """Watches the number of sessions. `look` is to be called every second or so.
+    """Watch the number of sessions. Call `look` about every second.
 
-    `let_go` is called before memory is given back: what is kept of those who are gone is of no more use. Sessions that
-    have ended are held for `held_s` seconds, at most: memory is not given back before.
+    `let_go` is called before memory is given back. It drops what is kept for sessions that are gone. Sessions that have
+    ended are held for at most `held_s` seconds, and memory is not given back earlier.
     """
 
     def __init__(self, let_go: Callable[[], None], held_s: float = 0.0) -> None:
@@ -42,9 +41,9 @@ class Collector:
         self._deserted_at: float | None = None
 
     def look(self, sessions: int, now: float) -> None:
-        """Freeze what came to stay; once three of four have been gone for a while, give their memory back.
+        """Freeze new sessions. Once three of four sessions have been gone for a while, give their memory back.
 
-        `now` is of any steady clock, in seconds.
+        `now` is the time of any steady clock, in seconds.
         """
         if sessions - self._sessions >= STEP:
             gc.collect()
@@ -61,9 +60,16 @@ class Collector:
             self._most, self._deserted_at = sessions, None
 
     def _give_back(self) -> None:
-        """Look at everything, also at what was frozen: garbage may have been frozen with it."""
+        """Collect everything, also what was frozen: garbage may have been frozen with it."""
         self._let_go()
         gc.unfreeze()
         gc.collect()
         gc.freeze()
-        give_back()
+        _trim_heap()
+
+
+def _trim_heap() -> None:
+    """Return free memory of the C library to the system, if the library can (glibc)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)

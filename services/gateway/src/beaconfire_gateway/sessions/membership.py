@@ -31,7 +31,6 @@ from beaconfire_kit.authorization import (
 )
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.events.user import AccessRevoked, MemberChanged
-from beaconfire_kit.memory import apart
 from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import InvalidRoom, Pair, RoomKey, parse_pair, parse_room
 from beaconfire_kit.tokens import Claims, InvalidToken
@@ -358,10 +357,9 @@ class Membership:
             if parse_room(name).key is not None:  # another root may show the same id at any time
                 allowed.append((sys.intern(name), where, role))
         if allowed:
-            with apart:
-                now = time.monotonic()
-                anew = [(claims.issued_at, name, now, where, role) for name, where, role in allowed]
-                self._remember(claims.user_id, anew, oldest=now - CACHE_S)
+            now = time.monotonic()
+            anew = [(claims.issued_at, name, now, where, role) for name, where, role in allowed]
+            self._remember(claims.user_id, anew, oldest=now - CACHE_S)
         return answers
 
     def _remember(self, user_id: str, allowed: Sequence[_Allowed], *, oldest: float) -> None:

@@ -27,7 +27,6 @@ from beaconfire_gateway.wire.protocol import (
 )
 from beaconfire_kit import errors, logs, metrics
 from beaconfire_kit.errors import BeaconfireError
-from beaconfire_kit.memory import apart
 
 log = logs.get(__name__)
 
@@ -83,16 +82,14 @@ async def _connect(session: Session, message: Connect) -> None:
         return
     replaced = _replaced(session, claims.user_id, message)
     try:
-        with apart:
-            _check_limits(session, claims.user_id, message, replaced)
+        _check_limits(session, claims.user_id, message, replaced)
     except LimitReached as reached:
         LIMITED.labels(reached.limit).inc()
         if reached.retry_after_ms is not None:  # a close frame has no place for it
             session.write(protocol.error(InvalidMessage.answering(message.id, reached)))
         session.close(reached)
         return
-    with apart:
-        session.begin(claims)
+    session.begin(claims)
     if replaced is not None:
         replaced.make_way()
     elif message.replaces:

@@ -29,7 +29,6 @@ from beaconfire_gateway.wire.protocol import InvalidMessage
 from beaconfire_gateway.wire.websocket_frames import Opcode, encode
 from beaconfire_kit import errors, logs, metrics
 from beaconfire_kit.errors import BeaconfireError
-from beaconfire_kit.memory import apart
 from beaconfire_kit.resync import ResyncReason
 from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import Pair
@@ -324,10 +323,9 @@ class Session(ABC):
         known = self.rooms.get(name)
         if known is not None and known != place:
             self.leave(name)
-        with apart:
-            self.rooms[sys.intern(name)] = place  # one string, however many are in the room
-            if self.state is State.LIVE:
-                self._stand(place)
+        self.rooms[sys.intern(name)] = place  # one string, however many are in the room
+        if self.state is State.LIVE:
+            self._stand(place)
         log.info("subscribed", session=self.id, user=self.user_id, room=name, types=place.types and sorted(place.types))
 
     def leave(self, name: str) -> None:
@@ -403,13 +401,12 @@ class Session(ABC):
         """Whether the rate allows this message. A refused one is answered; who goes on regardless is closed."""
         try:
             now = time.monotonic()
-            with apart:
-                mine = self.allowance
-                user = self.context.users.of(self.user_id) if self.user_id else None
-                take = Allowance.take_leave if protocol.is_unsubscribe(text) else Allowance.take_message
-                take(mine, now)
-                if user is not None:
-                    take(user, now)
+            mine = self.allowance
+            user = self.context.users.of(self.user_id) if self.user_id else None
+            take = Allowance.take_leave if protocol.is_unsubscribe(text) else Allowance.take_message
+            take(mine, now)
+            if user is not None:
+                take(user, now)
         except LimitReached as reached:
             if self.bears_with(reached):
                 self.tell(protocol.error(InvalidMessage.of(reached, text)))

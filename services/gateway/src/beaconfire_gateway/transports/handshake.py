@@ -25,7 +25,6 @@ from beaconfire_kit import errors, logs, metrics
 from beaconfire_kit.addresses import household
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.forwarding import ClientAddresses
-from beaconfire_kit.memory import apart
 from beaconfire_kit.seams.aiohttp_handover import Undrained, bytes_behind, let_go, take_over
 from beaconfire_kit.web import HANDED_OVER, bearer_token
 
@@ -84,8 +83,7 @@ class Handshake:
         transport = request.transport
         if transport is None or transport.is_closing():
             raise asyncio.CancelledError
-        with apart:
-            address = household(self._addresses.of(request))
+        address = household(self._addresses.of(request))
         self._enter(address)
         token = bearer_token(request) or request.query.get("token", "")
         if self._sockets is not None:
@@ -147,15 +145,14 @@ class Handshake:
         transport = request.transport
         assert transport is not None
         try:
-            with apart:
-                connection = Connection(
-                    self._context,
-                    sockets,
-                    take_over(transport),
-                    address=address,
-                    offered_token=token,
-                    deflater=self._deflater(agreement),
-                )
+            connection = Connection(
+                self._context,
+                sockets,
+                take_over(transport),
+                address=address,
+                offered_token=token,
+                deflater=self._deflater(agreement),
+            )
         except Undrained:
             self._leave(address, "unread")
             raise web.HTTPBadRequest(reason="read the answers to earlier requests first") from None
