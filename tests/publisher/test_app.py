@@ -1,4 +1,4 @@
-"""beaconfire_publisher.app: starting without its neighbours, readiness, and ending in order."""
+"""The publisher starts without its neighbours, says why it is not ready, and stops in order."""
 
 import asyncio
 import os
@@ -15,8 +15,9 @@ from tests.publisher.conftest import Heard, Publisher, publisher_settings, publi
 NO_STREAM = "the stream EVENTS is not there, or does not answer"
 
 
-async def test_starts_without_broker(stream: NatsServer, fake_auth: FakeAuth, heard: Heard, tmp_path: Path) -> None:
-    """Without a broker the publisher is alive, says what it waits for, answers 503, and becomes ready by itself."""
+async def test_publisher_without_a_broker_answers_503_and_becomes_ready_once_it_is_there(
+    stream: NatsServer, fake_auth: FakeAuth, heard: Heard, tmp_path: Path
+) -> None:
     stream.kill()
     async with publishing(publisher_settings(stream, tmp_path, fake_auth.jwks_url), heard) as publisher:
         token = f"Bearer {fake_auth.token('editor')}"
@@ -35,8 +36,7 @@ async def test_starts_without_broker(stream: NatsServer, fake_auth: FakeAuth, he
     assert later.error == (404, "not_found")
 
 
-async def test_starts_without_stream(nats_server: NatsServer, tmp_path: Path) -> None:
-    """Without a stream the publisher says so, and becomes ready once somebody has declared it."""
+async def test_publisher_is_not_ready_until_the_stream_is_declared(nats_server: NatsServer, tmp_path: Path) -> None:
     async with publishing(publisher_settings(nats_server, tmp_path, "http://127.0.0.1:1/"), Heard()) as publisher:
         await publisher.says(NO_STREAM)
         async with connected(nats_server, "setup") as nc:
@@ -45,8 +45,9 @@ async def test_starts_without_stream(nats_server: NatsServer, tmp_path: Path) ->
         await publisher.says("ready")
 
 
-async def test_loses_broker(misled: Publisher, stream: NatsServer) -> None:
-    """A publisher that has lost the broker says so at once, answers 503 within its patience, and recovers."""
+async def test_publisher_reports_a_lost_broker_answers_503_in_time_and_recovers(
+    misled: Publisher, stream: NatsServer
+) -> None:
     stream.kill()
     await misled.says("the broker is not reachable")
     async with asyncio.timeout(4):
@@ -60,15 +61,13 @@ async def test_loses_broker(misled: Publisher, stream: NatsServer) -> None:
     assert later.error == (404, "not_found")
 
 
-async def test_stops_at_once(stream: NatsServer, tmp_path: Path) -> None:
-    """A publisher that is stopped while it still starts ends without waiting for anything."""
+async def test_publisher_that_is_stopped_while_it_starts_ends_at_once(stream: NatsServer, tmp_path: Path) -> None:
     async with asyncio.timeout(10):
         async with publishing(publisher_settings(stream, tmp_path, "http://127.0.0.1:1/"), Heard()):
             pass
 
 
-async def test_terminated(stream: NatsServer, tmp_path: Path) -> None:
-    """SIGTERM ends the process with exit code 0."""
+async def test_publisher_exits_with_0_at_sigterm(stream: NatsServer, tmp_path: Path) -> None:
     service = process(stream, tmp_path)
     await asyncio.to_thread(service.start)
 
@@ -77,8 +76,8 @@ async def test_terminated(stream: NatsServer, tmp_path: Path) -> None:
     assert service.process.exit_code == 0
 
 
-async def test_broker_closes_for_good(stream: NatsServer, tmp_path: Path) -> None:
-    """A broker that throws the publisher's user out ends the process with exit code 1, for a supervisor to see."""
+async def test_publisher_exits_with_1_when_the_broker_removes_its_user(stream: NatsServer, tmp_path: Path) -> None:
+    """A supervisor can then restart it."""
     service = process(stream, tmp_path)
     await asyncio.to_thread(service.start)
     config = stream.folder / "nats-server.conf"
@@ -92,8 +91,9 @@ async def test_broker_closes_for_good(stream: NatsServer, tmp_path: Path) -> Non
     assert service.process.exit_code == 1
 
 
-async def test_unusable_database(stream: NatsServer, tmp_path: Path) -> None:
-    """A database that cannot be opened stops the start with exit code 2 and a sentence with the variable's name."""
+async def test_unusable_database_ends_the_start_with_code_2_and_the_variables_name(
+    stream: NatsServer, tmp_path: Path
+) -> None:
     (tmp_path / "publisher.db").write_text("no database at all, " * 100)
     service = process(stream, tmp_path)
     service.start(wait=False)

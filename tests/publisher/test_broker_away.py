@@ -1,4 +1,4 @@
-"""The publisher while the broker is away: it asks auth over HTTP, so reads and writes go on."""
+"""While the broker is away, the publisher asks auth over HTTP, so reads and writes go on."""
 
 import asyncio
 import base64
@@ -26,10 +26,9 @@ HEAL = {"frozen": NatsServer.thaw, "killed": NatsServer.start}
 
 
 @pytest.mark.parametrize("how", HURTS)
-async def test_reads_and_writes_go_on_while_the_broker_is_away(
+async def test_members_read_and_editors_write_with_pending_events_while_the_broker_is_away(
     publisher: Publisher, stream: NatsServer, how: str
 ) -> None:
-    """Members read, editors write with the answer that the event is pending, and others are refused as ever."""
     await asyncio.to_thread(HURTS[how], stream)
     read = await publisher.viewer.get(publisher.campaign)
     listed = await publisher.viewer.get("/v1/campaigns")
@@ -51,10 +50,9 @@ async def test_reads_and_writes_go_on_while_the_broker_is_away(
     assert isinstance(event.payload, SettlementUpdated)
 
 
-async def test_a_revoked_token_is_refused_while_the_broker_is_away(
+async def test_revoked_token_is_refused_while_the_broker_is_away(
     publisher: Publisher, auth: Auth, stream: NatsServer
 ) -> None:
-    """What auth knows counts at once, whichever way it is asked."""
     await asyncio.to_thread(stream.freeze)
     signed_in = (await auth.sign_in("viewer")).body
     out = {"refreshToken": signed_in["refreshToken"], "everywhere": True}
@@ -68,8 +66,9 @@ async def test_a_revoked_token_is_refused_while_the_broker_is_away(
     assert answer.error == (401, "token_invalid")
 
 
-async def test_the_true_reason_is_said_when_auth_is_away(stream: NatsServer, heard: Heard, tmp_path: Path) -> None:
-    """With the broker there or not, an auth that does not answer is what the caller is told of."""
+async def test_caller_is_told_that_auth_does_not_answer_with_and_without_a_broker(
+    stream: NatsServer, heard: Heard, tmp_path: Path
+) -> None:
     async with running_auth(stream, tmp_path) as auth:
         person = await auth.sign_up("owner")
         settings = publisher_settings(stream, tmp_path, f"{auth.url}/.well-known/jwks.json")
@@ -90,10 +89,9 @@ async def test_the_true_reason_is_said_when_auth_is_away(stream: NatsServer, hea
     assert with_broker.message == without.message == "the authorization service does not answer, try again"
 
 
-async def test_a_publisher_that_starts_without_a_broker_reads_and_writes(
+async def test_publisher_that_has_never_seen_the_broker_reads_and_writes(
     stream: NatsServer, auth: Auth, heard: Heard, tmp_path: Path
 ) -> None:
-    """It need not have seen the broker to ask auth."""
     person = await auth.sign_up("owner")
     await asyncio.to_thread(stream.kill)
     settings = publisher_settings(stream, tmp_path, f"{auth.url}/.well-known/jwks.json")
@@ -103,8 +101,9 @@ async def test_a_publisher_that_starts_without_a_broker_reads_and_writes(
     assert (listed.status, listed.body) == (200, {"campaigns": []})
 
 
-async def test_services_publish_while_the_broker_is_away(publisher: Publisher, auth: Auth, stream: NatsServer) -> None:
-    """A service's own token lets auth be asked whether it is still good."""
+async def test_service_token_is_checked_with_auth_while_the_broker_is_away(
+    publisher: Publisher, auth: Auth, stream: NatsServer
+) -> None:
     body = {"service": "weather", "publish": ["campaign.c9.>"], "expiresInS": 3_600}
     issued = (await auth.operate("POST", "service-tokens", body)).body
     service = Api(publisher.http, publisher.url, issued["token"])
@@ -139,8 +138,8 @@ async def until_away(asks: AsksAuth, *, away: bool = True) -> None:
             await asyncio.sleep(0.01)
 
 
-async def test_no_question_goes_to_a_broker_that_is_known_to_be_away(stream: NatsServer, auth: Auth) -> None:
-    """Nobody waits for the broker once it is known not to answer; once it answers, it is asked again."""
+async def test_publisher_does_not_wait_for_a_broker_that_is_known_to_be_away(stream: NatsServer, auth: Auth) -> None:
+    """Once the broker answers, it is asked again."""
     person = await auth.sign_up("owner")
     claims = Claims(person.id, "", issued_at(person.token), 0, "")
     question = AuthorizeRequest(user_id=person.id, issued_at=claims.issued_at, rooms=(f"user:{person.id}",))
@@ -172,8 +171,7 @@ def issued_at(token: str) -> int:
     return int(json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))["iat"])
 
 
-async def test_a_broker_that_swallows_bytes_is_away(stream: NatsServer, auth: Auth) -> None:
-    """A connection that stays open says nothing: an answer does."""
+async def test_broker_that_swallows_bytes_counts_as_away(stream: NatsServer, auth: Auth) -> None:
     async with Proxy(stream.port).running() as proxy:
         at = At(f"nats://127.0.0.1:{proxy.port}", stream.passwords)
         async with connected(at, "publisher") as nc:

@@ -1,4 +1,4 @@
-"""beaconfire_publisher.campaigns over HTTP, with its events as a gateway hears them."""
+"""Campaigns over HTTP, with their events as a gateway receives them."""
 
 from pathlib import Path
 
@@ -13,8 +13,7 @@ from tests.publisher.conftest import Api, Heard, Publisher, publisher_settings, 
 pytestmark = on_both_databases
 
 
-async def test_create(publisher: Publisher, auth: Auth) -> None:
-    """Whoever creates a campaign is its owner when the answer arrives."""
+async def test_creator_of_a_campaign_is_its_owner_when_the_answer_arrives(publisher: Publisher, auth: Auth) -> None:
     answer = await publisher.stranger.post("/v1/campaigns", {"name": " Reach ", "description": "far"})
     campaign = answer.body["campaign"]
     read = await publisher.stranger.get(f"/v1/campaigns/{campaign['id']}")
@@ -36,8 +35,7 @@ async def test_create(publisher: Publisher, auth: Auth) -> None:
     }
 
 
-async def test_list(publisher: Publisher) -> None:
-    """The list has the caller's campaigns, each with the caller's role in it, and no others."""
+async def test_campaign_list_has_exactly_the_callers_campaigns_with_the_callers_roles(publisher: Publisher) -> None:
     other = await publisher.viewer.post("/v1/campaigns", {"name": "Mine"})
 
     answer = await publisher.viewer.get("/v1/campaigns")
@@ -50,8 +48,7 @@ async def test_list(publisher: Publisher) -> None:
     assert (await publisher.stranger.get("/v1/campaigns")).body == {"campaigns": []}
 
 
-async def test_change(publisher: Publisher) -> None:
-    """A change is answered with the campaign as it is now, and its event names what really changed."""
+async def test_changed_campaign_is_answered_whole_and_its_event_names_what_changed(publisher: Publisher) -> None:
     answer = await publisher.editor.patch(publisher.campaign, {"name": "The Vale", "description": "of embers"})
     told = await publisher.heard.told()
     campaign = answer.body["campaign"]
@@ -61,8 +58,7 @@ async def test_change(publisher: Publisher) -> None:
     assert (told["operation"], told["changedFields"]) == ("update", ["description"])
 
 
-async def test_change_nothing(publisher: Publisher) -> None:
-    """A change that changes nothing is answered with the unchanged campaign and publishes no event."""
+async def test_campaign_change_without_a_difference_publishes_no_event(publisher: Publisher) -> None:
     before = await publisher.editor.get(publisher.campaign)
 
     same = await publisher.editor.patch(publisher.campaign, {"name": "The Vale"})
@@ -74,8 +70,7 @@ async def test_change_nothing(publisher: Publisher) -> None:
     assert told["changedFields"] == ["name"]
 
 
-async def test_delete(publisher: Publisher) -> None:
-    """A deleted campaign is told of once, and it and all that was in it are gone for those who were members."""
+async def test_deleted_campaign_is_published_once_and_gone_with_all_its_things(publisher: Publisher) -> None:
     settlement = await publisher.create("settlements", name="Emberford")
     structures = f"settlements/{settlement['id']}/structures"
     structure = await publisher.create(structures, name="Mill")
@@ -104,10 +99,9 @@ async def test_delete(publisher: Publisher) -> None:
     assert (await publisher.owner.get("/v1/campaigns")).body == {"campaigns": []}
 
 
-async def test_a_service_token_that_auth_does_not_take(
+async def test_publisher_with_a_wrong_service_token_creates_no_campaign_and_logs_why(
     stream: NatsServer, auth: Auth, heard: Heard, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A publisher with a wrong service token creates no campaign, and says why in its log alone."""
     wrong = {"service_token": SecretStr("another-token")}
     settings = publisher_settings(stream, tmp_path, f"{auth.url}/.well-known/jwks.json", **wrong)
     async with publishing(settings, heard) as publisher:

@@ -1,4 +1,4 @@
-"""beaconfire_publisher.changes by itself."""
+"""What counts as a change of a document."""
 
 from typing import Any
 
@@ -25,16 +25,19 @@ CHANGES = st.dictionaries(st.sampled_from("abcd"), st.none() | VALUES)
         ({"data": {"a": 1}}, {"data": {"a": 1.0}}, {"data": {"a": 1.0}}, ()),
     ],
 )
-def test_merge(current: Any, wanted: Any, values: Any, fields: Any) -> None:
-    """Only what differs is a change; to JSON, 1 is 1.0 and is not true."""
+def test_merge_keeps_only_differences_and_distinguishes_1_from_true(
+    current: Any, wanted: Any, values: Any, fields: Any
+) -> None:
+    """1 and 1.0 are the same JSON number."""
     merged = merge(current, wanted)
 
     assert merged == (values, fields)
 
 
 @given(VARIABLES, CHANGES)
-def test_merge_again(current: dict[str, Any], wanted: dict[str, Any]) -> None:
-    """What was merged once is no change the second time, and every key that is not named is as it was."""
+def test_merging_the_same_change_again_changes_nothing_and_keeps_unnamed_keys(
+    current: dict[str, Any], wanted: dict[str, Any]
+) -> None:
     values, fields = merge({"data": current}, {"data": wanted})
     after = values["data"]
 

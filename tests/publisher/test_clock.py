@@ -1,4 +1,4 @@
-"""beaconfire_publisher.clock over HTTP, with its events as a gateway hears them."""
+"""Campaign clocks over HTTP, with their events as a gateway receives them."""
 
 from typing import Any
 
@@ -10,8 +10,7 @@ from tests.publisher.conftest import Publisher
 HOURLY = {"everyS": 60, "elapsedSeconds": 3600}
 
 
-async def test_set_and_stopped(publisher: Publisher) -> None:
-    """An editor sets the clock and stops it; both are told of, and members see what runs."""
+async def test_clock_is_set_and_stopped_with_an_event_each_and_members_see_it(publisher: Publisher) -> None:
     path = f"{publisher.campaign}/clock"
 
     answer = await publisher.editor.call("PUT", path, HOURLY)
@@ -37,8 +36,7 @@ async def test_set_and_stopped(publisher: Publisher) -> None:
     assert (after["clock"], after["revision"]) == (None, 3)
 
 
-async def test_nothing_to_change(publisher: Publisher) -> None:
-    """The clock that runs already, and stopping one that does not run, change nothing and are not told of."""
+async def test_setting_the_same_clock_or_stopping_none_publishes_no_event(publisher: Publisher) -> None:
     path = f"{publisher.campaign}/clock"
     assert (await publisher.editor.delete(path)).status == 204
     for _ in range(2):
@@ -69,8 +67,7 @@ async def test_nothing_to_change(publisher: Publisher) -> None:
     ],
     ids=str,
 )
-async def test_what_is_no_clock(publisher: Publisher, body: Any, field: str) -> None:
-    """A clock that cannot be is refused with the name of what is wrong, and none runs."""
+async def test_invalid_clock_is_refused_with_the_wrong_fields_name(publisher: Publisher, body: Any, field: str) -> None:
     answer = await publisher.editor.call("PUT", f"{publisher.campaign}/clock", body)
 
     assert answer.error == (400, "bad_request")
@@ -78,8 +75,10 @@ async def test_what_is_no_clock(publisher: Publisher, body: Any, field: str) -> 
     assert (await publisher.viewer.get(publisher.campaign)).body["campaign"]["clock"] is None
 
 
-async def test_too_many(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of the clocks that one person sets, so many run at a time; those can be changed, and others can set theirs."""
+async def test_user_can_run_only_so_many_clocks_and_still_change_them(
+    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Other users can set theirs."""
     monkeypatch.setattr(clock, "MAX_OF_A_USER", 2)
     paths = [f"{publisher.campaign}/clock"]
     for name in ("Second", "Third"):
@@ -97,8 +96,7 @@ async def test_too_many(publisher: Publisher, monkeypatch: pytest.MonkeyPatch) -
     assert "2 clocks" in refused.message
 
 
-async def test_of_a_deleted_campaign(publisher: Publisher) -> None:
-    """The clock of a campaign that is gone is 404 for its members."""
+async def test_clock_of_a_deleted_campaign_is_404(publisher: Publisher) -> None:
     await publisher.owner.delete(publisher.campaign)
 
     assert (await publisher.editor.call("PUT", f"{publisher.campaign}/clock", HOURLY)).error == (404, "not_found")

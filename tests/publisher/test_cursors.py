@@ -1,4 +1,4 @@
-"""Where in the stream an answer stands: the cursor of what was read, the place of what was written."""
+"""The cursors of answers: where in the stream a snapshot stands, and where a change's event is."""
 
 import asyncio
 import time
@@ -39,8 +39,8 @@ def _patiently(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("patiently")
-async def test_snapshot_and_events(publisher: Publisher) -> None:
-    """A59: whatever is read while others write, with the events after its cursor it makes the truth: no gap."""
+async def test_snapshot_and_the_events_after_its_cursor_have_no_gap_under_writes(publisher: Publisher) -> None:
+    """Requirement A59."""
     path = f"{publisher.campaign}/settlements"
     made = [await publisher.create("settlements", name=f"S{number}") for number in range(5)]
     changed: dict[int, tuple[str, int]] = {}
@@ -72,8 +72,7 @@ async def test_snapshot_and_events(publisher: Publisher) -> None:
 
 
 @pytest.mark.usefixtures("patiently")
-async def test_place_of_a_change(publisher: Publisher) -> None:
-    """An answer to a change carries the place of its event; of several events, the last one's; of none, nothing."""
+async def test_answer_to_a_change_has_the_cursor_of_its_last_event(publisher: Publisher) -> None:
     path = f"{publisher.campaign}/settlements"
     created = await publisher.editor.post(path, {"name": "Emberford"})
     made = await publisher.heard.event()
@@ -90,11 +89,9 @@ async def test_place_of_a_change(publisher: Publisher) -> None:
 
 
 @pytest.mark.usefixtures("patiently")
-async def test_right_after_start(
+async def test_publisher_that_just_started_gives_a_cursor_between_snapshot_and_later_events(
     stream: NatsServer, auth: Auth, publisher: Publisher, heard: Heard, tmp_path: Any
 ) -> None:
-    """A publisher that has just started, on a database in use, gives a cursor between what it reads and what comes
-    after."""
     made = await publisher.create("settlements", name="Emberford")
     path = f"{publisher.campaign}/settlements/{made['id']}"
     before = max(heard.offsets.values())
@@ -109,11 +106,10 @@ async def test_right_after_start(
 
 
 @pytest.mark.usefixtures("patiently")
-async def test_two_publishers(
+async def test_publisher_that_does_not_relay_gives_cursors_of_its_events_too(
     stream: NatsServer, auth: Auth, publisher: Publisher, heard: Heard, tmp_path: Any
 ) -> None:
-    """F17: of two publishers on one database, the one that does not relay tells the place of its events, too, and what
-    both write is told of once, in order."""
+    """F17: what both publishers write is published once and in order."""
     made = await publisher.create("settlements", name="Emberford")
     path = f"{publisher.campaign}/settlements/{made['id']}"
     settings = publisher_settings(stream, tmp_path, f"{auth.url}/.well-known/jwks.json")
@@ -130,8 +126,9 @@ async def test_two_publishers(
     assert told == [heard.offsets[event.id] for event in events]
 
 
-async def test_stream_made_anew(publisher: Publisher, stream: NatsServer) -> None:
-    """After the stream was lost and made anew, cursors are of the new one as soon as it is seen."""
+async def test_cursors_follow_a_recreated_stream_as_soon_as_it_is_seen(
+    publisher: Publisher, stream: NatsServer
+) -> None:
     before = (await publisher.viewer.get(publisher.campaign)).headers[CURSOR_HEADER]
     async with connected(stream, "setup") as setup:
         await setup.request(f"$JS.API.STREAM.DELETE.{broker.STREAM}", b"")
@@ -143,9 +140,7 @@ async def test_stream_made_anew(publisher: Publisher, stream: NatsServer) -> Non
     assert cursor_of(after).epoch == epoch
 
 
-async def test_no_stream(publisher: Publisher, stream: NatsServer) -> None:
-    """A change that the broker does not take in time is answered with the id of its event, which comes under that id
-    when the broker takes it again."""
+async def test_pending_answer_names_the_event_id_that_arrives_later(publisher: Publisher, stream: NatsServer) -> None:
     async with connected(stream, "setup") as setup:
         await setup.request(f"$JS.API.STREAM.DELETE.{broker.STREAM}", b"")
         answer = await publisher.editor.patch(publisher.campaign, {"name": "The Dale"})
@@ -158,11 +153,10 @@ async def test_no_stream(publisher: Publisher, stream: NatsServer) -> None:
 
 
 @pytest.mark.parametrize("fault", ["freeze", "kill"])
-async def test_broker_away(
+async def test_dead_or_frozen_broker_delays_an_answer_by_no_more_than_the_bound(
     publisher: Publisher, stream: NatsServer, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:
-    """A broker that is frozen or dies while a change is being made holds the answer up by no more than the bound, and
-    the event comes when it is back."""
+    """The event is published once the broker is back."""
     began = 0.0
 
     async def break_broker(request: web.Request, model: type[M]) -> M:

@@ -1,8 +1,4 @@
-"""F18: a database that cannot be written to fails the write loudly: 503, no change, no event; and then goes on.
-
-A PostgreSQL that is restarted under load is in `test_postgresql_lost.py`, a full disk below the store in
-`test_store.py`.
-"""
+"""F18: a database that cannot be written to fails the write with 503, without a change or an event."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -46,9 +42,10 @@ def told(file: sqlite3.Connection) -> tuple[list[str], int]:
     return names, events
 
 
-async def test_locked(publisher: Publisher, file: sqlite3.Connection) -> None:
-    """F18: while another program holds the lock, a change is refused after 5 s with a time to come again. Once the lock
-    is gone the next one is made; the refused one left neither row nor event."""
+async def test_locked_sqlite_refuses_a_change_after_five_seconds_without_row_or_event(
+    publisher: Publisher, file: sqlite3.Connection
+) -> None:
+    """F18: the next change succeeds once the lock is gone."""
     path = f"{publisher.campaign}/settlements"
     file.execute("BEGIN EXCLUSIVE")
     refused = await publisher.editor.post(path, {"name": "Refused"})
@@ -64,9 +61,10 @@ async def test_locked(publisher: Publisher, file: sqlite3.Connection) -> None:
     assert told(file) == (["Made"], 1)
 
 
-async def test_full(publisher: Publisher, file: sqlite3.Connection, capfd: pytest.CaptureFixture[str]) -> None:
-    """F18: on a full disk a change is refused, at whichever of row and event it strikes, and reading goes on. What
-    somebody wrote is not in the log."""
+async def test_full_disk_refuses_changes_while_reads_go_on_and_logs_no_user_text(
+    publisher: Publisher, file: sqlite3.Connection, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Fault F18 of docs/topics/delivery.md."""
     path = f"{publisher.campaign}/settlements"
     text = "x" * 9_000
     made: list[str] = []

@@ -1,4 +1,4 @@
-"""F18: a quota of the file system, and a lock of PostgreSQL. SQLite's lock and limit: test_database_faults.py."""
+"""F18: a file-system quota, and a lock of PostgreSQL. test_database_faults.py has SQLite's lock and limit."""
 
 import asyncio
 import os
@@ -49,15 +49,17 @@ def files_no_larger_than(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
-async def test_disk_full(publisher: Publisher, tmp_path: Path) -> None:
-    """F18: a disk that takes no more: 503, reads go on, and nothing was done."""
+async def test_exhausted_quota_answers_503_without_a_change_while_reads_go_on(
+    publisher: Publisher, tmp_path: Path
+) -> None:
+    """Fault F18 of docs/topics/delivery.md."""
     with files_no_larger_than(os.path.getsize(tmp_path / "publisher.db-wal")):
         await refused(publisher)
         assert (await publisher.owner.get(publisher.campaign)).status == 200
     await agree(publisher, tmp_path)
 
 
-async def test_locked_on_postgresql(
+async def test_locked_postgresql_table_answers_503_without_a_change(
     stream: NatsServer,
     auth: Auth,
     heard: Heard,
@@ -65,7 +67,7 @@ async def test_locked_on_postgresql(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """F18: a table of PostgreSQL that somebody keeps locked past the lock timeout: 503, and nothing was done."""
+    """Fault F18 of docs/topics/delivery.md."""
     monkeypatch.setattr(database, "LOCK_TIMEOUT_S", 0.5)
     with chosen(postgres_databases):
         settings = publisher_settings(stream, tmp_path, f"{auth.url}/.well-known/jwks.json")

@@ -1,4 +1,4 @@
-"""beaconfire_publisher.entities over HTTP, with its events as a gateway hears them."""
+"""Entities over HTTP, with their events as a gateway receives them."""
 
 from beaconfire_publisher.entities import RESERVED
 from tests.databases import on_both_databases
@@ -7,8 +7,7 @@ from tests.publisher.conftest import Publisher
 pytestmark = on_both_databases
 
 
-async def test_life(publisher: Publisher) -> None:
-    """An entity of any type is created, read, changed and deleted, and each change is told of in its rooms."""
+async def test_entity_of_any_type_is_created_read_changed_and_deleted_with_an_event_each(publisher: Publisher) -> None:
     path = f"{publisher.campaign}/entities"
 
     created = await publisher.editor.post(path, {"type": "location", "name": "Shrine", "data": {"danger": 4}})
@@ -38,8 +37,7 @@ async def test_life(publisher: Publisher) -> None:
     ]
 
 
-async def test_list_by_type(publisher: Publisher) -> None:
-    """The list has all entities, or those of one type; a type that cannot be one is refused."""
+async def test_entity_list_filters_by_type_and_refuses_an_impossible_type(publisher: Publisher) -> None:
     shrine = await publisher.create("entities", type="location", name="Shrine")
     wolves = await publisher.create("entities", type="encounter", name="Wolves")
     path = f"{publisher.campaign}/entities"
@@ -55,8 +53,7 @@ async def test_list_by_type(publisher: Publisher) -> None:
     assert refused.error == (400, "bad_request")
 
 
-async def test_other_type(publisher: Publisher) -> None:
-    """An entity is found under its own type only."""
+async def test_entity_is_found_under_its_own_type_only(publisher: Publisher) -> None:
     shrine = await publisher.create("entities", type="location", name="Shrine")
 
     answer = await publisher.viewer.get(f"{publisher.campaign}/entities/encounter/{shrine['id']}")
@@ -64,8 +61,7 @@ async def test_other_type(publisher: Publisher) -> None:
     assert answer.error == (404, "not_found")
 
 
-async def test_reserved_types(publisher: Publisher) -> None:
-    """An entity of a reserved kind is refused with a sentence that says so, and publishes nothing."""
+async def test_entity_of_a_reserved_type_is_refused_with_a_reason_and_no_event(publisher: Publisher) -> None:
     path = f"{publisher.campaign}/entities"
 
     answers = {kind: await publisher.owner.post(path, {"type": kind, "name": "x"}) for kind in RESERVED}

@@ -24,8 +24,7 @@ def invalidated(publisher: Publisher, **more: Any) -> dict[str, Any]:
     return {"type": "state_invalidated", "payload": payload, **more}
 
 
-async def test_one(publisher: Publisher) -> None:
-    """An editor publishes an event of the catalogue in their own name; the answer says where it is."""
+async def test_editor_publishes_an_event_of_the_catalogue_and_gets_its_cursor(publisher: Publisher) -> None:
     answer = await publisher.editor.post(EVENTS, invalidated(publisher, id="e-1", metadata={"correlationId": "c-1"}))
     event = await publisher.heard.event()
 
@@ -39,8 +38,9 @@ async def test_one(publisher: Publisher) -> None:
     assert (where is None) is (PENDING_HEADER in answer.headers)
 
 
-async def test_repeated(publisher: Publisher) -> None:
-    """The same event again, by its id or by the request's key, is published once; another under its id is refused."""
+async def test_event_published_again_by_id_or_key_is_stored_once_and_a_different_one_is_refused(
+    publisher: Publisher,
+) -> None:
     sent = invalidated(publisher, id="e-1")
     by_id = [await publisher.editor.post(EVENTS, sent) for _ in range(2)]
     unnamed = invalidated(publisher)
@@ -57,8 +57,7 @@ async def test_repeated(publisher: Publisher) -> None:
     assert taken.error == (409, "conflict")
 
 
-async def test_bulk(publisher: Publisher) -> None:
-    """Of a list, each event is answered by itself, in its order: a bad one does not stop the others."""
+async def test_events_of_a_list_are_answered_one_by_one_in_order_and_a_bad_one_stops_none(publisher: Publisher) -> None:
     wrong = [
         {**invalidated(publisher), "type": "nonsense"},
         {**invalidated(publisher), "version": 9},
@@ -97,9 +96,9 @@ async def test_bulk(publisher: Publisher) -> None:
     ],
     ids=lambda one: str(one[0]),
 )
-async def test_what_is_auths(publisher: Publisher, payload: tuple[str, dict[str, Any]]) -> None:
-    """Nobody publishes what gateways take for auth's word, whatever their role; and who may only look publishes
-    nothing, nor does a stranger."""
+async def test_nobody_publishes_auths_events_and_viewers_and_strangers_publish_none(
+    publisher: Publisher, payload: tuple[str, dict[str, Any]]
+) -> None:
     disguised = {
         "type": "entity_updated",
         "payload": {
@@ -128,13 +127,13 @@ async def test_what_is_auths(publisher: Publisher, payload: tuple[str, dict[str,
     ("body", "status"),
     [(b"no json", 400), (b"[]", 400), (b"1", 400), (b'{"type": NaN}', 400), (b"[" + b"1," * 500 + b"1]", 400)],
 )
-async def test_not_events(publisher: Publisher, body: bytes, status: int) -> None:
-    """What is neither an event nor a list of at most 500 is refused as a whole."""
+async def test_body_that_is_neither_an_event_nor_a_list_of_at_most_500_is_refused(
+    publisher: Publisher, body: bytes, status: int
+) -> None:
     assert (await publisher.editor.post(EVENTS, body)).error == (status, "bad_request")
 
 
-async def test_too_large(publisher: Publisher) -> None:
-    """A body over 1 MiB and an event over 64 KiB are refused, and say the limit."""
+async def test_body_over_1_mib_and_event_over_64_kib_are_refused_with_the_limit(publisher: Publisher) -> None:
     headers = {"Authorization": f"Bearer {publisher.editor.token}"}
     spaces = io.BytesIO(b" " * (1024 * 1024 + 1))
     async with publisher.http.post(publisher.url + EVENTS, data=spaces, headers=headers) as refused:
@@ -146,9 +145,9 @@ async def test_too_large(publisher: Publisher) -> None:
     assert "65536" in event.message
 
 
-async def test_service(misled: Publisher, fake_auth: FakeAuth) -> None:
-    """A service publishes what its token's patterns allow, in its own name; a revoked one nothing; and nothing else is
-    open to it."""
+async def test_service_publishes_what_its_tokens_patterns_allow_and_nothing_else(
+    misled: Publisher, fake_auth: FakeAuth
+) -> None:
     now = int(time.time())
     claims = ServiceClaims("weather", ("campaign.c1.state",), now, now + 600, "t1")
     token = tokens.sign_service(fake_auth.key, "k1", claims, issuer="beaconfire", audience="beaconfire")
@@ -178,16 +177,14 @@ def wrong(count: int) -> dict[str, Any]:
     return {"type": "state_invalidated", "payload": {"affectedFields": [1] * count}}
 
 
-async def test_a_megabyte_of_wrong_values_is_not_described() -> None:
-    """An event that is too large in any case is refused for that, before each of its values is looked at."""
+async def test_event_that_is_too_large_is_refused_before_its_values_are_checked() -> None:
     [refused] = await _prepare_all([wrong(400_000)], SERVICE, "c1")
 
     assert isinstance(refused, _Refused)
     assert refused.error.code is errors.TOO_LARGE
 
 
-async def test_others_are_served_while_a_long_list_is_checked() -> None:
-    """A list of events with tens of thousands of wrong values does not hold up other requests."""
+async def test_long_list_of_invalid_events_does_not_delay_other_requests() -> None:
     ended: list[str] = []
 
     async def check() -> None:

@@ -1,4 +1,4 @@
-"""beaconfire_publisher.fields over HTTP: what is refused, and that the answer names it."""
+"""Field checks over HTTP: invalid fields are refused with their names."""
 
 from typing import Any
 
@@ -91,8 +91,7 @@ TAKEN: list[dict[str, Any]] = [
 ]
 
 
-async def test_refused(publisher: Publisher) -> None:
-    """Each wrong field is 400 with a sentence that names it, and nothing is created or told."""
+async def test_wrong_field_of_a_creation_is_refused_with_its_name_and_creates_nothing(publisher: Publisher) -> None:
     wrong: list[Any] = []
     for path, rows in REFUSED.items():
         for body, named in rows:
@@ -106,8 +105,7 @@ async def test_refused(publisher: Publisher) -> None:
     assert len(campaigns) == 1
 
 
-async def test_refused_changes(publisher: Publisher) -> None:
-    """A change with a wrong field is 400, names it, and changes nothing at all."""
+async def test_wrong_field_of_a_change_is_refused_with_its_name_and_changes_nothing(publisher: Publisher) -> None:
     settlement = await publisher.create("settlements", name="Emberford", level=3, variables={"food": 1})
     path = f"{publisher.campaign}/settlements/{settlement['id']}"
     wrong: list[Any] = []
@@ -120,16 +118,14 @@ async def test_refused_changes(publisher: Publisher) -> None:
     assert (await publisher.owner.get(path)).body == {"settlement": settlement}
 
 
-async def test_taken(publisher: Publisher) -> None:
-    """What is just within the limits is taken, and comes back as it was sent."""
+async def test_values_just_within_the_limits_are_accepted_and_returned_unchanged(publisher: Publisher) -> None:
     for body in TAKEN:
         created = await publisher.create("settlements", **body)
 
         assert created | body == created
 
 
-async def test_too_large(publisher: Publisher) -> None:
-    """A body over 64 KiB is 413; one of just that size is read."""
+async def test_body_over_64_kib_gets_413_and_one_of_64_kib_is_read(publisher: Publisher) -> None:
     path = f"{publisher.campaign}/settlements"
     fitting = b'{"name": "Emberford"}'.ljust(64 * 1024)
 
@@ -140,8 +136,7 @@ async def test_too_large(publisher: Publisher) -> None:
     assert fits.status == 201
 
 
-async def test_long_key_in_the_answer(publisher: Publisher) -> None:
-    """The answer to a body with an enormous name in it is a short sentence all the same."""
+async def test_refusal_of_a_body_with_an_enormous_name_is_short(publisher: Publisher) -> None:
     answer = await publisher.owner.post("/v1/campaigns", {"name": "x", "y" * 50_000: 1})
 
     assert answer.status == 400

@@ -1,4 +1,4 @@
-"""beaconfire_publisher.access: who may do what, and what is answered when that cannot be found out."""
+"""Access over HTTP: who may do what, and what is answered when that cannot be found out."""
 
 import asyncio
 import json
@@ -66,8 +66,9 @@ def calls(c: str, s: str, t: str, e: str) -> Iterator[tuple[str, Call, int]]:
 
 
 @pytest.mark.parametrize("user", ["owner", "editor", "viewer", "stranger"])
-async def test_roles(publisher: Publisher, user: str) -> None:
-    """Members read, editors and owners change, owners alone delete the campaign; strangers get nothing."""
+async def test_members_read_editors_change_owners_delete_and_strangers_get_nothing(
+    publisher: Publisher, user: str
+) -> None:
     rank = ROLES.get(user, 0)
     paths = await things(publisher)
 
@@ -78,8 +79,8 @@ async def test_roles(publisher: Publisher, user: str) -> None:
     assert {answer.body["error"]["code"] for *_, answer in answers if answer.status == 403} <= {"forbidden"}
 
 
-async def test_stranger_learns_nothing(publisher: Publisher) -> None:
-    """A stranger gets the same answer whether the campaign exists or not, also with a body that is wrong."""
+async def test_stranger_gets_the_same_answer_for_existing_and_missing_campaigns(publisher: Publisher) -> None:
+    """So does a stranger whose body is wrong."""
     real = await things(publisher)
     unreal = {name: path.replace(publisher.campaign_id, "0" * 16) for name, path in real.items()}
 
@@ -91,8 +92,7 @@ async def test_stranger_learns_nothing(publisher: Publisher) -> None:
     assert wrong.error == (403, "forbidden")
 
 
-async def test_no_valid_token(publisher: Publisher) -> None:
-    """Without a token that proves who asks, every call is 401, before anything else is looked at."""
+async def test_call_without_a_valid_token_gets_401_before_anything_else_is_checked(publisher: Publisher) -> None:
     token = publisher.owner.token
     every = [call for _, call, _ in calls("/v1/campaigns/c1", *["/v1/campaigns/c.1/settlements/s1"] * 3)]
     every += [("GET", "/v1/campaigns", None), ("POST", "/v1/campaigns", b"no json")]
@@ -106,8 +106,9 @@ async def test_no_valid_token(publisher: Publisher) -> None:
     assert fine.status == 200
 
 
-async def test_signed_out_everywhere(publisher: Publisher, auth: Auth) -> None:
-    """A token issued before a sign-out everywhere is refused at the next call, long before it runs out."""
+async def test_token_from_before_a_sign_out_everywhere_is_refused_at_the_next_call(
+    publisher: Publisher, auth: Auth
+) -> None:
     session = (await auth.sign_in("owner")).body
     owner = Api(publisher.http, publisher.url, session["accessToken"])
     before = await owner.get(publisher.campaign)
@@ -124,8 +125,7 @@ async def test_signed_out_everywhere(publisher: Publisher, auth: Auth) -> None:
     assert {answer.error for answer in answers} == {(401, "token_invalid")}
 
 
-async def test_member_removed(publisher: Publisher, auth: Auth) -> None:
-    """A member who was removed is a stranger at the next call."""
+async def test_removed_member_is_refused_at_the_next_call(publisher: Publisher, auth: Auth) -> None:
     members = f"/auth/roots/campaign:{publisher.campaign_id}/members/{publisher.editor.user_id}"
     removed = await auth.call("DELETE", members, token=publisher.owner.token)
 
@@ -165,10 +165,9 @@ async def half_sent(api: Api, method: str, path: str, body: bytes) -> AsyncItera
         ("PUT", "/clock", b'{"everyS": 60, "elapsedSeconds": 1}'),
     ],
 )
-async def test_member_removed_while_a_body_arrives(
+async def test_member_removed_while_the_request_body_arrives_changes_nothing(
     publisher: Publisher, auth: Auth, method: str, path: str, body: bytes
 ) -> None:
-    """A member who keeps a request open until after the removal changes nothing by it."""
     members = f"/auth/roots/campaign:{publisher.campaign_id}/members/{publisher.editor.user_id}"
     async with half_sent(publisher.editor, method, publisher.campaign + path, body) as send_rest:
         removed = await auth.call("DELETE", members, token=publisher.owner.token)
@@ -177,8 +176,9 @@ async def test_member_removed_while_a_body_arrives(
     assert (removed.status, status) == (204, 403)
 
 
-async def test_signed_out_while_a_body_arrives(publisher: Publisher, auth: Auth) -> None:
-    """A token that is revoked while a request comes in creates no campaign, and makes nobody a member."""
+async def test_token_revoked_while_the_request_body_arrives_creates_no_campaign(
+    publisher: Publisher, auth: Auth
+) -> None:
     session = (await auth.sign_in("owner")).body
     owner = Api(publisher.http, publisher.url, session["accessToken"])
     over_auth = Api(publisher.http, auth.url, session["accessToken"])
@@ -195,8 +195,7 @@ async def test_signed_out_while_a_body_arrives(publisher: Publisher, auth: Auth)
     assert statuses == [401, 401]
 
 
-async def test_service_revoked_while_a_body_arrives(publisher: Publisher, auth: Auth) -> None:
-    """A service whose token is revoked while its events come in publishes none of them."""
+async def test_service_revoked_while_its_events_arrive_publishes_none(publisher: Publisher, auth: Auth) -> None:
     wanted = {"service": "weather", "publish": ["campaign.*.settlement.*"]}
     issued = (await auth.operate("POST", "service-tokens", wanted)).body
     service = Api(publisher.http, publisher.url, issued["token"])
@@ -209,8 +208,7 @@ async def test_service_revoked_while_a_body_arrives(publisher: Publisher, auth: 
     assert (revoked.status, status) == (204, 401)
 
 
-async def test_path_is_no_id(publisher: Publisher) -> None:
-    """A path part that cannot be an id is 400 and named, for everybody who is signed in."""
+async def test_path_part_that_is_no_id_gets_400_with_its_name(publisher: Publisher) -> None:
     paths = [
         "/v1/campaigns/c.1",
         "/v1/campaigns/%2A/settlements",
@@ -226,8 +224,9 @@ async def test_path_is_no_id(publisher: Publisher) -> None:
     assert "campaign_id" in answers[0].message
 
 
-async def test_auth_is_silent(misled: Publisher, fake_auth: FakeAuth, tmp_path: Path) -> None:
-    """Auth that does not answer is 503 with a pause to keep, within 2 s and a bit, and nothing is changed."""
+async def test_silent_auth_gets_503_with_a_retry_time_within_two_seconds_and_changes_nothing(
+    misled: Publisher, fake_auth: FakeAuth, tmp_path: Path
+) -> None:
     fake_auth.answer = lambda question: None
     began = time.monotonic()
 
@@ -239,8 +238,7 @@ async def test_auth_is_silent(misled: Publisher, fake_auth: FakeAuth, tmp_path: 
     assert count(tmp_path, "campaigns") == count(tmp_path, "outbox") == 0
 
 
-async def test_auth_is_away(stream: NatsServer, heard: Heard, tmp_path: Path) -> None:
-    """With auth away every call is 503 at once, though the publisher still knows who asks."""
+async def test_every_call_gets_503_at_once_while_auth_is_away(stream: NatsServer, heard: Heard, tmp_path: Path) -> None:
     auth = FakeAuth()
     async with AsyncExitStack() as outlives_auth:
         async with auth.running(stream):
@@ -260,8 +258,9 @@ async def test_auth_is_away(stream: NatsServer, heard: Heard, tmp_path: Path) ->
     assert took_s < len(answers)  # nobody listens, so nobody waits the two seconds that an answer may take
 
 
-async def test_keys_are_away(stream: NatsServer, heard: Heard, tmp_path: Path) -> None:
-    """Where auth's keys were never fetched, a token can be neither accepted nor refused: 503."""
+async def test_call_gets_503_while_auths_keys_were_never_fetched(
+    stream: NatsServer, heard: Heard, tmp_path: Path
+) -> None:
     nowhere = publisher_settings(stream, tmp_path, "http://127.0.0.1:1/jwks")
     async with publishing(nowhere, heard) as publisher:
         await publisher.says("ready")
@@ -270,8 +269,7 @@ async def test_keys_are_away(stream: NatsServer, heard: Heard, tmp_path: Path) -
     assert_unavailable(answer)
 
 
-async def test_auth_fails(misled: Publisher, fake_auth: FakeAuth) -> None:
-    """An error of auth's own is passed on, and is no permission."""
+async def test_error_of_auth_is_passed_on_and_allows_nothing(misled: Publisher, fake_auth: FakeAuth) -> None:
     fake_auth.answer = lambda question: {"error": {"code": "internal", "message": "something went wrong in auth"}}
 
     answer = await misled.editor.get("/v1/campaigns/c1")
@@ -279,8 +277,9 @@ async def test_auth_fails(misled: Publisher, fake_auth: FakeAuth) -> None:
     assert answer.error == (500, "internal")
 
 
-async def test_auth_answers_nonsense(misled: Publisher, fake_auth: FakeAuth) -> None:
-    """An answer that is none, or is about another room, allows nothing."""
+async def test_invalid_answer_of_auth_or_one_about_another_room_allows_nothing(
+    misled: Publisher, fake_auth: FakeAuth
+) -> None:
     fake_auth.answer = lambda question: {"rooms": "all of them"}
     nonsense = await misled.editor.get("/v1/campaigns/c1")
     fake_auth.answer = lambda question: {"rooms": {"campaign:c2": {"allowed": True, "role": "owner"}}}
@@ -290,16 +289,16 @@ async def test_auth_answers_nonsense(misled: Publisher, fake_auth: FakeAuth) -> 
     assert other.error == (403, "forbidden")
 
 
-async def test_nothing_granted(misled: Publisher, tmp_path: Path) -> None:
-    """A campaign whose owner auth does not grant is not made: nobody could reach it."""
+async def test_campaign_is_not_created_if_auth_does_not_grant_its_owner(misled: Publisher, tmp_path: Path) -> None:
     answer = await misled.editor.post("/v1/campaigns", {"name": "The Vale"})
 
     assert_unavailable(answer)
     assert count(tmp_path, "campaigns") == count(tmp_path, "outbox") == 0
 
 
-async def test_what_auth_is_asked(misled: Publisher, fake_auth: FakeAuth) -> None:
-    """Auth is asked for the campaign by its room, with the age of the token, for each call anew."""
+async def test_auth_is_asked_for_each_call_with_the_room_and_the_tokens_age(
+    misled: Publisher, fake_auth: FakeAuth
+) -> None:
     for _ in range(2):
         await misled.editor.get("/v1/campaigns/c1/settlements/s1")
 
@@ -308,8 +307,9 @@ async def test_what_auth_is_asked(misled: Publisher, fake_auth: FakeAuth) -> Non
 
 
 @pytest.mark.parametrize(("given", "kept"), [("trace-1", True), ("", False), ("a b", False), ("x" * 129, False)])
-async def test_correlation_id(publisher: Publisher, given: str, kept: bool) -> None:
-    """A correlation id is repeated in the answer and carried by the event; without a usable one, one is made."""
+async def test_correlation_id_is_returned_and_published_or_created(
+    publisher: Publisher, given: str, kept: bool
+) -> None:
     answer = await publisher.editor.post(f"{publisher.campaign}/settlements", {"name": "A"}, X_Correlation_Id=given)
     event = await publisher.heard.event()
     chosen = answer.headers["X-Correlation-Id"]

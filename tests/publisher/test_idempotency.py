@@ -1,4 +1,4 @@
-"""A request that is sent again under its `Idempotency-Key` tells what happened, and does nothing a second time."""
+"""A request repeated under its `Idempotency-Key` reports what happened and does nothing a second time."""
 
 import asyncio
 import json
@@ -84,8 +84,9 @@ def thing(answer: Reply) -> dict[str, Any]:
     return dict(only)
 
 
-async def test_a_removed_creator_does_not_take_a_campaign_back(publisher: Publisher, auth: Auth) -> None:
-    """The creator made somebody else owner and was removed: the same request again is refused, and grants nothing."""
+async def test_repeated_creation_by_a_removed_creator_is_refused_and_grants_nothing(
+    publisher: Publisher, auth: Auth
+) -> None:
     creator, heir = publisher.editor, publisher.owner
     created = await creator.post(CAMPAIGNS_PATH, NEW, Idempotency_Key="k1")
     campaign_id = created.body["campaign"]["id"]
@@ -99,8 +100,9 @@ async def test_a_removed_creator_does_not_take_a_campaign_back(publisher: Publis
     assert (await creator.get(f"{CAMPAIGNS_PATH}/{campaign_id}")).status == 403
 
 
-async def test_a_demoted_creator_stays_demoted(publisher: Publisher, auth: Auth) -> None:
-    """Who may only look by now is told what was created, in their role of today, which stays what it is."""
+async def test_repeated_creation_by_a_demoted_creator_reports_and_keeps_their_current_role(
+    publisher: Publisher, auth: Auth
+) -> None:
     creator, heir = publisher.editor, publisher.owner
     created = await creator.post(CAMPAIGNS_PATH, NEW, Idempotency_Key="k1")
     campaign_id = created.body["campaign"]["id"]
@@ -114,8 +116,9 @@ async def test_a_demoted_creator_stays_demoted(publisher: Publisher, auth: Auth)
     assert await members(auth, heir, campaign_id) == {heir.user_id: "owner", creator.user_id: "viewer"}
 
 
-async def test_a_grant_that_comes_late_changes_nothing(publisher: Publisher, auth: Auth, stream: NatsServer) -> None:
-    """A grant that was on its way while the campaign was created and handed over finds members, and is refused."""
+async def test_late_grant_for_a_campaign_with_members_is_refused(
+    publisher: Publisher, auth: Auth, stream: NatsServer
+) -> None:
     creator, heir = publisher.editor, publisher.owner
     created = await creator.post(CAMPAIGNS_PATH, NEW, Idempotency_Key="k1")
     root = f"campaign:{created.body['campaign']['id']}"
@@ -130,8 +133,8 @@ async def test_a_grant_that_comes_late_changes_nothing(publisher: Publisher, aut
     assert await members(auth, heir, root.partition(":")[2]) == {heir.user_id: "owner"}
 
 
-async def test_every_repeat_tells_what_happened(publisher: Publisher) -> None:
-    """Sent again, also with its keys in another order, each request is answered alike and makes no second event."""
+async def test_repeated_request_gets_the_same_answer_and_publishes_no_second_event(publisher: Publisher) -> None:
+    """The order of the body's keys does not matter."""
     for path, body in creations(publisher):
         first = await publisher.editor.post(path, body, Idempotency_Key=f"once {path}".replace(" ", "-"))
         turned = json.dumps(dict(reversed(body.items()))).encode()
@@ -150,8 +153,7 @@ async def test_every_repeat_tells_what_happened(publisher: Publisher) -> None:
     assert (await publisher.heard.told())["operation"] == "create"
 
 
-async def test_repeats_at_once_are_done_once(publisher: Publisher) -> None:
-    """Of many requests under one key at the same moment one is carried out, and all are told of the same thing."""
+async def test_simultaneous_requests_under_one_key_are_carried_out_once(publisher: Publisher) -> None:
     for number, (path, body) in enumerate(creations(publisher)):
         sending = [publisher.editor.post(path, body, Idempotency_Key=f"k{number}") for _ in range(8)]
         answers = await asyncio.gather(*sending)
@@ -167,8 +169,7 @@ async def test_repeats_at_once_are_done_once(publisher: Publisher) -> None:
     assert len(settlements) == 1
 
 
-async def test_another_request_under_the_same_key_is_refused(publisher: Publisher) -> None:
-    """Another body, or another path, under a key that was used is a conflict that says what to do."""
+async def test_different_request_under_a_used_key_is_a_conflict_with_advice(publisher: Publisher) -> None:
     all_of_them = creations(publisher)
     for number, (path, body) in enumerate(all_of_them):
         key = f"k{number}"
@@ -193,8 +194,7 @@ async def test_another_request_under_the_same_key_is_refused(publisher: Publishe
         assert "new key" in refused[0].message
 
 
-async def test_keys_are_each_users_own(publisher: Publisher) -> None:
-    """Two users with the same key and other bodies do not meet, and cannot tell that the other used it."""
+async def test_two_users_can_use_the_same_key_without_noticing(publisher: Publisher) -> None:
     mine = await publisher.editor.post(CAMPAIGNS_PATH, NEW, Idempotency_Key="k1")
     theirs = await publisher.stranger.post(CAMPAIGNS_PATH, {"name": "Theirs"}, Idempotency_Key="k1")
 
@@ -202,8 +202,9 @@ async def test_keys_are_each_users_own(publisher: Publisher) -> None:
     assert mine.body["campaign"]["id"] != theirs.body["campaign"]["id"]
 
 
-async def test_a_repeat_is_told_to_readers_only(publisher: Publisher, auth: Auth) -> None:
-    """An editor who is a viewer by now is told what they did; who was removed is not, and nothing new can be done."""
+async def test_repeat_is_reported_to_a_demoted_editor_and_not_to_a_removed_one(
+    publisher: Publisher, auth: Auth
+) -> None:
     requests = creations(publisher)[1:]
     for number, (path, body) in enumerate(requests):
         await publisher.editor.post(path, body, Idempotency_Key=f"k{number}")
@@ -228,8 +229,7 @@ async def test_a_repeat_is_told_to_readers_only(publisher: Publisher, auth: Auth
     assert gone == [403] * 4
 
 
-async def test_a_deleted_campaign_is_not_created_again(publisher: Publisher) -> None:
-    """Its creation sent again finds nothing: 404."""
+async def test_repeated_creation_of_a_deleted_campaign_is_404(publisher: Publisher) -> None:
     created = await publisher.editor.post(CAMPAIGNS_PATH, NEW, Idempotency_Key="k1")
     await publisher.editor.delete(f"{CAMPAIGNS_PATH}/{created.body['campaign']['id']}")
 
@@ -237,10 +237,9 @@ async def test_a_deleted_campaign_is_not_created_again(publisher: Publisher) -> 
     assert (await publisher.editor.get(CAMPAIGNS_PATH)).body["campaigns"][1:] == []
 
 
-async def test_a_creation_cut_off_after_its_grant_is_completed(
+async def test_retry_completes_a_creation_that_was_cut_off_after_its_grant(
     publisher: Publisher, auth: Auth, database: Database, stream: NatsServer
 ) -> None:
-    """A process that died between the grant and the commit left a key that is not done: the retry completes it."""
     key = key_of_request(
         f"user:{publisher.editor.user_id}", "k1", method="POST", path=CAMPAIGNS_PATH, body=NEW, before=""
     )
@@ -260,8 +259,7 @@ async def test_a_creation_cut_off_after_its_grant_is_completed(
     assert await members(auth, publisher.editor, "abandoned") == {publisher.editor.user_id: "owner"}
 
 
-async def test_keys_are_forgotten_after_eight_days(publisher: Publisher, database: Database) -> None:
-    """A key is good for eight days, and then for something new."""
+async def test_idempotency_keys_are_forgotten_after_eight_days(publisher: Publisher, database: Database) -> None:
     store = Store(database, Outbox(database, OUTBOX))
     first = await publisher.editor.post(CAMPAIGNS_PATH, NEW, Idempotency_Key="k1")
     await store.forget()
@@ -276,8 +274,9 @@ async def test_keys_are_forgotten_after_eight_days(publisher: Publisher, databas
     assert new.body["campaign"]["id"] != first.body["campaign"]["id"]
 
 
-async def test_keys_of_earlier_releases_are_honoured(publisher: Publisher, auth: Auth, database: Database) -> None:
-    """What an earlier release made under a key is told, whatever the body, and is not made or granted again."""
+async def test_keys_of_earlier_releases_report_what_was_created_whatever_the_body(
+    publisher: Publisher, auth: Auth, database: Database
+) -> None:
     creator, heir = publisher.editor, publisher.owner
     old_id = digest(creator.user_id, CAMPAIGNS_PATH, "k1")[:32]
     created = await creator.post(CAMPAIGNS_PATH, NEW)
@@ -303,9 +302,10 @@ async def test_keys_of_earlier_releases_are_honoured(publisher: Publisher, auth:
     assert others.status == 201
 
 
-async def test_events_of_earlier_releases_are_honoured(publisher: Publisher, database: Database) -> None:
-    """An event that an earlier release published under its own id is not published again by its author, and its id is
-    free for everybody else."""
+async def test_event_of_an_earlier_release_is_not_published_again_by_its_author(
+    publisher: Publisher, database: Database
+) -> None:
+    """Its id is free for other users."""
     _, event = creations(publisher)[-1]
     named = {**event, "id": "e-1"}
     said = StateInvalidated.model_validate(event["payload"])
@@ -322,9 +322,8 @@ async def test_events_of_earlier_releases_are_honoured(publisher: Publisher, dat
     assert others.status == 201
 
 
-async def test_a_strangers_event_id_spoils_nothing(publisher: Publisher, stream: NatsServer) -> None:
-    """Whatever ids strangers give to their events, over HTTP or directly to the broker: creations under a key that they
-    can guess are made, and others' events under the same id are published."""
+async def test_strangers_event_ids_suppress_no_creation_and_no_event(publisher: Publisher, stream: NatsServer) -> None:
+    """The ids are published over HTTP or directly to the broker."""
     path = f"{publisher.campaign}/settlements"
     derived = digest(publisher.editor.user_id, path, "k1")[:32]
     theirs = (await publisher.stranger.post(CAMPAIGNS_PATH, NEW)).body["campaign"]["id"]
@@ -351,9 +350,9 @@ async def test_a_strangers_event_id_spoils_nothing(publisher: Publisher, stream:
     assert ids == [by_key.body["id"], "e-1", "e-2"]
 
 
-async def test_a_list_of_events_is_published_once(publisher: Publisher, auth: Auth) -> None:
-    """A list under a key is answered alike when it is sent again: what was refused is refused, and a later right to
-    publish changes nothing about it."""
+async def test_repeated_list_of_events_gets_the_same_answer_even_after_a_change_of_role(
+    publisher: Publisher, auth: Auth
+) -> None:
     _, event = creations(publisher)[-1]
     foreign = {**event, "payload": {**event["payload"], "campaignId": "elsewhere"}}
     sent = [event, {**event, "type": "nonsense"}, {**event, "id": "e-1"}, foreign]

@@ -1,4 +1,4 @@
-"""What one user, or one root, may ask for and publish over HTTP before they are slowed down."""
+"""Limits on what one user, or one root, may ask for and publish over HTTP."""
 
 import time
 from collections.abc import AsyncIterator
@@ -89,9 +89,10 @@ async def published(api: Api, count: int, campaign: str = "c1", **more: Any) -> 
 
 
 @on_both_databases
-async def test_a_user_who_publishes_too_much_waits(place: Place, tmp_path: Path) -> None:
-    """Over the limit a user's event is refused in all processes and after a restart, and is not stored; others publish
-    on; and when the time is over the user does, too."""
+async def test_user_over_the_event_limit_is_refused_in_all_processes_until_the_minute_is_over(
+    place: Place, tmp_path: Path
+) -> None:
+    """The refusal outlives a restart, and other users publish meanwhile."""
     one = await place.open(user_events_per_minute=1)
     two = await place.open(user_events_per_minute=1)
     before = refusals("user_events")
@@ -113,8 +114,7 @@ async def test_a_user_who_publishes_too_much_waits(place: Place, tmp_path: Path)
 
 @on_both_databases
 @pytest.mark.parametrize("limit", ["root_events_per_minute", "root_event_bytes_per_minute"])
-async def test_a_root_that_is_told_too_much_waits(place: Place, limit: str) -> None:
-    """What all members publish in a root counts together; another root is free."""
+async def test_events_of_all_members_in_a_root_count_together(place: Place, limit: str) -> None:
     publisher = await place.open(**{limit: 1 if "events" in limit else 1_000})
     sent = [await place.user(publisher, f"u{number}").post(EVENTS, event(size=3_000)) for number in range(3)]
     elsewhere = await place.user(publisher, "u1").post(EVENTS, event("c2"))
@@ -125,8 +125,7 @@ async def test_a_root_that_is_told_too_much_waits(place: Place, limit: str) -> N
 
 
 @on_both_databases
-async def test_one_root_does_not_fill_the_stream(place: Place) -> None:
-    """A root that has filled its share of the stream is slowed down, whoever publishes in it, services too."""
+async def test_root_that_has_filled_its_share_of_the_stream_is_slowed_down_for_every_publisher(place: Place) -> None:
     publisher = await place.open(root_stream_percent=0.00003)  # 2.6 KB
     answers = await published(place.user(publisher, "a"), 4, size=600)
     service = await place.service(publisher).post(EVENTS, event())
@@ -139,8 +138,7 @@ async def test_one_root_does_not_fill_the_stream(place: Place) -> None:
     assert elsewhere.status == 201
 
 
-async def test_two_hundred_campaigns_are_one_users(place: Place) -> None:
-    """Somebody who spreads over 200 campaigns fills no more of the stream than their own share."""
+async def test_users_share_of_the_stream_is_the_same_over_200_campaigns(place: Place) -> None:
     publisher = await place.open(user_stream_percent=0.0002)  # 17 KB
     loud = place.user(publisher, "loud")
     answers = [await loud.post(EVENTS, event(f"c{number}", 600)) for number in range(1, 201)]
@@ -151,8 +149,7 @@ async def test_two_hundred_campaigns_are_one_users(place: Place) -> None:
     assert (await place.user(publisher, "calm").post(EVENTS, event("c1"))).status == 201
 
 
-async def test_a_list_counts_by_its_events(place: Place) -> None:
-    """A list that is let in counts as many events as it has, and a repeat of it none."""
+async def test_list_of_events_counts_each_event_and_its_repeat_counts_nothing(place: Place) -> None:
     publisher = await place.open(user_events_per_minute=10)
     user = place.user(publisher, "loud")
     bulk = await user.post(EVENTS, [event()] * 9, Idempotency_Key="k1")
@@ -165,8 +162,7 @@ async def test_a_list_counts_by_its_events(place: Place) -> None:
     assert int(refused.headers["Retry-After"]) > 120
 
 
-async def test_requests_count_reads_too(place: Place) -> None:
-    """Reading counts as well, and another user reads on."""
+async def test_reads_count_against_the_request_limit_of_their_user_only(place: Place) -> None:
     publisher = await place.open(user_requests_per_minute=4)
     answers = [await place.user(publisher, "loud").get("/v1/campaigns") for _ in range(5)]
     others = await place.user(publisher, "calm").get("/v1/campaigns")
@@ -176,8 +172,8 @@ async def test_requests_count_reads_too(place: Place) -> None:
     assert others.status == 200
 
 
-async def test_requests_to_a_root_count_for_members_only(place: Place) -> None:
-    """Requests to one root count together; a stranger's do not, so that nobody can lock members out."""
+async def test_requests_of_strangers_do_not_count_against_a_root(place: Place) -> None:
+    """Otherwise strangers could lock members out."""
     publisher = await place.open(root_requests_per_minute=3)
     stranger = place.stranger(publisher)
     for _ in range(5):
@@ -189,8 +185,7 @@ async def test_requests_to_a_root_count_for_members_only(place: Place) -> None:
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])
-async def test_large_bodies_count(place: Place, is_chunked: bool) -> None:
-    """The bytes of bodies count, also of those that are refused, and however they are sent."""
+async def test_bytes_of_bodies_count_even_if_the_request_is_refused(place: Place, is_chunked: bool) -> None:
     publisher = await place.open(user_body_bytes_per_minute=310_000)
     user = place.user(publisher, "loud")
 
@@ -209,15 +204,13 @@ async def test_large_bodies_count(place: Place, is_chunked: bool) -> None:
     assert policy.startswith('"user_bodies"')
 
 
-async def test_services_have_no_limit_of_their_own(place: Place) -> None:
-    """A service's token is an operator's decision: only the roots it publishes in are limited."""
+async def test_service_token_is_limited_only_by_the_roots_it_publishes_in(place: Place) -> None:
     publisher = await place.open(user_requests_per_minute=1, user_events_per_minute=1, user_stream_percent=0.000001)
 
     assert [answer.status for answer in await published(place.service(publisher), 5)] == [201] * 5
 
 
-async def test_nothing_is_granted_over_the_limit(stream: NatsServer, tmp_path: Path) -> None:
-    """A campaign that may not be created now leaves nothing behind in auth, whose grants are events, too."""
+async def test_campaign_refused_by_a_limit_leaves_no_grant_in_auth(stream: NatsServer, tmp_path: Path) -> None:
     async with running_auth(stream, tmp_path) as auth:
         jwks = f"{auth.url}/.well-known/jwks.json"
         settings = publisher_settings(stream, tmp_path, jwks, user_events_per_minute=2)
@@ -232,8 +225,9 @@ async def test_nothing_is_granted_over_the_limit(stream: NatsServer, tmp_path: P
     assert len(roots.body["memberships"]) == 2
 
 
-async def test_a_large_deletion_is_not_refused_for_its_size(stream: NatsServer, tmp_path: Path) -> None:
-    """One change may tell of more than a whole minute's events: it is let in, and what follows waits."""
+async def test_change_with_more_events_than_a_minutes_limit_is_accepted_and_the_next_waits(
+    stream: NatsServer, tmp_path: Path
+) -> None:
     async with running_auth(stream, tmp_path) as auth:
         jwks = f"{auth.url}/.well-known/jwks.json"
         free = publisher_settings(stream, tmp_path, jwks)
@@ -261,8 +255,7 @@ async def test_a_large_deletion_is_not_refused_for_its_size(stream: NatsServer, 
 
 
 @on_both_databases
-async def test_what_is_long_ago_is_forgotten(place: Place, tmp_path: Path) -> None:
-    """Rows that count nothing any more are deleted; others stay."""
+async def test_expired_rows_of_limits_are_deleted_and_others_stay(place: Place, tmp_path: Path) -> None:
     publisher = await place.open()
     await published(place.user(publisher, "a"), 1)
     await published(place.user(publisher, "b"), 1, "c2")
@@ -278,9 +271,8 @@ async def test_what_is_long_ago_is_forgotten(place: Place, tmp_path: Path) -> No
     assert left == {"user:b", "root:campaign:c1", "root:campaign:c2"}
 
 
-def test_a_busy_campaign_is_not_limited() -> None:
-    """As shipped, fifty people who each do three things a second for ten minutes are not refused, and no limit is below
-    what one request may hold."""
+def test_default_limits_allow_fifty_people_three_changes_a_second() -> None:
+    """No limit is below what one request may hold."""
     settings = Settings()
     limits, requests = settings.publishing_limits(), settings.requests()
     for tick in range(10 * 60 * 3):
@@ -293,16 +285,14 @@ def test_a_busy_campaign_is_not_limited() -> None:
     assert limits.user.share.amount < limits.root.share.amount < 8 * 1024**3 / 4
 
 
-def test_zero_is_no_limit() -> None:
-    """A limit that is 0 refuses nothing."""
+def test_limit_of_zero_refuses_nothing() -> None:
     requests = Settings(user_requests_per_minute=0, user_body_bytes_per_minute=0).requests()
     for _ in range(100_000):
         requests.by_user("u1", 0.0)
         requests.sent("u1", 10**9, 0.0)
 
 
-def test_users_are_remembered_up_to_a_bound() -> None:
-    """However many users there are, the memory for them is bounded; who is idle longest is forgotten first."""
+def test_memory_for_users_is_bounded_and_the_longest_idle_is_forgotten_first() -> None:
     requests = Settings(user_requests_per_minute=1).requests()
     for number in range(30_000):
         requests.by_user(f"u{number}", 0.0)

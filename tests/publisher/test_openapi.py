@@ -1,4 +1,4 @@
-"""The OpenAPI document: valid, complete, and true of what the running publisher answers."""
+"""The publisher's OpenAPI document is valid, complete, and describes the running publisher."""
 
 import json
 import re
@@ -26,13 +26,11 @@ from tests.publisher.conftest import Publisher, Reply
 DOCUMENT = openapi.document()
 
 
-def test_valid() -> None:
-    """It is an OpenAPI 3.1 document by that specification's own schema, and every reference in it leads somewhere."""
+def test_publishers_openapi_document_is_valid() -> None:
     validate(DOCUMENT, cls=OpenAPIV31SpecValidator)
 
 
-def test_every_route() -> None:
-    """Every call of the application is in it, and nothing that is not."""
+def test_publishers_openapi_document_has_exactly_the_served_calls() -> None:
     app = build(Settings(environment="development", database_url="sqlite+aiosqlite://"), on_fatal=lambda: None)
 
     assert described(DOCUMENT) == routes(app)
@@ -68,8 +66,7 @@ def takes(model: str, body: Any) -> bool:
 
 
 @pytest.mark.parametrize("model", [*MODELS, *(f"Given{cls.__name__}" for cls in publishable().values())])
-def test_bodies(model: str) -> None:
-    """What the document promises of a body is taken, and what it does not promise is refused."""
+def test_publisher_accepts_exactly_the_bodies_that_its_document_describes(model: str) -> None:
     bodies = Bodies(DOCUMENT, {"$ref": f"#/components/schemas/{model}"})
     wrong = [
         (body, "promised" if promised else "taken")
@@ -86,8 +83,7 @@ def _is_somebody_elses(body: Any) -> bool:
     return isinstance(metadata, dict) and isinstance(metadata.get("source"), str)
 
 
-def test_every_body_is_compared() -> None:
-    """Each schema of a body that a call names is among those compared above."""
+def test_every_body_schema_of_the_publishers_document_is_compared() -> None:
     named = set(re.findall(r"schemas/(\w+)", json.dumps([call.body for call in openapi.calls()])))
 
     assert named - {"GivenEvent"} == set(MODELS)
@@ -95,8 +91,9 @@ def test_every_body_is_compared() -> None:
 
 
 @pytest.mark.parametrize("name", ["If-Match", "Idempotency-Key"])
-async def test_headers(publisher: Publisher, name: str) -> None:
-    """A header's value is refused with 400 where the document does not promise it, and is understood where it does."""
+async def test_header_values_outside_the_document_get_400_and_others_are_understood(
+    publisher: Publisher, name: str
+) -> None:
     method, path = ("patch", publisher.campaign) if name == "If-Match" else ("post", "/v1/campaigns")
     where = "/v1/campaigns/{campaign_id}" if name == "If-Match" else path
     (parameter,) = (one for one in DOCUMENT["paths"][where][method]["parameters"] if one["name"] == name)
@@ -126,16 +123,14 @@ async def test_headers(publisher: Publisher, name: str) -> None:
     assert found == {value: bool(re.search(parameter["schema"]["pattern"], value)) for value in values}
 
 
-async def test_twice_the_same_header(publisher: Publisher) -> None:
-    """Two values for a header that takes one are refused, not one of them ignored."""
+async def test_second_value_of_a_single_valued_header_is_refused(publisher: Publisher) -> None:
     headers = [("If-Match", '"1"'), ("If-Match", '"2"'), ("Authorization", f"Bearer {publisher.owner.token}")]
     url = publisher.owner.url + publisher.campaign
     async with publisher.http.patch(url, json={"name": "The Vale"}, headers=headers) as answer:
         assert answer.status == 400
 
 
-async def test_a_whole_number_is_one_however_it_is_written(publisher: Publisher) -> None:
-    """`5.0` is a whole number to JSON Schema, and is taken as 5 over HTTP; 5.5, "5" and true are refused."""
+async def test_whole_number_may_be_written_as_5_or_5_0_and_nothing_else(publisher: Publisher) -> None:
     made = await publisher.create("settlements", name="Mill")
     path = f"{publisher.campaign}/settlements/{made['id']}"
     told = {level: await publisher.editor.patch(path, {"level": level}) for level in (5.0, 5.5, "5")}
@@ -152,8 +147,9 @@ async def test_a_whole_number_is_one_however_it_is_written(publisher: Publisher)
         ("entities", {"name": "Inn", "type": "location", "data": {"beds": 4}}, {"data": {"beds": 5}}),
     ],
 )
-async def test_things(publisher: Publisher, kind: str, thing: dict[str, Any], change: dict[str, Any]) -> None:
-    """Create, read, list, change, conflict, delete, and what is refused: each answer is as described."""
+async def test_answers_about_settlements_structures_and_entities_match_the_document(
+    publisher: Publisher, kind: str, thing: dict[str, Any], change: dict[str, Any]
+) -> None:
     things = f"{publisher.campaign}/{kind}"
     path = f"/v1/campaigns/{{campaign_id}}/{kind}"
     word = "settlement" if kind == "settlements" else "entity"
@@ -179,8 +175,7 @@ async def test_things(publisher: Publisher, kind: str, thing: dict[str, Any], ch
     assert [reply.status for _, _, reply in replies] == [201, 400, 403, 200, 200, 401, 200, 200, 409, 204, 404]
 
 
-async def test_campaigns(publisher: Publisher) -> None:
-    """The same for campaigns, their world time and their clock."""
+async def test_answers_about_campaigns_world_time_and_clocks_match_the_document(publisher: Publisher) -> None:
     path = "/v1/campaigns/{campaign_id}"
     owner, campaign = publisher.owner, publisher.campaign
     replies = [
@@ -200,8 +195,7 @@ async def test_campaigns(publisher: Publisher) -> None:
     assert [reply.status for _, _, reply in replies] == [201, 200, 200, 200, 200, 200, 200, 204, 204]
 
 
-async def test_events(publisher: Publisher) -> None:
-    """The same for events that are published."""
+async def test_answers_to_published_events_match_the_document(publisher: Publisher) -> None:
     payload = {"campaignId": publisher.campaign_id, "scope": "campaign", "affectedFields": ["food"]}
     given = {"id": "given-1", "type": "state_invalidated", "payload": payload}
     replies = [
@@ -217,8 +211,7 @@ async def test_events(publisher: Publisher) -> None:
     assert [reply.status for reply in replies] == [201, 200, 200, 400, 403]
 
 
-def test_limits() -> None:
-    """Every call that needs a token may be refused for what its user asks for a minute, and says so."""
+def test_limited_calls_are_described_with_429() -> None:
     without = [
         (method, path)
         for path, calls in DOCUMENT["paths"].items()
@@ -229,8 +222,7 @@ def test_limits() -> None:
     assert without == []
 
 
-async def test_served(publisher: Publisher) -> None:
-    """Everybody may read it at the publisher."""
+async def test_publisher_serves_its_openapi_document_to_everybody(publisher: Publisher) -> None:
     reply = await publisher.nobody.get("/openapi.json")
 
     assert reply.status == 200

@@ -32,9 +32,9 @@ async def _on_postgresql(
             yield Publisher(bare.http, bare.url, heard, {"owner": owner}, created.body["campaign"]["id"])
 
 
-async def test_restarted_under_load(on_postgresql: Publisher, postgres: Postgres) -> None:
-    """Writes fail loudly while the database is away, succeed again once it is back, and every settlement that is there
-    was told of once, and no other."""
+async def test_writes_fail_while_postgresql_restarts_and_every_stored_settlement_is_published_once(
+    on_postgresql: Publisher, postgres: Postgres
+) -> None:
     path = f"{on_postgresql.campaign}/settlements"
     seen: Counter[int] = Counter()
     acknowledged: set[str] = set()

@@ -20,10 +20,10 @@ from tests.conftest import broker_settings, connected
 from tests.publisher.conftest import PATIENCE_S, Publisher
 
 
-async def test_a_refused_event_is_shown_and_sent_again(
+async def test_refused_event_is_shown_by_doctor_and_sent_again_by_one_command(
     publisher: Publisher, stream: NatsServer, tmp_path: Path
 ) -> None:
-    """The publisher stays ready and warns, the doctor says what was refused and why, and one command sends it again."""
+    """The publisher stays ready and warns."""
     denied = f"campaign.{publisher.campaign_id}.settlement.>"
     url = f"sqlite+aiosqlite:///{tmp_path}/publisher.db"
     deny(stream, denied)
@@ -62,8 +62,9 @@ async def warned(publisher: Publisher) -> list[str]:
                 return list(answer.body["warnings"])
 
 
-def test_what_waits_and_was_refused_can_be_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    """Roots that wait and events that were refused are shown for people and as JSON."""
+def test_outbox_prints_waiting_roots_and_refused_events_for_people_and_as_json(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     seen = [
         Seen("auth", 0, [], 0, []),
         Seen("publisher", 3, [WaitingRoot("campaign:c1", 2, 12.4)], 1, [Refused("e1", "campaign.c2.state", "no", 5.0)]),
@@ -87,8 +88,9 @@ def test_what_waits_and_was_refused_can_be_printed(capsys: pytest.CaptureFixture
         ("auth", "sqlite:///{folder}/old.db", "has no outbox of this version: run `beaconfire migrate`"),
     ],
 )
-def test_what_cannot_be_looked_at(service: str | None, url: str | None, sentence: str, tmp_path: Path) -> None:
-    """An outbox that is not there is one sentence, and nothing is made."""
+def test_missing_outbox_is_reported_in_one_sentence_and_not_created(
+    service: str | None, url: str | None, sentence: str, tmp_path: Path
+) -> None:
     (tmp_path / "old.db").touch()
     with pytest.raises(CannotLook, match=sentence):
         outboxes.look(service, url and url.format(folder=tmp_path), tmp_path)
@@ -96,10 +98,9 @@ def test_what_cannot_be_looked_at(service: str | None, url: str | None, sentence
     assert [path.name for path in tmp_path.iterdir() if not path.name.startswith("old.db")] == []
 
 
-async def test_a_publisher_whose_broker_stores_nothing_is_not_ready(
+async def test_publisher_is_not_ready_while_the_stream_takes_no_events(
     publisher: Publisher, stream: NatsServer, tmp_path: Path
 ) -> None:
-    """Events that wait while the stream takes none make the publisher not ready, and the reason is said."""
     database = Database(f"sqlite+aiosqlite:///{tmp_path}/publisher.db")
     async with connected(stream, "setup") as setup:
         await change_stream(setup, {"discard": "new", "max_bytes": 100})

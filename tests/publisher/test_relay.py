@@ -1,4 +1,4 @@
-"""A change and its event, across kill -9 of the whole publisher."""
+"""A change and its event, across SIGKILL of the whole publisher."""
 
 import asyncio
 import random
@@ -62,8 +62,9 @@ async def _running(process: ServiceProcess, auth: Auth, heard: Heard) -> AsyncIt
         yield Publisher(http, process.url, heard, {"owner": owner}, created.body["campaign"]["id"])
 
 
-async def test_killed_before_the_relay(running: Publisher, process: ServiceProcess, stream: NatsServer) -> None:
-    """A change that was committed while no event could be sent is told of once, by the publisher that starts after."""
+async def test_change_committed_before_a_kill_is_published_once_by_the_next_publisher(
+    running: Publisher, process: ServiceProcess, stream: NatsServer
+) -> None:
     async with connected(stream, "setup") as setup:
         await setup.request(f"$JS.API.STREAM.DELETE.{broker.STREAM}", b"")
         created = await running.owner.post(f"{running.campaign}/settlements", {"name": "Emberford"})
@@ -81,8 +82,9 @@ async def test_killed_before_the_relay(running: Publisher, process: ServiceProce
     assert second.type == "world_time_changed"
 
 
-async def test_terminated_after_the_answer(running: Publisher, process: ServiceProcess) -> None:
-    """A publisher that is asked to stop tells of what it has answered before it ends."""
+async def test_stopping_publisher_sends_the_events_of_answered_changes_first(
+    running: Publisher, process: ServiceProcess
+) -> None:
     path = f"{running.campaign}/settlements"
     answers = await asyncio.gather(*(running.owner.post(path, {"name": "Emberford"}) for _ in range(10)))
 
@@ -93,9 +95,10 @@ async def test_terminated_after_the_answer(running: Publisher, process: ServiceP
     assert told == {answer.body["settlement"]["id"] for answer in answers}
 
 
-async def test_killed_at_any_moment(running: Publisher, process: ServiceProcess, database: Database) -> None:
-    """F14: however often the publisher is killed while it writes and relays, every settlement that is there was told
-    of, once each, and none that is not."""
+async def test_every_stored_settlement_is_published_once_however_often_the_publisher_is_killed(
+    running: Publisher, process: ServiceProcess, database: Database
+) -> None:
+    """F14: a settlement that is not stored is not published."""
     path = f"{running.campaign}/settlements"
 
     answered = asyncio.Semaphore(0)

@@ -1,4 +1,4 @@
-"""Revisions and `If-Match`: edits at the same time are merged field by field, and collide with the truth in hand."""
+"""Revisions and `If-Match`: simultaneous edits are merged by field, and a conflict shows the current state."""
 
 import asyncio
 from typing import Any
@@ -30,9 +30,9 @@ async def insist(publisher: Publisher, path: str, body: Any, revision: int) -> R
     return answer
 
 
-async def test_different_fields(publisher: Publisher) -> None:
-    """Fifty editors who start from one revision and change a field each: all are merged, and each event names its own
-    field."""
+async def test_fifty_edits_of_different_fields_from_one_revision_are_merged_with_an_event_each(
+    publisher: Publisher,
+) -> None:
     path = await settlement(publisher)
 
     answers = await asyncio.gather(
@@ -48,9 +48,9 @@ async def test_different_fields(publisher: Publisher) -> None:
     assert {answer.headers["ETag"] for answer in answers} == {tag(number + 2) for number in range(EDITORS)}
 
 
-async def test_same_field(publisher: Publisher) -> None:
-    """Fifty editors who change the same field: one wins each revision; the others are told what collides and how it is
-    now, and start from that."""
+async def test_one_edit_of_a_field_wins_each_revision_and_the_others_get_the_current_state(
+    publisher: Publisher,
+) -> None:
     path = await settlement(publisher)
 
     async def edit(number: int, revision: int) -> Reply:
@@ -70,9 +70,7 @@ async def test_same_field(publisher: Publisher) -> None:
         assert (await publisher.heard.told())["changedFields"] == ["population"]
 
 
-async def test_only_what_collides(publisher: Publisher) -> None:
-    """What somebody changed since collides variable by variable, what they left alone does not, and the same value for
-    the same field is no collision; of a change that collides, nothing is done."""
+async def test_only_variables_changed_by_both_collide_and_a_conflict_changes_nothing(publisher: Publisher) -> None:
     path = await settlement(publisher, level=1, variables={"food": 1, "gold": 1})
     await publisher.owner.patch(path, {"level": 2, "variables": {"food": 2}})
 
@@ -92,8 +90,7 @@ async def test_only_what_collides(publisher: Publisher) -> None:
     assert later.status == 200  # `gold` is not `level`
 
 
-async def test_delete(publisher: Publisher) -> None:
-    """Deleting what somebody changed since is a conflict that names what they changed; from there it goes."""
+async def test_deleting_a_changed_thing_is_a_conflict_that_names_the_changes(publisher: Publisher) -> None:
     path = await settlement(publisher)
     await publisher.owner.patch(path, {"level": 2})
 
@@ -105,8 +102,7 @@ async def test_delete(publisher: Publisher) -> None:
     assert gone.status == 204
 
 
-async def test_campaign(publisher: Publisher) -> None:
-    """Campaigns have revisions, too; the state in a conflict is as this caller sees it."""
+async def test_campaign_has_revisions_and_its_conflict_shows_the_state_the_caller_sees(publisher: Publisher) -> None:
     before = await publisher.editor.get(publisher.campaign)
     await publisher.owner.patch(publisher.campaign, {"name": "The Dale"})
 
@@ -118,16 +114,14 @@ async def test_campaign(publisher: Publisher) -> None:
     assert merged.status == 200
 
 
-async def test_revision_that_never_was(publisher: Publisher) -> None:
-    """A revision ahead of the thing's collides: it belongs to a state that is not there."""
+async def test_revision_ahead_of_the_current_one_is_a_conflict(publisher: Publisher) -> None:
     path = await settlement(publisher)
 
     assert (await publisher.editor.patch(path, {"level": 9}, If_Match=tag(7))).error == (409, "conflict")
 
 
 @pytest.mark.parametrize("text", ["3", '"x"', '"1", "2"', '""', '"-1"'])
-async def test_not_a_revision(publisher: Publisher, text: str) -> None:
-    """An `If-Match` that is no revision is refused, and says what is expected; `*` is any."""
+async def test_if_match_that_is_no_revision_is_refused_and_a_star_matches_any(publisher: Publisher, text: str) -> None:
     refused = await publisher.editor.patch(publisher.campaign, {"name": "A"}, If_Match=text)
     any_ = await publisher.editor.patch(publisher.campaign, {"name": "B"}, If_Match="*")
 
@@ -136,9 +130,8 @@ async def test_not_a_revision(publisher: Publisher, text: str) -> None:
     assert any_.status == 200
 
 
-async def test_created_once(publisher: Publisher) -> None:
-    """A creation that is asked for again under its key, at once or later, is made once and told of once; another
-    caller's key is another key, and one that is none is refused."""
+async def test_creation_repeated_under_its_key_is_made_once_and_invalid_keys_are_refused(publisher: Publisher) -> None:
+    """The key of another caller is another key."""
     path, body = f"{publisher.campaign}/settlements", {"name": "Emberford"}
 
     answers = [await publisher.editor.post(path, body, Idempotency_Key="k1") for _ in range(3)]
@@ -152,8 +145,7 @@ async def test_created_once(publisher: Publisher) -> None:
     assert refused.error == (400, "bad_request")
 
 
-async def test_campaign_created_once(publisher: Publisher) -> None:
-    """A campaign, too."""
+async def test_campaign_creation_repeated_under_its_key_is_made_once(publisher: Publisher) -> None:
     answers = [await publisher.editor.post("/v1/campaigns", {"name": "New"}, Idempotency_Key="k1") for _ in range(2)]
 
     assert answers[0].body == answers[1].body

@@ -1,4 +1,4 @@
-"""beaconfire_publisher.rules: what a change makes out of date."""
+"""Which computed values a change makes out of date."""
 
 import pytest
 
@@ -46,15 +46,15 @@ def passed(seconds: int) -> WorldTimeChanged:
     ],
     ids=str,
 )
-def test_of_a_settlement(event: Event, affected: tuple[str, ...]) -> None:
-    """What happens to a settlement, or to a building in it, concerns what is computed of the settlement."""
+def test_change_of_a_settlement_or_its_structure_invalidates_the_settlement(
+    event: Event, affected: tuple[str, ...]
+) -> None:
     assert consequence(event) == StateInvalidated(
         scope="entity", campaign_id="c1", entity_type="settlement", entity_id="s1", affected_fields=affected
     )
 
 
-def test_of_the_campaign() -> None:
-    """World time concerns what is computed of everything in the campaign."""
+def test_world_time_invalidates_the_whole_campaign() -> None:
     told = StateInvalidated(scope="campaign", campaign_id="c1", affected_fields=("income", "upkeep"))
 
     assert consequence(passed(60)) == told
@@ -71,13 +71,11 @@ def test_of_the_campaign() -> None:
     ],
     ids=str,
 )
-def test_of_nothing(event: Event) -> None:
-    """Other fields, other things and its own events have no consequence."""
+def test_other_changes_and_the_rules_own_events_invalidate_nothing(event: Event) -> None:
     assert consequence(event) is None
 
 
-def test_only_what_it_needs_is_heard() -> None:
-    """The rules hear the subjects of their changes, and not that of their own event."""
+def test_rules_subscribe_only_to_subjects_with_consequences() -> None:
     assert SUBJECTS == (
         "campaign.*.settlement.*",
         "campaign.*.settlement.*.structure.*",

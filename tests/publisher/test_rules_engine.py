@@ -1,4 +1,4 @@
-"""beaconfire_publisher.rules_engine on the broker: each change has its consequence, once, whatever happens to whom."""
+"""The rules engine on the broker: each change has its consequence exactly once, through every fault."""
 
 import asyncio
 import random
@@ -60,8 +60,9 @@ async def _engine(stream: NatsServer, told: Told, tmp_path: Path) -> AsyncIterat
         yield engine
 
 
-async def test_a_change_over_http(publisher: Publisher, stream: NatsServer, tmp_path: Path) -> None:
-    """A change that somebody makes has its consequence, with their id and their request's correlation id."""
+async def test_change_over_http_has_a_consequence_with_its_user_and_correlation_id(
+    publisher: Publisher, stream: NatsServer, tmp_path: Path
+) -> None:
     settlement = await publisher.create("settlements", name="Emberford")
     async with listening_to(stream, NAME) as told, working(stream, tmp_path, NAME):
         path = f"{publisher.campaign}/settlements/{settlement['id']}"
@@ -81,15 +82,15 @@ async def test_a_change_over_http(publisher: Publisher, stream: NatsServer, tmp_
     assert event.metadata.correlation_id == "because-of-me"
 
 
-async def test_who_may_see_the_cause(engine: Worker, told: Told, nc: Client) -> None:
-    """What is for owners' eyes alone has a consequence for owners' eyes alone."""
+async def test_consequence_has_the_audience_of_its_cause(engine: Worker, told: Told, nc: Client) -> None:
     await cause(nc, changed("s1"), audience=("owner",))
 
     assert (await told.until(1))[0].metadata.audience == ("owner",)
 
 
-async def test_what_cannot_be_followed(engine: Worker, told: Told, nc: Client) -> None:
-    """What is no event, no event of this subject, or of no consequence holds nothing up and has no effect."""
+async def test_invalid_events_and_events_without_consequence_are_passed_over(
+    engine: Worker, told: Told, nc: Client
+) -> None:
     invalid = 'beaconfire_rules_engine_events_total{result="invalid"}'
     before = await engine.counts(invalid)
     stranger = Envelope(changed("s2"), Metadata(source="api"))
@@ -113,8 +114,10 @@ async def test_what_cannot_be_followed(engine: Worker, told: Told, nc: Client) -
     assert await engine.counts(invalid) - before == len(poison)
 
 
-async def test_an_event_that_would_vanish(engine: Worker, told: Told, nc: Client) -> None:
-    """An event with a `Nats-TTL` is refused here as by the gateways: what no client hears has no consequence."""
+async def test_rules_engine_refuses_an_event_with_a_lifetime_as_gateways_do(
+    engine: Worker, told: Told, nc: Client
+) -> None:
+    """No client receives it, so it has no consequence."""
     invalid = 'beaconfire_rules_engine_events_total{result="invalid"}'
     before = await engine.counts(invalid)
     vanishing = Envelope(changed("s1"), Metadata(source="api", correlation_id="vanishing"))
@@ -126,8 +129,7 @@ async def test_an_event_that_would_vanish(engine: Worker, told: Told, nc: Client
     assert await engine.counts(invalid) - before == 1
 
 
-async def test_a_cause_without_id(engine: Worker, told: Told, nc: Client) -> None:
-    """Events of publishers that give no id are told apart by their place in the stream."""
+async def test_events_without_an_id_are_told_apart_by_their_offset(engine: Worker, told: Told, nc: Client) -> None:
     for number in range(2):
         await broker.publish(nc, "campaign.c1.settlement.s1", anonymous(changed("s1")), message_id=f"no-id-{number}")
 
@@ -135,8 +137,9 @@ async def test_a_cause_without_id(engine: Worker, told: Told, nc: Client) -> Non
     assert events[0].id != events[1].id
 
 
-async def test_delivered_again(engine: Worker, told: Told, nc: Client, stream: NatsServer) -> None:
-    """A consumer that is lost is made again; all that the stream holds is then delivered again, to no effect."""
+async def test_events_delivered_again_after_a_lost_consumer_have_no_second_consequence(
+    engine: Worker, told: Told, nc: Client, stream: NatsServer
+) -> None:
     for number in range(5):
         await cause(nc, changed(f"s{number}"), str(number))
     await told.until(5)
@@ -151,8 +154,9 @@ async def test_delivered_again(engine: Worker, told: Told, nc: Client, stream: N
     assert [event.metadata.correlation_id for event in await told.until(6)] == ["0", "1", "2", "3", "4", "later"]
 
 
-async def test_before_there_is_a_stream(nats_server: NatsServer, tmp_path: Path) -> None:
-    """A rules engine that starts first waits for the stream, says so, and then begins with what comes first."""
+async def test_rules_engine_waits_for_the_stream_and_begins_with_its_first_event(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
     settings = publisher_settings(nats_server, tmp_path, "http://127.0.0.1:9/asked-by-nobody")
     async with working(nats_server, tmp_path, NAME) as engine:
         await engine.says("waiting for the stream EVENTS")
@@ -164,8 +168,9 @@ async def test_before_there_is_a_stream(nats_server: NatsServer, tmp_path: Path)
         await engine.says("ready")
 
 
-async def test_stream_made_anew(engine: Worker, told: Told, nc: Client, stream: NatsServer) -> None:
-    """A stream that was deleted and declared again, numbered from 1, is heard from its start."""
+async def test_rules_engine_reads_a_recreated_stream_from_its_start(
+    engine: Worker, told: Told, nc: Client, stream: NatsServer
+) -> None:
     await cause(nc, changed("s1"), "before")
     await told.until(1)
     async with connected(stream, "setup") as setup:
@@ -177,8 +182,9 @@ async def test_stream_made_anew(engine: Worker, told: Told, nc: Client, stream: 
     assert [event.metadata.correlation_id for event in await told.until(3)] == ["before", None, "after"]
 
 
-async def test_database_away(engine: Worker, told: Told, nc: Client, tmp_path: Path) -> None:
-    """What cannot be written is tried again, and nothing overtakes it."""
+async def test_consequence_is_retried_in_order_while_the_database_is_away(
+    engine: Worker, told: Told, nc: Client, tmp_path: Path
+) -> None:
     failed = f'beaconfire_consumer_messages_total{{consumer="{NAME}",result="failed"}}'
     before = await engine.counts(failed)
     await asyncio.to_thread(execute, tmp_path, "publisher", "ALTER TABLE inbox RENAME TO away")
@@ -190,8 +196,9 @@ async def test_database_away(engine: Worker, told: Told, nc: Client, tmp_path: P
     assert [event.metadata.correlation_id for event in await told.until(2)] == ["first", "second"]
 
 
-async def test_a_guessed_id_suppresses_nothing(engine: Worker, told: Told, nc: Client, tmp_path: Path) -> None:
-    """Whatever ids a stranger uses up before the rules engine, in the outbox or on the broker: it tells its event."""
+async def test_ids_used_up_by_a_stranger_suppress_no_consequence(
+    engine: Worker, told: Told, nc: Client, tmp_path: Path
+) -> None:
     one = Envelope(changed("s1"), Metadata(source="api", correlation_id="first"))
     key = digest(one.subject, one.id)
     columns = "event_id, subject, body, created_at, published_at"
@@ -205,8 +212,9 @@ async def test_a_guessed_id_suppresses_nothing(engine: Worker, told: Told, nc: C
     assert [event.metadata.correlation_id for event in await told.until(2)] == ["first", "after"]
 
 
-async def test_old_causes_are_forgotten(told: Told, stream: NatsServer, tmp_path: Path) -> None:
-    """What the stream cannot deliver any more is forgotten when the worker starts; what it can is not."""
+async def test_causes_older_than_the_stream_are_forgotten_at_start(
+    told: Told, stream: NatsServer, tmp_path: Path
+) -> None:
     for name, day in (("old", "2020-01-01"), ("new", "2120-01-01")):
         row = f"'{NAME}', '{name}', '{day} 00:00:00.000000'"
         execute(tmp_path, "publisher", f"INSERT INTO inbox (consumer, cause, handled_at) VALUES ({row})")
@@ -220,8 +228,9 @@ async def test_old_causes_are_forgotten(told: Told, stream: NatsServer, tmp_path
 
 
 @pytest.mark.timeout(180)  # a process is started again and again, on a machine that is busy with other tests
-async def test_killed_at_any_moment(told: Told, nc: Client, stream: NatsServer, tmp_path: Path) -> None:
-    """However often the rules engine is killed under load, each change has its consequence, once and in order."""
+async def test_each_change_has_one_consequence_in_order_while_the_rules_engine_is_killed(
+    told: Told, nc: Client, stream: NatsServer, tmp_path: Path
+) -> None:
     process = worker_process(stream, tmp_path, NAME)
     try:
         async with asyncio.TaskGroup() as tasks:
@@ -237,16 +246,18 @@ async def test_killed_at_any_moment(told: Told, nc: Client, stream: NatsServer, 
         process.kill()
 
 
-async def test_two_at_once(told: Told, nc: Client, stream: NatsServer, tmp_path: Path) -> None:
-    """Two rules engines share the work: each change has its consequence, once and in order."""
+async def test_two_rules_engines_give_each_change_one_consequence_in_order(
+    told: Told, nc: Client, stream: NatsServer, tmp_path: Path
+) -> None:
     async with working(stream, tmp_path, NAME) as one, working(stream, tmp_path, NAME) as other:
         await one.says("ready")
         await other.says("ready")
         await _each_once(told, nc, await _load(nc))
 
 
-async def test_broker_killed(engine: Worker, nc: Client, stream: NatsServer) -> None:
-    """The broker killed under load: each change has its consequence, once and in order."""
+async def test_each_change_has_one_consequence_in_order_while_the_broker_is_killed(
+    engine: Worker, nc: Client, stream: NatsServer
+) -> None:
     async with reading_of(stream, NAME) as told:
         async with asyncio.TaskGroup() as tasks:
             load = tasks.create_task(_load(nc))

@@ -1,4 +1,4 @@
-"""beaconfire_publisher.scheduler: clocks advance while they run, once for each moment, whatever happens to whom."""
+"""The scheduler: running clocks advance exactly once for each moment, through every fault."""
 
 import asyncio
 import random
@@ -78,8 +78,9 @@ def passed(events: list[Received], name: str) -> list[WorldTimeChanged]:
     return [one for one in payloads if isinstance(one, WorldTimeChanged) and one.campaign_id == name]
 
 
-async def test_over_http(publisher: Publisher, stream: NatsServer, tmp_path: Path) -> None:
-    """A clock that an editor sets advances again and again until they stop it, in their name."""
+async def test_clock_set_over_http_advances_in_its_editors_name_until_stopped(
+    publisher: Publisher, stream: NatsServer, tmp_path: Path
+) -> None:
     async with listening_to(stream, NAME) as told, working(stream, tmp_path, NAME) as one:
         await one.says("ready")
         await publisher.editor.call("PUT", f"{publisher.campaign}/clock", EVERY_SECOND)
@@ -98,10 +99,9 @@ async def test_over_http(publisher: Publisher, stream: NatsServer, tmp_path: Pat
     assert told.events[0].metadata.user_id == publisher.editor.user_id
 
 
-async def test_a_change_wakes_it(
+async def test_scheduler_reacts_to_a_set_clock_without_polling_and_ignores_other_messages(
     publisher: Publisher, stream: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It hears of a clock that is set, with no look at the database in between, and whatever else is said there."""
     monkeypatch.setattr(scheduler, "LOOK_EVERY_S", 3600.0)
     async with listening_to(stream, NAME) as told, working(stream, tmp_path, NAME) as one:
         await one.says("ready")
@@ -114,8 +114,9 @@ async def test_a_change_wakes_it(
         await told.until(2)
 
 
-async def test_late(told: Told, store: Store, stream: NatsServer, tmp_path: Path) -> None:
-    """A clock that was due many times while no scheduler was there advances once, and keeps to its moments."""
+async def test_overdue_clock_advances_once_and_keeps_its_moments(
+    told: Told, store: Store, stream: NatsServer, tmp_path: Path
+) -> None:
     due_at = datetime.now(UTC) - timedelta(hours=1, seconds=30)
     await campaign(store, "c1", 60, due_at)
     async with working(stream, tmp_path, NAME):
@@ -128,8 +129,9 @@ async def test_late(told: Told, store: Store, stream: NatsServer, tmp_path: Path
     assert (next_due - due_at) % timedelta(seconds=60) == timedelta(0)
 
 
-async def test_end_of_time(told: Told, store: Store, stream: NatsServer, tmp_path: Path) -> None:
-    """A clock that has arrived at the year 9999 stops, which is told of, and holds up no other."""
+async def test_clock_that_reaches_the_year_9999_stops_with_an_event_and_delays_no_other(
+    told: Told, store: Store, stream: NatsServer, tmp_path: Path
+) -> None:
     now = datetime.now(UTC)
     await campaign(store, "c1", 1, now - timedelta(hours=1), datetime(9999, 12, 31, 23, 30, tzinfo=UTC))
     await campaign(store, "c2", 3600, now)
@@ -143,8 +145,9 @@ async def test_end_of_time(told: Told, store: Store, stream: NatsServer, tmp_pat
         assert (await tx.find(CAMPAIGNS, {"id": "c1"}))["clock"] is None
 
 
-async def test_deleted_campaign(told: Told, store: Store, stream: NatsServer, tmp_path: Path) -> None:
-    """The clock of a campaign that is deleted goes with it."""
+async def test_clock_of_a_deleted_campaign_is_deleted(
+    told: Told, store: Store, stream: NatsServer, tmp_path: Path
+) -> None:
     now = datetime.now(UTC)
     await campaign(store, "c1", 1, now - timedelta(hours=1))
     async with store.writing(Metadata(source="api")) as tx:
@@ -157,8 +160,9 @@ async def test_deleted_campaign(told: Told, store: Store, stream: NatsServer, tm
     assert not passed(events, "c1")
 
 
-async def test_broker_away(store: Store, stream: NatsServer, tmp_path: Path) -> None:
-    """Clocks run while the broker is away; what they told comes with it, in order and once."""
+async def test_clocks_run_while_the_broker_is_away_and_their_events_follow_once_and_in_order(
+    store: Store, stream: NatsServer, tmp_path: Path
+) -> None:
     await campaign(store, "c1", 1, datetime.now(UTC))
     async with reading_of(stream, NAME) as told, working(stream, tmp_path, NAME):
         await told.until(1)
@@ -173,8 +177,9 @@ async def test_broker_away(store: Store, stream: NatsServer, tmp_path: Path) -> 
 
 
 @pytest.mark.timeout(180)  # processes are started again and again, on a machine that is busy with other tests
-async def test_killed_at_any_moment(told: Told, store: Store, stream: NatsServer, tmp_path: Path) -> None:
-    """However often two schedulers are killed, every clock advances once for each moment, and tells of each."""
+async def test_every_clock_advances_once_for_each_moment_while_two_schedulers_are_killed(
+    told: Told, store: Store, stream: NatsServer, tmp_path: Path
+) -> None:
     begun = datetime.now(UTC)
     for number in range(MANY):
         await campaign(store, f"c{number}", 1, begun)
@@ -214,9 +219,9 @@ def _check_advances(told: Told, name: str) -> list[WorldTimeChanged]:
     return advances
 
 
-async def test_clocks_count_for_who_set_them(stream: NatsServer, told: Told, store: Store, tmp_path: Path) -> None:
-    """A clock that would publish more than its user may stands still meanwhile, and goes on later; the clock of another
-    user is not held up."""
+async def test_clock_of_a_user_over_the_limit_waits_and_delays_no_other_users_clock(
+    stream: NatsServer, told: Told, store: Store, tmp_path: Path
+) -> None:
     async with store.writing(Metadata(user_id="u2", source="api")) as tx:
         values = {"name": "calm", "description": "", "world_time": WORLD_BEGINS}
         row, _ = await tx.add(CAMPAIGNS, {"id": "calm"}, values)

@@ -1,4 +1,4 @@
-"""beaconfire_publisher.settlements over HTTP, with its events as a gateway hears them."""
+"""Settlements over HTTP, with their events as a gateway receives them."""
 
 import asyncio
 
@@ -8,8 +8,7 @@ from tests.publisher.conftest import Publisher
 pytestmark = on_both_databases
 
 
-async def test_create(publisher: Publisher) -> None:
-    """A new settlement is answered whole, with defaults, and told of with every field."""
+async def test_new_settlement_is_answered_with_defaults_and_its_event_names_every_field(publisher: Publisher) -> None:
     sent = {"name": "Emberford", "level": 3, "variables": {"food": 40, "walled": True, "motto": "burn bright"}}
 
     answer = await publisher.editor.post(f"{publisher.campaign}/settlements", sent)
@@ -40,8 +39,7 @@ async def test_create(publisher: Publisher) -> None:
     }
 
 
-async def test_read(publisher: Publisher) -> None:
-    """A settlement reads as it was answered when it was made, alone and in the list, oldest first."""
+async def test_settlement_reads_as_it_was_created_alone_and_in_the_list_oldest_first(publisher: Publisher) -> None:
     first = await publisher.create("settlements", name="Emberford", kind="town")
     second = await publisher.create("settlements", name="Ashby")
 
@@ -52,9 +50,8 @@ async def test_read(publisher: Publisher) -> None:
     assert all_.body == {"settlements": [first, second]}
 
 
-async def test_change(publisher: Publisher) -> None:
-    """Only what was sent changes; null removes a variable; the event names what is different now, variables one by
-    one."""
+async def test_settlement_changes_only_what_was_sent_and_its_event_names_each_variable(publisher: Publisher) -> None:
+    """null removes a variable."""
     variables = {"food": 40, "morale": 7, "walled": True, "gold": 1}
     settlement = await publisher.create("settlements", name="Emberford", level=3, variables=variables)
     path = f"{publisher.campaign}/settlements/{settlement['id']}"
@@ -72,8 +69,9 @@ async def test_change(publisher: Publisher) -> None:
     assert told["changedFields"] == ["level", "variables.food", "variables.walled", "variables.gold", "variables.fish"]
 
 
-async def test_change_nothing(publisher: Publisher) -> None:
-    """What is as it was before has the same revision and time, and publishes nothing."""
+async def test_settlement_change_without_a_difference_keeps_revision_and_time_and_publishes_nothing(
+    publisher: Publisher,
+) -> None:
     settlement = await publisher.create("settlements", name="Emberford", level=3, variables={"food": 40})
     path = f"{publisher.campaign}/settlements/{settlement['id']}"
 
@@ -86,8 +84,9 @@ async def test_change_nothing(publisher: Publisher) -> None:
     assert told["changedFields"] == ["level"]
 
 
-async def test_concurrent_changes_merge(publisher: Publisher) -> None:
-    """Fifty changes at once to different variables of one settlement are all in it, each with its own event."""
+async def test_fifty_simultaneous_changes_of_different_variables_all_apply_with_an_event_each(
+    publisher: Publisher,
+) -> None:
     settlement = await publisher.create("settlements", name="Emberford")
     path = f"{publisher.campaign}/settlements/{settlement['id']}"
     names = [f"v{number}" for number in range(50)]
@@ -103,8 +102,7 @@ async def test_concurrent_changes_merge(publisher: Publisher) -> None:
     assert sorted(one["changedFields"] for one in told) == sorted([f"variables.{name}"] for name in names)
 
 
-async def test_too_many_variables(publisher: Publisher) -> None:
-    """A change after which there would be more than a hundred variables is refused, and changes nothing."""
+async def test_change_beyond_a_hundred_variables_is_refused(publisher: Publisher) -> None:
     hundred = {f"v{number}": number for number in range(100)}
     settlement = await publisher.create("settlements", name="Emberford", variables=hundred)
     path = f"{publisher.campaign}/settlements/{settlement['id']}"
@@ -118,8 +116,7 @@ async def test_too_many_variables(publisher: Publisher) -> None:
     assert (swapped.body["settlement"]["level"], swapped.body["settlement"]["revision"]) == (0, 2)
 
 
-async def test_delete(publisher: Publisher) -> None:
-    """With a settlement its structures go: each is told of, then the settlement, in this order."""
+async def test_deleting_a_settlement_publishes_its_structures_and_then_itself(publisher: Publisher) -> None:
     settlement = await publisher.create("settlements", name="Emberford")
     other = await publisher.create("settlements", name="Ashby")
     mill = await publisher.create(f"settlements/{settlement['id']}/structures", name="Mill")
@@ -144,8 +141,7 @@ async def test_delete(publisher: Publisher) -> None:
     assert (await publisher.owner.delete(path)).error == (404, "not_found")
 
 
-async def test_other_campaign(publisher: Publisher) -> None:
-    """A settlement is found in its own campaign only, whoever asks."""
+async def test_settlement_is_found_in_its_own_campaign_only(publisher: Publisher) -> None:
     settlement = await publisher.create("settlements", name="Emberford")
     other = (await publisher.owner.post("/v1/campaigns", {"name": "Other"})).body["campaign"]
     path = f"/v1/campaigns/{other['id']}/settlements/{settlement['id']}"

@@ -1,4 +1,4 @@
-"""beaconfire_publisher.store: rows and events are committed together, or none of them."""
+"""Rows and events are committed together, or neither is."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -44,8 +44,7 @@ async def counts(database: Database) -> tuple[Any, ...]:
 
 
 @on_both_databases
-async def test_commit(database: Database) -> None:
-    """At the end of the block both are there."""
+async def test_rows_and_events_are_committed_together(database: Database) -> None:
     store = Store(database, Outbox(database, OUTBOX))
 
     async with store.writing(METADATA) as tx:
@@ -55,8 +54,7 @@ async def test_commit(database: Database) -> None:
 
 
 @on_both_databases
-async def test_rollback(database: Database) -> None:
-    """An exception in the block leaves neither, though both had been written."""
+async def test_exception_rolls_back_rows_and_events(database: Database) -> None:
     store = Store(database, Outbox(database, OUTBOX))
 
     async def fail() -> None:
@@ -70,8 +68,8 @@ async def test_rollback(database: Database) -> None:
     assert await counts(database) == (0, 0)
 
 
-async def test_disk_full(database: Database) -> None:
-    """SQLite: a full disk fails the write loudly, at whichever of the two it strikes."""
+async def test_full_disk_fails_the_transaction_at_the_row_or_the_event(database: Database) -> None:
+    """On SQLite."""
     store = Store(database, Outbox(database, OUTBOX))
 
     @event.listens_for(database.engine.sync_engine, "begin")

@@ -1,4 +1,4 @@
-"""beaconfire_publisher.structures over HTTP, with its events as a gateway hears them."""
+"""Structures over HTTP, with their events as a gateway receives them."""
 
 from tests.databases import on_both_databases
 from tests.publisher.conftest import Publisher
@@ -6,8 +6,7 @@ from tests.publisher.conftest import Publisher
 pytestmark = on_both_databases
 
 
-async def test_life(publisher: Publisher) -> None:
-    """A structure is created, read, listed, changed and deleted, and each change is told of in its rooms."""
+async def test_structure_is_created_read_listed_changed_and_deleted_with_an_event_each(publisher: Publisher) -> None:
     settlement = await publisher.create("settlements", name="Emberford")
     path = f"{publisher.campaign}/settlements/{settlement['id']}/structures"
     ids = {"campaignId": publisher.campaign_id, "settlementId": settlement["id"]}
@@ -41,8 +40,7 @@ async def test_life(publisher: Publisher) -> None:
     ]
 
 
-async def test_other_settlement(publisher: Publisher) -> None:
-    """A structure is found in its own settlement only."""
+async def test_structure_is_found_in_its_own_settlement_only(publisher: Publisher) -> None:
     settlement = await publisher.create("settlements", name="Emberford")
     other = await publisher.create("settlements", name="Ashby")
     mill = await publisher.create(f"settlements/{settlement['id']}/structures", name="Mill")

@@ -1,4 +1,4 @@
-"""beaconfire_publisher.worker as a process of its own: starting, stopping, and what the broker lets it do."""
+"""A worker as a process: starting, stopping, and its permissions at the broker."""
 
 import asyncio
 import json
@@ -23,8 +23,9 @@ JOB = pytest.mark.parametrize("job", JOBS)
 
 
 @JOB
-async def test_before_the_broker(job: str, nats_server: NatsServer, tmp_path: Path) -> None:
-    """A worker that starts before its broker is alive, says what it waits for, and then gets ready by itself."""
+async def test_worker_started_before_its_broker_says_what_it_waits_for_and_becomes_ready(
+    job: str, nats_server: NatsServer, tmp_path: Path
+) -> None:
     nats_server.kill()
     process = worker_process(nats_server, tmp_path, job)
     try:
@@ -42,8 +43,9 @@ async def test_before_the_broker(job: str, nats_server: NatsServer, tmp_path: Pa
 
 @JOB
 @pytest.mark.parametrize("broker_is", ["there", "gone", "frozen"])
-async def test_stops_in_order(job: str, broker_is: str, stream: NatsServer, tmp_path: Path) -> None:
-    """Asked to stop, a worker ends by itself, also where its broker does not answer any more."""
+async def test_worker_stops_in_order_even_if_its_broker_does_not_answer(
+    job: str, broker_is: str, stream: NatsServer, tmp_path: Path
+) -> None:
     process = worker_process(stream, tmp_path, job)
     await asyncio.to_thread(process.start)
     if broker_is == "gone":
@@ -58,8 +60,9 @@ async def test_stops_in_order(job: str, broker_is: str, stream: NatsServer, tmp_
 
 
 @JOB
-async def test_a_database_that_is_none(job: str, stream: NatsServer, tmp_path: Path) -> None:
-    """A database that cannot be opened ends the start with its name, and without a stack trace."""
+async def test_unusable_database_ends_the_workers_start_with_its_name_and_no_stack_trace(
+    job: str, stream: NatsServer, tmp_path: Path
+) -> None:
     (tmp_path / "publisher.db").write_text("this is no database, whatever its name says" * 100)
     process = worker_process(stream, tmp_path, job)
 
@@ -71,8 +74,9 @@ async def test_a_database_that_is_none(job: str, stream: NatsServer, tmp_path: P
     assert "Traceback" not in process.process.log_path.read_text()
 
 
-async def test_slow_database(stream: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one instance is too slow with goes to another; it is done once all the same, and before what follows."""
+async def test_message_that_a_slow_worker_loses_to_another_is_handled_once_and_in_order(
+    stream: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(consumer, "ACK_WAIT_S", 0.5)
     settings = publisher_settings(stream, tmp_path, "http://127.0.0.1:9/asked-by-nobody")
     async with (
@@ -101,8 +105,7 @@ async def test_slow_database(stream: NatsServer, tmp_path: Path, monkeypatch: py
 
 
 @JOB
-async def test_what_the_broker_lets_it_do(job: str, stream: NatsServer) -> None:
-    """It can read by its own consumer only, publish no event, and neither hear nor take part in anything else."""
+async def test_worker_may_only_read_its_own_consumer_and_publishes_nothing(job: str, stream: NatsServer) -> None:
     [other] = set(JOBS) - {job}
     async with connected(stream, job) as nc, connected(stream, "setup") as setup:
         for call in (f"$JS.API.STREAM.INFO.{STREAM}", f"$JS.API.CONSUMER.INFO.{STREAM}.{job}"):

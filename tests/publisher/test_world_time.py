@@ -1,4 +1,4 @@
-"""beaconfire_publisher.world_time over HTTP, with its events as a gateway hears them."""
+"""World time over HTTP, with its events as a gateway receives them."""
 
 import asyncio
 from pathlib import Path
@@ -9,8 +9,7 @@ from tests.publisher.conftest import Publisher
 pytestmark = on_both_databases
 
 
-async def test_advance(publisher: Publisher) -> None:
-    """Advancing the clock answers with both times and is told of with them."""
+async def test_advancing_world_time_answers_and_publishes_both_times(publisher: Publisher) -> None:
     answer = await publisher.editor.post(f"{publisher.campaign}/world-time", {"advanceSeconds": 90_000})
     told = await publisher.heard.told()
     campaign = answer.body["campaign"]
@@ -28,8 +27,7 @@ async def test_advance(publisher: Publisher) -> None:
     }
 
 
-async def test_advance_at_once(publisher: Publisher) -> None:
-    """Twenty advances at once add up, and each event begins where the one before it ended."""
+async def test_twenty_simultaneous_advances_add_up_without_gaps_between_events(publisher: Publisher) -> None:
     path = f"{publisher.campaign}/world-time"
 
     await asyncio.gather(*(publisher.insist("POST", path, {"advanceSeconds": 3600}) for _ in range(20)))
@@ -40,8 +38,7 @@ async def test_advance_at_once(publisher: Publisher) -> None:
     assert [one["previousTime"] for one in told[1:]] == [one["newTime"] for one in told[:-1]]
 
 
-async def test_end_of_time(publisher: Publisher, tmp_path: Path) -> None:
-    """The clock cannot be advanced beyond the year 9999: 409, and the time stays."""
+async def test_world_time_cannot_be_advanced_beyond_the_year_9999(publisher: Publisher, tmp_path: Path) -> None:
     execute(tmp_path, "publisher", "UPDATE campaigns SET world_time = '9999-12-31 00:00:00.000000'")
     path = f"{publisher.campaign}/world-time"
 
