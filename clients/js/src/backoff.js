@@ -1,20 +1,20 @@
 /** How long to wait before the next attempt, and when to stop trying. */
 
-/** Attempts in a row that may fail before the client stops and says so. */
+/** How many attempts in a row may fail before the client stops with an error. */
 export const MAX_ATTEMPTS = 10;
 
 const FIRST_CAP_MS = 1000;
 const LAST_CAP_MS = 32_000;
 
 /**
- * The longest pause before try number `pauses` (from 0): 1, 2, 4, 8, 16, 32, 32 … s.
+ * The longest pause number `pauses`, from 0: 1, 2, 4, 8, 16, 32, 32 … s.
  * @param {number} pauses
  */
 export function capMs(pauses) {
   return Math.min(LAST_CAP_MS, FIRST_CAP_MS * 2 ** pauses);
 }
 
-/** Full jitter: a pause anywhere between nothing and the cap, so that clients of a restarted gateway spread out. */
+/** Full jitter: each pause is random, between 0 and its maximum, so that the clients of a restarted gateway spread out. */
 export class Backoff {
   #random;
   #pauses = 0;
@@ -25,7 +25,7 @@ export class Backoff {
     this.#random = random;
   }
 
-  /** Which attempt the next one is, from 1. */
+  /** The number of the next attempt, from 1. */
   get attempt() {
     return Math.min(this.#failures + 1, MAX_ATTEMPTS);
   }

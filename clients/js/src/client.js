@@ -1,10 +1,10 @@
 /**
- * The connection of an application: one socket, kept alive, its rooms and its cursor. PROTOCOL.md is the contract.
+ * The connection of an application: one socket that is kept alive, its rooms and its cursor. It follows PROTOCOL.md.
  *
  *     disconnected ── connect() ──▶ connecting ◀──▶ connected        any ── close() ──▶ disconnected
  *                                       └── refused, or ten failures in a row ──▶ error ── retry() ──▶ connecting
  *
- * At most two sockets: the one in use and, while a gateway says goodbye, the one that takes over from it.
+ * There are at most two sockets: the one in use and, after `goaway`, the one that takes over from it.
  */
 
 import { Backoff, MAX_ATTEMPTS } from "./backoff.js";
@@ -23,15 +23,15 @@ import { BROKE_OFF, Link } from "./transport.js";
 const NAME = "beaconfire-js";
 const VERSION = "0.1.0";
 
-/** From asking for a token to `connection.ack`. The gateway itself waits 10 s for `connect`. */
+/** How long a connection may take, from asking for a token to `connection.ack`. The gateway waits 10 s for `connect`. */
 const CONNECT_TIMEOUT_MS = 10_000;
-/** A connection that lasted this long is a success; one that dies sooner counts as a failed attempt, or it loops. */
+/** A connection that lasted this long is a success. One that ends sooner counts as a failed attempt, to avoid a loop. */
 const STABLE_MS = 5000;
-/** The longest a client adds to its turn to leave a gateway that stops. */
+/** The longest random delay that a client adds to `afterMs` of a `goaway`. */
 const MOST_SPREAD_MS = 1000;
-/** Without a network attempts are not counted, and made this rarely: the browser may be wrong about the network. */
+/** Without a network, attempts do not count, and the client makes one this often: the browser may be wrong. */
 const OFFLINE_PAUSE_MS = 30_000;
-/** The code of the error after the last attempt. */
+/** The error's code when every attempt has failed. */
 const UNREACHABLE = "unreachable";
 
 /** @typedef {"disconnected" | "connecting" | "connected" | "error"} State */
@@ -40,40 +40,41 @@ const UNREACHABLE = "unreachable";
 /** @typedef {import("./protocol.js").EventFrame} EventFrame */
 /** @typedef {import("./protocol.js").Frame} Frame */
 /** @typedef {import("./protocol.js").Refusal} Refusal */
+/** @typedef {import("./messages.d.ts").ResyncReason} ResyncReason */
 
 /**
  * @typedef {object} Status
  * @property {State} state
- * @property {number} attempt  which attempt is made or waited for, from 1; 0 where none is
+ * @property {number} attempt  the number of the current or next attempt, from 1; 0 if there is none
  * @property {number} maxAttempts
  * @property {boolean} isReconnect  whether there was a connection before
- * @property {{code: string, message: string}} [error]  why it is in `error`
+ * @property {{code: string, message: string}} [error]  why the state is `error`
  */
 
 /**
  * @typedef {object} ClientEvents
  * @property {Status} state
- * @property {EventFrame} event  once for each frame, whatever rooms it matches
- * @property {{rooms: string[], events: EventFrame[]}} restored  what happened in rooms since the cursor they were asked for
- *   with; some of it may have come as `event` for other rooms
+ * @property {EventFrame} event  emitted once for each frame, even if it matches several rooms
+ * @property {{rooms: string[], events: EventFrame[]}} restored  what happened in these rooms since the cursor of their
+ *   subscription; some of it may already have been emitted as `event` for other rooms
  * @property {{cursor: string}} position
- * @property {{rooms: string[], reason: import("./messages.d.ts").ResyncReason, cursor: string}} resync  load the state of these rooms again
- * @property {{reason: string}} degraded  events may be late…
- * @property {undefined} live  …and flow again; nothing was lost
+ * @property {{rooms: string[], reason: ResyncReason, cursor: string}} resync  load the state of these rooms again
+ * @property {{reason: string}} degraded  events may be late
+ * @property {undefined} live  events flow again; nothing was lost
  * @property {{room: string, reason: import("./room.js").LeaveReason}} left
  * @property {{root: string, role: string}} role
- * @property {Refusal} error  the gateway could not use what we sent
+ * @property {Refusal} error  the gateway could not use what the client sent
  */
 
 /**
  * @typedef {object} ClientOptions
  * @property {string} url  ws:// or wss://
- * @property {(why: {reason: TokenReason}) => Promise<string>} getToken  Rejects with `retry: "no"` on the error where
- *   trying again is of no use (signed out); any other rejection counts as a failed attempt
- * @property {"session" | "local" | import("./kept.js").CursorStorage} [storage]  keep the cursor there, so that the page goes
- *   on from it after a reload: for applications that keep their state as well. Needs `user`
+ * @property {(why: {reason: TokenReason}) => Promise<string>} getToken  returns an access token. Reject with an error that has
+ *   `retry: "no"` if trying again is useless, as after a sign-out. Any other rejection counts as a failed attempt
+ * @property {"session" | "local" | import("./kept.js").CursorStorage} [storage]  keeps the cursor, so that the page resumes
+ *   after a reload. Only for applications that keep their state over a reload too. Needs `user`
  * @property {string} [user]  the id of the user whose cursor is kept
- * @property {boolean} [debug]  say on the console what is sent and received; never tokens
+ * @property {boolean} [debug]  print what is sent and received on the console, without tokens
  * @property {typeof WebSocket} [WebSocket]
  * @property {import("./surroundings.js").Clock} [clock]
  * @property {import("./surroundings.js").Surroundings} [surroundings]
@@ -100,23 +101,23 @@ export class Client {
   #link = null;
   /** @type {Link | null} The socket that is being opened. */
   #candidate = null;
-  /** The last session that was acknowledged: the gateway may not know yet that its connection is gone. */
+  /** The last acknowledged session. The gateway may not know yet that its connection is gone. */
   #sessionId = "";
-  /** What the gateway takes at most: the last one's limit, and before the first ack the least there is. */
+  /** The largest message to send: the limit of the last gateway or, before the first ack, the smallest possible limit. */
   #maxFrameBytes = LEAST_FRAME_BYTES;
-  /** The pause that the gateway asks for before the next attempt. */
+  /** How long the gateway asks us to wait before the next attempt. */
   #retryAfterMs = 0;
   #isDegraded = false;
-  /** Whether `degraded` was told, and `live` not yet: it is told over a reconnect, too. */
+  /** Whether `degraded` was emitted, and `live` not yet. It outlives a reconnect. */
   #saidDegraded = false;
-  /** Whether the connection in use has lasted. */
+  /** Whether the connection in use has lasted for STABLE_MS. */
   #isProven = false;
-  /** Set by a success, so that a refused token is renewed once and not for ever. */
+  /** Set by a success, so that a refused token is renewed only once. */
   #mayRenew = true;
-  /** @type {number | undefined} The code of the last close that no gateway has been told yet. */
+  /** @type {number | undefined} The last close code, until a gateway has acknowledged a `connect` that reports it. */
   #lastClose;
   #lastId = 0;
-  /** @type {Map<number, (answer: Frame) => void>} Messages of the socket in use that wait for their answer. */
+  /** @type {Map<number, (answer: Frame) => void>} Handlers for the answers to messages of the socket in use, by id. */
   #unanswered = new Map();
   /** @type {unknown} */
   #attemptTimer = null;
@@ -138,7 +139,7 @@ export class Client {
     this.#health = new Health(
       this.#clock,
       () => this.#request({ type: "ping" }) > 0,
-      () => this.#link && this.#lost(this.#link, BROKE_OFF, "no answer to a ping"),
+      () => this.#link && this.#lost(this.#link, BROKE_OFF, "No answer to a ping"),
     );
     this.#renewal = new Renewal(this.#clock, {
       getToken: () => this.#options.getToken({ reason: "expiring" }),
@@ -175,13 +176,13 @@ export class Client {
    * @template {keyof ClientEvents} Name
    * @param {Name} name
    * @param {(value: ClientEvents[Name]) => void} handler
-   * @returns {() => void} takes the handler off again
+   * @returns {() => void} removes the handler
    */
   on(name, handler) {
     return this.#emitter.on(name, handler);
   }
 
-  /** Open the connection and keep it open. Does nothing where it is open already. */
+  /** Open the connection and keep it open. Does nothing if it is already open. */
   connect() {
     if (this.state === "connecting" || this.state === "connected") return;
     this.#unwatch ??= this.#surroundings.watch({
@@ -194,7 +195,7 @@ export class Client {
     this.#dial("connect");
   }
 
-  /** After `error`, or instead of waiting for the next attempt: try now, and count from the start. */
+  /** Try to connect now, after `error` or instead of waiting for the next attempt. Attempts are counted from 1 again. */
   retry() {
     if (this.state === "connected" || this.#candidate !== null) return;
     if (this.state !== "connecting") return this.connect();
@@ -202,7 +203,7 @@ export class Client {
     this.#dial("reconnect");
   }
 
-  /** Close the connection. Subscriptions and cursor stay for the next `connect()`. */
+  /** Close the connection. The next `connect()` uses the same subscriptions and cursor. */
   close() {
     this.#unwatch?.();
     this.#unwatch = null;
@@ -211,30 +212,30 @@ export class Client {
   }
 
   /**
-   * Hear a room. Several subscriptions of one room share it; all survive reconnects.
+   * Subscribe to a room. Several subscriptions of one room share it on the wire. All survive reconnects.
    * @template {EventType} [Type=EventType]
-   * @param {string} room  `campaign:c1`, `campaign:c1/settlement:s1` or, where the root is unknown, `settlement:s1`
+   * @param {string} room  `campaign:c1`, `campaign:c1/settlement:s1` or, if the root is unknown, `settlement:s1`
    * @param {import("./room.js").RoomHandlers<Type>} [handlers]
-   * @param {{types?: readonly Type[], cursor?: string | null}} [options]  `types`: hear these event types only; without, all.
-   *   `cursor`: go on from a snapshot, the `X-Beaconfire-Cursor` it came with; what happened since comes before `onReady`
+   * @param {{types?: readonly Type[], cursor?: string | null}} [options]  `types`: only these event types; all by default.
+   *   `cursor`: the `X-Beaconfire-Cursor` of a snapshot; what happened since then comes before `onReady`
    */
   subscribe(room, handlers = {}, { types, cursor } = {}) {
     return this.#rooms.add(room, /** @type {import("./room.js").RoomHandlers<any>} */ (handlers), types, cursor ?? undefined);
   }
 
   /**
-   * Wait until a change was applied here. Resolves when the event was handed to its handlers, or everything up to its
-   * place was, where it is for nobody here. Rejects with `NotSeen`: `timeout`; `closed`, where the client is not
-   * connected or stops being; `resync`, where events were missed and the state is loaded again anyway.
-   * @param {string | number | null | undefined} mark  what the answer to the change said: `X-Beaconfire-Offset`, or
-   *   `X-Beaconfire-Pending`; neither where it told of nothing, and then there is nothing to wait for
+   * Wait until a change has come back. Resolves when its event was passed to its handlers. If no subscription wants the event,
+   * it resolves when everything up to its offset was applied. Rejects with `NotSeen`, whose code is `timeout`, `closed` (the
+   * client is not connected, or stopped) or `resync` (events were missed, and the state is loaded again anyway).
+   * @param {string | number | null | undefined} mark  `X-Beaconfire-Offset` or `X-Beaconfire-Pending` of the answer to the
+   *   change. If the answer has neither, the change caused no event, and there is nothing to wait for
    * @param {{timeoutMs?: number}} [options]
    * @returns {Promise<void>}
    */
   async seen(mark, { timeoutMs = SEEN_TIMEOUT_MS } = {}) {
     if (!(timeoutMs > 0)) throw new TypeError(`timeoutMs: expected a number above 0, got ${timeoutMs}`);
-    if (this.state === "disconnected") throw new NotSeen("closed", "not connected: call connect() first");
-    if (this.state === "error") throw new NotSeen("closed", `not connected: ${this.#status.error?.message}`);
+    if (this.state === "disconnected") throw new NotSeen("closed", "Not connected: call connect() first");
+    if (this.state === "error") throw new NotSeen("closed", `Not connected: ${this.#status.error?.message}`);
     return this.#sightings.wait(mark, timeoutMs);
   }
 
@@ -252,14 +253,14 @@ export class Client {
     let token = "";
     this.#candidate = link;
     if (this.#link === null) this.#setState("connecting", { attempt: this.#backoff.attempt });
-    const onTimeout = () => this.#failed(link, BROKE_OFF, "no connection in time");
+    const onTimeout = () => this.#failed(link, BROKE_OFF, "No connection in time");
     this.#attemptTimer = this.#clock.setTimeout(onTimeout, CONNECT_TIMEOUT_MS);
     this.#fetchToken(reason).then(
       (fetched) => {
         token = fetched;
         if (link === this.#candidate) this.#open(link);
       },
-      (error) => this.#failed(link, BROKE_OFF, `no token: ${error?.message ?? error}`, error?.retry === "no"),
+      (error) => this.#failed(link, BROKE_OFF, `Could not get a token: ${error?.message ?? error}`, error?.retry === "no"),
     );
   }
 
@@ -273,7 +274,7 @@ export class Client {
     try {
       link.open();
     } catch (error) {
-      this.#failed(link, BROKE_OFF, String(error), true); // no address at all: trying again changes nothing
+      this.#failed(link, BROKE_OFF, String(error), true); // the address is invalid: trying again changes nothing
     }
   }
 
@@ -301,11 +302,11 @@ export class Client {
     this.#candidate = null;
     this.#retryAfterMs = 0;
     this.#lastClose = undefined;
-    this.#leaveLink(); // the one it takes over from, if any: from the ack on only the new one counts
+    this.#leaveLink(); // the old connection, if any: from the ack on, only the new one counts
     this.#link = link;
     this.#sessionId = ack["sessionId"];
     this.#maxFrameBytes = ack["limits"]?.maxFrameBytes ?? USUAL_FRAME_BYTES;
-    this.#isDegraded = ack["degraded"] === true; // before the state is told: the light must not turn green for a moment
+    this.#isDegraded = ack["degraded"] === true; // before the state is emitted: the light must not flash green
     if (this.#options.user && ack["userId"] !== this.#options.user) this.#kept.stop();
     this.#cursor.begin(ack["cursor"]);
     this.#isProven = false;
@@ -313,12 +314,12 @@ export class Client {
     this.#health.start(ack["heartbeatS"]);
     this.#setState("connected");
     if (this.#link !== link) return; // a handler has closed it
-    this.#sayDegraded("broker_unreachable"); // or that it is over: the old gateway's trouble is not the new one's
+    this.#sayDegraded("broker_unreachable"); // or `live`: the old gateway's trouble is not the new one's
     this.#rooms.connected(ack["rooms"] ?? {}, leftAt, this.#maxFrameBytes);
     this.#moved();
   }
 
-  /** The connection has lasted: the counters start from the beginning. */
+  /** The connection has lasted: reset the counters. */
   #prove() {
     this.#isProven = true;
     this.#backoff.reset();
@@ -328,7 +329,7 @@ export class Client {
   // Ending.
 
   /**
-   * An attempt came to nothing.
+   * An attempt has failed.
    * @param {Link} link @param {number} code @param {string} reason @param {boolean} [isFinal]
    */
   #failed(link, code, reason, isFinal = false) {
@@ -338,7 +339,7 @@ export class Client {
     this.#lastClose = code;
     this.#countFailure();
     if (isTooLarge(code) && this.#maxFrameBytes > LEAST_FRAME_BYTES) {
-      // This gateway takes less than the last one did: what does not fit into the smallest `connect` follows it.
+      // This gateway accepts less than the last one: try the smallest `connect`; the other rooms follow after the ack.
       this.#maxFrameBytes = LEAST_FRAME_BYTES;
       return this.#pause();
     }
@@ -361,13 +362,13 @@ export class Client {
   }
 
   /**
-   * Look up what to do next; the client does not interpret.
+   * Look up what to do after a close code, and do it.
    * @param {number} code @param {string} reason @param {boolean} isFinal
    */
   #goOn(code, reason, isFinal) {
     const retry = isFinal ? "no" : retryOf(code);
     if (this.#link !== null && (retry !== "token" || !this.#mayRenew)) {
-      return this.#pause(); // the attempt was to take over: the old connection still stands
+      return this.#pause(); // the attempt was to take over: the old connection still works
     }
     if (retry === "no") return this.#stop(isFinal ? { code: "unusable", message: reason } : describeClose(code, reason));
     if (retry === "token" && !this.#mayRenew) return this.#stop(describeClose(code, reason));
@@ -398,18 +399,18 @@ export class Client {
   #networkIsBack() {
     if (this.#link !== null) return this.#health.check();
     if (this.state !== "connecting" && !this.#hasGivenUp) return;
-    this.#dropCandidate(); // an attempt from before may hang in a network that is gone
+    this.#dropCandidate(); // an earlier attempt may hang in a network that is gone
     this.retry();
   }
 
-  /** The page is looked at again: a pause has been long enough, and after the last attempt there is one more. */
+  /** The user is back at the page: stop waiting, and try again even after the last attempt. */
   #wake() {
     if (this.#link !== null) return this.#health.check();
     if (this.#hasGivenUp) return this.retry();
     if (this.state === "connecting" && this.#candidate === null) this.#dial("reconnect");
   }
 
-  /** Whether it stopped for no other reason than that nothing answered. */
+  /** Whether it stopped only because no gateway answered. */
   get #hasGivenUp() {
     return this.state === "error" && this.#status.error?.code === UNREACHABLE;
   }
@@ -450,7 +451,7 @@ export class Client {
     this.#log("←", frame);
     if (link === this.#candidate) {
       if (frame.type === "connection.ack") this.#accept(link, frame);
-      if (frame.type === "error") this.#retryAfterMs = frame["retryAfterMs"] ?? 0; // the close that follows has no place for it
+      if (frame.type === "error") this.#retryAfterMs = frame["retryAfterMs"] ?? 0; // the close that follows cannot carry it
     } else if (link === this.#link) {
       this.#health.heard();
       this.#take(frame);
@@ -458,7 +459,7 @@ export class Client {
     }
   }
 
-  /** What was applied is applied: keep its place, and tell who waits for it. */
+  /** Something was applied: store the cursor, and resolve `seen` promises. */
   #moved() {
     const cursor = this.#cursor.value;
     this.#kept.write(cursor && this.#rooms.servedUpTo(cursor));
@@ -505,12 +506,12 @@ export class Client {
       case "error":
         this.#emitter.emit("error", /** @type {Refusal} */ (/** @type {unknown} */ (frame)));
         return this.#takeAnswer({ ...frame, success: false, error: frame });
-      // Others are of a newer protocol: "names and shapes reserved".
+      // Other types belong to a newer protocol, and are ignored.
     }
   }
 
   /**
-   * Tell a change between `degraded` and `live`.
+   * Emit `degraded` or `live` if that has changed.
    * @param {string} reason
    */
   #sayDegraded(reason) {
@@ -522,7 +523,7 @@ export class Client {
 
   /** @param {EventFrame} frame */
   #takeEvent(frame) {
-    // Without an offset it is ephemeral: not stored, never repeated, does not touch the cursor.
+    // An event without an offset is ephemeral: not stored, never repeated, and it does not touch the cursor.
     if (frame.offset !== undefined && !this.#cursor.take(frame.offset)) return;
     this.#emitter.emit("event", frame);
     this.#rooms.deliver(frame);
@@ -541,7 +542,7 @@ export class Client {
     const onAnswer = this.#unanswered.get(answer["id"]);
     this.#unanswered.delete(answer["id"]);
     onAnswer?.(answer);
-    if (answer["cursor"]) this.#takePosition(answer["cursor"]); // last: the rooms that it joins begin there
+    if (answer["cursor"]) this.#takePosition(answer["cursor"]); // after the answer: the joined rooms begin at this cursor
   }
 
   /** @param {string} cursor */
@@ -559,9 +560,9 @@ export class Client {
   }
 
   /**
-   * The gateway stops. Open the next connection first and leave this one when that is acknowledged: no gap to see.
-   * A little later than its turn, so that those whose turn it is do not all come at once; most of the time that is left is
-   * for arriving, and for trying again.
+   * The gateway stops. Open the next connection, and leave this one when the next one is acknowledged, so that there is no gap.
+   * A random delay is added to `afterMs`, so that clients do not all arrive at once. Most of the remaining time is left
+   * for connecting, and for trying again.
    * @param {number} afterMs @param {number} withinMs
    */
   #moveSoon(afterMs, withinMs) {
@@ -572,7 +573,7 @@ export class Client {
   }
 
   /**
-   * Send a message on the connection in use. Returns its id, 0 where there is none.
+   * Send a message on the connection in use. Returns its id, or 0 if there is no connection.
    * @param {Frame} message @param {(answer: Frame) => void} [onAnswer]
    */
   #request(message, onAnswer) {
@@ -594,8 +595,8 @@ export class Client {
     const isReconnect = state !== "disconnected" && (before.isReconnect || before.state === "connected");
     this.#status = { state, attempt, maxAttempts: MAX_ATTEMPTS, isReconnect, ...(error && { error }) };
     this.#log("=", this.#status);
-    if (state === "disconnected") this.#sightings.fail("closed", "the client was closed");
-    if (state === "error") this.#sightings.fail("closed", `the connection ended: ${error?.message}`);
+    if (state === "disconnected") this.#sightings.fail("closed", "The client was closed");
+    if (state === "error") this.#sightings.fail("closed", `The connection ended: ${error?.message}`);
     this.#emitter.emit("state", this.#status);
   }
 

@@ -1,17 +1,17 @@
-/** Where the client stands in the stream: PROTOCOL.md §5, "Order and cursor". */
+/** The client's place in the stream (PROTOCOL.md §5, "Order and cursor"). */
 
 export class Cursor {
   #epoch = "";
   #offset = -1;
 
-  /** As it goes into `connect`; undefined before the first ack. */
+  /** The cursor for `connect`; undefined before the first ack. */
   get value() {
     return this.#offset < 0 ? undefined : `${this.#epoch}:${this.#offset}`;
   }
 
   /**
-   * The ack's cursor: ours repeated, or the gateway's position. Never moves back within an epoch; an ack of another
-   * epoch is where the session stands now (its `resync` follows).
+   * Take the ack's cursor: ours repeated, or the gateway's position. It never moves back within an epoch. If the epoch is
+   * another one, the session stands there now, and `resync` follows.
    * @param {string} text
    */
   begin(text) {
@@ -21,7 +21,7 @@ export class Cursor {
   }
 
   /**
-   * "It applies an event if its offset is above the cursor, drops it otherwise."
+   * Move to an event's offset. Events at or below the cursor are dropped.
    * @param {number} offset
    * @returns {boolean} whether to apply it
    */
@@ -32,7 +32,7 @@ export class Cursor {
   }
 
   /**
-   * A `position`: forward only, and only within the epoch ("compare offsets only within one epoch").
+   * Move to a `position`: only forward, and only within the epoch.
    * @param {string} text
    */
   advance(text) {
@@ -41,7 +41,7 @@ export class Cursor {
   }
 
   /**
-   * A `resync`: the one thing that may move it back or to another epoch.
+   * Move to the cursor of a `resync`, even if it is lower or has another epoch.
    * @param {string} text
    */
   reset(text) {
@@ -53,7 +53,7 @@ export class Cursor {
   }
 
   /**
-   * Like `take`, for one who is not told where an epoch begins: what is of another epoch is new.
+   * Like `take`, for a subscription, which is not told when an epoch begins: an event of another epoch is new.
    * @param {string} epoch @param {number} offset
    */
   takeIn(epoch, offset) {
@@ -64,7 +64,7 @@ export class Cursor {
   }
 
   /**
-   * Not above this one any more: what comes after it has not been taken.
+   * Move back to this cursor if it is lower: events after it have not been applied.
    * @param {string} text
    */
   lower(text) {
@@ -73,7 +73,7 @@ export class Cursor {
   }
 
   /**
-   * Whether it stands at or above another; never where that is of another epoch.
+   * Whether it is at or above another cursor. False if that has another epoch.
    * @param {string} text
    */
   hasReached(text) {
@@ -83,7 +83,7 @@ export class Cursor {
 }
 
 /**
- * The one of two cursors from which both are served. Of another epoch than ours is the better: it is answered by `resync`.
+ * The cursor that serves both. One with another epoch than ours wins, since the gateway answers it with `resync`.
  * @param {string} one @param {string} other @param {string} epoch  ours
  */
 export function earlier(one, other, epoch) {
@@ -93,7 +93,7 @@ export function earlier(one, other, epoch) {
 }
 
 /**
- * Whether an offset of the current epoch lies above a cursor. All do where that is of another epoch.
+ * Whether an offset of the current epoch is above a cursor. Every offset is, if the cursor has another epoch.
  * @param {string} epoch @param {number} offset @param {string} text
  */
 export function isAbove(epoch, offset, text) {
@@ -102,11 +102,11 @@ export function isAbove(epoch, offset, text) {
 }
 
 /**
- * The cursor, as it is. Refuses what is none, so that the mistake has a stack.
+ * Return the cursor unchanged. Throws if it is not a cursor, so that the mistake has a stack trace.
  * @param {string} text
  */
 export function checkedCursor(text) {
-  if (!isCursor(text)) throw new TypeError(`not a cursor: ${JSON.stringify(text)?.slice(0, 100)}`);
+  if (!isCursor(text)) throw new TypeError(`Not a cursor: ${JSON.stringify(text)?.slice(0, 100)}`);
   return text;
 }
 

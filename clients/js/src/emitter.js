@@ -1,4 +1,4 @@
-/** Named events with handlers. A handler that throws harms no other and not the client. */
+/** Named events with handlers. A handler that throws affects neither the other handlers nor the client. */
 
 /** @template {Record<string, any>} Events */
 export class Emitter {
@@ -9,10 +9,10 @@ export class Emitter {
    * @template {keyof Events} Name
    * @param {Name} name
    * @param {(value: Events[Name]) => void} handler
-   * @returns {() => void} takes the handler off again
+   * @returns {() => void} removes the handler
    */
   on(name, handler) {
-    // A wrapper of its own for each call: the same function given twice is two handlers, each with its own off().
+    // Each call gets its own wrapper, so that a function that is registered twice is two handlers.
     /** @param {Events[Name]} value */
     const entry = (value) => handler(value);
     const handlers = this.#handlers.get(name) ?? new Set();
@@ -31,7 +31,7 @@ export class Emitter {
 }
 
 /**
- * Call an application's handler. Its exception is reported as an uncaught one would be, after we are done.
+ * Call an application's handler. If it throws, the error is printed on the console.
  * @template {any[]} Args
  * @param {((...args: Args) => unknown) | undefined} handler
  * @param {Args} args

@@ -1,9 +1,9 @@
-/** Is the gateway still there? "A client that has heard nothing for `heartbeatS` and a tenth sends `ping`" (PROTOCOL.md §5). */
+/** Checks that the gateway is still there: `ping` after 1.1 × `heartbeatS` of silence (PROTOCOL.md §5, "Heartbeat"). */
 
-/** "…and reconnects when no answer comes within 5 s." */
+/** How long to wait for the answer to a ping before reconnecting. */
 export const ANSWER_MS = 5000;
 const PULSE_MS = 5000;
-/** A timer that is later than this was not held up: the machine slept, and the connection may have died meanwhile. */
+/** If a timer is later than this, the machine has slept, and the connection may have died. */
 const LATE_MS = 10_000;
 
 export class Health {
@@ -19,7 +19,7 @@ export class Health {
 
   /**
    * @param {import("./surroundings.js").Clock} clock
-   * @param {() => boolean} ping  false where the socket takes nothing any more
+   * @param {() => boolean} ping  returns false if the socket is closed
    * @param {() => void} onDead
    */
   constructor(clock, ping, onDead) {
@@ -30,7 +30,7 @@ export class Health {
 
   /** @param {number} heartbeatS */
   start(heartbeatS) {
-    // The tenth is for a `position` that is on its way: it comes every `heartbeatS` by itself.
+    // A tenth more, since a `position` that comes every `heartbeatS` may still be on its way.
     this.#heartbeatMs = heartbeatS * 1100;
     this.heard();
     this.#beat();
@@ -42,7 +42,7 @@ export class Health {
     this.#clock.clearTimeout(this.#pulse);
   }
 
-  /** Sleep shows in nothing but the clock where the page stays visible all the time. */
+  /** Detect sleep with the clock: if the page stays visible, nothing else shows it. */
   #beat() {
     const due = this.#clock.now() + PULSE_MS;
     this.#clock.clearTimeout(this.#pulse);
@@ -52,7 +52,7 @@ export class Health {
     }, PULSE_MS);
   }
 
-  /** Anything that comes is a sign of life, not only the answer to a ping. */
+  /** Something arrived. Every message is a sign of life, not only the answer to a ping. */
   heard() {
     if (this.#heartbeatMs === 0) return;
     this.#clear();
@@ -65,7 +65,7 @@ export class Health {
     this.#clear();
     this.#isAsking = true;
     this.#timer = this.#clock.setTimeout(this.#onDead, ANSWER_MS);
-    // A socket that was closed while the page lay in the browser's cache: nothing will come of it.
+    // The socket was closed while the page was in the browser's back/forward cache.
     if (!this.#ping()) this.#onDead();
   }
 

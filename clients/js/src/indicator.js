@@ -1,15 +1,15 @@
-/** A small light that says how the connection is: green, yellow, red or grey, with words and a Retry button. */
+/** A small light that shows the state of the connection: green, yellow, red or grey, with a text and a Retry button. */
 
-/** A blip shorter than this is not shown: the light would only flicker. */
+/** A shorter loss is not shown, since the light would only flicker. */
 const GRACE_MS = 800;
-/** How long "Connected" stays before the light goes out of the way. */
+/** How long "Connected" stays visible. */
 const STABLE_MS = 3000;
 
 /** @typedef {import("./client.js").Client} Client */
 /** @typedef {{look: "green" | "yellow" | "red" | "grey", text: string, mayRetry?: boolean}} Face */
 
 /**
- * What the indicator shows for a client as it is now.
+ * What the indicator shows for the client's current state.
  * @param {Pick<Client, "status" | "isDegraded">} client
  * @returns {Face}
  */
@@ -27,11 +27,11 @@ export function faceOf({ status, isDegraded }) {
 }
 
 /**
- * Show a client's connection in an element. For signed-in users: where `isSignedIn` says no, nothing is shown.
+ * Show the state of a client's connection in an element. If `isSignedIn` returns false, it shows nothing.
  * @param {HTMLElement} element
  * @param {Client} client
  * @param {{isSignedIn?: () => boolean}} [options]
- * @returns {() => void} takes it off again
+ * @returns {() => void} removes it
  */
 export function mountIndicator(element, client, { isSignedIn = () => true } = {}) {
   const text = document.createElement("span");

@@ -1,4 +1,4 @@
-/** A cursor that outlives the page: read once, written as often as it moves. A storage that fails is done without. */
+/** A cursor that outlives the page. It is read once, and written whenever it moves. If the storage fails, it is not used. */
 
 const PREFIX = "beaconfire-cursor";
 
@@ -12,7 +12,7 @@ export class KeptCursor {
 
   /**
    * @param {"session" | "local" | CursorStorage | undefined} storage  undefined keeps nothing
-   * @param {string} url @param {string | undefined} user  one person's cursor is nobody else's
+   * @param {string} url @param {string | undefined} user  the cursor belongs to this address and this user only
    */
   constructor(storage, url, user) {
     if (storage === undefined) return;
@@ -21,7 +21,7 @@ export class KeptCursor {
     this.#guarded(() => (this.#storage = typeof storage === "string" ? globalThis[`${storage}Storage`] : storage));
   }
 
-  /** What was kept, undefined where nothing was. */
+  /** The stored cursor, or undefined if there is none. */
   read() {
     return this.#guarded(() => this.#storage?.getItem(this.#key)) ?? undefined;
   }
@@ -33,14 +33,14 @@ export class KeptCursor {
     this.#guarded(() => this.#storage?.setItem(this.#key, cursor));
   }
 
-  /** Somebody else is connected than was said: nothing of theirs is kept here. */
+  /** Stop storing cursors: another user is connected than the one that was named. */
   stop() {
     this.#storage = null;
   }
 
   /**
-   * Disabled by the user, in a sandbox, full: from then on nothing is kept. What was kept before would be too old a
-   * cursor, which costs events that come twice over a reload, and is never one that skips any.
+   * Use the storage. If that fails (disabled, in a sandbox, full), nothing is stored from then on. A cursor that stays from
+   * before is too old: events may come twice over a reload, but none is skipped.
    * @template Value
    * @param {() => Value} use
    */

@@ -1,7 +1,7 @@
 /**
- * How fast a connection may ask for rooms. A gateway closes a connection that has more than 100 messages, or 64 KiB of
- * them, unanswered, and refuses what comes faster than its limits (PROTOCOL.md §4). So the client sends only so much at a
- * time, and after a refusal waits as long as it was told; what it wants meanwhile is collected into fewer messages.
+ * How fast a connection may ask for rooms. A gateway closes a connection with more than 100 unanswered messages, or 64 KiB of
+ * them. It refuses messages that come faster than its limits (PROTOCOL.md §4). So the client has only a few unanswered messages
+ * at a time. After a refusal it waits as long as the gateway says, and collects its requests into fewer messages.
  */
 
 import { capMs } from "./backoff.js";
@@ -14,16 +14,16 @@ export class Pace {
   #clock;
   #random;
   #onGo;
-  /** @type {Map<number, number>} Unanswered messages: their bytes by their ids. */
+  /** @type {Map<number, number>} The bytes of each unanswered message, by id. */
   #unanswered = new Map();
   #refusals = 0;
-  /** @type {unknown} Set while nothing may be sent. */
+  /** @type {unknown} Set during a pause. */
   #holdTimer = null;
 
   /**
    * @param {import("./surroundings.js").Clock} clock
    * @param {() => number} random
-   * @param {() => void} onGo  a pause is over
+   * @param {() => void} onGo  called after a pause
    */
   constructor(clock, random, onGo) {
     this.#clock = clock;
@@ -32,7 +32,7 @@ export class Pace {
   }
 
   /**
-   * Whether a message of so many bytes may be sent now. If not, an answer or `onGo` comes before it may.
+   * Whether a message of this size may be sent now. If not, try again after the next answer or `onGo`.
    * @param {number} bytes
    */
   allows(bytes) {
@@ -56,7 +56,7 @@ export class Pace {
     else this.#hold(refusal.retryAfterMs ?? 0);
   }
 
-  /** The connection is gone, and with it all that was unanswered. */
+  /** The connection is gone: forget the unanswered messages. */
   reset() {
     this.#unanswered.clear();
     this.#refusals = 0;
@@ -66,7 +66,7 @@ export class Pace {
 
   /** @param {number} leastMs */
   #hold(leastMs) {
-    if (this.#holdTimer !== null) return; // what was on its way when the first was refused is refused with it
+    if (this.#holdTimer !== null) return; // messages that were already on their way are refused too
     const pause = leastMs + this.#random() * capMs(this.#refusals);
     this.#refusals += 1;
     this.#holdTimer = this.#clock.setTimeout(() => {

@@ -1,20 +1,20 @@
-/** What PROTOCOL.md says, as data and pure functions: names, close codes, rooms, frames. */
+/** PROTOCOL.md as data and pure functions: names, close codes, rooms, frames. */
 
 import { ERRORS } from "./errors.js";
 
 export const SUBPROTOCOL = "beaconfire.v1";
 
-/** "1002, 1003 and 1007 mean a broken client: no" (PROTOCOL.md §6). */
+/** The codes that mean a broken client, which must not try again (PROTOCOL.md §6). */
 const BROKEN_CLIENT = new Set([1002, 1003, 1007, 1009]);
 
 /** @typedef {"no" | "token" | "backoff"} Retry  what to do next (PROTOCOL.md §6) */
-/** @typedef {{code: string, message: string, retryAfterMs?: number}} Refusal  an error as it stands in a frame */
-/** @typedef {{success: boolean, room?: string, error?: Refusal}} RoomAnswer */
+/** @typedef {import("./messages.d.ts").Refusal} Refusal */
+/** @typedef {import("./messages.d.ts").RoomAnswer} RoomAnswer */
 /** @typedef {import("./events.d.ts").EventMetadata} EventMetadata */
 /** @typedef {import("./events.d.ts").EventType} EventType */
 /** @typedef {{id: string, type: string, version: number, payload: any, metadata: EventMetadata}} EventBody */
 /**
- * What a handler is given: of the types it asked for, each with its own payload; of all types, any.
+ * The events that a handler gets: with named types, each with its own payload; with all types, any payload.
  * @template {EventType} Type
  * @typedef {EventType extends Type ? EventBody : import("./events.d.ts").Events[Type]} EventOf
  */
@@ -24,7 +24,7 @@ const BROKEN_CLIENT = new Set([1002, 1003, 1007, 1009]);
 const ROOM = /^[A-Za-z0-9_-]{1,64}:[A-Za-z0-9_-]{1,64}(\/[A-Za-z0-9_-]{1,64}:[A-Za-z0-9_-]{1,64})?$/;
 
 /**
- * What to do after a close. Unknown codes are worth another try.
+ * What to do after a close. After an unknown code, try again.
  * @param {number} closeCode
  * @returns {Retry}
  */
@@ -43,9 +43,9 @@ export function retryOfError(code) {
 }
 
 /**
- * A close code in words, as an error the application can show.
+ * A close as an error that the application can show.
  * @param {number} closeCode
- * @param {string} reason  what the gateway said, may be empty
+ * @param {string} reason  the reason in the gateway's close frame; may be empty
  * @returns {{code: string, message: string}}
  */
 export function describeClose(closeCode, reason) {
@@ -55,7 +55,7 @@ export function describeClose(closeCode, reason) {
 }
 
 /**
- * The room's own pair: `settlement:s1` of `campaign:c1/settlement:s1`.
+ * The last pair of a room: `settlement:s1` of `campaign:c1/settlement:s1`.
  * @param {string} room
  */
 export function pairOf(room) {
@@ -63,16 +63,16 @@ export function pairOf(room) {
 }
 
 /**
- * The room as the protocol writes it. Refuses early what the gateway would refuse, so that the mistake has a stack.
+ * Return the room unchanged. Throws if the gateway would refuse the name, so that the mistake has a stack trace.
  * @param {string} room
  */
 export function checkedRoom(room) {
-  if (!ROOM.test(room)) throw new TypeError(`not a room: ${JSON.stringify(room)?.slice(0, 100)}`);
+  if (!ROOM.test(room)) throw new TypeError(`Not a room: ${JSON.stringify(room)?.slice(0, 100)}`);
   return room;
 }
 
 /**
- * A frame, or null for what is no JSON object with a `type`. Types this client does not know pass: they are ignored.
+ * A frame, or null if the text is not a JSON object with a `type`. Unknown types pass here, and are ignored later.
  * @param {unknown} text
  * @returns {Frame | null}
  */
@@ -87,7 +87,7 @@ export function readFrame(text) {
 }
 
 /**
- * Whether a close code says that a message was larger than the gateway takes.
+ * Whether a close code means that a message was larger than the gateway accepts.
  * @param {number} closeCode
  */
 export function isTooLarge(closeCode) {

@@ -1,7 +1,7 @@
-/** A newer token in place, before the one in use runs out: no reconnect, and no error while there is time left. */
+/** Replaces the token before it runs out, without a reconnect. There is no error while time is left. */
 
 const FIRST_PAUSE_MS = 1000;
-/** A token, or its answer, that takes longer than this is not waited for: the next try asks again. */
+/** How long to wait for a new token and for the gateway's answer, before the next try. */
 const TRY_MS = 15_000;
 
 /**
@@ -28,7 +28,7 @@ export class Renewal {
   }
 
   /**
-   * The gateway says that the token runs out.
+   * The gateway sent `token.expiring`.
    * @param {number} inS
    */
   start(inS) {
@@ -37,7 +37,7 @@ export class Renewal {
     void this.#try(this.#round, FIRST_PAUSE_MS);
   }
 
-  /** Forget it: the connection is gone, or has a new token. */
+  /** Stop: the connection is gone, or has a new token. */
   stop() {
     this.#round += 1;
     this.#clock.clearTimeout(this.#timer);
@@ -65,7 +65,7 @@ export class Renewal {
 
   /** @param {number} round @param {number} pauseMs */
   #again(round, pauseMs) {
-    // Past the end there is nothing to keep: close 4401 follows, and the client then asks for a token to connect with.
+    // After the token's end it is too late: close 4401 follows, and the client gets a token to connect with.
     if (this.#clock.now() + pauseMs >= this.#endsAt) return;
     this.#timer = this.#clock.setTimeout(() => void this.#try(round, pauseMs * 2), pauseMs);
   }

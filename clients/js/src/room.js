@@ -1,4 +1,4 @@
-/** The rooms an application wants, and what the gateway knows of them. One room on the wire, however many ask for it. */
+/** The rooms that the application wants, and what the gateway knows of them. Subscriptions of one room share it on the wire. */
 
 import { capMs } from "./backoff.js";
 import { checkedCursor, Cursor, earlier, isAbove } from "./cursor.js";
@@ -7,11 +7,11 @@ import { Pace } from "./pace.js";
 import { checkedRoom, pairOf, retryOfError } from "./protocol.js";
 import { bytesOf, inLists, LEAST_FRAME_BYTES, MAX_ROOMS_IN_MESSAGE } from "./size.js";
 
-/** After this many refusals in a row by a limit a room stays refused until it is subscribed to, or another is left. */
+/** After this many refusals in a row by a limit, a room stays refused until it is subscribed to again, or another is left. */
 const MAX_REFUSALS = 10;
-/** Most types that a room can be asked for with (PROTOCOL.md §4). */
+/** The largest number of types in a subscription (PROTOCOL.md §4). */
 const MAX_TYPES = 100;
-/** Retries are put together this closely, so that rooms which were refused one by one are asked for in one message. */
+/** Retries are rounded up to this, so that rooms which were refused one by one are asked for in one message. */
 const RETRY_STEP_MS = 250;
 
 /** @typedef {import("./events.d.ts").EventType} EventType */
@@ -26,8 +26,8 @@ const RETRY_STEP_MS = 250;
  * @template {EventType} [Type=EventType]
  * @typedef {object} RoomHandlers
  * @property {(event: import("./protocol.js").EventOf<Type>, frame: EventFrame) => void} [onEvent]
- * @property {() => void} [onReady]  the room is joined: what happens from now on is heard, and with a
- *   `cursor` everything since that was. Not repeated by a reconnect
+ * @property {() => void} [onReady]  the room is joined: events from now on are received and, with a `cursor`, all events
+ *   since then were. A reconnect does not repeat it
  * @property {(left: {room: string, reason: LeaveReason}) => void} [onLeft]
  * @property {(error: Refusal, next: {willRetry: boolean}) => void} [onError]  the room was refused
  * @property {(resync: {rooms: string[], reason: ResyncReason}) => void} [onResync]  events were missed: load the state again
@@ -36,25 +36,25 @@ const RETRY_STEP_MS = 250;
 /** @typedef {{error?: Refusal, rooms?: Record<string, RoomAnswer>}} Answer  to a message about rooms */
 
 /**
- * What the table needs of the connection: sends a message and returns its id, 0 where there is no connection.
+ * What the table needs of the connection: send a message and return its id, or 0 if there is no connection.
  * @typedef {(message: Frame, onAnswer: (answer: Answer) => void) => number} Send
  */
 
-/** One subscriber of a room. */
+/** One subscription of a room. */
 export class Subscription {
   #table;
   /** @type {RoomHandlers} */
   handlers;
-  /** Whether `onReady` is still to come. */
+  /** Whether `onReady` has not been called yet. */
   awaitsReady = true;
-  /** Where it stands itself: behind the connection while its room is restored, then level with it. */
+  /** Its own cursor: behind the connection's while its room is restored, then equal to it. */
   heard = new Cursor();
 
   /**
    * @param {RoomTable} table
    * @param {string} room
    * @param {RoomHandlers} handlers
-   * @param {readonly string[]} [types]  the event types it wants; undefined for all
+   * @param {readonly string[]} [types]  the wanted event types; undefined for all
    */
   constructor(table, room, handlers, types) {
     this.#table = table;
@@ -64,7 +64,7 @@ export class Subscription {
   }
 
   /**
-   * Take other handlers from now on; nothing is sent.
+   * Replace the handlers. Nothing is sent.
    * @param {RoomHandlers} handlers
    */
   setHandlers(handlers) {
@@ -76,7 +76,7 @@ export class Subscription {
   }
 
   /**
-   * Hand it an event, unless it has had it or wants others.
+   * Pass it an event, unless it already had the event or wants other types.
    * @param {EventFrame} frame @param {string} epoch
    */
   take(frame, epoch) {
@@ -84,7 +84,7 @@ export class Subscription {
     if (this.types?.has(frame.event.type) ?? true) guarded(this.handlers.onEvent, frame.event, frame);
   }
 
-  /** Say that the room is joined, once. */
+  /** Call `onReady`, once. */
   announce() {
     if (!this.awaitsReady) return;
     this.awaitsReady = false;
@@ -92,32 +92,32 @@ export class Subscription {
   }
 }
 
-/** A room somebody wants, or that the gateway has still to let us leave. */
+/** A room that is wanted, or that the client has not left yet. */
 class Room {
   /** @type {Set<Subscription>} */
   subscriptions = new Set();
   /** @type {"absent" | "joining" | "joined" | "refused" | "leaving"} */
   place = "absent";
   /**
-   * The long form of a short name, as the gateway looked it up; undefined until it says so. Another root may have a room
-   * with the same pair, and this client may be in it.
+   * The long form of a short name, as the gateway looked it up; undefined until it answers. Another root may have a room
+   * with the same pair, and this client may be in that room too.
    * @type {string | undefined}
    */
   meaning;
-  /** What the gateway was last asked for: types, and from where. */
+  /** What the gateway was last asked for: types, and the cursor. */
   asked = "";
-  /** The message that asked for it, or to leave it. */
+  /** The id of the last message that asked to join or leave it. */
   messageId = 0;
-  /** @type {string | undefined} The gateway must restore it from here first; what lies above comes that way alone. */
+  /** @type {string | undefined} The gateway must restore the room from this cursor first. Later events come only that way. */
   since;
-  /** Whether the gateway has us in the room, with other types perhaps than it was asked for since. */
+  /** Whether the session is in the room, perhaps with other types than were asked for since. */
   isHeld = false;
   refusals = 0;
-  /** When a refused room is asked for again; Infinity: not by itself. */
+  /** When a refused room is asked for again. Infinity: not automatically. */
   retryAt = Infinity;
-  /** When that was decided. */
+  /** When the retry was scheduled. */
   refusedAt = 0;
-  /** Whether it was refused because there are too many rooms: once another is left there may be space for it. */
+  /** Whether it was refused because there are too many rooms. Leaving another room may make space for it. */
   lacksSpace = false;
 
   /** @param {string} name */
@@ -130,25 +130,25 @@ class Room {
     return this.meaning === undefined || frame.rooms.includes(this.meaning);
   }
 
-  /** What its subscriptions want together; undefined for all types. */
+  /** The types that its subscriptions want together; undefined for all types. */
   get types() {
     const wanted = [...this.subscriptions].map(({ types }) => types);
     if (wanted.length === 0 || wanted.includes(undefined)) return undefined;
     const all = [...new Set(wanted.flatMap((types) => [...(types ?? [])]))].sort();
-    return all.length > MAX_TYPES ? undefined : all; // then each subscription takes its own
+    return all.length > MAX_TYPES ? undefined : all; // too many to name: each subscription filters its own
   }
 
   get isAskedAsWanted() {
     return this.asked === keyOf(this.types, this.since);
   }
 
-  /** Whether somebody was told that the room is joined, and counts on every event since. */
+  /** Whether `onReady` was called for a subscription, which now relies on getting every event. */
   get isPromised() {
     return [...this.subscriptions].some(({ awaitsReady }) => !awaitsReady);
   }
 
   /**
-   * Whether those who count on it are served with these types.
+   * Whether these types cover every subscription that relies on the room.
    * @param {readonly string[] | undefined} types
    */
   isServedBy(types) {
@@ -156,7 +156,7 @@ class Room {
     return types === undefined || counting.every((one) => one.types && [...one.types].every((type) => types.includes(type)));
   }
 
-  /** Nobody is promised anything any more: who stays is told again when the room is joined. */
+  /** Events may be missed from now on. Subscriptions get `onReady` again when the room is joined again. */
   forgetPromises() {
     this.since = undefined;
     for (const subscription of this.subscriptions) subscription.awaitsReady = true;
@@ -173,16 +173,16 @@ export class RoomTable {
   #rooms = new Map();
   /** @type {Map<string, string[] | undefined>} The types that the last `connect` asked for, by room. */
   #introduced = new Map();
-  /** @type {Set<string>} The rooms for which the last `connect` had no space. */
+  /** @type {Set<string>} The rooms that did not fit into the last `connect`. */
   #leftOut = new Set();
-  /** The largest message that the gateway takes. */
+  /** The largest message that the gateway accepts. */
   #maxFrameBytes = LEAST_FRAME_BYTES;
   /** @type {unknown} */
   #flushTimer = null;
   /** @type {unknown} */
   #retryTimer = null;
   #nextRetryAt = Infinity;
-  /** Where in their pauses rooms are asked for again: the same for all of one answer, so that they are asked for together. */
+  /** The random part of pauses. It is the same for all rooms of one answer, so that they are asked for together. */
   #jitter = 0;
 
   /**
@@ -203,7 +203,7 @@ export class RoomTable {
    * @param {string} name
    * @param {RoomHandlers} handlers
    * @param {readonly string[]} [types]  undefined for all
-   * @param {string} [cursor]  the one of a snapshot
+   * @param {string} [cursor]  of a snapshot
    */
   add(name, handlers, types, cursor) {
     const room = this.#rooms.get(checkedRoom(name)) ?? new Room(name);
@@ -214,8 +214,8 @@ export class RoomTable {
     }
     this.#rooms.set(name, room);
     room.subscriptions.add(subscription);
-    if (room.place === "leaving") room.place = "absent"; // the gateway leaves it first, then joins it again
-    if (room.place === "refused") this.#forgetRefusal(room); // somebody asks anew: perhaps a member by now
+    if (room.place === "leaving") room.place = "absent"; // the gateway removes it first, then joins it again
+    if (room.place === "refused") this.#forgetRefusal(room); // a new request: the user may be a member by now
     this.#flushSoon();
     return subscription;
   }
@@ -224,15 +224,15 @@ export class RoomTable {
   remove(subscription) {
     const room = this.#rooms.get(subscription.room);
     if (!room?.subscriptions.delete(subscription)) return;
-    if (room.place === "refused" && room.isHeld) room.place = "joined"; // perhaps these were the types that were refused
+    if (room.place === "refused" && room.isHeld) room.place = "joined"; // perhaps the removed types were refused
     if (room.subscriptions.size === 0) room.since = undefined;
     this.#flushSoon();
   }
 
   /**
-   * The rooms for `connect`, and the types of those that do not want all. What is to be restored is asked for by itself, and
-   * so is what does not fit.
-   * @param {number} spareBytes  what the rest of the message leaves of the gateway's limit
+   * The rooms for `connect`, and the types of those that do not want all types. Rooms that must be restored, or do not fit,
+   * are subscribed to after the ack.
+   * @param {number} spareBytes  how many bytes of the gateway's limit are left for them
    */
   introduce(spareBytes) {
     const isMeant = (/** @type {Room} */ room) => room.subscriptions.size > 0 && room.place !== "refused" && room.since === undefined;
@@ -255,10 +255,10 @@ export class RoomTable {
   }
 
   /**
-   * A connection was acknowledged with these answers; it knows no other rooms of ours.
+   * A connection was acknowledged with these answers. The session is in no other rooms.
    * @param {Record<string, RoomAnswer>} answers
-   * @param {string | undefined} leftAt  the cursor up to which everybody was served before
-   * @param {number} maxFrameBytes  the largest message that this gateway takes
+   * @param {string | undefined} leftAt  the cursor of the connection before
+   * @param {number} maxFrameBytes  the largest message that this gateway accepts
    */
   connected(answers, leftAt, maxFrameBytes) {
     this.lost();
@@ -266,7 +266,7 @@ export class RoomTable {
     this.#jitter = this.#random();
     if (leftAt !== undefined) for (const room of this.#rooms.values()) this.#owe(room, answers[room.name], leftAt);
     for (const [name, answer] of Object.entries(answers)) {
-      // Unsubscribed since `connect` was sent: keep it as joined for the flush, which leaves it.
+      // It may have been unsubscribed since `connect` was sent: keep it as joined, and the flush leaves it.
       const room = this.#rooms.get(name) ?? new Room(name);
       this.#rooms.set(name, room);
       room.asked = keyOf(this.#introduced.get(name));
@@ -276,8 +276,8 @@ export class RoomTable {
   }
 
   /**
-   * A room that somebody counts on, and that did not come back with the connection as it was: refused for the moment, joined
-   * on the old connection after the new one had asked, or without space in `connect`. It is restored from where it was left.
+   * Restore a room that a subscription relies on, if it did not come back with the connection. It was refused for the moment,
+   * it was joined on the old connection after the new one had sent `connect`, or it did not fit into `connect`.
    * @param {Room} room @param {RoomAnswer | undefined} answer @param {string} leftAt
    */
   #owe(room, answer, leftAt) {
@@ -286,7 +286,7 @@ export class RoomTable {
     else if (!answer?.success || !room.isServedBy(this.#introduced.get(room.name))) room.since = leftAt;
   }
 
-  /** The connection is gone; the rooms are still wanted. */
+  /** The connection is gone. The rooms are still wanted. */
   lost() {
     this.#pace.reset();
     for (const room of this.#rooms.values()) {
@@ -298,7 +298,7 @@ export class RoomTable {
   }
 
   /**
-   * Up to where everybody was served: the cursor, or below it while a room is restored.
+   * The cursor up to which every subscription has its events. It is below the connection's while a room is restored.
    * @param {string} cursor
    */
   servedUpTo(cursor) {
@@ -307,8 +307,9 @@ export class RoomTable {
   }
 
   /**
-   * Hand an event to everybody whose room is among its rooms. The frame has the long form, a subscriber may have used
-   * the short one: then the room decides that the gateway found for it, and until it has answered, the pair.
+   * Pass an event to every subscription of its rooms. The frame names rooms in the long form. A subscription with a short
+   * name gets the events of the room that the gateway found for it. Until the gateway answers, it gets those of every room
+   * with that pair.
    * @param {EventFrame} frame
    */
   deliver(frame) {
@@ -319,7 +320,7 @@ export class RoomTable {
   }
 
   /**
-   * What happened in rooms since the cursor that they were asked for with: for those who are in them alone.
+   * Pass restored events to the subscriptions of the rooms that were asked for.
    * @param {{id: number, rooms: string[], events: EventFrame[]}} restored
    */
   restore({ id, rooms, events }) {
@@ -327,7 +328,7 @@ export class RoomTable {
       const names = namesOf(frame);
       for (const name of rooms) {
         const room = this.#rooms.get(name);
-        // Asked for differently since: all of it comes again.
+        // If the room was asked for with other types or another cursor since, all of it comes again.
         if (room && names.has(name) && room.messageId === id && room.isAskedAsWanted) this.#hand(room, frame);
       }
     }
@@ -344,7 +345,7 @@ export class RoomTable {
   }
 
   /**
-   * The gateway put us out of a room.
+   * The gateway has removed the session from a room.
    * @param {{room: string, reason: LeaveReason}} left
    */
   left(left) {
@@ -352,7 +353,7 @@ export class RoomTable {
     if (!room) return;
     room.isHeld = false;
     room.forgetPromises();
-    // Only a lease that could not be renewed may come back by itself; for the others somebody has to act.
+    // Only an expired lease is worth asking again automatically. The other reasons need a person.
     if (left.reason === "lease_expired") this.#retryLater(room, this.#random() * capMs(room.refusals));
     else room.place = "refused";
     for (const { handlers } of this.#subscriptions(left.room)) guarded(handlers.onLeft, left);
@@ -371,7 +372,7 @@ export class RoomTable {
     return [...(this.#rooms.get(name)?.subscriptions ?? [])];
   }
 
-  /** Not at once: what is unsubscribed and subscribed again in one turn (React's StrictMode) sends nothing. */
+  /** Wait for the end of this turn: unsubscribing and subscribing again in one turn (React's StrictMode) sends nothing. */
   #flushSoon() {
     this.#flushTimer ??= this.#clock.setTimeout(() => this.#flush(), 0);
   }
@@ -394,9 +395,9 @@ export class RoomTable {
     for (const rooms of unasked.values()) this.#join(rooms);
   }
 
-  /** @param {Room[]} rooms  that nobody wants any more */
+  /** @param {Room[]} rooms  that are no longer wanted */
   #leave(rooms) {
-    // Of a subscribe that is still unanswered the answer comes first: messages are answered in order.
+    // A room that is still joining can be left: messages are answered in order.
     const isKnown = (/** @type {Room} */ room) => room.isHeld || room.place === "joining";
     for (const room of rooms) if (!isKnown(room)) this.#rooms.delete(room.name);
     this.#askAll({ type: "unsubscribe" }, rooms.filter(isKnown), {
@@ -411,7 +412,7 @@ export class RoomTable {
         this.#askForSpace();
       },
       onTooSoon: (room) => {
-        if (room.place === "leaving") room.place = "joined"; // nobody wants it: the next flush leaves it
+        if (room.place === "leaving") room.place = "joined"; // the next flush leaves it
       },
     });
   }
@@ -420,7 +421,7 @@ export class RoomTable {
   #join(rooms) {
     const types = rooms[0]?.types;
     const cursor = rooms[0]?.since;
-    // Types that are too many for a message are left out: all events come then, and each subscription takes its own.
+    // If the types do not fit into a message, they are left out: all events come, and each subscription filters its own.
     const isNarrow = bytesOf({ types, cursor }) < this.#maxFrameBytes / 2;
     this.#askAll({ type: "subscribe", types: isNarrow ? types : undefined, cursor }, rooms, {
       onSent: (room) => {
@@ -441,13 +442,13 @@ export class RoomTable {
   }
 
   /**
-   * Send a message for some rooms, in as many pieces as the gateway's limits need. What may not be sent yet waits for the
-   * next flush. Each room hears the answer, unless another message was sent for it since.
+   * Send a message for some rooms, in as many parts as the gateway's limits need. Parts that may not be sent yet wait for the
+   * next flush. `onAnswer` is called for each room, unless another message was sent for it since.
    * @param {Frame} message @param {Room[]} rooms
    * @param {object} handlers
    * @param {(room: Room) => void} handlers.onSent
    * @param {(room: Room, answer: RoomAnswer, wasCarriedOut: boolean) => void} handlers.onAnswer
-   * @param {(room: Room, error: Refusal) => void} handlers.onTooSoon  refused as a whole by a limit: it is to be repeated
+   * @param {(room: Room, error: Refusal) => void} handlers.onTooSoon  a limit refused the whole message: it must be repeated
    */
   #askAll(message, rooms, { onSent, onAnswer, onTooSoon }) {
     const envelope = bytesOf({ ...message, id: Number.MAX_SAFE_INTEGER, rooms: [] });
@@ -464,7 +465,7 @@ export class RoomTable {
           if (tooSoon) onTooSoon(room, tooSoon);
           else onAnswer(room, answers?.[room.name] ?? { success: false, ...(error && { error }) }, answers !== undefined);
         }
-        this.#flushSoon(); // what was wanted differently while this was asked
+        this.#flushSoon(); // send what has changed in the meantime
       });
       if (id === 0) return;
       this.#pace.sent(id, bytes);
@@ -476,8 +477,8 @@ export class RoomTable {
   }
 
   /**
-   * Whether to repeat the same message. A room that could not be joined is refused by itself; one that could not be left
-   * must be left sooner or later.
+   * Whether to repeat the same message. A room that could not be joined has a retry of its own. A room that could not be left
+   * must still be left.
    * @param {Frame} message @param {Refusal} error
    */
   #isTooSoon({ type }, { code }) {
@@ -487,7 +488,7 @@ export class RoomTable {
   /** @param {Room} room @param {RoomAnswer} answer @param {string[] | undefined} types */
   #restored(room, answer, types) {
     if (!answer.success) {
-      room.isHeld = false; // it was left for being restored
+      room.isHeld = false; // the gateway removed it before restoring it
     } else if (room.isAskedAsWanted) {
       room.since = undefined;
       room.asked = keyOf(types);
@@ -503,7 +504,7 @@ export class RoomTable {
       room.isHeld = true;
       announce(room);
     } else {
-      this.#refused(room, answer.error ?? { code: "bad_request", message: "refused without a reason" });
+      this.#refused(room, answer.error ?? { code: "bad_request", message: "The room was refused without a reason" });
     }
   }
 
@@ -511,7 +512,7 @@ export class RoomTable {
   #refused(room, error) {
     room.refusals += 1;
     room.lacksSpace = error.code === "too_many";
-    // A service that is away comes back some day; a limit may well stay as it is.
+    // A service that is away comes back at some time, but a limit may stay exceeded.
     const willRetry = retryOfError(error.code) === "backoff" && (!room.lacksSpace || room.refusals < MAX_REFUSALS);
     if (willRetry) this.#retryLater(room, (error.retryAfterMs ?? 0) + this.#jitter * capMs(room.refusals));
     else room.place = "refused";
@@ -528,7 +529,7 @@ export class RoomTable {
   }
 
   /**
-   * One timer for all rooms: those whose time has come are asked for together.
+   * Set the one timer for all rooms, so that rooms that are due at the same time are asked for together.
    * @param {number} at
    */
   #awaitRetry(at) {
@@ -540,7 +541,7 @@ export class RoomTable {
       const now = this.#clock.now();
       for (const room of this.#rooms.values()) {
         const isDue = room.retryAt <= now;
-        const wasSetBack = room.retryAt < Infinity && now < room.refusedAt; // the clock: nobody knows how long it has been
+        const wasSetBack = room.retryAt < Infinity && now < room.refusedAt; // the clock was set back: do not wait longer
         if (isDue || wasSetBack) this.#askAgain(room);
         else this.#awaitRetry(room.retryAt);
       }
@@ -548,7 +549,7 @@ export class RoomTable {
     }, Math.max(0, at - this.#clock.now()));
   }
 
-  /** Another room was left. */
+  /** A room was left: ask again for the rooms that had no space. */
   #askForSpace() {
     for (const room of this.#rooms.values()) if (room.lacksSpace && room.place === "refused") this.#askAgain(room);
   }
@@ -569,12 +570,12 @@ export class RoomTable {
 
 /** @param {Room} room */
 function announce(room) {
-  if (!room.isAskedAsWanted) return; // what was added meanwhile is asked for next
+  if (!room.isAskedAsWanted) return; // what was added in the meantime is asked for next
   for (const subscription of [...room.subscriptions]) subscription.announce();
 }
 
 /**
- * What a room is asked for, as one word to compare by.
+ * A string to compare by: the types that a room is asked for, and the cursor.
  * @param {readonly string[] | undefined} types @param {string} [since]
  */
 function keyOf(types, since) {
@@ -582,7 +583,7 @@ function keyOf(types, since) {
 }
 
 /**
- * The names under which the rooms of an event may be known.
+ * The names, long and short, under which the rooms of an event may be subscribed to.
  * @param {EventFrame} frame
  */
 function namesOf(frame) {

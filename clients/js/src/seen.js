@@ -1,15 +1,15 @@
-/** Waiting for one's own change to come back: by its place in the stream, or by its event's id. */
+/** Waiting until a change of one's own has come back, by its offset in the stream or by its event's id. */
 
 import { isCursor } from "./cursor.js";
 
-/** Ids of events that are remembered: an event may be faster than the answer that names it. */
+/** How many event ids are remembered: an event may arrive before the answer that names it. */
 const REMEMBERED = 1000;
-/** Two heartbeats and more: where nothing of the change is heard here, a `position` tells that it is passed. */
+/** More than two heartbeats: if no subscription wants the event, a `position` shows that it has passed. */
 export const SEEN_TIMEOUT_MS = 60_000;
 
 /** @typedef {"timeout" | "closed" | "resync"} NotSeenCode */
 
-/** Why `seen` gave up. The change itself may well have been made. */
+/** Why `seen` gave up. The change itself may have been made all the same. */
 export class NotSeen extends Error {
   /** @param {NotSeenCode} code @param {string} message */
   constructor(code, message) {
@@ -31,7 +31,7 @@ export class Sightings {
 
   /**
    * @param {import("./surroundings.js").Clock} clock
-   * @param {(mark: string | number) => boolean} hasReached  whether everything up to there was applied
+   * @param {(mark: string | number) => boolean} hasReached  whether everything up to an offset or cursor was applied
    */
   constructor(clock, hasReached) {
     this.#clock = clock;
@@ -48,18 +48,18 @@ export class Sightings {
     if (this.#ids.size > REMEMBERED) this.#ids.delete(/** @type {string} */ (this.#ids.values().next().value));
   }
 
-  /** Something was applied, or the cursor moved: let go who waited for it. */
+  /** Something was applied, or the cursor moved: resolve the promises that waited for it. */
   look() {
     for (const waiter of [...this.#waiters]) if (waiter.isDone()) waiter.resolve();
   }
 
   /**
-   * Events were skipped for good. Who waits for what may be among them waits no longer.
-   * @param {string} epoch  the one that goes on
+   * Events were missed for good. Reject the promises that wait for an event which may be among them.
+   * @param {string} epoch  the current epoch
    */
   skipped(epoch) {
     this.look();
-    const error = new NotSeen("resync", "events were missed for good: load the state again");
+    const error = new NotSeen("resync", "Events were missed for good: load the state again");
     for (const waiter of [...this.#waiters]) if (waiter.isLost(epoch)) waiter.reject(error);
   }
 
@@ -69,12 +69,13 @@ export class Sightings {
   }
 
   /**
-   * @param {string | number | null | undefined} mark  `<epoch>:<offset>`, an offset, or an event's id; nothing is seen at once
+   * @param {string | number | null | undefined} mark  `<epoch>:<offset>`, an offset, or an event's id; without one it resolves
+   *   at once
    * @param {number} timeoutMs
    * @returns {Promise<void>}
    */
   wait(mark, timeoutMs) {
-    if (mark === undefined || mark === null || mark === "") return Promise.resolve(); // a change that told of nothing
+    if (mark === undefined || mark === null || mark === "") return Promise.resolve(); // the change caused no event
     const isPlace = typeof mark === "number" || isCursor(mark);
     // An id may look like a cursor: "EVENTS:12" is both.
     const isDone = () => (isPlace && this.#hasReached(mark)) || (typeof mark === "string" && this.#ids.has(mark));

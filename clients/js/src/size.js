@@ -1,16 +1,16 @@
-/** How much fits into one message. A gateway closes a connection whose message is larger than its `maxFrameBytes`. */
+/** How much fits into a message. A gateway closes a connection that sends a message larger than its `maxFrameBytes`. */
 
-/** Most room names in one message (PROTOCOL.md §4). */
+/** The largest number of rooms in a message (PROTOCOL.md §4). */
 export const MAX_ROOMS_IN_MESSAGE = 100;
-/** The least that a gateway can be configured to take (PROTOCOL.md §4): what a client counts on before the first ack. */
+/** The smallest `maxFrameBytes` that a gateway can be configured to (PROTOCOL.md §4). It counts before the first ack. */
 export const LEAST_FRAME_BYTES = 1024;
-/** What a gateway takes unless it is configured otherwise. */
+/** The default `maxFrameBytes` of a gateway. */
 export const USUAL_FRAME_BYTES = 16_384;
 
 const encoder = new TextEncoder();
 
 /**
- * The bytes of a value in a message.
+ * The number of bytes that a value takes in a message.
  * @param {unknown} value
  */
 export function bytesOf(value) {
@@ -18,7 +18,7 @@ export function bytesOf(value) {
 }
 
 /**
- * The things, in their order, in as few lists as fit. What is too large alone gets a list of its own.
+ * Split things into as few lists as possible, in order. A thing that is too large gets a list of its own.
  * @template Thing
  * @param {Thing[]} things @param {(thing: Thing) => number} costOf @param {number} spare  bytes for each list
  * @returns {Thing[][]}

@@ -1,10 +1,10 @@
-/** Time and browser around a client, replaceable in tests. Works where there is no browser at all. */
+/** The clock and the browser around a client, replaceable in tests. It also works without a browser. */
 
 /**
  * @typedef {object} Clock
  * @property {(callback: () => void, ms: number) => unknown} setTimeout
  * @property {(timer: any) => void} clearTimeout
- * @property {() => number} now  ms, going on while the machine sleeps
+ * @property {() => number} now  in ms; it continues while the machine sleeps
  */
 
 /**
@@ -17,7 +17,7 @@
 export const systemClock = {
   setTimeout: (callback, ms) => globalThis.setTimeout(callback, ms),
   clearTimeout: (timer) => globalThis.clearTimeout(timer),
-  now: () => Date.now(), // counts the time that a machine sleeps; performance.now() does not everywhere
+  now: () => Date.now(), // continues while the machine sleeps; performance.now() does not in every browser
 };
 
 /** @type {Surroundings} */
@@ -26,7 +26,7 @@ export const browser = {
 
   watch({ onOnline, onOffline, onAwake }) {
     if (typeof window === "undefined" || typeof window.addEventListener !== "function") return () => {}; // Node, React Native
-    // A laptop that slept shows itself by these only: its timers did not run, its socket may look open.
+    // After sleep, only these events tell: timers did not run, and the socket may look open.
     const onVisible = () => document.visibilityState === "visible" && onAwake();
     const stop = new AbortController();
     const { signal } = stop;

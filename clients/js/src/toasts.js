@@ -1,9 +1,9 @@
-/** Short notices in a corner, read out by screen readers, and the ones that tell of a lost connection. */
+/** Short notices in a corner that screen readers read out, and notices about a lost connection. */
 
 const SHOWN_MS = 5000;
-/** More than these would cover the page: the oldest goes. */
+/** The largest number of notices. More would cover the page, so the oldest is removed. */
 const MOST = 4;
-/** As long as the indicator waits: a blip that nobody noticed is not worth a notice. */
+/** The same delay as the indicator's: a very short loss is not worth a notice. */
 const GRACE_MS = 800;
 
 /** @typedef {"info" | "good" | "bad"} Kind */
@@ -20,7 +20,7 @@ export class Toasts {
   }
 
   /**
-   * Show a notice, in place of one with the same words. `ms` 0 keeps it until it is dismissed.
+   * Show a notice. It replaces one with the same text. With `ms: 0` it stays until it is dismissed.
    * @param {string} text
    * @param {{kind?: Kind, ms?: number}} [options]
    * @returns {() => void} dismisses it
@@ -50,7 +50,7 @@ export class Toasts {
 const ended = (words) => (/[.!?…]$/.test(words) ? words : `${words}.`);
 
 /**
- * Notices of loss and of recovery, gone when the connection is stable again.
+ * Show a notice when the connection is lost, and another one when it is back.
  * @param {import("./client.js").Client} client
  * @param {Toasts} toasts
  * @returns {() => void} stops it

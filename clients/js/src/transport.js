@@ -1,8 +1,8 @@
-/** One socket, from its opening to its end. Its end is told once; what comes after that is not told at all. */
+/** One socket, from its opening to its end. `onEnd` is called once, and no handler is called after it. */
 
 import { readFrame, SUBPROTOCOL } from "./protocol.js";
 
-/** "No status": what a browser reports when a connection breaks off (RFC 6455 §7.1.5). */
+/** The code that a browser reports when a connection breaks off (RFC 6455 §7.1.5). */
 export const BROKE_OFF = 1006;
 
 /**
@@ -31,23 +31,23 @@ export class Link {
     this.#handlers = handlers;
   }
 
-  /** Open the socket. Throws SyntaxError for an address that is none, and TypeError without a WebSocket. */
+  /** Open the socket. Throws SyntaxError if the address is invalid, and TypeError if there is no WebSocket class. */
   open() {
     if (this.#hasEnded) return;
     if (typeof this.#WebSocket !== "function") {
-      throw new TypeError("there is no WebSocket here: give the client one, `new Client({ WebSocket, … })`, as Node before 22 needs");
+      throw new TypeError("There is no WebSocket class here. Pass one to the client, `new Client({ WebSocket, … })`: Node before 22 needs that");
     }
     const socket = new this.#WebSocket(this.#url, SUBPROTOCOL);
     this.#socket = socket;
     socket.onopen = () => this.#hasEnded || this.#handlers.onOpen();
     socket.onmessage = ({ data }) => this.#receive(data);
     socket.onclose = ({ code, reason }) => this.#end(code, reason);
-    // `error` carries nothing and is always followed by `close`. Without a handler it ends a Node process that uses `ws`.
+    // `error` carries no information, and `close` always follows. Without this handler, `ws` would end a Node process.
     socket.onerror = () => {};
   }
 
   /**
-   * Send a message. False where the socket takes none: its `close` is then on its way.
+   * Send a message. Returns false if the socket is not open; `close` follows then.
    * @param {object} message
    */
   send(message) {
@@ -56,7 +56,7 @@ export class Link {
     return true;
   }
 
-  /** Close it without a word to the handlers. A socket that does not answer is not waited for. */
+  /** Close the socket without calling a handler, and without waiting for an answer. */
   abandon() {
     this.#hasEnded = true;
     this.#socket?.close(1000);

@@ -5,7 +5,7 @@ import { test } from "node:test";
 
 import { FakeSocket, setUp, setUpConnected, settle, socket } from "./fakes.js";
 
-test("connect sends the token, the rooms and who it is in its first message", async () => {
+test("connect sends the token, the rooms and the client's name in its first message", async () => {
   const { client, states } = setUp();
   client.subscribe("campaign:c1");
   client.connect();
@@ -22,7 +22,7 @@ test("connect sends the token, the rooms and who it is in its first message", as
   assert.deepEqual(states.map(({ state }) => state), ["connecting", "connected"]);
 });
 
-test("connecting twice makes one socket", async () => {
+test("connecting twice opens one socket", async () => {
   const { client } = setUp();
   client.connect();
   client.connect();
@@ -31,7 +31,7 @@ test("connecting twice makes one socket", async () => {
   assert.equal(FakeSocket.all.length, 1);
 });
 
-test("pauses grow 1, 2, 4, 8, 16, 32 s and stay there; ten failures in a row stop it in error", async () => {
+test("pauses grow from 1 to 32 s, and ten failures in a row end in the error state", async () => {
   const { client, clock, states } = await setUpConnected();
   await clock.pass(6000);
   socket().end(1006);
@@ -52,7 +52,7 @@ test("pauses grow 1, 2, 4, 8, 16, 32 s and stay there; ten failures in a row sto
   assert.equal(FakeSocket.all.length, 11, "it does not try again by itself");
 });
 
-test("retry by hand after error starts from the first attempt", async () => {
+test("a manual retry after an error starts at the first attempt", async () => {
   const { client, clock, states } = setUp();
   client.connect();
   while (client.state !== "error") {
@@ -67,7 +67,7 @@ test("retry by hand after error starts from the first attempt", async () => {
   assert.equal(client.state, "connected");
 });
 
-test("the counter starts again only after a connection has lasted, so that flapping ends too", async () => {
+test("attempts are counted from 1 again only after a connection has lasted", async () => {
   const { client, clock } = await setUpConnected();
   for (let round = 0; round < 10; round++) {
     socket().end(1011);
@@ -79,7 +79,7 @@ test("the counter starts again only after a connection has lasted, so that flapp
   assert.equal(client.state, "error");
 });
 
-test("full jitter: the pause is anywhere below the cap", async () => {
+test("a pause is random, between 0 and its maximum", async () => {
   const { client, clock } = await setUpConnected({ random: () => 0.25 });
   await clock.pass(6000);
   socket().end(1006);
@@ -90,7 +90,7 @@ test("full jitter: the pause is anywhere below the cap", async () => {
   assert.equal(client.state, "connecting");
 });
 
-test("a refused token is renewed once, then it is an error", async () => {
+test("a refused token is renewed once, and a second refusal is an error", async () => {
   const { client, asked, states } = setUp();
   client.connect();
   await settle();
@@ -105,7 +105,7 @@ test("a refused token is renewed once, then it is an error", async () => {
   assert.deepEqual(states.at(-1).error, { code: "token_invalid", message: "revoked" });
 });
 
-test("a code that says no stops it at once", async () => {
+test("a close code with retry `no` ends in the error state at once", async () => {
   for (const code of [4400, 4403, 4413, 1002, 1003, 1007, 1009]) {
     const { client } = await setUpConnected();
     socket().end(code);
@@ -113,7 +113,7 @@ test("a code that says no stops it at once", async () => {
   }
 });
 
-test("a code that is unknown, and those of restarts, back off", async () => {
+test("unknown close codes and those of restarts are tried again with backoff", async () => {
   for (const code of [1001, 1006, 1011, 1012, 1013, 1014, 4408, 4429, 4500, 4503, 4999]) {
     const { client } = await setUpConnected();
     socket().end(code);
@@ -121,7 +121,7 @@ test("a code that is unknown, and those of restarts, back off", async () => {
   }
 });
 
-test("getToken may say that trying again is of no use; other failures count as an attempt", async () => {
+test("a failing getToken counts as an attempt, and stops the client if its error says retry `no`", async () => {
   let error = Object.assign(new Error("offline"), {});
   const { client, clock, states } = setUp({ getToken: () => Promise.reject(error) });
   client.connect();
@@ -134,7 +134,7 @@ test("getToken may say that trying again is of no use; other failures count as a
   assert.match(states.at(-1).error.message, /signed out/);
 });
 
-test("an attempt that hangs is given up after 10 s, wherever it hangs", async () => {
+test("an attempt that hangs anywhere is given up after 10 s", async () => {
   const { client, clock } = setUp();
   client.connect();
   await settle();
@@ -169,7 +169,7 @@ test("without a network attempts are not counted, and `online` connects at once"
   assert.equal(FakeSocket.all.length, count + 1);
 });
 
-test("`online` replaces an attempt that hangs in the old network, and revives one that gave up", async () => {
+test("`online` replaces an attempt that hangs, and restarts a client that gave up", async () => {
   const { client, clock, network } = setUp();
   client.connect();
   await settle();
@@ -186,7 +186,7 @@ test("`online` replaces an attempt that hangs in the old network, and revives on
   assert.equal(client.state, "connecting");
 });
 
-test("after heartbeatS and a tenth of silence it pings; no answer within 5 s reconnects", async () => {
+test("it pings after 1.1 heartbeats of silence, and reconnects without an answer within 5 s", async () => {
   const { client, clock } = await setUpConnected();
   await clock.pass(27_499);
   assert.equal(socket().of("ping").length, 0);
@@ -199,7 +199,7 @@ test("after heartbeatS and a tenth of silence it pings; no answer within 5 s rec
   assert.equal(FakeSocket.all[0].readyState, 3);
 });
 
-test("anything heard is a sign of life", async () => {
+test("every message is a sign of life", async () => {
   const { client, clock } = await setUpConnected();
   for (let beat = 0; beat < 5; beat++) {
     await clock.pass(24_000);
@@ -212,7 +212,7 @@ test("anything heard is a sign of life", async () => {
   assert.equal(client.state, "connected");
 });
 
-test("after sleep it asks at once whether the connection is still there", async () => {
+test("after sleep it pings at once", async () => {
   const { client, clock, network } = await setUpConnected();
   network.handlers.onAwake();
   network.handlers.onAwake();
@@ -221,7 +221,7 @@ test("after sleep it asks at once whether the connection is still there", async 
   assert.equal(client.state, "connecting");
 });
 
-test("a machine that slept with the page in sight is noticed by the clock, and the connection asked", async () => {
+test("sleep with a visible page is noticed by the clock, and it pings", async () => {
   const { clock } = await setUpConnected();
   await clock.pass(20_000);
   assert.equal(socket().of("ping").length, 0);
@@ -230,14 +230,14 @@ test("a machine that slept with the page in sight is noticed by the clock, and t
   assert.equal(socket().of("ping").length, 1);
 });
 
-test("a socket that the browser has closed meanwhile is left at once", async () => {
+test("a socket that the browser has closed is replaced at once", async () => {
   const { client, network } = await setUpConnected();
   socket().readyState = 3;
   network.handlers.onAwake();
   assert.equal(client.state, "connecting");
 });
 
-test("a page that is looked at again does not wait for the pause to end", async () => {
+test("a page that becomes visible does not wait for the pause to end", async () => {
   const { client, clock, network } = await setUpConnected();
   await clock.pass(6000);
   socket().end(1006);
@@ -248,7 +248,7 @@ test("a page that is looked at again does not wait for the pause to end", async 
   assert.equal(client.status.attempt, 1);
 });
 
-test("token.expiring sends a refresh, and tries again where that fails, without an error state", async () => {
+test("token.expiring sends a refresh, and a failed refresh is tried again without an error", async () => {
   let fails = 2;
   const getToken = async ({ reason }) => {
     if (reason === "expiring" && fails-- > 0) throw new Error("auth is away");
@@ -287,7 +287,7 @@ test("the code of a lost connection is reported once, with the next connection",
   assert.equal(afterGoaway.lastClose, undefined);
 });
 
-test("goaway: the next connection is acknowledged before the old one is left, and names it", async () => {
+test("goaway: the next connection is acknowledged before the old one is closed, and names it", async () => {
   const { client, clock, states } = await setUpConnected();
   const old = socket();
   const events = [];
@@ -310,7 +310,7 @@ test("goaway: the next connection is acknowledged before the old one is left, an
   assert.deepEqual(states.map(({ state }) => state), ["connecting", "connected"], "nobody saw it");
 });
 
-test("goaway without another gateway: the old connection is used to its end", async () => {
+test("goaway: without another gateway the old connection is used to its end", async () => {
   const { client, clock } = await setUpConnected();
   const old = socket();
   old.receive({ type: "goaway", afterMs: 0, withinMs: 4000 });
@@ -324,7 +324,7 @@ test("goaway without another gateway: the old connection is used to its end", as
   assert.equal(client.state, "connected");
 });
 
-test("goaway: a token that is refused meanwhile is renewed, and the old connection still used", async () => {
+test("goaway: a refused token is renewed while the old connection is still used", async () => {
   const { client, clock, asked, states } = await setUpConnected();
   socket().receive({ type: "goaway", afterMs: 0, withinMs: 0 });
   await clock.pass(0);
@@ -337,7 +337,7 @@ test("goaway: a token that is refused meanwhile is renewed, and the old connecti
   assert.deepEqual(states.map(({ state }) => state), ["connecting", "connected"]);
 });
 
-test("goaway: what delayed the old gateway is not said of the new one", async () => {
+test("goaway: `degraded` of the old gateway does not carry over to the new one", async () => {
   const { client, clock } = await setUpConnected();
   const told = [];
   for (const name of ["degraded", "live"]) client.on(name, () => told.push(name));
@@ -350,13 +350,13 @@ test("goaway: what delayed the old gateway is not said of the new one", async ()
   assert.equal(client.isDegraded, false);
 });
 
-test("every connection after the first names the last session, as the gateway may not know yet that it is gone", async () => {
+test("every connection after the first names the last session in `replaces`", async () => {
   const { client, clock } = await setUpConnected();
   assert.equal(socket().sent[0].replaces, undefined);
   socket().end(1006);
   await clock.pass(2000);
   assert.equal(socket().readyState, 0);
-  socket().end(1006); // an attempt that comes to nothing changes nothing
+  socket().end(1006); // a failed attempt changes nothing
   await clock.pass(2000);
   socket().accept({ sessionId: "s2" });
   assert.equal(socket().sent[0].replaces, "s1");
@@ -368,7 +368,7 @@ test("every connection after the first names the last session, as the gateway ma
   assert.equal(socket().sent[0].replaces, "s2");
 });
 
-test("a gateway that is degraded says so in the ack: the client is never told that all is well", async () => {
+test("a degraded gateway says so in the ack, and the client never looks healthy", async () => {
   const { client, clock } = setUp();
   const told = [];
   client.on("state", ({ state }) => told.push([state, client.isDegraded]));
@@ -388,7 +388,7 @@ test("a gateway that is degraded says so in the ack: the client is never told th
   assert.deepEqual(told.slice(5), [["connecting", false], ["connected", false], "live"]);
 });
 
-test("after the last attempt, looking at the page again connects", async () => {
+test("after the last attempt, a page that becomes visible connects again", async () => {
   const { client, clock, network } = setUp();
   client.connect();
   while (client.state !== "error") {
@@ -405,7 +405,7 @@ test("after the last attempt, looking at the page again connects", async () => {
   assert.equal(client.state, "error", "what was refused for good stays refused");
 });
 
-test("a token that never comes, or a refresh that is never answered, does not end the renewal", async () => {
+test("a token that never comes or a refresh without an answer does not end the renewal", async () => {
   let asked = 0;
   const getToken = ({ reason }) => (reason === "expiring" && ++asked === 1 ? new Promise(() => {}) : Promise.resolve(`token ${asked}`));
   const { clock } = await setUpConnected({ getToken });
@@ -418,7 +418,7 @@ test("a token that never comes, or a refresh that is never answered, does not en
   assert.deepEqual(socket().of("refresh").map(({ token }) => token), ["token 2", "token 3"]);
 });
 
-test("a refusal that says when it resets is not tried again before", async () => {
+test("a connection refused with `retryAfterMs` is not tried again earlier", async () => {
   const { client, clock } = setUp({ random: () => 0 });
   client.connect();
   await settle();
@@ -432,7 +432,7 @@ test("a refusal that says when it resets is not tried again before", async () =>
   assert.equal(FakeSocket.all.length, 2);
 });
 
-test("close ends everything, whenever it comes", async () => {
+test("close ends everything in every state", async () => {
   const { client, clock } = setUp();
   client.connect();
   client.close();
@@ -448,7 +448,7 @@ test("close ends everything, whenever it comes", async () => {
   assert.equal(client.state, "disconnected");
 });
 
-test("with debug on, no token is logged", async (context) => {
+test("debug output contains no token", async (context) => {
   const lines = [];
   context.mock.method(console, "debug", (...line) => lines.push(JSON.stringify(line)));
   const { client } = setUp({ getToken: async () => "secret-token" });
@@ -463,11 +463,11 @@ test("with debug on, no token is logged", async (context) => {
   assert.ok(!lines.join().includes("secret-token"));
 });
 
-test("without a WebSocket the error says what to do", async () => {
+test("without a WebSocket class the error says what to do", async () => {
   const { client } = setUp({ WebSocket: /** @type {any} */ ("none") });
   client.connect();
   await settle();
 
   assert.equal(client.state, "error");
-  assert.match(client.status.error?.message ?? "", /no WebSocket here: give the client one/);
+  assert.match(client.status.error?.message ?? "", /no WebSocket class here. Pass one to the client/);
 });

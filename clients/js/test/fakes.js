@@ -1,4 +1,4 @@
-/** A clock that is moved by hand, and sockets that are answered by hand: for the timing logic only. */
+/** A clock and sockets that tests control, for the timing logic only. */
 
 import { Client } from "../src/client.js";
 
@@ -18,18 +18,18 @@ export class FakeClock {
 
   clearTimeout = (id) => this.#timers.delete(id);
 
-  /** The machine sleeps for `ms`: time goes on, timers do not. */
+  /** Let the machine sleep for `ms`: time passes, but timers do not run. */
   sleep(ms) {
     this.#now += ms;
     for (const timer of this.#timers.values()) timer.at += ms;
   }
 
-  /** Somebody sets the clock back by `ms`: timers do not care. */
+  /** Set the clock back by `ms`. Timers are not affected. */
   setBack(ms) {
     this.sleep(-ms);
   }
 
-  /** Let `ms` pass: timers run in their order, and promises between them. */
+  /** Let `ms` pass: timers run in order, and promises between them. */
   async pass(ms) {
     const end = this.#now + ms;
     await settle();
@@ -45,17 +45,17 @@ export class FakeClock {
   }
 }
 
-/** Let promises that are ready run. */
+/** Let promises run that are ready. */
 export async function settle() {
   for (let turn = 0; turn < 10; turn++) await Promise.resolve();
 }
 
-/** What a gateway says of itself unless it is configured otherwise. */
+/** The limits that a gateway announces by default. */
 const LIMITS = { maxFrameBytes: 16_384, maxRooms: 100 };
 
 export class FakeSocket {
   static OPEN = 1;
-  /** @type {FakeSocket[]} All that were made, oldest first. */
+  /** @type {FakeSocket[]} All sockets, oldest first. */
   static all = [];
 
   readyState = 0;
@@ -78,7 +78,7 @@ export class FakeSocket {
     return this.sent.at(-1);
   }
 
-  /** What was sent of one type. */
+  /** The messages of one type that were sent. */
   of(type) {
     return this.sent.filter((message) => message.type === type);
   }
@@ -97,7 +97,7 @@ export class FakeSocket {
     this.onclose({ code, reason });
   }
 
-  /** Open it and acknowledge, every room of `connect` granted unless `rooms` says otherwise. */
+  /** Open the socket and acknowledge. Every room of `connect` is granted unless `rooms` says otherwise. */
   accept({ cursor = "e:10", rooms, limits = LIMITS, ...more } = {}) {
     this.open();
     const granted = Object.fromEntries(this.last.rooms.map((room) => [room, { success: true }]));
@@ -110,20 +110,20 @@ export class FakeSocket {
     this.receive({ type: "reply", id: this.of("subscribe").at(-1).id, success: true, rooms });
   }
 
-  /** Answer a message, the last one unless it is given, as done or as refused. */
+  /** Answer a message, by default the last one, with success or a refusal. */
   reply(message = this.last, error) {
     const rooms = Object.fromEntries(message.rooms.map((room) => [room, { success: true }]));
     this.receive({ type: "reply", id: message.id, success: !error, ...(error ? { error } : { rooms }) });
   }
 
-  /** Send what was missed in the rooms of the last `subscribe`. */
+  /** Send missed events in the rooms of the last `subscribe`. */
   restore(...events) {
     const { id, rooms } = this.of("subscribe").at(-1);
     this.receive({ type: "restored", id, rooms, events });
   }
 }
 
-/** A client with everything under the test's control. `random` 1 makes every pause as long as its cap. */
+/** A client with everything under the test's control. `random: 1` makes every pause as long as possible. */
 export function setUp({ getToken = async () => "token", random = () => 1, ...more } = {}) {
   FakeSocket.all = [];
   const clock = new FakeClock();

@@ -1,4 +1,4 @@
-/** What the indicator says. How it looks and hides is tested in a browser. */
+/** The indicator's texts. Its looks are tested in a browser. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -8,7 +8,7 @@ import { faceOf } from "../src/indicator.js";
 const status = (state, more = {}) => ({ state, attempt: 0, maxAttempts: 10, isReconnect: false, ...more });
 const face = (state, more, isDegraded = false) => faceOf({ status: status(state, more), isDegraded });
 
-test("a colour and words for each state", () => {
+test("each state has a colour and a text", () => {
   assert.deepEqual(face("connected"), { look: "green", text: "Connected" });
   assert.deepEqual(face("connected", {}, true), { look: "yellow", text: "Live updates delayed" });
   assert.deepEqual(face("disconnected"), { look: "grey", text: "Not connected" });
@@ -16,7 +16,7 @@ test("a colour and words for each state", () => {
   assert.equal(face("connecting", { attempt: 3, isReconnect: true }).text, "Reconnecting (3 of 10)…");
 });
 
-test("after the last attempt: connection lost, max retries, and a way to retry", () => {
+test("after the last attempt it says so, and offers to retry", () => {
   const lost = face("error", { error: { code: "unreachable", message: "" } });
   assert.equal(lost.look, "red");
   assert.match(lost.text, /^Connection lost .*max retries reached/);

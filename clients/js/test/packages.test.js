@@ -1,4 +1,4 @@
-/** With what people use it with: the package `ws` in Node, and a bundler. */
+/** The client together with the package `ws` in Node, and with a bundler. */
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
@@ -9,7 +9,7 @@ import { WebSocket } from "ws";
 
 import { Client } from "../src/index.js";
 
-/** A port on which nothing listens. */
+/** A port that nothing listens on. */
 const freePort = () =>
   new Promise((resolve) => {
     const server = createServer().listen(0, "127.0.0.1", () => {
@@ -43,7 +43,7 @@ test("closing while `ws` connects does not end the process", async () => {
   assert.equal(client.state, "disconnected");
 });
 
-test("webpack does not drop the styles: every file that is imported for its effect is named in `sideEffects`", async () => {
+test("`sideEffects` names every file that is imported for its effect, so that webpack keeps the styles", async () => {
   const { exports, sideEffects } = JSON.parse(await readFile(new URL("../package.json", import.meta.url), "utf8"));
   const styles = Object.values(exports).filter((path) => String(path).endsWith(".css"));
 

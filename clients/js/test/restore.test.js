@@ -1,4 +1,4 @@
-/** Nothing is missed in a room: from a snapshot on, and where a connection comes back without it. */
+/** No event is missed in a room: after a snapshot, and when a connection comes back without the room. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -14,7 +14,7 @@ const heardBy = () => {
   return { heard, handlers: { onEvent: ({ id }) => heard.push(id), onReady: () => heard.push("ready"), onResync: () => heard.push("resync") } };
 };
 
-test("a snapshot's cursor is asked with, and what is restored is heard before `onReady`, without moving the cursor", async () => {
+test("a subscription with a snapshot's cursor gets restored events before `onReady`, and the connection's cursor stays", async () => {
   const { client, clock } = await setUpConnected();
   const { heard, handlers } = heardBy();
   client.subscribe(C1, handlers, { cursor: "e:5" });
@@ -28,7 +28,7 @@ test("a snapshot's cursor is asked with, and what is restored is heard before `o
   assert.deepEqual(heard, ["id-6", "id-9", "ready", "id-11"]);
 });
 
-test("lost before the reply it is asked again from the same cursor, not in `connect`, and heard once", async () => {
+test("a connection lost before the reply asks again from the same cursor, and each event arrives once", async () => {
   const { client, clock } = await setUpConnected();
   const { heard, handlers } = heardBy();
   client.subscribe(C1, handlers, { cursor: "e:5" });
@@ -51,7 +51,7 @@ test("lost before the reply it is asked again from the same cursor, not in `conn
   assert.deepEqual(heard, ["id-6", "id-7", "ready"]);
 });
 
-test("while a room is restored, live events of other rooms do not overtake what is missing in it", async () => {
+test("live events do not overtake the missing events of a room that is being restored", async () => {
   const { client, clock } = await setUpConnected();
   const settlement = heardBy();
   const campaign = heardBy();
@@ -69,7 +69,7 @@ test("while a room is restored, live events of other rooms do not overtake what 
   assert.deepEqual(campaign.heard, ["ready", "id-12", "id-13"]);
 });
 
-test("who is in a room already misses and repeats nothing when another comes to it with a snapshot", async () => {
+test("a second subscription with a snapshot makes the first one neither miss nor repeat an event", async () => {
   const { client, clock } = await setUpConnected();
   const [first, second] = [heardBy(), heardBy()];
   client.subscribe(C1, first.handlers);
@@ -79,7 +79,7 @@ test("who is in a room already misses and repeats nothing when another comes to 
   client.subscribe(C1, second.handlers, { cursor: "e:13" });
   await clock.pass(0);
   socket().receive(event(12));
-  socket().receive(event(14)); // above the snapshot: the gateway restores it as well
+  socket().receive(event(14)); // above the snapshot: the gateway restores it too
   socket().restore(event(14), event(15));
   socket().answer(granted(C1));
   socket().receive(event(16));
@@ -88,7 +88,7 @@ test("who is in a room already misses and repeats nothing when another comes to 
   assert.deepEqual(second.heard, ["id-14", "id-15", "ready", "id-16"]);
 });
 
-test("an older snapshot that comes while one is restored: all is asked for anew, nobody hears twice or late", async () => {
+test("an older snapshot during a restore starts it over, and no event comes twice or late", async () => {
   const { client, clock } = await setUpConnected();
   const [young, old] = [heardBy(), heardBy()];
   client.subscribe(C1, young.handlers, { cursor: "e:7" });
@@ -108,7 +108,7 @@ test("an older snapshot that comes while one is restored: all is asked for anew,
   assert.deepEqual(old.heard, ["id-6", "id-8", "id-9", "ready"]);
 });
 
-test("a room that the new connection refuses for the moment is restored from where it was left", async () => {
+test("a room that the new connection refuses for the moment is restored from its last cursor", async () => {
   const { client, clock } = await setUpConnected();
   const { heard, handlers } = heardBy();
   client.subscribe(C1, handlers);
@@ -129,7 +129,7 @@ test("a room that the new connection refuses for the moment is restored from whe
   assert.deepEqual(heard, ["ready", "id-11", "id-12", "id-19", "id-21"]);
 });
 
-test("lost while a snapshot was asked for in a room that another was in before: both are served from where they were", async () => {
+test("after a loss during a restore, old and new subscriptions continue from their own cursors", async () => {
   for (const [snapshot, asked] of [["e:13", "e:10"], ["e:7", "e:7"]]) {
     const { client, clock } = await setUpConnected();
     const [first, second] = [heardBy(), heardBy()];
@@ -150,7 +150,7 @@ test("lost while a snapshot was asked for in a room that another was in before: 
   }
 });
 
-test("after a refusal for good nobody is promised anything: who asks anew is told when it is joined, from then on", async () => {
+test("after a final refusal a new subscription is ready only when the room is joined again", async () => {
   const { client, clock } = await setUpConnected();
   const { heard, handlers } = heardBy();
   const forbidden = { [C1]: { success: false, error: { code: "forbidden", message: "" } } };
@@ -159,7 +159,7 @@ test("after a refusal for good nobody is promised anything: who asks anew is tol
   socket().answer(granted(C1));
   client.subscribe(C1, {}, { cursor: "e:5" });
   await clock.pass(0);
-  socket().answer(forbidden); // a member no more, and out of the room for being restored
+  socket().answer(forbidden); // no longer a member, and out of the room because it was restored
   client.subscribe(C1);
   await clock.pass(0);
   assert.equal(socket().last.cursor, undefined);
@@ -175,7 +175,7 @@ test("after a refusal for good nobody is promised anything: who asks anew is tol
   assert.deepEqual(heard, ["ready", "ready", "ready"]);
 });
 
-test("a room that was joined on the old connection after the next had asked is restored on the new one", async () => {
+test("a room that was joined on the old connection during a handover is restored on the new one", async () => {
   const { client, clock } = await setUpConnected();
   const { heard, handlers } = heardBy();
   const old = socket();
@@ -198,7 +198,7 @@ test("a room that was joined on the old connection after the next had asked is r
   assert.deepEqual(heard, ["ready", "id-11", "id-12", "id-13"]);
 });
 
-test("what cannot be restored is told; then it goes on live", async () => {
+test("a room that cannot be restored gets `resync`, and continues live", async () => {
   const { client, clock } = await setUpConnected();
   const { heard, handlers } = heardBy();
   client.subscribe(C1, handlers, { cursor: "d:500" });
@@ -210,7 +210,7 @@ test("what cannot be restored is told; then it goes on live", async () => {
   assert.deepEqual(heard, ["ready", "resync", "id-13"]);
 });
 
-test("a stream that went back within its epoch: after `resync` lower offsets are new", async () => {
+test("after a `resync` to a lower cursor, lower offsets are new events", async () => {
   const { client, clock } = await setUpConnected();
   const { heard, handlers } = heardBy();
   client.subscribe(C1, handlers);
@@ -223,7 +223,7 @@ test("a stream that went back within its epoch: after `resync` lower offsets are
   assert.deepEqual(heard, ["ready", "id-50", "resync", "id-41"]);
 });
 
-test("what is no cursor is refused where it is written; a missing one is none", async () => {
+test("an invalid cursor throws at the call, and a missing one is ignored", async () => {
   const { client, clock } = await setUpConnected();
   assert.throws(() => client.subscribe(C1, {}, { cursor: "12" }), TypeError);
   client.subscribe(C1, {}, { cursor: null });

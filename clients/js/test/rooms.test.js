@@ -1,4 +1,4 @@
-/** Rooms: shared, never doubled, kept over reconnects, and each event to those who want it. */
+/** Rooms are shared, never doubled and kept over reconnects, and each event goes to the subscriptions that want it. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -7,7 +7,7 @@ import { setUp, setUpConnected, settle, socket } from "./fakes.js";
 
 const event = (offset, rooms, id = `id-${offset}`) => ({ type: "event", offset, rooms, event: { id, type: "t" } });
 
-test("several subscriptions share one room on the wire, and each hears the event", async () => {
+test("several subscriptions share one room on the wire, and each gets the event", async () => {
   const { client, clock } = await setUpConnected();
   const heard = [];
   const one = client.subscribe("campaign:c1", { onEvent: () => heard.push("one"), onReady: () => heard.push("ready") });
@@ -27,7 +27,7 @@ test("several subscriptions share one room on the wire, and each hears the event
   assert.equal(socket().last.type, "unsubscribe");
 });
 
-test("unsubscribe and subscribe in one turn send nothing", async () => {
+test("unsubscribing and subscribing in one turn sends nothing", async () => {
   const { client, clock } = await setUpConnected();
   const before = client.subscribe("campaign:c1");
   await clock.pass(0);
@@ -44,7 +44,7 @@ test("unsubscribe and subscribe in one turn send nothing", async () => {
   assert.equal(ready, 1);
 });
 
-test("a subscription takes a new handler without resubscribing", async () => {
+test("replacing a handler sends nothing", async () => {
   const { client, clock } = await setUpConnected();
   const heard = [];
   const subscription = client.subscribe("campaign:c1", { onEvent: () => heard.push("old") });
@@ -57,7 +57,7 @@ test("a subscription takes a new handler without resubscribing", async () => {
   assert.equal(socket().of("subscribe").length, 1);
 });
 
-test("a short form hears the room that the gateway found for it, and no other root's", async () => {
+test("a short name gets the events of the room that the gateway found, and of no other root", async () => {
   const { client, clock } = await setUpConnected();
   const heard = [];
   client.subscribe("settlement:s1", { onEvent: (_, { rooms }) => heard.push(rooms[0]) });
@@ -71,7 +71,7 @@ test("a short form hears the room that the gateway found for it, and no other ro
   assert.deepEqual(heard, ["campaign:c1"]);
 });
 
-test("the short form hears what comes in the long form; the long form only its own root", async () => {
+test("a short name matches events with the long name, and a long name only those of its root", async () => {
   const { client } = await setUpConnected();
   const heard = [];
   client.subscribe("settlement:s1", { onEvent: () => heard.push("short") });
@@ -96,7 +96,7 @@ test("the reply to a subscribe moves the cursor", async () => {
   assert.equal(socket().sent[0].cursor, "e:30");
 });
 
-test("rooms and cursor come back with the connection; what was seen is dropped", async () => {
+test("a new connection has the rooms and the cursor, and known events are dropped", async () => {
   const { client, clock } = await setUpConnected();
   const heard = [];
   let ready = 0;
@@ -133,7 +133,7 @@ test("an event without an offset is always applied and leaves the cursor alone",
   assert.equal(client.cursor, "e:10");
 });
 
-test("resync is the only thing that moves the cursor back, and tells its rooms", async () => {
+test("only `resync` moves the cursor back, and its rooms are told", async () => {
   const { client, clock } = await setUpConnected();
   const told = [];
   client.subscribe("campaign:c1", { onResync: ({ reason }) => told.push(reason) });
@@ -143,14 +143,14 @@ test("resync is the only thing that moves the cursor back, and tells its rooms",
   let applied = 0;
   client.on("event", () => applied++);
   socket().receive(event(4, ["campaign:c1"]));
-  socket().receive({ type: "position", cursor: "e:99" }); // of the epoch that is over
+  socket().receive({ type: "position", cursor: "e:99" }); // of the old epoch
 
   assert.deepEqual(told, [["campaign:c1"], "epoch_changed"]);
   assert.equal(client.cursor, "f:4");
   assert.equal(applied, 1);
 });
 
-test("room.left is told, and the room is not asked for again until somebody subscribes", async () => {
+test("room.left is told, and the room is asked for again only by a new subscription", async () => {
   const { client, clock } = await setUpConnected();
   const told = [];
   client.on("left", ({ reason }) => told.push(reason));
@@ -169,7 +169,7 @@ test("room.left is told, and the room is not asked for again until somebody subs
   assert.equal(socket().of("subscribe").length, 1);
 });
 
-test("a lease that ran out is asked for again by itself", async () => {
+test("a room with an expired lease is asked for again automatically", async () => {
   const { client, clock } = await setUpConnected();
   client.subscribe("campaign:c1");
   await clock.pass(0);
@@ -180,7 +180,7 @@ test("a lease that ran out is asked for again by itself", async () => {
   assert.equal(socket().of("subscribe").length, 2);
 });
 
-test("a refusal is told; only one that is worth it is tried again", async () => {
+test("a refusal is told, and tried again only if the error table says so", async () => {
   const { client, clock } = await setUpConnected();
   const told = [];
   const onError = ({ code }, { willRetry }) => told.push([code, willRetry]);
@@ -197,7 +197,7 @@ test("a refusal is told; only one that is worth it is tried again", async () => 
   assert.deepEqual(socket().last.rooms, ["campaign:later"]);
 });
 
-test("a refusal in the ack is told as well", async () => {
+test("a refusal in the ack is told too", async () => {
   const { client, clock } = await setUpConnected();
   let code = "";
   client.subscribe("campaign:c1", { onError: (error) => (code = error.code) });
@@ -209,7 +209,7 @@ test("a refusal in the ack is told as well", async () => {
   assert.equal(code, "forbidden");
 });
 
-test("what is unsubscribed while connecting is left after the ack", async () => {
+test("a room that is unsubscribed while connecting is left after the ack", async () => {
   const { client, clock } = await setUpConnected();
   const subscription = client.subscribe("campaign:c1");
   await clock.pass(0);
@@ -226,7 +226,7 @@ test("what is unsubscribed while connecting is left after the ack", async () => 
   assert.equal(socket().last.type, "unsubscribe");
 });
 
-test("more than 100 rooms go in several messages", async () => {
+test("more than 100 rooms take several messages", async () => {
   const { client, clock } = await setUpConnected();
   for (let number = 0; number < 150; number++) client.subscribe(`campaign:c${number}`);
   await clock.pass(0);
@@ -236,14 +236,14 @@ test("more than 100 rooms go in several messages", async () => {
 
 const sizes = (messages) => messages.map((message) => new TextEncoder().encode(JSON.stringify(message)).length);
 const roomsOf = (messages) => messages.flatMap(({ rooms }) => rooms);
-/** Let time pass on a connection that lives. */
+/** Let time pass on a live connection. */
 const passAlive = async (clock, ms) => {
   for (let passed = 0; passed < ms; passed += 1000) {
     socket().receive({ type: "position", cursor: "e:10" });
     await clock.pass(1000);
   }
 };
-/** Answer whatever is asked until nothing more is. */
+/** Answer every message until no more come. */
 const answerAll = async (clock) => {
   for (let at = 1; at < socket().sent.length; at++) {
     socket().reply(socket().sent[at]);
@@ -259,7 +259,7 @@ for (const [kind, count, maxFrameBytes, length, types, token] of [
   ["limits raised", 250, 65_536, 64, true, 400],
   ["no types", 100, 4096, 64, false, 400],
 ]) {
-  test(`${count} rooms come back with a connection, in messages that the gateway takes: ${kind}`, async () => {
+  test(`${count} rooms come back with a connection, in messages that the gateway accepts: ${kind}`, async () => {
     const { client, clock } = await setUpConnected({ getToken: async () => "x".repeat(token) });
     socket().end(1006);
     await clock.pass(2000);
@@ -287,7 +287,7 @@ for (const [kind, count, maxFrameBytes, length, types, token] of [
   });
 }
 
-test("before the first ack `connect` is as small as any gateway takes it; the other rooms follow", async () => {
+test("before the first ack `connect` fits every gateway, and the other rooms follow", async () => {
   const { client, clock } = setUp({ getToken: async () => "x".repeat(500) });
   for (let number = 0; number < 100; number++) client.subscribe(`campaign:c1/settlement:s${number}`, {}, { types: ["a", "b"] });
   client.connect();
@@ -300,7 +300,7 @@ test("before the first ack `connect` is as small as any gateway takes it; the ot
   assert.equal(socket().sent.length, 2);
 });
 
-test("a gateway that takes less than the last one did is asked again, with less", async () => {
+test("a gateway with a smaller frame limit gets a smaller `connect`", async () => {
   const { client, clock } = await setUpConnected();
   for (let number = 0; number < 100; number++) client.subscribe(`campaign:c1/settlement:s${number}`);
   await clock.pass(0);
@@ -325,7 +325,7 @@ test("a gateway that takes less than the last one did is asked again, with less"
   assert.equal(client.state, "error", "less than the least is not possible");
 });
 
-test("types that do not fit into a message, or are too many, are left out: each hears its own", async () => {
+test("types that do not fit into a message are left out, and each subscription filters its own", async () => {
   const { client, clock } = setUp();
   const heard = [];
   const many = Array.from({ length: 101 }, (_, number) => `type_${number}`);
@@ -345,7 +345,7 @@ test("types that do not fit into a message, or are too many, are left out: each 
   assert.deepEqual(sizes(socket().sent).filter((size) => size > 1024), []);
 });
 
-test("never more than a part of what a gateway takes is unanswered", async () => {
+test("only a part of what a gateway allows is unanswered at any time", async () => {
   const { client, clock } = await setUpConnected();
   const names = Array.from({ length: 900 }, (_, number) => `campaign:${"c".repeat(64)}/settlement:${String(number).padStart(64, "s")}`);
   for (const name of names) client.subscribe(name);
@@ -363,7 +363,7 @@ test("never more than a part of what a gateway takes is unanswered", async () =>
   assert.equal(new Set(roomsOf(socket().of("subscribe"))).size, 950);
 });
 
-test("an `unsubscribe` that is refused is repeated, until the room is left or wanted again", async () => {
+test("a refused `unsubscribe` is repeated until the room is left or wanted again", async () => {
   const { client, clock } = await setUpConnected();
   const error = { code: "too_many", message: "", retryAfterMs: 600 };
   const subscriptions = ["campaign:c1", "campaign:c2", "campaign:c3"].map((room) => client.subscribe(room));
@@ -380,7 +380,7 @@ test("an `unsubscribe` that is refused is repeated, until the room is left or wa
   assert.equal(socket().of("unsubscribe").length, 1, "not before it may");
   await clock.pass(1001);
   assert.deepEqual([socket().last.type, socket().last.rooms], ["unsubscribe", ["campaign:c1", "campaign:c3"]]);
-  socket().receive({ type: "error", id: socket().last.id, ...error }); // the other form of a refusal
+  socket().receive({ type: "error", id: socket().last.id, ...error }); // the other kind of refusal
   await clock.pass(2600);
   assert.deepEqual([socket().last.type, socket().last.rooms], ["unsubscribe", ["campaign:c1", "campaign:c3"]]);
   socket().reply();
@@ -390,7 +390,7 @@ test("an `unsubscribe` that is refused is repeated, until the room is left or wa
   assert.deepEqual(ready, ["c2"], "it was never left");
 });
 
-test("a room that is wanted again while it is left is joined again, whatever comes of leaving it", async () => {
+test("a room that is wanted again while leaving is joined again, whether or not leaving succeeds", async () => {
   for (const error of [undefined, { code: "too_many", message: "" }]) {
     const { client, clock } = await setUpConnected();
     const first = client.subscribe("campaign:c1");
@@ -412,7 +412,7 @@ test("a room that is wanted again while it is left is joined again, whatever com
   }
 });
 
-test("joining and leaving rooms one by one faster than the gateway takes it strands none", async () => {
+test("joining and leaving faster than the gateway allows strands no room", async () => {
   const { client, clock } = await setUpConnected();
   const held = new Set();
   let allowed = 100;
@@ -454,7 +454,7 @@ test("joining and leaving rooms one by one faster than the gateway takes it stra
   assert.ok(refused < 20, "and it does not go on as fast as before");
 });
 
-test("a subscribe that comes too soon is told as such and asked again when it may be", async () => {
+test("a subscription over a rate limit is told, and repeated when the limit resets", async () => {
   const { client, clock } = await setUpConnected();
   const told = [];
   client.subscribe("campaign:c1", { onError: ({ code }, { willRetry }) => told.push([code, willRetry]), onReady: () => told.push("ready") });
@@ -468,7 +468,7 @@ test("a subscribe that comes too soon is told as such and asked again when it ma
   assert.deepEqual(told, [...Array(15).fill(["too_many", true]), "ready"]);
 });
 
-test("a service that is away for long strands no room, and rooms are asked for again together", async () => {
+test("a long outage of a service strands no room, and rooms are asked for again together", async () => {
   let draw = 0;
   const { client, clock } = await setUpConnected({ random: () => (draw = (draw + 0.37) % 1) });
   for (let number = 0; number < 50; number++) client.subscribe(`campaign:c${number}`, {}, { cursor: "e:5" });
@@ -482,7 +482,7 @@ test("a service that is away for long strands no room, and rooms are asked for a
   assert.deepEqual(socket().of("subscribe").map(({ rooms }) => rooms.length), Array(16).fill(50));
 });
 
-test("a refused room is asked for again in time although the clock was set back", async () => {
+test("a refused room is asked for again in time even if the clock was set back", async () => {
   const { client, clock } = await setUpConnected();
   const refuse = (room) =>
     socket().receive({ type: "reply", id: socket().last.id, success: true, rooms: { [room]: { success: false, error: { code: "unavailable", message: "" } } } });
@@ -520,7 +520,7 @@ test("a room that had no space is joined as soon as another is left", async () =
   assert.deepEqual([socket().of("subscribe").length, socket().last.rooms], [count + 1, ["campaign:c2"]]);
 });
 
-test("a room is asked for with the types its subscriptions want together, and each hears its own", async () => {
+test("a room is asked for with the types of all its subscriptions, and each gets its own", async () => {
   const { client, clock } = await setUpConnected();
   const heard = [];
   const typed = (type, offset) => ({ ...event(offset, ["campaign:c1"]), event: { id: "x", type } });
@@ -551,7 +551,7 @@ test("a room is asked for with the types its subscriptions want together, and ea
   assert.deepEqual([socket().last.type, socket().last.rooms], ["unsubscribe", ["campaign:c1"]]);
 });
 
-test("types come back with the connection; what was added meanwhile is asked for and then ready", async () => {
+test("types come back with the connection, and a type added in the meantime is asked for", async () => {
   const { client, clock } = await setUpConnected();
   let ready = 0;
   client.subscribe("campaign:c1", {}, { types: ["a"] });
@@ -572,7 +572,7 @@ test("types come back with the connection; what was added meanwhile is asked for
   assert.equal(ready, 1);
 });
 
-test("types that are refused are told; the room is left when nobody wants it any more", async () => {
+test("refused types are told, and the room is left when no subscription wants it", async () => {
   const { client, clock } = await setUpConnected();
   const told = [];
   const good = client.subscribe("campaign:c1", { onEvent: ({ id }) => told.push(id) }, { types: ["a"] });
@@ -593,14 +593,14 @@ test("types that are refused are told; the room is left when nobody wants it any
   assert.deepEqual([socket().last.type, socket().last.rooms], ["unsubscribe", ["campaign:c1"]]);
 });
 
-test("what is no room is refused where it is written", async () => {
+test("an invalid room throws at the call", async () => {
   const { client } = await setUpConnected();
   for (const room of ["", "campaign", "campaign:", "a:b/c", "a:b/c:d/e:f", "campaign:c 1"]) {
     assert.throws(() => client.subscribe(room), TypeError);
   }
 });
 
-test("a handler that throws harms no other", async (context) => {
+test("a handler that throws does not affect the others", async (context) => {
   context.mock.method(console, "error", () => {});
   const { client } = await setUpConnected();
   let heard = 0;
@@ -613,7 +613,7 @@ test("a handler that throws harms no other", async (context) => {
   assert.equal(heard, 1);
 });
 
-test("degraded, live, role and error frames surface", async () => {
+test("degraded, live, role and error messages are emitted", async () => {
   const { client } = await setUpConnected();
   const told = [];
   for (const name of ["degraded", "live", "role", "error"]) client.on(name, () => told.push(name));

@@ -1,4 +1,4 @@
-/** Waiting for one's own change; and the cursor that outlives the page. */
+/** Waiting for a change of one's own, and a cursor that outlives the page. */
 
 import assert from "node:assert/strict";
 import { test } from "node:test";
@@ -8,14 +8,14 @@ import { setUp, setUpConnected, settle, socket } from "./fakes.js";
 const C1 = "campaign:c1";
 const event = (offset, id = `id-${offset}`) => ({ type: "event", offset, rooms: [C1], event: { id, type: "t" } });
 
-/** "waiting", "seen" or the code it was rejected with. */
+/** "waiting", "seen" or the code of the rejection. */
 function watched(promise) {
   const watch = { state: "waiting" };
   promise.then(() => (watch.state = "seen"), (error) => (watch.state = error.code ?? error));
   return watch;
 }
 
-test("seen: an event at or above the offset, or the position; at once where it was", async () => {
+test("seen: resolves with an event or a position at or above the offset, or at once", async () => {
   const { client } = await setUpConnected();
   const [exact, above, quiet, past] = ["e:12", "e:13", 20, "e:10"].map((mark) => watched(client.seen(mark)));
   const nothing = watched(client.seen(null));
@@ -31,7 +31,7 @@ test("seen: an event at or above the offset, or the position; at once where it w
   assert.deepEqual([above.state, quiet.state], ["seen", "seen"]);
 });
 
-test("seen: by the event's id, which may have come before it was asked for, and after its handlers ran", async () => {
+test("seen: resolves by the event's id, even if the event came first, and after its handlers", async () => {
   const { client, clock } = await setUpConnected();
   const order = [];
   client.subscribe(C1, { onEvent: ({ id }) => order.push(id) });
@@ -58,7 +58,7 @@ test("seen: waits across a reconnect", async () => {
   assert.deepEqual([place.state, id.state], ["seen", "seen"]);
 });
 
-test("seen: not before what is missing in a room was restored", async () => {
+test("seen: waits until missing events of a room are restored", async () => {
   const { client, clock } = await setUpConnected();
   client.subscribe(C1, {}, { cursor: "e:5" });
   await clock.pass(0);
@@ -75,7 +75,7 @@ test("seen: not before what is missing in a room was restored", async () => {
   assert.equal(watch.state, "seen");
 });
 
-test("seen: gives up with a reason", async () => {
+test("seen: rejects with a reason", async () => {
   const { client, clock } = await setUpConnected();
   const late = client.seen("e:99", { timeoutMs: 1000 });
   const refused = assert.rejects(late, { name: "NotSeen", code: "timeout", message: "e:99 was not seen within 1 s" });
@@ -93,7 +93,7 @@ test("seen: gives up with a reason", async () => {
   await assert.rejects(client.seen("f:1", { timeoutMs: 0 }), TypeError);
 });
 
-test("seen: signed out is a reason as well", async () => {
+test("seen: rejects when the user signs out", async () => {
   const { client } = await setUpConnected();
   const watch = watched(client.seen("e:99"));
   socket().end(4403, "signed out");
@@ -109,7 +109,7 @@ class Storage {
   setItem = (key, value) => this.kept.set(key, value);
 }
 
-test("storage: a client that comes after goes on from where it was, for the same user and address only", async () => {
+test("storage: the next client resumes from the stored cursor, for the same user and address only", async () => {
   const storage = new Storage();
   const before = await setUpConnected({ storage, user: "u1" });
   before.client.subscribe(C1, {}, { cursor: "e:4" });
@@ -131,7 +131,7 @@ test("storage: a client that comes after goes on from where it was, for the same
   assert.equal(setUp().client.cursor, undefined, "nothing is kept unless it is asked for");
 });
 
-test("storage: one that throws, or holds nonsense, is done without", async () => {
+test("storage: a storage that throws or holds nonsense is not used", async () => {
   const fails = () => {
     throw new Error("QuotaExceededError");
   };
@@ -145,7 +145,7 @@ test("storage: one that throws, or holds nonsense, is done without", async () =>
   assert.throws(() => setUp({ storage: new Storage() }), /needs `user`/);
 });
 
-test("storage: the cursor of somebody else is not kept under this user's name", async () => {
+test("storage: another user's cursor is not stored under this user's name", async () => {
   const storage = new Storage();
   await setUpConnected({ storage, user: "u2" });
   socket().receive(event(11));
