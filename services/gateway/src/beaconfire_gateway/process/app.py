@@ -4,7 +4,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, closing, contextmanager, nullcontext
-from dataclasses import fields
 from functools import partial
 from typing import Any
 
@@ -25,7 +24,7 @@ from beaconfire_gateway.process.siblings import Worker
 from beaconfire_gateway.sessions import requests
 from beaconfire_gateway.sessions.context import Access, Context
 from beaconfire_gateway.sessions.farewell import Farewell
-from beaconfire_gateway.sessions.limits import Doorkeeper, Limits, Users
+from beaconfire_gateway.sessions.limits import Doorkeeper, Users
 from beaconfire_gateway.sessions.membership import Membership
 from beaconfire_gateway.sessions.pace import Pace
 from beaconfire_gateway.sessions.session import Session
@@ -85,7 +84,7 @@ class _Gateway:
         self._on_fatal = on_fatal
         self._worker = worker
         self.hub: Hub[Session] = Hub()
-        self.limits = Limits(**{one.name: getattr(settings, one.name) for one in fields(Limits)})
+        self.limits = settings.limits
         self.users = Users(self.limits)
         self.door = Doorkeeper(self.limits)
         self._draining = False

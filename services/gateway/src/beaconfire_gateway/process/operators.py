@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any, Self
 
 from aiohttp import web
@@ -123,7 +123,7 @@ class Operators:
                 for sample in metric.samples
                 if sample.name.endswith("_total")
             },
-            limits=asdict(self._limits),
+            limits=self._limits.model_dump(),
         )
 
     async def stats(self, _request: web.Request) -> web.Response:

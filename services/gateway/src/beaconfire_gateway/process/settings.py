@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
+from beaconfire_gateway.sessions.limits import Limits
 from beaconfire_kit.settings import HTTP, AsksAuth, check_address
 
 
@@ -19,8 +20,8 @@ class DemoPerson(BaseModel):
     hint: str = ""
 
 
-class Settings(AsksAuth):
-    """What a gateway needs to know; nothing of it is state."""
+class Settings(Limits, AsksAuth):
+    """What a gateway needs to know, with the limits on its clients. Nothing of it is state."""
 
     port: int = Field(8080, ge=0, le=65535, description="Port for clients; 0 takes a free one")
     reuse_port: bool = Field(False, description="Share the port with other gateway processes (SO_REUSEPORT)")
@@ -36,25 +37,6 @@ class Settings(AsksAuth):
         (), description="Sign-ins the page offers, as a JSON list; development only"
     )
 
-    heartbeat_s: int = Field(25, ge=1, le=300, description="Seconds between pings and positions")
-    connect_timeout_s: int = Field(10, ge=1, le=60, description="Seconds a client has for its first message")
-    max_frame_bytes: int = Field(16_384, ge=1_024, le=1_048_576, description="Largest message from a client, bytes")
-    max_rooms: int = Field(100, ge=1, le=10_000, description="Rooms a connection may be in")
-    max_rooms_per_user: int = Field(1_000, ge=1, description="Rooms all connections of a user may be in together")
-    max_sessions_per_user: int = Field(20, ge=1, description="Connections a user may have to this process")
-    max_sessions_per_address: int = Field(
-        200, ge=1, description="Connections from one address (of IPv6, one /64) to this process; see TRUSTED_PROXIES"
-    )
-    max_connecting: int = Field(5_000, ge=1, description="Connections to this process that have not said who they are")
-    max_connecting_per_address: int = Field(100, ge=1, description="Of these, from one address")
-    messages_per_minute: int = Field(100, ge=1, description="Messages a connection may send a minute")
-    messages_per_minute_per_user: int = Field(
-        1_000, ge=1, description="Messages all connections of a user may send a minute"
-    )
-    rooms_per_minute: int = Field(600, ge=1, description="Rooms a connection may ask for a minute")
-    rooms_per_minute_per_user: int = Field(
-        3_000, ge=1, description="Rooms all connections of a user may ask for a minute"
-    )
     max_buffer_bytes: int = Field(
         262_144,
         ge=16_384,
@@ -102,6 +84,11 @@ class Settings(AsksAuth):
         if value and info.data.get("transport") == "aiohttp":
             raise ValueError("needs the transport handover: aiohttp would compress for each connection by itself")
         return value
+
+    @property
+    def limits(self) -> Limits:
+        """The limits on clients alone."""
+        return Limits.model_validate({name: getattr(self, name) for name in Limits.model_fields})
 
     def weak_secrets(self) -> Iterator[tuple[str, str]]:
         yield from super().weak_secrets()

@@ -8,9 +8,10 @@ Everything here counts for this process: behind N gateways a user or an address 
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import NamedTuple
+
+from pydantic import BaseModel, Field
 
 from beaconfire_kit import errors, metrics
 from beaconfire_kit.errors import BeaconfireError
@@ -25,26 +26,31 @@ PATIENCE = 100
 """Refusals a minute after which a client is closed instead of answered."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What a session, a user and an address may do. Seconds, bytes and counts as named."""
+class Limits(BaseModel, frozen=True):
+    """What a session, a user and an address may do. The gateway's settings include these fields."""
 
-    heartbeat_s: int = 25
-    connect_timeout_s: int = 10
-    max_frame_bytes: int = 16 * 1024
-    max_rooms: int = 100
-    max_rooms_per_user: int = 1_000
-    max_sessions_per_user: int = 20
-    max_sessions_per_address: int = 200
-    max_connecting: int = 5_000
-    max_connecting_per_address: int = 100
-    messages_per_minute: int = 100
-    messages_per_minute_per_user: int = 1_000
-    rooms_per_minute: int = 600
-    rooms_per_minute_per_user: int = 3_000
+    heartbeat_s: int = Field(25, ge=1, le=300, description="Seconds between pings and positions")
+    connect_timeout_s: int = Field(10, ge=1, le=60, description="Seconds that a client has for its first message")
+    max_frame_bytes: int = Field(16_384, ge=1_024, le=1_048_576, description="Largest message from a client, bytes")
+    max_rooms: int = Field(100, ge=1, le=10_000, description="Rooms that a connection may be in")
+    max_rooms_per_user: int = Field(1_000, ge=1, description="Rooms that all connections of a user may be in together")
+    max_sessions_per_user: int = Field(20, ge=1, description="Connections that a user may have to this process")
+    max_sessions_per_address: int = Field(
+        200, ge=1, description="Connections from one address (of IPv6, one /64) to this process; see TRUSTED_PROXIES"
+    )
+    max_connecting: int = Field(5_000, ge=1, description="Connections to this process that have not sent `connect` yet")
+    max_connecting_per_address: int = Field(100, ge=1, description="Of these, from one address")
+    messages_per_minute: int = Field(100, ge=1, description="Messages that a connection may send a minute")
+    messages_per_minute_per_user: int = Field(
+        1_000, ge=1, description="Messages that all connections of a user may send a minute"
+    )
+    rooms_per_minute: int = Field(600, ge=1, description="Rooms that a connection may ask for a minute")
+    rooms_per_minute_per_user: int = Field(
+        3_000, ge=1, description="Rooms that all connections of a user may ask for a minute"
+    )
 
     def told(self) -> dict[str, int]:
-        """The limits a client is told."""
+        """Return the limits that the ack announces to a client."""
         return {
             "maxFrameBytes": self.max_frame_bytes,
             "maxRooms": self.max_rooms,
