@@ -14,20 +14,20 @@ While the broker is away `Auth` asks the first one over HTTP, in the name of the
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from typing import Annotated, NamedTuple, TypeVar
 
 import aiohttp
 import nats.errors
 from nats.aio.client import Client
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import ConfigDict, Field, ValidationError
 
 from beaconfire_kit import broker, errors
 from beaconfire_kit.catalogue import Id
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.fetching import FetchFailed, post
+from beaconfire_kit.models import CamelModel
 from beaconfire_kit.roles import Role
 from beaconfire_kit.seams.nats_connection import Connection
 from beaconfire_kit.tokens import MAX_TOKEN_BYTES, Claims, ServiceClaims
@@ -59,30 +59,24 @@ INBOXES = ("_INBOX.", "_INBOX_")
 R = TypeVar("R", bound="_Reply")
 
 
-class _Wire(BaseModel):
-    model_config = ConfigDict(
-        frozen=True, alias_generator=to_camel, validate_by_name=True, validate_by_alias=True, serialize_by_alias=True
-    )
-
-
-class WireError(_Wire):
+class WireError(CamelModel):
     """An error of `beaconfire_kit.errors`, as it travels in a reply."""
 
     code: str
     message: str
 
 
-class _Reply(_Wire):
+class _Reply(CamelModel):
     error: WireError | None = None
 
 
-class Newcomer(_Wire):
+class Newcomer(CamelModel):
     """A user of an outside issuer whom auth may not know yet. Auth verifies the token itself."""
 
     token: str = Field(default="", max_length=MAX_TOKEN_BYTES, repr=False)
 
 
-class AuthorizeRequest(_Wire):
+class AuthorizeRequest(CamelModel):
     """May this user see these rooms? Or, with `service_token`: is this service's token still good?"""
 
     user_id: Id
@@ -110,7 +104,7 @@ def question(claims: Claims, rooms: Sequence[str] = (), *, roots_of: str | None 
     )
 
 
-class RoomDecision(_Wire):
+class RoomDecision(CamelModel):
     """The answer for one room: `root` and `role` are set where it is allowed. A room that does not exist, is malformed
     or belongs to others is answered alike."""
 
@@ -129,11 +123,11 @@ class AuthorizeReply(_Reply):
 
     version: int = 0
     revoked: bool = False
-    rooms: dict[str, RoomDecision] = {}
-    roots: dict[str, Role] = {}
+    rooms: Mapping[str, RoomDecision] = Field(default_factory=dict)
+    roots: Mapping[str, Role] = Field(default_factory=dict)
 
 
-class GrantRequest(_Wire):
+class GrantRequest(CamelModel):
     """Make a user a member of a root, or change its role. Idempotent."""
 
     root: str
@@ -177,7 +171,7 @@ class _NobodyListens(AuthUnavailable):
     """Auth is not on the broker."""
 
 
-class HttpQuestion(_Wire):
+class HttpQuestion(CamelModel):
     """`AuthorizeRequest` over HTTP, `POST /auth/authorize`. The bearer token says who asks."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -264,7 +258,9 @@ class Auth:
             why = error
         return await self._insist(GRANT, request, GrantReply, timeout_s, why)
 
-    async def _insist(self, subject: str, request: _Wire, reply: type[R], timeout_s: float, why: AuthUnavailable) -> R:
+    async def _insist(
+        self, subject: str, request: CamelModel, reply: type[R], timeout_s: float, why: AuthUnavailable
+    ) -> R:
         """Ask over the broker although it seems to be away, as there is no other way. It may be reconnecting just now.
 
         Raises `why` if there is no answer.
@@ -278,7 +274,7 @@ class Auth:
         self._answers = True
         return answer
 
-    async def _over_broker(self, subject: str, request: _Wire, reply: type[R], timeout_s: float) -> R:
+    async def _over_broker(self, subject: str, request: CamelModel, reply: type[R], timeout_s: float) -> R:
         """Raises BrokerUnavailable as soon as it is known that the broker does not answer."""
         if self.broker_is_away or self.nc is None:
             raise BrokerUnavailable
@@ -328,7 +324,7 @@ class Auth:
         raise _as_error(refusal)
 
 
-class _Refusal(_Wire):
+class _Refusal(CamelModel):
     error: WireError
 
 
@@ -342,7 +338,7 @@ async def grant(nc: Client, request: GrantRequest, *, timeout_s: float = TIMEOUT
     return await _ask(nc, GRANT, request, GrantReply, timeout_s)
 
 
-async def _ask(nc: Client, subject: str, request: _Wire, reply: type[R], timeout_s: float) -> R:
+async def _ask(nc: Client, subject: str, request: CamelModel, reply: type[R], timeout_s: float) -> R:
     try:
         message = await nc.request(subject, request.model_dump_json(exclude_none=True).encode(), timeout=timeout_s)
         answer = reply.model_validate_json(message.data)

@@ -23,6 +23,7 @@ from beaconfire_kit import logs
 from beaconfire_kit.envelope import MAX_EVENT_BYTES
 from beaconfire_kit.seams.nats_connection import Connection, PublishDenied, abort
 from beaconfire_kit.settings import Settings
+from beaconfire_kit.subjects import matches
 
 log = logs.get(__name__)
 
@@ -430,16 +431,8 @@ async def _refuse_unknown_subject(nc: Client, subject: str) -> None:
     except nats.errors.Error:
         return
     subjects = answer.get("config", {}).get("subjects")
-    if subjects and not any(_matches(subject, pattern) for pattern in subjects):
+    if subjects and not any(matches(pattern, subject) for pattern in subjects):
         raise BrokerRefused(f"the stream {STREAM} does not take {subject}: `beaconfire setup` brings it up to date")
-
-
-def _matches(subject: str, pattern: str) -> bool:
-    words, wanted = subject.split("."), pattern.split(".")
-    if wanted[-1] == ">":
-        wanted = wanted[:-1]
-        words = words[: len(wanted)] if len(words) > len(wanted) else []
-    return len(words) == len(wanted) and all(want in ("*", word) for word, want in zip(words, wanted, strict=True))
 
 
 async def _api(nc: Client, call: str, body: dict[str, Any], *, required: bool = False) -> dict[str, Any] | None:

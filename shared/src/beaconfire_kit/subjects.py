@@ -15,11 +15,22 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 ID_PATTERN = r"[A-Za-z0-9_-]{1,64}"
-ROOT_KINDS = frozenset({"campaign", "workspace", "user"})
+KINDS_WITH_MEMBERS = ("campaign", "workspace")
+"""Kinds of roots that have members. A user is a root of its own, and its only member."""
+ROOT_KINDS = frozenset({*KINDS_WITH_MEMBERS, "user"})
 # A subject of a hundred tokens is an attack, not an address: the deepest of ours has four pairs and an aspect.
 MAX_TOKENS = 17
 
 _id = re.compile(ID_PATTERN).fullmatch
+
+
+def membership_of(root_kind: str) -> str:
+    """The pattern of the subjects on which auth says who is a member of roots of this kind."""
+    return f"{root_kind}.*.member.*"
+
+
+MEMBERSHIP = (*map(membership_of, KINDS_WITH_MEMBERS), "user.*.access")
+"""Patterns of the subjects on which only auth may publish: gateways act on what is said there."""
 
 
 class InvalidSubject(ValueError):
@@ -116,6 +127,22 @@ def parse_subject(text: str) -> Subject:
 def root_name(subject: str) -> str:
     """The root of a subject, as a room: `campaign:c1`. The subject was checked before."""
     return ":".join(subject.split(".", 2)[:2])
+
+
+def matches(pattern: str, subject: str) -> bool:
+    """NATS matching: `*` stands for one word, a last `>` for one or more."""
+    wanted, words = pattern.split("."), subject.split(".")
+    if wanted[-1] == ">":
+        wanted.pop()
+        if len(words) <= len(wanted):
+            return False
+        words = words[: len(wanted)]
+    return len(wanted) == len(words) and all(one in ("*", word) for one, word in zip(wanted, words, strict=True))
+
+
+def is_membership(subject: str) -> bool:
+    """Whether only auth may publish on this subject: who is a member, and whose tokens were revoked."""
+    return any(matches(pattern, subject) for pattern in MEMBERSHIP)
 
 
 def parse_pair(text: str) -> Pair:

@@ -23,7 +23,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from beaconfire_kit import jws, logs, metrics
 from beaconfire_kit.jws import Malformed
 from beaconfire_kit.settings import OutsideIssuer
-from beaconfire_kit.subjects import ROOT_KINDS, InvalidSubject, is_id, parse_subject
+from beaconfire_kit.subjects import ROOT_KINDS, InvalidSubject, is_id, is_membership, matches, parse_subject
 
 log = logs.get(__name__)
 
@@ -43,8 +43,6 @@ MIN_RSA_BITS = 2048  # RFC 7518 §3.3
 MAX_RSA_BITS = 8192  # a check with a key of 100,000 bits takes seconds
 LEEWAY_S = 30  # clock skew between hosts
 
-# Membership changes are auth's alone: gateways act on them (beaconfire/broker_users.py says the same of the broker).
-_AUTHS_OWN = ("campaign.*.member.*", "workspace.*.member.*", "user.*.access")
 _PATTERN_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}|\*")
 
 Key: TypeAlias = Ed25519PublicKey | RSAPublicKey | EllipticCurvePublicKey
@@ -86,15 +84,8 @@ class Claims:
 class ServiceClaims:
     """What a verified service token says. It is no user: it joins no room, and no socket takes it.
 
-    A service that accepts one (the publisher's `POST /v1/events`) checks three things:
-
-    1. `Verifier.verify_any(token)` (or `verify_service`) returned this class: signature, issuer, audience, `typ`,
-       `kind`, times and types are right.
-    2. It was not revoked: `authorize(nc, AuthorizeRequest(user_id=claims.service, service_token=claims.token_id))`
-       answers `revoked`. Asked for each request, as for users, a revocation counts from the next one on. Without an
-       answer it is `unavailable`.
-    3. `may_publish(claims, subject)` for the subject of every event of the request; one that is not allowed is
-       `forbidden`.
+    A service that accepts one (the publisher's `POST /v1/events`) checks two things: `Access.author` returned it, so it
+    is valid and was not revoked; and `may_publish(claims, subject)` for the subject of every event of the request.
 
     The event's `source` is `service`, and it has no `userId` but one the service names itself.
 
@@ -119,14 +110,9 @@ def may_publish(claims: ServiceClaims, subject: str) -> bool:
         parse_subject(subject)
     except InvalidSubject:
         return False
-    if is_auths_own(subject):
+    if is_membership(subject):
         return False
-    return any(_matches(pattern, subject) for pattern in claims.publish)
-
-
-def is_auths_own(subject: str) -> bool:
-    """Whether only auth may publish on this subject: who is a member, and who is not any more."""
-    return any(_matches(pattern, subject) for pattern in _AUTHS_OWN)
+    return any(matches(pattern, subject) for pattern in claims.publish)
 
 
 def check_pattern(text: str) -> str:
@@ -337,17 +323,6 @@ def _service_claims(body: Mapping[str, Any], key_id: str = "") -> ServiceClaims:
         raise ValueError("publish must be a list of patterns")
     patterns = tuple(check_pattern(one) for one in publish)
     return ServiceClaims(service, patterns, issued_at, expires_at, token_id, key_id)
-
-
-def _matches(pattern: str, subject: str) -> bool:
-    """NATS matching: `*` is one word, a last `>` one or more."""
-    wanted, words = pattern.split("."), subject.split(".")
-    if wanted[-1] == ">":
-        wanted.pop()
-        if len(words) <= len(wanted):
-            return False
-        words = words[: len(wanted)]
-    return len(wanted) == len(words) and all(one in ("*", word) for one, word in zip(wanted, words, strict=True))
 
 
 def algorithm_of(key: Key) -> str:

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from beaconfire_kit.authorization import AUTHORIZE, GRANT, QUEUE
 from beaconfire_kit.broker import DEADLETTER_PREFIX, DEADLETTERS, STREAM, WAKE
 from beaconfire_kit.lookup import consumer
+from beaconfire_kit.subjects import MEMBERSHIP
 
-MEMBERSHIP = ("campaign.*.member.*", "workspace.*.member.*", "user.*.access")
 _STREAM_INFO = f"$JS.API.STREAM.INFO.{STREAM}"
 
 ROUTES_USER = "routes"

@@ -7,12 +7,11 @@ from datetime import UTC, datetime
 
 from pydantic import SecretStr
 
-from beaconfire.broker_users import MEMBERSHIP
 from beaconfire_kit import broker
 from beaconfire_kit.catalogue import events
 from beaconfire_kit.envelope import InvalidEvent, read
 from beaconfire_kit.settings import Settings
-from beaconfire_kit.subjects import parse_subject
+from beaconfire_kit.subjects import is_membership, parse_subject
 
 TIMEOUT_S = 10.0
 
@@ -27,7 +26,7 @@ def message(subject: str, type_: str, payload: str, *, source: str) -> bytes:
     Raises CannotPublish, InvalidSubject, InvalidEvent: what a gateway would set aside is not sent at all.
     """
     parse_subject(subject.removeprefix(broker.EPHEMERAL_PREFIX))
-    if _is_membership(subject):
+    if is_membership(subject):
         raise CannotPublish(f"{subject} tells of a membership change, which only auth may publish: change it there")
     cls = events().get(type_)
     if cls is None:
@@ -64,11 +63,3 @@ async def publish(nats_url: str, password: str, subject: str, body: bytes) -> st
                 await broker.close(nc)
     except TimeoutError:
         raise CannotPublish(f"{nats_url} did not confirm it within {TIMEOUT_S:.0f} s") from None
-
-
-def _is_membership(subject: str) -> bool:
-    tokens = subject.split(".")
-    return any(
-        len(tokens) == len(pattern) and all(one in ("*", other) for one, other in zip(pattern, tokens, strict=True))
-        for pattern in (row.split(".") for row in MEMBERSHIP)
-    )

@@ -4,29 +4,25 @@ from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
 from aiohttp import hdrs, web
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
+from pydantic import Field
 
 from beaconfire_auth.accounts import Accounts, SignedIn, User
 from beaconfire_auth.attempts import Attempts
 from beaconfire_auth.fields import Email, Name, NewEmail, NewPassword, RefreshToken
 from beaconfire_auth.keys import Keys
-from beaconfire_auth.members import KINDS, Actor, Members, as_json, forbidden
+from beaconfire_auth.members import Actor, Members, as_json, forbidden
 from beaconfire_kit import errors
 from beaconfire_kit.authorization import HTTP_PATH, AuthorizeReply, AuthorizeRequest, HttpQuestion, question
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.forwarding import ClientAddresses
+from beaconfire_kit.models import Body
 from beaconfire_kit.roles import Role
-from beaconfire_kit.subjects import InvalidRoom, Pair, is_id, parse_pair
+from beaconfire_kit.subjects import KINDS_WITH_MEMBERS, InvalidRoom, Pair, is_id, parse_pair
 from beaconfire_kit.tokens import Claims, ServiceClaims
 from beaconfire_kit.web import bearer_token, correlation_id, json_answer, read_body, read_bytes
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, alias_generator=to_camel)
-
-
-class SignUp(_Body):
+class SignUp(Body):
     """A new account."""
 
     email: NewEmail
@@ -34,34 +30,34 @@ class SignUp(_Body):
     name: Name
 
 
-class SignIn(_Body):
+class SignIn(Body):
     """The address and the password of an account."""
 
     email: Email
     password: Annotated[str, Field(max_length=200)]
 
 
-class Refresh(_Body):
+class Refresh(Body):
     """A refresh token to exchange."""
 
     refresh_token: RefreshToken
 
 
-class SignOut(_Body):
+class SignOut(Body):
     """A refresh token to revoke. With `everywhere`, every token of its user is revoked."""
 
     refresh_token: RefreshToken
     everywhere: bool = False
 
 
-class NewMember(_Body):
+class NewMember(Body):
     """A user to make a member."""
 
     email: Email
     role: Role
 
 
-class NewRole(_Body):
+class NewRole(Body):
     """The role that a member gets."""
 
     role: Role
@@ -146,8 +142,8 @@ class Calls:
     async def memberships(self, request: web.Request) -> web.Response:
         claims = await self._identify(request)
         kind = request.query.get("kind")
-        if kind is not None and kind not in KINDS:
-            raise BeaconfireError(errors.BAD_REQUEST, f"kind: expected one of {', '.join(sorted(KINDS))}")
+        if kind is not None and kind not in KINDS_WITH_MEMBERS:
+            raise BeaconfireError(errors.BAD_REQUEST, f"kind: expected one of {', '.join(KINDS_WITH_MEMBERS)}")
         roots = await self._members.of_user(claims.user_id, kind)
         return json_answer({"memberships": [{"root": str(root), "role": role} for root, role in roots.items()]})
 
@@ -211,7 +207,7 @@ def _root(request: web.Request) -> Pair:
         root = parse_pair(request.match_info["root"])
     except InvalidRoom as error:
         raise BeaconfireError(errors.BAD_REQUEST, str(error)) from None
-    if root.kind not in KINDS:
+    if root.kind not in KINDS_WITH_MEMBERS:
         raise forbidden()
     return root
 

@@ -20,9 +20,6 @@ from beaconfire_kit.subjects import Pair
 
 log = logs.get(__name__)
 
-KINDS = frozenset({"campaign", "workspace"})
-"""Roots that have members. A user is its own root, and its only member."""
-
 
 @dataclass(frozen=True, slots=True)
 class Member:

@@ -7,18 +7,17 @@ from pydantic import BaseModel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from beaconfire_auth.http import NewMember, NewRole, Refresh, SignIn, SignOut, SignUp
-from beaconfire_auth.members import KINDS
 from beaconfire_kit import errors, openapi
 from beaconfire_kit.authorization import HTTP_PATH, AuthorizeReply, HttpQuestion
 from beaconfire_kit.openapi import ID, Call, list_of, object_of, reference
-from beaconfire_kit.subjects import ID_PATTERN
+from beaconfire_kit.subjects import ID_PATTERN, KINDS_WITH_MEMBERS
 
 ABOUT = (
     "Accounts, tokens and memberships. Rate limits, and how long tokens live, are in docs/reference/http.md. The calls "
     "of operators on the operations port are not here."
 )
-_KIND = {"enum": sorted(KINDS)}
-_ROOT = {"type": "string", "pattern": f"^(?:{'|'.join(sorted(KINDS))}):{ID_PATTERN}$"}
+_KIND = {"enum": list(KINDS_WITH_MEMBERS)}
+_ROOT = {"type": "string", "pattern": f"^(?:{'|'.join(KINDS_WITH_MEMBERS)}):{ID_PATTERN}$"}
 _TEXT = {"type": "string"}
 _PATH = {"root": _ROOT, "user_id": ID}
 _ABOUT_MEMBERS = (errors.BAD_REQUEST, errors.FORBIDDEN)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
-from pydantic import BaseModel, ConfigDict, Field, IPvAnyAddress, model_validator
+from pydantic import Field, IPvAnyAddress, model_validator
 from pydantic.alias_generators import to_camel
 
 from beaconfire_auth.attempts import Attempts
@@ -21,6 +21,7 @@ from beaconfire_auth.service_tokens import ServiceTokens
 from beaconfire_kit import errors, logs
 from beaconfire_kit.catalogue import Id
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.models import Body
 from beaconfire_kit.subjects import is_id
 from beaconfire_kit.tokens import MAX_PATTERNS, MAX_SERVICE_LIFETIME_S
 from beaconfire_kit.web import WHOLE, bearer_token, json_answer, read_body
@@ -30,21 +31,17 @@ log = logs.get(__name__)
 DEFAULT_LIFE_S = 90 * 24 * 3600
 
 
-class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, alias_generator=to_camel)
-
-
-class Rotation(_Body):
+class Rotation(Body):
     lead_s: Annotated[int, Field(ge=0, le=86_400), WHOLE] | None = None
 
 
-class NewServiceToken(_Body):
+class NewServiceToken(Body):
     service: Id
     publish: Annotated[tuple[str, ...], Field(min_length=1, max_length=MAX_PATTERNS)]
     expires_in_s: Annotated[int, Field(ge=60, le=MAX_SERVICE_LIFETIME_S), WHOLE] = DEFAULT_LIFE_S
 
 
-class Reset(_Body):
+class Reset(Body):
     address: IPvAnyAddress | None = None
     email: Email | None = None
 

@@ -30,7 +30,7 @@ from beaconfire_kit import broker, logs, metrics
 from beaconfire_kit.consumer import Progress
 from beaconfire_kit.database import Database, DatabaseAway
 from beaconfire_kit.envelope import InvalidEvent, check, check_lifetime
-from beaconfire_kit.subjects import InvalidSubject, Pair, RoomKey, parse_subject
+from beaconfire_kit.subjects import KINDS_WITH_MEMBERS, InvalidSubject, Pair, RoomKey, parse_subject
 
 log = logs.get(__name__)
 
@@ -45,7 +45,7 @@ PASSED = metrics.Counter(
 )
 
 DURABLE = "auth-parents"
-FILTER = ["campaign.>", "workspace.>"]
+FILTER = [f"{kind}.>" for kind in KINDS_WITH_MEMBERS]
 BATCH = 200
 WAIT_S = 1.0
 RETRY_S = 0.5

@@ -12,7 +12,7 @@ from faststream.nats import NatsMessage
 from nats.aio.msg import Msg
 from pydantic import BaseModel, ValidationError
 
-from beaconfire_auth.members import KINDS, Members, Standing
+from beaconfire_auth.members import Members, Standing
 from beaconfire_auth.outsiders import Outsiders
 from beaconfire_auth.projection import Projection
 from beaconfire_auth.service_tokens import ServiceTokens
@@ -32,7 +32,7 @@ from beaconfire_kit.authorization import (
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.roles import Role
 from beaconfire_kit.seams.faststream_broker import FastStreamBroker
-from beaconfire_kit.subjects import InvalidRoom, Pair, Room, parse_pair, parse_room
+from beaconfire_kit.subjects import KINDS_WITH_MEMBERS, InvalidRoom, Pair, Room, membership_of, parse_pair, parse_room
 from beaconfire_kit.verifier import JwksUnavailable
 from beaconfire_kit.web import describe
 
@@ -117,14 +117,14 @@ class Rpc:
             root = parse_pair(request.root)
         except InvalidRoom as error:
             raise BeaconfireError(errors.BAD_ROOM, str(error)) from None
-        if root.kind not in KINDS:
+        if root.kind not in KINDS_WITH_MEMBERS:
             raise BeaconfireError(errors.BAD_ROOM, f"{root} has no members")
         if not await self._service_tokens.may_grant(request.service_token, root):
             log.warning("refused a grant without a good service token", root=str(root), user=request.user_id)
             raise BeaconfireError(
                 errors.TOKEN_INVALID,
                 "serviceToken: a grant needs one of auth's BEACONFIRE_GRANT_TOKENS, or a service token issued for "
-                f"{root.kind}.*.member.*",
+                f"{membership_of(root.kind)}",
             )
         version = await self._members.grant(root, request.user_id, request.role, founding=request.founding)
         return GrantReply(version=version)

@@ -15,7 +15,7 @@ from beaconfire_auth.store import SERVICE_TOKENS
 from beaconfire_kit import errors, logs, tokens
 from beaconfire_kit.database import Database
 from beaconfire_kit.errors import BeaconfireError
-from beaconfire_kit.subjects import Pair
+from beaconfire_kit.subjects import Pair, membership_of
 from beaconfire_kit.tokens import LEEWAY_S, ServiceClaims
 
 log = logs.get(__name__)
@@ -122,7 +122,7 @@ class ServiceTokens:
             claims = tokens.verify_service(text, self._keys.public, issuer=settings.issuer, audience=settings.audience)
         except tokens.InvalidToken:
             return False
-        return f"{root.kind}.*.member.*" in claims.publish and await self.is_good(claims.service, claims.token_id)
+        return membership_of(root.kind) in claims.publish and await self.is_good(claims.service, claims.token_id)
 
 
 def _token(row: Any) -> ServiceToken:

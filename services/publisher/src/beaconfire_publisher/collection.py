@@ -10,11 +10,12 @@ from beaconfire_kit import errors
 from beaconfire_kit.catalogue import Event
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.events.campaign import Operation
+from beaconfire_kit.models import Body
 from beaconfire_kit.subjects import is_id
 from beaconfire_kit.web import read_body
 from beaconfire_publisher.access import Access, check_editor
 from beaconfire_publisher.answers import KEY_HEADER, answer, based_on, conflicts, idempotency_key, tag
-from beaconfire_publisher.fields import Answer, Body
+from beaconfire_publisher.fields import Thing
 from beaconfire_publisher.store import CAMPAIGNS, Reading, Row, Store, Writing, new_id
 
 
@@ -33,7 +34,7 @@ class Collection(ABC):
     table: ClassVar[Table]
     new: ClassVar[type[Body]]
     changes: ClassVar[type[Body]]
-    answer: ClassVar[type[Answer]]
+    answer: ClassVar[type[Thing]]
 
     def __init__(self, access: Access, store: Store) -> None:
         self._access = access

@@ -5,9 +5,10 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from beaconfire_kit.events.campaign import EntityUpdated, Operation
+from beaconfire_kit.models import Body
 from beaconfire_kit.subjects import ROOT_KINDS
 from beaconfire_publisher.collection import Collection
-from beaconfire_publisher.fields import Answer, Body, Key, Name, Value, VariableChanges, Variables
+from beaconfire_publisher.fields import Key, Name, Thing, Value, VariableChanges, Variables
 from beaconfire_publisher.store import ENTITIES, Row
 
 RESERVED = ROOT_KINDS | {"settlement", "structure", "member"}
@@ -39,7 +40,7 @@ class NewEntity(EntityChanges):
     data: Variables = Field(default_factory=dict)
 
 
-class Entity(Answer):
+class Entity(Thing):
     """An entity as callers see it."""
 
     campaign_id: str

@@ -14,8 +14,7 @@ from functools import cache, partial
 from typing import Annotated, Any
 
 from aiohttp import web
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import AwareDatetime, Field, StringConstraints, ValidationError
 from pydantic_core import from_json
 
 from beaconfire_kit import errors
@@ -34,13 +33,13 @@ from beaconfire_kit.envelope import (
 )
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.inbox import digest
+from beaconfire_kit.models import Body, CamelModel
 from beaconfire_kit.roles import Role, can_edit
-from beaconfire_kit.subjects import InvalidSubject, parse_subject, root_name
-from beaconfire_kit.tokens import Claims, ServiceClaims, is_auths_own, may_publish
+from beaconfire_kit.subjects import InvalidSubject, is_membership, parse_subject, root_name
+from beaconfire_kit.tokens import Claims, ServiceClaims, may_publish
 from beaconfire_kit.web import correlation_id, describe, read_bytes, whole
 from beaconfire_publisher.access import Access
 from beaconfire_publisher.answers import answer, idempotency_key
-from beaconfire_publisher.fields import Body
 from beaconfire_publisher.idempotency import Earlier, Key, key_of_event
 from beaconfire_publisher.store import Row, Store, Writing
 
@@ -71,10 +70,8 @@ class GivenEvent(Body):
     metadata: GivenMetadata = GivenMetadata()
 
 
-class PublishedEvent(BaseModel):
+class PublishedEvent(CamelModel):
     """What became of one event."""
-
-    model_config = ConfigDict(alias_generator=to_camel, validate_by_name=True, serialize_by_alias=True)
 
     id: str
     subject: str
@@ -113,7 +110,7 @@ class _Rights:
 
 def publishable() -> dict[str, type[Event]]:
     """The events that can be published here, by type: those that are stored, and are not auth's own."""
-    return {type_: cls for type_, cls in events().items() if not cls.ephemeral and not is_auths_own(_example(cls))}
+    return {type_: cls for type_, cls in events().items() if not cls.ephemeral and not is_membership(_example(cls))}
 
 
 class Events:
@@ -157,7 +154,7 @@ class Events:
 
         def may_publish_there(subject: str) -> bool:
             role = roles.get(root_name(subject))
-            return role is not None and can_edit(role) and not is_auths_own(subject)
+            return role is not None and can_edit(role) and not is_membership(subject)
 
         return _Rights(may_publish_there, lambda subject: root_name(subject) in roles)
 

@@ -7,15 +7,14 @@ from typing import Annotated
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     PlainValidator,
     StringConstraints,
     WithJsonSchema,
 )
-from pydantic.alias_generators import to_camel
 
+from beaconfire_kit.models import Body, CamelModel
 from beaconfire_kit.web import LINE, WHOLE
 
 MAX_KEYS = 100
@@ -78,22 +77,6 @@ VariableChanges = Annotated[
 """A key sets that variable, None removes it. How many may result is checked where they are merged."""
 
 
-class Body(BaseModel):
-    """What a caller sends. Strict: nothing is converted, and nothing is passed over in silence.
-
-    Of a change only what was sent counts (`model_fields_set`); its defaults are never read.
-    """
-
-    model_config = ConfigDict(
-        frozen=True,
-        extra="forbid",
-        strict=True,
-        alias_generator=to_camel,
-        validate_by_name=True,
-        validate_by_alias=True,
-    )
-
-
 class Clock(Body):
     """A campaign's running clock: every `every_s` seconds, `elapsed_seconds` of world time pass."""
 
@@ -103,10 +86,8 @@ class Clock(Body):
     elapsed_seconds: ElapsedSeconds
 
 
-class Answer(BaseModel):
-    """What a caller gets, made from a row. Every thing has these."""
-
-    model_config = ConfigDict(frozen=True, alias_generator=to_camel, validate_by_name=True, serialize_by_alias=True)
+class Thing(CamelModel):
+    """What every thing in an answer has. It is made from a row."""
 
     id: str
     name: str

@@ -3,15 +3,15 @@
 from pydantic import Field
 
 from beaconfire_kit.events.campaign import Operation, SettlementUpdated
+from beaconfire_kit.models import Body
 from beaconfire_publisher.collection import Collection
 from beaconfire_publisher.fields import (
-    Answer,
-    Body,
     Description,
     Kind,
     Level,
     Name,
     Population,
+    Thing,
     Value,
     VariableChanges,
     Variables,
@@ -38,7 +38,7 @@ class NewSettlement(SettlementChanges):
     variables: Variables = Field(default_factory=dict)
 
 
-class Settlement(Answer):
+class Settlement(Thing):
     """A settlement as callers see it."""
 
     campaign_id: str

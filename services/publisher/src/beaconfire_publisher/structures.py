@@ -3,8 +3,9 @@
 from pydantic import Field
 
 from beaconfire_kit.events.campaign import Operation, StructureUpdated
+from beaconfire_kit.models import Body
 from beaconfire_publisher.collection import Collection
-from beaconfire_publisher.fields import Answer, Body, Kind, Level, Name, Value, VariableChanges, Variables
+from beaconfire_publisher.fields import Kind, Level, Name, Thing, Value, VariableChanges, Variables
 from beaconfire_publisher.store import SETTLEMENTS, STRUCTURES, Reading, Row
 
 
@@ -24,7 +25,7 @@ class NewStructure(StructureChanges):
     variables: Variables = Field(default_factory=dict)
 
 
-class Structure(Answer):
+class Structure(Thing):
     """A structure as callers see it."""
 
     campaign_id: str
