@@ -9,15 +9,16 @@ from typing import Any
 from nats.aio.client import Client
 from sqlalchemy import MetaData, select, text
 
-from beaconfire_kit import outbox
+from beaconfire_kit import broker, outbox_table
 from beaconfire_kit.database import Database
 from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.events.campaign import SettlementUpdated
 from beaconfire_kit.outbox import Outbox
+from beaconfire_kit.relay import Relay
 from tests.databases import database_url
 
 TABLES = MetaData()
-ROWS = outbox.table(TABLES)
+ROWS = outbox_table.table(TABLES)
 PATIENCE_S = 20.0
 
 
@@ -34,15 +35,23 @@ async def opened(folder: Path) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
-async def relaying(box: Outbox, nc: Client) -> AsyncIterator[None]:
+async def relaying(
+    box: Outbox, nc: Client, *, duplicate_window_s: float = broker.DUPLICATE_WINDOW_S
+) -> AsyncIterator[Relay]:
     """Run the relay of an outbox within the block."""
-    relay = asyncio.create_task(box.relay(nc))
+    relay = Relay(box, service="publisher", duplicate_window_s=duplicate_window_s)
+    running = asyncio.create_task(relay.run(nc))
     try:
-        yield
+        yield relay
     finally:
-        relay.cancel()
+        running.cancel()
         with suppress(asyncio.CancelledError):
-            await relay
+            await running
+
+
+def relay_of(box: Outbox) -> Relay:
+    """A relay as the publisher has it."""
+    return Relay(box, service="publisher")
 
 
 def envelope(id_: str, campaign_id: str = "c1") -> Envelope:

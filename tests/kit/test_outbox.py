@@ -1,4 +1,4 @@
-"""beaconfire_kit.outbox against a real broker and a real database."""
+"""beaconfire_kit.outbox and beaconfire_kit.relay against a real broker and a real database."""
 
 import asyncio
 import json
@@ -14,10 +14,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from structlog.testing import capture_logs
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_kit import broker, outbox
+from beaconfire_kit import broker, relay
 from beaconfire_kit.cursor import Cursor
 from beaconfire_kit.database import Database
-from beaconfire_kit.outbox import KEEP, Outbox
+from beaconfire_kit.lease import LEASE
+from beaconfire_kit.outbox import Outbox
+from beaconfire_kit.relay import KEEP, Relay
 from tests.conftest import connected
 from tests.databases import Databases, chosen, on_both_databases
 from tests.kit.outboxes import (
@@ -30,6 +32,7 @@ from tests.kit.outboxes import (
     execute,
     heard,
     opened,
+    relay_of,
     relaying,
 )
 
@@ -84,10 +87,11 @@ async def test_relay(database: Database, nc: Client, stored: "asyncio.Queue[str]
 async def test_many_roots(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
     """Events of many roots are stored once each, those of a root in the order of their rows."""
     box = Outbox(database, ROWS)
+    sender = relay_of(box)
     roots = [f"c{number}" for number in range(50)]
     ids = [f"{root} {number}" for number in range(9) for root in roots]
     await commit_all(database, box, [envelope(id_, id_.partition(" ")[0]) for id_ in ids])
-    await box.drain(nc)
+    await sender.drain(nc)
     told = await heard(stored, len(ids))
     offsets = await column(database, "stream_offset")
 
@@ -102,22 +106,22 @@ async def test_cannot_mark(
 ) -> None:
     """While the database takes no marks, no event is sent twice, and only so many are sent; once it does, all are
     marked and the rest follows."""
-    monkeypatch.setattr(outbox, "MAX_UNMARKED", 10)
-    monkeypatch.setattr(outbox, "BATCH", 5)
+    monkeypatch.setattr(relay, "MAX_UNMARKED", 10)
+    monkeypatch.setattr(relay, "BATCH", 5)
     ids = [f"e{number}" for number in range(20)]
     box = Outbox(database, ROWS)
     await commit(database, box, *ids)
     await execute(
         database, "CREATE TRIGGER t BEFORE UPDATE OF published_at ON outbox BEGIN SELECT RAISE(ABORT, 'full'); END"
     )
-    published = outbox.PUBLISHED._value.get()
+    published = relay.PUBLISHED._value.get()
     async with relaying(box, nc):
         with capture_logs() as lines:
             await heard(stored, 10)
             async with asyncio.timeout(PATIENCE_S):
                 while "relay failed, going on" not in [line["event"] for line in lines]:
                     await asyncio.sleep(0.01)
-        sent_unmarked = outbox.PUBLISHED._value.get() - published
+        sent_unmarked = relay.PUBLISHED._value.get() - published
         await execute(database, "DROP TRIGGER t")
         rest = await heard(stored, 10)
         async with asyncio.timeout(PATIENCE_S):
@@ -126,7 +130,7 @@ async def test_cannot_mark(
 
     assert sent_unmarked == 10
     assert rest == ids[10:]
-    assert outbox.PUBLISHED._value.get() - published == 20
+    assert relay.PUBLISHED._value.get() - published == 20
 
 
 @on_both_databases
@@ -193,12 +197,13 @@ async def test_fails_between_sending_and_marking(database: Database, nc: Client,
     )
     for _ in range(10):
         with pytest.raises(SQLAlchemyError):
-            await Outbox(database, ROWS).drain(nc)
+            await relay_of(Outbox(database, ROWS)).drain(nc)
         await expire_lease(database)
     await execute(database, "DROP TRIGGER t")
     box = Outbox(database, ROWS)
+    sender = relay_of(box)
     await commit(database, box, "next")
-    await box.drain(nc)
+    await sender.drain(nc)
 
     assert await heard(stored, 2) == ["once", "next"]
     offsets = await column(database, "stream_offset")
@@ -218,9 +223,9 @@ async def test_looked_up_after_the_duplicate_window(
     offset = await broker.publish(nc, one.subject, one.encode(), message_id=one.id)
     await heard(stored, 1)
     await until_window_is_over(nc)
-    box = Outbox(database, ROWS, duplicate_window_s=WINDOW_S)
+    late = Relay(Outbox(database, ROWS), service="publisher", duplicate_window_s=WINDOW_S)
 
-    await box.drain(nc)
+    await late.drain(nc)
 
     assert (await heard(stored, 3))[-1] == "never sent"  # after two probes
     assert (await column(database, "stream_offset"))[0] == offset
@@ -232,15 +237,15 @@ async def test_lease(database: Database, tmp_path: Path, nc: Client, stored: "as
     """F17: of two relays on a database one sends; the other takes over where the first says nothing any more, and then
     it is the first that sends nothing."""
     async with opened(tmp_path) as again:
-        first, second = Outbox(database, ROWS), Outbox(again, ROWS)
-        await commit(database, first, "a")
+        first, second = relay_of(Outbox(database, ROWS)), relay_of(Outbox(again, ROWS))
+        await commit(database, first.outbox, "a")
         await first.drain(nc)
-        await commit(again, second, "b")
+        await commit(again, second.outbox, "b")
         await second.drain(nc)
         waiting = await column(database, "published_at")
         await expire_lease(database)
         await second.drain(nc)
-        await commit(database, first, "c")
+        await commit(database, first.outbox, "c")
         await first.drain(nc)
         still = await column(database, "published_at")
         await second.drain(nc)
@@ -253,16 +258,17 @@ async def test_lease(database: Database, tmp_path: Path, nc: Client, stored: "as
 async def test_frozen_relay_marks_nothing(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
     """F17: a relay that lost its lease while it was sending leaves the row to the one that took over."""
     box = Outbox(database, ROWS)
+    sender = relay_of(box)
     await commit(database, box, "first")
-    await box.drain(nc)
+    await sender.drain(nc)
     await commit(database, box, "second")
     await execute(database, "CREATE TRIGGER t BEFORE UPDATE ON outbox_lease BEGIN SELECT RAISE(IGNORE); END")
 
-    await box.drain(nc)
+    await sender.drain(nc)
     unmarked = (await column(database, "published_at"))[1]
     await execute(database, "DROP TRIGGER t")
     await expire_lease(database)
-    await Outbox(database, ROWS).drain(nc)
+    await relay_of(Outbox(database, ROWS)).drain(nc)
 
     assert unmarked is None
     assert None not in await column(database, "published_at")
@@ -276,8 +282,8 @@ async def test_frozen_relay_sends_nothing(
     since, sends none of them again."""
     async with connected(stream, "setup") as setup:
         await shorten_duplicate_window(setup)
-    frozen, other = Outbox(database, ROWS), Outbox(database, ROWS)
-    await commit(database, frozen, "first", "second")
+    frozen, other = relay_of(Outbox(database, ROWS)), relay_of(Outbox(database, ROWS))
+    await commit(database, frozen.outbox, "first", "second")
     take, taken = frozen._lease.take, []
 
     async def stand_still() -> bool:
@@ -291,7 +297,7 @@ async def test_frozen_relay_sends_nothing(
 
     monkeypatch.setattr(frozen._lease, "take", stand_still)
     await frozen.drain(nc)
-    await commit(database, other, "third")
+    await commit(database, other.outbox, "third")
     await other.drain(nc)
     told = [id_ for id_ in await heard(stored, 5) if id_ != "probe"]
 
@@ -302,8 +308,8 @@ async def test_frozen_relay_sends_nothing(
 @on_both_databases
 async def test_taken_over_from_the_dead(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
     """F17: what a relay that died left behind is sent by the next one within seconds, by its own clock."""
-    dead, alive = Outbox(database, ROWS), Outbox(database, ROWS)
-    await commit(database, dead, "a")
+    dead, alive = relay_of(Outbox(database, ROWS)), Outbox(database, ROWS)
+    await commit(database, dead.outbox, "a")
     await dead.drain(nc)
     await commit(database, alive, "b")
     async with relaying(alive, nc):
@@ -352,13 +358,14 @@ async def test_sent_and_not_marked(database: Database, nc: Client, stored: "asyn
     """A relay that ended between the broker's acknowledgement and its own mark sends the event again, and the broker
     drops it; the row gets the offset of the first time."""
     box = Outbox(database, ROWS)
+    sender = relay_of(box)
     await commit(database, box, "once")
     one = envelope("once")
     offset = await broker.publish(nc, one.subject, one.encode(), message_id=one.id)
 
-    await box.drain(nc)
+    await sender.drain(nc)
     await commit(database, box, "next")
-    await box.drain(nc)
+    await sender.drain(nc)
 
     assert await heard(stored, 2) == ["once", "next"]
     assert await column(database, "stream_offset") == [offset, offset + 1]
@@ -385,12 +392,13 @@ async def test_two_relays(database: Database, tmp_path: Path, nc: Client, stored
 async def test_refused(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
     """An event that the broker will never take does not hold up those behind it; its row stays, without an offset."""
     box = Outbox(database, ROWS)
+    sender = relay_of(box)
     async with database.writing() as tx:
         large = {"event_id": "large", "subject": "campaign.c1.state", "body": b"x" * 300_000}
         await tx.execute(insert(ROWS).values(**large, created_at=datetime.now(UTC)))
     await commit(database, box, "fine")
 
-    await box.drain(nc)
+    await sender.drain(nc)
 
     assert await heard(stored, 1) == ["fine"]
     assert (await column(database, "stream_offset"))[0] is None
@@ -417,8 +425,9 @@ async def test_broker_away(database: Database, nc: Client, stream: NatsServer) -
 async def test_stream_wiped(database: Database, nc: Client, stream: NatsServer, stored: "asyncio.Queue[str]") -> None:
     """F6: into a stream that was lost and made anew goes what was never acknowledged, however old, and nothing else."""
     box = Outbox(database, ROWS)
+    sender = relay_of(box)
     await commit(database, box, "acknowledged")
-    await box.drain(nc)
+    await sender.drain(nc)
     async with connected(stream, "setup") as setup:
         await setup.request(f"$JS.API.STREAM.DELETE.{broker.STREAM}", b"")
         await commit(database, box, "old", "young")
@@ -437,8 +446,9 @@ async def test_stream_wiped(database: Database, nc: Client, stream: NatsServer, 
 async def test_forgets(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
     """Rows older than anything in the stream are deleted; those never sent are not, however old."""
     box = Outbox(database, ROWS)
+    sender = relay_of(box)
     await commit(database, box, "old", "recent")
-    await box.drain(nc)
+    await sender.drain(nc)
     long_ago = datetime.now(UTC) - KEEP - timedelta(minutes=1)
     async with database.writing() as tx:
         await tx.execute(update(ROWS).where(ROWS.c.event_id == "old").values(published_at=long_ago))
@@ -471,7 +481,7 @@ async def test_relay_can_be_cancelled(database: Database, nc: Client) -> None:
 async def expire_lease(database: Database) -> None:
     """As if whoever holds it had said nothing for an hour."""
     async with database.writing() as tx:
-        await tx.execute(update(TABLES.tables[outbox.LEASE]).values(renewed_at=datetime.now(UTC) - timedelta(hours=1)))
+        await tx.execute(update(TABLES.tables[LEASE]).values(renewed_at=datetime.now(UTC) - timedelta(hours=1)))
 
 
 async def shorten_duplicate_window(setup: Client) -> None:

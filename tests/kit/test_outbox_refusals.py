@@ -1,4 +1,4 @@
-"""beaconfire_kit.outbox where the broker denies events, or does not acknowledge some: the others are not held up."""
+"""beaconfire_kit.relay where the broker denies events, or does not acknowledge some: the others are not held up."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -11,10 +11,11 @@ from nats.aio.msg import Msg
 from sqlalchemy import insert
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_kit import broker, outbox
+from beaconfire_kit import broker, outbox_table, relay
 from beaconfire_kit.broker import BrokerRefused, NotAcknowledged
 from beaconfire_kit.database import Database
 from beaconfire_kit.outbox import Outbox
+from beaconfire_kit.relay import Relay
 from tests.broker_changes import change_permissions, change_stream, deny, until_denied
 from tests.conftest import connected
 from tests.databases import on_both_databases
@@ -54,27 +55,27 @@ async def test_a_denied_event_is_set_aside_at_once_and_others_go_on(
     Its row says why. Once the permission is there, it can be sent again.
     """
     box = Outbox(database, ROWS)
-    refused = outbox.REFUSED._value.get()
+    refused = relay.REFUSED._value.get()
     async with connected(stream, "publisher") as nc:
         deny(stream, f"{DENIED}.settlement.s1")
         await until_denied(nc, f"{DENIED}.settlement.s1")
         other = {"event_id": "same root", "subject": f"{DENIED}.state", "body": b"{}"}
-        async with relaying(box, nc):
+        async with relaying(box, nc) as sender:
             await commit_all(database, box, [envelope("denied", "denied"), envelope("other root", "c2")])
             async with database.writing() as tx:
                 await tx.execute(insert(ROWS).values(**other, created_at=datetime.now(UTC)))
             box.wake()
             told = await heard(stored, 2)
             reasons = await until_marked(database)
-            seen = box.warnings()
+            seen = sender.warnings()
             change_permissions(stream, f'deny: ["{DENIED}.settlement.s1", ', "deny: [")
             await until_denied(nc, f"{DENIED}.settlement.s1", denied=False)
             async with database.writing() as tx:
-                again = await outbox.send_again(tx, ROWS, None)
+                again = await outbox_table.send_again(tx, ROWS, None)
             after = await heard(stored, 1)
 
     assert sorted(told) == ["other root", "same root"]
-    assert outbox.REFUSED._value.get() - refused == 1
+    assert relay.REFUSED._value.get() - refused == 1
     assert "may not publish on campaign.denied.settlement.s1" in reasons[0]
     assert reasons[1:] == [None, None]
     assert again == 1
@@ -103,7 +104,7 @@ async def test_an_event_that_is_never_acknowledged_holds_up_no_other_root(
     database: Database, stream: NatsServer, stored: "asyncio.Queue[str]", is_old: bool
 ) -> None:
     """While nothing answers for one root's events, more than a batch of them, those of other roots are sent at once."""
-    box = Outbox(database, ROWS, duplicate_window_s=0.0 if is_old else broker.DUPLICATE_WINDOW_S)
+    box, window_s = Outbox(database, ROWS), 0.0 if is_old else broker.DUPLICATE_WINDOW_S
     ids = [f"c{number}" for number in range(20)]
     change_permissions(stream, '"deadletter.>", "_INBOX_operator', '"deadletter.>", "workspace.>", "_INBOX_operator')
     async with (
@@ -116,13 +117,13 @@ async def test_an_event_that_is_never_acknowledged_holds_up_no_other_root(
         await change_stream(setup, {"subjects": ["campaign.>", "tick", "anchor"]})
         async with database.writing() as tx:
             row = {"subject": "workspace.lost.state", "body": b"{}", "created_at": datetime.now(UTC)}
-            await tx.execute(insert(ROWS), [{**row, "event_id": f"lost {one}"} for one in range(outbox.BATCH + 1)])
-        async with relaying(box, nc):
+            await tx.execute(insert(ROWS), [{**row, "event_id": f"lost {one}"} for one in range(relay.BATCH + 1)])
+        async with relaying(box, nc, duplicate_window_s=window_s):
             await swallowed.next_msg(timeout=PATIENCE_S)
             for id_ in ids:
                 await commit_all(database, box, [envelope(id_, id_)])
                 assert await heard(stored, 1) == [id_]
-            still = (await column(database, "published_at"))[: outbox.BATCH + 1]
+            still = (await column(database, "published_at"))[: relay.BATCH + 1]
             await change_stream(setup, {})
             after = await heard(stored, 3)
 
@@ -202,9 +203,8 @@ async def test_set_aside_events_are_not_forgotten_and_can_be_dropped(database: D
                 "published_at": LONG_AGO,
             }
             await tx.execute(insert(ROWS).values(**row, created_at=LONG_AGO))
-        dropped = await outbox.drop(tx, ROWS, ["dropped", "unknown"])
-    box = Outbox(database, ROWS)
-    await box._forget()
+        dropped = await outbox_table.drop(tx, ROWS, ["dropped", "unknown"])
+    await Relay(Outbox(database, ROWS), service="publisher")._forget()
 
     assert dropped == 1
     assert await column(database, "event_id") == ["kept"]
@@ -217,8 +217,8 @@ async def test_what_waits_is_counted_by_root(database: Database) -> None:
     await commit_all(database, box, [envelope("a", "c_1"), envelope("b", "cx1"), envelope("c", "c_1")])
     await execute(database, "UPDATE outbox SET subject = 'campaign.bare' WHERE event_id = 'b'")
     async with database.reading() as connection:
-        by_root = (await connection.execute(outbox.by_root(ROWS))).all()
-        whole = await outbox.survey(connection, ROWS)
+        by_root = (await connection.execute(outbox_table.by_root(ROWS))).all()
+        whole = await outbox_table.survey(connection, ROWS)
 
     assert sorted((one.root, one.events) for one in by_root) == [("campaign.bare", 1), ("campaign.c_1", 2)]
     assert (whole.events, whole.roots, whole.refused) == (3, 2, 0)

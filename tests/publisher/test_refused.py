@@ -13,7 +13,7 @@ from beaconfire.doctor import Patient, diagnose
 from beaconfire.nats_server import NatsServer
 from beaconfire.outboxes import CannotLook, Refused, Seen, WaitingRoot
 from beaconfire_kit.database import Database
-from beaconfire_kit.outbox import STALE_S
+from beaconfire_kit.relay import STALE_S
 from beaconfire_publisher.store import OUTBOX
 from tests.broker_changes import change_permissions, change_stream, deny, until_denied
 from tests.conftest import broker_settings, connected

@@ -13,9 +13,10 @@ from sqlalchemy import text
 
 from beaconfire.local_services import ServiceProcess
 from beaconfire.nats_server import NatsServer
-from beaconfire_kit import broker, outbox
+from beaconfire_kit import broker
 from beaconfire_kit.database import Database
 from beaconfire_kit.events.campaign import SettlementUpdated
+from beaconfire_kit.lease import LEASE
 from tests.auth.conftest import Auth
 from tests.conftest import connected
 from tests.databases import database_url, on_both_databases
@@ -117,7 +118,7 @@ async def test_every_stored_settlement_is_published_once_however_often_the_publi
             await asyncio.sleep(random.uniform(0, 0.02))  # any moment is as good as another
             process.kill()
         async with database.writing() as tx:  # so that the next life relays from its start, and is killed relaying
-            await tx.execute(text(f"UPDATE {outbox.LEASE} SET holder = ''"))
+            await tx.execute(text(f"UPDATE {LEASE} SET holder = ''"))
         await asyncio.to_thread(process.start)
     there = {one["id"] for one in (await running.owner.get(path)).body["settlements"]}
     await running.owner.post(f"{running.campaign}/world-time", {"advanceSeconds": 1})

@@ -18,7 +18,7 @@ from beaconfire_kit.broker import (
     STREAM_SUBJECTS,
     epoch_of,
 )
-from beaconfire_kit.outbox import STALE_S
+from beaconfire_kit.relay import STALE_S
 
 Verdict = Literal["ok", "warning", "wrong", "unseen"]
 

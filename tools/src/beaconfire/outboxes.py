@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from beaconfire.migrate import database_urls
 from beaconfire.tables import listing, print_table
 from beaconfire_auth.store import OUTBOX as AUTH
-from beaconfire_kit import outbox
+from beaconfire_kit import outbox_table
 from beaconfire_kit.database import Database, DatabaseAway, cause
 from beaconfire_kit.subjects import root_name
 from beaconfire_publisher.store import OUTBOX as PUBLISHER
@@ -77,7 +77,7 @@ def send_again(service: str | None, url: str | None, folder: Path, event_ids: Se
     """Send refused events again, all where no ids are given. Returns how many. Raises CannotLook."""
 
     async def work(tx: AsyncConnection, name: str) -> int:
-        return await outbox.send_again(tx, OUTBOXES[name], event_ids)
+        return await outbox_table.send_again(tx, OUTBOXES[name], event_ids)
 
     return _change(_wheres(service, url, folder), work)
 
@@ -86,7 +86,7 @@ def drop(service: str | None, url: str | None, folder: Path, event_ids: Sequence
     """Forget refused events for good. Returns how many. Raises CannotLook."""
 
     async def work(tx: AsyncConnection, name: str) -> int:
-        return await outbox.drop(tx, OUTBOXES[name], event_ids)
+        return await outbox_table.drop(tx, OUTBOXES[name], event_ids)
 
     return _change(_wheres(service, url, folder), work)
 
@@ -139,8 +139,8 @@ async def _look(service: str, database: Database) -> Seen:
     rows, now = OUTBOXES[service], datetime.now(UTC)
     refused = select(rows).where(rows.c.refused.is_not(None)).order_by(rows.c.id).limit(MAX_REFUSED)
     async with database.reading() as connection:
-        count = await outbox.survey(connection, rows)
-        waiting = (await connection.execute(outbox.by_root(rows).limit(MAX_ROOTS))).all()
+        count = await outbox_table.survey(connection, rows)
+        waiting = (await connection.execute(outbox_table.by_root(rows).limit(MAX_ROOTS))).all()
         events = (await connection.execute(refused)).all()
     return Seen(
         service,

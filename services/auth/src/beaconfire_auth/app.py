@@ -35,6 +35,7 @@ from beaconfire_kit.forwarding import ClientAddresses
 from beaconfire_kit.migrations import open_database
 from beaconfire_kit.openapi import PATH, served
 from beaconfire_kit.outbox import Outbox
+from beaconfire_kit.relay import Relay
 from beaconfire_kit.seams.faststream_broker import FastStreamBroker
 from beaconfire_kit.web import FOR_OPERATORS, WARNINGS, application
 
@@ -55,7 +56,7 @@ def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Applicatio
     """
     auth = _Auth(settings, on_fatal)
     app = application(settings, ready=auth.why_not_ready)
-    app[WARNINGS] = auth.outbox.warnings
+    app[WARNINGS] = auth.relay.warnings
     calls = Calls(
         auth.accounts, auth.members, auth.keys, auth.attempts, ClientAddresses(settings), auth.decisions.authorize
     )
@@ -77,7 +78,8 @@ class _Auth:
         self._settings = settings
         self._on_fatal = on_fatal
         self._database = Database(settings.database_url, pool_size=settings.database_connections, one_writer=True)
-        self.outbox = Outbox(self._database, OUTBOX, service="auth")
+        self.outbox = Outbox(self._database, OUTBOX)
+        self.relay = Relay(self.outbox, service="auth")
         self._nc: Client | None = None
         self._rpc: FastStreamBroker | None = None
         self._stopping = False
@@ -109,7 +111,7 @@ class _Auth:
             return "starting: waiting for the broker"
         if not self._nc.is_connected:
             return "the broker is not reachable"
-        return self._why_not or self.outbox.why_stuck()
+        return self._why_not or self.relay.why_stuck()
 
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
         """Everything that lives beside HTTP. When it ends, no request is being answered any more."""
@@ -137,7 +139,7 @@ class _Auth:
         self._rpc = rpc
         await broker.cancellable(rpc.start())
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.outbox.relay(nc), name="relay")
+            tasks.create_task(self.relay.run(nc), name="relay")
             tasks.create_task(self.projection.run(nc), name="projection")
             tasks.create_task(self._watch(nc), name="watch")
 
@@ -180,7 +182,7 @@ class _Auth:
             if connection is not None:
                 await broker.close(connection)
         if self._nc is not None:
-            await self.outbox.finish(self._nc)
+            await self.relay.finish(self._nc)
             await broker.close(self._nc)
         await self._hashing.close()
         await self._database.close()

@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from beaconfire_kit import outbox
+from beaconfire_kit import outbox_table
 from beaconfire_kit.database import UtcDateTime
 
 TABLES = MetaData()
@@ -112,7 +112,7 @@ COUNTERS = Table(
     Column("value", BigInteger, nullable=False),
 )
 
-OUTBOX = outbox.table(TABLES)
+OUTBOX = outbox_table.table(TABLES)
 
 MEMBERSHIP_VERSION = "membership_version"
 PROJECTED_OFFSET = "projected_offset"

@@ -15,6 +15,7 @@ from beaconfire_kit.database import Database, DatabaseAway
 from beaconfire_kit.migrations import open_database
 from beaconfire_kit.openapi import PATH, served
 from beaconfire_kit.outbox import Outbox
+from beaconfire_kit.relay import Relay
 from beaconfire_kit.verifier import Verifier
 from beaconfire_kit.web import WARNINGS, application
 from beaconfire_publisher import openapi
@@ -44,7 +45,7 @@ def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Applicatio
     """
     publisher = _Publisher(settings, on_fatal)
     app = application(settings, ready=publisher.why_not_ready)
-    app[WARNINGS] = publisher.outbox.warnings
+    app[WARNINGS] = publisher.relay.warnings
     app.middlewares.append(publisher.access.count_body)
     app.cleanup_ctx.append(publisher.run)
     for calls in (Campaigns, WorldTime, Clocks, Settlements, Structures, Entities, Events):
@@ -59,6 +60,7 @@ class _Publisher:
         self._on_fatal = on_fatal
         self._database = Database(settings.database_url, pool_size=settings.database_connections)
         self.outbox = Outbox(self._database, OUTBOX)
+        self.relay = Relay(self.outbox, service="publisher")
         self._nc: Client | None = None
         self._why_not: str | None = "starting"
         self.access = Access(settings.requests())
@@ -72,7 +74,7 @@ class _Publisher:
             return "starting: waiting for the broker"
         if not self._nc.is_connected:
             return "the broker is not reachable"
-        return self._why_not or self.outbox.why_stuck()
+        return self._why_not or self.relay.why_stuck()
 
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
         """Everything that lives beside HTTP. When it stops, no request is being answered any more."""
@@ -104,7 +106,7 @@ class _Publisher:
         self._nc = self.access.auth.nc = nc
         await nc.subscribe(broker.WAKE, cb=self._wake)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self.outbox.relay(nc, nudge=broker.WAKE), name="relay")
+            tasks.create_task(self.relay.run(nc, wake=broker.WAKE), name="relay")
             tasks.create_task(self._watch(nc), name="watch")
 
     async def _wake(self, _said: Msg) -> None:
@@ -113,7 +115,7 @@ class _Publisher:
     async def _leave(self) -> None:
         """Send the events of the last requests, leave the broker, close the database."""
         if self._nc is not None:
-            await self.outbox.finish(self._nc)
+            await self.relay.finish(self._nc)
             await broker.close(self._nc)
         await self._database.close()
 

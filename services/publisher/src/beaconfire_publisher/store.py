@@ -34,7 +34,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeDecorator
 
-from beaconfire_kit import errors, inbox, outbox
+from beaconfire_kit import errors, inbox, outbox_table
 from beaconfire_kit.catalogue import Event
 from beaconfire_kit.database import Database, UtcDateTime
 from beaconfire_kit.envelope import Envelope, Metadata
@@ -65,7 +65,7 @@ class ClockColumn(TypeDecorator[Clock]):
         return None if value is None else Clock.model_validate(value)
 
 
-OUTBOX = outbox.table(TABLES)
+OUTBOX = outbox_table.table(TABLES)
 INBOX = inbox.table(TABLES)
 KEYS = idempotency.table(TABLES)
 USAGE = limits.table(TABLES)

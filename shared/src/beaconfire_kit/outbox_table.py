@@ -1,0 +1,129 @@
+"""The outbox's table, and what operators ask of it: which events wait, which were refused, send or drop those."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Select,
+    String,
+    Table,
+    Text,
+    func,
+    select,
+    update,
+)
+from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
+from sqlalchemy.sql.functions import FunctionElement
+
+from beaconfire_kit import lease
+from beaconfire_kit.database import UtcDateTime
+
+
+def table(metadata: MetaData) -> Table:
+    """The outbox table in a service's own schema, and the table of the relay's lease beside it.
+
+    `published_at` is when the relay was done with a row. Such a row has a `stream_offset`, or the broker refused the
+    event and `refused` says why. The broker knows the event by `event_id`, its `Nats-Msg-Id`.
+    """
+    lease.table(metadata)
+    return Table(
+        "outbox",
+        metadata,
+        Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True, autoincrement=True),
+        Column("event_id", String(128), nullable=False, unique=True),
+        Column("subject", String(1200), nullable=False),
+        Column("body", LargeBinary, nullable=False),
+        Column("created_at", UtcDateTime, nullable=False),
+        Column("published_at", UtcDateTime, index=True),
+        Column("stream_offset", BigInteger),
+        _refused := Column("refused", Text),
+        # Of refused rows only: they are counted all the time, among the rows of eight days.
+        Index(
+            "outbox_refused",
+            "id",
+            sqlite_where=_refused.is_not(None),
+            postgresql_where=_refused.is_not(None),
+        ),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """What waits in an outbox, of one root or of all."""
+
+    events: int = 0
+    oldest: datetime | None = None
+    roots: int = 0
+    refused: int = 0
+    """Events that the broker refused. They do not count as waiting."""
+
+    def age_s(self) -> float:
+        """Seconds since the oldest waiting event was committed; 0 if none waits."""
+        return (datetime.now(UTC) - self.oldest).total_seconds() if self.oldest else 0.0
+
+
+def by_root(rows: Table) -> Select[str, int, datetime]:
+    """What waits in an outbox, by `root`: `events` and `oldest`, the oldest first."""
+    oldest = func.min(rows.c.created_at).label("oldest")
+    counted = select(root_of(rows.c.subject).label("root"), func.count().label("events"), oldest)
+    return counted.where(rows.c.published_at.is_(None)).group_by("root").order_by("oldest")
+
+
+async def survey(connection: AsyncConnection, rows: Table) -> Waiting:
+    """What waits in an outbox, of all roots together."""
+    waiting = (await connection.execute(by_root(rows))).all()
+    refused = await connection.scalar(select(func.count()).select_from(rows).where(rows.c.refused.is_not(None)))
+    return Waiting(
+        sum(row.events for row in waiting),
+        min((row.oldest for row in waiting), default=None),
+        len(waiting),
+        refused or 0,
+    )
+
+
+async def send_again(tx: AsyncConnection, rows: Table, event_ids: Sequence[str] | None) -> int:
+    """Let the relay send refused events again, those with these ids or all. Returns how many there are."""
+    refused = update(rows).where(rows.c.refused.is_not(None))
+    chosen = refused if event_ids is None else refused.where(rows.c.event_id.in_(event_ids))
+    return (await tx.execute(chosen.values(refused=None, published_at=None))).rowcount
+
+
+async def drop(tx: AsyncConnection, rows: Table, event_ids: Sequence[str]) -> int:
+    """Forget refused events, so that they are never sent. Returns how many there are."""
+    refused = update(rows).where(rows.c.refused.is_not(None), rows.c.event_id.in_(event_ids))
+    return (await tx.execute(refused.values(refused=None))).rowcount
+
+
+def first_pair(subject: str) -> str:
+    """A subject's first pair (`campaign.c1`), its root. Events of one root are sent in order."""
+    return ".".join(subject.split(".", 2)[:2])
+
+
+class root_of(FunctionElement[str]):  # noqa: N801  (an SQL function)
+    """`first_pair` in SQL, of a column of subjects."""
+
+    type = String()
+    inherit_cache = True
+
+
+@compiles(root_of, "sqlite")
+def _root_in_sqlite(element: root_of, compiler: SQLCompiler, **more: Any) -> str:
+    subject = compiler.process(element.clauses, **more)
+    rest = f"substr({subject}, instr({subject}, '.') + 1)"
+    return f"substr({subject}, 1, instr({subject}, '.') + instr({rest} || '.', '.') - 1)"
+
+
+@compiles(root_of, "postgresql")
+def _root_in_postgresql(element: root_of, compiler: SQLCompiler, **more: Any) -> str:
+    subject = compiler.process(element.clauses, **more)
+    return f"(split_part({subject}, '.', 1) || '.' || split_part({subject}, '.', 2))"

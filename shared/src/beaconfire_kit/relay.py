@@ -1,0 +1,447 @@
+"""The relay publishes what is in the outbox, the events of a root in the order of their rows.
+
+A crash between commit and publish leaves the row, and the next relay publishes it. A crash between publish and mark
+publishes it again under the same `Nats-Msg-Id`, and the broker drops the repeat. Events so old that the broker may
+have forgotten their id are looked up in the stream first (`beaconfire_kit.lookup`). So rows can be marked late, many at
+a time.
+
+An event that the broker refuses is set aside: `refused` keeps the reason, operators see it, and `beaconfire outbox` can
+send it again. Roots never wait for one another: while an event of one root is not acknowledged, other roots go on.
+
+One process of several relays, the one that holds the lease (`beaconfire_kit.lease`). Two at once, for a moment, do no
+harm: each sends the events of a root in order, and the broker stores each once.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any, NamedTuple
+
+import nats.errors
+from nats.aio.client import Client
+from sqlalchemy import Row, bindparam, delete, select, update
+from sqlalchemy.exc import SQLAlchemyError
+
+from beaconfire_kit import broker, logs, lookup, metrics
+from beaconfire_kit.database import DatabaseAway
+from beaconfire_kit.lease import LeaseLost
+from beaconfire_kit.outbox import Outbox
+from beaconfire_kit.outbox_table import Waiting, first_pair, root_of, survey
+from beaconfire_kit.reading import ReadFailed
+
+log = logs.get(__name__)
+
+PENDING = metrics.Gauge(
+    "beaconfire_outbox_pending_events", "Committed events that the broker has not acknowledged yet."
+)
+OLDEST = metrics.Gauge(
+    "beaconfire_outbox_oldest_event_age_seconds",
+    "Age of the oldest committed event that the broker has not acknowledged yet.",
+)
+ROOTS = metrics.Gauge(
+    "beaconfire_outbox_waiting_roots", "Roots with committed events that the broker has not acknowledged yet."
+)
+SET_ASIDE = metrics.Gauge(
+    "beaconfire_outbox_set_aside_events", "Events that the outbox keeps because the broker refused them for good."
+)
+PUBLISHED = metrics.Counter("beaconfire_outbox_events_published_total", "Events that the broker acknowledged.")
+REFUSED = metrics.Counter("beaconfire_outbox_events_refused_total", "Events that the broker refused for good.")
+FOUND = metrics.Counter(
+    "beaconfire_outbox_events_already_stored_total",
+    "Events that a lookup found in the stream, so they were not published again.",
+)
+
+BATCH = 200
+IN_FLIGHT = 32
+"""Events in flight at a time, each of another root. The broker syncs its disk for every one."""
+GATHER_S = 0.01
+"""How long a batch may take before the relay looks for the next rows, of roots that have nothing in flight."""
+MARK_S = 0.05
+"""How long acknowledged rows are gathered before they are marked: one transaction, and one sync, for all of them."""
+POLL_S = 1.0
+SEND_S = 2.0
+"""How long to wait for an acknowledgement. After that the row may be too old to be sent without a look."""
+FIND_S = 30.0
+"""How long old events may be looked up in the stream."""
+RETRY_S = 0.25
+"""How long a root waits after an event that was not acknowledged, and the relay while no event is."""
+MAX_HOLD_S = 10.0
+"""The most a root waits when only its events are not acknowledged: its wait doubles each time up to here."""
+STALE_S = 10.0
+"""An event that waits for longer is worth an operator's attention."""
+LAST_EVENTS_S = 2.0
+STREAM_TIMEOUT_S = 2.0
+MAX_UNMARKED = 1_000
+"""Rows that were sent and cannot be marked, because the database can be read but not written."""
+FORGET_EVERY_S = 600.0
+KEEP = timedelta(days=8)
+"""Longer than the stream keeps events, so that a lost stream can be told from a lost row."""
+
+
+@dataclass(slots=True)
+class _Trouble:
+    """A root whose last event was not acknowledged."""
+
+    failures: int
+    until: float
+    """When it is tried again (monotonic seconds)."""
+
+
+class _Mark(NamedTuple):
+    """A row that the broker acknowledged or refused."""
+
+    row_id: int
+    at: datetime
+    offset: int | None
+    refusal: str | None
+
+
+class Relay:
+    """Publishes the events of one outbox."""
+
+    def __init__(self, outbox: Outbox, *, service: str, duplicate_window_s: float = broker.DUPLICATE_WINDOW_S) -> None:
+        """`service` is the broker user that publishes. `duplicate_window_s` is how long the stream knows a repeat."""
+        self.outbox = outbox
+        self._service = service
+        self._database = outbox.database
+        self._rows = outbox.rows
+        self._lease = outbox.lease
+        self._committed = outbox.committed
+        # Half of it: the clocks of database, publisher and broker are three.
+        self._surely_known = timedelta(seconds=duplicate_window_s / 2)
+        self._unmarked: dict[int, _Mark] = {}
+        self._to_mark = asyncio.Event()
+        self._sending: dict[str, asyncio.Task[bool]] = {}  # by root
+        self._in_trouble: dict[str, _Trouble] = {}  # by root
+        self._free = asyncio.Semaphore(IN_FLIGHT)
+        self._finding = asyncio.Lock()
+        self._acknowledged_at = time.monotonic()
+        self._reason = ""
+        self._waits = Waiting()
+        self._forget_at = 0.0
+
+    def why_stuck(self) -> str | None:
+        """Why no event at all reaches the stream; None if events do, or if none waits. Noticed after `STALE_S` seconds.
+
+        Only the process that holds the lease knows it.
+        """
+        silent_s = time.monotonic() - self._acknowledged_at
+        if not self._lease.is_held or silent_s < STALE_S or (age_s := self._waits.age_s()) < STALE_S:
+            return None
+        return f"no event reaches the stream, the oldest has waited for {age_s:.0f} s: {self._reason or 'no answer'}"
+
+    def warnings(self) -> list[str]:
+        """What an operator should look at although the service is ready."""
+        said, waits = [], self._waits
+        if (age_s := waits.age_s()) > STALE_S:
+            said.append(
+                f"{waits.events} events of {waits.roots} roots wait for the broker, the oldest for {age_s:.0f} s: "
+                "`beaconfire outbox` lists them"
+            )
+        if waits.refused:
+            said.append(f"the broker refused {waits.refused} events: `beaconfire outbox` says why and sends them again")
+        return said
+
+    async def check_stream(self, nc: Client) -> str | None:
+        """Why there is no stream to publish to, None if there is. Notes where the stream ends. Ask once a second."""
+        position = self.outbox.position
+        try:
+            async with asyncio.timeout(STREAM_TIMEOUT_S):
+                known = position.offset
+                state = await broker.stream_state(nc)
+                position.seen(state.epoch, state.last, known=known)
+        except TimeoutError:
+            return f"the stream {broker.STREAM} is not there, or does not answer"
+        return None
+
+    async def run(self, nc: Client, *, wake: str | None = None) -> None:
+        """Publish committed events forever, those of a root in the order of their rows. Owned by the service.
+
+        If another process holds the lease, it is told of new rows on the subject `wake`.
+        """
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._keep_marking(), name="marks")
+                tasks.create_task(self._keep_counting(), name="survey")
+                while True:
+                    broker.check_cancelled()
+                    self._committed.clear()
+                    await self._relay_waiting(nc, wake)
+                    try:
+                        async with asyncio.timeout(POLL_S if nc.is_connected and not self._in_trouble else RETRY_S):
+                            await self._committed.wait()
+                    except TimeoutError:
+                        pass
+        finally:
+            await self._end_sending()
+
+    async def _relay_waiting(self, nc: Client, wake: str | None) -> None:
+        try:
+            while await self._send_batch(nc):
+                pass
+            if wake and self.outbox.is_untold and not self._lease.is_held:
+                await nc.publish(wake, b"")
+            self.outbox.is_untold = False
+            await self._forget()
+        except DatabaseAway as error:
+            log.warning("the relay waits for the database", reason=error.message)
+        except Exception:
+            log.exception("relay failed, going on")
+
+    async def _end_sending(self) -> None:
+        sending = set(self._sending.values())
+        for task in sending:
+            task.cancel()
+        await asyncio.gather(*sending, return_exceptions=True)
+
+    async def _keep_marking(self) -> None:
+        """Mark acknowledged events, at the earliest `MARK_S` seconds later, so that many share a transaction."""
+        while True:
+            broker.check_cancelled()
+            await self._to_mark.wait()
+            self._to_mark.clear()
+            await asyncio.sleep(MARK_S)
+            try:
+                await self._mark()
+            except Exception as error:
+                log.warning("cannot mark what was sent, trying again", error=type(error).__name__)
+                await asyncio.sleep(POLL_S)
+                self._to_mark.set()
+
+    async def finish(self, nc: Client) -> None:
+        """Publish what still waits, for at most `LAST_EVENTS_S` seconds. For a service that stops, after `run` ended.
+
+        The rest waits for the next start, or for another process.
+        """
+        try:
+            async with asyncio.timeout(LAST_EVENTS_S):
+                if nc.is_connected:
+                    await self.drain(nc)
+                await self._lease.release()
+        except* (TimeoutError, DatabaseAway, SQLAlchemyError, nats.errors.Error) as failed:
+            log.warning("stopping with events not yet sent", error=type(failed.exceptions[0]).__name__)
+
+    async def drain(self, nc: Client) -> None:
+        """Publish and mark until nothing waits, or until another process does it. Do not call it while `run` runs."""
+        try:
+            while True:
+                broker.check_cancelled()
+                self._committed.clear()
+                is_more = await self._send_batch(nc)
+                if self._sending:
+                    await asyncio.wait(set(self._sending.values()))
+                await self._mark()
+                if not nc.is_connected or self._in_trouble:
+                    await asyncio.sleep(RETRY_S)
+                elif not is_more and not self._committed.is_set():
+                    return
+        finally:
+            await self._end_sending()
+
+    async def _send_batch(self, nc: Client) -> bool:
+        """Start to send the next events of the roots that have nothing in flight.
+
+        False if there is no more to do now: nothing more waits, another process relays, or nothing is acknowledged.
+        """
+        if not nc.is_connected:
+            self._reason = "the broker is not reachable"
+            return False
+        if len(self._unmarked) >= MAX_UNMARKED:
+            await self._mark()
+        began = time.monotonic()
+        rows, is_all = await self._first_in_line()
+        lines: dict[str, list[Row[Any]]] = {}
+        for row in rows:
+            lines.setdefault(first_pair(row.subject), []).append(row)
+        if is_all:
+            self._in_trouble = {
+                root: one for root, one in self._in_trouble.items() if one.until > began or root in lines
+            }
+        if not lines or not await self._lease.take():
+            return False
+        old = {root: line for root, line in lines.items() if any(self._is_old(row) for row in line)}
+        if old:
+            self._start(self._find_and_send(nc, old), *old)
+        for root in lines.keys() - old.keys():
+            self._start(self._send(nc, lines[root], None), root)
+        await self._gather()
+        return not is_all and not (self._in_trouble and self._acknowledged_at < began)
+
+    def _start(self, work: Coroutine[Any, Any, bool], *roots: str) -> None:
+        sending = asyncio.get_running_loop().create_task(work)
+        for root in roots:
+            self._sending[root] = sending
+        sending.add_done_callback(partial(self._ended, roots))
+
+    def _ended(self, roots: Sequence[str], sending: asyncio.Task[bool]) -> None:
+        for root in roots:
+            self._sending.pop(root, None)
+        if sending.cancelled():
+            return
+        if (error := sending.exception()) is not None:
+            log.error("could not send events, trying again", error=type(error).__name__, exc_info=error)
+        elif not sending.result():
+            self._committed.set()
+
+    async def _gather(self) -> None:
+        """Wait until nothing is in flight, or until `GATHER_S` seconds have passed and there is room for more."""
+        while self._sending:
+            await asyncio.wait(set(self._sending.values()), timeout=GATHER_S)
+            if len(self._sending) < IN_FLIGHT:
+                return
+
+    async def _first_in_line(self) -> tuple[list[Row[Any]], bool]:
+        """The rows to publish next, and whether these are all.
+
+        Roots with something in flight are left out, and roots that wait because an event was not acknowledged.
+        """
+        now = time.monotonic()
+        known = set(self._unmarked)  # taken before the read, which may still contain what is marked meanwhile
+        busy = [*self._sending, *(root for root, one in self._in_trouble.items() if one.until > now)]
+        limit = BATCH + len(known)
+        waiting = select(self._rows).where(self._rows.c.published_at.is_(None))
+        if busy:
+            waiting = waiting.where(root_of(self._rows.c.subject).not_in(busy))
+        async with self._database.reading() as connection:
+            found = (await connection.execute(waiting.order_by(self._rows.c.id).limit(limit))).all()
+        return [row for row in found if row.id not in known], len(found) < limit
+
+    async def _keep_counting(self) -> None:
+        """Keep counting the events that wait and those that were refused."""
+        while True:
+            broker.check_cancelled()
+            began = time.monotonic()
+            try:
+                async with self._database.reading() as connection:
+                    self._waits = await survey(connection, self._rows)
+            except (DatabaseAway, SQLAlchemyError) as error:
+                log.warning("cannot count the events that wait", error=type(error).__name__)
+            PENDING.set(max(0, self._waits.events - len(self._unmarked)))
+            OLDEST.set(self._waits.age_s())
+            ROOTS.set(self._waits.roots)
+            SET_ASIDE.set(self._waits.refused)
+            # At most a tenth of the time is spent on counting a long backlog.
+            await asyncio.sleep(max(POLL_S, 9 * (time.monotonic() - began)))
+
+    async def _find_and_send(self, nc: Client, lines: Mapping[str, Sequence[Row[Any]]]) -> bool:
+        """As `_send`, for roots with old events. Those are first looked up in the stream."""
+        began = time.monotonic()
+        old = [row for line in lines.values() for row in line if self._is_old(row)]
+        try:
+            async with asyncio.timeout(FIND_S), self._finding:
+                stored = await self._look_up(nc, old)
+        except (TimeoutError, ReadFailed, broker.BrokerRefused) as error:
+            log.warning("cannot look for old events in the stream, trying again", error=str(error) or "timeout")
+            for root in lines:
+                self._not_acknowledged(root, began, str(error) or "the stream cannot be read")
+            return True
+        if not await self._lease.take():
+            return True
+        return all(await asyncio.gather(*(self._send(nc, line, stored) for line in lines.values())))
+
+    async def _send(self, nc: Client, line: Sequence[Row[Any]], found: Mapping[str, int] | None) -> bool:
+        """Publish the rows of a root, one at a time, up to the first that is not acknowledged.
+
+        `found` has the offsets of the events that were looked up and are in the stream; None if none was looked up.
+        Returns False if rows are left that can be sent at once.
+        """
+        for row in line:
+            broker.check_cancelled()
+            async with self._free:
+                if not self._lease.is_sure() or (found is None and self._is_old(row)):
+                    return (
+                        False  # we paused: another process may have sent it, so long ago that it would be stored again
+                    )
+                if not await self._publish(nc, row, (found or {}).get(row.event_id)):
+                    return True
+        return True
+
+    async def _look_up(self, nc: Client, old: Sequence[Row[Any]]) -> dict[str, int]:
+        """The offsets of the events that the stream already has, among those that the broker would store again.
+
+        A row was not sent before it was written, so a young row needs no look.
+        """
+        since = min(row.created_at for row in old) - timedelta(minutes=1)
+        return await lookup.find(nc, self._service, {row.subject for row in old}, since=since)
+
+    def _is_old(self, row: Row[Any]) -> bool:
+        return bool(datetime.now(UTC) - row.created_at > self._surely_known)
+
+    async def _publish(self, nc: Client, row: Row[Any], stored: int | None) -> bool:
+        """Publish an event and wait at most `SEND_S` seconds for its acknowledgement. Returns whether it is done with.
+
+        `stored` is its offset if the stream already has it. Only one event of each root is in flight: of two, the first
+        could be lost and be sent again behind the second.
+        """
+        life, offset, refused, began = self.outbox.position.life, stored, None, time.monotonic()
+        try:
+            if stored is not None:
+                FOUND.inc()
+            else:
+                offset = await broker.try_to_publish(
+                    nc, row.subject, row.body, message_id=row.event_id, timeout_s=SEND_S
+                )
+                PUBLISHED.inc()
+        except broker.NotAcknowledged as error:
+            log.warning("an event was not acknowledged, trying again", subject=row.subject, reason=str(error))
+            self._not_acknowledged(first_pair(row.subject), began, str(error))
+            return False
+        except broker.BrokerRefused as error:
+            # Waiting would hold up everything behind it. The row stays: an operator can see it and send it again.
+            refused = str(error)
+            REFUSED.inc()
+            log.error("the broker refused an event", event_id=row.event_id, subject=row.subject, reason=refused)
+        self._acknowledged_at = time.monotonic()
+        self._in_trouble.pop(first_pair(row.subject), None)
+        if offset is not None:
+            self.outbox.remember(row.event_id, self.outbox.position.acknowledged(offset, life))
+        self._unmarked[row.id] = _Mark(row.id, datetime.now(UTC), offset, refused)
+        self._to_mark.set()
+        return True
+
+    def _not_acknowledged(self, root: str, began: float, reason: str) -> None:
+        """Let a root wait before it is tried again: longer each time, if events of other roots are acknowledged."""
+        before = self._in_trouble.get(root)
+        failures = (before.failures + 1 if before else 0) if self._acknowledged_at > began else 0
+        wait_s = min(MAX_HOLD_S, RETRY_S * 2**failures)
+        self._in_trouble[root] = _Trouble(failures, time.monotonic() + wait_s)
+        self._reason = reason
+
+    async def _mark(self) -> None:
+        """Mark acknowledged events in one transaction, if the lease is still ours.
+
+        If another process has it, that one sends and marks them. The broker stores each event once.
+        """
+        if not self._unmarked:
+            return
+        marks = list(self._unmarked.values())
+        done = update(self._rows).where(self._rows.c.id == bindparam("row_id"))
+        done = done.values(
+            published_at=bindparam("at"), stream_offset=bindparam("offset"), refused=bindparam("refusal")
+        )
+        try:
+            async with self._database.writing() as tx:
+                await self._lease.renew(tx)
+                await tx.execute(done, [mark._asdict() for mark in marks])
+        except LeaseLost:
+            log.info("another process relays now")
+        for mark in marks:
+            self._unmarked.pop(mark.row_id, None)
+
+    async def _forget(self) -> None:
+        """Delete rows of events that the stream no longer has, every `FORGET_EVERY_S` seconds.
+
+        Refused events stay until an operator has sent or dropped them.
+        """
+        if time.monotonic() < self._forget_at:
+            return
+        old = (self._rows.c.published_at < datetime.now(UTC) - KEEP) & self._rows.c.refused.is_(None)
+        async with self._database.reading() as connection:
+            found = await connection.scalar(select(self._rows.c.id).where(old).limit(1))
+        if found is not None:
+            async with self._database.writing() as tx:
+                await tx.execute(delete(self._rows).where(old))
+        self._forget_at = time.monotonic() + FORGET_EVERY_S
