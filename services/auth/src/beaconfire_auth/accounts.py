@@ -22,18 +22,17 @@ from beaconfire_auth.settings import Settings
 from beaconfire_auth.store import REFRESH_TOKENS, USERS, next_membership_version
 from beaconfire_auth.successors import Successors
 from beaconfire_kit import errors, logs, metrics, tokens
+from beaconfire_kit.access import REFUSED, refusing_invalid_tokens
 from beaconfire_kit.database import Database, current_time
 from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.events.user import AccessRevoked
 from beaconfire_kit.outbox import Outbox
-from beaconfire_kit.tokens import SERVICE_TYPE, Claims, InvalidToken, ServiceClaims
-from beaconfire_kit.verifier import JwksUnavailable
+from beaconfire_kit.tokens import SERVICE_TYPE, Claims, ServiceClaims
 
 log = logs.get(__name__)
 
 SIGN_INS = metrics.Counter("beaconfire_auth_sign_ins_total", "Attempts to sign in, by result.", ["result"])
-_REFUSED = "the token is missing, not valid, or ran out"
 
 REFRESHES = metrics.Counter("beaconfire_auth_refreshes_total", "Attempts to refresh a token, by result.", ["result"])
 GRACE = timedelta(seconds=10)
@@ -185,32 +184,22 @@ class Accounts:
 
     async def identify(self, token: str) -> Claims:
         """Who an access token belongs to. Raises `token_invalid`, or `unavailable` without an outside issuer's keys."""
-        try:
+        with refusing_invalid_tokens():
             claims = await self._outsiders.verify(token) or self._verify(token)
-        except InvalidToken as error:
-            log.info("refused token", reason=str(error))
-            raise BeaconfireError(errors.TOKEN_INVALID, _REFUSED) from None
-        except JwksUnavailable:
-            raise BeaconfireError(
-                errors.UNAVAILABLE, "the token's issuer does not answer, try again", retry_after_ms=1_000
-            ) from None
         if claims.outside:
             await self._outsiders.welcome(claims.user_id, claims.name, claims.email)
         if await self.is_revoked(claims.user_id, claims.issued_at):
-            raise BeaconfireError(errors.TOKEN_INVALID, _REFUSED)
+            raise BeaconfireError(errors.TOKEN_INVALID, REFUSED)
         return claims
 
     async def identify_any(self, token: str) -> Claims | ServiceClaims:
         """As `identify`, of a user's or a service's token. Whether a service's was revoked is not seen here."""
-        try:
+        with refusing_invalid_tokens():
             if tokens.peek(token).type == SERVICE_TYPE:
                 settings = self._settings
                 return tokens.verify_service(
                     token, self._keys.public, issuer=settings.issuer, audience=settings.audience
                 )
-        except InvalidToken as error:
-            log.info("refused token", reason=str(error))
-            raise BeaconfireError(errors.TOKEN_INVALID, _REFUSED) from None
         return await self.identify(token)
 
     def _verify(self, token: str) -> Claims:

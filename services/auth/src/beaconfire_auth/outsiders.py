@@ -15,12 +15,13 @@ from sqlalchemy.exc import IntegrityError
 from beaconfire_auth.addresses import Address, known_address, new_address
 from beaconfire_auth.people import users_of
 from beaconfire_auth.store import USERS
-from beaconfire_kit import logs, tokens
+from beaconfire_kit import errors, logs, tokens
 from beaconfire_kit.database import Database
+from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.names import display_name
 from beaconfire_kit.settings import OutsideIssuer
 from beaconfire_kit.tokens import Claims, InvalidToken, UnknownKey
-from beaconfire_kit.verifier import KeySource
+from beaconfire_kit.verifier import JwksUnavailable, KeySource
 
 log = logs.get(__name__)
 
@@ -44,22 +45,30 @@ class Outsiders:
         }
 
     async def verify(self, token: str) -> Claims | None:
-        """The claims of a valid token; None where no outside issuer is named. Raises InvalidToken, JwksUnavailable."""
+        """The claims of a valid token; None if it names no outside issuer.
+
+        Raises InvalidToken, and BeaconfireError `unavailable` if the issuer's keys cannot be read.
+        """
         known = self._sources.get(tokens.peek(token).issuer) if self._sources else None
         if known is None:
             return None
         issuer, source = known
-        await source.keep_fresh()
         try:
-            return tokens.verify_outside(token, source.keys, issuer)
-        except UnknownKey:
-            await source.fetch()
-            return tokens.verify_outside(token, source.keys, issuer)
+            await source.keep_fresh()
+            try:
+                return tokens.verify_outside(token, source.keys, issuer)
+            except UnknownKey:
+                await source.fetch()
+                return tokens.verify_outside(token, source.keys, issuer)
+        except JwksUnavailable:
+            raise BeaconfireError(
+                errors.UNAVAILABLE, "the token's issuer does not answer, try again", retry_after_ms=1_000
+            ) from None
 
     async def introduce(self, user_id: str, token: str) -> bool:
         """Make the user whom an outside issuer's token names, once. False if it is no valid token of this user.
 
-        Raises JwksUnavailable.
+        Raises BeaconfireError `unavailable` if the issuer's keys cannot be read.
         """
         try:
             claims = await self.verify(token)

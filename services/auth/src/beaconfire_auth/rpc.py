@@ -4,11 +4,14 @@ Every request is answered, with `error` if something is wrong; otherwise the cal
 message that is not a request (see `_is_request`) gets no answer.
 """
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 import nats.errors
 from faststream.nats import NatsMessage
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 from pydantic import BaseModel, ValidationError
 
@@ -16,7 +19,8 @@ from beaconfire_auth.members import Members, Standing
 from beaconfire_auth.outsiders import Outsiders
 from beaconfire_auth.projection import Projection
 from beaconfire_auth.service_tokens import ServiceTokens
-from beaconfire_kit import errors, logs, metrics
+from beaconfire_auth.settings import Settings
+from beaconfire_kit import broker, errors, logs, metrics
 from beaconfire_kit.authorization import (
     AUTHORIZE,
     GRANT,
@@ -29,11 +33,11 @@ from beaconfire_kit.authorization import (
     RoomDecision,
     WireError,
 )
+from beaconfire_kit.consumer import faststream_options
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.roles import Role
 from beaconfire_kit.seams.faststream_broker import FastStreamBroker
 from beaconfire_kit.subjects import KINDS_WITH_MEMBERS, InvalidRoom, Pair, Room, membership_of, parse_pair, parse_room
-from beaconfire_kit.verifier import JwksUnavailable
 from beaconfire_kit.web import describe
 
 log = logs.get(__name__)
@@ -47,6 +51,9 @@ ANSWERED = metrics.Counter(
 WORKERS = 32
 """Requests answered at a time: one that waits for the projection must not hold up the others."""
 
+STOP_S = 1.0
+"""How long answers in progress may take when auth stops."""
+
 MAX_NAMED = 10
 """Rooms that a bare name may mean, named in an answer."""
 
@@ -54,8 +61,8 @@ _DENIED = RoomDecision(allowed=False)
 R = TypeVar("R", bound=BaseModel)
 
 
-class Rpc:
-    """Answers for the other services."""
+class Decisions:
+    """Decides what other services ask, over the broker and over HTTP."""
 
     def __init__(
         self, members: Members, projection: Projection, service_tokens: ServiceTokens, outsiders: Outsiders
@@ -64,17 +71,6 @@ class Rpc:
         self._projection = projection
         self._service_tokens = service_tokens
         self._outsiders = outsiders
-
-    def attach(self, broker: FastStreamBroker) -> None:
-        """Subscribe the handlers, in the queue group that auth's instances share."""
-
-        @broker.subscriber(AUTHORIZE, queue=QUEUE, decoder=_undecoded, no_reply=True, max_workers=WORKERS)
-        async def answer_authorize(message: NatsMessage) -> None:
-            await _reply(broker, AUTHORIZE, message.raw_message, AuthorizeRequest, AuthorizeReply, self.authorize)
-
-        @broker.subscriber(GRANT, queue=QUEUE, decoder=_undecoded, no_reply=True, max_workers=WORKERS)
-        async def answer_grant(message: NatsMessage) -> None:
-            await _reply(broker, GRANT, message.raw_message, GrantRequest, GrantReply, self.grant)
 
     async def authorize(self, request: AuthorizeRequest) -> AuthorizeReply:
         """See `beaconfire_kit.authorization.AuthorizeRequest`. The answer is at least as new as its version says."""
@@ -102,11 +98,7 @@ class Rpc:
         newcomer = request.newcomer
         if standing.issued_before is not None or newcomer is None:
             return standing
-        try:
-            is_known = await self._outsiders.introduce(request.user_id, newcomer.token)
-        except JwksUnavailable:
-            raise BeaconfireError(errors.UNAVAILABLE, "the token's issuer does not answer, try again") from None
-        if not is_known:
+        if not await self._outsiders.introduce(request.user_id, newcomer.token):
             log.warning("a service believes an outside token that auth does not", user=request.user_id)
             return standing
         return await self._members.standing(request.user_id)
@@ -128,6 +120,51 @@ class Rpc:
             )
         version = await self._members.grant(root, request.user_id, request.role, founding=request.founding)
         return GrantReply(version=version)
+
+
+class Rpc:
+    """Subscribes to the questions, on a connection of its own, in the queue group that auth's processes share."""
+
+    def __init__(self, settings: Settings, decisions: Decisions, *, on_closed: Callable[[], None]) -> None:
+        """`on_closed` is called if the connection has ended for good."""
+        self._settings = settings
+        self._decisions = decisions
+        self._on_closed = on_closed
+        self._broker: FastStreamBroker | None = None
+        self._is_stopping = False
+
+    async def start(self, _nc: Client) -> None:
+        """Connect, and answer from now on. Waits for the broker."""
+        options = faststream_options(self._settings, "auth-rpc")
+        self._broker = rpc = FastStreamBroker(**options, closed_cb=self._closed)
+
+        @rpc.subscriber(AUTHORIZE, queue=QUEUE, decoder=_undecoded, no_reply=True, max_workers=WORKERS)
+        async def answer_authorize(message: NatsMessage) -> None:
+            decide = self._decisions.authorize
+            await _reply(rpc, AUTHORIZE, message.raw_message, AuthorizeRequest, AuthorizeReply, decide)
+
+        @rpc.subscriber(GRANT, queue=QUEUE, decoder=_undecoded, no_reply=True, max_workers=WORKERS)
+        async def answer_grant(message: NatsMessage) -> None:
+            await _reply(rpc, GRANT, message.raw_message, GrantRequest, GrantReply, self._decisions.grant)
+
+        await broker.cancellable(rpc.start())
+
+    async def stop(self) -> None:
+        """Finish the answers in progress, answer no more, and disconnect."""
+        self._is_stopping = True
+        if self._broker is None:
+            return
+        connection = self._broker.nc
+        with contextlib.suppress(nats.errors.Error, TimeoutError):  # it drains, and the broker may be away
+            async with asyncio.timeout(STOP_S if connection is not None and connection.is_connected else 0):
+                await self._broker.stop()
+        if connection is not None:
+            await broker.close(connection)
+
+    async def _closed(self) -> None:
+        if not self._is_stopping:
+            log.error("broker connection closed for good")
+            self._on_closed()
 
 
 def _decide(room: Room | None, roles: dict[Pair, Role], parents: dict[Pair, list[Pair]]) -> RoomDecision:

@@ -1,4 +1,4 @@
-"""Run the publisher, or one of its workers, settings from `BEACONFIRE_…` (docs/reference/settings.md):
+"""Run the publisher or one of its workers, with settings from `BEACONFIRE_…` (docs/reference/settings.md):
 
 python -m beaconfire_publisher [rules-engine | scheduler]
 """
@@ -9,49 +9,24 @@ if __name__ == "__main__":
     stopping.end_when_told()  # before the other imports, which take a second
 
 import argparse
-import os
-import sys
-from collections.abc import Coroutine
-from typing import Any
+from functools import partial
 
-import uvloop
-
-from beaconfire_kit import logs
-from beaconfire_kit.database import DatabaseUnusable
-from beaconfire_kit.serving import serve, serve_worker
-from beaconfire_kit.settings import read_settings
+from beaconfire_kit.service import run
 from beaconfire_publisher import app, worker
 from beaconfire_publisher.settings import Settings, WorkerSettings
 
 
 def main() -> None:
-    """Start, and stay until SIGTERM or SIGINT. Exit code 2: the settings, or the database they name, are unusable."""
+    """Run what the command line names until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(
         prog="python -m beaconfire_publisher", description="The publisher or a worker of it."
     )
     parser.add_argument("worker", nargs="?", choices=sorted(worker.JOBS), help="none: the HTTP service and the relay")
     chosen = parser.parse_args().worker
-    try:
-        uvloop.run(_publisher() if chosen is None else _worker(chosen))
-    except DatabaseUnusable as error:
-        print(f"BEACONFIRE_DATABASE_URL: {error}", file=sys.stderr)  # noqa: T201
-        raise SystemExit(2) from None
-
-
-def _publisher() -> Coroutine[Any, Any, None]:
-    settings = read_settings(Settings)
-    logs.configure("publisher", level=settings.log_level, format=settings.log_format)
-    return serve(app.build(settings, on_fatal=_end), settings, name="publisher")
-
-
-def _worker(name: str) -> Coroutine[Any, Any, None]:
-    settings = read_settings(WorkerSettings)
-    logs.configure(name, level=settings.log_level, format=settings.log_format)
-    return serve_worker(worker.build(worker.JOBS[name], settings, on_fatal=_end), settings, name=name)
-
-
-def _end() -> None:
-    os._exit(1)
+    if chosen is None:
+        run("publisher", Settings, app.build)
+    else:
+        run(chosen, WorkerSettings, partial(worker.build, worker.JOBS[chosen]), is_worker=True)
 
 
 if __name__ == "__main__":

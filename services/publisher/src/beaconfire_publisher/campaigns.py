@@ -62,7 +62,7 @@ class Campaigns:
         ]
 
     async def _list(self, request: web.Request) -> web.Response:
-        roles = await self._access.campaigns(request)
+        roles = await self._access.roles(request)
         async with self._store.reading() as tx:
             rows = await tx.find_ids(CAMPAIGNS, list(roles))
         return answer({"campaigns": [show(row, roles[row["id"]]) for row in rows]}, tx.headers)

@@ -150,7 +150,7 @@ class Events:
     async def _rights(self, author: Claims | ServiceClaims, subjects: Sequence[str]) -> _Rights:
         if isinstance(author, ServiceClaims):
             return _Rights(partial(may_publish, author), partial(may_publish, author))
-        roles = await self._access.roles(author, sorted({root_name(subject) for subject in subjects}))
+        roles = await self._access.roles_in(author, sorted({root_name(subject) for subject in subjects}))
 
         def may_publish_there(subject: str) -> bool:
             role = roles.get(root_name(subject))

@@ -39,11 +39,11 @@ class RulesEngine:
     name: ClassVar = NAME
     subjects: ClassVar = SUBJECTS
 
-    def __init__(self, database: Database, _settings: WorkerSettings, nudge: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, database: Database, _settings: WorkerSettings, wake: Callable[[], Awaitable[None]]) -> None:
         self._database = database
         self._outbox = Outbox(database, OUTBOX)
         self._inbox = Inbox(INBOX, NAME)
-        self._nudge = nudge
+        self._wake = wake
 
     async def handle(self, message: NatsMessage) -> None:
         """Tell what a change makes out of date. Returns when that is committed, or when there is nothing to do.
@@ -79,7 +79,7 @@ class RulesEngine:
             if not await self._inbox.take(tx, key):
                 return "repeated"
             await self._outbox.add(tx, [envelope])
-        await self._nudge()
+        await self._wake()
         return "told"
 
 

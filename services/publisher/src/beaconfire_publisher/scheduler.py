@@ -57,10 +57,10 @@ class Scheduler:
     name: ClassVar = NAME
     subjects: ClassVar[tuple[str, ...]] = ("campaign.*.campaign.*",)
 
-    def __init__(self, database: Database, settings: WorkerSettings, nudge: Callable[[], Awaitable[None]]) -> None:
+    def __init__(self, database: Database, settings: WorkerSettings, wake: Callable[[], Awaitable[None]]) -> None:
         self._database = database
         self._store = Store(database, Outbox(database, OUTBOX), settings.publishing_limits())
-        self._nudge = nudge
+        self._wake = wake
         self._changed = asyncio.Event()
 
     async def handle(self, message: NatsMessage) -> None:
@@ -102,7 +102,7 @@ class Scheduler:
                 elif error.code is not errors.NOT_FOUND:
                     raise
                 continue  # over a limit, claimed by another scheduler, set anew, or deleted since it was seen
-            await self._nudge()
+            await self._wake()
         async with self._database.reading() as connection:
             due_at = await connection.scalar(select(func.min(CLOCKS.c.due_at)))
         return LOOK_EVERY_S if due_at is None else max(0.0, (due_at - datetime.now(UTC)).total_seconds())

@@ -1,5 +1,6 @@
 """The tables, and transactions in which rows and the events that tell of them are committed together."""
 
+import asyncio
 import json
 import secrets
 import time
@@ -30,13 +31,13 @@ from sqlalchemy import (
     update,
 )
 from sqlalchemy.dialects import postgresql, sqlite
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeDecorator
 
-from beaconfire_kit import errors, inbox, outbox_table
+from beaconfire_kit import errors, inbox, logs, outbox_table
 from beaconfire_kit.catalogue import Event
-from beaconfire_kit.database import Database, UtcDateTime
+from beaconfire_kit.database import Database, DatabaseAway, UtcDateTime
 from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.outbox import Outbox
@@ -46,6 +47,8 @@ from beaconfire_publisher.changes import changed_since, conflicts, merge, stamp
 from beaconfire_publisher.fields import Clock
 from beaconfire_publisher.idempotency import Earlier, Key, another_request
 from beaconfire_publisher.limits import PublishingLimits
+
+log = logs.get(__name__)
 
 Row = Mapping[str, Any]
 
@@ -137,6 +140,7 @@ _INSERT: dict[str, Callable[[Table], sqlite.Insert | postgresql.Insert]] = {
 
 WAIT_S = 0.25
 """How long an answer waits to be able to say where in the stream its event is."""
+FORGET_EVERY_S = 600.0
 
 
 class Changed(Exception):
@@ -146,11 +150,6 @@ class Changed(Exception):
         super().__init__(f"changed since: {', '.join(fields)}")
         self.row = row
         self.fields = fields
-
-
-async def look(connection: AsyncConnection) -> None:
-    """Read anything: that it can be done is what a service wants to know."""
-    await connection.execute(select(OUTBOX.c.id).limit(1))
 
 
 def new_id() -> str:
@@ -379,8 +378,17 @@ class Store:
         for row in rows.all():
             self._limits.of_scope(row.scope).check(row, added[row.scope], now)
 
+    async def keep_forgetting(self) -> None:
+        """Delete every `FORGET_EVERY_S` seconds, forever, what is only kept for a time."""
+        while True:
+            try:
+                await self.forget()
+            except (DatabaseAway, SQLAlchemyError) as error:
+                log.warning("could not forget old idempotency keys", error=type(error).__name__)
+            await asyncio.sleep(FORGET_EVERY_S)
+
     async def forget(self) -> None:
-        """Delete the idempotency keys that are old, and what was published long ago."""
+        """Delete old idempotency keys, and counts of what was published long ago."""
         await self._forget(KEYS, KEYS.c.created_at < datetime.now(UTC) - idempotency.KEEP)
         now = time.time()
         is_empty = (USAGE.c.events < now) & (USAGE.c.bytes < now) & (USAGE.c.share < now)

@@ -20,6 +20,7 @@ from beaconfire_gateway.fanout.hub import Hub
 from beaconfire_gateway.sessions.place import Place
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_kit import authorization, broker, errors, logs, metrics
+from beaconfire_kit.access import refusing_invalid_tokens
 from beaconfire_kit.authorization import (
     MAX_ROOMS,
     Auth,
@@ -33,8 +34,8 @@ from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.events.user import AccessRevoked, MemberChanged
 from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import InvalidRoom, Pair, RoomKey, parse_pair, parse_room
-from beaconfire_kit.tokens import Claims, InvalidToken
-from beaconfire_kit.verifier import JwksUnavailable, Verifier
+from beaconfire_kit.tokens import Claims
+from beaconfire_kit.verifier import Verifier
 
 log = logs.get(__name__)
 
@@ -96,13 +97,8 @@ class Membership:
 
     async def verify(self, token: str) -> Claims:
         """Who the token says it is. Raises BeaconfireError: `token_invalid`, or `unavailable` without auth's keys."""
-        try:
+        with refusing_invalid_tokens():
             claims = await self._verifier.verify(token)
-        except InvalidToken as error:
-            log.info("refused token", reason=str(error))
-            raise BeaconfireError(errors.TOKEN_INVALID, "the token is missing, not valid, or ran out") from None
-        except JwksUnavailable:
-            raise AuthUnavailable from None
         self._keep(claims, token)
         return claims
 

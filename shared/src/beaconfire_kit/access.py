@@ -1,0 +1,253 @@
+"""Access checks: the bearer token of a request is verified, and auth is asked for the caller's role in a root.
+
+    access = service.asks_auth(Access(settings, root_kind="campaign", source="quests"))
+
+    web.post("/v1/campaigns/{campaign_id}/quests", self._give)      # `{<root kind>_id}` names the root
+
+    async def _give(self, request: web.Request) -> web.Response:
+        member = await self._access.editor(request)                 # or `member`, `owner`, `caller`
+        wanted = await read_body(request, NewQuest)
+        ... member.user_id, member.role, member.path["campaign_id"], Envelope(event, member.metadata)
+
+Each check raises BeaconfireError, which becomes the answer: `token_invalid`, `forbidden`, `unavailable`. Checks fail
+closed: without an answer from auth nothing is read or changed. While the broker is away, auth is asked over HTTP with
+the caller's own token. No role is remembered, so a removed member is refused from the next request on.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import aiohttp
+from aiohttp import web
+from nats.aio.client import Client
+
+from beaconfire_kit import errors, logs
+from beaconfire_kit.authorization import (
+    Auth,
+    AuthorizeReply,
+    AuthorizeRequest,
+    AuthUnavailable,
+    GrantRequest,
+    offer,
+    question,
+)
+from beaconfire_kit.envelope import Metadata
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.roles import Role, can_edit, can_own
+from beaconfire_kit.settings import AsksAuth
+from beaconfire_kit.subjects import Pair, is_id, parse_root
+from beaconfire_kit.tokens import Claims, InvalidToken, ServiceClaims
+from beaconfire_kit.verifier import JwksUnavailable, Verifier
+from beaconfire_kit.web import bearer_token, correlation_id, read_bytes
+
+log = logs.get(__name__)
+
+REFUSED = "the token is missing, not valid, or ran out"
+"""One text for every reason: a peer is not told which it was."""
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A signed-in user. `metadata` is for the events that report what their request changes."""
+
+    user_id: str
+    metadata: Metadata
+
+
+@dataclass(frozen=True, slots=True)
+class Member(Caller):
+    """A member of the root in the path. `path` has the path's ids by name, all checked."""
+
+    role: Role
+    path: Mapping[str, str]
+
+
+class Access:
+    """Checks requests of users, and of services that publish."""
+
+    def __init__(self, settings: AsksAuth, *, root_kind: str, source: str, service_token: str = "") -> None:
+        """`root_kind` is the kind of root whose members may call, `source` the service's name in its events.
+
+        Only `make_owner` needs a `service_token`.
+        """
+        self._settings = settings
+        self._root_kind = root_kind
+        self._source = source
+        self._service_token = service_token
+        self._verifier: Verifier
+        self._auth: Auth
+
+    def start(self, http: aiohttp.ClientSession) -> None:
+        """Begin to verify tokens. Keys are fetched with `http` when they are needed."""
+        settings = self._settings
+        self._verifier = Verifier(
+            http,
+            settings.jwks_url,
+            issuer=settings.issuer,
+            audience=settings.audience,
+            outside=settings.outside_issuers,
+        )
+        self._auth = Auth(http, settings.auth_at)
+
+    def connected(self, nc: Client) -> None:
+        """Ask auth over this connection from now on."""
+        self._auth.nc = nc
+
+    async def watch(self) -> None:
+        """Keep finding out whether the broker answers, forever, so that no request waits for one that is away."""
+        await self._auth.watch()
+
+    async def caller(self, request: web.Request) -> Caller:
+        """The signed-in user. Raises `token_invalid`, `unavailable`, and what `read_bytes` raises."""
+        claims = await self._verify(request)
+        await read_bytes(request)  # the token may be revoked while the body arrives
+        await self._ask(claims)
+        return Caller(claims.user_id, self._metadata(request, claims))
+
+    async def member(self, request: web.Request) -> Member:
+        """The caller, who may see the root of the path.
+
+        Raises what `caller` raises, `bad_request` for a part of the path that is no id, and `forbidden`, which does not
+        tell a root that does not exist from one that the caller is no member of.
+        """
+        claims = await self._verify(request)
+        path = path_ids(request)
+        if request.method in _WITH_BODY:  # the caller may be removed from the root while the body arrives
+            await read_bytes(request)
+        root = self._root(path[f"{self._root_kind}_id"])
+        role = await self._role(claims, root)
+        self.count_root(root)
+        return Member(claims.user_id, self._metadata(request, claims), role, path)
+
+    async def editor(self, request: web.Request) -> Member:
+        """The caller, who may change what is in the root. Raises as `member` does."""
+        member = await self.member(request)
+        check_editor(member)
+        return member
+
+    async def owner(self, request: web.Request) -> Member:
+        """The caller, who owns the root. Raises as `member` does."""
+        member = await self.member(request)
+        if not can_own(member.role):
+            raise BeaconfireError(errors.FORBIDDEN, "only owners may do this")
+        return member
+
+    async def role(self, request: web.Request, root_id: str) -> Role:
+        """The caller's role in a root that the path does not name. Raises as `member` does."""
+        return await self._role(await self._verify(request), self._root(root_id))
+
+    async def roles(self, request: web.Request) -> Mapping[str, Role]:
+        """The caller's role in each of their roots, by the root's id. Raises as `caller` does."""
+        claims = await self._verify(request)
+        roots = (await self._ask(claims, roots_of=self._root_kind)).roots
+        return {parse_root(root).id: role for root, role in roots.items()}
+
+    async def make_owner(self, caller: Caller, root_id: str) -> None:
+        """Make the caller the first owner of a root that is about to be created.
+
+        Raises `conflict` if the root has members already and the caller is no owner among them; `unavailable`.
+        """
+        asked = GrantRequest(
+            root=self._root(root_id),
+            user_id=caller.user_id,
+            role=Role.OWNER,
+            founding=True,
+            service_token=self._service_token,
+        )
+        try:
+            await self._auth.grant(asked)
+        except BeaconfireError as error:
+            if error.code is not errors.TOKEN_INVALID:
+                raise
+            log.error("auth does not take our service token: set BEACONFIRE_SERVICE_TOKEN", reason=error.message)
+            raise BeaconfireError(errors.INTERNAL, "the service may not create this, its log says why") from None
+
+    async def author(self, request: web.Request, *, max_body_bytes: int) -> Claims | ServiceClaims:
+        """The user or the service that wants to publish events, once the body is there.
+
+        A service's token was not revoked. A user's revocation is seen by `roles_in`. Raises `token_invalid`,
+        `unavailable`, and what `read_bytes` raises.
+        """
+        claims = await self._verify_any(request)
+        await read_bytes(request, limit=max_body_bytes)  # a service's token may be revoked while it arrives
+        if isinstance(claims, ServiceClaims):
+            asked = AuthorizeRequest(user_id=claims.service, service_token=claims.token_id)
+            if (await self._auth.authorize(asked)).revoked:
+                raise BeaconfireError(errors.TOKEN_INVALID, "the service's token was revoked")
+        return claims
+
+    async def roles_in(self, claims: Claims, roots: Sequence[str]) -> Mapping[str, Role]:
+        """The user's role in each of these roots (`campaign:c1`) that they are a member of. Raises as `caller` does."""
+        decisions = (await self._ask(claims, *roots)).rooms
+        found = {root: decisions.get(root) for root in roots}
+        roles = {root: one.role for root, one in found.items() if one and one.allowed and one.role}
+        for root in roles:
+            self.count_root(root)
+        return roles
+
+    def count_user(self, request: web.Request, user_id: str) -> None:
+        """Called for each request of a verified user. A service with limits overrides it, and raises `too_many`."""
+
+    def count_root(self, root: str) -> None:
+        """Called for each request of a member of a root (`campaign:c1`). Overridden as `count_user`."""
+
+    def _root(self, root_id: str) -> str:
+        return str(Pair(self._root_kind, root_id))
+
+    def _metadata(self, request: web.Request, claims: Claims) -> Metadata:
+        return Metadata(user_id=claims.user_id, source=self._source, correlation_id=correlation_id(request))
+
+    async def _role(self, claims: Claims, root: str) -> Role:
+        decision = (await self._ask(claims, root)).rooms.get(root)
+        if decision is None or not decision.allowed or decision.role is None:
+            raise BeaconfireError(errors.FORBIDDEN, f"no such {self._root_kind}, or you are not a member")
+        return decision.role
+
+    async def _verify(self, request: web.Request) -> Claims:
+        claims = await self._verify_any(request)
+        if not isinstance(claims, Claims):
+            raise BeaconfireError(errors.TOKEN_INVALID, "a service's token is no user's: it can only publish events")
+        return claims
+
+    async def _verify_any(self, request: web.Request) -> Claims | ServiceClaims:
+        token = bearer_token(request)
+        with refusing_invalid_tokens():
+            claims = await self._verifier.verify_any(token)
+        if isinstance(claims, Claims):  # how much a service may publish is an operator's decision
+            self.count_user(request, claims.user_id)
+        offer(claims, token)
+        return claims
+
+    async def _ask(self, claims: Claims, *rooms: str, roots_of: str | None = None) -> AuthorizeReply:
+        answer = await self._auth.authorize(question(claims, rooms, roots_of=roots_of))
+        if answer.revoked:
+            raise BeaconfireError(errors.TOKEN_INVALID, "the token was revoked: sign in again")
+        return answer
+
+
+@contextmanager
+def refusing_invalid_tokens() -> Iterator[None]:
+    """Turn what a verifier raises into errors for the bearer of the token: `token_invalid`, `unavailable`."""
+    try:
+        yield
+    except InvalidToken as error:
+        log.info("refused token", reason=str(error))
+        raise BeaconfireError(errors.TOKEN_INVALID, REFUSED) from None
+    except JwksUnavailable:
+        raise AuthUnavailable from None
+
+
+def check_editor(member: Member) -> None:
+    """Raise `forbidden` unless the member may change what is in the root."""
+    if not can_edit(member.role):
+        raise BeaconfireError(errors.FORBIDDEN, "only owners and editors may do this")
+
+
+def path_ids(request: web.Request) -> dict[str, str]:
+    """The ids of the path by name. Raises `bad_request` if one cannot be an id."""
+    for name, text in request.match_info.items():
+        if not is_id(text):
+            raise BeaconfireError(errors.BAD_REQUEST, f"the path's {name} is no id: {text[:80]!r}")
+    return dict(request.match_info)
