@@ -4,6 +4,8 @@ import re
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from aiohttp import web
@@ -59,7 +61,11 @@ async def running() -> AsyncIterator[list[Application]]:
     nowhere = f"nats://127.0.0.1:{free_port()}"
     async with AsyncExitStack() as stack:
         found = []
-        for name, settings, app in built(nats_url=nowhere):
+        files = Path(stack.enter_context(TemporaryDirectory()))
+        (files / "page").mkdir()
+        for name in ("index.html", "page/x1"):
+            (files / name).write_text("<p>static</p>")
+        for name, settings, app in built(nats_url=nowhere, static_dir=files):
             at = await stack.enter_async_context(listening(app, settings, name=name))
             found += [Application(name, at.url, app), Application(f"{name} ops", at.ops_url, operations(app))]
         for name, job in worker.JOBS.items():

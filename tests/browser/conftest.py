@@ -119,9 +119,8 @@ class Table:
 @pytest.fixture(name="demo_services", scope="module")
 def _demo_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """The whole set, its page offering the demo's people."""
-    people = json.dumps([person.sign_in() for person in demo.PEOPLE])
-    environment = {"gateway": {"BEACONFIRE_DEMO_PEOPLE": people}}
-    whole = all_forked(Services(Plan(tmp_path_factory.mktemp("table"), gateways=1, environment=environment)))
+    people = [person.sign_in() for person in demo.PEOPLE]
+    whole = all_forked(Services(Plan(tmp_path_factory.mktemp("table"), gateways=1, people=people)))
     try:
         whole.start()
         yield whole

@@ -1,7 +1,6 @@
 """Gateways that are restarted one after the other, as for a new version."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -45,10 +44,12 @@ UNTIL_AT = """(offset) => new Promise((resolve) => {
 @pytest.fixture(name="demo_services", scope="module")
 def _demo_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """The whole set with two gateways on one port, as behind a load balancer."""
-    people = json.dumps([person.sign_in() for person in demo.PEOPLE])
-    environment = {"gateway": {"BEACONFIRE_DEMO_PEOPLE": people, "BEACONFIRE_STOP_TIMEOUT_S": str(DRAIN_S)}}
+    people = [person.sign_in() for person in demo.PEOPLE]
+    environment = {"gateway": {"BEACONFIRE_STOP_TIMEOUT_S": str(DRAIN_S)}}
     folder = tmp_path_factory.mktemp("handover")
-    whole = all_forked(Services(Plan(folder, gateways=2, gateway_port=free_port(), environment=environment)))
+    whole = all_forked(
+        Services(Plan(folder, gateways=2, gateway_port=free_port(), people=people, environment=environment))
+    )
     try:
         whole.start()
         yield whole

@@ -1,6 +1,5 @@
 """The page behind a proxy that serves it below a path of its own."""
 
-import json
 from collections.abc import Iterator
 
 import pytest
@@ -20,11 +19,10 @@ PORT = free_port()
 @pytest.fixture(name="demo_services", scope="module")
 def _demo_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """The whole set; its services answer pages of the proxy."""
-    people = json.dumps([person.sign_in() for person in demo.PEOPLE])
-    environment = {"gateway": {"BEACONFIRE_DEMO_PEOPLE": people}}
+    people = [person.sign_in() for person in demo.PEOPLE]
     folder = tmp_path_factory.mktemp("prefix")
     origins = (f"http://127.0.0.1:{PORT}",)
-    whole = all_forked(Services(Plan(folder, origins=origins, environment=environment)))
+    whole = all_forked(Services(Plan(folder, origins=origins, people=people)))
     try:
         whole.start()
         yield whole

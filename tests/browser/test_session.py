@@ -42,12 +42,12 @@ NO_LOCKS = "delete Navigator.prototype.locks;"
 def _demo_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """The whole set; its page may also be opened by a name."""
     port = free_port()
-    people = json.dumps([person.sign_in() for person in demo.PEOPLE])
+    people = [person.sign_in() for person in demo.PEOPLE]
     plan = Plan(
         tmp_path_factory.mktemp("session"),
         gateway_port=port,
         origins=(f"http://{NAME}:{port}",),
-        environment={"gateway": {"BEACONFIRE_DEMO_PEOPLE": people}},
+        people=people,
     )
     whole = all_forked(Services(plan))
     try:

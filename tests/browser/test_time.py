@@ -1,6 +1,5 @@
 """Tokens that expire and gateways that fall silent, with shortened times."""
 
-import json
 from collections.abc import Iterator
 
 import pytest
@@ -18,12 +17,14 @@ HEARTBEAT_S = 4
 @pytest.fixture(name="demo_services", scope="module")
 def _demo_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Services]:
     """The whole set, with access tokens and heartbeats of a few seconds."""
-    people = json.dumps([person.sign_in() for person in demo.PEOPLE])
+    people = [person.sign_in() for person in demo.PEOPLE]
     environment = {
-        "gateway": {"BEACONFIRE_DEMO_PEOPLE": people, "BEACONFIRE_HEARTBEAT_S": str(HEARTBEAT_S)},
+        "gateway": {"BEACONFIRE_HEARTBEAT_S": str(HEARTBEAT_S)},
         "auth": {"BEACONFIRE_ACCESS_TOKEN_TTL_S": str(TTL_S)},
     }
-    whole = all_forked(Services(Plan(tmp_path_factory.mktemp("time"), gateways=1, environment=environment)))
+    whole = all_forked(
+        Services(Plan(tmp_path_factory.mktemp("time"), gateways=1, people=people, environment=environment))
+    )
     try:
         whole.start()
         yield whole

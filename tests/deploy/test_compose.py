@@ -67,9 +67,13 @@ def test_compose_gives_services_only_variables_that_they_read(name: str) -> None
 
 
 @pytest.mark.parametrize("name", RUNNING)
-def test_settings_accept_the_environment_that_compose_gives(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_accept_the_environment_that_compose_gives(
+    name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     for variable, value in RUNNING[name]["environment"].items():
         monkeypatch.setenv(variable, resolved(value))
+    if "BEACONFIRE_STATIC_DIR" in RUNNING[name]["environment"]:  # a mount, see test_gateways_serve_the_page
+        monkeypatch.setenv("BEACONFIRE_STATIC_DIR", str(tmp_path))
 
     settings = settings_of(name)()
 
@@ -195,6 +199,18 @@ def test_lasting_data_is_on_named_volumes() -> None:
     for name, volume in kept.items():
         assert volume in ALL[name]["volumes"]
         assert volume.partition(":")[0] in COMPOSE["volumes"]
+
+
+@pytest.mark.parametrize("name", ["gateway-1", "gateway-2"])
+def test_gateways_serve_the_page(name: str) -> None:
+    """The job `page` writes it into a volume before they start."""
+    (mount,) = ALL[name]["volumes"]
+    volume, folder, mode = mount.split(":")
+
+    assert (ALL[name]["environment"]["BEACONFIRE_STATIC_DIR"], mode) == (folder, "ro")
+    assert ALL["page"]["command"] == ["python", "-m", "beaconfire_demo", "/data"]
+    assert ALL["page"]["volumes"] == [f"{volume}:/data"]
+    assert ALL[name]["depends_on"]["page"] == {"condition": "service_completed_successfully"}
 
 
 def test_files_named_by_compose_and_the_dockerfile_exist() -> None:

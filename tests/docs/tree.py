@@ -45,9 +45,9 @@ class Tree:
         self.root = folder / "tree"
         listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
         for name in listed.decode().split("\0"):
-            if name and (ROOT / name).is_file():
+            if name and ((ROOT / name).is_file() or (ROOT / name).is_symlink()):
                 (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, self.root / name)
+                shutil.copy(ROOT / name, self.root / name, follow_symlinks=False)
         with suppress(FileNotFoundError):  # where nobody has run the checks yet, they take longer
             shutil.copytree(ROOT / ".mypy_cache", self.root / ".mypy_cache")
 

@@ -104,7 +104,7 @@ def test_harmless_fields_are_kept(fields: dict[str, object]) -> None:
         ("BEACONFIRE_PORT", "70000"),
         ("BEACONFIRE_LOG_LEVEL", "loud"),
         ("BEACONFIRE_HEARTBEAT_S", "0"),
-        ("BEACONFIRE_DEMO_PEOPLE", "[{]"),
+        ("BEACONFIRE_STATIC_DIR", "/nowhere"),
     ],
 )
 def test_wrong_value(variable: str, value: str) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from beaconfire.service_settings import settings_classes, variables
 from beaconfire_auth.settings import Settings as AuthSettings
+from beaconfire_demo.settings import PageSettings
 from beaconfire_gateway.process.settings import Settings as GatewaySettings
 from beaconfire_kit.settings import Settings, misspellings, read_settings, variable
 from tests.architecture.variables import known_variables
@@ -33,7 +34,8 @@ REFUSED = {
     ("BEACONFIRE_NATS_USER", "gateway\n"): "white space",
     ("BEACONFIRE_HOST", ""): "at least 1",
     ("BEACONFIRE_OPS_HOST", ""): "at least 1",
-    ("BEACONFIRE_PUBLIC_AUTH_URL", "https://auth.example?x"): "a query",
+    ("BEACONFIRE_STATIC_DIR", "/no/such/folder"): "'/no/such/folder' is not a folder",
+    ("BEACONFIRE_STATIC_DIR", __file__): "is not a folder",
     ("BEACONFIRE_OUTSIDE_ISSUERS", '[{"name": "a", "issuer": "a", "audience": "a ", "jwksUrl": "https://a"}]'): (
         ", entry 1, audience: begins or ends with white space"
     ),
@@ -43,11 +45,8 @@ REFUSED = {
     ),
     ("BEACONFIRE_NATS_PASSWORD", "out-of-a-file\n"): "white space",
     ("BEACONFIRE_NATS_URL", "http://broker.example:4222"): "nats://",
-    ("BEACONFIRE_DEMO_PEOPLE", "["): "not a JSON list",
     ("BEACONFIRE_JWKS_URL", "auth.example/jwks.json"): "http://",
     ("BEACONFIRE_JWKS_URL", "https://auth.example:port/"): "http://",
-    ("BEACONFIRE_PUBLIC_AUTH_URL", "/auth"): "http://",
-    ("BEACONFIRE_PUBLIC_SOCKET_URL", "https://gateway.example/ws"): "wss://",
     ("BEACONFIRE_ISSUER", ""): "at least 1",
     ("BEACONFIRE_AUDIENCE", ""): "at least 1",
     ("BEACONFIRE_PORT", "web"): "integer",
@@ -55,14 +54,24 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("given", "why"), REFUSED.items(), ids=["=".join(given) for given in REFUSED])
+REFUSED_FOR_THE_PAGE = {
+    ("BEACONFIRE_PUBLIC_AUTH_URL", "https://auth.example?x"): "a query",
+    ("BEACONFIRE_DEMO_PEOPLE", "["): "not a JSON list",
+    ("BEACONFIRE_PUBLIC_AUTH_URL", "/auth"): "http://",
+    ("BEACONFIRE_PUBLIC_SOCKET_URL", "https://gateway.example/ws"): "wss://",
+}
+ALL_REFUSED = REFUSED | REFUSED_FOR_THE_PAGE
+
+
+@pytest.mark.parametrize(("given", "why"), ALL_REFUSED.items(), ids=["=".join(given) for given in ALL_REFUSED])
 def test_a_value_that_can_never_work_stops_the_start(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: tuple[str, str], why: str
 ) -> None:
     """The process ends with 2 and one sentence a mistake, which begins with the variable."""
     name, value = given
+    cls = PageSettings if given in REFUSED_FOR_THE_PAGE else GatewaySettings
     with pytest.raises(SystemExit) as ended:
-        read(monkeypatch, GatewaySettings, {name: value})
+        read(monkeypatch, cls, {name: value})
 
     said = capsys.readouterr().err
     assert ended.value.code == 2
@@ -103,9 +112,9 @@ def test_origins_are_normal_once_read(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_public_addresses_lose_the_slash_at_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """The page puts a path behind them: two slashes in a row would be another path."""
-    settings = read(monkeypatch, GatewaySettings, {"BEACONFIRE_PUBLIC_AUTH_URL": "https://id.example/"})
+    settings = read(monkeypatch, PageSettings, {"BEACONFIRE_PUBLIC_AUTH_URL": "https://id.example/"})
 
-    assert isinstance(settings, GatewaySettings)
+    assert isinstance(settings, PageSettings)
     assert settings.public_auth_url == "https://id.example"
 
 

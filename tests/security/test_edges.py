@@ -5,11 +5,14 @@ import json
 import re
 import subprocess
 from collections.abc import AsyncIterator, Iterable, Iterator
+from pathlib import Path
 
 import aiohttp
 import pytest
 
 from beaconfire.nats_server import NatsServer
+from beaconfire_demo.settings import PageSettings
+from beaconfire_demo.site import write_site
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway
 from tests.routers import Application, running
@@ -24,7 +27,7 @@ JAVA = (
     "Upgrade: h2c\r\n"
 )
 """What `java.net.http.HttpClient` adds to a request over plain HTTP; `curl --http2` sends the same in other order."""
-CACHED = {"/": "no-cache", "/client/x1.js": "no-cache", "/page/x1.js": "no-cache"}
+CACHED = dict.fromkeys(("/", "/index.html", "/page/x1"), "no-cache")
 PUBLIC = {"/.well-known/jwks.json"}
 
 
@@ -269,12 +272,17 @@ async def test_curl_with_http2(applications: list[Application]) -> None:
     assert re.findall(r"^.*(1\.1 400 \d)$", ran.stdout, re.MULTILINE) == ["1.1 400 1", "1.1 400 0"]
 
 
-async def test_the_page_may_connect_to_its_own_services_only(gateway: Gateway) -> None:
+async def test_the_page_may_connect_to_its_own_services_only(
+    stream: NatsServer, auth: FakeAuth, tmp_path: Path
+) -> None:
     """The page's policy names the addresses that are configured, not every WebSocket of the world, and forbids
     whatever else the page does not need."""
-    _, headers, _ = await answer_to(gateway.url, request("GET", "/", "Connection: close\r\n"))
+    write_site(tmp_path, PageSettings())
+    async with running_gateway(stream, auth, static_dir=tmp_path) as gateway:
+        status, headers, _ = await answer_to(gateway.url, request("GET", "/", "Connection: close\r\n"))
     rules = dict(rule.strip().split(" ", 1) for rule in headers["content-security-policy"].split(";"))
 
+    assert status == 200
     assert rules["connect-src"] == "'self'"
     assert {rules[name] for name in ("object-src", "base-uri", "form-action", "frame-ancestors")} == {"'none'"}
     assert rules["default-src"] == "'self'"

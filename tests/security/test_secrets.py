@@ -17,7 +17,10 @@ BROKER = {"BEACONFIRE_NATS_USER": "x", "BEACONFIRE_NATS_PASSWORD": STRONG}
 async def refusal(service: str, environment: Mapping[str, str], folder: Path) -> str:
     """What a service says that does not start. It must end with 2."""
     process = Process(
-        service, [sys.executable, "-m", f"beaconfire_{service}"], log_path=folder / "log", environment=environment
+        service,
+        [sys.executable, "-m", f"beaconfire_{service}", *([str(folder / "page")] if service == "demo" else [])],
+        log_path=folder / "log",
+        environment=environment,
     )
     process.start()
     try:
@@ -52,7 +55,7 @@ WEAK = [
         for url in ("postgresql+asyncpg://me:postgres@db/x", "postgresql+asyncpg://me@db/x")
     ),
     (
-        "gateway",
+        "demo",
         {**BROKER, "BEACONFIRE_DEMO_PEOPLE": '[{"name": "a", "email": "a@b", "password": "demo-demo"}]'},
         "BEACONFIRE_DEMO_PEOPLE",
     ),

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 
 from beaconfire.local_services import ServiceProcess
 from beaconfire.nats_server import NatsServer
+from beaconfire_demo.settings import PageSettings
+from beaconfire_demo.site import write_site
 from beaconfire_gateway.sessions.farewell import Farewell
 from beaconfire_gateway.wire.websocket_frames import payload
 from beaconfire_kit import broker
@@ -62,6 +64,8 @@ async def get_stuck(stream: NatsServer, process: ServiceProcess, auth: FakeAuth,
 async def test_stuck_clients(tmp_path: Path, stream: NatsServer, auth: FakeAuth, broker_hangs: bool) -> None:
     """SIGTERM: exit by the deadline, with code 0, whatever clients that read nothing and a hung broker leave undone."""
     settings = {"BEACONFIRE_STOP_TIMEOUT_S": "1", "BEACONFIRE_MAX_BUFFER_BYTES": "16384"}
+    write_site(tmp_path / "site", PageSettings())
+    settings["BEACONFIRE_STATIC_DIR"] = str(tmp_path / "site")
     async with gateway_process(tmp_path, stream, auth, **settings) as process:
         stuck = await get_stuck(stream, process, auth, 5)
         if broker_hangs:

@@ -240,17 +240,3 @@ async def test_after_close_nothing_follows(gateway: Gateway) -> None:
             frames.append(json.loads(frame[1])["type"])
 
     assert "event" not in frames
-
-
-async def test_config_and_policy(stream: NatsServer, auth: FakeAuth) -> None:
-    """The page learns where the services are; nothing may be embedded or injected."""
-    async with (
-        running_gateway(stream, auth, public_auth_url="http://auth.example") as gateway,
-        aiohttp.ClientSession() as http,
-        http.get(f"{gateway.url}/config.json") as answer,
-    ):
-        config, policy = await answer.json(), answer.headers["Content-Security-Policy"]
-
-    assert config == {"authUrl": "http://auth.example", "publisherUrl": "", "socketUrl": "", "demo": []}
-    assert "default-src 'self'" in policy
-    assert "http://auth.example" in policy

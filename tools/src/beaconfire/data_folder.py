@@ -15,7 +15,7 @@ from beaconfire.broker_users import USERS
 from beaconfire_auth.settings import DEVELOPMENT_SECRET
 
 # What we write there, and all that `--fresh` removes: the folder may be the wrong one.
-OURS = ("nats", "logs", "keys", "auth.db*", "publisher.db*", "passwords.json", "demo.json", "running.json")
+OURS = ("nats", "logs", "page", "keys", "auth.db*", "publisher.db*", "passwords.json", "demo.json", "running.json")
 OPERATOR_TOKEN = "operator-token"  # noqa: S105  (its name among the passwords)
 SERVICE_TOKEN = "service-token"  # noqa: S105  (its name among the passwords)
 KEYS_SECRET = "keys-secret"  # noqa: S105  (its name among the passwords)

@@ -25,6 +25,7 @@ CHOSEN_BY_UP = {
     "auth_url": "it starts its own auth",
     "keys_secret": "it makes one for the folder of --data",
     "demo_people": "use --no-demo to have none",
+    "static_dir": "its gateways serve the demo's page",
     "log_format": "it reads the logs as JSON; --verbose shows all of them",
 }
 """Settings that `up` decides, and what to use instead."""
@@ -35,7 +36,7 @@ ADDED = "allowed_origins"
 FOR_OTHER_PROGRAMS = {variable(name) for name in ("operator_token", "service_token", "publisher_url", "token")}
 """What other commands and the examples read: nothing is said about them."""
 
-_SERVICES = {"gateway": "gateway", "auth": "auth", "publisher": "publisher"} | dict.fromkeys(
+_SERVICES = {"gateway": "gateway", "auth": "auth", "publisher": "publisher", "demo": "demo"} | dict.fromkeys(
     ("rules-engine", "scheduler"), "publisher's workers"
 )
 

@@ -12,14 +12,17 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from nats.aio.client import Client
-from pydantic import SecretStr
+from pydantic import SecretStr, ValidationError
 
 from beaconfire.nats_server import NatsServer, free_port
 from beaconfire.processes import OnLine, Process
+from beaconfire_demo.settings import DemoPerson, PageSettings
+from beaconfire_demo.site import write_site
 from beaconfire_kit import broker
-from beaconfire_kit.settings import Settings
+from beaconfire_kit.settings import ENV_PREFIX, Settings, variable
 
 WORKERS = ("rules-engine", "scheduler")
 READY_TIMEOUT_S = 60.0  # a loaded machine with two cores imports four services in ten
@@ -148,8 +151,10 @@ class Plan:
     """What operators say to auth; None: a random one."""
     service_token: str | None = None
     """What the publisher says to auth when it makes somebody a member; None: a random one."""
+    people: Sequence[Mapping[str, str]] = ()
+    """The sign-ins that the page offers."""
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Further variables: by service (`auth`, `publisher`, `gateway`, or a worker's name)."""
+    """Further variables: by service (`auth`, `publisher`, `gateway`, or a worker's name), and `demo` for the page."""
 
 
 class Services:
@@ -164,6 +169,7 @@ class Services:
         self.nats.monitoring_port = plan.monitoring_port
         gateway_ports = [plan.gateway_port or free_port() for _ in range(plan.gateways)]
         self._origins = self._all_origins(gateway_ports)
+        self._page = plan.folder.absolute() / "page"
         self.auth = self._service(
             "auth",
             plan.auth_port,
@@ -212,6 +218,7 @@ class Services:
 
         Not from within an event loop.
         """
+        self._write_page()
         self.nats.start()
         asyncio.run(self._declare_stream())
         for service in self.services:
@@ -243,6 +250,24 @@ class Services:
         for process in reversed(self.processes):
             process.kill()
 
+    def _write_page(self) -> None:
+        """Write the demo's page, which the gateways serve: it names the ports of this set."""
+        given = {
+            name.removeprefix(ENV_PREFIX).lower(): value
+            for name, value in self._plan.environment.get("demo", {}).items()
+        }
+        here = f"http://{self._plan.public_host}"
+        at: dict[str, Any] = {
+            "public_auth_url": f"{here}:{self.auth.port}",
+            "public_publisher_url": f"{here}:{self.publisher.port}",
+        }
+        people = tuple(DemoPerson(**person) for person in self._plan.people)
+        try:
+            write_site(self._page, PageSettings(**{**at, **given, "demo_people": people}))
+        except ValidationError as error:
+            wrong = [f"{variable(str(one['loc'][0]))}: {one['msg']}" for one in error.errors(include_url=False)]
+            raise DidNotStart("the page", "cannot be written", wrong) from None
+
     async def _declare_stream(self) -> None:
         settings = Settings(
             nats_url=self.nats.url, nats_user="setup", nats_password=SecretStr(self.nats.passwords["setup"])
@@ -258,8 +283,7 @@ class Services:
         environment = {
             "BEACONFIRE_JWKS_URL": self._jwks_url,
             "BEACONFIRE_AUTH_URL": self.auth_url,
-            "BEACONFIRE_PUBLIC_AUTH_URL": f"http://{plan.public_host}:{self.auth.port}",
-            "BEACONFIRE_PUBLIC_PUBLISHER_URL": f"http://{plan.public_host}:{self.publisher.port}",
+            "BEACONFIRE_STATIC_DIR": str(self._page),
         }
         if plan.gateway_port and plan.gateways > 1:
             environment["BEACONFIRE_REUSE_PORT"] = "true"

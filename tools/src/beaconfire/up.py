@@ -251,6 +251,7 @@ def _plan(options: Options, folder: DataFolder, passed: PassedOn, origins: tuple
         operator_token=folder.passwords()[OPERATOR_TOKEN],
         service_token=folder.passwords()[SERVICE_TOKEN],
         origins=origins,
+        people=people,
         environment={
             **environment,
             "auth": {"BEACONFIRE_KEYS_SECRET": folder.keys_secret(), **environment["auth"]},
@@ -258,7 +259,6 @@ def _plan(options: Options, folder: DataFolder, passed: PassedOn, origins: tuple
                 "BEACONFIRE_STOP_TIMEOUT_S": "1",  # nobody waits for a drain on their own machine
                 "BEACONFIRE_STOP_ACCEPT_S": "0",
                 **environment["gateway"],
-                "BEACONFIRE_DEMO_PEOPLE": json.dumps(people),
                 "BEACONFIRE_WORKERS": str(options.workers),
             },
         },

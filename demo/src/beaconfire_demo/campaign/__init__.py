@@ -1,0 +1,1 @@
+"""A campaign that everybody at the table sees change. Its domain service is the publisher; `page` is its page."""

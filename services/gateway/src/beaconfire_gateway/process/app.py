@@ -18,9 +18,9 @@ from beaconfire_gateway.fanout.ring import Ring
 from beaconfire_gateway.fanout.wires import Calls, Wires
 from beaconfire_gateway.process.gc_tuning import Collector
 from beaconfire_gateway.process.operators import Operators
-from beaconfire_gateway.process.page import add_page
 from beaconfire_gateway.process.settings import Settings
 from beaconfire_gateway.process.siblings import Worker
+from beaconfire_gateway.process.static_files import add_static_files
 from beaconfire_gateway.sessions import requests
 from beaconfire_gateway.sessions.context import Access, Context
 from beaconfire_gateway.sessions.farewell import Farewell
@@ -56,7 +56,7 @@ CONNECTING = metrics.Gauge(
 )
 READ_ON_EVERY_S, READ_ON = 0.02, 100
 FINISH_REQUESTS_S = 2.0
-"""How long requests under way have once the sessions have gone (seconds): files of the page, mostly."""
+"""How long requests under way have once the sessions have gone (seconds): static files, mostly."""
 FRAMES = metrics.Counter("beaconfire_gateway_event_frames_sent_total", "Event frames written to sessions.")
 
 
@@ -72,7 +72,7 @@ def build(settings: Settings, *, on_fatal: Any, worker: Worker | None = None) ->
     app.router.add_get("/ws", gateway.handle_socket, allow_head=False)
     operators = Operators(gateway.hub, gateway.limits, gateway.users, gateway.door)
     app[FOR_OPERATORS] = operators.routes_of_a_worker() if worker else operators.routes()
-    add_page(app, settings)
+    add_static_files(app, settings.static_dir)
     app.on_shutdown.append(gateway.close_sessions)
     app.cleanup_ctx.append(gateway.run)
     return app

@@ -1,23 +1,13 @@
 """Settings of the gateway."""
 
-import json
-from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Literal
 
-from pydantic import BaseModel, Field, ValidationInfo, field_validator
-from pydantic_settings import NoDecode
+from pydantic import Field, ValidationInfo, field_validator
 
+from beaconfire_gateway.process.static_files import check_folder
 from beaconfire_gateway.sessions.limits import Limits
-from beaconfire_kit.settings import HTTP, AsksAuth, check_address
-
-
-class DemoPerson(BaseModel):
-    """A sign-in that the demo page offers with one click."""
-
-    name: str
-    email: str
-    password: str
-    hint: str = ""
+from beaconfire_kit.settings import AsksAuth
 
 
 class Settings(Limits, AsksAuth):
@@ -30,11 +20,8 @@ class Settings(Limits, AsksAuth):
         1, ge=1, le=64, description="Processes that share the port, one for each core; see deploy.md. Linux only"
     )
 
-    public_auth_url: str = Field("", description="Auth as the page reaches it; empty: where the page is")
-    public_publisher_url: str = Field("", description="The publisher as the page reaches it; empty: where the page is")
-    public_socket_url: str = Field("", description="The socket as the page reaches it; empty: `ws` where the page is")
-    demo_people: Annotated[tuple[DemoPerson, ...], NoDecode] = Field(
-        (), description="Sign-ins the page offers, as a JSON list; development only"
+    static_dir: Path | None = Field(
+        None, description="Folder of files that are served to browsers, such as the demo's page; empty: none"
     )
 
     max_buffer_bytes: int = Field(
@@ -58,25 +45,10 @@ class Settings(Limits, AsksAuth):
         "as long as a load balancer may go on sending them",
     )
 
-    @field_validator("demo_people", mode="before")
+    @field_validator("static_dir", mode="before")
     @classmethod
-    def _read_people(cls, value: Any) -> Any:
-        try:
-            return json.loads(value) if isinstance(value, str) else value
-        except ValueError:
-            raise ValueError("not a JSON list") from None
-
-    @field_validator("public_auth_url", "public_publisher_url")
-    @classmethod
-    def _check_public(cls, value: str) -> str:
-        if "?" in value or "#" in value:
-            raise ValueError(f"{value!r} has a query or a fragment: paths are put behind it")
-        return check_address(value, HTTP).rstrip("/") if value else ""
-
-    @field_validator("public_socket_url")
-    @classmethod
-    def _check_socket(cls, value: str) -> str:
-        return check_address(value, ("ws", "wss")) if value else ""
+    def _check_static_dir(cls, value: Path | str | None) -> Path | None:
+        return check_folder(Path(value)) if value else None
 
     @field_validator("compression")
     @classmethod
@@ -89,8 +61,3 @@ class Settings(Limits, AsksAuth):
     def limits(self) -> Limits:
         """The limits on clients alone."""
         return Limits.model_validate({name: getattr(self, name) for name in Limits.model_fields})
-
-    def weak_secrets(self) -> Iterator[tuple[str, str]]:
-        yield from super().weak_secrets()
-        if self.demo_people:
-            yield "demo_people", "shows passwords to everybody who opens the page: leave it empty"

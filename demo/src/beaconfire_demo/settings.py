@@ -1,0 +1,54 @@
+"""What the demo's page must know: where the services are, and which sign-ins it offers."""
+
+import json
+from collections.abc import Iterator
+from typing import Annotated, Any
+
+from pydantic import BaseModel, Field, field_validator
+from pydantic_settings import NoDecode
+
+from beaconfire_kit.settings import HTTP, Settings, check_address
+
+
+class DemoPerson(BaseModel):
+    """A sign-in that the page offers with one click."""
+
+    name: str
+    email: str
+    password: str
+    hint: str = ""
+
+
+class PageSettings(Settings):
+    """What the page is written with. It is no service: of the settings that all have, it uses `environment` alone."""
+
+    public_auth_url: str = Field("", description="Auth as the page reaches it; empty: where the page is")
+    public_publisher_url: str = Field("", description="The publisher as the page reaches it; empty: where the page is")
+    public_socket_url: str = Field("", description="The socket as the page reaches it; empty: `ws` where the page is")
+    demo_people: Annotated[tuple[DemoPerson, ...], NoDecode] = Field(
+        (), description="Sign-ins the page offers, as a JSON list; development only"
+    )
+
+    @field_validator("demo_people", mode="before")
+    @classmethod
+    def _read_people(cls, value: Any) -> Any:
+        try:
+            return json.loads(value) if isinstance(value, str) else value
+        except ValueError:
+            raise ValueError("not a JSON list") from None
+
+    @field_validator("public_auth_url", "public_publisher_url")
+    @classmethod
+    def _check_public(cls, value: str) -> str:
+        if "?" in value or "#" in value:
+            raise ValueError(f"{value!r} has a query or a fragment: paths are put behind it")
+        return check_address(value, HTTP).rstrip("/") if value else ""
+
+    @field_validator("public_socket_url")
+    @classmethod
+    def _check_socket(cls, value: str) -> str:
+        return check_address(value, ("ws", "wss")) if value else ""
+
+    def weak_secrets(self) -> Iterator[tuple[str, str]]:
+        if self.demo_people:
+            yield "demo_people", "shows passwords to everybody who opens the page: leave it empty"

@@ -1,0 +1,76 @@
+"""Write the demo's page as a folder of static files, which any web server can serve.
+
+    write_site(Path("site"), PageSettings(public_auth_url="https://auth.example"))
+
+The folder then has `index.html`, `config.json` for the page, `page/` and `client/`. `404.html` and
+`content-security-policy.txt` are for the gateway, which reads them at its start (BEACONFIRE_STATIC_DIR).
+"""
+
+import json
+import shutil
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from beaconfire_demo.settings import PageSettings
+
+PACKAGE = Path(__file__).parent
+CAMPAIGN = PACKAGE / "campaign"
+CLIENT = PACKAGE / "client"
+
+# The page has no inline script or style, loads nothing from elsewhere, and has no form that a browser sends by itself.
+# The services may be on other ports; 'self' is also the page's own /ws.
+_POLICY = (
+    "default-src 'self'; connect-src {connect}; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
+    "form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def write_site(folder: Path, settings: PageSettings) -> None:
+    """Write the page and the client into a folder, over what an earlier version wrote there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _copy(CAMPAIGN / "page", folder / "page")
+    _copy(CLIENT, folder / "client")
+    for name in ("index.html", "404.html"):
+        _replace(folder / name, (CAMPAIGN / name).read_text())
+    _replace(folder / "config.json", json.dumps(_config(settings)))
+    _replace(folder / "content-security-policy.txt", _policy(settings))
+
+
+def _config(settings: PageSettings) -> dict[str, object]:
+    """What the page reads first."""
+    return {
+        "authUrl": settings.public_auth_url,
+        "publisherUrl": settings.public_publisher_url,
+        "socketUrl": settings.public_socket_url,
+        "demo": [person.model_dump() for person in settings.demo_people],
+    }
+
+
+def _policy(settings: PageSettings) -> str:
+    services = [settings.public_auth_url, settings.public_publisher_url, settings.public_socket_url]
+    return _POLICY.format(connect=" ".join(["'self'", *map(_origin, filter(None, services))]))
+
+
+def _origin(url: str) -> str:
+    """Return scheme, host and port of an address: a policy that names a path would forbid all others."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a folder's files, then remove those of an earlier version. Each file is replaced at once."""
+    wanted = {path.relative_to(source) for path in source.rglob("*") if path.is_file()}
+    for name in wanted:
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        unfinished = target / f"{name}.new"
+        shutil.copyfile(source / name, unfinished)
+        unfinished.replace(target / name)
+    for path in target.rglob("*"):
+        if path.is_file() and path.relative_to(target) not in wanted:
+            path.unlink()
+
+
+def _replace(path: Path, text: str) -> None:
+    unfinished = path.with_name(f"{path.name}.new")
+    unfinished.write_text(text)
+    unfinished.replace(path)
