@@ -5,7 +5,7 @@ import os
 from typing import Any
 
 from beaconfire_gateway import __main__ as gateway
-from beaconfire_gateway.sessions.context import Context
+from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.stream.intake import Intake
 from beaconfire_gateway.stream.sequence import Sequence
 
@@ -13,10 +13,10 @@ from beaconfire_gateway.stream.sequence import Sequence
 def _without_resume() -> None:
     """Every client begins at the gateway's position, whatever its cursor says."""
 
-    def position(self: Context[Any], _cursor: str | None) -> tuple[int, None]:
+    def start(self: Gateway, _cursor: str | None) -> tuple[int, None]:
         return self.position, None
 
-    Context.find_place = position  # type: ignore[assignment,method-assign]
+    Gateway.find_start = start  # type: ignore[assignment,method-assign]
 
 
 def _without_hole_check() -> None:

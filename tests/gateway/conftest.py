@@ -13,9 +13,8 @@ from nats.aio.client import Client
 from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.process.app import build
 from beaconfire_gateway.process.settings import Settings
-from beaconfire_gateway.sessions.context import Context
+from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.limits import Limits
-from beaconfire_gateway.sessions.session import Session
 from beaconfire_kit import broker
 from beaconfire_kit.catalogue import Event
 from beaconfire_kit.envelope import Envelope, Metadata
@@ -73,8 +72,8 @@ async def running_gateway(server: NatsServer, auth: FakeAuth, **settings: Any) -
         yield gateway
 
 
-@pytest.fixture(name="context")
-async def _context() -> AsyncIterator[Context[Session]]:
+@pytest.fixture(name="core")
+async def _core() -> AsyncIterator[Core]:
     """The gateway's core on real sockets, with nothing outside it."""
     loop = asyncio.get_running_loop()
     try:

@@ -7,16 +7,16 @@ from urllib.parse import urlsplit
 
 from aiohttp.web_protocol import RequestHandler
 
-from beaconfire_gateway.transports.websocket import Connection
+from beaconfire_gateway.transports.websocket import WebSocket
 
 
 def connections(user: str) -> list[Any]:
     """All of this process's gateway connections of a user, found in memory."""
     everything = gc.get_objects()
-    return [one for one in everything if isinstance(one, Connection) and one.user_id == user and one.target >= 0]
+    return [one for one in everything if isinstance(one, WebSocket) and one.user_id == user and one.target >= 0]
 
 
-def shrink(connection: Connection) -> None:
+def shrink(connection: WebSocket) -> None:
     """Give the gateway's end the smallest possible kernel buffer."""
     with socket.socket(fileno=connection.target) as one:
         one.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)

@@ -5,22 +5,26 @@ import json
 import os
 import socket
 import time
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
 
+from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.hub import Hub
-from beaconfire_gateway.fanout.outbound import BATCH_BYTES, Outbound
+from beaconfire_gateway.fanout.outbound import BATCH_BYTES
 from beaconfire_gateway.fanout.ring import Ring
-from beaconfire_gateway.fanout.wires import Wires
+from beaconfire_gateway.fanout.targets import Writer
 from beaconfire_gateway.sessions import requests
-from beaconfire_gateway.sessions.context import Access, Context, History
-from beaconfire_gateway.sessions.limits import Doorkeeper, Limits, Users
-from beaconfire_gateway.sessions.pace import Pace
-from beaconfire_gateway.sessions.place import Place
+from beaconfire_gateway.sessions.gateway import Access, Gateway, History
+from beaconfire_gateway.sessions.limits import Limits
 from beaconfire_gateway.sessions.session import Session
-from beaconfire_gateway.sessions.timers import Wheel
+from beaconfire_gateway.sessions.subscription import Subscription
 from beaconfire_gateway.transports.sockets import Sockets
-from beaconfire_gateway.transports.websocket import Connection
+from beaconfire_gateway.transports.websocket import WebSocket
+from beaconfire_gateway.wire import websocket_frames
+from beaconfire_gateway.wire.dialect import Pieces
+from beaconfire_gateway.wire.messages import Event, Message
+from beaconfire_gateway.wire.native import Native
+from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import Pair, RoomKey, parse_room
@@ -28,7 +32,7 @@ from beaconfire_kit.tokens import Claims
 from tests.websocket import client_frame
 
 C1 = Pair("campaign", "c1")
-PLACE = Place(RoomKey(C1, C1), Role.VIEWER)
+SUBSCRIPTION = Subscription(RoomKey(C1, C1), Role.VIEWER)
 ENDS: list[int] = []
 """The clients' ends of the connections, open until the test is over."""
 
@@ -39,8 +43,44 @@ class Open:
     async def verify(self, token: str) -> Claims:
         return Claims(token, "", int(time.time()), int(time.time()) + 900, "")
 
-    async def decide(self, _claims: Claims, rooms: Sequence[str]) -> Mapping[str, Place | BeaconfireError]:
-        return dict.fromkeys(rooms, PLACE)
+    async def decide(self, _claims: Claims, rooms: Sequence[str]) -> Mapping[str, Subscription | BeaconfireError]:
+        return dict.fromkeys(rooms, SUBSCRIPTION)
+
+    def doubt(self, user_id: str | None = None) -> None: ...
+
+
+class Empty:
+    """A stream without events."""
+
+    async def page(self, _roots: Iterable[Pair], _after: int, _ring: Ring) -> tuple[Sequence[Entry], int]:
+        return (), 0
+
+    async def end(self) -> int:
+        return 0
+
+    def start(self, epoch: str) -> None: ...
+    def lose(self, offset: int) -> None: ...
+    def forget(self) -> None: ...
+
+
+class Verbatim(Native):
+    """The native protocol, except that an event is its body and nothing else: a test chooses the bytes."""
+
+    def encode(self, message: Message) -> bytes:
+        return websocket_frames.encode(super().encode(message))
+
+    def event(self, event: Event) -> Pieces:
+        return (event.body,)
+
+
+class Unframed:
+    """Adds nothing."""
+
+    def frame(self, payload: Pieces) -> Pieces:
+        return payload
+
+
+VERBATIM = Wire(Verbatim(), Unframed())
 
 
 class Recorder(Sockets):
@@ -56,36 +96,34 @@ class Recorder(Sockets):
 
 
 def build_core(
-    wires: Wires,
+    writer: Writer,
     *,
     call_soon: Callable[[Callable[[], None]], object],
     spawn: Callable[[Coroutine[Any, Any, None]], object],
     access: Access | None = None,
     history: History | None = None,
     hub: Hub[Session] | None = None,
-    ring: Ring | None = None,
+    ring_bytes: int = 1_000_000,
     limits: Limits | None = None,
     batch_bytes: int = BATCH_BYTES,
     epoch: str = "",
-) -> Context[Session]:
-    """Build the core that every unit test of it uses. Without `history`, a test must not resume from the stream."""
-    hub = Hub() if hub is None else hub
-    limits = Limits() if limits is None else limits
-    return Context(
-        hub=hub,
-        ring=Ring(max_bytes=1_000_000, max_age_s=60) if ring is None else ring,  # an empty one is falsy
-        outbound=Outbound(hub, wires, call_soon, batch_bytes=batch_bytes),
-        access=Open() if access is None else access,
-        history=history,  # type: ignore[arg-type]
+) -> Gateway:
+    """Build the core that every unit test of it uses. Its history is empty unless one is given."""
+    core = Gateway(
+        access=access or Open(),
+        history=history or Empty(),
+        writer=writer,
         handle=requests.handle,
-        wheel=Wheel(0),
+        call_soon=call_soon,
         spawn=spawn,
-        pace=Pace(call_soon),
-        limits=limits,
-        users=Users(limits),
-        door=Doorkeeper(limits),
-        epoch=epoch,
+        limits=limits or Limits(),
+        hub=hub,
+        ring_bytes=ring_bytes,
+        batch_bytes=batch_bytes,
+        now=0,
     )
+    core.epoch = epoch
+    return core
 
 
 def spawning(loop: asyncio.AbstractEventLoop) -> Callable[[Coroutine[Any, Any, None]], None]:
@@ -107,15 +145,15 @@ def key(room: str) -> RoomKey:
     return found
 
 
-def open_connection(context: Context[Session], offered_token: str = "") -> Connection:
+def open_connection(core: Gateway, offered_token: str = "") -> WebSocket:
     """A connection over a socket pair; a test may read its other end, the last of `ENDS`."""
-    sockets: Any = context.outbound._wires
-    context.door.enter("an address")
+    sockets: Any = core.outbound._writer
+    core.door.enter("an address")
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     theirs.setblocking(False)
     ENDS.append(theirs.detach())
-    return Connection(context, sockets, ours.detach(), address="an address", offered_token=offered_token)
+    return WebSocket(core, VERBATIM, sockets, ours.detach(), address="an address", offered_token=offered_token)
 
 
 def close_ends() -> None:
@@ -131,13 +169,11 @@ def heard_by(end: int) -> bytes:
         return b""
 
 
-async def connect(
-    context: Context[Session], count: int, cursor: str | None = None, prefix: str = "u"
-) -> list[Connection]:
+async def connect(core: Gateway, count: int, cursor: str | None = None, prefix: str = "u") -> list[WebSocket]:
     """Connect sessions of as many users, each in one room, at a cursor if one is given."""
     connections = []
     for number in range(count):
-        connection = open_connection(context)
+        connection = open_connection(core)
         hello = {"type": "connect", "id": 1, "token": f"{prefix}{number}", "rooms": ["campaign:c1"], "cursor": cursor}
         connection.data_received(client_frame(json.dumps(hello).encode()))
         connections.append(connection)
@@ -147,7 +183,7 @@ async def connect(
     return connections
 
 
-def written(connection: Connection) -> list[bytes]:
+def written(connection: WebSocket) -> list[bytes]:
     """What was written to this connection alone."""
     sockets: Any = connection._sockets
     return list(sockets.written.get(connection.target, ()))

@@ -1,9 +1,9 @@
 """The gateway's core as a state machine against a model: live, hole, gap, silence, lag, resume, join, leave, revoke.
 
-Session, hub, ring, outbound, pace and sequence are the real ones. What is around them is played by hand: a stream that
-loses live messages and forgets old ones, sockets that fill up, memberships and roles that change, tokens that are
-revoked. The model keeps, for each client and room, from which offset to which it stood there, in which role; what it
-applied must be just that, once, in order.
+Session, hub, ring, outbound, fair queue and sequence are the real ones. The rest is played by hand: a stream that loses
+live messages and forgets old ones, sockets that fill up, memberships and roles that change, tokens that are revoked.
+The model keeps, for each client and room, from which offset to which it stood there, in which role; what it applied
+must be just that, once, in order.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ import json
 from collections import Counter
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar
 from unittest.mock import patch
 
 from hypothesis import HealthCheck, settings
@@ -20,17 +20,19 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from beaconfire_gateway.fanout import outbound as outbound_module
-from beaconfire_gateway.fanout.ring import Entry, Ring
+from beaconfire_gateway.fanout.entry import Entry
+from beaconfire_gateway.fanout.ring import Ring
 from beaconfire_gateway.fanout.route import Routes
-from beaconfire_gateway.fanout.wires import Calls, Target
-from beaconfire_gateway.process import app
-from beaconfire_gateway.sessions import pace as pace_module
-from beaconfire_gateway.sessions.context import Context, HistoryGone
+from beaconfire_gateway.fanout.targets import CallingWriter, Target
+from beaconfire_gateway.sessions import fair_queue as fair_queue_module
+from beaconfire_gateway.sessions.gateway import Gateway, HistoryGone
 from beaconfire_gateway.sessions.limits import Limits
-from beaconfire_gateway.sessions.place import Place
 from beaconfire_gateway.sessions.session import Session, State
+from beaconfire_gateway.sessions.subscription import Subscription
 from beaconfire_gateway.stream.sequence import Sequence as Order
-from beaconfire_gateway.wire import protocol
+from beaconfire_gateway.wire.dialect import Pieces
+from beaconfire_gateway.wire.native import Native
+from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.roles import Role
@@ -68,52 +70,56 @@ class Stand:
     upto: int | None = None
 
 
-class Wire:
-    """A socket that is full when it is told to be."""
+class Socket:
+    """A connection that is full when it is told to be. Implements `session.Connection`."""
 
     def __init__(self) -> None:
         self.paused = False
         self.is_open = True
         self.frames: list[dict[str, Any]] = []
 
-    def write(self, data: bytes) -> None:
-        if not self.is_open:
-            return
-        while data:
-            size, skip = data[1], 2
-            if size == 126:
-                size, skip = int.from_bytes(data[2:4], "big"), 4
-            if data[0] == 0x81:
-                self.frames.append(json.loads(data[skip : skip + size]))
-            data = data[skip + size :]
-
-
-class Wired(Session):
-    """A session over such a socket."""
-
-    def __init__(self, context: Context[Session], wire: Wire) -> None:
-        self.wire = wire
-        super().__init__(context, address="127.0.0.1")
-
     @property
     def target(self) -> Target:
-        return self.wire.write
+        return self.write
 
-    @property
-    def encode(self) -> None: ...
     @property
     def is_full(self) -> bool:
-        return self.wire.paused
+        return self.paused
 
     def write(self, data: bytes) -> None:
-        if self.state is not State.CLOSED:
-            self.wire.write(data)
+        if self.is_open:
+            self.frames += [json.loads(line) for line in data.splitlines()]
 
-    def _shake_hands(self, code: int, reason: str) -> None:
-        self.wire.is_open = False
+    def ping(self, data: bytes = b"") -> None:
+        self.write(data)
+
+    def hang_up(self, code: int, reason: str) -> None:
+        self.is_open = False
 
     def abort(self) -> None:
-        self.wire.is_open = False
+        self.is_open = False
+
+
+class Lines:
+    """A framing: one line for each message."""
+
+    def frame(self, payload: Pieces) -> Pieces:
+        return (*payload, b"\n")
+
+
+WIRE = Wire(Native(), Lines())
+
+
+class Connected(Session):
+    """A session over such a connection."""
+
+    def __init__(self, core: Gateway, connection: Socket) -> None:
+        self._connection = connection
+        super().__init__(core, WIRE, address="127.0.0.1")
+
+    @property
+    def connection(self) -> Socket:
+        return self._connection
 
 
 @dataclass
@@ -121,7 +127,7 @@ class Person:
     """A client and what the model knows of it."""
 
     name: str
-    wire: Wire = field(default_factory=Wire)
+    socket: Socket = field(default_factory=Socket)
     session: Session | None = None
     read: int = 0
     place: int = 0
@@ -150,7 +156,7 @@ class Core(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self._patches = [patch.object(outbound_module, "SLICE", 2), patch.object(pace_module, "STEPS", 1)]
+        self._patches = [patch.object(outbound_module, "SLICE", 2), patch.object(fair_queue_module, "STEPS", 1)]
         for one in self._patches:
             one.start()
         self.loop = asyncio.new_event_loop()
@@ -171,13 +177,13 @@ class Core(RuleBasedStateMachine):
         self.revoked: set[Session] = set()
         self.order: Order[Message] = Order(self._deliver, max_held=4)
         self.order.start(0)
-        self.context = build_core(
-            Calls(),
+        self.core = build_core(
+            CallingWriter(),
             call_soon=self.loop.call_soon,
             spawn=self._spawn,
             access=self,
             history=self,
-            ring=Ring(max_bytes=RING_EVENTS * 400, max_age_s=3600),
+            ring_bytes=RING_EVENTS * 400,
             limits=Limits(messages_per_minute=100_000, rooms_per_minute=100_000),
             batch_bytes=300,
             epoch="e",
@@ -189,12 +195,12 @@ class Core(RuleBasedStateMachine):
     async def verify(self, token: str) -> Claims:
         return Claims(token, token, issued_at=0, expires_at=2**40, token_id="t")
 
-    async def decide(self, claims: Claims, rooms: Sequence[str]) -> Mapping[str, Place | BeaconfireError]:
+    async def decide(self, claims: Claims, rooms: Sequence[str]) -> Mapping[str, Subscription | BeaconfireError]:
         for _ in range(self.slowness):
             await asyncio.sleep(0)
         roles = {name: self.roles.get((claims.user_id, name.partition("/")[0])) for name in rooms}
         return {
-            name: BeaconfireError(errors.FORBIDDEN, "no") if role is None else Place(key(name), role)
+            name: BeaconfireError(errors.FORBIDDEN, "no") if role is None else Subscription(key(name), role)
             for name, role in roles.items()
         }
 
@@ -226,9 +232,11 @@ class Core(RuleBasedStateMachine):
         """The history's part of a gap."""
         self.lost_up_to = offset
 
-    def doubt(self) -> None:
+    def start(self, epoch: str) -> None: ...
+    def forget(self) -> None: ...
+    def doubt(self, user_id: str | None = None) -> None:
         """Membership's part of a gap: nobody hears anything until auth has answered (`answer_doubts`)."""
-        for session in self.context.hub.all_sessions():
+        for session in self.core.hub.all_sessions():
             session.hold()
             self.doubtful.append(session)
 
@@ -238,27 +246,27 @@ class Core(RuleBasedStateMachine):
         task.add_done_callback(self.tasks.discard)
 
     def _deliver(self, offset: int, message: Message) -> None:
-        context = self.context
+        core = self.core
         if message.changed is not None:
             name, root, role = message.changed
             pair = Pair(*root.split(":"))
-            for session in context.hub.sessions_of(name):
+            for session in core.hub.sessions_of(name):
                 if role is None:
                     session.leave_root(pair, "membership_removed")
                 else:
                     session.change_role(pair, role)
         if message.revoked is not None:
-            for session in context.hub.sessions_of(message.revoked):
+            for session in core.hub.sessions_of(message.revoked):
                 self.reached["revoke"] += 1
                 session.close(BeaconfireError(errors.TOKEN_INVALID, "revoked"))
         self._look()
         if message.entry is not None:
-            context.ring.append(message.entry)
-            if context.hub.is_heard(message.entry.route.subject, message.entry.route.rooms):
-                context.outbound.put(offset, message.entry)
-        context.position = offset
-        context.outbound.delivered(offset)
-        context.arrivals.reached(offset)
+            core.ring.append(message.entry)
+            if core.hub.is_heard(message.entry.route.subject, message.entry.route.rooms):
+                core.outbound.put(offset, message.entry)
+        core.position = offset
+        core.outbound.delivered(offset)
+        core.waiters.reached(offset)
         self._look()
 
     def _store(self, message: Message) -> None:
@@ -296,9 +304,8 @@ class Core(RuleBasedStateMachine):
         subject = ".".join([root, pair] if pair else [root, "state"]).replace(":", ".")
         self.last += 1
         route = ROUTES[subject]
-        frame = protocol.event(self.last, route.names, b"{}")
         audience = frozenset({Role.OWNER}) if secret else None
-        entry = self.everything[self.last] = Entry(self.last, route, "t", frame, audience, 0.0)
+        entry = self.everything[self.last] = Entry(self.last, route, b"{}", 0.0, type="t", audience=audience)
         self._store(Message(entry))
 
     @rule()
@@ -331,14 +338,14 @@ class Core(RuleBasedStateMachine):
         upto = self.order.hole
         if upto is None:
             return
-        lost = max({offset for offset in self.erased if self.context.position < offset <= upto}, default=0)
+        lost = max({offset for offset in self.erased if self.core.position < offset <= upto}, default=0)
         if lost:
             self.reached["gap"] += 1
-            app._lose(self.context, cast("Any", self), cast("Any", self), lost)
+            self.core.lose(lost)
             self._look()
             self.order.skip(lost)
             self._look()
-        for offset in range(self.context.position + 1, upto + 1):
+        for offset in range(self.core.position + 1, upto + 1):
             if offset in self.stream:
                 self.order.skip(offset - 1)
                 self.order.fill(offset, self.stream[offset])
@@ -348,22 +355,22 @@ class Core(RuleBasedStateMachine):
     @rule()
     def probe(self) -> None:
         """Silence: the stream says where its end is."""
-        self.reached["silence"] += self.order.hole is None and self.last > self.context.position
+        self.reached["silence"] += self.order.hole is None and self.last > self.core.position
         self.order.expect(self.last)
         self.repair()
 
     @precondition(lambda self: self.last - self.first > 8)
     @rule()
-    def forget(self) -> None:
+    def expire(self) -> None:
         """Retention takes the oldest, but nothing that the gateway has yet to read."""
-        self.first = min(self.first + 4, self.context.position + 1)
+        self.first = min(self.first + 4, self.core.position + 1)
         self.stream = {offset: message for offset, message in self.stream.items() if offset >= self.first}
 
-    @precondition(lambda self: self.last > self.context.position)
+    @precondition(lambda self: self.last > self.core.position)
     @rule(count=st.sampled_from([1, 4]), erased=st.booleans())
     def lose_unheard(self, count: int, erased: bool) -> None:
         """Retention or an operator takes what the gateway has yet to hear, changes of memberships among it."""
-        first = self.context.position + 1
+        first = self.core.position + 1
         gone = {offset for offset in self.stream if first <= offset < first + count}
         self.unheard = [offset for offset in self.unheard if offset not in gone]
         if not erased:
@@ -406,12 +413,12 @@ class Core(RuleBasedStateMachine):
         """Somebody comes; or the connection is lost, and what was written is what the client has."""
         person = self.people[name]
         if person.session is not None:
-            person.wire.is_open = False
+            person.socket.is_open = False
             person.session.lost()
             self._look()
             return
-        person.wire, person.read = Wire(), 0
-        session = person.session = Wired(self.context, person.wire)
+        person.socket, person.read = Socket(), 0
+        session = person.session = Connected(self.core, person.socket)
         if not resumes:
             person.cursor = None
         hello = {"type": "connect", "id": 1, "token": name, "rooms": sorted(rooms)}
@@ -432,7 +439,7 @@ class Core(RuleBasedStateMachine):
             self.publish(room, secret=False, count=4, heard=True)
         self.probe()
         if for_long:
-            self.forget()
+            self.expire()
         self.publish(room, secret=False, count=1, heard=False)
         if person.session is None:
             self.connect_or_cut(person.name, {room}, resumes=True, turns=8)
@@ -477,10 +484,10 @@ class Core(RuleBasedStateMachine):
     @rule()
     def heartbeat(self) -> None:
         """Half a heartbeat goes by: who is connected is pinged or was heard, and told how far it is."""
-        for session in list(self.context.hub.all_sessions()):
+        for session in list(self.core.hub.all_sessions()):
             session.heard()
         self.seconds += 13
-        self.context.wheel.turn(self.seconds)
+        self.core.timers.turn(self.seconds)
         self._look()
 
     @rule(name=st.sampled_from(sorted(PEOPLE)), room=st.sampled_from(ROOMS))
@@ -494,8 +501,8 @@ class Core(RuleBasedStateMachine):
     @rule(name=st.sampled_from(sorted(PEOPLE)))
     def fill_up_or_drain(self, name: str) -> None:
         person = self.people[name]
-        if person.session is not None and not person.wire.paused:
-            person.wire.paused = True
+        if person.session is not None and not person.socket.paused:
+            person.socket.paused = True
             was_live = person.session.state is State.LIVE
             person.session.full()
             self.reached["lag"] += was_live and person.session.state is State.CATCHING_UP
@@ -525,12 +532,12 @@ class Core(RuleBasedStateMachine):
     def revoke(self, name: str) -> None:
         """Somebody signs out everywhere: sessions end where that stands in the stream."""
         self.last += 1
-        self.revoked.update(self.context.hub.sessions_of(name))
+        self.revoked.update(self.core.hub.sessions_of(name))
         self._store(Message(revoked=name))
 
     def _drain(self, person: Person) -> None:
-        if person.session is not None and person.wire.paused:
-            person.wire.paused = False
+        if person.session is not None and person.socket.paused:
+            person.socket.paused = False
             person.session.drained()
             self._look()
 
@@ -546,7 +553,7 @@ class Core(RuleBasedStateMachine):
             if session.state is State.CLOSED:
                 self._gone(person)
                 continue
-            position = self.context.position
+            position = self.core.position
             place = session.offset if session.state is State.CATCHING_UP else position
             for room, stand in list(person.open.items()):
                 if room not in session.rooms or session.rooms[room].role is not stand.role:
@@ -563,7 +570,7 @@ class Core(RuleBasedStateMachine):
         """It has what was written; it is owed no more than its cursor says."""
         person.session = None
         for stand in person.open.values():
-            stand.upto = self.context.position
+            stand.upto = self.core.position
         person.closed += person.open.values()
         person.open = {}
         for _, room, since in person.asked.values():
@@ -575,8 +582,8 @@ class Core(RuleBasedStateMachine):
             stand.owed = (person.cursor or 0) if stand.owed is None else min(stand.owed, person.cursor or 0)
 
     def _take(self, person: Person) -> None:
-        while person.read < len(person.wire.frames):
-            frame = person.wire.frames[person.read]
+        while person.read < len(person.socket.frames):
+            frame = person.socket.frames[person.read]
             person.read += 1
             cursor = person.cursor or 0
             if frame["type"] == "connection.ack":
@@ -654,7 +661,7 @@ class Core(RuleBasedStateMachine):
             assert person.session is None or person.session.state is State.LIVE, f"{person.name} never got level"
 
     def _judge(self, person: Person) -> None:
-        position = self.context.position
+        position = self.core.position
         allowed: set[int] = set()
         owed: set[int] = set()
         told: set[int] = set()

@@ -4,7 +4,8 @@ from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
 from beaconfire_gateway.fanout.busiest import EVERY_S, SAMPLE, Busiest
-from beaconfire_gateway.fanout.ring import Entry, Ring
+from beaconfire_gateway.fanout.entry import Entry
+from beaconfire_gateway.fanout.ring import Ring
 from beaconfire_gateway.fanout.route import Route
 
 
@@ -12,7 +13,7 @@ def ring_of(*events: tuple[str, int, float]) -> Ring:
     """A ring with events: their root (`campaign.c1`), bytes, and when they came."""
     ring = Ring(max_bytes=1 << 30, max_age_s=60)
     for offset, (root, size, at) in enumerate(events, 1):
-        ring.append(Entry(offset, Route(f"{root}.state", ()), "state_invalidated", b"x" * size, None, at))
+        ring.append(Entry(offset, Route(f"{root}.state", ()), b"x" * size, at, type="state_invalidated"))
     return ring
 
 

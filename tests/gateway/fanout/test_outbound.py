@@ -8,14 +8,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from beaconfire_gateway.fanout import hub as hub_module
+from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.hub import Hub
 from beaconfire_gateway.fanout.outbound import BATCH_BYTES, LISTEN_FROM_S, LISTEN_S, LISTEN_TIMES, SLICE, Outbound
-from beaconfire_gateway.fanout.ring import Entry, Ring
+from beaconfire_gateway.fanout.ring import Ring
 from beaconfire_gateway.fanout.route import Route, Routes
 from beaconfire_gateway.fanout.selection import Selection
-from beaconfire_gateway.fanout.wires import Calls, Encode, Target
+from beaconfire_gateway.fanout.targets import CallingWriter, Target
 from beaconfire_kit.roles import Role
-from tests.gateway.core import key
+from tests.gateway.core import VERBATIM, key
 
 ROUTES = Routes()
 
@@ -27,7 +28,7 @@ class Member:
         self.user_id = user_id
         self.writes: list[bytes] = []
 
-    encode: Encode | None = None
+    wire = VERBATIM
 
     @property
     def target(self) -> Target:
@@ -48,7 +49,7 @@ class Gateway:
         self.hub: Hub[Member] = Hub()
         self.turns: list[Callable[[], None]] = []
         self.now = 100.0
-        self.outbound = Outbound(self.hub, Calls(), self.turns.append, clock=lambda: self.now)
+        self.outbound = Outbound(self.hub, CallingWriter(), self.turns.append, clock=lambda: self.now)
         self._offset = 0
 
     def join(self, member: Member, room: str, role: Role = Role.VIEWER, types: Selection = None) -> None:
@@ -62,7 +63,7 @@ class Gateway:
     def deliver(self, subject: str, frame: str, audience: set[Role] | None = None, type_: str = "t") -> None:
         self._offset += 1
         roles = frozenset(audience) if audience else None
-        entry = Entry(self._offset, ROUTES[subject], type_, frame.encode(), roles, 0.0)
+        entry = Entry(self._offset, ROUTES[subject], frame.encode(), 0.0, type=type_, audience=roles)
         self.outbound.put(self._offset, entry)
         self.outbound.delivered(self._offset)
 
@@ -349,7 +350,7 @@ def test_who_joins_or_is_told_does_not_wait() -> None:
     assert (member.heard, late.heard) == ("ab", "")
 
     gateway.deliver("campaign.c1.state", "c")
-    gateway.outbound.tell(member, b"!")
+    gateway.outbound.send(member, b"!")
     gateway.turn()
     assert (member.heard, late.heard) == ("abc!", "c")
 
@@ -369,7 +370,7 @@ def test_much_ends_the_listening() -> None:
 
 def test_remembered_lists_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many rooms a large room shares its subjects with, what is remembered of who is in them stays small."""
-    monkeypatch.setattr(hub_module, "_MAX_REMEMBERED_WRITES", 500)
+    monkeypatch.setattr(hub_module, "_MAX_REMEMBERED_TARGETS", 500)
     gateway, members = Gateway(), [Member() for _ in range(100)]
     for member in members:
         gateway.join(member, "campaign:c1")
@@ -379,7 +380,7 @@ def test_remembered_lists_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         gateway.deliver(f"campaign.c1.settlement.s{number}", "x")
         gateway.settle()
 
-    remembered = {id(one): len(one) for known in gateway.hub._lists.values() for one, _ in known}
+    remembered = {one: len(one.targets) for found in gateway.hub._by_event.values() for one in found}
     assert sum(remembered.values()) <= 500 + 100
     assert {member.heard for member in members} == {"x" * 50}
 
@@ -390,7 +391,7 @@ def test_replies_pass_slices_of_others_only() -> None:
     for member in members:
         gateway.join(member, "campaign:c1")
     gateway.deliver("campaign.c1.state", "a")
-    gateway.outbound.tell(members[-1], b"!")
+    gateway.outbound.send(members[-1], b"!")
     gateway.settle()
 
     assert members[-1].heard == "a!"
@@ -502,7 +503,7 @@ def test_any_course(steps: list[tuple[str, Any, Any]], takes_s: float) -> None:
 
 
 def entry(offset: int, size: int = 0, at: float = 0.0) -> Entry:
-    return Entry(offset, Route("campaign.c1", ()), "t", b"x" * size, None, at)
+    return Entry(offset, Route("campaign.c1", ()), b"x" * size, at, type="t")
 
 
 def test_ring_after() -> None:

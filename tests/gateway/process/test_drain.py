@@ -16,7 +16,6 @@ from beaconfire.nats_server import NatsServer
 from beaconfire_demo.settings import PageSettings
 from beaconfire_demo.site import write_site
 from beaconfire_gateway.sessions.farewell import Farewell
-from beaconfire_gateway.wire.websocket_frames import payload
 from beaconfire_kit import broker
 from beaconfire_kit.envelope import Envelope, Metadata
 from tests.client import open_socket
@@ -202,13 +201,13 @@ def test_turns(window_s: int, count: int, moments: list[float]) -> None:
     """Those who are there have their turns in the first half of the window, in order; those who come have theirs in the
     second half of what is left of it."""
     farewell = Farewell(window_s, 1_000.0)
-    frames = [json.loads(payload(frame)) for frame in farewell.to_all(count)]
-    turns = [frame["afterMs"] for frame in frames]
+    messages = list(farewell.to_all(count))
+    turns = [message.after_ms for message in messages]
 
     assert turns == sorted(turns)
     assert all(0 <= turn <= window_s * 500 for turn in turns)
-    assert {frame["withinMs"] for frame in frames} <= {window_s * 1000}
+    assert {message.within_ms for message in messages} <= {window_s * 1000}
     for moment in moments:
-        told = json.loads(payload(farewell.to_newcomer(1_000.0 + moment)))
+        goaway = farewell.to_newcomer(1_000.0 + moment)
         left = max(0.0, window_s - moment) * 1000
-        assert left / 2 - 1 <= told["afterMs"] <= told["withinMs"] <= left
+        assert left / 2 - 1 <= goaway.after_ms <= goaway.within_ms <= left

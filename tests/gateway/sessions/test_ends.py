@@ -106,9 +106,9 @@ async def revoke(gateway: Gateway, sockets: Sequence[RawSocket]) -> None:
 async def fall_silent(_gateway: Gateway, sockets: Sequence[RawSocket]) -> None:
     """No pong is sent, as by a client whose network is gone. The gateway's timer is turned ahead: a minute passes."""
     session = next(one for one in gc.get_objects() if isinstance(one, Session) and one.user_id == "silent")
-    wheel = session.context.wheel
+    timers = session.gateway.timers
     for _ in range(60):
-        wheel.turn(wheel.now + 1)
+        timers.turn(timers.now + 1)
     for raw in sockets:
         await raw.end()
 

@@ -14,8 +14,8 @@ from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.fanout.hub import Hub
 from beaconfire_gateway.sessions import membership as membership_module
 from beaconfire_gateway.sessions.membership import Membership
-from beaconfire_gateway.sessions.place import Place
 from beaconfire_gateway.sessions.session import Session
+from beaconfire_gateway.sessions.subscription import Subscription
 from beaconfire_kit.authorization import AUTHORIZE, QUEUE, Auth, AuthUnavailable
 from beaconfire_kit.roles import Role
 from beaconfire_kit.tokens import Claims
@@ -120,7 +120,7 @@ async def test_remembered_for_the_token(stream: NatsServer) -> None:
         still = await membership.decide(claims("u0"), ["campaign:c0"])
 
     assert asked == ["u0"] * 3
-    assert {name: str(place.room.root) for name, place in known.items() if isinstance(place, Place)} == {
+    assert {name: str(place.room.root) for name, place in known.items() if isinstance(place, Subscription)} == {
         "campaign:c1": "campaign:c1",
         "campaign:c0": "campaign:c0",
     }

@@ -11,18 +11,19 @@ import pytest
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.fanout import outbound as outbound_module
-from beaconfire_gateway.fanout.ring import Entry
+from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.route import Route
 from beaconfire_gateway.sessions import catchup
-from beaconfire_gateway.sessions.context import Context
+from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.session import Session, State
+from beaconfire_gateway.wire.messages import Degraded
 from beaconfire_gateway.wire.websocket_frames import Opcode
 from tests.client import open_socket
 from tests.cursors import cursor_of
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import running_gateway, settlement
 from tests.gateway.connections import connections, shrink
-from tests.gateway.core import ENDS, PLACE, connect, heard_by, open_connection
+from tests.gateway.core import ENDS, SUBSCRIPTION, VERBATIM, connect, heard_by, open_connection
 from tests.gateway.slow_clients import Stuck, flood
 from tests.websocket import client_frame, raw_socket
 
@@ -59,7 +60,7 @@ async def test_memory(stream: NatsServer, auth: FakeAuth, count: int, fields: in
         tracemalloc.stop()
         states = {connection.state for connection in theirs}
         buffered = [connection._sockets.waiting(connection.target) for connection in theirs]
-        outbound = theirs[0].context.outbound
+        outbound = theirs[0].gateway.outbound
         sent = outbound.frames_sent
         for number in range(50):
             await gateway.publish(settlement(f"more{number}"))
@@ -122,12 +123,12 @@ async def test_a_stuck_one_is_freed(stream: NatsServer, auth: FakeAuth) -> None:
     assert [frame["type"] for frame in reader.frames].count("event") == 102
 
 
-async def test_stuck_before_it_is_live(context: Context[Session]) -> None:
+async def test_stuck_before_it_is_live(core: Core) -> None:
     """Who has filled his socket with pongs before his `connect` is answered is behind from the start: no event waits
     for him in memory. Once he reads, he gets the ack, and then all of them."""
-    connection = open_connection(context)
+    connection = open_connection(core)
     shrink(connection)
-    end, outbound = ENDS[-1], context.outbound
+    end, outbound = ENDS[-1], core.outbound
     pings = client_frame(b"p" * 100, Opcode.PING) * 100
     hello = {"type": "connect", "id": 1, "token": "u", "rooms": ["campaign:c1"]}
     connection.data_received(pings + client_frame(json.dumps(hello).encode()))
@@ -136,7 +137,7 @@ async def test_stuck_before_it_is_live(context: Context[Session]) -> None:
     await asyncio.sleep(0)
     waiting, states = connection._sockets.waiting(connection.target), [connection.state]
     for offset in (1, 2, 3):
-        deliver(context, offset, b"event %d" % offset)
+        deliver(core, offset, b"event %d" % offset)
     outbound.drain()
     waiting_then, heard = connection._sockets.waiting(connection.target), b""
     async with asyncio.timeout(10):
@@ -150,33 +151,35 @@ async def test_stuck_before_it_is_live(context: Context[Session]) -> None:
     assert heard.index(b"connection.ack") < heard.index(b"event 1event 2event 3")
 
 
-async def test_told_before_it_catches_up(context: Context[Session], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_told_before_it_catches_up(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     """What a session was told while a write to many was under way comes before what it catches up with, though its
     socket was full and had room again in between."""
     monkeypatch.setattr(outbound_module, "SLICE", 1)
-    slow, *others = await connect(context, 3)
+    slow, *others = await connect(core, 3)
     shrink(slow)
     end, heard = ENDS[-3], b""
-    deliver(context, 1, b"event 1".rjust(10_000))
+    deliver(core, 1, b"event 1".rjust(10_000))
     for one in (*others * 20, slow):
-        one.tell(b"a word")
+        one.send(Degraded("a word"))
     await asyncio.sleep(0)
     states = [slow.state]
     for one in (*others * 20, slow):
-        one.tell(b" and another")
-    deliver(context, 2, b"event 2")
+        one.send(Degraded("another"))
+    deliver(core, 2, b"event 2")
     async with asyncio.timeout(10):
         while b"event 2" not in heard:
             await asyncio.sleep(0)
             heard += heard_by(end)
 
     assert states == [State.CATCHING_UP]
-    assert heard[heard.index(b"event 1") :].startswith(b"event 1a word and another")
+    assert heard[heard.index(b"event 1") :].startswith(
+        b"event 1" + b"".join(map(VERBATIM.encode, (Degraded("a word"), Degraded("another"))))
+    )
 
 
-async def test_stuck_when_it_is_level(context: Context[Session]) -> None:
+async def test_stuck_when_it_is_level(core: Core) -> None:
     """A session whose socket is filled by the last it is told before it goes live stays behind."""
-    [connection] = await connect(context, 1)
+    [connection] = await connect(core, 1)
     connection.resume(0)
     connection.write(b"r" * 1_000_000)
     connection.go_live()
@@ -185,10 +188,10 @@ async def test_stuck_when_it_is_level(context: Context[Session]) -> None:
     assert connection.state is State.CATCHING_UP
 
 
-def deliver(context: Context[Session], offset: int, frame: bytes) -> None:
+def deliver(core: Core, offset: int, frame: bytes) -> None:
     """Deliver an event to the room that everybody is in. It is written in following turns."""
-    entry = Entry(offset, Route("campaign.c1.state", (PLACE.room,)), "t", frame, None, time.monotonic())
-    context.ring.append(entry)
-    context.outbound.put(offset, entry)
-    context.position = offset
-    context.outbound.delivered(offset)
+    entry = Entry(offset, Route("campaign.c1.state", (SUBSCRIPTION.room,)), frame, time.monotonic(), type="t")
+    core.ring.append(entry)
+    core.outbound.put(offset, entry)
+    core.position = offset
+    core.outbound.delivered(offset)

@@ -47,11 +47,11 @@ async def test_logged(gateway: Gateway) -> None:
             await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
             await raw_publish(gateway, "campaign.c1.settlement.s1", b'{"type":"no_such","secret":"hush"}')
             [event] = await fence(gateway, client)
-        [line] = [line for line in lines if line["event"] == "set aside a message that is no event"]
+        [line] = [line for line in lines if line["event"] == "set aside an invalid event"]
 
     detail = line.pop("detail")
     assert line == {
-        "event": "set aside a message that is no event",
+        "event": "set aside an invalid event",
         "log_level": "warning",
         "subject": "campaign.c1.settlement.s1",
         "offset": event["offset"] - 1,

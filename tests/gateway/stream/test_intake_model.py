@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from beaconfire_gateway.fanout.encoding import Stored
-from beaconfire_gateway.fanout.ring import Entry, Ring
+from beaconfire_gateway.fanout.entry import Entry
+from beaconfire_gateway.fanout.ring import Ring
 from beaconfire_gateway.fanout.route import Routes
 from beaconfire_gateway.stream import intake as intake_module
 from beaconfire_gateway.stream import replay
@@ -235,7 +236,7 @@ class Reading(RuleBasedStateMachine):
         self.position = offset
         self.read_at = self.intake._read_at
         if stored.subject in SUBJECTS:
-            self.ring.append(Entry(offset, ROUTES[stored.subject], "t", stored.body, None, 0.0))
+            self.ring.append(Entry(offset, ROUTES[stored.subject], stored.body, 0.0, type="t"))
 
     def _excuse(self, offset: int) -> None:
         """It was passed over in silence: it was no event, or was erased and cannot be told from an old tick."""

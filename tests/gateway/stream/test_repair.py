@@ -10,7 +10,7 @@ import pytest
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.fanout.encoding import Encoder, Stored
-from beaconfire_gateway.fanout.ring import Entry
+from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.stream import replay
 from beaconfire_gateway.stream.intake import FRESH_S, JITTER_S, SILENCE_S, Intake
 from beaconfire_kit import broker, reading

@@ -8,8 +8,7 @@ import pytest
 
 from beaconfire_gateway.fanout.encoding import Encoder, Stored
 from beaconfire_gateway.fanout.hub import Hub
-from beaconfire_gateway.fanout.ring import Ring
-from beaconfire_gateway.fanout.wires import Calls
+from beaconfire_gateway.fanout.targets import CallingWriter
 from beaconfire_gateway.sessions.membership import Membership
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.stream.delivery import UNCHECKED, Delivery
@@ -32,16 +31,16 @@ class Unattended:
         self.refused: list[tuple[str, int | None]] = []
         hub: Hub[Session] = Hub()
         membership = Membership(None, None, hub)  # type: ignore[arg-type]  # nobody asks
-        self.context = build_core(
-            Calls(),
+        self.core = build_core(
+            CallingWriter(),
             call_soon=lambda _call: None,
             spawn=lambda _coroutine: None,
             access=membership,
             hub=hub,
-            ring=Ring(max_bytes=ring_bytes, max_age_s=60),
+            ring_bytes=ring_bytes,
             epoch="e",
         )
-        self.delivery = Delivery(self.context, membership, Encoder(), self._set_aside)
+        self.delivery = Delivery(self.core, membership, Encoder(), self._set_aside)
         self._offset = 0
 
     def _set_aside(self, error: InvalidEvent, _subject: str, _body: bytes, cursor: Cursor | None) -> None:
@@ -51,7 +50,7 @@ class Unattended:
     def take(self, *bodies: bytes) -> None:
         for body in bodies:
             self._offset += 1
-            self.delivery.take(self._offset, Stored(SUBJECT, body, False))
+            self.delivery.deliver(self._offset, Stored(SUBJECT, body, False))
 
 
 def test_checked_when_there_is_time() -> None:
@@ -59,10 +58,10 @@ def test_checked_when_there_is_time() -> None:
     gateway = Unattended()
     gateway.take(GOOD, b"garbage", GOOD, b"{}")
     before = list(gateway.refused)
-    gateway.delivery.read_on(2)
+    gateway.delivery.check_some(2)
     halfway = list(gateway.refused)
     for _ in range(3):
-        gateway.delivery.read_on(2)
+        gateway.delivery.check_some(2)
 
     assert (before, halfway) == ([], [("not_json", 2)])
     assert gateway.refused == [("not_json", 2), ("unknown_type", 4)]
@@ -72,11 +71,13 @@ def test_checked_when_looked_into() -> None:
     """One that is wanted before there was time is the frame it would have been, or for nobody where it is no event."""
     gateway = Unattended()
     gateway.take(GOOD, b"garbage")
-    good, bad = gateway.context.ring.after(0, 10)
+    good, bad = gateway.core.ring.after(0, 10)
+    good.check()
+    bad.check()
     heard = Encoder().encode(1, Stored(SUBJECT, GOOD, False))
 
-    assert (good.type, good.frame, good.audience) == (heard.type, heard.frame, heard.audience)
-    assert (bad.frame, bad.audience) == (b"", frozenset())
+    assert (good.type, good.body, good.audience) == (heard.type, heard.body, heard.audience)
+    assert (bad.body, bad.audience) == (b"", frozenset())
     assert gateway.refused == [("not_json", 2)]
 
 
@@ -85,13 +86,13 @@ def test_counted_where_there_was_no_time() -> None:
     gateway = Unattended(ring_bytes=3_000)
     before = UNCHECKED._value.get()
     gateway.take(*[GOOD] * 100)
-    gateway.delivery.read_on(100)
-    kept = len(gateway.context.ring)
-    gateway.context.ring.start(100)
+    gateway.delivery.check_some(100)
+    kept = len(gateway.core.ring)
+    gateway.core.ring.start(100)
 
     assert UNCHECKED._value.get() - before == 100 - kept
     assert 0 < kept < 10
-    assert gateway.context.ring.bytes == 0
+    assert gateway.core.ring.bytes == 0
 
 
 def test_our_own_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,22 +106,22 @@ def test_our_own_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError
 
     monkeypatch.setattr(Encoder, "encode", fail_once)
-    gateway.delivery.read_on(10)
+    gateway.delivery.check_some(10)
 
     assert gateway.refused == [("not_json", 2)]
-    assert gateway.context.ring.after(0, 1)[0].audience == frozenset()
+    assert gateway.core.ring.after(0, 1)[0].audience == frozenset()
 
 
 def test_another_epoch() -> None:
     """Where the stream begins anew, checking begins anew."""
     gateway = Unattended()
     gateway.take(GOOD, GOOD)
-    gateway.delivery.read_on(10)
-    gateway.context.epoch = "f"
-    gateway.context.ring.start(0)
+    gateway.delivery.check_some(10)
+    gateway.core.epoch = "f"
+    gateway.core.ring.start(0)
     gateway._offset = 0
     gateway.take(b"garbage")
-    gateway.delivery.read_on(10)
+    gateway.delivery.check_some(10)
 
     assert gateway.refused == [("not_json", 1)]
 
@@ -129,7 +130,7 @@ def test_another_epoch() -> None:
 def test_access_is_never_left_for_later(subject: str) -> None:
     """What changes who may hear is read at once, whoever listens."""
     gateway = Unattended()
-    gateway.delivery.take(1, Stored(subject, b"garbage", False))
+    gateway.delivery.deliver(1, Stored(subject, b"garbage", False))
 
     assert gateway.refused == [("not_json", 1)]
 

@@ -15,9 +15,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from beaconfire_gateway.fanout import outbound as outbound_module
-from beaconfire_gateway.fanout.ring import Entry
+from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.route import Route
-from beaconfire_gateway.sessions.context import Context
+from beaconfire_gateway.sessions.gateway import Gateway as Core
+from beaconfire_gateway.sessions.gateway import Incoming
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.transports import handshake as handshake_module
 from beaconfire_gateway.transports import sockets as sockets_module
@@ -28,7 +29,7 @@ from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.roles import Role
 from beaconfire_kit.seams.aiohttp_handover import Undrained, take_over
 from tests.gateway.conftest import Gateway
-from tests.gateway.core import ENDS, PLACE, connect, heard_by, open_connection
+from tests.gateway.core import ENDS, SUBSCRIPTION, connect, heard_by, open_connection
 from tests.websocket import client_frame, handshake, raw_socket, status_of
 
 MUCH = b"m" * 1_000_000
@@ -361,56 +362,56 @@ async def test_queued_when_all_is_closed() -> None:
         end.close()
 
 
-async def test_a_number_is_not_given_anew_too_early(context: Context[Session], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_number_is_not_given_anew_too_early(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     """A socket that ends while events are queued for it keeps its number until they are through: who comes meanwhile
     gets another one, and none of them. Then it is closed."""
     monkeypatch.setattr(outbound_module, "SLICE", 1)
-    connections, ends = [open_connection(context) for _ in range(3)], ENDS[-3:]
+    connections, ends = [open_connection(core) for _ in range(3)], ENDS[-3:]
     numbers = [one.target for one in connections]
     for one in connections:
-        context.hub.join(one, PLACE.room, Role.VIEWER)
-    context.outbound.put(1, Entry(1, Route("campaign.c1.state", (PLACE.room,)), "t", b"an event", None, 0.0))
-    context.outbound.delivered(1)
+        core.hub.join(one, SUBSCRIPTION.room, Role.VIEWER)
+    core.outbound.put(1, Entry(1, Route("campaign.c1.state", (SUBSCRIPTION.room,)), b"an event", 0.0, type="t"))
+    core.outbound.delivered(1)
     await asyncio.sleep(0)  # one of three is written
     connections[2].abort()
     await asyncio.sleep(0)  # and another
-    late = open_connection(context)
+    late = open_connection(core)
     still_open = os.fstat(numbers[2])
-    await settled(lambda: context.outbound.settled == 1)
+    await settled(lambda: core.outbound.settled == 1)
     sockets = late._sockets
 
     assert still_open
     assert late.target not in numbers
     assert is_closed(numbers[2])
     assert not sockets.is_open(numbers[2])
-    assert context.door.connecting == 3
+    assert core.door.connecting == 3
     assert [heard_by(end) for end in (*ends[:2], ENDS[-1])] == [b"an event", b"an event", b""]
 
 
-async def test_nothing_follows_a_close_frame(context: Context[Session], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_nothing_follows_a_close_frame(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
     """Who is closed while events are queued for it hears none of them, and is waited for; but not for ever."""
     monkeypatch.setattr(outbound_module, "SLICE", 1)
-    connections, ends = [open_connection(context) for _ in range(3)], ENDS[-3:]
+    connections, ends = [open_connection(core) for _ in range(3)], ENDS[-3:]
     for one in connections:
-        context.hub.join(one, PLACE.room, Role.VIEWER)
-    context.outbound.put(1, Entry(1, Route("campaign.c1.state", (PLACE.room,)), "t", b"an event", None, 0.0))
-    context.outbound.delivered(1)
+        core.hub.join(one, SUBSCRIPTION.room, Role.VIEWER)
+    core.outbound.put(1, Entry(1, Route("campaign.c1.state", (SUBSCRIPTION.room,)), b"an event", 0.0, type="t"))
+    core.outbound.delivered(1)
     await asyncio.sleep(0)
     last = connections[2]
     last.close(BeaconfireError(errors.UNAVAILABLE, "bye"))
-    await settled(lambda: context.outbound.settled == 1)
+    await settled(lambda: core.outbound.settled == 1)
     sockets, number, heard = last._sockets, last.target, [heard_by(end) for end in ends]
     is_waited_for = sockets.is_open(number)
-    context.wheel.turn(7)
+    core.timers.turn(7)
 
     assert heard == [b"an event", b"an event", encode_close(4503, "bye")]
     assert is_waited_for
     assert not sockets.is_open(number)
 
 
-async def test_a_full_one_is_not_waited_for(context: Context[Session]) -> None:
+async def test_a_full_one_is_not_waited_for(core: Core) -> None:
     """A close frame that a socket does not take is not waited for: what is queued for it is let go at once."""
-    connection = open_connection(context)
+    connection = open_connection(core)
     connection.write(MUCH)
     sockets, number = connection._sockets, connection.target
     connection.close(BeaconfireError(errors.UNAVAILABLE, "bye"))
@@ -419,10 +420,10 @@ async def test_a_full_one_is_not_waited_for(context: Context[Session]) -> None:
     assert sockets.waiting(number) == 0
 
 
-async def test_before_a_broken_frame(context: Context[Session]) -> None:
+async def test_before_a_broken_frame(core: Core) -> None:
     """What was right before a frame that is broken, in the same read, is answered; then the connection is closed, and
     counts as a session no more, though its end is waited for."""
-    connection, end = open_connection(context), ENDS[-1]
+    connection, end = open_connection(core), ENDS[-1]
     connection.data_received(client_frame(b"ping", Opcode.PING) + client_frame(b"no text", Opcode.BINARY, rsv=0x40))
 
     assert heard_by(end).startswith(encode(b"ping", Opcode.PONG) + encode_close(1002)[:1])
@@ -431,9 +432,9 @@ async def test_before_a_broken_frame(context: Context[Session]) -> None:
     assert connection._sockets.is_open(connection.target)
 
 
-async def test_an_answered_close_frame(context: Context[Session]) -> None:
+async def test_an_answered_close_frame(core: Core) -> None:
     """Once the client has answered our close frame, the connection is over."""
-    connection = open_connection(context)
+    connection = open_connection(core)
     connection.close(BeaconfireError(errors.UNAVAILABLE, "bye"))
     sockets, number = connection._sockets, connection.target
     is_open = [sockets.is_open(number)]
@@ -443,52 +444,52 @@ async def test_an_answered_close_frame(context: Context[Session]) -> None:
 
 
 @pytest.mark.parametrize(("code", "answer"), [(b"", 1000), (b"\x03\xe8", 1000), (b"\x0f\xa0", 4000)])
-async def test_answering_a_close_frame(context: Context[Session], code: bytes, answer: int) -> None:
+async def test_answering_a_close_frame(core: Core, code: bytes, answer: int) -> None:
     """A client's close frame is answered with its code, and one without a code with 1000: 1005 is never on the wire."""
-    connection, end = open_connection(context), ENDS[-1]
+    connection, end = open_connection(core), ENDS[-1]
     connection.data_received(client_frame(code, Opcode.CLOSE))
 
     assert heard_by(end) == encode_close(answer)
     assert not connection._sockets.is_open(connection.target)
 
 
-async def test_signs_of_life(context: Context[Session]) -> None:
+async def test_signs_of_life(core: Core) -> None:
     """A client that answers our pings, with no more than pongs, stays; one that no longer does is dropped."""
-    [connection] = await connect(context, 1)
-    heartbeat_s, states = context.limits.heartbeat_s, []
+    [connection] = await connect(core, 1)
+    heartbeat_s, states = core.limits.heartbeat_s, []
     for beat in range(1, 4):
-        context.wheel.turn(beat * heartbeat_s)
+        core.timers.turn(beat * heartbeat_s)
         connection.data_received(client_frame(b"", Opcode.PONG))
     states.append(connection.state)
     for beat in range(4, 7):
-        context.wheel.turn(beat * heartbeat_s)
+        core.timers.turn(beat * heartbeat_s)
 
     assert [*states, connection.state] == [State.LIVE, State.CLOSED]
 
 
-async def test_a_message_that_fails(context: Context[Session]) -> None:
+async def test_a_message_that_fails(core: Core) -> None:
     """A message that we fail to take closes its connection, with words to quote and nothing of the error in them."""
 
-    def fail(_session: Session, _text: bytes) -> None:
+    def fail(_session: Session, _incoming: Incoming) -> None:
         raise ValueError("a secret")
 
-    context.handle = fail
-    connection, end = open_connection(context), ENDS[-1]
+    core.handle = fail
+    connection, end = open_connection(core), ENDS[-1]
     connection.data_received(client_frame(b"{}"))
     code, reason = decode_close(heard_by(end)[2:])
 
     assert (code, reason) == (4500, f"something went wrong on our side; quote {connection.id}")
 
 
-async def test_an_old_timer(context: Context[Session]) -> None:
+async def test_an_old_timer(core: Core) -> None:
     """Who was closed long ago does no harm to whoever has its number now."""
-    first = open_connection(context)
+    first = open_connection(core)
     number = first.target
     first.close(BeaconfireError(errors.UNAVAILABLE, "bye"))
     first.abort()
     await settled(lambda: is_closed(number))
-    second = open_connection(context)
-    context.wheel.turn(6)  # when the close handshake had to be over
+    second = open_connection(core)
+    core.timers.turn(6)  # when the close handshake had to be over
 
     assert second.target == number
     assert second._sockets.is_open(number)

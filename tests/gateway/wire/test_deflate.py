@@ -22,7 +22,7 @@ from beaconfire_gateway.process.settings import Settings
 from beaconfire_gateway.wire.deflate import (
     MAX_OFFER_CHARACTERS,
     MIN_BYTES,
-    Deflater,
+    DeflatedFrames,
     InflatingReader,
     MalformedOffer,
     negotiate,
@@ -156,25 +156,18 @@ async def test_a_hostile_offer_is_declined(stream: NatsServer, auth: FakeAuth) -
         assert (await raw.frame())[0] in (Opcode.TEXT, Opcode.CLOSE)
 
 
-@given(
-    st.lists(st.tuples(st.sampled_from([Opcode.TEXT, Opcode.PING, Opcode.CLOSE]), st.integers(0, 70_000)), max_size=5)
-)
-def test_frames_keep_their_order(sizes: list[tuple[Opcode, int]]) -> None:
-    """Whatever is written at once, the same messages come out, in order; control frames and short ones untouched."""
-    messages = [
-        (opcode, (b"%d," % number * size)[: min(size, 125) if opcode is not Opcode.TEXT else size])
-        for number, (opcode, size) in enumerate(sizes)
-    ]
-    deflater = Deflater()
-    data = b"".join(encode(payload, opcode) for opcode, payload in messages)
-    written = deflater.encode(data)
+@given(st.integers(0, 70_000), st.integers(0, 70_000))
+def test_payload_is_one_frame_that_a_client_inflates(size: int, cut: int) -> None:
+    """A payload in pieces is one message, compressed if it is long enough, with the same bytes each time."""
+    payload = (b"%d," % size * size)[:size]
+    pieces = (payload[:cut], payload[cut:], b"")
+    framing = DeflatedFrames()
+    written = b"".join(framing.frame(pieces))
 
-    came = _read_frames(written)
-    assert deflater.encode(data) == written
-    assert [(first & 0x0F, inflated(text) if first & RSV1 else text) for first, text in came] == messages
-    assert [bool(first & RSV1) for first, _ in came] == [
-        opcode is Opcode.TEXT and len(encode(payload)) >= MIN_BYTES for opcode, payload in messages
-    ]
+    ((first, text),) = _read_frames(written)
+    assert b"".join(framing.frame(pieces)) == written
+    assert (inflated(text) if first & RSV1 else text) == payload
+    assert bool(first & RSV1) == (len(encode(payload)) >= MIN_BYTES)
 
 
 def _read_frames(data: bytes) -> list[tuple[int, bytes]]:
@@ -194,13 +187,13 @@ def test_what_does_not_shrink() -> None:
     """A message that compression makes longer is sent as it is."""
     payload = bytes((number * 7919) % 251 for number in range(120))
 
-    assert Deflater().encode(encode(payload)) == encode(payload)
+    assert b"".join(DeflatedFrames().frame((payload,))) == encode(payload)
 
 
 def test_a_small_window() -> None:
     """A client that bounds our window can read everything with one of that size."""
     payload = b"".join(b"%06d" % number for number in range(2_000)) * 2
-    ((first, text),) = _read_frames(Deflater(9).encode(encode(payload)))
+    ((first, text),) = _read_frames(b"".join(DeflatedFrames(9).frame((payload,))))
     assert first & RSV1
     assert inflated(text, window_bits=9) == payload
 

@@ -39,7 +39,7 @@ class Busiest:
         newest = [entry for entry in ring.newest(SAMPLE) if now - entry.at < EVERY_S]
         sizes: Counter[str] = Counter()
         for entry in newest:
-            sizes[root_name(entry.route.subject)] += entry.length
+            sizes[root_name(entry.route.subject)] += len(entry.body)
         # As many as were asked for came in a shorter time.
         seconds = max(now - newest[0].at, 0.001) if len(newest) == SAMPLE else EVERY_S
         root, size = max(sizes.items(), key=lambda one: one[1], default=("", 0))

@@ -1,16 +1,20 @@
-"""Who is in which room: (root, pair) → role and wanted types → sessions. No I/O.
+"""Which sessions are in which room: (root, pair) → role, wanted types and wire → sessions. No I/O.
 
-The lists are kept by role because an event may name, in `metadata.audience`, the roles that may see it, and by what a
-subscription wants to hear, for those that do not want everything; and by how what they get is encoded. They hold the
-sessions' targets: delivering is one write to each, and nothing else.
+A room's sessions are grouped by role because an event may name, in `metadata.audience`, the roles that may see it; by
+the event types they want; and by their wire, which decides their bytes. The groups hold the targets of sessions:
+delivering an event is one write to each, and nothing else.
+
+What was found for a subject is remembered until a session joins or leaves one of its rooms. Joins elsewhere do not
+touch it.
 """
 
 from collections.abc import Collection, Hashable, Iterable, Sequence
 from itertools import chain
-from typing import Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from beaconfire_gateway.fanout.selection import Selection
-from beaconfire_gateway.fanout.wires import Encode, Target
+from beaconfire_gateway.fanout.targets import Target
+from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import RoomKey
 
@@ -23,31 +27,39 @@ class Member(Protocol):
     @property
     def target(self) -> Target: ...
     @property
-    def encode(self) -> Encode | None: ...
+    def wire(self) -> Wire: ...
 
 
 S = TypeVar("S", bound=Member)
 
 
 class Group(NamedTuple):
-    """Sessions of a room that hear the same, encoded alike: their role there, and the types they want."""
+    """Sessions of a room that get the same bytes: their role there, the types they want, and their wire."""
 
     role: Role
     types: Selection
-    encode: Encode | None
+    wire: Wire
 
 
-class Writers(NamedTuple):
-    """Whom an event is written to, encoded alike. `targets` is not to be changed."""
+class Recipients:
+    """Sessions that an event is sent to with the same bytes. `targets` must not be changed.
 
-    targets: list[Target]
-    encode: Encode | None
+    Compared by identity: two events with the same object go to the same sessions.
+    """
+
+    __slots__ = ("targets", "wire")
+
+    def __init__(self, targets: list[Target], wire: Wire) -> None:
+        self.targets = targets
+        self.wire = wire
 
 
-Rooms = tuple[RoomKey, ...]
+Rooms: TypeAlias = tuple[RoomKey, ...]
 _MAX_REMEMBERED = 10_000
-_MAX_REMEMBERED_WRITES = 1_000_000
+_MAX_REMEMBERED_TARGETS = 1_000_000
 """In all lists together, 8 bytes each: subjects of one large room may have a list each."""
+_MAX_NOTED = 4 * _MAX_REMEMBERED
+"""Notes of which room something remembered depends on. Some are outdated, so they have a bound of their own."""
 
 
 class Hub(Generic[S]):
@@ -59,10 +71,13 @@ class Hub(Generic[S]):
         self.sessions = 0
         """How many sessions are connected."""
         self._rooms: dict[RoomKey, dict[Group, dict[S, Target]]] = {}
-        # What `writers` found, until anybody joins or leaves; by subject, and by what makes subjects the same.
-        self._lists: dict[Hashable, tuple[Writers, ...]] = {}
-        self._remembered_writes = 0
-        self._heard: dict[Hashable, bool] = {}  # of subjects, until anybody joins or leaves
+        # What was found, as long as no session joins or leaves the rooms it depends on.
+        self._heard: dict[Hashable, bool] = {}  # by subject
+        self._by_event: dict[Hashable, tuple[Recipients, ...]] = {}  # by (subject, type, audience)
+        self._by_rooms: dict[Hashable, tuple[Recipients, ...]] = {}  # by all that makes two events alike here
+        self._remembered_targets = 0
+        self._depending: dict[RoomKey, set[Hashable]] = {}  # the keys of all three
+        self._noted = 0
 
     def __len__(self) -> int:
         return len(self._rooms)
@@ -89,19 +104,19 @@ class Hub(Generic[S]):
 
     def join(self, session: S, room: RoomKey, role: Role, types: Selection = None) -> None:
         """Put a session into one of a room's write lists."""
-        self._forget_lists()
-        self._rooms.setdefault(room, {}).setdefault(Group(role, types, session.encode), {})[session] = session.target
+        self._forget(room)
+        self._rooms.setdefault(room, {}).setdefault(Group(role, types, session.wire), {})[session] = session.target
 
     def leave(self, session: S, room: RoomKey, role: Role, types: Selection = None) -> None:
-        """Take it out; no matter whether it was in."""
+        """Take it out of the write list; harmless if it was not in it."""
         groups = self._rooms.get(room)
         if groups is None:
             return
-        group = Group(role, types, session.encode)
+        group = Group(role, types, session.wire)
         sessions = groups.get(group)
         if sessions is None:
             return
-        self._forget_lists()
+        self._forget(room)
         sessions.pop(session, None)
         if not sessions:
             del groups[group]
@@ -109,52 +124,85 @@ class Hub(Generic[S]):
                 del self._rooms[room]
 
     def is_heard(self, subject: Hashable, rooms: Rooms) -> bool:
-        """Whether anybody is in the write lists of any of the rooms, which are those of `subject`."""
+        """Whether any session is in the write lists of any of the rooms, which are those of `subject`."""
         heard = self._heard.get(subject)
         if heard is None:
             if len(self._heard) >= _MAX_REMEMBERED:
-                self._heard.clear()
+                self._forget_everything()
             heard = self._heard[subject] = not self._rooms.keys().isdisjoint(rooms)
+            self._note(subject, rooms)
         return heard
 
-    def writers(
+    def recipients(
         self, subject: Hashable, rooms: Rooms, type_: str, audience: frozenset[Role] | None
-    ) -> Sequence[Writers]:
+    ) -> Sequence[Recipients]:
         """Each session in any of the rooms that wants the type, once each, for the roles of `audience` (None: all).
 
-        The rooms are those of `subject`. The lists are the same objects for all that goes to the same rooms, roles and
-        types, until anybody joins or leaves.
+        The rooms are those of `subject`. The answer has the same objects for all events that go to the same rooms,
+        roles and types, until a session joins or leaves one of these rooms.
         """
         asked = (subject, type_, audience)
-        known = self._lists.get(asked)
-        if known is None:
-            if len(self._lists) >= _MAX_REMEMBERED or self._remembered_writes >= _MAX_REMEMBERED_WRITES:
-                self._forget_lists()
-            populated = tuple(room for room in rooms if room in self._rooms)
-            same = (populated, type_ if self._is_narrowed(populated) else None, audience)
-            known = self._lists.get(same)
-            if known is None:
-                known = self._lists[same] = self._find_writers(populated, type_, audience)
-                self._remembered_writes += sum(len(targets) for targets, _ in known)
-            self._lists[asked] = known
-        return known
+        found = self._by_event.get(asked)
+        if found is None:
+            if len(self._by_event) >= _MAX_REMEMBERED or self._remembered_targets >= _MAX_REMEMBERED_TARGETS:
+                self._forget_everything()
+            found = self._by_event[asked] = self._find_alike(rooms, type_, audience)
+            self._note(asked, rooms)
+        return found
 
-    def _forget_lists(self) -> None:
-        self._lists.clear()
-        self._remembered_writes = 0
-        self._heard.clear()
+    def _find_alike(self, rooms: Rooms, type_: str, audience: frozenset[Role] | None) -> tuple[Recipients, ...]:
+        """The recipients, the same objects for all events that are alike."""
+        populated = tuple(room for room in rooms if room in self._rooms)
+        alike = (populated, type_ if self._is_narrowed(populated) else None, audience)
+        found = self._by_rooms.get(alike)
+        if found is None:
+            found = self._by_rooms[alike] = self._find(populated, type_, audience)
+            self._remembered_targets += _count(found)
+            self._note(alike, populated)
+        return found
+
+    def _find(self, rooms: Rooms, type_: str, audience: frozenset[Role] | None) -> tuple[Recipients, ...]:
+        merged: dict[Wire, dict[S, Target]] = {}
+        for room in rooms:
+            for (role, types, wire), sessions in self._rooms[room].items():
+                if (audience is None or role in audience) and (types is None or type_ in types):
+                    merged.setdefault(wire, {}).update(sessions)
+        return tuple(Recipients(list(sessions.values()), wire) for wire, sessions in merged.items())
 
     def _is_narrowed(self, rooms: Rooms) -> bool:
-        """Whether anybody in these rooms wants some types only."""
+        """Whether any session in these rooms wants some types only."""
         return any(types is not None for room in rooms for _, types, _ in self._rooms[room])
 
-    def _find_writers(self, rooms: Rooms, type_: str, audience: frozenset[Role] | None) -> tuple[Writers, ...]:
-        merged: dict[Encode | None, dict[S, Target]] = {}
+    # What is remembered.
+
+    def _note(self, key: Hashable, rooms: Rooms) -> None:
+        """Note on which rooms it depends what is remembered under this key."""
+        self._noted += len(rooms)
+        if self._noted > _MAX_NOTED:
+            self._forget_everything()
+            return
         for room in rooms:
-            for (role, types, encode), sessions in self._rooms[room].items():
-                if (audience is None or role in audience) and (types is None or type_ in types):
-                    merged.setdefault(encode, {}).update(sessions)
-        return tuple(Writers(list(sessions.values()), encode) for encode, sessions in merged.items())
+            depending = self._depending.get(room)
+            if depending is None:
+                self._depending[room] = {key}
+            else:
+                depending.add(key)
+
+    def _forget(self, room: RoomKey) -> None:
+        """Forget what depends on who is in this room."""
+        for key in self._depending.pop(room, ()):
+            if self._heard.pop(key, None) is None and self._by_event.pop(key, None) is None:
+                self._remembered_targets -= _count(self._by_rooms.pop(key, ()))
+
+    def _forget_everything(self) -> None:
+        self._heard.clear()
+        self._by_event.clear()
+        self._by_rooms.clear()
+        self._remembered_targets = 0
+        self._depending.clear()
+        self._noted = 0
+
+    # Sessions.
 
     def sessions_of(self, user_id: str) -> Sequence[S]:
         """A user's sessions here."""
@@ -163,7 +211,7 @@ class Hub(Generic[S]):
 
     @property
     def users(self) -> Collection[str]:
-        """Everybody who has a session."""
+        """All users who have a session."""
         return self._first.keys()
 
     def all_sessions(self) -> Iterable[S]:
@@ -174,3 +222,7 @@ class Hub(Generic[S]):
         """How many sessions each room's write lists hold, by the room's long name."""
         # Under two names of one room, a session may be in two of its lists.
         return {str(room): len(set().union(*groups.values())) for room, groups in self._rooms.items()}
+
+
+def _count(found: Iterable[Recipients]) -> int:
+    return sum(len(one.targets) for one in found)

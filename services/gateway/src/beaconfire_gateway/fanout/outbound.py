@@ -1,12 +1,13 @@
-"""Outbound: every write to sessions, as one queue a gateway. No I/O of its own: `wires` do it.
+"""Every write to sessions, as one queue for the whole gateway. No I/O of its own: a `targets.Writer` does it.
 
-Frames of one loop turn are joined and written once to each connection. Large rooms are written in slices with a turn of
-the loop between, so that pings, replies and joins do not wait; events behind a slice do, because order is total.
+The events of one loop turn are joined and written once to each connection. Large rooms are written in slices with a
+turn of the loop between them, so that pings, replies and joins do not wait. Events behind a slice do wait, because
+order is total.
 
-A write costs about as much as taking in an event, however little it carries. So a busy gateway listens before it writes
-again: while every turn of the loop brings more events, for up to `LISTEN_TIMES` as long as the last writing took and
-`LISTEN_S` at the most, from its end on. The first turn that brings none ends it. Where the last writing is longer ago,
-or took less than `LISTEN_FROM_S`, an event is written in the turn after the one that brought it.
+A write costs about as much as taking in an event, however few bytes it carries. So a busy gateway listens before it
+writes again: while every turn of the loop brings more events, for up to `LISTEN_TIMES` as long as the last writing
+took, and for `LISTEN_S` at most, counted from its end. The first turn without a new event ends it. If the last writing
+is longer ago, or took less than `LISTEN_FROM_S`, an event is written in the turn after the one that brought it.
 """
 
 import sys
@@ -17,37 +18,35 @@ from heapq import nlargest
 from itertools import chain, islice
 from typing import Generic, Protocol
 
-from beaconfire_gateway.fanout.hub import Hub, S
-from beaconfire_gateway.fanout.ring import Entry
-from beaconfire_gateway.fanout.wires import Encode, Target, Wires
+from beaconfire_gateway.fanout.entry import Entry
+from beaconfire_gateway.fanout.hub import Hub, Recipients, S
+from beaconfire_gateway.fanout.targets import Target, Writer
 
 SLICE = 1_000
 """Writes in one turn of the loop: about 10 ms of a core, most of it the kernel's."""
 LISTEN_TIMES = 5
 LISTEN_S = 0.03
 LISTEN_FROM_S = 0.001
-"""What takes less is not worth the one turn of the loop by which listening delays at the least."""
+"""Listening delays an event by at least one turn of the loop, which a shorter writing is not worth."""
 BATCH_BYTES = 65_536
 """Of events queued at a time: no more than that, or one larger event, is written to a socket that is full."""
 
 
-class Wire(Protocol):
-    """What one session is written through."""
+class Addressee(Protocol):
+    """One session."""
 
     @property
     def target(self) -> Target: ...
-    @property
-    def encode(self) -> Encode | None: ...
     def write(self, data: bytes, /) -> None: ...
 
 
 class _Same:
     """The same bytes for many sessions. After it, everything up to `offset` is written."""
 
-    __slots__ = ("_data", "_made", "_targets", "_wires", "offset")
+    __slots__ = ("_data", "_made", "_targets", "_writer", "offset")
 
-    def __init__(self, wires: Wires, targets: Sequence[Target], data: bytes, offset: int) -> None:
-        self._wires = wires
+    def __init__(self, writer: Writer, targets: Sequence[Target], data: bytes, offset: int) -> None:
+        self._writer = writer
         self._targets = targets
         self._data = data
         self._made = 0
@@ -56,7 +55,7 @@ class _Same:
     def run(self, budget: int) -> int:
         """Make `budget` writes, or those that are left. Returns how many were made."""
         start, self._made = self._made, min(self._made + budget, len(self._targets))
-        self._wires.write_same(self._targets[start : self._made], self._data)
+        self._writer.write_same(self._targets[start : self._made], self._data)
         return self._made - start
 
     @property
@@ -65,12 +64,12 @@ class _Same:
 
 
 class _Each:
-    """Bytes of its own for each of many sessions: the frames of this turn. Else as `_Same`."""
+    """Bytes of its own for each of many sessions: the events of this turn. Otherwise as `_Same`."""
 
-    __slots__ = ("_left", "_wires", "_writes", "offset")
+    __slots__ = ("_left", "_writer", "_writes", "offset")
 
-    def __init__(self, wires: Wires, gathered: dict[Target, list[bytes]], offset: int) -> None:
-        self._wires = wires
+    def __init__(self, writer: Writer, gathered: dict[Target, list[bytes]], offset: int) -> None:
+        self._writer = writer
         self._writes = iter(gathered.items())
         self._left = len(gathered)
         self.offset = offset
@@ -78,7 +77,7 @@ class _Each:
     def run(self, budget: int) -> int:
         made = min(budget, self._left)
         self._left -= made
-        self._wires.write_each(islice(self._writes, made))
+        self._writer.write_each(islice(self._writes, made))
         return made
 
     @property
@@ -87,7 +86,7 @@ class _Each:
 
 
 class _Then:
-    """Something to be done when everything queued before it is written."""
+    """Something to do when everything queued before it is written."""
 
     __slots__ = ("_callback", "is_done", "offset")
 
@@ -97,7 +96,7 @@ class _Then:
         self.is_done = False
 
     def run(self, _budget: int) -> int:
-        if not self.is_done:  # one that failed is not called again: the jobs behind it are to be done
+        if not self.is_done:  # one that failed is not called again: the jobs behind it must be done
             self.is_done = True
             self._callback()
         return 0
@@ -107,51 +106,49 @@ _Job = _Same | _Each | _Then
 
 
 class _Batch:
-    """Events that wait to be joined: who hears each, in order, and what goes to the same sessions."""
+    """Events that wait to be joined: who gets each, in order, and what goes to the same sessions."""
 
-    __slots__ = ("_overlap", "bytes", "frames", "lists", "offset", "order", "sizes")
+    __slots__ = ("_overlap", "bytes", "data", "offset", "order", "sizes")
 
     def __init__(self) -> None:
-        self.order: list[tuple[list[Target], bytes]] = []
-        # Lists that are the same object go to the same sessions: their frames are joined once for all of them.
-        self.lists: dict[int, list[Target]] = {}
-        self.frames: dict[int, list[bytes]] = {}
-        self.sizes: dict[int, int] = {}
+        self.order: list[tuple[Recipients, bytes]] = []
+        # The same object stands for the same sessions: their events are joined once for all of them.
+        self.data: dict[Recipients, list[bytes]] = {}
+        self.sizes: dict[Recipients, int] = {}
         self.bytes = 0
         self.offset = 0
         self._overlap: int | None = None
 
-    def add(self, offset: int, targets: list[Target], frame: bytes) -> None:
-        self.order.append((targets, frame))
+    def add(self, offset: int, recipients: Recipients, data: bytes) -> None:
+        self.order.append((recipients, data))
         self.offset = offset
-        self.bytes += len(frame)
-        same = id(targets)
-        if same in self.lists:
-            self.frames[same].append(frame)
-            self.sizes[same] += len(frame)
+        self.bytes += len(data)
+        if recipients in self.data:
+            self.data[recipients].append(data)
+            self.sizes[recipients] += len(data)
         else:
-            self.lists[same], self.frames[same], self.sizes[same] = targets, [frame], len(frame)
+            self.data[recipients], self.sizes[recipients] = [data], len(data)
             self._overlap = None
 
     @property
     def overlap(self) -> int:
-        """In how many of its lists somebody is, at the most. Found out once for as many lists as there are."""
+        """The most lists of targets that any one target is in. Counted once for as many lists as there are."""
         if self._overlap is None:
-            self._overlap = _overlap(self.lists.values())
+            self._overlap = _overlap([recipients.targets for recipients in self.data])
         return self._overlap
 
     def largest_share(self) -> int:
-        """The bytes that any one session gets of it, at the most: those of the largest lists, as many as one is in."""
+        """The most bytes of it that any one session gets: those of the largest lists, as many as one is in."""
         return sum(nlargest(self.overlap, self.sizes.values()))
 
-    def jobs(self, wires: Wires, before: int) -> list[_Job]:
-        """What is to be written. After the last one everything up to `offset` is, after the others up to `before`."""
+    def jobs(self, writer: Writer, before: int) -> list[_Job]:
+        """What there is to write. After the last job all up to `offset` is written; after any other, up to `before`."""
         if self.overlap <= 1:
             jobs: list[_Job] = [
-                _Same(wires, targets, b"".join(self.frames[same]), before) for same, targets in self.lists.items()
+                _Same(writer, recipients.targets, b"".join(data), before) for recipients, data in self.data.items()
             ]
         else:
-            jobs = [_Each(wires, _gather(self.order), before)]
+            jobs = [_Each(writer, _gather(self.order), before)]
         jobs[-1].offset = self.offset
         return jobs
 
@@ -159,30 +156,30 @@ class _Batch:
 class Outbound(Generic[S]):
     """Collects events and writes them.
 
-    Whoever changes who is in a room calls `seal` first: what is pending then goes to those who were in the rooms when
-    it was delivered.
+    Call `seal` before a session joins or leaves a room. Pending events then go to the sessions that were in the rooms
+    when the events were delivered.
     """
 
     def __init__(
         self,
         hub: Hub[S],
-        wires: Wires,
+        writer: Writer,
         call_soon: Callable[[Callable[[], None]], object],
         *,
         batch_bytes: int = BATCH_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hub = hub
-        self._wires = wires
+        self._writer = writer
         self._call_soon = call_soon
         self._clock = clock
         self._batch_bytes = batch_bytes
         self._batch = _Batch()
         self._jobs: deque[_Job] = deque()
         self._queued = 0  # bytes that the jobs may hold for one session
-        self._bounded_to = batch_bytes  # up to so many bytes of the batch, nobody's share is too large
+        self._bounded_to = batch_bytes  # up to so many bytes of the batch, no session's share is too large
         self._scheduled = False
-        self._took = 0.0  # what writing the jobs took so far
+        self._took = 0.0  # how long writing the jobs took so far
         self._listen_until = 0.0
         self._looked_at = 0  # events that were pending when it was last decided to go on listening
         self._written = 0
@@ -206,7 +203,7 @@ class Outbound(Generic[S]):
         return self._through >= queued
 
     def start(self, offset: int) -> None:
-        """Begin (anew) at an offset: what is queued is written first."""
+        """Start, or start over, at an offset. Everything queued is written first."""
         self.drain()
         self._written = self._delivered = offset
 
@@ -215,33 +212,33 @@ class Outbound(Generic[S]):
         self._delivered = offset
 
     def put(self, offset: int, entry: Entry) -> None:
-        """Queue an event for the sessions that are in its rooms now. Written in a following turn.
+        """Queue an event for the sessions that are in its rooms now. It is written in a following turn.
 
         After it, everything up to `offset` is written: its own, or for an ephemeral event that of the one before it.
-        Where much is queued for any one session (a hole was read), that is written first, now: a socket that fills up
+        If much is queued for any one session (a hole was read), that is written first, now. A socket that fills up
         says so before there is more for it.
         """
-        if self._batch.bytes + len(entry.frame) > self._bounded_to:
-            self._bound(len(entry.frame))
+        size = len(entry.body)
+        if self._batch.bytes + size > self._bounded_to:
+            self._bound(size)
         if not self._batch.order:
             self._schedule()
         route = entry.route
-        for targets, encode in self._hub.writers(route.subject, route.rooms, entry.type, entry.audience):
-            self.frames_sent += len(targets)
-            self._batch.add(offset, targets, entry.frame if encode is None else encode(entry.frame))
+        for recipients in self._hub.recipients(route.subject, route.rooms, entry.type, entry.audience):
+            self.frames_sent += len(recipients.targets)
+            self._batch.add(offset, recipients, b"".join(entry.encoded(recipients.wire)))
 
-    def tell(self, wire: Wire, frame: bytes) -> None:
-        """Write one session a frame that must not pass the events queued for it."""
+    def send(self, session: Addressee, data: bytes) -> None:
+        """Send one session bytes that must not pass the events queued for it."""
         self.seal()
         if self._jobs:
-            data = frame if wire.encode is None else wire.encode(frame)
-            self._jobs.append(_Same(self._wires, (wire.target,), data, self._jobs[-1].offset))
+            self._jobs.append(_Same(self._writer, (session.target,), data, self._jobs[-1].offset))
             self._schedule()
         else:
-            wire.write(frame)
+            session.write(data)
 
     def after(self, callback: Callable[[], None]) -> None:
-        """Call back when everything that is queued now is written; at once where that is nothing."""
+        """Call back when everything that is queued now is written; at once if nothing is queued."""
         self.seal()
         if self._jobs:
             self._jobs.append(_Then(callback, self._jobs[-1].offset))
@@ -250,13 +247,13 @@ class Outbound(Generic[S]):
             callback()
 
     def seal(self) -> None:
-        """Decide who gets what is pending."""
+        """Decide which sessions get the pending events."""
         if not self._batch.order:
             return
         batch, self._batch = self._batch, _Batch()
         self._queued += batch.bytes if batch.bytes <= self._batch_bytes // 4 else batch.largest_share()
         self._bounded_to = max(0, self._batch_bytes - self._queued)
-        self._jobs += batch.jobs(self._wires, self._jobs[-1].offset if self._jobs else self._written)
+        self._jobs += batch.jobs(self._writer, self._jobs[-1].offset if self._jobs else self._written)
 
     def _bound(self, more: int) -> None:
         """Keep what is queued for any one session below the bound, with `more` bytes to come for it."""
@@ -281,14 +278,14 @@ class Outbound(Generic[S]):
         try:
             if not self._is_listening():
                 if not self._jobs:
-                    self.seal()  # not before: what came while others were written is joined, too
+                    self.seal()  # not before: events that came during the last writing are joined, too
                 self._write(SLICE)
         finally:
             if self._jobs or self._batch.order:
                 self._schedule()
 
     def _is_listening(self) -> bool:
-        """Whether to let another turn bring more before what is pending is written."""
+        """Whether to let another turn bring more events before the pending ones are written."""
         before, self._looked_at = self._looked_at, len(self._batch.order)
         return not self._jobs and self._looked_at > before and self._clock() < self._listen_until
 
@@ -322,16 +319,16 @@ class Outbound(Generic[S]):
 
 
 def _overlap(lists: Collection[list[Target]]) -> int:
-    """In how many of them somebody is, at the most. Costs a hundredth of the writes that follow."""
+    """The most lists that any one target is in. Costs a hundredth of the writes that follow."""
     if len(lists) <= 1 or len(set().union(*lists)) == sum(map(len, lists)):
         return min(1, len(lists))
     return max(Counter(chain.from_iterable(lists)).values())
 
 
-def _gather(order: Iterable[tuple[list[Target], bytes]]) -> dict[Target, list[bytes]]:
-    """The frames for each session, in order."""
+def _gather(order: Iterable[tuple[Recipients, bytes]]) -> dict[Target, list[bytes]]:
+    """The bytes for each target, in order."""
     gathered: dict[Target, list[bytes]] = defaultdict(list)
-    for targets, frame in order:
-        for target in targets:
-            gathered[target].append(frame)
+    for recipients, data in order:
+        for target in recipients.targets:
+            gathered[target].append(data)
     return gathered

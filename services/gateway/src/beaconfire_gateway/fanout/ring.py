@@ -6,47 +6,17 @@ Complete above `floor`: every event of the catalogue with an offset above it is 
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.route import Route
-from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import Pair
 
 REMEMBERED = 20_000
-"""Events that left the ring, of which it still knows where they were: 90 bytes each."""
-
-_ENTRY_OVERHEAD = 200  # bytes of Python objects around an entry's frame, measured roughly; the bound is in bytes
-
-
-@dataclass(slots=True)
-class Entry:
-    """An event as it goes to sessions. `audience` None: every role."""
-
-    offset: int
-    route: Route
-    type: str
-    frame: bytes
-    audience: frozenset[Role] | None
-    at: float
-
-    @property
-    def size(self) -> int:
-        """Bytes it counts for in the ring; the same as long as it is there."""
-        return len(self.frame) + _ENTRY_OVERHEAD
-
-    @property
-    def length(self) -> int:
-        """Bytes of it, as it goes to sessions or as it came."""
-        return len(self.frame)
-
-    @property
-    def is_unread(self) -> bool:
-        """Whether nobody has looked into it yet (`encoding.Unread`)."""
-        return False
+"""Events that left the ring, of which it still knows the offset and the rooms: 90 bytes each."""
 
 
 class Ring:
-    """Bounded by bytes and by age (seconds); the oldest go first.
+    """Bounded by bytes and by age (seconds); the oldest events go first. Implements `entry.Keeper`.
 
     Call `forget` now and then: without it, age counts only when an event comes.
     """
@@ -59,14 +29,16 @@ class Ring:
         self._left: deque[tuple[int, Route]] = deque(maxlen=REMEMBERED)  # oldest first
         self.bytes = 0
         self.floor = 0
-        self.gone_unread = 0
-        """Events that left before anybody looked into them."""
+        self.gone_unchecked = 0
+        """Events that left before they were checked."""
 
     def __len__(self) -> int:
         return len(self._entries) - self._first
 
     def start(self, floor: int) -> None:
         """Empty it: complete above `floor` from now on."""
+        for entry in self._entries:
+            entry.keeper = None
         self._entries.clear()
         self._left.clear()
         self._first = 0
@@ -74,16 +46,23 @@ class Ring:
         self.floor = floor
 
     def append(self, entry: Entry) -> None:
-        """Take the next event."""
+        """Add the next event."""
         entries = self._entries
         entries.append(entry)
+        entry.keeper = self
         self.bytes += entry.size
         oldest = entry.at - self._max_age_s
         while self._first < len(entries) and (self.bytes > self._max_bytes or entries[self._first].at < oldest):
             self._evict()
 
+    def grow(self, count: int) -> None:
+        """One of its entries takes `count` bytes more than before: it was encoded for a wire."""
+        self.bytes += count
+        while self.bytes > self._max_bytes and self._first < len(self._entries):
+            self._evict()
+
     def forget(self, now: float) -> None:
-        """Let go of what is too old, also while nothing new comes. `now` is on the clock of `Entry.at`."""
+        """Drop events that are too old, also while no new ones come. `now` is on the clock of `Entry.at`."""
         oldest = now - self._max_age_s
         while self._first < len(self._entries) and self._entries[self._first].at < oldest:
             self._evict()
@@ -98,9 +77,9 @@ class Ring:
         return self._entries[start : start + limit]
 
     def heard(self, root: Pair, after: int, through: int) -> set[int]:
-        """The offsets in (after, through] at which events of a root were heard, of those that are remembered.
+        """The offsets in (after, through] at which events of a root came, as far as they are remembered.
 
-        What proved to be no event has no frame and does not count.
+        Refused events do not count.
         """
         offsets: set[int] = set()
         for offset, route in reversed(self._left):
@@ -111,7 +90,7 @@ class Ring:
         for entry in self.after(after, REMEMBERED):
             if entry.offset > through:
                 break
-            if (entry.is_unread or entry.frame) and _is_of(entry.route, root):
+            if not entry.is_refused and _is_of(entry.route, root):
                 offsets.add(entry.offset)
         return offsets
 
@@ -124,9 +103,9 @@ class Ring:
         self._entries[self._first] = _GONE
         self._first += 1
         self.bytes -= gone.size
-        is_unread = gone.is_unread
-        self.gone_unread += is_unread
-        if is_unread or gone.frame:
+        gone.keeper = None
+        self.gone_unchecked += not gone.is_checked
+        if not gone.is_refused:
             self._left.append((gone.offset, gone.route))
         self.floor = gone.offset
         if self._first > 1024 and self._first * 2 > len(self._entries):
@@ -142,4 +121,4 @@ def _offset(entry: Entry) -> int:
     return entry.offset
 
 
-_GONE = Entry(0, Route("user.none", ()), "", b"", None, 0.0)
+_GONE = Entry(0, Route("user.none", ()), b"", 0.0)

@@ -1,8 +1,7 @@
-"""Where an event goes: a subject's rooms, looked up once for each subject. No I/O."""
+"""Where an event goes: the rooms of its subject, looked up once for each subject. No I/O."""
 
 import re
 
-from beaconfire_gateway.wire import protocol
 from beaconfire_kit.events.user import AccessRevoked, MemberChanged
 from beaconfire_kit.subjects import ID_PATTERN, RoomKey, parse_subject
 
@@ -11,14 +10,13 @@ _OF_ACCESS = re.compile("|".join(re.sub(r"\{\w+\}", ID_PATTERN, one.subject) for
 
 
 class Route:
-    """A subject's rooms, how an event frame names them, and whether its events change who may hear what."""
+    """A subject's rooms, and whether its events change who may hear what."""
 
-    __slots__ = ("is_of_access", "names", "rooms", "subject")
+    __slots__ = ("is_of_access", "rooms", "subject")
 
     def __init__(self, subject: str, rooms: tuple[RoomKey, ...]) -> None:
         self.subject = subject
         self.rooms = rooms
-        self.names = protocol.room_names(rooms)
         self.is_of_access = _OF_ACCESS.fullmatch(subject) is not None
 
 

@@ -1,18 +1,19 @@
-"""Catching up: what one session that is behind is written, until it is level with the gateway again. No I/O.
+"""Catching up: what a session that is behind is written, until it is level with the gateway again. No I/O.
 
-It resumes, or its socket was full. It stands in no write list then: its place is one number, and the ring feeds it, or
-the history where the ring no longer reaches back, in order.
+A session is behind because it resumes, or because its connection was full. It is in no write list then. Its place is
+one offset, and the ring feeds it in order, or the history if the ring no longer reaches back that far.
 """
 
 import time
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Protocol
 
-from beaconfire_gateway.fanout.ring import Entry
-from beaconfire_gateway.sessions.context import Context, HistoryGone
-from beaconfire_gateway.sessions.pieces import Piece
-from beaconfire_gateway.sessions.place import Place, heard
-from beaconfire_gateway.wire import protocol
+from beaconfire_gateway.fanout.entry import Entry
+from beaconfire_gateway.sessions.catchup_cache import CatchUpWrite
+from beaconfire_gateway.sessions.gateway import Gateway, HistoryGone
+from beaconfire_gateway.sessions.subscription import Subscription, heard
+from beaconfire_gateway.wire.messages import Position
+from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors, logs
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.resync import ResyncReason
@@ -30,7 +31,8 @@ class Lagging(Protocol):
 
     behind: "CatchUp | None"
     id: str
-    rooms: dict[str, Place]
+    rooms: dict[str, Subscription]
+    wire: Wire
 
     @property
     def is_full(self) -> bool: ...
@@ -41,62 +43,63 @@ class Lagging(Protocol):
 
 
 class CatchUp:
-    """Belongs to a session for as long as it is behind. Up to `offset` all is written or about to be, and no more."""
+    """Belongs to a session as long as it is behind. All up to `offset` is written or about to be, and no more."""
 
-    __slots__ = ("_context", "_fetching", "_mark", "_queued", "_session", "is_held", "offset")
+    __slots__ = ("_fetching", "_gateway", "_mark", "_queued", "_session", "is_held", "offset")
 
-    def __init__(self, context: Context[Any], session: Lagging, offset: int) -> None:
-        self._context = context
+    def __init__(self, gateway: Gateway, session: Lagging, offset: int) -> None:
+        self._gateway = gateway
         self._session = session
         self._fetching = False
-        self._mark = (time.monotonic(), context.position - offset)  # when it was last seen how far behind, and how far
+        self._mark = (time.monotonic(), gateway.position - offset)  # when it was last seen how far behind, and how far
         self._queued = 0
         self.is_held = False
-        """Whether it writes nothing for now: what the session may hear is being asked."""
+        """Whether it writes nothing for now, because auth is being asked what the session may hear."""
         self.offset = offset
 
     def wait_for_queued(self) -> None:
-        """Write nothing before all that is queued now: some of it is for this session."""
-        self._queued = self._context.outbound.queued
+        """Write nothing before everything that is queued now: some of it is for this session."""
+        self._queued = self._gateway.outbound.queued
 
     def release(self) -> None:
-        """What the session may hear is known: go on."""
+        """Go on: auth has said what the session may hear."""
         if self.is_held:
             self.is_held = False
-            self._mark = (time.monotonic(), self._context.position - self.offset)  # it lost no ground by waiting
+            self._mark = (time.monotonic(), self._gateway.position - self.offset)  # it lost no ground by waiting
             self.step()
 
     def step(self) -> None:
-        """Write some of what it missed; more in another turn, once its socket has taken this.
+        """Write some of what it missed; more in another turn, once its connection has taken this.
 
-        Call it when there is room again. Does nothing while there is none, while it is held, and after its end.
+        Call it when the connection has room again. It does nothing while there is none, while it is held, and after
+        its end.
         """
-        context, session = self._context, self._session
+        gateway, session = self._gateway, self._session
         if session.behind is not self or session.is_full or self._fetching or self.is_held:
             return
-        if not context.outbound.is_through(self._queued):
-            context.pace.take(self.step)
+        if not gateway.outbound.is_through(self._queued):
+            gateway.steps.add(self.step)
             return
         if self._loses_ground():
             session.resync(ResyncReason.TOO_SLOW)
-        if not context.ring.covers(self.offset):
+        if not gateway.ring.covers(self.offset):
             self._fetching = True
-            context.spawn(self._fetch())
+            gateway.spawn(self._fetch())
             return
-        page = context.ring.after(self.offset, PAGE)
+        page = gateway.ring.after(self.offset, PAGE)
         if page:
             self._write(page, page[-1].offset)
-            context.pace.take(self.step)
+            gateway.steps.add(self.step)
         else:
             session.go_live()  # without an await since the last look
 
     async def _fetch(self) -> None:
-        """Write some of what the ring no longer has."""
-        context, session = self._context, self._session
-        epoch, after = context.epoch, self.offset
-        roots = {place.room.root for place in session.rooms.values()}
+        """Write some events that the ring no longer has."""
+        gateway, session = self._gateway, self._session
+        epoch, after = gateway.epoch, self.offset
+        roots = {one.room.root for one in session.rooms.values()}
         try:
-            entries, through = await context.history.page(roots, after, context.ring)
+            entries, through = await gateway.history.page(roots, after, gateway.ring)
         except HistoryGone:
             entries, through = (), None
         except Exception:
@@ -104,31 +107,34 @@ class CatchUp:
             session.close(BeaconfireError(errors.INTERNAL, f"something went wrong on our side; quote {session.id}"))
             return
         self._fetching = False
-        known = {place.room.root for place in session.rooms.values()} <= roots  # it may have joined one meanwhile
+        known = {one.room.root for one in session.rooms.values()} <= roots  # it may have joined one meanwhile
         is_here = session.behind is self and not self.is_held
-        if known and is_here and (context.epoch, self.offset) == (epoch, after):
+        if known and is_here and (gateway.epoch, self.offset) == (epoch, after):
             if through is None:
                 session.resync(ResyncReason.NOT_RESUMABLE)
             else:
                 # What lies above the gateway's position comes live.
-                self._write(entries, min(through, context.position))
-        context.pace.take(self.step)
+                self._write(entries, min(through, gateway.position))
+        gateway.steps.add(self.step)
 
     def _write(self, entries: Sequence[Entry], through: int) -> None:
-        """Write its part of these entries, which are all there are up to `through`, and its place after them."""
-        context, places = self._context, frozenset(self._session.rooms.values())
+        """Write its part of these entries, which are all there are up to `through`, and the position after them."""
+        gateway, wire = self._gateway, self._session.wire
+        subscriptions = frozenset(self._session.rooms.values())
 
-        def make() -> Piece:
-            mine, end = heard(entries, through, places)
-            return b"".join(mine) + protocol.position(context.cursor(end)), end
+        def make() -> CatchUpWrite:
+            part, end = heard(entries, through, subscriptions, lambda entry: sum(map(len, entry.encoded(wire))))
+            pieces = [piece for entry in part for piece in entry.encoded(wire)]
+            return CatchUpWrite(b"".join((*pieces, wire.encode(Position(gateway.cursor(end))))), end)
 
-        # Nothing else decides what it is: the same for all who stand in the same places, with the same cursor.
-        data, self.offset = context.pieces.find((context.epoch, self.offset, through, places), make)
+        # Nothing else decides the bytes: sessions with the same wire, subscriptions and cursor share them.
+        key = (wire, gateway.epoch, self.offset, through, subscriptions)
+        data, self.offset = gateway.catchup_cache.find(key, make)
         self._session.write(data)
 
     def _loses_ground(self) -> bool:
         """Whether it is no nearer to the gateway's position than a minute ago."""
-        now, distance = time.monotonic(), self._context.position - self.offset
+        now, distance = time.monotonic(), self._gateway.position - self.offset
         seen_at, was = self._mark
         if now - seen_at < LOSING_S:
             return False

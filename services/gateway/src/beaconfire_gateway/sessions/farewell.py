@@ -1,9 +1,9 @@
-"""When the sessions of a gateway that stops are told to go. No I/O; times are of any steady clock, in seconds."""
+"""When the sessions of a stopping gateway are told to go. No I/O; times are of any steady clock, in seconds."""
 
 import random
 from collections.abc import Iterator
 
-from beaconfire_gateway.wire import protocol
+from beaconfire_gateway.wire.messages import GoAway
 
 
 class Farewell:
@@ -13,20 +13,20 @@ class Farewell:
         self._window_s = window_s
         self.ends_at = now + window_s
 
-    def to_all(self, count: int) -> Iterator[bytes]:
-        """A `goaway` for each of those who are there when it begins.
+    def to_all(self, count: int) -> Iterator[GoAway]:
+        """A `goaway` for each of the sessions that are connected when it begins.
 
         Their turns are spread over the first half, so that they do not all arrive elsewhere at once; the second half is
         for arriving.
         """
         for number in range(count):
-            yield protocol.goaway(int(number * self._window_s * 500) // count, int(self._window_s * 1000))
+            yield GoAway(int(number * self._window_s * 500) // count, int(self._window_s * 1000))
 
-    def to_newcomer(self, now: float) -> bytes:
+    def to_newcomer(self, now: float) -> GoAway:
         """A `goaway` for a session that has connected since.
 
         Its turn comes late: by then the load balancer has noticed that this gateway is not ready, and does not send it
         here again.
         """
         left_ms = max(0.0, self.ends_at - now) * 1000
-        return protocol.goaway(int(left_ms * random.uniform(0.5, 0.75)), int(left_ms))  # noqa: S311
+        return GoAway(int(left_ms * random.uniform(0.5, 0.75)), int(left_ms))  # noqa: S311

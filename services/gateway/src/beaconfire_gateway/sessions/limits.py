@@ -49,7 +49,7 @@ class Limits(BaseModel, frozen=True):
         3_000, ge=1, description="Rooms that all connections of a user may ask for a minute"
     )
 
-    def told(self) -> dict[str, int]:
+    def announced(self) -> dict[str, int]:
         """Return the limits that the ack announces to a client."""
         return {
             "maxFrameBytes": self.max_frame_bytes,

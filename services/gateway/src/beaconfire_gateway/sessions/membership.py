@@ -1,11 +1,12 @@
-"""Who may connect and see what: tokens verified here, rooms decided by auth, changes heard on the stream.
+"""Who may connect and hear what: tokens are verified here, auth decides about rooms, changes come on the stream.
 
-Changes of membership are events, so they come on the gapless path, in order with what they must stop. Each carries
-auth's membership version and is remembered for a minute: an allow that was in flight with an older one is asked again.
-A session's rooms are leased for ten minutes and renewed behind the scenes: with auth away, they stay that long.
+Changes of membership are events, so they come on the gapless path, in order with the events they must stop. Each
+carries auth's membership version and is remembered for a minute: an allow that was in flight with an older version is
+asked for again. A session's rooms are leased for ten minutes and renewed in the background. If auth is away, they stay
+that long.
 
-Where the stream has lost events, or is another one, a change may be among what is lost (ADR 0022): everything that was
-allowed is in doubt then. Each session is held, so that it hears nothing, until auth was asked about it again.
+If the stream has lost events, or is another one, a change may be lost with them (ADR 0022). Everything that was
+allowed is in doubt then: each session is held, so that it hears nothing, until auth was asked about it again.
 """
 
 import asyncio
@@ -17,8 +18,8 @@ from functools import lru_cache
 from typing import TypeAlias
 
 from beaconfire_gateway.fanout.hub import Hub
-from beaconfire_gateway.sessions.place import Place
 from beaconfire_gateway.sessions.session import Session, State
+from beaconfire_gateway.sessions.subscription import Subscription
 from beaconfire_kit import authorization, broker, errors, logs, metrics
 from beaconfire_kit.access import refusing_invalid_tokens
 from beaconfire_kit.authorization import (
@@ -75,7 +76,7 @@ _FORBIDDEN = BeaconfireError(errors.FORBIDDEN, "no such room, or you are not a m
 
 
 class Membership:
-    """Implements `session.Access`, and applies membership events to the sessions of this gateway."""
+    """Implements `gateway.Access` and `delivery.AccessChanges` for the sessions of this gateway."""
 
     def __init__(self, auth: Auth, verifier: Verifier, hub: Hub[Session]) -> None:
         self._auth = auth
@@ -96,7 +97,7 @@ class Membership:
         self._answered_at = 0.0
 
     async def verify(self, token: str) -> Claims:
-        """Who the token says it is. Raises BeaconfireError: `token_invalid`, or `unavailable` without auth's keys."""
+        """Implements `Access`. Raises BeaconfireError: `token_invalid`, or `unavailable` without auth's keys."""
         with refusing_invalid_tokens():
             claims = await self._verifier.verify(token)
         self._keep(claims, token)
@@ -110,12 +111,9 @@ class Membership:
         if self._auth.broker_is_away and len(self._kept) < MAX_KEPT:
             self._kept[claims.user_id, claims.issued_at] = token
 
-    async def decide(self, claims: Claims, rooms: Sequence[str]) -> Mapping[str, Place | BeaconfireError]:
-        """A place or a refusal for each room, by the name it was asked with.
-
-        Without rooms it still asks whether the token was revoked. Raises AuthUnavailable, or `token_invalid`.
-        """
-        answers: dict[str, Place | BeaconfireError] = {}
+    async def decide(self, claims: Claims, rooms: Sequence[str]) -> Mapping[str, Subscription | BeaconfireError]:
+        """Implements `Access`. Raises AuthUnavailable, or BeaconfireError with `token_invalid`."""
+        answers: dict[str, Subscription | BeaconfireError] = {}
         known = self._known(claims)
         unknown: list[str] = []
         for name in rooms:
@@ -223,9 +221,9 @@ class Membership:
         self._doubtful.clear()
 
     def let_go(self) -> None:
-        """Forget whom it let in: who comes is asked about anew, and its token checked."""
+        """Forget everything that was allowed: auth is asked again, and tokens are checked again."""
         self._cache.clear()
-        _place.cache_clear()
+        _subscription.cache_clear()
         self._verifier.forget()
 
     async def renew(self) -> None:
@@ -263,13 +261,13 @@ class Membership:
         return [one for one in self._hub.all_sessions() if one.leased_at < moment]
 
     async def _renew(self, session: Session, claims: Claims) -> None:
-        """Ask what the session may hear where it stands, and apply the answer. Raises AuthUnavailable without one."""
-        # By the long names: what a short one means may have changed, and the session stands where it stands.
+        """Ask what the session may hear in its rooms, and apply the answer. Raises AuthUnavailable without one."""
+        # By the long names: what a short one means may have changed, but the session stays in the room it is in.
         life = self._life
-        asked = {str(place.room): place.room for place in session.rooms.values()}
+        asked = {str(one.room): one.room for one in session.rooms.values()}
         names = list(asked)
         began = time.monotonic()
-        decisions: dict[RoomKey, Place | BeaconfireError] = {}
+        decisions: dict[RoomKey, Subscription | BeaconfireError] = {}
         try:
             for start in range(0, len(names) or 1, MAX_ROOMS):
                 some = names[start : start + MAX_ROOMS]
@@ -284,16 +282,16 @@ class Membership:
         if life != self._life or (is_in_parts and self._has_changed(claims.user_id, began)):
             raise AuthUnavailable  # a part of the answer may be too old by now
         session.leased_at = time.monotonic()
-        roles = {room.root: decision.role for room, decision in decisions.items() if isinstance(decision, Place)}
+        roles = {room.root: decision.role for room, decision in decisions.items() if isinstance(decision, Subscription)}
         for root, role in roles.items():
             session.change_role(root, role)
-        for name, place in list(session.rooms.items()):
-            if isinstance(decisions.get(place.room), BeaconfireError):
+        for name, subscription in list(session.rooms.items()):
+            if isinstance(decisions.get(subscription.room), BeaconfireError):
                 session.leave_room(name, "membership_removed")
 
     async def _ask(
         self, claims: Claims, rooms: Sequence[str], *, in_line: bool = True
-    ) -> dict[str, Place | BeaconfireError]:
+    ) -> dict[str, Subscription | BeaconfireError]:
         request = authorization.question(claims, rooms)
         if kept := self._kept.get((claims.user_id, claims.issued_at)):
             offer(claims, kept)
@@ -307,7 +305,7 @@ class Membership:
             if reply.revoked:
                 raise BeaconfireError(errors.TOKEN_INVALID, "access was revoked: sign in again")
             if life == self._life and not self._is_stale(claims.user_id, reply):
-                return self._take(claims, rooms, reply)
+                return self._read(claims, rooms, reply)
             ASKED.labels("stale").inc()
         raise AuthUnavailable
 
@@ -335,8 +333,11 @@ class Membership:
         """Whether a membership of this user was changed since then (monotonic seconds)."""
         return any(user == user_id and at >= since for (user, _), (at, _) in self._changed.items())
 
-    def _take(self, claims: Claims, rooms: Sequence[str], reply: AuthorizeReply) -> dict[str, Place | BeaconfireError]:
-        answers: dict[str, Place | BeaconfireError] = {}
+    def _read(
+        self, claims: Claims, rooms: Sequence[str], reply: AuthorizeReply
+    ) -> dict[str, Subscription | BeaconfireError]:
+        """The answer for each room, which is remembered if it allows one."""
+        answers: dict[str, Subscription | BeaconfireError] = {}
         allowed: list[tuple[str, str, str]] = []
         for name in rooms:
             decision = reply.rooms.get(name)
@@ -349,25 +350,25 @@ class Membership:
             if self._auth.broker_is_away and len(self._ahead) < MAX_KEPT:
                 self._ahead[claims.user_id, root] = (reply.version, decision.role)
             where, role = sys.intern(str(root)), decision.role.value
-            answers[name] = _place(where, name, role)
+            answers[name] = _subscription(where, name, role)
             if parse_room(name).key is not None:  # another root may show the same id at any time
                 allowed.append((sys.intern(name), where, role))
         if allowed:
             now = time.monotonic()
-            anew = [(claims.issued_at, name, now, where, role) for name, where, role in allowed]
-            self._remember(claims.user_id, anew, oldest=now - CACHE_S)
+            new = [(claims.issued_at, name, now, where, role) for name, where, role in allowed]
+            self._remember(claims.user_id, new, oldest=now - CACHE_S)
         return answers
 
     def _remember(self, user_id: str, allowed: Sequence[_Allowed], *, oldest: float) -> None:
-        """Put it beside what is known of the user, in place of what is said anew or too old."""
-        anew = {one[:2] for one in allowed}
-        kept = [one for one in self._cache.get(user_id, ()) if one[:2] not in anew and one[2] > oldest]
+        """Add to what is known of the user, and drop what it replaces or what is too old."""
+        replaced = {one[:2] for one in allowed}
+        kept = [one for one in self._cache.get(user_id, ()) if one[:2] not in replaced and one[2] > oldest]
         self._cache[user_id] = (*kept, *allowed)
 
-    def _known(self, claims: Claims) -> dict[str, Place]:
+    def _known(self, claims: Claims) -> dict[str, Subscription]:
         oldest = time.monotonic() - CACHE_S
         return {
-            name: _place(root, name, role)
+            name: _subscription(root, name, role)
             for issued_at, name, at, root, role in self._cache.get(claims.user_id, ())
             if issued_at == claims.issued_at and at > oldest
         }
@@ -398,9 +399,9 @@ def _expire(session: Session) -> None:
 
 
 @lru_cache(maxsize=65_536)
-def _place(root: str, name: str, role: str) -> Place:
-    """One object for all who have that place. By text, as it is remembered: reading it takes ten times as long."""
-    return Place(RoomKey(parse_pair(root), parse_room(name).pair), Role(role))
+def _subscription(root: str, name: str, role: str) -> Subscription:
+    """One object for all sessions with it. By text, as it is remembered: parsing would take ten times as long."""
+    return Subscription(RoomKey(parse_pair(root), parse_room(name).pair), Role(role))
 
 
 def _root(decision: RoomDecision) -> Pair | None:

@@ -1,14 +1,14 @@
-"""Which connections are dead, where a limit leaves no room for a new one: they are pinged, and given time to answer.
+"""Which connections are dead, when a limit leaves no room for a new one: they are pinged, and given time to answer.
 
-A connection whose network went away without a word stays until its heartbeat finds out, which takes half a minute. Its
-client is back long before, and must not be refused because of what it left behind. No I/O.
+A connection whose network failed silently stays until its heartbeat finds out, which takes half a minute. Its client is
+back long before, and must not be refused because of the connection it lost. No I/O.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from beaconfire_gateway.sessions.timers import Wheel
+from beaconfire_gateway.sessions.timers import Call, Timers
 
 PATIENCE_S = 3
 """How long a connection has to answer, or up to a second less: a client on a slow network may need most of it."""
@@ -40,10 +40,10 @@ class _Probe:
 
 
 class Probes:
-    """One for each gateway. A crowd, the sessions of a user or of an address, is known by a name."""
+    """One for each gateway. A crowd (the sessions of a user, or of an address) is known by a name."""
 
-    def __init__(self, wheel: Wheel) -> None:
-        self._wheel = wheel
+    def __init__(self, timers: Timers) -> None:
+        self._timers = timers
         self._probes: dict[str, _Probe] = {}
 
     def __len__(self) -> int:
@@ -52,14 +52,14 @@ class Probes:
     async def probe(self, session: Waiting, crowd: str, find: Callable[[], Iterable[Probed]]) -> bool:
         """Wait until it is known which of the sessions that `find` returns are silent, or until `session` ends.
 
-        Returns whether it had to wait: not, if that was known.
+        Returns whether it had to wait. It does not have to if that is known already.
         """
         probe = self._probes.get(crowd)
         if probe is None:
             probe = self._probes[crowd] = _Probe(list(find()))
             for one in probe.sessions:
                 one.probe()
-            self._wheel.within(PATIENCE_S, lambda: self._end(crowd))
+            self._timers.within(PATIENCE_S, Call(lambda: self._end(crowd)))
         if probe.is_over:
             return False
         probe.waiting.append(session)
@@ -82,7 +82,7 @@ class Probes:
         waiting, probe.waiting = probe.waiting, []
         for session in waiting:
             session.wake()
-        self._wheel.within(KNOWN_S, lambda: self._forget(crowd))
+        self._timers.within(KNOWN_S, Call(lambda: self._forget(crowd)))
 
     def _forget(self, crowd: str) -> None:
         del self._probes[crowd]

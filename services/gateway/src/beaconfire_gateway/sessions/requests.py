@@ -1,29 +1,35 @@
-"""What a client's messages ask for, and what each is answered. No I/O.
+"""What clients ask for, and what each request is answered. No I/O.
 
-Functions of a session, not a part of it: all that lasts is the session's. Those that need `access` are asked one at a
-time (`Session.ask`), so that answers keep the order of the messages.
+Functions of a session, not a part of it: all lasting state is the session's. A handler returns the messages that
+answer a request, or raises a BeaconfireError. Only `_send` and `_refuse` send anything. Handlers that need `access` run
+one at a time for each session (`Session.ask`), so that answers keep the order of the requests.
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeAlias
 
 from beaconfire_gateway.fanout.selection import select
+from beaconfire_gateway.sessions.gateway import Incoming
 from beaconfire_gateway.sessions.limits import LIMITED, LimitReached
-from beaconfire_gateway.sessions.place import Place
 from beaconfire_gateway.sessions.restore import restore
-from beaconfire_gateway.sessions.session import Session, State
-from beaconfire_gateway.wire import protocol
-from beaconfire_gateway.wire.protocol import (
-    ClientName,
+from beaconfire_gateway.sessions.session import Session, State, id_of
+from beaconfire_gateway.sessions.subscription import Subscription
+from beaconfire_gateway.wire.messages import (
+    Ack,
+    Client,
     Connect,
+    Error,
     InvalidMessage,
+    Message,
     Ping,
     Refresh,
+    Refusal,
+    Reply,
+    RoomAnswer,
     Subscribe,
     Unsubscribe,
-    read_message,
 )
 from beaconfire_kit import errors, logs, metrics
 from beaconfire_kit.errors import BeaconfireError
@@ -39,249 +45,183 @@ RECONNECTS = metrics.Counter(
 _BY_WEBSOCKET = frozenset({1000, 1001, 1002, 1003, 1006, 1007, 1009, 1011, 1012, 1013, 1014})
 _KNOWN_CLOSES = _BY_WEBSOCKET | {row.close for row in errors.TABLE if row.close is not None}
 
+Answers: TypeAlias = Sequence[Message]
+Decisions: TypeAlias = Mapping[str, Subscription | BeaconfireError]
 
-def handle(session: Session, text: bytes) -> None:
-    """Do what a message says, or begin to. The first must be `connect`: anything else ends the session."""
+
+def handle(session: Session, incoming: Incoming) -> None:
+    """Answer what a client sent, at once or when auth has been asked. The first request must be `connect`."""
     try:
-        message = read_message(text)
-    except InvalidMessage as problem:
-        if session.state is State.CONNECTING:
-            session.close(BeaconfireError(errors.BAD_REQUEST, f"expected connect: {problem.message}"))
-        else:
-            session.tell(protocol.error(problem))
+        _check_turn(session, incoming)
+        handler = _AT_ONCE.get(type(incoming))
+        if handler is not None:
+            _send(session, handler(session, incoming))
+    except BeaconfireError as error:
+        _refuse(session, incoming, error)
         return
-    if isinstance(message, Connect):
-        if session.state is State.CONNECTING:
-            session.ask(_connect(session, message))
-        else:
-            session.tell(protocol.error(InvalidMessage(errors.BAD_REQUEST, "already connected", message.id)))
-    elif session.state is State.CONNECTING:
-        session.close(BeaconfireError(errors.BAD_REQUEST, f"the first message must be connect, not {message.type}"))
-    elif isinstance(message, Ping):
-        session.tell(protocol.reply(message.id))
-    elif isinstance(message, Unsubscribe):
-        _unsubscribe(session, message)
-    elif isinstance(message, Subscribe):
-        session.ask(_subscribe(session, message))
+    if handler is None:
+        session.ask(_answer(session, incoming))
+
+
+async def _answer(session: Session, incoming: Incoming) -> None:
+    try:
+        answers = await _ASKING[type(incoming)](session, incoming)
+    except BeaconfireError as error:
+        _refuse(session, incoming, error)
     else:
-        session.ask(_refresh(session, message))
+        _send(session, answers)
 
 
-async def _connect(session: Session, message: Connect) -> None:
-    access = session.context.access
-    try:
-        claims = await access.verify(message.token or session.offered_token)
-        await _reach(session, message.cursor)
-        decisions = await access.decide(claims, message.rooms)
-        while await _make_room(session, claims.user_id, message):
-            decisions = await access.decide(claims, message.rooms)  # membership may have changed meanwhile
-    except BeaconfireError as error:
+def _send(session: Session, answers: Answers) -> None:
+    for message in answers:
+        if isinstance(message, Ack):
+            session.send_now(message)  # nothing can be queued yet for a session that has just begun
+        else:
+            session.send(message)
+
+
+def _refuse(session: Session, incoming: Incoming, error: BeaconfireError) -> None:
+    """Answer a request that failed. Before `connect` has succeeded, this ends the session."""
+    message_id = id_of(incoming)
+    if session.state is State.CONNECTING:
+        if isinstance(error, LimitReached):
+            LIMITED.labels(error.limit).inc()
+            if error.retry_after_ms is not None:  # a close frame has no place for it
+                session.send_now(Error(message_id, error))
         session.close(error)
-        return
-    if session.state is not State.CONNECTING:
-        return
-    replaced = _replaced(session, claims.user_id, message)
-    try:
-        _check_limits(session, claims.user_id, message, replaced)
-    except LimitReached as reached:
-        LIMITED.labels(reached.limit).inc()
-        if reached.retry_after_ms is not None:  # a close frame has no place for it
-            session.write(protocol.error(InvalidMessage.answering(message.id, reached)))
-        session.close(reached)
-        return
-    session.begin(claims)
-    if replaced is not None:
-        replaced.make_way()
-    elif message.replaces:
-        session.context.replace_elsewhere(message.replaces, claims.user_id)
-    _log_connected(session, message)
-    _acknowledge(session, message, _enter(session, _narrowed(decisions, message.types)))
+    elif isinstance(error, InvalidMessage) or message_id is None:
+        session.send(Error(message_id, error))
+    elif not isinstance(error, LimitReached) or session.tolerates(error):
+        session.send(Refusal(message_id, error))
 
 
-def _log_connected(session: Session, message: Connect) -> None:
-    """Log the new session with what its client says about itself, and count how its last connection ended."""
-    client = message.client or ClientName()
-    log.info(
-        "connected",
-        session=session.id,
-        user=session.user_id,
-        address=session.address,
-        client=client.name or None,
-        client_version=client.version or None,
-        last_close=message.last_close,
-    )
-    if message.last_close is not None:
-        RECONNECTS.labels(message.last_close if message.last_close in _KNOWN_CLOSES else "other").inc()
+def _check_turn(session: Session, incoming: Incoming) -> None:
+    """Raises BeaconfireError if this is no request, or not its turn."""
+    if session.state is State.CONNECTING:
+        if isinstance(incoming, InvalidMessage):
+            raise BeaconfireError(errors.BAD_REQUEST, f"expected connect: {incoming.message}")
+        if not isinstance(incoming, Connect):
+            raise BeaconfireError(errors.BAD_REQUEST, f"the first message must be connect, not {incoming.TYPE}")
+    elif isinstance(incoming, InvalidMessage):
+        raise incoming
+    elif isinstance(incoming, Connect):
+        raise InvalidMessage(errors.BAD_REQUEST, "already connected", incoming.id)
 
 
-def _replaced(session: Session, user_id: str, message: Connect) -> Session | None:
-    """The session that this one takes over from. Only one of the user's own, here: any other name means nothing."""
-    mine = session.context.hub.sessions_of(user_id)
-    return next((one for one in mine if one.id == message.replaces), None)
+def _ping(_session: Session, request: Ping) -> Answers:
+    return (Reply(request.id),)
 
 
-async def _make_room(session: Session, user_id: str, message: Connect) -> bool:
-    """Drop connections that are dead, as many as leave no room for this one. Returns whether it had to wait for that.
-
-    It waits only where a limit is reached, and not again for some seconds: a client that is back must not be refused
-    because of connections that it lost. Those that live stay.
-    """
-    context = session.context
-    while session.state is State.CONNECTING and (crowd := _crowd(session, user_id, message)) is not None:
-        name, find = crowd
-        if await context.probes.probe(session, name, find):
-            return True
-        if not context.probes.drop_one(name):
-            return False
-    return False
-
-
-def _crowd(session: Session, user_id: str, message: Connect) -> tuple[str, Callable[[], Sequence[Session]]] | None:
-    """The sessions that leave no room for one more, of its user or of its address, and a name for them."""
-    context, limits = session.context, session.context.limits
-    replaced = _replaced(session, user_id, message)
-    mine = [one for one in context.hub.sessions_of(user_id) if one is not replaced]
-    held = sum(len(one.rooms) for one in mine)
-    if len(mine) >= limits.max_sessions_per_user or (held and held + len(message.rooms) > limits.max_rooms_per_user):
-        return f"user {user_id}", lambda: mine
-    address = session.address
-    if context.door.is_full(address, replaced=None if replaced is None else replaced.address):
-        others = (one for one in context.hub.all_sessions() if one.address == address and one is not replaced)
-        return f"address {address}", lambda: list(others)
-    return None
-
-
-def _check_limits(session: Session, user_id: str, message: Connect, replaced: Session | None) -> None:
-    """Whether the user and the address may have one more connection, besides the one it replaces.
-
-    Raises LimitReached.
-    """
-    context = session.context
-    mine = context.hub.sessions_of(user_id)
-    limit = context.limits.max_sessions_per_user
-    if len(mine) - (replaced is not None) >= limit:
-        raise LimitReached("sessions", f"a user may have {limit} connections")
-    context.door.check(session.address, replaced=None if replaced is None else replaced.address)
-    allowance, now = context.users.of(user_id), time.monotonic()
-    allowance.take_message(now)
-    if replaced is None:
-        allowance.take_rooms(len(message.rooms), now)
-
-
-def _acknowledge(session: Session, message: Connect, rooms: Mapping[str, Any]) -> None:
-    """The ack, then what was missed since the cursor, then live; or `resync` where that cannot be."""
-    context = session.context
-    offset, trouble = context.find_place(message.cursor)
-    session.write(
-        protocol.ack(
-            message.id,
-            session_id=session.id,
-            user_id=session.user_id,
-            cursor=context.cursor(offset),
-            heartbeat_s=context.limits.heartbeat_s,
-            limits=context.limits.told(),
-            degraded=context.is_degraded,
-            rooms=rooms,
-        )
-    )
-    if context.farewell is not None:
-        session.tell(context.farewell.to_newcomer(time.monotonic()))
-    if trouble is not None:
-        session.resync(trouble)
-    elif offset < context.position:
-        session.resume(offset)
-
-
-async def _reach(session: Session, cursor: str | None) -> None:
-    """Let this gateway catch up to a cursor that another one gave, unless the stream itself ends below it.
-
-    Bounded by the deadline for `connect`.
-    """
-    context = session.context
-    offset = context.read_cursor(cursor)
-    if offset is None or offset <= context.position:
-        return
-    end = await context.history.end()
-    # The epoch may change while we wait.
-    while session.state is not State.CLOSED and context.position < (context.read_cursor(cursor) or 0) <= end:
-        await context.arrivals.wait(session, offset)
-
-
-async def _subscribe(session: Session, message: Subscribe) -> None:
-    context = session.context
-    try:
-        now = time.monotonic()
-        session.allowance.take_rooms(len(message.rooms), now)
-        context.users.of(session.user_id).take_rooms(len(message.rooms), now)
-    except LimitReached as reached:
-        if session.bears_with(reached):
-            session.tell(protocol.refusal(message.id, reached))
-        return
-    try:
-        await _reach(session, message.cursor)
-        decisions, trouble = await restore(session, message)
-    except BeaconfireError as error:
-        session.tell(protocol.refusal(message.id, error))
-        return
-    if session.state is State.CLOSED:
-        return
-    answers = _enter(session, decisions)
-    joined = [name for name, answer in answers.items() if answer["success"]]
-    if message.cursor is not None:
-        for name in joined:
-            answers[name]["recovered"] = trouble is None
-    session.tell(protocol.reply(message.id, rooms=answers, cursor=context.cursor(session.offset)))
-    if trouble is not None and joined:
-        session.tell_reload(joined, trouble)
-
-
-def _unsubscribe(session: Session, message: Unsubscribe) -> None:
-    for name in message.rooms:
+def _unsubscribe(session: Session, request: Unsubscribe) -> Answers:
+    for name in request.rooms:
         if name in session.rooms:
             session.leave(name)
             log.info("unsubscribed", session=session.id, user=session.user_id, room=name)
-    session.tell(protocol.reply(message.id, rooms={name: {"success": True} for name in message.rooms}))
+    return (Reply(request.id, rooms={name: RoomAnswer() for name in request.rooms}),)
 
 
-async def _refresh(session: Session, message: Refresh) -> None:
-    access = session.context.access
-    try:
-        claims = await access.verify(message.token)
-        if claims.user_id != session.user_id:
-            raise BeaconfireError(errors.TOKEN_INVALID, "the token belongs to another user")
-        await access.decide(claims, ())
-    except BeaconfireError as error:
-        session.tell(protocol.refusal(message.id, error))
-        return
-    if session.state is not State.CLOSED:
-        session.take(claims)
-        session.tell(protocol.reply(message.id))
+async def _connect(session: Session, request: Connect) -> Answers:
+    """The ack. Missed events since the cursor follow it, then live ones; or a `resync` if that cannot be."""
+    gateway = session.gateway
+    access = gateway.access
+    claims = await access.verify(request.token or session.offered_token)
+    await _reach(session, request.cursor)
+    decisions = await access.decide(claims, request.rooms)
+    while await _make_room(session, claims.user_id, request):
+        decisions = await access.decide(claims, request.rooms)  # membership may have changed meanwhile
+    if session.state is not State.CONNECTING:
+        return ()
+    replaced = _replaced(session, claims.user_id, request)
+    _check_limits(session, claims.user_id, request, replaced)
+    session.begin(claims)
+    if replaced is not None:
+        replaced.make_way()
+    elif request.replaces:
+        gateway.replace_elsewhere(request.replaces, claims.user_id)
+    _log_connected(session, request)
+    rooms = _enter(session, _narrowed(decisions, request.types))
+    offset, trouble = gateway.find_start(request.cursor)
+    ack = Ack(
+        request.id,
+        session_id=session.id,
+        user_id=session.user_id,
+        cursor=gateway.cursor(offset),
+        heartbeat_s=gateway.limits.heartbeat_s,
+        limits=gateway.limits.announced(),
+        degraded=gateway.is_degraded,
+        rooms=rooms,
+    )
+    goaway = () if gateway.farewell is None else (gateway.farewell.to_newcomer(time.monotonic()),)
+    if trouble is not None:
+        return (ack, *goaway, session.resync_of(session.rooms, trouble))
+    if offset < gateway.position:
+        session.resume(offset)
+    return (ack, *goaway)
 
 
-def _enter(session: Session, decisions: Mapping[str, Place | BeaconfireError]) -> dict[str, Any]:
-    """Join what is allowed. The answer for each room."""
-    context = session.context
-    context.outbound.seal()
-    others = [one for one in context.hub.sessions_of(session.user_id) if one is not session]
+async def _subscribe(session: Session, request: Subscribe) -> Answers:
+    gateway = session.gateway
+    now = time.monotonic()
+    session.allowance.take_rooms(len(request.rooms), now)
+    gateway.users.of(session.user_id).take_rooms(len(request.rooms), now)
+    await _reach(session, request.cursor)
+    decisions, trouble = await restore(session, request)
+    if session.state is State.CLOSED:
+        return ()
+    answers = _enter(session, decisions)
+    joined = [name for name, answer in answers.items() if answer.error is None]
+    if request.cursor is not None:
+        answers |= {name: replace(answers[name], recovered=trouble is None) for name in joined}
+    reply = Reply(request.id, rooms=answers, cursor=gateway.cursor(session.offset))
+    if trouble is not None and joined:
+        return reply, session.resync_of(joined, trouble)
+    return (reply,)
+
+
+async def _refresh(session: Session, request: Refresh) -> Answers:
+    access = session.gateway.access
+    claims = await access.verify(request.token)
+    if claims.user_id != session.user_id:
+        raise BeaconfireError(errors.TOKEN_INVALID, "the token belongs to another user")
+    await access.decide(claims, ())
+    if session.state is State.CLOSED:
+        return ()
+    session.use_token(claims)
+    return (Reply(request.id),)
+
+
+_AT_ONCE: Mapping[type, Callable[[Session, Any], Answers]] = {Ping: _ping, Unsubscribe: _unsubscribe}
+_ASKING: Mapping[type, Callable[[Session, Any], Awaitable[Answers]]] = {
+    Connect: _connect,
+    Subscribe: _subscribe,
+    Refresh: _refresh,
+}
+
+
+def _enter(session: Session, decisions: Decisions) -> dict[str, RoomAnswer]:
+    """Join the rooms that are allowed. The answer for each room."""
+    gateway = session.gateway
+    gateway.outbound.seal()
+    others = [one for one in gateway.hub.sessions_of(session.user_id) if one is not session]
     elsewhere = sum(len(one.rooms) for one in others)
-    answers: dict[str, Any] = {}
+    answers: dict[str, RoomAnswer] = {}
     for name, decision in decisions.items():
-        if isinstance(decision, Place) and name not in session.rooms:
+        if isinstance(decision, Subscription) and name not in session.rooms:
             decision = _room_limit(session, elsewhere) or decision
         if isinstance(decision, BeaconfireError):
-            answers[name] = {"success": False, "error": decision.body()}
+            answers[name] = RoomAnswer(error=decision)
             log.info("refused room", session=session.id, user=session.user_id, room=name, code=decision.code.code)
             continue
         meant = str(decision.room)
         # A short name was looked up: the client is told which root's room it is in.
-        answers[name] = {"success": True} if meant == name else {"success": True, "room": meant}
+        answers[name] = RoomAnswer() if meant == name else RoomAnswer(room=meant)
         session.join(name, decision)
     return answers
 
 
 def _room_limit(session: Session, elsewhere: int) -> LimitReached | None:
-    """The limit that one more room would be over, where the user's other sessions are in so many."""
-    limits = session.context.limits
+    """The limit that one more room would exceed. The user's other sessions are in `elsewhere` rooms."""
+    limits = session.gateway.limits
     reached = None
     if len(session.rooms) >= limits.max_rooms:
         reached = LimitReached("held_rooms", f"a connection may be in {limits.max_rooms} rooms")
@@ -293,14 +233,12 @@ def _room_limit(session: Session, elsewhere: int) -> LimitReached | None:
     return reached
 
 
-def _narrowed(
-    decisions: Mapping[str, Place | BeaconfireError], wanted: Mapping[str, Sequence[str]]
-) -> Mapping[str, Place | BeaconfireError]:
-    """The decisions, each with the types its room is wanted for; a refusal where there is no such type."""
+def _narrowed(decisions: Decisions, wanted: Mapping[str, Sequence[str]]) -> Decisions:
+    """The decisions, each with the event types wanted of its room; a refusal if there is no such type."""
     if not wanted:
         return decisions
 
-    def narrow(name: str, decision: Place | BeaconfireError) -> Place | BeaconfireError:
+    def narrow(name: str, decision: Subscription | BeaconfireError) -> Subscription | BeaconfireError:
         if isinstance(decision, BeaconfireError):
             return decision
         try:
@@ -309,3 +247,88 @@ def _narrowed(
             return error
 
     return {name: narrow(name, decision) for name, decision in decisions.items()}
+
+
+# What `connect` needs.
+
+
+def _log_connected(session: Session, request: Connect) -> None:
+    """Log the new session with what its client says about itself, and count how its last connection ended."""
+    client = request.client or Client()
+    log.info(
+        "connected",
+        session=session.id,
+        user=session.user_id,
+        address=session.address,
+        client=client.name or None,
+        client_version=client.version or None,
+        last_close=request.last_close,
+    )
+    if request.last_close is not None:
+        RECONNECTS.labels(request.last_close if request.last_close in _KNOWN_CLOSES else "other").inc()
+
+
+def _replaced(session: Session, user_id: str, request: Connect) -> Session | None:
+    """The session that this one takes over from. It must be the user's own, and here; any other name is ignored."""
+    mine = session.gateway.hub.sessions_of(user_id)
+    return next((one for one in mine if one.id == request.replaces), None)
+
+
+async def _make_room(session: Session, user_id: str, request: Connect) -> bool:
+    """Drop dead connections until there is room for this one. Returns whether it had to wait for that.
+
+    It waits only if a limit is reached, and not again for some seconds: a client that is back must not be refused
+    because of connections that it lost. Living connections stay.
+    """
+    gateway = session.gateway
+    while session.state is State.CONNECTING and (crowd := _crowd(session, user_id, request)) is not None:
+        name, find = crowd
+        if await gateway.probes.probe(session, name, find):
+            return True
+        if not gateway.probes.drop_one(name):
+            return False
+    return False
+
+
+def _crowd(session: Session, user_id: str, request: Connect) -> tuple[str, Callable[[], Sequence[Session]]] | None:
+    """The sessions of its user or of its address that leave no room for one more, and a name for them."""
+    gateway, limits = session.gateway, session.gateway.limits
+    replaced = _replaced(session, user_id, request)
+    mine = [one for one in gateway.hub.sessions_of(user_id) if one is not replaced]
+    held = sum(len(one.rooms) for one in mine)
+    if len(mine) >= limits.max_sessions_per_user or (held and held + len(request.rooms) > limits.max_rooms_per_user):
+        return f"user {user_id}", lambda: mine
+    address = session.address
+    if gateway.door.is_full(address, replaced=None if replaced is None else replaced.address):
+        others = (one for one in gateway.hub.all_sessions() if one.address == address and one is not replaced)
+        return f"address {address}", lambda: list(others)
+    return None
+
+
+def _check_limits(session: Session, user_id: str, request: Connect, replaced: Session | None) -> None:
+    """Raises LimitReached if the user or the address may not have one more connection, besides the one it replaces."""
+    gateway = session.gateway
+    mine = gateway.hub.sessions_of(user_id)
+    limit = gateway.limits.max_sessions_per_user
+    if len(mine) - (replaced is not None) >= limit:
+        raise LimitReached("sessions", f"a user may have {limit} connections")
+    gateway.door.check(session.address, replaced=None if replaced is None else replaced.address)
+    allowance, now = gateway.users.of(user_id), time.monotonic()
+    allowance.take_message(now)
+    if replaced is None:
+        allowance.take_rooms(len(request.rooms), now)
+
+
+async def _reach(session: Session, cursor: str | None) -> None:
+    """Wait until this gateway has reached a cursor that another one gave, unless the stream itself ends below it.
+
+    The deadline for `connect` bounds it.
+    """
+    gateway = session.gateway
+    offset = gateway.read_cursor(cursor)
+    if offset is None or offset <= gateway.position:
+        return
+    end = await gateway.history.end()
+    # The epoch may change while we wait.
+    while session.state is not State.CLOSED and gateway.position < (gateway.read_cursor(cursor) or 0) <= end:
+        await gateway.waiters.wait(session, offset)

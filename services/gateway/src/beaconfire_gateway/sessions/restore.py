@@ -1,89 +1,87 @@
-"""What a subscribe with a cursor gets first: everything since then, in the rooms it asks for alone. No I/O."""
+"""What a `subscribe` with a cursor gets first: everything since then, in the rooms it asks for alone. No I/O."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
-from beaconfire_gateway.fanout.ring import Entry
+from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.selection import select
 from beaconfire_gateway.sessions.catchup import PAGE
-from beaconfire_gateway.sessions.context import Context, HistoryGone
-from beaconfire_gateway.sessions.place import Place, heard
+from beaconfire_gateway.sessions.gateway import Gateway, HistoryGone
 from beaconfire_gateway.sessions.session import Session, State
-from beaconfire_gateway.wire import protocol
-from beaconfire_gateway.wire.protocol import Subscribe
+from beaconfire_gateway.sessions.subscription import Subscription, heard
+from beaconfire_gateway.wire.messages import Restored, Subscribe
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.resync import ResyncReason
 
 
 async def restore(
-    session: Session, message: Subscribe
-) -> tuple[Mapping[str, Place | BeaconfireError], ResyncReason | None]:
-    """Decide about the rooms, once everything since the cursor was written, in these rooms alone.
+    session: Session, request: Subscribe
+) -> tuple[Mapping[str, Subscription | BeaconfireError], ResyncReason | None]:
+    """Decide about the rooms, once everything since the cursor was sent, in these rooms alone.
 
-    Returns in the turn of the loop in which that is so, with why it could not be, if it could not. A room that is
-    asked for again is left meanwhile: what is new in it comes restored, too. Raises BeaconfireError where nothing can
-    be decided.
+    Returns in the turn of the loop in which that is so; with the reason for a `resync`, if not everything could be
+    sent. A room that the session is in already is left meanwhile: its new events come restored, too. Raises
+    BeaconfireError if nothing can be decided.
     """
     assert session.claims is not None
-    context = session.context
-    types = select(message.types)
-    offset, trouble = context.find_place(message.cursor)
-    if message.cursor is not None:
-        for name in set(session.rooms) & set(message.rooms):
+    gateway = session.gateway
+    types = select(request.types)
+    offset, trouble = gateway.find_start(request.cursor)
+    if request.cursor is not None:
+        for name in set(session.rooms) & set(request.rooms):
             session.leave(name)
     page: tuple[Sequence[Entry], int] | None = None
     refused: dict[str, BeaconfireError] = {}
     while True:
-        # Asked after each wait: membership may have changed. Mostly it is remembered, and takes no time.
+        # Asked after each wait, because membership may have changed. Mostly it is remembered, and takes no time.
         # A room that was refused once stays refused: some of its events have been passed over by then.
-        decisions = {**await context.access.decide(session.claims, message.rooms), **refused}
-        refused |= {name: place for name, place in decisions.items() if isinstance(place, BeaconfireError)}
-        places = {name: replace(place, types=types) for name, place in decisions.items() if isinstance(place, Place)}
-        if message.cursor is None or trouble is not None or not places or session.state is State.CLOSED:
-            return {**decisions, **places}, trouble
-        if context.read_cursor(message.cursor) is None:
+        decisions = {**await gateway.access.decide(session.claims, request.rooms), **refused}
+        refused |= {name: one for name, one in decisions.items() if isinstance(one, BeaconfireError)}
+        wanted = {name: replace(one, types=types) for name, one in decisions.items() if isinstance(one, Subscription)}
+        if request.cursor is None or trouble is not None or not wanted or session.state is State.CLOSED:
+            return {**decisions, **wanted}, trouble
+        if gateway.read_cursor(request.cursor) is None:
             trouble = ResyncReason.EPOCH_CHANGED
-        elif session.state is State.CATCHING_UP:  # its socket is full
+        elif session.state is State.CATCHING_UP:  # its connection is full
             await session.woken()
         elif page is not None:
-            offset = _write(session, message, places, *page)
+            offset = _send(session, request, wanted, *page)
             page = None
-            await _written(context)
-        elif not context.ring.covers(offset):
-            roots = {place.room.root for place in places.values()}
+            await _written(gateway)
+        elif not gateway.ring.covers(offset):
+            roots = {one.room.root for one in wanted.values()}
             try:
-                entries, through = await context.history.page(roots, offset, context.ring)
-                page = entries, min(through, context.position)
+                entries, through = await gateway.history.page(roots, offset, gateway.ring)
+                page = entries, min(through, gateway.position)
             except HistoryGone:
                 trouble = ResyncReason.NOT_RESUMABLE
-        elif newer := context.ring.after(offset, PAGE):
+        elif newer := gateway.ring.after(offset, PAGE):
             page = newer, newer[-1].offset
         else:
-            return {**decisions, **places}, None
+            return {**decisions, **wanted}, None
 
 
-def _write(
-    session: Session, message: Subscribe, places: Mapping[str, Place], entries: Sequence[Entry], through: int
+def _send(
+    session: Session, request: Subscribe, wanted: Mapping[str, Subscription], entries: Sequence[Entry], through: int
 ) -> int:
-    """Write some of these entries, which are all there are up to `through`. Returns the offset it got to."""
-    mine, through = heard(entries, through, places.values())
-    if mine:
-        session.tell(protocol.restored(message.id, places, mine))
+    """Send some of these entries, which are all there are up to `through`. Returns the offset it got to."""
+    part, through = heard(entries, through, wanted.values(), session.wire.payload_bytes)
+    if part:
+        session.send(Restored(request.id, tuple(wanted), part))
     return through
 
 
-async def _written(context: Context[Any]) -> None:
-    """Wait until what is queued is written, and for a turn: long replays of many delay nobody else."""
+async def _written(gateway: Gateway) -> None:
+    """Wait until everything queued is written, and for a turn: long replays of many sessions delay no others."""
     loop = asyncio.get_running_loop()
     written, turn = loop.create_future(), loop.create_future()
-    context.outbound.after(lambda: _resolve(written))
+    gateway.outbound.after(lambda: _resolve(written))
     await written
-    context.pace.take(lambda: _resolve(turn))
+    gateway.steps.add(lambda: _resolve(turn))
     await turn
 
 
 def _resolve(future: "asyncio.Future[None]") -> None:
-    if not future.done():  # who waited for it may have been cancelled
+    if not future.done():  # the task that waited for it may have been cancelled
         future.set_result(None)

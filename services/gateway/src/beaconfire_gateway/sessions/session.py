@@ -1,11 +1,11 @@
-"""One connected client: what it may hear, where it stands, how it lives and ends. No I/O.
+"""One connected client: what it may hear, where it is in the stream, how it lives and ends. No I/O.
 
     CONNECTING ── begin ──▶ LIVE ◀──▶ CATCHING_UP        any ──▶ CLOSED
 
-LIVE: it stands in the write lists of all its rooms. CATCHING_UP (it resumes, or its socket is full): it stands in none,
-`catchup` feeds it in order until it is level with the gateway, and its own messages wait. What the messages ask for is
-in `requests`; what it is written through, a subclass's (`websocket`, `plain`). One file, as every part of its life
-moves the same state.
+LIVE: it is in the write lists of all its rooms. CATCHING_UP (it resumes, or its connection is full): it is in none,
+`catchup` feeds it in order until it is level with the gateway, and its own requests wait. What the requests ask for is
+in `requests`. A session knows nothing of bytes: its wire makes them, and its connection writes them. One file, because
+every part of a session's life moves the same state.
 """
 
 import asyncio
@@ -17,16 +17,27 @@ from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Iterable
 from dataclasses import replace
 from enum import IntEnum
-from typing import Any
+from typing import Any, Protocol
 
-from beaconfire_gateway.fanout.wires import Encode, Target
+from beaconfire_gateway.fanout.targets import Target
 from beaconfire_gateway.sessions.catchup import CatchUp
-from beaconfire_gateway.sessions.context import Context
+from beaconfire_gateway.sessions.gateway import Gateway, Incoming
 from beaconfire_gateway.sessions.limits import LIMITED, PATIENCE, Allowance, LimitReached, Rate
-from beaconfire_gateway.sessions.place import Place
-from beaconfire_gateway.wire import protocol
-from beaconfire_gateway.wire.protocol import InvalidMessage
-from beaconfire_gateway.wire.websocket_frames import Opcode, encode
+from beaconfire_gateway.sessions.subscription import Subscription
+from beaconfire_gateway.sessions.timers import Call
+from beaconfire_gateway.wire.messages import (
+    Error,
+    InvalidMessage,
+    Message,
+    MessageId,
+    Position,
+    Resync,
+    RoleChanged,
+    RoomLeft,
+    TokenExpiring,
+    Unsubscribe,
+)
+from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors, logs, metrics
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.resync import ResyncReason
@@ -60,12 +71,11 @@ MAX_WAITING = 100
 MAX_WAITING_BYTES = 65_536
 """And how large they may be together, unless a single one may be larger."""
 MAKE_WAY_S = 1
-"""How long a replaced session's socket stays open at least: for the new one's ack to arrive first."""
+"""How long a replaced session's connection stays open at least: for the new one's ack to arrive first."""
 TOKEN_WARNING_S = 60
 EXPIRED_GRACE_S = 1
 """A session outlives its token by this much (seconds), so that a refresh on its way still arrives."""
 _SINCE_BEAT, _SINCE_PROBE = 1, 2
-_PING = encode(b"", Opcode.PING)
 
 
 class State(IntEnum):
@@ -75,10 +85,44 @@ class State(IntEnum):
     CLOSED = 3
 
 
-class Session(ABC):
-    """See the module. Nobody waits for it; what `ask` is given runs one at a time.
+class Connection(Protocol):
+    """What sessions are written through. It tells them what it receives, when it is full, and when it is gone.
 
-    What it is written through is a subclass's: one object for both, as there may be very many (`websocket`, `plain`).
+    A connection may carry several sessions. It then tells each of them.
+    """
+
+    @property
+    def target(self) -> Target:
+        """What the gateway's writer writes to."""
+        ...
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it takes no more for now. It calls `full` and `drained` of its sessions when that changes."""
+        ...
+
+    def write(self, data: bytes) -> None:
+        """Write bytes of a session's wire, now. Nothing is written once the connection is closed."""
+        ...
+
+    def ping(self, data: bytes = b"") -> None:
+        """Ask for a sign of life, and write `data` with it. Any answer is reported as `heard`."""
+        ...
+
+    def hang_up(self, code: int, reason: str) -> None:
+        """Say why, and close it. The session that asks for it has ended already."""
+        ...
+
+    def abort(self) -> None:
+        """Drop it at once."""
+        ...
+
+
+class Session(ABC):
+    """See the module. Nothing waits for it; what `ask` is given runs one at a time.
+
+    A transport makes a subclass, which has the session's connection. If a connection carries only one session, both
+    may be one object, as there may be very many (`websocket`).
     """
 
     __slots__ = (
@@ -94,100 +138,96 @@ class Session(ABC):
         "address",
         "behind",
         "claims",
-        "context",
+        "gateway",
         "id",
         "leased_at",
         "offered_token",
         "rooms",
         "state",
         "user_id",
+        "wire",
     )
 
-    def __init__(self, context: Context["Session"], *, address: str, offered_token: str = "") -> None:
-        self.context = context
-        self._waiting: list[bytes] | None = None  # messages behind one that is being answered; None: answer at once
+    def __init__(self, gateway: Gateway, wire: Wire, *, address: str, offered_token: str = "") -> None:
+        self.gateway = gateway
+        self.wire = wire
+        # Messages behind one that is being answered, with their lengths; None: answer at once.
+        self._waiting: list[tuple[Incoming, int]] | None = None
         self._asking = False
         self._waiter: asyncio.Future[None] | None = None  # what its question waits on
         self._silence = 0  # which of the pings below nothing has come since
         self._pinged = False
-        self._allowance: Allowance | None = None  # None, as here and below: nothing was taken for a while
+        self._allowance: Allowance | None = None  # None, as here and below: nothing was spent for a while
         self._refusals: Rate | None = None
         self._warned = False
         self.address = address
         self.behind: CatchUp | None = None  # not None: CATCHING_UP
         self.offered_token = offered_token
-        self.id = context.session_prefix + secrets.token_hex(8)
+        self.id = gateway.session_prefix + secrets.token_hex(8)
         self.user_id = ""
         self.claims: Claims | None = None
         self.leased_at = 0.0
-        self.rooms: dict[str, Place] = {}
+        self.rooms: dict[str, Subscription] = {}
         self.state = State.CONNECTING
-        context.connecting.add(self)
-        self._due = context.wheel.after(context.limits.connect_timeout_s, self)
-
-    # What the connection is asked.
+        gateway.connecting.add(self)
+        self._due = gateway.timers.after(gateway.limits.connect_timeout_s, self)
 
     @property
     @abstractmethod
+    def connection(self) -> Connection: ...
+
+    @property
     def target(self) -> Target:
         """What its events are written to."""
+        return self.connection.target
 
     @property
-    @abstractmethod
-    def encode(self) -> Encode | None:
-        """What is done to them before; None: nothing."""
-
-    @property
-    @abstractmethod
     def is_full(self) -> bool:
-        """Whether its socket takes no more for now."""
+        """Whether its connection takes no more for now."""
+        return self.connection.is_full
 
-    @abstractmethod
     def write(self, data: bytes) -> None:
-        """Write whole frames, now; nothing once it is closed."""
-
-    @abstractmethod
-    def _shake_hands(self, code: int, reason: str) -> None:
-        """Start the close handshake. It is closed already, as a session."""
-
-    @abstractmethod
-    def abort(self) -> None:
-        """Drop the connection at once."""
+        """Write bytes of its wire, now; nothing once it is closed. Use `send` for anything but catching up."""
+        if self.state is not State.CLOSED:
+            self.connection.write(data)
 
     @property
     def offset(self) -> int:
         """Its place: everything up to it is written or about to be."""
-        return self.context.position if self.behind is None else self.behind.offset
+        return self.gateway.position if self.behind is None else self.behind.offset
 
     # What the connection reports.
 
-    def receive(self, text: bytes) -> None:
-        """A text message came."""
+    def receive(self, data: bytes) -> None:
+        """A message came, without its framing."""
         self._silence = 0
-        if self.state is State.CLOSED or not self._may_send(text):
+        if self.state is State.CLOSED:
+            return
+        incoming = self._decode(data)
+        if not self._may_send(incoming):
             return
         if self._waiting is None:
-            self.context.handle(self, text)
+            self.gateway.handle(self, incoming)
         elif len(self._waiting) >= MAX_WAITING:
             self.close(BeaconfireError(errors.TOO_MANY, f"over {MAX_WAITING} messages sent without an answer"))
-        elif self._waiting and sum(map(len, self._waiting)) + len(text) > MAX_WAITING_BYTES:
+        elif self._waiting and sum([size for _, size in self._waiting]) + len(data) > MAX_WAITING_BYTES:
             self.close(BeaconfireError(errors.TOO_MANY, f"over {MAX_WAITING_BYTES} bytes sent without an answer"))
         else:
-            self._waiting.append(text)
+            self._waiting.append((incoming, len(data)))
 
     def heard(self) -> None:
         """A sign of life came (a pong, a ping)."""
         self._silence = 0
 
     def full(self) -> None:
-        """The socket takes no more for now: catch up from here once it does."""
+        """The connection takes no more for now: catch up from here once it does."""
         if self.state is State.LIVE:
             LAGGING.inc()
-            self._fall_behind(self.context.position).wait_for_queued()
+            self._fall_behind(self.gateway.position).wait_for_queued()
 
     def drained(self) -> None:
-        """The socket takes more again."""
-        self._silence = 0  # its buffer drained: it reads, even where its own messages wait
+        """The connection takes more again."""
+        self._silence = 0  # its buffer drained: the client reads, even if its own messages wait
         if self.behind is not None:
             self.behind.step()
 
@@ -198,6 +238,17 @@ class Session(ABC):
 
     # What the gateway does to it.
 
+    def send(self, message: Message) -> None:
+        """Send a message, in order with its events."""
+        if self.state in (State.LIVE, State.CATCHING_UP):
+            self.gateway.outbound.send(self, self.wire.encode(message))
+            if self.behind is not None:
+                self.behind.wait_for_queued()
+
+    def send_now(self, message: Message) -> None:
+        """Send a message before any event that is queued for it."""
+        self.write(self.wire.encode(message))
+
     def close(self, error: BeaconfireError) -> None:
         """End it with the error's close code."""
         if self.state is State.CLOSED:
@@ -205,22 +256,24 @@ class Session(ABC):
         code = error.code.close or 4000 + error.code.status
         log.info("closing session", session=self.id, user=self.user_id or None, code=code, reason=error.message)
         self._end()
-        self._shake_hands(code, error.message)
+        self.connection.hang_up(code, error.message)
 
     def make_way(self) -> None:
         """Another connection of its user has taken over: hear nothing from now on, and count against no limit.
 
-        The socket is closed a moment later, as clients count the old connection until they have the new one's ack.
+        Its connection is closed a moment later, as clients count the old one until they have the new one's ack.
         """
         REPLACED.inc()
         log.info("replaced", session=self.id, user=self.user_id)
         self._end()
-        self.context.wheel.after(MAKE_WAY_S, lambda: self._shake_hands(1000, "another connection took over"))
+        hang_up = self.connection.hang_up
+        self.gateway.timers.after(MAKE_WAY_S, Call(lambda: hang_up(1000, "another connection took over")))
 
     def probe(self) -> None:
         """Ask for a sign of life, besides the heartbeat."""
         self._silence |= _SINCE_PROBE
-        self.write(_PING)
+        if self.state is not State.CLOSED:
+            self.connection.ping()
 
     @property
     def is_silent(self) -> bool:
@@ -228,54 +281,47 @@ class Session(ABC):
         return self.state is not State.CLOSED and bool(self._silence & _SINCE_PROBE)
 
     def drop(self) -> None:
-        """End it as one whose client is gone."""
+        """End it because its client is gone."""
         SILENT.inc()
         log.info("no sign of life", session=self.id, user=self.user_id)
         self._end()
-        self.abort()
+        self.connection.abort()
 
     def reset_limits(self) -> None:
-        """Let it and its user start afresh (an operator's decision)."""
+        """Give it and its user their full limits again (an operator's decision)."""
         self._allowance = None
-        self.context.users.of(self.user_id).reset()
+        self.gateway.users.of(self.user_id).reset()
         self._refusals = None
 
-    def tell(self, frame: bytes) -> None:
-        """Send it a frame, in order with its events."""
-        if self.state in (State.LIVE, State.CATCHING_UP):
-            self.context.outbound.tell(self, frame)
-            if self.behind is not None:
-                self.behind.wait_for_queued()
-
     def leave_root(self, root: Pair, reason: str) -> None:
-        """Put it out of every room of a root, and say so."""
-        for name in [name for name, place in self.rooms.items() if place.room.root == root]:
+        """Put it out of every room of a root, and tell it."""
+        for name in [name for name, one in self.rooms.items() if one.room.root == root]:
             self.leave_room(name, reason)
 
     def leave_room(self, name: str, reason: str) -> None:
-        """Put it out of one room, and say so."""
+        """Put it out of one room, and tell it."""
         self.leave(name)
         LEFT.labels(reason).inc()
         log.info("left room", session=self.id, user=self.user_id, room=name, reason=reason)
-        self.tell(protocol.room_left(name, reason))
+        self.send(RoomLeft(name, reason))
 
     def change_role(self, root: Pair, role: Role) -> None:
-        """The user's role in a root is another one: hear what that role hears, and say so."""
-        changed = {name: place for name, place in self.rooms.items() if place.room.root == root and place.role != role}
+        """Hear what another role hears in the rooms of a root, and tell the client."""
+        changed = {name: one for name, one in self.rooms.items() if one.room.root == root and one.role != role}
         if not changed:
             return
-        self.context.outbound.seal()
-        for name, place in changed.items():
-            self._withdraw(place)
-            self.rooms[name] = replace(place, role=role)
+        self.gateway.outbound.seal()
+        for name, one in changed.items():
+            self._leave_lists(one)
+            self.rooms[name] = replace(one, role=role)
             if self.state is State.LIVE:
-                self._stand(self.rooms[name])
-        self.tell(protocol.role_changed(str(root), role))
+                self._join_lists(self.rooms[name])
+        self.send(RoleChanged(str(root), role))
 
     def hold(self) -> None:
         """Write it no event until `release`. None is lost: they come then, as far as it may hear them."""
         if self.state is State.LIVE:
-            self._fall_behind(self.context.position).wait_for_queued()
+            self._fall_behind(self.gateway.position).wait_for_queued()
         if self.behind is not None:
             self.behind.is_held = True
 
@@ -285,82 +331,84 @@ class Session(ABC):
             self.behind.release()
 
     def resync(self, reason: ResyncReason) -> None:
-        """Continuity is broken for all its rooms: say so, and go on live."""
+        """Tell it that continuity is broken for all its rooms, and go on live."""
         if self.state not in (State.LIVE, State.CATCHING_UP):
             return
         if self.behind is not None:
-            self.behind.offset = self.context.position
-        self.tell_reload(self.rooms, reason)
+            self.behind.offset = self.gateway.position
+        self.send(self.resync_of(self.rooms, reason))
 
     # What its requests, and catching up, do with it.
 
     def begin(self, claims: Claims) -> None:
-        """Its client is known, and let in: from now on it is live (or behind, where its socket is full), in no room."""
-        context = self.context
+        """Let its client in: from now on it is live (or behind, if its connection is full), in no room."""
+        gateway = self.gateway
         self.offered_token = ""
         self.user_id = claims.user_id
         self.state = State.LIVE
-        context.connecting.discard(self)
-        context.door.connected(self.address)
-        context.hub.add(self)
+        gateway.connecting.discard(self)
+        gateway.door.connected(self.address)
+        gateway.hub.add(self)
         SESSIONS.inc()
         self.leased_at = time.monotonic()
-        self.take(claims)
-        # Those who came at once are not spoken to at once.
-        first_beat_s = context.limits.heartbeat_s * random.uniform(0.5, 1)  # noqa: S311
-        self._due = context.wheel.within(int(first_beat_s), self)
+        self.use_token(claims)
+        # Spread, so that sessions that came at the same time are not pinged at the same time.
+        first_beat_s = gateway.limits.heartbeat_s * random.uniform(0.5, 1)  # noqa: S311
+        self._due = gateway.timers.within(int(first_beat_s), self)
         if self.is_full:  # with what it asked for before
             self.full()
 
-    def take(self, claims: Claims) -> None:
-        """Stand on this token from now on."""
+    def use_token(self, claims: Claims) -> None:
+        """Rest on this token from now on."""
         self.claims = claims
         self._warned = False
         self._watch_token()
 
-    def join(self, name: str, place: Place) -> None:
-        """Put it into a room; or move it, where it is in."""
+    def join(self, name: str, subscription: Subscription) -> None:
+        """Put it into a room. If it is in it already, by other terms, change them."""
         known = self.rooms.get(name)
-        if known is not None and known != place:
+        if known is not None and known != subscription:
             self.leave(name)
-        self.rooms[sys.intern(name)] = place  # one string, however many are in the room
+        self.rooms[sys.intern(name)] = subscription  # one string, however many are in the room
         if self.state is State.LIVE:
-            self._stand(place)
-        log.info("subscribed", session=self.id, user=self.user_id, room=name, types=place.types and sorted(place.types))
+            self._join_lists(subscription)
+        types = subscription.types and sorted(subscription.types)
+        log.info("subscribed", session=self.id, user=self.user_id, room=name, types=types)
 
     def leave(self, name: str) -> None:
         """Take it out of a room it is in."""
-        self.context.outbound.seal()
-        place = self.rooms.pop(name)
+        self.gateway.outbound.seal()
+        subscription = self.rooms.pop(name)
         # A room may be known by two names, `settlement:s1` and `campaign:c1/settlement:s1`.
-        if place not in self.rooms.values():
-            self._withdraw(place)
+        if subscription not in self.rooms.values():
+            self._leave_lists(subscription)
 
     def resume(self, offset: int) -> None:
         """Catch up from an offset that is behind the gateway's."""
-        self.context.pace.take(self._fall_behind(offset).step)
+        self.gateway.steps.add(self._fall_behind(offset).step)
 
     def go_live(self) -> None:
-        """It is level with the gateway (`catchup` says so)."""
-        self.context.outbound.seal()
+        """It is level with the gateway (`catchup` calls this)."""
+        gateway = self.gateway
+        gateway.outbound.seal()
         self.state = State.LIVE
         self.behind = None
-        for place in self.rooms.values():
-            self._stand(place)
-        self.write(protocol.position(self.context.cursor(self.context.position)))
+        for subscription in self.rooms.values():
+            self._join_lists(subscription)
+        self.send_now(Position(gateway.cursor(gateway.position)))
         if self.is_full:
             self.full()
         self.wake()
         self._answer_waiting()
 
     def ask(self, question: Coroutine[Any, Any, None]) -> None:
-        """Answer a message that needs `access`; the ones behind it wait, so that answers keep their order."""
+        """Answer a request that needs `access`. The ones behind it wait, so that answers keep their order."""
         self._waiting = []
         self._asking = True
-        self.context.spawn(self._answer(question))
+        self.gateway.spawn(self._answer(question))
 
     async def woken(self) -> None:
-        """Wait until it went live or ended, or until `wake` is called. For what is asked alone: one waits at a time."""
+        """Wait until it goes live or ends, or until `wake` is called. Only for what `ask` runs: one waits at a time."""
         self._waiter = asyncio.get_running_loop().create_future()
         try:
             await self._waiter
@@ -368,7 +416,7 @@ class Session(ABC):
             self._waiter = None
 
     def wake(self) -> None:
-        """Let its question look again, where that is `woken`."""
+        """Let its question look again, if that is `woken`."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
@@ -376,11 +424,11 @@ class Session(ABC):
     def allowance(self) -> Allowance:
         """How much it may still ask for."""
         if self._allowance is None:
-            self._allowance = Allowance.of_session(self.context.limits)
+            self._allowance = Allowance.of_session(self.gateway.limits)
         return self._allowance
 
-    def bears_with(self, reached: LimitReached) -> bool:
-        """Count a refusal. False where it was one too many, and the session is closed."""
+    def tolerates(self, reached: LimitReached) -> bool:
+        """Count a refusal. False if it was one too many, and the session is closed."""
         LIMITED.labels(reached.limit).inc()
         if self._refusals is None:
             self._refusals = Rate(PATIENCE)
@@ -389,27 +437,33 @@ class Session(ABC):
             return False
         return True
 
-    def tell_reload(self, rooms: Iterable[str], reason: ResyncReason) -> None:
-        """Send `resync`: continuity is broken for these rooms. They start over at the session's place, no others do."""
+    def resync_of(self, rooms: Iterable[str], reason: ResyncReason) -> Resync:
+        """The message, to be sent now, that continuity is broken for these rooms: they start over at its place."""
         RESYNCS.labels(reason).inc()
         log.info("resync", session=self.id, user=self.user_id, reason=reason)
-        self.tell(protocol.resync(rooms, reason, self.context.cursor(self.offset)))
+        return Resync(tuple(rooms), reason, self.gateway.cursor(self.offset))
 
     # Messages.
 
-    def _may_send(self, text: bytes) -> bool:
-        """Whether the rate allows this message. A refused one is answered; who goes on regardless is closed."""
+    def _decode(self, data: bytes) -> Incoming:
+        try:
+            return self.wire.decode(data)
+        except InvalidMessage as problem:
+            return problem
+
+    def _may_send(self, incoming: Incoming) -> bool:
+        """Whether the rate allows this message. A refused one is answered; a client that keeps on is closed."""
         try:
             now = time.monotonic()
             mine = self.allowance
-            user = self.context.users.of(self.user_id) if self.user_id else None
-            take = Allowance.take_leave if protocol.is_unsubscribe(text) else Allowance.take_message
+            user = self.gateway.users.of(self.user_id) if self.user_id else None
+            take = Allowance.take_leave if isinstance(incoming, Unsubscribe) else Allowance.take_message
             take(mine, now)
             if user is not None:
                 take(user, now)
         except LimitReached as reached:
-            if self.bears_with(reached):
-                self.tell(protocol.error(InvalidMessage.of(reached, text)))
+            if self.tolerates(reached):
+                self.send(Error(id_of(incoming), reached))
             return False
         return True
 
@@ -426,45 +480,45 @@ class Session(ABC):
         if self._asking or self.state is State.CATCHING_UP:
             return
         waiting, self._waiting = self._waiting or [], None
-        for index, text in enumerate(waiting):
+        for index, (incoming, _) in enumerate(waiting):
             if self.state is State.CLOSED:
                 return
             if self._waiting is not None:  # this one has to ask: the rest waits again
                 self._waiting.extend(waiting[index:])
                 return
-            self.context.handle(self, text)
+            self.gateway.handle(self, incoming)
 
     # Rooms.
 
-    def _stand(self, place: Place) -> None:
-        """Hear what the place hears, from now on."""
-        self.context.hub.join(self, place.room, place.role, place.types)
+    def _join_lists(self, subscription: Subscription) -> None:
+        """Hear what the subscription hears, from now on."""
+        self.gateway.hub.join(self, subscription.room, subscription.role, subscription.types)
 
-    def _withdraw(self, place: Place) -> None:
-        """Stand there no more."""
-        self.context.hub.leave(self, place.room, place.role, place.types)
+    def _leave_lists(self, subscription: Subscription) -> None:
+        """Undo `_join_lists`."""
+        self.gateway.hub.leave(self, subscription.room, subscription.role, subscription.types)
 
     # Catching up.
 
     def _fall_behind(self, offset: int) -> CatchUp:
-        """Stand in no write list; everything up to `offset` is written or about to be, and `behind` has the rest."""
-        self.context.outbound.seal()
-        for place in self.rooms.values():
-            self._withdraw(place)
+        """Be in no write list. Everything up to `offset` is written or about to be, and `behind` has the rest."""
+        self.gateway.outbound.seal()
+        for subscription in self.rooms.values():
+            self._leave_lists(subscription)
         self.state = State.CATCHING_UP
-        self.behind = CatchUp(self.context, self, offset)
+        self.behind = CatchUp(self.gateway, self, offset)
         if self._waiting is None:
             self._waiting = []
         return self.behind
 
     # Time.
 
-    def __call__(self) -> None:
-        """A second has come that it waits for. The wheel calls the session itself, and holds nothing else for it."""
-        if self.state is State.CLOSED or self.context.wheel.now < self._due:
-            return  # what it waited for before is of no more interest
+    def on_timer(self) -> None:
+        """A second has come that it waits for."""
+        if self.state is State.CLOSED or self.gateway.timers.now < self._due:
+            return  # what it waited for before does not matter any more
         if self.state is State.CONNECTING:
-            limit = self.context.limits.connect_timeout_s
+            limit = self.gateway.limits.connect_timeout_s
             self.close(BeaconfireError(errors.TIMEOUT, f"no connect within {limit} s"))
         elif self._pinged:
             self._check_pulse()
@@ -477,8 +531,8 @@ class Session(ABC):
         assert claims is not None
         left = claims.expires_at - time.time()
         for due in (left - _warning_s(claims), left + EXPIRED_GRACE_S):
-            if due <= self.context.limits.heartbeat_s:
-                self.context.wheel.after(due, self._check_token)
+            if due <= self.gateway.limits.heartbeat_s:
+                self.gateway.timers.after(due, Call(self._check_token))
 
     def _check_token(self) -> None:
         if self.state is State.CLOSED or self.claims is None:
@@ -488,25 +542,28 @@ class Session(ABC):
             self.close(BeaconfireError(errors.TOKEN_INVALID, "the token ran out"))
         elif left <= _warning_s(self.claims) and not self._warned:
             self._warned = True
-            self.tell(protocol.token_expiring(max(0, round(left))))
+            self.send(TokenExpiring(max(0, round(left))))
 
     def _beat(self) -> None:
-        """Ping, and say the position."""
+        """Ping, and tell the position."""
+        gateway = self.gateway
         if self._allowance is not None and self._allowance.is_full(time.monotonic()):
             self._allowance = None
         self._pinged = True
         self._silence |= _SINCE_BEAT
-        settled = protocol.position(self.context.cursor(self.context.outbound.settled))
-        self.write(_PING + settled if self.state is State.LIVE else _PING)
-        heartbeat_s = self.context.limits.heartbeat_s
-        self._due = self.context.wheel.within(heartbeat_s - heartbeat_s // 2, self)
+        if self.state is State.LIVE:
+            self.connection.ping(self.wire.encode(Position(gateway.cursor(gateway.outbound.settled))))
+        else:
+            self.connection.ping()
+        heartbeat_s = gateway.limits.heartbeat_s
+        self._due = gateway.timers.within(heartbeat_s - heartbeat_s // 2, self)
         self._watch_token()
 
     def _check_pulse(self) -> None:
-        """Free it when nothing at all came since the last ping."""
+        """End it if nothing at all came since the last ping."""
         if not self._silence & _SINCE_BEAT:
             self._pinged = False
-            self._due = self.context.wheel.within(self.context.limits.heartbeat_s // 2, self)
+            self._due = self.gateway.timers.within(self.gateway.limits.heartbeat_s // 2, self)
             return
         self.drop()
 
@@ -514,21 +571,26 @@ class Session(ABC):
 
     def _end(self) -> None:
         """Leave everything: no write of a later event reaches the connection."""
-        connected = self.state is not State.CONNECTING
-        self.context.outbound.seal()
-        for place in self.rooms.values():
-            self._withdraw(place)
+        gateway, connected = self.gateway, self.state is not State.CONNECTING
+        gateway.outbound.seal()
+        for subscription in self.rooms.values():
+            self._leave_lists(subscription)
         self.rooms.clear()
         self._waiting = None
         self.state = State.CLOSED
         self.behind = None
-        self.context.connecting.discard(self)
+        gateway.connecting.discard(self)
         self.wake()
         if connected:
-            self.context.door.leave(self.address, was_connected=True)
-            self.context.hub.remove(self)
+            gateway.door.leave(self.address, was_connected=True)
+            gateway.hub.remove(self)
             SESSIONS.dec()
             log.info("disconnected", session=self.id, user=self.user_id)
+
+
+def id_of(incoming: Incoming) -> MessageId | None:
+    """The id that the answer repeats, if it could be read."""
+    return incoming.message_id if isinstance(incoming, InvalidMessage) else incoming.id
 
 
 def _warning_s(claims: Claims) -> float:

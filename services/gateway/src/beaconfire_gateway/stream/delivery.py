@@ -1,22 +1,21 @@
-"""From a stored message to a frame in the right queues.
+"""From a stored message to the ring and to the right sessions.
 
-An event is refused where it is not valid against the catalogue or does not stand on its own subject. A refused one is
-set aside under `deadletter.>`, counted and logged; its offset still counts, so nobody sees a gap.
+An event is refused if it is not valid against the catalogue or does not belong on its subject. A refused event is set
+aside under `deadletter.>`, counted and logged. Its offset still counts, so no session sees a gap.
 
-What somebody here listens to is checked at once, and so is what changes who may listen. The rest goes into the ring as
-it came (ADR 0015): checked when somebody resumes into it, or in the idle moments that `read_on` is given.
+An event that some session here hears is checked at once, and so is one that changes who may hear what. All others go
+into the ring as they came (ADR 0015). They are checked when a session resumes into them, or by `check_some`.
 """
 
 import time
 from collections.abc import Callable
 from functools import cache
+from typing import Protocol
 
-from beaconfire_gateway.fanout.encoding import NOT_EVENTS, Encoder, Stored, Unread
-from beaconfire_gateway.fanout.ring import Entry
+from beaconfire_gateway.fanout.encoding import NOT_EVENTS, Encoder, Stored
+from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.route import Route
-from beaconfire_gateway.sessions.context import Context
-from beaconfire_gateway.sessions.membership import Membership
-from beaconfire_gateway.sessions.session import Session
+from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_kit import logs, metrics
 from beaconfire_kit.broker import EPHEMERAL_PREFIX
 from beaconfire_kit.cursor import Cursor
@@ -44,35 +43,39 @@ SetAside = Callable[[InvalidEvent, str, bytes, Cursor | None], None]
 """(why, subject, body, cursor if it is in the stream): keeps a refused message where an operator can find it."""
 
 
-class Delivery:
-    """Takes messages in the stream's order."""
+class AccessChanges(Protocol):
+    """What is done at once about an event that changes who may hear what."""
 
-    def __init__(
-        self, context: Context[Session], membership: Membership, encoder: Encoder, set_aside: SetAside
-    ) -> None:
-        self._context = context
-        self._membership = membership
+    def member_changed(self, change: MemberChanged) -> None: ...
+    def access_revoked(self, revoked: AccessRevoked) -> None: ...
+    def doubt(self, user_id: str | None = None) -> None: ...
+
+
+class Delivery:
+    """Delivers messages in the stream's order."""
+
+    def __init__(self, gateway: Gateway, access: AccessChanges, encoder: Encoder, set_aside: SetAside) -> None:
+        self._gateway = gateway
+        self._access = access
         self._encoder = encoder
         self._set_aside = set_aside
+        self._check = self._check_entry  # one bound method for all entries
         self._epoch = ""
-        self._read_through = 0
+        self._checked_through = 0
 
-    def take(self, offset: int, stored: Stored) -> None:
+    def deliver(self, offset: int, stored: Stored) -> None:
         """Deliver the message at `offset`. Does not wait; the writes follow in this turn of the loop."""
-        context = self._context
+        gateway = self._gateway
         try:
             if stored.subject not in NOT_EVENTS:
                 self._deliver(offset, stored)
         except InvalidEvent as error:
-            self._refuse(error, stored.subject, stored.body, Cursor(context.epoch, offset))
+            self._refuse(error, stored.subject, stored.body, Cursor(gateway.epoch, offset))
         finally:
-            context.position = offset
-            context.outbound.delivered(offset)
-            if context.arrivals.waiting:
-                context.arrivals.reached(offset)
+            gateway.reach(offset)
 
-    def take_ephemeral(self, subject: bytes, _reply: bytes, body: bytes, _headers: bytes | None) -> None:
-        """Deliver a message that is on no stream: to who is connected, without an offset."""
+    def deliver_ephemeral(self, subject: bytes, _reply: bytes, body: bytes, _headers: bytes | None) -> None:
+        """Deliver a message that is on no stream to the sessions that are connected, without an offset."""
         text = subject.decode(errors="replace")
         try:
             entry = self._encoder.encode_ephemeral(text, text.removeprefix(EPHEMERAL_PREFIX), body)
@@ -80,53 +83,53 @@ class Delivery:
             self._refuse(error, text, body, None)
             return
         EPHEMERAL.inc()
-        self._context.outbound.put(self._context.position, entry)
+        self._gateway.outbound.put(self._gateway.position, entry)
 
-    def read_on(self, count: int) -> None:
-        """Check the next `count` events that nobody listened to. Call it often: what leaves the ring is not checked."""
-        ring = self._context.ring
-        if self._epoch != self._context.epoch or self._read_through > self._context.position:
-            self._epoch, self._read_through = self._context.epoch, ring.floor
-        UNCHECKED.inc(ring.gone_unread)
-        ring.gone_unread = 0
-        for entry in ring.after(self._read_through, 2 * count):
-            if entry.is_unread:
+    def check_some(self, count: int) -> None:
+        """Check the next `count` events that no session heard. Call it often: an event may leave the ring unchecked."""
+        ring = self._gateway.ring
+        if self._epoch != self._gateway.epoch or self._checked_through > self._gateway.position:
+            self._epoch, self._checked_through = self._gateway.epoch, ring.floor
+        UNCHECKED.inc(ring.gone_unchecked)
+        ring.gone_unchecked = 0
+        for entry in ring.after(self._checked_through, 2 * count):
+            if not entry.is_checked:
                 if not count:
                     return
                 count -= 1
-                _ = entry.type
-            self._read_through = entry.offset
+                entry.check()
+            self._checked_through = entry.offset
 
     def _deliver(self, offset: int, stored: Stored) -> None:
-        context = self._context
+        gateway = self._gateway
         route = self._find_route(stored.subject)
         if route is None or route.is_of_access:
             try:
                 entry = self._encode(offset, stored)
             except InvalidEvent:
                 if route is not None:  # something has changed, and only auth can say what
-                    self._membership.doubt(route.rooms[-1].pair.id)
+                    self._access.doubt(route.rooms[-1].pair.id)
                 raise
-            # Before the event itself is queued: who was put out does not hear it.
+            # Before the event itself is queued: a session that is put out does not hear it.
             self._change_access(stored)
-        elif stored.has_ttl or context.hub.is_heard(route.subject, route.rooms):
+        elif stored.has_ttl or gateway.hub.is_heard(route.subject, route.rooms):
             entry = self._encode(offset, stored)
         else:
-            context.ring.append(Unread(self._read, offset, route, stored, time.monotonic()))
+            gateway.ring.append(Entry(offset, route, stored.body, time.monotonic(), unchecked=self._check))
             return
-        context.ring.append(entry)
-        context.outbound.put(offset, entry)
+        gateway.ring.append(entry)
+        gateway.outbound.put(offset, entry)
 
     def _change_access(self, stored: Stored) -> None:
         """Do at once what a valid event says about who may hear what."""
         payload = read(stored.subject, stored.body).payload
         if isinstance(payload, MemberChanged):
-            self._membership.member_changed(payload)
+            self._access.member_changed(payload)
         elif isinstance(payload, AccessRevoked):
-            self._membership.access_revoked(payload)
+            self._access.access_revoked(payload)
 
     def _find_route(self, subject: str) -> Route | None:
-        """None where it is no subject of ours; no event can stand on it."""
+        """None if it is no subject of ours: no event can be on it."""
         try:
             return self._encoder.routes[subject]
         except InvalidSubject:
@@ -137,20 +140,25 @@ class Delivery:
         _delivered(entry.type).count += 1
         return entry
 
-    def _read(self, offset: int, stored: Stored) -> Entry | None:
+    def _check_entry(self, entry: Entry) -> None:
+        """Check an entry that no session heard when it came."""
+        subject, body = entry.route.subject, entry.body
         try:
-            return self._encode(offset, stored)
-        except InvalidEvent as error:
-            self._refuse(error, stored.subject, stored.body, Cursor(self._context.epoch, offset))
-        except Exception:
-            # As where it is heard (`Intake._take`): one event must stop neither the checking nor who catches up.
-            log.exception("could not check", offset=offset)
-        return None
+            checked = self._encode(entry.offset, Stored(subject, body, has_ttl=False))
+        except Exception as error:
+            entry.refuse()
+            if isinstance(error, InvalidEvent):
+                self._refuse(error, subject, body, Cursor(self._gateway.epoch, entry.offset))
+            else:
+                # As when it is heard (`Intake._take`): one event must stop neither the checking nor a session.
+                log.exception("could not check an event", offset=entry.offset)
+        else:
+            entry.become(checked.body, checked.type, checked.audience)
 
     def _refuse(self, error: InvalidEvent, subject: str, body: bytes, cursor: Cursor | None) -> None:
         DROPPED.labels(error.reason).inc()
         log.warning(
-            "set aside a message that is no event",
+            "set aside an invalid event",
             subject=subject[:200],
             offset=cursor and cursor.offset,
             reason=error.reason,

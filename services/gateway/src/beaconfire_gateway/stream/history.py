@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
 from beaconfire_gateway.fanout.encoding import NOT_EVENTS, Encoder, Stored
-from beaconfire_gateway.fanout.ring import Entry, Ring
-from beaconfire_gateway.sessions.context import HistoryGone
+from beaconfire_gateway.fanout.entry import Entry
+from beaconfire_gateway.fanout.ring import Ring
+from beaconfire_gateway.sessions.gateway import HistoryGone
 from beaconfire_gateway.stream import replay
 from beaconfire_kit import broker, logs, metrics
 from beaconfire_kit.envelope import InvalidEvent
@@ -48,12 +49,16 @@ class Page:
     after: int
     through: int
     entries: tuple[Entry, ...]
-    bytes: int
     read_at: float
+
+    @property
+    def bytes(self) -> int:
+        """What it takes just now: its entries grow when they are encoded for a wire."""
+        return sum(entry.size for entry in self.entries)
 
 
 class History:
-    """Implements `context.History` over the broker. One for each gateway."""
+    """Implements `gateway.History` and `entry.Keeper` over the broker. One for each gateway."""
 
     def __init__(self, nc: DirectClient, encoder: Encoder) -> None:
         self._nc = nc
@@ -82,6 +87,10 @@ class History:
     def lose(self, offset: int) -> None:
         """Events at or below `offset` are gone from the stream: nobody can resume from before it any more."""
         self._lost_up_to = offset
+
+    def grow(self, count: int) -> None:
+        """An entry of a page takes `count` bytes more: it was encoded for a wire. `forget` keeps to the bound."""
+        self._kept_bytes += count
 
     def forget(self) -> None:
         """Let go of pages that are old. Call it now and then."""
@@ -189,8 +198,7 @@ class History:
                 entries.append(entry)
             if number % ENCODE_IN_A_TURN == 0:
                 await asyncio.sleep(0)
-        size = sum(len(entry.frame) for entry in entries)
-        return Page(root, after, through, tuple(entries), size, time.monotonic())
+        return Page(root, after, through, tuple(entries), time.monotonic())
 
     def _encode(self, offset: int, message: Stored) -> Entry | None:
         try:
@@ -209,7 +217,9 @@ class History:
         return None
 
     def _keep(self, page: Page) -> None:
-        """Keep it for those who ask next."""
+        """Keep it for the sessions that ask next."""
+        for entry in page.entries:
+            entry.keeper = self
         self._kept.append(page)
         self._kept_of.setdefault(page.root, []).append(page)
         self._kept_bytes += page.bytes
@@ -219,6 +229,8 @@ class History:
         while self._kept and (self._kept_bytes > KEEP_BYTES or self._kept[0].read_at < read_before):
             page = self._kept.popleft()
             self._kept_bytes -= page.bytes
+            for entry in page.entries:
+                entry.keeper = None
             pages = self._kept_of[page.root]
             pages.remove(page)
             if not pages:

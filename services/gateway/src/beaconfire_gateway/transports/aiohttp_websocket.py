@@ -1,8 +1,8 @@
-"""A WebSocket that stays aiohttp's: the way back, should a release of aiohttp break the handover (ADR 0005).
+"""A WebSocket that stays aiohttp's: the fallback if a release of aiohttp breaks the handover (ADR 0005).
 
-Nothing but aiohttp's public API. It costs what the handover saves: 14 KiB a connection, a task, aiohttp's own parser.
-What differs on the wire: aiohttp's reader decides how broken frames are refused (1009 where a message is too large),
-messages are never compressed, and a gateway that stops does not wait for the answer to its close frame.
+It uses only aiohttp's public API. It costs what the handover saves: 14 KiB a connection, a task, aiohttp's own parser.
+Three things differ on the wire. aiohttp's reader decides how broken frames are refused (1009 if a message is too
+large), messages are never compressed, and a stopping gateway does not wait for the answer to its close frame.
 """
 
 import asyncio
@@ -12,12 +12,14 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from beaconfire_gateway.fanout.wires import Target
-from beaconfire_gateway.sessions.context import Context
+from beaconfire_gateway.fanout.targets import Target
+from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.limits import spend
 from beaconfire_gateway.sessions.session import Session, State
-from beaconfire_gateway.wire import protocol
+from beaconfire_gateway.sessions.timers import Call
+from beaconfire_gateway.wire.native import SUBPROTOCOL
 from beaconfire_gateway.wire.websocket_frames import Opcode, encode, encode_close
+from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors, logs
 from beaconfire_kit.errors import BeaconfireError
 
@@ -27,17 +29,18 @@ CLOSE_TIMEOUT_S = 5.0
 CONTROL_PER_MINUTE = 600
 """Pings and pongs a client may send a minute: they cost no less than messages, which are limited."""
 LOOK_S = 0.05
+_PING_FRAME = encode(b"", Opcode.PING)
 
 
 class Full:
-    """Looks at all the sockets that are full, every LOOK_S: aiohttp tells nobody when one has room again."""
+    """Looks at all full sockets every LOOK_S: aiohttp does not say when one has room again."""
 
     def __init__(self, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
         self._spawn = spawn
-        self._connections: list[PlainConnection] = []
+        self._connections: list[AiohttpWebSocket] = []
         self._looks = False
 
-    def watch(self, connection: "PlainConnection") -> None:
+    def watch(self, connection: "AiohttpWebSocket") -> None:
         """Call its `has_drained` once, when it has room."""
         self._connections.append(connection)
         if not self._looks:
@@ -59,22 +62,30 @@ class Full:
 
 
 async def serve(
-    context: Context[Session], request: web.Request, *, address: str, offered_token: str, full_bytes: int, full: Full
+    gateway: Gateway,
+    wire: Wire,
+    request: web.Request,
+    *,
+    address: str,
+    offered_token: str,
+    full_bytes: int,
+    full: Full,
 ) -> web.StreamResponse:
-    """Answer the handshake, and stay until the connection ends. `address` has entered by the door."""
+    """Answer the handshake, and stay until the connection ends. The doorkeeper has counted `address`."""
     connection = None
     socket = web.WebSocketResponse(
-        protocols=(protocol.SUBPROTOCOL,),
+        protocols=(SUBPROTOCOL,),
         autoping=False,
         autoclose=False,  # its own close handshake drops the connection before the peer has answered
         compress=False,
-        max_msg_size=context.limits.max_frame_bytes,
+        max_msg_size=gateway.limits.max_frame_bytes,
         timeout=CLOSE_TIMEOUT_S,  # of the answer to a close that aiohttp sends: a broken frame's
     )
     try:
         await socket.prepare(request)
-        connection = PlainConnection(
-            context,
+        connection = AiohttpWebSocket(
+            gateway,
+            wire,
             socket,
             request.transport,
             address=address,
@@ -87,12 +98,12 @@ async def serve(
         if connection is not None:
             connection.lost()
         if connection is None or not connection.user_id:  # else it left when the session ended
-            context.door.leave(address, was_connected=False)
+            gateway.door.leave(address, was_connected=False)
     return socket
 
 
-class PlainConnection(Session):
-    """A session over a `WebSocketResponse`."""
+class AiohttpWebSocket(Session):
+    """A session over a `WebSocketResponse`, and its connection in the same object."""
 
     __slots__ = (
         "_closing",
@@ -107,7 +118,8 @@ class PlainConnection(Session):
 
     def __init__(
         self,
-        context: Context[Session],
+        gateway: Gateway,
+        wire: Wire,
         socket: web.WebSocketResponse,
         transport: Any,
         *,
@@ -124,10 +136,10 @@ class PlainConnection(Session):
         self._controls_empty_at = 0.0
         self._is_full = False
         self._resumed = asyncio.Event()
-        super().__init__(context, address=address, offered_token=offered_token)
+        super().__init__(gateway, wire, address=address, offered_token=offered_token)
 
     async def listen(self) -> None:
-        """Take what the client says, until the connection ends."""
+        """Receive messages until the connection ends."""
         try:
             await self._listen()
         finally:
@@ -144,16 +156,16 @@ class PlainConnection(Session):
             if message.type is WSMsgType.TEXT:
                 self.receive(message.data.encode())
             elif message.type is WSMsgType.PING or message.type is WSMsgType.PONG:
-                self._take_control(message)
+                self._handle_control(message)
             elif message.type is WSMsgType.BINARY:
-                self._shake_hands(1003, "binary messages are not part of the protocol")
+                self.hang_up(1003, "binary messages are not part of the protocol")
             else:
                 if message.type is WSMsgType.CLOSE:
                     self._write_close(message.data or 1000, "")
                     self._transport.close()
                 return
 
-    def _take_control(self, message: Any) -> None:
+    def _handle_control(self, message: Any) -> None:
         self._controls_empty_at, wait_s = spend(self._controls_empty_at, 1, CONTROL_PER_MINUTE, time.monotonic())
         if wait_s:
             self.close(BeaconfireError(errors.TOO_MANY, f"at most {CONTROL_PER_MINUTE} pings a minute"))
@@ -162,20 +174,20 @@ class PlainConnection(Session):
         if message.type is WSMsgType.PING:
             self.write(encode(bytes(message.data), Opcode.PONG))
 
-    # session.Session.
+    # session.Connection.
+
+    @property
+    def connection(self) -> "AiohttpWebSocket":
+        return self
 
     @property
     def target(self) -> Target:
-        """For `wires.Calls`."""
+        """For `targets.CallingWriter`."""
         return self.write
 
     @property
-    def encode(self) -> None:
-        """Nothing is done to frames."""
-
-    @property
     def is_full(self) -> bool:
-        """Whether so much waits in its transport that no more should."""
+        """Whether so many bytes wait in its transport that it should take no more."""
         return self._is_full
 
     def write(self, data: bytes) -> None:
@@ -188,7 +200,10 @@ class PlainConnection(Session):
             self.full()
             self._full.watch(self)
 
-    def _shake_hands(self, code: int, reason: str) -> None:
+    def ping(self, data: bytes = b"") -> None:
+        self.write(_PING_FRAME + data)
+
+    def hang_up(self, code: int, reason: str) -> None:
         """Start the close handshake. A stuck peer is not waited for."""
         if self._closing:
             return
@@ -197,7 +212,7 @@ class PlainConnection(Session):
         else:
             self.lost()
             self._write_close(code, reason)
-            self.context.wheel.after(CLOSE_TIMEOUT_S, self.abort)
+            self.gateway.timers.after(CLOSE_TIMEOUT_S, Call(self.abort))
 
     def abort(self) -> None:
         """Drop the connection at once."""
@@ -205,7 +220,7 @@ class PlainConnection(Session):
         self._transport.abort()
         self._resumed.set()
 
-    # What `Full` asks, and says.
+    # For `Full`.
 
     @property
     def has_room(self) -> bool:

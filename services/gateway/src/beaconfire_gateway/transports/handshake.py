@@ -1,8 +1,7 @@
-"""The handshake: what is checked before a request becomes a WebSocket, and who serves it from then on.
+"""The handshake: the checks before a request becomes a WebSocket, and the handing over to what serves it.
 
 aiohttp does HTTP, routing and the checks before the upgrade. Then we go on with a file descriptor of our own
-(`sockets`): aiohttp's transport is closed, and its request, parser, reader and task are freed (ADR 0018). Beyond
-aiohttp's API that leans on one attribute of `request.protocol`, pinned by `tests/gateway/transports/test_websocket.py`.
+(`sockets`): aiohttp's transport is closed, and its request, parser, reader and task are freed (ADR 0018).
 """
 
 import asyncio
@@ -13,14 +12,15 @@ from typing import NoReturn
 
 from aiohttp import hdrs, web
 
-from beaconfire_gateway.sessions.context import Context
+from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.limits import LIMITED, LimitReached
-from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.transports import aiohttp_websocket
 from beaconfire_gateway.transports.sockets import Sockets
-from beaconfire_gateway.transports.websocket import Connection
-from beaconfire_gateway.wire import protocol
-from beaconfire_gateway.wire.deflate import Agreement, Deflater, MalformedOffer, negotiate
+from beaconfire_gateway.transports.websocket import WebSocket
+from beaconfire_gateway.wire.deflate import Agreement, DeflatedFrames, MalformedOffer, negotiate
+from beaconfire_gateway.wire.framing import TextFrames
+from beaconfire_gateway.wire.native import SUBPROTOCOL, Native
+from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors, logs, metrics
 from beaconfire_kit.addresses import household
 from beaconfire_kit.errors import BeaconfireError
@@ -43,11 +43,11 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 
 
 class Handshake:
-    """`GET /ws`: everything that is checked before the upgrade, and the handing over."""
+    """`GET /ws`: the checks before the upgrade, and the handing over."""
 
     def __init__(
         self,
-        context: Context[Session],
+        gateway: Gateway,
         *,
         allowed_origins: tuple[str, ...],
         addresses: ClientAddresses,
@@ -55,13 +55,16 @@ class Handshake:
         compression: bool,
         sockets: Sockets | None,
     ) -> None:
-        self._context = context
-        self._deflaters: dict[int | None, Deflater] | None = {} if compression and sockets else None
+        self._gateway = gateway
+        self._dialect = Native()
+        self._wire = Wire(self._dialect, TextFrames())
+        self._deflated: dict[int | None, Wire] = {}  # by the size of the window
+        self._compresses = compression and sockets is not None
         self._addresses = addresses
         self._origins = frozenset(allowed_origins)
         self._max_buffer_bytes = max_buffer_bytes
         self._sockets = sockets
-        self._full = aiohttp_websocket.Full(context.spawn)
+        self._full = aiohttp_websocket.Full(gateway.spawn)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """The aiohttp handler. Answers 400, 403, 429 or 503, or does not return to aiohttp (or when all is over)."""
@@ -72,9 +75,9 @@ class Handshake:
         if accept is None:
             self._refuse("handshake")
             raise web.HTTPBadRequest(reason="expected a WebSocket handshake")
-        if protocol.SUBPROTOCOL not in _tokens(request, hdrs.SEC_WEBSOCKET_PROTOCOL):
+        if SUBPROTOCOL not in _tokens(request, hdrs.SEC_WEBSOCKET_PROTOCOL):
             self._refuse("subprotocol")
-            raise web.HTTPBadRequest(reason=f"offer the subprotocol {protocol.SUBPROTOCOL}")
+            raise web.HTTPBadRequest(reason=f"offer the subprotocol {SUBPROTOCOL}")
         try:
             agreement = self._agree(request)
         except MalformedOffer:
@@ -91,12 +94,18 @@ class Handshake:
         OPENED.inc()
         full_bytes = self._max_buffer_bytes // FULL_AT
         return await aiohttp_websocket.serve(
-            self._context, request, address=address, offered_token=token, full_bytes=full_bytes, full=self._full
+            self._gateway,
+            self._wire,
+            request,
+            address=address,
+            offered_token=token,
+            full_bytes=full_bytes,
+            full=self._full,
         )
 
     def _agree(self, request: web.Request) -> Agreement | None:
-        """What is agreed about compression. Raises MalformedOffer."""
-        if self._deflaters is None:
+        """The agreement about compression; None for no compression. Raises MalformedOffer."""
+        if not self._compresses:
             return None
         return negotiate(request.headers.getall(hdrs.SEC_WEBSOCKET_EXTENSIONS, []))
 
@@ -112,24 +121,28 @@ class Handshake:
         own = {f"{scheme}://{request.headers.get(hdrs.HOST, '')}" for scheme in ("http", "https")}
         return len(origins) == 1 and (origins[0] in self._origins or origins[0] in own)
 
-    def _deflater(self, agreement: Agreement | None) -> Deflater | None:
-        if agreement is None or self._deflaters is None:
-            return None
+    def _wire_of(self, agreement: Agreement | None) -> Wire:
+        """The one wire for all connections that agreed on the same."""
+        if agreement is None:
+            return self._wire
         bits = agreement.window_bits
-        return self._deflaters.get(bits) or self._deflaters.setdefault(bits, Deflater(bits))
+        wire = self._deflated.get(bits)
+        if wire is None:
+            wire = self._deflated[bits] = Wire(self._dialect, DeflatedFrames(bits))
+        return wire
 
     def _enter(self, address: str) -> None:
         """Count it. Raises LimitReached."""
         try:
-            self._context.door.enter(address)
+            self._gateway.door.enter(address)
         except LimitReached as reached:
             LIMITED.labels(reached.limit).inc()
             self._refuse(reached.limit)
             raise
 
     def _leave(self, address: str, reason: str) -> None:
-        """Refuse one that has entered."""
-        self._context.door.leave(address, was_connected=False)
+        """Refuse a connection that was counted."""
+        self._gateway.door.leave(address, was_connected=False)
         self._refuse(reason)
 
     def _take_over(
@@ -145,13 +158,14 @@ class Handshake:
         transport = request.transport
         assert transport is not None
         try:
-            connection = Connection(
-                self._context,
+            connection = WebSocket(
+                self._gateway,
+                self._wire_of(agreement),
                 sockets,
                 take_over(transport),
                 address=address,
                 offered_token=token,
-                deflater=self._deflater(agreement),
+                inflates=agreement is not None,
             )
         except Undrained:
             self._leave(address, "unread")
@@ -175,7 +189,7 @@ def _switching(accept: str, agreement: Agreement | None) -> bytes:
     extensions = f"Sec-WebSocket-Extensions: {agreement.response}\r\n" if agreement else ""
     return (
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: {protocol.SUBPROTOCOL}\r\n{extensions}\r\n"
+        f"Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: {SUBPROTOCOL}\r\n{extensions}\r\n"
     ).encode()
 
 

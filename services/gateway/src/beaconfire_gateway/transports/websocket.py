@@ -2,14 +2,15 @@
 
 import time
 
-from beaconfire_gateway.fanout.wires import Encode
-from beaconfire_gateway.sessions.context import Context
+from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.limits import spend
 from beaconfire_gateway.sessions.session import Session, State
+from beaconfire_gateway.sessions.timers import Call
 from beaconfire_gateway.transports.aiohttp_websocket import CLOSE_TIMEOUT_S, CONTROL_PER_MINUTE
 from beaconfire_gateway.transports.sockets import Sockets
-from beaconfire_gateway.wire.deflate import Deflater, InflatingReader
+from beaconfire_gateway.wire.deflate import InflatingReader
 from beaconfire_gateway.wire.websocket_frames import FrameError, FrameReader, Opcode, decode_close, encode, encode_close
+from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors, logs
 from beaconfire_kit.errors import BeaconfireError
 
@@ -20,20 +21,23 @@ PIECE_BYTES = 16_384
 MAX_AFTER_CLOSE_BYTES = 262_144
 """Of what a client goes on sending while we wait for its answer to our close frame; the rest is thrown away unread."""
 _TEXT, _BINARY, _CLOSE, _PING = (int(code) for code in (Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE, Opcode.PING))
+_PING_FRAME = encode(b"", Opcode.PING)
 
 
-class Connection(Session):
-    """A session over a socket of `sockets`. It owns the file descriptor, which is its target.
+class WebSocket(Session):
+    """A session over a socket of `sockets`, and its connection in the same object: one object less for each client.
 
-    Implements `sockets.SocketProtocol`. Raises OSError where the descriptor cannot be served; it is closed then.
+    It owns the file descriptor, which is its target. Implements `session.Connection` and `sockets.SocketProtocol`.
+    Raises OSError if the descriptor cannot be served; it is closed then. `inflates` says whether the client may
+    compress its messages.
     """
 
     __slots__ = (
         "_broken",
         "_closing",
         "_controls_empty_at",
-        "_deflater",
         "_descriptor",
+        "_inflates",
         "_read_after_close",
         "_reader",
         "_sockets",
@@ -41,29 +45,30 @@ class Connection(Session):
 
     def __init__(
         self,
-        context: Context[Session],
+        gateway: Gateway,
+        wire: Wire,
         sockets: Sockets,
         descriptor: int,
         *,
         address: str,
         offered_token: str,
-        deflater: Deflater | None = None,
+        inflates: bool = False,
     ) -> None:
         self._sockets = sockets
         self._descriptor = descriptor
-        self._deflater = deflater
+        self._inflates = inflates
         self._closing = False
         self._broken = False
         self._read_after_close = 0
         self._controls_empty_at = 0.0
-        self._reader: FrameReader | None = None  # of what has not arrived as a whole
+        self._reader: FrameReader | None = None  # of a message that has not arrived as a whole
         sockets.add(descriptor, self)
-        super().__init__(context, address=address, offered_token=offered_token)
+        super().__init__(gateway, wire, address=address, offered_token=offered_token)
 
     # sockets.SocketProtocol.
 
     def data_received(self, data: bytes) -> None:
-        # In pieces: what came before our 101 may hold 10,000 frames, and the limits end a flood after a few hundred.
+        # In pieces: bytes from before our 101 may hold 10,000 frames, and the limits end a flood after a few hundred.
         for start in range(0, len(data), PIECE_BYTES):
             piece = data[start : start + PIECE_BYTES]
             if self._closing:
@@ -75,15 +80,15 @@ class Connection(Session):
 
     def connection_lost(self) -> None:
         self._closing = True
-        context, sockets, descriptor = self.context, self._sockets, self._descriptor
-        self._descriptor = -1  # none: the number is another's soon, and the wheel may still call `abort`
-        self._reader = None  # the wheel keeps the session for up to a heartbeat, but nothing of what it sent
+        gateway, sockets, descriptor = self.gateway, self._sockets, self._descriptor
+        self._descriptor = -1  # none: the number is another's soon, and a timer may still call `abort`
+        self._reader = None  # a timer keeps the session for up to a heartbeat, but nothing of what it sent
         try:
             self.lost()
             if not self.user_id:  # else it left when the session ended
-                context.door.leave(self.address, was_connected=False)
+                gateway.door.leave(self.address, was_connected=False)
         finally:
-            context.outbound.after(lambda: sockets.release(descriptor))
+            gateway.outbound.after(lambda: sockets.release(descriptor))
 
     def pause_writing(self) -> None:
         # A client that does not read is not listened to either: else its pings' answers would pile up.
@@ -92,7 +97,11 @@ class Connection(Session):
     def resume_writing(self) -> None:
         self.drained()
 
-    # session.Session.
+    # session.Connection.
+
+    @property
+    def connection(self) -> "WebSocket":
+        return self
 
     @property
     def target(self) -> int:
@@ -100,21 +109,19 @@ class Connection(Session):
         return self._descriptor
 
     @property
-    def encode(self) -> Encode | None:
-        """What compresses for it; None for nothing."""
-        return None if self._deflater is None else self._deflater.encode
-
-    @property
     def is_full(self) -> bool:
-        """Whether something waits for its socket to take more."""
+        """Whether bytes wait for its socket to take more."""
         return self._sockets.waiting(self._descriptor) > 0
 
     def write(self, data: bytes) -> None:
         """Write whole frames, now; nothing once it is closed."""
         if self.state is not State.CLOSED:
-            self._sockets.write(self._descriptor, data if self._deflater is None else self._deflater.encode(data))
+            self._sockets.write(self._descriptor, data)
 
-    def _shake_hands(self, code: int, reason: str) -> None:
+    def ping(self, data: bytes = b"") -> None:
+        self.write(_PING_FRAME + data)
+
+    def hang_up(self, code: int, reason: str) -> None:
         """Start the close handshake (RFC 6455 §7.1.2). A stuck peer is not waited for."""
         if self._closing or self._descriptor < 0:
             return
@@ -124,7 +131,7 @@ class Connection(Session):
             self._sockets.abort(self._descriptor)
             return
         self._sockets.mute(self._descriptor)  # what is queued for it must not follow the close frame
-        self.context.wheel.after(CLOSE_TIMEOUT_S, self.abort)
+        self.gateway.timers.after(CLOSE_TIMEOUT_S, Call(self.abort))
 
     def abort(self) -> None:
         """Drop the connection at once."""
@@ -137,19 +144,19 @@ class Connection(Session):
         try:
             messages, error = self._read(data)
             for opcode, payload in messages:
-                self._take(opcode, payload)
+                self._handle(opcode, payload)
             if error is not None:
                 raise error
         except FrameError as broken:
             self._break(broken)
         except Exception:
-            # Out of here the connection would be dropped without a word.
-            log.exception("could not take a message", session=self.id)
+            # Raised further, the connection would be dropped without a close code.
+            log.exception("could not handle a message", session=self.id)
             why = f"something went wrong on our side; quote {self.id}"
             self.close(BeaconfireError(errors.INTERNAL, why))
 
     def _read(self, data: bytes) -> tuple[list[tuple[int, bytes]], FrameError | None]:
-        """The messages that `data` completes, and what was wrong behind them. Between messages there is no reader."""
+        """The messages that `data` completes, and what is wrong after them. Between messages there is no reader."""
         reader = self._reader or self._make_reader()
         self._reader = None
         try:
@@ -161,25 +168,25 @@ class Connection(Session):
         return messages, None
 
     def _make_reader(self) -> FrameReader:
-        make = FrameReader if self._deflater is None else InflatingReader
-        return make(self.context.limits.max_frame_bytes, TOO_LARGE)
+        make = InflatingReader if self._inflates else FrameReader
+        return make(self.gateway.limits.max_frame_bytes, TOO_LARGE)
 
     def _break(self, error: FrameError) -> None:
-        """End a connection whose bytes mean nothing any more.
+        """End a connection whose bytes have no meaning any more.
 
-        Our side is ended; the other is read and thrown away until it ends, too: closed at once, with bytes still on
-        their way to us, TCP would take the close frame back (a reset), and the client would not learn why.
+        Our side is ended. The other side is read and thrown away until it ends, too: if we closed at once, with bytes
+        still on their way to us, a TCP reset would take our close frame back, and the client would not learn why.
         """
         self._broken = True
         if self._closing:
             return
         log.info("broken frame", session=self.id, code=error.code, reason=error.reason)
         self.lost()
-        self._shake_hands(error.code, error.reason)
+        self.hang_up(error.code, error.reason)
         if self._sockets.is_open(self._descriptor):
             self._sockets.end_writing(self._descriptor)
 
-    def _take(self, opcode: int, payload: bytes) -> None:
+    def _handle(self, opcode: int, payload: bytes) -> None:
         if self._closing:
             if opcode == _CLOSE:
                 self._sockets.abort(self._descriptor)  # the answer to ours
@@ -194,9 +201,9 @@ class Connection(Session):
         elif opcode == _CLOSE:
             self._answer_close(payload)
         else:
-            self._take_control(opcode, payload)
+            self._handle_control(opcode, payload)
 
-    def _take_control(self, opcode: int, payload: bytes) -> None:
+    def _handle_control(self, opcode: int, payload: bytes) -> None:
         self._controls_empty_at, wait_s = spend(self._controls_empty_at, 1, CONTROL_PER_MINUTE, time.monotonic())
         if wait_s:
             self.close(BeaconfireError(errors.TOO_MANY, f"at most {CONTROL_PER_MINUTE} pings a minute"))

@@ -1,16 +1,16 @@
 """permessage-deflate (RFC 7692), without context takeover on either side. No I/O.
 
-So every message stands for itself: an event is compressed once for all who negotiated it, and a connection keeps no
-compressor. No message holds a secret beside what others chose, so that its length tells nothing. Which frames a client
-gets is decided as without it; what they look like, in the last step.
+Every message is compressed on its own. So an event is compressed once for all clients that negotiated it, and a
+connection keeps no compressor. No message holds a secret next to text that others chose, so its length reveals nothing.
 """
 
 import re
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from beaconfire_gateway.wire.websocket_frames import FrameError, FrameReader, Opcode, encode, payload
+from beaconfire_gateway.wire.dialect import Pieces
+from beaconfire_gateway.wire.websocket_frames import FrameError, FrameReader, Opcode, header
 from beaconfire_kit import metrics
 
 DEFLATED = metrics.Counter(
@@ -19,10 +19,9 @@ DEFLATED = metrics.Counter(
 )
 
 MIN_BYTES = 96
-"""A shorter message is sent as it is: it would hardly get smaller."""
+"""A shorter frame is sent as it is: it would hardly get smaller."""
 LEVEL = 1
 """Measured on events of 200 to 2,000 bytes: higher levels take up to twice the time for a percent or two."""
-REMEMBERED_BYTES = 4 * 1024 * 1024
 MAX_STREAMS = 16
 """A message in more deflate streams than this (BFINAL, §7.2.3.4) is an attack: one costs two bytes."""
 MAX_OFFER_CHARACTERS = 1_024
@@ -31,7 +30,6 @@ MAX_OFFERS = 16
 
 _TAIL = b"\x00\x00\xff\xff"  # §7.2.1
 _RSV1 = 0x40
-_TEXT_FRAME = 0x80 | Opcode.TEXT
 _TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 _SPACE = " \t"
 _WINDOW_BITS = re.compile(r"[89]|1[0-5]")  # §7.1.2: no leading zero
@@ -109,56 +107,27 @@ def _accept(name: str, parameters: Parameters) -> Agreement | None:
     return Agreement(int(bound) if bound else None)
 
 
-class Deflater:
-    """Compresses frames, each once for all connections that are to get it. One for each size of window."""
+class DeflatedFrames:
+    """Implements `framing.Framing`: one compressed text frame for each payload that is worth it.
+
+    One for each size of window, for all connections that negotiated it.
+    """
 
     def __init__(self, window_bits: int | None = None) -> None:
         self._window_bits = window_bits or zlib.MAX_WBITS
-        self._last = self._last_deflated = b""
-        self._frames: dict[bytes, bytes] = {}
-        self._bytes = 0
 
-    def encode(self, data: bytes) -> bytes:
-        """Whole frames of `frames.encode`: what is worth it is compressed."""
-        # What many missed comes here once for each of them, as the same object.
-        if data is not self._last:
-            self._last_deflated = b"".join(map(self._deflated, _frames_of(data)))
-            self._last = data
-        return self._last_deflated
-
-    def _deflated(self, frame: bytes) -> bytes:
-        if len(frame) < MIN_BYTES or frame[0] != _TEXT_FRAME:
-            return frame
-        known = self._frames.get(frame)
-        if known is None:
-            known = self._deflate(frame)
-            self._bytes += len(frame) + len(known)
-            if self._bytes > REMEMBERED_BYTES:
-                self._frames.clear()
-                self._bytes = len(frame) + len(known)
-            self._frames[frame] = known
-        return known
-
-    def _deflate(self, frame: bytes) -> bytes:
-        deflate = zlib.compressobj(LEVEL, zlib.DEFLATED, -self._window_bits)
-        text = deflate.compress(payload(frame)) + deflate.flush(zlib.Z_SYNC_FLUSH)
-        deflated = encode(text.removesuffix(_TAIL), _RSV1 | Opcode.TEXT)
-        if len(deflated) >= len(frame):
-            return frame
-        DEFLATED.inc()
-        return deflated
-
-
-def _frames_of(data: bytes) -> Iterator[bytes]:
-    """The frames of a server, whole and one after the other."""
-    at = 0
-    while at < len(data):
-        length, start = data[at + 1], at + 2
-        if length >= 126:
-            start += 2 if length == 126 else 8
-            length = int.from_bytes(data[at + 2 : start], "big")
-        yield data[at : start + length]
-        at = start + length
+    def frame(self, payload: Pieces) -> Pieces:
+        length = sum(map(len, payload))
+        plain = header(length)
+        if len(plain) + length >= MIN_BYTES:
+            deflate = zlib.compressobj(LEVEL, zlib.DEFLATED, -self._window_bits)
+            text = b"".join([*map(deflate.compress, payload), deflate.flush(zlib.Z_SYNC_FLUSH)]).removesuffix(_TAIL)
+            deflated = header(len(text), _RSV1 | Opcode.TEXT) + text
+            if len(deflated) < len(plain) + length:
+                DEFLATED.inc()
+                return (deflated,)
+        first, *others = payload
+        return (plain + first, *others)
 
 
 class InflatingReader(FrameReader):

@@ -43,19 +43,18 @@ class FrameError(Exception):
         self.before: list[tuple[int, bytes]] = []
 
 
-def encode(payload: bytes, opcode: int = _TEXT) -> bytes:
-    """One unfragmented server frame. Servers do not mask (§5.1)."""
-    length = len(payload)
+def header(length: int, opcode: int = _TEXT) -> bytes:
+    """The header of an unfragmented server frame with a payload of `length` bytes. Servers do not mask (§5.1)."""
     if length < 126:
-        return bytes((0x80 | opcode, length)) + payload
+        return bytes((0x80 | opcode, length))
     if length < 65536:
-        return _MEDIUM.pack(0x80 | opcode, 126, length) + payload
-    return _LARGE.pack(0x80 | opcode, 127, length) + payload
+        return _MEDIUM.pack(0x80 | opcode, 126, length)
+    return _LARGE.pack(0x80 | opcode, 127, length)
 
 
-def payload(frame: bytes) -> bytes:
-    """What a frame of `encode` carries."""
-    return frame[{126: 4, 127: 10}.get(frame[1], 2) :]
+def encode(payload: bytes, opcode: int = _TEXT) -> bytes:
+    """One unfragmented server frame."""
+    return header(len(payload), opcode) + payload
 
 
 def encode_close(code: int, reason: str = "") -> bytes:

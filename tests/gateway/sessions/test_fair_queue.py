@@ -1,12 +1,12 @@
-"""beaconfire_gateway.sessions.pace: the long replays of many sessions, a little of each at a time. No I/O."""
+"""beaconfire_gateway.sessions.fair_queue: the long replays of many sessions, a little of each at a time. No I/O."""
 
-from beaconfire_gateway.sessions.pace import STEPS, Pace, Step
+from beaconfire_gateway.sessions.fair_queue import STEPS, FairQueue, Step
 
 
 def test_a_few_in_a_turn() -> None:
     """However many have work, no turn of the loop runs more than a few steps, and each has its turn, in order."""
     turns: list[Step] = []
-    pace = Pace(turns.append)
+    queue = FairQueue(turns.append)
     done: list[int] = []
     left = dict.fromkeys(range(100), 3)
 
@@ -14,10 +14,10 @@ def test_a_few_in_a_turn() -> None:
         done.append(number)
         left[number] -= 1
         if left[number]:
-            pace.take(lambda: step(number))
+            queue.add(lambda: step(number))
 
     for number in left:
-        pace.take(lambda number=number: step(number))  # type: ignore[misc]
+        queue.add(lambda number=number: step(number))  # type: ignore[misc]
     most = 0
     while turns:
         before, now = len(done), list(turns)

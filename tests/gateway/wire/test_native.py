@@ -1,4 +1,4 @@
-"""beaconfire_gateway.wire.protocol: whatever a client sends is a message, or a refusal that names it."""
+"""beaconfire_gateway.wire.native: whatever a client sends is a message, or a refusal that names it."""
 
 import json
 import re
@@ -9,12 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from beaconfire_gateway.fanout.selection import select
-from beaconfire_gateway.wire import protocol
-from beaconfire_gateway.wire.protocol import InvalidMessage, read_message
-from beaconfire_gateway.wire.websocket_frames import payload
+from beaconfire_gateway.wire.messages import Error, InvalidMessage
+from beaconfire_gateway.wire.native import Native
 from beaconfire_kit.catalogue import events
 from beaconfire_kit.errors import BeaconfireError
 
+NATIVE = Native()
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
@@ -35,9 +35,9 @@ MESSAGES = st.fixed_dictionaries(
 def outcome(text: bytes) -> Any:
     """The message, or its refusal, which must be one that can be sent: a frame of JSON that every client reads."""
     try:
-        return read_message(text)
+        return NATIVE.decode(text)
     except InvalidMessage as problem:
-        frame = json.loads(payload(protocol.error(problem)), parse_constant=pytest.fail)
+        frame = json.loads(NATIVE.encode(Error(problem.message_id, problem)), parse_constant=pytest.fail)
         assert frame["code"] in ("bad_request", "unknown_type")
         assert frame["message"]
         return problem
@@ -59,7 +59,7 @@ def test_any_message(message: dict[str, Any]) -> None:
     sent = message.get("id")
     if not isinstance(found, InvalidMessage):
         assert found.id == sent
-        assert found.type == message["type"]
+        assert message["type"] == found.TYPE
     elif isinstance(sent, str):
         assert found.message_id == sent[:64]
     elif isinstance(sent, int) and not isinstance(sent, bool):

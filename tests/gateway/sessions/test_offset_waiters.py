@@ -5,9 +5,9 @@ import json
 
 import pytest
 
-from beaconfire_gateway.sessions.context import Context
-from beaconfire_gateway.sessions.session import Session, State
-from beaconfire_gateway.transports.websocket import Connection
+from beaconfire_gateway.sessions.gateway import Gateway as Core
+from beaconfire_gateway.sessions.session import State
+from beaconfire_gateway.transports.websocket import WebSocket
 from tests.gateway.core import open_connection
 from tests.websocket import client_frame
 
@@ -21,37 +21,37 @@ class Stream:
 
 
 @pytest.fixture(name="waiting")
-async def _waiting(context: Context[Session]) -> list[Connection]:
+async def _waiting(core: Core) -> list[WebSocket]:
     """Clients whose cursors are ahead of the gateway's position, by 5, 3, 5 and 7."""
-    context.history = Stream()  # type: ignore[assignment]  # nobody gets as far as a page
+    core.history = Stream()  # type: ignore[assignment]  # nobody gets as far as a page
     connections = []
     for offset in (5, 3, 5, 7):
-        one = open_connection(context, "u")
+        one = open_connection(core, "u")
         hello = {"type": "connect", "id": 1, "rooms": ["campaign:c1"], "cursor": f":{offset}"}
         one.data_received(client_frame(json.dumps(hello).encode()))
         connections.append(one)
-    while len(context.arrivals.waiting) < len(connections):
+    while len(core.waiters.waiting) < len(connections):
         await asyncio.sleep(0)
     return connections
 
 
-async def settled(context: Context[Session], left: int) -> None:
+async def settled(core: Core, left: int) -> None:
     """Until so many questions are left, and no more."""
     while len(asyncio.all_tasks()) > 1 + left:
         await asyncio.sleep(0)
 
 
-def states(connections: list[Connection]) -> list[State]:
+def states(connections: list[WebSocket]) -> list[State]:
     return [one.state for one in connections]
 
 
-async def test_each_at_its_offset(context: Context[Session], waiting: list[Connection]) -> None:
+async def test_each_at_its_offset(core: Core, waiting: list[WebSocket]) -> None:
     """Those whose offset was reached go on, in that turn; the others wait on."""
     found = []
     for position, left in ((2, 4), (3, 3), (6, 1), (7, 0)):
-        context.position = position
-        context.arrivals.reached(position)
-        await settled(context, left)
+        core.position = position
+        core.waiters.reached(position)
+        await settled(core, left)
         found.append([state is not State.CONNECTING for state in states(waiting)])
 
     assert found == [
@@ -60,23 +60,23 @@ async def test_each_at_its_offset(context: Context[Session], waiting: list[Conne
         [True, True, True, False],
         [True, True, True, True],
     ]
-    assert context.arrivals.waiting == []
+    assert core.waiters.waiting == []
 
 
-async def test_who_leaves_is_not_waited_for(context: Context[Session], waiting: list[Connection]) -> None:
+async def test_who_leaves_is_not_waited_for(core: Core, waiting: list[WebSocket]) -> None:
     """Nothing is kept of a client that gave up."""
     for one in waiting[:3]:
         one.abort()
-    await settled(context, 1)
+    await settled(core, 1)
 
-    assert [offset for offset, *_ in context.arrivals.waiting] == [-7]
+    assert [offset for offset, *_ in core.waiters.waiting] == [-7]
 
 
-async def test_another_epoch(context: Context[Session], waiting: list[Connection]) -> None:
+async def test_another_epoch(core: Core, waiting: list[WebSocket]) -> None:
     """Where the stream is another one, nobody waits for its offsets any longer."""
-    context.epoch = "other"
-    context.arrivals.begin()
-    await settled(context, 0)
+    core.epoch = "other"
+    core.waiters.release()
+    await settled(core, 0)
 
     assert states(waiting) == [State.LIVE] * 4
-    assert context.arrivals.waiting == []
+    assert core.waiters.waiting == []

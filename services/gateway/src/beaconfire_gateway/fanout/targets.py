@@ -1,7 +1,7 @@
-"""What the core writes through: targets, each of which stands for one session's socket. No I/O.
+"""What the core writes through: targets, each of which stands for one connection. No I/O.
 
-What a target is, the wires know that write to it: a file descriptor for our own sockets (`sockets`), a function for
-those that stay aiohttp's (`plain`).
+Only a transport knows what its targets are: a file descriptor for sockets of ours (`sockets`), a function for
+connections that stay aiohttp's (`plain`).
 """
 
 from collections.abc import Callable, Hashable, Iterable
@@ -9,24 +9,25 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 Target = Hashable
-Encode = Callable[[bytes], bytes]
-"""What makes whole frames of `frames.encode` into what goes over a wire (`deflate`)."""
 
 
-class Wires(Protocol):
-    """Writes whole frames, as they go over the wire, to many sessions. A target that is gone or full fails nobody."""
+class Writer(Protocol):
+    """Writes bytes, as they go over the wire, to many connections.
+
+    A target that is gone or full does not keep the others from being written to.
+    """
 
     def write_same(self, targets: Iterable[Any], data: bytes) -> None:
-        """The same bytes to each of these targets, no one of which is there twice."""
+        """The same bytes to each of these targets, none of which is there twice."""
         ...
 
     def write_each(self, writes: Iterable[tuple[Any, list[bytes]]]) -> None:
-        """Bytes of its own, in pieces, to each."""
+        """Bytes of its own to each target, in pieces."""
         ...
 
 
-class Calls:
-    """Implements `Wires` for targets that are functions: it calls them."""
+class CallingWriter:
+    """Implements `Writer` for targets that are functions: it calls them."""
 
     def write_same(self, targets: Iterable[Callable[[bytes], object]], data: bytes) -> None:
         for write in targets:

@@ -6,17 +6,17 @@ from collections.abc import Callable
 Step = Callable[[], None]
 
 STEPS = 8
-"""In one turn of the loop. One is a page of the ring looked at and written to a session: 0.2 ms or so."""
+"""In one turn of the loop. A step is a page of the ring looked at and written to a session: about 0.2 ms."""
 
 
-class Pace:
+class FairQueue:
     """Steps of all sessions, first come, first served."""
 
     def __init__(self, call_soon: Callable[[Step], object]) -> None:
         self._call_soon = call_soon
         self._steps: deque[Step] = deque()
 
-    def take(self, step: Step) -> None:
+    def add(self, step: Step) -> None:
         """Run a step in one of the next turns of the loop."""
         self._steps.append(step)
         if len(self._steps) == 1:

@@ -1,0 +1,147 @@
+"""An event as the ring and the history keep it: the publisher's JSON, who may see it, and its bytes for each wire."""
+
+from collections.abc import Callable
+from typing import ClassVar, Protocol
+
+from beaconfire_gateway.fanout.route import Route
+from beaconfire_gateway.wire.dialect import Pieces
+from beaconfire_gateway.wire.messages import Event
+from beaconfire_gateway.wire.wire import Wire
+from beaconfire_kit.roles import Role
+from beaconfire_kit.subjects import RoomKey
+
+OVERHEAD = 200
+"""Bytes of Python objects around an entry's body. Measured roughly, as the one below: bounds are in bytes."""
+ENCODED_OVERHEAD = 120
+"""And around its bytes for one wire."""
+
+NO_ROLES: frozenset[Role] = frozenset()
+
+
+class Keeper(Protocol):
+    """Whatever keeps entries within a bound of bytes."""
+
+    def grow(self, count: int) -> None:
+        """One of its entries takes `count` bytes more than before."""
+        ...
+
+
+class Entry:
+    """An event. Implements `messages.Event`.
+
+    Its bytes for a wire are made when they are first wanted and kept with it: it is encoded once for all sessions that
+    share a wire, however they get it. Its size grows with that, and `keeper` is told.
+
+    An entry that nobody listened to when it came is not checked against the catalogue yet: `audience` and `type` say
+    nothing before `check`. `unchecked` is what checks it.
+    """
+
+    TYPE: ClassVar[str] = Event.TYPE
+
+    __slots__ = (
+        "_encoded",
+        "_others",
+        "_unchecked",
+        "_wire",
+        "at",
+        "audience",
+        "body",
+        "keeper",
+        "offset",
+        "route",
+        "type",
+    )
+
+    def __init__(
+        self,
+        offset: int,
+        route: Route,
+        body: bytes,
+        at: float,
+        *,
+        type: str = "",  # noqa: A002  (what the protocol calls it)
+        audience: frozenset[Role] | None = None,
+        unchecked: Callable[["Entry"], None] | None = None,
+    ) -> None:
+        self.offset = offset
+        self.route = route
+        self.body = body
+        self.at = at
+        """When it came, on the clock of `time.monotonic`."""
+        self.type = type
+        self.audience = audience
+        """The roles that may see it. None: every role."""
+        self.keeper: Keeper | None = None
+        self._unchecked = unchecked
+        # Mostly there is one wire. A dict for it would take more memory than all of this.
+        self._wire: Wire | None = None
+        self._encoded: Pieces = ()
+        self._others: dict[Wire, Pieces] | None = None
+
+    @property
+    def subject(self) -> str:
+        return self.route.subject
+
+    @property
+    def rooms(self) -> tuple[RoomKey, ...]:
+        return self.route.rooms
+
+    @property
+    def is_checked(self) -> bool:
+        return self._unchecked is None
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it was checked and is no valid event: no session is sent it."""
+        return self._unchecked is None and not self.type
+
+    def check(self) -> None:
+        """Check it against the catalogue, unless that has been done."""
+        unchecked, self._unchecked = self._unchecked, None
+        if unchecked is not None:
+            unchecked(self)
+
+    def become(self, body: bytes, type: str, audience: frozenset[Role] | None) -> None:  # noqa: A002
+        """Take over what checking it has found out."""
+        grown = len(body) - len(self.body)
+        self.body, self.type, self.audience = body, type, audience
+        if grown:
+            self._grow(grown)
+
+    def refuse(self) -> None:
+        """Turn out to be no valid event."""
+        self.become(b"", "", NO_ROLES)
+
+    @property
+    def size(self) -> int:
+        """The bytes it takes just now, with all that was encoded."""
+        size = OVERHEAD + len(self.body)
+        if self._wire is not None:
+            size += self._size_of(self._encoded)
+            if self._others is not None:
+                size += sum(map(self._size_of, self._others.values()))
+        return size
+
+    def encoded(self, wire: Wire) -> Pieces:
+        """Its bytes for this wire, made once."""
+        if wire is self._wire:
+            return self._encoded
+        if self._wire is None:
+            self._encoded = encoded = wire.encode_event(self)
+            self._wire = wire
+        else:
+            others = self._others = self._others or {}
+            if wire in others:
+                return others[wire]
+            encoded = others[wire] = wire.encode_event(self)
+        self._grow(self._size_of(encoded))
+        return encoded
+
+    def _grow(self, count: int) -> None:
+        if self.keeper is not None:
+            self.keeper.grow(count)
+
+    def _size_of(self, encoded: Pieces) -> int:
+        """The bytes of pieces. The body is not counted again where it was passed on as it is."""
+        body = self.body
+        return ENCODED_OVERHEAD + sum([len(piece) for piece in encoded if piece is not body])

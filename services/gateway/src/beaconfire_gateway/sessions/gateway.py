@@ -1,0 +1,254 @@
+"""The gateway as its sessions see it: what they share, and what happens to all of them. No I/O."""
+
+import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+
+from beaconfire_gateway.fanout.busiest import Busiest
+from beaconfire_gateway.fanout.entry import Entry
+from beaconfire_gateway.fanout.hub import Hub
+from beaconfire_gateway.fanout.outbound import BATCH_BYTES, Outbound
+from beaconfire_gateway.fanout.ring import Ring
+from beaconfire_gateway.fanout.targets import Writer
+from beaconfire_gateway.sessions.catchup_cache import CatchUpCache
+from beaconfire_gateway.sessions.fair_queue import FairQueue, Step
+from beaconfire_gateway.sessions.farewell import Farewell
+from beaconfire_gateway.sessions.limits import Doorkeeper, Limits, Users
+from beaconfire_gateway.sessions.offset_waiters import OffsetWaiters
+from beaconfire_gateway.sessions.probes import Probes
+from beaconfire_gateway.sessions.subscription import Subscription
+from beaconfire_gateway.sessions.timers import Timers
+from beaconfire_gateway.wire.messages import Degraded, InvalidMessage, Live, Message, Request
+from beaconfire_kit import logs, metrics
+from beaconfire_kit.cursor import Cursor
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.resync import ResyncReason
+from beaconfire_kit.subjects import Pair
+from beaconfire_kit.tokens import Claims
+
+if TYPE_CHECKING:
+    from beaconfire_gateway.sessions.session import Session
+
+log = logs.get(__name__)
+
+RING_BYTES = metrics.Gauge(
+    "beaconfire_gateway_ring_bytes", "Memory used by the newest events, which are kept for replays."
+)
+ROOMS = metrics.Gauge("beaconfire_gateway_rooms", "Rooms with at least one session.")
+CONNECTING = metrics.Gauge(
+    "beaconfire_gateway_pending_connections", "Open connections that have not sent `connect` yet."
+)
+FRAMES = metrics.Counter("beaconfire_gateway_event_frames_sent_total", "Event frames written to sessions.")
+
+Incoming: TypeAlias = Request | InvalidMessage
+"""What a client sent: a request, or why it is none."""
+
+
+class HistoryGone(Exception):
+    """The stream no longer has everything after the offset."""
+
+
+class History(Protocol):
+    """The stream, further back than the ring."""
+
+    async def page(self, roots: Iterable[Pair], after: int, ring: Ring) -> tuple[Sequence[Entry], int]:
+        """The next events of these roots after `after`, in order, and the offset through which that is all of them.
+
+        Waits for the broker as long as it takes. Raises HistoryGone.
+        """
+        ...
+
+    async def end(self) -> int:
+        """The offset at which the stream ended after this was called. Waits for the broker as long as it takes."""
+        ...
+
+    def start(self, epoch: str) -> None:
+        """Start, or start over in another epoch."""
+        ...
+
+    def lose(self, offset: int) -> None:
+        """Events at or below `offset` are gone from the stream: no session can resume from before it."""
+        ...
+
+    def forget(self) -> None:
+        """Drop what is old. Called every second."""
+        ...
+
+
+class Access(Protocol):
+    """Who may connect, and who may hear what."""
+
+    async def verify(self, token: str) -> Claims:
+        """The user whom the token names. Raises BeaconfireError: `token_invalid` or `unavailable`."""
+        ...
+
+    async def decide(self, claims: Claims, rooms: Sequence[str]) -> Mapping[str, Subscription | BeaconfireError]:
+        """A subscription or a refusal for each room, by the name it was asked for.
+
+        Without rooms it still asks whether the token was revoked. Raises BeaconfireError if nothing can be decided.
+        """
+        ...
+
+    def doubt(self, user_id: str | None = None) -> None:
+        """A change of access may be lost, of this user or of any: hold the sessions and ask about them again."""
+        ...
+
+
+class Gateway:
+    """One for each process: its sessions, the newest events, and its place in the stream.
+
+    `handle` does what a client asks (`requests.handle`). `spawn` runs a short question to the outside, and owns it.
+    """
+
+    def __init__(
+        self,
+        *,
+        access: Access,
+        history: History,
+        writer: Writer,
+        handle: Callable[["Session", Incoming], None],
+        call_soon: Callable[[Step], object],
+        spawn: Callable[[Coroutine[Any, Any, None]], object],
+        limits: Limits,
+        hub: "Hub[Session] | None" = None,
+        users: Users | None = None,
+        door: Doorkeeper | None = None,
+        ring_bytes: int = 67_108_864,
+        ring_age_s: float = 60,
+        batch_bytes: int = BATCH_BYTES,
+        now: int | None = None,
+    ) -> None:
+        self.access = access
+        self.history = history
+        self.handle = handle
+        self.spawn = spawn
+        self.limits = limits
+        self.hub: Hub[Session] = Hub() if hub is None else hub
+        self.users = users or Users(limits)
+        self.door = door or Doorkeeper(limits)
+        self.ring = Ring(max_bytes=ring_bytes, max_age_s=ring_age_s)
+        self.outbound = Outbound(self.hub, writer, call_soon, batch_bytes=batch_bytes)
+        self.steps = FairQueue(call_soon)
+        self.timers = Timers(int(time.monotonic()) if now is None else now)
+        self.probes = Probes(self.timers)
+        self.waiters = OffsetWaiters()
+        self.catchup_cache = CatchUpCache()
+        self.connecting: set[Session] = set()
+        self.session_prefix = ""
+        """What the ids of its sessions begin with."""
+        self.replace_elsewhere: Callable[[str, str], None] = lambda _session_id, _user_id: None
+        """Called with a session that is not here, and the user who replaces it: another worker may have it."""
+        self.epoch = ""
+        self.position = 0
+        self.farewell: Farewell | None = None
+        """Set when the gateway is to stop: sessions that connect from then on are told so."""
+        self.is_degraded = False
+        """Whether the broker does not answer, so that events may be late."""
+        self._busiest = Busiest()
+        self._frames_counted = 0
+
+    # Its place in the stream.
+
+    def cursor(self, offset: int) -> str:
+        """The cursor that a client keeps for an offset."""
+        return str(Cursor(self.epoch, offset))
+
+    def read_cursor(self, cursor: str | None) -> int | None:
+        """The offset of a cursor of this epoch, else None."""
+        parsed = Cursor.parse(cursor) if cursor else None
+        return parsed.offset if parsed is not None and parsed.epoch == self.epoch else None
+
+    def find_start(self, cursor: str | None) -> tuple[int, ResyncReason | None]:
+        """The offset to go on from; and if it is not the cursor's, the reason for a `resync`."""
+        if cursor is None:
+            return self.position, None
+        offset = self.read_cursor(cursor)
+        if offset is None:
+            return self.position, ResyncReason.EPOCH_CHANGED
+        return (offset, None) if offset <= self.position else (self.position, ResyncReason.AHEAD)
+
+    def reach(self, offset: int) -> None:
+        """Everything up to `offset` is delivered."""
+        self.position = offset
+        self.outbound.delivered(offset)
+        if self.waiters.waiting:
+            self.waiters.reached(offset)
+
+    def begin(self, epoch: str, position: int) -> None:
+        """Go on behind `position` in the stream of this epoch: at the start, or because the stream is another one."""
+        changed = bool(self.epoch or self.position)
+        self.epoch = epoch
+        self.history.start(epoch)
+        self._go_on(position, ResyncReason.EPOCH_CHANGED if changed else None)
+
+    def lose(self, position: int) -> None:
+        """Go on behind `position`: the stream lost events up to there that were not delivered."""
+        self.history.lose(position)
+        self._go_on(position, ResyncReason.NOT_RESUMABLE)
+
+    def _go_on(self, position: int, resync: ResyncReason | None) -> None:
+        """Go on behind `position`. `resync` is the reason if that breaks continuity: every session is told.
+
+        The missing events may have changed who may hear what, so that is asked again.
+        """
+        self.position = position
+        self.waiters.release()
+        self.catchup_cache.forget()
+        self.ring.start(position)
+        self.outbound.start(position)
+        if resync is not None:
+            for session in list(self.hub.all_sessions()):
+                session.resync(resync)
+            self.access.doubt()
+
+    # All of its sessions.
+
+    def tell_all(self, message: Message) -> None:
+        """Send every session a message."""
+        for session in list(self.hub.all_sessions()):
+            session.send(message)
+
+    def set_degraded(self, is_degraded: bool) -> None:
+        """Tell every session that events may be late, or come in time again. A later session reads it in its ack."""
+        self.is_degraded = is_degraded
+        self.tell_all(Degraded() if is_degraded else Live())
+
+    def make_way(self, session_id: str, user_id: str) -> None:
+        """A client of this user has connected to another worker. The session it had before, if it is here, ends."""
+        for session in self.hub.sessions_of(user_id):
+            if session.id == session_id:
+                session.make_way()
+
+    def say_goodbye(self, window_s: float, now: float) -> Farewell:
+        """Tell every session when to go elsewhere within the window: the gateway is to stop."""
+        self.farewell = farewell = Farewell(window_s, now)
+        sessions = list(self.hub.all_sessions())
+        log.info("telling sessions to go elsewhere", count=len(sessions), window_s=window_s)
+        for session, goaway in zip(sessions, farewell.to_all(len(sessions)), strict=True):
+            session.send(goaway)
+        return farewell
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether it has no connection any more."""
+        return not self.hub.sessions and not self.connecting
+
+    def close_all(self, error: BeaconfireError) -> None:
+        """Write what is queued, then end every connection with the error's close code."""
+        self.outbound.drain()
+        for session in [*self.connecting, *self.hub.all_sessions()]:
+            session.close(error)
+
+    def turn(self, now: float) -> None:
+        """Do what is due each second. `now` is on the clock of `time.monotonic`."""
+        self.timers.turn(int(now))
+        self.ring.forget(now)
+        self.history.forget()
+        self.catchup_cache.forget()
+        self.users.forget(now)
+        self._busiest.look(self.ring, now)
+        CONNECTING.set(self.door.connecting)
+        RING_BYTES.set(self.ring.bytes)
+        ROOMS.set(len(self.hub))
+        FRAMES.inc(self.outbound.frames_sent - self._frames_counted)
+        self._frames_counted = self.outbound.frames_sent

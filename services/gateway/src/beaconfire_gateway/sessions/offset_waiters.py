@@ -1,0 +1,41 @@
+"""Sessions that wait until the gateway has reached an offset: one list for all of them. No I/O."""
+
+from bisect import bisect_left, insort
+from typing import Protocol
+
+
+class Waiter(Protocol):
+    """A session whose request waits."""
+
+    async def woken(self) -> None: ...
+    def wake(self) -> None: ...
+
+
+class OffsetWaiters:
+    """One for each gateway."""
+
+    def __init__(self) -> None:
+        self.waiting: list[tuple[int, int, Waiter]] = []
+        """(Minus the offset, a number of its own, the session), sorted: the nearest is the last."""
+
+    async def wait(self, session: Waiter, offset: int) -> None:
+        """Wait until `reached` was called with the offset, or the session is woken for another reason."""
+        entry = (-offset, id(session), session)
+        insort(self.waiting, entry)
+        try:
+            await session.woken()
+        finally:
+            at = bisect_left(self.waiting, entry)
+            if self.waiting[at : at + 1] == [entry]:  # else `reached` or `release` took it out
+                del self.waiting[at]
+
+    def reached(self, offset: int) -> None:
+        """Wake the sessions that wait for this offset or an earlier one."""
+        while self.waiting and -self.waiting[-1][0] <= offset:
+            self.waiting.pop()[2].wake()
+
+    def release(self) -> None:
+        """Wake all of them: the gateway goes on at another offset, perhaps of another epoch."""
+        waiting, self.waiting = self.waiting, []
+        for _, _, session in waiting:
+            session.wake()

@@ -1,0 +1,52 @@
+"""What a session hears in a room. No I/O."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from beaconfire_gateway.fanout.entry import Entry
+from beaconfire_gateway.fanout.selection import Selection
+from beaconfire_kit.roles import Role
+from beaconfire_kit.subjects import RoomKey
+
+WRITE_BYTES = 32_768
+"""Written at once to a session that catches up. The event that goes beyond it is the last before its socket is looked
+at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """The room that a name means, the role that opens it, and the event types that are wanted."""
+
+    room: RoomKey
+    role: Role
+    types: Selection = None
+
+    def hears(self, entry: Entry) -> bool:
+        """Whether an event of this room is for it. An event that was not checked yet is checked now."""
+        entry.check()
+        return (entry.audience is None or self.role in entry.audience) and (
+            self.types is None or entry.type in self.types
+        )
+
+
+def heard(
+    entries: Sequence[Entry], through: int, subscriptions: Iterable[Subscription], size_of: Callable[[Entry], int]
+) -> tuple[list[Entry], int]:
+    """The first of these entries that are heard by any of the subscriptions, and the offset this part ends at.
+
+    The entries are all there are up to `through`. The part ends with the event that goes beyond WRITE_BYTES.
+    """
+    inside: dict[RoomKey, list[Subscription]] = {}
+    for subscription in subscriptions:
+        inside.setdefault(subscription.room, []).append(subscription)
+    part: list[Entry] = []
+    size = 0
+    for entry in entries:
+        if entry.offset > through:
+            break
+        if any(one.hears(entry) for room in entry.route.rooms for one in inside.get(room, ())):
+            part.append(entry)
+            size += size_of(entry)
+            if size >= WRITE_BYTES:
+                return part, entry.offset
+    return part, through

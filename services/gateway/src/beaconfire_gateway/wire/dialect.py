@@ -1,0 +1,25 @@
+"""What every dialect can do: a dialect is a protocol that sessions speak."""
+
+from typing import Protocol, TypeAlias
+
+from beaconfire_gateway.wire.messages import Event, Message, Request
+
+Pieces: TypeAlias = tuple[bytes, ...]
+"""Bytes that belong together, in order. They are joined when they are written.
+
+So an event's body is kept once, and shared by everything that is made of the event.
+"""
+
+
+class Dialect(Protocol):
+    """Reads requests and writes messages. It keeps nothing of any session: all sessions may share one object."""
+
+    def decode(self, data: bytes) -> Request:
+        """Read what a client sent. Raises InvalidMessage, and nothing else."""
+        ...
+
+    def encode(self, message: Message) -> bytes: ...
+
+    def event(self, event: Event) -> Pieces:
+        """The payload of an event. Pass `event.body` on as it is if the dialect can: then no copy of it is kept."""
+        ...

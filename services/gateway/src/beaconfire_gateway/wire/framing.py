@@ -1,0 +1,20 @@
+"""How payloads travel: what a framing puts around a message's bytes, or makes of them."""
+
+from typing import Protocol
+
+from beaconfire_gateway.wire.dialect import Pieces
+from beaconfire_gateway.wire.websocket_frames import header
+
+
+class Framing(Protocol):
+    """Makes a payload into the bytes that go over the wire. The same payload always gives the same bytes."""
+
+    def frame(self, payload: Pieces) -> Pieces: ...
+
+
+class TextFrames:
+    """One unfragmented text frame for each payload (RFC 6455), on sockets of ours and on aiohttp's."""
+
+    def frame(self, payload: Pieces) -> Pieces:
+        first, *others = payload
+        return (header(sum(map(len, payload))) + first, *others)

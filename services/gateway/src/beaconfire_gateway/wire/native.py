@@ -1,0 +1,255 @@
+"""The native protocol, `beaconfire.v1`, as JSON text (PROTOCOL.md §4 and §5)."""
+
+import json
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+)
+from pydantic.alias_generators import to_camel
+
+from beaconfire_gateway.wire import messages
+from beaconfire_gateway.wire.dialect import Pieces
+from beaconfire_gateway.wire.messages import InvalidMessage, RoomAnswer
+from beaconfire_kit import errors
+
+SUBPROTOCOL = "beaconfire.v1"
+MAX_ROOMS_PER_MESSAGE = 100
+MAX_TYPES = 100
+_MAX_NAMES = 100_000
+
+_MessageId = Annotated[str, StringConstraints(min_length=1, max_length=64)] | int
+_RoomName = Annotated[str, StringConstraints(max_length=300)]
+_RoomNames = Annotated[tuple[_RoomName, ...], Field(max_length=MAX_ROOMS_PER_MESSAGE)]
+_TypeNames = Annotated[
+    tuple[Annotated[str, StringConstraints(max_length=64)], ...], Field(min_length=1, max_length=MAX_TYPES)
+]
+
+
+class Native:
+    """Implements `dialect.Dialect`."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, bytes] = {}
+
+    def decode(self, data: bytes) -> messages.Request:
+        """Read a client's message. Raises InvalidMessage (`bad_request` or `unknown_type`), and nothing else."""
+        try:
+            return _adapter().validate_json(data, by_alias=True, by_name=False).request()
+        except ValidationError as error:
+            raise _explain(data, error) from None
+
+    def encode(self, message: messages.Message) -> bytes:
+        """A message as JSON."""
+        if isinstance(message, messages.Restored):
+            head = _json({"type": message.TYPE, "id": message.id, "rooms": list(message.rooms)})
+            events = b",".join(b"".join(self.event(one)) for one in message.events)
+            return b'%s,"events":[%s]}' % (head[:-1], events)
+        return _json({"type": message.TYPE, **_FIELDS[type(message)](message)})
+
+    def event(self, event: messages.Event) -> Pieces:
+        """An event message around the publisher's own bytes."""
+        names = self._names.get(event.subject) or self._name_rooms(event)
+        if not event.offset:
+            return b'{"type":"event","rooms":%s,"event":' % names, event.body, b"}"
+        return b'{"type":"event","offset":%d,"rooms":%s,"event":' % (event.offset, names), event.body, b"}"
+
+    def _name_rooms(self, event: messages.Event) -> bytes:
+        """The names of an event's rooms, kept by its subject."""
+        if len(self._names) >= _MAX_NAMES:
+            self._names.clear()
+        names = self._names[event.subject] = _json([str(room) for room in event.rooms])
+        return names
+
+
+# What clients may send.
+
+
+class _Message(BaseModel):
+    # Unknown fields are ignored: a newer client may send fields that an older gateway does not know.
+    model_config = ConfigDict(frozen=True, extra="ignore", alias_generator=to_camel, strict=True)
+
+    id: _MessageId
+
+
+class _Client(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    name: str = Field(default="", max_length=64)
+    version: str = Field(default="", max_length=64)
+
+
+class _Connect(_Message):
+    type: Literal["connect"]
+    token: str = Field(default="", max_length=16_384)
+    rooms: _RoomNames = ()
+    types: dict[_RoomName, _TypeNames] = Field(default={}, max_length=MAX_ROOMS_PER_MESSAGE)
+    cursor: str | None = Field(default=None, max_length=64)
+    client: _Client | None = None
+    last_close: int | None = Field(default=None, ge=0, le=65_535)
+    replaces: str | None = Field(default=None, max_length=64)
+
+    @field_validator("types")
+    @classmethod
+    def _of_its_rooms(cls, types: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        stray = types.keys() - set(info.data.get("rooms", types))
+        if stray:
+            raise ValueError(f"{min(stray)!r} is not among `rooms`")
+        return types
+
+    def request(self) -> messages.Connect:
+        return messages.Connect(
+            self.id,
+            token=self.token,
+            rooms=self.rooms,
+            types=self.types,
+            cursor=self.cursor,
+            client=None if self.client is None else messages.Client(self.client.name, self.client.version),
+            last_close=self.last_close,
+            replaces=self.replaces,
+        )
+
+
+class _Subscribe(_Message):
+    type: Literal["subscribe"]
+    rooms: _RoomNames
+    types: _TypeNames | None = None
+    cursor: str | None = Field(default=None, max_length=64)
+
+    def request(self) -> messages.Subscribe:
+        return messages.Subscribe(self.id, self.rooms, self.types, self.cursor)
+
+
+class _Unsubscribe(_Message):
+    type: Literal["unsubscribe"]
+    rooms: _RoomNames
+
+    def request(self) -> messages.Unsubscribe:
+        return messages.Unsubscribe(self.id, self.rooms)
+
+
+class _Refresh(_Message):
+    type: Literal["refresh"]
+    token: str = Field(max_length=16_384)
+
+    def request(self) -> messages.Refresh:
+        return messages.Refresh(self.id, self.token)
+
+
+class _Ping(_Message):
+    type: Literal["ping"]
+
+    def request(self) -> messages.Ping:
+        return messages.Ping(self.id)
+
+
+_ClientMessage = _Connect | _Subscribe | _Unsubscribe | _Refresh | _Ping
+_TYPES = frozenset(one.TYPE for one in get_args(messages.Request))
+
+
+@cache
+def _adapter() -> TypeAdapter[_ClientMessage]:
+    return TypeAdapter(Annotated[_ClientMessage, Field(discriminator="type")])
+
+
+def _explain(data: bytes, error: ValidationError) -> InvalidMessage:
+    try:
+        raw = json.loads(data)
+    except (ValueError, RecursionError):
+        return InvalidMessage(errors.BAD_REQUEST, "a message is one JSON object")
+    if not isinstance(raw, dict):
+        return InvalidMessage(errors.BAD_REQUEST, "a message is one JSON object")
+    message_id = _read_id(raw.get("id"))
+    kind = raw.get("type")
+    if not isinstance(kind, str):
+        return InvalidMessage(errors.BAD_REQUEST, "`type` is missing", message_id)
+    if kind not in _TYPES:
+        return InvalidMessage(errors.UNKNOWN_TYPE, f"there is no message type {kind[:64]!r}", message_id)
+    first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+    where = ".".join(str(step) for step in first["loc"][1:]) or "message"
+    return InvalidMessage(errors.BAD_REQUEST, f"{where}: {first['msg'].removeprefix('Value error, ')}", message_id)
+
+
+def _read_id(found: Any) -> messages.MessageId | None:
+    """The id of a message that is wrong in some other way; None if it has none that could be sent back."""
+    if isinstance(found, str):
+        # Python's JSON parser also accepts half of a surrogate pair, which cannot be encoded again.
+        return found[:64] if found.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in found) else None
+    return found if isinstance(found, int) else None
+
+
+# What we send: the fields of each message, in the order of PROTOCOL.md.
+
+
+def _ack(message: messages.Ack) -> Mapping[str, Any]:
+    return {
+        "id": message.id,
+        "sessionId": message.session_id,
+        "userId": message.user_id,
+        "cursor": message.cursor,
+        "heartbeatS": message.heartbeat_s,
+        "limits": message.limits,
+        "degraded": message.degraded,
+        "rooms": _rooms(message.rooms),
+    }
+
+
+def _reply(message: messages.Reply) -> Mapping[str, Any]:
+    fields: dict[str, Any] = {"id": message.id, "success": True}
+    if message.rooms is not None:
+        fields["rooms"] = _rooms(message.rooms)
+    if message.cursor is not None:
+        fields["cursor"] = message.cursor
+    return fields
+
+
+def _error(message: messages.Error) -> Mapping[str, Any]:
+    return message.error.body() if message.id is None else {"id": message.id, **message.error.body()}
+
+
+_FIELDS: dict[type, Callable[[Any], Mapping[str, Any]]] = {
+    messages.Ack: _ack,
+    messages.Reply: _reply,
+    messages.Refusal: lambda message: {"id": message.id, "success": False, "error": message.error.body()},
+    messages.Error: _error,
+    messages.Position: lambda message: {"cursor": message.cursor},
+    messages.RoomLeft: lambda message: {"room": message.room, "reason": message.reason},
+    messages.RoleChanged: lambda message: {"root": message.root, "role": message.role},
+    messages.TokenExpiring: lambda message: {"inS": message.in_s},
+    messages.Resync: lambda message: {
+        "rooms": list(message.rooms),
+        "reason": message.reason,
+        "cursor": message.cursor,
+    },
+    messages.Degraded: lambda message: {"reason": message.reason},
+    messages.Live: lambda _message: {},
+    messages.GoAway: lambda message: {"afterMs": message.after_ms, "withinMs": message.within_ms},
+}
+
+
+def _rooms(answers: Mapping[str, RoomAnswer]) -> dict[str, Any]:
+    return {name: _room(answer) for name, answer in answers.items()}
+
+
+def _room(answer: RoomAnswer) -> dict[str, Any]:
+    if answer.error is not None:
+        return {"success": False, "error": answer.error.body()}
+    fields: dict[str, Any] = {"success": True}
+    if answer.room is not None:
+        fields["room"] = answer.room
+    if answer.recovered is not None:
+        fields["recovered"] = answer.recovered
+    return fields
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
