@@ -488,7 +488,7 @@ async def test_erased_in_a_quiet_stream(stream: NatsServer, auth: FakeAuth) -> N
         await call_api(stream, "STREAM.MSG.DELETE.EVENTS", {"seq": erased})
         async with asyncio.timeout(15):
             for is_remembered in (True, False):  # the figure is a second behind
-                while ("\ngateway_ring_bytes 0.0" in await gateway.metrics()) is is_remembered:
+                while ("\nbeaconfire_gateway_ring_bytes 0.0" in await gateway.metrics()) is is_remembered:
                     await asyncio.sleep(0.05)
         async with open_socket(gateway.url) as client:
             await client.connect(auth.token("viewer"), ["campaign:c1"], cursor=cursor)
