@@ -6,7 +6,7 @@ from typing import Any
 
 from beaconfire_gateway import __main__ as gateway
 from beaconfire_gateway.sessions.gateway import Gateway
-from beaconfire_gateway.stream.intake import Intake
+from beaconfire_gateway.stream.intake import Event, Intake
 from beaconfire_gateway.stream.sequence import Sequence
 
 
@@ -38,8 +38,9 @@ def _without_hole_check() -> None:
 def _without_silence_probe() -> None:
     """Nobody asks whether the stream goes on behind the last event heard."""
 
-    async def wait(self: Intake) -> None:
+    async def wait(self: Intake) -> Event:
         await asyncio.Event().wait()
+        return Event.PROBE_DUE
 
     Intake._wait = wait  # type: ignore[method-assign]
 

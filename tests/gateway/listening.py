@@ -9,9 +9,9 @@ import pytest
 from nats.aio.client import Client
 
 from beaconfire_gateway.fanout.encoding import Stored
-from beaconfire_gateway.stream import intake as intake_module
 from beaconfire_gateway.stream import replay
 from beaconfire_gateway.stream.intake import Intake
+from beaconfire_gateway.stream.live import parse_live
 from beaconfire_kit import broker
 from beaconfire_kit.seams.nats_direct import DirectClient
 from tests.conftest import Broker, broker_settings
@@ -104,7 +104,7 @@ async def listening(server: Broker, *, history_s: float = 60.0) -> AsyncIterator
     hear = ear.intake._hear
 
     def lossy(subject: bytes, reply: bytes, body: bytes, headers: bytes | None) -> None:
-        ours = intake_module._of_ours(subject, body, headers)
+        ours = parse_live(subject, body, headers)
         offset = ours and ours[0]
         if offset is None or not ear.deaf(offset):
             for _ in range(1 + (offset is not None and ear.again(offset))):

@@ -13,7 +13,7 @@ import pytest
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.sessions import membership as membership_module
-from beaconfire_gateway.stream import intake as intake_module
+from beaconfire_gateway.stream import repair
 from beaconfire_kit import broker
 from beaconfire_kit.events.user import AccessRevoked
 from beaconfire_kit.roles import Role
@@ -117,7 +117,7 @@ async def test_a_removal(island: Island, lose: Lose) -> None:
 async def test_a_removal_where_ticks_have_run_out(island: Island, monkeypatch: pytest.MonkeyPatch, lose: Lose) -> None:
     """A gateway that was away for minutes finds offsets missing that were ticks, as far as it can know. Clients are not
     told of a loss then, and still a member whose removal was among them hears nothing more."""
-    monkeypatch.setattr(intake_module, "YOUNG_S", 0.0)
+    monkeypatch.setattr(repair, "YOUNG_S", 0.0)
     removed, stays = await island.client("viewer"), await island.client("owner")
     with island.route.cut_off():
         island.auth.members["viewer"] = {}

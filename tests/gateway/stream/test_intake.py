@@ -11,7 +11,9 @@ import pytest
 from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.fanout.encoding import Stored
 from beaconfire_gateway.stream import intake as intake_module
-from beaconfire_gateway.stream import replay
+from beaconfire_gateway.stream import repair, replay, watch
+from beaconfire_gateway.stream.intake import Event
+from beaconfire_gateway.stream.live import parse_live
 from beaconfire_kit import broker, reading
 from beaconfire_kit.seams.nats_direct import DirectClient
 from beaconfire_kit.seams.nats_parser import Direct
@@ -85,7 +87,7 @@ async def test_no_consumer_to_read_with(stream: NatsServer) -> None:
 async def test_a_read_that_loses(stream: NatsServer, monkeypatch: pytest.MonkeyPatch, loses: bytes) -> None:
     """What a read loses on its way is not taken for deleted, though it is old: the consumer's own count has a gap, or
     nothing comes, not even a heartbeat; the stream is read again."""
-    monkeypatch.setattr(intake_module, "YOUNG_S", 0.0)
+    monkeypatch.setattr(repair, "YOUNG_S", 0.0)
     inboxes: list[str] = []
     lost = 0
     async with listening(stream) as ear, connected(stream, "publisher") as nc:
@@ -214,7 +216,7 @@ async def test_recreated_without_a_silence(stream: NatsServer, monkeypatch: pyte
     async with listening(stream) as ear, connected(stream, "publisher") as nc, connected(stream, "setup") as setup:
         await ear.reach(await publish(nc, 30))
         await ear.reach(ear.intake.position + 1)  # the tick after a silence: it waits for the next one from now on
-        monkeypatch.setattr(intake_module, "SILENCE_S", 3600.0)
+        monkeypatch.setattr(watch, "SILENCE_S", 3600.0)
         await ear.reach(await publish(nc, 1, prefix="last"))
         await setup.request("$JS.API.STREAM.DELETE.EVENTS", b"")
         epoch = await broker.declare_stream(setup)
@@ -263,7 +265,7 @@ async def test_busy_stream_is_one_epoch(stream: NatsServer) -> None:
     async with listening(stream) as ear, connected(stream, "publisher") as nc:
         load = asyncio.create_task(publish(nc, 400))
         for _ in range(20):
-            await ear.intake._probe(thorough=True)
+            assert await ear.intake._verify() is not Event.OTHER_STREAM
         end = await load
         await ear.reach(end)
 
@@ -298,7 +300,7 @@ LAST = b"\r\nNats-Time-Stamp: 2026-11-21T10:00:00Z\r\nNats-Last-Sequence: 0\r\n\
 )
 def test_whose_message(headers: bytes, offset: int | None, has_ttl: bool) -> None:
     """A message is the stream's by the last headers of it, as the server's own stand behind the publisher's."""
-    ours = intake_module._of_ours(b"live." + SUBJECT, b"{}", b"NATS/1.0" + headers + LAST)
+    ours = parse_live(b"live." + SUBJECT, b"{}", b"NATS/1.0" + headers + LAST)
 
     assert ours == (None if offset is None else (offset, Stored(SUBJECT.decode(), b"{}", has_ttl)))
 
@@ -308,8 +310,8 @@ def test_whose_message(headers: bytes, offset: int | None, has_ttl: bool) -> Non
 )
 def test_not_where_it_came(subject: bytes) -> None:
     """Headers that name another subject than the message came on are nobody's."""
-    assert intake_module._of_ours(subject, b"{}", b"NATS/1.0" + SERVERS % (SUBJECT, 7) + LAST) is None
-    assert intake_module._of_ours(b"live." + SUBJECT, b"{}", None) is None
+    assert parse_live(subject, b"{}", b"NATS/1.0" + SERVERS % (SUBJECT, 7) + LAST) is None
+    assert parse_live(b"live." + SUBJECT, b"{}", None) is None
 
 
 async def test_quiet_stream_stays_anchored(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -329,7 +331,7 @@ async def test_heard_twice(stream: NatsServer) -> None:
         ear.again = lambda offset: offset % 3 == 0
         end = await publish(nc, 100)
         async with asyncio.timeout(15):
-            while ear.intake._doubted or ear.intake.position < end:
+            while ear.intake._watch.in_doubt or ear.intake.position < end:
                 await asyncio.sleep(0.01)
 
     ear.assert_whole(max(ear.offsets))

@@ -23,8 +23,9 @@ from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.ring import Ring
 from beaconfire_gateway.fanout.route import Routes
 from beaconfire_gateway.stream import intake as intake_module
-from beaconfire_gateway.stream import replay
+from beaconfire_gateway.stream import repair, replay, watch
 from beaconfire_gateway.stream.intake import Intake
+from beaconfire_gateway.stream.live import stored_at
 from beaconfire_kit import broker
 from beaconfire_kit.reading import ReadFailed
 
@@ -125,7 +126,7 @@ class Stream:
         _nc: Any,
         *,
         upto: int,
-        take: replay.Take,
+        on_message: replay.OnMessage,
         after: int | None = None,
         since_s: float | None = None,
         enough: Callable[[], bool] = bool,
@@ -144,13 +145,13 @@ class Stream:
                 raise ReadFailed("nothing is left to read")
             at = min(rest)
             if at <= upto:
-                take(at, self.there[at].stored, self.there[at].at)
+                on_message(at, self.there[at].stored, self.there[at].at)
             self._happen("read")
             if at >= upto or enough():
                 return min(at, upto)
             await self._answer()
 
-    async def get(self, _nc: Any, *, after: int, upto: int, take: replay.Take) -> None:
+    async def get(self, _nc: Any, *, after: int, upto: int, on_message: replay.OnMessage) -> None:
         await self._answer()
         if self.is_away:
             raise ReadFailed("away")
@@ -160,7 +161,7 @@ class Stream:
         for offset, message in found:
             if message is None:
                 return
-            take(offset, message.stored, message.at)
+            on_message(offset, message.stored, message.at)
 
     async def get_one(self, _nc: Any, offset: int) -> Stored | None:
         await self._answer()
@@ -192,8 +193,8 @@ class Reading(RuleBasedStateMachine):
         self.loop.time = lambda: self.now  # type: ignore[method-assign]
         clock = SimpleNamespace(monotonic=lambda: self.now, time=lambda: self.now)
         self._patches: list[Any] = [
-            patch.object(intake_module, "time", clock),
-            patch.object(intake_module, "BEHIND", 4),
+            *(patch.object(module, "time", clock) for module in (intake_module, repair, watch)),
+            patch.object(repair, "BEHIND", 4),
             patch.object(replay, "GETS_AT_ONCE", 2),
             *(
                 patch.object(replay, name, getattr(self.stream, name))
@@ -234,7 +235,7 @@ class Reading(RuleBasedStateMachine):
                 self._excuse(missing)
         # Else the stream is another one, and the gateway cannot know yet.
         self.position = offset
-        self.read_at = self.intake._read_at
+        self.read_at = self.intake._trail.last_read_at
         if stored.subject in SUBJECTS:
             self.ring.append(Entry(offset, ROUTES[stored.subject], stored.body, 0.0, type="t"))
 
@@ -243,10 +244,10 @@ class Reading(RuleBasedStateMachine):
         if not self.stream.everything[offset].is_event:
             self.reached["ticks that ran out"] += self.stream.why_gone.get(offset) == "expired"
             return
-        known_at = max(self.read_at, intake_module._stamp(self.intake._dated))
+        known_at = max(self.read_at, stored_at(self.intake._trail.last_headers))
         why = self.stream.why_gone.get(offset)
         assert why == "erased", f"{offset} was passed over in silence ({why}), and {self.intake._sequence.position}"
-        assert self.now - known_at >= intake_module.YOUNG_S, f"{offset} was erased, which was not told"
+        assert self.now - known_at >= repair.YOUNG_S, f"{offset} was erased, which was not told"
         assert self.doubted, f"{offset} may have changed access, which was not asked again"
         self.untold.add(offset)
 

@@ -15,7 +15,7 @@ from nats.aio.client import Client
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.stream import intake as intake_module
-from beaconfire_gateway.stream import replay
+from beaconfire_gateway.stream import repair, replay, watch
 from beaconfire_kit import broker
 from beaconfire_kit.seams.nats_direct import DirectClient
 from tests.broker_changes import call_api, declare
@@ -57,12 +57,12 @@ class Interruption:
         self._read = replay.read
         monkeypatch.setattr(replay, "read", self._interrupted)
 
-    async def _interrupted(self, *args: Any, take: replay.Take, **kwargs: Any) -> int:
+    async def _interrupted(self, *args: Any, on_message: replay.OnMessage, **kwargs: Any) -> int:
         taken = 0
 
         def counted(*message: Any) -> None:
             nonlocal taken
-            take(*message)
+            on_message(*message)
             taken += 1
             if not self.happened.is_set():
                 self.reached = message[0]
@@ -71,7 +71,7 @@ class Interruption:
 
         if not self._after and not self.happened.is_set():
             self._cut()
-        return await self._read(*args, take=counted, **kwargs)
+        return await self._read(*args, on_message=counted, **kwargs)
 
     def _cut(self) -> None:
         self._route.refusing = True
@@ -237,7 +237,7 @@ async def test_resumes_at_a_gateway_whose_start_was_interrupted(
 @pytest.fixture(name="no_probes")
 def _no_probes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Silence is not probed: a gateway looks at the stream only if it hears something, or is told to."""
-    monkeypatch.setattr(intake_module, "SILENCE_S", 3600.0)
+    monkeypatch.setattr(watch, "SILENCE_S", 3600.0)
 
 
 def before_state(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], Awaitable[object]]) -> None:
@@ -390,7 +390,7 @@ async def test_expired_ticks_are_no_gap(stream: NatsServer, monkeypatch: pytest.
         listening(At(f"nats://127.0.0.1:{route.port}", stream.passwords)) as ear,
     ):
         await ear.reach(await publish(nc, 2, prefix="before"))
-        monkeypatch.setattr(intake_module, "YOUNG_S", 0.0)  # as though all of this were minutes ago
+        monkeypatch.setattr(repair, "YOUNG_S", 0.0)  # as though all of this were minutes ago
         with route.cut_off():
             for number in range(60):
                 await publish(nc, 1, prefix=f"{number}-")

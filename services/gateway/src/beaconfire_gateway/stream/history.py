@@ -1,8 +1,8 @@
-"""What the ring no longer has: pages of the stream for sessions that were away longer (ADR 0002).
+"""History: pages of the stream for sessions that were away longer than the ring remembers (ADR 0002).
 
-A page holds the events of one root. It is read once and shared by every session that needs a part of it: after an
-outage, many need the same. It is complete through its end, whichever replica delivered it, because it ends at a message
-that came with it: an event of the root, or a tick that was acknowledged before.
+A page holds the events of one root. It is read once and shared by all sessions that need a part of it, because after an
+outage many need the same. It is complete through its end, whichever replica delivered it: it ends at a message that the
+read returned, which is an event of the root, or a tick that was acknowledged before.
 """
 
 import asyncio
@@ -32,18 +32,18 @@ PAGES = metrics.Counter(
 PAGE_EVENTS = 500
 PAGE_BYTES = 1_048_576
 READS_AT_ONCE = 4
-"""Reads of the stream at one time: a storm of them must not fill the broker's buffer for this connection."""
+"""Reads of the stream at one time: many of them must not fill the broker's buffer for this connection."""
 KEEP_BYTES = 33_554_432
 KEEP_S = 10.0
 BARRIER_AGE_S = broker.TICK_TTL_S / 2
 RETRY_S = 0.1
 ENCODE_IN_A_TURN = 50
-"""Events encoded in one turn of the loop, 2 ms or so: live events do not wait for a long replay."""
+"""Events encoded in one turn of the loop, about 2 ms: live events do not wait for a long replay."""
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """The events of a root with offsets in (after, through]: all of them."""
+    """All events of a root with offsets in (after, through]."""
 
     root: Pair
     after: int
@@ -58,7 +58,7 @@ class Page:
 
 
 class History:
-    """Implements `gateway.History` and `entry.Keeper` over the broker. One for each gateway."""
+    """Implements `gateway.History` and `entry.Keeper` with the broker. One for each gateway."""
 
     def __init__(self, nc: DirectClient, encoder: Encoder) -> None:
         self._nc = nc
@@ -70,14 +70,14 @@ class History:
         self._life = 0
         self._epoch = ""
         self._lost_up_to = 0
-        # One read of a root at a time: who waits for it looks first whether it read their part, too.
+        # One read of a root at a time: a session that waited looks first whether the read has its part, too.
         self._reading: WeakValueDictionary[Pair, asyncio.Lock] = WeakValueDictionary()
         self._ticking = asyncio.Lock()
         self._tick_began = float("-inf")
         self._tick = 0
 
     def start(self, epoch: str) -> None:
-        """Begin, or start over in another epoch: what was read belongs to the one before."""
+        """Start, or start over in another epoch: the pages belong to the one before."""
         self._life += 1
         self._epoch = epoch
         self._lost_up_to = 0
@@ -85,7 +85,7 @@ class History:
         self._forget_pages(read_before=float("inf"))
 
     def lose(self, offset: int) -> None:
-        """Events at or below `offset` are gone from the stream: nobody can resume from before it any more."""
+        """Events at or below `offset` are gone from the stream: no session can resume from before it."""
         self._lost_up_to = offset
 
     def grow(self, count: int) -> None:
@@ -93,13 +93,13 @@ class History:
         self._kept_bytes += count
 
     def forget(self) -> None:
-        """Let go of pages that are old. Call it now and then."""
+        """Forget pages that are old. Call it now and then."""
         self._forget_pages(read_before=time.monotonic() - KEEP_S)
 
     async def end(self) -> int:
-        """Where the stream ends: the offset of a tick that was sent after this was called.
+        """Find where the stream ends: the offset of a tick that was published after this call.
 
-        All who ask while one is under way share the next one. Waits for the broker as long as it takes.
+        All calls while one tick is under way share the next one. Waits for the broker as long as it takes.
         """
         asked_at = time.monotonic()
         async with self._ticking:
@@ -114,11 +114,11 @@ class History:
             return self._tick
 
     async def page(self, roots: Iterable[Pair], after: int, ring: Ring) -> tuple[Sequence[Entry], int]:
-        """The next events of these roots after `after`, in order, and the offset through which that is all of them.
+        """Return the next events of these roots after `after`, and the offset through which they are complete.
 
-        It ends between `after` and the end of the stream; with nothing to tell, where `ring` covers the rest. Waits for
-        the broker as long as it takes. Raises HistoryGone where the stream no longer has everything after `after`: what
-        `ring` remembers of, and the read did not bring, was erased.
+        The events are in order. That offset lies between `after` and the end of the stream. If there are no events, it
+        lies where `ring` covers the rest. Waits for the broker as long as it takes. Raises HistoryGone if the stream no
+        longer has everything after `after`: an event that `ring` remembers and the read does not return was erased.
         """
         barrier = await self._barrier(ring.floor)
         pages = [await self._page(root, after, barrier, ring) for root in roots]
@@ -129,7 +129,7 @@ class History:
         return sorted(entries, key=lambda entry: entry.offset), through
 
     async def _barrier(self, floor: int) -> int:
-        """A tick at or above `floor`, the ring's, that is still in the stream."""
+        """Return a tick at or above the ring's floor that is still in the stream."""
         if self._tick < floor or time.monotonic() - self._tick_began > BARRIER_AGE_S:
             return await self.end()
         return self._tick
@@ -161,11 +161,11 @@ class History:
             except ReadFailed as error:
                 log.warning("could not read the history, trying again", reason=str(error), root=str(root))
                 await asyncio.sleep(RETRY_S)
-                barrier = await self.end()  # the tick itself may have run out
+                barrier = await self.end()  # the tick itself may have expired
                 if barrier <= after:  # the stream went back
                     raise HistoryGone from error
                 continue
-            # After the read: what retention took before or during it is missing from it.
+            # Ask after the read: it misses what retention removed before it or during it.
             stream = await broker.stream_state(self._nc)
             if stream.first > after + 1 or stream.epoch != self._epoch:
                 raise HistoryGone
@@ -175,7 +175,7 @@ class History:
         stored: list[tuple[int, Stored]] = []
         size = 0
 
-        def take(offset: int, message: Stored, _at: float) -> None:
+        def keep(offset: int, message: Stored, _at: float) -> None:
             nonlocal size
             size += len(message.body)
             stored.append((offset, message))
@@ -184,7 +184,7 @@ class History:
             self._nc,
             after=after,
             upto=barrier,
-            take=take,
+            on_message=keep,
             subjects=(f"{root.kind}.{root.id}.>", broker.TICK),
             enough=lambda: len(stored) >= PAGE_EVENTS or size >= PAGE_BYTES,
         )
@@ -203,10 +203,10 @@ class History:
     def _encode(self, offset: int, message: Stored) -> Entry | None:
         try:
             return self._encoder.encode(offset, message)
-        except InvalidEvent:  # refused and set aside when it was live
+        except InvalidEvent:  # set aside when it was live
             return None
         except Exception:
-            # As where it is heard (`Intake._take`): nobody could ever resume past it.
+            # As for live messages (`Intake._deliver_next`): no session could ever resume past it.
             log.exception("could not replay", offset=offset)
             return None
 
@@ -217,7 +217,7 @@ class History:
         return None
 
     def _keep(self, page: Page) -> None:
-        """Keep it for the sessions that ask next."""
+        """Keep a page for the sessions that ask next."""
         for entry in page.entries:
             entry.keeper = self
         self._kept.append(page)

@@ -1,4 +1,4 @@
-"""What the gateway reads of the stream: a part of it, single messages, and where it ends."""
+"""Reads of the stream: a part of it, single messages, and where it ends."""
 
 import asyncio
 import json
@@ -27,13 +27,13 @@ GETS_AT_ONCE = 50
 
 TICK_TIMEOUT_S = 1.0
 
-Take = Callable[[int, Stored, float], None]
+OnMessage = Callable[[int, Stored, float], None]
 """(offset, message, stored at in Unix seconds). Must not raise."""
 
 
 @dataclass(slots=True)
 class _Progress:
-    """What a read has seen, and when (on the loop's clock)."""
+    """What a read has received, and when (on the loop's clock)."""
 
     last: int
     done: "asyncio.Future[None]"
@@ -53,20 +53,22 @@ async def read(
     nc: DirectClient,
     *,
     upto: int,
-    take: Take,
+    on_message: OnMessage,
     after: int | None = None,
     since_s: float | None = None,
     subjects: Sequence[str] = (),
     enough: Callable[[], bool] = bool,
 ) -> int:
-    """Read the stream in order, everything after offset `after` (or of the last `since_s` seconds, by the broker's
-    clock) through `upto`.
+    """Read the stream in order, from behind `after` (or from `since_s` seconds ago, by the broker's clock) to `upto`.
 
-    With `subjects`, only what is on one of them; `upto` must be on one, too, or the read does not end. `take` is called
-    for each message that exists; offsets it jumps over do not. `upto` itself may be gone by now: a message behind it
-    ends the read, too. Stops early where `enough` says so after a message. Returns the offset it is complete through.
-    Raises ReadFailed when the consumer falls silent for 1.2 s, has nothing left to send, jumps, or cannot be made; what
-    was taken stays taken: go on from where it got to.
+    Returns the offset through which the read is complete. `on_message` is called for each message that exists: offsets
+    that it jumps over are gone. `upto` itself may be gone, because a message behind it ends the read, too. The read
+    ends early if `enough` returns True after a message.
+
+    With `subjects`, only messages on these subjects are read. `upto` must be on one of them, or the read does not end.
+
+    Raises ReadFailed if the consumer is silent for 1.2 s, has nothing left to send, jumps, or cannot be created. The
+    messages received until then count: read again from behind the last one.
     """
     name = f"read-{uuid.uuid4().hex}"
     inbox = nc.new_inbox()
@@ -88,7 +90,7 @@ async def read(
             return
         offset, stored_at = delivery
         if offset <= upto:
-            take(offset, Stored.of(subject, body, headers), stored_at)
+            on_message(offset, Stored.of(subject, body, headers), stored_at)
         progress.last = min(offset, upto)
         if offset >= upto or enough():
             progress.done.set_result(None)
@@ -107,7 +109,7 @@ async def read(
 
 
 async def _moments_ago(nc: DirectClient, seconds: float) -> datetime:
-    """By the broker's clock: ours may be minutes off, and a read that begins in its future brings nothing, ever."""
+    """Return the time by the broker's clock. Ours may be minutes ahead, and a read from the future never returns."""
     try:
         async with asyncio.timeout(API_TIMEOUT_S):
             state = await broker.stream_state(nc)
@@ -116,31 +118,31 @@ async def _moments_ago(nc: DirectClient, seconds: float) -> datetime:
     return datetime.fromtimestamp(state.asked_at - seconds, UTC)
 
 
-async def get(nc: DirectClient, *, after: int, upto: int, take: Take) -> None:
-    """Read (after, upto] message by message from the stream's leader, as far as it has all of them.
+async def get(nc: DirectClient, *, after: int, upto: int, on_message: OnMessage) -> None:
+    """Read (after, upto] message by message from the stream's leader, up to the first that it does not have.
 
-    For a few, and for when no consumer can be made: in a cluster that takes a leader of the whole cluster, which may
-    be missing while the stream has its own. An offset that is not there says nothing (who answers may have been the
-    leader until a moment ago): only `read` knows what no longer exists. Stops before a message whose subject is not
-    UTF-8, too, which only `read` brings as it is. Raises ReadFailed where nobody answers.
+    Use it for a few messages, and while no consumer can be created. In a cluster, creating one takes the cluster's
+    leader, which may be missing while the stream has its own. A missing offset proves nothing, because the server that
+    answers may have been the leader until a moment ago: only `read` shows what is gone. It also stops before a message
+    whose subject is not UTF-8, which only `read` returns unchanged. Raises ReadFailed if there is no answer.
     """
     for first in range(after + 1, upto + 1, GETS_AT_ONCE):
         offsets = range(first, min(first + GETS_AT_ONCE, upto + 1))
         for offset, message in zip(offsets, await _get(nc, offsets), strict=True):
             if message is None or _is_changed(message):
                 return
-            take(offset, *_stored(message))
+            on_message(offset, *_stored(message))
 
 
 async def get_one(nc: DirectClient, offset: int) -> Stored | None:
-    """The message at `offset`, None if it is not there. Raises ReadFailed where nobody answers."""
+    """Return the message at `offset`, None if it is not there. Raises ReadFailed if there is no answer."""
     (message,) = await _get(nc, (offset,))
     if message is None:
         return None
     if not _is_changed(message):
         return _stored(message)[0]
     found: list[Stored] = []
-    await read(nc, after=offset - 1, upto=offset, take=lambda _offset, stored, _at: found.append(stored))
+    await read(nc, after=offset - 1, upto=offset, on_message=lambda _offset, stored, _at: found.append(stored))
     return found[0] if found else None
 
 
@@ -155,22 +157,22 @@ async def _get(nc: DirectClient, offsets: Sequence[int]) -> list[dict[str, Any] 
 
 
 def _is_changed(message: dict[str, Any]) -> bool:
-    """Whether the answer may not have the message's own subject.
+    """Whether the subject in the answer may differ from the message's own.
 
-    It is JSON: nats-server writes U+FFFD for each byte that is not UTF-8, so the bytes cannot be told from it.
+    The answer is JSON: nats-server writes U+FFFD for each byte that is not UTF-8, so the bytes are lost.
     """
     return "\ufffd" in message["subject"]
 
 
 def _stored(message: dict[str, Any]) -> tuple[Stored, float]:
-    """The message, and when it was stored."""
+    """Read a message and when it was stored from an answer."""
     headers = b64decode(message["hdrs"]) if message.get("hdrs") else None
     stored = Stored.of(message["subject"].encode(), b64decode(message.get("data", "")), headers)
     return stored, datetime.fromisoformat(message["time"]).timestamp()
 
 
 async def _watch(progress: _Progress) -> None:
-    """Wait for the end, or for silence."""
+    """Wait until the read is done. Raises ReadFailed if the consumer falls silent."""
     loop = asyncio.get_running_loop()
     while True:
         silent_at = progress.heard_at + SILENT_S
@@ -185,7 +187,7 @@ async def _watch(progress: _Progress) -> None:
 
 
 async def _delete(nc: DirectClient, name: str, subscription: Any) -> None:
-    """Tidy up; the server does it by itself after 5 s where this does not arrive."""
+    """Delete the consumer. If this does not arrive, the server deletes it after 5 s."""
     try:
         await nc.unsubscribe_direct(subscription)
         await nc.publish(f"$JS.API.CONSUMER.DELETE.{STREAM}.{name}", b"")

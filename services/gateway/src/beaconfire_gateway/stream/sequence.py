@@ -1,7 +1,7 @@
-"""Contiguity: offset N is delivered only after N-1 (ADR 0002). No I/O.
+"""Sequence: offset N is delivered only after N-1 (ADR 0002). No I/O.
 
-What comes early is held; the hole below it is for the caller to read from the stream. W, the last offset delivered, is
-the gateway's *position*.
+A message that arrives early is held, and the caller reads the hole below it from the stream. The last offset delivered
+is the gateway's *position*.
 """
 
 from collections.abc import Callable
@@ -11,11 +11,11 @@ M = TypeVar("M")
 
 
 class Sequence(Generic[M]):
-    """Puts what is heard live and what is read from the stream into one order without gaps.
+    """Puts messages that are heard live and messages that are read from the stream into one order without gaps.
 
-    `deliver(offset, message)` is called for each offset once, ascending; it must not raise. What is held is bounded by
-    `max_held` messages, and by `max_held_bytes` of what `size` says of them; beyond that the hold is forgotten: W then
-    lies further behind, that is all.
+    `deliver(offset, message)` is called once for each offset, ascending. It must not raise. At most `max_held` messages
+    are held, and at most `max_held_bytes` of them as `size` counts. Beyond that the held messages are forgotten, and
+    have to be read again.
     """
 
     def __init__(
@@ -30,15 +30,15 @@ class Sequence(Generic[M]):
         self._size = size
         self._max_held = max_held
         self._max_held_bytes = max_held_bytes
-        self._held_bytes = 0  # of everything held since the hold was last empty
+        self._held_bytes = 0  # of everything that was held since nothing was held last
         self._held: dict[int, M] = {}
         self._expected = 0
         self.position: int | None = None
-        """W; None until `start`."""
+        """The last offset delivered; None until `start`."""
 
     @property
     def hole(self) -> int | None:
-        """The offset up to which the stream must be read, or None where nothing is known to be missing."""
+        """The offset up to which the stream must be read, or None if nothing is known to be missing."""
         if self.position is None:
             return None
         if self._held:
@@ -46,18 +46,18 @@ class Sequence(Generic[M]):
         return self._expected if self._expected > self.position else None
 
     def start(self, position: int) -> None:
-        """From here on: what was heard at or below `position` is dropped, what follows is delivered."""
+        """Drop what was heard at or below `position`, and deliver what follows it."""
         self.position = position
         self._advance()
 
     def reset(self) -> None:
-        """Forget the position and what is held. Everything heard until `start` is held."""
+        """Forget the position and the held messages. Everything heard until `start` is held."""
         self._held.clear()
         self._expected = 0
         self.position = None
 
     def hear(self, offset: int, message: M) -> bool:
-        """Take a live message. False where it lies behind a hole and had to be held (the caller reads the hole)."""
+        """Receive a live message. False if it lies behind a hole and is held: the caller has to read the hole."""
         position = self.position
         if position is not None:
             if offset == position + 1:
@@ -76,7 +76,7 @@ class Sequence(Generic[M]):
         return False
 
     def fill(self, offset: int, message: M) -> None:
-        """Take a message that was read, unless it was delivered before.
+        """Receive a message that was read, and deliver it unless that was done before.
 
         Raises ValueError if it is not the next one: only `skip` moves the position past an offset without a message.
         """
@@ -91,17 +91,17 @@ class Sequence(Generic[M]):
         self._advance()
 
     def skip(self, offset: int) -> None:
-        """Go past offsets that are known to be gone from the stream, up to and including `offset`."""
+        """Move past offsets that are known to be gone from the stream, up to and including `offset`."""
         if self.position is not None and offset > self.position:
             self.position = offset
             self._advance()
 
     def expect(self, offset: int) -> None:
-        """The stream is known to reach `offset`: without hearing it, there is a hole up to there."""
+        """The stream is known to reach `offset`. Unless it was heard, there is a hole up to there."""
         self._expected = max(self._expected, offset)
 
     def _advance(self) -> None:
-        """Deliver what is held and now in order; drop what was passed."""
+        """Deliver the held messages that are next, and drop those that were passed."""
         if not self._held or self.position is None:
             return
         position = self.position

@@ -1,0 +1,71 @@
+"""The intake's questions to the broker, and whether the broker answers them.
+
+This is the second, smaller state machine beside `intake`: *answering* and *degraded*. An unanswered tick, or a question
+that nobody answers for a second, makes it degraded. Only proof that the position is the end of the stream ends that.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from beaconfire_gateway.stream import replay
+from beaconfire_kit import broker, logs, metrics
+from beaconfire_kit.seams.nats_direct import DirectClient
+
+log = logs.get(__name__)
+
+DEGRADED = metrics.Gauge("beaconfire_gateway_degraded", "1 while the broker does not acknowledge ticks, otherwise 0.")
+
+RETRY_S = 0.1
+FIRST_PATIENCE_S = 0.25
+
+
+class Contact:
+    """Asks the broker. `on_state(answers)` is called when it stops or starts to answer."""
+
+    def __init__(self, nc: DirectClient, on_state: Callable[[bool], None]) -> None:
+        self._nc = nc
+        self._on_state = on_state
+        self.answers = True
+
+    async def find_end(self) -> int | None:
+        """Find where the stream ends, by a tick. None, after a pause, if the broker does not acknowledge it."""
+        end = await replay.find_end(self._nc)
+        if end is None:
+            await self.fail()
+        return end
+
+    async def stream_state(self) -> broker.StreamState:
+        """Ask the stream for its state until it answers.
+
+        The first question waits only briefly: if a route was cut while it was on the way, it is lost, and the next one
+        is not.
+        """
+        patience_s = FIRST_PATIENCE_S
+        while True:
+            broker.check_cancelled()
+            try:
+                async with asyncio.timeout(patience_s):
+                    return await broker.stream_state(self._nc)
+            except TimeoutError:
+                if patience_s >= replay.TICK_TIMEOUT_S:
+                    self._set(False)
+                patience_s = min(2 * patience_s, replay.TICK_TIMEOUT_S)
+
+    async def fail(self) -> None:
+        """Degrade, and pause before the next attempt."""
+        self._set(False)
+        await asyncio.sleep(RETRY_S)
+
+    def recover(self) -> None:
+        """The broker answered, and nothing is known to be missing."""
+        self._set(True)
+
+    def _set(self, answers: bool) -> None:
+        if answers != self.answers:
+            self.answers = answers
+            DEGRADED.set(not answers)
+            if answers:
+                log.info("the broker answers again")
+            else:
+                log.warning("the broker does not answer")
+            self._on_state(answers)
