@@ -5,14 +5,8 @@ may happen between two steps of a read. An event may be missing from what is del
 anything behind it was delivered, or if nothing tells it from a tick that ran out (docs/topics/delivery.md).
 """
 
-import asyncio
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from types import SimpleNamespace
-from typing import Any, ClassVar
-from unittest.mock import patch
+from typing import ClassVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -22,162 +16,14 @@ from beaconfire_gateway.fanout.encoding import Stored
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.ring import Ring
 from beaconfire_gateway.fanout.route import Routes
-from beaconfire_gateway.stream import intake as intake_module
-from beaconfire_gateway.stream import repair, replay, watch
+from beaconfire_gateway.stream import repair
 from beaconfire_gateway.stream.intake import Intake
 from beaconfire_gateway.stream.live import stored_at
 from beaconfire_kit import broker
-from beaconfire_kit.reading import ReadFailed
+from tests.gateway.stream.played_stream import SUBJECTS, Stage
 
 HISTORY_S = 60.0
-SUBJECTS = ("campaign.c1.settlement.s1", "campaign.c1.settlement.s2")
 ROUTES = Routes()
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """A message of the stream, and when it was stored."""
-
-    stored: Stored
-    at: float
-
-    @property
-    def is_event(self) -> bool:
-        return self.stored.subject in SUBJECTS
-
-
-class Stream:
-    """What a broker has, and how it answers. Each answer takes some turns of the loop, in which anything may happen."""
-
-    def __init__(self, now: Callable[[], float]) -> None:
-        self._now = now
-        self.slowness = 0
-        self.is_away = False
-        self.lives = 0
-        """How often it was made anew."""
-        self.cuts = 0
-        self.armed: dict[str, list[Callable[[], None]]] = {}
-        """What happens right after the next answers of a kind."""
-        self.recreate()
-
-    def recreate(self) -> None:
-        self.lives += 1
-        self.epoch = f"e{self.lives}"
-        self.last = 0
-        self.there: dict[int, Message] = {}
-        self.everything: dict[int, Message] = {}
-        self.why_gone: dict[int, str] = {}
-        self.unheard: list[int] = []
-        self.store(broker.ANCHOR)
-
-    @property
-    def first(self) -> int:
-        return min(self.there, default=self.last + 1)
-
-    def store(self, subject: str, body: bytes | None = None) -> int:
-        self.last += 1
-        body = b"%d/%d" % (self.lives, self.last) if body is None else body
-        self.there[self.last] = self.everything[self.last] = Message(Stored(subject, body, False), self._now())
-        self.unheard.append(self.last)
-        return self.last
-
-    def remove(self, offset: int, why: str) -> None:
-        del self.there[offset]
-        self.why_gone[offset] = why
-
-    def expire(self) -> None:
-        for offset, message in list(self.there.items()):
-            if message.stored.subject == broker.TICK and message.at + broker.TICK_TTL_S <= self._now():
-                self.remove(offset, "expired")
-
-    async def _answer(self) -> None:
-        for _ in range(self.slowness):
-            await asyncio.sleep(0)
-
-    def _happen(self, kind: str) -> None:
-        if self.armed.get(kind):
-            self.armed[kind].pop(0)()
-
-    async def state(self, _nc: Any) -> broker.StreamState:
-        await self._answer()
-        while self.is_away:
-            await asyncio.sleep(0.05)
-        state = broker.StreamState(self.epoch, self.first, self.last, self._now())
-        self._happen("state")
-        await self._answer()
-        return state
-
-    async def find_end(self, _nc: Any) -> int | None:
-        await self._answer()
-        if self.is_away:
-            return None
-        cuts, offset = self.cuts, self.store(broker.TICK)
-        self._happen("tick")
-        await self._answer()
-        return offset if self.cuts == cuts else None
-
-    async def publish(self, _nc: Any, subject: str, body: bytes, **_: Any) -> int:
-        if self.is_away:
-            raise TimeoutError
-        return self.store(subject, body)
-
-    async def read(
-        self,
-        _nc: Any,
-        *,
-        upto: int,
-        on_message: replay.OnMessage,
-        after: int | None = None,
-        since_s: float | None = None,
-        enough: Callable[[], bool] = bool,
-    ) -> int:
-        cuts, lives = self.cuts, self.lives
-        await self._answer()
-        at = after
-        if at is None:
-            young = [offset for offset, one in self.there.items() if one.at >= self._now() - (since_s or 0)]
-            at = min(young, default=1) - 1
-        while True:
-            if self.is_away or (self.cuts, self.lives) != (cuts, lives):
-                raise ReadFailed("cut")
-            rest = [offset for offset in self.there if offset > at]
-            if not rest:
-                raise ReadFailed("nothing is left to read")
-            at = min(rest)
-            if at <= upto:
-                on_message(at, self.there[at].stored, self.there[at].at)
-            self._happen("read")
-            if at >= upto or enough():
-                return min(at, upto)
-            await self._answer()
-
-    async def get(self, _nc: Any, *, after: int, upto: int, on_message: replay.OnMessage) -> None:
-        await self._answer()
-        if self.is_away:
-            raise ReadFailed("away")
-        found = [(offset, self.there.get(offset)) for offset in range(after + 1, upto + 1)]
-        self._happen("get")
-        await self._answer()
-        for offset, message in found:
-            if message is None:
-                return
-            on_message(offset, message.stored, message.at)
-
-    async def get_one(self, _nc: Any, offset: int) -> Stored | None:
-        await self._answer()
-        if self.is_away:
-            raise ReadFailed("away")
-        message = self.there.get(offset)
-        self._happen("get_one")
-        await self._answer()
-        return None if message is None else message.stored
-
-
-class Client:
-    """The connection to the broker: what intake subscribes to."""
-
-    async def subscribe_direct(self, *_: Any) -> None: ...
-    async def flush(self) -> None: ...
 
 
 class Reading(RuleBasedStateMachine):
@@ -187,24 +33,8 @@ class Reading(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.now = 1_700_000_000.0
-        self.stream = Stream(lambda: self.now)
-        self.loop = asyncio.new_event_loop()
-        self.loop.time = lambda: self.now  # type: ignore[method-assign]
-        clock = SimpleNamespace(monotonic=lambda: self.now, time=lambda: self.now)
-        self._patches: list[Any] = [
-            *(patch.object(module, "time", clock) for module in (intake_module, repair, watch)),
-            patch.object(repair, "BEHIND", 4),
-            patch.object(replay, "GETS_AT_ONCE", 2),
-            *(
-                patch.object(replay, name, getattr(self.stream, name))
-                for name in ("find_end", "read", "get", "get_one")
-            ),
-            patch.object(broker, "stream_state", self.stream.state),
-            patch.object(broker, "publish", self.stream.publish),
-        ]
-        for one in self._patches:
-            one.start()
+        self.stage = Stage()
+        self.stream = self.stage.stream
         self.ring = Ring(max_bytes=10**9, max_age_s=10**9)
         self.position: int | None = None
         """What was told or delivered last; None: nothing yet."""
@@ -214,7 +44,7 @@ class Reading(RuleBasedStateMachine):
         self.untold: set[int] = set()
         self.doubted = False
         self.intake = Intake(
-            Client(),  # type: ignore[arg-type]
+            self.stage.client,
             deliver=self._deliver,
             on_state=lambda _alive: None,
             on_epoch=self._begin,
@@ -222,7 +52,7 @@ class Reading(RuleBasedStateMachine):
             on_doubt=self._doubt,
             history_s=HISTORY_S,
         )
-        self.task = self.loop.create_task(self.intake.run())
+        self.stage.run(self.intake)
 
     # What it tells.
 
@@ -247,7 +77,7 @@ class Reading(RuleBasedStateMachine):
         known_at = max(self.read_at, stored_at(self.intake._trail.last_headers))
         why = self.stream.why_gone.get(offset)
         assert why == "erased", f"{offset} was passed over in silence ({why}), and {self.intake._sequence.position}"
-        assert self.now - known_at >= repair.YOUNG_S, f"{offset} was erased, which was not told"
+        assert self.stage.now - known_at >= repair.YOUNG_S, f"{offset} was erased, which was not told"
         assert self.doubted, f"{offset} may have changed access, which was not asked again"
         self.untold.add(offset)
 
@@ -281,7 +111,7 @@ class Reading(RuleBasedStateMachine):
     def start(self, slowness: int, before: int, age: float) -> None:
         self.stream.slowness = slowness
         self.publish(before, 0, heard=False)
-        self.now += age
+        self.stage.now += age
         self.publish(before, 1, heard=False)
         self.stream.unheard.clear()
 
@@ -300,13 +130,7 @@ class Reading(RuleBasedStateMachine):
     @precondition(lambda self: self.stream.unheard)
     @rule()
     def hear(self) -> None:
-        offset = self.stream.unheard.pop(0)
-        message = self.stream.everything[offset]
-        subject = message.stored.subject.encode()
-        stamp = datetime.fromtimestamp(message.at, UTC).isoformat().encode()
-        ours = b"Nats-Stream: EVENTS\r\nNats-Subject: %s\r\nNats-Sequence: %d\r\nNats-Time-Stamp: %s"
-        headers = b"NATS/1.0\r\n%s\r\n\r\n" % (ours % (subject, offset, stamp))
-        self.intake._hear(b"live." + subject, b"", message.stored.body, headers)
+        self.stage.hear(self.stream.unheard.pop(0))
 
     @precondition(lambda self: len(self.stream.unheard) > 1)
     @rule()
@@ -409,26 +233,18 @@ class Reading(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.1, 1.5, 1.5, 40.0, 130.0]))
     def wait(self, seconds: float) -> None:
-        self.now += seconds
-        self.stream.expire()
-        self.turn(2)
+        self.stage.wait(seconds)
 
     @rule(turns=st.sampled_from([1, 2, 10]))
     def turn(self, turns: int) -> None:
-        for _ in range(turns):
-            self.loop.run_until_complete(asyncio.sleep(0))
-        assert not self.task.done(), self.task.exception()
+        self.stage.turn(turns)
 
     def teardown(self) -> None:
         try:
             self._settle()
             self._judge_memory()
         finally:
-            self.task.cancel()
-            self.loop.run_until_complete(asyncio.wait([self.task]))
-            self.loop.close()
-            for one in self._patches:
-                one.stop()
+            self.stage.close()
 
     def _settle(self) -> None:
         """Everything heals: nothing more happens until the gateway has got to the end."""
