@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Install Go, Node, curl and a C compiler for the tests of examples/, clients/ and bench/, on a machine with apt; with words
-# (go node curl cc), only those. Elsewhere: say what is needed.
+# Install Go, Node, curl and a C compiler on a machine with apt, for the tests of examples/, clients/ and bench/. Arguments
+# (go node curl cc) select some of them. On other machines, print what to install.
 set -euo pipefail
 wanted=" ${*:-go node curl cc} "
 packages=""
@@ -10,12 +10,12 @@ case "$wanted" in *" curl "*) command -v curl >/dev/null || packages="$packages 
 case "$wanted" in *" cc "*) command -v cc >/dev/null || packages="$packages gcc libc6-dev" ;; esac
 [ -n "$packages" ] || exit 0
 if ! command -v apt-get >/dev/null; then
-  echo "The checks and the examples' tests need Go 1.19, Node 18, curl 7.76 or newer and a C compiler: install them so that 'go', 'node', 'npm', 'curl' and 'cc' are on the PATH." >&2
+  echo "The checks and the examples' tests need Go 1.19, Node 18, curl 7.76 or newer, and a C compiler. Install them so that 'go', 'node', 'npm', 'curl' and 'cc' are on the PATH." >&2
   exit 1
 fi
 as_root=""
 [ "$(id -u)" -eq 0 ] || as_root="sudo"
-echo "Not on this machine: $packages. Installing Debian's (checks of clients/, tests of examples/ and bench/)"
+echo "Installing from Debian, for the checks of clients/ and the tests of examples/ and bench/: $packages"
 $as_root apt-get update -qq
-# shellcheck disable=SC2086  (one word a package)
+# shellcheck disable=SC2086  (one word per package)
 DEBIAN_FRONTEND=noninteractive $as_root apt-get install -y -qq --no-install-recommends $packages >/dev/null

@@ -1,13 +1,13 @@
 #!/bin/sh
-# Write .env from .env.example, with a random secret for every variable that is empty there. Readable for you alone.
+# Write .env from .env.example, with a random secret for every empty variable. Only the current user can read the file.
 set -eu
 cd "$(dirname "$0")/.."
 if [ -e .env ]; then
-  echo ".env is there already, and what runs was started with its secrets: move it away if you mean it" >&2
+  echo ".env exists already, and running services use its secrets. To create new secrets, move the file away first" >&2
   exit 1
 fi
 umask 077
-# A letter first: nats-server reads these as configuration, and "12e4" would be a number to it.
+# A secret starts with a letter, because nats-server reads it as configuration, where "12e4" would be a number.
 while IFS= read -r line || [ -n "$line" ]; do
   case $line in
     \#*) printf '%s\n' "$line" ;;
@@ -16,4 +16,4 @@ while IFS= read -r line || [ -n "$line" ]; do
   esac
 done <.env.example >.env.new
 mv .env.new .env
-echo "wrote .env; now: docker compose up --build --wait"
+echo "Wrote .env. Next: docker compose up --build --wait"

@@ -1,5 +1,6 @@
 #!/bin/sh
-# Run by the postgres image when its volume is new: a database and a user each, who may do nothing in the other's.
+# The postgres image runs this when its volume is new. It creates one database and one user for each service. No user has
+# access to the other database.
 set -eu
 for service in auth publisher; do
   case $service in

@@ -1,6 +1,6 @@
-"""`docs/reference/asyncapi.json`: the events on the broker as an AsyncAPI 3.0 document, for other tools to read.
+"""Write `docs/reference/asyncapi.json`: the events on the broker as an AsyncAPI 3.0 document, for other tools.
 
-A channel is a subject, with the ids as its parameters; its messages are the events that go there.
+A channel is a subject with the ids as parameters. Its messages are the events on that subject.
 """
 
 import json
@@ -15,9 +15,9 @@ from scripts.derived.schema import first_line, message_schema, metadata_schema
 
 VERSION = "3.0.0"
 ABOUT = f"""\
-What services publish to the broker and gateways bring to sockets. A publisher needs a subject and a JSON body, nothing
-of ours. Events are kept in the stream EVENTS, but for those under `ephemeral.`; the server repeats each on
-`{LIVE_PREFIX}<subject>`, where gateways hear it. The socket protocol is PROTOCOL.md."""
+The events that services publish to the broker and gateways deliver to sockets. A publisher needs a subject and a JSON
+body, and no library of ours. The stream EVENTS stores all events except those under `ephemeral.`, and the broker
+republishes each on `{LIVE_PREFIX}<subject>`, where gateways hear it. PROTOCOL.md describes the socket protocol."""
 HEADERS = {
     "type": "object",
     "properties": {
@@ -30,7 +30,7 @@ HEADERS = {
 
 
 def asyncapi() -> str:
-    """The document, written by `make generate`."""
+    """Return the document."""
     channels: dict[str, dict[str, Any]] = {}
     for type_, cls in events().items():
         channel = channels.setdefault(_key(cls), _channel(cls))
@@ -64,7 +64,7 @@ def asyncapi() -> str:
 
 
 def _key(cls: type[Event]) -> str:
-    """A channel's name: the kinds of its subject, without the ids."""
+    """Return a channel's name: the kinds of its subject, without the ids."""
     tokens = subject(cls).removeprefix(EPHEMERAL_PREFIX).split(".")
     return "_".join(token.strip("{}") for token in tokens[::2])
 
@@ -88,13 +88,13 @@ def _operations(key: str, channel: dict[str, Any]) -> dict[str, Any]:
         f"publish_{key}": {
             "action": "send",
             "channel": of,
-            "summary": "A service tells what happened",
+            "summary": "A service publishes the event",
             "messages": messages,
         },
         f"deliver_{key}": {
             "action": "receive",
             "channel": of,
-            "summary": "A gateway brings it to the sessions in its rooms",
+            "summary": "A gateway delivers the event to the sessions in its rooms",
             "messages": messages,
         },
     }

@@ -1,4 +1,4 @@
-"""The error table where others read it: PROTOCOL.md §6 and the browser client."""
+"""Write the error table into PROTOCOL.md and into the browser client."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""A valid example of every event, made from its model alone, so that a new event has one without being listed."""
+"""Make a valid example of every event from its model alone, so that a new event has one automatically."""
 
 import json
 from datetime import UTC, datetime
@@ -9,7 +9,7 @@ from beaconfire_kit.envelope import Envelope, Metadata, read
 from scripts.derived.schema import payload_schema
 
 MOMENT = "2026-11-21T10:00:00Z"
-# What reads better than a word made from the type; a field that is not here gets one of those.
+# Values for some fields. Every other field gets a value that is derived from its type.
 WORDS: dict[str, Any] = {
     "changedFields": ["name"],
     "affectedFields": ["food"],
@@ -21,7 +21,7 @@ WORDS: dict[str, Any] = {
     "targetKind": "chat",
     "title": "Rebuild the north wall",
     "text": "The bridge is down.",
-    "body": "Somebody waits for your decision.",
+    "body": "A request waits for your decision.",
     "status": "running",
     "previousStatus": "waiting",
 }
@@ -41,7 +41,7 @@ def example(cls: type[Event]) -> dict[str, Any]:
 
 
 def example_payload(cls: type[Event]) -> dict[str, Any]:
-    """Every field of the payload, filled."""
+    """Return the payload with a value for every field."""
     return {name: _value(name, schema) for name, schema in payload_schema(cls)["properties"].items()}
 
 

@@ -1,4 +1,4 @@
-"""`docs/reference/events.md`: every event with its address, rooms, fields and an example."""
+"""Write `docs/reference/events.md`: every event with its subject, rooms, fields and an example."""
 
 import inspect
 import json
@@ -17,36 +17,38 @@ HEAD = """\
 
 Written by `make generate` from `shared/src/beaconfire_kit/events/`. Do not edit.
 
-Every event is one JSON message, `{"id", "type", "version", "payload", "metadata"}` (PROTOCOL.md §8), published on its
-subject. It goes to the rooms that its subject names and to no other. `schemas/events.json` beside this page has the
-JSON Schema of every message, `asyncapi.json` all of it as AsyncAPI 3.0, `clients/js/src/events.d.ts` the TypeScript
-types. A field marked *optional* may be missing. An *id* is `[A-Za-z0-9_-]{1,64}`, a *moment* is ISO 8601 with its
-offset from UTC.
+Every event is one JSON message, `{"id", "type", "version", "payload", "metadata"}` (see "Publishing" in PROTOCOL.md).
+It is published on its subject, and reaches exactly the rooms that the subject names.
+
+A field marked *optional* may be missing. An *id* matches `[A-Za-z0-9_-]{1,64}`. A *time* is ISO 8601 with a UTC offset.
+
+The same information is available as JSON Schema (`schemas/events.json`), as AsyncAPI 3.0 (`asyncapi.json`) and as
+TypeScript types (`clients/js/src/events.d.ts`).
 
 """
 
 
 def reference() -> str:
-    """The whole page: a table of all events, then a section each, in the order of their declaration."""
+    """Return the whole page: a table of all events, then one section each, in the order of their declaration."""
     rows = "".join(f"| [`{type_}`](#{_anchor(type_)}) | `{subject(cls)}` |\n" for type_, cls in events().items())
     sections = "\n".join(_section(cls) for cls in events().values())
     return f"{HEAD}| type | subject |\n|---|---|\n{rows}\n{sections}"
 
 
 def subject(cls: type[Event]) -> str:
-    """The subject as a publisher writes it, the ids named as in the payload."""
+    """Return the subject as a publisher writes it, with the payload's names of the ids."""
     path = re.sub(r"\{([a-z_]+)\}", lambda field: f"{{{to_camel(field[1])}}}", cls.subject)
     return EPHEMERAL_PREFIX + path if cls.ephemeral else path
 
 
 def rooms(cls: type[Event]) -> list[str]:
-    """The rooms the event goes to, outermost first."""
+    """Return the rooms that the event reaches, outermost first."""
     tokens = subject(cls).removeprefix(EPHEMERAL_PREFIX).split(".")
     return [f"{kind}:{id_}" for kind, id_ in zip(tokens[::2], tokens[1::2], strict=False)]
 
 
 def kind(schema: dict[str, Any]) -> str:
-    """A field's type in words."""
+    """Return a field's type in words."""
     options = schema.get("anyOf", [schema])
     return " or ".join(_kind(option) for option in options)
 
@@ -58,7 +60,11 @@ def _section(cls: type[Event]) -> str:
         f"| `{name}` | {kind(field)}{'' if name in required else ', *optional*'} |\n"
         for name, field in schema["properties"].items()
     )
-    notes = "Not stored and without an offset: who is not connected does not hear it.\n\n" if cls.ephemeral else ""
+    notes = (
+        "This event is not stored and has no offset. A client that is not connected does not receive it.\n\n"
+        if cls.ephemeral
+        else ""
+    )
     body = json.dumps(example(cls), indent=2, ensure_ascii=False)
     return f"""\
 ## {cls.type}
@@ -85,7 +91,7 @@ def _kind(schema: dict[str, Any]) -> str:
         return f"`{schema['const']}`"
     match schema.get("type"):
         case "string" if schema.get("format") == "date-time":
-            return "moment"
+            return "time"
         case "string" if "pattern" in schema:
             return "id"
         case "string":
@@ -103,5 +109,5 @@ def _kind(schema: dict[str, Any]) -> str:
 
 
 def _anchor(title: str) -> str:
-    """The fragment under which GitHub finds a heading."""
+    """Return the fragment of a heading's link on GitHub."""
     return title.replace(".", "")

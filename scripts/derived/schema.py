@@ -1,4 +1,4 @@
-"""The catalogue as JSON Schema, the form from which the reference and the typings are written."""
+"""Describe the catalogue as JSON Schema. The reference and the typings are written from it."""
 
 import json
 from typing import Any
@@ -11,17 +11,17 @@ _ID = {"type": "string", "pattern": "^[\\x21-\\x7e]{1,128}$"}
 
 
 def payload_schema(cls: type[Event]) -> dict[str, Any]:
-    """What a reader takes as the payload: unknown fields pass, a field with a default may be missing."""
+    """Return what readers accept as the payload: unknown fields pass, and a field with a default may be missing."""
     return _plain(cls.model_json_schema(by_alias=True, mode="validation"))
 
 
 def metadata_schema() -> dict[str, Any]:
-    """What a reader takes as the metadata."""
+    """Return what readers accept as the metadata."""
     return _plain(Metadata.model_json_schema(by_alias=True, mode="validation"))
 
 
 def message_schema(cls: type[Event]) -> dict[str, Any]:
-    """The whole message of one event."""
+    """Return the schema of one event's whole message."""
     return {
         "description": first_line(cls),
         "type": "object",
@@ -37,7 +37,7 @@ def message_schema(cls: type[Event]) -> dict[str, Any]:
 
 
 def schemas() -> str:
-    """`docs/reference/schemas/events.json`: one schema for any message, a definition for each event."""
+    """Return `docs/reference/schemas/events.json`: one schema for any message, with a definition for each event."""
     messages = {type_: message_schema(cls) for type_, cls in events().items()}
     document = {
         "$schema": DIALECT,
@@ -50,12 +50,12 @@ def schemas() -> str:
 
 
 def first_line(cls: type[Event]) -> str:
-    """The first line of an event's docstring."""
+    """Return the first line of an event's docstring."""
     return (cls.__doc__ or "").strip().splitlines()[0]
 
 
 def _plain(schema: dict[str, Any]) -> dict[str, Any]:
-    """The schema by itself: references filled in, pydantic's titles and the writer's strictness left out."""
+    """Return the schema with references filled in, and without pydantic's titles and the writer's strictness."""
     definitions = schema.pop("$defs", {})
 
     def walk(node: Any) -> Any:
@@ -65,7 +65,7 @@ def _plain(schema: dict[str, Any]) -> dict[str, Any]:
             return node
         if "$ref" in node:
             return walk(definitions[node["$ref"].rpartition("/")[2]])
-        # A field may be called `title`; then there is a schema behind the word, no text.
+        # A field may be called `title`. Its value is then a schema and not a text.
         return {
             key: walk(value)
             for key, value in node.items()

@@ -1,4 +1,4 @@
-"""`docs/reference/settings.md`: what each service reads from the environment."""
+"""Write `docs/reference/settings.md`: what each service reads from the environment."""
 
 import json
 from enum import Enum
@@ -17,13 +17,14 @@ HEAD = """\
 
 Written by `make generate` from the `Settings` classes. Do not edit.
 
-A service reads its settings once, when it starts, from environment variables. A wrong value stops the start with the
-variable's name. `beaconfire up` and `docker-compose.yml` set what the services need to find one another.
+A service reads its settings from environment variables once, when it starts. If a value is wrong, the service prints
+the variable's name and does not start. `beaconfire up` and `docker-compose.yml` set what the services need to find one
+another.
 """
 
 
 def settings_page() -> str:
-    """The whole page: what every service has, then what each adds or has by another default."""
+    """Return the whole page: the settings of every service, then what each service adds or has another default for."""
     parts = [HEAD, _section("Every service", Settings, besides=None)]
     parts += [_section(name.capitalize(), cls, besides=Settings) for name, cls in settings_classes().items()]
     return "\n".join(parts)
@@ -37,7 +38,7 @@ def _section(title: str, cls: type[Settings], *, besides: type[Settings] | None)
         if name not in known or _default(known[name]) != _default(field)
     )
     if not rows:
-        return f"## {title}\n\nNothing more.\n"
+        return f"## {title}\n\nNo further settings.\n"
     return f"## {title}\n\n| variable | type | default | |\n|---|---|---|---|\n{rows}"
 
 

@@ -1,4 +1,4 @@
-"""`clients/js/src/events.d.ts`: the events as TypeScript declarations."""
+"""Write `clients/js/src/events.d.ts`: the events as TypeScript declarations."""
 
 import inspect
 import json
@@ -10,7 +10,7 @@ from scripts.derived.schema import metadata_schema, payload_schema
 HEAD = """\
 // Written by `make generate` from shared/src/beaconfire_kit/events. Do not edit.
 
-/** One event as it stands in an `event` frame: what the publisher sent, with an id in any case. */
+/** One event as in an `event` frame: what the publisher sent. It always has an id. */
 export interface EventMessage<Type extends string, Version extends number, Payload> {
   readonly id: string;
   readonly type: Type;
@@ -19,12 +19,12 @@ export interface EventMessage<Type extends string, Version extends number, Paylo
   readonly metadata: EventMetadata;
 }
 
-/** Who, when, whence. */
+/** Who caused the event, when, and in which service. */
 """
 
 
 def typings() -> str:
-    """The whole file: the metadata, an interface for each payload, and `Events`, the messages by type."""
+    """Return the whole file: the metadata, an interface for each payload, and `Events`, the messages by type."""
     parts = [HEAD + _interface("EventMetadata", metadata_schema())]
     messages = []
     for type_, cls in events().items():

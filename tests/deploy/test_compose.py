@@ -257,7 +257,7 @@ def test_make_env_writes_a_strong_readable_secret_each_and_never_overwrites_a_fi
     assert all(re.fullmatch("[a-z][a-z0-9]+", value) for value in drawn)
     assert (tmp_path / ".env").stat().st_mode & 0o777 == 0o600
     assert again.returncode == 1
-    assert ".env is there already" in again.stderr
+    assert ".env exists already" in again.stderr
     assert (tmp_path / ".env").read_text() == made
 
 

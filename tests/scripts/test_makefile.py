@@ -48,7 +48,7 @@ def test_a_download_without_a_network_says_that_the_network_may_be_missing(
     )
 
     assert done.returncode != 0
-    assert f"{what} could not be fetched (see above). Is the network there?" in done.stderr
+    assert f"{what} could not be downloaded (see above). Check the network." in done.stderr
     assert "HTTPS_PROXY" in done.stderr
 
 

@@ -1,6 +1,6 @@
 // Written by `make generate` from shared/src/beaconfire_kit/events. Do not edit.
 
-/** One event as it stands in an `event` frame: what the publisher sent, with an id in any case. */
+/** One event as in an `event` frame: what the publisher sent. It always has an id. */
 export interface EventMessage<Type extends string, Version extends number, Payload> {
   readonly id: string;
   readonly type: Type;
@@ -9,7 +9,7 @@ export interface EventMessage<Type extends string, Version extends number, Paylo
   readonly metadata: EventMetadata;
 }
 
-/** Who, when, whence. */
+/** Who caused the event, when, and in which service. */
 export interface EventMetadata {
   readonly timestamp?: string;
   readonly userId?: string | null;
@@ -18,7 +18,7 @@ export interface EventMetadata {
   readonly audience?: readonly ("owner" | "editor" | "viewer")[] | null;
 }
 
-/** An entity other than a settlement or structure was created, changed or deleted (also the campaign itself). */
+/** An entity other than a settlement or structure, or the campaign itself, was created, changed or deleted. */
 export interface EntityUpdated {
   readonly entityType: string;
   readonly entityId: string;
@@ -27,7 +27,7 @@ export interface EntityUpdated {
   readonly changedFields: readonly string[];
 }
 
-/** Computed state is no longer valid, of the whole campaign or of one entity. Raised by the rules engine. */
+/** Computed values of the whole campaign or of one entity are out of date. The rules engine publishes this. */
 export interface StateInvalidated {
   readonly scope: "campaign" | "entity";
   readonly campaignId: string;
@@ -77,21 +77,21 @@ export interface IssueUpdated {
   readonly changedFields: readonly string[];
 }
 
-/** An issue is gone. */
+/** An issue was deleted. */
 export interface IssueDeleted {
   readonly workspaceId: string;
   readonly teamId: string;
   readonly issueId: string;
 }
 
-/** An issue was put away; it can still be read. */
+/** An issue was archived. It can still be read. */
 export interface IssueArchived {
   readonly workspaceId: string;
   readonly teamId: string;
   readonly issueId: string;
 }
 
-/** Somebody commented on an issue. */
+/** A comment was added to an issue. */
 export interface CommentCreated {
   readonly workspaceId: string;
   readonly teamId: string;
@@ -109,7 +109,7 @@ export interface CommentUpdated {
   readonly changedFields: readonly string[];
 }
 
-/** A comment is gone. */
+/** A comment was deleted. */
 export interface CommentDeleted {
   readonly workspaceId: string;
   readonly teamId: string;
@@ -117,21 +117,21 @@ export interface CommentDeleted {
   readonly commentId: string;
 }
 
-/** A project was created or its fields changed. */
+/** A project was created, or its fields changed. */
 export interface ProjectUpdated {
   readonly workspaceId: string;
   readonly projectId: string;
   readonly changedFields: readonly string[];
 }
 
-/** A cycle was created or its fields changed. */
+/** A cycle was created, or its fields changed. */
 export interface CycleUpdated {
   readonly workspaceId: string;
   readonly cycleId: string;
   readonly changedFields: readonly string[];
 }
 
-/** A user became a member of a root, got another role there, or (`role` null) is no longer a member. */
+/** A user became a member of a root, got another role, or (if `role` is null) is no longer a member. */
 export interface MemberChanged {
   readonly rootKind: "campaign" | "workspace";
   readonly rootId: string;
@@ -140,7 +140,7 @@ export interface MemberChanged {
   readonly membershipVersion: number;
 }
 
-/** Every access token of the user that was issued before `issued_before` is refused from now on. */
+/** All access tokens of the user that were issued before `issuedBefore` were revoked. */
 export interface AccessRevoked {
   readonly userId: string;
   readonly issuedBefore: string;
@@ -148,7 +148,7 @@ export interface AccessRevoked {
   readonly membershipVersion: number;
 }
 
-/** A notification for one user, on all of that user's connections. */
+/** A notification for one user. It reaches all connections of that user. */
 export interface NotificationNew {
   readonly userId: string;
   readonly notificationId: string;
@@ -156,7 +156,7 @@ export interface NotificationNew {
   readonly body?: string | null;
 }
 
-/** Somebody asked for an approval. */
+/** An approval was requested. */
 export interface ApprovalCreated {
   readonly workspaceId: string;
   readonly approvalId: string;
@@ -173,13 +173,13 @@ export interface ApprovalUpdated {
   readonly changedFields: readonly string[];
 }
 
-/** An approval is gone. */
+/** An approval was deleted. */
 export interface ApprovalDeleted {
   readonly workspaceId: string;
   readonly approvalId: string;
 }
 
-/** An agent started, stopped, waits or failed. */
+/** An agent started, stopped, waits, or failed. */
 export interface AgentStatusChanged {
   readonly workspaceId: string;
   readonly agentId: string;
@@ -196,7 +196,7 @@ export interface ChatMessage {
   readonly text: string;
 }
 
-/** A user types, or has stopped typing, in a chat, under an issue, …: the pair `target_kind:target_id`. */
+/** A user started or stopped typing, for example in a chat or an issue: `targetKind` and `targetId` name it. */
 export interface UserTyping {
   readonly workspaceId: string;
   readonly targetKind: string;

@@ -22,11 +22,13 @@ class DemoPerson(BaseModel):
 class PageSettings(Settings):
     """What the page is written with. It is no service: of the settings that all have, it uses `environment` alone."""
 
-    public_auth_url: str = Field("", description="Auth as the page reaches it; empty: where the page is")
-    public_publisher_url: str = Field("", description="The publisher as the page reaches it; empty: where the page is")
-    public_socket_url: str = Field("", description="The socket as the page reaches it; empty: `ws` where the page is")
+    public_auth_url: str = Field("", description="Auth's address for the page; if empty, the page's own")
+    public_publisher_url: str = Field("", description="The publisher's address for the page; if empty, the page's own")
+    public_socket_url: str = Field(
+        "", description="The socket's address for the page; if empty, `ws` at the page's own"
+    )
     demo_people: Annotated[tuple[DemoPerson, ...], NoDecode] = Field(
-        (), description="Sign-ins the page offers, as a JSON list; development only"
+        (), description="Sign-ins that the page offers, as a JSON list; only for development"
     )
 
     @field_validator("demo_people", mode="before")

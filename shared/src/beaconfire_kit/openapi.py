@@ -159,9 +159,9 @@ def _error() -> dict[str, Any]:
                 "conflicts": {
                     "type": "array",
                     "items": {"type": "string"},
-                    "description": "The fields that were changed since the revision of If-Match",
+                    "description": "The fields that were changed since the revision in If-Match",
                 },
-                "current": {"type": "object", "description": "The thing as it is now"},
+                "current": {"type": "object", "description": "The current thing"},
             },
         }
     )

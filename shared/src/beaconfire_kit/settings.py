@@ -106,40 +106,44 @@ class Settings(BaseSettings):
 
     environment: Literal["production", "development"] = Field(
         "production",
-        description="development starts with default and weak secrets too; for machines nobody else reaches",
+        description="`development` also starts with weak secrets; only for machines that others cannot reach",
     )
 
-    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 in a container")
-    port: int = Field(0, ge=0, le=65535, description="Port for clients; 0 takes a free one")
+    host: str = Field("127.0.0.1", min_length=1, description="The address to listen on; 0.0.0.0 in a container")
+    port: int = Field(0, ge=0, le=65535, description="The port for clients; 0 uses a free one")
     ops_host: str = Field(
-        "127.0.0.1", min_length=1, description="Address of the operations port; reachable for operators alone"
+        "127.0.0.1", min_length=1, description="The address of the operations port; only operators may reach it"
     )
-    ops_port: int = Field(0, ge=0, le=65535, description="Port for /metrics, /healthz, /readyz; never public")
+    ops_port: int = Field(
+        0, ge=0, le=65535, description="The port for /metrics, /healthz and /readyz; never make it public"
+    )
 
-    nats_url: str = Field("nats://127.0.0.1:4222", description="Broker addresses, comma-separated")
-    nats_user: str = Field("", description="Broker user; empty where the broker asks for none")
-    nats_password: SecretStr = Field(SecretStr(""), description="Broker password")
+    nats_url: str = Field("nats://127.0.0.1:4222", description="The broker's addresses, comma-separated")
+    nats_user: str = Field("", description="The broker user; empty if the broker needs none")
+    nats_password: SecretStr = Field(SecretStr(""), description="The broker user's password")
 
     allowed_origins: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
-        description="Browser origins that may use it, comma-separated (https://app.example.com); its own always may",
+        description="Allowed browser origins, comma-separated (https://app.example.com); its own is always allowed",
     )
 
     trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
         (),
-        description="Networks of the proxies that are believed about clients, comma-separated (10.0.0.0/8)",
+        description="Networks of trusted proxies, which may name the client's address, comma-separated (10.0.0.0/8)",
     )
     forwarded_header: Literal["X-Forwarded-For", "Forwarded"] = Field(
         "X-Forwarded-For",
-        description="The header in which these proxies name the client; the other is ignored, clients may forge it",
+        description="The header in which these proxies name the client; clients can forge the other, which is ignored",
     )
     outside_issuers: Annotated[tuple[OutsideIssuer, ...], NoDecode] = Field(
         (),
-        description="Other issuers whose users are believed, as a JSON list",
+        description="Other issuers whose tokens are accepted, as a JSON list; see operate.md",
     )
 
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged")
-    log_format: Literal["json", "console"] = Field("json", description="json for machines, console for people")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The lowest level that is logged"
+    )
+    log_format: Literal["json", "console"] = Field("json", description="`json` for machines, `console` for people")
 
     @field_validator("*", mode="before")
     @classmethod
@@ -245,13 +249,13 @@ class AsksAuth(Settings):
     """What every service needs to know that verifies tokens and asks auth about their owners."""
 
     jwks_url: HttpAddress = Field(
-        "http://127.0.0.1:8081/.well-known/jwks.json", description="Where the keys of access tokens are"
+        "http://127.0.0.1:8081/.well-known/jwks.json", description="The address of the keys of access tokens"
     )
     auth_url: OptionalHttpAddress = Field(
-        "", description="Where auth is asked over HTTP while the broker is away; empty: the host of the JWKS URL"
+        "", description="Auth's HTTP address, used while the broker is away; if empty, the host of the JWKS URL"
     )
-    issuer: OwnIssuer = Field("beaconfire", description="`iss` of accepted tokens")
-    audience: str = Field("beaconfire", min_length=1, description="`aud` of accepted tokens")
+    issuer: OwnIssuer = Field("beaconfire", description="The `iss` of accepted tokens")
+    audience: str = Field("beaconfire", min_length=1, description="The `aud` of accepted tokens")
 
     @property
     def auth_at(self) -> str:
@@ -275,9 +279,11 @@ class DatabaseSettings(Settings):
 
     database_url: str
     migrate_on_start: bool | None = Field(
-        None, description="Bring the database's tables up to date at start; empty: only if it is SQLite"
+        None, description="Whether to migrate the database at the start; if empty, only SQLite is migrated"
     )
-    database_connections: int = Field(10, ge=2, le=500, description="Connections to PostgreSQL at most, each process")
+    database_connections: int = Field(
+        10, ge=2, le=500, description="The maximum number of connections to PostgreSQL, per process"
+    )
 
     def weak_secrets(self) -> Iterator[tuple[str, str]]:
         yield from super().weak_secrets()

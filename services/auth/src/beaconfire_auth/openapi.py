@@ -42,7 +42,7 @@ def calls() -> Iterator[Call]:
     yield Call(
         "post",
         "/auth/sign-up",
-        "Make an account, and sign in",
+        "Create an account, and sign in",
         (*limited, errors.CONFLICT),
         session,
         201,
@@ -70,18 +70,18 @@ def calls() -> Iterator[Call]:
     yield Call(
         "post",
         "/auth/sign-out",
-        "Revoke a refresh token and all that came from the same sign-in",
+        "Revoke a refresh token and all others of the same sign-in",
         (),
         None,
         204,
         body("SignOut"),
         is_open=True,
     )
-    yield Call("get", "/auth/me", "Who the caller is", (errors.NOT_FOUND,), object_of(user=reference("User")))
+    yield Call("get", "/auth/me", "Return the caller's account", (errors.NOT_FOUND,), object_of(user=reference("User")))
     yield Call(
         "get",
         "/auth/memberships",
-        "What the caller is a member of",
+        "List the caller's memberships",
         (errors.BAD_REQUEST,),
         object_of(memberships={"type": "array", "items": object_of(root=_ROOT, role=reference("Role"))}),
         parameters=({"name": "kind", "in": "query", "schema": _KIND},),
@@ -89,7 +89,7 @@ def calls() -> Iterator[Call]:
     yield Call(
         "post",
         HTTP_PATH,
-        "What the token's owner may see; asked by services while the broker is away, of users and of services",
+        "Return what the token's owner may see; services use this while the broker is away",
         (),
         reference("AuthorizeReply"),
         body=body("HttpQuestion"),
@@ -98,10 +98,10 @@ def calls() -> Iterator[Call]:
     yield Call(
         "get",
         "/.well-known/jwks.json",
-        "The keys that verify access tokens (RFC 7517)",
+        "Return the keys that verify access tokens (RFC 7517)",
         (),
         object_of(keys={"type": "array", "items": object_of(kid=_TEXT, kty=_TEXT)}),
-        headers={"Cache-Control": {"description": "How long they may be kept", "schema": _TEXT}},
+        headers={"Cache-Control": {"description": "How long the keys may be cached", "schema": _TEXT}},
         is_open=True,
     )
 
@@ -112,7 +112,7 @@ def _members() -> Iterator[Call]:
     yield Call(
         "get",
         members,
-        "The members of a root (members)",
+        "List the members of a root (members)",
         _ABOUT_MEMBERS,
         object_of(members=list_of("Member")),
         path_schemas=_PATH,
@@ -161,7 +161,7 @@ def _schemas() -> dict[str, Any]:
         "Session": object_of(
             user=reference("User"),
             accessToken=_TEXT,
-            expiresInS={"type": "integer", "description": "Life of the access token, seconds"},
+            expiresInS={"type": "integer", "description": "The lifetime of the access token, in seconds"},
             refreshToken=_TEXT,
         ),
         "Member": object_of(userId=ID, name=_TEXT, email=_TEXT, role=reference("Role")),

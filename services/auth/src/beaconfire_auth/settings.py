@@ -14,42 +14,53 @@ DEVELOPMENT_SECRET = "for development only"  # noqa: S105  (refused elsewhere)
 class Settings(DatabaseSettings):
     """What auth needs to know. Its state is the database."""
 
-    port: int = Field(8081, ge=0, le=65535, description="Port for clients; 0 takes a free one")
+    port: int = Field(8081, ge=0, le=65535, description="The port for clients; 0 uses a free one")
 
-    database_url: str = Field("sqlite+aiosqlite:///.beaconfire/auth.db", description="Where users and members are kept")
+    database_url: str = Field(
+        "sqlite+aiosqlite:///.beaconfire/auth.db", description="The database of users and members"
+    )
     keys_secret: SecretStr = Field(
         SecretStr(DEVELOPMENT_SECRET),
-        description="Seals the signing keys in the database; to change it, put the new one before the old and a comma",
+        description="Encrypts the signing keys in the database; to change it, write the new one, a comma, the old one",
     )
     key_lead_s: int = Field(
-        120, ge=0, le=3_600, description="Seconds a new signing key is shown to verifiers before it signs"
+        120, ge=0, le=3_600, description="Seconds for which a new signing key is published before it signs"
     )
     grant_tokens: SecretStr = Field(
         SecretStr(DEVELOPMENT_SERVICE_TOKEN),
-        description="Tokens with which services may make members over the broker, comma-separated; see operate.md",
+        description="Tokens with which services may create members over the broker, comma-separated; see operate.md",
     )
     operator_token: SecretStr = Field(
-        SecretStr(""), description="What operators say on the operations port; empty: nobody may do anything there"
+        SecretStr(""),
+        description="The token for auth's calls on the operations port; if empty, these calls are refused",
     )
 
-    issuer: OwnIssuer = Field("beaconfire", description="`iss` of access tokens")
-    audience: str = Field("beaconfire", min_length=1, description="`aud` of access tokens")
-    access_token_ttl_s: int = Field(900, ge=5, le=MAX_LIFETIME_S, description="Life of an access token, seconds")
-    refresh_token_ttl_s: int = Field(30 * 24 * 3600, ge=60, description="Life of an unused refresh token, seconds")
+    issuer: OwnIssuer = Field("beaconfire", description="The `iss` of access tokens")
+    audience: str = Field("beaconfire", min_length=1, description="The `aud` of access tokens")
+    access_token_ttl_s: int = Field(
+        900, ge=5, le=MAX_LIFETIME_S, description="The lifetime of an access token, in seconds"
+    )
+    refresh_token_ttl_s: int = Field(
+        30 * 24 * 3600, ge=60, description="The lifetime of an unused refresh token, in seconds"
+    )
 
     attempts_per_minute_address: int = Field(
-        10, ge=1, description="Sign-ins and sign-ups a minute from one address, all auth processes together"
+        10, ge=1, description="Sign-ins and sign-ups per minute from one address, for all auth processes together"
     )
     attempts_per_minute_account: int = Field(
-        10, ge=1, description="Sign-ins and sign-ups a minute for one account, all auth processes together"
+        10, ge=1, description="Sign-ins and sign-ups per minute for one account, for all auth processes together"
     )
     member_changes_per_minute: int = Field(
-        600, ge=1, description="Changes of members a minute by one user, all auth processes together"
+        600, ge=1, description="Changes of members per minute by one user, for all auth processes together"
     )
-    argon2_parallel: int = Field(2, ge=1, le=64, description="Passwords hashed at the same time, a thread each")
-    argon2_queue: int = Field(20, ge=0, description="Passwords that wait to be hashed; beyond, try again later")
+    argon2_parallel: int = Field(
+        2, ge=1, le=64, description="Passwords that are hashed at the same time, one thread each"
+    )
+    argon2_queue: int = Field(
+        20, ge=0, description="Passwords that may wait to be hashed; further callers are told to retry later"
+    )
     argon2_time_cost: int = Field(3, ge=1, description="Argon2id passes over the memory (RFC 9106: 3)")
-    argon2_memory_kib: int = Field(65_536, ge=32, description="Argon2id memory for each hash, KiB (RFC 9106: 64 MiB)")
+    argon2_memory_kib: int = Field(65_536, ge=32, description="Argon2id memory per hash, in KiB (RFC 9106: 64 MiB)")
 
     @field_validator("keys_secret")
     @classmethod

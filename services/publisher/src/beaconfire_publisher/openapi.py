@@ -20,37 +20,37 @@ from beaconfire_publisher.structures import Structures
 from beaconfire_publisher.world_time import Advance
 
 ABOUT = (
-    "The reference domain service: campaigns and what is in them. Each change is told by an event that reaches every "
-    "member's sockets. How revisions, cursors and keys work is in docs/reference/http.md."
+    "The reference domain service: campaigns and everything in them. Each change publishes an event that reaches the "
+    "sockets of every member. docs/reference/http.md explains revisions, cursors and idempotency keys."
 )
 
 _CURSOR = {"type": "string", "pattern": "^[^:]+:[0-9]+$"}
 _TAG: dict[str, Any] = {"ETag": {"description": "The thing's revision", "schema": {"type": "string"}}}
 _READS: dict[str, Any] = {
     "X-Beaconfire-Cursor": {
-        "description": "All that events up to here tell is in the answer: subscribe with it to go on live",
+        "description": "The response contains all changes up to this cursor: subscribe with it to continue live",
         "schema": _CURSOR,
     }
 }
 _WRITES: dict[str, Any] = {
-    "X-Beaconfire-Offset": {"description": "Where the event of this change is in the stream", "schema": _CURSOR},
+    "X-Beaconfire-Offset": {"description": "The place of this change's event in the stream", "schema": _CURSOR},
     "X-Beaconfire-Pending": {
-        "description": "The id of its event, where the broker had not acknowledged it within 250 ms",
+        "description": "The id of the event, if the broker had not acknowledged it within 250 ms",
         "schema": {"type": "string"},
     },
 }
 _IF_MATCH = {
     "name": "If-Match",
     "in": "header",
-    "description": "The revision this starts from; a field that was changed since is a conflict. Without it the last "
-    "writer wins; so it does with `*`",
+    "description": "The revision on which the change is based. A field that was changed since then is a conflict. "
+    "Without it, and with `*`, the last writer wins",
     "schema": {"type": "string", "pattern": IF_MATCH},
 }
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "The same request again under the same key tells what happened, and does nothing a second time; "
-    "another request under it is a conflict. Keys are kept for 8 days",
+    "description": "The same request under the same key reports what happened, and does nothing a second time. Another "
+    "request under the same key is a conflict. Keys are kept for 8 days",
     "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
 }
 _MEMBERS = (errors.BAD_REQUEST, errors.FORBIDDEN, errors.NOT_FOUND)
@@ -63,7 +63,7 @@ def document() -> dict[str, Any]:
     return openapi.document(
         title="Beaconfire publisher",
         about=ABOUT,
-        bearer="An access token of auth; for /v1/events also a service's token",
+        bearer="An access token of auth; for /v1/events also a service token",
         calls=calls(),
         schemas=_schemas(),
         of_callers=(errors.TOO_MANY,),
@@ -80,11 +80,13 @@ def calls() -> Iterator[Call]:
 def _campaigns() -> Iterator[Call]:
     things, thing = "/v1/campaigns", "/v1/campaigns/{campaign_id}"
     campaign = object_of(campaign=reference("Campaign"))
-    yield Call("get", things, "The caller's campaigns", (), object_of(campaigns=list_of("Campaign")), headers=_READS)
+    yield Call(
+        "get", things, "List the caller's campaigns", (), object_of(campaigns=list_of("Campaign")), headers=_READS
+    )
     yield Call(
         "post",
         things,
-        "Create a campaign; the caller is its owner when the answer arrives",
+        "Create a campaign; the caller is its owner when the response arrives",
         (errors.FORBIDDEN, errors.NOT_FOUND, errors.CONFLICT),
         campaign,
         201,
@@ -106,7 +108,7 @@ def _campaigns() -> Iterator[Call]:
     yield Call(
         "delete",
         thing,
-        "Delete a campaign and all that is in it (owners)",
+        "Delete a campaign and everything in it (owners)",
         (*_MEMBERS, errors.CONFLICT),
         None,
         204,
@@ -116,7 +118,7 @@ def _campaigns() -> Iterator[Call]:
     yield Call(
         "post",
         f"{thing}/world-time",
-        "Let world time pass (editors)",
+        "Advance world time (editors)",
         _WRITERS,
         object_of(campaign=reference("Campaign"), previousTime={"type": "string", "format": "date-time"}),
         body=reference("Advance"),
@@ -126,7 +128,7 @@ def _campaigns() -> Iterator[Call]:
     yield Call(
         "put",
         f"{thing}/clock",
-        "Let world time pass by itself (editors)",
+        "Start or change the clock that advances world time (editors)",
         _WRITERS,
         campaign,
         body=reference("Clock"),
@@ -142,7 +144,7 @@ def _collection(of: type[Collection]) -> Iterator[Call]:
     yield Call(
         "get",
         of.path,
-        f"The {many}, oldest first",
+        f"List the {many}, oldest first",
         _MEMBERS,
         object_of(**{many: list_of(of.answer.__name__)}),
         headers=_READS,
@@ -173,7 +175,7 @@ def _collection(of: type[Collection]) -> Iterator[Call]:
     yield Call(
         "delete",
         of.thing_path,
-        f"Delete {_a(one)} and what is in it (editors)",
+        f"Delete {_a(one)} and everything in it (editors)",
         (*_MEMBERS, errors.CONFLICT),
         None,
         204,
@@ -188,7 +190,7 @@ def _events() -> Call:
     return Call(
         "post",
         "/v1/events",
-        "Publish any event of the catalogue, one or a list",
+        "Publish one event of the catalogue, or a list",
         (errors.UNKNOWN_TYPE, errors.FORBIDDEN, errors.CONFLICT),
         reference("PublishedEvent"),
         201,
@@ -197,7 +199,7 @@ def _events() -> Call:
         (_IDEMPOTENCY_KEY,),
         {
             200: {
-                "description": "It was published before; or what became of each event of a list, in its place",
+                "description": "The event was published before; or, for a list, the outcomes in the same order",
                 "schema": {
                     "anyOf": [reference("PublishedEvent"), object_of(events={"type": "array", "items": outcome})]
                 },

@@ -13,26 +13,38 @@ class WorkerSettings(DatabaseSettings):
     """What the publisher's workers need to know: where its database is, and how much users may publish."""
 
     database_url: str = Field(
-        "sqlite+aiosqlite:///.beaconfire/publisher.db", description="Where campaigns and unsent events are kept"
+        "sqlite+aiosqlite:///.beaconfire/publisher.db", description="The database of campaigns and unsent events"
     )
 
     user_events_per_minute: int = Field(
-        6_000, ge=0, description="Events that one user publishes over HTTP, in all processes together; 0: no limit"
+        6_000,
+        ge=0,
+        description="Events per minute that one user may publish over HTTP, in all processes; 0 means no limit",
     )
     root_events_per_minute: int = Field(
-        18_000, ge=0, description="Events that users publish in one root, in all processes together; 0: no limit"
+        18_000,
+        ge=0,
+        description="Events per minute that users may publish in one root, in all processes; 0 means no limit",
     )
     user_event_bytes_per_minute: int = Field(
-        8 * 1024**2, ge=0, description="Bytes of the events that one user publishes; 0: no limit"
+        8 * 1024**2, ge=0, description="Bytes of events per minute that one user may publish; 0 means no limit"
     )
     root_event_bytes_per_minute: int = Field(
-        24 * 1024**2, ge=0, description="Bytes of the events that users publish in one root; 0: no limit"
+        24 * 1024**2,
+        ge=0,
+        description="Bytes of events per minute that users may publish in one root; 0 means no limit",
     )
     user_stream_percent: float = Field(
-        5, ge=0, le=100, description="Share of the stream, in 7 days, after which one user is slowed down; 0: no limit"
+        5,
+        ge=0,
+        le=100,
+        description="Share of the stream in 7 days above which one user is slowed down; 0 means no limit",
     )
     root_stream_percent: float = Field(
-        10, ge=0, le=100, description="Share of the stream, in 7 days, after which one root is slowed down; 0: no limit"
+        10,
+        ge=0,
+        le=100,
+        description="Share of the stream in 7 days above which one root is slowed down; 0 means no limit",
     )
 
     def publishing_limits(self) -> PublishingLimits:
@@ -46,18 +58,22 @@ class WorkerSettings(DatabaseSettings):
 class Settings(AsksAuth, WorkerSettings):
     """What the publisher needs to know. Its state is in the database."""
 
-    port: int = Field(8082, ge=0, le=65535, description="Port for clients; 0 takes a free one")
+    port: int = Field(8082, ge=0, le=65535, description="The port for clients; 0 uses a free one")
     service_token: SecretStr = Field(
         SecretStr(DEVELOPMENT_SERVICE_TOKEN),
-        description="Shown to auth for grants, up to a comma: one of its BEACONFIRE_GRANT_TOKENS, or an issued one",
+        description="The token for grants, up to a comma: one of auth's BEACONFIRE_GRANT_TOKENS, or an issued token",
     )
 
-    user_requests_per_minute: int = Field(6_000, ge=0, description="Requests of one user in this process; 0: no limit")
+    user_requests_per_minute: int = Field(
+        6_000, ge=0, description="Requests per minute of one user to this process; 0 means no limit"
+    )
     root_requests_per_minute: int = Field(
-        30_000, ge=0, description="Requests to one root, of all its members, in this process; 0: no limit"
+        30_000, ge=0, description="Requests per minute of all members of a root to this process; 0 means no limit"
     )
     user_body_bytes_per_minute: int = Field(
-        64 * 1024**2, ge=0, description="Bytes of the bodies that one user sends to this process; 0: no limit"
+        64 * 1024**2,
+        ge=0,
+        description="Bytes of request bodies per minute that one user may send to this process; 0 means no limit",
     )
 
     def requests(self) -> Requests:

@@ -1,4 +1,4 @@
-"""What happens in a campaign: its settlements, their structures, every other entity, and world time."""
+"""Events of a campaign: its settlements, their structures, all other entities, and world time."""
 
 from typing import Literal
 
@@ -10,7 +10,7 @@ Operation = Literal["create", "update", "delete"]
 
 
 class EntityUpdated(Event):
-    """An entity other than a settlement or structure was created, changed or deleted (also the campaign itself)."""
+    """An entity other than a settlement or structure, or the campaign itself, was created, changed or deleted."""
 
     type = "entity_updated"
     subject = "campaign.{campaign_id}.{entity_type}.{entity_id}"
@@ -23,7 +23,7 @@ class EntityUpdated(Event):
 
 
 class StateInvalidated(Event):
-    """Computed state is no longer valid, of the whole campaign or of one entity. Raised by the rules engine."""
+    """Computed values of the whole campaign or of one entity are out of date. The rules engine publishes this."""
 
     type = "state_invalidated"
     subject = "campaign.{campaign_id}.state"

@@ -1,4 +1,4 @@
-"""What happens in a workspace's issue tracker: teams, issues, comments, projects, cycles."""
+"""Events of a workspace's issue tracker: issues, comments, projects and cycles."""
 
 from pydantic import Field
 
@@ -30,14 +30,14 @@ class IssueUpdated(_Issue):
 
 
 class IssueDeleted(_Issue):
-    """An issue is gone."""
+    """An issue was deleted."""
 
     type = "issue.deleted"
     subject = "workspace.{workspace_id}.team.{team_id}.issue.{issue_id}"
 
 
 class IssueArchived(_Issue):
-    """An issue was put away; it can still be read."""
+    """An issue was archived. It can still be read."""
 
     type = "issue.archived"
     subject = "workspace.{workspace_id}.team.{team_id}.issue.{issue_id}"
@@ -48,7 +48,7 @@ class _Comment(_Issue):
 
 
 class CommentCreated(_Comment):
-    """Somebody commented on an issue."""
+    """A comment was added to an issue."""
 
     type = "comment.created"
     subject = "workspace.{workspace_id}.team.{team_id}.issue.{issue_id}.comment.{comment_id}"
@@ -66,14 +66,14 @@ class CommentUpdated(_Comment):
 
 
 class CommentDeleted(_Comment):
-    """A comment is gone."""
+    """A comment was deleted."""
 
     type = "comment.deleted"
     subject = "workspace.{workspace_id}.team.{team_id}.issue.{issue_id}.comment.{comment_id}"
 
 
 class ProjectUpdated(Event):
-    """A project was created or its fields changed."""
+    """A project was created, or its fields changed."""
 
     type = "project.updated"
     subject = "workspace.{workspace_id}.project.{project_id}"
@@ -84,7 +84,7 @@ class ProjectUpdated(Event):
 
 
 class CycleUpdated(Event):
-    """A cycle was created or its fields changed."""
+    """A cycle was created, or its fields changed."""
 
     type = "cycle.updated"
     subject = "workspace.{workspace_id}.cycle.{cycle_id}"

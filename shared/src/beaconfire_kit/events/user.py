@@ -1,4 +1,4 @@
-"""What happens to a user: membership, access, notifications. The first two are auth's own."""
+"""Events of a user: membership, access and notifications. Only auth publishes the first two."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ from beaconfire_kit.roles import Role
 
 
 class MemberChanged(Event):
-    """A user became a member of a root, got another role there, or (`role` null) is no longer a member."""
+    """A user became a member of a root, got another role, or (if `role` is null) is no longer a member."""
 
     type = "member_changed"
     subject = "{root_kind}.{root_id}.member.{user_id}"
@@ -19,11 +19,11 @@ class MemberChanged(Event):
     user_id: Id
     role: Role | None
     membership_version: int = Field(ge=1)
-    """Auth's count of membership changes: an answer of `auth.authorize` with a lower one is out of date."""
+    """Auth's count of membership changes. An answer of `auth.authorize` with a lower count is out of date."""
 
 
 class AccessRevoked(Event):
-    """Every access token of the user that was issued before `issued_before` is refused from now on."""
+    """All access tokens of the user that were issued before `issuedBefore` were revoked."""
 
     type = "access_revoked"
     subject = "user.{user_id}.access"
@@ -35,7 +35,7 @@ class AccessRevoked(Event):
 
 
 class NotificationNew(Event):
-    """A notification for one user, on all of that user's connections."""
+    """A notification for one user. It reaches all connections of that user."""
 
     type = "notification.new"
     subject = "user.{user_id}.notification.{notification_id}"

@@ -1,4 +1,4 @@
-"""What happens in a workspace of approvals and agents."""
+"""Events of a workspace of approvals and agents."""
 
 from typing import Literal
 
@@ -15,7 +15,7 @@ class _Approval(Event):
 
 
 class ApprovalCreated(_Approval):
-    """Somebody asked for an approval."""
+    """An approval was requested."""
 
     type = "approval.created"
     subject = "workspace.{workspace_id}.approval.{approval_id}"
@@ -31,7 +31,7 @@ class ApprovalUpdated(_Approval):
 
 
 class ApprovalDeleted(Event):
-    """An approval is gone."""
+    """An approval was deleted."""
 
     type = "approval.deleted"
     subject = "workspace.{workspace_id}.approval.{approval_id}"
@@ -41,7 +41,7 @@ class ApprovalDeleted(Event):
 
 
 class AgentStatusChanged(Event):
-    """An agent started, stopped, waits or failed."""
+    """An agent started, stopped, waits, or failed."""
 
     type = "agent.status.changed"
     subject = "workspace.{workspace_id}.agent.{agent_id}"
@@ -66,7 +66,7 @@ class ChatMessage(Event):
 
 
 class UserTyping(Event):
-    """A user types, or has stopped typing, in a chat, under an issue, …: the pair `target_kind:target_id`."""
+    """A user started or stopped typing, for example in a chat or an issue: `targetKind` and `targetId` name it."""
 
     type = "user.typing"
     subject = "workspace.{workspace_id}.{target_kind}.{target_id}.typing"

@@ -13,36 +13,41 @@ from beaconfire_kit.settings import AsksAuth
 class Settings(Limits, AsksAuth):
     """What a gateway needs to know, with the limits on its clients. Nothing of it is state."""
 
-    port: int = Field(8080, ge=0, le=65535, description="Port for clients; 0 takes a free one")
-    reuse_port: bool = Field(False, description="Share the port with other gateway processes (SO_REUSEPORT)")
+    port: int = Field(8080, ge=0, le=65535, description="The port for clients; 0 uses a free one")
+    reuse_port: bool = Field(False, description="Whether to share the port with other gateway processes (SO_REUSEPORT)")
 
     workers: int = Field(
-        1, ge=1, le=64, description="Processes that share the port, one for each core; see deploy.md. Linux only"
+        1,
+        ge=1,
+        le=64,
+        description="The number of processes that share the port, one per core; Linux only; see operate.md",
     )
 
     static_dir: Path | None = Field(
-        None, description="Folder of files that are served to browsers, such as the demo's page; empty: none"
+        None, description="A folder of files to serve to browsers, for example the demo's page; if empty, none"
     )
 
     max_buffer_bytes: int = Field(
         262_144,
         ge=16_384,
-        description="Where sockets are aiohttp's: memory for a stuck one, bytes; it has to catch up from a quarter on",
+        description="With aiohttp's sockets: bytes that may wait for a client; it must catch up from a quarter on",
     )
     transport: Literal["handover", "aiohttp"] = Field(
         "handover",
-        description="Who serves sockets: we, once aiohttp has done the handshake, or aiohttp, at ten times the memory",
+        description="`handover`: after its handshake, aiohttp hands sockets over; `aiohttp` needs ten times the memory",
     )
-    compression: bool = Field(False, description="Compress messages for clients that can take it (permessage-deflate)")
-    ring_bytes: int = Field(67_108_864, ge=1_048_576, description="Memory for the newest events, bytes")
-    ring_age_s: int = Field(60, ge=1, description="Age of the oldest event kept in memory, seconds")
-    stop_timeout_s: int = Field(5, ge=0, le=300, description="Seconds clients have to leave when the gateway stops")
+    compression: bool = Field(
+        False, description="Whether to compress messages for clients that support it (permessage-deflate)"
+    )
+    ring_bytes: int = Field(67_108_864, ge=1_048_576, description="Memory for recent events, in bytes")
+    ring_age_s: int = Field(60, ge=1, description="The age of the oldest event in memory, in seconds")
+    stop_timeout_s: int = Field(5, ge=0, le=300, description="Seconds in which clients must leave a gateway that stops")
     stop_accept_s: int = Field(
         2,
         ge=0,
         le=300,
-        description="Seconds a gateway that stops accepts connections, at least, within STOP_TIMEOUT_S: "
-        "as long as a load balancer may go on sending them",
+        description="Seconds for which a gateway that stops still accepts connections, within STOP_TIMEOUT_S: "
+        "the time that a load balancer needs to notice",
     )
 
     @field_validator("static_dir", mode="before")

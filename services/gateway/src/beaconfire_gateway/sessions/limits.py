@@ -29,24 +29,26 @@ PATIENCE = 100
 class Limits(BaseModel, frozen=True):
     """What a session, a user and an address may do. The gateway's settings include these fields."""
 
-    heartbeat_s: int = Field(25, ge=1, le=300, description="Seconds between pings and positions")
-    connect_timeout_s: int = Field(10, ge=1, le=60, description="Seconds that a client has for its first message")
-    max_frame_bytes: int = Field(16_384, ge=1_024, le=1_048_576, description="Largest message from a client, bytes")
+    heartbeat_s: int = Field(25, ge=1, le=300, description="Seconds between two pings, and between two positions")
+    connect_timeout_s: int = Field(10, ge=1, le=60, description="Seconds in which a client must send its first message")
+    max_frame_bytes: int = Field(
+        16_384, ge=1_024, le=1_048_576, description="The largest message that a client may send, in bytes"
+    )
     max_rooms: int = Field(100, ge=1, le=10_000, description="Rooms that a connection may be in")
     max_rooms_per_user: int = Field(1_000, ge=1, description="Rooms that all connections of a user may be in together")
     max_sessions_per_user: int = Field(20, ge=1, description="Connections that a user may have to this process")
     max_sessions_per_address: int = Field(
-        200, ge=1, description="Connections from one address (of IPv6, one /64) to this process; see TRUSTED_PROXIES"
+        200, ge=1, description="Connections from one address (for IPv6, one /64) to this process; see TRUSTED_PROXIES"
     )
     max_connecting: int = Field(5_000, ge=1, description="Connections to this process that have not sent `connect` yet")
-    max_connecting_per_address: int = Field(100, ge=1, description="Of these, from one address")
-    messages_per_minute: int = Field(100, ge=1, description="Messages that a connection may send a minute")
+    max_connecting_per_address: int = Field(100, ge=1, description="The same, from one address")
+    messages_per_minute: int = Field(100, ge=1, description="Messages that a connection may send per minute")
     messages_per_minute_per_user: int = Field(
-        1_000, ge=1, description="Messages that all connections of a user may send a minute"
+        1_000, ge=1, description="Messages that all connections of a user together may send per minute"
     )
-    rooms_per_minute: int = Field(600, ge=1, description="Rooms that a connection may ask for a minute")
+    rooms_per_minute: int = Field(600, ge=1, description="Rooms that a connection may request per minute")
     rooms_per_minute_per_user: int = Field(
-        3_000, ge=1, description="Rooms that all connections of a user may ask for a minute"
+        3_000, ge=1, description="Rooms that all connections of a user together may request per minute"
     )
 
     def announced(self) -> dict[str, int]:
