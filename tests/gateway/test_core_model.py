@@ -1,10 +1,4 @@
-"""The gateway's core as a state machine against a model: live, hole, gap, silence, lag, resume, join, leave, revoke.
-
-Session, hub, ring, outbound, fair queue and sequence are the real ones. The rest is played by hand: a stream that loses
-live messages and forgets old ones, sockets that fill up, memberships and roles that change, tokens that are revoked.
-The model keeps, for each client and room, from which offset to which it stood there, in which role; what it applied
-must be just that, once, in order.
-"""
+"""The gateway's core as a state machine against a model: live, hole, gap, silence, lag, resume, join, leave, revoke."""
 
 import asyncio
 import itertools
@@ -688,9 +682,7 @@ ROUNDS = 3
 """More than one only where chance has left something out."""
 
 
-def test_one_room_reloaded_while_behind() -> None:
-    """Who asks for a room from a cursor of no use, and whose socket fills up meanwhile, is told to reload that room;
-    the cursor it is told does not pass what it has yet to get in the others."""
+def test_session_behind_gets_resync_for_one_room_without_passing_events_of_others() -> None:
     core = Core()
     try:
         core.come({"campaign:c1"}, page=3)
@@ -705,8 +697,7 @@ def test_one_room_reloaded_while_behind() -> None:
     assert [rooms for rooms, _, _ in core.people["ann"].excused] == [{"campaign:c2"}] * 2
 
 
-def test_joined_while_a_page_of_the_stream_is_read() -> None:
-    """A client that is fed from the stream and joins a room of another root meanwhile misses nothing there."""
+def test_room_joined_while_a_page_of_the_stream_is_read_misses_nothing() -> None:
     core = Core()
     try:
         core.come({"campaign:c1"}, page=50, slowness=3)
@@ -722,8 +713,7 @@ def test_joined_while_a_page_of_the_stream_is_read() -> None:
     assert core.people["ann"].applied == [1, 2, 3, 4, 5]
 
 
-def test_held_while_the_stream_is_read() -> None:
-    """What was read for a session before it was held is not written to it meanwhile; it comes later, once, in order."""
+def test_events_read_for_a_session_before_it_was_held_come_later_once_and_in_order() -> None:
     core = Core()
     try:
         core.come({"campaign:c1"}, page=50, slowness=0)
@@ -744,9 +734,8 @@ def test_held_while_the_stream_is_read() -> None:
     assert ann.applied == list(range(1, 13))
 
 
-def test_core() -> None:
-    """Whatever happens, in whichever order, each client applies what it is owed and nothing else, once, in order; and
-    all of it did happen."""
+def test_every_client_applies_exactly_what_it_is_owed_in_any_course() -> None:
+    """Once and in order, and the courses do contain every fault."""
     Core.reached.clear()
     for _ in range(ROUNDS):
         run_state_machine_as_test(

@@ -1,4 +1,4 @@
-"""`metadata.audience` on every way an event takes: only the roles it names hear it."""
+"""`metadata.audience` on every way an event takes: only the roles it names receive it."""
 
 import json
 
@@ -21,8 +21,7 @@ async def heard(gateway: Gateway, client: SocketClient) -> list[int]:
     return [event["offset"] for event in await fence(gateway, client)][:-1]
 
 
-async def test_live_while_the_role_changes(gateway: Gateway) -> None:
-    """An event is judged by the role of its place in the stream: before, between and after two changes of it."""
+async def test_audience_is_judged_by_the_role_at_the_events_place_in_the_stream(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("editor"), ["campaign:c1"])
         as_editor = await gateway.publish(settlement("s1"), audience=EDITORS)
@@ -37,8 +36,7 @@ async def test_live_while_the_role_changes(gateway: Gateway) -> None:
     assert offsets == [as_editor, demoted, for_viewers, promoted, as_owner]
 
 
-async def test_in_two_rooms(gateway: Gateway) -> None:
-    """A session that is in two of an event's rooms hears neither of what is not for its role."""
+async def test_event_for_other_roles_reaches_a_session_through_none_of_its_rooms(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"), ["campaign:c1", "campaign:c1/settlement:s1"])
         await gateway.publish(settlement("s1"), audience=EDITORS)
@@ -47,8 +45,7 @@ async def test_in_two_rooms(gateway: Gateway) -> None:
     assert offsets == []
 
 
-async def test_ephemeral(gateway: Gateway) -> None:
-    """An ephemeral event has an audience, too."""
+async def test_audience_of_an_ephemeral_event_is_respected(gateway: Gateway) -> None:
     gateway.auth.members["viewer"]["workspace:w1"] = "viewer"
     gateway.auth.members["owner"]["workspace:w1"] = "owner"
     typing = UserTyping(workspace_id="w1", target_kind="chat", target_id="h1", user_id="editor", typing=True)
@@ -65,8 +62,8 @@ async def test_ephemeral(gateway: Gateway) -> None:
     assert heard_types == [["user.typing"], ["settlement_updated"]]
 
 
-async def test_resumed(stream: NatsServer, auth: FakeAuth) -> None:
-    """What was missed is judged by the role of now, from the ring as from the stream, and when it is restored."""
+async def test_missed_events_are_judged_by_the_current_role(stream: NatsServer, auth: FakeAuth) -> None:
+    """From the ring, from the stream, and when a room is restored."""
     async with running_gateway(stream, auth, ring_bytes=1_048_576) as gateway:
         async with open_socket(gateway.url) as before:
             cursor = (await before.connect(auth.token("owner")))["cursor"]
@@ -90,8 +87,9 @@ async def test_resumed(stream: NatsServer, auth: FakeAuth) -> None:
     assert outcomes == [editors, viewers] * 2
 
 
-async def test_demoted_while_catching_up(stream: NatsServer, auth: FakeAuth) -> None:
-    """Who is demoted while its socket is full gets nothing more that was for its old role, also of what came before."""
+async def test_demoted_session_that_catches_up_gets_no_earlier_event_for_its_old_role(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
     hello = {"type": "connect", "id": 1, "token": auth.token("editor"), "rooms": ["campaign:c1"]}
     async with running_gateway(stream, auth, max_buffer_bytes=16_384) as gateway, raw_socket(gateway.url) as slow:
         slow.write(client_frame(json.dumps(hello).encode()))
@@ -115,8 +113,7 @@ async def test_demoted_while_catching_up(stream: NatsServer, auth: FakeAuth) -> 
     assert offsets[-2:] == [demoted, last]
 
 
-async def test_an_audience_that_is_none(gateway: Gateway) -> None:
-    """An event for a role there is not is no event: it is set aside, and reaches nobody, not everybody."""
+async def test_event_for_an_unknown_role_is_set_aside_and_reaches_no_session(gateway: Gateway) -> None:
     bodies = [{**BODY, "metadata": {**BODY["metadata"], "audience": audience}} for audience in (["king"], "owner", [7])]
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("owner"), ["campaign:c1"])
@@ -129,8 +126,7 @@ async def test_an_audience_that_is_none(gateway: Gateway) -> None:
     assert {letter.subject for letter in letters} == {"deadletter.invalid"}
 
 
-async def test_an_empty_audience(gateway: Gateway) -> None:
-    """An event for no role at all reaches nobody."""
+async def test_event_with_an_empty_audience_reaches_no_session(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("owner"), ["campaign:c1"])
         await gateway.publish(settlement("s1"), audience=())

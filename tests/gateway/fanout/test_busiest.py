@@ -1,4 +1,4 @@
-"""beaconfire_gateway.fanout.busiest: who fills the stream, seen in the ring."""
+"""Which root fills the stream, computed from the ring."""
 
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
@@ -25,28 +25,25 @@ def figures(ring: Ring, now: float) -> tuple[float | None, float | None]:
     )
 
 
-def test_the_busiest_root_is_shown() -> None:
-    """The figures are of the last seconds: the root with the most bytes, and all together."""
+def test_busiest_root_of_the_last_seconds_is_shown_with_the_total() -> None:
     ring = ring_of(("campaign.c1", 5_000, 0.0), *[("campaign.c2", 1_000, 95.0)] * 6, ("user.u1", 4_000, 99.0))
 
     assert figures(ring, 100.0) == (6_000 / EVERY_S, 10_000 / EVERY_S)
 
 
-def test_nothing_came() -> None:
-    """A quiet stream shows zero."""
+def test_quiet_stream_shows_no_busiest_root() -> None:
     assert figures(ring_of(), 100.0) == (0.0, 0.0)
     assert figures(ring_of(("campaign.c1", 5_000, 0.0)), 100.0) == (0.0, 0.0)
 
 
-def test_a_flood_is_measured_by_its_own_time() -> None:
-    """Of more events than are looked at, the newest count, over the time in which they came."""
+def test_flood_is_measured_over_the_time_of_its_newest_events() -> None:
     ring = ring_of(*[("campaign.c1", 100, 98.0)] * (3 * SAMPLE))
 
     assert figures(ring, 100.0) == (SAMPLE * 100 / 2, SAMPLE * 100 / 2)
 
 
-def test_a_root_that_fills_the_stream_is_named_in_the_log() -> None:
-    """Only the log names the root, now and then: as a label it would be a time series for each."""
+def test_root_that_fills_the_stream_is_named_in_the_log_only() -> None:
+    """As a label it would be a time series for each root."""
     busiest = Busiest()
     with capture_logs() as lines:
         for second in range(30):

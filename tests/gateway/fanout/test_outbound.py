@@ -1,4 +1,4 @@
-"""beaconfire_gateway.fanout.outbound, hub and ring: who gets what, in which order, in how many writes. No I/O."""
+"""Outbound, hub and ring: who receives what, in which order, in how many writes. No I/O."""
 
 from collections.abc import Callable
 from typing import Any
@@ -78,8 +78,7 @@ class Gateway:
             self.turn()
 
 
-def test_a_turn_is_one_write() -> None:
-    """What one turn brings is joined and written once."""
+def test_events_of_one_turn_are_joined_and_written_once() -> None:
     gateway, member = Gateway(), Member()
     gateway.join(member, "campaign:c1")
     for letter in "abc":
@@ -91,8 +90,7 @@ def test_a_turn_is_one_write() -> None:
     assert (gateway.outbound.frames_sent, gateway.outbound.writes) == (3, 1)
 
 
-def test_gathered_over_rooms() -> None:
-    """A session in several rooms is written to once, in the order of the stream across them."""
+def test_session_in_several_rooms_gets_one_write_in_stream_order() -> None:
     gateway, both, one = Gateway(), Member(), Member()
     for room in ("campaign:c1/settlement:s1", "campaign:c1/settlement:s2"):
         gateway.join(both, room)
@@ -105,8 +103,7 @@ def test_gathered_over_rooms() -> None:
     assert one.writes == [b"bd"]
 
 
-def test_once_for_two_rooms() -> None:
-    """An event that matches two of a session's rooms is written once."""
+def test_event_that_matches_two_rooms_of_a_session_is_written_once() -> None:
     gateway, member = Gateway(), Member()
     gateway.join(member, "campaign:c1")
     gateway.join(member, "campaign:c1/settlement:s1")
@@ -116,8 +113,7 @@ def test_once_for_two_rooms() -> None:
     assert member.writes == [b"a"]
 
 
-def test_audience() -> None:
-    """An event for some roles passes the others by."""
+def test_event_for_some_roles_skips_the_others() -> None:
     gateway, owner, viewer = Gateway(), Member(), Member()
     gateway.join(owner, "campaign:c1", Role.OWNER)
     gateway.join(viewer, "campaign:c1", Role.VIEWER)
@@ -129,8 +125,8 @@ def test_audience() -> None:
     assert (owner.heard, viewer.heard) == ("abc", "ac")
 
 
-def test_types() -> None:
-    """An event passes by those who want other types; of two rooms, either is enough; in a turn with others as well."""
+def test_event_is_skipped_for_sessions_that_want_other_types() -> None:
+    """One room of two that wants the type is enough. The same holds in a turn with other events."""
     gateway, some, either, all_of_them = Gateway(), Member(), Member(), Member()
     gateway.join(some, "campaign:c1", types=frozenset({"x"}))
     gateway.join(either, "campaign:c1", types=frozenset({"x"}))
@@ -145,8 +141,7 @@ def test_types() -> None:
     assert gateway.hub.sizes() == {"campaign:c1": 3, "campaign:c1/settlement:s1": 1}
 
 
-def test_joining_and_leaving_in_a_turn() -> None:
-    """Who joins does not get what was delivered before; who leaves gets it still, and nothing after."""
+def test_joining_session_gets_only_later_events_and_leaving_session_only_earlier_ones() -> None:
     gateway, early, late = Gateway(), Member(), Member()
     gateway.join(early, "campaign:c1")
     gateway.deliver("campaign.c1.state", "a")
@@ -159,9 +154,8 @@ def test_joining_and_leaving_in_a_turn() -> None:
     assert (early.heard, late.heard) == ("ab", "bc")
 
 
-def test_slices() -> None:
-    """A large room is written in slices; `settled` says the event only when the last one is written, and what follows
-    waits."""
+def test_large_room_is_written_in_slices_and_settled_rises_after_the_last() -> None:
+    """Later events wait."""
     gateway, members = Gateway(), [Member() for _ in range(2 * SLICE + 1)]
     for member in members:
         gateway.join(member, "campaign:c1")
@@ -177,8 +171,7 @@ def test_slices() -> None:
     assert gateway.outbound.settled == 2
 
 
-def test_joined_behind_a_slice() -> None:
-    """What comes while a large room is being written is one write to each, too, however many turns it came in."""
+def test_events_that_arrive_while_a_large_room_is_written_become_one_write_each() -> None:
     gateway, member = Gateway(), Member()
     crowd = [Member() for _ in range(2 * SLICE)]
     for one in crowd:
@@ -195,8 +188,7 @@ def test_joined_behind_a_slice() -> None:
     assert all(one.heard == "a" for one in crowd)
 
 
-def test_much_for_many() -> None:
-    """The bound is of what one session gets: what many get together, each a little, is still one write to each."""
+def test_byte_bound_counts_what_one_session_gets_and_not_the_sum() -> None:
     gateway = Gateway()
     members = [Member() for _ in range(8)]
     for number, member in enumerate(members):
@@ -211,8 +203,7 @@ def test_much_for_many() -> None:
     assert [len(member.writes) for member in members] == [1] * 8
 
 
-def test_much_for_one_of_several_rooms() -> None:
-    """The bound counts what somebody gets from all of its rooms, also where others are in one of them alone."""
+def test_byte_bound_counts_what_a_session_gets_over_all_its_rooms() -> None:
     gateway, busy, rooms = Gateway(), Member(), range(8)
     for number in rooms:
         gateway.join(busy, f"campaign:c{number}")
@@ -226,9 +217,8 @@ def test_much_for_one_of_several_rooms() -> None:
     assert max(map(len, busy.writes)) <= BATCH_BYTES
 
 
-def test_a_full_socket_in_a_burst() -> None:
-    """However much is delivered in one turn (a hole was read), a member that leaves when its socket is full is written
-    one batch more and not the whole; the others have everything, once, in order."""
+def test_session_that_leaves_when_its_socket_is_full_gets_at_most_one_more_batch_of_a_burst() -> None:
+    """The other sessions get everything once and in order."""
     gateway = Gateway()
 
     class Full(Member):
@@ -275,8 +265,7 @@ def write_one(gateway: Gateway) -> None:
     assert not gateway.turns
 
 
-def test_listens_while_more_comes() -> None:
-    """After a writing that took long, what turn after turn brings is joined; the first that brings nothing ends it."""
+def test_after_a_long_write_outbound_gathers_events_until_a_turn_brings_none() -> None:
     gateway = Gateway()
     member = join_slow(gateway, LISTEN_S / LISTEN_TIMES / 2)
     write_one(gateway)
@@ -299,8 +288,7 @@ def test_listens_while_more_comes() -> None:
         (LISTEN_FROM_S / 2, 0.0),
     ],
 )
-def test_listening_is_bounded(takes_s: float, listens_s: float) -> None:
-    """However much comes, listening is over at the bound, or earlier by what the last writing is worth."""
+def test_gathering_after_a_long_write_is_bounded_by_time_and_by_the_write(takes_s: float, listens_s: float) -> None:
     gateway = Gateway()
     member = join_slow(gateway, takes_s)
     write_one(gateway)
@@ -314,8 +302,7 @@ def test_listening_is_bounded(takes_s: float, listens_s: float) -> None:
     assert listened_s == pytest.approx(listens_s + takes_s, abs=LISTEN_FROM_S / 2)
 
 
-def test_not_busy_for_long() -> None:
-    """Once the last writing is longer ago than it is listened for, an event waits for no other."""
+def test_event_does_not_wait_when_the_last_long_write_is_long_ago() -> None:
     gateway = Gateway()
     member = join_slow(gateway, LISTEN_S)
     write_one(gateway)
@@ -325,8 +312,7 @@ def test_not_busy_for_long() -> None:
     assert member.writes == [b"a", b"a"]
 
 
-def test_slices_count_as_one_writing() -> None:
-    """How long is listened goes by what all slices of a large room took."""
+def test_gathering_time_counts_all_slices_of_a_large_room() -> None:
     gateway = Gateway()
     crowd = [join_slow(gateway, 0.75 * LISTEN_FROM_S / SLICE) for _ in range(2 * SLICE)]
     gateway.deliver("campaign.c1.state", "a")
@@ -339,8 +325,7 @@ def test_slices_count_as_one_writing() -> None:
     assert {member.heard for member in crowd} == {"ab"}
 
 
-def test_who_joins_or_is_told_does_not_wait() -> None:
-    """A join, and a frame for one session, end the listening: what is pending is written in the next turn, in order."""
+def test_join_or_reply_ends_the_gathering_and_pending_events_are_written_first() -> None:
     gateway, late = Gateway(), Member()
     member = join_slow(gateway, LISTEN_S)
     write_one(gateway)
@@ -355,8 +340,7 @@ def test_who_joins_or_is_told_does_not_wait() -> None:
     assert (member.heard, late.heard) == ("abc!", "c")
 
 
-def test_much_ends_the_listening() -> None:
-    """What goes beyond the bytes for one session is written in the turn that brings it, however busy the gateway is."""
+def test_bytes_beyond_the_bound_end_the_gathering_in_the_same_turn() -> None:
     gateway = Gateway()
     member = join_slow(gateway, LISTEN_S)
     write_one(gateway)
@@ -368,8 +352,7 @@ def test_much_ends_the_listening() -> None:
     assert len(gateway.turns) == 1
 
 
-def test_remembered_lists_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However many rooms a large room shares its subjects with, what is remembered of who is in them stays small."""
+def test_remembered_member_lists_of_rooms_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(hub_module, "_MAX_REMEMBERED_TARGETS", 500)
     gateway, members = Gateway(), [Member() for _ in range(100)]
     for member in members:
@@ -385,8 +368,7 @@ def test_remembered_lists_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert {member.heard for member in members} == {"x" * 50}
 
 
-def test_replies_pass_slices_of_others_only() -> None:
-    """A frame for one session comes behind the events queued for it."""
+def test_reply_is_written_behind_the_events_queued_for_its_session() -> None:
     gateway, members = Gateway(), [Member() for _ in range(SLICE + 1)]
     for member in members:
         gateway.join(member, "campaign:c1")
@@ -397,9 +379,7 @@ def test_replies_pass_slices_of_others_only() -> None:
     assert members[-1].heard == "a!"
 
 
-def test_a_dead_connection() -> None:
-    """A connection that was aborted this very turn stops nobody else's write."""
-
+def test_aborted_connection_does_not_stop_writes_to_others() -> None:
     class Dead(Member):
         def write(self, data: bytes) -> None:
             raise RuntimeError("the handler is closed")
@@ -414,8 +394,7 @@ def test_a_dead_connection() -> None:
     assert gateway.outbound.settled == 1
 
 
-def test_a_failing_callback() -> None:
-    """What is to be done after some writes and fails is done once, and holds up nothing that was queued behind it."""
+def test_failing_callback_after_a_write_runs_once_and_stops_nothing() -> None:
     gateway, members, calls = Gateway(), [Member() for _ in range(SLICE + 1)], []
 
     def fail() -> None:
@@ -436,8 +415,7 @@ def test_a_failing_callback() -> None:
     assert gateway.outbound.settled == 1
 
 
-def test_hub_forgets() -> None:
-    """When the last one leaves, nothing of a room or a user is kept."""
+def test_hub_keeps_nothing_of_a_room_or_user_after_the_last_one_leaves() -> None:
     gateway, member = Gateway(), Member("u1")
     gateway.hub.add(member)
     gateway.join(member, "campaign:c1")
@@ -466,10 +444,13 @@ STEPS = st.lists(
 
 
 @given(STEPS, st.sampled_from([0.0, LISTEN_FROM_S]))
-def test_any_course(steps: list[tuple[str, Any, Any]], takes_s: float) -> None:
-    """However events, joins, leaves and turns of the loop follow one another, and however long a write takes: each
-    member hears exactly the events of the rooms it was in when they were delivered, that its role may hear and it
-    wants, once, in order."""
+def test_every_member_hears_exactly_its_events_once_and_in_order_in_any_course(
+    steps: list[tuple[str, Any, Any]], takes_s: float
+) -> None:
+    """Events, joins, leaves, turns of the loop and slow writes in any order.
+
+    A member hears what was delivered while it was in the room, if its role may hear it and it wants the type.
+    """
     gateway = Gateway()
     members = [Slow(gateway, takes_s) for _ in range(5)]
     roles = [Role.OWNER, Role.VIEWER, Role.VIEWER, Role.EDITOR, Role.OWNER]
@@ -506,8 +487,7 @@ def entry(offset: int, size: int = 0, at: float = 0.0) -> Entry:
     return Entry(offset, Route("campaign.c1", ()), b"x" * size, at, type="t")
 
 
-def test_ring_after() -> None:
-    """The ring gives what follows an offset, a page at a time."""
+def test_ring_gives_what_follows_an_offset_page_by_page() -> None:
     ring = Ring(max_bytes=1_000_000, max_age_s=60)
     ring.start(10)
     for offset in (11, 14, 15, 20):
@@ -519,8 +499,7 @@ def test_ring_after() -> None:
     assert (ring.covers(10), ring.covers(9)) == (True, False)
 
 
-def test_ring_is_bounded() -> None:
-    """The ring keeps to its bytes and its age, and says from where it is whole."""
+def test_ring_keeps_to_its_bytes_and_age_and_knows_from_where_it_is_complete() -> None:
     ring = Ring(max_bytes=10_000, max_age_s=60)
     for offset in range(1, 5001):
         ring.append(entry(offset, 800))
@@ -531,8 +510,7 @@ def test_ring_is_bounded() -> None:
     assert ([one.offset for one in ring.after(0, 10)], ring.floor) == ([5001], 5000)
 
 
-def test_ring_in_another_epoch() -> None:
-    """A new epoch starts an empty ring."""
+def test_new_epoch_empties_the_ring() -> None:
     ring = Ring(max_bytes=10_000, max_age_s=60)
     ring.append(entry(500))
     ring.start(3)

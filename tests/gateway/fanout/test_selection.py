@@ -1,4 +1,4 @@
-"""Selective sync: a subscription that names the event types it wants, on every way an event takes (A57)."""
+"""Selective sync: subscriptions that name the event types they want, on every way an event takes (A57)."""
 
 import json
 from collections.abc import Sequence
@@ -45,8 +45,7 @@ async def heard_types(gateway: Gateway, client: SocketClient) -> list[str]:
     return [event["event"]["type"] for event in await fence(gateway, client)][:-1]
 
 
-async def test_only_the_types_it_wants(gateway: Gateway) -> None:
-    """A subscription with types hears these and no others; its neighbour without types hears all."""
+async def test_subscription_with_types_hears_exactly_these(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as client, open_socket(gateway.url) as neighbour:
         await client.connect(gateway.auth.token("viewer"))
         await client.ask("subscribe", rooms=["campaign:c1"], types=["settlement_updated", "structure_updated"])
@@ -64,8 +63,7 @@ async def test_only_the_types_it_wants(gateway: Gateway) -> None:
     ]
 
 
-async def test_named_in_connect(gateway: Gateway) -> None:
-    """`connect` names types by room; a room that is not named there is heard whole."""
+async def test_connect_names_types_by_room_and_other_rooms_hear_everything(gateway: Gateway) -> None:
     rooms = ["campaign:c1", "campaign:c1/settlement:s1"]
     async with open_socket(gateway.url) as client:
         await client.connect(
@@ -77,8 +75,7 @@ async def test_named_in_connect(gateway: Gateway) -> None:
     assert heard == ["structure_updated", "settlement_updated"]
 
 
-async def test_once_if_either_wants_it(gateway: Gateway) -> None:
-    """An event that matches two rooms with different types comes once if either wants it, and not if neither does."""
+async def test_event_in_two_rooms_comes_once_if_either_rooms_types_include_it(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as client:
         await client.connect(
             gateway.auth.token("viewer"),
@@ -94,8 +91,8 @@ async def test_once_if_either_wants_it(gateway: Gateway) -> None:
     assert heard == ["structure_updated", "structure_updated", "state_invalidated"]
 
 
-async def test_two_names_of_one_room(gateway: Gateway) -> None:
-    """Under two names of one room it hears what either wants, once; leaving one name leaves the other's types."""
+async def test_two_names_of_one_room_hear_the_union_of_their_types_once(gateway: Gateway) -> None:
+    """Leaving one name leaves the other's types."""
     gateway.auth.answer = lambda question: {
         "version": 1,
         "rooms": {name: {"allowed": True, "root": "campaign:c1", "role": "viewer"} for name in question["rooms"]},
@@ -113,8 +110,7 @@ async def test_two_names_of_one_room(gateway: Gateway) -> None:
     assert (both, one) == (["settlement_updated", "structure_updated"], ["structure_updated"])
 
 
-async def test_changed_by_subscribing_again(gateway: Gateway) -> None:
-    """The latest `subscribe` says which types count; one without types says all."""
+async def test_latest_subscribe_decides_the_types_of_a_room(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"), ["campaign:c1/settlement:fence"])
         heard = []
@@ -141,8 +137,9 @@ async def test_changed_by_subscribing_again(gateway: Gateway) -> None:
         (["settlement_updated"] * (MAX_TYPES + 1), "bad_request", "types: "),
     ],
 )
-async def test_unknown_types(gateway: Gateway, types: Any, code: str, said: str) -> None:
-    """Types that cannot be are refused with what was meant, and the room stays as it was."""
+async def test_unknown_types_are_refused_with_a_suggestion_and_change_nothing(
+    gateway: Gateway, types: Any, code: str, said: str
+) -> None:
     async with open_socket(gateway.url) as client:
         await client.connect(
             gateway.auth.token("viewer"), ["campaign:c1"], types={"campaign:c1": ["state_invalidated"]}
@@ -158,8 +155,8 @@ async def test_unknown_types(gateway: Gateway, types: Any, code: str, said: str)
     assert heard == ["state_invalidated"]
 
 
-async def test_unknown_types_in_connect(gateway: Gateway) -> None:
-    """In `connect` only the room whose types cannot be is refused: a client newer than the gateway still connects."""
+async def test_connect_refuses_only_the_rooms_with_unknown_types(gateway: Gateway) -> None:
+    """A client that is newer than the gateway can still connect."""
     async with open_socket(gateway.url) as client:
         ack = await client.connect(
             gateway.auth.token("viewer"),
@@ -171,8 +168,7 @@ async def test_unknown_types_in_connect(gateway: Gateway) -> None:
     assert ack["rooms"]["campaign:c1/settlement:fence"] == {"success": True}
 
 
-async def test_types_of_a_stray_room(gateway: Gateway) -> None:
-    """Types of a room that is not asked for are a mistake that is said."""
+async def test_types_for_a_room_that_is_not_requested_are_refused(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as client:
         with pytest.raises(Closed) as end:
             await client.connect(
@@ -184,8 +180,9 @@ async def test_types_of_a_stray_room(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("older_than_the_ring", [False, True], ids=["from the ring", "from the stream"])
-async def test_resumed(stream: NatsServer, auth: FakeAuth, older_than_the_ring: bool) -> None:
-    """What was missed is filtered like what is live, and the position passes what was not wanted."""
+async def test_resume_replays_only_the_wanted_types_and_its_position_passes_the_others(
+    stream: NatsServer, auth: FakeAuth, older_than_the_ring: bool
+) -> None:
     async with running_gateway(stream, auth, ring_bytes=1_048_576) as gateway:
         async with open_socket(gateway.url) as before:
             cursor = (await before.connect(auth.token("viewer")))["cursor"]
@@ -205,8 +202,7 @@ async def test_resumed(stream: NatsServer, auth: FakeAuth, older_than_the_ring: 
     assert [frame["type"] for frame in client.frames].count("event") == 2
 
 
-async def test_restored(gateway: Gateway) -> None:
-    """A subscription with the cursor of a snapshot is restored with its types."""
+async def test_subscription_with_a_snapshots_cursor_is_restored_with_its_types(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as client:
         cursor = (await client.connect(gateway.auth.token("viewer")))["cursor"]
         offsets = await publish_all(gateway, state(), structure(), state())
@@ -216,8 +212,7 @@ async def test_restored(gateway: Gateway) -> None:
     assert answers == {"campaign:c1": {"success": True, "recovered": True}}
 
 
-async def test_slow_client(stream: NatsServer, auth: FakeAuth) -> None:
-    """Caught up after its socket was full, a session still hears its types alone."""
+async def test_slow_client_that_catches_up_hears_only_its_types(stream: NatsServer, auth: FakeAuth) -> None:
     hello = {
         "type": "connect",
         "id": 1,
@@ -244,8 +239,7 @@ async def test_slow_client(stream: NatsServer, auth: FakeAuth) -> None:
     assert heard == [(offset, "settlement_updated") for offset in wanted]
 
 
-async def test_position_passes_what_is_not_wanted(stream: NatsServer, auth: FakeAuth) -> None:
-    """The heartbeat's position rises with events that were filtered out."""
+async def test_position_rises_with_events_that_were_filtered_out(stream: NatsServer, auth: FakeAuth) -> None:
     async with running_gateway(stream, auth, heartbeat_s=1) as gateway, open_socket(gateway.url) as client:
         await client.connect(auth.token("viewer"), ["campaign:c1"], types={"campaign:c1": ["structure_updated"]})
         last = await gateway.publish(state())
@@ -255,8 +249,7 @@ async def test_position_passes_what_is_not_wanted(stream: NatsServer, auth: Fake
     assert "event" not in {frame["type"] for frame in client.frames}
 
 
-async def test_a_new_role_keeps_the_types(gateway: Gateway) -> None:
-    """A changed role changes what may be heard, not what is wanted."""
+async def test_changed_role_keeps_the_types_of_a_subscription(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as client:
         await client.connect(
             gateway.auth.token("editor"),
@@ -276,8 +269,7 @@ async def test_a_new_role_keeps_the_types(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize(("types", "count"), [(["user.typing"], 1), (["chat.message"], 0)])
-async def test_ephemeral(gateway: Gateway, types: Sequence[str], count: int) -> None:
-    """Ephemeral events are filtered, too."""
+async def test_types_filter_ephemeral_events_too(gateway: Gateway, types: Sequence[str], count: int) -> None:
     gateway.auth.members["viewer"]["workspace:w1"] = "viewer"
     typing = UserTyping(workspace_id="w1", target_kind="chat", target_id="h1", user_id="editor", typing=True)
     body = {**BODY, "type": "user.typing", "payload": typing.model_dump(mode="json")}

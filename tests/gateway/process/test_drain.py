@@ -1,4 +1,4 @@
-"""A gateway that stops (X4): a real process, clients that go, that stay, that are stuck, and a broker that is hung."""
+"""Draining (X4): a real process, with clients that leave, stay or are stuck, and a hung broker."""
 
 import asyncio
 import json
@@ -60,8 +60,9 @@ async def get_stuck(stream: NatsServer, process: ServiceProcess, auth: FakeAuth,
 
 
 @pytest.mark.parametrize("broker_hangs", [False, True])
-async def test_stuck_clients(tmp_path: Path, stream: NatsServer, auth: FakeAuth, broker_hangs: bool) -> None:
-    """SIGTERM: exit by the deadline, with code 0, whatever clients that read nothing and a hung broker leave undone."""
+async def test_draining_gateway_exits_with_0_by_its_deadline_despite_stuck_clients_and_a_hung_broker(
+    tmp_path: Path, stream: NatsServer, auth: FakeAuth, broker_hangs: bool
+) -> None:
     settings = {"BEACONFIRE_STOP_TIMEOUT_S": "1", "BEACONFIRE_MAX_BUFFER_BYTES": "16384"}
     write_site(tmp_path / "site", PageSettings())
     settings["BEACONFIRE_STATIC_DIR"] = str(tmp_path / "site")
@@ -78,8 +79,9 @@ async def test_stuck_clients(tmp_path: Path, stream: NatsServer, auth: FakeAuth,
     assert process.process.exit_code == 0
 
 
-async def test_while_it_drains(tmp_path: Path, stream: NatsServer, auth: FakeAuth) -> None:
-    """From SIGTERM on it is not ready, and each session is told when to go; a second SIGTERM ends it at once."""
+async def test_draining_gateway_is_not_ready_sends_goaway_and_ends_at_a_second_sigterm(
+    tmp_path: Path, stream: NatsServer, auth: FakeAuth
+) -> None:
     async with (
         gateway_process(tmp_path, stream, auth, BEACONFIRE_STOP_TIMEOUT_S="300") as process,
         open_socket(process.url) as client,
@@ -98,10 +100,13 @@ async def test_while_it_drains(tmp_path: Path, stream: NatsServer, auth: FakeAut
     assert (ended, process.process.exit_code) == (True, -15)
 
 
-async def test_who_comes_while_it_drains(tmp_path: Path, stream: NatsServer, auth: FakeAuth) -> None:
-    """Clients that a load balancer sends after SIGTERM are served: one that had opened its socket before, one that
-    opens it now, one that takes over from a session here. Each is told to go in the second half of the window, and once
-    all have left, the gateway ends."""
+async def test_draining_gateway_serves_new_clients_and_ends_when_all_have_left(
+    tmp_path: Path, stream: NatsServer, auth: FakeAuth
+) -> None:
+    """One client opened its socket before SIGTERM, one after, and one replaces its session.
+
+    Each gets `goaway` for the second half of the window.
+    """
     async with (
         gateway_process(tmp_path, stream, auth, BEACONFIRE_STOP_TIMEOUT_S="300") as process,
         AsyncExitStack() as stack,
@@ -132,8 +137,9 @@ async def test_who_comes_while_it_drains(tmp_path: Path, stream: NatsServer, aut
     assert (ended, process.process.exit_code) == (True, 0)
 
 
-async def test_nobody_is_there(tmp_path: Path, stream: NatsServer, auth: FakeAuth) -> None:
-    """A gateway without clients still serves those who are sent to it, for as long as a load balancer may do that."""
+async def test_gateway_without_clients_accepts_new_ones_for_as_long_as_a_load_balancer_may_send_them(
+    tmp_path: Path, stream: NatsServer, auth: FakeAuth
+) -> None:
     settings = {"BEACONFIRE_STOP_TIMEOUT_S": "300", "BEACONFIRE_STOP_ACCEPT_S": "300"}
     async with gateway_process(tmp_path, stream, auth, **settings) as process:
         process.terminate()
@@ -150,9 +156,8 @@ async def test_nobody_is_there(tmp_path: Path, stream: NatsServer, auth: FakeAut
     assert ended
 
 
-async def test_whoever_stays(stream: NatsServer, auth: FakeAuth) -> None:
-    """At the end of the window whoever is left is closed with 4503: sessions, and sockets that have not said who they
-    are."""
+async def test_clients_left_at_the_end_of_the_drain_are_closed_with_4503(stream: NatsServer, auth: FakeAuth) -> None:
+    """So are sockets that have not sent `connect`."""
     running = running_gateway(stream, auth, stop_timeout_s=1)
     gateway = await running.__aenter__()
     async with open_socket(gateway.url) as stays, open_socket(gateway.url) as silent:
@@ -168,8 +173,9 @@ async def test_whoever_stays(stream: NatsServer, auth: FakeAuth) -> None:
     assert {end.reason for end in ends} == {"this gateway is going away, connect again"}
 
 
-async def test_a_late_connect(stream: NatsServer, auth: FakeAuth) -> None:
-    """A client that is asking to connect while the gateway begins to stop is let in, and told to go."""
+async def test_client_whose_connect_is_pending_when_draining_begins_is_accepted_and_gets_goaway(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
     asked, go_on = asyncio.Event(), asyncio.Event()
 
     async def hold() -> None:
@@ -197,9 +203,9 @@ async def test_a_late_connect(stream: NatsServer, auth: FakeAuth) -> None:
 
 
 @given(window_s=st.integers(0, 300), count=st.integers(0, 50), moments=st.lists(st.floats(0, 400), max_size=20))
-def test_turns(window_s: int, count: int, moments: list[float]) -> None:
-    """Those who are there have their turns in the first half of the window, in order; those who come have theirs in the
-    second half of what is left of it."""
+def test_present_sessions_leave_in_the_first_half_of_the_window_and_newcomers_in_the_second_half_of_the_rest(
+    window_s: int, count: int, moments: list[float]
+) -> None:
     farewell = Farewell(window_s, 1_000.0)
     messages = list(farewell.to_all(count))
     turns = [message.after_ms for message in messages]

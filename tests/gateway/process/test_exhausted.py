@@ -1,4 +1,4 @@
-"""What a gateway's machine or broker has no more of: files, subscriptions."""
+"""What happens when the machine has no more files, or the broker allows no more subscriptions."""
 
 import asyncio
 import os
@@ -23,9 +23,10 @@ ROOM = "campaign:c1"
 SPARE = 5
 
 
-async def test_no_file_left(tmp_path: Path, stream: NatsServer, auth: FakeAuth) -> None:
-    """F29: a gateway that can open no more files turns newcomers away at once and serves those it has; who comes when
-    others have gone is served again."""
+async def test_gateway_without_free_files_refuses_new_clients_and_serves_the_others(
+    tmp_path: Path, stream: NatsServer, auth: FakeAuth
+) -> None:
+    """F29: new clients are accepted again when others have left."""
     token = auth.token("viewer")
     async with AsyncExitStack() as stack:
         process = await stack.enter_async_context(gateway_process(tmp_path, stream, auth))
@@ -54,10 +55,10 @@ async def test_no_file_left(tmp_path: Path, stream: NatsServer, auth: FakeAuth) 
     assert ack["rooms"][ROOM]["success"] is True
 
 
-async def test_no_subscription_left(
+async def test_gateway_that_gets_too_few_subscriptions_ends_with_a_reason(
     tmp_path: Path, stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """F30: a gateway that the broker allows too few subscriptions ends and says so, instead of hearing nothing."""
+    """F30: it does not run without hearing events."""
     render = broker_users.render
 
     def narrow(**options: Any) -> str:

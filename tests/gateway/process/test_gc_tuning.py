@@ -19,8 +19,7 @@ def _thawed() -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("thawed")
-def test_what_stays_is_frozen() -> None:
-    """What is there at the start, and what comes by the thousand, is not looked at again; a few more are left."""
+def test_objects_present_at_start_and_in_large_numbers_are_frozen() -> None:
     gc_tuning.start()
     at_the_start = gc.get_freeze_count()
     watch, sessions = Collector(_nothing), [[number] for number in range(STEP)]
@@ -35,8 +34,8 @@ def test_what_stays_is_frozen() -> None:
 
 
 @pytest.mark.usefixtures("thawed")
-def test_after_most_are_gone() -> None:
-    """Once most are gone and stay away, what is kept of them is let go, and garbage that was frozen with them found."""
+def test_memory_is_given_back_once_most_sessions_have_been_gone_for_a_while() -> None:
+    """Garbage that was frozen with them is collected."""
 
     class Loop:
         def __init__(self) -> None:
@@ -69,8 +68,7 @@ def test_after_most_are_gone() -> None:
 
 
 @pytest.mark.usefixtures("thawed")
-def test_not_while_the_gone_are_held() -> None:
-    """Where sessions are held for longer after their end, memory is not given back before: none would come back."""
+def test_memory_is_not_given_back_while_ended_sessions_are_still_held() -> None:
     let_go: list[int] = []
     watch = Collector(lambda: let_go.append(1), held_s=2 * PATIENCE_S)
     watch.look(STEP, 0.0)

@@ -1,4 +1,4 @@
-"""The parent of several workers by itself, with workers that do what a gateway never should."""
+"""The parent of several workers, with workers that do what a gateway never should."""
 
 import signal
 import subprocess
@@ -36,8 +36,7 @@ def run(work: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
 
-def test_cannot_start() -> None:
-    """A worker that fails before any was ever ready: nothing is tried again, and the parent ends with 1 and says so."""
+def test_parent_exits_with_1_when_a_worker_fails_before_any_was_ready() -> None:
     end = run("sys.exit(3) if number == 1 else wait()")
 
     assert end.returncode == 1
@@ -46,8 +45,7 @@ def test_cannot_start() -> None:
     assert "started again" not in end.stderr
 
 
-def test_started_again_later_and_later() -> None:
-    """A worker that keeps dying after it was ready is started again, each time after a longer wait."""
+def test_worker_that_keeps_dying_is_restarted_after_longer_and_longer_waits() -> None:
     end = run(
         "board.listens(number);"
         "number == 1 and board[1].starts == 4 and os.kill(os.getppid(), signal.SIGTERM);"
@@ -60,8 +58,7 @@ def test_started_again_later_and_later() -> None:
     assert waits == [True, True, True]
 
 
-def test_stuck() -> None:
-    """A worker that does not end when it is told to is killed after its time; the parent ends with 1."""
+def test_worker_that_ignores_sigterm_is_killed_in_time_and_the_parent_exits_with_1() -> None:
     end = run(
         "signal.signal(signal.SIGTERM, signal.SIG_IGN) if number == 2 else None;"
         "board.listens(number);"

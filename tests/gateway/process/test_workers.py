@@ -1,4 +1,4 @@
-"""Several workers on one port: real processes, told apart by what operators see of them."""
+"""Several workers on one port, as real processes."""
 
 import asyncio
 import os
@@ -145,8 +145,9 @@ def refused(server: NatsServer, *arguments: str, **settings: str) -> subprocess.
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=WAIT_S, check=False)
 
 
-async def test_they_share_a_port(stream: NatsServer, auth: FakeAuth, tmp_path: Path) -> None:
-    """Clients of both workers hear an event; figures, look-ups and resets are of both, whoever has the client."""
+async def test_clients_of_two_workers_on_one_port_share_events_figures_look_ups_and_resets(
+    stream: NatsServer, auth: FakeAuth, tmp_path: Path
+) -> None:
     async with running_workers(stream, auth, tmp_path) as workers:
         firsts = await workers.client_at_each()
         offset = await workers.publish()
@@ -176,9 +177,9 @@ async def test_they_share_a_port(stream: NatsServer, auth: FakeAuth, tmp_path: P
     assert resets == [204, 204, 404]
 
 
-async def test_back_at_another_worker(stream: NatsServer, auth: FakeAuth, tmp_path: Path) -> None:
-    """A client that comes back to another worker names its old session: that one is closed there, unless it is another
-    user's."""
+async def test_client_back_at_another_worker_replaces_its_session_and_no_other_users(
+    stream: NatsServer, auth: FakeAuth, tmp_path: Path
+) -> None:
     async with running_workers(stream, auth, tmp_path, count=3) as workers:
         firsts = await workers.client_at_each()
         crossed = 0
@@ -196,8 +197,9 @@ async def test_back_at_another_worker(stream: NatsServer, auth: FakeAuth, tmp_pa
     assert heard == [offset] * 4
 
 
-async def test_one_is_killed(stream: NatsServer, auth: FakeAuth, tmp_path: Path) -> None:
-    """A worker is killed: it is started again, its clients resume without a loss, and nobody else's socket is cut."""
+async def test_killed_worker_is_restarted_its_clients_resume_and_other_sockets_stay(
+    stream: NatsServer, auth: FakeAuth, tmp_path: Path
+) -> None:
     async with running_workers(stream, auth, tmp_path) as workers:
         firsts = await workers.client_at_each()
         before = await workers.pids()
@@ -217,8 +219,9 @@ async def test_one_is_killed(stream: NatsServer, auth: FakeAuth, tmp_path: Path)
     assert starts == {"1": 2, "2": 1}
 
 
-async def test_one_hangs(stream: NatsServer, auth: FakeAuth, tmp_path: Path) -> None:
-    """A worker that does not answer is left out of what operators see, and named."""
+async def test_hung_worker_is_named_and_left_out_of_operators_figures(
+    stream: NatsServer, auth: FakeAuth, tmp_path: Path
+) -> None:
     async with running_workers(stream, auth, tmp_path) as workers:
         pids = await workers.pids()
         os.kill(pids[1], signal.SIGSTOP)
@@ -231,8 +234,9 @@ async def test_one_hangs(stream: NatsServer, auth: FakeAuth, tmp_path: Path) -> 
     assert [one["worker"] for one in stats["workers"]] == [2]
 
 
-async def test_drain(stream: NatsServer, auth: FakeAuth, tmp_path: Path) -> None:
-    """SIGTERM: not ready any more, every client of every worker is told to go, and so is who comes now; exit code 0."""
+async def test_sigterm_drains_every_worker_and_the_parent_exits_with_0(
+    stream: NatsServer, auth: FakeAuth, tmp_path: Path
+) -> None:
     async with running_workers(stream, auth, tmp_path, STOP_TIMEOUT_S="300") as workers:
         firsts = await workers.client_at_each()
         assert workers.process.process.pid
@@ -251,8 +255,7 @@ async def test_drain(stream: NatsServer, auth: FakeAuth, tmp_path: Path) -> None
     assert code == 0
 
 
-async def test_a_second_signal(stream: NatsServer, auth: FakeAuth, tmp_path: Path) -> None:
-    """Who asks a second time does not want to wait for clients that stay: it ends at once, and says that it did."""
+async def test_second_sigterm_ends_all_workers_at_once(stream: NatsServer, auth: FakeAuth, tmp_path: Path) -> None:
     async with running_workers(stream, auth, tmp_path, STOP_TIMEOUT_S="300") as workers:
         client = await workers.client()
         parent = workers.process.process.pid
@@ -266,8 +269,9 @@ async def test_a_second_signal(stream: NatsServer, auth: FakeAuth, tmp_path: Pat
     assert code == 1
 
 
-async def test_one_after_the_other(stream: NatsServer, auth: FakeAuth, tmp_path: Path) -> None:
-    """SIGHUP: each worker drains and comes anew, while the other takes clients; events are missed by none of them."""
+async def test_sighup_restarts_the_workers_one_after_the_other_without_a_lost_event(
+    stream: NatsServer, auth: FakeAuth, tmp_path: Path
+) -> None:
     async with running_workers(stream, auth, tmp_path, STOP_TIMEOUT_S="300") as workers:
         firsts = await workers.client_at_each()
         before = await workers.pids()
@@ -289,8 +293,9 @@ async def test_one_after_the_other(stream: NatsServer, auth: FakeAuth, tmp_path:
     assert len(heard) == 6
 
 
-async def test_the_parent_is_killed(stream: NatsServer, auth: FakeAuth, tmp_path: Path) -> None:
-    """The parent is killed: no process of it is left, and the port is free."""
+async def test_killed_parent_leaves_no_worker_and_a_free_port(
+    stream: NatsServer, auth: FakeAuth, tmp_path: Path
+) -> None:
     async with running_workers(stream, auth, tmp_path) as workers:
         firsts = await workers.client_at_each()
         ends = [os.pidfd_open(pid) for pid in (await workers.pids()).values()]
@@ -318,8 +323,9 @@ async def test_the_parent_is_killed(stream: NatsServer, auth: FakeAuth, tmp_path
     ],
     ids=["heartbeat", "broker", "workers"],
 )
-def test_a_wrong_setting_is_named_once(nats_server: NatsServer, settings: Mapping[str, str], why: str) -> None:
-    """It does not start, and says why, and that not for each worker."""
+def test_wrong_setting_is_reported_once_and_not_by_each_worker(
+    nats_server: NatsServer, settings: Mapping[str, str], why: str
+) -> None:
     chosen = () if "WORKERS" in settings else ("--workers", "3")
     end = refused(nats_server, *chosen, **settings)
 
@@ -329,8 +335,7 @@ def test_a_wrong_setting_is_named_once(nats_server: NatsServer, settings: Mappin
 
 
 @pytest.mark.parametrize("which", ["PORT", "OPS_PORT"])
-def test_a_port_is_taken(nats_server: NatsServer, which: str) -> None:
-    """Somebody else has the port: that is said once, and nothing is started."""
+def test_taken_port_is_reported_once_and_no_worker_starts(nats_server: NatsServer, which: str) -> None:
     with socket.socket() as other:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # as another gateway of several workers does
         other.bind(("127.0.0.1", 0))

@@ -1,4 +1,4 @@
-"""A gateway while the broker is away, with a real auth: it is asked over HTTP with the client's own token."""
+"""While the broker is away, the gateway asks a real auth over HTTP with the client's own token."""
 
 import asyncio
 import time
@@ -40,10 +40,9 @@ async def make_owner(gateway: Gateway, user_id: str) -> None:
 
 
 @pytest.mark.parametrize("how", ["frozen", "killed"])
-async def test_clients_connect_and_join_while_the_broker_is_away(
+async def test_members_connect_and_join_and_strangers_are_refused_while_the_broker_is_away(
     between: Gateway, real_auth: Auth, stream: NatsServer, how: str
 ) -> None:
-    """A member gets in and into rooms, a stranger into none; a client from before is told the true reason."""
     owner, stranger = await real_auth.sign_up("owner"), await real_auth.sign_up("stranger")
     await make_owner(between, owner.id)
     async with (
@@ -73,10 +72,9 @@ async def test_clients_connect_and_join_while_the_broker_is_away(
     assert event["event"]["payload"]["settlementId"] == "s1"
 
 
-async def test_a_revoked_token_gets_nobody_in_while_the_broker_is_away(
+async def test_revoked_token_is_refused_while_the_broker_is_away(
     between: Gateway, real_auth: Auth, stream: NatsServer
 ) -> None:
-    """The gateway does not hear of the revocation, and auth says it."""
     owner = await real_auth.sign_up("owner")
     await asyncio.to_thread(stream.freeze)
     issued_in = int(time.time())
@@ -93,10 +91,9 @@ async def test_a_revoked_token_gets_nobody_in_while_the_broker_is_away(
     assert closed.value.code == 4401
 
 
-async def test_a_lease_lasts_while_the_broker_is_away(
+async def test_sessions_stay_in_their_rooms_through_a_long_broker_outage(
     between: Gateway, real_auth: Auth, stream: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sessions stay in their rooms through a long outage, in which no event comes either."""
     monkeypatch.setattr(membership, "RENEW_EVERY_S", 0.05)
     owner = await real_auth.sign_up("owner")
     await make_owner(between, owner.id)
@@ -117,11 +114,10 @@ async def test_a_lease_lasts_while_the_broker_is_away(
 
 
 @pytest.mark.parametrize("connects", ["after both changes", "before both changes"])
-async def test_a_member_who_was_put_back_while_the_broker_was_away_stays(
+async def test_member_removed_and_added_again_during_an_outage_stays_if_auth_was_asked_after_that(
     between: Gateway, real_auth: Auth, stream: NatsServer, connects: str
 ) -> None:
-    """Removed and put back during an outage: a client that auth let in after that is not put out by the removal when
-    its event arrives at last; one that was let in before is, as it has no newer word."""
+    """A client that was let in before has no newer decision, so the removal's event puts it out."""
     owner, viewer = await real_auth.sign_up("owner"), await real_auth.sign_up("viewer")
     await make_owner(between, owner.id)
     members = "/auth/roots/campaign:c1/members"

@@ -1,4 +1,4 @@
-"""beaconfire_gateway.sessions.catchup_cache: what many missed is made once. No I/O."""
+"""What many sessions missed is encoded once. No I/O."""
 
 from beaconfire_gateway.sessions.catchup_cache import KEEP_BYTES, CatchUpCache, CatchUpWrite
 
@@ -15,8 +15,7 @@ class Maker:
         return CatchUpWrite(bytes(self._size), self.made)
 
 
-def test_made_once() -> None:
-    """Who needs the same gets the same bytes; who stands elsewhere, or comes after they were let go of, gets others."""
+def test_sessions_that_missed_the_same_get_the_same_bytes_object() -> None:
     cache, make = CatchUpCache(), Maker(10)
     first, second = cache.find("here", make), cache.find("here", make)
     elsewhere = cache.find("elsewhere", make)
@@ -27,8 +26,7 @@ def test_made_once() -> None:
     assert (elsewhere[1], later[1]) == (2, 3)
 
 
-def test_bounded() -> None:
-    """However many different ones are needed, no more is kept than the bound and one piece."""
+def test_kept_pieces_stay_within_their_bound_and_one_piece() -> None:
     cache, make, most = CatchUpCache(), Maker(KEEP_BYTES // 10), 0
     for number in range(50):
         cache.find(number, make)

@@ -1,4 +1,4 @@
-"""When a connection ends, however it ends, nothing of it stays (A6)."""
+"""However a connection ends, nothing of it stays (A6)."""
 
 import asyncio
 import gc
@@ -45,9 +45,10 @@ async def still_there(gateway: Gateway, before: dict[str, Any]) -> dict[str, Any
     return {name: value for name, value in now.items() if (value > before[name] if isinstance(value, int) else value)}
 
 
-async def test_nothing_stays(stream: NatsServer, auth: FakeAuth) -> None:
-    """200 connections end in five ways (a close frame, a reset, a broken frame, a revoked token, silence), and one that
-    never said who it is: rooms, users, addresses, limits, tasks and memory are then as they were before."""
+async def test_nothing_stays_in_the_gateway_after_connections_end_in_five_ways(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
+    """A close frame, a reset, a broken frame, a revoked token and silence. One connection never sends `connect`."""
     users = ("closing", "crashing", "broken", "revoked", "silent")
     auth.members |= {user: {"campaign:c1": "viewer"} for user in users}
     during = []

@@ -1,10 +1,9 @@
-"""beaconfire_gateway.sessions.fair_queue: the long replays of many sessions, a little of each at a time. No I/O."""
+"""Long replays of many sessions take turns. No I/O."""
 
 from beaconfire_gateway.sessions.fair_queue import STEPS, FairQueue, Step
 
 
-def test_a_few_in_a_turn() -> None:
-    """However many have work, no turn of the loop runs more than a few steps, and each has its turn, in order."""
+def test_turn_of_the_loop_runs_a_few_steps_of_the_waiting_sessions_in_order() -> None:
     turns: list[Step] = []
     queue = FairQueue(turns.append)
     done: list[int] = []

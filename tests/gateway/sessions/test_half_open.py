@@ -1,4 +1,4 @@
-"""Clients that lost the network without a word come back, while the gateway still holds what they left behind."""
+"""Clients that lost the network return while the gateway still holds their dead connections."""
 
 import json
 from collections.abc import Sequence
@@ -39,9 +39,9 @@ async def come(
 
 
 @pytest.mark.parametrize("transport", ["handover", "aiohttp"])
-async def test_tabs_that_name_what_they_replace(stream: NatsServer, auth: FakeAuth, transport: str) -> None:
-    """As many tabs as a user may have lose the network and come back, each naming its old session: all are let in, and
-    the old sessions are gone."""
+async def test_all_tabs_of_a_user_return_by_naming_the_dead_sessions_they_replace(
+    stream: NatsServer, auth: FakeAuth, transport: str
+) -> None:
     async with (
         running_gateway(stream, auth, max_sessions_per_user=TABS, transport=transport) as gateway,
         AsyncExitStack() as stack,
@@ -57,9 +57,9 @@ async def test_tabs_that_name_what_they_replace(stream: NatsServer, auth: FakeAu
 
 
 @pytest.mark.parametrize("transport", ["handover", "aiohttp"])
-async def test_tabs_that_name_nothing(stream: NatsServer, auth: FakeAuth, transport: str) -> None:
-    """The same for clients that do not use `replaces`: they are not refused, but wait until it is known which of the
-    old connections are dead."""
+async def test_returning_tabs_that_name_no_session_wait_until_dead_connections_are_found(
+    stream: NatsServer, auth: FakeAuth, transport: str
+) -> None:
     async with (
         running_gateway(stream, auth, max_sessions_per_user=TABS + 5, transport=transport) as gateway,
         AsyncExitStack() as stack,
@@ -80,9 +80,9 @@ async def test_tabs_that_name_nothing(stream: NatsServer, auth: FakeAuth, transp
 
 
 @pytest.mark.parametrize("names", [True, False], ids=["named", "unnamed"])
-async def test_an_office_behind_one_address(stream: NatsServer, auth: FakeAuth, names: bool) -> None:
-    """An office loses its network and comes back: what its people left behind does not use up what its address may
-    have."""
+async def test_dead_connections_of_an_office_do_not_use_up_its_addresss_limit(
+    stream: NatsServer, auth: FakeAuth, names: bool
+) -> None:
     people = [f"user{number}" for number in range(TABS)]
     auth.members |= {person: {"campaign:c1": "viewer"} for person in people}
     async with (
@@ -100,8 +100,7 @@ async def test_an_office_behind_one_address(stream: NatsServer, auth: FakeAuth, 
     assert stats["clientsPerAddress"] == {"127.0.0.1": TABS}
 
 
-async def test_many_at_once(stream: NatsServer, auth: FakeAuth) -> None:
-    """All of them come back in the same moment."""
+async def test_all_clients_of_an_address_can_return_in_the_same_moment(stream: NatsServer, auth: FakeAuth) -> None:
     async with running_gateway(stream, auth, max_sessions_per_user=TABS) as gateway, AsyncExitStack() as stack:
         for _ in range(TABS):
             await leave_behind(stack, gateway, "viewer")
@@ -114,8 +113,7 @@ async def test_many_at_once(stream: NatsServer, auth: FakeAuth) -> None:
     assert len(acks) == stats["clients"] == TABS
 
 
-async def test_rooms_of_what_is_dead(stream: NatsServer, auth: FakeAuth) -> None:
-    """Rooms that dead connections are in do not count against what a user may be in."""
+async def test_rooms_of_dead_connections_do_not_count_against_a_users_limit(stream: NatsServer, auth: FakeAuth) -> None:
     async with running_gateway(stream, auth, max_rooms_per_user=8) as gateway, AsyncExitStack() as stack:
         for _ in range(2):
             await leave_behind(stack, gateway, "viewer", ROOMS)
@@ -124,8 +122,7 @@ async def test_rooms_of_what_is_dead(stream: NatsServer, auth: FakeAuth) -> None
     assert all(room["success"] for room in client.ack["rooms"].values())
 
 
-async def test_the_living_stay(stream: NatsServer, auth: FakeAuth) -> None:
-    """Of a user's connections only dead ones make room: as long as all of them answer, one more is refused."""
+async def test_living_connections_of_a_user_are_never_closed_to_make_room(stream: NatsServer, auth: FakeAuth) -> None:
     async with running_gateway(stream, auth, max_sessions_per_user=3) as gateway, AsyncExitStack() as stack:
         first = await come(stack, gateway, "viewer", ["campaign:c1"])
         await leave_behind(stack, gateway, "viewer")
@@ -144,9 +141,8 @@ async def test_the_living_stay(stream: NatsServer, auth: FakeAuth) -> None:
     assert heard == [1, 2, 3]
 
 
-async def test_replaced_session(gateway: Gateway) -> None:
-    """The session that is replaced hears nothing more once the new one is acknowledged, and is closed with 1000 then;
-    the new one has everything since its cursor."""
+async def test_replaced_session_hears_nothing_more_and_is_closed_with_1000(gateway: Gateway) -> None:
+    """The new session gets everything since its cursor."""
     async with AsyncExitStack() as stack:
         old = await come(stack, gateway, "viewer", ["campaign:c1"])
         missed = await gateway.publish(settlement())
@@ -163,8 +159,9 @@ async def test_replaced_session(gateway: Gateway) -> None:
     assert [frame["offset"] for frame in old.frames if frame["type"] == "event"] == [missed]
 
 
-async def test_replacing_what_is_not_yours(stream: NatsServer, auth: FakeAuth) -> None:
-    """Naming another user's session in `replaces` has no effect on it, and brings no exemption from any limit."""
+async def test_replaces_of_another_users_session_has_no_effect_and_no_exemption(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
     limits = {"max_sessions_per_user": 1, "max_sessions_per_address": 3, "max_rooms_per_user": 4}
     async with running_gateway(stream, auth, **limits) as gateway, AsyncExitStack() as stack:
         victim = await come(stack, gateway, "owner", ["campaign:c1", *ROOMS[:3]])
@@ -190,8 +187,7 @@ async def test_replacing_what_is_not_yours(stream: NatsServer, auth: FakeAuth) -
 @pytest.mark.parametrize(
     "name", ["", "nonsense", "0" * 16, "0" * 18, "01" + "f" * 16, "zz" + "0" * 16, "é" * 18, "x" * 64]
 )
-async def test_replacing_what_is_not_there(gateway: Gateway, name: str) -> None:
-    """A session that is not here, or never was, is no obstacle: the client is let in like any other."""
+async def test_replaces_of_an_unknown_session_does_not_prevent_a_connection(gateway: Gateway, name: str) -> None:
     async with AsyncExitStack() as stack:
         client = await come(stack, gateway, "viewer", ["campaign:c1"], replaces=name)
         events = await fence(gateway, client)
@@ -199,8 +195,9 @@ async def test_replacing_what_is_not_there(gateway: Gateway, name: str) -> None:
     assert len(events) == 1
 
 
-async def test_replacing_twice(stream: NatsServer, auth: FakeAuth) -> None:
-    """A session is replaced once: a second connection that names it counts like one that names nothing."""
+async def test_second_connection_that_replaces_the_same_session_has_no_exemption(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
     async with running_gateway(stream, auth, max_sessions_per_user=2) as gateway, AsyncExitStack() as stack:
         first = await come(stack, gateway, "viewer")
         second = await come(stack, gateway, "viewer")
@@ -213,8 +210,9 @@ async def test_replacing_twice(stream: NatsServer, auth: FakeAuth) -> None:
     assert refused.value.code == 4429
 
 
-async def test_a_session_of_another_gateway(stream: NatsServer, auth: FakeAuth) -> None:
-    """A client that comes from another gateway is let in; what it left there is that gateway's to find."""
+async def test_client_that_replaces_a_session_of_another_gateway_is_accepted(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
     async with (
         running_gateway(stream, auth) as one,
         running_gateway(stream, auth) as other,

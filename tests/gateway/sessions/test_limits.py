@@ -1,4 +1,4 @@
-"""What one client may ask for: refused with the time to come back, never at the cost of others."""
+"""Limits of one client, user or address: refused with the time to retry, never at the cost of others."""
 
 import asyncio
 import json
@@ -20,8 +20,7 @@ from tests.gateway.events import fence
 from tests.websocket import client_frame, handshake, raw_socket, status_of
 
 
-def test_a_minutes_worth_at_once() -> None:
-    """A burst of a minute's worth passes, then one at a time; what is refused says when to come back."""
+def test_burst_of_a_minutes_worth_passes_and_a_refusal_says_when_to_retry() -> None:
     rate = Rate(60)
     burst = [rate.take(1, 1000.0) for _ in range(60)]
     refused = rate.take(1, 1000.0)
@@ -32,8 +31,7 @@ def test_a_minutes_worth_at_once() -> None:
     assert rate.take(1, 1000.0 + refused) > 0
 
 
-def test_more_than_a_minutes_worth() -> None:
-    """More at once than a minute allows passes only a full bucket: it is never refused for good."""
+def test_request_larger_than_a_minutes_worth_passes_with_a_full_allowance() -> None:
     rate = Rate(10)
 
     assert rate.take(50, 5.0) == 0.0
@@ -41,8 +39,10 @@ def test_more_than_a_minutes_worth() -> None:
 
 
 @given(st.integers(1, 200), st.lists(st.tuples(st.floats(0, 5), st.integers(1, 5)), max_size=100))
-def test_never_more_than_allowed(per_minute: int, steps: list[tuple[float, int]]) -> None:
-    """Over any stretch of time no more is granted than a burst and what flows in; who waits as told is let in."""
+def test_allowance_never_grants_more_than_a_burst_and_what_flows_in(
+    per_minute: int, steps: list[tuple[float, int]]
+) -> None:
+    """A client that waits as long as it was told is let in."""
     rate, now, granted = Rate(per_minute), 100.0, 0
     for pause, count in steps:
         now += pause
@@ -55,9 +55,8 @@ def test_never_more_than_allowed(per_minute: int, steps: list[tuple[float, int]]
     assert granted <= per_minute + (now - 100.0) * per_minute / 60 + 1
 
 
-async def test_messages_a_minute(stream: NatsServer, auth: FakeAuth) -> None:
-    """Messages over the rate are answered with `too_many` and the time to come back; events go on, and an operator may
-    let the client start afresh."""
+async def test_messages_over_the_rate_get_too_many_while_events_go_on(stream: NatsServer, auth: FakeAuth) -> None:
+    """An operator may reset the client's allowance."""
     async with running_gateway(stream, auth, messages_per_minute=5) as gateway, open_socket(gateway.url) as client:
         ack = await client.connect(auth.token("viewer"), ["campaign:c1"])
         answers = [await client.ask("ping") for _ in range(5)]
@@ -74,8 +73,7 @@ async def test_messages_a_minute(stream: NatsServer, auth: FakeAuth) -> None:
     assert (reset.status, nobody.status, afresh["type"]) == (204, 404, "reply")
 
 
-async def test_who_does_not_listen_is_closed(stream: NatsServer, auth: FakeAuth) -> None:
-    """A client that goes on sending over the rate is closed with 4429."""
+async def test_client_that_keeps_sending_over_the_rate_is_closed_with_4429(stream: NatsServer, auth: FakeAuth) -> None:
     hello = {"type": "connect", "id": 1, "token": auth.token("viewer")}
     async with running_gateway(stream, auth, messages_per_minute=5) as gateway, raw_socket(gateway.url) as raw:
         raw.write(client_frame(json.dumps(hello).encode()))
@@ -85,9 +83,7 @@ async def test_who_does_not_listen_is_closed(stream: NatsServer, auth: FakeAuth)
         assert await raw.close_code() == 4429
 
 
-async def test_leaving_is_never_refused(gateway: Gateway) -> None:
-    """A client joins 60 rooms one by one and leaves them one by one: no leave is refused, no join that follows either,
-    and no room goes on delivering."""
+async def test_leaving_sixty_rooms_one_by_one_is_never_refused(gateway: Gateway) -> None:
     rooms = [f"campaign:c1/settlement:s{number}" for number in range(60)]
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"))
@@ -101,8 +97,8 @@ async def test_leaving_is_never_refused(gateway: Gateway) -> None:
     assert stats["rooms"] == 0
 
 
-async def test_leaving_while_no_message_is_left(stream: NatsServer, auth: FakeAuth) -> None:
-    """A client that may send nothing else for now can still leave: what it has joined, and what it was put out of."""
+async def test_client_without_messages_left_can_still_leave_its_rooms(stream: NatsServer, auth: FakeAuth) -> None:
+    """Rooms that it was put out of, too."""
     rooms = [f"campaign:c1/settlement:s{number}" for number in range(100)]
     async with running_gateway(stream, auth, messages_per_minute=3) as gateway, open_socket(gateway.url) as client:
         await client.connect(auth.token("viewer"), rooms)
@@ -115,8 +111,9 @@ async def test_leaving_while_no_message_is_left(stream: NatsServer, auth: FakeAu
     assert stats["rooms"] == 0
 
 
-async def test_leaving_is_bounded(stream: NatsServer, auth: FakeAuth) -> None:
-    """More leaves a minute than a client could have joined rooms are refused, and end the connection if it goes on."""
+async def test_more_leaves_a_minute_than_possible_joins_are_refused_and_then_close_the_session(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
     hello = {"type": "connect", "id": 1, "token": auth.token("viewer")}
     leave = json.dumps({"type": "unsubscribe", "id": 2, "rooms": ["campaign:c1"]}).encode()
     few = {"messages_per_minute": 5, "rooms_per_minute": 10, "max_rooms": 5}
@@ -143,8 +140,9 @@ async def test_leaving_is_bounded(stream: NatsServer, auth: FakeAuth) -> None:
         b'"unsubscribe"',
     ],
 )
-async def test_only_leaving_is_free(stream: NatsServer, auth: FakeAuth, text: bytes) -> None:
-    """A message that only looks like a leave counts as a message."""
+async def test_message_that_only_looks_like_a_leave_counts_as_a_message(
+    stream: NatsServer, auth: FakeAuth, text: bytes
+) -> None:
     async with running_gateway(stream, auth, messages_per_minute=5) as gateway, open_socket(gateway.url) as client:
         await client.connect(auth.token("viewer"))
         for _ in range(5):
@@ -154,8 +152,10 @@ async def test_only_leaving_is_free(stream: NatsServer, auth: FakeAuth, text: by
     assert [answer.get("code") for answer in answers].count("too_many") == 1
 
 
-async def test_rooms_a_minute(stream: NatsServer, auth: FakeAuth) -> None:
-    """Asking for rooms faster than allowed is refused as a whole, with the time to come back (A15)."""
+async def test_subscribe_over_the_room_rate_is_refused_as_a_whole_with_a_retry_time(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
+    """Requirement A15."""
     async with running_gateway(stream, auth, rooms_per_minute=10) as gateway, open_socket(gateway.url) as client:
         await client.connect(auth.token("viewer"))
         rooms = [f"campaign:c1/settlement:s{number}" for number in range(8)]
@@ -167,8 +167,8 @@ async def test_rooms_a_minute(stream: NatsServer, auth: FakeAuth) -> None:
     assert second["error"]["retryAfterMs"] > 0
 
 
-async def test_connections_of_a_user(stream: NatsServer, auth: FakeAuth) -> None:
-    """A user has so many connections and no more; one that replaces another of its own does not count (A52)."""
+async def test_connections_of_a_user_are_limited_except_for_replacements(stream: NatsServer, auth: FakeAuth) -> None:
+    """Requirement A52."""
     async with (
         running_gateway(stream, auth, max_sessions_per_user=2) as gateway,
         open_socket(gateway.url) as one,
@@ -189,8 +189,7 @@ async def test_connections_of_a_user(stream: NatsServer, auth: FakeAuth) -> None
     assert replaced["type"] == "connection.ack"
 
 
-async def test_stats(gateway: Gateway) -> None:
-    """Operators see clients, users, rooms and what limits refused; nobody sees them on the public port."""
+async def test_operators_see_clients_users_rooms_and_refusals_on_the_operations_port_only(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as one, open_socket(gateway.url) as two, aiohttp.ClientSession() as http:
         await one.connect(gateway.auth.token("viewer"), ["campaign:c1", "campaign:c1/settlement:s1"])
         await two.connect(gateway.auth.token("viewer"), ["campaign:c1"])
@@ -206,8 +205,9 @@ async def test_stats(gateway: Gateway) -> None:
     assert public.status == 404
 
 
-async def test_who_goes_on_subscribing_is_closed(stream: NatsServer, auth: FakeAuth) -> None:
-    """A client that goes on asking for rooms over the rate is closed with 4429, however many messages it may send."""
+async def test_client_that_keeps_subscribing_over_the_room_rate_is_closed_with_4429(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
     hello = {"type": "connect", "id": 1, "token": auth.token("viewer")}
     ask = json.dumps({"type": "subscribe", "id": 2, "rooms": ["campaign:c1"]}).encode()
     async with (
@@ -227,8 +227,10 @@ async def test_who_goes_on_subscribing_is_closed(stream: NatsServer, auth: FakeA
     assert answered > PATIENCE
 
 
-async def test_messages_of_a_user(stream: NatsServer, auth: FakeAuth) -> None:
-    """All connections of a user have one rate together. Leaving and coming back gives no new one; an operator does."""
+async def test_connections_of_a_user_share_one_message_rate_that_reconnecting_does_not_renew(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
+    """An operator can renew it."""
     async with (
         running_gateway(stream, auth, messages_per_minute_per_user=5) as gateway,
         open_socket(gateway.url) as one,
@@ -257,8 +259,9 @@ async def test_messages_of_a_user(stream: NatsServer, auth: FakeAuth) -> None:
     assert clients == [{"sessionId": ack["sessionId"], "address": "127.0.0.1", "rooms": 0}]
 
 
-async def test_rooms_a_minute_of_a_user(stream: NatsServer, auth: FakeAuth) -> None:
-    """What all connections of a user ask for counts together, `connect` included, but for one that replaces another."""
+async def test_connections_of_a_user_share_one_room_rate_except_for_replacements(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
     rooms = [f"campaign:c1/settlement:s{number}" for number in range(4)]
     async with (
         running_gateway(stream, auth, rooms_per_minute_per_user=10) as gateway,
@@ -281,8 +284,9 @@ async def test_rooms_a_minute_of_a_user(stream: NatsServer, auth: FakeAuth) -> N
     assert all(room["success"] for room in replaced["rooms"].values())
 
 
-async def test_rooms_of_a_user(stream: NatsServer, auth: FakeAuth) -> None:
-    """Rooms beyond what a user may be in are refused one by one; those of a replaced connection do not count."""
+async def test_rooms_beyond_a_users_limit_are_refused_one_by_one_and_replaced_sessions_do_not_count(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
     rooms = [f"campaign:c1/settlement:s{number}" for number in range(4)]
     async with (
         running_gateway(stream, auth, max_rooms_per_user=6) as gateway,
@@ -305,9 +309,10 @@ async def test_rooms_of_a_user(stream: NatsServer, auth: FakeAuth) -> None:
     assert all(answer["success"] for answer in [*again["rooms"].values(), *replaced["rooms"].values()])
 
 
-async def test_connections_of_an_address(stream: NatsServer, auth: FakeAuth) -> None:
-    """An address has so many connections, whoever they are; one that replaces another from there does not count.
-    What a client itself says its address is counts for nothing."""
+async def test_connections_of_an_address_are_limited_except_for_replacements(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
+    """A forwarded header that the client sends itself has no effect."""
     async with (
         running_gateway(stream, auth, max_sessions_per_address=2) as gateway,
         open_socket(gateway.url) as one,
@@ -330,8 +335,9 @@ async def test_connections_of_an_address(stream: NatsServer, auth: FakeAuth) -> 
     assert replaced["type"] == "connection.ack"
 
 
-async def test_addresses_behind_a_proxy(stream: NatsServer, auth: FakeAuth) -> None:
-    """Behind a trusted proxy the address it names counts, the last it did not write itself; of IPv6 the /64."""
+async def test_address_named_by_a_trusted_proxy_is_limited_and_an_ipv6_64_counts_as_one(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
     forwarded = ["192.0.2.7", "192.0.2.8", "192.0.2.99, 192.0.2.7", "2001:db8::1", "2001:db8::ffff", "2001:db8:0:1::1"]
     outcomes: list[str | int | None] = []
     async with (
@@ -354,11 +360,9 @@ async def test_addresses_behind_a_proxy(stream: NatsServer, auth: FakeAuth) -> N
     [({"max_connecting_per_address": 3}, 101), ({"max_connecting": 3}, 429)],
     ids=["of an address", "in all"],
 )
-async def test_who_has_not_said_who_he_is(
+async def test_sockets_without_connect_are_limited_and_more_get_429_before_the_upgrade(
     stream: NatsServer, auth: FakeAuth, limits: dict[str, int], elsewhere: int
 ) -> None:
-    """Connections that have not said who they are are few: more are answered with 429 and when to come back, before
-    any upgrade. Who has said it, or is gone, makes room."""
     async with (
         running_gateway(stream, auth, trusted_proxies="127.0.0.1/32", **limits) as gateway,
         raw_socket(gateway.url, X_Forwarded_For="192.0.2.7"),
@@ -384,8 +388,7 @@ async def test_who_has_not_said_who_he_is(
 
 
 @given(st.lists(st.tuples(st.sampled_from(["enter", "connect", "leave"]), st.integers(0, 9), st.sampled_from("ab"))))
-def test_every_socket_is_counted_once(steps: list[tuple[str, int, str]]) -> None:
-    """However sockets come, say who they are, and go: the figures are those of who is there."""
+def test_socket_counts_are_exact_however_sockets_open_connect_and_close(steps: list[tuple[str, int, str]]) -> None:
     door = Doorkeeper(Limits(max_connecting=5, max_connecting_per_address=3))
     there: dict[int, tuple[str, bool]] = {}
     for step, number, address in steps:
@@ -409,8 +412,7 @@ def test_every_socket_is_counted_once(steps: list[tuple[str, int, str]]) -> None
         assert door.connecting == sum(not connected for _, connected in there.values())
 
 
-def test_users_are_forgotten() -> None:
-    """A user's rates are kept until they are as good as new, and no longer."""
+def test_rates_of_a_user_are_kept_until_they_are_full_again() -> None:
     users = Users(Limits(messages_per_minute_per_user=60))
     users.of("u1").take_message(1000.0)
     users.forget(1000.5)

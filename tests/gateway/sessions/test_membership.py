@@ -1,4 +1,4 @@
-"""Many who connect at once: auth is asked at a pace it can follow, in order, over the real broker."""
+"""How the gateway asks auth: at a limited pace, in order, and with remembered answers."""
 
 import asyncio
 import json
@@ -65,8 +65,9 @@ def claims(user: str) -> Claims:
     return Claims(user, "", 0, 900, "")
 
 
-async def test_a_few_at_a_time(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """So many questions are under way at one time; each answer lets the next one go, first come, first served."""
+async def test_gateway_asks_auth_a_few_questions_at_a_time_in_order(
+    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(membership_module, "ASKS_AT_ONCE", 3)
     async with slow_auth(stream) as (membership, auth):
         asking = [asyncio.create_task(membership.decide(claims(f"u{number}"), ["campaign:c1"])) for number in range(6)]
@@ -83,8 +84,9 @@ async def test_a_few_at_a_time(stream: NatsServer, monkeypatch: pytest.MonkeyPat
     assert len(answers) == 6
 
 
-async def test_who_waits_too_long(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who does not get its turn in time is told to try again, and auth never hears of it."""
+async def test_question_that_waits_too_long_is_refused_with_a_retry_time_and_never_sent(
+    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(membership_module, "ASKS_AT_ONCE", 1)
     monkeypatch.setattr(membership_module, "WAIT_S", 0.05)
     async with slow_auth(stream) as (membership, auth):
@@ -103,8 +105,7 @@ async def test_who_waits_too_long(stream: NatsServer, monkeypatch: pytest.Monkey
     assert asked == ["u0", "u2"]
 
 
-async def test_remembered_for_the_token(stream: NatsServer) -> None:
-    """Rooms that were asked about one by one are all remembered, once each; what another token may do is asked."""
+async def test_answers_are_remembered_per_token_and_room(stream: NatsServer) -> None:
     yes = b'"campaign:c%d":{"allowed":true,"root":"campaign:c%d","role":"%s"}'
     async with slow_auth(stream) as (membership, auth):
         for number in range(2):
@@ -131,8 +132,7 @@ async def test_remembered_for_the_token(stream: NatsServer) -> None:
     ]
 
 
-async def test_let_go(stream: NatsServer) -> None:
-    """Who was let in is not asked about again when it comes back at once; but once all were let go, it is."""
+async def test_remembered_answers_are_asked_again_after_they_were_let_go(stream: NatsServer) -> None:
     yes = b'"campaign:c1":{"allowed":true,"root":"campaign:c1","role":"viewer"}'
     async with slow_auth(stream) as (membership, auth):
         first = asyncio.create_task(membership.decide(claims("u0"), ["campaign:c1"]))

@@ -21,8 +21,7 @@ from tests.gateway.core import C1, VERBATIM, close_ends, connect, open_connectio
 from tests.websocket import client_frame
 
 
-async def test_objects_of_a_session(core: Core) -> None:
-    """An idle session in one room is few objects, no task and no timer of its own: ten thousand must be cheap."""
+async def test_idle_session_in_one_room_is_at_most_five_objects_without_task_or_timer(core: Core) -> None:
     kept = await connect(core, 1)  # and all that is made once
     gc.collect()
     before = len(gc.get_objects())
@@ -37,8 +36,7 @@ async def test_objects_of_a_session(core: Core) -> None:
     assert len(asyncio.all_tasks()) == 1
 
 
-async def test_missed_in_memory_once(core: Core) -> None:
-    """Who comes back to the same rooms with the same cursor is written the very same bytes."""
+async def test_clients_that_resume_from_one_cursor_are_written_the_same_bytes_object(core: Core) -> None:
     core.epoch, core.position = "e", 3
     core.outbound.start(3)
     for offset in (1, 2, 3):
@@ -54,8 +52,7 @@ async def test_missed_in_memory_once(core: Core) -> None:
     assert all(data is missed[0] for data in missed)
 
 
-async def test_spoken_to_in_time(core: Core) -> None:
-    """A session is pinged and told its position within every heartbeat, though it has no timer of its own."""
+async def test_session_gets_a_ping_and_its_position_within_every_heartbeat(core: Core) -> None:
     [connection] = await connect(core, 1)
     spoken_to = []
     for second in range(1, 121):
@@ -70,8 +67,7 @@ async def test_spoken_to_in_time(core: Core) -> None:
     assert len(spoken_to) <= 120 // heartbeat_s + 1
 
 
-async def test_time_to_answer_after_a_standstill(core: Core) -> None:
-    """A gateway that stood still for long asks before it gives a client up: one that answers stays."""
+async def test_client_that_answers_after_the_gateway_stood_still_is_kept(core: Core) -> None:
     [connection] = await connect(core, 1)
     session = connection
     heartbeat_s = core.limits.heartbeat_s
@@ -88,8 +84,7 @@ async def test_time_to_answer_after_a_standstill(core: Core) -> None:
     assert [*states, session.state] == [State.LIVE, State.CLOSED]
 
 
-async def test_freed_without_the_collector(core: Core) -> None:
-    """A connection that is gone is freed by the next heartbeat, and not by the collector."""
+async def test_closed_connections_are_freed_by_the_next_heartbeat_without_the_garbage_collector(core: Core) -> None:
     connections = await connect(core, 20)
     gc.collect()
     gc.disable()
@@ -106,8 +101,7 @@ async def test_freed_without_the_collector(core: Core) -> None:
     assert left == []
 
 
-async def test_half_a_message(core: Core) -> None:
-    """Of a message that never came as a whole nothing is kept with the session, which the wheel has for a while yet."""
+async def test_incomplete_message_is_freed_when_its_connection_ends(core: Core) -> None:
     connection = open_connection(core)
     connection.data_received(client_frame(b"x" * 16_000)[:-1])
     readers = [connection._reader]
@@ -119,8 +113,7 @@ async def test_half_a_message(core: Core) -> None:
     assert readers[1] is None
 
 
-async def test_waves(core: Core) -> None:
-    """Crowd after crowd of other people comes and goes, and leaves nothing behind."""
+async def test_waves_of_different_users_leave_no_memory_behind(core: Core) -> None:
     sockets: Any = core.outbound._writer
 
     async def wave(number: int) -> int:
@@ -145,8 +138,9 @@ async def test_waves(core: Core) -> None:
     assert not core.door.addresses
 
 
-async def test_a_flood_is_not_read_to_its_end(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A megabyte of pings in one read: the limit ends it after a few hundred, and most of it is not even looked at."""
+async def test_flood_of_pings_in_one_read_is_ended_without_reading_most_of_it(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
     feed, looked_at = FrameReader.feed, 0
 
     def counting(reader: FrameReader, data: bytes) -> list[tuple[int, bytes]]:

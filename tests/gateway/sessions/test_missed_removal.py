@@ -1,5 +1,4 @@
-"""Changes of access that a gateway cannot hear any more: it was cut off, and the event is gone from the stream when it
-is back. What its sessions may hear is asked again, and nobody hears anything until the answer is there."""
+"""Changes of access that a gateway missed: their events are gone from the stream when it reconnects."""
 
 import asyncio
 import json
@@ -93,9 +92,8 @@ def heard(client: SocketClient) -> list[str]:
 
 
 @LOSSES
-async def test_a_removal(island: Island, lose: Lose) -> None:
-    """A removed member is put out of the room, and hears nothing of what was published since; members who stay hear all
-    of it."""
+async def test_member_whose_removal_was_missed_hears_nothing_published_since(island: Island, lose: Lose) -> None:
+    """Members who stay hear all of it."""
     removed, stays = await island.client("viewer"), await island.client("owner")
     with island.route.cut_off():
         island.auth.members["viewer"] = {}
@@ -114,9 +112,10 @@ async def test_a_removal(island: Island, lose: Lose) -> None:
 
 
 @pytest.mark.parametrize("lose", [purge_subject, delete_message])
-async def test_a_removal_where_ticks_have_run_out(island: Island, monkeypatch: pytest.MonkeyPatch, lose: Lose) -> None:
-    """A gateway that was away for minutes finds offsets missing that were ticks, as far as it can know. Clients are not
-    told of a loss then, and still a member whose removal was among them hears nothing more."""
+async def test_member_whose_removal_was_missed_among_expired_ticks_hears_nothing_more(
+    island: Island, monkeypatch: pytest.MonkeyPatch, lose: Lose
+) -> None:
+    """Clients are not sent `resync` for offsets that may have been ticks."""
     monkeypatch.setattr(repair, "YOUNG_S", 0.0)
     removed, stays = await island.client("viewer"), await island.client("owner")
     with island.route.cut_off():
@@ -135,8 +134,9 @@ async def test_a_removal_where_ticks_have_run_out(island: Island, monkeypatch: p
 
 
 @LOSSES
-async def test_a_revoked_token(island: Island, lose: Lose) -> None:
-    """Whoever signed out everywhere is closed with 4401, also in no room at all."""
+async def test_session_whose_revocation_was_missed_is_closed_with_4401_in_any_room_or_none(
+    island: Island, lose: Lose
+) -> None:
     in_room, in_none = await island.client("viewer"), await island.client("editor")
     await in_none.ask("unsubscribe", rooms=[ROOM])
     stays = await island.client("owner")
@@ -161,8 +161,9 @@ async def test_a_revoked_token(island: Island, lose: Lose) -> None:
 
 
 @LOSSES
-async def test_a_lowered_role(island: Island, lose: Lose) -> None:
-    """A member whose role was lowered is told, and hears nothing that is for the role it had."""
+async def test_member_whose_demotion_was_missed_is_told_and_hears_nothing_for_the_old_role(
+    island: Island, lose: Lose
+) -> None:
     lowered, owner = await island.client("editor"), await island.client("owner")
     with island.route.cut_off():
         island.auth.members["editor"] = {ROOM: "viewer"}
@@ -180,8 +181,7 @@ async def test_a_lowered_role(island: Island, lose: Lose) -> None:
 
 
 @LOSSES
-async def test_what_was_remembered(island: Island, lose: Lose) -> None:
-    """What was allowed before is not remembered after: a removed member who comes back is refused."""
+async def test_remembered_permission_is_not_used_after_a_missed_removal(island: Island, lose: Lose) -> None:
     await island.client("viewer")
     with island.route.cut_off():
         island.auth.members["viewer"] = {}
@@ -193,8 +193,7 @@ async def test_what_was_remembered(island: Island, lose: Lose) -> None:
 
 
 @LOSSES
-async def test_a_room_under_its_short_name(island: Island, lose: Lose) -> None:
-    """A room that was named without its root stays the room it is: what the name means by now does not matter."""
+async def test_room_joined_by_its_short_name_stays_the_same_room_after_a_gap(island: Island, lose: Lose) -> None:
     roots = {"viewer": "campaign:c1", "owner": "campaign:c1"}
 
     def answer(question: dict[str, Any]) -> dict[str, Any]:
@@ -223,8 +222,7 @@ async def test_a_room_under_its_short_name(island: Island, lose: Lose) -> None:
     assert heard(moved) == []
 
 
-async def test_an_answer_from_before(island: Island) -> None:
-    """A client that is being let in while the gateway is cut off is asked about again: the answer may be too old."""
+async def test_decision_of_auth_from_before_a_gap_is_asked_again(island: Island) -> None:
     go_on = asyncio.Event()
     stays = await island.client("owner")
     asked = len(island.auth.asked)
@@ -249,8 +247,9 @@ async def test_an_answer_from_before(island: Island) -> None:
     assert ack["rooms"][ROOM]["success"] is False
 
 
-async def test_auth_away_for_a_moment(island: Island) -> None:
-    """As long as auth does not answer, nobody hears anything; once it does, members hear all of it, in order."""
+async def test_sessions_hear_nothing_after_a_gap_until_auth_answers_and_then_everything_in_order(
+    island: Island,
+) -> None:
     stays = await island.client("owner")
     island.auth.answer = lambda _question: None
     asked = len(island.auth.asked)
@@ -268,9 +267,10 @@ async def test_auth_away_for_a_moment(island: Island) -> None:
     assert [event["offset"] for event in events] == offsets
 
 
-async def test_auth_away(island: Island, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If auth does not answer at all, sessions leave their rooms, with a reason that says to ask again; with the cursor
-    at which they were left, nothing is missing then."""
+async def test_sessions_leave_their_rooms_if_auth_does_not_answer_after_a_gap(
+    island: Island, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reason tells them to ask again, and with their cursor they miss nothing."""
     monkeypatch.setattr(membership_module, "DOUBT_S", 0.5)
     clients = [await island.client(user) for user in ("owner", "editor", "viewer")]
     island.auth.answer = lambda _question: None
@@ -292,8 +292,7 @@ async def test_auth_away(island: Island, monkeypatch: pytest.MonkeyPatch) -> Non
     assert [one["events"][0]["offset"] for one in restored] == [offset] * 3
 
 
-async def test_a_few_at_a_time(island: Island) -> None:
-    """Auth is not flooded: of many sessions only some are asked about at one time, and then the others."""
+async def test_auth_is_asked_about_a_few_sessions_at_a_time_after_a_gap(island: Island) -> None:
     count = membership_module.CONFIRMS_AT_ONCE + 5
     island.auth.members |= {f"user{number}": {ROOM: "viewer"} for number in range(count)}
     clients = [await island.client(f"user{number}") for number in range(count)]
@@ -312,9 +311,10 @@ async def test_a_few_at_a_time(island: Island) -> None:
     assert len(at_first) == membership_module.CONFIRMS_AT_ONCE
 
 
-async def test_leases_run_out(stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If auth does not answer, leases run out for all sessions at the same time, however many would have to be asked
-    about; and what is joined after that has a lease of its own."""
+async def test_leases_of_all_sessions_end_together_if_auth_does_not_answer(
+    stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A room that is joined later has its own lease."""
     monkeypatch.setattr(membership_module, "RENEW_EVERY_S", 0.1)
     monkeypatch.setattr(membership_module, "RENEW_AFTER_S", 0.2)
     monkeypatch.setattr(membership_module, "LEASE_S", 1.0)
@@ -336,8 +336,7 @@ async def test_leases_run_out(stream: NatsServer, auth: FakeAuth, monkeypatch: p
     assert len(events) == 1
 
 
-async def test_more_rooms_than_one_question_holds(stream: NatsServer, auth: FakeAuth) -> None:
-    """A session in more rooms than auth is asked about at once keeps them all."""
+async def test_session_keeps_more_rooms_than_one_question_to_auth_holds(stream: NatsServer, auth: FakeAuth) -> None:
     rooms = [f"{ROOM}/settlement:s{number}" for number in range(1_500)]
     limits = {"max_rooms": 2_000, "max_rooms_per_user": 2_000, "rooms_per_minute": 2_000}
     async with running_gateway(stream, auth, **limits) as gateway, open_socket(gateway.url) as client:
@@ -355,8 +354,7 @@ async def test_more_rooms_than_one_question_holds(stream: NatsServer, auth: Fake
     assert "room.left" not in [frame["type"] for frame in client.frames]
 
 
-async def test_a_change_that_cannot_be_read(gateway: Gateway) -> None:
-    """A change of access whose event is not valid is asked about, for the user it is about."""
+async def test_invalid_change_of_access_makes_the_gateway_ask_auth_about_its_user(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as client, open_socket(gateway.url) as other:
         await client.connect(gateway.auth.token("viewer"), [ROOM])
         await other.connect(gateway.auth.token("owner"), [ROOM])

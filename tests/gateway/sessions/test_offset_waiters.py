@@ -1,4 +1,4 @@
-"""Clients that know more of the stream than their gateway: each is waited for, and woken by its own offset."""
+"""Clients whose cursors are ahead of their gateway wait until it has reached their offsets."""
 
 import asyncio
 import json
@@ -45,8 +45,9 @@ def states(connections: list[WebSocket]) -> list[State]:
     return [one.state for one in connections]
 
 
-async def test_each_at_its_offset(core: Core, waiting: list[WebSocket]) -> None:
-    """Those whose offset was reached go on, in that turn; the others wait on."""
+async def test_waiting_client_goes_on_in_the_turn_in_which_its_offset_is_reached(
+    core: Core, waiting: list[WebSocket]
+) -> None:
     found = []
     for position, left in ((2, 4), (3, 3), (6, 1), (7, 0)):
         core.position = position
@@ -63,8 +64,7 @@ async def test_each_at_its_offset(core: Core, waiting: list[WebSocket]) -> None:
     assert core.waiters.waiting == []
 
 
-async def test_who_leaves_is_not_waited_for(core: Core, waiting: list[WebSocket]) -> None:
-    """Nothing is kept of a client that gave up."""
+async def test_nothing_is_kept_of_a_waiting_client_that_leaves(core: Core, waiting: list[WebSocket]) -> None:
     for one in waiting[:3]:
         one.abort()
     await settled(core, 1)
@@ -72,8 +72,7 @@ async def test_who_leaves_is_not_waited_for(core: Core, waiting: list[WebSocket]
     assert [offset for offset, *_ in core.waiters.waiting] == [-7]
 
 
-async def test_another_epoch(core: Core, waiting: list[WebSocket]) -> None:
-    """Where the stream is another one, nobody waits for its offsets any longer."""
+async def test_new_epoch_ends_all_waiting_for_offsets(core: Core, waiting: list[WebSocket]) -> None:
     core.epoch = "other"
     core.waiters.release()
     await settled(core, 0)

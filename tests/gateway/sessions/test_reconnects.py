@@ -30,8 +30,9 @@ async def test_client_and_last_close_are_logged(gateway: Gateway) -> None:
 @pytest.mark.parametrize(
     ("last_close", "label"), [(1006, "1006"), (4429, "4429"), (4503, "4503"), (4321, "other"), (0, "other")]
 )
-async def test_last_close_is_counted_by_code(gateway: Gateway, last_close: int, label: str) -> None:
-    """Reconnects are counted by close code; codes that no table knows are counted together."""
+async def test_reconnects_are_counted_by_last_close_code_and_unknown_codes_together(
+    gateway: Gateway, last_close: int, label: str
+) -> None:
     before = reconnects(label)
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"), lastClose=last_close)
@@ -40,7 +41,6 @@ async def test_last_close_is_counted_by_code(gateway: Gateway, last_close: int, 
 
 
 async def test_a_first_connection_counts_as_no_reconnect(gateway: Gateway) -> None:
-    """A client that lost no connection is in no count."""
     codes = ("1000", "1006", "4503", "other")
     before = [reconnects(code) for code in codes]
     async with open_socket(gateway.url) as client:
@@ -50,7 +50,7 @@ async def test_a_first_connection_counts_as_no_reconnect(gateway: Gateway) -> No
 
 
 @pytest.mark.parametrize("last_close", [-1, 65_536, 1006.5, "1006", True])
-async def test_what_is_no_close_code_is_refused(gateway: Gateway, last_close: object) -> None:
+async def test_last_close_that_is_no_close_code_is_refused(gateway: Gateway, last_close: object) -> None:
     """`lastClose` is a whole number that fits into a close frame."""
     async with open_socket(gateway.url) as client:
         with pytest.raises(Closed) as refused:
@@ -60,7 +60,6 @@ async def test_what_is_no_close_code_is_refused(gateway: Gateway, last_close: ob
 
 
 async def test_resync_is_logged_with_reason_session_and_user(gateway: Gateway) -> None:
-    """When a client is sent `resync`, the log says `resync`, for which session and user, and why."""
     with capture_logs() as lines:
         async with open_socket(gateway.url) as client:
             ack = await client.connect(gateway.auth.token("viewer"), ["campaign:c1"], cursor="another:5")

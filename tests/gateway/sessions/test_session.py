@@ -1,4 +1,4 @@
-"""Sessions and membership through a real gateway: commands, rooms, tokens, roles, resuming, lagging."""
+"""Sessions and membership through a real gateway: commands, rooms, tokens, roles, resuming, catching up."""
 
 import asyncio
 import json
@@ -21,8 +21,7 @@ from tests.websocket import client_frame, raw_socket
 
 
 @on_both_transports
-async def test_subscribe_and_unsubscribe(gateway: Gateway) -> None:
-    """Each room is answered by itself; joining twice and leaving what was not joined are success."""
+async def test_subscribe_and_unsubscribe_answer_each_room_and_can_be_repeated(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"))
         joined = await client.ask("subscribe", rooms=["campaign:c1", "campaign:c1", "campaign:c2", "nonsense"])
@@ -42,8 +41,7 @@ async def test_subscribe_and_unsubscribe(gateway: Gateway) -> None:
     assert len(events) == 1
 
 
-async def test_reply_moves_the_cursor(gateway: Gateway) -> None:
-    """What was published before a room was joined does not come when the client resumes from the reply's cursor."""
+async def test_resume_from_a_replys_cursor_skips_events_from_before_the_subscription(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as client, open_socket(gateway.url) as witness:
         await witness.connect(gateway.auth.token("viewer"), ["campaign:c1"])
         ack = await client.connect(gateway.auth.token("viewer"))
@@ -59,8 +57,7 @@ async def test_reply_moves_the_cursor(gateway: Gateway) -> None:
     assert event["offset"] == after
 
 
-async def test_two_names_of_one_room(gateway: Gateway) -> None:
-    """Leaving one name of a room keeps the other; the event comes once."""
+async def test_leaving_one_name_of_a_room_keeps_the_other_and_events_come_once(gateway: Gateway) -> None:
     gateway.auth.answer = lambda question: {
         "version": 1,
         "rooms": {name: {"allowed": True, "root": "campaign:c1", "role": "viewer"} for name in question["rooms"]},
@@ -95,8 +92,9 @@ async def test_two_names_of_one_room(gateway: Gateway) -> None:
         ('{"type":"subscribe","id":6,"rooms":' + json.dumps(["campaign:c1"] * 101) + "}", "bad_request", 6),
     ],
 )
-async def test_malformed_message(gateway: Gateway, text: str, code: str, echoed: Any) -> None:
-    """A malformed message is answered with an error that names it, and the connection stays."""
+async def test_malformed_message_gets_an_error_with_its_id_and_the_session_stays(
+    gateway: Gateway, text: str, code: str, echoed: Any
+) -> None:
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"))
         await client.socket.send_str(text)
@@ -108,8 +106,7 @@ async def test_malformed_message(gateway: Gateway, text: str, code: str, echoed:
 
 
 @on_both_transports
-async def test_answers_keep_their_order(gateway: Gateway) -> None:
-    """A ping behind a subscribe that auth is slow to answer is answered behind it."""
+async def test_ping_behind_a_slow_subscribe_is_answered_behind_it(gateway: Gateway) -> None:
     slow = asyncio.Event()
     gateway.auth.before_answer = None
     async with open_socket(gateway.url) as client:
@@ -124,8 +121,9 @@ async def test_answers_keep_their_order(gateway: Gateway) -> None:
     assert answers == [subscribe, ping, leave]
 
 
-async def test_flood_behind_a_question(stream: NatsServer, auth: FakeAuth) -> None:
-    """More than a hundred messages behind one that waits for auth close the session with 4429."""
+async def test_more_than_a_hundred_messages_behind_a_question_to_auth_close_the_session_with_4429(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
     async with running_gateway(stream, auth, messages_per_minute=1000) as gateway, open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"))
         gateway.auth.answer = lambda _question: None
@@ -137,8 +135,7 @@ async def test_flood_behind_a_question(stream: NatsServer, auth: FakeAuth) -> No
     assert end.code == 4429
 
 
-async def test_large_messages_behind_a_question(gateway: Gateway) -> None:
-    """Nor may those that wait be larger than 64 KiB together: a client's own messages are no way into our memory."""
+async def test_messages_over_64_kib_behind_a_question_to_auth_close_the_session(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"))
         gateway.auth.answer = lambda _question: None
@@ -149,8 +146,9 @@ async def test_large_messages_behind_a_question(gateway: Gateway) -> None:
     assert (end.code, end.reason) == (4429, "over 65536 bytes sent without an answer")
 
 
-async def test_too_many_rooms(stream: NatsServer, auth: FakeAuth) -> None:
-    """Rooms beyond the limit are refused one by one; the first ones stay."""
+async def test_rooms_beyond_the_limit_are_refused_one_by_one_and_the_first_stay(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
     async with running_gateway(stream, auth, max_rooms=2) as gateway, open_socket(gateway.url) as client:
         rooms = [f"campaign:c1/settlement:s{number}" for number in range(3)]
         ack = await client.connect(auth.token("viewer"), rooms)
@@ -159,8 +157,7 @@ async def test_too_many_rooms(stream: NatsServer, auth: FakeAuth) -> None:
     assert ack["rooms"][rooms[2]]["error"]["code"] == "too_many"
 
 
-async def test_auth_away(gateway: Gateway) -> None:
-    """With auth silent a new room is refused with a retryable error; rooms already open go on."""
+async def test_new_room_gets_a_retryable_error_while_auth_is_silent_and_open_rooms_go_on(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
         gateway.auth.answer = lambda _question: None
@@ -173,8 +170,7 @@ async def test_auth_away(gateway: Gateway) -> None:
     assert len(events) == 1
 
 
-async def test_connect_with_auth_away(gateway: Gateway) -> None:
-    """Who connects while auth is silent is told to come back: 4503."""
+async def test_connect_is_closed_with_4503_while_auth_is_silent(gateway: Gateway) -> None:
     gateway.auth.answer = lambda _question: None
     async with open_socket(gateway.url) as client:
         with pytest.raises(Closed) as end:
@@ -184,8 +180,7 @@ async def test_connect_with_auth_away(gateway: Gateway) -> None:
 
 
 @on_both_transports
-async def test_member_removed(gateway: Gateway) -> None:
-    """A member taken out leaves every room of the root at once, hears why, and nothing that came after."""
+async def test_removed_member_leaves_every_room_of_the_root_at_once_with_a_reason(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as client, open_socket(gateway.url) as owner:
         await client.connect(gateway.auth.token("viewer"), ["campaign:c1", "campaign:c1/settlement:s1", "user:viewer"])
         await owner.connect(gateway.auth.token("owner"), ["campaign:c1"])
@@ -207,8 +202,7 @@ async def test_member_removed(gateway: Gateway) -> None:
     assert heard_by_owner == [removed, after]
 
 
-async def test_role_changed(gateway: Gateway) -> None:
-    """A new role is told, keeps the rooms, and decides from then on what is heard."""
+async def test_changed_role_is_told_keeps_the_rooms_and_decides_what_is_heard_next(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
         hidden = await gateway.publish(settlement(), audience=("editor",))
@@ -222,8 +216,7 @@ async def test_role_changed(gateway: Gateway) -> None:
     assert shown in offsets
 
 
-async def test_allow_overtaken_by_a_removal(gateway: Gateway) -> None:
-    """An allow that was on its way while the member was removed is asked again, and refused."""
+async def test_permission_overtaken_by_a_removal_is_asked_again_and_refused(gateway: Gateway) -> None:
     on_its_way, go_on = asyncio.Event(), asyncio.Event()
 
     async def hold() -> None:
@@ -248,8 +241,7 @@ async def test_allow_overtaken_by_a_removal(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("kind", ["connect", "subscribe"])
-async def test_a_remembered_allow_overtaken_by_a_removal(gateway: Gateway, kind: str) -> None:
-    """A member who was removed while auth was asked about another room does not join by what was remembered before."""
+async def test_remembered_permission_overtaken_by_a_removal_is_not_used(gateway: Gateway, kind: str) -> None:
     token = gateway.auth.token("viewer")
     on_its_way, go_on = asyncio.Event(), asyncio.Event()
 
@@ -277,8 +269,7 @@ async def test_a_remembered_allow_overtaken_by_a_removal(gateway: Gateway, kind:
 
 
 @on_both_transports
-async def test_access_revoked(gateway: Gateway) -> None:
-    """Signed out everywhere: sockets on an older token end with 4401, and that token opens no new one."""
+async def test_signing_out_everywhere_closes_sockets_with_4401_and_refuses_their_token(gateway: Gateway) -> None:
     token = gateway.auth.token("viewer")
     async with open_socket(gateway.url) as client:
         await client.connect(token, ["campaign:c1"])
@@ -299,8 +290,7 @@ async def test_access_revoked(gateway: Gateway) -> None:
     assert (end.code, refused.value.code) == (4401, 4401)
 
 
-async def test_revoked_in_auth_only(gateway: Gateway) -> None:
-    """A token that auth calls revoked opens no connection, though its signature is good."""
+async def test_token_that_auth_calls_revoked_is_refused_despite_its_good_signature(gateway: Gateway) -> None:
     gateway.auth.revoked.add("viewer")
     async with open_socket(gateway.url) as client:
         with pytest.raises(Closed) as refused:
@@ -310,8 +300,7 @@ async def test_revoked_in_auth_only(gateway: Gateway) -> None:
 
 
 @on_both_transports
-async def test_token_runs_out(gateway: Gateway) -> None:
-    """A session is warned before its token ends, and closed with 4401 within 5 s of its end."""
+async def test_session_is_warned_before_its_token_expires_and_closed_with_4401_after(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer", ttl_s=10))
         warning = await client.next("token.expiring")
@@ -321,8 +310,7 @@ async def test_token_runs_out(gateway: Gateway) -> None:
     assert end.code == 4401
 
 
-async def test_refresh_in_place(gateway: Gateway) -> None:
-    """A fresh token is taken over with rooms and events untouched; the old one's end no longer matters."""
+async def test_refreshed_token_keeps_rooms_and_events_beyond_the_old_tokens_end(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer", ttl_s=3), ["campaign:c1"])
         await client.next("token.expiring")
@@ -338,8 +326,7 @@ async def test_refresh_in_place(gateway: Gateway) -> None:
     assert len(events) == 1
 
 
-async def test_position(stream: NatsServer, auth: FakeAuth) -> None:
-    """An idle session's cursor moves with the heartbeat."""
+async def test_position_of_an_idle_session_rises_with_the_heartbeat(stream: NatsServer, auth: FakeAuth) -> None:
     async with running_gateway(stream, auth, heartbeat_s=1) as gateway, open_socket(gateway.url) as client:
         ack = await client.connect(auth.token("viewer"), ["campaign:c1"])
         first, second = await client.next("position"), await client.next("position")
@@ -350,8 +337,7 @@ async def test_position(stream: NatsServer, auth: FakeAuth) -> None:
 
 
 @on_both_transports
-async def test_resume(gateway: Gateway) -> None:
-    """A client that comes back with its cursor gets what it missed of its rooms, in order, once, then live events."""
+async def test_resuming_client_gets_what_it_missed_once_and_in_order_and_then_live_events(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
         cursor = str(replace(cursor_of(client.ack["cursor"]), offset=await gateway.publish(settlement())))
@@ -367,8 +353,7 @@ async def test_resume(gateway: Gateway) -> None:
     assert "resync" not in [frame["type"] for frame in client.frames]
 
 
-async def test_requests_behind_what_was_missed(gateway: Gateway) -> None:
-    """What a client asks for while it is caught up is answered once it is level: behind everything it missed."""
+async def test_requests_of_a_session_that_catches_up_are_answered_behind_what_it_missed(gateway: Gateway) -> None:
     token = gateway.auth.token("viewer")
     async with open_socket(gateway.url) as client:
         cursor = (await client.connect(token, ["campaign:c1"]))["cursor"]
@@ -397,8 +382,9 @@ async def test_requests_behind_what_was_missed(gateway: Gateway) -> None:
         ("{epoch}:999999999999999999999999", "ahead"),
     ],
 )
-async def test_cursor_of_no_use(gateway: Gateway, cursor: str, reason: str) -> None:
-    """A cursor that cannot be resumed from is answered with `resync` for the rooms: never a silent skip."""
+async def test_unusable_cursor_is_answered_with_resync_and_never_skips_events_silently(
+    gateway: Gateway, cursor: str, reason: str
+) -> None:
     async with open_socket(gateway.url) as client:
         epoch = cursor_of((await client.connect(gateway.auth.token("viewer")))["cursor"]).epoch
     async with open_socket(gateway.url) as client:
@@ -414,9 +400,9 @@ async def test_cursor_of_no_use(gateway: Gateway, cursor: str, reason: str) -> N
 
 
 @on_both_transports
-async def test_slow_client(stream: NatsServer, auth: FakeAuth) -> None:
-    """A client that does not read catches up from the ring when it does: every event, once, in order; the others
-    notice nothing."""
+async def test_slow_client_catches_up_with_every_event_once_and_in_order_and_delays_no_other(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
     async with (
         running_gateway(stream, auth, max_buffer_bytes=16_384) as gateway,
         raw_socket(gateway.url) as slow,
@@ -441,8 +427,7 @@ async def test_slow_client(stream: NatsServer, auth: FakeAuth) -> None:
     assert heard_slowly == offsets
 
 
-async def test_degraded(gateway: Gateway) -> None:
-    """With the broker gone sockets stay and are told; with it back they are told, and miss nothing."""
+async def test_sockets_stay_through_a_broker_outage_are_told_and_miss_nothing(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
         gateway.server.kill()
@@ -456,9 +441,9 @@ async def test_degraded(gateway: Gateway) -> None:
     assert heard == [offset]
 
 
-async def test_connecting_while_degraded(gateway: Gateway) -> None:
-    """A client that connects while the broker is gone is told so in its ack, and told when events flow again; one that
-    connects before or after is told that all is well."""
+async def test_client_that_connects_during_a_broker_outage_is_told_in_its_ack_and_when_it_ends(
+    gateway: Gateway,
+) -> None:
     token = gateway.auth.token("viewer")
     async with (
         open_socket(gateway.url) as before,
@@ -486,8 +471,7 @@ async def test_connecting_while_degraded(gateway: Gateway) -> None:
     assert "degraded" not in [frame["type"] for frame in (*during.frames, *resuming.frames, *after.frames)]
 
 
-async def test_another_stream(gateway: Gateway) -> None:
-    """A stream that was deleted and made again: every session is told to reload, and goes on in the new epoch."""
+async def test_sessions_get_resync_and_go_on_in_the_new_epoch_of_a_recreated_stream(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as client, connected(gateway.server, "setup") as setup:
         await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
         for _ in range(10):
@@ -505,8 +489,9 @@ async def test_another_stream(gateway: Gateway) -> None:
     assert event["rooms"] == ["campaign:c1", "campaign:c1/settlement:s1"]
 
 
-async def test_goaway(stream: NatsServer, auth: FakeAuth) -> None:
-    """A gateway that stops tells each session when to go, serves it until it does, and closes who stays with 4503."""
+async def test_stopping_gateway_tells_sessions_when_to_go_serves_them_and_closes_the_rest_with_4503(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
     running = running_gateway(stream, auth, stop_timeout_s=2)
     gateway = await running.__aenter__()
     async with open_socket(gateway.url) as goes, open_socket(gateway.url) as stays:
@@ -526,8 +511,7 @@ async def test_goaway(stream: NatsServer, auth: FakeAuth) -> None:
     assert end.code == 4503
 
 
-async def test_an_empty_gateway_stops_at_once(stream: NatsServer, auth: FakeAuth) -> None:
-    """With nobody connected, and no load balancer that goes on sending clients, there is nothing to wait for."""
+async def test_gateway_without_clients_and_load_balancer_stops_at_once(stream: NatsServer, auth: FakeAuth) -> None:
     async with (
         running_gateway(stream, auth, stop_timeout_s=300, stop_accept_s=0) as gateway,
         open_socket(gateway.url) as client,

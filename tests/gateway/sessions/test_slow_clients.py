@@ -1,4 +1,4 @@
-"""What a client that reads nothing costs (X3): real sockets, a flood, and what the gateway keeps for each of them."""
+"""What a client that reads nothing costs (X3): real sockets, a flood, and what the gateway keeps for each."""
 
 import asyncio
 import gc
@@ -33,10 +33,13 @@ CEILING = 262_144
 
 
 @pytest.mark.parametrize(("count", "fields"), [(2_000, 1), (100, 60)])
-async def test_memory(stream: NatsServer, auth: FakeAuth, count: int, fields: int) -> None:
-    """Fifty clients that read nothing take no more than 256 KiB of ours each, in many small events as in few large
-    ones; they are behind by a number, not by a queue, and cost nothing more, whatever is said to the others. One who
-    reads has every event."""
+async def test_fifty_clients_that_read_nothing_take_at_most_256_kib_each(
+    stream: NatsServer, auth: FakeAuth, count: int, fields: int
+) -> None:
+    """Behind them is a number, not a queue, in many small events as in few large ones.
+
+    A client that reads has every event.
+    """
     settings = {"ring_bytes": 1_048_576, "max_sessions_per_user": STUCK, "ring_age_s": 1}
     async with running_gateway(stream, auth, **settings) as gateway, AsyncExitStack() as stack:
         stuck = [Stuck() for _ in range(STUCK)]
@@ -75,9 +78,9 @@ async def test_memory(stream: NatsServer, auth: FakeAuth, count: int, fields: in
     assert added < 1_000  # no event: a word about a slow broker at most
 
 
-async def test_one_that_loses_ground(stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that took nothing while more and more came (here: for no time at all, instead of a minute) is told to
-    reload when it takes something again; then it is live."""
+async def test_client_that_falls_further_and_further_behind_gets_resync_and_is_live_again(
+    stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(catchup, "LOSING_S", 0.0)
     async with running_gateway(stream, auth, max_buffer_bytes=16_384) as gateway, raw_socket(gateway.url) as slow:
         hello = {"type": "connect", "id": 1, "token": auth.token("viewer"), "rooms": ["campaign:c1"]}
@@ -98,9 +101,9 @@ async def test_one_that_loses_ground(stream: NatsServer, auth: FakeAuth, monkeyp
     assert event["offset"] == live
 
 
-async def test_a_stuck_one_is_freed(stream: NatsServer, auth: FakeAuth) -> None:
-    """A client that reads nothing and says nothing is dropped by the heartbeat, though its socket takes no close frame;
-    nothing of it stays, and others hear their events meanwhile."""
+async def test_client_that_neither_reads_nor_answers_is_dropped_by_the_heartbeat_and_nothing_of_it_stays(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
     settings = {"heartbeat_s": 1, "max_buffer_bytes": 16_384}
     async with running_gateway(stream, auth, **settings) as gateway, open_socket(gateway.url) as reader:
         stuck = Stuck()
@@ -123,9 +126,7 @@ async def test_a_stuck_one_is_freed(stream: NatsServer, auth: FakeAuth) -> None:
     assert [frame["type"] for frame in reader.frames].count("event") == 102
 
 
-async def test_stuck_before_it_is_live(core: Core) -> None:
-    """Who has filled his socket with pongs before his `connect` is answered is behind from the start: no event waits
-    for him in memory. Once he reads, he gets the ack, and then all of them."""
+async def test_client_with_a_full_socket_before_its_ack_starts_behind_and_gets_everything_later(core: Core) -> None:
     connection = open_connection(core)
     shrink(connection)
     end, outbound = ENDS[-1], core.outbound
@@ -151,9 +152,9 @@ async def test_stuck_before_it_is_live(core: Core) -> None:
     assert heard.index(b"connection.ack") < heard.index(b"event 1event 2event 3")
 
 
-async def test_told_before_it_catches_up(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a session was told while a write to many was under way comes before what it catches up with, though its
-    socket was full and had room again in between."""
+async def test_messages_to_a_session_come_before_what_it_catches_up_with(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(outbound_module, "SLICE", 1)
     slow, *others = await connect(core, 3)
     shrink(slow)
@@ -177,8 +178,7 @@ async def test_told_before_it_catches_up(core: Core, monkeypatch: pytest.MonkeyP
     )
 
 
-async def test_stuck_when_it_is_level(core: Core) -> None:
-    """A session whose socket is filled by the last it is told before it goes live stays behind."""
+async def test_session_whose_socket_is_full_when_it_would_go_live_stays_behind(core: Core) -> None:
     [connection] = await connect(core, 1)
     connection.resume(0)
     connection.write(b"r" * 1_000_000)

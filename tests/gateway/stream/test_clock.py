@@ -19,10 +19,10 @@ class _Ahead(datetime):
         return datetime.now(tz) + timedelta(minutes=10)
 
 
-async def test_a_gateway_whose_clock_is_ahead_becomes_ready(
+async def test_gateway_whose_clock_is_ahead_becomes_ready(
     stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The newest history is asked for by the broker's clock, so a lone gateway's own may be minutes off."""
+    """The newest history is asked for by the broker's clock."""
     monkeypatch.setattr(replay, "datetime", _Ahead)
     async with asyncio.timeout(20):
         async with running_gateway(stream, auth) as gateway:

@@ -1,4 +1,4 @@
-"""Dead letters through real gateways and the real broker: kept once, with why, whatever they carry."""
+"""Dead letters through real gateways and the real broker."""
 
 import json
 
@@ -17,8 +17,9 @@ from tests.gateway.events import BODY, fence, raw_publish
 from tests.gateway.streams import dead_letters
 
 
-async def test_kept_once(stream: NatsServer, auth: FakeAuth) -> None:
-    """Two gateways hear the same message, and one of them again after a restart: it is kept once, with its place."""
+async def test_invalid_message_heard_by_two_gateways_and_after_a_restart_is_set_aside_once(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
     async with running_gateway(stream, auth) as one:
         async with running_gateway(stream, auth) as two, open_socket(one.url) as client, open_socket(two.url) as other:
             for listener in (client, other):
@@ -40,8 +41,7 @@ async def test_kept_once(stream: NatsServer, auth: FakeAuth) -> None:
     assert cursor_of(second.headers["Nats-Msg-Id"]).offset == int(second.headers["Beaconfire-Offset"])
 
 
-async def test_logged(gateway: Gateway) -> None:
-    """Each is logged with where it came on, its place, why and what exactly; its body is not."""
+async def test_dead_letter_is_logged_with_subject_place_and_reason_and_without_its_body(gateway: Gateway) -> None:
     with capture_logs() as lines:
         async with open_socket(gateway.url) as client:
             await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
@@ -61,8 +61,7 @@ async def test_logged(gateway: Gateway) -> None:
     assert "hush" not in str(lines)
 
 
-async def test_hostile_detail(gateway: Gateway) -> None:
-    """What a publisher wrote cannot add a header to its dead letter, whatever it is."""
+async def test_text_of_a_publisher_cannot_add_headers_to_its_dead_letter(gateway: Gateway) -> None:
     body = json.dumps({**BODY, "type": "x\r\nNats-Msg-Id: mine\nEvil: 1"}).encode()
     await raw_publish(gateway, "campaign.c1.settlement.s1", body)
     [letter] = await dead_letters(gateway, 1)
@@ -71,8 +70,7 @@ async def test_hostile_detail(gateway: Gateway) -> None:
     assert letter.headers["Nats-Msg-Id"].endswith(letter.headers["Beaconfire-Offset"])
 
 
-async def test_as_large_as_may_be(gateway: Gateway) -> None:
-    """One that fills what the broker takes is kept too, cut, with the size it had."""
+async def test_largest_possible_dead_letter_is_kept_cut_with_its_original_size(gateway: Gateway) -> None:
     typing = UserTyping(workspace_id="w1", target_kind="chat", target_id="h1", user_id="editor", typing=True)
     body = b"x" * gateway.publisher.max_payload
     await raw_publish(gateway, typing.address(), body)
@@ -83,8 +81,7 @@ async def test_as_large_as_may_be(gateway: Gateway) -> None:
     assert letter.headers["Beaconfire-Bytes"] == str(len(body))
 
 
-async def test_ephemeral(gateway: Gateway) -> None:
-    """An ephemeral message has no place; the same one again is kept once."""
+async def test_invalid_ephemeral_message_is_set_aside_once_without_a_place(gateway: Gateway) -> None:
     typing = UserTyping(workspace_id="w1", target_kind="chat", target_id="h1", user_id="editor", typing=True)
     for body in (b"garbage", b"garbage", b"other"):
         await raw_publish(gateway, typing.address(), body)
@@ -108,6 +105,5 @@ async def test_ephemeral(gateway: Gateway) -> None:
         ('"' + "token" * 50_000, '"' + "token" * 50_000),
     ],
 )
-def test_without_secrets(text: str, shown: str) -> None:
-    """What an operator is shown has nothing in it that looks like a secret, and no body takes long."""
+def test_printed_dead_letters_hide_secrets_and_long_bodies_take_no_time(text: str, shown: str) -> None:
     assert without_secrets(text) == shown

@@ -1,4 +1,4 @@
-"""From a subject to sockets: the right rooms, once, in order; and what never gets there. Real broker, real sockets."""
+"""From a subject to sockets: the right rooms, once, in order; and invalid events, which reach no client."""
 
 import asyncio
 import json
@@ -18,8 +18,7 @@ from tests.gateway.events import BODY, fence, raw_publish
 
 
 @on_both_transports
-async def test_once_for_several_rooms(gateway: Gateway) -> None:
-    """An event that matches several of a session's rooms comes once, and names all its rooms."""
+async def test_event_that_matches_several_rooms_comes_once_with_all_its_rooms(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"), ["campaign:c1", "campaign:c1/settlement:s1"])
         offset = await gateway.publish(settlement("s1"))
@@ -29,8 +28,7 @@ async def test_once_for_several_rooms(gateway: Gateway) -> None:
     assert events[0]["rooms"] == ["campaign:c1", "campaign:c1/settlement:s1"]
 
 
-async def test_only_its_rooms(gateway: Gateway) -> None:
-    """A session in a settlement's room hears that settlement, not its neighbour, nor one of the same id elsewhere."""
+async def test_session_hears_only_its_rooms_and_not_the_same_id_in_another_campaign(gateway: Gateway) -> None:
     gateway.auth.members["viewer"]["campaign:c2"] = "viewer"
     async with open_socket(gateway.url) as client:
         await client.connect(
@@ -44,8 +42,8 @@ async def test_only_its_rooms(gateway: Gateway) -> None:
     assert [event["offset"] for event in events] == [mine, mine + 1]
 
 
-async def test_every_tab(gateway: Gateway) -> None:
-    """All connections of a user receive every event (A4)."""
+async def test_all_connections_of_a_user_receive_every_event(gateway: Gateway) -> None:
+    """Requirement A4."""
     async with open_socket(gateway.url) as one, open_socket(gateway.url) as two:
         for tab in (one, two):
             await tab.connect(gateway.auth.token("viewer"), ["campaign:c1"])
@@ -55,8 +53,7 @@ async def test_every_tab(gateway: Gateway) -> None:
 
 
 @on_both_transports
-async def test_total_order(gateway: Gateway) -> None:
-    """Events of many rooms reach a session in the order of the stream, none twice, none missing."""
+async def test_events_of_many_rooms_reach_a_session_in_stream_order_once_each(gateway: Gateway) -> None:
     rooms = [f"campaign:c1/settlement:s{number}" for number in range(20)]
     async with open_socket(gateway.url) as all_of_them, open_socket(gateway.url) as some:
         await all_of_them.connect(gateway.auth.token("viewer"), ["campaign:c1"])
@@ -83,8 +80,7 @@ async def test_total_order(gateway: Gateway) -> None:
     ]
 
 
-async def test_original_bytes(gateway: Gateway) -> None:
-    """The publisher's JSON reaches the client as it was written, unknown fields and all."""
+async def test_publishers_json_reaches_the_client_unchanged(gateway: Gateway) -> None:
     body = b'{ "extra": {"deep": [1, 2.50, "\\u00e4"]},' + json.dumps(BODY).encode()[1:]
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
@@ -94,8 +90,7 @@ async def test_original_bytes(gateway: Gateway) -> None:
     assert event["event"] == json.loads(body)
 
 
-async def test_without_an_id(gateway: Gateway) -> None:
-    """An event without an id is given the name of its place in the stream."""
+async def test_event_without_an_id_gets_its_place_in_the_stream_as_id(gateway: Gateway) -> None:
     body = {name: value for name, value in BODY.items() if name != "id"}
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
@@ -106,8 +101,7 @@ async def test_without_an_id(gateway: Gateway) -> None:
 
 
 @on_both_transports
-async def test_audience(gateway: Gateway) -> None:
-    """An event for owners and editors does not reach a viewer."""
+async def test_event_for_owners_and_editors_does_not_reach_a_viewer(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as owner, open_socket(gateway.url) as viewer:
         await owner.connect(gateway.auth.token("owner"), ["campaign:c1"])
         await viewer.connect(gateway.auth.token("viewer"), ["campaign:c1"])
@@ -119,8 +113,7 @@ async def test_audience(gateway: Gateway) -> None:
     assert secret not in heard_by_viewer
 
 
-async def test_to_a_user(gateway: Gateway) -> None:
-    """A notification reaches its user's connections and nobody else's."""
+async def test_notification_reaches_only_the_connections_of_its_user(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as mine, open_socket(gateway.url) as other:
         await mine.connect(gateway.auth.token("viewer"), ["user:viewer", "campaign:c1"])
         answer = await other.connect(gateway.auth.token("editor"), ["user:viewer", "campaign:c1"])
@@ -133,8 +126,8 @@ async def test_to_a_user(gateway: Gateway) -> None:
     assert offset not in heard_by_other
 
 
-async def test_issue_rooms(gateway: Gateway) -> None:
-    """An issue's event reaches workspace, team and issue rooms (C3)."""
+async def test_issue_event_reaches_workspace_team_and_issue_rooms(gateway: Gateway) -> None:
+    """Requirement C3."""
     gateway.auth.members["viewer"]["workspace:w1"] = "viewer"
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"), ["workspace:w1/team:m1"])
@@ -144,8 +137,7 @@ async def test_issue_rooms(gateway: Gateway) -> None:
     assert event["rooms"] == ["workspace:w1", "workspace:w1/team:m1", "workspace:w1/issue:i1"]
 
 
-async def test_ephemeral(gateway: Gateway) -> None:
-    """An ephemeral event reaches who is connected, without an offset."""
+async def test_ephemeral_event_reaches_connected_sessions_without_an_offset(gateway: Gateway) -> None:
     gateway.auth.members["viewer"]["workspace:w1"] = "viewer"
     typing = UserTyping(workspace_id="w1", target_kind="chat", target_id="h1", user_id="editor", typing=True)
     body = {
@@ -198,8 +190,9 @@ async def test_ephemeral(gateway: Gateway) -> None:
         ),
     ],
 )
-async def test_refused(gateway: Gateway, subject: str, body: bytes, reason: str) -> None:
-    """What is no event of the catalogue on its own subject reaches nobody; it is set aside, counted, and not fatal."""
+async def test_invalid_event_is_set_aside_and_counted_and_reaches_no_session(
+    gateway: Gateway, subject: str, body: bytes, reason: str
+) -> None:
     gateway.auth.members["viewer"]["campaign:c2"] = "viewer"
     dead = asyncio.get_running_loop().create_future()
 
@@ -222,8 +215,8 @@ async def test_refused(gateway: Gateway, subject: str, body: bytes, reason: str)
 
 
 @pytest.mark.parametrize("name", ["*", ">"])
-async def test_wildcard_subject(gateway: Gateway, name: str) -> None:
-    """NATS stores a message published on a wildcard; it reaches no room."""
+async def test_message_on_a_wildcard_subject_reaches_no_room(gateway: Gateway, name: str) -> None:
+    """NATS stores such messages."""
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
         body = json.dumps(BODY).replace('"s1"', f'"{name}"').encode()
@@ -233,8 +226,8 @@ async def test_wildcard_subject(gateway: Gateway, name: str) -> None:
     assert len(events) == 1
 
 
-async def test_ttl_on_an_event(gateway: Gateway) -> None:
-    """An event that would vanish from the history by itself is refused."""
+async def test_event_with_a_lifetime_is_refused(gateway: Gateway) -> None:
+    """It would vanish from the history."""
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
         await raw_publish(gateway, "campaign.c1.settlement.s1", json.dumps(BODY).encode(), {"Nats-TTL": "60s"})
@@ -243,8 +236,8 @@ async def test_ttl_on_an_event(gateway: Gateway) -> None:
     assert len(events) == 1
 
 
-async def test_forged_headers(gateway: Gateway) -> None:
-    """Headers a publisher forged stand before the server's own and count for nothing."""
+async def test_headers_forged_by_a_publisher_have_no_effect(gateway: Gateway) -> None:
+    """They stand before the server's own, and only the last ones count."""
     forged = {"Nats-Sequence": "999999", "Nats-Subject": "campaign.c2.settlement.s1", "Nats-Stream": "OTHER"}
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
@@ -262,8 +255,7 @@ async def foreign(gateway: Gateway) -> float:
     return float(found[1])
 
 
-async def test_reply_injection(gateway: Gateway) -> None:
-    """An acknowledgement that a publisher had sent to `live.…` by a reply subject reaches nobody."""
+async def test_acknowledgement_sent_to_the_live_subject_by_a_reply_reaches_no_session(gateway: Gateway) -> None:
     before = await foreign(gateway)
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"), ["campaign:c1", "campaign:c9"])

@@ -1,4 +1,4 @@
-"""Resuming and catching up from the stream, further back than the ring reaches: a real gateway on a real broker."""
+"""Resuming and catching up from the stream, further back than the ring: a real gateway on a real broker."""
 
 import asyncio
 import json
@@ -43,8 +43,7 @@ async def offsets(client: SocketClient, count: int) -> list[int]:
     return [event["offset"] for event in await client.events(count)]
 
 
-async def test_resume_from_the_stream(short: Gateway) -> None:
-    """A cursor older than the ring is resumed from the stream: every event of the rooms, in order, once, then live."""
+async def test_cursor_older_than_the_ring_is_resumed_from_the_stream_and_then_live(short: Gateway) -> None:
     cursor = await cursor_now(short)
     missed = [await short.publish(settlement(f"s{number}")) for number in range(600)]
     await short.publish(settlement("s1", "c2"))
@@ -62,8 +61,7 @@ async def test_resume_from_the_stream(short: Gateway) -> None:
     assert await pages_read(short) >= 2
 
 
-async def test_resume_again_further_on(short: Gateway) -> None:
-    """What bounded an earlier read is no bound for one that begins behind it."""
+async def test_later_resume_is_not_bounded_by_an_earlier_read(short: Gateway) -> None:
     for _ in range(2):
         cursor = await cursor_now(short)
         missed = await push_out(short, 30)
@@ -73,8 +71,8 @@ async def test_resume_again_further_on(short: Gateway) -> None:
             assert await offsets(client, len(missed)) == missed
 
 
-async def test_positions_rise(short: Gateway) -> None:
-    """Each page brings its position, so that a client cut off during a long replay need not begin anew."""
+async def test_each_replayed_page_brings_its_position(short: Gateway) -> None:
+    """A client that is cut off during a long replay need not start over."""
     cursor = await cursor_now(short)
     count = len([await short.publish(settlement(f"s{number}")) for number in range(1200)]) + len(await push_out(short))
     async with open_socket(short.url) as client:
@@ -90,8 +88,7 @@ async def test_positions_rise(short: Gateway) -> None:
     assert [frame["type"] for frame in client.frames].count("position") >= 3
 
 
-async def test_several_roots(short: Gateway) -> None:
-    """Rooms of several roots are restored in the one order of the stream."""
+async def test_rooms_of_several_roots_are_replayed_in_stream_order(short: Gateway) -> None:
     short.auth.members["viewer"]["campaign:c2"] = "viewer"
     cursor = await cursor_now(short)
     missed = [await short.publish(settlement(f"s{number}", f"c{1 + number % 3}")) for number in range(60)]
@@ -103,8 +100,7 @@ async def test_several_roots(short: Gateway) -> None:
     assert heard == wanted
 
 
-async def test_only_its_rooms_and_role(short: Gateway) -> None:
-    """A replay brings what the rooms and the role allow now, and nothing else."""
+async def test_replay_brings_only_what_rooms_and_role_allow_now(short: Gateway) -> None:
     cursor = await cursor_now(short)
     await short.publish(settlement("secret"), audience=("owner",))
     await short.publish(settlement("elsewhere"))
@@ -134,9 +130,10 @@ async def replayed_halfway(gateway: Gateway, slow: RawSocket, user: str, cursor:
 
 
 @pytest.mark.parametrize("role", [None, Role.VIEWER])
-async def test_changed_while_replayed(stream: NatsServer, auth: FakeAuth, role: Role | None) -> None:
-    """Who is taken out, or loses the role, while it is being replayed to, hears nothing more that it may not: each
-    event is judged when it is written, and the word that it changed stands in front of what is missing."""
+async def test_member_removed_or_demoted_during_a_replay_hears_nothing_more_of_it(
+    stream: NatsServer, auth: FakeAuth, role: Role | None
+) -> None:
+    """Each event is judged when it is written, and the change is told before what is missing."""
     async with (
         running_gateway(stream, auth, max_buffer_bytes=16_384, ring_bytes=1_048_576) as gateway,
         raw_socket(gateway.url) as slow,
@@ -170,9 +167,8 @@ async def test_changed_while_replayed(stream: NatsServer, auth: FakeAuth, role: 
     assert after == ([] if role is None else [changed, last])
 
 
-async def test_all_ticks_expired(stream: NatsServer, auth: FakeAuth) -> None:
-    """A cursor that stood at a tick of a quiet stream is good when all ticks have run out, also on a gateway that was
-    started since."""
+async def test_cursor_at_an_expired_tick_of_a_quiet_stream_is_resumed(stream: NatsServer, auth: FakeAuth) -> None:
+    """Also by a gateway that started since."""
     async with running_gateway(stream, auth) as gateway:
         await gateway.publish(settlement())
         cursor = await cursor_now(gateway)
@@ -196,8 +192,7 @@ async def fence_of(gateway: Gateway, client: SocketClient, settlement_id: str) -
     return heard
 
 
-async def test_what_retention_took(short: Gateway) -> None:
-    """Where the stream no longer reaches back to the cursor, the client is told to reload, and goes on live."""
+async def test_cursor_older_than_retention_gets_resync_and_live_events(short: Gateway) -> None:
     cursor = await cursor_now(short)
     await short.publish(settlement("lost"))
     kept = (await push_out(short))[0]
@@ -212,8 +207,7 @@ async def test_what_retention_took(short: Gateway) -> None:
     assert event["rooms"][0] == "campaign:c1"
 
 
-async def test_shared(short: Gateway) -> None:
-    """Many who come back at once with cursors of their own share the reads, and each gets exactly its part."""
+async def test_clients_that_resume_at_once_share_their_reads_and_each_gets_its_part(short: Gateway) -> None:
     cursors: list[tuple[str, int]] = []
     missed: list[int] = []
     for number in range(40):
@@ -235,8 +229,9 @@ async def test_shared(short: Gateway) -> None:
     assert await pages_read(short) - before < len(cursors)
 
 
-async def test_slow_client_beyond_the_ring(stream: NatsServer, auth: FakeAuth) -> None:
-    """A client that does not read while the ring moves on is caught up from the stream: every event, once, in order."""
+async def test_slow_client_beyond_the_ring_is_caught_up_from_the_stream_once_and_in_order(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
     async with (
         running_gateway(stream, auth, max_buffer_bytes=16_384, ring_bytes=1_048_576) as gateway,
         raw_socket(gateway.url) as slow,
@@ -260,8 +255,7 @@ async def test_slow_client_beyond_the_ring(stream: NatsServer, auth: FakeAuth) -
     assert read > 0
 
 
-async def test_ahead_of_this_gateway(stream: NatsServer, auth: FakeAuth) -> None:
-    """A client whose cursor another gateway gave, a moment before this one got there, is waited for, not told off."""
+async def test_cursor_ahead_of_this_gateway_is_waited_for(stream: NatsServer, auth: FakeAuth) -> None:
     async with AsyncExitStack() as stack:
         proxy = await stack.enter_async_context(Proxy(stream.port).running())
         quick = await stack.enter_async_context(running_gateway(stream, auth))
@@ -291,9 +285,9 @@ async def test_ahead_of_this_gateway(stream: NatsServer, auth: FakeAuth) -> None
 
 
 @pytest.mark.parametrize("older_than_the_ring", [False, True])
-async def test_snapshot_then_live(short: Gateway, older_than_the_ring: bool) -> None:
-    """`subscribe` with the cursor of a snapshot brings what came since, in these rooms alone, then the answer, then
-    live events: no gap, nothing twice, while events keep coming."""
+async def test_subscribe_with_a_snapshots_cursor_restores_the_rooms_and_goes_live_without_gap(
+    short: Gateway, older_than_the_ring: bool
+) -> None:
     short.auth.members["viewer"]["campaign:c2"] = "viewer"
     published: list[int] = []
 
@@ -321,8 +315,9 @@ async def test_snapshot_then_live(short: Gateway, older_than_the_ring: bool) -> 
     assert heard + live == [*published, last]
 
 
-async def test_asked_again(short: Gateway) -> None:
-    """An answer that was lost is asked for again with the same cursor: everything comes again, then live, once."""
+async def test_restore_repeated_after_a_lost_answer_brings_everything_again_and_then_live_events_once(
+    short: Gateway,
+) -> None:
     async with open_socket(short.url) as client:
         cursor = str((await client.connect(short.auth.token("viewer")))["cursor"])
         missed = [await short.publish(settlement(f"s{number}")) for number in range(3)]
@@ -334,8 +329,7 @@ async def test_asked_again(short: Gateway) -> None:
     assert len(live) == 1
 
 
-async def test_restored_by_role(short: Gateway) -> None:
-    """What is restored is what the role may see now; a room that is refused brings nothing."""
+async def test_restore_brings_what_the_role_may_see_now_and_nothing_of_a_refused_room(short: Gateway) -> None:
     cursor = await cursor_now(short)
     await short.publish(settlement("secret"), audience=("owner",))
     await short.publish(settlement("foreign", "c2"))
@@ -349,8 +343,7 @@ async def test_restored_by_role(short: Gateway) -> None:
     assert answers["campaign:c2"]["success"] is False  # type: ignore[index]
 
 
-async def test_allowed_while_others_are_restored(short: Gateway) -> None:
-    """A room that was refused when restoring began is not said to be recovered, if it is allowed before the end."""
+async def test_room_refused_when_a_restore_began_is_not_reported_as_restored(short: Gateway) -> None:
     cursor = await cursor_now(short)
     missed = await short.publish(settlement("s1", "c2"))
     await push_out(short, 5)
@@ -376,8 +369,9 @@ async def test_allowed_while_others_are_restored(short: Gateway) -> None:
     ("cursor", "reason"),
     [("otherepoch:5", "epoch_changed"), ("{epoch}:99999999", "ahead"), ("{epoch}:1", "not_resumable")],
 )
-async def test_snapshot_too_old(short: Gateway, cursor: str, reason: str) -> None:
-    """A cursor that cannot be gone on from: the rooms are joined, and told to reload; the others are left alone."""
+async def test_restore_from_an_unusable_cursor_joins_the_rooms_with_resync_and_leaves_others_alone(
+    short: Gateway, cursor: str, reason: str
+) -> None:
     await short.publish(settlement("lost"))
     kept = (await push_out(short))[0]
     async with connected(short.server, "setup") as setup, open_socket(short.url) as client:

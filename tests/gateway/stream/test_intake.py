@@ -22,8 +22,7 @@ from tests.gateway.listening import listening, publish
 from tests.proxy import Proxy
 
 
-async def test_live(stream: NatsServer) -> None:
-    """What is published is delivered, in order."""
+async def test_published_events_are_delivered_in_order(stream: NatsServer) -> None:
     async with listening(stream) as ear, connected(stream, "publisher") as nc:
         end = await publish(nc, 200)
         await ear.reach(end)
@@ -31,8 +30,7 @@ async def test_live(stream: NatsServer) -> None:
     ear.assert_whole(end)
 
 
-async def test_history_first(stream: NatsServer) -> None:
-    """What the last minute brought is delivered before anything live, so that a new gateway's ring is warm."""
+async def test_history_of_the_last_minute_is_delivered_before_live_events(stream: NatsServer) -> None:
     async with connected(stream, "publisher") as nc:
         await publish(nc, 50)
         async with listening(stream) as ear:
@@ -45,8 +43,9 @@ async def test_history_first(stream: NatsServer) -> None:
 
 
 @pytest.mark.parametrize("every", [2, 7, 50])
-async def test_holes(stream: NatsServer, every: int) -> None:
-    """Messages that the live path loses are read from the stream, and what is behind them waits."""
+async def test_events_lost_by_the_live_path_are_read_from_the_stream_before_later_ones(
+    stream: NatsServer, every: int
+) -> None:
     async with listening(stream) as ear, connected(stream, "publisher") as nc:
         ear.deaf = lambda offset: offset % every == 0
         end = await publish(nc, 300)
@@ -57,8 +56,7 @@ async def test_holes(stream: NatsServer, every: int) -> None:
 
 
 @pytest.mark.parametrize("count", [20, 120])
-async def test_silent_loss(stream: NatsServer, count: int) -> None:
-    """The last messages lost with nothing behind them: silence is probed, and the tick shows the hole."""
+async def test_silence_is_probed_and_finds_lost_events_with_nothing_behind_them(stream: NatsServer, count: int) -> None:
     async with listening(stream) as ear, connected(stream, "publisher") as nc:
         ear.deaf = lambda _offset: True
         end = await publish(nc, count)
@@ -67,8 +65,7 @@ async def test_silent_loss(stream: NatsServer, count: int) -> None:
     ear.assert_whole(max(ear.offsets))
 
 
-async def test_no_consumer_to_read_with(stream: NatsServer) -> None:
-    """While a cluster elects who makes consumers, a hole is read all the same: from the stream's own leader."""
+async def test_hole_is_read_without_a_consumer_while_a_cluster_elects_a_leader(stream: NatsServer) -> None:
     async with AsyncExitStack() as stack:
         route = await stack.enter_async_context(Proxy(stream.port).running())
         nc = await stack.enter_async_context(connected(stream, "publisher"))
@@ -84,9 +81,9 @@ async def test_no_consumer_to_read_with(stream: NatsServer) -> None:
 
 
 @pytest.mark.parametrize("loses", [b"5", b""], ids=["one", "all"])
-async def test_a_read_that_loses(stream: NatsServer, monkeypatch: pytest.MonkeyPatch, loses: bytes) -> None:
-    """What a read loses on its way is not taken for deleted, though it is old: the consumer's own count has a gap, or
-    nothing comes, not even a heartbeat; the stream is read again."""
+async def test_events_lost_by_a_read_are_read_again_and_not_taken_for_deleted(
+    stream: NatsServer, monkeypatch: pytest.MonkeyPatch, loses: bytes
+) -> None:
     monkeypatch.setattr(repair, "YOUNG_S", 0.0)
     inboxes: list[str] = []
     lost = 0
@@ -114,9 +111,9 @@ async def test_a_read_that_loses(stream: NatsServer, monkeypatch: pytest.MonkeyP
     ear.assert_whole(max(ear.offsets))
 
 
-async def test_beyond_the_end(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A message that claims a place beyond the stream's end is looked for, not found, and forgotten; what is true comes
-    all the while, and clients are told that the broker is back."""
+async def test_message_that_claims_an_offset_beyond_the_end_is_forgotten_and_delivery_goes_on(
+    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(reading, "HEARTBEAT_S", 0.1)
     async with listening(stream) as ear, connected(stream, "publisher") as nc:
         await ear.reach(await publish(nc, 1, prefix="before"))
@@ -133,8 +130,7 @@ async def test_beyond_the_end(stream: NatsServer, monkeypatch: pytest.MonkeyPatc
     assert (len(ear.epochs), ear.gaps) == (1, [])
 
 
-async def test_deleted_offsets(stream: NatsServer) -> None:
-    """An offset that was deleted from the stream before it was heard is not waited for."""
+async def test_deleted_offset_is_not_waited_for(stream: NatsServer) -> None:
     async with listening(stream) as ear, connected(stream, "publisher") as nc, connected(stream, "setup") as setup:
         await ear.reach(await publish(nc, 3))
         ear.deaf = lambda _offset: True
@@ -147,8 +143,7 @@ async def test_deleted_offsets(stream: NatsServer) -> None:
     assert {last - 5, last - 3, last} <= set(ear.offsets)
 
 
-async def test_killed_broker(stream: NatsServer) -> None:
-    """The broker killed -9 under load, three times: nothing lost, nothing twice, nothing out of order."""
+async def test_broker_killed_three_times_under_load_loses_repeats_and_reorders_nothing(stream: NatsServer) -> None:
     async with listening(stream) as ear, connected(stream, "publisher") as nc:
         load = asyncio.create_task(publish(nc, 1500))
         for reached in (200, 600, 1000):
@@ -162,8 +157,7 @@ async def test_killed_broker(stream: NatsServer) -> None:
     assert end >= 1500
 
 
-async def test_live_again_under_load(stream: NatsServer) -> None:
-    """Events that flow again show that the broker is back, and it is told: nothing waits for a moment of silence."""
+async def test_intake_reports_the_broker_back_under_load_without_a_moment_of_silence(stream: NatsServer) -> None:
     route = Proxy(stream.port)
     async with route.running(), connected(stream, "publisher") as nc:
         route.swallow = lambda chunk: degraded and b"PUB tick " in chunk
@@ -181,8 +175,7 @@ async def test_live_again_under_load(stream: NatsServer) -> None:
             await told
 
 
-async def test_recreated_stream(stream: NatsServer) -> None:
-    """A stream that was deleted and declared again is another epoch, told with its position."""
+async def test_recreated_stream_is_reported_as_a_new_epoch_with_its_position(stream: NatsServer) -> None:
     async with listening(stream) as ear, connected(stream, "publisher") as nc, connected(stream, "setup") as setup:
         await ear.reach(await publish(nc, 30))
         await setup.request("$JS.API.STREAM.DELETE.EVENTS", b"")
@@ -199,8 +192,7 @@ async def test_recreated_stream(stream: NatsServer) -> None:
     assert ear.offsets[-5:] == list(range(end - 4, end + 1))
 
 
-async def test_new_epoch(stream: NatsServer) -> None:
-    """A stream that an operator gives a new epoch is another one at once, with nothing else wrong."""
+async def test_epoch_renewed_by_an_operator_is_reported_at_once(stream: NatsServer) -> None:
     async with listening(stream) as ear, connected(stream, "publisher") as nc, connected(stream, "setup") as setup:
         await ear.reach(await publish(nc, 5))
         _, epoch = await broker.renew_epoch(setup)
@@ -211,8 +203,9 @@ async def test_new_epoch(stream: NatsServer) -> None:
     assert ear.epochs[1][0] == epoch
 
 
-async def test_recreated_without_a_silence(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where nothing else makes a gateway look, what it hears at a place it has passed does."""
+async def test_recreated_stream_is_found_by_an_offset_that_was_passed_already(
+    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with listening(stream) as ear, connected(stream, "publisher") as nc, connected(stream, "setup") as setup:
         await ear.reach(await publish(nc, 30))
         await ear.reach(ear.intake.position + 1)  # the tick after a silence: it waits for the next one from now on
@@ -228,8 +221,9 @@ async def test_recreated_without_a_silence(stream: NatsServer, monkeypatch: pyte
     assert ear.epochs[1][0] == epoch
 
 
-async def test_broker_away_at_another_stream(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the stream is another one and nobody says where it ends: that is told, and asked at a steady pace."""
+async def test_end_of_a_recreated_stream_is_asked_for_at_a_steady_pace(
+    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked = 0
     find_end = replay.find_end
 
@@ -249,8 +243,7 @@ async def test_broker_away_at_another_stream(stream: NatsServer, monkeypatch: py
     assert len(ear.epochs) == 2
 
 
-async def test_quiet_stream(stream: NatsServer) -> None:
-    """With nothing but ticks the position stays fresh, and no epoch change is claimed."""
+async def test_quiet_stream_keeps_its_position_fresh_in_one_epoch(stream: NatsServer) -> None:
     async with listening(stream) as ear:
         await ear.reach(ear.intake.position + 3)
         ready = ear.intake.why_not_ready()
@@ -260,8 +253,7 @@ async def test_quiet_stream(stream: NatsServer) -> None:
     assert set(ear.subjects.values()) <= {"tick", "anchor"}
 
 
-async def test_busy_stream_is_one_epoch(stream: NatsServer) -> None:
-    """Probing while events pour in never takes the stream for another one."""
+async def test_probing_a_busy_stream_never_finds_another_epoch(stream: NatsServer) -> None:
     async with listening(stream) as ear, connected(stream, "publisher") as nc:
         load = asyncio.create_task(publish(nc, 400))
         for _ in range(20):
@@ -298,8 +290,9 @@ LAST = b"\r\nNats-Time-Stamp: 2026-11-21T10:00:00Z\r\nNats-Last-Sequence: 0\r\n\
         (b"\r\nNats-Stream: EVENTS", None, False),
     ],
 )
-def test_whose_message(headers: bytes, offset: int | None, has_ttl: bool) -> None:
-    """A message is the stream's by the last headers of it, as the server's own stand behind the publisher's."""
+def test_last_headers_decide_whether_a_message_is_the_streams(
+    headers: bytes, offset: int | None, has_ttl: bool
+) -> None:
     ours = parse_live(b"live." + SUBJECT, b"{}", b"NATS/1.0" + headers + LAST)
 
     assert ours == (None if offset is None else (offset, Stored(SUBJECT.decode(), b"{}", has_ttl)))
@@ -308,14 +301,14 @@ def test_whose_message(headers: bytes, offset: int | None, has_ttl: bool) -> Non
 @pytest.mark.parametrize(
     "subject", [SUBJECT, b"live.campaign.c1.settlement.s2", b"LIVE." + SUBJECT, b"lives" + SUBJECT]
 )
-def test_not_where_it_came(subject: bytes) -> None:
-    """Headers that name another subject than the message came on are nobody's."""
+def test_headers_that_name_another_subject_are_not_believed(subject: bytes) -> None:
     assert parse_live(subject, b"{}", b"NATS/1.0" + SERVERS % (SUBJECT, 7) + LAST) is None
     assert parse_live(b"live." + SUBJECT, b"{}", None) is None
 
 
-async def test_quiet_stream_stays_anchored(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a stream with nothing but ticks there is always something older: a cursor of a while ago is not too old."""
+async def test_quiet_stream_gets_anchors_so_that_older_cursors_stay_valid(
+    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(intake_module, "ANCHOR_EVERY_S", 0.001)
     async with listening(stream) as ear:
         async with asyncio.timeout(30):
@@ -325,8 +318,8 @@ async def test_quiet_stream_stays_anchored(stream: NatsServer, monkeypatch: pyte
     assert "tick" in ear.subjects.values()
 
 
-async def test_heard_twice(stream: NatsServer) -> None:
-    """F27: what the live path brings a second time is delivered once; the stream is looked at, and is no other."""
+async def test_message_heard_twice_is_delivered_once_in_the_same_epoch(stream: NatsServer) -> None:
+    """F27: the stream is examined once."""
     async with listening(stream) as ear, connected(stream, "publisher") as nc:
         ear.again = lambda offset: offset % 3 == 0
         end = await publish(nc, 100)

@@ -1,9 +1,4 @@
-"""Intake as a state machine against a model of the stream: start, interrupted start, holes, retention, erasure, epochs.
-
-Intake, sequence and ring are the real ones; the stream, the live path and the clock are played by hand, and anything
-may happen between two steps of a read. An event may be missing from what is delivered only if that was told before
-anything behind it was delivered, or if nothing tells it from a tick that ran out (docs/topics/delivery.md).
-"""
+"""Intake as a state machine against a model: start, interrupted start, holes, retention, erasure, epochs."""
 
 from collections import Counter
 from typing import ClassVar
@@ -279,9 +274,8 @@ ROUNDS = 3
 """More than one only where chance has left something out."""
 
 
-def test_intake() -> None:
-    """Whatever happens while a gateway starts and reads, each event is delivered once, in order, or its absence is told
-    before anything behind it; and all of it did happen."""
+def test_intake_delivers_each_event_once_in_order_or_reports_its_absence_first() -> None:
+    """In any course, and the course does contain every fault."""
     Reading.reached.clear()
     for _ in range(ROUNDS):
         run_state_machine_as_test(

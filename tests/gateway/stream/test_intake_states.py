@@ -97,19 +97,17 @@ def publish(stage: Stage, count: int) -> None:
 # The table.
 
 
-def test_every_state_is_reached_and_leads_back_to_live() -> None:
-    """From the start every state can be reached, and from every state the intake becomes live again."""
+def test_every_intake_state_is_reachable_and_leads_back_to_live() -> None:
     assert _reached_from(State.SUBSCRIBING) == set(State)
     assert all(State.LIVE in _reached_from(state) for state in State)
 
 
-def test_every_event_leads_somewhere() -> None:
-    """No event is without a meaning."""
+def test_every_intake_event_has_a_transition() -> None:
     assert {event for events in TRANSITIONS.values() for event in events} == set(Event)
 
 
-def test_an_error_stops_no_state_that_was_live_once() -> None:
-    """A bug of ours leads back to where the next step is chosen; while the position is unknown, to finding it."""
+def test_error_after_the_intake_was_live_leads_to_a_state_that_goes_on() -> None:
+    """While the position is unknown, it leads to finding it."""
     after_error = {state: events.get(Event.FAILED) for state, events in TRANSITIONS.items()}
 
     assert after_error.pop(State.SWITCHING) is State.SWITCHING
@@ -117,8 +115,8 @@ def test_an_error_stops_no_state_that_was_live_once() -> None:
     assert set(after_error.values()) == {None, State.LIVE}
 
 
-def test_another_stream_is_only_left_by_its_end() -> None:
-    """Nothing but the end of the new stream ends SWITCHING: nothing is delivered at a position of the old one."""
+def test_switching_ends_only_with_the_end_of_the_new_stream() -> None:
+    """Nothing is delivered at a position of the old stream."""
     leads = {event for event, state in TRANSITIONS[State.SWITCHING].items() if state is not State.SWITCHING}
 
     assert leads == {Event.END_FOUND}
@@ -135,8 +133,9 @@ def _reached_from(state: State) -> set[State]:
 # What really happens.
 
 
-def test_start(stage: Stage, intake: Recorded) -> None:
-    """An intake reads the newest history before it is live, and reports the epoch before the first message."""
+def test_intake_reads_the_newest_history_and_reports_the_epoch_before_the_first_message(
+    stage: Stage, intake: Recorded
+) -> None:
     publish(stage, 3)
     stage.turn(20)
 
@@ -146,8 +145,9 @@ def test_start(stage: Stage, intake: Recorded) -> None:
     assert intake.delivered == list(range(1, intake.position + 1))
 
 
-def test_a_history_that_cannot_be_read_is_read_again(stage: Stage, intake: Recorded) -> None:
-    """If the first read fails before its first message, the end of the stream is found again."""
+def test_end_of_the_stream_is_found_again_if_the_first_read_fails_before_its_first_message(
+    stage: Stage, intake: Recorded
+) -> None:
     stage.stream.armed["state"] = [*NOTHING * 2, lambda: _cut(stage)]  # the third answer is the last before the read
     stage.turn(20)
     stage.stream.is_away = False
@@ -157,8 +157,7 @@ def test_a_history_that_cannot_be_read_is_read_again(stage: Stage, intake: Recor
     assert intake.take_states()[:5] == [*READY[:2], State.READING_HISTORY, *READY[2:]]
 
 
-def test_a_stream_recreated_during_the_first_read(stage: Stage, intake: Recorded) -> None:
-    """If a stream is recreated while its history is read, the intake goes on at the end of the new one."""
+def test_intake_goes_on_at_the_end_of_a_stream_recreated_during_its_first_read(stage: Stage, intake: Recorded) -> None:
     publish(stage, 6)
     stage.stream.remove(3, "erased")
     stage.stream.armed["read"] = [*NOTHING * 5, stage.stream.recreate]  # at the last message of the read
@@ -170,8 +169,7 @@ def test_a_stream_recreated_during_the_first_read(stage: Stage, intake: Recorded
     assert intake.position <= stage.stream.last
 
 
-def test_silence_without_a_hole(stage: Stage, live: Recorded) -> None:
-    """After a second of silence a tick shows that nothing is missing."""
+def test_tick_after_a_second_of_silence_shows_that_nothing_is_missing(stage: Stage, live: Recorded) -> None:
     before = stage.stream.last
     pass_silence(stage)
 
@@ -180,8 +178,7 @@ def test_silence_without_a_hole(stage: Stage, live: Recorded) -> None:
     assert live.position == stage.stream.last
 
 
-def test_silence_with_a_hole(stage: Stage, live: Recorded) -> None:
-    """Messages that were lost with nothing behind them are found by the tick, and read."""
+def test_tick_after_a_silence_finds_lost_messages_and_they_are_read(stage: Stage, live: Recorded) -> None:
     publish(stage, 3)
     stage.stream.unheard.clear()
     pass_silence(stage)
@@ -190,8 +187,7 @@ def test_silence_with_a_hole(stage: Stage, live: Recorded) -> None:
     assert live.delivered == list(range(1, stage.stream.last + 1))
 
 
-def test_a_message_behind_a_hole(stage: Stage, live: Recorded) -> None:
-    """A message behind a hole is held until the hole is read."""
+def test_message_behind_a_hole_is_held_until_the_hole_is_read(stage: Stage, live: Recorded) -> None:
     publish(stage, 3)
     stage.hear(stage.stream.unheard.pop())
     held = live.position < stage.stream.last
@@ -202,8 +198,10 @@ def test_a_message_behind_a_hole(stage: Stage, live: Recorded) -> None:
     assert live.delivered == list(range(1, stage.stream.last + 1))
 
 
-def test_a_jump_is_held_until_it_is_explained(stage: Stage, live: Recorded) -> None:
-    """Behind a young offset that is gone nothing is delivered before it was read once more and reported as a gap."""
+def test_nothing_behind_a_missing_young_offset_is_delivered_before_it_was_read_again(
+    stage: Stage, live: Recorded
+) -> None:
+    """Then it is reported as a gap."""
     publish(stage, 4)
     gone = stage.stream.last - 2
     stage.stream.remove(gone, "erased")
@@ -215,8 +213,7 @@ def test_a_jump_is_held_until_it_is_explained(stage: Stage, live: Recorded) -> N
     assert live.delivered[-2:] == [gone + 1, gone + 2]
 
 
-def test_retention_is_reported_before_what_follows(stage: Stage, live: Recorded) -> None:
-    """If retention removed the hole, the gap is reported, and the messages behind it follow."""
+def test_hole_removed_by_retention_is_reported_before_the_messages_behind_it(stage: Stage, live: Recorded) -> None:
     publish(stage, 4)
     last = stage.stream.last
     for offset in [one for one in stage.stream.there if one < last]:
@@ -229,8 +226,9 @@ def test_retention_is_reported_before_what_follows(stage: Stage, live: Recorded)
     assert live.delivered[-1] == last
 
 
-def test_a_message_heard_again(stage: Stage, live: Recorded) -> None:
-    """A message at or below the position makes the intake verify the stream, and is not delivered again."""
+def test_message_heard_again_makes_the_intake_verify_the_stream_and_is_not_delivered(
+    stage: Stage, live: Recorded
+) -> None:
     publish(stage, 1)
     hear_everything(stage)
     stage.turn(5)
@@ -246,8 +244,7 @@ def test_a_message_heard_again(stage: Stage, live: Recorded) -> None:
     assert live.reported == []
 
 
-def test_a_reconnect_to_another_stream(stage: Stage, live: Recorded) -> None:
-    """After a reconnect to a stream that was recreated and filled, the intake goes on at its end."""
+def test_intake_goes_on_at_the_end_of_another_stream_after_a_reconnect(stage: Stage, live: Recorded) -> None:
     stage.stream.recreate()
     publish(stage, 40)
     stage.stream.unheard.clear()
@@ -259,8 +256,7 @@ def test_a_reconnect_to_another_stream(stage: Stage, live: Recorded) -> None:
     assert live.position == stage.stream.last
 
 
-def test_an_operator_renews_the_epoch(stage: Stage, live: Recorded) -> None:
-    """An anchor that names another epoch makes the intake switch, although nothing else is different."""
+def test_anchor_with_another_epoch_makes_the_intake_switch(stage: Stage, live: Recorded) -> None:
     stage.stream.epoch = "renewed"
     stage.stream.store(broker.ANCHOR, b"renewed")
     hear_everything(stage)
@@ -270,8 +266,7 @@ def test_an_operator_renews_the_epoch(stage: Stage, live: Recorded) -> None:
     assert live.reported == [("epoch", "renewed")]
 
 
-def test_a_stream_that_went_back(stage: Stage, live: Recorded) -> None:
-    """A tick at or below the position shows another stream, whatever epoch it claims."""
+def test_tick_at_or_below_the_position_shows_another_stream(stage: Stage, live: Recorded) -> None:
     publish(stage, 9)
     hear_everything(stage)
     epoch = live.epoch
@@ -286,8 +281,7 @@ def test_a_stream_that_went_back(stage: Stage, live: Recorded) -> None:
     assert live.position == stage.stream.last
 
 
-def test_another_stream_is_found_by_a_repair(stage: Stage, live: Recorded) -> None:
-    """A hole in a stream with another epoch is not read: the intake switches."""
+def test_hole_in_a_stream_with_another_epoch_is_not_read(stage: Stage, live: Recorded) -> None:
     stage.stream.epoch = "restored"
     publish(stage, 3)
     stage.hear(stage.stream.last)
@@ -297,8 +291,9 @@ def test_another_stream_is_found_by_a_repair(stage: Stage, live: Recorded) -> No
     assert live.reported == [("epoch", "restored")]
 
 
-def test_no_answer_is_degraded_until_a_tick_is_acknowledged(stage: Stage, live: Recorded) -> None:
-    """Without an acknowledged tick clients are told once, and the intake probes until there is one."""
+def test_clients_are_told_once_that_the_broker_does_not_answer_until_a_tick_is_acknowledged(
+    stage: Stage, live: Recorded
+) -> None:
     stage.stream.is_away = True
     for _ in range(4):
         stage.wait(1.3)
@@ -313,8 +308,7 @@ def test_no_answer_is_degraded_until_a_tick_is_acknowledged(stage: Stage, live: 
     assert live.reported == [("answers", False), ("answers", True)]
 
 
-def test_a_bug_of_ours_is_survived(stage: Stage, live: Recorded) -> None:
-    """An exception in a state is logged, and the intake goes on."""
+def test_exception_in_an_intake_state_is_logged_and_the_intake_goes_on(stage: Stage, live: Recorded) -> None:
     with patch.object(replay, "find_end", side_effect=RuntimeError("a bug of ours")):
         stage.wait(1.3)
         stage.turn(5)
@@ -327,8 +321,8 @@ def test_a_bug_of_ours_is_survived(stage: Stage, live: Recorded) -> None:
     assert live.position == stage.stream.last
 
 
-def test_an_error_before_it_is_live_ends_it(stage: Stage) -> None:
-    """An intake that cannot start fails, so that its process is started again."""
+def test_intake_that_cannot_start_fails(stage: Stage) -> None:
+    """Its process is then started again."""
     intake = Recorded(stage)
     with patch.object(replay, "find_end", side_effect=RuntimeError("a bug of ours")):
         stage.run(intake)
@@ -338,8 +332,7 @@ def test_an_error_before_it_is_live_ends_it(stage: Stage) -> None:
     assert isinstance(stage.task.exception(), RuntimeError)
 
 
-def test_transitions_follow_the_table(stage: Stage, live: Recorded) -> None:
-    """An event that a state does not list cannot end it."""
+def test_event_that_a_state_does_not_list_cannot_end_it(stage: Stage, live: Recorded) -> None:
     with pytest.raises(KeyError):
         live._follow(Event.HISTORY_READ)
     assert live.state is State.LIVE

@@ -1,8 +1,4 @@
-"""The stream moves while a gateway reads it: the broker is killed, retention goes on, messages are erased.
-
-A real nats-server throughout. Whatever a gateway did not hear is read, or its clients are told before anything behind
-it is delivered.
-"""
+"""The stream changes while a gateway reads it: the broker is killed, retention goes on, messages are erased."""
 
 import asyncio
 import time
@@ -112,10 +108,9 @@ async def start_interrupted(
 
 
 @pytest.mark.parametrize("after", [0, 1, 100], ids=["before it", "at the first", "in the middle"])
-async def test_broker_killed_while_it_sends_the_history(
+async def test_first_read_interrupted_for_long_continues_where_it_was(
     stream: NatsServer, monkeypatch: pytest.MonkeyPatch, after: int
 ) -> None:
-    """A gateway whose first read is interrupted for longer than the history it wants goes on from where it was."""
     async with AsyncExitStack() as stack:
         async with connected(stream, "publisher") as nc:
             end = await pour(nc, 1_200)
@@ -131,11 +126,9 @@ async def test_broker_killed_while_it_sends_the_history(
     assert (len(ear.epochs), ear.gaps) == (1, [])
 
 
-async def test_history_taken_by_retention_while_it_was_interrupted(
+async def test_retention_during_an_interrupted_first_read_is_reported_as_a_gap(
     stream: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What retention took while the first read was interrupted is a gap that is told, not a hole in the memory."""
-
     async def take() -> None:
         await call_api(stream, "STREAM.PURGE.EVENTS", {"seq": kept})
 
@@ -150,9 +143,9 @@ async def test_history_taken_by_retention_while_it_was_interrupted(
     ear.assert_no_silent_jump()
 
 
-async def test_stream_made_anew_while_the_history_is_read(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stream that is another one when the first read goes on: nothing of the old one counts, its end included."""
-
+async def test_stream_recreated_during_the_first_read_is_read_from_its_own_start(
+    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def recreate() -> None:
         await call_api(stream, "STREAM.DELETE.EVENTS")
         await declare(stream)
@@ -170,10 +163,10 @@ async def test_stream_made_anew_while_the_history_is_read(stream: NatsServer, mo
     ear.assert_no_silent_jump()
 
 
-async def test_stream_made_anew_between_its_end_and_its_epoch(
+async def test_end_of_one_stream_is_never_used_with_the_epoch_of_the_next(
     stream: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The end of one stream is never used with the epoch of the next, of which a gateway would drop what lies below."""
+    """The gateway would drop what lies below that end."""
     find_end = replay.find_end
     ticks = 0
 
@@ -212,10 +205,9 @@ async def resumed(stack: AsyncExitStack, gateway: Gateway, cursor: str) -> Socke
             return client
 
 
-async def test_resumes_at_a_gateway_whose_start_was_interrupted(
+async def test_clients_resume_completely_at_a_gateway_whose_start_was_interrupted(
     stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Clients that resume at a gateway whose start was interrupted for long get everything they missed."""
     async with AsyncExitStack() as stack:
         async with running_gateway(stream, auth) as before, open_socket(before.url) as client:
             cursor = (await client.connect(auth.token("viewer"), ["campaign:c1"]))["cursor"]
@@ -262,8 +254,9 @@ async def lose_many(ear: Ear, stack: AsyncExitStack, stream: NatsServer, count: 
 
 
 @pytest.mark.usefixtures("no_probes")
-async def test_retention_between_the_question_and_the_read(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What retention takes after the stream was asked where it begins, and before a hole is read, is told."""
+async def test_retention_between_the_streams_state_and_the_read_is_reported(
+    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with listening(stream) as ear, AsyncExitStack() as stack:
         nc, first = await lose_many(ear, stack, stream, 100)
         while_reading(monkeypatch, lambda: call_api(stream, "STREAM.PURGE.EVENTS", {"seq": first + 40}))
@@ -275,8 +268,9 @@ async def test_retention_between_the_question_and_the_read(stream: NatsServer, m
 
 
 @pytest.mark.usefixtures("no_probes")
-async def test_held_events_do_not_overtake_the_resync(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If retention took the whole hole, clients are told before the events that were heard behind it come."""
+async def test_resync_comes_before_the_events_held_behind_a_hole_taken_by_retention(
+    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with listening(stream) as ear, AsyncExitStack() as stack:
         nc, first = await lose_many(ear, stack, stream, 4)
         before_state(monkeypatch, lambda: call_api(stream, "STREAM.PURGE.EVENTS", {"seq": first + 4}))
@@ -288,10 +282,9 @@ async def test_held_events_do_not_overtake_the_resync(stream: NatsServer, monkey
 
 
 @pytest.mark.usefixtures("no_probes")
-async def test_clients_are_told_before_what_was_held(
+async def test_client_gets_resync_and_then_the_held_events_after_its_cursor(
     stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A client gets `resync` first, and then the events behind the hole, from the cursor that it names on."""
     deaf = [False]
     hear = intake_module.Intake._hear
 
@@ -315,8 +308,7 @@ async def test_clients_are_told_before_what_was_held(
     assert second["offset"] == kept
 
 
-async def test_edge_of_retention(stream: NatsServer) -> None:
-    """A stream so small that retention overtakes a gateway that reads holes, again and again: each jump is told."""
+async def test_each_jump_of_retention_in_a_tiny_stream_is_reported(stream: NatsServer) -> None:
     async with connected(stream, "setup") as setup:
         state = await broker.stream_state(setup)
     small = broker.stream_config(replicas=1, epoch=state.epoch, max_bytes=400_000)
@@ -331,8 +323,7 @@ async def test_edge_of_retention(stream: NatsServer) -> None:
 
 
 @pytest.mark.parametrize("subject", ["campaign.c1.settlement.s1", "campaign.c1.>"])
-async def test_subject_purged_before_it_was_heard(stream: NatsServer, subject: str) -> None:
-    """Events that are purged by subject before a gateway heard them are told, whichever others are left between."""
+async def test_events_purged_by_subject_before_they_were_heard_are_reported(stream: NatsServer, subject: str) -> None:
     async with (
         Proxy(stream.port).running() as route,
         connected(stream, "publisher") as nc,
@@ -352,8 +343,9 @@ async def test_subject_purged_before_it_was_heard(stream: NatsServer, subject: s
 
 @pytest.mark.usefixtures("no_probes")
 @pytest.mark.parametrize("which", [(0,), (3,), (99,), (3, 50)], ids=["first", "one", "last", "two"])
-async def test_single_deletions_before_they_were_heard(stream: NatsServer, which: tuple[int, ...]) -> None:
-    """Single events that are deleted before a gateway heard them are told."""
+async def test_single_events_deleted_before_they_were_heard_are_reported(
+    stream: NatsServer, which: tuple[int, ...]
+) -> None:
     async with listening(stream) as ear, AsyncExitStack() as stack:
         nc, first = await lose_many(ear, stack, stream, 10**6)
         end = await publish(nc, 100)
@@ -366,8 +358,9 @@ async def test_single_deletions_before_they_were_heard(stream: NatsServer, which
     ear.assert_no_silent_jump()
 
 
-async def test_erased_before_a_gateway_starts(stream: NatsServer, auth: FakeAuth) -> None:
-    """A gateway that finds young events erased when it starts tells a client that was away since before them."""
+async def test_gateway_that_starts_after_an_erasure_reports_it_to_clients_that_were_away(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
     async with running_gateway(stream, auth) as gateway, open_socket(gateway.url) as client:
         cursor = (await client.connect(auth.token("viewer"), ["campaign:c1"]))["cursor"]
         await gateway.publish(settlement("kept"))
@@ -382,8 +375,9 @@ async def test_erased_before_a_gateway_starts(stream: NatsServer, auth: FakeAuth
     assert (told["type"], told.get("reason")) == ("resync", "not_resumable")
 
 
-async def test_expired_ticks_are_no_gap(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ticks that ran out while a gateway was cut off are passed over in silence."""
+async def test_ticks_that_expired_while_the_gateway_was_cut_off_are_no_gap(
+    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with (
         Proxy(stream.port).running() as route,
         connected(stream, "publisher") as nc,
@@ -406,8 +400,9 @@ async def test_expired_ticks_are_no_gap(stream: NatsServer, monkeypatch: pytest.
 
 
 @pytest.mark.parametrize("letters", CUT_LETTERS.values(), ids=CUT_LETTERS)
-async def test_broker_restarted_behind_a_subject_with_a_cut_letter(stream: NatsServer, letters: bytes) -> None:
-    """A message whose subject is not UTF-8 is the same message after a restart of the broker: nobody reloads."""
+async def test_message_with_a_subject_that_is_not_utf8_is_the_same_after_a_broker_restart(
+    stream: NatsServer, letters: bytes
+) -> None:
     async with listening(stream) as ear, connected(stream, "publisher") as nc:
         await ear.reach(await publish(nc, 1))
         await nc._send_command(b"PUB campaign.c1.settlement.%s 2\r\n{}\r\n" % letters)
@@ -423,8 +418,7 @@ async def test_broker_restarted_behind_a_subject_with_a_cut_letter(stream: NatsS
 
 
 @pytest.mark.parametrize("letters", CUT_LETTERS.values(), ids=CUT_LETTERS)
-async def test_repaired_subject_with_a_cut_letter(stream: NatsServer, letters: bytes) -> None:
-    """A message whose subject is not UTF-8 reads the same, whether it is heard or read from the stream."""
+async def test_subject_that_is_not_utf8_is_the_same_heard_and_read(stream: NatsServer, letters: bytes) -> None:
     async with listening(stream) as ear, AsyncExitStack() as stack:
         nc, first = await lose_many(ear, stack, stream, 1)
         await nc._send_command(b"PUB campaign.c1.settlement.%s 2\r\n{}\r\n" % letters)
@@ -436,8 +430,9 @@ async def test_repaired_subject_with_a_cut_letter(stream: NatsServer, letters: b
 
 
 @pytest.mark.parametrize("how", ["purge of a subject", "deletion"])
-async def test_erased_beyond_the_ring(stream: NatsServer, auth: FakeAuth, how: str) -> None:
-    """A client that resumes from the stream is told of events that its gateway remembers, and that were erased."""
+async def test_client_that_resumes_from_the_stream_is_told_of_erased_events(
+    stream: NatsServer, auth: FakeAuth, how: str
+) -> None:
     async with running_gateway(stream, auth, ring_bytes=1_048_576) as gateway:
         cursor = await cursor_now(gateway)
         for number in range(3):
@@ -459,8 +454,7 @@ async def test_erased_beyond_the_ring(stream: NatsServer, auth: FakeAuth, how: s
     assert answer["rooms"]["campaign:c1"] == {"success": True, "recovered": False}
 
 
-async def test_invalid_messages_deleted_beyond_the_ring(stream: NatsServer, auth: FakeAuth) -> None:
-    """Deleting a message that was no event makes nobody reload."""
+async def test_deletion_of_an_invalid_message_causes_no_resync(stream: NatsServer, auth: FakeAuth) -> None:
     async with running_gateway(stream, auth, ring_bytes=1_048_576) as gateway:
         cursor = await cursor_now(gateway)
         kept = await gateway.publish(settlement("kept"))
@@ -480,8 +474,9 @@ async def test_invalid_messages_deleted_beyond_the_ring(stream: NatsServer, auth
     assert "resync" not in [frame["type"] for frame in client.frames]
 
 
-async def test_erased_in_a_quiet_stream(stream: NatsServer, auth: FakeAuth) -> None:
-    """An erased event is in no gateway's memory once it is older than the ring, though nothing new happens."""
+async def test_erased_event_leaves_the_gateways_memory_with_the_rings_age_in_a_quiet_stream(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
     async with running_gateway(stream, auth, ring_age_s=1) as gateway:
         cursor = await cursor_now(gateway)
         erased = await gateway.publish(settlement("erased"))

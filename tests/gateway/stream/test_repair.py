@@ -1,4 +1,4 @@
-"""Intake at its edges: what else happens while a hole is being read. A real nats-server; timings shortened."""
+"""Intake while a hole is read: what else can happen then. A real nats-server, with shortened times."""
 
 import asyncio
 import json
@@ -43,9 +43,9 @@ async def lose_some(ear: Ear, stack: AsyncExitStack, stream: NatsServer) -> tupl
     return nc, first
 
 
-async def test_a_hole_behind_a_hole(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is lost while a hole is being read is a hole of its own, read next; both are counted, with what came by
-    them and how long it held up the rest."""
+async def test_events_lost_while_a_hole_is_read_are_a_second_hole_and_both_are_counted(
+    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with listening(stream) as ear, AsyncExitStack() as stack:
         nc, first = await lose_some(ear, stack, stream)
         ear.deaf = lambda offset: offset < first + 3 or first + 4 <= offset < first + 8
@@ -66,8 +66,9 @@ async def test_a_hole_behind_a_hole(stream: NatsServer, monkeypatch: pytest.Monk
     assert held >= 1
 
 
-async def test_hold_overflow(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """More comes while a hole is being read than may be held: it is read as well, and delivered once, in order."""
+async def test_events_beyond_the_hold_are_read_with_the_hole_once_and_in_order(
+    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with listening(stream) as ear, AsyncExitStack() as stack:
         nc, first = await lose_some(ear, stack, stream)
         ear.intake._sequence._max_held = 5
@@ -79,11 +80,9 @@ async def test_hold_overflow(stream: NatsServer, monkeypatch: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("gone", [(0,), (2,), (3,), (0, 1, 2, 3)], ids=["first", "last", "upto", "all"])
-async def test_gone_before_it_is_read(
+async def test_events_deleted_between_the_loss_and_the_read_are_not_waited_for(
     stream: NatsServer, monkeypatch: pytest.MonkeyPatch, gone: tuple[int, ...]
 ) -> None:
-    """What is deleted from the stream between the loss and the read is not waited for, at whichever end of the hole;
-    the rest is delivered, and no other epoch is claimed. What was heard may come though it is gone."""
     monkeypatch.setattr(reading, "HEARTBEAT_S", 0.1)
     async with listening(stream) as ear, AsyncExitStack() as stack:
         setup = await stack.enter_async_context(connected(stream, "setup"))
@@ -109,8 +108,9 @@ async def test_gone_before_it_is_read(
     assert len(ear.epochs) == 1
 
 
-async def test_reads_without_an_answer(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A read that gets no answer is made again until there is one; nothing is delivered around the hole meanwhile."""
+async def test_read_without_an_answer_is_repeated_and_nothing_passes_the_hole(
+    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(replay, "API_TIMEOUT_S", 0.2)
     async with AsyncExitStack() as stack:
         route = await stack.enter_async_context(Proxy(stream.port).running())
@@ -131,8 +131,7 @@ async def test_reads_without_an_answer(stream: NatsServer, monkeypatch: pytest.M
     ear.assert_whole(max(ear.offsets))
 
 
-async def test_all_ticks_expired(stream: NatsServer) -> None:
-    """When every tick of a quiet stream has run out, the position's own among them, it goes on as the same stream."""
+async def test_position_at_an_expired_tick_goes_on_in_the_same_stream(stream: NatsServer) -> None:
     async with listening(stream) as ear, connected(stream, "setup") as setup, connected(stream, "publisher") as nc:
         await ear.reach(ear.intake.position + 2)
         answer = await setup.request("$JS.API.STREAM.PURGE.EVENTS", json.dumps({"filter": "tick"}).encode())
@@ -146,8 +145,7 @@ async def test_all_ticks_expired(stream: NatsServer) -> None:
     ear.assert_whole(max(ear.offsets))
 
 
-async def test_fails_on_one(stream: NatsServer) -> None:
-    """A message on which delivering fails, in the middle of a hole, stops none of the others."""
+async def test_message_that_fails_in_delivery_stops_no_other(stream: NatsServer) -> None:
     async with listening(stream) as ear, AsyncExitStack() as stack:
         nc, first = await lose_some(ear, stack, stream)
         deliver = ear.intake._deliver
@@ -199,10 +197,13 @@ async def publish_around_poison(gateway: Gateway) -> list[int]:
 
 
 @pytest.mark.parametrize("bug", [False, True], ids=["no event", "and a bug of ours"])
-async def test_poison(stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.MonkeyPatch, bug: bool) -> None:
-    """A message that is no event, and an event that we fail on, heard live, in the middle of a hole, and in what a
-    client missed, from memory and from the stream: what is around them comes once, in order. What is no event is set
-    aside and counted once, however often it is read."""
+async def test_invalid_event_is_set_aside_once_wherever_it_is_read_and_its_neighbours_arrive(
+    stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.MonkeyPatch, bug: bool
+) -> None:
+    """Live, in a hole, and in a replay from the ring and from the stream.
+
+    So does an event on which our own code fails.
+    """
     live = LossyLive(monkeypatch)
     if bug:
         fail_on_poison(monkeypatch)
@@ -243,9 +244,9 @@ async def test_poison(stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.Mo
     assert [int(letter.headers["Beaconfire-Offset"]) for letter in letters] == [first + 1 for first, *_ in rounds]
 
 
-async def test_away_for_long(stream: NatsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broker that goes while a hole is known and unread, and stays away for many ticks: everything follows once it is
-    back, in order, and the clients are told both."""
+async def test_broker_lost_before_a_hole_was_read_loses_nothing_and_clients_are_told(
+    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(replay, "TICK_TIMEOUT_S", 0.2)
     monkeypatch.setattr(reading, "HEARTBEAT_S", 0.1)
     async with listening(stream) as ear, AsyncExitStack() as stack:
@@ -264,9 +265,10 @@ async def test_away_for_long(stream: NatsServer, monkeypatch: pytest.MonkeyPatch
     assert (len(ear.epochs), ear.gaps) == (1, [])
 
 
-async def test_hung_broker(tmp_path: Path, stream: NatsServer, auth: FakeAuth) -> None:
-    """A gateway process whose broker hangs (SIGSTOP) tells its clients, keeps them, and is not ready any more, within
-    10 s by its own constants; when the broker goes on, so does it, by itself, and nothing is missing."""
+async def test_gateway_with_a_hung_broker_tells_its_clients_keeps_them_and_recovers(
+    tmp_path: Path, stream: NatsServer, auth: FakeAuth
+) -> None:
+    """It is not ready within 10 s, by its own constants. Nothing is missing after that."""
     async with (
         gateway_process(tmp_path, stream, auth) as process,
         open_socket(process.url) as client,

@@ -1,4 +1,4 @@
-"""beaconfire_gateway.stream.sequence: every offset once, in order, whatever is lost, doubled or late."""
+"""The sequence delivers every offset once, in order, whatever is lost, doubled or late."""
 
 import pytest
 from hypothesis import given
@@ -26,8 +26,7 @@ class Log:
         return [offset for offset, _ in self.delivered]
 
 
-def test_in_order() -> None:
-    """What comes in order is delivered as it comes."""
+def test_offsets_in_order_are_delivered_as_they_come() -> None:
     log = Log()
 
     assert all(log.sequence.hear(offset, "live") for offset in (1, 2, 3))
@@ -35,8 +34,7 @@ def test_in_order() -> None:
     assert log.sequence.hole is None
 
 
-def test_hole() -> None:
-    """Behind a hole messages are held, and follow at once when it is filled."""
+def test_messages_behind_a_hole_are_held_until_it_is_filled() -> None:
     log = Log()
     log.sequence.hear(1, "live")
 
@@ -50,8 +48,7 @@ def test_hole() -> None:
     assert log.sequence.hole is None
 
 
-def test_twice() -> None:
-    """The same offset heard again, or read and heard, is delivered once."""
+def test_offset_heard_twice_or_heard_and_read_is_delivered_once() -> None:
     log = Log()
     for offset in (1, 1, 2, 1, 2):
         log.sequence.hear(offset, "live")
@@ -60,8 +57,7 @@ def test_twice() -> None:
     assert log.offsets == [1, 2]
 
 
-def test_gone() -> None:
-    """Offsets that are known to be gone are not waited for."""
+def test_offsets_known_to_be_gone_are_skipped() -> None:
     log = Log()
     log.sequence.hear(9, "live")
     log.sequence.skip(4)
@@ -72,8 +68,7 @@ def test_gone() -> None:
     assert log.sequence.hole is None
 
 
-def test_silent_hole() -> None:
-    """A tick that was acknowledged and not heard is a hole, though nothing was heard behind it."""
+def test_acknowledged_tick_that_was_not_heard_shows_a_hole() -> None:
     log = Log(10)
     log.sequence.expect(12)
     assert log.sequence.hole == 12
@@ -83,8 +78,7 @@ def test_silent_hole() -> None:
     assert log.sequence.hole is None
 
 
-def test_hold_overflow() -> None:
-    """A hold that outgrows its bound is forgotten and read instead: the hole is larger, nothing is lost."""
+def test_hold_beyond_its_bound_is_dropped_and_read_instead() -> None:
     log = Log(max_held=3)
     for offset in (5, 6, 7, 8):
         log.sequence.hear(offset, "live")
@@ -95,8 +89,7 @@ def test_hold_overflow() -> None:
     assert log.offsets == [1, 2, 3, 4, 5, 6, 7, 8]
 
 
-def test_hold_overflow_in_bytes() -> None:
-    """A few large messages are too many to hold as well; what is held once is no reason to forget what comes later."""
+def test_hold_is_bounded_in_bytes_and_the_bound_applies_anew_later() -> None:
     delivered: list[int] = []
     sequence: Sequence[str] = Sequence(lambda offset, _: delivered.append(offset), size=len, max_held_bytes=100)
     sequence.start(0)
@@ -112,8 +105,7 @@ def test_hold_overflow_in_bytes() -> None:
     assert (held, overflown, delivered, sequence.hole) == (3, 5, [1, 2, 3, 4, 5], 7)
 
 
-def test_before_the_start() -> None:
-    """What is heard before the position is known is held, and sorted out by it."""
+def test_messages_heard_before_the_position_is_known_are_held_and_sorted() -> None:
     log = Log(None)
     log.sequence.hear(8, "live")
     log.sequence.hear(9, "live")
@@ -122,8 +114,7 @@ def test_before_the_start() -> None:
     assert log.delivered == [(9, "live")]
 
 
-def test_reset() -> None:
-    """In another epoch what was held belongs to the old one."""
+def test_reset_drops_what_was_held_of_the_old_epoch() -> None:
     log = Log(100)
     log.sequence.hear(105, "old")
     log.sequence.reset()
@@ -134,8 +125,7 @@ def test_reset() -> None:
     assert log.sequence.hole is None
 
 
-def test_a_read_that_jumps() -> None:
-    """What is read may not pass an offset by: only `skip` says that it is gone."""
+def test_read_that_passes_an_offset_delivers_nothing_behind_it_until_skip() -> None:
     log = Log()
 
     with pytest.raises(ValueError, match="offset 3 was read, but 1 is next"):
@@ -145,9 +135,7 @@ def test_a_read_that_jumps() -> None:
 
 
 @given(st.data())
-def test_any_faults(data: st.DataObject) -> None:
-    """Whatever the live path loses, doubles or reorders: with holes read and the end probed, every offset that exists
-    is delivered once, in order."""
+def test_every_existing_offset_is_delivered_once_and_in_order_through_any_faults(data: st.DataObject) -> None:
     end = data.draw(st.integers(1, 40))
     gone = data.draw(st.sets(st.integers(1, end - 1) if end > 1 else st.nothing(), max_size=end // 2))
     exists = [offset for offset in range(1, end + 1) if offset not in gone]

@@ -1,5 +1,7 @@
-"""The stream lost: wiped, emptied, recreated or put back from a backup, at real gateways with clients that are there
-and clients that are away. Nobody misses anything without being told."""
+"""The stream is wiped, emptied, recreated or restored from a backup, with clients connected and away.
+
+No client misses events without being told.
+"""
 
 import asyncio
 import json
@@ -102,17 +104,16 @@ def put_back(server: NatsServer, backup: Path | None) -> None:
     server.start()
 
 
-async def test_recreated(town: Town) -> None:
-    """F6: the stream is deleted and declared again: another epoch, and everybody is told."""
+async def test_recreated_stream_is_a_new_epoch_and_every_client_gets_resync(town: Town) -> None:
+    """Fault F6 of docs/topics/delivery.md."""
     await call_api(town.server, "STREAM.DELETE.EVENTS")
     epoch = await declare(town.server)
 
     await town.assert_told("epoch_changed", epoch=epoch)
 
 
-async def test_recreated_under_load(town: Town) -> None:
-    """F6: a stream that is deleted, and made again and filled beyond where it was before anybody looks, with no silence
-    and no disconnection: the first event at an offset that was heard before gives it away."""
+async def test_stream_recreated_and_filled_under_load_is_found_by_the_first_repeated_offset(town: Town) -> None:
+    """F6: without a silence and without a reconnection."""
     await call_api(town.server, "STREAM.DELETE.EVENTS")
     epoch = await declare(town.server)
     filling = asyncio.create_task(_fill(town.gateway))
@@ -129,17 +130,16 @@ async def _fill(gateway: Gateway) -> None:
         await write(gateway, 50)
 
 
-async def test_store_removed(town: Town) -> None:
-    """F6: the broker lost its disk and is started empty; the stream is declared, and everybody is told."""
+async def test_broker_restarted_without_its_disk_causes_resync_for_every_client(town: Town) -> None:
+    """Fault F6 of docs/topics/delivery.md."""
     await asyncio.to_thread(put_back, town.server, None)
     epoch = await declare(town.server)
 
     await town.assert_told("epoch_changed", epoch=epoch)
 
 
-async def test_emptied(town: Town) -> None:
-    """F7: a stream that was purged has nothing to tell those who were away. Who had heard everything lost nothing, and
-    a gateway that remembers what was purged still has it for those who were away."""
+async def test_purge_of_events_that_clients_had_or_the_ring_has_causes_no_resync(town: Town) -> None:
+    """Fault F7 of docs/topics/delivery.md."""
     async with open_socket(town.gateway.url) as back:
         await call_api(town.server, "STREAM.PURGE.EVENTS")
         away = cursor_of(town.away)
@@ -152,8 +152,8 @@ async def test_emptied(town: Town) -> None:
     assert "resync" not in [frame["type"] for frame in (*town.client.frames, *back.frames)]
 
 
-async def test_emptied_unheard(town: Town) -> None:
-    """F7: events that a gateway did not hear, and that are gone when it looks for them: its clients are told."""
+async def test_events_purged_before_the_gateway_heard_them_cause_resync(town: Town) -> None:
+    """Fault F7 of docs/topics/delivery.md."""
     with town.route.cut_off():
         await write(town.gateway, 3)
         await call_api(town.server, "STREAM.PURGE.EVENTS")
@@ -162,9 +162,7 @@ async def test_emptied_unheard(town: Town) -> None:
     await town.assert_told("not_resumable")
 
 
-async def test_gone_back(town: Town) -> None:
-    """A stream put back from a backup, which ends below what was heard: who is connected is told, without a word from
-    an operator; who comes back with an offset that the stream has not reached again is told, too."""
+async def test_stream_restored_to_an_earlier_end_causes_resync_without_an_operator(town: Town) -> None:
     backup = await asyncio.to_thread(copy_of, town.server)
     await write(town.gateway, 20)
     await town.client.events(20)
@@ -176,9 +174,7 @@ async def test_gone_back(town: Town) -> None:
     await town.assert_told_later("ahead")
 
 
-async def test_gone_back_and_grown(town: Town) -> None:
-    """A stream put back from a backup that has grown beyond what a gateway had heard by the time it looks: another
-    message stands where the last one heard was."""
+async def test_restored_stream_that_has_grown_again_is_found_by_its_last_message(town: Town) -> None:
     backup = await asyncio.to_thread(copy_of, town.server)
     await write(town.gateway, 3)
     await town.client.events(3)
@@ -190,12 +186,11 @@ async def test_gone_back_and_grown(town: Town) -> None:
     await fence(town.gateway, town.client)
 
 
-async def test_restored(town: Town, auth: FakeAuth) -> None:
-    """A new epoch makes every client reload that had heard more than the restored stream contains.
+async def test_new_epoch_after_a_restore_makes_clients_with_newer_cursors_reload(town: Town, auth: FakeAuth) -> None:
+    """This is "Restore the stream from a backup" in docs/howto/operate.md.
 
-    That is "Restore the stream from a backup" in docs/howto/operate.md: `doctor --new-epoch`, for clients that are
-    connected or away, at a gateway that ran all the time and at one that was started later. Without the new epoch, the
-    stream has grown beyond the cursor of a client that was away, and that client would miss events silently."""
+    Without `doctor --new-epoch`, a client that was away could miss events silently.
+    """
     backup = await asyncio.to_thread(copy_of, town.server)
     await write(town.gateway, 3)
     town.away = str(replace(cursor_of(town.away), offset=(await town.client.events(3))[-1]["offset"]))
@@ -212,9 +207,7 @@ async def test_restored(town: Town, auth: FakeAuth) -> None:
         await town.assert_told_later("epoch_changed")
 
 
-async def test_backup_over_the_wire(town: Town) -> None:
-    """A backup made and put back as `nats stream backup` and `nats stream restore` do it, as the user `setup`, with the
-    broker running: who is connected is told without a reconnection."""
+async def test_backup_and_restore_over_the_wire_cause_resync_without_a_reconnection(town: Town) -> None:
     async with connected(town.server, "setup") as setup:
         config, state, chunks = await _back_up(setup)
         await write(town.gateway, 3)

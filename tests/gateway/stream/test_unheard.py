@@ -1,4 +1,4 @@
-"""Events that nobody here listens to when they come: kept as they came, checked later, never lost or let through."""
+"""Events that no session listens to: kept as they came, checked later, never lost and never let through unchecked."""
 
 import asyncio
 import json
@@ -53,8 +53,7 @@ class Unattended:
             self.delivery.deliver(self._offset, Stored(SUBJECT, body, False))
 
 
-def test_checked_when_there_is_time() -> None:
-    """Each is checked once, so many at a time, in order; an invalid one is set aside with its place."""
+def test_unheard_events_are_checked_later_in_order_a_few_at_a_time() -> None:
     gateway = Unattended()
     gateway.take(GOOD, b"garbage", GOOD, b"{}")
     before = list(gateway.refused)
@@ -67,8 +66,7 @@ def test_checked_when_there_is_time() -> None:
     assert gateway.refused == [("not_json", 2), ("unknown_type", 4)]
 
 
-def test_checked_when_looked_into() -> None:
-    """One that is wanted before there was time is the frame it would have been, or for nobody where it is no event."""
+def test_unheard_event_is_checked_when_it_is_needed() -> None:
     gateway = Unattended()
     gateway.take(GOOD, b"garbage")
     good, bad = gateway.core.ring.after(0, 10)
@@ -81,8 +79,7 @@ def test_checked_when_looked_into() -> None:
     assert gateway.refused == [("not_json", 2)]
 
 
-def test_counted_where_there_was_no_time() -> None:
-    """What left the ring before it was checked is counted, and the ring's bytes come back."""
+def test_unheard_events_that_leave_the_ring_unchecked_are_counted() -> None:
     gateway = Unattended(ring_bytes=3_000)
     before = UNCHECKED._value.get()
     gateway.take(*[GOOD] * 100)
@@ -95,8 +92,7 @@ def test_counted_where_there_was_no_time() -> None:
     assert gateway.core.ring.bytes == 0
 
 
-def test_our_own_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever goes wrong with one, it is for nobody, and those behind it are checked."""
+def test_failing_check_of_an_unheard_event_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     gateway = Unattended()
     gateway.take(GOOD, b"garbage")
     encode = Encoder.encode
@@ -112,8 +108,7 @@ def test_our_own_mistake(monkeypatch: pytest.MonkeyPatch) -> None:
     assert gateway.core.ring.after(0, 1)[0].audience == frozenset()
 
 
-def test_another_epoch() -> None:
-    """Where the stream begins anew, checking begins anew."""
+def test_new_epoch_starts_the_checking_over() -> None:
     gateway = Unattended()
     gateway.take(GOOD, GOOD)
     gateway.delivery.check_some(10)
@@ -127,16 +122,14 @@ def test_another_epoch() -> None:
 
 
 @pytest.mark.parametrize("subject", ["campaign.c1.member.u1", "user.u1.access"])
-def test_access_is_never_left_for_later(subject: str) -> None:
-    """What changes who may hear is read at once, whoever listens."""
+def test_change_of_access_is_read_at_once_without_listeners(subject: str) -> None:
     gateway = Unattended()
     gateway.delivery.deliver(1, Stored(subject, b"garbage", False))
 
     assert gateway.refused == [("not_json", 1)]
 
 
-async def test_resumed_into(gateway: Gateway) -> None:
-    """A client that resumes gets what nobody heard, without what is no event; that is set aside."""
+async def test_resuming_client_gets_unheard_events_and_invalid_ones_are_set_aside(gateway: Gateway) -> None:
     letters: asyncio.Queue[str] = asyncio.Queue()
 
     async def keep(message: Any) -> None:

@@ -21,8 +21,7 @@ def _on_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BEACONFIRE_TRANSPORT", "aiohttp")
 
 
-async def test_it_stays_aiohttps(gateway: Gateway) -> None:
-    """The connection is aiohttp's to the end: these tests are not the other path's."""
+async def test_connection_stays_with_aiohttp_to_its_end(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("owner"))
         handlers = aiohttp_handlers(gateway.url)
@@ -30,8 +29,9 @@ async def test_it_stays_aiohttps(gateway: Gateway) -> None:
     assert len(handlers) == 1
 
 
-async def test_where_there_is_no_epoll(stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a system that is not Linux sockets stay aiohttp's, whatever is set, and are not compressed."""
+async def test_sockets_stay_with_aiohttp_and_uncompressed_on_systems_without_epoll(
+    stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("BEACONFIRE_TRANSPORT", "handover")
     monkeypatch.setattr(Sockets, "AVAILABLE", False)
     async with (
@@ -60,16 +60,16 @@ async def test_where_there_is_no_epoll(stream: NatsServer, auth: FakeAuth, monke
         pytest.param(client_frame(b"{"), 4400, id="no JSON before connect"),
     ],
 )
-async def test_refused(gateway: Gateway, bytes_: bytes, code: int) -> None:
-    """What breaks the protocol closes the connection, with aiohttp's code where aiohttp notices."""
+async def test_broken_frames_close_an_aiohttp_socket_with_aiohttps_codes(
+    gateway: Gateway, bytes_: bytes, code: int
+) -> None:
     async with raw_socket(gateway.url) as raw:
         raw.write(bytes_)
 
         assert await raw.close_code() == code
 
 
-async def test_flood_of_pings(gateway: Gateway) -> None:
-    """Pings are limited here, too."""
+async def test_flood_of_pings_on_an_aiohttp_socket_is_closed_with_4429(gateway: Gateway) -> None:
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("owner"))
         for _ in range(700):

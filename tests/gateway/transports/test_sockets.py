@@ -1,4 +1,4 @@
-"""beaconfire_gateway.transports.sockets: real sockets, by their descriptors."""
+"""Sockets by their descriptors, with real sockets."""
 
 import asyncio
 import errno
@@ -94,8 +94,7 @@ def _open(sockets: Sockets) -> Iterator[list[End]]:
         one.client.close()
 
 
-async def test_what_a_socket_does_not_take_waits(sockets: Sockets, ends: list[End]) -> None:
-    """A socket that is full gets everything in order, however it was written meanwhile; its protocol is told twice."""
+async def test_full_socket_gets_everything_in_order_once_it_is_read(sockets: Sockets, ends: list[End]) -> None:
     first, second, _ = ends
     sockets.write_same([one.descriptor for one in ends], MUCH)
     sockets.write(first.descriptor, b"a")
@@ -114,8 +113,7 @@ async def test_what_a_socket_does_not_take_waits(sockets: Sockets, ends: list[En
 
 
 @pytest.mark.parametrize("how", ["one", "same", "each"])
-async def test_one_that_takes_nothing(sockets: Sockets, ends: list[End], how: str) -> None:
-    """A socket with no room for a single byte is full, and not lost: what was written to it comes once it is read."""
+async def test_socket_without_room_for_a_byte_is_full_and_not_lost(sockets: Sockets, ends: list[End], how: str) -> None:
     one, other, _ = ends
     size = fill(one.descriptor)
     if how == "one":
@@ -133,8 +131,7 @@ async def test_one_that_takes_nothing(sockets: Sockets, ends: list[End], how: st
     assert one.told == ["pause", "resume"]
 
 
-async def test_who_does_not_read_is_not_read(sockets: Sockets, ends: list[End]) -> None:
-    """What a client says while it takes nothing is left with the kernel, and read when it takes something again."""
+async def test_client_that_reads_nothing_is_not_read_until_it_reads_again(sockets: Sockets, ends: list[End]) -> None:
     one = ends[0]
     sockets.write(one.descriptor, MUCH)
     one.client.send(b"hello")
@@ -150,9 +147,9 @@ async def test_who_does_not_read_is_not_read(sockets: Sockets, ends: list[End]) 
     assert one.told == ["pause", "resume", b"hello"]
 
 
-async def test_many_at_once(sockets: Sockets, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Many that say something at once are served some at a time, and each before any is served again, however much it
-    goes on saying: what else the loop has to do comes in between."""
+async def test_many_sockets_with_input_are_served_some_at_a_time_and_in_turn(
+    sockets: Sockets, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sockets_module, "SERVE_S", 0.0)
     crowd = [End(sockets) for _ in range(2 * EVENTS)]
     for one in crowd:
@@ -169,8 +166,9 @@ async def test_many_at_once(sockets: Sockets, monkeypatch: pytest.MonkeyPatch) -
     assert set(served[3]) == {2}
 
 
-async def test_a_reset(sockets: Sockets, ends: list[End]) -> None:
-    """One that is reset, or gone, in the middle of a write takes nothing from the others, and is told of once."""
+async def test_socket_reset_during_a_write_affects_no_other_and_is_reported_once(
+    sockets: Sockets, ends: list[End]
+) -> None:
     gone, reset, there = ends
     gone.client.close()
     reset.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
@@ -188,8 +186,9 @@ async def test_a_reset(sockets: Sockets, ends: list[End]) -> None:
 
 
 @pytest.mark.parametrize("written", [b"not read", MUCH])
-async def test_a_reset_that_is_heard(sockets: Sockets, ends: list[End], written: bytes) -> None:
-    """A client that goes away without having read what was written is lost like any other: that is no error of ours."""
+async def test_client_that_leaves_without_reading_is_an_ordinary_loss(
+    sockets: Sockets, ends: list[End], written: bytes
+) -> None:
     with capture_logs() as logged:
         sockets.write(ends[0].descriptor, written)
         ends[0].client.close()
@@ -201,11 +200,9 @@ async def test_a_reset_that_is_heard(sockets: Sockets, ends: list[End], written:
 
 
 @pytest.mark.parametrize("is_ended", [True, False])
-async def test_nothing_left_for_another(
+async def test_socket_that_another_ends_or_empties_in_the_same_turn_is_served_correctly(
     sockets: Sockets, ends: list[End], monkeypatch: pytest.MonkeyPatch, is_ended: bool
 ) -> None:
-    """Of two that have said something, the first to be served ends the other, or leaves it nothing: that one is told no
-    more than that it is lost, and the third is served as ever."""
     one, other, third = ends
     served: list[End] = []
 
@@ -229,8 +226,7 @@ async def test_nothing_left_for_another(
     assert third.told == [b"hello"]
 
 
-async def test_an_end_that_is_heard(sockets: Sockets, ends: list[End]) -> None:
-    """The client's end of the connection is noticed while nothing is written."""
+async def test_end_of_a_client_is_noticed_without_a_write(sockets: Sockets, ends: list[End]) -> None:
     ends[0].client.send(b"bye")
     ends[0].client.shutdown(socket.SHUT_WR)
     await ends[0].until("lost")
@@ -239,9 +235,9 @@ async def test_an_end_that_is_heard(sockets: Sockets, ends: list[End]) -> None:
     assert not sockets.is_open(ends[0].descriptor)
 
 
-async def test_one_that_fails(sockets: Sockets, ends: list[End], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A protocol that fails loses its own socket, no other."""
-
+async def test_protocol_that_fails_loses_only_its_own_socket(
+    sockets: Sockets, ends: list[End], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(_data: bytes) -> None:
         raise ValueError("out of order")
 
@@ -254,9 +250,9 @@ async def test_one_that_fails(sockets: Sockets, ends: list[End], monkeypatch: py
     assert [one.told for one in ends] == [["lost"], [b"hello"], []]
 
 
-async def test_one_that_fails_to_pause(sockets: Sockets, ends: list[End], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A protocol that fails when it is full loses its own socket; who comes behind it in the same write has it all."""
-
+async def test_protocol_that_fails_when_full_loses_only_its_own_socket(
+    sockets: Sockets, ends: list[End], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail() -> None:
         raise ValueError("out of order")
 
@@ -269,8 +265,7 @@ async def test_one_that_fails_to_pause(sockets: Sockets, ends: list[End], monkey
     assert [await one.read(1) for one in ends[1:]] == [b"x", b"x"]
 
 
-async def test_what_cannot_be_served(sockets: Sockets, tmp_path: Path) -> None:
-    """A descriptor that epoll does not take (a plain file's) is closed: it is nobody's then."""
+async def test_descriptor_that_epoll_refuses_is_closed(sockets: Sockets, tmp_path: Path) -> None:
     descriptor = os.open(tmp_path / "a file", os.O_CREAT | os.O_RDWR)
     with pytest.raises(PermissionError):
         sockets.add(descriptor, End(sockets))
@@ -279,8 +274,7 @@ async def test_what_cannot_be_served(sockets: Sockets, tmp_path: Path) -> None:
     assert not sockets.is_open(descriptor)
 
 
-async def test_nothing_after_the_end(sockets: Sockets, ends: list[End]) -> None:
-    """After `end_writing` the client reads the end, whatever is written; what it says is still heard."""
+async def test_client_reads_the_end_after_end_writing_and_is_still_heard(sockets: Sockets, ends: list[End]) -> None:
     one = ends[0]
     sockets.write(one.descriptor, b"last")
     sockets.end_writing(one.descriptor)
@@ -294,8 +288,9 @@ async def test_nothing_after_the_end(sockets: Sockets, ends: list[End]) -> None:
     assert one.told == [b"I see"]
 
 
-async def test_the_end_of_a_full_one(sockets: Sockets, ends: list[End]) -> None:
-    """After `end_writing` a socket that is full is listened to again; what waited for it does not come."""
+async def test_end_writing_on_a_full_socket_drops_what_waits_and_listens_again(
+    sockets: Sockets, ends: list[End]
+) -> None:
     one = ends[0]
     sockets.write(one.descriptor, MUCH)
     waits = sockets.waiting(one.descriptor)
@@ -309,8 +304,7 @@ async def test_the_end_of_a_full_one(sockets: Sockets, ends: list[End]) -> None:
     assert one.told == ["pause", b"I see"]
 
 
-async def test_ending_one_that_is_gone(sockets: Sockets) -> None:
-    """Of a client that has reset the connection `end_writing` says nothing; it is reported as lost, as ever."""
+async def test_end_writing_on_a_reset_connection_reports_an_ordinary_loss(sockets: Sockets) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         client = socket.create_connection(server.getsockname())
         ours, _ = server.accept()
@@ -323,8 +317,7 @@ async def test_ending_one_that_is_gone(sockets: Sockets) -> None:
     assert one.told == ["lost"]
 
 
-async def test_closing_all() -> None:
-    """When all is closed, every client reads the end and every protocol is told, one that was lost before just once."""
+async def test_closing_all_sockets_ends_every_client_and_tells_every_protocol_once() -> None:
     sockets = Sockets(asyncio.get_running_loop())
     ends = [End(sockets) for _ in range(3)]
     sockets.abort(ends[0].descriptor)
@@ -339,8 +332,7 @@ async def test_closing_all() -> None:
         one.client.close()
 
 
-async def test_queued_when_all_is_closed() -> None:
-    """Once all is closed their numbers may be other files': nothing is written to those, and none of them is closed."""
+async def test_nothing_is_written_to_reused_descriptors_after_all_sockets_were_closed() -> None:
     sockets = Sockets(asyncio.get_running_loop())
     ends = [End(sockets) for _ in range(3)]
     numbers = [one.descriptor for one in ends]
@@ -362,9 +354,9 @@ async def test_queued_when_all_is_closed() -> None:
         end.close()
 
 
-async def test_a_number_is_not_given_anew_too_early(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A socket that ends while events are queued for it keeps its number until they are through: who comes meanwhile
-    gets another one, and none of them. Then it is closed."""
+async def test_descriptor_is_not_reused_while_events_are_queued_for_it(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(outbound_module, "SLICE", 1)
     connections, ends = [open_connection(core) for _ in range(3)], ENDS[-3:]
     numbers = [one.target for one in connections]
@@ -388,8 +380,9 @@ async def test_a_number_is_not_given_anew_too_early(core: Core, monkeypatch: pyt
     assert [heard_by(end) for end in (*ends[:2], ENDS[-1])] == [b"an event", b"an event", b""]
 
 
-async def test_nothing_follows_a_close_frame(core: Core, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who is closed while events are queued for it hears none of them, and is waited for; but not for ever."""
+async def test_closed_session_hears_no_queued_event_and_its_end_is_waited_for_in_bounds(
+    core: Core, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(outbound_module, "SLICE", 1)
     connections, ends = [open_connection(core) for _ in range(3)], ENDS[-3:]
     for one in connections:
@@ -409,8 +402,7 @@ async def test_nothing_follows_a_close_frame(core: Core, monkeypatch: pytest.Mon
     assert not sockets.is_open(number)
 
 
-async def test_a_full_one_is_not_waited_for(core: Core) -> None:
-    """A close frame that a socket does not take is not waited for: what is queued for it is let go at once."""
+async def test_close_frame_that_a_full_socket_does_not_take_ends_it_at_once(core: Core) -> None:
     connection = open_connection(core)
     connection.write(MUCH)
     sockets, number = connection._sockets, connection.target
@@ -420,9 +412,7 @@ async def test_a_full_one_is_not_waited_for(core: Core) -> None:
     assert sockets.waiting(number) == 0
 
 
-async def test_before_a_broken_frame(core: Core) -> None:
-    """What was right before a frame that is broken, in the same read, is answered; then the connection is closed, and
-    counts as a session no more, though its end is waited for."""
+async def test_valid_messages_before_a_broken_frame_are_answered_and_then_the_connection_closes(core: Core) -> None:
     connection, end = open_connection(core), ENDS[-1]
     connection.data_received(client_frame(b"ping", Opcode.PING) + client_frame(b"no text", Opcode.BINARY, rsv=0x40))
 
@@ -432,8 +422,7 @@ async def test_before_a_broken_frame(core: Core) -> None:
     assert connection._sockets.is_open(connection.target)
 
 
-async def test_an_answered_close_frame(core: Core) -> None:
-    """Once the client has answered our close frame, the connection is over."""
+async def test_connection_is_over_once_the_client_answers_our_close_frame(core: Core) -> None:
     connection = open_connection(core)
     connection.close(BeaconfireError(errors.UNAVAILABLE, "bye"))
     sockets, number = connection._sockets, connection.target
@@ -444,8 +433,8 @@ async def test_an_answered_close_frame(core: Core) -> None:
 
 
 @pytest.mark.parametrize(("code", "answer"), [(b"", 1000), (b"\x03\xe8", 1000), (b"\x0f\xa0", 4000)])
-async def test_answering_a_close_frame(core: Core, code: bytes, answer: int) -> None:
-    """A client's close frame is answered with its code, and one without a code with 1000: 1005 is never on the wire."""
+async def test_close_frame_of_a_client_is_answered_with_its_code_or_1000(core: Core, code: bytes, answer: int) -> None:
+    """1005 is never on the wire."""
     connection, end = open_connection(core), ENDS[-1]
     connection.data_received(client_frame(code, Opcode.CLOSE))
 
@@ -453,8 +442,7 @@ async def test_answering_a_close_frame(core: Core, code: bytes, answer: int) -> 
     assert not connection._sockets.is_open(connection.target)
 
 
-async def test_signs_of_life(core: Core) -> None:
-    """A client that answers our pings, with no more than pongs, stays; one that no longer does is dropped."""
+async def test_client_that_only_answers_pings_stays_and_a_silent_one_is_dropped(core: Core) -> None:
     [connection] = await connect(core, 1)
     heartbeat_s, states = core.limits.heartbeat_s, []
     for beat in range(1, 4):
@@ -467,9 +455,7 @@ async def test_signs_of_life(core: Core) -> None:
     assert [*states, connection.state] == [State.LIVE, State.CLOSED]
 
 
-async def test_a_message_that_fails(core: Core) -> None:
-    """A message that we fail to take closes its connection, with words to quote and nothing of the error in them."""
-
+async def test_message_that_our_code_fails_on_closes_the_connection_without_revealing_the_error(core: Core) -> None:
     def fail(_session: Session, _incoming: Incoming) -> None:
         raise ValueError("a secret")
 
@@ -481,8 +467,7 @@ async def test_a_message_that_fails(core: Core) -> None:
     assert (code, reason) == (4500, f"something went wrong on our side; quote {connection.id}")
 
 
-async def test_an_old_timer(core: Core) -> None:
-    """Who was closed long ago does no harm to whoever has its number now."""
+async def test_timer_of_a_closed_connection_does_not_affect_the_next_user_of_its_descriptor(core: Core) -> None:
     first = open_connection(core)
     number = first.target
     first.close(BeaconfireError(errors.UNAVAILABLE, "bye"))
@@ -495,8 +480,7 @@ async def test_an_old_timer(core: Core) -> None:
     assert second._sockets.is_open(number)
 
 
-async def test_the_last_files(gateway: Gateway) -> None:
-    """A handshake for which no file is left is answered with 503 and ends its connection; the next one is accepted."""
+async def test_handshake_without_a_free_file_gets_503_and_the_next_one_is_accepted(gateway: Gateway) -> None:
     parts = urlsplit(gateway.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     with closing(writer):
@@ -512,9 +496,9 @@ async def test_the_last_files(gateway: Gateway) -> None:
     assert b"HTTP/1.1" not in after
 
 
-async def test_one_that_cannot_be_watched(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A handshake whose socket epoll does not take (here: a device's descriptor) is answered with 503 and ends its
-    connection. No file stays open, nobody is counted, and the next one is accepted."""
+async def test_handshake_whose_socket_epoll_refuses_gets_503_and_leaves_nothing_open(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
     parts = urlsplit(gateway.url)
 
     def of_a_device(transport: asyncio.Transport) -> int:
@@ -539,8 +523,9 @@ async def test_one_that_cannot_be_watched(gateway: Gateway, monkeypatch: pytest.
     assert stats["connecting"] == 0
 
 
-async def test_one_that_has_not_read(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A handshake of who has not read what it was answered before (here: 20 MB) is refused, and nobody is counted."""
+async def test_handshake_of_a_client_with_unread_answers_is_refused_and_not_counted(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
     parts, much = urlsplit(gateway.url), MUCH * 20
 
     def behind_much(transport: asyncio.Transport) -> int:
@@ -560,8 +545,7 @@ async def test_one_that_has_not_read(gateway: Gateway, monkeypatch: pytest.Monke
     assert stats["connecting"] == 0
 
 
-async def test_no_longer_read_by_aiohttp(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the handshake on aiohttp's transport reads nothing that is meant for us, though it is closed turns later."""
+async def test_aiohttp_reads_nothing_after_the_handshake(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
     loop, reads = asyncio.get_running_loop(), []
 
     def watched(transport: asyncio.Transport) -> int:
@@ -575,8 +559,7 @@ async def test_no_longer_read_by_aiohttp(gateway: Gateway, monkeypatch: pytest.M
     assert reads == [(False, False)]
 
 
-async def test_one_file_each(gateway: Gateway) -> None:
-    """A connection is one file of the gateway's, and none once it is over."""
+async def test_connection_is_one_file_and_none_once_it_is_over(gateway: Gateway) -> None:
     before = files()
     async with raw_socket(gateway.url), raw_socket(gateway.url):
         await settled(lambda: files() == before + 4)  # the clients' ends are ours, too
@@ -585,8 +568,7 @@ async def test_one_file_each(gateway: Gateway) -> None:
     assert files() == before
 
 
-async def test_not_before_all_is_written() -> None:
-    """A transport that still has something to write is not taken over: it would be written between ours."""
+async def test_transport_with_bytes_left_to_write_is_not_taken_over() -> None:
     loop = asyncio.get_running_loop()
     ours, theirs = socket.socketpair()
     with closing(theirs):

@@ -1,4 +1,4 @@
-"""The WebSocket edge, with real sockets: handshake, frames, close; and what it leans on in aiohttp."""
+"""The WebSocket edge over real sockets: handshake, frames, close, and what it needs of aiohttp."""
 
 import gc
 import json
@@ -17,8 +17,9 @@ from tests.websocket import client_frame, handshake, raw_socket, status_of
 
 
 @on_both_transports
-async def test_hello(gateway: Gateway) -> None:
-    """A client that proves who it is gets an ack with its place, its limits and an answer for each room."""
+async def test_connect_with_a_valid_token_gets_an_ack_with_cursor_limits_and_each_rooms_answer(
+    gateway: Gateway,
+) -> None:
     async with open_socket(gateway.url) as client:
         ack = await client.connect(
             gateway.auth.token("owner"), ["campaign:c1", "campaign:c2", "settlement:", "campaign:*"]
@@ -47,8 +48,7 @@ async def test_hello(gateway: Gateway) -> None:
     }
 
 
-async def test_token_in_the_query(gateway: Gateway) -> None:
-    """For clients that can send it in no other way, the token may stand in the query; a bad one there is refused."""
+async def test_token_may_be_in_the_query_and_an_invalid_one_there_is_refused(gateway: Gateway) -> None:
     url = f"{gateway.url.replace('http', 'ws')}/ws?token="
     async with aiohttp.ClientSession() as http:
         async with http.ws_connect(url + gateway.auth.token("owner"), protocols=["beaconfire.v1"]) as socket:
@@ -62,8 +62,7 @@ async def test_token_in_the_query(gateway: Gateway) -> None:
 
 
 @on_both_transports
-async def test_token_in_the_header(gateway: Gateway) -> None:
-    """The token may come with the upgrade, as a bearer."""
+async def test_token_may_be_a_bearer_token_of_the_upgrade(gateway: Gateway) -> None:
     headers = {"Authorization": f"Bearer {gateway.auth.token('owner')}"}
     async with open_socket(gateway.url, headers=headers) as client:
         ack = await client.ask("connect", rooms=["campaign:c1"])
@@ -77,8 +76,7 @@ async def test_token_in_the_header(gateway: Gateway) -> None:
     ["", "nonsense", "a.b.c", "x" * 16_000],
     ids=["none", "nonsense", "three parts", "far too long"],
 )
-async def test_bad_token(gateway: Gateway, token: str) -> None:
-    """Whatever is wrong with a token: 4401, and the same words."""
+async def test_invalid_tokens_are_closed_with_4401_and_one_reason(gateway: Gateway, token: str) -> None:
     async with open_socket(gateway.url) as client:
         with pytest.raises(Closed) as end:
             await client.connect(token)
@@ -100,16 +98,16 @@ async def test_bad_token(gateway: Gateway, token: str) -> None:
         "",
     ],
 )
-async def test_foreign_origin(stream: NatsServer, auth: FakeAuth, origin: str) -> None:
-    """A page from anywhere but the allowed origins is refused before the upgrade."""
+async def test_foreign_origin_is_refused_before_the_upgrade(stream: NatsServer, auth: FakeAuth, origin: str) -> None:
     async with running_gateway(stream, auth, allowed_origins="https://app.example") as gateway:
         status = await status_of(gateway.url, handshake(gateway.url, Origin=origin))
 
     assert status == 403
 
 
-async def test_allowed_origins(stream: NatsServer, auth: FakeAuth) -> None:
-    """A configured origin, the gateway's own, and no origin at all (not a browser) may connect; two at once may not."""
+async def test_configured_own_and_missing_origins_may_connect_and_two_origins_may_not(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
     async with running_gateway(stream, auth, allowed_origins="https://app.example") as gateway:
         configured = await status_of(gateway.url, handshake(gateway.url, Origin="https://app.example"))
         own = await status_of(gateway.url, handshake(gateway.url, Origin=gateway.url))
@@ -138,19 +136,17 @@ async def test_allowed_origins(stream: NatsServer, auth: FakeAuth) -> None:
         ("", {"Content_Length": "5"}),
     ],
 )
-async def test_no_handshake(gateway: Gateway, drop: str, headers: dict[str, str]) -> None:
-    """What is no proper handshake is answered with 400."""
+async def test_improper_handshake_gets_400(gateway: Gateway, drop: str, headers: dict[str, str]) -> None:
     assert await status_of(gateway.url, handshake(gateway.url, drop=drop, **headers)) == 400
 
 
-async def test_http_1_0(gateway: Gateway) -> None:
-    """An upgrade in HTTP/1.0 is refused (RFC 6455 §4.2.1)."""
+async def test_upgrade_in_http_1_0_is_refused(gateway: Gateway) -> None:
+    """RFC 6455 §4.2.1."""
     assert await status_of(gateway.url, handshake(gateway.url).replace(b"HTTP/1.1", b"HTTP/1.0")) == 400
 
 
 @on_both_transports
-async def test_early_bytes(gateway: Gateway) -> None:
-    """A first message in the same packet as the handshake is not lost in the handing over."""
+async def test_message_in_the_handshakes_packet_is_not_lost(gateway: Gateway) -> None:
     hello = json.dumps({"type": "connect", "id": 1, "token": gateway.auth.token("owner")}).encode()
     async with raw_socket(gateway.url, early=client_frame(hello)) as raw:
         opcode, payload = await raw.frame()
@@ -159,8 +155,8 @@ async def test_early_bytes(gateway: Gateway) -> None:
     assert json.loads(payload)["type"] == "connection.ack"
 
 
-async def test_aiohttp_lets_go(gateway: Gateway) -> None:
-    """After the handover aiohttp holds nothing of the connection: no handler, no task. Pinned to what we lean on."""
+async def test_aiohttp_holds_nothing_of_a_connection_after_the_handover(gateway: Gateway) -> None:
+    """This fails if a release of aiohttp changes what the handover needs."""
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("owner"))
         gc.collect()
@@ -170,8 +166,7 @@ async def test_aiohttp_lets_go(gateway: Gateway) -> None:
 
 
 @on_both_transports
-async def test_ping_frames(gateway: Gateway) -> None:
-    """A WebSocket ping is answered with its own payload, before and after connect."""
+async def test_websocket_ping_is_answered_with_its_payload(gateway: Gateway) -> None:
     async with raw_socket(gateway.url) as raw:
         raw.write(client_frame(b"are you there", Opcode.PING))
 
@@ -179,8 +174,7 @@ async def test_ping_frames(gateway: Gateway) -> None:
 
 
 @on_both_transports
-async def test_close_handshake(gateway: Gateway) -> None:
-    """A close frame is answered with its code, and the connection ends."""
+async def test_close_frame_is_answered_with_its_code_and_the_connection_ends(gateway: Gateway) -> None:
     async with raw_socket(gateway.url) as raw:
         raw.write(client_frame((1000).to_bytes(2, "big") + b"bye", Opcode.CLOSE))
 
@@ -202,8 +196,9 @@ async def test_close_handshake(gateway: Gateway) -> None:
         pytest.param(client_frame(b'{"type":"connect"}'), 4400, id="connect without id"),
     ],
 )
-async def test_refused_frames(gateway: Gateway, bytes_: bytes, code: int) -> None:
-    """What breaks the protocol closes the connection with the code PROTOCOL.md gives it."""
+async def test_frames_that_break_the_protocol_close_with_the_code_of_the_specification(
+    gateway: Gateway, bytes_: bytes, code: int
+) -> None:
     async with raw_socket(gateway.url) as raw:
         raw.write(bytes_)
 
@@ -211,15 +206,13 @@ async def test_refused_frames(gateway: Gateway, bytes_: bytes, code: int) -> Non
 
 
 @on_both_transports
-async def test_silent_after_the_handshake(stream: NatsServer, auth: FakeAuth) -> None:
-    """Who opens a socket and does not say connect is closed with 4408."""
+async def test_socket_that_never_sends_connect_is_closed_with_4408(stream: NatsServer, auth: FakeAuth) -> None:
     async with running_gateway(stream, auth, connect_timeout_s=1) as gateway, raw_socket(gateway.url) as raw:
         assert await raw.close_code() == 4408
 
 
 @on_both_transports
-async def test_no_pong(stream: NatsServer, auth: FakeAuth) -> None:
-    """A client that answers no ping is freed; its user leaves the hub."""
+async def test_client_that_answers_no_ping_is_closed_and_leaves_its_rooms(stream: NatsServer, auth: FakeAuth) -> None:
     async with running_gateway(stream, auth, heartbeat_s=1) as gateway, raw_socket(gateway.url) as raw:
         hello = {"type": "connect", "id": 1, "token": auth.token("owner"), "rooms": ["campaign:c1"]}
         raw.write(client_frame(json.dumps(hello).encode()))
@@ -229,8 +222,7 @@ async def test_no_pong(stream: NatsServer, auth: FakeAuth) -> None:
 
 
 @on_both_transports
-async def test_after_close_nothing_follows(gateway: Gateway) -> None:
-    """A session that was closed gets no event any more."""
+async def test_closed_session_gets_no_further_event(gateway: Gateway) -> None:
     async with raw_socket(gateway.url) as raw:
         hello = {"type": "connect", "id": 1, "token": gateway.auth.token("owner"), "rooms": ["campaign:c1"]}
         raw.write(client_frame(json.dumps(hello).encode()) + client_frame(b"\xff"))

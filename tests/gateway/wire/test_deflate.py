@@ -1,4 +1,4 @@
-"""permessage-deflate: agreed on as RFC 7692 says, compressed once for everybody, and never inflated too far."""
+"""permessage-deflate: negotiated as in RFC 7692, compressed once for all, and inflated only within bounds."""
 
 import contextlib
 import json
@@ -51,8 +51,7 @@ def inflated(payload: bytes, *, window_bits: int = 15) -> bytes:
     return zlib.decompressobj(-window_bits).decompress(payload + TAIL)
 
 
-def test_not_by_aiohttp() -> None:
-    """Where aiohttp serves the sockets, a gateway that is to compress does not start, and says why."""
+def test_compression_with_the_aiohttp_transport_is_refused_at_start() -> None:
     with pytest.raises(ValidationError, match="needs the transport handover"):
         Settings(compression=True, transport="aiohttp")
 
@@ -81,16 +80,15 @@ def test_not_by_aiohttp() -> None:
         ("", None),
     ],
 )
-def test_offers(offer: str, answer: str | None) -> None:
-    """The first offer that can be kept is accepted, with what it asks for; any other is declined (§5.1, §7.1)."""
+def test_first_acceptable_compression_offer_is_accepted_with_its_parameters(offer: str, answer: str | None) -> None:
+    """RFC 7692 §5.1 and §7.1."""
     agreement = negotiate([offer])
 
     assert (agreement and agreement.response) == answer
 
 
 @pytest.mark.parametrize("offer", ["permessage-deflate;", "a b", "a; =1", "a; b=", 'a; b="', 'a; b="c d"', "a/b", ";"])
-def test_malformed_offers(offer: str) -> None:
-    """What is no list of extensions is told apart from an offer that is declined."""
+def test_malformed_extension_header_is_distinguished_from_a_declined_offer(offer: str) -> None:
     with pytest.raises(MalformedOffer):
         negotiate(["permessage-deflate", offer])
 
@@ -110,14 +108,12 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("headers", HOSTILE.values(), ids=HOSTILE)
-def test_offers_beyond_the_bounds(headers: list[str]) -> None:
-    """A header that is longer than any browser's, or has more offers, is declined without being read."""
+def test_overlong_compression_offer_is_declined_unread(headers: list[str]) -> None:
     assert negotiate(headers) is None
 
 
 @pytest.mark.parametrize("headers", HOSTILE.values(), ids=HOSTILE)
-def test_work_for_offers_is_bounded(headers: list[str]) -> None:
-    """Whatever a client puts into the header, a handshake takes no more steps than for the longest that is read."""
+def test_work_for_a_compression_offer_is_bounded_whatever_it_contains(headers: list[str]) -> None:
     longest = _steps(["a;b=c," * (MAX_OFFER_CHARACTERS // 6)])
 
     assert _steps(headers) <= longest
@@ -144,8 +140,7 @@ def _steps(headers: list[str]) -> int:
     return count
 
 
-async def test_a_hostile_offer_is_declined(stream: NatsServer, auth: FakeAuth) -> None:
-    """A handshake with eight headers of 8,000 spaces opens a socket without compression."""
+async def test_hostile_compression_offer_opens_an_uncompressed_socket(stream: NatsServer, auth: FakeAuth) -> None:
     offer = f",{' ' * 8_000},permessage-deflate"
     async with (
         running_gateway(stream, auth, compression=True) as gateway,
@@ -157,8 +152,8 @@ async def test_a_hostile_offer_is_declined(stream: NatsServer, auth: FakeAuth) -
 
 
 @given(st.integers(0, 70_000), st.integers(0, 70_000))
-def test_payload_is_one_frame_that_a_client_inflates(size: int, cut: int) -> None:
-    """A payload in pieces is one message, compressed if it is long enough, with the same bytes each time."""
+def test_payload_in_pieces_is_one_frame_that_a_client_inflates(size: int, cut: int) -> None:
+    """It is compressed if it is long enough, with the same bytes each time."""
     payload = (b"%d," % size * size)[:size]
     pieces = (payload[:cut], payload[cut:], b"")
     framing = DeflatedFrames()
@@ -183,15 +178,13 @@ def _read_frames(data: bytes) -> list[tuple[int, bytes]]:
     return found
 
 
-def test_what_does_not_shrink() -> None:
-    """A message that compression makes longer is sent as it is."""
+def test_message_that_compression_makes_longer_is_sent_uncompressed() -> None:
     payload = bytes((number * 7919) % 251 for number in range(120))
 
     assert b"".join(DeflatedFrames().frame((payload,))) == encode(payload)
 
 
-def test_a_small_window() -> None:
-    """A client that bounds our window can read everything with one of that size."""
+def test_client_with_a_small_window_can_inflate_everything() -> None:
     payload = b"".join(b"%06d" % number for number in range(2_000)) * 2
     ((first, text),) = _read_frames(b"".join(DeflatedFrames(9).frame((payload,))))
     assert first & RSV1
@@ -199,8 +192,9 @@ def test_a_small_window() -> None:
 
 
 @given(st.binary(max_size=3_000), st.integers(9, 15), st.integers(1, 700))
-def test_messages_are_inflated(payload: bytes, window_bits: int, size: int) -> None:
-    """A compressed message is read, in any fragments and of any window, and one that is not compressed behind it."""
+def test_compressed_and_uncompressed_messages_are_read_in_any_fragments_and_window(
+    payload: bytes, window_bits: int, size: int
+) -> None:
     text = deflated(payload, window_bits=window_bits)
     size = max(size, len(text) // 200 + 1)
     parts = [text[start : start + size] for start in range(0, len(text), size)]
@@ -215,8 +209,7 @@ def test_messages_are_inflated(payload: bytes, window_bits: int, size: int) -> N
 
 
 @pytest.mark.parametrize("level", [1, 9])
-def test_a_bomb_is_not_inflated(level: int) -> None:
-    """However much a message would become, no more than a message may have is made of it."""
+def test_compression_bomb_is_inflated_only_up_to_the_message_limit(level: int) -> None:
     deflate = zlib.compressobj(level, zlib.DEFLATED, -15)
     bomb = deflate.compress(bytes(10_000_000)) + deflate.flush(zlib.Z_SYNC_FLUSH)
     assert len(bomb) < 64 * 1024
@@ -234,8 +227,8 @@ def test_a_bomb_is_not_inflated(level: int) -> None:
     assert most < 1_000_000
 
 
-def test_off_frames_are_refused() -> None:
-    """Where nothing was agreed, RSV1 is a reserved bit."""
+def test_compressed_frame_is_refused_without_negotiation() -> None:
+    """RSV1 is then a reserved bit."""
     with pytest.raises(FrameError) as error:
         FrameReader(MAX).feed(client_frame(deflated(b"text"), rsv=RSV1))
 
@@ -308,8 +301,7 @@ async def frame(raw: RawSocket) -> tuple[bool, int, bytes]:
     return bool(first & RSV1), first & 0x0F, inflated(text) if first & RSV1 else text
 
 
-async def test_cases(compressing: Gateway) -> None:
-    """Each case of the table, on a connection of its own."""
+async def test_compressed_message_cases_get_their_expected_answers(compressing: Gateway) -> None:
     came: dict[str, str | int] = {}
     for case in CASES:
         async with agreed(compressing) as raw:
@@ -321,8 +313,7 @@ async def test_cases(compressing: Gateway) -> None:
     assert came == {case.name: case.answer for case in CASES}
 
 
-async def test_compressed_once_for_all(compressing: Gateway) -> None:
-    """One event to three that agreed and one that did not: the same text for all, compressed a single time."""
+async def test_event_is_compressed_once_for_all_clients_that_negotiated_it(compressing: Gateway) -> None:
     fields = tuple(f"field{number}" for number in range(40))
     async with AsyncExitStack() as stack:
         clients = [
@@ -346,8 +337,7 @@ def _deflated_frames() -> float:
     return REGISTRY.get_sample_value("beaconfire_gateway_frames_compressed_total") or 0.0
 
 
-async def test_what_was_missed_comes_compressed(compressing: Gateway) -> None:
-    """Who resumes gets what it missed compressed, too."""
+async def test_replayed_events_are_compressed_too(compressing: Gateway) -> None:
     async with open_socket(compressing.url) as client:
         ack = await client.connect(compressing.auth.token("viewer"), ["campaign:c1"])
     offsets = [await compressing.publish(settlement(f"s{number}")) for number in range(3)]
@@ -363,8 +353,9 @@ async def test_what_was_missed_comes_compressed(compressing: Gateway) -> None:
     assert came == [(True, offset) for offset in offsets]
 
 
-async def test_the_handshake_says_so(compressing: Gateway) -> None:
-    """What was agreed is in the answer, nothing is where nothing was, and a malformed header is refused."""
+async def test_handshake_answers_with_the_negotiated_parameters_and_refuses_malformed_headers(
+    compressing: Gateway,
+) -> None:
     answers = {}
     for offer in ("permessage-deflate; server_max_window_bits=10", "permessage-deflate; unknown"):
         async with aiohttp.ClientSession() as http:
@@ -377,8 +368,7 @@ async def test_the_handshake_says_so(compressing: Gateway) -> None:
     assert malformed == 400
 
 
-async def test_off_by_default(gateway: Gateway) -> None:
-    """A gateway as it is shipped agrees to nothing."""
+async def test_compression_is_off_by_default(gateway: Gateway) -> None:
     async with open_socket(gateway.url, compress=15) as client:
         await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
         agreed_on = client.socket.compress

@@ -1,4 +1,4 @@
-"""beaconfire_gateway.wire.messages: the one list of message types agrees with the specification."""
+"""The one list of message types agrees with the specification."""
 
 import re
 from pathlib import Path
@@ -9,8 +9,7 @@ from beaconfire_gateway.wire.messages import Event, Message, Request
 PROTOCOL = (Path(__file__).parents[3] / "PROTOCOL.md").read_text()
 
 
-def test_every_message_type_is_specified() -> None:
-    """PROTOCOL.md describes every type that a client may send and every type that a gateway sends."""
+def test_protocol_page_describes_every_message_type() -> None:
     types = {one.TYPE for one in (*get_args(Request), *get_args(Message), Event)}
     specified = set(re.findall(r"`([a-z.]+)`", PROTOCOL)) | set(re.findall(r'"type": *"([a-z.]+)"', PROTOCOL))
 

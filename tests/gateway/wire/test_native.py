@@ -1,4 +1,4 @@
-"""beaconfire_gateway.wire.native: whatever a client sends is a message, or a refusal that names it."""
+"""Whatever a client sends is a message, or is refused with an error."""
 
 import json
 import re
@@ -45,15 +45,13 @@ def outcome(text: bytes) -> Any:
 
 @PATIENT
 @given(st.binary(max_size=200))
-def test_any_bytes(text: bytes) -> None:
-    """Arbitrary bytes are refused."""
+def test_arbitrary_bytes_are_refused(text: bytes) -> None:
     assert isinstance(outcome(text), InvalidMessage)
 
 
 @PATIENT
 @given(MESSAGES)
-def test_any_message(message: dict[str, Any]) -> None:
-    """Any JSON in any field: a message with the client's id, or a refusal that names the id where it can be read."""
+def test_any_json_is_a_message_or_is_refused_with_its_id(message: dict[str, Any]) -> None:
     found = outcome(json.dumps(message).encode())
 
     sent = message.get("id")
@@ -68,8 +66,7 @@ def test_any_message(message: dict[str, Any]) -> None:
 
 @PATIENT
 @given(MESSAGES, st.data())
-def test_cut_off(message: dict[str, Any], data: st.DataObject) -> None:
-    """A message that was cut off anywhere is refused, not read as a shorter one."""
+def test_cut_off_message_is_refused(message: dict[str, Any], data: st.DataObject) -> None:
     text = json.dumps(message).encode()
     cut = text[: data.draw(st.integers(0, len(text) - 1))]
 
@@ -78,8 +75,7 @@ def test_cut_off(message: dict[str, Any], data: st.DataObject) -> None:
 
 @PATIENT
 @given(st.lists(st.text(max_size=64) | st.sampled_from(sorted(events())), min_size=1, max_size=20))
-def test_any_types(names: list[str]) -> None:
-    """Names of types are those of the catalogue, or refused with advice."""
+def test_type_names_are_those_of_the_catalogue_or_refused_with_advice(names: list[str]) -> None:
     unknown = [name for name in names if name not in events()]
     if not unknown:
         assert select(names) == frozenset(names)

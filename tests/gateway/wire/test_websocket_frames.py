@@ -1,4 +1,4 @@
-"""beaconfire_gateway.wire.websocket_frames: RFC 6455 without a socket."""
+"""RFC 6455 frames without a socket."""
 
 import os
 
@@ -19,16 +19,14 @@ from tests.websocket import client_frame
 
 
 @pytest.mark.parametrize("size", [0, 1, 125, 126, 127, 65535, 65536, 70000])
-def test_every_length(size: int) -> None:
-    """A message of each length encoding is read back as it was sent."""
+def test_message_of_every_length_encoding_is_read_back(size: int) -> None:
     payload = os.urandom(size)
 
     assert FrameReader(100_000).feed(client_frame(payload, Opcode.BINARY)) == [(Opcode.BINARY, payload)]
 
 
 @given(st.lists(st.binary(max_size=300), min_size=1, max_size=5), st.data())
-def test_any_chunking(payloads: list[bytes], data: st.DataObject) -> None:
-    """However the bytes are cut on the way, the same messages come out."""
+def test_messages_are_read_however_the_bytes_are_split(payloads: list[bytes], data: st.DataObject) -> None:
     stream = b"".join(client_frame(payload) for payload in payloads)
     reader, messages, position = FrameReader(1000), [], 0
     while position < len(stream):
@@ -50,8 +48,7 @@ class _Counting(FrameReader):
 
 
 @pytest.mark.parametrize("size", [1_000, 16_000, 70_000])
-def test_byte_by_byte(size: int) -> None:
-    """A client that sends its message byte by byte makes us look at each byte a few times, however long the message."""
+def test_message_sent_byte_by_byte_costs_a_few_looks_at_each_byte(size: int) -> None:
     payload, reader = os.urandom(size), _Counting(100_000)
     frame = client_frame(payload)
     messages = [message for at in range(len(frame)) for message in reader.feed(frame[at : at + 1])]
@@ -70,9 +67,9 @@ def test_byte_by_byte(size: int) -> None:
     ),
     st.data(),
 )
-def test_any_fragmentation(messages: list[tuple[list[bytes], list[bytes]]], data: st.DataObject) -> None:
-    """However messages are cut into fragments, with pings between them, and the bytes into packets: the same messages
-    come out, and the pings where they stood."""
+def test_messages_and_pings_are_read_in_any_fragmentation(
+    messages: list[tuple[list[bytes], list[bytes]]], data: st.DataObject
+) -> None:
     stream, expected = b"", []
     for pieces, pings in messages:
         for number, piece in enumerate(pieces):
@@ -92,8 +89,7 @@ def test_any_fragmentation(messages: list[tuple[list[bytes], list[bytes]]], data
 
 
 @given(st.binary(max_size=200))
-def test_garbage(noise: bytes) -> None:
-    """Arbitrary bytes are messages, an incomplete frame, or a FrameError; never anything else."""
+def test_arbitrary_bytes_give_messages_or_a_frame_error_and_nothing_else(noise: bytes) -> None:
     code = None
     try:
         FrameReader(100).feed(noise)
@@ -103,8 +99,8 @@ def test_garbage(noise: bytes) -> None:
     assert code in {None, 1002, 1007, 1009}
 
 
-def test_fragments_with_a_ping_between() -> None:
-    """Control frames may come between fragments and are answered at once (§5.4)."""
+def test_control_frame_between_fragments_is_read_at_once() -> None:
+    """RFC 6455 §5.4."""
     reader = FrameReader(100)
     stream = (
         client_frame(b"one ", final=False)
@@ -145,8 +141,7 @@ def test_fragments_with_a_ping_between() -> None:
         ),
     ],
 )
-def test_violation(stream: bytes, code: int) -> None:
-    """Each violation is refused with the close code RFC 6455 gives it."""
+def test_each_violation_is_refused_with_the_close_code_of_rfc_6455(stream: bytes, code: int) -> None:
     with pytest.raises(FrameError) as caught:
         FrameReader(100).feed(stream)
 
@@ -154,22 +149,20 @@ def test_violation(stream: bytes, code: int) -> None:
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1002, 1003, 1007, 1011, 3000, 4401, 4999])
-def test_close_codes_accepted(code: int) -> None:
-    """What we encode as a close frame reads back."""
+def test_encoded_close_frames_are_read_back(code: int) -> None:
     assert decode_close(encode_close(code, "bye")[2:]) == (code, "bye")
 
 
 @pytest.mark.parametrize("code", [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535])
-def test_close_codes_refused(code: int) -> None:
-    """Codes that must not be on the wire are a protocol error (§7.4)."""
+def test_close_codes_that_must_not_be_sent_are_a_protocol_error(code: int) -> None:
+    """RFC 6455 §7.4."""
     with pytest.raises(FrameError) as caught:
         decode_close(code.to_bytes(2, "big"))
 
     assert caught.value.code == 1002
 
 
-def test_close_bodies() -> None:
-    """A close frame has no body, or a code and UTF-8."""
+def test_close_frame_has_no_body_or_a_code_and_utf8() -> None:
     assert decode_close(b"") == (1005, "")
     for body, code in ((b"\x03", 1002), (b"\x03\xe8\xff\xfe", 1007)):
         with pytest.raises(FrameError) as caught:
@@ -177,16 +170,14 @@ def test_close_bodies() -> None:
         assert caught.value.code == code
 
 
-def test_long_reason_is_cut() -> None:
-    """A reason is cut to what a control frame holds, never inside a character."""
+def test_long_close_reason_is_cut_between_characters() -> None:
     frame = encode_close(4400, "ä" * 200)
 
     assert frame[1] <= 125
     assert decode_close(frame[2:])[1] == "ä" * 61
 
 
-def test_idle_reader_holds_nothing() -> None:
-    """After whole messages no buffer is kept: it is most connections' state."""
+def test_reader_keeps_no_buffer_after_whole_messages() -> None:
     reader = FrameReader(100)
     reader.feed(client_frame(b"hello"))
 

@@ -1,6 +1,7 @@
 """aiohttp still lets go of a socket as `beaconfire_kit/seams/aiohttp_handover.py` expects.
 
-tests/gateway/transports/test_websocket.py::test_aiohttp_lets_go shows that aiohttp keeps nothing of the connection.
+`test_aiohttp_holds_nothing_of_a_connection_after_the_handover` (tests/gateway/transports/test_websocket.py) shows that
+nothing of the connection stays with aiohttp.
 """
 
 import asyncio
