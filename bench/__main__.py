@@ -1,6 +1,6 @@
-"""`make bench`: what one gateway does on one core of this machine, beside what was aimed at.
+"""`make bench`: measure what one gateway does on one core of this machine, and compare it with the goals.
 
-How it is measured, and what the figures do not say: docs/performance.md.
+docs/performance.md explains how it is measured, and what the figures do not say.
 """
 
 import argparse
@@ -19,11 +19,11 @@ from scripts import results
 
 
 def main() -> int:
-    """Measure and print. Returns 1 where a scenario failed, 2 where nothing can be measured."""
+    """Measure and print. Returns 1 if a scenario failed, 2 if nothing can be measured."""
     arguments = _arguments()
     if sys.platform != "linux":
         print(
-            "the bench needs Linux: it gives each side a core of its own, and its load client uses epoll",
+            "The bench needs Linux: it gives each side its own core, and its load client uses epoll.",
             file=sys.stderr,
         )
         return 2
@@ -34,7 +34,9 @@ def main() -> int:
         for peer, why in peers.missing.items() if not arguments.no_peers else ():
             print(f"{peer} is not compared: {why}", file=sys.stderr)
         if len(CORES) < 2:
-            print("there is one core only: server and load share it, and every figure is too low", file=sys.stderr)
+            print(
+                "There is only one core. Server and load client share it, so every figure is too low.", file=sys.stderr
+            )
         stage = Stage(Path(folder), arguments.seconds, arguments.changes, peers)
         try:
             samples, failures = measure(stage, wanted, arguments.runs)
@@ -51,7 +53,7 @@ def main() -> int:
 
 
 def measure(stage: Stage, scenarios: list[Scenario], runs: int) -> tuple[list[Sample], list[str]]:
-    """All scenarios, one after the other, `runs` times. What failed is told, and the others go on."""
+    """Measure all scenarios, one after the other, `runs` times. A failure is reported, and the others go on."""
     samples: list[Sample] = []
     failures: list[str] = []
     for run in range(1, runs + 1):
@@ -73,18 +75,18 @@ def _arguments() -> argparse.Namespace:
     names = [one.name for one in SCENARIOS]
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", type=_names, default=names, help=f"scenarios, comma-separated: {','.join(names)}")
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of a measurement (default %(default)s)")
-    parser.add_argument("--runs", type=int, default=3, help="times all of it is measured (default %(default)s)")
-    parser.add_argument("--changes", type=int, default=300, help="HTTP changes in a run (default %(default)s)")
-    parser.add_argument("--write", type=_page, metavar="PAGE", help="put the results into this page, too")
-    parser.add_argument("--no-peers", action="store_true", help="measure Beaconfire alone")
+    parser.add_argument("--seconds", type=float, default=3.0, help="seconds per measurement (default %(default)s)")
+    parser.add_argument("--runs", type=int, default=3, help="how often everything is measured (default %(default)s)")
+    parser.add_argument("--changes", type=int, default=300, help="HTTP changes per run (default %(default)s)")
+    parser.add_argument("--write", type=_page, metavar="PAGE", help="also write the results into this page")
+    parser.add_argument("--no-peers", action="store_true", help="measure only Beaconfire")
     return parser.parse_args()
 
 
 def _page(text: str) -> Path:
     page = Path(text)
     if not results.has_place(page, report.COMMAND):
-        raise argparse.ArgumentTypeError(f"{text} is no page with a place for results")
+        raise argparse.ArgumentTypeError(f"{text} is not a page with a place for results")
     return page
 
 

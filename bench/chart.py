@@ -1,4 +1,4 @@
-"""The chart of the results: deliveries a second, ours and the peers', as an SVG."""
+"""Draw the results as an SVG chart: deliveries a second, of Beaconfire and of the peers."""
 
 from collections.abc import Sequence
 from html import escape
@@ -8,11 +8,11 @@ from bench.scenarios import Scenario
 
 _COLORS = {OURS: "#c2410c", **dict(zip(PEERS, ("#64748b", "#0f766e", "#a8a29e"), strict=True))}
 _WIDTH, _LABEL, _BAR, _GAP = 760, 110, 18, 34
-_ROOM = _WIDTH - _LABEL - 110  # for the longest bar, and the figure behind it
+_ROOM = _WIDTH - _LABEL - 110  # for the longest bar and the figure after it
 
 
 def draw(scenarios: Sequence[Scenario], results: Results) -> str:
-    """A group of bars for each scenario that counts deliveries; each group has a scale of its own."""
+    """Return the chart: a group of bars for each scenario that counts deliveries. Each group has its own scale."""
     parts: list[str] = []
     y = 16
     for row in (row for scenario in scenarios for row in scenario.rows if row.unit == "deliveries/s"):

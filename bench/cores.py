@@ -1,4 +1,4 @@
-"""The machine's cores and limits, as child processes inherit them."""
+"""Set the cores and limits that child processes inherit."""
 
 import os
 import resource
@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 CORES = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
-"""The cores we may use, as they were given to us."""
+"""The cores that this process may use."""
 
 
 @contextmanager
 def on_core(core: int | None) -> Iterator[None]:
-    """What is started in the block runs on this core alone: 0 or 1, where there are two at least. None: on all."""
+    """Run everything that the block starts on this core only: 0 or 1, if there are two. None means all cores."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, CORES if core is None else {CORES[core % len(CORES)]})
     try:
@@ -22,6 +22,6 @@ def on_core(core: int | None) -> Iterator[None]:
 
 
 def raise_open_files() -> None:
-    """As many open files as the machine allows, for us and all that we start: each client is one."""
+    """Allow as many open files as the machine permits, here and in child processes. Each client needs one."""
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

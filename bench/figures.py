@@ -1,4 +1,4 @@
-"""What is measured, as rows of a table: title, unit, goal. And the samples that fill them."""
+"""The rows of the table of results (title, unit, goal), and the samples that fill them."""
 
 import statistics
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ UWS = "uws"
 FLOOR = "c floor"
 PEERS = (SOCKETIO, UWS, FLOOR)
 QUIET = 0.25
-"""Share of a core that other programs may take without a figure being disturbed."""
+"""The share of a core that other programs may take before a figure counts as disturbed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A line of the table. `least` and `most` bound our own figure; `times` gives a factor to a peer's figure.
+    """A line of the table. `least` and `most` are goals for our figure, `times` is a factor of a peer's figure.
 
-    With `of_cpu` the factors are of CPU seconds a million deliveries, and ours may be no larger.
+    With `of_cpu` the factors apply to CPU seconds per million deliveries, and ours must not be larger.
     """
 
     id: str
@@ -30,7 +30,7 @@ class Row:
 
     @property
     def goal(self) -> str:
-        """The goal as the table prints it."""
+        """Return the goal as the table prints it."""
         parts = []
         if self.least is not None:
             parts.append(f"≥ {number(self.least)}")
@@ -42,51 +42,51 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One measurement. `limited` says what else was at its limit, so that the figure is a lower bound."""
+    """One measurement. `limited` names another part that was at its limit; the figure is then a lower bound."""
 
     row: str
     value: float
     subject: str = OURS
     cpu: float | None = None
-    """CPU seconds of the server a million deliveries (or events, where the unit is events)."""
+    """The server's CPU seconds per million deliveries, or per million events if the unit is events."""
     limited: str = ""
     others: float = 0.0
-    """Share of a core that other programs took meanwhile, or the hypervisor."""
+    """The share of a core that other programs or the hypervisor took meanwhile."""
 
 
 class Results:
-    """The samples of all runs, as medians."""
+    """The medians of the samples of all runs."""
 
     def __init__(self, samples: Sequence[Sample]) -> None:
         self._samples = samples
 
     def value(self, row: str, subject: str = OURS) -> float | None:
-        """The median figure, None where it was not measured."""
+        """Return the median figure, or None if it was not measured."""
         found = self._of(row, subject)
         return statistics.median(one.value for one in found) if found else None
 
     def cpu(self, row: str, subject: str = OURS) -> float | None:
-        """The median of the CPU seconds a million."""
+        """Return the median of the CPU seconds per million."""
         found = [one.cpu for one in self._of(row, subject) if one.cpu is not None]
         return statistics.median(found) if found else None
 
     def spread(self, row: str) -> tuple[float, float] | None:
-        """The smallest and the largest of our own figures; None for a single one."""
+        """Return the smallest and the largest of our own figures, or None if there is only one."""
         found = [one.value for one in self._of(row, OURS)]
         return (min(found), max(found)) if len(found) > 1 else None
 
     def limits(self, row: str) -> list[str]:
-        """What else was at its limit while ours was measured."""
+        """Return what else was at its limit while ours was measured."""
         return sorted({one.limited for one in self._of(row, OURS)} - {""})
 
     def ratio(self, row: Row, peer: str) -> float | None:
-        """Our figure through the peer's; of CPU where that is the row's goal."""
+        """Return our figure divided by the peer's. If the row's goal is about CPU, that is the CPU figure."""
         look = self.cpu if row.of_cpu else self.value
         ours, theirs = look(row.id), look(row.id, peer)
         return ours / theirs if ours is not None and theirs else None
 
     def is_met(self, row: Row) -> bool | None:
-        """Whether the goal is reached; None where there is none, or what it needs was not measured."""
+        """Return whether the goal is reached, or None if there is no goal or its figures were not measured."""
         ours = self.value(row.id)
         if ours is None:
             return None
@@ -102,17 +102,17 @@ class Results:
         return all(judged) if judged else None
 
     def disturbed(self, row: str) -> float:
-        """The share of a core that others took while what the table says of a row was measured, ours and the peers'."""
+        """Return the share of a core that other programs took while a row was measured, for us and for the peers."""
         return max((one.others for subject in (OURS, *PEERS) for one in self._of(row, subject)), default=0.0)
 
     def _of(self, row: str, subject: str) -> list[Sample]:
-        """Samples in which others were quiet, where there are such."""
+        """Return the samples without disturbance, or all of them if every one was disturbed."""
         found = [one for one in self._samples if one.row == row and one.subject == subject]
         return [one for one in found if one.others <= QUIET] or found
 
 
 def number(value: float) -> str:
-    """A figure with three digits that count, and thousands set apart."""
+    """Format a figure with three significant digits and separated thousands."""
     if abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) < 10 else f"{value:.1f}"

@@ -1,8 +1,8 @@
-"""A gateway as it runs everywhere, that says on a signal how long its garbage collector stops it.
+"""A normal gateway that reports on a signal how long its garbage collector stops it.
 
-SIGUSR2 keeps it from freezing sessions (`gc.freeze`; what was there at the start stays frozen). SIGUSR1 makes it
-collect everything three times and log the milliseconds as one line of JSON: as it is, with what was frozen thawed, and
-with everything frozen. From then on it freezes sessions again.
+SIGUSR2 stops it from freezing sessions (`gc.freeze`); objects from the start stay frozen. SIGUSR1 makes it collect
+everything three times: as it is, with nothing frozen, and with everything frozen. It logs the milliseconds as one line
+of JSON, and freezes sessions again from then on.
 """
 
 import gc
@@ -20,12 +20,12 @@ STEP = gc_tuning.STEP
 
 
 def hold(_signal: int, _frame: FrameType | None) -> None:
-    """Leave sessions to the garbage collector."""
+    """Stop freezing sessions."""
     gc_tuning.STEP = sys.maxsize
 
 
 def report(_signal: int, _frame: FrameType | None) -> None:
-    """Collect, and write the figures to stdout."""
+    """Collect, and write the times to stdout."""
     gc_tuning.STEP = STEP
     frozen = gc.get_freeze_count()
     watched = len(gc.get_objects())
@@ -39,7 +39,7 @@ def report(_signal: int, _frame: FrameType | None) -> None:
 
 
 def _collect_ms() -> float:
-    """CPU time, as nothing is waited for: what other programs take of the core is not in it."""
+    """Return the CPU time of a full collection. Time that other programs take from the core is not included."""
     began = time.thread_time()
     gc.collect()
     return 1e3 * (time.thread_time() - began)

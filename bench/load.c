@@ -3,19 +3,19 @@
 //   cc -O2 -o load bench/load.c
 //   load --port 8080 --path /ws --clients 1000 --step '0:{"type":"connect",…}' …   (the list is at `usage`)
 //
-// It knows no JSON. A client says its `--step` texts and counts what comes back: a message with `--stamp` in it is an
-// event (as many as there are stamps), every other one is an answer. Behind a stamp stands the time at which the event
-// was published, in ns of CLOCK_MONOTONIC, put there by this process: one clock, no round trip.
+// It does not parse JSON. A client sends its `--step` texts and counts what comes back. Each `--stamp` in a message is an
+// event, and a message without a stamp is an answer. After the stamp comes the time at which this process published the
+// event, in ns of CLOCK_MONOTONIC. So there is one clock and no round trip.
 //
-// Commands come on stdin, one a line; each is answered with one line of JSON on stdout. Sockets stay open in between:
+// Commands come on stdin, one per line. Each is answered with one line of JSON on stdout. Sockets stay open in between:
 //
 //   connect COUNT AT_ONCE ROUNDS   open more clients, AT_ONCE handshakes at a time, until each has had its answers;
-//                                  who was refused tries again, so many times
-//   window MS WARM SECONDS         closed loop: the most deliveries a second at a mean latency of MS ms
-//   rate PER_SECOND WARM SECONDS   open loop: so many deliveries a second, whatever the server does
-//   publish COUNT ON_THE_WAY       publish, with at most so many not acknowledged; deliveries are not waited for
-//   expect DELIVERIES SECONDS      wait until so many have come since the start
-//   idle SECONDS                   keep the connections; count pings and clients that hear nothing
+//                                  refused clients try again, up to ROUNDS times
+//   window MS WARM SECONDS         closed loop: the highest rate of deliveries at a mean latency of MS ms
+//   rate PER_SECOND WARM SECONDS   open loop: a fixed rate of deliveries, whatever the server does
+//   publish COUNT ON_THE_WAY       publish with at most so many unacknowledged; do not wait for deliveries
+//   expect DELIVERIES SECONDS      wait until so many deliveries have come since the start
+//   idle SECONDS                   keep the connections; count pings and clients that receive nothing
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -39,8 +39,8 @@
 #define MS 1000000ull
 #define MOST_STEPS 8
 #define MOST_WATCHED 16
-// Clients of one source address. There are 28,232 ephemeral ports to one server port; the kernel looks through the even
-// ones first, so that beyond half of them each connect takes milliseconds.
+// Clients of one source address. There are 28,232 ephemeral ports to one server port. The kernel tries the even ones
+// first, so beyond half of them each connect takes milliseconds.
 #define PER_SOURCE 12000
 
 static uint64_t now(void) {
@@ -91,7 +91,7 @@ static void print_latency(const histogram *h) {
          quantile_ms(h, .99), h->max / (double)MS);
 }
 
-// ---- What is asked for.
+// ---- Options.
 
 static const char *host = "127.0.0.1", *path = "/ws", *room_name = "r%d", *stamp = "\"t\":\"", *refused = NULL;
 static const char *publish_to = NULL, *subject = "%s", *event_text = "{\"t\":\"{t}\"}", *ping = NULL, *pong = NULL;
@@ -111,8 +111,8 @@ enum state { CONNECTING, UPGRADING, OPEN, READY, GONE };
 typedef struct {
   int fd, number, answers;
   enum state state;
-  uint64_t since, heard;  // when it was begun; when anything last came
-  uint8_t *rest;          // the beginning of a frame whose end is still to come
+  uint64_t since, heard;  // when it was started; when data last came
+  uint8_t *rest;          // the beginning of an incomplete frame
   uint32_t rest_length, rest_size;
 } client;
 
@@ -120,7 +120,7 @@ static client *clients;
 static int epoll, begun, connecting, ready, gone, failed;
 static int *members;  // ready clients by room
 static uint64_t deliveries, messages, reads, bytes, pings, answers;
-static uint64_t published, expected, acks, nacks;  // expected: deliveries that what was published must bring
+static uint64_t published, expected, acks, nacks;  // expected: the deliveries of all published events
 static histogram handshakes, latencies, recent;
 
 static int room_of(const client *c, int join) { return (c->number + join * (rooms / joins)) % rooms; }
@@ -156,7 +156,7 @@ static void send_frame(client *c, int opcode, const char *text, size_t length) {
   if (send(c->fd, frame, length, MSG_NOSIGNAL) != (ssize_t)length) end(c, true);
 }
 
-// The text of a step with {i} (client), {token}, {room} (of one join) and {rooms} (a JSON list's inside) put in.
+// Return the text of a step with {i} (client), {token}, {room} (of one join) and {rooms} (the inside of a JSON list) filled in.
 static size_t fill(char *out, size_t size, const char *text, const client *c, int join) {
   size_t length = 0;
   for (; *text; ) {
@@ -182,7 +182,7 @@ static size_t fill(char *out, size_t size, const char *text, const client *c, in
   return length;
 }
 
-// Say what is due after as many answers as the client has had, and call it ready after the last one.
+// Send the steps that are due after this number of answers, and mark the client as ready after the last one.
 static void go_on(client *c) {
   char text[16384];
   for (int i = 0; i < step_count; i++) {
@@ -198,7 +198,7 @@ static void go_on(client *c) {
   note(&handshakes, now() - c->since);
 }
 
-// The events in a message. The stamp mostly stands where it stood in the message before: looked for there first.
+// Count the events in a message. The stamp is mostly where it was in the previous message, so look there first.
 static int count_events(const uint8_t *text, size_t length, uint64_t at) {
   static size_t guess, stamp_length;
   const uint8_t *end_ = text + length, *from = text;
@@ -300,7 +300,7 @@ static void read_client(client *c) {
 
 static void begin(client *c) {
   int on = 1;
-  struct linger drop = {1, 0};  // a reset at the end: no ports left in TIME_WAIT
+  struct linger drop = {1, 0};  // reset at the end, so that no port stays in TIME_WAIT
   struct sockaddr_in from = {.sin_family = AF_INET}, to = {.sin_family = AF_INET, .sin_port = htons(port)};
   *c = (client){.number = c - clients, .since = now()};
   c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
@@ -369,7 +369,7 @@ static void say(const char *format, ...) {
   out_length += vsnprintf(out + out_length, out_size - out_length, format, arguments);
 }
 
-// nats:ADDRESS:USER:PASSWORD. Headers are on, acknowledgements go to the user's own inbox.
+// nats:ADDRESS:USER:PASSWORD. Headers are on, and acknowledgements go to the user's own inbox.
 static void dial_nats(const char *address) {
   char where[80], user[64] = "", password[128] = "", info[8192];
   int number;
@@ -394,7 +394,7 @@ static void start_program(const char *command) {
   }
   close(in[0]), close(back[1]);
   to_broker = in[1], from_broker = back[0];
-  if (watched_count < MOST_WATCHED) {  // it is no other program that disturbs
+  if (watched_count < MOST_WATCHED) {  // it does not count as a disturbing program
     strcpy(watched[watched_count].name, "publisher");
     watched[watched_count++].pid = publisher_pid;
   }
@@ -427,7 +427,7 @@ static void flush(void) {
   }
 }
 
-// Count acknowledgements, answer pings. What one read cuts in two is looked at with the next.
+// Count acknowledgements and answer pings. A message that one read cuts in two is handled with the next read.
 static void read_broker(void) {
   static char buffer[1 << 18];
   static size_t kept;
@@ -461,7 +461,7 @@ static void publish(int room) {
     else if (!strncmp(from, "{r}", 3)) length += sprintf(text + length, "%d", room), from += 3;
     else text[length++] = *from++;
   }
-  if (kind == NATS && with_acks) {  // as our own publishers do: an id, and an acknowledgement
+  if (kind == NATS && with_acks) {  // like our own publishers: with an id and an acknowledgement
     char head[96];
     int head_length = sprintf(head, "NATS/1.0\r\nNats-Msg-Id: %d-%lu\r\n\r\n", getpid(), published);
     say("HPUB %s %s %d %d\r\n%s", where, answer_event, head_length, head_length + length, head);
@@ -475,7 +475,7 @@ static void publish(int room) {
   if (room < rooms) expected += members[room];
 }
 
-// The next event that somebody hears, and with it as many that nobody does as were asked for.
+// Publish the next event with a listener, and with it the requested number of events without one.
 static void publish_next(void) {
   while (!members[next_room]) next_room = (next_room + 1) % rooms;
   publish(next_room);
@@ -483,7 +483,7 @@ static void publish_next(void) {
   for (int i = 0; i < unheard; i++) publish(rooms + i % 1000);
 }
 
-// ---- What processes use.
+// ---- The CPU time of processes.
 
 static double cpu_s(int pid) {
   char name[64], text[1024];
@@ -498,8 +498,8 @@ static double cpu_s(int pid) {
   return (user + kernel) / (double)sysconf(_SC_CLK_TCK);
 }
 
-// What all cores did for processes since the machine was started, and what the hypervisor kept from them. What the
-// kernel does for packets is no process's, and where it is counted by itself, it is ours.
+// Return the time of all cores for processes since the machine started, and the time that the hypervisor took. The kernel's
+// work for packets belongs to no process; if it is counted separately, it counts as ours.
 static double machine_s(void) {
   unsigned long user, nice, kernel, idle_, io, interrupts, soft, stolen;
   FILE *file = fopen("/proc/stat", "r");
@@ -583,7 +583,7 @@ static void print_figures(figures a, figures b, uint64_t late) {
   printf("}");
 }
 
-// Widen or narrow what may be on its way, so that the mean latency of the last tenth of a second nears the target.
+// Change how much may be under way, so that the mean latency of the last tenth of a second approaches the target.
 static double adapt(double on_the_way, double target_ms, double least) {
   double mean = mean_ms(&recent);
   if (recent.count && mean < target_ms * .85) on_the_way *= mean < target_ms * .4 ? 1.5 : 1.12;
@@ -638,7 +638,7 @@ static void drive(double target_ms, double per_second, double warm_s, double sec
   figures after = read_figures();
   static histogram measured;
   measured = latencies;
-  uint64_t waited = now();  // for what is still on its way: anything missing then is lost
+  uint64_t waited = now();  // for deliveries that are still under way: anything missing then is lost
   for (moved = waited; deliveries - base_deliveries < expected - base_expected && now() - moved < 3 * SECOND; ) {
     turn(5 * MS);
     if (deliveries != last_deliveries) last_deliveries = deliveries, moved = now();
@@ -709,7 +709,7 @@ static void run(const char *line) {
   fflush(stdout);
 }
 
-// Run the commands that came since the last turn, or wait a turn for one.
+// Run the commands that came since the last turn, or wait one turn for a command.
 static void take_commands(void) {
   static char text[4096];
   static size_t length;
@@ -732,19 +732,19 @@ static void take_commands(void) {
 
 static const char usage[] =
     "load --port PORT [--host ADDRESS] [--path PATH] [--header 'Name: value'] [--clients MOST] [--source N]\n"
-    "  --step N:TEXT     say this after N answers; 0: after the upgrade. {i} {token} {room} {rooms} are put in\n"
-    "  --answers N       a client is ready after so many answers (1)\n"
-    "  --refused TEXT    an answer with this in it is a refusal\n"
-    "  --ping A=B        a message A is answered with B (Engine.IO's 2=3)\n"
-    "  --tokens FILE     one a line, client i has the i-th\n"
+    "  --step N:TEXT     send this after N answers; 0: after the upgrade. {i} {token} {room} {rooms} are filled in\n"
+    "  --answers N       a client is ready after N answers (1)\n"
+    "  --refused TEXT    an answer that contains this text is a refusal\n"
+    "  --ping A=B        answer a message A with B (Engine.IO: 2=3)\n"
+    "  --tokens FILE     one token per line; client i uses the i-th\n"
     "  --rooms N --joins K --room NAME%d    each client joins K of N rooms\n"
-    "  --stamp TEXT      stands before the time in an event\n"
-    "  --event TEXT      an event. {t} {n} {r} are put in: time, number, room\n"
+    "  --stamp TEXT      the text before the time in an event\n"
+    "  --event TEXT      an event. {t} {n} {r} (time, number, room) are filled in\n"
     "  --publish nats:HOST:PORT[:USER:PASSWORD] | redis:HOST:PORT | lines:HOST:PORT | program:COMMAND\n"
-    "  --subject TEXT    where to publish; %d is the number of the room, %s its name\n"
+    "  --subject TEXT    where to publish; %d is the room's number, %s its name\n"
     "  --acks            publish with an id, and count acknowledgements (JetStream)\n"
-    "  --unheard K       with each event, K in rooms that nobody is in\n"
-    "  --source N        connect from 127.0.0.(1+N), beyond 12,000 clients from the next one, too\n"
+    "  --unheard K       with each event, publish K more in empty rooms\n"
+    "  --source N        connect from 127.0.0.(1+N), and beyond 12,000 clients also from the next address\n"
     "  --watch NAME=PID  report the CPU seconds of this process\n"
     "Commands come on stdin: see the top of bench/load.c.";
 

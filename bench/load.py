@@ -1,4 +1,4 @@
-"""The load client `load.c`: compiled, started, and driven by commands."""
+"""Compile and start the load client `load.c`, and drive it with commands."""
 
 import json
 import shutil
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import IO, Any
 
 ROUNDS = 20
-"""Times that a client which was refused tries again, as every client of ours would."""
+"""How often a refused client tries again, as all our clients do."""
 SOURCE = Path(__file__).with_name("load.c")
 STAMP = '"correlationId":"t'
 EVENT = (
@@ -19,15 +19,15 @@ EVENT = (
     '"settlementId":"s{r}","operation":"update","changedFields":["population"]},"metadata":{"timestamp":'
     '"2026-01-01T00:00:00Z","source":"bench","correlationId":"t{t}"}}'
 )
-"""An event of the catalogue of about 250 bytes. `load.c` fills in number, room and time."""
+"""An event of the catalogue with about 250 bytes. `load.c` fills in number, room and time."""
 
 
 class LoadFailed(Exception):
-    """The load client cannot be made, or did not do what it was told. The text says why."""
+    """The load client cannot be compiled, or a command failed. The text says why."""
 
 
 def compile_c(source: Path, target: Path, *, options: Sequence[str] = ()) -> Path:
-    """Compile one C file. Raises LoadFailed where there is no compiler, or it says no."""
+    """Compile one C file. Raises LoadFailed if there is no compiler, or if it fails."""
     compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
     if compiler is None:
         raise LoadFailed(
@@ -42,7 +42,7 @@ def compile_c(source: Path, target: Path, *, options: Sequence[str] = ()) -> Pat
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A server as the load client sees it: where it is, what a client says, and where events for it are published."""
+    """A server for the load client: its address, what a client sends, and where events for it are published."""
 
     port: int
     publish: str
@@ -51,22 +51,22 @@ class Target:
     path: str = "/ws"
     headers: Sequence[str] = ()
     answers: int | None = None
-    """After how many answers a client is ready; None: one for each room it joins, and `extra_answers`."""
+    """The number of answers after which a client is ready. None means one per room it joins, plus `extra_answers`."""
     extra_answers: int = 0
     room: str = "r%d"
     event: str = EVENT
     options: Sequence[str] = ()
     tokens: Path | None = None
     watch: Mapping[str, int] = field(default_factory=dict)
-    """Process ids by name, whose CPU is reported."""
+    """Process ids, by name, of processes whose CPU time is reported."""
 
     def watching(self, **pids: int) -> "Target":
-        """The same, with these processes watched, too."""
+        """Return the same target with further watched processes."""
         return replace(self, watch={**self.watch, **pids})
 
 
 class Load:
-    """A running load client. Use it as a context manager: it is ended with the block."""
+    """A running load client. Use it as a context manager: it ends with the block."""
 
     def __init__(
         self, binary: Path, target: Target, *, clients: int, rooms: int = 1, joins: int = 1, options: Sequence[str] = ()
@@ -98,12 +98,12 @@ class Load:
         self.close()
 
     def ask(self, command: str) -> dict[str, Any]:
-        """Run a command and wait for its figures. Raises LoadFailed."""
+        """Run a command and return its figures. Raises LoadFailed."""
         self.say(command)
         return self.hear(command)
 
     def say(self, command: str) -> None:
-        """Begin a command; `hear` waits for its figures."""
+        """Start a command. `hear` waits for its figures."""
         assert self._process.stdin is not None
         try:
             self._process.stdin.write(f"{command}\n".encode())
@@ -112,7 +112,7 @@ class Load:
             raise LoadFailed(f"{command}: {self.words()}") from None
 
     def hear(self, command: str = "") -> dict[str, Any]:
-        """The figures of the command that was begun. Raises LoadFailed."""
+        """Return the figures of the command that was started. Raises LoadFailed."""
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         if not line:
@@ -120,19 +120,19 @@ class Load:
         return dict(json.loads(line))
 
     def connect(self, count: int, at_once: int = 64, rounds: int = ROUNDS) -> dict[str, Any]:
-        """Open clients; who is refused tries again `rounds` times. Raises LoadFailed where not all of them got in."""
+        """Open clients. Refused clients try again `rounds` times. Raises LoadFailed if not all of them connect."""
         figures = self.ask(f"connect {count} {at_once} {rounds}")
         if figures["ok"] != count:
-            raise LoadFailed(f"{figures['ok']} of {count} clients got in: {self.words()}")
+            raise LoadFailed(f"{figures['ok']} of {count} clients connected: {self.words()}")
         return figures
 
     def words(self) -> str:
-        """What it wrote to stderr so far."""
+        """Return what it wrote to stderr so far."""
         self._errors.seek(0)
         return self._errors.read().decode(errors="replace").strip()[-2000:]
 
     def close(self) -> None:
-        """End it, and with it its connections, by resetting them."""
+        """End the load client, which resets its connections."""
         if self._process.poll() is None:
             assert self._process.stdin is not None
             self._process.stdin.close()
@@ -147,7 +147,7 @@ class Load:
 
 
 def wait_until(is_done: Any, what: str, timeout_s: float = 30.0) -> None:
-    """Look ten times a second until `is_done()`. Raises LoadFailed."""
+    """Check `is_done()` ten times a second until it is true. Raises LoadFailed after the timeout."""
     deadline = time.monotonic() + timeout_s
     while not is_done():
         if time.monotonic() > deadline:

@@ -1,13 +1,14 @@
-"""How long after the HTTP request a change is on another person's socket, and how long a member who was
-taken out still hears.
+"""Measure how long a change over HTTP takes to reach another user's socket, and how fast a removed member leaves.
 
-The whole set runs as processes on this machine (broker with `sync_interval: always`, SQLite `synchronous=FULL`). One
-person changes a settlement over HTTP; two others sit on one gateway process each. Measured is the time from sending the
-request to the frame, in milliseconds, on one clock: the answer waits for the broker, so the frame comes about when it
-does, often before. Beside it the time to the answer, and from the answer to the frame, negative where the frame was
-first. First twenty changes are made a second; then each as soon as the one before it is there: so it competes with what
-that one still makes the rules engine, auth and the disk do. At the end a member is taken out and put in again; measured
-is the time from the request that takes it out to `room.left` on its socket.
+All services run as processes on this machine (broker with `sync_interval: always`, SQLite `synchronous=FULL`). One
+user changes a settlement over HTTP. Two others are connected to one gateway process each. The time from sending the
+request to the frame is measured in milliseconds, on one clock. The response waits for the broker, so the frame often
+arrives before it. The time to the response, and from the response to the frame, are measured, too; the latter may be
+negative.
+
+At first there are twenty changes a second. Then each change follows the previous one immediately, so it competes with
+the work that the previous one still causes in the rules engine, auth and the disk. At the end, a member is removed and
+added again and again. The time from the request that removes the member to `room.left` on the socket is measured.
 """
 
 import asyncio
@@ -28,7 +29,7 @@ REMOVALS = 100
 
 
 class Listener:
-    """A member's socket. Notes when each change of `level` arrived."""
+    """A member's socket. It records when the event of each request arrived."""
 
     def __init__(self) -> None:
         self.arrived: dict[str, float] = {}
@@ -43,7 +44,7 @@ class Listener:
         self._task = asyncio.create_task(self._listen(socket))
 
     async def wait(self, correlation_id: str) -> float:
-        """When the event of a request arrived."""
+        """Return when the event of a request arrived."""
         async with asyncio.timeout(10):
             while correlation_id not in self.arrived:
                 self._changed.clear()
@@ -60,7 +61,7 @@ class Listener:
 
 
 async def measure(services: Services, changes: int) -> dict[str, list[float]]:
-    """The samples of each column, in milliseconds."""
+    """Return the samples of each column, in milliseconds."""
     async with aiohttp.ClientSession() as http:
         owner = await _post(http, f"{services.auth_url}/auth/sign-up", None, _person())
         token = owner["accessToken"]
@@ -92,7 +93,7 @@ async def measure(services: Services, changes: int) -> dict[str, list[float]]:
 
 
 async def _removals(http: aiohttp.ClientSession, services: Services, token: str, room: str) -> list[float]:
-    """How long it takes to put a member out of its room, in milliseconds, over and over."""
+    """Return how long each removal of a member took to reach the socket, in milliseconds."""
     viewer = await _post(http, f"{services.auth_url}/auth/sign-up", None, {**_person(), "email": "v@bench.example"})
     members = f"{services.auth_url}/auth/roots/{room}/members"
     headers = {"Authorization": f"Bearer {token}"}
@@ -113,14 +114,14 @@ async def _removals(http: aiohttp.ClientSession, services: Services, token: str,
 
 
 async def _until(socket: aiohttp.ClientWebSocketResponse, kind: str) -> dict[str, Any]:
-    """The next frame of a type."""
+    """Return the next frame of a type."""
     while (frame := dict(await socket.receive_json()))["type"] != kind:
         pass
     return frame
 
 
 async def _change(http: aiohttp.ClientSession, url: str, token: str, number: int) -> tuple[float, float]:
-    """One change. Returns when it was asked for and when the answer had been read."""
+    """Make one change. Returns when the request was sent and when the response had been read."""
     headers = {"Authorization": f"Bearer {token}", "X-Correlation-Id": f"bench-{number}"}
     asked = time.perf_counter()
     async with http.patch(url, json={"population": number + 1}, headers=headers) as answer:
@@ -142,7 +143,7 @@ def _person() -> dict[str, str]:
 
 
 def run(folder: Path, changes: int) -> dict[str, list[float]]:
-    """Start the set, measure, stop it. The samples of each column, in milliseconds."""
+    """Start all services, measure, and stop them. Returns the samples of each column, in milliseconds."""
     services = Services(Plan(folder, gateways=2))
     try:
         services.start()

@@ -1,7 +1,7 @@
-"""What we compare with, where it can be had: Socket.IO and uWebSockets.js, each fed by Redis, and a floor in C.
+"""The servers that Beaconfire is compared with: Socket.IO and uWebSockets.js, each fed by Redis, and a floor in C.
 
-Each on the core where otherwise the gateway is; Redis and the load are on the other. Their packages are installed by
-`npm ci` under `bench/peers`, from the lock file there.
+Each runs on the gateway's core. Redis and the load client are on the other core. `npm ci` installs the packages under
+`bench/peers`, from the lock file there.
 """
 
 import json
@@ -28,11 +28,11 @@ _UWS = _MODULES / "@btc-vision" / "uwebsockets.js"
 
 
 class NotInstalled(Exception):
-    """A peer cannot be had here. The text says what is missing."""
+    """A peer is not available on this machine. The text says what is missing."""
 
 
 class Peers:
-    """The peers that can be had, each started when it is wanted. `missing` says why the others cannot."""
+    """The available peers, each started when it is needed. `missing` says why the others are not available."""
 
     def __init__(self, folder: Path, *, wanted: bool) -> None:
         self._folder = folder
@@ -91,7 +91,7 @@ class Peers:
             self.missing[name] = str(error)
 
     def _install(self) -> None:
-        """Install the packages of the peers, where they are not there yet. Raises NotInstalled."""
+        """Install the packages of the peers if they are missing. Raises NotInstalled."""
         for program, package in (("node", "nodejs"), ("npm", "npm"), ("redis-server", "redis-server")):
             if shutil.which(program) is None:
                 raise NotInstalled(f"{program} is not installed (Debian: apt-get install {package})")
@@ -99,7 +99,7 @@ class Peers:
         done = _MODULES / ".package-lock.json"
         if done.exists() and done.stat().st_mtime >= lock.stat().st_mtime:
             return
-        print("installing what is compared with, under bench/peers/node_modules", file=sys.stderr)
+        print("Installing Socket.IO and uWebSockets.js under bench/peers/node_modules", file=sys.stderr)
         command = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--prefix", str(FOLDER)]
         try:
             installed = subprocess.run(command, capture_output=True, text=True, timeout=180)
@@ -109,7 +109,7 @@ class Peers:
             raise NotInstalled(f"npm ci failed: {installed.stderr.strip()[-300:]}")
 
     def _install_uws(self) -> None:
-        """Make uWebSockets.js loadable, on a system with an older glibc than it was built for, too."""
+        """Make uWebSockets.js loadable, even if glibc is older than the one it was built for."""
         self._install()
         if self._loads_uws():
             return
@@ -126,7 +126,7 @@ class Peers:
         return subprocess.run(command, capture_output=True, env={**os.environ, **self._uws_environment}).returncode == 0
 
     def _start_redis(self) -> int:
-        """Start it, if it does not run. Returns its process id."""
+        """Start Redis if it does not run. Returns its process id."""
         if self._redis is not None and self._redis.is_running and self._redis.pid is not None:
             return self._redis.pid
         words = [
@@ -149,7 +149,7 @@ class Peers:
 
 
 class Peer:
-    """A peer's server, running. Use it as a context manager."""
+    """A running server of a peer. Use it as a context manager."""
 
     def __init__(
         self,
@@ -183,9 +183,9 @@ class Peer:
 
 
 def allow_old_glibc(binary: Path) -> None:
-    """Mark what a binary wants of glibc 2.38 as weak, so that the loader goes on without it (ELF, 64 bits).
+    """Mark a binary's symbols of glibc 2.38 as weak, so that the loader works without them (ELF, 64 bits).
 
-    The three functions in question then come from `old_glibc.c`.
+    `old_glibc.c` then provides the three functions in question.
     """
     data = bytearray(binary.read_bytes())
     (sections_at,) = struct.unpack_from("<Q", data, 0x28)
@@ -211,7 +211,7 @@ def allow_old_glibc(binary: Path) -> None:
 
 
 def versions() -> str:
-    """Versions of what we compare with, as far as it is installed."""
+    """Return the versions of the installed peers."""
     found = []
     for words, name in ((["node", "--version"], "Node"), (["redis-server", "--version"], "")):
         if shutil.which(words[0]):

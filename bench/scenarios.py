@@ -1,4 +1,4 @@
-"""The scenarios: each a function that measures for some seconds and returns samples, and the rows that it fills."""
+"""The scenarios. Each is a function that measures for some seconds and returns samples, and the rows that it fills."""
 
 import statistics
 import time
@@ -18,8 +18,8 @@ from bench.system import BROKER, CAMPAIGN, OTHER_TOKENS, SERVER
 
 WARM_S = 1.0
 BUSY = 0.93
-"""Share of the load's core above which load or broker may be the limit themselves."""
-ONE_PROCESS = 18_000  # what 20,000 files allow, our limit for a process on common machines
+"""The share of the load's core above which the load client or the broker may be the limit."""
+ONE_PROCESS = 18_000  # possible with 20,000 open files per process, a common limit
 WORKERS = 5
 HEARTBEAT_S = 25
 JUST_NOT_FROZEN = STEP - 1
@@ -31,9 +31,9 @@ Measure = Callable[[Stage, str], list[Sample]]
 
 @dataclass(frozen=True, slots=True)
 class Scenario:
-    """A name for `--only`, the rows it fills, how, and the peers of which the same is measured.
+    """A name for `--only`, the rows that it fills, its function, and the peers that are measured, too.
 
-    One that takes long is measured in the first run only (`once`).
+    A long scenario is measured in the first run only (`once`).
     """
 
     name: str
@@ -44,7 +44,7 @@ class Scenario:
 
 
 def fan_out(row: str, clients: int, rooms: int = 1, joins: int = 1) -> Measure:
-    """The most deliveries a second at a mean latency of 80 ms."""
+    """Measure the highest rate of deliveries at a mean latency of 80 ms."""
 
     def measure(stage: Stage, subject: str) -> list[Sample]:
         with stage.connected(subject, clients, rooms, joins) as load:
@@ -66,7 +66,7 @@ def fan_out(row: str, clients: int, rooms: int = 1, joins: int = 1) -> Measure:
 
 
 def latency(stage: Stage, subject: str) -> list[Sample]:
-    """1,000 clients in one room, 20,000 deliveries a second, whatever the server does."""
+    """Measure 1,000 clients in one room at a fixed rate of 20,000 deliveries a second."""
     with stage.connected(subject, 1_000) as load:
         figures = load.ask(f"rate 20000 {WARM_S} {stage.seconds}")
     _check(figures)
@@ -83,13 +83,13 @@ def latency(stage: Stage, subject: str) -> list[Sample]:
 
 
 def intake_unheard(stage: Stage, _subject: str) -> list[Sample]:
-    """As many events as the gateway takes in, of which one in 501 is for the only client: it shows how far it is."""
+    """Measure how many events the gateway takes in. One in 501 is for the only client, which shows the progress."""
     with stage.connected(OURS, 1, is_narrow=True, unheard=500) as load:
         return _intake("intake", stage, load)
 
 
 def intake_heard(stage: Stage, _subject: str) -> list[Sample]:
-    """As many events as the gateway takes in, each for one client of a thousand."""
+    """Measure how many events the gateway takes in if each is for one client of a thousand."""
     with stage.connected(OURS, 1_000, rooms=1_000) as load:
         return _intake("intake_heard", stage, load)
 
@@ -107,7 +107,7 @@ def _intake(row: str, stage: Stage, load: Load) -> list[Sample]:
 
 
 def durable(stage: Stage, _subject: str) -> list[Sample]:
-    """What the durable stream takes by itself, and the way from publishing to a socket through it."""
+    """Measure the rate of the durable stream, and the time from publishing to a socket through it."""
     system = stage.system(in_memory=False)
     with Load(stage.load, system.store(), clients=1) as load:
         first = load.ask("publish 500 1024")
@@ -132,7 +132,7 @@ def durable(stage: Stage, _subject: str) -> list[Sample]:
 
 
 def validation(_stage: Stage, _subject: str) -> list[Sample]:
-    """What an event costs before it is written: checked and encoded, and the checking of it. In this process."""
+    """Measure what validating and encoding an event costs, and the validation alone, in this process."""
     subject = f"campaign.{CAMPAIGN}.settlement.s0"
     body = EVENT.replace("{n}", "1").replace("{r}", "0").replace("{t}", "123456789012345").encode()
     encoder, stored = Encoder(), Stored.of(subject.encode(), body, None)
@@ -143,7 +143,7 @@ def validation(_stage: Stage, _subject: str) -> list[Sample]:
 
 
 def _microseconds(work: Callable[[], object], times: int = 5_000) -> float:
-    """The best of five, as others only add to it."""
+    """Return the best of five times, because other programs can only make it slower."""
     best = float("inf")
     for _ in range(5):
         began = time.perf_counter()
@@ -154,7 +154,7 @@ def _microseconds(work: Callable[[], object], times: int = 5_000) -> float:
 
 
 def connecting(stage: Stage, _subject: str) -> list[Sample]:
-    """2,000 people connect for the first time, then with other tokens of the same age, then with those once more."""
+    """Connect 2,000 users for the first time, then with other tokens of the same age, then with those tokens again."""
     count = OTHER_TOKENS
     samples = []
     with stage.gateway() as system:
@@ -172,7 +172,7 @@ def connecting(stage: Stage, _subject: str) -> list[Sample]:
 
 
 def resume(stage: Stage, _subject: str) -> list[Sample]:
-    """10,000 clients lose their connections, miss 100 events and come back with their cursor, 500 at a time."""
+    """Let 10,000 clients lose their connections, miss 100 events and return with their cursor, 500 at a time."""
     clients = 10_000
     with stage.gateway() as system:
         with Load(stage.load, system.target(), clients=clients) as load:
@@ -194,7 +194,7 @@ def resume(stage: Stage, _subject: str) -> list[Sample]:
 
 
 def idle(stage: Stage, _subject: str) -> list[Sample]:
-    """Memory and garbage collection with 10,000 sessions that hear nothing, and what is left of them when they left."""
+    """Measure memory and garbage collection with 10,000 idle sessions, and the memory left after they have gone."""
     clients = 10_000
     stage.wait_until_forgotten()
     with stage.gateway() as system:
@@ -205,7 +205,7 @@ def idle(stage: Stage, _subject: str) -> list[Sample]:
             load.ask("idle 3")
             grown = system.memory_kib() - before
             pauses = system.gc_pauses_ms()
-            load.ask("idle 2")  # it freezes them as it always does
+            load.ask("idle 2")  # the gateway freezes them, as always
             load.connect(JUST_NOT_FROZEN, at_once=32)
             as_it_is = system.gc_pauses_ms()["as_it_is"]
         time.sleep(PATIENCE_S + 5)
@@ -221,10 +221,10 @@ def idle(stage: Stage, _subject: str) -> list[Sample]:
 
 
 def crowd(row: str, workers: int) -> Measure:
-    """As many idle clients as fit, for longer than a heartbeat: memory of each, and whether all heard something.
+    """Measure the memory of as many idle clients as fit, for longer than a heartbeat, and whether all hear something.
 
-    In one process each is another person; over several workers they are a few with many connections each: every worker
-    would ask auth about everybody, and again after 30 s.
+    In one process, every client is another user. With several workers, a few users have many connections each, because
+    every worker would ask auth about every user, and again after 30 s.
     """
 
     def measure(stage: Stage, _subject: str) -> list[Sample]:
@@ -247,21 +247,23 @@ def crowd(row: str, workers: int) -> Measure:
             quiet = sum(one["silent"] for one in idle)
             if count != workers * ONE_PROCESS or quiet:
                 words = "; ".join(load.words() for load in loads)
-                raise LoadFailed(f"{count} of {workers * ONE_PROCESS} stayed, {quiet} heard nothing in time. {words}")
+                raise LoadFailed(
+                    f"{count} of {workers * ONE_PROCESS} stayed, {quiet} received nothing in time. {words}"
+                )
         return [Sample(row, count), Sample(f"{row}_memory", grown / count)]
 
     return measure
 
 
 def _all(loads: Sequence[Load], command: str) -> list[dict[str, Any]]:
-    """A command to several load clients at once, and their figures."""
+    """Give a command to several load clients at once, and return their figures."""
     for load in loads:
         load.say(command)
     return [load.hear(command) for load in loads]
 
 
 def http(stage: Stage, _subject: str) -> list[Sample]:
-    """From the HTTP request of a change to another person's socket; from that of a removal to who is put out."""
+    """Measure the time from a change over HTTP to another user's socket, and from a removal to the removed member."""
     columns = over_http.run(stage.folder / f"http-{time.monotonic_ns()}", stage.changes)
     samples = []
     for name, row in (
@@ -275,20 +277,20 @@ def http(stage: Stage, _subject: str) -> list[Sample]:
 
 
 def _check(figures: dict[str, Any]) -> None:
-    """Raise LoadFailed where something was lost, or came twice: a figure of it would mean nothing."""
+    """Raise LoadFailed if something was lost or came twice, because the figure would mean nothing."""
     if figures["missing"] or figures["disconnected"] or not figures["deliveries"]:
         lost = f"{figures['missing']} deliveries missing, {figures['disconnected']} clients disconnected"
         raise LoadFailed(f"{lost}, of {figures['deliveries']:.0f}")
 
 
 def _limited(figures: dict[str, Any]) -> str:
-    """What else was at its limit."""
+    """Return what else was at its limit."""
     broker = figures["cpu_s"].get(BROKER, 0) / figures["seconds"]
     return "the core of load client and broker" if figures["load_cpu"] + broker > BUSY else ""
 
 
 def _again(figures: dict[str, Any]) -> str:
-    return f"{figures['again']} attempts were refused and made again" if figures["again"] else ""
+    return f"{figures['again']} attempts were refused and repeated" if figures["again"] else ""
 
 
 _PER_S = "deliveries/s"

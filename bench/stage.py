@@ -1,4 +1,4 @@
-"""What scenarios run on: the load client, our servers and the peers, started when they are first wanted."""
+"""What scenarios run on: the load client, our servers and the peers, started when they are first needed."""
 
 import time
 from collections.abc import Iterator, Mapping
@@ -15,12 +15,12 @@ from bench.system import System
 
 USERS = 20_000
 REMEMBERED_S: int = Settings.model_fields["ring_age_s"].default
-"""The age of events that a gateway reads into its memory when it starts."""
+"""The age of the events that a gateway reads into its memory when it starts."""
 
 
 @dataclass
 class Stage:
-    """Where scenarios put things, and how long they measure."""
+    """The folder of the scenarios, and how long they measure."""
 
     folder: Path
     seconds: float
@@ -31,11 +31,11 @@ class Stage:
 
     @cached_property
     def load(self) -> Path:
-        """The load client, compiled when first wanted. Raises LoadFailed."""
+        """Return the load client, compiled at the first use. Raises LoadFailed."""
         return compile_c(SOURCE, self.folder / "load")
 
     def system(self, *, in_memory: bool) -> System:
-        """The system with a memory-stored stream or a durable one, without a gateway."""
+        """Return the system without a gateway, with its stream in memory or on disk."""
         system = self._systems.get(in_memory)
         if system is None:
             folder = self.folder / ("memory" if in_memory else "durable")
@@ -52,7 +52,7 @@ class Stage:
     def gateway(
         self, environment: Mapping[str, str] | None = None, *, in_memory: bool = True, core: int | None = 0
     ) -> Iterator[System]:
-        """A gateway just started, with its system."""
+        """Run a new gateway with its system."""
         system = self.system(in_memory=in_memory)
         try:
             system.start_gateway(environment, core=core)
@@ -62,7 +62,7 @@ class Stage:
             self._last_used = time.monotonic()
 
     def wait_until_forgotten(self) -> None:
-        """Wait until nothing that was published is so young that a new gateway would read it into its memory."""
+        """Wait until a new gateway would no longer read any published event into its memory."""
         if self._last_used is not None:
             time.sleep(max(0.0, self._last_used + REMEMBERED_S - time.monotonic()))
 
@@ -70,7 +70,7 @@ class Stage:
     def connected(
         self, subject: str, clients: int, rooms: int = 1, joins: int = 1, *, is_narrow: bool = False, unheard: int = 0
     ) -> Iterator[Load]:
-        """Clients of our gateway or of a peer, connected and in their rooms."""
+        """Connect clients to our gateway or to a peer, and let them join their rooms."""
         options = ["--unheard", str(unheard)]
         load_of = partial(Load, self.load, clients=clients, rooms=rooms, joins=joins, options=options)
         if subject != OURS:
@@ -79,7 +79,7 @@ class Stage:
                 yield load
             return
         with self.gateway() as system:
-            # Few people with several connections each: auth is asked for each person once, which is what takes long.
+            # A few users with several connections each: auth is asked once per user, which takes most of the time.
             target = replace(system.target(is_narrow=is_narrow or rooms > 1), tokens=system.other_tokens)
             with load_of(target) as load:
                 load.connect(clients)

@@ -1,8 +1,8 @@
-"""What is measured: one gateway on a core of its own, and on another the broker, auth and the load.
+"""The measured system: one gateway on its own core, and the broker, auth and the load client on another one.
 
-Publisher and workers are not started: they would take the load's core, and nothing of theirs is on the way from the
-broker to a socket. Auth is frozen while events are pushed through, for the same reason: it reads the stream, too, to
-learn which room belongs to which root.
+Publisher and workers are not started: they would use the load client's core, and are not on the way from the broker to
+a socket. Auth is frozen while events are pushed through, for the same reason: it also reads the stream, to learn which
+room belongs to which root.
 """
 
 import asyncio
@@ -48,16 +48,16 @@ UNLIMITED = {
         "ROOMS_PER_MINUTE_PER_USER",
     )
 }
-"""All load comes from one address: what keeps one address from taking a gateway is out of the way."""
+"""All load comes from one address, so the limits per address and per user are raised."""
 EPOCH = "bench"
 SERVER, BROKER = "server", "broker"
 OTHER_TOKENS = 2_000
 FEW = 200
-MEMORY_STREAM_BYTES = 48 * 1024 * 1024  # the broker's configuration gives memory 64 MB
+MEMORY_STREAM_BYTES = 48 * 1024 * 1024  # the broker's configuration allows 64 MB in memory
 
 
 class System:
-    """Broker, auth and a gateway. `start`, then `start_gateway` as often as wanted; `stop` ends it all."""
+    """Broker, auth and a gateway. Call `start`, then `start_gateway` any number of times. `stop` ends all of them."""
 
     def __init__(self, folder: Path, *, users: int, in_memory: bool) -> None:
         self._folder = folder
@@ -67,9 +67,9 @@ class System:
         self._gc_lines: list[str] = []
         self.tokens = folder / "tokens.txt"
         self.other_tokens = folder / "other-tokens.txt"
-        """Others of the same users, issued in the same second."""
+        """Other tokens of the same users, issued in the same second."""
         self.few_tokens = folder / "few-tokens.txt"
-        """Those of a few users."""
+        """The tokens of a few users."""
         self.nats = NatsServer(folder / "nats")
         self.auth = ServiceProcess(
             "auth",
@@ -85,7 +85,7 @@ class System:
         self.gateway = self._gateway({})
 
     def start(self) -> None:
-        """Start broker and auth, and make the users. Raises DidNotStart, BrokerDidNotStart."""
+        """Start broker and auth, and create the users. Raises DidNotStart, BrokerDidNotStart."""
         with on_core(1):
             self.nats.start()
             asyncio.run(self._declare_stream())
@@ -93,7 +93,7 @@ class System:
         asyncio.run(self._add_users())
 
     def start_gateway(self, environment: Mapping[str, str] | None = None, *, core: int | None = 0) -> None:
-        """Start the gateway, anew where it runs, on a core (None: on all). Raises DidNotStart."""
+        """Start or restart the gateway on a core. None means all cores. Raises DidNotStart."""
         self.auth.process.thaw()
         self.gateway.kill()
         self.gateway = self._gateway(environment or {})
@@ -111,7 +111,7 @@ class System:
             process.kill()
 
     def target(self, *, is_narrow: bool = False, cursor: str | None = None) -> Target:
-        """The gateway, for a load client. Its rooms are settlements of one campaign where `is_narrow`, else that."""
+        """Return the gateway as a target. Its room is a campaign or, with `is_narrow`, settlements of that campaign."""
         room = f"campaign:{CAMPAIGN}/settlement:s%d" if is_narrow else f"campaign:{CAMPAIGN}"
         after = f',"cursor":"{cursor}"' if cursor else ""
         return replace(
@@ -125,7 +125,7 @@ class System:
         )
 
     def store(self) -> Target:
-        """The stream alone, for a load client that only publishes, as our publishers do: no gateway need run."""
+        """Return the stream as a target, for a load client that only publishes. No gateway need run."""
         host = self.nats.url.removeprefix("nats://")
         return Target(
             port=self.gateway.port,
@@ -141,7 +141,7 @@ class System:
 
     @contextmanager
     def auth_frozen(self) -> Iterator[None]:
-        """Auth does nothing in the block."""
+        """Freeze auth during the block."""
         self.auth.process.freeze()
         try:
             yield
@@ -149,27 +149,27 @@ class System:
             self.auth.process.thaw()
 
     def memory_kib(self) -> int:
-        """RssAnon of the gateway and its workers, KiB: heap without file pages, which come and go."""
+        """Return RssAnon of the gateway and its workers in KiB. It does not include file pages, which vary."""
         children = Path(f"/proc/{self.gateway_pid}/task/{self.gateway_pid}/children").read_text().split()
         return sum(rss_anon_kib(pid) for pid in (self.gateway_pid, *map(int, children)))
 
     @property
     def cursor(self) -> str:
-        """Where the gateway stands; of the memory-stored stream, whose epoch we chose."""
+        """Return the gateway's position in the stream in memory, whose epoch is known."""
         return f"{EPOCH}:{int(self.metric('beaconfire_gateway_position'))}"
 
     def metric(self, name: str) -> float:
-        """A figure of the gateway's /metrics; 0 where it has none."""
+        """Return a figure of the gateway's /metrics, or 0 if it has none."""
         with urllib.request.urlopen(f"{self.gateway.ops_url}/metrics", timeout=10) as answer:
             text = answer.read().decode()
         return sum(float(value) for value in re.findall(rf"^{name}(?:{{[^}}]*}})? (\S+)$", text, re.MULTILINE))
 
     def hold_collector(self) -> None:
-        """Let the gateway freeze no sessions, until its pauses are asked for. See `bench.gateway`."""
+        """Stop the gateway from freezing sessions until its pauses are asked for. See `bench.gateway`."""
         os.kill(self.gateway_pid, signal.SIGUSR2)
 
     def gc_pauses_ms(self) -> dict[str, float]:
-        """How long a full collection stops the gateway. See `bench.gateway`."""
+        """Return how long a full collection stops the gateway. See `bench.gateway`."""
         self._gc_lines.clear()
         os.kill(self.gateway_pid, signal.SIGUSR1)
         wait_until(lambda: self._gc_lines, "the gateway's garbage collector reports")
@@ -221,9 +221,9 @@ class System:
             await broker.close(nc)
 
     async def _add_users(self) -> None:
-        """Users straight into auth's tables, members of one campaign, and a token for each, signed with auth's key.
+        """Write users into auth's tables, as members of one campaign, and a token for each, signed with auth's key.
 
-        Signing up over HTTP hashes a password each, which takes half a minute for a thousand.
+        Signing up over HTTP would hash a password for each, which takes half a minute for a thousand.
         """
         database = Database(self._database_url)
         try:
@@ -249,14 +249,15 @@ class System:
             issuer="beaconfire",
             audience="beaconfire",
             ttl_s=tokens.MAX_LIFETIME_S,
-            not_before=int(time.time()) + 15,  # all of the same second, and accepted at once: less than the leeway
+            not_before=int(time.time())
+            + 15,  # all from the same second, and accepted immediately, because it is within the leeway
         )
         for path, most in ((self.tokens, self._users), (self.other_tokens, OTHER_TOKENS), (self.few_tokens, FEW)):
             path.write_text("".join(sign(user_id=one, name=one) + "\n" for one in names[:most]))
 
 
 def rss_anon_kib(pid: int) -> int:
-    """Memory of a process that belongs to no file, KiB."""
+    """Return the memory of a process that belongs to no file, in KiB."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("RssAnon:"):
             return int(line.split()[1])

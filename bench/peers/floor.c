@@ -1,7 +1,7 @@
-// The floor: a server that does nothing but send() a frame made once to each client of a room. No authentication, no
-// broker, no validation, no joining of frames. What a delivery costs here is the kernel's.
+// The floor: a server that only calls send() for each client of a room, with a frame that is made once. It has no
+// authentication, no broker, no validation, and combines no frames. So the kernel causes the whole cost of a delivery.
 //
-//   floor PORT PUBLISH_PORT      publishers send lines "r<room> <event>\n"; a client says {"subscribe":"r<room>"}
+//   floor PORT PUBLISH_PORT      publishers send lines "r<room> <event>\n"; a client sends {"subscribe":"r<room>"}
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>

@@ -1,5 +1,5 @@
-// What uWebSockets.js's binary wants of glibc 2.38, for a system that has an older one. See `allow_old_glibc` in
-// bench/peers.py. None of it is on the way of a message.
+// The functions of glibc 2.38 that the binary of uWebSockets.js needs, for a system with an older glibc. See
+// `allow_old_glibc` in bench/peers.py. None of them is used for a message.
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-// Publishes for Socket.IO as another service would: lines "room event" from stdin, with its emitter. Argument: Redis URL.
+// Publish for Socket.IO like a separate service: read lines "room event" from stdin, and use its emitter. Argument: Redis URL.
 const { Emitter } = require("@socket.io/redis-emitter");
 const Redis = require("ioredis");
 

@@ -16,5 +16,5 @@ const app = uws.App().ws("/ws", {
   },
 });
 subscriber.on("messageBuffer", (channel, event) => app.publish(channel.toString().slice(5), event, false));
-// Not before Redis is ready: ioredis drops a connection that subscribes while it is still being looked at.
+// Subscribe only when Redis is ready: ioredis drops a connection that subscribes during its readiness check.
 subscriber.once("ready", () => app.listen("127.0.0.1", Number(port), () => console.log("ready")));
