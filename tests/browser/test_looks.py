@@ -67,8 +67,9 @@ async def test_conflict_dialog_shows_its_reason_and_save_below_the_notice(table:
     await page.get_by_role("dialog").get_by_label("Population").fill("99")
     await page.get_by_role("dialog").get_by_role("button", name="Save").click()
 
-    await expect(page.get_by_role("dialog").get_by_role("alert")).to_contain_text("Somebody changed this meanwhile")
-    await expect(page.locator(".beaconfire-toast")).to_contain_text("Your change of Emberford was taken back.")
+    alert = page.get_by_role("dialog").get_by_role("alert")
+    await expect(alert).to_contain_text("Someone changed this in the meantime")
+    await expect(page.locator(".beaconfire-toast")).to_contain_text("Your change to Emberford was undone.")
     assert await _is_in_sight(page, "dialog [role=alert]")
     assert await _is_in_sight(page, "dialog button[type=submit]")
     assert await _is_in_sight(page, ".beaconfire-toast")

@@ -79,7 +79,8 @@ async def test_conflicting_edit_is_shown_to_the_second_editor_and_other_fields_a
 
     await mine.get_by_label("Population").fill("99")
     await mine.get_by_role("button", name="Save").click()
-    await expect(mine.get_by_role("alert")).to_contain_text("Somebody changed this meanwhile: population is now “4321”")
+    conflict = "Someone changed this in the meantime: population is now “4321”"
+    await expect(mine.get_by_role("alert")).to_contain_text(conflict)
     await mine.get_by_role("button", name="Save").click()
 
     await expect(mine).to_have_count(0)
@@ -129,7 +130,7 @@ async def test_refused_change_is_taken_back_and_its_form_keeps_what_was_typed(ta
     await dialog.get_by_label("Population").fill("55555")
     await dialog.get_by_role("button", name="Save").click()
 
-    await expect(page.locator("#toasts")).to_contain_text("Your change of Emberford was taken back")
+    await expect(page.locator("#toasts")).to_contain_text("Your change to Emberford was undone")
     await expect(dialog.get_by_role("alert")).to_contain_text("The service does not answer")
     await expect(dialog.get_by_label("Population")).to_have_value("55555")
     await expect(card).to_have_text(before, use_inner_text=True)
@@ -148,7 +149,7 @@ async def test_step_and_deletion_from_an_outdated_state_are_refused_with_the_cur
     try:
         call("PATCH", f"{url}/{made['id']}", {"level": 9}, token=token)
         await page.get_by_role("button", name="Raise the level of Thornwick").click()
-        await expect(page.locator("#toasts")).to_contain_text("level is now “9”. Yours was taken back.")
+        await expect(page.locator("#toasts")).to_contain_text("level is now “9”. Your change was undone.")
         await expect(_level(page, "Thornwick")).to_have_text("9")
         call("PATCH", f"{url}/{made['id']}", {"population": 12}, token=token)
         await page.get_by_role("button", name="Delete Thornwick").click()
@@ -278,9 +279,9 @@ async def test_controls_follow_a_change_of_role_in_the_open_window(table: Table)
 async def test_stranger_sees_a_refusal_and_the_campaign_once_added(table: Table) -> None:
     owner, stranger = await table.seat("Owner"), await table.window()
     await stranger.sign_in("Stranger")
-    await expect(stranger.page.get_by_text("You are in no campaign yet")).to_be_visible()
+    await expect(stranger.page.get_by_text("You are not in a campaign yet")).to_be_visible()
     await stranger.page.evaluate("(id) => { location.hash = `#/campaign/${id}` }", table.campaign)
-    await expect(stranger.page.get_by_role("heading", name="This campaign is not open to you")).to_be_visible()
+    await expect(stranger.page.get_by_role("heading", name="You cannot open this campaign")).to_be_visible()
 
     await owner.page.get_by_label("E-mail of a user").fill("stranger@demo.example")
     await owner.page.locator(".add-member").get_by_role("button", name="Add").click()

@@ -1,17 +1,17 @@
-/** The HTTP interfaces of auth and publisher, call by call. */
+/** The HTTP interfaces of auth and publisher, as one function per call. */
 
 import { asSentence } from "./sentences.js";
 
-/** How long an answer may take. The services themselves give up sooner; this is for answers that get lost. */
+/** How long an answer may take. The services give up sooner, so this is for answers that get lost. */
 const TIMEOUT_MS = 20_000;
 /**
- * A refresh whose answer is lost is asked for again, all within the 10 s in which auth still takes the token that it has
- * used up. The last try may be slow.
+ * When a refresh whose answer was lost is tried again: within the 10 s in which auth still accepts the used token. The last
+ * try may be slow.
  */
 const REFRESH_TIMEOUTS_MS = [4000, 4000, 12_000];
 const REPEAT_PAUSE_MS = 300;
 
-/** A call that was refused, or that nobody answered (`status` 0). The message may be shown. */
+/** A call that was refused, or got no answer (`status` 0). The message may be shown to the user. */
 export class ApiError extends Error {
   /** @param {number} status @param {string} code @param {string} message @param {object} [details]  further fields */
   constructor(status, code, message, details = {}) {
@@ -21,29 +21,29 @@ export class ApiError extends Error {
     this.code = code;
   }
 
-  /** Whether the same call may succeed a moment later. A new token that is refused may be taken when auth's keys are known. */
+  /** Whether the same call may succeed a moment later. A refused new token may be accepted once auth's keys are known. */
   get isPassing() {
     return this.isLost || this.status === 401 || this.status === 408 || this.status === 429;
   }
 
-  /** Whether nobody knows if it was carried out: no answer, or one from a proxy in front of a service that is away. */
+  /** Whether it is unknown if the call was carried out: no answer, or one from a proxy in front of a service that is away. */
   get isLost() {
     return this.status === 0 || this.status >= 500;
   }
 }
 
 /**
- * What a service answered: the body, and where in the stream it stands.
+ * The answer of a service: its body, and its place in the stream.
  * @typedef {object} Answer
  * @property {any} body
- * @property {string | null} cursor  of what was read: a lower bound of what it contains
- * @property {string | null} mark  of what was changed: the place or the id of its event, for `client.seen`
+ * @property {string | null} cursor  for a read: the body contains at least everything up to it
+ * @property {string | null} mark  for a change: the offset or id of its event, for `client.seen`
  */
 
 /**
  * @param {string} method @param {string | URL} url
  * @param {{body?: object, token?: string, revision?: number, key?: string, timeoutMs?: number, keepalive?: boolean}} [more]
- *   `revision`: the one a change starts from; `key`: the same one for a repetition; `keepalive`: the window may close meanwhile
+ *   `revision`: the one that a change starts from; `key`: the same one for a repetition; `keepalive`: the window may close
  * @returns {Promise<Answer>}
  */
 export async function request(method, url, { body, token, revision, key, timeoutMs = TIMEOUT_MS, keepalive = false } = {}) {
@@ -59,23 +59,23 @@ export async function request(method, url, { body, token, revision, key, timeout
     text = await answer.text();
   } catch {
     const isChange = method !== "GET" && signal.aborted;
-    const hint = isChange ? "It may have done what you asked nevertheless." : "Is it running?";
+    const hint = isChange ? "It may have made the change all the same." : "Is it running?";
     throw new ApiError(0, "unreachable", `The service does not answer. ${hint}`);
   }
   const document = parsed(text);
   if (answer.ok) {
-    if (document === undefined) throw new ApiError(0, "unreachable", "Something else than the service answered. Is the address right?");
+    if (document === undefined) throw new ApiError(0, "unreachable", "Something other than the service answered. Is the address correct?");
     const header = (name) => answer.headers.get(`X-Beaconfire-${name}`);
     return { body: document, cursor: header("Cursor"), mark: header("Offset") ?? header("Pending") };
   }
-  const { code = "", message = `The service refused with ${answer.status}.`, ...details } = document?.error ?? {};
+  const { code = "", message = `The service answered with status ${answer.status}.`, ...details } = document?.error ?? {};
   throw new ApiError(answer.status, code, message, details);
 }
 
-/** The same, if only the body is wanted. @param {Parameters<typeof request>} asked */
+/** Only the body of the answer. @param {Parameters<typeof request>} asked */
 export const call = async (...asked) => (await request(...asked)).body;
 
-/** What needs no access token. */
+/** Calls that need no access token. */
 export class SignInApi {
   /** @param {string} url */
   constructor(url) {
@@ -84,13 +84,13 @@ export class SignInApi {
 
   signUp = (body) => call("POST", `${this.url}/auth/sign-up`, { body });
   signIn = (body) => call("POST", `${this.url}/auth/sign-in`, { body });
-  /** Repeated after a lost answer: auth gives the same successor again. */
+  /** Repeated after a lost answer: auth returns the same new token again. */
   refresh = (refreshToken) => repeated((timeoutMs) => call("POST", `${this.url}/auth/refresh`, { body: { refreshToken }, timeoutMs }));
   signOut = (refreshToken) =>
     repeated((timeoutMs) => call("POST", `${this.url}/auth/sign-out`, { body: { refreshToken }, timeoutMs, keepalive: true }));
 }
 
-/** What a signed-in person may ask for. A token that is refused is renewed, and the call made once more. */
+/** Calls of a signed-in user. If the token is refused, it is renewed, and the call is made once more. */
 export class Api {
   /** @param {{authUrl: string, publisherUrl: string}} config @param {import("./session.js").Session} session */
   constructor(config, session) {
@@ -101,14 +101,14 @@ export class Api {
   campaigns = async () => (await this.#publisher("GET", "")).body.campaigns;
   createCampaign = async (body, key) => (await this.#publisher("POST", "", body, undefined, key)).body.campaign;
   campaign = async (id) => (await this.campaignAt(id)).campaign;
-  /** With the cursor to go on from: what is read afterwards contains as much at least. */
+  /** With the cursor to continue from: whatever is read afterwards contains at least as much. */
   campaignAt = async (id) => at(await this.#publisher("GET", `/${id}`));
   settlements = async (id) => (await this.#publisher("GET", `/${id}/settlements`)).body.settlements;
   structures = async (id, settlement) =>
     (await this.#publisher("GET", `/${id}/settlements/${settlement}/structures`)).body.structures;
   entities = async (id) => (await this.#publisher("GET", `/${id}/entities`)).body.entities;
 
-  // Changes, each answered with its `mark`.
+  // Changes. Each answer has its `mark`.
 
   updateCampaign = async (id, body, revision) => changed(await this.#publisher("PATCH", `/${id}`, body, revision));
   deleteCampaign = (id, revision) => this.#publisher("DELETE", `/${id}`, undefined, revision);
@@ -149,7 +149,7 @@ export class Api {
   }
 }
 
-/** A call that does no harm when it is made again, made again if its answer was lost. */
+/** Make an idempotent call, and repeat it if its answer was lost. */
 async function repeated(send) {
   for (const [number, timeoutMs] of REFRESH_TIMEOUTS_MS.entries()) {
     try {
@@ -161,7 +161,7 @@ async function repeated(send) {
   }
 }
 
-/** The JSON of a body, `{}` without one, undefined if it is something else. */
+/** The JSON of a body, `{}` without a body, or undefined if it is something else. */
 function parsed(text) {
   if (text === "") return {};
   try {
@@ -172,6 +172,6 @@ function parsed(text) {
   }
 }
 
-/** The one thing in an answer like `{settlement: {…}}`, with its mark. */
+/** The thing in an answer like `{settlement: {…}}`, with its mark. */
 const changed = ({ body, mark }) => ({ thing: Object.values(body)[0], mark });
 const at = ({ body, cursor }) => ({ campaign: body.campaign, cursor });

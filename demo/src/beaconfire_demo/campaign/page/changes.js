@@ -1,7 +1,7 @@
-/** What a form changed, as the body of a PATCH. */
+/** The changes of a form as the body of a PATCH. */
 
 /**
- * Only the fields that differ; of variables only the keys that differ, null for those removed.
+ * Only the fields that differ. Of variables, only the keys that differ, with null for removed ones.
  * @param {any} before @param {any} after
  */
 export function difference(before, after) {
@@ -19,7 +19,7 @@ export function difference(before, after) {
 }
 
 /**
- * A thing as it will be with these changes.
+ * A thing with these changes applied.
  * @param {any} thing @param {Record<string, any>} changes  as `difference` makes them
  */
 export function applied(thing, changes) {
@@ -31,7 +31,7 @@ export function applied(thing, changes) {
   return whole;
 }
 
-/** A change that came too late: what collides with it, in words, and how the thing is now. */
+/** A conflict: another user changed the same thing. It has the conflicts as text, and the current thing. */
 export class Meanwhile extends Error {
   /** @param {any} current @param {string[]} conflicts @param {string} advice */
   constructor(current, conflicts, advice) {
@@ -41,7 +41,7 @@ export class Meanwhile extends Error {
 }
 
 /**
- * Make a change; where somebody changed the same, keep how it is now and throw `Meanwhile`.
+ * Make a change. If another user changed the same, keep the current state and throw `Meanwhile`.
  * @template Answer
  * @param {() => Promise<Answer>} send @param {(current: any) => void} keep @param {string} [advice]
  */
@@ -62,7 +62,7 @@ function meanwhile(current, conflicts) {
     const value = key === undefined ? current[name] : current[name][key];
     return `${key ?? name} ${value === undefined ? "is gone" : `is now “${value}”`}`;
   });
-  return now.length > 0 ? `Somebody changed this meanwhile: ${now.join(", ")}.` : "Somebody changed this meanwhile.";
+  return now.length > 0 ? `Someone changed this in the meantime: ${now.join(", ")}.` : "Someone changed this in the meantime.";
 }
 
 function variableChanges(before, after) {

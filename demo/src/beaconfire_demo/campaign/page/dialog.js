@@ -1,4 +1,4 @@
-/** Forms and questions in a dialog over the page. It closes when what it asked for is done. */
+/** Forms and questions in a dialog over the page. The dialog closes when its action is done. */
 
 import { h, icon } from "./dom.js";
 import { typed } from "./sentences.js";
@@ -16,9 +16,9 @@ import { typed } from "./sentences.js";
  */
 
 /**
- * Ask for the fields; `onSubmit` gets their values, and what it throws is shown in the form, which stays open.
+ * Show a form. `onSubmit` gets the values. If it throws, the form stays open and shows the error.
  * @param {{title: string, fields: Field[], submit: string, problem?: string, onSubmit: (values: any) => unknown}} form
- *   `problem`: why it is asked again
+ *   `problem`: why the form is shown again
  */
 export function openForm({ title, fields, submit, problem, onSubmit }) {
   const readers = fields.map(fieldRow);
@@ -38,10 +38,10 @@ export function openQuestion({ title, text, submit, onSubmit }) {
 }
 
 export function isDialogOpen() {
-  return document.querySelector("dialog[open]") !== null; // one that was closed is there a moment longer
+  return document.querySelector("dialog[open]") !== null; // a closed dialog stays in the document for a moment
 }
 
-/** Close whatever is open: the screen behind it is another one now. */
+/** Close the open dialog: the screen behind it has changed. */
 export function closeDialogs() {
   for (const dialog of document.querySelectorAll("dialog")) dialog.close();
 }
@@ -51,7 +51,7 @@ function open({ title, body, submit, onSubmit, problem: why = "", isDangerous = 
   const button = h("button", { type: "submit", class: isDangerous ? "danger" : "primary" }, submit);
   const cancel = h("button", { type: "button", class: "plain" }, "Cancel");
   const heading = h("h2", { id: "dialog-title" }, title);
-  // Why it was refused, and the buttons, are in sight however long the form is.
+  // The error and the buttons stay visible however long the form is.
   const foot = h("div", { class: "dialog-foot" }, problem, h("div", { class: "dialog-buttons" }, cancel, button));
   const form = h("form", {}, h("div", { class: "dialog-body" }, heading, ...body), foot);
   const dialog = h("dialog", { "aria-labelledby": "dialog-title" }, form);
@@ -76,7 +76,7 @@ function open({ title, body, submit, onSubmit, problem: why = "", isDangerous = 
     if (before?.isConnected) before.focus();
   });
   document.body.append(dialog);
-  // Below an open dialog everything is blurred and cannot be pressed: the notices come with it.
+  // Everything below an open dialog is blurred and inert, so the notices move into the dialog.
   const toasts = document.querySelector(".beaconfire-toasts");
   if (toasts) dialog.append(toasts);
   dialog.showModal();
@@ -102,7 +102,7 @@ function controlOf({ name, type = "text", value = "", options = [], required, mi
   return h("input", { name, type, value, required, min, max, maxlength, step: type === "number" ? 1 : null, autocomplete: "off" });
 }
 
-/** Names with values, a row each; rows can be added and removed. */
+/** Names with values, one row each. Rows can be added and removed. */
 function variablesRow({ name, label, value = {} }) {
   const list = h("div", { class: "variable-rows" });
   const add = h("button", { type: "button", class: "plain small" }, icon("add"), "Add a variable");
@@ -123,7 +123,7 @@ function variableRow(key, text, original) {
   const remove = h("button", { type: "button", class: "icon-button", "aria-label": "Remove the variable" }, icon("remove"));
   const row = h("div", { class: "variable-row" }, keyInput, valueInput, remove);
   remove.addEventListener("click", () => row.remove());
-  // An untouched value keeps its type: the text "12" stays text.
+  // An untouched value keeps its type: the text "12" stays a text.
   row.readPair = () => [keyInput.value.trim(), valueInput.value === text && original !== undefined ? original : typed(valueInput.value)];
   return row;
 }

@@ -1,9 +1,9 @@
-/** Building and updating the page. Data becomes text and attributes, never markup: nothing a person types is executed. */
+/** Builds and updates the page. Data becomes text and attributes, never markup, so typed text is never executed. */
 
 /**
  * An element: `h("p", {class: "quiet"}, "text", child, …)`. Children that are null, false or empty text are left out.
  * @param {string} tag
- * @param {Record<string, unknown>} [attributes]  true sets an empty one; false, null and undefined none
+ * @param {Record<string, unknown>} [attributes]  true sets an empty one; false, null and undefined set none
  * @param {...any} children
  */
 export function h(tag, attributes = {}, ...children) {
@@ -40,8 +40,8 @@ export function icon(name) {
 }
 
 /**
- * Make what is shown like `wanted`, in place: elements that stay keep focus, a half-made click and typed text.
- * Children are matched by `data-key`, else by their position.
+ * Change `shown` in place until it equals `wanted`. Elements that stay keep focus, a click under way and typed text.
+ * Children are matched by `data-key`, or by position without one.
  * @param {Element} shown
  * @param {Element} wanted
  */
@@ -91,7 +91,7 @@ function keyOf(node) {
 }
 
 /**
- * Light up what just changed, briefly.
+ * Highlight an element briefly.
  * @param {Element | null} element
  */
 export function flash(element) {

@@ -1,11 +1,11 @@
-/** What this person changed and has not come back yet: shown at once, marked, and taken back where it was refused. */
+/** The user's unconfirmed changes: shown at once, marked as pending, and undone if they are refused. */
 
 import { applied } from "./changes.js";
 
 export class Edits {
   #client;
   #onChange;
-  /** @type {Map<string, Set<{changes: object}>>} By the thing's id; `changes` are those that no answer contains yet. */
+  /** @type {Map<string, Set<{changes: object}>>} By the thing's id. `changes` are those that no answer contains yet. */
   #open = new Map();
 
   /** @param {import("../client/index.js").Client} client @param {() => void} onChange */
@@ -14,28 +14,28 @@ export class Edits {
     this.#onChange = onChange;
   }
 
-  /** A thing as its editor sees it. */
+  /** A thing with its unconfirmed changes. */
   over(thing) {
     return [...(this.#open.get(thing.id) ?? [])].reduce((shown, { changes }) => applied(shown, changes), thing);
   }
 
-  /** Whether a change of it is still on its way. */
+  /** Whether a change of the thing is unconfirmed. */
   isPending(id) {
     return this.#open.has(id);
   }
 
   /**
-   * Show changes of a thing and make them. Answers when the service has; the mark goes when the change has come back.
-   * Throws what `send` throws, and then they are taken back.
-   * @param {string} id @param {object} changes @param {() => Promise<{mark: string | null}>} send  keeps what was answered
+   * Show changes of a thing, and make them. Resolves when the service has answered. The mark disappears when the change has
+   * come back. Throws what `send` throws, after undoing the changes.
+   * @param {string} id @param {object} changes @param {() => Promise<{mark: string | null}>} send  keeps the answer
    */
   async make(id, changes, send) {
     const edit = { changes };
     this.#begin(id, edit);
     try {
       const { mark } = await send();
-      edit.changes = {}; // they are in what was kept
-      // What is not seen in time, or after the connection was given up, was made nevertheless.
+      edit.changes = {}; // the kept answer contains them
+      // A change that is not seen in time, or after the client gave up, was still made.
       this.#client.seen(mark).catch(() => {}).finally(() => this.#end(id, edit));
     } catch (error) {
       this.#end(id, edit);
@@ -44,7 +44,7 @@ export class Edits {
   }
 
   /**
-   * A campaign with what is on its way in it, for the eyes.
+   * The campaign with all unconfirmed changes, for display.
    * @param {import("./world.js").World} world
    */
   shown(world) {

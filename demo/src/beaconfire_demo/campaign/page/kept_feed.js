@@ -1,9 +1,9 @@
-/** The feed of a campaign over a reload: what this window showed, and up to where it had heard. */
+/** Keeps the feed of a campaign over a reload: what this window showed, and its cursor. */
 
 import { ofWindow } from "./storage.js";
 
 const PREFIX = "beaconfire-feed-";
-/** After this long a feed begins from the start: there may be too much to catch up with, and it is no longer news. */
+/** A feed older than this is dropped: there may be too much to catch up with, and it is no longer news. */
 const KEPT_MS = 3_600_000;
 
 /**
@@ -26,7 +26,7 @@ export function writeFeed(user, campaign, { entries, notes, cursor }) {
   ofWindow.write(PREFIX + campaign, { user, at: Date.now(), entries, notes: [...notes], cursor });
 }
 
-/** Nobody is signed in here any more. */
+/** Forget every feed: the user has signed out. */
 export function forgetFeeds() {
   for (const key of ofWindow.keys(PREFIX)) ofWindow.remove(key);
 }

@@ -1,10 +1,10 @@
-/** Level steppers: as fast as somebody clicks, one request at a time, and the last click decides. */
+/** Level steppers: they follow every click at once, send one request at a time, and the last click decides. */
 
 const LEAST = 0;
 const MOST = 100;
 
 export class Levels {
-  /** @type {Map<string, number>} What is shown until the service has said so. */
+  /** @type {Map<string, number>} The levels that are shown but not yet confirmed by the service, by key. */
   #wanted = new Map();
   #sending = new Set();
 
@@ -22,7 +22,7 @@ export class Levels {
     return this.of(thing) + step >= LEAST && this.of(thing) + step <= MOST;
   }
 
-  /** Throws what `save` throws; the level shown is then the real one again. */
+  /** Throws what `save` throws. The real level is shown again then. */
   async step(kind, thing, step) {
     if (!this.canStep(thing, step)) return;
     this.#wanted.set(thing.id, this.of(thing) + step);

@@ -1,4 +1,4 @@
-/** The page's one connection, open while somebody is signed in, with its indicator and notices. */
+/** The page's one connection, open while a user is signed in, with its indicator and notices. */
 
 import { announceConnection, Client, mountIndicator } from "../client/index.js";
 

@@ -1,10 +1,10 @@
 /**
- * Loading what a screen shows, until it works. A load that fails for a reason that passes is made again: in growing pauses, and
- * at once when the light turns green, the network is back, or somebody looks at the page again.
+ * Loads what a screen shows, until it works. After a temporary failure it tries again with growing pauses, and at once when the
+ * connection or the network is back, or the page becomes visible.
  */
 
 const PAUSES_MS = [1000, 2000, 4000, 8000, 15_000];
-/** What somebody has to change first: no member, no such thing. A token that is refused may be taken a moment later. */
+/** Failures that trying again does not help: not a member, no such thing. A refused token may be accepted a moment later. */
 const FINAL = new Set([403, 404]);
 
 export class Loading {
@@ -23,7 +23,7 @@ export class Loading {
    * @param {import("../client/index.js").Client} options.client
    * @param {() => Promise<unknown>} options.load
    * @param {(error: any, willRetry: boolean) => void} options.onFailure
-   * @param {boolean} [options.isAlwaysRepeated]  load whenever the light turns green or somebody looks, not only after a failure
+   * @param {boolean} [options.isAlwaysRepeated]  load whenever the connection is back or the page becomes visible, not only after a failure
    */
   constructor({ client, load, onFailure, isAlwaysRepeated = false }) {
     this.#load = load;
@@ -43,7 +43,7 @@ export class Loading {
     this.#offs = ["state", "degraded", "live"].map((name) => client.on(name, look));
   }
 
-  /** Load now. If a load is under way, there is another one after it: what it reads may be older than the reason to read. */
+  /** Load now. If a load is under way, another one follows: the current one may read an older state. */
   async run() {
     if (this.#isClosed) return;
     clearTimeout(this.#timer);

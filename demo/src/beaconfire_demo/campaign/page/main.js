@@ -1,4 +1,4 @@
-/** The demo page: who is signed in, which view is shown, and the one connection. */
+/** The demo page: the signed-in user, the current view, and the one connection. */
 
 import { Toasts } from "../client/index.js";
 
@@ -33,7 +33,7 @@ const tell = (error) => {
   if (error.code !== "signed_out") toasts.show(error.message, { kind: "bad" });
 };
 
-/** Where the services are. The page can do nothing without it, so it asks until it knows. */
+/** Read where the services are. The page can do nothing without that, so it tries until it knows. */
 async function loadConfig() {
   for (;;) {
     try {
@@ -92,7 +92,7 @@ function showAccount(user) {
 
 window.addEventListener("hashchange", () => signedIn && show());
 document.querySelector(".skip").addEventListener("click", (event) => {
-  event.preventDefault(); // the hash is the page's address
+  event.preventDefault(); // the hash is the page's route
   main.focus();
 });
 

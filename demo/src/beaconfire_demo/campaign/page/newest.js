@@ -1,13 +1,13 @@
 /**
- * The newest tokens of a session, for all windows that have it: a window that was duplicated, or restored from disk days
- * later, has older ones. They lie in localStorage, sealed with a key that only those windows have: when the last of them is
- * closed, nobody can read them any more. Plain HTTP has no cryptography in browsers; there they lie as they cross the network.
+ * The newest tokens of a session, shared by its windows: a window that was duplicated, or restored from disk days later, has
+ * older ones. They are in localStorage, encrypted with a key that only those windows have. After the last of them is closed,
+ * the tokens cannot be read. Over plain HTTP browsers have no cryptography, and the tokens are stored as they are.
  */
 
 import { ofBrowser, parsed } from "./storage.js";
 
 const PREFIX = "beaconfire-newest-";
-/** Older than any refresh token: what is left of sessions whose windows were closed without signing out. */
+/** Longer than any refresh token lives. Older entries belong to windows that were closed without signing out. */
 const KEPT_MS = 30 * 24 * 3600 * 1000;
 
 /** A key for a new session. */
@@ -16,8 +16,8 @@ export function newKey() {
 }
 
 /**
- * Take away what nobody needs any more.
- * @param {string} [family]  the session that is kept whatever its age: the clock may have been set meanwhile
+ * Remove old entries.
+ * @param {string} [family]  the session that is kept whatever its age, since the clock may have been changed
  */
 export function sweep(family) {
   for (const key of ofBrowser.keys(PREFIX)) {
@@ -35,17 +35,17 @@ export class Newest {
     this.#key = key;
   }
 
-  /** @returns {Promise<{version: number} | undefined>} what was written last, by any window */
+  /** @returns {Promise<{version: number} | undefined>} what a window wrote last */
   async read() {
     const kept = ofBrowser.read(this.#name);
     try {
       return kept?.open ?? (kept && (await this.#opened(kept)));
     } catch {
-      return undefined; // not written by us
+      return undefined; // not written by this page
     }
   }
 
-  /** @param {{version: number}} record  replaces what is older, and nothing that is newer */
+  /** @param {{version: number}} record  replaces an older record, never a newer one */
   async write(record) {
     const sealed = await this.#sealed(record);
     if ((await this.read())?.version > record.version) return;
@@ -57,7 +57,7 @@ export class Newest {
   }
 
   /**
-   * Hear of what other windows do.
+   * Call handlers when another window writes or removes tokens.
    * @param {{onNews: () => void, onRemoved: () => void}} handlers
    * @returns {() => void} stops it
    */
@@ -65,7 +65,7 @@ export class Newest {
     const hear = ({ key, oldValue, newValue }) => {
       if (key !== this.#name) return;
       if (newValue !== null) onNews();
-      else if (!isOld(parsed(oldValue))) onRemoved(); // else it was only swept: that signs nobody out
+      else if (!isOld(parsed(oldValue))) onRemoved(); // an old record was only cleaned up, which signs no user out
     };
     window.addEventListener("storage", hear);
     return () => window.removeEventListener("storage", hear);
@@ -88,7 +88,7 @@ export class Newest {
   }
 }
 
-/** By a clock that may have been wrong then, or be wrong now. */
+/** Whether a record is old. The clock may have been wrong then, or may be wrong now. */
 const isOld = (kept) => !(Date.now() - kept?.at < KEPT_MS);
 const encoded = (bytes) => btoa(String.fromCharCode(...new Uint8Array(bytes)));
 const decoded = (text) => Uint8Array.from(atob(text), (character) => character.charCodeAt(0));

@@ -1,11 +1,11 @@
-/** Making something once, however often the form is sent: after a lost answer nobody knows whether it was made. */
+/** Makes something only once, however often the form is sent: after a lost answer, it may have been made already. */
 
 export class Once {
   #text = "";
   #key = "";
 
   /**
-   * The `Idempotency-Key` for this body: the same one for the same body, as the services ask for.
+   * The `Idempotency-Key` for this body. The same body gets the same key, as the services require.
    * @param {object} body
    */
   keyFor(body) {

@@ -1,11 +1,11 @@
-/** What fills the page: drawn from the state as often as it changes, with one place for everything a person does. */
+/** A screen fills the page. It is drawn from the state whenever that changes, and handles all user actions in one place. */
 
 import { h, patch } from "./dom.js";
 
 /**
- * Show a screen. `draw()` brings it up to date with `render`. Elements name what they do by `data-action` (a click),
- * `data-change` (a choice) or `data-submit` (a form); the function of that name in `actions` is called with the
- * element. What it throws is told.
+ * Show a screen. `draw()` updates it with `render`. Elements name their action in `data-action` (a click),
+ * `data-change` (a choice) or `data-submit` (a form). The function of that name in `actions` is called with the
+ * element. `onError` gets what it throws.
  *
  * @param {HTMLElement} host
  * @param {{title: () => string, render: () => unknown[], actions: Record<string, (element: any) => unknown>,
@@ -20,7 +20,7 @@ export function showScreen(host, { title, render, actions, onError }) {
   window.scrollTo(0, 0);
 
   const draw = () => {
-    if (!root.isConnected) return; // an answer that came after the screen was left
+    if (!root.isConnected) return; // the answer came after the user left the screen
     document.title = title() ? `${title()} · Beaconfire` : "Beaconfire";
     patch(root, h("div", { class: "screen" }, ...render()));
   };

@@ -1,4 +1,4 @@
-/** Events, roles, times and values in words. */
+/** Events, roles, times and values as text. */
 
 export const ROLES = ["owner", "editor", "viewer"];
 
@@ -7,14 +7,14 @@ const DAY = 24 * HOUR;
 const WEEK = 7 * DAY;
 
 /**
- * Who did what, as a person would say it. Names are those the page knows when the event comes.
+ * An event as a sentence: who did what. It uses the names that the page knows when the event comes.
  * @param {any} event
  * @param {import("./world.js").World} world
  * @param {string} me  the reader's user id
- * @param {{isNewMember?: boolean}} [before]  what was so before the event was followed
+ * @param {{isNewMember?: boolean}} [before]  the state before the event was applied
  */
 export function sentence({ type, payload, metadata }, world, me, { isNewMember = false } = {}) {
-  const who = metadata?.source === "scheduler" ? "The clock" : nameOf(world, metadata?.userId, me, "Somebody");
+  const who = metadata?.source === "scheduler" ? "The clock" : nameOf(world, metadata?.userId, me, "Someone");
   const fields = inWords(payload.changedFields);
   switch (type) {
     case "settlement_updated":
@@ -32,7 +32,7 @@ export function sentence({ type, payload, metadata }, world, me, { isNewMember =
   }
 }
 
-/** What else a change means: the computed values that are out of date because of it. @param {any} payload */
+/** The computed values that a change makes out of date. @param {any} payload */
 export function consequence({ affectedFields }) {
   return `Out of date: ${inWords(affectedFields) || "everything computed"}`;
 }
@@ -43,13 +43,13 @@ export function pace({ everyS, elapsedSeconds }) {
   return `${time} ${time.startsWith("1 ") ? "passes" : "pass"} every ${duration(everyS).replace(/^1 /, "")}`;
 }
 
-/** ISO 8601 as the people of that world read it: theirs is UTC. */
+/** World time for reading. The stored time is UTC. */
 export function worldTime(iso) {
   const format = { day: "numeric", month: "long", year: "numeric", hour: "2-digit", minute: "2-digit" };
   return new Intl.DateTimeFormat("en-GB", { ...format, timeZone: "UTC" }).format(new Date(iso));
 }
 
-/** The clock's reading of a moment, for the feed. */
+/** The time of day of an entry, for the feed. */
 export function clockTime(date) {
   return new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", second: "2-digit" }).format(date);
 }
@@ -63,7 +63,7 @@ export function duration(seconds) {
   return `${seconds} s`;
 }
 
-/** What `duration` has said, in seconds again. @param {string} words */
+/** The reverse of `duration`: a text in seconds. @param {string} words */
 export function seconds(words) {
   const [count, unit] = words.split(" ");
   return Number(count) * UNITS.find(([name]) => name === unit.replace(/s$/, ""))[1];
@@ -75,7 +75,7 @@ export function withArticle(role) {
   return `${/^[aeiou]/.test(role) ? "an" : "a"} ${role}`;
 }
 
-/** A service's words, as a person reads them: with a capital and a full stop. @param {string} text */
+/** A service's message as a sentence, with a capital and a full stop. @param {string} text */
 export function asSentence(text) {
   const trimmed = String(text ?? "").trim();
   if (trimmed === "") return "Something went wrong.";
@@ -83,12 +83,12 @@ export function asSentence(text) {
   return /[.!?…:”"]$/.test(whole) ? whole : `${whole}.`;
 }
 
-/** A variable's value, as it is shown. */
+/** The value of a variable as text. */
 export function shown(value) {
   return typeof value === "boolean" ? (value ? "yes" : "no") : String(value);
 }
 
-/** What was typed, as the value it means: a number, true or false, else text. */
+/** The value of a typed text: a number, true or false, otherwise the text. */
 export function typed(text) {
   const trimmed = text.trim();
   if (trimmed === "true" || trimmed === "false") return trimmed === "true";
@@ -113,7 +113,7 @@ function entityName(world, { entityType, entityId }) {
 }
 
 function membership(who, { userId, role }, world, me, isNewMember) {
-  const whom = nameOf(world, userId, me, "somebody").replace(/^You$/, "you");
+  const whom = nameOf(world, userId, me, "someone").replace(/^You$/, "you");
   if (role === null) return `${who} removed ${whom} from the campaign`;
   if (isNewMember) return `${who} added ${whom} as ${withArticle(role)}`;
   return `${who} made ${whom} ${withArticle(role)}`;

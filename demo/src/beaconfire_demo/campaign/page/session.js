@@ -1,21 +1,21 @@
 /**
- * Who is signed in, in this window only: two windows can be two people. Kept in sessionStorage, so that a reload stays
- * signed in. A window that was duplicated, or restored from disk, has the same session with tokens of its own age: the
- * newest ones are shared (`newest.js`), and an older copy is never used over a newer one.
+ * The signed-in user of this window: two windows can be two users. The session is in sessionStorage, so that it survives a
+ * reload. A window that was duplicated, or restored from disk, has the same session, perhaps with older tokens. So the
+ * windows share the newest tokens (`newest.js`), and an older copy is never used instead of a newer one.
  */
 
 import { Newest, newKey, sweep } from "./newest.js";
 import { ofWindow } from "./storage.js";
 
 const KEY = "beaconfire-session";
-/** A token that has less than this left, (half its life, where that is shorter), is renewed before it is used. */
+/** A token with less time left than this (or than half its life, if that is shorter) is renewed before it is used. */
 const SPARE_MS = 30_000;
-/** How long a window waits for another one that renews the same session: longer than a renewal may take. */
+/** How long a window waits while another one renews the same session. A renewal takes less. */
 const TURN_MS = 25_000;
 const ENDED = "Your session has ended. Please sign in again.";
 const SIGNED_OUT = "You are signed out.";
 
-/** Thrown when the session has ended. `retry` tells the socket's client that trying again is of no use. */
+/** Thrown when the session has ended. `retry` tells the socket's client that trying again is useless. */
 export class SignedOut extends Error {
   retry = "no";
   status = 401;
@@ -33,7 +33,7 @@ export class Session {
   /**
    * @param {import("./api.js").SignInApi} auth
    * @param {{family: string, key: string, version: number, user: any, accessToken: string, refreshToken: string, renewAt: number}} data
-   *   `version` counts renewals: the higher one has the newer tokens
+   *   `version` counts renewals: a higher one has newer tokens
    */
   constructor(auth, data) {
     this.#auth = auth;
@@ -43,7 +43,7 @@ export class Session {
     this.#keep();
   }
 
-  /** The session of this window before its reload, or null. */
+  /** The session of this window from before the reload, or null. */
   static async restored(auth) {
     const data = ofWindow.read(KEY);
     sweep(data?.family);
@@ -54,7 +54,7 @@ export class Session {
     return session;
   }
 
-  /** A new session from the answer to a sign-in or sign-up. */
+  /** Create a session from the answer to a sign-in or sign-up. */
   static begun(auth, answer) {
     const session = new Session(auth, { family: randomName(), key: newKey(), version: 1, ...kept(answer) });
     void session.#share();
@@ -65,12 +65,12 @@ export class Session {
     return this.#data.user;
   }
 
-  /** Called once when the session ends, by whatever, with a sentence why. */
+  /** Called once when the session ends for any reason, with a sentence that says why. */
   set onEnd(handler) {
     this.#onEnd = handler;
   }
 
-  /** An access token that is good for a while. Throws SignedOut. */
+  /** An access token that is valid for a while. Throws SignedOut. */
   async token() {
     const { accessToken, renewAt } = this.#living();
     return Date.now() < renewAt ? accessToken : this.renewed(accessToken);
@@ -78,7 +78,7 @@ export class Session {
 
   /** Another access token than `old`. Throws SignedOut. */
   async renewed(old = this.#living().accessToken) {
-    // Who comes while a renewal is under way waits for that one; it ends in time, as each of its steps does.
+    // Callers share a renewal that is under way. It ends in time, since each of its steps does.
     while (this.#living().accessToken === old || Date.now() >= this.#living().renewAt) {
       this.#renewal ??= this.#renew(this.#living().accessToken).finally(() => (this.#renewal = null));
       await this.#renewal;
@@ -86,7 +86,7 @@ export class Session {
     return this.#living().accessToken;
   }
 
-  /** Sign out here and, as far as it can be reached, at auth. */
+  /** Sign out here and, if it can be reached, at auth. */
   async signOut() {
     const { refreshToken } = this.#living();
     this.#end(SIGNED_OUT);
@@ -107,7 +107,7 @@ export class Session {
         } catch (error) {
           if (error.status !== 401) throw error;
           await this.#catchUp();
-          if (this.#data?.version > version) continue; // refused, as another window has renewed meanwhile
+          if (this.#data?.version > version) continue; // refused, because another window has renewed in the meantime
           this.#end(ENDED);
           throw new SignedOut(ENDED);
         }
@@ -115,7 +115,7 @@ export class Session {
     });
   }
 
-  /** Take over what another window has renewed. */
+  /** Use the tokens that another window has renewed. */
   async #catchUp() {
     const newest = await this.#newest.read();
     if (!this.#data || !newest || !(newest.version > this.#data.version)) return;
@@ -123,18 +123,18 @@ export class Session {
     this.#keep();
   }
 
-  /** Give the other windows of this session what this one has renewed. */
+  /** Share the renewed tokens with the other windows of this session. */
   async #share() {
     const { user, accessToken, refreshToken, renewAt, version } = this.#data;
     await this.#newest.write({ user, accessToken, refreshToken, renewAt, version });
-    if (!this.#data) this.#newest.remove(); // signed out meanwhile
+    if (!this.#data) this.#newest.remove(); // signed out in the meantime
   }
 
   #end(why) {
     if (!this.#data) return;
     this.#data = null;
     this.#unwatch();
-    this.#newest.remove(); // the other windows hear that
+    this.#newest.remove(); // tells the other windows
     ofWindow.remove(KEY);
     this.#onEnd?.(why);
   }
@@ -149,15 +149,15 @@ export class Session {
   }
 }
 
-/** What is kept of an answer of auth. */
+/** The part of auth's answer that is kept. */
 function kept({ user, accessToken, refreshToken, expiresInS }) {
   const spareMs = Math.min(SPARE_MS, expiresInS * 500);
   return { user, accessToken, refreshToken, renewAt: Date.now() + expiresInS * 1000 - spareMs };
 }
 
 /**
- * Run while no other window of this session does. If the browser has no locks (plain HTTP), forbids them, or another window
- * does not end, it is run nevertheless: two renewals at a time do no harm within the 10 s that auth gives.
+ * Run something while no other window of this session does. If the browser has no locks (plain HTTP), forbids them, or another
+ * window does not finish, it runs anyway: two renewals at a time do no harm within the 10 s that auth allows.
  */
 async function alone(name, run) {
   let isRunning = false;

@@ -1,8 +1,8 @@
-/** Where the page keeps things over a reload. A browser that forbids it, or is full, does no harm: they last as long as the page. */
+/** Keeps things over a reload. If the browser forbids it, or its storage is full, they last only as long as the page. */
 
-/** Of this window alone; a duplicate begins with a copy, and a window restored from disk with the one of that day. */
+/** For this window only. A duplicated window starts with a copy, and a restored window with its old content. */
 export const ofWindow = careful("sessionStorage");
-/** Of all windows of this address. */
+/** For all windows of this address. */
 export const ofBrowser = careful("localStorage");
 
 /** @param {"sessionStorage" | "localStorage"} name */
@@ -10,13 +10,13 @@ function careful(name) {
   const memory = new Map();
   const tried = (use, otherwise) => {
     try {
-      return use(window[name]); // blocked cookies throw here
+      return use(window[name]); // throws if cookies are blocked
     } catch {
       return otherwise();
     }
   };
   return {
-    /** @param {string} key @returns {any} undefined if there is nothing, or nothing that we wrote */
+    /** @param {string} key @returns {any} undefined if there is nothing that this page wrote */
     read(key) {
       return parsed(memory.get(key) ?? tried((storage) => storage.getItem(key), () => null));
     },
@@ -27,7 +27,7 @@ function careful(name) {
       memory.delete(key);
       const inMemory = () => {
         memory.set(key, text);
-        tried((storage) => storage.removeItem(key), () => {}); // what is there is older
+        tried((storage) => storage.removeItem(key), () => {}); // the old value is out of date
       };
       tried((storage) => storage.setItem(key, text), inMemory);
     },
@@ -46,7 +46,7 @@ function careful(name) {
   };
 }
 
-/** @param {string | null} text  as it is kept @returns {any} undefined if there is nothing, or nothing that we wrote */
+/** @param {string | null} text  the stored text @returns {any} undefined if this page did not write it */
 export function parsed(text) {
   try {
     return JSON.parse(text ?? "null") ?? undefined;

@@ -1,10 +1,10 @@
-/** One campaign as this page knows it: read over HTTP, and read again where an event says that something changed. */
+/** The campaign as this page knows it. It is read over HTTP, and read again when an event says what changed. */
 
 const REREAD_PAUSES_MS = [0, 1000, 2000, 4000, 8000];
-/** How often everything is read again because something changed while it was read. */
+/** How often everything is read again at most, because something changed while it was read. */
 const MAX_READINGS = 5;
 
-/** Where a thing stands below its campaign, in the publisher's paths. */
+/** The path of a thing below its campaign, in the publisher's API. */
 export const pathOf = {
   settlement: ({ id }) => `settlements/${id}`,
   structure: ({ id, settlementId }) => `settlements/${settlementId}/structures/${id}`,
@@ -21,20 +21,20 @@ export class World {
   entities = new Map();
   /** @type {Map<string, any>} */
   members = new Map();
-  /** Who was ever a member here, by id: the event that tells of somebody's leaving comes when they are gone. */
+  /** Everyone who was ever a member here, by id: the event that tells of a removal comes after it. */
   #names = new Map();
 
   #api;
   #onChange;
   #onStale;
-  /** Counts what was changed piece by piece, so that `load` knows when its answers are out of date. */
+  /** Counts single changes, so that `load` knows when its answers are out of date. */
   #changes = 0;
 
   /**
    * @param {import("./api.js").Api} api
    * @param {string} id
-   * @param {(change: {key?: string, fields?: string[]}) => void} onChange  `key`: what to light up
-   * @param {() => void} onStale  a change could not be read: everything has to be loaded again
+   * @param {(change: {key?: string, fields?: string[]}) => void} onChange  `key`: what to highlight
+   * @param {() => void} onStale  a change could not be read, so everything must be loaded again
    */
   constructor(api, id, onChange, onStale) {
     this.#api = api;
@@ -66,9 +66,10 @@ export class World {
   }
 
   /**
-   * Everything, anew. Returns the cursor to go on from, null where there is none. Throws ApiError: 403 for who is no member.
+   * Load everything again. Returns the cursor to continue from, or null if there is none. Throws ApiError: 403 if the user is
+   * not a member.
    *
-   * What an event or a new role changed meanwhile must not be overwritten by an answer from before: then it is read again.
+   * If an event or a new role changed something in the meantime, everything is read again: older answers must not overwrite it.
    */
   async load() {
     for (let reading = 1; ; reading++) {
@@ -99,7 +100,7 @@ export class World {
     };
   }
 
-  /** What the caller just changed, as the service answered it: shown at once, lit up when the event comes. */
+  /** Take over what this user just changed, as the service answered it. It is highlighted when the event comes. */
   put(kind, thing) {
     if (this.#isOlder(kind, thing)) return;
     this.#shelf(kind).set(thing.id, thing);
@@ -113,7 +114,7 @@ export class World {
 
   putCampaign(campaign, fields = []) {
     if (this.campaign && campaign.revision < this.campaign.revision) return;
-    // The role follows `role.changed` on the socket, which may be ahead of this answer.
+    // The role comes from `role.changed` on the socket, which may be ahead of this answer.
     this.campaign = { ...campaign, role: this.campaign?.role ?? campaign.role };
     this.#changed({ key: "campaign", fields });
   }
@@ -129,7 +130,7 @@ export class World {
     this.#changed({});
   }
 
-  /** Read again what an event names. Answers after it has been read, or is known to be gone. */
+  /** Read again what an event names. Resolves when it has been read, or is known to be gone. */
   async follow({ type, payload }) {
     const { operation, changedFields = [] } = payload;
     const isGone = operation === "delete";
@@ -149,7 +150,7 @@ export class World {
         this.#keep(kind, await this.#api.read(this.id, pathOf[kind](place)), fields);
       } catch (error) {
         if (error.status !== 404) throw error;
-        this.drop(kind, place.id); // deleted since
+        this.drop(kind, place.id); // deleted in the meantime
       }
     });
   }
@@ -160,19 +161,19 @@ export class World {
     this.#changed({ key: thing.id, fields });
   }
 
-  /** Two answers may overtake each other: the higher revision is the newer. */
+  /** Two answers may overtake each other. The higher revision is the newer one. */
   #isOlder(kind, { id, revision }) {
     return revision < this.thing(kind, id)?.revision;
   }
 
-  /** A service that is away, or refuses, for a moment must not leave the page stale: the event does not come again. */
+  /** Read until it works: the event does not come again, so a short outage must not leave the page stale. */
   async #patiently(read) {
     for (const pause of REREAD_PAUSES_MS) {
       await new Promise((resolve) => setTimeout(resolve, pause));
       try {
         return await read();
       } catch (error) {
-        if (!error.isPassing) return undefined; // no longer a member, or signed out: the socket says so as well
+        if (!error.isPassing) return undefined; // no longer a member, or signed out: the socket says so too
       }
     }
     this.#onStale();

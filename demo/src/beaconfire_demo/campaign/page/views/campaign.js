@@ -1,4 +1,4 @@
-/** One campaign, live: what is shown, what can be done, and what the socket says about it. */
+/** One live campaign: what it shows, what a user can do, and what happens on events. */
 
 import { difference, unlessMeanwhile } from "../changes.js";
 import { closeDialogs, isDialogOpen, openForm, openQuestion } from "../dialog.js";
@@ -29,11 +29,11 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
   /** @type {"loading" | "open" | "refused" | "failed"} */
   let phase = "loading";
   let problem = "";
-  /** What this window showed before it was reloaded. */
+  /** What this window showed before the reload. */
   const before = readFeed(me.id, id);
   let entries = before?.entries ?? [];
   let notes = before?.notes ?? new Map();
-  /** What is loaded contains every event up to here. */
+  /** The loaded state contains every event up to this cursor. */
   let loadedUpTo = "";
   /** The offsets of events that are not in the feed yet. */
   const unread = new Set();
@@ -46,7 +46,7 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
   const edits = new Edits(client, () => phase === "open" && screen.draw());
   const changes = changesOf({ api, world, edits });
   const levels = new Levels({
-    save: (kind, thing, level) => changes.update(kind, thing, { level }, world.thing(kind, thing.id)?.revision, "Yours was taken back."),
+    save: (kind, thing, level) => changes.update(kind, thing, { level }, world.thing(kind, thing.id)?.revision, "Your change was undone."),
     onChange: () => screen.draw(),
   });
   const screen = showScreen(host, {
@@ -78,7 +78,7 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
   const loading = new Loading({ client, load, onFailure });
   /** @type {string | undefined} */
   let noted;
-  /** Say when the role is another one than the page last showed, however it learnt that. */
+  /** Show a notice if the role differs from the one that the page last showed. */
   const noteRole = () => {
     const { role, name } = world.campaign;
     if (noted !== undefined && noted !== role) {
@@ -104,7 +104,7 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
     const isGone = payload.operation === "delete" || payload.role === null;
     if (isGone && payload.entityType === "campaign") return leave(`${world.campaign.name} was deleted.`);
     const isNewMember = !world.members.has(payload.userId);
-    const early = sentence(event, world, me.id); // afterwards the page no longer knows the name of what is gone
+    const early = sentence(event, world, me.id); // now, since the page soon forgets the name of what is gone
     if (frame.offset !== undefined) unread.add(frame.offset);
     if (!isContained(frame.offset, loadedUpTo)) await world.follow(event);
     const text = isGone ? early : sentence(event, world, me.id, { isNewMember });
@@ -113,7 +113,7 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
     unread.delete(frame.offset);
     screen.draw();
   };
-  /** Before the page goes: what it shows, and where it has heard everything up to. */
+  /** Keep the feed and its cursor before the page is left. */
   const keep = () => {
     const [epoch, offset] = placeOf(client.cursor ?? "");
     if (phase !== "open" || epoch === "") return;
@@ -121,27 +121,27 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
   };
   /** @type {import("../../client/index.js").Subscription | undefined} */
   let subscription;
-  /** @param {string | null} cursor  of what was loaded: what changed between that and the subscription is restored */
+  /** @param {string | null} cursor  of the loaded state: changes between loading and subscribing are restored */
   const subscribe = (cursor) => {
     const handlers = {
       onEvent,
-      onReady: () => cursor === null && loading.run(), // loaded before the stream was there: there is nothing to go on from
+      onReady: () => cursor === null && loading.run(), // loaded before the stream existed: there is no cursor to continue from
       onResync: () => {
-        loadedUpTo = ""; // perhaps another stream, which counts from the start
-        toasts.show("Some changes may have been missed: everything is loaded again.");
+        loadedUpTo = ""; // perhaps another stream, with new offsets
+        toasts.show("Some changes may be missing. Everything is loaded again.");
         loading.run();
       },
       onLeft: () => leave(noLongerMember()),
       onError: (error, { willRetry }) => {
         if (willRetry) return;
-        // Taken out between the first look and the subscription; or a limit, and the campaign does not move by itself.
+        // The user was removed between loading and subscribing, or a limit was reached: then the page does not update itself.
         if (error.code === "forbidden") return leave(noLongerMember());
-        toasts.show(`You do not see here what others change. ${asSentence(error.message)}`, { kind: "bad", ms: 0 });
+        toasts.show(`You do not see changes by others here. ${asSentence(error.message)}`, { kind: "bad", ms: 0 });
       },
     };
     subscription = client.subscribe(`campaign:${id}`, handlers, { cursor: feedCursor(cursor) });
   };
-  /** Go on where the feed ended, as long as the stream is the same; what is loaded may be newer. */
+  /** Continue from the end of the kept feed, if the stream is the same. The loaded state may be newer. */
   const feedCursor = (cursor) => {
     if (cursor === null || before === undefined) return cursor;
     const [[epoch, offset], [feedEpoch, feedOffset]] = [placeOf(cursor), placeOf(before.cursor)];
@@ -172,13 +172,13 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
   };
 }
 
-/** A cursor as epoch and offset. */
+/** Splits a cursor into epoch and offset. */
 function placeOf(cursor) {
   const at = cursor.lastIndexOf(":");
   return [cursor.slice(0, Math.max(0, at)), Number(cursor.slice(at + 1))];
 }
 
-/** Whether what was loaded at a cursor contains an event of the same epoch. */
+/** Whether the state that was loaded at a cursor contains an event. */
 function isContained(offset, cursor) {
   return cursor !== "" && offset <= placeOf(cursor)[1];
 }
@@ -198,7 +198,7 @@ function bodyOf(phase, { world, levels, entries, notes, me, problem }) {
   ];
 }
 
-/** Light up the fields that changed, or the whole thing where it is new or no field is shown. */
+/** Highlight the changed fields, or the whole thing if it is new or shows none of them. */
 function light(screen, key, fields) {
   const keys = fields.map((field) => `${key}-${field.replace(/^(variables|data)\./, "variable-")}`);
   const elements = keys.map((each) => screen.find(each)).filter(Boolean);
@@ -206,7 +206,7 @@ function light(screen, key, fields) {
   else if (key !== "campaign") flash(screen.find(key));
 }
 
-/** What can be changed. Each is shown at once, starts from a revision, and says what somebody else did meanwhile. */
+/** The changes that a user can make. Each is shown at once, starts from a revision, and reports conflicting changes. */
 function changesOf({ api, world, edits }) {
   const { id } = world;
   const make = (thing, changes, send, keep, advice) =>
@@ -220,7 +220,7 @@ function changesOf({ api, world, edits }) {
       make(thing, changes, () => api.update(id, pathOf[kind](thing), changes, revision), (now) => world.put(kind, now), advice),
     updateCampaign: (campaign, changes, revision) =>
       make(campaign, changes, () => api.updateCampaign(id, changes, revision), (now) => world.putCampaign(now)),
-    /** Without a revision: it is relative, or the last one decides. */
+    /** A change without a revision: it is relative, or the last one wins. */
     campaign: (send) => make(world.campaign, {}, send, (now) => world.putCampaign(now)),
     create: async (kind, path, values, key) => {
       const { thing, mark } = await api.create(id, path, values, key);
@@ -231,8 +231,8 @@ function changesOf({ api, world, edits }) {
 }
 
 /**
- * A form whose changes are shown as soon as it is sent. Where they are refused they are taken back, and it is opened again
- * with what was typed; sent again, it starts from how the thing is now.
+ * A form whose changes are shown as soon as it is sent. If they are refused, they are undone, and the form opens again
+ * with the typed values. Sent again, it starts from the current state of the thing.
  */
 function editForm({ title, before, fields, send, toasts, isLeft }) {
   const ask = (values, revision, problem) =>
@@ -251,16 +251,16 @@ function editForm({ title, before, fields, send, toasts, isLeft }) {
       await send(changes, revision);
     } catch (error) {
       const canAsk = !isLeft() && !isDialogOpen() && error.code !== "signed_out";
-      const text = `Your change of ${before.name} was taken back.`;
+      const text = `Your change to ${before.name} was undone.`;
       toasts.show(canAsk ? text : `${text} ${error.message}`, { kind: "bad" });
-      const advice = error.current ? " Save again to put yours in its place." : "";
+      const advice = error.current ? " Save again to overwrite it." : "";
       if (canAsk) ask({ ...before, ...typed }, error.current?.revision ?? revision, error.message + advice);
     }
   };
   ask(before, before.revision);
 }
 
-/** A question whose thing may have changed since it was asked: then it is asked again, about how it is now. */
+/** Ask a question about a thing. If the thing changed in the meantime, ask again about its current state. */
 function deletion({ title, text, thing, send, keep, onDone }) {
   let { revision } = thing;
   openQuestion({
@@ -274,14 +274,14 @@ function deletion({ title, text, thing, send, keep, onDone }) {
           revision = current.revision;
           keep(current);
         },
-        "Delete again if that is still what you want.",
+        "Delete again if you still want to.",
       );
       onDone();
     },
   });
 }
 
-/** World time passes by itself: that it did is no reason to ask again. */
+/** World time passes on its own, so its change is no reason to ask again. */
 async function despiteTime(send, revision) {
   try {
     return await send(revision);
@@ -318,7 +318,7 @@ function actionsOf({ api, world, changes, levels, toasts, go, isLeft }) {
     const thing = thingOf(element);
     deletion({
       title: `Delete ${thing.name}?`,
-      text: kind === "settlement" ? "Its structures go with it. This cannot be undone." : "This cannot be undone.",
+      text: kind === "settlement" ? "Its structures are deleted too. This cannot be undone." : "This cannot be undone.",
       thing,
       send: (revision) => api.remove(id, pathOf[kind](thing), revision),
       keep: (current) => world.put(kind, current),
@@ -357,7 +357,7 @@ function actionsOf({ api, world, changes, levels, toasts, go, isLeft }) {
     deleteCampaign: () =>
       deletion({
         title: `Delete ${world.campaign.name}?`,
-        text: "Everything in it goes with it, for everybody. This cannot be undone.",
+        text: "Everything in it is deleted, for everyone. This cannot be undone.",
         thing: world.campaign,
         send: (revision) => despiteTime((at) => api.deleteCampaign(id, at), revision),
         keep: (current) => world.putCampaign(current),
@@ -372,14 +372,14 @@ function actionsOf({ api, world, changes, levels, toasts, go, isLeft }) {
       try {
         await api.changeRole(id, select.dataset.user, select.value);
       } finally {
-        await world.loadMembers(); // also where it was refused: the choice shows what is so
+        await world.loadMembers(); // even if it was refused: the choice must show the current role
       }
     },
     removeMember: ({ dataset }) => {
       const { name } = world.members.get(dataset.user);
       openQuestion({
         title: `Remove ${name}?`,
-        text: `${name} stops seeing this campaign at once.`,
+        text: `${name} no longer sees this campaign.`,
         submit: "Remove",
         onSubmit: async () => {
           await api.removeMember(id, dataset.user);

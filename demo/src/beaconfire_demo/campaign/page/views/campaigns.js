@@ -1,4 +1,4 @@
-/** The campaigns one is a member of. Read again on every visit, when somebody looks at it again, and after an outage. */
+/** The user's campaigns. They are read on every visit, when the page becomes visible, and after an outage. */
 
 import { openForm } from "../dialog.js";
 import { h, icon } from "../dom.js";
@@ -58,14 +58,14 @@ export function campaignsView(host, { api, client, go, onError }) {
 }
 
 function bodyOf(campaigns, problem) {
-  if (campaigns !== null) return listOf(campaigns); // one that cannot be read again is better than none
+  if (campaigns !== null) return listOf(campaigns); // an old list is better than none
   if (problem) return failure("The campaigns could not be loaded", problem, tryNow());
   return h("p", { class: "quiet" }, "Loading…");
 }
 
 function listOf(campaigns) {
   if (campaigns.length === 0) {
-    const text = "You are in no campaign yet. Start one, or ask an owner to add you by your e-mail address.";
+    const text = "You are not in a campaign yet. Create one, or ask an owner to add you by your e-mail address.";
     return h("p", { class: "card empty" }, text);
   }
   return h("ul", { class: "campaigns" }, campaigns.map(entry));

@@ -1,4 +1,4 @@
-/** What else is in the campaign: locations, encounters, … */
+/** The other things of the campaign: locations, encounters, … */
 
 import { h, icon } from "../dom.js";
 import { actionButtons, pending, variableList } from "./parts.js";

@@ -1,4 +1,4 @@
-/** What just happened, newest first, each with its place in the stream. */
+/** What just happened, newest first, each with its offset in the stream. */
 
 import { h } from "../dom.js";
 import { clockTime } from "../sentences.js";
@@ -8,16 +8,16 @@ const MOST = 100;
 /** @typedef {{offset: number, text: string, at: Date, cause?: string}} Entry  `cause`: its correlation id */
 
 /**
- * The entries with another one in its place: answers may overtake each other, offsets do not.
+ * Add an entry, ordered by offset: answers may overtake each other, offsets do not.
  * @param {Entry[]} entries @param {Entry} entry
  */
 export function withEntry(entries, entry) {
-  const others = entries.filter(({ offset }) => offset !== entry.offset); // after a reload it may come again
+  const others = entries.filter(({ offset }) => offset !== entry.offset); // after a reload an event may come again
   return [...others, entry].sort((one, other) => other.offset - one.offset).slice(0, MOST);
 }
 
 /**
- * The notes with another one, by the correlation id of what it belongs to: it may come before that is read.
+ * Add a note, by the correlation id of its entry. It may come before the entry.
  * @param {Map<string, string>} notes @param {string | undefined} cause @param {string} text
  */
 export function withNote(notes, cause, text) {

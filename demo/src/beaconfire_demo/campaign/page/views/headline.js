@@ -1,4 +1,4 @@
-/** The top of a campaign: its name, one's role, its clock. */
+/** The top of a campaign: its name, the user's role, its clock. */
 
 import { h, icon } from "../dom.js";
 import { duration, pace, STEPS, worldTime } from "../sentences.js";
@@ -25,8 +25,8 @@ export function headline(world) {
 function roleNote(role) {
   const notes = {
     owner: "You may change everything, and who is a member.",
-    editor: "You may change everything but the members.",
-    viewer: "Read-only: you see every change at once and can make none.",
+    editor: "You may change everything except the members.",
+    viewer: "Read-only: you see every change at once.",
   };
   return h("span", { class: "quiet" }, notes[role]);
 }
@@ -55,7 +55,7 @@ function clock(world) {
   );
 }
 
-/** The clock that runs by itself, and what an editor may do with it. */
+/** The running clock, with its buttons for editors. */
 function running({ campaign, canEdit }) {
   const button = (action, label, text) =>
     h("button", { type: "button", class: "plain small", "data-action": action, "data-key": action, "aria-label": label }, text);

@@ -1,4 +1,4 @@
-/** Who is in the campaign. Everybody sees it, owners change it. */
+/** The members of the campaign. Every member sees them, and owners change them. */
 
 import { h, icon } from "../dom.js";
 import { ROLES } from "../sentences.js";

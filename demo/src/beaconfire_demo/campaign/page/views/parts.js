@@ -1,17 +1,17 @@
-/** Pieces that several views show. */
+/** Parts that several views show. */
 
 import { h, icon } from "../dom.js";
 import { shown } from "../sentences.js";
 
 /**
- * The mark of a thing with a change that has not come back yet.
+ * The attributes of a thing that has an unconfirmed change.
  * @param {{isPending: (id: string) => boolean}} world @param {string} id
  */
 export function pending(world, id) {
   return world.isPending(id) ? { "aria-busy": "true", title: "Not confirmed yet" } : {};
 }
 
-/** A level, with buttons for who may change it. */
+/** A level, with buttons for users who may change it. */
 export function levelStepper(kind, thing, levels, canEdit) {
   const level = levels.of(thing);
   const button = (step, name, label) =>
@@ -39,7 +39,7 @@ export function levelStepper(kind, thing, levels, canEdit) {
   );
 }
 
-/** Variables, or data, as small tags. */
+/** Variables or data as small tags. */
 export function variableList(id, variables) {
   const entries = Object.entries(variables);
   if (entries.length === 0) return null;
@@ -48,7 +48,7 @@ export function variableList(id, variables) {
   return h("dl", { class: "variables" }, entries.map(tag));
 }
 
-/** Edit and delete. */
+/** The buttons to edit and delete. */
 export function actionButtons(kind, { id, name }) {
   const button = (action, label, picture) =>
     h(

@@ -1,9 +1,9 @@
-/** In place of a campaign: it may not be seen, or it could not be read. */
+/** Shown instead of a campaign that the user may not see, or that could not be loaded. */
 
 import { h, icon } from "../dom.js";
 
 /**
- * The same whether the campaign exists or not, as the services do.
+ * The same for a campaign that does not exist, as in the services.
  * @param {{email: string}} me
  */
 export function refusal({ email }) {
@@ -11,7 +11,7 @@ export function refusal({ email }) {
     "section",
     { class: "card refusal" },
     h("span", { class: "refusal-sign" }, icon("lock")),
-    h("h1", {}, "This campaign is not open to you"),
+    h("h1", {}, "You cannot open this campaign"),
     h("p", {}, "You are not a member of it, or it does not exist."),
     h("p", { class: "quiet" }, "Its owner can add you by your e-mail address, ", h("strong", {}, email), "."),
     h(
@@ -24,8 +24,8 @@ export function refusal({ email }) {
 }
 
 /**
- * What could not be loaded, and is loaded as soon as it can be.
- * @param {string} title @param {string} why  a sentence @param {any} [action]  what somebody may do meanwhile
+ * A thing that could not be loaded. The page keeps trying.
+ * @param {string} title @param {string} why  a sentence @param {any} [action]  what the user can do in the meantime
  */
 export function failure(title, why, action) {
   return h(

@@ -1,4 +1,4 @@
-/** Sign in, sign up, or be one of the demo's people with one click. */
+/** Sign in, sign up, or continue as one of the demo's people with one click. */
 
 import { h } from "../dom.js";
 import { showScreen } from "../screen.js";
@@ -56,7 +56,7 @@ export function signInView(host, { auth, people, notice, onSession }) {
 
 const credentials = ({ email, password }) => ({ email, password });
 
-/** Next to what was pressed: elsewhere it may be off the screen of a phone. */
+/** Shown next to the button that was pressed: elsewhere it may be off the screen of a phone. */
 function problemIn(place, state) {
   return state.problem && state.place === place && h("p", { class: "problem", role: "alert", "data-key": "problem" }, state.problem);
 }
@@ -85,7 +85,7 @@ function signForm(state, isSecond) {
   return h(
     "section",
     { class: "card", "aria-labelledby": "form-title" },
-    h("h2", { id: "form-title" }, isNew ? "Make an account" : isSecond ? "Or with your own account" : "Sign in"),
+    h("h2", { id: "form-title" }, isNew ? "Create an account" : isSecond ? "Or with your own account" : "Sign in"),
     h(
       "form",
       { "data-submit": "submit", class: "fields sign-fields", "data-key": isNew ? "sign-up" : "sign-in" },

@@ -1,10 +1,10 @@
-/** The fields of what can be edited, for forms. */
+/** The form fields of things that can be edited. */
 
 import { duration, seconds } from "../sentences.js";
 
 /**
  * @param {"campaign" | "settlement" | "structure" | "entity"} kind
- * @param {any} [thing]  what is edited; none for a new one
+ * @param {any} [thing]  the thing to edit; none for a new one
  * @returns {import("../dialog.js").Field[]}
  */
 export function fieldsOf(kind, thing) {
@@ -28,7 +28,7 @@ export function fieldsOf(kind, thing) {
 const PASSING_S = [60, 600, 3600, 6 * 3600, 86_400, 7 * 86_400];
 const PERIODS_S = [1, 10, 60, 600, 3600];
 
-/** The fields of a clock, set or not. @returns {import("../dialog.js").Field[]} */
+/** The form fields of a clock. @returns {import("../dialog.js").Field[]} */
 export function clockFields(clock) {
   return [
     { name: "elapsedSeconds", label: "Let pass", type: "select", ...choice(PASSING_S, clock?.elapsedSeconds ?? 3600) },
@@ -41,7 +41,7 @@ export function clockOf({ elapsedSeconds, everyS }) {
   return { elapsedSeconds: seconds(elapsedSeconds), everyS: seconds(everyS) };
 }
 
-/** Some durations to choose from, and the one that is so. */
+/** Some durations to choose from, and the current one. */
 function choice(some, chosen) {
   const all = [...new Set([...some, chosen])].sort((one, other) => one - other);
   return { options: all.map(duration), value: duration(chosen) };
