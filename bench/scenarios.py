@@ -333,7 +333,7 @@ SCENARIOS = (
     Scenario(
         "intake",
         [
-            Row("intake", "intake, nobody listening, per CPU second", "events", least=100_000),
+            Row("intake", "intake without listeners, per CPU second", "events", least=100_000),
             Row("intake_rate", "… at a mean latency of 80 ms", "events/s"),
         ],
         intake_unheard,
@@ -349,7 +349,7 @@ SCENARIOS = (
     Scenario(
         "durable",
         [
-            Row("stored", "durable stream by itself, acknowledged", "events/s"),
+            Row("stored", "durable stream alone, acknowledged", "events/s"),
             Row("to_socket_p50", "publish to socket through it, 100/s, p50", "ms"),
             Row("to_socket_p99", "… p99", "ms"),
         ],
@@ -358,17 +358,17 @@ SCENARIOS = (
     Scenario(
         "validation",
         [
-            Row("encode", "an event checked and encoded", "µs"),
-            Row("validate", "… of it the check against the catalogue", "µs"),
+            Row("encode", "validating and encoding an event", "µs"),
+            Row("validate", "… of that, the validation", "µs"),
         ],
         validation,
     ),
     Scenario(
         "connect",
         [
-            Row("connect_fresh", "connects, a token never seen, a known member", "per s", least=1_200),
-            Row("connect_cached", "connects, a token seen before", "per s", least=1_800),
-            Row("connect_first", "connects, auth asked for each", "per s"),
+            Row("connect_fresh", "connects with a new token of a known member", "per s", least=1_200),
+            Row("connect_cached", "connects with a known token", "per s", least=1_800),
+            Row("connect_first", "connects of unknown users, auth is asked", "per s"),
         ],
         connecting,
     ),
@@ -387,9 +387,9 @@ SCENARIOS = (
             Row("memory", "memory of an idle session of 10,000", "KiB", most=4),
             Row("memory_after", f"memory still held {PATIENCE_S + 5:.0f} s after they left", "MiB"),
             Row("gc", "full garbage collection of 10,000 sessions", "ms", most=60),
-            Row("gc_thawed", "… and of all that was there at the start", "ms"),
-            Row("gc_as_it_is", "… as the gateway leaves it, at the most", "ms"),
-            Row("gc_frozen", "… with what is there frozen", "ms", most=1),
+            Row("gc_thawed", "… including everything from the start", "ms"),
+            Row("gc_as_it_is", "… as the gateway runs, at worst", "ms"),
+            Row("gc_frozen", "… with everything frozen", "ms", most=1),
         ],
         idle,
         once=True,
@@ -415,9 +415,9 @@ SCENARIOS = (
     Scenario(
         "http",
         [
-            Row("http_p50", "HTTP request to another's socket, 20/s, p50", "ms"),
+            Row("http_p50", "HTTP request to another user's socket, 20/s, p50", "ms"),
             Row("http_p99", "… p99", "ms"),
-            Row("http_busy_p50", "… one right after the other, p50", "ms"),
+            Row("http_busy_p50", "… one after the other, p50", "ms"),
             Row("http_busy_p99", "… p99", "ms"),
             Row("removal_p50", "member removed to room.left, p50", "ms"),
             Row("removal_p99", "… p99", "ms"),
