@@ -1,4 +1,4 @@
-"""beaconfire_kit.addresses: who is behind a proxy, and who only says so."""
+"""Which address behind a proxy is the client's."""
 
 from ipaddress import ip_network
 
@@ -29,13 +29,13 @@ PROXIES = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
         (None, ["198.51.100.1"], "unknown"),
     ],
 )
-def test_client(peer: str | None, headers: list[str], client: str) -> None:
-    """The last address that no trusted proxy has is the client's, whatever it wrote before that itself."""
+def test_clients_address_is_the_last_one_that_no_trusted_proxy_has(
+    peer: str | None, headers: list[str], client: str
+) -> None:
     assert client_address(peer, x_forwarded_for(headers), PROXIES).address == client
 
 
-def test_nobody_is_trusted_by_default() -> None:
-    """Without configured proxies the header means nothing."""
+def test_forwarded_headers_are_ignored_without_configured_proxies() -> None:
     assert client_address("127.0.0.1", ["198.51.100.1"], ()) == Client("127.0.0.1")
 
 
@@ -49,8 +49,8 @@ def test_nobody_is_trusted_by_default() -> None:
         ("unknown", "unknown"),
     ],
 )
-def test_household(address: str, counted: str) -> None:
-    """One IPv6 subscriber has 2^64 addresses, and counts as one."""
+def test_ipv6_64_counts_as_one_client_network(address: str, counted: str) -> None:
+    """One IPv6 subscriber has 2^64 addresses."""
     assert household(address) == counted
 
 
@@ -98,15 +98,14 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize(("node", "client"), FORMS.items())
-def test_forms_of_x_forwarded_for(node: str, client: str) -> None:
-    """An entry is read with and without a port, brackets and quotes; what a client wrote before it changes nothing."""
+def test_x_forwarded_for_is_read_with_and_without_ports_brackets_and_quotes(node: str, client: str) -> None:
+    """What a client wrote before it changes nothing."""
     for headers in ([node], [f"6.6.6.6, {node}"], ["6.6.6.6", node], [f"{node}, 10.0.0.2"], [f", {node} ,,"]):
         assert client_address("10.0.0.1", x_forwarded_for(headers), PROXIES) == Client(client)
 
 
 @pytest.mark.parametrize(("node", "why"), UNREADABLE.items())
-def test_what_cannot_be_read_counts_as_the_proxy(node: str, why: str) -> None:
-    """An entry without an address: the client counts as the proxy that wrote it, and why is told."""
+def test_client_of_an_unreadable_entry_counts_as_the_proxy_with_a_reason(node: str, why: str) -> None:
     found = client_address("10.0.0.1", x_forwarded_for([f"6.6.6.6, {node}, 10.0.0.2"]), PROXIES)
 
     assert (found.address, found.unreadable, found.entry) == ("10.0.0.2", why, node)
@@ -133,8 +132,8 @@ def test_what_cannot_be_read_counts_as_the_proxy(node: str, why: str) -> None:
         ([], "10.0.0.1"),
     ],
 )
-def test_forms_of_forwarded(headers: list[str], client: str) -> None:
-    """RFC 7239: `for` is read from the last element backwards, in any order and letter case of its pairs."""
+def test_forwarded_is_read_from_the_last_element_in_any_order_and_case(headers: list[str], client: str) -> None:
+    """RFC 7239."""
     assert client_address("10.0.0.1", forwarded(headers), PROXIES) == Client(client)
 
 
@@ -157,22 +156,20 @@ def test_forms_of_forwarded(headers: list[str], client: str) -> None:
         ('host="x,for=6.6.6.6";for=198.51.100.1', "malformed"),
     ],
 )
-def test_nothing_is_smuggled_into_forwarded(element: str, why: str) -> None:
-    """An element that a proxy wrote is never read as what a client put into a quoted value of it."""
+def test_quoted_value_of_a_client_is_never_read_as_an_element_of_forwarded(element: str, why: str) -> None:
     found = client_address("10.0.0.1", forwarded([f"for=6.6.6.6, {element}"]), PROXIES)
 
     assert (found.address, found.unreadable) == ("10.0.0.1", why)
 
 
 @pytest.mark.parametrize("start", ["for=6.6.6.6", 'for="', 'for="6.6.6.6', 'a="b\\', "for=6.6.6.6;", '"', "=;=", "\\"])
-def test_what_a_client_wrote_stays_in_its_own_part(start: str) -> None:
-    """Whatever a client sends, open quotes among it, the element that the proxy appends is read by itself."""
+def test_element_that_a_proxy_appends_is_read_alone_whatever_the_client_sent(start: str) -> None:
+    """Open quotes included."""
     for headers in ([f"{start}, for=198.51.100.1"], [start, "for=198.51.100.1"]):
         assert client_address("10.0.0.1", forwarded(headers), PROXIES) == Client("198.51.100.1")
 
 
-def test_a_long_header_is_not_read_whole() -> None:
-    """Of any number of entries, only as many are looked at as there may be proxies."""
+def test_long_forwarded_header_is_read_only_as_far_as_there_may_be_proxies() -> None:
     header = ",".join(["10.0.0.1"] * 2_000)
 
     assert len(x_forwarded_for([header, header])) == MAX_PROXIES

@@ -1,4 +1,4 @@
-"""beaconfire_kit.broker against a real nats-server with the shipped user table."""
+"""The kit's broker functions against a real nats-server with the shipped user table."""
 
 import asyncio
 import json
@@ -17,8 +17,7 @@ from tests.conftest import At, broker_settings, connected
 from tests.proxy import Proxy
 
 
-async def test_declare_twice(nats_server: NatsServer) -> None:
-    """Declaring the stream again keeps its epoch and its messages."""
+async def test_declaring_the_stream_again_keeps_its_epoch_and_messages(nats_server: NatsServer) -> None:
     async with connected(nats_server, "setup") as nc:
         first = await broker.declare_stream(nc)
         second = await broker.declare_stream(nc)
@@ -31,15 +30,13 @@ async def test_declare_twice(nats_server: NatsServer) -> None:
     assert info["config"]["duplicate_window"] == 15 * 60 * 1_000_000_000
 
 
-async def test_replicas_without_a_cluster(nats_server: NatsServer) -> None:
-    """Three replicas of a server that is alone: refused at once, with the server's reason."""
+async def test_three_replicas_on_a_single_server_are_refused_with_the_servers_reason(nats_server: NatsServer) -> None:
     async with connected(nats_server, "setup") as nc:
         with pytest.raises(broker.BrokerRefused, match="replicas > 1 not supported"):
             await broker.declare_stream(nc, replicas=3)
 
 
-async def test_publish_is_idempotent(stream: NatsServer) -> None:
-    """The same message id twice is stored once, and both times acknowledged with the same offset."""
+async def test_same_message_id_is_stored_once_and_acknowledged_with_one_offset(stream: NatsServer) -> None:
     async with connected(stream, "publisher") as nc:
         first = await broker.publish(nc, "campaign.c1.state", b"{}", message_id="m1")
         again = await broker.publish(nc, "campaign.c1.state", b"{}", message_id="m1")
@@ -48,8 +45,7 @@ async def test_publish_is_idempotent(stream: NatsServer) -> None:
     assert (first, again, other) == (2, 2, 3)
 
 
-async def test_publish_survives_a_killed_broker(stream: NatsServer) -> None:
-    """A publish started while the broker is dead is acknowledged once it is back."""
+async def test_publish_started_while_the_broker_is_dead_is_acknowledged_later(stream: NatsServer) -> None:
     async with connected(stream, "publisher") as nc:
         stream.kill()
         stream.start()
@@ -57,9 +53,8 @@ async def test_publish_survives_a_killed_broker(stream: NatsServer) -> None:
         assert await broker.publish(nc, "campaign.c1.state", b"{}", message_id="m1") == 2
 
 
-async def test_not_sent_later(stream: NatsServer) -> None:
-    """F15: what a connection that is lost did not send, and what is published while there is none, is not sent by the
-    next connection: whoever publishes has given it up by then, or tries again. What waits is sent then, once."""
+async def test_unsent_messages_of_a_lost_connection_are_not_sent_by_the_next(stream: NatsServer) -> None:
+    """F15: publishers have given them up by then, or retry. A retry is sent once."""
     async with Proxy(stream.port).running() as route:
         async with connected(At(f"nats://127.0.0.1:{route.port}", stream.passwords), "publisher") as nc:
             await nc._send_command(b"PUB campaign.c1.settlement.unsent 2\r\n{}\r\n")  # in the buffer, as when frozen
@@ -81,8 +76,7 @@ async def test_not_sent_later(stream: NatsServer) -> None:
     assert info["state"]["last_seq"] == offset == 2  # the anchor, and what waited
 
 
-async def test_flush(stream: NatsServer) -> None:
-    """A flush asks behind what was said before: once it returns, the server knows of the subscription before it."""
+async def test_flush_returns_after_the_server_knows_earlier_subscriptions(stream: NatsServer) -> None:
     said: list[bytes] = []
 
     def hear(chunk: bytes) -> bool:
@@ -102,8 +96,7 @@ async def test_flush(stream: NatsServer) -> None:
     assert b"PING" in then
 
 
-async def test_publish_refused(stream: NatsServer) -> None:
-    """A message the broker will never take is refused at once, with the reason."""
+async def test_message_that_the_broker_never_takes_is_refused_at_once_with_the_reason(stream: NatsServer) -> None:
     async with connected(stream, "publisher") as nc:
         with pytest.raises(broker.BrokerRefused, match="campaign"):
             await broker.publish(nc, "campaign.c1.state", b"x" * 300_000, message_id="m1")
@@ -112,8 +105,7 @@ async def test_publish_refused(stream: NatsServer) -> None:
         assert await broker.publish(nc, "campaign.c1.state", b"x" * MAX_EVENT_BYTES, message_id="m" * 128)
 
 
-async def test_stream_state(stream: NatsServer) -> None:
-    """The gateway's user may learn the epoch, and where the stream begins and ends."""
+async def test_gateways_user_may_read_the_streams_epoch_beginning_and_end(stream: NatsServer) -> None:
     async with connected(stream, "setup") as setup, connected(stream, "gateway") as nc:
         epoch = await broker.declare_stream(setup)
         end = await broker.tick(nc, timeout_s=5)
@@ -122,24 +114,23 @@ async def test_stream_state(stream: NatsServer) -> None:
     assert (state.epoch, state.first, state.last) == (epoch, 1, end)
 
 
-async def test_tick_without_permission_is_refused(stream: NatsServer) -> None:
-    """A user who may not publish ticks learns it at once, not by a timeout."""
+async def test_tick_without_permission_is_refused_at_once(stream: NatsServer) -> None:
+    """Not by a timeout."""
     async with connected(stream, "setup") as nc:
         with pytest.raises(broker.MayNotPublish, match="tick"):
             await broker.tick(nc, timeout_s=30)
 
 
-async def test_tick_without_a_stream_is_not_acknowledged(nats_server: NatsServer) -> None:
-    """Without a stream, a tick is not acknowledged, and the reason says so."""
+async def test_tick_without_a_stream_is_not_acknowledged_with_the_reason(nats_server: NatsServer) -> None:
     async with connected(nats_server, "gateway") as nc:
         with pytest.raises(broker.NotAcknowledged, match="no stream answers"):
             await broker.tick(nc, timeout_s=5)
 
 
 @pytest.mark.parametrize("run", [asyncio.run, uvloop.run], ids=["asyncio", "uvloop"])
-def test_closing_without_the_broker(nats_server: NatsServer, run: Callable[[Coroutine[Any, Any, None]], None]) -> None:
-    """A connection with something left to send is closed without an error while the broker is away."""
-
+def test_connection_with_unsent_messages_closes_without_an_error_while_the_broker_is_away(
+    nats_server: NatsServer, run: Callable[[Coroutine[Any, Any, None]], None]
+) -> None:
     async def lose_the_broker_and_close() -> None:
         lost = asyncio.Event()
         settings = broker_settings(nats_server, "publisher")
@@ -153,8 +144,7 @@ def test_closing_without_the_broker(nats_server: NatsServer, run: Callable[[Coro
     run(lose_the_broker_and_close())
 
 
-async def test_giving_up_while_connecting(nats_server: NatsServer) -> None:
-    """A connection that is cancelled before the broker has said a word leaves no socket open."""
+async def test_cancelled_connection_attempt_leaves_no_socket_open(nats_server: NatsServer) -> None:
     nats_server.freeze()
     client = Client()
     settings = broker_settings(nats_server, "publisher")
@@ -180,10 +170,10 @@ def _other_server(tmp_path: Path, nats_server: NatsServer) -> Iterator[NatsServe
     server.kill()
 
 
-async def test_a_hung_server_is_left(
+async def test_hung_server_is_left_for_another_despite_unsent_bytes(
     nats_server: NatsServer, other_server: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A server that hangs is left for another one, with more to send to it than it takes; and closing does not hang."""
+    """Closing does not hang either."""
     chosen = broker.options
     monkeypatch.setattr(broker, "options", lambda *of: {**chosen(*of), "ping_interval": 1})
     servers = {server.port: server for server in (nats_server, other_server)}

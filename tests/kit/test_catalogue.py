@@ -1,4 +1,4 @@
-"""beaconfire_kit.catalogue: an event is one class, and one that cannot work is refused while its module is imported."""
+"""An event is one class, and a class that cannot work is refused when its module is imported."""
 
 from typing import Literal
 
@@ -43,18 +43,15 @@ def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_every_event_is_declared(row: str) -> None:
-    """The catalogue has every event the requirements name."""
+def test_catalogue_has_every_required_event(row: str) -> None:
     assert set(ROWS[row]) <= set(events())
 
 
-def test_nothing_else_is_declared() -> None:
-    """An event nobody asked for is a mistake, or a row that is missing above."""
+def test_catalogue_has_no_event_that_is_not_required() -> None:
     assert set(events()) == {type_ for row in ROWS.values() for type_ in row}
 
 
-def test_address() -> None:
-    """The subject is filled from the fields."""
+def test_subject_is_filled_from_the_events_fields() -> None:
     event = SettlementUpdated(campaign_id="c1", settlement_id="s1", operation="create", changed_fields=())
     member = MemberChanged(root_kind="workspace", root_id="w1", user_id="u1", role=None, membership_version=1)
 
@@ -62,8 +59,7 @@ def test_address() -> None:
     assert member.address() == "workspace.w1.member.u1"
 
 
-def test_written_strictly() -> None:
-    """A service cannot build an event with an unknown field, a wildcard for an id, or a field missing."""
+def test_event_with_an_unknown_missing_or_wildcard_field_cannot_be_built() -> None:
     good = {"campaignId": "c1", "settlementId": "s1", "operation": "create", "changedFields": []}
     for wrong in (
         {**good, "extra": 1},
@@ -75,8 +71,7 @@ def test_written_strictly() -> None:
             SettlementUpdated.model_validate(wrong)
 
 
-def test_placeholder_without_a_field() -> None:
-    """A subject that names what is no field is refused with the class's name."""
+def test_subject_with_a_placeholder_that_is_no_field_is_refused() -> None:
     with pytest.raises(InvalidDeclaration, match=r"Lost.*town_id, which is no field"):
 
         class Lost(Event):
@@ -85,8 +80,7 @@ def test_placeholder_without_a_field() -> None:
             campaign_id: Id
 
 
-def test_type_taken() -> None:
-    """A type belongs to one class."""
+def test_second_class_with_a_type_is_refused() -> None:
     with pytest.raises(InvalidDeclaration, match=r"taken by .*SettlementUpdated"):
 
         class Again(Event):
@@ -98,8 +92,7 @@ def test_type_taken() -> None:
 @pytest.mark.parametrize(
     "bad", ["campaign", "settlement.{campaign_id}", "campaign..{campaign_id}", "campaign.*", "{campaign_id}.x"]
 )
-def test_malformed_subject(bad: str) -> None:
-    """A subject outside the grammar is refused."""
+def test_malformed_subject_template_is_refused(bad: str) -> None:
     with pytest.raises(InvalidDeclaration):
 
         class Malformed(Event):
@@ -108,8 +101,7 @@ def test_malformed_subject(bad: str) -> None:
             campaign_id: Id
 
 
-def test_no_subject_or_a_strange_type() -> None:
-    """A type needs a subject, and lower-case words."""
+def test_event_class_without_a_subject_or_with_a_malformed_type_is_refused() -> None:
     with pytest.raises(InvalidDeclaration, match="no subject"):
 
         class Homeless(Event):
@@ -122,9 +114,7 @@ def test_no_subject_or_a_strange_type() -> None:
             subject = "campaign.x"
 
 
-def test_a_new_event_is_one_class() -> None:
-    """Declaring a class adds the event; a shared shape without a type is none."""
-
+def test_declaring_a_class_adds_its_event_and_a_shape_without_type_adds_none() -> None:
     class _Shape(Event):
         root_kind: Literal["campaign", "workspace"]
         root_id: Id

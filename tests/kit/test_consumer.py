@@ -1,4 +1,4 @@
-"""A durable consumer and a message that it cannot handle: set aside, or named by readiness and doctor."""
+"""A durable consumer and a message that it cannot handle."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -65,8 +65,9 @@ async def say(server: NatsServer, *bodies: bytes) -> list[int]:
 @pytest.mark.parametrize(
     "error", [ValueError("x"), UnicodeError("x"), OverflowError("x"), RecursionError("x"), ZeroDivisionError("x")]
 )
-async def test_a_content_it_cannot_take_is_set_aside(stream: NatsServer, error: Exception) -> None:
-    """A message on whose content the handler fails is tried three times; then what is behind it is handled."""
+async def test_message_whose_content_the_handler_refuses_is_set_aside_after_three_attempts(
+    stream: NatsServer, error: Exception
+) -> None:
     handler = Handler(error)
     async with consuming(stream, handler):
         await say(stream, b"bad", b"good")
@@ -75,11 +76,10 @@ async def test_a_content_it_cannot_take_is_set_aside(stream: NatsServer, error: 
     assert handler.tries == consumer.TRIES
 
 
-async def test_a_stuck_consumer_is_not_ready_and_doctor_names_the_message(
+async def test_consumer_stuck_at_a_message_is_not_ready_and_doctor_names_the_message(
     stream: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A message on which the handler fails for another reason is kept, the consumer says at which message it stands,
-    doctor says the same, and once the handler can do it everything is handled in order."""
+    """Once the handler can take it, everything is handled in order."""
     monkeypatch.setattr(consumer, "STUCK_S", 1.5)
     monkeypatch.setattr(diagnosis, "STUCK_S", 1.5)
     handler = Handler(RuntimeError("a bug"))

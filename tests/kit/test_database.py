@@ -1,4 +1,4 @@
-"""beaconfire_kit.database on a real PostgreSQL: what is refused, what is away, and what happens at the same time."""
+"""The database on a real PostgreSQL: refusals, outages, and simultaneous transactions."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -45,8 +45,9 @@ def refused_urls(server: Postgres) -> dict[str, str]:
     }
 
 
-async def test_refused(postgres: Postgres) -> None:
-    """A wrong password and a wrong name are each refused with a sentence that has no password in it."""
+async def test_wrong_password_and_wrong_database_name_are_refused_without_revealing_the_password(
+    postgres: Postgres,
+) -> None:
     for sentence, url in refused_urls(postgres).items():
         database = Database(url)
         with pytest.raises(DatabaseUnusable, match=sentence) as refused:
@@ -64,16 +65,16 @@ async def test_refused(postgres: Postgres) -> None:
         (f"postgresql://u:{SECRET}@h:port/d", "is not a database URL, expected sqlite"),
     ],
 )
-def test_no_database_url(url: str, sentence: str) -> None:
-    """What is no URL of a database that can be used is refused, and not repeated where it may hold a password."""
+def test_unusable_database_url_is_refused_without_repeating_a_password(url: str, sentence: str) -> None:
     with pytest.raises(DatabaseUnusable, match=sentence) as refused:
         Database(url)
 
     assert SECRET not in str(refused.value)
 
 
-def test_migrate_refused(postgres: Postgres, tmp_path: Path) -> None:
-    """`beaconfire migrate` says what is wrong with a database, and waits only for one that is not there."""
+def test_migrate_reports_what_is_wrong_and_waits_only_for_a_missing_database(
+    postgres: Postgres, tmp_path: Path
+) -> None:
     for sentence, url in refused_urls(postgres).items():
         with pytest.raises(DatabaseUnusable, match=sentence):
             list(migrate("auth", url, tmp_path, timeout_s=60))
@@ -85,8 +86,9 @@ def test_migrate_refused(postgres: Postgres, tmp_path: Path) -> None:
     assert SECRET not in str(away.value)
 
 
-async def test_service_with_wrong_password(nats_server: NatsServer, postgres: Postgres, tmp_path: Path) -> None:
-    """A service whose database does not let it in ends with code 2 and one sentence, without the password."""
+async def test_service_with_a_wrong_database_password_exits_with_2_and_one_sentence(
+    nats_server: NatsServer, postgres: Postgres, tmp_path: Path
+) -> None:
     url = refused_urls(postgres)["wrong user or password"]
     environment = {**nats_server.environment("auth"), "BEACONFIRE_DATABASE_URL": url}
     service = ServiceProcess(
@@ -102,8 +104,7 @@ async def test_service_with_wrong_password(nats_server: NatsServer, postgres: Po
     assert "Traceback" not in said
 
 
-async def test_away_then_there(postgres: Postgres, url: str) -> None:
-    """A database that is not there when a service starts is waited for; who needs it meanwhile is told so."""
+async def test_service_waits_for_its_database_and_reports_it_meanwhile(postgres: Postgres, url: str) -> None:
     await asyncio.to_thread(postgres.stop_at_once)
     database = Database(url)
     try:
@@ -121,8 +122,9 @@ async def test_away_then_there(postgres: Postgres, url: str) -> None:
     assert (away.value.code.status, away.value.retry_after_ms) == (503, module.RETRY_AFTER_MS)
 
 
-async def test_killed_between_uses(postgres: Postgres, database: Database) -> None:
-    """Connections that a restart of the database cut are replaced before somebody gets one."""
+async def test_connections_cut_by_a_database_restart_are_replaced_before_their_next_use(
+    postgres: Postgres, database: Database
+) -> None:
     assert await usable(database)
     await asyncio.to_thread(postgres.stop_at_once)
     assert not await usable(database)
@@ -131,9 +133,9 @@ async def test_killed_between_uses(postgres: Postgres, database: Database) -> No
     assert await usable(database)
 
 
-async def test_killed_within_a_transaction(postgres: Postgres, database: Database) -> None:
-    """A transaction whose database went away is reported as that, and nothing of it is there afterwards."""
-
+async def test_transaction_that_loses_its_database_is_reported_and_leaves_nothing(
+    postgres: Postgres, database: Database
+) -> None:
     async def write() -> None:
         async with database.writing() as tx:
             await tx.execute(text("INSERT INTO counters VALUES ('lost', 1)"))
@@ -150,8 +152,7 @@ async def test_killed_within_a_transaction(postgres: Postgres, database: Databas
         assert (await connection.execute(text("SELECT name FROM counters"))).all() == []
 
 
-async def test_deadlock(database: Database) -> None:
-    """Of two transactions that wait for one another one goes on, and the other is told to come again."""
+async def test_one_transaction_of_a_deadlock_goes_on_and_the_other_may_be_retried(database: Database) -> None:
     async with database.writing() as tx:
         await tx.execute(text("INSERT INTO counters VALUES ('a', 0), ('b', 0)"))
     first_locks = asyncio.Barrier(2)
@@ -170,8 +171,7 @@ async def test_deadlock(database: Database) -> None:
     assert sorted(await asyncio.gather(count("a", "b"), count("b", "a"))) == ["come again", "done"]
 
 
-async def test_pool_is_a_bound(database: Database) -> None:
-    """Whoever finds every connection in use is told to come again, and gets one later."""
+async def test_exhausted_connection_pool_refuses_with_a_retry_and_recovers(database: Database) -> None:
     database.engine.pool._timeout = 0.05  # type: ignore[attr-defined]
     async with database.reading(), database.reading():
         with pytest.raises(DatabaseAway, match="every connection to the database is in use"):
@@ -181,8 +181,7 @@ async def test_pool_is_a_bound(database: Database) -> None:
     assert await usable(database)
 
 
-async def test_moments_keep_their_zone(database: Database) -> None:
-    """The time zone of the server's session changes no moment."""
+async def test_servers_session_time_zone_changes_no_moment(database: Database) -> None:
     at = datetime(2026, 3, 29, 3, 30, tzinfo=timezone(timedelta(hours=2)))
     row = {"id": "u1", "email": "a@b.example", "name": "A", "password_hash": "", "issued_before": 0, "created_at": at}
     async with database.writing() as tx:
@@ -195,8 +194,8 @@ async def test_moments_keep_their_zone(database: Database) -> None:
     assert read.tzinfo is UTC
 
 
-async def test_one_writer(url: str) -> None:
-    """With `one_writer`, what a transaction read is still so when it commits, in whichever process the others are."""
+async def test_what_a_single_writer_read_still_holds_when_it_commits(url: str) -> None:
+    """In whichever process the others are."""
     one, two = Database(url, one_writer=True), Database(url, one_writer=True)
 
     async def take_if_free(database: Database, name: str) -> bool:

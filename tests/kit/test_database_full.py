@@ -1,4 +1,4 @@
-"""A database to which nothing can be written, for want of room or of leave: it can be read, and is not usable."""
+"""A database that cannot be written to, because it is full or read-only, is not usable."""
 
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,7 @@ async def look(connection: AsyncConnection) -> None:
     await connection.execute(select(1))
 
 
-async def test_a_full_database_is_not_usable_until_it_has_room(tmp_path: Path) -> None:
-    """Reading is not enough: the check writes, says that there is no room, and is content once there is."""
+async def test_full_database_is_not_usable_until_it_has_room(tmp_path: Path) -> None:
     database = Database(f"sqlite+aiosqlite:///{tmp_path}/full.db")
     pages = 1_000_000
 
@@ -49,8 +48,7 @@ async def test_a_full_database_is_not_usable_until_it_has_room(tmp_path: Path) -
 
 
 @on_both_databases
-async def test_trying_to_write_leaves_nothing_behind(tmp_path: Path) -> None:
-    """Checked again and again, a database has what it had."""
+async def test_checking_a_database_by_writing_leaves_nothing_behind(tmp_path: Path) -> None:
     database = Database(database_url(tmp_path, "probed"))
     for _ in range(3):
         await database._probe()
@@ -61,9 +59,8 @@ async def test_trying_to_write_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 @on_both_databases
-async def test_a_database_that_can_only_be_read_is_not_usable(tmp_path: Path) -> None:
-    """After a failover to a replica, or on a volume that was mounted read-only, a write is refused with the reason, the
-    check says it too, and both are content again once the database can be written to."""
+async def test_read_only_database_is_not_usable_until_it_can_be_written(tmp_path: Path) -> None:
+    """After a failover to a replica, or on a volume that was mounted read-only."""
     database = Database(database_url(tmp_path, "replica"))
     name = database.url.database
 
@@ -103,8 +100,7 @@ async def test_a_database_that_can_only_be_read_is_not_usable(tmp_path: Path) ->
     assert again is None
 
 
-async def test_a_file_that_is_no_database_is_named(tmp_path: Path) -> None:
-    """A damaged file of SQLite is an answer to try again later, with the reason, and no error of ours."""
+async def test_damaged_sqlite_file_is_reported_as_unavailable_with_the_reason(tmp_path: Path) -> None:
     database = Database(f"sqlite+aiosqlite:///{tmp_path}/damaged.db")
     (tmp_path / "damaged.db").write_bytes(b"no database at all" * 1_000)
     with pytest.raises(DatabaseUnwritable) as refused:

@@ -1,4 +1,4 @@
-"""beaconfire_kit.envelope: written strictly, read tolerantly, refused with a reason."""
+"""Events are written strictly, read tolerantly, and refused with a reason."""
 
 import json
 from collections.abc import Callable
@@ -65,8 +65,7 @@ def checked_as_read(subject: str, body: bytes) -> bool:
 
 
 @pytest.mark.parametrize("type_", sorted(events()))
-def test_round_trip(type_: str) -> None:
-    """Every event of the catalogue reads back from its own bytes, on its own subject."""
+def test_every_event_of_the_catalogue_is_read_back_from_its_bytes_and_subject(type_: str) -> None:
     event: Event = events()[type_].model_validate(example_payload(events()[type_]))
     metadata = Metadata(source="api", user_id="u1", correlation_id="r-1", audience=(Role.OWNER,))
     envelope = Envelope(event, metadata)
@@ -78,8 +77,7 @@ def test_round_trip(type_: str) -> None:
     assert checked_as_read(envelope.subject, envelope.encode())
 
 
-def test_unknown_fields_pass() -> None:
-    """A newer publisher's extra fields, anywhere, do not need a new gateway."""
+def test_unknown_fields_of_a_newer_publisher_pass() -> None:
     body = changed(
         extra=1, payload={**GOOD["payload"], "extra": {"a": []}}, metadata={**GOOD["metadata"], "extra": None}
     )
@@ -88,8 +86,7 @@ def test_unknown_fields_pass() -> None:
     assert checked_as_read(SUBJECT, body)
 
 
-def test_without_optional_fields() -> None:
-    """Id, user, correlation id and audience may be left out."""
+def test_id_user_correlation_id_and_audience_are_optional() -> None:
     body = json.dumps({name: value for name, value in GOOD.items() if name != "id"}).encode()
     received = read(SUBJECT, body)
 
@@ -127,8 +124,7 @@ def test_without_optional_fields() -> None:
         (changed(payload={**GOOD["payload"], "settlementId": "s2"}), "wrong_subject", "campaign.c1.settlement.s2"),
     ],
 )
-def test_refused(body: bytes, reason: str, detail: str) -> None:
-    """Each kind of invalid message has its reason, and the detail names the place."""
+def test_each_kind_of_invalid_event_is_refused_with_its_reason_and_place(body: bytes, reason: str, detail: str) -> None:
     with pytest.raises(InvalidEvent) as refused:
         read(SUBJECT, body)
 
@@ -137,14 +133,12 @@ def test_refused(body: bytes, reason: str, detail: str) -> None:
     assert not checked_as_read(SUBJECT, body)
 
 
-def test_words_about_nan_pass() -> None:
-    """A text may say NaN or Infinity; only the bare constants are no JSON."""
+def test_text_with_nan_passes_and_the_bare_constants_are_refused() -> None:
     assert read(SUBJECT, changed(note="NaN and Infinity")).id == "e1"
     assert checked_as_read(SUBJECT, changed(note="NaN and Infinity"))
 
 
-def test_detail_tells_no_value() -> None:
-    """The reason for a refusal says where and what, never what stood there."""
+def test_detail_of_a_refusal_contains_no_value() -> None:
     with pytest.raises(InvalidEvent) as refused:
         read(SUBJECT, changed(payload={**GOOD["payload"], "operation": "a secret"}))
 
@@ -152,8 +146,7 @@ def test_detail_tells_no_value() -> None:
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes(body: bytes) -> None:
-    """Arbitrary bytes are never an event and never anything but InvalidEvent."""
+def test_arbitrary_bytes_are_an_invalid_event(body: bytes) -> None:
     assert not checked_as_read(SUBJECT, body)
 
 
@@ -165,22 +158,20 @@ JSON = st.recursive(
 
 
 @given(st.sampled_from([*GOOD]), JSON)
-def test_any_field(name: str, value: Any) -> None:
-    """Whatever stands in a field, the message is an event on its subject or InvalidEvent."""
+def test_any_value_in_a_field_gives_an_event_on_its_subject_or_an_invalid_event(name: str, value: Any) -> None:
     body = json.dumps({**GOOD, name: value}).encode()
     if checked_as_read(SUBJECT, body):
         assert read(SUBJECT, body).payload.address() == SUBJECT
 
 
 @given(st.sampled_from(["payload", "metadata"]), st.sampled_from([*GOOD["payload"], *GOOD["metadata"]]), JSON)
-def test_any_inner_field(part: str, name: str, value: Any) -> None:
-    """The same for what stands inside payload and metadata."""
+def test_any_value_inside_payload_or_metadata_gives_an_event_or_an_invalid_event(
+    part: str, name: str, value: Any
+) -> None:
     checked_as_read(SUBJECT, changed(**{part: {**GOOD[part], name: value}}))
 
 
-def test_too_large() -> None:
-    """An event of just the size that the broker takes is written; with one byte more it is refused, and says both."""
-
+def test_event_of_the_largest_size_is_written_and_a_larger_one_refused_with_both_sizes() -> None:
     def named(length: int) -> Envelope:
         event = SettlementUpdated(
             campaign_id="c1", settlement_id="s1", operation="update", changed_fields=("x" * length,)
@@ -195,15 +186,13 @@ def test_too_large() -> None:
     assert refused.value.reason == "too_large"
 
 
-def test_a_key_twice_among_very_many_holds_up_nobody() -> None:
-    """A megabyte of keys is read once, and not once for each key, which would take hours."""
+def test_megabyte_of_keys_with_a_duplicate_is_read_in_linear_time() -> None:
     keys = [f'"k{number}":0' for number in range(100_000)]
     with pytest.raises(InvalidEvent, match="the key 'k99999' is there twice"):
         check_json(f"{{{','.join(keys)},{keys[-1]}}}".encode())
 
 
-def test_strict_writing() -> None:
-    """A payload of another shape cannot be put into an envelope by mistake."""
+def test_payload_of_another_shape_cannot_be_put_into_an_envelope() -> None:
     with pytest.raises(ValueError, match="changedFields"):
         SettlementUpdated(campaign_id="c1", settlement_id="s1", operation="update")  # type: ignore[call-arg]
 
@@ -221,8 +210,7 @@ class Ordered(BaseModel):
         return self
 
 
-def test_checked_by_the_whole_model() -> None:
-    """What a model checks as a whole is checked where no models are wanted, too."""
+def test_checks_of_a_whole_model_run_also_without_building_the_model() -> None:
     checker = SchemaValidator(_as_dict(Ordered.__pydantic_core_schema__))
 
     assert checker.validate_json('{"lowest": 1}') == {"low": 1, "high": 9}
@@ -231,6 +219,6 @@ def test_checked_by_the_whole_model() -> None:
 
 
 @pytest.mark.parametrize("type_", sorted(events()))
-def test_checked_without_models(type_: str) -> None:
-    """No instance is made of any payload of the catalogue: fails where pydantic describes models in another way."""
+def test_payloads_are_checked_without_building_models(type_: str) -> None:
+    """This fails if pydantic describes models in another way."""
     assert _as_dict(events()[type_].__pydantic_core_schema__)["type"] == "typed-dict"

@@ -1,4 +1,4 @@
-"""beaconfire_kit.forwarding: which header is believed, and what is told where it cannot be read. Over real sockets."""
+"""Which forwarding header is believed, over real sockets."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -49,7 +49,7 @@ def unreadable(reason: str) -> float:
     [(XFF, "198.51.100.1:443", FORWARDED, "for=6.6.6.6"), (FORWARDED, "for=198.51.100.1", XFF, "6.6.6.6")],
 )
 async def test_only_the_configured_header_is_believed(header: str, value: str, other: str, forged: str) -> None:
-    """A client that sends the header which the proxy does not set is not believed, alone or beside the right one."""
+    """A client that sends the other header is not believed, alone or beside the right one."""
     async with asked(trusted_proxies=PROXY, forwarded_header=header) as ask:
         before = unreadable("other_header")
         told = [await ask((header, value)), await ask((header, value), (other, forged)), await ask((other, forged))]
@@ -58,8 +58,7 @@ async def test_only_the_configured_header_is_believed(header: str, value: str, o
     assert unreadable("other_header") == before + 1
 
 
-async def test_nobody_is_believed_without_trusted_proxies() -> None:
-    """Without configured proxies neither header means anything, and one line in the log names the setting."""
+async def test_forwarding_headers_are_ignored_without_trusted_proxies_and_one_log_line_names_the_setting() -> None:
     async with asked() as ask:
         with capture_logs() as lines:
             told = [await ask((XFF, "198.51.100.1")) for _ in range(3)] + [await ask((FORWARDED, "for=198.51.100.1"))]
@@ -71,8 +70,9 @@ async def test_nobody_is_believed_without_trusted_proxies() -> None:
 @pytest.mark.parametrize(
     ("value", "reason"), [("unknown", "unknown"), ("_hidden", "hidden"), ("app.example", "malformed")]
 )
-async def test_what_cannot_be_read_is_counted_and_logged(value: str, reason: str) -> None:
-    """Every such request is counted; the log has one line a minute for each reason, with what the proxy wrote."""
+async def test_unreadable_forwarding_headers_are_counted_and_logged_once_a_minute_for_each_reason(
+    value: str, reason: str
+) -> None:
     async with asked(trusted_proxies=PROXY) as ask:
         before = unreadable(reason)
         with capture_logs() as lines:
@@ -84,8 +84,7 @@ async def test_what_cannot_be_read_is_counted_and_logged(value: str, reason: str
     assert found == [(reason, value)]
 
 
-async def test_several_headers_are_one_list() -> None:
-    """Proxies that add a header of their own, and those that append to the one there is, are read alike."""
+async def test_several_forwarding_headers_are_read_as_one_list() -> None:
     async with asked(trusted_proxies=PROXY) as ask:
         told = await ask((XFF, "6.6.6.6"), (XFF, "[2001:db8::7]:443"), (XFF, "127.0.0.2:80"))
 

@@ -1,4 +1,4 @@
-"""beaconfire_kit.inbox: a cause is taken once, with its effects or not at all."""
+"""A cause is taken once, with its effects or not at all."""
 
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -33,16 +33,14 @@ async def taken(database: Database, cause: str, consumer: str = "one") -> bool:
         return await Inbox(ROWS, consumer).take(tx, cause)
 
 
-async def test_once(database: Database) -> None:
-    """A cause is taken the first time only, by each consumer for itself."""
+async def test_inbox_takes_a_cause_once_for_each_consumer(database: Database) -> None:
     assert await taken(database, "a")
     assert not await taken(database, "a")
     assert await taken(database, "b")
     assert await taken(database, "a", consumer="other")
 
 
-async def test_rolled_back(database: Database) -> None:
-    """A cause whose effects were not committed is not taken."""
+async def test_cause_whose_effects_were_rolled_back_is_not_taken(database: Database) -> None:
     with suppress(ZeroDivisionError):
         async with database.writing() as tx:
             assert await Inbox(ROWS, "one").take(tx, "a")
@@ -51,8 +49,7 @@ async def test_rolled_back(database: Database) -> None:
     assert await taken(database, "a")
 
 
-async def test_forget(database: Database) -> None:
-    """Only what is older than the stream keeps anything is forgotten, and only one's own."""
+async def test_inbox_forgets_only_its_own_causes_that_are_older_than_the_stream(database: Database) -> None:
     old, young = datetime.now(UTC) - KEEP - timedelta(minutes=1), datetime.now(UTC) - KEEP + timedelta(minutes=1)
     rows = [("one", "old", old), ("one", "young", young), ("other", "old", old)]
     async with database.writing() as tx:
@@ -65,7 +62,6 @@ async def test_forget(database: Database) -> None:
     assert left == {("one", "young"), ("other", "old")}
 
 
-def test_digest() -> None:
-    """Parts cannot be shifted into one another, and the digest is the same everywhere."""
+def test_inbox_digest_is_stable_and_its_parts_cannot_be_shifted() -> None:
     assert digest("a", "bc") != digest("ab", "c")
     assert digest("a") == "ca978112ca1bbdcafac231b39a23dc4da786eff8147c4e72b9807785afee48bb"

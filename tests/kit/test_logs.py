@@ -1,4 +1,4 @@
-"""beaconfire_kit.logs and beaconfire_kit.settings: no secret in a line, no start on a wrong value."""
+"""Logs contain no secret, and a wrong setting stops the start."""
 
 import json
 import subprocess
@@ -24,13 +24,11 @@ TOKEN = "eyJhbGciOiJFZERTQSJ9.eyJzdWIiOiJ1MSJ9.c2lnbmF0dXJl"
         {"header": "Bearer abc-secret"},
     ],
 )
-def test_redacted(fields: dict[str, object]) -> None:
-    """Fields with a secret's name, and secrets in a text, are blanked."""
+def test_fields_with_a_secrets_name_and_secrets_in_text_are_redacted(fields: dict[str, object]) -> None:
     assert "abc-secret" not in str(redact(None, "info", {"event": "something", **fields}))
 
 
-def test_a_jwt_anywhere() -> None:
-    """What looks like a JWT is blanked wherever it stands, the sentence included."""
+def test_jwt_anywhere_in_a_log_line_is_redacted() -> None:
     line = redact(None, "info", {"event": f"refused {TOKEN}", "detail": f"({TOKEN})", "user": "u1"})
 
     assert TOKEN not in str(line)
@@ -38,15 +36,13 @@ def test_a_jwt_anywhere() -> None:
     assert line["user"] == "u1"
 
 
-def test_a_jwt_that_is_cut_off() -> None:
-    """What only begins like a JWT is blanked, too, and with it all that follows it: it is looked at once."""
+def test_beginning_of_a_jwt_is_redacted_with_everything_after_it() -> None:
     line = redact(None, "info", {"event": "refused", "first": TOKEN.partition(".")[0], "many": "eyJ" * 5_000 + " ok"})
 
     assert (line["first"], line["many"]) == ("[redacted]", "[redacted] ok")
 
 
-def test_a_line() -> None:
-    """A log line is one JSON object with service, level, time, sentence and fields; exceptions are in it."""
+def test_log_line_is_one_json_object_with_service_level_time_and_exceptions() -> None:
     script = (
         "from beaconfire_kit import logs; logs.configure('gateway'); log = logs.get('x')\n"
         "log.info('something happened', room='campaign:c1', token='abc-secret')\n"
@@ -65,8 +61,7 @@ def test_a_line() -> None:
     assert "ZeroDivisionError" in second["exception"]
 
 
-def test_fields_of_the_line_are_its_own() -> None:
-    """A caller's field with the name of one that every line has keeps its value under another name."""
+def test_field_named_like_one_of_every_line_keeps_its_value_under_another_name() -> None:
     script = (
         "from beaconfire_kit import logs; logs.configure('auth'); log = logs.get('x')\n"
         "log.info('issued', service='weather', level='high', timestamp='noon', logger='wood')\n"
@@ -92,8 +87,7 @@ def test_fields_of_the_line_are_its_own() -> None:
         {"with_password": True},
     ],
 )
-def test_harmless_fields_are_kept(fields: dict[str, object]) -> None:
-    """Which token it was, how many and how large may be read."""
+def test_token_ids_counts_and_sizes_are_not_redacted(fields: dict[str, object]) -> None:
     assert redact(None, "info", {"event": "something", **fields}) == {"event": "something", **fields}
 
 
@@ -107,8 +101,7 @@ def test_harmless_fields_are_kept(fields: dict[str, object]) -> None:
         ("BEACONFIRE_STATIC_DIR", "/nowhere"),
     ],
 )
-def test_wrong_value(variable: str, value: str) -> None:
-    """A wrong setting stops the start with the variable's name, exit code 2, and no stack trace."""
+def test_wrong_setting_ends_the_start_with_code_2_and_the_variables_name(variable: str, value: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "beaconfire_gateway"], env={variable: value}, capture_output=True, text=True, timeout=30
     )
@@ -118,8 +111,7 @@ def test_wrong_value(variable: str, value: str) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_what_is_no_http() -> None:
-    """What aiohttp logs of a request that is no HTTP is one line, without a stack trace and without what was sent."""
+def test_request_that_is_no_http_is_logged_in_one_line_without_its_content() -> None:
     script = (
         "import logging; from aiohttp.http_exceptions import LineTooLong; from beaconfire_kit import logs\n"
         "logs.configure('gateway', level='info')\n"

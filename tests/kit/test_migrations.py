@@ -1,4 +1,4 @@
-"""beaconfire_kit.migrations with the revisions of the services, on a real database."""
+"""Migrations with the revisions of the services, on a real database."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -74,15 +74,13 @@ async def make_as_before_revisions(database: Database, migrations: Migrations) -
 
 
 @both_services
-async def test_tables_are_those_of_the_models(database: Database, migrations: Migrations) -> None:
-    """A migrated database has what the models say, no more and no less."""
+async def test_migrated_database_has_exactly_the_models_tables(database: Database, migrations: Migrations) -> None:
     assert await migrations.upgrade(database) == Migrated(None, migrations.head)
     assert await differences(database, migrations) == []
 
 
 @both_services
-async def test_down_and_up(database: Database, migrations: Migrations) -> None:
-    """Every revision can be taken back, and applied again."""
+async def test_every_revision_can_be_reverted_and_applied_again(database: Database, migrations: Migrations) -> None:
     await migrations.upgrade(database)
 
     down = await migrations.downgrade(database, "base")
@@ -95,8 +93,9 @@ async def test_down_and_up(database: Database, migrations: Migrations) -> None:
 
 
 @both_services
-async def test_database_without_revisions(database: Database, migrations: Migrations) -> None:
-    """What the release without revisions made is taken over, with its rows."""
+async def test_database_of_the_release_without_revisions_is_taken_over_with_its_rows(
+    database: Database, migrations: Migrations
+) -> None:
     await make_as_before_revisions(database, migrations)
     row = "(1, 'e1', 'campaign.c1.state', 'x', '2026-01-01 00:00:00')"
     await execute(database, f"INSERT INTO outbox (id, event_id, subject, body, created_at) VALUES {row}")
@@ -108,8 +107,7 @@ async def test_database_without_revisions(database: Database, migrations: Migrat
     assert await scalar(database, "SELECT event_id FROM outbox") == "e1"
 
 
-async def test_rows_outlive_copied_tables(database: Database) -> None:
-    """A migration that SQLite can only do by copying a table deletes nothing that refers to it."""
+async def test_copying_a_table_in_sqlite_deletes_no_row_that_refers_to_it(database: Database) -> None:
     now = "'2026-01-01 00:00:00'"
     await PUBLISHER.upgrade(database)
     await execute(
@@ -128,8 +126,7 @@ async def test_rows_outlive_copied_tables(database: Database) -> None:
         await execute(database, "UPDATE entities SET campaign_id = 'nowhere'")
 
 
-async def test_it_fails_as_a_whole(database: Database) -> None:
-    """A migration that fails leaves the tables, and the revision, as they were."""
+async def test_failed_migration_leaves_tables_and_revision_unchanged(database: Database) -> None:
     await PUBLISHER.upgrade(database, "0002")
     await execute(database, "CREATE TABLE clocks (id INTEGER)")
 
@@ -140,8 +137,7 @@ async def test_it_fails_as_a_whole(database: Database) -> None:
     assert await PUBLISHER.upgrade(database) == Migrated("0002", PUBLISHER.head)
 
 
-async def test_newer_than_the_code(database: Database) -> None:
-    """A database that a newer version migrated is refused, by the migration and at the start."""
+async def test_database_of_a_newer_version_is_refused_by_migration_and_start(database: Database) -> None:
     await AUTH.upgrade(database)
     await execute(database, f"UPDATE {AUTH.version_table} SET version_num = '9999'")
 
@@ -150,8 +146,7 @@ async def test_newer_than_the_code(database: Database) -> None:
             await refused
 
 
-async def test_foreign_tables(database: Database) -> None:
-    """A database with tables of somebody else's is left alone."""
+async def test_database_with_foreign_tables_is_left_alone(database: Database) -> None:
     await execute(database, "CREATE TABLE users (id INTEGER)")
 
     with pytest.raises(DatabaseUnusable, match="has a table users and none called counters"):
@@ -160,16 +155,17 @@ async def test_foreign_tables(database: Database) -> None:
     assert await tables(database) == {"users"}
 
 
-async def test_another_services_database(database: Database) -> None:
-    """Two services cannot be pointed at one database: they would relay one another's events."""
+async def test_database_of_another_service_is_refused(database: Database) -> None:
+    """The services would relay each other's events."""
     await AUTH.upgrade(database)
 
     with pytest.raises(DatabaseUnusable, match="this database is another service's"):
         await PUBLISHER.upgrade(database)
 
 
-async def test_not_migrated(database: Database) -> None:
-    """A service that does not migrate by itself says what to do, and goes on by itself once that is done."""
+async def test_service_with_an_unmigrated_database_says_what_to_do_and_goes_on_once_it_is_done(
+    database: Database,
+) -> None:
     await open_database(database, AUTH, migrate=False)
 
     with pytest.raises(
@@ -188,8 +184,7 @@ async def test_not_migrated(database: Database) -> None:
                 await asyncio.sleep(0.01)
 
 
-async def test_at_once(url: str) -> None:
-    """Of several that migrate at once one does it, and the others find it done."""
+async def test_simultaneous_migrations_are_done_once(url: str) -> None:
     async with opened(url) as one, opened(url) as two, opened(url) as three:
         done = await asyncio.gather(*(PUBLISHER.upgrade(each) for each in (one, two, three)))
         same = await differences(one, PUBLISHER)
@@ -199,7 +194,7 @@ async def test_at_once(url: str) -> None:
 
 
 async def test_missing_migration_is_found(database: Database) -> None:
-    """A model that no revision makes is a difference: `make check` is red then."""
+    """`make check` then fails."""
     changed = MetaData()
     for table in AUTH.tables.tables.values():
         table.to_metadata(changed)

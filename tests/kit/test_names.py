@@ -1,4 +1,4 @@
-"""beaconfire_kit.names: names of people in any script, without what only deceives."""
+"""Names of people in any script, without characters that only deceive."""
 
 import unicodedata
 
@@ -42,8 +42,7 @@ ACCEPTED = {
 
 
 @pytest.mark.parametrize("name", ACCEPTED.values(), ids=ACCEPTED)
-def test_accepted(name: str) -> None:
-    """Each is kept, in composed letters."""
+def test_names_in_any_script_are_kept_in_composed_letters(name: str) -> None:
     kept = display_name(name)
 
     assert kept == unicodedata.normalize("NFC", name).removesuffix("\u200d")
@@ -64,8 +63,7 @@ def test_accepted(name: str) -> None:
         ("Ann\u200d!", "Ann!"),
     ],
 )
-def test_made_alike(typed: str, kept: str) -> None:
-    """Spaces, composition and what nobody sees make no other name."""
+def test_spaces_composition_and_invisible_characters_make_no_different_name(typed: str, kept: str) -> None:
     assert display_name(typed) == kept
 
 
@@ -101,8 +99,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED.values(), ids=REFUSED)
-def test_refused(name: str) -> None:
-    """Each is refused with a sentence that can be sent to whoever typed it."""
+def test_deceptive_names_are_refused_with_a_sentence_for_their_author(name: str) -> None:
     with pytest.raises(
         ValueError, match=r"^a name (cannot contain U\+[0-9A-F]{4,6} \(.+\)|has 1 to 200 characters)"
     ) as said:
@@ -112,8 +109,7 @@ def test_refused(name: str) -> None:
 
 
 @given(st.text(st.characters(exclude_categories=[]), max_size=30))
-def test_any_text(text: str) -> None:
-    """Whatever is typed, it is refused, or kept as a name that stays what it is."""
+def test_any_text_is_refused_or_is_a_name_that_stays_the_same(text: str) -> None:
     try:
         name = display_name(text)
     except ValueError:

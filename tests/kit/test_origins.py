@@ -45,19 +45,16 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("written", "sent"), WRITTEN.items())
-def test_an_origin_is_brought_into_the_form_that_browsers_send(written: str, sent: str) -> None:
-    """Letter case, a default port, a slash at the end, and Unicode in a name make no difference."""
+def test_origin_is_normalised_to_the_form_that_browsers_send(written: str, sent: str) -> None:
     assert normal_origin(written) == sent
 
 
 @pytest.mark.parametrize(("written", "why"), REFUSED.items())
-def test_what_no_browser_sends_is_refused_with_a_reason(written: str, why: str) -> None:
-    """The sentence says what is wrong with it, or what to write instead."""
+def test_origin_that_no_browser_sends_is_refused_with_advice(written: str, why: str) -> None:
     with pytest.raises(InvalidOrigin, match=why):
         normal_origin(written)
 
 
 @pytest.mark.parametrize("sent", sorted(set(WRITTEN.values())))
-def test_a_normal_origin_stays_as_it_is(sent: str) -> None:
-    """To bring it into form twice changes nothing."""
+def test_normalising_an_origin_twice_changes_nothing(sent: str) -> None:
     assert normal_origin(sent) == sent

@@ -1,4 +1,4 @@
-"""beaconfire_kit.outbox and beaconfire_kit.relay against a real broker and a real database."""
+"""The outbox and its relay against a real broker and a real database."""
 
 import asyncio
 import json
@@ -72,8 +72,9 @@ async def commit(database: Database, box: Outbox, *ids: str) -> None:
 
 
 @on_both_databases
-async def test_relay(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
-    """What is committed, before the relay starts or while it runs, is stored in the order of its rows."""
+async def test_committed_events_are_stored_in_the_order_of_their_rows(
+    database: Database, nc: Client, stored: "asyncio.Queue[str]"
+) -> None:
     box = Outbox(database, ROWS)
     ids = [f"e{number}" for number in range(250)]
     await commit(database, box, *ids[:200])
@@ -84,8 +85,9 @@ async def test_relay(database: Database, nc: Client, stored: "asyncio.Queue[str]
 
 
 @on_both_databases
-async def test_many_roots(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
-    """Events of many roots are stored once each, those of a root in the order of their rows."""
+async def test_events_of_many_roots_are_stored_once_each_and_in_order_within_their_root(
+    database: Database, nc: Client, stored: "asyncio.Queue[str]"
+) -> None:
     box = Outbox(database, ROWS)
     sender = relay_of(box)
     roots = [f"c{number}" for number in range(50)]
@@ -101,11 +103,10 @@ async def test_many_roots(database: Database, nc: Client, stored: "asyncio.Queue
     assert [id_ for _, id_ in sorted(zip(offsets, ids, strict=True))] == told
 
 
-async def test_cannot_mark(
+async def test_no_event_is_sent_twice_while_rows_cannot_be_marked(
     database: Database, nc: Client, stored: "asyncio.Queue[str]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While the database takes no marks, no event is sent twice, and only so many are sent; once it does, all are
-    marked and the rest follows."""
+    """Only a limited number is sent meanwhile. Then all are marked and the rest follows."""
     monkeypatch.setattr(relay, "MAX_UNMARKED", 10)
     monkeypatch.setattr(relay, "BATCH", 5)
     ids = [f"e{number}" for number in range(20)]
@@ -134,8 +135,10 @@ async def test_cannot_mark(
 
 
 @on_both_databases
-async def test_rolled_back(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
-    """F19: an event whose transaction is rolled back is never sent."""
+async def test_event_of_a_rolled_back_transaction_is_never_sent(
+    database: Database, nc: Client, stored: "asyncio.Queue[str]"
+) -> None:
+    """Fault F19 of docs/topics/delivery.md."""
     box = Outbox(database, ROWS)
 
     async def fail() -> None:
@@ -152,8 +155,9 @@ async def test_rolled_back(database: Database, nc: Client, stored: "asyncio.Queu
 
 
 @on_both_databases
-async def test_committed_late(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
-    """A row with a lower number than what was sent already is not skipped, on whichever database."""
+async def test_row_with_a_lower_number_that_is_committed_late_is_sent(
+    database: Database, nc: Client, stored: "asyncio.Queue[str]"
+) -> None:
     box = Outbox(database, ROWS)
     await commit(database, box, "first", "taken", "third")
     async with database.writing() as tx:
@@ -170,10 +174,9 @@ async def test_committed_late(database: Database, nc: Client, stored: "asyncio.Q
         assert await heard(stored, 1) == ["late"]
 
 
-async def test_committed_out_of_order(
+async def test_event_committed_after_a_higher_number_is_sent_on_postgresql(
     postgres_databases: Databases, tmp_path: Path, nc: Client, stored: "asyncio.Queue[str]"
 ) -> None:
-    """PostgreSQL: the event of a transaction that took its number first and was committed last is not skipped."""
     with chosen(postgres_databases):
         async with opened(tmp_path) as database, relaying(box := Outbox(database, ROWS), nc):
             async with database.writing() as slow:
@@ -188,9 +191,10 @@ async def test_committed_out_of_order(
     assert (before, after) == (["quick"], ["slow"])
 
 
-async def test_fails_between_sending_and_marking(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
-    """F14: a relay that ends after the broker stored an event and before the row says so, ten times over, has stored
-    it once."""
+async def test_event_is_stored_once_although_its_relay_ends_before_marking_it_ten_times(
+    database: Database, nc: Client, stored: "asyncio.Queue[str]"
+) -> None:
+    """Fault F14 of docs/topics/delivery.md."""
     await commit(database, Outbox(database, ROWS), "once")
     await execute(
         database, "CREATE TRIGGER t BEFORE UPDATE OF published_at ON outbox BEGIN SELECT RAISE(ABORT, 'full'); END"
@@ -211,11 +215,10 @@ async def test_fails_between_sending_and_marking(database: Database, nc: Client,
 
 
 @on_both_databases
-async def test_looked_up_after_the_duplicate_window(
+async def test_unmarked_event_older_than_the_duplicate_window_is_looked_up_before_it_is_sent(
     database: Database, stream: NatsServer, nc: Client, stored: "asyncio.Queue[str]"
 ) -> None:
-    """F15: an event that the broker stored, though its row does not say so, and would store again by now, is found in
-    the stream and not sent again; one that it never had is sent."""
+    """Fault F15 of docs/topics/delivery.md."""
     async with connected(stream, "setup") as setup:
         await shorten_duplicate_window(setup)
     await commit(database, Outbox(database, ROWS), "stored", "never sent")
@@ -233,9 +236,10 @@ async def test_looked_up_after_the_duplicate_window(
 
 
 @on_both_databases
-async def test_lease(database: Database, tmp_path: Path, nc: Client, stored: "asyncio.Queue[str]") -> None:
-    """F17: of two relays on a database one sends; the other takes over where the first says nothing any more, and then
-    it is the first that sends nothing."""
+async def test_one_of_two_relays_sends_and_the_other_takes_over_when_it_falls_silent(
+    database: Database, tmp_path: Path, nc: Client, stored: "asyncio.Queue[str]"
+) -> None:
+    """Fault F17 of docs/topics/delivery.md."""
     async with opened(tmp_path) as again:
         first, second = relay_of(Outbox(database, ROWS)), relay_of(Outbox(again, ROWS))
         await commit(database, first.outbox, "a")
@@ -255,8 +259,10 @@ async def test_lease(database: Database, tmp_path: Path, nc: Client, stored: "as
     assert await heard(stored, 3) == ["a", "b", "c"]
 
 
-async def test_frozen_relay_marks_nothing(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
-    """F17: a relay that lost its lease while it was sending leaves the row to the one that took over."""
+async def test_relay_that_lost_its_lease_while_sending_marks_nothing(
+    database: Database, nc: Client, stored: "asyncio.Queue[str]"
+) -> None:
+    """Fault F17 of docs/topics/delivery.md."""
     box = Outbox(database, ROWS)
     sender = relay_of(box)
     await commit(database, box, "first")
@@ -275,11 +281,10 @@ async def test_frozen_relay_marks_nothing(database: Database, nc: Client, stored
     assert await heard(stored, 2) == ["first", "second"]
 
 
-async def test_frozen_relay_sends_nothing(
+async def test_relay_that_was_frozen_beyond_the_duplicate_window_sends_nothing_again(
     database: Database, stream: NatsServer, nc: Client, stored: "asyncio.Queue[str]", monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """F17: a relay that stood still for longer than the duplicate window, with rows in hand that another has sent
-    since, sends none of them again."""
+    """Fault F17 of docs/topics/delivery.md."""
     async with connected(stream, "setup") as setup:
         await shorten_duplicate_window(setup)
     frozen, other = relay_of(Outbox(database, ROWS)), relay_of(Outbox(database, ROWS))
@@ -306,8 +311,10 @@ async def test_frozen_relay_sends_nothing(
 
 
 @on_both_databases
-async def test_taken_over_from_the_dead(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
-    """F17: what a relay that died left behind is sent by the next one within seconds, by its own clock."""
+async def test_relay_takes_over_from_a_dead_one_within_seconds_of_its_own_clock(
+    database: Database, nc: Client, stored: "asyncio.Queue[str]"
+) -> None:
+    """Fault F17 of docs/topics/delivery.md."""
     dead, alive = relay_of(Outbox(database, ROWS)), Outbox(database, ROWS)
     await commit(database, dead.outbox, "a")
     await dead.drain(nc)
@@ -317,8 +324,7 @@ async def test_taken_over_from_the_dead(database: Database, nc: Client, stored: 
 
 
 @on_both_databases
-async def test_cursor_of(database: Database, nc: Client) -> None:
-    """Whoever committed an event is told where it is in the stream, by the process that relays and by another."""
+async def test_committer_learns_its_events_cursor_in_either_process(database: Database, nc: Client) -> None:
     box, other = Outbox(database, ROWS), Outbox(database, ROWS)
     for one in (box, other):
         one.position.seen("e1", 0, known=0)
@@ -334,9 +340,9 @@ async def test_cursor_of(database: Database, nc: Client) -> None:
 
 
 @on_both_databases
-async def test_cursor_after(database: Database, nc: Client) -> None:
-    """Whoever committed events of several roots is told of the one that is last in the stream, and only once all are
-    there."""
+async def test_committer_of_several_roots_learns_the_last_cursor_once_all_events_are_stored(
+    database: Database, nc: Client
+) -> None:
     box = Outbox(database, ROWS)
     box.position.seen("e1", 0, known=0)
     ids = [f"c{number}" for number in range(20)]
@@ -354,9 +360,9 @@ async def test_cursor_after(database: Database, nc: Client) -> None:
 
 
 @on_both_databases
-async def test_sent_and_not_marked(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
-    """A relay that ended between the broker's acknowledgement and its own mark sends the event again, and the broker
-    drops it; the row gets the offset of the first time."""
+async def test_event_sent_again_by_an_unmarked_row_gets_the_offset_of_the_first_time(
+    database: Database, nc: Client, stored: "asyncio.Queue[str]"
+) -> None:
     box = Outbox(database, ROWS)
     sender = relay_of(box)
     await commit(database, box, "once")
@@ -372,8 +378,10 @@ async def test_sent_and_not_marked(database: Database, nc: Client, stored: "asyn
 
 
 @on_both_databases
-async def test_two_relays(database: Database, tmp_path: Path, nc: Client, stored: "asyncio.Queue[str]") -> None:
-    """F17: two relays on one database store every event once, in order."""
+async def test_two_relays_store_every_event_once_and_in_order(
+    database: Database, tmp_path: Path, nc: Client, stored: "asyncio.Queue[str]"
+) -> None:
+    """Fault F17 of docs/topics/delivery.md."""
     ids = [f"e{number}" for number in range(200)]
     one = Outbox(database, ROWS)
     await commit(database, one, *ids)
@@ -389,8 +397,9 @@ async def test_two_relays(database: Database, tmp_path: Path, nc: Client, stored
 
 
 @on_both_databases
-async def test_refused(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
-    """An event that the broker will never take does not hold up those behind it; its row stays, without an offset."""
+async def test_event_that_the_broker_never_takes_is_set_aside_and_stops_no_other(
+    database: Database, nc: Client, stored: "asyncio.Queue[str]"
+) -> None:
     box = Outbox(database, ROWS)
     sender = relay_of(box)
     async with database.writing() as tx:
@@ -406,8 +415,9 @@ async def test_refused(database: Database, nc: Client, stored: "asyncio.Queue[st
 
 
 @on_both_databases
-async def test_broker_away(database: Database, nc: Client, stream: NatsServer) -> None:
-    """What is committed while the broker is dead is stored once it is back, in order."""
+async def test_events_committed_while_the_broker_is_dead_are_stored_in_order_once_it_is_back(
+    database: Database, nc: Client, stream: NatsServer
+) -> None:
     box = Outbox(database, ROWS)
     async with relaying(box, nc):
         stream.kill()
@@ -422,8 +432,10 @@ async def test_broker_away(database: Database, nc: Client, stream: NatsServer) -
 
 
 @on_both_databases
-async def test_stream_wiped(database: Database, nc: Client, stream: NatsServer, stored: "asyncio.Queue[str]") -> None:
-    """F6: into a stream that was lost and made anew goes what was never acknowledged, however old, and nothing else."""
+async def test_only_unacknowledged_events_go_into_a_recreated_stream(
+    database: Database, nc: Client, stream: NatsServer, stored: "asyncio.Queue[str]"
+) -> None:
+    """Fault F6 of docs/topics/delivery.md."""
     box = Outbox(database, ROWS)
     sender = relay_of(box)
     await commit(database, box, "acknowledged")
@@ -443,8 +455,9 @@ async def test_stream_wiped(database: Database, nc: Client, stream: NatsServer, 
 
 
 @on_both_databases
-async def test_forgets(database: Database, nc: Client, stored: "asyncio.Queue[str]") -> None:
-    """Rows older than anything in the stream are deleted; those never sent are not, however old."""
+async def test_rows_older_than_the_stream_are_deleted_unless_they_were_never_sent(
+    database: Database, nc: Client, stored: "asyncio.Queue[str]"
+) -> None:
     box = Outbox(database, ROWS)
     sender = relay_of(box)
     await commit(database, box, "old", "recent")
@@ -466,8 +479,7 @@ async def test_forgets(database: Database, nc: Client, stored: "asyncio.Queue[st
 
 
 @on_both_databases
-async def test_relay_can_be_cancelled(database: Database, nc: Client) -> None:
-    """The relay ends when it is cancelled, also in the middle of a thousand events."""
+async def test_relay_can_be_cancelled_in_the_middle_of_a_thousand_events(database: Database, nc: Client) -> None:
     box = Outbox(database, ROWS)
     await commit(database, box, *(f"e{number}" for number in range(1_000)))
     async with asyncio.timeout(PATIENCE_S):

@@ -1,4 +1,4 @@
-"""beaconfire_kit.relay where the broker denies events, or does not acknowledge some: the others are not held up."""
+"""The relay when the broker denies events, or does not acknowledge some: other events are not delayed."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -47,13 +47,10 @@ async def _stored(stream: NatsServer) -> AsyncIterator["asyncio.Queue[str]"]:
 
 
 @on_both_databases
-async def test_a_denied_event_is_set_aside_at_once_and_others_go_on(
+async def test_denied_event_is_set_aside_at_once_and_others_go_on(
     database: Database, stream: NatsServer, stored: "asyncio.Queue[str]"
 ) -> None:
-    """An event that this user may not publish is refused and counted; events of its own and of other roots follow.
-
-    Its row says why. Once the permission is there, it can be sent again.
-    """
+    """Its row says why. Once the permission is there, it can be sent again."""
     box = Outbox(database, ROWS)
     refused = relay.REFUSED._value.get()
     async with connected(stream, "publisher") as nc:
@@ -83,8 +80,8 @@ async def test_a_denied_event_is_set_aside_at_once_and_others_go_on(
     assert seen == [] or "refused 1 event" in seen[0]
 
 
-async def test_a_denial_fails_only_what_waits_for_that_subject(stream: NatsServer) -> None:
-    """Subjects are told apart by case, although nats-py hands over the server's error in small letters."""
+async def test_denial_fails_only_messages_on_that_subject(stream: NatsServer) -> None:
+    """Subjects are told apart by case, although nats-py lowers the case of the server's error."""
     async with connected(stream, "publisher") as nc:
         deny(stream, "campaign.Denied.state")
         await until_denied(nc, "campaign.Denied.state")
@@ -100,10 +97,9 @@ async def test_a_denial_fails_only_what_waits_for_that_subject(stream: NatsServe
 
 @on_both_databases
 @pytest.mark.parametrize("is_old", [False, True], ids=["young", "old"])
-async def test_an_event_that_is_never_acknowledged_holds_up_no_other_root(
+async def test_event_that_is_never_acknowledged_delays_no_other_root(
     database: Database, stream: NatsServer, stored: "asyncio.Queue[str]", is_old: bool
 ) -> None:
-    """While nothing answers for one root's events, more than a batch of them, those of other roots are sent at once."""
     box, window_s = Outbox(database, ROWS), 0.0 if is_old else broker.DUPLICATE_WINDOW_S
     ids = [f"c{number}" for number in range(20)]
     change_permissions(stream, '"deadletter.>", "_INBOX_operator', '"deadletter.>", "workspace.>", "_INBOX_operator')
@@ -143,8 +139,10 @@ async def test_an_event_that_is_never_acknowledged_holds_up_no_other_root(
     ],
     ids=["no place for its subject", "too large for the stream", "its subject is full"],
 )
-async def test_what_concerns_one_event_is_refused(stream: NatsServer, change: dict[str, Any], why: str) -> None:
-    """The broker may take others: waiting would hold them up for nothing."""
+async def test_event_that_the_stream_cannot_take_is_refused(
+    stream: NatsServer, change: dict[str, Any], why: str
+) -> None:
+    """Waiting would delay the others for nothing."""
     async with connected(stream, "setup") as setup, connected(stream, "publisher") as nc:
         await broker.try_to_publish(nc, "campaign.c1.state", b"first", message_id="first")
         await change_stream(setup, change)
@@ -163,10 +161,9 @@ async def test_what_concerns_one_event_is_refused(stream: NatsServer, change: di
     ],
     ids=["stream full", "stream full of messages", "stream sealed", "no stream"],
 )
-async def test_what_concerns_all_events_is_waited_out(
+async def test_stream_that_takes_no_event_is_waited_for(
     stream: NatsServer, change: dict[str, Any] | None, why: str
 ) -> None:
-    """Nothing is refused for good because the stream cannot take anything for a while."""
     async with connected(stream, "setup") as setup, connected(stream, "publisher") as nc:
         await broker.try_to_publish(nc, "campaign.c1.state", b"first", message_id="first")
         if change is None:
@@ -180,7 +177,7 @@ async def test_what_concerns_all_events_is_waited_out(
 
 @pytest.mark.parametrize("spare", [0, 12, 45], ids=["body alone", "with headers", "just too large"])
 async def test_headers_count_against_the_largest_payload(stream: NatsServer, spare: int) -> None:
-    """A message that only its headers make too large is refused here. The server would end the connection for good."""
+    """The server would close the connection for good."""
     async with connected(stream, "publisher") as nc:
         body = b"x" * (nc.max_payload - spare)
         with pytest.raises(BrokerRefused):
@@ -191,8 +188,7 @@ async def test_headers_count_against_the_largest_payload(stream: NatsServer, spa
 
 
 @on_both_databases
-async def test_set_aside_events_are_not_forgotten_and_can_be_dropped(database: Database) -> None:
-    """An event that was refused stays in the outbox until it is sent again or dropped, however long ago that was."""
+async def test_set_aside_events_are_kept_however_old_and_can_be_dropped(database: Database) -> None:
     async with database.writing() as tx:
         for id_ in ("kept", "dropped"):
             row = {
@@ -211,8 +207,7 @@ async def test_set_aside_events_are_not_forgotten_and_can_be_dropped(database: D
 
 
 @on_both_databases
-async def test_what_waits_is_counted_by_root(database: Database) -> None:
-    """Operators see how many events of which root wait, and for how long."""
+async def test_waiting_events_are_counted_by_root_with_their_age(database: Database) -> None:
     box = Outbox(database, ROWS)
     await commit_all(database, box, [envelope("a", "c_1"), envelope("b", "cx1"), envelope("c", "c_1")])
     await execute(database, "UPDATE outbox SET subject = 'campaign.bare' WHERE event_id = 'b'")

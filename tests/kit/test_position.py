@@ -1,19 +1,17 @@
-"""beaconfire_kit.position: cursors that are never ahead of what they are given for."""
+"""Cursors that are never ahead of the state they are given for."""
 
 from beaconfire_kit.cursor import Cursor
 from beaconfire_kit.position import Position
 
 
-def test_begins_unknown() -> None:
-    """There is no cursor before the stream was seen, and an acknowledgement alone does not make one."""
+def test_there_is_no_cursor_before_the_stream_was_seen() -> None:
     position = Position()
 
     assert position.acknowledged(7, position.life) is None
     assert position.cursor() is None
 
 
-def test_moves_forward() -> None:
-    """Acknowledgements and sights of the stream move it forward; an old one, or a repeat, never back."""
+def test_position_moves_forward_with_acknowledgements_and_never_back() -> None:
     position = Position()
     position.seen("e1", 5, known=0)
 
@@ -23,8 +21,7 @@ def test_moves_forward() -> None:
     assert position.cursor() == Cursor("e1", 9)
 
 
-def test_another_stream() -> None:
-    """What was sent into a stream that is gone, or has gone back, moves nothing."""
+def test_acknowledgement_of_a_lost_stream_moves_nothing() -> None:
     position = Position()
     position.seen("e1", 500, known=0)
     first = position.life

@@ -1,4 +1,4 @@
-"""beaconfire_kit.postgresql: what a fresh connection gets past, on a real PostgreSQL."""
+"""What a fresh connection recovers from, on a real PostgreSQL."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -88,8 +88,9 @@ Happening = Callable[[Database, Database], Awaitable[None]]
 
 
 @pytest.mark.parametrize("happens", HAPPENINGS)
-async def test_a_read_is_repeated(database: Database, operator: Database, happens: Happening) -> None:
-    """A statement that only reads is executed once more, and its caller notices nothing."""
+async def test_first_read_is_repeated_if_its_connection_became_unusable(
+    database: Database, operator: Database, happens: Happening
+) -> None:
     async with database.reading() as connection:
         await read(connection)
     await happens(database, operator)
@@ -99,8 +100,9 @@ async def test_a_read_is_repeated(database: Database, operator: Database, happen
 
 
 @pytest.mark.parametrize("happens", [column_changed, ended_by_an_administrator])
-async def test_a_later_read_is_repeated(database: Database, operator: Database, happens: Happening) -> None:
-    """What happens between two reads of one connection is not noticed either."""
+async def test_later_read_is_repeated_if_its_connection_became_unusable(
+    database: Database, operator: Database, happens: Happening
+) -> None:
     async with database.reading() as connection:
         await read(connection)
         await connection.rollback()  # or the change would wait for this transaction
@@ -110,10 +112,9 @@ async def test_a_later_read_is_repeated(database: Database, operator: Database, 
 
 
 @pytest.mark.parametrize("happens", HAPPENINGS)
-async def test_the_first_statement_of_a_write_is_repeated(
+async def test_transaction_is_restarted_with_its_lock_if_its_first_statement_finds_the_connection_unusable(
     database: Database, operator: Database, happens: Happening
 ) -> None:
-    """A transaction that has done nothing yet begins again by itself, with its lock, and commits once."""
     async with database.writing() as tx:
         await write(tx)
         await tx.execute(COUNTERS.delete())
@@ -127,11 +128,9 @@ async def test_the_first_statement_of_a_write_is_repeated(
 
 
 @pytest.mark.parametrize("happens", [column_changed, deallocated, ended_by_an_administrator])
-async def test_a_transaction_that_did_something_is_refused_as_a_whole(
+async def test_transaction_that_has_written_is_refused_as_a_whole_with_a_retry_time(
     database: Database, operator: Database, happens: Happening
 ) -> None:
-    """Nothing of it is there afterwards, the answer is 503 with the time to come back, and the next attempt works."""
-
     async def work() -> None:
         async with database.writing() as tx:
             await tx.execute(text("UPDATE outbox SET event_id = '' WHERE id = 0"))
@@ -154,8 +153,7 @@ async def test_a_transaction_that_did_something_is_refused_as_a_whole(
     assert (refused.value.code.status, refused.value.retry_after_ms) == (503, 1_000)
 
 
-async def test_what_is_not_supported_is_an_error(database: Database) -> None:
-    """A statement that PostgreSQL does not support (also 0A000) fails as what it is."""
+async def test_unsupported_statement_fails_as_an_error(database: Database) -> None:
     with pytest.raises(DBAPIError, match="not allowed with aggregate"):
         async with database.reading() as connection:
             await connection.execute(text("SELECT count(*) FROM users FOR UPDATE"))

@@ -64,10 +64,9 @@ ALL_REFUSED = REFUSED | REFUSED_FOR_THE_PAGE
 
 
 @pytest.mark.parametrize(("given", "why"), ALL_REFUSED.items(), ids=["=".join(given) for given in ALL_REFUSED])
-def test_a_value_that_can_never_work_stops_the_start(
+def test_impossible_value_ends_the_start_with_2_and_a_sentence_with_the_variable(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: tuple[str, str], why: str
 ) -> None:
-    """The process ends with 2 and one sentence a mistake, which begins with the variable."""
     name, value = given
     cls = PageSettings if given in REFUSED_FOR_THE_PAGE else GatewaySettings
     with pytest.raises(SystemExit) as ended:
@@ -81,10 +80,10 @@ def test_a_value_that_can_never_work_stops_the_start(
 
 
 @pytest.mark.parametrize("cls", [GatewaySettings, AuthSettings])
-def test_an_outside_issuer_with_our_own_name_stops_the_start(
+def test_outside_issuer_with_our_own_name_stops_the_start(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cls: type[Settings]
 ) -> None:
-    """Its keys would be asked for our own tokens, and no user of ours could come in."""
+    """Its keys would be asked for our own tokens."""
     issuers = '[{"name": "a", "issuer": "beaconfire", "audience": "a", "jwksUrl": "https://a"}]'
     with pytest.raises(SystemExit):
         read(monkeypatch, cls, {"BEACONFIRE_OUTSIDE_ISSUERS": issuers, "BEACONFIRE_ISSUER": "beaconfire"})
@@ -92,15 +91,13 @@ def test_an_outside_issuer_with_our_own_name_stops_the_start(
     assert capsys.readouterr().err.startswith("BEACONFIRE_ISSUER: 'beaconfire' is an outside issuer, too")
 
 
-def test_proxies_of_ipv4_are_known_however_they_are_written(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A network of mapped addresses is the IPv4 network that clients' addresses are compared with."""
+def test_ipv4_proxies_may_be_written_as_mapped_ipv6_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     read_ = read(monkeypatch, GatewaySettings, {"BEACONFIRE_TRUSTED_PROXIES": "::ffff:10.0.0.0/104,::ffff:192.0.2.1"})
 
     assert [str(one) for one in read_.trusted_proxies] == ["10.0.0.0/8", "192.0.2.1/32"]
 
 
-def test_origins_are_normal_once_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However an operator writes an origin, the one a browser sends is allowed."""
+def test_allowed_origins_are_normalised(monkeypatch: pytest.MonkeyPatch) -> None:
     settings = read(
         monkeypatch,
         AuthSettings,
@@ -110,8 +107,8 @@ def test_origins_are_normal_once_read(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.allowed_origins == ("https://app.example.com", "http://localhost:3000")
 
 
-def test_public_addresses_lose_the_slash_at_their_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page puts a path behind them: two slashes in a row would be another path."""
+def test_public_addresses_lose_their_trailing_slash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The page appends a path to them."""
     settings = read(monkeypatch, PageSettings, {"BEACONFIRE_PUBLIC_AUTH_URL": "https://id.example/"})
 
     assert isinstance(settings, PageSettings)
@@ -119,10 +116,9 @@ def test_public_addresses_lose_the_slash_at_their_end(monkeypatch: pytest.Monkey
 
 
 @pytest.mark.parametrize("written", ["BEACONFIRE_ALOWED_ORIGINS", "BEACONFIRE_ALLOWED_ORIGIN", "beaconfire_max_room"])
-def test_a_misspelt_variable_stops_the_start(
+def test_misspelt_variable_stops_the_start_with_the_name_that_was_meant(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], written: str
 ) -> None:
-    """It would have no effect, so the process ends with the name that was meant."""
     with pytest.raises(SystemExit) as ended:
         read(monkeypatch, GatewaySettings, {written: "1"})
 
@@ -132,14 +128,13 @@ def test_a_misspelt_variable_stops_the_start(
 
 
 @pytest.mark.parametrize("cls", settings_classes().values(), ids=settings_classes())
-def test_no_variable_of_another_program_is_taken_for_a_misspelling(cls: type[Settings]) -> None:
-    """All services may be given one file of variables: each reads its own and passes over the others."""
+def test_variables_of_other_services_are_not_taken_for_misspellings(cls: type[Settings]) -> None:
+    """All services may be given one file of variables."""
     assert list(misspellings(cls, known_variables())) == []
 
 
 @pytest.mark.parametrize("cls", settings_classes().values(), ids=settings_classes())
-def test_every_variable_is_recognised_with_a_letter_missing(cls: type[Settings]) -> None:
-    """Any long name that lacks one letter is taken for what it is."""
+def test_every_long_variable_with_a_missing_letter_is_recognised(cls: type[Settings]) -> None:
     others = known_variables()
     for name in variables(cls):
         short = name.removeprefix("BEACONFIRE_")

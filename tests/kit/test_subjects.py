@@ -1,4 +1,4 @@
-"""beaconfire_kit.subjects: pairs, rooms, and everything that is neither."""
+"""Pairs, rooms and subjects, and everything that is none."""
 
 import pytest
 from hypothesis import given
@@ -36,16 +36,16 @@ IDS = st.text("abcXYZ019_-", min_size=1, max_size=64)
         ("user.u1.access", ["user:u1"]),
     ],
 )
-def test_every_pair_is_a_room(subject: str, rooms: list[str]) -> None:
-    """A subject's rooms are its pairs, outermost first, each once; an aspect is no room."""
+def test_rooms_of_a_subject_are_its_pairs_outermost_first_without_the_aspect(subject: str, rooms: list[str]) -> None:
     assert [str(room) for room in parse_subject(subject).rooms] == rooms
 
 
 @given(
     st.sampled_from(["campaign", "workspace", "user"]), IDS, st.lists(st.tuples(IDS, IDS), max_size=7), st.none() | IDS
 )
-def test_round_trip(root: str, root_id: str, below: list[tuple[str, str]], aspect: str | None) -> None:
-    """What is parsed prints as what was read."""
+def test_parsed_subjects_and_rooms_are_printed_as_they_were(
+    root: str, root_id: str, below: list[tuple[str, str]], aspect: str | None
+) -> None:
     text = ".".join([root, root_id, *(token for pair in below for token in pair), *([aspect] if aspect else [])])
 
     assert str(parse_subject(text)) == text
@@ -73,15 +73,13 @@ def test_round_trip(root: str, root_id: str, below: list[tuple[str, str]], aspec
         ".".join(["campaign", "c1"] * 9),
     ],
 )
-def test_no_subject(subject: str) -> None:
-    """Wildcards, empty tokens, white space, foreign letters, and what is below no root are refused."""
+def test_malformed_subjects_are_refused(subject: str) -> None:
     with pytest.raises(InvalidSubject):
         parse_subject(subject)
 
 
 @given(st.text(max_size=200))
-def test_any_subject(text: str) -> None:
-    """Any text is a subject of ids, or InvalidSubject."""
+def test_any_text_is_a_subject_of_ids_or_is_refused(text: str) -> None:
     try:
         subject = parse_subject(text)
     except InvalidSubject:
@@ -89,8 +87,7 @@ def test_any_subject(text: str) -> None:
     assert all(is_id(pair.kind) and is_id(pair.id) for pair in subject.pairs)
 
 
-def test_rooms() -> None:
-    """A room is named with its root or without; the root of a root's own room is known anyway."""
+def test_room_is_named_with_or_without_its_root() -> None:
     assert parse_room("campaign:c1/settlement:s1").key == RoomKey(Pair("campaign", "c1"), Pair("settlement", "s1"))
     assert parse_room("campaign:c1").key == RoomKey(Pair("campaign", "c1"), Pair("campaign", "c1"))
     assert parse_room("campaign:c1/campaign:c1").key == parse_room("campaign:c1").key
@@ -121,15 +118,13 @@ def test_rooms() -> None:
         "\N{CYRILLIC SMALL LETTER ES}ampaign:c1",
     ],
 )
-def test_no_room(room: str) -> None:
-    """A malformed room, a root below another root, and look-alike letters are refused."""
+def test_malformed_rooms_and_look_alike_letters_are_refused(room: str) -> None:
     with pytest.raises(InvalidRoom):
         parse_room(room)
 
 
 @given(st.text(max_size=200))
-def test_any_room(text: str) -> None:
-    """Any text is a room of ids, or InvalidRoom; never a room with a wildcard."""
+def test_any_text_is_a_room_without_wildcards_or_is_refused(text: str) -> None:
     try:
         room = parse_room(text)
     except InvalidRoom:
@@ -139,8 +134,7 @@ def test_any_room(text: str) -> None:
     assert str(room) == text
 
 
-def test_roots() -> None:
-    """Only campaigns, workspaces and users are roots."""
+def test_only_campaigns_workspaces_and_users_are_roots() -> None:
     assert parse_root("workspace:w1") == Pair("workspace", "w1")
     with pytest.raises(InvalidRoom, match="not a root"):
         parse_root("settlement:s1")

@@ -1,4 +1,4 @@
-"""beaconfire_kit.tokens: what a token must be to be believed (RFC 8725)."""
+"""What a token must be to be believed (RFC 8725)."""
 
 import time
 from typing import Any
@@ -33,8 +33,7 @@ def signed(**change: Any) -> str:
     return tokens.sign(KEY, "k1", **{**about, **change})
 
 
-def test_signed_and_verified() -> None:
-    """What was signed is read back."""
+def test_signed_token_is_read_back() -> None:
     before = int(time.time())
     claims = verify(signed())
 
@@ -43,26 +42,23 @@ def test_signed_and_verified() -> None:
     assert claims.expires_at - claims.issued_at == 60
 
 
-def test_forged_by_hand() -> None:
-    """The token that the hostile ones below are made from is a good one."""
+def test_base_of_the_hostile_tokens_is_a_valid_token() -> None:
     assert verify(forged()).user_id == "owner"
 
 
-def test_ids_are_unique() -> None:
-    """Each token has an id of its own."""
+def test_each_token_has_its_own_id() -> None:
     assert verify(signed()).token_id != verify(signed()).token_id
 
 
-def test_dated_ahead() -> None:
-    """A token dated behind a revocation that reaches into the next second is believed at once."""
+def test_token_dated_two_seconds_ahead_is_valid_at_once() -> None:
+    """A token issued right after a revocation is dated behind it, which can be in the next second."""
     ahead = int(time.time()) + 2
 
     assert verify(signed(not_before=ahead)).issued_at == ahead
 
 
 @pytest.mark.parametrize("ttl_s", [0, -1, 3_601])
-def test_life_is_limited(ttl_s: int) -> None:
-    """No token is signed that would be refused for its life."""
+def test_token_that_would_be_refused_for_its_lifetime_is_not_signed(ttl_s: int) -> None:
     with pytest.raises(ValueError, match="lives"):
         signed(ttl_s=ttl_s)
 
@@ -71,22 +67,19 @@ HOSTILE = hostile(Forger(KEY, "k1"))
 
 
 @pytest.mark.parametrize("token", HOSTILE.values(), ids=HOSTILE)
-def test_hostile(token: str) -> None:
-    """Each is refused, with the one exception that callers translate."""
+def test_hostile_tokens_are_refused_with_one_exception(token: str) -> None:
     with pytest.raises(InvalidToken):
         verify(token)
 
 
 @pytest.mark.parametrize("skew_s", [-25, 25])
-def test_clock_skew(skew_s: int) -> None:
-    """A host whose clock is up to half a minute off issues tokens that are believed."""
+def test_tokens_of_a_host_whose_clock_is_half_a_minute_off_are_valid(skew_s: int) -> None:
     now = int(time.time()) + skew_s
 
     assert verify(forged(claims={"iat": now, "exp": now + 5})).user_id == "owner"
 
 
-def test_jwk_is_public() -> None:
-    """A published key is read back as itself, and holds nothing private."""
+def test_published_key_is_read_back_and_contains_nothing_private() -> None:
     jwk = tokens.public_jwk("k1", KEY.public_key())
     keys = tokens.read_jwks({"keys": [jwk]})
 
@@ -95,8 +88,7 @@ def test_jwk_is_public() -> None:
     assert keys["k1"].public_bytes_raw() == KEY.public_key().public_bytes_raw()
 
 
-def test_other_keys_are_passed_over() -> None:
-    """Keys of other kinds, without an id, or private ones are not ours to use."""
+def test_keys_of_other_kinds_without_an_id_or_private_are_skipped() -> None:
     good = tokens.public_jwk("k1", KEY.public_key())
     private = jwt.algorithms.OKPAlgorithm.to_jwk(OTHER_KEY, as_dict=True) | {"kid": "private"}
     rsa_key = rsa.generate_private_key(65537, 2048).public_key()
@@ -119,8 +111,7 @@ def test_other_keys_are_passed_over() -> None:
     "document",
     [{}, {"keys": None}, {"keys": {}}, {"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "AA", "kid": "k"}]}],
 )
-def test_malformed_jwks(document: dict[str, Any]) -> None:
-    """A document that is no JWKS is refused as a whole."""
+def test_document_that_is_no_jwks_is_refused(document: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match="JWKS"):
         tokens.read_jwks(document)
 
@@ -145,16 +136,14 @@ MALFORMED_KEYS: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("bad", MALFORMED_KEYS.values(), ids=MALFORMED_KEYS)
-def test_one_malformed_key_does_not_cost_the_others(bad: Any) -> None:
-    """A key that cannot be read is skipped; the keys before and behind it are read."""
+def test_one_malformed_key_does_not_affect_the_others(bad: Any) -> None:
     first, last = tokens.public_jwk("k1", KEY.public_key()), tokens.public_jwk("k2", OTHER_KEY.public_key())
     keys = tokens.read_jwks({"keys": [first, bad, last]}, ("EdDSA", "RS256", "ES256"))
 
     assert set(keys) == {"k1", "k2"}
 
 
-def test_malformed_keys_are_counted_and_logged() -> None:
-    """Operators see how many keys were skipped, and which was the first."""
+def test_malformed_keys_are_counted_and_the_first_is_logged() -> None:
     before = tokens.SKIPPED_KEYS._value.get()
     bad = [MALFORMED_KEYS["too short"], MALFORMED_KEYS["a number"]]
     with capture_logs() as logged:
@@ -178,15 +167,13 @@ def verify_service(token: str) -> ServiceClaims:
     return tokens.verify_service(token, KEYS, issuer="beaconfire", audience="beaconfire")
 
 
-def test_service_token() -> None:
-    """What was signed for a service is read back."""
+def test_signed_service_token_is_read_back() -> None:
     claims = verify_service(service_token())
 
     assert (claims.service, claims.publish) == ("weather", ("campaign.*.world_time",))
 
 
-def test_neither_stands_for_the_other() -> None:
-    """A service's token is no user's, and a user's no service's, whatever else they say."""
+def test_service_token_is_no_user_token_and_the_reverse() -> None:
     as_service = {"typ": "service+jwt"}, {"kind": "service", "publish": ["campaign.>"]}
     assert verify_service(forged(*as_service)).service == "owner"
 
@@ -220,15 +207,13 @@ def test_neither_stands_for_the_other() -> None:
         {"exp": int(time.time()) + 400 * 24 * 3600},
     ],
 )
-def test_wrong_service_claims(claims: dict[str, Any]) -> None:
-    """A service's token with anything wrong in it is refused, though its signature is good."""
+def test_service_token_with_a_wrong_claim_is_refused_despite_its_signature(claims: dict[str, Any]) -> None:
     with pytest.raises(InvalidToken):
         verify_service(forged({"typ": "service+jwt"}, {"kind": "service", "publish": ["campaign.>"], **claims}))
 
 
 @pytest.mark.parametrize("publish", [(), ("live.>",), ("campaign",)])
-def test_no_such_token_is_signed(publish: tuple[str, ...]) -> None:
-    """No service token is signed that would be refused."""
+def test_service_token_that_would_be_refused_is_not_signed(publish: tuple[str, ...]) -> None:
     with pytest.raises(ValueError, match=r"publish|begin|pattern"):
         service_token(publish=publish)
 
@@ -258,14 +243,14 @@ def test_no_such_token_is_signed(publish: tuple[str, ...]) -> None:
         ("campaign.>", "", False),
     ],
 )
-def test_may_publish(pattern: str, subject: str, allowed: bool) -> None:
-    """A pattern allows as NATS would match it, below the roots, and never a change of membership."""
+def test_pattern_allows_what_nats_would_match_below_the_roots_and_no_membership(
+    pattern: str, subject: str, allowed: bool
+) -> None:
     assert tokens.may_publish(service(publish=(pattern,)), subject) is allowed
 
 
 @pytest.mark.parametrize("text", ["", ">", "campaign", "campaign.", "live.>", "campaign.a b", "campaign.>.x", "user.é"])
-def test_no_pattern(text: str) -> None:
-    """What is no pattern is refused in words."""
+def test_malformed_pattern_is_refused_with_a_reason(text: str) -> None:
     with pytest.raises(InvalidPattern, match=r"begin|pattern"):
         tokens.check_pattern(text)
 
@@ -285,15 +270,13 @@ def outside(header: dict[str, Any] | None = None, **claims: Any) -> tokens.Claim
     return tokens.verify_outside(forged({"typ": "JWT", **(header or {})}, {**OUTSIDE_CLAIMS, **claims}), KEYS, OUTSIDE)
 
 
-def test_outside_user() -> None:
-    """An outside issuer's user has an id below that issuer's name, from the claim that is configured."""
+def test_user_of_an_outside_issuer_has_an_id_below_the_issuers_name() -> None:
     claims = outside(name="Alice", aud=["beaconfire", "account"])
 
     assert (claims.user_id, claims.name, claims.outside) == ("okta-alice", "Alice", "okta")
 
 
-def test_outside_ids() -> None:
-    """Whatever the claim holds, the id is one, the same each time, and no two claims share it."""
+def test_any_claim_gives_one_stable_unique_user_id() -> None:
     names = ["alice", "auth0|alice", "a" * 60, "a" * 61, "Ä", "a b", "_alice", "-alice"]
     ids = [outside(uid=name).user_id for name in names]
     # A claim that was chosen to look like the hash of another does not become that other.
@@ -305,8 +288,7 @@ def test_outside_ids() -> None:
 
 
 @pytest.mark.parametrize(("verified", "email"), [(True, "alice@id.example"), (False, ""), ("true", ""), (ABSENT, "")])
-def test_outside_address(verified: Any, email: str) -> None:
-    """An address is taken over only where the issuer says that it has checked it."""
+def test_address_is_taken_over_only_if_the_issuer_verified_it(verified: Any, email: str) -> None:
     assert outside(email="Alice@id.example", email_verified=verified).email == email
 
 
@@ -324,14 +306,12 @@ def test_outside_address(verified: Any, email: str) -> None:
         {"iat": ABSENT},
     ],
 )
-def test_wrong_outside_claims(claims: dict[str, Any]) -> None:
-    """An outside issuer's token is held to the same rules."""
+def test_outside_token_with_a_wrong_claim_is_refused(claims: dict[str, Any]) -> None:
     with pytest.raises(InvalidToken):
         outside(**claims)
 
 
-def test_outside_algorithms() -> None:
-    """Each issuer's algorithms are pinned, and each kind of key has one: another is refused even with its own key."""
+def test_outside_token_with_another_algorithm_is_refused_even_with_its_own_key() -> None:
     rsa_key, ec_key = rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP256R1())
     keys: dict[str, tokens.Key] = {"k1": KEY.public_key(), "rsa": rsa_key.public_key(), "ec": ec_key.public_key()}
     now = int(time.time())
@@ -356,8 +336,7 @@ def test_outside_algorithms() -> None:
                     tokens.verify_outside(token, keys, issuer)
 
 
-def test_outside_jwks() -> None:
-    """Of an issuer's keys those are taken that its algorithms use; weak and mislabelled ones are passed over."""
+def test_weak_and_mislabelled_keys_of_an_issuer_are_skipped() -> None:
     ec_key, rsa_key = ec.generate_private_key(ec.SECP256R1()).public_key(), rsa.generate_private_key(65537, 2048)
     weak = rsa.generate_private_key(65537, 1024).public_key()
     as_rsa = jwt.algorithms.RSAAlgorithm.to_jwk(rsa_key.public_key(), as_dict=True)
@@ -387,16 +366,16 @@ CLAIMS = st.dictionaries(
 
 
 @given(text=st.text() | st.from_regex(r"[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*", fullmatch=True))
-def test_any_text(text: str) -> None:
-    """Whatever text is sent as a token, the one answer is that it is none."""
+def test_any_text_as_a_token_is_refused_in_one_way(text: str) -> None:
     for check in (verify, verify_service, tokens.peek, lambda one: tokens.verify_outside(one, KEYS, OUTSIDE)):
         with pytest.raises(InvalidToken):
             check(text)
 
 
 @given(header=HEADERS, claims=CLAIMS, type_=st.sampled_from(["at+jwt", "service+jwt", "JWT"]))
-def test_any_claims(header: dict[str, Any], claims: dict[str, Any], type_: str) -> None:
-    """Whatever is signed with the right key: it is refused, or every claim of it is of its type and in its bounds."""
+def test_signed_token_with_any_claims_is_refused_or_has_valid_claims(
+    header: dict[str, Any], claims: dict[str, Any], type_: str
+) -> None:
     token = forged({"typ": type_, **header}, {**claims})
     for check in (verify, verify_service, lambda one: tokens.verify_outside(one, KEYS, OUTSIDE)):
         try:
@@ -424,8 +403,7 @@ def test_any_claims(header: dict[str, Any], claims: dict[str, Any], type_: str) 
         }
     )
 )
-def test_any_jwks(document: Any) -> None:
-    """Whatever an issuer answers: keys by their ids, or a ValueError."""
+def test_any_answer_of_an_issuer_gives_keys_or_a_value_error(document: Any) -> None:
     try:
         keys = tokens.read_jwks(document, ("EdDSA", "RS256", "ES256"))
     except ValueError:
@@ -434,8 +412,7 @@ def test_any_jwks(document: Any) -> None:
 
 
 @given(pattern=st.text(alphabet="campignworksue.*> a_1", max_size=30), subject=st.text(max_size=30))
-def test_any_pattern(pattern: str, subject: str) -> None:
-    """Whatever pattern is accepted, it allows no text that is no subject, and nothing of auth's."""
+def test_accepted_pattern_allows_only_subjects_and_nothing_of_auths(pattern: str, subject: str) -> None:
     try:
         claims = service(publish=(tokens.check_pattern(pattern),))
     except InvalidPattern:

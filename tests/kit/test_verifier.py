@@ -1,4 +1,4 @@
-"""beaconfire_kit.verifier: where the keys come from, and how often they are asked for."""
+"""Where keys come from, and how often they are fetched."""
 
 import asyncio
 import contextlib
@@ -84,8 +84,7 @@ async def verifier(issuer: KeyServer, **more: Any) -> AsyncIterator[Verifier]:
         yield Verifier(http, issuer.url, issuer="beaconfire", audience="beaconfire", **more)
 
 
-async def test_keys_are_fetched_once(issuer: KeyServer) -> None:
-    """Many tokens at once cost one fetch."""
+async def test_many_tokens_at_once_cost_one_fetch_of_keys(issuer: KeyServer) -> None:
     async with verifier(issuer) as checks:
         claims = await asyncio.gather(*(checks.verify(signed()) for _ in range(20)))
 
@@ -93,8 +92,7 @@ async def test_keys_are_fetched_once(issuer: KeyServer) -> None:
     assert issuer.fetched == 1
 
 
-async def test_rotation(issuer: KeyServer) -> None:
-    """A new key is fetched when a token first names it; the older one's tokens stay good."""
+async def test_new_key_is_fetched_when_a_token_names_it_and_old_tokens_stay_valid(issuer: KeyServer) -> None:
     async with verifier(issuer, refetch_s=0) as checks:
         old = signed()
         await checks.verify(old)
@@ -108,8 +106,7 @@ async def test_rotation(issuer: KeyServer) -> None:
 
 
 @pytest.mark.parametrize("status", [200, 500])
-async def test_flood_of_unknown_keys(issuer: KeyServer, status: int) -> None:
-    """A hundred unknown keys cost one fetch and are refused, also where the fetch fails; good tokens still pass."""
+async def test_hundred_unknown_keys_cost_one_fetch_while_good_tokens_pass(issuer: KeyServer, status: int) -> None:
     unknown = [forged({"kid": f"unknown-{number}"}) for number in range(100)]
     now = 0.0
     async with verifier(issuer, monotonic=lambda: now) as checks:
@@ -124,8 +121,7 @@ async def test_flood_of_unknown_keys(issuer: KeyServer, status: int) -> None:
     assert good.user_id == "owner"
 
 
-async def test_two_rotations_under_a_flood(issuer: KeyServer) -> None:
-    """While a hundred unknown keys are named in each window, a new key is known with the window's one fetch."""
+async def test_new_key_is_known_with_the_one_fetch_of_a_window_under_a_flood_of_unknown_keys(issuer: KeyServer) -> None:
     now, key = 0.0, {"k2": Ed25519PrivateKey.generate(), "k3": Ed25519PrivateKey.generate()}
     async with verifier(issuer, monotonic=lambda: now) as checks:
         await checks.verify(signed())
@@ -142,8 +138,8 @@ async def test_two_rotations_under_a_flood(issuer: KeyServer) -> None:
         assert (await checks.verify(signed())).user_id == "owner"
 
 
-async def test_retired_key(issuer: KeyServer) -> None:
-    """A key that is gone from the JWKS is believed for a minute at most, also for tokens seen before."""
+async def test_retired_key_is_believed_for_a_minute_at_most(issuer: KeyServer) -> None:
+    """For tokens seen before, too."""
     now, old = 0.0, signed()
     async with verifier(issuer, monotonic=lambda: now) as checks:
         await checks.verify(old)
@@ -155,8 +151,7 @@ async def test_retired_key(issuer: KeyServer) -> None:
                 await checks.verify(token)
 
 
-async def test_retired_key_of_another_issuer(issuer: KeyServer) -> None:
-    """A token seen before is judged by its own issuer's keys, whatever another calls its own."""
+async def test_remembered_token_is_judged_by_its_own_issuers_keys(issuer: KeyServer) -> None:
     now, name = 0.0, "https://okta.example"
     async with running_issuer() as okta:
         outside = OutsideIssuer(
@@ -174,8 +169,7 @@ async def test_retired_key_of_another_issuer(issuer: KeyServer) -> None:
             assert (await checks.verify(own)).key_id == "k1"
 
 
-async def test_one_key_one_name(issuer: KeyServer) -> None:
-    """All that one key signed name it by one string, however many are remembered."""
+async def test_remembered_tokens_of_one_key_share_one_string(issuer: KeyServer) -> None:
     async with verifier(issuer) as checks:
         first, second = await checks.verify(signed()), await checks.verify(signed())
 
@@ -183,8 +177,7 @@ async def test_one_key_one_name(issuer: KeyServer) -> None:
     assert first.key_id is second.key_id
 
 
-async def test_issuer_away_later(issuer: KeyServer) -> None:
-    """Keys that are known stay good while their issuer is away."""
+async def test_known_keys_stay_valid_while_their_issuer_is_away(issuer: KeyServer) -> None:
     now = 0.0
     async with verifier(issuer, monotonic=lambda: now) as checks:
         await checks.verify(signed())
@@ -198,8 +191,7 @@ async def test_issuer_away_later(issuer: KeyServer) -> None:
 @pytest.mark.parametrize(
     "document", [b"", b"[]", b"{}", b'"keys"', b'{"keys": 1}', b"\xff", b'{"keys": [' + b"0," * 200_000 + b"0]}"]
 )
-async def test_what_is_no_jwks(issuer: KeyServer, document: bytes) -> None:
-    """An answer that is no JWKS, or far too large for one, is as good as none."""
+async def test_invalid_or_oversized_jwks_counts_as_a_failed_fetch(issuer: KeyServer, document: bytes) -> None:
     issuer.document = document
     async with verifier(issuer) as checks:
         with pytest.raises(JwksUnavailable):
@@ -219,8 +211,7 @@ def service_token(**change: Any) -> str:
     return tokens.sign_service(KEY, "k1", claims, issuer="beaconfire", audience="beaconfire")
 
 
-async def test_users_and_services(issuer: KeyServer) -> None:
-    """A service's token is no user's, and a user's no service's."""
+async def test_service_token_is_no_user_token_and_the_reverse(issuer: KeyServer) -> None:
     async with verifier(issuer) as checks:
         assert (await checks.verify_service(service_token())).service == "weather"
         assert isinstance(await checks.verify_any(service_token()), tokens.ServiceClaims)
@@ -230,8 +221,7 @@ async def test_users_and_services(issuer: KeyServer) -> None:
                 await wrong(token)
 
 
-async def test_issuer_away(issuer: KeyServer) -> None:
-    """Without any key nothing is decided, which is retryable; once the issuer is back, tokens are verified."""
+async def test_without_keys_the_answer_is_retryable_until_the_issuer_is_back(issuer: KeyServer) -> None:
     now = 0.0
     issuer.status = 500
     async with verifier(issuer, monotonic=lambda: now) as checks:
@@ -243,9 +233,8 @@ async def test_issuer_away(issuer: KeyServer) -> None:
         assert (await checks.verify(signed())).user_id == "owner"
 
 
-async def test_askers_share_one_failed_fetch(issuer: KeyServer) -> None:
-    """While there are no keys, everybody who waits gets the outcome of the one fetch that runs, and so does everybody
-    who comes within the next second: nobody queues behind the time-outs of others."""
+async def test_waiting_callers_share_one_failed_fetch(issuer: KeyServer) -> None:
+    """So do callers of the next second, so no caller queues behind the timeouts of others."""
     now, asked, go_on = 0.0, asyncio.Event(), asyncio.Event()
 
     async def hang(_request: web.Request) -> web.StreamResponse:
@@ -265,8 +254,7 @@ async def test_askers_share_one_failed_fetch(issuer: KeyServer) -> None:
     assert issuer.fetched == 1
 
 
-async def test_an_asker_who_leaves_takes_nobody_along(issuer: KeyServer) -> None:
-    """If the caller whose turn it is to fetch goes away, the next one fetches."""
+async def test_fetch_goes_on_for_others_if_the_caller_that_started_it_leaves(issuer: KeyServer) -> None:
     asked, go_on = asyncio.Event(), asyncio.Event()
 
     async def hang(_request: web.Request) -> web.StreamResponse:
@@ -308,10 +296,9 @@ async def in_deflate(_request: web.Request) -> web.StreamResponse:
 
 
 @pytest.mark.parametrize("answer", [in_chunks, in_gzip, in_deflate])
-async def test_answers_that_are_fine(
+async def test_chunked_and_compressed_jwks_are_read(
     issuer: KeyServer, answer: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> None:
-    """A JWKS is read in chunks and compressed, as issuers behind some proxies send it unasked."""
     issuer.answer = answer
     async with verifier(issuer) as checks:
         assert (await checks.verify(signed())).user_id == "owner"
@@ -407,10 +394,9 @@ HOSTILE_ANSWERS = [
 
 
 @pytest.mark.parametrize("answer", HOSTILE_ANSWERS)
-async def test_hostile_answers_are_bounded(
+async def test_hostile_answer_of_an_issuer_ends_as_a_failed_fetch_in_little_memory(
     issuer: KeyServer, answer: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> None:
-    """Whatever an issuer sends, the fetch ends, counts as failed, and takes little memory."""
     issuer.answer = answer
     async with verifier(issuer) as checks:
         tracemalloc.start()
@@ -425,8 +411,7 @@ async def test_hostile_answers_are_bounded(
     assert issuer.fetched == 1
 
 
-async def test_remembered_tokens_run_out(issuer: KeyServer) -> None:
-    """A token that was verified before is refused once it has expired."""
+async def test_remembered_token_is_refused_once_it_has_expired(issuer: KeyServer) -> None:
     now = time.time()
     async with verifier(issuer, clock=lambda: now) as checks:
         token = signed(ttl_s=60)

@@ -1,4 +1,4 @@
-"""beaconfire_kit.weak_secrets: secrets that are none."""
+"""Weak secrets are recognised."""
 
 import secrets
 from collections.abc import Callable
@@ -23,8 +23,7 @@ from beaconfire_kit.weak_secrets import MIN_KEY, MIN_PASSWORD, weakness
         "development-only-not-a-secret",
     ],
 )
-def test_weak(secret: str) -> None:
-    """Short, repeated and well-known secrets are weak, and the reason does not repeat them."""
+def test_short_repeated_and_well_known_secrets_are_weak_and_not_repeated_in_the_reason(secret: str) -> None:
     why = weakness(secret, min_length=MIN_PASSWORD)
 
     assert why is not None
@@ -32,6 +31,5 @@ def test_weak(secret: str) -> None:
 
 
 @pytest.mark.parametrize("make", [lambda: secrets.token_hex(24), lambda: secrets.token_urlsafe(24)])
-def test_random(make: Callable[[], str]) -> None:
-    """What the documentation says how to make is strong."""
+def test_documented_ways_to_make_a_secret_give_strong_ones(make: Callable[[], str]) -> None:
     assert weakness(make(), min_length=MIN_KEY) is None

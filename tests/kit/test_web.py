@@ -1,4 +1,4 @@
-"""beaconfire_kit.web and beaconfire_kit.serving: what every service's HTTP does, over real sockets."""
+"""What every service's HTTP does, over real sockets."""
 
 import asyncio
 import re
@@ -74,8 +74,7 @@ async def raw(at: Listening, *chunks: bytes, ops: bool = False) -> bytes:
     ],
     ids=["good", "no such path", "our fault", "method", "options", "version", "TLS", "long header", "two lengths"],
 )
-async def test_no_banner(at: Listening, request_: bytes) -> None:
-    """No answer says which software gives it, and what is no HTTP is answered in our words."""
+async def test_no_answer_names_the_server_software(at: Listening, request_: bytes) -> None:
     answer = (await raw(at, request_)).lower()
     head, _, body = answer.partition(b"\r\n\r\n")
 
@@ -85,8 +84,7 @@ async def test_no_banner(at: Listening, request_: bytes) -> None:
     assert body.startswith(b"{") or head.startswith(b"http/1.1 204")
 
 
-async def test_our_fault(at: Listening) -> None:
-    """What we did wrong reaches the caller as an id to quote, never as a stack trace."""
+async def test_internal_error_gets_an_id_and_never_a_stack_trace(at: Listening) -> None:
     async with aiohttp.ClientSession() as http, http.get(f"{at.url}/broken") as answer:
         text, correlation_id = await answer.text(), answer.headers["X-Correlation-Id"]
 
@@ -100,8 +98,7 @@ async def test_our_fault(at: Listening) -> None:
     ("given", "taken"),
     [("req-7", True), ("x" * 128, True), ("x" * 129, False), ("a b", False), ("ü", False), ("", False)],
 )
-async def test_correlation_id(at: Listening, given: str, taken: bool) -> None:
-    """A caller's correlation id is repeated if it is a plain one; else there is a new one."""
+async def test_valid_correlation_id_is_returned_and_others_are_replaced(at: Listening, given: str, taken: bool) -> None:
     headers = {"X-Correlation-Id": given}
     async with aiohttp.ClientSession() as http, http.get(f"{at.url}/healthz", headers=headers) as answer:
         echoed = answer.headers["X-Correlation-Id"]
@@ -110,8 +107,7 @@ async def test_correlation_id(at: Listening, given: str, taken: bool) -> None:
     assert echoed
 
 
-async def test_health(at: Listening) -> None:
-    """Alive and ready are two questions; figures are on the operations port alone."""
+async def test_liveness_and_readiness_are_separate_and_metrics_only_on_the_operations_port(at: Listening) -> None:
     async with aiohttp.ClientSession() as http:
         statuses = [
             (await http.get(url)).status
@@ -127,8 +123,7 @@ async def test_health(at: Listening) -> None:
     assert statuses == [200, 503, 503, 200, 404]
 
 
-async def test_errors_are_json(at: Listening) -> None:
-    """Unknown paths and methods are answered in the one error shape."""
+async def test_unknown_paths_and_methods_get_the_json_error(at: Listening) -> None:
     async with aiohttp.ClientSession() as http:
         missing, wrong = await http.get(f"{at.url}/nowhere"), await http.delete(f"{at.url}/echo")
         bodies = [await missing.json(), await wrong.json()]
@@ -137,8 +132,7 @@ async def test_errors_are_json(at: Listening) -> None:
     assert [body["error"]["code"] for body in bodies] == ["not_found", "method_not_allowed"]
 
 
-async def test_preflight(at: Listening) -> None:
-    """A browser of an allowed origin may send what it asks for; one of another may not."""
+async def test_preflight_is_allowed_for_configured_origins_only(at: Listening) -> None:
     ask = {"Access-Control-Request-Method": "PATCH"}
     async with aiohttp.ClientSession() as http:
         allowed = await http.options(f"{at.url}/echo", headers={"Origin": "https://app.example", **ask})
@@ -152,13 +146,14 @@ async def test_preflight(at: Listening) -> None:
 @pytest.mark.parametrize(
     "chunk", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: x\r\nX-Slow: "], ids=["silent", "half a line", "half a head"]
 )
-async def test_slow_heads(at: Listening, chunk: bytes, ops: bool) -> None:
-    """A connection that does not send a whole request head in time is closed (slowloris), on every port."""
+async def test_connection_with_a_slow_request_head_is_closed_on_every_port(
+    at: Listening, chunk: bytes, ops: bool
+) -> None:
+    """Slowloris."""
     assert await raw(at, chunk, ops=ops) == b""
 
 
-async def test_slow_heads_at_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The same holds for a worker, which has an operations port only."""
+async def test_slow_request_head_at_a_workers_operations_port_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "IDLE_S", 1.0)
     app = worker_application(ready=lambda: None)
     async with worker_listening(app, Settings(), name="test") as url:
@@ -168,15 +163,13 @@ async def test_slow_heads_at_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
 SLOW = b"POST /echo HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 100\r\n\r\n{"
 
 
-async def test_slow_body(at: Listening) -> None:
-    """A body that does not arrive in time is answered with 408."""
+async def test_slow_body_gets_408(at: Listening) -> None:
     answer = await raw(at, SLOW, b'"level"')
 
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
-async def test_head_and_body_share_a_deadline(at: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that takes its time for the head does not get all the time of a body on top."""
+async def test_slow_head_and_slow_body_share_one_deadline(at: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serving, "IDLE_S", 600.0)
     monkeypatch.setattr(our_web, "BODY_TIMEOUT_S", 600.0)
     monkeypatch.setattr(our_web, "REQUEST_TIMEOUT_S", 1.0)
@@ -185,8 +178,9 @@ async def test_head_and_body_share_a_deadline(at: Listening, monkeypatch: pytest
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
-async def test_a_body_that_nobody_wants_does_not_hold_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A connection whose unread body trickles in is closed before one that is silent, on every kind of answer."""
+async def test_connection_with_a_trickling_unread_body_is_closed_early_on_every_kind_of_answer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(serving, "IDLE_S", 3.0)
     monkeypatch.setattr(serving, "LINGER_S", 0.1)
     settings = Settings()
@@ -206,7 +200,6 @@ async def test_a_body_that_nobody_wants_does_not_hold_a_connection(monkeypatch: 
     assert ended[-1] == "silent"
 
 
-def test_a_connection_is_held_for_15_seconds_at_most() -> None:
-    """The deadlines of a request that arrives slowly, whatever part of it is slow, add up to what is promised."""
+def test_deadlines_of_a_slow_request_add_up_to_15_seconds_at_most() -> None:
     assert our_web.REQUEST_TIMEOUT_S + serving.LINGER_S < 15
     assert serving.IDLE_S + 2 < our_web.REQUEST_TIMEOUT_S  # swept every second

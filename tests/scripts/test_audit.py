@@ -1,4 +1,4 @@
-"""scripts.audit: a finding is red, an audit that cannot be made is loud."""
+"""The audit fails on a finding, and says loudly when it cannot be made."""
 
 import asyncio
 
@@ -13,8 +13,7 @@ from tests.architecture.sources import PROJECTS
 FINDING = {"id": "PYSEC-1", "aliases": ["CVE-2026-1"], "fix_versions": ["3.14.3"], "description": "smuggling"}
 
 
-def test_finding() -> None:
-    """A vulnerable package is named, with what fixes it."""
+def test_vulnerable_package_is_named_with_the_version_that_fixes_it() -> None:
     report = {
         "dependencies": [
             {"name": "aiohttp", "version": "3.14.0", "vulns": [FINDING]},
@@ -28,15 +27,13 @@ def test_finding() -> None:
     assert unknown == []
 
 
-def test_unknown_packages_are_not_clean() -> None:
-    """What pip-audit skips was not found clean."""
+def test_packages_that_pip_audit_skips_do_not_count_as_clean() -> None:
     report = {"dependencies": [{"name": "yarl", "skip_reason": "Dependency not found on PyPI"}]}
 
     assert judged(report) == ([], ["yarl"])
 
 
-def test_everything_locked_is_audited() -> None:
-    """Every package of a registry in the lock file is asked about, at its version; our own packages are not."""
+def test_every_locked_package_of_a_registry_is_audited_at_its_version() -> None:
     names = {one.partition("==")[0] for one in locked(LOCK)}
 
     assert {"aiohttp", "pyjwt", "nats-py", "sqlalchemy", "asyncpg"} <= names
@@ -53,9 +50,7 @@ def test_everything_locked_is_audited() -> None:
         (200, "{}", "no adv"),
     ],
 )
-async def test_advisories(status: int, body: str, why_not: str | None) -> None:
-    """Whether there are advisories to ask is found out, and not guessed."""
-
+async def test_availability_of_advisories_is_checked(status: int, body: str, why_not: str | None) -> None:
     async def answer(_request: web.Request) -> web.Response:
         return web.Response(status=status, text=body)
 
@@ -67,6 +62,5 @@ async def test_advisories(status: int, body: str, why_not: str | None) -> None:
     assert found is None if why_not is None else why_not in str(found)
 
 
-def test_nobody_listens() -> None:
-    """No connection is a reason, too."""
+def test_audit_without_a_connection_says_so() -> None:
     assert "does not answer" in str(unreachable(f"http://127.0.0.1:{free_port()}/"))

@@ -1,4 +1,4 @@
-"""scripts.generate: what is derived is right, and staleness is seen."""
+"""Generated files are right, and outdated ones are reported."""
 
 import json
 import re
@@ -19,8 +19,7 @@ from scripts.derived.schema import schemas
 from scripts.derived.typings import typings
 
 
-def test_a_missing_file_is_stale(tmp_path: Path) -> None:
-    """In an empty folder every generated file is stale, and after writing them none is."""
+def test_missing_generated_file_is_outdated_until_it_is_written(tmp_path: Path) -> None:
     assert set(generate.stale_files(tmp_path)) == set(generate.FILES)
 
     generate.write(tmp_path, generate.stale_files(tmp_path))
@@ -28,8 +27,7 @@ def test_a_missing_file_is_stale(tmp_path: Path) -> None:
     assert generate.stale_files(tmp_path) == {}
 
 
-def test_a_changed_file_is_stale(tmp_path: Path) -> None:
-    """A generated file that somebody edited is named."""
+def test_edited_generated_file_is_reported(tmp_path: Path) -> None:
     generate.write(tmp_path, generate.stale_files(tmp_path))
     (tmp_path / "clients/js/src/errors.js").write_text("export const ERRORS = {};\n")
 
@@ -37,14 +35,12 @@ def test_a_changed_file_is_stale(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("cls", events().values(), ids=events())
-def test_every_event_has_a_valid_example(cls: type[Event]) -> None:
-    """The example of the reference is taken by the reader, and by the published JSON Schema."""
+def test_every_event_example_is_valid_for_the_reader_and_the_json_schema(cls: type[Event]) -> None:
     jsonschema.validate(example(cls), json.loads(schemas()))
 
 
 @pytest.mark.parametrize("cls", events().values(), ids=events())
-def test_the_schema_refuses_what_is_wrong(cls: type[Event]) -> None:
-    """A message without its payload's first field is not valid."""
+def test_json_schema_refuses_an_event_without_a_required_field(cls: type[Event]) -> None:
     message = example(cls)
     del message["payload"][next(name for name in message["payload"] if name.endswith("Id"))]
 
@@ -61,26 +57,22 @@ def test_the_schema_refuses_what_is_wrong(cls: type[Event]) -> None:
         ("user.typing", ["workspace:{workspaceId}", "{targetKind}:{targetId}"]),
     ],
 )
-def test_rooms_are_the_pairs_of_the_subject(type_: str, expected: list[str]) -> None:
-    """The reference names a room for each pair, also below `ephemeral.`, and none for an aspect."""
+def test_reference_names_a_room_for_each_pair_and_none_for_an_aspect(type_: str, expected: list[str]) -> None:
     assert rooms(events()[type_]) == expected
 
 
-def test_every_event_is_typed() -> None:
-    """The TypeScript declarations have every event under its type."""
+def test_typescript_declarations_have_every_event() -> None:
     text = typings()
 
     for type_, cls in events().items():
         assert f'  "{type_}": EventMessage<"{type_}", {cls.version}, {cls.__name__}>;' in text
 
 
-def test_an_optional_field_is_optional_in_typescript() -> None:
-    """A field with a default may be missing from what another service published."""
+def test_field_with_a_default_is_optional_in_typescript() -> None:
     assert '  readonly operation?: "create" | "update" | "delete";' in typings()
 
 
-def test_the_error_table_is_whole() -> None:
-    """Every row is in the browser's table, with null where the error never closes."""
+def test_browsers_error_table_has_every_error() -> None:
     text = script()
 
     for row in TABLE:
@@ -88,8 +80,7 @@ def test_the_error_table_is_whole() -> None:
     assert 'conflict: { status: 409, retry: "no", close: null, ' in text
 
 
-def test_only_the_marked_part_of_a_page_is_written() -> None:
-    """`fill` replaces the text between the marks of its name, and keeps everything else."""
+def test_fill_replaces_only_the_text_between_the_marks() -> None:
     page = "a\n<!-- generated: one -->\nold\n<!-- end -->\nb\n<!-- generated: two -->\nkept\n<!-- end -->\nc\n"
 
     written = fill(page, "one", "new\n")
@@ -97,14 +88,12 @@ def test_only_the_marked_part_of_a_page_is_written() -> None:
     assert written == page.replace("old", "new")
 
 
-def test_a_page_without_marks_is_refused() -> None:
-    """`fill` fails if the marks were removed, so nothing is lost."""
+def test_fill_fails_on_a_page_without_marks() -> None:
     with pytest.raises(ValueError, match="generated: errors"):
         fill("no marks", "errors", "")
 
 
-def test_asyncapi() -> None:
-    """The AsyncAPI document is valid by that specification's own schema, and has every event with a valid example."""
+def test_asyncapi_document_is_valid_and_has_every_event_with_a_valid_example() -> None:
     # Of the AsyncAPI Initiative, Apache-2.0, as in its npm package @asyncapi/specs 6.11.1.
     specification = json.loads((Path(__file__).parent / "asyncapi-3.0.0.json").read_text())
     document = json.loads(asyncapi())
@@ -119,8 +108,7 @@ def test_asyncapi() -> None:
         assert events()[name].version == message["payload"]["properties"]["version"]["const"]
 
 
-def test_asyncapi_addresses() -> None:
-    """Every event stands in the channel of its own subject, with a parameter for each id in it."""
+def test_asyncapi_channels_are_the_events_subjects_with_a_parameter_for_each_id() -> None:
     for channel in json.loads(asyncapi())["channels"].values():
         for name in channel["messages"]:
             assert channel["address"] == subject(events()[name])

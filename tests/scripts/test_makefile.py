@@ -1,4 +1,4 @@
-"""The Makefile on a machine without a network: each download that fails says so, and what to do."""
+"""The Makefile on a machine without a network: each failed download says what to do."""
 
 import re
 import subprocess
@@ -33,10 +33,7 @@ DOWNLOADS = re.compile(r"^\t@.*(?:pip install|\) sync |npm ci|deploy/install-).*
     ],
     ids=["uv", "packages", "npm"],
 )
-def test_a_download_without_a_network_says_that_the_network_may_be_missing(
-    tmp_path: Path, target: list[str], what: str
-) -> None:
-    """pip alone says "No matching distribution found"; the last sentence names what is missing and what to do."""
+def test_failed_download_says_that_the_network_may_be_missing(tmp_path: Path, target: list[str], what: str) -> None:
     done = subprocess.run(
         ["make", *target],
         cwd=Tree(tmp_path).root,
@@ -52,8 +49,7 @@ def test_a_download_without_a_network_says_that_the_network_may_be_missing(
     assert "HTTPS_PROXY" in done.stderr
 
 
-def test_every_download_says_so() -> None:
-    """No line of the Makefile fetches anything without that sentence."""
+def test_every_download_in_the_makefile_explains_its_failure() -> None:
     lines = DOWNLOADS.findall(MAKEFILE)
 
     assert len(lines) >= 6

@@ -1,4 +1,4 @@
-"""The other commands, against a running `up`; and what they say about bad input."""
+"""The commands against a running `up`, and what they say about bad input."""
 
 import asyncio
 import json
@@ -77,8 +77,7 @@ def update(campaign: str) -> tuple[str, str, str]:
     return f"campaign.{campaign}.settlement.s1", "settlement_updated", json.dumps(payload)
 
 
-def test_token(data: Path) -> None:
-    """`token` prints an access token and nothing else."""
+def test_token_command_prints_only_an_access_token(data: Path) -> None:
     one = command(data, "token", "--email", OWNER)
 
     assert one.process.exit_code == 0
@@ -86,16 +85,14 @@ def test_token(data: Path) -> None:
     assert one.seen[0].count(".") == 2
 
 
-def test_a_wrong_password_is_said(data: Path) -> None:
-    """A refused sign-in is a sentence and exit code 1."""
+def test_wrong_password_is_reported_in_a_sentence_with_exit_code_1(data: Path) -> None:
     one = command(data, "token", "--email", OWNER, "--password", "not that one")
 
     assert one.process.exit_code == 1
     assert one.text.startswith("error: ")
 
 
-def test_what_is_published_is_heard(data: Path, campaign: str) -> None:
-    """An event from `publish` reaches `listen` in a readable line with its offset."""
+def test_published_event_is_printed_by_listen_with_its_offset(data: Path, campaign: str) -> None:
     with terminal(data.parent, "listen", f"campaign:{campaign}", "--email", VIEWER, "--data", str(data)) as listener:
         listener.wait_for("listening to")
 
@@ -106,8 +103,7 @@ def test_what_is_published_is_heard(data: Path, campaign: str) -> None:
         assert "changedFields=" in line
 
 
-def test_json_is_the_frame(data: Path, campaign: str) -> None:
-    """`listen --json` prints each event frame as one line of JSON."""
+def test_listen_json_prints_each_event_frame_as_one_line(data: Path, campaign: str) -> None:
     room = f"campaign:{campaign}/settlement:s1"
     with terminal(data.parent, "listen", room, "--email", EDITOR, "--json", "--data", str(data)) as listener:
         listener.wait_for("listening to")
@@ -120,8 +116,7 @@ def test_json_is_the_frame(data: Path, campaign: str) -> None:
         assert frame["event"]["metadata"]["source"] == "test"
 
 
-def test_listening_with_a_token(data: Path, campaign: str) -> None:
-    """A token from `token` opens `listen`."""
+def test_listen_accepts_a_token_of_the_token_command(data: Path, campaign: str) -> None:
     token = command(data, "token", "--email", VIEWER).text
 
     with terminal(data.parent, "listen", f"campaign:{campaign}", "--token", token, "--data", str(data)) as listener:
@@ -131,8 +126,7 @@ def test_listening_with_a_token(data: Path, campaign: str) -> None:
         assert "Traceback" not in listener.text
 
 
-def test_a_stranger_hears_nothing(data: Path, campaign: str) -> None:
-    """`listen` to a room one may not see ends with a sentence."""
+def test_listen_to_a_forbidden_room_ends_with_a_sentence(data: Path, campaign: str) -> None:
     one = command(data, "listen", f"campaign:{campaign}", "--email", STRANGER)
 
     assert one.process.exit_code == 1
@@ -140,8 +134,7 @@ def test_a_stranger_hears_nothing(data: Path, campaign: str) -> None:
     assert "error: no room is left" in one.text
 
 
-def test_a_bad_token_ends_listening(data: Path) -> None:
-    """A token that proves nothing is said so, and not tried for ever."""
+def test_listen_with_an_invalid_token_ends_at_once_with_a_sentence(data: Path) -> None:
     one = command(data, "listen", "campaign:c1", "--token", "nonsense")
 
     assert one.process.exit_code == 1
@@ -161,8 +154,9 @@ def test_a_bad_token_ends_listening(data: Path) -> None:
         (("campaign.c1.member.u1", "member_changed", "{}"), "only auth may publish"),
     ],
 )
-def test_what_cannot_be_published_is_not_sent(call: Callable[..., Said], arguments: tuple[str, ...], said: str) -> None:
-    """A bad subject, type or payload is refused before anything is sent, and the reason is named."""
+def test_publish_refuses_a_bad_subject_type_or_payload_before_sending(
+    call: Callable[..., Said], arguments: tuple[str, ...], said: str
+) -> None:
     one = call("publish", *arguments, "--data", "/nowhere")
 
     assert one.exit_code == 1
@@ -170,16 +164,14 @@ def test_what_cannot_be_published_is_not_sent(call: Callable[..., Said], argumen
     assert said in one.text
 
 
-def test_a_room_that_is_none(data: Path) -> None:
-    """`listen` refuses a room's name that cannot be one."""
+def test_listen_refuses_a_malformed_room(data: Path) -> None:
     one = command(data, "listen", "campaign", "--token", "x")
 
     assert one.process.exit_code == 1
     assert "is not kind:id" in one.text
 
 
-def test_listening_needs_a_person(call: Callable[..., Said]) -> None:
-    """`listen` without --email and --token is a usage error that names both."""
+def test_listen_without_email_and_token_is_a_usage_error(call: Callable[..., Said]) -> None:
     one = call("listen", "campaign:c1")
 
     assert one.exit_code == 2
@@ -189,8 +181,9 @@ def test_listening_needs_a_person(call: Callable[..., Said]) -> None:
 @pytest.mark.parametrize(
     "name", [["token", "--email", OWNER], ["publish", *update("c1")], ["listen", "campaign:c1", "--email", OWNER]]
 )
-def test_without_a_running_set(call: Callable[..., Said], tmp_path: Path, name: list[str]) -> None:
-    """Without an `up` each command says what to do."""
+def test_commands_without_a_running_up_say_what_to_do(
+    call: Callable[..., Said], tmp_path: Path, name: list[str]
+) -> None:
     one = call(*name, "--data", str(tmp_path / "nothing"))
 
     assert one.exit_code == 1
@@ -210,9 +203,7 @@ def set_aside(data: Path, subject: str, body: bytes) -> None:
     asyncio.run(send())
 
 
-def test_what_was_set_aside(data: Path) -> None:
-    """`deadletters` shows what was set aside and why, before it was called and since; the gateway's log has it too.
-    What looks like a secret is in neither."""
+def test_deadletters_shows_earlier_and_new_letters_with_reasons_and_without_secrets(data: Path) -> None:
     subject = "campaign.c1.settlement.s9"
     set_aside(data, subject, b'{"type":"no_such_thing","payload":{"apiToken":"hush-1"},"note":"Bearer hush-2"}')
     with terminal(data.parent, "deadletters", "--follow", "--data", str(data)) as follower:
@@ -238,9 +229,8 @@ def test_what_was_set_aside(data: Path) -> None:
     assert "hush" not in follower.text + json.dumps(log_line)
 
 
-def test_what_was_set_aside_as_json(data: Path) -> None:
-    """`deadletters --json --reason --last` prints one line of JSON for each, with its whole body; an operator of a
-    deployment is told by the environment where the broker is."""
+def test_deadletters_json_prints_one_line_for_each_letter_with_its_whole_body(data: Path) -> None:
+    """An operator of a deployment names the broker in the environment."""
     folder = DataFolder(data)
     environment = {
         "BEACONFIRE_NATS_URL": folder.running().nats_url,
@@ -263,16 +253,14 @@ def test_what_was_set_aside_as_json(data: Path) -> None:
     assert "1 older ones are not shown: --last 3" in one.text
 
 
-def test_dead_letters_of_no_reason(call: Callable[..., Said], data: Path) -> None:
-    """A reason that is none is refused with those there are."""
+def test_deadletters_refuses_an_unknown_reason_with_the_known_ones(call: Callable[..., Said], data: Path) -> None:
     one = call("deadletters", "--reason", "nonsense", "--data", str(data))
 
     assert one.exit_code == 1
     assert "'nonsense' is no reason; there are not_json, unknown_type" in one.text
 
 
-def test_dead_letters_nobody_may_read(tmp_path: Path, data: Path) -> None:
-    """A user who may not read them is told so, and who may."""
+def test_deadletters_names_who_may_read_them_to_a_user_who_may_not(tmp_path: Path, data: Path) -> None:
     folder = DataFolder(data)
     environment = {
         "BEACONFIRE_NATS_URL": folder.running().nats_url,
@@ -287,9 +275,7 @@ def test_dead_letters_nobody_may_read(tmp_path: Path, data: Path) -> None:
     assert "Traceback" not in one.text
 
 
-def test_doctor(data: Path) -> None:
-    """The doctor finds nothing wrong with a running `up`, and looks at all of it: every worker has its consumer, every
-    service is ready, the broker waits for its disk."""
+def test_doctor_checks_everything_of_a_running_up_and_finds_nothing_wrong(data: Path) -> None:
     one = run(data.parent, "doctor", "--json", "--data", str(data))
     told = json.loads(one.text)
     found = {check["name"]: check["verdict"] for check in told["checks"]}
@@ -302,8 +288,7 @@ def test_doctor(data: Path) -> None:
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_a_terminal_without_unicode_is_no_error(tmp_path: Path, data: Path, encoding: str) -> None:
-    """Help and tables are printed with what the terminal's encoding has."""
+def test_help_and_tables_are_printed_on_a_terminal_without_unicode(tmp_path: Path, data: Path, encoding: str) -> None:
     shown = run(tmp_path, "--help", PYTHONIOENCODING=encoding)
     examined = run(tmp_path, "doctor", "--data", str(data), PYTHONIOENCODING=encoding)
 
@@ -313,8 +298,7 @@ def test_a_terminal_without_unicode_is_no_error(tmp_path: Path, data: Path, enco
     assert "Traceback" not in shown.text + examined.text
 
 
-def test_setup_declares_the_stream(tmp_path: Path, data: Path) -> None:
-    """`setup` can be repeated, and says which epoch the stream has."""
+def test_setup_can_be_repeated_and_prints_the_streams_epoch(tmp_path: Path, data: Path) -> None:
     folder = DataFolder(data)
     environment = {
         "BEACONFIRE_NATS_URL": folder.running().nats_url,
@@ -329,8 +313,7 @@ def test_setup_declares_the_stream(tmp_path: Path, data: Path) -> None:
     assert "epoch" in first.text
 
 
-def test_setup_says_who_may_not(tmp_path: Path, data: Path) -> None:
-    """`setup` as a user who may not declare the stream ends in time, with a sentence."""
+def test_setup_without_permission_ends_in_time_with_a_sentence(tmp_path: Path, data: Path) -> None:
     folder = DataFolder(data)
     environment = {
         "BEACONFIRE_NATS_URL": folder.running().nats_url,
@@ -344,8 +327,7 @@ def test_setup_says_who_may_not(tmp_path: Path, data: Path) -> None:
     assert "may auth do that" in one.text
 
 
-async def test_the_readmes_publisher(data: Path, tmp_path: Path) -> None:
-    """The README's example for services that know nothing of ours works as it stands: its event is a valid one."""
+async def test_readmes_publisher_example_publishes_a_valid_event(data: Path, tmp_path: Path) -> None:
     [script] = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     folder = DataFolder(data)
     url = folder.running().nats_url
@@ -364,16 +346,14 @@ async def test_the_readmes_publisher(data: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["up", "token", "listen", "publish", "deadletters", "doctor", "setup"])
-def test_every_command_has_help(call: Callable[..., Said], name: str) -> None:
-    """`--help` says what a command does, and what each option is."""
+def test_every_command_and_option_has_help(call: Callable[..., Said], name: str) -> None:
     one = call(name, "--help")
 
     assert one.exit_code == 0
     assert f"Usage: beaconfire {name}" in one.text
 
 
-def test_keys(data: Path) -> None:
-    """A rotation while everything runs: two keys are listed, and what the new one signs is believed everywhere."""
+def test_key_rotation_on_a_running_up_is_accepted_everywhere(data: Path) -> None:
     (before,) = json.loads(command(data, "keys", "list", "--json").text)
     made = command(data, "keys", "rotate", "--lead", "0").text.strip()
     listed = json.loads(command(data, "keys", "list", "--json").text)
@@ -390,8 +370,8 @@ def test_keys(data: Path) -> None:
     assert "rotate first" in refused.text
 
 
-def test_service_tokens(data: Path) -> None:
-    """Made and shown once, listed with what it may publish, revoked; a pattern that is none is refused in words."""
+def test_service_token_commands_create_list_and_revoke_a_token(data: Path) -> None:
+    """A malformed pattern is refused with a reason."""
     token = command(data, "service-token", "issue", "weather", "campaign.*.world_time", "--days", "2").text.strip()
     (listed,) = json.loads(command(data, "service-token", "list", "--json").text)
     revoked = command(data, "service-token", "revoke", listed["id"])
@@ -407,8 +387,7 @@ def test_service_tokens(data: Path) -> None:
     assert "live.>" in refused.text
 
 
-def test_operator_token(data: Path) -> None:
-    """Without the right operator token nothing is shown or done; a reset needs somebody to reset."""
+def test_operator_commands_without_the_right_token_do_nothing(data: Path) -> None:
     refused = command(data, "keys", "list", "--operator-token", "wrong")
     of_nobody = command(data, "reset-attempts")
     reset = command(data, "reset-attempts", "--email", OWNER, "--address", "127.0.0.1")

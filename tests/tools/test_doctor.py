@@ -1,4 +1,4 @@
-"""`beaconfire doctor` at real brokers: as they should be, and damaged in every way it promises to see."""
+"""`beaconfire doctor` at real brokers: healthy ones, and ones damaged in every way that it promises to see."""
 
 import asyncio
 import json
@@ -77,8 +77,7 @@ async def change(nc: Client, call: str, body: Any = None) -> dict[str, Any]:
     return dict(answer)
 
 
-async def test_as_shipped(watched: NatsServer) -> None:
-    """A broker as it is shipped has nothing wrong; what it has is said, and of one machine that it is one."""
+async def test_doctor_finds_nothing_wrong_with_a_broker_as_shipped(watched: NatsServer) -> None:
     async with connected(watched, "setup") as setup:
         await broker.declare_stream(setup)
     checks = await looked_at(watched, passwords=watched.passwords)
@@ -94,8 +93,7 @@ async def test_as_shipped(watched: NatsServer) -> None:
     assert at_home["replicas"].verdict == "ok"
 
 
-async def test_every_promise(watched: NatsServer) -> None:
-    """Each setting that docs/topics/delivery.md depends on is looked at, under the name that stands there."""
+async def test_doctor_checks_every_setting_that_delivery_depends_on_by_its_documented_name(watched: NatsServer) -> None:
     async with connected(watched, "setup") as setup:
         await broker.declare_stream(setup)
     checks = await looked_at(watched, passwords=watched.passwords)
@@ -124,9 +122,7 @@ DAMAGES: dict[str, dict[str, Any]] = {
 }
 
 
-async def test_damaged_stream(watched: NatsServer) -> None:
-    """Each setting of the stream that a promise depends on: where it is another one, that is said, with what to do;
-    `setup` puts right what the broker lets it change."""
+async def test_doctor_reports_each_changed_setting_of_the_stream_and_setup_repairs_it(watched: NatsServer) -> None:
     async with connected(watched, "setup") as setup:
         await broker.declare_stream(setup)
         for name, damage in DAMAGES.items():
@@ -142,8 +138,7 @@ async def test_damaged_stream(watched: NatsServer) -> None:
                 assert names(await looked_at(watched), "wrong") == set(), name
 
 
-async def test_a_broker_that_stores_nothing_is_seen(watched: NatsServer) -> None:
-    """Everything else is in order, and the doctor says that nothing is stored, why, and what to do."""
+async def test_doctor_reports_a_broker_that_stores_nothing_with_the_reason(watched: NatsServer) -> None:
     async with connected(watched, "setup") as setup:
         await broker.declare_stream(setup)
         stores = (await looked_at(watched))["stores"]
@@ -157,8 +152,7 @@ async def test_a_broker_that_stores_nothing_is_seen(watched: NatsServer) -> None
     assert "restart nats-server once there is room" in checks["stores"].advice
 
 
-async def test_no_anchor_and_short_reach(watched: NatsServer) -> None:
-    """A stream that has no anchor, and one that fills up within the day, are warned of."""
+async def test_doctor_warns_of_a_stream_without_an_anchor_or_that_fills_within_a_day(watched: NatsServer) -> None:
     async with connected(watched, "setup") as setup, connected(watched, "publisher") as publisher:
         await broker.declare_stream(setup)
         await change(setup, f"STREAM.PURGE.{STREAM}")
@@ -171,8 +165,7 @@ async def test_no_anchor_and_short_reach(watched: NatsServer) -> None:
     assert "reaches back 92.5 minutes" in checks["retention"].found
 
 
-async def test_consumers(watched: NatsServer) -> None:
-    """Workers that lag, one that stands beyond the end of a stream put back from a backup, and dead letters."""
+async def test_doctor_reports_lagging_and_misplaced_workers_and_dead_letters(watched: NatsServer) -> None:
     config = {"ack_policy": AckPolicy.EXPLICIT, "max_ack_pending": 1}
     async with connected(watched, "setup") as setup, connected(watched, "publisher") as publisher:
         await broker.declare_stream(setup)
@@ -203,8 +196,7 @@ def facts(**seen: Any) -> Facts:
     return Facts(**{"server": server, "user": "operator", "development": False, "now": datetime.now(UTC), **seen})
 
 
-def test_server_and_clock() -> None:
-    """Old servers, small payloads and clocks that differ."""
+def test_doctor_reports_old_servers_small_payloads_and_different_clocks() -> None:
     old = facts(server={"version": "2.10.22", "max_payload": 1_024}, skew_s=-45.0)
     younger = facts(server={"version": "2.12.1-RC.1", "max_payload": 262_144}, skew_s=3.0)
     first, second = ({check.name: check.verdict for check in diagnosis.examine(one)} for one in (old, younger))
@@ -237,10 +229,9 @@ def damaged(server: NatsServer, monkeypatch: pytest.MonkeyPatch, text: str, othe
         ("authorization {", "no_auth_user: operator\nauthorization {", "passwords", "it lets in who names no user"),
     ],
 )
-async def test_damaged_broker(
+async def test_doctor_reports_a_broker_with_weak_durability_or_open_permissions(
     watched: NatsServer, monkeypatch: pytest.MonkeyPatch, text: str, other: str, name: str, found: str
 ) -> None:
-    """A broker that may forget what it acknowledged, or lets in or lets do what it must not."""
     async with connected(watched, "setup") as setup:
         await broker.declare_stream(setup)
     damaged(watched, monkeypatch, text, other)
@@ -251,9 +242,9 @@ async def test_damaged_broker(
     assert checks[name].advice
 
 
-async def test_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Three servers: each copy of the stream and both leaders are in order; a server that is down is named; without a
-    majority the stream is not seen, and what has to run is."""
+async def test_doctor_checks_replicas_and_leaders_of_a_cluster_and_names_a_server_that_is_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("beaconfire.doctor.ANSWER_S", 1.0)  # what is asked of no majority is waited for in vain
     async with Brokers(tmp_path).running() as brokers, connected(brokers, "publisher") as publisher:
         settings = broker_settings(brokers, "operator")
@@ -279,9 +270,9 @@ async def test_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "a majority has to run: start" in two_down["stream"].advice
 
 
-def test_command(watched: NatsServer, call: Callable[..., Said], tmp_path: Path) -> None:
-    """The command: no stream is wrong, and exit code 1; `setup` puts it right; a service that is not there is wrong.
-    As JSON the same, for machines."""
+def test_doctor_command_exits_with_1_on_a_problem_and_prints_the_same_as_json(
+    watched: NatsServer, call: Callable[..., Said], tmp_path: Path
+) -> None:
     environment = watched.environment("operator")
     env_file = tmp_path / "env"
     passwords = watched.passwords.items()
@@ -317,16 +308,16 @@ def test_command(watched: NatsServer, call: Callable[..., Said], tmp_path: Path)
         ({"BEACONFIRE_NATS_USER": "nobody"}, "does not let the user nobody"),
     ],
 )
-def test_not_let_in(nats_server: NatsServer, call: Callable[..., Said], environment: dict[str, str], said: str) -> None:
-    """A wrong address, user or password is a sentence that says what to do, at once."""
+def test_doctor_with_a_wrong_address_user_or_password_says_what_to_do(
+    nats_server: NatsServer, call: Callable[..., Said], environment: dict[str, str], said: str
+) -> None:
     one = call(**nats_server.environment("operator") | environment)
 
     assert one.exit_code == 1
     assert said in one.text
 
 
-async def test_who_may_not_ask(stream: NatsServer) -> None:
-    """What the broker does not let us see is said to be unseen, not to be in order."""
+async def test_doctor_reports_what_it_may_not_see_as_unseen(stream: NatsServer) -> None:
     settings = broker_settings(stream, "publisher")
     checks = {check.name: check for check in await diagnose(Patient(settings))}
 
@@ -334,15 +325,15 @@ async def test_who_may_not_ask(stream: NatsServer) -> None:
     assert "publisher may not ask" in checks["consumers"].found
 
 
-def test_new_epoch_of_no_stream(nats_server: NatsServer, call: Callable[..., Said]) -> None:
-    """A new epoch for a stream that is not there is refused with what to do."""
+def test_new_epoch_for_a_missing_stream_is_refused_with_advice(
+    nats_server: NatsServer, call: Callable[..., Said]
+) -> None:
     one = call("--new-epoch", "--yes", **nats_server.environment("setup"))
 
     assert one.exit_code == 1
     assert "there is no stream EVENTS" in one.text
 
 
-async def test_new_epoch_needs_setup(stream: NatsServer) -> None:
-    """Only `setup` may give the stream a new epoch; anybody else is told so at once."""
+async def test_new_epoch_is_refused_to_every_user_except_setup(stream: NatsServer) -> None:
     with pytest.raises(CannotExamine, match="only the user setup"):
         await renew_epoch(broker_settings(stream, "operator"))

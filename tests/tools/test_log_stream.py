@@ -1,4 +1,4 @@
-"""beaconfire.log_stream: the logs of many processes, readable."""
+"""The logs of many processes, in readable form."""
 
 import io
 import json
@@ -35,8 +35,7 @@ class Screen:
         return self._text.getvalue()
 
 
-def test_a_line_is_a_sentence_with_fields() -> None:
-    """Service, sentence and fields are shown; logger and time stamp are not repeated."""
+def test_log_line_is_shown_as_service_sentence_and_fields() -> None:
     screen = Screen()
 
     screen.stream.show("auth", json.dumps(LISTENING))
@@ -45,8 +44,7 @@ def test_a_line_is_a_sentence_with_fields() -> None:
     assert "beaconfire_kit.serving" not in screen.text
 
 
-def test_debug_is_hidden_unless_asked_for() -> None:
-    """`--verbose` shows everything, otherwise info and above are shown."""
+def test_debug_lines_are_shown_only_with_verbose() -> None:
     quiet, verbose = Screen(), Screen("debug")
 
     for screen in (quiet, verbose):
@@ -56,8 +54,7 @@ def test_debug_is_hidden_unless_asked_for() -> None:
     assert "listening" in verbose.text
 
 
-def test_an_error_stands_out_without_its_trace() -> None:
-    """The level is written out, and of a stack trace its last line is left."""
+def test_error_is_shown_with_its_level_and_the_last_line_of_its_trace() -> None:
     screen = Screen()
 
     screen.stream.show("auth", json.dumps(FAILED))
@@ -66,8 +63,7 @@ def test_an_error_stands_out_without_its_trace() -> None:
     assert "Traceback" not in screen.text
 
 
-def test_the_brokers_warnings_are_shown() -> None:
-    """nats-server's own format is understood; its start-up chatter is debug."""
+def test_nats_servers_warnings_are_shown_and_its_start_up_lines_are_debug() -> None:
     screen = Screen()
 
     screen.stream.show("broker", "[4711] 2026/11/21 10:00:00.123456 [INF] Server is ready")
@@ -77,8 +73,7 @@ def test_the_brokers_warnings_are_shown() -> None:
     assert "10:00:01 broker        warning  JetStream is nearly full" in screen.text
 
 
-def test_anything_else_is_shown_as_it_is() -> None:
-    """A line that is no log line of ours is not lost."""
+def test_foreign_lines_are_shown_unchanged() -> None:
     screen = Screen()
 
     screen.stream.show("auth", "Segmentation [fault]")
@@ -86,8 +81,7 @@ def test_anything_else_is_shown_as_it_is() -> None:
     assert "Segmentation [fault]" in screen.text
 
 
-def test_nothing_is_shown_before_it_is_open() -> None:
-    """While the set starts, only our own words are printed."""
+def test_service_logs_are_hidden_while_the_processes_start() -> None:
     screen = Screen()
     screen.stream.is_open = False
 
@@ -98,13 +92,11 @@ def test_nothing_is_shown_before_it_is_open() -> None:
     assert "beaconfire   starting auth again" in screen.text
 
 
-def test_last_words_are_the_errors() -> None:
-    """For a message to a person: what went wrong, without what went before it."""
+def test_last_words_of_a_process_are_its_errors() -> None:
     assert plain([json.dumps(LISTENING), json.dumps(FAILED)]) == ("  request failed  because=ValueError: no such thing")
 
 
-def test_what_is_repeated_is_counted() -> None:
-    """A process that says the same over and over is shown once, and then how often."""
+def test_repeated_lines_are_shown_once_and_counted() -> None:
     screen = Screen()
 
     for _ in range(4):
@@ -122,8 +114,7 @@ DOCTORS = (
 )
 
 
-def test_what_doctor_tries_is_no_error_of_the_broker() -> None:
-    """`beaconfire doctor` tries what each user must not do; the same from any other client stays an error."""
+def test_permission_errors_caused_by_doctor_are_hidden_and_others_are_shown() -> None:
     screen = Screen()
 
     for text in DOCTORS:

@@ -10,8 +10,7 @@ import pytest
 from beaconfire.migrate import SERVICES, CannotMigrate, migrate
 
 
-def test_what_it_prints(tmp_path: Path) -> None:
-    """Both databases of a folder are migrated, with the revisions before and after; again, there is nothing to do."""
+def test_migrate_prints_both_databases_with_their_revisions_and_does_nothing_twice(tmp_path: Path) -> None:
     heads = {name: migrations.head for name, migrations in SERVICES.items()}
 
     first = list(migrate(None, None, tmp_path, timeout_s=0))
@@ -22,8 +21,8 @@ def test_what_it_prints(tmp_path: Path) -> None:
     assert sorted(path.name for path in tmp_path.glob("*.db")) == ["auth.db", "publisher.db"]
 
 
-def test_nobody_else_can_read_the_databases(tmp_path: Path) -> None:
-    """Whatever the umask is: a database has accounts and signing keys. What was there keeps its permissions."""
+def test_new_databases_are_readable_by_their_owner_only_whatever_the_umask(tmp_path: Path) -> None:
+    """Existing files keep their permissions."""
     (tmp_path / "data").mkdir(mode=0o755)
     (tmp_path / "data" / "publisher.db").touch(mode=0o640)
     umask = os.umask(0)
@@ -51,17 +50,16 @@ def test_nobody_else_can_read_the_databases(tmp_path: Path) -> None:
         (None, "sqlite:///x.db", "one database is given: say whose it is"),
     ],
 )
-def test_refused(service: str | None, url: str | None, sentence: str, tmp_path: Path) -> None:
-    """What cannot be meant is refused before anything is touched."""
+def test_impossible_migrate_arguments_are_refused_before_anything_is_changed(
+    service: str | None, url: str | None, sentence: str, tmp_path: Path
+) -> None:
     with pytest.raises(CannotMigrate, match=sentence):
         list(migrate(service, url, tmp_path, timeout_s=0))
 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_as_a_command(tmp_path: Path) -> None:
-    """The container's job: its URL comes from the environment, and one that is no database ends it with 1 and one
-    sentence."""
+def test_migrate_takes_its_url_from_the_environment_and_exits_with_1_if_it_is_unusable(tmp_path: Path) -> None:
     (tmp_path / "none.db").write_text("this is no database, whatever its name says" * 100)
     failed = subprocess.run(
         [sys.executable, "-m", "beaconfire", "migrate", "auth"],

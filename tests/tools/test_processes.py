@@ -1,4 +1,4 @@
-"""beaconfire.processes: children are read, stopped, and never outlive us."""
+"""Child processes are read, stopped, and never outlive their parent."""
 
 import signal
 import subprocess
@@ -33,8 +33,7 @@ class Child(Process):
         return self.lines.get(timeout=10)
 
 
-def test_its_lines_are_read_and_kept(tmp_path: Path) -> None:
-    """Each line reaches `on_line` and the log file, and the last ones are at hand after the end."""
+def test_childs_lines_reach_the_callback_and_the_log_file(tmp_path: Path) -> None:
     child = Child(tmp_path, "print('one'); print('two'); raise SystemExit(3)")
 
     child.start()
@@ -46,8 +45,7 @@ def test_its_lines_are_read_and_kept(tmp_path: Path) -> None:
     assert (tmp_path / "child.log").read_text() == "one\ntwo\n"
 
 
-def test_stopping_is_sigterm_first(tmp_path: Path) -> None:
-    """A child that listens to SIGTERM ends by it."""
+def test_child_that_handles_sigterm_ends_by_it(tmp_path: Path) -> None:
     child = Child(tmp_path, FOREVER)
     child.start()
     child.next_line()
@@ -57,9 +55,9 @@ def test_stopping_is_sigterm_first(tmp_path: Path) -> None:
     assert child.exit_code == -signal.SIGTERM
 
 
-def test_interrupted_while_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A Ctrl-C at the very moment of a start is heard, and what was started can be stopped."""
-
+def test_interrupt_during_a_start_is_raised_and_the_child_can_be_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     class Interrupted(subprocess.Popen[bytes]):
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
@@ -78,8 +76,8 @@ def test_interrupted_while_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert signal.getsignal(signal.SIGINT) is handler
 
 
-def test_told_once(tmp_path: Path) -> None:
-    """A child that was told to end, and is about to, is only waited for: asked twice, a service drops everything."""
+def test_child_that_is_already_ending_gets_no_second_signal(tmp_path: Path) -> None:
+    """A service that gets two drops its clients at once."""
     child = Child(
         tmp_path,
         "import signal; term = {signal.SIGTERM}; signal.pthread_sigmask(signal.SIG_BLOCK, term);"
@@ -96,8 +94,7 @@ def test_told_once(tmp_path: Path) -> None:
     assert child.exit_code == 0
 
 
-def test_a_stubborn_child_is_killed(tmp_path: Path) -> None:
-    """A child that ignores SIGTERM is killed when its time is over."""
+def test_child_that_ignores_sigterm_is_killed_in_time(tmp_path: Path) -> None:
     child = Child(tmp_path, STUBBORN)
     child.start()
     child.next_line()
@@ -107,8 +104,7 @@ def test_a_stubborn_child_is_killed(tmp_path: Path) -> None:
     assert child.exit_code == -signal.SIGKILL
 
 
-def test_it_can_be_started_again(tmp_path: Path) -> None:
-    """After a kill the same object starts the same program."""
+def test_killed_child_can_be_started_again(tmp_path: Path) -> None:
     child = Child(tmp_path, FOREVER)
     child.start()
     child.next_line()
@@ -121,13 +117,11 @@ def test_it_can_be_started_again(tmp_path: Path) -> None:
     child.kill()
 
 
-def test_stopping_what_never_ran_is_nothing(tmp_path: Path) -> None:
-    """A set that failed half-way can be stopped as a whole."""
+def test_stopping_a_process_that_never_ran_does_nothing(tmp_path: Path) -> None:
     Child(tmp_path, FOREVER).stop()
 
 
-def test_our_own_settings_do_not_leak(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A child has the BEACONFIRE_ variables it is given and none of ours."""
+def test_child_gets_only_the_beaconfire_variables_it_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BEACONFIRE_PORT", "1")
     child = Child(
         tmp_path, "import os; print(sorted(n for n in os.environ if n.startswith('BEACONFIRE')))", BEACONFIRE_HOST="h"
@@ -140,8 +134,8 @@ def test_our_own_settings_do_not_leak(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel does this on Linux only")
-def test_it_ends_when_its_parent_is_killed(tmp_path: Path) -> None:
-    """After kill -9 of the parent no child is left, not even one that ignores SIGTERM."""
+def test_children_end_when_their_parent_is_killed(tmp_path: Path) -> None:
+    """Even a child that ignores SIGTERM."""
     parent = Child(
         tmp_path,
         "import signal, sys\n"

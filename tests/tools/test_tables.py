@@ -1,4 +1,4 @@
-"""beaconfire.tables: ids that a person copies out of a table are whole, in a pipe and on any terminal."""
+"""Ids in printed tables can be copied whole, in a pipe and on any terminal."""
 
 from collections.abc import Callable
 from io import StringIO
@@ -49,10 +49,9 @@ def printed(table: Table, *, width: int, terminal: bool) -> str:
 @pytest.mark.parametrize(
     ("table", "rows", "name"), [(keys_table, KEYS, "kid"), (service_tokens_table, TOKENS, "id")], ids=["keys", "tokens"]
 )
-def test_ids_are_whole(
+def test_ids_are_printed_whole_at_the_beginning_of_a_line(
     table: Callable[[Any], Table], rows: list[dict[str, Any]], name: str, width: int, *, terminal: bool
 ) -> None:
-    """Each id stands whole at the beginning of a line, and nothing is replaced by dots."""
     text = printed(table(rows), width=width, terminal=terminal)
 
     assert [line.split()[0] for line in text.splitlines() if line[1:2].strip()][1:] == [row[name] for row in rows]
@@ -60,29 +59,26 @@ def test_ids_are_whole(
 
 
 @pytest.mark.parametrize("width", [20, 80])
-def test_a_row_is_a_line_in_a_pipe(width: int) -> None:
-    """What a program reads is not folded, so that `grep` and `cut` work on it."""
+def test_table_row_is_one_line_in_a_pipe(width: int) -> None:
+    """So `grep` and `cut` work on it."""
     lines = printed(keys_table(KEYS), width=width, terminal=False).splitlines()
 
     assert len(lines) == 1 + len(KEYS)
     assert all(str(row["serviceTokens"]) == line.split()[-1] for row, line in zip(KEYS, lines[1:], strict=True))
 
 
-def test_it_fits_a_terminal_of_80_columns() -> None:
-    """Long subjects are folded; no line is longer than the terminal is wide."""
+def test_table_fits_a_terminal_of_80_columns() -> None:
     for table in (keys_table(KEYS), service_tokens_table(TOKENS)):
         assert max(map(len, printed(table, width=80, terminal=True).splitlines())) <= 80
 
 
-def test_words_are_no_markup() -> None:
-    """What looks like rich's markup is printed as it is."""
+def test_text_that_looks_like_rich_markup_is_printed_as_it_is() -> None:
     assert "campaign.[bold].>" in printed(service_tokens_table(TOKENS), width=300, terminal=False)
 
 
 @pytest.mark.parametrize("width", [40, 80])
 @pytest.mark.parametrize("terminal", [True, False])
-def test_outboxes(width: int, *, terminal: bool) -> None:
-    """The roots and the ids of events that `beaconfire outbox` shows are whole, too."""
+def test_outbox_tables_print_roots_and_event_ids_whole(width: int, *, terminal: bool) -> None:
     root, event_id = "campaign:" + "c" * 64, "e" * 128
     refused = Refused(event_id, f"campaign.{'c' * 64}.settlement.{'s' * 64}", "no [permission] to publish", 3.0)
     seen = Seen("publisher", 1, [WaitingRoot(root, 7, 12.0)], 1, [refused])
@@ -94,6 +90,5 @@ def test_outboxes(width: int, *, terminal: bool) -> None:
     assert "…" not in text
 
 
-def test_empty_tables() -> None:
-    """Without rows there is the head alone."""
+def test_table_without_rows_prints_only_its_head() -> None:
     assert printed(keys_table([]), width=80, terminal=True).split()[0] == "key"

@@ -46,8 +46,7 @@ def stopped_in_order(one: Terminal, folder: Path) -> None:
     assert processes_of(folder) == {}
 
 
-def test_it_starts_serves_and_stops(tmp_path: Path) -> None:
-    """It prints address and sign-ins, the page is there, two gateways share the port, and Ctrl-C leaves nothing."""
+def test_up_prints_address_and_sign_ins_serves_the_page_and_leaves_nothing_after_ctrl_c(tmp_path: Path) -> None:
     port = free_ports()
     with terminal(tmp_path, "up", "--port", str(port), "--data", str(tmp_path / "data")) as one:
         assert f"http://127.0.0.1:{port}" in one.wait_for("Open")
@@ -64,9 +63,7 @@ def test_it_starts_serves_and_stops(tmp_path: Path) -> None:
         stopped_in_order(one, tmp_path)
 
 
-def test_killed_and_run_again(tmp_path: Path) -> None:
-    """kill -9 of `up` itself takes its children along. The next one on the same folder has the campaign of the first,
-    once, and what was changed in it."""
+def test_up_killed_with_its_children_continues_with_the_same_data(tmp_path: Path) -> None:
     port = free_ports()
     with terminal(tmp_path, *up(tmp_path, port)) as one:
         one.wait_for("Open")
@@ -98,8 +95,8 @@ def settlements_of_the_demo(port: int) -> tuple[list[dict[str, Any]], str, str]:
     return call("GET", url, token=token)["settlements"], url, token
 
 
-def test_sigint_that_was_ignored_when_it_was_started_stops_it(tmp_path: Path) -> None:
-    """Below `nohup` Ctrl-C stops everything as it does elsewhere, and the end of the terminal nothing."""
+def test_ctrl_c_stops_an_up_that_was_started_below_nohup(tmp_path: Path) -> None:
+    """The end of the terminal does not."""
     with terminal(tmp_path, *up(tmp_path, free_ports(), "--no-demo"), ignores="INT HUP") as one:
         one.wait_for("Ctrl-C")
         services = [pid for pid in processes_of(tmp_path) if pid != one.process.pid]
@@ -131,8 +128,7 @@ def pids_in(text: str) -> dict[str, int]:
     return {name: int(pid) for name, pid in re.findall(r"([a-z]+(?:-[a-z0-9]+)?) (\d+)(?=\s)", text)}
 
 
-def test_the_users_variables_reach_the_services(tmp_path: Path) -> None:
-    """Each service gets the settings it has, `--origin` lets a page in, and what has no effect is named."""
+def test_environment_variables_reach_the_services_and_ineffective_ones_are_named(tmp_path: Path) -> None:
     port = free_ports()
     given = {
         "BEACONFIRE_ALLOWED_ORIGINS": "http://LOCALHOST:3000/",
@@ -170,8 +166,7 @@ def allows(port: int, origin: str) -> bool:
         return bool(answer.headers["Access-Control-Allow-Origin"] == origin)
 
 
-def test_a_part_is_killed_and_frozen_by_its_name(tmp_path: Path) -> None:
-    """`up` prints each part's name and process; `chaos` kills, freezes and thaws it, also once it was started again."""
+def test_chaos_kills_freezes_and_thaws_a_part_by_its_name(tmp_path: Path) -> None:
     data = ("--data", str(tmp_path / "data"))
     with terminal(tmp_path, *up(tmp_path, free_ports(), "--no-demo")) as one:
         one.wait_for("Ctrl-C")
@@ -198,9 +193,7 @@ def state_of(pid: int) -> str:
     return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-def test_nobody_else_on_the_machine_can_read_its_data(tmp_path: Path) -> None:
-    """Databases, logs, passwords and the stream are this user's alone, also in a folder that was open before, and the
-    signing keys are sealed with a secret of the folder's own."""
+def test_data_of_up_is_readable_by_its_user_only_and_signing_keys_are_sealed(tmp_path: Path) -> None:
     data = tmp_path / "data"
     for folder in (data, data / "nats", data / "logs"):
         folder.mkdir(mode=0o755)
@@ -219,8 +212,7 @@ def test_nobody_else_on_the_machine_can_read_its_data(tmp_path: Path) -> None:
         Seal([DEVELOPMENT_SECRET]).open(sealed, what="the signing key")
 
 
-def test_another_user_is_told_whose_folder_it_is(tmp_path: Path) -> None:
-    """A command of another user on the folder of a running `up`: one sentence, no stack trace."""
+def test_command_of_another_user_on_a_running_folder_is_one_sentence(tmp_path: Path) -> None:
     folder = DataFolder(tmp_path / "data")
     root = os.geteuid() == 0
     with folder.locked():
@@ -237,8 +229,7 @@ def test_another_user_is_told_whose_folder_it_is(tmp_path: Path) -> None:
             folder.path.chmod(0o700)
 
 
-def test_half_a_folder_is_one_that_nothing_runs_on(tmp_path: Path) -> None:
-    """What an interrupted copy or clean-up left of a folder."""
+def test_incomplete_data_folder_counts_as_not_running(tmp_path: Path) -> None:
     (tmp_path / "running.json").write_text("{}")
 
     with pytest.raises(DataFolderUnusable, match="nothing runs on"):
@@ -253,16 +244,16 @@ def test_half_a_folder_is_one_that_nothing_runs_on(tmp_path: Path) -> None:
         (None, None, "--auth-ops and --operator"),
     ],
 )
-def test_operator_without_an_up(url: str | None, token: str | None, missing: str, tmp_path: Path) -> None:
-    """A command for a deployment, with half of what it needs: it names the rest, and makes no folder."""
+def test_operator_command_with_half_of_its_settings_names_the_rest_and_makes_no_folder(
+    url: str | None, token: str | None, missing: str, tmp_path: Path
+) -> None:
     with pytest.raises(DataFolderUnusable, match=missing):
         auth_operator(DataFolder(tmp_path / "none"), url, token)
 
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_new_folder_is_its_users_alone(tmp_path: Path) -> None:
-    """The folder that it makes cannot be entered by others."""
+def test_new_data_folder_is_closed_to_other_users(tmp_path: Path) -> None:
     with DataFolder(tmp_path / "data").locked():
         mode = (tmp_path / "data").stat().st_mode & 0o777
 
@@ -280,8 +271,7 @@ PARTS = {
 """How the command of each part ends."""
 
 
-def test_a_part_that_dies_is_named_and_started_again(tmp_path: Path) -> None:
-    """After kill -9 of a part the stream says so and starts it again, part after part, and Ctrl-C still stops all."""
+def test_killed_part_is_named_and_restarted_and_ctrl_c_still_stops_all(tmp_path: Path) -> None:
     with terminal(tmp_path, *up(tmp_path, free_ports(), "--no-demo")) as one:
         one.wait_for("Open")
         for name, ending in PARTS.items():
@@ -294,8 +284,7 @@ def test_a_part_that_dies_is_named_and_started_again(tmp_path: Path) -> None:
         stopped_in_order(one, tmp_path)
 
 
-def test_sigterm_while_starting_stops_everything(tmp_path: Path) -> None:
-    """It can be stopped before it is up."""
+def test_sigterm_during_the_start_of_up_stops_everything(tmp_path: Path) -> None:
     with terminal(tmp_path, *up(tmp_path, free_ports(), "--verbose")) as one:
         one.wait_for("broker")
 
@@ -306,9 +295,7 @@ def test_sigterm_while_starting_stops_everything(tmp_path: Path) -> None:
         assert processes_of(tmp_path) == {}
 
 
-def test_sigterm_in_an_event_loop(tmp_path: Path) -> None:
-    """It can be stopped while it talks to the broker, whatever its event loop is calling at that moment."""
-
+def test_sigterm_while_up_talks_to_the_broker_stops_it(tmp_path: Path) -> None:
     async def talk() -> None:
         asyncio.get_running_loop().call_soon(signal.raise_signal, signal.SIGTERM)
         await asyncio.sleep(10)
@@ -322,8 +309,7 @@ def test_sigterm_in_an_event_loop(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("offset", [0, 1, 2, 3])
-def test_a_taken_port_is_named(tmp_path: Path, offset: int) -> None:
-    """A port that somebody has is an error that names it and says how to choose another, before anything starts."""
+def test_taken_port_is_an_error_with_advice_before_anything_starts(tmp_path: Path, offset: int) -> None:
     port = free_ports()
     with socket.create_server(("127.0.0.1", port + offset)):
         one = run(tmp_path, *up(tmp_path, port))
@@ -335,8 +321,7 @@ def test_a_taken_port_is_named(tmp_path: Path, offset: int) -> None:
     assert not (tmp_path / "data" / "nats").exists()
 
 
-def test_a_file_in_the_folders_place(tmp_path: Path) -> None:
-    """A file where the folder should be is an error that says so."""
+def test_file_in_place_of_the_data_folder_is_an_error_that_says_so(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("mine")
 
     one = run(tmp_path, *up(tmp_path, free_ports()))
@@ -346,8 +331,7 @@ def test_a_file_in_the_folders_place(tmp_path: Path) -> None:
     assert (tmp_path / "data").read_text() == "mine"
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
-    """A place where nothing can be written is an error that says so."""
+def test_data_folder_that_cannot_be_made_is_an_error_that_says_so(tmp_path: Path) -> None:
     one = run(tmp_path, "up", "--port", str(free_ports()), "--data", "/proc/beaconfire")
 
     assert one.process.exit_code == 1
@@ -355,8 +339,7 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     assert "Traceback" not in one.text
 
 
-def test_a_corrupt_database_is_named(tmp_path: Path) -> None:
-    """A database that is none is an error that names the service and the file, and nothing is left running."""
+def test_corrupt_database_is_an_error_with_service_and_file_and_nothing_keeps_running(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "auth.db").write_text("this is no database, whatever its name says" * 100)
     with pytest.raises(sqlite3.DatabaseError):
@@ -371,8 +354,7 @@ def test_a_corrupt_database_is_named(tmp_path: Path) -> None:
     assert processes_of(tmp_path) == {}
 
 
-def test_two_on_one_folder(tmp_path: Path) -> None:
-    """A second `up` on a folder in use is refused, names the first, and does it no harm."""
+def test_second_up_on_a_folder_is_refused_and_names_the_first(tmp_path: Path) -> None:
     with terminal(tmp_path, *up(tmp_path, free_ports(), "--no-demo")) as one:
         one.wait_for("Open")
 
@@ -383,9 +365,7 @@ def test_two_on_one_folder(tmp_path: Path) -> None:
         stopped_in_order(one, tmp_path)
 
 
-def test_fresh_removes_only_what_is_ours(tmp_path: Path) -> None:
-    """--fresh starts without the old data, and leaves files alone that `up` did not write. What lets somebody into the
-    broker can be read by this user only."""
+def test_fresh_removes_only_files_that_up_wrote(tmp_path: Path) -> None:
     data = tmp_path / "data"
     data.mkdir()
     (data / "notes.txt").write_text("mine")

@@ -1,6 +1,6 @@
 """How the bytes of a connection become messages, and what is left to nats-py.
 
-On a real broker: `test_nats_direct.py` and `tests/security/test_bad_messages.py`.
+test_nats_direct.py and tests/security/test_bad_messages.py do the same on a real broker.
 """
 
 import pytest
@@ -56,8 +56,7 @@ class Ear(Connection):
         self.taken.append("pong")
 
 
-async def test_wherever_the_network_cuts() -> None:
-    """Each message is taken whole and in order, ours and nats-py's, whatever part of it a socket read brings."""
+async def test_messages_are_read_whole_and_in_order_however_the_network_splits_them() -> None:
     for size in [*range(1, 40), len(STREAM)]:
         ear = Ear()
         for start in range(0, len(STREAM), size):
@@ -66,8 +65,7 @@ async def test_wherever_the_network_cuts() -> None:
         assert ear.taken == TAKEN, size
 
 
-async def test_large_message() -> None:
-    """One that comes in many reads is put together once."""
+async def test_message_that_comes_in_many_reads_is_assembled_once() -> None:
     ear = Ear()
     body = bytes(range(256)) * 4096
     message = b"MSG live.a 1 %d\r\n%s\r\nPING\r\n" % (len(body), body)
@@ -77,8 +75,7 @@ async def test_large_message() -> None:
     assert ear.taken == [(b"live.a", b"", body, None), "ping"]
 
 
-async def test_another_connection() -> None:
-    """The part of a message that a lost connection brought does not mix with what the next one brings."""
+async def test_partial_message_of_a_lost_connection_does_not_mix_with_the_next() -> None:
     ear = Ear()
     await ear._ps.parse(b"MSG live.a 1 5\r\nhe")
     ear._ps.reset()
@@ -88,8 +85,7 @@ async def test_another_connection() -> None:
 
 
 @pytest.mark.parametrize("line", [b"MSG live.a 1 x\r\n", b"MSG\r\n", b"HMSG live.a 1 5\r\n", b"NONSENSE\r\n"])
-async def test_nonsense(line: bytes) -> None:
-    """What the broker never says is an error on which nats-py connects again."""
+async def test_bytes_that_no_broker_sends_are_an_error_that_reconnects(line: bytes) -> None:
     ear = Ear()
     with pytest.raises(ProtocolError):
         await ear._ps.parse(line + b"hello\r\n")
@@ -98,8 +94,7 @@ async def test_nonsense(line: bytes) -> None:
 
 
 @pytest.mark.parametrize("letter", [bytes([code]) for code in range(256) if bytes([code]) not in b" \t\r\n"])
-async def test_any_letter_of_a_subject(letter: bytes) -> None:
-    """Whatever byte stands in a subject or a reply, the message and the one behind it are taken."""
+async def test_message_with_any_byte_in_its_subject_and_the_next_one_are_read(letter: bytes) -> None:
     ear = Ear()
     await ear._ps.parse(b"MSG live.%s 1 r.%s 2\r\nhi\r\nMSG a.%s 2 r.%s 2\r\nyo\r\nPING\r\n" % ((letter,) * 4))
 
@@ -126,13 +121,14 @@ async def test_any_letter_of_a_subject(letter: bytes) -> None:
         (b"N", True, None),
     ],
 )  # fmt: skip
-def test_headers(block: bytes, is_stored: bool, headers: dict[str, str] | None) -> None:
-    """The first of several counts, a status is the server's alone, and what is no header is passed over."""
+def test_first_of_several_headers_counts_and_malformed_ones_are_skipped(
+    block: bytes, is_stored: bool, headers: dict[str, str] | None
+) -> None:
+    """Only the server may give a status."""
     assert read_headers(block, is_stored=is_stored) == headers
 
 
-async def test_an_error_that_names_no_text() -> None:
-    """An error of the server that quotes bytes which are no text does not end the connection."""
+async def test_server_error_that_quotes_bytes_that_are_no_text_does_not_end_the_connection() -> None:
     ear = Ear()
     heard: list[str] = []
 
@@ -146,8 +142,7 @@ async def test_an_error_that_names_no_text() -> None:
     assert ear.taken == ["ping"]
 
 
-async def test_a_message_that_fails_in_the_library() -> None:
-    """If nats-py itself fails on a message, the next one is taken all the same."""
+async def test_next_message_is_read_although_nats_py_failed_on_one() -> None:
     ear = Ear()
 
     async def fail(*_: object) -> None:
