@@ -1,0 +1,123 @@
+"""Each part is installed from its wheel into an empty environment, and does its work there."""
+
+import asyncio
+import threading
+import zipfile
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from playwright.async_api import Browser, expect
+
+from beaconfire.local_services import ServiceProcess
+from beaconfire.nats_server import NatsServer
+from beaconfire.processes import Process
+from tests.architecture.sources import PROJECTS
+from tests.browser.conftest import _chromium
+from tests.fakes import FakeAuth
+from tests.packaging.environments import Environment
+from tests.tools.terminal import free_ports
+
+__all__ = ["_chromium"]
+
+INSTALL_S = 300
+PARTS = {project["name"]: project["name"].replace("-", "_") for project in PROJECTS.values()}
+"""Each distribution, and the one package that it installs."""
+SERVICES = ("auth", "gateway", "publisher")
+
+
+@pytest.fixture(name="jwks_url")
+async def _jwks_url(stream: NatsServer) -> AsyncIterator[str]:
+    """Where keys of access tokens are."""
+    auth = FakeAuth()
+    async with auth.running(stream):
+        yield auth.jwks_url
+
+
+def top_levels(wheel: Path) -> set[str]:
+    """Return the top-level names that a wheel installs, besides its metadata."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name.split("/")[0] for name in archive.namelist()}
+    return {name for name in names if not name.endswith(".dist-info")}
+
+
+@pytest.mark.timeout(INSTALL_S)
+def test_a_wheel_installs_one_package_which_has_the_distributions_name(wheels: Path) -> None:
+    """None is called `shared`, `services` or `tools`: those would collide with packages of others."""
+    found = {wheel.name.split("-")[0]: top_levels(wheel) for wheel in wheels.glob("*.whl")}
+
+    assert found == {package: {package} for package in PARTS.values()}
+
+
+@pytest.mark.timeout(INSTALL_S)
+def test_the_demos_wheel_has_the_page_and_the_client(wheels: Path) -> None:
+    (wheel,) = wheels.glob("beaconfire_demo-*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+
+    assert {
+        f"beaconfire_demo/{name}" for name in ("campaign/index.html", "campaign/page/main.js", "client/index.js")
+    } <= (names)
+
+
+@pytest.mark.timeout(INSTALL_S)
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_service_installed_alone_becomes_ready(
+    service: str, wheels: Path, tmp_path: Path, stream: NatsServer, jwks_url: str
+) -> None:
+    """Its environment has the kit and what the two need: no other part of ours."""
+    alone = await asyncio.to_thread(Environment, tmp_path / "environment", f"beaconfire-{service}", wheels)
+    installed = alone.ask("import pkgutil; print(*(one.name for one in pkgutil.iter_modules()))").split()
+    running = ServiceProcess(
+        service,
+        f"beaconfire_{service}",
+        {
+            **stream.environment(service),
+            "BEACONFIRE_JWKS_URL": jwks_url,
+            "BEACONFIRE_DATABASE_URL": f"sqlite+aiosqlite:///{tmp_path}/{service}.db",
+        },
+        folder=tmp_path,
+    )
+    running.process.command = [alone.program(f"beaconfire-{service}")]
+    try:
+        await asyncio.to_thread(running.start)
+        why_not = await asyncio.to_thread(running.why_not_ready)
+        running.terminate()
+        await asyncio.to_thread(running.process.wait, 20)
+    finally:
+        running.kill()
+
+    ours = {name for name in installed if name.startswith("beaconfire") or name in ("shared", "services", "tools")}
+    assert ours == {"beaconfire_kit", f"beaconfire_{service}"}
+    assert why_not is None
+    assert running.process.exit_code == 0
+
+
+@pytest.mark.timeout(INSTALL_S)
+async def test_up_in_an_empty_folder_shows_the_page(wheels: Path, tmp_path: Path, chromium: Browser) -> None:
+    """`beaconfire`, installed from wheels, starts everything; the page and the client that it loads are there."""
+    environment = await asyncio.to_thread(Environment, tmp_path / "environment", "beaconfire", wheels)
+    empty, port = tmp_path / "empty", free_ports()
+    empty.mkdir()
+    command = f"cd '{empty}' && exec '{environment.program('beaconfire')}' up --port {port} --gateways 1"
+    opened = threading.Event()
+    up = Process(
+        "up",
+        ["sh", "-c", command],
+        log_path=tmp_path / "up.log",
+        environment={"NO_COLOR": "1"},
+        on_line=lambda _name, line: opened.set() if "Open  " in line else None,
+    )
+    up.start()
+    try:
+        page = await chromium.new_page()
+        assert await asyncio.to_thread(opened.wait, INSTALL_S / 3), (tmp_path / "up.log").read_text()
+        client = await page.request.get(f"http://127.0.0.1:{port}/client/index.js")
+        await page.goto(f"http://127.0.0.1:{port}/")
+        await expect(page.get_by_role("heading", name="Continue as")).to_be_visible()
+    finally:
+        await asyncio.to_thread(up.stop, 30)
+
+    assert client.status == 200
+    assert "javascript" in client.headers["content-type"]
+    assert (empty / ".beaconfire").is_dir()
