@@ -164,7 +164,7 @@ class Node:
 cluster {{
   name: beaconfire
   listen: {self.listen}{advertise}
-  # Clients are told all addresses by their settings: those that a server knows of itself may mean nothing to them.
+  # Clients get all addresses from their settings. They may not be able to reach the addresses that a server knows.
   no_advertise: true
   authorization {{ user: {ROUTES_USER}, password: {self.password}, timeout: 2 }}
   routes: {self.routes}
@@ -196,7 +196,7 @@ host: "{host}"
 port: {port}
 {http}max_payload: 256KB
 write_deadline: "5s"
-# "always": without it a power loss takes acknowledged messages along.
+# Without "always", a power loss destroys acknowledged messages.
 jetstream {{ store_dir: "{store}", max_file_store: {max_store_gb}GB, max_mem_store: 64MB, sync_interval: always }}
 {node or ""}authorization {{
   timeout: 2
