@@ -8,11 +8,10 @@ from beaconfire_gateway.wire.dialect import Pieces
 from beaconfire_gateway.wire.messages import Event
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit.roles import Role
-from beaconfire_kit.subjects import RoomKey
 
 OVERHEAD = 200
 """Bytes of Python objects around an entry's body. Measured roughly, as the one below: bounds are in bytes."""
-ENCODED_OVERHEAD = 120
+ENCODED_OVERHEAD = 180
 """And around its bytes for one wire."""
 
 NO_ROLES: frozenset[Role] = frozenset()
@@ -49,6 +48,7 @@ class Entry:
         "keeper",
         "offset",
         "route",
+        "size",
         "type",
     )
 
@@ -72,19 +72,13 @@ class Entry:
         self.audience = audience
         """The roles that may see it. None: every role."""
         self.keeper: Keeper | None = None
+        self.size = OVERHEAD + len(body)
+        """The bytes it takes just now, with everything that was encoded."""
         self._unchecked = unchecked
         # Mostly there is one wire. A dict for it would take more memory than all of this.
         self._wire: Wire | None = None
         self._encoded: Pieces = ()
         self._others: dict[Wire, Pieces] | None = None
-
-    @property
-    def subject(self) -> str:
-        return self.route.subject
-
-    @property
-    def rooms(self) -> tuple[RoomKey, ...]:
-        return self.route.rooms
 
     @property
     def is_checked(self) -> bool:
@@ -105,22 +99,11 @@ class Entry:
         """Take over what checking it has found out."""
         grown = len(body) - len(self.body)
         self.body, self.type, self.audience = body, type, audience
-        if grown:
-            self._grow(grown)
+        self._grow(grown)
 
     def refuse(self) -> None:
         """Turn out to be no valid event."""
         self.become(b"", "", NO_ROLES)
-
-    @property
-    def size(self) -> int:
-        """The bytes it takes just now, with all that was encoded."""
-        size = OVERHEAD + len(self.body)
-        if self._wire is not None:
-            size += self._size_of(self._encoded)
-            if self._others is not None:
-                size += sum(map(self._size_of, self._others.values()))
-        return size
 
     def encoded(self, wire: Wire) -> Pieces:
         """Its bytes for this wire, made once."""
@@ -134,14 +117,14 @@ class Entry:
             if wire in others:
                 return others[wire]
             encoded = others[wire] = wire.encode_event(self)
-        self._grow(self._size_of(encoded))
+        grown, body = ENCODED_OVERHEAD, self.body
+        for piece in encoded:
+            if piece is not body:  # else it is counted already
+                grown += len(piece)
+        self._grow(grown)
         return encoded
 
     def _grow(self, count: int) -> None:
+        self.size += count
         if self.keeper is not None:
             self.keeper.grow(count)
-
-    def _size_of(self, encoded: Pieces) -> int:
-        """The bytes of pieces. The body is not counted again where it was passed on as it is."""
-        body = self.body
-        return ENCODED_OVERHEAD + sum([len(piece) for piece in encoded if piece is not body])

@@ -11,7 +11,7 @@ from typing import Protocol
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.sessions.catchup_cache import CatchUpWrite
 from beaconfire_gateway.sessions.gateway import Gateway, HistoryGone
-from beaconfire_gateway.sessions.subscription import Subscription, heard
+from beaconfire_gateway.sessions.subscription import WRITE_BYTES, Subscription, heard
 from beaconfire_gateway.wire.messages import Position
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors, logs
@@ -123,9 +123,17 @@ class CatchUp:
         subscriptions = frozenset(self._session.rooms.values())
 
         def make() -> CatchUpWrite:
-            part, end = heard(entries, through, subscriptions, lambda entry: sum(map(len, entry.encoded(wire))))
-            pieces = [piece for entry in part for piece in entry.encoded(wire)]
-            return CatchUpWrite(b"".join((*pieces, wire.encode(Position(gateway.cursor(end))))), end)
+            pieces: list[bytes] = []
+            size, end = 0, through
+            for entry in heard(entries, through, subscriptions):
+                encoded = entry.encoded(wire)
+                pieces += encoded
+                size += sum(map(len, encoded))
+                if size >= WRITE_BYTES:
+                    end = entry.offset
+                    break
+            pieces.append(wire.encode(Position(gateway.cursor(end))))
+            return CatchUpWrite(b"".join(pieces), end)
 
         # Nothing else decides the bytes: sessions with the same wire, subscriptions and cursor share them.
         key = (wire, gateway.epoch, self.offset, through, subscriptions)

@@ -9,7 +9,7 @@ from beaconfire_gateway.fanout.selection import select
 from beaconfire_gateway.sessions.catchup import PAGE
 from beaconfire_gateway.sessions.gateway import Gateway, HistoryGone
 from beaconfire_gateway.sessions.session import Session, State
-from beaconfire_gateway.sessions.subscription import Subscription, heard
+from beaconfire_gateway.sessions.subscription import WRITE_BYTES, Subscription, heard
 from beaconfire_gateway.wire.messages import Restored, Subscribe
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.resync import ResyncReason
@@ -66,7 +66,14 @@ def _send(
     session: Session, request: Subscribe, wanted: Mapping[str, Subscription], entries: Sequence[Entry], through: int
 ) -> int:
     """Send some of these entries, which are all there are up to `through`. Returns the offset it got to."""
-    part, through = heard(entries, through, wanted.values(), session.wire.payload_bytes)
+    part: list[Entry] = []
+    size = 0
+    for entry in heard(entries, through, wanted.values()):
+        part.append(entry)
+        size += session.wire.payload_bytes(entry)
+        if size >= WRITE_BYTES:
+            through = entry.offset
+            break
     if part:
         session.send(Restored(request.id, tuple(wanted), part))
     return through

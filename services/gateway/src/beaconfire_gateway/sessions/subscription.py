@@ -1,6 +1,6 @@
 """What a session hears in a room. No I/O."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from beaconfire_gateway.fanout.entry import Entry
@@ -29,24 +29,13 @@ class Subscription:
         )
 
 
-def heard(
-    entries: Sequence[Entry], through: int, subscriptions: Iterable[Subscription], size_of: Callable[[Entry], int]
-) -> tuple[list[Entry], int]:
-    """The first of these entries that are heard by any of the subscriptions, and the offset this part ends at.
-
-    The entries are all there are up to `through`. The part ends with the event that goes beyond WRITE_BYTES.
-    """
+def heard(entries: Sequence[Entry], through: int, subscriptions: Iterable[Subscription]) -> Iterator[Entry]:
+    """Those of the entries up to `through` that are heard by any of the subscriptions."""
     inside: dict[RoomKey, list[Subscription]] = {}
     for subscription in subscriptions:
         inside.setdefault(subscription.room, []).append(subscription)
-    part: list[Entry] = []
-    size = 0
     for entry in entries:
         if entry.offset > through:
             break
         if any(one.hears(entry) for room in entry.route.rooms for one in inside.get(room, ())):
-            part.append(entry)
-            size += size_of(entry)
-            if size >= WRITE_BYTES:
-                return part, entry.offset
-    return part, through
+            yield entry

@@ -126,8 +126,7 @@ class DeflatedFrames:
             if len(deflated) < len(plain) + length:
                 DEFLATED.inc()
                 return (deflated,)
-        first, *others = payload
-        return (plain + first, *others)
+        return (plain, *payload)
 
 
 class InflatingReader(FrameReader):

@@ -16,5 +16,7 @@ class TextFrames:
     """One unfragmented text frame for each payload (RFC 6455), on sockets of ours and on aiohttp's."""
 
     def frame(self, payload: Pieces) -> Pieces:
-        first, *others = payload
-        return (header(sum(map(len, payload))) + first, *others)
+        length = 0
+        for piece in payload:
+            length += len(piece)
+        return (header(length), *payload)

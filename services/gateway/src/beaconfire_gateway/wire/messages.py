@@ -170,8 +170,19 @@ class Error:
     error: BeaconfireError
 
 
+class Route(Protocol):
+    """Where an event goes."""
+
+    @property
+    def subject(self) -> str: ...
+    @property
+    def rooms(self) -> Sequence[RoomKey]:
+        """All rooms of the subject, whether or not the session is in them."""
+        ...
+
+
 class Event(Protocol):
-    """An event of one or several of the session's rooms. The ring's entries are events (`ring.Entry`)."""
+    """An event of one or several of the session's rooms. The ring's entries are events (`entry.Entry`)."""
 
     TYPE: ClassVar[str] = "event"
 
@@ -181,12 +192,7 @@ class Event(Protocol):
         ...
 
     @property
-    def subject(self) -> str: ...
-    @property
-    def rooms(self) -> Sequence[RoomKey]:
-        """All rooms of the subject, whether or not the session is in them."""
-        ...
-
+    def route(self) -> Route: ...
     @property
     def body(self) -> bytes:
         """The publisher's own JSON."""

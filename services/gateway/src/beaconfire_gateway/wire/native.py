@@ -58,16 +58,16 @@ class Native:
 
     def event(self, event: messages.Event) -> Pieces:
         """An event message around the publisher's own bytes."""
-        names = self._names.get(event.subject) or self._name_rooms(event)
+        names = self._names.get(event.route.subject) or self._name_rooms(event.route)
         if not event.offset:
             return b'{"type":"event","rooms":%s,"event":' % names, event.body, b"}"
         return b'{"type":"event","offset":%d,"rooms":%s,"event":' % (event.offset, names), event.body, b"}"
 
-    def _name_rooms(self, event: messages.Event) -> bytes:
+    def _name_rooms(self, route: messages.Route) -> bytes:
         """The names of an event's rooms, kept by its subject."""
         if len(self._names) >= _MAX_NAMES:
             self._names.clear()
-        names = self._names[event.subject] = _json([str(room) for room in event.rooms])
+        names = self._names[route.subject] = _json([str(room) for room in route.rooms])
         return names
 
 
