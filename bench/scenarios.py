@@ -9,6 +9,9 @@ from typing import Any
 
 from beaconfire_gateway.fanout.encoding import Encoder, Stored
 from beaconfire_gateway.process.gc_tuning import PATIENCE_S, STEP
+from beaconfire_gateway.wire.framing import TextFrames
+from beaconfire_gateway.wire.native import Native
+from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import envelope
 from bench import over_http
 from bench.figures import FLOOR, OURS, PEERS, SOCKETIO, UWS, Row, Sample
@@ -136,8 +139,9 @@ def validation(_stage: Stage, _subject: str) -> list[Sample]:
     subject = f"campaign.{CAMPAIGN}.settlement.s0"
     body = EVENT.replace("{n}", "1").replace("{r}", "0").replace("{t}", "123456789012345").encode()
     encoder, stored = Encoder(), Stored.of(subject.encode(), body, None)
+    wire = Wire(Native(), TextFrames())
     return [
-        Sample("encode", _microseconds(lambda: encoder.encode(1, stored))),
+        Sample("encode", _microseconds(lambda: b"".join(encoder.encode(1, stored).encoded(wire)))),
         Sample("validate", _microseconds(lambda: envelope.check(subject, body))),
     ]
 

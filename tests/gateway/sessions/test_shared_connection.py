@@ -1,0 +1,91 @@
+"""Several sessions on one connection, as the namespaces of a protocol need: each has its own wire and its own life."""
+
+import asyncio
+
+import pytest
+
+from beaconfire_gateway.fanout.entry import Entry
+from beaconfire_gateway.fanout.route import Route
+from beaconfire_gateway.fanout.targets import CallingWriter
+from beaconfire_gateway.sessions.gateway import Gateway as Core
+from beaconfire_gateway.sessions.session import Session, State
+from beaconfire_gateway.wire.wire import Wire
+from beaconfire_kit import errors
+from beaconfire_kit.errors import BeaconfireError
+from tests.gateway.core import SUBSCRIPTION, build_core, spawning
+from tests.gateway.toys import Brackets, Line, Lined, Words
+
+ROUTE = Route("campaign.c1.state", (SUBSCRIPTION.room,))
+
+
+@pytest.fixture(name="core")
+async def _core() -> Core:
+    loop = asyncio.get_running_loop()
+    core = build_core(CallingWriter(), call_soon=loop.call_soon, spawn=spawning(loop))
+    core.begin("e", 10)
+    return core
+
+
+@pytest.fixture(name="line")
+async def _line(core: Core) -> Line:
+    """A connection with two sessions, whose framings differ."""
+    line = Line()
+    for user, brackets in (("a", b"[]"), ("b", b"<>")):
+        Lined(core, Wire(Words(), Brackets(brackets)), line).receive(f"connect {user} e:10 campaign:c1".encode())
+    await settled()
+    line.heard()
+    return line
+
+
+async def settled() -> None:
+    for _ in range(30):
+        await asyncio.sleep(0)
+
+
+def deliver(core: Core, offset: int, body: bytes) -> None:
+    entry = Entry(offset, ROUTE, body, 0.0, type="t")
+    core.ring.append(entry)
+    core.outbound.put(offset, entry)
+    core.reach(offset)
+
+
+def states(sessions: list[Session]) -> list[State]:
+    return [one.state for one in sessions]
+
+
+async def test_event_is_sent_to_each_session_of_a_connection(core: Core, line: Line) -> None:
+    """Each session gets each event once, as its own wire writes it, in the order of the stream."""
+    deliver(core, 11, b"abc")
+    deliver(core, 12, b"def")
+    await settled()
+
+    heard = line.heard()
+    assert sorted([heard[:8], heard[8:16]]) == [b"<11 cba>", b"[11 cba]"]
+    assert sorted([heard[16:24], heard[24:]]) == [b"<12 fed>", b"[12 fed]"]
+
+
+async def test_full_connection_makes_each_of_its_sessions_catch_up(core: Core, line: Line) -> None:
+    """While the connection is full, nothing is written to it. Then each session gets what it missed."""
+    line.fill()
+    deliver(core, 11, b"abc")
+    await settled()
+    while_full = states(line.sessions), line.heard()
+    line.drain()
+    await settled()
+
+    heard = line.heard()
+    assert while_full == ([State.CATCHING_UP] * 2, b"")
+    assert states(line.sessions) == [State.LIVE] * 2
+    assert heard.count(b"[11 cba]") == heard.count(b"<11 cba>") == 1
+
+
+async def test_closed_session_leaves_the_others_alone(core: Core, line: Line) -> None:
+    """One session is closed; the other one on the same connection goes on."""
+    line.sessions[0].close(BeaconfireError(errors.TOKEN_INVALID, "the token ran out"))
+    still_open, goodbye = line.is_open, line.heard()
+    deliver(core, 11, b"abc")
+    await settled()
+
+    assert (still_open, goodbye) == (True, b"!4401")
+    assert states(line.sessions) == [State.CLOSED, State.LIVE]
+    assert line.heard() == b"<11 cba>"

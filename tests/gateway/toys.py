@@ -1,0 +1,99 @@
+"""A second protocol for the core: another dialect and another framing, and a connection that carries sessions of it."""
+
+from beaconfire_gateway.fanout.targets import Target
+from beaconfire_gateway.sessions.gateway import Gateway
+from beaconfire_gateway.sessions.session import Session
+from beaconfire_gateway.wire.dialect import Pieces
+from beaconfire_gateway.wire.messages import Connect, Event, InvalidMessage, Message, Position, Request, Subscribe
+from beaconfire_gateway.wire.wire import Wire
+from beaconfire_kit import errors
+
+
+class Words:
+    """A dialect: `connect USER CURSOR ROOM…`, `subscribe CURSOR ROOM…`; events are their offset and reversed body."""
+
+    def __init__(self) -> None:
+        self.encoded: list[int] = []
+        """The offsets of the events that were encoded."""
+
+    def decode(self, data: bytes) -> Request:
+        match data.decode().split():
+            case ["connect", user, cursor, *rooms]:
+                return Connect(1, token=user, cursor=cursor, rooms=rooms)
+            case ["subscribe", cursor, *rooms]:
+                return Subscribe(2, rooms=rooms, cursor=cursor)
+        raise InvalidMessage(errors.BAD_REQUEST, "neither connect nor subscribe")
+
+    def encode(self, message: Message) -> bytes:
+        return f"position {message.cursor}".encode() if isinstance(message, Position) else message.TYPE.encode()
+
+    def event(self, event: Event) -> Pieces:
+        self.encoded.append(event.offset)
+        return (b"%d " % event.offset, event.body[::-1])
+
+
+class Brackets:
+    """A framing: a payload in brackets. Brackets of several kinds stand for namespaces."""
+
+    def __init__(self, brackets: bytes = b"[]") -> None:
+        self._open, self._close = brackets[:1], brackets[1:]
+
+    def frame(self, payload: Pieces) -> Pieces:
+        return (self._open, *payload, self._close)
+
+
+class Line:
+    """A connection over no socket, for any number of sessions. Implements `session.Connection`."""
+
+    def __init__(self) -> None:
+        self.sessions: list[Session] = []
+        self.written = b""
+        self.is_full = False
+        self.is_open = True
+
+    @property
+    def target(self) -> Target:
+        return self.write
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def ping(self, data: bytes = b"") -> None:
+        self.written += b"?" + data
+
+    def hang_up(self, code: int, reason: str) -> None:
+        """Say goodbye for one session. The connection ends with the last one."""
+        self.written += b"!%d" % code
+        self.is_open = any(one.user_id and one in one.gateway.hub.sessions_of(one.user_id) for one in self.sessions)
+
+    def abort(self) -> None:
+        self.is_open = False
+
+    def fill(self) -> None:
+        self.is_full = True
+        for one in self.sessions:
+            one.full()
+
+    def drain(self) -> None:
+        self.is_full = False
+        for one in self.sessions:
+            one.drained()
+
+    def heard(self) -> bytes:
+        """What was written since the last time."""
+        written, self.written = self.written, b""
+        return written
+
+
+class Lined(Session):
+    """One of the sessions of a line."""
+
+    def __init__(self, core: Gateway, wire: Wire, line: Line) -> None:
+        self._line = line
+        core.door.enter("an address")
+        super().__init__(core, wire, address="an address")
+        line.sessions.append(self)
+
+    @property
+    def connection(self) -> Line:
+        return self._line
