@@ -4,10 +4,12 @@ import asyncio
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
 import pytest
+from pydantic.alias_generators import to_camel
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.wire import messages
@@ -79,6 +81,16 @@ def test_every_message_type_is_described() -> None:
     """The page describes the types that gateways accept and send, and no others."""
     assert described(4) == REQUESTS
     assert described(5) == MESSAGES
+
+
+@pytest.mark.parametrize("request_type", get_args(messages.Request), ids=lambda one: one.TYPE)
+def test_every_field_of_a_request_is_described(request_type: type) -> None:
+    """The interface of a message from clients has the fields that gateways read, and no others."""
+    (interface,) = blocks("ts", sections(4)[request_type.TYPE])  # type: ignore[attr-defined]
+
+    assert re.findall(r"^  (\w+)\??: ", interface, re.MULTILINE)[1:] == [
+        to_camel(one.name) for one in fields(request_type)
+    ]
 
 
 @pytest.mark.parametrize(
