@@ -77,8 +77,7 @@ def shape(value: Any) -> Any:
     return [shape(one) for one in value] if isinstance(value, list) else type(value).__name__
 
 
-def test_every_message_type_is_described() -> None:
-    """The page describes the types that gateways accept and send, and no others."""
+def test_protocol_page_describes_every_message_type_and_no_other() -> None:
     assert described(4) == REQUESTS
     assert described(5) == MESSAGES
 
@@ -96,8 +95,8 @@ def test_every_field_of_a_request_is_described(request_type: type) -> None:
 @pytest.mark.parametrize(
     ("number", "direction", "types"), [(4, "Client → gateway", REQUESTS), (5, "Gateway → client", MESSAGES)]
 )
-def test_every_message_has_a_section(number: int, direction: str, types: set[str]) -> None:
-    """A message's section has its type as heading, its direction, its interface and an example of each of its types."""
+def test_protocol_page_has_a_section_for_every_message(number: int, direction: str, types: set[str]) -> None:
+    """A section has its type as heading, its direction, its interface and an example of each of its types."""
     headings = {word for heading in sections(number) for word in heading.split(" and ")}
     assert headings == types
 
@@ -107,20 +106,18 @@ def test_every_message_has_a_section(number: int, direction: str, types: set[str
         assert shown == set(heading.split(" and "))
 
 
-def test_every_resync_reason_is_described() -> None:
-    """The table of reasons has every reason that a gateway gives, with what a client does."""
+def test_protocol_page_describes_every_resync_reason() -> None:
+    """With what a client does."""
     for reason in ResyncReason:
         assert f"| `{reason}` | {reason.meaning} | {reason.client} |" in sections(5)["resync"]
 
 
-def test_examples_have_the_types_of_the_interfaces(tmp_path: Path) -> None:
-    """Every message that the page shows is one that its interfaces describe."""
+def test_protocol_pages_examples_match_its_interfaces(tmp_path: Path) -> None:
     check_messages(tmp_path, "ClientMessage", examples(4) + spoken("→"))
     check_messages(tmp_path, "GatewayMessage", examples(5) + spoken("←"))
 
 
-async def test_examples_of_clients_are_accepted(gateway: Gateway) -> None:
-    """The gateway accepts every message that the page shows a client to send, and answers it."""
+async def test_gateway_accepts_every_client_message_of_the_protocol_page(gateway: Gateway) -> None:
     token = gateway.auth.token("viewer")
     for example in examples(4) + spoken("→"):
         async with open_socket(gateway.url) as client:
@@ -167,8 +164,9 @@ async def provoke(gateway: Gateway, client: SocketClient) -> None:
     await client.next("token.expiring")
 
 
-async def test_gateways_send_what_is_described(stream: NatsServer, auth: FakeAuth, tmp_path: Path) -> None:
-    """A real gateway sends every type of message that the page describes, each as its interface says."""
+async def test_gateway_sends_every_message_of_the_protocol_page_as_described(
+    stream: NatsServer, auth: FakeAuth, tmp_path: Path
+) -> None:
     auth.members["viewer"]["workspace:w1"] = "viewer"
     running = running_gateway(stream, auth, heartbeat_s=1, stop_timeout_s=1)
     gateway = await running.__aenter__()
@@ -190,8 +188,8 @@ def gateway_says() -> Iterator[dict[str, Any]]:
     return (one for one in spoken("←") if one["type"] != "position")
 
 
-async def test_the_session_that_opens_the_page(gateway: Gateway) -> None:
-    """A real gateway answers the page's session as the page shows it: ack, event, ack, the missed event."""
+async def test_session_at_the_top_of_the_protocol_page_runs_as_shown(gateway: Gateway) -> None:
+    """Ack, event, ack, and the missed event."""
     first, second = spoken("→")
     token, heard = gateway.auth.token("viewer"), []
     async with open_socket(gateway.url) as client:
@@ -214,8 +212,8 @@ async def test_the_session_that_opens_the_page(gateway: Gateway) -> None:
             assert real["event"]["payload"] == shown["event"]["payload"]
 
 
-async def test_the_code_that_opens_the_page(gateway: Gateway) -> None:
-    """The page's code runs in Node as it is, except for token and address, and prints the acknowledgement."""
+async def test_code_at_the_top_of_the_protocol_page_runs_in_node(gateway: Gateway) -> None:
+    """Only token and address are replaced."""
     (code,) = blocks("js")
     token = re.search(r'"(eyJ.+?)"', code)
     assert token is not None

@@ -1,11 +1,4 @@
-"""T12, the groups of cases of the Autobahn|Testsuite, by our own fixtures, against a running gateway.
-
-Autobahn echoes, and this protocol does not: a whole text message that is no message of the protocol is answered with
-`error`, one that is a `ping` with its id, and a WebSocket ping with its pong. Numbers are Autobahn's. Where our answer
-is another one than Autobahn's by design (no binary messages, a message over 16 KiB), the table says so with its code.
-
-docs/topics/websocket-conformance.md reports on these tables.
-"""
+"""T12: the groups of cases of the Autobahn|Testsuite, by our own fixtures, against a running gateway."""
 
 import json
 import re
@@ -329,8 +322,8 @@ async def _next(raw: RawSocket) -> tuple[int, bytes]:
 
 
 @pytest.mark.parametrize("case", CASES, ids=[case.number for case in CASES])
-async def test_case(target: Target, case: Case) -> None:
-    """T12: a gateway answers what is right, and closes what is wrong with the code RFC 6455 gives it."""
+async def test_gateway_answers_or_closes_as_rfc_6455_says(target: Target, case: Case) -> None:
+    """T12: a gateway answers what is right, and closes what is wrong with the code that RFC 6455 gives it."""
     async with target.wire() as raw:
         await _send(raw, case)
         answers = [await _next(raw) for _ in case.frames]
@@ -345,8 +338,8 @@ async def test_case(target: Target, case: Case) -> None:
     assert after == (pong(b"still there") if case.close is None else (CLOSE, case.close.to_bytes(2, "big")))
 
 
-def test_groups() -> None:
-    """T12: every group of Autobahn's cases that applies has some here, and no case stands twice."""
+def test_every_applicable_autobahn_group_has_cases_and_no_case_twice() -> None:
+    """T12: every group of Autobahn's cases that applies is covered."""
     numbers = [case.number for case in CASES]
 
     assert sorted({int(number.split(".")[0]) for number in numbers}) == [1, 2, 3, 4, 5, 6, 7, 9, 10]
@@ -354,7 +347,7 @@ def test_groups() -> None:
     assert len(numbers) > 250
 
 
-def test_report() -> None:
+def test_conformance_page_has_the_figures_of_the_case_tables() -> None:
     """T12: the report in the documentation has the figures of these tables."""
     report = (Path(__file__).parents[2] / "docs/topics/websocket-conformance.md").read_text()
     rows = re.findall(r"^\| (\d+) \| .*? \| (\d+) \| (\d+) \|", report, re.MULTILINE)

@@ -39,8 +39,8 @@ async def spoil(rogue: RawNats, bad: Bad, prefix: bytes = SETTLEMENT) -> None:
     await rogue.publish(prefix + bad.tail, bad.body, block=bad.block)
 
 
-async def test_the_broker_stores_them(stream: NatsServer) -> None:
-    """The table is of use only if the broker stores what is in it."""
+async def test_broker_stores_every_bad_message_of_the_table(stream: NatsServer) -> None:
+    """Otherwise the table would be of no use."""
     async with raw_nats(stream, "publisher") as rogue, connected(stream, "operator") as operator:
 
         async def is_stored(count: int) -> bool:
@@ -64,8 +64,8 @@ async def until(holds: Callable[[], Awaitable[bool]], bad: Bad) -> None:
         pytest.fail(f"nothing goes on behind {bad}")
 
 
-async def test_workers_pass_them(stream: NatsServer, tmp_path: Path) -> None:
-    """The rules engine and the scheduler go on behind each of them, and tell what follows from each good event."""
+async def test_workers_go_on_behind_every_bad_message(stream: NatsServer, tmp_path: Path) -> None:
+    """The rules engine and the scheduler react to each good event behind one."""
     for job, prefix in (("rules-engine", SETTLEMENT), ("scheduler", CAMPAIGN)):
         told = 'beaconfire_rules_engine_events_total{result="told"}'
         passed = (
@@ -101,8 +101,7 @@ def _clock_set() -> EntityUpdated:
     )
 
 
-async def test_auth_learns_behind_them(stream: NatsServer, tmp_path: Path) -> None:
-    """Auth's projection learns the room of the good event behind each of them, and answers."""
+async def test_auth_learns_the_room_of_the_event_behind_every_bad_message(stream: NatsServer, tmp_path: Path) -> None:
     async with (
         running_auth(stream, tmp_path) as auth,
         table(auth, stream) as made,
@@ -121,8 +120,7 @@ async def _is_allowed(nc: Client, question: AuthorizeRequest) -> bool:
     return (await authorize(nc, question)).rooms[question.rooms[0]].allowed
 
 
-async def test_the_look_up_reads_over_them(stream: NatsServer) -> None:
-    """A relay that looks up what it sent long ago finds it behind each of them, on the same subject."""
+async def test_relay_finds_its_event_behind_every_bad_message_on_its_subject(stream: NatsServer) -> None:
     since = datetime.now(UTC) - timedelta(minutes=1)
     async with raw_nats(stream, "publisher") as rogue, connected(stream, "publisher") as nc:
         for number, bad in enumerate(BAD):
@@ -156,9 +154,8 @@ async def _listening(url: str, token: str, printer: Callable[[dict[str, Any]], N
         task.cancel()
 
 
-async def test_gateways_pass_them(stream: NatsServer) -> None:
-    """A socket, `beaconfire listen` and who resumes hear the good event behind each of them; each bad one is set aside
-    and can be shown."""
+async def test_clients_hear_the_event_behind_every_bad_message_which_is_set_aside(stream: NatsServer) -> None:
+    """Live at a socket, in `beaconfire listen`, and when resuming."""
     fake = FakeAuth()
     fake.members = {"viewer": {"campaign:c1": "viewer"}}
     heard: set[str] = set()

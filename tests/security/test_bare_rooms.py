@@ -39,12 +39,14 @@ async def correlation_of_next(client: SocketClient) -> str:
     return str((await client.next("event"))["event"]["metadata"]["correlationId"])
 
 
-async def test_a_stranger_cannot_take_over_a_bare_room(
+async def test_stranger_cannot_take_over_a_bare_room(
     stream: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """T8: the victim is in a bare room; a stranger invites the victim and publishes an event for the same id. The
-    victim goes on to hear the true root alone, also after its lease was renewed. Asking for the bare name again is
-    refused with both long forms, and the long form works."""
+    """T8: a stranger invites the victim and publishes an event for the same id.
+
+    The victim, who is in the bare room, still hears only the true root, also after its lease was renewed. The bare name
+    is now refused with both long forms, and the long form works.
+    """
     monkeypatch.setattr(membership, "RENEW_AFTER_S", 0.0)
     monkeypatch.setattr(membership, "RENEW_EVERY_S", 0.05)
     limits = ("rooms_per_minute", "messages_per_minute")

@@ -1,7 +1,4 @@
-"""T11, the broker's doors: what the one table does not allow is refused, whoever asks; what it allows is let through.
-
-Derived from `beaconfire.broker_users`: a new user of the table is tried at every door from the day it is added.
-"""
+"""T11: the broker refuses what the permission table does not allow, and lets through what it allows."""
 
 import asyncio
 import json
@@ -155,8 +152,10 @@ def wrong(answers: Iterable[tuple[str, bool, str]]) -> list[str]:
 
 
 @pytest.mark.parametrize("user", USERS, ids=NAMES)
-async def test_publish(nats_server: NatsServer, user: BrokerUser) -> None:
-    """T11: each user can publish what its row says and nothing else, of a list of everything worth trying."""
+async def test_each_broker_user_can_publish_exactly_what_its_row_allows(
+    nats_server: NatsServer, user: BrokerUser
+) -> None:
+    """T11: tried with a list of everything worth trying."""
     async with raw_nats(nats_server, user.name) as nats:
         answers = [(subject, may_publish(user, subject), await nats.publish(subject)) for subject in publishes()]
 
@@ -165,8 +164,10 @@ async def test_publish(nats_server: NatsServer, user: BrokerUser) -> None:
 
 
 @pytest.mark.parametrize("user", USERS, ids=NAMES)
-async def test_subscribe(nats_server: NatsServer, user: BrokerUser) -> None:
-    """T11: each user can hear what its row says and nothing wider, and nothing without the queue group demanded."""
+async def test_each_broker_user_can_subscribe_exactly_to_what_its_row_allows(
+    nats_server: NatsServer, user: BrokerUser
+) -> None:
+    """T11: nothing wider, and nothing without the required queue group."""
     async with raw_nats(nats_server, user.name) as nats:
         answers = [
             (f"{subject} {queue}".strip(), may_subscribe(user, subject, queue), await nats.subscribe(subject, queue))
@@ -178,9 +179,11 @@ async def test_subscribe(nats_server: NatsServer, user: BrokerUser) -> None:
 
 
 @pytest.mark.parametrize("user", USERS, ids=NAMES)
-def test_what_no_row_may_say(user: BrokerUser) -> None:
-    """T11: whatever the table becomes: only auth says who is a member, only `setup` touches the stream, nobody
-    publishes `live.>`, hears another's inbox, or everything."""
+def test_no_row_of_the_permission_table_breaks_the_rules_of_all_rows(user: BrokerUser) -> None:
+    """T11: only auth publishes memberships, and only `setup` changes the stream.
+
+    No user publishes `live.>`, or hears another's inbox or everything.
+    """
     dangerous = [f"$JS.API.STREAM.{call}.{STREAM}" for call in ("CREATE", "UPDATE", "DELETE", "PURGE", "RESTORE")]
     foreign = [f"_INBOX_{name}.x" for name in NAMES if name != user.name]
 
@@ -193,7 +196,9 @@ def test_what_no_row_may_say(user: BrokerUser) -> None:
 
 
 @pytest.mark.parametrize("user", USERS, ids=NAMES)
-async def test_wrong_password(nats_server: NatsServer, user: BrokerUser) -> None:
+async def test_missing_wrong_and_foreign_broker_passwords_are_refused(
+    nats_server: NatsServer, user: BrokerUser
+) -> None:
     """T11: no password, a wrong one and another user's are refused."""
     another = next(name for name in NAMES if name != user.name)
     for password in ("", "wrong", nats_server.passwords[another]):
@@ -202,15 +207,15 @@ async def test_wrong_password(nats_server: NatsServer, user: BrokerUser) -> None
                 pass
 
 
-async def test_nobody(nats_server: NatsServer) -> None:
-    """T11: who names no user is refused."""
+async def test_broker_connection_without_a_user_is_refused(nats_server: NatsServer) -> None:
+    """T11: a connection that names no user is refused."""
     with pytest.raises(Refused, match=r"Authorization Violation|closed"):
         async with raw_nats(nats_server, ""):
             pass
 
 
-async def test_answers(nats_server: NatsServer) -> None:
-    """T11: auth may answer a request once, at the address it was asked from, and may not write there unasked."""
+async def test_auth_may_answer_a_request_once_where_it_was_asked_and_never_unasked(nats_server: NatsServer) -> None:
+    """T11: an answer goes to the inbox of its request."""
     async with raw_nats(nats_server, "auth") as auth, raw_nats(nats_server, "gateway") as gateway:
         unasked = await auth.publish("_INBOX_gateway.question.1", b"unasked")
         await auth.subscribe(AUTHORIZE, QUEUE)
@@ -228,8 +233,8 @@ async def test_answers(nats_server: NatsServer) -> None:
     assert (heard[3], gateway.messages) == (b"answer", [])
 
 
-def test_table_and_configuration() -> None:
-    """T11: the shipped configuration says what the table says, for exactly the users of the table."""
+def test_shipped_broker_configuration_equals_the_permission_table() -> None:
+    """T11: the configuration has exactly the users of the table, with its permissions."""
     config = (Path(__file__).parents[2] / "deploy/nats/single.conf").read_text()
     rows = re.findall(r"\{ user: ([\w-]+), password: .*?\n    \} \}", config, re.DOTALL)
     written = re.findall(
@@ -289,9 +294,10 @@ async def _forged_headers_and_reply(nats: RawNats) -> None:
     [(_replies_to_live, 3), (_api_answers_to_live, 1), (_forged_headers, 0), (_forged_headers_and_reply, 1)],
     ids=["acknowledgements", "API answers", "forged headers", "a service's answer"],
 )
-async def test_injection_into_live(gateway: Gateway, attack: Attack, counted: int) -> None:
-    """T11: what a publisher gets onto `live.>` by a detour reaches no client, is counted as dropped, and costs nobody
-    an event: forged headers stand in front of the server's, and only the last count."""
+async def test_message_injected_into_live_reaches_no_client_and_is_counted(
+    gateway: Gateway, attack: Attack, counted: int
+) -> None:
+    """T11: forged headers come before the server's, and only the last ones count. No event is lost."""
     gateway.auth.answer = lambda question: gateway.auth.decide({"userId": "", "rooms": [], **question})
     async with open_socket(gateway.url) as client, raw_nats(gateway.server, "publisher") as rogue:
         await client.connect(gateway.auth.token("viewer"), ["campaign:c1", "user:viewer"])
@@ -309,9 +315,8 @@ async def test_injection_into_live(gateway: Gateway, attack: Attack, counted: in
     assert dropped == counted
 
 
-async def test_stored_forgery_delivered(gateway: Gateway) -> None:
-    """T11: a stored message with forged headers and none of the server's, delivered by a consumer to `live.>`, keeps
-    the subject it was stored under and is dropped; whoever can make that consumer gains nothing."""
+async def test_stored_message_with_forged_headers_delivered_to_live_is_dropped(gateway: Gateway) -> None:
+    """T11: it keeps the subject under which it was stored, so the author of such a consumer gains nothing."""
     body = {
         "stream_name": STREAM,
         "config": {
@@ -337,9 +342,11 @@ async def test_stored_forgery_delivered(gateway: Gateway) -> None:
     assert event["offset"] == offset
 
 
-async def test_offset_beyond_the_end(gateway: Gateway) -> None:
-    """T11: a forged offset far beyond the stream's end (a service that sent the headers of a question back would let it
-    through) is disbelieved: the gateway asks the stream, forgets it, and goes on."""
+async def test_forged_offset_beyond_the_streams_end_is_checked_and_forgotten(gateway: Gateway) -> None:
+    """T11: a service that returned the headers of a request would let it through.
+
+    The gateway asks the stream, and goes on.
+    """
     async with (
         open_socket(gateway.url) as client,
         raw_nats(gateway.server, "publisher") as rogue,
@@ -380,9 +387,8 @@ ELSEWHERE = (
 
 
 @pytest.mark.parametrize("question", [AUTHORIZE, GRANT])
-async def test_auth_answers_only_to_inboxes(target: Target, question: str) -> None:
-    """T11: a question whose answer is wanted anywhere else is not answered, so nothing of it is stored in the stream or
-    heard on `live.>`; one at an inbox is, and repeats no header of the question."""
+async def test_auth_answers_only_to_inboxes_and_repeats_no_header(target: Target, question: str) -> None:
+    """T11: an answer to any other address could be stored in the stream or heard on `live.>`."""
     async with (
         raw_nats(target.services.nats, "publisher") as rogue,
         raw_nats(target.services.nats, "gateway") as listening,
@@ -413,9 +419,9 @@ async def _last_offset(operator: Client) -> int:
 
 
 @pytest.mark.parametrize("user", USERS, ids=NAMES)
-async def test_no_broker_password_makes_an_owner(target: Target, user: BrokerUser) -> None:
-    """T11: with any password of the table, nobody becomes a member: asked outright, by a consumer whose deliver subject
-    is auth's, or by a pull whose reply is; with a body that is stored on a subject of the stream."""
+async def test_no_broker_password_makes_a_member(target: Target, user: BrokerUser) -> None:
+    """T11: asked outright, by a consumer that delivers to auth's subject, or by a pull whose reply is auth's
+    subject."""
     stranger, campaign = target.stranger, target.campaign
     grab = {"root": f"campaign:{campaign}", "userId": stranger.id, "role": "owner"}
     newcomer = {"userId": "outside-x", "rooms": [], "newcomer": {"name": "x", "email": "x@y.example", "token": "x"}}
@@ -464,9 +470,8 @@ async def _members(target: Target) -> dict[str, str]:
     return {member["userId"]: member["role"] for member in answer["members"]}
 
 
-async def test_a_message_delivered_to_auth_is_no_request(target: Target) -> None:
-    """T11: even with a good service token in its body, a stored message that a consumer delivers to `auth.grant` makes
-    nobody a member: it keeps the subject under which it was stored."""
+async def test_stored_message_delivered_to_auth_is_no_request(target: Target) -> None:
+    """T11: it keeps its stored subject, so even a good service token in its body makes no member."""
     stranger, campaign = target.stranger, target.campaign
     good = {"root": f"campaign:{campaign}", "userId": stranger.id, "role": "owner"}
     good["serviceToken"] = target.services.service_token
@@ -490,8 +495,8 @@ async def _count(target: Target, metric: str) -> float:
 
 
 @pytest.mark.parametrize("user", USERS, ids=NAMES)
-def test_nobody_touches_the_consumers_of_others(user: BrokerUser) -> None:
-    """T11: a user makes and deletes the consumers of its own row, and no other that has an owner in the table."""
+def test_broker_user_can_create_and_delete_only_its_own_consumers(user: BrokerUser) -> None:
+    """T11: consumers with another owner in the table are refused."""
     owners = {"auth-parents": "auth", "rules-engine": "rules-engine", "scheduler": "scheduler"}
     owners |= {"outbox-auth": "auth", "outbox-publisher": "publisher"}
     touched = {
@@ -504,9 +509,8 @@ def test_nobody_touches_the_consumers_of_others(user: BrokerUser) -> None:
     assert user.name == "setup" or touched == {name for name, owner in owners.items() if owner == user.name}
 
 
-async def test_members_cannot_be_forged_through_a_consumer(stream: NatsServer) -> None:
-    """T11: a message that a consumer is asked to deliver onto a membership subject is stored under its own subject, so
-    that nobody becomes a member by it; delivering straight into the stream is refused as a cycle."""
+async def test_consumer_that_delivers_to_a_membership_subject_makes_no_member(stream: NatsServer) -> None:
+    """T11: the message is stored under its own subject, and delivering into the stream is refused as a cycle."""
     config = {"ack_policy": "none", "deliver_policy": "last", "mem_storage": True, "filter_subject": "campaign.>"}
     create = f"$JS.API.CONSUMER.CREATE.{STREAM}.rogue.campaign.>"
     push = {"stream_name": STREAM, "config": {**config, "deliver_subject": MEMBERSHIP[0]}}
@@ -523,8 +527,8 @@ async def test_members_cannot_be_forged_through_a_consumer(stream: NatsServer) -
     assert [subject for subject, *_ in heard] == ["live.campaign.c1.settlement.s1"] * 2
 
 
-async def test_acknowledgement_as_an_order(stream: NatsServer) -> None:
-    """T11: an acknowledgement sent to the broker's own API purges nothing: JetStream obeys clients only."""
+async def test_acknowledgement_sent_to_the_brokers_api_purges_nothing(stream: NatsServer) -> None:
+    """T11: JetStream obeys only clients."""
     async with raw_nats(stream, "publisher") as rogue, connected(stream, "setup") as setup:
         for call in ("PURGE", "DELETE"):
             await rogue.publish("campaign.c1.settlement.s1", b"{}", reply=f"$JS.API.STREAM.{call}.{STREAM}")

@@ -1,4 +1,4 @@
-"""T21, cursors: whatever is handed in as one, a session hears its own rooms and nothing else."""
+"""T21: whatever is sent as a cursor, a session hears only its own rooms."""
 
 from typing import Any
 
@@ -50,9 +50,8 @@ async def _mine_and_others(gateway: Gateway) -> str:
 
 
 @pytest.mark.parametrize("form", STRANGE)
-async def test_strange(gateway: Gateway, form: str) -> None:
-    """T21: a foreign, malformed, negative or far too high cursor is answered with `resync`, or a close with 4400; then
-    the session is live."""
+async def test_unusable_cursor_gets_resync_or_4400_and_a_live_session(gateway: Gateway, form: str) -> None:
+    """T21: foreign, malformed, negative and far too high cursors."""
     epoch = await _mine_and_others(gateway)
     cursor = form.replace("{epoch}", epoch).replace("{EPOCH}", epoch.upper())
     async with open_socket(gateway.url) as client:
@@ -71,8 +70,8 @@ async def test_strange(gateway: Gateway, form: str) -> None:
 
 
 @pytest.mark.parametrize("cursor", NO_STRING, ids=str)
-async def test_no_string(gateway: Gateway, cursor: Any) -> None:
-    """T21: a cursor that is no string closes a connection with 4400 in `connect`, and is `bad_request` afterwards."""
+async def test_cursor_that_is_no_string_is_refused(gateway: Gateway, cursor: Any) -> None:
+    """T21: in `connect` the connection is closed with 4400, later the answer is `bad_request`."""
     async with open_socket(gateway.url) as client:
         with pytest.raises(Closed) as end:
             await client.connect(gateway.auth.token("viewer"), ["campaign:c1"], cursor=cursor)
@@ -86,9 +85,8 @@ async def test_no_string(gateway: Gateway, cursor: Any) -> None:
     assert pong["success"] is True
 
 
-async def test_somebody_elses(gateway: Gateway) -> None:
-    """T21: with a cursor that somebody else was given a session gets what its own rooms had since, and nothing of
-    theirs; nor with one of before it was a member of anything but its own."""
+async def test_cursor_of_another_user_gives_only_the_sessions_own_rooms(gateway: Gateway) -> None:
+    """T21: the same holds for a cursor from before the user became a member."""
     epoch = await _mine_and_others(gateway)
     async with open_socket(gateway.url) as client:
         rooms = ["campaign:c1", "campaign:c9", "campaign:c9/settlement:theirs", "user:other"]
@@ -102,8 +100,8 @@ async def test_somebody_elses(gateway: Gateway) -> None:
     assert "theirs" not in str([frame for frame in client.frames if frame["type"] == "event"])
 
 
-async def test_audience_in_a_replay(gateway: Gateway) -> None:
-    """T21: what a replay brings is what the role may see: events for owners stay with owners, from the ring as live."""
+async def test_replay_brings_only_what_the_role_may_see(gateway: Gateway) -> None:
+    """T21: events for owners stay with owners, from the ring as live."""
     async with open_socket(gateway.url) as watching:
         ack = await watching.connect(gateway.auth.token("viewer"), ["campaign:c1"])
         await gateway.publish(settlement("secret"), audience=("owner",))

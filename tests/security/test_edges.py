@@ -1,4 +1,4 @@
-"""What every route of every service answers at its edges: other methods, offers to upgrade, headers for browsers."""
+"""What every route of every service answers to other methods, offers to upgrade, and browsers."""
 
 import asyncio
 import json
@@ -66,8 +66,7 @@ async def answer_to(url: str, sent: bytes) -> tuple[int, dict[str, str], bytes]:
     return int(lines[0].split()[1]), headers, body
 
 
-async def test_405_names_the_methods_that_are_possible(applications: list[Application]) -> None:
-    """A method that a path does not answer gets 405 with `Allow`, on every route of every service."""
+async def test_wrong_method_gets_405_with_allow_on_every_route(applications: list[Application]) -> None:
     wrong = []
     for application in applications:
         for path, methods in application.routes():
@@ -82,8 +81,9 @@ async def test_405_names_the_methods_that_are_possible(applications: list[Applic
     assert sum(1 for application in applications for _ in application.routes()) > 60
 
 
-async def test_every_answer_has_headers_for_browsers_and_caches(applications: list[Application]) -> None:
-    """Every answer says `nosniff`, and none may be stored but the page's files and the public keys."""
+async def test_every_answer_has_nosniff_and_only_page_files_and_public_keys_may_be_cached(
+    applications: list[Application],
+) -> None:
     wrong = []
     for application in applications:
         sent = {
@@ -112,8 +112,9 @@ async def test_every_answer_has_headers_for_browsers_and_caches(applications: li
     assert wrong == []
 
 
-async def test_tokens_and_what_members_read_are_not_stored(target: Target, applications: list[Application]) -> None:
-    """Every answer with a token, and every read that needs one, on every route, says that no cache may keep it."""
+async def test_answers_with_tokens_or_members_data_forbid_caching_on_every_route(
+    target: Target, applications: list[Application]
+) -> None:
     signed_in = {"email": target.owner.email, "password": PASSWORD}
     urls = {"auth": target.services.auth_url, "publisher": target.services.publisher_url}
     paths = [
@@ -138,9 +139,10 @@ async def test_tokens_and_what_members_read_are_not_stored(target: Target, appli
     assert sum(status == 200 for status, _ in found.values()) >= 12
 
 
-async def test_an_offer_to_upgrade_is_ignored(applications: list[Application]) -> None:
-    """Java's HttpClient and `curl --http2` offer h2c: with and without a body, every route answers as if they had not,
-    and serves the next request on the connection."""
+async def test_offer_of_h2c_is_ignored_on_every_route_and_the_connection_goes_on(
+    applications: list[Application],
+) -> None:
+    """Java's HttpClient and `curl --http2` send such offers."""
     wrong = []
     for application, method, path in calls(applications):
         plain = await statuses(application.url, request(method, path, body=b"{}"))
@@ -161,8 +163,8 @@ async def test_an_offer_to_upgrade_is_ignored(applications: list[Application]) -
     assert wrong == []
 
 
-async def test_an_offer_that_comes_byte_by_byte_is_ignored(applications: list[Application]) -> None:
-    """However the network cuts a request with an offer, its body and the next request are taken whole."""
+async def test_offer_to_upgrade_that_arrives_byte_by_byte_is_ignored(applications: list[Application]) -> None:
+    """Its body and the next request are read whole."""
     auth = next(one for one in applications if one.name == "auth")
     last = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     sent = [
@@ -178,9 +180,10 @@ async def test_an_offer_that_comes_byte_by_byte_is_ignored(applications: list[Ap
     assert found == [[b"400", b"200"], [b"400", b"200"], [b"200", b"200"]]
 
 
-async def test_blank_lines_behind_an_offer_hold_up_nobody(applications: list[Application]) -> None:
-    """A client that offers an upgrade and sends nothing but blank lines behind it is dropped. Each is a call of the
-    parser, so that a single connection could keep a service from everybody else."""
+async def test_client_that_sends_blank_lines_behind_an_offer_to_upgrade_is_dropped(
+    applications: list[Application],
+) -> None:
+    """Each is a call of the parser, so a single connection could block the service for everybody else."""
     lines = b"\r\n" * 500_000
     endless = {
         "behind the request": request("GET", "/healthz", JAVA),
@@ -195,9 +198,8 @@ async def test_blank_lines_behind_an_offer_hold_up_nobody(applications: list[App
     assert all(answer.count(b"HTTP/1.") <= 1 for answer in answers)
 
 
-async def test_what_follows_a_refused_websocket_is_no_request(applications: list[Application]) -> None:
-    """A request for a WebSocket that does not become one closes the connection: what was sent behind it is not served,
-    on any route, with any method."""
+async def test_bytes_behind_a_refused_websocket_are_not_served_as_a_request(applications: list[Application]) -> None:
+    """On any route, with any method: the connection is closed."""
     offers = (
         "websocket",
         "WebSocket",
@@ -229,8 +231,10 @@ async def test_what_follows_a_refused_websocket_is_no_request(applications: list
     ],
     ids=["no key", "no subprotocol", "origin", "version", "a body", "chunks"],
 )
-async def test_what_follows_a_refused_handshake_is_no_request(gateway: Gateway, change: dict[str, str]) -> None:
-    """Whatever a gateway refuses a handshake for: one answer, and then the connection is closed."""
+async def test_bytes_behind_a_refused_handshake_are_not_served_as_a_request(
+    gateway: Gateway, change: dict[str, str]
+) -> None:
+    """There is one answer, whatever the reason, and then the connection is closed."""
     body = b"0\r\n\r\n" if "Transfer_Encoding" in change else b"{}" if "Content_Length" in change else b""
     found = await statuses(gateway.url, handshake(gateway.url, **change) + body)
 
@@ -239,8 +243,7 @@ async def test_what_follows_a_refused_handshake_is_no_request(gateway: Gateway, 
 
 
 @pytest.mark.parametrize("method", [method for method in METHODS if method != "GET"])
-async def test_only_get_opens_a_socket(gateway: Gateway, method: str) -> None:
-    """A whole handshake with another method than GET gets 405, and no socket."""
+async def test_handshake_with_another_method_than_get_gets_405(gateway: Gateway, method: str) -> None:
     sent = handshake(gateway.url).replace(b"GET ", method.encode() + b" ", 1)
     status, headers, _ = await answer_to(gateway.url, sent)
 
@@ -248,8 +251,8 @@ async def test_only_get_opens_a_socket(gateway: Gateway, method: str) -> None:
 
 
 @pytest.mark.parametrize("transport", ["handover", "aiohttp"])
-async def test_a_handshake_with_an_empty_body_is_accepted(stream: NatsServer, auth: FakeAuth, transport: str) -> None:
-    """`Content-Length: 0` says that there is no body: the socket opens, and a message sent at once is answered."""
+async def test_handshake_with_an_empty_body_is_accepted(stream: NatsServer, auth: FakeAuth, transport: str) -> None:
+    """`Content-Length: 0` says that there is no body. A message sent at once is answered."""
     hello = json.dumps({"type": "connect", "id": 1, "token": auth.token("owner")}).encode()
     async with running_gateway(stream, auth, transport=transport) as gateway, connection(gateway.url) as raw:
         raw.write(handshake(gateway.url, Content_Length="0") + client_frame(hello))
@@ -261,8 +264,7 @@ async def test_a_handshake_with_an_empty_body_is_accepted(stream: NatsServer, au
     assert json.loads(payload)["type"] == "connection.ack"
 
 
-async def test_curl_with_http2(applications: list[Application]) -> None:
-    """`curl --http2` with a body is answered as HTTP/1.1, twice on one connection."""
+async def test_curl_http2_with_a_body_is_answered_twice_on_one_connection(applications: list[Application]) -> None:
     auth = next(one for one in applications if one.name == "auth")
     url = f"{auth.url}/auth/refresh"
     said = "%{http_version} %{http_code} %{num_connects}\n"
@@ -272,11 +274,9 @@ async def test_curl_with_http2(applications: list[Application]) -> None:
     assert re.findall(r"^.*(1\.1 400 \d)$", ran.stdout, re.MULTILINE) == ["1.1 400 1", "1.1 400 0"]
 
 
-async def test_the_page_may_connect_to_its_own_services_only(
+async def test_page_policy_allows_only_the_configured_addresses(
     stream: NatsServer, auth: FakeAuth, tmp_path: Path
 ) -> None:
-    """The page's policy names the addresses that are configured, not every WebSocket of the world, and forbids
-    whatever else the page does not need."""
     write_site(tmp_path, PageSettings())
     async with running_gateway(stream, auth, static_dir=tmp_path) as gateway:
         status, headers, _ = await answer_to(gateway.url, request("GET", "/", "Connection: close\r\n"))

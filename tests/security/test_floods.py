@@ -1,4 +1,4 @@
-"""T14, too many connections; T15, too many messages and rooms: a clear refusal, and others are served meanwhile."""
+"""T14 and T15: too many connections, messages and rooms are clearly refused while others are served."""
 
 import asyncio
 import json
@@ -25,8 +25,8 @@ async def _elsewhere(stack: AsyncExitStack, gateway: Gateway, user: str) -> Sock
     return client
 
 
-async def test_connections_of_a_user(gateway: Gateway) -> None:
-    """T14: twenty connections of a user stay, further ones are closed with 4429; another user gets in."""
+async def test_twenty_first_connection_of_a_user_is_closed_with_4429(gateway: Gateway) -> None:
+    """T14: another user still gets in."""
     async with AsyncExitStack() as stack:
         codes = []
         for _ in range(25):
@@ -44,9 +44,11 @@ async def test_connections_of_a_user(gateway: Gateway) -> None:
     assert ack["type"] == "connection.ack"
 
 
-async def test_connections_of_an_address(stream: NatsServer, auth: FakeAuth) -> None:
-    """T14: an address has so many connections, whoever they are, and so many that say nothing; beyond, 4429 and HTTP
-    429. Another address gets in all the while, and hears."""
+async def test_connections_of_an_address_are_limited_with_4429_and_429(stream: NatsServer, auth: FakeAuth) -> None:
+    """T14: sockets without `connect` have a limit of their own.
+
+    Another address gets in all the while, and hears events.
+    """
     limits = {"max_sessions_per_address": 5, "max_connecting_per_address": 4}
     async with running_gateway(stream, auth, **limits) as gateway, AsyncExitStack() as stack:
         watching = await _elsewhere(stack, gateway, "viewer")
@@ -71,8 +73,10 @@ async def test_connections_of_an_address(stream: NatsServer, auth: FakeAuth) -> 
     assert heard == [offset, offset]
 
 
-async def test_silent_sockets_are_freed(stream: NatsServer, auth: FakeAuth) -> None:
-    """T14: sockets that never say who they are end with 4408, and their places are free again."""
+async def test_sockets_that_never_send_connect_are_closed_with_4408_and_freed(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
+    """T14: their places are free again."""
     limits = {"max_connecting_per_address": 5, "connect_timeout_s": 1}
     async with running_gateway(stream, auth, **limits) as gateway:
         for _ in range(3):
@@ -82,9 +86,8 @@ async def test_silent_sockets_are_freed(stream: NatsServer, auth: FakeAuth) -> N
             assert ends == [4408] * 5
 
 
-async def test_messages(gateway: Gateway) -> None:
-    """T15: a flood of messages is answered up to the limit, then refused with the time to come back, then closed with
-    4429; what others hear and say is untouched."""
+async def test_flood_of_messages_is_refused_and_then_closed_with_4429(gateway: Gateway) -> None:
+    """T15: other clients hear and send as before."""
     async with open_socket(gateway.url) as flooding, open_socket(gateway.url) as other:
         await other.connect(gateway.auth.token("viewer"), ["campaign:c1"])
         await flooding.connect(gateway.auth.token("editor"), ["campaign:c1"])
@@ -105,9 +108,11 @@ async def test_messages(gateway: Gateway) -> None:
     assert pong["success"] is True
 
 
-async def test_rooms(gateway: Gateway) -> None:
-    """T15: of ten thousand rooms a session gets a hundred; the rest is refused, room by room, then as a whole with the
-    time to come back. The broker hears of none, and the rooms it has keep working."""
+async def test_ten_thousand_rooms_give_a_session_a_hundred_and_refusals(gateway: Gateway) -> None:
+    """T15: the rest is refused room by room, then as a whole with a retry time.
+
+    The broker hears of none, and the session's rooms keep working.
+    """
     rooms = [f"campaign:c1/settlement:s{number}" for number in range(10_000)]
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"))
@@ -128,8 +133,8 @@ async def test_rooms(gateway: Gateway) -> None:
     assert event["event"]["payload"]["settlementId"] == "s7"
 
 
-async def test_again_and_unknown(gateway: Gateway) -> None:
-    """T15: a room that is joined twice is heard once; leaving what one is not in succeeds, and changes nothing."""
+async def test_joining_a_room_twice_and_leaving_an_unknown_one_have_no_effect(gateway: Gateway) -> None:
+    """T15: the room's events come once."""
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"), ["campaign:c1"] * 50)
         again = await client.ask("subscribe", rooms=["campaign:c1"] * 100)
@@ -144,8 +149,8 @@ async def test_again_and_unknown(gateway: Gateway) -> None:
     assert heard == [first, second]
 
 
-async def test_a_herd(gateway: Gateway) -> None:
-    """T14: sockets that come and go as fast as they can leave nothing behind: no session, no room, no place taken."""
+async def test_sockets_that_come_and_go_quickly_leave_nothing_behind(gateway: Gateway) -> None:
+    """T14: no session, no room and no place stays taken."""
 
     async def come_and_go() -> None:
         async with open_socket(gateway.url) as client:

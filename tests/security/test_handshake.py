@@ -1,4 +1,4 @@
-"""Before there is a socket: whose pages may open one (T1, T2), and requests that a proxy may read otherwise (T17)."""
+"""T1, T2 and T17: whose pages may open a socket, and requests that a proxy may read differently."""
 
 import base64
 import gzip
@@ -43,9 +43,11 @@ FOREIGN = [
 ]
 
 
-async def test_origins(stream: NatsServer, auth: FakeAuth) -> None:
-    """T1: a page of any origin but ours, however much alike it looks, gets 403 before any upgrade; so does a request
-    with two origins. Ours, and the gateway's own, may connect."""
+async def test_only_configured_and_own_origins_may_open_a_socket(stream: NatsServer, auth: FakeAuth) -> None:
+    """T1: any other origin gets 403 before the upgrade, however similar it looks.
+
+    So does a request with two origins.
+    """
     async with running_gateway(stream, auth, allowed_origins=ALLOWED) as gateway:
         refused = {
             origin: await status_of(gateway.url, handshake(gateway.url, Origin=origin))
@@ -63,9 +65,8 @@ async def test_origins(stream: NatsServer, auth: FakeAuth) -> None:
     assert taken == [101, 101]
 
 
-async def test_no_origin(target: Target) -> None:
-    """T2: without an Origin (not a browser) a socket opens, and a token is needed on it all the same; a cookie is worth
-    nothing, so that no page can use somebody else's."""
+async def test_socket_without_origin_needs_a_token_and_cookies_count_for_nothing(target: Target) -> None:
+    """T2: no page can use another user's cookie."""
     cookie = {"Cookie": f"token={target.owner.token}; Authorization=Bearer {target.owner.token}"}
     bearer = {"Authorization": f"Bearer {target.owner.token}"}
     codes = []
@@ -113,9 +114,10 @@ REQUEST_LINES = {
 
 
 @pytest.mark.parametrize("service", ["auth", "publisher", "gateway"])
-async def test_ambiguous_requests(target: Target, service: str) -> None:
-    """T17: a request that two readers may read in two ways gets 400 from every service, and what follows it on the
-    connection is no request any more."""
+async def test_request_that_can_be_read_in_two_ways_gets_400_and_ends_the_connection(
+    target: Target, service: str
+) -> None:
+    """T17: every service refuses it, and nothing behind it is served."""
     at = {one.name.partition("-")[0]: one for one in target.services.services}[service]
     path = {"auth": b"/auth/sign-in", "publisher": b"/v1/campaigns", "gateway": b"/ws"}[service]
     requests = {
@@ -128,8 +130,8 @@ async def test_ambiguous_requests(target: Target, service: str) -> None:
 
 
 @pytest.mark.parametrize("service", ["auth", "publisher"])
-async def test_broken_bodies(target: Target, service: str) -> None:
-    """T17: a body that is not what its headers say is the caller's fault (400, 413), not ours, and costs no memory."""
+async def test_body_that_contradicts_its_headers_gets_400_or_413(target: Target, service: str) -> None:
+    """T17: it is the caller's fault, and costs no memory."""
     at = {"auth": target.services.auth, "publisher": target.services.publisher}[service]
     path = b"/auth/sign-in" if service == "auth" else b"/v1/campaigns"
     head = b"POST %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer %s\r\n"
@@ -152,8 +154,8 @@ async def test_broken_bodies(target: Target, service: str) -> None:
 @pytest.mark.parametrize(
     "key", ["", "short", base64.b64encode(b"x" * 15).decode(), base64.b64encode(b"x" * 17).decode(), "=" * 24]
 )
-async def test_bad_keys(target: Target, key: str) -> None:
-    """T17: a handshake whose key is not sixteen bytes is none."""
+async def test_handshake_with_an_invalid_key_is_refused(target: Target, key: str) -> None:
+    """T17: a key has sixteen bytes."""
     request = handshake(target.gateway.url, Sec_WebSocket_Key=key)
 
     assert (await statuses(target.gateway.url, request))[0] == 400

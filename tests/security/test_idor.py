@@ -1,4 +1,4 @@
-"""T8: what is somebody else's and what does not exist are answered alike, by every part, whichever name is used."""
+"""T8: other users' things and missing things are answered alike, by every part, whichever name is used."""
 
 import json
 from collections.abc import AsyncIterator
@@ -76,8 +76,8 @@ def alike(answer: Any, things: Things) -> str:
     return text
 
 
-async def test_rooms(two: Two) -> None:
-    """At the socket each is a member of their own rooms, and of the other's is told what is told of none."""
+async def test_room_of_another_user_is_refused_like_a_missing_one(two: Two) -> None:
+    """T8: at the socket, in both directions."""
     for mine, theirs in ((two.alice, two.bob), (two.bob, two.alice)):
         async with open_socket(two.whole.gateways[0].url) as client:
             await client.connect(mine.person.token)
@@ -100,8 +100,8 @@ async def _join(client: Any, things: Things) -> dict[str, Any]:
             return rooms
 
 
-async def test_authorize(two: Two) -> None:
-    """`auth.authorize` decides about the other's rooms as about none, also for a user that does not exist."""
+async def test_authorize_decides_about_another_users_room_as_about_a_missing_one(two: Two) -> None:
+    """T8: also for a user that does not exist."""
     async with connected(two.server, "gateway") as nc:
         for mine, theirs in ((two.alice, two.bob), (two.bob, two.alice), (two.none, two.bob)):
             answers = []
@@ -145,8 +145,8 @@ def calls(things: Things) -> list[tuple[str, str, Any]]:
     ]
 
 
-async def test_publisher(two: Two) -> None:
-    """Every call of the publisher about the other's campaign is answered as about none, and changes nothing."""
+async def test_every_publisher_call_answers_alike_for_foreign_and_missing_campaigns(two: Two) -> None:
+    """T8: and changes nothing."""
     for mine, theirs in ((two.alice, two.bob), (two.bob, two.alice)):
         api, owner = two.whole.api(mine.person.token), two.whole.api(theirs.person.token)
         before = [(await owner.call(*call)).body for call in calls(theirs) if call[0] == "GET"]
@@ -160,8 +160,8 @@ async def test_publisher(two: Two) -> None:
         assert [(await owner.call(*call)).body for call in calls(theirs) if call[0] == "GET"] == before
 
 
-async def test_theirs_below_mine(two: Two) -> None:
-    """The other's things are not found below one's own campaign, as those that do not exist."""
+async def test_things_of_another_campaign_are_not_found_below_ones_own(two: Two) -> None:
+    """T8: the answer is that of things that do not exist."""
     api = two.whole.api(two.alice.person.token)
     mixed = Things(two.bob.person, two.alice.campaign, two.bob.settlement, two.bob.structure, two.bob.location)
     missing = Things(two.bob.person, two.alice.campaign)
@@ -178,8 +178,8 @@ async def test_theirs_below_mine(two: Two) -> None:
     assert still.body["settlement"]["name"] == "A place"
 
 
-async def test_members(two: Two) -> None:
-    """Every call of auth about the members of the other's roots is answered as about none, and changes nothing."""
+async def test_every_membership_call_answers_alike_for_foreign_and_missing_roots(two: Two) -> None:
+    """T8: and changes nothing."""
     auth = two.whole.auth
     for kind in ("campaign", "workspace"):
         for mine, theirs in ((two.alice, two.bob), (two.bob, two.alice)):

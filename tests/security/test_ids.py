@@ -1,4 +1,4 @@
-"""T9, what an id may be: nothing in it ever reaches the broker as a wildcard, a separator or a subject of its own."""
+"""T9: no id reaches the broker as a wildcard, a separator or a subject of its own."""
 
 import json
 from typing import Any
@@ -58,9 +58,8 @@ async def _codes(client: Any, kind: str, rooms: list[str]) -> dict[str, str]:
 @pytest.mark.parametrize(
     "form", ["campaign:{}", "settlement:{}", "{}:c1", "campaign:c1/settlement:{}", "campaign:{}/x:y"]
 )
-async def test_rooms(target: Target, form: str) -> None:
-    """T9: as the id or the kind of a room each is refused as malformed, by itself, and the broker hears of no
-    subscription."""
+async def test_malformed_room_is_refused_and_reaches_no_broker_subscription(target: Target, form: str) -> None:
+    """T9: as the id or the kind of a room."""
     before = subjects(target)
     codes: dict[str, str] = {}
     async with target.client(target.owner) as client:
@@ -75,8 +74,8 @@ async def test_rooms(target: Target, form: str) -> None:
     assert subjects(target) == before
 
 
-async def test_rooms_of_connect(target: Target) -> None:
-    """T9: the same in `connect`, beside a room that is fine, which is joined."""
+async def test_malformed_room_in_connect_is_refused_and_a_good_one_joined(target: Target) -> None:
+    """T9: each room is answered."""
     bad = [f"campaign:{text}" for text in INJECTED.values() if len(text) < 200]
     before = subjects(target)
     async with target.client(target.owner, target.room, *bad) as client:
@@ -88,9 +87,8 @@ async def test_rooms_of_connect(target: Target) -> None:
     assert subjects(target) == before
 
 
-async def test_paths(target: Target) -> None:
-    """T9: as a part of a path of auth and publisher each is refused (400, or 404 where it makes another path), to its
-    owner as to a stranger; the event of a change cannot carry one."""
+async def test_malformed_id_in_a_path_is_refused_to_owner_and_stranger_alike(target: Target) -> None:
+    """T9: with 400, or 404 if it makes another path. The event of a change cannot carry one."""
     before = subjects(target)
     auth, publisher = target.services.auth_url, target.services.publisher_url
     forms = [
@@ -119,8 +117,8 @@ async def test_paths(target: Target) -> None:
     await target.assert_alive()
 
 
-async def test_entity_types(target: Target) -> None:
-    """T9: an entity's type becomes part of a subject: what is no id, or a word of ours, is refused in the body."""
+async def test_malformed_or_reserved_entity_type_is_refused(target: Target) -> None:
+    """T9: an entity's type becomes part of a subject."""
     url = f"{target.services.publisher_url}/v1/campaigns/{target.campaign}/entities"
     answers = {
         text: (await target.status("POST", url, {"type": text, "name": "x"}, token=target.owner.token))[0]

@@ -1,4 +1,4 @@
-"""T16, JSON that is not meant to be read: on sockets, in bodies, and in events. An error, and everything lives."""
+"""T16: JSON that is not meant to be read, on sockets, in bodies and in events."""
 
 import json
 import re
@@ -59,9 +59,8 @@ async def _survives(client: SocketClient, sent: bytes) -> dict[str, Any]:
     return next(frame for frame in client.frames[seen:] if frame["type"] in ("error", "reply"))
 
 
-async def test_messages(target: Target) -> None:
-    """T16: what is no message is answered with `bad_request`, naming no more than it could read, and the connection
-    goes on. What is longer than a message may be is another matter (4413)."""
+async def test_malformed_message_gets_bad_request_and_the_connection_goes_on(target: Target) -> None:
+    """T16: the answer names no more than could be read. A message over the size limit is closed with 4413 elsewhere."""
     async with target.client(target.owner, target.room) as client:
         answers = {
             name: await _survives(client, sent[:8_000] + sent[-8_000:] if len(sent) > 16_000 else sent)
@@ -84,8 +83,8 @@ async def test_messages(target: Target) -> None:
         b'{"type":"subscribe","id":%s,"rooms":7}',
     ],
 )
-async def test_fields(target: Target, form: bytes) -> None:
-    """T16: in each field that takes something from a client, the values that break parsers are refused and answered."""
+async def test_values_that_break_parsers_are_refused_in_every_field(target: Target, form: bytes) -> None:
+    """T16: each is answered."""
     async with target.client(target.owner, target.room) as client:
         answers = {name: await _survives(client, form % value) for name, value in FIELDS.items()}
 
@@ -96,9 +95,8 @@ async def test_fields(target: Target, form: bytes) -> None:
     await target.assert_alive()
 
 
-async def test_ids_come_back(target: Target) -> None:
-    """T16: whatever id a message has, its answer is JSON that a browser reads; of a key that stands twice the last
-    counts."""
+async def test_any_message_id_is_answered_in_json_that_browsers_read(target: Target) -> None:
+    """T16: of a key that occurs twice, the last counts."""
     async with target.client(target.owner) as client:
         huge = await _survives(client, b'{"type":"ping","id":%s}' % (b"9" * 4_000))
         twice = await _survives(client, b'{"type":"unsubscribe","type":"ping","id":"a","id":"twice"}')
@@ -109,8 +107,8 @@ async def test_ids_come_back(target: Target) -> None:
     assert odd["id"] == "\u2028</script>\U0001f600"
 
 
-async def test_bodies(target: Target) -> None:
-    """T16: a body of auth or publisher that is no proper JSON object is 400 (413 where it is too long), never 500."""
+async def test_malformed_body_gets_400_or_413_and_never_500(target: Target) -> None:
+    """T16: at auth and the publisher."""
     auth, publisher = target.services.auth_url, target.services.publisher_url
     calls = [
         ("POST", f"{auth}/auth/sign-in", b'{"email":"x@y.example","password":%s}'),
@@ -135,9 +133,8 @@ async def test_bodies(target: Target) -> None:
     await target.assert_alive()
 
 
-async def test_events(gateway: Gateway) -> None:
-    """T16: events of which JSON was made a weapon reach nobody, are counted as refused, and delay no other: the next
-    proper one comes, in order."""
+async def test_hostile_json_in_an_event_reaches_no_client_and_delays_no_other_event(gateway: Gateway) -> None:
+    """T16: it is counted as refused."""
     good = json.loads(settlement_body())
     bodies = [
         *(body[:MAX_EVENT_BYTES] for body in ABUSES.values()),

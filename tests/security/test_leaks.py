@@ -1,4 +1,4 @@
-"""T3, secrets: none of a token, a password or a refresh token in what services write, count or answer."""
+"""T3 and T18: no secret in logs, metrics or answers, and nothing about our internals."""
 
 import asyncio
 import uuid
@@ -13,9 +13,8 @@ from tests.security.raw_http import exchange
 WRONG_PASSWORD = "a-wrong-password-nobody-has"
 
 
-async def test_nowhere_in_logs_and_metrics(target: Target) -> None:
-    """T3: after every way of handing one in (message, header, query, body, good, forged and expired), no secret is in
-    any log at level debug, in any metric, or in an error."""
+async def test_no_secret_appears_in_logs_metrics_or_errors(target: Target) -> None:
+    """T3: in a message, header, query or body; good, forged and expired; logged at level debug."""
     token, forged = target.stranger.token, target.stranger.token[:-8] + "AAAAAAAA"
     auth, publisher, gateway = target.services.auth_url, target.services.publisher_url, target.gateway.url
     answers = [
@@ -57,8 +56,8 @@ async def test_nowhere_in_logs_and_metrics(target: Target) -> None:
     assert "beaconfire_http_request_duration_seconds" in written
 
 
-async def test_a_name_cannot_write_log_lines(target: Target) -> None:
-    """T3: what clients choose (names of software, rooms, paths, correlation ids) stays inside its field of its line."""
+async def test_text_of_a_client_stays_inside_its_field_of_a_log_line(target: Target) -> None:
+    """T3: names of software, rooms, paths and correlation ids."""
     line = '"}\n{"level": "error", "event": "forged-by-a-client"}'
     async with open_socket(target.gateway.url) as client:
         await client.connect(target.stranger.token, [f"campaign:{line}"[:200]], client={"name": line, "version": line})
@@ -72,8 +71,8 @@ async def test_a_name_cannot_write_log_lines(target: Target) -> None:
     assert [one for one in target.logs().splitlines() if one.startswith('{"level": "error", "event": "forged')] == []
 
 
-async def test_methods_make_no_time_series(target: Target) -> None:
-    """T3: what a caller chooses freely is no label of a metric: a thousand ids or methods add no time series."""
+async def test_text_of_a_caller_adds_no_time_series(target: Target) -> None:
+    """T3: a thousand ids or methods add none."""
     async with aiohttp.ClientSession() as http:
         for method in ("PROPFIND", "MKCOL", "REPORT", "SEARCH", "PURGE", "LINK"):
             async with http.request(method, f"{target.services.publisher_url}/v1/campaigns"):
@@ -86,14 +85,14 @@ async def test_methods_make_no_time_series(target: Target) -> None:
 
 
 @pytest.mark.parametrize("path", ["/metrics", "/api/v1/ws/stats", "/debug", "/../ops/metrics", "//metrics"])
-async def test_operators_pages_are_not_public(target: Target, path: str) -> None:
-    """T3: metrics and what is for operators are on the operations port only, however the path is written."""
+async def test_metrics_and_operators_calls_are_on_the_operations_port_only(target: Target, path: str) -> None:
+    """T3: however the path is written."""
     for service in (target.services.auth_url, target.services.publisher_url, target.gateway.url):
         assert (await target.status("GET", service + path))[0] == 404
 
 
-async def test_method_override(target: Target) -> None:
-    """T3: a header or a query cannot make another method of a request; a foreign page gets no CORS permission."""
+async def test_method_override_has_no_effect_and_foreign_pages_get_no_cors_permission(target: Target) -> None:
+    """T3: neither a header nor a query changes the method of a request."""
     url = f"{target.services.publisher_url}/v1/campaigns/{target.campaign}"
     bearer = {"Authorization": f"Bearer {target.owner.token}"}
     override = {"X-HTTP-Method-Override": "DELETE", "X-Method-Override": "DELETE", "X-HTTP-Method": "DELETE"}
@@ -111,8 +110,8 @@ async def test_method_override(target: Target) -> None:
 INTERNAL = ("_INBOX", "live.", "Nats-", "$JS", "Traceback", "aiohttp", "Python/", ".py", "sqlite", "nats://", 'EVENTS"')
 
 
-async def test_nothing_internal(target: Target) -> None:
-    """T18: no answer and no frame has a subject or header of the broker, a stack trace, a file or a version in it."""
+async def test_answers_and_frames_contain_no_subject_header_trace_file_or_version(target: Target) -> None:
+    """T18: nothing of the broker, and nothing of our code."""
     requests = [
         b"GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
         b"GET /v1/campaigns/%00 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",

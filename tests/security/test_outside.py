@@ -1,4 +1,4 @@
-"""An outside issuer, real over HTTP, with an RSA key: what gateway, publisher and auth believe, and what not."""
+"""An outside issuer over HTTP, with an RSA key: what gateway, publisher and auth believe."""
 
 import time
 from collections.abc import AsyncIterator
@@ -81,8 +81,10 @@ async def _whole(stream: NatsServer, tmp_path: Path, outside: Outside) -> AsyncI
         yield whole
 
 
-async def test_believed_everywhere(whole: Whole, outside: Outside) -> None:
-    """A user of the issuer, never heard of before, uses gateway, publisher and auth; and with them can be a member."""
+async def test_user_of_an_outside_issuer_is_accepted_everywhere_and_can_be_a_member(
+    whole: Whole, outside: Outside
+) -> None:
+    """None of them has heard of the user before."""
     alice = outside.token("alice", name="Alice", email="alice@id.example", email_verified=True)
     ack = await connect(whole.gateways[0], alice)
     created = await whole.api(alice).post("/v1/campaigns", {"name": "Hers"})
@@ -104,10 +106,9 @@ async def test_believed_everywhere(whole: Whole, outside: Outside) -> None:
 
 
 @pytest.mark.parametrize("token", ["", "no token", "alice's", "expired"])
-async def test_a_broker_password_makes_no_outside_user(
+async def test_broker_password_without_a_token_makes_no_outside_user(
     whole: Whole, outside: Outside, stream: NatsServer, token: str
 ) -> None:
-    """Over the broker, a user of an outside issuer is made only with a valid token of their own."""
     shown = {"alice's": outside.token("alice"), "expired": outside.token("bob", exp=int(time.time()) - 600)}
     question = AuthorizeRequest(user_id="acme-bob", newcomer=Newcomer(token=shown.get(token, token)))
     async with connected(stream, "gateway") as nc:
@@ -119,8 +120,9 @@ async def test_a_broker_password_makes_no_outside_user(
 
 
 @pytest.mark.parametrize("first", ["auth", "publisher", "gateway"])
-async def test_first_heard_of_anywhere(whole: Whole, outside: Outside, first: str) -> None:
-    """Whichever part hears of a user first, it is one user, and the same everywhere."""
+async def test_outside_user_is_the_same_user_whichever_part_hears_of_it_first(
+    whole: Whole, outside: Outside, first: str
+) -> None:
     token = outside.token("auth0|bob smith", name="Bob")
     if first == "gateway":
         assert isinstance(await connect(whole.gateways[0], token), dict)
@@ -132,8 +134,7 @@ async def test_first_heard_of_anywhere(whole: Whole, outside: Outside, first: st
     assert me["email"].endswith("@acme.invalid")
 
 
-async def test_ids_that_differ_by_case(whole: Whole, outside: Outside) -> None:
-    """Two users whose names differ by case alone are two, each with an address of their own."""
+async def test_outside_users_that_differ_by_case_are_two_users(whole: Whole, outside: Outside) -> None:
     users = [
         (await whole.auth.call("GET", "/auth/me", token=outside.token(name))).body["user"]
         for name in ("alice", "Alice")
@@ -143,8 +144,7 @@ async def test_ids_that_differ_by_case(whole: Whole, outside: Outside) -> None:
     assert len({user["email"] for user in users}) == 2
 
 
-async def test_nobody_elses_address(whole: Whole, outside: Outside) -> None:
-    """An issuer that names an address of a user here does not become that user, and gets another address."""
+async def test_outside_user_with_a_local_users_address_gets_another_address(whole: Whole, outside: Outside) -> None:
     owner = await whole.sign_up("owner")
     campaign = await whole.campaign(owner)
     thief = outside.token(owner.id, email=owner.email, email_verified=True)
@@ -158,8 +158,7 @@ async def test_nobody_elses_address(whole: Whole, outside: Outside) -> None:
         assert (await whole.auth.call("POST", "/auth/sign-in", body)).code == "bad_credentials"
 
 
-async def test_refused(whole: Whole, outside: Outside) -> None:
-    """What is not that issuer's token, not for us, or not by its rules, is refused by every part as any other."""
+async def test_invalid_token_of_an_outside_issuer_is_refused_by_every_part(whole: Whole, outside: Outside) -> None:
     forger, now = await whole.forger(), int(time.time())
     other = rsa.generate_private_key(65537, 2048)
     bad = {
@@ -184,8 +183,7 @@ async def test_refused(whole: Whole, outside: Outside) -> None:
                 assert (await with_token(http, url, token))[0] == 401, name
 
 
-async def test_its_rotation(whole: Whole, outside: Outside) -> None:
-    """The issuer's new key is taken when a token first names it."""
+async def test_new_key_of_an_outside_issuer_is_accepted_when_a_token_names_it(whole: Whole, outside: Outside) -> None:
     assert (await whole.auth.call("GET", "/auth/me", token=outside.token("alice"))).status == 200
     outside.add_key("o2")
     token = outside.token("alice", kid="o2")
@@ -194,8 +192,9 @@ async def test_its_rotation(whole: Whole, outside: Outside) -> None:
     assert isinstance(await connect(whole.gateways[0], token), dict)
 
 
-async def test_auth_does_not_know_it(stream: NatsServer, tmp_path: Path, outside: Outside) -> None:
-    """A gateway that believes an issuer which auth has not configured lets nobody in: auth has the last word."""
+async def test_user_of_an_issuer_unknown_to_auth_is_refused_by_a_gateway_that_knows_it(
+    stream: NatsServer, tmp_path: Path, outside: Outside
+) -> None:
     settings = outside.settings()
     async with running_whole(stream, tmp_path, everywhere=settings, auth={"outside_issuers": ()}) as whole:
         end = await connect(whole.gateways[0], outside.token("alice"))

@@ -1,4 +1,4 @@
-"""T20, the page: what people write is shown as what they wrote, in headless Chromium."""
+"""T20: the page shows users' text as text, in headless Chromium."""
 
 import pytest
 from playwright.async_api import expect
@@ -18,9 +18,9 @@ HARMS = [
 
 
 @pytest.mark.parametrize("harm", HARMS)
-async def test_text_stays_text(table: Table, harm: str) -> None:
-    """T20: markup in every text field (names, descriptions, kinds, variables, of each kind of thing, and a member's
-    name) is shown as text, in the list, in the feed and in messages; nothing of it runs."""
+async def test_markup_in_every_text_field_is_shown_as_text(table: Table, harm: str) -> None:
+    """T20: in names, descriptions, kinds and variables of each kind of thing, and in a member's name; in the list, in
+    the feed and in messages."""
     owner = await table.seat("Owner")
     token = await owner.page.evaluate("JSON.parse(sessionStorage.getItem('beaconfire-session')).accessToken")
     place = {"name": harm, "description": harm, "kind": harm[:64], "variables": {"note": harm}}

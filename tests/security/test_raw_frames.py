@@ -1,4 +1,4 @@
-"""T12, raw frames: what the groups of `test_autobahn_groups` do not ask, and what it costs the process."""
+"""T12: raw frames beyond the groups of `test_autobahn_groups`, and what they cost the process."""
 
 import asyncio
 import os
@@ -34,8 +34,8 @@ ATTACKS = {
 
 
 @pytest.mark.parametrize("attack", ATTACKS)
-async def test_attack(target: Target, attack: str) -> None:
-    """T12: closed with its code; the process lives, is no larger for it, and others hear their events."""
+async def test_hostile_frames_are_closed_with_their_code_and_cost_nothing(target: Target, attack: str) -> None:
+    """T12: the process lives, is no larger than before, and others hear their events."""
     data, codes = ATTACKS[attack]
     before = rss_bytes(target.gateway)
     async with target.client(target.owner, target.room) as client:
@@ -48,8 +48,8 @@ async def test_attack(target: Target, attack: str) -> None:
     assert rss_bytes(target.gateway) - before < 10 * 1024 * 1024
 
 
-async def test_compression_is_not_negotiated(target: Target) -> None:
-    """T12: a client that offers compression is answered without it: there is nothing that could be inflated."""
+async def test_compression_is_not_negotiated_as_shipped(target: Target) -> None:
+    """T12: there is nothing that could be inflated."""
     offer = "permessage-deflate; client_max_window_bits"
     async with connection(target.gateway.url) as raw:
         raw.write(handshake(target.gateway.url, Sec_WebSocket_Extensions=offer))
@@ -62,8 +62,8 @@ async def test_compression_is_not_negotiated(target: Target) -> None:
     assert answered == (Opcode.PONG, b"")
 
 
-async def test_fragments_up_to_the_limit(target: Target) -> None:
-    """T12: a message in as many fragments as may be is read; one more, and it is not."""
+async def test_message_with_one_fragment_more_than_allowed_is_refused(target: Target) -> None:
+    """T12: a message with as many as allowed is read."""
     parts = [b'{"type":"ping","id":1,"pad":"'] + [b"x"] * (MAX_FRAGMENTS - 2) + [b'"}']
     frames = [client_frame(part, 0 if index else 1, final=index == len(parts) - 1) for index, part in enumerate(parts)]
     async with target.wire() as raw:

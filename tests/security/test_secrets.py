@@ -1,4 +1,4 @@
-"""T19: outside development, no service starts on a default or weak secret. Read from the real processes."""
+"""T19: outside development, no service starts with a default or weak secret. Real processes."""
 
 import asyncio
 import sys
@@ -34,8 +34,8 @@ async def refusal(service: str, environment: Mapping[str, str], folder: Path) ->
 
 
 @pytest.mark.parametrize("service", SERVICES)
-async def test_nothing_set(service: str, tmp_path: Path) -> None:
-    """With nothing set, production is meant: each missing secret is named, with what to do."""
+async def test_missing_secrets_stop_the_start_with_advice(service: str, tmp_path: Path) -> None:
+    """T19: without settings, production is meant."""
     said = await refusal(service, {}, tmp_path)
 
     for variable in ("BEACONFIRE_NATS_USER", "BEACONFIRE_NATS_PASSWORD"):
@@ -71,8 +71,10 @@ WEAK = [
 
 
 @pytest.mark.parametrize(("service", "environment", "variable"), WEAK)
-async def test_weak(service: str, environment: dict[str, str], variable: str, tmp_path: Path) -> None:
-    """A weak secret is named, with what is wrong with it, and is not repeated."""
+async def test_weak_secret_stops_the_start_with_a_reason_that_does_not_repeat_it(
+    service: str, environment: dict[str, str], variable: str, tmp_path: Path
+) -> None:
+    """T19: the reason says what is wrong with it."""
     said = await refusal(service, environment, tmp_path)
 
     assert f"{variable}: " in said

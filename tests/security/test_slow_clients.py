@@ -1,4 +1,4 @@
-"""T13, clients that take their time: heads that never end, bodies that trickle, silence, answers that nobody reads."""
+"""T13: clients that take their time: endless heads, slow bodies, silence, and answers that they do not read."""
 
 import asyncio
 import socket
@@ -53,9 +53,10 @@ async def _until_cut(url: str, path: str) -> None:
             return
 
 
-async def test_slow_clients(stream: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """T13: heads, bodies and silence are ended within the deadlines by every service, and so is who does not read; all
-    the while others are served, and hear their events. Deadlines of ten seconds are two here."""
+async def test_slow_heads_bodies_readers_and_silence_are_ended_in_time_while_others_are_served(
+    stream: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """T13: by every service. Deadlines of ten seconds are two here."""
     monkeypatch.setattr(serving, "IDLE_S", 2.0)
     monkeypatch.setattr(web, "BODY_TIMEOUT_S", 2.0)
     async with running_whole(stream, tmp_path) as whole:
@@ -92,9 +93,11 @@ async def test_slow_clients(stream: NatsServer, tmp_path: Path, monkeypatch: pyt
         assert answers == ({b"HTTP/1.1 408"} if b"Content-Length" in head else {b""})
 
 
-async def test_a_socket_that_is_not_read(target: Target) -> None:
-    """T13: a client that sends and never reads costs no more than its buffer: its answers are not piled up, others hear
-    their events, and it is ended like anybody who shows no sign of life, or over its rate."""
+async def test_client_that_sends_without_reading_costs_its_buffer_only_and_is_closed(target: Target) -> None:
+    """T13: answers are not piled up, and others hear their events.
+
+    It ends like any client that shows no sign of life, or over its rate.
+    """
     async with open_socket(target.gateway.url) as stuck, target.client(target.owner, target.room) as client:
         await stuck.connect(target.owner.token, [target.room])
         for _ in range(90):

@@ -1,4 +1,4 @@
-"""SECURITY.md: every threat has its defence and its tests, and what it names exists."""
+"""SECURITY.md: every threat has its defence and its tests, and everything it names exists."""
 
 import re
 import tomllib
@@ -13,15 +13,13 @@ PAGE = (ROOT / "SECURITY.md").read_text()
 ROWS = {row[0]: row[1:] for row in re.findall(r"^\| (T\d+) \| (.*?) \| (.*?) \| (.*?) \|$", PAGE, re.MULTILINE)}
 
 
-def test_every_threat_is_mapped() -> None:
-    """T1 to T22, and those that came later, each have a row with at least one test."""
+def test_every_threat_has_a_row_with_a_test() -> None:
     assert len(ROWS) >= 22
     assert list(ROWS) == [f"T{number}" for number in range(1, len(ROWS) + 1)]
     assert [threat for threat, (_, _, tests) in ROWS.items() if "tests/" not in tests] == []
 
 
-def test_what_the_table_names_exists() -> None:
-    """Every test and every module that the table names is there."""
+def test_every_test_and_module_in_the_threat_table_exists() -> None:
     named = [(path, name) for _, _, tests in ROWS.values() for path, name in re.findall(r"`([\w/.]+)::(\w+)`", tests)]
     modules = [path for _, defence, _ in ROWS.values() for path in re.findall(r"`([\w/]+\.(?:py|toml))`", defence)]
 
@@ -29,16 +27,16 @@ def test_what_the_table_names_exists() -> None:
     assert [path for path in modules if not (ROOT / path).is_file()] == []
 
 
-def test_tests_say_their_threat() -> None:
-    """A test of tests/security that stands for a threat of its own names it in its docstring."""
+def test_security_tests_name_their_threat_in_their_docstring() -> None:
+    """A test of tests/security that stands for a threat of its own does so."""
     for path in ("test_broker_doors", "test_raw_frames", "test_floods", "test_ids", "test_json_abuse", "test_cursors"):
         text = (ROOT / f"tests/security/{path}.py").read_text()
         untold = re.findall(r'def (test_\w+)\([^"]*?\) -> None:\n    """(?!T\d+)', text)
         assert untold == [], path
 
 
-def test_lower_bounds() -> None:
-    """T22: what we lock and what we allow is not older than the releases that closed the holes we know of."""
+def test_locked_and_allowed_dependencies_have_the_known_security_fixes() -> None:
+    """T22: neither is older than the releases that fixed the vulnerabilities we know of."""
     project = tomllib.loads((ROOT / "shared/pyproject.toml").read_text())["project"]
     packages = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
     locked = {package["name"]: package.get("version") for package in packages}

@@ -1,7 +1,4 @@
-"""T4, T7, T10: what is no token of a user is refused by every part, in the same words, through real sockets and HTTP.
-
-The forger has auth's own signing key: what is refused here is refused for what the token says.
-"""
+"""T4, T7 and T10: what is no user's token is refused by every part in the same words, at sockets and over HTTP."""
 
 import asyncio
 import time
@@ -42,9 +39,10 @@ def in_a_header(hostile_tokens: dict[str, str]) -> dict[str, str]:
     }
 
 
-async def test_at_the_socket(whole: Whole, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each is answered with close 4401 and the same reason, in the first message and with the upgrade alike; none
-    leaves a stack trace or itself in the log, and a good token is still taken."""
+async def test_invalid_tokens_are_closed_with_4401_and_one_reason_and_leave_no_trace_in_the_log(
+    whole: Whole, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """T4: in the first message and with the upgrade. A good token is still accepted after them."""
     gateway, forger = whole.gateways[0], await whole.forger()
     owner = await whole.sign_up("owner")
     bad = hostile(forger)
@@ -71,8 +69,10 @@ async def test_at_the_socket(whole: Whole, capsys: pytest.CaptureFixture[str]) -
 
 
 @pytest.mark.parametrize("service", ["auth", "publisher"])
-async def test_over_http(whole: Whole, service: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Each is answered with 401 and the same body, and none leaves a stack trace or itself in the log."""
+async def test_invalid_tokens_get_401_and_one_body_and_leave_no_trace_in_the_log(
+    whole: Whole, service: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """T4: neither a stack trace nor the token itself."""
     url = f"{whole.auth.url}/auth/me" if service == "auth" else f"{whole.publisher.url}/v1/campaigns"
     bad = in_a_header(hostile(await whole.forger()))
     async with aiohttp.ClientSession() as http:
@@ -101,9 +101,8 @@ def service_token(forger: Forger, **change: str) -> str:
     )
 
 
-async def test_a_services_token_is_no_users(whole: Whole) -> None:
-    """A good token of a service opens no socket, no call of auth, and nothing of the publisher's that is people's; the
-    operator's token and a refresh token open nothing either."""
+async def test_service_operator_and_refresh_tokens_are_refused_where_a_users_token_is_needed(whole: Whole) -> None:
+    """T10: at the socket, at auth, and at the publisher's calls for people."""
     made = await whole.auth.operate("POST", "service-tokens", {"service": "weather", "publish": ["campaign.>"]})
     owner = await whole.sign_up("owner")
     for token in (made.body["token"], OPERATOR_TOKEN, owner.refresh_token):
@@ -115,9 +114,8 @@ async def test_a_services_token_is_no_users(whole: Whole) -> None:
                 assert (await with_token(http, url, token))[0] == 401
 
 
-async def test_a_service_publishes(whole: Whole) -> None:
-    """With an operator's token for it a service publishes what that says and nothing else; revoked, nothing from the
-    next request on. One that was signed with auth's key but never issued is as good as revoked."""
+async def test_service_token_publishes_exactly_what_it_allows_until_it_is_revoked(whole: Whole) -> None:
+    """T10: a token that was signed with auth's key but never issued counts as revoked."""
     body = {"service": "weather", "publish": ["campaign.c1.>"]}
     made = (await whole.auth.operate("POST", "service-tokens", body)).body
     service, never_issued = whole.api(made["token"]), whole.api(service_token(await whole.forger()))
@@ -137,8 +135,8 @@ async def test_a_service_publishes(whole: Whole) -> None:
     assert forged.error == revoked.error == (401, "token_invalid")
 
 
-async def test_a_clients_token_opens_nothing_internal(whole: Whole) -> None:
-    """A user's token, and a service's, are refused where operators are asked for theirs."""
+async def test_user_and_service_tokens_are_refused_by_operators_calls(whole: Whole) -> None:
+    """T10: operators have a token of their own."""
     owner = await whole.sign_up("owner")
     for token in (owner.token, service_token(await whole.forger())):
         for method, path in (("GET", "keys"), ("POST", "keys"), ("POST", "service-tokens")):
@@ -173,9 +171,8 @@ async def counted_keys() -> AsyncIterator[CountedKeys]:
         await runner.cleanup()
 
 
-async def test_two_rotations_under_a_flood(stream: NatsServer, tmp_path: Path) -> None:
-    """Rotated twice while a hundred unknown keys are named: gateway and publisher take each new key by themselves, the
-    old ones' tokens stay good, and the keys were asked for no more often than every five seconds by each."""
+async def test_two_key_rotations_under_a_flood_of_unknown_keys_are_followed(stream: NatsServer, tmp_path: Path) -> None:
+    """T7: old tokens stay valid, and each service fetches keys at most every five seconds."""
     async with counted_keys() as counted, running_whole(stream, tmp_path, jwks_url=counted.url) as whole:
         counted.auth_url = whole.auth.url
         gateway, good = whole.gateways[0], [(await whole.sign_up("owner")).token]
@@ -202,9 +199,10 @@ async def test_two_rotations_under_a_flood(stream: NatsServer, tmp_path: Path) -
     assert counted.asked <= 2 * (windows + 1)
 
 
-async def test_signed_out_everywhere(stream: NatsServer, tmp_path: Path) -> None:
-    """T6: the user's sockets on every gateway end with 4401, the tokens of before are refused by gateways, publisher
-    and auth alike, the refresh token too; a new sign-in works at once everywhere, and others are left alone."""
+async def test_signing_out_everywhere_ends_sockets_and_tokens_everywhere_and_only_the_users_own(
+    stream: NatsServer, tmp_path: Path
+) -> None:
+    """T6: a new sign-in works at once everywhere."""
     async with running_whole(stream, tmp_path, gateways=2) as whole:
         owner, other = await whole.sign_up("owner"), await whole.sign_up("other")
         campaign = await whole.campaign(owner)
