@@ -15,6 +15,7 @@ from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import envelope
 from bench import over_http
 from bench.figures import FLOOR, OURS, PEERS, SOCKETIO, UWS, Row, Sample
+from bench.joining import Joining
 from bench.load import EVENT, ROUNDS, Load, LoadFailed
 from bench.stage import Stage
 from bench.system import BROKER, CAMPAIGN, OTHER_TOKENS, SERVER
@@ -28,6 +29,8 @@ HEARTBEAT_S = 25
 JUST_NOT_FROZEN = STEP - 1
 MISSED = 100
 STORM = 500
+JOINS = 200
+"""In rooms without events, a second, and as many leaves."""
 
 Measure = Callable[[Stage, str], list[Sample]]
 
@@ -83,6 +86,31 @@ def latency(stage: Stage, subject: str) -> list[Sample]:
         Sample("p50_20k", at["p50"], subject, others=others),
         Sample("p99_20k", at["p99"], subject, others=others),
     ]
+
+
+def joins(stage: Stage, _subject: str) -> list[Sample]:
+    """10,000 clients in one room, 100,000 deliveries a second, and 200 joins a second in other rooms; and without."""
+    limits = {
+        "BEACONFIRE_MESSAGES_PER_MINUTE": "100000",
+        "BEACONFIRE_MESSAGES_PER_MINUTE_PER_USER": "100000",
+        "BEACONFIRE_ROOMS_PER_MINUTE": "100000",
+        "BEACONFIRE_ROOMS_PER_MINUTE_PER_USER": "100000",
+    }
+    samples = []
+    with stage.gateway(limits) as system:
+        target = replace(system.target(), tokens=system.other_tokens)
+        with Load(stage.load, target, clients=10_000) as load:
+            load.connect(10_000)
+            for row, per_second in (("joins_none", 0), ("joins", JOINS)):
+                with Joining(target.port, system.few_tokens, per_second=per_second):
+                    figures = load.ask(f"rate 100000 {WARM_S} {stage.seconds}")
+                _check(figures)
+                cpu, others = 1e6 * figures["cpu_s"][SERVER] / figures["deliveries"], figures["other_cpu"]
+                samples += [
+                    Sample(row, cpu, cpu=cpu, others=others),
+                    Sample(f"{row}_p99", figures["latency_ms"]["p99"], others=others),
+                ]
+    return samples
 
 
 def intake_unheard(stage: Stage, _subject: str) -> list[Sample]:
@@ -333,6 +361,16 @@ SCENARIOS = (
         ],
         latency,
         PEERS,
+    ),
+    Scenario(
+        "joins",
+        [
+            Row("joins_none", "CPU at 100,000 deliveries/s, 10,000 in one room", "s per M"),
+            Row("joins_none_p99", "… latency, p99", "ms"),
+            Row("joins", f"… with {JOINS} joins a second in other rooms", "s per M"),
+            Row("joins_p99", "… latency, p99", "ms"),
+        ],
+        joins,
     ),
     Scenario(
         "intake",
