@@ -1,6 +1,7 @@
 """The broker's side: every event of the stream, complete and in order.
 
-The route of an event: `live` hears it, `sequence` puts it in order, `intake` has `repair` read what is missing, and
-`delivery` hands it to the ring and the sessions, or to `deadletters` if it is not valid. `history` reads the stream for
-sessions that were away for longer than the ring remembers. `replay` makes the reads of `repair` and `history`.
+The route of an event: `intake` hears it, `live` says whether it came from the stream, `sequence` puts it in order, and
+`repair` reads what is missing. `delivery` hands it to the ring and to the sessions of its rooms, or to `deadletters` if
+it is not valid. `history` reads the stream for sessions that were away for longer than the ring remembers. `contact`
+and `watch` notice when the broker does not answer or the stream is another one. `replay` makes all reads.
 """

@@ -1,6 +1,7 @@
 """What clients and gateways say to each other, and as which bytes. No I/O.
 
-A client's message: `framing` takes its payload out of the bytes, a dialect (`native`) makes a request of `messages` of
-it. An answer and an event go the other way. `wire` is the pair of both, and the key under which an event's bytes are
-kept, so that they are made once for all sessions that share it.
+A client's message: a transport takes its payload out of `websocket_frames`, and a dialect (`native`) makes it a request
+of `messages`. An answer or an event goes the other way: the dialect writes a payload, and a `framing` (plain, or
+`deflate`) makes it the bytes that are sent. `wire` is a dialect over a framing. All sessions with the same wire share
+the bytes of an event.
 """
