@@ -7,7 +7,7 @@ import sys
 PROGRAM = """
 import os, signal, sys, time
 from beaconfire_kit import logs
-from beaconfire_gateway import supervisor
+from beaconfire_gateway.process import supervisor
 from beaconfire_gateway.process.supervisor import OPERATIONS, Board, Supervisor
 
 logs.configure("gateway")

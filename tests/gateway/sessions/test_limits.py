@@ -22,20 +22,20 @@ from tests.websocket import client_frame, handshake, raw_socket, status_of
 
 def test_burst_of_a_minutes_worth_passes_and_a_refusal_says_when_to_retry() -> None:
     rate = Rate(60)
-    burst = [rate.take(1, 1000.0) for _ in range(60)]
-    refused = rate.take(1, 1000.0)
+    burst = [rate.spend(1, 1000.0) for _ in range(60)]
+    refused = rate.spend(1, 1000.0)
 
     assert set(burst) == {0.0}
     assert refused == pytest.approx(1.0)
-    assert rate.take(1, 1000.0 + refused) == 0.0
-    assert rate.take(1, 1000.0 + refused) > 0
+    assert rate.spend(1, 1000.0 + refused) == 0.0
+    assert rate.spend(1, 1000.0 + refused) > 0
 
 
 def test_request_larger_than_a_minutes_worth_passes_with_a_full_allowance() -> None:
     rate = Rate(10)
 
-    assert rate.take(50, 5.0) == 0.0
-    assert rate.take(1, 5.0) == pytest.approx(6.0)
+    assert rate.spend(50, 5.0) == 0.0
+    assert rate.spend(1, 5.0) == pytest.approx(6.0)
 
 
 @given(st.integers(1, 200), st.lists(st.tuples(st.floats(0, 5), st.integers(1, 5)), max_size=100))
@@ -46,10 +46,10 @@ def test_allowance_never_grants_more_than_a_burst_and_what_flows_in(
     rate, now, granted = Rate(per_minute), 100.0, 0
     for pause, count in steps:
         now += pause
-        wait = rate.take(count, now)
+        wait = rate.spend(count, now)
         if wait:
             now += wait + 1e-6
-            assert rate.take(count, now) == 0.0
+            assert rate.spend(count, now) == 0.0
         granted += min(count, per_minute)
 
     assert granted <= per_minute + (now - 100.0) * per_minute / 60 + 1
@@ -414,7 +414,7 @@ def test_socket_counts_are_exact_however_sockets_open_connect_and_close(steps: l
 
 def test_rates_of_a_user_are_kept_until_they_are_full_again() -> None:
     users = Users(Limits(messages_per_minute_per_user=60))
-    users.of("u1").take_message(1000.0)
+    users.of("u1").spend_message(1000.0)
     users.forget(1000.5)
     kept = len(users)
     users.forget(1001.0)

@@ -1,6 +1,6 @@
-"""Which root fills the stream: the only place where publishers who speak NATS themselves are seen, too.
+"""Which root fills the stream. Publishers that use NATS directly are seen nowhere else.
 
-Looked at now and then in the ring, so that it costs an event nothing.
+The ring is looked at now and then, so that it costs an event nothing.
 """
 
 from collections import Counter
@@ -19,17 +19,17 @@ HEARD = metrics.Gauge("beaconfire_gateway_stream_bytes_per_second", "Current rat
 
 EVERY_S = 10
 SAMPLE = 2_000
-"""The newest events that are looked at: less than a millisecond's work each time."""
-TOLD_FROM = 100_000
-"""Bytes a second of one root that the log tells of: a day of it is all that the stream keeps (8 GiB)."""
-TELL_EVERY_S = 60
+"""The newest events that are looked at, which takes less than a millisecond."""
+LOGGED_FROM = 100_000
+"""Bytes a second of one root that are worth a line in the log: in a day they fill the stream (8 GiB)."""
+LOG_EVERY_S = 60
 
 
 class Busiest:
-    """Looks at who fills the stream."""
+    """Looks for the root that fills the stream."""
 
     def __init__(self) -> None:
-        self._look_at = self._tell_at = 0.0
+        self._look_at = self._log_at = 0.0
 
     def look(self, ring: Ring, now: float) -> None:
         """Show how fast the stream fills, by the newest events, every `EVERY_S` seconds. Call it every second."""
@@ -40,11 +40,11 @@ class Busiest:
         sizes: Counter[str] = Counter()
         for entry in newest:
             sizes[root_name(entry.route.subject)] += len(entry.body)
-        # As many as were asked for came in a shorter time.
+        # If the sample is full, it came in a shorter time.
         seconds = max(now - newest[0].at, 0.001) if len(newest) == SAMPLE else EVERY_S
         root, size = max(sizes.items(), key=lambda one: one[1], default=("", 0))
         BUSIEST.set(size / seconds)
         HEARD.set(sizes.total() / seconds)
-        if size / seconds >= TOLD_FROM and now >= self._tell_at:
-            self._tell_at = now + TELL_EVERY_S
+        if size / seconds >= LOGGED_FROM and now >= self._log_at:
+            self._log_at = now + LOG_EVERY_S
             log.warning("one root fills the stream", root=root, bytes_per_s=round(size / seconds))

@@ -14,13 +14,13 @@ Selection = frozenset[str] | None
 
 
 def select(names: Sequence[str] | None) -> Selection:
-    """The types of these names; None for all. Raises BeaconfireError (`unknown_type`), with the names that are near."""
+    """The types of these names; None for all. Raises BeaconfireError (`unknown_type`), which names similar types."""
     return None if names is None else _select(tuple(names))
 
 
 @lru_cache(maxsize=1024)
 def _select(names: tuple[str, ...]) -> frozenset[str]:
-    # Remembered, so that all who want the same share one set.
+    # Remembered, so that all sessions that want the same share one set.
     for name in names:
         if name not in events():
             raise BeaconfireError(errors.UNKNOWN_TYPE, f"{name!r} is no event type: {_advice(name)}")

@@ -37,10 +37,10 @@ class Figures:
     limits: Mapping[str, int]
 
     @classmethod
-    def read(cls, told: Mapping[str, Any]) -> Self:
+    def read(cls, whole: Mapping[str, Any]) -> Self:
         """From what `whole` made."""
-        sets = {name: frozenset(told[name]) for name in ("users", "spent")}
-        return cls(**{**told, **sets})
+        sets = {name: frozenset(whole[name]) for name in ("users", "spent")}
+        return cls(**{**whole, **sets})
 
     @classmethod
     def together(cls, all_of_them: Iterable[Self]) -> Self:
@@ -62,7 +62,7 @@ class Figures:
         plain = {one.name: getattr(self, one.name) for one in fields(self)}
         return {**plain, "users": list(self.users), "spent": list(self.spent)}
 
-    def told(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """Clients, users and rooms; the largest rooms by name; the limits, and how often each refused something."""
         return {
             "clients": self.clients,
@@ -128,7 +128,7 @@ class Operators:
 
     async def stats(self, _request: web.Request) -> web.Response:
         """The figures, for people."""
-        return json_answer(self.figures().told())
+        return json_answer(self.figures().summary())
 
     async def whole(self, _request: web.Request) -> web.Response:
         """The figures, to be put together with others'."""

@@ -97,7 +97,7 @@ class Combined:
             {"worker": number, "pid": self._board[number].pid, "clients": one.clients}
             for number, one in figures.items()
         ]
-        return json_answer({**Figures.together(figures.values()).told(), "workers": workers})
+        return json_answer({**Figures.together(figures.values()).summary(), "workers": workers})
 
     async def clients(self, request: web.Request) -> web.Response:
         answers = await self._ask_all(request.rel_url.raw_path)

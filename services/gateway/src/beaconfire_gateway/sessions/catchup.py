@@ -23,7 +23,7 @@ log = logs.get(__name__)
 PAGE = 500
 """Events of the ring looked at for one session in one turn of the loop."""
 LOSING_S = 60.0
-"""A session whose distance does not shrink within this is told to reload."""
+"""A session whose distance does not shrink within this is sent `resync`."""
 
 
 class Lagging(Protocol):

@@ -67,7 +67,7 @@ class Limits(BaseModel, frozen=True):
 
 
 class LimitReached(BeaconfireError):
-    """Over a limit. `limit` is a fixed word for figures; `wait_s`, where it resets by itself, when."""
+    """Over a limit. `limit` is a fixed word for metrics. `wait_s` says when it resets, if it does."""
 
     def __init__(self, limit: str, text: str, *, wait_s: float | None = None) -> None:
         super().__init__(errors.TOO_MANY, text, retry_after_ms=None if wait_s is None else int(wait_s * 1000) + 1)
@@ -75,11 +75,11 @@ class LimitReached(BeaconfireError):
 
 
 def spend(empty_at: float, count: int, per_minute: int, now: float) -> tuple[float, float]:
-    """Take `count` at time `now` (seconds of any steady clock) from a rate of so many a minute.
+    """Spend `count` at time `now` (seconds of any steady clock) of a rate of so many a minute.
 
-    `empty_at` is all there is of a rate: when everything taken so far will have been given back, 0.0 at first. Returns
-    it as it is then, and 0.0 where it was granted, else the seconds to wait. More than a minute's worth at once is
-    granted only to a full bucket.
+    `empty_at` is the whole state of a rate: the time when everything spent will have been given back, 0.0 at first.
+    Returns its new value, and 0.0 if `count` was granted, else the seconds to wait. More than a minute's worth at once
+    is granted only if nothing was spent before.
     """
     cost = min(count, per_minute) * 60.0 / per_minute
     then = max(empty_at, now) + cost
@@ -97,14 +97,14 @@ class Rate:
         self._per_minute = per_minute
         self._empty_at = 0.0
 
-    def take(self, count: int, now: float) -> float:
-        """Take `count` at time `now`. 0.0 where granted, else seconds to wait; see `spend`."""
+    def spend(self, count: int, now: float) -> float:
+        """Spend `count` at time `now`. 0.0 if it was granted, else the seconds to wait; see `spend`."""
         self._empty_at, wait_s = spend(self._empty_at, count, self._per_minute, now)
         return wait_s
 
 
 class _Terms(NamedTuple):
-    """What an allowance allows, and how refusals name it."""
+    """The rates of an allowance, and its name in refusals."""
 
     whose: str
     prefix: str
@@ -115,7 +115,7 @@ class _Terms(NamedTuple):
 
 @lru_cache(maxsize=4)
 def _terms_of(limits: Limits) -> tuple[_Terms, _Terms]:
-    """For a session, and for a user over all of its sessions. One of each, whoever has them."""
+    """For a session, and for a user over all of its sessions. All allowances share these two."""
     messages, rooms = limits.messages_per_minute, limits.rooms_per_minute
     user_messages, user_rooms = limits.messages_per_minute_per_user, limits.rooms_per_minute_per_user
     return (
@@ -143,7 +143,7 @@ class Allowance:
     def of_user(cls, limits: Limits) -> "Allowance":
         return cls(_terms_of(limits)[1])
 
-    def take_message(self, now: float) -> None:
+    def spend_message(self, now: float) -> None:
         """Count a message. Raises LimitReached."""
         terms = self._terms
         self._messages_empty_at, wait_s = spend(self._messages_empty_at, 1, terms.messages_per_minute, now)
@@ -151,11 +151,11 @@ class Allowance:
             text = f"{terms.whose} may send {terms.messages_per_minute} messages a minute"
             raise LimitReached(f"{terms.prefix}messages", text, wait_s=wait_s)
 
-    def take_leave(self, now: float) -> None:
-        """Count an `unsubscribe`. Raises LimitReached, never for a client that leaves only rooms it was in.
+    def spend_leave(self, now: float) -> None:
+        """Count an `unsubscribe`. Raises LimitReached, but never for a client that leaves only rooms it was in.
 
-        It counts for itself: a client that may ask for nothing more must still be able to leave. A minute's worth is
-        every room that may be joined in a minute, every room that may be held, and as many leaves again as messages.
+        It has a rate of its own: a client that may ask for nothing more must still be able to leave. A minute's worth
+        is the rooms that may be joined in a minute, the rooms that may be held, and one leave for each message.
         """
         terms = self._terms
         self._leaves_empty_at, wait_s = spend(self._leaves_empty_at, 1, terms.leaves_per_minute, now)
@@ -163,7 +163,7 @@ class Allowance:
             text = f"{terms.whose} may leave rooms {terms.leaves_per_minute} times a minute"
             raise LimitReached(f"{terms.prefix}leaves", text, wait_s=wait_s)
 
-    def take_rooms(self, count: int, now: float) -> None:
+    def spend_rooms(self, count: int, now: float) -> None:
         """Count rooms that are asked for. Raises LimitReached."""
         terms = self._terms
         self._rooms_empty_at, wait_s = spend(self._rooms_empty_at, count, terms.rooms_per_minute, now)
@@ -172,18 +172,18 @@ class Allowance:
             raise LimitReached(f"{terms.prefix}rooms", text, wait_s=wait_s)
 
     def is_full(self, now: float) -> bool:
-        """Whether everything taken was given back: it is as good as new."""
+        """Whether everything spent was given back."""
         return max(self._messages_empty_at, self._rooms_empty_at, self._leaves_empty_at) <= now
 
     def reset(self) -> None:
-        """Forget what was taken."""
+        """Forget what was spent."""
         self._messages_empty_at = self._rooms_empty_at = self._leaves_empty_at = 0.0
 
 
 class Users:
-    """The allowances of users, kept until they are full again: leaving and coming back gives nobody a new one.
+    """The allowances of users, kept until they are full again: a user who reconnects does not get a new one.
 
-    Look it up for each use; who keeps one may go on counting in one that was forgotten.
+    Look it up for each use: one that is kept elsewhere may have been forgotten here.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -203,16 +203,16 @@ class Users:
         return allowance
 
     def forget(self, now: float) -> None:
-        """Let go of those that are as good as new. Call it every second or so."""
+        """Drop those that are full again. Call it every second or so."""
         for user_id in [one for one, allowance in self._allowances.items() if allowance.is_full(now)]:
             del self._allowances[user_id]
 
 
 class Doorkeeper:
-    """Counts sockets: by address, and those that have not yet said who they are. An address is a word, any word.
+    """Counts connections: by address, and those that have not sent `connect` yet. An address may be any string.
 
-    A socket counts from `enter` to `leave`, which every socket must come to, however it ends. One that has said who it
-    is counts for as long as its session lasts: what is left to be closed takes no place from a client that is back.
+    A connection counts from `enter` to `leave`, which must be called however it ends. After `connect` it counts as long
+    as its session lasts: a connection that is only being closed does not keep a client out that is back.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -220,15 +220,15 @@ class Doorkeeper:
         self._connecting: Counter[str] = Counter()
         self._connected: Counter[str] = Counter()
         self.connecting = 0
-        """Sockets that have not yet said who they are."""
+        """Connections that have not sent `connect` yet."""
 
     @property
     def addresses(self) -> Mapping[str, int]:
-        """How many sockets each address has."""
+        """How many connections each address has."""
         return self._connected + self._connecting
 
     def enter(self, address: str) -> None:
-        """A socket wants in. Raises LimitReached; it is not counted then."""
+        """Count a new connection. Raises LimitReached, and does not count it then."""
         limits, wait_s = self._limits, float(self._limits.connect_timeout_s)
         if self.connecting >= limits.max_connecting:
             text = f"more than {limits.max_connecting} connections have not said who they are: try again"
@@ -240,25 +240,25 @@ class Doorkeeper:
         self.connecting += 1
 
     def is_full(self, address: str, *, replaced: str | None) -> bool:
-        """Whether a socket of this address that says who it is would be one too many.
+        """Whether one more session of this address would be too many.
 
-        `replaced` is the address of the one it takes over from, if any.
+        `replaced` is the address of the session that it takes over from, if any.
         """
         return self._connected[address] - (replaced == address) >= self._limits.max_sessions_per_address
 
     def check(self, address: str, *, replaced: str | None) -> None:
-        """Raises LimitReached where it `is_full`."""
+        """Raises LimitReached if it `is_full`."""
         if self.is_full(address, replaced=replaced):
             limit = self._limits.max_sessions_per_address
             raise LimitReached("address_sessions", f"one address may have {limit} connections")
 
     def connected(self, address: str) -> None:
-        """A socket that entered has said who it is."""
+        """A connection that was counted has sent `connect`."""
         self.leave(address, was_connected=False)
         self._connected[address] += 1
 
     def leave(self, address: str, *, was_connected: bool) -> None:
-        """A socket is gone."""
+        """A connection is gone."""
         counts = self._connected if was_connected else self._connecting
         counts[address] -= 1
         if not counts[address]:

@@ -48,16 +48,16 @@ ASKED = metrics.Counter(
 
 ASKS_AT_ONCE = 64
 """Questions to auth under way at one time. After an outage ten thousand clients connect at once: asked all together,
-auth would answer most of them when nobody waits for it any more, and they would all come again."""
+auth would answer most of them after their clients have given up, and all would come again."""
 WAIT_S = 5.0
-"""How long one waits for its turn to ask. Beyond that it is refused with `unavailable`, and tries again later."""
+"""How long a client waits for its turn. Then it is refused with `unavailable`, and tries again later."""
 CACHE_S = 30.0
 REMEMBER_S = 60.0
 CONFIRMS_AT_ONCE = 16
-"""Sessions in doubt that auth is asked about at one time: ten thousand must not keep out those who connect."""
+"""Sessions in doubt that auth is asked about at one time: ten thousand must not keep out clients that connect."""
 DOUBT_S = 10.0
-"""How long sessions are held while auth answers nothing; then they are put out of their rooms. A client that hears
-nothing for longer than its heartbeat would leave by itself."""
+"""How long sessions are held while auth does not answer. Then they are put out of their rooms. A client that hears
+nothing for longer than its heartbeat would disconnect."""
 DOUBT_RETRY_S = 0.25
 LEASE_S = 600.0
 RENEW_AFTER_S = 300.0
@@ -67,7 +67,7 @@ FAILURES = 3
 MAX_KEPT = 10_000
 """Tokens kept while the broker is away."""
 AFTER_OUTAGE_S = 30.0
-"""After the broker was away, auth and a gateway need a while to renew what nobody could renew meanwhile."""
+"""After the broker was away, auth and a gateway need a while to renew the leases that ran out meanwhile."""
 MAX_ASKS = 5  # an answer out of date is asked again at once; five in a row means that auth itself is behind
 _Allowed: TypeAlias = tuple[int, str, float, str, str]
 """An allow: when the token was issued, room, when it was said, root, role. What an older token may do is asked for
@@ -104,8 +104,8 @@ class Membership:
         return claims
 
     def _keep(self, claims: Claims, token: str) -> None:
-        """Let auth be asked over HTTP in this user's name: while this message is handled, and, for what the client
-        asks next, until the broker is back. At other times no token is kept.
+        """Allow asking auth over HTTP in this user's name while this message is handled. While the broker is away, also
+        for what the client asks next. At other times no token is kept.
         """
         offer(claims, token)
         if self._auth.broker_is_away and len(self._kept) < MAX_KEPT:
@@ -135,7 +135,7 @@ class Membership:
         return {name: answers[name] for name in rooms}
 
     def member_changed(self, change: MemberChanged) -> None:
-        """Apply a change of membership, at its place in the stream."""
+        """Apply a change of membership. Called in the stream's order."""
         root = Pair(change.root_kind, change.root_id)
         self._cache.pop(change.user_id, None)
         self._changed[change.user_id, root] = (time.monotonic(), change.membership_version)
@@ -149,7 +149,7 @@ class Membership:
                 session.change_role(root, role)
 
     def access_revoked(self, revoked: AccessRevoked) -> None:
-        """End the user's sessions that stand on a token from before."""
+        """End the user's sessions whose token is older."""
         issued_before = revoked.issued_before.timestamp()
         self._cache.pop(revoked.user_id, None)
         self._revoked[revoked.user_id] = (time.monotonic(), issued_before)
@@ -158,9 +158,9 @@ class Membership:
                 session.close(BeaconfireError(errors.TOKEN_INVALID, "access was revoked: sign in again"))
 
     def doubt(self, user_id: str | None = None) -> None:
-        """Events that change access may be lost, of this user or of anybody: ask about their sessions again.
+        """Implements `Access`. The sessions hear nothing until auth has answered.
 
-        They hear nothing until auth has answered. An answer that is under way counts no more.
+        Answers to earlier questions do not count any more.
         """
         self._life += 1
         if user_id is None:
@@ -178,7 +178,7 @@ class Membership:
             self._has_doubts.set()
 
     async def confirm(self) -> None:
-        """Ask about the sessions that are in doubt, for ever. Owned by the app."""
+        """Ask about the sessions that are in doubt, forever. Owned by the app."""
         while True:
             broker.check_cancelled()
             await self._has_doubts.wait()
@@ -213,7 +213,7 @@ class Membership:
             await asyncio.sleep(DOUBT_RETRY_S)
 
     def _give_up(self, *sessions: Session) -> None:
-        """Auth does not answer: put these sessions, and all that are in doubt, out of their rooms until it does."""
+        """Put these sessions, and all others in doubt, out of their rooms: auth does not answer."""
         log.error("auth does not say what sessions may hear", count=len(sessions) + len(self._doubtful))
         for session in (*sessions, *self._doubtful):
             _expire(session)
@@ -227,7 +227,7 @@ class Membership:
         self._verifier.forget()
 
     async def renew(self) -> None:
-        """Renew leases, end those that ran out, and forget what is old, for ever. Owned by the app."""
+        """Renew leases, end those that ran out, and forget what is old, forever. Owned by the app."""
         while True:
             broker.check_cancelled()
             await asyncio.sleep(RENEW_EVERY_S)

@@ -162,8 +162,8 @@ async def _connect(session: Session, request: Connect) -> Answers:
 async def _subscribe(session: Session, request: Subscribe) -> Answers:
     gateway = session.gateway
     now = time.monotonic()
-    session.allowance.take_rooms(len(request.rooms), now)
-    gateway.users.of(session.user_id).take_rooms(len(request.rooms), now)
+    session.allowance.spend_rooms(len(request.rooms), now)
+    gateway.users.of(session.user_id).spend_rooms(len(request.rooms), now)
     await _reach(session, request.cursor)
     decisions, trouble = await restore(session, request)
     if session.state is State.CLOSED:
@@ -314,9 +314,9 @@ def _check_limits(session: Session, user_id: str, request: Connect, replaced: Se
         raise LimitReached("sessions", f"a user may have {limit} connections")
     gateway.door.check(session.address, replaced=None if replaced is None else replaced.address)
     allowance, now = gateway.users.of(user_id), time.monotonic()
-    allowance.take_message(now)
+    allowance.spend_message(now)
     if replaced is None:
-        allowance.take_rooms(len(request.rooms), now)
+        allowance.spend_rooms(len(request.rooms), now)
 
 
 async def _reach(session: Session, cursor: str | None) -> None:

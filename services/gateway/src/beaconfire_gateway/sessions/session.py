@@ -432,7 +432,7 @@ class Session(ABC):
         LIMITED.labels(reached.limit).inc()
         if self._refusals is None:
             self._refusals = Rate(PATIENCE)
-        if self.state is State.CONNECTING or self._refusals.take(1, time.monotonic()):
+        if self.state is State.CONNECTING or self._refusals.spend(1, time.monotonic()):
             self.close(reached)
             return False
         return True
@@ -457,10 +457,10 @@ class Session(ABC):
             now = time.monotonic()
             mine = self.allowance
             user = self.gateway.users.of(self.user_id) if self.user_id else None
-            take = Allowance.take_leave if isinstance(incoming, Unsubscribe) else Allowance.take_message
-            take(mine, now)
+            spend = Allowance.spend_leave if isinstance(incoming, Unsubscribe) else Allowance.spend_message
+            spend(mine, now)
             if user is not None:
-                take(user, now)
+                spend(user, now)
         except LimitReached as reached:
             if self.tolerates(reached):
                 self.send(Error(id_of(incoming), reached))

@@ -1,10 +1,10 @@
 """The clients' sockets, by their file descriptors: one epoll for all of them, which the loop watches as one file.
 
-An idle socket is an entry in a table, where a transport of uvloop's is six objects and 1.5 KiB, and an event is one
-`write` for each client in one loop, 15 % cheaper than by way of transports (ADR 0018).
+An idle socket is an entry in a table. A transport of uvloop's is six objects and 1.5 KiB. An event is one `write` for
+each client in one loop, which is 15 % cheaper than through transports (ADR 0018).
 
-A descriptor belongs to its `Protocol` from `add` to `release`. In between it may be aborted: then nothing is written to
-it any more, and its number is not given to another socket before the last write that was queued for it is over.
+A descriptor belongs to its `SocketProtocol` from `add` to `release`. In between it may be aborted. Then nothing is
+written to it any more, and its number is not given to another socket before the last write queued for it is over.
 """
 
 import os
@@ -21,13 +21,13 @@ log = logs.get(__name__)
 
 READ_BYTES = 16_384
 EVENTS = 16
-"""Sockets served at a time. Each may have said READ_BYTES: together they are 10 ms of a core at the most."""
+"""Sockets served at a time. Each may have sent READ_BYTES: together they take 10 ms of a core at most."""
 SERVE_S = 0.005
-"""In one turn of the loop; then it is the turn of who writes to all the others."""
+"""In one turn of the loop. Then `outbound` has its turn."""
 
 
 class SocketProtocol(Protocol):
-    """Who is told what becomes of a socket. As `asyncio.Protocol`."""
+    """Called when something happens to a socket, as an `asyncio.Protocol`."""
 
     def data_received(self, data: bytes) -> None: ...
     def pause_writing(self) -> None: ...
@@ -36,28 +36,28 @@ class SocketProtocol(Protocol):
 
 
 class Sockets:
-    """See the module. Implements `wires.Wires`: its targets are file descriptors of connected, non-blocking sockets.
+    """See the module. Implements `targets.Writer`: its targets are descriptors of connected, non-blocking sockets.
 
-    What a socket does not take at once waits here, and its protocol is told to pause until all of it is gone. So one
-    that is full holds what was left of one write, and what comes for it before its protocol has stopped the others.
+    Bytes that a socket does not take at once wait here, and its protocol is paused until all of them are gone. So a
+    full socket holds the rest of one write, and what comes for it before its protocol has stopped the others.
     """
 
     AVAILABLE = hasattr(select, "epoll")
-    """Whether this system has what it takes: Linux does."""
+    """Whether this system has epoll. Linux does."""
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop = loop
         self._epoll = select.epoll()
         self._protocols: dict[int, SocketProtocol] = {}
-        # Those not written to directly: what waits for each, or None where nothing is ever written to it again.
+        # Sockets not written to directly: the bytes that wait for each, or None if nothing is ever written to it again.
         self._aside: dict[int, bytes | None] = {}
         self._buffer = memoryview(bytearray(READ_BYTES))
         loop.add_reader(self._epoll.fileno(), self._look)
 
     def close(self) -> None:
-        """Close all that is open; the protocols are told in a following turn of the loop.
+        """Close all sockets. Their protocols are called in a following turn of the loop.
 
-        What is still queued for them is thrown away: their numbers stay known here, and may be another file's by then.
+        Anything still queued for them is thrown away. Their numbers stay known here: they may be other files then.
         """
         self._loop.remove_reader(self._epoll.fileno())
         for descriptor in list(self._protocols):
@@ -67,7 +67,7 @@ class Sockets:
             os.close(descriptor)
 
     def add(self, descriptor: int, protocol: SocketProtocol) -> None:
-        """Serve this socket from now on. Raises OSError where the system takes no more; it is closed then."""
+        """Serve this socket from now on. Raises OSError if the system takes no more; the socket is closed then."""
         try:
             self._epoll.register(descriptor, select.EPOLLIN)
         except OSError:
@@ -76,13 +76,13 @@ class Sockets:
         self._protocols[descriptor] = protocol
 
     def release(self, descriptor: int) -> None:
-        """Close the descriptor of a socket that was lost. Nobody may write to it any more: the number is given anew."""
+        """Close the descriptor of a lost socket. It must not be written to any more: the number will be given again."""
         if not self._epoll.closed:  # else `close` was first
             del self._aside[descriptor]
             os.close(descriptor)
 
     def is_open(self, descriptor: int) -> bool:
-        """Whether it is served: not aborted, not lost."""
+        """Whether it is served: neither aborted nor lost."""
         return descriptor in self._protocols
 
     def waiting(self, descriptor: int) -> int:
@@ -107,7 +107,7 @@ class Sockets:
             self._set_aside(descriptor, data[sent:])
 
     def write_same(self, targets: Iterable[int], data: bytes) -> None:
-        """Implements `wires.Wires`. It is `write` for each, without the call: most of what a gateway does."""
+        """Implements `Writer`. It is `write` for each target without the call: most of a gateway's work."""
         aside, write, size = self._aside, os.write, len(data)
         for descriptor in targets:
             if descriptor in aside:
@@ -124,25 +124,25 @@ class Sockets:
                 self._set_aside(descriptor, data[sent:])
 
     def write_each(self, writes: Iterable[tuple[int, list[bytes]]]) -> None:
-        """Implements `wires.Wires`."""
+        """Implements `Writer`."""
         write = self.write
         for descriptor, frames in writes:
             write(descriptor, b"".join(frames))
 
     def mute(self, descriptor: int) -> None:
-        """Write nothing to it any more, whatever is asked for; it is still read. What waits is thrown away."""
+        """Write nothing to it any more; it is still read. Bytes that wait are thrown away."""
         if self.waiting(descriptor):
             self._epoll.modify(descriptor, select.EPOLLIN)
         self._aside[descriptor] = None
 
     def end_writing(self, descriptor: int) -> None:
-        """Tell the peer that nothing more comes (a half-close). What waits is thrown away."""
+        """Tell the peer that nothing more comes (a half-close). Bytes that wait are thrown away."""
         self.mute(descriptor)
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM, fileno=descriptor) as end:
             try:
                 end.shutdown(socket.SHUT_WR)
             except OSError:
-                pass  # it is gone already, and will be reported so
+                pass  # it is gone already, which will be reported
             finally:
                 end.detach()
 
@@ -151,7 +151,7 @@ class Sockets:
         self._epoll.modify(descriptor, select.EPOLLOUT)
         try:
             self._protocols[descriptor].pause_writing()
-        except Exception:  # it may be in the middle of a write to many
+        except Exception:  # this may be in the middle of a write to many
             log.exception("could not pause a session")
             self.abort(descriptor)
 
@@ -160,10 +160,10 @@ class Sockets:
         if waiting is not None:
             self._aside[descriptor] = waiting + data
 
-    # Reading, and what ends a socket.
+    # Reading, and the end of a socket.
 
     def abort(self, descriptor: int) -> None:
-        """Be done with it at once; its protocol is told in a following turn of the loop. Harmless where that is so."""
+        """End it at once. Its protocol is called in a following turn of the loop. Harmless if it has ended already."""
         protocol = self._protocols.pop(descriptor, None)
         if protocol is not None:
             self.mute(descriptor)
@@ -171,13 +171,13 @@ class Sockets:
             self._loop.call_soon(protocol.connection_lost)
 
     def _look(self) -> None:
-        """Serve those that have something to say, or take more. Who is left is first in the next turn."""
+        """Serve sockets that have sent something or take more. Those that are left come first in the next turn."""
         until = time.monotonic() + SERVE_S
         while self._serve(self._epoll.poll(0, EVENTS)) == EVENTS and time.monotonic() < until:
             pass
 
     def _serve(self, ready: Sequence[tuple[int, int]]) -> int:
-        """Serve these. Returns how many they are."""
+        """Serve these sockets. Returns how many they are."""
         for descriptor, _ in ready:
             protocol = self._protocols.get(descriptor)
             if protocol is None:
