@@ -1,8 +1,8 @@
 """A real gateway on real sockets and a real broker; only auth is a stand-in that a test can make misbehave."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import pytest
 from nats.aio.client import Client
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_gateway.process.app import build
+from beaconfire_gateway.process.app import Tuning, build
 from beaconfire_gateway.process.settings import Settings
 from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.limits import Limits
@@ -60,12 +60,14 @@ def settlement(settlement_id: str = "s1", campaign_id: str = "c1", *fields: str)
 
 
 @asynccontextmanager
-async def running_gateway(server: NatsServer, auth: FakeAuth, **settings: Any) -> AsyncIterator[Gateway]:
+async def running_gateway(
+    server: NatsServer, auth: FakeAuth, tuning: Tuning | None = None, /, **settings: Any
+) -> AsyncIterator[Gateway]:
     """Start a gateway in this process, on free ports; yields when it is ready."""
     common = broker_settings(server, "gateway").model_dump()
     quick = {"stop_timeout_s": 0}  # a test's clients are not waited for, unless it says so
     chosen = Settings(**{**common, **quick, "port": 0, "jwks_url": auth.jwks_url, **settings})
-    app = build(chosen, on_fatal=lambda: pytest.fail("the gateway lost its broker for good"))
+    app = build(chosen, on_fatal=lambda: pytest.fail("the gateway lost its broker for good"), tuning=tuning)
     async with connected(server, "publisher") as publisher, listening(app, chosen, name="gateway") as at:
         gateway = Gateway(at.url, at.ops_url, auth, server, publisher)
         await _ready(gateway)
@@ -75,11 +77,24 @@ async def running_gateway(server: NatsServer, auth: FakeAuth, **settings: Any) -
 @pytest.fixture(name="core")
 async def _core() -> AsyncIterator[Core]:
     """The gateway's core on real sockets, with nothing outside it."""
+    with _running_core() as core:
+        yield core
+
+
+@pytest.fixture(name="slicing_core")
+async def _slicing_core() -> AsyncIterator[Core]:
+    """The same, but a write to several sessions takes a turn of the loop for each."""
+    with _running_core(slice_sessions=1) as core:
+        yield core
+
+
+@contextmanager
+def _running_core(**options: Any) -> Iterator[Core]:
     loop = asyncio.get_running_loop()
     try:
         with closing(Recorder(loop)) as sockets:
             limits = Limits(max_sessions_per_address=10_000)
-            yield build_core(sockets, call_soon=loop.call_soon, spawn=spawning(loop), limits=limits)
+            yield build_core(sockets, call_soon=loop.call_soon, spawn=spawning(loop), limits=limits, **options)
     finally:
         close_ends()
 

@@ -10,10 +10,11 @@ from typing import Any
 
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.hub import Hub
-from beaconfire_gateway.fanout.outbound import BATCH_BYTES
+from beaconfire_gateway.fanout.outbound import BATCH_BYTES, SLICE
 from beaconfire_gateway.fanout.ring import Ring
 from beaconfire_gateway.fanout.targets import Writer
 from beaconfire_gateway.sessions import requests
+from beaconfire_gateway.sessions.fair_queue import STEPS
 from beaconfire_gateway.sessions.gateway import Access, Gateway, History
 from beaconfire_gateway.sessions.limits import Limits
 from beaconfire_gateway.sessions.session import Session
@@ -106,6 +107,8 @@ def build_core(
     ring_bytes: int = 1_000_000,
     limits: Limits | None = None,
     batch_bytes: int = BATCH_BYTES,
+    slice_sessions: int = SLICE,
+    steps_per_turn: int = STEPS,
     epoch: str = "",
 ) -> Gateway:
     """Build the core that every unit test of it uses. Its history is empty unless one is given."""
@@ -120,6 +123,8 @@ def build_core(
         hub=hub,
         ring_bytes=ring_bytes,
         batch_bytes=batch_bytes,
+        slice_sessions=slice_sessions,
+        steps_per_turn=steps_per_turn,
         now=0,
     )
     core.epoch = epoch

@@ -10,8 +10,10 @@ from nats.aio.client import Client
 
 from beaconfire_gateway.fanout.encoding import Stored
 from beaconfire_gateway.stream import replay
-from beaconfire_gateway.stream.intake import Intake
+from beaconfire_gateway.stream.intake import ANCHOR_EVERY_S, Intake
 from beaconfire_gateway.stream.live import parse_live
+from beaconfire_gateway.stream.repair import YOUNG_S
+from beaconfire_gateway.stream.watch import SILENCE_S
 from beaconfire_kit import broker
 from beaconfire_kit.seams.nats_direct import DirectClient
 from tests.conftest import Broker, broker_settings
@@ -79,7 +81,14 @@ class Ear:
 
 
 @asynccontextmanager
-async def listening(server: Broker, *, history_s: float = 60.0) -> AsyncIterator[Ear]:
+async def listening(
+    server: Broker,
+    *,
+    history_s: float = 60.0,
+    silence_s: float = SILENCE_S,
+    young_s: float = YOUNG_S,
+    anchor_every_s: float = ANCHOR_EVERY_S,
+) -> AsyncIterator[Ear]:
     """Run an intake as the gateway does; yields when it is ready."""
     ear = Ear()
 
@@ -100,6 +109,9 @@ async def listening(server: Broker, *, history_s: float = 60.0) -> AsyncIterator
         on_epoch=ear.begin,
         on_gap=ear.lose,
         history_s=history_s,
+        silence_s=silence_s,
+        young_s=young_s,
+        anchor_every_s=anchor_every_s,
     )
     hear = ear.intake._hear
 

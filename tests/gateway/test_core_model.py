@@ -7,18 +7,15 @@ from collections import Counter
 from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
-from unittest.mock import patch
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from beaconfire_gateway.fanout import outbound as outbound_module
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.ring import Ring
 from beaconfire_gateway.fanout.route import Routes
 from beaconfire_gateway.fanout.targets import CallingWriter, Target
-from beaconfire_gateway.sessions import fair_queue as fair_queue_module
 from beaconfire_gateway.sessions.gateway import Gateway, HistoryGone
 from beaconfire_gateway.sessions.limits import Limits
 from beaconfire_gateway.sessions.session import Session, State
@@ -150,9 +147,6 @@ class Core(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self._patches = [patch.object(outbound_module, "SLICE", 2), patch.object(fair_queue_module, "STEPS", 1)]
-        for one in self._patches:
-            one.start()
         self.loop = asyncio.new_event_loop()
         self.stream: dict[int, Message] = {}
         self.everything: dict[int, Entry] = {}
@@ -180,6 +174,8 @@ class Core(RuleBasedStateMachine):
             ring_bytes=RING_EVENTS * 400,
             limits=Limits(messages_per_minute=100_000, rooms_per_minute=100_000),
             batch_bytes=300,
+            slice_sessions=2,
+            steps_per_turn=1,
             epoch="e",
         )
         self.tasks: set[asyncio.Task[None]] = set()
@@ -640,8 +636,6 @@ class Core(RuleBasedStateMachine):
                 task.cancel()
             self.loop.run_until_complete(asyncio.sleep(0))
             self.loop.close()
-            for one in self._patches:
-                one.stop()
 
     def _settle(self) -> None:
         """Everything heals: sockets drain, holes are read, the loop turns until nothing is left to do."""

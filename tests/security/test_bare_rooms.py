@@ -3,10 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from beaconfire.nats_server import NatsServer
-from beaconfire_gateway.sessions import membership
+from beaconfire_gateway.process.app import Tuning
+from beaconfire_gateway.sessions.membership import AskingPolicy
 from tests.auth.conftest import Person
 from tests.client import SocketClient, open_socket
 from tests.security.whole import Whole, running_whole
@@ -39,19 +38,19 @@ async def correlation_of_next(client: SocketClient) -> str:
     return str((await client.next("event"))["event"]["metadata"]["correlationId"])
 
 
-async def test_stranger_cannot_take_over_a_bare_room(
-    stream: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_stranger_cannot_take_over_a_bare_room(stream: NatsServer, tmp_path: Path) -> None:
     """T8: a stranger invites the victim and publishes an event for the same id.
 
     The victim, who is in the bare room, still hears only the true root, also after its lease was renewed. The bare name
     is now refused with both long forms, and the long form works.
     """
-    monkeypatch.setattr(membership, "RENEW_AFTER_S", 0.0)
-    monkeypatch.setattr(membership, "RENEW_EVERY_S", 0.05)
+    tuning = Tuning(asking=AskingPolicy(renew_after_s=0.0, renew_every_s=0.05))
     limits = ("rooms_per_minute", "messages_per_minute")
     roomy = {f"{limit}{of}": 100_000 for limit in limits for of in ("", "_per_user")}
-    async with running_whole(stream, tmp_path, everywhere=roomy) as whole, open_socket(whole.gateways[0].url) as client:
+    async with (
+        running_whole(stream, tmp_path, everywhere=roomy, tuning=tuning) as whole,
+        open_socket(whole.gateways[0].url) as client,
+    ):
         owner, stranger, victim = [await whole.sign_up(name) for name in ("owner", "stranger", "victim")]
         mine, theirs = await whole.campaign(owner), await whole.campaign(stranger)
         await invite(whole, owner, mine, victim)

@@ -13,6 +13,7 @@ from beaconfire_auth.keys import Keys
 from beaconfire_auth.migrations import MIGRATIONS
 from beaconfire_auth.seal import Seal
 from beaconfire_auth.settings import DEVELOPMENT_SECRET
+from beaconfire_gateway.process.app import Tuning
 from beaconfire_kit.database import Database
 from beaconfire_kit.migrations import open_database
 from tests.auth.conftest import Auth, Person, running_auth
@@ -74,6 +75,7 @@ async def running_whole(
     jwks_url: str | None = None,
     auth: Mapping[str, Any] | None = None,
     everywhere: Mapping[str, Any] | None = None,
+    tuning: Tuning | None = None,
 ) -> AsyncIterator[Whole]:
     """Start it all; yields when everything is ready. `jwks_url`, where keys are not to be asked from auth itself."""
     common = everywhere or {}
@@ -85,7 +87,10 @@ async def running_whole(
         await bare.says("ready")
         stand_in = FakeAuth()  # only its keys' address is asked for
         stand_in.jwks_url = keys_at
-        made = [await stack.enter_async_context(running_gateway(server, stand_in, **common)) for _ in range(gateways)]
+        made = [
+            await stack.enter_async_context(running_gateway(server, stand_in, tuning, **common))
+            for _ in range(gateways)
+        ]
         yield Whole(running, bare.nobody, made, folder)
 
 

@@ -2,7 +2,6 @@
 
 import pytest
 
-from beaconfire_gateway.fanout import hub as hub_module
 from beaconfire_gateway.fanout.hub import Hub, Recipients
 from beaconfire_gateway.fanout.route import Routes
 from beaconfire_gateway.wire.wire import Wire
@@ -84,11 +83,9 @@ def test_room_without_sessions_is_remembered_until_one_joins() -> None:
     assert found == [False, True, True, False]
 
 
-def test_memory_stays_bounded_however_often_sessions_join(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_memory_stays_bounded_however_often_sessions_join() -> None:
     """New subjects and joins in one of their rooms, again and again, do not make the hub remember ever more."""
-    monkeypatch.setattr(hub_module, "_MAX_REMEMBERED", 50)
-    monkeypatch.setattr(hub_module, "_MAX_NOTED", 200)
-    hub: Hub[Member] = Hub()
+    hub: Hub[Member] = Hub(max_remembered=50)
     crowd(hub, "campaign:c1")
     for number in range(1_000):
         subject = f"campaign.c1.settlement.s{number}"

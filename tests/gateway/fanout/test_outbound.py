@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from beaconfire_gateway.fanout import hub as hub_module
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.hub import Hub
 from beaconfire_gateway.fanout.outbound import BATCH_BYTES, LISTEN_FROM_S, LISTEN_S, LISTEN_TIMES, SLICE, Outbound
@@ -45,8 +44,8 @@ class Member:
 class Gateway:
     """A hub and its outbound, with a loop that turns, and a clock that goes on, by hand."""
 
-    def __init__(self) -> None:
-        self.hub: Hub[Member] = Hub()
+    def __init__(self, hub: Hub[Member] | None = None) -> None:
+        self.hub: Hub[Member] = Hub() if hub is None else hub
         self.turns: list[Callable[[], None]] = []
         self.now = 100.0
         self.outbound = Outbound(self.hub, CallingWriter(), self.turns.append, clock=lambda: self.now)
@@ -352,9 +351,8 @@ def test_bytes_beyond_the_bound_end_the_gathering_in_the_same_turn() -> None:
     assert len(gateway.turns) == 1
 
 
-def test_remembered_member_lists_of_rooms_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub_module, "_MAX_REMEMBERED_TARGETS", 500)
-    gateway, members = Gateway(), [Member() for _ in range(100)]
+def test_remembered_member_lists_of_rooms_are_bounded() -> None:
+    gateway, members = Gateway(Hub(max_remembered_targets=500)), [Member() for _ in range(100)]
     for member in members:
         gateway.join(member, "campaign:c1")
     for number in range(50):

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_gateway.sessions import membership
+from beaconfire_gateway.process.app import Tuning
+from beaconfire_gateway.sessions.membership import AskingPolicy
 from beaconfire_kit.authorization import GrantRequest, grant
 from beaconfire_kit.roles import Role
 from beaconfire_kit.settings import DEVELOPMENT_SERVICE_TOKEN
@@ -24,12 +25,18 @@ async def _real_auth(stream: NatsServer, tmp_path: Path) -> AsyncIterator[Auth]:
         yield auth
 
 
+@pytest.fixture(name="policy")
+def _policy() -> AskingPolicy:
+    """How the gateway asks auth. A test may change it while the gateway runs."""
+    return AskingPolicy(renew_every_s=0.05)
+
+
 @pytest.fixture(name="between")
-async def _between(stream: NatsServer, real_auth: Auth) -> AsyncIterator[Gateway]:
+async def _between(stream: NatsServer, real_auth: Auth, policy: AskingPolicy) -> AsyncIterator[Gateway]:
     """A gateway between a real broker and a real auth."""
     there = FakeAuth()
     there.jwks_url = f"{real_auth.url}/.well-known/jwks.json"
-    async with running_gateway(stream, there) as gateway:
+    async with running_gateway(stream, there, Tuning(asking=policy)) as gateway:
         yield gateway
 
 
@@ -92,21 +99,20 @@ async def test_revoked_token_is_refused_while_the_broker_is_away(
 
 
 async def test_sessions_stay_in_their_rooms_through_a_long_broker_outage(
-    between: Gateway, real_auth: Auth, stream: NatsServer, monkeypatch: pytest.MonkeyPatch
+    between: Gateway, real_auth: Auth, stream: NatsServer, policy: AskingPolicy
 ) -> None:
-    monkeypatch.setattr(membership, "RENEW_EVERY_S", 0.05)
     owner = await real_auth.sign_up("owner")
     await make_owner(between, owner.id)
     async with open_socket(between.url) as client:
         await client.connect(owner.token, ["campaign:c1"])
         await asyncio.to_thread(stream.freeze)
         await client.next("degraded")
-        monkeypatch.setattr(membership, "RENEW_AFTER_S", -1.0)
-        monkeypatch.setattr(membership, "LEASE_S", -1.0)
+        policy.renew_after_s = -1.0
+        policy.lease_s = -1.0
         await client.ask("ping")
         await asyncio.to_thread(stream.thaw)
         await client.next("live")
-        monkeypatch.setattr(membership, "LEASE_S", 600.0)
+        policy.lease_s = 600.0
         await between.publish(settlement("s1"))
         await client.next("event")
 

@@ -12,8 +12,7 @@ from nats.aio.msg import Msg
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.fanout.hub import Hub
-from beaconfire_gateway.sessions import membership as membership_module
-from beaconfire_gateway.sessions.membership import Membership
+from beaconfire_gateway.sessions.membership import AskingPolicy, Membership
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.sessions.subscription import Subscription
 from beaconfire_kit.authorization import AUTHORIZE, QUEUE, Auth, AuthUnavailable
@@ -45,7 +44,9 @@ class SlowAuth:
 
 
 @asynccontextmanager
-async def slow_auth(server: NatsServer) -> AsyncIterator[tuple[Membership, SlowAuth]]:
+async def slow_auth(
+    server: NatsServer, policy: AskingPolicy | None = None
+) -> AsyncIterator[tuple[Membership, SlowAuth]]:
     async with connected(server, "auth") as nc, connected(server, "gateway") as gateway:
         auth = SlowAuth(nc, gateway)
 
@@ -58,18 +59,15 @@ async def slow_auth(server: NatsServer) -> AsyncIterator[tuple[Membership, SlowA
         nobody = Verifier(None, "", issuer="", audience="")  # type: ignore[arg-type]  # no token is verified here
         asks = Auth()
         asks.nc = gateway
-        yield Membership(asks, nobody, hub), auth
+        yield Membership(asks, nobody, hub, policy), auth
 
 
 def claims(user: str) -> Claims:
     return Claims(user, "", 0, 900, "")
 
 
-async def test_gateway_asks_auth_a_few_questions_at_a_time_in_order(
-    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(membership_module, "ASKS_AT_ONCE", 3)
-    async with slow_auth(stream) as (membership, auth):
+async def test_gateway_asks_auth_a_few_questions_at_a_time_in_order(stream: NatsServer) -> None:
+    async with slow_auth(stream, AskingPolicy(asks_at_once=3)) as (membership, auth):
         asking = [asyncio.create_task(membership.decide(claims(f"u{number}"), ["campaign:c1"])) for number in range(6)]
         at_first = await auth.asked(3)
         await auth.answer(0)
@@ -84,12 +82,8 @@ async def test_gateway_asks_auth_a_few_questions_at_a_time_in_order(
     assert len(answers) == 6
 
 
-async def test_question_that_waits_too_long_is_refused_with_a_retry_time_and_never_sent(
-    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(membership_module, "ASKS_AT_ONCE", 1)
-    monkeypatch.setattr(membership_module, "WAIT_S", 0.05)
-    async with slow_auth(stream) as (membership, auth):
+async def test_question_that_waits_too_long_is_refused_with_a_retry_time_and_never_sent(stream: NatsServer) -> None:
+    async with slow_auth(stream, AskingPolicy(asks_at_once=1, wait_s=0.05)) as (membership, auth):
         first = asyncio.create_task(membership.decide(claims("u0"), ["campaign:c1"]))
         await auth.asked(1)
         with pytest.raises(AuthUnavailable) as refused:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from beaconfire.nats_server import NatsServer
+from beaconfire_gateway.process.app import Tuning
 from beaconfire_gateway.sessions import membership as membership_module
-from beaconfire_gateway.stream import repair
+from beaconfire_gateway.sessions.membership import AskingPolicy
 from beaconfire_kit import broker
 from beaconfire_kit.events.user import AccessRevoked
 from beaconfire_kit.roles import Role
@@ -52,12 +53,32 @@ class Island:
 
 @pytest.fixture(name="island")
 async def _island(stream: NatsServer, auth: FakeAuth) -> AsyncIterator[Island]:
+    async with running_island(stream, auth) as island:
+        yield island
+
+
+@asynccontextmanager
+async def running_island(stream: NatsServer, auth: FakeAuth, tuning: Tuning | None = None) -> AsyncIterator[Island]:
     async with AsyncExitStack() as stack:
         route = await stack.enter_async_context(Proxy(stream.port).running())
         gateway = await stack.enter_async_context(
-            running_gateway(stream, auth, nats_url=f"nats://127.0.0.1:{route.port}")
+            running_gateway(stream, auth, tuning, nats_url=f"nats://127.0.0.1:{route.port}")
         )
         yield Island(gateway, route, stack)
+
+
+@pytest.fixture(name="old_island")
+async def _old_island(stream: NatsServer, auth: FakeAuth) -> AsyncIterator[Island]:
+    """A gateway to which every message is so old that it may be a tick that expired."""
+    async with running_island(stream, auth, Tuning(young_s=0.0)) as island:
+        yield island
+
+
+@pytest.fixture(name="impatient_island")
+async def _impatient_island(stream: NatsServer, auth: FakeAuth) -> AsyncIterator[Island]:
+    """A gateway that soon gives up if auth does not answer."""
+    async with running_island(stream, auth, Tuning(asking=AskingPolicy(doubt_s=0.5))) as island:
+        yield island
 
 
 async def purge(island: Island, _offset: int) -> None:
@@ -113,18 +134,17 @@ async def test_member_whose_removal_was_missed_hears_nothing_published_since(isl
 
 @pytest.mark.parametrize("lose", [purge_subject, delete_message])
 async def test_member_whose_removal_was_missed_among_expired_ticks_hears_nothing_more(
-    island: Island, monkeypatch: pytest.MonkeyPatch, lose: Lose
+    old_island: Island, lose: Lose
 ) -> None:
     """Clients are not sent `resync` for offsets that may have been ticks."""
-    monkeypatch.setattr(repair, "YOUNG_S", 0.0)
-    removed, stays = await island.client("viewer"), await island.client("owner")
-    with island.route.cut_off():
-        island.auth.members["viewer"] = {}
-        await lose(island, await publish_as_auth(island.gateway, member("viewer", None)))
+    removed, stays = await old_island.client("viewer"), await old_island.client("owner")
+    with old_island.route.cut_off():
+        old_island.auth.members["viewer"] = {}
+        await lose(old_island, await publish_as_auth(old_island.gateway, member("viewer", None)))
         for number in range(3):
-            await island.gateway.publish(settlement(f"missed{number}"))
+            await old_island.gateway.publish(settlement(f"missed{number}"))
     left = await removed.next("room.left")
-    await fence(island.gateway, stays)
+    await fence(old_island.gateway, stays)
     await removed.ask("ping")
 
     assert left["reason"] == "membership_removed"
@@ -267,19 +287,16 @@ async def test_sessions_hear_nothing_after_a_gap_until_auth_answers_and_then_eve
     assert [event["offset"] for event in events] == offsets
 
 
-async def test_sessions_leave_their_rooms_if_auth_does_not_answer_after_a_gap(
-    island: Island, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_sessions_leave_their_rooms_if_auth_does_not_answer_after_a_gap(impatient_island: Island) -> None:
     """The reason tells them to ask again, and with their cursor they miss nothing."""
-    monkeypatch.setattr(membership_module, "DOUBT_S", 0.5)
-    clients = [await island.client(user) for user in ("owner", "editor", "viewer")]
-    island.auth.answer = lambda _question: None
-    with island.route.cut_off():
-        await purge(island, await island.gateway.publish(settlement("lost")))
+    clients = [await impatient_island.client(user) for user in ("owner", "editor", "viewer")]
+    impatient_island.auth.answer = lambda _question: None
+    with impatient_island.route.cut_off():
+        await purge(impatient_island, await impatient_island.gateway.publish(settlement("lost")))
     resyncs = [await client.next("resync") for client in clients]
-    offset = await island.gateway.publish(settlement("s1"))
+    offset = await impatient_island.gateway.publish(settlement("s1"))
     left = [await client.next("room.left") for client in clients]
-    island.auth.answer = island.auth.decide
+    impatient_island.auth.answer = impatient_island.auth.decide
     restored, answers = [], []
     for client, resync in zip(clients, resyncs, strict=True):
         await client.send("subscribe", rooms=[ROOM], cursor=resync["cursor"])
@@ -311,14 +328,10 @@ async def test_auth_is_asked_about_a_few_sessions_at_a_time_after_a_gap(island: 
     assert len(at_first) == membership_module.CONFIRMS_AT_ONCE
 
 
-async def test_leases_of_all_sessions_end_together_if_auth_does_not_answer(
-    stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_leases_of_all_sessions_end_together_if_auth_does_not_answer(stream: NatsServer, auth: FakeAuth) -> None:
     """A room that is joined later has its own lease."""
-    monkeypatch.setattr(membership_module, "RENEW_EVERY_S", 0.1)
-    monkeypatch.setattr(membership_module, "RENEW_AFTER_S", 0.2)
-    monkeypatch.setattr(membership_module, "LEASE_S", 1.0)
-    async with running_gateway(stream, auth) as gateway, AsyncExitStack() as stack:
+    tuning = Tuning(asking=AskingPolicy(renew_every_s=0.1, renew_after_s=0.2, lease_s=1.0))
+    async with running_gateway(stream, auth, tuning) as gateway, AsyncExitStack() as stack:
         clients = [await stack.enter_async_context(open_socket(gateway.url)) for _ in range(8)]
         for client in clients:
             await client.connect(auth.token("viewer"), [ROOM])

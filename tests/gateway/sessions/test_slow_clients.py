@@ -10,10 +10,9 @@ from contextlib import AsyncExitStack
 import pytest
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_gateway.fanout import outbound as outbound_module
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.route import Route
-from beaconfire_gateway.sessions import catchup
+from beaconfire_gateway.process.app import Tuning
 from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.wire.messages import Degraded
@@ -79,10 +78,12 @@ async def test_fifty_clients_that_read_nothing_take_at_most_256_kib_each(
 
 
 async def test_client_that_falls_further_and_further_behind_gets_resync_and_is_live_again(
-    stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.MonkeyPatch
+    stream: NatsServer, auth: FakeAuth
 ) -> None:
-    monkeypatch.setattr(catchup, "LOSING_S", 0.0)
-    async with running_gateway(stream, auth, max_buffer_bytes=16_384) as gateway, raw_socket(gateway.url) as slow:
+    async with (
+        running_gateway(stream, auth, Tuning(losing_s=0.0), max_buffer_bytes=16_384) as gateway,
+        raw_socket(gateway.url) as slow,
+    ):
         hello = {"type": "connect", "id": 1, "token": auth.token("viewer"), "rooms": ["campaign:c1"]}
         slow.write(client_frame(json.dumps(hello).encode()))
         await slow.frame()
@@ -152,21 +153,18 @@ async def test_client_with_a_full_socket_before_its_ack_starts_behind_and_gets_e
     assert heard.index(b"connection.ack") < heard.index(b"event 1event 2event 3")
 
 
-async def test_messages_to_a_session_come_before_what_it_catches_up_with(
-    core: Core, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outbound_module, "SLICE", 1)
-    slow, *others = await connect(core, 3)
+async def test_messages_to_a_session_come_before_what_it_catches_up_with(slicing_core: Core) -> None:
+    slow, *others = await connect(slicing_core, 3)
     shrink(slow)
     end, heard = ENDS[-3], b""
-    deliver(core, 1, b"event 1".rjust(10_000))
+    deliver(slicing_core, 1, b"event 1".rjust(10_000))
     for one in (*others * 20, slow):
         one.send(Degraded("a word"))
     await asyncio.sleep(0)
     states = [slow.state]
     for one in (*others * 20, slow):
         one.send(Degraded("another"))
-    deliver(core, 2, b"event 2")
+    deliver(slicing_core, 2, b"event 2")
     async with asyncio.timeout(10):
         while b"event 2" not in heard:
             await asyncio.sleep(0)

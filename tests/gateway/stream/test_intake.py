@@ -10,8 +10,7 @@ import pytest
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.fanout.encoding import Stored
-from beaconfire_gateway.stream import intake as intake_module
-from beaconfire_gateway.stream import repair, replay, watch
+from beaconfire_gateway.stream import replay
 from beaconfire_gateway.stream.intake import Event
 from beaconfire_gateway.stream.live import parse_live
 from beaconfire_kit import broker, reading
@@ -84,10 +83,9 @@ async def test_hole_is_read_without_a_consumer_while_a_cluster_elects_a_leader(s
 async def test_events_lost_by_a_read_are_read_again_and_not_taken_for_deleted(
     stream: NatsServer, monkeypatch: pytest.MonkeyPatch, loses: bytes
 ) -> None:
-    monkeypatch.setattr(repair, "YOUNG_S", 0.0)
     inboxes: list[str] = []
     lost = 0
-    async with listening(stream) as ear, connected(stream, "publisher") as nc:
+    async with listening(stream, young_s=0.0) as ear, connected(stream, "publisher") as nc:
         subscribe = ear.client.subscribe_direct
 
         async def losing(inbox: str, hear: Direct) -> Any:
@@ -203,13 +201,13 @@ async def test_epoch_renewed_by_an_operator_is_reported_at_once(stream: NatsServ
     assert ear.epochs[1][0] == epoch
 
 
-async def test_recreated_stream_is_found_by_an_offset_that_was_passed_already(
-    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    async with listening(stream) as ear, connected(stream, "publisher") as nc, connected(stream, "setup") as setup:
+async def test_recreated_stream_is_found_by_an_offset_that_was_passed_already(stream: NatsServer) -> None:
+    async with (
+        listening(stream, silence_s=3600.0) as ear,
+        connected(stream, "publisher") as nc,
+        connected(stream, "setup") as setup,
+    ):
         await ear.reach(await publish(nc, 30))
-        await ear.reach(ear.intake.position + 1)  # the tick after a silence: it waits for the next one from now on
-        monkeypatch.setattr(watch, "SILENCE_S", 3600.0)
         await ear.reach(await publish(nc, 1, prefix="last"))
         await setup.request("$JS.API.STREAM.DELETE.EVENTS", b"")
         epoch = await broker.declare_stream(setup)
@@ -306,11 +304,8 @@ def test_headers_that_name_another_subject_are_not_believed(subject: bytes) -> N
     assert parse_live(b"live." + SUBJECT, b"{}", None) is None
 
 
-async def test_quiet_stream_gets_anchors_so_that_older_cursors_stay_valid(
-    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(intake_module, "ANCHOR_EVERY_S", 0.001)
-    async with listening(stream) as ear:
+async def test_quiet_stream_gets_anchors_so_that_older_cursors_stay_valid(stream: NatsServer) -> None:
+    async with listening(stream, anchor_every_s=0.001) as ear:
         async with asyncio.timeout(30):
             while list(ear.subjects.values()).count("anchor") < 2:
                 await ear.reach(ear.intake.position + 1)

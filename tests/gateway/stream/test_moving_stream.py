@@ -10,8 +10,9 @@ import pytest
 from nats.aio.client import Client
 
 from beaconfire.nats_server import NatsServer
+from beaconfire_gateway.process.app import Tuning
 from beaconfire_gateway.stream import intake as intake_module
-from beaconfire_gateway.stream import repair, replay, watch
+from beaconfire_gateway.stream import replay
 from beaconfire_kit import broker
 from beaconfire_kit.seams.nats_direct import DirectClient
 from tests.broker_changes import call_api, declare
@@ -226,10 +227,8 @@ async def test_clients_resume_completely_at_a_gateway_whose_start_was_interrupte
     assert heard == missed
 
 
-@pytest.fixture(name="no_probes")
-def _no_probes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Silence is not probed: a gateway looks at the stream only if it hears something, or is told to."""
-    monkeypatch.setattr(watch, "SILENCE_S", 3600.0)
+NO_PROBES_S = 3600.0
+"""A gateway that waits so long in silence looks at the stream only if it hears something, or is told to."""
 
 
 def before_state(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], Awaitable[object]]) -> None:
@@ -253,11 +252,10 @@ async def lose_many(ear: Ear, stack: AsyncExitStack, stream: NatsServer, count: 
     return nc, first
 
 
-@pytest.mark.usefixtures("no_probes")
 async def test_retention_between_the_streams_state_and_the_read_is_reported(
     stream: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with listening(stream) as ear, AsyncExitStack() as stack:
+    async with listening(stream, silence_s=NO_PROBES_S) as ear, AsyncExitStack() as stack:
         nc, first = await lose_many(ear, stack, stream, 100)
         while_reading(monkeypatch, lambda: call_api(stream, "STREAM.PURGE.EVENTS", {"seq": first + 40}))
         end = await publish(nc, 110)
@@ -267,11 +265,10 @@ async def test_retention_between_the_streams_state_and_the_read_is_reported(
     ear.assert_no_silent_jump()
 
 
-@pytest.mark.usefixtures("no_probes")
 async def test_resync_comes_before_the_events_held_behind_a_hole_taken_by_retention(
     stream: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with listening(stream) as ear, AsyncExitStack() as stack:
+    async with listening(stream, silence_s=NO_PROBES_S) as ear, AsyncExitStack() as stack:
         nc, first = await lose_many(ear, stack, stream, 4)
         before_state(monkeypatch, lambda: call_api(stream, "STREAM.PURGE.EVENTS", {"seq": first + 4}))
         end = await publish(nc, 8)
@@ -281,7 +278,6 @@ async def test_resync_comes_before_the_events_held_behind_a_hole_taken_by_retent
     ear.assert_no_silent_jump()
 
 
-@pytest.mark.usefixtures("no_probes")
 async def test_client_gets_resync_and_then_the_held_events_after_its_cursor(
     stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -293,7 +289,10 @@ async def test_client_gets_resync_and_then_the_held_events_after_its_cursor(
             hear(intake, *message)
 
     monkeypatch.setattr(intake_module.Intake, "_hear", lossy)
-    async with running_gateway(stream, auth) as gateway, open_socket(gateway.url) as client:
+    async with (
+        running_gateway(stream, auth, Tuning(silence_s=NO_PROBES_S)) as gateway,
+        open_socket(gateway.url) as client,
+    ):
         await client.connect(auth.token("viewer"), ["campaign:c1"])
         deaf[0] = True
         lost = await gateway.publish(settlement("lost"))
@@ -341,12 +340,11 @@ async def test_events_purged_by_subject_before_they_were_heard_are_reported(stre
     ear.assert_no_silent_jump()
 
 
-@pytest.mark.usefixtures("no_probes")
 @pytest.mark.parametrize("which", [(0,), (3,), (99,), (3, 50)], ids=["first", "one", "last", "two"])
 async def test_single_events_deleted_before_they_were_heard_are_reported(
     stream: NatsServer, which: tuple[int, ...]
 ) -> None:
-    async with listening(stream) as ear, AsyncExitStack() as stack:
+    async with listening(stream, silence_s=NO_PROBES_S) as ear, AsyncExitStack() as stack:
         nc, first = await lose_many(ear, stack, stream, 10**6)
         end = await publish(nc, 100)
         for number in which:
@@ -375,16 +373,13 @@ async def test_gateway_that_starts_after_an_erasure_reports_it_to_clients_that_w
     assert (told["type"], told.get("reason")) == ("resync", "not_resumable")
 
 
-async def test_ticks_that_expired_while_the_gateway_was_cut_off_are_no_gap(
-    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_ticks_that_expired_while_the_gateway_was_cut_off_are_no_gap(stream: NatsServer) -> None:
     async with (
         Proxy(stream.port).running() as route,
         connected(stream, "publisher") as nc,
-        listening(At(f"nats://127.0.0.1:{route.port}", stream.passwords)) as ear,
+        listening(At(f"nats://127.0.0.1:{route.port}", stream.passwords), young_s=0.0) as ear,
     ):
         await ear.reach(await publish(nc, 2, prefix="before"))
-        monkeypatch.setattr(repair, "YOUNG_S", 0.0)  # as though all of this were minutes ago
         with route.cut_off():
             for number in range(60):
                 await publish(nc, 1, prefix=f"{number}-")

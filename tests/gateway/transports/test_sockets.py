@@ -14,14 +14,12 @@ from urllib.parse import urlsplit
 import pytest
 from structlog.testing import capture_logs
 
-from beaconfire_gateway.fanout import outbound as outbound_module
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.route import Route
 from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.gateway import Incoming
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.transports import handshake as handshake_module
-from beaconfire_gateway.transports import sockets as sockets_module
 from beaconfire_gateway.transports.sockets import EVENTS, READ_BYTES, Sockets
 from beaconfire_gateway.wire.websocket_frames import Opcode, decode_close, encode, encode_close
 from beaconfire_kit import errors
@@ -147,19 +145,17 @@ async def test_client_that_reads_nothing_is_not_read_until_it_reads_again(socket
     assert one.told == ["pause", "resume", b"hello"]
 
 
-async def test_many_sockets_with_input_are_served_some_at_a_time_and_in_turn(
-    sockets: Sockets, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(sockets_module, "SERVE_S", 0.0)
-    crowd = [End(sockets) for _ in range(2 * EVENTS)]
-    for one in crowd:
-        one.client.send(b"x" * (2 * READ_BYTES))
-    served = []
-    for _ in range(4):
-        sockets._look()
-        served.append([len(one.told) for one in crowd])
-    for one in crowd:
-        one.client.close()
+async def test_many_sockets_with_input_are_served_some_at_a_time_and_in_turn() -> None:
+    with closing(Sockets(asyncio.get_running_loop(), serve_s=0.0)) as sockets:
+        crowd = [End(sockets) for _ in range(2 * EVENTS)]
+        for one in crowd:
+            one.client.send(b"x" * (2 * READ_BYTES))
+        served = []
+        for _ in range(4):
+            sockets._look()
+            served.append([len(one.told) for one in crowd])
+        for one in crowd:
+            one.client.close()
 
     assert [sum(counts) for counts in served] == [EVENTS, 2 * EVENTS, 3 * EVENTS, 4 * EVENTS]
     assert set(served[1]) == {1}
@@ -354,48 +350,42 @@ async def test_nothing_is_written_to_reused_descriptors_after_all_sockets_were_c
         end.close()
 
 
-async def test_descriptor_is_not_reused_while_events_are_queued_for_it(
-    core: Core, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outbound_module, "SLICE", 1)
-    connections, ends = [open_connection(core) for _ in range(3)], ENDS[-3:]
+async def test_descriptor_is_not_reused_while_events_are_queued_for_it(slicing_core: Core) -> None:
+    connections, ends = [open_connection(slicing_core) for _ in range(3)], ENDS[-3:]
     numbers = [one.target for one in connections]
     for one in connections:
-        core.hub.join(one, SUBSCRIPTION.room, Role.VIEWER)
-    core.outbound.put(1, Entry(1, Route("campaign.c1.state", (SUBSCRIPTION.room,)), b"an event", 0.0, type="t"))
-    core.outbound.delivered(1)
+        slicing_core.hub.join(one, SUBSCRIPTION.room, Role.VIEWER)
+    slicing_core.outbound.put(1, Entry(1, Route("campaign.c1.state", (SUBSCRIPTION.room,)), b"an event", 0.0, type="t"))
+    slicing_core.outbound.delivered(1)
     await asyncio.sleep(0)  # one of three is written
     connections[2].abort()
     await asyncio.sleep(0)  # and another
-    late = open_connection(core)
+    late = open_connection(slicing_core)
     still_open = os.fstat(numbers[2])
-    await settled(lambda: core.outbound.settled == 1)
+    await settled(lambda: slicing_core.outbound.settled == 1)
     sockets = late._sockets
 
     assert still_open
     assert late.target not in numbers
     assert is_closed(numbers[2])
     assert not sockets.is_open(numbers[2])
-    assert core.door.connecting == 3
+    assert slicing_core.door.connecting == 3
     assert [heard_by(end) for end in (*ends[:2], ENDS[-1])] == [b"an event", b"an event", b""]
 
 
-async def test_closed_session_hears_no_queued_event_and_its_end_is_waited_for_in_bounds(
-    core: Core, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(outbound_module, "SLICE", 1)
-    connections, ends = [open_connection(core) for _ in range(3)], ENDS[-3:]
+async def test_closed_session_hears_no_queued_event_and_its_end_is_waited_for_in_bounds(slicing_core: Core) -> None:
+    connections, ends = [open_connection(slicing_core) for _ in range(3)], ENDS[-3:]
     for one in connections:
-        core.hub.join(one, SUBSCRIPTION.room, Role.VIEWER)
-    core.outbound.put(1, Entry(1, Route("campaign.c1.state", (SUBSCRIPTION.room,)), b"an event", 0.0, type="t"))
-    core.outbound.delivered(1)
+        slicing_core.hub.join(one, SUBSCRIPTION.room, Role.VIEWER)
+    slicing_core.outbound.put(1, Entry(1, Route("campaign.c1.state", (SUBSCRIPTION.room,)), b"an event", 0.0, type="t"))
+    slicing_core.outbound.delivered(1)
     await asyncio.sleep(0)
     last = connections[2]
     last.close(BeaconfireError(errors.UNAVAILABLE, "bye"))
-    await settled(lambda: core.outbound.settled == 1)
+    await settled(lambda: slicing_core.outbound.settled == 1)
     sockets, number, heard = last._sockets, last.target, [heard_by(end) for end in ends]
     is_waited_for = sockets.is_open(number)
-    core.timers.turn(7)
+    slicing_core.timers.turn(7)
 
     assert heard == [b"an event", b"an event", encode_close(4503, "bye")]
     assert is_waited_for

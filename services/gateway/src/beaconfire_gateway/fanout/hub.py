@@ -55,17 +55,21 @@ class Recipients:
 
 
 Rooms: TypeAlias = tuple[RoomKey, ...]
-_MAX_REMEMBERED = 10_000
-_MAX_REMEMBERED_TARGETS = 1_000_000
+MAX_REMEMBERED = 10_000
+MAX_REMEMBERED_TARGETS = 1_000_000
 """In all lists together, 8 bytes each: subjects of one large room may have a list each."""
-_MAX_NOTED = 4 * _MAX_REMEMBERED
+NOTES_EACH = 4
 """Notes of which room something remembered depends on. Some are outdated, so they have a bound of their own."""
 
 
 class Hub(Generic[S]):
     """Rooms and users of this gateway. A session that lags stays a member but not in the write lists."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self, *, max_remembered: int = MAX_REMEMBERED, max_remembered_targets: int = MAX_REMEMBERED_TARGETS
+    ) -> None:
+        self._max_remembered = max_remembered
+        self._max_remembered_targets = max_remembered_targets
         self._first: dict[str, S] = {}  # of each user; most have one session, and no object is made for it
         self._others: dict[str, tuple[S, ...]] = {}
         self.sessions = 0
@@ -127,7 +131,7 @@ class Hub(Generic[S]):
         """Whether any session is in the write lists of any of the rooms, which are those of `subject`."""
         heard = self._heard.get(subject)
         if heard is None:
-            if len(self._heard) >= _MAX_REMEMBERED:
+            if len(self._heard) >= self._max_remembered:
                 self._forget_everything()
             heard = self._heard[subject] = not self._rooms.keys().isdisjoint(rooms)
             self._note(subject, rooms)
@@ -144,7 +148,7 @@ class Hub(Generic[S]):
         asked = (subject, type_, audience)
         found = self._by_event.get(asked)
         if found is None:
-            if len(self._by_event) >= _MAX_REMEMBERED or self._remembered_targets >= _MAX_REMEMBERED_TARGETS:
+            if len(self._by_event) >= self._max_remembered or self._remembered_targets >= self._max_remembered_targets:
                 self._forget_everything()
             found = self._by_event[asked] = self._find_alike(rooms, type_, audience)
             self._note(asked, rooms)
@@ -178,7 +182,7 @@ class Hub(Generic[S]):
     def _note(self, key: Hashable, rooms: Rooms) -> None:
         """Note on which rooms it depends what is remembered under this key."""
         self._noted += len(rooms)
-        if self._noted > _MAX_NOTED:
+        if self._noted > NOTES_EACH * self._max_remembered:
             self._forget_everything()
             return
         for room in rooms:

@@ -167,6 +167,7 @@ class Outbound(Generic[S]):
         call_soon: Callable[[Callable[[], None]], object],
         *,
         batch_bytes: int = BATCH_BYTES,
+        slice_sessions: int = SLICE,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hub = hub
@@ -174,6 +175,7 @@ class Outbound(Generic[S]):
         self._call_soon = call_soon
         self._clock = clock
         self._batch_bytes = batch_bytes
+        self._slice_sessions = slice_sessions
         self._batch = _Batch()
         self._jobs: deque[_Job] = deque()
         self._queued = 0  # bytes that the jobs may hold for one session
@@ -279,7 +281,7 @@ class Outbound(Generic[S]):
             if not self._is_listening():
                 if not self._jobs:
                     self.seal()  # not before: events that came during the last writing are joined, too
-                self._write(SLICE)
+                self._write(self._slice_sessions)
         finally:
             if self._jobs or self._batch.order:
                 self._schedule()

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AbstractContextManager, AsyncExitStack, closing, contextmanager, nullcontext
+from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
@@ -18,14 +19,16 @@ from beaconfire_gateway.process.settings import Settings
 from beaconfire_gateway.process.siblings import Worker
 from beaconfire_gateway.process.static_files import add_static_files
 from beaconfire_gateway.sessions import requests
-from beaconfire_gateway.sessions.gateway import Gateway
+from beaconfire_gateway.sessions.gateway import LOSING_S, Gateway
 from beaconfire_gateway.sessions.limits import Doorkeeper, Users
-from beaconfire_gateway.sessions.membership import Membership
+from beaconfire_gateway.sessions.membership import AskingPolicy, Membership
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.stream.deadletters import DeadLetters
 from beaconfire_gateway.stream.delivery import Delivery
 from beaconfire_gateway.stream.history import History
 from beaconfire_gateway.stream.intake import Intake
+from beaconfire_gateway.stream.repair import YOUNG_S
+from beaconfire_gateway.stream.watch import SILENCE_S
 from beaconfire_gateway.transports.handshake import Handshake
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_kit import broker, errors, logs
@@ -44,12 +47,24 @@ FINISH_REQUESTS_S = 2.0
 """How long requests under way have once the sessions have gone (seconds): static files, mostly."""
 
 
-def build(settings: Settings, *, on_fatal: Any, worker: Worker | None = None) -> web.Application:
+@dataclass(frozen=True)
+class Tuning:
+    """Values that operators do not set. Tests choose others, so that they need not wait for minutes."""
+
+    asking: AskingPolicy = field(default_factory=AskingPolicy)
+    losing_s: float = LOSING_S
+    silence_s: float = SILENCE_S
+    young_s: float = YOUNG_S
+
+
+def build(
+    settings: Settings, *, on_fatal: Any, worker: Worker | None = None, tuning: Tuning | None = None
+) -> web.Application:
     """The gateway's application. `on_fatal` is called where the broker connection ended for good: exit non-zero.
 
     `worker`: this process is one of several; another one answers operators, and asks this one (`combined`).
     """
-    process = _Process(settings, on_fatal, worker)
+    process = _Process(settings, on_fatal, worker, tuning or Tuning())
     app = application(settings, ready=process.why_not_ready)
     app[FINISH_S] = min(FINISH_REQUESTS_S, settings.stop_timeout_s)
     app[DRAIN] = process.drain
@@ -65,8 +80,9 @@ def build(settings: Settings, *, on_fatal: Any, worker: Worker | None = None) ->
 class _Process:
     """The gateway with everything around it: broker, auth, HTTP, sockets."""
 
-    def __init__(self, settings: Settings, on_fatal: Any, worker: Worker | None) -> None:
+    def __init__(self, settings: Settings, on_fatal: Any, worker: Worker | None, tuning: Tuning) -> None:
         self._settings = settings
+        self._tuning = tuning
         self._on_fatal = on_fatal
         self._worker = worker
         self.hub: Hub[Session] = Hub()
@@ -142,7 +158,7 @@ class _Process:
         )
         auth = Auth(http, settings.auth_at)
         auth.nc = nc
-        membership = Membership(auth, verifier, self.hub)
+        membership = Membership(auth, verifier, self.hub, self._tuning.asking)
         encoder = Encoder()
         gateway = self._gateway = Gateway(
             access=membership,
@@ -157,6 +173,7 @@ class _Process:
             door=self.door,
             ring_bytes=settings.ring_bytes,
             ring_age_s=settings.ring_age_s,
+            losing_s=self._tuning.losing_s,
         )
         delivery = Delivery(gateway, membership, encoder, DeadLetters(nc, self._spawn).set_aside)
         self._intake = Intake(
@@ -167,6 +184,8 @@ class _Process:
             on_gap=gateway.lose,
             on_doubt=membership.doubt,
             history_s=settings.ring_age_s,
+            silence_s=self._tuning.silence_s,
+            young_s=self._tuning.young_s,
         )
         self._handshake = Handshake(
             gateway,

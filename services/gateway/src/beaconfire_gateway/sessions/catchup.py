@@ -22,8 +22,6 @@ log = logs.get(__name__)
 
 PAGE = 500
 """Events of the ring looked at for one session in one turn of the loop."""
-LOSING_S = 60.0
-"""A session whose distance does not shrink within this is sent `resync`."""
 
 
 class Lagging(Protocol):
@@ -141,10 +139,10 @@ class CatchUp:
         self._session.write(data)
 
     def _loses_ground(self) -> bool:
-        """Whether it is no nearer to the gateway's position than a minute ago."""
+        """Whether it is no nearer to the gateway's position than `losing_s` ago."""
         now, distance = time.monotonic(), self._gateway.position - self.offset
         seen_at, was = self._mark
-        if now - seen_at < LOSING_S:
+        if now - seen_at < self._gateway.losing_s:
             return False
         self._mark = (now, distance)
         return distance >= was

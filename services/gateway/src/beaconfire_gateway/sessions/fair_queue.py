@@ -12,8 +12,9 @@ STEPS = 8
 class FairQueue:
     """Steps of all sessions, first come, first served."""
 
-    def __init__(self, call_soon: Callable[[Step], object]) -> None:
+    def __init__(self, call_soon: Callable[[Step], object], *, steps_per_turn: int = STEPS) -> None:
         self._call_soon = call_soon
+        self._steps_per_turn = steps_per_turn
         self._steps: deque[Step] = deque()
 
     def add(self, step: Step) -> None:
@@ -23,7 +24,7 @@ class FairQueue:
             self._call_soon(self._turn)
 
     def _turn(self) -> None:
-        for _ in range(min(STEPS, len(self._steps))):
+        for _ in range(min(self._steps_per_turn, len(self._steps))):
             self._call_soon(self._steps.popleft())  # by itself: one that fails takes no other with it
         if self._steps:
             self._call_soon(self._turn)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 from beaconfire_gateway.fanout.busiest import Busiest
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.hub import Hub
-from beaconfire_gateway.fanout.outbound import BATCH_BYTES, Outbound
+from beaconfire_gateway.fanout.outbound import BATCH_BYTES, SLICE, Outbound
 from beaconfire_gateway.fanout.ring import Ring
 from beaconfire_gateway.fanout.targets import Writer
 from beaconfire_gateway.sessions.catchup_cache import CatchUpCache
-from beaconfire_gateway.sessions.fair_queue import FairQueue, Step
+from beaconfire_gateway.sessions.fair_queue import STEPS, FairQueue, Step
 from beaconfire_gateway.sessions.farewell import Farewell
 from beaconfire_gateway.sessions.limits import Doorkeeper, Limits, Users
 from beaconfire_gateway.sessions.offset_waiters import OffsetWaiters
@@ -40,6 +40,8 @@ CONNECTING = metrics.Gauge(
 )
 FRAMES = metrics.Counter("beaconfire_gateway_event_frames_sent_total", "Event frames written to sessions.")
 
+LOSING_S = 60.0
+"""A session that catches up and gets no nearer to the position within this is sent `resync`."""
 Incoming: TypeAlias = Request | InvalidMessage
 """What a client sent: a request, or why it is none."""
 
@@ -116,6 +118,9 @@ class Gateway:
         ring_bytes: int = 67_108_864,
         ring_age_s: float = 60,
         batch_bytes: int = BATCH_BYTES,
+        slice_sessions: int = SLICE,
+        steps_per_turn: int = STEPS,
+        losing_s: float = LOSING_S,
         now: int | None = None,
     ) -> None:
         self.access = access
@@ -127,8 +132,9 @@ class Gateway:
         self.users = users or Users(limits)
         self.door = door or Doorkeeper(limits)
         self.ring = Ring(max_bytes=ring_bytes, max_age_s=ring_age_s)
-        self.outbound = Outbound(self.hub, writer, call_soon, batch_bytes=batch_bytes)
-        self.steps = FairQueue(call_soon)
+        self.outbound = Outbound(self.hub, writer, call_soon, batch_bytes=batch_bytes, slice_sessions=slice_sessions)
+        self.steps = FairQueue(call_soon, steps_per_turn=steps_per_turn)
+        self.losing_s = losing_s
         self.timers = Timers(int(time.monotonic()) if now is None else now)
         self.probes = Probes(self.timers)
         self.waiters = OffsetWaiters()

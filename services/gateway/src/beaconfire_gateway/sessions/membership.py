@@ -14,6 +14,7 @@ import random
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import TypeAlias
 
@@ -46,22 +47,11 @@ ASKED = metrics.Counter(
     ["result"],
 )
 
-ASKS_AT_ONCE = 64
-"""Questions to auth under way at one time. After an outage ten thousand clients connect at once: asked all together,
-auth would answer most of them after their clients have given up, and all would come again."""
-WAIT_S = 5.0
-"""How long a client waits for its turn. Then it is refused with `unavailable`, and tries again later."""
 CACHE_S = 30.0
 REMEMBER_S = 60.0
 CONFIRMS_AT_ONCE = 16
 """Sessions in doubt that auth is asked about at one time: ten thousand must not keep out clients that connect."""
-DOUBT_S = 10.0
-"""How long sessions are held while auth does not answer. Then they are put out of their rooms. A client that hears
-nothing for longer than its heartbeat would disconnect."""
 DOUBT_RETRY_S = 0.25
-LEASE_S = 600.0
-RENEW_AFTER_S = 300.0
-RENEW_EVERY_S = 10.0
 FAILURES = 3
 """Renewals that fail after which the others wait for the next time."""
 MAX_KEPT = 10_000
@@ -75,16 +65,34 @@ that token, as auth also answers whether it was revoked. Numbers and text alone:
 _FORBIDDEN = BeaconfireError(errors.FORBIDDEN, "no such room, or you are not a member")
 
 
+@dataclass(slots=True)
+class AskingPolicy:
+    """How auth is asked, and how long its answers last. Operators do not set this; tests choose other values."""
+
+    asks_at_once: int = 64
+    """Questions to auth under way at one time. After an outage ten thousand clients connect at once. If all were asked
+    together, auth would answer most of them after their clients have given up, and they would all come again."""
+    wait_s: float = 5.0
+    """How long a client waits for its turn to ask. Then it is refused with `unavailable`, and tries again later."""
+    lease_s: float = 600.0
+    renew_after_s: float = 300.0
+    renew_every_s: float = 10.0
+    doubt_s: float = 10.0
+    """How long sessions are held while auth does not answer. Then they are put out of their rooms, because a client
+    that hears nothing for longer than its heartbeat would leave anyway."""
+
+
 class Membership:
     """Implements `gateway.Access` and `delivery.AccessChanges` for the sessions of this gateway."""
 
-    def __init__(self, auth: Auth, verifier: Verifier, hub: Hub[Session]) -> None:
+    def __init__(self, auth: Auth, verifier: Verifier, hub: Hub[Session], policy: AskingPolicy | None = None) -> None:
         self._auth = auth
+        self._policy = policy or AskingPolicy()
         self._verifier = verifier
         self._kept: dict[tuple[str, int], str] = {}
         self._away_at = float("-inf")
         self._hub = hub
-        self._asks = asyncio.Semaphore(ASKS_AT_ONCE)
+        self._asks = asyncio.Semaphore(self._policy.asks_at_once)
         self._cache: dict[str, tuple[_Allowed, ...]] = {}  # by user
         self._changed: dict[tuple[str, Pair], tuple[float, int]] = {}  # (user, root) → when, version
         self._ahead: dict[tuple[str, Pair], tuple[int, Role]] = {}
@@ -207,7 +215,7 @@ class Membership:
                 session.release()
                 return
             except AuthUnavailable:
-                if time.monotonic() - self._answered_at > DOUBT_S:
+                if time.monotonic() - self._answered_at > self._policy.doubt_s:
                     self._give_up(session)
                     return
             await asyncio.sleep(DOUBT_RETRY_S)
@@ -230,22 +238,22 @@ class Membership:
         """Renew leases, end those that ran out, and forget what is old, forever. Owned by the app."""
         while True:
             broker.check_cancelled()
-            await asyncio.sleep(RENEW_EVERY_S)
+            await asyncio.sleep(self._policy.renew_every_s)
             self._forget()
             if self._auth.broker_is_away:  # no event comes either: leases are renewed once it is back
                 self._away_at = time.monotonic()
                 continue
             self._kept.clear()
             await self._renew_some()
-            if time.monotonic() - self._away_at > LEASE_S:
+            if time.monotonic() - self._away_at > self._policy.lease_s:
                 self._ahead.clear()
             if time.monotonic() - self._away_at > AFTER_OUTAGE_S:
-                for session in self._leased_before(time.monotonic() - LEASE_S):
+                for session in self._leased_before(time.monotonic() - self._policy.lease_s):
                     _expire(session)
 
     async def _renew_some(self) -> None:
         """Renew what is due. While auth does not answer, only some are tried: each takes seconds."""
-        due = self._leased_before(time.monotonic() - RENEW_AFTER_S)
+        due = self._leased_before(time.monotonic() - self._policy.renew_after_s)
         random.shuffle(due)  # else the same few might fail each time, and the others never have their turn
         failures = 0
         for session in due:
@@ -314,7 +322,7 @@ class Membership:
         if not in_line:
             return await self._auth.authorize(request)
         try:
-            async with asyncio.timeout(WAIT_S):
+            async with asyncio.timeout(self._policy.wait_s):
                 await self._asks.acquire()
         except TimeoutError:
             raise AuthUnavailable from None

@@ -40,9 +40,9 @@ from beaconfire_gateway.fanout.encoding import Stored
 from beaconfire_gateway.stream import replay
 from beaconfire_gateway.stream.contact import RETRY_S, Contact
 from beaconfire_gateway.stream.live import FOREIGN, parse_live
-from beaconfire_gateway.stream.repair import OtherStream, Repair, Trail
+from beaconfire_gateway.stream.repair import YOUNG_S, OtherStream, Repair, Trail
 from beaconfire_gateway.stream.sequence import Sequence
-from beaconfire_gateway.stream.watch import Watch
+from beaconfire_gateway.stream.watch import SILENCE_S, Watch
 from beaconfire_kit import broker, logs, metrics
 from beaconfire_kit.reading import ReadFailed
 from beaconfire_kit.seams.nats_direct import DirectClient
@@ -168,14 +168,18 @@ class Intake:
         on_gap: Callable[[int], None],
         on_doubt: Callable[[], None] = lambda: None,
         history_s: float,
+        silence_s: float = SILENCE_S,
+        young_s: float = YOUNG_S,
+        anchor_every_s: float = ANCHOR_EVERY_S,
     ) -> None:
         self._nc = nc
         self._deliver = deliver
         self._on_epoch = on_epoch
         self._history_s = history_s
+        self._anchor_every_s = anchor_every_s
         self._sequence: Sequence[Stored] = Sequence(self._deliver_next, size=lambda stored: len(stored.body))
         self._trail = Trail()
-        self._watch = Watch()
+        self._watch = Watch(silence_s=silence_s)
         self._contact = Contact(nc, on_state)
         self._repair = Repair(
             nc,
@@ -185,6 +189,7 @@ class Intake:
             on_start=lambda position: self._start_at(self._trail.epoch, position),
             on_gap=on_gap,
             on_doubt=on_doubt,
+            young_s=young_s,
         )
         self._anchored_at = float("-inf")
         self._work: Mapping[State, Callable[[], Awaitable[Event]]] = {
@@ -380,15 +385,15 @@ class Intake:
         The stream's first offset shows what retention removed. Once all events have expired, only ticks would be left,
         and a cursor three minutes old would look too old.
         """
-        if time.monotonic() - self._anchored_at < ANCHOR_EVERY_S:
+        if time.monotonic() - self._anchored_at < self._anchor_every_s:
             return
-        period = int(time.time() // ANCHOR_EVERY_S)  # gateways that publish it at the same time publish one
+        period = int(time.time() // self._anchor_every_s)  # gateways that publish it at the same time publish one
         try:
             async with asyncio.timeout(replay.TICK_TIMEOUT_S):
                 await broker.publish(self._nc, _ANCHOR, b"", message_id=f"anchor-{self.epoch}-{period}")
             self._anchored_at = time.monotonic()
         except TimeoutError:
-            self._anchored_at = time.monotonic() - ANCHOR_EVERY_S + ANCHOR_RETRY_S
+            self._anchored_at = time.monotonic() - self._anchor_every_s + ANCHOR_RETRY_S
 
     # What arrives, in any state.
 

@@ -101,6 +101,7 @@ class Repair:
         on_start: Callable[[int], None],
         on_gap: Callable[[int], None],
         on_doubt: Callable[[], None],
+        young_s: float = YOUNG_S,
     ) -> None:
         self._nc = nc
         self._contact = contact
@@ -109,6 +110,7 @@ class Repair:
         self._on_start = on_start
         self._on_gap = on_gap
         self._on_doubt = on_doubt
+        self._young_s = young_s
         self._missed: frozenset[int] = frozenset()
         """Where young offsets were missing in the last read. They are read once more."""
         self.is_counted = False
@@ -249,7 +251,7 @@ class Repair:
         young: set[int] = set()
         jumps = list(self._jumps(behind, through))
         for jump in jumps:
-            is_young = stream.asked_at - jump.since < YOUNG_S
+            is_young = stream.asked_at - jump.since < self._young_s
             if jump.first < stream.first or is_young:
                 lost = jump.last
             if jump.first >= stream.first and is_young:

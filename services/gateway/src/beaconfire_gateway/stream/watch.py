@@ -14,7 +14,8 @@ VERIFY_EVERY_S = 1.0
 class Watch:
     """The intake's clock and alarm. One for each intake."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, silence_s: float = SILENCE_S) -> None:
+        self._silence_s = silence_s
         self.heard_at = 0.0
         """When a live message arrived last (monotonic seconds)."""
         self.fresh_at = float("-inf")
@@ -74,7 +75,7 @@ class Watch:
         self._alarm.clear()
 
     def _wait_s(self) -> float:
-        due_at = max(self.heard_at, self.fresh_at) + SILENCE_S + random.random() * JITTER_S  # noqa: S311
+        due_at = max(self.heard_at, self.fresh_at) + self._silence_s + random.random() * JITTER_S  # noqa: S311
         if self._in_doubt:
             due_at = min(due_at, self._verify_at())
         return due_at - time.monotonic()

@@ -45,7 +45,8 @@ class Sockets:
     AVAILABLE = hasattr(select, "epoll")
     """Whether this system has epoll. Linux does."""
 
-    def __init__(self, loop: AbstractEventLoop) -> None:
+    def __init__(self, loop: AbstractEventLoop, *, serve_s: float = SERVE_S) -> None:
+        self._serve_s = serve_s
         self._loop = loop
         self._epoll = select.epoll()
         self._protocols: dict[int, SocketProtocol] = {}
@@ -172,7 +173,7 @@ class Sockets:
 
     def _look(self) -> None:
         """Serve sockets that have sent something or take more. Those that are left come first in the next turn."""
-        until = time.monotonic() + SERVE_S
+        until = time.monotonic() + self._serve_s
         while self._serve(self._epoll.poll(0, EVENTS)) == EVENTS and time.monotonic() < until:
             pass
 
