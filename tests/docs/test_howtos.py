@@ -1,32 +1,37 @@
-"""The how-tos, followed line by line in a copy of the repository."""
+"""The how-tos, followed line by line: in a copy of the repository, or in a repository of their own."""
 
 import asyncio
+import contextlib
 import json
 import os
 import re
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from beaconfire import demo, sign_in
 from beaconfire.data_folder import DataFolder
+from beaconfire.nats_server import free_port
 from beaconfire.processes import Process
 from tests.client import open_socket
-from tests.docs.tree import RUN_S, Tree, blocks, commands, fresh_environment
+from tests.docs.tree import ROOT, RUN_S, Tree, blocks, fresh_environment, fresh_shell, write_blocks
 from tests.tools.terminal import free_ports
 
 
 @contextmanager
-def terminal(tree: Tree, command: str, **environment: str) -> Iterator[Process]:
-    """A command in a fresh terminal in the tree. At the end of the block the user presses Ctrl-C."""
+def terminal(folder: Path, command: str, **environment: str) -> Iterator[Process]:
+    """A command in a fresh terminal in a folder. At the end of the block the user presses Ctrl-C."""
     variables = [f"{name}={value}" for name, value in {**fresh_environment(), **environment}.items()]
     process = Process(
         "terminal",
-        ["env", "-i", *variables, "bash", "-c", f"cd '{tree.root}' && {command}"],
-        log_path=tree.root / "terminal.log",
+        ["env", "-i", *variables, "bash", "-c", f"cd '{folder}' && {command}"],
+        log_path=folder / "terminal.log",
     )
     process.start()
     try:
@@ -56,7 +61,7 @@ async def test_following_add_an_event_delivers_the_new_event_to_a_socket(tmp_pat
     tree.write(page)
     await asyncio.to_thread(tree.fresh_shell, make, installed=False)
     # `make` reads ARGS from the environment, too: other ports, since those of the page may be taken here
-    with terminal(tree, up, ARGS=f"--port {free_ports()} --gateways 1") as process:
+    with terminal(tree.root, up, ARGS=f"--port {free_ports()} --gateways 1") as process:
         url = await address_of_up(process, tree.root / "terminal.log")
         folder = DataFolder(tree.root / ".beaconfire")
         printed = (tree.root / "terminal.log").read_text()
@@ -89,24 +94,66 @@ async def test_following_add_an_event_delivers_the_new_event_to_a_socket(tmp_pat
         assert "caravan_arrived" in (tree.root / derived).read_text(), derived
 
 
-@pytest.mark.timeout(300)
-def test_following_add_a_domain_service_passes_the_checks_and_delivers_its_event(tmp_path: Path) -> None:
+@pytest.mark.timeout(2 * RUN_S)
+async def test_a_domain_service_in_a_repository_of_its_own_delivers_its_event(tmp_path: Path) -> None:
     page = "docs/howto/add_a_domain_service.md"
-    tree = Tree(tmp_path)
-    write, generate, check, test = commands(page)
-    assert (generate, check) == (["make", "generate"], ["make", "check"])
-    assert test == ["make", "test", "ARGS=tests/quests"]
+    repository, machine = tmp_path / "quests", tmp_path / "machine"
+    build_kit, install, serve, _, give, _ = [block.text.strip() for block in blocks(page) if block.language == "sh"]
+    write_blocks(page, repository)
+    (machine / ".beaconfire").mkdir(parents=True)
+    (machine / ".venv").symlink_to(sys.prefix)
+    (repository / "broker_users.conf").rename(machine / ".beaconfire" / "broker_users.conf")
+    first = free_ports()  # those of the page may be taken here
+    port = next(port for port in iter(free_port, None) if not first <= port <= first + 3)
 
-    tree.write(page)
-    tree.python(*write[1:])
-    tree.python("-m", "scripts.generate")
-    for one in (
-        ["-m", "ruff", "check", "."],
-        ["-m", "ruff", "format", "--check", "."],
-        ["-m", "mypy", "services/quests/src"],
-        ["-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"],
-        ["-m", "scripts.migrations", "check"],
-        ["-m", "scripts.generate", "--check"],
+    await asyncio.to_thread(fresh_shell, build_kit.replace("../quests", str(repository)), ROOT)
+    await asyncio.to_thread(fresh_shell, install, repository)
+    with terminal(machine, f".venv/bin/beaconfire up --port {first} --gateways 1") as up:
+        url = await address_of_up(up, machine / "terminal.log")
+        campaign = json.loads((machine / ".beaconfire" / "demo.json").read_text())["campaign"]
+        auth_url = DataFolder(machine / ".beaconfire").running().auth_url
+        viewer = await asyncio.to_thread(sign_in.access_token, auth_url, "viewer@demo.example", demo.PASSWORD)
+        settings = {"BEACONFIRE_PORT": str(port), "BEACONFIRE_JWKS_URL": f"{auth_url}/.well-known/jwks.json"}
+        with terminal(repository, serve.replace("8083", str(first + 3)), **settings) as service:
+            quests = await ready(f"http://127.0.0.1:{port}", service)
+            async with open_socket(url) as client, aiohttp.ClientSession() as http:
+                await client.connect(viewer, [f"campaign:{campaign}"])
+                said = await asyncio.to_thread(
+                    fresh_shell, give.replace("c1", campaign).replace("8090", str(port)), machine
+                )
+                event = await client.next("event")
+                path, bearer = f"{quests}/v1/campaigns/{campaign}/quests", {"Authorization": f"Bearer {viewer}"}
+                async with http.post(path, json={"text": "Find it again"}, headers=bearer) as refused:
+                    by_viewer = refused.status
+                async with http.get(path, headers=bearer) as answer:
+                    listed = await answer.json()
+
+    quest = {"id": event["event"]["payload"]["entityId"], "text": "Find the lost bell"}
+    assert json.loads(said[said.index("{") :]) == {"quest": quest}
+    assert (by_viewer, listed) == (403, {"quests": [quest]})
+    assert event["event"]["type"] == "entity_updated"
+    assert event["event"]["metadata"]["source"] == "quests"
+    assert event["rooms"] == [f"campaign:{campaign}", f"campaign:{campaign}/quest:{quest['id']}"]
+
+
+def test_the_code_of_add_a_domain_service_passes_strict_checks(tmp_path: Path) -> None:
+    write_blocks("docs/howto/add_a_domain_service.md", tmp_path)
+    style = ["--isolated", "--line-length", "120"]
+    for check in (
+        ["ruff", "check", *style, "--select", "B,E,F,I,UP"],
+        ["ruff", "format", *style, "--check"],
+        ["mypy", "--strict", "--cache-dir", f"{tmp_path}/cache", "quests"],
     ):
-        tree.python(*one)
-    tree.python("-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/quests")
+        subprocess.run([sys.executable, "-m", *check], cwd=tmp_path, check=True)
+
+
+async def ready(url: str, process: Process) -> str:
+    """Wait until the service at this address is ready. Returns the address."""
+    async with aiohttp.ClientSession() as http, asyncio.timeout(RUN_S):
+        while True:
+            assert process.is_running, process.last_lines
+            with contextlib.suppress(aiohttp.ClientConnectionError):
+                async with http.get(f"{url}/readyz") as answer:
+                    if answer.status == 200:
+                        return url
+            await asyncio.sleep(0.1)

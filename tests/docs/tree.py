@@ -2,7 +2,6 @@
 
 import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
@@ -32,10 +31,36 @@ def blocks(page: str) -> list[Block]:
     return [Block(*found) for found in _BLOCK.findall((ROOT / page).read_text())]
 
 
-def commands(page: str) -> list[list[str]]:
-    """The page's commands, in order."""
-    lines = [line for block in blocks(page) if block.language == "sh" for line in block.text.splitlines()]
-    return [shlex.split(line) for line in lines]
+def write_blocks(page: str, folder: Path) -> None:
+    """Put the page's blocks into the files that they name."""
+    for _, name, after, text in blocks(page):
+        path = folder / name
+        if after:
+            there = path.read_text()
+            assert there.count(f"{after}\n") == 1, f"{name} has no single line {after!r}"
+            path.write_text(there.replace(f"{after}\n", f"{after}\n{text}"))
+        elif name:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+
+
+def fresh_shell(text: str, folder: Path) -> str:
+    """Run a page's commands as a reader does in a new terminal in a folder. Returns what they printed.
+
+    `.venv/bin` is not on the PATH, and there is no setting of ours. If a command fails, this fails with its output.
+    """
+    done = subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", text],
+        cwd=folder,
+        env=fresh_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=RUN_S,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
 
 
 class Tree:
@@ -59,15 +84,7 @@ class Tree:
 
     def write(self, page: str) -> None:
         """Put the page's blocks into the files that they name."""
-        for _, name, after, text in blocks(page):
-            path = self.root / name
-            if after:
-                there = path.read_text()
-                assert there.count(f"{after}\n") == 1, f"{name} has no single line {after!r}"
-                path.write_text(there.replace(f"{after}\n", f"{after}\n{text}"))
-            elif name:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text)
+        write_blocks(page, self.root)
 
     def python(self, *arguments: str) -> str:
         """Run the copy's code. Returns what it printed; raises with that where it fails."""
@@ -89,25 +106,14 @@ class Tree:
         return done.stdout
 
     def fresh_shell(self, text: str, *, installed: bool = True) -> str:
-        """Run a page's commands as a reader does in a new terminal in the tree. Returns what it printed.
+        """Run a page's commands as a reader does in a new terminal in the tree, as `fresh_shell` does.
 
-        `.venv/bin` is not on the PATH, and no setting of ours is there. `installed` puts our own environment into the
-        tree, which imports from the original; without it `make` installs the copy. A command that fails, fails it.
+        `installed` puts our own environment into the tree, which imports from the original. Without it `make` installs
+        the copy.
         """
         if installed and not (self.root / ".venv").exists():
             (self.root / ".venv").symlink_to(Path(sys.prefix))
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", text],
-            cwd=self.root,
-            env=fresh_environment(),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=RUN_S,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout
-        return done.stdout
+        return fresh_shell(text, self.root)
 
 
 def fresh_environment() -> dict[str, str]:

@@ -15,10 +15,10 @@ PATIENCE_S = 50.0
 IMPORTS = {"PYTHONPROFILEIMPORTTIME": "1"}
 """Every import is a line of output: how far a start has come."""
 MOMENTS = {
-    "auth": ("| uvloop", "| beaconfire_auth.app", "migrated the database", "listening"),
-    "publisher": ("| uvloop", "| beaconfire_publisher.app", "migrated the database", "listening"),
+    "auth": (" uvloop", "| beaconfire_auth.app", "migrated the database", "listening"),
+    "publisher": (" uvloop", "| beaconfire_publisher.app", "migrated the database", "listening"),
     "gateway": ("| structlog", "| beaconfire_gateway.process.app", "listening"),
-    "scheduler": ("| uvloop", "| beaconfire_publisher.app", "migrated the database", "listening"),
+    "scheduler": (" uvloop", "| beaconfire_publisher.app", "migrated the database", "listening"),
 }
 
 
@@ -90,7 +90,7 @@ def test_sigterm_at_any_moment_of_its_start_ends_a_service_with_0_and_no_stack_t
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("moment", ["| uvloop", "listening"])
+@pytest.mark.parametrize("moment", [" uvloop", "listening"])
 def test_sigint_ends_a_service_that_was_started_with_it_ignored(moment: str, tmp_path: Path) -> None:
     """`nohup`, and the background of a script, start processes like that."""
     start = Start("auth", tmp_path, ignores="INT")

@@ -181,13 +181,15 @@ def render(
     monitoring: str | None = None,
     max_store_gb: int = 10,
     node: Node | None = None,
+    more_users: str = "",
 ) -> str:
     """A nats-server configuration that enforces the table, of one server or of a node. `sync_interval: always`: ADR 3.
 
     `passwords` are as the configuration file has them: `quoted("…")`, or `$NAME` for an environment variable.
-    `monitoring` is the address of nats-server's own HTTP pages, which ask nobody for a password.
+    `monitoring` is the address of nats-server's own HTTP pages, which ask nobody for a password. `more_users` are users
+    besides those of the table, as the configuration file has them.
     """
-    users = "\n".join(_user(user, passwords[user.name]) for user in USERS)
+    users = "\n".join([*(_user(user, passwords[user.name]) for user in USERS), *more_users.splitlines()])
     http = f'http: "{monitoring}"\n' if monitoring else ""
     return f"""\
 # Written by Beaconfire from tools/src/beaconfire/broker_users.py. Do not edit.

@@ -165,7 +165,13 @@ class Services:
         self._on_line = on_line
         self.operator_token = plan.operator_token or secrets.token_hex(24)
         self.service_token = plan.service_token or secrets.token_hex(24)
-        self.nats = NatsServer(plan.folder / "nats", port=plan.nats_port, passwords=plan.passwords, on_line=on_line)
+        self.nats = NatsServer(
+            plan.folder / "nats",
+            port=plan.nats_port,
+            passwords=plan.passwords,
+            more_users=plan.folder / "broker_users.conf",
+            on_line=on_line,
+        )
         self.nats.monitoring_port = plan.monitoring_port
         gateway_ports = [plan.gateway_port or free_port() for _ in range(plan.gateways)]
         self._origins = self._all_origins(gateway_ports)

@@ -77,10 +77,13 @@ class NatsServer:
         port: int | None = None,
         passwords: dict[str, str] | None = None,
         node: Node | None = None,
+        more_users: Path | None = None,
         on_line: OnLine | None = None,
     ) -> None:
+        """`more_users` is a file with users besides those of the table, if it is there when the broker starts."""
         self.folder = folder
         self._node = node
+        self._more_users = more_users
         self.port = port or free_port()
         self.monitoring_port: int | None = None
         """Set before `start`: nats-server's own HTTP pages, on loopback."""
@@ -142,6 +145,7 @@ class NatsServer:
                 passwords={user: quoted(password) for user, password in self.passwords.items()},
                 monitoring=f"127.0.0.1:{self.monitoring_port}" if self.monitoring_port else None,
                 node=self._node,
+                more_users=self._more_users.read_text() if self._more_users and self._more_users.exists() else "",
             )
         )
 

@@ -112,12 +112,14 @@ class Migrations:
         return list(compare_metadata(self._context(connection), self.tables))
 
     def write(self, connection: Connection, title: str) -> Path:
-        """Write a revision with the difference between a migrated database and the models."""
+        """Write a revision with the difference between a migrated database and the models. Returns its path."""
         revision_id = f"{len(list(self._script().walk_revisions())) + 1:04}"
         made = command.revision(self._config(connection), title, autogenerate=True, rev_id=revision_id)
         assert made is not None
         assert not isinstance(made, list)
-        return Path(made.path)
+        path = Path(made.path)
+        path.write_text("".join(line for line in path.read_text().splitlines(keepends=True) if "# ###" not in line))
+        return path
 
     async def _run(self, database: Database, change: Callable[[Config, str], None], to: str) -> Migrated:
         await asyncio.to_thread(_make_file, database)
