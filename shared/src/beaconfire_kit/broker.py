@@ -1,7 +1,7 @@
-"""The broker: connecting, declaring the stream, publishing with an acknowledgement.
+"""The broker: connect, declare the stream, publish with an acknowledgement.
 
-`js.publish` never retries and a timed-out publish may still be stored, so `publish` retries with a stable
-`Nats-Msg-Id`. Connections never give up.
+nats-py's `js.publish` never retries, and a publish that timed out may still be stored. So `publish` retries with a
+stable `Nats-Msg-Id`. Connections never give up.
 """
 
 import asyncio
@@ -32,7 +32,8 @@ TICK = "tick"
 TICK_TTL_S = 120
 """How long the stream keeps a tick."""
 ANCHOR = "anchor"
-"""Older than any tick, so that the first offset tells what retention took. One with a body names a new epoch."""
+"""An anchor is older than any tick, so the stream's first offset shows what retention removed. Its body, if it has one,
+is a new epoch."""
 STREAM_SUBJECTS = ("campaign.>", "workspace.>", "user.>", TICK, ANCHOR)
 DEADLETTERS = "DEADLETTERS"
 DEADLETTER_PREFIX = "deadletter."
@@ -40,11 +41,12 @@ LIVE_PREFIX = "live."
 EPHEMERAL_PREFIX = "ephemeral."
 EPOCH_KEY = "beaconfire-epoch"
 WAKE = "outbox.wake"
-"""A worker says here that it committed something to the outbox which another process relays."""
+"""A worker publishes here after it committed to an outbox that another process relays."""
 
 MAX_MESSAGE_BYTES = MAX_EVENT_BYTES + 1_024
-"""Of the stream: an event and its headers, which the broker counts in."""
-DUPLICATE_WINDOW_S = 15 * 60  # longer than a broker outage a relay may sit out without looking rows up
+"""The stream's limit for an event and its headers, which the broker counts in."""
+DUPLICATE_WINDOW_S = 15 * 60
+"""Longer than a broker outage that a relay may survive without looking up its rows."""
 MAX_AGE_S = 7 * 24 * 3600
 MAX_BYTES = 8 * 1024**3
 DEADLETTERS_MAX_AGE_S = 30 * 24 * 3600
@@ -52,7 +54,7 @@ DEADLETTERS_MAX_BYTES = 256 * 1024**2
 CLOSE_S = 1.0
 CANCEL_AGAIN_S = 0.1
 DENIED_S = 2.0
-"""Between two calls that the broker denies."""
+"""The pause after a call that the broker denied."""
 NS = 1_000_000_000
 
 C = TypeVar("C", bound=Client)
@@ -70,14 +72,14 @@ RETRYABLE = (
 
 STREAM_NOT_FOUND = 10059
 PASSING = frozenset({10002, 10005, 10109, 10158, 10167})
-"""Answers below 500 that concern every message until they pass: the account has used up its storage; too few servers of
-a cluster are known yet; the stream is sealed; the same message is being stored right now, from an attempt that looked
-lost; too much is waiting.
+"""Error codes below 500 that concern every message, until they pass. The account has used up its storage; too few
+servers of the cluster are known yet; the stream is sealed; the same message is being stored right now, from an attempt
+that looked lost; too much is waiting.
 """
 FOR_GOOD = frozenset({10074})
-"""Answers from 500 that do not pass: several replicas wanted of a server that is in no cluster."""
+"""Error codes from 500 that do not pass: several replicas were requested from a server that is in no cluster."""
 SUBJECT_FULL = "maximum messages per subject exceeded"
-"""Of the answers `10077 store failed` the one that concerns a single subject: a full stream or disk concerns all."""
+"""The only `10077 store failed` that concerns a single subject. A full stream or disk concerns all messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,9 +116,10 @@ class NotAcknowledged(Exception):
 
 
 def options(settings: Settings, name: str) -> dict[str, Any]:
-    """Options of every connection to the broker, nats-py's and FastStream's alike.
+    """Return the options of every connection to the broker, for nats-py and FastStream alike.
 
-    Never gives up; a hung broker is noticed within 9 s; replies go to an inbox no other service may read.
+    The connection never gives up, and notices a hung broker within 9 s. Replies go to an inbox that no other service
+    may read.
     """
     chosen: dict[str, Any] = {
         "servers": settings.nats_servers,
@@ -143,10 +146,9 @@ async def connect(
     on_disconnected: Callable[[], None] | None = None,
     on_reconnected: Callable[[], Awaitable[None]] | None = None,
 ) -> C | Client:
-    """Connect, waiting for a broker that is not there yet (the caller reports itself not ready until then).
+    """Connect. Wait for a broker that is not there yet; the caller reports itself not ready until then.
 
-    `on_closed` is called where the client gave up for good: fatal, the process must end. It is not called by
-    our own `close()`: see `close`.
+    `on_closed` is called if the client gave up forever: the process must end. Our own `close` does not call it.
     """
     nc = client if client is not None else Connection()
 
@@ -186,22 +188,22 @@ async def connect(
 
 
 async def close(nc: Client) -> None:
-    """Close a connection on purpose: `on_closed` is not called. A broker that does not read is waited for briefly."""
+    """Close a connection without calling `on_closed`. Wait only briefly for a broker that does not read."""
     nc.closing_on_purpose = True  # type: ignore[attr-defined]
     try:
-        # Without the broker, nats-py writes what is still pending to a transport that is gone. No more can be done.
+        # Without the broker, nats-py writes what is pending to a transport that is gone. Nothing more can be done.
         with contextlib.suppress(RuntimeError, OSError, TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await nc.close()
     finally:
-        # nats-py leaves its socket open where that write failed, or where it was still connecting.
+        # nats-py leaves its socket open if that write failed, or if it was still connecting.
         abort(nc)
 
 
 async def cancellable(connecting: Awaitable[R]) -> R:
-    """Await something that goes on by itself for as long as the broker is away, and end it when we are cancelled.
+    """Await something that goes on while the broker is away, and end it when the caller is cancelled.
 
-    It may lose a cancellation, as `check_cancelled` says, and would then never end. So it is cancelled until it has.
+    It may lose a cancellation, as `check_cancelled` explains, and then never end. So cancel it until it ends.
     """
     task = asyncio.ensure_future(connecting)
     try:
@@ -214,9 +216,10 @@ async def cancellable(connecting: Awaitable[R]) -> R:
 
 
 def check_cancelled() -> None:
-    """Raise CancelledError where the current task was cancelled and something swallowed it. Call it in every loop that
-    asks the broker: on Python 3.11 `asyncio.wait_for`, which nats-py waits with, loses a cancellation that arrives
-    together with the answer.
+    """Raise CancelledError if the current task was cancelled and something swallowed the cancellation.
+
+    Call it in every loop that asks the broker. On Python 3.11, `asyncio.wait_for` loses a cancellation that arrives
+    together with the answer, and nats-py waits with it.
     """
     task = asyncio.current_task()
     if task is not None and task.cancelling():
@@ -226,7 +229,7 @@ def check_cancelled() -> None:
 def stream_config(
     *, replicas: int, epoch: str, max_age_s: int = MAX_AGE_S, max_bytes: int = MAX_BYTES
 ) -> dict[str, Any]:
-    """The stream as it has to be (docs/topics/delivery.md), in the JSON of the JetStream API."""
+    """Return the configuration of the stream (docs/topics/delivery.md), in the JSON of the JetStream API."""
     return {
         "name": STREAM,
         "subjects": list(STREAM_SUBJECTS),
@@ -248,7 +251,10 @@ def stream_config(
 
 
 def deadletters_config(*, replicas: int) -> dict[str, Any]:
-    """The stream of what gateways set aside. Its window is as long as theirs, who hear a message again and again."""
+    """Return the configuration of the stream of dead letters.
+
+    Its duplicate window is as long as that of the events, because every gateway sets the same message aside.
+    """
     return {
         "name": DEADLETTERS,
         "subjects": [f"{DEADLETTER_PREFIX}>"],
@@ -263,12 +269,11 @@ def deadletters_config(*, replicas: int) -> dict[str, Any]:
 
 
 async def declare_stream(nc: Client, *, replicas: int | None = None, timeout_s: float = 30.0) -> str:
-    """Add the streams, or bring those that are there up to this configuration; the epoch stays. Returns the epoch.
+    """Create the streams, or update those that exist to this configuration. Returns the epoch, which an update keeps.
 
-    Without `replicas`, a stream keeps as many as it has, and a new one has 1.
-    A new stream of events gets its anchor, so that its first offset tells what retention took and not which ticks ran
-    out.
-    Raises TimeoutError where JetStream does not answer in time, BrokerRefused where it answers no.
+    Without `replicas`, a stream keeps its number, and a new one has 1. A new stream of events gets an anchor, so its
+    first offset shows what retention removed and not which ticks expired. Raises TimeoutError if JetStream does not
+    answer in time, BrokerRefused if it refuses.
     """
     async with asyncio.timeout(timeout_s):
         there = await _config_of(nc, DEADLETTERS)
@@ -293,22 +298,22 @@ def epoch_of(config: Mapping[str, Any]) -> str:
 
 
 async def _config_of(nc: Client, stream: str) -> dict[str, Any]:
-    """How a stream is declared; empty where there is none."""
+    """Return how a stream is declared; empty if it does not exist."""
     info = await _api(nc, f"STREAM.INFO.{stream}", {})
     return dict(info["config"]) if info else {}
 
 
 async def renew_epoch(nc: Client, *, timeout_s: float = 30.0) -> tuple[str, str]:
-    """Give the stream another epoch, and change nothing else in it: every cursor given out so far counts no more.
+    """Give the stream a new epoch and change nothing else in it: every cursor given out so far is invalid.
 
-    Gateways are told by an anchor that carries it: they hear the whole stream, so none misses it. Returns the epoch it
-    had and the one it has. Needs what `setup` may. Raises TimeoutError, BrokerRefused.
+    An anchor carries the epoch to the gateways. They hear the whole stream, so none misses it. Returns the old epoch
+    and the new one. Needs the permissions of `setup`. Raises TimeoutError, BrokerRefused.
     """
     async with asyncio.timeout(timeout_s):
         config, epoch = await _config_of(nc, STREAM), uuid.uuid4().hex[:12]
         if not config:
             raise BrokerRefused(f"there is no stream {STREAM}: `beaconfire setup` declares it, with an epoch")
-        # What the server adds itself is no part of a configuration.
+        # The server adds metadata of its own, which is not part of a configuration.
         metadata = {key: value for key, value in config.get("metadata", {}).items() if not key.startswith("_nats.")}
         config["metadata"] = metadata | {EPOCH_KEY: epoch}
         await _api(nc, f"STREAM.UPDATE.{STREAM}", config, required=True)
@@ -353,13 +358,13 @@ async def publish(
     headers: dict[str, str] | None = None,
     attempt_timeout_s: float = 2.0,
 ) -> int:
-    """Publish to the stream and wait for its acknowledgement, trying again as long as it takes. Returns the offset.
+    """Publish to the stream and wait for its acknowledgement, as long as it takes. Returns the offset.
 
-    Bound it with `asyncio.timeout` where the caller cannot wait. A repeat within the duplicate window is stored once.
-    Raises BrokerRefused where the broker refuses this message (see `try_to_publish`).
+    Bound it with `asyncio.timeout` if the caller cannot wait. A repeat within the duplicate window is stored once.
+    Raises BrokerRefused if the broker refuses this message (see `try_to_publish`).
     """
     while True:
-        if not nc.is_connected and not nc.is_closed:  # it would wait in the client's buffer, for who knows how long
+        if not nc.is_connected and not nc.is_closed:  # the message would wait in the client's buffer
             await asyncio.sleep(0.1)
             continue
         try:
@@ -436,7 +441,7 @@ async def _refuse_unknown_subject(nc: Client, subject: str) -> None:
 
 
 async def _api(nc: Client, call: str, body: dict[str, Any], *, required: bool = False) -> dict[str, Any] | None:
-    """Call the JetStream API, trying again until it answers. None for "stream not found" unless `required`."""
+    """Call the JetStream API until it answers. Returns None for "stream not found" unless `required`."""
     while True:
         try:
             answer = json.loads((await nc.request(f"$JS.API.{call}", json.dumps(body).encode(), timeout=2)).data)

@@ -50,7 +50,7 @@ async def find(nc: Client, service: str, subjects: Iterable[str], *, since: date
     except nats.errors.Error as error:
         raise ReadFailed(str(error) or type(error).__name__) from error
     finally:
-        await subscription.unsubscribe()  # the server deletes the consumer when nobody listens any more
+        await subscription.unsubscribe()  # then the server deletes the consumer
 
 
 async def _end(nc: Client) -> int:
@@ -70,7 +70,7 @@ async def _collect(subscription: Subscription, upto: int) -> dict[str, int]:
     while True:
         broker.check_cancelled()
         message = await subscription.next_msg(timeout=SILENT_S)
-        delivery = deliveries.take(message.reply.encode())
+        delivery = deliveries.check(message.reply.encode())
         if delivery is None:
             continue
         offset, _ = delivery

@@ -1,7 +1,8 @@
-"""Reading the stream with a consumer made for it, up to an offset that is known to exist (ADR 0002).
+"""Read the stream with a temporary consumer, up to an offset that is known to exist (ADR 0002).
 
-Because the last offset exists, whichever replica delivers it had everything below. Raw consumer API, because what is
-wanted is exact: ack none, in memory, one replica, idle heartbeats, a delivery counter that must not jump.
+Because the last offset exists, whichever replica delivers it has everything below it. This uses the raw consumer API,
+because it needs exact settings: no acknowledgements, in memory, one replica, idle heartbeats, and a delivery counter
+that must not jump.
 """
 
 import json
@@ -15,9 +16,9 @@ from beaconfire_kit.broker import NS, STREAM
 
 HEARTBEAT_S = 0.5
 MAX_IDLE = 3
-"""Idle heartbeats in a row that say: the last offset is gone, and nothing came behind it."""
+"""After so many idle heartbeats in a row, the last offset is gone, and nothing is stored behind it."""
 INACTIVE_S = 5
-"""The server deletes a consumer that nobody has listened to for so long."""
+"""The server deletes a consumer that had no subscriber for so long."""
 RATE_BITS_S = 400_000_000  # 50 MB/s: a long read must not fill the broker's buffer for this connection (64 MB)
 
 
@@ -35,9 +36,9 @@ async def create(
     headers_only: bool = False,
     timeout_s: float,
 ) -> None:
-    """Make a consumer that sends everything from an offset or a time on to `inbox`; with `subjects`, what is on those.
+    """Create a consumer that sends every message from an offset or a time on to `inbox`.
 
-    Raises ReadFailed where it is refused, or where nobody answers.
+    With `subjects`, it sends only messages on these. Raises ReadFailed if it is refused, or if there is no answer.
     """
     config = {
         "name": name,
@@ -68,7 +69,7 @@ async def create(
 
 
 class Deliveries:
-    """Watches over what one consumer sends."""
+    """Checks that the deliveries of one consumer are complete."""
 
     __slots__ = ("_expected", "_idle")
 
@@ -76,10 +77,10 @@ class Deliveries:
         self._expected = 1
         self._idle = 0
 
-    def take(self, reply: bytes) -> tuple[int, float] | None:
-        """The offset of a message, and when it was stored (Unix seconds), by its reply subject; None: a heartbeat.
+    def check(self, reply: bytes) -> tuple[int, float] | None:
+        """Check the next delivery by its reply subject. Returns its offset, and when it was stored (Unix seconds).
 
-        Raises ReadFailed where a message is missing before it, or nothing is left to read.
+        None if it is a heartbeat. Raises ReadFailed if a message is missing before it, or nothing is left to read.
         """
         if not reply.startswith(b"$JS.ACK."):
             self._idle += 1

@@ -1,7 +1,7 @@
 """The intake's questions to the broker, and whether the broker answers them.
 
-This is the second, smaller state machine beside `intake`: *answering* and *degraded*. An unanswered tick, or a question
-that nobody answers for a second, makes it degraded. Only proof that the position is the end of the stream ends that.
+This is the second, smaller state machine beside `intake`: *answering* and *degraded*. A tick without acknowledgement,
+or a question without answer for a second, makes it degraded. It answers again once nothing is known to be missing.
 """
 
 import asyncio

@@ -16,7 +16,7 @@ stream, or shows the hole.
         │ LEVEL              │                            │                            │
         v                    │                            │                            │
       LIVE ──────────────────┘                            │                            │
-        │ ^─────────── PROBE_DUE ─────────────────────> PROBING                        │
+        │ ──────────── PROBE_DUE ─────────────────────> PROBING                        │
         │ <─────────── LEVEL or NO_ANSWER ────────────────┘                            │
         │ ──────────── VERIFY_DUE ─────────────────────────────────────────────> VERIFYING
         │ <─────────── LEVEL or NO_ANSWER ─────────────────────────────────────────────┘
@@ -105,7 +105,7 @@ class Event(Enum):
     END_FOUND = auto()
     """The position is the end of the new stream, and clients are told the epoch."""
     FAILED = auto()
-    """A bug of ours, or an answer of the broker that nobody expected. It is logged, and the intake goes on."""
+    """An unexpected error: a bug of ours, or a strange answer of the broker. It is logged, and the intake goes on."""
 
 
 TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
@@ -149,13 +149,15 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
 
 
 class Intake:
-    """One for each stream. `deliver(offset, stored)` is called in order for every offset that exists, ticks included.
+    """Hears one stream, and calls `deliver(offset, stored)` in order for every offset that exists, ticks included.
 
-    `on_state(answers)` is called when the broker stops or starts to acknowledge. `on_epoch(epoch, position)` is called
-    when the stream is another one, and `on_gap(position)` when the stream has lost everything between the last offset
-    delivered and this one. `on_doubt()` is called when offsets are passed over that are so old that they were ticks,
-    most likely, but may have been events that somebody deleted. All three come before anything behind that position is
-    delivered.
+    `on_state(answers)` is called when the broker stops or starts to acknowledge ticks. Three callbacks come before
+    anything behind their position is delivered:
+
+    * `on_epoch(epoch, position)`: the stream is another one.
+    * `on_gap(position)`: the stream has lost everything between the last offset delivered and this one.
+    * `on_doubt()`: offsets are passed over that are so old that they most likely were ticks. An operator may have
+      deleted an event there.
     """
 
     def __init__(

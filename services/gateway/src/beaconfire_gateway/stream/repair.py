@@ -4,7 +4,7 @@ A read that jumps over offsets delivers nothing behind them until the stream, as
 
 * They lie below the stream's first offset, so retention removed them: that is a gap, and clients are told.
 * They are young. They are read once more; if they are missing again, they are a gap, too.
-* They are so old that they were ticks that expired, most likely. Nobody is told, but memberships are confirmed.
+* They are so old that they most likely were ticks that expired. Clients are not told, but memberships are confirmed.
 """
 
 import contextlib
@@ -147,7 +147,7 @@ class Repair:
             except ReadFailed as error:
                 log.warning("could not read a hole, trying again", reason=str(error), upto=upto)
                 if not await self._get_hole(upto):
-                    await self._question(upto)
+                    await self._check_reach(upto)
         HOLD.observe(time.monotonic() - started)
 
     async def check_stream(self) -> None:
@@ -169,7 +169,7 @@ class Repair:
         if last is not None and await replay.get_one(self._nc, offset) not in (None, last):
             raise OtherStream
 
-    async def _question(self, upto: int) -> None:
+    async def _check_reach(self, upto: int) -> None:
         """The hole cannot be read: ask whether the stream really reaches `upto`. Raises OtherStream."""
         await self._contact.fail()
         before = self._position
@@ -178,9 +178,9 @@ class Repair:
         if end is not None and end < upto == self._sequence.hole:
             if end <= before:
                 raise OtherStream
-            self._disbelieve(upto, end)
+            self._drop_forged(upto, end)
 
-    def _disbelieve(self, upto: int, end: int) -> None:
+    def _drop_forged(self, upto: int, end: int) -> None:
         """Forget what was heard beyond the end of the stream: its headers were forged.
 
         What is held may be forged, too. If it is not, the stream has it.
@@ -234,9 +234,9 @@ class Repair:
         if self._sequence.position is None:  # everything young enough is gone, the tick itself included
             self._on_start(through)
         if through > self._position:
-            await self._pass(behind, through)
+            await self._deliver_behind(behind, through)
 
-    async def _pass(self, behind: list[_Read], through: int) -> None:
+    async def _deliver_behind(self, behind: list[_Read], through: int) -> None:
         """Deliver what was read behind a jump, once it is known why the offsets before it are gone.
 
         The stream is asked now, after the read, because retention may have removed them in between. Raises OtherStream.

@@ -82,7 +82,7 @@ async def read(
         if progress.done.done():
             return
         try:
-            delivery = deliveries.take(reply)
+            delivery = deliveries.check(reply)
         except ReadFailed as error:
             progress.done.set_exception(error)
             return
