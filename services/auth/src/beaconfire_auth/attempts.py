@@ -22,6 +22,7 @@ from beaconfire_kit import errors, logs, metrics
 from beaconfire_kit.addresses import household
 from beaconfire_kit.database import Database
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.rates import spend
 
 log = logs.get(__name__)
 
@@ -31,13 +32,11 @@ REFUSED = metrics.Counter(
     ["limit"],
 )
 
-WINDOW_S = 60.0
 _WHAT = {
     "address": "attempts from this address",
     "account": "attempts for this account",
     "member_changes": "changes of members by you",
 }
-ROUNDING_S = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +98,9 @@ class Attempts:
         before = {row.counted: row.full_until for row in rows}
         counts = {}
         for limit, name in names.items():
-            full_until = max(before.get(name, 0.0), now) + WINDOW_S / self._limits[limit]
-            over_s = full_until - (now + WINDOW_S)
-            if over_s > ROUNDING_S:
-                self._refuse(limit, int(over_s * 1000) + 1)
+            full_until, wait_s = spend(before.get(name, 0.0), 1, self._limits[limit], now)
+            if wait_s:
+                self._refuse(limit, int(wait_s * 1000) + 1)
             counts[name] = _Count(full_until, is_new=name not in before)
         return counts
 

@@ -20,6 +20,7 @@ from beaconfire_kit import errors, metrics
 from beaconfire_kit.broker import MAX_AGE_S, MAX_BYTES
 from beaconfire_kit.envelope import Envelope
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.rates import spend
 from beaconfire_kit.subjects import root_name
 
 LIMITED = metrics.Counter(
@@ -63,8 +64,10 @@ class Limit:
 
     def check(self, empty_at: float, now: float) -> None:
         """Raise BeaconfireError `too_many` if the bucket has no room for one more."""
-        wait_s = empty_at + self.seconds(1) - now - self.window_s
-        if not self.amount or wait_s < 1e-6:
+        if not self.amount:
+            return
+        _, wait_s = spend(empty_at, 1, self.amount, now, self.window_s)
+        if not wait_s:
             return
         LIMITED.labels(self.name).inc()
         reset_s = max(1, math.ceil(wait_s))

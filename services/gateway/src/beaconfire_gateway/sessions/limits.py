@@ -15,6 +15,7 @@ from pydantic import BaseModel, Field
 
 from beaconfire_kit import errors, metrics
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.rates import spend
 
 LIMITED = metrics.Counter(
     "beaconfire_gateway_requests_over_limit_total",
@@ -72,20 +73,6 @@ class LimitReached(BeaconfireError):
     def __init__(self, limit: str, text: str, *, wait_s: float | None = None) -> None:
         super().__init__(errors.TOO_MANY, text, retry_after_ms=None if wait_s is None else int(wait_s * 1000) + 1)
         self.limit = limit
-
-
-def spend(empty_at: float, count: int, per_minute: int, now: float) -> tuple[float, float]:
-    """Spend `count` at time `now` (seconds of any steady clock) of a rate of so many a minute.
-
-    `empty_at` is the whole state of a rate: the time when everything spent will have been given back, 0.0 at first.
-    Returns its new value, and 0.0 if `count` was granted, else the seconds to wait. More than a minute's worth at once
-    is granted only if nothing was spent before.
-    """
-    cost = min(count, per_minute) * 60.0 / per_minute
-    then = max(empty_at, now) + cost
-    if then - now > 60.0 + 1e-9:
-        return empty_at, then - now - 60.0
-    return then, 0.0
 
 
 class Rate:

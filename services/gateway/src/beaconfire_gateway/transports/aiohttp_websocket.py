@@ -14,7 +14,6 @@ from aiohttp import WSMsgType, web
 
 from beaconfire_gateway.fanout.targets import Target
 from beaconfire_gateway.sessions.gateway import Gateway
-from beaconfire_gateway.sessions.limits import spend
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.sessions.timers import Call
 from beaconfire_gateway.wire.native import SUBPROTOCOL
@@ -22,6 +21,7 @@ from beaconfire_gateway.wire.websocket_frames import Opcode, encode, encode_clos
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors, logs
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.rates import spend
 
 log = logs.get(__name__)
 

@@ -3,7 +3,6 @@
 import time
 
 from beaconfire_gateway.sessions.gateway import Gateway
-from beaconfire_gateway.sessions.limits import spend
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.sessions.timers import Call
 from beaconfire_gateway.transports.aiohttp_websocket import CLOSE_TIMEOUT_S, CONTROL_PER_MINUTE
@@ -13,6 +12,7 @@ from beaconfire_gateway.wire.websocket_frames import FrameError, FrameReader, Op
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors, logs
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.rates import spend
 
 log = logs.get(__name__)
 
