@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from beaconfire_kit.forwarding import ClientAddresses
 from beaconfire_kit.serving import listening
-from beaconfire_kit.settings import Settings
+from beaconfire_kit.settings import BehindProxies
 from beaconfire_kit.web import application
 
 PROXY = "127.0.0.0/8"
@@ -22,7 +22,7 @@ XFF, FORWARDED = "X-Forwarded-For", "Forwarded"
 @asynccontextmanager
 async def asked(**settings: Any) -> AsyncIterator[Any]:
     """A service that answers with the address of its client, as it was told by these headers."""
-    chosen = Settings(**settings)
+    chosen = BehindProxies(**settings)
     addresses = ClientAddresses(chosen)
     app = application(chosen, ready=lambda: None)
 

@@ -94,6 +94,7 @@ def test_outside_issuer_with_our_own_name_stops_the_start(
 def test_ipv4_proxies_may_be_written_as_mapped_ipv6_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
     read_ = read(monkeypatch, GatewaySettings, {"BEACONFIRE_TRUSTED_PROXIES": "::ffff:10.0.0.0/104,::ffff:192.0.2.1"})
 
+    assert isinstance(read_, GatewaySettings)
     assert [str(one) for one in read_.trusted_proxies] == ["10.0.0.0/8", "192.0.2.1/32"]
 
 

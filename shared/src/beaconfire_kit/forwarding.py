@@ -6,7 +6,7 @@ from aiohttp import web
 
 from beaconfire_kit import logs, metrics
 from beaconfire_kit.addresses import FORMATS, client_address
-from beaconfire_kit.settings import Settings
+from beaconfire_kit.settings import BehindProxies
 
 log = logs.get(__name__)
 
@@ -25,7 +25,7 @@ class ClientAddresses:
     is never believed: a proxy that sets one passes on whatever a client wrote into the other.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: BehindProxies) -> None:
         self._trusted = settings.trusted_proxies
         self._header = settings.forwarded_header
         self._read = FORMATS[settings.forwarded_header]

@@ -127,14 +127,6 @@ class Settings(BaseSettings):
         description="Allowed browser origins, comma-separated (https://app.example.com); its own is always allowed",
     )
 
-    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
-        (),
-        description="Networks of trusted proxies, which may name the client's address, comma-separated (10.0.0.0/8)",
-    )
-    forwarded_header: Literal["X-Forwarded-For", "Forwarded"] = Field(
-        "X-Forwarded-For",
-        description="The header in which these proxies name the client; clients can forge the other, which is ignored",
-    )
     outside_issuers: Annotated[tuple[OutsideIssuer, ...], NoDecode] = Field(
         (),
         description="Other issuers whose tokens are accepted, as a JSON list; see operate.md",
@@ -159,11 +151,6 @@ class Settings(BaseSettings):
     @classmethod
     def _split(cls, value: object) -> object:
         return _parts(value) if isinstance(value, str) else value
-
-    @field_validator("trusted_proxies", mode="before")
-    @classmethod
-    def _read_networks(cls, value: object) -> object:
-        return tuple(_network(one) for one in _parts(value)) if isinstance(value, str) else value
 
     @field_validator("allowed_origins")
     @classmethod
@@ -243,6 +230,24 @@ def _is_broker_address(text: str) -> bool:
         return bool(parts.hostname) and parts.scheme in _BROKER_SCHEMES and parts.port != 0
     except ValueError:
         return False
+
+
+class BehindProxies(Settings):
+    """What a service needs to know that counts clients by their address."""
+
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        (),
+        description="Networks of trusted proxies, which may name the client's address, comma-separated (10.0.0.0/8)",
+    )
+    forwarded_header: Literal["X-Forwarded-For", "Forwarded"] = Field(
+        "X-Forwarded-For",
+        description="The header in which these proxies name the client; clients can forge the other, which is ignored",
+    )
+
+    @field_validator("trusted_proxies", mode="before")
+    @classmethod
+    def _read_networks(cls, value: object) -> object:
+        return tuple(_network(one) for one in _parts(value)) if isinstance(value, str) else value
 
 
 class AsksAuth(Settings):

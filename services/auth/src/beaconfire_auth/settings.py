@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 from pydantic import Field, SecretStr, field_validator
 
-from beaconfire_kit.settings import DEVELOPMENT_SERVICE_TOKEN, DatabaseSettings, OwnIssuer
+from beaconfire_kit.settings import DEVELOPMENT_SERVICE_TOKEN, BehindProxies, DatabaseSettings, OwnIssuer
 from beaconfire_kit.tokens import MAX_LIFETIME_S
 from beaconfire_kit.weak_secrets import MIN_KEY, weakness
 
 DEVELOPMENT_SECRET = "for development only"  # noqa: S105  (refused elsewhere)
 
 
-class Settings(DatabaseSettings):
+class Settings(BehindProxies, DatabaseSettings):
     """What auth needs to know. Its state is the database."""
 
     port: int = Field(8081, ge=0, le=65535, description="The port for clients; 0 uses a free one")

@@ -7,10 +7,10 @@ from pydantic import Field, ValidationInfo, field_validator
 
 from beaconfire_gateway.process.static_files import check_folder
 from beaconfire_gateway.sessions.limits import Limits
-from beaconfire_kit.settings import AsksAuth
+from beaconfire_kit.settings import AsksAuth, BehindProxies
 
 
-class Settings(Limits, AsksAuth):
+class Settings(Limits, AsksAuth, BehindProxies):
     """What a gateway needs to know, with the limits on its clients. Nothing of it is state."""
 
     port: int = Field(8080, ge=0, le=65535, description="The port for clients; 0 uses a free one")
