@@ -77,7 +77,7 @@ class Verbatim(Native):
 class Unframed:
     """Adds nothing."""
 
-    def frame(self, payload: Pieces) -> Pieces:
+    def frame(self, payload: Pieces, content: Message | Event) -> Pieces:
         return payload
 
 

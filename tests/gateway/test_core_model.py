@@ -21,6 +21,7 @@ from beaconfire_gateway.sessions.limits import Limits
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.sessions.subscription import Subscription
 from beaconfire_gateway.stream.sequence import Sequence as Order
+from beaconfire_gateway.wire import messages
 from beaconfire_gateway.wire.dialect import Pieces
 from beaconfire_gateway.wire.native import Native
 from beaconfire_gateway.wire.wire import Wire
@@ -94,7 +95,7 @@ class Socket:
 class Lines:
     """A framing: one line for each message."""
 
-    def frame(self, payload: Pieces) -> Pieces:
+    def frame(self, payload: Pieces, content: messages.Message | messages.Event) -> Pieces:
         return (*payload, b"\n")
 
 

@@ -4,13 +4,25 @@ from beaconfire_gateway.fanout.targets import Target
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.wire.dialect import Pieces
-from beaconfire_gateway.wire.messages import Connect, Event, InvalidMessage, Message, Position, Request, Subscribe
+from beaconfire_gateway.wire.messages import (
+    Connect,
+    Event,
+    GoAway,
+    InvalidMessage,
+    Message,
+    Position,
+    Request,
+    Subscribe,
+)
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors
 
 
 class Words:
-    """A dialect: `connect USER CURSOR ROOM…`, `subscribe CURSOR ROOM…`; events are their offset and reversed body."""
+    """A dialect: `connect USER CURSOR ROOM…`, `subscribe CURSOR ROOM…`; events are their offset and reversed body.
+
+    It has no `goaway`.
+    """
 
     def __init__(self) -> None:
         self.encoded: list[int] = []
@@ -25,6 +37,8 @@ class Words:
         raise InvalidMessage(errors.BAD_REQUEST, "neither connect nor subscribe")
 
     def encode(self, message: Message) -> bytes:
+        if isinstance(message, GoAway):
+            return b""
         return f"position {message.cursor}".encode() if isinstance(message, Position) else message.TYPE.encode()
 
     def event(self, event: Event) -> Pieces:
@@ -38,7 +52,7 @@ class Brackets:
     def __init__(self, brackets: bytes = b"[]") -> None:
         self._open, self._close = brackets[:1], brackets[1:]
 
-    def frame(self, payload: Pieces) -> Pieces:
+    def frame(self, payload: Pieces, content: Message | Event) -> Pieces:
         return (self._open, *payload, self._close)
 
 

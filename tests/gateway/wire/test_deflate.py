@@ -27,6 +27,7 @@ from beaconfire_gateway.wire.deflate import (
     MalformedOffer,
     negotiate,
 )
+from beaconfire_gateway.wire.messages import Live
 from beaconfire_gateway.wire.websocket_frames import FrameError, FrameReader, Opcode, encode
 from tests.client import open_socket
 from tests.fakes import FakeAuth
@@ -157,10 +158,10 @@ def test_payload_in_pieces_is_one_frame_that_a_client_inflates(size: int, cut: i
     payload = (b"%d," % size * size)[:size]
     pieces = (payload[:cut], payload[cut:], b"")
     framing = DeflatedFrames()
-    written = b"".join(framing.frame(pieces))
+    written = b"".join(framing.frame(pieces, Live()))
 
     ((first, text),) = _read_frames(written)
-    assert b"".join(framing.frame(pieces)) == written
+    assert b"".join(framing.frame(pieces, Live())) == written
     assert (inflated(text) if first & RSV1 else text) == payload
     assert bool(first & RSV1) == (len(encode(payload)) >= MIN_BYTES)
 
@@ -181,12 +182,12 @@ def _read_frames(data: bytes) -> list[tuple[int, bytes]]:
 def test_message_that_compression_makes_longer_is_sent_uncompressed() -> None:
     payload = bytes((number * 7919) % 251 for number in range(120))
 
-    assert b"".join(DeflatedFrames().frame((payload,))) == encode(payload)
+    assert b"".join(DeflatedFrames().frame((payload,), Live())) == encode(payload)
 
 
 def test_client_with_a_small_window_can_inflate_everything() -> None:
     payload = b"".join(b"%06d" % number for number in range(2_000)) * 2
-    ((first, text),) = _read_frames(b"".join(DeflatedFrames(9).frame((payload,))))
+    ((first, text),) = _read_frames(b"".join(DeflatedFrames(9).frame((payload,), Live())))
     assert first & RSV1
     assert inflated(text, window_bits=9) == payload
 

@@ -138,6 +138,16 @@ async def test_restored_message_is_the_dialects_own(core: Core) -> None:
     assert line.heard() == b"[restored][reply]"
 
 
+async def test_message_that_a_dialect_does_not_have_is_not_sent(core: Core) -> None:
+    """Nothing is written for a message without a counterpart in the session's dialect, not even an empty frame."""
+    line = await connect(core, Wire(Words(), Brackets()), "a")
+    line.heard()
+    core.say_goodbye(10, 0.0)
+    await settled()
+
+    assert line.heard() == b""
+
+
 async def test_bytes_of_every_wire_count_against_the_ring(core: Core) -> None:
     """Encoding an event for one more wire takes room in the ring, and the oldest events leave for it."""
     for offset in range(11, 31):

@@ -240,14 +240,15 @@ class Session(ABC):
 
     def send(self, message: Message) -> None:
         """Send a message, in order with its events."""
-        if self.state in (State.LIVE, State.CATCHING_UP):
-            self.gateway.outbound.send(self, self.wire.encode(message))
+        if self.state in (State.LIVE, State.CATCHING_UP) and (data := self.wire.encode(message)):
+            self.gateway.outbound.send(self, data)
             if self.behind is not None:
                 self.behind.wait_for_queued()
 
     def send_now(self, message: Message) -> None:
         """Send a message before any event that is queued for it."""
-        self.write(self.wire.encode(message))
+        if data := self.wire.encode(message):
+            self.write(data)
 
     def close(self, error: BeaconfireError) -> None:
         """End it with the error's close code."""

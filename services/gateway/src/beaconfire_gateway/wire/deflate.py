@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from beaconfire_gateway.wire.dialect import Pieces
+from beaconfire_gateway.wire.messages import Event, Message
 from beaconfire_gateway.wire.websocket_frames import FrameError, FrameReader, Opcode, header
 from beaconfire_kit import metrics
 
@@ -116,7 +117,7 @@ class DeflatedFrames:
     def __init__(self, window_bits: int | None = None) -> None:
         self._window_bits = window_bits or zlib.MAX_WBITS
 
-    def frame(self, payload: Pieces) -> Pieces:
+    def frame(self, payload: Pieces, content: Message | Event) -> Pieces:
         length = sum(map(len, payload))
         plain = header(length)
         if len(plain) + length >= MIN_BYTES:

@@ -18,7 +18,9 @@ class Dialect(Protocol):
         """Read what a client sent. Raises InvalidMessage, and nothing else."""
         ...
 
-    def encode(self, message: Message) -> bytes: ...
+    def encode(self, message: Message) -> bytes:
+        """The payload of a message. Empty if the protocol has no such message: then nothing is sent."""
+        ...
 
     def event(self, event: Event) -> Pieces:
         """The payload of an event. Pass `event.body` on as it is if the dialect can: then no copy of it is kept."""

@@ -3,19 +3,22 @@
 from typing import Protocol
 
 from beaconfire_gateway.wire.dialect import Pieces
+from beaconfire_gateway.wire.messages import Event, Message
 from beaconfire_gateway.wire.websocket_frames import header
 
 
 class Framing(Protocol):
-    """Makes a payload into the bytes that go over the wire. The same payload always gives the same bytes."""
+    """Makes payloads into the bytes that go over the wire. The same payload always gives the same bytes."""
 
-    def frame(self, payload: Pieces) -> Pieces: ...
+    def frame(self, payload: Pieces, content: Message | Event) -> Pieces:
+        """The bytes of a payload. `content` is what it says: a framing may write an event's offset beside it."""
+        ...
 
 
 class TextFrames:
     """One unfragmented text frame for each payload (RFC 6455), on sockets of ours and on aiohttp's."""
 
-    def frame(self, payload: Pieces) -> Pieces:
+    def frame(self, payload: Pieces, content: Message | Event) -> Pieces:
         length = 0
         for piece in payload:
             length += len(piece)

@@ -31,7 +31,7 @@ class Wire:
         return self._dialect.decode(data)
 
     def encode(self, message: Message) -> bytes:
-        """A message as it goes over the wire."""
+        """A message as it goes over the wire. Empty if the dialect has no such message."""
         if not isinstance(message, _SHARED):
             return self._encode(message)
         data = self._kept.get(message)
@@ -43,11 +43,12 @@ class Wire:
 
     def encode_event(self, event: Event) -> Pieces:
         """An event as it goes over the wire. Ask the event itself, if it is an entry: it keeps the answer."""
-        return self._framing.frame(self._dialect.event(event))
+        return self._framing.frame(self._dialect.event(event), event)
 
     def payload_bytes(self, event: Event) -> int:
         """How long an event's payload is before it is framed."""
         return sum(map(len, self._dialect.event(event)))
 
     def _encode(self, message: Message) -> bytes:
-        return b"".join(self._framing.frame((self._dialect.encode(message),)))
+        payload = self._dialect.encode(message)
+        return b"".join(self._framing.frame((payload,), message)) if payload else b""
