@@ -22,7 +22,7 @@ from beaconfire_gateway.sessions.subscription import Subscription
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.websocket import WebSocket
 from beaconfire_gateway.wire import websocket_frames
-from beaconfire_gateway.wire.dialect import Pieces
+from beaconfire_gateway.wire.dialect import Spliced
 from beaconfire_gateway.wire.messages import Event, Message
 from beaconfire_gateway.wire.native import Native
 from beaconfire_gateway.wire.wire import Wire
@@ -70,14 +70,14 @@ class Verbatim(Native):
     def encode(self, message: Message) -> bytes:
         return websocket_frames.encode(super().encode(message))
 
-    def event(self, event: Event) -> Pieces:
-        return (event.body,)
+    def event(self, event: Event) -> Spliced:
+        return b"", event.body, b""
 
 
 class Unframed:
     """Adds nothing."""
 
-    def frame(self, payload: Pieces, content: Message | Event) -> Pieces:
+    def frame(self, payload: Spliced, content: Message | Event) -> Spliced:
         return payload
 
 

@@ -22,7 +22,7 @@ from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.sessions.subscription import Subscription
 from beaconfire_gateway.stream.sequence import Sequence as Order
 from beaconfire_gateway.wire import messages
-from beaconfire_gateway.wire.dialect import Pieces
+from beaconfire_gateway.wire.dialect import Spliced
 from beaconfire_gateway.wire.native import Native
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors
@@ -95,8 +95,9 @@ class Socket:
 class Lines:
     """A framing: one line for each message."""
 
-    def frame(self, payload: Pieces, content: messages.Message | messages.Event) -> Pieces:
-        return (*payload, b"\n")
+    def frame(self, payload: Spliced, content: messages.Message | messages.Event) -> Spliced:
+        before, body, after = payload
+        return before, body, after + b"\n"
 
 
 WIRE = Wire(Native(), Lines())

@@ -3,7 +3,7 @@
 from beaconfire_gateway.fanout.targets import Target
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.session import Session
-from beaconfire_gateway.wire.dialect import Pieces
+from beaconfire_gateway.wire.dialect import Spliced
 from beaconfire_gateway.wire.messages import (
     Connect,
     Event,
@@ -41,9 +41,9 @@ class Words:
             return b""
         return f"position {message.cursor}".encode() if isinstance(message, Position) else message.TYPE.encode()
 
-    def event(self, event: Event) -> Pieces:
+    def event(self, event: Event) -> Spliced:
         self.encoded.append(event.offset)
-        return (b"%d " % event.offset, event.body[::-1])
+        return b"%d " % event.offset, event.body[::-1], b""
 
 
 class Brackets:
@@ -52,8 +52,9 @@ class Brackets:
     def __init__(self, brackets: bytes = b"[]") -> None:
         self._open, self._close = brackets[:1], brackets[1:]
 
-    def frame(self, payload: Pieces, content: Message | Event) -> Pieces:
-        return (self._open, *payload, self._close)
+    def frame(self, payload: Spliced, content: Message | Event) -> Spliced:
+        before, body, after = payload
+        return self._open + before, body, after + self._close
 
 
 class Line:

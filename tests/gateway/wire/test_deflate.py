@@ -182,12 +182,12 @@ def _read_frames(data: bytes) -> list[tuple[int, bytes]]:
 def test_message_that_compression_makes_longer_is_sent_uncompressed() -> None:
     payload = bytes((number * 7919) % 251 for number in range(120))
 
-    assert b"".join(DeflatedFrames().frame((payload,), Live())) == encode(payload)
+    assert b"".join(DeflatedFrames().frame((b"", payload, b""), Live())) == encode(payload)
 
 
 def test_client_with_a_small_window_can_inflate_everything() -> None:
     payload = b"".join(b"%06d" % number for number in range(2_000)) * 2
-    ((first, text),) = _read_frames(b"".join(DeflatedFrames(9).frame((payload,), Live())))
+    ((first, text),) = _read_frames(b"".join(DeflatedFrames(9).frame((b"", payload, b""), Live())))
     assert first & RSV1
     assert inflated(text, window_bits=9) == payload
 

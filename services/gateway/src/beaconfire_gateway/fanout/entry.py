@@ -4,17 +4,18 @@ from collections.abc import Callable
 from typing import ClassVar, Protocol
 
 from beaconfire_gateway.fanout.route import Route
-from beaconfire_gateway.wire.dialect import Pieces
+from beaconfire_gateway.wire.dialect import Spliced
 from beaconfire_gateway.wire.messages import Event
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit.roles import Role
 
 OVERHEAD = 200
 """Bytes of Python objects around an entry's body. Measured roughly, as the one below: bounds are in bytes."""
-ENCODED_OVERHEAD = 180
+ENCODED_OVERHEAD = 120
 """And around its bytes for one wire."""
 
-NO_ROLES: frozenset[Role] = frozenset()
+_NO_ROLES: frozenset[Role] = frozenset()
+_NOTHING: Spliced = (b"", b"", b"")
 
 
 class Keeper(Protocol):
@@ -39,6 +40,7 @@ class Entry:
 
     __slots__ = (
         "_encoded",
+        "_encoded_bytes",
         "_others",
         "_unchecked",
         "_wire",
@@ -48,7 +50,6 @@ class Entry:
         "keeper",
         "offset",
         "route",
-        "size",
         "type",
     )
 
@@ -72,13 +73,12 @@ class Entry:
         self.audience = audience
         """The roles that may see it. None: every role."""
         self.keeper: Keeper | None = None
-        self.size = OVERHEAD + len(body)
-        """The bytes it takes just now, with everything that was encoded."""
         self._unchecked = unchecked
         # Mostly there is one wire. A dict for it would take more memory than all of this.
         self._wire: Wire | None = None
-        self._encoded: Pieces = ()
-        self._others: dict[Wire, Pieces] | None = None
+        self._encoded = _NOTHING
+        self._others: dict[Wire, Spliced] | None = None
+        self._encoded_bytes = 0
 
     @property
     def is_checked(self) -> bool:
@@ -99,13 +99,19 @@ class Entry:
         """Take over what checking it has found out."""
         grown = len(body) - len(self.body)
         self.body, self.type, self.audience = body, type, audience
-        self._grow(grown)
+        if self.keeper is not None:
+            self.keeper.grow(grown)
 
     def refuse(self) -> None:
         """Turn out to be no valid event."""
-        self.become(b"", "", NO_ROLES)
+        self.become(b"", "", _NO_ROLES)
 
-    def encoded(self, wire: Wire) -> Pieces:
+    @property
+    def size(self) -> int:
+        """The bytes it takes just now, with everything that was encoded."""
+        return OVERHEAD + len(self.body) + self._encoded_bytes
+
+    def encoded(self, wire: Wire) -> Spliced:
         """Its bytes for this wire, made once."""
         if wire is self._wire:
             return self._encoded
@@ -117,14 +123,11 @@ class Entry:
             if wire in others:
                 return others[wire]
             encoded = others[wire] = wire.encode_event(self)
-        grown, body = ENCODED_OVERHEAD, self.body
-        for piece in encoded:
-            if piece is not body:  # else it is counted already
-                grown += len(piece)
-        self._grow(grown)
-        return encoded
-
-    def _grow(self, count: int) -> None:
-        self.size += count
+        before, body, after = encoded
+        grown = ENCODED_OVERHEAD + len(before) + len(after)
+        if body is not self.body:  # else it is counted already
+            grown += len(body)
+        self._encoded_bytes += grown
         if self.keeper is not None:
-            self.keeper.grow(count)
+            self.keeper.grow(grown)
+        return encoded

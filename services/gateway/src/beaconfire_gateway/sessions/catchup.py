@@ -121,17 +121,17 @@ class CatchUp:
         subscriptions = frozenset(self._session.rooms.values())
 
         def make() -> CatchUpWrite:
-            pieces: list[bytes] = []
+            data: list[bytes] = []
             size, end = 0, through
             for entry in heard(entries, through, subscriptions):
                 encoded = entry.encoded(wire)
-                pieces += encoded
+                data += encoded
                 size += sum(map(len, encoded))
                 if size >= WRITE_BYTES:
                     end = entry.offset
                     break
-            pieces.append(wire.encode(Position(gateway.cursor(end))))
-            return CatchUpWrite(b"".join(pieces), end)
+            data.append(wire.encode(Position(gateway.cursor(end))))
+            return CatchUpWrite(b"".join(data), end)
 
         # Nothing else decides the bytes: sessions with the same wire, subscriptions and cursor share them.
         key = (wire, gateway.epoch, self.offset, through, subscriptions)

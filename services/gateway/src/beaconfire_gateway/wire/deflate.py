@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from beaconfire_gateway.wire.dialect import Pieces
+from beaconfire_gateway.wire.dialect import Spliced
 from beaconfire_gateway.wire.messages import Event, Message
 from beaconfire_gateway.wire.websocket_frames import FrameError, FrameReader, Opcode, header
 from beaconfire_kit import metrics
@@ -117,17 +117,18 @@ class DeflatedFrames:
     def __init__(self, window_bits: int | None = None) -> None:
         self._window_bits = window_bits or zlib.MAX_WBITS
 
-    def frame(self, payload: Pieces, content: Message | Event) -> Pieces:
-        length = sum(map(len, payload))
-        plain = header(length)
-        if len(plain) + length >= MIN_BYTES:
+    def frame(self, payload: Spliced, content: Message | Event) -> Spliced:
+        before, body, after = payload
+        plain = header(len(before) + len(body) + len(after)) + before
+        size = len(plain) + len(body) + len(after)
+        if size >= MIN_BYTES:
             deflate = zlib.compressobj(LEVEL, zlib.DEFLATED, -self._window_bits)
             text = b"".join([*map(deflate.compress, payload), deflate.flush(zlib.Z_SYNC_FLUSH)]).removesuffix(_TAIL)
-            deflated = header(len(text), _RSV1 | Opcode.TEXT) + text
-            if len(deflated) < len(plain) + length:
+            head = header(len(text), _RSV1 | Opcode.TEXT)
+            if len(head) + len(text) < size:
                 DEFLATED.inc()
-                return (deflated,)
-        return (plain, *payload)
+                return head, text, b""
+        return plain, body, after
 
 
 class InflatingReader(FrameReader):

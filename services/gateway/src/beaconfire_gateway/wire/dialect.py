@@ -4,8 +4,8 @@ from typing import Protocol, TypeAlias
 
 from beaconfire_gateway.wire.messages import Event, Message, Request
 
-Pieces: TypeAlias = tuple[bytes, ...]
-"""Bytes that belong together, in order. They are joined when they are written.
+Spliced: TypeAlias = tuple[bytes, bytes, bytes]
+"""The bytes before a body, the body, and the bytes after it. They are joined when they are written.
 
 So an event's body is kept once, and shared by everything that is made of the event.
 """
@@ -22,6 +22,6 @@ class Dialect(Protocol):
         """The payload of a message. Empty if the protocol has no such message: then nothing is sent."""
         ...
 
-    def event(self, event: Event) -> Pieces:
-        """The payload of an event. Pass `event.body` on as it is if the dialect can: then no copy of it is kept."""
+    def event(self, event: Event) -> Spliced:
+        """The payload of an event. Splice `event.body` in as it is if you can: then no copy of it is kept."""
         ...

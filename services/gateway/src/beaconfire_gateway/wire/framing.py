@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from beaconfire_gateway.wire.dialect import Pieces
+from beaconfire_gateway.wire.dialect import Spliced
 from beaconfire_gateway.wire.messages import Event, Message
 from beaconfire_gateway.wire.websocket_frames import header
 
@@ -10,7 +10,7 @@ from beaconfire_gateway.wire.websocket_frames import header
 class Framing(Protocol):
     """Makes payloads into the bytes that go over the wire. The same payload always gives the same bytes."""
 
-    def frame(self, payload: Pieces, content: Message | Event) -> Pieces:
+    def frame(self, payload: Spliced, content: Message | Event) -> Spliced:
         """The bytes of a payload. `content` is what it says: a framing may write an event's offset beside it."""
         ...
 
@@ -18,8 +18,6 @@ class Framing(Protocol):
 class TextFrames:
     """One unfragmented text frame for each payload (RFC 6455), on sockets of ours and on aiohttp's."""
 
-    def frame(self, payload: Pieces, content: Message | Event) -> Pieces:
-        length = 0
-        for piece in payload:
-            length += len(piece)
-        return (header(length), *payload)
+    def frame(self, payload: Spliced, content: Message | Event) -> Spliced:
+        before, body, after = payload
+        return header(len(before) + len(body) + len(after)) + before, body, after

@@ -18,7 +18,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from beaconfire_gateway.wire import messages
-from beaconfire_gateway.wire.dialect import Pieces
+from beaconfire_gateway.wire.dialect import Spliced
 from beaconfire_gateway.wire.messages import InvalidMessage, RoomAnswer
 from beaconfire_kit import errors
 
@@ -56,7 +56,7 @@ class Native:
             return b'%s,"events":[%s]}' % (head[:-1], events)
         return _json({"type": message.TYPE, **_FIELDS[type(message)](message)})
 
-    def event(self, event: messages.Event) -> Pieces:
+    def event(self, event: messages.Event) -> Spliced:
         """An event message around the publisher's own bytes."""
         names = self._names.get(event.route.subject) or self._name_rooms(event.route)
         if not event.offset:

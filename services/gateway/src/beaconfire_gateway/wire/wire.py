@@ -4,7 +4,7 @@ Sessions with the same wire get the same bytes for an event. So the hub groups s
 (`entry`, `catchup_cache`).
 """
 
-from beaconfire_gateway.wire.dialect import Dialect, Pieces
+from beaconfire_gateway.wire.dialect import Dialect, Spliced
 from beaconfire_gateway.wire.framing import Framing
 from beaconfire_gateway.wire.messages import Degraded, Event, Live, Message, Position, Request
 
@@ -41,7 +41,7 @@ class Wire:
             data = self._kept[message] = self._encode(message)
         return data
 
-    def encode_event(self, event: Event) -> Pieces:
+    def encode_event(self, event: Event) -> Spliced:
         """An event as it goes over the wire. Ask the event itself, if it is an entry: it keeps the answer."""
         return self._framing.frame(self._dialect.event(event), event)
 
@@ -51,4 +51,4 @@ class Wire:
 
     def _encode(self, message: Message) -> bytes:
         payload = self._dialect.encode(message)
-        return b"".join(self._framing.frame((payload,), message)) if payload else b""
+        return b"".join(self._framing.frame((b"", payload, b""), message)) if payload else b""
