@@ -214,6 +214,7 @@ def test_present_sessions_leave_in_the_first_half_of_the_window_and_newcomers_in
     assert all(0 <= turn <= window_s * 500 for turn in turns)
     assert {message.within_ms for message in messages} <= {window_s * 1000}
     for moment in moments:
-        goaway = farewell.to_newcomer(1_000.0 + moment)
-        left = max(0.0, window_s - moment) * 1000
+        now = 1_000.0 + moment  # rounded: what is left counts from here, not from `moment`
+        goaway = farewell.to_newcomer(now)
+        left = max(0.0, 1_000.0 + window_s - now) * 1000
         assert left / 2 - 1 <= goaway.after_ms <= goaway.within_ms <= left
