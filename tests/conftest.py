@@ -131,6 +131,13 @@ def _postgres_databases(request: pytest.FixtureRequest) -> Iterator[Databases]:
     databases.drop_templates()
 
 
+@pytest.fixture(name="on_postgresql")
+def _on_postgresql(postgres_databases: Databases) -> Iterator[None]:
+    """Runs a test on PostgreSQL: what asks for `database_url` gets one of that kind."""
+    with chosen(postgres_databases):
+        yield
+
+
 @pytest.fixture(name="each_database", params=["sqlite", "postgresql"])
 def _each_database(request: pytest.FixtureRequest) -> Iterator[str]:
     """Runs a test on SQLite and on PostgreSQL: what asks for `database_url` gets one of that kind."""

@@ -89,8 +89,8 @@ def test_private_methods_of_libraries_are_replaced_in_the_seams_only() -> None:
     assert replaced == []
 
 
-def test_the_seams_do_use_private_names() -> None:
-    """The tests above can find something: the seams are full of it."""
+def test_seams_use_private_names_of_libraries() -> None:
+    """Without this, the tests above could look at nothing."""
     seams = [path for path in modules(*SOURCES) if SEAMS in path.parts]
 
     assert len([name for path in seams for name in foreign(path)]) > 10

@@ -21,6 +21,7 @@ from beaconfire_kit.serving import listening
 from beaconfire_kit.settings import DEVELOPMENT_SERVICE_TOKEN
 from tests.conftest import broker_settings, connected
 from tests.databases import database_url
+from tests.people import Person
 
 PASSWORD = "correct horse"
 OPERATOR_TOKEN = "e1d2c3b4a5968778695a4b3c2d1e0f99"
@@ -38,16 +39,6 @@ class Answer:
     def code(self) -> str:
         """The error's code."""
         return str(self.body["error"]["code"])
-
-
-@dataclass(frozen=True)
-class Person:
-    """Somebody who signed up."""
-
-    id: str
-    email: str
-    token: str
-    refresh_token: str
 
 
 class Auth:

@@ -1,6 +1,6 @@
 """Auth on a PostgreSQL whose tables are altered under load, as migrations do while processes run."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +8,9 @@ import pytest
 
 from beaconfire.nats_server import NatsServer
 from tests.auth.conftest import running_auth
-from tests.databases import Databases, chosen
 from tests.load import Load, alter
 
-
-@pytest.fixture(name="on_postgresql", autouse=True)
-def _on_postgresql(postgres_databases: Databases) -> Iterator[None]:
-    with chosen(postgres_databases):
-        yield
+pytestmark = pytest.mark.usefixtures("on_postgresql")
 
 
 async def test_no_request_gets_500_while_columns_change_their_types(stream: NatsServer, tmp_path: Path) -> None:

@@ -18,9 +18,10 @@ from beaconfire_auth.store import REFRESH_TOKENS
 from beaconfire_auth.successors import Successors
 from beaconfire_kit.database import Database
 from beaconfire_kit.migrations import open_database
-from tests.auth.conftest import OPERATOR_TOKEN, Answer, Auth, Person, person, running_auth
+from tests.auth.conftest import OPERATOR_TOKEN, Answer, Auth, person, running_auth
 from tests.databases import database_url, execute, on_both_databases
 from tests.forked import forked
+from tests.people import Person
 from tests.proxy import Proxy
 
 pytestmark = on_both_databases

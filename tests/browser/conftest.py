@@ -20,6 +20,7 @@ from playwright.async_api import (
 )
 
 from beaconfire import demo
+from beaconfire.api import call
 from beaconfire.local_services import Plan, Services
 from tests.forked import all_forked
 
@@ -93,6 +94,11 @@ class Table:
     @property
     def members_url(self) -> str:
         return f"{self.services.auth_url}/auth/roots/campaign:{self.campaign}/members"
+
+    def token(self, name: str) -> str:
+        """An access token of one of the demo's people."""
+        credentials = {"email": f"{name.lower()}@demo.example", "password": demo.PASSWORD}
+        return str(call("POST", f"{self.services.auth_url}/auth/sign-in", credentials)["accessToken"])
 
     async def window(self, *, viewport: ViewportSize = LAPTOP, script: str = "", query: str = "") -> Window:
         """A window of its own, as another computer's; nobody is signed in."""

@@ -4,7 +4,6 @@ import json
 
 from playwright.async_api import expect
 
-from beaconfire import demo
 from beaconfire.api import call
 from tests.browser.conftest import NO_PAUSES, Table, Window
 from tests.cursors import cursor_of
@@ -171,7 +170,7 @@ async def test_page_with_storage_resumes_after_a_reload_without_loss_or_repetiti
 
 async def test_hundred_rooms_with_long_names_and_types_are_restored_after_a_lost_connection(table: Table) -> None:
     owner = await table.seat("Owner")
-    gateway, token = table.services.gateways[0], _token(table)
+    gateway, token = table.services.gateways[0], table.token("Owner")
     url = f"{table.campaign_url}/settlements"
     settlements = [one["id"] for one in call("GET", url, token=token)["settlements"]]
     others = [f"{number}".rjust(60, "s") for number in range(100 - len(settlements))]
@@ -249,11 +248,6 @@ async def test_debug_flag_logs_every_frame_and_no_token(table: Table) -> None:
     assert "(hidden)" in lines
     assert kept["accessToken"] not in lines
     assert quiet.debug_lines == []
-
-
-def _token(table: Table) -> str:
-    credentials = {"email": "owner@demo.example", "password": demo.PASSWORD}
-    return str(call("POST", f"{table.services.auth_url}/auth/sign-in", credentials)["accessToken"])
 
 
 async def _until_closed(window: Window) -> None:

@@ -58,7 +58,7 @@ async def test_longest_form_fits_the_window_or_scrolls(table: Table, viewport: V
 
 @SIZES
 async def test_conflict_dialog_shows_its_reason_and_save_below_the_notice(table: Table, viewport: ViewportSize) -> None:
-    owner, token = await table.seat("Owner", viewport=viewport), _token(table)
+    owner, token = await table.seat("Owner", viewport=viewport), table.token("Owner")
     page = owner.page
     settlement = await page.get_by_role("article", name="Emberford").get_attribute("data-key")
     await page.get_by_role("button", name="Edit Emberford").click()
@@ -133,11 +133,6 @@ async def _picture(page: Page, request: pytest.FixtureRequest, name: str) -> Non
     if os.environ.get("BEACONFIRE_SCREENSHOTS") == "1":
         IMAGES.mkdir(parents=True, exist_ok=True)
         await page.screenshot(path=IMAGES / f"{name}-{request.node.callspec.id}.png")
-
-
-def _token(table: Table) -> str:
-    credentials = {"email": "owner@demo.example", "password": demo.PASSWORD}
-    return str(call("POST", f"{table.services.auth_url}/auth/sign-in", credentials)["accessToken"])
 
 
 async def _overflow(page: Page) -> int:

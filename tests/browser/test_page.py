@@ -140,7 +140,7 @@ async def test_refused_change_is_taken_back_and_its_form_keeps_what_was_typed(ta
 
 
 async def test_step_and_deletion_from_an_outdated_state_are_refused_with_the_current_one(table: Table) -> None:
-    token, gateway = _token(table, "Owner"), table.services.gateways[0].process
+    token, gateway = table.token("Owner"), table.services.gateways[0].process
     url = f"{table.campaign_url}/settlements"
     made = call("POST", url, {"name": "Thornwick", "level": 5}, token=token)["settlement"]
     editor = await table.seat("Editor")
@@ -162,7 +162,7 @@ async def test_step_and_deletion_from_an_outdated_state_are_refused_with_the_cur
 
 
 async def test_change_between_snapshot_and_subscription_is_restored_without_a_second_read(table: Table) -> None:
-    viewer, token = await table.window(), _token(table, "Owner")
+    viewer, token = await table.window(), table.token("Owner")
     await viewer.sign_in("Viewer")
     await expect(viewer.page.locator("#connection")).to_have_text("Connected", use_inner_text=True)
     await expect(viewer.page.get_by_role("link", name=demo.CAMPAIGN)).to_be_visible()
@@ -258,7 +258,7 @@ async def test_removed_member_is_told_and_returned_to_the_list_at_once(table: Ta
         _assert_untroubled(owner)
     finally:
         body = {"email": "editor@demo.example", "role": "editor"}
-        call("POST", table.members_url, body, token=_token(table, "Owner"))
+        call("POST", table.members_url, body, token=table.token("Owner"))
 
 
 async def test_controls_follow_a_change_of_role_in_the_open_window(table: Table) -> None:
@@ -293,7 +293,7 @@ async def test_stranger_sees_a_refusal_and_the_campaign_once_added(table: Table)
 
 
 async def test_markup_in_names_and_values_is_shown_as_text(table: Table) -> None:
-    token = _token(table, "Owner")
+    token = table.token("Owner")
     viewer = await table.seat("Viewer")
     body = {"name": MALICIOUS, "description": MALICIOUS, "kind": "camp", "variables": {"note": MALICIOUS}}
 
@@ -325,7 +325,7 @@ async def test_session_survives_a_reload_and_sign_out_ends_it_on_the_page_and_at
 
 
 async def test_feed_is_restored_after_a_reload_and_erased_by_sign_out(table: Table) -> None:
-    owner, token = await table.seat("Owner"), _token(table, "Editor")
+    owner, token = await table.seat("Owner"), table.token("Editor")
     page = owner.page
     await page.get_by_role("button", name="Raise the level of Emberford").click()
     await expect(_feed(page)).to_have_count(1)
@@ -362,7 +362,7 @@ async def test_unknown_address_gets_a_page_for_people_and_json_for_programs(tabl
 
 
 async def test_sending_a_form_again_after_a_lost_answer_creates_nothing_twice(table: Table) -> None:
-    owner, token = await table.seat("Owner"), _token(table, "Owner")
+    owner, token = await table.seat("Owner"), table.token("Owner")
     page, dialog = owner.page, owner.page.get_by_role("dialog")
     lost = 0
 
@@ -418,7 +418,7 @@ async def test_new_user_signs_up_and_owns_a_new_campaign_at_once(table: Table) -
 
 async def test_page_recovers_automatically_from_a_killed_gateway(table: Table) -> None:
     viewer = await table.seat("Viewer")
-    gateway, token = table.services.gateways[0], _token(table, "Owner")
+    gateway, token = table.services.gateways[0], table.token("Owner")
     before = int(await _level(viewer.page, "Greywatch").inner_text())
 
     gateway.kill()
@@ -491,13 +491,8 @@ def _assert_untroubled(*windows: Window) -> None:
         assert window.troubles == []
 
 
-def _token(table: Table, name: str) -> str:
-    credentials = {"email": f"{name.lower()}@demo.example", "password": demo.PASSWORD}
-    return str(call("POST", f"{table.services.auth_url}/auth/sign-in", credentials)["accessToken"])
-
-
 def _remove_member(table: Table, name: str) -> None:
-    token = _token(table, "Owner")
+    token = table.token("Owner")
     members: list[dict[str, Any]] = call("GET", table.members_url, token=token)["members"]
     user = next(one["userId"] for one in members if one["name"] == name)
     call("DELETE", f"{table.members_url}/{user}", token=token)

@@ -202,7 +202,7 @@ def test_lasting_data_is_on_named_volumes() -> None:
 
 
 @pytest.mark.parametrize("name", ["gateway-1", "gateway-2"])
-def test_gateways_serve_the_page(name: str) -> None:
+def test_gateways_in_compose_serve_the_page_from_a_volume(name: str) -> None:
     """The job `page` writes it into a volume before they start."""
     (mount,) = ALL[name]["volumes"]
     volume, folder, mode = mount.split(":")

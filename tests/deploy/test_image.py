@@ -63,14 +63,14 @@ def ours(environment: Path) -> set[str]:
 
 @pytest.mark.timeout(BUILD_S)
 @pytest.mark.parametrize("service", SERVICES)
-def test_an_image_contains_its_service_and_the_kit_alone(service: str, tmp_path: Path) -> None:
+def test_image_contains_only_its_service_and_the_kit(service: str, tmp_path: Path) -> None:
     environment = built(tmp_path, service)
 
     assert ours(environment) == {"beaconfire_kit", f"beaconfire_{service}"}
 
 
 @pytest.mark.timeout(BUILD_S)
-def test_the_image_of_the_jobs_contains_every_part(tmp_path: Path) -> None:
+def test_image_of_the_jobs_contains_every_part(tmp_path: Path) -> None:
     """It migrates the tables of every service, and has the demo's page with the browser client."""
     environment = built(tmp_path, "tools")
     (client,) = environment.glob("lib/python*/site-packages/beaconfire_demo/client/index.js")

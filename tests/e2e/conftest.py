@@ -3,7 +3,6 @@
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +15,9 @@ from beaconfire_kit.authorization import AuthUnavailable, GrantRequest, grant
 from beaconfire_kit.roles import Role
 from tests.conftest import connected
 from tests.forked import all_forked
+from tests.people import Person
 
 PASSWORD = "correct horse"
-
-
-@dataclass(frozen=True)
-class Person:
-    """Somebody who signed up."""
-
-    id: str
-    email: str
-    token: str
 
 
 class Line:
@@ -56,7 +47,7 @@ class Line:
         """Sign somebody new up."""
         email = f"{name}-{uuid.uuid4().hex}@e2e.example"
         body = await self.auth("POST", "/auth/sign-up", {"email": email, "password": PASSWORD, "name": name})
-        return Person(body["user"]["id"], email, body["accessToken"])
+        return Person(body["user"]["id"], email, body["accessToken"], body["refreshToken"])
 
     async def campaign(self, owner: Person) -> str:
         """A new campaign; its id."""

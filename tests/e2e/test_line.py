@@ -17,7 +17,8 @@ from beaconfire_kit.subjects import parse_subject
 from scripts.derived.examples import example_payload
 from tests.client import SocketClient, open_socket
 from tests.conftest import connected
-from tests.e2e.conftest import Line, Person
+from tests.e2e.conftest import Line
+from tests.people import Person
 
 
 async def test_settlement_changed_over_http_reaches_sockets_of_both_gateways_with_its_metadata(line: Line) -> None:

@@ -1,4 +1,4 @@
-"""beaconfire_kit.authorization: auth is asked over HTTP while the broker is away, and its answers are read whole."""
+"""Asking auth over HTTP while the broker is away: long answers are read whole, endless ones are not."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -37,8 +37,8 @@ async def asking(answer: Callable[[web.Request], Awaitable[web.StreamResponse]])
         await runner.cleanup()
 
 
-async def test_a_long_answer_is_read_whole() -> None:
-    """A user with thousands of campaigns gets all of them, though the answer arrives in many pieces."""
+async def test_long_answer_of_auth_is_read_whole() -> None:
+    """A user with thousands of campaigns gets all of them, although the answer arrives in many pieces."""
     reply = AuthorizeReply(version=1, roots={f"campaign:{number:064}": Role.OWNER for number in range(8_000)})
     text = reply.model_dump_json(by_alias=True, exclude_none=True)
 
@@ -53,9 +53,7 @@ async def test_a_long_answer_is_read_whole() -> None:
     assert len(text) > MAX_ANSWER_BYTES / 2
 
 
-async def test_an_answer_without_end_is_not_read_on() -> None:
-    """Whatever answers there, no more is read than an answer of auth can have."""
-
+async def test_endless_answer_of_auth_is_read_only_to_its_largest_size() -> None:
     async def answer(request: web.Request) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)

@@ -1,6 +1,6 @@
 """What a fresh connection recovers from, on a real PostgreSQL."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from beaconfire_auth.store import COUNTERS, USERS
 from beaconfire_kit.database import Database, DatabaseAway
-from tests.databases import Databases, chosen, database_url
+from tests.databases import database_url
 
-
-@pytest.fixture(name="on_postgresql", autouse=True)
-def _on_postgresql(postgres_databases: Databases) -> Iterator[None]:
-    with chosen(postgres_databases):
-        yield
+pytestmark = pytest.mark.usefixtures("on_postgresql")
 
 
 @pytest.fixture(name="database", params=[False, True], ids=["many writers", "one writer"])

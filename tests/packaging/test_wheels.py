@@ -42,7 +42,7 @@ def top_levels(wheel: Path) -> set[str]:
 
 
 @pytest.mark.timeout(INSTALL_S)
-def test_a_wheel_installs_one_package_which_has_the_distributions_name(wheels: Path) -> None:
+def test_each_wheel_installs_one_package_named_like_its_distribution(wheels: Path) -> None:
     """None is called `shared`, `services` or `tools`: those would collide with packages of others."""
     found = {wheel.name.split("-")[0]: top_levels(wheel) for wheel in wheels.glob("*.whl")}
 
@@ -50,7 +50,7 @@ def test_a_wheel_installs_one_package_which_has_the_distributions_name(wheels: P
 
 
 @pytest.mark.timeout(INSTALL_S)
-def test_the_demos_wheel_has_the_page_and_the_client(wheels: Path) -> None:
+def test_demo_wheel_has_the_page_and_the_browser_client(wheels: Path) -> None:
     (wheel,) = wheels.glob("beaconfire_demo-*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
@@ -62,7 +62,7 @@ def test_the_demos_wheel_has_the_page_and_the_client(wheels: Path) -> None:
 
 @pytest.mark.timeout(INSTALL_S)
 @pytest.mark.parametrize("service", SERVICES)
-async def test_a_service_installed_alone_becomes_ready(
+async def test_service_installed_alone_from_its_wheel_becomes_ready(
     service: str, wheels: Path, tmp_path: Path, stream: NatsServer, jwks_url: str
 ) -> None:
     """Its environment has the kit and what the two need: no other part of ours."""
@@ -94,7 +94,9 @@ async def test_a_service_installed_alone_becomes_ready(
 
 
 @pytest.mark.timeout(INSTALL_S)
-async def test_up_in_an_empty_folder_shows_the_page(wheels: Path, tmp_path: Path, chromium: Browser) -> None:
+async def test_up_installed_from_wheels_in_an_empty_folder_shows_the_page(
+    wheels: Path, tmp_path: Path, chromium: Browser
+) -> None:
     """`beaconfire`, installed from wheels, starts everything; the page and the client that it loads are there."""
     environment = await asyncio.to_thread(Environment, tmp_path / "environment", "beaconfire", wheels)
     empty, port = tmp_path / "empty", free_ports()

@@ -1,25 +1,18 @@
 """The publisher on a PostgreSQL whose tables are altered under load, as migrations do while processes run."""
 
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.databases import Databases, chosen
 from tests.load import Load, alter
 from tests.publisher.conftest import Publisher
 
-
-@pytest.fixture(name="on_postgresql", autouse=True)
-def _on_postgresql(postgres_databases: Databases) -> Iterator[None]:
-    with chosen(postgres_databases):
-        yield
+pytestmark = pytest.mark.usefixtures("on_postgresql")
 
 
-async def test_no_request_gets_500_while_columns_change_their_types(
-    on_postgresql: None, publisher: Publisher, tmp_path: Path
-) -> None:
+async def test_no_request_gets_500_while_columns_change_their_types(publisher: Publisher, tmp_path: Path) -> None:
     """Every read is answered with 200."""
     settlement = await publisher.create("settlements", name="Emberford")
     here = f"{publisher.campaign}/settlements/{settlement['id']}"

@@ -16,8 +16,8 @@ from tests.publisher.conftest import Api, Heard, Publisher, publisher_settings, 
 WRITERS = 5
 
 
-@pytest.fixture(name="on_postgresql")
-async def _on_postgresql(
+@pytest.fixture(name="publisher")
+async def _publisher(
     stream: NatsServer, auth: Auth, heard: Heard, postgres_databases: Databases, tmp_path: Path
 ) -> AsyncIterator[Publisher]:
     """A publisher on PostgreSQL, with the owner of a campaign; auth, which decides, is on SQLite and stays."""
@@ -33,16 +33,16 @@ async def _on_postgresql(
 
 
 async def test_writes_fail_while_postgresql_restarts_and_every_stored_settlement_is_published_once(
-    on_postgresql: Publisher, postgres: Postgres
+    publisher: Publisher, postgres: Postgres
 ) -> None:
-    path = f"{on_postgresql.campaign}/settlements"
+    path = f"{publisher.campaign}/settlements"
     seen: Counter[int] = Counter()
     acknowledged: set[str] = set()
     ending = asyncio.Event()
 
     async def write() -> None:
         while not ending.is_set():
-            answer = await on_postgresql.owner.post(path, {"name": "Emberford"})
+            answer = await publisher.owner.post(path, {"name": "Emberford"})
             seen[answer.status] += 1
             if answer.status == 201:
                 acknowledged.add(answer.body["settlement"]["id"])
@@ -64,10 +64,10 @@ async def test_writes_fail_while_postgresql_restarts_and_every_stored_settlement
         postgres.start()
         await has_seen(201, 10)
         ending.set()
-    there = {one["id"] for one in (await on_postgresql.owner.get(path)).body["settlements"]}
-    await on_postgresql.owner.post(f"{on_postgresql.campaign}/world-time", {"advanceSeconds": 1})
+    there = {one["id"] for one in (await publisher.owner.get(path)).body["settlements"]}
+    await publisher.owner.post(f"{publisher.campaign}/world-time", {"advanceSeconds": 1})
     told: Counter[str] = Counter()
-    while isinstance(payload := (await on_postgresql.heard.event()).payload, SettlementUpdated):
+    while isinstance(payload := (await publisher.heard.event()).payload, SettlementUpdated):
         told[payload.settlement_id] += 1
 
     assert set(seen) == {201, 503}

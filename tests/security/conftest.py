@@ -18,21 +18,12 @@ from beaconfire.nats_server import free_port
 from tests.client import SocketClient, open_socket
 from tests.forked import all_forked
 from tests.gateway.conftest import _auth, _gateway
+from tests.people import Person
 from tests.websocket import RawSocket, client_frame, raw_socket
 
 __all__ = ["_auth", "_gateway"]
 
 PASSWORD = "correct horse"
-
-
-@dataclass(frozen=True)
-class Person:
-    """Somebody who signed up."""
-
-    id: str
-    email: str
-    token: str
-    refresh_token: str
 
 
 @dataclass

@@ -11,9 +11,10 @@ import pytest
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit.authorization import AuthorizeRequest, authorize, grant
 from beaconfire_kit.roles import Role
-from tests.auth.conftest import Person, granting
+from tests.auth.conftest import granting
 from tests.client import open_socket
 from tests.conftest import connected
+from tests.people import Person
 from tests.security.whole import Whole, running_whole
 
 

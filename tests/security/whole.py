@@ -16,11 +16,12 @@ from beaconfire_auth.settings import DEVELOPMENT_SECRET
 from beaconfire_gateway.process.app import Tuning
 from beaconfire_kit.database import Database
 from beaconfire_kit.migrations import open_database
-from tests.auth.conftest import Auth, Person, running_auth
+from tests.auth.conftest import Auth, running_auth
 from tests.client import Closed, SocketClient, open_socket
 from tests.fakes import FakeAuth
 from tests.forgery import Forger
 from tests.gateway.conftest import Gateway, running_gateway
+from tests.people import Person
 from tests.publisher.conftest import Api, Heard, publisher_settings, publishing
 
 

@@ -1,4 +1,4 @@
-"""beaconfire_gateway.fanout.hub: what it remembers of rooms, and what a join or leave makes it forget."""
+"""What the hub remembers of rooms, and what a join or leave makes it forget."""
 
 import pytest
 
@@ -41,7 +41,7 @@ def crowd(hub: Hub[Member], room: str, count: int = 3) -> list[Member]:
     return members
 
 
-def test_joins_and_leaves_elsewhere_forget_nothing() -> None:
+def test_joins_and_leaves_in_other_rooms_forget_no_recipients() -> None:
     """A room's recipients are the same objects after joins and leaves in other rooms, of its root and of others."""
     hub: Hub[Member] = Hub()
     crowd(hub, "campaign:c1")
@@ -83,7 +83,7 @@ def test_room_without_sessions_is_remembered_until_one_joins() -> None:
     assert found == [False, True, True, False]
 
 
-def test_memory_stays_bounded_however_often_sessions_join() -> None:
+def test_hubs_memory_stays_bounded_however_often_sessions_join() -> None:
     """New subjects and joins in one of their rooms, again and again, do not make the hub remember ever more."""
     hub: Hub[Member] = Hub(max_remembered=50)
     crowd(hub, "campaign:c1")

@@ -57,7 +57,7 @@ async def serving(stream: NatsServer, auth: FakeAuth, site: Path) -> AsyncIterat
         yield gateway
 
 
-async def test_files_and_index_pages_are_served(stream: NatsServer, auth: FakeAuth, site: Path) -> None:
+async def test_static_files_and_index_pages_are_served(stream: NatsServer, auth: FakeAuth, site: Path) -> None:
     async with serving(stream, auth, site) as gateway:
         answers = [await get(gateway, path) for path in ("/", "/index.html", "/editor/", "/editor/main.js")]
 
@@ -69,7 +69,9 @@ async def test_files_and_index_pages_are_served(stream: NatsServer, auth: FakeAu
     ]
 
 
-async def test_files_have_the_headers_that_protect_browsers(stream: NatsServer, auth: FakeAuth, site: Path) -> None:
+async def test_static_files_have_the_headers_that_protect_browsers(
+    stream: NatsServer, auth: FakeAuth, site: Path
+) -> None:
     async with serving(stream, auth, site) as gateway:
         answer = await get(gateway, "/editor/main.js")
 
@@ -95,7 +97,9 @@ async def test_files_have_the_headers_that_protect_browsers(stream: NatsServer, 
         "/outside/secret.txt",
     ],
 )
-async def test_nothing_outside_the_folder_is_served(stream: NatsServer, auth: FakeAuth, site: Path, path: str) -> None:
+async def test_nothing_outside_the_static_folder_is_served(
+    stream: NatsServer, auth: FakeAuth, site: Path, path: str
+) -> None:
     """Neither by dots in the path nor by a symbolic link that leads out of the folder."""
     async with serving(stream, auth, site) as gateway:
         answer = await get(gateway, path)
@@ -104,7 +108,7 @@ async def test_nothing_outside_the_folder_is_served(stream: NatsServer, auth: Fa
     assert "secret" not in answer.text.replace("secret.txt", "")
 
 
-async def test_a_file_that_becomes_a_link_out_of_the_folder_is_not_served(
+async def test_static_file_that_becomes_a_link_out_of_the_folder_is_not_served(
     stream: NatsServer, auth: FakeAuth, site: Path
 ) -> None:
     async with serving(stream, auth, site) as gateway:
@@ -115,7 +119,9 @@ async def test_a_file_that_becomes_a_link_out_of_the_folder_is_not_served(
     assert answer.status == 404
 
 
-async def test_the_folders_policy_is_sent_and_not_served(stream: NatsServer, auth: FakeAuth, site: Path) -> None:
+async def test_static_folders_policy_is_sent_as_a_header_and_not_served(
+    stream: NatsServer, auth: FakeAuth, site: Path
+) -> None:
     (site / "content-security-policy.txt").write_text("default-src 'self' https://fonts.example\n")
     async with serving(stream, auth, site) as gateway:
         page, file = await get(gateway, "/"), await get(gateway, "/content-security-policy.txt")
@@ -124,7 +130,7 @@ async def test_the_folders_policy_is_sent_and_not_served(stream: NatsServer, aut
     assert file.status == 404
 
 
-async def test_browsers_get_the_folders_own_page_for_an_unknown_address(
+async def test_browsers_get_the_static_folders_own_page_for_an_unknown_address(
     stream: NatsServer, auth: FakeAuth, site: Path
 ) -> None:
     """Programs get the JSON that every service answers."""
@@ -137,14 +143,14 @@ async def test_browsers_get_the_folders_own_page_for_an_unknown_address(
     assert '"not_found"' in program.text
 
 
-async def test_without_a_folder_there_is_no_page(gateway: Gateway) -> None:
+async def test_without_a_static_folder_there_is_no_page(gateway: Gateway) -> None:
     answer = await get(gateway, "/", **BROWSER)
 
     assert answer.status == 404
     assert '"not_found"' in answer.text
 
 
-def test_a_policy_of_several_lines_stops_the_start(site: Path) -> None:
+def test_static_policy_of_several_lines_stops_the_start(site: Path) -> None:
     """It is sent as a header, so a second line would be another header."""
     (site / "content-security-policy.txt").write_text("default-src 'self'\nX-Injected: yes")
 

@@ -21,7 +21,7 @@ def test_aiohttp_still_keeps_what_came_behind_an_upgrade() -> None:
     assert "_message_tail" in RequestHandler.__slots__
 
 
-async def test_a_socket_that_was_taken_over_stays_open() -> None:
+async def test_socket_taken_over_from_aiohttp_stays_open() -> None:
     """aiohttp writes no answer and closes its transport. The descriptor still reaches the client."""
     descriptors: list[int] = []
     early: list[bytes] = []
