@@ -14,7 +14,7 @@ from multiprocessing.context import ForkServerProcess
 
 from beaconfire.local_services import ServiceProcess, Services
 from beaconfire.processes import LAST_LINES, Process
-from beaconfire_kit.parent_death import end_with
+from beaconfire_kit.parent_death import end_with_parent
 
 _FORKS = multiprocessing.get_context("forkserver")
 _MAINS = [f"beaconfire_{service}.__main__" for service in ("auth", "gateway", "publisher")]
@@ -78,7 +78,7 @@ def all_forked(whole: Services) -> Services:
 
 def _become(module: str, arguments: Sequence[str], environment: Mapping[str, str], log_path: str) -> None:
     """Run a module as `python -m` does, in this process."""
-    end_with(os.getppid())
+    end_with_parent(os.getppid())
     log = os.open(log_path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for output in (1, 2):
         os.dup2(log, output)

@@ -35,7 +35,7 @@ def example(cls: type[Event]) -> dict[str, Any]:
         timestamp=datetime.fromisoformat(MOMENT).astimezone(UTC), user_id="u1", source="api", correlation_id="req-7"
     )
     body = Envelope(event, metadata, id=f"example-{cls.type}").encode()
-    read(event.address(), body)
+    read(event.full_subject(), body)
     message: dict[str, Any] = json.loads(body)
     return message
 

@@ -137,8 +137,10 @@ async def test_only_valid_events_of_existing_roots_teach_rooms(table: Table) -> 
     body = Envelope(good, Metadata(source="api")).encode()
     other = Envelope(_settlement("s2"), Metadata(source="api")).encode()
     for number, bad in enumerate((b"{}", other)):
-        await broker.publish(table.nc, good.address(), bad, message_id=f"bad-{number}")
-    await broker.publish(table.nc, good.address(), body, message_id="ttl", headers={"nats-TTL": "1h", "Nats-TTL": "1h"})
+        await broker.publish(table.nc, good.full_subject(), bad, message_id=f"bad-{number}")
+    await broker.publish(
+        table.nc, good.full_subject(), body, message_id="ttl", headers={"nats-TTL": "1h", "Nats-TTL": "1h"}
+    )
     offset = await teach(table.nc, "nowhere", "s7")
     before = await ask(table, "viewer", "settlement:s1", after=offset)
     await own(table, "campaign:nowhere", "viewer")

@@ -149,7 +149,7 @@ async def provoke(gateway: Gateway, client: SocketClient) -> None:
     await client.ask("ping")
     await client.socket.send_str("nonsense")
     typing = UserTyping(workspace_id="w1", target_kind="chat", target_id="h1", user_id="u2", typing=True)
-    await gateway.publisher.publish(typing.address(), Envelope(typing, Metadata(source="api")).encode())
+    await gateway.publisher.publish(typing.full_subject(), Envelope(typing, Metadata(source="api")).encode())
     while "offset" in await client.next("event"):
         pass
     await publish_as_auth(gateway, member("viewer", Role.EDITOR))

@@ -134,7 +134,7 @@ async def test_every_event_of_the_catalogue_reaches_a_socket_in_each_of_its_room
     event = _addressed_to(events()[type_], person)
     for root in ("campaign:c-every", "workspace:w-every"):
         await line.grant(nc, root, person, Role.VIEWER)
-    rooms = [str(room) for room in parse_subject(event.address().removeprefix("ephemeral.")).rooms]
+    rooms = [str(room) for room in parse_subject(event.full_subject().removeprefix("ephemeral.")).rooms]
     async with open_socket(line.services.gateways[0].url) as one, open_socket(line.services.gateways[1].url) as other:
         answers = [await one.connect(person.token, rooms), await other.connect(person.token, rooms[-1:])]
         await _publish(line, nc, event)

@@ -79,7 +79,7 @@ async def test_no_kind_of_frame_contains_internals_or_another_users_data(stream:
         await resuming.next("position")
         typing = UserTyping(workspace_id="w1", target_kind="chat", target_id="h1", user_id="bob-8", typing=True)
         body = {**BODY, "type": "user.typing", "payload": typing.model_dump(mode="json")}
-        await raw_publish(gateway, typing.address(), json.dumps(body).encode())
+        await raw_publish(gateway, typing.full_subject(), json.dumps(body).encode())
         await raw_publish(gateway, "campaign.c1.settlement.s1", b"garbage")
         await alice.ask("subscribe", rooms=["campaign:c1/settlement:s1"], cursor=ack["cursor"])
         await alice.ask("subscribe", rooms=["campaign:c1"], types=["no_such_type"])

@@ -55,8 +55,8 @@ def test_subject_is_filled_from_the_events_fields() -> None:
     event = SettlementUpdated(campaign_id="c1", settlement_id="s1", operation="create", changed_fields=())
     member = MemberChanged(root_kind="workspace", root_id="w1", user_id="u1", role=None, membership_version=1)
 
-    assert event.address() == "campaign.c1.settlement.s1"
-    assert member.address() == "workspace.w1.member.u1"
+    assert event.full_subject() == "campaign.c1.settlement.s1"
+    assert member.full_subject() == "workspace.w1.member.u1"
 
 
 def test_event_with_an_unknown_missing_or_wildcard_field_cannot_be_built() -> None:

@@ -8,7 +8,7 @@ import pytest
 from faststream.nats import NatsMessage
 
 from beaconfire import diagnosis
-from beaconfire.doctor import Patient, diagnose
+from beaconfire.doctor import Deployment, diagnose
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit import broker, consumer
 from beaconfire_kit.consumer import DurableConsumer
@@ -88,8 +88,8 @@ async def test_consumer_stuck_at_a_message_is_not_ready_and_doctor_names_the_mes
         async with asyncio.timeout(PATIENCE_S):
             while "no progress" not in (said := one.why_not_ready() or ""):
                 await asyncio.sleep(0.05)
-            patient = Patient(broker_settings(stream, "operator"))
-            while (check := {one.name: one for one in await diagnose(patient)}[NAME]).verdict != "wrong":
+            deployment = Deployment(broker_settings(stream, "operator"))
+            while (check := {one.name: one for one in await diagnose(deployment)}[NAME]).verdict != "wrong":
                 pass
         handler.error = None
         handled = [await handler.next(), await handler.next()]

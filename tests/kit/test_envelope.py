@@ -161,7 +161,7 @@ JSON = st.recursive(
 def test_any_value_in_a_field_gives_an_event_on_its_subject_or_an_invalid_event(name: str, value: Any) -> None:
     body = json.dumps({**GOOD, name: value}).encode()
     if checked_as_read(SUBJECT, body):
-        assert read(SUBJECT, body).payload.address() == SUBJECT
+        assert read(SUBJECT, body).payload.full_subject() == SUBJECT
 
 
 @given(st.sampled_from(["payload", "metadata"]), st.sampled_from([*GOOD["payload"], *GOOD["metadata"]]), JSON)

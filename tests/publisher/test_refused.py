@@ -9,7 +9,7 @@ from rich.console import Console
 from sqlalchemy import insert
 
 from beaconfire import outboxes
-from beaconfire.doctor import Patient, diagnose
+from beaconfire.doctor import Deployment, diagnose
 from beaconfire.nats_server import NatsServer
 from beaconfire.outboxes import CannotLook, Refused, Seen, WaitingRoot
 from beaconfire_kit.database import Database
@@ -33,8 +33,10 @@ async def test_refused_event_is_shown_by_doctor_and_sent_again_by_one_command(
         await publisher.owner.post(f"{publisher.campaign}/world-time", {"advanceSeconds": 1})
         behind = await publisher.heard.event()
         warnings = await warned(publisher)
-        patient = Patient(broker_settings(stream, "operator"), services=[publisher.url], databases={"publisher": url})
-        checks = {check.name: check for check in await diagnose(patient)}
+        deployment = Deployment(
+            broker_settings(stream, "operator"), services=[publisher.url], databases={"publisher": url}
+        )
+        checks = {check.name: check for check in await diagnose(deployment)}
         change_permissions(stream, f'deny: ["{denied}", ', "deny: [")
         await until_denied(nc, denied.replace(">", "probe"), denied=False)
         seen = await asyncio.to_thread(outboxes.look, "publisher", url, tmp_path)

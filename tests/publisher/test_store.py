@@ -32,7 +32,7 @@ async def add_campaign(tx: Writing, *, description: str = "") -> None:
     """A campaign and its event."""
     wanted = {"name": "The Vale", "description": description, "world_time": WORLD_BEGINS}
     row, fields = await tx.add(CAMPAIGNS, {}, wanted)
-    tx.tell(EntityUpdated(entity_type="campaign", entity_id=row["id"], campaign_id=row["id"], changed_fields=fields))
+    tx.publish(EntityUpdated(entity_type="campaign", entity_id=row["id"], campaign_id=row["id"], changed_fields=fields))
 
 
 async def counts(database: Database) -> tuple[Any, ...]:

@@ -18,7 +18,7 @@ from beaconfire import broker_users, diagnosis
 from beaconfire.broker_users import password_variable
 from beaconfire.cli import main
 from beaconfire.diagnosis import Check, Facts
-from beaconfire.doctor import CannotExamine, Patient, diagnose, renew_epoch
+from beaconfire.doctor import CannotDiagnose, Deployment, diagnose, renew_epoch
 from beaconfire.nats_server import NatsServer, free_port
 from beaconfire_kit import broker
 from beaconfire_kit.broker import NS, STREAM
@@ -64,7 +64,7 @@ async def looked_at(server: NatsServer, **more: Any) -> dict[str, Check]:
     settings = broker_settings(server, "operator", environment=more.pop("environment", "production"))
     if server.monitoring_port:
         more["monitoring"] = [f"http://127.0.0.1:{server.monitoring_port}"]
-    return {check.name: check for check in await diagnose(Patient(settings, **more))}
+    return {check.name: check for check in await diagnose(Deployment(settings, **more))}
 
 
 def names(checks: dict[str, Check], verdict: str) -> set[str]:
@@ -250,7 +250,7 @@ async def test_doctor_checks_replicas_and_leaders_of_a_cluster_and_names_a_serve
         settings = broker_settings(brokers, "operator")
 
         async def look() -> dict[str, Check]:
-            return {check.name: check for check in await diagnose(Patient(settings))}
+            return {check.name: check for check in await diagnose(Deployment(settings))}
 
         async with asyncio.timeout(30):
             await brokers.level()
@@ -319,7 +319,7 @@ def test_doctor_with_a_wrong_address_user_or_password_says_what_to_do(
 
 async def test_doctor_reports_what_it_may_not_see_as_unseen(stream: NatsServer) -> None:
     settings = broker_settings(stream, "publisher")
-    checks = {check.name: check for check in await diagnose(Patient(settings))}
+    checks = {check.name: check for check in await diagnose(Deployment(settings))}
 
     assert {"consumers", "dead letters", "sync_interval", "readiness"} == names(checks, "unseen")
     assert "publisher may not ask" in checks["consumers"].found
@@ -335,5 +335,5 @@ def test_new_epoch_for_a_missing_stream_is_refused_with_advice(
 
 
 async def test_new_epoch_is_refused_to_every_user_except_setup(stream: NatsServer) -> None:
-    with pytest.raises(CannotExamine, match="only the user setup"):
+    with pytest.raises(CannotDiagnose, match="only the user setup"):
         await renew_epoch(broker_settings(stream, "operator"))

@@ -19,7 +19,7 @@ from pydantic.alias_generators import to_camel
 from beaconfire_kit.subjects import ID_PATTERN, ROOT_KINDS, InvalidSubject, parse_subject
 
 Id = Annotated[str, StringConstraints(pattern=f"^{ID_PATTERN}$")]
-Address = Callable[[Mapping[str, Any]], str]
+SubjectBuilder = Callable[[Mapping[str, Any]], str]
 """From an event's fields, by their names here, to its subject."""
 
 _TYPE = re.compile(r"[a-z][a-z_]*(\.[a-z][a-z_]*)*")
@@ -58,15 +58,15 @@ class Event(BaseModel):
         if "type" in cls.__dict__:
             _check(cls)
             _registry[cls.type] = cls
-            _addresses[cls.type] = _address(cls)
+            _builders[cls.type] = _builder_of(cls)
 
-    def address(self) -> str:
+    def full_subject(self) -> str:
         """The subject this event is published on. An ephemeral one's is below `ephemeral.`."""
-        return _addresses[self.type](self.__dict__)
+        return _builders[self.type](self.__dict__)
 
 
 _registry: dict[str, type[Event]] = {}
-_addresses: dict[str, Address] = {}
+_builders: dict[str, SubjectBuilder] = {}
 
 
 def events() -> dict[str, type[Event]]:
@@ -74,12 +74,12 @@ def events() -> dict[str, type[Event]]:
     return dict(_registry)
 
 
-def address_of(type_: str) -> Address:
-    """What makes the subject of an event of a type, as `Event.address`."""
-    return _addresses[type_]
+def subject_builder(type_: str) -> SubjectBuilder:
+    """What makes the subject of an event of a type, as `Event.full_subject`."""
+    return _builders[type_]
 
 
-def _address(cls: type[Event]) -> Address:
+def _builder_of(cls: type[Event]) -> SubjectBuilder:
     # `%` takes an eighth of the time of `format_map`, and this is done for every event in every gateway.
     template = _PLACEHOLDER.sub("%s", f"ephemeral.{cls.subject}" if cls.ephemeral else cls.subject)
     names = _PLACEHOLDER.findall(cls.subject)

@@ -28,7 +28,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import SchemaValidator, core_schema
 
 import beaconfire_kit.events  # noqa: F401  (fills the catalogue)
-from beaconfire_kit.catalogue import Address, Event, Id, address_of, events
+from beaconfire_kit.catalogue import Event, Id, SubjectBuilder, events, subject_builder
 from beaconfire_kit.roles import Role
 
 Source = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
@@ -101,7 +101,7 @@ class Envelope:
 
     @property
     def subject(self) -> str:
-        return self.event.address()
+        return self.event.full_subject()
 
     def encode(self) -> bytes:
         """The body of the NATS message: compact JSON, UTF-8. Raises InvalidEvent where it is too large."""
@@ -246,7 +246,7 @@ def _reader() -> TypeAdapter[Any]:
 
 
 @cache
-def _checker() -> tuple[Callable[..., Any], Mapping[str, tuple[Address, int]]]:
+def _checker() -> tuple[Callable[..., Any], Mapping[str, tuple[SubjectBuilder, int]]]:
     """`_reader`, derived from it, but strict, and giving dicts: making instances of models takes as long as checking.
 
     Beside it, for each type, what makes its address, and how many colons a message has besides those of its keys.
@@ -255,7 +255,9 @@ def _checker() -> tuple[Callable[..., Any], Mapping[str, tuple[Address, int]]]:
     choices = {type_: _as_dict(choice, "payload", "metadata") for type_, choice in schema["choices"].items()}
     # Of strings, only names come again and again: to remember the values, too, takes a tenth of the time.
     validator = SchemaValidator({**schema, "choices": choices}, {"cache_strings": "keys"})
-    return validator.validate_json, {type_: (address_of(type_), _colons(choice)) for type_, choice in choices.items()}
+    return validator.validate_json, {
+        type_: (subject_builder(type_), _colons(choice)) for type_, choice in choices.items()
+    }
 
 
 def _as_dict(model: Any, *inside: str) -> Any:

@@ -5,7 +5,7 @@ import time
 from aiohttp import web
 
 from beaconfire_kit import logs, metrics
-from beaconfire_kit.addresses import FORMATS, client_address
+from beaconfire_kit.client_addresses import FORMATS, client_address
 from beaconfire_kit.settings import BehindProxies
 
 log = logs.get(__name__)

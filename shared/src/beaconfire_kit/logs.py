@@ -26,7 +26,7 @@ RESERVED = frozenset({"service", "level", "timestamp", "logger"})
 def configure(service: str, *, level: str = "info", format: Literal["json", "console"] = "json") -> None:  # noqa: A002
     """Set up logging for this process; also what libraries log through the standard library."""
     shared: list[structlog.types.Processor] = [
-        set_apart,
+        rename_reserved_fields,
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_logger_name,
         structlog.processors.add_log_level,
@@ -74,7 +74,7 @@ def get(name: str) -> structlog.stdlib.BoundLogger:
     return logger
 
 
-def set_apart(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def rename_reserved_fields(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     """Rename a caller's fields that would overwrite those of the line, or be overwritten: `service` to `service_`."""
     for name in RESERVED & fields.keys():
         fields[f"{name}_"] = fields.pop(name)

@@ -12,7 +12,7 @@ import sys
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h; survives exec, and is not inherited
 
 
-def end_with(parent: int) -> None:
+def end_with_parent(parent: int) -> None:
     """Let the kernel kill this process when `parent`, which started it, ends. Ends it with 1 if that is gone already.
 
     The kernel means the thread that started it: one from a short-lived thread ends with that.
@@ -23,7 +23,7 @@ def end_with(parent: int) -> None:
 
 
 if __name__ == "__main__":
-    end_with(int(sys.argv[1]))
+    end_with_parent(int(sys.argv[1]))
     # What we were started with, by `nohup` or in the background of a script, is not for the program.
     for interrupting in (signal.SIGINT, signal.SIGTERM):
         signal.signal(interrupting, signal.SIG_DFL)

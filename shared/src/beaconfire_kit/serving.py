@@ -285,7 +285,7 @@ async def _until_told(
         await asyncio.wait((run_task, told), return_when=asyncio.FIRST_COMPLETED)
         for number in signals if ends_at_second and stop.is_set() else ():
             asyncio.get_running_loop().remove_signal_handler(number)
-            signal.signal(number, lambda number, _frame: stopping.end_as_unhandled(number))
+            signal.signal(number, lambda number, _frame: stopping.exit_as_unhandled(number))
         if not has_started and not run_task.done():
             log.info("stopping, before everything has started")
             run_task.cancel()

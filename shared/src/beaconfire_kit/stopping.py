@@ -1,7 +1,7 @@
 """Being told to stop, by SIGTERM or SIGINT, from a process's first moment on.
 
 Process 1 of a container ignores a signal that has no handler yet, and a process started by `nohup` or in the background
-of a script inherits that SIGINT is ignored. So every program of ours calls `end_when_told` before it imports anything
+of a script inherits that SIGINT is ignored. So every program of ours calls `exit_on_signal` before it imports anything
 that takes time. `beaconfire_kit.serving` takes the signals over once a service has something to end in order.
 
 Imports nothing of ours, and little else, for that reason.
@@ -14,7 +14,7 @@ from types import FrameType
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-def end_when_told(code: int | None = 0) -> None:
+def exit_on_signal(code: int | None = 0) -> None:
     """End at once with this exit code when told to stop; None: as a process ends that has no handler.
 
     For a process that has begun nothing yet that has to end in order. Signals that were blocked for us until now, so
@@ -23,7 +23,7 @@ def end_when_told(code: int | None = 0) -> None:
 
     def end(number: int, _frame: FrameType | None) -> None:
         if code is None:
-            end_as_unhandled(number)
+            exit_as_unhandled(number)
         else:
             os._exit(code)
 
@@ -32,7 +32,7 @@ def end_when_told(code: int | None = 0) -> None:
     signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
 
 
-def end_as_unhandled(number: int) -> None:
+def exit_as_unhandled(number: int) -> None:
     """End as the signal ends a process that has no handler. Process 1 ends with the exit code shells give to that."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)

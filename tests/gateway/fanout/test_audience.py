@@ -55,7 +55,7 @@ async def test_audience_of_an_ephemeral_event_is_respected(gateway: Gateway) -> 
     async with open_socket(gateway.url) as owner, open_socket(gateway.url) as viewer:
         await owner.connect(gateway.auth.token("owner"), rooms)
         await viewer.connect(gateway.auth.token("viewer"), rooms)
-        await raw_publish(gateway, typing.address(), json.dumps(body).encode())
+        await raw_publish(gateway, typing.full_subject(), json.dumps(body).encode())
         await gateway.publish(settlement("last"))
         heard_types = [[(await client.next("event"))["event"]["type"]] for client in (owner, viewer)]
 

@@ -279,7 +279,7 @@ async def test_types_filter_ephemeral_events_too(gateway: Gateway, types: Sequen
             ["workspace:w1/chat:h1", "campaign:c1"],
             types={"workspace:w1/chat:h1": types},
         )
-        await raw_publish(gateway, typing.address(), json.dumps(body).encode())
+        await raw_publish(gateway, typing.full_subject(), json.dumps(body).encode())
         heard = await heard_types(gateway, client)
 
     assert heard == ["user.typing"] * count

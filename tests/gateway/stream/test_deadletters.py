@@ -73,7 +73,7 @@ async def test_text_of_a_publisher_cannot_add_headers_to_its_dead_letter(gateway
 async def test_largest_possible_dead_letter_is_kept_cut_with_its_original_size(gateway: Gateway) -> None:
     typing = UserTyping(workspace_id="w1", target_kind="chat", target_id="h1", user_id="editor", typing=True)
     body = b"x" * gateway.publisher.max_payload
-    await raw_publish(gateway, typing.address(), body)
+    await raw_publish(gateway, typing.full_subject(), body)
     [letter] = await dead_letters(gateway, 1)
 
     assert letter.subject == "deadletter.too_large"
@@ -84,12 +84,12 @@ async def test_largest_possible_dead_letter_is_kept_cut_with_its_original_size(g
 async def test_invalid_ephemeral_message_is_set_aside_once_without_a_place(gateway: Gateway) -> None:
     typing = UserTyping(workspace_id="w1", target_kind="chat", target_id="h1", user_id="editor", typing=True)
     for body in (b"garbage", b"garbage", b"other"):
-        await raw_publish(gateway, typing.address(), body)
+        await raw_publish(gateway, typing.full_subject(), body)
     letters = await dead_letters(gateway, 2)
 
     assert [letter.data for letter in letters] == [b"garbage", b"other"]
     assert "Beaconfire-Offset" not in letters[0].headers
-    assert letters[0].headers["Beaconfire-Subject"] == typing.address()
+    assert letters[0].headers["Beaconfire-Subject"] == typing.full_subject()
 
 
 @pytest.mark.parametrize(

@@ -148,7 +148,7 @@ async def test_ephemeral_event_reaches_connected_sessions_without_an_offset(gate
     }
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"), ["workspace:w1/chat:h1"])
-        await raw_publish(gateway, typing.address(), json.dumps(body).encode())
+        await raw_publish(gateway, typing.full_subject(), json.dumps(body).encode())
         event = await client.next("event")
 
     assert "offset" not in event

@@ -7,7 +7,7 @@ from beaconfire_kit import stopping
 
 def main() -> None:
     """Run a command. SIGTERM and SIGINT end it from the first moment on, also as process 1 and below `nohup`."""
-    stopping.end_when_told(None)
+    stopping.exit_on_signal(None)
     from beaconfire.cli import main as run  # takes a second
 
     signal.signal(signal.SIGINT, signal.default_int_handler)

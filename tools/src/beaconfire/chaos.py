@@ -18,7 +18,7 @@ class NoSuchPart(Exception):
     """There is no such process. The text names those there are."""
 
 
-def hurt(folder: DataFolder, name: str, deed: str) -> str:
+def send_signal(folder: DataFolder, name: str, deed: str) -> str:
     """Do it, one of SIGNALS, to the part of that name. Returns what was done, in a sentence.
 
     Raises NoSuchPart, DataFolderUnusable.

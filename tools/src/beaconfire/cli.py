@@ -22,7 +22,7 @@ from beaconfire import doctor as examining
 from beaconfire import listening, operating, outboxes, publishing, sign_in
 from beaconfire import migrate as migrating
 from beaconfire.api import ApiError
-from beaconfire.chaos import NoSuchPart, hurt
+from beaconfire.chaos import NoSuchPart, send_signal
 from beaconfire.data_folder import DataFolder, DataFolderUnusable
 from beaconfire.demo import NotSeeded
 from beaconfire.diagnosis import worst
@@ -80,10 +80,10 @@ EXPECTED = (
     NotSeeded,
     PortTaken,
     StreamNotDeclared,
-    examining.CannotExamine,
+    examining.CannotDiagnose,
     migrating.CannotMigrate,
     letters.CannotRead,
-    listening.Ended,
+    listening.ListeningEnded,
     outboxes.CannotLook,
     publishing.CannotPublish,
 )
@@ -199,13 +199,13 @@ def deadletters(
         print(f"{count - last} older ones are not shown: --last {count}", file=sys.stderr)
 
 
-def _is_told_of_a_broker() -> bool:
+def _has_broker_settings() -> bool:
     return "nats_url" in Settings().model_fields_set
 
 
 def _as_user(user: str, folder: DataFolder) -> Settings:
     """How to reach the broker: as the environment says, else that of the running `up` as this user."""
-    if _is_told_of_a_broker():
+    if _has_broker_settings():
         return read_settings(Settings)
     return Settings(
         environment="development",
@@ -261,21 +261,21 @@ def doctor(
     if new_epoch:
         _renew_epoch(_as_user("setup", folder), ask=not yes)
         return
-    checks = asyncio.run(examining.diagnose(_patient(folder, monitoring, service, env_file)))
+    checks = asyncio.run(examining.diagnose(_deployment(folder, monitoring, service, env_file)))
     examining.print_json(checks) if as_json else examining.print_readable(checks, Console(highlight=False))
     if worst(checks) == "wrong":
         raise typer.Exit(1)
 
 
-def _patient(
+def _deployment(
     folder: DataFolder, monitoring: list[str] | None, services: list[str] | None, env_file: Path | None
-) -> examining.Patient:
+) -> examining.Deployment:
     """What is to be examined: the deployment of the environment, else the running `up`."""
     passwords = examining.passwords_of(env_file) if env_file else {}
-    if _is_told_of_a_broker():
-        return examining.Patient(_as_user("operator", folder), passwords, monitoring or (), services or ())
+    if _has_broker_settings():
+        return examining.Deployment(_as_user("operator", folder), passwords, monitoring or (), services or ())
     running = folder.running()
-    return examining.Patient(
+    return examining.Deployment(
         _as_user("operator", folder),
         passwords or folder.passwords(),
         monitoring or [url for url in (running.monitoring_url,) if url],
@@ -363,19 +363,19 @@ Part = Annotated[str, typer.Argument(help="Its name, as `up` prints it: `broker`
 @chaos.command()
 def kill(name: Part, data: Data = DATA) -> None:
     """End a part as a crash would (SIGKILL). `up` starts it again a second later."""
-    print(hurt(DataFolder(data), name, "kill"))
+    print(send_signal(DataFolder(data), name, "kill"))
 
 
 @chaos.command()
 def freeze(name: Part, data: Data = DATA) -> None:
     """Stop a part's clock (SIGSTOP): its connections stay open, and nothing answers."""
-    print(hurt(DataFolder(data), name, "freeze"))
+    print(send_signal(DataFolder(data), name, "freeze"))
 
 
 @chaos.command()
 def thaw(name: Part, data: Data = DATA) -> None:
     """Let a frozen part go on (SIGCONT)."""
-    print(hurt(DataFolder(data), name, "thaw"))
+    print(send_signal(DataFolder(data), name, "thaw"))
 
 
 @app.command("reset-attempts")

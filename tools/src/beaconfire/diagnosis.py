@@ -51,7 +51,7 @@ class Check:
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
+class LoginProbe:
     """What a broker user was tried with. `opened` is None where it could not be tried: `why` says why."""
 
     user: str
@@ -93,7 +93,7 @@ class Facts:
     varz: tuple[Mapping[str, Any], ...] = ()
     """The monitoring pages of servers that were named and answered."""
     open_to_all: bool | None = None
-    doors: tuple[Door, ...] = ()
+    logins: tuple[LoginProbe, ...] = ()
     services: tuple[Readiness, ...] = ()
     outboxes: tuple[OutboxSeen, ...] = ()
     unseen: Mapping[str, str] = field(default_factory=dict)
@@ -117,8 +117,8 @@ def _broker(facts: Facts) -> Iterator[Check]:
     yield _clock(facts)
     yield from _syncs(facts)
     yield _passwords(facts)
-    for door in facts.doors:
-        yield _door(door)
+    for login in facts.logins:
+        yield _login(login)
 
 
 def _version(version: str) -> Check:
@@ -178,12 +178,12 @@ def _passwords(facts: Facts) -> Check:
     return Check("broker", "passwords", "ok", "nobody gets in without one")
 
 
-def _door(door: Door) -> Check:
-    name, advice = f"user {door.user}", "take its row from deploy/nats/single.conf"
-    if door.why is not None:
-        return Check("broker", name, "unseen", door.why)
-    if door.opened or door.shut:
-        found = [f"may {what}" for what in door.opened] + [f"may not {what}" for what in door.shut]
+def _login(login: LoginProbe) -> Check:
+    name, advice = f"user {login.user}", "take its row from deploy/nats/single.conf"
+    if login.why is not None:
+        return Check("broker", name, "unseen", login.why)
+    if login.opened or login.shut:
+        found = [f"may {what}" for what in login.opened] + [f"may not {what}" for what in login.shut]
         return Check("broker", name, "wrong", ", ".join(found), advice)
     return Check("broker", name, "ok", "may do no more than it should, of what was tried")
 

@@ -24,7 +24,7 @@ from rich.text import Text
 
 from beaconfire import outboxes
 from beaconfire.broker_users import USERS, password_variable
-from beaconfire.diagnosis import Check, Door, Facts, Readiness, Verdict, examine, parse_time, worst
+from beaconfire.diagnosis import Check, Facts, LoginProbe, Readiness, Verdict, examine, parse_time, worst
 from beaconfire_kit import broker
 from beaconfire_kit.broker import ANCHOR, DEADLETTERS, STREAM, STREAM_NOT_FOUND, TICK
 from beaconfire_kit.fetching import FetchFailed, ask, fetch
@@ -38,7 +38,7 @@ MAX_PAGE_BYTES = 16 * 1024 * 1024
 GATEWAY = "gateway"
 
 
-class CannotExamine(Exception):
+class CannotDiagnose(Exception):
     """The broker could not be looked at. The text says why and what to do."""
 
 
@@ -47,7 +47,7 @@ class _NotAllowed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Patient:
+class Deployment:
     """What is to be examined."""
 
     settings: Settings
@@ -62,33 +62,33 @@ class Patient:
     """URLs of databases whose outboxes are looked at, by service."""
 
 
-async def diagnose(patient: Patient) -> list[Check]:
-    """Look at everything. Raises CannotExamine where the broker lets us not in."""
-    async with _connected(patient.settings) as asked, aiohttp.ClientSession() as http:
-        return examine(await _facts(patient, asked, http))
+async def diagnose(deployment: Deployment) -> list[Check]:
+    """Look at everything. Raises CannotDiagnose where the broker lets us not in."""
+    async with _connected(deployment.settings) as asked, aiohttp.ClientSession() as http:
+        return examine(await _facts(deployment, asked, http))
 
 
 async def renew_epoch(settings: Settings) -> tuple[str, str]:
-    """Give the stream a new epoch. Returns the one it had and the one it has. Raises CannotExamine."""
+    """Give the stream a new epoch. Returns the one it had and the one it has. Raises CannotDiagnose."""
     async with _connected(settings) as asked:
         try:
             change = broker.renew_epoch(asked.nc, timeout_s=ANSWER_S)
             was, epoch = await asked.unless_refused(change, f"$JS.API.STREAM.UPDATE.{STREAM}")
         except _NotAllowed as error:
-            raise CannotExamine(f"{error}: only the user setup may change the stream") from None
+            raise CannotDiagnose(f"{error}: only the user setup may change the stream") from None
         except broker.BrokerRefused as error:
-            raise CannotExamine(str(error)) from None
+            raise CannotDiagnose(str(error)) from None
         except TimeoutError:
-            raise CannotExamine(
+            raise CannotDiagnose(
                 f"{settings.nats_url} did not change the stream within {ANSWER_S:.0f} s: has its cluster a leader?"
             ) from None
         return was, epoch
 
 
 def passwords_of(env_file: Path) -> dict[str, str]:
-    """The passwords of broker users in a deployment's `.env`, as deploy/make-env.sh writes it. Raises CannotExamine."""
+    """Read the passwords of broker users from a deployment's `.env` (deploy/make-env.sh). Raises CannotDiagnose."""
     if not env_file.is_file():
-        raise CannotExamine(f"{env_file} is no file: give the .env of the deployment")
+        raise CannotDiagnose(f"{env_file} is no file: give the .env of the deployment")
     fields: dict[str, Any] = {password_variable(user.name).lower(): (str, "") for user in USERS}
     found = create_model("Passwords", __base__=_EnvFile, **fields)(_env_file=env_file).model_dump()
     return {user.name: found[password_variable(user.name).lower()] for user in USERS}
@@ -163,7 +163,7 @@ class _Asked:
         self._problem.set()
 
     async def connect(self, **more: Any) -> None:
-        """Connect at the first attempt on each server. Raises CannotExamine."""
+        """Connect at the first attempt on each server. Raises CannotDiagnose."""
         options = broker.options(self.settings, "doctor") | {"error_cb": self.note, **more}
         connecting = asyncio.create_task(self.nc.connect(**options))
         try:
@@ -176,29 +176,29 @@ class _Asked:
                     self._give_up(len(options["servers"]))
             await connecting
         except TimeoutError:
-            raise CannotExamine(
+            raise CannotDiagnose(
                 f"{self.settings.nats_url} did not answer within {CONNECT_S:.0f} s: does a nats-server run there?"
             ) from None
         except (nats.errors.Error, OSError, ValueError) as error:
-            raise CannotExamine(f"{self.settings.nats_url}: {error}") from None
+            raise CannotDiagnose(f"{self.settings.nats_url}: {error}") from None
         finally:
             connecting.cancel()
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await connecting
 
     def _give_up(self, servers: int) -> None:
-        """Raise CannotExamine where no server takes us."""
+        """Raise CannotDiagnose where no server takes us."""
         user, url = self.settings.nats_user, self.settings.nats_url
         for problem in self.problems:
             if "authorization violation" in str(problem).lower():
                 who = f"the user {user} with this password" if user else "who names no user"
-                raise CannotExamine(
+                raise CannotDiagnose(
                     f"{url} does not let {who} in: set BEACONFIRE_NATS_USER and BEACONFIRE_NATS_PASSWORD"
                 )
         if len(self.problems) >= servers:
             why = self.problems[-1]
             said = getattr(why, "strerror", None) or str(why) or type(why).__name__
-            raise CannotExamine(f"cannot reach {url} ({said}): is the address right, and does the broker run?")
+            raise CannotDiagnose(f"cannot reach {url} ({said}): is the address right, and does the broker run?")
 
     async def ask(self, call: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """Ask the JetStream API. The answer may be an `error`. Raises _NotAllowed, TimeoutError."""
@@ -266,15 +266,15 @@ class _Seen:
             FetchFailed,
             OSError,
             ValueError,
-            CannotExamine,
+            CannotDiagnose,
             outboxes.CannotLook,
         ) as error:
             self.why[name] = str(error) or type(error).__name__
             return None
 
 
-async def _facts(patient: Patient, asked: _Asked, http: aiohttp.ClientSession) -> Facts:
-    seen, settings = _Seen(), patient.settings
+async def _facts(deployment: Deployment, asked: _Asked, http: aiohttp.ClientSession) -> Facts:
+    seen, settings = _Seen(), deployment.settings
     began = time.time()
     # All at once: where no majority is left, each of them is waited for in vain.
     stream, deadletters, consumers, account = await asyncio.gather(
@@ -285,8 +285,8 @@ async def _facts(patient: Patient, asked: _Asked, http: aiohttp.ClientSession) -
     )
     took_s = time.time() - began
     stores = await _try_to_store(asked) if stream and "error" not in stream else None
-    pages = [await seen.get("varz", _page(http, f"{url.rstrip('/')}/varz")) for url in patient.monitoring]
-    boxes = [await seen.get("outboxes", outboxes.look_at(name, url)) for name, url in patient.databases.items()]
+    pages = [await seen.get("varz", _page(http, f"{url.rstrip('/')}/varz")) for url in deployment.monitoring]
+    boxes = [await seen.get("outboxes", outboxes.look_at(name, url)) for name, url in deployment.databases.items()]
     return Facts(
         server=server_info(asked.nc),
         user=settings.nats_user,
@@ -300,8 +300,8 @@ async def _facts(patient: Patient, asked: _Asked, http: aiohttp.ClientSession) -
         account=_found(account, "account", seen),
         varz=tuple(page for page in pages if page is not None),
         open_to_all=await seen.get("open_to_all", _is_open(settings)),
-        doors=await _try_doors(settings, patient.passwords),
-        services=tuple(await asyncio.gather(*(_readiness(http, url) for url in patient.services))),
+        logins=await _probe_logins(settings, deployment.passwords),
+        services=tuple(await asyncio.gather(*(_readiness(http, url) for url in deployment.services))),
         outboxes=tuple([box for box in boxes if box is not None]),
         unseen=seen.why,
     )
@@ -355,7 +355,7 @@ async def _consumers(asked: _Asked) -> tuple[dict[str, Any], ...]:
 async def _page(http: aiohttp.ClientSession, url: str) -> dict[str, Any]:
     page = json.loads(await fetch(http, url, max_bytes=MAX_PAGE_BYTES, timeout_s=HTTP_S))
     if not isinstance(page, dict) or "jetstream" not in page:
-        raise CannotExamine(f"{url} is no monitoring page of nats-server")
+        raise CannotDiagnose(f"{url} is no monitoring page of nats-server")
     return page
 
 
@@ -365,22 +365,22 @@ async def _is_open(settings: Settings) -> bool:
     try:
         async with _connected(nobody):
             return True
-    except CannotExamine as error:
+    except CannotDiagnose as error:
         if "does not let" in str(error):
             return False
         raise
 
 
-async def _try_doors(settings: Settings, passwords: Mapping[str, str]) -> tuple[Door, ...]:
+async def _probe_logins(settings: Settings, passwords: Mapping[str, str]) -> tuple[LoginProbe, ...]:
     if not passwords:
         return ()
-    return tuple(await asyncio.gather(*(_try_door(settings, user.name, passwords.get(user.name)) for user in USERS)))
+    return tuple(await asyncio.gather(*(_probe_login(settings, user.name, passwords.get(user.name)) for user in USERS)))
 
 
-async def _try_door(settings: Settings, user: str, password: str | None) -> Door:
+async def _probe_login(settings: Settings, user: str, password: str | None) -> LoginProbe:
     """Try, as this user, what only the broker may do, and what only a gateway may. Nothing comes of it."""
     if not password:
-        return Door(user, why="its password was not given")
+        return LoginProbe(user, why="its password was not given")
     theirs = settings.model_copy(update={"nats_user": user, "nats_password": SecretStr(password)})
     try:
         async with _connected(theirs) as one:
@@ -395,9 +395,9 @@ async def _try_door(settings: Settings, user: str, password: str | None) -> Door
                 "subscribe to live.>": user != GATEWAY and not one.was_refused("live.>"),
             }
             shut = {"subscribe to live.>": user == GATEWAY and one.was_refused("live.>")}
-    except (CannotExamine, nats.errors.Error) as error:
-        return Door(user, why=str(error) or type(error).__name__)
-    return Door(user, _names(opened), _names(shut))
+    except (CannotDiagnose, nats.errors.Error) as error:
+        return LoginProbe(user, why=str(error) or type(error).__name__)
+    return LoginProbe(user, _names(opened), _names(shut))
 
 
 def _names(chosen: Mapping[str, bool]) -> tuple[str, ...]:

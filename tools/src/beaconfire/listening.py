@@ -25,14 +25,14 @@ Printer = Callable[[dict[str, Any]], None]
 _notes = Console(stderr=True, highlight=False)
 
 
-class Ended(Exception):
+class ListeningEnded(Exception):
     """Listening is over, and trying again would not help. The text says why."""
 
 
 async def listen(gateway_url: str, rooms: Sequence[str], tokens: Tokens, printer: Printer) -> None:
     """Print events for ever, connecting again with the cursor where the connection is lost.
 
-    Raises Ended, ApiError, InvalidRoom.
+    Raises ListeningEnded, ApiError, InvalidRoom.
     """
     for room in rooms:
         parse_room(room)
@@ -79,7 +79,7 @@ class _Listener:
         """The epoch is empty before the first ack."""
 
     async def listen_once(self, http: aiohttp.ClientSession, url: str) -> None:
-        """Listen until the connection ends. Raises Ended where another one would end alike."""
+        """Listen until the connection ends. Raises ListeningEnded where another one would end alike."""
         timeout = aiohttp.ClientWSTimeout(ws_close=5)
         async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
             socket = await http.ws_connect(url, protocols=(SUBPROTOCOL,), timeout=timeout)
@@ -138,14 +138,14 @@ class _Listener:
         for room, why in refused.items():
             _note(f"cannot listen to {room}: {why}")
         if len(refused) == len(frame["rooms"]):
-            raise Ended("no room is left to listen to")
+            raise ListeningEnded("no room is left to listen to")
         _note(f"listening to {', '.join(room for room in frame['rooms'] if room not in refused)}")
 
     def _move(self, text: str) -> None:
         """Move to the cursor that a frame names: only forward, except into another epoch."""
         cursor = Cursor.parse(text)
         if cursor is None:
-            raise Ended(f"the gateway sent a cursor that cannot be read: {printable(text[:64])}")
+            raise ListeningEnded(f"the gateway sent a cursor that cannot be read: {printable(text[:64])}")
         if cursor.epoch != self._cursor.epoch or cursor.offset > self._cursor.offset:
             self._cursor = cursor
 
@@ -155,7 +155,7 @@ class _Listener:
             row.retry is Retry.NO or (row.retry is Retry.TOKEN and not self._tokens.can_renew)
         )
         if row is not None and hopeless:
-            raise Ended(f"the gateway closed the connection: {row.meaning} ({code})")
+            raise ListeningEnded(f"the gateway closed the connection: {row.meaning} ({code})")
         _note(f"connection lost ({code}); connecting again")
 
 

@@ -64,7 +64,7 @@ class LogStream:
 
     def show(self, name: str, line: str) -> None:
         """Print a line of a process's output, where its level asks for that."""
-        understood = understand(line)
+        understood = parse_line(line)
         if self.is_open and understood is not None and LEVELS.index(understood.level) >= self._least:
             self._print(name, understood)
 
@@ -89,7 +89,7 @@ class LogStream:
             self._console.print(_render(name, colour, line), soft_wrap=True, highlight=False)
 
 
-def understand(line: str) -> Line | None:
+def parse_line(line: str) -> Line | None:
     """Read one line of ours (JSON), of nats-server, or of whatever else a process prints. None for an empty one."""
     if not line.strip():
         return None
@@ -111,13 +111,13 @@ def plain(lines: list[str]) -> str:
 
 def errors(lines: list[str]) -> list[str]:
     """The errors among lines of a log, as sentences."""
-    understood = [understand(line) for line in lines]
+    understood = [parse_line(line) for line in lines]
     return [_text(one) for one in understood if one is not None and one.level == "error"]
 
 
 def last_words(lines: list[str]) -> list[str]:
     """The last few lines of a log, as sentences."""
-    understood = [understand(line) for line in lines]
+    understood = [parse_line(line) for line in lines]
     return [_text(one) for one in understood if one is not None][-LAST_WORDS:]
 
 

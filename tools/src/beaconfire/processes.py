@@ -70,7 +70,7 @@ class Process:
 
         What the handler of a signal raises meanwhile, it raises when the process can be stopped.
         """
-        with _signals_held_back():
+        with _signals_deferred():
             self._start()
 
     def _start(self) -> None:
@@ -78,7 +78,7 @@ class Process:
         self._last_lines.clear()
         self._was_told = False
         self._popen = subprocess.Popen(
-            [*_ending_with_us(), *self.command],
+            [*_command_ending_with_us(), *self.command],
             env={**_inherited(), **self.environment},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -127,7 +127,7 @@ class Process:
         FREEZE_S seconds are over."""
         self._signal(signal.SIGSTOP)
         until = time.monotonic() + FREEZE_S
-        while self.pid is not None and not _stands_still(self.pid) and time.monotonic() < until:
+        while self.pid is not None and not _is_stopped(self.pid) and time.monotonic() < until:
             time.sleep(0.001)
 
     def thaw(self) -> None:
@@ -149,7 +149,7 @@ class Process:
 
 
 @contextmanager
-def _signals_held_back() -> Iterator[None]:
+def _signals_deferred() -> Iterator[None]:
     """Call the handlers of signals at the end of the block only: raising from within `Popen`, one would leave a process
     that nobody knows of. Blocking the signals would do it, too, but the process would inherit that."""
     handlers = {number: handler for number in _INTERRUPTING if callable(handler := signal.getsignal(number))}
@@ -166,7 +166,7 @@ def _signals_held_back() -> Iterator[None]:
             handlers[signal.Signals(late)](late, None)
 
 
-def _stands_still(pid: int) -> bool:
+def _is_stopped(pid: int) -> bool:
     """Whether all threads of a process are stopped: a busy machine lets some go on for a while. True without /proc."""
     threads = Path(f"/proc/{pid}/task")
     return not threads.is_dir() or all(_state(one) in "TtZX" for one in threads.iterdir())
@@ -180,7 +180,7 @@ def _state(thread: Path) -> str:
         return "X"
 
 
-def _ending_with_us() -> list[str]:
+def _command_ending_with_us() -> list[str]:
     # One from a short-lived thread would end with that.
     tied = sys.platform == "linux" and threading.current_thread() is threading.main_thread()
     return [sys.executable, "-I", "-S", parent_death.__file__, str(os.getpid())] if tied else []

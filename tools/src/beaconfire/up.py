@@ -169,7 +169,7 @@ class Watch:
         if part.process.is_running or part.given_up:
             return
         if part.due is None:
-            self._mourn(part)
+            self._report_end(part)
         elif self._clock() >= part.due:
             part.due = None
             self._stream.say(f"starting {part.process.name} again")
@@ -181,7 +181,7 @@ class Watch:
                 self._stream.say(f"{part.process.name} is process {part.process.pid} now")
                 self._on_started()
 
-    def _mourn(self, part: _Part) -> None:
+    def _report_end(self, part: _Part) -> None:
         now = self._clock()
         part.process.wait(1)  # its last words may still be on their way
         code = part.process.exit_code or 0

@@ -13,11 +13,11 @@ from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from beaconfire_auth.addresses import Address
+from beaconfire_auth.email_addresses import EmailAddress
 from beaconfire_auth.hashing import Hashing
 from beaconfire_auth.keys import Keys
-from beaconfire_auth.outsiders import Outsiders
-from beaconfire_auth.people import complete, users_of
+from beaconfire_auth.outside_users import OutsideUsers
+from beaconfire_auth.people import store_canonical_email, users_with_email
 from beaconfire_auth.settings import Settings
 from beaconfire_auth.store import REFRESH_TOKENS, USERS, next_membership_version
 from beaconfire_auth.successors import Successors
@@ -70,7 +70,7 @@ class Accounts:
         keys: Keys,
         successors: Successors,
         hashing: Hashing,
-        outsiders: Outsiders,
+        outside_users: OutsideUsers,
     ) -> None:
         self._settings = settings
         self._database = database
@@ -78,9 +78,9 @@ class Accounts:
         self._keys = keys
         self._successors = successors
         self._hashing = hashing
-        self._outsiders = outsiders
+        self._outside_users = outside_users
 
-    async def sign_up(self, address: Address, password: str, name: str) -> SignedIn:
+    async def sign_up(self, address: EmailAddress, password: str, name: str) -> SignedIn:
         """Make a user and sign it in. Raises `conflict` for an address that is taken."""
         hashed = await self._hashing.hash(password)
         user = User(uuid.uuid4().hex[:16], name, address.shown)
@@ -94,20 +94,20 @@ class Accounts:
         }
         try:
             async with self._database.writing() as tx:
-                if await users_of(tx, address):
-                    raise _taken()
+                if await users_with_email(tx, address):
+                    raise _email_taken()
                 await tx.execute(insert(USERS).values(**row, created_at=datetime.now(UTC)))
                 signed_in = await self._sign_in(tx, user)
         except IntegrityError:
-            raise _taken() from None
+            raise _email_taken() from None
         log.info("signed up", user=user.id)
         return signed_in
 
-    async def sign_in(self, address: Address, password: str) -> SignedIn:
+    async def sign_in(self, address: EmailAddress, password: str) -> SignedIn:
         """Check a password. Raises `bad_credentials`, the same for an unknown address and a wrong password."""
         async with self._database.reading() as connection:
-            found = await users_of(connection, address)
-        row = await self._whose(found, password)
+            found = await users_with_email(connection, address)
+        row = await self._user_with_password(found, password)
         if row is None:
             SIGN_INS.labels("refused").inc()
             log.info("refused sign-in", user=found[0].id if found else None)
@@ -119,13 +119,13 @@ class Accounts:
             if old:
                 this = USERS.c.id == row.id, USERS.c.password_hash == row.password_hash
                 await tx.execute(update(USERS).where(*this).values(password_hash=hashed))
-            await complete(tx, row)
+            await store_canonical_email(tx, row)
             signed_in = await self._sign_in(tx, User(row.id, row.name, row.email))
         SIGN_INS.labels("accepted").inc()
         log.info("signed in", user=row.id)
         return signed_in
 
-    async def _whose(self, found: Sequence[Any], password: str) -> Any | None:
+    async def _user_with_password(self, found: Sequence[Any], password: str) -> Any | None:
         """The one of these users whose password it is. Without any, it takes as long as with one."""
         if not found:
             await self._hashing.check(None, password)
@@ -149,7 +149,7 @@ class Accounts:
                 used = update(REFRESH_TOKENS).where(REFRESH_TOKENS.c.hash == row.hash)
                 await tx.execute(used.values(used_at=now))
                 REFRESHES.labels("accepted").inc()
-                return await self._succeed(tx, row, refresh_token, now)
+                return await self._issue_next_pair(tx, row, refresh_token, now)
             # A clock that was set back must not keep the window open.
             if row is not None and row.used_at is not None and abs(now - row.used_at) <= GRACE:
                 REFRESHES.labels("repeated").inc()
@@ -157,7 +157,7 @@ class Accounts:
                 if newest is not None:
                     return await self._signed_in(tx, _user(row), newest)
                 # A process of a version before this one used it: that one made a successor of its own.
-                return await self._succeed(tx, row, refresh_token, now)
+                return await self._issue_next_pair(tx, row, refresh_token, now)
             if row is not None and row.used_at is not None:
                 await tx.execute(delete(REFRESH_TOKENS).where(REFRESH_TOKENS.c.family == row.family))
                 log.warning("a refresh token was used twice: revoked its family", user=row.user_id)
@@ -185,9 +185,9 @@ class Accounts:
     async def identify(self, token: str) -> Claims:
         """Who an access token belongs to. Raises `token_invalid`, or `unavailable` without an outside issuer's keys."""
         with refusing_invalid_tokens():
-            claims = await self._outsiders.verify(token) or self._verify(token)
+            claims = await self._outside_users.verify(token) or self._verify(token)
         if claims.outside:
-            await self._outsiders.welcome(claims.user_id, claims.name, claims.email)
+            await self._outside_users.add_once(claims.user_id, claims.name, claims.email)
         if await self.is_revoked(claims.user_id, claims.issued_at):
             raise BeaconfireError(errors.TOKEN_INVALID, REFUSED)
         return claims
@@ -226,7 +226,7 @@ class Accounts:
         await self._keep(tx, refresh_token, family=uuid.uuid4().hex, user_id=user.id, now=await current_time(tx))
         return await self._signed_in(tx, user, refresh_token)
 
-    async def _succeed(self, tx: AsyncConnection, row: Any, refresh_token: str, now: datetime) -> SignedIn:
+    async def _issue_next_pair(self, tx: AsyncConnection, row: Any, refresh_token: str, now: datetime) -> SignedIn:
         """A new pair of tokens, after one that is used up."""
         successor = self._successors.of(refresh_token)
         await self._keep(tx, successor, family=row.family, user_id=row.user_id, now=now)
@@ -297,7 +297,7 @@ def _user(row: Any) -> User:
     return User(row.user_id, row.name, row.email)
 
 
-def _taken() -> BeaconfireError:
+def _email_taken() -> BeaconfireError:
     return BeaconfireError(errors.CONFLICT, "this e-mail address has an account already")
 
 

@@ -14,7 +14,7 @@ from beaconfire_auth.keys import Keys
 from beaconfire_auth.members import Members
 from beaconfire_auth.migrations import MIGRATIONS
 from beaconfire_auth.operators import Operators
-from beaconfire_auth.outsiders import Outsiders
+from beaconfire_auth.outside_users import OutsideUsers
 from beaconfire_auth.projection import Projection
 from beaconfire_auth.rpc import Decisions, Rpc
 from beaconfire_auth.seal import Seal
@@ -38,20 +38,20 @@ def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Applicatio
     seal = Seal(settings.keys_secrets)
     keys, successors = Keys(database, seal), Successors(database, seal)
     hashing = Hashing(settings)
-    outsiders = Outsiders(settings.outside_issuers, database)
+    outside_users = OutsideUsers(settings.outside_issuers, database)
     attempts = Attempts(settings, database)
     service_tokens = ServiceTokens(settings, database, keys)
     accounts = Accounts(
-        settings, database, outbox, keys=keys, successors=successors, hashing=hashing, outsiders=outsiders
+        settings, database, outbox, keys=keys, successors=successors, hashing=hashing, outside_users=outside_users
     )
     members = Members(database, outbox)
     projection = Projection(database)
-    decisions = Decisions(members, projection, service_tokens, outsiders)
+    decisions = Decisions(members, projection, service_tokens, outside_users)
     rpc = Rpc(settings, decisions, on_closed=on_fatal)
     upkeep = Upkeep(keys, successors, attempts)
 
     async def start(http: aiohttp.ClientSession) -> None:
-        outsiders.start(http)
+        outside_users.start(http)
         await upkeep.open_if_possible()
 
     service.at_start(start)

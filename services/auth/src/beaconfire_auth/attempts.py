@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from beaconfire_auth.settings import Settings
 from beaconfire_auth.store import ATTEMPTS
 from beaconfire_kit import errors, logs, metrics
-from beaconfire_kit.addresses import household
+from beaconfire_kit.client_addresses import client_network
 from beaconfire_kit.database import Database
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.rates import spend
@@ -59,7 +59,7 @@ class Attempts:
 
     async def count(self, *, address: str, email: str) -> None:
         """Count one attempt, for both. Raises `too_many` with the time until the next one; then it is not counted."""
-        await self._count({"address": _name("address", household(address)), "account": _name("account", email)})
+        await self._count({"address": _name("address", client_network(address)), "account": _name("account", email)})
 
     async def count_member_change(self, user_id: str) -> None:
         """Count that a user changes a membership, or tries to. Raises `too_many` as `count` does."""
@@ -79,7 +79,7 @@ class Attempts:
 
     async def reset(self, *, address: str | None = None, email: str | None = None) -> None:
         """Let an address, an account, or both begin anew."""
-        names = [_name("address", household(address))] if address else []
+        names = [_name("address", client_network(address))] if address else []
         names += [_name("account", email)] if email else []
         async with self._database.writing() as tx:
             await tx.execute(delete(ATTEMPTS).where(ATTEMPTS.c.counted.in_(names)))

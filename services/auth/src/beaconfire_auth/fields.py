@@ -5,13 +5,13 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, WithJsonSchema
 
-from beaconfire_auth.addresses import Address, known_address, new_address
+from beaconfire_auth.email_addresses import EmailAddress, known_address, new_address
 from beaconfire_kit.names import display_name
 from beaconfire_kit.web import LINE
 
 
-def _read(read: Callable[[str], Address]) -> Callable[[object], Address]:
-    def validate(value: object) -> Address:
+def _read(read: Callable[[str], EmailAddress]) -> Callable[[object], EmailAddress]:
+    def validate(value: object) -> EmailAddress:
         if not isinstance(value, str):
             raise ValueError("not an e-mail address: it is no text")
         return read(value)
@@ -21,8 +21,8 @@ def _read(read: Callable[[str], Address]) -> Callable[[object], Address]:
 
 _EMAIL_SCHEMA = WithJsonSchema({"type": "string", "format": "email", "maxLength": 254})
 
-NewEmail = Annotated[Address, BeforeValidator(_read(new_address)), _EMAIL_SCHEMA]
-Email = Annotated[Address, BeforeValidator(_read(known_address)), _EMAIL_SCHEMA]
+NewEmail = Annotated[EmailAddress, BeforeValidator(_read(new_address)), _EMAIL_SCHEMA]
+Email = Annotated[EmailAddress, BeforeValidator(_read(known_address)), _EMAIL_SCHEMA]
 """An address that may belong to somebody already."""
 Name = Annotated[
     str,

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from beaconfire_auth.addresses import Address
-from beaconfire_auth.people import users_of
+from beaconfire_auth.email_addresses import EmailAddress
+from beaconfire_auth.people import users_with_email
 from beaconfire_auth.store import COUNTERS, MEMBERS, MEMBERSHIP_VERSION, USERS, counter, next_membership_version
 from beaconfire_kit import errors, logs
 from beaconfire_kit.database import Database
@@ -96,11 +96,11 @@ class Members:
             raise forbidden()
         return members
 
-    async def add(self, root: Pair, address: Address, role: Role, actor: Actor) -> Member:
+    async def add(self, root: Pair, address: EmailAddress, role: Role, actor: Actor) -> Member:
         """Make a user a member, by its address. Raises `forbidden`, `not_found`, `conflict`."""
         async with self._database.writing() as tx:
             await self._check_owner(tx, root, actor)
-            user = next(iter(await users_of(tx, address)), None)
+            user = next(iter(await users_with_email(tx, address)), None)
             if user is None:
                 raise BeaconfireError(errors.NOT_FOUND, "nobody with this e-mail address has signed up")
             if await _role(tx, root, user.id) is not None:

@@ -6,14 +6,14 @@ from typing import Any
 from sqlalchemy import and_, case, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from beaconfire_auth.addresses import Address, canonical
+from beaconfire_auth.email_addresses import EmailAddress, canonical
 from beaconfire_auth.store import USERS
 
 MAX_TWINS = 3
 """Accounts of one address that are looked at: each may cost the hash of a password."""
 
 
-async def users_of(connection: AsyncConnection, address: Address) -> Sequence[Any]:
+async def users_with_email(connection: AsyncConnection, address: EmailAddress) -> Sequence[Any]:
     """The rows of the users with this address, the likeliest first: mostly one, or none.
 
     Several are of accounts that were made for different forms of one address before there was a canonical one. The one
@@ -25,7 +25,7 @@ async def users_of(connection: AsyncConnection, address: Address) -> Sequence[An
     return (await connection.execute(found.order_by(exact, USERS.c.email_twin).limit(MAX_TWINS))).all()
 
 
-async def complete(tx: AsyncConnection, user: Any) -> None:
+async def store_canonical_email(tx: AsyncConnection, user: Any) -> None:
     """Write the canonical form of a user's address, where a process of a version before made the row without it."""
     if user.canonical_email is not None:
         return

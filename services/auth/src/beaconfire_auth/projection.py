@@ -119,7 +119,7 @@ class Projection:
         )
         js = nc.jetstream()
         self._unwritten = []  # not acknowledged: they come again
-        await self._take_position(js)
+        await self._restore_position(js)
         consumer = await js.pull_subscribe("", durable=DURABLE, stream=broker.STREAM, config=config)
         try:
             while True:
@@ -130,23 +130,23 @@ class Projection:
                 await self._write(set(), self.offset)
             await consumer.unsubscribe()
 
-    async def _take_position(self, js: JetStreamContext) -> None:
+    async def _restore_position(self, js: JetStreamContext) -> None:
         """Go on where the database stands, or begin anew: where there is no consumer (the stream is a new one), and
         where it is ahead of the database (put back from a backup: what was acknowledged would not come again).
         """
         try:
             acknowledged = (await js.consumer_info(broker.STREAM, DURABLE)).ack_floor
         except nats.js.errors.NotFoundError:
-            await self._begin_anew()
+            await self._start_over()
             return
         async with self._database.reading() as connection:  # after the consumer: it may only be further by now
             self.offset = await counter(connection, PROJECTED_OFFSET)
         if acknowledged is not None and acknowledged.stream_seq > self.offset:
             log.warning("the parent projection is behind its consumer, reading the stream anew", offset=self.offset)
             await js.delete_consumer(broker.STREAM, DURABLE)
-            await self._begin_anew()
+            await self._start_over()
 
-    async def _begin_anew(self) -> None:
+    async def _start_over(self) -> None:
         self.offset = 0
         async with self._database.writing() as tx:
             await set_counter(tx, PROJECTED_OFFSET, 0)

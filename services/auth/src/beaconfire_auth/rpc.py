@@ -16,7 +16,7 @@ from nats.aio.msg import Msg
 from pydantic import BaseModel, ValidationError
 
 from beaconfire_auth.members import Members, Standing
-from beaconfire_auth.outsiders import Outsiders
+from beaconfire_auth.outside_users import OutsideUsers
 from beaconfire_auth.projection import Projection
 from beaconfire_auth.service_tokens import ServiceTokens
 from beaconfire_auth.settings import Settings
@@ -65,12 +65,12 @@ class Decisions:
     """Decides what other services ask, over the broker and over HTTP."""
 
     def __init__(
-        self, members: Members, projection: Projection, service_tokens: ServiceTokens, outsiders: Outsiders
+        self, members: Members, projection: Projection, service_tokens: ServiceTokens, outside_users: OutsideUsers
     ) -> None:
         self._members = members
         self._projection = projection
         self._service_tokens = service_tokens
-        self._outsiders = outsiders
+        self._outside_users = outside_users
 
     async def authorize(self, request: AuthorizeRequest) -> AuthorizeReply:
         """See `beaconfire_kit.authorization.AuthorizeRequest`. The answer is at least as new as its version says."""
@@ -98,7 +98,7 @@ class Decisions:
         newcomer = request.newcomer
         if standing.issued_before is not None or newcomer is None:
             return standing
-        if not await self._outsiders.introduce(request.user_id, newcomer.token):
+        if not await self._outside_users.add_from_token(request.user_id, newcomer.token):
             log.warning("a service believes an outside token that auth does not", user=request.user_id)
             return standing
         return await self._members.standing(request.user_id)

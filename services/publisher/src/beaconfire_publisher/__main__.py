@@ -6,7 +6,7 @@ python -m beaconfire_publisher [rules-engine | scheduler]
 if __name__ == "__main__":
     from beaconfire_kit import stopping
 
-    stopping.end_when_told()  # before the other imports, which take a second
+    stopping.exit_on_signal()  # before the other imports, which take a second
 
 import argparse
 from functools import partial

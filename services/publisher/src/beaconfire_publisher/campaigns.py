@@ -79,7 +79,7 @@ class Campaigns:
                 campaign_id = earlier.outcome["id"]
                 if earlier.is_done:
                     return await self._repeat(request, campaign_id)
-        await self._store.check_room(caller.user_id)  # a grant is an event, too
+        await self._store.check_allowance(caller.user_id)  # a grant is an event, too
         # Granted first: a crash in between leaves an owner of nothing, which is harmless; the other way round it
         # would leave a campaign that nobody can reach. Auth grants only while the campaign has no member: the request
         # that is sent again takes no campaign back, however late it comes.
@@ -94,10 +94,10 @@ class Campaigns:
             if key is None or await tx.complete(key):
                 values = {**wanted.model_dump(), "world_time": WORLD_BEGINS}
                 row, fields = await tx.add(CAMPAIGNS, {"id": campaign_id}, values)
-                tx.tell(event(row, "create", fields))
+                tx.publish(event(row, "create", fields))
         if row is None:
             return await self._repeat(request, campaign_id)
-        headers = {**tag(row), **await self._store.place(tx)}
+        headers = {**tag(row), **await self._store.cursor_headers(tx)}
         return answer({"campaign": show(row, Role.OWNER)}, headers, status=201)
 
     async def _repeat(self, request: web.Request, campaign_id: str) -> web.Response:
@@ -122,8 +122,8 @@ class Campaigns:
                 found = await tx.find(CAMPAIGNS, {"id": caller.path["campaign_id"]})
                 row, fields = await tx.change(CAMPAIGNS, found, wanted, based_on=revision)
                 if fields:
-                    tx.tell(event(row, "update", fields))
-        return answer({"campaign": show(row, caller.role)}, {**tag(row), **await self._store.place(tx)})
+                    tx.publish(event(row, "update", fields))
+        return answer({"campaign": show(row, caller.role)}, {**tag(row), **await self._store.cursor_headers(tx)})
 
     async def _delete(self, request: web.Request) -> web.Response:
         caller = await self._access.owner(request)
@@ -132,8 +132,8 @@ class Campaigns:
             async with self._store.writing(caller.metadata) as tx:
                 row = await tx.find(CAMPAIGNS, {"id": caller.path["campaign_id"]})
                 await tx.delete(CAMPAIGNS, row, based_on=revision)
-                tx.tell(event(row, "delete"))
-        return web.Response(status=204, headers=await self._store.place(tx))
+                tx.publish(event(row, "delete"))
+        return web.Response(status=204, headers=await self._store.cursor_headers(tx))
 
 
 def event(row: Row, operation: Operation, fields: tuple[str, ...] = ()) -> EntityUpdated:

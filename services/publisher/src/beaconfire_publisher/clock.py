@@ -29,7 +29,7 @@ async def start(tx: Writing, campaign: Row, clock: Clock, user_id: str) -> Row:
             )
         due_at = datetime.now(UTC) + timedelta(seconds=clock.every_s)
         await tx.put(CLOCKS, {"campaign_id": row["id"]}, {"due_at": due_at, "set_by": user_id})
-        tx.tell(campaigns.event(row, "update", fields))
+        tx.publish(campaigns.event(row, "update", fields))
     return row
 
 
@@ -38,7 +38,7 @@ async def stop(tx: Writing, campaign: Row) -> None:
     row, fields = await tx.change(CAMPAIGNS, campaign, {"clock": None})
     if fields:
         await tx.remove(CLOCKS, {"campaign_id": row["id"]})
-        tx.tell(campaigns.event(row, "update", fields))
+        tx.publish(campaigns.event(row, "update", fields))
 
 
 class Clocks:
@@ -58,11 +58,11 @@ class Clocks:
         async with self._store.writing(caller.metadata) as tx:
             found = await tx.find(CAMPAIGNS, {"id": caller.path["campaign_id"]})
             row = await start(tx, found, wanted, caller.user_id)
-        headers = {**tag(row), **await self._store.place(tx)}
+        headers = {**tag(row), **await self._store.cursor_headers(tx)}
         return answer({"campaign": campaigns.show(row, caller.role)}, headers)
 
     async def _stop(self, request: web.Request) -> web.Response:
         caller = await self._access.editor(request)
         async with self._store.writing(caller.metadata) as tx:
             await stop(tx, await tx.find(CAMPAIGNS, {"id": caller.path["campaign_id"]}))
-        return web.Response(status=204, headers=await self._store.place(tx))
+        return web.Response(status=204, headers=await self._store.cursor_headers(tx))

@@ -46,11 +46,11 @@ class Collection(ABC):
     def event(row: Row, operation: Operation, fields: tuple[str, ...] = ()) -> Event:
         """The event that tells what happened to a thing."""
 
-    async def check_place(self, tx: Reading, path: Row) -> None:
+    async def check_parent(self, tx: Reading, path: Row) -> None:
         """Raise `not_found` where what the path leads to is not there. Members outlive a deleted campaign."""
         await tx.find(CAMPAIGNS, {"id": path["campaign_id"]})
 
-    async def tell_contents_deleted(self, tx: Writing, row: Row) -> None:  # noqa: B027  (most things contain nothing)
+    async def publish_contents_deleted(self, tx: Writing, row: Row) -> None:  # noqa: B027  (most things contain nothing)
         """Tell of what goes with a thing that is about to be deleted."""
 
     def routes(self) -> list[web.RouteDef]:
@@ -66,7 +66,7 @@ class Collection(ABC):
         caller = await self._access.member(request)
         key = {**caller.path, **self._chosen(request)}
         async with self._store.reading() as tx:
-            await self.check_place(tx, caller.path)
+            await self.check_parent(tx, caller.path)
             rows = await tx.find_all(self.table, key)
         return answer({self.plural: [self._show(row) for row in rows]}, tx.headers)
 
@@ -78,15 +78,15 @@ class Collection(ABC):
         key = idempotency_key(request, caller.user_id, wanted)
         id_ = new_id()
         async with self._store.writing(caller.metadata) as tx:
-            await self.check_place(tx, caller.path)
+            await self.check_parent(tx, caller.path)
             earlier = await tx.claim(key, {"id": id_}) if key else None
             if earlier is not None:
                 row = await tx.find(self.table, {**caller.path, "id": earlier.outcome["id"]})
             else:
                 check_editor(caller)
                 row, fields = await tx.add(self.table, {**caller.path, "id": id_}, wanted.model_dump())
-                tx.tell(self.event(row, "create", fields))
-        return answer({self.word: self._show(row)}, {**tag(row), **await self._store.place(tx)}, status=201)
+                tx.publish(self.event(row, "create", fields))
+        return answer({self.word: self._show(row)}, {**tag(row), **await self._store.cursor_headers(tx)}, status=201)
 
     async def _read(self, request: web.Request) -> web.Response:
         caller = await self._access.member(request)
@@ -103,8 +103,8 @@ class Collection(ABC):
                 found = await tx.find(self.table, caller.path)
                 row, fields = await tx.change(self.table, found, wanted, based_on=revision)
                 if fields:
-                    tx.tell(self.event(row, "update", fields))
-        return answer({self.word: self._show(row)}, {**tag(row), **await self._store.place(tx)})
+                    tx.publish(self.event(row, "update", fields))
+        return answer({self.word: self._show(row)}, {**tag(row), **await self._store.cursor_headers(tx)})
 
     async def _delete(self, request: web.Request) -> web.Response:
         caller = await self._access.editor(request)
@@ -112,10 +112,10 @@ class Collection(ABC):
         with conflicts(self._show):
             async with self._store.writing(caller.metadata) as tx:
                 row = await tx.find(self.table, caller.path)
-                await self.tell_contents_deleted(tx, row)
+                await self.publish_contents_deleted(tx, row)
                 await tx.delete(self.table, row, based_on=revision)
-                tx.tell(self.event(row, "delete"))
-        return web.Response(status=204, headers=await self._store.place(tx))
+                tx.publish(self.event(row, "delete"))
+        return web.Response(status=204, headers=await self._store.cursor_headers(tx))
 
     def _chosen(self, request: web.Request) -> dict[str, str]:
         chosen = {name: request.query[name] for name in self.filters if name in request.query}

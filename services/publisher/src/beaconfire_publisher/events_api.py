@@ -141,7 +141,7 @@ class Events:
                 raise outcomes[0].error  # and its key is not used up
             if key is not None and earlier is None:
                 await tx.settle({key.name: {"events": [_note(one) for one in outcomes]}})
-        headers = await self._store.place(tx)
+        headers = await self._store.cursor_headers(tx)
         if isinstance(given, list):
             return answer({"events": [self._describe(one) for one in outcomes]}, headers)
         status = 200 if isinstance(outcomes[0], _Repeated) else 201
@@ -320,7 +320,7 @@ async def _add_all(
     used = await tx.claim_all(mine, {})
     used |= await tx.used({key.name for key in keys.values()} - mine.keys())
     ids = {one.message_id: _id_before(one, before, place) for place, one in _envelopes(prepared)}
-    old = await tx.told_before(filter(None, ids.values()))
+    old = await tx.published_before(filter(None, ids.values()))
     settled: dict[str, Row] = {}
 
     def decide(one: Envelope) -> _Outcome:
@@ -329,10 +329,10 @@ async def _add_all(
             return _may_not()
         row = old.get(ids[one.message_id] or "")
         if row is not None and _is_by(author, row, one):
-            return _Repeated(one.id, row["subject"], row["event_id"]) if _is_same(row, one) else _taken()
+            return _Repeated(one.id, row["subject"], row["event_id"]) if _is_same(row, one) else _id_taken()
         if key is not None and key.name in used:
             earlier = used[key.name]
-            return _recall(earlier.outcome) if earlier.fingerprint == key.fingerprint else _taken()
+            return _recall(earlier.outcome) if earlier.fingerprint == key.fingerprint else _id_taken()
         return one if rights.may_publish(one.subject) else _may_not()
 
     outcomes = list(prepared)
@@ -403,7 +403,7 @@ def _may_not() -> _Refused:
     return _Refused(BeaconfireError(errors.FORBIDDEN, "this token may not publish this event there"))
 
 
-def _taken() -> _Refused:
+def _id_taken() -> _Refused:
     return _Refused(BeaconfireError(errors.CONFLICT, "you published another event under this id or key"))
 
 

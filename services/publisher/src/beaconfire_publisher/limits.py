@@ -149,17 +149,17 @@ class Requests:
     def by_user(self, user_id: str, now: float) -> None:
         """A user asks for something. Raises BeaconfireError `too_many`."""
         self._user_bodies.check(self._empty_at.get(("body", user_id), 0.0), now)
-        self._take(self._user_requests, ("user", user_id), 1, now)
+        self._spend(self._user_requests, ("user", user_id), 1, now)
 
     def to_root(self, root: str, now: float) -> None:
         """A member asks for something of a root. Raises BeaconfireError `too_many`."""
-        self._take(self._root_requests, ("root", root), 1, now)
+        self._spend(self._root_requests, ("root", root), 1, now)
 
     def sent(self, user_id: str, size: int, now: float) -> None:
         """A user's request had a body of so many bytes."""
         self._add(self._user_bodies, ("body", user_id), size, now)
 
-    def _take(self, limit: Limit, key: tuple[str, str], count: int, now: float) -> None:
+    def _spend(self, limit: Limit, key: tuple[str, str], count: int, now: float) -> None:
         limit.check(self._empty_at.get(key, 0.0), now)
         self._add(limit, key, count, now)
 

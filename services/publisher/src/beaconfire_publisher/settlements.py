@@ -67,6 +67,6 @@ class Settlements(Collection):
             campaign_id=row["campaign_id"], settlement_id=row["id"], operation=operation, changed_fields=fields
         )
 
-    async def tell_contents_deleted(self, tx: Writing, row: Row) -> None:
+    async def publish_contents_deleted(self, tx: Writing, row: Row) -> None:
         for structure in await tx.find_all(STRUCTURES, {"settlement_id": row["id"]}):
-            tx.tell(Structures.event(structure, "delete"))
+            tx.publish(Structures.event(structure, "delete"))

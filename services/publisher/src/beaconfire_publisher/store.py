@@ -199,7 +199,7 @@ class Writing(Reading):
         self._metadata = metadata
         self.envelopes: list[Envelope] = []
 
-    def tell(self, event: Event) -> None:
+    def publish(self, event: Event) -> None:
         """Publish an event if, and once, the transaction is committed."""
         self.envelopes.append(Envelope(event, self._metadata))
 
@@ -282,7 +282,7 @@ class Writing(Reading):
         is_open = (KEYS.c.key == key.name) & KEYS.c.is_done.is_(False)
         return (await self._connection.execute(update(KEYS).where(is_open).values(is_done=True))).rowcount == 1
 
-    async def told_before(self, event_ids: Iterable[str]) -> dict[str, Row]:
+    async def published_before(self, event_ids: Iterable[str]) -> dict[str, Row]:
         """Outbox rows by event id: releases before the table of keys had an event's own id there.
 
         Such a row says nothing about who chose the id: look at its body.
@@ -295,7 +295,7 @@ class Writing(Reading):
     async def _created_before(self, key: Key) -> Earlier | None:
         """What a release before the table of keys made under this key: both the thing and its event had the id that
         follows from the key. Its request is not known, so any request is taken for it."""
-        row = (await self.told_before([key.before])).get(key.before)
+        row = (await self.published_before([key.before])).get(key.before)
         if row is None:
             return None
         said = json.loads(row["body"])
@@ -353,7 +353,7 @@ class Store:
         if tx.envelopes:
             self._outbox.wake()
 
-    async def check_room(self, user_id: str) -> None:
+    async def check_allowance(self, user_id: str) -> None:
         """Raise BeaconfireError `too_many` if this user may publish nothing now: before something else is done."""
         if self._limits is None:
             return
@@ -406,7 +406,7 @@ class Store:
         cursor = self._outbox.known_cursor(message_id)
         return str(cursor) if cursor else None
 
-    async def place(self, tx: Writing) -> dict[str, str]:
+    async def cursor_headers(self, tx: Writing) -> dict[str, str]:
         """Headers that say where in the stream all events of a committed transaction have been seen; after `WAIT_S`
         seconds, that they will come. None where it had no event."""
         if not tx.envelopes:

@@ -57,5 +57,5 @@ class Structures(Collection):
             changed_fields=fields,
         )
 
-    async def check_place(self, tx: Reading, path: Row) -> None:
+    async def check_parent(self, tx: Reading, path: Row) -> None:
         await tx.find(SETTLEMENTS, {"campaign_id": path["campaign_id"], "id": path["settlement_id"]})

@@ -30,7 +30,7 @@ async def advance(tx: Writing, campaign: Row, seconds: int) -> Row:
     """
     new_time = campaign["world_time"] + timedelta(seconds=seconds)
     row, _ = await tx.change(CAMPAIGNS, campaign, {"world_time": new_time})
-    tx.tell(
+    tx.publish(
         WorldTimeChanged(
             campaign_id=row["id"],
             previous_time=campaign["world_time"],
@@ -69,5 +69,5 @@ class WorldTime:
                     row = await advance(tx, row, wanted.advance_seconds)
                 except OverflowError:
                     raise BeaconfireError(errors.CONFLICT, "world time ends with the year 9999") from None
-        headers = {**tag(row), **await self._store.place(tx)}
+        headers = {**tag(row), **await self._store.cursor_headers(tx)}
         return answer({"campaign": campaigns.show(row, caller.role), **outcome}, headers)

@@ -9,7 +9,7 @@ import logging
 import sqlalchemy as sa
 from alembic import op
 
-from beaconfire_auth.addresses import canonical
+from beaconfire_auth.email_addresses import canonical
 
 revision = "0006"
 down_revision = "0005"

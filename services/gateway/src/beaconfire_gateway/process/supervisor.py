@@ -21,7 +21,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from beaconfire_kit import logs
-from beaconfire_kit.parent_death import end_with
+from beaconfire_kit.parent_death import end_with_parent
 
 log = logs.get(__name__)
 
@@ -191,7 +191,7 @@ class Supervisor:
         """In the child: be it, and end with it. Nothing of the parent's stack is returned to."""
         code = 1
         try:
-            end_with(self._parent)
+            end_with_parent(self._parent)
             for number in (signal.SIGINT, signal.SIGHUP):  # the terminal's, to all: the parent tells each what to do
                 signal.signal(number, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)

@@ -22,7 +22,7 @@ from beaconfire_gateway.wire.framing import TextFrames
 from beaconfire_gateway.wire.native import SUBPROTOCOL, Native
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors, logs, metrics
-from beaconfire_kit.addresses import household
+from beaconfire_kit.client_addresses import client_network
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.forwarding import ClientAddresses
 from beaconfire_kit.seams.aiohttp_handover import Undrained, bytes_behind, let_go, take_over
@@ -86,7 +86,7 @@ class Handshake:
         transport = request.transport
         if transport is None or transport.is_closing():
             raise asyncio.CancelledError
-        address = household(self._addresses.of(request))
+        address = client_network(self._addresses.of(request))
         self._enter(address)
         token = bearer_token(request) or request.query.get("token", "")
         if self._sockets is not None:

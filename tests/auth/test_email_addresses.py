@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sqlalchemy import text
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_auth.addresses import MAX_ADDRESS, canonical, known_address, new_address
+from beaconfire_auth.email_addresses import MAX_ADDRESS, canonical, known_address, new_address
 from beaconfire_auth.migrations import MIGRATIONS
 from beaconfire_auth.store import USERS
 from beaconfire_kit.database import Database

@@ -4,7 +4,14 @@ from ipaddress import ip_network
 
 import pytest
 
-from beaconfire_kit.addresses import MAX_PROXIES, Client, client_address, forwarded, household, x_forwarded_for
+from beaconfire_kit.client_addresses import (
+    MAX_PROXIES,
+    Client,
+    client_address,
+    client_network,
+    forwarded,
+    x_forwarded_for,
+)
 
 PROXIES = (ip_network("10.0.0.0/8"), ip_network("fd00::/8"))
 
@@ -51,7 +58,7 @@ def test_forwarded_headers_are_ignored_without_configured_proxies() -> None:
 )
 def test_ipv6_64_counts_as_one_client_network(address: str, counted: str) -> None:
     """One IPv6 subscriber has 2^64 addresses."""
-    assert household(address) == counted
+    assert client_network(address) == counted
 
 
 FORMS = {

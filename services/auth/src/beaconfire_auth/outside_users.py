@@ -12,8 +12,8 @@ import aiohttp
 from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
-from beaconfire_auth.addresses import Address, known_address, new_address
-from beaconfire_auth.people import users_of
+from beaconfire_auth.email_addresses import EmailAddress, known_address, new_address
+from beaconfire_auth.people import users_with_email
 from beaconfire_auth.store import USERS
 from beaconfire_kit import errors, logs, tokens
 from beaconfire_kit.database import Database
@@ -29,7 +29,7 @@ REFETCH_S = 5.0
 MAX_AGE_S = 60.0
 
 
-class Outsiders:
+class OutsideUsers:
     """The outside issuers of the settings, and their users."""
 
     def __init__(self, issuers: Sequence[OutsideIssuer], database: Database) -> None:
@@ -65,7 +65,7 @@ class Outsiders:
                 errors.UNAVAILABLE, "the token's issuer does not answer, try again", retry_after_ms=1_000
             ) from None
 
-    async def introduce(self, user_id: str, token: str) -> bool:
+    async def add_from_token(self, user_id: str, token: str) -> bool:
         """Make the user whom an outside issuer's token names, once. False if it is no valid token of this user.
 
         Raises BeaconfireError `unavailable` if the issuer's keys cannot be read.
@@ -77,9 +77,9 @@ class Outsiders:
             return False
         if claims is None or claims.user_id != user_id:
             return False
-        return await self.welcome(user_id, claims.name, claims.email)
+        return await self.add_once(user_id, claims.name, claims.email)
 
-    async def welcome(self, user_id: str, name: str, email: str) -> bool:
+    async def add_once(self, user_id: str, name: str, email: str) -> bool:
         """Make a user of an outside issuer, once. False for an id that belongs to none of them."""
         issuer = next((one for one in self._issuers if user_id.startswith((f"{one.name}-", f"{one.name}_"))), None)
         if issuer is None:
@@ -90,7 +90,7 @@ class Outsiders:
                 break
         return True
 
-    async def _insert(self, user_id: str, name: str, address: Address) -> bool:
+    async def _insert(self, user_id: str, name: str, address: EmailAddress) -> bool:
         """False where the address is somebody else's. Whoever was there already stays as they are."""
         row = {
             "id": user_id,
@@ -103,7 +103,7 @@ class Outsiders:
         try:
             async with self._database.writing() as tx:
                 if await tx.scalar(select(USERS.c.id).where(USERS.c.id == user_id)) is None:
-                    if await users_of(tx, address):
+                    if await users_with_email(tx, address):
                         return False
                     await tx.execute(insert(USERS).values(**row, created_at=datetime.now(UTC)))
         except IntegrityError:
@@ -111,7 +111,7 @@ class Outsiders:
         return True
 
 
-def _read(email: str) -> Address | None:
+def _read(email: str) -> EmailAddress | None:
     try:
         return new_address(email)
     except ValueError:

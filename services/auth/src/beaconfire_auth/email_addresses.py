@@ -26,7 +26,7 @@ email_validator.SPECIAL_USE_DOMAIN_NAMES[:] = ["invalid"]
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class EmailAddress:
     """An address. `before` is how it was compared before there was a canonical form, which old accounts may need."""
 
     shown: str
@@ -39,7 +39,7 @@ class Address:
         return core_schema.is_instance_schema(cls)
 
 
-def new_address(text: str) -> Address:
+def new_address(text: str) -> EmailAddress:
     """An address that an account is made for. Raises ValueError, with what is wrong."""
     if len(text) > _MAX_TYPED:
         raise ValueError(f"not an e-mail address: it has more than {MAX_ADDRESS} characters")
@@ -52,16 +52,16 @@ def new_address(text: str) -> Address:
             shown = _validated(_without_unseen(typed))
         except EmailNotValidError:
             raise ValueError(f"not an e-mail address: {error}") from None
-    return Address(shown, canonical(shown), _before(text))
+    return EmailAddress(shown, canonical(shown), _before(text))
 
 
-def known_address(text: str) -> Address:
+def known_address(text: str) -> EmailAddress:
     """An address that somebody names. Less strict: an account may have been made for it before there were rules."""
     form = canonical(text) if len(text) <= _MAX_TYPED else ""
     local, _, domain = form.rpartition("@")
     if not local or not domain or "\0" in text:  # PostgreSQL takes no NUL
         raise ValueError("not an e-mail address")
-    return Address(_before(text), form, _before(text))
+    return EmailAddress(_before(text), form, _before(text))
 
 
 def canonical(text: str) -> str:

@@ -68,7 +68,7 @@ FORMATS: dict[str, Callable[[Iterable[str]], list[str]]] = {
 """The headers in which proxies say for whom they ask, and how each is read."""
 
 
-def household(address: str) -> str:
+def client_network(address: str) -> str:
     """What limits count by: an IPv4 address, or the /64 that one IPv6 subscriber has to itself."""
     parsed = _address(address)
     if isinstance(parsed, IPv6Address):
