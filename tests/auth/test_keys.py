@@ -121,7 +121,7 @@ async def test_after_two_rotations_three_keys_verify_and_the_newest_signs(tmp_pa
         assert [one.state for one in await keys.list()] == ["signing", "verifying", "verifying"]
 
         await keys.rotate(lead_s=60)
-        with pytest.raises(BeaconfireError, match="waits already"):
+        with pytest.raises(BeaconfireError, match="is already waiting"):
             await keys.rotate(lead_s=60)
 
 

@@ -222,11 +222,16 @@ def damaged(server: NatsServer, monkeypatch: pytest.MonkeyPatch, text: str, othe
 @pytest.mark.parametrize(
     ("text", "other", "name", "found"),
     [
-        ("sync_interval: always", 'sync_interval: "2m"', "sync_interval", "every 2 minutes: a power loss takes"),
+        ("sync_interval: always", 'sync_interval: "2m"', "sync_interval", "every 2 minutes: a power loss loses"),
         ('subscribe: { allow: ["live.>",', 'subscribe: { allow: [">",', "user gateway", "may subscribe to everything"),
         ('allow: ["live.>",', "allow: [", "user gateway", "may not subscribe to live.>"),
         ('publish: { allow: ["tick",', 'publish: { allow: ["live.>",', "user gateway", "may publish live.>"),
-        ("authorization {", "no_auth_user: operator\nauthorization {", "passwords", "it lets in who names no user"),
+        (
+            "authorization {",
+            "no_auth_user: operator\nauthorization {",
+            "passwords",
+            "the broker accepts clients without a user",
+        ),
     ],
 )
 async def test_doctor_reports_a_broker_with_weak_durability_or_open_permissions(
@@ -267,7 +272,7 @@ async def test_doctor_checks_replicas_and_leaders_of_a_cluster_and_names_a_serve
     assert names(whole, "wrong") == set()
     assert {"replicas", "stream leader", "meta leader", f"replica n{down}"} <= names(whole, "ok")
     assert one_down["meta leader"].verdict == one_down["stream leader"].verdict == "ok"
-    assert "a majority has to run: start" in two_down["stream"].advice
+    assert "a majority must run: start" in two_down["stream"].advice
 
 
 def test_doctor_command_exits_with_1_on_a_problem_and_prints_the_same_as_json(
@@ -294,7 +299,7 @@ def test_doctor_command_exits_with_1_on_a_problem_and_prints_the_same_as_json(
     assert "there is no stream EVENTS" in none.text
     assert "run `beaconfire setup`" in none.text
     assert "user gateway" in fine.text
-    assert "in order, 4 warnings, 1 not seen" in fine.text
+    assert "ok, 4 warnings, 1 not seen" in fine.text
     assert told["verdict"] == "wrong"
     assert [check["name"] for check in told["checks"] if check["verdict"] == "wrong"] == ["http://127.0.0.1:1"]
 
@@ -304,8 +309,8 @@ def test_doctor_command_exits_with_1_on_a_problem_and_prints_the_same_as_json(
     [
         ({"BEACONFIRE_NATS_URL": "nats://127.0.0.1:1"}, "cannot reach nats://127.0.0.1:1"),
         ({"BEACONFIRE_NATS_URL": "nats://no-such-host.invalid"}, "cannot reach nats://no-such-host.invalid"),
-        ({"BEACONFIRE_NATS_PASSWORD": "another-than-that-of-the-operator"}, "does not let the user operator"),
-        ({"BEACONFIRE_NATS_USER": "nobody"}, "does not let the user nobody"),
+        ({"BEACONFIRE_NATS_PASSWORD": "another-than-that-of-the-operator"}, "does not accept the user operator"),
+        ({"BEACONFIRE_NATS_USER": "nobody"}, "does not accept the user nobody"),
     ],
 )
 def test_doctor_with_a_wrong_address_user_or_password_says_what_to_do(

@@ -86,10 +86,10 @@ def test_service_logs_are_hidden_while_the_processes_start() -> None:
     screen.stream.is_open = False
 
     screen.stream.show("auth", json.dumps(LISTENING))
-    screen.stream.say("starting auth again")
+    screen.stream.say("restarting auth")
 
     assert "listening" not in screen.text
-    assert "beaconfire   starting auth again" in screen.text
+    assert "beaconfire   restarting auth" in screen.text
 
 
 def test_last_words_of_a_process_are_its_errors() -> None:

@@ -46,8 +46,8 @@ def test_new_databases_are_readable_by_their_owner_only_whatever_the_umask(tmp_p
 @pytest.mark.parametrize(
     ("service", "url", "sentence"),
     [
-        ("gateway", None, "there is no service 'gateway' with a database, expected auth or publisher"),
-        (None, "sqlite:///x.db", "one database is given: say whose it is"),
+        ("gateway", None, "there is no service 'gateway' with a database. It is one of auth or publisher"),
+        (None, "sqlite:///x.db", "one database is given: name its service"),
     ],
 )
 def test_impossible_migrate_arguments_are_refused_before_anything_is_changed(

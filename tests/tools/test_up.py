@@ -144,7 +144,7 @@ def test_environment_variables_reach_the_services_and_ineffective_ones_are_named
         one.wait_for(
             "BEACONFIRE_HEARTBEATS has no effect: there is no such setting; did you mean BEACONFIRE_HEARTBEAT_S?"
         )
-        one.wait_for("BEACONFIRE_NATS_URL has no effect on `beaconfire up`: it starts a broker of its own")
+        one.wait_for("BEACONFIRE_NATS_URL has no effect on `beaconfire up`: `up` starts its own broker")
         one.wait_for("Ctrl-C")
         pids = pids_in(one.text)
         gateway, auth = variables_of(pids["gateway-1"]), variables_of(pids["auth"])
@@ -174,7 +174,7 @@ def test_chaos_kills_freezes_and_thaws_a_part_by_its_name(tmp_path: Path) -> Non
 
         killed = run(tmp_path, "chaos", "kill", "gateway-1", *data)
         one.wait_for("gateway-1 was killed by SIGKILL")
-        after = int(one.wait_for("gateway-1 is process").split()[-2])
+        after = int(one.wait_for("gateway-1 is now process").split()[-1])
         frozen = run(tmp_path, "chaos", "freeze", "gateway-1", *data)
         stands_still = state_of(after)
         run(tmp_path, "chaos", "thaw", "gateway-1", *data)
@@ -183,9 +183,9 @@ def test_chaos_kills_freezes_and_thaws_a_part_by_its_name(tmp_path: Path) -> Non
         stopped_in_order(one, tmp_path)
 
     assert f"gateway-1 (process {before}) was killed" in killed.text
-    assert f"gateway-1 (process {after}) stands still" in frozen.text
+    assert f"gateway-1 (process {after}) is frozen" in frozen.text
     assert (stands_still, goes_on != "T") == ("T", True)
-    assert "there is no part 'gateway-9'; there are auth, broker, gateway-1," in unknown.text
+    assert "there is no process 'gateway-9'. The processes are auth, broker, gateway-1," in unknown.text
 
 
 def state_of(pid: int) -> str:
@@ -221,7 +221,7 @@ def test_command_of_another_user_on_a_running_folder_is_one_sentence(tmp_path: P
             os.seteuid(65534)
         try:
             for ask in (folder.running, folder.holder, folder.passwords):
-                with pytest.raises(DataFolderUnusable, match=r"the user alone who started|nothing runs on"):
+                with pytest.raises(DataFolderUnusable, match=r"only the user who started|nothing runs on"):
                     ask()
         finally:
             if root:
@@ -280,7 +280,7 @@ def test_killed_part_is_named_and_restarted_and_ctrl_c_still_stops_all(tmp_path:
             os.kill(pid, signal.SIGKILL)
 
             one.wait_for(f"{name} was killed by SIGKILL")
-            one.wait_for(f"starting {name} again")
+            one.wait_for(f"restarting {name}")
         stopped_in_order(one, tmp_path)
 
 
@@ -305,7 +305,7 @@ def test_sigterm_while_up_talks_to_the_broker_stops_it(tmp_path: Path) -> None:
         asyncio.run(talk())
         pytest.fail("it went on")
 
-    assert "everything has ended" in said.getvalue()
+    assert "everything has stopped" in said.getvalue()
 
 
 @pytest.mark.parametrize("offset", [0, 1, 2, 3])

@@ -1,4 +1,4 @@
-"""The command line: the console script `beaconfire`, and `python -m beaconfire`."""
+"""Start the command line: the console script `beaconfire`, or `python -m beaconfire`."""
 
 import signal
 
@@ -6,7 +6,7 @@ from beaconfire_kit import stopping
 
 
 def main() -> None:
-    """Run a command. SIGTERM and SIGINT end it from the first moment on, also as process 1 and below `nohup`."""
+    """Run a command. SIGTERM and SIGINT end it from the first moment, also as process 1 and under `nohup`."""
     stopping.exit_on_signal(None)
     from beaconfire.cli import main as run  # takes a second
 

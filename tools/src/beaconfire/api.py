@@ -1,4 +1,4 @@
-"""Calling our own HTTP interfaces from the command line: JSON in, JSON out, errors as sentences."""
+"""Call our own HTTP interfaces from the command line. Errors are sentences that can be shown."""
 
 import http.client
 import json
@@ -12,7 +12,7 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 
 
 class ApiError(Exception):
-    """The call was refused, or nobody answered (`status` 0). The text may be shown."""
+    """The call was refused, or there was no answer (`status` 0). The text may be shown."""
 
     def __init__(self, status: int, code: str, message: str) -> None:
         super().__init__(message)
@@ -21,10 +21,10 @@ class ApiError(Exception):
 
 
 def call(method: str, url: str, body: Mapping[str, Any] | None = None, *, token: str | None = None) -> dict[str, Any]:
-    """Call an HTTP interface of ours. Returns the answer's JSON object. Raises ApiError."""
+    """Call an HTTP interface of ours. Return the JSON object of the answer. Raises ApiError."""
     parts = urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ApiError(0, "bad_url", f"{url!r} is not an http:// address")
+        raise ApiError(0, "bad_url", f"{url!r} is not an http:// or https:// URL")
     kind = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
     connection = kind(parts.hostname, parts.port, timeout=TIMEOUT_S)
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
@@ -41,14 +41,14 @@ def call(method: str, url: str, body: Mapping[str, Any] | None = None, *, token:
 
 
 def _content(answer: http.client.HTTPResponse) -> bytes:
-    """The answer's body. Raises OSError if it is too large, or not whole within `TIMEOUT_S`."""
+    """Read the body of the answer. Raises OSError if it is too large or not complete within `TIMEOUT_S`."""
     deadline, content = time.monotonic() + TIMEOUT_S, bytearray()
     while piece := answer.read1(64 * 1024):
         content += piece
         if len(content) > MAX_ANSWER_BYTES:
             raise OSError(f"the answer has more than {MAX_ANSWER_BYTES} bytes")
         if time.monotonic() > deadline:
-            raise TimeoutError(f"the answer was not whole within {TIMEOUT_S:.0f} s")
+            raise TimeoutError(f"the answer was not complete within {TIMEOUT_S:.0f} s")
     return bytes(content)
 
 
@@ -58,7 +58,7 @@ def _read(status: int, content: bytes) -> dict[str, Any]:
     except ValueError:
         document = None
     if not isinstance(document, dict):
-        raise ApiError(status, "no_json", f"the answer ({status}) is no JSON object: is this a Beaconfire service?")
+        raise ApiError(status, "no_json", f"the answer ({status}) is not a JSON object: is this a Beaconfire service?")
     if status >= 400:
         error = document.get("error") or {}
         raise ApiError(status, str(error.get("code", "")), str(error.get("message", f"refused with {status}")))

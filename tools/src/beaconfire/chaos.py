@@ -1,4 +1,4 @@
-"""`beaconfire chaos`: kill, freeze or thaw a part of the running `up`, to see that nothing is lost."""
+"""`beaconfire chaos`: kill, freeze or thaw a process of the running `up`, to see that no event is lost."""
 
 import os
 import signal
@@ -15,38 +15,40 @@ SIGNALS: Mapping[str, signal.Signals] = {
 
 
 class NoSuchPart(Exception):
-    """There is no such process. The text names those there are."""
+    """There is no such process. The text names the existing ones."""
 
 
-def send_signal(folder: DataFolder, name: str, deed: str) -> str:
-    """Do it, one of SIGNALS, to the part of that name. Returns what was done, in a sentence.
+def send_signal(folder: DataFolder, name: str, action: str) -> str:
+    """Send the signal of an action (a key of SIGNALS) to a process. Return a sentence that says what was done.
 
     Raises NoSuchPart, DataFolderUnusable.
     """
     processes = folder.running().processes
     pid = processes.get(name)
     if pid is None:
-        raise NoSuchPart(f"there is no part {name!r}; there are {', '.join(sorted(processes))}")
+        raise NoSuchPart(f"there is no process {name!r}. The processes are {', '.join(sorted(processes))}")
     if not _is_child(pid, of=folder.holder()):
-        raise NoSuchPart(f"{name} has ended, and `up` is starting it again: try again")
+        raise NoSuchPart(f"{name} has ended, and `beaconfire up` is restarting it: try again")
     try:
-        os.kill(pid, SIGNALS[deed])
+        os.kill(pid, SIGNALS[action])
     except ProcessLookupError:
-        raise NoSuchPart(f"{name} has just ended, and `up` is starting it again: try again") from None
-    return _DONE[deed].format(name=name, pid=pid)
+        raise NoSuchPart(f"{name} has just ended, and `beaconfire up` is restarting it: try again") from None
+    return _DONE[action].format(name=name, pid=pid)
 
 
 _DONE = {
-    "kill": "{name} (process {pid}) was killed as by a crash; `up` starts it again",
-    "freeze": "{name} (process {pid}) stands still: its connections stay open and nothing answers. "
-    "`beaconfire chaos thaw {name}` lets it go on",
-    "thaw": "{name} (process {pid}) goes on",
+    "kill": "{name} (process {pid}) was killed. `beaconfire up` restarts it.",
+    "freeze": "{name} (process {pid}) is frozen. Its connections stay open, but it answers nothing. "
+    "`beaconfire chaos thaw {name}` lets it continue.",
+    "thaw": "{name} (process {pid}) continues.",
 }
 
 
 def _is_child(pid: int, *, of: int) -> bool:
-    """Whether it is still the process that `up` started: its number may have been given to another. True without
-    /proc."""
+    """Return whether this is still the process that `up` started, and not another one that got its number.
+
+    True on systems without /proc.
+    """
     if not Path("/proc/self").exists():
         return True
     try:

@@ -1,6 +1,6 @@
-"""The command line, `beaconfire …`: running it all, watching it, operating it.
+"""The command line, `beaconfire …`: run everything on one machine, watch it, and operate a deployment.
 
-Each command is thin; the work is beside it.
+Each command is thin. The module with its name does the work.
 """
 
 import asyncio
@@ -43,29 +43,39 @@ from beaconfire_kit.subjects import InvalidRoom, InvalidSubject
 
 app = typer.Typer(
     name="beaconfire",
-    help="Everyone at the table sees what just changed.",
+    help="Run Beaconfire on this machine, watch its events, and operate a deployment.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )
 
-keys = typer.Typer(help="The keys that sign tokens: list, rotate, retire.", no_args_is_help=True)
-service_token = typer.Typer(help="Tokens for services that publish over HTTP.", no_args_is_help=True)
-chaos = typer.Typer(help="Hurt a part of the running `up`, to see that nothing is lost.", no_args_is_help=True)
+keys = typer.Typer(help="List, rotate and retire the keys that sign tokens.", no_args_is_help=True)
+service_token = typer.Typer(
+    help="Issue, list and revoke tokens of services that publish events over HTTP.", no_args_is_help=True
+)
+chaos = typer.Typer(
+    help="Kill or freeze a process of the running `beaconfire up`, to see that no event is lost.", no_args_is_help=True
+)
 app.add_typer(keys, name="keys")
 app.add_typer(chaos, name="chaos")
 app.add_typer(service_token, name="service-token")
 
-Data = Annotated[Path, typer.Option(help="The folder of the running `beaconfire up`.")]
+Data = Annotated[Path, typer.Option(help="Data folder of the running `beaconfire up`.")]
 DATA = Path(".beaconfire")
-AuthOps = Annotated[str | None, typer.Option(help="Auth's operations port, `http://…`; else that of the running `up`.")]
-OperatorToken = Annotated[
-    str | None, typer.Option(envvar=f"{ENV_PREFIX}OPERATOR_TOKEN", help="Else that of the running `up`.")
+AuthOps = Annotated[
+    str | None, typer.Option(help="URL of auth's operations port. Default: that of the running `beaconfire up`.")
 ]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
+OperatorToken = Annotated[
+    str | None,
+    typer.Option(
+        envvar=f"{ENV_PREFIX}OPERATOR_TOKEN",
+        help="Auth's operator token. Default: that of the running `beaconfire up`.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-# What went wrong for a reason a person can act on; anything else is a bug of ours and shows its trace.
+# Errors that the user can act on. Any other exception is a bug in Beaconfire and shows its stack trace.
 EXPECTED = (
     ApiError,
     BrokerDidNotStart,
@@ -93,25 +103,23 @@ EXPECTED = (
 def up(
     port: Annotated[
         int,
-        typer.Option(
-            min=1, help="Port of the page and the sockets. The next three are auth's, the publisher's and the broker's."
-        ),
+        typer.Option(min=1, help="Port of the page and the sockets. Auth, publisher and broker use the next three."),
     ] = 8080,
-    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 lets other machines in.")] = "127.0.0.1",
-    data: Annotated[Path, typer.Option(help="Folder of the data, made where it is missing and kept.")] = DATA,
-    gateways: Annotated[int, typer.Option(min=1, max=16, help="Gateways; they share the port.")] = 2,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes of each gateway.")] = 1,
-    no_demo: Annotated[bool, typer.Option("--no-demo", help="Make no demo people and no demo campaign.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Remove the data of earlier runs first.")] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show every line of every log, from the start.")] = False,
+    host: Annotated[str, typer.Option(help="Address to listen on. 0.0.0.0 lets other machines connect.")] = "127.0.0.1",
+    data: Annotated[Path, typer.Option(help="Data folder. It is created if it does not exist, and kept.")] = DATA,
+    gateways: Annotated[int, typer.Option(min=1, max=16, help="Number of gateways. They share the port.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Processes per gateway.")] = 1,
+    no_demo: Annotated[bool, typer.Option("--no-demo", help="Create no demo users and no demo campaign.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Delete the data of earlier runs first.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Show every log line.")] = False,
     origin: Annotated[
         list[str] | None,
-        typer.Option(help="A browser origin that may use the services, `http://localhost:3000`; may be repeated."),
+        typer.Option(help="A browser origin that may use the services, e.g. `http://localhost:3000`. Can be repeated."),
     ] = None,
 ) -> None:
     """Start everything on this machine and print the address to open. Ctrl-C stops it; the data stays.
 
-    `BEACONFIRE_…` variables reach the services that have such a setting.
+    A `BEACONFIRE_…` variable is passed to each service that has this setting.
     """
     options = Options(host, port, data, gateways, workers, not no_demo, fresh, verbose, tuple(origin or ()), os.environ)
     run_up(options, Console())
@@ -119,39 +127,42 @@ def up(
 
 @app.command()
 def token(
-    email: Annotated[str, typer.Option(help="Whose token.")],
+    email: Annotated[str, typer.Option(help="E-mail address of the user.")],
     password: Annotated[
-        str | None, typer.Option(help="Asked for where it is missing; the demo people's is known.")
+        str | None, typer.Option(help="Default: the command asks for it. Demo users need none.")
     ] = None,
-    auth: Annotated[
-        str | None, typer.Option(help="Address of auth, `http://…`; else that of the running `up`.")
-    ] = None,
+    auth: Annotated[str | None, typer.Option(help="URL of auth. Default: that of the running `beaconfire up`.")] = None,
     data: Data = DATA,
 ) -> None:
-    """Print an access token, for `curl -H "Authorization: Bearer $(beaconfire token --email …)"`. It lives minutes."""
+    """Print an access token, e.g. for `curl -H "Authorization: Bearer $(beaconfire token --email …)"`.
+
+    The token expires after some minutes (`BEACONFIRE_ACCESS_TOKEN_TTL_S` of auth).
+    """
     print(sign_in.access_token(auth or DataFolder(data).running().auth_url, email, password))
 
 
 @app.command()
 def listen(
     rooms: Annotated[
-        list[str], typer.Argument(help="Rooms, `campaign:ID` or `campaign:ID/settlement:ID`.", metavar="ROOM…")
+        list[str], typer.Argument(help="Rooms: `campaign:ID` or `campaign:ID/settlement:ID`.", metavar="ROOM…")
     ],
-    email: Annotated[str | None, typer.Option(help="Sign in as; the token is renewed as long as it runs.")] = None,
+    email: Annotated[
+        str | None, typer.Option(help="Sign in as this user. The token is renewed while the command runs.")
+    ] = None,
     password: Annotated[
-        str | None, typer.Option(help="Asked for where it is missing; the demo people's is known.")
+        str | None, typer.Option(help="Default: the command asks for it. Demo users need none.")
     ] = None,
-    access_token: Annotated[str | None, typer.Option("--token", help="An access token, instead of --email.")] = None,
+    access_token: Annotated[
+        str | None, typer.Option("--token", help="Use this access token instead of --email.")
+    ] = None,
     gateway: Annotated[
-        str | None, typer.Option(help="Address of a gateway, `http://…`; else that of the running `up`.")
+        str | None, typer.Option(help="URL of a gateway. Default: that of the running `beaconfire up`.")
     ] = None,
-    auth: Annotated[
-        str | None, typer.Option(help="Address of auth, `http://…`; else that of the running `up`.")
-    ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print each `event` frame as one line of JSON.")] = False,
+    auth: Annotated[str | None, typer.Option(help="URL of auth. Default: that of the running `beaconfire up`.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print each `event` message as one line of JSON.")] = False,
     data: Data = DATA,
 ) -> None:
-    """Print the events of rooms as they come, until Ctrl-C. Connects again by itself, and misses nothing."""
+    """Print the events of rooms as they arrive, until Ctrl-C. Reconnects automatically and misses no event."""
     if (email is None) == (access_token is None):
         raise typer.BadParameter("give either --email or --token")
     folder = DataFolder(data)
@@ -163,13 +174,13 @@ def listen(
 
 @app.command()
 def publish(
-    subject: Annotated[str, typer.Argument(help="Where to, e.g. `campaign.c1.settlement.s1`.")],
-    type_: Annotated[str, typer.Argument(metavar="TYPE", help="A type of the catalogue, e.g. `settlement_updated`.")],
-    payload: Annotated[str, typer.Argument(metavar="PAYLOAD_JSON", help="The payload, a JSON object.")],
-    source: Annotated[str, typer.Option(help="The `source` of the event's metadata.")] = "cli",
+    subject: Annotated[str, typer.Argument(help="Subject of the event, e.g. `campaign.c1.settlement.s1`.")],
+    type_: Annotated[str, typer.Argument(metavar="TYPE", help="Type of the event, e.g. `settlement_updated`.")],
+    payload: Annotated[str, typer.Argument(metavar="PAYLOAD_JSON", help="Payload of the event: a JSON object.")],
+    source: Annotated[str, typer.Option(help="`source` in the event's metadata.")] = "cli",
     data: Data = DATA,
 ) -> None:
-    """Publish an event onto the broker of the running `up`, as its publisher, and print its offset."""
+    """Validate an event, publish it on the broker of the running `beaconfire up`, and print its offset."""
     folder = DataFolder(data)
     message = publishing.message(subject, type_, payload, source=source)
     print(asyncio.run(publishing.publish(folder.running().nats_url, folder.passwords()["publisher"], subject, message)))
@@ -177,26 +188,28 @@ def publish(
 
 @app.command()
 def deadletters(
-    reason: Annotated[str | None, typer.Option(help="Only those set aside for this reason, e.g. `invalid`.")] = None,
-    last: Annotated[int, typer.Option(min=1, help="How many of the newest to show.")] = 100,
-    follow: Annotated[bool, typer.Option("--follow", help="Then show each new one, until Ctrl-C.")] = False,
+    reason: Annotated[str | None, typer.Option(help="Show only dead letters with this reason, e.g. `invalid`.")] = None,
+    last: Annotated[int, typer.Option(min=1, help="Number of dead letters to show, newest.")] = 100,
+    follow: Annotated[
+        bool, typer.Option("--follow", help="Afterwards show each new dead letter, until Ctrl-C.")
+    ] = False,
     as_json: Annotated[
-        bool, typer.Option("--json", help="Print each as one line of JSON, with its whole body.")
+        bool, typer.Option("--json", help="Print each dead letter as one line of JSON, with its whole body.")
     ] = False,
     data: Data = DATA,
 ) -> None:
-    """Show messages that gateways set aside because they are no event: when, why, where, and how they begin.
+    """Show dead letters: messages that gateways set aside because they are not valid events.
 
-    What looks like a secret is blanked. Reads `BEACONFIRE_NATS_…` (user `operator`) where the address is set, else asks
-    the broker of the running `up`.
+    Text that looks like a secret is blanked. The broker is that of `BEACONFIRE_NATS_URL` (user `operator`) if it is
+    set, otherwise that of the running `beaconfire up`.
     """
     settings = _as_user("operator", DataFolder(data))
     printer = letters.print_json if as_json else letters.print_readable
     count = asyncio.run(letters.read(settings, printer, last=last, reason=reason, follow=follow))
     if count == 0:
-        print("nothing was set aside" + (f" for {reason}" if reason else ""), file=sys.stderr)
+        print("There are no dead letters" + (f" with the reason {reason}" if reason else ""), file=sys.stderr)
     elif count > last:
-        print(f"{count - last} older ones are not shown: --last {count}", file=sys.stderr)
+        print(f"{count - last} older dead letters are not shown. To see all: --last {count}", file=sys.stderr)
 
 
 def _has_broker_settings() -> bool:
@@ -204,7 +217,7 @@ def _has_broker_settings() -> bool:
 
 
 def _as_user(user: str, folder: DataFolder) -> Settings:
-    """How to reach the broker: as the environment says, else that of the running `up` as this user."""
+    """Return settings for the broker: those of the environment, or else the running `up` with this broker user."""
     if _has_broker_settings():
         return read_settings(Settings)
     return Settings(
@@ -223,39 +236,47 @@ def setup(
             min=1,
             max=5,
             envvar="BEACONFIRE_STREAM_REPLICAS",
-            help="Copies of the stream; 3 on a cluster. Else as many as it has, and 1 of a new one.",
+            help="Replicas of the stream; use 3 on a cluster. Default: unchanged, 1 for a new stream.",
         ),
     ] = None,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the broker.")] = 60.0,
 ) -> None:
-    """Declare the stream, or bring it up to date: a deployment's one-shot job. Reads `BEACONFIRE_NATS_…`."""
+    """Create the stream or update its configuration. Run it once per deployment, before the services start.
+
+    Needs `BEACONFIRE_NATS_URL`, `BEACONFIRE_NATS_USER` (`setup`) and `BEACONFIRE_NATS_PASSWORD`.
+    """
     epoch = asyncio.run(declare(read_settings(Settings), replicas=replicas, timeout_s=timeout))
-    print(f"the stream is declared, epoch {epoch}")
+    print(f"The stream is declared. Its epoch is {epoch}.")
 
 
 @app.command()
 def doctor(
     monitoring: Annotated[
         list[str] | None,
-        typer.Option(help="The broker's monitoring port, `http://…:8222`; of a cluster, once for each server."),
+        typer.Option(
+            help="URL of the broker's monitoring port, `http://…:8222`. Repeat it for each server of a cluster."
+        ),
     ] = None,
     service: Annotated[
-        list[str] | None, typer.Option(help="Address of a service, `http://…`, whose `/readyz` is asked; any number.")
+        list[str] | None, typer.Option(help="URL of a service, to check its `/readyz`. Can be repeated.")
     ] = None,
     env_file: Annotated[
-        Path | None, typer.Option(help="The deployment's `.env`: what each broker user may do is tried.")
+        Path | None, typer.Option(help="The deployment's `.env`, to check what each broker user may do.")
     ] = None,
     new_epoch: Annotated[
-        bool, typer.Option("--new-epoch", help="After a restore of the stream: make every client reload.")
+        bool,
+        typer.Option(
+            "--new-epoch", help="After restoring the stream: start a new epoch, so that every client reloads."
+        ),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before `--new-epoch`.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation of `--new-epoch`.")] = False,
     as_json: AsJson = False,
     data: Data = DATA,
 ) -> None:
-    """Check a running broker, and say what to change for events to be delivered as promised. Exit code 1: it is wrong.
+    """Check a deployment and say what to change, so that no event is lost. Exit code 1 means that something is wrong.
 
-    Reads `BEACONFIRE_NATS_…` (user `operator`; `setup` for `--new-epoch`) where the address is set, else asks the
-    broker of the running `up`.
+    The broker is that of `BEACONFIRE_NATS_URL` (user `operator`, or `setup` with `--new-epoch`) if it is set, otherwise
+    that of the running `beaconfire up`.
     """
     folder = DataFolder(data)
     if new_epoch:
@@ -270,7 +291,7 @@ def doctor(
 def _deployment(
     folder: DataFolder, monitoring: list[str] | None, services: list[str] | None, env_file: Path | None
 ) -> examining.Deployment:
-    """What is to be examined: the deployment of the environment, else the running `up`."""
+    """Return what to check: the deployment that the environment names, or else the running `up`."""
     passwords = examining.passwords_of(env_file) if env_file else {}
     if _has_broker_settings():
         return examining.Deployment(_as_user("operator", folder), passwords, monitoring or (), services or ())
@@ -285,18 +306,18 @@ def _deployment(
 
 
 def _renew_epoch(settings: Settings, *, ask: bool) -> None:
-    print(f"The stream {STREAM} at {settings.nats_url} gets a new epoch: every client reloads what it shows.")
+    print(f"This starts a new epoch of the stream {STREAM} at {settings.nats_url}. Every client will reload its state.")
     if ask:
-        typer.confirm("Go on?", abort=True)
+        typer.confirm("Continue?", abort=True)
     was, epoch = asyncio.run(examining.renew_epoch(settings))
-    print(f"the epoch was {was or 'none'} and is {epoch}; running gateways tell their clients now")
+    print(f"The epoch was {was or 'none'} and is now {epoch}. Running gateways tell their clients to reload.")
 
 
 @keys.command("list")
 def list_keys(
     as_json: AsJson = False, auth_ops: AuthOps = None, operator_token: OperatorToken = None, data: Data = DATA
 ) -> None:
-    """Show the keys: which signs, which only verify, and until when."""
+    """List the keys: which one signs, which ones only verify, and until when."""
     found = auth_operator(DataFolder(data), auth_ops, operator_token).get("keys")["keys"]
     print(json.dumps(found)) if as_json else print_table(operating.keys_table(found))
 
@@ -304,35 +325,40 @@ def list_keys(
 @keys.command()
 def rotate(
     lead: Annotated[
-        int | None, typer.Option(min=0, help="Seconds verifiers are shown the key before it signs; else auth's own.")
+        int | None,
+        typer.Option(min=0, help="Seconds that verifiers see the key before it signs. Default: auth's setting."),
     ] = None,
     auth_ops: AuthOps = None,
     operator_token: OperatorToken = None,
     data: Data = DATA,
 ) -> None:
-    """Make a new signing key and print its id. The old one verifies until its last token has run out."""
+    """Create a new signing key and print its id. The old key verifies until its last token has expired."""
     body = {} if lead is None else {"leadS": lead}
     print(auth_operator(DataFolder(data), auth_ops, operator_token).post("keys", body)["key"]["kid"])
 
 
 @keys.command()
 def retire(kid: str, auth_ops: AuthOps = None, operator_token: OperatorToken = None, data: Data = DATA) -> None:
-    """Destroy a key that leaked, with all it signed. Not the one that signs: `keys rotate --lead 0` first."""
+    """Destroy a leaked key. Every token that it signed becomes invalid.
+
+    The key that signs now cannot be retired: run `beaconfire keys rotate --lead 0` first.
+    """
     auth_operator(DataFolder(data), auth_ops, operator_token).delete(f"keys/{quote(kid, safe='')}")
 
 
 @service_token.command()
 def issue(
-    service: Annotated[str, typer.Argument(help="The service's name, the `source` of its events.")],
+    service: Annotated[str, typer.Argument(help="Name of the service. It becomes the `source` of its events.")],
     publish: Annotated[
-        list[str], typer.Argument(help="Subjects it may publish, `campaign.*.settlement.>`.", metavar="SUBJECT…")
+        list[str],
+        typer.Argument(help="Subjects that it may publish, e.g. `campaign.*.settlement.>`.", metavar="SUBJECT…"),
     ],
-    days: Annotated[int, typer.Option(min=1, max=366, help="Days until it runs out.")] = 90,
+    days: Annotated[int, typer.Option(min=1, max=366, help="Days until the token expires.")] = 90,
     auth_ops: AuthOps = None,
     operator_token: OperatorToken = None,
     data: Data = DATA,
 ) -> None:
-    """Make a token for a service and print it. It is shown this once, and kept nowhere."""
+    """Create a token for a service and print it. It is not stored and cannot be shown again."""
     body = {"service": service, "publish": publish, "expiresInS": days * 86_400}
     print(auth_operator(DataFolder(data), auth_ops, operator_token).post("service-tokens", body)["token"])
 
@@ -341,52 +367,55 @@ def issue(
 def list_service_tokens(
     as_json: AsJson = False, auth_ops: AuthOps = None, operator_token: OperatorToken = None, data: Data = DATA
 ) -> None:
-    """Show the tokens of services: what they may publish, until when, and when they were last used."""
+    """List the tokens of services: what they may publish, until when, and when they were last used."""
     found = auth_operator(DataFolder(data), auth_ops, operator_token).get("service-tokens")["serviceTokens"]
     print(json.dumps(found)) if as_json else print_table(operating.service_tokens_table(found))
 
 
 @service_token.command()
 def revoke(
-    token_id: Annotated[str, typer.Argument(help="Its id, from `service-token list`.", metavar="ID")],
+    token_id: Annotated[str, typer.Argument(help="Id of the token, from `service-token list`.", metavar="ID")],
     auth_ops: AuthOps = None,
     operator_token: OperatorToken = None,
     data: Data = DATA,
 ) -> None:
-    """Revoke a service's token. It counts from the next request on."""
+    """Revoke a service's token. The service's next request is refused."""
     auth_operator(DataFolder(data), auth_ops, operator_token).delete(f"service-tokens/{quote(token_id, safe='')}")
 
 
-Part = Annotated[str, typer.Argument(help="Its name, as `up` prints it: `broker`, `gateway-1`, …", metavar="NAME")]
+Part = Annotated[
+    str,
+    typer.Argument(help="Name of the process, as `beaconfire up` prints it: `broker`, `gateway-1`, …", metavar="NAME"),
+]
 
 
 @chaos.command()
 def kill(name: Part, data: Data = DATA) -> None:
-    """End a part as a crash would (SIGKILL). `up` starts it again a second later."""
+    """Kill a process as a crash would (SIGKILL). `beaconfire up` restarts it a second later."""
     print(send_signal(DataFolder(data), name, "kill"))
 
 
 @chaos.command()
 def freeze(name: Part, data: Data = DATA) -> None:
-    """Stop a part's clock (SIGSTOP): its connections stay open, and nothing answers."""
+    """Freeze a process (SIGSTOP). Its connections stay open, but it answers nothing."""
     print(send_signal(DataFolder(data), name, "freeze"))
 
 
 @chaos.command()
 def thaw(name: Part, data: Data = DATA) -> None:
-    """Let a frozen part go on (SIGCONT)."""
+    """Let a frozen process continue (SIGCONT)."""
     print(send_signal(DataFolder(data), name, "thaw"))
 
 
 @app.command("reset-attempts")
 def reset_attempts(
-    address: Annotated[str | None, typer.Option(help="An IP address.")] = None,
-    email: Annotated[str | None, typer.Option(help="An account's e-mail address.")] = None,
+    address: Annotated[str | None, typer.Option(help="IP address of the client.")] = None,
+    email: Annotated[str | None, typer.Option(help="E-mail address of the account.")] = None,
     auth_ops: AuthOps = None,
     operator_token: OperatorToken = None,
     data: Data = DATA,
 ) -> None:
-    """Let an address or an account sign in again at once that tried too often."""
+    """Allow sign-ins again from an IP address, or to an account, that had too many attempts."""
     if address is None and email is None:
         raise typer.BadParameter("give --address, --email, or both")
     body = {name: value for name, value in (("address", address), ("email", email)) if value is not None}
@@ -396,15 +425,19 @@ def reset_attempts(
 @app.command()
 def migrate(
     service: Annotated[
-        str | None, typer.Argument(help="`auth` or `publisher`; both, where no --database-url is given.")
+        str | None, typer.Argument(help="`auth` or `publisher`. Default: both, unless --database-url is given.")
     ] = None,
     database_url: Annotated[
-        str | None, typer.Option(help="Which database; else BEACONFIRE_DATABASE_URL, or that of `beaconfire up`.")
+        str | None,
+        typer.Option(help="URL of the database. Default: BEACONFIRE_DATABASE_URL, or else that of `beaconfire up`."),
     ] = None,
-    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for a database that does not answer.")] = 30.0,
+    timeout: Annotated[float, typer.Option(min=0, help="Seconds to wait for the database.")] = 30.0,
     data: Data = DATA,
 ) -> None:
-    """Bring a service's tables up to date, before a new version of it starts. Two at once are harmless."""
+    """Update the tables of a service's database. Run it before a new version of the service starts.
+
+    Running it twice at the same time does no harm.
+    """
     for line in migrating.migrate(service, database_url, data, timeout_s=timeout):
         print(line)
 
@@ -412,40 +445,46 @@ def migrate(
 @app.command()
 def outbox(
     service: Annotated[
-        str | None, typer.Argument(help="`auth` or `publisher`; both, where no --database-url is given.")
+        str | None, typer.Argument(help="`auth` or `publisher`. Default: both, unless --database-url is given.")
     ] = None,
-    resend: Annotated[list[str] | None, typer.Option(metavar="EVENT", help="Send this refused event again.")] = None,
+    resend: Annotated[
+        list[str] | None,
+        typer.Option(metavar="EVENT", help="Send the refused event with this id again. Can be repeated."),
+    ] = None,
     resend_all: Annotated[bool, typer.Option("--resend-all", help="Send every refused event again.")] = False,
-    drop: Annotated[list[str] | None, typer.Option(metavar="EVENT", help="Never send this refused event.")] = None,
+    drop: Annotated[
+        list[str] | None, typer.Option(metavar="EVENT", help="Delete the refused event with this id. Can be repeated.")
+    ] = None,
     database_url: Annotated[
-        str | None, typer.Option(help="Which database; else BEACONFIRE_DATABASE_URL, or that of `beaconfire up`.")
+        str | None,
+        typer.Option(help="URL of the database. Default: BEACONFIRE_DATABASE_URL, or else that of `beaconfire up`."),
     ] = None,
     as_json: AsJson = False,
     data: Data = DATA,
 ) -> None:
-    """Show events that wait for the broker, by root, and events it refused, with the reason. Send refused ones again.
+    """Show events that wait for the broker, and events that the broker refused. Send refused events again.
 
-    The service that runs on that database sends them within a second or two, at the end of the stream.
+    The service that runs on the database sends them within two seconds, at the end of the stream.
     """
     where = (service, database_url, data)
     if resend or resend_all:
-        print(f"{outboxes.send_again(*where, None if resend_all else resend)} to be sent again")
+        print(f"{outboxes.send_again(*where, None if resend_all else resend)} will be sent again")
     if drop:
-        print(f"{outboxes.drop(*where, drop)} dropped")
+        print(f"{outboxes.drop(*where, drop)} deleted")
     if not (resend or resend_all or drop):
         seen = outboxes.look(*where)
         outboxes.print_json(seen) if as_json else outboxes.print_readable(seen, Console(highlight=False))
 
 
 def main() -> None:
-    """The console script: what a person can act on is a sentence, not a stack trace."""
+    """Run a command. An error that the user can act on is printed as a sentence, without a stack trace."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # a terminal without Unicode gets `\\u2713` for a check mark
             stream.reconfigure(errors="backslashreplace")
     try:
         app(prog_name="beaconfire")
     except DidNotStart as error:
-        _fail(f"{error}. Its last words:\n{plain(error.last_lines) or '  (none)'}")
+        _fail(f"{error}. The end of its log:\n{plain(error.last_lines) or '  (none)'}")
     except EXPECTED as error:
         _fail(str(error))
     except KeyboardInterrupt:

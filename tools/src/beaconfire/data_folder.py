@@ -1,4 +1,4 @@
-"""The folder of `beaconfire up`: whose it is now, its broker passwords, and what runs on it."""
+"""The data folder of `beaconfire up`: its lock, its passwords, and where the running services are."""
 
 import fcntl
 import json
@@ -14,12 +14,12 @@ from typing import Any
 from beaconfire.broker_users import USERS
 from beaconfire_auth.settings import DEVELOPMENT_SECRET
 
-# What we write there, and all that `--fresh` removes: the folder may be the wrong one.
+# Everything that we write there. `--fresh` deletes only these, because the folder may be the wrong one.
 OURS = ("nats", "logs", "page", "keys", "auth.db*", "publisher.db*", "passwords.json", "demo.json", "running.json")
 OPERATOR_TOKEN = "operator-token"  # noqa: S105  (its name among the passwords)
 SERVICE_TOKEN = "service-token"  # noqa: S105  (its name among the passwords)
 KEYS_SECRET = "keys-secret"  # noqa: S105  (its name among the passwords)
-_WHOSE = "it is for the user alone who started `beaconfire up`; run this as that user, or give another --data"
+_WHOSE = "only the user who started `beaconfire up` can read it. Run this as that user, or give another --data"
 TOKENS = (OPERATOR_TOKEN, SERVICE_TOKEN, KEYS_SECRET)
 
 
@@ -29,7 +29,7 @@ class DataFolderUnusable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Where the parts of a running `up` are found, for the other commands."""
+    """Where the services of a running `up` listen, for the other commands."""
 
     address: str
     auth_url: str
@@ -37,24 +37,24 @@ class Running:
     nats_url: str
     auth_ops_url: str
     monitoring_url: str = ""
-    """The broker's own HTTP pages; empty: it has none."""
+    """URL of the broker's monitoring port, or empty."""
     processes: Mapping[str, int] = field(default_factory=dict)
-    """The process id of each part, by name."""
+    """Process ids by name."""
 
 
 class DataFolder:
-    """One folder with the data of one `up`."""
+    """The folder with the data of one `up`."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Make the folder and keep it for us alone. What is written to it meanwhile, only this user can read.
+        """Create the folder and lock it. Only this user can read what is written to it in the block.
 
         Raises DataFolderUnusable.
         """
-        umask = os.umask(0o077)  # signing keys, passwords, everybody's events
+        umask = os.umask(0o077)  # signing keys, passwords, all events
         try:
             with self._lock():
                 self._close_to_others()
@@ -67,7 +67,7 @@ class DataFolder:
 
     @contextmanager
     def _lock(self) -> Iterator[None]:
-        """Make the folder and hold its lock. Raises DataFolderUnusable."""
+        """Create the folder and hold its lock. Raises DataFolderUnusable."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = (self.path / "lock").open("a+")
@@ -78,23 +78,22 @@ class DataFolder:
         except OSError as error:
             raise DataFolderUnusable(f"cannot write in {self.path}: {error.strerror}. Give another --data") from None
         with lock:
-            self._take(lock.fileno())
+            self._acquire(lock.fileno())
             lock.truncate(0)
             lock.write(str(os.getpid()))
             lock.flush()
             yield
 
     def clear(self) -> None:
-        """Remove the data of earlier runs; what is not ours stays."""
+        """Delete the data of earlier runs. Other files stay."""
         for pattern in OURS:
             for path in self.path.glob(pattern):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
     def passwords(self) -> dict[str, str]:
-        """The broker's passwords, by user, auth's operator token, the publisher's service token, and the
-        secret of auth's keys.
+        """Return the secrets: a password per broker user, the operator and service tokens, and auth's keys secret.
 
-        They are made once and readable for this user only. Raises DataFolderUnusable.
+        They are created once, in a file that only this user can read. Raises DataFolderUnusable.
         """
         path = self.path / "passwords.json"
         try:
@@ -108,16 +107,18 @@ class DataFolder:
         return kept
 
     def keys_secret(self) -> str:
-        """What seals auth's signing keys, and after it the default that sealed those of older folders."""
+        """Return the secret that encrypts auth's signing keys, then the default that older folders used."""
         return f"{self.passwords()[KEYS_SECRET]},{DEVELOPMENT_SECRET}"
 
     def write_running(self, running: Running) -> None:
-        """Say where everything is. It is forgotten when the lock is given back."""
+        """Write down where everything listens. The file is deleted when the lock is released."""
         _write_private(self.path / "running.json", asdict(running))
 
     def running(self) -> Running:
-        """Where the parts of the `up` that holds this folder are. Raises DataFolderUnusable where there is none."""
-        nothing = DataFolderUnusable(f"nothing runs on {self.path}: start it with `beaconfire up`, or give its --data")
+        """Return where the services of the `up` on this folder listen. Raises DataFolderUnusable if there is none."""
+        nothing = DataFolderUnusable(
+            f"nothing runs on {self.path}: start it with `beaconfire up`, or give the right --data"
+        )
         try:
             lock = (self.path / "lock").open()
         except (FileNotFoundError, NotADirectoryError):
@@ -130,22 +131,22 @@ class DataFolder:
             except OSError:
                 if (self.path / "running.json").exists():
                     return Running(**_read(self.path / "running.json"))
-        raise nothing  # it starts or stops just now, or was killed
+        raise nothing  # it is just starting or stopping, or was killed
 
     def holder(self) -> int:
-        """The process id of the `up` that holds this folder. Raises DataFolderUnusable."""
+        """Return the process id of the `up` on this folder. Raises DataFolderUnusable."""
         try:
             return int((self.path / "lock").read_text())
         except (OSError, ValueError):
             raise DataFolderUnusable(f"nothing runs on {self.path}: start it with `beaconfire up`") from None
 
     def _close_to_others(self) -> None:
-        """Close what an older version left open to everybody on the machine. The folder itself may be the user's."""
+        """Remove other users' access to files of older versions. The folder itself may be the user's own."""
         for pattern in OURS:
             for path in self.path.glob(pattern):
                 path.chmod(0o700 if path.is_dir() else 0o600)
 
-    def _take(self, lock: int) -> None:
+    def _acquire(self, lock: int) -> None:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -166,7 +167,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise DataFolderUnusable(f"{path} cannot be read ({error}): remove it, it is made again") from None
+        raise DataFolderUnusable(f"{path} cannot be read ({error}): delete it, and it is created again") from None
     if not isinstance(content, dict):
-        raise DataFolderUnusable(f"{path} cannot be read: remove it, it is made again")
+        raise DataFolderUnusable(f"{path} cannot be read: delete it, and it is created again")
     return content

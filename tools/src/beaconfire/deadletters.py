@@ -1,4 +1,4 @@
-"""Reading what gateways set aside: messages that are no event, from the stream DEADLETTERS."""
+"""Read dead letters, the messages that gateways set aside as invalid events, from the stream DEADLETTERS."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ from beaconfire_kit.settings import Settings
 TIMEOUT_S = 10.0
 BATCH = 100
 WAIT_S = 5.0
-"""How long one request for more waits; then another follows."""
+"""How long one request for new letters waits before the next one follows."""
 AGAIN_AFTER_S = 0.2
 EXCERPT = 200
 
@@ -44,16 +44,16 @@ class Letter:
     """A message that was set aside, and why."""
 
     number: int
-    """Its place among the dead letters."""
+    """Its sequence number among the dead letters."""
     time: str
     reason: str
     subject: str
     offset: int | None
-    """Its place in the stream of events; None for an ephemeral one."""
+    """Its offset in the event stream; None for an ephemeral event."""
     detail: str
     bytes: int
     body: str
-    """As text, with what looks like a secret blanked."""
+    """As text, with everything that looks like a secret blanked."""
 
     @classmethod
     def of(cls, message: Msg) -> "Letter":
@@ -75,12 +75,14 @@ Printer = Callable[[Letter], None]
 
 
 async def read(settings: Settings, printer: Printer, *, last: int, reason: str | None, follow: bool) -> int:
-    """Print the newest `last` letters, oldest first; with `follow` then each new one, for ever. How many there are.
+    """Print the newest `last` letters, oldest first. Return how many there are.
+
+    With `follow`, print each new letter afterwards, forever.
 
     Raises CannotRead.
     """
     if reason is not None and reason not in REASONS:
-        raise CannotRead(f"{reason!r} is no reason; there are {', '.join(REASONS)}")
+        raise CannotRead(f"{reason!r} is not a reason. The reasons are {', '.join(REASONS)}")
     async with _connected(settings) as nc:
         newest: deque[Letter] = deque(maxlen=last)
         count = number = 0
@@ -90,7 +92,7 @@ async def read(settings: Settings, printer: Printer, *, last: int, reason: str |
                 newest.append(Letter.of(message))
                 count += 1
         except nats.js.errors.NotFoundError:
-            raise CannotRead("the broker keeps no dead letters yet: run `beaconfire setup`") from None
+            raise CannotRead("the broker has no stream for dead letters yet: run `beaconfire setup`") from None
         except PublishDenied:
             raise CannotRead(
                 f"the broker user {settings.nats_user} may not read the dead letters: connect as operator "
@@ -107,12 +109,12 @@ async def read(settings: Settings, printer: Printer, *, last: int, reason: str |
 
 
 def print_json(letter: Letter) -> None:
-    """The letter as one line of JSON, its body whole."""
+    """Print the letter as one line of JSON, with its whole body."""
     print(json.dumps(asdict(letter), separators=(",", ":"), ensure_ascii=False), flush=True)
 
 
 def print_readable(letter: Letter) -> None:
-    """When, why and where in one line; what exactly in the next; then how its body begins."""
+    """Print time, reason and place in one line, the details in the next, then the beginning of the body."""
     console = Console(highlight=False)
     where = f"offset {letter.offset}" if letter.offset is not None else "ephemeral"
     head = Text(f"{letter.time}  ", style="dim")
@@ -133,12 +135,12 @@ _SECRET_MEMBER = re.compile(
 
 
 def without_secrets(text: str) -> str:
-    """The text with what looks like a secret blanked: members of JSON with such a name, JWTs, bearers."""
+    """Blank everything that looks like a secret: members of JSON with such a name, JWTs, bearer tokens."""
     return blank(_SECRET_MEMBER.sub(r'\1"[redacted]"', text))
 
 
 async def _there(nc: Client, reason: str | None) -> AsyncIterator[Msg]:
-    """The letters that are there now, oldest first."""
+    """Yield the existing letters, oldest first."""
     async with _consumer(nc, reason, after=0) as (consumer, pending):
         while pending > 0:
             for message in await consumer.fetch(min(BATCH, pending), timeout=TIMEOUT_S):
@@ -147,7 +149,7 @@ async def _there(nc: Client, reason: str | None) -> AsyncIterator[Msg]:
 
 
 async def _new(nc: Client, reason: str | None, after: int) -> AsyncIterator[Msg]:
-    """The letters behind number `after` as they come, for ever, through restarts of the broker."""
+    """Yield each new letter after number `after`, forever, through restarts of the broker."""
     while True:
         try:
             async with _consumer(nc, reason, after=after) as (consumer, _):
@@ -156,7 +158,7 @@ async def _new(nc: Client, reason: str | None, after: int) -> AsyncIterator[Msg]
                         after = message.metadata.sequence.stream
                         yield message
         except nats.errors.Error:
-            # Nothing new for a while, or the broker was away, and the consumer with it: another costs nothing.
+            # Nothing was new for a while, or the broker was away and the consumer with it. Another one costs nothing.
             await asyncio.sleep(AGAIN_AFTER_S)
 
 
@@ -164,7 +166,7 @@ async def _new(nc: Client, reason: str | None, after: int) -> AsyncIterator[Msg]
 async def _consumer(
     nc: Client, reason: str | None, *, after: int
 ) -> AsyncIterator[tuple[JetStreamContext.PullSubscription, int]]:
-    """A consumer of the letters behind number `after`, and how many there are."""
+    """Create a consumer of the letters after number `after`. Yield it and the number of letters."""
     js = nc.jetstream(timeout=TIMEOUT_S)
     config = ConsumerConfig(
         name=f"cli-{uuid.uuid4().hex[:12]}",
@@ -200,10 +202,10 @@ async def _connected(settings: Settings) -> AsyncIterator[Client]:
 def _no_answer(settings: Settings) -> str:
     return (
         f"{settings.nats_url} did not answer within {TIMEOUT_S:.0f} s: is the address right, "
-        "and does it run with JetStream?"
+        "and does the broker run with JetStream?"
     )
 
 
 def _excerpt(body: str) -> str:
-    """How the body begins, on one line."""
+    """Return the beginning of the body on one line."""
     return printable(body[:EXCERPT]) + ("…" if len(body) > EXCERPT else "")

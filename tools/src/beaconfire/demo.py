@@ -1,4 +1,4 @@
-"""The demo: four people and a campaign, made over the public HTTP interfaces like anybody's."""
+"""The demo: four users and a campaign, created over the public HTTP interfaces."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,12 +10,12 @@ CAMPAIGN = "The Vale of Embers"
 
 
 class NotSeeded(Exception):
-    """The demo could not be made. The text says by which call and why."""
+    """The demo could not be created. The text says which call failed and why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Person:
-    """Somebody to sign in as."""
+    """A demo user."""
 
     name: str
     role: str | None
@@ -26,16 +26,16 @@ class Person:
         return f"{self.name.lower()}@demo.example"
 
     def sign_in(self) -> dict[str, str]:
-        """What the demo page needs to offer this sign-in."""
+        """Return what the demo page needs to offer this sign-in."""
         row = asdict(self) | {"email": self.email, "password": PASSWORD}
         return {name: row[name] for name in ("name", "email", "password", "hint")}
 
 
 PEOPLE = (
-    Person("Owner", "owner", "changes everything, and who is a member"),
-    Person("Editor", "editor", "changes what is in the campaign"),
-    Person("Viewer", "viewer", "sees everything, changes nothing"),
-    Person("Stranger", None, "is no member: sees nothing"),
+    Person("Owner", "owner", "can change everything, also who is a member"),
+    Person("Editor", "editor", "can change everything in the campaign"),
+    Person("Viewer", "viewer", "sees everything, can change nothing"),
+    Person("Stranger", None, "is not a member: sees nothing"),
 )
 
 SETTLEMENTS: tuple[dict[str, Any], ...] = (
@@ -78,11 +78,11 @@ ENTITIES: tuple[dict[str, Any], ...] = (
 
 
 def seed(auth_url: str, publisher_url: str) -> str:
-    """Make what is missing of the demo. Returns the campaign's id. Raises NotSeeded. Safe to repeat after a crash."""
+    """Create the missing parts of the demo. Return the campaign's id. Raises NotSeeded. It can be repeated."""
     try:
         return _seed(auth_url, publisher_url)
     except ApiError as error:
-        raise NotSeeded(f"the demo could not be made: {error}. `--no-demo` starts without it") from error
+        raise NotSeeded(f"the demo could not be created: {error}. `--no-demo` starts without it") from error
 
 
 def _seed(auth_url: str, publisher_url: str) -> str:
@@ -92,7 +92,7 @@ def _seed(auth_url: str, publisher_url: str) -> str:
     known = call("GET", campaigns, token=owner)["campaigns"]
     campaign = next((one for one in known if one["name"] == CAMPAIGN), None)
     if campaign is None:
-        description = "Made by beaconfire up. Change something and watch the other window."
+        description = "Created by beaconfire up. Change something and watch the other window."
         campaign = call("POST", campaigns, {"name": CAMPAIGN, "description": description}, token=owner)["campaign"]
     _add_members(auth_url, campaign["id"], owner)
     _add_world(f"{campaigns}/{campaign['id']}", owner)
@@ -132,7 +132,7 @@ def _add_world(campaign_url: str, token: str) -> None:
 
 
 def _ensure(url: str, kind: str, wanted: dict[str, Any], token: str) -> dict[str, Any]:
-    """The thing of that name, made where it is missing."""
+    """Return the thing with this name. Create it if it is missing."""
     plural = "entities" if kind == "entity" else f"{kind}s"
     for one in call("GET", url, token=token)[plural]:
         if one["name"] == wanted["name"]:

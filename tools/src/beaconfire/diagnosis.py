@@ -1,5 +1,6 @@
-"""What `beaconfire doctor` makes of what it saw: each promise of docs/topics/delivery.md, whether it can be kept, and
-what to change where it cannot. No I/O.
+"""Judge what `beaconfire doctor` saw: can each promise of docs/topics/delivery.md be kept, and if not, what to change.
+
+No I/O.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -23,25 +24,25 @@ from beaconfire_kit.relay import STALE_S
 Verdict = Literal["ok", "warning", "wrong", "unseen"]
 
 MIN_VERSION = (2, 12, 7)
-"""Below: known vulnerabilities that need no password (CVE-2026-27889, NATS advisory 2026-16)."""
+"""Older versions have known vulnerabilities that need no password (CVE-2026-27889, NATS advisory 2026-16)."""
 NEEDED_VERSION = (2, 11, 0)
-"""Below: no lifetime of single messages (`Nats-TTL`), which ticks have."""
+"""Older versions have no lifetime of single messages (`Nats-TTL`), which ticks need."""
 MAX_PAYLOAD = 256 * 1024
 SKEW_WARNING_S = 2.0
 SKEW_WRONG_S = 30.0
-"""What a token's times may be off by."""
+"""How far the times in a token may be off."""
 REACH_WARNING_S = 24 * 3600
 LAG_WARNING = 1_000
 STUCK_S = 10.0
-"""A consumer that acknowledged nothing for so long, with a message given out again, does not get past it."""
+"""A consumer is stuck if it acknowledged nothing for this long while a message was redelivered."""
 DURABLES = ("auth-parents", "rules-engine", "scheduler")
-"""The consumers of our own services, by the part that reads with each."""
+"""The consumers of our own services."""
 SETUP = "`beaconfire setup` as the broker user `setup`"
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One thing that was looked at. `found` is what is there, `advice` what to change."""
+    """The result of one check. `found` says what was found, `advice` what to change."""
 
     part: str
     name: str
@@ -52,19 +53,19 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class LoginProbe:
-    """What a broker user was tried with. `opened` is None where it could not be tried: `why` says why."""
+    """What a broker user was able to do. `why` says why it could not be tried."""
 
     user: str
     opened: tuple[str, ...] = ()
-    """What it could do and must not."""
+    """What it was able to do, but must not."""
     shut: tuple[str, ...] = ()
-    """What it could not do and must."""
+    """What it was not able to do, but must."""
     why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """What a service's `/readyz` said."""
+    """What a service's `/readyz` answered."""
 
     url: str
     ready: bool
@@ -74,7 +75,7 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What was seen. None: it could not be seen, `unseen` has the reason under the field's name."""
+    """What the doctor saw. None means that it could not be seen: `unseen` has the reason under the field's name."""
 
     server: Mapping[str, Any]
     """The broker's INFO."""
@@ -82,16 +83,16 @@ class Facts:
     development: bool
     now: datetime
     skew_s: float | None = None
-    """How far the broker's clock is ahead of ours."""
+    """How far the broker's clock is ahead of this machine's."""
     stream: Mapping[str, Any] | None = None
-    """STREAM.INFO of the events, with the number of anchors; empty: there is no such stream."""
+    """STREAM.INFO of the event stream, with the number of anchors. Empty if there is no such stream."""
     stores: str | None = ""
-    """Why the stream stores nothing; empty: it does. None: not tried."""
+    """Why the stream stores nothing; empty if it stores. None if that was not tried."""
     deadletters: Mapping[str, Any] | None = None
     consumers: tuple[Mapping[str, Any], ...] | None = None
     account: Mapping[str, Any] | None = None
     varz: tuple[Mapping[str, Any], ...] = ()
-    """The monitoring pages of servers that were named and answered."""
+    """The monitoring pages of the servers that answered."""
     open_to_all: bool | None = None
     logins: tuple[LoginProbe, ...] = ()
     services: tuple[Readiness, ...] = ()
@@ -100,7 +101,7 @@ class Facts:
 
 
 def examine(facts: Facts) -> list[Check]:
-    """Every check, in the order in which they are read."""
+    """Return all checks in the order in which they are shown."""
     checks = [*_broker(facts)]
     if facts.stream is None:
         checks.append(_unseen(facts, "stream", "stream", "stream", "wrong"))
@@ -125,7 +126,7 @@ def _version(version: str) -> Check:
     numbers = tuple(int(part) for part in version.partition("-")[0].split(".") if part.isdigit())
     advice = "run nats-server 2.12.7 or newer; the project is tested with 2.15"
     if numbers < NEEDED_VERSION:
-        return Check("broker", "version", "wrong", f"{version} knows no lifetime of single messages", advice)
+        return Check("broker", "version", "wrong", f"{version} has no lifetime of single messages", advice)
     if numbers < MIN_VERSION:
         return Check("broker", "version", "warning", f"{version} has known vulnerabilities", advice)
     return Check("broker", "version", "ok", version)
@@ -133,17 +134,17 @@ def _version(version: str) -> Check:
 
 def _payload(size: int) -> Check:
     if size < MAX_PAYLOAD:
-        advice = f"set max_payload to 256KB: larger events than {_bytes(size)} are refused by the broker for good"
+        advice = f"set max_payload to 256KB: the broker refuses events larger than {_bytes(size)} for good"
         return Check("broker", "max_payload", "warning", _bytes(size), advice)
     return Check("broker", "max_payload", "ok", _bytes(size))
 
 
 def _clock(facts: Facts) -> Check:
     if facts.skew_s is None:
-        return Check("broker", "clock", "unseen", "the broker told no time")
+        return Check("broker", "clock", "unseen", "the broker did not tell its time")
     off = abs(facts.skew_s)
     found = f"{off:.1f} s {'ahead of' if facts.skew_s > 0 else 'behind'} this machine's"
-    advice = "run NTP on both: tokens, retention and the look-up of old events go by these clocks"
+    advice = "run NTP on both machines: tokens, retention and the look-up of old events depend on these clocks"
     if off > SKEW_WRONG_S:
         return Check("broker", "clock", "wrong", found, advice)
     return Check("broker", "clock", *_warn(off > SKEW_WARNING_S, found, advice))
@@ -151,8 +152,10 @@ def _clock(facts: Facts) -> Check:
 
 def _syncs(facts: Facts) -> Iterator[Check]:
     if not facts.varz:
-        how = facts.unseen.get("varz", "its monitoring port was not named")
-        advice = "name it, `--monitoring http://127.0.0.1:8222`, or read `sync_interval` in the broker's configuration"
+        how = facts.unseen.get("varz", "the monitoring port is not known")
+        advice = (
+            "give it with `--monitoring http://127.0.0.1:8222`, or read `sync_interval` in the broker's configuration"
+        )
         yield Check("broker", "sync_interval", "unseen", how, advice)
     for varz in facts.varz:
         name = "sync_interval" if len(facts.varz) == 1 else f"sync_interval of {varz.get('server_name')}"
@@ -163,8 +166,8 @@ def _sync(name: str, config: Mapping[str, Any], facts: Facts) -> Check:
     if config.get("sync_always"):
         return Check("broker", name, "ok", "always")
     interval = int(config.get("sync_interval", 0)) / NS
-    found = f"every {_span(interval)}: a power loss takes acknowledged events along"
-    advice = "jetstream { sync_interval: always } in the broker's configuration"
+    found = f"every {_span(interval)}: a power loss loses acknowledged events"
+    advice = "set jetstream { sync_interval: always } in the broker's configuration"
     return Check("broker", name, "warning" if facts.development else "wrong", found, advice)
 
 
@@ -172,10 +175,10 @@ def _passwords(facts: Facts) -> Check:
     if facts.open_to_all is None:
         return Check("broker", "passwords", "unseen", facts.unseen.get("open_to_all", "not tried"))
     if facts.open_to_all:
-        advice = "give it the users of deploy/nats: whoever reaches it may publish, and read everything"
+        advice = "configure the users of deploy/nats: anyone who reaches the broker may publish and read everything"
         verdict: Verdict = "warning" if facts.development else "wrong"
-        return Check("broker", "passwords", verdict, "it lets in who names no user", advice)
-    return Check("broker", "passwords", "ok", "nobody gets in without one")
+        return Check("broker", "passwords", verdict, "the broker accepts clients without a user", advice)
+    return Check("broker", "passwords", "ok", "required")
 
 
 def _login(login: LoginProbe) -> Check:
@@ -185,7 +188,7 @@ def _login(login: LoginProbe) -> Check:
     if login.opened or login.shut:
         found = [f"may {what}" for what in login.opened] + [f"may not {what}" for what in login.shut]
         return Check("broker", name, "wrong", ", ".join(found), advice)
-    return Check("broker", name, "ok", "may do no more than it should, of what was tried")
+    return Check("broker", name, "ok", "may do only what it should, as far as was tried")
 
 
 def _stream(facts: Facts, info: Mapping[str, Any]) -> Iterator[Check]:
@@ -196,26 +199,33 @@ def _stream(facts: Facts, info: Mapping[str, Any]) -> Iterator[Check]:
     yield _stores(facts)
     yield _epoch(config)
     yield _subjects(config)
-    yield _is("storage", config.get("storage"), "file", "events are gone with the broker's process")
+    yield _is("storage", config.get("storage"), "file", "events are lost when the broker's process ends")
     yield _republish(config)
     yield _window(config)
-    yield _is("message lifetimes", config.get("allow_msg_ttl", False), True, "every tick stays for as long as an event")
+    yield _is("message lifetimes", config.get("allow_msg_ttl", False), True, "ticks are kept as long as events")
     yield _largest(config)
-    yield _is("discard", config.get("discard"), "old", "a full stream refuses events instead of dropping the oldest")
-    yield _is("retention policy", config.get("retention"), "limits", "events vanish before every client had them")
+    yield _is(
+        "discard", config.get("discard"), "old", "a full stream refuses new events instead of dropping the oldest"
+    )
+    yield _is(
+        "retention policy",
+        config.get("retention"),
+        "limits",
+        "events are deleted before every client has received them",
+    )
     yield _reach(facts, config, state)
     yield _anchors(state)
 
 
 def _stores(facts: Facts) -> Check:
-    """Everything else can be in order while the broker stores nothing."""
+    """Check that the broker stores messages: everything else can be fine while it does not."""
     if facts.stores is None or "may not ask" in facts.stores:
         advice = "bring the broker's users up to date (deploy/nats)"
         return Check("stream", "stores", "unseen", facts.stores or "not tried", advice)
     if facts.stores:
         advice = (
             "make room on the broker's disk, or raise max_file_store or the stream's max_bytes; if the disk was full, "
-            "restart nats-server once there is room: it does not try again automatically. Events wait in the outbox"
+            "restart nats-server once there is room, because it does not retry. Events wait in the outbox"
         )
         return Check("stream", "stores", "wrong", f"nothing: {facts.stores}", advice)
     return Check("stream", "stores", "ok", "a message was stored just now")
@@ -229,22 +239,22 @@ def _is(name: str, found: Any, wanted: Any, otherwise: str) -> Check:
 
 
 def _declare_again(name: str) -> str:
-    if name in ("storage", "retention policy"):  # the server lets nobody change these
-        return f"delete the stream and run {SETUP}: every client reloads"
-    return f"run {SETUP}: it brings the stream up to date"
+    if name in ("storage", "retention policy"):  # the server does not allow changing these
+        return f"delete the stream and run {SETUP}: every client will reload"
+    return f"run {SETUP}: it updates the stream's configuration"
 
 
 def _epoch(config: Mapping[str, Any]) -> Check:
     if epoch := epoch_of(config):
         return Check("stream", "epoch", "ok", epoch)
-    advice = f"run {SETUP}: without an epoch a stream that was made anew cannot be told from the old one"
+    advice = f"run {SETUP}: without an epoch, a recreated stream cannot be distinguished from the old one"
     return Check("stream", "epoch", "wrong", "none in the stream's metadata", advice)
 
 
 def _subjects(config: Mapping[str, Any]) -> Check:
     missing = [subject for subject in STREAM_SUBJECTS if subject not in config.get("subjects", ())]
     if missing:
-        found = f"{', '.join(missing)} not among them: what is published there is lost"
+        found = f"{', '.join(missing)} missing: events published there are lost"
         return Check("stream", "subjects", "wrong", found, _declare_again("subjects"))
     return Check("stream", "subjects", "ok", " ".join(config["subjects"]))
 
@@ -253,7 +263,7 @@ def _republish(config: Mapping[str, Any]) -> Check:
     republish = config.get("republish") or {}
     if (republish.get("src"), republish.get("dest")) == (">", f"{LIVE_PREFIX}>") and not republish.get("headers_only"):
         return Check("stream", "republish", "ok", f"> to {LIVE_PREFIX}>")
-    found = "gateways hear nothing live, and read every event a second later"
+    found = "gateways receive no live events, and read every event a second later"
     return Check("stream", "republish", "wrong", found, _declare_again("republish"))
 
 
@@ -262,9 +272,9 @@ def _largest(config: Mapping[str, Any]) -> Check:
     if size == MAX_MESSAGE_BYTES:
         return Check("stream", "max_msg_size", "ok", _bytes(size))
     if 0 <= size < MAX_MESSAGE_BYTES:
-        otherwise = "larger events are refused, and publishers may send some"
+        otherwise = "larger events are refused, although publishers may send them"
     else:
-        otherwise = "with larger events, a client that does not read takes more of a gateway's memory than it may"
+        otherwise = "with larger events, a client that does not read uses too much of a gateway's memory"
     found = f"{_bytes(size) if size >= 0 else 'no limit'}: {otherwise}"
     return Check("stream", "max_msg_size", "wrong", found, _declare_again("max_msg_size"))
 
@@ -279,18 +289,20 @@ def _window(config: Mapping[str, Any]) -> Check:
 
 
 def _reach(facts: Facts, config: Mapping[str, Any], state: Mapping[str, Any]) -> Check:
-    """How long a client may be away and still resume, were events to go on coming as they did."""
+    """Check how long a client may be away and still resume, at the rate of events so far."""
     age_s, size = int(config.get("max_age", 0)) / NS, int(config.get("max_bytes", -1))
-    limits = f"kept {_span(age_s) if age_s else 'for ever'} or {_bytes(size) if size > 0 else 'whatever the size'}"
+    limits = f"kept {_span(age_s) if age_s else 'forever'} or {_bytes(size) if size > 0 else 'any size'}"
     if age_s <= 0 and size <= 0:
-        advice = f"run {SETUP}: without a limit the disk fills up, and then the broker takes nothing more"
+        advice = f"run {SETUP}: without a limit the disk fills up, and then the broker stores nothing"
         return Check("stream", "retention", "wrong", limits, advice)
     by_size_s = _time_to_fill(facts.now, size, state)
     reach_s = min(one for one in (age_s or None, by_size_s) if one is not None) if age_s or by_size_s else None
     if reach_s is None:
         return Check("stream", "retention", "ok", limits)
     found = f"{limits}: reaches back {_span(reach_s)} at the rate so far"
-    advice = "raise the stream's max_bytes or max_age, and the broker's max_file_store: who is away longer reloads"
+    advice = (
+        "raise the stream's max_bytes or max_age, and the broker's max_file_store: after longer, clients must reload"
+    )
     return Check("stream", "retention", *_warn(reach_s < REACH_WARNING_S, found, advice))
 
 
@@ -304,9 +316,11 @@ def _time_to_fill(now: datetime, size: int, state: Mapping[str, Any]) -> float |
 def _anchors(state: Mapping[str, Any]) -> Check:
     count = sum((state.get("subjects") or {}).values())
     if count:
-        return Check("stream", "anchor", "ok", f"{count}: the first offset tells what retention took")
-    found = "none: once events have run out, clients that were away for minutes reload for nothing"
-    return Check("stream", "anchor", "warning", found, "start a gateway: it makes one as soon as the stream is quiet")
+        return Check("stream", "anchor", "ok", f"{count}: the first offset shows what retention deleted")
+    found = "none: once events have expired, clients that were away for minutes reload needlessly"
+    return Check(
+        "stream", "anchor", "warning", found, "start a gateway: it publishes one as soon as the stream is quiet"
+    )
 
 
 def _cluster(facts: Facts, info: Mapping[str, Any]) -> Iterator[Check]:
@@ -323,10 +337,10 @@ def _cluster(facts: Facts, info: Mapping[str, Any]) -> Iterator[Check]:
 def _replicas(replicas: int, facts: Facts) -> Check:
     if replicas == 1 and not facts.development:
         advice = "run a cluster of three (docs/howto/deploy.md) and `beaconfire setup --replicas 3`"
-        found = "1: survives a crash of the broker, not the loss of its disk"
+        found = "1: events survive a crash of the broker, but not the loss of its disk"
         return Check("cluster", "replicas", "warning", found, advice)
     if replicas % 2 == 0:
-        found = f"{replicas}: survives no more than {replicas - 1} would"
+        found = f"{replicas}: no safer than {replicas - 1}"
         return Check("cluster", "replicas", "warning", found, f"`beaconfire setup --replicas {replicas + 1}`")
     return Check("cluster", "replicas", "ok", str(replicas))
 
@@ -334,13 +348,13 @@ def _replicas(replicas: int, facts: Facts) -> Check:
 def _leader(name: str, leader: Any, otherwise: str) -> Check:
     if leader:
         return Check("cluster", name, "ok", str(leader))
-    return Check("cluster", name, "wrong", f"none: {otherwise}", "start the servers that are down, see their logs")
+    return Check("cluster", name, "wrong", f"none: {otherwise}", "start the servers that are down, and read their logs")
 
 
 def _meta_leader(facts: Facts) -> Check:
-    """Only the meta leader answers for the account."""
+    """Check for a meta leader: only it answers for the account."""
     if facts.account is None:
-        return _leader("meta leader", None, "nothing can be declared, and no consumer made for a long read")
+        return _leader("meta leader", None, "no stream can be declared, and no consumer created for a long read")
     named = [varz["jetstream"].get("meta", {}).get("leader") for varz in facts.varz]
     return _leader("meta leader", next(filter(None, named), "there is one"), "")
 
@@ -348,9 +362,9 @@ def _meta_leader(facts: Facts) -> Check:
 def _replica(replica: Mapping[str, Any]) -> Check:
     name, lag = f"replica {replica.get('name')}", int(replica.get("lag", 0))
     if replica.get("offline"):
-        return Check("cluster", name, "wrong", "offline", "start it; one more lost, and nothing is stored any more")
+        return Check("cluster", name, "wrong", "offline", "start it: if one more is lost, nothing is stored")
     if not replica.get("current"):
-        advice = "see its log and its disk; it catches up by itself once it can"
+        advice = "read its log and check its disk. It catches up automatically once it can"
         return Check("cluster", name, "wrong", f"not current, {lag:,} behind", advice)
     return Check("cluster", name, "ok", "current")
 
@@ -363,7 +377,9 @@ def _consumers(facts: Facts, info: Mapping[str, Any]) -> Iterator[Check]:
     for name in DURABLES:
         if name not in named:
             part = "auth" if name == "auth-parents" else f"the worker {name}"
-            yield Check("workers", name, "warning", "has no consumer: it has not run on this stream", f"start {part}")
+            yield Check(
+                "workers", name, "warning", "has no consumer: the service has not run on this stream", f"start {part}"
+            )
     for name, one in sorted(named.items()):
         if one.get("config", {}).get("durable_name"):
             yield _consumer(name, one, int(info["state"]["last_seq"]), facts.now)
@@ -372,28 +388,28 @@ def _consumers(facts: Facts, info: Mapping[str, Any]) -> Iterator[Check]:
 def _consumer(name: str, one: Mapping[str, Any], last: int, now: datetime) -> Check:
     waiting, place = int(one.get("num_pending", 0)), int(one.get("delivered", {}).get("stream_seq", 0))
     if place > last:
-        found = f"stands at {place:,}, behind the end of the stream at {last:,}: it passes over what comes next"
-        advice = f"delete the consumer {name} (`nats consumer rm {STREAM} {name}`); its service makes it again"
+        found = f"stands at {place:,}, behind the end of the stream at {last:,}: it skips the next events"
+        advice = f"delete the consumer {name} (`nats consumer rm {STREAM} {name}`); its service creates it again"
         return Check("workers", name, "wrong", found, advice)
     if int(one.get("num_redelivered", 0)):
         return _redelivered(name, one, now)
     if waiting > LAG_WARNING:
-        advice = f"see whether {name} runs, and its log"
+        advice = f"check that {name} runs, and read its log"
         return Check("workers", name, "warning", f"{waiting:,} messages wait", advice)
     return Check("workers", name, "ok", f"{waiting:,} messages wait")
 
 
 def _redelivered(name: str, one: Mapping[str, Any], now: datetime) -> Check:
-    """A consumer that gives messages out again: which message blocks it, and for how long."""
+    """Report a consumer that redelivers messages: which message blocks it, and for how long."""
     waiting, floor = int(one.get("num_pending", 0)), one.get("ack_floor", {})
-    if int(one.get("num_ack_pending", 0)) == 1:  # it is the last that was given out
+    if int(one.get("num_ack_pending", 0)) == 1:  # it is the last one delivered
         which = f"message {one['delivered']['stream_seq']:,}"
     else:
         which = f"the first message after {floor['stream_seq']:,}"
     since = floor.get("last_active")
     still_s = (now - parse_time(since)).total_seconds() if since else STUCK_S
-    found = f"{waiting:,} messages wait behind {which} of {STREAM}, which is given out again and again"
-    advice = f"see the log of {name}: it says why that message fails (`nats stream get {STREAM} NUMBER` shows it)"
+    found = f"{waiting:,} messages wait behind {which} of {STREAM}, which is redelivered again and again"
+    advice = f"read the log of {name}: it says why that message fails (`nats stream get {STREAM} NUMBER` shows it)"
     return Check("workers", name, "wrong" if still_s >= STUCK_S else "warning", found, advice)
 
 
@@ -401,52 +417,54 @@ def _deadletters(facts: Facts) -> Iterator[Check]:
     if facts.deadletters is None:
         yield _unseen(facts, "deadletters", "workers", "dead letters")
     elif not facts.deadletters:
-        found = f"there is no stream {DEADLETTERS}: what is set aside is lost"
+        found = f"there is no stream {DEADLETTERS}: dead letters are lost"
         yield Check("workers", "dead letters", "wrong", found, f"run {SETUP}")
     else:
         state = facts.deadletters["state"]
         count = int(state["messages"])
         if count:
             found = f"{count:,}, the last {_span((facts.now - parse_time(state['last_ts'])).total_seconds())} ago"
-            yield Check("workers", "dead letters", "warning", found, "`beaconfire deadletters` shows them and why")
+            yield Check(
+                "workers", "dead letters", "warning", found, "`beaconfire deadletters` shows them with the reasons"
+            )
         else:
             yield Check("workers", "dead letters", "ok", "none")
 
 
 def _services(facts: Facts) -> Iterator[Check]:
     if not facts.services:
-        advice = "name them, `--service http://gateway:8080`, once for each"
-        yield Check("services", "readiness", "unseen", "no service was named", advice)
+        advice = "give each of them with `--service http://gateway:8080`"
+        yield Check("services", "readiness", "unseen", "no service was given", advice)
     for one in facts.services:
         verdict: Verdict = "ok" if one.ready else "wrong"
-        yield Check("services", one.url, verdict, one.said, "" if one.ready else "see its log")
+        yield Check("services", one.url, verdict, one.said, "" if one.ready else "read its log")
         for warning in one.warnings:
             found, _, advice = warning.partition(": ")
             yield Check("services", one.url, "warning", found, advice)
 
 
 def _outboxes(facts: Facts) -> Iterator[Check]:
-    """Of each root whose events wait for long, how many and since when; and what the broker refused."""
+    """Report each root whose events have waited for long, and what the broker refused."""
     for box in facts.outboxes:
         for root in box.waiting:
             if root.oldest_s > STALE_S:
                 found = f"{root.events:,} events wait, the oldest for {_span(root.oldest_s)}"
-                yield Check("outbox", f"{box.service} {root.root}", "warning", found, f"see the log of {box.service}")
+                yield Check("outbox", f"{box.service} {root.root}", "warning", found, f"read the log of {box.service}")
         if box.refused:
             found = f"the broker refused {box.refused_events:,} events, the last: {box.refused[-1].reason}"
-            advice = f"correct that, then `beaconfire outbox {box.service} --resend-all`"
+            advice = f"fix the cause, then run `beaconfire outbox {box.service} --resend-all`"
             yield Check("outbox", box.service, "warning", found, advice)
         elif not any(root.oldest_s > STALE_S for root in box.waiting):
-            yield Check("outbox", box.service, "ok", "no event waits for long, and none was refused")
+            yield Check("outbox", box.service, "ok", "no event has waited for long, and none was refused")
 
 
 def _unseen(facts: Facts, what: str, part: str, name: str, verdict: Verdict = "unseen") -> Check:
-    """What was asked for in vain."""
+    """Report what could not be seen."""
     why = facts.unseen.get(what, "not seen")
     if "may not ask" in why:
         advice = "bring the broker's users up to date (deploy/nats), or ask as the user `setup`"
     else:
-        advice = "is JetStream on? Of a cluster, a majority has to run: start the servers that are down"
+        advice = "is JetStream on? In a cluster, a majority must run: start the servers that are down"
     return Check(part, name, verdict, why, advice)
 
 
@@ -455,7 +473,7 @@ def _warn(is_so: bool, found: str, advice: str) -> tuple[Verdict, str, str]:
 
 
 def worst(checks: Iterable[Check]) -> Verdict:
-    """`wrong` where anything is, else `warning` where anything is, else `ok`."""
+    """Return `wrong` if any check is wrong, else `warning` if any is a warning, else `ok`."""
     verdicts = {check.verdict for check in checks}
     return next((one for one in _BY_WEIGHT if one in verdicts), "ok")
 
@@ -464,7 +482,7 @@ _BY_WEIGHT: tuple[Verdict, ...] = ("wrong", "warning")
 
 
 def parse_time(text: str) -> datetime:
-    """A time of the broker's, RFC 3339 with nanoseconds."""
+    """Parse a time of the broker: RFC 3339 with nanoseconds."""
     whole, _, rest = text.partition(".")
     if rest:
         digits = rest.rstrip("Z").partition("+")[0].partition("-")[0]
@@ -476,7 +494,7 @@ _SPANS = ((24 * 3600, "days"), (3600, "hours"), (60, "minutes"), (1, "seconds"))
 
 
 def _span(seconds: float) -> str:
-    """Such a time in words, in the largest unit of which it has two, or of which it has exactly one."""
+    """Return a duration in words: in the largest unit that fits twice, or exactly once."""
     for size, unit in _SPANS:
         if seconds >= 2 * size or seconds == size:
             number = f"{seconds / size:,.1f}".removesuffix(".0")

@@ -1,6 +1,6 @@
-"""`beaconfire doctor`: look at a running broker and its services, and say what to change.
+"""`beaconfire doctor`: check a running broker and its services, and say what to change.
 
-It changes nothing. What it asks the broker for is what the broker user `operator` may ask; `setup` may, too.
+It changes nothing. The broker user `operator` may ask everything that the doctor asks, and so may `setup`.
 """
 
 import asyncio
@@ -39,37 +39,37 @@ GATEWAY = "gateway"
 
 
 class CannotDiagnose(Exception):
-    """The broker could not be looked at. The text says why and what to do."""
+    """The broker could not be checked. The text says why and what to do."""
 
 
 class _NotAllowed(Exception):
-    """The broker user may not ask that."""
+    """The broker's permissions do not allow this request."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What is to be examined."""
+    """What to check."""
 
     settings: Settings
-    """How to reach the broker, and as whom."""
+    """How to reach the broker, and as which user."""
     passwords: Mapping[str, str] = field(default_factory=dict)
-    """Of other broker users, by name: what these may do is tried."""
+    """Passwords of other broker users, to try what these users may do."""
     monitoring: Sequence[str] = ()
-    """The monitoring ports of the broker's servers, `http://…`."""
+    """URLs of the monitoring ports of the broker's servers."""
     services: Sequence[str] = ()
-    """Addresses whose `/readyz` is asked."""
+    """URLs of services whose `/readyz` is asked."""
     databases: Mapping[str, str] = field(default_factory=dict)
-    """URLs of databases whose outboxes are looked at, by service."""
+    """URLs of databases whose outboxes are checked, by service."""
 
 
 async def diagnose(deployment: Deployment) -> list[Check]:
-    """Look at everything. Raises CannotDiagnose where the broker lets us not in."""
+    """Check everything. Raises CannotDiagnose if the broker cannot be reached or refuses the user."""
     async with _connected(deployment.settings) as asked, aiohttp.ClientSession() as http:
         return examine(await _facts(deployment, asked, http))
 
 
 async def renew_epoch(settings: Settings) -> tuple[str, str]:
-    """Give the stream a new epoch. Returns the one it had and the one it has. Raises CannotDiagnose."""
+    """Give the stream a new epoch. Return the old and the new one. Raises CannotDiagnose."""
     async with _connected(settings) as asked:
         try:
             change = broker.renew_epoch(asked.nc, timeout_s=ANSWER_S)
@@ -88,7 +88,7 @@ async def renew_epoch(settings: Settings) -> tuple[str, str]:
 def passwords_of(env_file: Path) -> dict[str, str]:
     """Read the passwords of broker users from a deployment's `.env` (deploy/make-env.sh). Raises CannotDiagnose."""
     if not env_file.is_file():
-        raise CannotDiagnose(f"{env_file} is no file: give the .env of the deployment")
+        raise CannotDiagnose(f"{env_file} is not a file: give the .env of the deployment")
     fields: dict[str, Any] = {password_variable(user.name).lower(): (str, "") for user in USERS}
     found = create_model("Passwords", __base__=_EnvFile, **fields)(_env_file=env_file).model_dump()
     return {user.name: found[password_variable(user.name).lower()] for user in USERS}
@@ -99,7 +99,7 @@ class _EnvFile(BaseSettings):
 
 
 def print_json(checks: Sequence[Check]) -> None:
-    """All checks, as one JSON object."""
+    """Print all checks as one JSON object."""
     print(json.dumps({"verdict": worst(checks), "checks": [asdict(check) for check in checks]}, ensure_ascii=False))
 
 
@@ -112,7 +112,7 @@ MARKS: Mapping[Verdict, tuple[str, str]] = {
 
 
 def print_readable(checks: Sequence[Check], console: Console) -> None:
-    """A line for each check, grouped by part; below what is not as it should be, what to change; then the sum."""
+    """Print a line for each check, grouped by part, with what to change below it. Then print the counts."""
     table = Table.grid(padding=(0, 2))
     table.add_column(width=2)
     table.add_column(no_wrap=True)
@@ -146,11 +146,11 @@ def _sum(checks: Sequence[Check]) -> Text:
 def _noun(verdict: Verdict, count: int) -> str:
     if verdict == "warning":
         return "warning" if count == 1 else "warnings"
-    return {"ok": "in order", "wrong": "wrong", "unseen": "not seen"}[verdict]
+    return {"ok": "ok", "wrong": "wrong", "unseen": "not seen"}[verdict]
 
 
 class _Asked:
-    """A connection that notices what the broker refuses: nats-py tells it beside the call, which then times out."""
+    """A connection that notices what the broker refuses. nats-py reports that to a callback, and the call times out."""
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
@@ -187,13 +187,13 @@ class _Asked:
                 await connecting
 
     def _give_up(self, servers: int) -> None:
-        """Raise CannotDiagnose where no server takes us."""
+        """Raise CannotDiagnose if no server accepts us."""
         user, url = self.settings.nats_user, self.settings.nats_url
         for problem in self.problems:
             if "authorization violation" in str(problem).lower():
-                who = f"the user {user} with this password" if user else "who names no user"
+                who = f"the user {user} with this password" if user else "clients without a user"
                 raise CannotDiagnose(
-                    f"{url} does not let {who} in: set BEACONFIRE_NATS_USER and BEACONFIRE_NATS_PASSWORD"
+                    f"{url} does not accept {who}: set BEACONFIRE_NATS_USER and BEACONFIRE_NATS_PASSWORD"
                 )
         if len(self.problems) >= servers:
             why = self.problems[-1]
@@ -209,7 +209,7 @@ class _Asked:
         return dict(json.loads(answer.data))
 
     async def unless_refused(self, wanted: Awaitable[Any], subject: str) -> Any:
-        """What was wanted. Raises _NotAllowed as soon as the broker says that we may not publish on `subject`."""
+        """Await a result. Raises _NotAllowed as soon as the broker says that we may not publish on `subject`."""
         waiting = asyncio.ensure_future(wanted)
         try:
             while not waiting.done():
@@ -232,11 +232,11 @@ class _Asked:
                 await waiting
 
     def may_not(self, subject: str) -> str:
-        """Say that the broker's permissions do not allow this."""
+        """Return a sentence that says that the broker's permissions do not allow this."""
         return f"the user {self.settings.nats_user} may not ask for {subject}"
 
     def was_refused(self, subject: str) -> bool:
-        """Whether the broker said that we may not publish or subscribe there."""
+        """Return whether the broker said that we may not publish or subscribe on the subject."""
         return any(f'"{subject.lower()}"' in str(problem).lower() for problem in self.problems)
 
 
@@ -251,13 +251,13 @@ async def _connected(settings: Settings, **more: Any) -> AsyncIterator[_Asked]:
 
 
 class _Seen:
-    """Collects answers, and why there is none."""
+    """Collect answers, and reasons why there is none."""
 
     def __init__(self) -> None:
         self.why: dict[str, str] = {}
 
     async def get(self, name: str, wanted: Awaitable[Any]) -> Any:
-        """What was wanted, or None: `why` has the reason."""
+        """Await a result. None if there is none: then `why` has the reason."""
         try:
             return await wanted
         except (
@@ -276,7 +276,7 @@ class _Seen:
 async def _facts(deployment: Deployment, asked: _Asked, http: aiohttp.ClientSession) -> Facts:
     seen, settings = _Seen(), deployment.settings
     began = time.time()
-    # All at once: where no majority is left, each of them is waited for in vain.
+    # All at once: if no majority is left, each of them waits for its whole timeout.
     stream, deadletters, consumers, account = await asyncio.gather(
         seen.get("stream", asked.ask(f"STREAM.INFO.{STREAM}", {"subjects_filter": ANCHOR})),
         seen.get("deadletters", asked.ask(f"STREAM.INFO.{DEADLETTERS}")),
@@ -324,14 +324,14 @@ async def _try_to_store(asked: _Asked) -> str | None:
 
 
 def _skew(answer: Mapping[str, Any] | None, asked_at: float) -> float | None:
-    """How far the broker's clock is ahead, to half of what the answer took."""
+    """Return how far the broker's clock is ahead. The error is at most half the time that the answer took."""
     if answer is None or "ts" not in answer:
         return None
     return (parse_time(answer["ts"]) - datetime.fromtimestamp(asked_at, UTC)) / timedelta(seconds=1)
 
 
 def _found(answer: dict[str, Any] | None, name: str, seen: _Seen) -> dict[str, Any] | None:
-    """The answer; empty where there is no such stream, None where it was refused."""
+    """Return the answer. Empty if there is no such stream, None if the request was refused."""
     error = (answer or {}).get("error")
     if error is None:
         return answer
@@ -355,18 +355,18 @@ async def _consumers(asked: _Asked) -> tuple[dict[str, Any], ...]:
 async def _page(http: aiohttp.ClientSession, url: str) -> dict[str, Any]:
     page = json.loads(await fetch(http, url, max_bytes=MAX_PAGE_BYTES, timeout_s=HTTP_S))
     if not isinstance(page, dict) or "jetstream" not in page:
-        raise CannotDiagnose(f"{url} is no monitoring page of nats-server")
+        raise CannotDiagnose(f"{url} is not a monitoring page of nats-server")
     return page
 
 
 async def _is_open(settings: Settings) -> bool:
-    """Whether the broker lets somebody in who names no user."""
+    """Return whether the broker accepts clients without a user."""
     nobody = settings.model_copy(update={"nats_user": "", "nats_password": SecretStr("")})
     try:
         async with _connected(nobody):
             return True
     except CannotDiagnose as error:
-        if "does not let" in str(error):
+        if "does not accept" in str(error):
             return False
         raise
 
@@ -378,16 +378,16 @@ async def _probe_logins(settings: Settings, passwords: Mapping[str, str]) -> tup
 
 
 async def _probe_login(settings: Settings, user: str, password: str | None) -> LoginProbe:
-    """Try, as this user, what only the broker may do, and what only a gateway may. Nothing comes of it."""
+    """Try, as this user, what only the broker and only gateways may do. It has no effect."""
     if not password:
         return LoginProbe(user, why="its password was not given")
     theirs = settings.model_copy(update={"nats_user": user, "nats_password": SecretStr(password)})
     try:
         async with _connected(theirs) as one:
-            await one.nc.publish("live.doctor", b"")  # a gateway drops what the stream did not send
+            await one.nc.publish("live.doctor", b"")  # a gateway drops messages that the stream did not send
             for subject in (">", "live.>"):
                 await one.nc.subscribe(subject, cb=_ignore)
-            for _ in range(2):  # nats-py's first ping may overtake what is yet to be written
+            for _ in range(2):  # nats-py's first ping may overtake what is still to be written
                 await one.nc.flush(timeout=int(ANSWER_S))
             opened = {
                 "publish live.>": not one.was_refused("live.doctor"),
@@ -417,5 +417,5 @@ async def _readiness(http: aiohttp.ClientSession, url: str) -> Readiness:
         told = json.loads(answer.body)
         said, warnings = str(told["status"]), tuple(str(one) for one in told.get("warnings", ()))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return Readiness(url, ready=False, said=f"answered {answer.status} and is none of our services")
+        return Readiness(url, ready=False, said=f"answered {answer.status} and is not a Beaconfire service")
     return Readiness(url, ready=answer.status == 200, said=said, warnings=warnings)

@@ -1,6 +1,6 @@
-"""The user's `BEACONFIRE_…` variables, and which of them reach the services of `beaconfire up`.
+"""Pass the user's `BEACONFIRE_…` variables on to the services of `beaconfire up`.
 
-A service is given its own settings alone. A few are for `up` to choose: it says so, and what to use instead.
+Each service is given only its own settings. `up` chooses some of them itself: then it says what to use instead.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,28 +13,28 @@ CHOSEN_BY_UP = {
     "host": "use --host",
     "port": "use --port",
     "ops_host": "the operations ports are on loopback",
-    "ops_port": "the operations ports are free ones",
+    "ops_port": "`up` takes free ports for operations",
     "reuse_port": "the gateways share --port",
     "workers": "use --workers",
-    "nats_url": "it starts a broker of its own; --port chooses its port",
-    "nats_user": "it starts a broker of its own, with its own users",
-    "nats_password": "it starts a broker of its own, with its own passwords",
-    "database_url": "it uses databases in the folder of --data",
-    "jwks_url": "it starts its own auth",
-    "grant_tokens": "it makes one for the folder of --data",
-    "auth_url": "it starts its own auth",
-    "keys_secret": "it makes one for the folder of --data",
+    "nats_url": "`up` starts its own broker; --port chooses its port",
+    "nats_user": "`up` starts its own broker, with its own users",
+    "nats_password": "`up` starts its own broker, with its own passwords",
+    "database_url": "`up` uses databases in the folder of --data",
+    "jwks_url": "`up` starts its own auth",
+    "grant_tokens": "`up` creates one for the folder of --data",
+    "auth_url": "`up` starts its own auth",
+    "keys_secret": "`up` creates one for the folder of --data",
     "demo_people": "use --no-demo to have none",
-    "static_dir": "its gateways serve the demo's page",
-    "log_format": "it reads the logs as JSON; --verbose shows all of them",
+    "static_dir": "the gateways of `up` serve the demo's page",
+    "log_format": "`up` reads the logs as JSON; --verbose shows every line",
 }
-"""Settings that `up` decides, and what to use instead."""
+"""Settings that `up` chooses, and what to use instead."""
 
 ADDED = "allowed_origins"
-"""What the user gives is added to the origins that `up` allows; `--origin` does the same."""
+"""The user's value is added to the origins that `up` allows, as with `--origin`."""
 
 FOR_OTHER_PROGRAMS = {variable(name) for name in ("operator_token", "service_token", "publisher_url", "token")}
-"""What other commands and the examples read: nothing is said about them."""
+"""Variables that other commands and the examples read. There is no note about them."""
 
 _SERVICES = {"gateway": "gateway", "auth": "auth", "publisher": "publisher", "demo": "demo"} | dict.fromkeys(
     ("rules-engine", "scheduler"), "publisher's workers"
@@ -43,7 +43,7 @@ _SERVICES = {"gateway": "gateway", "auth": "auth", "publisher": "publisher", "de
 
 @dataclass(frozen=True, slots=True)
 class PassedOn:
-    """What of an environment reaches the services, by service; and what does not, in a sentence each."""
+    """The variables that reach each service, and a sentence for each variable that reaches none."""
 
     by_service: Mapping[str, Mapping[str, str]]
     origins: tuple[str, ...]
@@ -51,7 +51,7 @@ class PassedOn:
 
 
 def passed_on(environment: Mapping[str, str]) -> PassedOn:
-    """Sort the user's variables."""
+    """Assign the user's variables to the services."""
     given = {name: value for name, value in environment.items() if name.startswith(ENV_PREFIX)}
     origins = given.pop(variable(ADDED), "")
     chosen_here = {variable(name) for name in CHOSEN_BY_UP} | FOR_OTHER_PROGRAMS

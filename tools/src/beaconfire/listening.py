@@ -1,4 +1,4 @@
-"""Listening to rooms from the command line: a small client of PROTOCOL.md that keeps its cursor."""
+"""Listen to rooms from the command line: a small client of PROTOCOL.md that keeps its cursor."""
 
 import asyncio
 import json
@@ -26,11 +26,11 @@ _notes = Console(stderr=True, highlight=False)
 
 
 class ListeningEnded(Exception):
-    """Listening is over, and trying again would not help. The text says why."""
+    """The connection ended, and another attempt would not help. The text says why."""
 
 
 async def listen(gateway_url: str, rooms: Sequence[str], tokens: Tokens, printer: Printer) -> None:
-    """Print events for ever, connecting again with the cursor where the connection is lost.
+    """Print events forever. If the connection is lost, reconnect with the cursor.
 
     Raises ListeningEnded, ApiError, InvalidRoom.
     """
@@ -42,17 +42,17 @@ async def listen(gateway_url: str, rooms: Sequence[str], tokens: Tokens, printer
             try:
                 await listener.listen_once(http, f"{gateway_url.rstrip('/')}/ws")
             except (aiohttp.ClientError, TimeoutError) as error:
-                _note(f"cannot reach {gateway_url}: {error or 'no answer in time'}; trying again")
+                _note(f"cannot reach {gateway_url}: {error or 'no answer in time'}; retrying")
             await asyncio.sleep(AGAIN_AFTER_S)
 
 
 def print_json(frame: dict[str, Any]) -> None:
-    """The frame as one line of JSON."""
+    """Print the message as one line of JSON."""
     print(json.dumps(frame, separators=(",", ":"), ensure_ascii=False), flush=True)
 
 
 def print_readable(frame: dict[str, Any]) -> None:
-    """The event in one line: offset, time, type, what, who, where."""
+    """Print the event in one line: offset, time, type, payload, user, rooms."""
     event = frame["event"]
     metadata, payload = event["metadata"], event["payload"]
     text = Text()
@@ -63,23 +63,23 @@ def print_readable(frame: dict[str, Any]) -> None:
         text.append(f"  {name}=", style="dim")
         text.append(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
     text.append(f"  by {metadata.get('userId') or metadata['source']} in {' '.join(frame['rooms'])}", style="dim")
-    text.plain = printable(text.plain)  # one letter for each, so the styles stay in place
+    text.plain = printable(text.plain)  # one character for each, so the styles stay in place
     Console(highlight=False).print(text, soft_wrap=True)
     sys.stdout.flush()
 
 
 class _Listener:
-    """What stays from one connection to the next: the cursor."""
+    """Keep the cursor from one connection to the next."""
 
     def __init__(self, rooms: list[str], tokens: Tokens, printer: Printer) -> None:
         self._rooms = rooms
         self._tokens = tokens
         self._printer = printer
         self._cursor = Cursor("", -1)
-        """The epoch is empty before the first ack."""
+        """Its epoch is empty before the first ack."""
 
     async def listen_once(self, http: aiohttp.ClientSession, url: str) -> None:
-        """Listen until the connection ends. Raises ListeningEnded where another one would end alike."""
+        """Listen until the connection ends. Raises ListeningEnded if another connection would end in the same way."""
         timeout = aiohttp.ClientWSTimeout(ws_close=5)
         async with asyncio.timeout(HANDSHAKE_TIMEOUT_S):
             socket = await http.ws_connect(url, protocols=(SUBPROTOCOL,), timeout=timeout)
@@ -87,7 +87,7 @@ class _Listener:
             await socket.send_json(await self._connect_message())
             async for message in socket:
                 if message.type is aiohttp.WSMsgType.TEXT:
-                    await self._take(socket, read_frame(message.data))
+                    await self._handle(socket, read_frame(message.data))
         self._closed(socket.close_code)
 
     async def _connect_message(self) -> dict[str, Any]:
@@ -97,7 +97,7 @@ class _Listener:
             message["cursor"] = str(self._cursor)
         return message
 
-    async def _take(self, socket: aiohttp.ClientWebSocketResponse, frame: dict[str, Any]) -> None:
+    async def _handle(self, socket: aiohttp.ClientWebSocketResponse, frame: dict[str, Any]) -> None:
         match frame["type"]:
             case "event":
                 self._event(frame)
@@ -106,9 +106,9 @@ class _Listener:
             case "position":
                 self._move(frame["cursor"])
             case "resync":
-                self._cursor = replace(self._cursor, epoch="")  # the cursor may go back now
+                self._cursor = replace(self._cursor, epoch="")  # now the cursor may go back
                 self._move(frame["cursor"])
-                _note(f"events may be missing here ({frame['reason']}): load {', '.join(frame['rooms'])} again")
+                _note(f"events may be missing here ({frame['reason']}): reload {', '.join(frame['rooms'])}")
             case "token.expiring" if self._tokens.can_renew:
                 await socket.send_json(
                     {"type": "refresh", "id": 2, "token": await asyncio.to_thread(self._tokens.fresh)}
@@ -116,11 +116,11 @@ class _Listener:
             case "room.left":
                 _note(f"no longer in {frame['room']}: {frame['reason']}")
             case "role.changed":
-                _note(f"the role in {frame['root']} is {frame['role']} now")
+                _note(f"the role in {frame['root']} is now {frame['role']}")
             case "degraded":
-                _note("the broker is away: events may be late, none is lost")
+                _note("the broker is away: events may be late, but none is lost")
             case "live":
-                _note("events flow again")
+                _note("events arrive again")
             case "error":
                 _note(f"{frame['code']}: {frame['message']}")
 
@@ -138,14 +138,14 @@ class _Listener:
         for room, why in refused.items():
             _note(f"cannot listen to {room}: {why}")
         if len(refused) == len(frame["rooms"]):
-            raise ListeningEnded("no room is left to listen to")
+            raise ListeningEnded("there is no room left to listen to")
         _note(f"listening to {', '.join(room for room in frame['rooms'] if room not in refused)}")
 
     def _move(self, text: str) -> None:
-        """Move to the cursor that a frame names: only forward, except into another epoch."""
+        """Move to the cursor of a message: only forward, except in another epoch."""
         cursor = Cursor.parse(text)
         if cursor is None:
-            raise ListeningEnded(f"the gateway sent a cursor that cannot be read: {printable(text[:64])}")
+            raise ListeningEnded(f"the gateway sent an invalid cursor: {printable(text[:64])}")
         if cursor.epoch != self._cursor.epoch or cursor.offset > self._cursor.offset:
             self._cursor = cursor
 
@@ -156,16 +156,16 @@ class _Listener:
         )
         if row is not None and hopeless:
             raise ListeningEnded(f"the gateway closed the connection: {row.meaning} ({code})")
-        _note(f"connection lost ({code}); connecting again")
+        _note(f"connection lost ({code}); reconnecting")
 
 
 def printable(text: str) -> str:
-    """The text with a dot for whatever would move the cursor, colour the terminal or end the line."""
+    """Replace every character that is not printable with a dot: it could change the terminal or end the line."""
     return "".join(letter if letter.isprintable() else "·" for letter in text)
 
 
 def read_frame(text: str) -> dict[str, Any]:
-    """A frame of the gateway. A number that Python has none for (`1e400`) is kept as text."""
+    """Parse a message of the gateway. A number that Python cannot represent (`1e400`) stays text."""
     frame: dict[str, Any] = json.loads(text, parse_float=_number, parse_int=_integer)
     return frame
 

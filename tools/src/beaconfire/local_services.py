@@ -1,6 +1,6 @@
-"""The whole set as processes: broker, auth, publisher, its workers and gateways, each as it runs in production.
+"""Run all services as local processes: broker, auth, publisher, its workers and gateways.
 
-`beaconfire up` and the tests that need everything start it from here.
+`beaconfire up` and the tests that need everything start them from here, each as it runs in production.
 """
 
 import asyncio
@@ -31,17 +31,17 @@ STOP_S = 10.0
 
 
 class DidNotStart(Exception):
-    """A part of the set ended, or was not ready in time. `part` is its name, `last_lines` the end of its output."""
+    """A process ended, or was not ready in time. `part` is its name, `last_lines` the end of its output."""
 
     def __init__(self, part: str, why: str, last_lines: Sequence[str]) -> None:
         super().__init__(f"{part} {why}")
-        self.add_note("\n".join(last_lines))  # where it is shown with its stack: in tests
+        self.add_note("\n".join(last_lines))  # shown with the stack trace, in tests
         self.part = part
         self.last_lines = list(last_lines)
 
 
 class ServiceProcess:
-    """One service as a process, with its address. `start` after `kill` or `stop`: same address, same data."""
+    """One service as a process. After `kill` or `stop`, `start` starts it with the same address and the same data."""
 
     def __init__(
         self,
@@ -83,13 +83,13 @@ class ServiceProcess:
         return f"http://127.0.0.1:{self.ops_port}"
 
     def start(self, *, wait: bool = True) -> None:
-        """Start it, and wait until it says that it is ready. Raises DidNotStart."""
+        """Start the service and wait until it is ready. Raises DidNotStart."""
         self.process.start()
         if wait:
             self.wait_ready()
 
     def wait_ready(self, timeout_s: float = READY_TIMEOUT_S) -> None:
-        """Wait until /readyz says yes. Raises DidNotStart where it ends first, or does not say so in `timeout_s`."""
+        """Wait until the service is ready. Raises DidNotStart if it ends first or is not ready within `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         while (why_not := self.why_not_ready()) is not None:
             if not self.process.is_running:
@@ -102,7 +102,7 @@ class ServiceProcess:
             time.sleep(0.05)
 
     def why_not_ready(self) -> str | None:
-        """What /readyz says against it, None where it is ready."""
+        """Return why the service is not ready, or None if it is."""
         connection = http.client.HTTPConnection("127.0.0.1", self.ops_port, timeout=2)
         try:
             connection.request("GET", "/readyz")
@@ -115,50 +115,50 @@ class ServiceProcess:
         return None if answer.status == 200 else str(json.loads(body).get("status"))
 
     def terminate(self) -> None:
-        """Ask it to end in order (SIGTERM). Does not wait."""
+        """Ask the service to stop (SIGTERM). Does not wait."""
         self.process.terminate()
 
     def stop(self, timeout_s: float = STOP_S) -> None:
-        """End it in order, and by force after `timeout_s` seconds."""
+        """Stop the service. Kill it after `timeout_s` seconds."""
         self.process.stop(timeout_s)
 
     def kill(self) -> None:
-        """End it as a crash would (SIGKILL)."""
+        """Kill the service as a crash would (SIGKILL)."""
         self.process.kill()
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be started. Ports that are None are free ones."""
+    """What to start. If a port is None, a free one is used."""
 
     folder: Path
-    """Data and logs; made where it is missing."""
+    """Folder for data and logs. It is created if it is missing."""
     gateways: int = 1
     host: str = "127.0.0.1"
     public_host: str = "127.0.0.1"
     """The name under which browsers reach `host`."""
     gateway_port: int | None = None
-    """One port that all gateways share; None: a port for each."""
+    """The port that all gateways share. None: each has its own."""
     auth_port: int | None = None
     publisher_port: int | None = None
     nats_port: int | None = None
     monitoring_port: int | None = None
-    """The broker's own HTTP pages; None: it has none."""
+    """Port of the broker's monitoring pages. None: it has none."""
     origins: tuple[str, ...] = ()
     """Browser origins besides those of the gateways themselves."""
     passwords: dict[str, str] | None = None
     operator_token: str | None = None
-    """What operators say to auth; None: a random one."""
+    """Auth's operator token. None: a random one."""
     service_token: str | None = None
-    """What the publisher says to auth when it makes somebody a member; None: a random one."""
+    """The token with which the publisher makes users members. None: a random one."""
     people: Sequence[Mapping[str, str]] = ()
     """The sign-ins that the page offers."""
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Further variables: by service (`auth`, `publisher`, `gateway`, or a worker's name), and `demo` for the page."""
+    """More variables, by service (`auth`, `publisher`, `gateway`, or a worker's name), and `demo` for the page."""
 
 
 class Services:
-    """The set. `start` waits until everything is ready; `stop` ends it in order, whatever was killed before."""
+    """All services. `start` waits until everything is ready. `stop` stops them in order, even if some were killed."""
 
     def __init__(self, plan: Plan, *, on_line: OnLine | None = None) -> None:
         self._plan = plan
@@ -183,7 +183,7 @@ class Services:
                 "BEACONFIRE_DATABASE_URL": self._database("auth"),
                 "BEACONFIRE_OPERATOR_TOKEN": self.operator_token,
                 "BEACONFIRE_GRANT_TOKENS": self.service_token,
-                # On one machine everybody has the same address, and tests and demo sign in all the time.
+                # On one machine all users have the same address, and tests and demo sign in often.
                 "BEACONFIRE_ATTEMPTS_PER_MINUTE_ADDRESS": "6000",
                 "BEACONFIRE_ATTEMPTS_PER_MINUTE_ACCOUNT": "600",
             },
@@ -211,12 +211,12 @@ class Services:
 
     @property
     def services(self) -> list[ServiceProcess]:
-        """Every process but the broker, in the order of starting."""
+        """All processes except the broker, in starting order."""
         return [self.auth, self.publisher, *self.workers, *self.gateways]
 
     @property
     def processes(self) -> list[Process]:
-        """Every process, in the order of starting."""
+        """All processes, in starting order."""
         return [self.nats.process, *(one.process for one in self.services)]
 
     def start(self) -> None:
@@ -233,7 +233,7 @@ class Services:
             service.wait_ready()
 
     def stop(self) -> None:
-        """End everything in order: gateways, workers, publisher, auth, broker."""
+        """Stop everything in order: gateways, workers, publisher, auth, broker."""
         for gateway in self.gateways:
             gateway.process.thaw()
             gateway.terminate()
@@ -252,12 +252,12 @@ class Services:
             process.stop(STOP_S)
 
     def kill(self) -> None:
-        """End everything at once (SIGKILL)."""
+        """Kill everything (SIGKILL)."""
         for process in reversed(self.processes):
             process.kill()
 
     def _write_page(self) -> None:
-        """Write the demo's page, which the gateways serve: it names the ports of this set."""
+        """Write the demo's page, which the gateways serve, with the ports of these services."""
         given = {
             name.removeprefix(ENV_PREFIX).lower(): value
             for name, value in self._plan.environment.get("demo", {}).items()
@@ -342,5 +342,5 @@ class Services:
 
 
 def _reachable(host: str) -> str:
-    """Where we reach what listens on `host` ourselves."""
+    """Return the address at which we reach a service that listens on `host`."""
     return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104  (compared, not bound)

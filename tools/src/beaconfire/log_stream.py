@@ -1,4 +1,4 @@
-"""The logs of several processes as one readable stream: time, who, what; warnings and errors stand out."""
+"""Show the logs of several processes as one readable stream, in which warnings and errors stand out."""
 
 import contextlib
 import json
@@ -32,16 +32,16 @@ _NATS_LEVELS = {
     "WRN": "warning",
     "ERR": "error",
     "FTL": "error",
-}  # its INF is our debug: start-up chatter
+}  # its INF is our debug: messages of the start
 _EXPECTED = "Plaintext passwords detected"  # ours are random, in a file of this user's alone
-# `beaconfire doctor` tries what each user must not do, and connects once without naming a user
+# `beaconfire doctor` tries what each user must not do, and connects once without a user
 _DOCTOR_TRIES = re.compile(r'"v[^"]*:doctor" - .* Violation - ')
 _NO_USER = re.compile(r"\S+ - cid:\d+ - authentication error")
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line of a log, understood. `time` is local and may be empty."""
+    """One parsed line of a log. `time` is local and may be empty."""
 
     level: str
     sentence: str
@@ -50,7 +50,7 @@ class Line:
 
 
 class LogStream:
-    """Prints lines of many processes, from any thread, each whole; what a process repeats is counted, not repeated."""
+    """Print lines of many processes, from any thread. A line that a process repeats is counted instead."""
 
     def __init__(self, console: Console, *, level: str = "info") -> None:
         self._console = console
@@ -60,16 +60,16 @@ class LogStream:
         self._last: dict[str, Line] = {}
         self._repeats: dict[str, int] = {}
         self.is_open = False
-        """While it is not, only what we say ourselves is printed."""
+        """Until then only lines of `say` are printed."""
 
     def show(self, name: str, line: str) -> None:
-        """Print a line of a process's output, where its level asks for that."""
+        """Print a line of a process's output if its level is high enough."""
         understood = parse_line(line)
         if self.is_open and understood is not None and LEVELS.index(understood.level) >= self._least:
             self._print(name, understood)
 
     def say(self, sentence: str, *, level: str = "info") -> None:
-        """Print a line of our own."""
+        """Print a line of `beaconfire up` itself."""
         self._print(US, Line(level, sentence, f"{datetime.now():%H:%M:%S}"))
 
     def _print(self, name: str, line: Line) -> None:
@@ -85,12 +85,12 @@ class LogStream:
 
     def _write(self, name: str, line: Line) -> None:
         colour = self._colours.setdefault(name, _COLOURS[len(self._colours) % len(_COLOURS)])
-        with contextlib.suppress(OSError):  # whoever read it is gone; the processes go on
+        with contextlib.suppress(OSError):  # the reader is gone; the processes continue
             self._console.print(_render(name, colour, line), soft_wrap=True, highlight=False)
 
 
 def parse_line(line: str) -> Line | None:
-    """Read one line of ours (JSON), of nats-server, or of whatever else a process prints. None for an empty one."""
+    """Parse a line of our own logs (JSON), of nats-server, or any other output. None for an empty line."""
     if not line.strip():
         return None
     try:
@@ -105,18 +105,18 @@ def parse_line(line: str) -> Line | None:
 
 
 def plain(lines: list[str]) -> str:
-    """The end of a process's output for an error message: sentences, without stack traces."""
+    """Return the end of a process's output for an error message: sentences without stack traces."""
     return "\n".join(f"  {sentence}" for sentence in errors(lines) or last_words(lines))
 
 
 def errors(lines: list[str]) -> list[str]:
-    """The errors among lines of a log, as sentences."""
+    """Return the errors in a log as sentences."""
     understood = [parse_line(line) for line in lines]
     return [_text(one) for one in understood if one is not None and one.level == "error"]
 
 
 def last_words(lines: list[str]) -> list[str]:
-    """The last few lines of a log, as sentences."""
+    """Return the last lines of a log as sentences."""
     understood = [parse_line(line) for line in lines]
     return [_text(one) for one in understood if one is not None][-LAST_WORDS:]
 
@@ -140,7 +140,7 @@ def _nats(level: str, text: str, time: str) -> Line | None:
     if _DOCTOR_TRIES.search(text):
         return Line("debug", text, time)
     if _NO_USER.fullmatch(text):
-        return Line("info", "refused a client that named no user", time)
+        return Line("info", "refused a client without a user", time)
     return Line(_NATS_LEVELS.get(level, "debug"), text, time)
 
 

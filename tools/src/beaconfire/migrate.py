@@ -1,4 +1,4 @@
-"""`beaconfire migrate`: bring a service's tables up to date, before a new version of it starts."""
+"""`beaconfire migrate`: update the tables of a service's database, before a new version of the service starts."""
 
 import asyncio
 import time
@@ -18,7 +18,7 @@ RETRY_S = 0.5
 
 
 class _Environment(BaseSettings):
-    """What a migration needs to know; of the services' settings this is one, and their secrets are no matter of it."""
+    """The only setting that a migration needs. The secrets of the services are not needed."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore")
 
@@ -30,13 +30,13 @@ class CannotMigrate(Exception):
 
 
 def migrate(service: str | None, url: str | None, folder: Path, *, timeout_s: float) -> Iterator[str]:
-    """Migrate one service's database, or both. Yields a line about each.
+    """Migrate the database of one service, or of both. Yield a line about each.
 
-    Without a `url` it is the one of the environment, or of the `beaconfire up` in `folder`. Raises CannotMigrate,
+    Without a `url`, it is that of the environment, or that of the `beaconfire up` in `folder`. Raises CannotMigrate,
     DatabaseUnusable.
     """
     if service is not None and service not in SERVICES:
-        raise CannotMigrate(f"there is no service {service!r} with a database, expected {' or '.join(SERVICES)}")
+        raise CannotMigrate(f"there is no service {service!r} with a database. It is one of {' or '.join(SERVICES)}")
     try:
         urls = database_urls(service, url, folder)
     except ValueError as error:
@@ -47,20 +47,20 @@ def migrate(service: str | None, url: str | None, folder: Path, *, timeout_s: fl
 
 
 def database_urls(service: str | None, url: str | None, folder: Path) -> dict[str, str]:
-    """The database of one service, or of both where `service` is None, by the service's name.
+    """Return the URLs of the database of one service, or of both if `service` is None, by the service's name.
 
-    Without a `url` it is the one of the environment, or of the `beaconfire up` in `folder`. Raises ValueError where a
-    `url` is given and no service.
+    Without a `url`, it is that of the environment, or that of the `beaconfire up` in `folder`. Raises ValueError if
+    there is a `url` but no service.
     """
     url = url or _Environment().database_url
     if service is None and url:
-        raise ValueError("one database is given: say whose it is, `auth` or `publisher`")
+        raise ValueError("one database is given: name its service, `auth` or `publisher`")
     there = databases_of(folder)
     return {name: url or there[name] for name in (SERVICES if service is None else (service,))}
 
 
 def databases_of(folder: Path) -> dict[str, str]:
-    """The databases of the `beaconfire up` in a folder, by the service's name."""
+    """Return the URLs of the databases of the `beaconfire up` in a folder, by the service's name."""
     return {name: f"sqlite+aiosqlite:///{folder.absolute() / name}.db" for name in SERVICES}
 
 

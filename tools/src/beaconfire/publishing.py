@@ -1,4 +1,4 @@
-"""Publishing one event from the command line, checked before it is sent."""
+"""Publish one event from the command line. It is validated before it is sent."""
 
 import asyncio
 import json
@@ -17,24 +17,28 @@ TIMEOUT_S = 10.0
 
 
 class CannotPublish(Exception):
-    """The event was not sent, or nobody confirmed it. The text says why."""
+    """The event was not sent, or its publication was not confirmed. The text says why."""
 
 
 def message(subject: str, type_: str, payload: str, *, source: str) -> bytes:
-    """The event as JSON, with an id and a time.
+    """Return the event as JSON, with an id and a time.
 
-    Raises CannotPublish, InvalidSubject, InvalidEvent: what a gateway would set aside is not sent at all.
+    Raises CannotPublish, InvalidSubject, InvalidEvent for everything that a gateway would set aside.
     """
     parse_subject(subject.removeprefix(broker.EPHEMERAL_PREFIX))
     if is_membership(subject):
-        raise CannotPublish(f"{subject} tells of a membership change, which only auth may publish: change it there")
+        raise CannotPublish(
+            f"{subject} is a membership change, which only auth may publish: change the membership there"
+        )
     cls = events().get(type_)
     if cls is None:
-        raise InvalidEvent("unknown_type", f"{type_!r} is not in the catalogue: {', '.join(sorted(events()))}")
+        raise InvalidEvent(
+            "unknown_type", f"{type_!r} is not a type of the catalogue. The types are {', '.join(sorted(events()))}"
+        )
     try:
         content = json.loads(payload)
     except ValueError as error:
-        raise CannotPublish(f"the payload is no JSON: {error}") from None
+        raise CannotPublish(f"the payload is not JSON: {error}") from None
     body = {
         "id": uuid.uuid4().hex,
         "type": type_,
@@ -48,7 +52,7 @@ def message(subject: str, type_: str, payload: str, *, source: str) -> bytes:
 
 
 async def publish(nats_url: str, password: str, subject: str, body: bytes) -> str:
-    """Send it and say what became of it: its offset, or that it has none. Raises CannotPublish, BrokerRefused."""
+    """Publish the event. Return a sentence with its offset. Raises CannotPublish, BrokerRefused."""
     settings = Settings(nats_url=nats_url, nats_user="publisher", nats_password=SecretStr(password))
     try:
         async with asyncio.timeout(TIMEOUT_S):
@@ -57,9 +61,9 @@ async def publish(nats_url: str, password: str, subject: str, body: bytes) -> st
                 if subject.startswith(broker.EPHEMERAL_PREFIX):
                     await nc.publish(subject, body)
                     await nc.flush()
-                    return "sent; ephemeral events have no offset"
+                    return "sent; an ephemeral event has no offset"
                 return f"offset {await broker.publish(nc, subject, body, message_id=json.loads(body)['id'])}"
             finally:
                 await broker.close(nc)
     except TimeoutError:
-        raise CannotPublish(f"{nats_url} did not confirm it within {TIMEOUT_S:.0f} s") from None
+        raise CannotPublish(f"{nats_url} did not confirm the event within {TIMEOUT_S:.0f} s") from None

@@ -1,4 +1,4 @@
-"""Access tokens for the command line."""
+"""Get access tokens for the command line."""
 
 import getpass
 import sys
@@ -8,13 +8,13 @@ from beaconfire.api import ApiError, call
 
 
 def access_token(auth_url: str, email: str, password: str | None) -> str:
-    """Sign in and return an access token. Asks for the password where it is needed. Raises ApiError."""
+    """Sign in and return an access token. Ask for the password if it is needed. Raises ApiError."""
     body = {"email": email, "password": password if password is not None else _password(email)}
     return str(call("POST", f"{auth_url}/auth/sign-in", body)["accessToken"])
 
 
 class Tokens:
-    """Tokens for as long as a command runs: one that was given, or a new one whenever it is asked for."""
+    """Provide tokens while a command runs: the given one, or a new one for each call of `fresh`."""
 
     def __init__(self, auth_url: str, email: str | None, password: str | None, given: str | None) -> None:
         self._auth_url = auth_url
@@ -27,7 +27,7 @@ class Tokens:
         return self._email is not None
 
     def fresh(self) -> str:
-        """A token. Raises ApiError. Blocks for the length of a call to auth."""
+        """Return a token. Blocks during a call to auth. Raises ApiError."""
         if self._email is None:
             return self._given or ""
         if self._password is None:

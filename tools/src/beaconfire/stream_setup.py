@@ -1,4 +1,4 @@
-"""Declaring the stream from the command line: once a deployment, before the services."""
+"""Declare the stream from the command line: once per deployment, before the services start."""
 
 import asyncio
 
@@ -7,11 +7,11 @@ from beaconfire_kit.settings import Settings
 
 
 class StreamNotDeclared(Exception):
-    """The broker could not be reached, or did not do it in time. The text says where it was looked for."""
+    """The broker was not reached, or did not declare the stream in time. The text says which broker."""
 
 
 async def declare(settings: Settings, *, replicas: int | None, timeout_s: float) -> str:
-    """Declare the stream, waiting up to `timeout_s` for the broker. Returns its epoch.
+    """Declare the stream, and wait up to `timeout_s` for the broker. Return the stream's epoch.
 
     Raises StreamNotDeclared, BrokerRefused.
     """
@@ -24,6 +24,6 @@ async def declare(settings: Settings, *, replicas: int | None, timeout_s: float)
                 await broker.close(nc)
     except TimeoutError:
         raise StreamNotDeclared(
-            f"{settings.nats_url} did not declare the stream within {timeout_s:.0f} s: does it run with JetStream, "
-            f"may {settings.nats_user or 'anybody'} do that, and are as many servers up as there are to be replicas?"
+            f"{settings.nats_url} did not declare the stream within {timeout_s:.0f} s. Does it run with JetStream? "
+            f"May the user {settings.nats_user or '(none)'} do that? Do as many servers run as there are replicas?"
         ) from None

@@ -1,4 +1,4 @@
-"""Tables that the command line prints. Nothing in them is ever cut off: people copy ids out of them."""
+"""Print tables on the command line. Nothing in them is cut off, because users copy ids from them."""
 
 from collections.abc import Collection, Sequence
 
@@ -16,7 +16,7 @@ _FOLDED = 6
 def listing(
     headers: Sequence[str], rows: Sequence[Sequence[str]], *, whole: Collection[str], title: str | None = None
 ) -> Table:
-    """A table of plain text. The columns in `whole` stay on one line; the others are folded if there is no room."""
+    """Return a table of plain text. Columns in `whole` stay on one line. Others are folded if there is no room."""
     table = Table(box=None, title=title, title_justify="left")
     for number, header in enumerate(headers):
         if header in whole:
@@ -30,9 +30,9 @@ def listing(
 
 
 def print_table(table: Table, console: Console | None = None) -> None:
-    """Print a table: as wide as it is where a program reads it, so that a row is a line, and else to fit the terminal.
+    """Print a table so that it fits the terminal. For a program that reads it, each row is one line.
 
-    A terminal that has no room for the columns that stay whole gets lines that are longer than it is wide.
+    If the terminal has no room for the columns that stay whole, lines are longer than it is wide.
     """
     console = console or Console(highlight=False)
     width = console.width

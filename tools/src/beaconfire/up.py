@@ -1,4 +1,4 @@
-"""`beaconfire up`: everything on this machine with one command, watched until Ctrl-C."""
+"""`beaconfire up`: run everything on this machine, and restart what dies, until Ctrl-C."""
 
 import json
 import os
@@ -35,19 +35,19 @@ _EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  (compared, not bound)
 
 
 class PortTaken(Exception):
-    """A port we need is not free. The text says which and what to do."""
+    """A port is not free. The text says which and what to do."""
 
 
 class Interrupted(KeyboardInterrupt):
-    """Somebody wants us to stop: Ctrl-C, SIGTERM, or the terminal is gone.
+    """The user wants to stop: Ctrl-C, SIGTERM, or the terminal is gone.
 
-    Anything else, raised while an event loop calls something, the loop would log and go on.
+    It is a KeyboardInterrupt, because an event loop would log any other exception and continue.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What the person asked for."""
+    """The options of the command."""
 
     host: str = "127.0.0.1"
     port: int = 8080
@@ -58,13 +58,13 @@ class Options:
     fresh: bool = False
     verbose: bool = False
     origins: tuple[str, ...] = ()
-    """Browser origins that may use the services, besides the page's own."""
+    """Browser origins that may use the services, besides that of the page."""
     environment: Mapping[str, str] = field(default_factory=dict)
-    """The user's variables; `beaconfire.environment` says which of them reach the services."""
+    """The user's variables. `beaconfire.environment` passes them on to the services."""
 
     @property
     def public_host(self) -> str:
-        """The name under which browsers reach us."""
+        """The host name under which browsers reach the services."""
         return _lan_address() if self.host in _EVERYWHERE else self.host
 
     @property
@@ -73,9 +73,9 @@ class Options:
 
 
 def up(options: Options, console: Console) -> None:
-    """Run everything until we are told to stop. Returns when everything has ended.
+    """Run everything until a signal. Return when everything has ended.
 
-    Raises DataFolderUnusable, PortTaken, InvalidOrigin, DidNotStart, BrokerDidNotStart, NotSeeded, with nothing left
+    Raises DataFolderUnusable, PortTaken, InvalidOrigin, DidNotStart, BrokerDidNotStart, NotSeeded. Then nothing is left
     running.
     """
     folder = DataFolder(options.data)
@@ -91,7 +91,7 @@ def up(options: Options, console: Console) -> None:
         stream.is_open = options.verbose
         services = Services(_plan(options, folder, passed, origins), on_line=stream.show)
         with _stopping(services, stream):
-            with console.status("starting broker, auth, publisher, workers and gateways …"):
+            with console.status("Starting broker, auth, publisher, workers and gateways …"):
                 services.start()
                 folder.write_running(_running(options, services))
                 if options.demo:
@@ -103,25 +103,29 @@ def up(options: Options, console: Console) -> None:
 
 
 def check_ports(options: Options) -> None:
-    """Raises PortTaken, before anything is started."""
+    """Check that the ports are free, before anything is started. Raises PortTaken."""
     for offset, what in enumerate(("the page and the sockets", "auth", "the publisher", "the broker")):
         port = options.port + offset
         if port > 65535:
-            raise PortTaken(f"--port {options.port} is too high: it and the next three are used, 65532 at most")
+            raise PortTaken(
+                f"--port {options.port} is too high: the next three ports are used, too, so use 65532 at most"
+            )
         family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
         with socket.socket(family) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the services do: TIME_WAIT is no obstacle
+            probe.setsockopt(
+                socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+            )  # as the services do, so TIME_WAIT does not matter
             try:
                 probe.bind((options.host, port))
             except OSError as error:
                 raise PortTaken(
                     f"port {port} ({what}) cannot be used on {options.host}: {error.strerror}. "
-                    f"Choose others: --port {options.port + 100} takes {options.port + 100} to {options.port + 103}"
+                    f"Choose other ports: --port {options.port + 100} uses {options.port + 100} to {options.port + 103}"
                 ) from None
 
 
 def seed_once(folder: DataFolder, services: Services) -> None:
-    """Make the demo where this folder has none yet. What people delete of it stays deleted."""
+    """Create the demo if this folder never had one. What users delete of it stays deleted."""
     done = folder.path / "demo.json"
     if not done.exists():
         campaign = demo.seed(services.auth_url, services.publisher_url)
@@ -130,18 +134,18 @@ def seed_once(folder: DataFolder, services: Services) -> None:
 
 @dataclass(slots=True)
 class _Part:
-    """A process under watch."""
+    """A watched process."""
 
     process: Process
     start: Callable[[], None]
     deaths: deque[float] = field(default_factory=deque)
     due: float | None = None
-    """When it is to be started again (monotonic seconds)."""
+    """When it will be restarted (monotonic seconds)."""
     given_up: bool = False
 
 
 class Watch:
-    """Starts again what dies by itself, and says so; gives up on what dies too often."""
+    """Restart processes that die, and say so. Give up on a process that dies too often."""
 
     def __init__(
         self,
@@ -165,28 +169,28 @@ class Watch:
             time.sleep(WATCH_S)
 
     def check(self, part: _Part) -> None:
-        """Look at one part: has it died, is it time to start it again?"""
+        """Check one process: has it died, and is it time to restart it?"""
         if part.process.is_running or part.given_up:
             return
         if part.due is None:
             self._report_end(part)
         elif self._clock() >= part.due:
             part.due = None
-            self._stream.say(f"starting {part.process.name} again")
+            self._stream.say(f"restarting {part.process.name}")
             try:
                 part.start()
             except (BrokerDidNotStart, OSError) as error:
                 self._stream.say(str(error), level="error")
             else:
-                self._stream.say(f"{part.process.name} is process {part.process.pid} now")
+                self._stream.say(f"{part.process.name} is now process {part.process.pid}")
                 self._on_started()
 
     def _report_end(self, part: _Part) -> None:
         now = self._clock()
-        part.process.wait(1)  # its last words may still be on their way
+        part.process.wait(1)  # its last lines may still arrive
         code = part.process.exit_code or 0
         self._stream.say(f"{part.process.name} {_how_it_ended(code)}", level="error")
-        # Who is killed has no last words, only what it said before.
+        # A killed process says nothing about its end; its last lines are older.
         lines = part.process.last_lines
         for words in errors(lines) or (last_words(lines) if code >= 0 else []):
             self._stream.say(f"  {words}", level="error")
@@ -196,8 +200,8 @@ class Watch:
         if len(part.deaths) > RESTARTS_A_MINUTE:
             part.given_up = True
             self._stream.say(
-                f"{part.process.name} died {len(part.deaths)} times within a minute and is left alone: "
-                "stop with Ctrl-C, see its log, start again",
+                f"{part.process.name} died {len(part.deaths)} times within a minute and is not restarted: "
+                "stop with Ctrl-C, read its log, and start again",
                 level="error",
             )
         else:
@@ -206,7 +210,7 @@ class Watch:
 
 @contextmanager
 def _stopping(services: Services, stream: LogStream) -> Iterator[None]:
-    """Stop everything in order at the end of the block, whatever ends it; a second signal kills at once."""
+    """Stop everything in order at the end of the block, whatever ends it. A second signal kills everything."""
     ending = False
 
     def interrupted(_number: int, _frame: FrameType | None) -> None:
@@ -218,19 +222,19 @@ def _stopping(services: Services, stream: LogStream) -> Iterator[None]:
         raise Interrupted
 
     numbers = [signal.SIGINT, signal.SIGTERM]
-    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # as below `nohup`: we outlive the terminal
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # ignored under `nohup`: then we outlive the terminal
         numbers.append(signal.SIGHUP)
     before = {number: signal.signal(number, interrupted) for number in numbers}
     try:
         yield
     except Interrupted:
-        stream.say("stopping; again to kill")
+        stream.say("stopping (Ctrl-C again kills everything)")
     finally:
         ending = True
         services.stop()
         for number, handler in before.items():
             signal.signal(number, handler)
-        stream.say("everything has ended")
+        stream.say("everything has stopped")
 
 
 def _plan(options: Options, folder: DataFolder, passed: PassedOn, origins: tuple[str, ...]) -> Plan:
@@ -256,7 +260,7 @@ def _plan(options: Options, folder: DataFolder, passed: PassedOn, origins: tuple
             **environment,
             "auth": {"BEACONFIRE_KEYS_SECRET": folder.keys_secret(), **environment["auth"]},
             "gateway": {
-                "BEACONFIRE_STOP_TIMEOUT_S": "1",  # nobody waits for a drain on their own machine
+                "BEACONFIRE_STOP_TIMEOUT_S": "1",  # a drain would only delay Ctrl-C
                 "BEACONFIRE_STOP_ACCEPT_S": "0",
                 **environment["gateway"],
                 "BEACONFIRE_WORKERS": str(options.workers),
@@ -288,23 +292,23 @@ def _box(options: Options, folder: DataFolder, services: Services) -> Panel:
         body.add_row(Text.assemble("Sign in as one of these, password ", (demo.PASSWORD, "bold"), ":"))
         body.add_row(people)
     body.add_row("")
-    body.add_row(f"To see that nothing is lost, {_command()} chaos kill (or freeze) one of these processes:")
+    body.add_row(f"To see that no event is lost, kill one of these processes: {_command()} chaos kill NAME")
     body.add_row(_processes(services))
     body.add_row("")
-    body.add_row(Text(f"Data and logs are in {folder.path}; --fresh starts over. Ctrl-C stops everything.", "dim"))
+    body.add_row(Text(f"Data and logs are in {folder.path}. --fresh starts over. Ctrl-C stops everything.", "dim"))
     return Panel(body, title="[bold]Beaconfire is running[/]", title_align="left", expand=False, padding=(1, 2))
 
 
 def _processes(services: Services) -> Text:
-    """The name and process id of each part, in the order of starting."""
+    """Return the names and process ids, in starting order."""
     parts = [Text.assemble((one.name, "bold"), " ", (str(one.pid), "dim")) for one in services.processes]
     return Text("   ").join(parts)
 
 
 def _command() -> str:
-    """How this program is called in another terminal that was opened here.
+    """Return how to call this program in another terminal.
 
-    `uv run`, and so `make up`, put the environment's folder onto our PATH alone.
+    `uv run`, and so `make up`, put the environment's folder only onto our own PATH.
     """
     program = Path(sys.argv[0]).absolute()
     path = [one for one in os.environ.get("PATH", "").split(os.pathsep) if Path(one) != program.parent]
@@ -316,11 +320,11 @@ def _command() -> str:
 def _how_it_ended(code: int) -> str:
     if code < 0:
         return f"was killed by {signal.Signals(-code).name}"
-    return f"ended by itself with exit code {code}"
+    return f"ended with exit code {code}"
 
 
 def _lan_address() -> str:
-    """This machine's address in its network, by asking for a route; nothing is sent."""
+    """Return this machine's address in its network. It asks the system for a route; nothing is sent."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # TEST-NET-1, RFC 5737
