@@ -1,4 +1,4 @@
-"""Whose address a request came from: the peer's, or what a proxy of ours says it was."""
+"""Find the address of a request's client: that of the peer, or what a trusted proxy says."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -9,18 +9,17 @@ from typing import Literal
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 Unreadable = Literal["unknown", "hidden", "malformed"]
-"""Why a proxy's entry names no address: it says that it does not know, it hides the address (`_word`), or it is neither
-address nor one of these."""
+"""Why a proxy's entry names no address: the proxy does not know it, hides it (`_word`), or wrote something else."""
 
 MAX_PROXIES = 20
-"""Entries that are read, the last ones. No deployment has more proxies in a row."""
+"""How many of the last entries are read. No deployment has more proxies in a row."""
 _PORT = re.compile(r"[0-9]{1,5}|_[A-Za-z0-9._-]+")  # RFC 7239 §6: a port may be hidden, too
 _PAIR = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+=(?:[!#$%&'*+\-.^_`|~0-9A-Za-z:\[\]/]+|\"[^\"\\]*\")")
 
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Who sent a request. `unreadable` says why a trusted proxy's entry could not be used, `entry` is that entry."""
+    """The client of a request. `unreadable` says why a trusted proxy's `entry` could not be used."""
 
     address: str
     unreadable: Unreadable | None = None
@@ -28,7 +27,7 @@ class Client:
 
 
 def client_address(peer: str | None, nodes: Sequence[str], trusted: Sequence[Network]) -> Client:
-    """The client, from the connection's peer and what proxies wrote (`x_forwarded_for` or `forwarded`), in order.
+    """Return the client, from the connection's peer and the proxies' entries (`x_forwarded_for` or `forwarded`).
 
     Entries are believed only as far as trusted proxies wrote them: read from the last one backwards, the first that is
     no trusted proxy is the client. Anybody may have written what stands before it. An entry without an address ends the
@@ -48,14 +47,14 @@ def client_address(peer: str | None, nodes: Sequence[str], trusted: Sequence[Net
 
 
 def x_forwarded_for(headers: Iterable[str]) -> list[str]:
-    """The last entries of `X-Forwarded-For`, in order. Proxies write an address, with or without a port."""
+    """Return the last entries of `X-Forwarded-For`, in order. Each is an address with or without a port."""
     return _last_elements(headers)
 
 
 def forwarded(headers: Iterable[str]) -> list[str]:
-    """The last entries of `Forwarded` (RFC 7239), in order: what each says in `for`, "unknown" if it does not say it.
+    """Return `for` of the last entries of `Forwarded` (RFC 7239), in order. It is "unknown" if an entry has none.
 
-    Elements are cut at every comma, quoted or not. What a client wrote into its part can so never become part of what
+    Elements are cut at every comma, quoted or not. So what a client wrote into its part can never become part of what
     a proxy appended, and an element with a comma or semicolon in quotes is malformed.
     """
     return [_for(element) for element in _last_elements(headers)]
@@ -65,11 +64,11 @@ FORMATS: dict[str, Callable[[Iterable[str]], list[str]]] = {
     "X-Forwarded-For": x_forwarded_for,
     "Forwarded": forwarded,
 }
-"""The headers in which proxies say for whom they ask, and how each is read."""
+"""The headers in which proxies name the client, and the function that reads each."""
 
 
 def client_network(address: str) -> str:
-    """What limits count by: an IPv4 address, or the /64 that one IPv6 subscriber has to itself."""
+    """Return the network that limits count by: an IPv4 address, or the /64 of one IPv6 subscriber."""
     parsed = _address(address)
     if isinstance(parsed, IPv6Address):
         return str(IPv6Network((parsed, 64), strict=False))
@@ -82,15 +81,15 @@ def _last_elements(headers: Iterable[str]) -> list[str]:
 
 
 def _for(element: str) -> str:
-    pairs = [pair.strip() for pair in element.split(";") if pair.strip()]  # RFC 7239 §4: one may be empty
+    pairs = [pair.strip() for pair in element.split(";") if pair.strip()]  # RFC 7239 §4: a pair may be empty
     named = [value for name, _, value in (pair.partition("=") for pair in pairs) if name.lower() == "for"]
     if len(named) > 1 or not all(_PAIR.fullmatch(pair) for pair in pairs):
-        return f"malformed: {element}"  # by which it is no address, whatever it is
+        return f"malformed: {element}"  # so that it is not read as an address
     return named[0] if named else "unknown"
 
 
 def _read_node(text: str) -> Address | Unreadable:
-    """An address with or without a port, of IPv6 with or without brackets; quoted or not."""
+    """Read an address with or without port, quotes, and (for IPv6) brackets."""
     node = text[1:-1] if len(text) > 1 and text[0] == text[-1] == '"' else text
     if node.lower().partition(":")[0] == "unknown":
         return "unknown"
@@ -100,7 +99,7 @@ def _read_node(text: str) -> Address | Unreadable:
 
 
 def _without_port(node: str) -> str:
-    """`192.0.2.1:80`, `[2001:db8::1]:80`, `[2001:db8::1]`, and eight groups of IPv6 with a port as a ninth."""
+    """Remove the port and brackets of `192.0.2.1:80`, `[2001:db8::1]:80`, or eight groups of IPv6 with a ninth."""
     if node.startswith("["):
         host, bracket, port = node[1:].partition("]")
         is_right = bool(bracket) and ":" in host and (not port or (port[0] == ":" and _PORT.fullmatch(port[1:])))
@@ -116,5 +115,5 @@ def _address(text: str) -> Address | None:
     except ValueError:
         return None
     if isinstance(address, IPv6Address):
-        return address.ipv4_mapped or IPv6Address(int(address))  # without a zone, which is this machine's affair
+        return address.ipv4_mapped or IPv6Address(int(address))  # without the zone, which only this machine knows
     return address

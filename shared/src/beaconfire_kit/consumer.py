@@ -1,4 +1,4 @@
-"""A durable consumer on the stream with a FastStream handler, kept alive.
+"""Keep a durable consumer on the stream alive, with a FastStream handler.
 
 FastStream's pull subscriber needs the stream when it starts, and never makes a lost consumer again. So the consumer is
 made here, before the subscriber starts, and again where it is gone: the stream was deleted and declared anew.
@@ -39,24 +39,24 @@ DELIVERED = metrics.Counter(
 )
 
 ACK_WAIT_S = 5.0
-"""A message not acknowledged for so long is given out again: so long nothing moves after a crash."""
+"""A message that is not acknowledged for this long is redelivered. After a crash nothing moves for this long."""
 RETRY_S = 1.0
 WATCH_S = 1.0
 PULL_S = 2.0
 STOP_S = 5.0
-"""For the message in hand, when the service stops."""
+"""Time for the current message when the service stops."""
 STUCK_S = 10.0
-"""A consumer that has messages and acknowledged none for so long is stuck: its service is not ready."""
+"""A consumer is stuck if it has messages and acknowledged none for this long. Then its service is not ready."""
 TRIES = 3
-"""How often a message is tried whose content the handler cannot take, before it is set aside."""
+"""How often a message is tried before it is set aside because of its content."""
 CONTENT_ERRORS = (ValueError, ArithmeticError, RecursionError, DataError)
-"""What is raised because of what is in a message: it would be raised again and again."""
+"""Errors that a message's content causes: they would be raised again and again."""
 
 Handle = Callable[[NatsMessage], Awaitable[None]]
 
 
 class DurableConsumer:
-    """One durable consumer, shared by all instances that have its name.
+    """One durable consumer, shared by all processes that use its name.
 
     A message is acknowledged when `handle` has returned. If it raised, that is logged and the message comes again,
     `RETRY_S` seconds later and before any other. A message on whose content `handle` fails (`CONTENT_ERRORS`) is set
@@ -76,25 +76,25 @@ class DurableConsumer:
         self._progress = Progress(name)
 
     def why_not_ready(self) -> str | None:
-        """Why nothing is being consumed, None where it is."""
+        """Return why nothing is being consumed, or None."""
         return self._why_not
 
     async def run(self, nc: Client) -> None:
-        """Consume, for ever. `nc` is asked about stream and consumer. Owned by the app."""
+        """Consume, forever. `nc` is asked about stream and consumer. Owned by the app."""
         while True:
             broker.check_cancelled()
             try:
                 await self._consume(nc)
             except (nats.errors.Error, nats.js.errors.Error, TimeoutError, OSError) as error:
-                log.warning("consumer failed, starting again", consumer=self._name, error=type(error).__name__)
+                log.warning("consumer failed, restarting it", consumer=self._name, error=type(error).__name__)
             except Exception:
-                log.exception("consumer failed, starting again", consumer=self._name)
+                log.exception("consumer failed, restarting it", consumer=self._name)
             await asyncio.sleep(RETRY_S)
 
     async def _consume(self, nc: Client) -> None:
         self._why_not = f"waiting for the stream {broker.STREAM}"
         await broker.stream_state(nc)
-        # Also where it is there: what it is to deliver may have changed since.
+        # Also if it exists: its subjects may have changed.
         await nc.jetstream().add_consumer(broker.STREAM, self._config())
         stopping = False
 
@@ -111,7 +111,7 @@ class DurableConsumer:
             await broker.cancellable(faststream.start())
             while True:
                 broker.check_cancelled()
-                await self._keep(nc)
+                await self._restore(nc)
                 if not connection.is_connected:
                     self._why_not = "the broker is not reachable"
                 await asyncio.sleep(WATCH_S)
@@ -147,13 +147,13 @@ class DurableConsumer:
             max_ack_pending=1,
         )
 
-    async def _keep(self, nc: Client) -> None:
-        """Make the consumer again where it is gone. The subscriber asks for it by its name, and goes on."""
+    async def _restore(self, nc: Client) -> None:
+        """Create the consumer again if it is gone. The subscriber asks for it by its name, and continues."""
         try:
             info = await nc.jetstream().consumer_info(broker.STREAM, self._name)
         except nats.js.errors.NotFoundError:
-            self._why_not = "the consumer is gone, making it again"
-            log.warning("the consumer is gone, making it again", consumer=self._name)
+            self._why_not = "the consumer is gone, creating it again"
+            log.warning("the consumer is gone, creating it again", consumer=self._name)
             await broker.stream_state(nc)
             await nc.jetstream().add_consumer(broker.STREAM, self._config())
         except (nats.errors.Error, nats.js.errors.Error):
@@ -191,7 +191,7 @@ class DurableConsumer:
 
 
 class Progress:
-    """Notices when a durable consumer makes no progress. Ask it about once a second."""
+    """Notice when a durable consumer makes no progress. Call `why_stuck` about once a second."""
 
     def __init__(self, name: str) -> None:
         self._name = name
@@ -199,7 +199,7 @@ class Progress:
         self._moved_at = 0.0
 
     def why_stuck(self, info: ConsumerInfo) -> str | None:
-        """None while messages are acknowledged or none wait; else which consumer stands still, and at which message."""
+        """Return which consumer makes no progress, and at which message. None if it progresses or has none."""
         floor = info.ack_floor.stream_seq if info.ack_floor else 0
         waiting = (info.num_pending or 0) + (info.num_ack_pending or 0)
         now = time.monotonic()
@@ -208,21 +208,23 @@ class Progress:
         stuck_s = now - self._moved_at
         if stuck_s < STUCK_S:
             return None
-        # With one message in hand, it is the last that was given out.
+        # If one message is pending, it is the last one delivered.
         at = info.delivered.stream_seq if info.num_ack_pending == 1 and info.delivered else None
         which = f"message {at}" if at is not None else f"the first message after {floor}"
         return f"the consumer {self._name} has made no progress for {stuck_s:.0f} s: it does not get past {which}"
 
 
 def identity(message: Msg) -> str:
-    """What tells a message of the stream from every other: its place, and when it was stored there. Places are given
-    again where the stream is made anew."""
+    """Return what identifies a message of the stream: its offset and the time when it was stored.
+
+    The offset alone is not enough: a recreated stream uses the same offsets again.
+    """
     metadata = message.metadata
     return f"{metadata.stream}:{metadata.sequence.stream}:{metadata.timestamp.isoformat()}"
 
 
 def faststream_options(settings: Settings, name: str) -> dict[str, Any]:
-    """Options of a FastStream connection: those of every connection, in the words it has for them."""
+    """Return the options of a FastStream connection: those of every connection, under FastStream's names."""
     chosen = broker.options(settings, name)
     if "user" in chosen:
         chosen["security"] = SASLPlaintext(chosen.pop("user"), chosen.pop("password"))
@@ -230,5 +232,5 @@ def faststream_options(settings: Settings, name: str) -> dict[str, Any]:
 
 
 async def _undecoded(message: NatsMessage) -> NatsMessage:
-    """The message as it came: FastStream's own decoding would answer what is malformed with silence."""
+    """Return the message as it came. FastStream's own decoding would leave a malformed request without an answer."""
     return message

@@ -1,4 +1,4 @@
-"""Asking over HTTP: an answer is bounded in bytes and in time, whatever the other side says of it.
+"""Make HTTP requests whose answers are limited in bytes and in time, whatever the other side says.
 
 body = await fetch(http, "https://id.example/jwks.json", max_bytes=256 * 1024, timeout_s=2.0)
 """
@@ -13,22 +13,22 @@ from aiohttp import hdrs
 
 _IDENTITY = ("", "identity")
 _DEFLATED = ("gzip", "x-gzip", "deflate")
-_EITHER_HEADER = 32 + zlib.MAX_WBITS  # zlib tells gzip and zlib apart
+_EITHER_HEADER = 32 + zlib.MAX_WBITS  # zlib detects gzip and zlib headers
 
 
 class FetchFailed(Exception):
-    """There is no whole answer to be had now. The text says why, and holds nothing of the answer's body."""
+    """No complete answer arrived. The text says why, and contains nothing of the answer's body."""
 
 
 class Answer(NamedTuple):
-    """An HTTP answer, whole."""
+    """A complete HTTP answer."""
 
     status: int
     body: bytes
 
 
 async def fetch(http: aiohttp.ClientSession, url: str, *, max_bytes: int, timeout_s: float) -> bytes:
-    """The body of a 200 answer. Raises FetchFailed as `ask` does, and for any other status."""
+    """Return the body of a 200 answer. Raises FetchFailed as `ask` does, and for any other status."""
     answer = await ask(http, url, max_bytes=max_bytes, timeout_s=timeout_s)
     if answer.status != 200:
         raise FetchFailed(f"the answer has status {answer.status}")
@@ -36,7 +36,7 @@ async def fetch(http: aiohttp.ClientSession, url: str, *, max_bytes: int, timeou
 
 
 async def ask(http: aiohttp.ClientSession, url: str, *, max_bytes: int, timeout_s: float) -> Answer:
-    """The answer to a GET, unpacked. Raises FetchFailed: too large, too slow, cut off, or no answer.
+    """Return the unpacked answer to a GET. Raises FetchFailed if it is too large, too slow, cut off, or missing.
 
     `max_bytes` holds for what is sent and for what it unpacks to; nothing beyond is read or unpacked. `timeout_s` holds
     for all of it. Redirects are not followed.
@@ -47,7 +47,7 @@ async def ask(http: aiohttp.ClientSession, url: str, *, max_bytes: int, timeout_
 async def post(
     http: aiohttp.ClientSession, url: str, body: str, *, headers: Mapping[str, str], max_bytes: int, timeout_s: float
 ) -> Answer:
-    """As `ask`, of a POST with this body."""
+    """Return the answer to a POST with this body. Raises as `ask` does."""
     return await _ask(http, hdrs.METH_POST, url, body, headers, max_bytes=max_bytes, timeout_s=timeout_s)
 
 
@@ -70,7 +70,7 @@ async def _ask(
                 data=body,
                 headers={**headers, hdrs.ACCEPT_ENCODING: "identity"},
                 allow_redirects=False,
-                auto_decompress=False,  # aiohttp would unpack a bomb before anything could be counted
+                auto_decompress=False,  # aiohttp would unpack a bomb before we could count its bytes
                 timeout=aiohttp.ClientTimeout(total=timeout_s),
             ) as answer,
         ):

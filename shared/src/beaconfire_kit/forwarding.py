@@ -1,4 +1,4 @@
-"""The client behind a proxy: what the settings trust, and what is counted and logged if it cannot be read."""
+"""Find the client behind a proxy, as the settings say. Count and log headers that cannot be read."""
 
 import time
 
@@ -19,7 +19,7 @@ LOG_EVERY_S = 60.0
 
 
 class ClientAddresses:
-    """Tells the address of a request's client.
+    """Return the address of a request's client.
 
     One header is read, `BEACONFIRE_FORWARDED_HEADER`, and only from proxies in `BEACONFIRE_TRUSTED_PROXIES`. The other
     is never believed: a proxy that sets one passes on whatever a client wrote into the other.
@@ -32,7 +32,7 @@ class ClientAddresses:
         self._logged_at: dict[str, float] = {}
 
     def of(self, request: web.Request) -> str:
-        """The address, or "unknown" if the connection has none (a UNIX socket)."""
+        """Return the address, or "unknown" if the connection has none (a UNIX socket)."""
         headers = request.headers.getall(self._header, [])
         client = client_address(request.remote, self._read(headers), self._trusted)
         if client.unreadable is not None:
@@ -62,7 +62,7 @@ class ClientAddresses:
                 )
 
     def _is_due(self, reason: str) -> bool:
-        """Whether this may be logged: each reason once a minute."""
+        """Return whether this reason may be logged: each is logged once a minute."""
         now = time.monotonic()
         if now - self._logged_at.get(reason, -LOG_EVERY_S) < LOG_EVERY_S:
             return False

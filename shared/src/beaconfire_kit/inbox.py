@@ -1,4 +1,4 @@
-"""The inbox: which causes a consumer has handled, recorded in the transaction of their effects.
+"""The inbox: it records which causes a consumer has handled, in the transaction of their effects.
 
 The broker delivers at least once, and again after every crash, lost acknowledgement or lost consumer. A cause that is
 recorded together with its effects has them exactly once, whenever it comes again.
@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from beaconfire_kit.database import UtcDateTime
 
-KEEP = timedelta(days=8)  # longer than the stream keeps events: what it no longer has cannot come again
+KEEP = timedelta(days=8)  # longer than the stream keeps events: a deleted event cannot be delivered again
 
 _INSERT: dict[str, Callable[[Table], sqlite.Insert | postgresql.Insert]] = {
     "sqlite": sqlite.insert,
@@ -23,7 +23,7 @@ _INSERT: dict[str, Callable[[Table], sqlite.Insert | postgresql.Insert]] = {
 
 
 def table(metadata: MetaData) -> Table:
-    """The inbox table, in a service's own schema."""
+    """Return the inbox table for a service's schema."""
     return Table(
         "inbox",
         metadata,
@@ -34,12 +34,12 @@ def table(metadata: MetaData) -> Table:
 
 
 def digest(*parts: str) -> str:
-    """A name of 64 characters for these parts: the same for the same ones, on every machine and at any time."""
+    """Return a name of 64 characters for these parts. It is the same on every machine and at any time."""
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 class Inbox:
-    """What one consumer has handled."""
+    """The causes that one consumer has handled."""
 
     def __init__(self, rows: Table, consumer: str) -> None:
         self._rows = rows
@@ -56,6 +56,6 @@ class Inbox:
         return taken.rowcount == 1
 
     async def forget(self, tx: AsyncConnection) -> None:
-        """Delete what the stream cannot deliver any more, in the caller's transaction."""
+        """Delete causes that the stream can no longer deliver, in the caller's transaction."""
         old = self._rows.c.handled_at < datetime.now(UTC) - KEEP
         await tx.execute(delete(self._rows).where(self._rows.c.consumer == self._consumer, old))

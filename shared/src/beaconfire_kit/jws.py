@@ -1,4 +1,4 @@
-"""Reading a JWS in its compact form (RFC 7515 §7.1), strictly: a token has exactly one text.
+"""Read a JWS in its compact form (RFC 7515 §7.1) strictly, so that a token has exactly one text.
 
 A lenient reader lets one token be written in many ways (padding, unused bits, other encodings, a key twice), and then
 two parts of a system may read different things, or a list of revoked texts may miss one.
@@ -13,18 +13,18 @@ _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 
 
 class Malformed(ValueError):
-    """Not a JWS in its compact form. The text says what is wrong and holds nothing of it."""
+    """The text is not a JWS in its compact form. The message says what is wrong, and contains nothing of it."""
 
 
 class Parts(NamedTuple):
-    """The content of a token. Nothing is verified."""
+    """The content of a token, without any verification."""
 
     header: dict[str, Any]
     claims: dict[str, Any]
 
 
 def parse(token: str) -> Parts:
-    """Header and claims. Raises Malformed.
+    """Return header and claims. Raises Malformed.
 
     Refused are padding and unused bits in base64url, any other character, JSON that is not UTF-8 or begins with a
     byte-order mark, a key that occurs twice in one object, NaN and Infinity, and lone surrogates.
@@ -51,7 +51,7 @@ def _object(part: str) -> dict[str, Any]:
     try:
         text = raw.decode()
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
-        if "\\ud" in text.lower():  # an escaped surrogate; a lone one can be written nowhere
+        if "\\ud" in text.lower():  # an escaped surrogate; a lone one cannot be encoded
             json.dumps(value, ensure_ascii=False).encode()
     except Malformed:
         raise

@@ -1,4 +1,4 @@
-"""Structured logs: a static sentence and fields, one line a fact; ids come from context variables.
+"""Structured logs: one line per fact, with a static sentence and fields. Ids come from context variables.
 
 Payloads and tokens are never logged. `redact` is the last line of defence: fields with a secret's name, and anything
 that looks like a JWT or carries `token=` in a query, are blanked wherever they stand.
@@ -18,13 +18,13 @@ _SECRET_FIELDS = re.compile(r"token|password|secret|authorization|cookie|payload
 _SECRET_TEXT = re.compile(r"eyJ[\w-]{5,}(\.[\w-]+)*|(?<=token=)[^\s&\"']+|(?<=[Bb]earer )\S+")
 _BLANK = "[redacted]"
 _HARMLESS_FIELDS = re.compile(r"(^|_)token_ids?$|_(count|bytes)$")
-"""Fields with a secret's name that say which one it was, how many, or how large."""
+"""Fields named after a secret that only say which one it was, how many, or how large."""
 RESERVED = frozenset({"service", "level", "timestamp", "logger"})
-"""Fields that every line has. A caller's own field of such a name is kept under another one."""
+"""Fields of every line. A caller's field with such a name gets another name."""
 
 
 def configure(service: str, *, level: str = "info", format: Literal["json", "console"] = "json") -> None:  # noqa: A002
-    """Set up logging for this process; also what libraries log through the standard library."""
+    """Set up logging for this process, also for libraries that use the standard library."""
     shared: list[structlog.types.Processor] = [
         rename_reserved_fields,
         structlog.contextvars.merge_contextvars,
@@ -60,7 +60,7 @@ def configure(service: str, *, level: str = "info", format: Literal["json", "con
 
 
 def _without_peers_faults(record: logging.LogRecord) -> bool:
-    """What is no HTTP is the peer's fault, and no error of ours with a stack trace and a piece of what was sent."""
+    """Log malformed HTTP as the peer's fault, without a stack trace and without the data."""
     error = record.exc_info[1] if record.exc_info else None
     if type(error).__module__ == "aiohttp.http_exceptions":
         record.msg, record.args, record.exc_info = "refused a malformed HTTP request", (), None
@@ -69,20 +69,20 @@ def _without_peers_faults(record: logging.LogRecord) -> bool:
 
 
 def get(name: str) -> structlog.stdlib.BoundLogger:
-    """A logger. Call `log.info("static sentence", field=value)`."""
+    """Return a logger. Call `log.info("static sentence", field=value)`."""
     logger: structlog.stdlib.BoundLogger = structlog.get_logger(name)
     return logger
 
 
 def rename_reserved_fields(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Rename a caller's fields that would overwrite those of the line, or be overwritten: `service` to `service_`."""
+    """Rename a caller's fields that collide with fields of every line: `service` becomes `service_`."""
     for name in RESERVED & fields.keys():
         fields[f"{name}_"] = fields.pop(name)
     return fields
 
 
 def redact(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """Blank what must never be in a log."""
+    """Blank everything that must not be in a log."""
     for name, value in fields.items():
         if is_redacted(name) and not isinstance(value, int | float | None):
             fields[name] = _BLANK
@@ -92,10 +92,10 @@ def redact(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> Muta
 
 
 def is_redacted(name: str) -> bool:
-    """Whether a text in a field of this name is blanked."""
+    """Return whether a text in a field with this name is blanked."""
     return name != "event" and bool(_SECRET_FIELDS.search(name)) and not _HARMLESS_FIELDS.search(name)
 
 
 def blank(text: str) -> str:
-    """The text without what looks like a token."""
+    """Return the text without anything that looks like a token."""
     return _SECRET_TEXT.sub(_BLANK, text)

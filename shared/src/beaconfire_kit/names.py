@@ -1,4 +1,4 @@
-"""Names as people write them, in any script and with emoji, without what only deceives.
+"""Check display names: any script and emoji, without characters that only deceive.
 
 Unicode's categories decide, and not a profile of PRECIS (RFC 8264): that one is for identifiers, and refuses emoji with
 joiners, the middle dot of Chinese names, and joiners that Bengali and Persian need.
@@ -14,14 +14,14 @@ _FLAG = "\U0001f3f4"
 _SELECTORS = (range(0xFE00, 0xFE10), range(0xE0100, 0xE01F0), range(0x180B, 0x180E), range(0x180F, 0x1810))
 _EMOJI = range(0x1F000, 0x1FB00)  # those that are newer than Python's tables count as assigned
 _UNSEEN = frozenset("\u200b\u2060\ufeff\u00ad\u200e\u200f\u061c")
-"""Taken out in silence: they come with copied text, and change nothing that anybody sees."""
+"""Removed silently: they come with copied text, and are invisible."""
 _VISIBLE_FORMATS = frozenset("\u0600\u0601\u0602\u0603\u0604\u0605\u06dd\u070f\u0890\u0891\u08e2\U000110bd\U000110cd")
 _BLANK = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180e\u2800\u3164\uffa0\U00016fe4\U0001d159")
 _OF_WORDS = frozenset("LMN")
 
 
 def display_name(text: str) -> str:
-    """A name as it is stored and shown. Raises ValueError, with what is wrong.
+    """Return a name as it is stored and shown. Raises ValueError that says what is wrong.
 
     Spaces of every kind become the plain one, letters are composed (NFC), and characters that nobody sees are taken
     out. Joiners stay between letters and in emoji. Control characters, overrides of the writing direction, surrogates,
@@ -47,7 +47,7 @@ def display_name(text: str) -> str:
 
 
 def is_unseen(letter: str) -> bool:
-    """Whether nobody sees this letter beside others: a joiner, a selector, a filler, a mark of direction."""
+    """Return whether this character is invisible: a joiner, a selector, a filler, or a mark of direction."""
     return letter in _UNSEEN or letter in _JOINERS or letter in _BLANK or _is_selector(letter)
 
 
@@ -56,7 +56,7 @@ def _spaced(letter: str) -> str:
 
 
 def _check(letter: str, before: str) -> None:
-    """Raises ValueError for a letter that no name has, or not in this place."""
+    """Raise ValueError for a character that is not allowed in a name, or not in this place."""
     category, code = unicodedata.category(letter), ord(letter)
     if category[0] in "LMNPS" or letter == " " or letter in _VISIBLE_FORMATS:
         return

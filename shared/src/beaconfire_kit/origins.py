@@ -1,4 +1,4 @@
-"""Browser origins, as a browser writes them in the `Origin` header (RFC 6454 §6.2).
+"""Normalise browser origins to the form of the `Origin` header (RFC 6454 §6.2).
 
 A listed origin is compared with that header as a whole. One that is written in another way would never match, so it is
 brought into the browser's form here, or refused.
@@ -14,11 +14,11 @@ _HINT = "write it as https://app.example.com or http://localhost:3000"
 
 
 class InvalidOrigin(ValueError):
-    """The text is no origin. The message says why and what to write instead."""
+    """The text is not an origin. The message says why and what to write instead."""
 
 
 def normal_origin(text: str) -> str:
-    """The origin as browsers send it: lower case, punycode, no default port, no slash at the end.
+    """Return the origin as browsers send it: lower case, punycode, without default port and final slash.
 
     Raises InvalidOrigin for a wildcard, `null`, a missing scheme, a path, a query, a fragment, or a user's name.
     """
@@ -40,7 +40,7 @@ def normal_origin(text: str) -> str:
 
 
 def _is_host(host: str) -> bool:
-    """Whether it is a name, or an address in the one form that browsers write (`127.1` is not)."""
+    """Return whether it is a host name, or an address in the form that browsers write (`127.1` is not)."""
     if ":" in host or host.rstrip(".").rpartition(".")[2].isdigit():
         try:
             return "%" not in host and bool(ipaddress.ip_address(host))

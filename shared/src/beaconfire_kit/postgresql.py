@@ -1,4 +1,4 @@
-"""PostgreSQL's errors, and a connection that gets past those that a fresh connection gets past.
+"""Interpret PostgreSQL's errors, and repeat statements that failed only because of their connection.
 
 A prepared statement is stale once a migration has changed the type of a column that it returns, or once somebody has
 deallocated it. A connection is gone after a restart, and useless after a failover that made its server read-only. A
@@ -21,9 +21,9 @@ REPEATED = metrics.Counter(
     ["reason"],
 )
 
-# SQLSTATEs (PostgreSQL, appendix A) after which this connection is good for nothing, while another may be: connection
-# lost, an administrator or a crash ended it, read-only since a failover, idle in a transaction for too long, a prepared
-# statement that is not there any more or is there already (a pooler between us, `DEALLOCATE`).
+# SQLSTATEs (PostgreSQL, appendix A) after which this connection is useless, while another one may work: connection
+# lost, ended by an administrator or a crash, read-only since a failover, idle in a transaction for too long, a prepared
+# statement that is missing or exists already (a pooler in between, `DEALLOCATE`).
 _CONNECTION_IS_USELESS = ("08", "57P01", "57P02", "57P05", "25006", "25P03", "26000", "42P05")
 _STALE = (
     (
@@ -36,7 +36,7 @@ _STALE = (
 
 
 def sqlstate(error: BaseException) -> str | None:
-    """PostgreSQL's code of what went wrong, None where it is not PostgreSQL that says so."""
+    """Return PostgreSQL's error code, or None if the error is not PostgreSQL's."""
     link: BaseException | None = error
     while link is not None:
         state = getattr(link, "sqlstate", None)
@@ -47,13 +47,13 @@ def sqlstate(error: BaseException) -> str | None:
 
 
 def is_stale(error: BaseException) -> bool:
-    """Whether a statement failed because the tables were changed after it was prepared, and not for what it asks."""
+    """Return whether a statement failed only because the tables were changed after it was prepared."""
     state, said = sqlstate(error), str(getattr(error, "orig", None) or error)  # without the statement's own words
     return any(state == code and words in said for code, words in _STALE) or "OutdatedSchemaCacheError" in said
 
 
 def is_lost(error: BaseException) -> bool:
-    """Whether the connection has ended, or is useless, while another may work."""
+    """Return whether the connection has ended or is useless, while another one may work."""
     state = sqlstate(error)
     if state is not None:
         return state.startswith(_CONNECTION_IS_USELESS)
@@ -65,7 +65,7 @@ def _says_lost(error: DBAPIError) -> bool:
 
 
 def watch(engine: AsyncEngine) -> None:
-    """Empty the engine's pool when a connection turns out to be useless: its others are likely to be, too."""
+    """Empty the engine's pool when a connection is useless: the others probably are, too."""
 
     @event.listens_for(engine.sync_engine, "handle_error")
     def _judge(context: ExceptionContext) -> None:
@@ -75,7 +75,7 @@ def watch(engine: AsyncEngine) -> None:
 
 
 class RepeatingConnection(AsyncConnection):
-    """Executes a statement once more, on a fresh connection, where the first one failed for a reason of its own.
+    """Repeat a statement on a fresh connection if it failed only because of its connection.
 
     In a transaction that writes this is done for its first statement alone: what came before would be undone. A
     later statement raises, as any does that fails twice, and the caller has to begin the transaction again. One that
@@ -88,7 +88,7 @@ class RepeatingConnection(AsyncConnection):
         self._is_written = False
 
     async def open_transaction(self, *opening: Executable) -> None:
-        """Begin a transaction that writes, with these statements; so does the one that replaces it."""
+        """Begin a writing transaction with these statements. A connection that replaces this one does the same."""
         self._opening = opening
         await self.begin()
         for statement in opening:
@@ -96,7 +96,7 @@ class RepeatingConnection(AsyncConnection):
         self._is_written = False
 
     async def execute(self, *args: Any, **options: Any) -> Any:
-        """As AsyncConnection does, which also takes the others (`scalar`, …) from here."""
+        """Execute as AsyncConnection does. Its other methods (`scalar`, …) call this one."""
         try:
             result = await super().execute(*args, **options)
         except DBAPIError as error:

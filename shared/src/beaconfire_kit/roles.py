@@ -1,10 +1,10 @@
-"""What a member of a root may do: owner ⊃ editor ⊃ viewer."""
+"""The roles of a root's members: owner ⊃ editor ⊃ viewer."""
 
 from enum import StrEnum
 
 
 class Role(StrEnum):
-    """A member's role in a root. Everyone who has one may see the root; the rest is said by `can_…`."""
+    """A member's role in a root. Every member may see the root. `can_edit` and `can_own` tell the rest."""
 
     OWNER = "owner"
     EDITOR = "editor"
@@ -12,10 +12,10 @@ class Role(StrEnum):
 
 
 def can_edit(role: Role | None) -> bool:
-    """May change what is in the root."""
+    """Return whether the role may change what is in the root."""
     return role in (Role.OWNER, Role.EDITOR)
 
 
 def can_own(role: Role | None) -> bool:
-    """May change who is a member, and delete the root."""
+    """Return whether the role may change members and delete the root."""
     return role is Role.OWNER

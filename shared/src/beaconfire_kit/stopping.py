@@ -1,4 +1,4 @@
-"""Being told to stop, by SIGTERM or SIGINT, from a process's first moment on.
+"""End a process on SIGTERM or SIGINT, from its first moment on.
 
 Process 1 of a container ignores a signal that has no handler yet, and a process started by `nohup` or in the background
 of a script inherits that SIGINT is ignored. So every program of ours calls `exit_on_signal` before it imports anything
@@ -15,7 +15,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 def exit_on_signal(code: int | None = 0) -> None:
-    """End at once with this exit code when told to stop; None: as a process ends that has no handler.
+    """Exit with this code at SIGTERM or SIGINT. With None, end as a process without a handler does.
 
     For a process that has begun nothing yet that has to end in order. Signals that were blocked for us until now, so
     that none was lost, are let through.
@@ -33,7 +33,7 @@ def exit_on_signal(code: int | None = 0) -> None:
 
 
 def exit_as_unhandled(number: int) -> None:
-    """End as the signal ends a process that has no handler. Process 1 ends with the exit code shells give to that."""
+    """End as a signal ends a process without a handler. Process 1 ends with the exit code that shells use for that."""
     signal.signal(number, signal.SIG_DFL)
     os.kill(os.getpid(), number)
     os._exit(128 + number)

@@ -1,4 +1,4 @@
-"""Subjects and rooms: the address of an event, as pure strings.
+"""Parse subjects and rooms. No I/O.
 
 A subject is a path of `kind.id` pairs, outermost first, with at most one trailing word that has no id (the
 *aspect*): `campaign.c1.settlement.s1`, `campaign.c1.world_time`. Every pair is a room; the outermost pair is the
@@ -25,12 +25,12 @@ _id = re.compile(ID_PATTERN).fullmatch
 
 
 def membership_of(root_kind: str) -> str:
-    """The pattern of the subjects on which auth says who is a member of roots of this kind."""
+    """Return the pattern of the subjects of membership changes in roots of this kind."""
     return f"{root_kind}.*.member.*"
 
 
 MEMBERSHIP = (*map(membership_of, KINDS_WITH_MEMBERS), "user.*.access")
-"""Patterns of the subjects on which only auth may publish: gateways act on what is said there."""
+"""Patterns of the subjects on which only auth may publish, because gateways act on these events."""
 
 
 class InvalidSubject(ValueError):
@@ -74,7 +74,7 @@ class Subject:
 
     @property
     def rooms(self) -> tuple[RoomKey, ...]:
-        """The rooms an event on this subject goes to, outermost first, each once."""
+        """The rooms of an event on this subject, outermost first, each once."""
         return tuple(RoomKey(self.root, pair) for pair in dict.fromkeys(self.pairs))
 
     def __str__(self) -> str:
@@ -84,14 +84,14 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """A room as a client names it: `root` is None where the client did not say it."""
+    """A room as a client names it. `root` is None if the client did not give it."""
 
     root: Pair | None
     pair: Pair
 
     @property
     def key(self) -> RoomKey | None:
-        """The room's key where it is known without a look-up: the root was said, or the room is a root."""
+        """The room's key, if it is known without a look-up: the client gave the root, or the room is a root."""
         if self.root is not None:
             return RoomKey(self.root, self.pair)
         return RoomKey(self.pair, self.pair) if self.pair.kind in ROOT_KINDS else None
@@ -101,12 +101,12 @@ class Room:
 
 
 def is_id(text: str) -> bool:
-    """Whether `text` may stand as an id or a kind."""
+    """Return whether the text is valid as an id or a kind."""
     return _id(text) is not None
 
 
 def parse_subject(text: str) -> Subject:
-    """Read a subject.
+    """Parse a subject.
 
     Raises InvalidSubject, naming the token, for wildcards, empty tokens, white space, tokens over 64 characters,
     and for a first token that is no root kind.
@@ -125,12 +125,12 @@ def parse_subject(text: str) -> Subject:
 
 
 def root_name(subject: str) -> str:
-    """The root of a subject, as a room: `campaign:c1`. The subject was checked before."""
+    """Return the root of a valid subject, as a room: `campaign:c1`."""
     return ":".join(subject.split(".", 2)[:2])
 
 
 def matches(pattern: str, subject: str) -> bool:
-    """NATS matching: `*` stands for one word, a last `>` for one or more."""
+    """Match as NATS does: `*` stands for one word, a final `>` for one or more."""
     wanted, words = pattern.split("."), subject.split(".")
     if wanted[-1] == ">":
         wanted.pop()
@@ -141,12 +141,12 @@ def matches(pattern: str, subject: str) -> bool:
 
 
 def is_membership(subject: str) -> bool:
-    """Whether only auth may publish on this subject: who is a member, and whose tokens were revoked."""
+    """Return whether only auth may publish on this subject: membership changes and revoked access."""
     return any(matches(pattern, subject) for pattern in MEMBERSHIP)
 
 
 def parse_pair(text: str) -> Pair:
-    """Read `kind:id`. Raises InvalidRoom."""
+    """Parse `kind:id`. Raises InvalidRoom."""
     kind, colon, id_ = text.partition(":")
     if not colon or not is_id(kind) or not is_id(id_):
         raise InvalidRoom(f"{_show(text)} is not kind:id, both {ID_PATTERN}")
@@ -154,7 +154,7 @@ def parse_pair(text: str) -> Pair:
 
 
 def parse_root(text: str) -> Pair:
-    """Read the `kind:id` of a root. Raises InvalidRoom where the kind is none."""
+    """Parse the `kind:id` of a root. Raises InvalidRoom if roots have no such kind."""
     pair = parse_pair(text)
     if pair.kind not in ROOT_KINDS:
         raise InvalidRoom(f"{_show(text)} is not a root: expected one of {', '.join(sorted(ROOT_KINDS))}")
@@ -162,7 +162,7 @@ def parse_root(text: str) -> Pair:
 
 
 def parse_room(text: str) -> Room:
-    """Read a room as a client writes it: `settlement:s1` or `campaign:c1/settlement:s1`. Raises InvalidRoom."""
+    """Parse a room as a client writes it: `settlement:s1` or `campaign:c1/settlement:s1`. Raises InvalidRoom."""
     root, slash, pair = text.rpartition("/")
     if not slash:
         return Room(None, parse_pair(text))
@@ -173,5 +173,5 @@ def parse_room(text: str) -> Room:
 
 
 def _show(text: str) -> str:
-    """The offending value, trimmed and quoted."""
+    """Return the invalid value, shortened and quoted."""
     return repr(text if len(text) <= 80 else text[:80] + "…")

@@ -1,10 +1,10 @@
-"""Whether a secret is one: refused are those that stand in books, in examples and in our own defaults."""
+"""Refuse weak secrets: short ones, well-known ones, and those of examples and of our own defaults."""
 
 MIN_PASSWORD = 16
-MIN_KEY = 32  # what signs, seals or opens everything
+MIN_KEY = 32  # a secret that signs, encrypts or opens everything
 MIN_DIFFERENT = 6
 
-# No word under six letters: a random secret could hold one by chance.
+# No word has less than six letters, because a random secret could contain a shorter one by chance.
 _WORDS = (
     "password",
     "passwort",
@@ -28,9 +28,9 @@ _WORDS = (
 
 
 def weakness(secret: str, *, min_length: int) -> str | None:
-    """Why a secret is weak, in words that do not repeat it; None where it is not.
+    """Return why a secret is weak, without repeating it, or None if it is not.
 
-    Says nothing of how it was made: a long word nobody has listed here passes.
+    It cannot tell how a secret was chosen: a long word that is not listed here passes.
     """
     if not secret:
         return "is empty"
@@ -38,7 +38,7 @@ def weakness(secret: str, *, min_length: int) -> str | None:
         return f"has {len(secret)} characters, at least {min_length} are needed"
     word = next((word for word in _WORDS if word in secret.lower()), None)
     if word is not None:
-        return f"contains {word!r}, which everybody tries first"
+        return f"contains {word!r}, which attackers try first"
     if len(set(secret)) < MIN_DIFFERENT:
         return "repeats a few characters"
     return None

@@ -1,4 +1,4 @@
-"""Users and how they prove themselves: passwords (argon2id), access tokens, refresh tokens that rotate."""
+"""Sign users up and in: passwords (argon2id), access tokens, and refresh tokens that rotate."""
 
 import hashlib
 import secrets
@@ -36,12 +36,12 @@ SIGN_INS = metrics.Counter("beaconfire_auth_sign_ins_total", "Attempts to sign i
 
 REFRESHES = metrics.Counter("beaconfire_auth_refreshes_total", "Attempts to refresh a token, by result.", ["result"])
 GRACE = timedelta(seconds=10)
-"""How long a used refresh token still yields its family's newest: a lost answer, a second tab, a repeated request."""
+"""How long a used refresh token still yields the newest of its family: after a lost answer, or for a second tab."""
 
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """A user as others may see it."""
+    """What other users may see of a user."""
 
     id: str
     name: str
@@ -50,7 +50,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """What a user holds after signing in."""
+    """What a user gets by signing in."""
 
     user: User
     access_token: str
@@ -59,7 +59,7 @@ class SignedIn:
 
 
 class Accounts:
-    """Every change is one transaction; hashing happens in threads, so the loop never waits for it."""
+    """Sign users up, in and out. Every change is one transaction. Hashing happens in threads, not in the event loop."""
 
     def __init__(
         self,
@@ -81,7 +81,7 @@ class Accounts:
         self._outside_users = outside_users
 
     async def sign_up(self, address: EmailAddress, password: str, name: str) -> SignedIn:
-        """Make a user and sign it in. Raises `conflict` for an address that is taken."""
+        """Create a user and sign it in. Raises `conflict` if the address has an account."""
         hashed = await self._hashing.hash(password)
         user = User(uuid.uuid4().hex[:16], name, address.shown)
         row = {
@@ -104,7 +104,7 @@ class Accounts:
         return signed_in
 
     async def sign_in(self, address: EmailAddress, password: str) -> SignedIn:
-        """Check a password. Raises `bad_credentials`, the same for an unknown address and a wrong password."""
+        """Check a password and sign the user in. Raises `bad_credentials`, also for an unknown address."""
         async with self._database.reading() as connection:
             found = await users_with_email(connection, address)
         row = await self._user_with_password(found, password)
@@ -112,7 +112,7 @@ class Accounts:
             SIGN_INS.labels("refused").inc()
             log.info("refused sign-in", user=found[0].id if found else None)
             raise BeaconfireError(errors.BAD_CREDENTIALS, "unknown e-mail address or wrong password")
-        # Costs may have been raised since: else a wrong password would be answered sooner than an unknown address.
+        # Costs may have been raised since. A wrong password would then be answered sooner than an unknown address.
         old = self._hashing.needs_rehash(row.password_hash)
         hashed = await self._hashing.hash(password) if old else row.password_hash
         async with self._database.writing() as tx:
@@ -126,7 +126,7 @@ class Accounts:
         return signed_in
 
     async def _user_with_password(self, found: Sequence[Any], password: str) -> Any | None:
-        """The one of these users whose password it is. Without any, it takes as long as with one."""
+        """Return the user with this password, or None. Without any user, it takes as long as with one."""
         if not found:
             await self._hashing.check(None, password)
         for row in found:
@@ -138,7 +138,7 @@ class Accounts:
         """Exchange a refresh token for a new pair. Raises `token_invalid`.
 
         A used token yields the family's newest refresh token for `GRACE`, however often it is repeated. After that, a
-        used token shows that two parties hold a copy of it: the whole family is revoked, and both must sign in again.
+        used token shows that two parties have a copy of it. The whole family is revoked, and both must sign in again.
         """
         async with self._database.writing() as tx:
             now = await current_time(tx)
@@ -156,7 +156,7 @@ class Accounts:
                 newest = await self._newest(tx, row, refresh_token)
                 if newest is not None:
                     return await self._signed_in(tx, _user(row), newest)
-                # A process of a version before this one used it: that one made a successor of its own.
+                # A process of an earlier version used it, and created a successor of its own.
                 return await self._issue_next_pair(tx, row, refresh_token, now)
             if row is not None and row.used_at is not None:
                 await tx.execute(delete(REFRESH_TOKENS).where(REFRESH_TOKENS.c.family == row.family))
@@ -165,9 +165,9 @@ class Accounts:
         raise BeaconfireError(errors.TOKEN_INVALID, "the refresh token is not valid: sign in again")
 
     async def sign_out(self, refresh_token: str, *, everywhere: bool, correlation_id: str) -> None:
-        """Revoke a refresh token's family; `everywhere`, all of the user's, and every access token issued so far.
+        """Revoke a refresh token's family. With `everywhere`, revoke all tokens of the user, access tokens included.
 
-        An unknown token is no error: who signs out wants to be out.
+        An unknown token is not an error: the client wanted to be signed out.
         """
         async with self._database.writing() as tx:
             found = select(REFRESH_TOKENS).where(REFRESH_TOKENS.c.hash == _hash(refresh_token))
@@ -183,7 +183,7 @@ class Accounts:
         log.info("signed out", user=row.user_id, everywhere=everywhere)
 
     async def identify(self, token: str) -> Claims:
-        """Who an access token belongs to. Raises `token_invalid`, or `unavailable` without an outside issuer's keys."""
+        """Return the claims of a user's token. Raises `token_invalid`, or `unavailable` without an issuer's keys."""
         with refusing_invalid_tokens():
             claims = await self._outside_users.verify(token) or self._verify(token)
         if claims.outside:
@@ -193,7 +193,7 @@ class Accounts:
         return claims
 
     async def identify_any(self, token: str) -> Claims | ServiceClaims:
-        """As `identify`, of a user's or a service's token. Whether a service's was revoked is not seen here."""
+        """Return the claims of a user's or a service's token. A service's token may have been revoked."""
         with refusing_invalid_tokens():
             if tokens.peek(token).type == SERVICE_TYPE:
                 settings = self._settings
@@ -207,13 +207,13 @@ class Accounts:
         return tokens.verify(token, self._keys.public, issuer=settings.issuer, audience=settings.audience)
 
     async def is_revoked(self, user_id: str, issued_at: int) -> bool:
-        """Whether a token of this user and age is refused; so is every token of a user that does not exist."""
+        """Return whether a token of this user and age is refused. Every token of an unknown user is."""
         async with self._database.reading() as connection:
             issued_before = await connection.scalar(select(USERS.c.issued_before).where(USERS.c.id == user_id))
         return issued_before is None or issued_at < issued_before
 
     async def user(self, user_id: str) -> User:
-        """A user. Raises `not_found`."""
+        """Return a user. Raises `not_found`."""
         async with self._database.reading() as connection:
             row = (await connection.execute(select(USERS).where(USERS.c.id == user_id))).one_or_none()
         if row is None:
@@ -221,19 +221,23 @@ class Accounts:
         return User(row.id, row.name, row.email)
 
     async def _sign_in(self, tx: AsyncConnection, user: User) -> SignedIn:
-        """A new pair of tokens, the first of a family."""
+        """Issue a pair of tokens, the first of a family."""
         refresh_token = secrets.token_urlsafe(32)
-        await self._keep(tx, refresh_token, family=uuid.uuid4().hex, user_id=user.id, now=await current_time(tx))
+        await self._store_refresh_token(
+            tx, refresh_token, family=uuid.uuid4().hex, user_id=user.id, now=await current_time(tx)
+        )
         return await self._signed_in(tx, user, refresh_token)
 
     async def _issue_next_pair(self, tx: AsyncConnection, row: Any, refresh_token: str, now: datetime) -> SignedIn:
-        """A new pair of tokens, after one that is used up."""
+        """Issue the pair of tokens that follows a used refresh token."""
         successor = self._successors.of(refresh_token)
-        await self._keep(tx, successor, family=row.family, user_id=row.user_id, now=now)
+        await self._store_refresh_token(tx, successor, family=row.family, user_id=row.user_id, now=now)
         return await self._signed_in(tx, _user(row), successor)
 
-    async def _keep(self, tx: AsyncConnection, refresh_token: str, *, family: str, user_id: str, now: datetime) -> None:
-        """Write a refresh token down. The user's tokens that ran out are forgotten on the way."""
+    async def _store_refresh_token(
+        self, tx: AsyncConnection, refresh_token: str, *, family: str, user_id: str, now: datetime
+    ) -> None:
+        """Store a refresh token, and delete the user's expired ones."""
         mine = REFRESH_TOKENS.c.user_id == user_id
         await tx.execute(delete(REFRESH_TOKENS).where(mine, REFRESH_TOKENS.c.expires_at < now))
         expires_at = now + timedelta(seconds=self._settings.refresh_token_ttl_s)
@@ -241,8 +245,8 @@ class Accounts:
         await tx.execute(insert(REFRESH_TOKENS).values(**row))
 
     async def _newest(self, tx: AsyncConnection, row: Any, refresh_token: str) -> str | None:
-        """The unused token that a used one of its family leads to, or None if its successors were not derived."""
-        # Its successors alone: a family may be used for a month. They were used later, unless a clock was set back.
+        """Return the unused token that this used one leads to, or None if its successors were not derived."""
+        # Only its successors: a family may be used for a month. They were used later, unless a clock was set back.
         later = or_(REFRESH_TOKENS.c.used_at.is_(None), REFRESH_TOKENS.c.used_at >= row.used_at - 2 * GRACE)
         rows = await tx.execute(select(REFRESH_TOKENS).where(REFRESH_TOKENS.c.family == row.family, later))
         used = {row.hash: row.used_at is not None for row in rows}
@@ -254,9 +258,9 @@ class Accounts:
         return None
 
     async def _signed_in(self, tx: AsyncConnection, user: User, refresh_token: str) -> SignedIn:
-        """A new access token, beside a refresh token that is written down."""
+        """Issue an access token beside a stored refresh token."""
         settings = self._settings
-        # Read here, and not where the password was checked: a sign-out everywhere may have come in between.
+        # Read here, not when the password was checked: a sign-out everywhere may have happened in between.
         issued_before = await _issued_before(tx, user.id)
         kid, key = self._keys.signer
         access_token = tokens.sign(
@@ -272,9 +276,8 @@ class Accounts:
         return SignedIn(user, access_token, settings.access_token_ttl_s, refresh_token)
 
     async def _revoke_access(self, tx: AsyncConnection, user_id: str, correlation_id: str) -> None:
-        # Tokens know whole seconds: the second that runs now is revoked to its end, and a token issued later in it is
-        # dated into the next one (`not_before`). So the next revocation, which may come in the same second, must reach
-        # beyond the last.
+        # Times in tokens are whole seconds. The current second is revoked to its end, and a token issued later in it is
+        # dated into the next second (`not_before`). So another revocation in the same second must reach one further.
         issued_before = max(int(time.time()), await _issued_before(tx, user_id)) + 1
         await tx.execute(update(USERS).where(USERS.c.id == user_id).values(issued_before=issued_before))
         event = AccessRevoked(
@@ -288,12 +291,12 @@ class Accounts:
 
 
 async def _issued_before(tx: AsyncConnection, user_id: str) -> int:
-    """Read with a lock on the user, on databases whose writers do not wait for one another anyway."""
+    """Read it with a lock on the user. SQLite needs none, because its writers wait for one another."""
     return await tx.scalar(select(USERS.c.issued_before).where(USERS.c.id == user_id).with_for_update()) or 0
 
 
 def _user(row: Any) -> User:
-    """The user in a row that has a refresh token's columns, too."""
+    """Return the user of a row that also has the columns of a refresh token."""
     return User(row.user_id, row.name, row.email)
 
 
@@ -302,5 +305,5 @@ def _email_taken() -> BeaconfireError:
 
 
 def _hash(refresh_token: str) -> str:
-    """Refresh tokens have 256 random bits: a plain hash is enough, and can be looked up."""
+    """Hash a refresh token. It has 256 random bits, so a plain hash is enough, and can be looked up."""
     return hashlib.sha256(refresh_token.encode()).hexdigest()

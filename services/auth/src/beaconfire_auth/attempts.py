@@ -1,9 +1,8 @@
-"""Limits on sign-ins and sign-ups, a minute from an address and for an account, and on a user's changes of members.
-Each of those changes is an event, which the history of all users has to hold.
+"""Limit sign-ins and sign-ups per minute, from an address and for an account, and a user's changes of members.
 
-Counted in the database, so all auth processes together allow what one would. A bucket is one number: the moment until
-which the allowance is used up (GCRA). It is full again by itself after a minute; a refused attempt costs a read and
-changes nothing.
+Changes of members are limited because each is an event, which takes room in the history of all users. Attempts are
+counted in the database, so that all auth processes together allow what one would. A bucket is one number: the moment
+until which the allowance is used up (GCRA). A refused attempt costs a read and changes nothing.
 """
 
 import hashlib
@@ -46,7 +45,7 @@ class _Count:
 
 
 class Attempts:
-    """Counts attempts. The limits are those of the settings."""
+    """Count attempts against the limits of the settings."""
 
     def __init__(self, settings: Settings, database: Database, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database
@@ -58,16 +57,16 @@ class Attempts:
         }
 
     async def count(self, *, address: str, email: str) -> None:
-        """Count one attempt, for both. Raises `too_many` with the time until the next one; then it is not counted."""
+        """Count one attempt for both. Raises `too_many` with the time until the next, and then counts nothing."""
         await self._count({"address": _name("address", client_network(address)), "account": _name("account", email)})
 
     async def count_member_change(self, user_id: str) -> None:
-        """Count that a user changes a membership, or tries to. Raises `too_many` as `count` does."""
+        """Count one attempt of a user to change a membership. Raises `too_many` as `count` does."""
         await self._count({"member_changes": _name("member_changes", user_id)})
 
     async def _count(self, names: Mapping[str, str]) -> None:
         async with self._database.reading() as connection:
-            await self._check(connection, names, locked=False)  # a flood shall not queue up to write
+            await self._check(connection, names, locked=False)  # so that a flood does not queue for the write lock
         while True:
             try:
                 async with self._database.writing() as tx:
@@ -75,10 +74,10 @@ class Attempts:
                         await tx.execute(_write(name, count))
                 return
             except IntegrityError:
-                log.debug("another process made the same count first, reading it again")
+                log.debug("another process created the same count first, reading it again")
 
     async def reset(self, *, address: str | None = None, email: str | None = None) -> None:
-        """Let an address, an account, or both begin anew."""
+        """Forget the attempts of an address, an account, or both."""
         names = [_name("address", client_network(address))] if address else []
         names += [_name("account", email)] if email else []
         async with self._database.writing() as tx:
@@ -86,12 +85,12 @@ class Attempts:
         log.info("reset the attempts", address=bool(address), account=bool(email))
 
     async def forget(self) -> None:
-        """Remove what has run out. Called now and then by every process."""
+        """Delete expired counts. Every process calls this from time to time."""
         async with self._database.writing() as tx:
             await tx.execute(delete(ATTEMPTS).where(ATTEMPTS.c.full_until < self._clock()))
 
     async def _check(self, connection: AsyncConnection, names: Mapping[str, str], *, locked: bool) -> dict[str, _Count]:
-        """What the counts would be with one more each. Raises `too_many`."""
+        """Return the counts with one more attempt each. Raises `too_many`."""
         now = self._clock()
         found = select(ATTEMPTS).where(ATTEMPTS.c.counted.in_(names.values())).order_by(ATTEMPTS.c.counted)
         rows = await connection.execute(found.with_for_update() if locked else found)

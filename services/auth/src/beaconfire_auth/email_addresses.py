@@ -1,10 +1,10 @@
-"""E-mail addresses: as they are shown, and in the one form in which they are compared.
+"""Parse e-mail addresses: the form that is shown, and the one form in which they are compared.
 
-    address = new_address(" Ann@Bücher.example ")       # at sign-up: raises ValueError with what is wrong
+    address = new_address(" Ann@Bücher.example ")       # at sign-up; raises ValueError that says what is wrong
     address.shown        # "ann@bücher.example"
     address.canonical    # "ann@xn--bcher-kva.example"
 
-Whether an address exists only a message could tell.
+It is not checked whether an address exists: only a message to it could show that.
 """
 
 import hashlib
@@ -19,15 +19,15 @@ from pydantic_core import CoreSchema, core_schema
 from beaconfire_kit.names import is_unseen
 
 MAX_ADDRESS = 254
-_MAX_TYPED = 1_000  # before what nobody sees is taken out
+_MAX_TYPED = 1_000  # before invisible characters are removed
 
-# Addresses of one's own network are welcome. `.invalid` is for the made-up addresses of outside users.
+# Addresses of a private network are allowed. `.invalid` is for the placeholder addresses of outside users.
 email_validator.SPECIAL_USE_DOMAIN_NAMES[:] = ["invalid"]
 
 
 @dataclass(frozen=True, slots=True)
 class EmailAddress:
-    """An address. `before` is how it was compared before there was a canonical form, which old accounts may need."""
+    """An e-mail address. `before` is the form in which addresses were compared earlier; old accounts may need it."""
 
     shown: str
     canonical: str
@@ -35,12 +35,12 @@ class EmailAddress:
 
     @classmethod
     def __get_pydantic_core_schema__(cls, _source: object, _handler: object) -> CoreSchema:
-        """In requests it is read from a text: nobody sends its parts, and no document describes them."""
+        """Requests contain a text, from which the address is parsed. Its parts are never sent."""
         return core_schema.is_instance_schema(cls)
 
 
 def new_address(text: str) -> EmailAddress:
-    """An address that an account is made for. Raises ValueError, with what is wrong."""
+    """Parse the address of a new account. Raises ValueError that says what is wrong."""
     if len(text) > _MAX_TYPED:
         raise ValueError(f"not an e-mail address: it has more than {MAX_ADDRESS} characters")
     local, at, domain = text.strip().rpartition("@")
@@ -48,7 +48,7 @@ def new_address(text: str) -> EmailAddress:
     try:
         shown = _validated(typed)
     except EmailNotValidError as error:
-        try:  # a joiner may be part of a domain, or have slipped in
+        try:  # a joiner may belong to a domain, or be there by mistake
             shown = _validated(_without_unseen(typed))
         except EmailNotValidError:
             raise ValueError(f"not an e-mail address: {error}") from None
@@ -56,19 +56,19 @@ def new_address(text: str) -> EmailAddress:
 
 
 def known_address(text: str) -> EmailAddress:
-    """An address that somebody names. Less strict: an account may have been made for it before there were rules."""
+    """Parse an address that a caller names. It is less strict, because old accounts were created without rules."""
     form = canonical(text) if len(text) <= _MAX_TYPED else ""
     local, _, domain = form.rpartition("@")
-    if not local or not domain or "\0" in text:  # PostgreSQL takes no NUL
+    if not local or not domain or "\0" in text:  # PostgreSQL does not accept NUL
         raise ValueError("not an e-mail address")
     return EmailAddress(_before(text), form, _before(text))
 
 
 def canonical(text: str) -> str:
-    """The form in which addresses are compared: two that look the same, or reach the same mailbox, have the same one.
+    """Return the form in which addresses are compared. It is the same for two that look alike or reach one mailbox.
 
-    Unseen characters are taken out, compatible characters (full width, ligatures) are replaced, letters are lower case
-    and composed, and the domain is in IDNA's ASCII form. Stored: whoever changes this has to migrate `users`.
+    Invisible characters are removed, compatible characters (full width, ligatures) are replaced, letters are lower case
+    and composed, and the domain is in IDNA's ASCII form. It is stored, so a change needs a migration of `users`.
     """
     text = unicodedata.normalize("NFKC", _without_unseen(text)).strip().lower()
     local, at, domain = unicodedata.normalize("NFKC", text).rpartition("@")

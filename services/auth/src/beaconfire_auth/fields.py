@@ -1,4 +1,4 @@
-"""What may stand in a field of auth's requests."""
+"""Types of the fields of auth's requests."""
 
 from collections.abc import Callable
 from typing import Annotated
@@ -13,7 +13,7 @@ from beaconfire_kit.web import LINE
 def _read(read: Callable[[str], EmailAddress]) -> Callable[[object], EmailAddress]:
     def validate(value: object) -> EmailAddress:
         if not isinstance(value, str):
-            raise ValueError("not an e-mail address: it is no text")
+            raise ValueError("not an e-mail address: it is not a text")
         return read(value)
 
     return validate
@@ -23,7 +23,7 @@ _EMAIL_SCHEMA = WithJsonSchema({"type": "string", "format": "email", "maxLength"
 
 NewEmail = Annotated[EmailAddress, BeforeValidator(_read(new_address)), _EMAIL_SCHEMA]
 Email = Annotated[EmailAddress, BeforeValidator(_read(known_address)), _EMAIL_SCHEMA]
-"""An address that may belong to somebody already."""
+"""An address that may already belong to an account."""
 Name = Annotated[
     str,
     AfterValidator(display_name),

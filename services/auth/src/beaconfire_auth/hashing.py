@@ -1,7 +1,7 @@
-"""Password hashing: argon2id in a few threads, with a short queue.
+"""Hash passwords with argon2id in a few threads, with a short queue.
 
-Each hash takes tens of milliseconds and 64 MiB on purpose. Without a bound, a flood of sign-ins would take all memory
-and every thread; with it, the flood is told to come back, and the loop that answers everything else never waits.
+Each hash takes tens of milliseconds and 64 MiB on purpose. Without a bound, a flood of sign-ins would use all memory
+and all threads. With it, the flood is told to retry later, and the event loop never waits.
 """
 
 import asyncio
@@ -27,37 +27,37 @@ T = TypeVar("T")
 
 
 class Hashing:
-    """Hashes and checks passwords. `close` it at the end."""
+    """Hash and check passwords. Call `close` at the end."""
 
     def __init__(self, settings: Settings) -> None:
         self._hasher = PasswordHasher(time_cost=settings.argon2_time_cost, memory_cost=settings.argon2_memory_kib)
         self._threads = ThreadPoolExecutor(settings.argon2_parallel, thread_name_prefix="argon2")
-        self._room = settings.argon2_parallel + settings.argon2_queue
+        self._capacity = settings.argon2_parallel + settings.argon2_queue
         self._waiting = 0
-        # Checked for unknown addresses, so that the time an answer takes does not tell them from known ones.
+        # Checked for unknown addresses, so that the time of an answer does not reveal which addresses are known.
         self._decoy = self._hasher.hash(secrets.token_hex(16))
 
     async def hash(self, password: str) -> str:
-        """A password's hash, with its salt and parameters. Raises `unavailable` where too many wait."""
+        """Return a password's hash with salt and parameters. Raises `unavailable` if too many are waiting."""
         HASHED.labels("hash").inc()
         return await self._run(lambda: self._hasher.hash(password))
 
     async def check(self, hashed: str | None, password: str) -> bool:
-        """Whether the password is right; without a hash it takes as long, and is not. Raises as `hash` does."""
+        """Return whether the password is right. Without a hash it is wrong, after as long. Raises as `hash` does."""
         HASHED.labels("check").inc()
         right = await self._run(lambda: self._verify(hashed or self._decoy, password))
         return right and hashed is not None
 
     def needs_rehash(self, hashed: str) -> bool:
-        """Whether a hash was made with other costs than those of today."""
+        """Return whether a hash was made with other costs than those of the settings."""
         return self._hasher.check_needs_rehash(hashed)
 
     async def close(self) -> None:
-        """Wait for what is being hashed; what still waits is not done."""
+        """Wait for hashes under way. Waiting ones are cancelled."""
         await asyncio.to_thread(self._threads.shutdown, cancel_futures=True)
 
     async def _run(self, work: Callable[[], T]) -> T:
-        if self._waiting >= self._room:
+        if self._waiting >= self._capacity:
             raise BeaconfireError(
                 errors.UNAVAILABLE, "too many sign-ins at once, try again", retry_after_ms=RETRY_AFTER_MS
             )

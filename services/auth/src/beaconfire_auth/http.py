@@ -67,7 +67,7 @@ Decide = Callable[[AuthorizeRequest], Awaitable[AuthorizeReply]]
 
 
 class Calls:
-    """The handlers. Each reads, asks `accounts` or `members`, and answers."""
+    """The handlers. Each reads the request, calls `accounts` or `members`, and answers."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Calls:
         addresses: ClientAddresses,
         decide: Decide,
     ) -> None:
-        """`decide` answers what `auth.authorize` asks over the broker."""
+        """`decide` answers the questions that `auth.authorize` asks over the broker."""
         self._accounts = accounts
         self._members = members
         self._keys = keys
@@ -130,7 +130,7 @@ class Calls:
         return json_answer({"user": _user(await self._accounts.user(claims.user_id))})
 
     async def authorize(self, request: web.Request) -> web.Response:
-        """What `auth.authorize` answers about the token's owner, for services that have lost the broker."""
+        """Answer as `auth.authorize` about the token's owner, for services that have lost the broker."""
         claims = await self._accounts.identify_any(bearer_token(request))
         body = await read_body(request, HttpQuestion)
         if isinstance(claims, ServiceClaims):
@@ -178,7 +178,7 @@ class Calls:
         return await self._accounts.identify(bearer_token(request))
 
     async def _changer(self, request: web.Request) -> Actor:
-        """The caller, who wants to change who is a member. Raises `too_many` besides what `_actor` raises."""
+        """Return the caller of a membership change. Raises as `_actor` does, and `too_many`."""
         await read_bytes(request)  # first: the token may be revoked while it arrives
         actor = await self._actor(request)
         await self._attempts.count_member_change(actor.user_id)
@@ -202,7 +202,7 @@ def _user(user: User) -> dict[str, str]:
 
 
 def _root(request: web.Request) -> Pair:
-    """The root in the path. One that is no root has no members: forbidden, like any that is not the caller's."""
+    """Return the root in the path. Raises `forbidden` if it cannot have members, as for a root of other users."""
     try:
         root = parse_pair(request.match_info["root"])
     except InvalidRoom as error:

@@ -27,12 +27,12 @@ from beaconfire_kit.tokens import LEEWAY_S, MAX_LIFETIME_S, public_jwk
 log = logs.get(__name__)
 
 KEEP_S = MAX_LIFETIME_S + 2 * LEEWAY_S
-"""How long a key that no longer signs still verifies: the longest life of an access token, and clocks that differ."""
+"""How long a key verifies after it stopped signing: the longest life of an access token, plus clock differences."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeyInfo:
-    """A key as operators see it. `state` is `next`, `signing` or `verifying`; times are Unix seconds."""
+    """What operators see of a key. `state` is `next`, `signing` or `verifying`; times are Unix seconds."""
 
     kid: str
     state: str
@@ -40,7 +40,7 @@ class KeyInfo:
     signs_from: int
     verifies_until: int | None
     service_tokens: int
-    """Tokens of services that it signed and that are still good: it stays for them."""
+    """Valid service tokens that it signed. The key is kept for them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +54,7 @@ class _Key:
 
 
 class Keys:
-    """The keys as this process knows them, and how they change."""
+    """The signing keys that this process knows, and how to change them."""
 
     def __init__(self, database: Database, seal: Seal, *, clock: Callable[[], float] = time.time) -> None:
         self._database = database
@@ -70,12 +70,12 @@ class Keys:
 
     @property
     def public(self) -> dict[str, Ed25519PublicKey]:
-        """All keys that verify, by id, also the one that does not sign yet."""
+        """All keys that verify, by id, including one that does not sign yet."""
         return {key.kid: key.public for key in self._known}
 
     @property
     def are_open(self) -> bool:
-        """Whether they have been read. Until then, what needs one raises DatabaseAway."""
+        """Whether the keys have been read. Until then, everything that needs one raises DatabaseAway."""
         return bool(self._keys)
 
     @property
@@ -89,7 +89,7 @@ class Keys:
         return {"keys": [public_jwk(kid, key) for kid, key in self.public.items()]}
 
     async def open(self) -> None:
-        """Read the keys, making the first one where there is none; seal all with the newest secret.
+        """Read the keys. Create the first one if there is none, and seal all with the newest secret.
 
         Raises KeysUnusable.
         """
@@ -100,20 +100,20 @@ class Keys:
                 async with self._database.writing() as tx:
                     await self._add(tx, number=1, signs_from=self._clock())
             except IntegrityError:
-                log.info("another process made the first signing key")
+                log.info("another process created the first signing key")
             await self.refresh()
 
     async def refresh(self) -> None:
-        """Read the table again. Raises KeysUnusable; what is known stays then."""
+        """Read the table again. Raises KeysUnusable, and then keeps the known keys."""
         async with self._database.reading() as connection:
             rows = (await connection.execute(select(SIGNING_KEYS).order_by(SIGNING_KEYS.c.number))).all()
         known = {key.kid: key.private for key in self._keys}
         self._keys = [self._read(row, known.get(row.kid)) for row in rows]
 
     async def rotate(self, *, lead_s: int) -> KeyInfo:
-        """Make a key that signs from `lead_s` seconds on. Raises `conflict` while an earlier one still waits for that.
+        """Create a key that signs from `lead_s` seconds on. Raises `conflict` while an earlier one still waits to sign.
 
-        The key before it is destroyed by `destroy_old`, once no token of it can be good any more.
+        `destroy_old` destroys the previous key once none of its tokens can be valid.
         """
         now = self._clock()
         signs_from = now + lead_s
@@ -125,20 +125,20 @@ class Keys:
                 if newest is not None and newest.signs_from.timestamp() > now and lead_s > 0:
                     raise BeaconfireError(
                         errors.CONFLICT,
-                        f"{newest.kid} waits already, and signs from {newest.signs_from:%H:%M:%S} UTC on",
+                        f"{newest.kid} is already waiting, and signs from {newest.signs_from:%H:%M:%S} UTC on",
                     )
                 old = SIGNING_KEYS.c.verifies_until.is_(None)
                 until = datetime.fromtimestamp(signs_from + KEEP_S, UTC)
                 await tx.execute(update(SIGNING_KEYS).where(old).values(verifies_until=until))
                 kid = await self._add(tx, number=newest.number + 1 if newest is not None else 1, signs_from=signs_from)
         except IntegrityError:
-            raise BeaconfireError(errors.CONFLICT, "somebody else rotates the keys right now") from None
+            raise BeaconfireError(errors.CONFLICT, "another operator is rotating the keys right now") from None
         await self.refresh()
         log.info("rotated the signing keys", kid=kid, lead_s=lead_s)
         return next(one for one in await self.list() if one.kid == kid)
 
     async def retire(self, kid: str) -> None:
-        """Destroy a key now, and what it signed with it, also tokens of services: for one that leaked.
+        """Destroy a leaked key now. Everything that it signed becomes invalid, also service tokens.
 
         Verifiers forget it within a minute.
 
@@ -148,7 +148,7 @@ class Keys:
         if kid not in {key.kid for key in self._keys}:
             raise BeaconfireError(errors.NOT_FOUND, "no such key")
         if kid == self._signing(self._keys).kid:
-            raise BeaconfireError(errors.CONFLICT, "this key signs: rotate first, with no lead, and then retire it")
+            raise BeaconfireError(errors.CONFLICT, "this key signs: rotate first, with a lead of 0, and then retire it")
         async with self._database.writing() as tx:
             await tx.execute(delete(SIGNING_KEYS).where(SIGNING_KEYS.c.kid == kid))
             signed = SERVICE_TOKENS.c.kid == kid, SERVICE_TOKENS.c.revoked_at.is_(None)
@@ -158,7 +158,7 @@ class Keys:
         log.warning("retired a signing key before its time", kid=kid)
 
     async def list(self) -> Sequence[KeyInfo]:
-        """Every key, newest first."""
+        """Return every key, newest first."""
         await self.refresh()
         held = await self._held()
         signing = self._signing(self._keys).kid if self._keys else None
@@ -176,7 +176,7 @@ class Keys:
         ]
 
     async def destroy_old(self) -> None:
-        """Destroy the keys whose tokens have all run out. Called every few seconds by every process."""
+        """Destroy the keys whose tokens have all expired. Every process calls this every few seconds."""
         now = self._clock()
         due = {key.kid for key in self._keys if key.verifies_until is not None and key.verifies_until <= now}
         due -= set(await self._held()) if due else set()
@@ -184,7 +184,7 @@ class Keys:
             async with self._database.writing() as tx:
                 await tx.execute(delete(SIGNING_KEYS).where(SIGNING_KEYS.c.kid.in_(due)))
             await self.refresh()
-            log.info("destroyed signing keys whose tokens have all run out", kids=sorted(due))
+            log.info("destroyed signing keys whose tokens have all expired", kids=sorted(due))
 
     async def _seal_again(self) -> None:
         async with self._database.writing() as tx:
@@ -194,7 +194,7 @@ class Keys:
                     await tx.execute(update(SIGNING_KEYS).where(SIGNING_KEYS.c.kid == row.kid).values(sealed=renewed))
 
     async def _held(self) -> dict[str, int]:
-        """How many good tokens of services each key has signed."""
+        """Count the valid service tokens that each key has signed."""
         good = select(SERVICE_TOKENS.c.kid, func.count()).where(
             SERVICE_TOKENS.c.revoked_at.is_(None),
             SERVICE_TOKENS.c.expires_at > datetime.fromtimestamp(self._clock() - LEEWAY_S, UTC),

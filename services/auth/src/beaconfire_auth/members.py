@@ -1,4 +1,7 @@
-"""Members of roots and their roles. Every change is an event, in the same transaction, counted by one version."""
+"""Read and change members of roots and their roles. Every change is an event in the same transaction.
+
+One version counts all changes.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,7 +36,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who changes something, and in which request."""
+    """The user who makes a change, and the request."""
 
     user_id: str
     correlation_id: str | None = None
@@ -48,24 +51,24 @@ class Standing:
     roles: dict[Pair, Role]
 
     def is_revoked(self, issued_at: int | None) -> bool:
-        """Whether a token of that age is refused; so is every token of a user that does not exist."""
+        """Return whether a token of that age is refused. Every token of an unknown user is."""
         return self.issued_before is None or (issued_at is not None and issued_at < self.issued_before)
 
 
 def forbidden() -> BeaconfireError:
-    """The one answer to who is no member, whether the root exists or not."""
+    """Return the error for callers that are not members. It is the same whether the root exists or not."""
     return BeaconfireError(errors.FORBIDDEN, "no such thing, or you may not do this")
 
 
 class Members:
-    """Reads and changes memberships."""
+    """Read and change memberships."""
 
     def __init__(self, database: Database, outbox: Outbox) -> None:
         self._database = database
         self._outbox = outbox
 
     async def of_user(self, user_id: str, kind: str | None = None) -> dict[Pair, Role]:
-        """A user's roots and roles."""
+        """Return a user's roots and roles."""
         found = select(MEMBERS).where(MEMBERS.c.user_id == user_id)
         if kind is not None:
             found = found.where(MEMBERS.c.root_kind == kind)
@@ -74,12 +77,12 @@ class Members:
             return {Pair(row.root_kind, row.root_id): Role(row.role) for row in rows}
 
     async def standing(self, user_id: str) -> Standing:
-        """What a user may do, and as of which version. Read at once: `auth.authorize` is asked for every join."""
+        """Return a user's roles and their version. One query reads both, because every join asks for them."""
         version = select(COUNTERS.c.value).where(COUNTERS.c.name == MEMBERSHIP_VERSION).scalar_subquery()
         found = select(version.label("version"), USERS.c.issued_before, MEMBERS).join_from(USERS, MEMBERS, isouter=True)
         in_order = found.where(USERS.c.id == user_id).order_by(MEMBERS.c.root_kind, MEMBERS.c.root_id)
         async with self._database.reading() as connection:
-            # One statement, and so of one moment on every database: roles must not be older than their version says.
+            # One statement reads one moment on every database: roles must not be older than their version says.
             rows = (await connection.execute(in_order)).all()
             if not rows:
                 return Standing(await counter(connection, MEMBERSHIP_VERSION), None, {})
@@ -87,7 +90,7 @@ class Members:
         return Standing(rows[0].version or 0, rows[0].issued_before, roles)
 
     async def of_root(self, root: Pair, viewer_id: str) -> Sequence[Member]:
-        """A root's members, for one of them. Raises `forbidden`."""
+        """Return a root's members, for one of them. Raises `forbidden`."""
         found = select(MEMBERS, USERS.c.name, USERS.c.email).join(USERS, USERS.c.id == MEMBERS.c.user_id)
         async with self._database.reading() as connection:
             rows = await connection.execute(found.where(*_in(root)).order_by(USERS.c.name, USERS.c.id))
@@ -97,12 +100,12 @@ class Members:
         return members
 
     async def add(self, root: Pair, address: EmailAddress, role: Role, actor: Actor) -> Member:
-        """Make a user a member, by its address. Raises `forbidden`, `not_found`, `conflict`."""
+        """Make the user with this e-mail address a member. Raises `forbidden`, `not_found`, `conflict`."""
         async with self._database.writing() as tx:
             await self._check_owner(tx, root, actor)
             user = next(iter(await users_with_email(tx, address)), None)
             if user is None:
-                raise BeaconfireError(errors.NOT_FOUND, "nobody with this e-mail address has signed up")
+                raise BeaconfireError(errors.NOT_FOUND, "no user with this e-mail address has signed up")
             if await _role(tx, root, user.id) is not None:
                 raise BeaconfireError(errors.CONFLICT, "already a member")
             await self._change(tx, root, user.id, role, actor)
@@ -110,7 +113,7 @@ class Members:
         return Member(user.id, user.name, user.email, role)
 
     async def set_role(self, root: Pair, user_id: str, role: Role, actor: Actor) -> Member:
-        """Give a member another role. Raises `forbidden`, `not_found`, `conflict` for the last owner."""
+        """Change a member's role. Raises `forbidden`, `not_found`, and `conflict` for the last owner."""
         async with self._database.writing() as tx:
             await self._check_owner(tx, root, actor)
             user = (await tx.execute(select(USERS).where(USERS.c.id == user_id))).one_or_none()
@@ -124,7 +127,7 @@ class Members:
         return Member(user_id, user.name, user.email, role)
 
     async def remove(self, root: Pair, user_id: str, actor: Actor) -> None:
-        """Take a member out; members may take out themselves. Raises as `set_role` does."""
+        """Remove a member. Members may remove themselves. Raises as `set_role` does."""
         async with self._database.writing() as tx:
             if actor.user_id != user_id:
                 await self._check_owner(tx, root, actor)
@@ -136,7 +139,7 @@ class Members:
         self._outbox.wake()
 
     async def grant(self, root: Pair, user_id: str, role: Role, *, founding: bool = False) -> int:
-        """For domain services: make a user a member. Idempotent. Returns the version.
+        """Make a user a member, for a domain service. Idempotent. Return the version.
 
         With `founding`, only the first member of a root is made; whoever was put out does not come back by it. Raises
         `not_found` for no such user, `conflict` for another role for the last owner, or for a root that has members
@@ -160,7 +163,7 @@ class Members:
             raise forbidden()
 
     async def _change(self, tx: AsyncConnection, root: Pair, user_id: str, role: Role | None, actor: Actor) -> None:
-        """Write the change and its event."""
+        """Write a change and its event."""
         row = {"root_kind": root.kind, "root_id": root.id, "user_id": user_id}
         if role is None:
             await tx.execute(delete(MEMBERS).where(*_in(root), MEMBERS.c.user_id == user_id))
@@ -178,7 +181,7 @@ class Members:
 
 
 def as_json(member: Member) -> Mapping[str, str]:
-    """A member as it stands in an answer."""
+    """Return a member as JSON for an answer."""
     return {"userId": member.user_id, "name": member.name, "email": member.email, "role": member.role}
 
 
@@ -191,9 +194,9 @@ async def _check_owner_stays(tx: AsyncConnection, root: Pair, leaving: Role | No
     if leaving is not Role.OWNER:
         return
     owners = select(MEMBERS.c.user_id).where(*_in(root), MEMBERS.c.role == Role.OWNER.value)
-    # Locked, where writers do not wait for one another anyway: two owners who leave at once would each see the other.
+    # Locked, because two owners who leave at the same time would each see the other. SQLite's writers wait anyway.
     if len((await tx.execute(owners.with_for_update())).all()) == 1:
-        raise BeaconfireError(errors.CONFLICT, "the last owner must stay: make somebody else an owner first")
+        raise BeaconfireError(errors.CONFLICT, "the last owner must stay: make another member an owner first")
 
 
 def _in(root: Pair) -> tuple[ColumnElement[bool], ...]:

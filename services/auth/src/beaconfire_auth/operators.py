@@ -53,7 +53,7 @@ class Reset(Body):
 
 
 class Operators:
-    """The handlers. Each asks for the operator's token first."""
+    """The handlers. Each checks the operator token first."""
 
     def __init__(
         self, token: str, *, key_lead_s: int, keys: Keys, service_tokens: ServiceTokens, attempts: Attempts
@@ -104,7 +104,7 @@ class Operators:
 
     async def revoke(self, request: web.Request) -> web.Response:
         token_id = request.match_info["id"]
-        if not is_id(token_id):  # some texts cannot even be asked for: PostgreSQL takes no NUL
+        if not is_id(token_id):  # PostgreSQL does not accept some texts, such as NUL
             raise BeaconfireError(errors.NOT_FOUND, "no such service token")
         await self._service_tokens.revoke(token_id)
         return web.Response(status=204)
@@ -118,8 +118,8 @@ class Operators:
 
     def _check(self, request: web.Request) -> None:
         if not self._token:
-            raise BeaconfireError(errors.FORBIDDEN, "no operator may do this: set BEACONFIRE_OPERATOR_TOKEN for auth")
-        given = bearer_token(request).encode(errors="surrogatepass")  # aiohttp's for bytes that are not UTF-8
+            raise BeaconfireError(errors.FORBIDDEN, "auth has no operator token: set its BEACONFIRE_OPERATOR_TOKEN")
+        given = bearer_token(request).encode(errors="surrogatepass")  # aiohttp's form of bytes that are not UTF-8
         if not hmac.compare_digest(given, self._token.encode()):
             log.warning("refused an operator", path=request.path)
             raise BeaconfireError(errors.TOKEN_INVALID, "the operator token is missing or wrong")

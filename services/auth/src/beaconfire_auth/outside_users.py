@@ -30,7 +30,7 @@ MAX_AGE_S = 60.0
 
 
 class OutsideUsers:
-    """The outside issuers of the settings, and their users."""
+    """Verify tokens of the outside issuers in the settings, and create rows for their users."""
 
     def __init__(self, issuers: Sequence[OutsideIssuer], database: Database) -> None:
         self._issuers = issuers
@@ -38,14 +38,14 @@ class OutsideUsers:
         self._sources: dict[str, tuple[OutsideIssuer, KeySource]] = {}
 
     def start(self, http: aiohttp.ClientSession) -> None:
-        """Begin to verify. Keys are fetched when they are needed."""
+        """Start verifying. Keys are fetched when they are needed."""
         self._sources = {
             one.issuer: (one, KeySource(http, one.jwks_url, one.algorithms, refetch_s=REFETCH_S, max_age_s=MAX_AGE_S))
             for one in self._issuers
         }
 
     async def verify(self, token: str) -> Claims | None:
-        """The claims of a valid token; None if it names no outside issuer.
+        """Return the claims of a valid token, or None if it names no outside issuer.
 
         Raises InvalidToken, and BeaconfireError `unavailable` if the issuer's keys cannot be read.
         """
@@ -66,7 +66,7 @@ class OutsideUsers:
             ) from None
 
     async def add_from_token(self, user_id: str, token: str) -> bool:
-        """Make the user whom an outside issuer's token names, once. False if it is no valid token of this user.
+        """Create the user of an outside issuer's token, once. Return False if it is not a valid token of this user.
 
         Raises BeaconfireError `unavailable` if the issuer's keys cannot be read.
         """
@@ -80,7 +80,7 @@ class OutsideUsers:
         return await self.add_once(user_id, claims.name, claims.email)
 
     async def add_once(self, user_id: str, name: str, email: str) -> bool:
-        """Make a user of an outside issuer, once. False for an id that belongs to none of them."""
+        """Create a user of an outside issuer, once. Return False if the id belongs to none of the issuers."""
         issuer = next((one for one in self._issuers if user_id.startswith((f"{one.name}-", f"{one.name}_"))), None)
         if issuer is None:
             return False
@@ -91,7 +91,7 @@ class OutsideUsers:
         return True
 
     async def _insert(self, user_id: str, name: str, address: EmailAddress) -> bool:
-        """False where the address is somebody else's. Whoever was there already stays as they are."""
+        """Insert the user. Return False if another user has the address. An existing user is not changed."""
         row = {
             "id": user_id,
             "email": address.shown,
@@ -119,7 +119,7 @@ def _read(email: str) -> EmailAddress | None:
 
 
 def _readable(name: str) -> str:
-    """The name as we show names; empty where it is none."""
+    """Return the name in the form in which names are shown, or an empty text if it is not a name."""
     try:
         return display_name(name)
     except ValueError:
@@ -127,5 +127,5 @@ def _readable(name: str) -> str:
 
 
 def _mailbox(user_id: str) -> str:
-    """A name for an address that is this user's alone: addresses are compared in lower case, ids are not."""
+    """Return a mailbox that belongs to this user only: addresses are compared in lower case, ids are not."""
     return user_id if user_id == user_id.lower() else hashlib.sha256(user_id.encode()).hexdigest()[:40]

@@ -1,4 +1,4 @@
-"""Whose address it is: the one place that looks users up by what somebody typed."""
+"""Look users up by the e-mail address that a caller typed."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,11 +10,11 @@ from beaconfire_auth.email_addresses import EmailAddress, canonical
 from beaconfire_auth.store import USERS
 
 MAX_TWINS = 3
-"""Accounts of one address that are looked at: each may cost the hash of a password."""
+"""Accounts of one address that are considered. Each may cost the hash of a password."""
 
 
 async def users_with_email(connection: AsyncConnection, address: EmailAddress) -> Sequence[Any]:
-    """The rows of the users with this address, the likeliest first: mostly one, or none.
+    """Return the rows of the users with this address, the likeliest first. Usually there is one, or none.
 
     Several are of accounts that were made for different forms of one address before there was a canonical one. The one
     whose form was typed comes first, then the oldest.
@@ -26,7 +26,7 @@ async def users_with_email(connection: AsyncConnection, address: EmailAddress) -
 
 
 async def store_canonical_email(tx: AsyncConnection, user: Any) -> None:
-    """Write the canonical form of a user's address, where a process of a version before made the row without it."""
+    """Store the canonical form of a user's address if an earlier version created the row without it."""
     if user.canonical_email is not None:
         return
     form = canonical(user.email)

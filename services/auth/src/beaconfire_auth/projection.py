@@ -54,11 +54,11 @@ MAX_UNWRITTEN = 500  # half of what the broker hands out unacknowledged
 
 
 class Projection:
-    """Learns parents and looks them up."""
+    """Learn parents from events, and look them up."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._seen: set[RoomKey] = set()  # known to be in the table: most subjects bring nothing new
+        self._seen: set[RoomKey] = set()  # known to be in the table: most subjects show nothing new
         self._moved = asyncio.Event()
         self._unwritten: list[Msg] = []
         self._written_at = 0.0
@@ -66,14 +66,14 @@ class Projection:
         self.offset = 0
 
     async def why_stuck(self, nc: Client) -> str | None:
-        """Why nothing more is learnt although there is something, None if all is well. Ask about once a second."""
+        """Return why the projection makes no progress, or None. Call it about once a second."""
         try:
             return self._progress.why_stuck(await nc.jetstream().consumer_info(broker.STREAM, DURABLE))
         except (nats.errors.Error, nats.js.errors.Error):
-            return None  # it is being made, or the broker is away, which others say
+            return None  # it is being created, or the broker is away, which others report
 
     async def run(self, nc: Client) -> None:
-        """Read the stream, for ever. Owned by the app."""
+        """Read the stream, forever. Owned by the app."""
         while True:
             broker.check_cancelled()
             try:
@@ -84,11 +84,11 @@ class Projection:
             except DatabaseAway as error:
                 log.warning("projection waits for the database", reason=error.message)
             except Exception:
-                log.exception("projection failed, going on")
+                log.exception("projection failed, continuing")
             await asyncio.sleep(RETRY_S)
 
     async def reach(self, offset: int, timeout_s: float = 1.0) -> bool:
-        """Wait until what stands at `offset` and below was read, `timeout_s` seconds at most."""
+        """Wait until everything up to `offset` was read, for at most `timeout_s` seconds."""
         try:
             async with asyncio.timeout(timeout_s):
                 while self.offset < offset:
@@ -99,7 +99,7 @@ class Projection:
         return True
 
     async def roots(self, pairs: Iterable[Pair]) -> dict[Pair, list[Pair]]:
-        """The roots of each pair that is known, in a fixed order."""
+        """Return the roots of each known pair, in a fixed order."""
         wanted = list(pairs)
         found = select(PARENTS).where(tuple_(PARENTS.c.kind, PARENTS.c.id).in_([(one.kind, one.id) for one in wanted]))
         roots: dict[Pair, list[Pair]] = {}
@@ -113,12 +113,12 @@ class Projection:
         config = ConsumerConfig(
             durable_name=DURABLE,
             filter_subjects=FILTER,
-            ack_policy=AckPolicy.EXPLICIT,  # instances share the consumer: one must not acknowledge for the other
+            ack_policy=AckPolicy.EXPLICIT,  # instances share the consumer: one must not acknowledge for another
             deliver_policy=DeliverPolicy.ALL,
             ack_wait=30,
         )
         js = nc.jetstream()
-        self._unwritten = []  # not acknowledged: they come again
+        self._unwritten = []  # not acknowledged, so they are delivered again
         await self._restore_position(js)
         consumer = await js.pull_subscribe("", durable=DURABLE, stream=broker.STREAM, config=config)
         try:
@@ -126,23 +126,25 @@ class Projection:
                 broker.check_cancelled()
                 await self._learn(await _fetch(consumer))
         finally:
-            with contextlib.suppress(DatabaseAway, SQLAlchemyError, nats.errors.Error):  # then it comes again
+            with contextlib.suppress(DatabaseAway, SQLAlchemyError, nats.errors.Error):  # then it is delivered again
                 await self._write(set(), self.offset)
             await consumer.unsubscribe()
 
     async def _restore_position(self, js: JetStreamContext) -> None:
-        """Go on where the database stands, or begin anew: where there is no consumer (the stream is a new one), and
-        where it is ahead of the database (put back from a backup: what was acknowledged would not come again).
+        """Continue at the database's position, or start over.
+
+        It starts over if there is no consumer, because the stream is a new one. It also does if the consumer is ahead
+        of the database, which was restored from a backup: acknowledged messages would not be delivered again.
         """
         try:
             acknowledged = (await js.consumer_info(broker.STREAM, DURABLE)).ack_floor
         except nats.js.errors.NotFoundError:
             await self._start_over()
             return
-        async with self._database.reading() as connection:  # after the consumer: it may only be further by now
+        async with self._database.reading() as connection:  # read after the consumer, so it can only be further
             self.offset = await counter(connection, PROJECTED_OFFSET)
         if acknowledged is not None and acknowledged.stream_seq > self.offset:
-            log.warning("the parent projection is behind its consumer, reading the stream anew", offset=self.offset)
+            log.warning("the parent projection is behind its consumer, reading the stream again", offset=self.offset)
             await js.delete_consumer(broker.STREAM, DURABLE)
             await self._start_over()
 
@@ -152,11 +154,11 @@ class Projection:
             await set_counter(tx, PROJECTED_OFFSET, 0)
 
     async def _learn(self, messages: Sequence[Msg]) -> None:
-        """Learn what is new at once, and write down how far we are where that is due."""
+        """Learn what is new at once. Write the position down when that is due."""
         self._unwritten += messages
         keys = await self._of_roots({key for message in messages for key in self._new_keys(message)})
         is_due = time.monotonic() >= self._written_at + WRITE_EVERY_S or len(self._unwritten) >= MAX_UNWRITTEN
-        # A batch may come again after a lost acknowledgement: the offset does not go back for it.
+        # A batch may be delivered again after a lost acknowledgement. The offset does not go back for it.
         offset = max([self.offset, *(message.metadata.sequence.stream for message in messages)])
         if keys or (self._unwritten and is_due):
             await self._write(keys, offset)
@@ -165,11 +167,11 @@ class Projection:
         self._moved.set()
 
     def _new_keys(self, message: Msg) -> list[RoomKey]:
-        """The rooms below a root that an event shows for the first time. A message that is not an event shows none."""
+        """Return the rooms below a root that an event shows for the first time. An invalid message shows none."""
         try:
             keys = [key for key in parse_subject(message.subject).rooms if key.pair != key.root]
             new = [key for key in keys if key not in self._seen]
-            if new:  # most events bring nothing new, and need no look at their body
+            if new:  # most events show nothing new, so their body is not read
                 check_lifetime(message.headers)
                 check(message.subject, message.data)
         except (InvalidSubject, InvalidEvent):
@@ -182,7 +184,7 @@ class Projection:
         return new
 
     async def _of_roots(self, keys: Set[RoomKey]) -> Set[RoomKey]:
-        """Those whose root has members."""
+        """Return the keys whose root has members."""
         if not keys:
             return keys
         roots = {key.root for key in keys}
@@ -193,14 +195,14 @@ class Projection:
         return {key for key in keys if key.root in there}
 
     async def _write(self, keys: Set[RoomKey], offset: int) -> None:
-        """Write these keys and how far we are, and acknowledge up to there."""
+        """Write the keys and the position, and acknowledge up to it."""
         async with self._database.writing() as tx:
             for key in sorted(keys):
                 row = {"kind": key.pair.kind, "id": key.pair.id, "root_kind": key.root.kind, "root_id": key.root.id}
                 known = select(PARENTS.c.id).where(*(PARENTS.c[name] == value for name, value in row.items()))
                 if await tx.scalar(known) is None:
                     await tx.execute(insert(PARENTS).values(**row))
-            if offset > await counter(tx, PROJECTED_OFFSET):  # another process of auth may be further
+            if offset > await counter(tx, PROJECTED_OFFSET):  # another auth process may be further
                 await set_counter(tx, PROJECTED_OFFSET, offset)
         self._seen |= keys
         if len(self._seen) > 100_000:
@@ -212,8 +214,8 @@ class Projection:
 
 
 async def _fetch(consumer: JetStreamContext.PullSubscription) -> list[Msg]:
-    """The next messages; none where none came within `WAIT_S` seconds."""
+    """Fetch the next messages. Return none if none arrive within `WAIT_S` seconds."""
     try:
         return await consumer.fetch(BATCH, timeout=WAIT_S)
-    except TimeoutError:  # nats-py's own is one, and sometimes it is asyncio's that comes out
+    except TimeoutError:  # nats-py's own is a subclass, and sometimes asyncio's is raised
         return []

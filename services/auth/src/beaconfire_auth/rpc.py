@@ -49,13 +49,13 @@ ANSWERED = metrics.Counter(
 )
 
 WORKERS = 32
-"""Requests answered at a time: one that waits for the projection must not hold up the others."""
+"""Requests answered at the same time. One that waits for the projection must not delay the others."""
 
 STOP_S = 1.0
 """How long answers in progress may take when auth stops."""
 
 MAX_NAMED = 10
-"""Rooms that a bare name may mean, named in an answer."""
+"""Rooms that a short name may mean, listed in an answer."""
 
 _DENIED = RoomDecision(allowed=False)
 R = TypeVar("R", bound=BaseModel)
@@ -73,7 +73,7 @@ class Decisions:
         self._outside_users = outside_users
 
     async def authorize(self, request: AuthorizeRequest) -> AuthorizeReply:
-        """See `beaconfire_kit.authorization.AuthorizeRequest`. The answer is at least as new as its version says."""
+        """See `beaconfire_kit.authorization.AuthorizeRequest`. The answer is at least as new as its version."""
         if request.service_token is not None:
             good = await self._service_tokens.is_good(request.user_id, request.service_token)
             return AuthorizeReply(revoked=not good, rooms=dict.fromkeys(request.rooms, _DENIED))
@@ -93,7 +93,7 @@ class Decisions:
         )
 
     async def _standing(self, request: AuthorizeRequest) -> Standing:
-        """What the user may do. One of an outside issuer is made on the first question about them."""
+        """Return what the user may do. A user of an outside issuer is created at the first request about them."""
         standing = await self._members.standing(request.user_id)
         newcomer = request.newcomer
         if standing.issued_before is not None or newcomer is None:
@@ -104,7 +104,7 @@ class Decisions:
         return await self._members.standing(request.user_id)
 
     async def grant(self, request: GrantRequest) -> GrantReply:
-        """Make a user a member. Raises `bad_room` for what is no root with members, `not_found` for no user."""
+        """Make a user a member. Raises `bad_room` if the root cannot have members, `not_found` without such a user."""
         try:
             root = parse_pair(request.root)
         except InvalidRoom as error:
@@ -173,7 +173,7 @@ def _decide(room: Room | None, roles: dict[Pair, Role], parents: dict[Pair, list
     candidates = [room.key.root] if room.key is not None else parents.get(room.pair, [])
     own = [root for root in candidates if root in roles]
     if len(own) > 1:
-        # To choose one would let anybody take the room over who invites the user and publishes an event for its id.
+        # If auth chose one, anyone who invites the user and publishes an event for that id could take the room over.
         return RoomDecision(allowed=False, ambiguous=tuple(f"{root}/{room.pair}" for root in own[:MAX_NAMED]))
     return RoomDecision(allowed=True, root=str(own[0]), role=roles[own[0]]) if own else _DENIED
 
@@ -188,7 +188,7 @@ def _room(name: str) -> Room | None:
 async def _answer(
     subject: str, body: bytes, request: type[R], reply: type[Any], handle: Callable[[R], Awaitable[BaseModel]]
 ) -> bytes:
-    """The reply's bytes, whatever happens."""
+    """Return the bytes of the reply, whatever happens."""
     try:
         answer = await handle(request.model_validate_json(body))
         ANSWERED.labels(subject, "answered").inc()

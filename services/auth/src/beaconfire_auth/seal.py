@@ -1,4 +1,4 @@
-"""Sealing what the database may hold but not show: the signing keys, and the secret that derives refresh tokens."""
+"""Encrypt secrets in the database: the signing keys, and the secret that derives refresh tokens."""
 
 import base64
 from collections.abc import Sequence
@@ -13,18 +13,18 @@ class KeysUnusable(Exception):
 
 
 class Seal:
-    """Seals and opens with `BEACONFIRE_KEYS_SECRET`. The first of its secrets seals, all of them open."""
+    """Encrypt and decrypt with `BEACONFIRE_KEYS_SECRET`. Its first secret encrypts, and all of them decrypt."""
 
     def __init__(self, secrets: Sequence[str]) -> None:
         fernets = [_fernet(secret) for secret in secrets]
         self._newest, self._all = fernets[0], MultiFernet(fernets)
 
     def close(self, plain: bytes) -> str:
-        """Seal with the newest secret."""
+        """Encrypt with the newest secret."""
         return self._newest.encrypt(plain).decode()
 
     def open(self, sealed: str, *, what: str) -> bytes:
-        """Open what any of the secrets sealed. Raises KeysUnusable, which names `what`."""
+        """Decrypt with any of the secrets. Raises KeysUnusable, which names `what`."""
         try:
             return self._all.decrypt(sealed.encode())
         except (InvalidToken, ValueError):
@@ -34,7 +34,7 @@ class Seal:
             ) from None
 
     def renewed(self, sealed: str, *, what: str) -> str | None:
-        """The same sealed with the newest secret, or None if it is already. Raises KeysUnusable."""
+        """Encrypt again with the newest secret, or return None if it is already. Raises KeysUnusable."""
         try:
             self._newest.decrypt(sealed.encode())
         except InvalidToken:

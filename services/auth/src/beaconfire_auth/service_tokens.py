@@ -1,4 +1,4 @@
-"""Tokens for services: made by operators, listed, revoked. The token itself is shown once and kept nowhere."""
+"""Create, list and revoke tokens of services. A token is shown once and is not stored."""
 
 import hmac
 import uuid
@@ -25,7 +25,7 @@ USE_NOTED_EVERY = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class ServiceToken:
-    """A service's token as operators see it. `used_at` is exact to a minute."""
+    """What operators see of a service's token. `used_at` is exact to a minute."""
 
     id: str
     service: str
@@ -38,7 +38,7 @@ class ServiceToken:
 
 
 class ServiceTokens:
-    """Makes, lists, revokes and looks up tokens of services."""
+    """Create, list, revoke and check tokens of services."""
 
     def __init__(self, settings: Settings, database: Database, keys: Keys) -> None:
         self._settings = settings
@@ -46,7 +46,7 @@ class ServiceTokens:
         self._keys = keys
 
     async def issue(self, service: str, publish: Sequence[str], *, expires_in_s: int) -> tuple[ServiceToken, str]:
-        """A new token for a service, and the text to give it. Raises `bad_request`."""
+        """Create a token for a service. Return its row and its text. Raises `bad_request`."""
         kid, key = self._keys.signer
         now = datetime.now(UTC).replace(microsecond=0)
         row = ServiceToken(
@@ -81,13 +81,13 @@ class ServiceTokens:
         return row, text
 
     async def list(self) -> Sequence[ServiceToken]:
-        """Every token there was, newest first."""
+        """Return every token ever issued, newest first."""
         async with self._database.reading() as connection:
             newest = SERVICE_TOKENS.c.created_at.desc(), SERVICE_TOKENS.c.id
             return [_token(row) for row in await connection.execute(select(SERVICE_TOKENS).order_by(*newest))]
 
     async def revoke(self, token_id: str) -> None:
-        """Revoke a token; once more is no error. Raises `not_found`."""
+        """Revoke a token. Revoking it twice is not an error. Raises `not_found`."""
         async with self._database.writing() as tx:
             this = SERVICE_TOKENS.c.id == token_id
             if await tx.scalar(select(SERVICE_TOKENS.c.id).where(this)) is None:
@@ -97,7 +97,7 @@ class ServiceTokens:
         log.info("revoked a service token", token_id=token_id)
 
     async def is_good(self, service: str, token_id: str) -> bool:
-        """Whether a token is this service's and was neither revoked nor has run out. Notes that it was used."""
+        """Return whether a token is this service's, not revoked and not expired. Record that it was used."""
         async with self._database.reading() as connection:
             row = (
                 await connection.execute(select(SERVICE_TOKENS).where(SERVICE_TOKENS.c.id == token_id))
@@ -113,7 +113,7 @@ class ServiceTokens:
         return True
 
     async def may_grant(self, text: str, root: Pair) -> bool:
-        """Whether this is the token of a service that may make members of such roots."""
+        """Return whether this is the token of a service that may make members of such roots."""
         given = text.encode(errors="surrogatepass")
         if any(hmac.compare_digest(given, one.encode()) for one in self._settings.granting):
             return True

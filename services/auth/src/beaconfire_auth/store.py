@@ -1,4 +1,4 @@
-"""Auth's tables."""
+"""The tables of auth."""
 
 from sqlalchemy import (
     JSON,
@@ -28,13 +28,13 @@ USERS = Table(
     TABLES,
     Column("id", String(64), primary_key=True),
     Column("email", String(254), nullable=False, unique=True),  # as it is shown
-    Column("canonical_email", String(254)),  # as it is compared; None if a process of a version before made the row
+    Column("canonical_email", String(254)),  # as it is compared; None if an earlier version created the row
     Column("email_twin", Integer, nullable=False, default=0, server_default="0"),
     Column("name", String(200), nullable=False),
     Column("password_hash", String(500), nullable=False),
     Column("issued_before", BigInteger, nullable=False, default=0),  # Unix seconds: older tokens are refused
     Column("created_at", UtcDateTime, nullable=False),
-    # A new account is twin 0. Others were made for one address before there was a canonical form.
+    # A new account is twin 0. Others were created for the same address before there was a canonical form.
     UniqueConstraint("canonical_email", "email_twin", name="one_account_for_an_address"),
 )
 
@@ -101,7 +101,7 @@ SERVICE_TOKENS = Table(
 ATTEMPTS = Table(
     "attempts",
     TABLES,
-    Column("counted", String(64), primary_key=True),  # a hash: what is tried is nobody's business
+    Column("counted", String(64), primary_key=True),  # a hash, so that the table does not reveal what was tried
     Column("full_until", Float, nullable=False, index=True),  # Unix seconds
 )
 
@@ -119,7 +119,7 @@ PROJECTED_OFFSET = "projected_offset"
 
 
 async def counter(connection: AsyncConnection, name: str) -> int:
-    """A counter's value; 0 before its first change."""
+    """Return a counter's value, 0 before its first change."""
     return await connection.scalar(select(COUNTERS.c.value).where(COUNTERS.c.name == name)) or 0
 
 
@@ -131,9 +131,9 @@ async def set_counter(tx: AsyncConnection, name: str, value: int) -> None:
 
 
 async def next_membership_version(tx: AsyncConnection) -> int:
-    """Count one more change of membership, in the caller's transaction: the order of versions is that of commits.
+    """Count one more change of membership in the caller's transaction. Versions have the order of commits.
 
-    The row stays locked until then, on databases whose writers do not wait for one another anyway.
+    The row stays locked until the commit. SQLite needs no lock, because its writers wait for one another.
     """
     counted = update(COUNTERS).where(COUNTERS.c.name == MEMBERSHIP_VERSION).values(value=COUNTERS.c.value + 1)
     version = await tx.scalar(counted.returning(COUNTERS.c.value))

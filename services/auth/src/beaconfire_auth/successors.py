@@ -1,4 +1,4 @@
-"""Which refresh token follows which: derived, so that an answer that was lost can be given once more.
+"""Derive the refresh token that follows another, so that a lost answer can be given again.
 
 The secret is random, made once for a database and kept there under the seal of the signing keys. Every auth process
 derives the same tokens from it, also after a restart. The database still holds only hashes of tokens, so neither the
@@ -25,7 +25,7 @@ _CONTEXT = b"beaconfire refresh token\0"
 
 
 class Successors:
-    """Derives refresh tokens with the secret in the database."""
+    """Derive refresh tokens with the secret in the database."""
 
     def __init__(self, database: Database, seal: Seal) -> None:
         self._database = database
@@ -38,7 +38,7 @@ class Successors:
         return self._secret is not None
 
     async def open(self) -> None:
-        """Read the secret, or make it if there is none; seal it with the newest secret of the settings.
+        """Read the secret, or create it if there is none. Encrypt it with the newest secret of the settings.
 
         Raises DatabaseAway, KeysUnusable.
         """
@@ -51,13 +51,13 @@ class Successors:
                     await tx.execute(insert(SECRETS).values(name=_NAME, sealed=sealed))
                 elif (renewed := self._seal.renewed(sealed, what=_WHAT)) is not None:
                     await tx.execute(update(SECRETS).where(SECRETS.c.name == _NAME).values(sealed=renewed))
-        except IntegrityError:  # another process made it in this moment
+        except IntegrityError:  # another process created it at the same time
             async with self._database.reading() as connection:
                 sealed = (await connection.execute(this)).scalar_one()
         self._secret = self._seal.open(sealed, what=_WHAT)
 
     def of(self, refresh_token: str) -> str:
-        """The refresh token that follows this one. Raises DatabaseAway before `open`."""
+        """Return the refresh token that follows this one. Raises DatabaseAway before `open`."""
         if self._secret is None:
             raise DatabaseAway("the secret of the refresh tokens could not be read yet")
         derived = hmac.digest(self._secret, _CONTEXT + refresh_token.encode(), "sha256")

@@ -12,7 +12,7 @@ _USER: web.RequestKey[str] = web.RequestKey("user", str)
 
 
 class Access(access.Access):
-    """Checks who makes a request and what they may do, and counts it."""
+    """Check who makes a request and what the caller may do, and count the request."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings, root_kind="campaign", source="api", service_token=settings.shown_token)
@@ -20,7 +20,7 @@ class Access(access.Access):
 
     @property
     def count_body(self) -> Middleware:
-        """A middleware that counts the bytes of a request's body for its user, however they were sent."""
+        """Return a middleware that counts the bytes of a request's body for its user, however they were sent."""
 
         @web.middleware
         async def count(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""What answers and requests carry beside their bodies: revisions, conflicts, keys that make a creation idempotent."""
+"""Revisions, conflicts and idempotency keys: what requests and answers carry besides their bodies."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -18,27 +18,27 @@ from beaconfire_publisher.store import Changed, Row
 KEY_HEADER = "Idempotency-Key"
 
 IF_MATCH = '^(?:\\*|(?:W/)?"[0-9]{1,15}")$'
-"""What `If-Match` may say: any revision, or one."""
+"""Values of `If-Match`: any revision, or one."""
 _REVISION = re.compile(r'(?:W/)?"([0-9]{1,15})"')
 _KEY = re.compile(r"[!-~]{1,128}")
 
 
 def tag(row: Row) -> dict[str, str]:
-    """The header with a thing's revision."""
+    """Return the header with the revision of a thing."""
     return {"ETag": f'"{row["revision"]}"'}
 
 
 def answer(body: dict[str, Any], headers: Mapping[str, str], *, status: int = 200) -> web.Response:
-    """An answer with these headers."""
+    """Return an answer with these headers."""
     response = json_answer(body, status=status)
     response.headers.update(headers)
     return response
 
 
 def based_on(request: web.Request) -> int | None:
-    """The revision in `If-Match`, None where any will do. Raises BeaconfireError `bad_request`.
+    """Return the revision in `If-Match`, or None if it allows any. Raises BeaconfireError `bad_request`.
 
-    A tag that a proxy made weak (`W/`, where it compresses) counts: a revision is the same however it is encoded.
+    A tag that a compressing proxy made weak (`W/`) counts: a revision does not depend on the encoding.
     """
     text = ", ".join(request.headers.getall("If-Match", ["*"])).strip()
     if text == "*":
@@ -50,9 +50,9 @@ def based_on(request: web.Request) -> int | None:
 
 
 def idempotency_key(request: web.Request, caller: str, body: Body | object, *, kind: str = "user") -> Key | None:
-    """The `Idempotency-Key` of a request with this body. None without one. Raises BeaconfireError `bad_request`.
+    """Return the `Idempotency-Key` of a request with this body, or None. Raises BeaconfireError `bad_request`.
 
-    `caller` is the name of a user, or of a service if `kind` says so: nobody can see or spoil the keys of another.
+    `caller` is the name of a user, or of a service if `kind` says so. No caller can see or use up the keys of another.
     """
     if KEY_HEADER not in request.headers:
         return None
@@ -67,7 +67,7 @@ def idempotency_key(request: web.Request, caller: str, body: Body | object, *, k
 
 @contextmanager
 def conflicts(show: Callable[[Row], object]) -> Iterator[None]:
-    """Answer a change that came too late with 409, what it collides with, and how the thing is now."""
+    """Answer a change that came too late with 409, the conflicting fields, and the current thing."""
     try:
         yield
     except Changed as error:

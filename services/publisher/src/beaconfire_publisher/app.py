@@ -1,4 +1,4 @@
-"""The publisher put together: the only module that knows every part of it."""
+"""Build the publisher: the only module that knows every part of it."""
 
 from collections.abc import Callable
 
@@ -23,7 +23,7 @@ from beaconfire_publisher.world_time import WorldTime
 
 
 def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Application:
-    """The publisher's application. For `on_fatal` see `Service`. Its start raises DatabaseUnusable."""
+    """Return the publisher's application. For `on_fatal` see `Service`. Its start raises DatabaseUnusable."""
     service = Service("publisher", settings, MIGRATIONS, look_at=OUTBOX, on_fatal=on_fatal)
     access = service.asks_auth(Access(settings))
     outbox = service.publishes(Outbox(service.database, OUTBOX), wake=broker.WAKE)

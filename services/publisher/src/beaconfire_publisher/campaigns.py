@@ -1,4 +1,4 @@
-"""Campaigns: the roots. Whoever creates one is its owner; their members are auth's."""
+"""Campaigns: the roots. The user who creates one is its owner. Auth keeps the members."""
 
 from datetime import UTC, datetime
 
@@ -19,7 +19,7 @@ WORLD_BEGINS = datetime(1000, 1, 1, 8, tzinfo=UTC)
 
 
 class CampaignChanges(Body):
-    """What of a campaign may be changed."""
+    """The fields of a campaign that may be changed."""
 
     name: Name = ""
     description: Description = ""
@@ -41,12 +41,12 @@ class Campaign(Thing):
 
 
 def show(row: Row, role: Role) -> dict[str, object]:
-    """A campaign as the member with this role gets it."""
+    """Return a campaign as a member with this role sees it."""
     return Campaign.model_validate({**row, "role": role}).model_dump(mode="json")
 
 
 class Campaigns:
-    """The calls on campaigns."""
+    """The HTTP calls on campaigns."""
 
     def __init__(self, access: Access, store: Store) -> None:
         self._access = access
@@ -80,9 +80,9 @@ class Campaigns:
                 if earlier.is_done:
                     return await self._repeat(request, campaign_id)
         await self._store.check_allowance(caller.user_id)  # a grant is an event, too
-        # Granted first: a crash in between leaves an owner of nothing, which is harmless; the other way round it
-        # would leave a campaign that nobody can reach. Auth grants only while the campaign has no member: the request
-        # that is sent again takes no campaign back, however late it comes.
+        # The grant comes first. A crash in between leaves an owner without a campaign, which is harmless. The other way
+        # round it would leave a campaign that no user can reach. Auth grants only while the campaign has no member, so
+        # a repeated request never takes a campaign back, however late it comes.
         try:
             await self._access.make_owner(caller, campaign_id)
         except BeaconfireError as error:
@@ -101,7 +101,7 @@ class Campaigns:
         return answer({"campaign": show(row, Role.OWNER)}, headers, status=201)
 
     async def _repeat(self, request: web.Request, campaign_id: str) -> web.Response:
-        """Tell once more what was created, as it is now, if the caller may still see it."""
+        """Answer a repeated creation with the current campaign, if the caller may still see it."""
         role = await self._access.role(request, campaign_id)
         async with self._store.reading() as tx:
             row = await tx.find(CAMPAIGNS, {"id": campaign_id})
@@ -137,7 +137,7 @@ class Campaigns:
 
 
 def event(row: Row, operation: Operation, fields: tuple[str, ...] = ()) -> EntityUpdated:
-    """The event that tells what happened to a campaign."""
+    """Return the event of a change to a campaign."""
     return EntityUpdated(
         campaign_id=row["id"],
         entity_type="campaign",

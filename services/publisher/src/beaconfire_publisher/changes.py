@@ -1,4 +1,4 @@
-"""What a change really changes: the values to write, and the `changedFields` that tell of them."""
+"""Find what a change really changes: the values to write, and their names for `changedFields`."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,10 +16,10 @@ _REST = ""
 
 
 def merge(current: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The fields of `current` that `wanted` gives another value, and their names on the wire.
+    """Return the fields of `current` that `wanted` changes, and their names on the wire.
 
-    A mapping is merged key by key, each named by itself (`variables.food`); None removes a key. Of nothing (`{}`),
-    everything wanted is a change. Raises BeaconfireError where a mapping would get more than `MAX_KEYS` keys.
+    A mapping is merged key by key, and each key has its own name (`variables.food`). None removes a key. If `current`
+    is empty, everything wanted is a change. Raises BeaconfireError if a mapping would get more than `MAX_KEYS` keys.
     """
     values: dict[str, Any] = {}
     fields: list[str] = []
@@ -45,12 +45,12 @@ def _merge_keys(
 
 
 def _same(one: object, other: object) -> bool:
-    # To Python, 1 and True are equal; to JSON they are not.
+    # 1 and True are equal in Python, but not in JSON.
     return one == other and isinstance(one, bool) == isinstance(other, bool)
 
 
 def stamp(stamps: Mapping[str, int], fields: Iterable[str], revision: int) -> dict[str, int]:
-    """At which revision each field was changed last, `fields` at this one. What is not named was not changed since 1.
+    """Return the revision at which each field was last changed; for `fields` it is this one. Other fields: revision 1.
 
     Of variables that come and go, `MAX_STAMPS` are remembered one by one; the others count as changed when the latest
     of them was: who edits from an older state meets a conflict too many, never one too few.
@@ -65,10 +65,10 @@ def stamp(stamps: Mapping[str, int], fields: Iterable[str], revision: int) -> di
 
 
 def conflicts(stamps: Mapping[str, int], fields: Iterable[str], based_on: int) -> tuple[str, ...]:
-    """Those of the fields that were changed after the revision a change is based on."""
+    """Return those of the fields that were changed after the revision on which a change is based."""
     return tuple(name for name in fields if stamps.get(name, stamps.get(_REST, 1)) > based_on)
 
 
 def changed_since(stamps: Mapping[str, int], based_on: int) -> tuple[str, ...]:
-    """The fields that were changed after a revision."""
+    """Return the fields that were changed after a revision."""
     return tuple(name for name, revision in stamps.items() if name != _REST and revision > based_on)

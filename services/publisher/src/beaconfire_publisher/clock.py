@@ -13,13 +13,13 @@ from beaconfire_publisher.answers import answer, tag
 from beaconfire_publisher.fields import Clock
 from beaconfire_publisher.store import CAMPAIGNS, CLOCKS, Row, Store, Writing
 
-MAX_OF_A_USER = 20  # each may advance every second, and whoever signs up can make as many campaigns as they like
+MAX_OF_A_USER = 20  # each may advance every second, and any user can create any number of campaigns
 
 
 async def start(tx: Writing, campaign: Row, clock: Clock, user_id: str) -> Row:
-    """Set the clock of a campaign that was found; it is due first after one period. The one it has goes on as it is.
+    """Set the clock of a campaign. It is first due after one period. An unchanged clock continues as it is.
 
-    Raises BeaconfireError `conflict` where the user has set as many as run at a time.
+    Raises BeaconfireError `conflict` if the user has already set as many clocks as may run.
     """
     row, fields = await tx.change(CAMPAIGNS, campaign, {"clock": clock})
     if fields:
@@ -34,7 +34,7 @@ async def start(tx: Writing, campaign: Row, clock: Clock, user_id: str) -> Row:
 
 
 async def stop(tx: Writing, campaign: Row) -> None:
-    """Stop the clock of a campaign that was found. Where none runs, nothing happens."""
+    """Stop the clock of a campaign. If none runs, nothing happens."""
     row, fields = await tx.change(CAMPAIGNS, campaign, {"clock": None})
     if fields:
         await tx.remove(CLOCKS, {"campaign_id": row["id"]})
@@ -42,7 +42,7 @@ async def stop(tx: Writing, campaign: Row) -> None:
 
 
 class Clocks:
-    """The calls on clocks."""
+    """The HTTP calls on clocks."""
 
     def __init__(self, access: Access, store: Store) -> None:
         self._access = access

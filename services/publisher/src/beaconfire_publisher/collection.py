@@ -1,4 +1,4 @@
-"""One kind of thing in a campaign over HTTP: list, create, read, change, delete, each with its event."""
+"""The HTTP calls on one kind of thing in a campaign: list, create, read, change, delete, each with its event."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -21,7 +21,7 @@ from beaconfire_publisher.store import CAMPAIGNS, Reading, Row, Store, Writing, 
 
 
 class Collection(ABC):
-    """The five calls. A subclass says what the thing is, and which event tells of it.
+    """The five calls. A subclass says what the thing is, and which event its changes publish.
 
     The names of the path's parts are columns of the table; the last one of `thing_path` is `{id}`.
     """
@@ -31,7 +31,7 @@ class Collection(ABC):
     path: ClassVar[str]
     thing_path: ClassVar[str]
     filters: ClassVar[tuple[str, ...]] = ()
-    """Columns that a query parameter may choose by."""
+    """Columns by which a query parameter may filter."""
     table: ClassVar[Table]
     new: ClassVar[type[Body]]
     changes: ClassVar[type[Body]]
@@ -44,14 +44,14 @@ class Collection(ABC):
     @staticmethod
     @abstractmethod
     def event(row: Row, operation: Operation, fields: tuple[str, ...] = ()) -> Event:
-        """The event that tells what happened to a thing."""
+        """Return the event of a change to a thing."""
 
     async def check_parent(self, tx: Reading, path: Row) -> None:
-        """Raise `not_found` where what the path leads to is not there. Members outlive a deleted campaign."""
+        """Raise `not_found` if the parent in the path does not exist. A deleted campaign may still have members."""
         await tx.find(CAMPAIGNS, {"id": path["campaign_id"]})
 
     async def publish_contents_deleted(self, tx: Writing, row: Row) -> None:  # noqa: B027  (most things contain nothing)
-        """Tell of what goes with a thing that is about to be deleted."""
+        """Publish the deletion of everything inside a thing that is about to be deleted."""
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -72,7 +72,7 @@ class Collection(ABC):
 
     async def _create(self, request: web.Request) -> web.Response:
         caller = await self._access.member(request)
-        if KEY_HEADER not in request.headers:  # else it may be a repeat, and what it came to is for everybody who reads
+        if KEY_HEADER not in request.headers:  # otherwise it may be a repeat, whose result every reader may see
             check_editor(caller)
         wanted = await read_body(request, self.new)
         key = idempotency_key(request, caller.user_id, wanted)
@@ -121,7 +121,7 @@ class Collection(ABC):
         chosen = {name: request.query[name] for name in self.filters if name in request.query}
         for name, text in chosen.items():
             if not is_id(text):
-                raise BeaconfireError(errors.BAD_REQUEST, f"{name}: {text[:80]!r} is no {name}")
+                raise BeaconfireError(errors.BAD_REQUEST, f"{name}: {text[:80]!r} is not a valid {name}")
         return chosen
 
     def _show(self, row: Row) -> dict[str, object]:

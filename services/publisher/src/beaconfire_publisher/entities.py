@@ -1,4 +1,4 @@
-"""Entities: whatever else is in a campaign (locations, encounters, …), each of a type the caller names."""
+"""Entities: everything else in a campaign (locations, encounters, …). The caller names the type of each."""
 
 from typing import Annotated
 
@@ -12,8 +12,8 @@ from beaconfire_publisher.fields import Key, Name, Thing, Value, VariableChanges
 from beaconfire_publisher.store import ENTITIES, Row
 
 RESERVED = ROOT_KINDS | {"settlement", "structure", "member"}
-"""Kinds that are told of by events of their own: an entity among them would be heard in their rooms. Of members, auth
-alone may publish: the broker would refuse the event for ever."""
+"""Kinds with events of their own: an entity of such a kind would appear in their rooms. Only auth may publish events of
+members: the broker would refuse the event forever."""
 
 
 def _check_type(kind: str) -> str:
@@ -26,7 +26,7 @@ Type = Annotated[Key, AfterValidator(_check_type), Field(json_schema_extra={"not
 
 
 class EntityChanges(Body):
-    """What of an entity may be changed."""
+    """The fields of an entity that may be changed."""
 
     name: Name = ""
     data: VariableChanges = Field(default_factory=dict)

@@ -1,6 +1,6 @@
-"""`POST /v1/events`: any event of the catalogue, one or a list, for services that speak no NATS.
+"""`POST /v1/events`: publish one event of the catalogue, or a list, for services that do not speak NATS.
 
-The same way as any change of ours: into the outbox, relayed in order, once for each event id.
+Events take the same way as every change: into the outbox, then relayed in order, once per event id.
 """
 
 import asyncio
@@ -46,12 +46,12 @@ from beaconfire_publisher.store import Row, Store, Writing
 MAX_EVENTS = 500
 MAX_BYTES = 1024 * 1024
 MAX_ITEM_BYTES = MAX_EVENT_BYTES + 1_024
-"""Of an event as it is given: with `null` for what it does not say, it may be longer than what is sent."""
+"""Limit of an event in a request. With `null` for missing fields it may be longer than the published event."""
 _NUMBER = re.compile(r"[+-]?[0-9.]+")
 
 
 class GivenMetadata(Body):
-    """What the publisher of an event says besides."""
+    """Metadata that the publisher of an event may give."""
 
     timestamp: AwareDatetime | None = None
     user_id: Id | None = None
@@ -61,7 +61,7 @@ class GivenMetadata(Body):
 
 
 class GivenEvent(Body):
-    """An event to publish. Its subject follows from type and payload."""
+    """An event to publish. Its type and payload determine its subject."""
 
     id: EventId | None = None
     type: Annotated[str, StringConstraints(min_length=1, max_length=100)]
@@ -71,16 +71,16 @@ class GivenEvent(Body):
 
 
 class PublishedEvent(CamelModel):
-    """What became of one event."""
+    """The result for one event."""
 
     id: str
     subject: str
     offset: str | None = None
-    """Its place in the stream, `<epoch>:<offset>`."""
+    """Its cursor, `<epoch>:<offset>`."""
     pending: bool = False
-    """The broker has not acknowledged it yet; it will come."""
+    """The broker has not acknowledged it yet. It will be published."""
     repeated: bool = False
-    """It was published before, and was not again."""
+    """It was published before, and is not published again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class _Refused:
 
 @dataclass(frozen=True, slots=True)
 class _Repeated:
-    """It was published before; `message_id` is what the broker knows it by."""
+    """It was published before. The broker knows it as `message_id`."""
 
     id: str
     subject: str
@@ -102,19 +102,19 @@ _Outcome = Envelope | _Refused | _Repeated
 
 @dataclass(frozen=True, slots=True)
 class _Rights:
-    """What a token may do: `may_publish` on a subject, `may_read` what was published there."""
+    """The rights of a token: to publish on a subject, and to read what was published there."""
 
     may_publish: Callable[[str], bool]
     may_read: Callable[[str], bool]
 
 
 def publishable() -> dict[str, type[Event]]:
-    """The events that can be published here, by type: those that are stored, and are not auth's own."""
+    """Return the event classes that can be published here, by type: all stored events, except those of auth."""
     return {type_: cls for type_, cls in events().items() if not cls.ephemeral and not is_membership(_example(cls))}
 
 
 class Events:
-    """The call that publishes events."""
+    """The HTTP call that publishes events."""
 
     def __init__(self, access: Access, store: Store) -> None:
         self._access = access
@@ -138,7 +138,7 @@ class Events:
             else:
                 outcomes = [_check_readable(_recall(one), rights) for one in earlier.outcome["events"]]
             if not isinstance(given, list) and isinstance(outcomes[0], _Refused):
-                raise outcomes[0].error  # and its key is not used up
+                raise outcomes[0].error  # its key can be used again
             if key is not None and earlier is None:
                 await tx.settle({key.name: {"events": [_note(one) for one in outcomes]}})
         headers = await self._store.cursor_headers(tx)
@@ -171,25 +171,25 @@ class Events:
 
 @cache
 def _times(cls: type[Event]) -> tuple[str, ...]:
-    """The fields of a payload that are times, by their names in JSON."""
+    """Return the fields of a payload that are times, by their names in JSON."""
     properties = cls.model_json_schema(by_alias=True)["properties"]
     return tuple(name for name, schema in properties.items() if "date-time" in json.dumps(schema))
 
 
 def _check_time(name: str, value: Any) -> None:
-    """Refuse seconds since 1970 in a text, which pydantic takes for a time and JSON Schema does not."""
+    """Refuse seconds since 1970 in a text: pydantic accepts them as a time, but JSON Schema does not."""
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         raise BeaconfireError(errors.BAD_REQUEST, f"{name}: expected a time like 2026-01-31T12:00:00Z")
 
 
 def _example(cls: type[Event]) -> str:
-    """A subject of an event, with the same id in every place."""
+    """Return an example subject of an event, with the same id everywhere."""
     root, rest = cls.subject.split(".", 1)
     return re.sub(r"\{[a-z_]+\}", "x", f"{'campaign' if root.startswith('{') else root}.{rest}")
 
 
 def _whole(value: Any) -> Any:
-    """JSON with `5` for `5.0`: which of the two a whole number is written as says nothing."""
+    """Return the JSON with `5` for `5.0`: both mean the same whole number."""
     if isinstance(value, dict):
         return {key: _whole(one) for key, one in value.items()}
     if isinstance(value, list):
@@ -214,7 +214,7 @@ def _read(body: bytes) -> Any:
 async def _prepare_all(
     items: Sequence[Any], author: Claims | ServiceClaims, correlation: str
 ) -> list[_Refused | Envelope]:
-    """Prepare one after the other. A list of wrong ones takes half a second: other requests are answered in between."""
+    """Prepare events one by one. A list of invalid events takes half a second: other requests get turns between."""
     prepared = []
     for item in items:
         prepared.append(_prepare(item, author, correlation))
@@ -223,7 +223,7 @@ async def _prepare_all(
 
 
 def _prepare(item: Any, author: Claims | ServiceClaims, correlation: str) -> _Refused | Envelope:
-    """The event as it would be published, or what is wrong with it."""
+    """Return the event as it would be published, or what is wrong with it."""
     try:
         _check_item_size(item)
         if isinstance(item, dict) and "payload" in item:
@@ -242,7 +242,7 @@ def _prepare(item: Any, author: Claims | ServiceClaims, correlation: str) -> _Re
 
 
 def _check_item_size(item: Any) -> None:
-    """Refuse what is too large before it is validated: a megabyte of wrong values takes seconds to describe."""
+    """Refuse an event that is too large before it is validated: describing a megabyte of errors takes seconds."""
     if len(compact(item)) > MAX_ITEM_BYTES:
         raise BeaconfireError(errors.TOO_LARGE, f"an event has at most {MAX_EVENT_BYTES} bytes")
 
@@ -252,7 +252,10 @@ def _event(given: GivenEvent) -> Event:
     if cls is None:
         raise BeaconfireError(errors.UNKNOWN_TYPE, f"type: {given.type[:80]!r} is not in the catalogue")
     if cls.ephemeral:
-        raise BeaconfireError(errors.BAD_REQUEST, f"type: {given.type} is never stored; sockets send it")
+        raise BeaconfireError(
+            errors.BAD_REQUEST,
+            f"type: {given.type} is ephemeral and is never stored: clients send it over their sockets",
+        )
     if given.version != cls.version:
         raise BeaconfireError(errors.BAD_REQUEST, f"version: {given.type} is at version {cls.version}")
     for name in _times(cls):
@@ -264,7 +267,7 @@ def _event(given: GivenEvent) -> Event:
 
 
 def _metadata(given: GivenMetadata, author: Claims | ServiceClaims, correlation: str) -> Metadata:
-    """A user speaks for themselves, a service in its own name, for whom it says."""
+    """Return the metadata. A user publishes as themselves, a service as itself, for any user that it names."""
     is_service = isinstance(author, ServiceClaims)
     source = _source(author)
     user_id = given.user_id if is_service else _name(author)
@@ -284,13 +287,13 @@ def _metadata(given: GivenMetadata, author: Claims | ServiceClaims, correlation:
 def _source(author: Claims | ServiceClaims) -> str:
     if isinstance(author, Claims):
         return "api"
-    # A service's name is an id; of a source, the first is a letter, and all are small.
+    # A service's name is an id. A source starts with a letter and is in lower case.
     name = author.service.lower()
     return name if name[0].isalpha() else f"s{name}"[:64]
 
 
 def _check_whole(given: GivenEvent, item: Any, prepared: Envelope) -> None:
-    """What the gateways will check: that it is an event of its subject, as it was given, and not too large."""
+    """Check what the gateways will check: the event fits its subject, is unchanged by parsing, and is not too large."""
     said = {name: value for name, value in (item.get("metadata") or {}).items() if value is not None}
     metadata = {**prepared.metadata.model_dump(mode="json", exclude_none=True), **said}
     as_given = {"id": prepared.id, "type": given.type, "version": given.version, "payload": given.payload}
@@ -308,9 +311,9 @@ def _check_whole(given: GivenEvent, item: Any, prepared: Envelope) -> None:
 async def _add_all(
     tx: Writing, prepared: Sequence[_Outcome], author: Claims | ServiceClaims, rights: _Rights, *, before: str | None
 ) -> list[_Outcome]:
-    """Write the events that may be published, except those that were published before.
+    """Write the events that may be published and were not published before.
 
-    `before` is what releases before the table of keys made of the request's own key.
+    `before` is what releases without the table of keys created under the request's own key.
     """
     keys = {one.message_id: _key(one, author) for one in prepared if isinstance(one, Envelope) and _is_named(one)}
     mine: dict[str, Key] = {}
@@ -353,7 +356,7 @@ def _envelopes(outcomes: Iterable[_Outcome]) -> list[tuple[int, Envelope]]:
 
 
 def _note(outcome: _Outcome) -> Row:
-    """What is remembered of an outcome."""
+    """Return what to store of an outcome."""
     if isinstance(outcome, _Refused):
         return {"error": {"code": outcome.error.code.code, "message": outcome.error.message}}
     return {"id": outcome.id, "subject": outcome.subject, "messageId": outcome.message_id}
@@ -370,7 +373,7 @@ def _check_readable(one: _Refused | _Repeated, rights: _Rights) -> _Outcome:
 
 
 def _is_named(one: Envelope) -> bool:
-    """Whether its publisher chose its id."""
+    """Return whether the publisher chose the event's id."""
     return one.id != one.message_id
 
 
@@ -380,21 +383,21 @@ def _key(one: Envelope, author: Claims | ServiceClaims) -> Key:
 
 
 def _id_before(one: Envelope, before: str | None, place: int) -> str | None:
-    """The id that this event has in the outbox if a release before the table of keys published it."""
+    """Return the id that the event has in the outbox if a release without the table of keys published it."""
     if _is_named(one):
         return one.id
     return None if before is None else digest(before, str(place))[:32]
 
 
 def _is_by(author: Claims | ServiceClaims, row: Row, one: Envelope) -> bool:
-    """Whether the row of an earlier release is this author's: others may have chosen the same id."""
+    """Return whether an earlier release's row is this author's: another author may have chosen the same id."""
     said = json.loads(row["body"])["metadata"]
     is_their_source = said.get("source") == one.metadata.source
     return is_their_source and (isinstance(author, ServiceClaims) or said.get("userId") == author.user_id)
 
 
 def _is_same(row: Row, one: Envelope) -> bool:
-    """Whether both say the same; when they say so may differ."""
+    """Return whether both events say the same. Their times may differ."""
     said, says = json.loads(row["body"]), json.loads(one.encode())
     return row["subject"] == one.subject and all(said[name] == says[name] for name in ("type", "version", "payload"))
 

@@ -1,4 +1,4 @@
-"""The fields of bodies and answers: their types and limits, as docs/reference/http.md states them."""
+"""Types and limits of the fields in bodies and answers (docs/reference/http.md)."""
 
 import math
 from collections.abc import Mapping
@@ -23,7 +23,9 @@ MAX_WHOLE = 2**53 - 1  # the largest that a browser keeps exact
 
 Name = Annotated[str, StringConstraints(max_length=200, pattern=LINE), AfterValidator(str.strip)]
 Kind = Annotated[str, StringConstraints(max_length=64, pattern=LINE), AfterValidator(str.strip)]
-Description = Annotated[str, StringConstraints(max_length=10_000, pattern=r"^[^\x00]*$")]  # PostgreSQL takes no NUL
+Description = Annotated[
+    str, StringConstraints(max_length=10_000, pattern=r"^[^\x00]*$")
+]  # PostgreSQL does not accept NUL
 Level = Annotated[int, Field(ge=0, le=100), WHOLE]
 Population = Annotated[int, Field(ge=0, le=1_000_000_000), WHOLE]
 
@@ -41,7 +43,7 @@ def _check_value(value: object) -> Value:
             return value
         case int() if abs(value) <= MAX_WHOLE:
             return value
-        case float() if math.isfinite(value):  # more than is promised: to JSON Schema 1e20 is a whole number
+        case float() if math.isfinite(value):  # more than documented: for JSON Schema, 1e20 is a whole number
             return value
         case str() if len(value) <= MAX_TEXT and "\0" not in value:
             return value
@@ -74,7 +76,7 @@ VariableChanges = Annotated[
     ],
     Field(json_schema_extra=_NO_OTHERS),
 ]
-"""A key sets that variable, None removes it. How many may result is checked where they are merged."""
+"""A key sets that variable, and None removes it. The merge checks how many variables result."""
 
 
 class Clock(Body):
@@ -87,7 +89,7 @@ class Clock(Body):
 
 
 class Thing(CamelModel):
-    """What every thing in an answer has. It is made from a row."""
+    """The fields that every thing in an answer has. It is created from a row."""
 
     id: str
     name: str

@@ -1,4 +1,4 @@
-"""Idempotency keys: what a request under a key came to, so that the same request again does nothing a second time.
+"""Idempotency keys: store the outcome of a request under its key, so that a repeat does nothing a second time.
 
 A key belongs to one caller. The outcome is stored with it, in the transaction of what the request does, and so is a
 fingerprint of the request: another request under the same key is a mistake, and is refused. Keys are kept for `KEEP`.
@@ -35,37 +35,37 @@ def table(metadata: MetaData) -> Table:
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A caller's key, and what they ask for under it."""
+    """A caller's key, and the request that it stands for."""
 
     name: str
     fingerprint: str
     before: str
-    """The id that releases before the table of keys gave to what was made under it."""
+    """The id that releases without the table of keys gave to what was created under it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """What an earlier request under a key came to."""
+    """The outcome of an earlier request under a key."""
 
     outcome: Mapping[str, Any]
     is_done: bool
-    """False if it was cut off between its two transactions: then it is to be completed."""
+    """False if the request was cut off between its two transactions. Then it must be completed."""
     fingerprint: str
 
 
 def key_of_request(scope: str, text: str, *, method: str, path: str, body: object, before: str) -> Key:
-    """The key of a request, from its `Idempotency-Key`. `scope` names the caller. `body` is JSON."""
+    """Return the key of a request, from its `Idempotency-Key`. `scope` names the caller. `body` is JSON."""
     return Key(digest("request", scope, text), digest(method, path, _canonical(body)), before)
 
 
 def key_of_event(scope: str, id_: str, *, subject: str, event: Mapping[str, Any]) -> Key:
-    """The key of an event, from the id that its publisher chose. When it is said may differ."""
+    """Return the key of an event, from the id that its publisher chose. The event's time may differ in a repeat."""
     said = {name: event[name] for name in ("type", "version", "payload")}
     return Key(digest("event", scope, id_), digest(subject, _canonical(said)), id_)
 
 
 def another_request() -> BeaconfireError:
-    """The refusal of a key that was used before, for something else."""
+    """Return the error for a key that was used before for another request."""
     return BeaconfireError(
         errors.CONFLICT,
         "Idempotency-Key: you used this key for another request in the last days (another path or body): take a new "
@@ -74,5 +74,5 @@ def another_request() -> BeaconfireError:
 
 
 def _canonical(value: object) -> str:
-    """JSON that is the same for the same value, in whatever order it was sent."""
+    """Return JSON that is the same for the same value, in whatever order it was sent."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"))

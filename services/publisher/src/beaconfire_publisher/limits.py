@@ -1,4 +1,4 @@
-"""How much a user and a root may ask for over HTTP: requests, bodies, events, and a share of the stream.
+"""Limit what a user and a root may ask for over HTTP: requests, bodies, events, and a share of the stream.
 
 Requests and bodies count in this process; time comes from the caller. Events count in the database, in the transaction
 that writes them (`stream_usage`), so that all processes count together and a restart forgets nothing.
@@ -31,13 +31,13 @@ LIMITED = metrics.Counter(
 
 MINUTE_S = 60.0
 REMEMBERED_S = 24 * 3600
-"""How long a row of `stream_usage` that counts nothing any more is kept, so that it is not made again and again."""
+"""How long an empty row of `stream_usage` is kept, so that it is not created again and again."""
 REMEMBERED = 20_000
-"""Users and roots whose requests are counted in this process at a time; the one that was idle longest is forgotten."""
+"""Users and roots whose requests this process counts at a time. It forgets the one that was idle longest."""
 
 
 def table(metadata: MetaData) -> Table:
-    """The table of what users and roots have published: for each bucket, when it will be empty (Unix seconds)."""
+    """Return the table of what users and roots have published: when each bucket will be empty (Unix seconds)."""
     return Table(
         "stream_usage",
         metadata,
@@ -51,7 +51,7 @@ def table(metadata: MetaData) -> Table:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """`amount` of something in every `window_s` seconds. No amount: no limit."""
+    """A limit of `amount` in every `window_s` seconds. 0 means no limit."""
 
     name: str
     what: str
@@ -59,7 +59,7 @@ class Limit:
     window_s: float = MINUTE_S
 
     def seconds(self, count: float) -> float:
-        """How long it takes until so many are forgotten."""
+        """Return how long it takes until this many are forgotten."""
         return self.window_s * count / self.amount if self.amount else 0.0
 
     def check(self, empty_at: float, now: float) -> None:
@@ -87,14 +87,14 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """The limits on what one user, or one root, has stored in the stream."""
+    """The limits on what one user, or one root, stores in the stream."""
 
     events: Limit
     bytes: Limit
     share: Limit
 
     def row(self, scope: str, count: int, size: int, now: float) -> dict[str, Any]:
-        """What so many events of so many bytes together add to a row of `stream_usage` that is empty."""
+        """Return an empty row of `stream_usage` with this many events and bytes added."""
         return {
             "scope": scope,
             "events": now + self.events.seconds(count),
@@ -104,27 +104,27 @@ class Stored:
         }
 
     def check(self, row: Any, added: Mapping[str, Any] | None, now: float) -> None:
-        """Raise BeaconfireError `too_many` if the row was full before this was added to it."""
+        """Raise BeaconfireError `too_many` if the row was full before `added` was added."""
         for limit, name in ((self.events, "events"), (self.bytes, "bytes"), (self.share, "share")):
             limit.check(getattr(row, name) - (added[name] - now if added else 0.0), now)
 
 
 @dataclass(frozen=True, slots=True)
 class PublishingLimits:
-    """The limits on what users publish: of each user, in each root."""
+    """The limits on what users publish: per user, and per root."""
 
     user: Stored
     root: Stored
 
     @classmethod
     def of(cls, *, user: tuple[int, int, float], root: tuple[int, int, float]) -> "PublishingLimits":
-        """Of each: events a minute, their bytes a minute, and percent of the stream."""
+        """For each: events per minute, their bytes per minute, and percent of the stream."""
         return cls(
             _stored("user", "you publish", *user), _stored("root", "all its members publish in this root", *root)
         )
 
     def of_scope(self, scope: str) -> Stored:
-        """The limits on a row of `stream_usage`."""
+        """Return the limits on a row of `stream_usage`."""
         return self.user if scope.startswith("user:") else self.root
 
 
@@ -137,26 +137,26 @@ def _stored(name: str, who: str, events: int, size: int, percent: float) -> Stor
 
 
 class Requests:
-    """Counts requests and their bodies in this process."""
+    """Count requests and their bodies in this process."""
 
     def __init__(self, *, user_requests: int, user_body_bytes: int, root_requests: int) -> None:
-        """What is allowed a minute."""
+        """The amounts allowed per minute."""
         self._user_requests = Limit("user_requests", "your requests", user_requests)
         self._user_bodies = Limit("user_bodies", "bytes of your requests' bodies", user_body_bytes)
         self._root_requests = Limit("root_requests", "requests of all its members to this root", root_requests)
         self._empty_at: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     def by_user(self, user_id: str, now: float) -> None:
-        """A user asks for something. Raises BeaconfireError `too_many`."""
+        """Count a request of a user. Raises BeaconfireError `too_many`."""
         self._user_bodies.check(self._empty_at.get(("body", user_id), 0.0), now)
         self._spend(self._user_requests, ("user", user_id), 1, now)
 
     def to_root(self, root: str, now: float) -> None:
-        """A member asks for something of a root. Raises BeaconfireError `too_many`."""
+        """Count a request to a root. Raises BeaconfireError `too_many`."""
         self._spend(self._root_requests, ("root", root), 1, now)
 
     def sent(self, user_id: str, size: int, now: float) -> None:
-        """A user's request had a body of so many bytes."""
+        """Count the bytes of a request's body for its user."""
         self._add(self._user_bodies, ("body", user_id), size, now)
 
     def _spend(self, limit: Limit, key: tuple[str, str], count: int, now: float) -> None:
@@ -172,7 +172,7 @@ class Requests:
 
 
 def totals(user_id: str | None, envelopes: Iterable[Envelope], sizes: Iterable[int]) -> Mapping[str, tuple[int, int]]:
-    """How many events, of how many bytes, count for the user and for each root, by the scope of their row."""
+    """Return how many events and bytes count for the user and for each root, by the scope of their row."""
     found: dict[str, tuple[int, int]] = {}
     for envelope, size in zip(envelopes, sizes, strict=True):
         for scope in (f"root:{root_name(envelope.subject)}", *([f"user:{user_id}"] if user_id else [])):

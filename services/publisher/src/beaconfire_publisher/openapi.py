@@ -1,4 +1,4 @@
-"""The publisher's OpenAPI 3.1 document, made from the models that the calls themselves use."""
+"""The publisher's OpenAPI 3.1 document, generated from the models that the calls use."""
 
 from collections.abc import Iterator
 from itertools import chain
@@ -59,7 +59,7 @@ _COLLECTIONS: tuple[type[Collection], ...] = (Settlements, Structures, Entities)
 
 
 def document() -> dict[str, Any]:
-    """The whole document."""
+    """Return the whole document."""
     return openapi.document(
         title="Beaconfire publisher",
         about=ABOUT,
@@ -71,7 +71,7 @@ def document() -> dict[str, Any]:
 
 
 def calls() -> Iterator[Call]:
-    """Every call of the publisher except the health endpoints and the document itself."""
+    """Yield every call of the publisher except the health endpoints and the document itself."""
     yield from _campaigns()
     yield from chain.from_iterable(map(_collection, _COLLECTIONS))
     yield _events()
@@ -209,7 +209,7 @@ def _events() -> Call:
 
 
 def _schemas() -> dict[str, Any]:
-    """Every model."""
+    """Return every model."""
     sent: list[type[BaseModel]] = [NewCampaign, CampaignChanges, Advance, Clock, GivenEvent, *publishable().values()]
     told: list[type[BaseModel]] = [Campaign, PublishedEvent]
     for collection in _COLLECTIONS:
@@ -222,14 +222,14 @@ def _schemas() -> dict[str, Any]:
     _, found = models_json_schema(modes, by_alias=True, ref_template=openapi.REFERENCE)
     schemas: dict[str, Any] = found["$defs"]
     for name, schema in schemas.items():
-        if name.endswith("Changes"):  # only what was sent counts: what is left out stays as it is
+        if name.endswith("Changes"):  # only the sent fields count; the others stay as they are
             for one in schema["properties"].values():
                 one.pop("default", None)
     return {**schemas, **_given_events(schemas["GivenEvent"])}
 
 
 def _given_events(given: dict[str, Any]) -> dict[str, Any]:
-    """`GivenEvent` as one of the types that can be published, each with its own version and payload."""
+    """Return `GivenEvent` as a choice of the types that can be published, each with its version and payload."""
     names = {type_: f"Given{cls.__name__}" for type_, cls in publishable().items()}
     events = {
         names[type_]: {

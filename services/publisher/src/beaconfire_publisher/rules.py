@@ -1,4 +1,4 @@
-"""The rules: which change makes which computed values out of date. A table, and the function that reads it.
+"""The rules: which change makes which computed values stale. A table, and the function that reads it.
 
 Nothing here computes the values. Whoever shows them (a client, another service) hears `state_invalidated`, which names
 them, and computes or loads them again.
@@ -12,10 +12,10 @@ from beaconfire_kit.catalogue import Event
 from beaconfire_kit.events.campaign import SettlementUpdated, StateInvalidated, StructureUpdated, WorldTimeChanged
 
 Change = SettlementUpdated | StructureUpdated | WorldTimeChanged
-"""What the rules know. Anything else, `state_invalidated` itself among it, has no consequence: rules cannot loop."""
+"""The events with rules. No other event has a consequence, not even `state_invalidated`, so rules cannot loop."""
 
 CREATED, DELETED = "(created)", "(deleted)"
-"""In place of a field: the thing was created, was deleted."""
+"""Used like fields: the thing was created, or deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +40,11 @@ RULES = (
 )
 
 SUBJECTS = tuple(dict.fromkeys(re.sub(r"\{\w+\}", "*", rule.change.subject) for rule in RULES))
-"""What the rules have to hear, as patterns of NATS subjects."""
+"""Patterns of the NATS subjects that the rules need."""
 
 
 def consequence(event: Event, rules: Iterable[Rule] = RULES) -> StateInvalidated | None:
-    """What a change makes out of date, all rules together. None where it is nothing."""
+    """Return what a change makes stale, by all rules together, or None."""
     if not isinstance(event, Change):
         return None
     matching = [rule for rule in rules if isinstance(event, rule.change) and _matches(rule, event)]

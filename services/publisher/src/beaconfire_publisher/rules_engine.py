@@ -1,4 +1,4 @@
-"""The rules engine: hears changes on the stream, and tells what they make out of date.
+"""The rules engine: it reads changes from the stream, and publishes what they make stale.
 
 Exactly once: the cause is recorded in the transaction that writes the event. Killed at any moment, it does the same
 again or finds it done. The event's id is random: one that follows from its cause could be worked out by whoever sees
@@ -34,7 +34,7 @@ NAME = "rules-engine"
 
 
 class RulesEngine:
-    """Handles one change after another."""
+    """Handle changes one by one."""
 
     name: ClassVar = NAME
     subjects: ClassVar = SUBJECTS
@@ -46,9 +46,9 @@ class RulesEngine:
         self._wake = wake
 
     async def handle(self, message: NatsMessage) -> None:
-        """Tell what a change makes out of date. Returns when that is committed, or when there is nothing to do.
+        """Publish what a change makes stale. Return when that is committed, or if there is nothing to do.
 
-        What is no valid event is passed over, counted: the gateways copy it to the dead letters.
+        An invalid event is skipped and counted. The gateways set it aside as a dead letter.
         """
         raw = message.raw_message
         try:
@@ -56,12 +56,12 @@ class RulesEngine:
             cause = read(raw.subject, raw.data)
         except InvalidEvent as error:
             HANDLED.labels("invalid").inc()
-            log.warning("passed over an invalid event", subject=raw.subject[:200], reason=error.reason)
+            log.warning("skipped an invalid event", subject=raw.subject[:200], reason=error.reason)
             return
         HANDLED.labels(await self._follow(cause, digest(raw.subject, cause.id or identity(raw)))).inc()
 
     async def run(self) -> None:
-        """Forget, every hour, what the stream cannot deliver any more."""
+        """Every hour, forget causes that the stream can no longer deliver."""
         while True:
             try:
                 async with self._database.writing() as tx:
@@ -84,5 +84,5 @@ class RulesEngine:
 
 
 def _metadata(cause: Metadata) -> Metadata:
-    """Who caused it, and in which connection. Who may see it is who may see the cause."""
+    """Return metadata with the user and correlation id of the cause. The consequence has the audience of its cause."""
     return Metadata(user_id=cause.user_id, source=NAME, correlation_id=cause.correlation_id, audience=cause.audience)

@@ -1,4 +1,4 @@
-"""The scheduler: advances world time where a campaign's clock runs.
+"""The scheduler: it advances the world time of every campaign whose clock runs.
 
 What is due is said by the database, and claimed in the transaction that writes the new time, the next due moment and
 the event: killed at any moment, and however many schedulers there are, a clock advances once for each moment.
@@ -47,12 +47,12 @@ LATE = metrics.Gauge("beaconfire_scheduler_lateness_seconds", "How late the last
 NAME = "scheduler"
 """Its durable consumer, its broker user, and the `source` of its events."""
 LOOK_EVERY_S = 2.0
-"""A clock that was set while the broker was away, or another scheduler heard of it, is seen after this long."""
+"""A clock is noticed within this time, even if it was set while the broker was away."""
 BATCH = 100
 
 
 class Scheduler:
-    """Sleeps until the next clock is due, or one is changed."""
+    """Sleep until the next clock is due, or until one is changed."""
 
     name: ClassVar = NAME
     subjects: ClassVar[tuple[str, ...]] = ("campaign.*.campaign.*",)
@@ -64,20 +64,20 @@ class Scheduler:
         self._changed = asyncio.Event()
 
     async def handle(self, message: NatsMessage) -> None:
-        """Look at the clocks where one was changed. Anything else, valid or not, is passed over."""
+        """Check the clocks when one was changed. Any other message, valid or not, is skipped."""
         raw = message.raw_message
         try:
             check_lifetime(raw.headers)
             payload = read(raw.subject, raw.data).payload
         except InvalidEvent as error:
             INVALID.inc()
-            log.warning("passed over an invalid event", subject=raw.subject[:200], reason=error.reason)
+            log.warning("skipped an invalid event", subject=raw.subject[:200], reason=error.reason)
             return
         if isinstance(payload, EntityUpdated) and "clock" in payload.changed_fields:
             self._changed.set()
 
     async def run(self) -> None:
-        """Advance what is due, for ever."""
+        """Advance due clocks, forever."""
         while True:
             self._changed.clear()
             pause_s = LOOK_EVERY_S
@@ -92,7 +92,7 @@ class Scheduler:
                     await self._changed.wait()
 
     async def _advance_all(self) -> float:
-        """Advance every clock that is due. Returns how long it is until the next one is (seconds)."""
+        """Advance every due clock. Return the seconds until the next one is due."""
         for seen in await self._due():
             try:
                 await self._advance(seen)
@@ -101,7 +101,7 @@ class Scheduler:
                     await self._postpone(seen, timedelta(milliseconds=error.retry_after_ms or 1_000))
                 elif error.code is not errors.NOT_FOUND:
                     raise
-                continue  # over a limit, claimed by another scheduler, set anew, or deleted since it was seen
+                continue  # over a limit, claimed by another scheduler, changed, or deleted meanwhile
             await self._wake()
         async with self._database.reading() as connection:
             due_at = await connection.scalar(select(func.min(CLOCKS.c.due_at)))
@@ -113,8 +113,8 @@ class Scheduler:
             return [dict(row) for row in (await connection.execute(late_first)).mappings()]
 
     async def _postpone(self, seen: Row, pause: timedelta) -> None:
-        """Let a clock stand still for a while: who set it, or its campaign, has published too much of late."""
-        with contextlib.suppress(BeaconfireError):  # changed or deleted since it was seen: another look finds out
+        """Postpone a clock: the user who set it, or its campaign, has published too much."""
+        with contextlib.suppress(BeaconfireError):  # changed or deleted meanwhile: the next check finds out
             async with self._store.writing(_metadata(seen["set_by"])) as tx:
                 await tx.find(CAMPAIGNS, {"id": seen["campaign_id"]})
                 await tx.find(CLOCKS, seen)
@@ -123,9 +123,9 @@ class Scheduler:
                 POSTPONED.inc()
 
     async def _advance(self, seen: Row) -> None:
-        """Advance one clock, if it is still as it was seen. Raises BeaconfireError `not_found` where it is not."""
+        """Advance one clock. Raises BeaconfireError `not_found` if it was changed meanwhile."""
         async with self._store.writing(_metadata(seen["set_by"])) as tx:
-            # The campaign first: whoever locks both, locks it first.
+            # The campaign first: every transaction that locks both locks it first.
             campaign = await tx.find(CAMPAIGNS, {"id": seen["campaign_id"]})
             await tx.find(CLOCKS, seen)
             try:
@@ -138,7 +138,7 @@ class Scheduler:
 
 
 def _metadata(set_by: str) -> Metadata:
-    """In the name of whoever set the clock; what follows from an advance is known by a correlation id of its own."""
+    """Return metadata with the user who set the clock, and a new correlation id for what follows from the advance."""
     return Metadata(user_id=set_by, source=NAME, correlation_id=uuid.uuid4().hex)
 
 

@@ -10,7 +10,7 @@ from beaconfire_publisher.limits import PublishingLimits, Requests
 
 
 class WorkerSettings(DatabaseSettings):
-    """What the publisher's workers need to know: where its database is, and how much users may publish."""
+    """Settings of the publisher's workers: its database, and how much users may publish."""
 
     database_url: str = Field(
         "sqlite+aiosqlite:///.beaconfire/publisher.db", description="The database of campaigns and unsent events"
@@ -48,7 +48,7 @@ class WorkerSettings(DatabaseSettings):
     )
 
     def publishing_limits(self) -> PublishingLimits:
-        """The limits on what users publish, over HTTP and by the clocks that they set."""
+        """Return the limits on what users publish, over HTTP and by the clocks that they set."""
         return PublishingLimits.of(
             user=(self.user_events_per_minute, self.user_event_bytes_per_minute, self.user_stream_percent),
             root=(self.root_events_per_minute, self.root_event_bytes_per_minute, self.root_stream_percent),
@@ -56,7 +56,7 @@ class WorkerSettings(DatabaseSettings):
 
 
 class Settings(AsksAuth, WorkerSettings):
-    """What the publisher needs to know. Its state is in the database."""
+    """Settings of the publisher. Its state is in the database."""
 
     port: int = Field(8082, ge=0, le=65535, description="The port for clients; 0 uses a free one")
     service_token: SecretStr = Field(
@@ -77,7 +77,7 @@ class Settings(AsksAuth, WorkerSettings):
     )
 
     def requests(self) -> Requests:
-        """What counts the requests of users and to roots."""
+        """Return what counts requests, per user and per root."""
         return Requests(
             user_requests=self.user_requests_per_minute,
             user_body_bytes=self.user_body_bytes_per_minute,
@@ -86,7 +86,7 @@ class Settings(AsksAuth, WorkerSettings):
 
     @property
     def shown_token(self) -> str:
-        """What auth is shown: the first part. The others are those it replaces, which auth still takes."""
+        """The token that auth is shown: the first part. The other parts are older tokens, which auth still accepts."""
         return self.service_token.get_secret_value().partition(",")[0].strip()
 
     def weak_secrets(self) -> Iterator[tuple[str, str]]:

@@ -21,7 +21,7 @@ from beaconfire_publisher.structures import Structures
 
 
 class SettlementChanges(Body):
-    """What of a settlement may be changed."""
+    """The fields of a settlement that may be changed."""
 
     name: Name = ""
     kind: Kind = "village"

@@ -1,4 +1,4 @@
-"""The tables, and transactions in which rows and the events that tell of them are committed together."""
+"""The tables, and transactions that commit rows together with the events of their changes."""
 
 import asyncio
 import json
@@ -56,7 +56,7 @@ TABLES = MetaData()
 
 
 class ClockColumn(TypeDecorator[Clock]):
-    """A clock as JSON, NULL where there is none."""
+    """A clock as JSON, or NULL."""
 
     impl = JSON(none_as_null=True)
     cache_ok = True
@@ -75,7 +75,7 @@ USAGE = limits.table(TABLES)
 
 
 def _table(name: str, *columns: Column[Any]) -> Table:
-    """A table of things: each has an id and a name, and counts its changes."""
+    """Return a table of things. Each has an id, a name, and a count of its changes."""
     return Table(
         name,
         TABLES,
@@ -90,7 +90,7 @@ def _table(name: str, *columns: Column[Any]) -> Table:
 
 
 def _inside(column: str, parent: Table) -> Column[Any]:
-    """The thing that a row belongs to, and is deleted with."""
+    """Return the column of the thing that a row belongs to, and is deleted with."""
     return Column(column, ForeignKey(parent.c.id, ondelete="CASCADE"), nullable=False, index=True)
 
 
@@ -107,7 +107,7 @@ CLOCKS = Table(
     Column("due_at", UtcDateTime, nullable=False, index=True),
     Column("set_by", String(64), nullable=False),
 )
-"""When each running clock is to be advanced next, and whose it is. The clock itself is a field of its campaign."""
+"""When each running clock is due next, and who set it. The clock itself is a field of its campaign."""
 SETTLEMENTS = _table(
     "settlements",
     _inside("campaign_id", CAMPAIGNS),
@@ -139,12 +139,12 @@ _INSERT: dict[str, Callable[[Table], sqlite.Insert | postgresql.Insert]] = {
 }
 
 WAIT_S = 0.25
-"""How long an answer waits to be able to say where in the stream its event is."""
+"""How long an answer waits for the cursor of its event."""
 FORGET_EVERY_S = 600.0
 
 
 class Changed(Exception):
-    """A change is based on a revision, and somebody has changed the same since. `row` is how it is now."""
+    """The same field was changed after the revision on which a change is based. `row` is the current row."""
 
     def __init__(self, row: Row, fields: tuple[str, ...]) -> None:
         super().__init__(f"changed since: {', '.join(fields)}")
@@ -153,12 +153,12 @@ class Changed(Exception):
 
 
 def new_id() -> str:
-    """An id nobody can guess, for the subject, the URL and the row."""
+    """Return an id that cannot be guessed, for subject, URL and row."""
     return secrets.token_hex(8)
 
 
 class Reading:
-    """A consistent view of the rows."""
+    """Read a consistent view of the rows."""
 
     _locks = False
 
@@ -167,7 +167,7 @@ class Reading:
         self.headers: dict[str, str] = {}
 
     async def find(self, table: Table, key: Row) -> Row:
-        """The row with these values. Raises BeaconfireError `not_found`."""
+        """Return the row with these values. Raises BeaconfireError `not_found`."""
         query = select(table).filter_by(**key)
         row = (await self._connection.execute(query.with_for_update() if self._locks else query)).mappings().first()
         if row is None:
@@ -175,22 +175,22 @@ class Reading:
         return dict(row)
 
     async def find_all(self, table: Table, key: Row) -> list[Row]:
-        """The rows with these values, oldest first."""
+        """Return the rows with these values, oldest first."""
         query = select(table).filter_by(**key).order_by(table.c.created_at, table.c.id)
         return [dict(row) for row in (await self._connection.execute(query)).mappings()]
 
     async def find_ids(self, table: Table, ids: list[str]) -> list[Row]:
-        """The rows with these ids, as far as they exist, oldest first."""
+        """Return the rows with these ids, if they exist, oldest first."""
         query = select(table).where(table.c.id.in_(ids)).order_by(table.c.created_at, table.c.id)
         return [dict(row) for row in (await self._connection.execute(query)).mappings()]
 
     async def count(self, table: Table, key: Row) -> int:
-        """How many rows have these values."""
+        """Count the rows with these values."""
         return await self._connection.scalar(select(func.count()).select_from(table).filter_by(**key)) or 0
 
 
 class Writing(Reading):
-    """A transaction. A row that was found stays as it is until the end, for everybody else."""
+    """A transaction. No other transaction can change a row that it has found."""
 
     _locks = True
 
@@ -200,24 +200,24 @@ class Writing(Reading):
         self.envelopes: list[Envelope] = []
 
     def publish(self, event: Event) -> None:
-        """Publish an event if, and once, the transaction is committed."""
+        """Publish an event when the transaction is committed."""
         self.envelopes.append(Envelope(event, self._metadata))
 
-    async def add(self, table: Table, place: Row, wanted: Row) -> tuple[Row, tuple[str, ...]]:
-        """Insert a thing. `place` says where it belongs. Returns the row and its `changedFields`."""
+    async def add(self, table: Table, parents: Row, wanted: Row) -> tuple[Row, tuple[str, ...]]:
+        """Insert a thing below `parents`. Return the row and its `changedFields`."""
         now = datetime.now(UTC)
         values, fields = merge({}, wanted)
         counts = {"revision": 1, "field_revisions": {}, "created_at": now, "updated_at": now}
-        row = {"id": new_id(), **place, **values, **counts}
+        row = {"id": new_id(), **parents, **values, **counts}
         await self._connection.execute(insert(table).values(row))
         return row, fields
 
     async def change(
         self, table: Table, row: Row, wanted: Row, *, based_on: int | None = None
     ) -> tuple[Row, tuple[str, ...]]:
-        """Change a row that was found. Returns it as it is now, and its `changedFields`: none, nothing is written.
+        """Change a row that was found. Return the new row and its `changedFields`. Without any, nothing is written.
 
-        Raises Changed where one of these fields got another value after the revision `based_on`.
+        Raises Changed if one of these fields was changed after the revision `based_on`.
         """
         values, fields = merge(row, wanted)
         if based_on is not None:
@@ -233,14 +233,14 @@ class Writing(Reading):
     async def delete(self, table: Table, row: Row, *, based_on: int | None = None) -> None:
         """Delete a row that was found, and the rows that belong to it.
 
-        Raises Changed where it was changed at all after the revision `based_on`.
+        Raises Changed if it was changed after the revision `based_on`.
         """
         if based_on not in (None, row["revision"]):
             raise Changed(row, changed_since(row["field_revisions"], based_on or 0))
         await self._connection.execute(delete(table).where(table.c.id == row["id"]))
 
     async def claim(self, key: Key, outcome: Row, *, is_done: bool = True) -> Earlier | None:
-        """Record what this request comes to under its key. If it is not the first one, what the first came to: then
+        """Record the outcome of this request under its key. If it is a repeat, return the first outcome: then
         nothing must be done.
 
         Of two requests at once one is the first, and the other waits for its end. Raises BeaconfireError `conflict`
@@ -254,24 +254,24 @@ class Writing(Reading):
         return earlier
 
     async def claim_all(self, keys: Mapping[str, Key], outcome: Row, *, is_done: bool = True) -> dict[str, Earlier]:
-        """As `claim` of several keys by their names, in one go: those that were used before, for whatever request."""
+        """Claim several keys at once. Return those that were used before, for any request."""
         now = datetime.now(UTC)
         common = {"outcome": outcome, "is_done": is_done, "created_at": now}
-        # In order: two requests with some of the same keys wait for one another, and do not deadlock.
+        # In order, so that two requests with some of the same keys wait for one another, and do not deadlock.
         rows = [{"key": name, "fingerprint": keys[name].fingerprint, **common} for name in sorted(keys)]
         add = _claim_keys(self._connection.dialect.name)
         taken = set((await self._connection.execute(add, rows)).scalars()) if rows else set()
         return await self.used(keys.keys() - taken)
 
     async def used(self, names: Iterable[str]) -> dict[str, Earlier]:
-        """What requests under these keys came to, by name; those that were never used are not in it."""
+        """Return the outcomes of requests under these keys, by name. Unused keys are left out."""
         if not (wanted := list(names)):
             return {}
         found = await self._connection.execute(select(KEYS).where(KEYS.c.key.in_(wanted)))
         return {row.key: Earlier(row.outcome, row.is_done, row.fingerprint) for row in found}
 
     async def settle(self, keys: Mapping[str, Row]) -> None:
-        """Record what became of requests that claimed their keys in this transaction, by the key's name."""
+        """Record the outcomes of requests that claimed their keys in this transaction, by the key's name."""
         if keys:
             one = update(KEYS).where(KEYS.c.key == bindparam("name")).values(outcome=bindparam("is"))
             await self._connection.execute(one, [{"name": name, "is": outcome} for name, outcome in keys.items()])
@@ -283,9 +283,9 @@ class Writing(Reading):
         return (await self._connection.execute(update(KEYS).where(is_open).values(is_done=True))).rowcount == 1
 
     async def published_before(self, event_ids: Iterable[str]) -> dict[str, Row]:
-        """Outbox rows by event id: releases before the table of keys had an event's own id there.
+        """Return outbox rows by event id: releases without the table of keys stored an event's own id there.
 
-        Such a row says nothing about who chose the id: look at its body.
+        Such a row does not say who chose the id: compare its body.
         """
         if not (wanted := list(event_ids)):
             return {}
@@ -304,28 +304,28 @@ class Writing(Reading):
         return Earlier({"id": key.before}, True, key.fingerprint) if is_callers and is_creation else None
 
     async def put(self, table: Table, key: Row, values: Row) -> None:
-        """Set what is under a key of a table that holds no things."""
+        """Set the values under a key, in a table that is not a table of things."""
         await self.remove(table, key)
         await self._connection.execute(insert(table).values({**key, **values}))
 
     async def remove(self, table: Table, key: Row) -> None:
-        """Take away what is under a key, if anything."""
+        """Delete the row under a key, if there is one."""
         await self._connection.execute(delete(table).filter_by(**key))
 
 
 class Store:
-    """Opens transactions on the publisher's database."""
+    """Open transactions on the publisher's database."""
 
     def __init__(self, database: Database, events: Outbox, limits: PublishingLimits | None = None) -> None:
-        """`limits` are those on what users publish; without them nothing is counted."""
+        """`limits` limit what users publish. Without them nothing is counted."""
         self._database = database
         self._outbox = events
         self._limits = limits
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Reading]:
-        """A view that changes nothing. Its `headers` carry the cursor of what is seen."""
-        # Before anything is read: every change told of at or below it was committed by then.
+        """Open a read-only view. Its `headers` contain the cursor of what it shows."""
+        # Before anything is read: every change with an event up to this cursor is committed by now.
         cursor = await self._outbox.position.wait(WAIT_S)
         async with self._database.reading() as connection:
             tx = Reading(connection)
@@ -334,7 +334,7 @@ class Store:
 
     @asynccontextmanager
     async def writing(self, metadata: Metadata) -> AsyncIterator[Writing]:
-        """A transaction: rows and events are committed at the end of the block, or none of them.
+        """Open a transaction: at the end of the block, all rows and events are committed, or none.
 
         `metadata` is that of its events; they count for its user and for their roots. Transactions that find the same
         row come one after the other. Raises BeaconfireError: `too_many` over a limit; `unavailable` if two of them made
@@ -354,7 +354,7 @@ class Store:
             self._outbox.wake()
 
     async def check_allowance(self, user_id: str) -> None:
-        """Raise BeaconfireError `too_many` if this user may publish nothing now: before something else is done."""
+        """Raise BeaconfireError `too_many` if this user may publish nothing now. Call it before any side effect."""
         if self._limits is None:
             return
         mine = select(USAGE).where(USAGE.c.scope == f"user:{user_id}")
@@ -366,20 +366,20 @@ class Store:
     async def _count(
         self, tx: AsyncConnection, user_id: str | None, envelopes: Iterable[Envelope], sizes: Iterable[int]
     ) -> None:
-        """Count events for their user and their roots. Raises BeaconfireError `too_many`, and nothing is counted."""
+        """Count events for their user and their roots. Raises BeaconfireError `too_many`, and then counts nothing."""
         if self._limits is None or not sizes:
             return
         now = time.time()
         added: dict[str, Row] = {}
         for scope, (count, size) in limits.totals(user_id, envelopes, sizes).items():
             added[scope] = self._limits.of_scope(scope).row(scope, count, size, now)
-        # In order: two transactions with some of the same rows wait for one another, and do not deadlock.
+        # In order, so that two transactions with some of the same rows wait for one another, and do not deadlock.
         rows = await tx.execute(_count_usage(tx.dialect.name), [added[scope] for scope in sorted(added)])
         for row in rows.all():
             self._limits.of_scope(row.scope).check(row, added[row.scope], now)
 
     async def keep_forgetting(self) -> None:
-        """Delete every `FORGET_EVERY_S` seconds, forever, what is only kept for a time."""
+        """Call `forget` every `FORGET_EVERY_S` seconds, forever."""
         while True:
             try:
                 await self.forget()
@@ -388,7 +388,7 @@ class Store:
             await asyncio.sleep(FORGET_EVERY_S)
 
     async def forget(self) -> None:
-        """Delete old idempotency keys, and counts of what was published long ago."""
+        """Delete old idempotency keys and old counts of what was published."""
         await self._forget(KEYS, KEYS.c.created_at < datetime.now(UTC) - idempotency.KEEP)
         now = time.time()
         is_empty = (USAGE.c.events < now) & (USAGE.c.bytes < now) & (USAGE.c.share < now)
@@ -407,8 +407,10 @@ class Store:
         return str(cursor) if cursor else None
 
     async def cursor_headers(self, tx: Writing) -> dict[str, str]:
-        """Headers that say where in the stream all events of a committed transaction have been seen; after `WAIT_S`
-        seconds, that they will come. None where it had no event."""
+        """Return headers with the cursor of a committed transaction's events, or `pending` after `WAIT_S` seconds.
+
+        Without events there are no headers.
+        """
         if not tx.envelopes:
             return {}
         cursor = await self._outbox.cursor_after([envelope.message_id for envelope in tx.envelopes], WAIT_S)
@@ -424,18 +426,18 @@ def _singular(table: Table) -> str:
     return "entity" if table is ENTITIES else table.name.removesuffix("s")
 
 
-# Statements that are made once: to make one takes as long as the rest of its transaction.
+# Statements that are built once: building one takes as long as the rest of its transaction.
 
 
 @cache
 def _claim_keys(dialect: str) -> Executable:
-    """Insert keys that are not there yet, and return those."""
+    """Return a statement that inserts missing keys and returns them."""
     return _INSERT[dialect](KEYS).on_conflict_do_nothing().returning(KEYS.c.key)
 
 
 @cache
 def _count_usage(dialect: str) -> Executable:
-    """Add to rows of `stream_usage` what the given rows say, and return them: `limits.Stored.row`."""
+    """Return a statement that adds the given rows (`limits.Stored.row`) to `stream_usage`, and returns the sums."""
     add = _INSERT[dialect](USAGE)
     now = add.excluded.at
     sums = {

@@ -10,7 +10,7 @@ from beaconfire_publisher.store import SETTLEMENTS, STRUCTURES, Reading, Row
 
 
 class StructureChanges(Body):
-    """What of a structure may be changed."""
+    """The fields of a structure that may be changed."""
 
     name: Name = ""
     kind: Kind = "building"

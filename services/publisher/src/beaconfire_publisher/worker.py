@@ -23,15 +23,15 @@ from beaconfire_publisher.store import OUTBOX
 
 
 class Job(Protocol):
-    """What a worker does."""
+    """The job of a worker."""
 
     name: ClassVar[str]
     """Its durable consumer and its broker user."""
     subjects: ClassVar[tuple[str, ...]]
-    """What it consumes: patterns of NATS subjects."""
+    """Patterns of the NATS subjects that it consumes."""
 
     def __init__(self, database: Database, settings: WorkerSettings, wake: Callable[[], Awaitable[None]]) -> None:
-        """`wake` tells the publisher that there is something in the outbox."""
+        """`wake` tells the publisher that the outbox has new events."""
 
     async def handle(self, message: NatsMessage) -> None:
         """Handle a message, as `beaconfire_kit.consumer.DurableConsumer` says."""
@@ -44,7 +44,7 @@ JOBS: dict[str, type[Job]] = {job.name: job for job in (RulesEngine, Scheduler)}
 
 
 def build(job: type[Job], settings: WorkerSettings, *, on_fatal: Callable[[], None]) -> web.Application:
-    """A worker's application, for its operations port. For `on_fatal` see `Service`."""
+    """Return a worker's application, for its operations port. For `on_fatal` see `Service`."""
     service = Service(job.name, settings, MIGRATIONS, look_at=OUTBOX, on_fatal=on_fatal)
     doing = job(service.database, settings, partial(service.wake, broker.WAKE))
     consumer = DurableConsumer(settings, job.name, subjects=job.subjects, handle=doing.handle, on_closed=on_fatal)

@@ -24,9 +24,9 @@ class Advance(Body):
 
 
 async def advance(tx: Writing, campaign: Row, seconds: int) -> Row:
-    """Let world time pass in a campaign that was found, and tell of it. Returns the campaign as it is then.
+    """Advance the world time of a campaign and publish that. Return the new campaign.
 
-    Raises OverflowError where that would be after the year 9999.
+    Raises OverflowError if world time would pass the year 9999.
     """
     new_time = campaign["world_time"] + timedelta(seconds=seconds)
     row, _ = await tx.change(CAMPAIGNS, campaign, {"world_time": new_time})
@@ -42,7 +42,7 @@ async def advance(tx: Writing, campaign: Row, seconds: int) -> Row:
 
 
 class WorldTime:
-    """The call that advances the clock."""
+    """The HTTP call that advances the clock."""
 
     def __init__(self, access: Access, store: Store) -> None:
         self._access = access
@@ -53,7 +53,7 @@ class WorldTime:
 
     async def _advance(self, request: web.Request) -> web.Response:
         caller = await self._access.member(request)
-        if KEY_HEADER not in request.headers:  # else it may be a repeat, and what it came to is for everybody who reads
+        if KEY_HEADER not in request.headers:  # otherwise it may be a repeat, whose result every reader may see
             check_editor(caller)
         wanted = await read_body(request, Advance)
         key = idempotency_key(request, caller.user_id, wanted)
