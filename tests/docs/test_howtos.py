@@ -84,7 +84,7 @@ async def test_following_add_an_event_delivers_the_new_event_to_a_socket(tmp_pat
         f"campaign:{campaign}/settlement:s1",
         f"campaign:{campaign}/caravan:k1",
     ]
-    assert letters == "nothing was set aside\n"
+    assert letters == "There are no dead letters\n"
     for derived in (
         "docs/reference/events.md",
         "docs/reference/asyncapi.json",

@@ -77,7 +77,7 @@ async def test_each_of_the_five_ways_to_publish_on_the_page_reaches_a_socket(lin
     ]
     assert {event["payload"]["settlementId"] for event in heard} == {"s1"}
     assert "PONG" in said
-    assert "nothing was set aside" in said
+    assert "There are no dead letters" in said
 
 
 def test_row_of_the_page_gives_the_broker_a_user_with_subjects_and_an_inbox(tmp_path: Path) -> None:

@@ -217,7 +217,7 @@ def test_deadletters_shows_earlier_and_new_letters_with_reasons_and_without_secr
     [log_line] = [
         json.loads(line)
         for line in (data / "logs" / "gateway-1.log").read_text().splitlines()
-        if "set aside a message" in line and "no_such_thing" in line
+        if "set aside an invalid event" in line and "no_such_thing" in line
     ]
 
     assert re.search(rf"Z  unknown_type  {subject}  offset \d+, 79 bytes", early)
