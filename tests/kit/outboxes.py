@@ -9,7 +9,7 @@ from typing import Any
 from nats.aio.client import Client
 from sqlalchemy import MetaData, select, text
 
-from beaconfire_kit import broker, outbox_table
+from beaconfire_kit import outbox_table
 from beaconfire_kit.database import Database
 from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.events.campaign import SettlementUpdated
@@ -35,11 +35,9 @@ async def opened(folder: Path) -> AsyncIterator[Database]:
 
 
 @asynccontextmanager
-async def relaying(
-    box: Outbox, nc: Client, *, duplicate_window_s: float = broker.DUPLICATE_WINDOW_S
-) -> AsyncIterator[Relay]:
-    """Run the relay of an outbox within the block."""
-    relay = Relay(box, service="publisher", duplicate_window_s=duplicate_window_s)
+async def relaying(box: Outbox, nc: Client, **options: Any) -> AsyncIterator[Relay]:
+    """Run the relay of an outbox within the block, with these options of `Relay`."""
+    relay = Relay(box, service="publisher", **options)
     running = asyncio.create_task(relay.run(nc))
     try:
         yield relay

@@ -104,11 +104,9 @@ async def test_events_of_many_roots_are_stored_once_each_and_in_order_within_the
 
 
 async def test_no_event_is_sent_twice_while_rows_cannot_be_marked(
-    database: Database, nc: Client, stored: "asyncio.Queue[str]", monkeypatch: pytest.MonkeyPatch
+    database: Database, nc: Client, stored: "asyncio.Queue[str]"
 ) -> None:
     """Only a limited number is sent meanwhile. Then all are marked and the rest follows."""
-    monkeypatch.setattr(relay, "MAX_UNMARKED", 10)
-    monkeypatch.setattr(relay, "BATCH", 5)
     ids = [f"e{number}" for number in range(20)]
     box = Outbox(database, ROWS)
     await commit(database, box, *ids)
@@ -116,7 +114,7 @@ async def test_no_event_is_sent_twice_while_rows_cannot_be_marked(
         database, "CREATE TRIGGER t BEFORE UPDATE OF published_at ON outbox BEGIN SELECT RAISE(ABORT, 'full'); END"
     )
     published = relay.PUBLISHED._value.get()
-    async with relaying(box, nc):
+    async with relaying(box, nc, batch=5, max_unmarked=10):
         with capture_logs() as lines:
             await heard(stored, 10)
             async with asyncio.timeout(PATIENCE_S):

@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -10,11 +11,9 @@ import pytest
 from aiohttp import web
 from pydantic import BaseModel, ConfigDict
 
-from beaconfire_kit import serving
-from beaconfire_kit import web as our_web
 from beaconfire_kit.serving import Listening, listening, worker_listening
 from beaconfire_kit.settings import Settings
-from beaconfire_kit.web import application, json_answer, read_body, worker_application
+from beaconfire_kit.web import REQUEST_TIMES, RequestTimes, application, json_answer, read_body, worker_application
 
 
 class Body(BaseModel):
@@ -23,13 +22,12 @@ class Body(BaseModel):
     level: int
 
 
-@pytest.fixture(name="at")
-async def _at(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Listening]:
-    """A service with one good and one broken handler, and short deadlines."""
-    monkeypatch.setattr(serving, "IDLE_S", 1.0)
-    monkeypatch.setattr(our_web, "BODY_TIMEOUT_S", 1.0)
+@asynccontextmanager
+async def serving(times: RequestTimes) -> AsyncIterator[Listening]:
+    """A service with one good and one broken handler."""
     settings = Settings(allowed_origins="https://app.example")  # type: ignore[arg-type]
     app = application(settings, ready=lambda: "not yet")
+    app[REQUEST_TIMES] = times
 
     async def echo(request: web.Request) -> web.Response:
         return json_answer((await read_body(request, Body)).model_dump())
@@ -40,6 +38,13 @@ async def _at(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Listening]:
     app.router.add_post("/echo", echo)
     app.router.add_get("/broken", broken)
     async with listening(app, settings, name="test") as at:
+        yield at
+
+
+@pytest.fixture(name="at")
+async def _at() -> AsyncIterator[Listening]:
+    """A service with short deadlines."""
+    async with serving(RequestTimes(idle_s=1.0, body_s=1.0)) as at:
         yield at
 
 
@@ -153,9 +158,9 @@ async def test_connection_with_a_slow_request_head_is_closed_on_every_port(
     assert await raw(at, chunk, ops=ops) == b""
 
 
-async def test_slow_request_head_at_a_workers_operations_port_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "IDLE_S", 1.0)
+async def test_slow_request_head_at_a_workers_operations_port_is_closed() -> None:
     app = worker_application(ready=lambda: None)
+    app[REQUEST_TIMES] = RequestTimes(idle_s=1.0)
     async with worker_listening(app, Settings(), name="test") as url:
         assert await raw(Listening(url, url), b"GET / HT") == b""
 
@@ -169,20 +174,14 @@ async def test_slow_body_gets_408(at: Listening) -> None:
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
-async def test_slow_head_and_slow_body_share_one_deadline(at: Listening, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serving, "IDLE_S", 600.0)
-    monkeypatch.setattr(our_web, "BODY_TIMEOUT_S", 600.0)
-    monkeypatch.setattr(our_web, "REQUEST_TIMEOUT_S", 1.0)
-    answer = await raw(at, SLOW[:30], SLOW[30:])
+async def test_slow_head_and_slow_body_share_one_deadline() -> None:
+    async with serving(RequestTimes(idle_s=600.0, body_s=600.0, request_s=1.0)) as at:
+        answer = await raw(at, SLOW[:30], SLOW[30:])
 
     assert answer.startswith(b"HTTP/1.1 408 ")
 
 
-async def test_connection_with_a_trickling_unread_body_is_closed_early_on_every_kind_of_answer(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(serving, "IDLE_S", 3.0)
-    monkeypatch.setattr(serving, "LINGER_S", 0.1)
+async def test_connection_with_a_trickling_unread_body_is_closed_early_on_every_kind_of_answer() -> None:
     settings = Settings()
     ended: list[str] = []
 
@@ -191,6 +190,7 @@ async def test_connection_with_a_trickling_unread_body_is_closed_early_on_every_
         ended.append(name)
 
     app = application(settings, ready=lambda: None)
+    app[REQUEST_TIMES] = RequestTimes(idle_s=3.0, linger_s=0.1)
     async with listening(app, settings, name="test") as at, asyncio.TaskGroup() as group:
         group.create_task(hold("silent", at, b""))
         for line in (b"GET /healthz", b"POST /healthz", b"POST /nowhere"):
@@ -201,5 +201,7 @@ async def test_connection_with_a_trickling_unread_body_is_closed_early_on_every_
 
 
 def test_deadlines_of_a_slow_request_add_up_to_15_seconds_at_most() -> None:
-    assert our_web.REQUEST_TIMEOUT_S + serving.LINGER_S < 15
-    assert serving.IDLE_S + 2 < our_web.REQUEST_TIMEOUT_S  # swept every second
+    times = RequestTimes()
+
+    assert times.request_s + times.linger_s < 15
+    assert times.idle_s + 2 < times.request_s  # swept every second

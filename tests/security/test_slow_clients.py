@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_kit import serving, web
+from beaconfire_kit import web
 from tests.client import open_socket
 from tests.security.conftest import Target, hears
 from tests.security.whole import running_whole
@@ -57,8 +57,7 @@ async def test_slow_heads_bodies_readers_and_silence_are_ended_in_time_while_oth
     stream: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """T13: by every service. Deadlines of ten seconds are two here."""
-    monkeypatch.setattr(serving, "IDLE_S", 2.0)
-    monkeypatch.setattr(web, "BODY_TIMEOUT_S", 2.0)
+    monkeypatch.setattr(web, "DEFAULT_TIMES", web.RequestTimes(idle_s=2.0, body_s=2.0))
     async with running_whole(stream, tmp_path) as whole:
         owner = await whole.sign_up("owner")
         campaign = await whole.campaign(owner)

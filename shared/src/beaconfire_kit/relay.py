@@ -102,9 +102,19 @@ class _Mark(NamedTuple):
 class Relay:
     """Publishes the events of one outbox."""
 
-    def __init__(self, outbox: Outbox, *, service: str, duplicate_window_s: float = broker.DUPLICATE_WINDOW_S) -> None:
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        service: str,
+        duplicate_window_s: float = broker.DUPLICATE_WINDOW_S,
+        batch: int = BATCH,
+        max_unmarked: int = MAX_UNMARKED,
+    ) -> None:
         """`service` is the broker user that publishes. `duplicate_window_s` is how long the stream knows a repeat."""
         self.outbox = outbox
+        self._batch = batch
+        self._max_unmarked = max_unmarked
         self._service = service
         self._database = outbox.database
         self._rows = outbox.rows
@@ -249,7 +259,7 @@ class Relay:
         if not nc.is_connected:
             self._reason = "the broker is not reachable"
             return False
-        if len(self._unmarked) >= MAX_UNMARKED:
+        if len(self._unmarked) >= self._max_unmarked:
             await self._mark()
         began = time.monotonic()
         rows, is_all = await self._first_in_line()
@@ -301,7 +311,7 @@ class Relay:
         now = time.monotonic()
         known = set(self._unmarked)  # taken before the read, which may still contain what is marked meanwhile
         busy = [*self._sending, *(root for root, one in self._in_trouble.items() if one.until > now)]
-        limit = BATCH + len(known)
+        limit = self._batch + len(known)
         waiting = select(self._rows).where(self._rows.c.published_at.is_(None))
         if busy:
             waiting = waiting.where(root_of(self._rows.c.subject).not_in(busy))

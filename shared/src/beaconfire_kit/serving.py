@@ -18,17 +18,13 @@ from aiohttp import web
 from beaconfire_kit import errors, logs, stopping
 from beaconfire_kit.seams.aiohttp_server import PipeliningConnection, Runner, UnpreparedResponse
 from beaconfire_kit.settings import Settings
-from beaconfire_kit.web import DRAIN, FINISH_S, READY, began, busy, harden, operations, served
+from beaconfire_kit.web import DRAIN, FINISH_S, READY, began, busy, harden, operations, served, times_of
 
 log = logs.get(__name__)
 
 BACKLOG = 4_096
 """Connections that may wait to be accepted. The kernel drops what comes beyond, and tries again after 1, 3 and 7 s: the
 last ones of a storm would wait for no reason."""
-IDLE_S = 10.0
-"""A connection that has sent no complete request head for this long is closed (seconds)."""
-LINGER_S = 1.5
-"""How long the rest of a body is read that no handler wanted, so that the client sees our answer (seconds)."""
 FINISH_DEFAULT_S = 5.0
 MIN_FINISH_S = 0.5  # to aiohttp, 0 means for ever
 
@@ -173,7 +169,7 @@ async def worker_listening(app: web.Application, settings: Settings, *, name: st
 
 
 class Deadlines:
-    """Closes connections that have sent no complete request head for `IDLE_S` seconds (slowloris, silent sockets)."""
+    """Closes connections that have sent no complete request head for `idle_s` (slowloris, silent sockets)."""
 
     def __init__(self, *runners: web.AppRunner) -> None:
         self._runners = runners
@@ -193,12 +189,17 @@ class Deadlines:
         while True:
             await asyncio.sleep(1)
             now = time.monotonic()
-            servers = [runner.server for runner in self._runners if runner.server is not None]
-            idle = [one for server in servers for one in server.connections if one not in busy]
+            idle = {
+                one: times_of(runner.app).idle_s
+                for runner in self._runners
+                if runner.server is not None
+                for one in runner.server.connections
+                if one not in busy
+            }
             self._idle_since = {one: now if one in served else self._idle_since.get(one, now) for one in idle}
             served.difference_update(idle, [one for one in served if one.transport is None])
             for connection, since in self._idle_since.items():
-                if now - since > IDLE_S and connection.transport:
+                if now - since > idle[connection] and connection.transport:
                     connection.transport.abort()
 
 
@@ -259,7 +260,12 @@ def _ops_runner(app: web.Application) -> web.AppRunner:
 
 def _runner(app: web.Application, **options: Any) -> web.AppRunner:
     return Runner(
-        app, connection=_Connection, access_log=None, handle_signals=False, lingering_time=LINGER_S, **options
+        app,
+        connection=_Connection,
+        access_log=None,
+        handle_signals=False,
+        lingering_time=times_of(app).linger_s,
+        **options,
     )
 
 

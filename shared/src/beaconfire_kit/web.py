@@ -8,7 +8,8 @@ import asyncio
 import math
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import structlog
@@ -29,10 +30,6 @@ REQUESTS = metrics.Histogram(
 )
 
 MAX_BODY_BYTES = 64 * 1024
-BODY_TIMEOUT_S = 10.0
-"""Seconds a body has to arrive, from the end of its head."""
-REQUEST_TIMEOUT_S = 13.0
-"""Seconds a request has to arrive, head and body together. `serving.LINGER_S` comes on top: less than 15 s."""
 CORRELATION_HEADER = "X-Correlation-Id"
 CURSOR_HEADER = "X-Beaconfire-Cursor"
 OFFSET_HEADER = "X-Beaconfire-Offset"
@@ -46,6 +43,25 @@ HANDED_OVER: web.RequestKey[bool] = web.RequestKey("handed_over", bool)
 """Request key set by a handler that took the connection over (an upgrade)."""
 
 M = TypeVar("M", bound=BaseModel)
+
+
+@dataclass(frozen=True, slots=True)
+class RequestTimes:
+    """How long a client may take, in seconds. Operators do not set this; tests choose shorter times."""
+
+    idle_s: float = 10.0
+    """A connection that has sent no complete request head for this long is closed."""
+    body_s: float = 10.0
+    """A body has to arrive within this, from the end of its head."""
+    request_s: float = 13.0
+    """A request has to arrive within this, head and body together. `linger_s` comes on top: less than 15 s."""
+    linger_s: float = 1.5
+    """How long the rest of a body is read that no handler wanted, so that the client sees our answer."""
+
+
+REQUEST_TIMES: web.AppKey[RequestTimes] = web.AppKey("request_times", RequestTimes)
+"""Optional: `DEFAULT_TIMES` are used without it. The operations port has the times of its service."""
+DEFAULT_TIMES = RequestTimes()
 
 READY: web.AppKey[Callable[[], str | None]] = web.AppKey("ready", Callable[[], str | None])  # type: ignore[arg-type]
 """Why the service is not ready, or None where it is."""
@@ -95,6 +111,7 @@ def operations(app: web.Application) -> web.Application:
     """The application of the operations port: health, metrics, and what `app` offers operators."""
     ops = worker_application(ready=app[READY])
     ops[WARNINGS] = app.get(WARNINGS, list)
+    ops[REQUEST_TIMES] = times_of(app)
     ops.add_routes(app.get(FOR_OPERATORS, ()))
     return ops
 
@@ -114,6 +131,12 @@ def operators_application(routes: Iterable[web.AbstractRouteDef] = ()) -> web.Ap
     app.on_response_prepare.append(_harden)
     app.add_routes(routes)
     return app
+
+
+def times_of(app: Mapping[Any, Any]) -> RequestTimes:
+    """How long clients of this application may take."""
+    times: RequestTimes = app.get(REQUEST_TIMES, DEFAULT_TIMES)
+    return times
 
 
 async def read_body(request: web.Request, model: type[M]) -> M:
@@ -137,15 +160,15 @@ async def read_bytes(request: web.Request, *, limit: int = MAX_BODY_BYTES) -> by
 
 
 async def _receive(request: web.Request, limit: int) -> bytes:
-    now = time.monotonic()
-    left_s = REQUEST_TIMEOUT_S - (now - began.get(request.protocol, now))
+    now, times = time.monotonic(), times_of(request.config_dict)
+    left_s = times.request_s - (now - began.get(request.protocol, now))
     try:
-        async with asyncio.timeout(min(BODY_TIMEOUT_S, left_s)):
+        async with asyncio.timeout(min(times.body_s, left_s)):
             return await request.clone(client_max_size=limit).read()
     except TimeoutError:
         raise BeaconfireError(
             errors.TIMEOUT,
-            f"a body has to arrive within {BODY_TIMEOUT_S:.0f} s, and a request within {REQUEST_TIMEOUT_S:.0f} s",
+            f"a body has to arrive within {times.body_s:.0f} s, and a request within {times.request_s:.0f} s",
         ) from None
     except web.HTTPRequestEntityTooLarge:
         raise BeaconfireError(errors.TOO_LARGE, f"a body has at most {limit} bytes") from None
