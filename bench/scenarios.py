@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
-from beaconfire_gateway.fanout.encoding import Encoder, Stored
+from beaconfire_gateway.fanout.checking import Checker, Stored
 from beaconfire_gateway.process.gc_tuning import PATIENCE_S, STEP
 from beaconfire_gateway.wire.framing import TextFrames
 from beaconfire_gateway.wire.native import Native
@@ -166,10 +166,10 @@ def validation(_stage: Stage, _subject: str) -> list[Sample]:
     """Measure what validating and encoding an event costs, and the validation alone, in this process."""
     subject = f"campaign.{CAMPAIGN}.settlement.s0"
     body = EVENT.replace("{n}", "1").replace("{r}", "0").replace("{t}", "123456789012345").encode()
-    encoder, stored = Encoder(), Stored.of(subject.encode(), body, None)
+    checker, stored = Checker(), Stored.of(subject.encode(), body, None)
     wire = Wire(Native(), TextFrames())
     return [
-        Sample("encode", _microseconds(lambda: b"".join(encoder.encode(1, stored).encoded(wire)))),
+        Sample("encode", _microseconds(lambda: b"".join(checker.check(1, stored).encoded(wire)))),
         Sample("validate", _microseconds(lambda: envelope.check(subject, body))),
     ]
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
-from beaconfire_gateway.fanout.encoding import Stored
+from beaconfire_gateway.fanout.checking import Stored
 from beaconfire_gateway.stream import replay
 from beaconfire_gateway.stream.intake import ANCHOR_EVERY_S, Intake
 from beaconfire_gateway.stream.live import parse_live

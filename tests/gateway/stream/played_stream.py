@@ -8,7 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 from unittest.mock import patch
 
-from beaconfire_gateway.fanout.encoding import Stored
+from beaconfire_gateway.fanout.checking import Stored
 from beaconfire_gateway.stream import intake as intake_module
 from beaconfire_gateway.stream import repair, replay, watch
 from beaconfire_gateway.stream.intake import Intake

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_gateway.fanout.encoding import Stored
+from beaconfire_gateway.fanout.checking import Stored
 from beaconfire_gateway.stream import replay
 from beaconfire_gateway.stream.intake import Event
 from beaconfire_gateway.stream.live import parse_live

@@ -5,7 +5,7 @@ from unittest.mock import patch
 
 import pytest
 
-from beaconfire_gateway.fanout.encoding import Stored
+from beaconfire_gateway.fanout.checking import Stored
 from beaconfire_gateway.stream import replay
 from beaconfire_gateway.stream.intake import TRANSITIONS, Event, Intake, State
 from beaconfire_kit import broker

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_gateway.fanout.encoding import Encoder, Stored
+from beaconfire_gateway.fanout.checking import Checker, Stored
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.stream import replay
 from beaconfire_gateway.stream.intake import FRESH_S, Intake
@@ -178,14 +178,14 @@ class LossyLive:
 
 def fail_on_poison(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug of ours: an event of the settlement `poison` can be neither delivered nor replayed."""
-    encode = Encoder.encode
+    check = Checker.check
 
-    def choke(encoder: Encoder, offset: int, stored: Stored) -> Entry:
+    def choke(checker: Checker, offset: int, stored: Stored) -> Entry:
         if stored.subject.endswith(".poison"):
             raise RuntimeError("a bug of ours")
-        return encode(encoder, offset, stored)
+        return check(checker, offset, stored)
 
-    monkeypatch.setattr(Encoder, "encode", choke)
+    monkeypatch.setattr(Checker, "check", choke)
 
 
 async def publish_around_poison(gateway: Gateway) -> list[int]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from beaconfire_gateway.fanout.encoding import Encoder, Stored
+from beaconfire_gateway.fanout.checking import Checker, Stored
 from beaconfire_gateway.fanout.hub import Hub
 from beaconfire_gateway.fanout.targets import CallingWriter
 from beaconfire_gateway.sessions.membership import Membership
@@ -40,7 +40,7 @@ class Unattended:
             ring_bytes=ring_bytes,
             epoch="e",
         )
-        self.delivery = Delivery(self.core, membership, Encoder(), self._set_aside)
+        self.delivery = Delivery(self.core, membership, Checker(), self._set_aside)
         self._offset = 0
 
     def _set_aside(self, error: InvalidEvent, _subject: str, _body: bytes, cursor: Cursor | None) -> None:
@@ -72,7 +72,7 @@ def test_unheard_event_is_checked_when_it_is_needed() -> None:
     good, bad = gateway.core.ring.after(0, 10)
     good.check()
     bad.check()
-    heard = Encoder().encode(1, Stored(SUBJECT, GOOD, False))
+    heard = Checker().check(1, Stored(SUBJECT, GOOD, False))
 
     assert (good.type, good.body, good.audience) == (heard.type, heard.body, heard.audience)
     assert (bad.body, bad.audience) == (b"", frozenset())
@@ -95,13 +95,13 @@ def test_unheard_events_that_leave_the_ring_unchecked_are_counted() -> None:
 def test_failing_check_of_an_unheard_event_stops_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     gateway = Unattended()
     gateway.take(GOOD, b"garbage")
-    encode = Encoder.encode
+    check = Checker.check
 
     def fail_once(*_: object) -> None:
-        monkeypatch.setattr(Encoder, "encode", encode)
+        monkeypatch.setattr(Checker, "check", check)
         raise RuntimeError
 
-    monkeypatch.setattr(Encoder, "encode", fail_once)
+    monkeypatch.setattr(Checker, "check", fail_once)
     gateway.delivery.check_some(10)
 
     assert gateway.refused == [("not_json", 2)]

@@ -10,7 +10,7 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from beaconfire_gateway.fanout.encoding import Encoder
+from beaconfire_gateway.fanout.checking import Checker
 from beaconfire_gateway.fanout.hub import Hub
 from beaconfire_gateway.fanout.targets import CallingWriter
 from beaconfire_gateway.process.gc_tuning import Collector
@@ -159,10 +159,10 @@ class _Process:
         auth = Auth(http, settings.auth_at)
         auth.nc = nc
         membership = Membership(auth, verifier, self.hub, self._tuning.asking)
-        encoder = Encoder()
+        checker = Checker()
         gateway = self._gateway = Gateway(
             access=membership,
-            history=History(nc, encoder),
+            history=History(nc, checker),
             writer=sockets or CallingWriter(),
             handle=requests.handle,
             call_soon=loop.call_soon,
@@ -175,7 +175,7 @@ class _Process:
             ring_age_s=settings.ring_age_s,
             losing_s=self._tuning.losing_s,
         )
-        delivery = Delivery(gateway, membership, encoder, DeadLetters(nc, self._spawn).set_aside)
+        delivery = Delivery(gateway, membership, checker, DeadLetters(nc, self._spawn).set_aside)
         self._intake = Intake(
             nc,
             deliver=delivery.deliver,

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import cache
 from typing import Protocol
 
-from beaconfire_gateway.fanout.encoding import NOT_EVENTS, Encoder, Stored
+from beaconfire_gateway.fanout.checking import NOT_EVENTS, Checker, Stored
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.route import Route
 from beaconfire_gateway.sessions.gateway import Gateway
@@ -54,12 +54,12 @@ class AccessChanges(Protocol):
 class Delivery:
     """Delivers messages in the stream's order."""
 
-    def __init__(self, gateway: Gateway, access: AccessChanges, encoder: Encoder, set_aside: SetAside) -> None:
+    def __init__(self, gateway: Gateway, access: AccessChanges, checker: Checker, set_aside: SetAside) -> None:
         self._gateway = gateway
         self._access = access
-        self._encoder = encoder
+        self._checker = checker
         self._set_aside = set_aside
-        self._check = self._check_entry  # one bound method for all entries
+        self._unchecked = self._check_later  # one bound method for all entries
         self._epoch = ""
         self._checked_through = 0
 
@@ -78,7 +78,7 @@ class Delivery:
         """Deliver a message that is on no stream to the sessions that are connected, without an offset."""
         text = subject.decode(errors="replace")
         try:
-            entry = self._encoder.encode_ephemeral(text, text.removeprefix(EPHEMERAL_PREFIX), body)
+            entry = self._checker.check_ephemeral(text, text.removeprefix(EPHEMERAL_PREFIX), body)
         except InvalidEvent as error:
             self._refuse(error, text, body, None)
             return
@@ -105,7 +105,7 @@ class Delivery:
         route = self._find_route(stored.subject)
         if route is None or route.is_of_access:
             try:
-                entry = self._encode(offset, stored)
+                entry = self._check(offset, stored)
             except InvalidEvent:
                 if route is not None:  # something has changed, and only auth can say what
                     self._access.doubt(route.rooms[-1].pair.id)
@@ -113,9 +113,9 @@ class Delivery:
             # Before the event itself is queued: a session that is put out does not hear it.
             self._change_access(stored)
         elif stored.has_ttl or gateway.hub.is_heard(route.subject, route.rooms):
-            entry = self._encode(offset, stored)
+            entry = self._check(offset, stored)
         else:
-            gateway.ring.append(Entry(offset, route, stored.body, time.monotonic(), unchecked=self._check))
+            gateway.ring.append(Entry(offset, route, stored.body, time.monotonic(), unchecked=self._unchecked))
             return
         gateway.ring.append(entry)
         gateway.outbound.put(offset, entry)
@@ -131,20 +131,20 @@ class Delivery:
     def _find_route(self, subject: str) -> Route | None:
         """None if it is no subject of ours: no event can be on it."""
         try:
-            return self._encoder.routes[subject]
+            return self._checker.routes[subject]
         except InvalidSubject:
             return None
 
-    def _encode(self, offset: int, stored: Stored) -> Entry:
-        entry = self._encoder.encode(offset, stored)
+    def _check(self, offset: int, stored: Stored) -> Entry:
+        entry = self._checker.check(offset, stored)
         _delivered(entry.type).count += 1
         return entry
 
-    def _check_entry(self, entry: Entry) -> None:
+    def _check_later(self, entry: Entry) -> None:
         """Check an entry that no session heard when it came."""
         subject, body = entry.route.subject, entry.body
         try:
-            checked = self._encode(entry.offset, Stored(subject, body, has_ttl=False))
+            checked = self._check(entry.offset, Stored(subject, body, has_ttl=False))
         except Exception as error:
             entry.refuse()
             if isinstance(error, InvalidEvent):

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
-from beaconfire_gateway.fanout.encoding import NOT_EVENTS, Encoder, Stored
+from beaconfire_gateway.fanout.checking import NOT_EVENTS, Checker, Stored
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.ring import Ring
 from beaconfire_gateway.sessions.gateway import HistoryGone
@@ -37,8 +37,8 @@ KEEP_BYTES = 33_554_432
 KEEP_S = 10.0
 BARRIER_AGE_S = broker.TICK_TTL_S / 2
 RETRY_S = 0.1
-ENCODE_IN_A_TURN = 50
-"""Events encoded in one turn of the loop, about 2 ms: live events do not wait for a long replay."""
+CHECK_IN_A_TURN = 50
+"""Events checked in one turn of the loop, about 2 ms: live events do not wait for a long replay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +60,9 @@ class Page:
 class History:
     """Implements `gateway.History` and `entry.Keeper` with the broker. One for each gateway."""
 
-    def __init__(self, nc: DirectClient, encoder: Encoder) -> None:
+    def __init__(self, nc: DirectClient, checker: Checker) -> None:
         self._nc = nc
-        self._encoder = encoder
+        self._checker = checker
         self._slots = asyncio.Semaphore(READS_AT_ONCE)
         self._kept: deque[Page] = deque()  # oldest first
         self._kept_of: dict[Pair, list[Page]] = {}
@@ -194,15 +194,15 @@ class History:
             raise HistoryGone
         entries: list[Entry] = []
         for number, (offset, message) in enumerate(stored, 1):
-            if message.subject not in NOT_EVENTS and (entry := self._encode(offset, message)) is not None:
+            if message.subject not in NOT_EVENTS and (entry := self._check(offset, message)) is not None:
                 entries.append(entry)
-            if number % ENCODE_IN_A_TURN == 0:
+            if number % CHECK_IN_A_TURN == 0:
                 await asyncio.sleep(0)
         return Page(root, after, through, tuple(entries), time.monotonic())
 
-    def _encode(self, offset: int, message: Stored) -> Entry | None:
+    def _check(self, offset: int, message: Stored) -> Entry | None:
         try:
-            return self._encoder.encode(offset, message)
+            return self._checker.check(offset, message)
         except InvalidEvent:  # set aside when it was live
             return None
         except Exception:

@@ -36,7 +36,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum, auto
 
-from beaconfire_gateway.fanout.encoding import Stored
+from beaconfire_gateway.fanout.checking import Stored
 from beaconfire_gateway.stream import replay
 from beaconfire_gateway.stream.contact import RETRY_S, Contact
 from beaconfire_gateway.stream.live import FOREIGN, parse_live

@@ -7,7 +7,7 @@ names, so only the last value of each header counts (SECURITY.md, T11).
 from datetime import datetime
 from functools import lru_cache
 
-from beaconfire_gateway.fanout.encoding import Stored, has_ttl, text_of
+from beaconfire_gateway.fanout.checking import Stored, has_ttl, text_of
 from beaconfire_kit import broker, metrics
 
 FOREIGN = metrics.Counter(

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from beaconfire_gateway.fanout.encoding import Stored
+from beaconfire_gateway.fanout.checking import Stored
 from beaconfire_gateway.stream import replay
 from beaconfire_gateway.stream.contact import Contact
 from beaconfire_gateway.stream.live import FOREIGN, stored_at

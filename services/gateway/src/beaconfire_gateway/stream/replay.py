@@ -11,7 +11,7 @@ from typing import Any
 
 import nats.errors
 
-from beaconfire_gateway.fanout.encoding import Stored
+from beaconfire_gateway.fanout.checking import Stored
 from beaconfire_kit import broker, logs, metrics
 from beaconfire_kit.broker import STREAM
 from beaconfire_kit.reading import HEARTBEAT_S, Deliveries, ReadFailed, create

@@ -44,13 +44,13 @@ def has_ttl(headers: bytes) -> bool:
     return b"\nnats-ttl:" in headers.lower()
 
 
-class Encoder:
+class Checker:
     """Checks messages and makes entries of them. One for each gateway: it remembers routes."""
 
     def __init__(self) -> None:
         self.routes = Routes()
 
-    def encode(self, offset: int, stored: Stored) -> Entry:
+    def check(self, offset: int, stored: Stored) -> Entry:
         """The entry of an event. Raises InvalidEvent if the message is no valid event of its subject."""
         if stored.has_ttl:
             raise InvalidEvent("has_ttl", "an event must not carry Nats-TTL: it would vanish from the history")
@@ -66,7 +66,7 @@ class Encoder:
             audience=audience(event),
         )
 
-    def encode_ephemeral(self, subject: str, stored_subject: str, body: bytes) -> Entry:
+    def check_ephemeral(self, subject: str, stored_subject: str, body: bytes) -> Entry:
         """The entry of an event that is on no stream. It came on `subject`; `stored_subject` says its rooms.
 
         Raises InvalidEvent.
