@@ -67,7 +67,7 @@ async def until(holds: Callable[[], Awaitable[bool]], bad: Bad) -> None:
 async def test_workers_go_on_behind_every_bad_message(stream: NatsServer, tmp_path: Path) -> None:
     """The rules engine and the scheduler react to each good event behind one."""
     for job, prefix in (("rules-engine", SETTLEMENT), ("scheduler", CAMPAIGN)):
-        told = 'beaconfire_rules_engine_events_total{result="told"}'
+        told = 'beaconfire_rules_engine_events_total{result="published"}'
         passed = (
             "beaconfire_scheduler_invalid_messages_total"
             if prefix is CAMPAIGN

@@ -414,8 +414,8 @@ async def _readiness(http: aiohttp.ClientSession, url: str) -> Readiness:
     except FetchFailed as error:
         return Readiness(url, ready=False, said=f"does not answer ({error})")
     try:
-        told = json.loads(answer.body)
-        said, warnings = str(told["status"]), tuple(str(one) for one in told.get("warnings", ()))
+        answered = json.loads(answer.body)
+        said, warnings = str(answered["status"]), tuple(str(one) for one in answered.get("warnings", ()))
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return Readiness(url, ready=False, said=f"answered {answer.status} and is not a Beaconfire service")
     return Readiness(url, ready=answer.status == 200, said=said, warnings=warnings)

@@ -156,7 +156,7 @@ def _schemas() -> dict[str, Any]:
     ]
     _, found = models_json_schema(modes, by_alias=True, ref_template=openapi.REFERENCE)
     user = object_of(id=ID, name=_TEXT, email=_TEXT)
-    told = {
+    answers = {
         "User": user,
         "Session": object_of(
             user=reference("User"),
@@ -166,4 +166,4 @@ def _schemas() -> dict[str, Any]:
         ),
         "Member": object_of(userId=ID, name=_TEXT, email=_TEXT, role=reference("Role")),
     }
-    return {**found["$defs"], **told}
+    return {**found["$defs"], **answers}

@@ -163,10 +163,10 @@ class Events:
             return {"error": outcome.error.body()}
         cursor = self._store.cursor_of(outcome.message_id)
         again = isinstance(outcome, _Repeated)
-        told = PublishedEvent(
+        result = PublishedEvent(
             id=outcome.id, subject=outcome.subject, offset=cursor, pending=not cursor and not again, repeated=again
         )
-        return told.model_dump(mode="json", exclude_defaults=True)
+        return result.model_dump(mode="json", exclude_defaults=True)
 
 
 @cache

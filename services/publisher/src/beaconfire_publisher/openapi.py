@@ -211,13 +211,13 @@ def _events() -> Call:
 def _schemas() -> dict[str, Any]:
     """Return every model."""
     sent: list[type[BaseModel]] = [NewCampaign, CampaignChanges, Advance, Clock, GivenEvent, *publishable().values()]
-    told: list[type[BaseModel]] = [Campaign, PublishedEvent]
+    answers: list[type[BaseModel]] = [Campaign, PublishedEvent]
     for collection in _COLLECTIONS:
         sent += [collection.new, collection.changes]
-        told.append(collection.answer)
+        answers.append(collection.answer)
     modes: list[tuple[type[BaseModel], JsonSchemaMode]] = [
         *((model, "validation") for model in sent),
-        *((model, "serialization") for model in told),
+        *((model, "serialization") for model in answers),
     ]
     _, found = models_json_schema(modes, by_alias=True, ref_template=openapi.REFERENCE)
     schemas: dict[str, Any] = found["$defs"]

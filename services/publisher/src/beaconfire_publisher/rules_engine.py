@@ -71,16 +71,16 @@ class RulesEngine:
             await asyncio.sleep(FORGET_EVERY_S)
 
     async def _follow(self, cause: Received, key: str) -> str:
-        told = consequence(cause.payload)
-        if told is None:
+        event = consequence(cause.payload)
+        if event is None:
             return "no_consequence"
-        envelope = Envelope(told, _metadata(cause.metadata))
+        envelope = Envelope(event, _metadata(cause.metadata))
         async with self._database.writing() as tx:
             if not await self._inbox.take(tx, key):
                 return "repeated"
             await self._outbox.add(tx, [envelope])
         await self._wake()
-        return "told"
+        return "published"
 
 
 def _metadata(cause: Metadata) -> Metadata:
