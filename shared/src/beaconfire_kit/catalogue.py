@@ -1,4 +1,4 @@
-"""The event catalogue: what an event class is, and the registry of all of them.
+"""The event catalogue: the base of event classes, and the registry of all of them.
 
 An event is declared once, as one class in one file under `beaconfire_kit/events/`. Everything else follows from it:
 subject, rooms, validation, reference, AsyncAPI, JSON Schemas, client typings (`make generate`). This file is never
@@ -20,14 +20,14 @@ from beaconfire_kit.subjects import ID_PATTERN, ROOT_KINDS, InvalidSubject, pars
 
 Id = Annotated[str, StringConstraints(pattern=f"^{ID_PATTERN}$")]
 SubjectBuilder = Callable[[Mapping[str, Any]], str]
-"""From an event's fields, by their names here, to its subject."""
+"""Builds an event's subject from its fields."""
 
 _TYPE = re.compile(r"[a-z][a-z_]*(\.[a-z][a-z_]*)*")
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
 class InvalidDeclaration(TypeError):
-    """An event class that cannot work. Raised while its module is imported."""
+    """The event class cannot work. Raised while its module is imported."""
 
 
 class Event(BaseModel):
@@ -50,7 +50,7 @@ class Event(BaseModel):
     subject: ClassVar[str]
     version: ClassVar[int] = 1
     ephemeral: ClassVar[bool] = False
-    """Sent over core NATS below `ephemeral.`: heard by who is connected, never stored, without an offset."""
+    """Sent over core NATS below `ephemeral.`, only to connected clients. It is never stored and has no offset."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
@@ -61,7 +61,7 @@ class Event(BaseModel):
             _builders[cls.type] = _builder_of(cls)
 
     def full_subject(self) -> str:
-        """The subject this event is published on. An ephemeral one's is below `ephemeral.`."""
+        """Return the subject of this event. For an ephemeral event it is below `ephemeral.`."""
         return _builders[self.type](self.__dict__)
 
 
@@ -70,12 +70,12 @@ _builders: dict[str, SubjectBuilder] = {}
 
 
 def events() -> dict[str, type[Event]]:
-    """Every event declared so far, by type, in the order of declaration."""
+    """Return all declared event classes by type, in the order of declaration."""
     return dict(_registry)
 
 
 def subject_builder(type_: str) -> SubjectBuilder:
-    """What makes the subject of an event of a type, as `Event.full_subject`."""
+    """Return the function that builds the subjects of a type's events, as `Event.full_subject` does."""
     return _builders[type_]
 
 

@@ -1,4 +1,4 @@
-"""The database of a service: engine, transactions, and what it does while the database is away.
+"""The database of a service: its engine, its transactions, and what happens while it is away.
 
 SQLite by default, with what a crash or power loss asks for (WAL and `synchronous=FULL`); PostgreSQL by asyncpg; the
 URL decides. The tables are made by migrations (`beaconfire_kit.migrations`).
@@ -33,7 +33,7 @@ STATEMENT_TIMEOUT_S = 20.0
 LOOK_AGAIN_S = 0.5
 CHECK_TIMEOUT_S = 2.0
 PROBE_EVERY_S = 5.0
-"""How often it is tried whether anything can be written: a full database can still be read."""
+"""How often a write is tried: a full database can still be read."""
 _PROBE = {
     True: (
         "CREATE TABLE beaconfire_probe (filler BLOB)",
@@ -47,7 +47,7 @@ _PROBE = {
 """By whether it is SQLite: what needs new pages."""
 DISK_FULL = "53100"
 READ_ONLY = "25006"
-"""PostgreSQL's codes. Read-only is a server that has become a replica, or a database that was set so."""
+"""PostgreSQL's codes. A read-only server has become a replica, or was configured so."""
 RETRY_AFTER_MS = 1_000
 
 _DRIVERS = {
@@ -64,11 +64,11 @@ _PASSING = ("53", "40", "55006", "55P03", "57014", "57P", "58")
 
 
 class DatabaseUnusable(Exception):
-    """The database cannot be used as it is. The text says which, why and what to do. No password is in it."""
+    """The database cannot be used as it is. The text says which, why and what to do. It contains no password."""
 
 
 class DatabaseAway(BeaconfireError):
-    """The database does not answer, is busy or is not ready: to be tried again."""
+    """The database does not answer, is busy or is not ready. Try again."""
 
     def __init__(self, why: str) -> None:
         super().__init__(errors.UNAVAILABLE, why, retry_after_ms=RETRY_AFTER_MS)
@@ -79,19 +79,21 @@ class DatabaseUnwritable(DatabaseAway):
 
 
 class DatabaseFull(DatabaseUnwritable):
-    """The database has no room for what is to be written, or its disk fails."""
+    """The database has no room left, or its disk fails."""
 
     def __init__(self) -> None:
         super().__init__("the database has no room, or its disk fails")
 
 
 class FileUnusable(DatabaseUnwritable):
-    """SQLite's file is damaged, read-only, or cannot be opened. A service that starts with it does not: it would not
-    come right without somebody's help."""
+    """SQLite's file is damaged, read-only, or cannot be opened.
+
+    A service does not start with such a file, because only an operator can repair it.
+    """
 
 
 class DatabaseRefused(DatabaseAway):
-    """The server lets us not in, or not do this. `reason` is for the log: it says what an operator has to do."""
+    """The server refuses the connection or operation. `reason` is for the log: it says what an operator has to do."""
 
     def __init__(self, reason: str) -> None:
         super().__init__("the database cannot be used; the log says why")
@@ -99,7 +101,7 @@ class DatabaseRefused(DatabaseAway):
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment in UTC, aware on both sides. SQLite itself forgets the time zone."""
+    """A time in UTC, with its time zone. SQLite itself does not store the zone."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
@@ -121,7 +123,7 @@ class Database:
     def __init__(self, url: str, *, pool_size: int = 10, one_writer: bool = False) -> None:
         self.url = _parsed(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
-        # What people write is in the parameters, and an error ends up in the log.
+        # Parameters contain what users wrote, and an error is logged.
         self.engine: AsyncEngine = create_async_engine(
             self.url, hide_parameters=True, **({} if self.is_sqlite else _postgresql(pool_size))
         )
@@ -133,7 +135,7 @@ class Database:
         self._looked_at = 0.0
         self._probed_at = float("-inf")
         self.why_not: str | None = None
-        """Why it cannot be used yet, None where it can."""
+        """Why it cannot be used yet, or None."""
         if self.is_sqlite:
             _prepare_sqlite(self.engine)
         else:
@@ -157,14 +159,14 @@ class Database:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """A connection that sees one consistent state and changes nothing. Raises DatabaseAway."""
+        """Open a connection that sees one consistent state and changes nothing. Raises DatabaseAway."""
         await self._settled()
         async with self.connected() as connection:
             yield connection
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction: committed at the end of the block, rolled back by any exception. Raises DatabaseAway.
+        """Open a transaction: committed at the end of the block, rolled back by an exception. Raises DatabaseAway.
 
         Where the connection is lost while it is committed, nobody knows whether it was: the message says so.
         """
@@ -174,14 +176,14 @@ class Database:
 
     @asynccontextmanager
     async def connected(self) -> AsyncIterator[AsyncConnection]:
-        """As `reading`, of a database that need not have been made ready."""
+        """Open a connection as `reading` does, even if the database is not ready."""
         with self._translated():
             async with self._connect() as connection:
                 yield connection
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """As `writing`, of a database that need not have been made ready."""
+        """Open a transaction as `writing` does, even if the database is not ready."""
         async with self._alone(), self._transaction() as connection:
             yield connection
 
@@ -252,7 +254,7 @@ class Database:
         return None
 
     async def _probe_if_free(self) -> None:
-        """Raises DatabaseUnwritable. A database that is busy writing for others is in order."""
+        """Check that the database can be written. A busy one is fine. Raises DatabaseUnwritable."""
         try:
             async with asyncio.timeout(CHECK_TIMEOUT_S):
                 await self._probe()
@@ -262,7 +264,7 @@ class Database:
             log.debug("could not try to write to the database", error=type(error).__name__)
 
     async def _probe(self) -> None:
-        """Write something, and leave nothing behind. Raises DatabaseUnwritable, DatabaseAway."""
+        """Write something and leave nothing behind. Raises DatabaseUnwritable, DatabaseAway."""
         async with self.transaction() as tx:
             attempt = await tx.begin_nested()
             for statement in _PROBE[self.is_sqlite]:
@@ -276,7 +278,7 @@ class Database:
         await self.engine.dispose()
 
     async def _settled(self) -> None:
-        """Raise DatabaseAway as long as it is not ready; look again every `LOOK_AGAIN_S` seconds."""
+        """Raise DatabaseAway until the database is ready. Check again every `LOOK_AGAIN_S` seconds."""
         if self.why_not is None:
             return
         async with self._settling:
@@ -365,15 +367,17 @@ _REFUSALS = {
 
 
 def cause(error: BaseException) -> str:
-    """What is behind an error, in a line without addresses of ours: the name of what was raised, and what it says."""
+    """Return the cause of an error in one line, with its class and its text, but without our addresses."""
     behind = error.__cause__ or error
     said = str(getattr(behind, "orig", None) or behind).splitlines()
     return f"{type(behind).__name__}: {said[0]}" if said else type(behind).__name__
 
 
 async def lock(tx: AsyncConnection, name: str) -> None:
-    """Take PostgreSQL's lock of this name until the end of the transaction. Of no effect on SQLite, where a transaction
-    that writes is alone anyway."""
+    """Take PostgreSQL's lock of this name until the end of the transaction.
+
+    SQLite needs none: a writing transaction is always alone.
+    """
     if tx.dialect.name == "postgresql":
         await tx.execute(_locking(name))
 
@@ -383,7 +387,7 @@ def _locking(name: str) -> Executable:
 
 
 async def current_time(connection: AsyncConnection) -> datetime:
-    """Now, by PostgreSQL's clock: the same for all processes that use it. SQLite has that of its machine."""
+    """Return the time of PostgreSQL's clock, which is the same for all processes. With SQLite, that of this machine."""
     if connection.dialect.name == "postgresql":
         now: datetime = (await connection.execute(select(func.clock_timestamp()))).scalar_one()
         return now
@@ -403,7 +407,7 @@ async def _roll_back(connection: AsyncConnection) -> None:
 
 
 def _parsed(url: str) -> URL:
-    """The URL with the driver we use. Raises DatabaseUnusable."""
+    """Return the URL with our driver. Raises DatabaseUnusable."""
     expected = "expected sqlite+aiosqlite:///path/to/file.db or postgresql+asyncpg://user:password@host/database"
     try:
         parsed = make_url(url)
@@ -459,9 +463,9 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
 
 
 def make_file(database: Database) -> None:
-    """Make SQLite's file, and its folder, for this user alone: whoever reads it has accounts and signing keys.
+    """Create SQLite's file and folder for this user only: it contains accounts and signing keys.
 
-    What is there already stays as it is. SQLite gives the files beside it the same permissions. Raises OSError.
+    Existing files stay as they are. SQLite gives the files beside it the same permissions. Raises OSError.
     """
     if not database.is_sqlite or database.url.database in (None, "", ":memory:"):
         return

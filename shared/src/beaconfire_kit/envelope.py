@@ -48,11 +48,11 @@ REASONS = {
     "too_large": "an event has at most 64 KiB: keep elsewhere what is large, and say in the event where",
     "has_ttl": "it carries Nats-TTL, and would vanish from the history",
 }
-"""Why a message is no event, for who has to mend it."""
+"""Why a message is not a valid event, for those who have to fix its publisher."""
 
 
 class InvalidEvent(ValueError):
-    """A message that is no event of the catalogue on its own subject.
+    """The message is not a valid event of the catalogue on its own subject.
 
     `reason` is a word of `REASONS`, for metrics and the dead letter; the text says where and what, never the payload's
     values.
@@ -66,7 +66,7 @@ class InvalidEvent(ValueError):
 
 
 class Metadata(BaseModel):
-    """Who, when, whence. Unknown keys are ignored when read."""
+    """User, time and source of an event. Unknown keys are ignored when read."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -81,7 +81,7 @@ class Metadata(BaseModel):
     source: Source
     correlation_id: CorrelationId | None = None
     audience: tuple[Role, ...] | None = None
-    """The roles that may see the event; None: every member of its rooms."""
+    """The roles that may see the event. None: all members of its rooms."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +104,7 @@ class Envelope:
         return self.event.full_subject()
 
     def encode(self) -> bytes:
-        """The body of the NATS message: compact JSON, UTF-8. Raises InvalidEvent where it is too large."""
+        """Return the body of the NATS message: compact JSON in UTF-8. Raises InvalidEvent if it is too large."""
         body = {
             "id": self.id,
             "type": self.event.type,
@@ -118,24 +118,24 @@ class Envelope:
 
 
 def compact(body: Mapping[str, Any]) -> bytes:
-    """JSON as it is stored: UTF-8, without white space."""
+    """Return JSON as it is stored: UTF-8, without white space."""
     return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def check_size(body: bytes) -> None:
-    """Raises InvalidEvent for a message that is too large."""
+    """Raise InvalidEvent for a message that is too large."""
     if len(body) > MAX_EVENT_BYTES:
         raise InvalidEvent("too_large", f"an event has at most {MAX_EVENT_BYTES} bytes, this one {len(body)}")
 
 
 class ReceivedMetadata(Metadata):
-    """As `Metadata`; the publisher must have said when."""
+    """As `Metadata`, except that the publisher must give the time."""
 
     timestamp: AwareDatetime
 
 
 class Received(BaseModel):
-    """An event as it came from the broker, checked. `id` is empty where the publisher gave none."""
+    """A valid event from the broker. `id` is empty if the publisher gave none."""
 
     id: EventId = ""
     type: str
@@ -154,7 +154,7 @@ class CheckedMetadata(TypedDict):
 
 
 class Checked(TypedDict):
-    """The fields of `Received` that the publisher gave, without models."""
+    """The fields of `Received` that the publisher gave, as plain dicts."""
 
     id: NotRequired[str]
     type: str
@@ -163,14 +163,14 @@ class Checked(TypedDict):
 
 
 def read(subject: str, body: bytes) -> Received:
-    """Check a message against the catalogue and against the subject it came on. As `check`, with models."""
+    """Check a message against the catalogue and its subject. As `check`, but it returns models."""
     check(subject, body)
     received: Received = _reader().validate_json(body, extra="ignore", by_alias=True, by_name=False)
     return received
 
 
 def check(subject: str, body: bytes) -> Checked:
-    """Check a message against the catalogue and against the subject it came on. Live, in the history and over HTTP.
+    """Check a message against the catalogue and its subject. It is used live, for history, and over HTTP.
 
     Nothing is converted: `true` and `1.0` are no 1, a number is no time. Unknown fields pass. Raises InvalidEvent with
     the reason `too_large`, `not_json` (also invalid UTF-8, NaN, a key twice, nesting too deep), `unknown_type`,
@@ -197,7 +197,7 @@ def check(subject: str, body: bytes) -> Checked:
 
 
 def check_lifetime(headers: Mapping[str, str] | None) -> None:
-    """Raises InvalidEvent for a message of the stream whose publisher gave it a `Nats-TTL`. Gateways refuse it, too."""
+    """Raise InvalidEvent for a message of the stream with a `Nats-TTL` from its publisher. Gateways refuse it, too."""
     if any(name.lower() == "nats-ttl" for name in headers or ()):
         raise InvalidEvent("has_ttl", "an event must not carry Nats-TTL: it would vanish from the history")
 
@@ -231,7 +231,7 @@ def _refuse_constant(constant: str) -> NoReturn:
 
 @cache
 def _reader() -> TypeAdapter[Any]:
-    """One validator for all events: the type picks the model, in one pass over the JSON."""
+    """Return one validator for all events. The type chooses the model, in one pass over the JSON."""
     models = [
         create_model(
             f"{cls.__name__}Message",
@@ -284,7 +284,7 @@ _TIME = core_schema.str_schema(strict=True, pattern=r"^\d{4}-\d\d-\d\d[Tt ]\d\d:
 
 
 def _strict(schema: Any) -> Any:
-    """A schema that converts nothing: no text or `true` into a number, no number into a time, no NaN."""
+    """Return a schema that converts nothing: no text or `true` to a number, no number to a time, no NaN."""
     if isinstance(schema, list | tuple):
         return type(schema)(_strict(one) for one in schema)
     if not isinstance(schema, dict):

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class Retry(StrEnum):
-    """What the other side should do next."""
+    """What the peer should do next."""
 
     NO = "no"
     TOKEN = "token"  # noqa: S105  (a word, not a secret)
@@ -19,7 +19,7 @@ class Retry(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class ErrorCode:
-    """A row of the table. `close` is None where the error never ends a connection."""
+    """A row of the table. `close` is None if the error never ends a connection."""
 
     code: str
     status: int
@@ -70,12 +70,12 @@ TABLE = (
 
 
 def row_of(code: str, otherwise: ErrorCode) -> ErrorCode:
-    """The row of a code that was read somewhere. `otherwise` if it is in no row, as one of a newer version."""
+    """Return the row of a code, or `otherwise` for an unknown code, such as one of a newer version."""
     return next((row for row in TABLE if row.code == code), otherwise)
 
 
 class BeaconfireError(Exception):
-    """An error with a row of the table. The message may be shown to the peer: it tells what *they* did wrong."""
+    """An error with a row of the table. The message may be shown to the peer: it says what the *peer* did wrong."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class BeaconfireError(Exception):
         details: Mapping[str, object] | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> None:
-        """`details` are further fields of the error, for the peer's program; `headers` go with an answer over HTTP."""
+        """`details` are more fields of the error, for the peer's program. `headers` are sent with an HTTP answer."""
         super().__init__(message)
         self.details = details or {}
         self.headers = headers or {}
@@ -95,7 +95,7 @@ class BeaconfireError(Exception):
         self.retry_after_ms = retry_after_ms
 
     def body(self) -> dict[str, object]:
-        """The error as it stands in a reply, an `error` frame or an HTTP answer."""
+        """Return the error as it appears in a reply, an `error` message or an HTTP answer."""
         body: dict[str, object] = {"code": self.code.code, "message": self.message}
         if self.retry_after_ms is not None:
             body["retryAfterMs"] = self.retry_after_ms

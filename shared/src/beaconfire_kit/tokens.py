@@ -1,4 +1,4 @@
-"""Tokens: what one must be to be believed. Access tokens of users, tokens of services, tokens of outside issuers.
+"""Sign and verify tokens: access tokens of users, tokens of services, and tokens of outside issuers.
 
 PyJWT checks signature, times, issuer and audience. What it lets through is decided here (RFC 8725): length before
 parsing, one text for a token (`beaconfire_kit.jws`), `typ`, one algorithm for each kind of key, no critical extension,
@@ -33,7 +33,7 @@ SKIPPED_KEYS = metrics.Counter(
 
 ALGORITHM = "EdDSA"
 TYPE = "at+jwt"  # RFC 9068 §2.1
-SERVICE_TYPE = "service+jwt"  # another `typ`, so that neither can stand for the other (RFC 8725 §3.11)
+SERVICE_TYPE = "service+jwt"  # another `typ`, so that neither can be used as the other (RFC 8725 §3.11)
 SERVICE_KIND = "service"
 MAX_TOKEN_BYTES = 8 * 1024  # a token of 100 KB is accepted by PyJWT; ours have 400 bytes
 MAX_LIFETIME_S = 3600  # `exp` a thousand years ahead is accepted by PyJWT
@@ -49,20 +49,20 @@ Key: TypeAlias = Ed25519PublicKey | RSAPublicKey | EllipticCurvePublicKey
 
 
 class InvalidToken(Exception):
-    """A token that proves nothing. The reason is for our log; a peer is told only that the token is not valid."""
+    """The token is not valid. The reason is for our log; a peer learns only that the token is not valid."""
 
 
 class UnknownKey(InvalidToken):
-    """The token names a key that is not known (yet): after a rotation the JWKS has to be fetched again."""
+    """The token names an unknown key. After a rotation the JWKS has to be fetched again."""
 
 
 class InvalidPattern(ValueError):
-    """What a service may publish was said with something that is no pattern of subjects."""
+    """The text is not a pattern of subjects that a service may publish."""
 
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """What a verified access token says of a user. Times are Unix seconds.
+    """The claims of a user's verified token. Times are Unix seconds.
 
     `outside` is the name of the outside issuer it came from, empty for auth's own; `email` is set only where such an
     issuer vouches for it. `key_id` names the key that signed it.
@@ -77,12 +77,12 @@ class Claims:
     email: str = ""
     key_id: str = ""
     token: str = field(default="", repr=False, compare=False)
-    """The token itself, of an outside issuer alone: auth is shown it when it first hears of the user."""
+    """The token itself, if it is an outside issuer's. Auth needs it when it does not know the user yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceClaims:
-    """What a verified service token says. It is no user: it joins no room, and no socket takes it.
+    """The claims of a verified service token. It is not a user: it joins no room, and no socket accepts it.
 
     A service that accepts one (the publisher's `POST /v1/events`) checks two things: `Access.author` returned it, so it
     is valid and was not revoked; and `may_publish(claims, subject)` for the subject of every event of the request.
@@ -105,7 +105,7 @@ class ServiceClaims:
 
 
 def may_publish(claims: ServiceClaims, subject: str) -> bool:
-    """Whether a service token allows an event on this subject. Never for membership changes, which are auth's."""
+    """Return whether a service token allows an event on this subject. Only auth may publish membership changes."""
     try:
         parse_subject(subject)
     except InvalidSubject:
@@ -116,7 +116,7 @@ def may_publish(claims: ServiceClaims, subject: str) -> bool:
 
 
 def check_pattern(text: str) -> str:
-    """A pattern of subjects as a service token may hold it. Raises InvalidPattern, with what is wrong."""
+    """Return the text if it is a valid pattern for a service token. Raises InvalidPattern that says what is wrong."""
     words = text.split(".")
     if words[0] not in ROOT_KINDS:
         raise InvalidPattern(f"{text[:80]!r} does not begin with one of {', '.join(sorted(ROOT_KINDS))}")
@@ -139,7 +139,7 @@ def sign(
     ttl_s: int,
     not_before: int = 0,
 ) -> str:
-    """A new access token for a user, valid from now for `ttl_s` seconds (`MAX_LIFETIME_S` at most).
+    """Sign an access token for a user, valid from now for `ttl_s` seconds (`MAX_LIFETIME_S` at most).
 
     It is dated `not_before` (Unix seconds) where that lies ahead, so that a revocation of everything issued in the
     second that runs now does not catch it. Ahead by less than `LEEWAY_S` it is accepted at once.
@@ -153,7 +153,7 @@ def sign(
 
 
 def sign_service(key: Ed25519PrivateKey, key_id: str, claims: ServiceClaims, *, issuer: str, audience: str) -> str:
-    """A token for a service. Raises ValueError for one that would be refused."""
+    """Sign a token for a service. Raises ValueError if it would be refused."""
     body = {
         "iss": issuer,
         "aud": audience,
@@ -169,7 +169,7 @@ def sign_service(key: Ed25519PrivateKey, key_id: str, claims: ServiceClaims, *, 
 
 
 def verify(token: str, keys: Mapping[str, Key], *, issuer: str, audience: str) -> Claims:
-    """Check a user's token against auth's keys. Raises InvalidToken, whatever is wrong; UnknownKey for its `kid`."""
+    """Verify a user's token with auth's keys. Raises InvalidToken, or UnknownKey for an unknown `kid`."""
     key_id, body = _decode(
         token, keys, types=(TYPE,), algorithms=(ALGORITHM,), issuer=issuer, audience=audience, require=("sub", "jti")
     )
@@ -183,7 +183,7 @@ def verify(token: str, keys: Mapping[str, Key], *, issuer: str, audience: str) -
 
 
 def verify_service(token: str, keys: Mapping[str, Key], *, issuer: str, audience: str) -> ServiceClaims:
-    """Check a service's token against auth's keys. Raises as `verify` does. Revocation is not seen here."""
+    """Verify a service's token with auth's keys. Raises as `verify` does. It does not notice revocation."""
     key_id, body = _decode(
         token,
         keys,
@@ -200,7 +200,7 @@ def verify_service(token: str, keys: Mapping[str, Key], *, issuer: str, audience
 
 
 def verify_outside(token: str, keys: Mapping[str, Key], issuer: OutsideIssuer) -> Claims:
-    """Check a user's token of an outside issuer against that issuer's keys. Raises as `verify` does.
+    """Verify a user's token of an outside issuer with that issuer's keys. Raises as `verify` does.
 
     The user's id begins with the issuer's name, so that no outside issuer can speak for a user of auth or of another:
     `name-<claim>` where the claim can be part of an id, else `name_<hash of the claim>`.
@@ -234,7 +234,7 @@ def verify_outside(token: str, keys: Mapping[str, Key], issuer: OutsideIssuer) -
 
 
 class Peek(NamedTuple):
-    """What a token says of itself, unchecked: good for choosing whom to ask, no more."""
+    """Unverified content of a token. Use it only to choose which keys to verify with."""
 
     issuer: str
     type: str
@@ -242,7 +242,7 @@ class Peek(NamedTuple):
 
 
 def peek(token: str) -> Peek:
-    """Look at a token without checking it. Raises InvalidToken for what is none."""
+    """Read a token without verifying it. Raises InvalidToken if the text is not a token."""
     header, claims = _parse(token)
     return Peek(str(claims.get("iss", "")), str(header.get("typ", "")).lower(), str(header.get("kid", "")))
 
@@ -256,7 +256,7 @@ def _parse(token: str) -> jws.Parts:
         raise InvalidToken(f"not a JWT: {error}") from error
 
 
-# ValueError, OverflowError: times that are no numbers, or too large for one.
+# ValueError, OverflowError: times that are not numbers, or too large.
 _MALFORMED = (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError)
 
 
@@ -271,12 +271,12 @@ def _decode(
     require: Sequence[str],
     only_audience: bool = True,
 ) -> tuple[str, dict[str, Any]]:
-    """`kid` and claims of a token that is signed by one of `keys` and says what it must. Raises InvalidToken."""
+    """Return `kid` and claims of a token with a valid signature and valid claims. Raises InvalidToken."""
     header = _parse(token).header
     algorithm, kid = header.get("alg"), header.get("kid")
     if str(header.get("typ", "")).lower() not in {one.lower() for one in types} or algorithm not in tuple(algorithms):
         raise InvalidToken("wrong typ or alg")
-    if "crit" in header or "b64" in header:  # we know no extension (RFC 7515 §4.1.11)
+    if "crit" in header or "b64" in header:  # extensions are not supported (RFC 7515 §4.1.11)
         raise InvalidToken("critical extension")
     if not isinstance(kid, str):
         raise InvalidToken("kid must be a string")
@@ -297,7 +297,7 @@ def _decode(
         )
     except _MALFORMED as error:
         raise InvalidToken(type(error).__name__) from error
-    return sys.intern(kid), body  # one string for all that the key signed, as they are remembered
+    return sys.intern(kid), body  # one string for all remembered tokens of the key
 
 
 def _times(body: Mapping[str, Any], max_lifetime_s: int) -> tuple[int, int]:
@@ -310,7 +310,7 @@ def _times(body: Mapping[str, Any], max_lifetime_s: int) -> tuple[int, int]:
 
 
 def _service_claims(body: Mapping[str, Any], key_id: str = "") -> ServiceClaims:
-    """Raises ValueError, InvalidToken."""
+    """Read the claims of a service's token. Raises ValueError, InvalidToken."""
     issued_at, expires_at = _times(body, MAX_SERVICE_LIFETIME_S)
     service, token_id, publish = body["sub"], body["jti"], body.get("publish")
     if body.get("kind") != SERVICE_KIND or not isinstance(service, str) or not is_id(service):
@@ -326,14 +326,14 @@ def _service_claims(body: Mapping[str, Any], key_id: str = "") -> ServiceClaims:
 
 
 def algorithm_of(key: Key) -> str:
-    """The one algorithm that a key of this kind is used with."""
+    """Return the one algorithm that is used with a key of this kind."""
     if isinstance(key, Ed25519PublicKey):
         return ALGORITHM
     return "RS256" if isinstance(key, RSAPublicKey) else "ES256"
 
 
 def public_jwk(key_id: str, key: Ed25519PublicKey) -> dict[str, Any]:
-    """A public key as a JWK (RFC 8037)."""
+    """Return a public key as a JWK (RFC 8037)."""
     jwk: dict[str, Any] = OKPAlgorithm.to_jwk(key, as_dict=True)
     return {
         "kty": jwk["kty"],
@@ -346,7 +346,7 @@ def public_jwk(key_id: str, key: Ed25519PublicKey) -> dict[str, Any]:
 
 
 def read_jwks(document: Any, algorithms: Collection[str] = (ALGORITHM,)) -> dict[str, Key]:
-    """The keys of a JWKS by `kid`, those that are used with one of `algorithms`; others are passed over.
+    """Return the keys of a JWKS that are used with one of `algorithms`, by `kid`. Others are skipped.
 
     A key that cannot be read is skipped, counted and logged. Raises ValueError for a document that is no JWKS, and for
     one of whose keys none can be read.
@@ -373,7 +373,7 @@ def read_jwks(document: Any, algorithms: Collection[str] = (ALGORITHM,)) -> dict
 
 
 def _read_jwk(jwk: Any) -> tuple[str, Key | None]:
-    """A key's id, and the public key where it is of a kind and for a use that we take. Raises ValueError."""
+    """Return a key's id, and the public key if its kind and use are supported. Raises ValueError."""
     if not isinstance(jwk, dict):
         raise ValueError("an entry that is not an object")
     key_id, kind = jwk.get("kid"), (jwk.get("kty"), jwk.get("crv"))

@@ -1,4 +1,4 @@
-"""Verifying tokens locally: the keys of auth and of outside issuers, fetched as JWKS when they are needed.
+"""Verify tokens locally, with the keys of auth and of outside issuers, fetched as JWKS when needed.
 
 A key that is not known is asked for, and known keys are read again once a minute, so that a rotation and the end of a
 key are both noticed without a restart. An issuer that is away leaves the keys as they are.
@@ -31,11 +31,11 @@ log = logs.get(__name__)
 FETCH_TIMEOUT_S = 2.0
 MAX_JWKS_BYTES = 256 * 1024
 NO_KEYS_S = 1.0
-"""How long a failed fetch is the answer for everybody who asks, as long as there are no keys at all."""
+"""How long a failed fetch counts for all callers while there are no keys at all."""
 
 
 class JwksUnavailable(Exception):
-    """No keys: tokens can be neither accepted nor refused now. Retryable."""
+    """There are no keys, so tokens can be neither accepted nor refused now. Retryable."""
 
 
 class KeySource:
@@ -67,12 +67,12 @@ class KeySource:
         self.keys: Mapping[str, Key] = {}
 
     async def keep_fresh(self) -> None:
-        """Read keys again that are older than `max_age_s`. One caller does it, the others go on with what is known."""
+        """Read keys again if they are older than `max_age_s`. One caller does it; the others use the known keys."""
         if self.keys and not self._lock.locked() and self._monotonic() - self._tried_at > self._max_age_s:
             await self.fetch()
 
     async def fetch(self) -> None:
-        """Read the keys, unless that was done just now. Raises JwksUnavailable where there are none at all.
+        """Read the keys, unless that was done just now. Raises JwksUnavailable if there are none at all.
 
         Callers that come while the keys are being read share that fetch and its outcome.
         """
@@ -80,7 +80,7 @@ class KeySource:
         try:
             async with asyncio.timeout(2 * FETCH_TIMEOUT_S), self._lock:
                 if seen == self._fetches and self._is_due():
-                    await self._read()  # cancelled, it counts for nobody: the next in line reads
+                    await self._read()  # if cancelled, it counts for no caller: the next one reads
                     self._fetches += 1
                     self._tried_at = self._monotonic()
         except TimeoutError:
@@ -102,10 +102,10 @@ class KeySource:
 
 
 class Verifier:
-    """Verifies tokens against auth's JWKS and those of outside issuers.
+    """Verify tokens with the keys of auth and of outside issuers.
 
     Verified tokens are remembered until they run out or their key is gone (an EdDSA check takes 0.3 ms),
-    `cache_size` of them. Revocation is not seen here: that is asked from auth, and told by `access_revoked`.
+    `cache_size` of them. It does not notice revocation: ask auth, or listen to `access_revoked`.
     """
 
     def __init__(
@@ -135,12 +135,13 @@ class Verifier:
         self._sources = {one.name: self._outside[one.issuer][1] for one in outside}
         self._cache_size = cache_size
         self._clock = clock
-        # By digest: 32 bytes, and no token is kept in memory.
+        # By digest: it has 32 bytes, and no token is kept in memory.
         self._cache: dict[bytes, Claims | ServiceClaims] = {}
 
     async def verify(self, token: str) -> Claims:
-        """Claims of a user's valid token. Raises InvalidToken, also for a service's token; JwksUnavailable where no
-        key could be fetched at all.
+        """Return the claims of a user's valid token.
+
+        Raises InvalidToken, also for a service's token. Raises JwksUnavailable if no key could be fetched at all.
         """
         claims = await self.verify_any(token)
         if not isinstance(claims, Claims):
@@ -148,14 +149,14 @@ class Verifier:
         return claims
 
     async def verify_service(self, token: str) -> ServiceClaims:
-        """Claims of a service's valid token; see there what else has to be checked. Raises as `verify` does."""
+        """Return the claims of a service's valid token; `ServiceClaims` names other checks. Raises as `verify` does."""
         claims = await self.verify_any(token)
         if not isinstance(claims, ServiceClaims):
             raise InvalidToken("a user's token is no service's")
         return claims
 
     async def verify_any(self, token: str) -> Claims | ServiceClaims:
-        """Claims of a user's or a service's valid token. Raises as `verify` does."""
+        """Return the claims of a user's or a service's valid token. Raises as `verify` does."""
         digest = hashlib.sha256(token.encode(errors="surrogatepass")).digest()
         remembered = self._cache.get(digest)
         if remembered is not None:
@@ -170,12 +171,12 @@ class Verifier:
             await source.fetch()
             claims = self._check(token, peek.type, source, outside)
         if len(self._cache) >= self._cache_size:
-            self._cache.clear()  # simple, and rare: the price is one check per token again
+            self._cache.clear()  # simple, and rare: each token is verified once more
         self._cache[digest] = claims
         return claims
 
     def forget(self) -> None:
-        """Let go of what was verified: every token is checked anew."""
+        """Forget all verified tokens, so that each is verified again."""
         self._cache.clear()
 
     def _recall(self, digest: bytes, claims: Claims | ServiceClaims) -> Claims | ServiceClaims:
