@@ -332,6 +332,25 @@ def test_intake_that_cannot_start_fails(stage: Stage) -> None:
     assert isinstance(stage.task.exception(), RuntimeError)
 
 
+def test_offsets_removed_between_the_question_and_the_read_are_reported(stage: Stage, live: Recorded) -> None:
+    """Retention that removes old offsets after the stream was asked, and before the hole is read, is a gap, too."""
+    stage.now += 130.0  # what follows may be old enough to have been ticks
+    publish(stage, 4)
+    last = stage.stream.last
+
+    def retain() -> None:
+        for offset in [one for one in stage.stream.there if one < last]:
+            stage.stream.remove(offset, "retention")
+
+    stage.stream.armed["state"] = [retain]
+    stage.hear(last)
+    stage.turn(30)
+
+    assert live.take_states()[0] is State.REPAIRING
+    assert live.reported == [("gap", last - 1)]
+    assert last in live.delivered
+
+
 def test_event_that_a_state_does_not_list_cannot_end_it(stage: Stage, live: Recorded) -> None:
     with pytest.raises(KeyError):
         live._follow(Event.HISTORY_READ)
