@@ -113,6 +113,27 @@ async def test_incomplete_message_is_freed_when_its_connection_ends(core: Core) 
     assert readers[1] is None
 
 
+async def test_messages_that_wait_take_no_more_than_their_bytes(core: Core) -> None:
+    connection = open_connection(core)
+    connection.data_received(client_frame(b'{"type":"connect","id":1,"token":"u"}'))  # not answered in this turn
+    messages = []
+    for number in range(80):
+        rooms = ",".join(f'"{number:064}{room}"' for room in range(10))  # so long that pydantic does not keep them
+        messages.append(client_frame(f'{{"type":"subscribe","id":1,"rooms":[{rooms}]}}'.encode()))
+    connection.data_received(messages.pop())  # and all that is made once
+    gc.collect()
+    before = sys.getallocatedblocks()
+    for message in messages:
+        connection.data_received(message)
+    blocks, state = sys.getallocatedblocks() - before, connection.state
+    connection.abort()
+    while len(asyncio.all_tasks()) > 1:
+        await asyncio.sleep(0)
+
+    assert state is State.CONNECTING
+    assert blocks < len(messages) * 5  # a message is one object, and its ten names are none
+
+
 async def test_waves_of_different_users_leave_no_memory_behind(core: Core) -> None:
     sockets: Any = core.outbound._writer
 
