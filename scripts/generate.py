@@ -40,6 +40,12 @@ def _protocol(page: str) -> str:
     return fill(page, error_table.MARK, error_table.markdown())
 
 
+def _troubleshooting(page: str) -> str:
+    """docs/howto/troubleshoot.md with its generated tables."""
+    page = fill(page, resync_table.MARK, resync_table.for_operators())
+    return fill(page, resync_table.CAUSES_MARK, resync_table.causes())
+
+
 FILES: dict[str, Callable[[], str]] = {
     "docs/reference/events.md": reference,
     "docs/reference/schemas/events.json": schemas,
@@ -53,9 +59,7 @@ FILES: dict[str, Callable[[], str]] = {
     "deploy/nats/single.conf": shipped_config,
     "deploy/nats/cluster.conf": shipped_cluster_config,
     "PROTOCOL.md": lambda: _protocol(_page("PROTOCOL.md")),
-    "docs/howto/troubleshoot.md": lambda: fill(
-        _page("docs/howto/troubleshoot.md"), resync_table.MARK, resync_table.for_operators()
-    ),
+    "docs/howto/troubleshoot.md": lambda: _troubleshooting(_page("docs/howto/troubleshoot.md")),
 }
 
 

@@ -1,8 +1,9 @@
-"""The reasons of a `resync` where others read them: PROTOCOL.md and docs/howto/troubleshoot.md."""
+"""The reasons and causes of a `resync` where others read them: PROTOCOL.md and docs/howto/troubleshoot.md."""
 
-from beaconfire_kit.resync import ResyncReason
+from beaconfire_kit.resync import ResyncCause, ResyncReason
 
 MARK = "resync reasons"
+CAUSES_MARK = "resync causes"
 
 
 def for_clients() -> str:
@@ -15,3 +16,9 @@ def for_operators() -> str:
     """The table of docs/howto/troubleshoot.md: what happened, and what to look at."""
     rows = "".join(f"| `{reason}` | {reason.meaning} | {reason.operator} |\n" for reason in ResyncReason)
     return f"| reason | means | do |\n|---|---|---|\n{rows}"
+
+
+def causes() -> str:
+    """The second table of docs/howto/troubleshoot.md: what exactly happened."""
+    rows = "".join(f"| `{cause}` | `{cause.reason}` | {cause.meaning} |\n" for cause in ResyncCause)
+    return f"| cause | reason | means |\n|---|---|---|\n{rows}"

@@ -27,6 +27,7 @@ from beaconfire_gateway.wire.native import Native
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.resync import ResyncCause
 from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import Pair
 from beaconfire_kit.tokens import Claims
@@ -201,7 +202,7 @@ class Core(RuleBasedStateMachine):
             await asyncio.sleep(0)
         if self.first > after + 1 or after < self.lost_up_to:
             self.reached["history that is gone"] += 1
-            raise HistoryGone
+            raise HistoryGone(ResyncCause.EVENTS_REMOVED)
         self.reached["from the stream"] += 1
         wanted = set(roots)
         entries = [
@@ -214,7 +215,9 @@ class Core(RuleBasedStateMachine):
         page = entries[:most]
         if any(ring.heard(root, after, through) - {entry.offset for entry in page} for root in wanted):
             self.reached["history that is gone"] += 1
-            raise HistoryGone  # as `history.History` does: the gateway heard events that the stream no longer has
+            raise HistoryGone(
+                ResyncCause.EVENTS_ERASED
+            )  # as `history.History` does: the gateway heard events that the stream no longer has
         return page, through
 
     async def end(self) -> int:

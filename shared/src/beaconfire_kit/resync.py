@@ -1,6 +1,7 @@
-"""The reasons of a `resync`: the one table of why a client must load the state of its rooms again.
+"""Why a client must load the state of its rooms again: the reasons that it is told, and the causes that are logged.
 
-`make generate` writes it into PROTOCOL.md, docs/howto/troubleshoot.md and the browser client's typings.
+`make generate` writes the reasons into PROTOCOL.md, docs/howto/troubleshoot.md and the browser client's typings, and
+the causes into docs/howto/troubleshoot.md.
 """
 
 from enum import StrEnum
@@ -50,4 +51,74 @@ class ResyncReason(StrEnum):
         "For a minute the session came no nearer to the newest event.",
         "If it repeats, subscribe to fewer rooms, or name `types`.",
         "Look at the network of that client. [Slow clients](../topics/slow_clients.md) explains the limits.",
+    )
+
+
+class ResyncCause(StrEnum):
+    """What exactly led to a `resync`. The value is the word in the log; clients are told the reason only."""
+
+    reason: ResyncReason
+    meaning: str
+
+    def __new__(cls, value: str, reason: ResyncReason, meaning: str) -> "ResyncCause":
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.reason = reason
+        member.meaning = meaning
+        return member
+
+    CURSOR_UNREADABLE = (
+        "cursor_unreadable",
+        ResyncReason.EPOCH_CHANGED,
+        "The client sent a cursor that cannot be read.",
+    )
+    CURSOR_OF_OTHER_EPOCH = (
+        "cursor_of_other_epoch",
+        ResyncReason.EPOCH_CHANGED,
+        "The client sent a cursor of another epoch.",
+    )
+    STREAM_REPLACED = (
+        "stream_replaced",
+        ResyncReason.EPOCH_CHANGED,
+        "The stream was replaced, or got a new epoch, while the client was connected.",
+    )
+    CURSOR_AHEAD = (
+        "cursor_ahead",
+        ResyncReason.AHEAD,
+        "The client sent a cursor behind the end of the stream.",
+    )
+    HOLE_LOST = (
+        "hole_lost",
+        ResyncReason.NOT_RESUMABLE,
+        "The stream lost events that this gateway had not read yet. The client was connected.",
+    )
+    HOLE_LOST_EARLIER = (
+        "hole_lost_earlier",
+        ResyncReason.NOT_RESUMABLE,
+        "The stream lost events that this gateway had not read yet. They lie after the cursor.",
+    )
+    EVENTS_REMOVED = (
+        "events_removed",
+        ResyncReason.NOT_RESUMABLE,
+        "The stream begins after the cursor: retention or a purge removed what came before.",
+    )
+    EVENTS_ERASED = (
+        "events_erased",
+        ResyncReason.NOT_RESUMABLE,
+        "The stream no longer has events that this gateway remembers: they were erased.",
+    )
+    STREAM_REPLACED_DURING_READ = (
+        "stream_replaced_during_read",
+        ResyncReason.NOT_RESUMABLE,
+        "The stream's epoch changed while the missed events were read.",
+    )
+    STREAM_WENT_BACK = (
+        "stream_went_back",
+        ResyncReason.NOT_RESUMABLE,
+        "The stream ends below the cursor since the missed events were asked for.",
+    )
+    NO_PROGRESS = (
+        "no_progress",
+        ResyncReason.TOO_SLOW,
+        "For a minute the session came no nearer to the newest event.",
     )

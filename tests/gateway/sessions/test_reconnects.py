@@ -5,6 +5,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from tests.client import Closed, open_socket
+from tests.cursors import cursor_of
 from tests.gateway.conftest import Gateway
 
 
@@ -59,11 +60,26 @@ async def test_last_close_that_is_no_close_code_is_refused(gateway: Gateway, las
     assert refused.value.code == 4400
 
 
-async def test_resync_is_logged_with_reason_session_and_user(gateway: Gateway) -> None:
+@pytest.mark.parametrize(
+    ("cursor", "reason", "cause"),
+    [
+        ("another:5", "epoch_changed", "cursor_of_other_epoch"),
+        ("five", "epoch_changed", "cursor_unreadable"),
+        ("{epoch}:99999999", "ahead", "cursor_ahead"),
+    ],
+)
+async def test_resync_is_logged_with_its_cause_the_cursor_and_the_session(
+    gateway: Gateway, cursor: str, reason: str, cause: str
+) -> None:
+    """The line leads an operator from a client to what happened."""
+    async with open_socket(gateway.url) as client:
+        epoch = cursor_of((await client.connect(gateway.auth.token("viewer")))["cursor"]).epoch
+    cursor = cursor.replace("{epoch}", epoch)
     with capture_logs() as lines:
         async with open_socket(gateway.url) as client:
-            ack = await client.connect(gateway.auth.token("viewer"), ["campaign:c1"], cursor="another:5")
+            ack = await client.connect(gateway.auth.token("viewer"), ["campaign:c1"], cursor=cursor)
             await client.next("resync")
     (line,) = [line for line in lines if line["event"] == "resync"]
 
-    assert (line["reason"], line["session"], line["user"]) == ("epoch_changed", ack["sessionId"], "viewer")
+    assert (line["reason"], line["cause"], line["cursor"]) == (reason, cause, cursor)
+    assert (line["session"], line["user"]) == (ack["sessionId"], "viewer")

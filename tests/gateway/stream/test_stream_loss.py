@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from nats.aio.client import Client
+from structlog.testing import capture_logs
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit import broker
@@ -154,12 +155,16 @@ async def test_purge_of_events_that_clients_had_or_the_ring_has_causes_no_resync
 
 async def test_events_purged_before_the_gateway_heard_them_cause_resync(town: Town) -> None:
     """Fault F7 of docs/topics/delivery.md."""
-    with town.route.cut_off():
-        await write(town.gateway, 3)
-        await call_api(town.server, "STREAM.PURGE.EVENTS")
-        await write(town.gateway, 2)
+    with capture_logs() as lines:
+        with town.route.cut_off():
+            await write(town.gateway, 3)
+            await call_api(town.server, "STREAM.PURGE.EVENTS")
+            await write(town.gateway, 2)
 
-    await town.assert_told("not_resumable")
+        await town.assert_told("not_resumable")
+    causes = [line["cause"] for line in lines if line["event"] == "resync"]
+
+    assert causes == ["hole_lost", "events_removed"]
 
 
 async def test_stream_restored_to_an_earlier_end_causes_resync_without_an_operator(town: Town) -> None:

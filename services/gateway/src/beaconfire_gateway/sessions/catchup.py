@@ -16,7 +16,7 @@ from beaconfire_gateway.wire.messages import Position
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors, logs
 from beaconfire_kit.errors import BeaconfireError
-from beaconfire_kit.resync import ResyncReason
+from beaconfire_kit.resync import ResyncCause
 
 log = logs.get(__name__)
 
@@ -37,7 +37,7 @@ class Lagging(Protocol):
     def write(self, data: bytes, /) -> None: ...
     def close(self, error: BeaconfireError) -> None: ...
     def go_live(self) -> None: ...
-    def resync(self, reason: ResyncReason) -> None: ...
+    def resync(self, cause: ResyncCause, cursor: str) -> None: ...
 
 
 class CatchUp:
@@ -79,7 +79,7 @@ class CatchUp:
             gateway.steps.add(self.step)
             return
         if self._loses_ground():
-            session.resync(ResyncReason.TOO_SLOW)
+            session.resync(ResyncCause.NO_PROGRESS, gateway.cursor(self.offset))
         if not gateway.ring.covers(self.offset):
             self._fetching = True
             gateway.spawn(self._fetch())
@@ -98,8 +98,9 @@ class CatchUp:
         roots = {one.room.root for one in session.rooms.values()}
         try:
             entries, through = await gateway.history.page(roots, after, gateway.ring)
-        except HistoryGone:
-            entries, through = (), None
+            gone = None
+        except HistoryGone as error:
+            entries, through, gone = (), after, error.cause
         except Exception:
             log.exception("could not read the history", session=session.id)
             session.close(BeaconfireError(errors.INTERNAL, f"something went wrong on our side; quote {session.id}"))
@@ -108,8 +109,8 @@ class CatchUp:
         known = {one.room.root for one in session.rooms.values()} <= roots  # it may have joined one meanwhile
         is_here = session.behind is self and not self.is_held
         if known and is_here and (gateway.epoch, self.offset) == (epoch, after):
-            if through is None:
-                session.resync(ResyncReason.NOT_RESUMABLE)
+            if gone is not None:
+                session.resync(gone, gateway.cursor(after))
             else:
                 # What lies above the gateway's position comes live.
                 self._write(entries, min(through, gateway.position))

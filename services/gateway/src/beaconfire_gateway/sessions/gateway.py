@@ -22,7 +22,7 @@ from beaconfire_gateway.wire.messages import Degraded, InvalidMessage, Live, Mes
 from beaconfire_kit import logs, metrics
 from beaconfire_kit.cursor import Cursor
 from beaconfire_kit.errors import BeaconfireError
-from beaconfire_kit.resync import ResyncReason
+from beaconfire_kit.resync import ResyncCause
 from beaconfire_kit.subjects import Pair
 from beaconfire_kit.tokens import Claims
 
@@ -48,6 +48,10 @@ Incoming: TypeAlias = Request | InvalidMessage
 
 class HistoryGone(Exception):
     """The stream no longer has everything after the offset."""
+
+    def __init__(self, cause: ResyncCause) -> None:
+        super().__init__(cause.meaning)
+        self.cause = cause
 
 
 class History(Protocol):
@@ -164,14 +168,16 @@ class Gateway:
         parsed = Cursor.parse(cursor) if cursor else None
         return parsed.offset if parsed is not None and parsed.epoch == self.epoch else None
 
-    def find_start(self, cursor: str | None) -> tuple[int, ResyncReason | None]:
-        """The offset to go on from; and if it is not the cursor's, the reason for a `resync`."""
+    def find_start(self, cursor: str | None) -> tuple[int, ResyncCause | None]:
+        """The offset to go on from; and if it is not the cursor's, the cause of a `resync`."""
         if cursor is None:
             return self.position, None
-        offset = self.read_cursor(cursor)
-        if offset is None:
-            return self.position, ResyncReason.EPOCH_CHANGED
-        return (offset, None) if offset <= self.position else (self.position, ResyncReason.AHEAD)
+        parsed = Cursor.parse(cursor)
+        if parsed is None:
+            return self.position, ResyncCause.CURSOR_UNREADABLE
+        if parsed.epoch != self.epoch:
+            return self.position, ResyncCause.CURSOR_OF_OTHER_EPOCH
+        return (parsed.offset, None) if parsed.offset <= self.position else (self.position, ResyncCause.CURSOR_AHEAD)
 
     def reach(self, offset: int) -> None:
         """Everything up to `offset` is delivered."""
@@ -183,28 +189,30 @@ class Gateway:
     def begin(self, epoch: str, position: int) -> None:
         """Go on behind `position` in the stream of this epoch: at the start, or because the stream is another one."""
         changed = bool(self.epoch or self.position)
-        self.epoch = epoch
         self.history.start(epoch)
-        self._go_on(position, ResyncReason.EPOCH_CHANGED if changed else None)
+        self._go_on(epoch, position, ResyncCause.STREAM_REPLACED if changed else None)
 
     def lose(self, position: int) -> None:
         """Go on behind `position`: the stream lost events up to there that were not delivered."""
         self.history.lose(position)
-        self._go_on(position, ResyncReason.NOT_RESUMABLE)
+        self._go_on(self.epoch, position, ResyncCause.HOLE_LOST)
 
-    def _go_on(self, position: int, resync: ResyncReason | None) -> None:
-        """Go on behind `position`. `resync` is the reason if that breaks continuity: every session is told.
+    def _go_on(self, epoch: str, position: int, resync: ResyncCause | None) -> None:
+        """Go on behind `position`. `resync` is the cause if that breaks continuity: every session is told.
 
         The missing events may have changed who may hear what, so that is asked again.
         """
+        sessions = [] if resync is None else list(self.hub.all_sessions())
+        cursors = [self.cursor(session.offset) for session in sessions]
+        self.epoch = epoch
         self.position = position
         self.waiters.release()
         self.catchup_cache.forget()
         self.ring.start(position)
         self.outbound.start(position)
         if resync is not None:
-            for session in list(self.hub.all_sessions()):
-                session.resync(resync)
+            for session, cursor in zip(sessions, cursors, strict=True):
+                session.resync(resync, cursor)
             self.access.doubt()
 
     # All of its sessions.

@@ -153,7 +153,7 @@ async def _connect(session: Session, request: Connect) -> Answers:
     )
     goaway = () if gateway.farewell is None else (gateway.farewell.to_newcomer(time.monotonic()),)
     if trouble is not None:
-        return (ack, *goaway, session.resync_of(session.rooms, trouble))
+        return (ack, *goaway, session.resync_of(session.rooms, trouble, request.cursor))
     if offset < gateway.position:
         session.resume(offset)
     return (ack, *goaway)
@@ -174,7 +174,7 @@ async def _subscribe(session: Session, request: Subscribe) -> Answers:
         answers |= {name: replace(answers[name], recovered=trouble is None) for name in joined}
     reply = Reply(request.id, rooms=answers, cursor=gateway.cursor(session.offset))
     if trouble is not None and joined:
-        return reply, session.resync_of(joined, trouble)
+        return reply, session.resync_of(joined, trouble, request.cursor)
     return (reply,)
 
 

@@ -12,15 +12,15 @@ from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.sessions.subscription import WRITE_BYTES, Subscription, heard
 from beaconfire_gateway.wire.messages import Restored, Subscribe
 from beaconfire_kit.errors import BeaconfireError
-from beaconfire_kit.resync import ResyncReason
+from beaconfire_kit.resync import ResyncCause
 
 
 async def restore(
     session: Session, request: Subscribe
-) -> tuple[Mapping[str, Subscription | BeaconfireError], ResyncReason | None]:
+) -> tuple[Mapping[str, Subscription | BeaconfireError], ResyncCause | None]:
     """Decide about the rooms, once everything since the cursor was sent, in these rooms alone.
 
-    Returns in the turn of the loop in which that is so; with the reason for a `resync`, if not everything could be
+    Returns in the turn of the loop in which that is so; with the cause of a `resync`, if not everything could be
     sent. A room that the session is in already is left meanwhile: its new events come restored, too. Raises
     BeaconfireError if nothing can be decided.
     """
@@ -42,7 +42,7 @@ async def restore(
         if request.cursor is None or trouble is not None or not wanted or session.state is State.CLOSED:
             return {**decisions, **wanted}, trouble
         if gateway.read_cursor(request.cursor) is None:
-            trouble = ResyncReason.EPOCH_CHANGED
+            trouble = ResyncCause.STREAM_REPLACED
         elif session.state is State.CATCHING_UP:  # its connection is full
             await session.woken()
         elif page is not None:
@@ -54,8 +54,8 @@ async def restore(
             try:
                 entries, through = await gateway.history.page(roots, offset, gateway.ring)
                 page = entries, min(through, gateway.position)
-            except HistoryGone:
-                trouble = ResyncReason.NOT_RESUMABLE
+            except HistoryGone as gone:
+                trouble = gone.cause
         elif newer := gateway.ring.after(offset, PAGE):
             page = newer, newer[-1].offset
         else:

@@ -40,7 +40,7 @@ from beaconfire_gateway.wire.messages import (
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors, logs, metrics
 from beaconfire_kit.errors import BeaconfireError
-from beaconfire_kit.resync import ResyncReason
+from beaconfire_kit.resync import ResyncCause
 from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import Pair
 from beaconfire_kit.tokens import Claims
@@ -332,13 +332,13 @@ class Session(ABC):
         if self.behind is not None:
             self.behind.release()
 
-    def resync(self, reason: ResyncReason) -> None:
-        """Tell it that continuity is broken for all its rooms, and go on live."""
+    def resync(self, cause: ResyncCause, cursor: str) -> None:
+        """Tell it that continuity is broken for all its rooms, and go on live. It had everything up to `cursor`."""
         if self.state not in (State.LIVE, State.CATCHING_UP):
             return
         if self.behind is not None:
             self.behind.offset = self.gateway.position
-        self.send(self.resync_of(self.rooms, reason))
+        self.send(self.resync_of(self.rooms, cause, cursor))
 
     # What its requests, and catching up, do with it.
 
@@ -439,10 +439,14 @@ class Session(ABC):
             return False
         return True
 
-    def resync_of(self, rooms: Iterable[str], reason: ResyncReason) -> Resync:
-        """The message, to be sent now, that continuity is broken for these rooms: they start over at its place."""
+    def resync_of(self, rooms: Iterable[str], cause: ResyncCause, cursor: str | None) -> Resync:
+        """The message, to be sent now, that continuity is broken for these rooms: they start over at its place.
+
+        `cursor` is where the client was, for the log.
+        """
+        reason = cause.reason
         RESYNCS.labels(reason).inc()
-        log.info("resync", session=self.id, user=self.user_id, reason=reason)
+        log.info("resync", session=self.id, user=self.user_id, reason=reason, cause=cause, cursor=cursor)
         return Resync(tuple(rooms), reason, self.gateway.cursor(self.offset))
 
     # Messages.

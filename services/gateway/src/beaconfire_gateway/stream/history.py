@@ -20,6 +20,7 @@ from beaconfire_gateway.stream import replay
 from beaconfire_kit import broker, logs, metrics
 from beaconfire_kit.envelope import InvalidEvent
 from beaconfire_kit.reading import ReadFailed
+from beaconfire_kit.resync import ResyncCause
 from beaconfire_kit.seams.nats_direct import DirectClient
 from beaconfire_kit.subjects import Pair
 
@@ -123,7 +124,7 @@ class History:
         barrier = await self._barrier(ring.floor)
         pages = [await self._page(root, after, barrier, ring) for root in roots]
         if after < self._lost_up_to:
-            raise HistoryGone
+            raise HistoryGone(ResyncCause.HOLE_LOST_EARLIER)
         through = min((page.through for page in pages), default=barrier)
         entries = [entry for page in pages for entry in page.entries if after < entry.offset <= through]
         return sorted(entries, key=lambda entry: entry.offset), through
@@ -163,12 +164,14 @@ class History:
                 await asyncio.sleep(RETRY_S)
                 barrier = await self.end()  # the tick itself may have expired
                 if barrier <= after:  # the stream went back
-                    raise HistoryGone from error
+                    raise HistoryGone(ResyncCause.STREAM_WENT_BACK) from error
                 continue
             # Ask after the read: it misses what retention removed before it or during it.
             stream = await broker.stream_state(self._nc)
-            if stream.first > after + 1 or stream.epoch != self._epoch:
-                raise HistoryGone
+            if stream.epoch != self._epoch:
+                raise HistoryGone(ResyncCause.STREAM_REPLACED_DURING_READ)
+            if stream.first > after + 1:
+                raise HistoryGone(ResyncCause.EVENTS_REMOVED)
             return page
 
     async def _read(self, root: Pair, after: int, barrier: int, ring: Ring) -> Page:
@@ -191,7 +194,7 @@ class History:
         erased = ring.heard(root, after, through) - {offset for offset, _ in stored}
         if erased:
             log.warning("events are gone from the stream", root=str(root), count=len(erased), first=min(erased))
-            raise HistoryGone
+            raise HistoryGone(ResyncCause.EVENTS_ERASED)
         entries: list[Entry] = []
         for number, (offset, message) in enumerate(stored, 1):
             if message.subject not in NOT_EVENTS and (entry := self._check(offset, message)) is not None:
