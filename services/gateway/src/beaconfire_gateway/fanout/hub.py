@@ -63,7 +63,10 @@ NOTES_EACH = 4
 
 
 class Hub(Generic[S]):
-    """Rooms and users of this gateway. A session that lags stays a member but not in the write lists."""
+    """The write lists of this gateway's rooms, and the sessions of its users.
+
+    A session that catches up is in no write list, but it still is one of its user's sessions.
+    """
 
     def __init__(
         self, *, max_remembered: int = MAX_REMEMBERED, max_remembered_targets: int = MAX_REMEMBERED_TARGETS

@@ -1,7 +1,7 @@
 """What the core writes through: targets, each of which stands for one connection. No I/O.
 
 Only a transport knows what its targets are: a file descriptor for sockets of ours (`sockets`), a function for
-connections that stay aiohttp's (`plain`).
+connections that stay aiohttp's (`aiohttp_websocket`).
 """
 
 from collections.abc import Callable, Hashable, Iterable
