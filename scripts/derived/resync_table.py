@@ -9,7 +9,7 @@ CAUSES_MARK = "resync causes"
 def for_clients() -> str:
     """The table of PROTOCOL.md: what happened, and what a client does."""
     rows = "".join(f"| `{reason}` | {reason.meaning} | {reason.client} |\n" for reason in ResyncReason)
-    return f"| reason | means | what a client does besides |\n|---|---|---|\n{rows}"
+    return f"| reason | means | what else a client does |\n|---|---|---|\n{rows}"
 
 
 def for_operators() -> str:

@@ -68,7 +68,7 @@ async def test_conflict_dialog_shows_its_reason_and_save_below_the_notice(table:
     await page.get_by_role("dialog").get_by_role("button", name="Save").click()
 
     alert = page.get_by_role("dialog").get_by_role("alert")
-    await expect(alert).to_contain_text("Someone changed this in the meantime")
+    await expect(alert).to_contain_text("This was changed in the meantime")
     await expect(page.locator(".beaconfire-toast")).to_contain_text("Your change to Emberford was undone.")
     assert await _is_in_sight(page, "dialog [role=alert]")
     assert await _is_in_sight(page, "dialog button[type=submit]")

@@ -79,7 +79,7 @@ async def test_conflicting_edit_is_shown_to_the_second_editor_and_other_fields_a
 
     await mine.get_by_label("Population").fill("99")
     await mine.get_by_role("button", name="Save").click()
-    conflict = "Someone changed this in the meantime: population is now “4321”"
+    conflict = "This was changed in the meantime: population is now “4321”"
     await expect(mine.get_by_role("alert")).to_contain_text(conflict)
     await mine.get_by_role("button", name="Save").click()
 
@@ -351,9 +351,9 @@ async def test_unknown_address_gets_a_page_for_people_and_json_for_programs(tabl
         answer = await window.page.goto(table.url + path)
         assert answer is not None
         assert answer.status == 404
-        await expect(window.page.get_by_role("heading", name="There is no such page")).to_be_visible()
+        await expect(window.page.get_by_role("heading", name="This page does not exist")).to_be_visible()
         await expect(window.page.locator("main b")).to_have_count(0)
-    await window.page.get_by_role("link", name="To the start page").click()
+    await window.page.get_by_role("link", name="Go to the start page").click()
     await expect(window.page.get_by_role("heading", name="Continue as")).to_be_visible()
 
     with pytest.raises(ApiError) as refused:

@@ -55,7 +55,7 @@ async def test_page_below_a_path_prefix_loads_signs_in_and_is_live(table: Table)
         assert window.troubles == []
 
         await window.page.goto(f"http://127.0.0.1:{PORT}{PREFIX}/no/such/page")
-        await window.page.get_by_role("link", name="To the start page").click()
+        await window.page.get_by_role("link", name="Go to the start page").click()
         await expect(window.page.get_by_role("link", name=demo.CAMPAIGN)).to_be_visible()
 
 
@@ -63,7 +63,7 @@ async def test_page_below_a_prefix_explains_a_missing_slash_at_the_end_of_its_ad
     async with Proxy(table.services.gateways[0].port, port=PORT, rewrite=_stripped).running():
         window = await table.window()
         await window.page.goto(f"http://127.0.0.1:{PORT}{PREFIX}")
-        hint = window.page.get_by_text("Does its address end with a slash?")
+        hint = window.page.get_by_text("its address must end with a slash")
         await expect(hint).to_be_visible()
 
         await window.page.goto(f"http://127.0.0.1:{PORT}{PREFIX}/")
@@ -80,4 +80,4 @@ async def test_hint_about_slow_loading_appears_with_reduced_motion_too(table: Ta
     await window.page.evaluate("for (const one of document.getAnimations()) one.finish()")
     style = "getComputedStyle(document.querySelector('.loading'), '::after').visibility"
     assert await window.page.evaluate(style) == "visible"
-    await expect(window.page.get_by_text("Does its address end with a slash?")).to_be_hidden()
+    await expect(window.page.get_by_text("its address must end with a slash")).to_be_hidden()

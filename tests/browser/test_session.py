@@ -230,7 +230,7 @@ async def test_campaign_loads_once_the_publisher_knows_auths_new_key(table: Tabl
         if request.method != "GET" or refused == 4:
             return await route.continue_()
         refused += 1
-        error = {"code": "token_invalid", "message": "the token is missing, not valid, or ran out"}
+        error = {"code": "token_invalid", "message": "the token is missing, invalid or expired"}
         headers = {"Access-Control-Allow-Origin": "*"}
         return await route.fulfill(status=401, json={"error": error}, headers=headers)
 

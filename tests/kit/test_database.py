@@ -60,7 +60,7 @@ async def test_wrong_password_and_wrong_database_name_are_refused_without_reveal
 @pytest.mark.parametrize(
     ("url", "sentence"),
     [
-        (f"mysql://u:{SECRET}@h/d", "'mysql' is no database that can be used, expected sqlite"),
+        (f"mysql://u:{SECRET}@h/d", "'mysql' is not a supported database, expected sqlite"),
         (f"no url {SECRET}@", "is not a database URL, expected sqlite"),
         (f"postgresql://u:{SECRET}@h:port/d", "is not a database URL, expected sqlite"),
     ],

@@ -9,7 +9,7 @@ export const SEEN_TIMEOUT_MS = 60_000;
 
 /** @typedef {"timeout" | "closed" | "resync"} NotSeenCode */
 
-/** Why `seen` gave up. The change itself may have been made all the same. */
+/** Why `seen` gave up. The change itself may have been made anyway. */
 export class NotSeen extends Error {
   /** @param {NotSeenCode} code @param {string} message */
   constructor(code, message) {

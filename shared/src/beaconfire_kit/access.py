@@ -43,7 +43,7 @@ from beaconfire_kit.web import bearer_token, correlation_id, read_bytes
 
 log = logs.get(__name__)
 
-REFUSED = "the token is missing, not valid, or ran out"
+REFUSED = "the token is missing, invalid or expired"
 """One text for every reason: a peer is not told which it was."""
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
@@ -161,7 +161,7 @@ class Access:
         except BeaconfireError as error:
             if error.code is not errors.TOKEN_INVALID:
                 raise
-            log.error("auth does not take our service token: set BEACONFIRE_SERVICE_TOKEN", reason=error.message)
+            log.error("auth refuses our service token: set BEACONFIRE_SERVICE_TOKEN", reason=error.message)
             raise BeaconfireError(errors.INTERNAL, "the service may not create this, its log says why") from None
 
     async def author(self, request: web.Request, *, max_body_bytes: int) -> Claims | ServiceClaims:

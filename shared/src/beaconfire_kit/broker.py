@@ -446,7 +446,7 @@ async def _api(nc: Client, call: str, body: dict[str, Any], *, required: bool = 
         try:
             answer = json.loads((await nc.request(f"$JS.API.{call}", json.dumps(body).encode(), timeout=2)).data)
         except PublishDenied as problem:  # until the broker's users are brought up to date
-            log.warning("the broker denies what we have to ask, asking again", call=call, reason=str(problem))
+            log.warning("the broker denies a request, trying again", call=call, reason=str(problem))
             await asyncio.sleep(DENIED_S)
             continue
         except RETRYABLE as problem:

@@ -416,7 +416,7 @@ def _parsed(url: str) -> URL:
         raise DatabaseUnusable(f"{shown} is not a database URL, {expected}") from None
     driver = _DRIVERS.get(parsed.drivername)
     if driver is None:
-        raise DatabaseUnusable(f"{parsed.drivername!r} is no database that can be used, {expected}")
+        raise DatabaseUnusable(f"{parsed.drivername!r} is not a supported database, {expected}")
     parsed = parsed.set(drivername=driver)
     if driver == "postgresql+asyncpg" and "sslmode" in parsed.query:  # libpq's word for what asyncpg calls ssl
         query = dict(parsed.query)

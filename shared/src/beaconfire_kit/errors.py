@@ -32,7 +32,7 @@ class ErrorCode:
         return 4000 + self.status if self.closes else None
 
 
-BAD_REQUEST = ErrorCode("bad_request", 400, Retry.NO, "Malformed: the message says where", closes=True)
+BAD_REQUEST = ErrorCode("bad_request", 400, Retry.NO, "Malformed; the message says which part", closes=True)
 UNKNOWN_TYPE = ErrorCode("unknown_type", 400, Retry.NO, "No such type of message or event")
 BAD_ROOM = ErrorCode("bad_room", 400, Retry.NO, "Not a room's name")
 TOKEN_INVALID = ErrorCode("token_invalid", 401, Retry.TOKEN, "Missing, invalid, expired or revoked token", closes=True)
@@ -40,15 +40,15 @@ BAD_CREDENTIALS = ErrorCode("bad_credentials", 401, Retry.NO, "Unknown e-mail ad
 FORBIDDEN = ErrorCode("forbidden", 403, Retry.NO, "Not a member, role too low, or no such thing", closes=True)
 NOT_FOUND = ErrorCode("not_found", 404, Retry.NO, "No such thing")
 TIMEOUT = ErrorCode("timeout", 408, Retry.BACKOFF, "No `connect` in time", closes=True)
-CONFLICT = ErrorCode("conflict", 409, Retry.NO, "It is not in the state this needs")
+CONFLICT = ErrorCode("conflict", 409, Retry.NO, "The state of the thing does not allow it")
 TOO_LARGE = ErrorCode("too_large", 413, Retry.NO, "Frame or body over the limit", closes=True)
 TOO_MANY = ErrorCode("too_many", 429, Retry.BACKOFF, "Over a limit; `retryAfterMs` says when it resets", closes=True)
-INTERNAL = ErrorCode("internal", 500, Retry.BACKOFF, "Our fault; the log has it under the same id", closes=True)
+INTERNAL = ErrorCode("internal", 500, Retry.BACKOFF, "A bug of ours; the log has its details under the id", closes=True)
 UNAVAILABLE = ErrorCode(
-    "unavailable", 503, Retry.BACKOFF, "Going away, or a part we need is not reachable", closes=True
+    "unavailable", 503, Retry.BACKOFF, "The service is stopping, or a part that it needs is not reachable", closes=True
 )
 BROKER_UNAVAILABLE = ErrorCode(
-    "broker_unavailable", 503, Retry.BACKOFF, "The message broker does not answer, and this needs it", closes=True
+    "broker_unavailable", 503, Retry.BACKOFF, "The message broker does not answer, but is needed", closes=True
 )
 
 TABLE = (

@@ -23,7 +23,7 @@ def normal_origin(text: str) -> str:
     Raises InvalidOrigin for a wildcard, `null`, a missing scheme, a path, a query, a fragment, or a user's name.
     """
     if "*" in text:
-        raise InvalidOrigin(f"{text!r} is a pattern: wildcards are not supported, list each origin by itself")
+        raise InvalidOrigin(f"{text!r} is a pattern: wildcards are not supported, list each origin separately")
     try:
         url = URL(text)
         origin = str(url.origin())

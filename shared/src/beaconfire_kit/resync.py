@@ -48,7 +48,7 @@ class ResyncReason(StrEnum):
     )
     TOO_SLOW = (
         "too_slow",
-        "For a minute the session came no nearer to the newest event.",
+        "After a minute the session was no closer to the newest event.",
         "If it repeats, subscribe to fewer rooms, or name `types`.",
         "Look at the network of that client. [Slow clients](../topics/slow_clients.md) explains the limits.",
     )

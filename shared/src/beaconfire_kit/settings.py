@@ -219,7 +219,7 @@ def _as_compared(network: IPv4Network | IPv6Network, text: str) -> IPv4Network |
     Raises ValueError for the address from which nobody sends.
     """
     if network.num_addresses == 1 and network.network_address.is_unspecified:
-        raise ValueError(f"{text!r} is nobody's address: write {network.network_address}/0 to believe everybody")
+        raise ValueError(f"{text!r} is no proxy's address: write {network.network_address}/0 to trust every address")
     mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
     return IPv4Network((mapped, network.prefixlen - 96)) if mapped and network.prefixlen >= 96 else network
 
@@ -350,5 +350,5 @@ def _refuse(sentences: Iterable[str]) -> NoReturn:
 
 _HINT = (
     f"Not started: outside development every secret must be set and strong. {ENV_PREFIX}ENVIRONMENT=development "
-    "starts all the same, on a machine that nobody else reaches."
+    "switches this check off, for a machine that others cannot reach."
 )

@@ -382,7 +382,7 @@ async def test_sockets_without_connect_are_limited_and_more_get_429_before_the_u
                 pass
 
     assert (refused.status, refused.headers["Retry-After"], error["code"]) == (429, "11", "too_many")
-    assert "have not said who they are" in error["message"]
+    assert "have not sent connect yet" in error["message"]
     assert error["retryAfterMs"] == 10_001
     assert from_elsewhere == elsewhere
 

@@ -82,7 +82,7 @@ async def test_invalid_tokens_are_closed_with_4401_and_one_reason(gateway: Gatew
             await client.connect(token)
 
     assert end.value.code == 4401
-    assert end.value.reason == "the token is missing, not valid, or ran out"
+    assert end.value.reason == "the token is missing, invalid or expired"
 
 
 @pytest.mark.parametrize(

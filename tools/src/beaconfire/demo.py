@@ -32,7 +32,7 @@ class Person:
 
 
 PEOPLE = (
-    Person("Owner", "owner", "can change everything, also who is a member"),
+    Person("Owner", "owner", "can change everything, including the members"),
     Person("Editor", "editor", "can change everything in the campaign"),
     Person("Viewer", "viewer", "sees everything, can change nothing"),
     Person("Stranger", None, "is not a member: sees nothing"),

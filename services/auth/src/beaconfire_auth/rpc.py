@@ -112,7 +112,7 @@ class Decisions:
         if root.kind not in KINDS_WITH_MEMBERS:
             raise BeaconfireError(errors.BAD_ROOM, f"{root} has no members")
         if not await self._service_tokens.may_grant(request.service_token, root):
-            log.warning("refused a grant without a good service token", root=str(root), user=request.user_id)
+            log.warning("refused a grant without a valid service token", root=str(root), user=request.user_id)
             raise BeaconfireError(
                 errors.TOKEN_INVALID,
                 "serviceToken: a grant needs one of auth's BEACONFIRE_GRANT_TOKENS, or a service token issued for "

@@ -29,8 +29,8 @@ class Seal:
             return self._all.decrypt(sealed.encode())
         except (InvalidToken, ValueError):
             raise KeysUnusable(
-                f"BEACONFIRE_KEYS_SECRET does not open {what} in the database: put the secret back that sealed it, "
-                "behind the new one and a comma where you are changing it"
+                f"BEACONFIRE_KEYS_SECRET does not open {what} in the database: restore the secret that encrypted it, "
+                "after the new one and a comma if you are changing it"
             ) from None
 
     def renewed(self, sealed: str, *, what: str) -> str | None:

@@ -71,9 +71,9 @@ def conflicts(show: Callable[[Row], object]) -> Iterator[None]:
     try:
         yield
     except Changed as error:
-        names = ", ".join(error.fields[:5]) or "it"
+        names = ", ".join(error.fields[:5]) or "the thing"
         raise BeaconfireError(
             errors.CONFLICT,
-            f"somebody changed {names} since the revision you started from; it is at {error.row['revision']} now",
+            f"{names} changed since the revision you started from; it is at {error.row['revision']} now",
             details={"conflicts": list(error.fields), "current": show(error.row)},
         ) from None

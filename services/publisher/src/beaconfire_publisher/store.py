@@ -348,7 +348,7 @@ class Store:
                 await self._count(connection, metadata.user_id, tx.envelopes, sizes)
         except IntegrityError:
             raise BeaconfireError(
-                errors.UNAVAILABLE, "somebody else did the same at the same moment: try again", retry_after_ms=100
+                errors.UNAVAILABLE, "another request did the same at the same time: try again", retry_after_ms=100
             ) from None
         if tx.envelopes:
             self._outbox.wake()

@@ -59,7 +59,7 @@ export async function request(method, url, { body, token, revision, key, timeout
     text = await answer.text();
   } catch {
     const isChange = method !== "GET" && signal.aborted;
-    const hint = isChange ? "It may have made the change all the same." : "Is it running?";
+    const hint = isChange ? "It may have made the change anyway." : "Is it running?";
     throw new ApiError(0, "unreachable", `The service does not answer. ${hint}`);
   }
   const document = parsed(text);
@@ -90,7 +90,7 @@ export class SignInApi {
     repeated((timeoutMs) => call("POST", `${this.url}/auth/sign-out`, { body: { refreshToken }, timeoutMs, keepalive: true }));
 }
 
-/** Calls of a signed-in user. If the token is refused, it is renewed, and the call is made once more. */
+/** Calls of a signed-in user. If the token is refused, it is renewed, and the call is made again. */
 export class Api {
   /** @param {{authUrl: string, publisherUrl: string}} config @param {import("./session.js").Session} session */
   constructor(config, session) {
@@ -101,7 +101,7 @@ export class Api {
   campaigns = async () => (await this.#publisher("GET", "")).body.campaigns;
   createCampaign = async (body, key) => (await this.#publisher("POST", "", body, undefined, key)).body.campaign;
   campaign = async (id) => (await this.campaignAt(id)).campaign;
-  /** With the cursor to continue from: whatever is read afterwards contains at least as much. */
+  /** With the cursor to continue from. Everything that is read afterwards contains at least as much. */
   campaignAt = async (id) => at(await this.#publisher("GET", `/${id}`));
   settlements = async (id) => (await this.#publisher("GET", `/${id}/settlements`)).body.settlements;
   structures = async (id, settlement) =>

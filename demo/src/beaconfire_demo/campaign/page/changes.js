@@ -62,7 +62,7 @@ function meanwhile(current, conflicts) {
     const value = key === undefined ? current[name] : current[name][key];
     return `${key ?? name} ${value === undefined ? "is gone" : `is now “${value}”`}`;
   });
-  return now.length > 0 ? `Someone changed this in the meantime: ${now.join(", ")}.` : "Someone changed this in the meantime.";
+  return now.length > 0 ? `This was changed in the meantime: ${now.join(", ")}.` : "This was changed in the meantime.";
 }
 
 function variableChanges(before, after) {

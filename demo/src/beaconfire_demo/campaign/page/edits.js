@@ -1,4 +1,4 @@
-/** The user's unconfirmed changes: shown at once, marked as pending, and undone if they are refused. */
+/** The user's unconfirmed changes: shown immediately, marked as pending, and undone if they are refused. */
 
 import { applied } from "./changes.js";
 

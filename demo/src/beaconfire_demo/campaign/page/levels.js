@@ -1,4 +1,4 @@
-/** Level steppers: they follow every click at once, send one request at a time, and the last click decides. */
+/** Level steppers: they follow every click immediately, send one request at a time, and the last click decides. */
 
 const LEAST = 0;
 const MOST = 100;

@@ -33,7 +33,7 @@ const tell = (error) => {
   if (error.code !== "signed_out") toasts.show(error.message, { kind: "bad" });
 };
 
-/** Read where the services are. The page can do nothing without that, so it tries until it knows. */
+/** Read the services' addresses. The page can do nothing without them, so it tries until it has them. */
 async function loadConfig() {
   for (;;) {
     try {

@@ -17,7 +17,7 @@ export function newKey() {
 
 /**
  * Remove old entries.
- * @param {string} [family]  the session that is kept whatever its age, since the clock may have been changed
+ * @param {string} [family]  the session that is kept even if it is old, since the clock may have been changed
  */
 export function sweep(family) {
   for (const key of ofBrowser.keys(PREFIX)) {

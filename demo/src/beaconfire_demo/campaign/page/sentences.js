@@ -7,7 +7,7 @@ const DAY = 24 * HOUR;
 const WEEK = 7 * DAY;
 
 /**
- * An event as a sentence: who did what. It uses the names that the page knows when the event comes.
+ * An event as a sentence that names the user and the change. It uses the names that the page knows when the event comes.
  * @param {any} event
  * @param {import("./world.js").World} world
  * @param {string} me  the reader's user id
@@ -34,7 +34,7 @@ export function sentence({ type, payload, metadata }, world, me, { isNewMember =
 
 /** The computed values that a change makes out of date. @param {any} payload */
 export function consequence({ affectedFields }) {
-  return `Out of date: ${inWords(affectedFields) || "everything computed"}`;
+  return `Out of date: ${inWords(affectedFields) || "all computed values"}`;
 }
 
 /** A running clock: "2 hours pass every minute". @param {{everyS: number, elapsedSeconds: number}} clock */

@@ -21,7 +21,7 @@ export class World {
   entities = new Map();
   /** @type {Map<string, any>} */
   members = new Map();
-  /** Everyone who was ever a member here, by id: the event that tells of a removal comes after it. */
+  /** All present and former members, by id. The event of a removal comes after it, and still needs the name. */
   #names = new Map();
 
   #api;

@@ -218,10 +218,11 @@ class Doorkeeper:
         """Count a new connection. Raises LimitReached, and does not count it then."""
         limits, wait_s = self._limits, float(self._limits.connect_timeout_s)
         if self.connecting >= limits.max_connecting:
-            text = f"more than {limits.max_connecting} connections have not said who they are: try again"
+            text = f"more than {limits.max_connecting} connections have not sent connect yet: try again"
             raise LimitReached("connecting", text, wait_s=wait_s)
         if self._connecting[address] >= limits.max_connecting_per_address:
-            text = f"{limits.max_connecting_per_address} connections from there have not said who they are: try again"
+            count = limits.max_connecting_per_address
+            text = f"{count} connections from this address have not sent connect yet: try again"
             raise LimitReached("address_connecting", text, wait_s=wait_s)
         self._connecting[address] += 1
         self.connecting += 1

@@ -181,7 +181,7 @@ class Membership:
             session.hold()
             self._doubtful[session] = None
         if sessions:
-            log.warning("asking again what sessions may hear", count=len(sessions), user=user_id)
+            log.warning("asking auth about sessions again", count=len(sessions), user=user_id)
             self._answered_at = time.monotonic()
             self._has_doubts.set()
 
@@ -222,7 +222,7 @@ class Membership:
 
     def _give_up(self, *sessions: Session) -> None:
         """Put these sessions, and all others in doubt, out of their rooms: auth does not answer."""
-        log.error("auth does not say what sessions may hear", count=len(sessions) + len(self._doubtful))
+        log.error("auth does not answer about sessions", count=len(sessions) + len(self._doubtful))
         for session in (*sessions, *self._doubtful):
             _expire(session)
             session.release()

@@ -328,7 +328,7 @@ class Intake:
         """Go on at the end of the new stream."""
         was, was_at = self.epoch, self.position
         epoch, position = await self._find_end()
-        log.error("the stream is another one", was=was, now=epoch, was_at=was_at, now_at=position)
+        log.error("the stream was replaced", was=was, now=epoch, was_at=was_at, now_at=position)
         if epoch == was:
             log.error("its epoch is the old one: after a restore run `beaconfire doctor --new-epoch`", epoch=epoch)
         self._trail.forget()

@@ -288,7 +288,7 @@ class Repair:
 
     def _lose(self, position: int) -> None:
         """Count everything up to `position` as lost, and say so before anything behind it is delivered."""
-        log.error("the stream lost what was not heard", heard=self._position, lost_up_to=position)
+        log.error("the stream lost events before they were heard", heard=self._position, lost_up_to=position)
         VANISHED.inc()
         self._trail.last = None
         self._on_gap(position)

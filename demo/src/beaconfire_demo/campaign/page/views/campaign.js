@@ -136,7 +136,7 @@ export function campaignView(host, { id, api, client, me, toasts, go, onError })
         if (willRetry) return;
         // The user was removed between loading and subscribing, or a limit was reached: then the page does not update itself.
         if (error.code === "forbidden") return leave(noLongerMember());
-        toasts.show(`You do not see changes by others here. ${asSentence(error.message)}`, { kind: "bad", ms: 0 });
+        toasts.show(`You do not see other users' changes here. ${asSentence(error.message)}`, { kind: "bad", ms: 0 });
       },
     };
     subscription = client.subscribe(`campaign:${id}`, handlers, { cursor: feedCursor(cursor) });
@@ -206,7 +206,7 @@ function light(screen, key, fields) {
   else if (key !== "campaign") flash(screen.find(key));
 }
 
-/** The changes that a user can make. Each is shown at once, starts from a revision, and reports conflicting changes. */
+/** The changes that a user can make. Each is shown immediately, starts from a revision, and reports conflicting changes. */
 function changesOf({ api, world, edits }) {
   const { id } = world;
   const make = (thing, changes, send, keep, advice) =>

@@ -30,7 +30,7 @@ export function feedPanel(entries, notes) {
     "section",
     { class: "card panel feed", "aria-labelledby": "feed-title", "data-key": "feed" },
     h("div", { class: "section-head" }, h("h2", { id: "feed-title" }, "What just happened")),
-    entries.length === 0 && h("p", { class: "quiet" }, "Nothing yet. Whatever anybody changes appears here at once."),
+    entries.length === 0 && h("p", { class: "quiet" }, "Nothing yet. Every change appears here immediately."),
     h("ol", { class: "entries", role: "log", "aria-live": "polite", tabindex: entries.length > 0 ? 0 : null }, entries.map((entry) => row(entry, notes.get(entry.cause)))),
   );
 }

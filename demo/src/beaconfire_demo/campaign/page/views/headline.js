@@ -24,9 +24,9 @@ export function headline(world) {
 
 function roleNote(role) {
   const notes = {
-    owner: "You may change everything, and who is a member.",
+    owner: "You may change everything, including the members.",
     editor: "You may change everything except the members.",
-    viewer: "Read-only: you see every change at once.",
+    viewer: "Read-only. You see every change immediately.",
   };
   return h("span", { class: "quiet" }, notes[role]);
 }

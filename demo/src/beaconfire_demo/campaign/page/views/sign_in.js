@@ -41,7 +41,7 @@ export function signInView(host, { auth, people, notice, onSession }) {
         { class: "sign-in" },
         h("div", { class: "welcome" },
           h("h1", {}, "Everyone at the table sees what just changed."),
-          h("p", { class: "lead" }, "Open this page in two windows, be somebody else in each, and change something."),
+          h("p", { class: "lead" }, "Open this page in two windows, sign in as a different user in each, and change something."),
         ),
         notice && h("p", { class: "notice", role: "status" }, notice),
         people.length > 0 && demoPeople(people, state),
