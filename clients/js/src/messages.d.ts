@@ -19,13 +19,13 @@ export interface Connect {
   id: MessageId;
   /** The access token. Left out if it came with the upgrade. */
   token?: string;
-  /** At most 100. None unless given. */
+  /** At most 100. */
   rooms?: RoomName[];
-  /** The event types wanted in some of `rooms`, and of no other room. A room that is not in here gets every type. */
+  /** The event types wanted in some of `rooms`. Every key is one of `rooms`. A room without a key gets every type. */
   types?: Record<RoomName, EventTypes>;
   /** Where the client stands. Without it, the session starts at the newest event. */
   cursor?: Cursor | null;
-  /** Which software the client is, for the gateway's log; each at most 64 characters. */
+  /** The client's software, for the gateway's log. `name` and `version` have at most 64 characters. */
   client?: { name?: string; version?: string } | null;
   /** The close code with which the client's last connection ended, 0 to 65535. Left out if none was lost. */
   lastClose?: number | null;
@@ -40,7 +40,7 @@ export interface Subscribe {
   rooms: RoomName[];
   /** The event types wanted in all rooms of this message. Without it, every type. */
   types?: EventTypes | null;
-  /** The cursor of a snapshot. What happened in these rooms since then comes before the reply. */
+  /** The cursor of a snapshot. Events of these rooms since then come before the reply. */
   cursor?: Cursor | null;
 }
 
@@ -210,7 +210,7 @@ export interface RoleChanged {
 
 export interface TokenExpiring {
   type: "token.expiring";
-  /** Seconds until the token runs out. */
+  /** Seconds until the token expires. */
   inS: number;
 }
 
@@ -239,5 +239,5 @@ export type ResyncReason =
   | "ahead"
   /** The stream no longer has every event after the cursor. Retention removed some while the client or its gateway was away, or an operator erased them. */
   | "not_resumable"
-  /** For a minute the session came no nearer to the newest event. */
+  /** After a minute the session was no closer to the newest event. */
   | "too_slow";
