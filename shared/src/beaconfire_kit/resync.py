@@ -85,7 +85,7 @@ class ResyncCause(StrEnum):
     CURSOR_AHEAD = (
         "cursor_ahead",
         ResyncReason.AHEAD,
-        "The client sent a cursor behind the end of the stream.",
+        "The client sent a cursor above the end of the stream.",
     )
     HOLE_LOST = (
         "hole_lost",
@@ -100,12 +100,12 @@ class ResyncCause(StrEnum):
     EVENTS_REMOVED = (
         "events_removed",
         ResyncReason.NOT_RESUMABLE,
-        "The stream begins after the cursor: retention or a purge removed what came before.",
+        "The stream begins after the cursor, because retention or a purge removed earlier events.",
     )
     EVENTS_ERASED = (
         "events_erased",
         ResyncReason.NOT_RESUMABLE,
-        "The stream no longer has events that this gateway remembers: they were erased.",
+        "Events that this gateway remembers were erased from the stream.",
     )
     STREAM_REPLACED_DURING_READ = (
         "stream_replaced_during_read",
@@ -115,10 +115,10 @@ class ResyncCause(StrEnum):
     STREAM_WENT_BACK = (
         "stream_went_back",
         ResyncReason.NOT_RESUMABLE,
-        "The stream ends below the cursor since the missed events were asked for.",
+        "While the missed events were read, the stream went back to below the cursor.",
     )
     NO_PROGRESS = (
         "no_progress",
         ResyncReason.TOO_SLOW,
-        "For a minute the session came no nearer to the newest event.",
+        "After a minute the session was no closer to the newest event.",
     )
