@@ -22,7 +22,7 @@ from beaconfire_kit.events.campaign import SettlementUpdated
 from beaconfire_kit.serving import listening
 from tests.conftest import broker_settings, connected
 from tests.fakes import FakeAuth
-from tests.gateway.core import Recorder, build_core, close_ends, spawning
+from tests.gateway.core import SOCKETS, Recorder, build_core, close_ends, spawning
 
 on_both_transports = pytest.mark.usefixtures("each_transport")
 
@@ -94,7 +94,9 @@ def _running_core(**options: Any) -> Iterator[Core]:
     try:
         with closing(Recorder(loop)) as sockets:
             limits = Limits(max_sessions_per_address=10_000)
-            yield build_core(sockets, call_soon=loop.call_soon, spawn=spawning(loop), limits=limits, **options)
+            core = build_core(call_soon=loop.call_soon, spawn=spawning(loop), limits=limits, **options)
+            SOCKETS[core] = sockets
+            yield core
     finally:
         close_ends()
 

@@ -7,12 +7,12 @@ import socket
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.hub import Hub
 from beaconfire_gateway.fanout.outbound import BATCH_BYTES, SLICE
 from beaconfire_gateway.fanout.ring import Ring
-from beaconfire_gateway.fanout.targets import Writer
 from beaconfire_gateway.sessions import requests
 from beaconfire_gateway.sessions.fair_queue import STEPS
 from beaconfire_gateway.sessions.gateway import Access, Gateway, History
@@ -36,6 +36,8 @@ C1 = Pair("campaign", "c1")
 SUBSCRIPTION = Subscription(RoomKey(C1, C1), Role.VIEWER)
 ENDS: list[int] = []
 """The clients' ends of the connections, open until the test is over."""
+SOCKETS: WeakKeyDictionary[Gateway, Sockets] = WeakKeyDictionary()
+"""The sockets of each core that has some."""
 
 
 class Open:
@@ -97,7 +99,6 @@ class Recorder(Sockets):
 
 
 def build_core(
-    writer: Writer,
     *,
     call_soon: Callable[[Callable[[], None]], object],
     spawn: Callable[[Coroutine[Any, Any, None]], object],
@@ -115,7 +116,6 @@ def build_core(
     core = Gateway(
         access=access or Open(),
         history=history or Empty(),
-        writer=writer,
         handle=requests.handle,
         call_soon=call_soon,
         spawn=spawn,
@@ -152,7 +152,7 @@ def key(room: str) -> RoomKey:
 
 def open_connection(core: Gateway, offered_token: str = "") -> WebSocket:
     """A connection over a socket pair; a test may read its other end, the last of `ENDS`."""
-    sockets: Any = core.outbound._writer
+    sockets = SOCKETS[core]
     core.door.enter("an address")
     ours, theirs = socket.socketpair()
     ours.setblocking(False)

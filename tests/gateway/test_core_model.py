@@ -15,10 +15,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.ring import Ring
 from beaconfire_gateway.fanout.route import Routes
-from beaconfire_gateway.fanout.targets import CallingWriter, Target
+from beaconfire_gateway.fanout.targets import CALLING, Target, Writer
 from beaconfire_gateway.sessions.gateway import Gateway, HistoryGone
 from beaconfire_gateway.sessions.limits import Limits
 from beaconfire_gateway.sessions.session import Session, State
+from beaconfire_gateway.sessions.sole_session import SoleSession
 from beaconfire_gateway.sessions.subscription import Subscription
 from beaconfire_gateway.stream.sequence import Sequence as Order
 from beaconfire_gateway.wire import messages
@@ -64,33 +65,16 @@ class Stand:
 
 
 class Socket:
-    """A connection that is full when it is told to be. Implements `session.Connection`."""
+    """A client's end, which is full when it is told to be."""
 
     def __init__(self) -> None:
         self.paused = False
         self.is_open = True
         self.frames: list[dict[str, Any]] = []
 
-    @property
-    def target(self) -> Target:
-        return self.write
-
-    @property
-    def is_full(self) -> bool:
-        return self.paused
-
     def write(self, data: bytes) -> None:
         if self.is_open:
             self.frames += [json.loads(line) for line in data.splitlines()]
-
-    def ping(self, data: bytes = b"") -> None:
-        self.write(data)
-
-    def hang_up(self, code: int, reason: str) -> None:
-        self.is_open = False
-
-    def abort(self) -> None:
-        self.is_open = False
 
 
 class Lines:
@@ -104,16 +88,37 @@ class Lines:
 WIRE = Wire(Native(), Lines())
 
 
-class Connected(Session):
+class Connected(SoleSession):
     """A session over such a connection."""
 
-    def __init__(self, core: Gateway, connection: Socket) -> None:
-        self._connection = connection
+    def __init__(self, core: Gateway, socket: Socket) -> None:
+        self._socket = socket
+        core.door.enter("127.0.0.1")
         super().__init__(core, WIRE, address="127.0.0.1")
 
     @property
-    def connection(self) -> Socket:
-        return self._connection
+    def writer(self) -> Writer:
+        return CALLING
+
+    @property
+    def target(self) -> Target:
+        return self._socket.write
+
+    @property
+    def is_full(self) -> bool:
+        return self._socket.paused
+
+    def write(self, data: bytes) -> None:
+        self._socket.write(data)
+
+    def ping(self, session: Session, data: bytes = b"") -> None:
+        self.write(data)
+
+    def hang_up(self, session: Session, code: int, reason: str) -> None:
+        self._socket.is_open = False
+
+    def abort(self, session: Session) -> None:
+        self._socket.is_open = False
 
 
 @dataclass
@@ -169,7 +174,6 @@ class Core(RuleBasedStateMachine):
         self.order: Order[Message] = Order(self._deliver, max_held=4)
         self.order.start(0)
         self.core = build_core(
-            CallingWriter(),
             call_soon=self.loop.call_soon,
             spawn=self._spawn,
             access=self,

@@ -1,6 +1,7 @@
 """A second protocol for the core: another dialect and another framing, and a connection that carries sessions of it."""
 
-from beaconfire_gateway.fanout.targets import Target
+from beaconfire_gateway.fanout.targets import CALLING, Target, Writer
+from beaconfire_gateway.sessions.connection import SharedConnection
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.wire.dialect import Spliced
@@ -16,6 +17,7 @@ from beaconfire_gateway.wire.messages import (
 )
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors
+from beaconfire_kit.errors import BeaconfireError
 
 
 class Words:
@@ -57,58 +59,67 @@ class Brackets:
         return self._open + before, body, after + self._close
 
 
-class Line:
-    """A connection over no socket, for any number of sessions. Implements `session.Connection`."""
+class Line(SharedConnection):
+    """A connection over no socket, for any number of sessions."""
 
-    def __init__(self) -> None:
-        self.sessions: list[Session] = []
+    def __init__(self, core: Gateway) -> None:
+        core.door.enter("an address")
         self.written = b""
-        self.is_full = False
         self.is_open = True
+        self._is_full = False
+        super().__init__(core, address="an address")
+
+    @property
+    def writer(self) -> Writer:
+        return CALLING
 
     @property
     def target(self) -> Target:
         return self.write
 
+    @property
+    def is_full(self) -> bool:
+        return self._is_full
+
     def write(self, data: bytes) -> None:
         self.written += data
 
-    def ping(self, data: bytes = b"") -> None:
+    def ping(self, session: Session, data: bytes = b"") -> None:
         self.written += b"?" + data
 
-    def hang_up(self, code: int, reason: str) -> None:
+    def hang_up(self, session: Session, code: int, reason: str) -> None:
         """Say goodbye for one session. The connection ends with the last one."""
         self.written += b"!%d" % code
-        self.is_open = any(one.user_id and one in one.gateway.hub.sessions_of(one.user_id) for one in self.sessions)
+        self.is_open = bool(self.sessions)
 
-    def abort(self) -> None:
+    def abort(self, session: Session) -> None:
+        self.is_open = False
+
+    def close(self, error: BeaconfireError) -> None:
+        self.lost()
         self.is_open = False
 
     def fill(self) -> None:
-        self.is_full = True
-        for one in self.sessions:
-            one.full()
+        self._is_full = True
+        self.full()
 
     def drain(self) -> None:
-        self.is_full = False
-        for one in self.sessions:
-            one.drained()
+        self._is_full = False
+        self.drained()
 
-    def heard(self) -> bytes:
+    def taken(self) -> bytes:
         """What was written since the last time."""
         written, self.written = self.written, b""
         return written
 
 
 class Lined(Session):
-    """One of the sessions of a line."""
+    """One of the sessions of a shared connection."""
 
-    def __init__(self, core: Gateway, wire: Wire, line: Line) -> None:
+    def __init__(self, wire: Wire, line: SharedConnection) -> None:
         self._line = line
-        core.door.enter("an address")
-        super().__init__(core, wire, address="an address")
-        line.sessions.append(self)
+        super().__init__(line.gateway, wire, address=line.address)
 
     @property
-    def connection(self) -> Line:
+    def connection(self) -> SharedConnection:
         return self._line

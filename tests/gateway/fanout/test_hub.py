@@ -4,6 +4,7 @@ import pytest
 
 from beaconfire_gateway.fanout.hub import Hub, Recipients
 from beaconfire_gateway.fanout.route import Routes
+from beaconfire_gateway.fanout.targets import CALLING
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit.roles import Role
 from tests.gateway.core import VERBATIM, key
@@ -15,6 +16,7 @@ class Member:
     """Stands for a session. It is its own target."""
 
     user_id = "u"
+    writer = CALLING
 
     def __init__(self, wire: Wire = VERBATIM) -> None:
         self.wire = wire

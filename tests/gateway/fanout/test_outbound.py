@@ -13,7 +13,7 @@ from beaconfire_gateway.fanout.outbound import BATCH_BYTES, LISTEN_FROM_S, LISTE
 from beaconfire_gateway.fanout.ring import Ring
 from beaconfire_gateway.fanout.route import Route, Routes
 from beaconfire_gateway.fanout.selection import Selection
-from beaconfire_gateway.fanout.targets import CallingWriter, Target
+from beaconfire_gateway.fanout.targets import CALLING, Target
 from beaconfire_kit.roles import Role
 from tests.gateway.core import VERBATIM, key
 
@@ -28,6 +28,7 @@ class Member:
         self.writes: list[bytes] = []
 
     wire = VERBATIM
+    writer = CALLING
 
     @property
     def target(self) -> Target:
@@ -48,7 +49,7 @@ class Gateway:
         self.hub: Hub[Member] = Hub() if hub is None else hub
         self.turns: list[Callable[[], None]] = []
         self.now = 100.0
-        self.outbound = Outbound(self.hub, CallingWriter(), self.turns.append, clock=lambda: self.now)
+        self.outbound = Outbound(self.hub, self.turns.append, clock=lambda: self.now)
         self._offset = 0
 
     def join(self, member: Member, room: str, role: Role = Role.VIEWER, types: Selection = None) -> None:

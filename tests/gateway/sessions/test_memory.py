@@ -13,11 +13,11 @@ from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.route import Route
 from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.session import Session, State
-from beaconfire_gateway.transports.websocket import MAX_AFTER_CLOSE_BYTES, PIECE_BYTES
+from beaconfire_gateway.transports.websocket_connection import MAX_AFTER_CLOSE_BYTES, PIECE_BYTES
 from beaconfire_gateway.wire.messages import Position
 from beaconfire_gateway.wire.websocket_frames import FrameReader, Opcode
 from beaconfire_kit.subjects import RoomKey
-from tests.gateway.core import C1, VERBATIM, close_ends, connect, open_connection, written
+from tests.gateway.core import C1, SOCKETS, VERBATIM, close_ends, connect, open_connection, written
 from tests.websocket import client_frame
 
 
@@ -135,7 +135,7 @@ async def test_messages_that_wait_take_no_more_than_their_bytes(core: Core) -> N
 
 
 async def test_waves_of_different_users_leave_no_memory_behind(core: Core) -> None:
-    sockets: Any = core.outbound._writer
+    sockets: Any = SOCKETS[core]
 
     async def wave(number: int) -> int:
         # As long as tokens are: pydantic keeps some thousand strings of up to 63 characters.

@@ -6,7 +6,6 @@ import pytest
 
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.route import Route
-from beaconfire_gateway.fanout.targets import CallingWriter
 from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.wire.wire import Wire
@@ -21,7 +20,7 @@ ROUTE = Route("campaign.c1.state", (SUBSCRIPTION.room,))
 @pytest.fixture(name="core")
 async def _core() -> Core:
     loop = asyncio.get_running_loop()
-    core = build_core(CallingWriter(), call_soon=loop.call_soon, spawn=spawning(loop))
+    core = build_core(call_soon=loop.call_soon, spawn=spawning(loop))
     core.begin("e", 10)
     return core
 
@@ -29,11 +28,11 @@ async def _core() -> Core:
 @pytest.fixture(name="line")
 async def _line(core: Core) -> Line:
     """A connection with two sessions, whose framings differ."""
-    line = Line()
+    line = Line(core)
     for user, brackets in (("a", b"[]"), ("b", b"<>")):
-        Lined(core, Wire(Words(), Brackets(brackets)), line).receive(f"connect {user} e:10 campaign:c1".encode())
+        Lined(Wire(Words(), Brackets(brackets)), line).receive(f"connect {user} e:10 campaign:c1".encode())
     await settled()
-    line.heard()
+    line.taken()
     return line
 
 
@@ -59,7 +58,7 @@ async def test_event_is_sent_to_each_session_of_a_connection(core: Core, line: L
     deliver(core, 12, b"def")
     await settled()
 
-    heard = line.heard()
+    heard = line.taken()
     assert sorted([heard[:8], heard[8:16]]) == [b"<11 cba>", b"[11 cba]"]
     assert sorted([heard[16:24], heard[24:]]) == [b"<12 fed>", b"[12 fed]"]
 
@@ -69,11 +68,11 @@ async def test_full_connection_makes_each_of_its_sessions_catch_up(core: Core, l
     line.fill()
     deliver(core, 11, b"abc")
     await settled()
-    while_full = states(line.sessions), line.heard()
+    while_full = states(line.sessions), line.taken()
     line.drain()
     await settled()
 
-    heard = line.heard()
+    heard = line.taken()
     assert while_full == ([State.CATCHING_UP] * 2, b"")
     assert states(line.sessions) == [State.LIVE] * 2
     assert heard.count(b"[11 cba]") == heard.count(b"<11 cba>") == 1
@@ -81,11 +80,12 @@ async def test_full_connection_makes_each_of_its_sessions_catch_up(core: Core, l
 
 async def test_closed_session_leaves_the_others_alone(core: Core, line: Line) -> None:
     """One session is closed; the other one on the same connection goes on."""
-    line.sessions[0].close(BeaconfireError(errors.TOKEN_INVALID, "the token ran out"))
-    still_open, goodbye = line.is_open, line.heard()
+    sessions = list(line.sessions)
+    sessions[0].close(BeaconfireError(errors.TOKEN_INVALID, "the token ran out"))
+    still_open, goodbye = line.is_open, line.taken()
     deliver(core, 11, b"abc")
     await settled()
 
     assert (still_open, goodbye) == (True, b"!4401")
-    assert states(line.sessions) == [State.CLOSED, State.LIVE]
-    assert line.heard() == b"<11 cba>"
+    assert states(sessions) == [State.CLOSED, State.LIVE]
+    assert line.taken() == b"<11 cba>"

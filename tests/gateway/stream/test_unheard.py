@@ -8,7 +8,6 @@ import pytest
 
 from beaconfire_gateway.fanout.checking import Checker, Stored
 from beaconfire_gateway.fanout.hub import Hub
-from beaconfire_gateway.fanout.targets import CallingWriter
 from beaconfire_gateway.sessions.membership import Membership
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.stream.delivery import UNCHECKED, Delivery
@@ -32,7 +31,6 @@ class Unattended:
         hub: Hub[Session] = Hub()
         membership = Membership(None, None, hub)  # type: ignore[arg-type]  # nobody asks
         self.core = build_core(
-            CallingWriter(),
             call_soon=lambda _call: None,
             spawn=lambda _coroutine: None,
             access=membership,

@@ -9,7 +9,6 @@ import pytest
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.ring import Ring
 from beaconfire_gateway.fanout.route import Route
-from beaconfire_gateway.fanout.targets import CallingWriter
 from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit.subjects import Pair
@@ -37,17 +36,15 @@ def _history() -> Stored:
 @pytest.fixture(name="core")
 async def _core(history: Stored) -> Core:
     loop = asyncio.get_running_loop()
-    core = build_core(
-        CallingWriter(), call_soon=loop.call_soon, spawn=spawning(loop), history=history, ring_bytes=20_000
-    )
+    core = build_core(call_soon=loop.call_soon, spawn=spawning(loop), history=history, ring_bytes=20_000)
     core.begin("e", 10)
     return core
 
 
 async def connect(core: Core, wire: Wire, user: str, cursor: str = "e:10", room: str = "campaign:c1") -> Line:
     """A session of the toy protocol that has heard what its cursor leaves out."""
-    line = Line()
-    Lined(core, wire, line).receive(f"connect {user} {cursor} {room}".encode())
+    line = Line(core)
+    Lined(wire, line).receive(f"connect {user} {cursor} {room}".encode())
     await settled()
     return line
 
@@ -71,11 +68,11 @@ async def test_live_event_is_encoded_once_for_each_wire(core: Core) -> None:
     square, angled = Wire(words, Brackets()), Wire(other_words, Brackets(b"<>"))
     lines = [await connect(core, wire, user) for wire, user in ((square, "a"), (square, "b"), (angled, "c"))]
     for line in lines:
-        line.heard()
+        line.taken()
     deliver(core, 11, b"abc")
     await settled()
 
-    assert [line.heard() for line in lines] == [b"[11 cba]", b"[11 cba]", b"<11 cba>"]
+    assert [line.taken() for line in lines] == [b"[11 cba]", b"[11 cba]", b"<11 cba>"]
     assert (words.encoded, other_words.encoded) == ([11], [11])
 
 
@@ -89,7 +86,7 @@ async def test_ring_gives_resuming_sessions_the_bytes_that_were_sent_live(core: 
     await settled()
     resumed = [await connect(core, wire, user, cursor) for user, cursor in (("b", "e:10"), ("c", "e:11"))]
 
-    assert [line.heard() for line in resumed] == [
+    assert [line.taken() for line in resumed] == [
         b"[connection.ack][11 cba][12 fed][position e:12][position e:12]",
         b"[connection.ack][12 fed][position e:12][position e:12]",
     ]
@@ -106,7 +103,7 @@ async def test_replay_from_the_stream_is_encoded_once_for_each_wire(core: Core, 
         for wire, user, cursor in ((square, "a", "e:3"), (square, "b", "e:5"), (angled, "c", "e:6"))
     ]
 
-    assert [line.heard() for line in lines] == [
+    assert [line.taken() for line in lines] == [
         b"[connection.ack][4 4dlo][6 6dlo][10 01dlo][position e:10][position e:10]",
         b"[connection.ack][6 6dlo][10 01dlo][position e:10][position e:10]",
         b"<connection.ack><10 01dlo><position e:10><position e:10>",
@@ -121,7 +118,7 @@ async def test_sessions_of_different_wires_do_not_share_a_catch_up(core: Core) -
         await connect(core, Wire(Words(), Brackets(brackets)), user) for brackets, user in ((b"[]", "a"), (b"<>", "b"))
     ]
 
-    assert [line.heard() for line in lines] == [
+    assert [line.taken() for line in lines] == [
         b"[connection.ack][11 cba][position e:11][position e:11]",
         b"<connection.ack><11 cba><position e:11><position e:11>",
     ]
@@ -131,21 +128,21 @@ async def test_restored_message_is_the_dialects_own(core: Core) -> None:
     """A `subscribe` with a cursor is answered in the session's own dialect and framing."""
     line = await connect(core, Wire(Words(), Brackets()), "a", room="")
     deliver(core, 11, b"abc")
-    line.heard()
+    line.taken()
     line.sessions[0].receive(b"subscribe e:10 campaign:c1")
     await settled()
 
-    assert line.heard() == b"[restored][reply]"
+    assert line.taken() == b"[restored][reply]"
 
 
 async def test_message_that_a_dialect_does_not_have_is_not_sent(core: Core) -> None:
     """Nothing is written for a message without a counterpart in the session's dialect, not even an empty frame."""
     line = await connect(core, Wire(Words(), Brackets()), "a")
-    line.heard()
+    line.taken()
     core.say_goodbye(10, 0.0)
     await settled()
 
-    assert line.heard() == b""
+    assert line.taken() == b""
 
 
 async def test_bytes_of_every_wire_count_against_the_ring(core: Core) -> None:

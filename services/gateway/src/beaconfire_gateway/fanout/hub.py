@@ -1,8 +1,8 @@
 """Which sessions are in which room: (root, pair) → role, wanted types and wire → sessions. No I/O.
 
 A room's sessions are grouped by role because an event may name, in `metadata.audience`, the roles that may see it; by
-the event types they want; and by their wire, which decides their bytes. The groups hold the targets of sessions:
-delivering an event is one write to each, and nothing else.
+the event types they want; by their wire, which decides their bytes; and by what writes to them. The groups hold the
+targets of sessions: delivering an event is one write to each, and nothing else.
 
 What was found for a subject is remembered until a session joins or leaves one of its rooms. Joins elsewhere do not
 touch it.
@@ -13,7 +13,7 @@ from itertools import chain
 from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from beaconfire_gateway.fanout.selection import Selection
-from beaconfire_gateway.fanout.targets import Target
+from beaconfire_gateway.fanout.targets import Target, Writer
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import RoomKey
@@ -27,6 +27,8 @@ class Member(Protocol):
     @property
     def target(self) -> Target: ...
     @property
+    def writer(self) -> Writer: ...
+    @property
     def wire(self) -> Wire: ...
 
 
@@ -34,11 +36,12 @@ S = TypeVar("S", bound=Member)
 
 
 class Group(NamedTuple):
-    """Sessions of a room that get the same bytes: their role there, the types they want, and their wire."""
+    """Sessions of a room that are written alike: their role there, the types they want, their wire, and what writes."""
 
     role: Role
     types: Selection
     wire: Wire
+    writer: Writer
 
 
 class Recipients:
@@ -47,11 +50,12 @@ class Recipients:
     Compared by identity: two events with the same object go to the same sessions.
     """
 
-    __slots__ = ("targets", "wire")
+    __slots__ = ("targets", "wire", "writer")
 
-    def __init__(self, targets: list[Target], wire: Wire) -> None:
+    def __init__(self, targets: list[Target], wire: Wire, writer: Writer) -> None:
         self.targets = targets
         self.wire = wire
+        self.writer = writer
 
 
 Rooms: TypeAlias = tuple[RoomKey, ...]
@@ -112,14 +116,15 @@ class Hub(Generic[S]):
     def join(self, session: S, room: RoomKey, role: Role, types: Selection = None) -> None:
         """Put a session into one of a room's write lists."""
         self._forget(room)
-        self._rooms.setdefault(room, {}).setdefault(Group(role, types, session.wire), {})[session] = session.target
+        group = Group(role, types, session.wire, session.writer)
+        self._rooms.setdefault(room, {}).setdefault(group, {})[session] = session.target
 
     def leave(self, session: S, room: RoomKey, role: Role, types: Selection = None) -> None:
         """Take it out of the write list; harmless if it was not in it."""
         groups = self._rooms.get(room)
         if groups is None:
             return
-        group = Group(role, types, session.wire)
+        group = Group(role, types, session.wire, session.writer)
         sessions = groups.get(group)
         if sessions is None:
             return
@@ -169,16 +174,16 @@ class Hub(Generic[S]):
         return found
 
     def _find(self, rooms: Rooms, type_: str, audience: frozenset[Role] | None) -> tuple[Recipients, ...]:
-        merged: dict[Wire, dict[S, Target]] = {}
+        merged: dict[tuple[Wire, Writer], dict[S, Target]] = {}
         for room in rooms:
-            for (role, types, wire), sessions in self._rooms[room].items():
+            for (role, types, wire, writer), sessions in self._rooms[room].items():
                 if (audience is None or role in audience) and (types is None or type_ in types):
-                    merged.setdefault(wire, {}).update(sessions)
-        return tuple(Recipients(list(sessions.values()), wire) for wire, sessions in merged.items())
+                    merged.setdefault((wire, writer), {}).update(sessions)
+        return tuple(Recipients(list(sessions.values()), *alike) for alike, sessions in merged.items())
 
     def _is_narrowed(self, rooms: Rooms) -> bool:
         """Whether any session in these rooms wants some types only."""
-        return any(types is not None for room in rooms for _, types, _ in self._rooms[room])
+        return any(types is not None for room in rooms for _, types, _, _ in self._rooms[room])
 
     # What is remembered.
 

@@ -37,6 +37,8 @@ class Addressee(Protocol):
 
     @property
     def target(self) -> Target: ...
+    @property
+    def writer(self) -> Writer: ...
     def write(self, data: bytes, /) -> None: ...
 
 
@@ -141,14 +143,15 @@ class _Batch:
         """The most bytes of it that any one session gets: those of the largest lists, as many as one is in."""
         return sum(nlargest(self.overlap, self.sizes.values()))
 
-    def jobs(self, writer: Writer, before: int) -> list[_Job]:
+    def jobs(self, before: int) -> list[_Job]:
         """What there is to write. After the last job all up to `offset` is written; after any other, up to `before`."""
         if self.overlap <= 1:
             jobs: list[_Job] = [
-                _Same(writer, recipients.targets, b"".join(data), before) for recipients, data in self.data.items()
+                _Same(recipients.writer, recipients.targets, b"".join(data), before)
+                for recipients, data in self.data.items()
             ]
         else:
-            jobs = [_Each(writer, _gather(self.order), before)]
+            jobs = [_Each(writer, gathered, before) for writer, gathered in _gather(self.order).items()]
         jobs[-1].offset = self.offset
         return jobs
 
@@ -163,7 +166,6 @@ class Outbound(Generic[S]):
     def __init__(
         self,
         hub: Hub[S],
-        writer: Writer,
         call_soon: Callable[[Callable[[], None]], object],
         *,
         batch_bytes: int = BATCH_BYTES,
@@ -171,7 +173,6 @@ class Outbound(Generic[S]):
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._hub = hub
-        self._writer = writer
         self._call_soon = call_soon
         self._clock = clock
         self._batch_bytes = batch_bytes
@@ -234,7 +235,7 @@ class Outbound(Generic[S]):
         """Send one session bytes that must not pass the events queued for it."""
         self.seal()
         if self._jobs:
-            self._jobs.append(_Same(self._writer, (session.target,), data, self._jobs[-1].offset))
+            self._jobs.append(_Same(session.writer, (session.target,), data, self._jobs[-1].offset))
             self._schedule()
         else:
             session.write(data)
@@ -255,7 +256,7 @@ class Outbound(Generic[S]):
         batch, self._batch = self._batch, _Batch()
         self._queued += batch.bytes if batch.bytes <= self._batch_bytes // 4 else batch.largest_share()
         self._bounded_to = max(0, self._batch_bytes - self._queued)
-        self._jobs += batch.jobs(self._writer, self._jobs[-1].offset if self._jobs else self._written)
+        self._jobs += batch.jobs(self._jobs[-1].offset if self._jobs else self._written)
 
     def _bound(self, more: int) -> None:
         """Keep what is queued for any one session below the bound, with `more` bytes to come for it."""
@@ -327,10 +328,13 @@ def _overlap(lists: Collection[list[Target]]) -> int:
     return max(Counter(chain.from_iterable(lists)).values())
 
 
-def _gather(order: Iterable[tuple[Recipients, bytes]]) -> dict[Target, list[bytes]]:
-    """The bytes for each target, in order."""
-    gathered: dict[Target, list[bytes]] = defaultdict(list)
+def _gather(order: Iterable[tuple[Recipients, bytes]]) -> dict[Writer, dict[Target, list[bytes]]]:
+    """The bytes for each target of each writer, in order."""
+    gathered: dict[Writer, dict[Target, list[bytes]]] = {}
     for recipients, data in order:
+        of_writer = gathered.get(recipients.writer)
+        if of_writer is None:
+            of_writer = gathered[recipients.writer] = defaultdict(list)
         for target in recipients.targets:
-            gathered[target].append(data)
+            of_writer[target].append(data)
     return gathered

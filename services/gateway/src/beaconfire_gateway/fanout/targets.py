@@ -1,7 +1,7 @@
 """What the core writes through: targets, each of which stands for one connection. No I/O.
 
 Only a transport knows what its targets are: a file descriptor for sockets of ours (`sockets`), a function for
-connections that stay aiohttp's (`aiohttp_websocket`).
+connections that stay aiohttp's (`aiohttp_websocket`). So each session also says what writes to its target.
 """
 
 from collections.abc import Callable, Hashable, Iterable
@@ -40,3 +40,7 @@ class CallingWriter:
     def _write(self, write: Callable[[bytes], object], data: bytes) -> None:
         with suppress(RuntimeError):  # uvloop's answer to a write on a connection that was aborted this very turn
             write(data)
+
+
+CALLING = CallingWriter()
+"""The one that all such connections share."""

@@ -12,7 +12,6 @@ from aiohttp import web
 
 from beaconfire_gateway.fanout.checking import Checker
 from beaconfire_gateway.fanout.hub import Hub
-from beaconfire_gateway.fanout.targets import CallingWriter
 from beaconfire_gateway.process.gc_tuning import Collector
 from beaconfire_gateway.process.operators import Operators
 from beaconfire_gateway.process.settings import Settings
@@ -29,6 +28,7 @@ from beaconfire_gateway.stream.history import History
 from beaconfire_gateway.stream.intake import Intake
 from beaconfire_gateway.stream.repair import YOUNG_S
 from beaconfire_gateway.stream.watch import SILENCE_S
+from beaconfire_gateway.transports.admission import Admission
 from beaconfire_gateway.transports.handshake import Handshake
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_kit import broker, errors, logs
@@ -163,7 +163,6 @@ class _Process:
         gateway = self._gateway = Gateway(
             access=membership,
             history=History(nc, checker),
-            writer=sockets or CallingWriter(),
             handle=requests.handle,
             call_soon=loop.call_soon,
             spawn=self._spawn,
@@ -189,8 +188,7 @@ class _Process:
         )
         self._handshake = Handshake(
             gateway,
-            allowed_origins=settings.allowed_origins,
-            addresses=ClientAddresses(settings),
+            Admission(gateway, allowed_origins=settings.allowed_origins, addresses=ClientAddresses(settings)),
             max_buffer_bytes=settings.max_buffer_bytes,
             compression=settings.compression,
             sockets=sockets,

@@ -9,7 +9,6 @@ from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.hub import Hub
 from beaconfire_gateway.fanout.outbound import BATCH_BYTES, SLICE, Outbound
 from beaconfire_gateway.fanout.ring import Ring
-from beaconfire_gateway.fanout.targets import Writer
 from beaconfire_gateway.sessions.catchup_cache import CatchUpCache
 from beaconfire_gateway.sessions.fair_queue import STEPS, FairQueue, Step
 from beaconfire_gateway.sessions.farewell import Farewell
@@ -52,6 +51,12 @@ class HistoryGone(Exception):
     def __init__(self, cause: ResyncCause) -> None:
         super().__init__(cause.meaning)
         self.cause = cause
+
+
+class Pending(Protocol):
+    """A connection on which no session has begun, or such a session: a gateway that stops waits for it, too."""
+
+    def close(self, error: BeaconfireError) -> None: ...
 
 
 class History(Protocol):
@@ -111,7 +116,6 @@ class Gateway:
         *,
         access: Access,
         history: History,
-        writer: Writer,
         handle: Callable[["Session", Incoming], None],
         call_soon: Callable[[Step], object],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
@@ -136,14 +140,15 @@ class Gateway:
         self.users = users or Users(limits)
         self.door = door or Doorkeeper(limits)
         self.ring = Ring(max_bytes=ring_bytes, max_age_s=ring_age_s)
-        self.outbound = Outbound(self.hub, writer, call_soon, batch_bytes=batch_bytes, slice_sessions=slice_sessions)
+        self.outbound = Outbound(self.hub, call_soon, batch_bytes=batch_bytes, slice_sessions=slice_sessions)
         self.steps = FairQueue(call_soon, steps_per_turn=steps_per_turn)
         self.losing_s = losing_s
         self.timers = Timers(int(time.monotonic()) if now is None else now)
         self.probes = Probes(self.timers)
         self.waiters = OffsetWaiters()
         self.catchup_cache = CatchUpCache()
-        self.connecting: set[Session] = set()
+        self.connecting: set[Pending] = set()
+        """What is open without a session that has begun: sessions, connections, and handshakes that are answered."""
         self.session_prefix = ""
         """What the ids of its sessions begin with."""
         self.replace_elsewhere: Callable[[str, str], None] = lambda _session_id, _user_id: None
@@ -250,8 +255,10 @@ class Gateway:
     def close_all(self, error: BeaconfireError) -> None:
         """Write what is queued, then end every connection with the error's close code."""
         self.outbound.drain()
-        for session in [*self.connecting, *self.hub.all_sessions()]:
+        for session in list(self.hub.all_sessions()):
             session.close(error)
+        while self.connecting:  # also what only now has no session any more
+            self.connecting.pop().close(error)
 
     def turn(self, now: float) -> None:
         """Do what is due each second. `now` is on the clock of `time.monotonic`."""

@@ -199,7 +199,7 @@ class Doorkeeper:
     """Counts connections: by address, and those that have not sent `connect` yet. An address may be any string.
 
     A connection counts from `enter` to `leave`, which must be called however it ends. After `connect` it counts as long
-    as its session lasts: a connection that is only being closed does not keep a client out that is back.
+    as a session on it lasts: a connection that is only being closed does not keep a client out that is back.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -244,6 +244,12 @@ class Doorkeeper:
         """A connection that was counted has sent `connect`."""
         self.leave(address, was_connected=False)
         self._connected[address] += 1
+
+    def disconnected(self, address: str) -> None:
+        """Undo `connected`: the connection is open, but no session is on it any more."""
+        self.leave(address, was_connected=True)
+        self._connecting[address] += 1
+        self.connecting += 1
 
     def leave(self, address: str, *, was_connected: bool) -> None:
         """A connection is gone."""

@@ -299,7 +299,9 @@ def _crowd(session: Session, user_id: str, request: Connect) -> tuple[str, Calla
     if len(mine) >= limits.max_sessions_per_user or (held and held + len(request.rooms) > limits.max_rooms_per_user):
         return f"user {user_id}", lambda: mine
     address = session.address
-    if gateway.door.is_full(address, replaced=None if replaced is None else replaced.address):
+    if not session.connection.is_connected and gateway.door.is_full(
+        address, replaced=None if replaced is None else replaced.address
+    ):
         others = (one for one in gateway.hub.all_sessions() if one.address == address and one is not replaced)
         return f"address {address}", lambda: list(others)
     return None
@@ -312,7 +314,8 @@ def _check_limits(session: Session, user_id: str, request: Connect, replaced: Se
     limit = gateway.limits.max_sessions_per_user
     if len(mine) - (replaced is not None) >= limit:
         raise LimitReached("sessions", f"a user may have {limit} connections")
-    gateway.door.check(session.address, replaced=None if replaced is None else replaced.address)
+    if not session.connection.is_connected:
+        gateway.door.check(session.address, replaced=None if replaced is None else replaced.address)
     allowance, now = gateway.users.of(user_id), time.monotonic()
     allowance.spend_message(now)
     if replaced is None:

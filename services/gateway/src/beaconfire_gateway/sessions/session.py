@@ -17,10 +17,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Iterable
 from dataclasses import replace
 from enum import IntEnum
-from typing import Any, Protocol
+from typing import Any
 
-from beaconfire_gateway.fanout.targets import Target
+from beaconfire_gateway.fanout.targets import Target, Writer
 from beaconfire_gateway.sessions.catchup import CatchUp
+from beaconfire_gateway.sessions.connection import Connection
 from beaconfire_gateway.sessions.gateway import Gateway, Incoming
 from beaconfire_gateway.sessions.limits import LIMITED, PATIENCE, Allowance, LimitReached, Rate
 from beaconfire_gateway.sessions.subscription import Subscription
@@ -85,44 +86,11 @@ class State(IntEnum):
     CLOSED = 3
 
 
-class Connection(Protocol):
-    """What sessions are written through. It tells them what it receives, when it is full, and when it is gone.
-
-    A connection may carry several sessions. It then tells each of them.
-    """
-
-    @property
-    def target(self) -> Target:
-        """What the gateway's writer writes to."""
-        ...
-
-    @property
-    def is_full(self) -> bool:
-        """Whether it takes no more for now. It calls `full` and `drained` of its sessions when that changes."""
-        ...
-
-    def write(self, data: bytes) -> None:
-        """Write bytes of a session's wire, now. Nothing is written once the connection is closed."""
-        ...
-
-    def ping(self, data: bytes = b"") -> None:
-        """Ask for a sign of life, and write `data` with it. Any answer is reported as `heard`."""
-        ...
-
-    def hang_up(self, code: int, reason: str) -> None:
-        """Say why, and close it. The session that asks for it has ended already."""
-        ...
-
-    def abort(self) -> None:
-        """Drop it at once."""
-        ...
-
-
 class Session(ABC):
     """See the module. Nothing waits for it; what `ask` is given runs one at a time.
 
-    A transport makes a subclass, which has the session's connection. If a connection carries only one session, both
-    may be one object, as there may be very many (`websocket`).
+    A transport makes a subclass, which names the session's connection. If a connection carries only one session, both
+    are one object (`sole_session`).
     """
 
     __slots__ = (
@@ -171,11 +139,17 @@ class Session(ABC):
         self.rooms: dict[str, Subscription] = {}
         self.state = State.CONNECTING
         gateway.connecting.add(self)
+        self.connection.opened(self)
         self._due = gateway.timers.after(gateway.limits.connect_timeout_s, self)
 
     @property
     @abstractmethod
     def connection(self) -> Connection: ...
+
+    @property
+    def writer(self) -> Writer:
+        """What writes to its target."""
+        return self.connection.writer
 
     @property
     def target(self) -> Target:
@@ -258,7 +232,7 @@ class Session(ABC):
         code = error.code.close or 4000 + error.code.status
         log.info("closing session", session=self.id, user=self.user_id or None, code=code, reason=error.message)
         self._end()
-        self.connection.hang_up(code, error.message)
+        self.connection.hang_up(self, code, error.message)
 
     def make_way(self) -> None:
         """Another connection of its user has taken over: hear nothing from now on, and count against no limit.
@@ -269,13 +243,13 @@ class Session(ABC):
         log.info("replaced", session=self.id, user=self.user_id)
         self._end()
         hang_up = self.connection.hang_up
-        self.gateway.timers.after(MAKE_WAY_S, Call(lambda: hang_up(1000, "another connection took over")))
+        self.gateway.timers.after(MAKE_WAY_S, Call(lambda: hang_up(self, 1000, "another connection took over")))
 
     def probe(self) -> None:
         """Ask for a sign of life, besides the heartbeat."""
         self._silence |= _SINCE_PROBE
         if self.state is not State.CLOSED:
-            self.connection.ping()
+            self.connection.ping(self)
 
     @property
     def is_silent(self) -> bool:
@@ -287,7 +261,7 @@ class Session(ABC):
         SILENT.inc()
         log.info("no sign of life", session=self.id, user=self.user_id)
         self._end()
-        self.connection.abort()
+        self.connection.abort(self)
 
     def reset_limits(self) -> None:
         """Give it and its user their full limits again (an operator's decision)."""
@@ -349,7 +323,7 @@ class Session(ABC):
         self.user_id = claims.user_id
         self.state = State.LIVE
         gateway.connecting.discard(self)
-        gateway.door.connected(self.address)
+        self.connection.begun(self)
         gateway.hub.add(self)
         SESSIONS.inc()
         self.leased_at = time.monotonic()
@@ -558,9 +532,9 @@ class Session(ABC):
         self._pinged = True
         self._silence |= _SINCE_BEAT
         if self.state is State.LIVE:
-            self.connection.ping(self.wire.encode(Position(gateway.cursor(gateway.outbound.settled))))
+            self.connection.ping(self, self.wire.encode(Position(gateway.cursor(gateway.outbound.settled))))
         else:
-            self.connection.ping()
+            self.connection.ping(self)
         heartbeat_s = gateway.limits.heartbeat_s
         self._due = gateway.timers.within(heartbeat_s - heartbeat_s // 2, self)
         self._watch_token()
@@ -587,8 +561,8 @@ class Session(ABC):
         self.behind = None
         gateway.connecting.discard(self)
         self.wake()
+        self.connection.ended(self)
         if connected:
-            gateway.door.leave(self.address, was_connected=True)
             gateway.hub.remove(self)
             SESSIONS.dec()
             log.info("disconnected", session=self.id, user=self.user_id)

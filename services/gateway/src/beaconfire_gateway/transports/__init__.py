@@ -1,6 +1,15 @@
-"""The sockets: how clients' bytes come in and go out.
+"""The transports: how clients' bytes come in and go out.
 
-The route of a connection: `handshake` checks the request and hands its socket over to `sockets`, where `websocket`
-reads and writes frames for its session. `aiohttp_websocket` is the fallback that leaves the socket to aiohttp. A new
-transport is a file here.
+The route of a WebSocket: `admission` and `handshake` check the request. `sockets` serves its descriptor from then on,
+`socket_connection` is the descriptor's life, `websocket_connection` reads frames, and `websocket` gives each message
+to its session. `subprotocols` names the dialect. `aiohttp_websocket` is the fallback that leaves the socket to aiohttp.
+
+A new transport is made in these places, and in no other:
+
+* Here, a file with its connection: a `sessions.connection.Connection`. On a socket of ours, mix `SocketConnection` or
+  `WebSocketConnection` into a `SoleSession` or a `SharedConnection`. Its handler asks `Admission` first.
+* In `wire`, a framing if its bytes travel in another way, and a dialect if its clients speak another protocol. A
+  dialect over the existing WebSocket is a line in `subprotocols`.
+* In `process/app`, its route.
+* In `pyproject.toml`, the place of each new file in the layers.
 """

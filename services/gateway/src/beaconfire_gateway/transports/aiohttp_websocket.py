@@ -12,11 +12,13 @@ from typing import Any
 
 from aiohttp import WSMsgType, web
 
-from beaconfire_gateway.fanout.targets import Target
+from beaconfire_gateway.fanout.targets import CALLING, Target, Writer
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.session import Session, State
+from beaconfire_gateway.sessions.sole_session import SoleSession
 from beaconfire_gateway.sessions.timers import Call
-from beaconfire_gateway.wire.native import SUBPROTOCOL
+from beaconfire_gateway.transports.socket_connection import CLOSE_TIMEOUT_S
+from beaconfire_gateway.transports.websocket_connection import CONTROL_PER_MINUTE, PING_FRAME
 from beaconfire_gateway.wire.websocket_frames import Opcode, encode, encode_close
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors, logs
@@ -25,11 +27,7 @@ from beaconfire_kit.rates import spend
 
 log = logs.get(__name__)
 
-CLOSE_TIMEOUT_S = 5.0
-CONTROL_PER_MINUTE = 600
-"""Pings and pongs a client may send a minute: they cost no less than messages, which are limited."""
 LOOK_S = 0.05
-_PING_FRAME = encode(b"", Opcode.PING)
 
 
 class Full:
@@ -66,6 +64,7 @@ async def serve(
     wire: Wire,
     request: web.Request,
     *,
+    subprotocol: str,
     address: str,
     offered_token: str,
     full_bytes: int,
@@ -73,8 +72,10 @@ async def serve(
 ) -> web.StreamResponse:
     """Answer the handshake, and stay until the connection ends. The doorkeeper has counted `address`."""
     connection = None
+    handshake = Handshaking(request.transport)
+    gateway.connecting.add(handshake)
     socket = web.WebSocketResponse(
-        protocols=(SUBPROTOCOL,),
+        protocols=(subprotocol,),
         autoping=False,
         autoclose=False,  # its own close handshake drops the connection before the peer has answered
         compress=False,
@@ -93,16 +94,28 @@ async def serve(
             full_bytes=full_bytes,
             full=full,
         )
+        gateway.connecting.discard(handshake)
         await connection.listen()
     finally:
-        if connection is not None:
-            connection.lost()
-        if connection is None or not connection.user_id:  # else it left when the session ended
+        gateway.connecting.discard(handshake)
+        if connection is None:
             gateway.door.leave(address, was_connected=False)
+        else:
+            connection.gone()
     return socket
 
 
-class AiohttpWebSocket(Session):
+class Handshaking:
+    """A handshake that is being answered. A gateway that stops ends it. Implements `gateway.Pending`."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def close(self, error: BeaconfireError) -> None:
+        self._transport.abort()
+
+
+class AiohttpWebSocket(SoleSession):
     """A session over a `WebSocketResponse`, and its connection in the same object."""
 
     __slots__ = (
@@ -158,7 +171,7 @@ class AiohttpWebSocket(Session):
             elif message.type is WSMsgType.PING or message.type is WSMsgType.PONG:
                 self._handle_control(message)
             elif message.type is WSMsgType.BINARY:
-                self.hang_up(1003, "binary messages are not part of the protocol")
+                self._hang_up(1003, "binary messages are not part of the protocol")
             else:
                 if message.type is WSMsgType.CLOSE:
                     self._write_close(message.data or 1000, "")
@@ -174,11 +187,11 @@ class AiohttpWebSocket(Session):
         if message.type is WSMsgType.PING:
             self.write(encode(bytes(message.data), Opcode.PONG))
 
-    # session.Connection.
+    # connection.Connection.
 
     @property
-    def connection(self) -> "AiohttpWebSocket":
-        return self
+    def writer(self) -> Writer:
+        return CALLING
 
     @property
     def target(self) -> Target:
@@ -200,10 +213,13 @@ class AiohttpWebSocket(Session):
             self.full()
             self._full.watch(self)
 
-    def ping(self, data: bytes = b"") -> None:
-        self.write(_PING_FRAME + data)
+    def ping(self, session: Session, data: bytes = b"") -> None:
+        self.write(PING_FRAME + data)
 
-    def hang_up(self, code: int, reason: str) -> None:
+    def hang_up(self, session: Session, code: int, reason: str) -> None:
+        self._hang_up(code, reason)
+
+    def _hang_up(self, code: int, reason: str) -> None:
         """Start the close handshake. A stuck peer is not waited for."""
         if self._closing:
             return
@@ -214,7 +230,7 @@ class AiohttpWebSocket(Session):
             self._write_close(code, reason)
             self.gateway.timers.after(CLOSE_TIMEOUT_S, Call(self.abort))
 
-    def abort(self) -> None:
+    def abort(self, session: Session | None = None) -> None:
         """Drop the connection at once."""
         self._closing = True
         self._transport.abort()

@@ -1,4 +1,4 @@
-"""The handshake: the checks before a request becomes a WebSocket, and the handing over to what serves it.
+"""The WebSocket handshake: the checks before a request becomes a WebSocket, and the handing over to what serves it.
 
 aiohttp does HTTP, routing and the checks before the upgrade. Then we go on with a file descriptor of our own
 (`sockets`): aiohttp's transport is closed, and its request, parser, reader and task are freed (ADR 0018).
@@ -13,27 +13,21 @@ from typing import NoReturn
 from aiohttp import hdrs, web
 
 from beaconfire_gateway.sessions.gateway import Gateway
-from beaconfire_gateway.sessions.limits import LIMITED, LimitReached
 from beaconfire_gateway.transports import aiohttp_websocket
+from beaconfire_gateway.transports.admission import Admission, offered_token
 from beaconfire_gateway.transports.sockets import Sockets
+from beaconfire_gateway.transports.subprotocols import DIALECTS, Subprotocols
 from beaconfire_gateway.transports.websocket import WebSocket
-from beaconfire_gateway.wire.deflate import Agreement, DeflatedFrames, MalformedOffer, negotiate
-from beaconfire_gateway.wire.framing import TextFrames
-from beaconfire_gateway.wire.native import SUBPROTOCOL, Native
+from beaconfire_gateway.wire.deflate import Agreement, MalformedOffer, negotiate
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors, logs, metrics
-from beaconfire_kit.client_addresses import client_network
 from beaconfire_kit.errors import BeaconfireError
-from beaconfire_kit.forwarding import ClientAddresses
 from beaconfire_kit.seams.aiohttp_handover import Undrained, bytes_behind, let_go, take_over
-from beaconfire_kit.web import HANDED_OVER, bearer_token
+from beaconfire_kit.web import HANDED_OVER
 
 log = logs.get(__name__)
 
 OPENED = metrics.Counter("beaconfire_gateway_connections_opened_total", "WebSocket connections opened.")
-REFUSED = metrics.Counter(
-    "beaconfire_gateway_handshakes_refused_total", "WebSocket handshakes refused, by reason.", ["reason"]
-)
 
 FULL_AT = 4
 """A socket of aiohttp's is full at this part of the memory a session may take. On top of it come one write and the one
@@ -48,57 +42,53 @@ class Handshake:
     def __init__(
         self,
         gateway: Gateway,
+        admission: Admission,
         *,
-        allowed_origins: tuple[str, ...],
-        addresses: ClientAddresses,
         max_buffer_bytes: int,
         compression: bool,
         sockets: Sockets | None,
     ) -> None:
         self._gateway = gateway
-        self._dialect = Native()
-        self._wire = Wire(self._dialect, TextFrames())
-        self._deflated: dict[int | None, Wire] = {}  # by the size of the window
+        self._admission = admission
+        self._subprotocols = Subprotocols()
         self._compresses = compression and sockets is not None
-        self._addresses = addresses
-        self._origins = frozenset(allowed_origins)
         self._max_buffer_bytes = max_buffer_bytes
         self._sockets = sockets
         self._full = aiohttp_websocket.Full(gateway.spawn)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """The aiohttp handler. Answers 400, 403, 429 or 503, or does not return to aiohttp (or when all is over)."""
-        if not self._is_allowed(request):
-            self._refuse("origin")
-            raise web.HTTPForbidden(reason="origin not allowed")
+        self._admission.check_origin(request)
         accept = _accept_key(request)
         if accept is None:
-            self._refuse("handshake")
+            self._admission.refuse("handshake")
             raise web.HTTPBadRequest(reason="expected a WebSocket handshake")
-        if SUBPROTOCOL not in _tokens(request, hdrs.SEC_WEBSOCKET_PROTOCOL):
-            self._refuse("subprotocol")
-            raise web.HTTPBadRequest(reason=f"offer the subprotocol {SUBPROTOCOL}")
+        subprotocol = self._subprotocols.choose(_tokens(request, hdrs.SEC_WEBSOCKET_PROTOCOL))
+        if subprotocol is None:
+            self._admission.refuse("subprotocol")
+            raise web.HTTPBadRequest(reason=f"offer the subprotocol {' or '.join(DIALECTS)}")
         try:
             agreement = self._agree(request)
         except MalformedOffer:
-            self._refuse("extensions")
+            self._admission.refuse("extensions")
             raise web.HTTPBadRequest(reason="malformed Sec-WebSocket-Extensions") from None
         transport = request.transport
         if transport is None or transport.is_closing():
             raise asyncio.CancelledError
-        address = client_network(self._addresses.of(request))
-        self._enter(address)
-        token = bearer_token(request) or request.query.get("token", "")
+        wire = self._subprotocols.wire(subprotocol, agreement)
+        address = self._admission.enter(request)
         if self._sockets is not None:
-            self._take_over(self._sockets, request, accept, address, token, agreement)
+            switching = _switching(accept, subprotocol, agreement)
+            self._take_over(self._sockets, request, wire, address, switching, inflates=agreement is not None)
         OPENED.inc()
         full_bytes = self._max_buffer_bytes // FULL_AT
         return await aiohttp_websocket.serve(
             self._gateway,
-            self._wire,
+            wire,
             request,
+            subprotocol=subprotocol,
             address=address,
-            offered_token=token,
+            offered_token=offered_token(request),
             full_bytes=full_bytes,
             full=self._full,
         )
@@ -109,50 +99,15 @@ class Handshake:
             return None
         return negotiate(request.headers.getall(hdrs.SEC_WEBSOCKET_EXTENSIONS, []))
 
-    def _refuse(self, reason: str) -> None:
-        REFUSED.labels(reason).inc()
-        log.info("refused handshake", reason=reason)
-
-    def _is_allowed(self, request: web.Request) -> bool:
-        """No Origin: not a browser. Else it must be ours or a configured one, compared as a whole (T1)."""
-        origins = request.headers.getall(hdrs.ORIGIN, [])
-        if not origins:
-            return True
-        own = {f"{scheme}://{request.headers.get(hdrs.HOST, '')}" for scheme in ("http", "https")}
-        return len(origins) == 1 and (origins[0] in self._origins or origins[0] in own)
-
-    def _wire_of(self, agreement: Agreement | None) -> Wire:
-        """The one wire for all connections that agreed on the same."""
-        if agreement is None:
-            return self._wire
-        bits = agreement.window_bits
-        wire = self._deflated.get(bits)
-        if wire is None:
-            wire = self._deflated[bits] = Wire(self._dialect, DeflatedFrames(bits))
-        return wire
-
-    def _enter(self, address: str) -> None:
-        """Count it. Raises LimitReached."""
-        try:
-            self._gateway.door.enter(address)
-        except LimitReached as reached:
-            LIMITED.labels(reached.limit).inc()
-            self._refuse(reached.limit)
-            raise
-
-    def _leave(self, address: str, reason: str) -> None:
-        """Refuse a connection that was counted."""
-        self._gateway.door.leave(address, was_connected=False)
-        self._refuse(reason)
-
     def _take_over(
         self,
         sockets: Sockets,
         request: web.Request,
-        accept: str,
+        wire: Wire,
         address: str,
-        token: str,
-        agreement: Agreement | None,
+        switching: bytes,
+        *,
+        inflates: bool,
     ) -> NoReturn:
         """Answer 101 on a socket of our own. No await from here on: no byte can come in between."""
         transport = request.transport
@@ -160,22 +115,22 @@ class Handshake:
         try:
             connection = WebSocket(
                 self._gateway,
-                self._wire_of(agreement),
+                wire,
                 sockets,
                 take_over(transport),
                 address=address,
-                offered_token=token,
-                inflates=agreement is not None,
+                offered_token=offered_token(request),
+                inflates=inflates,
             )
         except Undrained:
-            self._leave(address, "unread")
+            self._admission.refuse_entered(address, "unread")
             raise web.HTTPBadRequest(reason="read the answers to earlier requests first") from None
         except OSError as error:
-            self._leave(address, "files")
+            self._admission.refuse_entered(address, "files")
             log.warning("could not take a connection over", error=str(error))
             raise BeaconfireError(errors.UNAVAILABLE, "no room for more connections, try again") from None
         transport.pause_reading()
-        sockets.write(connection.target, _switching(accept, agreement))
+        sockets.write(connection.target, switching)
         OPENED.inc()
         early = bytes_behind(request)  # sent before our 101: allowed by no RFC, and cheap to accept
         if early:
@@ -184,12 +139,12 @@ class Handshake:
         let_go()
 
 
-def _switching(accept: str, agreement: Agreement | None) -> bytes:
+def _switching(accept: str, subprotocol: str, agreement: Agreement | None) -> bytes:
     """The answer that ends HTTP on a connection (RFC 6455 §4.2.2)."""
     extensions = f"Sec-WebSocket-Extensions: {agreement.response}\r\n" if agreement else ""
     return (
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: {SUBPROTOCOL}\r\n{extensions}\r\n"
+        f"Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: {subprotocol}\r\n{extensions}\r\n"
     ).encode()
 
 

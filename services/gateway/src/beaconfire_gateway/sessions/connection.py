@@ -1,0 +1,180 @@
+"""What carries sessions: the contract between a transport and its sessions. No I/O.
+
+A connection has two halves. A transport writes the half towards the client: what is written, how it is pinged, and how
+it ends. The half towards the sessions exists twice. `SoleSession` is a session that is its own connection, because
+there may be very many of them. `SharedConnection` carries any number of sessions, as a protocol with namespaces needs.
+The classes of both halves can be mixed, because all but one of them have no slots of their own.
+"""
+
+import secrets
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from beaconfire_gateway.fanout.targets import Target, Writer
+from beaconfire_kit.errors import BeaconfireError
+
+if TYPE_CHECKING:
+    from beaconfire_gateway.sessions.gateway import Gateway
+    from beaconfire_gateway.sessions.session import Session
+
+
+class Connection(ABC):
+    """See the module. It is counted at the door from before it is made until it is `gone`, once for all its sessions.
+
+    `id` names it in the log. `address` is what the door has counted.
+    """
+
+    __slots__ = ()
+
+    gateway: "Gateway"
+    id: str
+    address: str
+
+    # What a transport implements: the half towards the client.
+
+    @property
+    @abstractmethod
+    def writer(self) -> Writer:
+        """What writes to `target`: one object for all connections of a transport."""
+
+    @property
+    @abstractmethod
+    def target(self) -> Target:
+        """What stands for the connection in `writer`."""
+
+    @property
+    @abstractmethod
+    def is_full(self) -> bool:
+        """Whether it takes no more for now. It calls `full` and `drained` when that changes."""
+
+    @abstractmethod
+    def write(self, data: bytes) -> None:
+        """Write bytes of a session's wire, now. Nothing is written once the connection is closed."""
+
+    @abstractmethod
+    def ping(self, session: "Session", data: bytes = b"") -> None:
+        """Ask for a sign of life, and write `data` with it: bytes of the session's wire, or none.
+
+        Every session asks once in a heartbeat. It is dropped if nothing was `heard` half a heartbeat later. One ping
+        may serve all sessions of a connection. A transport whose clients cannot answer (SSE) writes something, and
+        reports `heard` once the client's socket has taken it.
+        """
+
+    @abstractmethod
+    def hang_up(self, session: "Session", code: int, reason: str) -> None:
+        """Tell the client why a session has ended, behind what was written to it, and close.
+
+        A WebSocket puts code and reason into its close frame. A framing without close codes writes both as a last
+        message of its own, and then ends the response. If other sessions go on, only this session is said to be over.
+        `code` is one of `errors.TABLE`, or of RFC 6455. The session has ended already. A stuck peer is not waited for.
+        """
+
+    @abstractmethod
+    def abort(self, session: "Session") -> None:
+        """End the session's part of it at once, without a word: its client gives no sign of life."""
+
+    @abstractmethod
+    def close(self, error: BeaconfireError) -> None:
+        """End it and every session on it, with the error's close code."""
+
+    # What `SoleSession` and `SharedConnection` implement. A transport calls these when something happens.
+
+    @abstractmethod
+    def heard(self) -> None:
+        """A sign of life came."""
+
+    @abstractmethod
+    def full(self) -> None:
+        """It takes no more for now."""
+
+    @abstractmethod
+    def drained(self) -> None:
+        """It takes more again."""
+
+    @abstractmethod
+    def lost(self) -> None:
+        """Nothing can be exchanged any more: end every session on it."""
+
+    @abstractmethod
+    def gone(self) -> None:
+        """It does not exist any more, however it ended. Call this once: it leaves the door."""
+
+    # A session calls these.
+
+    @property
+    @abstractmethod
+    def is_connected(self) -> bool:
+        """Whether a session on it has begun and has not ended: another one is no further connection at the door."""
+
+    @abstractmethod
+    def opened(self, session: "Session") -> None:
+        """A session is made on it."""
+
+    @abstractmethod
+    def begun(self, session: "Session") -> None:
+        """A session's client was let in."""
+
+    @abstractmethod
+    def ended(self, session: "Session") -> None:
+        """A session has ended, whether it had begun or not."""
+
+
+class SharedConnection(Connection):
+    """A connection for any number of sessions, at the same time or one after the other.
+
+    It counts once at the door. While it has no session, a gateway that stops still waits for it and closes it.
+    """
+
+    __slots__ = ("_begun", "address", "gateway", "id", "sessions")
+
+    def __init__(self, gateway: "Gateway", *, address: str) -> None:
+        self.gateway = gateway
+        self.address = address
+        self.id = gateway.session_prefix + secrets.token_hex(8)
+        self.sessions: list[Session] = []
+        """Its open sessions."""
+        self._begun = 0
+        gateway.connecting.add(self)
+
+    def heard(self) -> None:
+        for session in self.sessions:
+            session.heard()
+
+    def full(self) -> None:
+        for session in list(self.sessions):
+            session.full()
+
+    def drained(self) -> None:
+        for session in list(self.sessions):
+            session.drained()
+
+    def lost(self) -> None:
+        for session in list(self.sessions):
+            session.lost()
+        self.gateway.connecting.discard(self)
+
+    def gone(self) -> None:
+        self.lost()
+        self.gateway.door.leave(self.address, was_connected=False)
+
+    @property
+    def is_connected(self) -> bool:
+        return self._begun > 0
+
+    def opened(self, session: "Session") -> None:
+        self.sessions.append(session)
+        self.gateway.connecting.discard(self)  # the session itself is there now
+
+    def begun(self, session: "Session") -> None:
+        self._begun += 1
+        if self._begun == 1:
+            self.gateway.door.connected(self.address)
+
+    def ended(self, session: "Session") -> None:
+        self.sessions.remove(session)
+        if session.user_id:
+            self._begun -= 1
+            if not self._begun:
+                self.gateway.door.disconnected(self.address)
+        if not self.sessions:
+            self.gateway.connecting.add(self)

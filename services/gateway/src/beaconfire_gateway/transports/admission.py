@@ -1,0 +1,68 @@
+"""What every transport checks before it lets a client in, and what it finds out about the client."""
+
+from aiohttp import hdrs, web
+
+from beaconfire_gateway.sessions.gateway import Gateway
+from beaconfire_gateway.sessions.limits import LIMITED, LimitReached
+from beaconfire_kit import logs, metrics
+from beaconfire_kit.client_addresses import client_network
+from beaconfire_kit.forwarding import ClientAddresses
+from beaconfire_kit.web import bearer_token
+
+log = logs.get(__name__)
+
+REFUSED = metrics.Counter(
+    "beaconfire_gateway_handshakes_refused_total", "WebSocket handshakes refused, by reason.", ["reason"]
+)
+
+
+class Admission:
+    """Checks requests that are to become connections. One for all transports.
+
+    A transport calls `check_origin` first, does its own checks, and calls `enter` last. From then on the connection is
+    counted: `refuse_entered` undoes that, or `Connection.gone` does.
+    """
+
+    def __init__(self, gateway: Gateway, *, allowed_origins: tuple[str, ...], addresses: ClientAddresses) -> None:
+        self._gateway = gateway
+        self._origins = frozenset(allowed_origins)
+        self._addresses = addresses
+
+    def check_origin(self, request: web.Request) -> None:
+        """Raises HTTPForbidden if a page of another origin asks (T1).
+
+        Without an Origin it is not a browser. Else it must be ours or a configured one, compared as a whole.
+        """
+        origins = request.headers.getall(hdrs.ORIGIN, [])
+        if not origins:
+            return
+        own = {f"{scheme}://{request.headers.get(hdrs.HOST, '')}" for scheme in ("http", "https")}
+        if len(origins) != 1 or (origins[0] not in self._origins and origins[0] not in own):
+            self.refuse("origin")
+            raise web.HTTPForbidden(reason="origin not allowed")
+
+    def enter(self, request: web.Request) -> str:
+        """Count a connection at the door, and return the address that it is counted under. Raises LimitReached."""
+        address = client_network(self._addresses.of(request))
+        try:
+            self._gateway.door.enter(address)
+        except LimitReached as reached:
+            LIMITED.labels(reached.limit).inc()
+            self.refuse(reached.limit)
+            raise
+        return address
+
+    def refuse_entered(self, address: str, reason: str) -> None:
+        """Log and count the refusal of a connection that was counted at the door."""
+        self._gateway.door.leave(address, was_connected=False)
+        self.refuse(reason)
+
+    def refuse(self, reason: str) -> None:
+        """Log and count a refusal. The transport answers the request."""
+        REFUSED.labels(reason).inc()
+        log.info("refused handshake", reason=reason)
+
+
+def offered_token(request: web.Request) -> str:
+    """The token that came with the request, in its header or its query; empty if none did."""
+    return bearer_token(request) or request.query.get("token", "")

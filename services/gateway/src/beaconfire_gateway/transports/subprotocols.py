@@ -1,0 +1,34 @@
+"""The subprotocols of a WebSocket: the dialect that each name stands for, and the wires that sessions share."""
+
+from collections.abc import Callable, Iterable, Mapping
+
+from beaconfire_gateway.wire import native
+from beaconfire_gateway.wire.deflate import Agreement, DeflatedFrames
+from beaconfire_gateway.wire.dialect import Dialect
+from beaconfire_gateway.wire.framing import TextFrames
+from beaconfire_gateway.wire.native import Native
+from beaconfire_gateway.wire.wire import Wire
+
+DIALECTS: Mapping[str, Callable[[], Dialect]] = {native.SUBPROTOCOL: Native}
+"""By the subprotocol that a client offers. A further dialect over WebSockets is a line here."""
+
+
+class Subprotocols:
+    """Makes one dialect for each subprotocol, and one wire for all connections that agreed on the same."""
+
+    def __init__(self) -> None:
+        self._dialects = {name: make() for name, make in DIALECTS.items()}
+        self._wires: dict[tuple[str, Agreement | None], Wire] = {}
+
+    def choose(self, offered: Iterable[str]) -> str | None:
+        """The first that a client offers and we speak: it offers them in the order that it prefers."""
+        return next((name for name in offered if name in self._dialects), None)
+
+    def wire(self, subprotocol: str, agreement: Agreement | None) -> Wire:
+        """The one wire of a subprotocol and an agreement about compression (None: no compression)."""
+        key = (subprotocol, agreement)
+        wire = self._wires.get(key)
+        if wire is None:
+            framing = TextFrames() if agreement is None else DeflatedFrames(agreement.window_bits)
+            wire = self._wires[key] = Wire(self._dialects[subprotocol], framing)
+        return wire
