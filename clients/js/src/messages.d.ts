@@ -23,7 +23,7 @@ export interface Connect {
   rooms?: RoomName[];
   /** The event types wanted in some of `rooms`. Every key is one of `rooms`. A room without a key gets every type. */
   types?: Record<RoomName, EventTypes>;
-  /** Where the client stands. Without it, the session starts at the newest event. */
+  /** The client's cursor. Without it, the session starts at the newest event. */
   cursor?: Cursor | null;
   /** The client's software, for the gateway's log. `name` and `version` have at most 64 characters. */
   client?: { name?: string; version?: string } | null;
@@ -92,7 +92,7 @@ export interface ConnectionAck {
   id: MessageId;
   sessionId: string;
   userId: string;
-  /** Where the session stands. Events after it follow. */
+  /** The session's cursor. Events after it follow. */
   cursor: Cursor;
   /** Seconds between pings, and between positions of an idle session. */
   heartbeatS: number;
@@ -188,7 +188,7 @@ export interface Resync {
   type: "resync";
   rooms: RoomName[];
   reason: ResyncReason;
-  /** Where the session goes on. It may be below the client's cursor, or have another epoch. */
+  /** Events after this cursor follow. It may be below the client's cursor, or have another epoch. */
   cursor: Cursor;
 }
 
