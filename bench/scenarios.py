@@ -169,7 +169,7 @@ def validation(_stage: Stage, _subject: str) -> list[Sample]:
     checker, stored = Checker(), Stored.of(subject.encode(), body, None)
     wire = Wire(Native(), TextFrames())
     return [
-        Sample("encode", _microseconds(lambda: b"".join(checker.check(1, stored).encoded(wire)))),
+        Sample("encode", _microseconds(lambda: b"".join(checker.check("e", 1, stored).encoded(wire)))),
         Sample("validate", _microseconds(lambda: envelope.check(subject, body))),
     ]
 

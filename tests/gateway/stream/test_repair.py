@@ -180,10 +180,10 @@ def fail_on_poison(monkeypatch: pytest.MonkeyPatch) -> None:
     """A bug of ours: an event of the settlement `poison` can be neither delivered nor replayed."""
     check = Checker.check
 
-    def choke(checker: Checker, offset: int, stored: Stored) -> Entry:
+    def choke(checker: Checker, epoch: str, offset: int, stored: Stored) -> Entry:
         if stored.subject.endswith(".poison"):
             raise RuntimeError("a bug of ours")
-        return check(checker, offset, stored)
+        return check(checker, epoch, offset, stored)
 
     monkeypatch.setattr(Checker, "check", choke)
 

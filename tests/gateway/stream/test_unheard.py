@@ -70,7 +70,7 @@ def test_unheard_event_is_checked_when_it_is_needed() -> None:
     good, bad = gateway.core.ring.after(0, 10)
     good.check()
     bad.check()
-    heard = Checker().check(1, Stored(SUBJECT, GOOD, False))
+    heard = Checker().check("e", 1, Stored(SUBJECT, GOOD, False))
 
     assert (good.type, good.body, good.audience) == (heard.type, heard.body, heard.audience)
     assert (bad.body, bad.audience) == (b"", frozenset())

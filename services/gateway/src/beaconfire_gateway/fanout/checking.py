@@ -50,8 +50,11 @@ class Checker:
     def __init__(self) -> None:
         self.routes = Routes()
 
-    def check(self, offset: int, stored: Stored) -> Entry:
-        """The entry of an event. Raises InvalidEvent if the message is no valid event of its subject."""
+    def check(self, epoch: str, offset: int, stored: Stored) -> Entry:
+        """The entry of an event of the stream with this epoch.
+
+        Raises InvalidEvent if the message is no valid event of its subject.
+        """
         if stored.has_ttl:
             raise InvalidEvent("has_ttl", "an event must not carry Nats-TTL: it would vanish from the history")
         body = stored.body
@@ -62,6 +65,7 @@ class Checker:
             route,
             body if "id" in event else _with_id(body, offset),
             time.monotonic(),
+            epoch=epoch,
             type=event["type"],
             audience=audience(event),
         )

@@ -7,6 +7,7 @@ from beaconfire_gateway.fanout.route import Route
 from beaconfire_gateway.wire.dialect import Spliced
 from beaconfire_gateway.wire.messages import Event
 from beaconfire_gateway.wire.wire import Wire
+from beaconfire_kit.cursor import Cursor
 from beaconfire_kit.roles import Role
 
 OVERHEAD = 200
@@ -47,6 +48,7 @@ class Entry:
         "at",
         "audience",
         "body",
+        "epoch",
         "keeper",
         "offset",
         "route",
@@ -60,11 +62,14 @@ class Entry:
         body: bytes,
         at: float,
         *,
+        epoch: str = "",
         type: str = "",  # noqa: A002  (what the protocol calls it)
         audience: frozenset[Role] | None = None,
         unchecked: Callable[["Entry"], None] | None = None,
     ) -> None:
         self.offset = offset
+        self.epoch = epoch
+        """The stream's. Empty if it is on no stream."""
         self.route = route
         self.body = body
         self.at = at
@@ -79,6 +84,11 @@ class Entry:
         self._encoded = _NOTHING
         self._others: dict[Wire, Spliced] | None = None
         self._encoded_bytes = 0
+
+    @property
+    def cursor(self) -> str | None:
+        """The cursor of a client that has everything up to it; None for an ephemeral event."""
+        return str(Cursor(self.epoch, self.offset)) if self.offset else None
 
     @property
     def is_checked(self) -> bool:

@@ -115,7 +115,8 @@ class Delivery:
         elif stored.has_ttl or gateway.hub.is_heard(route.subject, route.rooms):
             entry = self._check(offset, stored)
         else:
-            gateway.ring.append(Entry(offset, route, stored.body, time.monotonic(), unchecked=self._unchecked))
+            now = time.monotonic()
+            gateway.ring.append(Entry(offset, route, stored.body, now, epoch=gateway.epoch, unchecked=self._unchecked))
             return
         gateway.ring.append(entry)
         gateway.outbound.put(offset, entry)
@@ -136,7 +137,7 @@ class Delivery:
             return None
 
     def _check(self, offset: int, stored: Stored) -> Entry:
-        entry = self._checker.check(offset, stored)
+        entry = self._checker.check(self._gateway.epoch, offset, stored)
         _delivered(entry.type).count += 1
         return entry
 

@@ -175,6 +175,7 @@ class History:
             return page
 
     async def _read(self, root: Pair, after: int, barrier: int, ring: Ring) -> Page:
+        epoch = self._epoch
         stored: list[tuple[int, Stored]] = []
         size = 0
 
@@ -197,15 +198,15 @@ class History:
             raise HistoryGone(ResyncCause.EVENTS_ERASED)
         entries: list[Entry] = []
         for number, (offset, message) in enumerate(stored, 1):
-            if message.subject not in NOT_EVENTS and (entry := self._check(offset, message)) is not None:
+            if message.subject not in NOT_EVENTS and (entry := self._check(epoch, offset, message)) is not None:
                 entries.append(entry)
             if number % CHECK_IN_A_TURN == 0:
                 await asyncio.sleep(0)
         return Page(root, after, through, tuple(entries), time.monotonic())
 
-    def _check(self, offset: int, message: Stored) -> Entry | None:
+    def _check(self, epoch: str, offset: int, message: Stored) -> Entry | None:
         try:
-            return self._checker.check(offset, message)
+            return self._checker.check(epoch, offset, message)
         except InvalidEvent:  # set aside when it was live
             return None
         except Exception:

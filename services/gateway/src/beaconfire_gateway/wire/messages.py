@@ -187,8 +187,18 @@ class Event(Protocol):
     TYPE: ClassVar[str] = "event"
 
     @property
+    def type(self) -> str:
+        """The publisher's type, such as `settlement_updated`."""
+        ...
+
+    @property
     def offset(self) -> int:
         """Its place in the stream; 0 for an ephemeral event, which has none."""
+        ...
+
+    @property
+    def cursor(self) -> str | None:
+        """The cursor of a client that has everything up to it; None for an ephemeral event."""
         ...
 
     @property
