@@ -152,13 +152,19 @@ def key(room: str) -> RoomKey:
 
 def open_connection(core: Gateway, offered_token: str = "") -> WebSocket:
     """A connection over a socket pair; a test may read its other end, the last of `ENDS`."""
-    sockets = SOCKETS[core]
     core.door.enter("an address")
+    return WebSocket(
+        core, VERBATIM, SOCKETS[core], open_descriptor(), address="an address", offered_token=offered_token
+    )
+
+
+def open_descriptor() -> int:
+    """The gateway's end of a socket pair. The client's end is the last of `ENDS`."""
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
     theirs.setblocking(False)
     ENDS.append(theirs.detach())
-    return WebSocket(core, VERBATIM, sockets, ours.detach(), address="an address", offered_token=offered_token)
+    return ours.detach()
 
 
 def close_ends() -> None:
