@@ -10,10 +10,10 @@ from nats.aio.client import Client
 
 from beaconfire_gateway.fanout.checking import Stored
 from beaconfire_gateway.stream import replay
+from beaconfire_gateway.stream.check_schedule import SILENCE_S
 from beaconfire_gateway.stream.intake import ANCHOR_EVERY_S, Intake
-from beaconfire_gateway.stream.live import parse_live
+from beaconfire_gateway.stream.live_messages import parse_live
 from beaconfire_gateway.stream.repair import YOUNG_S
-from beaconfire_gateway.stream.watch import SILENCE_S
 from beaconfire_kit import broker
 from beaconfire_kit.seams.nats_direct import DirectClient
 from tests.conftest import Broker, broker_settings

@@ -234,7 +234,7 @@ class Core(RuleBasedStateMachine):
     def start(self, epoch: str) -> None: ...
     def forget(self) -> None: ...
     def doubt(self, user_id: str | None = None) -> None:
-        """Membership's part of a gap: nobody hears anything until auth has answered (`answer_doubts`)."""
+        """Authorization's part of a gap: nobody hears anything until auth has answered (`answer_doubts`)."""
         for session in self.core.hub.all_sessions():
             session.hold()
             self.doubtful.append(session)
@@ -381,7 +381,7 @@ class Core(RuleBasedStateMachine):
     @precondition(lambda self: self.doubtful)
     @rule()
     def answer_doubts(self) -> None:
-        """Auth says what sessions may hear that were held since events were lost (`Membership.confirm`)."""
+        """Auth says what sessions may hear that were held since events were lost (`Authorization.confirm`)."""
         doubtful, self.doubtful = self.doubtful, []
         for session in doubtful:
             for name in list(session.rooms):

@@ -5,7 +5,7 @@ from typing import Any
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.process.app import Tuning
-from beaconfire_gateway.sessions.membership import AskingPolicy
+from beaconfire_gateway.sessions.authorization import AskingPolicy
 from tests.client import SocketClient, open_socket
 from tests.people import Person
 from tests.security.whole import Whole, running_whole

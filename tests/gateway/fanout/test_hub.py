@@ -12,7 +12,7 @@ from tests.gateway.core import VERBATIM, key
 ROUTES = Routes()
 
 
-class Member:
+class Listener:
     """Stands for a session. It is its own target."""
 
     user_id = "u"
@@ -22,36 +22,36 @@ class Member:
         self.wire = wire
 
     @property
-    def target(self) -> "Member":
+    def target(self) -> "Listener":
         return self
 
 
-def recipients(hub: Hub[Member], subject: str) -> tuple[Recipients, ...]:
+def recipients(hub: Hub[Listener], subject: str) -> tuple[Recipients, ...]:
     route = ROUTES[subject]
     return tuple(hub.recipients(route.subject, route.rooms, "t", None))
 
 
-def is_heard(hub: Hub[Member], subject: str) -> bool:
+def is_heard(hub: Hub[Listener], subject: str) -> bool:
     route = ROUTES[subject]
     return hub.is_heard(route.subject, route.rooms)
 
 
-def crowd(hub: Hub[Member], room: str, count: int = 3) -> list[Member]:
-    members = [Member() for _ in range(count)]
-    for member in members:
-        hub.join(member, key(room), Role.VIEWER)
-    return members
+def crowd(hub: Hub[Listener], room: str, count: int = 3) -> list[Listener]:
+    listeners = [Listener() for _ in range(count)]
+    for listener in listeners:
+        hub.join(listener, key(room), Role.VIEWER)
+    return listeners
 
 
 def test_joins_and_leaves_in_other_rooms_forget_no_recipients() -> None:
     """A room's recipients are the same objects after joins and leaves in other rooms, of its root and of others."""
-    hub: Hub[Member] = Hub()
+    hub: Hub[Listener] = Hub()
     crowd(hub, "campaign:c1")
     subjects = ("campaign.c1.settlement.s1", "campaign.c1.state")
     before = [recipients(hub, subject) for subject in subjects]
     for room in ("campaign:c2", "campaign:c1/settlement:s2", "user:u1"):
-        [member] = crowd(hub, room, 1)
-        hub.leave(member, key(room), Role.VIEWER)
+        [listener] = crowd(hub, room, 1)
+        hub.leave(listener, key(room), Role.VIEWER)
     after = [recipients(hub, subject) for subject in subjects]
 
     assert after == before  # compared by identity
@@ -60,8 +60,8 @@ def test_joins_and_leaves_in_other_rooms_forget_no_recipients() -> None:
 @pytest.mark.parametrize("room", ["campaign:c1", "campaign:c1/settlement:s1"])
 def test_join_and_leave_change_the_recipients_of_each_subject_of_the_room(room: str) -> None:
     """A session that joins any room of a subject hears it from then on, and no longer once it has left."""
-    hub: Hub[Member] = Hub()
-    members = crowd(hub, "campaign:c1")
+    hub: Hub[Listener] = Hub()
+    listeners = crowd(hub, "campaign:c1")
     subject = "campaign.c1.settlement.s1"
     found = [recipients(hub, subject)]
     [late] = crowd(hub, room, 1)
@@ -69,17 +69,17 @@ def test_join_and_leave_change_the_recipients_of_each_subject_of_the_room(room: 
     hub.leave(late, key(room), Role.VIEWER)
     found.append(recipients(hub, subject))
 
-    assert [[one.targets for one in each] for each in found] == [[members], [[*members, late]], [members]]
+    assert [[one.targets for one in each] for each in found] == [[listeners], [[*listeners, late]], [listeners]]
 
 
 def test_room_without_sessions_is_remembered_until_one_joins() -> None:
     """Whether a subject is heard changes with the first session of any of its rooms, and with the last."""
-    hub: Hub[Member] = Hub()
+    hub: Hub[Listener] = Hub()
     found = [is_heard(hub, "campaign.c1.settlement.s1")]
-    members = crowd(hub, "campaign:c1/settlement:s1", 2)
+    listeners = crowd(hub, "campaign:c1/settlement:s1", 2)
     found.append(is_heard(hub, "campaign.c1.settlement.s1"))
-    for member in members:
-        hub.leave(member, key("campaign:c1/settlement:s1"), Role.VIEWER)
+    for listener in listeners:
+        hub.leave(listener, key("campaign:c1/settlement:s1"), Role.VIEWER)
         found.append(is_heard(hub, "campaign.c1.settlement.s1"))
 
     assert found == [False, True, True, False]
@@ -87,7 +87,7 @@ def test_room_without_sessions_is_remembered_until_one_joins() -> None:
 
 def test_hubs_memory_stays_bounded_however_often_sessions_join() -> None:
     """New subjects and joins in one of their rooms, again and again, do not make the hub remember ever more."""
-    hub: Hub[Member] = Hub(max_remembered=50)
+    hub: Hub[Listener] = Hub(max_remembered=50)
     crowd(hub, "campaign:c1")
     for number in range(1_000):
         subject = f"campaign.c1.settlement.s{number}"

@@ -12,15 +12,15 @@ from beaconfire_gateway.fanout.hub import Hub
 from beaconfire_gateway.fanout.outbound import BATCH_BYTES, LISTEN_FROM_S, LISTEN_S, LISTEN_TIMES, SLICE, Outbound
 from beaconfire_gateway.fanout.ring import Ring
 from beaconfire_gateway.fanout.route import Route, Routes
-from beaconfire_gateway.fanout.selection import Selection
 from beaconfire_gateway.fanout.targets import CALLING, CallingWriter, Target, Writer
+from beaconfire_gateway.fanout.wanted_types import WantedTypes
 from beaconfire_kit.roles import Role
 from tests.gateway.core import VERBATIM, key
 
 ROUTES = Routes()
 
 
-class Member:
+class Listener:
     """Stands for a session: a user, and what was written to it."""
 
     def __init__(self, user_id: str = "u") -> None:
@@ -45,20 +45,20 @@ class Member:
 class Gateway:
     """A hub and its outbound, with a loop that turns, and a clock that goes on, by hand."""
 
-    def __init__(self, hub: Hub[Member] | None = None) -> None:
-        self.hub: Hub[Member] = Hub() if hub is None else hub
+    def __init__(self, hub: Hub[Listener] | None = None) -> None:
+        self.hub: Hub[Listener] = Hub() if hub is None else hub
         self.turns: list[Callable[[], None]] = []
         self.now = 100.0
         self.outbound = Outbound(self.hub, self.turns.append, clock=lambda: self.now)
         self._offset = 0
 
-    def join(self, member: Member, room: str, role: Role = Role.VIEWER, types: Selection = None) -> None:
+    def join(self, listener: Listener, room: str, role: Role = Role.VIEWER, types: WantedTypes = None) -> None:
         self.outbound.seal()
-        self.hub.join(member, key(room), role, types)
+        self.hub.join(listener, key(room), role, types)
 
-    def leave(self, member: Member, room: str, role: Role = Role.VIEWER, types: Selection = None) -> None:
+    def leave(self, listener: Listener, room: str, role: Role = Role.VIEWER, types: WantedTypes = None) -> None:
         self.outbound.seal()
-        self.hub.leave(member, key(room), role, types)
+        self.hub.leave(listener, key(room), role, types)
 
     def deliver(self, subject: str, frame: str, audience: set[Role] | None = None, type_: str = "t") -> None:
         self._offset += 1
@@ -79,19 +79,19 @@ class Gateway:
 
 
 def test_events_of_one_turn_are_joined_and_written_once() -> None:
-    gateway, member = Gateway(), Member()
-    gateway.join(member, "campaign:c1")
+    gateway, listener = Gateway(), Listener()
+    gateway.join(listener, "campaign:c1")
     for letter in "abc":
         gateway.deliver("campaign.c1.settlement.s1", letter)
-    assert member.writes == []
+    assert listener.writes == []
 
     gateway.turn()
-    assert member.writes == [b"abc"]
+    assert listener.writes == [b"abc"]
     assert (gateway.outbound.frames_sent, gateway.outbound.writes) == (3, 1)
 
 
 def test_session_in_several_rooms_gets_one_write_in_stream_order() -> None:
-    gateway, both, one = Gateway(), Member(), Member()
+    gateway, both, one = Gateway(), Listener(), Listener()
     for room in ("campaign:c1/settlement:s1", "campaign:c1/settlement:s2"):
         gateway.join(both, room)
     gateway.join(one, "campaign:c1/settlement:s2")
@@ -104,17 +104,17 @@ def test_session_in_several_rooms_gets_one_write_in_stream_order() -> None:
 
 
 def test_event_that_matches_two_rooms_of_a_session_is_written_once() -> None:
-    gateway, member = Gateway(), Member()
-    gateway.join(member, "campaign:c1")
-    gateway.join(member, "campaign:c1/settlement:s1")
+    gateway, listener = Gateway(), Listener()
+    gateway.join(listener, "campaign:c1")
+    gateway.join(listener, "campaign:c1/settlement:s1")
     gateway.deliver("campaign.c1.settlement.s1", "a")
     gateway.settle()
 
-    assert member.writes == [b"a"]
+    assert listener.writes == [b"a"]
 
 
 def test_event_for_some_roles_skips_the_others() -> None:
-    gateway, owner, viewer = Gateway(), Member(), Member()
+    gateway, owner, viewer = Gateway(), Listener(), Listener()
     gateway.join(owner, "campaign:c1", Role.OWNER)
     gateway.join(viewer, "campaign:c1", Role.VIEWER)
     gateway.deliver("campaign.c1.state", "a")
@@ -127,7 +127,7 @@ def test_event_for_some_roles_skips_the_others() -> None:
 
 def test_event_is_skipped_for_sessions_that_want_other_types() -> None:
     """One room of two that wants the type is enough. The same holds in a turn with other events."""
-    gateway, some, either, all_of_them = Gateway(), Member(), Member(), Member()
+    gateway, some, either, all_of_them = Gateway(), Listener(), Listener(), Listener()
     gateway.join(some, "campaign:c1", types=frozenset({"x"}))
     gateway.join(either, "campaign:c1", types=frozenset({"x"}))
     gateway.join(either, "campaign:c1/settlement:s1", types=frozenset({"y"}))
@@ -142,7 +142,7 @@ def test_event_is_skipped_for_sessions_that_want_other_types() -> None:
 
 
 def test_joining_session_gets_only_later_events_and_leaving_session_only_earlier_ones() -> None:
-    gateway, early, late = Gateway(), Member(), Member()
+    gateway, early, late = Gateway(), Listener(), Listener()
     gateway.join(early, "campaign:c1")
     gateway.deliver("campaign.c1.state", "a")
     gateway.join(late, "campaign:c1")
@@ -156,27 +156,27 @@ def test_joining_session_gets_only_later_events_and_leaving_session_only_earlier
 
 def test_large_room_is_written_in_slices_and_settled_rises_after_the_last() -> None:
     """Later events wait."""
-    gateway, members = Gateway(), [Member() for _ in range(2 * SLICE + 1)]
-    for member in members:
-        gateway.join(member, "campaign:c1")
+    gateway, listeners = Gateway(), [Listener() for _ in range(2 * SLICE + 1)]
+    for listener in listeners:
+        gateway.join(listener, "campaign:c1")
     gateway.deliver("campaign.c1.state", "a")
     gateway.turn()
-    written = sum(bool(member.writes) for member in members)
+    written = sum(bool(listener.writes) for listener in listeners)
     settled = gateway.outbound.settled
     gateway.deliver("campaign.c1.state", "b")
     gateway.settle()
 
     assert (written, settled) == (SLICE, 0)
-    assert {member.heard for member in members} == {"ab"}
+    assert {listener.heard for listener in listeners} == {"ab"}
     assert gateway.outbound.settled == 2
 
 
 def test_events_that_arrive_while_a_large_room_is_written_become_one_write_each() -> None:
-    gateway, member = Gateway(), Member()
-    crowd = [Member() for _ in range(2 * SLICE)]
+    gateway, listener = Gateway(), Listener()
+    crowd = [Listener() for _ in range(2 * SLICE)]
     for one in crowd:
         gateway.join(one, "campaign:c1")
-    gateway.join(member, "campaign:c2")
+    gateway.join(listener, "campaign:c2")
     gateway.deliver("campaign.c1.state", "a")
     gateway.turn()
     gateway.deliver("campaign.c2.state", "b")
@@ -184,30 +184,30 @@ def test_events_that_arrive_while_a_large_room_is_written_become_one_write_each(
     gateway.deliver("campaign.c2.state", "c")
     gateway.settle()
 
-    assert member.writes == [b"bc"]
+    assert listener.writes == [b"bc"]
     assert all(one.heard == "a" for one in crowd)
 
 
 def test_byte_bound_counts_what_one_session_gets_and_not_the_sum() -> None:
     gateway = Gateway()
-    members = [Member() for _ in range(8)]
-    for number, member in enumerate(members):
-        gateway.join(member, f"campaign:c{number}")
-        gateway.join(member, "campaign:c9")
+    listeners = [Listener() for _ in range(8)]
+    for number, listener in enumerate(listeners):
+        gateway.join(listener, f"campaign:c{number}")
+        gateway.join(listener, "campaign:c9")
     frame = "x" * (BATCH_BYTES // 16)
     for _ in range(4):
         for number in range(8):
             gateway.deliver(f"campaign.c{number}.state", frame)
     gateway.settle()
 
-    assert [len(member.writes) for member in members] == [1] * 8
+    assert [len(listener.writes) for listener in listeners] == [1] * 8
 
 
 def test_byte_bound_counts_what_a_session_gets_over_all_its_rooms() -> None:
-    gateway, busy, rooms = Gateway(), Member(), range(8)
+    gateway, busy, rooms = Gateway(), Listener(), range(8)
     for number in rooms:
         gateway.join(busy, f"campaign:c{number}")
-        gateway.join(Member(), f"campaign:c{number}")
+        gateway.join(Listener(), f"campaign:c{number}")
     for _ in range(3):
         for number in rooms:
             gateway.deliver(f"campaign.c{number}.state", "x" * (BATCH_BYTES // 8))
@@ -221,26 +221,26 @@ def test_session_that_leaves_when_its_socket_is_full_gets_at_most_one_more_batch
     """The other sessions get everything once and in order."""
     gateway = Gateway()
 
-    class Full(Member):
+    class Full(Listener):
         def write(self, data: bytes) -> None:
             super().write(data)
             gateway.leave(self, "campaign:c1")
 
-    full, others = Full(), [Member() for _ in range(SLICE + 1)]
-    for member in [full, *others]:
-        gateway.join(member, "campaign:c1")
+    full, others = Full(), [Listener() for _ in range(SLICE + 1)]
+    for listener in [full, *others]:
+        gateway.join(listener, "campaign:c1")
     frames = [chr(0x100 + number) * 500 for number in range(1_000)]
     for frame in frames:
         gateway.deliver("campaign.c1.state", frame)
     gateway.settle()
 
     assert BATCH_BYTES / 2 < sum(map(len, full.writes)) <= BATCH_BYTES
-    assert {member.heard for member in others} == {"".join(frames)}
+    assert {listener.heard for listener in others} == {"".join(frames)}
     assert gateway.outbound.settled == 1_000
 
 
-class Slow(Member):
-    """A member whose every write takes `takes_s` seconds."""
+class Slow(Listener):
+    """A listener whose every write takes `takes_s` seconds."""
 
     def __init__(self, gateway: Gateway, takes_s: float) -> None:
         super().__init__()
@@ -253,9 +253,9 @@ class Slow(Member):
 
 
 def join_slow(gateway: Gateway, takes_s: float) -> Slow:
-    member = Slow(gateway, takes_s)
-    gateway.join(member, "campaign:c1")
-    return member
+    listener = Slow(gateway, takes_s)
+    gateway.join(listener, "campaign:c1")
+    return listener
 
 
 def write_one(gateway: Gateway) -> None:
@@ -267,16 +267,16 @@ def write_one(gateway: Gateway) -> None:
 
 def test_after_a_long_write_outbound_gathers_events_until_a_turn_brings_none() -> None:
     gateway = Gateway()
-    member = join_slow(gateway, LISTEN_S / LISTEN_TIMES / 2)
+    listener = join_slow(gateway, LISTEN_S / LISTEN_TIMES / 2)
     write_one(gateway)
     for letter in "bcd":
         gateway.deliver("campaign.c1.state", letter)
         gateway.turn()
-    heard_while_listening, settled = member.heard, gateway.outbound.settled
+    heard_while_listening, settled = listener.heard, gateway.outbound.settled
     gateway.turn()
 
     assert (heard_while_listening, settled) == ("a", 1)
-    assert member.writes == [b"a", b"bcd"]
+    assert listener.writes == [b"a", b"bcd"]
     assert (gateway.outbound.settled, gateway.turns) == (4, [])
 
 
@@ -290,10 +290,10 @@ def test_after_a_long_write_outbound_gathers_events_until_a_turn_brings_none() -
 )
 def test_gathering_after_a_long_write_is_bounded_by_time_and_by_the_write(takes_s: float, listens_s: float) -> None:
     gateway = Gateway()
-    member = join_slow(gateway, takes_s)
+    listener = join_slow(gateway, takes_s)
     write_one(gateway)
     began = gateway.now
-    while len(member.writes) == 1:
+    while len(listener.writes) == 1:
         gateway.deliver("campaign.c1.state", "b")
         gateway.turn()
         listened_s = gateway.now - began
@@ -304,12 +304,12 @@ def test_gathering_after_a_long_write_is_bounded_by_time_and_by_the_write(takes_
 
 def test_event_does_not_wait_when_the_last_long_write_is_long_ago() -> None:
     gateway = Gateway()
-    member = join_slow(gateway, LISTEN_S)
+    listener = join_slow(gateway, LISTEN_S)
     write_one(gateway)
     gateway.now += LISTEN_S
     write_one(gateway)
 
-    assert member.writes == [b"a", b"a"]
+    assert listener.writes == [b"a", b"a"]
 
 
 def test_gathering_time_counts_all_slices_of_a_large_room() -> None:
@@ -319,89 +319,89 @@ def test_gathering_time_counts_all_slices_of_a_large_room() -> None:
     gateway.settle()
     gateway.deliver("campaign.c1.state", "b")
     gateway.turn()
-    assert {member.heard for member in crowd} == {"a"}
+    assert {listener.heard for listener in crowd} == {"a"}
 
     gateway.settle()
-    assert {member.heard for member in crowd} == {"ab"}
+    assert {listener.heard for listener in crowd} == {"ab"}
 
 
 def test_join_or_reply_ends_the_gathering_and_pending_events_are_written_first() -> None:
-    gateway, late = Gateway(), Member()
-    member = join_slow(gateway, LISTEN_S)
+    gateway, late = Gateway(), Listener()
+    listener = join_slow(gateway, LISTEN_S)
     write_one(gateway)
     gateway.deliver("campaign.c1.state", "b")
     gateway.join(late, "campaign:c1")
     gateway.turn()
-    assert (member.heard, late.heard) == ("ab", "")
+    assert (listener.heard, late.heard) == ("ab", "")
 
     gateway.deliver("campaign.c1.state", "c")
-    gateway.outbound.send(member, b"!")
+    gateway.outbound.send(listener, b"!")
     gateway.turn()
-    assert (member.heard, late.heard) == ("abc!", "c")
+    assert (listener.heard, late.heard) == ("abc!", "c")
 
 
 def test_bytes_beyond_the_bound_end_the_gathering_in_the_same_turn() -> None:
     gateway = Gateway()
-    member = join_slow(gateway, LISTEN_S)
+    listener = join_slow(gateway, LISTEN_S)
     write_one(gateway)
     for _ in range(3):
         gateway.deliver("campaign.c1.state", "b" * (BATCH_BYTES // 2))
         gateway.turn()
 
-    assert [len(data) for data in member.writes] == [1, BATCH_BYTES]
+    assert [len(data) for data in listener.writes] == [1, BATCH_BYTES]
     assert len(gateway.turns) == 1
 
 
 def test_remembered_member_lists_of_rooms_are_bounded() -> None:
-    gateway, members = Gateway(Hub(max_remembered_targets=500)), [Member() for _ in range(100)]
-    for member in members:
-        gateway.join(member, "campaign:c1")
+    gateway, listeners = Gateway(Hub(max_remembered_targets=500)), [Listener() for _ in range(100)]
+    for listener in listeners:
+        gateway.join(listener, "campaign:c1")
     for number in range(50):
-        gateway.join(members[0], f"campaign:c1/settlement:s{number}")
+        gateway.join(listeners[0], f"campaign:c1/settlement:s{number}")
     for number in range(50):
         gateway.deliver(f"campaign.c1.settlement.s{number}", "x")
         gateway.settle()
 
     remembered = {one: len(one.targets) for found in gateway.hub._by_event.values() for one in found}
     assert sum(remembered.values()) <= 500 + 100
-    assert {member.heard for member in members} == {"x" * 50}
+    assert {listener.heard for listener in listeners} == {"x" * 50}
 
 
 def test_reply_is_written_behind_the_events_queued_for_its_session() -> None:
-    gateway, members = Gateway(), [Member() for _ in range(SLICE + 1)]
-    for member in members:
-        gateway.join(member, "campaign:c1")
+    gateway, listeners = Gateway(), [Listener() for _ in range(SLICE + 1)]
+    for listener in listeners:
+        gateway.join(listener, "campaign:c1")
     gateway.deliver("campaign.c1.state", "a")
-    gateway.outbound.send(members[-1], b"!")
+    gateway.outbound.send(listeners[-1], b"!")
     gateway.settle()
 
-    assert members[-1].heard == "a!"
+    assert listeners[-1].heard == "a!"
 
 
 def test_aborted_connection_does_not_stop_writes_to_others() -> None:
-    class Dead(Member):
+    class Dead(Listener):
         def write(self, data: bytes) -> None:
             raise RuntimeError("the handler is closed")
 
-    gateway, members = Gateway(), [Member(), Dead(), Member()]
-    for member in members:
-        gateway.join(member, "campaign:c1")
+    gateway, listeners = Gateway(), [Listener(), Dead(), Listener()]
+    for listener in listeners:
+        gateway.join(listener, "campaign:c1")
     gateway.deliver("campaign.c1.state", "a")
     gateway.settle()
 
-    assert [member.heard for member in members] == ["a", "", "a"]
+    assert [listener.heard for listener in listeners] == ["a", "", "a"]
     assert gateway.outbound.settled == 1
 
 
 def test_failing_callback_after_a_write_runs_once_and_stops_nothing() -> None:
-    gateway, members, calls = Gateway(), [Member() for _ in range(SLICE + 1)], []
+    gateway, listeners, calls = Gateway(), [Listener() for _ in range(SLICE + 1)], []
 
     def fail() -> None:
         calls.append("failed")
         raise ValueError("not there any more")
 
-    for member in members:
-        gateway.join(member, "campaign:c1")
+    for listener in listeners:
+        gateway.join(listener, "campaign:c1")
     gateway.deliver("campaign.c1.state", "a")
     gateway.outbound.after(fail)
     gateway.outbound.after(lambda: calls.append("done"))
@@ -415,14 +415,14 @@ def test_failing_callback_after_a_write_runs_once_and_stops_nothing() -> None:
 
 
 def test_hub_keeps_nothing_of_a_room_or_user_after_the_last_one_leaves() -> None:
-    gateway, member = Gateway(), Member("u1")
-    gateway.hub.add(member)
-    gateway.join(member, "campaign:c1")
-    gateway.join(member, "campaign:c1/settlement:s1", Role.OWNER)
-    gateway.leave(member, "campaign:c1")
-    gateway.leave(member, "campaign:c1")
-    gateway.leave(member, "campaign:c1/settlement:s1", Role.OWNER)
-    gateway.hub.remove(member)
+    gateway, listener = Gateway(), Listener("u1")
+    gateway.hub.add(listener)
+    gateway.join(listener, "campaign:c1")
+    gateway.join(listener, "campaign:c1/settlement:s1", Role.OWNER)
+    gateway.leave(listener, "campaign:c1")
+    gateway.leave(listener, "campaign:c1")
+    gateway.leave(listener, "campaign:c1/settlement:s1", Role.OWNER)
+    gateway.hub.remove(listener)
 
     assert (len(gateway.hub), len(gateway.hub.users), gateway.hub.sizes()) == (0, 0, {})
 
@@ -443,24 +443,24 @@ STEPS = st.lists(
 
 
 @given(STEPS, st.sampled_from([0.0, LISTEN_FROM_S]))
-def test_every_member_hears_exactly_its_events_once_and_in_order_in_any_course(
+def test_every_listener_hears_exactly_its_events_once_and_in_order_in_any_course(
     steps: list[tuple[str, Any, Any]], takes_s: float
 ) -> None:
     """Events, joins, leaves, turns of the loop and slow writes in any order.
 
-    A member hears what was delivered while it was in the room, if its role may hear it and it wants the type. It makes
-    no difference which writer writes to it.
+    A listener hears what was delivered while it was in the room, if its role may hear it and it wants the type. It
+    makes no difference which writer writes to it.
     """
     gateway = Gateway()
-    members = [Slow(gateway, takes_s) for _ in range(5)]
-    members[1].writer = members[4].writer = CallingWriter()  # as if two transports had them
+    listeners = [Slow(gateway, takes_s) for _ in range(5)]
+    listeners[1].writer = listeners[4].writer = CallingWriter()  # as if two transports had them
     roles = [Role.OWNER, Role.VIEWER, Role.VIEWER, Role.EDITOR, Role.OWNER]
-    types: list[Selection] = [None, frozenset("a"), None, frozenset("ab"), frozenset("b")]
+    types: list[WantedTypes] = [None, frozenset("a"), None, frozenset("ab"), frozenset("b")]
     rooms = ["campaign:c1", "campaign:c1/settlement:s1", "campaign:c1/settlement:s2", "campaign:c2"]
     subjects = ["campaign.c1.state", "campaign.c1.settlement.s1", "campaign.c1.settlement.s2", "campaign.c2.state"]
     matches = [{0}, {0, 1}, {0, 2}, {3}]
-    inside: list[set[int]] = [set() for _ in members]
-    expected = ["" for _ in members]
+    inside: list[set[int]] = [set() for _ in listeners]
+    expected = ["" for _ in listeners]
     for number, (step, first, second) in enumerate(steps):
         if step == "event":
             letter = chr(0x100 + number)
@@ -472,16 +472,16 @@ def test_every_member_hears_exactly_its_events_once_and_in_order_in_any_course(
                 if inside[index] & matches[first] and may and wants:
                     expected[index] += letter
         elif step == "join":
-            gateway.join(members[first], rooms[second], roles[first], types[first])
+            gateway.join(listeners[first], rooms[second], roles[first], types[first])
             inside[first].add(second)
         elif step == "leave":
-            gateway.leave(members[first], rooms[second], roles[first], types[first])
+            gateway.leave(listeners[first], rooms[second], roles[first], types[first])
             inside[first].discard(second)
         else:
             gateway.turn()
     gateway.settle()
 
-    assert [member.heard for member in members] == expected
+    assert [listener.heard for listener in listeners] == expected
 
 
 def entry(offset: int, size: int = 0, at: float = 0.0) -> Entry:

@@ -15,7 +15,7 @@ from beaconfire.local_services import ServiceProcess
 from beaconfire.nats_server import NatsServer
 from beaconfire_demo.settings import PageSettings
 from beaconfire_demo.site import write_site
-from beaconfire_gateway.sessions.farewell import Farewell
+from beaconfire_gateway.sessions.goaway import GoAways
 from beaconfire_kit import broker
 from beaconfire_kit.envelope import Envelope, Metadata
 from tests.client import open_socket
@@ -206,8 +206,8 @@ async def test_client_whose_connect_is_pending_when_draining_begins_is_accepted_
 def test_present_sessions_leave_in_the_first_half_of_the_window_and_newcomers_in_the_second_half_of_the_rest(
     window_s: int, count: int, moments: list[float]
 ) -> None:
-    farewell = Farewell(window_s, 1_000.0)
-    messages = list(farewell.to_all(count))
+    goaways = GoAways(window_s, 1_000.0)
+    messages = list(goaways.to_all(count))
     turns = [message.after_ms for message in messages]
 
     assert turns == sorted(turns)
@@ -215,6 +215,6 @@ def test_present_sessions_leave_in_the_first_half_of_the_window_and_newcomers_in
     assert {message.within_ms for message in messages} <= {window_s * 1000}
     for moment in moments:
         now = 1_000.0 + moment  # rounded: what is left counts from here, not from `moment`
-        goaway = farewell.to_newcomer(now)
+        goaway = goaways.to_newcomer(now)
         left = max(0.0, 1_000.0 + window_s - now) * 1000
         assert left / 2 - 1 <= goaway.after_ms <= goaway.within_ms <= left

@@ -9,7 +9,7 @@ import pytest
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.process.app import Tuning
-from beaconfire_gateway.sessions.membership import AskingPolicy
+from beaconfire_gateway.sessions.authorization import AskingPolicy
 from beaconfire_kit.authorization import GrantRequest, grant
 from beaconfire_kit.roles import Role
 from beaconfire_kit.settings import DEVELOPMENT_SERVICE_TOKEN

@@ -12,8 +12,8 @@ import pytest
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.process.app import Tuning
-from beaconfire_gateway.sessions import membership as membership_module
-from beaconfire_gateway.sessions.membership import AskingPolicy
+from beaconfire_gateway.sessions import authorization as authorization_module
+from beaconfire_gateway.sessions.authorization import AskingPolicy
 from beaconfire_kit import broker
 from beaconfire_kit.events.user import AccessRevoked
 from beaconfire_kit.roles import Role
@@ -310,14 +310,14 @@ async def test_sessions_leave_their_rooms_if_auth_does_not_answer_after_a_gap(im
 
 
 async def test_auth_is_asked_about_a_few_sessions_at_a_time_after_a_gap(island: Island) -> None:
-    count = membership_module.CONFIRMS_AT_ONCE + 5
+    count = authorization_module.CONFIRMS_AT_ONCE + 5
     island.auth.members |= {f"user{number}": {ROOM: "viewer"} for number in range(count)}
     clients = [await island.client(f"user{number}") for number in range(count)]
     island.auth.answer = lambda _question: None
     island.auth.asked.clear()
     with island.route.cut_off():
         await purge(island, await island.gateway.publish(settlement("lost")))
-    while len(island.auth.asked) < membership_module.CONFIRMS_AT_ONCE:
+    while len(island.auth.asked) < authorization_module.CONFIRMS_AT_ONCE:
         await asyncio.sleep(0.01)
     at_first = {question["userId"] for question in island.auth.asked}
     island.auth.answer = island.auth.decide
@@ -325,7 +325,7 @@ async def test_auth_is_asked_about_a_few_sessions_at_a_time_after_a_gap(island: 
     for client in clients:
         await client.next("event")
 
-    assert len(at_first) == membership_module.CONFIRMS_AT_ONCE
+    assert len(at_first) == authorization_module.CONFIRMS_AT_ONCE
 
 
 async def test_leases_of_all_sessions_end_together_if_auth_does_not_answer(stream: NatsServer, auth: FakeAuth) -> None:
@@ -344,7 +344,7 @@ async def test_leases_of_all_sessions_end_together_if_auth_does_not_answer(strea
         events = await fence(gateway, clients[0])
 
     assert {one["reason"] for one in left} == {"lease_expired"}
-    assert asked <= membership_module.FAILURES
+    assert asked <= authorization_module.FAILURES
     assert again["rooms"][ROOM]["success"] is True
     assert len(events) == 1
 

@@ -9,8 +9,8 @@ from typing import Any
 from unittest.mock import patch
 
 from beaconfire_gateway.fanout.checking import Stored
+from beaconfire_gateway.stream import check_schedule, repair, replay
 from beaconfire_gateway.stream import intake as intake_module
-from beaconfire_gateway.stream import repair, replay, watch
 from beaconfire_gateway.stream.intake import Intake
 from beaconfire_kit import broker
 from beaconfire_kit.reading import ReadFailed
@@ -178,7 +178,7 @@ class Stage:
         self.loop.time = lambda: self.now  # type: ignore[method-assign]
         clock = SimpleNamespace(monotonic=lambda: self.now, time=lambda: self.now)
         self._patches: list[Any] = [
-            *(patch.object(module, "time", clock) for module in (intake_module, repair, watch)),
+            *(patch.object(module, "time", clock) for module in (intake_module, repair, check_schedule)),
             patch.object(repair, "BEHIND", 4),
             patch.object(replay, "GETS_AT_ONCE", 2),
             *(

@@ -12,7 +12,7 @@ from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.fanout.checking import Stored
 from beaconfire_gateway.stream import replay
 from beaconfire_gateway.stream.intake import Event
-from beaconfire_gateway.stream.live import parse_live
+from beaconfire_gateway.stream.live_messages import parse_live
 from beaconfire_kit import broker, reading
 from beaconfire_kit.seams.nats_direct import DirectClient
 from beaconfire_kit.seams.nats_parser import Direct
@@ -319,7 +319,7 @@ async def test_message_heard_twice_is_delivered_once_in_the_same_epoch(stream: N
         ear.again = lambda offset: offset % 3 == 0
         end = await publish(nc, 100)
         async with asyncio.timeout(15):
-            while ear.intake._watch.in_doubt or ear.intake.position < end:
+            while ear.intake._schedule.in_doubt or ear.intake.position < end:
                 await asyncio.sleep(0.01)
 
     ear.assert_whole(max(ear.offsets))

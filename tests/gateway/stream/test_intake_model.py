@@ -13,7 +13,7 @@ from beaconfire_gateway.fanout.ring import Ring
 from beaconfire_gateway.fanout.route import Routes
 from beaconfire_gateway.stream import repair
 from beaconfire_gateway.stream.intake import Intake
-from beaconfire_gateway.stream.live import stored_at
+from beaconfire_gateway.stream.live_messages import stored_at
 from beaconfire_kit import broker
 from tests.gateway.stream.played_stream import SUBJECTS, Stage
 

@@ -12,8 +12,8 @@ from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.fanout.checking import Checker, Stored
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.stream import replay
+from beaconfire_gateway.stream.check_schedule import JITTER_S, SILENCE_S
 from beaconfire_gateway.stream.intake import FRESH_S, Intake
-from beaconfire_gateway.stream.watch import JITTER_S, SILENCE_S
 from beaconfire_kit import broker, reading
 from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.metrics import render

@@ -8,7 +8,7 @@ import pytest
 
 from beaconfire_gateway.fanout.checking import Checker, Stored
 from beaconfire_gateway.fanout.hub import Hub
-from beaconfire_gateway.sessions.membership import Membership
+from beaconfire_gateway.sessions.authorization import Authorization
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.stream.delivery import UNCHECKED, Delivery
 from beaconfire_kit.cursor import Cursor
@@ -29,16 +29,16 @@ class Unattended:
     def __init__(self, ring_bytes: int = 1_000_000) -> None:
         self.refused: list[tuple[str, int | None]] = []
         hub: Hub[Session] = Hub()
-        membership = Membership(None, None, hub)  # type: ignore[arg-type]  # nobody asks
+        authorization = Authorization(None, None, hub)  # type: ignore[arg-type]  # nobody asks
         self.core = build_core(
             call_soon=lambda _call: None,
             spawn=lambda _coroutine: None,
-            access=membership,
+            access=authorization,
             hub=hub,
             ring_bytes=ring_bytes,
             epoch="e",
         )
-        self.delivery = Delivery(self.core, membership, Checker(), self._set_aside)
+        self.delivery = Delivery(self.core, authorization, Checker(), self._set_aside)
         self._offset = 0
 
     def _set_aside(self, error: InvalidEvent, _subject: str, _body: bytes, cursor: Cursor | None) -> None:

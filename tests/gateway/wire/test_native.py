@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from beaconfire_gateway.fanout.selection import select
+from beaconfire_gateway.fanout.wanted_types import select
 from beaconfire_gateway.wire.messages import Error, InvalidMessage
 from beaconfire_gateway.wire.native import Native
 from beaconfire_kit.catalogue import events

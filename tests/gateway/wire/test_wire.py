@@ -139,7 +139,7 @@ async def test_message_that_a_dialect_does_not_have_is_not_sent(core: Core) -> N
     """Nothing is written for a message without a counterpart in the session's dialect, not even an empty frame."""
     line = await connect(core, Wire(Words(), Brackets()), "a")
     line.taken()
-    core.say_goodbye(10, 0.0)
+    core.send_goaways(10, 0.0)
     await settled()
 
     assert line.taken() == b""

@@ -19,7 +19,6 @@ import uvloop
 from beaconfire_gateway.process import gc_tuning
 from beaconfire_gateway.process.app import build
 from beaconfire_gateway.process.settings import Settings
-from beaconfire_gateway.process.siblings import Siblings
 from beaconfire_gateway.process.supervisor import (
     END_ONE_WORKER,
     END_OPERATIONS,
@@ -31,6 +30,7 @@ from beaconfire_gateway.process.supervisor import (
     reserve,
 )
 from beaconfire_gateway.process.worker_operations import Combined, socket_of
+from beaconfire_gateway.process.worker_sessions import WorkerPipes
 from beaconfire_kit import logs
 from beaconfire_kit.serving import serve, serve_operations, serve_together
 from beaconfire_kit.settings import read_settings
@@ -69,11 +69,11 @@ def _run_workers(settings: Settings) -> int:
         return 1
     port, ops_port = at[0].getsockname()[1], ops[0].getsockname()[1]
     board, group = Board(settings.workers), secrets.token_hex(8)
-    siblings = Siblings(settings.workers)
+    pipes = WorkerPipes(settings.workers)
 
     def work(number: int) -> None:
         structlog.contextvars.bind_contextvars(worker=number)
-        app = build(settings, on_fatal=lambda: os._exit(1), worker=siblings.worker(number))
+        app = build(settings, on_fatal=lambda: os._exit(1), worker=pipes.worker(number))
         gc_tuning.start()
         ask_at, listens = socket_of(group, number), partial(board.listens, number)
         uvloop.run(

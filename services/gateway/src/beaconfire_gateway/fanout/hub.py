@@ -12,14 +12,14 @@ from collections.abc import Collection, Hashable, Iterable, Sequence
 from itertools import chain
 from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
-from beaconfire_gateway.fanout.selection import Selection
 from beaconfire_gateway.fanout.targets import Target, Writer
+from beaconfire_gateway.fanout.wanted_types import WantedTypes
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import RoomKey
 
 
-class Member(Protocol):
+class Listener(Protocol):
     """What the hub needs to know of a session."""
 
     @property
@@ -32,14 +32,14 @@ class Member(Protocol):
     def wire(self) -> Wire: ...
 
 
-S = TypeVar("S", bound=Member)
+S = TypeVar("S", bound=Listener)
 
 
 class Group(NamedTuple):
     """Sessions of a room that are written alike: their role there, the types they want, their wire, and what writes."""
 
     role: Role
-    types: Selection
+    types: WantedTypes
     wire: Wire
     writer: Writer
 
@@ -113,13 +113,13 @@ class Hub(Generic[S]):
         if len(left) > 1:
             self._others[user_id] = left[1:]
 
-    def join(self, session: S, room: RoomKey, role: Role, types: Selection = None) -> None:
+    def join(self, session: S, room: RoomKey, role: Role, types: WantedTypes = None) -> None:
         """Put a session into one of a room's write lists."""
         self._forget(room)
         group = Group(role, types, session.wire, session.writer)
         self._rooms.setdefault(room, {}).setdefault(group, {})[session] = session.target
 
-    def leave(self, session: S, room: RoomKey, role: Role, types: Selection = None) -> None:
+    def leave(self, session: S, room: RoomKey, role: Role, types: WantedTypes = None) -> None:
         """Take it out of the write list; harmless if it was not in it."""
         groups = self._rooms.get(room)
         if groups is None:

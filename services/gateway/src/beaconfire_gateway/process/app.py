@@ -15,19 +15,19 @@ from beaconfire_gateway.fanout.hub import Hub
 from beaconfire_gateway.process.gc_tuning import Collector
 from beaconfire_gateway.process.operators import Operators
 from beaconfire_gateway.process.settings import Settings
-from beaconfire_gateway.process.siblings import Worker
 from beaconfire_gateway.process.static_files import add_static_files
+from beaconfire_gateway.process.worker_sessions import Worker
 from beaconfire_gateway.sessions import requests
+from beaconfire_gateway.sessions.authorization import AskingPolicy, Authorization
 from beaconfire_gateway.sessions.gateway import LOSING_S, Gateway
 from beaconfire_gateway.sessions.limits import Doorkeeper, Users
-from beaconfire_gateway.sessions.membership import AskingPolicy, Membership
 from beaconfire_gateway.sessions.session import Session
+from beaconfire_gateway.stream.check_schedule import SILENCE_S
 from beaconfire_gateway.stream.deadletters import DeadLetters
 from beaconfire_gateway.stream.delivery import Delivery
 from beaconfire_gateway.stream.history import History
 from beaconfire_gateway.stream.intake import Intake
 from beaconfire_gateway.stream.repair import YOUNG_S
-from beaconfire_gateway.stream.watch import SILENCE_S
 from beaconfire_gateway.transports.admission import Admission
 from beaconfire_gateway.transports.handshake import Handshake
 from beaconfire_gateway.transports.sockets import Sockets
@@ -62,7 +62,7 @@ def build(
 ) -> web.Application:
     """The gateway's application. `on_fatal` is called where the broker connection ended for good: exit non-zero.
 
-    `worker`: this process is one of several; another one answers operators, and asks this one (`combined`).
+    `worker`: this process is one of several; another one answers operators, and asks this one (`worker_operations`).
     """
     process = _Process(settings, on_fatal, worker, tuning or Tuning())
     app = application(settings, ready=process.why_not_ready)
@@ -158,10 +158,10 @@ class _Process:
         )
         auth = Auth(http, settings.auth_at)
         auth.nc = nc
-        membership = Membership(auth, verifier, self.hub, self._tuning.asking)
+        authorization = Authorization(auth, verifier, self.hub, self._tuning.asking)
         checker = Checker()
         gateway = self._gateway = Gateway(
-            access=membership,
+            access=authorization,
             history=History(nc, checker),
             handle=requests.handle,
             call_soon=loop.call_soon,
@@ -174,14 +174,14 @@ class _Process:
             ring_age_s=settings.ring_age_s,
             losing_s=self._tuning.losing_s,
         )
-        delivery = Delivery(gateway, membership, checker, DeadLetters(nc, self._spawn).set_aside)
+        delivery = Delivery(gateway, authorization, checker, DeadLetters(nc, self._spawn).set_aside)
         self._intake = Intake(
             nc,
             deliver=delivery.deliver,
             on_state=lambda alive: gateway.set_degraded(not alive),
             on_epoch=gateway.begin,
             on_gap=gateway.lose,
-            on_doubt=membership.doubt,
+            on_doubt=authorization.doubt,
             history_s=settings.ring_age_s,
             silence_s=self._tuning.silence_s,
             young_s=self._tuning.young_s,
@@ -195,17 +195,17 @@ class _Process:
         )
         await nc.subscribe_direct(f"{broker.EPHEMERAL_PREFIX}>", delivery.deliver_ephemeral)
         async with AsyncExitStack() as stack:
-            stack.enter_context(self._hearing_siblings(gateway))
+            stack.enter_context(self._hearing_other_workers(gateway))
             tasks = await stack.enter_async_context(asyncio.TaskGroup())
             tasks.create_task(self._intake.run(), name="intake")
-            tasks.create_task(membership.renew(), name="leases")
-            tasks.create_task(membership.confirm(), name="doubts")
+            tasks.create_task(authorization.renew(), name="leases")
+            tasks.create_task(authorization.confirm(), name="doubts")
             tasks.create_task(auth.watch(), name="watch the broker")
             held_s = settings.heartbeat_s + 3  # by the timers, which are a second or two late
-            tasks.create_task(_turn(gateway, Collector(membership.let_go, held_s)), name="timers")
+            tasks.create_task(_turn(gateway, Collector(authorization.let_go, held_s)), name="timers")
             tasks.create_task(_check(delivery), name="unchecked events")
 
-    def _hearing_siblings(self, gateway: Gateway) -> AbstractContextManager[None]:
+    def _hearing_other_workers(self, gateway: Gateway) -> AbstractContextManager[None]:
         """End sessions that clients of other workers have replaced."""
         if self._worker is None:
             return nullcontext()
@@ -234,9 +234,9 @@ class _Process:
         if gateway is None:
             return
         began_at = time.monotonic()
-        farewell = gateway.say_goodbye(window_s, began_at)
+        goaways = gateway.send_goaways(window_s, began_at)
         accepts_until = began_at + min(window_s, self._settings.stop_accept_s)
-        while (now := time.monotonic()) < farewell.ends_at:
+        while (now := time.monotonic()) < goaways.ends_at:
             if now >= accepts_until and gateway.is_empty:
                 return
             await asyncio.sleep(0.05)

@@ -4,14 +4,14 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
-from beaconfire_gateway.fanout.busiest import Busiest
+from beaconfire_gateway.fanout.busiest_root import BusiestRoot
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.hub import Hub
 from beaconfire_gateway.fanout.outbound import BATCH_BYTES, SLICE, Outbound
 from beaconfire_gateway.fanout.ring import Ring
 from beaconfire_gateway.sessions.catchup_cache import CatchUpCache
 from beaconfire_gateway.sessions.fair_queue import STEPS, FairQueue, Step
-from beaconfire_gateway.sessions.farewell import Farewell
+from beaconfire_gateway.sessions.goaway import GoAways
 from beaconfire_gateway.sessions.limits import Doorkeeper, Limits, Users
 from beaconfire_gateway.sessions.offset_waiters import OffsetWaiters
 from beaconfire_gateway.sessions.probes import Probes
@@ -155,11 +155,11 @@ class Gateway:
         """Called with a session that is not here, and the user who replaces it: another worker may have it."""
         self.epoch = ""
         self.position = 0
-        self.farewell: Farewell | None = None
+        self.goaways: GoAways | None = None
         """Set when the gateway is to stop: sessions that connect from then on are told so."""
         self.is_degraded = False
         """Whether the broker does not answer, so that events may be late."""
-        self._busiest = Busiest()
+        self._busiest_root = BusiestRoot()
         self._frames_counted = 0
 
     # Its place in the stream.
@@ -238,14 +238,14 @@ class Gateway:
             if session.id == session_id:
                 session.make_way()
 
-    def say_goodbye(self, window_s: float, now: float) -> Farewell:
+    def send_goaways(self, window_s: float, now: float) -> GoAways:
         """Tell every session when to go elsewhere within the window: the gateway is to stop."""
-        self.farewell = farewell = Farewell(window_s, now)
+        self.goaways = goaways = GoAways(window_s, now)
         sessions = list(self.hub.all_sessions())
         log.info("telling sessions to go elsewhere", count=len(sessions), window_s=window_s)
-        for session, goaway in zip(sessions, farewell.to_all(len(sessions)), strict=True):
+        for session, goaway in zip(sessions, goaways.to_all(len(sessions)), strict=True):
             session.send(goaway)
-        return farewell
+        return goaways
 
     @property
     def is_empty(self) -> bool:
@@ -267,7 +267,7 @@ class Gateway:
         self.history.forget()
         self.catchup_cache.forget()
         self.users.forget(now)
-        self._busiest.look(self.ring, now)
+        self._busiest_root.look(self.ring, now)
         CONNECTING.set(self.door.connecting)
         RING_BYTES.set(self.ring.bytes)
         ROOMS.set(len(self.hub))

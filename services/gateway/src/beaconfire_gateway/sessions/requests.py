@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
-from beaconfire_gateway.fanout.selection import select
+from beaconfire_gateway.fanout.wanted_types import select
 from beaconfire_gateway.sessions.gateway import Incoming
 from beaconfire_gateway.sessions.limits import LIMITED, LimitReached
 from beaconfire_gateway.sessions.restore import restore
@@ -151,7 +151,7 @@ async def _connect(session: Session, request: Connect) -> Answers:
         degraded=gateway.is_degraded,
         rooms=rooms,
     )
-    goaway = () if gateway.farewell is None else (gateway.farewell.to_newcomer(time.monotonic()),)
+    goaway = () if gateway.goaways is None else (gateway.goaways.to_newcomer(time.monotonic()),)
     if trouble is not None:
         return (ack, *goaway, session.resync_of(session.rooms, trouble, request.cursor))
     if offset < gateway.position:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from beaconfire_gateway.fanout.entry import Entry
-from beaconfire_gateway.fanout.selection import select
+from beaconfire_gateway.fanout.wanted_types import select
 from beaconfire_gateway.sessions.catchup import PAGE
 from beaconfire_gateway.sessions.gateway import Gateway, HistoryGone
 from beaconfire_gateway.sessions.session import Session, State

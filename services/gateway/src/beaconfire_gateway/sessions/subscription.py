@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from beaconfire_gateway.fanout.entry import Entry
-from beaconfire_gateway.fanout.selection import Selection
+from beaconfire_gateway.fanout.wanted_types import WantedTypes
 from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import RoomKey
 
@@ -19,7 +19,7 @@ class Subscription:
 
     room: RoomKey
     role: Role
-    types: Selection = None
+    types: WantedTypes = None
 
     def hears(self, entry: Entry) -> bool:
         """Whether an event of this room is for it. An event that was not checked yet is checked now."""

@@ -27,8 +27,8 @@ stream, or shows the hole.
 Live messages arrive in every state but the first. A message that is next is delivered at once. A message behind a hole
 is held: in LIVE it leads to HOLE. While the position is unknown, everything is held.
 
-A second, smaller machine runs beside this one: whether the broker answers, or clients are told `degraded` (`contact`).
-What REPAIRING does about offsets that are gone from the stream is in `repair`.
+A second, smaller machine runs beside this one in `broker_contact`: whether the broker answers, or clients are told
+`degraded`. What REPAIRING does about offsets that are gone from the stream is in `repair`.
 """
 
 import asyncio
@@ -38,11 +38,11 @@ from enum import Enum, auto
 
 from beaconfire_gateway.fanout.checking import Stored
 from beaconfire_gateway.stream import replay
-from beaconfire_gateway.stream.contact import RETRY_S, Contact
-from beaconfire_gateway.stream.live import FOREIGN, parse_live
+from beaconfire_gateway.stream.broker_contact import RETRY_S, BrokerContact
+from beaconfire_gateway.stream.check_schedule import SILENCE_S, CheckSchedule
+from beaconfire_gateway.stream.live_messages import FOREIGN, parse_live
 from beaconfire_gateway.stream.repair import YOUNG_S, OtherStream, Repair, Trail
 from beaconfire_gateway.stream.sequence import Sequence
-from beaconfire_gateway.stream.watch import SILENCE_S, Watch
 from beaconfire_kit import broker, logs, metrics
 from beaconfire_kit.reading import ReadFailed
 from beaconfire_kit.seams.nats_direct import DirectClient
@@ -181,8 +181,8 @@ class Intake:
         self._anchor_every_s = anchor_every_s
         self._sequence: Sequence[Stored] = Sequence(self._deliver_next, size=lambda stored: len(stored.body))
         self._trail = Trail()
-        self._watch = Watch(silence_s=silence_s)
-        self._contact = Contact(nc, on_state)
+        self._schedule = CheckSchedule(silence_s=silence_s)
+        self._contact = BrokerContact(nc, on_state)
         self._repair = Repair(
             nc,
             self._contact,
@@ -221,12 +221,12 @@ class Intake:
         """Return None while the position is fresh, else what is wrong."""
         if not self.ready:
             return "starting: waiting for the broker and the stream"
-        stale_s = time.monotonic() - self._watch.fresh_at
+        stale_s = time.monotonic() - self._schedule.fresh_at
         return f"the position is stale for {stale_s:.0f} s: the broker does not answer" if stale_s > FRESH_S else None
 
     def reconnected(self) -> None:
         """The connection to the broker was cut and is back. Messages sent meanwhile were not heard."""
-        self._watch.doubt_now()
+        self._schedule.doubt_now()
 
     async def run(self) -> None:
         """Work from state to state, forever. Owned by the app. An error before it was live once ends it."""
@@ -282,8 +282,8 @@ class Intake:
         return Event.LEVEL
 
     async def _wait(self) -> Event:
-        await self._watch.wait()
-        if self._watch.must_verify:
+        await self._schedule.wait()
+        if self._schedule.must_verify:
             return Event.VERIFY_DUE
         return Event.PROBE_DUE if self._sequence.hole is None else Event.HOLE
 
@@ -297,7 +297,7 @@ class Intake:
         return await self._compare(end)
 
     async def _verify(self) -> Event:
-        self._watch.begin_verifying()
+        self._schedule.begin_verifying()
         is_settled = False
         try:
             event = await self._verify_once()
@@ -306,7 +306,7 @@ class Intake:
             is_settled = True
             raise
         finally:
-            self._watch.end_verifying(is_settled=is_settled)
+            self._schedule.end_verifying(is_settled=is_settled)
         return event
 
     async def _verify_once(self) -> Event:
@@ -378,7 +378,7 @@ class Intake:
 
     def _show_fresh(self) -> None:
         """The position was the end of the stream a moment ago."""
-        self._watch.fresh_at = time.monotonic()
+        self._schedule.fresh_at = time.monotonic()
         self._contact.recover()
 
     async def _anchor(self) -> None:
@@ -410,28 +410,28 @@ class Intake:
             return
         offset, stored = parsed
         HEARD.count += 1
-        watch = self._watch
-        watch.heard_at = time.monotonic()
+        schedule = self._schedule
+        schedule.heard_at = time.monotonic()
         position = self._sequence.position
         if position is not None and offset <= position:
-            watch.doubt()  # a late copy of a message that was read, or the stream was recreated
+            schedule.doubt()  # a late copy of a message that was read, or the stream was recreated
         elif self._sequence.hear(offset, stored):
-            watch.fresh_at = watch.heard_at
+            schedule.fresh_at = schedule.heard_at
             self._trail.last_headers = headers
             if not self._contact.answers:  # under load there may be no silence, and so no probe, for a long time
-                watch.alarm()
+                schedule.alarm()
         else:
-            watch.alarm()
+            schedule.alarm()
 
     def _hear_election(self, *_: object) -> None:
         """The stream has a new leader. Live messages may have died with the old one: probe at once."""
-        self._watch.alarm()
+        self._schedule.alarm()
 
     def _deliver_next(self, offset: int, stored: Stored) -> None:
         """Deliver the sequence's next message."""
         self._trail.last, self._trail.last_offset = stored, offset
         if stored.subject == _ANCHOR and stored.body not in (b"", self.epoch.encode()):
-            self._watch.doubt_now()  # `beaconfire doctor --new-epoch`
+            self._schedule.doubt_now()  # `beaconfire doctor --new-epoch`
         try:
             self._deliver(offset, stored)
         except Exception:

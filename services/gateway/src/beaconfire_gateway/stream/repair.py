@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 from beaconfire_gateway.fanout.checking import Stored
 from beaconfire_gateway.stream import replay
-from beaconfire_gateway.stream.contact import Contact
-from beaconfire_gateway.stream.live import FOREIGN, stored_at
+from beaconfire_gateway.stream.broker_contact import BrokerContact
+from beaconfire_gateway.stream.live_messages import FOREIGN, stored_at
 from beaconfire_gateway.stream.sequence import Sequence
 from beaconfire_kit import broker, logs, metrics
 from beaconfire_kit.reading import ReadFailed
@@ -94,7 +94,7 @@ class Repair:
     def __init__(
         self,
         nc: DirectClient,
-        contact: Contact,
+        contact: BrokerContact,
         sequence: Sequence[Stored],
         trail: Trail,
         *,

@@ -29,7 +29,7 @@ Replaced = Callable[[str, str], None]
 """(session id, user id): another connection of this user took over from this session."""
 
 
-class Siblings:
+class WorkerPipes:
     """The pipes, one for each worker. Make it before the first fork."""
 
     def __init__(self, workers: int) -> None:
@@ -65,8 +65,8 @@ class Siblings:
 class Worker:
     """One of several processes of a gateway, as its own code sees it."""
 
-    def __init__(self, siblings: Siblings, number: int) -> None:
-        self._siblings = siblings
+    def __init__(self, pipes: WorkerPipes, number: int) -> None:
+        self._pipes = pipes
         self._number = number
         self.session_prefix = f"{number:0{_PREFIX_LENGTH}x}"
         """What the ids of its sessions begin with."""
@@ -78,15 +78,15 @@ class Worker:
         except ValueError:
             return
         if number != self._number and session_id.isascii():
-            self._siblings.tell(number, session_id, user_id)
+            self._pipes.tell(number, session_id, user_id)
 
     @contextmanager
     def listening(self, replaced: Replaced) -> Iterator[None]:
         """Call `replaced` for each session that another worker tells of, to the end of the block."""
-        loop, read_end = asyncio.get_running_loop(), self._siblings.read_end(self._number)
+        loop, read_end = asyncio.get_running_loop(), self._pipes.read_end(self._number)
 
         def hear() -> None:
-            for session_id, user_id in self._siblings.read(self._number):
+            for session_id, user_id in self._pipes.read(self._number):
                 try:
                     replaced(session_id, user_id)
                 except Exception:

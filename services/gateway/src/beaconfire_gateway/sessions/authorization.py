@@ -82,7 +82,7 @@ class AskingPolicy:
     that hears nothing for longer than its heartbeat would leave anyway."""
 
 
-class Membership:
+class Authorization:
     """Implements `gateway.Access` and `delivery.AccessChanges` for the sessions of this gateway."""
 
     def __init__(self, auth: Auth, verifier: Verifier, hub: Hub[Session], policy: AskingPolicy | None = None) -> None:

@@ -11,7 +11,7 @@ VERIFY_EVERY_S = 1.0
 """Messages that arrive a second time make the intake verify the stream at most this often."""
 
 
-class Watch:
+class CheckSchedule:
     """The intake's clock and alarm. One for each intake."""
 
     def __init__(self, *, silence_s: float = SILENCE_S) -> None:

@@ -25,7 +25,7 @@ LOGGED_FROM = 100_000
 LOG_EVERY_S = 60
 
 
-class Busiest:
+class BusiestRoot:
     """Looks for the root that fills the stream."""
 
     def __init__(self) -> None:

@@ -9,11 +9,11 @@ from beaconfire_kit import errors
 from beaconfire_kit.catalogue import events
 from beaconfire_kit.errors import BeaconfireError
 
-Selection = frozenset[str] | None
+WantedTypes = frozenset[str] | None
 """The event types wanted; None: all."""
 
 
-def select(names: Sequence[str] | None) -> Selection:
+def select(names: Sequence[str] | None) -> WantedTypes:
     """The types of these names; None for all. Raises BeaconfireError (`unknown_type`), which names similar types."""
     return None if names is None else _select(tuple(names))
 

@@ -3,7 +3,7 @@
 from prometheus_client import REGISTRY
 from structlog.testing import capture_logs
 
-from beaconfire_gateway.fanout.busiest import EVERY_S, SAMPLE, Busiest
+from beaconfire_gateway.fanout.busiest_root import EVERY_S, SAMPLE, BusiestRoot
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.ring import Ring
 from beaconfire_gateway.fanout.route import Route
@@ -18,7 +18,7 @@ def ring_of(*events: tuple[str, int, float]) -> Ring:
 
 
 def figures(ring: Ring, now: float) -> tuple[float | None, float | None]:
-    Busiest().look(ring, now)
+    BusiestRoot().look(ring, now)
     return (
         REGISTRY.get_sample_value("beaconfire_gateway_busiest_root_bytes_per_second"),
         REGISTRY.get_sample_value("beaconfire_gateway_stream_bytes_per_second"),
@@ -44,7 +44,7 @@ def test_flood_is_measured_over_the_time_of_its_newest_events() -> None:
 
 def test_root_that_fills_the_stream_is_named_in_the_log_only() -> None:
     """As a label it would be a time series for each root."""
-    busiest = Busiest()
+    busiest = BusiestRoot()
     with capture_logs() as lines:
         for second in range(30):
             busiest.look(ring_of(("campaign.c1", 2_000_000, 100.0 + second)), 100.0 + second)

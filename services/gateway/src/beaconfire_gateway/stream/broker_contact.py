@@ -19,7 +19,7 @@ RETRY_S = 0.1
 FIRST_PATIENCE_S = 0.25
 
 
-class Contact:
+class BrokerContact:
     """Asks the broker. `on_state(answers)` is called when it stops or starts to answer."""
 
     def __init__(self, nc: DirectClient, on_state: Callable[[bool], None]) -> None:

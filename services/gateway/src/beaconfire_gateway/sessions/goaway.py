@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from beaconfire_gateway.wire.messages import GoAway
 
 
-class Farewell:
+class GoAways:
     """Begins when the gateway is told to stop, and lasts for `window_s`."""
 
     def __init__(self, window_s: float, now: float) -> None:

@@ -12,7 +12,7 @@ from nats.aio.msg import Msg
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.fanout.hub import Hub
-from beaconfire_gateway.sessions.membership import AskingPolicy, Membership
+from beaconfire_gateway.sessions.authorization import AskingPolicy, Authorization
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.sessions.subscription import Subscription
 from beaconfire_kit.authorization import AUTHORIZE, QUEUE, Auth, AuthUnavailable
@@ -46,7 +46,7 @@ class SlowAuth:
 @asynccontextmanager
 async def slow_auth(
     server: NatsServer, policy: AskingPolicy | None = None
-) -> AsyncIterator[tuple[Membership, SlowAuth]]:
+) -> AsyncIterator[tuple[Authorization, SlowAuth]]:
     async with connected(server, "auth") as nc, connected(server, "gateway") as gateway:
         auth = SlowAuth(nc, gateway)
 
@@ -59,7 +59,7 @@ async def slow_auth(
         nobody = Verifier(None, "", issuer="", audience="")  # type: ignore[arg-type]  # no token is verified here
         asks = Auth()
         asks.nc = gateway
-        yield Membership(asks, nobody, hub, policy), auth
+        yield Authorization(asks, nobody, hub, policy), auth
 
 
 def claims(user: str) -> Claims:
@@ -67,8 +67,10 @@ def claims(user: str) -> Claims:
 
 
 async def test_gateway_asks_auth_a_few_questions_at_a_time_in_order(stream: NatsServer) -> None:
-    async with slow_auth(stream, AskingPolicy(asks_at_once=3)) as (membership, auth):
-        asking = [asyncio.create_task(membership.decide(claims(f"u{number}"), ["campaign:c1"])) for number in range(6)]
+    async with slow_auth(stream, AskingPolicy(asks_at_once=3)) as (authorization, auth):
+        asking = [
+            asyncio.create_task(authorization.decide(claims(f"u{number}"), ["campaign:c1"])) for number in range(6)
+        ]
         at_first = await auth.asked(3)
         await auth.answer(0)
         then = await auth.asked(4)
@@ -83,14 +85,14 @@ async def test_gateway_asks_auth_a_few_questions_at_a_time_in_order(stream: Nats
 
 
 async def test_question_that_waits_too_long_is_refused_with_a_retry_time_and_never_sent(stream: NatsServer) -> None:
-    async with slow_auth(stream, AskingPolicy(asks_at_once=1, wait_s=0.05)) as (membership, auth):
-        first = asyncio.create_task(membership.decide(claims("u0"), ["campaign:c1"]))
+    async with slow_auth(stream, AskingPolicy(asks_at_once=1, wait_s=0.05)) as (authorization, auth):
+        first = asyncio.create_task(authorization.decide(claims("u0"), ["campaign:c1"]))
         await auth.asked(1)
         with pytest.raises(AuthUnavailable) as refused:
-            await membership.decide(claims("u1"), ["campaign:c1"])
+            await authorization.decide(claims("u1"), ["campaign:c1"])
         await auth.answer(0)
         await first
-        third = asyncio.create_task(membership.decide(claims("u2"), ["campaign:c1"]))
+        third = asyncio.create_task(authorization.decide(claims("u2"), ["campaign:c1"]))
         asked = await auth.asked(2)
         await auth.answer(1)
         await third
@@ -101,18 +103,18 @@ async def test_question_that_waits_too_long_is_refused_with_a_retry_time_and_nev
 
 async def test_answers_are_remembered_per_token_and_room(stream: NatsServer) -> None:
     yes = b'"campaign:c%d":{"allowed":true,"root":"campaign:c%d","role":"%s"}'
-    async with slow_auth(stream) as (membership, auth):
+    async with slow_auth(stream) as (authorization, auth):
         for number in range(2):
-            first = asyncio.create_task(membership.decide(claims("u0"), [f"campaign:c{number}"]))
+            first = asyncio.create_task(authorization.decide(claims("u0"), [f"campaign:c{number}"]))
             await auth.asked(number + 1)
             await auth.answer(number, yes % (number, number, b"viewer"))
             await first
-        known = await membership.decide(claims("u0"), ["campaign:c1", "campaign:c0"])
-        other = asyncio.create_task(membership.decide(Claims("u0", "", 1, 900, ""), ["campaign:c0"]))
+        known = await authorization.decide(claims("u0"), ["campaign:c1", "campaign:c0"])
+        other = asyncio.create_task(authorization.decide(Claims("u0", "", 1, 900, ""), ["campaign:c0"]))
         asked = await auth.asked(3)
         await auth.answer(2, yes % (0, 0, b"editor"))
         places = await other
-        still = await membership.decide(claims("u0"), ["campaign:c0"])
+        still = await authorization.decide(claims("u0"), ["campaign:c0"])
 
     assert asked == ["u0"] * 3
     assert {name: str(place.room.root) for name, place in known.items() if isinstance(place, Subscription)} == {
@@ -128,14 +130,14 @@ async def test_answers_are_remembered_per_token_and_room(stream: NatsServer) -> 
 
 async def test_remembered_answers_are_asked_again_after_they_were_let_go(stream: NatsServer) -> None:
     yes = b'"campaign:c1":{"allowed":true,"root":"campaign:c1","role":"viewer"}'
-    async with slow_auth(stream) as (membership, auth):
-        first = asyncio.create_task(membership.decide(claims("u0"), ["campaign:c1"]))
+    async with slow_auth(stream) as (authorization, auth):
+        first = asyncio.create_task(authorization.decide(claims("u0"), ["campaign:c1"]))
         await auth.asked(1)
         await auth.answer(0, yes)
-        known = [await first, await membership.decide(claims("u0"), ["campaign:c1"])]
+        known = [await first, await authorization.decide(claims("u0"), ["campaign:c1"])]
         at_first = await auth.asked(1)
-        membership.let_go()
-        again = asyncio.create_task(membership.decide(claims("u0"), ["campaign:c1"]))
+        authorization.let_go()
+        again = asyncio.create_task(authorization.decide(claims("u0"), ["campaign:c1"]))
         then = await auth.asked(2)
         await auth.answer(1, yes)
         known.append(await again)
