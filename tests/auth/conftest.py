@@ -12,13 +12,14 @@ import pytest
 from nats.aio.client import Client
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_auth.app import build
+from beaconfire_auth.app import Tuning, build
 from beaconfire_auth.settings import Settings
 from beaconfire_kit.authorization import AuthorizeRequest, GrantRequest, authorize, grant
 from beaconfire_kit.envelope import Received, read
 from beaconfire_kit.roles import Role
 from beaconfire_kit.serving import listening
 from beaconfire_kit.settings import DEVELOPMENT_SERVICE_TOKEN
+from beaconfire_kit.web import DEFAULT_TIMES, REQUEST_TIMES, RequestTimes
 from tests.conftest import broker_settings, connected
 from tests.databases import database_url
 from tests.people import Person
@@ -114,17 +115,27 @@ def auth_settings(server: NatsServer, folder: Path, **settings: Any) -> Settings
 
 
 @asynccontextmanager
-async def starting_auth(settings: Settings) -> AsyncIterator[Auth]:
+async def starting_auth(
+    settings: Settings, *, tuning: Tuning | None = None, times: RequestTimes = DEFAULT_TIMES
+) -> AsyncIterator[Auth]:
     """Start auth in this process; yields when it listens, ready or not."""
-    app = build(settings, on_fatal=lambda: pytest.fail("auth lost its broker for good"))
+    app = build(settings, on_fatal=lambda: pytest.fail("auth lost its broker for good"), tuning=tuning)
+    app[REQUEST_TIMES] = times
     async with listening(app, settings, name="auth") as at, aiohttp.ClientSession() as http:
         yield Auth(at.url, at.ops_url, http)
 
 
 @asynccontextmanager
-async def running_auth(server: NatsServer, folder: Path, **settings: Any) -> AsyncIterator[Auth]:
+async def running_auth(
+    server: NatsServer,
+    folder: Path,
+    *,
+    tuning: Tuning | None = None,
+    times: RequestTimes = DEFAULT_TIMES,
+    **settings: Any,
+) -> AsyncIterator[Auth]:
     """Start auth in this process; yields when it is ready."""
-    async with starting_auth(auth_settings(server, folder, **settings)) as auth:
+    async with starting_auth(auth_settings(server, folder, **settings), tuning=tuning, times=times) as auth:
         await auth.until_ready()
         yield auth
 

@@ -13,7 +13,8 @@ from faststream.nats import NatsBroker
 
 from beaconfire.nats_server import NatsServer, free_port
 from beaconfire.processes import Process
-from beaconfire_kit import broker, outbox, relay
+from beaconfire_auth.app import Tuning
+from beaconfire_kit import broker, outbox
 from beaconfire_kit.authorization import AuthorizeRequest, authorize
 from beaconfire_kit.consumer import faststream_options
 from tests.auth.conftest import Auth, auth_settings, running_auth, starting_auth, table
@@ -70,8 +71,8 @@ async def test_auth_is_not_ready_while_the_database_does_not_answer(auth: Auth, 
 async def test_stopping_auth_sends_events_that_the_relay_has_not_sent_yet(
     stream: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(relay, "POLL_S", 3_600)
-    async with running_auth(stream, tmp_path) as auth, table(auth, stream) as made:
+    tuning = Tuning(relay_poll_s=3_600)
+    async with running_auth(stream, tmp_path, tuning=tuning) as auth, table(auth, stream) as made:
         stranger = made.people["stranger"].id
         monkeypatch.setattr(outbox.Outbox, "wake", lambda _outbox: None)
         await made.add("stranger", "viewer")

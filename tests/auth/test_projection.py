@@ -10,8 +10,9 @@ from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from beaconfire.nats_server import NatsServer
+from beaconfire_auth.app import Tuning
 from beaconfire_auth.projection import DURABLE, FILTER
-from beaconfire_kit import broker, consumer
+from beaconfire_kit import broker
 from beaconfire_kit.authorization import AuthorizeRequest, AuthUnavailable, RoomDecision, authorize, grant
 from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.events.campaign import SettlementUpdated, StructureUpdated
@@ -183,11 +184,9 @@ async def test_projection_learns_again_after_the_database_was_restored_from_a_ba
     assert learnt_again.rooms["settlement:s1"].allowed
 
 
-async def test_auth_is_not_ready_while_its_projection_is_stuck_at_a_message(
-    stream: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_auth_is_not_ready_while_its_projection_is_stuck_at_a_message(stream: NatsServer, tmp_path: Path) -> None:
     """`/readyz` names the consumer and the message."""
-    monkeypatch.setattr(consumer, "STUCK_S", 1.5)
+    tuning = Tuning(projection_stuck_s=1.5)
     async with connected(stream, "publisher") as nc:
         offset = await teach(nc, "c1", "s1")
     async with connected(stream, "auth") as own:
@@ -197,7 +196,7 @@ async def test_auth_is_not_ready_while_its_projection_is_stuck_at_a_message(
         )
         await js.add_consumer(broker.STREAM, config)
         held = (await (await js.pull_subscribe_bind(DURABLE, stream=broker.STREAM)).fetch(1))[0]
-        async with starting_auth(auth_settings(stream, tmp_path)) as auth, asyncio.timeout(30):
+        async with starting_auth(auth_settings(stream, tmp_path), tuning=tuning) as auth, asyncio.timeout(30):
             while "no progress" not in (why := await auth.why_not_ready()):
                 pass
             await held.ack()

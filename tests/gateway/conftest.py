@@ -20,6 +20,7 @@ from beaconfire_kit.catalogue import Event
 from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.events.campaign import SettlementUpdated
 from beaconfire_kit.serving import listening
+from beaconfire_kit.web import DEFAULT_TIMES, REQUEST_TIMES, RequestTimes
 from tests.conftest import broker_settings, connected
 from tests.fakes import FakeAuth
 from tests.gateway.core import SOCKETS, Recorder, build_core, close_ends, spawning
@@ -61,13 +62,19 @@ def settlement(settlement_id: str = "s1", campaign_id: str = "c1", *fields: str)
 
 @asynccontextmanager
 async def running_gateway(
-    server: NatsServer, auth: FakeAuth, tuning: Tuning | None = None, /, **settings: Any
+    server: NatsServer,
+    auth: FakeAuth,
+    tuning: Tuning | None = None,
+    times: RequestTimes = DEFAULT_TIMES,
+    /,
+    **settings: Any,
 ) -> AsyncIterator[Gateway]:
     """Start a gateway in this process, on free ports; yields when it is ready."""
     common = broker_settings(server, "gateway").model_dump()
     quick = {"stop_timeout_s": 0}  # a test's clients are not waited for, unless it says so
     chosen = Settings(**{**common, **quick, "port": 0, "jwks_url": auth.jwks_url, **settings})
     app = build(chosen, on_fatal=lambda: pytest.fail("the gateway lost its broker for good"), tuning=tuning)
+    app[REQUEST_TIMES] = times
     async with connected(server, "publisher") as publisher, listening(app, chosen, name="gateway") as at:
         gateway = Gateway(at.url, at.ops_url, auth, server, publisher)
         await _ready(gateway)

@@ -7,7 +7,6 @@ from contextlib import asynccontextmanager
 import pytest
 from faststream.nats import NatsMessage
 
-from beaconfire import diagnosis
 from beaconfire.doctor import Deployment, diagnose
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit import broker, consumer
@@ -38,7 +37,7 @@ class Handler:
 
 
 @asynccontextmanager
-async def consuming(server: NatsServer, handler: Handler) -> AsyncIterator[DurableConsumer]:
+async def consuming(server: NatsServer, handler: Handler, **times: float) -> AsyncIterator[DurableConsumer]:
     settings = broker_settings(server, NAME)
     one = DurableConsumer(
         settings,
@@ -46,6 +45,7 @@ async def consuming(server: NatsServer, handler: Handler) -> AsyncIterator[Durab
         subjects=["campaign.*.state"],
         handle=handler.handle,
         on_closed=lambda: pytest.fail("the consumer lost its broker for good"),
+        **times,
     )
     async with connected(server, NAME) as nc:
         task = asyncio.create_task(one.run(nc))
@@ -76,19 +76,15 @@ async def test_message_whose_content_the_handler_refuses_is_set_aside_after_thre
     assert handler.tries == consumer.TRIES
 
 
-async def test_consumer_stuck_at_a_message_is_not_ready_and_doctor_names_the_message(
-    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_consumer_stuck_at_a_message_is_not_ready_and_doctor_names_the_message(stream: NatsServer) -> None:
     """Once the handler can take it, everything is handled in order."""
-    monkeypatch.setattr(consumer, "STUCK_S", 1.5)
-    monkeypatch.setattr(diagnosis, "STUCK_S", 1.5)
     handler = Handler(RuntimeError("a bug"))
-    async with consuming(stream, handler) as one:
+    async with consuming(stream, handler, stuck_s=1.5) as one:
         bad, _ = await say(stream, b"bad", b"good")
         async with asyncio.timeout(PATIENCE_S):
             while "no progress" not in (said := one.why_not_ready() or ""):
                 await asyncio.sleep(0.05)
-            deployment = Deployment(broker_settings(stream, "operator"))
+            deployment = Deployment(broker_settings(stream, "operator"), stuck_s=1.5)
             while (check := {one.name: one for one in await diagnose(deployment)}[NAME]).verdict != "wrong":
                 pass
         handler.error = None

@@ -14,7 +14,8 @@ from nats.aio.msg import Msg
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit.envelope import Received, read
 from beaconfire_kit.serving import listening
-from beaconfire_publisher.app import build
+from beaconfire_kit.web import DEFAULT_TIMES, REQUEST_TIMES, RequestTimes
+from beaconfire_publisher.app import Tuning, build
 from beaconfire_publisher.settings import Settings
 from tests.auth.conftest import Auth, running_auth
 from tests.conftest import broker_settings, connected
@@ -168,9 +169,12 @@ def publisher_settings(server: NatsServer, folder: Path, jwks_url: str, **more: 
 
 
 @asynccontextmanager
-async def publishing(settings: Settings, heard: Heard) -> AsyncIterator[Publisher]:
+async def publishing(
+    settings: Settings, heard: Heard, *, tuning: Tuning | None = None, times: RequestTimes = DEFAULT_TIMES
+) -> AsyncIterator[Publisher]:
     """A publisher in this process, on a real port. Does not wait until it is ready."""
-    app = build(settings, on_fatal=lambda: pytest.fail("the publisher lost its broker for good"))
+    app = build(settings, on_fatal=lambda: pytest.fail("the publisher lost its broker for good"), tuning=tuning)
+    app[REQUEST_TIMES] = times
     async with aiohttp.ClientSession() as http, listening(app, settings, name="publisher") as at:
         yield Publisher(http, at.url, heard)
 
@@ -190,10 +194,18 @@ async def _auth(stream: NatsServer, tmp_path: Path) -> AsyncIterator[Auth]:
         yield auth
 
 
+@pytest.fixture(name="tuning")
+def _tuning() -> Tuning:
+    """The publisher's times, as it is shipped. A module may choose others."""
+    return Tuning()
+
+
 @pytest.fixture(name="publisher")
-async def _publisher(stream: NatsServer, auth: Auth, heard: Heard, tmp_path: Path) -> AsyncIterator[Publisher]:
+async def _publisher(
+    stream: NatsServer, auth: Auth, heard: Heard, tmp_path: Path, tuning: Tuning
+) -> AsyncIterator[Publisher]:
     settings = publisher_settings(stream, tmp_path, f"{auth.url}/.well-known/jwks.json")
-    async with publishing(settings, heard) as bare:
+    async with publishing(settings, heard, tuning=tuning) as bare:
         people = {name: await auth.sign_up(name) for name in USERS}
         users = {name: Api(bare.http, bare.url, person.token, person.id) for name, person in people.items()}
         await bare.says("ready")

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from beaconfire_publisher import clock
+from beaconfire_publisher.clock import MAX_OF_A_USER
 from tests.publisher.conftest import Publisher
 
 HOURLY = {"everyS": 60, "elapsedSeconds": 3600}
@@ -75,25 +75,22 @@ async def test_invalid_clock_is_refused_with_the_wrong_fields_name(publisher: Pu
     assert (await publisher.viewer.get(publisher.campaign)).body["campaign"]["clock"] is None
 
 
-async def test_user_can_run_only_so_many_clocks_and_still_change_them(
-    publisher: Publisher, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_user_can_run_only_so_many_clocks_and_still_change_them(publisher: Publisher) -> None:
     """Other users can set theirs."""
-    monkeypatch.setattr(clock, "MAX_OF_A_USER", 2)
     paths = [f"{publisher.campaign}/clock"]
-    for name in ("Second", "Third"):
-        created = await publisher.owner.post("/v1/campaigns", {"name": name})
+    for number in range(MAX_OF_A_USER):
+        created = await publisher.owner.post("/v1/campaigns", {"name": f"Campaign {number}"})
         paths.append(f"/v1/campaigns/{created.body['campaign']['id']}/clock")
 
-    allowed = [await publisher.owner.call("PUT", path, HOURLY) for path in paths[:2]]
-    refused = await publisher.owner.call("PUT", paths[2], HOURLY)
+    allowed = [await publisher.owner.call("PUT", path, HOURLY) for path in paths[:MAX_OF_A_USER]]
+    refused = await publisher.owner.call("PUT", paths[-1], HOURLY)
     changed = await publisher.owner.call("PUT", paths[0], {**HOURLY, "everyS": 30})
     others = await publisher.editor.call("PUT", paths[0], {**HOURLY, "everyS": 20})
-    freed = await publisher.owner.call("PUT", paths[2], HOURLY)
+    freed = await publisher.owner.call("PUT", paths[-1], HOURLY)
 
-    assert [answer.status for answer in (*allowed, changed, others, freed)] == [200] * 5
+    assert [answer.status for answer in (*allowed, changed, others, freed)] == [200] * (MAX_OF_A_USER + 3)
     assert refused.error == (409, "conflict")
-    assert "2 clocks" in refused.message
+    assert f"{MAX_OF_A_USER} clocks" in refused.message
 
 
 async def test_clock_of_a_deleted_campaign_is_404(publisher: Publisher) -> None:

@@ -14,7 +14,8 @@ from beaconfire.nats_server import NatsServer
 from beaconfire_kit import broker
 from beaconfire_kit.envelope import read
 from beaconfire_kit.web import CURSOR_HEADER, OFFSET_HEADER, PENDING_HEADER, read_body
-from beaconfire_publisher import campaigns, store
+from beaconfire_publisher import campaigns
+from beaconfire_publisher.app import Tuning
 from tests.auth.conftest import Auth
 from tests.conftest import connected
 from tests.cursors import cursor_of
@@ -32,13 +33,12 @@ async def settlements(publisher: Publisher) -> tuple[dict[str, int], int]:
     return levels, place(answer.headers)
 
 
-@pytest.fixture(name="patiently")
-def _patiently(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Answers wait for the relay however busy the machine is."""
-    monkeypatch.setattr(store, "WAIT_S", PATIENCE_S)
+PATIENT = Tuning(cursor_wait_s=PATIENCE_S)
+"""Answers wait for the relay however busy the machine is."""
+patiently = pytest.mark.parametrize("tuning", [PATIENT], ids=["patient"])
 
 
-@pytest.mark.usefixtures("patiently")
+@patiently
 async def test_snapshot_and_the_events_after_its_cursor_have_no_gap_under_writes(publisher: Publisher) -> None:
     """Requirement A59."""
     path = f"{publisher.campaign}/settlements"
@@ -71,7 +71,7 @@ async def test_snapshot_and_the_events_after_its_cursor_have_no_gap_under_writes
     assert len(events) == WRITES
 
 
-@pytest.mark.usefixtures("patiently")
+@patiently
 async def test_answer_to_a_change_has_the_cursor_of_its_last_event(publisher: Publisher) -> None:
     path = f"{publisher.campaign}/settlements"
     created = await publisher.editor.post(path, {"name": "Emberford"})
@@ -88,7 +88,7 @@ async def test_answer_to_a_change_has_the_cursor_of_its_last_event(publisher: Pu
     assert place(deleted.headers, OFFSET_HEADER) == publisher.heard.offsets[last.id]
 
 
-@pytest.mark.usefixtures("patiently")
+@patiently
 async def test_publisher_that_just_started_gives_a_cursor_between_snapshot_and_later_events(
     stream: NatsServer, auth: Auth, publisher: Publisher, heard: Heard, tmp_path: Any
 ) -> None:
@@ -96,7 +96,7 @@ async def test_publisher_that_just_started_gives_a_cursor_between_snapshot_and_l
     path = f"{publisher.campaign}/settlements/{made['id']}"
     before = max(heard.offsets.values())
     settings = publisher_settings(stream, tmp_path, f"{auth.url}/.well-known/jwks.json")
-    async with publishing(settings, heard) as second:
+    async with publishing(settings, heard, tuning=PATIENT) as second:
         await second.says("ready")
         answer = await Api(second.http, second.url, publisher.viewer.token).get(path)
 
@@ -105,7 +105,7 @@ async def test_publisher_that_just_started_gives_a_cursor_between_snapshot_and_l
     assert before <= place(answer.headers) < place(changed.headers, OFFSET_HEADER)
 
 
-@pytest.mark.usefixtures("patiently")
+@patiently
 async def test_publisher_that_does_not_relay_gives_cursors_of_its_events_too(
     stream: NatsServer, auth: Auth, publisher: Publisher, heard: Heard, tmp_path: Any
 ) -> None:
@@ -113,7 +113,7 @@ async def test_publisher_that_does_not_relay_gives_cursors_of_its_events_too(
     made = await publisher.create("settlements", name="Emberford")
     path = f"{publisher.campaign}/settlements/{made['id']}"
     settings = publisher_settings(stream, tmp_path, f"{auth.url}/.well-known/jwks.json")
-    async with publishing(settings, heard) as second:
+    async with publishing(settings, heard, tuning=PATIENT) as second:
         await second.says("ready")
         other = Api(second.http, second.url, publisher.editor.token)
         answers = [

@@ -8,11 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import asyncpg
-import pytest
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_kit import database
 from beaconfire_kit.events.campaign import SettlementUpdated
+from beaconfire_publisher.app import Tuning
 from tests.auth.conftest import Auth
 from tests.databases import Databases, chosen, execute
 from tests.publisher.conftest import Api, Heard, Publisher, publisher_settings, publishing
@@ -65,13 +64,11 @@ async def test_locked_postgresql_table_answers_503_without_a_change(
     heard: Heard,
     postgres_databases: Databases,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Fault F18 of docs/topics/delivery.md."""
-    monkeypatch.setattr(database, "LOCK_TIMEOUT_S", 0.5)
     with chosen(postgres_databases):
         settings = publisher_settings(stream, tmp_path, f"{auth.url}/.well-known/jwks.json")
-        async with publishing(settings, heard) as bare:
+        async with publishing(settings, heard, tuning=Tuning(lock_timeout_s=0.5)) as bare:
             await bare.says("ready")
             person = await auth.sign_up("owner")
             owner = Api(bare.http, bare.url, person.token, person.id)

@@ -2,7 +2,7 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
@@ -17,10 +17,11 @@ from beaconfire_kit.database import Database
 from beaconfire_kit.envelope import Metadata, Received
 from beaconfire_kit.events.campaign import EntityUpdated, WorldTimeChanged
 from beaconfire_kit.outbox import Outbox
-from beaconfire_publisher import clock, scheduler
+from beaconfire_publisher import clock
 from beaconfire_publisher.campaigns import WORLD_BEGINS
 from beaconfire_publisher.fields import Clock
-from beaconfire_publisher.scheduler import NAME
+from beaconfire_publisher.scheduler import NAME, Scheduler
+from beaconfire_publisher.settings import WorkerSettings
 from beaconfire_publisher.store import CAMPAIGNS, CLOCKS, OUTBOX, Store
 from tests.conftest import connected
 from tests.databases import on_both_databases
@@ -99,11 +100,17 @@ async def test_clock_set_over_http_advances_in_its_editors_name_until_stopped(
     assert told.events[0].metadata.user_id == publisher.editor.user_id
 
 
+class NeverLooking(Scheduler):
+    """A scheduler that looks for clocks when it starts, and then only when a message says that one was changed."""
+
+    def __init__(self, database: Database, settings: WorkerSettings, wake: Callable[[], Awaitable[None]]) -> None:
+        super().__init__(database, settings, wake, look_every_s=3600.0)
+
+
 async def test_scheduler_reacts_to_a_set_clock_without_polling_and_ignores_other_messages(
-    publisher: Publisher, stream: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    publisher: Publisher, stream: NatsServer, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(scheduler, "LOOK_EVERY_S", 3600.0)
-    async with listening_to(stream, NAME) as told, working(stream, tmp_path, NAME) as one:
+    async with listening_to(stream, NAME) as told, working(stream, tmp_path, NeverLooking) as one:
         await one.says("ready")
         async with connected(stream, "publisher") as nc:
             subject = f"campaign.{publisher.campaign_id}.campaign.{publisher.campaign_id}"

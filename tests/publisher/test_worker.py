@@ -10,7 +10,7 @@ import pytest
 from nats.aio.client import Client
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_kit import broker, consumer
+from beaconfire_kit import broker
 from beaconfire_kit.broker import STREAM
 from beaconfire_kit.seams.nats_connection import PublishDenied
 from beaconfire_publisher.rules_engine import NAME as RULES_ENGINE
@@ -75,15 +75,14 @@ async def test_unusable_database_ends_the_workers_start_with_its_name_and_no_sta
 
 
 async def test_message_that_a_slow_worker_loses_to_another_is_handled_once_and_in_order(
-    stream: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stream: NatsServer, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(consumer, "ACK_WAIT_S", 0.5)
     settings = publisher_settings(stream, tmp_path, "http://127.0.0.1:9/asked-by-nobody")
     async with (
         publishing(settings, Heard()),
         listening_to(stream, RULES_ENGINE) as told,
-        working(stream, tmp_path, RULES_ENGINE) as one,
-        working(stream, tmp_path, RULES_ENGINE) as other,
+        working(stream, tmp_path, RULES_ENGINE, ack_wait_s=0.5) as one,
+        working(stream, tmp_path, RULES_ENGINE, ack_wait_s=0.5) as other,
         connected(stream, "publisher") as nc,
         connected(stream, RULES_ENGINE) as own,
     ):

@@ -19,11 +19,12 @@ from beaconfire.local_services import ServiceProcess
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit import broker
 from beaconfire_kit.catalogue import Event
+from beaconfire_kit.consumer import ACK_WAIT_S
 from beaconfire_kit.envelope import Envelope, Metadata, Received, read
 from beaconfire_kit.events.campaign import SettlementUpdated
 from beaconfire_kit.serving import worker_listening
-from beaconfire_publisher import worker
 from beaconfire_publisher.settings import WorkerSettings
+from beaconfire_publisher.worker import JOBS, Job, build
 from tests import databases
 from tests.conftest import broker_settings, connected
 from tests.forked import forked
@@ -129,12 +130,17 @@ def database_url(folder: Path) -> str:
 
 
 @asynccontextmanager
-async def working(server: NatsServer, folder: Path, job: str, **limits: float) -> AsyncIterator[Worker]:
+async def working(
+    server: NatsServer, folder: Path, job: str | type[Job], *, ack_wait_s: float = ACK_WAIT_S, **limits: float
+) -> AsyncIterator[Worker]:
     """A worker in this process, on a real port. The same folder is the same database. Does not wait."""
-    common = broker_settings(server, job).model_dump()
+    work = JOBS[job] if isinstance(job, str) else job
+    common = broker_settings(server, work.name).model_dump()
     settings = WorkerSettings(**{**common, "database_url": database_url(folder), **limits})
-    app = worker.build(worker.JOBS[job], settings, on_fatal=lambda: pytest.fail("the worker lost its broker for good"))
-    async with aiohttp.ClientSession() as http, worker_listening(app, settings, name=job) as url:
+    app = build(
+        work, settings, on_fatal=lambda: pytest.fail("the worker lost its broker for good"), ack_wait_s=ack_wait_s
+    )
+    async with aiohttp.ClientSession() as http, worker_listening(app, settings, name=work.name) as url:
         yield Worker(url, http)
 
 

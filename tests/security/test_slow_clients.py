@@ -5,10 +5,8 @@ import socket
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pytest
-
 from beaconfire.nats_server import NatsServer
-from beaconfire_kit import web
+from beaconfire_kit.web import RequestTimes
 from tests.client import open_socket
 from tests.security.conftest import Target, hears
 from tests.security.whole import running_whole
@@ -54,11 +52,11 @@ async def _until_cut(url: str, path: str) -> None:
 
 
 async def test_slow_heads_bodies_readers_and_silence_are_ended_in_time_while_others_are_served(
-    stream: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    stream: NatsServer, tmp_path: Path
 ) -> None:
     """T13: by every service. Deadlines of ten seconds are two here."""
-    monkeypatch.setattr(web, "DEFAULT_TIMES", web.RequestTimes(idle_s=2.0, body_s=2.0))
-    async with running_whole(stream, tmp_path) as whole:
+    times = RequestTimes(idle_s=2.0, body_s=2.0)
+    async with running_whole(stream, tmp_path, times=times) as whole:
         owner = await whole.sign_up("owner")
         campaign = await whole.campaign(owner)
         (gateway,) = whole.gateways

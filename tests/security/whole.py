@@ -16,6 +16,7 @@ from beaconfire_auth.settings import DEVELOPMENT_SECRET
 from beaconfire_gateway.process.app import Tuning
 from beaconfire_kit.database import Database
 from beaconfire_kit.migrations import open_database
+from beaconfire_kit.web import DEFAULT_TIMES, RequestTimes
 from tests.auth.conftest import Auth, running_auth
 from tests.client import Closed, SocketClient, open_socket
 from tests.fakes import FakeAuth
@@ -77,19 +78,21 @@ async def running_whole(
     auth: Mapping[str, Any] | None = None,
     everywhere: Mapping[str, Any] | None = None,
     tuning: Tuning | None = None,
+    times: RequestTimes = DEFAULT_TIMES,
 ) -> AsyncIterator[Whole]:
     """Start it all; yields when everything is ready. `jwks_url`, where keys are not to be asked from auth itself."""
     common = everywhere or {}
     async with AsyncExitStack() as stack:
-        running = await stack.enter_async_context(running_auth(server, folder, **{**common, **(auth or {})}))
+        chosen = {**common, **(auth or {})}
+        running = await stack.enter_async_context(running_auth(server, folder, times=times, **chosen))
         keys_at = jwks_url or f"{running.url}/.well-known/jwks.json"
         settings = publisher_settings(server, folder, keys_at, **common)
-        bare = await stack.enter_async_context(publishing(settings, Heard()))
+        bare = await stack.enter_async_context(publishing(settings, Heard(), times=times))
         await bare.says("ready")
         stand_in = FakeAuth()  # only its keys' address is asked for
         stand_in.jwks_url = keys_at
         made = [
-            await stack.enter_async_context(running_gateway(server, stand_in, tuning, **common))
+            await stack.enter_async_context(running_gateway(server, stand_in, tuning, times, **common))
             for _ in range(gateways)
         ]
         yield Whole(running, bare.nobody, made, folder)

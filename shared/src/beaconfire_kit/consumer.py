@@ -9,7 +9,6 @@ name: the broker gives out the next message when this one is acknowledged (`max_
 
 import asyncio
 import contextlib
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
@@ -22,11 +21,12 @@ from faststream.security import SASLPlaintext
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.js.api import AckPolicy as BrokerAckPolicy
-from nats.js.api import ConsumerConfig, ConsumerInfo, DeliverPolicy
+from nats.js.api import ConsumerConfig, DeliverPolicy
 from sqlalchemy.exc import DataError
 
 from beaconfire_kit import broker, logs, metrics
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.progress import STUCK_S, Progress
 from beaconfire_kit.seams.faststream_broker import FastStreamBroker
 from beaconfire_kit.settings import Settings
 
@@ -45,8 +45,6 @@ WATCH_S = 1.0
 PULL_S = 2.0
 STOP_S = 5.0
 """Time for the current message when the service stops."""
-STUCK_S = 10.0
-"""A consumer is stuck if it has messages and acknowledged none for this long. Then its service is not ready."""
 TRIES = 3
 """How often a message is tried before it is set aside because of its content."""
 CONTENT_ERRORS = (ValueError, ArithmeticError, RecursionError, DataError)
@@ -61,11 +59,19 @@ class DurableConsumer:
     A message is acknowledged when `handle` has returned. If it raised, that is logged and the message comes again,
     `RETRY_S` seconds later and before any other. A message on whose content `handle` fails (`CONTENT_ERRORS`) is set
     aside after `TRIES` attempts: counted, logged with its offset, and acknowledged. On any other error the message is
-    tried until it is handled, and after `STUCK_S` seconds without progress the consumer is not ready.
+    tried until it is handled, and after `stuck_s` seconds without progress the consumer is not ready.
     """
 
     def __init__(
-        self, settings: Settings, name: str, *, subjects: Sequence[str], handle: Handle, on_closed: Callable[[], None]
+        self,
+        settings: Settings,
+        name: str,
+        *,
+        subjects: Sequence[str],
+        handle: Handle,
+        on_closed: Callable[[], None],
+        ack_wait_s: float = ACK_WAIT_S,
+        stuck_s: float = STUCK_S,
     ) -> None:
         self._settings = settings
         self._name = name
@@ -73,7 +79,8 @@ class DurableConsumer:
         self._handle = handle
         self._on_closed = on_closed
         self._why_not: str | None = "starting"
-        self._progress = Progress(name)
+        self._ack_wait_s = ack_wait_s
+        self._progress = Progress(name, stuck_s=stuck_s)
 
     def why_not_ready(self) -> str | None:
         """Return why nothing is being consumed, or None."""
@@ -143,7 +150,7 @@ class DurableConsumer:
             filter_subjects=self._subjects,
             ack_policy=BrokerAckPolicy.EXPLICIT,
             deliver_policy=DeliverPolicy.ALL,
-            ack_wait=ACK_WAIT_S,
+            ack_wait=self._ack_wait_s,
             max_ack_pending=1,
         )
 
@@ -188,30 +195,6 @@ class DurableConsumer:
     def _what(self, message: NatsMessage) -> dict[str, Any]:
         raw = message.raw_message
         return {"consumer": self._name, "offset": raw.metadata.sequence.stream, "subject": raw.subject[:200]}
-
-
-class Progress:
-    """Notice when a durable consumer makes no progress. Call `why_stuck` about once a second."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._floor = -1
-        self._moved_at = 0.0
-
-    def why_stuck(self, info: ConsumerInfo) -> str | None:
-        """Return which consumer makes no progress, and at which message. None if it progresses or has none."""
-        floor = info.ack_floor.stream_seq if info.ack_floor else 0
-        waiting = (info.num_pending or 0) + (info.num_ack_pending or 0)
-        now = time.monotonic()
-        if floor != self._floor or not waiting:
-            self._floor, self._moved_at = floor, now
-        stuck_s = now - self._moved_at
-        if stuck_s < STUCK_S:
-            return None
-        # If one message is pending, it is the last one delivered.
-        at = info.delivered.stream_seq if info.num_ack_pending == 1 and info.delivered else None
-        which = f"message {at}" if at is not None else f"the first message after {floor}"
-        return f"the consumer {self._name} has made no progress for {stuck_s:.0f} s: it does not get past {which}"
 
 
 def identity(message: Msg) -> str:

@@ -120,12 +120,14 @@ class Database:
     across all processes: for a service whose transactions decide by rows that they do not lock.
     """
 
-    def __init__(self, url: str, *, pool_size: int = 10, one_writer: bool = False) -> None:
+    def __init__(
+        self, url: str, *, pool_size: int = 10, one_writer: bool = False, lock_timeout_s: float = LOCK_TIMEOUT_S
+    ) -> None:
         self.url = _parsed(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         # Parameters contain what users wrote, and an error is logged.
         self.engine: AsyncEngine = create_async_engine(
-            self.url, hide_parameters=True, **({} if self.is_sqlite else _postgresql(pool_size))
+            self.url, hide_parameters=True, **({} if self.is_sqlite else _postgresql(pool_size, lock_timeout_s))
         )
         one_at_a_time = one_writer and not self.is_sqlite
         self._opening = (_locking(f"writer of {self.url.database}"),) if one_at_a_time else ()
@@ -425,13 +427,13 @@ def _parsed(url: str) -> URL:
     return parsed
 
 
-def _postgresql(pool_size: int) -> dict[str, Any]:
+def _postgresql(pool_size: int, lock_timeout_s: float) -> dict[str, Any]:
     """Every wait ends: for a connection, a lock, a statement, the network."""
-    milliseconds = {"lock_timeout": LOCK_TIMEOUT_S, "statement_timeout": STATEMENT_TIMEOUT_S}
+    milliseconds = {"lock_timeout": lock_timeout_s, "statement_timeout": STATEMENT_TIMEOUT_S}
     return {
         "pool_size": pool_size,
         "max_overflow": 0,
-        "pool_timeout": LOCK_TIMEOUT_S,
+        "pool_timeout": lock_timeout_s,
         "pool_pre_ping": True,
         "connect_args": {
             "timeout": CONNECT_TIMEOUT_S,

@@ -62,6 +62,7 @@ GATHER_S = 0.01
 MARK_S = 0.05
 """How long acknowledged rows are gathered before they are marked: one transaction, and one sync, for all of them."""
 POLL_S = 1.0
+"""How often the relay looks for rows of which nothing told it, and counts what waits."""
 SEND_S = 2.0
 """How long to wait for an acknowledgement. After that the row may be too old to be sent without a look."""
 FIND_S = 30.0
@@ -110,11 +111,13 @@ class Relay:
         duplicate_window_s: float = broker.DUPLICATE_WINDOW_S,
         batch: int = BATCH,
         max_unmarked: int = MAX_UNMARKED,
+        poll_s: float = POLL_S,
     ) -> None:
         """`service` is the broker user that publishes. `duplicate_window_s` is how long the stream knows a repeat."""
         self.outbox = outbox
         self._batch = batch
         self._max_unmarked = max_unmarked
+        self._poll_s = poll_s
         self._service = service
         self._database = outbox.database
         self._rows = outbox.rows
@@ -180,8 +183,9 @@ class Relay:
                     broker.check_cancelled()
                     self._committed.clear()
                     await self._relay_waiting(nc, wake)
+                    wait_s = self._poll_s if nc.is_connected and not self._in_trouble else RETRY_S
                     try:
-                        async with asyncio.timeout(POLL_S if nc.is_connected and not self._in_trouble else RETRY_S):
+                        async with asyncio.timeout(wait_s):
                             await self._committed.wait()
                     except TimeoutError:
                         pass
@@ -218,7 +222,7 @@ class Relay:
                 await self._mark()
             except Exception as error:
                 log.warning("cannot mark what was sent, trying again", error=type(error).__name__)
-                await asyncio.sleep(POLL_S)
+                await asyncio.sleep(self._poll_s)
                 self._to_mark.set()
 
     async def finish(self, nc: Client) -> None:
@@ -334,7 +338,7 @@ class Relay:
             ROOTS.set(self._waits.roots)
             SET_ASIDE.set(self._waits.refused)
             # At most a tenth of the time is spent on counting a long backlog.
-            await asyncio.sleep(max(POLL_S, 9 * (time.monotonic() - began)))
+            await asyncio.sleep(max(self._poll_s, 9 * (time.monotonic() - began)))
 
     async def _find_and_send(self, nc: Client, lines: Mapping[str, Sequence[Row[Any]]]) -> bool:
         """As `_send`, for roots with old events. Those are first looked up in the stream."""

@@ -37,10 +37,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from beaconfire_kit import broker, logs
 from beaconfire_kit.access import Access
-from beaconfire_kit.database import Database, DatabaseUnusable
+from beaconfire_kit.database import LOCK_TIMEOUT_S, Database, DatabaseUnusable
 from beaconfire_kit.migrations import Migrations, open_database
 from beaconfire_kit.outbox import Outbox
-from beaconfire_kit.relay import Relay
+from beaconfire_kit.relay import POLL_S, Relay
 from beaconfire_kit.serving import serve, serve_worker
 from beaconfire_kit.settings import DatabaseSettings, read_settings
 from beaconfire_kit.web import WARNINGS, application, worker_application
@@ -63,13 +63,19 @@ class Service:
         look_at: Table,
         on_fatal: Callable[[], None],
         one_writer: bool = False,
+        lock_timeout_s: float = LOCK_TIMEOUT_S,
     ) -> None:
         """`look_at` is a table that is read every second, to know whether the database can be used.
 
         `on_fatal` is called if the broker connection has ended for good: the process must exit with an error. For
-        `one_writer` see `Database`.
+        `one_writer` and `lock_timeout_s` see `Database`.
         """
-        self.database = Database(settings.database_url, pool_size=settings.database_connections, one_writer=one_writer)
+        self.database = Database(
+            settings.database_url,
+            pool_size=settings.database_connections,
+            one_writer=one_writer,
+            lock_timeout_s=lock_timeout_s,
+        )
         self.nc: Client | None = None
         """The connection to the broker, once there is one."""
         self._name = name
@@ -88,7 +94,7 @@ class Service:
         self._at_stop: list[Callable[[], Awaitable[None]]] = []
         self._at_end: list[Callable[[], Awaitable[None]]] = []
 
-    def publishes(self, outbox: Outbox, *, wake: str | None = None) -> Outbox:
+    def publishes(self, outbox: Outbox, *, wake: str | None = None, poll_s: float = POLL_S) -> Outbox:
         """Relay this outbox. Other processes on its database publish on `wake` when they have committed something."""
 
         async def hear(_message: Msg) -> None:
@@ -98,7 +104,7 @@ class Service:
             assert wake is not None
             await nc.subscribe(wake, cb=hear)
 
-        self._relay = relay = Relay(outbox, service=self._name)
+        self._relay = relay = Relay(outbox, service=self._name, poll_s=poll_s)
         if wake is not None:
             self.on_connected(subscribe)
         self.while_connected(lambda nc: relay.run(nc, wake=wake))

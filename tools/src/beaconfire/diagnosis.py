@@ -19,6 +19,7 @@ from beaconfire_kit.broker import (
     STREAM_SUBJECTS,
     epoch_of,
 )
+from beaconfire_kit.progress import STUCK_S
 from beaconfire_kit.relay import STALE_S
 
 Verdict = Literal["ok", "warning", "wrong", "unseen"]
@@ -33,8 +34,6 @@ SKEW_WRONG_S = 30.0
 """How far the times in a token may be off."""
 REACH_WARNING_S = 24 * 3600
 LAG_WARNING = 1_000
-STUCK_S = 10.0
-"""A consumer is stuck if it acknowledged nothing for this long while a message was redelivered."""
 DURABLES = ("auth-parents", "rules-engine", "scheduler")
 """The consumers of our own services."""
 SETUP = "`beaconfire setup` as the broker user `setup`"
@@ -98,6 +97,8 @@ class Facts:
     services: tuple[Readiness, ...] = ()
     outboxes: tuple[OutboxSeen, ...] = ()
     unseen: Mapping[str, str] = field(default_factory=dict)
+    stuck_s: float = STUCK_S
+    """A consumer is stuck if it acknowledged nothing for this long while a message was redelivered."""
 
 
 def examine(facts: Facts) -> list[Check]:
@@ -382,24 +383,24 @@ def _consumers(facts: Facts, info: Mapping[str, Any]) -> Iterator[Check]:
             )
     for name, one in sorted(named.items()):
         if one.get("config", {}).get("durable_name"):
-            yield _consumer(name, one, int(info["state"]["last_seq"]), facts.now)
+            yield _consumer(name, one, int(info["state"]["last_seq"]), facts)
 
 
-def _consumer(name: str, one: Mapping[str, Any], last: int, now: datetime) -> Check:
+def _consumer(name: str, one: Mapping[str, Any], last: int, facts: Facts) -> Check:
     waiting, place = int(one.get("num_pending", 0)), int(one.get("delivered", {}).get("stream_seq", 0))
     if place > last:
         found = f"stands at {place:,}, behind the end of the stream at {last:,}: it skips the next events"
         advice = f"delete the consumer {name} (`nats consumer rm {STREAM} {name}`); its service creates it again"
         return Check("workers", name, "wrong", found, advice)
     if int(one.get("num_redelivered", 0)):
-        return _redelivered(name, one, now)
+        return _redelivered(name, one, facts)
     if waiting > LAG_WARNING:
         advice = f"check that {name} runs, and read its log"
         return Check("workers", name, "warning", f"{waiting:,} messages wait", advice)
     return Check("workers", name, "ok", f"{waiting:,} messages wait")
 
 
-def _redelivered(name: str, one: Mapping[str, Any], now: datetime) -> Check:
+def _redelivered(name: str, one: Mapping[str, Any], facts: Facts) -> Check:
     """Report a consumer that redelivers messages: which message blocks it, and for how long."""
     waiting, floor = int(one.get("num_pending", 0)), one.get("ack_floor", {})
     if int(one.get("num_ack_pending", 0)) == 1:  # it is the last one delivered
@@ -407,10 +408,10 @@ def _redelivered(name: str, one: Mapping[str, Any], now: datetime) -> Check:
     else:
         which = f"the first message after {floor['stream_seq']:,}"
     since = floor.get("last_active")
-    still_s = (now - parse_time(since)).total_seconds() if since else STUCK_S
+    still_s = (facts.now - parse_time(since)).total_seconds() if since else facts.stuck_s
     found = f"{waiting:,} messages wait behind {which} of {STREAM}, which is redelivered again and again"
     advice = f"read the log of {name}: it says why that message fails (`nats stream get {STREAM} NUMBER` shows it)"
-    return Check("workers", name, "wrong" if still_s >= STUCK_S else "warning", found, advice)
+    return Check("workers", name, "wrong" if still_s >= facts.stuck_s else "warning", found, advice)
 
 
 def _deadletters(facts: Facts) -> Iterator[Check]:

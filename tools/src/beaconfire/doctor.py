@@ -28,6 +28,7 @@ from beaconfire.diagnosis import Check, Facts, LoginProbe, Readiness, Verdict, e
 from beaconfire_kit import broker
 from beaconfire_kit.broker import ANCHOR, DEADLETTERS, STREAM, STREAM_NOT_FOUND, TICK
 from beaconfire_kit.fetching import FetchFailed, ask, fetch
+from beaconfire_kit.progress import STUCK_S
 from beaconfire_kit.seams.nats_connection import Connection, PublishDenied, server_info
 from beaconfire_kit.settings import Settings
 
@@ -60,11 +61,18 @@ class Deployment:
     """URLs of services whose `/readyz` is asked."""
     databases: Mapping[str, str] = field(default_factory=dict)
     """URLs of databases whose outboxes are checked, by service."""
+    answer_s: float = ANSWER_S
+    """How long the broker may take for an answer."""
+    stuck_s: float = STUCK_S
+    """How long a consumer may redeliver a message before it counts as stuck."""
 
 
 async def diagnose(deployment: Deployment) -> list[Check]:
     """Check everything. Raises CannotDiagnose if the broker cannot be reached or refuses the user."""
-    async with _connected(deployment.settings) as asked, aiohttp.ClientSession() as http:
+    async with (
+        _connected(deployment.settings, answer_s=deployment.answer_s) as asked,
+        aiohttp.ClientSession() as http,
+    ):
         return examine(await _facts(deployment, asked, http))
 
 
@@ -72,7 +80,7 @@ async def renew_epoch(settings: Settings) -> tuple[str, str]:
     """Give the stream a new epoch. Return the old and the new one. Raises CannotDiagnose."""
     async with _connected(settings) as asked:
         try:
-            change = broker.renew_epoch(asked.nc, timeout_s=ANSWER_S)
+            change = broker.renew_epoch(asked.nc, timeout_s=asked.answer_s)
             was, epoch = await asked.unless_refused(change, f"$JS.API.STREAM.UPDATE.{STREAM}")
         except _NotAllowed as error:
             raise CannotDiagnose(f"{error}: only the user setup may change the stream") from None
@@ -80,7 +88,8 @@ async def renew_epoch(settings: Settings) -> tuple[str, str]:
             raise CannotDiagnose(str(error)) from None
         except TimeoutError:
             raise CannotDiagnose(
-                f"{settings.nats_url} did not change the stream within {ANSWER_S:.0f} s: has its cluster a leader?"
+                f"{settings.nats_url} did not change the stream within {asked.answer_s:.0f} s: "
+                "has its cluster a leader?"
             ) from None
         return was, epoch
 
@@ -152,8 +161,9 @@ def _noun(verdict: Verdict, count: int) -> str:
 class _Asked:
     """A connection that notices what the broker refuses. nats-py reports that to a callback, and the call times out."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, answer_s: float) -> None:
         self.settings = settings
+        self.answer_s = answer_s
         self.nc = Connection()
         self.problems: list[Exception] = []
         self._problem = asyncio.Event()
@@ -162,9 +172,9 @@ class _Asked:
         self.problems.append(problem)
         self._problem.set()
 
-    async def connect(self, **more: Any) -> None:
+    async def connect(self) -> None:
         """Connect at the first attempt on each server. Raises CannotDiagnose."""
-        options = broker.options(self.settings, "doctor") | {"error_cb": self.note, **more}
+        options = broker.options(self.settings, "doctor") | {"error_cb": self.note}
         connecting = asyncio.create_task(self.nc.connect(**options))
         try:
             async with asyncio.timeout(CONNECT_S):
@@ -204,7 +214,7 @@ class _Asked:
         """Ask the JetStream API. The answer may be an `error`. Raises _NotAllowed, TimeoutError."""
         subject = f"$JS.API.{call}"
         answer = await self.unless_refused(
-            self.nc.request(subject, json.dumps(body or {}).encode(), timeout=ANSWER_S), subject
+            self.nc.request(subject, json.dumps(body or {}).encode(), timeout=self.answer_s), subject
         )
         return dict(json.loads(answer.data))
 
@@ -241,10 +251,10 @@ class _Asked:
 
 
 @asynccontextmanager
-async def _connected(settings: Settings, **more: Any) -> AsyncIterator[_Asked]:
-    asked = _Asked(settings)
+async def _connected(settings: Settings, *, answer_s: float = ANSWER_S) -> AsyncIterator[_Asked]:
+    asked = _Asked(settings, answer_s)
     try:
-        await asked.connect(**more)
+        await asked.connect()
         yield asked
     finally:
         await broker.close(asked.nc)
@@ -304,6 +314,7 @@ async def _facts(deployment: Deployment, asked: _Asked, http: aiohttp.ClientSess
         services=tuple(await asyncio.gather(*(_readiness(http, url) for url in deployment.services))),
         outboxes=tuple([box for box in boxes if box is not None]),
         unseen=seen.why,
+        stuck_s=deployment.stuck_s,
     )
 
 
@@ -313,7 +324,7 @@ async def _try_to_store(asked: _Asked) -> str | None:
     None if the broker refuses only this message: another check finds the reason.
     """
     try:
-        await asked.unless_refused(broker.tick(asked.nc, timeout_s=ANSWER_S), TICK)
+        await asked.unless_refused(broker.tick(asked.nc, timeout_s=asked.answer_s), TICK)
     except broker.MayNotPublish:
         return asked.may_not(TICK)
     except broker.BrokerRefused:
@@ -388,7 +399,7 @@ async def _probe_login(settings: Settings, user: str, password: str | None) -> L
             for subject in (">", "live.>"):
                 await one.nc.subscribe(subject, cb=_ignore)
             for _ in range(2):  # nats-py's first ping may overtake what is still to be written
-                await one.nc.flush(timeout=int(ANSWER_S))
+                await one.nc.flush(timeout=int(one.answer_s))
             opened = {
                 "publish live.>": not one.was_refused("live.doctor"),
                 "subscribe to everything": not one.was_refused(">"),

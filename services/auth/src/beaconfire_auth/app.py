@@ -1,6 +1,7 @@
 """Auth put together: the only module that knows every part of it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import aiohttp
 from aiohttp import web
@@ -26,12 +27,23 @@ from beaconfire_auth.upkeep import Upkeep
 from beaconfire_kit.forwarding import ClientAddresses
 from beaconfire_kit.openapi import PATH, served
 from beaconfire_kit.outbox import Outbox
+from beaconfire_kit.progress import STUCK_S
+from beaconfire_kit.relay import POLL_S
 from beaconfire_kit.service import Service
 from beaconfire_kit.web import FOR_OPERATORS
 
 
-def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Application:
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """Times that operators do not set. Tests choose others."""
+
+    relay_poll_s: float = POLL_S
+    projection_stuck_s: float = STUCK_S
+
+
+def build(settings: Settings, *, on_fatal: Callable[[], None], tuning: Tuning | None = None) -> web.Application:
     """Auth's application. For `on_fatal` see `Service`. Its start raises DatabaseUnusable and KeysUnusable."""
+    tuning = tuning or Tuning()
     service = Service("auth", settings, MIGRATIONS, look_at=COUNTERS, on_fatal=on_fatal, one_writer=True)
     database = service.database
     outbox = Outbox(database, OUTBOX)
@@ -45,7 +57,7 @@ def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Applicatio
         settings, database, outbox, keys=keys, successors=successors, hashing=hashing, outside_users=outside_users
     )
     members = Members(database, outbox)
-    projection = Projection(database)
+    projection = Projection(database, stuck_s=tuning.projection_stuck_s)
     decisions = Decisions(members, projection, service_tokens, outside_users)
     rpc = Rpc(settings, decisions, on_closed=on_fatal)
     upkeep = Upkeep(keys, successors, attempts)
@@ -57,7 +69,7 @@ def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Applicatio
     service.at_start(start)
     service.always(upkeep.run)
     service.on_connected(rpc.start)
-    service.publishes(outbox)
+    service.publishes(outbox, poll_s=tuning.relay_poll_s)
     service.while_connected(projection.run)
     service.check(projection.why_stuck)
     service.at_stop(rpc.stop)

@@ -27,9 +27,9 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from beaconfire_auth.store import MEMBERS, PARENTS, PROJECTED_OFFSET, counter, set_counter
 from beaconfire_kit import broker, logs, metrics
-from beaconfire_kit.consumer import Progress
 from beaconfire_kit.database import Database, DatabaseAway
 from beaconfire_kit.envelope import InvalidEvent, check, check_lifetime
+from beaconfire_kit.progress import STUCK_S, Progress
 from beaconfire_kit.subjects import KINDS_WITH_MEMBERS, InvalidSubject, Pair, RoomKey, parse_subject
 
 log = logs.get(__name__)
@@ -56,13 +56,13 @@ MAX_UNWRITTEN = 500  # half of what the broker hands out unacknowledged
 class Projection:
     """Learn parents from events, and look them up."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, stuck_s: float = STUCK_S) -> None:
         self._database = database
         self._seen: set[RoomKey] = set()  # known to be in the table: most subjects show nothing new
         self._moved = asyncio.Event()
         self._unwritten: list[Msg] = []
         self._written_at = 0.0
-        self._progress = Progress(DURABLE)
+        self._progress = Progress(DURABLE, stuck_s=stuck_s)
         self.offset = 0
 
     async def why_stuck(self, nc: Client) -> str | None:

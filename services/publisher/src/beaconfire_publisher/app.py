@@ -1,10 +1,12 @@
 """Build the publisher: the only module that knows every part of it."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from aiohttp import web
 
 from beaconfire_kit import broker
+from beaconfire_kit.database import LOCK_TIMEOUT_S
 from beaconfire_kit.openapi import PATH, served
 from beaconfire_kit.outbox import Outbox
 from beaconfire_kit.service import Service
@@ -17,17 +19,28 @@ from beaconfire_publisher.events_api import Events
 from beaconfire_publisher.migrations import MIGRATIONS
 from beaconfire_publisher.settings import Settings
 from beaconfire_publisher.settlements import Settlements
-from beaconfire_publisher.store import OUTBOX, Store
+from beaconfire_publisher.store import CURSOR_WAIT_S, OUTBOX, Store
 from beaconfire_publisher.structures import Structures
 from beaconfire_publisher.world_time import WorldTime
 
 
-def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Application:
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """Times that operators do not set. Tests choose others."""
+
+    cursor_wait_s: float = CURSOR_WAIT_S
+    lock_timeout_s: float = LOCK_TIMEOUT_S
+
+
+def build(settings: Settings, *, on_fatal: Callable[[], None], tuning: Tuning | None = None) -> web.Application:
     """Return the publisher's application. For `on_fatal` see `Service`. Its start raises DatabaseUnusable."""
-    service = Service("publisher", settings, MIGRATIONS, look_at=OUTBOX, on_fatal=on_fatal)
+    tuning = tuning or Tuning()
+    service = Service(
+        "publisher", settings, MIGRATIONS, look_at=OUTBOX, on_fatal=on_fatal, lock_timeout_s=tuning.lock_timeout_s
+    )
     access = service.asks_auth(Access(settings))
     outbox = service.publishes(Outbox(service.database, OUTBOX), wake=broker.WAKE)
-    store = Store(service.database, outbox, settings.publishing_limits())
+    store = Store(service.database, outbox, settings.publishing_limits(), cursor_wait_s=tuning.cursor_wait_s)
     service.always(store.keep_forgetting)
     app = service.application()
     app.middlewares.append(access.count_body)

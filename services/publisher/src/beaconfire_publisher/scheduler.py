@@ -57,10 +57,18 @@ class Scheduler:
     name: ClassVar = NAME
     subjects: ClassVar[tuple[str, ...]] = ("campaign.*.campaign.*",)
 
-    def __init__(self, database: Database, settings: WorkerSettings, wake: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        settings: WorkerSettings,
+        wake: Callable[[], Awaitable[None]],
+        *,
+        look_every_s: float = LOOK_EVERY_S,
+    ) -> None:
         self._database = database
         self._store = Store(database, Outbox(database, OUTBOX), settings.publishing_limits())
         self._wake = wake
+        self._look_every_s = look_every_s
         self._changed = asyncio.Event()
 
     async def handle(self, message: NatsMessage) -> None:
@@ -80,7 +88,7 @@ class Scheduler:
         """Advance due clocks, forever."""
         while True:
             self._changed.clear()
-            pause_s = LOOK_EVERY_S
+            pause_s = self._look_every_s
             try:
                 pause_s = min(pause_s, await self._advance_all())
             except DatabaseAway as error:
@@ -105,7 +113,7 @@ class Scheduler:
             await self._wake()
         async with self._database.reading() as connection:
             due_at = await connection.scalar(select(func.min(CLOCKS.c.due_at)))
-        return LOOK_EVERY_S if due_at is None else max(0.0, (due_at - datetime.now(UTC)).total_seconds())
+        return self._look_every_s if due_at is None else max(0.0, (due_at - datetime.now(UTC)).total_seconds())
 
     async def _due(self) -> list[Row]:
         late_first = select(CLOCKS).where(CLOCKS.c.due_at <= datetime.now(UTC)).order_by(CLOCKS.c.due_at).limit(BATCH)

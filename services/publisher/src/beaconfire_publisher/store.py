@@ -138,7 +138,7 @@ _INSERT: dict[str, Callable[[Table], sqlite.Insert | postgresql.Insert]] = {
     "postgresql": postgresql.insert,
 }
 
-WAIT_S = 0.25
+CURSOR_WAIT_S = 0.25
 """How long an answer waits for the cursor of its event."""
 FORGET_EVERY_S = 600.0
 
@@ -316,17 +316,25 @@ class Writing(Reading):
 class Store:
     """Open transactions on the publisher's database."""
 
-    def __init__(self, database: Database, events: Outbox, limits: PublishingLimits | None = None) -> None:
+    def __init__(
+        self,
+        database: Database,
+        events: Outbox,
+        limits: PublishingLimits | None = None,
+        *,
+        cursor_wait_s: float = CURSOR_WAIT_S,
+    ) -> None:
         """`limits` limit what users publish. Without them nothing is counted."""
         self._database = database
         self._outbox = events
         self._limits = limits
+        self._cursor_wait_s = cursor_wait_s
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Reading]:
         """Open a read-only view. Its `headers` contain the cursor of what it shows."""
         # Before anything is read: every change with an event up to this cursor is committed by now.
-        cursor = await self._outbox.position.wait(WAIT_S)
+        cursor = await self._outbox.position.wait(self._cursor_wait_s)
         async with self._database.reading() as connection:
             tx = Reading(connection)
             tx.headers = {CURSOR_HEADER: str(cursor)} if cursor else {}
@@ -407,13 +415,14 @@ class Store:
         return str(cursor) if cursor else None
 
     async def cursor_headers(self, tx: Writing) -> dict[str, str]:
-        """Return headers with the cursor of a committed transaction's events, or `pending` after `WAIT_S` seconds.
+        """Return headers with the cursor of a committed transaction's events. Without events there are no headers.
 
-        Without events there are no headers.
+        They say `pending` if the cursor is not known after `cursor_wait_s` seconds.
         """
         if not tx.envelopes:
             return {}
-        cursor = await self._outbox.cursor_after([envelope.message_id for envelope in tx.envelopes], WAIT_S)
+        message_ids = [envelope.message_id for envelope in tx.envelopes]
+        cursor = await self._outbox.cursor_after(message_ids, self._cursor_wait_s)
         return {OFFSET_HEADER: str(cursor)} if cursor else {PENDING_HEADER: tx.envelopes[-1].id}
 
 

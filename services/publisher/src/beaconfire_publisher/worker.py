@@ -12,7 +12,7 @@ from aiohttp import web
 from faststream.nats import NatsMessage
 
 from beaconfire_kit import broker
-from beaconfire_kit.consumer import DurableConsumer
+from beaconfire_kit.consumer import ACK_WAIT_S, DurableConsumer
 from beaconfire_kit.database import Database
 from beaconfire_kit.service import Service
 from beaconfire_publisher.migrations import MIGRATIONS
@@ -43,11 +43,23 @@ class Job(Protocol):
 JOBS: dict[str, type[Job]] = {job.name: job for job in (RulesEngine, Scheduler)}
 
 
-def build(job: type[Job], settings: WorkerSettings, *, on_fatal: Callable[[], None]) -> web.Application:
-    """Return a worker's application, for its operations port. For `on_fatal` see `Service`."""
+def build(
+    job: type[Job], settings: WorkerSettings, *, on_fatal: Callable[[], None], ack_wait_s: float = ACK_WAIT_S
+) -> web.Application:
+    """Return a worker's application, for its operations port. For `on_fatal` see `Service`.
+
+    A message that is not acknowledged for `ack_wait_s` seconds is redelivered.
+    """
     service = Service(job.name, settings, MIGRATIONS, look_at=OUTBOX, on_fatal=on_fatal)
     doing = job(service.database, settings, partial(service.wake, broker.WAKE))
-    consumer = DurableConsumer(settings, job.name, subjects=job.subjects, handle=doing.handle, on_closed=on_fatal)
+    consumer = DurableConsumer(
+        settings,
+        job.name,
+        subjects=job.subjects,
+        handle=doing.handle,
+        on_closed=on_fatal,
+        ack_wait_s=ack_wait_s,
+    )
     service.while_connected(consumer.run)
     service.unless(consumer.why_not_ready)
     service.always(doing.run)
