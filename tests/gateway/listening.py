@@ -9,11 +9,11 @@ import pytest
 from nats.aio.client import Client
 
 from beaconfire_gateway.fanout.checking import Stored
-from beaconfire_gateway.stream import replay
 from beaconfire_gateway.stream.check_schedule import SILENCE_S
 from beaconfire_gateway.stream.intake import ANCHOR_EVERY_S, Intake
 from beaconfire_gateway.stream.live_messages import parse_live
 from beaconfire_gateway.stream.repair import YOUNG_S
+from beaconfire_gateway.stream.replay import Reader, ReadingPolicy
 from beaconfire_kit import broker
 from beaconfire_kit.seams.nats_direct import DirectClient
 from tests.conftest import Broker, broker_settings
@@ -88,6 +88,7 @@ async def listening(
     silence_s: float = SILENCE_S,
     young_s: float = YOUNG_S,
     anchor_every_s: float = ANCHOR_EVERY_S,
+    reading: ReadingPolicy | None = None,
 ) -> AsyncIterator[Ear]:
     """Run an intake as the gateway does; yields when it is ready."""
     ear = Ear()
@@ -104,6 +105,7 @@ async def listening(
     )
     ear.intake = Intake(
         ear.client,
+        Reader(ear.client, reading),
         deliver=ear.deliver,
         on_state=ear.states.append,
         on_epoch=ear.begin,
@@ -159,5 +161,5 @@ def while_reading(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], Awaitab
 
         return read
 
-    monkeypatch.setattr(replay, "get", after(replay.get))
-    monkeypatch.setattr(replay, "read", after(replay.read))
+    monkeypatch.setattr(Reader, "get", after(Reader.get))
+    monkeypatch.setattr(Reader, "read", after(Reader.read))

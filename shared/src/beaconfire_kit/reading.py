@@ -34,6 +34,7 @@ async def create(
     start: int | datetime,
     subjects: Sequence[str] = (),
     headers_only: bool = False,
+    heartbeat_s: float = HEARTBEAT_S,
     timeout_s: float,
 ) -> None:
     """Create a consumer that sends every message from an offset or a time on to `inbox`.
@@ -47,7 +48,7 @@ async def create(
         "max_deliver": 1,
         "mem_storage": True,
         "num_replicas": 1,
-        "idle_heartbeat": int(HEARTBEAT_S * NS),
+        "idle_heartbeat": int(heartbeat_s * NS),
         "inactive_threshold": INACTIVE_S * NS,
         "rate_limit_bps": RATE_BITS_S,
         "headers_only": headers_only,

@@ -9,9 +9,10 @@ from typing import Any
 from unittest.mock import patch
 
 from beaconfire_gateway.fanout.checking import Stored
-from beaconfire_gateway.stream import check_schedule, repair, replay
+from beaconfire_gateway.stream import check_schedule, repair
 from beaconfire_gateway.stream import intake as intake_module
 from beaconfire_gateway.stream.intake import Intake
+from beaconfire_gateway.stream.replay import OnMessage, ReadingPolicy
 from beaconfire_kit import broker
 from beaconfire_kit.reading import ReadFailed
 
@@ -31,12 +32,13 @@ class Message:
 
 
 class Stream:
-    """What a broker has, and how it answers.
+    """What a broker has, and how it answers an intake's `Reader`.
 
     Each answer takes some turns of the loop, in which anything may happen.
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
+        self.policy = ReadingPolicy(gets_at_once=2)
         self._now = now
         self.slowness = 0
         self.is_away = False
@@ -85,7 +87,7 @@ class Stream:
         if self.armed.get(kind):
             self.armed[kind].pop(0)()
 
-    async def state(self, _nc: Any) -> broker.StreamState:
+    async def stream_state(self) -> broker.StreamState:
         await self._answer()
         while self.is_away:
             await asyncio.sleep(0.05)
@@ -94,7 +96,7 @@ class Stream:
         await self._answer()
         return state
 
-    async def find_end(self, _nc: Any) -> int | None:
+    async def find_end(self) -> int | None:
         await self._answer()
         if self.is_away:
             return None
@@ -110,10 +112,9 @@ class Stream:
 
     async def read(
         self,
-        _nc: Any,
         *,
         upto: int,
-        on_message: replay.OnMessage,
+        on_message: OnMessage,
         after: int | None = None,
         since_s: float | None = None,
         enough: Callable[[], bool] = bool,
@@ -138,7 +139,7 @@ class Stream:
                 return min(at, upto)
             await self._answer()
 
-    async def get(self, _nc: Any, *, after: int, upto: int, on_message: replay.OnMessage) -> None:
+    async def get(self, *, after: int, upto: int, on_message: OnMessage) -> None:
         await self._answer()
         if self.is_away:
             raise ReadFailed("away")
@@ -150,7 +151,7 @@ class Stream:
                 return
             on_message(offset, message.stored, message.at)
 
-    async def get_one(self, _nc: Any, offset: int) -> Stored | None:
+    async def get_one(self, offset: int) -> Stored | None:
         await self._answer()
         if self.is_away:
             raise ReadFailed("away")
@@ -174,18 +175,12 @@ class Stage:
         self.now = 1_700_000_000.0
         self.client: Any = Client()
         self.stream = Stream(lambda: self.now)
+        self.reader: Any = self.stream
         self.loop = asyncio.new_event_loop()
         self.loop.time = lambda: self.now  # type: ignore[method-assign]
         clock = SimpleNamespace(monotonic=lambda: self.now, time=lambda: self.now)
         self._patches: list[Any] = [
             *(patch.object(module, "time", clock) for module in (intake_module, repair, check_schedule)),
-            patch.object(repair, "BEHIND", 4),
-            patch.object(replay, "GETS_AT_ONCE", 2),
-            *(
-                patch.object(replay, name, getattr(self.stream, name))
-                for name in ("find_end", "read", "get", "get_one")
-            ),
-            patch.object(broker, "stream_state", self.stream.state),
             patch.object(broker, "publish", self.stream.publish),
         ]
         for one in self._patches:

@@ -10,11 +10,10 @@ import pytest
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.fanout.checking import Stored
-from beaconfire_gateway.stream import replay
 from beaconfire_gateway.stream.intake import Event
 from beaconfire_gateway.stream.live_messages import parse_live
-from beaconfire_kit import broker, reading
-from beaconfire_kit.seams.nats_direct import DirectClient
+from beaconfire_gateway.stream.replay import Reader, ReadingPolicy
+from beaconfire_kit import broker
 from beaconfire_kit.seams.nats_parser import Direct
 from tests.conftest import At, connected
 from tests.gateway.listening import listening, publish
@@ -110,10 +109,9 @@ async def test_events_lost_by_a_read_are_read_again_and_not_taken_for_deleted(
 
 
 async def test_message_that_claims_an_offset_beyond_the_end_is_forgotten_and_delivery_goes_on(
-    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
+    stream: NatsServer,
 ) -> None:
-    monkeypatch.setattr(reading, "HEARTBEAT_S", 0.1)
-    async with listening(stream) as ear, connected(stream, "publisher") as nc:
+    async with listening(stream, reading=ReadingPolicy(heartbeat_s=0.1)) as ear, connected(stream, "publisher") as nc:
         await ear.reach(await publish(nc, 1, prefix="before"))
         subject = b"campaign.c1.settlement.s1"
         headers = b"NATS/1.0\r\nNats-Stream: EVENTS\r\nNats-Subject: %s\r\nNats-Sequence: 1000000\r\n\r\n" % subject
@@ -223,15 +221,15 @@ async def test_end_of_a_recreated_stream_is_asked_for_at_a_steady_pace(
     stream: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = 0
-    find_end = replay.find_end
+    find_end = Reader.find_end
 
-    async def refused_at_once(nc: DirectClient) -> int | None:
+    async def refused_at_once(reader: Reader) -> int | None:
         nonlocal asked
         asked += 1
-        return await find_end(nc) if asked == 1 else None
+        return await find_end(reader) if asked == 1 else None
 
     async with listening(stream) as ear, connected(stream, "setup") as setup:
-        monkeypatch.setattr(replay, "find_end", refused_at_once)
+        monkeypatch.setattr(Reader, "find_end", refused_at_once)
         await broker.renew_epoch(setup)
         await ear.told(False)
         monkeypatch.undo()

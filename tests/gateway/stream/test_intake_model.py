@@ -40,12 +40,14 @@ class Reading(RuleBasedStateMachine):
         self.doubted = False
         self.intake = Intake(
             self.stage.client,
+            self.stage.reader,
             deliver=self._deliver,
             on_state=lambda _alive: None,
             on_epoch=self._begin,
             on_gap=self._lose,
             on_doubt=self._doubt,
             history_s=HISTORY_S,
+            max_behind=4,
         )
         self.stage.run(self.intake)
 

@@ -6,7 +6,6 @@ from unittest.mock import patch
 import pytest
 
 from beaconfire_gateway.fanout.checking import Stored
-from beaconfire_gateway.stream import replay
 from beaconfire_gateway.stream.intake import TRANSITIONS, Event, Intake, State
 from beaconfire_kit import broker
 from tests.gateway.stream.played_stream import SUBJECTS, Stage
@@ -24,12 +23,14 @@ class Recorded(Intake):
         self.delivered: list[int] = []
         super().__init__(
             stage.client,
+            stage.reader,
             deliver=self._record,
             on_state=lambda answers: self.reported.append(("answers", answers)),
             on_epoch=lambda epoch, _position: self.reported.append(("epoch", epoch)),
             on_gap=lambda position: self.reported.append(("gap", position)),
             on_doubt=lambda: self.reported.append(("doubt", None)),
             history_s=60.0,
+            max_behind=4,
         )
 
     def _record(self, offset: int, _stored: Stored) -> None:
@@ -309,7 +310,7 @@ def test_clients_are_told_once_that_the_broker_does_not_answer_until_a_tick_is_a
 
 
 def test_exception_in_an_intake_state_is_logged_and_the_intake_goes_on(stage: Stage, live: Recorded) -> None:
-    with patch.object(replay, "find_end", side_effect=RuntimeError("a bug of ours")):
+    with patch.object(stage.stream, "find_end", side_effect=RuntimeError("a bug of ours")):
         stage.wait(1.3)
         stage.turn(5)
     states = live.take_states()
@@ -324,7 +325,7 @@ def test_exception_in_an_intake_state_is_logged_and_the_intake_goes_on(stage: St
 def test_intake_that_cannot_start_fails(stage: Stage) -> None:
     """Its process is then started again."""
     intake = Recorded(stage)
-    with patch.object(replay, "find_end", side_effect=RuntimeError("a bug of ours")):
+    with patch.object(stage.stream, "find_end", side_effect=RuntimeError("a bug of ours")):
         stage.run(intake)
         with pytest.raises(AssertionError):
             stage.turn(10)

@@ -12,9 +12,8 @@ from nats.aio.client import Client
 from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.process.app import Tuning
 from beaconfire_gateway.stream import intake as intake_module
-from beaconfire_gateway.stream import replay
+from beaconfire_gateway.stream.replay import OnMessage, Reader
 from beaconfire_kit import broker
-from beaconfire_kit.seams.nats_direct import DirectClient
 from tests.broker_changes import call_api, declare
 from tests.client import Closed, SocketClient, open_socket
 from tests.conftest import At, connected
@@ -51,10 +50,10 @@ class Interruption:
         self._server = server
         self._route = route
         self._after = after
-        self._read = replay.read
-        monkeypatch.setattr(replay, "read", self._interrupted)
+        self._read = Reader.read
+        monkeypatch.setattr(Reader, "read", lambda reader, **options: self._interrupted(reader, **options))
 
-    async def _interrupted(self, *args: Any, on_message: replay.OnMessage, **kwargs: Any) -> int:
+    async def _interrupted(self, reader: Reader, *, on_message: OnMessage, **options: Any) -> int:
         taken = 0
 
         def counted(*message: Any) -> None:
@@ -68,7 +67,7 @@ class Interruption:
 
         if not self._after and not self.happened.is_set():
             self._cut()
-        return await self._read(*args, on_message=counted, **kwargs)
+        return await self._read(reader, on_message=counted, **options)
 
     def _cut(self) -> None:
         self._route.refusing = True
@@ -168,13 +167,13 @@ async def test_end_of_one_stream_is_never_used_with_the_epoch_of_the_next(
     stream: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The gateway would drop what lies below that end."""
-    find_end = replay.find_end
+    find_end = Reader.find_end
     ticks = 0
 
-    async def tick_then_recreate(nc: DirectClient) -> int | None:
+    async def tick_then_recreate(reader: Reader) -> int | None:
         nonlocal ticks
         ticks += 1
-        end = await find_end(nc)
+        end = await find_end(reader)
         if ticks == 2:  # the first one finds the new epoch, the second one is to find where that stream ends
             await call_api(stream, "STREAM.DELETE.EVENTS")
             await declare(stream)
@@ -186,7 +185,7 @@ async def test_end_of_one_stream_is_never_used_with_the_epoch_of_the_next(
         connected(stream, "setup") as setup,
     ):
         await ear.reach(await publish(nc, 30))
-        monkeypatch.setattr(replay, "find_end", tick_then_recreate)
+        monkeypatch.setattr(Reader, "find_end", tick_then_recreate)
         _, renewed = await broker.renew_epoch(setup)
         while not ear.epochs or ear.epochs[-1][0] in (ear.epochs[0][0], renewed):
             await asyncio.sleep(0.01)

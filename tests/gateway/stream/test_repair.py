@@ -11,10 +11,10 @@ import pytest
 from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.fanout.checking import Checker, Stored
 from beaconfire_gateway.fanout.entry import Entry
-from beaconfire_gateway.stream import replay
 from beaconfire_gateway.stream.check_schedule import JITTER_S, SILENCE_S
 from beaconfire_gateway.stream.intake import FRESH_S, Intake
-from beaconfire_kit import broker, reading
+from beaconfire_gateway.stream.replay import ReadingPolicy
+from beaconfire_kit import broker
 from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.metrics import render
 from tests.client import open_socket
@@ -83,8 +83,7 @@ async def test_events_beyond_the_hold_are_read_with_the_hole_once_and_in_order(
 async def test_events_deleted_between_the_loss_and_the_read_are_not_waited_for(
     stream: NatsServer, monkeypatch: pytest.MonkeyPatch, gone: tuple[int, ...]
 ) -> None:
-    monkeypatch.setattr(reading, "HEARTBEAT_S", 0.1)
-    async with listening(stream) as ear, AsyncExitStack() as stack:
+    async with listening(stream, reading=ReadingPolicy(heartbeat_s=0.1)) as ear, AsyncExitStack() as stack:
         setup = await stack.enter_async_context(connected(stream, "setup"))
         nc, first = await lose_some(ear, stack, stream)
 
@@ -108,13 +107,12 @@ async def test_events_deleted_between_the_loss_and_the_read_are_not_waited_for(
     assert len(ear.epochs) == 1
 
 
-async def test_read_without_an_answer_is_repeated_and_nothing_passes_the_hole(
-    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(replay, "API_TIMEOUT_S", 0.2)
+async def test_read_without_an_answer_is_repeated_and_nothing_passes_the_hole(stream: NatsServer) -> None:
     async with AsyncExitStack() as stack:
         route = await stack.enter_async_context(Proxy(stream.port).running())
-        ear = await stack.enter_async_context(listening(At(f"nats://127.0.0.1:{route.port}", stream.passwords)))
+        ear = await stack.enter_async_context(
+            listening(At(f"nats://127.0.0.1:{route.port}", stream.passwords), reading=ReadingPolicy(answer_s=0.2))
+        )
         nc, first = await lose_some(ear, stack, stream)
         asked = 0
 
@@ -244,12 +242,8 @@ async def test_invalid_event_is_set_aside_once_wherever_it_is_read_and_its_neigh
     assert [int(letter.headers["Beaconfire-Offset"]) for letter in letters] == [first + 1 for first, *_ in rounds]
 
 
-async def test_broker_lost_before_a_hole_was_read_loses_nothing_and_clients_are_told(
-    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(replay, "TICK_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(reading, "HEARTBEAT_S", 0.1)
-    async with listening(stream) as ear, AsyncExitStack() as stack:
+async def test_broker_lost_before_a_hole_was_read_loses_nothing_and_clients_are_told(stream: NatsServer) -> None:
+    async with listening(stream, reading=ReadingPolicy(tick_s=0.2, heartbeat_s=0.1)) as ear, AsyncExitStack() as stack:
         nc, first = await lose_some(ear, stack, stream)
         ear.deaf = lambda _offset: True
         end = await publish(nc, 4)

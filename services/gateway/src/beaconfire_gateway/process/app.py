@@ -28,6 +28,7 @@ from beaconfire_gateway.stream.delivery import Delivery
 from beaconfire_gateway.stream.history import History
 from beaconfire_gateway.stream.intake import Intake
 from beaconfire_gateway.stream.repair import YOUNG_S
+from beaconfire_gateway.stream.replay import Reader
 from beaconfire_gateway.transports.admission import Admission
 from beaconfire_gateway.transports.handshake import Handshake
 from beaconfire_gateway.transports.sockets import Sockets
@@ -159,10 +160,10 @@ class _Process:
         auth = Auth(http, settings.auth_at)
         auth.nc = nc
         authorization = Authorization(auth, verifier, self.hub, self._tuning.asking)
-        checker = Checker()
+        checker, reader = Checker(), Reader(nc)
         gateway = self._gateway = Gateway(
             access=authorization,
-            history=History(nc, checker),
+            history=History(reader, checker),
             handle=requests.handle,
             call_soon=loop.call_soon,
             spawn=self._spawn,
@@ -177,6 +178,7 @@ class _Process:
         delivery = Delivery(gateway, authorization, checker, DeadLetters(nc, self._spawn).set_aside)
         self._intake = Intake(
             nc,
+            reader,
             deliver=delivery.deliver,
             on_state=lambda alive: gateway.set_degraded(not alive),
             on_epoch=gateway.begin,

@@ -7,9 +7,8 @@ or a question without answer for a second, makes it degraded. It answers again o
 import asyncio
 from collections.abc import Callable
 
-from beaconfire_gateway.stream import replay
+from beaconfire_gateway.stream.replay import Reader
 from beaconfire_kit import broker, logs, metrics
-from beaconfire_kit.seams.nats_direct import DirectClient
 
 log = logs.get(__name__)
 
@@ -22,14 +21,14 @@ FIRST_PATIENCE_S = 0.25
 class BrokerContact:
     """Asks the broker. `on_state(answers)` is called when it stops or starts to answer."""
 
-    def __init__(self, nc: DirectClient, on_state: Callable[[bool], None]) -> None:
-        self._nc = nc
+    def __init__(self, reader: Reader, on_state: Callable[[bool], None]) -> None:
+        self._reader = reader
         self._on_state = on_state
         self.answers = True
 
     async def find_end(self) -> int | None:
         """Find where the stream ends, by a tick. None, after a pause, if the broker does not acknowledge it."""
-        end = await replay.find_end(self._nc)
+        end = await self._reader.find_end()
         if end is None:
             await self.fail()
         return end
@@ -40,16 +39,16 @@ class BrokerContact:
         The first question waits only briefly: if a route was cut while it was on the way, it is lost, and the next one
         is not.
         """
-        patience_s = FIRST_PATIENCE_S
+        patience_s, most_s = FIRST_PATIENCE_S, self._reader.policy.tick_s
         while True:
             broker.check_cancelled()
             try:
                 async with asyncio.timeout(patience_s):
-                    return await broker.stream_state(self._nc)
+                    return await self._reader.stream_state()
             except TimeoutError:
-                if patience_s >= replay.TICK_TIMEOUT_S:
+                if patience_s >= most_s:
                     self._set(False)
-                patience_s = min(2 * patience_s, replay.TICK_TIMEOUT_S)
+                patience_s = min(2 * patience_s, most_s)
 
     async def fail(self) -> None:
         """Degrade, and pause before the next attempt."""

@@ -16,12 +16,11 @@ from beaconfire_gateway.fanout.checking import NOT_EVENTS, Checker, Stored
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.ring import Ring
 from beaconfire_gateway.sessions.gateway import HistoryGone
-from beaconfire_gateway.stream import replay
+from beaconfire_gateway.stream.replay import Reader
 from beaconfire_kit import broker, logs, metrics
 from beaconfire_kit.envelope import InvalidEvent
 from beaconfire_kit.reading import ReadFailed
 from beaconfire_kit.resync import ResyncCause
-from beaconfire_kit.seams.nats_direct import DirectClient
 from beaconfire_kit.subjects import Pair
 
 log = logs.get(__name__)
@@ -61,8 +60,8 @@ class Page:
 class History:
     """Implements `gateway.History` and `entry.Keeper` with the broker. One for each gateway."""
 
-    def __init__(self, nc: DirectClient, checker: Checker) -> None:
-        self._nc = nc
+    def __init__(self, reader: Reader, checker: Checker) -> None:
+        self._reader = reader
         self._checker = checker
         self._slots = asyncio.Semaphore(READS_AT_ONCE)
         self._kept: deque[Page] = deque()  # oldest first
@@ -107,7 +106,7 @@ class History:
             while self._tick_began <= asked_at:
                 broker.check_cancelled()
                 began = time.monotonic()
-                tick = await replay.find_end(self._nc)
+                tick = await self._reader.find_end()
                 if tick is None:
                     await asyncio.sleep(RETRY_S)
                 else:
@@ -167,7 +166,7 @@ class History:
                     raise HistoryGone(ResyncCause.STREAM_WENT_BACK) from error
                 continue
             # Ask after the read: it misses what retention removed before it or during it.
-            stream = await broker.stream_state(self._nc)
+            stream = await self._reader.stream_state()
             if stream.epoch != self._epoch:
                 raise HistoryGone(ResyncCause.STREAM_REPLACED_DURING_READ)
             if stream.first > after + 1:
@@ -184,8 +183,7 @@ class History:
             size += len(message.body)
             stored.append((offset, message))
 
-        through = await replay.read(
-            self._nc,
+        through = await self._reader.read(
             after=after,
             upto=barrier,
             on_message=keep,

@@ -37,11 +37,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum, auto
 
 from beaconfire_gateway.fanout.checking import Stored
-from beaconfire_gateway.stream import replay
 from beaconfire_gateway.stream.broker_contact import RETRY_S, BrokerContact
 from beaconfire_gateway.stream.check_schedule import SILENCE_S, CheckSchedule
 from beaconfire_gateway.stream.live_messages import FOREIGN, parse_live
-from beaconfire_gateway.stream.repair import YOUNG_S, OtherStream, Repair, Trail
+from beaconfire_gateway.stream.repair import MAX_BEHIND, YOUNG_S, OtherStream, Repair, Trail
+from beaconfire_gateway.stream.replay import Reader
 from beaconfire_gateway.stream.sequence import Sequence
 from beaconfire_kit import broker, logs, metrics
 from beaconfire_kit.reading import ReadFailed
@@ -163,6 +163,7 @@ class Intake:
     def __init__(
         self,
         nc: DirectClient,
+        reader: Reader,
         *,
         deliver: Callable[[int, Stored], None],
         on_state: Callable[[bool], None],
@@ -172,9 +173,11 @@ class Intake:
         history_s: float,
         silence_s: float = SILENCE_S,
         young_s: float = YOUNG_S,
+        max_behind: int = MAX_BEHIND,
         anchor_every_s: float = ANCHOR_EVERY_S,
     ) -> None:
         self._nc = nc
+        self._reader = reader
         self._deliver = deliver
         self._on_epoch = on_epoch
         self._history_s = history_s
@@ -182,9 +185,9 @@ class Intake:
         self._sequence: Sequence[Stored] = Sequence(self._deliver_next, size=lambda stored: len(stored.body))
         self._trail = Trail()
         self._schedule = CheckSchedule(silence_s=silence_s)
-        self._contact = BrokerContact(nc, on_state)
+        self._contact = BrokerContact(reader, on_state)
         self._repair = Repair(
-            nc,
+            reader,
             self._contact,
             self._sequence,
             self._trail,
@@ -192,6 +195,7 @@ class Intake:
             on_gap=on_gap,
             on_doubt=on_doubt,
             young_s=young_s,
+            max_behind=max_behind,
         )
         self._anchored_at = float("-inf")
         self._work: Mapping[State, Callable[[], Awaitable[Event]]] = {
@@ -257,7 +261,7 @@ class Intake:
     # What each state does.
 
     async def _subscribe(self) -> Event:
-        await broker.stream_state(self._nc)
+        await self._reader.stream_state()
         await self._nc.subscribe_direct(f"{broker.LIVE_PREFIX}>", self._hear)
         await self._nc.flush()
         await self._nc.subscribe_direct(LEADER_ELECTED, self._hear_election)
@@ -391,7 +395,7 @@ class Intake:
             return
         period = int(time.time() // self._anchor_every_s)  # gateways that publish it at the same time publish one
         try:
-            async with asyncio.timeout(replay.TICK_TIMEOUT_S):
+            async with asyncio.timeout(self._reader.policy.tick_s):
                 await broker.publish(self._nc, _ANCHOR, b"", message_id=f"anchor-{self.epoch}-{period}")
             self._anchored_at = time.monotonic()
         except TimeoutError:

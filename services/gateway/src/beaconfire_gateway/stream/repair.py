@@ -13,13 +13,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from beaconfire_gateway.fanout.checking import Stored
-from beaconfire_gateway.stream import replay
 from beaconfire_gateway.stream.broker_contact import BrokerContact
 from beaconfire_gateway.stream.live_messages import FOREIGN, stored_at
+from beaconfire_gateway.stream.replay import Reader
 from beaconfire_gateway.stream.sequence import Sequence
 from beaconfire_kit import broker, logs, metrics
 from beaconfire_kit.reading import ReadFailed
-from beaconfire_kit.seams.nats_direct import DirectClient
 
 log = logs.get(__name__)
 
@@ -38,7 +37,7 @@ HOLD = metrics.Histogram(
 
 YOUNG_S = broker.TICK_TTL_S - 30.0
 """A message stored less than this long ago is no expired tick. Half a minute is for brokers whose clocks differ."""
-BEHIND, BEHIND_BYTES = 5_000, 4_194_304
+MAX_BEHIND, MAX_BEHIND_BYTES = 5_000, 4_194_304
 """Messages held back behind a jump before the stream is asked about it, and their size together."""
 
 
@@ -93,7 +92,7 @@ class Repair:
 
     def __init__(
         self,
-        nc: DirectClient,
+        reader: Reader,
         contact: BrokerContact,
         sequence: Sequence[Stored],
         trail: Trail,
@@ -102,8 +101,9 @@ class Repair:
         on_gap: Callable[[int], None],
         on_doubt: Callable[[], None],
         young_s: float = YOUNG_S,
+        max_behind: int = MAX_BEHIND,
     ) -> None:
-        self._nc = nc
+        self._reader = reader
         self._contact = contact
         self._sequence = sequence
         self._trail = trail
@@ -111,6 +111,7 @@ class Repair:
         self._on_gap = on_gap
         self._on_doubt = on_doubt
         self._young_s = young_s
+        self._max_behind = max_behind
         self._missed: frozenset[int] = frozenset()
         """Where young offsets were missing in the last read. They are read once more."""
         self.is_counted = False
@@ -166,14 +167,14 @@ class Repair:
 
         A message that is gone proves nothing.
         """
-        if last is not None and await replay.get_one(self._nc, offset) not in (None, last):
+        if last is not None and await self._reader.get_one(offset) not in (None, last):
             raise OtherStream
 
     async def _check_reach(self, upto: int) -> None:
         """The hole cannot be read: ask whether the stream really reaches `upto`. Raises OtherStream."""
         await self._contact.fail()
         before = self._position
-        end = await replay.find_end(self._nc)  # also puts a message behind `upto`, which may be gone by now
+        end = await self._reader.find_end()  # also puts a message behind `upto`, which may be gone by now
         await self.check_stream()
         if end is not None and end < upto == self._sequence.hole:
             if end <= before:
@@ -194,7 +195,7 @@ class Repair:
 
     async def _read_hole(self, upto: int) -> None:
         """Read up to `upto`, or a part of it."""
-        is_large = upto - self._position > replay.GETS_AT_ONCE
+        is_large = upto - self._position > self._reader.policy.gets_at_once
         if is_large or not await self._get_hole(upto) or self._position < upto:
             await self._read(upto)
 
@@ -202,7 +203,7 @@ class Repair:
         """Try to read without a consumer. Return whether the position moved."""
         before = self._position
         with contextlib.suppress(ReadFailed):
-            await replay.get(self._nc, after=before, upto=upto, on_message=self._fill)
+            await self._reader.get(after=before, upto=upto, on_message=self._fill)
         return self._position > before
 
     async def _read(self, upto: int, *, since_s: float | None = None) -> None:
@@ -223,13 +224,12 @@ class Repair:
                 behind.append((offset, stored, at))
                 size += len(stored.body)
 
-        through = await replay.read(
-            self._nc,
+        through = await self._reader.read(
             after=self._sequence.position,
             since_s=since_s,
             upto=upto,
             on_message=sort,
-            enough=lambda: len(behind) >= BEHIND or size >= BEHIND_BYTES,
+            enough=lambda: len(behind) >= self._max_behind or size >= MAX_BEHIND_BYTES,
         )
         if self._sequence.position is None:  # everything young enough is gone, the tick itself included
             self._on_start(through)
