@@ -4,8 +4,7 @@ import asyncio
 import json
 import re
 import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import nats
@@ -13,12 +12,12 @@ import pytest
 
 from beaconfire import demo
 from beaconfire.api import call as call_api
-from beaconfire.cli import main
 from beaconfire.data_folder import DataFolder
 from beaconfire.diagnosis import DURABLES
 from beaconfire_kit import tokens
 from beaconfire_kit.envelope import read
 from tests.conftest import At, connected
+from tests.tools.conftest import Call
 from tests.tools.terminal import Terminal, free_ports, run, terminal
 
 ROOT = Path(__file__).parents[2]
@@ -46,29 +45,6 @@ def command(data: Path, name: str, *arguments: str) -> Terminal:
     one = run(data.parent, name, *arguments, "--data", str(data))
     assert "Traceback" not in one.text
     return one
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """What a command said, and its exit code."""
-
-    exit_code: int
-    text: str
-
-
-@pytest.fixture(name="call")
-def _call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """A command run within this process, which is faster, for what is refused before anything is sent."""
-
-    def call(*arguments: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["beaconfire", *arguments])
-        monkeypatch.setenv("COLUMNS", "200")
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capsys.readouterr()
-        return Said(end.value.code if isinstance(end.value.code, int) else 0, out + err)
-
-    return call
 
 
 def update(campaign: str) -> tuple[str, str, str]:
@@ -155,7 +131,7 @@ def test_listen_with_an_invalid_token_ends_at_once_with_a_sentence(data: Path) -
     ],
 )
 def test_publish_refuses_a_bad_subject_type_or_payload_before_sending(
-    call: Callable[..., Said], arguments: tuple[str, ...], said: str
+    call: Call, arguments: tuple[str, ...], said: str
 ) -> None:
     one = call("publish", *arguments, "--data", "/nowhere")
 
@@ -171,7 +147,7 @@ def test_listen_refuses_a_malformed_room(data: Path) -> None:
     assert "is not kind:id" in one.text
 
 
-def test_listen_without_email_and_token_is_a_usage_error(call: Callable[..., Said]) -> None:
+def test_listen_without_email_and_token_is_a_usage_error(call: Call) -> None:
     one = call("listen", "campaign:c1")
 
     assert one.exit_code == 2
@@ -181,9 +157,7 @@ def test_listen_without_email_and_token_is_a_usage_error(call: Callable[..., Sai
 @pytest.mark.parametrize(
     "name", [["token", "--email", OWNER], ["publish", *update("c1")], ["listen", "campaign:c1", "--email", OWNER]]
 )
-def test_commands_without_a_running_up_say_what_to_do(
-    call: Callable[..., Said], tmp_path: Path, name: list[str]
-) -> None:
+def test_commands_without_a_running_up_say_what_to_do(call: Call, tmp_path: Path, name: list[str]) -> None:
     one = call(*name, "--data", str(tmp_path / "nothing"))
 
     assert one.exit_code == 1
@@ -253,7 +227,7 @@ def test_deadletters_json_prints_one_line_for_each_letter_with_its_whole_body(da
     assert "1 older dead letters are not shown. To see all: --last 3" in one.text
 
 
-def test_deadletters_refuses_an_unknown_reason_with_the_known_ones(call: Callable[..., Said], data: Path) -> None:
+def test_deadletters_refuses_an_unknown_reason_with_the_known_ones(call: Call, data: Path) -> None:
     one = call("deadletters", "--reason", "nonsense", "--data", str(data))
 
     assert one.exit_code == 1
@@ -346,7 +320,7 @@ async def test_readmes_publisher_example_publishes_a_valid_event(data: Path, tmp
 
 
 @pytest.mark.parametrize("name", ["up", "token", "listen", "publish", "deadletters", "doctor", "setup"])
-def test_every_command_and_option_has_help(call: Callable[..., Said], name: str) -> None:
+def test_every_command_and_option_has_help(call: Call, name: str) -> None:
     one = call(name, "--help")
 
     assert one.exit_code == 0

@@ -3,9 +3,7 @@
 import asyncio
 import json
 import re
-import sys
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +14,6 @@ from nats.js.api import AckPolicy, ConsumerConfig
 
 from beaconfire import broker_users, diagnosis
 from beaconfire.broker_users import password_variable
-from beaconfire.cli import main
 from beaconfire.diagnosis import Check, Facts
 from beaconfire.doctor import CannotDiagnose, Deployment, diagnose, renew_epoch
 from beaconfire.nats_server import NatsServer, free_port
@@ -24,29 +21,7 @@ from beaconfire_kit import broker
 from beaconfire_kit.broker import NS, STREAM
 from tests.cluster.brokers import Brokers
 from tests.conftest import broker_settings, connected
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    exit_code: int
-    text: str
-
-
-@pytest.fixture(name="call")
-def _call(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
-    """`beaconfire doctor …` in this process, with these variables."""
-
-    def call(*arguments: str, **environment: str) -> Said:
-        monkeypatch.setattr(sys, "argv", ["beaconfire", "doctor", *arguments])
-        for name, value in {"COLUMNS": "160", **environment}.items():
-            monkeypatch.setenv(name, value)
-        with pytest.raises(SystemExit) as end:
-            main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return Said(end.value.code if isinstance(end.value.code, int) else 0, out + err)
-
-    return call
+from tests.tools.conftest import Call
 
 
 @pytest.fixture(name="watched")
@@ -276,7 +251,7 @@ async def test_doctor_checks_replicas_and_leaders_of_a_cluster_and_names_a_serve
 
 
 def test_doctor_command_exits_with_1_on_a_problem_and_prints_the_same_as_json(
-    watched: NatsServer, call: Callable[..., Said], tmp_path: Path
+    watched: NatsServer, call: Call, tmp_path: Path
 ) -> None:
     environment = watched.environment("operator")
     env_file = tmp_path / "env"
@@ -284,15 +259,10 @@ def test_doctor_command_exits_with_1_on_a_problem_and_prints_the_same_as_json(
     env_file.write_text("".join(f"{password_variable(user)}={password}\n" for user, password in passwords))
     options = ["--monitoring", f"http://127.0.0.1:{watched.monitoring_port}/", "--env-file", str(env_file)]
 
-    none = call(*options, **environment)
-    with pytest.MonkeyPatch.context() as context:
-        context.setattr(sys, "argv", ["beaconfire", "setup"])
-        for name, value in watched.environment("setup").items():
-            context.setenv(name, value)
-        with pytest.raises(SystemExit):
-            main()
-    fine = call(*options, **environment)
-    absent = call("--json", "--service", "http://127.0.0.1:1", **environment)
+    none = call("doctor", *options, **environment)
+    call("setup", **watched.environment("setup"))
+    fine = call("doctor", *options, **environment)
+    absent = call("doctor", "--json", "--service", "http://127.0.0.1:1", **environment)
     told = json.loads(absent.text)
 
     assert (none.exit_code, fine.exit_code, absent.exit_code) == (1, 0, 1)
@@ -314,9 +284,9 @@ def test_doctor_command_exits_with_1_on_a_problem_and_prints_the_same_as_json(
     ],
 )
 def test_doctor_with_a_wrong_address_user_or_password_says_what_to_do(
-    nats_server: NatsServer, call: Callable[..., Said], environment: dict[str, str], said: str
+    nats_server: NatsServer, call: Call, environment: dict[str, str], said: str
 ) -> None:
-    one = call(**nats_server.environment("operator") | environment)
+    one = call("doctor", **nats_server.environment("operator") | environment)
 
     assert one.exit_code == 1
     assert said in one.text
@@ -330,10 +300,8 @@ async def test_doctor_reports_what_it_may_not_see_as_unseen(stream: NatsServer) 
     assert "publisher may not ask" in checks["consumers"].found
 
 
-def test_new_epoch_for_a_missing_stream_is_refused_with_advice(
-    nats_server: NatsServer, call: Callable[..., Said]
-) -> None:
-    one = call("--new-epoch", "--yes", **nats_server.environment("setup"))
+def test_new_epoch_for_a_missing_stream_is_refused_with_advice(nats_server: NatsServer, call: Call) -> None:
+    one = call("doctor", "--new-epoch", "--yes", **nats_server.environment("setup"))
 
     assert one.exit_code == 1
     assert "there is no stream EVENTS" in one.text

@@ -4,11 +4,11 @@ Tests of what both have in common are marked `on_both_transports`.
 """
 
 import json
+import select
 
 import pytest
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_gateway.transports.sockets import Sockets
 from tests.client import Closed, open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
@@ -33,7 +33,7 @@ async def test_sockets_stay_with_aiohttp_and_uncompressed_on_systems_without_epo
     stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BEACONFIRE_TRANSPORT", "handover")
-    monkeypatch.setattr(Sockets, "AVAILABLE", False)
+    monkeypatch.delattr(select, "epoll")
     async with (
         running_gateway(stream, auth, compression=True) as gateway,
         raw_socket(gateway.url, Sec_WebSocket_Extensions="permessage-deflate") as raw,

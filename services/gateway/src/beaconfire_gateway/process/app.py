@@ -126,7 +126,7 @@ class _Process:
         """What serves clients' sockets; None if they stay aiohttp's."""
         if self._settings.transport == "aiohttp":
             yield None
-        elif not Sockets.AVAILABLE:
+        elif not Sockets.are_available():
             log.warning("clients' sockets stay aiohttp's and take more memory: this system has no epoll")
             yield None
         else:

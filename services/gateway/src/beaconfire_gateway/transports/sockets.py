@@ -42,9 +42,6 @@ class Sockets:
     full socket holds the rest of one write, and what comes for it before its protocol has stopped the others.
     """
 
-    AVAILABLE = hasattr(select, "epoll")
-    """Whether this system has epoll. Linux does."""
-
     def __init__(self, loop: AbstractEventLoop, *, serve_s: float = SERVE_S) -> None:
         self._serve_s = serve_s
         self._loop = loop
@@ -54,6 +51,11 @@ class Sockets:
         self._aside: dict[int, bytes | None] = {}
         self._buffer = memoryview(bytearray(READ_BYTES))
         loop.add_reader(self._epoll.fileno(), self._look)
+
+    @staticmethod
+    def are_available() -> bool:
+        """Return whether this system has epoll. Linux does."""
+        return hasattr(select, "epoll")
 
     def close(self) -> None:
         """Close all sockets. Their protocols are called in a following turn of the loop.
