@@ -137,7 +137,8 @@ class CatchUp:
         # Nothing else decides the bytes: sessions with the same wire, subscriptions and cursor share them.
         key = (wire, gateway.epoch, self.offset, through, subscriptions)
         data, self.offset = gateway.catchup_cache.find(key, make)
-        self._session.write(data)
+        if data:  # a dialect may have no `position`
+            self._session.write(data)
 
     def _loses_ground(self) -> bool:
         """Whether it is no nearer to the gateway's position than `losing_s` ago."""
