@@ -141,10 +141,9 @@ async def test_second_session_of_a_socket_is_let_in_although_its_address_has_no_
     core: Core, sockets: Sockets, socket: NamespacedSocket
 ) -> None:
     """The limit of an address is on connections, and the socket is one already."""
-    for number in range(core.limits.max_sessions_per_address - 1):
+    for _ in range(core.limits.max_sessions_per_address - 1):
         core.door.enter(ADDRESS)
         core.door.connected(ADDRESS)
-        del number
     await say(socket, "/a connect ann e:10 campaign:c1", "/b connect bob e:10 campaign:c1")
 
     assert [one.state for one in socket.sessions] == [State.LIVE] * 2

@@ -71,7 +71,7 @@ class Connection(ABC):
 
     @abstractmethod
     def abort(self, session: "Session") -> None:
-        """End the session's part of it at once, without a word: its client gives no sign of life."""
+        """Drop it at once, without a word: the session's client, which is every session's, gives no sign of life."""
 
     @abstractmethod
     def close(self, error: BeaconfireError) -> None:
