@@ -1,13 +1,15 @@
 """The transports: how clients' bytes come in and go out.
 
-The route of a WebSocket: `admission` and `handshake` check the request. `sockets` serves its descriptor from then on,
-`socket_connection` is the descriptor's life, `websocket_connection` reads frames, and `websocket` gives each message
-to its session. `subprotocols` names the dialect. `aiohttp_websocket` is the fallback that leaves the socket to aiohttp.
+The route of a WebSocket: `admission` and `handshake` check the request, and `handover` takes its socket from aiohttp.
+`sockets` serves the descriptor from then on, and `socket_connection` is the descriptor's life. `websocket_connection`
+reads frames, and `websocket` gives each message to its session. `subprotocols` names the dialect. `aiohttp_websocket`
+is the fallback that leaves the socket to aiohttp.
 
 A new transport is made in these places, and in no other:
 
 * Here, a file with its connection: a `sessions.connection.Connection`. On a socket of ours, mix `SocketConnection` or
-  `WebSocketConnection` into a `SoleSession` or a `SharedConnection`. Its handler asks `Admission` first.
+  `WebSocketConnection` into a `SoleSession` or a `SharedConnection`. Its handler asks `Admission` first, and ends with
+  `hand_over`.
 * In `wire`, a framing if its bytes travel in another way, and a dialect if its clients speak another protocol. A
   dialect over the existing WebSocket is a line in `subprotocols`.
 * In `process/app`, its route.

@@ -11,6 +11,7 @@ from beaconfire_kit.web import bearer_token
 
 log = logs.get(__name__)
 
+OPENED = metrics.Counter("beaconfire_gateway_connections_opened_total", "WebSocket connections opened.")
 REFUSED = metrics.Counter(
     "beaconfire_gateway_handshakes_refused_total", "WebSocket handshakes refused, by reason.", ["reason"]
 )

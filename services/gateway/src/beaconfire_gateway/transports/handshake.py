@@ -8,26 +8,18 @@ import asyncio
 import base64
 import binascii
 import hashlib
-from typing import NoReturn
+from functools import partial
 
 from aiohttp import hdrs, web
 
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.transports import aiohttp_websocket
-from beaconfire_gateway.transports.admission import Admission, offered_token
+from beaconfire_gateway.transports.admission import OPENED, Admission, offered_token
+from beaconfire_gateway.transports.handover import hand_over
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.subprotocols import DIALECTS, Subprotocols
 from beaconfire_gateway.transports.websocket import WebSocket
 from beaconfire_gateway.wire.deflate import Agreement, MalformedOffer, negotiate
-from beaconfire_gateway.wire.wire import Wire
-from beaconfire_kit import errors, logs, metrics
-from beaconfire_kit.errors import BeaconfireError
-from beaconfire_kit.seams.aiohttp_handover import Undrained, bytes_behind, let_go, take_over
-from beaconfire_kit.web import HANDED_OVER
-
-log = logs.get(__name__)
-
-OPENED = metrics.Counter("beaconfire_gateway_connections_opened_total", "WebSocket connections opened.")
 
 FULL_AT = 4
 """A socket of aiohttp's is full at this part of the memory a session may take. On top of it come one write and the one
@@ -77,9 +69,18 @@ class Handshake:
             raise asyncio.CancelledError
         wire = self._subprotocols.wire(subprotocol, agreement)
         address = self._admission.enter(request)
+        token = offered_token(request)
         if self._sockets is not None:
-            switching = _switching(accept, subprotocol, agreement)
-            self._take_over(self._sockets, request, wire, address, switching, inflates=agreement is not None)
+            make = partial(
+                WebSocket,
+                self._gateway,
+                wire,
+                self._sockets,
+                address=address,
+                offered_token=token,
+                inflates=agreement is not None,
+            )
+            hand_over(request, self._admission, address, make, _switching(accept, subprotocol, agreement))
         OPENED.inc()
         full_bytes = self._max_buffer_bytes // FULL_AT
         return await aiohttp_websocket.serve(
@@ -88,7 +89,7 @@ class Handshake:
             request,
             subprotocol=subprotocol,
             address=address,
-            offered_token=offered_token(request),
+            offered_token=token,
             full_bytes=full_bytes,
             full=self._full,
         )
@@ -98,45 +99,6 @@ class Handshake:
         if not self._compresses:
             return None
         return negotiate(request.headers.getall(hdrs.SEC_WEBSOCKET_EXTENSIONS, []))
-
-    def _take_over(
-        self,
-        sockets: Sockets,
-        request: web.Request,
-        wire: Wire,
-        address: str,
-        switching: bytes,
-        *,
-        inflates: bool,
-    ) -> NoReturn:
-        """Answer 101 on a socket of our own. No await from here on: no byte can come in between."""
-        transport = request.transport
-        assert transport is not None
-        try:
-            connection = WebSocket(
-                self._gateway,
-                wire,
-                sockets,
-                take_over(transport),
-                address=address,
-                offered_token=offered_token(request),
-                inflates=inflates,
-            )
-        except Undrained:
-            self._admission.refuse_entered(address, "unread")
-            raise web.HTTPBadRequest(reason="read the answers to earlier requests first") from None
-        except OSError as error:
-            self._admission.refuse_entered(address, "files")
-            log.warning("could not take a connection over", error=str(error))
-            raise BeaconfireError(errors.UNAVAILABLE, "no room for more connections, try again") from None
-        transport.pause_reading()
-        sockets.write(connection.target, switching)
-        OPENED.inc()
-        early = bytes_behind(request)  # sent before our 101: allowed by no RFC, and cheap to accept
-        if early:
-            connection.data_received(early)
-        request[HANDED_OVER] = True
-        let_go()
 
 
 def _switching(accept: str, subprotocol: str, agreement: Agreement | None) -> bytes:
