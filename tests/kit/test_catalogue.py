@@ -72,7 +72,7 @@ def test_event_with_an_unknown_missing_or_wildcard_field_cannot_be_built() -> No
 
 
 def test_subject_with_a_placeholder_that_is_no_field_is_refused() -> None:
-    with pytest.raises(InvalidDeclaration, match=r"Lost.*town_id, which is no field"):
+    with pytest.raises(InvalidDeclaration, match=r"Lost.*town_id, which is not a field"):
 
         class Lost(Event):
             type = "lost"

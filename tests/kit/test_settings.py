@@ -26,7 +26,7 @@ REFUSED = {
     ("BEACONFIRE_ALLOWED_ORIGINS", "https://app.example.com/chat"): "leave it at https://app.example.com",
     ("BEACONFIRE_ALLOWED_ORIGINS", "app.example.com"): "not an origin",
     ("BEACONFIRE_TRUSTED_PROXIES", "10.0.0.1/8"): "write 10.0.0.0/8 or 10.0.0.1",
-    ("BEACONFIRE_TRUSTED_PROXIES", "proxy.example.com"): "is no network",
+    ("BEACONFIRE_TRUSTED_PROXIES", "proxy.example.com"): "is not a network",
     ("BEACONFIRE_TRUSTED_PROXIES", "0.0.0.0"): "write 0.0.0.0/0",
     ("BEACONFIRE_TRUSTED_PROXIES", "::"): "write ::/0",
     ("BEACONFIRE_ISSUER", "beaconfire\n"): "white space",
@@ -37,7 +37,7 @@ REFUSED = {
     ("BEACONFIRE_STATIC_DIR", "/no/such/folder"): "'/no/such/folder' is not a folder",
     ("BEACONFIRE_STATIC_DIR", __file__): "is not a folder",
     ("BEACONFIRE_OUTSIDE_ISSUERS", '[{"name": "a", "issuer": "a", "audience": "a ", "jwksUrl": "https://a"}]'): (
-        ", entry 1, audience: begins or ends with white space"
+        ", entry 1, audience: starts or ends with white space"
     ),
     ("BEACONFIRE_OUTSIDE_ISSUERS", "{"): "not a JSON list",
     ("BEACONFIRE_OUTSIDE_ISSUERS", '[{"name": "a", "issuer": "a", "audience": "a", "jwksUrl": "a"}]'): (

@@ -1,4 +1,4 @@
-"""Access checks: the bearer token of a request is verified, and auth is asked for the caller's role in a root.
+"""Check access: verify the bearer token of a request, and ask auth for the caller's role in a root.
 
     access = service.asks_auth(Access(settings, root_kind="campaign", source="quests"))
 
@@ -44,7 +44,7 @@ from beaconfire_kit.web import bearer_token, correlation_id, read_bytes
 log = logs.get(__name__)
 
 REFUSED = "the token is missing, invalid or expired"
-"""One text for every reason: a peer is not told which it was."""
+"""One text for every reason: a peer must not learn which it was."""
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 
 
@@ -80,7 +80,7 @@ class Access:
         self._auth: Auth
 
     def start(self, http: aiohttp.ClientSession) -> None:
-        """Begin to verify tokens. Keys are fetched with `http` when they are needed."""
+        """Start to verify tokens. Keys are fetched with `http` when they are needed."""
         settings = self._settings
         self._verifier = Verifier(
             http,
@@ -107,10 +107,10 @@ class Access:
         return Caller(claims.user_id, self._metadata(request, claims))
 
     async def member(self, request: web.Request) -> Member:
-        """The caller, who may see the root of the path.
+        """Return the caller, if the caller may see the root of the path.
 
-        Raises what `caller` raises, `bad_request` for a part of the path that is no id, and `forbidden`, which does not
-        tell a root that does not exist from one that the caller is no member of.
+        Raises what `caller` raises, `bad_request` for a part of the path that is not an id, and `forbidden`.
+        `forbidden` does not show whether the root exists and the caller is not a member, or whether it does not exist.
         """
         claims = await self._verify(request)
         path = path_ids(request)
@@ -122,13 +122,13 @@ class Access:
         return Member(claims.user_id, self._metadata(request, claims), role, path)
 
     async def editor(self, request: web.Request) -> Member:
-        """The caller, who may change what is in the root. Raises as `member` does."""
+        """Return the caller, if the caller may change things in the root. Raises as `member` does."""
         member = await self.member(request)
         check_editor(member)
         return member
 
     async def owner(self, request: web.Request) -> Member:
-        """The caller, who owns the root. Raises as `member` does."""
+        """Return the caller, if the caller owns the root. Raises as `member` does."""
         member = await self.member(request)
         if not can_own(member.role):
             raise BeaconfireError(errors.FORBIDDEN, "only owners may do this")
@@ -147,7 +147,8 @@ class Access:
     async def make_owner(self, caller: Caller, root_id: str) -> None:
         """Make the caller the first owner of a root that is about to be created.
 
-        Raises `conflict` if the root has members already and the caller is no owner among them; `unavailable`.
+        Raises `conflict` if the root has members already and the caller is not one of its owners. Also raises
+        `unavailable`.
         """
         asked = GrantRequest(
             root=self._root(root_id),
@@ -208,7 +209,7 @@ class Access:
     async def _verify(self, request: web.Request) -> Claims:
         claims = await self._verify_any(request)
         if not isinstance(claims, Claims):
-            raise BeaconfireError(errors.TOKEN_INVALID, "a service's token is no user's: it can only publish events")
+            raise BeaconfireError(errors.TOKEN_INVALID, "a service's token is not a user's: it can only publish events")
         return claims
 
     async def _verify_any(self, request: web.Request) -> Claims | ServiceClaims:

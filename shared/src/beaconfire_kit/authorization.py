@@ -1,12 +1,12 @@
-"""The two questions services ask auth over the broker, and how they ask: `auth.authorize` and `auth.grant`.
+"""Ask auth over the broker, or answer for it: `auth.authorize` (may a user do this?) and `auth.grant` (make a member).
 
-Both always answer a request that names an inbox, with `error` if something is wrong: a handler that only raised would
-leave the caller waiting for its whole timeout. A caller without an answer fails closed (AuthUnavailable is retryable).
+Both always answer a request that names an inbox, with `error` if something is wrong. A handler that only raised would
+leave the caller waiting for its whole timeout. A caller without an answer refuses (AuthUnavailable is retryable).
 
-Whatever changes something needs a proof besides a broker password: a grant a service token, a new user of an outside
-issuer that issuer's token.
+A request that changes something needs a proof besides a broker password. A grant needs a service token. A new user of
+an outside issuer needs that issuer's token.
 
-While the broker is away `Auth` asks the first one over HTTP, in the name of the user whose request is being decided:
+While the broker is away, `Auth` asks `auth.authorize` over HTTP, in the name of the user who made the request:
 
     auth = Auth(http, settings.auth_at)
     offer(claims, bearer_token(request))                 # verified by then
@@ -54,7 +54,7 @@ _GONE = (
 )
 
 INBOXES = ("_INBOX.", "_INBOX_")
-"""How the subjects begin to which auth sends answers. An answer elsewhere could be stored in the stream as an event."""
+"""The start of every subject that auth sends answers to. Elsewhere an answer could be stored as an event."""
 
 R = TypeVar("R", bound="_Reply")
 
@@ -71,7 +71,7 @@ class _Reply(CamelModel):
 
 
 class Newcomer(CamelModel):
-    """A user of an outside issuer whom auth may not know yet. Auth verifies the token itself."""
+    """A user of an outside issuer, perhaps still unknown to auth. Auth verifies the token itself."""
 
     token: str = Field(default="", max_length=MAX_TOKEN_BYTES, repr=False)
 
@@ -82,7 +82,7 @@ class AuthorizeRequest(CamelModel):
     user_id: Id
     rooms: tuple[str, ...] = Field(default=(), max_length=MAX_ROOMS)
     issued_at: int | None = None
-    """Unix seconds of the caller's token, to be told whether it was revoked since."""
+    """Unix seconds of the caller's token, to learn whether it has been revoked since."""
     roots_of: Id | None = None
     """Also name the user's roots of this kind (`campaign`), as `campaign:c1`."""
     newcomer: Newcomer | None = None
@@ -94,7 +94,7 @@ class AuthorizeRequest(CamelModel):
 
 
 def question(claims: Claims, rooms: Sequence[str] = (), *, roots_of: str | None = None) -> AuthorizeRequest:
-    """What to ask auth about a user with a verified token: whether it was revoked, and about rooms."""
+    """Return the request that asks auth about a verified token: whether it was revoked, and about rooms."""
     return AuthorizeRequest(
         user_id=claims.user_id,
         rooms=tuple(rooms),
@@ -136,8 +136,8 @@ class GrantRequest(CamelModel):
     service_token: str = Field(default="", max_length=MAX_TOKEN_BYTES, repr=False)
     """One of auth's BEACONFIRE_GRANT_TOKENS, or an issued service token that names `<kind of root>.*.member.*`."""
     founding: bool = False
-    """Only as the first member of a root that has none. If it has members, nothing is changed: granted if the user has
-    this role among them, else `conflict`."""
+    """Make the user a member only if the root has none. If it has members, the reply is `granted` if the user has
+    this role already, else `conflict`."""
 
 
 class GrantReply(_Reply):
@@ -147,7 +147,7 @@ class GrantReply(_Reply):
 
 
 class AuthUnavailable(BeaconfireError):
-    """Auth did not answer: nothing is decided, try again."""
+    """Auth did not answer, so there is no decision. Retryable."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -172,7 +172,7 @@ class _NobodyListens(AuthUnavailable):
 
 
 class HttpQuestion(CamelModel):
-    """`AuthorizeRequest` over HTTP, `POST /auth/authorize`. The bearer token says who asks."""
+    """`AuthorizeRequest` over HTTP, `POST /auth/authorize`. The bearer token names the caller."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -235,7 +235,7 @@ class Auth:
         try:
             return await self._over_broker(AUTHORIZE, request, AuthorizeReply, timeout_s)
         except (BrokerUnavailable, _NobodyListens) as error:
-            # If nobody listens, auth may still answer over HTTP, while it connects to the broker again.
+            # If no auth process listens, one may still answer over HTTP while it reconnects to the broker.
             why: AuthUnavailable = error
             offered = _offered.get()
             if self._http is not None and offered is not None and offered[:2] == (request.user_id, request.issued_at):
@@ -319,7 +319,7 @@ class Auth:
             refusal = _Refusal.model_validate_json(answer.body).error
         except ValidationError as error:
             raise AuthUnavailable from error
-        if answer.status == 404:  # what answers there is another service, or auth before it had this
+        if answer.status == 404:  # another service answers there, or an auth of an older version
             raise AuthUnavailable
         raise _as_error(refusal)
 

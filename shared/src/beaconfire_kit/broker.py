@@ -112,7 +112,7 @@ class MayNotPublish(BrokerRefused):
 
 
 class NotAcknowledged(Exception):
-    """The broker did not answer, or cannot store anything now: try again. The text says which."""
+    """The broker did not answer, or cannot store messages now. Retryable. The text contains which it was."""
 
 
 def options(settings: Settings, name: str) -> dict[str, Any]:
@@ -191,7 +191,7 @@ async def close(nc: Client) -> None:
     """Close a connection without calling `on_closed`. Wait only briefly for a broker that does not read."""
     nc.closing_on_purpose = True  # type: ignore[attr-defined]
     try:
-        # Without the broker, nats-py writes what is pending to a transport that is gone. Nothing more can be done.
+        # Without the broker, nats-py writes pending data to a transport that is gone. We can do no more about it.
         with contextlib.suppress(RuntimeError, OSError, TimeoutError):
             async with asyncio.timeout(CLOSE_S):
                 await nc.close()
@@ -304,7 +304,7 @@ async def _config_of(nc: Client, stream: str) -> dict[str, Any]:
 
 
 async def renew_epoch(nc: Client, *, timeout_s: float = 30.0) -> tuple[str, str]:
-    """Give the stream a new epoch and change nothing else in it: every cursor given out so far is invalid.
+    """Give the stream a new epoch, so that all cursors given out so far become invalid. Its messages stay.
 
     An anchor carries the epoch to the gateways. They hear the whole stream, so none misses it. Returns the old epoch
     and the new one. Needs the permissions of `setup`. Raises TimeoutError, BrokerRefused.
@@ -324,8 +324,8 @@ async def renew_epoch(nc: Client, *, timeout_s: float = 30.0) -> tuple[str, str]
 async def stream_state(nc: Client) -> StreamState:
     """Ask the stream for its state. Needs STREAM.INFO.
 
-    Waits until the stream is declared and answers, as long as it takes; bound it with `asyncio.timeout`. In a cluster
-    `last` is no boundary: the answering server may lag. A `tick` is one.
+    Waits without limit until the stream is declared and answers. Limit it with `asyncio.timeout`. In a cluster do not
+    use `last` as a boundary, because the answering server may lag. Use a `tick`.
     """
     while True:
         info = await _api(nc, f"STREAM.INFO.{STREAM}", {})
@@ -387,10 +387,11 @@ async def try_to_publish(
 ) -> int:
     """Publish to the stream once and wait for its acknowledgement. Returns the offset.
 
-    Raises BrokerRefused if the broker refuses this message and may accept others: the user may not publish on its
-    subject, the stream does not take the subject, or the message is too large. Raises NotAcknowledged if no message can
-    be stored now, or if there is no answer: the broker is away or starts, the stream is missing, sealed or full, the
-    account or the disk has no room, or JetStream is off. A message that was not acknowledged may still be stored.
+    Raises BrokerRefused if the broker refuses this message and may accept others. Then the user may not publish on its
+    subject, the stream does not have the subject, or the message is too large. Raises NotAcknowledged if no message can
+    be stored now, or if no answer comes. Then the broker is away or starting, or JetStream is off. Or the stream is
+    missing, sealed or full, or the account or disk has no room. A message that was not acknowledged may still be
+    stored.
     """
     try:
         return await _publish_once(nc, subject, body, {**(headers or {}), "Nats-Msg-Id": message_id}, timeout_s)

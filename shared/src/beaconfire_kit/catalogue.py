@@ -1,4 +1,4 @@
-"""The event catalogue: the base of event classes, and the registry of all of them.
+"""Define events: the base of event classes, and the registry of all of them.
 
 An event is declared once, as one class in one file under `beaconfire_kit/events/`. Everything else follows from it:
 subject, rooms, validation, reference, AsyncAPI, JSON Schemas, client typings (`make generate`). This file is never
@@ -104,7 +104,7 @@ def _check(cls: type[Event]) -> None:
         raise refuse("has a type and no subject")
     unknown = set(_PLACEHOLDER.findall(cls.subject)) - set(cls.model_fields)
     if unknown:
-        raise refuse(f"subject {cls.subject!r} names {', '.join(sorted(unknown))}, which is no field")
+        raise refuse(f"subject {cls.subject!r} names {', '.join(sorted(unknown))}, which is not a field")
     left_out = [name for name in _PLACEHOLDER.findall(cls.subject) if not cls.model_fields[name].is_required()]
     if left_out:
         raise refuse(

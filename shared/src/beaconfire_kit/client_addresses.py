@@ -1,4 +1,4 @@
-"""Find the address of a request's client: that of the peer, or what a trusted proxy says."""
+"""Find the address of a request's client: that of the peer, or the one that a trusted proxy names."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -19,7 +19,7 @@ _PAIR = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+=(?:[!#$%&'*+\-.^_`|~0-9A-Za-z:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """The client of a request. `unreadable` says why a trusted proxy's `entry` could not be used."""
+    """The client of a request. `unreadable` is the reason why a trusted proxy's `entry` could not be used."""
 
     address: str
     unreadable: Unreadable | None = None
@@ -29,8 +29,8 @@ class Client:
 def client_address(peer: str | None, nodes: Sequence[str], trusted: Sequence[Network]) -> Client:
     """Return the client, from the connection's peer and the proxies' entries (`x_forwarded_for` or `forwarded`).
 
-    Entries are believed only as far as trusted proxies wrote them: read from the last one backwards, the first that is
-    no trusted proxy is the client. Anybody may have written what stands before it. An entry without an address ends the
+    Only entries that trusted proxies wrote count. Read from the last one backwards, the first address that is not a
+    trusted proxy's is the client. Any client can forge the entries before it. An entry without an address ends the
     search, and the client counts as the proxy that wrote it.
     """
     client = _address(peer or "")
@@ -54,8 +54,8 @@ def x_forwarded_for(headers: Iterable[str]) -> list[str]:
 def forwarded(headers: Iterable[str]) -> list[str]:
     """Return `for` of the last entries of `Forwarded` (RFC 7239), in order. It is "unknown" if an entry has none.
 
-    Elements are cut at every comma, quoted or not. So what a client wrote into its part can never become part of what
-    a proxy appended, and an element with a comma or semicolon in quotes is malformed.
+    Elements are cut at every comma, quoted or not. So a client's own part can never become part of an element that a
+    proxy appended. An element with a comma or semicolon in quotes is malformed.
     """
     return [_for(element) for element in _last_elements(headers)]
 

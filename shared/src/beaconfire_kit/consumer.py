@@ -1,10 +1,11 @@
 """Keep a durable consumer on the stream alive, with a FastStream handler.
 
 FastStream's pull subscriber needs the stream when it starts, and never makes a lost consumer again. So the consumer is
-made here, before the subscriber starts, and again where it is gone: the stream was deleted and declared anew.
+made here, before the subscriber starts. It is made again if it is gone because the stream was deleted and declared
+again.
 
-What is handled is handled in the order of the stream, one message at a time, over all instances that share the durable
-name: the broker gives out the next message when this one is acknowledged (`max_ack_pending` 1).
+Messages are handled in the order of the stream, one at a time. That holds over all instances that share the durable
+name: the broker sends the next message when this one is acknowledged (`max_ack_pending` 1).
 """
 
 import asyncio
@@ -39,7 +40,7 @@ DELIVERED = metrics.Counter(
 )
 
 ACK_WAIT_S = 5.0
-"""A message that is not acknowledged for this long is redelivered. After a crash nothing moves for this long."""
+"""A message that is not acknowledged for this long is redelivered. After a crash the consumer waits this long."""
 RETRY_S = 1.0
 WATCH_S = 1.0
 PULL_S = 2.0
@@ -56,10 +57,10 @@ Handle = Callable[[NatsMessage], Awaitable[None]]
 class DurableConsumer:
     """One durable consumer, shared by all processes that use its name.
 
-    A message is acknowledged when `handle` has returned. If it raised, that is logged and the message comes again,
-    `RETRY_S` seconds later and before any other. A message on whose content `handle` fails (`CONTENT_ERRORS`) is set
-    aside after `TRIES` attempts: counted, logged with its offset, and acknowledged. On any other error the message is
-    tried until it is handled, and after `stuck_s` seconds without progress the consumer is not ready.
+    A message is acknowledged when `handle` has returned. If it raises, the error is logged. The message comes again
+    `RETRY_S` seconds later, before any other. A message on whose content `handle` fails (`CONTENT_ERRORS`) is set aside
+    after `TRIES` attempts: counted, logged with its offset, and acknowledged. On any other error the message is tried
+    until it is handled, and after `stuck_s` seconds without progress the consumer is not ready.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class DurableConsumer:
         self._progress = Progress(name, stuck_s=stuck_s)
 
     def why_not_ready(self) -> str | None:
-        """Return why nothing is being consumed, or None."""
+        """Return why no message is being consumed, or None."""
         return self._why_not
 
     async def run(self, nc: Client) -> None:

@@ -1,7 +1,7 @@
-"""The database of a service: its engine, its transactions, and what happens while it is away.
+"""Open a service's database, run its transactions, and translate its errors.
 
-SQLite by default, with what a crash or power loss asks for (WAL and `synchronous=FULL`); PostgreSQL by asyncpg; the
-URL decides. The tables are made by migrations (`beaconfire_kit.migrations`).
+The URL decides which database it is. SQLite is the default. It survives a crash or power loss (WAL and
+`synchronous=FULL`). PostgreSQL is used through asyncpg. Migrations make the tables (`beaconfire_kit.migrations`).
 """
 
 import asyncio
@@ -44,7 +44,7 @@ _PROBE = {
         "INSERT INTO beaconfire_probe SELECT md5(random()::text) FROM generate_series(1, 512)",
     ),
 }
-"""By whether it is SQLite: what needs new pages."""
+"""Statements that need new pages, by whether the database is SQLite."""
 DISK_FULL = "53100"
 READ_ONLY = "25006"
 """PostgreSQL's codes. A read-only server has become a replica, or was configured so."""
@@ -57,14 +57,17 @@ _DRIVERS = {
     "postgresql": "postgresql+asyncpg",
     "postgresql+asyncpg": "postgresql+asyncpg",
 }
-# SQLSTATEs (PostgreSQL, appendix A) that another attempt can get past: out of resources, serialization and deadlock, an
-# object in use, lock not available, cancelled by a timeout, shutting down or starting, a disk that fails. Those that a
-# fresh connection gets past are in `beaconfire_kit.postgresql`.
+# SQLSTATEs (PostgreSQL, appendix A) after which another attempt may succeed. They mean: out of resources, serialization
+# and deadlock, an object in use, lock not available, cancelled by a timeout, shutting down or starting, a failing disk.
+# Errors that only need a fresh connection are in `beaconfire_kit.postgresql`.
 _PASSING = ("53", "40", "55006", "55P03", "57014", "57P", "58")
 
 
 class DatabaseUnusable(Exception):
-    """The database cannot be used as it is. The text says which, why and what to do. It contains no password."""
+    """The database cannot be used as it is. The text names the database, the reason and what to do.
+
+    It contains no password.
+    """
 
 
 class DatabaseAway(BeaconfireError):
@@ -75,7 +78,7 @@ class DatabaseAway(BeaconfireError):
 
 
 class DatabaseUnwritable(DatabaseAway):
-    """Nothing can be written to the database, though it may still be read. The text says why."""
+    """The database cannot be written, although it may still be read. The text contains the reason."""
 
 
 class DatabaseFull(DatabaseUnwritable):
@@ -93,7 +96,7 @@ class FileUnusable(DatabaseUnwritable):
 
 
 class DatabaseRefused(DatabaseAway):
-    """The server refuses the connection or operation. `reason` is for the log: it says what an operator has to do."""
+    """The server refuses the connection or operation. `reason` is for the log: it contains what an operator must do."""
 
     def __init__(self, reason: str) -> None:
         super().__init__("the database cannot be used; the log says why")
@@ -116,8 +119,8 @@ class UtcDateTime(TypeDecorator[datetime]):
 class Database:
     """One engine and its transactions.
 
-    Writers of SQLite wait for one another here, not by polling its lock. With `one_writer` those of PostgreSQL do, too,
-    across all processes: for a service whose transactions decide by rows that they do not lock.
+    Writers of SQLite wait for one another here instead of polling its lock. With `one_writer` the writers of PostgreSQL
+    do too, across all processes. A service needs that if its transactions decide by rows that they do not lock.
     """
 
     def __init__(
@@ -149,8 +152,9 @@ class Database:
         return self.url.render_as_string(hide_password=True)
 
     async def open(self, settle: Callable[[], Awaitable[None]]) -> None:
-        """Make ready with `settle`. Where that raises DatabaseAway, it is called again by whoever needs the database,
-        until it succeeds. Raises DatabaseUnusable.
+        """Make ready with `settle`.
+
+        If that raises DatabaseAway, each use of the database calls it again until it succeeds. Raises DatabaseUnusable.
         """
         self._settle = settle
         try:
@@ -161,16 +165,17 @@ class Database:
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncConnection]:
-        """Open a connection that sees one consistent state and changes nothing. Raises DatabaseAway."""
+        """Open a read-only connection that sees one consistent state. Raises DatabaseAway."""
         await self._settled()
         async with self.connected() as connection:
             yield connection
 
     @asynccontextmanager
     async def writing(self) -> AsyncIterator[AsyncConnection]:
-        """Open a transaction: committed at the end of the block, rolled back by an exception. Raises DatabaseAway.
+        """Open a transaction. It is committed at the end of the block, or rolled back on an error. Raises DatabaseAway.
 
-        Where the connection is lost while it is committed, nobody knows whether it was: the message says so.
+        If the connection is lost during the commit, it is unknown whether the commit happened. The message contains
+        that.
         """
         await self._settled()
         async with self._alone(), self._transaction(*self._opening) as connection:
@@ -191,9 +196,10 @@ class Database:
 
     @asynccontextmanager
     async def migrating(self) -> AsyncIterator[AsyncConnection]:
-        """As `transaction`, for changes of the tables themselves: SQLite enforces no foreign keys meanwhile.
+        """Open a transaction that changes the tables themselves. SQLite enforces no foreign keys meanwhile.
 
-        It changes most of a table by copying and dropping it, and dropping one deletes what refers to it.
+        SQLite makes most changes to a table by copying and dropping it. With foreign keys, dropping a table would
+        delete the rows that refer to it.
         """
         if not self.is_sqlite:
             async with self.transaction() as connection:
@@ -233,11 +239,11 @@ class Database:
         except BaseException:
             await _roll_back(connection)
             raise
-        with self._translated("the database went away while it wrote: whether it did is not known"):
+        with self._translated("the database went away during the commit: it may have happened"):
             await connection.commit()
 
     async def check(self, look: Callable[[AsyncConnection], Awaitable[object]]) -> str | None:
-        """Why it cannot be used now, as `look` finds within `CHECK_TIMEOUT_S` seconds; None where it can. Logs it.
+        """Return why the database cannot be used now, or None, and log it. `look` has `CHECK_TIMEOUT_S` seconds.
 
         A database that has no room left can still be read, so every `PROBE_EVERY_S` seconds something is written.
         """
@@ -266,7 +272,7 @@ class Database:
             log.debug("could not try to write to the database", error=type(error).__name__)
 
     async def _probe(self) -> None:
-        """Write something and leave nothing behind. Raises DatabaseUnwritable, DatabaseAway."""
+        """Write something and roll it back. Raises DatabaseUnwritable, DatabaseAway."""
         async with self.transaction() as tx:
             attempt = await tx.begin_nested()
             for statement in _PROBE[self.is_sqlite]:
@@ -306,9 +312,9 @@ class Database:
 
     @contextmanager
     def _translated(self, away: str = "the database does not answer, or is busy") -> Iterator[None]:
-        """Turn what another attempt can get past into DatabaseAway.
+        """Turn errors after which another attempt may succeed into DatabaseAway.
 
-        What a statement does wrong (IntegrityError, …) stays what it is.
+        A statement's own errors (IntegrityError, …) stay as they are.
         """
         try:
             yield
@@ -358,13 +364,13 @@ _UNWRITABLE_FILE = {
     "database disk image is malformed": "the database's file is damaged",
     "file is not a database": "the database's file is damaged",
 }
-"""By what SQLite says: what an operator has to set right, and no caller can."""
+"""Problems that only an operator can fix, by a part of SQLite's message."""
 _REFUSALS = {
     "28P01": "wrong user or password",
     "28000": "the server does not let this user in (pg_hba.conf)",
     "3D000": "there is no such database: create it, or correct the URL",
-    "42501": "this user may not do what is needed there: make it the owner of the database",
-    "3F000": "there is no schema that this user may create tables in",
+    "42501": "this user may not do this there: make it the owner of the database",
+    "3F000": "this user may not create tables in any schema",
 }
 
 
@@ -376,7 +382,7 @@ def cause(error: BaseException) -> str:
 
 
 async def lock(tx: AsyncConnection, name: str) -> None:
-    """Take PostgreSQL's lock of this name until the end of the transaction.
+    """Hold PostgreSQL's lock of this name until the end of the transaction.
 
     SQLite needs none: a writing transaction is always alone.
     """
@@ -451,7 +457,7 @@ def _postgresql(pool_size: int, lock_timeout_s: float) -> dict[str, Any]:
 def _prepare_sqlite(engine: AsyncEngine) -> None:
     @event.listens_for(engine.sync_engine, "connect")
     def _connect(connection: Any, _record: Any) -> None:
-        connection.isolation_level = None  # transactions are begun below, not by the driver
+        connection.isolation_level = None  # transactions start below, not in the driver
         cursor = connection.cursor()
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=5000"):
             cursor.execute(f"PRAGMA {pragma}")
@@ -459,7 +465,7 @@ def _prepare_sqlite(engine: AsyncEngine) -> None:
 
     @event.listens_for(engine.sync_engine, "begin")
     def _begin(connection: Any) -> None:
-        # A write begins IMMEDIATE: a read that later upgrades would fail with "locked" under a concurrent writer.
+        # A write starts with IMMEDIATE: a read that later upgrades would fail with "locked" under a concurrent writer.
         writes = connection.get_execution_options().get("beaconfire_writes", False)
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 

@@ -2,7 +2,7 @@
 
     {"id", "type", "version", "payload", "metadata": {"timestamp", "userId", "source", "correlationId", "audience"}}
 
-A publisher in another language needs a subject and this JSON, nothing else (PROTOCOL.md, "Publishing").
+A publisher in another language needs only a subject and this JSON (PROTOCOL.md, "Publishing").
 """
 
 import json
@@ -40,22 +40,22 @@ MAX_EVENT_BYTES = 65_536
 """Bytes of the body of a message, as it is stored. A client that does not read may cost a gateway four of them."""
 
 REASONS = {
-    "not_json": "the body is no JSON that every client reads alike: it is malformed, or has NaN or a key twice",
+    "not_json": "not every client can read the body as the same JSON: it is malformed, or has NaN or a key twice",
     "unknown_type": "no event of the catalogue has this type: declare it first, or correct the type",
     "unknown_version": "gateways do not know this version of the event: bring them up to date before the publisher",
     "invalid": "a field is missing or wrong: see the event's page in docs/reference/events.md",
-    "wrong_subject": "the subject does not say the same as the ids in the payload",
-    "too_large": "an event has at most 64 KiB: keep elsewhere what is large, and say in the event where",
+    "wrong_subject": "the subject does not match the ids in the payload",
+    "too_large": "an event has at most 64 KiB: store large data elsewhere, and put its address into the event",
     "has_ttl": "it carries Nats-TTL, and would vanish from the history",
 }
-"""Why a message is not a valid event, for those who have to fix its publisher."""
+"""Why a message is not a valid event, for the operator or developer who fixes its publisher."""
 
 
 class InvalidEvent(ValueError):
     """The message is not a valid event of the catalogue on its own subject.
 
-    `reason` is a word of `REASONS`, for metrics and the dead letter; the text says where and what, never the payload's
-    values.
+    `reason` is a word of `REASONS`, for metrics and the dead letter. The text names the place and the problem. It never
+    contains the payload's values.
     """
 
     def __init__(self, reason: str, detail: str) -> None:
@@ -92,8 +92,8 @@ class Envelope:
     metadata: Metadata
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     message_id: str = ""
-    """Its `Nats-Msg-Id`: the id, unless a caller chose that. The broker drops a second message under the same one,
-    whoever sends it, so a stranger must not be able to guess it."""
+    """The event's `Nats-Msg-Id`. It is the id, unless a caller chose another. The broker drops a second message with
+    the same one, even from another sender, so it must be impossible to guess."""
 
     def __post_init__(self) -> None:
         if not self.message_id:
@@ -172,9 +172,9 @@ def read(subject: str, body: bytes) -> Received:
 def check(subject: str, body: bytes) -> Checked:
     """Check a message against the catalogue and its subject. It is used live, for history, and over HTTP.
 
-    Nothing is converted: `true` and `1.0` are no 1, a number is no time. Unknown fields pass. Raises InvalidEvent with
-    the reason `too_large`, `not_json` (also invalid UTF-8, NaN, a key twice, nesting too deep), `unknown_type`,
-    `unknown_version`, `invalid` (the field is named) or `wrong_subject`.
+    No value is converted: `true` and `1.0` are not 1, and a number is not a time. Unknown fields pass. Raises
+    InvalidEvent. Its reason is `too_large`, `not_json`, `unknown_type`, `unknown_version`, `invalid` (the text names
+    the field) or `wrong_subject`. `not_json` also means invalid UTF-8, NaN, a key twice, or nesting too deep.
     """
     if len(body) > MAX_EVENT_BYTES:
         check_size(body)
@@ -203,8 +203,10 @@ def check_lifetime(headers: Mapping[str, str] | None) -> None:
 
 
 def check_json(body: bytes) -> None:
-    """Raises InvalidEvent if parsers could disagree about this JSON: about a key that is there twice, or about NaN and
-    Infinity, which Python's read and a browser's do not."""
+    """Raise InvalidEvent if parsers could disagree about this JSON.
+
+    That is the case for a key that occurs twice, and for NaN and Infinity, which Python reads and a browser does not.
+    """
     try:
         json.loads(
             body, object_pairs_hook=_refuse_twice, parse_constant=_refuse_constant, parse_int=len, parse_float=len
@@ -270,7 +272,7 @@ def _as_dict(model: Any, *inside: str) -> Any:
     fields = {}
     for name, field_ in model["schema"]["fields"].items():
         schema, is_required = field_["schema"], True
-        if schema["type"] == "default":  # what was not given is not there
+        if schema["type"] == "default":  # fields that were not given are left out
             schema, is_required = schema["schema"], False
         schema = _as_dict(schema) if name in inside else _strict(schema)
         fields[name] = core_schema.typed_dict_field(
@@ -284,7 +286,7 @@ _TIME = core_schema.str_schema(strict=True, pattern=r"^\d{4}-\d\d-\d\d[Tt ]\d\d:
 
 
 def _strict(schema: Any) -> Any:
-    """Return a schema that converts nothing: no text or `true` to a number, no number to a time, no NaN."""
+    """Return a strict schema: no text or `true` becomes a number, no number becomes a time, and NaN is refused."""
     if isinstance(schema, list | tuple):
         return type(schema)(_strict(one) for one in schema)
     if not isinstance(schema, dict):
@@ -304,7 +306,7 @@ def _colons(message: Any) -> int:
     """How many colons every message of this schema has at least, besides those of its keys: two in each time."""
     payload = message["fields"]["payload"]["schema"]
     if payload["type"] != "typed-dict":
-        return -1_000  # what is in it is not known: it is always looked at
+        return -1_000  # its contents are not known, so it is always looked at
     fields = [*payload["fields"].values(), *message["fields"]["metadata"]["schema"]["fields"].values()]
     return 2 * len([field_ for field_ in fields if field_["required"] and field_["schema"]["type"] == "chain"])
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 
 class Retry(StrEnum):
-    """What the peer should do next."""
+    """The peer's next step after an error."""
 
     NO = "no"
     TOKEN = "token"  # noqa: S105  (a word, not a secret)
@@ -75,7 +75,7 @@ def row_of(code: str, otherwise: ErrorCode) -> ErrorCode:
 
 
 class BeaconfireError(Exception):
-    """An error with a row of the table. The message may be shown to the peer: it says what the *peer* did wrong."""
+    """An error with a row of the table. The message may be shown to the peer: it names what the *peer* did wrong."""
 
     def __init__(
         self,

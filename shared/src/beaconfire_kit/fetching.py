@@ -1,4 +1,4 @@
-"""Make HTTP requests whose answers are limited in bytes and in time, whatever the other side says.
+"""Make HTTP requests, and limit their answers in bytes and in time.
 
 body = await fetch(http, "https://id.example/jwks.json", max_bytes=256 * 1024, timeout_s=2.0)
 """
@@ -17,7 +17,7 @@ _EITHER_HEADER = 32 + zlib.MAX_WBITS  # zlib detects gzip and zlib headers
 
 
 class FetchFailed(Exception):
-    """No complete answer arrived. The text says why, and contains nothing of the answer's body."""
+    """No complete answer arrived. The text contains the reason, but no part of the answer's body."""
 
 
 class Answer(NamedTuple):
@@ -38,8 +38,8 @@ async def fetch(http: aiohttp.ClientSession, url: str, *, max_bytes: int, timeou
 async def ask(http: aiohttp.ClientSession, url: str, *, max_bytes: int, timeout_s: float) -> Answer:
     """Return the unpacked answer to a GET. Raises FetchFailed if it is too large, too slow, cut off, or missing.
 
-    `max_bytes` holds for what is sent and for what it unpacks to; nothing beyond is read or unpacked. `timeout_s` holds
-    for all of it. Redirects are not followed.
+    `max_bytes` limits both the packed and the unpacked answer: no byte beyond it is read or unpacked. `timeout_s`
+    limits the whole request. Redirects are not followed.
     """
     return await _ask(http, hdrs.METH_GET, url, None, {}, max_bytes=max_bytes, timeout_s=timeout_s)
 

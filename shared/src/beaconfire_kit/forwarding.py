@@ -1,4 +1,4 @@
-"""Find the client behind a proxy, as the settings say. Count and log headers that cannot be read."""
+"""Find the client behind a proxy, with the proxies of the settings. Count and log headers that cannot be read."""
 
 import time
 

@@ -1,7 +1,7 @@
 """Read a JWS in its compact form (RFC 7515 §7.1) strictly, so that a token has exactly one text.
 
-A lenient reader lets one token be written in many ways (padding, unused bits, other encodings, a key twice), and then
-two parts of a system may read different things, or a list of revoked texts may miss one.
+With a lenient reader one token can be written in many ways (padding, unused bits, other encodings, a key twice). Then
+two parts of a system may read it differently, or a list of revoked texts may miss one.
 """
 
 import base64
@@ -13,7 +13,7 @@ _COMPACT = re.compile(r"([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_-]+)")
 
 
 class Malformed(ValueError):
-    """The text is not a JWS in its compact form. The message says what is wrong, and contains nothing of it."""
+    """The text is not a JWS in its compact form. The message contains the problem, but no part of the text."""
 
 
 class Parts(NamedTuple):
@@ -26,8 +26,8 @@ class Parts(NamedTuple):
 def parse(token: str) -> Parts:
     """Return header and claims. Raises Malformed.
 
-    Refused are padding and unused bits in base64url, any other character, JSON that is not UTF-8 or begins with a
-    byte-order mark, a key that occurs twice in one object, NaN and Infinity, and lone surrogates.
+    Padding, unused bits and any other character in base64url are refused. So is JSON that is not UTF-8, starts with a
+    byte-order mark, or has a key twice in one object. So are NaN, Infinity and lone surrogates.
     """
     found = _COMPACT.fullmatch(token)
     if found is None:

@@ -1,7 +1,7 @@
-"""The lease of the relay: of several processes on one database, one relays the outbox.
+"""Hold the lease of the relay: of several processes on one database, only one relays the outbox.
 
-It is one row. It is renewed whenever rows are marked, so it costs nothing while nothing is sent. Another process takes
-it over when rows wait and it was not renewed for `LEASE_S` seconds (ADR 0014).
+It is one row. It is renewed whenever rows are marked, so it costs no query while no event is sent. Another process
+takes it over when rows wait and it was not renewed for `LEASE_S` seconds (ADR 0014).
 """
 
 import time

@@ -1,7 +1,7 @@
 """Structured logs: one line per fact, with a static sentence and fields. Ids come from context variables.
 
-Payloads and tokens are never logged. `redact` is the last line of defence: fields with a secret's name, and anything
-that looks like a JWT or carries `token=` in a query, are blanked wherever they stand.
+Payloads and tokens are never logged. `redact` is the last line of defence. It blanks fields with a secret's name, and
+anything that looks like a JWT or has `token=` in a query.
 """
 
 import logging
@@ -13,12 +13,12 @@ from typing import Any, Literal
 import structlog
 
 _SECRET_FIELDS = re.compile(r"token|password|secret|authorization|cookie|payload|body", re.IGNORECASE)
-# What begins like a JWT is taken whether its other parts follow or not. Looking for them again from every `eyJ` of a
+# Text that starts like a JWT is blanked, whether its other parts follow or not. Looking for them from every `eyJ` of a
 # text that a client chose would cost the square of its length.
 _SECRET_TEXT = re.compile(r"eyJ[\w-]{5,}(\.[\w-]+)*|(?<=token=)[^\s&\"']+|(?<=[Bb]earer )\S+")
 _BLANK = "[redacted]"
 _HARMLESS_FIELDS = re.compile(r"(^|_)token_ids?$|_(count|bytes)$")
-"""Fields named after a secret that only say which one it was, how many, or how large."""
+"""Fields named after a secret that only contain which one it was, how many, or how large."""
 RESERVED = frozenset({"service", "level", "timestamp", "logger"})
 """Fields of every line. A caller's field with such a name gets another name."""
 

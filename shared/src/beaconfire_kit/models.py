@@ -1,4 +1,4 @@
-"""camelCase models: Python is snake_case, JSON is camelCase, and pydantic translates here.
+"""Base classes of camelCase models. Python is snake_case, JSON is camelCase, and pydantic translates here.
 
 class NewQuest(Body):
     text: Annotated[str, Field(min_length=1, max_length=500)]
@@ -24,7 +24,7 @@ class CamelModel(BaseModel):
 
 
 class Body(BaseModel):
-    """What a caller sends. Strict: no value is converted, and a field that is not known is refused.
+    """The body of a request. Strict: no value is converted, and an unknown field is refused.
 
     `model_dump` gives the names of the columns, in snake_case.
     """

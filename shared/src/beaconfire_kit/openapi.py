@@ -57,7 +57,7 @@ def document(
     schemas: Mapping[str, Any],
     of_callers: tuple[ErrorCode, ...] = (),
 ) -> dict[str, Any]:
-    """The whole document. `bearer` says which tokens the calls take, `of_callers` what any call with one may answer."""
+    """Return the whole document. `bearer` describes the calls' tokens, `of_callers` the answers to them."""
     paths: dict[str, Any] = {}
     for call in (ITSELF, *calls):
         paths.setdefault(call.path, {})[call.method] = _operation(call, (errors.TOKEN_INVALID, *of_callers))
@@ -82,7 +82,7 @@ def document(
 
 
 def served(document: Mapping[str, Any]) -> Handler:
-    """The handler of `GET /openapi.json`, for everybody."""
+    """Return the handler of `GET /openapi.json`. It needs no token."""
 
     async def answer(_request: web.Request) -> web.Response:
         return json_answer(dict(document))

@@ -14,7 +14,7 @@ _HINT = "write it as https://app.example.com or http://localhost:3000"
 
 
 class InvalidOrigin(ValueError):
-    """The text is not an origin. The message says why and what to write instead."""
+    """The text is not an origin. The message contains the reason and what to write instead."""
 
 
 def normal_origin(text: str) -> str:

@@ -32,7 +32,7 @@ REMEMBERED = 10_000
 
 
 class Outbox:
-    """Adds events to a transaction, and tells where in the stream they are once they are published."""
+    """Adds events to a transaction, and returns their cursors in the stream once they are published."""
 
     def __init__(self, database: Database, rows: Table) -> None:
         self.database = database
@@ -42,8 +42,8 @@ class Outbox:
         self.position = Position()
         self.committed = asyncio.Event()
         """Set when there may be something to publish."""
-        self.is_untold = False
-        """Whether another process may have to be told that something was committed here."""
+        self.is_unannounced = False
+        """Whether events were committed here that the relay of another process may not have heard of."""
         self._cursors: OrderedDict[str, Cursor | None] = OrderedDict()
         self._waiting: dict[str, asyncio.Future[Cursor | None]] = {}
 
@@ -67,12 +67,12 @@ class Outbox:
         return [len(body) for body in bodies]
 
     def wake(self) -> None:
-        """Tell the relay that something was committed here. Without it, the relay finds it within a second."""
-        self.is_untold = True
+        """Wake the relay after a commit here. Without this, the relay finds the events within a second."""
+        self.is_unannounced = True
         self.committed.set()
 
     def woken(self) -> None:
-        """As `wake`, when another process committed something and said so."""
+        """Wake the relay after a commit that another process announced."""
         self.committed.set()
 
     async def cursor_of(self, event_id: str, timeout_s: float) -> Cursor | None:

@@ -33,7 +33,7 @@ def table(metadata: MetaData) -> Table:
     """The outbox table in a service's own schema, and the table of the relay's lease beside it.
 
     `published_at` is when the relay was done with a row. Such a row has a `stream_offset`, or the broker refused the
-    event and `refused` says why. The broker knows the event by `event_id`, its `Nats-Msg-Id`.
+    event and `refused` is the reason. The broker knows the event by `event_id`, its `Nats-Msg-Id`.
     """
     lease.table(metadata)
     return Table(
@@ -59,7 +59,7 @@ def table(metadata: MetaData) -> Table:
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """What waits in an outbox, of one root or of all."""
+    """The events that wait in an outbox, of one root or of all."""
 
     events: int = 0
     oldest: datetime | None = None
@@ -73,14 +73,14 @@ class Waiting:
 
 
 def by_root(rows: Table) -> Select[str, int, datetime]:
-    """What waits in an outbox, by `root`: `events` and `oldest`, the oldest first."""
+    """Return the events that wait in an outbox, by `root`: `events` and `oldest`, the oldest first."""
     oldest = func.min(rows.c.created_at).label("oldest")
     counted = select(root_of(rows.c.subject).label("root"), func.count().label("events"), oldest)
     return counted.where(rows.c.published_at.is_(None)).group_by("root").order_by("oldest")
 
 
 async def survey(connection: AsyncConnection, rows: Table) -> Waiting:
-    """What waits in an outbox, of all roots together."""
+    """Return the events that wait in an outbox, of all roots together."""
     waiting = (await connection.execute(by_root(rows))).all()
     refused = await connection.scalar(select(func.count()).select_from(rows).where(rows.c.refused.is_not(None)))
     return Waiting(

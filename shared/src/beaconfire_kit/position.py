@@ -1,6 +1,6 @@
-"""How far the stream is known to reach: its epoch, and an offset in it.
+"""Track how far the stream is known to reach: its epoch, and an offset in it.
 
-An offset that the stream had before a database read began is a safe cursor for that read. An event is published after
+An offset that the stream had before a database read started is a safe cursor for that read. An event is published after
 its change is committed, so the read contains every change whose event lies at or below that offset.
 """
 
@@ -12,8 +12,8 @@ from beaconfire_kit.cursor import Cursor
 class Position:
     """The highest offset of the stream that this process knows of. It is never ahead of the stream.
 
-    `life` counts how often the stream was found to be another one, or to have gone back. An acknowledgement counts only
-    in the life in which its publish began.
+    `life` counts how often the stream turned out to be another one, or had gone back. An acknowledgement counts only in
+    the life in which its publish started.
     """
 
     def __init__(self) -> None:

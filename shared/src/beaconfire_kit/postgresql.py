@@ -1,8 +1,9 @@
 """Interpret PostgreSQL's errors, and repeat statements that failed only because of their connection.
 
-A prepared statement is stale once a migration has changed the type of a column that it returns, or once somebody has
-deallocated it. A connection is gone after a restart, and useless after a failover that made its server read-only. A
-statement that fails for such a reason is executed once more on a fresh connection, provided nothing is lost by that.
+A prepared statement is stale once a migration has changed the type of a column that it returns, or once another client
+of the pooler has deallocated it. A connection is gone after a restart, and useless after a failover that made its
+server read-only. A statement that fails for such a reason is executed once more on a fresh connection, if that loses no
+earlier changes.
 """
 
 from typing import Any
@@ -21,9 +22,9 @@ REPEATED = metrics.Counter(
     ["reason"],
 )
 
-# SQLSTATEs (PostgreSQL, appendix A) after which this connection is useless, while another one may work: connection
-# lost, ended by an administrator or a crash, read-only since a failover, idle in a transaction for too long, a prepared
-# statement that is missing or exists already (a pooler in between, `DEALLOCATE`).
+# SQLSTATEs (PostgreSQL, appendix A) after which this connection is useless, while another one may work. They mean:
+# connection lost, ended by an administrator or a crash, read-only since a failover, idle in a transaction for too long.
+# With a pooler in between, or after `DEALLOCATE`, a prepared statement may also be missing or exist already.
 _CONNECTION_IS_USELESS = ("08", "57P01", "57P02", "57P05", "25006", "25P03", "26000", "42P05")
 _STALE = (
     (
@@ -77,9 +78,10 @@ def watch(engine: AsyncEngine) -> None:
 class RepeatingConnection(AsyncConnection):
     """Repeat a statement on a fresh connection if it failed only because of its connection.
 
-    In a transaction that writes this is done for its first statement alone: what came before would be undone. A
-    later statement raises, as any does that fails twice, and the caller has to begin the transaction again. One that
-    only reads has nothing to lose: each of its statements sees what is committed when it begins (READ COMMITTED).
+    In a writing transaction only the first statement is repeated, because a fresh connection would lose the earlier
+    ones. A later statement raises, as does any that fails twice. Then the caller has to start the transaction again. In
+    a reading transaction every statement can be repeated. Each sees the changes that were committed before it starts
+    (READ COMMITTED).
     """
 
     def __init__(self, engine: AsyncEngine) -> None:
@@ -88,7 +90,7 @@ class RepeatingConnection(AsyncConnection):
         self._is_written = False
 
     async def open_transaction(self, *opening: Executable) -> None:
-        """Begin a writing transaction with these statements. A connection that replaces this one does the same."""
+        """Open a writing transaction with these statements. A connection that replaces this one does the same."""
         self._opening = opening
         await self.begin()
         for statement in opening:

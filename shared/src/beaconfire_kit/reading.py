@@ -1,8 +1,8 @@
 """Read the stream with a temporary consumer, up to an offset that is known to exist (ADR 0002).
 
 Because the last offset exists, whichever replica delivers it has everything below it. This uses the raw consumer API,
-because it needs exact settings: no acknowledgements, in memory, one replica, idle heartbeats, and a delivery counter
-that must not jump.
+because it needs exact settings. They are: no acknowledgements, in memory, one replica, and idle heartbeats. The
+delivery counter must not jump.
 """
 
 import json
@@ -16,7 +16,7 @@ from beaconfire_kit.broker import NS, STREAM
 
 HEARTBEAT_S = 0.5
 MAX_IDLE = 3
-"""After so many idle heartbeats in a row, the last offset is gone, and nothing is stored behind it."""
+"""After so many idle heartbeats in a row, the last offset is gone, and no message is stored behind it."""
 INACTIVE_S = 5
 """The server deletes a consumer that had no subscriber for so long."""
 RATE_BITS_S = 400_000_000  # 50 MB/s: a long read must not fill the broker's buffer for this connection (64 MB)
@@ -39,7 +39,7 @@ async def create(
 ) -> None:
     """Create a consumer that sends every message from an offset or a time on to `inbox`.
 
-    With `subjects`, it sends only messages on these. Raises ReadFailed if it is refused, or if there is no answer.
+    With `subjects`, it sends only messages on these. Raises ReadFailed if the broker refuses it or does not answer.
     """
     config = {
         "name": name,
@@ -81,12 +81,13 @@ class Deliveries:
     def check(self, reply: bytes) -> tuple[int, float] | None:
         """Check the next delivery by its reply subject. Returns its offset, and when it was stored (Unix seconds).
 
-        None if it is a heartbeat. Raises ReadFailed if a message is missing before it, or nothing is left to read.
+        None if it is a heartbeat. Raises ReadFailed if a message is missing before it, or if no message is left to
+        read.
         """
         if not reply.startswith(b"$JS.ACK."):
             self._idle += 1
             if self._idle >= MAX_IDLE:
-                raise ReadFailed("nothing is left to read")
+                raise ReadFailed("no message is left to read")
             return None
         self._idle = 0
         # `$JS.ACK.<stream>.<consumer>.<n>.<offset>.<delivery>.<ns>.<pending>`, counted from the end: newer servers put

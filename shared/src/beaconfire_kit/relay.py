@@ -1,14 +1,14 @@
-"""The relay publishes what is in the outbox, the events of a root in the order of their rows.
+"""Publish the events of the outbox, those of a root in the order of their rows.
 
 A crash between commit and publish leaves the row, and the next relay publishes it. A crash between publish and mark
-publishes it again under the same `Nats-Msg-Id`, and the broker drops the repeat. Events so old that the broker may
-have forgotten their id are looked up in the stream first (`beaconfire_kit.lookup`). So rows can be marked late, many at
+publishes it again with the same `Nats-Msg-Id`, and the broker drops the repeat. The broker may have forgotten the ids
+of old events, so those are looked up in the stream first (`beaconfire_kit.lookup`). So rows can be marked late, many at
 a time.
 
 An event that the broker refuses is set aside: `refused` keeps the reason, operators see it, and `beaconfire outbox` can
 send it again. Roots never wait for one another: while an event of one root is not acknowledged, other roots go on.
 
-One process of several relays, the one that holds the lease (`beaconfire_kit.lease`). Two at once, for a moment, do no
+Of several processes only the one that holds the lease relays (`beaconfire_kit.lease`). Two at once, for a moment, do no
 harm: each sends the events of a root in order, and the broker stores each once.
 """
 
@@ -58,7 +58,7 @@ BATCH = 200
 IN_FLIGHT = 32
 """Events in flight at a time, each of another root. The broker syncs its disk for every one."""
 GATHER_S = 0.01
-"""How long a batch may take before the relay looks for the next rows, of roots that have nothing in flight."""
+"""How long a batch may take before the relay looks for the next rows, of roots without an event in flight."""
 MARK_S = 0.05
 """How long acknowledged rows are gathered before they are marked: one transaction, and one sync, for all of them."""
 POLL_S = 1.0
@@ -79,7 +79,7 @@ MAX_UNMARKED = 1_000
 """Rows that were sent and cannot be marked, because the database can be read but not written."""
 FORGET_EVERY_S = 600.0
 KEEP = timedelta(days=8)
-"""Longer than the stream keeps events, so that a lost stream can be told from a lost row."""
+"""Longer than the stream keeps events, so that a lost stream can be distinguished from a lost row."""
 
 
 @dataclass(slots=True)
@@ -147,7 +147,7 @@ class Relay:
         return f"no event reaches the stream, the oldest has waited for {age_s:.0f} s: {self._reason or 'no answer'}"
 
     def warnings(self) -> list[str]:
-        """What an operator should look at although the service is ready."""
+        """Return problems that an operator should look at although the service is ready."""
         said, waits = [], self._waits
         if (age_s := waits.age_s()) > STALE_S:
             said.append(
@@ -155,11 +155,13 @@ class Relay:
                 "`beaconfire outbox` lists them"
             )
         if waits.refused:
-            said.append(f"the broker refused {waits.refused} events: `beaconfire outbox` says why and sends them again")
+            said.append(
+                f"the broker refused {waits.refused} events: `beaconfire outbox` shows why, and can resend them"
+            )
         return said
 
     async def check_stream(self, nc: Client) -> str | None:
-        """Why there is no stream to publish to, None if there is. Notes where the stream ends. Ask once a second."""
+        """Return why there is no stream to publish to, or None. Notes where the stream ends. Call it once a second."""
         position = self.outbox.position
         try:
             async with asyncio.timeout(STREAM_TIMEOUT_S):
@@ -173,7 +175,7 @@ class Relay:
     async def run(self, nc: Client, *, wake: str | None = None) -> None:
         """Publish committed events forever, those of a root in the order of their rows. Owned by the service.
 
-        If another process holds the lease, it is told of new rows on the subject `wake`.
+        If another process holds the lease, that process hears of new rows on the subject `wake`.
         """
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -196,9 +198,9 @@ class Relay:
         try:
             while await self._send_batch(nc):
                 pass
-            if wake and self.outbox.is_untold and not self._lease.is_held:
+            if wake and self.outbox.is_unannounced and not self._lease.is_held:
                 await nc.publish(wake, b"")
-            self.outbox.is_untold = False
+            self.outbox.is_unannounced = False
             await self._forget()
         except DatabaseAway as error:
             log.warning("the relay waits for the database", reason=error.message)
@@ -239,7 +241,7 @@ class Relay:
             log.warning("stopping with events not yet sent", error=type(failed.exceptions[0]).__name__)
 
     async def drain(self, nc: Client) -> None:
-        """Publish and mark until nothing waits, or until another process does it. Do not call it while `run` runs."""
+        """Publish and mark until no event waits, or until another process relays. Do not call it while `run` runs."""
         try:
             while True:
                 broker.check_cancelled()
@@ -256,9 +258,10 @@ class Relay:
             await self._end_sending()
 
     async def _send_batch(self, nc: Client) -> bool:
-        """Start to send the next events of the roots that have nothing in flight.
+        """Start to send the next events of the roots without an event in flight.
 
-        False if there is no more to do now: nothing more waits, another process relays, or nothing is acknowledged.
+        Return False if there is no more to do now: no more events wait, another process relays, or the broker
+        acknowledges none.
         """
         if not nc.is_connected:
             self._reason = "the broker is not reachable"
@@ -301,7 +304,7 @@ class Relay:
             self._committed.set()
 
     async def _gather(self) -> None:
-        """Wait until nothing is in flight, or until `GATHER_S` seconds have passed and there is room for more."""
+        """Wait until no event is in flight, or until `GATHER_S` seconds have passed and there is room for more."""
         while self._sending:
             await asyncio.wait(set(self._sending.values()), timeout=GATHER_S)
             if len(self._sending) < IN_FLIGHT:

@@ -1,4 +1,4 @@
-"""Why a client must load the state of its rooms again: the reasons that it is told, and the causes that are logged.
+"""Define why a client must load its rooms again: the reasons for the client, and the causes for the log.
 
 `make generate` writes the reasons into PROTOCOL.md, docs/howto/troubleshoot.md and the browser client's typings, and
 the causes into docs/howto/troubleshoot.md.
@@ -11,11 +11,11 @@ class ResyncReason(StrEnum):
     """Why a gateway sends `resync`. The value is the word on the wire, in the log and in the metric."""
 
     meaning: str
-    """What happened, for the author of a client."""
+    """A sentence about what happened, for the author of a client."""
     client: str
-    """What a client does, besides loading the state of the rooms again."""
+    """What a client must do, besides loading the state of the rooms again."""
     operator: str
-    """What an operator looks at if it happens again and again."""
+    """What an operator should look at if it happens again and again."""
 
     def __new__(cls, value: str, meaning: str, client: str, operator: str) -> "ResyncReason":
         member = str.__new__(cls, value)
@@ -55,7 +55,7 @@ class ResyncReason(StrEnum):
 
 
 class ResyncCause(StrEnum):
-    """What exactly led to a `resync`. The value is the word in the log; clients are told the reason only."""
+    """The exact cause of a `resync`. The value is the word in the log. Clients only get the reason."""
 
     reason: ResyncReason
     meaning: str

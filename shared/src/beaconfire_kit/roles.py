@@ -4,7 +4,7 @@ from enum import StrEnum
 
 
 class Role(StrEnum):
-    """A member's role in a root. Every member may see the root. `can_edit` and `can_own` tell the rest."""
+    """A member's role in a root. Every member may see the root. See `can_edit` and `can_own` for the rest."""
 
     OWNER = "owner"
     EDITOR = "editor"

@@ -1,4 +1,4 @@
-"""The life of a service with a database: how it starts, why it is not ready, and in which order it stops.
+"""Start a service with a database, report whether it is ready, and stop it in order.
 
     def build(settings: Settings, *, on_fatal: Callable[[], None]) -> web.Application:
         service = Service("quests", settings, MIGRATIONS, look_at=QUESTS, on_fatal=on_fatal)
@@ -11,12 +11,25 @@
     if __name__ == "__main__":
         run("quests", Settings, build)
 
-It starts in this order: the database, which `migrate_on_start` may bring up to date; `at_start`; the tasks of `always`;
-once the broker is there, `on_connected` and the tasks of `while_connected`. HTTP does not wait for the broker: until it
-is there, the service is alive, answers what it can, and is not ready.
+It starts in this order:
 
-It stops in this order: HTTP, so that no request is being answered any more; all tasks; `at_stop`; the last events of
-the outbox; the broker; `at_end`; the database.
+1. the database, which `migrate_on_start` may migrate
+2. `at_start`
+3. the tasks of `always`
+4. once the broker is there, `on_connected` and the tasks of `while_connected`
+
+HTTP does not wait for the broker. Until the broker is there, the service is alive and answers what it can, but is not
+ready.
+
+It stops in this order:
+
+1. HTTP, so that no request is being answered any more
+2. all tasks
+3. `at_stop`
+4. the last events of the outbox
+5. the broker
+6. `at_end`
+7. the database
 """
 
 import asyncio
@@ -147,7 +160,7 @@ class Service:
         self._checks.append(why_not)
 
     def unless(self, why_not: Callable[[], str | None]) -> None:
-        """Ask this whenever somebody asks why the service is not ready; None if it is."""
+        """Add a question that `/readyz` asks each time: why the service is not ready, or None if it is."""
         self._reasons.append(why_not)
 
     def at_stop(self, end: Callable[[], Awaitable[None]]) -> None:
@@ -172,7 +185,7 @@ class Service:
         return app
 
     def why_not_ready(self) -> str | None:
-        """What `/readyz` says; None if the service is ready."""
+        """Return the reason that `/readyz` gives, or None if the service is ready."""
         if self.database.why_not is not None:
             return self.database.why_not
         if self.nc is None:
@@ -182,7 +195,7 @@ class Service:
         return self._why_not or next((why for reason in self._reasons if (why := reason()) is not None), None)
 
     async def wake(self, subject: str) -> None:
-        """Tell the process that relays our outbox that something was committed. It looks every second without it."""
+        """Wake the process that relays our outbox after a commit. Without this, it looks every second."""
         if self.nc is not None:
             with contextlib.suppress(nats.errors.Error):
                 await self.nc.publish(subject, b"")

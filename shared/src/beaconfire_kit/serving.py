@@ -1,4 +1,4 @@
-"""Running applications: listeners, deadlines of connections, and an end in order.
+"""Run applications: their listeners, the deadlines of their connections, and an orderly stop.
 
 aiohttp has no deadline for request headers and none for a silent connection: `Deadlines` closes both.
 """
@@ -23,20 +23,20 @@ from beaconfire_kit.web import DRAIN, FINISH_S, READY, began, busy, harden, oper
 log = logs.get(__name__)
 
 BACKLOG = 4_096
-"""Connections that may wait to be accepted. The kernel drops what comes beyond, and tries again after 1, 3 and 7 s: the
-last ones of a storm would wait for no reason."""
+"""Connections that may wait to be accepted. The kernel drops the others, and their clients try again after 1, 3 and
+7 s. With a small backlog the last clients of a storm would wait for no reason."""
 FINISH_DEFAULT_S = 5.0
-MIN_FINISH_S = 0.5  # to aiohttp, 0 means for ever
+MIN_FINISH_S = 0.5  # for aiohttp, 0 means forever
 
 
 async def serve(app: web.Application, settings: Settings, *, name: str, reuse_port: bool = False) -> None:
     """Run a service until SIGTERM or SIGINT: public port and operations port. Logs where it listens."""
-    await _until_told(listening(app, settings, name=name, reuse_port=reuse_port), *stopping.SIGNALS)
+    await _until_signalled(listening(app, settings, name=name, reuse_port=reuse_port), *stopping.SIGNALS)
 
 
 async def serve_worker(app: web.Application, settings: Settings, *, name: str) -> None:
     """Run a service that has an operations port only until SIGTERM or SIGINT. Logs where it listens."""
-    await _until_told(worker_listening(app, settings, name=name), *stopping.SIGNALS)
+    await _until_signalled(worker_listening(app, settings, name=name), *stopping.SIGNALS)
 
 
 async def serve_together(
@@ -44,9 +44,9 @@ async def serve_together(
 ) -> None:
     """Run one of several processes that share a port, until SIGTERM or `end_one`. Logs where it listens.
 
-    It listens once it is ready for the first time, and calls `listens`: until then the kernel sends clients to the
-    others. Told by SIGTERM, it listens for as long as it drains, as all of them are to end; told by `end_one`, it stops
-    at once, as the others go on. Operators reach it at `ops`, a UNIX socket, from the start.
+    It listens once it is ready for the first time, and calls `listens`. Until then the kernel sends clients to the
+    others. SIGTERM means that all processes end, so it still listens while it drains. `end_one` means that the others
+    go on, so it stops listening at once. Operators reach it at `ops`, a UNIX socket, from the start.
     """
     others = asyncio.Event()
 
@@ -55,9 +55,9 @@ async def serve_together(
         signal.raise_signal(signal.SIGTERM)
 
     asyncio.get_running_loop().add_signal_handler(end_one, end)
-    # Told twice is told once here: a group of processes may be told as a whole, and by the parent.
+    # A second signal is ignored here: a group of processes may be signalled as a whole, and by the parent.
     together = _listening_together(app, host=host, port=port, ops=ops, listens=listens, others_go_on=others.is_set)
-    await _until_told(together, signal.SIGTERM, ends_at_second=False)
+    await _until_signalled(together, signal.SIGTERM, ends_at_second=False)
 
 
 @asynccontextmanager
@@ -120,7 +120,7 @@ async def serve_operations(
 
 @dataclass(frozen=True, slots=True)
 class Listening:
-    """Where a started application listens."""
+    """The addresses at which a started application listens."""
 
     url: str
     ops_url: str
@@ -132,7 +132,7 @@ async def listening(
 ) -> AsyncIterator["Listening"]:
     """Start the application and its two listeners; stop them at the end of the block.
 
-    The operations port opens last: who is told there that the service is ready finds the public port open.
+    The operations port opens last. So when it reports that the service is ready, the public port is open.
     """
     ops_runner, runner = _ops_runner(operations(app)), _public_runner(app)
     try:
@@ -145,7 +145,7 @@ async def listening(
         log.info("listening", name=name, host=settings.host, port=port, ops_port=ops_port)
         async with Deadlines(runner, ops_runner):
             yield Listening(f"http://{settings.host}:{port}", f"http://{settings.ops_host}:{ops_port}")
-            if reuse_port:  # others share the port, and get who comes
+            if reuse_port:  # others share the port, and get new clients
                 await site.stop()
             await _drain(app)
     finally:
@@ -204,7 +204,7 @@ class Deadlines:
 
 
 class _Connection(PipeliningConnection):
-    """A connection that notes when a request begins to arrive, and answers in our words what is not HTTP."""
+    """A connection that notes when a request starts to arrive, and answers invalid HTTP with an error of our table."""
 
     __slots__ = ()
 
@@ -232,10 +232,10 @@ class _Connection(PipeliningConnection):
         message: str | None = None,
     ) -> web.StreamResponse:
         if request.writer.output_size > 0:
-            raise ConnectionError("an answer has begun already")
+            raise ConnectionError("an answer has already started")
         if status < 500:
             log.info("malformed request", status=status, error=type(exc).__name__)
-            code, text = errors.BAD_REQUEST, "this is no HTTP request that can be served"
+            code, text = errors.BAD_REQUEST, "this is not a valid HTTP request"
         else:
             log.error("request failed outside of its handler", exc_info=exc)
             code, text = errors.INTERNAL, "something went wrong on our side"
@@ -269,10 +269,10 @@ def _runner(app: web.Application, **options: Any) -> web.AppRunner:
     )
 
 
-async def _until_told(
+async def _until_signalled(
     running: AbstractAsyncContextManager[object], *signals: signal.Signals, ends_at_second: bool = True
 ) -> None:
-    """Start, wait for one of the signals, and stop. A start that is not over by then is broken off, and undone.
+    """Start, wait for one of the signals, and stop. A start that is not over by then is cancelled and undone.
 
     A second signal ends the process at once, if `ends_at_second`: an operator who asks twice does not want to wait.
     """

@@ -1,7 +1,7 @@
-"""Settings every service has, and how they are read: once, in `__main__`, from `BEACONFIRE_…` variables.
+"""Read settings from `BEACONFIRE_…` variables, once, in `__main__`. The settings that every service has are here.
 
-Each field has a unit in its name, a default that runs locally and a one-line reason. A wrong value stops the start
-with the variable's name, and so does a default or weak secret anywhere but in development.
+Each field has a unit in its name, a default that runs locally and a one-line reason. With a wrong value the service
+does not start, and names the variable. Outside development the same holds for a default or weak secret.
 """
 
 import difflib
@@ -37,26 +37,26 @@ HTTP = ("http", "https")
 _BROKER_SCHEMES = ("nats", "tls", "ws", "wss")
 
 _MISSPELT = 0.9
-"""How alike two names are when one is taken for the other's misspelling (difflib's ratio)."""
+"""How similar two names must be for one to count as a misspelling of the other (difflib's ratio)."""
 
 S = TypeVar("S", bound="Settings")
 
 
 def check_address(value: str, schemes: Sequence[str]) -> str:
-    """The whole address as it is. Raises ValueError if it has another scheme than these, or no host."""
+    """Return the address unchanged. Raises ValueError if its scheme is not one of these, or if it has no host."""
     try:
         parts = urlsplit(value)
         if parts.scheme in schemes and parts.hostname and parts.port != 0 and not re.search(r"\s", value):
             return value
-    except ValueError:  # a port that is no number, half an IPv6 address
+    except ValueError:  # a port that is not a number, half an IPv6 address
         pass
-    raise ValueError(f"{value!r} is not an address that begins with {' or '.join(f'{one}://' for one in schemes)}")
+    raise ValueError(f"{value!r} is not an address that starts with {' or '.join(f'{one}://' for one in schemes)}")
 
 
 def check_ends(text: str) -> str:
-    """The text as it is. Raises ValueError if it begins or ends with white space."""
+    """Return the text unchanged. Raises ValueError if it starts or ends with white space."""
     if text != text.strip():
-        raise ValueError("begins or ends with white space: remove it")
+        raise ValueError("starts or ends with white space: remove it")
     return text
 
 
@@ -67,21 +67,21 @@ def _is_no_other(issuer: str, info: ValidationInfo) -> str:
 
 
 OwnIssuer = Annotated[str, Field(min_length=1), AfterValidator(_is_no_other)]
-"""`iss` of auth's own tokens. Another issuer of the same name would be asked for their keys."""
+"""`iss` of auth's own tokens. An outside issuer of the same name would be asked for the keys of these tokens."""
 HttpAddress = Annotated[str, AfterValidator(lambda value: check_address(value, HTTP))]
-"""An address that is fetched."""
+"""The address of something that the service fetches."""
 OptionalHttpAddress = Annotated[str, AfterValidator(lambda value: check_address(value, HTTP) if value else value)]
 
 
 class OutsideIssuer(BaseModel):
-    """Somebody else whose access tokens are believed: an identity provider with a JWKS."""
+    """An identity provider with a JWKS, whose access tokens are accepted."""
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True, validate_by_alias=True
     )
 
     name: str = Field(pattern=r"^[a-z0-9]{1,20}$")
-    """Ours for it, and the beginning of its users' ids."""
+    """Our name for the issuer. The ids of its users start with it."""
     issuer: Annotated[str, AfterValidator(check_ends)] = Field(min_length=1, max_length=500)
     jwks_url: HttpAddress
     audience: Annotated[str, AfterValidator(check_ends)] = Field(min_length=1, max_length=500)
@@ -92,7 +92,7 @@ class OutsideIssuer(BaseModel):
     max_lifetime_s: int = Field(3_600, ge=60, le=86_400)
 
     def user_id(self, claim: str) -> str:
-        """The id of the user that `user_claim` names so, the same every time and nobody else's."""
+        """Return the id of the user with this value of `user_claim`: always the same, and only this user has it."""
         plain = f"{self.name}-{claim}"
         if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", plain):
             return plain
@@ -100,7 +100,7 @@ class OutsideIssuer(BaseModel):
 
 
 class Settings(BaseSettings):
-    """What every service needs; each service's own class adds to it."""
+    """The settings that every service has. Each service's own class adds to them."""
 
     model_config = SettingsConfigDict(env_prefix=ENV_PREFIX, extra="ignore", frozen=True)
 
@@ -140,7 +140,7 @@ class Settings(BaseSettings):
     @field_validator("*", mode="before")
     @classmethod
     def _refuse_stray_space(cls, value: object, info: ValidationInfo) -> object:
-        """A text out of a file often ends with a line break, and then never matches what the other side has."""
+        """Refuse white space at the ends. A text from a file often ends with a line break, and then never matches."""
         is_text = cls.model_fields[info.field_name or ""].annotation in (str, SecretStr)
         text = value.get_secret_value() if isinstance(value, SecretStr) else value
         if is_text and isinstance(text, str):
@@ -185,7 +185,7 @@ class Settings(BaseSettings):
         return list(_parts(self.nats_url))
 
     def weak_secrets(self) -> Iterator[tuple[str, str]]:
-        """The settings that only development may have: the field's name, and what is wrong with it and to do."""
+        """Yield settings that only development may have: the field's name, what is wrong with it, and what to do."""
         if not self.nats_user:
             yield "nats_user", "is empty: connect as one of the broker's users (deploy/nats/single.conf)"
         if weak := weakness(self.nats_password.get_secret_value(), min_length=MIN_PASSWORD):
@@ -209,17 +209,17 @@ def _network(text: str) -> IPv4Network | IPv6Network:
     try:
         whole = ip_network(text, strict=False)
     except ValueError:
-        raise ValueError(f"{text!r} is no network: write 10.0.0.0/8, or an address alone") from None
+        raise ValueError(f"{text!r} is not a network: write 10.0.0.0/8, or an address alone") from None
     raise ValueError(f"{text!r} is an address within a network: write {whole} or {text.partition('/')[0]}")
 
 
 def _as_compared(network: IPv4Network | IPv6Network, text: str) -> IPv4Network | IPv6Network:
-    """The network in the form in which addresses are compared with it: those of IPv4 as such, however they came.
+    """Return the network in the form that addresses are compared with: IPv4 networks as IPv4, even if mapped into IPv6.
 
-    Raises ValueError for the address from which nobody sends.
+    Raises ValueError for the unspecified address, because no client has it.
     """
     if network.num_addresses == 1 and network.network_address.is_unspecified:
-        raise ValueError(f"{text!r} is no proxy's address: write {network.network_address}/0 to trust every address")
+        raise ValueError(f"{text!r} is not a proxy's address: write {network.network_address}/0 to trust every address")
     mapped = network.network_address.ipv4_mapped if isinstance(network, IPv6Network) else None
     return IPv4Network((mapped, network.prefixlen - 96)) if mapped and network.prefixlen >= 96 else network
 
@@ -233,7 +233,7 @@ def _is_broker_address(text: str) -> bool:
 
 
 class BehindProxies(Settings):
-    """What a service needs to know that counts clients by their address."""
+    """The settings of a service that counts clients by their address."""
 
     trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
         (),
@@ -251,7 +251,7 @@ class BehindProxies(Settings):
 
 
 class AsksAuth(Settings):
-    """What every service needs to know that verifies tokens and asks auth about their owners."""
+    """The settings of a service that verifies tokens and asks auth about their users."""
 
     jwks_url: HttpAddress = Field(
         "http://127.0.0.1:8081/.well-known/jwks.json", description="The address of the keys of access tokens"
@@ -264,23 +264,23 @@ class AsksAuth(Settings):
 
     @property
     def auth_at(self) -> str:
-        """Where auth is asked over HTTP."""
+        """The address at which auth is asked over HTTP."""
         jwks = urlsplit(self.jwks_url)
         return self.auth_url or f"{jwks.scheme}://{jwks.netloc}"
 
 
 def weak_database_password(url: str) -> Iterator[tuple[str, str]]:
-    """What is wrong with the password in a database's URL. A file has none, nor has a database on a local socket."""
+    """Yield a problem of the password in a database's URL. Files and databases on a local socket need none."""
     try:
         host, password = urlsplit(url).hostname, urlsplit(url).password
     except ValueError:
-        return  # no URL: what opens it says so
+        return  # not a URL: the error comes when the database is opened
     if host and (weak := weakness(unquote(password or ""), min_length=MIN_PASSWORD)):
         yield "database_url", f"its password {weak}: give the database user another, and put it here"
 
 
 class DatabaseSettings(Settings):
-    """What every service with a database needs; each says where its own is by default."""
+    """The settings of a service with a database. Each service sets its own default URL."""
 
     database_url: str
     migrate_on_start: bool | None = Field(
@@ -296,10 +296,10 @@ class DatabaseSettings(Settings):
 
 
 def read_settings(cls: type[S], **chosen: Any) -> S:
-    """Read settings from the environment; those that were `chosen` on the command line count before it.
+    """Read settings from the environment. Those that were `chosen` on the command line win over it.
 
-    A wrong value, a misspelt name, or a weak secret outside development ends the process with exit code 2 and a
-    sentence each.
+    A wrong value, a misspelt name, or a weak secret outside development ends the process with exit code 2. The process
+    prints a sentence for each.
     """
     if misspelt := list(misspellings(cls, os.environ)):
         _refuse(misspelt)
@@ -314,12 +314,12 @@ def read_settings(cls: type[S], **chosen: Any) -> S:
 
 
 def variable(name: str) -> str:
-    """The environment variable of a setting."""
+    """Return the environment variable of a setting."""
     return f"{ENV_PREFIX}{name.upper()}"
 
 
 def misspellings(cls: type[Settings], names: Iterable[str]) -> Iterator[str]:
-    """A sentence for each name that is nearly one of the class's variables. Others may belong to another program."""
+    """Yield a sentence for each name that looks like a misspelt variable of the class. Other names are ignored."""
     known = [variable(field) for field in cls.model_fields]
     for name in names:
         if not name.upper().startswith(ENV_PREFIX) or name.upper() in known:
@@ -329,14 +329,14 @@ def misspellings(cls: type[Settings], names: Iterable[str]) -> Iterator[str]:
 
 
 def nearest(name: str, known: Sequence[str]) -> str | None:
-    """The known variable that `name` is a misspelling of, or None."""
+    """Return the known variable that `name` is a misspelling of, or None."""
     short = [one.removeprefix(ENV_PREFIX) for one in known]
     found = difflib.get_close_matches(name.upper().removeprefix(ENV_PREFIX), short, n=1, cutoff=_MISSPELT)
     return f"{ENV_PREFIX}{found[0]}" if found else None
 
 
 def _problem(error: Mapping[str, Any]) -> str:
-    """What is wrong with one variable; what is inside a list is not part of the variable's name."""
+    """Return a sentence about one wrong variable. A place inside a list is not part of the variable's name."""
     name, *inside = error["loc"] or ("",)
     where = "".join(f", {step}" if isinstance(step, str) else f", entry {step + 1}" for step in inside)
     return f"{variable(str(name))}{where}: {error['msg'].removeprefix('Value error, ')}"

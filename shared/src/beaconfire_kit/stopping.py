@@ -1,10 +1,10 @@
 """End a process on SIGTERM or SIGINT, from its first moment on.
 
-Process 1 of a container ignores a signal that has no handler yet, and a process started by `nohup` or in the background
-of a script inherits that SIGINT is ignored. So every program of ours calls `exit_on_signal` before it imports anything
-that takes time. `beaconfire_kit.serving` takes the signals over once a service has something to end in order.
+Process 1 of a container ignores a signal that has no handler yet. A process started by `nohup`, or in the background of
+a script, inherits that SIGINT is ignored. So each of our programs calls `exit_on_signal` before it imports anything
+that takes time. `beaconfire_kit.serving` handles the signals once the service needs an orderly stop.
 
-Imports nothing of ours, and little else, for that reason.
+So this module imports no other module of ours, and little else.
 """
 
 import os
@@ -17,8 +17,8 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 def exit_on_signal(code: int | None = 0) -> None:
     """Exit with this code at SIGTERM or SIGINT. With None, end as a process without a handler does.
 
-    For a process that has begun nothing yet that has to end in order. Signals that were blocked for us until now, so
-    that none was lost, are let through.
+    Use it before a process starts any work that needs an orderly stop. Signals that our parent blocked until now, so
+    that none was lost, arrive now.
     """
 
     def end(number: int, _frame: FrameType | None) -> None:

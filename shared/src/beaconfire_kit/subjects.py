@@ -108,8 +108,8 @@ def is_id(text: str) -> bool:
 def parse_subject(text: str) -> Subject:
     """Parse a subject.
 
-    Raises InvalidSubject, naming the token, for wildcards, empty tokens, white space, tokens over 64 characters,
-    and for a first token that is no root kind.
+    Raises InvalidSubject, naming the token, for wildcards, empty tokens, white space and tokens over 64 characters.
+    Also raises it if the first token is not a root kind.
     """
     tokens = text.split(".")
     if len(tokens) > MAX_TOKENS:

@@ -1,8 +1,14 @@
 """Sign and verify tokens: access tokens of users, tokens of services, and tokens of outside issuers.
 
-PyJWT checks signature, times, issuer and audience. What it lets through is decided here (RFC 8725): length before
-parsing, one text for a token (`beaconfire_kit.jws`), `typ`, one algorithm for each kind of key, no critical extension,
-a lifetime cap, types of the claims. `beaconfire_kit.verifier` says where the keys come from.
+PyJWT checks signature, times, issuer and audience. This module checks what PyJWT does not (RFC 8725):
+
+* the length, before parsing
+* that a token has one text (`beaconfire_kit.jws`)
+* `typ`, and one algorithm for each kind of key
+* that no extension is critical
+* the lifetime, and the types of the claims
+
+`beaconfire_kit.verifier` fetches the keys.
 """
 
 import re
@@ -64,7 +70,7 @@ class InvalidPattern(ValueError):
 class Claims:
     """The claims of a user's verified token. Times are Unix seconds.
 
-    `outside` is the name of the outside issuer it came from, empty for auth's own; `email` is set only where such an
+    `outside` is the name of the outside issuer that signed it, or empty for auth's own. `email` is set only if such an
     issuer vouches for it. `key_id` names the key that signed it.
     """
 
@@ -82,18 +88,19 @@ class Claims:
 
 @dataclass(frozen=True, slots=True)
 class ServiceClaims:
-    """The claims of a verified service token. It is not a user: it joins no room, and no socket accepts it.
+    """The claims of a verified service token. A service is not a user: it joins no room and opens no socket.
 
-    A service that accepts one (the publisher's `POST /v1/events`) checks two things: `Access.author` returned it, so it
-    is valid and was not revoked; and `may_publish(claims, subject)` for the subject of every event of the request.
+    A service that accepts one (the publisher's `POST /v1/events`) checks two things. First, `Access.author` returned
+    it, so it is valid and was not revoked. Second, `may_publish(claims, subject)` allows the subject of every event of
+    the request.
 
-    The event's `source` is `service`, and it has no `userId` but one the service names itself.
+    The event's `source` is `service`. It has a `userId` only if the service names one.
 
     `key_id` names the key that signed it.
 
-    In the token: `typ` `service+jwt`, `kind` `service`, `sub` the service's name, `publish` a list of NATS patterns
-    below the roots (`campaign.*.settlement.>`, `*` for one word, a last `>` for one or more), and `iss`, `aud`, `iat`,
-    `exp`, `jti` as in access tokens.
+    In the token `typ` is `service+jwt`, `kind` is `service` and `sub` is the service's name. `publish` is a list of
+    NATS patterns below the roots, like `campaign.*.settlement.>`: `*` is one word, a last `>` one or more. `iss`,
+    `aud`, `iat`, `exp` and `jti` are as in access tokens.
     """
 
     service: str
@@ -116,14 +123,14 @@ def may_publish(claims: ServiceClaims, subject: str) -> bool:
 
 
 def check_pattern(text: str) -> str:
-    """Return the text if it is a valid pattern for a service token. Raises InvalidPattern that says what is wrong."""
+    """Return the text if it is a valid pattern for a service token. Raises InvalidPattern with what is wrong."""
     words = text.split(".")
     if words[0] not in ROOT_KINDS:
-        raise InvalidPattern(f"{text[:80]!r} does not begin with one of {', '.join(sorted(ROOT_KINDS))}")
+        raise InvalidPattern(f"{text[:80]!r} does not start with one of {', '.join(sorted(ROOT_KINDS))}")
     middle = words[1:-1] if words[-1] == ">" else words[1:]
     if len(words) < 2 or len(text) > 200 or not all(_PATTERN_TOKEN.fullmatch(word) for word in middle):
         raise InvalidPattern(
-            f"{text[:80]!r} is no pattern: words of letters, digits, _ and -, * for one, a last > for the rest"
+            f"{text[:80]!r} is not a pattern: write words of letters, digits, _ and -, * for one, a last > for the rest"
         )
     return text
 
@@ -141,8 +148,8 @@ def sign(
 ) -> str:
     """Sign an access token for a user, valid from now for `ttl_s` seconds (`MAX_LIFETIME_S` at most).
 
-    It is dated `not_before` (Unix seconds) where that lies ahead, so that a revocation of everything issued in the
-    second that runs now does not catch it. Ahead by less than `LEEWAY_S` it is accepted at once.
+    If `not_before` (Unix seconds) lies ahead, the token is dated then. So a revocation of everything issued in the
+    current second does not revoke it. If that is less than `LEEWAY_S` ahead, the token is accepted at once.
     """
     if not 0 < ttl_s <= MAX_LIFETIME_S:
         raise ValueError(f"a token lives 1 to {MAX_LIFETIME_S} seconds, not {ttl_s}")
@@ -202,8 +209,8 @@ def verify_service(token: str, keys: Mapping[str, Key], *, issuer: str, audience
 def verify_outside(token: str, keys: Mapping[str, Key], issuer: OutsideIssuer) -> Claims:
     """Verify a user's token of an outside issuer with that issuer's keys. Raises as `verify` does.
 
-    The user's id begins with the issuer's name, so that no outside issuer can speak for a user of auth or of another:
-    `name-<claim>` where the claim can be part of an id, else `name_<hash of the claim>`.
+    The user's id starts with the issuer's name, so that no outside issuer can speak for a user of auth or of another
+    issuer. It is `name-<claim>` if the claim can be part of an id, else `name_<hash of the claim>`.
     """
     key_id, body = _decode(
         token,
@@ -348,8 +355,8 @@ def public_jwk(key_id: str, key: Ed25519PublicKey) -> dict[str, Any]:
 def read_jwks(document: Any, algorithms: Collection[str] = (ALGORITHM,)) -> dict[str, Key]:
     """Return the keys of a JWKS that are used with one of `algorithms`, by `kid`. Others are skipped.
 
-    A key that cannot be read is skipped, counted and logged. Raises ValueError for a document that is no JWKS, and for
-    one of whose keys none can be read.
+    A key that cannot be read is skipped, counted and logged. Raises ValueError for a document that is not a JWKS, and
+    for one without a readable key.
     """
     entries = document.get("keys") if isinstance(document, Mapping) else None
     if not isinstance(entries, list):

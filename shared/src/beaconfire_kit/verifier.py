@@ -1,7 +1,7 @@
 """Verify tokens locally, with the keys of auth and of outside issuers, fetched as JWKS when needed.
 
-A key that is not known is asked for, and known keys are read again once a minute, so that a rotation and the end of a
-key are both noticed without a restart. An issuer that is away leaves the keys as they are.
+An unknown key is fetched, and known keys are read again once a minute. So a rotation and the end of a key are both
+noticed without a restart. While an issuer is away, its keys stay as they are.
 """
 
 import asyncio
@@ -39,10 +39,12 @@ class JwksUnavailable(Exception):
 
 
 class KeySource:
-    """The keys of one issuer: fetched when first needed, when an unknown one is named, and once they are old.
+    """The keys of one issuer.
 
-    A flood of unknown keys costs one fetch every `refetch_s` seconds; who asks in between is answered from what is
-    known. While there are no keys at all, a failed fetch is the answer for `NO_KEYS_S` seconds.
+    They are fetched when first needed, when a token names an unknown one, and once they are old.
+
+    A flood of unknown keys costs one fetch every `refetch_s` seconds. Callers in between are answered from the known
+    keys. While there are no keys at all, a failed fetch is the answer for `NO_KEYS_S` seconds.
     """
 
     def __init__(
@@ -145,14 +147,14 @@ class Verifier:
         """
         claims = await self.verify_any(token)
         if not isinstance(claims, Claims):
-            raise InvalidToken("a service's token is no user's")
+            raise InvalidToken("a service's token is not a user's")
         return claims
 
     async def verify_service(self, token: str) -> ServiceClaims:
         """Return the claims of a service's valid token; `ServiceClaims` names other checks. Raises as `verify` does."""
         claims = await self.verify_any(token)
         if not isinstance(claims, ServiceClaims):
-            raise InvalidToken("a user's token is no service's")
+            raise InvalidToken("a user's token is not a service's")
         return claims
 
     async def verify_any(self, token: str) -> Claims | ServiceClaims:

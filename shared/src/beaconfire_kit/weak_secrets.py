@@ -30,7 +30,7 @@ _WORDS = (
 def weakness(secret: str, *, min_length: int) -> str | None:
     """Return why a secret is weak, without repeating it, or None if it is not.
 
-    It cannot tell how a secret was chosen: a long word that is not listed here passes.
+    It cannot know how a secret was chosen: a long word that is not listed here passes.
     """
     if not secret:
         return "is empty"

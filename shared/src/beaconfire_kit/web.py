@@ -1,7 +1,7 @@
-"""HTTP as every service answers it: errors of the one table, CORS, correlation ids, bodies in time, health.
+"""Answer HTTP requests as every service does: errors of the one table, CORS, correlation ids, time limits, health.
 
-No stack trace reaches a client: what we did wrong is logged, the client gets an id to quote.
-`beaconfire_kit.serving` runs the applications that are made here.
+No stack trace reaches a client. Our own errors are logged, and the client gets an id to quote. `beaconfire_kit.serving`
+runs the applications that are made here.
 """
 
 import asyncio
@@ -67,10 +67,10 @@ READY: web.AppKey[Callable[[], str | None]] = web.AppKey("ready", Callable[[], s
 """Why the service is not ready, or None where it is."""
 
 WARNINGS: web.AppKey[Callable[[], list[str]]] = web.AppKey("warnings", Callable[[], list[str]])  # type: ignore[arg-type]
-"""What an operator should look at although the service is ready. It is public, so it names no ids."""
+"""Problems that an operator should look at although the service is ready. It is public, so it names no ids."""
 
 DRAIN: web.AppKey[Callable[[], Awaitable[None]]] = web.AppKey("drain", Callable[[], Awaitable[None]])  # type: ignore[arg-type]
-"""Optional: awaited when the service was told to stop, while it still listens."""
+"""Optional: awaited when the service has been asked to stop, while it still listens."""
 FINISH_S: web.AppKey[float] = web.AppKey("finish_s", float)
 """Seconds that requests under way have when the service stops; `serving.FINISH_DEFAULT_S` where it is not set."""
 
@@ -78,7 +78,7 @@ FOR_OPERATORS: web.AppKey[Iterable[web.AbstractRouteDef]] = web.AppKey("for_oper
 """Routes that a service offers on its operations port only."""
 
 began: dict[Any, float] = {}
-"""When the request that a connection is sending, or that is being answered, began to arrive (`time.monotonic`)."""
+"""When a connection's current request started to arrive (`time.monotonic`). It may be answered already."""
 
 busy: set[Any] = set()
 """Connections that have a request being answered."""
@@ -172,7 +172,7 @@ async def _receive(request: web.Request, limit: int) -> bytes:
         ) from None
     except web.HTTPRequestEntityTooLarge:
         raise BeaconfireError(errors.TOO_LARGE, f"a body has at most {limit} bytes") from None
-    except (web.RequestPayloadError, ConnectionError):  # broken chunks, not what Content-Encoding says, or cut off
+    except (web.RequestPayloadError, ConnectionError):  # broken chunks, a wrong Content-Encoding, or cut off
         raise BeaconfireError(errors.BAD_REQUEST, "the body cannot be read: it is cut off or wrongly encoded") from None
 
 
@@ -190,27 +190,27 @@ LINE = r"^[^\x00-\x1f\x7f]*[^\s\x00-\x1f\x7f][^\x00-\x1f\x7f]*$"
 
 
 def describe(error: ValidationError) -> str:
-    """What is wrong with the first wrong field, in a sentence a caller can act on."""
+    """Return a sentence about the first wrong field that a caller can act on."""
     first = error.errors(include_url=False, include_input=False, include_context=False)[0]
     where = ".".join(str(step)[:80] for step in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "json_invalid" and ("hex escape" in message or "surrogate" in message):
         at = message.partition(" at ")[2]
-        message = f"Invalid JSON: half of a surrogate pair, or a broken \\u escape, is no text, at {at}"
+        message = f"Invalid JSON: half of a surrogate pair, or a broken \\u escape, is not text, at {at}"
     return f"{where}: {message}" if where else message
 
 
 def json_answer(body: BaseModel | dict[str, Any], *, status: int = 200) -> web.Response:
-    """An answer in camelCase JSON."""
+    """Return an answer in camelCase JSON."""
     if isinstance(body, BaseModel):
         return web.Response(text=body.model_dump_json(by_alias=True), status=status, content_type="application/json")
     return web.json_response(body, status=status)
 
 
 def bearer_token(request: web.Request) -> str:
-    """What stands behind `Authorization: Bearer` (RFC 6750 §2.1), empty if there is none.
+    """Return the text after `Authorization: Bearer` (RFC 6750 §2.1), or an empty text.
 
-    Only the spaces before it are taken off. Several headers are joined, and no such text is a token.
+    Only the spaces before it are removed. Several headers are joined, and such a text is never a valid token.
     """
     scheme, _, token = ", ".join(request.headers.getall(hdrs.AUTHORIZATION, [])).partition(" ")
     return token.lstrip(" ") if scheme.lower() == "bearer" else ""
@@ -223,7 +223,7 @@ def correlation_id(request: web.Request) -> str:
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-"""Methods that change nothing (RFC 9110 §9.2.1). Every request with another one leaves a line in the log."""
+"""Methods without effects (RFC 9110 §9.2.1). Every request with another method is logged."""
 _BODY: web.RequestKey[bytes] = web.RequestKey("body", bytes)
 _CORRELATION: web.RequestKey[str] = web.RequestKey("correlation_id", str)
 
@@ -238,9 +238,9 @@ async def _harden(_request: web.Request, response: web.StreamResponse) -> None:
 
 
 def harden(response: web.StreamResponse) -> None:
-    """Set what every answer says to browsers and caches, and take off which software gives it (T18).
+    """Set the headers that every answer has for browsers and caches, and remove the name of our software (T18).
 
-    Nothing is stored, except where the handler says otherwise: most answers hold tokens or what only members may read.
+    Caches store no answer unless the handler allows it. Most answers contain tokens or data that only members may read.
     """
     response.headers.pop(hdrs.SERVER, None)
     response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")
@@ -264,7 +264,7 @@ async def _metrics(_request: web.Request) -> web.Response:
 
 @web.middleware
 async def _watch(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Tell `serving.Deadlines` which connections wait for us, and not we for them."""
+    """Note for `serving.Deadlines` which connections wait for our answer, so that they are not closed as idle."""
     connection = request.protocol
     busy.add(connection)
     try:
@@ -307,9 +307,9 @@ async def _end_refused_upgrades(request: web.Request, handler: Handler) -> web.S
 
 @web.middleware
 async def _refuse_ambiguous(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse a target that names another host than `Host`, and serve nothing that follows it on the connection.
+    """Refuse a target that names another host than `Host`, and close the connection after it.
 
-    A proxy in front of us may read it otherwise than we do: that is how requests are smuggled past it.
+    A proxy in front of us may read such a request differently. That is how requests are smuggled past a proxy.
     """
     if request.raw_path.startswith("/"):
         return await handler(request)

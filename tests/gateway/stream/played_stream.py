@@ -130,7 +130,7 @@ class Stream:
                 raise ReadFailed("cut")
             rest = [offset for offset in self.there if offset > at]
             if not rest:
-                raise ReadFailed("nothing is left to read")
+                raise ReadFailed("no message is left to read")
             at = min(rest)
             if at <= upto:
                 on_message(at, self.there[at].stored, self.there[at].at)

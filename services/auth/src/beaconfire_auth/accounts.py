@@ -41,7 +41,7 @@ GRACE = timedelta(seconds=10)
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """What other users may see of a user."""
+    """The data of a user that other users may see."""
 
     id: str
     name: str
@@ -50,7 +50,7 @@ class User:
 
 @dataclass(frozen=True, slots=True)
 class SignedIn:
-    """What a user gets by signing in."""
+    """The answer to a sign-in."""
 
     user: User
     access_token: str

@@ -1,4 +1,4 @@
-"""Auth put together: the only module that knows every part of it."""
+"""Build auth: the only module that knows every part of it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
-"""Limit sign-ins and sign-ups per minute, from an address and for an account, and a user's changes of members.
+"""Limit sign-ins and sign-ups per minute, by address and by account, and each user's changes of members.
 
 Changes of members are limited because each is an event, which takes room in the history of all users. Attempts are
-counted in the database, so that all auth processes together allow what one would. A bucket is one number: the moment
-until which the allowance is used up (GCRA). A refused attempt costs a read and changes nothing.
+counted in the database, so that all auth processes together allow as much as one would. A bucket is one number: the
+moment until which the allowance is used up (GCRA). A refused attempt costs a read and changes nothing.
 """
 
 import hashlib
@@ -57,7 +57,7 @@ class Attempts:
         }
 
     async def count(self, *, address: str, email: str) -> None:
-        """Count one attempt for both. Raises `too_many` with the time until the next, and then counts nothing."""
+        """Count one attempt for both. Raises `too_many` with the time until the next, and does not count it."""
         await self._count({"address": _name("address", client_network(address)), "account": _name("account", email)})
 
     async def count_member_change(self, user_id: str) -> None:

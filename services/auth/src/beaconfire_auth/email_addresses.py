@@ -1,10 +1,10 @@
 """Parse e-mail addresses: the form that is shown, and the one form in which they are compared.
 
-    address = new_address(" Ann@Bücher.example ")       # at sign-up; raises ValueError that says what is wrong
+    address = new_address(" Ann@Bücher.example ")       # at sign-up; raises ValueError with what is wrong
     address.shown        # "ann@bücher.example"
     address.canonical    # "ann@xn--bcher-kva.example"
 
-It is not checked whether an address exists: only a message to it could show that.
+Whether an address exists is not checked. Only a message to it could show that.
 """
 
 import hashlib
@@ -40,7 +40,7 @@ class EmailAddress:
 
 
 def new_address(text: str) -> EmailAddress:
-    """Parse the address of a new account. Raises ValueError that says what is wrong."""
+    """Parse the address of a new account. Raises ValueError with what is wrong."""
     if len(text) > _MAX_TYPED:
         raise ValueError(f"not an e-mail address: it has more than {MAX_ADDRESS} characters")
     local, at, domain = text.strip().rpartition("@")

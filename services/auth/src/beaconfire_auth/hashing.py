@@ -1,7 +1,7 @@
 """Hash passwords with argon2id in a few threads, with a short queue.
 
 Each hash takes tens of milliseconds and 64 MiB on purpose. Without a bound, a flood of sign-ins would use all memory
-and all threads. With it, the flood is told to retry later, and the event loop never waits.
+and all threads. With it, excess callers get an error and retry later, and the event loop never waits.
 """
 
 import asyncio

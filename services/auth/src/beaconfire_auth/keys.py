@@ -1,8 +1,8 @@
-"""The signing keys: kept in the database, sealed, so that all auth processes have the same ones at any time.
+"""Keep the signing keys, sealed in the database, so that all auth processes always have the same ones.
 
 One key signs. A rotation adds the next one some time before it signs (its `lead`), so that every verifier has read it
-by then; the one before stays in the JWKS until every token it signed has run out, and is then destroyed. All of this
-follows from times in the table: no process needs to be told, each reads the table every few seconds.
+by then. The previous key stays in the JWKS until every token that it signed has expired. Then it is destroyed. All of
+this follows from times in the table, which each process reads every few seconds.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ KEEP_S = MAX_LIFETIME_S + 2 * LEEWAY_S
 
 @dataclass(frozen=True, slots=True)
 class KeyInfo:
-    """What operators see of a key. `state` is `next`, `signing` or `verifying`; times are Unix seconds."""
+    """The data of a key that operators see. `state` is `next`, `signing` or `verifying`; times are Unix seconds."""
 
     kid: str
     state: str

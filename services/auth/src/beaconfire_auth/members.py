@@ -36,7 +36,7 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """The user who makes a change, and the request."""
+    """The user behind a change, and the request."""
 
     user_id: str
     correlation_id: str | None = None
@@ -82,7 +82,8 @@ class Members:
         found = select(version.label("version"), USERS.c.issued_before, MEMBERS).join_from(USERS, MEMBERS, isouter=True)
         in_order = found.where(USERS.c.id == user_id).order_by(MEMBERS.c.root_kind, MEMBERS.c.root_id)
         async with self._database.reading() as connection:
-            # One statement reads one moment on every database: roles must not be older than their version says.
+            # One statement reads one moment on every database, so the roles belong to the version that is read with
+            # them.
             rows = (await connection.execute(in_order)).all()
             if not rows:
                 return Standing(await counter(connection, MEMBERSHIP_VERSION), None, {})
@@ -141,9 +142,9 @@ class Members:
     async def grant(self, root: Pair, user_id: str, role: Role, *, founding: bool = False) -> int:
         """Make a user a member, for a domain service. Idempotent. Return the version.
 
-        With `founding`, only the first member of a root is made; whoever was put out does not come back by it. Raises
-        `not_found` for no such user, `conflict` for another role for the last owner, or for a root that has members
-        where a first one was to be made.
+        With `founding`, only the first member of a root is made, so a removed member cannot come back by it. Raises
+        `not_found` if the user does not exist. Raises `conflict` for another role for the last owner, and with
+        `founding` for a root that has members.
         """
         async with self._database.writing() as tx:
             if await tx.scalar(select(USERS.c.id).where(USERS.c.id == user_id)) is None:
@@ -194,7 +195,7 @@ async def _check_owner_stays(tx: AsyncConnection, root: Pair, leaving: Role | No
     if leaving is not Role.OWNER:
         return
     owners = select(MEMBERS.c.user_id).where(*_in(root), MEMBERS.c.role == Role.OWNER.value)
-    # Locked, because two owners who leave at the same time would each see the other. SQLite's writers wait anyway.
+    # Locked, because two owners that leave at the same time would each see the other. SQLite's writers wait anyway.
     if len((await tx.execute(owners.with_for_update())).all()) == 1:
         raise BeaconfireError(errors.CONFLICT, "the last owner must stay: make another member an owner first")
 

@@ -1,6 +1,6 @@
-"""What operators may ask auth, on the operations port only and with their token (docs/reference/http.md, "Operations").
+"""Answer operators, on the operations port only and with their token (docs/reference/http.md, "Operations").
 
-The port alone is not enough: whoever can make a service token can publish in a service's name.
+Access to the port is not enough, because a caller that can make a service token can publish in a service's name.
 """
 
 import hmac

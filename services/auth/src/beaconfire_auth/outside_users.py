@@ -1,7 +1,8 @@
-"""Users of outside issuers: their tokens verified here, and a row of their own made when auth first hears of them.
+"""Verify tokens of outside issuers, and make a row for each of their users when auth first hears of the user.
 
-Such a user has no password and can be a member like any other. The address is taken over where the issuer has checked
-it and nobody here has it; else there is one that no mail reaches (RFC 2606), so that ids and addresses stay unique.
+Such a user has no password and can be a member like any other. The e-mail address is copied if the issuer has checked
+it and no user here has it. Otherwise the user gets an address that no mail reaches (RFC 2606), so that ids and
+addresses stay unique.
 """
 
 import hashlib

@@ -16,8 +16,8 @@ MAX_TWINS = 3
 async def users_with_email(connection: AsyncConnection, address: EmailAddress) -> Sequence[Any]:
     """Return the rows of the users with this address, the likeliest first. Usually there is one, or none.
 
-    Several are of accounts that were made for different forms of one address before there was a canonical one. The one
-    whose form was typed comes first, then the oldest.
+    Several belong to accounts that were made for different forms of one address, before there was a canonical form. The
+    one whose form was typed comes first, then the oldest.
     """
     unknown_form = and_(USERS.c.canonical_email.is_(None), USERS.c.email == address.before)
     found = select(USERS).where(or_(USERS.c.canonical_email == address.canonical, unknown_form))

@@ -1,14 +1,14 @@
-"""The parent projection: which root a bare `settlement:s1` belongs to, learnt from the events on the stream.
+"""Learn from the events on the stream which root a room like `settlement:s1` belongs to.
 
-A durable consumer on `EVENTS`; what it learnt and how far it got are one transaction, so a crash repeats and skips
-nothing that matters. Most messages teach nothing: how far it got with those is written every second, and they are
-acknowledged then. One pair may have several roots (ids are chosen by publishers): see `Rpc.authorize`.
+It reads `EVENTS` with a durable consumer. New pairs and the position are written in one transaction, so a crash skips
+no message. Most messages contain no new pair. For those the position is written once a second, and they are
+acknowledged then. One pair may have several roots, because publishers choose ids: see `Rpc.authorize`.
 
-Only a valid event of a root that has members teaches anything. Whoever can publish something at all could claim any id
-otherwise. Nothing is forgotten when a thing is deleted: its id could be taken over by another root.
+Only valid events of roots with members count. Otherwise any publisher could claim any id. Pairs stay when a thing is
+deleted, because another root could take over its id.
 
-nats-py and not FastStream: its pull subscriber needs the stream at start and never makes a lost consumer again, and
-this one has to outlive a stream that is not there yet, or is made anew.
+It uses nats-py, not FastStream. FastStream's pull subscriber needs the stream at start and never makes a lost consumer
+again. This consumer must work even if the stream is not there yet, or is made again.
 """
 
 import asyncio
@@ -58,7 +58,7 @@ class Projection:
 
     def __init__(self, database: Database, *, stuck_s: float = STUCK_S) -> None:
         self._database = database
-        self._seen: set[RoomKey] = set()  # known to be in the table: most subjects show nothing new
+        self._seen: set[RoomKey] = set()  # known to be in the table: most subjects contain no new pair
         self._moved = asyncio.Event()
         self._unwritten: list[Msg] = []
         self._written_at = 0.0
@@ -171,7 +171,7 @@ class Projection:
         try:
             keys = [key for key in parse_subject(message.subject).rooms if key.pair != key.root]
             new = [key for key in keys if key not in self._seen]
-            if new:  # most events show nothing new, so their body is not read
+            if new:  # most events contain no new pair, so their body is not read
                 check_lifetime(message.headers)
                 check(message.subject, message.data)
         except (InvalidSubject, InvalidEvent):

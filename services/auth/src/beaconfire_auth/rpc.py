@@ -220,7 +220,7 @@ async def _reply(
     """
     if not _is_request(message, subject):
         ANSWERED.labels(subject, "no_request").inc()
-        log.warning("ignored what is no request", subject=message.subject[:200], reply=message.reply[:200])
+        log.warning("ignored a message that is not a request", subject=message.subject[:200], reply=message.reply[:200])
         return
     answer = await _answer(subject, message.data, request, reply, handle)
     assert broker.nc is not None, "a request arrived, so there is a connection"

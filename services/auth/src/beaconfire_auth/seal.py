@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 
 class KeysUnusable(Exception):
-    """The keys in the database cannot be read. The text says why and what to do."""
+    """The keys in the database cannot be read. The text contains the reason and what to do."""
 
 
 class Seal:

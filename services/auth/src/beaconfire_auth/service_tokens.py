@@ -25,7 +25,7 @@ USE_NOTED_EVERY = timedelta(minutes=1)
 
 @dataclass(frozen=True, slots=True)
 class ServiceToken:
-    """What operators see of a service's token. `used_at` is exact to a minute."""
+    """The data of a service's token that operators see. `used_at` is exact to a minute."""
 
     id: str
     service: str

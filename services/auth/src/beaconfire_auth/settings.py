@@ -12,7 +12,7 @@ DEVELOPMENT_SECRET = "for development only"  # noqa: S105  (refused elsewhere)
 
 
 class Settings(BehindProxies, DatabaseSettings):
-    """What auth needs to know. Its state is the database."""
+    """The settings of auth. All its state is in the database."""
 
     port: int = Field(8081, ge=0, le=65535, description="The port for clients; 0 uses a free one")
 
@@ -57,7 +57,7 @@ class Settings(BehindProxies, DatabaseSettings):
         2, ge=1, le=64, description="Passwords that are hashed at the same time, one thread each"
     )
     argon2_queue: int = Field(
-        20, ge=0, description="Passwords that may wait to be hashed; further callers are told to retry later"
+        20, ge=0, description="Passwords that may wait to be hashed; further callers get an error and retry later"
     )
     argon2_time_cost: int = Field(3, ge=1, description="Argon2id passes over the memory (RFC 9106: 3)")
     argon2_memory_kib: int = Field(65_536, ge=32, description="Argon2id memory per hash, in KiB (RFC 9106: 64 MiB)")
@@ -85,7 +85,7 @@ class Settings(BehindProxies, DatabaseSettings):
             if weak := weakness(secret, min_length=MIN_KEY):
                 yield (
                     "keys_secret",
-                    f"{weak}: `openssl rand -hex 24` makes one; keep it apart from backups",
+                    f"{weak}: `openssl rand -hex 24` makes one; keep it away from backups",
                 )
         for token in self.granting:
             if weak := weakness(token, min_length=MIN_KEY):

@@ -1,4 +1,4 @@
-"""What auth does beside answering: it keeps up with the keys of its other processes, and clears away what ran out."""
+"""Do auth's background work: read the keys that other processes made, and delete expired rows."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Access checks of campaigns, with limits on the requests of each user and to each campaign."""
+"""Check access to campaigns, and limit the requests of each user and to each campaign."""
 
 import time
 
@@ -12,7 +12,7 @@ _USER: web.RequestKey[str] = web.RequestKey("user", str)
 
 
 class Access(access.Access):
-    """Check who makes a request and what the caller may do, and count the request."""
+    """Check the caller of a request and the caller's role, and count the request."""
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings, root_kind="campaign", source="api", service_token=settings.shown_token)

@@ -1,4 +1,4 @@
-"""Revisions, conflicts and idempotency keys: what requests and answers carry besides their bodies."""
+"""Read and write the parts of requests and answers outside their bodies: revisions, conflicts, idempotency keys."""
 
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -52,7 +52,8 @@ def based_on(request: web.Request) -> int | None:
 def idempotency_key(request: web.Request, caller: str, body: Body | object, *, kind: str = "user") -> Key | None:
     """Return the `Idempotency-Key` of a request with this body, or None. Raises BeaconfireError `bad_request`.
 
-    `caller` is the name of a user, or of a service if `kind` says so. No caller can see or use up the keys of another.
+    `caller` is the name of a user, or of a service if `kind` is `service`. Callers cannot see or use the keys of
+    others.
     """
     if KEY_HEADER not in request.headers:
         return None

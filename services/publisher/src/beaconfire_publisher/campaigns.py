@@ -1,4 +1,4 @@
-"""Campaigns: the roots. The user who creates one is its owner. Auth keeps the members."""
+"""Answer HTTP calls on campaigns, the roots. The creator of a campaign is its owner. Auth keeps the members."""
 
 from datetime import UTC, datetime
 

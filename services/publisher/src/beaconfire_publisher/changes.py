@@ -50,10 +50,10 @@ def _same(one: object, other: object) -> bool:
 
 
 def stamp(stamps: Mapping[str, int], fields: Iterable[str], revision: int) -> dict[str, int]:
-    """Return the revision at which each field was last changed; for `fields` it is this one. Other fields: revision 1.
+    """Return the revision at which each field was last changed. For `fields` it is this one, for others at first 1.
 
-    Of variables that come and go, `MAX_STAMPS` are remembered one by one; the others count as changed when the latest
-    of them was: who edits from an older state meets a conflict too many, never one too few.
+    At most `MAX_STAMPS` variables that come and go are remembered one by one. All others count as changed when the
+    latest of them was. So an edit from an older state may get a needless conflict, but never misses one.
     """
     stamped = {**stamps, **dict.fromkeys(fields, revision)}
     if len(stamped) <= MAX_STAMPS:

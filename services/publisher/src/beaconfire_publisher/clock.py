@@ -1,4 +1,4 @@
-"""A campaign's clock: set and stopped by its editors, advanced by the scheduler."""
+"""Set and stop a campaign's clock, for its editors. The scheduler advances it."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -34,7 +34,7 @@ async def start(tx: Writing, campaign: Row, clock: Clock, user_id: str) -> Row:
 
 
 async def stop(tx: Writing, campaign: Row) -> None:
-    """Stop the clock of a campaign. If none runs, nothing happens."""
+    """Stop the clock of a campaign, if it runs."""
     row, fields = await tx.change(CAMPAIGNS, campaign, {"clock": None})
     if fields:
         await tx.remove(CLOCKS, {"campaign_id": row["id"]})

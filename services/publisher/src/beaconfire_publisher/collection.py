@@ -1,4 +1,4 @@
-"""The HTTP calls on one kind of thing in a campaign: list, create, read, change, delete, each with its event."""
+"""Answer HTTP calls on one kind of thing in a campaign: list, create, read, change, delete. Changes are events."""
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -21,9 +21,9 @@ from beaconfire_publisher.store import CAMPAIGNS, Reading, Row, Store, Writing, 
 
 
 class Collection(ABC):
-    """The five calls. A subclass says what the thing is, and which event its changes publish.
+    """Answers the five calls. A subclass defines the thing, and which event its changes publish.
 
-    The names of the path's parts are columns of the table; the last one of `thing_path` is `{id}`.
+    The names of the path's parts are columns of the table. The last one of `thing_path` is `{id}`.
     """
 
     word: ClassVar[str]
@@ -72,7 +72,7 @@ class Collection(ABC):
 
     async def _create(self, request: web.Request) -> web.Response:
         caller = await self._access.member(request)
-        if KEY_HEADER not in request.headers:  # otherwise it may be a repeat, whose result every reader may see
+        if KEY_HEADER not in request.headers:  # otherwise it may be a repeat, and every reader may see its result
             check_editor(caller)
         wanted = await read_body(request, self.new)
         key = idempotency_key(request, caller.user_id, wanted)

@@ -1,4 +1,4 @@
-"""Entities: everything else in a campaign (locations, encounters, …). The caller names the type of each."""
+"""Answer HTTP calls on entities: everything else in a campaign. The caller names each one's type (location, …)."""
 
 from typing import Annotated
 

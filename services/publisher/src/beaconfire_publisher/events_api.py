@@ -397,7 +397,7 @@ def _is_by(author: Claims | ServiceClaims, row: Row, one: Envelope) -> bool:
 
 
 def _is_same(row: Row, one: Envelope) -> bool:
-    """Return whether both events say the same. Their times may differ."""
+    """Return whether both events are equal except for their times."""
     said, says = json.loads(row["body"]), json.loads(one.encode())
     return row["subject"] == one.subject and all(said[name] == says[name] for name in ("type", "version", "payload"))
 

@@ -1,7 +1,7 @@
-"""Idempotency keys: store the outcome of a request under its key, so that a repeat does nothing a second time.
+"""Store the outcome of a request under its idempotency key, so that a repeat has no second effect.
 
-A key belongs to one caller. The outcome is stored with it, in the transaction of what the request does, and so is a
-fingerprint of the request: another request under the same key is a mistake, and is refused. Keys are kept for `KEEP`.
+A key belongs to one caller. The outcome is stored in the transaction of the request's changes, with a fingerprint of
+the request. Another request under the same key is a mistake, and is refused. Keys are kept for `KEEP`.
 """
 
 import json

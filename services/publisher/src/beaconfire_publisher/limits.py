@@ -1,11 +1,11 @@
-"""Limit what a user and a root may ask for over HTTP: requests, bodies, events, and a share of the stream.
+"""Limit each user and each root over HTTP: requests, bodies, events, and a share of the stream.
 
-Requests and bodies count in this process; time comes from the caller. Events count in the database, in the transaction
-that writes them (`stream_usage`), so that all processes count together and a restart forgets nothing.
+Requests and bodies are counted in this process, with the caller's time. Events are counted in the database, in the
+transaction that writes them (`stream_usage`). So all processes count together, and a restart does not reset the counts.
 
 A limit is a bucket that empties evenly. It is remembered as the moment when it will be empty (GCRA, ATM Forum TM 4.0).
-A request is let in if its bucket has room for one event or byte, however many it brings: the next one then waits the
-longer. So nothing is too large to be let in ever.
+A request is accepted if its bucket has room for one event or byte, even if it has more. The next one then waits longer.
+So no request is too large to be accepted at all.
 """
 
 import math
@@ -33,7 +33,7 @@ MINUTE_S = 60.0
 REMEMBERED_S = 24 * 3600
 """How long an empty row of `stream_usage` is kept, so that it is not created again and again."""
 REMEMBERED = 20_000
-"""Users and roots whose requests this process counts at a time. It forgets the one that was idle longest."""
+"""Users and roots that this process counts requests of at a time. It forgets the one that was idle longest."""
 
 
 def table(metadata: MetaData) -> Table:

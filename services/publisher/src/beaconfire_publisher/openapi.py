@@ -49,7 +49,7 @@ _IF_MATCH = {
 _IDEMPOTENCY_KEY = {
     "name": "Idempotency-Key",
     "in": "header",
-    "description": "The same request under the same key reports what happened, and does nothing a second time. Another "
+    "description": "The same request under the same key reports the first outcome, and has no second effect. Another "
     "request under the same key is a conflict. Keys are kept for 8 days",
     "schema": {"type": "string", "pattern": "^[!-~]{1,128}$"},
 }

@@ -1,7 +1,7 @@
-"""The rules: which change makes which computed values stale. A table, and the function that reads it.
+"""Decide which change makes which computed values stale: a table, and the function that reads it.
 
-Nothing here computes the values. Whoever shows them (a client, another service) hears `state_invalidated`, which names
-them, and computes or loads them again.
+The values are not computed here. A client or service that shows them hears `state_invalidated`, which names them, and
+computes or loads them again.
 """
 
 import re
@@ -20,10 +20,9 @@ CREATED, DELETED = "(created)", "(deleted)"
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """A `change` of any of `fields` makes `affected` out of date: of the settlement in which it happened, or of the
-    whole campaign where it happened in none.
+    """A `change` of any of `fields` makes `affected` out of date, for its settlement, or else for the whole campaign.
 
-    A field stands for all that is in it, `variables` for `variables.food`. No fields: any such event will do.
+    A field includes its parts: `variables` includes `variables.food`. Without fields, every such event counts.
     """
 
     change: type[Change]

@@ -1,8 +1,8 @@
-"""The rules engine: it reads changes from the stream, and publishes what they make stale.
+"""Run the rules engine: read changes from the stream, and publish which values they make stale.
 
-Exactly once: the cause is recorded in the transaction that writes the event. Killed at any moment, it does the same
-again or finds it done. The event's id is random: one that follows from its cause could be worked out by whoever sees
-the cause, and used up before us.
+It publishes exactly once, because the cause is recorded in the transaction that writes the event. If it is killed at
+any moment, it repeats the work or finds it done. The event's id is random. An id derived from the cause could be
+guessed by a reader of the cause, and used before us.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ class RulesEngine:
         self._wake = wake
 
     async def handle(self, message: NatsMessage) -> None:
-        """Publish what a change makes stale. Return when that is committed, or if there is nothing to do.
+        """Publish which values a change makes stale. Return when that is committed, or if no rule applies.
 
         An invalid event is skipped and counted. The gateways set it aside as a dead letter.
         """

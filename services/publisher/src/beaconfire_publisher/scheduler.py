@@ -1,10 +1,10 @@
-"""The scheduler: it advances the world time of every campaign whose clock runs.
+"""Run the scheduler: advance the world time of every campaign with a running clock.
 
-What is due is said by the database, and claimed in the transaction that writes the new time, the next due moment and
-the event: killed at any moment, and however many schedulers there are, a clock advances once for each moment.
+The database has the clocks that are due. A scheduler claims one in the transaction that writes the new time, the next
+due moment and the event. So a clock advances once for each moment, even with several schedulers, and if one is killed.
 
-A scheduler that was away does not make up for it: a clock that is late advances once, and then at its next moment in
-the future. World time stands still while nobody is there to advance it.
+A scheduler that was away does not catch up. A late clock advances once, and then at its next moment in the future.
+World time stands still while no scheduler runs.
 """
 
 import asyncio
@@ -121,7 +121,7 @@ class Scheduler:
             return [dict(row) for row in (await connection.execute(late_first)).mappings()]
 
     async def _postpone(self, seen: Row, pause: timedelta) -> None:
-        """Postpone a clock: the user who set it, or its campaign, has published too much."""
+        """Postpone a clock, because its user or its campaign has published too much."""
         with contextlib.suppress(BeaconfireError):  # changed or deleted meanwhile: the next check finds out
             async with self._store.writing(_metadata(seen["set_by"])) as tx:
                 await tx.find(CAMPAIGNS, {"id": seen["campaign_id"]})
@@ -146,7 +146,7 @@ class Scheduler:
 
 
 def _metadata(set_by: str) -> Metadata:
-    """Return metadata with the user who set the clock, and a new correlation id for what follows from the advance."""
+    """Return metadata with the user that set the clock, and a new correlation id for the effects of the advance."""
     return Metadata(user_id=set_by, source=NAME, correlation_id=uuid.uuid4().hex)
 
 

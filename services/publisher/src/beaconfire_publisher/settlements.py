@@ -1,4 +1,4 @@
-"""Settlements: the villages, towns and forts of a campaign."""
+"""Answer HTTP calls on settlements: the villages, towns and forts of a campaign."""
 
 from pydantic import Field
 

@@ -107,7 +107,7 @@ CLOCKS = Table(
     Column("due_at", UtcDateTime, nullable=False, index=True),
     Column("set_by", String(64), nullable=False),
 )
-"""When each running clock is due next, and who set it. The clock itself is a field of its campaign."""
+"""When each running clock is due next, and the user that set it. The clock itself is a field of its campaign."""
 SETTLEMENTS = _table(
     "settlements",
     _inside("campaign_id", CAMPAIGNS),
@@ -215,7 +215,9 @@ class Writing(Reading):
     async def change(
         self, table: Table, row: Row, wanted: Row, *, based_on: int | None = None
     ) -> tuple[Row, tuple[str, ...]]:
-        """Change a row that was found. Return the new row and its `changedFields`. Without any, nothing is written.
+        """Change a row that was found. Return the new row and its `changedFields`.
+
+        Without a changed field no row is written.
 
         Raises Changed if one of these fields was changed after the revision `based_on`.
         """
@@ -240,11 +242,12 @@ class Writing(Reading):
         await self._connection.execute(delete(table).where(table.c.id == row["id"]))
 
     async def claim(self, key: Key, outcome: Row, *, is_done: bool = True) -> Earlier | None:
-        """Record the outcome of this request under its key. If it is a repeat, return the first outcome: then
-        nothing must be done.
+        """Record the outcome of this request under its key.
 
-        Of two requests at once one is the first, and the other waits for its end. Raises BeaconfireError `conflict`
-        if the key was used for another request.
+        If it is a repeat, return the first outcome, and the caller must not change anything.
+
+        Of two requests at once, the second waits for the end of the first. Raises BeaconfireError `conflict` if
+        the key was used for another request.
         """
         if (before := await self._created_before(key)) is not None:
             return before
@@ -277,15 +280,18 @@ class Writing(Reading):
             await self._connection.execute(one, [{"name": name, "is": outcome} for name, outcome in keys.items()])
 
     async def complete(self, key: Key) -> bool:
-        """Record that this transaction completes a request that was claimed as not done. False if another did: then
-        nothing must be done. One that is doing it is waited for."""
+        """Record that this transaction completes a request that was claimed as not done.
+
+        Return False if another transaction completed it: then the caller must not change anything. Waits for one that
+        is completing it now.
+        """
         is_open = (KEYS.c.key == key.name) & KEYS.c.is_done.is_(False)
         return (await self._connection.execute(update(KEYS).where(is_open).values(is_done=True))).rowcount == 1
 
     async def published_before(self, event_ids: Iterable[str]) -> dict[str, Row]:
-        """Return outbox rows by event id: releases without the table of keys stored an event's own id there.
+        """Return outbox rows by event id. Releases before the table of keys stored an event's own id there.
 
-        Such a row does not say who chose the id: compare its body.
+        Such a row does not contain the caller that chose the id, so compare its body.
         """
         if not (wanted := list(event_ids)):
             return {}
@@ -293,8 +299,11 @@ class Writing(Reading):
         return {row["event_id"]: dict(row) for row in found.mappings()}
 
     async def _created_before(self, key: Key) -> Earlier | None:
-        """What a release before the table of keys made under this key: both the thing and its event had the id that
-        follows from the key. Its request is not known, so any request is taken for it."""
+        """Return what a release before the table of keys made under this key, or None.
+
+        Both the thing and its event had an id derived from the key. Its request is not known, so any request counts as
+        a repeat.
+        """
         row = (await self.published_before([key.before])).get(key.before)
         if row is None:
             return None
@@ -324,7 +333,7 @@ class Store:
         *,
         cursor_wait_s: float = CURSOR_WAIT_S,
     ) -> None:
-        """`limits` limit what users publish. Without them nothing is counted."""
+        """`limits` limit what users publish. Without them events are not counted."""
         self._database = database
         self._outbox = events
         self._limits = limits
@@ -345,8 +354,8 @@ class Store:
         """Open a transaction: at the end of the block, all rows and events are committed, or none.
 
         `metadata` is that of its events; they count for its user and for their roots. Transactions that find the same
-        row come one after the other. Raises BeaconfireError: `too_many` over a limit; `unavailable` if two of them made
-        the same thing at once. Nothing was done then.
+        row come one after the other. Raises BeaconfireError `too_many` over a limit, and `unavailable` if two of them
+        made the same thing at once. Then all changes are undone.
         """
         try:
             async with self._database.writing() as connection:
@@ -362,7 +371,7 @@ class Store:
             self._outbox.wake()
 
     async def check_allowance(self, user_id: str) -> None:
-        """Raise BeaconfireError `too_many` if this user may publish nothing now. Call it before any side effect."""
+        """Raise BeaconfireError `too_many` if this user may not publish now. Call it before any side effect."""
         if self._limits is None:
             return
         mine = select(USAGE).where(USAGE.c.scope == f"user:{user_id}")
@@ -374,7 +383,7 @@ class Store:
     async def _count(
         self, tx: AsyncConnection, user_id: str | None, envelopes: Iterable[Envelope], sizes: Iterable[int]
     ) -> None:
-        """Count events for their user and their roots. Raises BeaconfireError `too_many`, and then counts nothing."""
+        """Count events for their user and their roots. Raises BeaconfireError `too_many`; such events do not count."""
         if self._limits is None or not sizes:
             return
         now = time.time()

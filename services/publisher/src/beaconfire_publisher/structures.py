@@ -1,4 +1,4 @@
-"""Structures: the buildings of a settlement."""
+"""Answer HTTP calls on structures: the buildings of a settlement."""
 
 from pydantic import Field
 

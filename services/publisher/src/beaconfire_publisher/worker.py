@@ -1,7 +1,7 @@
-"""A worker put together: a process on the publisher's database that consumes the stream and does one job.
+"""Build a worker: a process on the publisher's database that consumes the stream and does one job.
 
-It publishes nothing itself. It writes its events to the outbox, in the transaction of what they report, and the
-publisher relays them with its own: there is one order, and one process that sends.
+It does not publish. It writes its events to the outbox, in the transaction of the changes that they report. The
+publisher relays them with its own. So there is one order, and one process that sends.
 """
 
 from collections.abc import Awaitable, Callable
@@ -31,10 +31,10 @@ class Job(Protocol):
     """Patterns of the NATS subjects that it consumes."""
 
     def __init__(self, database: Database, settings: WorkerSettings, wake: Callable[[], Awaitable[None]]) -> None:
-        """`wake` tells the publisher that the outbox has new events."""
+        """`wake` is called when the outbox has new events, to wake the publisher."""
 
     async def handle(self, message: NatsMessage) -> None:
-        """Handle a message, as `beaconfire_kit.consumer.DurableConsumer` says."""
+        """Handle a message, by the rules of `beaconfire_kit.consumer.DurableConsumer`."""
 
     async def run(self) -> None:
         """Do the rest of the job, forever, whether the broker is there or not."""

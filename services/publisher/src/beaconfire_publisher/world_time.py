@@ -1,4 +1,4 @@
-"""World time: a campaign's clock, advanced by its editors."""
+"""Show a campaign's world time, and advance it for its editors."""
 
 from datetime import timedelta
 
@@ -53,7 +53,7 @@ class WorldTime:
 
     async def _advance(self, request: web.Request) -> web.Response:
         caller = await self._access.member(request)
-        if KEY_HEADER not in request.headers:  # otherwise it may be a repeat, whose result every reader may see
+        if KEY_HEADER not in request.headers:  # otherwise it may be a repeat, and every reader may see its result
             check_editor(caller)
         wanted = await read_body(request, Advance)
         key = idempotency_key(request, caller.user_id, wanted)

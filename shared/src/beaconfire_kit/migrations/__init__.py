@@ -1,7 +1,7 @@
-"""Migrations: how a service's tables come to be, and how they change with its releases.
+"""Create a service's tables, and change them with its releases.
 
-Alembic runs them; each service has its own folder of revisions and its own version table. A service never changes the
-tables behind an operator's back: it looks at the revision when it starts, and says what to do.
+Alembic runs the migrations. Each service has its own folder of revisions and its own version table. A service never
+changes tables of PostgreSQL unasked: it checks the revision when it starts, and reports what to do.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ LOCK_TIMEOUT = "30s"
 
 @dataclass(frozen=True, slots=True)
 class Migrated:
-    """What a migration did. None: there was nothing."""
+    """The revisions before and after a migration. None: the database had no tables."""
 
     before: str | None
     after: str | None
@@ -54,7 +54,7 @@ class Migrations:
     tables: MetaData
     folder: Path
     before_revisions: frozenset[str]
-    """The tables of the last release that made them without revisions: such a database is taken over."""
+    """The tables of the last release without revisions. Migrations continue from such a database."""
 
     @property
     def version_table(self) -> str:
@@ -68,9 +68,9 @@ class Migrations:
         return head
 
     async def settle(self, database: Database, *, migrate: bool | None) -> None:
-        """Make sure that the tables are those of this code, migrating them if `migrate`; None: if it is SQLite.
+        """Check that the tables are those of this code. Migrate them first if `migrate`. None: only if it is SQLite.
 
-        Raises DatabaseUnusable, and DatabaseAway where the database is not there or somebody has yet to migrate it.
+        Raises DatabaseUnusable, and DatabaseAway if the database is not there or still has to be migrated.
         """
         if database.is_sqlite if migrate is None else migrate:
             done = await self.upgrade(database)
@@ -86,18 +86,18 @@ class Migrations:
             )
 
     async def upgrade(self, database: Database, to: str = "head") -> Migrated:
-        """Bring the tables to a revision, the newest unless told, or change nothing. Two at once are harmless.
+        """Migrate the tables to a revision, by default the newest, all or nothing. Two at once are harmless.
 
         Raises DatabaseAway, DatabaseUnusable.
         """
         return await self._run(database, command.upgrade, to)
 
     async def downgrade(self, database: Database, to: str) -> Migrated:
-        """Take the tables back to a revision; `base` is none. What is newer is lost. Raises as `upgrade` does."""
+        """Take the tables back to a revision; `base` is none. Newer columns are lost. Raises as `upgrade` does."""
         return await self._run(database, command.downgrade, to)
 
     def current(self, connection: Connection) -> str | None:
-        """The revision a database is at, None before the first. Raises DatabaseUnusable for one we do not know."""
+        """Return the revision of a database, None before the first. Raises DatabaseUnusable if it is unknown here."""
         found = self._context(connection).get_current_heads()
         known = {script.revision for script in self._script().walk_revisions()}
         if unknown := sorted(set(found) - known):
@@ -189,7 +189,7 @@ def _make_file(database: Database) -> None:
 async def open_database(database: Database, migrations: Migrations, *, migrate: bool | None) -> None:
     """Open a service's database when it starts. Raises DatabaseUnusable.
 
-    One that is away, or that somebody has yet to migrate, is no error: the service is not ready until then.
+    A database that is away, or still has to be migrated, is not an error. The service is not ready until then.
     """
     await database.open(lambda: migrations.settle(database, migrate=migrate))
 

@@ -15,8 +15,8 @@ from beaconfire_kit.migrations.revisions import write
 def main() -> None:
     """Write the revision and print its path."""
     parser = argparse.ArgumentParser(prog="python -m beaconfire_kit.migrations", description=__doc__)
-    parser.add_argument("module", help="where MIGRATIONS is, `quests.migrations`")
-    parser.add_argument("title", help="what the revision does")
+    parser.add_argument("module", help="the module with MIGRATIONS, `quests.migrations`")
+    parser.add_argument("title", help="a short name for the change")
     given = parser.parse_args()
     try:
         path = write(importlib.import_module(given.module).MIGRATIONS, given.title)

@@ -1,4 +1,4 @@
-"""What alembic runs to migrate, on the connection and for the service that `Migrations` hands over."""
+"""Run the migrations. Alembic executes this file, with the connection and the service that `Migrations` passes."""
 
 from typing import Any, Literal
 
@@ -23,7 +23,7 @@ context.configure(
     compare_type=True,
     render_item=_render,
     render_as_batch=True,  # SQLite cannot alter most of a table: it is copied
-    transactional_ddl=True,  # SQLite can, begun as we begin: a migration happens, or it does not
+    transactional_ddl=True,  # SQLite can, as we start transactions ourselves: all or nothing
 )
 with context.begin_transaction():
     context.run_migrations()

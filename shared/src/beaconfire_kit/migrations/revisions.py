@@ -1,4 +1,4 @@
-"""What a developer does with a service's revisions: write the next one, and see whether one is missing."""
+"""Write a service's next revision, and check whether one is missing. For developers."""
 
 import asyncio
 import tempfile
@@ -20,7 +20,7 @@ def write(migrations: Migrations, title: str) -> Path:
 
 
 def missing(migrations: Migrations) -> Sequence[Any]:
-    """What the models have and the revisions lack, in alembic's words."""
+    """Return what the revisions lack to match the models, in alembic's words."""
     return asyncio.run(_migrated(migrations, migrations.differences))
 
 

@@ -14,8 +14,8 @@ from aiohttp import hdrs, web
 from aiohttp.web_protocol import RequestHandler
 
 MAX_PIECES = 1_000
-"""Blank lines in one request that offers an upgrade, before its connection is dropped. Each costs a call of the parser,
-and a client could keep us busy with nothing else."""
+"""Blank lines in one request that offers an upgrade, before its connection is dropped. Each costs a call of the
+parser, so a client could keep us busy with blank lines alone."""
 _BLANK_LINE = b"\r\n\r\n"
 
 
@@ -23,9 +23,9 @@ class PipeliningConnection(RequestHandler):
     """aiohttp's connection, except that it loses no request behind an offer to upgrade.
 
     aiohttp's parser stops at the end of a request with `Connection: Upgrade`. If aiohttp then ignores the offer (any
-    except a WebSocket), it drops the rest of the data: the next requests of a client that did not wait. So aiohttp is
-    given pieces that end where a request ends. That is after a body of known length, or at a blank line, which ends a
-    head and a chunked body.
+    except a WebSocket), it drops the rest of the data. Those are the next requests of a client that did not wait. So
+    aiohttp is given pieces that end where a request ends. That is after a body of known length, or at a blank line,
+    which ends a head and a chunked body.
     """
 
     __slots__ = ("_body_left", "_offers_upgrade", "_pieces", "_tail")
@@ -39,7 +39,7 @@ class PipeliningConnection(RequestHandler):
 
     def data_received(self, data: bytes) -> None:
         if b"pgrade" in data or b"PGRADE" in data:
-            # aiohttp drops nothing behind a WebSocket's handshake, and there may be thousands of those in a second.
+            # aiohttp keeps data behind a WebSocket's handshake, and there may be thousands of handshakes in a second.
             self._offers_upgrade = self._offers_upgrade or b"Upgrade: websocket" not in data
         if self._offers_upgrade:
             self._receive_in_pieces(data)
@@ -68,7 +68,7 @@ class PipeliningConnection(RequestHandler):
             super().data_received(data[start:])
 
     def _find_blank_line(self, data: bytes, start: int) -> int:
-        """Return where the next blank line ends, or the end of `data`. The line may begin in the data before."""
+        """Return where the next blank line ends, or the end of `data`. The line may start in earlier data."""
         around = self._tail + data[start : start + 3]
         if (at := around.find(_BLANK_LINE)) >= 0:
             return start + at + len(_BLANK_LINE) - len(self._tail)

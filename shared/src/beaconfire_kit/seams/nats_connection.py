@@ -87,9 +87,9 @@ class Connection(Client):
         """Reconnect, even if something is left to send to a server that hangs.
 
         nats-py waits until that is sent before it tries another server, so it would wait forever for one that does not
-        read. What is left is dropped, not sent to the next server. An event may have waited in the buffer while its
-        process was frozen. Another process may have sent it since, and the broker may have forgotten its id. Then the
-        event would be stored twice.
+        read. The remaining data is dropped, not sent to the next server. An event may have waited in the buffer while
+        its process was frozen. Another process may have sent it since, and the broker may have forgotten its id. Then
+        the event would be stored twice.
         """
         abort(self)
         self._pending, self._pending_data_size = [], 0
@@ -98,7 +98,8 @@ class Connection(Client):
     async def answers(self, timeout_s: float) -> bool:
         """Return whether the server answers a PING in time.
 
-        `flush` cannot tell: a PONG that arrives after its timeout ends nats-py's read loop, and with it the connection.
+        `flush` cannot be used for it: a PONG that arrives after its timeout ends nats-py's read loop and the
+        connection.
         """
         pong = asyncio.get_running_loop().create_future()
         try:

@@ -1,6 +1,6 @@
-"""One form in which addresses are compared. Two columns, written for every user: seconds for a million.
+"""Add one form in which addresses are compared. It writes two columns of every user, which takes seconds for a million.
 
-Where two accounts turn out to have one address, both stay: the one that was made first is twin 0, the next is twin 1.
+If two accounts turn out to have one address, both stay: the one that was made first is twin 0, the next is twin 1.
 Each signs in with its own password. The migration logs how many there are.
 """
 

@@ -1,4 +1,4 @@
-"""The inbox: what the workers have handled."""
+"""Add the inbox, which records the messages that the workers have handled."""
 
 import sqlalchemy as sa
 from alembic import op

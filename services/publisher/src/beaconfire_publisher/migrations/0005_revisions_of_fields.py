@@ -1,5 +1,7 @@
-"""At which revision each field was changed last. Of things that are there, every field counts as changed just now: an
-edit that began before is told to look again."""
+"""Add the revision at which each field was last changed.
+
+For existing rows every field counts as changed just now. So an edit that started before gets a conflict.
+"""
 
 import sqlalchemy as sa
 from alembic import op
@@ -16,7 +18,7 @@ def upgrade() -> None:
             batch_op.add_column(sa.Column("field_revisions", sa.JSON(), nullable=False, server_default="{}"))
         now = """'{"": ' || revision || '}'"""
         value = f"CAST({now} AS JSON)" if op.get_bind().dialect.name == "postgresql" else now
-        op.execute(f"UPDATE {table} SET field_revisions = {value}")  # noqa: S608  (nothing of it comes from outside)
+        op.execute(f"UPDATE {table} SET field_revisions = {value}")  # noqa: S608  (no part of it comes from outside)
 
 
 def downgrade() -> None:

@@ -1,4 +1,4 @@
-"""What users and roots have published of late. A new table, empty at first: nobody is over a limit."""
+"""Add a table of what users and roots have published lately. It is empty at first, so no user is over a limit."""
 
 import sqlalchemy as sa
 from alembic import op
