@@ -580,7 +580,7 @@ test("refused types are told, and the room is left when no subscription wants it
   socket().answer({ "campaign:c1": { success: true } });
   const bad = client.subscribe("campaign:c1", { onError: ({ code }, { willRetry }) => told.push([code, willRetry]) }, { types: ["no"] });
   await clock.pass(0);
-  const error = { code: "unknown_type", message: "'no' is no event type" };
+  const error = { code: "unknown_type", message: "'no' is not an event type" };
   socket().receive({ type: "reply", id: socket().last.id, success: false, error });
   socket().receive({ ...event(11, ["campaign:c1"]), event: { id: "still heard", type: "a" } });
   bad.unsubscribe();

@@ -237,7 +237,7 @@ async def doctor_new_epoch(server: NatsServer) -> str:
         stderr=asyncio.subprocess.STDOUT,
     )
     said = (await process.communicate(b"y\n"))[0].decode()
-    told = re.search(r"The epoch was (\w+) and is now (\w+)\. Running gateways tell their clients to reload", said)
+    told = re.search(r"The epoch was (\w+) and is now (\w+)\. Running gateways ask their clients to reload", said)
     assert (process.returncode, told is not None) == (0, True), said
     assert told is not None
     assert told[1] != told[2]

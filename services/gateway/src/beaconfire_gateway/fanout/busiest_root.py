@@ -1,6 +1,6 @@
-"""Which root fills the stream. Publishers that use NATS directly are seen nowhere else.
+"""Find the root that fills the stream. Publishers that use NATS directly are seen only here.
 
-The ring is looked at now and then, so that it costs an event nothing.
+It looks at the ring now and then, so that events do not get slower.
 """
 
 from collections import Counter

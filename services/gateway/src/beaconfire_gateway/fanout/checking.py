@@ -1,4 +1,4 @@
-"""From a stored message to an entry of the ring: checked against the catalogue once, never per session.
+"""Make an entry of the ring from a stored message. Check it against the catalogue once, never per session.
 
 A message that is heard live and one that is read again later give the same entry, so a replay has the same bytes.
 """
@@ -26,13 +26,13 @@ class Stored(NamedTuple):
 
     @classmethod
     def of(cls, subject: bytes, body: bytes, headers: bytes | None) -> "Stored":
-        """From what the broker sent."""
+        """Make one from the broker's message."""
         return cls(text_of(subject), body, headers is not None and has_ttl(headers))
 
 
 @lru_cache(maxsize=10_000)
 def text_of(subject: bytes) -> str:
-    """A subject as text. NATS allows any bytes; our subjects are ASCII, and others are refused later.
+    """Return a subject as text. NATS allows any bytes. Our subjects are ASCII, and others are refused later.
 
     The same string is returned for the same subject as long as possible: a string keeps its hash for look-ups.
     """
@@ -51,9 +51,9 @@ class Checker:
         self.routes = Routes()
 
     def check(self, epoch: str, offset: int, stored: Stored) -> Entry:
-        """The entry of an event of the stream with this epoch.
+        """Return the entry of an event of the stream with this epoch.
 
-        Raises InvalidEvent if the message is no valid event of its subject.
+        Raises InvalidEvent if the message is not a valid event of its subject.
         """
         if stored.has_ttl:
             raise InvalidEvent("has_ttl", "an event must not carry Nats-TTL: it would vanish from the history")
@@ -71,7 +71,7 @@ class Checker:
         )
 
     def check_ephemeral(self, subject: str, stored_subject: str, body: bytes) -> Entry:
-        """The entry of an event that is on no stream. It came on `subject`; `stored_subject` says its rooms.
+        """Return the entry of an event that is on no stream. It came on `subject`, and `stored_subject` has its rooms.
 
         Raises InvalidEvent.
         """

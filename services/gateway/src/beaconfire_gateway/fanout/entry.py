@@ -1,4 +1,4 @@
-"""An event as the ring and the history keep it: the publisher's JSON, who may see it, and its bytes for each wire."""
+"""Keep an event for the ring and the history: its JSON, the roles that may see it, and its bytes for each wire."""
 
 from collections.abc import Callable
 from typing import ClassVar, Protocol
@@ -30,11 +30,11 @@ class Keeper(Protocol):
 class Entry:
     """An event. Implements `messages.Event`.
 
-    Its bytes for a wire are made when they are first wanted and kept with it: it is encoded once for all sessions that
-    share a wire, however they get it. Its size grows with that, and `keeper` is told.
+    Its bytes for a wire are made when first needed, and kept with it. So it is encoded once for all sessions that share
+    a wire. Its size grows with that, and `keeper` is notified.
 
-    An entry that nobody listened to when it came is not checked against the catalogue yet: `audience` and `type` say
-    nothing before `check`. `unchecked` is what checks it.
+    If no session listened to an entry when it came, it is not checked against the catalogue yet. Do not read `audience`
+    and `type` before `check`. `unchecked` is the function that checks it.
     """
 
     TYPE: ClassVar[str] = Event.TYPE
@@ -96,7 +96,7 @@ class Entry:
 
     @property
     def is_refused(self) -> bool:
-        """Whether it was checked and is no valid event: no session is sent it."""
+        """Whether it was checked and is invalid. No session gets it then."""
         return self._unchecked is None and not self.type
 
     def check(self) -> None:
@@ -106,14 +106,14 @@ class Entry:
             unchecked(self)
 
     def become(self, body: bytes, type: str, audience: frozenset[Role] | None) -> None:  # noqa: A002
-        """Take over what checking it has found out."""
+        """Copy the results of its check."""
         grown = len(body) - len(self.body)
         self.body, self.type, self.audience = body, type, audience
         if self.keeper is not None:
             self.keeper.grow(grown)
 
     def refuse(self) -> None:
-        """Turn out to be no valid event."""
+        """Mark it as invalid."""
         self.become(b"", "", _NO_ROLES)
 
     @property

@@ -1,11 +1,11 @@
-"""Which sessions are in which room: (root, pair) → role, wanted types and wire → sessions. No I/O.
+"""Find the sessions in a room: (root, pair) → role, wanted types and wire → sessions. No I/O.
 
-A room's sessions are grouped by role because an event may name, in `metadata.audience`, the roles that may see it; by
-the event types they want; by their wire, which decides their bytes; and by what writes to them. The groups hold the
-targets of sessions: delivering an event is one write to each, and nothing else.
+A room's sessions are grouped by role, because an event may name in `metadata.audience` the roles that may see it. They
+are also grouped by the event types they want, by their wire, which decides their bytes, and by their writer. The groups
+hold the targets of sessions, so delivering an event is one write to each.
 
-What was found for a subject is remembered until a session joins or leaves one of its rooms. Joins elsewhere do not
-touch it.
+The recipients of a subject are remembered until a session joins or leaves one of its rooms. Joins elsewhere do not
+affect them.
 """
 
 from collections.abc import Collection, Hashable, Iterable, Sequence
@@ -20,7 +20,7 @@ from beaconfire_kit.subjects import RoomKey
 
 
 class Listener(Protocol):
-    """What the hub needs to know of a session."""
+    """A session, as the hub needs it."""
 
     @property
     def user_id(self) -> str: ...
@@ -82,7 +82,7 @@ class Hub(Generic[S]):
         self.sessions = 0
         """How many sessions are connected."""
         self._rooms: dict[RoomKey, dict[Group, dict[S, Target]]] = {}
-        # What was found, as long as no session joins or leaves the rooms it depends on.
+        # The recipients found, until a session joins or leaves the rooms that they depend on.
         self._heard: dict[Hashable, bool] = {}  # by subject
         self._by_event: dict[Hashable, tuple[Recipients, ...]] = {}  # by (subject, type, audience)
         self._by_rooms: dict[Hashable, tuple[Recipients, ...]] = {}  # by all that makes two events alike here
@@ -148,7 +148,9 @@ class Hub(Generic[S]):
     def recipients(
         self, subject: Hashable, rooms: Rooms, type_: str, audience: frozenset[Role] | None
     ) -> Sequence[Recipients]:
-        """Each session in any of the rooms that wants the type, once each, for the roles of `audience` (None: all).
+        """Return the sessions in any of the rooms that want the type, once each.
+
+        `audience` has their roles (None: all).
 
         The rooms are those of `subject`. The answer has the same objects for all events that go to the same rooms,
         roles and types, until a session joins or leaves one of these rooms.
@@ -185,10 +187,10 @@ class Hub(Generic[S]):
         """Whether any session in these rooms wants some types only."""
         return any(types is not None for room in rooms for _, types, _, _ in self._rooms[room])
 
-    # What is remembered.
+    # Remembered recipients.
 
     def _note(self, key: Hashable, rooms: Rooms) -> None:
-        """Note on which rooms it depends what is remembered under this key."""
+        """Note the rooms that the entry with this key depends on."""
         self._noted += len(rooms)
         if self._noted > NOTES_EACH * self._max_remembered:
             self._forget_everything()
@@ -201,7 +203,7 @@ class Hub(Generic[S]):
                 depending.add(key)
 
     def _forget(self, room: RoomKey) -> None:
-        """Forget what depends on who is in this room."""
+        """Forget everything that depends on the sessions in this room."""
         for key in self._depending.pop(room, ()):
             if self._heard.pop(key, None) is None and self._by_event.pop(key, None) is None:
                 self._remembered_targets -= _count(self._by_rooms.pop(key, ()))
@@ -223,7 +225,7 @@ class Hub(Generic[S]):
 
     @property
     def users(self) -> Collection[str]:
-        """All users who have a session."""
+        """Return all users with a session."""
         return self._first.keys()
 
     def all_sessions(self) -> Iterable[S]:

@@ -1,4 +1,4 @@
-"""Every write to sessions, as one queue for the whole gateway. No I/O of its own: a `targets.Writer` does it.
+"""Queue every write to sessions, in one queue for the whole gateway. No I/O of its own: a `targets.Writer` does it.
 
 The events of one loop turn are joined and written once to each connection. Large rooms are written in slices with a
 turn of the loop between them, so that pings, replies and joins do not wait. Events behind a slice do wait, because
@@ -108,7 +108,7 @@ _Job = _Same | _Each | _Then
 
 
 class _Batch:
-    """Events that wait to be joined: who gets each, in order, and what goes to the same sessions."""
+    """Events that wait to be joined, in order, with the sessions that get each."""
 
     __slots__ = ("_overlap", "bytes", "data", "offset", "order", "sizes")
 
@@ -144,7 +144,7 @@ class _Batch:
         return sum(nlargest(self.overlap, self.sizes.values()))
 
     def jobs(self, before: int) -> list[_Job]:
-        """What there is to write. After the last job all up to `offset` is written; after any other, up to `before`."""
+        """Return the jobs to write. Everything up to `offset` is written after the last, else up to `before`."""
         if self.overlap <= 1:
             jobs: list[_Job] = [
                 _Same(recipients.writer, recipients.targets, b"".join(data), before)
@@ -193,7 +193,7 @@ class Outbound(Generic[S]):
 
     @property
     def settled(self) -> int:
-        """The last offset up to which everything was written. A `position` never says more."""
+        """The last offset up to which everything was written. A `position` message never names a higher one."""
         return self._delivered if not self._jobs and not self._batch.order else self._written
 
     @property
@@ -217,9 +217,9 @@ class Outbound(Generic[S]):
     def put(self, offset: int, entry: Entry) -> None:
         """Queue an event for the sessions that are in its rooms now. It is written in a following turn.
 
-        After it, everything up to `offset` is written: its own, or for an ephemeral event that of the one before it.
-        If much is queued for any one session (a hole was read), that is written first, now. A socket that fills up
-        says so before there is more for it.
+        After it, everything up to `offset` is written: its own, or for an ephemeral event that of the one before it. If
+        much is queued for any one session because a hole was read, that is written first, now. So a socket that fills
+        up is noticed before there is more for it.
         """
         size = len(entry.body)
         if self._batch.bytes + size > self._bounded_to:
@@ -241,7 +241,7 @@ class Outbound(Generic[S]):
             session.write(data)
 
     def after(self, callback: Callable[[], None]) -> None:
-        """Call back when everything that is queued now is written; at once if nothing is queued."""
+        """Call back when everything that is queued now is written, or at once if the queue is empty."""
         self.seal()
         if self._jobs:
             self._jobs.append(_Then(callback, self._jobs[-1].offset))

@@ -1,4 +1,4 @@
-"""Where an event goes: the rooms of its subject, looked up once for each subject. No I/O."""
+"""Find the rooms of an event's subject, once for each subject. No I/O."""
 
 import re
 
@@ -10,7 +10,7 @@ _OF_ACCESS = re.compile("|".join(re.sub(r"\{\w+\}", ID_PATTERN, one.subject) for
 
 
 class Route:
-    """A subject's rooms, and whether its events change who may hear what."""
+    """A subject's rooms, and whether its events change access to rooms."""
 
     __slots__ = ("is_of_access", "rooms", "subject")
 

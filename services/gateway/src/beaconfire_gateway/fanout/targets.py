@@ -1,7 +1,7 @@
-"""What the core writes through: targets, each of which stands for one connection. No I/O.
+"""Define targets, through which the core writes. Each stands for one connection. No I/O.
 
-Only a transport knows what its targets are: a file descriptor for sockets of ours (`sockets`), a function for
-connections that stay aiohttp's (`aiohttp_websocket`). So each session also says what writes to its target.
+Only a transport knows its targets. A target is a file descriptor for our own sockets (`sockets`), and a function for
+connections that aiohttp serves (`aiohttp_websocket`). So each session also has the writer for its target.
 """
 
 from collections.abc import Callable, Hashable, Iterable
@@ -18,11 +18,11 @@ class Writer(Protocol):
     """
 
     def write_same(self, targets: Iterable[Any], data: bytes) -> None:
-        """The same bytes to each of these targets, none of which is there twice."""
+        """Write the same bytes to each of these targets. Each is there only once."""
         ...
 
     def write_each(self, writes: Iterable[tuple[Any, list[bytes]]]) -> None:
-        """Bytes of its own to each target, in pieces."""
+        """Write separate bytes to each target, in pieces."""
         ...
 
 

@@ -1,4 +1,4 @@
-"""Which event types a subscription wants. No I/O."""
+"""Parse the event types that a subscription wants. No I/O."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -23,7 +23,7 @@ def _select(names: tuple[str, ...]) -> frozenset[str]:
     # Remembered, so that all sessions that want the same share one set.
     for name in names:
         if name not in events():
-            raise BeaconfireError(errors.UNKNOWN_TYPE, f"{name!r} is no event type: {_advice(name)}")
+            raise BeaconfireError(errors.UNKNOWN_TYPE, f"{name!r} is not an event type: {_advice(name)}")
     return frozenset(names)
 
 

@@ -61,9 +61,10 @@ class Tuning:
 def build(
     settings: Settings, *, on_fatal: Any, worker: Worker | None = None, tuning: Tuning | None = None
 ) -> web.Application:
-    """The gateway's application. `on_fatal` is called where the broker connection ended for good: exit non-zero.
+    """Build the gateway's application. If the broker connection ends for good, `on_fatal` must exit with an error.
 
-    `worker`: this process is one of several; another one answers operators, and asks this one (`worker_operations`).
+    With `worker`, this process is one of several. Another one answers operators, and asks this one
+    (`worker_operations`).
     """
     process = _Process(settings, on_fatal, worker, tuning or Tuning())
     app = application(settings, ready=process.why_not_ready)
@@ -112,7 +113,7 @@ class _Process:
         return await self._handshake.handle(request)
 
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
-        """Everything that lives beside HTTP. Shutdown order: (drain, stop listening, close sessions,) leave NATS."""
+        """Run everything beside HTTP. Shutdown order: (drain, stop listening, close sessions,) leave NATS."""
         with self._open_sockets() as sockets:
             async with asyncio.TaskGroup() as tasks:
                 connecting = tasks.create_task(self._run(sockets), name="gateway")
@@ -123,7 +124,7 @@ class _Process:
 
     @contextmanager
     def _open_sockets(self) -> Iterator[Sockets | None]:
-        """What serves clients' sockets; None if they stay aiohttp's."""
+        """Yield our own server of clients' sockets, or None if aiohttp serves them."""
         if self._settings.transport == "aiohttp":
             yield None
         elif not Sockets.are_available():
@@ -226,10 +227,10 @@ class _Process:
             self._intake.reconnected()
 
     async def drain(self) -> None:
-        """Tell every session when to go, and be not ready. Returns once all have left, or when time is up.
+        """Send every session a `goaway`, and report not ready. Return once all have left, or when time is up.
 
-        Until then the gateway listens and serves clients that come: a load balancer sends them until it has noticed. So
-        it listens for some time even if no client is connected.
+        Until then the gateway accepts new clients, because a load balancer sends them until it has noticed. So it
+        listens for some time even if no client is connected.
         """
         self._draining = True
         gateway, window_s = self._gateway, float(self._settings.stop_timeout_s)

@@ -1,4 +1,4 @@
-"""What operators may ask a gateway, on the operations port only (docs/reference/http.md, "Operations")."""
+"""Answer operators about this gateway, on the operations port only (docs/reference/http.md, "Operations")."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -24,7 +24,7 @@ MAX_ADDRESSES_LISTED = 100
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What a gateway's clients use; of several of its processes, together. Sizes are by name."""
+    """The use of a gateway by its clients, in one process or summed over several. Sizes are by name."""
 
     clients: int
     connecting: int
@@ -32,19 +32,19 @@ class Figures:
     addresses: Mapping[str, int]
     rooms: Mapping[str, int]
     spent: frozenset[str]
-    """The users whose limits are spent in part."""
+    """The users that have used part of a limit."""
     refused: Mapping[str, int]
     limits: Mapping[str, int]
 
     @classmethod
     def read(cls, whole: Mapping[str, Any]) -> Self:
-        """From what `whole` made."""
+        """Read figures that `whole` made."""
         sets = {name: frozenset(whole[name]) for name in ("users", "spent")}
         return cls(**{**whole, **sets})
 
     @classmethod
     def together(cls, all_of_them: Iterable[Self]) -> Self:
-        """The figures of several processes, at least one. Who is in two of them is counted once."""
+        """Sum the figures of several processes, at least one. A user in two of them is counted once."""
         them = list(all_of_them)
         return cls(
             clients=sum(one.clients for one in them),
@@ -58,12 +58,12 @@ class Figures:
         )
 
     def whole(self) -> dict[str, Any]:
-        """Everything, as JSON, for another process."""
+        """Return all figures as JSON, for another process."""
         plain = {one.name: getattr(self, one.name) for one in fields(self)}
         return {**plain, "users": list(self.users), "spent": list(self.spent)}
 
     def summary(self) -> dict[str, Any]:
-        """Clients, users and rooms; the largest rooms by name; the limits, and how often each refused something."""
+        """Return the figures for operators: clients, users, rooms, the largest rooms, and each limit's refusals."""
         return {
             "clients": self.clients,
             "connecting": self.connecting,
@@ -90,7 +90,7 @@ def _largest(counts: Mapping[str, int], count: int) -> dict[str, int]:
 
 
 class Operators:
-    """Figures of this process, and a hand for one client."""
+    """Answers operators with this process's figures, and resets the limits of one client."""
 
     def __init__(self, hub: Hub[Session], limits: Limits, users: Users, door: Doorkeeper) -> None:
         self._hub = hub
@@ -127,21 +127,21 @@ class Operators:
         )
 
     async def stats(self, _request: web.Request) -> web.Response:
-        """The figures, for people."""
+        """Answer with the figures for operators."""
         return json_answer(self.figures().summary())
 
     async def whole(self, _request: web.Request) -> web.Response:
-        """The figures, to be put together with others'."""
+        """Answer with the figures for another process, which sums them."""
         return json_answer(self.figures().whole())
 
     async def clients(self, request: web.Request) -> web.Response:
-        """A user's clients on this gateway, to find the one whose limits are to be reset."""
+        """Answer with a user's clients on this gateway, to find the one that needs a reset."""
         sessions = sorted(self._hub.sessions_of(request.match_info["user_id"]), key=lambda one: one.id)
         clients = [{"sessionId": one.id, "address": one.address, "rooms": len(one.rooms)} for one in sessions]
         return json_answer({"clients": clients})
 
     async def reset_limits(self, request: web.Request) -> web.Response:
-        """Let one client, and with it its user, start afresh. 404 where no such session is on this gateway."""
+        """Reset the limits of one client and of its user. 404 if this gateway does not have the session."""
         wanted = request.match_info["session_id"]
         session = next((one for one in self._hub.all_sessions() if one.id == wanted), None)
         if session is None:

@@ -11,7 +11,7 @@ from beaconfire_kit.settings import AsksAuth, BehindProxies
 
 
 class Settings(Limits, AsksAuth, BehindProxies):
-    """What a gateway needs to know, with the limits on its clients. Nothing of it is state."""
+    """The settings of a gateway, with the limits on its clients. They are read once and never change."""
 
     port: int = Field(8080, ge=0, le=65535, description="The port for clients; 0 uses a free one")
     reuse_port: bool = Field(False, description="Whether to share the port with other gateway processes (SO_REUSEPORT)")
@@ -59,7 +59,7 @@ class Settings(Limits, AsksAuth, BehindProxies):
     @classmethod
     def _check_compression(cls, value: bool, info: ValidationInfo) -> bool:
         if value and info.data.get("transport") == "aiohttp":
-            raise ValueError("needs the transport handover: aiohttp would compress for each connection by itself")
+            raise ValueError("needs the transport handover: aiohttp would compress separately for each connection")
         return value
 
     @property

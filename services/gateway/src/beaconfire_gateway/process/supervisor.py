@@ -1,8 +1,8 @@
-"""Several gateway processes on one port, and a small parent that watches over them (ADR 0016). Linux only.
+"""Run several gateway processes on one port, with a small parent that watches over them (ADR 0016). Linux only.
 
-The parent imports everything and then forks, again and again: a worker shares the pages of the imported code and starts
-within milliseconds. It may do so at any time because it runs no event loop and no thread. Beside the workers it forks
-one process that answers the operations port for all of them. None outlives it: the kernel kills them with it.
+The parent imports everything before it forks. So a worker shares the pages of the imported code and starts within
+milliseconds. The parent can fork at any time because it runs no event loop and no thread. It also forks one process
+that answers the operations port for all workers. If the parent dies, the kernel kills all of them.
 """
 
 import contextlib
@@ -30,37 +30,37 @@ MAX_BACKOFF_S = 30.0
 STABLE_S = 60.0
 """A worker that lived for so long before it died is started again at once."""
 BEYOND_DRAIN_S = 10.0
-"""A worker that is to stop and still runs this long after the end of its drain is killed."""
+"""A stopping worker that still runs this long after the end of its drain is killed."""
 ROLL_EVERY_S = 0.1
 END_WORKER = signal.SIGTERM
 END_ONE_WORKER = signal.SIGUSR2
-"""To one while the others go on: they take clients, so it listens no longer."""
+"""The signal to one worker while the others go on. They accept clients, so it stops listening."""
 END_OPERATIONS = signal.SIGUSR1
-"""Not SIGTERM: where a whole group of processes is told to end, operators are answered until the last worker has."""
+"""Not SIGTERM, which may be sent to the whole group. Operators get answers until the last worker has ended."""
 OPERATIONS = 0
 """The number of the process that answers the operations port; workers count from 1."""
 _WATCHED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD)
 
 
 class CannotStart(Exception):
-    """The workers cannot be started at all. The text says why, and what to do."""
+    """The workers cannot be started at all. The text contains the reason and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """What all processes of one parent know of one of them."""
+    """The facts about one process that all processes of its parent can read."""
 
     pid: int
     starts: int
     listening: bool
-    """It takes clients (the operations process: it answers)."""
+    """Whether it accepts clients. For the operations process: whether it answers."""
 
 
 class Board:
-    """A row for each process, in memory that all of them share: made before the first fork."""
+    """A row for each process, in memory that all of them share. It is made before the first fork."""
 
     _ROW = struct.Struct("=iI?")
-    _LISTENING = 8  # where in a row; each process writes what is its own to write
+    _LISTENING = 8  # the offset in a row; only the process itself writes this byte
 
     def __init__(self, workers: int) -> None:
         self.workers = range(1, workers + 1)
@@ -70,23 +70,23 @@ class Board:
         return Status(*self._ROW.unpack_from(self._memory, number * self._ROW.size))
 
     def starts(self, number: int) -> None:
-        """A process is about to be forked."""
+        """Note that a process is about to be forked."""
         self._ROW.pack_into(self._memory, number * self._ROW.size, 0, self[number].starts + 1, False)
 
     def runs(self, number: int, pid: int) -> None:
-        """It was forked; 0: it has ended."""
+        """Note the id of a forked process, or 0 when it has ended."""
         struct.pack_into("=i", self._memory, number * self._ROW.size, pid)
         if not pid:
             self._memory[number * self._ROW.size + self._LISTENING] = 0
 
     def listens(self, number: int) -> None:
-        """Said by the process itself: it is ready, and listens."""
+        """Note that this process is ready and listens. The process itself calls this."""
         self._memory[number * self._ROW.size + self._LISTENING] = 1
 
 
 @dataclass(slots=True)
 class _Child:
-    """A process of ours. Times are monotonic seconds."""
+    """A child process. Times are monotonic seconds."""
 
     number: int
     run: Callable[[], None]
@@ -94,10 +94,10 @@ class _Child:
     """0 while it does not run."""
     started_at: float = 0.0
     due: float | None = None
-    """When it is to be started again."""
+    """When to start it again."""
     failures: int = 0
     stopped_at: float | None = None
-    """When it was told to end."""
+    """When it was asked to end."""
 
     @property
     def name(self) -> str:
@@ -106,10 +106,10 @@ class _Child:
 
 @dataclass(slots=True)
 class Supervisor:
-    """The parent. `run` returns its exit code: 0 where every worker ended in order after a signal, else 1.
+    """The parent. `run` returns its exit code: 0 if every worker ended in order after a signal, else 1.
 
-    `work(number)` and `operate()` run in the children, and their return ends those. A worker gets `drain_s` seconds,
-    and some more, to end after SIGTERM.
+    `work(number)` and `operate()` run in the children, which end when they return. A worker has `drain_s` seconds, and
+    some more, to end after SIGTERM.
     """
 
     board: Board
@@ -125,14 +125,14 @@ class Supervisor:
     _rolling: list[int] = field(default_factory=list)
 
     def run(self) -> int:
-        """Start everything and watch over it until it has ended."""
+        """Start all processes and watch over them until they have ended."""
         self._parent = os.getpid()
         self._children = [
             _Child(OPERATIONS, self.operate),
             *(_Child(number, partial(self.work, number)) for number in self.board.workers),
         ]
         gc.collect()
-        gc.freeze()  # what is imported by now is looked at by no collection: its pages stay shared
+        gc.freeze()  # no collection looks at objects of the imports any more, so their pages stay shared
         self._mask = signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
         for child in self._children:
             self._start(child)
@@ -145,7 +145,7 @@ class Supervisor:
     # Signals.
 
     def _wait(self) -> None:
-        """Until there is something to do."""
+        """Wait until there is something to do."""
         now = time.monotonic()
         dues = [child.due for child in self._children if child.due is not None]
         dues += [self._deadline(child) for child in self._children if child.pid and child.stopped_at is not None]
@@ -155,13 +155,13 @@ class Supervisor:
         if number in (signal.SIGTERM, signal.SIGINT):
             self._stop()
         elif number == signal.SIGHUP and not self._stopping:
-            log.info("starting every worker anew, one after the other")
+            log.info("restarting every worker, one after the other")
             self._rolling = list(self.board.workers)
 
     def _stop(self) -> None:
-        """Asked to end: every worker drains. Asked again: at once."""
+        """Ask every worker to drain. The second time, kill the workers."""
         if self._stopping:
-            log.warning("told to stop once more: killing the workers")
+            log.warning("asked to stop a second time: killing the workers")
             self._clean = False
             self._signal(signal.SIGKILL, *self._children)
             return
@@ -188,11 +188,11 @@ class Supervisor:
         self.board.runs(child.number, child.pid)
 
     def _become(self, child: _Child) -> NoReturn:
-        """In the child: be it, and end with it. Nothing of the parent's stack is returned to."""
+        """Run the child's work in the forked process, and exit. It never returns into the parent's code."""
         code = 1
         try:
             end_with_parent(self._parent)
-            for number in (signal.SIGINT, signal.SIGHUP):  # the terminal's, to all: the parent tells each what to do
+            for number in (signal.SIGINT, signal.SIGHUP):  # a terminal sends these to all; the parent decides for each
                 signal.signal(number, signal.SIG_IGN)
             signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
             child.run()
@@ -208,7 +208,7 @@ class Supervisor:
             os._exit(code)
 
     def _reap(self) -> None:
-        """Look at every child that has ended, and kill those that should have."""
+        """Handle every child that has ended, and kill those that are late."""
         while ended := _ended():
             pid, code = ended
             for child in self._children:
@@ -229,7 +229,7 @@ class Supervisor:
         self._served |= listened and child.number != OPERATIONS
         child.pid = 0
         self.board.runs(child.number, 0)
-        # By the signal itself: it was still starting. Untold: a whole group of processes was told to end.
+        # The signal itself ends a process that is still starting. Not asked by us: the signal went to the whole group.
         if (told and code == -signal.SIGTERM) or (code == 0 and (told or self._stopping)):
             log.info("ended", process=child.name)
             if not self._stopping:
@@ -253,12 +253,12 @@ class Supervisor:
         return bool(child.pid) and child.stopped_at is None and self.board[child.number].listening
 
     def _has_served(self) -> bool:
-        """Whether a worker has ever been ready: then a failure is not for want of being startable."""
+        """Whether a worker has ever been ready. Then a failure does not mean that workers cannot start."""
         self._served |= any(self.board[number].listening for number in self.board.workers)
         return self._served
 
     def _go_on(self) -> None:
-        """Start what is due, and take the next step of what takes several."""
+        """Start the children that are due, and take the next step of a stop or restart."""
         if self._stopping:
             for child in self._children:
                 child.due = None
@@ -284,8 +284,10 @@ class Supervisor:
 
 
 def reserve(host: str, port: int, *, shared: bool) -> list[socket.socket]:
-    """Sockets bound to a port that processes can share, one for each address of `host`, and not listening: nobody is
-    sent to them, and nobody else gets the port. A `port` of 0 takes a free one. `shared`: others may be there already.
+    """Bind a port that processes can share, with one socket for each address of `host`.
+
+    The sockets do not listen, so they get no clients. They keep the port for us. A `port` of 0 takes a free one. With
+    `shared`, other programs may have bound it already.
 
     Raises CannotStart.
     """
@@ -296,7 +298,7 @@ def reserve(host: str, port: int, *, shared: bool) -> list[socket.socket]:
 
 
 def listen_at(host: str, port: int) -> list[socket.socket]:
-    """Listening sockets for one process after another to take connections from. Raises CannotStart."""
+    """Return listening sockets that the current operations process takes connections from. Raises CannotStart."""
     bound = _bind(host, port, reuse_port=False)
     for one in bound:
         one.listen(128)
@@ -321,13 +323,13 @@ def _bind(host: str, port: int, *, reuse_port: bool) -> list[socket.socket]:
 
 
 def _bind_one(family: int, address: tuple[Any, ...], *, reuse_port: bool) -> socket.socket | None:
-    """As asyncio would: an address that this machine has not (mostly of IPv6) is passed over."""
+    """Bind one address, as asyncio would: skip an address that this machine does not have (mostly IPv6)."""
     try:
         bound = socket.socket(family, socket.SOCK_STREAM)
     except OSError:
         return None
     try:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # TIME_WAIT is no obstacle
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # even if old connections are in TIME_WAIT
         if reuse_port:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
@@ -342,7 +344,7 @@ def _bind_one(family: int, address: tuple[Any, ...], *, reuse_port: bool) -> soc
 
 
 def _ended() -> tuple[int, int] | None:
-    """A child that has ended and was not looked at: its id, and exit code or minus its signal."""
+    """Return a child that has ended, or None: its id, and its exit code or minus its signal."""
     try:
         pid, status = os.waitpid(-1, os.WNOHANG)
     except ChildProcessError:

@@ -1,7 +1,7 @@
-"""The operations port of a gateway with several workers: each is asked, and what they say is put together.
+"""Answer operators for a gateway with several workers: ask each worker, and combine the answers.
 
-A metric keeps its name and gets the label `worker`, as if each worker were a target of its own: so sums in Prometheus
-stay right where one of them died and counts from 0 again, and positions can be compared.
+A metric keeps its name and gets the label `worker`, as if each worker were a target of its own. So sums in Prometheus
+stay right if a worker dies and counts from 0 again, and positions can be compared.
 """
 
 import asyncio
@@ -30,19 +30,19 @@ ASK_TIMEOUT_S = 2.0
 
 
 def socket_of(group: str, number: int) -> str:
-    """Where a worker is asked: a UNIX socket that is no file, so that nothing is left of one that was killed."""
+    """Return the address of a worker: a UNIX socket without a file, so that a killed worker leaves no file behind."""
     return f"\0beaconfire-gateway-{group}-{number}"
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a worker said."""
+    """A worker's answer."""
 
     status: int
     body: bytes
 
     def read(self) -> Any:
-        """The JSON of its body."""
+        """Return the JSON of its body."""
         return json.loads(self.body)
 
 
@@ -69,7 +69,7 @@ class Combined:
         return json_answer({"status": "alive"})
 
     async def readiness(self, _request: web.Request) -> web.Response:
-        """Ready where at least one worker is, as clients are sent to those that are; and what each one says."""
+        """Answer ready if at least one worker is, because the others get no clients. Includes each worker's answer."""
         answers = await self._ask_all("/readyz")
         says = {
             str(number): "does not answer" if self._board[number].listening else "starting"
@@ -113,7 +113,7 @@ class Combined:
         return web.Response(status=204)
 
     async def _ask_all(self, path: str, *, method: str = "GET") -> dict[int, Answer]:
-        """What each worker says to a question, but for those that do not answer in time."""
+        """Return each worker's answer, except from workers that do not answer in time."""
         numbers = self._board.workers
         answers = await asyncio.gather(*(self._ask(number, method, path) for number in numbers))
         return {number: answer for number, answer in zip(numbers, answers, strict=True) if answer is not None}
@@ -133,7 +133,7 @@ class Combined:
 
 
 def with_worker(texts: Mapping[int, str]) -> Iterable[Metric]:
-    """Metrics in Prometheus text format, each worker's, as one: every sample with the label `worker`."""
+    """Return all workers' metrics as one text in Prometheus format. Every sample gets the label `worker`."""
     families: dict[str, Metric] = {}
     for worker, text in texts.items():
         for one in text_string_to_metric_families(text):
@@ -145,7 +145,7 @@ def with_worker(texts: Mapping[int, str]) -> Iterable[Metric]:
 
 
 def about(board: Board, answering: Iterable[int]) -> Iterator[Metric]:
-    """Count the starts of each worker, and say which of them answer."""
+    """Return metrics of the starts of each worker, and of whether it answers."""
     up = GaugeMetricFamily(
         "beaconfire_gateway_worker_up", "1 if the worker answers and accepts clients, otherwise 0.", labels=["worker"]
     )

@@ -1,7 +1,7 @@
-"""The intake's questions to the broker, and whether the broker answers them.
+"""Ask the broker for the intake, and notice whether the broker answers.
 
 This is the second, smaller state machine beside `intake`: *answering* and *degraded*. A tick without acknowledgement,
-or a question without answer for a second, makes it degraded. It answers again once nothing is known to be missing.
+or a question without answer for a second, makes it degraded. It answers again once no message is known to be missing.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ class BrokerContact:
     async def stream_state(self) -> broker.StreamState:
         """Ask the stream for its state until it answers.
 
-        The first question waits only briefly: if a route was cut while it was on the way, it is lost, and the next one
+        The first question waits only briefly. If a route was cut while it was on the way, it is lost, but the next one
         is not.
         """
         patience_s, most_s = FIRST_PATIENCE_S, self._reader.policy.tick_s
@@ -56,7 +56,7 @@ class BrokerContact:
         await asyncio.sleep(RETRY_S)
 
     def recover(self) -> None:
-        """The broker answered, and nothing is known to be missing."""
+        """Note that the broker answered, and that no message is known to be missing."""
         self._set(True)
 
     def _set(self, answers: bool) -> None:

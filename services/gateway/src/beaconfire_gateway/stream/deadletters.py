@@ -35,7 +35,7 @@ class DeadLetters:
         self._spawn = spawn
 
     def set_aside(self, error: InvalidEvent, subject: str, body: bytes, cursor: Cursor | None) -> None:
-        """Copy an invalid message. `cursor` says where it is in the stream, None if it is not stored. Does not wait."""
+        """Copy an invalid message. `cursor` is its place in the stream, or None if it is not stored. Does not wait."""
         headers = {"Beaconfire-Subject": _line(subject), "Beaconfire-Detail": _line(error.detail)}
         if cursor is None:
             headers["Nats-Msg-Id"] = hashlib.sha256(subject.encode() + b"\0" + body).hexdigest()[:32]

@@ -1,10 +1,10 @@
-"""From a stored message to the ring and to the right sessions.
+"""Deliver a stored message to the ring and to the right sessions.
 
 An event is refused if it is not valid against the catalogue or does not belong on its subject. A refused event is set
 aside under `deadletter.>`, counted and logged. Its offset still counts, so no session sees a gap.
 
-An event that some session here hears is checked at once, and so is one that changes who may hear what. All others go
-into the ring as they came (ADR 0015). They are checked when a session resumes into them, or by `check_some`.
+An event for a session here is checked at once, and so is one that changes access to rooms. All others go into the ring
+unchecked (ADR 0015). They are checked when a session resumes into them, or by `check_some`.
 """
 
 import time
@@ -40,11 +40,11 @@ DROPPED = metrics.Counter(
 )
 
 SetAside = Callable[[InvalidEvent, str, bytes, Cursor | None], None]
-"""(why, subject, body, cursor if it is in the stream): keeps a refused message where an operator can find it."""
+"""(reason, subject, body, cursor if it is in the stream): keeps a refused message for operators."""
 
 
 class AccessChanges(Protocol):
-    """What is done at once about an event that changes who may hear what."""
+    """The immediate effects of an event that changes access to rooms."""
 
     def member_changed(self, change: MemberChanged) -> None: ...
     def access_revoked(self, revoked: AccessRevoked) -> None: ...
@@ -107,10 +107,10 @@ class Delivery:
             try:
                 entry = self._check(offset, stored)
             except InvalidEvent:
-                if route is not None:  # something has changed, and only auth can say what
+                if route is not None:  # something has changed, and only auth knows the new state
                     self._access.doubt(route.rooms[-1].pair.id)
                 raise
-            # Before the event itself is queued: a session that is put out does not hear it.
+            # Before the event itself is queued, so that a session that loses a room does not hear it.
             self._change_access(stored)
         elif stored.has_ttl or gateway.hub.is_heard(route.subject, route.rooms):
             entry = self._check(offset, stored)
@@ -122,7 +122,7 @@ class Delivery:
         gateway.outbound.put(offset, entry)
 
     def _change_access(self, stored: Stored) -> None:
-        """Do at once what a valid event says about who may hear what."""
+        """Apply a valid event's change of access to rooms at once."""
         payload = read(stored.subject, stored.body).payload
         if isinstance(payload, MemberChanged):
             self._access.member_changed(payload)
@@ -130,7 +130,7 @@ class Delivery:
             self._access.access_revoked(payload)
 
     def _find_route(self, subject: str) -> Route | None:
-        """None if it is no subject of ours: no event can be on it."""
+        """Return None if it is not one of our subjects. It cannot have events then."""
         try:
             return self._checker.routes[subject]
         except InvalidSubject:

@@ -1,8 +1,8 @@
-"""History: pages of the stream for sessions that were away longer than the ring remembers (ADR 0002).
+"""Read pages of the stream for sessions that were away longer than the ring remembers (ADR 0002).
 
 A page holds the events of one root. It is read once and shared by all sessions that need a part of it, because after an
-outage many need the same. It is complete through its end, whichever replica delivered it: it ends at a message that the
-read returned, which is an event of the root, or a tick that was acknowledged before.
+outage many need the same. It is complete through its end, whichever replica delivered it, because it ends at a message
+that the read returned. That is an event of the root, or a tick that was acknowledged before.
 """
 
 import asyncio
@@ -53,7 +53,7 @@ class Page:
 
     @property
     def bytes(self) -> int:
-        """What it takes just now: its entries grow when they are encoded for a wire."""
+        """Return its current size in bytes. Entries grow when they are encoded for a wire."""
         return sum(entry.size for entry in self.entries)
 
 

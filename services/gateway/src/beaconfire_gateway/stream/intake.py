@@ -1,9 +1,9 @@
-"""Intake: hear the whole stream, and deliver every offset once and in order (ADR 0002).
+"""Hear the whole stream, and deliver every offset once and in order (ADR 0002).
 
 The live path loses events silently: when a leader is killed, or a route is cut. So the intake relies on one rule:
 offset N is delivered only after N-1. It reads holes from the stream. After a second of silence it publishes a tick, and
-the acknowledgement says where the stream ends. So every second either proves that the position is the end of the
-stream, or shows the hole.
+the acknowledgement has the end of the stream. So every second either proves that the position is the end of the stream,
+or shows the hole.
 
     SUBSCRIBING
         │ SUBSCRIBED
@@ -27,8 +27,8 @@ stream, or shows the hole.
 Live messages arrive in every state but the first. A message that is next is delivered at once. A message behind a hole
 is held: in LIVE it leads to HOLE. While the position is unknown, everything is held.
 
-A second, smaller machine runs beside this one in `broker_contact`: whether the broker answers, or clients are told
-`degraded`. What REPAIRING does about offsets that are gone from the stream is in `repair`.
+A second, smaller machine runs beside this one in `broker_contact`. While the broker does not answer, clients are sent
+`degraded`. `repair` handles offsets that are gone from the stream.
 """
 
 import asyncio
@@ -64,10 +64,10 @@ _ANCHOR = broker.ANCHOR
 
 
 class State(Enum):
-    """What the intake is doing."""
+    """The intake's current work."""
 
     SUBSCRIBING = auto()
-    """Waits for the stream, and subscribes to the live path. Nothing is heard yet."""
+    """Waits for the stream, and subscribes to the live path. No messages arrive yet."""
     READING_HISTORY = auto()
     """Finds the end of the stream, and reads the newest history for the ring. Live messages are held."""
     REPAIRING = auto()
@@ -83,7 +83,7 @@ class State(Enum):
 
 
 class Event(Enum):
-    """What ends a state's work."""
+    """The event that ends a state's work."""
 
     SUBSCRIBED = auto()
     HISTORY_READ = auto()
@@ -97,13 +97,13 @@ class Event(Enum):
     HOLE = auto()
     """The stream is known to have messages that were neither heard nor read."""
     LEVEL = auto()
-    """Nothing is known to be missing."""
+    """No message is known to be missing."""
     NO_ANSWER = auto()
-    """The broker did not answer. If it acknowledged no tick, clients are told `degraded`."""
+    """The broker did not answer. If it acknowledged no tick, clients are sent `degraded`."""
     OTHER_STREAM = auto()
     """The stream was recreated, wiped or put back from a backup, or an operator gave it a new epoch."""
     END_FOUND = auto()
-    """The position is the end of the new stream, and clients are told the epoch."""
+    """The position is the end of the new stream, and clients are sent its epoch."""
     FAILED = auto()
     """An unexpected error: a bug of ours, or a strange answer of the broker. It is logged, and the intake goes on."""
 
@@ -258,7 +258,7 @@ class Intake:
             self.ready = self._repair.is_counted = True
             log.info("intake is live", epoch=self.epoch, position=self.position)
 
-    # What each state does.
+    # The work of each state.
 
     async def _subscribe(self) -> Event:
         await self._reader.stream_state()
@@ -343,7 +343,7 @@ class Intake:
         return Event.END_FOUND
 
     async def _find_end(self) -> tuple[str, int]:
-        """Find the stream's epoch, and the offset of a tick in it. Nothing that was heard before that tick counts.
+        """Find the stream's epoch, and the offset of a tick in it. Messages heard before that tick do not count.
 
         The epoch is asked for before the tick and after it, because the stream may be recreated in between.
         """
@@ -401,7 +401,7 @@ class Intake:
         except TimeoutError:
             self._anchored_at = time.monotonic() - self._anchor_every_s + ANCHOR_RETRY_S
 
-    # What arrives, in any state.
+    # Messages that arrive, in any state.
 
     def _hear(self, subject: bytes, _reply: bytes, body: bytes, headers: bytes | None) -> None:
         """Receive a message on `live.>`. It counts only if the stream sent it (SECURITY.md, T11)."""
@@ -444,9 +444,10 @@ class Intake:
 
 
 def _check_end(end: int, position: int) -> None:
-    """Check a tick against the position before it: the stream stores it behind every message that was heard.
+    """Check a tick against the position before it. The stream stores it behind every message that was heard.
 
-    Raises OtherStream if it does not: the stream was recreated, wiped or put back, whatever its metadata says.
+    Raises OtherStream if it did not: then the stream was recreated, wiped or restored, even if its metadata is the
+    same.
     """
     if end <= position:
         raise OtherStream

@@ -1,4 +1,4 @@
-"""The live path: which messages on `live.>` the stream sent, and what their headers say. No I/O.
+"""Parse messages on `live.>`: whether the stream sent them, and their headers. No I/O.
 
 nats-server republishes each stored message with its own headers behind the publisher's. A publisher can forge these
 names, so only the last value of each header counts (SECURITY.md, T11).
@@ -18,7 +18,7 @@ _STREAM = broker.STREAM.encode()
 _LIVE = broker.LIVE_PREFIX.encode()
 _BLOCK = b"\r\nNats-Stream: %s\r\nNats-Subject: %%s\r\nNats-Sequence: " % _STREAM
 _FIRST = len(b"NATS/1.0")
-"""Where `_BLOCK` begins in raw headers if the publisher gave none."""
+"""The start of `_BLOCK` in raw headers if the publisher gave none."""
 _OFFSET_DIGITS = 19
 """An offset has at most so many: it fits into 63 bits."""
 
@@ -42,7 +42,7 @@ def parse_live(subject: bytes, body: bytes, headers: bytes | None) -> tuple[int,
 
 
 def stored_at(headers: bytes | None) -> float:
-    """Return when the stream stored a live message, in Unix seconds; 0 if its headers do not say."""
+    """Return when the stream stored a live message, in Unix seconds; 0 if its headers do not have the time."""
     stamp = _last_header(headers or b"", b"Nats-Time-Stamp")
     return datetime.fromisoformat(stamp.decode()).timestamp() if stamp else 0.0
 

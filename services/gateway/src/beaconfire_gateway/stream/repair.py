@@ -1,10 +1,10 @@
-"""Repair: read from the stream what the live path did not bring, and explain what is no longer there (ADR 0023).
+"""Re-read messages that the live path dropped, and find out why some are gone from the stream (ADR 0023).
 
-A read that jumps over offsets delivers nothing behind them until the stream, asked after the read, has explained them:
+If a read jumps over offsets, messages behind them wait. After the read the stream is asked why these offsets are gone:
 
-* They lie below the stream's first offset, so retention removed them: that is a gap, and clients are told.
-* They are young. They are read once more; if they are missing again, they are a gap, too.
-* They are so old that they most likely were ticks that expired. Clients are not told, but memberships are confirmed.
+* They lie below the stream's first offset, so retention removed them. That is a gap, and clients are sent `resync`.
+* They are young. They are read once more. If they are missing again, they are a gap, too.
+* They are so old that they most likely were ticks that expired. Clients hear nothing, but memberships are confirmed.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ HOLD = metrics.Histogram(
 )
 
 YOUNG_S = broker.TICK_TTL_S - 30.0
-"""A message stored less than this long ago is no expired tick. Half a minute is for brokers whose clocks differ."""
+"""A message stored less than this long ago is not an expired tick. Half a minute is for brokers whose clocks differ."""
 MAX_BEHIND, MAX_BEHIND_BYTES = 5_000, 4_194_304
 """Messages held back behind a jump before the stream is asked about it, and their size together."""
 
@@ -46,7 +46,7 @@ class OtherStream(Exception):
 
 
 class Trail:
-    """What is known of the stream from what was delivered: enough to tell whether it is still the same one."""
+    """The facts about the stream from delivered messages, to recognise whether it is still the same one."""
 
     __slots__ = ("epoch", "last", "last_headers", "last_offset", "last_read_at")
 
@@ -57,7 +57,7 @@ class Trail:
     def forget(self) -> None:
         """Forget all but the epoch: the stream is another one."""
         self.last: Stored | None = None
-        """The message delivered last, None if its offset says nothing."""
+        """The message delivered last, or None if its offset is not a proof."""
         self.last_offset = 0
         self.last_headers: bytes | None = None
         """Of the message that was last delivered as it was heard."""
@@ -113,7 +113,7 @@ class Repair:
         self._young_s = young_s
         self._max_behind = max_behind
         self._missed: frozenset[int] = frozenset()
-        """Where young offsets were missing in the last read. They are read once more."""
+        """The places of missing young offsets in the last read. They are read once more."""
         self.is_counted = False
         """Whether messages that are read count as repaired. The history at the start does not."""
 
@@ -154,7 +154,7 @@ class Repair:
     async def check_stream(self) -> None:
         """Check by its epoch that this is the stream that was heard. Raises OtherStream.
 
-        If it lost what follows the position, clients are told.
+        If it lost messages after the position, that is a gap.
         """
         stream = await self._contact.stream_state()
         if stream.epoch != self._trail.epoch:
@@ -165,13 +165,13 @@ class Repair:
     async def check_last(self, last: Stored | None, offset: int) -> None:
         """Check that the stream still has the message that was heard at an offset. Raises OtherStream, ReadFailed.
 
-        A message that is gone proves nothing.
+        A message that is gone is not a proof.
         """
         if last is not None and await self._reader.get_one(offset) not in (None, last):
             raise OtherStream
 
     async def _check_reach(self, upto: int) -> None:
-        """The hole cannot be read: ask whether the stream really reaches `upto`. Raises OtherStream."""
+        """Ask whether the stream really reaches `upto`, because the hole cannot be read. Raises OtherStream."""
         await self._contact.fail()
         before = self._position
         end = await self._reader.find_end()  # also puts a message behind `upto`, which may be gone by now
@@ -182,9 +182,9 @@ class Repair:
             self._drop_forged(upto, end)
 
     def _drop_forged(self, upto: int, end: int) -> None:
-        """Forget what was heard beyond the end of the stream: its headers were forged.
+        """Forget messages that were heard beyond the end of the stream: their headers were forged.
 
-        What is held may be forged, too. If it is not, the stream has it.
+        Held messages may be forged, too. If they are not, the stream has them.
         """
         FOREIGN.inc()
         log.error("forgot what was heard beyond the end of the stream", heard=upto, end=end)
@@ -207,9 +207,11 @@ class Repair:
         return self._position > before
 
     async def _read(self, upto: int, *, since_s: float | None = None) -> None:
-        """Read what follows the position, or the newest history before there is one, up to `upto` or a part of it.
+        """Read messages after the position up to `upto`, or a part of them.
 
-        What lies behind a jump is held back. If that grows large, the read ends early.
+        Without a position, read the newest history.
+
+        Messages behind a jump are held back. If those grow large, the read ends early.
         """
         behind: list[_Read] = []
         size = 0
@@ -237,7 +239,7 @@ class Repair:
             await self._deliver_behind(behind, through)
 
     async def _deliver_behind(self, behind: list[_Read], through: int) -> None:
-        """Deliver what was read behind a jump, once it is known why the offsets before it are gone.
+        """Deliver messages behind a jump, once it is known why the offsets before them are gone.
 
         The stream is asked now, after the read, because retention may have removed them in between. Raises OtherStream.
         Raises ReadFailed if the answering server has less than was read.
@@ -246,7 +248,7 @@ class Repair:
         if stream.epoch != self._trail.epoch:
             raise OtherStream
         if stream.last < through:
-            raise ReadFailed("the server that says where the stream begins has less than was read")
+            raise ReadFailed("the server that answered has less of the stream than was read")
         lost = 0
         young: set[int] = set()
         jumps = list(self._jumps(behind, through))
@@ -287,7 +289,7 @@ class Repair:
         self._sequence.fill(offset, stored)
 
     def _lose(self, position: int) -> None:
-        """Count everything up to `position` as lost, and say so before anything behind it is delivered."""
+        """Count everything up to `position` as lost, and report the gap before anything behind it is delivered."""
         log.error("the stream lost events before they were heard", heard=self._position, lost_up_to=position)
         VANISHED.inc()
         self._trail.last = None

@@ -42,7 +42,7 @@ class ReadingPolicy:
 
 @dataclass(slots=True)
 class _Progress:
-    """What a read has received, and when (on the loop's clock)."""
+    """The messages that a read has received, and when (on the loop's clock)."""
 
     last: int
     done: "asyncio.Future[None]"
@@ -141,10 +141,10 @@ class Reader:
         """Read (after, upto] message by message from the stream's leader, up to the first that it does not have.
 
         Use it for a few messages, and while no consumer can be created. In a cluster, creating one takes the cluster's
-        leader, which may be missing while the stream has its own. A missing offset proves nothing, because the server
-        that answers may have been the leader until a moment ago: only `read` shows what is gone. It also stops before a
-        message whose subject is not UTF-8, which only `read` returns unchanged. Raises ReadFailed if there is no
-        answer.
+        leader, which may be missing while the stream has its own. A missing offset is not a proof, because the server
+        that answers may have been the leader until a moment ago. Only `read` shows which messages are gone. It also
+        stops before a message whose subject is not UTF-8, which only `read` returns unchanged. Raises ReadFailed if
+        there is no answer.
         """
         at_once = self.policy.gets_at_once
         for first in range(after + 1, upto + 1, at_once):
@@ -174,7 +174,7 @@ class Reader:
             async with asyncio.timeout(self.policy.answer_s):
                 state = await self.stream_state()
         except TimeoutError:
-            raise ReadFailed("the broker does not say what time it is") from None
+            raise ReadFailed("the broker did not send its time") from None
         return datetime.fromtimestamp(state.asked_at - seconds, UTC)
 
     async def _get(self, offsets: Sequence[int]) -> list[dict[str, Any] | None]:

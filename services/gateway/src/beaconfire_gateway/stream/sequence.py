@@ -30,7 +30,7 @@ class Sequence(Generic[M]):
         self._size = size
         self._max_held = max_held
         self._max_held_bytes = max_held_bytes
-        self._held_bytes = 0  # of everything that was held since nothing was held last
+        self._held_bytes = 0  # of all messages held since the last time that none was held
         self._held: dict[int, M] = {}
         self._expected = 0
         self.position: int | None = None
@@ -38,7 +38,7 @@ class Sequence(Generic[M]):
 
     @property
     def hole(self) -> int | None:
-        """The offset up to which the stream must be read, or None if nothing is known to be missing."""
+        """The offset up to which the stream must be read, or None if no message is known to be missing."""
         if self.position is None:
             return None
         if self._held:

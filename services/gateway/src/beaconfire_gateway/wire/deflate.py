@@ -1,7 +1,8 @@
 """permessage-deflate (RFC 7692), without context takeover on either side. No I/O.
 
 Every message is compressed on its own. So an event is compressed once for all clients that negotiated it, and a
-connection keeps no compressor. No message holds a secret next to text that others chose, so its length reveals nothing.
+connection keeps no compressor. No message holds a secret next to text that others chose, so its length reveals no
+secret.
 """
 
 import re
@@ -27,7 +28,7 @@ MAX_STREAMS = 16
 """A message in more deflate streams than this (BFINAL, §7.2.3.4) is an attack: one costs two bytes."""
 MAX_OFFER_CHARACTERS = 1_024
 MAX_OFFERS = 16
-"""Browsers send one offer of 60 characters. More than this is not read, and nothing is compressed."""
+"""Browsers send one offer of 60 characters. A longer header is not read, and the connection is not compressed."""
 
 _TAIL = b"\x00\x00\xff\xff"  # §7.2.1
 _RSV1 = 0x40
@@ -40,18 +41,18 @@ Parameters = Sequence[tuple[str, str | None]]
 
 
 class MalformedOffer(Exception):
-    """The header is no list of extensions: the handshake must fail (RFC 6455 §9.1)."""
+    """The header is not a list of extensions, so the handshake must fail (RFC 6455 §9.1)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Agreement:
-    """What was negotiated. `window_bits`: the client's bound on what we compress with, if it has one."""
+    """The negotiated parameters. `window_bits` is the client's bound on our compression window, if it has one."""
 
     window_bits: int | None = None
 
     @property
     def response(self) -> str:
-        """The value of `Sec-WebSocket-Extensions` that says so."""
+        """Return the value of `Sec-WebSocket-Extensions` for it."""
         bound = "" if self.window_bits is None else f"; server_max_window_bits={self.window_bits}"
         return f"permessage-deflate; server_no_context_takeover; client_no_context_takeover{bound}"
 
@@ -63,7 +64,8 @@ def negotiate(headers: Sequence[str]) -> Agreement | None:
     """
     if sum(map(len, headers)) > MAX_OFFER_CHARACTERS:
         return None
-    # A value with a comma or a semicolon in it is no token, quoted or not: cut there, it is malformed all the same.
+    # A value with a comma or a semicolon in it is not a token, quoted or not. If it is cut there, it is still
+    # malformed.
     elements = [part.strip(_SPACE) for header in headers for part in header.split(",")]
     offers = [_read_offer(element) for element in elements if element]
     if len(offers) > MAX_OFFERS:
@@ -141,7 +143,7 @@ class InflatingReader(FrameReader):
         self._is_deflated = False
 
     def _check_reserved(self, first: int) -> None:
-        """RSV1 says that the message is compressed: on the first frame of one with data only (§6, §7.2.3)."""
+        """RSV1 marks a compressed message. It is allowed only on the first frame of a data message (§6, §7.2.3)."""
         if first & 0x30:
             raise FrameError(1002, "reserved bits are set and no extension was negotiated")
         if first & 0x0F not in (Opcode.TEXT, Opcode.BINARY):

@@ -1,4 +1,4 @@
-"""What every dialect can do: a dialect is a protocol that sessions speak."""
+"""Define the interface of dialects. A dialect is a protocol that sessions speak."""
 
 from typing import Protocol, TypeAlias
 
@@ -12,16 +12,16 @@ So an event's body is kept once, and shared by everything that is made of the ev
 
 
 class Dialect(Protocol):
-    """Reads requests and writes messages. It keeps nothing of any session: all sessions may share one object."""
+    """Reads requests and writes messages. It has no state of a session, so all sessions may share one object."""
 
     def decode(self, data: bytes) -> Request:
-        """Read what a client sent. Raises InvalidMessage, and nothing else."""
+        """Read a client's message. Raises only InvalidMessage."""
         ...
 
     def encode(self, message: Message) -> bytes:
-        """The payload of a message. Empty if the protocol has no such message: then nothing is sent."""
+        """Return the payload of a message. Empty if the protocol has no such message: then it is not sent."""
         ...
 
     def event(self, event: Event) -> Spliced:
-        """The payload of an event. Splice `event.body` in as it is if you can: then no copy of it is kept."""
+        """Return the payload of an event. If possible, use `event.body` unchanged: then no copy of it is kept."""
         ...

@@ -1,4 +1,4 @@
-"""How payloads travel: what a framing puts around a message's bytes, or makes of them."""
+"""Define framings, which make the bytes on the connection from a message's payload."""
 
 from typing import Protocol
 
@@ -11,7 +11,7 @@ class Framing(Protocol):
     """Makes payloads into the bytes that go over the wire. The same payload always gives the same bytes."""
 
     def frame(self, payload: Spliced, content: Message | Event) -> Spliced:
-        """The bytes of a payload. `content` is what it says: a framing may write an event's offset beside it."""
+        """Return the bytes of a payload. `content` is its message: a framing may write an event's offset beside it."""
         ...
 
 

@@ -1,6 +1,6 @@
-"""What clients ask of a gateway and what it tells them, as plain objects.
+"""Define the messages between clients and gateways, as plain objects.
 
-Nothing here knows how a message looks on a wire: a dialect reads requests and writes messages (`dialect`, `native`).
+They are independent of their bytes. A dialect reads requests and writes messages (`dialect`, `native`).
 PROTOCOL.md describes each message under its `TYPE`.
 """
 
@@ -17,7 +17,7 @@ from beaconfire_kit.subjects import RoomKey
 MessageId: TypeAlias = str | int
 """The client chooses it, and the answer repeats it."""
 
-# What clients ask.
+# From clients.
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Client:
 
 @dataclass(frozen=True, slots=True)
 class Connect:
-    """Says who the user is, joins rooms and asks for the events since `cursor`."""
+    """Identifies the user, joins rooms, and asks for the events since `cursor`."""
 
     TYPE: ClassVar[str] = "connect"
 
@@ -94,14 +94,14 @@ Request: TypeAlias = Connect | Subscribe | Unsubscribe | Refresh | Ping
 
 
 class InvalidMessage(BeaconfireError):
-    """The client's bytes are no request. `message_id` is the id they carry, if it could be read."""
+    """The client's bytes are not a request. `message_id` is the id in them, if it could be read."""
 
     def __init__(self, code: errors.ErrorCode, text: str, message_id: MessageId | None = None) -> None:
         super().__init__(code, text)
         self.message_id = message_id
 
 
-# What the gateway tells.
+# From the gateway.
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class RoomAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Ack:
-    """Answers `connect`: the session has begun."""
+    """Answers `connect`: the session has started."""
 
     TYPE: ClassVar[str] = "connection.ack"
 
@@ -125,7 +125,7 @@ class Ack:
     session_id: str
     user_id: str
     cursor: str
-    """Where the session begins. Missed events after it follow."""
+    """The cursor at which the session starts. Missed events after it follow."""
     heartbeat_s: int
     """The client hears something at least this often."""
     limits: Mapping[str, int]
@@ -146,7 +146,7 @@ class Reply:
     rooms: Mapping[str, RoomAnswer] | None = None
     """By the name the client used. None if the request names no rooms."""
     cursor: str | None = None
-    """After `subscribe`: where the new rooms begin."""
+    """After `subscribe`: the cursor at which the new rooms start."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,7 +161,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """Answers bytes that are no request, or a request over a rate limit."""
+    """Answers bytes that are not a request, or a request over a rate limit."""
 
     TYPE: ClassVar[str] = "error"
 
@@ -171,7 +171,7 @@ class Error:
 
 
 class Route(Protocol):
-    """Where an event goes."""
+    """The address of an event."""
 
     @property
     def subject(self) -> str: ...
@@ -267,7 +267,7 @@ class Resync:
     rooms: Sequence[str]
     reason: ResyncReason
     cursor: str
-    """Where these rooms go on."""
+    """The cursor at which these rooms continue."""
 
 
 @dataclass(frozen=True, slots=True)

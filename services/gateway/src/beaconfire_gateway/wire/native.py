@@ -42,7 +42,7 @@ class Native:
         self._names: dict[str, bytes] = {}
 
     def decode(self, data: bytes) -> messages.Request:
-        """Read a client's message. Raises InvalidMessage (`bad_request` or `unknown_type`), and nothing else."""
+        """Read a client's message. Raises only InvalidMessage (`bad_request` or `unknown_type`)."""
         try:
             return _adapter().validate_json(data, by_alias=True, by_name=False).request()
         except ValidationError as error:
@@ -71,7 +71,7 @@ class Native:
         return names
 
 
-# What clients may send.
+# Messages from clients.
 
 
 class _Message(BaseModel):
@@ -180,14 +180,14 @@ def _explain(data: bytes, error: ValidationError) -> InvalidMessage:
 
 
 def _read_id(found: Any) -> messages.MessageId | None:
-    """The id of a message that is wrong in some other way; None if it has none that could be sent back."""
+    """Return the id of an invalid message, or None if it has no id that could be sent back."""
     if isinstance(found, str):
         # Python's JSON parser also accepts half of a surrogate pair, which cannot be encoded again.
         return found[:64] if found.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in found) else None
     return found if isinstance(found, int) else None
 
 
-# What we send: the fields of each message, in the order of PROTOCOL.md.
+# Messages to clients: the fields of each, in the order of PROTOCOL.md.
 
 
 def _ack(message: messages.Ack) -> Mapping[str, Any]:

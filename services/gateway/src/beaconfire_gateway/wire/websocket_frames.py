@@ -1,4 +1,4 @@
-"""WebSocket frames, RFC 6455, server side. No I/O: bytes in, messages out; messages in, bytes out."""
+"""Read and write WebSocket frames (RFC 6455), server side. No I/O."""
 
 from enum import IntEnum
 from struct import Struct
@@ -26,7 +26,7 @@ MAX_CONTROL_BYTES = 125  # §5.5
 MAX_FRAGMENTS = 256
 """A message in more pieces than this is an attack: 100,000 empty fragments cost no bytes."""
 
-# §7.4.1 and the IANA registry: what a peer may send. 1004 to 1006 and 1015 are never on the wire.
+# The codes that a peer may send (§7.4.1 and the IANA registry). 1004 to 1006 and 1015 are never on the wire.
 _CLOSE_CODES = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
 
 
@@ -71,7 +71,7 @@ def decode_close(payload: bytes) -> tuple[int, str]:
         raise FrameError(1002, "a close frame has no body or at least a code")
     code = int.from_bytes(payload[:2], "big")
     if code not in _CLOSE_CODES and not 3000 <= code <= 4999:
-        raise FrameError(1002, f"{code} is no close code")
+        raise FrameError(1002, f"{code} is not a close code")
     try:
         return code, payload[2:].decode()
     except UnicodeDecodeError:
@@ -79,7 +79,7 @@ def decode_close(payload: bytes) -> tuple[int, str]:
 
 
 class FrameReader:
-    """Reads a client's frames. Between messages it holds nothing (`is_inside`), and a new one does as well.
+    """Reads a client's frames. Between messages it has no state (`is_inside`), and a new reader works as well.
 
     `max_bytes` bounds a message, whole or in fragments; it is checked on the declared length, before anything of that
     size is buffered. `too_large_code` is the close code for going over it.

@@ -1,4 +1,4 @@
-"""A wire: everything that decides which bytes a session is sent.
+"""Define wires. A wire is everything that decides the bytes of a session's messages.
 
 Sessions with the same wire get the same bytes for an event. So the hub groups sessions by it, and bytes are kept by it
 (`entry`, `catchup_cache`).
@@ -27,7 +27,7 @@ class Wire:
         self._kept: dict[Message, bytes] = {}
 
     def decode(self, data: bytes) -> Request:
-        """Read what a client sent, without its framing. Raises InvalidMessage, and nothing else."""
+        """Read a client's payload, without its framing. Raises only InvalidMessage."""
         return self._dialect.decode(data)
 
     def encode(self, message: Message) -> bytes:
