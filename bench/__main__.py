@@ -1,6 +1,6 @@
 """`make bench`: measure what one gateway does on one core of this machine, and compare it with the goals.
 
-docs/performance.md explains how it is measured, and what the figures do not say.
+docs/performance.md explains how it is measured, and what the figures do not show.
 """
 
 import argparse
@@ -19,7 +19,7 @@ from scripts import results
 
 
 def main() -> int:
-    """Measure and print. Returns 1 if a scenario failed, 2 if nothing can be measured."""
+    """Measure and print. Returns 1 if a scenario failed, 2 if measuring is impossible."""
     arguments = _arguments()
     if sys.platform != "linux":
         print(

@@ -20,7 +20,7 @@ ROOMS = 50
 class Joining:
     """A context manager: in its block, a few sessions join `per_second` rooms a second, and leave them again.
 
-    Nothing happens if it is 0.
+    With 0 no session joins.
     """
 
     def __init__(self, port: int, tokens: Path, *, per_second: float) -> None:

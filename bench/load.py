@@ -23,7 +23,7 @@ EVENT = (
 
 
 class LoadFailed(Exception):
-    """The load client cannot be compiled, or a command failed. The text says why."""
+    """The load client cannot be compiled, or a command failed. The text contains the reason."""
 
 
 def compile_c(source: Path, target: Path, *, options: Sequence[str] = ()) -> Path:

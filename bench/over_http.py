@@ -1,4 +1,4 @@
-"""Measure how long a change over HTTP takes to reach another user's socket, and how fast a removed member leaves.
+"""Measure how long a change over HTTP takes to reach another user's socket, or a removed member to leave.
 
 All services run as processes on this machine (broker with `sync_interval: always`, SQLite `synchronous=FULL`). One
 user changes a settlement over HTTP. Two others are connected to one gateway process each. The time from sending the

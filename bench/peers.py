@@ -28,11 +28,11 @@ _UWS = _MODULES / "@btc-vision" / "uwebsockets.js"
 
 
 class NotInstalled(Exception):
-    """A peer is not available on this machine. The text says what is missing."""
+    """A peer is not available on this machine. The text names what is missing."""
 
 
 class Peers:
-    """The available peers, each started when it is needed. `missing` says why the others are not available."""
+    """The available peers, each started when it is needed. `missing` has the reasons for the others."""
 
     def __init__(self, folder: Path, *, wanted: bool) -> None:
         self._folder = folder

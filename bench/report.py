@@ -16,7 +16,7 @@ _HEAD = ["", "measured", "unit", "CPU s/M", "goal", "", *PEERS]
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The results of a run, to print or to write. `missing` says which peers are not available, and why."""
+    """The results of a run, to print or to write. `missing` has the peers that are not available, and why."""
 
     scenarios: Sequence[Scenario]
     results: Results

@@ -309,7 +309,7 @@ def http(stage: Stage, _subject: str) -> list[Sample]:
 
 
 def _check(figures: dict[str, Any]) -> None:
-    """Raise LoadFailed if something was lost or came twice, because the figure would mean nothing."""
+    """Raise LoadFailed if an event was lost or came twice, because then the figure is worthless."""
     if figures["missing"] or figures["disconnected"] or not figures["deliveries"]:
         lost = f"{figures['missing']} deliveries missing, {figures['disconnected']} clients disconnected"
         raise LoadFailed(f"{lost}, of {figures['deliveries']:.0f}")

@@ -1,4 +1,4 @@
-"""What scenarios run on: the load client, our servers and the peers, started when they are first needed."""
+"""Start the processes of the scenarios when they are first needed: the load client, our servers and the peers."""
 
 import time
 from collections.abc import Iterator, Mapping

@@ -155,7 +155,7 @@ class System:
 
     @property
     def cursor(self) -> str:
-        """Return the gateway's position in the stream in memory, whose epoch is known."""
+        """Return the gateway's position in the stream in memory, with its known epoch."""
         return f"{EPOCH}:{int(self.metric('beaconfire_gateway_position'))}"
 
     def metric(self, name: str) -> float:

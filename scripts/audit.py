@@ -1,7 +1,7 @@
-"""Known vulnerabilities of what the lock file names (T22), by pip-audit: `python -m scripts.audit`.
+"""Look up known vulnerabilities of the locked packages with pip-audit (T22): `python -m scripts.audit`.
 
-Exit code 1 for a finding. Where the advisories cannot be asked, that is said loudly, and is no failure: a registry
-mirror may have the packages without them, and pip-audit by itself calls every package unknown then, and passes.
+The exit code is 1 if it finds one. If the advisories cannot be asked, it prints a clear warning and passes: a registry
+mirror may have the packages without them. pip-audit alone would call every package unknown, and pass silently.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any
 
 LOCK = Path(__file__).parents[1] / "uv.lock"
 ADVISORIES = "https://pypi.org/pypi/{}/json"
-"""What pip-audit asks, for `name/version`."""
+"""The address that pip-audit asks, for `name/version`."""
 PROBE_TIMEOUT_S = 5.0
 AUDIT_TIMEOUT_S = 300.0
 
@@ -53,7 +53,7 @@ def unreachable(url: str) -> str | None:
 
 
 def audited(wanted: list[str]) -> tuple[list[str], list[str]]:
-    """What pip-audit finds, a line each, and the packages it could not check."""
+    """Return pip-audit's findings, a line each, and the packages that it could not check."""
     with tempfile.NamedTemporaryFile("w", suffix=".txt") as requirements:
         requirements.write("\n".join(wanted))
         requirements.flush()

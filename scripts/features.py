@@ -42,15 +42,15 @@ def main() -> int:
 
 
 def problems(page: str, root: Path) -> Iterator[str]:
-    """What is wrong with the page, a sentence each. Tests are looked for below `root`."""
+    """Yield the problems of the page, a sentence each. Tests are looked for below `root`."""
     rows = [match.groups() for match in map(_ROW.fullmatch, page.splitlines()) if match]
     seen = Counter(id_ for id_, _, _ in rows)
     yield from (f"{id_} has no row" for id_ in IDS if not seen[id_])
     yield from (f"{id_} has {count} rows" for id_, count in seen.items() if count > 1)
-    yield from (f"{id_} is no requirement" for id_ in seen if id_ not in IDS)
+    yield from (f"{id_} is not a requirement" for id_ in seen if id_ not in IDS)
     for id_, what, tests in rows:
         if not what.strip():
-            yield f"{id_} does not say what it is"
+            yield f"{id_} has no description"
         yield from (f"{id_} {sentence}" for sentence in _wrong_tests(tests, root))
 
 

@@ -66,7 +66,7 @@ FILES: dict[str, Callable[[], str]] = {
 def main() -> int:
     """Write the files, or check them. Returns the exit code."""
     parser = argparse.ArgumentParser(prog="python -m scripts.generate", description=__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing, fail if a file is stale")
+    parser.add_argument("--check", action="store_true", help="only check, and fail if a file is stale")
     old = stale_files(ROOT)
     if not parser.parse_args().check:
         write(ROOT, old)
@@ -85,7 +85,7 @@ def stale_files(root: Path) -> dict[str, str]:
 
 
 def write(root: Path, files: dict[str, str]) -> None:
-    """Write texts to their files below `root`, and say which."""
+    """Write texts to their files below `root`, and print their names."""
     for name, text in files.items():
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""What developers do with migrations: write the next revision, and check that none is missing.
+"""Write the next revision of a service's tables, or check that none is missing. For developers.
 
 python -m scripts.migrations check | write auth "add a column"
 """
@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def check(migrations: Migrations) -> list[str]:
-    """What a migrated database has otherwise than the models, in a line each."""
+    """Return the differences between a migrated database and the models, a line each."""
     advice = f'run: make migration SERVICE={migrations.service} TITLE="what it does"'
     return [f"{migrations.service}: no migration for {one}; {advice}" for one in missing(migrations)]
 
@@ -41,7 +41,7 @@ def write_revision(migrations: Migrations, title: str) -> None:
     """Write the next revision, in house style, and print its path: it is to be read before it is committed."""
     path = write(migrations, title)
     subprocess.run([sys.executable, "-m", "ruff", "format", "--quiet", path], check=True)
-    print(f"wrote {path}: read it, and say in its docstring what it does to a database that is in use")
+    print(f"wrote {path}: read it, and describe in its docstring its effect on a database that is in use")
 
 
 if __name__ == "__main__":

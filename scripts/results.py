@@ -1,4 +1,4 @@
-"""Results of a measurement in a page of the docs: what it was measured on, and its place between two marks."""
+"""Write the results of a measurement into a page of the docs, between two marks, with the machine's details."""
 
 import os
 import platform

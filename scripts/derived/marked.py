@@ -1,4 +1,4 @@
-"""Generated parts of pages that people write: between `<!-- generated: NAME -->` and `<!-- end -->`."""
+"""Replace generated parts of hand-written pages, between `<!-- generated: NAME -->` and `<!-- end -->`."""
 
 END = "<!-- end -->"
 

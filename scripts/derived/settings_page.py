@@ -1,4 +1,4 @@
-"""Write `docs/reference/settings.md`: what each service reads from the environment."""
+"""Write `docs/reference/settings.md`: the environment variables of each service."""
 
 import json
 from enum import Enum

@@ -10,7 +10,7 @@ from scripts.derived.schema import metadata_schema, payload_schema
 HEAD = """\
 // Written by `make generate` from shared/src/beaconfire_kit/events. Do not edit.
 
-/** One event as in an `event` frame: what the publisher sent. It always has an id. */
+/** One event as in an `event` frame, as the publisher sent it. It always has an id. */
 export interface EventMessage<Type extends string, Version extends number, Payload> {
   readonly id: string;
   readonly type: Type;
@@ -19,7 +19,7 @@ export interface EventMessage<Type extends string, Version extends number, Paylo
   readonly metadata: EventMetadata;
 }
 
-/** Who caused the event, when, and in which service. */
+/** The user and service that caused the event, and when. */
 """
 
 

@@ -23,7 +23,7 @@ def test_requirement_with_two_rows_is_reported(tmp_path: Path) -> None:
 
 
 def test_row_for_no_requirement_is_reported(tmp_path: Path) -> None:
-    assert list(problems(page() + "\n| A7 | what | pending |", tmp_path)) == ["A7 is no requirement"]
+    assert list(problems(page() + "\n| A7 | what | pending |", tmp_path)) == ["A7 is not a requirement"]
 
 
 def test_existing_test_functions_and_methods_are_found_without_an_import(tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def test_listen_to_a_forbidden_room_ends_with_a_sentence(data: Path, campaign: s
 
     assert one.process.exit_code == 1
     assert f"cannot listen to campaign:{campaign}" in one.text
-    assert "error: there is no room left" in one.text
+    assert "error: no room is left" in one.text
 
 
 def test_listen_with_an_invalid_token_ends_at_once_with_a_sentence(data: Path) -> None:

@@ -9,9 +9,11 @@ from beaconfire_kit.settings import read_settings
 
 
 def main() -> None:
-    """Write the page, and say where."""
+    """Write the page, and print its folder."""
     parser = argparse.ArgumentParser(prog="python -m beaconfire_demo", description="Write the demo's page.")
-    parser.add_argument("folder", type=Path, help="where to; a gateway serves it with BEACONFIRE_STATIC_DIR")
+    parser.add_argument(
+        "folder", type=Path, help="the folder to write to; a gateway serves it with BEACONFIRE_STATIC_DIR"
+    )
     folder = parser.parse_args().folder
     write_site(folder, read_settings(PageSettings))
     print(f"wrote the page into {folder}")  # noqa: T201

@@ -1,4 +1,4 @@
-"""What the demo's page must know: where the services are, and which sign-ins it offers."""
+"""Settings of the demo's page: the addresses of the services, and the sign-ins that it offers."""
 
 import json
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ class DemoPerson(BaseModel):
 
 
 class PageSettings(Settings):
-    """What the page is written with. It is no service: of the settings that all have, it uses `environment` alone."""
+    """The settings that the page is written with. Of the common ones it uses `environment`, as it is not a service."""
 
     public_auth_url: str = Field("", description="Auth's address for the page; if empty, the page's own")
     public_publisher_url: str = Field("", description="The publisher's address for the page; if empty, the page's own")
@@ -53,4 +53,4 @@ class PageSettings(Settings):
 
     def weak_secrets(self) -> Iterator[tuple[str, str]]:
         if self.demo_people:
-            yield "demo_people", "shows passwords to everybody who opens the page: leave it empty"
+            yield "demo_people", "shows passwords to every visitor of the page: leave it empty"

@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parent
 CAMPAIGN = PACKAGE / "campaign"
 CLIENT = PACKAGE / "client"
 
-# The page has no inline script or style, loads nothing from elsewhere, and has no form that a browser sends by itself.
+# The page has no inline script or style, loads no files from elsewhere, and its scripts send all its forms.
 # The services may be on other ports; 'self' is also the page's own /ws.
 _POLICY = (
     "default-src 'self'; connect-src {connect}; img-src 'self' data:; object-src 'none'; base-uri 'none'; "
@@ -37,7 +37,7 @@ def write_site(folder: Path, settings: PageSettings) -> None:
 
 
 def _config(settings: PageSettings) -> dict[str, object]:
-    """What the page reads first."""
+    """Return the configuration that the page reads first."""
     return {
         "authUrl": settings.public_auth_url,
         "publisherUrl": settings.public_publisher_url,

@@ -1,7 +1,7 @@
-"""Who may say what on the broker: the one table, and the nats-server configuration written from it.
+"""Define what each broker user may publish and subscribe to, and write the nats-server configuration from it.
 
-`beaconfire up`, the tests and `deploy/nats/*.conf` all come from here. Nobody but the server publishes `live.>`, and
-nobody but auth publishes a membership change: the gateways act on those.
+`beaconfire up`, the tests and `deploy/nats/*.conf` all use this one table. Only the server publishes `live.>`, and only
+auth publishes membership changes, because the gateways act on those.
 """
 
 from collections.abc import Mapping
@@ -15,15 +15,17 @@ from beaconfire_kit.subjects import MEMBERSHIP
 _STREAM_INFO = f"$JS.API.STREAM.INFO.{STREAM}"
 
 ROUTES_USER = "routes"
-"""The servers of a cluster, towards one another. No client: it is not in the table."""
+"""The user with which the servers of a cluster connect to each other. Clients do not use it, so it is not in the
+table."""
 NODE_NAME_VARIABLE = "BEACONFIRE_NATS_NAME"
 ROUTES_VARIABLE = "BEACONFIRE_NATS_ROUTES"
 ROUTES_PASSWORD_VARIABLE = "BEACONFIRE_NATS_ROUTES_PASSWORD"  # noqa: S105  (a name)
 
 
 def _consumer(name: str) -> tuple[str, ...]:
-    """To read the stream by one durable consumer, and no other: who could fetch and acknowledge from another's would
-    take its messages away.
+    """Return the permissions to read the stream with one durable consumer, and no other.
+
+    A user that could fetch and acknowledge from another's consumer would take its messages away.
     """
     return (
         _STREAM_INFO,
@@ -35,7 +37,7 @@ def _consumer(name: str) -> tuple[str, ...]:
 
 
 def _looks_up(name: str) -> tuple[str, ...]:
-    """To look up what was sent long ago before it is sent again (`beaconfire_kit/lookup.py`)."""
+    """Return the permissions to look up old events before they are sent again (`beaconfire_kit/lookup.py`)."""
     return (
         "tick",
         f"$JS.API.CONSUMER.CREATE.{STREAM}.{consumer(name)}",
@@ -44,7 +46,7 @@ def _looks_up(name: str) -> tuple[str, ...]:
 
 
 def _worker(name: str) -> "BrokerUser":
-    """A worker reads the stream by its own durable consumer, and publishes no event: the publisher relays for it."""
+    """Return a worker's user. It reads the stream with its own durable consumer. The publisher relays its events."""
     return BrokerUser(
         name,
         publish=(*_consumer(name), WAKE),
@@ -65,7 +67,7 @@ class BrokerUser:
 
 USERS: tuple[BrokerUser, ...]
 USERS = (
-    # Snapshots are what backups of a stream are made of, and put back from.
+    # Backups of a stream are made with snapshots, and restored from them.
     BrokerUser("setup", publish=("$JS.API.>", "$JS.SNAPSHOT.>", "anchor")),
     BrokerUser(
         "operator",
@@ -76,7 +78,7 @@ USERS = (
             f"$JS.API.CONSUMER.LIST.{STREAM}",
             f"$JS.API.CONSUMER.CREATE.{DEADLETTERS}.>",
             f"$JS.API.CONSUMER.MSG.NEXT.{DEADLETTERS}.>",
-            "tick",  # the doctor tries whether the broker can store anything
+            "tick",  # the doctor checks whether the broker can store messages
         ),
         subscribe=(f"{DEADLETTER_PREFIX}>",),
     ),
@@ -114,7 +116,7 @@ USERS = (
     ),
     BrokerUser(
         "auth",
-        # It begins its projection anew where its database was put back from a backup: that consumer, and no other.
+        # It deletes its own consumer to start its projection over, if its database was restored from a backup.
         publish=(
             *MEMBERSHIP,
             *_consumer("auth-parents"),
@@ -130,7 +132,7 @@ USERS = (
 
 
 def _protected(users: tuple[BrokerUser, ...]) -> tuple[BrokerUser, ...]:
-    """The users, with every consumer that has an owner in the table denied to whoever may make and delete any."""
+    """Return the users. A user that may make and delete any consumer is denied those that belong to other users."""
     calls = tuple(f"$JS.API.CONSUMER.{call}.{STREAM}." for call in ("CREATE", "DELETE"))
     named = {
         subject.removeprefix(calls[0]) for user in users for subject in user.publish if subject.startswith(calls[0])
@@ -153,10 +155,10 @@ class Node:
     name: str
     listen: str
     routes: str
-    """The list of the servers' addresses, each with `ROUTES_USER` and its password; its own among them is harmless."""
+    """The list of the servers' addresses, each with `ROUTES_USER` and its password. It may contain its own."""
     password: str
     advertise: str | None = None
-    """Where the others reach this one, if not where it listens."""
+    """The address at which the others reach this one, if it differs from `listen`."""
 
     def __str__(self) -> str:
         advertise = f"\n  advertise: {self.advertise}" if self.advertise else ""
@@ -183,11 +185,11 @@ def render(
     node: Node | None = None,
     more_users: str = "",
 ) -> str:
-    """A nats-server configuration that enforces the table, of one server or of a node. `sync_interval: always`: ADR 3.
+    """Return a nats-server configuration that enforces the table, for one server or for a node of a cluster.
 
     `passwords` are as the configuration file has them: `quoted("…")`, or `$NAME` for an environment variable.
-    `monitoring` is the address of nats-server's own HTTP pages, which ask nobody for a password. `more_users` are users
-    besides those of the table, as the configuration file has them.
+    `monitoring` is the address of nats-server's own HTTP pages, which need no password. `more_users` are users besides
+    those of the table, as the configuration file has them. ADR 3 explains `sync_interval: always`.
     """
     users = "\n".join([*(_user(user, passwords[user.name]) for user in USERS), *more_users.splitlines()])
     http = f'http: "{monitoring}"\n' if monitoring else ""
@@ -210,14 +212,12 @@ jetstream {{ store_dir: "{store}", max_file_store: {max_store_gb}GB, max_mem_sto
 
 
 def shipped_config() -> str:
-    """`deploy/nats/single.conf`: for a container, the passwords from its environment, the store on its volume."""
+    """Return `deploy/nats/single.conf`, for a container. Passwords are in the environment, the store on a volume."""
     return _for_a_container(node=None)
 
 
 def shipped_cluster_config() -> str:
-    """`deploy/nats/cluster.conf`: the same for each of three servers; who it is and where the others are, it is told
-    by its environment.
-    """
+    """Return `deploy/nats/cluster.conf`, the same for three servers. The environment has each one's name and routes."""
     node = Node(
         name=f"${NODE_NAME_VARIABLE}",
         listen='"0.0.0.0:6222"',
@@ -229,7 +229,7 @@ def shipped_cluster_config() -> str:
 
 def _for_a_container(*, node: Node | None) -> str:
     return render(
-        host="0.0.0.0",  # noqa: S104  (inside a container; who may connect is said by the table)
+        host="0.0.0.0",  # noqa: S104  (inside a container, and the table decides which users may connect)
         port=4222,
         store="/data",
         passwords={user.name: f"${password_variable(user.name)}" for user in USERS},
@@ -239,12 +239,12 @@ def _for_a_container(*, node: Node | None) -> str:
 
 
 def password_variable(user: str) -> str:
-    """The environment variable with a broker user's password, as nats-server reads it."""
+    """Return the environment variable with a broker user's password, as nats-server reads it."""
     return f"BEACONFIRE_{user.upper().replace('-', '_')}_PASSWORD"
 
 
 def quoted(password: str) -> str:
-    """A password as text of the configuration file. Raises ValueError for what would end the text."""
+    """Return a password as text of the configuration file. Raises ValueError for characters that would end the text."""
     if not password.isprintable() or '"' in password or "\\" in password:
         raise ValueError("a broker password has no quotes, backslashes or control characters")
     return f'"{password}"'

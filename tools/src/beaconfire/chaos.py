@@ -19,7 +19,7 @@ class NoSuchPart(Exception):
 
 
 def send_signal(folder: DataFolder, name: str, action: str) -> str:
-    """Send the signal of an action (a key of SIGNALS) to a process. Return a sentence that says what was done.
+    """Send the signal of an action (a key of SIGNALS) to a process. Return a sentence about what was done.
 
     Raises NoSuchPart, DataFolderUnusable.
     """

@@ -310,7 +310,7 @@ def _renew_epoch(settings: Settings, *, ask: bool) -> None:
     if ask:
         typer.confirm("Continue?", abort=True)
     was, epoch = asyncio.run(examining.renew_epoch(settings))
-    print(f"The epoch was {was or 'none'} and is now {epoch}. Running gateways tell their clients to reload.")
+    print(f"The epoch was {was or 'none'} and is now {epoch}. Running gateways ask their clients to reload.")
 
 
 @keys.command("list")

@@ -1,4 +1,4 @@
-"""The data folder of `beaconfire up`: its lock, its passwords, and where the running services are."""
+"""Manage the data folder of `beaconfire up`: its lock, its passwords, and the addresses of the running services."""
 
 import fcntl
 import json
@@ -24,12 +24,12 @@ TOKENS = (OPERATOR_TOKEN, SERVICE_TOKEN, KEYS_SECRET)
 
 
 class DataFolderUnusable(Exception):
-    """The folder cannot be used. The text says why and what to do."""
+    """The folder cannot be used. The text contains the reason and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """Where the services of a running `up` listen, for the other commands."""
+    """The addresses of the services of a running `up`, for the other commands."""
 
     address: str
     auth_url: str

@@ -36,7 +36,7 @@ EXCERPT = 200
 
 
 class CannotRead(Exception):
-    """The dead letters could not be read. The text says why and what to do."""
+    """The dead letters could not be read. The text contains the reason and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ async def _new(nc: Client, reason: str | None, after: int) -> AsyncIterator[Msg]
                         after = message.metadata.sequence.stream
                         yield message
         except nats.errors.Error:
-            # Nothing was new for a while, or the broker was away and the consumer with it. Another one costs nothing.
+            # No message came for a while, or the broker was away and lost the consumer. A new one is cheap.
             await asyncio.sleep(AGAIN_AFTER_S)
 
 

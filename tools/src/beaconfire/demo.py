@@ -1,4 +1,4 @@
-"""The demo: four users and a campaign, created over the public HTTP interfaces."""
+"""Create the demo over the public HTTP interfaces: four users and a campaign."""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -10,7 +10,7 @@ CAMPAIGN = "The Vale of Embers"
 
 
 class NotSeeded(Exception):
-    """The demo could not be created. The text says which call failed and why."""
+    """The demo could not be created. The text names the failed call and the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,8 +34,8 @@ class Person:
 PEOPLE = (
     Person("Owner", "owner", "can change everything, including the members"),
     Person("Editor", "editor", "can change everything in the campaign"),
-    Person("Viewer", "viewer", "sees everything, can change nothing"),
-    Person("Stranger", None, "is not a member: sees nothing"),
+    Person("Viewer", "viewer", "sees everything, but cannot change it"),
+    Person("Stranger", None, "is not a member, so it cannot see it"),
 )
 
 SETTLEMENTS: tuple[dict[str, Any], ...] = (

@@ -41,7 +41,7 @@ SETUP = "`beaconfire setup` as the broker user `setup`"
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The result of one check. `found` says what was found, `advice` what to change."""
+    """The result of one check. `found` is a sentence about the finding, `advice` about what to change."""
 
     part: str
     name: str
@@ -52,19 +52,19 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class LoginProbe:
-    """What a broker user was able to do. `why` says why it could not be tried."""
+    """The result of trying a broker user's permissions. `why` is the reason if it could not be tried."""
 
     user: str
     opened: tuple[str, ...] = ()
-    """What it was able to do, but must not."""
+    """Actions that it was able to do, but must not."""
     shut: tuple[str, ...] = ()
-    """What it was not able to do, but must."""
+    """Actions that it was not able to do, but must."""
     why: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """What a service's `/readyz` answered."""
+    """The answer of a service's `/readyz`."""
 
     url: str
     ready: bool
@@ -74,7 +74,7 @@ class Readiness:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the doctor saw. None means that it could not be seen: `unseen` has the reason under the field's name."""
+    """The facts that the doctor found. None means that one could not be read: `unseen` has the reason by field name."""
 
     server: Mapping[str, Any]
     """The broker's INFO."""
@@ -86,7 +86,7 @@ class Facts:
     stream: Mapping[str, Any] | None = None
     """STREAM.INFO of the event stream, with the number of anchors. Empty if there is no such stream."""
     stores: str | None = ""
-    """Why the stream stores nothing; empty if it stores. None if that was not tried."""
+    """Why the stream stores no messages, or empty if it does. None if that was not tried."""
     deadletters: Mapping[str, Any] | None = None
     consumers: tuple[Mapping[str, Any], ...] | None = None
     account: Mapping[str, Any] | None = None
@@ -98,7 +98,7 @@ class Facts:
     outboxes: tuple[OutboxSeen, ...] = ()
     unseen: Mapping[str, str] = field(default_factory=dict)
     stuck_s: float = STUCK_S
-    """A consumer is stuck if it acknowledged nothing for this long while a message was redelivered."""
+    """A consumer is stuck if it acknowledged no message for this long while one was redelivered."""
 
 
 def examine(facts: Facts) -> list[Check]:
@@ -142,7 +142,7 @@ def _payload(size: int) -> Check:
 
 def _clock(facts: Facts) -> Check:
     if facts.skew_s is None:
-        return Check("broker", "clock", "unseen", "the broker did not tell its time")
+        return Check("broker", "clock", "unseen", "the broker did not send its time")
     off = abs(facts.skew_s)
     found = f"{off:.1f} s {'ahead of' if facts.skew_s > 0 else 'behind'} this machine's"
     advice = "run NTP on both machines: tokens, retention and the look-up of old events depend on these clocks"
@@ -176,7 +176,7 @@ def _passwords(facts: Facts) -> Check:
     if facts.open_to_all is None:
         return Check("broker", "passwords", "unseen", facts.unseen.get("open_to_all", "not tried"))
     if facts.open_to_all:
-        advice = "configure the users of deploy/nats: anyone who reaches the broker may publish and read everything"
+        advice = "configure the users of deploy/nats: any client may publish and read everything"
         verdict: Verdict = "warning" if facts.development else "wrong"
         return Check("broker", "passwords", verdict, "the broker accepts clients without a user", advice)
     return Check("broker", "passwords", "ok", "required")
@@ -410,7 +410,7 @@ def _redelivered(name: str, one: Mapping[str, Any], facts: Facts) -> Check:
     since = floor.get("last_active")
     still_s = (facts.now - parse_time(since)).total_seconds() if since else facts.stuck_s
     found = f"{waiting:,} messages wait behind {which} of {STREAM}, which is redelivered again and again"
-    advice = f"read the log of {name}: it says why that message fails (`nats stream get {STREAM} NUMBER` shows it)"
+    advice = f"read the log of {name}: it shows why that message fails (`nats stream get {STREAM} NUMBER` shows it)"
     return Check("workers", name, "wrong" if still_s >= facts.stuck_s else "warning", found, advice)
 
 
@@ -445,7 +445,7 @@ def _services(facts: Facts) -> Iterator[Check]:
 
 
 def _outboxes(facts: Facts) -> Iterator[Check]:
-    """Report each root whose events have waited for long, and what the broker refused."""
+    """Report each root with events that have waited for long, and the events that the broker refused."""
     for box in facts.outboxes:
         for root in box.waiting:
             if root.oldest_s > STALE_S:

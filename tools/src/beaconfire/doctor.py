@@ -1,6 +1,6 @@
-"""`beaconfire doctor`: check a running broker and its services, and say what to change.
+"""`beaconfire doctor`: check a running broker and its services, and advise what to change.
 
-It changes nothing. The broker user `operator` may ask everything that the doctor asks, and so may `setup`.
+It only reads. The broker users `operator` and `setup` may ask everything that the doctor asks.
 """
 
 import asyncio
@@ -40,7 +40,7 @@ GATEWAY = "gateway"
 
 
 class CannotDiagnose(Exception):
-    """The broker could not be checked. The text says why and what to do."""
+    """The broker could not be checked. The text contains the reason and what to do."""
 
 
 class _NotAllowed(Exception):
@@ -49,7 +49,7 @@ class _NotAllowed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Deployment:
-    """What to check."""
+    """The parts of a deployment to check."""
 
     settings: Settings
     """How to reach the broker, and as which user."""
@@ -219,7 +219,7 @@ class _Asked:
         return dict(json.loads(answer.data))
 
     async def unless_refused(self, wanted: Awaitable[Any], subject: str) -> Any:
-        """Await a result. Raises _NotAllowed as soon as the broker says that we may not publish on `subject`."""
+        """Await a result. Raises _NotAllowed as soon as the broker reports that we may not publish on `subject`."""
         waiting = asyncio.ensure_future(wanted)
         try:
             while not waiting.done():
@@ -242,7 +242,7 @@ class _Asked:
                 await waiting
 
     def may_not(self, subject: str) -> str:
-        """Return a sentence that says that the broker's permissions do not allow this."""
+        """Return a sentence for an action that the broker's permissions do not allow."""
         return f"the user {self.settings.nats_user} may not ask for {subject}"
 
     def was_refused(self, subject: str) -> bool:
@@ -319,7 +319,9 @@ async def _facts(deployment: Deployment, asked: _Asked, http: aiohttp.ClientSess
 
 
 async def _try_to_store(asked: _Asked) -> str | None:
-    """Publish a tick, as gateways do all the time. Return why the stream stores nothing, or "" if it stored the tick.
+    """Publish a tick, as gateways do all the time.
+
+    Return why the stream stores no messages, or "" if it stored the tick.
 
     None if the broker refuses only this message: another check finds the reason.
     """

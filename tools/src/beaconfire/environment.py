@@ -1,6 +1,7 @@
 """Pass the user's `BEACONFIRE_…` variables on to the services of `beaconfire up`.
 
-Each service is given only its own settings. `up` chooses some of them itself: then it says what to use instead.
+Each service gets only its own settings. `up` chooses some of them itself. If one of those is set, `up` prints what to
+use instead.
 """
 
 from collections.abc import Iterator, Mapping

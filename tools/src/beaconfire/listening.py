@@ -26,7 +26,7 @@ _notes = Console(stderr=True, highlight=False)
 
 
 class ListeningEnded(Exception):
-    """The connection ended, and another attempt would not help. The text says why."""
+    """The connection ended, and another attempt would not help. The text contains the reason."""
 
 
 async def listen(gateway_url: str, rooms: Sequence[str], tokens: Tokens, printer: Printer) -> None:
@@ -138,7 +138,7 @@ class _Listener:
         for room, why in refused.items():
             _note(f"cannot listen to {room}: {why}")
         if len(refused) == len(frame["rooms"]):
-            raise ListeningEnded("there is no room left to listen to")
+            raise ListeningEnded("no room is left to listen to")
         _note(f"listening to {', '.join(room for room in frame['rooms'] if room not in refused)}")
 
     def _move(self, text: str) -> None:

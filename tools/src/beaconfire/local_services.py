@@ -129,7 +129,7 @@ class ServiceProcess:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What to start. If a port is None, a free one is used."""
+    """The processes to start, and their ports. If a port is None, a free one is used."""
 
     folder: Path
     """Folder for data and logs. It is created if it is missing."""

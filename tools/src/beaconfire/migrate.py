@@ -26,7 +26,7 @@ class _Environment(BaseSettings):
 
 
 class CannotMigrate(Exception):
-    """The text says what is wrong and what to do."""
+    """The text contains the problem and what to do."""
 
 
 def migrate(service: str | None, url: str | None, folder: Path, *, timeout_s: float) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""`beaconfire outbox`: read from a service's database which events wait for the broker, and which it refused."""
+"""`beaconfire outbox`: list the events of a service's database that wait for the broker, or that it refused."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ T = TypeVar("T")
 
 
 class CannotLook(Exception):
-    """The text says what is wrong and what to do."""
+    """The text contains the problem and what to do."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ TIMEOUT_S = 10.0
 
 
 class CannotPublish(Exception):
-    """The event was not sent, or its publication was not confirmed. The text says why."""
+    """The event was not sent, or its publication was not confirmed. The text contains the reason."""
 
 
 def message(subject: str, type_: str, payload: str, *, source: str) -> bytes:

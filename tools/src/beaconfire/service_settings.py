@@ -1,4 +1,4 @@
-"""The settings of every service and of the demo's page, by the names of their environment variables."""
+"""Find the settings of every service and of the demo's page by the names of their environment variables."""
 
 import importlib
 
@@ -13,7 +13,7 @@ CLASSES = {
     "demo": "beaconfire_demo.settings:PageSettings",
     "publisher's workers": "beaconfire_publisher.settings:WorkerSettings",
 }
-"""Where the settings of each process are defined."""
+"""The class with the settings of each process."""
 
 
 def settings_classes() -> dict[str, type[Settings]]:

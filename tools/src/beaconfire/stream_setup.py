@@ -7,7 +7,7 @@ from beaconfire_kit.settings import Settings
 
 
 class StreamNotDeclared(Exception):
-    """The broker was not reached, or did not declare the stream in time. The text says which broker."""
+    """The broker was not reached, or did not declare the stream in time. The text names the broker."""
 
 
 async def declare(settings: Settings, *, replicas: int | None, timeout_s: float) -> str:

@@ -1,4 +1,4 @@
-"""Print tables on the command line. Nothing in them is cut off, because users copy ids from them."""
+"""Print tables on the command line. They never cut a value off, because users copy ids from them."""
 
 from collections.abc import Collection, Sequence
 
@@ -16,7 +16,10 @@ _FOLDED = 6
 def listing(
     headers: Sequence[str], rows: Sequence[Sequence[str]], *, whole: Collection[str], title: str | None = None
 ) -> Table:
-    """Return a table of plain text. Columns in `whole` stay on one line. Others are folded if there is no room."""
+    """Return a table of plain text. Columns in `whole` stay on one line.
+
+    Others are folded if the terminal is too narrow.
+    """
     table = Table(box=None, title=title, title_justify="left")
     for number, header in enumerate(headers):
         if header in whole:

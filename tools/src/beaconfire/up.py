@@ -35,7 +35,7 @@ _EVERYWHERE = ("0.0.0.0", "::")  # noqa: S104  (compared, not bound)
 
 
 class PortTaken(Exception):
-    """A port is not free. The text says which and what to do."""
+    """A port is not free. The text names it and what to do."""
 
 
 class Interrupted(KeyboardInterrupt):
@@ -75,8 +75,8 @@ class Options:
 def up(options: Options, console: Console) -> None:
     """Run everything until a signal. Return when everything has ended.
 
-    Raises DataFolderUnusable, PortTaken, InvalidOrigin, DidNotStart, BrokerDidNotStart, NotSeeded. Then nothing is left
-    running.
+    Raises DataFolderUnusable, PortTaken, InvalidOrigin, DidNotStart, BrokerDidNotStart, NotSeeded. Then no process is
+    left running.
     """
     folder = DataFolder(options.data)
     passed = passed_on(options.environment)
@@ -125,7 +125,7 @@ def check_ports(options: Options) -> None:
 
 
 def seed_once(folder: DataFolder, services: Services) -> None:
-    """Create the demo if this folder never had one. What users delete of it stays deleted."""
+    """Create the demo if this folder never had one. Parts that users delete stay deleted."""
     done = folder.path / "demo.json"
     if not done.exists():
         campaign = demo.seed(services.auth_url, services.publisher_url)
@@ -145,7 +145,7 @@ class _Part:
 
 
 class Watch:
-    """Restart processes that die, and say so. Give up on a process that dies too often."""
+    """Restart processes that die, and print that. Give up on a process that dies too often."""
 
     def __init__(
         self,
@@ -190,7 +190,7 @@ class Watch:
         part.process.wait(1)  # its last lines may still arrive
         code = part.process.exit_code or 0
         self._stream.say(f"{part.process.name} {_how_it_ended(code)}", level="error")
-        # A killed process says nothing about its end; its last lines are older.
+        # A killed process logs no reason for its end. Its last lines are older.
         lines = part.process.last_lines
         for words in errors(lines) or (last_words(lines) if code >= 0 else []):
             self._stream.say(f"  {words}", level="error")
@@ -324,7 +324,7 @@ def _how_it_ended(code: int) -> str:
 
 
 def _lan_address() -> str:
-    """Return this machine's address in its network. It asks the system for a route; nothing is sent."""
+    """Return this machine's address in its network. It asks the system for a route, without sending a packet."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(("192.0.2.1", 9))  # TEST-NET-1, RFC 5737

@@ -1,1 +1,1 @@
-"""A campaign that everybody at the table sees change. Its domain service is the publisher; `page` is its page."""
+"""The campaign page, on which all users see the same campaign change. The publisher is its domain service."""
