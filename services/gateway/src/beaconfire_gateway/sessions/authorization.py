@@ -1,4 +1,4 @@
-"""Who may connect and hear what: tokens are verified here, auth decides about rooms, changes come on the stream.
+"""Decide which users may connect and hear a room. Tokens are verified here, and auth decides about rooms.
 
 Changes of membership are events, so they come on the gapless path, in order with the events they must stop. Each
 carries auth's membership version and is remembered for a minute: an allow that was in flight with an older version is
@@ -78,8 +78,8 @@ class AskingPolicy:
     renew_after_s: float = 300.0
     renew_every_s: float = 10.0
     doubt_s: float = 10.0
-    """How long sessions are held while auth does not answer. Then they are put out of their rooms, because a client
-    that hears nothing for longer than its heartbeat would leave anyway."""
+    """How long sessions are held while auth does not answer. Then they lose their rooms, because a client that hears
+    nothing for longer than its heartbeat would leave anyway."""
 
 
 class Authorization:
@@ -157,7 +157,7 @@ class Authorization:
                 session.change_role(root, role)
 
     def access_revoked(self, revoked: AccessRevoked) -> None:
-        """End the user's sessions whose token is older."""
+        """End the user's sessions with an older token."""
         issued_before = revoked.issued_before.timestamp()
         self._cache.pop(revoked.user_id, None)
         self._revoked[revoked.user_id] = (time.monotonic(), issued_before)
@@ -168,7 +168,7 @@ class Authorization:
     def doubt(self, user_id: str | None = None) -> None:
         """Implements `Access`. The sessions hear nothing until auth has answered.
 
-        Answers to earlier questions do not count any more.
+        Answers to earlier questions no longer count.
         """
         self._life += 1
         if user_id is None:
@@ -270,7 +270,7 @@ class Authorization:
 
     async def _renew(self, session: Session, claims: Claims) -> None:
         """Ask what the session may hear in its rooms, and apply the answer. Raises AuthUnavailable without one."""
-        # By the long names: what a short one means may have changed, but the session stays in the room it is in.
+        # By the long names: the meaning of a short one may have changed, but the session stays in its room.
         life = self._life
         asked = {str(one.room): one.room for one in session.rooms.values()}
         names = list(asked)
@@ -400,7 +400,7 @@ def _ambiguous(name: str, rooms: Sequence[str]) -> BeaconfireError:
 
 
 def _expire(session: Session) -> None:
-    """Put it out of its rooms, as auth does not say that it may still hear them. Its client asks for them again."""
+    """Remove it from its rooms, because auth does not confirm that it may still hear them. Its client asks again."""
     session.leased_at = time.monotonic()  # of what it joins from now on
     for name in list(session.rooms):
         session.leave_room(name, "lease_expired")

@@ -1,4 +1,4 @@
-"""Catching up: what a session that is behind is written, until it is level with the gateway again. No I/O.
+"""Send a session that is behind its missed events, until it is level with the gateway again. No I/O.
 
 A session is behind because it resumes, or because its connection was full. It is in no write list then. Its place is
 one offset, and the ring feeds it in order, or the history if the ring no longer reaches back that far.
@@ -52,11 +52,11 @@ class CatchUp:
         self._mark = (time.monotonic(), gateway.position - offset)  # when it was last seen how far behind, and how far
         self._queued = 0
         self.is_held = False
-        """Whether it writes nothing for now, because auth is being asked what the session may hear."""
+        """Whether it waits, because auth is being asked which rooms the session may hear."""
         self.offset = offset
 
     def wait_for_queued(self) -> None:
-        """Write nothing before everything that is queued now: some of it is for this session."""
+        """Wait until everything that is queued now is written: some of it is for this session."""
         self._queued = self._gateway.outbound.queued
 
     def release(self) -> None:
@@ -67,7 +67,7 @@ class CatchUp:
             self.step()
 
     def step(self) -> None:
-        """Write some of what it missed; more in another turn, once its connection has taken this.
+        """Write some of its missed events. Write more in another turn, once its connection has taken these.
 
         Call it when the connection has room again. It does nothing while there is none, while it is held, and after
         its end.
@@ -112,7 +112,7 @@ class CatchUp:
             if gone is not None:
                 session.resync(gone, gateway.cursor(after))
             else:
-                # What lies above the gateway's position comes live.
+                # Events above the gateway's position come live.
                 self._write(entries, min(through, gateway.position))
         gateway.steps.add(self.step)
 
@@ -134,14 +134,14 @@ class CatchUp:
             data.append(wire.encode(Position(gateway.cursor(end))))
             return CatchUpWrite(b"".join(data), end)
 
-        # Nothing else decides the bytes: sessions with the same wire, subscriptions and cursor share them.
+        # This decides the bytes: sessions with the same wire, subscriptions and cursor share them.
         key = (wire, gateway.epoch, self.offset, through, subscriptions)
         data, self.offset = gateway.catchup_cache.find(key, make)
         if data:  # a dialect may have no `position`
             self._session.write(data)
 
     def _loses_ground(self) -> bool:
-        """Whether it is no nearer to the gateway's position than `losing_s` ago."""
+        """Whether it is as far from the gateway's position as `losing_s` ago, or farther."""
         now, distance = time.monotonic(), self._gateway.position - self.offset
         seen_at, was = self._mark
         if now - seen_at < self._gateway.losing_s:

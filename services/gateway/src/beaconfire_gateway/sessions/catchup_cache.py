@@ -4,12 +4,12 @@ from collections.abc import Callable, Hashable
 from typing import NamedTuple
 
 KEEP_BYTES = 2_097_152
-"""What is kept, besides the newest write. One is about 32 KiB, and sessions that resume at once need few different
-ones."""
+"""The writes that are kept, besides the newest. One is about 32 KiB, and sessions that resume at once need few
+different ones."""
 
 
 class CatchUpWrite(NamedTuple):
-    """What is written to a session, and the offset through which it is complete."""
+    """The bytes written to a session, and the offset through which they are complete."""
 
     data: bytes
     through: int

@@ -1,4 +1,4 @@
-"""What carries sessions: the contract between a transport and its sessions. No I/O.
+"""Define connections, the contract between a transport and its sessions. No I/O.
 
 A connection has two halves. A transport writes the half towards the client: what is written, how it is pinged, and how
 it ends. The half towards the sessions exists twice. `SoleSession` is a session that is its own connection, because
@@ -30,17 +30,17 @@ class Connection(ABC):
     id: str
     address: str
 
-    # What a transport implements: the half towards the client.
+    # The half towards the client. A transport implements it.
 
     @property
     @abstractmethod
     def writer(self) -> Writer:
-        """What writes to `target`: one object for all connections of a transport."""
+        """The object that writes to `target`, one for all connections of a transport."""
 
     @property
     @abstractmethod
     def target(self) -> Target:
-        """What stands for the connection in `writer`."""
+        """The connection, as `writer` knows it."""
 
     @property
     @abstractmethod
@@ -49,23 +49,23 @@ class Connection(ABC):
 
     @abstractmethod
     def write(self, data: bytes) -> None:
-        """Write bytes of a session's wire, now. Nothing is written once the connection is closed."""
+        """Write bytes of a session's wire, now. Once the connection is closed, this has no effect."""
 
     @abstractmethod
     def ping(self, session: "Session", data: bytes = b"") -> None:
         """Ask for a sign of life, and write `data` with it: bytes of the session's wire, or none.
 
-        Every session asks once in a heartbeat. It is dropped if nothing was `heard` half a heartbeat later. One ping
-        may serve all sessions of a connection. A transport whose clients cannot answer (SSE) writes something, and
-        reports `heard` once the client's socket has taken it.
+        Every session asks once in a heartbeat. The session is dropped if `heard` was not called within half a
+        heartbeat. One ping may serve all sessions of a connection. A transport whose clients cannot answer (SSE) writes
+        something, and reports `heard` once the client's socket has taken it.
         """
 
     @abstractmethod
     def hang_up(self, session: "Session", code: int, reason: str) -> None:
-        """Tell the client why a session has ended, behind what was written to it, and close.
+        """Send the client the reason why a session has ended, after everything written before, and close.
 
         A WebSocket puts code and reason into its close frame. A framing without close codes writes both as a last
-        message of its own, and then ends the response. If other sessions go on, only this session is said to be over.
+        message of its own, and then ends the response. If other sessions go on, only this session is reported as ended.
         `code` is one of `errors.TABLE`, or of RFC 6455. The session has ended already. A stuck peer is not waited for.
         """
 
@@ -77,7 +77,7 @@ class Connection(ABC):
     def close(self, error: BeaconfireError) -> None:
         """End it and every session on it, with the error's close code."""
 
-    # What `SoleSession` and `SharedConnection` implement. A transport calls these when something happens.
+    # The half towards the sessions: `SoleSession` and `SharedConnection` implement it. A transport calls these.
 
     @abstractmethod
     def heard(self) -> None:
@@ -93,7 +93,7 @@ class Connection(ABC):
 
     @abstractmethod
     def lost(self) -> None:
-        """Nothing can be exchanged any more: end every session on it."""
+        """End every session on it, because the connection is gone."""
 
     @abstractmethod
     def gone(self) -> None:
@@ -104,7 +104,7 @@ class Connection(ABC):
     @property
     @abstractmethod
     def is_connected(self) -> bool:
-        """Whether a session on it has begun and has not ended: another one is no further connection at the door."""
+        """Whether it has an active session. Then another session on it does not count as a further connection."""
 
     @abstractmethod
     def opened(self, session: "Session") -> None:
@@ -116,7 +116,7 @@ class Connection(ABC):
 
     @abstractmethod
     def ended(self, session: "Session") -> None:
-        """A session has ended, whether it had begun or not."""
+        """Note that a session has ended, even if it had not started."""
 
 
 class SharedConnection(Connection):

@@ -1,4 +1,4 @@
-"""Long work in steps, a few in each turn of the loop, however many sessions have some: nothing else waits for it."""
+"""Do long work in steps, a few in each turn of the loop for all sessions together, so that other work never waits."""
 
 from collections import deque
 from collections.abc import Callable
@@ -25,6 +25,6 @@ class FairQueue:
 
     def _turn(self) -> None:
         for _ in range(min(self._steps_per_turn, len(self._steps))):
-            self._call_soon(self._steps.popleft())  # by itself: one that fails takes no other with it
+            self._call_soon(self._steps.popleft())  # separately, so that a failure does not affect the others
         if self._steps:
             self._call_soon(self._turn)

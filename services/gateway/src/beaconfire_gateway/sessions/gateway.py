@@ -1,4 +1,4 @@
-"""The gateway as its sessions see it: what they share, and what happens to all of them. No I/O."""
+"""The gateway as its sessions see it: the state they share, and changes for all of them. No I/O."""
 
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -42,7 +42,7 @@ FRAMES = metrics.Counter("beaconfire_gateway_event_frames_sent_total", "Event fr
 LOSING_S = 60.0
 """A session that catches up and gets no nearer to the position within this is sent `resync`."""
 Incoming: TypeAlias = Request | InvalidMessage
-"""What a client sent: a request, or why it is none."""
+"""A client's message: a request, or why it is invalid."""
 
 
 class HistoryGone(Exception):
@@ -54,7 +54,7 @@ class HistoryGone(Exception):
 
 
 class Pending(Protocol):
-    """A connection on which no session has begun, or such a session: a gateway that stops waits for it, too."""
+    """A connection without a session, or a session that has not started. A stopping gateway waits for it, too."""
 
     def close(self, error: BeaconfireError) -> None: ...
 
@@ -87,16 +87,17 @@ class History(Protocol):
 
 
 class Access(Protocol):
-    """Who may connect, and who may hear what."""
+    """Decides which users may connect, and which rooms they may hear."""
 
     async def verify(self, token: str) -> Claims:
-        """The user whom the token names. Raises BeaconfireError: `token_invalid` or `unavailable`."""
+        """Return the user that the token names. Raises BeaconfireError: `token_invalid` or `unavailable`."""
         ...
 
     async def decide(self, claims: Claims, rooms: Sequence[str]) -> Mapping[str, Subscription | BeaconfireError]:
-        """A subscription or a refusal for each room, by the name it was asked for.
+        """Return a subscription or a refusal for each room, by the requested name.
 
-        Without rooms it still asks whether the token was revoked. Raises BeaconfireError if nothing can be decided.
+        Without rooms it still asks whether the token was revoked. Raises BeaconfireError if no decision is possible
+        now.
         """
         ...
 
@@ -148,15 +149,16 @@ class Gateway:
         self.waiters = OffsetWaiters()
         self.catchup_cache = CatchUpCache()
         self.connecting: set[Pending] = set()
-        """What is open without a session that has begun: sessions, connections, and handshakes that are answered."""
+        """Open sessions that have not started, connections without a session, and handshakes that are being
+        answered."""
         self.session_prefix = ""
-        """What the ids of its sessions begin with."""
+        """The start of its sessions' ids."""
         self.replace_elsewhere: Callable[[str, str], None] = lambda _session_id, _user_id: None
-        """Called with a session that is not here, and the user who replaces it: another worker may have it."""
+        """Called with a session that is not here, and the user that replaces it. Another worker may have it."""
         self.epoch = ""
         self.position = 0
         self.goaways: GoAways | None = None
-        """Set when the gateway is to stop: sessions that connect from then on are told so."""
+        """Set when the gateway starts to stop. Sessions that connect from then on are sent `goaway`."""
         self.is_degraded = False
         """Whether the broker does not answer, so that events may be late."""
         self._busiest_root = BusiestRoot()
@@ -203,9 +205,9 @@ class Gateway:
         self._go_on(self.epoch, position, ResyncCause.HOLE_LOST)
 
     def _go_on(self, epoch: str, position: int, resync: ResyncCause | None) -> None:
-        """Go on behind `position`. `resync` is the cause if that breaks continuity: every session is told.
+        """Continue after `position`. If that breaks continuity, `resync` is the cause, and all get one.
 
-        The missing events may have changed who may hear what, so that is asked again.
+        The missing events may have changed access to rooms, so auth is asked again.
         """
         sessions = [] if resync is None else list(self.hub.all_sessions())
         cursors = [self.cursor(session.offset) for session in sessions]
@@ -228,7 +230,7 @@ class Gateway:
             session.send(message)
 
     def set_degraded(self, is_degraded: bool) -> None:
-        """Tell every session that events may be late, or come in time again. A later session reads it in its ack."""
+        """Send every session that events may be late, or are in time again. A later session reads it in its ack."""
         self.is_degraded = is_degraded
         self.tell_all(Degraded() if is_degraded else Live())
 
@@ -239,7 +241,7 @@ class Gateway:
                 session.make_way()
 
     def send_goaways(self, window_s: float, now: float) -> GoAways:
-        """Tell every session when to go elsewhere within the window: the gateway is to stop."""
+        """Send every session a `goaway` with its time within the window, because the gateway stops."""
         self.goaways = goaways = GoAways(window_s, now)
         sessions = list(self.hub.all_sessions())
         log.info("telling sessions to go elsewhere", count=len(sessions), window_s=window_s)

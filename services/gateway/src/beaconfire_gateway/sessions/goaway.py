@@ -1,4 +1,4 @@
-"""When the sessions of a stopping gateway are told to go. No I/O; times are of any steady clock, in seconds."""
+"""Schedule the `goaway` of each session of a stopping gateway. No I/O. Times are seconds of any steady clock."""
 
 import random
 from collections.abc import Iterator
@@ -7,7 +7,7 @@ from beaconfire_gateway.wire.messages import GoAway
 
 
 class GoAways:
-    """Begins when the gateway is told to stop, and lasts for `window_s`."""
+    """Starts when the gateway is asked to stop, and lasts for `window_s`."""
 
     def __init__(self, window_s: float, now: float) -> None:
         self._window_s = window_s

@@ -1,7 +1,7 @@
-"""How much clients may ask for. No I/O; time comes from the caller.
+"""Limit the requests of clients. No I/O. Time comes from the caller.
 
-A rate is a bucket that holds as much as a minute allows and fills evenly (GCRA, ATM Forum TM 4.0: one number of state):
-a burst of a whole minute's worth passes, after it one at a time.
+A rate is a bucket that holds as much as a minute allows and fills evenly (GCRA, ATM Forum TM 4.0: one number of state).
+A burst of a whole minute's worth passes, after it one at a time.
 
 Everything here counts for this process: behind N gateways a user or an address has N times as much.
 """
@@ -28,7 +28,7 @@ PATIENCE = 100
 
 
 class Limits(BaseModel, frozen=True):
-    """What a session, a user and an address may do. The gateway's settings include these fields."""
+    """The limits of a session, a user and an address. The gateway's settings include these fields."""
 
     heartbeat_s: int = Field(25, ge=1, le=300, description="Seconds between two pings, and between two positions")
     connect_timeout_s: int = Field(10, ge=1, le=60, description="Seconds in which a client must send its first message")
@@ -68,7 +68,7 @@ class Limits(BaseModel, frozen=True):
 
 
 class LimitReached(BeaconfireError):
-    """Over a limit. `limit` is a fixed word for metrics. `wait_s` says when it resets, if it does."""
+    """Over a limit. `limit` is a fixed word for metrics. `wait_s` is the time until it resets, if it does."""
 
     def __init__(self, limit: str, text: str, *, wait_s: float | None = None) -> None:
         super().__init__(errors.TOO_MANY, text, retry_after_ms=None if wait_s is None else int(wait_s * 1000) + 1)
@@ -141,8 +141,8 @@ class Allowance:
     def spend_leave(self, now: float) -> None:
         """Count an `unsubscribe`. Raises LimitReached, but never for a client that leaves only rooms it was in.
 
-        It has a rate of its own: a client that may ask for nothing more must still be able to leave. A minute's worth
-        is the rooms that may be joined in a minute, the rooms that may be held, and one leave for each message.
+        It has a separate rate, so that a client at its limit can still leave. A minute's worth is the rooms that may be
+        joined in a minute, the rooms that may be held, and one leave for each message.
         """
         terms = self._terms
         self._leaves_empty_at, wait_s = spend(self._leaves_empty_at, 1, terms.leaves_per_minute, now)
@@ -168,7 +168,7 @@ class Allowance:
 
 
 class Users:
-    """The allowances of users, kept until they are full again: a user who reconnects does not get a new one.
+    """The allowances of users, kept until they are full again. So a user that reconnects does not get a new one.
 
     Look it up for each use: one that is kept elsewhere may have been forgotten here.
     """
@@ -198,8 +198,8 @@ class Users:
 class Doorkeeper:
     """Counts connections: by address, and those that have not sent `connect` yet. An address may be any string.
 
-    A connection counts from `enter` to `leave`, which must be called however it ends. After `connect` it counts as long
-    as a session on it lasts: a connection that is only being closed does not keep a client out that is back.
+    A connection counts from `enter` to `leave`, which must always be called. After `connect` it counts as long as a
+    session on it lasts. So a connection that is only being closed does not keep a returning client out.
     """
 
     def __init__(self, limits: Limits) -> None:

@@ -1,4 +1,4 @@
-"""Which connections are dead, when a limit leaves no room for a new one: they are pinged, and given time to answer.
+"""Find dead connections when a limit leaves no room for a new one: ping them, and wait for their answers.
 
 A connection whose network failed silently stays until its heartbeat finds out, which takes half a minute. Its client is
 back long before, and must not be refused because of the connection it lost. No I/O.

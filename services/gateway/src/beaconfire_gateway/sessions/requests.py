@@ -1,4 +1,4 @@
-"""What clients ask for, and what each request is answered. No I/O.
+"""Answer clients' requests. No I/O.
 
 Functions of a session, not a part of it: all lasting state is the session's. A handler returns the messages that
 answer a request, or raises a BeaconfireError. Only `_send` and `_refuse` send anything. Handlers that need `access` run
@@ -75,7 +75,7 @@ async def _answer(session: Session, incoming: Incoming) -> None:
 def _send(session: Session, answers: Answers) -> None:
     for message in answers:
         if isinstance(message, Ack):
-            session.send_now(message)  # nothing can be queued yet for a session that has just begun
+            session.send_now(message)  # no message can be queued yet for a session that has just started
         else:
             session.send(message)
 
@@ -96,7 +96,7 @@ def _refuse(session: Session, incoming: Incoming, error: BeaconfireError) -> Non
 
 
 def _check_turn(session: Session, incoming: Incoming) -> None:
-    """Raises BeaconfireError if this is no request, or not its turn."""
+    """Raise BeaconfireError if this is not a request, or not allowed now."""
     if session.state is State.CONNECTING:
         if isinstance(incoming, InvalidMessage):
             raise BeaconfireError(errors.BAD_REQUEST, f"expected connect: {incoming.message}")
@@ -213,7 +213,7 @@ def _enter(session: Session, decisions: Decisions) -> dict[str, RoomAnswer]:
             log.info("refused room", session=session.id, user=session.user_id, room=name, code=decision.code.code)
             continue
         meant = str(decision.room)
-        # A short name was looked up: the client is told which root's room it is in.
+        # A short name was looked up, so the client is sent the room's long name.
         answers[name] = RoomAnswer() if meant == name else RoomAnswer(room=meant)
         session.join(name, decision)
     return answers
@@ -234,7 +234,7 @@ def _room_limit(session: Session, elsewhere: int) -> LimitReached | None:
 
 
 def _narrowed(decisions: Decisions, wanted: Mapping[str, Sequence[str]]) -> Decisions:
-    """The decisions, each with the event types wanted of its room; a refusal if there is no such type."""
+    """Return the decisions, each with the wanted event types of its room. An unknown type makes it a refusal."""
     if not wanted:
         return decisions
 
@@ -249,11 +249,11 @@ def _narrowed(decisions: Decisions, wanted: Mapping[str, Sequence[str]]) -> Deci
     return {name: narrow(name, decision) for name, decision in decisions.items()}
 
 
-# What `connect` needs.
+# For `connect`.
 
 
 def _log_connected(session: Session, request: Connect) -> None:
-    """Log the new session with what its client says about itself, and count how its last connection ended."""
+    """Log the new session with its client's name and version, and count how its last connection ended."""
     client = request.client or Client()
     log.info(
         "connected",
@@ -277,8 +277,8 @@ def _replaced(session: Session, user_id: str, request: Connect) -> Session | Non
 async def _make_room(session: Session, user_id: str, request: Connect) -> bool:
     """Drop dead connections until there is room for this one. Returns whether it had to wait for that.
 
-    It waits only if a limit is reached, and not again for some seconds: a client that is back must not be refused
-    because of connections that it lost. Living connections stay.
+    A returning client must not be refused because of connections that it lost. So this waits if a limit is reached, but
+    not again for some seconds. Living connections stay.
     """
     gateway = session.gateway
     while session.state is State.CONNECTING and (crowd := _crowd(session, user_id, request)) is not None:

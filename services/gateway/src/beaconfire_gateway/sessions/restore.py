@@ -1,4 +1,4 @@
-"""What a `subscribe` with a cursor gets first: everything since then, in the rooms it asks for alone. No I/O."""
+"""Restore the rooms of a `subscribe` with a cursor: send their events since then before the reply. No I/O."""
 
 import asyncio
 from collections.abc import Mapping, Sequence
@@ -20,9 +20,9 @@ async def restore(
 ) -> tuple[Mapping[str, Subscription | BeaconfireError], ResyncCause | None]:
     """Decide about the rooms, once everything since the cursor was sent, in these rooms alone.
 
-    Returns in the turn of the loop in which that is so; with the cause of a `resync`, if not everything could be
-    sent. A room that the session is in already is left meanwhile: its new events come restored, too. Raises
-    BeaconfireError if nothing can be decided.
+    Returns in the turn of the loop in which that is so; with the cause of a `resync`, if not everything could be sent.
+    A room that the session is in already is left meanwhile: its new events come restored, too. Raises BeaconfireError
+    if no decision is possible now.
     """
     assert session.claims is not None
     gateway = session.gateway

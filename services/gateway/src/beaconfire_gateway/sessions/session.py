@@ -1,11 +1,13 @@
-"""One connected client: what it may hear, where it is in the stream, how it lives and ends. No I/O.
+"""Run one connected client: its rooms, its place in the stream, its life and its end. No I/O.
 
     CONNECTING ── begin ──▶ LIVE ◀──▶ CATCHING_UP        any ──▶ CLOSED
 
-LIVE: it is in the write lists of all its rooms. CATCHING_UP (it resumes, or its connection is full): it is in none,
-`catchup` feeds it in order until it is level with the gateway, and its own requests wait. What the requests ask for is
-in `requests`. A session knows nothing of bytes: its wire makes them, and its connection writes them. One file, because
-every part of a session's life moves the same state.
+A LIVE session is in the write lists of all its rooms. A session is CATCHING_UP while it resumes, or after its
+connection was full. Then it is in no write list, and its own requests wait. `catchup` feeds it in order until it is
+level with the gateway.
+
+`requests` answers its requests. Its wire makes the bytes, and its connection writes them. This is one file, because
+every part of a session's life changes the same state.
 """
 
 import asyncio
@@ -123,10 +125,10 @@ class Session(ABC):
         # times as much once it is decoded, and clients that have not said who they are may send it.
         self._waiting: list[bytes] | None = None
         self._asking = False
-        self._waiter: asyncio.Future[None] | None = None  # what its question waits on
-        self._silence = 0  # which of the pings below nothing has come since
+        self._waiter: asyncio.Future[None] | None = None  # the event that its question waits for
+        self._silence = 0  # the last ping below that is still unanswered
         self._pinged = False
-        self._allowance: Allowance | None = None  # None, as here and below: nothing was spent for a while
+        self._allowance: Allowance | None = None  # here and below None means that it was not used for a while
         self._refusals: Rate | None = None
         self._warned = False
         self.address = address
@@ -148,12 +150,12 @@ class Session(ABC):
 
     @property
     def writer(self) -> Writer:
-        """What writes to its target."""
+        """The object that writes to its target."""
         return self.connection.writer
 
     @property
     def target(self) -> Target:
-        """What its events are written to."""
+        """The target of its events."""
         return self.connection.target
 
     @property
@@ -162,7 +164,7 @@ class Session(ABC):
         return self.connection.is_full
 
     def write(self, data: bytes) -> None:
-        """Write bytes of its wire, now; nothing once it is closed. Use `send` for anything but catching up."""
+        """Write bytes of its wire, now, unless it is closed. Use `send` for everything except catching up."""
         if self.state is not State.CLOSED:
             self.connection.write(data)
 
@@ -171,7 +173,7 @@ class Session(ABC):
         """Its place: everything up to it is written or about to be."""
         return self.gateway.position if self.behind is None else self.behind.offset
 
-    # What the connection reports.
+    # Reports of the connection.
 
     def receive(self, data: bytes) -> None:
         """A message came, without its framing."""
@@ -211,7 +213,7 @@ class Session(ABC):
         if self.state is not State.CLOSED:
             self._end()
 
-    # What the gateway does to it.
+    # Calls of the gateway.
 
     def send(self, message: Message) -> None:
         """Send a message, in order with its events."""
@@ -253,7 +255,7 @@ class Session(ABC):
 
     @property
     def is_silent(self) -> bool:
-        """Whether it is open and nothing at all has come since it was probed."""
+        """Whether it is open and has sent no byte since it was probed."""
         return self.state is not State.CLOSED and bool(self._silence & _SINCE_PROBE)
 
     def drop(self) -> None:
@@ -270,19 +272,19 @@ class Session(ABC):
         self._refusals = None
 
     def leave_root(self, root: Pair, reason: str) -> None:
-        """Put it out of every room of a root, and tell it."""
+        """Remove it from every room of a root, and send `room.left` for each."""
         for name in [name for name, one in self.rooms.items() if one.room.root == root]:
             self.leave_room(name, reason)
 
     def leave_room(self, name: str, reason: str) -> None:
-        """Put it out of one room, and tell it."""
+        """Remove it from one room, and send `room.left`."""
         self.leave(name)
         LEFT.labels(reason).inc()
         log.info("left room", session=self.id, user=self.user_id, room=name, reason=reason)
         self.send(RoomLeft(name, reason))
 
     def change_role(self, root: Pair, role: Role) -> None:
-        """Hear what another role hears in the rooms of a root, and tell the client."""
+        """Change its role in the rooms of a root, and send `role.changed`."""
         changed = {name: one for name, one in self.rooms.items() if one.room.root == root and one.role != role}
         if not changed:
             return
@@ -307,14 +309,14 @@ class Session(ABC):
             self.behind.release()
 
     def resync(self, cause: ResyncCause, cursor: str) -> None:
-        """Tell it that continuity is broken for all its rooms, and go on live. It had everything up to `cursor`."""
+        """Send `resync` for all its rooms, and continue live. It had everything up to `cursor`."""
         if self.state not in (State.LIVE, State.CATCHING_UP):
             return
         if self.behind is not None:
             self.behind.offset = self.gateway.position
         self.send(self.resync_of(self.rooms, cause, cursor))
 
-    # What its requests, and catching up, do with it.
+    # Calls of its requests and of catching up.
 
     def begin(self, claims: Claims) -> None:
         """Let its client in: from now on it is live (or behind, if its connection is full), in no room."""
@@ -496,7 +498,7 @@ class Session(ABC):
     def on_timer(self) -> None:
         """A second has come that it waits for."""
         if self.state is State.CLOSED or self.gateway.timers.now < self._due:
-            return  # what it waited for before does not matter any more
+            return  # earlier waits no longer matter
         if self.state is State.CONNECTING:
             limit = self.gateway.limits.connect_timeout_s
             self.close(BeaconfireError(errors.TIMEOUT, f"no connect within {limit} s"))
@@ -525,7 +527,7 @@ class Session(ABC):
             self.send(TokenExpiring(max(0, round(left))))
 
     def _beat(self) -> None:
-        """Ping, and tell the position."""
+        """Ping, and send the position."""
         gateway = self.gateway
         if self._allowance is not None and self._allowance.is_full(time.monotonic()):
             self._allowance = None
@@ -540,7 +542,7 @@ class Session(ABC):
         self._watch_token()
 
     def _check_pulse(self) -> None:
-        """End it if nothing at all came since the last ping."""
+        """End it if no byte came since the last ping."""
         if not self._silence & _SINCE_BEAT:
             self._pinged = False
             self._due = self.gateway.timers.within(self.gateway.limits.heartbeat_s // 2, self)

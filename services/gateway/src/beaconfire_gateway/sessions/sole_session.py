@@ -21,7 +21,7 @@ class SoleSession(Session, Connection):
 
     @property
     def is_connected(self) -> bool:
-        """Whether it has begun and has not ended."""
+        """Whether it has started and has not ended."""
         return self.state is State.LIVE or self.state is State.CATCHING_UP
 
     def opened(self, session: Session) -> None:

@@ -1,4 +1,4 @@
-"""What a session hears in a room. No I/O."""
+"""A session's subscription to a room. No I/O."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass

@@ -27,7 +27,7 @@ class Call:
 
 
 class Timers:
-    """Calls back in the second asked for. Nothing is ever cancelled: `on_timer` checks whether it still matters."""
+    """Calls back in the second asked for. Timers are never cancelled: `on_timer` checks whether one still matters."""
 
     def __init__(self, now: int) -> None:
         self.now = now

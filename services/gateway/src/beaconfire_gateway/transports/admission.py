@@ -1,4 +1,4 @@
-"""What every transport checks before it lets a client in, and what it finds out about the client."""
+"""Check a client before any transport accepts it, and find its address."""
 
 from aiohttp import hdrs, web
 

@@ -1,4 +1,4 @@
-"""A WebSocket that stays aiohttp's: the fallback if a release of aiohttp breaks the handover (ADR 0005).
+"""Serve a WebSocket with aiohttp alone: the fallback if a release of aiohttp breaks the handover (ADR 0005).
 
 It uses only aiohttp's public API. It costs what the handover saves: 14 KiB a connection, a task, aiohttp's own parser.
 Three things differ on the wire. aiohttp's reader decides how broken frames are refused (1009 if a message is too
@@ -52,7 +52,7 @@ class Full:
             still = []
             for one in self._connections:
                 if one.has_room:
-                    call_soon(one.has_drained)  # by itself: one that fails takes no other with it
+                    call_soon(one.has_drained)  # separately, so that a failure does not affect the others
                 else:
                     still.append(one)
             self._connections = still

@@ -133,13 +133,13 @@ class Sockets:
             write(descriptor, b"".join(frames))
 
     def mute(self, descriptor: int) -> None:
-        """Write nothing to it any more; it is still read. Bytes that wait are thrown away."""
+        """Stop writing to it. It is still read. Bytes that wait are thrown away."""
         if self.waiting(descriptor):
             self._epoll.modify(descriptor, select.EPOLLIN)
         self._aside[descriptor] = None
 
     def end_writing(self, descriptor: int) -> None:
-        """Tell the peer that nothing more comes (a half-close). Bytes that wait are thrown away."""
+        """End our side with a half-close. Bytes that wait are thrown away."""
         self.mute(descriptor)
         with socket.socket(socket.AF_INET, socket.SOCK_STREAM, fileno=descriptor) as end:
             try:

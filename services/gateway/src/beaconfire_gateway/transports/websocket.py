@@ -11,8 +11,8 @@ from beaconfire_gateway.wire.wire import Wire
 class WebSocket(WebSocketConnection, SoleSession):
     """See the module. Session and connection are one object.
 
-    Raises OSError if the descriptor cannot be served; it is closed then. `inflates` says whether the client may
-    compress its messages.
+    Raises OSError if the descriptor cannot be served; it is closed then. `inflates`: whether the client may compress
+    its messages.
     """
 
     __slots__ = SLOTS
@@ -35,7 +35,7 @@ class WebSocket(WebSocketConnection, SoleSession):
         self.receive(payload)
 
     def write(self, data: bytes) -> None:
-        """Write whole frames, now; nothing once the session is closed."""
+        """Write whole frames, now, unless the session is closed."""
         if self.state is not State.CLOSED:
             self._sockets.write(self._descriptor, data)
 

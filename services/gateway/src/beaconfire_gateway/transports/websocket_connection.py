@@ -1,4 +1,4 @@
-"""A WebSocket after its handshake, on a socket of ours: RFC 6455's frames in, and what they carry out.
+"""Serve a WebSocket after its handshake, on our own socket: read its frames, and pass their payloads on.
 
 It knows no session: whatever speaks over a WebSocket says what a message is to it (`on_text`, `on_binary`).
 """
@@ -75,7 +75,7 @@ class WebSocketConnection(SocketConnection):
             self._receive(piece)
 
     def connection_lost(self) -> None:
-        self._reader = None  # a timer keeps the session for up to a heartbeat, but nothing of what it sent
+        self._reader = None  # a timer keeps the session for up to a heartbeat, but not its data
         super().connection_lost()
 
     def _close(self, code: int, reason: str) -> None:
