@@ -16,7 +16,6 @@ ENCODED_OVERHEAD = 120
 """And around its bytes for one wire."""
 
 _NO_ROLES: frozenset[Role] = frozenset()
-_NOTHING: Spliced = (b"", b"", b"")
 
 
 class Keeper(Protocol):
@@ -41,7 +40,6 @@ class Entry:
 
     __slots__ = (
         "_encoded",
-        "_encoded_bytes",
         "_others",
         "_unchecked",
         "_wire",
@@ -52,6 +50,7 @@ class Entry:
         "keeper",
         "offset",
         "route",
+        "size",
         "type",
     )
 
@@ -77,13 +76,14 @@ class Entry:
         self.type = type
         self.audience = audience
         """The roles that may see it. None: every role."""
+        self.size = OVERHEAD + len(body)
+        """The bytes it takes just now, with everything that was encoded."""
         self.keeper: Keeper | None = None
         self._unchecked = unchecked
         # Mostly there is one wire. A dict for it would take more memory than all of this.
         self._wire: Wire | None = None
-        self._encoded = _NOTHING
-        self._others: dict[Wire, Spliced] | None = None
-        self._encoded_bytes = 0
+        self._encoded: Spliced  # for that wire
+        self._others: dict[Wire, Spliced] | None  # for further ones; both are set with the first
 
     @property
     def cursor(self) -> str | None:
@@ -109,25 +109,19 @@ class Entry:
         """Copy the results of its check."""
         grown = len(body) - len(self.body)
         self.body, self.type, self.audience = body, type, audience
-        if self.keeper is not None:
-            self.keeper.grow(grown)
+        self._grow(grown)
 
     def refuse(self) -> None:
         """Mark it as invalid."""
         self.become(b"", "", _NO_ROLES)
-
-    @property
-    def size(self) -> int:
-        """The bytes it takes just now, with everything that was encoded."""
-        return OVERHEAD + len(self.body) + self._encoded_bytes
 
     def encoded(self, wire: Wire) -> Spliced:
         """Its bytes for this wire, made once."""
         if wire is self._wire:
             return self._encoded
         if self._wire is None:
-            self._encoded = encoded = wire.encode_event(self)
-            self._wire = wire
+            self._wire, self._encoded, self._others = wire, wire.encode_event(self), None
+            encoded = self._encoded
         else:
             others = self._others = self._others or {}
             if wire in others:
@@ -137,7 +131,10 @@ class Entry:
         grown = ENCODED_OVERHEAD + len(before) + len(after)
         if body is not self.body:  # else it is counted already
             grown += len(body)
-        self._encoded_bytes += grown
-        if self.keeper is not None:
-            self.keeper.grow(grown)
+        self._grow(grown)
         return encoded
+
+    def _grow(self, count: int) -> None:
+        self.size += count
+        if self.keeper is not None:
+            self.keeper.grow(count)

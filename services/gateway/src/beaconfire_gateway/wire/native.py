@@ -58,10 +58,11 @@ class Native:
 
     def event(self, event: messages.Event) -> Spliced:
         """An event message around the publisher's own bytes."""
-        names = self._names.get(event.route.subject) or self._name_rooms(event.route)
-        if not event.offset:
-            return b'{"type":"event","rooms":%s,"event":' % names, event.body, b"}"
-        return b'{"type":"event","offset":%d,"rooms":%s,"event":' % (event.offset, names), event.body, b"}"
+        offset, route = event.offset, event.route
+        names = self._names.get(route.subject) or self._name_rooms(route)
+        if offset:
+            return b'{"type":"event","offset":%d,"rooms":%s,"event":' % (offset, names), event.body, b"}"
+        return b'{"type":"event","rooms":%s,"event":' % names, event.body, b"}"
 
     def _name_rooms(self, route: messages.Route) -> bytes:
         """The names of an event's rooms, kept by its subject."""
