@@ -48,7 +48,7 @@ class SocketClient:
         return await self._find(lambda frame: frame.get("id") == message_id)
 
     async def connect(self, token: str, rooms: Sequence[str] = (), **fields: Any) -> dict[str, Any]:
-        """Say who we are. Returns the ack; raises Closed where refused."""
+        """Send `connect`. Returns the ack. Raises Closed if it is refused."""
         self.ack = await self.ask("connect", token=token, rooms=list(rooms), **fields)
         return self.ack
 
@@ -109,7 +109,7 @@ async def open_socket(url: str, **options: Any) -> AsyncIterator[SocketClient]:
 
 @asynccontextmanager
 async def answering(*clients: SocketClient) -> AsyncIterator[None]:
-    """These clients answer the gateway's pings: aiohttp does that while it reads. Nothing else may read meanwhile."""
+    """Let these clients answer the gateway's pings: aiohttp does that while it reads. Only this may read meanwhile."""
     reading = [asyncio.create_task(client.closed()) for client in clients]
     try:
         yield
@@ -197,7 +197,7 @@ class ResumingClient:
         return isinstance(mark, int) or parse(mark).epoch == parse(self.cursor).epoch != ""
 
     async def run(self) -> None:
-        """Connect, and again when that ends, for ever."""
+        """Connect, and again when that ends, forever."""
         async with aiohttp.ClientSession() as http:
             while True:
                 with suppress(aiohttp.ClientError, OSError, TimeoutError, Closed):
@@ -227,7 +227,7 @@ class ResumingClient:
         return socket
 
     def _hello(self, replaces: str | None) -> dict[str, str]:
-        """What `connect` says beside token and rooms."""
+        """Return the fields of `connect` besides token and rooms."""
         return {name: value for name, value in {"cursor": self.cursor, "replaces": replaces}.items() if value}
 
     def _begin(self, socket: SocketClient) -> None:
@@ -261,7 +261,7 @@ class ResumingClient:
                 try:
                     frame = await self._next(socket)
                 except TimeoutError:
-                    await socket.send("ping")  # quiet; where nobody is there any more, sending ends it
+                    await socket.send("ping")  # if the gateway is gone, sending ends the connection
                     continue
                 if frame["type"] == "goaway":
                     return frame

@@ -55,7 +55,7 @@ def _nats_server(tmp_path: Path) -> Iterator[NatsServer]:
 
 
 class Broker(Protocol):
-    """One nats-server, or several: where it is, and the passwords of its users."""
+    """One nats-server, or several: the addresses, and the passwords of the users."""
 
     @property
     def url(self) -> str: ...
@@ -133,14 +133,14 @@ def _postgres_databases(request: pytest.FixtureRequest) -> Iterator[Databases]:
 
 @pytest.fixture(name="on_postgresql")
 def _on_postgresql(postgres_databases: Databases) -> Iterator[None]:
-    """Runs a test on PostgreSQL: what asks for `database_url` gets one of that kind."""
+    """Run a test on PostgreSQL: fixtures that use `database_url` get such a database."""
     with chosen(postgres_databases):
         yield
 
 
 @pytest.fixture(name="each_database", params=["sqlite", "postgresql"])
 def _each_database(request: pytest.FixtureRequest) -> Iterator[str]:
-    """Runs a test on SQLite and on PostgreSQL: what asks for `database_url` gets one of that kind."""
+    """Run a test on SQLite and on PostgreSQL: fixtures that use `database_url` get such a database."""
     if request.param == "sqlite":
         yield request.param
         return

@@ -1,6 +1,6 @@
-"""The databases that tests run on: SQLite in a folder, or a real PostgreSQL of this test process.
+"""Make databases for tests: SQLite in a folder, or a real PostgreSQL of this test process.
 
-What needs a database asks for `database_url(folder, service)`. A module marked `on_both_databases` runs on each.
+A test that needs a database uses `database_url(folder, service)`. A module marked `on_both_databases` runs on each.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ from beaconfire_kit.database import Database
 
 on_both_databases = pytest.mark.usefixtures("each_database")
 START_TIMEOUT_S = 30.0
-# Nothing here outlives the machine, so nothing waits for the disk. It outlives the server: commits are written.
+# The data need not survive the machine, so no commit waits for the disk. It survives the server: commits are written.
 FAST = {
     "fsync": "off",
     "full_page_writes": "off",
@@ -167,7 +167,7 @@ class Databases:
 
 
 class _Chosen:
-    """What the running test runs on. One test runs at a time in a process."""
+    """The kind of database of the running test. One test runs at a time in a process."""
 
     databases: Databases | None = None
 
@@ -184,7 +184,7 @@ def _name(folder: Path, service: str) -> str:
 
 
 def copy_database(folder: Path, to: Path, service: str) -> None:
-    """Copy a service's database, which nobody uses meanwhile, as a backup would."""
+    """Copy a service's database as a backup would. No process may use it meanwhile."""
     if _Chosen.databases is None:
         shutil.copytree(folder, to)
     else:
@@ -247,7 +247,7 @@ async def _migrate(url: str, service: str) -> None:
 
 
 def _binaries() -> Path:
-    """Where PostgreSQL's programs are. Debian keeps them off the PATH."""
+    """Find PostgreSQL's programs. Debian does not put them on the PATH."""
     if (found := shutil.which("initdb")) is not None:
         return Path(found).resolve().parent
     versions = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda path: int(path.parts[-3]))
@@ -256,7 +256,7 @@ def _binaries() -> Path:
 
 
 def _as_unprivileged(folder: Path) -> list[str]:
-    """What to put before a command to run it as somebody else: PostgreSQL refuses to run as root."""
+    """Return the start of a command that runs it as another user: PostgreSQL refuses to run as root."""
     if os.geteuid() != 0:
         return []
     user = "postgres" if _exists("postgres") else "nobody"

@@ -15,7 +15,7 @@ from tests.conftest import Broker, connected
 
 
 class FakeAuth:
-    """Answers `auth.authorize` on the real broker and serves a real JWKS; who is a member is a dict.
+    """Answers `auth.authorize` on the real broker and serves a real JWKS. Its members are a dict.
 
     `members[user][root]` is a role. `answer` may be replaced by a test: return None to stay silent.
     """

@@ -43,7 +43,7 @@ class Forger:
         return f"{signed}.{encoded((sign or self.key.sign)(signed.encode()))}"
 
     def written(self, number: int, change: Callable[[str], str]) -> str:
-        """A good token of which one part (of three) is written otherwise. What is signed is what is written."""
+        """Return a good token with one part (of three) written differently. The signature covers it as written."""
         header, claims = next(
             parts
             for filling in range(3)
@@ -82,7 +82,7 @@ forged = Forger(KEY, "k1").forged
 
 
 def hostile(forger: Forger) -> dict[str, str]:
-    """Everything that is no token of a user, by what is wrong with it.
+    """Return texts that are not a token of a user, by their problem.
 
     The forger has the real key: only what a token says, and how, stands against it.
     """

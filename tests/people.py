@@ -1,4 +1,4 @@
-"""People who have signed up."""
+"""Sign users up."""
 
 from dataclasses import dataclass
 

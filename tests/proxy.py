@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 class Proxy:
     """Passes bytes on to a port on loopback.
 
-    `swallow` says of each chunk from the client whether it is lost. While `flowing` is not set, what the server sends
-    is held back. While `refusing`, nobody gets through. `delay_s` says for how many seconds each chunk is kept.
-    `rewrite` makes of each chunk from the client what is passed on. `port` 0 is a free one.
+    `swallow` decides of each chunk from the client whether it is lost. While `flowing` is not set, chunks from the
+    server are held back. While `refusing`, all connections are refused. `delay_s` is how long each chunk is kept.
+    `rewrite` changes each chunk from the client. `port` 0 is a free one.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Proxy:
 
     @property
     def is_used(self) -> bool:
-        """Whether somebody is connected through here."""
+        """Whether a client is connected through here."""
         return bool(self._writers)
 
     def cut(self) -> None:
@@ -52,7 +52,7 @@ class Proxy:
 
     @contextmanager
     def cut_off(self) -> Iterator[None]:
-        """Reset every connection and let nobody through until the end of the block."""
+        """Reset every connection, and refuse new ones until the end of the block."""
         self.refusing = True
         self.cut()
         try:

@@ -1,4 +1,4 @@
-"""Whether Python's `re` can take more than linear time for a pattern, found without running it.
+"""Find patterns for which Python's `re` can take more than linear time, without running them.
 
 `re` backtracks. It takes at least the square of the text's length if one text can be divided between two repetitions in
 more than one way, and what follows them can fail. As an automaton: two states p and q, each of which a word leads back
@@ -79,7 +79,7 @@ def is_linear(pattern: str, *, flags: int = 0, searched: bool = True) -> bool:
 
 
 def _twice(steps: list[tuple[int, int]]) -> list[int]:
-    """Where one character leads to in two ways."""
+    """The states to which one character leads in two ways."""
     return [after for after, count in Counter(after for _, after in steps).items() if count > 1]
 
 
@@ -192,7 +192,7 @@ def _is_re(node: ast.AST) -> bool:
 
 
 def _value(path: Path, node: ast.AST) -> Any:
-    """What a constant expression is in its module. Raises NameError for a pattern made at run time."""
+    """Return the value of a constant expression in its module. Raises NameError for a pattern made at run time."""
     module = importlib.import_module(module_name(path))
     return eval(compile(ast.Expression(node), str(path), "eval"), vars(module))  # type: ignore[arg-type]
 

@@ -1,4 +1,4 @@
-"""Who may import what, beyond the layers that import-linter checks (pyproject.toml)."""
+"""Imports follow rules beyond the layers that import-linter checks (pyproject.toml)."""
 
 import re
 import sys
@@ -36,7 +36,7 @@ def test_subjects_roles_and_events_import_only_pydantic(path: Path) -> None:
 
 
 def allowed(folder: str) -> set[str]:
-    """Return the distributions that a part may import: what it declares, and what the kit brings with it."""
+    """Return the distributions that a part may import: its own dependencies, and those of the kit."""
     requirements: list[str] = PROJECTS[folder].get("dependencies", [])
     found = distributions(*requirements)
     for requirement in requirements if folder != "shared" else [f"beaconfire-kit[{','.join(KIT_EXTRAS)}]"]:

@@ -7,7 +7,7 @@ from beaconfire_kit.logs import RESERVED, is_redacted
 from tests.architecture.sources import ROOT, SOURCES
 
 METHODS = {"debug", "info", "warning", "error", "exception", "critical", "bind", "bound_contextvars"}
-# structlog's own: what it does with them is wanted.
+# structlog's own: we want their effect.
 MEANT = {"exc_info"}
 
 

@@ -20,7 +20,7 @@ FILES = [path for path in modules(*SOURCES) if SEAMS not in path.parts]
 
 
 def is_private(name: str) -> bool:
-    """Whether a name belongs to whoever defined it: one leading underscore, or two that end with fewer."""
+    """Return whether a name is private: one leading underscore, or two that end with fewer."""
     return name.startswith("_") and not (name.startswith("__") and name.endswith("__")) and name not in PUBLIC
 
 

@@ -51,7 +51,7 @@ class Auth:
         self._http = http
 
     async def call(self, method: str, path: str, body: Any = None, *, token: str | None = None, **more: Any) -> Answer:
-        """One request. `body` may be bytes, to send what is no JSON."""
+        """Send one request. `body` may be bytes, to send invalid JSON."""
         headers = {**more.pop("headers", {}), **({"Authorization": f"Bearer {token}"} if token else {})}
         data = {"data": body} if isinstance(body, bytes) else {"json": body}
         async with self._http.request(method, self.url + path, headers=headers, **data, **more) as answer:
@@ -60,7 +60,7 @@ class Auth:
             return Answer(answer.status, await answer.json() if is_json else text, dict(answer.headers))
 
     async def sign_up(self, name: str) -> Person:
-        """Sign somebody up."""
+        """Sign a user up."""
         body = {"email": f"{name}@auth.example", "password": PASSWORD, "name": name}
         answer = await self.call("POST", "/auth/sign-up", body)
         assert answer.status == 201, answer
@@ -91,7 +91,7 @@ class Auth:
 
 
 def person(answer: Answer) -> Person:
-    """Who an answer with a session is about."""
+    """The user in an answer with a session."""
     user = answer.body["user"]
     return Person(user["id"], user["email"], answer.body["accessToken"], answer.body["refreshToken"])
 
@@ -147,7 +147,7 @@ async def _auth(stream: NatsServer, tmp_path: Path) -> AsyncIterator[Auth]:
 
 
 class Table:
-    """A campaign with an owner, an editor, a viewer, and a stranger who is none of them."""
+    """A campaign with an owner, an editor and a viewer, and a stranger, who is not a member."""
 
     def __init__(self, auth: Auth, nc: Client, heard: "asyncio.Queue[Received]") -> None:
         self.auth = auth
@@ -171,7 +171,7 @@ class Table:
 
 
 def granting(root: str, user_id: str, role: Role, *, founding: bool = False) -> GrantRequest:
-    """What a domain service sends to make somebody a member, with the service token of a development set."""
+    """Return a domain service's request to make a user a member, with the service token of a development set."""
     return GrantRequest(
         root=root, user_id=user_id, role=role, founding=founding, service_token=DEVELOPMENT_SERVICE_TOKEN
     )

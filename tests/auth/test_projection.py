@@ -82,7 +82,7 @@ async def test_events_that_teach_nothing_are_acknowledged_later_and_are_not_deli
 
 
 async def test_malformed_subjects_teach_nothing_and_stop_nothing(table: Table) -> None:
-    """NATS stores subjects that are no address, wildcards among them."""
+    """NATS stores subjects that are not an address, wildcards among them."""
     for number, subject in enumerate(["campaign.c1.settlement.*", "campaign.>", "campaign.c1." + "x" * 3_000]):
         await broker.publish(table.nc, subject, b"\xff", message_id=f"odd-{number}")
     offset = await teach(table.nc, "c1", "s1")
@@ -106,7 +106,7 @@ async def test_bare_name_in_several_roots_means_the_room_in_the_askers_own_root(
 
 @pytest.mark.parametrize("order", [("b2", "c1"), ("c1", "b2")], ids=["stranger first", "owner first"])
 async def test_ambiguous_bare_name_is_refused_with_both_long_forms(table: Table, order: tuple[str, str]) -> None:
-    """Both long forms still work. Users whom the stranger has not invited are not affected."""
+    """Both long forms still work. Users that the stranger has not invited are not affected."""
     await own(table, "campaign:b2", "stranger")
     await own(table, "campaign:b2", "viewer")
     for root in order:
@@ -243,7 +243,7 @@ async def teach(nc: Client, campaign: str, thing: str, structure: str = "", *, o
 
 
 async def own(table: Table, root: str, name: str) -> None:
-    """Make somebody an owner."""
+    """Make a user an owner."""
     await grant(table.nc, granting(root=root, user_id=table.people[name].id, role=Role.OWNER))
 
 

@@ -157,7 +157,7 @@ async def test_refresh_tokens_of_an_earlier_version_work_and_their_reuse_revokes
         unused, used, overlapped = [await auth.sign_up(name) for name in ("unused", "used", "overlapped")]
         for one in (used, overlapped):
             await refreshed(auth, one.refresh_token)
-    # What the version before left: no secret, and successors that are random.
+    # The state that the version before left: no secret, and random successors.
     execute(tmp_path, "auth", "DELETE FROM secrets")
     async with running_auth(stream, tmp_path) as auth:
         newest = await refreshed(auth, unused.refresh_token)

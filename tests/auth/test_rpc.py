@@ -104,7 +104,7 @@ async def test_every_request_to_auth_is_answered_with_what_was_wrong(table: Tabl
 
 
 async def granted(table: Table, token: str, root: str = "campaign:c4") -> str:
-    """What comes of a grant with this service token: `granted`, or the error's code."""
+    """Return the result of a grant with this service token: `granted`, or the error's code."""
     asked = granting(root, table.people["stranger"].id, Role.OWNER).model_copy(update={"service_token": token})
     try:
         await grant(table.nc, asked)

@@ -61,7 +61,7 @@ class Window:
         socket.on("framesent", lambda text: self.sent.append(json.loads(text)))
 
     def sent_of(self, kind: str) -> list[dict[str, Any]]:
-        """What was sent of one type."""
+        """Return the sent messages of one type."""
         return [message for message in self.sent if message["type"] == kind]
 
     async def sign_in(self, name: str) -> None:
@@ -76,7 +76,7 @@ class Window:
 
 
 class Table:
-    """The services with the demo in them, and the windows of those who sit at the table."""
+    """The services with the demo, and the windows of its users."""
 
     def __init__(self, services: Services, campaign: str, browser: Browser) -> None:
         self.services = services
@@ -101,7 +101,7 @@ class Table:
         return str(call("POST", f"{self.services.auth_url}/auth/sign-in", credentials)["accessToken"])
 
     async def window(self, *, viewport: ViewportSize = LAPTOP, script: str = "", query: str = "") -> Window:
-        """A window of its own, as another computer's; nobody is signed in."""
+        """Open a separate window, as on another computer, without a user signed in."""
         context = await self._browser.new_context(viewport=viewport, locale="en-GB")
         context.set_default_timeout(10_000)
         page = await context.new_page()
@@ -136,7 +136,7 @@ def _demo_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service
 
 @pytest.fixture(name="demo_campaign", scope="module")
 def _demo_campaign(demo_services: Services) -> str:
-    """The demo's campaign. A test that takes somebody away brings them back."""
+    """The demo's campaign. A test that removes a member adds it again."""
     return demo.seed(demo_services.auth_url, demo_services.publisher_url)
 
 

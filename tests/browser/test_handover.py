@@ -19,7 +19,7 @@ from tests.forked import all_forked
 
 DRAIN_S = 4
 EXIT_S = DRAIN_S + 10.0
-# A client beside the page's own: what it hears, each of its states, and whatever the page's indicator shows.
+# A client beside the page's own: its events, each of its states, and the texts of the page's indicator.
 RECORD = """async (room) => {
     const { Client } = await import("/client/index.js");
     const { accessToken } = JSON.parse(sessionStorage.getItem("beaconfire-session"));

@@ -123,7 +123,7 @@ async def test_notice_buttons_are_large_enough_for_a_thumb_and_notices_do_not_ov
     small = await _small_targets(viewer.page)
     overflow = await _overflow(viewer.page)
     gateway.start()
-    await viewer.page.evaluate("dispatchEvent(new Event('focus'))")  # somebody returns to the window
+    await viewer.page.evaluate("dispatchEvent(new Event('focus'))")  # the user returns to the window
     await expect(viewer.page.locator("#connection")).to_contain_text("Connected")
 
     assert (small, overflow <= 0) == ([], True)
@@ -141,7 +141,7 @@ async def _overflow(page: Page) -> int:
 
 
 async def _small_targets(page: Page) -> list[str]:
-    """What can be pressed and is smaller than a thumb needs (44 pixels, WCAG 2.5.5). Links within text are exempt."""
+    """Return controls that are smaller than a thumb needs (44 pixels, WCAG 2.5.5). Links within text are exempt."""
     return list(await page.evaluate(SMALL))
 
 

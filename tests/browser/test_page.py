@@ -1,4 +1,4 @@
-"""The demo page in a browser, against the real services: what people at one table see of each other."""
+"""In the demo page in a browser, with the real services, users see each other's changes."""
 
 import asyncio
 import json
@@ -145,7 +145,7 @@ async def test_step_and_deletion_from_an_outdated_state_are_refused_with_the_cur
     made = call("POST", url, {"name": "Thornwick", "level": 5}, token=token)["settlement"]
     editor = await table.seat("Editor")
     page, dialog = editor.page, editor.page.get_by_role("dialog")
-    gateway.freeze()  # what the owner does is not heard
+    gateway.freeze()  # the owner's changes are not heard
     try:
         call("PATCH", f"{url}/{made['id']}", {"level": 9}, token=token)
         await page.get_by_role("button", name="Raise the level of Thornwick").click()

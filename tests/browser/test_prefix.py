@@ -31,7 +31,7 @@ def _demo_services(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service
 
 
 def _stripped(chunk: bytes) -> bytes:
-    """A request as a proxy passes it on: without the prefix. What is not below it is somebody else's."""
+    """Pass a request on as a proxy does: without the prefix. Requests outside it are for another service."""
     method, space, target = chunk.partition(b" ")
     if method not in {b"GET", b"HEAD"}:
         return chunk  # frames of a socket

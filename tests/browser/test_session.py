@@ -73,7 +73,7 @@ async def _blocked(tmp_path: Path) -> AsyncIterator[BrowserContext]:
 
 
 class Refreshes:
-    """What a page sends to `/auth/refresh`: each answer is passed on, lost, or never comes."""
+    """The requests of a page to `/auth/refresh`. Each answer is passed on, lost, or never comes."""
 
     def __init__(self) -> None:
         self.sent: list[str] = []
@@ -269,7 +269,7 @@ async def test_clock_that_jumps_by_weeks_ends_no_session(table: Table) -> None:
     await other.goto(owner.page.url)
     await expect(other.get_by_role("heading", name="Continue as")).to_be_visible()
     assert await other.evaluate("localStorage.length") == 0, "swept"
-    await owner.page.evaluate("fetch('config.json').then((answer) => answer.text())")  # what it has heard is done
+    await owner.page.evaluate("fetch('config.json').then((answer) => answer.text())")  # it is done
     await _assert_signed_in(owner.page)
 
 

@@ -26,7 +26,7 @@ def test_js_seen_tests_pass() -> None:
 
 
 def test_js_indicator_tests_pass() -> None:
-    """What the indicator says in each state: clients/js/test/indicator.test.js."""
+    """The indicator has a text for each state: clients/js/test/indicator.test.js."""
     _run("indicator")
 
 

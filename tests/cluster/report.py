@@ -17,7 +17,7 @@ COLUMNS = ("acknowledged", "delivered", *DAMAGE.values(), "repaired", "no acknow
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one scenario came to. Times are in seconds."""
+    """The result of one scenario. Times are in seconds."""
 
     acknowledged: int
     verdicts: Sequence[Verdict]
@@ -68,6 +68,6 @@ async def run_all(names: Sequence[str], *, rounds: int, followers: int) -> dict[
 
 
 def section(outcomes: Mapping[str, Outcome], *, rounds: int, followers: int) -> Section:
-    """What each scenario came to."""
+    """The results of all scenarios."""
     title = f"A cluster of three brokers, each scenario {rounds} x, {followers} clients at three gateways"
     return Section(title, ["cluster", *COLUMNS], [[name, *one.row()] for name, one in outcomes.items()])

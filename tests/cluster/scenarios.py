@@ -1,4 +1,4 @@
-"""What is done to a cluster while events flow. Each returns when the damage is over; the world recovers by itself."""
+"""Damage a cluster while events flow. Each function returns when the damage is over. The world then recovers alone."""
 
 import asyncio
 import random
@@ -75,7 +75,7 @@ async def jitter(world: ClusterWorld, rounds: int) -> None:
 
 
 async def two_killed(world: ClusterWorld, rounds: int) -> None:
-    """Two of three killed: nothing can be written. Clients are told, keep their sockets, and have all of it later."""
+    """Kill two of three, so that no event can be written. Clients get `degraded`, stay, and miss nothing."""
     for _ in range(rounds):
         await world.written(20)
         for follower in world.followers:

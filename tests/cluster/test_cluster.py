@@ -1,4 +1,4 @@
-"""A cluster of three brokers under load and faults: nothing is lost, repeated or reordered silently."""
+"""A cluster of three brokers under load and faults loses, repeats or reorders no event silently."""
 
 import asyncio
 import uuid
@@ -37,7 +37,7 @@ async def _whole(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Clus
 async def publisher_and_worker(
     whole: ClusterWorld, folder: Path
 ) -> AsyncIterator[tuple[ServiceProcess, ServiceProcess]]:
-    """Both as processes, told of all three servers, with one database."""
+    """Both as processes, with the addresses of all three servers, and with one database."""
     database = {
         "BEACONFIRE_DATABASE_URL": f"sqlite+aiosqlite:///{folder}/publisher.db",
         "BEACONFIRE_JWKS_URL": whole.auth.jwks_url,
@@ -64,7 +64,7 @@ async def publisher_and_worker(
 
 
 async def told(whole: ClusterWorld, http: aiohttp.ClientSession, publisher: ServiceProcess) -> str:
-    """Publish an event over HTTP, asking again while somebody is away. Its id."""
+    """Publish an event over HTTP, and try again while a service is away. Returns its id."""
     whole.auth.members["writer"] = {ROOT: "editor"}
     event = {
         "id": uuid.uuid4().hex,
@@ -116,7 +116,7 @@ async def test_rolling_restart_of_brokers_loses_no_event_and_workers_go_on(whole
         sent.append(await told(whole, http, publisher))
         while await whole.metric(worker, HANDLED) == handled:
             await asyncio.sleep(0.05)
-        while sent[-1] not in [event_id for _, event_id in follower.applied]:  # what was answered may still be sent
+        while sent[-1] not in [event_id for _, event_id in follower.applied]:  # answers may still be on their way
             await asyncio.sleep(0.05)
     verdicts = await whole.judged()
 

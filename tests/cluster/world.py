@@ -43,7 +43,7 @@ class ClusterWorld(World):
         self._names = itertools.count()
 
     def newcomer(self, *, since: str = "") -> Follower:
-        """One more who follows, from now on or from a cursor; every third only one settlement."""
+        """Add a follower, from now on or from a cursor. Every third follows only one settlement."""
         number = next(self._names)
         rooms = ("campaign:c1/settlement:s1",) if number % 3 == 2 else ()
         return self.follow(f"f{number}", *rooms, since=since)
@@ -72,13 +72,13 @@ class ClusterWorld(World):
         return await self.figure("beaconfire_gateway_messages_repaired_total")
 
     async def told(self, *states: str, timeout_s: float = 60.0) -> None:
-        """Wait until every follower was told this of the broker, in this order, and nothing behind it."""
+        """Wait until every follower got exactly these messages about the broker, in this order."""
         async with asyncio.timeout(timeout_s):
             while any(tuple(one.states[-len(states) :]) != states for one in self.followers):
                 await asyncio.sleep(0.05)
 
     async def judged(self) -> Mapping[str, Verdict]:
-        """One last event for everybody, the verdicts, and then everybody is let go."""
+        """Send one last event to all followers, judge them, and disconnect them."""
         await self.publish(settlement="s1")
         await self.settle()
         verdicts = await self.verdicts()

@@ -44,7 +44,7 @@ def service_of(name: str) -> str:
 
 
 def settings_of(name: str) -> type[Settings]:
-    """What a compose service reads from its environment."""
+    """Return the settings that a compose service reads from its environment."""
     return settings_classes()["publisher's workers" if name in WORKERS else service_of(name)]
 
 

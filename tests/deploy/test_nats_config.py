@@ -27,7 +27,7 @@ NODE = {
 
 
 def checked(config: str, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """What nats-server says about a shipped configuration with these variables in the environment."""
+    """Return nats-server's output about a shipped configuration with these variables in the environment."""
     command = [binary(), "-t", "-c", str(FOLDER / config)]
     environment = {"PATH": os.environ["PATH"], **environment}
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

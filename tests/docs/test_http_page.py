@@ -31,7 +31,7 @@ def served() -> set[str]:
 
 
 def named() -> Iterator[str]:
-    """The same for each call of the page. One that begins with `…` is the end of a path."""
+    """The same for each call of the page. One that starts with `…` is the end of a path."""
     for line in PAGE.read_text().splitlines():
         methods: list[str] = []
         was_path = True

@@ -52,7 +52,7 @@ def examples(number: int) -> list[dict[str, Any]]:
 
 
 def spoken(arrow: str) -> list[dict[str, Any]]:
-    """What the client (`→`) or the gateway (`←`) says in the session that opens the page."""
+    """The messages of the client (`→`) or of the gateway (`←`) in the session that opens the page."""
     lines = [line for block in blocks("text") for line in block.splitlines()]
     return [json.loads(line.removeprefix(arrow)) for line in lines if line.startswith(arrow)]
 
@@ -184,7 +184,7 @@ async def test_gateway_sends_every_message_of_the_protocol_page_as_described(
 
 
 def gateway_says() -> Iterator[dict[str, Any]]:
-    """What the gateway says in the page's session, but for the heartbeat's `position`."""
+    """The gateway's messages in the page's session, except the heartbeat's `position`."""
     return (one for one in spoken("←") if one["type"] != "position")
 
 

@@ -66,7 +66,7 @@ async def test_each_of_the_five_ways_to_publish_on_the_page_reaches_a_socket(lin
         await client.connect(owner.token, [room], types=types, cursor=before)
         heard = [frame["event"] for frame in await client.events(5)]
 
-    # What comes over HTTP may be relayed later than what comes after it over NATS.
+    # An event over HTTP may be relayed later than one that follows it over NATS.
     said_by = sorted((event["metadata"]["source"], event["payload"]["changedFields"]) for event in heard)
     assert said_by == [
         ("example-go", ["level"]),

@@ -64,7 +64,7 @@ def fresh_shell(text: str, folder: Path) -> str:
 
 
 class Tree:
-    """What is under version control, copied: to be changed and run."""
+    """Copy everything under version control, so that a test can change and run it."""
 
     def __init__(self, folder: Path) -> None:
         self.root = folder / "tree"
@@ -73,7 +73,7 @@ class Tree:
             if name and ((ROOT / name).is_file() or (ROOT / name).is_symlink()):
                 (self.root / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy(ROOT / name, self.root / name, follow_symlinks=False)
-        with suppress(FileNotFoundError):  # where nobody has run the checks yet, they take longer
+        with suppress(FileNotFoundError):  # the first run of the checks takes longer
             shutil.copytree(ROOT / ".mypy_cache", self.root / ".mypy_cache")
 
     @property
@@ -117,7 +117,7 @@ class Tree:
 
 
 def fresh_environment() -> dict[str, str]:
-    """What a new terminal on this machine has: no virtual environment, no setting of ours, no trace of pytest.
+    """Return the environment of a new terminal: no virtual environment, no setting of ours, no trace of pytest.
 
     uv may be there only as the tree's own copy.
     """

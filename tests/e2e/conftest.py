@@ -1,4 +1,4 @@
-"""The whole set as processes, and people who use it over its public interfaces."""
+"""Run the whole set as processes, with users on its public interfaces."""
 
 import asyncio
 import uuid
@@ -44,7 +44,7 @@ class Line:
         return await self.call(method, self.services.auth_url + path, body, token=token)
 
     async def sign_up(self, name: str) -> Person:
-        """Sign somebody new up."""
+        """Sign a new user up."""
         email = f"{name}-{uuid.uuid4().hex}@e2e.example"
         body = await self.auth("POST", "/auth/sign-up", {"email": email, "password": PASSWORD, "name": name})
         return Person(body["user"]["id"], email, body["accessToken"], body["refreshToken"])
@@ -64,7 +64,7 @@ class Line:
         await self.auth("POST", path, {"email": person.email, "role": role}, token=owner.token)
 
     async def grant(self, nc: Client, root: str, person: Person, role: Role) -> None:
-        """Make somebody a member of any root, as a domain service would."""
+        """Make a user a member of any root, as a domain service would."""
         token = self.services.service_token
         asked = GrantRequest(root=root, user_id=person.id, role=role, service_token=token)
         while True:

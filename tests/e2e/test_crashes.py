@@ -1,4 +1,4 @@
-"""Processes killed with SIGKILL: what was committed arrives once, in order, on every gateway."""
+"""After SIGKILL of any process, committed events arrive once and in order on every gateway."""
 
 import asyncio
 from pathlib import Path

@@ -36,7 +36,7 @@ async def _http() -> AsyncIterator[aiohttp.ClientSession]:
 
 
 async def said_to(url: str, request: bytes) -> bytes:
-    """What a raw request is answered with."""
+    """Return the answer to a raw request."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:

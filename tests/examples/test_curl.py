@@ -13,7 +13,7 @@ from tests.client import open_socket
 from tests.e2e.conftest import Line
 
 SCRIPT = Path(__file__).parents[2] / "examples" / "curl" / "publish.sh"
-RUN_S = 120  # the publisher is started anew meanwhile, perhaps on a busy machine
+RUN_S = 120  # the publisher restarts meanwhile, perhaps on a busy machine
 
 pytestmark = pytest.mark.timeout(2 * RUN_S)
 

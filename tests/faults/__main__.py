@@ -59,7 +59,7 @@ async def run(
 
 
 class Run:
-    """What is asked for, and what came of it. `rounds` and `followers` are for each fault."""
+    """The faults of a run, and their results. `rounds` and `followers` are for each fault."""
 
     def __init__(self, console: Console, *, rounds: int, followers: int) -> None:
         self._console = console
@@ -72,7 +72,7 @@ class Run:
 
     @property
     def is_clean(self) -> bool:
-        """Whether nobody lost anything, or had it twice, or out of order."""
+        """Whether no client lost an event, or had it twice, or out of order."""
         one_broker = [*self._faults.values(), *self._resumes.values()]
         return all(one.is_clean for one in one_broker) and all(one.is_clean for one in self._cluster.values())
 
@@ -101,7 +101,7 @@ class Run:
         self._print(cluster.section(self._cluster, rounds=self._rounds, followers=self._followers))
 
     def promises(self) -> None:
-        """What docs/topics/delivery.md promises, beside what this run measured."""
+        """The promises of docs/topics/delivery.md, beside this run's figures."""
         self._print(report.promises([*self._promises_of_faults(), *self._promises_of_the_rest()]))
 
     def _promises_of_faults(self) -> list[Promise]:

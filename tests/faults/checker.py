@@ -1,6 +1,6 @@
-"""What a client did against what the stream holds: lost, twice, out of order, unexpected. No I/O.
+"""Compare a client's events with the stream: lost, twice, out of order, unexpected. No I/O.
 
-Loss that the client was told of (`resync`) is no silent loss: it is counted by itself.
+Events that a `resync` covers are not lost silently. They are counted separately.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Reload:
-    """The client was told to load its state again: what lies in (after, upto] need not come."""
+    """A `resync`: the client loads its state again, so events in (after, upto] need not come."""
 
     after: int
     upto: int
@@ -27,7 +27,7 @@ class Reload:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Offsets, by what is wrong with them. `told` were covered by a reload."""
+    """Offsets by their problem. `told` were covered by a reload."""
 
     lost: tuple[int, ...]
     twice: tuple[int, ...]

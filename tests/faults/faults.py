@@ -1,4 +1,4 @@
-"""What is done to a world while events flow. Each returns when the damage is over; the world recovers by itself."""
+"""Damage a world while events flow. Each function returns when the damage is over. The world then recovers alone."""
 
 import asyncio
 import random
@@ -69,7 +69,7 @@ async def gateways_cut_off(world: World, rounds: int) -> None:
         gateway.freeze()
         before = world.nats.log_path.read_text().count(SLOW_CONSUMER)
         while world.nats.log_path.read_text().count(SLOW_CONSUMER) == before:
-            # Large events in a campaign that nobody follows: the gateways alone hear them.
+            # Large events in a campaign without followers: only the gateways hear them.
             await world.publish("c2", size=60_000)
         gateway.thaw()
         await world.written(20)
@@ -101,7 +101,7 @@ async def bytes_swallowed(world: World, rounds: int) -> None:
 
 
 async def clients_away(world: World, rounds: int) -> None:
-    """Everybody cut off at once without a word, and offline for two seconds."""
+    """Cut all connections at once without a close frame, and keep clients offline for two seconds."""
     for _ in range(rounds):
         connects = [follower.connects for follower in world.followers]
         for follower in world.followers:
@@ -112,7 +112,7 @@ async def clients_away(world: World, rounds: int) -> None:
 
 
 async def clients_reset(world: World, rounds: int) -> None:
-    """Connections cut without a word, again and again, each client by itself."""
+    """Cut connections without a close frame, again and again, each client at its own time."""
     for _ in range(rounds * 10):
         random.choice(world.followers).reset()
         await world.written(5)
@@ -129,7 +129,7 @@ async def clients_stuck(world: World, rounds: int) -> None:
         lagging = await world.figure("beaconfire_gateway_slow_sessions_total") + len(stuck)
         while await world.figure("beaconfire_gateway_slow_sessions_total") < lagging:
             for _ in range(20):
-                last = await world.publish(settlement="s1", size=60_000)  # one that everybody hears
+                last = await world.publish(settlement="s1", size=60_000)  # one that all clients hear
         await asyncio.gather(*(follower.reach(last) for follower in world.followers if follower not in stuck))
         for follower in stuck:
             follower.reads.set()

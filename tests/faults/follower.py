@@ -1,4 +1,4 @@
-"""The resuming client with a diary: what it applied and when, what it was told, how long it was away."""
+"""A resuming client that records which events it applied and when, its `resync`s, and how long it was away."""
 
 import asyncio
 import random
@@ -68,7 +68,7 @@ class Follower(ResumingClient):
         self._tasks: asyncio.TaskGroup
 
     async def reach(self, offset: int) -> None:
-        """Wait until it has had everything up to `offset`, or was told that it will not."""
+        """Wait until it has had everything up to `offset`, or got a `resync` instead."""
         while self._had < offset:
             await self._next_move()
 
@@ -86,7 +86,7 @@ class Follower(ResumingClient):
                 connection.transport.abort()
 
     async def run(self) -> None:
-        """Follow, for ever."""
+        """Follow forever."""
         async with asyncio.TaskGroup() as self._tasks:
             await super().run()
 

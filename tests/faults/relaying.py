@@ -42,7 +42,7 @@ async def relay_killed(world: World, rounds: int) -> None:
             rows = list(await connection.scalars(select(OUTBOX.c.event_id).order_by(OUTBOX.c.id)))
     finally:
         await database.close()
-    await world.publish()  # what is acknowledged up to here is in the stream
+    await world.publish()  # events acknowledged up to here are in the stream
     known = set(rows)
     stream = [event.id for _, event in sorted((await world.read_stream()).items()) if event.id in known]
     assert stream == rows, "the stream is not what the table says"

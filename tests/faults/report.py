@@ -17,7 +17,7 @@ FEW = 100
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a fault did to the clients of two gateways. Times are in seconds."""
+    """The effect of a fault on the clients of two gateways. Times are in seconds."""
 
     verdicts: Sequence[Verdict]
     events: int
@@ -93,7 +93,7 @@ class Promise:
 
 
 def faults(outcomes: Mapping[str, Outcome], *, rounds: int, followers: int) -> Section:
-    """What each fault did."""
+    """The results of each fault."""
     columns = ["fault", "events", "delivered", *DAMAGE.values(), "back p50", "back p95", "caught up", "took"]
     rows = [
         [
@@ -132,7 +132,7 @@ def resumes(outcomes: Mapping[str, Outcome], *, rounds: int, followers: int) -> 
 
 
 def promises(kept: Sequence[Promise]) -> Section:
-    """What is promised, beside what was measured."""
+    """The promises beside the measured figures."""
     return Section("Promised, and measured", ["", "measured", "promised", ""], [one.row() for one in kept])
 
 

@@ -1,4 +1,4 @@
-"""The gateway with one of its safeguards switched off, to see that the checker notices: `SABOTAGE` says which."""
+"""Run the gateway without one of its safeguards, to see that the checker notices. `SABOTAGE` names it."""
 
 import asyncio
 import os
@@ -11,7 +11,7 @@ from beaconfire_gateway.stream.sequence import Sequence
 
 
 def _without_resume() -> None:
-    """Every client begins at the gateway's position, whatever its cursor says."""
+    """Start every client at the gateway's position, and ignore its cursor."""
 
     def start(self: Gateway, _cursor: str | None) -> tuple[int, None]:
         return self.position, None
@@ -20,7 +20,7 @@ def _without_resume() -> None:
 
 
 def _without_hole_check() -> None:
-    """What is heard is delivered, whatever is missing below it."""
+    """Deliver every heard event, even if others before it are missing."""
 
     def hear(self: Sequence[Any], offset: int, message: Any) -> bool:
         if self.position is None:
@@ -36,7 +36,7 @@ def _without_hole_check() -> None:
 
 
 def _without_silence_probe() -> None:
-    """Nobody asks whether the stream goes on behind the last event heard."""
+    """Never ask whether the stream goes on behind the last event heard."""
 
     async def wait(self: Intake) -> Event:
         await asyncio.Event().wait()

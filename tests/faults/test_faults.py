@@ -22,7 +22,7 @@ async def test_no_event_is_lost_repeated_or_reordered_through_faults(tmp_path: P
         await one.everybody_is_there()
         async with one.writing():
             await FAULTS[name](one, ROUNDS.get(name, 2))
-        await one.publish(settlement="s1")  # the last event is one that everybody hears
+        await one.publish(settlement="s1")  # the last event is one that all clients hear
         await one.settle()
         verdicts = await one.verdicts()
 

@@ -33,13 +33,13 @@ ELSEWHERE = "campaign:c2"
 
 
 class Nats(Broker, Protocol):
-    """What all of it hangs on."""
+    """A broker that faults can freeze and thaw."""
 
     def thaw(self) -> None: ...
 
 
 class World:
-    """What a fault is done to."""
+    """The processes and followers that faults act on."""
 
     def __init__(
         self,
@@ -72,7 +72,7 @@ class World:
         self._tasks: list[asyncio.Task[Any]] = []
 
     def follow(self, name: str, *rooms: str, **habits: Any) -> Follower:
-        """Somebody who follows rooms of the campaign from now on."""
+        """Add a follower of rooms of the campaign, from now on."""
         self.auth.members[name] = {ROOT: "viewer"}
         urls = [gateway.url for gateway in self.gateways]
         follower = Follower(name, urls, self.auth.token(name, ttl_s=3600), rooms or (ROOT,), newer=self.newer, **habits)
@@ -142,9 +142,9 @@ class World:
         return int(float(found[1])) if found else 0
 
     async def catch_up(self) -> None:
-        """The broker is back this moment: wait until everybody has an event that is written from now on."""
+        """Wait until every follower has an event that is written from now on. The broker has just come back."""
         began = time.monotonic()
-        offset = await self.publish(settlement="s1")  # one that everybody hears
+        offset = await self.publish(settlement="s1")  # one that all clients hear
         await asyncio.gather(*(follower.reach(offset) for follower in self.followers))
         self.caught_up_s.append(time.monotonic() - began)
 
@@ -156,14 +156,14 @@ class World:
             await asyncio.sleep(0.05)
 
     async def settle(self, timeout_s: float = 60.0) -> None:
-        """Wait until everybody has the last acknowledged event, or time is up: the verdict then says who has not."""
+        """Wait until every follower has the last acknowledged event, or time is up. The verdict names the others."""
         last = max(self.acknowledged)
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 await asyncio.gather(*(follower.reach(last) for follower in self.followers))
 
     async def verdicts(self) -> Mapping[str, Verdict]:
-        """Judge everybody against what the stream holds. Every acknowledged event must be in it."""
+        """Judge every follower by the stream. Every acknowledged event must be in it."""
         stream = await self.read_stream()
         lost = {offset for offset, event_id in self.acknowledged.items() if stream.get(offset, _NOTHING).id != event_id}
         assert not lost, f"acknowledged, and not in the stream: {sorted(lost)[:5]}"
@@ -181,7 +181,7 @@ class World:
         }
 
     async def stop(self) -> None:
-        """Let everybody go, and the broker with them: nothing of ours may hang on a frozen one."""
+        """Disconnect all followers, and the broker too, so that no task of ours waits for a frozen one."""
         self._whole.thaw()
         await self.dismiss()
 

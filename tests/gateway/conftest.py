@@ -44,7 +44,7 @@ class Gateway:
         return await broker.publish(self.publisher, envelope.subject, envelope.encode(), message_id=envelope.id)
 
     async def stats(self) -> dict[str, Any]:
-        """What operators see of this gateway; its metrics are of the whole process, earlier tests included."""
+        """Return the statistics for operators. Metrics are of the whole process, so they include earlier tests."""
         async with aiohttp.ClientSession() as http, http.get(f"{self.ops_url}/api/v1/ws/stats") as answer:
             return dict(await answer.json())
 

@@ -67,7 +67,7 @@ class Empty:
 
 
 class Verbatim(Native):
-    """The native protocol, except that an event is its body and nothing else: a test chooses the bytes."""
+    """The native protocol, except that an event is only its body. So a test chooses the bytes."""
 
     def encode(self, message: Message) -> bytes:
         return websocket_frames.encode(super().encode(message))
@@ -173,7 +173,7 @@ def close_ends() -> None:
 
 
 def heard_by(end: int) -> bytes:
-    """What has arrived at a client's end."""
+    """The bytes that arrived at a client's end."""
     try:
         return os.read(end, 65_536)
     except BlockingIOError:
@@ -195,6 +195,6 @@ async def connect(core: Gateway, count: int, cursor: str | None = None, prefix: 
 
 
 def written(connection: WebSocket) -> list[bytes]:
-    """What was written to this connection alone."""
+    """The bytes written to this connection alone."""
     sockets: Any = connection._sockets
     return list(sockets.written.get(connection.target, ()))

@@ -187,7 +187,7 @@ class Core(RuleBasedStateMachine):
         )
         self.tasks: set[asyncio.Task[None]] = set()
 
-    # What is around the core.
+    # The parts around the core.
 
     async def verify(self, token: str) -> Claims:
         return Claims(token, token, issued_at=0, expires_at=2**40, token_id="t")
@@ -234,7 +234,7 @@ class Core(RuleBasedStateMachine):
     def start(self, epoch: str) -> None: ...
     def forget(self) -> None: ...
     def doubt(self, user_id: str | None = None) -> None:
-        """Authorization's part of a gap: nobody hears anything until auth has answered (`answer_doubts`)."""
+        """Authorization's part of a gap: sessions hear no event until auth has answered (`answer_doubts`)."""
         for session in self.core.hub.all_sessions():
             session.hold()
             self.doubtful.append(session)
@@ -276,7 +276,7 @@ class Core(RuleBasedStateMachine):
         self.loop.run_until_complete(asyncio.sleep(0))
         self._look()
 
-    # What happens.
+    # Steps.
 
     @initialize(rooms=st.sets(st.sampled_from(ROOMS)), page=st.sampled_from([3, 50]), slowness=st.sampled_from([0, 2]))
     def come(self, rooms: set[str], page: int, slowness: int = 0) -> None:
@@ -540,7 +540,7 @@ class Core(RuleBasedStateMachine):
             person.session.drained()
             self._look()
 
-    # What must hold.
+    # Invariants.
 
     def _look(self) -> None:
         """Take what was written, and see who stands where."""

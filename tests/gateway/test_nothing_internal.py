@@ -1,4 +1,4 @@
-"""What clients are sent says nothing of what is behind the gateway, nor of other people (T18)."""
+"""No message to a client contains details of the services behind the gateway, or of other users (T18)."""
 
 import asyncio
 import json

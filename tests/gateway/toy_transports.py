@@ -25,7 +25,7 @@ HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n"
 
 
 class InNamespace(TextFrames):
-    """A framing: each payload is a text frame that begins with the name of a namespace."""
+    """A framing: each payload is a text frame that starts with the name of a namespace."""
 
     def __init__(self, name: str) -> None:
         self._name = name.encode()

@@ -108,7 +108,7 @@ class Line(SharedConnection):
         self.drained()
 
     def taken(self) -> bytes:
-        """What was written since the last time."""
+        """Return the bytes written since the last call."""
         written, self.written = self.written, b""
         return written
 

@@ -38,7 +38,7 @@ ROWS = {
 
 @pytest.fixture(autouse=True)
 def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test declares is gone after it."""
+    """Remove a test's declarations after it."""
     monkeypatch.setattr(catalogue, "_registry", events())
 
 

@@ -106,7 +106,7 @@ UNREADABLE = {
 
 @pytest.mark.parametrize(("node", "client"), FORMS.items())
 def test_x_forwarded_for_is_read_with_and_without_ports_brackets_and_quotes(node: str, client: str) -> None:
-    """What a client wrote before it changes nothing."""
+    """A client's own entries before it have no effect."""
     for headers in ([node], [f"6.6.6.6, {node}"], ["6.6.6.6", node], [f"{node}, 10.0.0.2"], [f", {node} ,,"]):
         assert client_address("10.0.0.1", x_forwarded_for(headers), PROXIES) == Client(client)
 

@@ -42,7 +42,7 @@ def changed(**fields: Any) -> bytes:
 
 
 def outcome(reading: Callable[[str, bytes], Received | Checked], subject: str, body: bytes) -> object:
-    """What the publisher gave in a message, all of it as dicts; or reason and detail of the refusal."""
+    """Return the publisher's message as dicts, or the reason and detail of the refusal."""
     try:
         found = reading(subject, body)
     except InvalidEvent as refused:
@@ -198,7 +198,7 @@ def test_payload_of_another_shape_cannot_be_put_into_an_envelope() -> None:
 
 
 class Ordered(BaseModel):
-    """A shape with a rule that no field has by itself."""
+    """A shape with a rule about several fields."""
 
     low: int = Field(alias="lowest")
     high: int = 9

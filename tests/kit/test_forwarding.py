@@ -21,7 +21,7 @@ XFF, FORWARDED = "X-Forwarded-For", "Forwarded"
 
 @asynccontextmanager
 async def asked(**settings: Any) -> AsyncIterator[Any]:
-    """A service that answers with the address of its client, as it was told by these headers."""
+    """A service that answers with the address of its client, as read from these headers."""
     chosen = BehindProxies(**settings)
     addresses = ClientAddresses(chosen)
     app = application(chosen, ready=lambda: None)

@@ -489,7 +489,7 @@ async def test_relay_can_be_cancelled_in_the_middle_of_a_thousand_events(databas
 
 
 async def expire_lease(database: Database) -> None:
-    """As if whoever holds it had said nothing for an hour."""
+    """Make the lease look as if its holder had not renewed it for an hour."""
     async with database.writing() as tx:
         await tx.execute(update(TABLES.tables[LEASE]).values(renewed_at=datetime.now(UTC) - timedelta(hours=1)))
 

@@ -81,7 +81,7 @@ async def test_denied_event_is_set_aside_at_once_and_others_go_on(
 
 
 async def test_denial_fails_only_messages_on_that_subject(stream: NatsServer) -> None:
-    """Subjects are told apart by case, although nats-py lowers the case of the server's error."""
+    """Subjects are distinguished by case, although nats-py lowers the case of the server's error."""
     async with connected(stream, "publisher") as nc:
         deny(stream, "campaign.Denied.state")
         await until_denied(nc, "campaign.Denied.state")
@@ -108,7 +108,7 @@ async def test_event_that_is_never_acknowledged_delays_no_other_root(
         connected(stream, "operator") as hearer,
         connected(stream, "publisher") as nc,
     ):
-        swallowed = await hearer.subscribe("workspace.>")  # who hears it keeps the broker from saying that nobody does
+        swallowed = await hearer.subscribe("workspace.>")  # prevents the broker's "no responders"
         await hearer.flush()
         await change_stream(setup, {"subjects": ["campaign.>", "tick", "anchor"]})
         async with database.writing() as tx:

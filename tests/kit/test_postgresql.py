@@ -1,4 +1,4 @@
-"""What a fresh connection recovers from, on a real PostgreSQL."""
+"""A statement is repeated on a fresh connection, on a real PostgreSQL."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -26,7 +26,7 @@ async def _database(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIter
 
 @pytest.fixture(name="operator")
 async def _operator(tmp_path: Path) -> AsyncIterator[Database]:
-    """Somebody else's connection to the same database."""
+    """Another program's connection to the same database."""
     database = Database(database_url(tmp_path, "auth"))
     yield database
     await database.close()

@@ -13,7 +13,7 @@ from tests.architecture.variables import known_variables
 
 
 def read(monkeypatch: pytest.MonkeyPatch, cls: type[Settings], environment: Mapping[str, str]) -> Settings:
-    """What a service reads from this environment."""
+    """Return the settings that a service reads from this environment."""
     monkeypatch.setenv("BEACONFIRE_ENVIRONMENT", "development")
     for name, value in environment.items():
         monkeypatch.setenv(name, value)

@@ -1,4 +1,4 @@
-"""What a token must be to be believed (RFC 8725)."""
+"""Only strictly valid tokens are accepted (RFC 8725)."""
 
 import time
 from typing import Any

@@ -1,4 +1,4 @@
-"""Where keys come from, and how often they are fetched."""
+"""Keys are fetched from their issuer, and not too often."""
 
 import asyncio
 import contextlib
@@ -37,7 +37,7 @@ def signed(**change: Any) -> str:
 
 
 class KeyServer:
-    """Serves a JWKS over HTTP, counts who asks, and may fail."""
+    """Serves a JWKS over HTTP, counts requests, and may fail."""
 
     def __init__(self) -> None:
         self.keys = {"k1": KEY}
@@ -279,7 +279,7 @@ def jwks() -> bytes:
 
 
 async def in_chunks(request: web.Request) -> web.StreamResponse:
-    """A JWKS whose length is not told."""
+    """A JWKS without a `Content-Length`."""
     response = web.StreamResponse()
     await response.prepare(request)
     for at in range(0, len(jwks()), 16):

@@ -1,4 +1,4 @@
-"""What every service's HTTP does, over real sockets."""
+"""Every service answers HTTP in the same way, over real sockets."""
 
 import asyncio
 import re

@@ -28,7 +28,7 @@ SERVICES = ("auth", "gateway", "publisher")
 
 @pytest.fixture(name="jwks_url")
 async def _jwks_url(stream: NatsServer) -> AsyncIterator[str]:
-    """Where keys of access tokens are."""
+    """The address of the keys of access tokens."""
     auth = FakeAuth()
     async with auth.running(stream):
         yield auth.jwks_url

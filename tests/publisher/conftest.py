@@ -46,7 +46,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """Calls the publisher as one user, or with `token` None as nobody."""
+    """Calls the publisher as one user, or without a token if `token` is None."""
 
     http: aiohttp.ClientSession
     url: str
@@ -82,7 +82,7 @@ class Heard:
     def __init__(self) -> None:
         self._events: asyncio.Queue[Received] = asyncio.Queue()
         self.offsets: dict[str, int] = {}
-        """Where each is in the stream, by its id."""
+        """The offset of each event in the stream, by its id."""
 
     async def take(self, message: Msg) -> None:
         subject = message.subject.removeprefix("live.")
@@ -148,7 +148,7 @@ class Publisher:
         return dict(thing)
 
     async def insist(self, method: str, path: str, body: Any) -> Reply:
-        """Call as the editor, and again as long as the answer is "try again": nothing was done then."""
+        """Call as the editor, and again while the answer is "try again", which means that nothing was changed."""
         async with asyncio.timeout(PATIENCE_S):
             while (answer := await self.editor.call(method, path, body)).status == 503:
                 pass

@@ -1,4 +1,4 @@
-"""Access over HTTP: who may do what, and what is answered when that cannot be found out."""
+"""Access over HTTP depends on the caller's role, and calls are refused while the role is unknown."""
 
 import asyncio
 import json
@@ -255,7 +255,7 @@ async def test_every_call_gets_503_at_once_while_auth_is_away(stream: NatsServer
     assert known.error == (403, "forbidden")
     for answer in answers:
         assert_unavailable(answer)
-    assert took_s < len(answers)  # nobody listens, so nobody waits the two seconds that an answer may take
+    assert took_s < len(answers)  # no auth listens, so callers do not wait the two seconds that an answer may take
 
 
 async def test_call_gets_503_while_auths_keys_were_never_fetched(

@@ -1,4 +1,4 @@
-"""What counts as a change of a document."""
+"""Only real differences count as a change of a document."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The cursors of answers: where in the stream a snapshot stands, and where a change's event is."""
+"""Answers have the cursor of their snapshot or of their change's event."""
 
 import asyncio
 import time
@@ -109,7 +109,7 @@ async def test_publisher_that_just_started_gives_a_cursor_between_snapshot_and_l
 async def test_publisher_that_does_not_relay_gives_cursors_of_its_events_too(
     stream: NatsServer, auth: Auth, publisher: Publisher, heard: Heard, tmp_path: Any
 ) -> None:
-    """F17: what both publishers write is published once and in order."""
+    """F17: the events of two publishers are published once and in order."""
     made = await publisher.create("settlements", name="Emberford")
     path = f"{publisher.campaign}/settlements/{made['id']}"
     settings = publisher_settings(stream, tmp_path, f"{auth.url}/.well-known/jwks.json")

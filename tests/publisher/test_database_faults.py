@@ -14,7 +14,7 @@ from tests.publisher.conftest import Publisher
 
 @pytest.fixture(name="file")
 def _file(tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    """The publisher's SQLite file, opened by somebody else. To be asked for behind `publisher`."""
+    """The publisher's SQLite file, opened by another program. Use it after `publisher`."""
     connection = sqlite3.connect(database_url(tmp_path, "publisher").partition("///")[2], isolation_level=None)
     yield connection
     connection.close()
@@ -36,7 +36,7 @@ def room_for(pages: int) -> Iterator[None]:
 
 
 def told(file: sqlite3.Connection) -> tuple[list[str], int]:
-    """The names of the settlements that are there, and how many events tell of settlements."""
+    """Return the names of the settlements, and the number of events about settlements."""
     names = [name for (name,) in file.execute("SELECT name FROM settlements ORDER BY created_at")]
     (events,) = file.execute("SELECT count(*) FROM outbox WHERE subject LIKE '%.settlement.%'").fetchone()
     return names, events

@@ -26,7 +26,7 @@ async def refused(publisher: Publisher) -> None:
 
 
 async def agree(publisher: Publisher, folder: Path) -> None:
-    """Write once more, and compare: what is in the table is what the outbox has and what the stream told, no more."""
+    """Write once more, and check that the table, the outbox and the stream have the same events."""
     made = await publisher.owner.post(f"{publisher.campaign}/settlements", {"name": "Emberford"})
     assert made.status == 201, made
     event = (await publisher.heard.event()).payload
@@ -39,7 +39,7 @@ async def agree(publisher: Publisher, folder: Path) -> None:
 
 @contextmanager
 def files_no_larger_than(size: int) -> Iterator[None]:
-    """What a full disk does: within the block, this process makes no file grow past `size` bytes."""
+    """Act like a full disk: within the block, this process cannot make a file larger than `size` bytes."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:

@@ -1,4 +1,4 @@
-"""`POST /v1/events`: what a token may publish, once, and what is wrong with the rest."""
+"""`POST /v1/events` publishes the events that a token allows, once, and refuses others with a reason."""
 
 import asyncio
 import io

@@ -55,7 +55,7 @@ async def test_refused_event_is_shown_by_doctor_and_sent_again_by_one_command(
 
 
 async def warned(publisher: Publisher) -> list[str]:
-    """What `/readyz` warns of, once it does; it is ready all the time."""
+    """Return the warnings of `/readyz`, once there are some. It is ready all the time."""
     async with asyncio.timeout(PATIENCE_S):
         while True:
             answer = await publisher.nobody.get("/readyz")

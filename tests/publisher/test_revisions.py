@@ -24,7 +24,7 @@ def tag(revision: int) -> str:
 
 
 async def insist(publisher: Publisher, path: str, body: Any, revision: int) -> Reply:
-    """Change it from a revision, and again as long as the answer is "try again": nothing was done then."""
+    """Change it from a revision, and again while the answer is "try again", which means that nothing was changed."""
     while (answer := await publisher.editor.patch(path, body, If_Match=tag(revision))).status == 503:
         pass
     return answer

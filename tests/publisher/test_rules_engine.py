@@ -39,7 +39,7 @@ CHANGES_EACH = 40
 
 @pytest.fixture(name="told")
 async def _told(stream: NatsServer, tmp_path: Path) -> AsyncIterator[Told]:
-    """What the rules engine tells, relayed by a publisher on the same database."""
+    """The events of the rules engine, relayed by a publisher on the same database."""
     settings = publisher_settings(stream, tmp_path, "http://127.0.0.1:9/asked-by-nobody")
     async with listening_to(stream, NAME) as told, publishing(settings, Heard()):
         yield told

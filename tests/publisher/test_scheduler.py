@@ -38,7 +38,7 @@ KILLS = 4
 
 @asynccontextmanager
 async def relayed(server: NatsServer, folder: Path) -> AsyncIterator[Told]:
-    """What the scheduler tells, relayed by a publisher on the same database."""
+    """The events of the scheduler, relayed by a publisher on the same database."""
     settings = publisher_settings(server, folder, "http://127.0.0.1:9/asked-by-nobody")
     async with listening_to(server, NAME) as told, publishing(settings, Heard()):
         yield told
@@ -219,7 +219,7 @@ async def test_every_clock_advances_once_for_each_moment_while_two_schedulers_ar
 
 
 def _check_advances(told: Told, name: str) -> list[WorldTimeChanged]:
-    """Each begins where the one before it ended, from the beginning of the world on."""
+    """Each starts where the one before it ended, from the start of the world on."""
     advances = passed(told.events, name)
     times = [WORLD_BEGINS + timedelta(seconds=HOUR_S * number) for number in range(len(advances) + 1)]
     assert [(one.previous_time, one.new_time) for one in advances] == list(pairwise(times))

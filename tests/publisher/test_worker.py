@@ -90,7 +90,7 @@ async def test_message_that_a_slow_worker_loses_to_another_is_handled_once_and_i
         await other.says("ready")
         path = tmp_path / "publisher.db"
         with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as database:
-            # In a thread: who has the lock may be in this process, and need its loop to let go.
+            # In a thread: the holder of the lock may be in this process, and need its loop to release it.
             await asyncio.to_thread(database.execute, "BEGIN IMMEDIATE")
             await cause(nc, changed("s1"), "first")
             await cause(nc, changed("s2"), "second")

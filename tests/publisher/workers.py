@@ -1,4 +1,4 @@
-"""The publisher's workers between real parts, and what they tell as a gateway hears it."""
+"""Run the publisher's workers between real parts, and hear their events as a gateway does."""
 
 import asyncio
 import json
@@ -65,7 +65,7 @@ class Told:
 
 @asynccontextmanager
 async def listening_to(server: NatsServer, source: str) -> AsyncIterator[Told]:
-    """Hear what a source tells, from now on."""
+    """Hear the events of a source, from now on."""
     async with connected(server, "gateway") as nc:
         told = Told(source)
         await nc.subscribe("live.>", cb=told.hear)
@@ -75,7 +75,7 @@ async def listening_to(server: NatsServer, source: str) -> AsyncIterator[Told]:
 
 @asynccontextmanager
 async def reading_of(server: NatsServer, source: str) -> AsyncIterator[Told]:
-    """Read what a source has told and tells from the stream itself: for a test in which live copies are lost."""
+    """Read the events of a source from the stream itself, for a test in which live copies are lost."""
     async with connected(server, "setup") as nc, asyncio.TaskGroup() as tasks:
         told = Told(source)
         reader = tasks.create_task(_read_on(nc, told))
@@ -90,7 +90,7 @@ async def _read_on(nc: Client, told: Told) -> None:
         try:
             stored = await nc.jetstream().get_msg(broker.STREAM, offset + 1, subject="campaign.>", next=True)
         except (nats.errors.Error, nats.js.errors.Error, TimeoutError):
-            await asyncio.sleep(0.02)  # nothing more yet, or the broker is away
+            await asyncio.sleep(0.02)  # no further event yet, or the broker is away
             continue
         offset = stored.seq or 0
         await told.take(stored.subject or "", stored.data or b"")
@@ -113,7 +113,7 @@ class Worker:
                 await asyncio.sleep(0.01)
 
     async def counts(self, metric: str) -> float:
-        """What /metrics says of one metric with its labels; 0 where it is not there yet."""
+        """Return the value of one metric with its labels in /metrics, or 0 if it is not there yet."""
         async with self.http.get(f"{self.url}/metrics") as answer:
             lines = (await answer.text()).splitlines()
         return next((float(line.rpartition(" ")[2]) for line in lines if line.startswith(f"{metric} ")), 0.0)
@@ -145,7 +145,10 @@ async def working(
 
 
 def worker_process(server: NatsServer, folder: Path, job: str, *, database: Path | None = None) -> ServiceProcess:
-    """A worker as it runs in production, not started. Its log is in `folder`, and the database unless told."""
+    """A worker as it runs in production, not started.
+
+    Its log is in `folder`, and so is its database unless `database` is given.
+    """
     environment = {**server.environment(job), "BEACONFIRE_DATABASE_URL": database_url(database or folder)}
     return forked(ServiceProcess(job, "beaconfire_publisher", environment, arguments=(job,), folder=folder))
 

@@ -1,4 +1,4 @@
-"""Messages that a publisher can put into the stream and that are no event, or that a client library stumbles over."""
+"""Messages that a publisher can put into the stream, but that are not events, or that break a client library."""
 
 import json
 from dataclasses import dataclass, field

@@ -1,4 +1,4 @@
-"""What an attacker meets: the fixtures of the gateway's tests, and the whole set as processes, watched from outside."""
+"""The fixtures of the gateway's tests, and the whole set as processes, for attacks from outside."""
 
 import http.client
 import json

@@ -93,7 +93,7 @@ class RawNats:
 
 @asynccontextmanager
 async def raw_nats(server: NatsServer, user: str, password: str | None = None) -> AsyncIterator[RawNats]:
-    """Connect as `user`, with its own password unless told. Raises Refused where the server says no."""
+    """Connect as `user`, by default with its own password. Raises Refused if the server refuses."""
     reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
     try:
         options = {"verbose": False, "pedantic": False, "headers": True, "lang": "raw", "version": "1", "protocol": 1}

@@ -1,4 +1,4 @@
-"""T8: a room that is named without its root does not change hands, whoever publishes what."""
+"""T8: a room that is named without its root stays with its root, even if others publish events for its id."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from tests.security.whole import Whole, running_whole
 
 
 async def publish(whole: Whole, person: Person, campaign: str, settlement: str, correlation: str) -> None:
-    """Tell of a settlement in a campaign of theirs."""
+    """Publish an event of a settlement in a campaign of their own."""
     payload = {"campaignId": campaign, "settlementId": settlement, "operation": "update", "changedFields": ["level"]}
     answer = await whole.api(person.token).post(
         "/v1/events", {"type": "settlement_updated", "payload": payload}, X_Correlation_Id=correlation

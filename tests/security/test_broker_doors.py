@@ -143,7 +143,7 @@ def subscribes() -> Iterator[tuple[str, str]]:
 
 
 def wrong(answers: Iterable[tuple[str, bool, str]]) -> list[str]:
-    """Where the server's answer is not the table's."""
+    """Return the subjects for which the server's answer differs from the table's."""
     return [
         f"{what}: the table says {'yes' if allowed else 'no'}, the server {refusal or 'took it'}"
         for what, allowed, refusal in answers
@@ -258,7 +258,7 @@ def test_shipped_broker_configuration_equals_the_permission_table() -> None:
 
 Attack = Callable[[RawNats], Awaitable[None]]
 
-# What a publisher that was taken over can try on `live.>`, though it may not publish there.
+# Attempts of a hijacked publisher on `live.>`, where it may not publish.
 
 FORGED = b"Nats-Stream: EVENTS\r\nNats-Subject: campaign.c1.settlement.fake\r\nNats-Sequence: 999999\r\n"
 

@@ -1,4 +1,4 @@
-"""What every route of every service answers to other methods, offers to upgrade, and browsers."""
+"""Every route of every service answers other methods, offers to upgrade, and browsers safely."""
 
 import asyncio
 import json
@@ -183,7 +183,7 @@ async def test_offer_to_upgrade_that_arrives_byte_by_byte_is_ignored(application
 async def test_client_that_sends_blank_lines_behind_an_offer_to_upgrade_is_dropped(
     applications: list[Application],
 ) -> None:
-    """Each is a call of the parser, so a single connection could block the service for everybody else."""
+    """Each is a call of the parser, so a single connection could block the service for all other clients."""
     lines = b"\r\n" * 500_000
     endless = {
         "behind the request": request("GET", "/healthz", JAVA),

@@ -20,7 +20,7 @@ from tests.security.whole import Whole, running_whole
 
 @dataclass(frozen=True)
 class Things:
-    """A person's campaign with one of each in it, and a workspace. Or ids that nobody has."""
+    """A user's campaign with one of each in it, and a workspace. Or ids that do not exist."""
 
     person: Person
     campaign: str = "nocampaign"
@@ -42,7 +42,7 @@ class Things:
 
 @dataclass(frozen=True)
 class Two:
-    """Two people with things of their own, and somebody who does not exist."""
+    """Two users with their own things, and the ids of a user that does not exist."""
 
     whole: Whole
     alice: Things
@@ -70,7 +70,7 @@ async def _two(stream: NatsServer, tmp_path: Path) -> AsyncIterator[Two]:
 
 
 def alike(answer: Any, things: Things) -> str:
-    """An answer with the ids that were asked for taken out: what is left must not tell."""
+    """Return an answer without the requested ids. The rest must not reveal whether they exist."""
     text = json.dumps(answer, sort_keys=True)
     for number, one in enumerate(things.ids()):
         text = text.replace(one, f"<{number}>")
@@ -117,7 +117,7 @@ async def test_authorize_decides_about_another_users_room_as_about_a_missing_one
 
 
 def calls(things: Things) -> list[tuple[str, str, Any]]:
-    """Every call about somebody's things."""
+    """Every call about a user's things."""
     campaign = f"/v1/campaigns/{things.campaign}"
     settlement = f"{campaign}/settlements/{things.settlement}"
     structure = f"{settlement}/structures/{things.structure}"

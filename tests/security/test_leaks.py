@@ -111,7 +111,7 @@ INTERNAL = ("_INBOX", "live.", "Nats-", "$JS", "Traceback", "aiohttp", "Python/"
 
 
 async def test_answers_and_frames_contain_no_subject_header_trace_file_or_version(target: Target) -> None:
-    """T18: nothing of the broker, and nothing of our code."""
+    """T18: it contains no detail of the broker or of our code."""
     requests = [
         b"GET /nowhere HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
         b"GET /v1/campaigns/%00 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",

@@ -1,4 +1,4 @@
-"""An outside issuer over HTTP, with an RSA key: what gateway, publisher and auth believe."""
+"""Gateway, publisher and auth accept valid tokens of an outside issuer, over HTTP, with an RSA key."""
 
 import time
 from collections.abc import AsyncIterator
@@ -22,7 +22,7 @@ from tests.security.whole import Whole, connect, running_whole, with_token
 
 @dataclass
 class Outside:
-    """Somebody else's identity provider."""
+    """An outside identity provider."""
 
     keys: dict[str, rsa.RSAPrivateKey] = field(default_factory=dict)
     url: str = ""

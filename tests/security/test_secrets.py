@@ -15,7 +15,7 @@ BROKER = {"BEACONFIRE_NATS_USER": "x", "BEACONFIRE_NATS_PASSWORD": STRONG}
 
 
 async def refusal(service: str, environment: Mapping[str, str], folder: Path) -> str:
-    """What a service says that does not start. It must end with 2."""
+    """Return the output of a service that does not start. It must end with 2."""
     process = Process(
         service,
         [sys.executable, "-m", f"beaconfire_{service}", *([str(folder / "page")] if service == "demo" else [])],

@@ -17,7 +17,7 @@ EACH = 30
 
 
 async def _until_closed(url: str, first: bytes, drip: bytes = b"") -> bytes:
-    """Send the beginning, then a drop for every second, until the service ends it. What it said."""
+    """Send the start, then a byte a second, until the service ends the connection. Returns its answer."""
     async with connection(url) as raw:
         raw.write(first)
         said = b""

@@ -1,4 +1,4 @@
-"""T4, T7 and T10: what is no user's token is refused by every part in the same words, at sockets and over HTTP."""
+"""T4, T7 and T10: every service refuses a text that is not a user's token with the same error, on every interface."""
 
 import asyncio
 import time
@@ -144,7 +144,7 @@ async def test_user_and_service_tokens_are_refused_by_operators_calls(whole: Who
 
 
 class CountedKeys:
-    """Hands auth's JWKS on, and counts who asks."""
+    """Passes auth's JWKS on, and counts requests."""
 
     def __init__(self) -> None:
         self.asked = 0

@@ -1,4 +1,4 @@
-"""The whole line in one process, with real parts: broker, auth, publisher and gateways, and people who use them."""
+"""Run the whole line in one process, with real parts: broker, auth, publisher and gateways, and their users."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -43,7 +43,7 @@ class Whole:
         return await self.auth.sign_up(name)
 
     async def campaign(self, owner: Person) -> str:
-        """A new campaign of somebody's; its id."""
+        """Create a campaign for a user. Returns its id."""
         answer = await self.api(owner.token).post("/v1/campaigns", {"name": "A campaign"})
         assert answer.status == 201, answer
         return str(answer.body["campaign"]["id"])

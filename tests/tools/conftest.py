@@ -11,7 +11,7 @@ from beaconfire.cli import main
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a command said, and its exit code."""
+    """A command's output, and its exit code."""
 
     exit_code: int
     text: str

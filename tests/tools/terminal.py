@@ -89,7 +89,7 @@ def terminal(folder: Path, *arguments: str, ignores: str = "", **environment: st
 
 
 def run(folder: Path, *arguments: str, **environment: str) -> Terminal:
-    """A command that ends by itself."""
+    """A command that ends without a signal."""
     with terminal(folder, *arguments, **environment) as one:
         one.ends()
         return one

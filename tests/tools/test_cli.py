@@ -41,7 +41,7 @@ def _campaign(data: Path) -> str:
 
 
 def command(data: Path, name: str, *arguments: str) -> Terminal:
-    """A command that ends by itself, on the running set."""
+    """A command that ends without a signal, on the running set."""
     one = run(data.parent, name, *arguments, "--data", str(data))
     assert "Traceback" not in one.text
     return one

@@ -35,7 +35,7 @@ def _watched(tmp_path: Path) -> Iterator[NatsServer]:
 
 
 async def looked_at(server: NatsServer, **more: Any) -> dict[str, Check]:
-    """What the doctor says, by the name of the check."""
+    """Return the doctor's results, by the name of the check."""
     settings = broker_settings(server, "operator", environment=more.pop("environment", "production"))
     if server.monitoring_port:
         more["monitoring"] = [f"http://127.0.0.1:{server.monitoring_port}"]
@@ -237,7 +237,7 @@ async def test_doctor_checks_replicas_and_leaders_of_a_cluster_and_names_a_serve
             whole = await look()
             down = await brokers.follower()
             brokers.servers[down].kill()
-            # Where it led the whole cluster, another has to be elected first.
+            # If it led the whole cluster, another server has to be elected first.
             while names(one_down := await look(), "wrong") != {f"replica n{down}"}:
                 await publisher.publish("campaign.c1.state", b"{}")  # a leader with nothing to say notices in 10 s
             brokers.servers[await brokers.leader()].kill()

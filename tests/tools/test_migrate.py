@@ -1,4 +1,4 @@
-"""`beaconfire migrate`: what it prints, and what it refuses."""
+"""`beaconfire migrate` prints what it did, and refuses databases that it does not know."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""What the hub remembers of rooms, and what a join or leave makes it forget."""
+"""The hub remembers the recipients of rooms, and a join or leave makes it forget only those that change."""
 
 import pytest
 

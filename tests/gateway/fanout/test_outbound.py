@@ -1,4 +1,4 @@
-"""Outbound, hub and ring: who receives what, in which order, in how many writes. No I/O."""
+"""Outbound, hub and ring deliver events to the right sessions, in order, in few writes. No I/O."""
 
 from collections.abc import Callable
 from typing import Any

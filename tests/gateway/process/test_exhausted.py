@@ -1,4 +1,4 @@
-"""What happens when the machine has no more files, or the broker allows no more subscriptions."""
+"""A gateway survives when the machine has no more files, or the broker allows no more subscriptions."""
 
 import asyncio
 import os

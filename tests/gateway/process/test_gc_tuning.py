@@ -1,4 +1,4 @@
-"""What the garbage collector is spared, and when memory is given back."""
+"""The garbage collector does not scan sessions, and memory is given back."""
 
 import gc
 from collections.abc import Iterator

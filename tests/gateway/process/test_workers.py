@@ -43,7 +43,7 @@ class Workers:
         self.stack = stack
 
     async def ask(self, path: str, *, method: str = "GET") -> tuple[int, Any]:
-        """What the operations port answers: a status, and JSON where it is some."""
+        """Return the operations port's answer: a status, and the JSON if it is JSON."""
         async with aiohttp.ClientSession() as http, http.request(method, f"{self.process.ops_url}{path}") as answer:
             is_json = answer.content_type == "application/json"
             return answer.status, await (answer.json() if is_json else answer.text())
@@ -240,13 +240,13 @@ async def test_sigterm_drains_every_worker_and_the_parent_exits_with_0(
     async with running_workers(stream, auth, tmp_path, STOP_TIMEOUT_S="300") as workers:
         firsts = await workers.client_at_each()
         assert workers.process.process.pid
-        os.killpg(workers.process.process.pid, signal.SIGTERM)  # everybody, as service managers do
+        os.killpg(workers.process.process.pid, signal.SIGTERM)  # the whole group, as service managers do
         goaways = [await client.next("goaway") for client in firsts.values()]
         ready, states = await workers.readiness()
         late = [await workers.client(f"user{90 + number}") for number in range(4)]
         goaways += [await client.next("goaway") for client in late]
         stats = await workers.stats()
-        await workers.stack.aclose()  # they leave, and nobody is waited for any longer
+        await workers.stack.aclose()  # they leave, and the drain waits for no other client
         code = await workers.ended()
 
     assert len(goaways) == 6

@@ -1,4 +1,4 @@
-"""What many sessions missed is encoded once. No I/O."""
+"""Events that many sessions missed are encoded once. No I/O."""
 
 from beaconfire_gateway.sessions.catchup_cache import KEEP_BYTES, CatchUpCache, CatchUpWrite
 

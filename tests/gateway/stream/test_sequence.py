@@ -154,7 +154,7 @@ def test_every_existing_offset_is_delivered_once_and_in_order_through_any_faults
 
 
 def _read_hole(log: Log, exists: list[int]) -> None:
-    """What intake does with a hole."""
+    """Fill a hole as the intake does."""
     upto, position = log.sequence.hole, log.sequence.position
     if upto is None or position is None:
         return

@@ -1,6 +1,6 @@
 """The stream is wiped, emptied, recreated or restored from a backup, with clients connected and away.
 
-No client misses events without being told.
+No client misses events without a `resync`.
 """
 
 import asyncio
@@ -50,7 +50,7 @@ class Town:
         return self.gateway.server
 
     async def assert_told(self, reason: str, *, epoch: str | None = None) -> None:
-        """Who was connected is told to reload and goes on live; who was away is told when they come back."""
+        """Connected clients get a `resync` and continue live. Clients that were away get it when they come back."""
         said = await self.client.next("resync")
         *_, event = await fence(self.gateway, self.client)
 
@@ -226,7 +226,7 @@ async def test_backup_and_restore_over_the_wire_cause_resync_without_a_reconnect
 
 
 async def doctor_new_epoch(server: NatsServer) -> str:
-    """What an operator types, and answers when asked. Returns the epoch that it names."""
+    """Run the operator's command, and answer its question. Returns the epoch that it prints."""
     process = await asyncio.create_subprocess_exec(
         Path(sys.executable).with_name("beaconfire"),
         "doctor",
@@ -245,7 +245,7 @@ async def doctor_new_epoch(server: NatsServer) -> str:
 
 
 async def _back_up(setup: Client) -> tuple[Any, Any, list[bytes]]:
-    """What JetStream calls a snapshot: its configuration, its state and its bytes."""
+    """A snapshot of JetStream: its configuration, its state and its bytes."""
     inbox = setup.new_inbox()
     arriving = await setup.subscribe(inbox)
     request = json.dumps({"deliver_subject": inbox, "chunk_size": 1_024}).encode()

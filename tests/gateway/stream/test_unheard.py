@@ -24,7 +24,7 @@ GOOD = json.dumps(BODY).encode()
 
 
 class Unattended:
-    """A delivery with nobody connected, and what it set aside."""
+    """A delivery without a client, and the messages that it set aside."""
 
     def __init__(self, ring_bytes: int = 1_000_000) -> None:
         self.refused: list[tuple[str, int | None]] = []

@@ -1,4 +1,4 @@
-"""Sockets that stay aiohttp's (`BEACONFIRE_TRANSPORT=aiohttp`): what differs from our own.
+"""Sockets that aiohttp serves (`BEACONFIRE_TRANSPORT=aiohttp`) differ from our own in a few ways.
 
 Tests of what both have in common are marked `on_both_transports`.
 """

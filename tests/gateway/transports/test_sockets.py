@@ -35,7 +35,7 @@ MUCH = b"m" * 1_000_000
 
 
 class End:
-    """A socket served by `Sockets`, what its protocol was told, and the client's end."""
+    """A socket served by `Sockets`, the calls of its protocol, and the client's end."""
 
     def __init__(self, sockets: Sockets, pair: tuple[socket.socket, socket.socket] | None = None) -> None:
         ours, self.client = pair or socket.socketpair()
@@ -63,7 +63,7 @@ class End:
         self.tell("lost")
 
     async def until(self, what: str | bytes) -> None:
-        """Wait until it is told this."""
+        """Wait for this call."""
         async with asyncio.timeout(10):
             while what not in self.told:
                 self.happened.clear()
@@ -176,7 +176,7 @@ async def test_socket_reset_during_a_write_affects_no_other_and_is_reported_once
     await reset.until("lost")
     sockets.abort(gone.descriptor)
 
-    assert told == [[], [], []]  # not in the middle of somebody's loop
+    assert told == [[], [], []]  # not in the middle of a caller's loop
     assert [one.told for one in ends] == [["lost"], ["lost"], []]
     assert await there.read(2) == b"xy"
 

@@ -169,7 +169,7 @@ async def test_stopping_gateway_waits_for_connections_without_a_session_and_clos
 async def test_stopping_gateway_ends_a_shared_socket_with_all_its_sessions(
     core: Core, socket: NamespacedSocket
 ) -> None:
-    """Each session is told that it is over, and then the socket gets its close frame."""
+    """Each session gets its goodbye, and then the socket gets its close frame."""
     await say(socket, "/a connect ann e:10 campaign:c1", "/b connect bob e:10 campaign:c1")
     heard_by(ENDS[-1])
     core.close_all(GOING_AWAY)

@@ -48,7 +48,7 @@ def deflated(payload: bytes, *, window_bits: int = 15, end: int = zlib.Z_SYNC_FL
 
 
 def inflated(payload: bytes, *, window_bits: int = 15) -> bytes:
-    """What a client makes of ours: a window of its own for each message."""
+    """Decompress our messages as a client does, with a new window for each message."""
     return zlib.decompressobj(-window_bits).decompress(payload + TAIL)
 
 
@@ -278,7 +278,7 @@ CASES = [
 
 @pytest.fixture(name="compressing")
 async def _compressing(stream: NatsServer, auth: FakeAuth) -> AsyncIterator[Gateway]:
-    """A gateway that compresses for who asks."""
+    """A gateway that compresses for clients that ask for it."""
     async with running_gateway(stream, auth, compression=True, messages_per_minute=1_000) as gateway:
         yield gateway
 

@@ -1,4 +1,4 @@
-"""What pin tests compare: the parameters and the source of a library's private functions."""
+"""Read what pin tests compare: the parameters and the source of a library's private functions."""
 
 import inspect
 from collections.abc import Callable
