@@ -1,6 +1,6 @@
 """Check display names: any script and emoji, without characters that only deceive.
 
-Unicode's categories decide, and not a profile of PRECIS (RFC 8264): that one is for identifiers, and refuses emoji with
+Unicode's categories decide, not a profile of PRECIS (RFC 8264), which is for identifiers. It refuses emoji with
 joiners, the middle dot of Chinese names, and joiners that Bengali and Persian need.
 """
 

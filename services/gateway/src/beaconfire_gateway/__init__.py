@@ -2,7 +2,7 @@
 
 Its rooms, bottom up; a room imports only those above it in this list:
 
-* `wire`: what clients and gateways say to each other, and as which bytes.
+* `wire`: the messages between clients and gateways, and their bytes.
 * `fanout`: one event to the sessions of its rooms.
 * `sessions`: one connected client, from its first message to its end.
 * `stream`: the broker's side: every event, complete and in order.

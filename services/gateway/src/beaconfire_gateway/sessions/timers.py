@@ -52,8 +52,8 @@ class Timers:
     def turn(self, now: int) -> None:
         """Call everything that is due at `now` (whole seconds of the same clock).
 
-        After a standstill too, times asked for in `on_timer` count from now: a client that is asked for a sign of life
-        only now has time to answer.
+        Times asked for in `on_timer` count from now, even after a standstill. So a client that is pinged only now has
+        time to answer.
         """
         missed, self.now = range(self.now + 1, now + 1), max(self.now, now)
         for second in missed:

@@ -1,7 +1,7 @@
-"""The WebSocket handshake: the checks before a request becomes a WebSocket, and the handing over to what serves it.
+"""Do the WebSocket handshake: check the request, and hand its socket over to the code that serves it.
 
-aiohttp does HTTP, routing and the checks before the upgrade. Then we go on with a file descriptor of our own
-(`sockets`): aiohttp's transport is closed, and its request, parser, reader and task are freed (ADR 0018).
+aiohttp does HTTP, routing and the checks before the upgrade. Then we continue with our own file descriptor (`sockets`).
+aiohttp's transport is closed, and its request, parser, reader and task are freed (ADR 0018).
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""The clients' sockets, by their file descriptors: one epoll for all of them, which the loop watches as one file.
+"""Serve the clients' sockets by their file descriptors, with one epoll that the loop watches as one file.
 
 An idle socket is an entry in a table. A transport of uvloop's is six objects and 1.5 KiB. An event is one `write` for
 each client in one loop, which is 15 % cheaper than through transports (ADR 0018).

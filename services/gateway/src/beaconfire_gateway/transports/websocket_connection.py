@@ -116,10 +116,10 @@ class WebSocketConnection(SocketConnection):
         return make(self.gateway.limits.max_frame_bytes, TOO_LARGE)
 
     def _break(self, error: FrameError) -> None:
-        """End a connection whose bytes have no meaning any more.
+        """End a connection after invalid bytes.
 
-        Our side is ended. The other side is read and thrown away until it ends, too: if we closed at once, with bytes
-        still on their way to us, a TCP reset would take our close frame back, and the client would not learn why.
+        Our side is ended. The other side is read and thrown away until it ends, too. If we closed at once, with bytes
+        still on their way to us, a TCP reset could destroy our close frame. Then the client would not learn the reason.
         """
         self._broken = True
         if self._closing:
