@@ -6,9 +6,9 @@ request to the frame is measured in milliseconds, on one clock. The response wai
 arrives before it. The time to the response, and from the response to the frame, are measured, too; the latter may be
 negative.
 
-At first there are twenty changes a second. Then each change follows the previous one immediately, so it competes with
-the work that the previous one still causes in the rules engine, auth and the disk. At the end, a member is removed and
-added again and again. The time from the request that removes the member to `room.left` on the socket is measured.
+At first there are twenty changes a second. Then each change follows the previous one immediately. So it competes with
+the previous one's work in the rules engine, in auth and on the disk. At the end, a member is removed and added again
+and again. The time from the request that removes the member to `room.left` on the socket is measured.
 """
 
 import asyncio

@@ -39,8 +39,11 @@ CLUSTER = Path(__file__).parent / "cluster"
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the cluster's tests. Of several test processes, one that is done takes from the end of another's line
-    (`--dist worksteal`): from the middle of it, it would take some of them, and start a second cluster."""
+    """Run the cluster's tests first.
+
+    A test process that is done takes tests from the end of another's queue (`--dist worksteal`). If the cluster's tests
+    stood in the middle, it would take some of them and start a second cluster.
+    """
     items.sort(key=lambda item: CLUSTER not in item.path.parents)
 
 

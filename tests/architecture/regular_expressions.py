@@ -1,9 +1,11 @@
 """Find patterns for which Python's `re` can take more than linear time, without running them.
 
-`re` backtracks. It takes at least the square of the text's length if one text can be divided between two repetitions in
-more than one way, and what follows them can fail. As an automaton: two states p and q, each of which a word leads back
-to itself, and that word also leads from p to q (the polynomial ambiguity of Weber and Seidl). A search is one as well:
-it begins again at every character, which is a repetition of anything in front of the pattern.
+`re` backtracks. It takes at least the square of the text's length under two conditions. One text can be divided between
+two repetitions in more than one way, and the rest of the pattern can fail.
+
+The pattern's automaton then has two states p and q. One and the same word leads from p to p, from q to q, and from p to
+q. This is the polynomial ambiguity of Weber and Seidl. A search starts at every character. So it has a repetition of
+anything in front of the pattern.
 """
 
 import ast

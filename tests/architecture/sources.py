@@ -11,7 +11,7 @@ PROJECTS = {
     folder: tomllib.loads((ROOT / folder / "pyproject.toml").read_text())["project"]
     for folder in ("shared", "services/gateway", "services/auth", "services/publisher", "tools", "demo")
 }
-"""The distributions of the workspace, by folder: what the `project` table of each says."""
+"""The `project` table of each distribution in the workspace, by folder."""
 SOURCES = ("shared", "services", "tools", "demo", "scripts")
 """Folders of our Python code, besides tests and bench."""
 OURS = {

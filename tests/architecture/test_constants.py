@@ -41,7 +41,7 @@ def replaced(tree: ast.AST) -> Iterator[tuple[int, str]]:
 
 
 def _patched(call: ast.Call) -> tuple[str, str]:
-    """Return what a call replaces: where it stands, and its name. Empty if it replaces nothing."""
+    """Return the place and the name of a call's replacement. Empty if it replaces nothing."""
     called = ast.unparse(call.func).rpartition(".")[2]
     match call.args:
         case [ast.Constant(value=str(path)), *_] if called in _PATCHES and "." in path:

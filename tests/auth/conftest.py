@@ -147,7 +147,7 @@ async def _auth(stream: NatsServer, tmp_path: Path) -> AsyncIterator[Auth]:
 
 
 class Table:
-    """A campaign with an owner, an editor and a viewer, and a stranger, who is not a member."""
+    """A campaign with an owner, an editor and a viewer, and a stranger without a membership."""
 
     def __init__(self, auth: Auth, nc: Client, heard: "asyncio.Queue[Received]") -> None:
         self.auth = auth

@@ -11,7 +11,7 @@ def test_js_connection_tests_pass() -> None:
 
 
 def test_js_room_tests_pass() -> None:
-    """Rooms shared, never doubled, kept over reconnects; the cursor: clients/js/test/rooms.test.js."""
+    """The client's own tests of rooms and of the cursor pass (clients/js/test/rooms.test.js)."""
     _run("rooms")
 
 

@@ -16,7 +16,7 @@ from tests.proxy import Proxy
 
 SIZE = 3
 NOWHERE = "127.0.0.1:1"
-"""Where servers say that they are: only the routes that are configured, and go through a proxy, are made."""
+"""The address that servers advertise. Only the configured routes, which go through a proxy, are made."""
 
 
 class Brokers:

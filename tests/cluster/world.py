@@ -19,7 +19,7 @@ from tests.faults.world import World
 from tests.proxy import Proxy
 
 RING_AGE_S = "1"
-"""Short, so that who was away for longer is read from the stream."""
+"""Short, so that clients that were away for longer are served from the stream."""
 
 
 class ClusterWorld(World):
@@ -39,7 +39,7 @@ class ClusterWorld(World):
         self.ways = ways
         self.epoch = ""
         self.last_followers: list[Follower] = []
-        """Those who were judged last."""
+        """The followers of the last verdict."""
         self._names = itertools.count()
 
     def newcomer(self, *, since: str = "") -> Follower:

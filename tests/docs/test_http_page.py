@@ -46,7 +46,7 @@ def named() -> Iterator[str]:
 
 
 def _nameless(path: str) -> str:
-    """Without the names of parameters and a query. What is below a folder is a parameter."""
+    """Return a path without its query and the names of its parameters. Anything below a folder is a parameter."""
     path = re.sub(r"\{[^}]*\}", "{}", path.partition("?")[0])
     return f"{path.removesuffix('…')}{{}}" if path.endswith("/…") else path
 

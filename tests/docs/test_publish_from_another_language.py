@@ -21,7 +21,7 @@ PAGE = "docs/howto/publish_from_another_language.md"
 
 @contextmanager
 def running_up(root: Path, services: Services) -> Iterator[None]:
-    """What looks to the commands of the page like `make up` running in the tree at `root`."""
+    """Imitate `make up` running in the tree at `root`, as far as the page's commands can see."""
     folder = DataFolder(root / ".beaconfire")
     with folder.locked():
         passwords = services.nats.passwords | {OPERATOR_TOKEN: services.operator_token}

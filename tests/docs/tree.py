@@ -47,7 +47,7 @@ def write_blocks(page: str, folder: Path) -> None:
 def fresh_shell(text: str, folder: Path) -> str:
     """Run a page's commands as a reader does in a new terminal in a folder. Returns what they printed.
 
-    `.venv/bin` is not on the PATH, and there is no setting of ours. If a command fails, this fails with its output.
+    `.venv/bin` is not on the PATH, and none of our settings is set. If a command fails, this fails with its output.
     """
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", text],

@@ -174,7 +174,7 @@ def subject_of(whole: bytes) -> str:
 
 
 def is_read(whole: bytes) -> bool:
-    """What a worker finds in it."""
+    """Return whether a worker finds a valid event in it."""
     try:
         read(subject_of(whole), whole)
     except InvalidEvent:

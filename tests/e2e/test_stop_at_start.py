@@ -66,7 +66,7 @@ class Start:
 
 
 def _hears(pid: int | None, number: signal.Signals) -> bool:
-    """Whether a process has a handler for a signal, and the program is no longer the shell or the one that ties it."""
+    """Return whether a process has a handler for a signal, and already runs the service's own program."""
     status = Path(f"/proc/{pid}/status").read_text()
     caught = next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt"))
     return bool(int(caught, 16) & 1 << number - 1) and b"-m\0beaconfire_" in Path(f"/proc/{pid}/cmdline").read_bytes()

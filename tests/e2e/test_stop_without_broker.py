@@ -8,7 +8,7 @@ from beaconfire.local_services import Services
 from tests.proxy import Proxy
 
 STOP_S = 9.0
-"""What every supervisor waits for at least: Docker kills after ten seconds."""
+"""The shortest time that any supervisor waits: Docker kills after ten seconds."""
 
 
 @pytest.mark.parametrize("how", ["frozen", "killed"])

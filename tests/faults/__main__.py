@@ -30,7 +30,7 @@ RING_AGE_S = "5"
 """Short, so that some resume from a gateway's memory and some from the stream."""
 RESET_PROFILE = "clients away for 2 s"
 SOURCES = {"the gateway's memory": "60", "the stream": "1"}
-"""Where missed events come from, by how many seconds of them a gateway keeps."""
+"""The sources of missed events, each with the seconds of events that a gateway keeps."""
 FEW_AT_A_TIME = {"writers": 1, "pause_s": 0.03}
 
 

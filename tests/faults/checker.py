@@ -27,7 +27,7 @@ class Reload:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Offsets by their problem. `told` were covered by a reload."""
+    """Offsets by their problem. Those in `told` were covered by a reload."""
 
     lost: tuple[int, ...]
     twice: tuple[int, ...]

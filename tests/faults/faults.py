@@ -88,7 +88,7 @@ async def routes_cut(world: World, rounds: int) -> None:
 
 
 async def bytes_swallowed(world: World, rounds: int) -> None:
-    """What a gateway sends to the broker vanishes on its way, and nobody says so."""
+    """Swallow the bytes from a gateway to the broker without closing the connection."""
     for number in range(rounds):
         route = world.routes[number % len(world.routes)]
         await world.written(30)
@@ -138,7 +138,7 @@ async def clients_stuck(world: World, rounds: int) -> None:
 
 AWAY_S = 2.0
 SLOW_CONSUMER = "Slow Consumer Detected"
-"""What nats-server writes into its log when it drops a connection that does not read."""
+"""The line in nats-server's log when it drops a connection that does not read."""
 
 FAULTS: Mapping[str, Fault] = {
     "gateways killed -9": gateways_killed,

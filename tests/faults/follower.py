@@ -24,11 +24,11 @@ class Resume:
 
 
 class Follower(ResumingClient):
-    """Follows rooms over whichever gateway answers.
+    """Follows rooms through any gateway that answers.
 
-    `keeps_rule` False: it applies whatever comes, and ignores its own cursor (to see that the checker notices).
-    `newer(rooms, after)`: the offsets of the events that are known by now to be for them.
-    `since`: the cursor with which it comes back; without one it begins where it connects.
+    If `keeps_rule` is False, it applies every event and ignores its own cursor (to see that the checker notices).
+    `newer(rooms, after)` returns the offsets of the events known so far that belong to the rooms.
+    `since` is the cursor of its first connection. Without one it starts where it connects.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Follower(ResumingClient):
         self.applied_at: dict[int, float] = {}
         """When, on the monotonic clock, each offset was applied last."""
         self.states: list[str] = []
-        """What it was told about the broker: `degraded` and `live`, as they came."""
+        """The messages about the broker that it received, in order: `degraded` and `live`."""
         self.reloads: list[Reload] = []
         self.started_at: int | None = None
         self.connects = 0

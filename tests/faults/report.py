@@ -24,7 +24,7 @@ class Outcome:
     back_s: Sequence[float]
     """From each lost connection to the next one."""
     caught_up_s: Sequence[float]
-    """After each return of the broker: until everybody had everything."""
+    """After each return of the broker: the time until every follower had every event."""
     resumes: Sequence[Resume]
     took_s: float
 
@@ -63,7 +63,8 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """A figure that is promised to be `at` most (or at `least`) so much. `measured` None: nothing was."""
+    """A figure that is promised to be `at` most (or at `least`) so much. `measured` is None if there was no
+    measurement."""
 
     title: str
     measured: float | None

@@ -57,14 +57,14 @@ class World:
         """All servers, where there are several."""
         self.gateways = gateways
         self.routes = routes
-        """What stands between each gateway and the broker."""
+        """The proxies between each gateway and the broker."""
         self.auth = auth
         self.followers: list[Follower] = []
         self.acknowledged: dict[int, str] = {}
         self.acknowledged_at: dict[int, float] = {}
         """When, on the monotonic clock, the publisher had the acknowledgement of each offset."""
         self.caught_up_s: list[float] = []
-        """After each return of the broker: how long until everybody had what was written then, and all before it."""
+        """After each return of the broker: the time until every follower had all events written up to then."""
         self._of_room: dict[str, list[int]] = {}
         self._publishers = publishers
         self._numbers = itertools.count()

@@ -38,7 +38,7 @@ from tests.gateway.core import build_core, key
 ROOTS = ("campaign:c1", "campaign:c2")
 ROOMS = ("campaign:c1", "campaign:c1/settlement:s1", "campaign:c2")
 PEOPLE = {"ann": Role.OWNER, "bob": Role.VIEWER}
-"""And their first roles, in both roots."""
+"""The clients, and their first roles in both roots."""
 RING_EVENTS = 3
 ROUTES = Routes()
 
@@ -54,7 +54,7 @@ class Message:
 
 @dataclass
 class Stand:
-    """A client stood in a room: it is owed what lies in (after, owed], and may have had what lies in (since, upto]."""
+    """A client's stay in a room. It is owed the events in (after, owed], and may have had those in (since, upto]."""
 
     room: str
     role: Role
@@ -65,7 +65,7 @@ class Stand:
 
 
 class Socket:
-    """A client's end, which is full when it is told to be."""
+    """A client's end of a connection. It is full while `paused` is set."""
 
     def __init__(self) -> None:
         self.paused = False
@@ -135,16 +135,16 @@ class Person:
     applied: list[int] = field(default_factory=list)
     excused: list[tuple[set[str], int, int]] = field(default_factory=list)
     restored: dict[int, list[int]] = field(default_factory=dict)
-    """By message, as long as it is not answered."""
+    """Restored offsets, by the message that asked for them, until it is answered."""
     had: set[int] = field(default_factory=set)
-    """What was restored, ever."""
+    """All offsets that were ever restored."""
     asked: dict[int, tuple[str, str, int | None]] = field(default_factory=dict)
-    """Messages that are not answered: what for, which room, and since where."""
+    """Unanswered messages, by id: join or leave, the room, and the offset of the snapshot."""
     open: dict[str, Stand] = field(default_factory=dict)
     closed: list[Stand] = field(default_factory=list)
 
     def was_told(self, room: str, offset: int) -> bool:
-        """Whether it was told to load this room again, for what it has not had."""
+        """Return whether a `resync` asked the client to load this room again, for an event that it has not had."""
         return any(room in rooms and after < offset <= upto for rooms, after, upto in self.excused)
 
 
@@ -228,13 +228,13 @@ class Core(RuleBasedStateMachine):
         return self.last
 
     def lose(self, offset: int) -> None:
-        """The history's part of a gap."""
+        """Note the gap, as the history does."""
         self.lost_up_to = offset
 
     def start(self, epoch: str) -> None: ...
     def forget(self) -> None: ...
     def doubt(self, user_id: str | None = None) -> None:
-        """Authorization's part of a gap: sessions hear no event until auth has answered (`answer_doubts`)."""
+        """Hold the sessions, as authorization does after a gap, until auth has answered (`answer_doubts`)."""
         for session in self.core.hub.all_sessions():
             session.hold()
             self.doubtful.append(session)
@@ -280,7 +280,7 @@ class Core(RuleBasedStateMachine):
 
     @initialize(rooms=st.sets(st.sampled_from(ROOMS)), page=st.sampled_from([3, 50]), slowness=st.sampled_from([0, 2]))
     def come(self, rooms: set[str], page: int, slowness: int = 0) -> None:
-        """Mostly everybody is there from the start: what happens next happens to somebody."""
+        """Connect all clients at the start of most examples, so that the next steps have sessions to act on."""
         self.page_events = page
         self.slowness = slowness
         if rooms:
@@ -289,7 +289,7 @@ class Core(RuleBasedStateMachine):
 
     @rule(room=st.sampled_from(ROOMS), secret=st.booleans(), count=st.sampled_from([1, 1, 4]), heard=st.booleans())
     def publish(self, room: str, secret: bool, count: int, heard: bool) -> None:
-        """Something happens, once or a few times in a row; the live path may bring it at once."""
+        """Publish an event once or a few times in a row. The live path may bring it at once."""
         for _ in range(count):
             self._publish(room, secret)
         self._bring(heard)
@@ -323,7 +323,7 @@ class Core(RuleBasedStateMachine):
     @precondition(lambda self: len(self.unheard) > 1)
     @rule()
     def hear_late(self) -> None:
-        """The live path puts a message behind the one that follows it."""
+        """Move a message of the live path behind the one that follows it."""
         self.unheard[:2] = reversed(self.unheard[:2])
 
     @precondition(lambda self: self.unheard)
@@ -333,7 +333,7 @@ class Core(RuleBasedStateMachine):
 
     @rule()
     def repair(self) -> None:
-        """The hole is read, if one is known."""
+        """Read the hole, if one is known."""
         upto = self.order.hole
         if upto is None:
             return
@@ -353,7 +353,7 @@ class Core(RuleBasedStateMachine):
 
     @rule()
     def probe(self) -> None:
-        """Silence: the stream says where its end is."""
+        """Ask the stream where its end is, as the gateway does in silence."""
         self.reached["silence"] += self.order.hole is None and self.last > self.core.position
         self.order.expect(self.last)
         self.repair()
@@ -361,14 +361,15 @@ class Core(RuleBasedStateMachine):
     @precondition(lambda self: self.last - self.first > 8)
     @rule()
     def expire(self) -> None:
-        """Retention takes the oldest, but nothing that the gateway has yet to read."""
+        """Remove the oldest messages, as retention does, except those that the gateway has yet to read."""
         self.first = min(self.first + 4, self.core.position + 1)
         self.stream = {offset: message for offset, message in self.stream.items() if offset >= self.first}
 
     @precondition(lambda self: self.last > self.core.position)
     @rule(count=st.sampled_from([1, 4]), erased=st.booleans())
     def lose_unheard(self, count: int, erased: bool) -> None:
-        """Retention or an operator takes what the gateway has yet to hear, changes of memberships among it."""
+        """Remove messages that the gateway has yet to hear, as retention or an operator does. Some change
+        memberships."""
         first = self.core.position + 1
         gone = {offset for offset in self.stream if first <= offset < first + count}
         self.unheard = [offset for offset in self.unheard if offset not in gone]
@@ -381,7 +382,7 @@ class Core(RuleBasedStateMachine):
     @precondition(lambda self: self.doubtful)
     @rule()
     def answer_doubts(self) -> None:
-        """Auth says what sessions may hear that were held since events were lost (`Authorization.confirm`)."""
+        """Answer, as auth does, what the sessions held since a gap may hear (`Authorization.confirm`)."""
         doubtful, self.doubtful = self.doubtful, []
         for session in doubtful:
             for name in list(session.rooms):
@@ -409,7 +410,7 @@ class Core(RuleBasedStateMachine):
         turns=st.sampled_from([0, 8]),
     )
     def connect_or_cut(self, name: str, rooms: set[str], resumes: bool, turns: int) -> None:
-        """Somebody comes; or the connection is lost, and what was written is what the client has."""
+        """Connect a client, or end its connection. A client whose connection ends keeps what was written to it."""
         person = self.people[name]
         if person.session is not None:
             person.socket.is_open = False
@@ -431,7 +432,7 @@ class Core(RuleBasedStateMachine):
     @precondition(lambda self: any(person.session for person in self.people.values()))
     @rule(room=st.sampled_from(ROOMS), for_long=st.booleans())
     def be_away(self, room: str, for_long: bool) -> None:
-        """Somebody is cut off and comes back behind the ring, or behind what the stream still has."""
+        """Disconnect a client. It returns behind the ring, or behind the messages that the stream still has."""
         person = next(person for person in self.people.values() if person.session)
         self.connect_or_cut(person.name, set(), resumes=True, turns=0)
         for _ in range(3):
@@ -450,8 +451,8 @@ class Core(RuleBasedStateMachine):
         behind=st.sampled_from([None, 0, 2, 10, -5]),
     )
     def ask(self, name: str, room: str, joins: bool, behind: int | None) -> None:
-        """A room is joined or left; joined from now on, or from a snapshot that is so far behind the stream's end, or
-        ahead of it."""
+        """Join a room or leave it. A client joins from now on, or from a snapshot `behind` the end of the stream. A
+        negative number is ahead of the end."""
         person = self.people[name]
         session = person.session
         if session is not None:
@@ -472,7 +473,7 @@ class Core(RuleBasedStateMachine):
         turns=st.sampled_from([0, 1, 3]),
     )
     def lag_behind_a_question(self, name: str, room: str, other: str, behind: int | None, turns: int) -> None:
-        """A socket fills up between a question and its answer; events come before both."""
+        """Fill a socket between a question and its answer. An event is published before each of the two."""
         self.ask(name, room, joins=True, behind=behind)
         self.turn(turns)
         self.publish(room, secret=False, count=1, heard=True)
@@ -482,7 +483,7 @@ class Core(RuleBasedStateMachine):
 
     @rule()
     def heartbeat(self) -> None:
-        """Half a heartbeat goes by: who is connected is pinged or was heard, and told how far it is."""
+        """Let half a heartbeat go by. Connected sessions are pinged or were heard, and are sent their position."""
         for session in list(self.core.hub.all_sessions()):
             session.heard()
         self.seconds += 13
@@ -491,7 +492,7 @@ class Core(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(sorted(PEOPLE)), room=st.sampled_from(ROOMS))
     def hiccup(self, name: str, room: str) -> None:
-        """A socket is full for less than a turn of the loop, while events come."""
+        """Fill a socket for less than a turn of the loop, while events are published."""
         self.publish(room, secret=False, count=1, heard=True)
         self.fill_up_or_drain(name)
         self.publish(room, secret=False, count=1, heard=True)
@@ -516,8 +517,8 @@ class Core(RuleBasedStateMachine):
         heard=st.booleans(),
     )
     def change(self, name: str, root: str, role: Role | None, heard: bool) -> None:
-        """Auth takes a member out, in, or changes its role: at once for who asks, at its place in the stream for who is
-        there."""
+        """Add a member, remove one, or change a role, as auth does. A new question is answered with the change at once.
+        Connected sessions get it at its place in the stream."""
         if self.roles.get((name, root)) is not role:
             self.roles.pop((name, root), None)
             if role is not None:
@@ -529,7 +530,7 @@ class Core(RuleBasedStateMachine):
     @precondition(lambda self: self.last > 8)
     @rule(name=st.sampled_from(sorted(PEOPLE)))
     def revoke(self, name: str) -> None:
-        """Somebody signs out everywhere: sessions end where that stands in the stream."""
+        """Sign a user out everywhere. The sessions end at the place of the revocation in the stream."""
         self.last += 1
         self.revoked.update(self.core.hub.sessions_of(name))
         self._store(Message(revoked=name))
@@ -543,7 +544,7 @@ class Core(RuleBasedStateMachine):
     # Invariants.
 
     def _look(self) -> None:
-        """Take what was written, and see who stands where."""
+        """Take the frames that were written, and note the place of each session in its rooms."""
         for person in self.people.values():
             self._take(person)
             session = person.session
@@ -560,13 +561,13 @@ class Core(RuleBasedStateMachine):
                     person.closed.append(person.open.pop(room))
             for room in session.rooms:
                 if room not in person.open:
-                    # One who joins while catching up joins at its own place.
+                    # A session that joins while it catches up joins at its own place.
                     after = place if person.joined_at is None else person.joined_at
                     person.open[room] = Stand(room, session.rooms[room].role, min(person.place, after), after)
             person.place, person.joined_at = place, None
 
     def _gone(self, person: Person) -> None:
-        """It has what was written; it is owed no more than its cursor says."""
+        """End a client's session. The client has what was written, and is owed no more than its cursor says."""
         person.session = None
         for stand in person.open.values():
             stand.upto = self.core.position
@@ -612,7 +613,8 @@ class Core(RuleBasedStateMachine):
                 self.reached[frame["type"]] += 1
 
     def _take_reply(self, person: Person, frame: dict[str, Any]) -> None:
-        """It says where the room begins; what was restored of it ends there, and is all there was since the cursor."""
+        """Take a reply to a join or leave. It says where the room begins. Restored events end there, and are all events
+        since the snapshot."""
         kind, room, since = person.asked.pop(frame["id"])
         restored, (answer,) = person.restored.pop(frame["id"], []), frame["rooms"].values()
         person.had.update(restored)
@@ -647,7 +649,7 @@ class Core(RuleBasedStateMachine):
             self.loop.close()
 
     def _settle(self) -> None:
-        """Everything heals: sockets drain, holes are read, the loop turns until nothing is left to do."""
+        """Repair everything: sockets drain, holes are read, and the loop turns until nothing is left to do."""
         for person in self.people.values():
             self._drain(person)
         self.probe()
@@ -682,7 +684,7 @@ EVERYTHING = {
     *("join", "leave", "restored", "revoke", "room.left", "role.changed", "gap", "confirmed"),
 }
 ROUNDS = 3
-"""More than one only where chance has left something out."""
+"""A further round runs only if chance has left a fault out."""
 
 
 def test_session_behind_gets_resync_for_one_room_without_passing_events_of_others() -> None:
@@ -738,7 +740,7 @@ def test_events_read_for_a_session_before_it_was_held_come_later_once_and_in_ord
 
 
 def test_every_client_applies_exactly_what_it_is_owed_in_any_course() -> None:
-    """Once and in order, and the courses do contain every fault."""
+    """Every client applies its events once and in order, and the examples contain every fault."""
     Core.reached.clear()
     for _ in range(ROUNDS):
         run_state_machine_as_test(

@@ -91,7 +91,7 @@ class EventStream(SocketConnection, SoleSession):
         self.write(HEAD)
 
     def data_received(self, data: bytes) -> None:
-        """Nothing is expected behind the request."""
+        """Ignore the bytes, because a client sends nothing after its request."""
 
     def ping(self, session: Session, data: bytes = b"") -> None:
         self.write(b":\n\n" + data)

@@ -21,9 +21,9 @@ from beaconfire_kit.errors import BeaconfireError
 
 
 class Words:
-    """A dialect: `connect USER CURSOR ROOM…`, `subscribe CURSOR ROOM…`; events are their offset and reversed body.
+    """A dialect of lines: `connect USER CURSOR ROOM…` and `subscribe CURSOR ROOM…`.
 
-    It has no `goaway`.
+    An event is its offset and its reversed body. There is no `goaway`.
     """
 
     def __init__(self) -> None:

@@ -68,7 +68,7 @@ async def ended_by_an_administrator(_database: Database, operator: Database) -> 
 
 
 async def read_only(database: Database, operator: Database) -> None:
-    """25006: the connection is to a server that a failover has made read-only; the next one is not."""
+    """Cause 25006: a failover has made the connection's server read-only. The next connection is not."""
     name = f'"{database.url.database}"'
     await execute(operator, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
     await database.engine.dispose()

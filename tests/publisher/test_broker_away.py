@@ -120,7 +120,7 @@ async def test_service_token_is_checked_with_auth_while_the_broker_is_away(
 
 @asynccontextmanager
 async def asking(server: NatsServer, auth: Auth) -> AsyncIterator[AsksAuth]:
-    """What a service asks auth with, which knows whether the broker answers."""
+    """Yield the client with which a service asks auth. It knows whether the broker answers."""
     async with connected(server, "publisher") as nc, aiohttp.ClientSession() as http:
         asks = AsksAuth(http, auth.url)
         asks.nc = nc

@@ -171,7 +171,7 @@ async def test_dead_or_frozen_broker_delays_an_answer_by_no_more_than_the_bound(
     took_s = time.monotonic() - began
     await asyncio.to_thread(stream.thaw if fault == "freeze" else stream.start)
     assert (answer.status, OFFSET_HEADER in answer.headers) == (200, False), (answer, answer.headers)
-    # Read from the stream: who listens to `live.>` may be back later than the relay.
+    # Read from the stream, because a listener on `live.>` may be back later than the relay.
     async with connected(stream, "setup") as nc, asyncio.timeout(PATIENCE_S):
         while (last := await last_event(nc, publisher)) != answer.headers[PENDING_HEADER]:
             await asyncio.sleep(0.05)

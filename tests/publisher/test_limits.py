@@ -180,7 +180,7 @@ async def test_requests_of_strangers_do_not_count_against_a_root(place: Place) -
         assert (await stranger.get("/v1/campaigns/c1/settlements")).status == 403
     answers = [await place.user(publisher, f"u{number}").get("/v1/campaigns/c1/settlements") for number in range(4)]
 
-    assert [answer.status for answer in answers] == [404] * 3 + [429]  # there is no such campaign
+    assert [answer.status for answer in answers] == [404] * 3 + [429]  # the campaign does not exist
     over(answers[-1], "root_requests")
 
 

@@ -27,7 +27,10 @@ TOO_LARGE = 4413
 
 @dataclass(frozen=True)
 class Case:
-    """What is sent, and what comes: `frames` in order, then a close with `close`, or the connection goes on (None)."""
+    """A case: bytes to send, and the `frames` that come back in order.
+
+    A close with the code `close` follows, or the connection goes on (None).
+    """
 
     number: str
     send: bytes

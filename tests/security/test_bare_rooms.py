@@ -41,7 +41,7 @@ async def correlation_of_next(client: SocketClient) -> str:
 async def test_stranger_cannot_take_over_a_bare_room(stream: NatsServer, tmp_path: Path) -> None:
     """T8: a stranger invites the victim and publishes an event for the same id.
 
-    The victim, who is in the bare room, still hears only the true root, also after its lease was renewed. The bare name
+    The victim is in the bare room, and still hears only the true root, also after its lease was renewed. The bare name
     is now refused with both long forms, and the long form works.
     """
     tuning = Tuning(asking=AskingPolicy(renew_after_s=0.0, renew_every_s=0.05))

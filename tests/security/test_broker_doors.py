@@ -167,7 +167,7 @@ async def test_each_broker_user_can_publish_exactly_what_its_row_allows(
 async def test_each_broker_user_can_subscribe_exactly_to_what_its_row_allows(
     nats_server: NatsServer, user: BrokerUser
 ) -> None:
-    """T11: nothing wider, and nothing without the required queue group."""
+    """T11: a wider subscription is refused, and so is one without the required queue group."""
     async with raw_nats(nats_server, user.name) as nats:
         answers = [
             (f"{subject} {queue}".strip(), may_subscribe(user, subject, queue), await nats.subscribe(subject, queue))

@@ -26,7 +26,8 @@ JAVA = (
     "HTTP2-Settings: AAEAAEAAAAIAAAABAAMAAABkAAQBAAAAAAUAAEAA\r\n"
     "Upgrade: h2c\r\n"
 )
-"""What `java.net.http.HttpClient` adds to a request over plain HTTP; `curl --http2` sends the same in other order."""
+"""The headers that `java.net.http.HttpClient` adds to a request over plain HTTP. `curl --http2` sends them in other
+order."""
 CACHED = dict.fromkeys(("/", "/index.html", "/page/x1"), "no-cache")
 PUBLIC = {"/.well-known/jwks.json"}
 
@@ -252,7 +253,7 @@ async def test_handshake_with_another_method_than_get_gets_405(gateway: Gateway,
 
 @pytest.mark.parametrize("transport", ["handover", "aiohttp"])
 async def test_handshake_with_an_empty_body_is_accepted(stream: NatsServer, auth: FakeAuth, transport: str) -> None:
-    """`Content-Length: 0` says that there is no body. A message sent at once is answered."""
+    """A handshake with `Content-Length: 0` has no body. A message sent at once is answered."""
     hello = json.dumps({"type": "connect", "id": 1, "token": auth.token("owner")}).encode()
     async with running_gateway(stream, auth, transport=transport) as gateway, connection(gateway.url) as raw:
         raw.write(handshake(gateway.url, Content_Length="0") + client_frame(hello))

@@ -14,7 +14,8 @@ WRONG_PASSWORD = "a-wrong-password-nobody-has"
 
 
 async def test_no_secret_appears_in_logs_metrics_or_errors(target: Target) -> None:
-    """T3: in a message, header, query or body; good, forged and expired; logged at level debug."""
+    """T3: secrets stand in a message, a header, a query or a body. They are good, forged or expired. The level is
+    debug."""
     token, forged = target.stranger.token, target.stranger.token[:-8] + "AAAAAAAA"
     auth, publisher, gateway = target.services.auth_url, target.services.publisher_url, target.gateway.url
     answers = [

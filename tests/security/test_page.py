@@ -19,8 +19,10 @@ HARMS = [
 
 @pytest.mark.parametrize("harm", HARMS)
 async def test_markup_in_every_text_field_is_shown_as_text(table: Table, harm: str) -> None:
-    """T20: in names, descriptions, kinds and variables of each kind of thing, and in a member's name; in the list, in
-    the feed and in messages."""
+    """T20: markup stands in a member's name, and in names, descriptions, kinds and variables of everything.
+
+    It is shown in the list, in the feed and in messages.
+    """
     owner = await table.seat("Owner")
     token = await owner.page.evaluate("JSON.parse(sessionStorage.getItem('beaconfire-session')).accessToken")
     place = {"name": harm, "description": harm, "kind": harm[:64], "variables": {"note": harm}}

@@ -35,7 +35,7 @@ ATTACKS = {
 
 @pytest.mark.parametrize("attack", ATTACKS)
 async def test_hostile_frames_are_closed_with_their_code_and_cost_nothing(target: Target, attack: str) -> None:
-    """T12: the process lives, is no larger than before, and others hear their events."""
+    """T12: the process lives, does not grow, and other clients hear their events."""
     data, codes = ATTACKS[attack]
     before = rss_bytes(target.gateway)
     async with target.client(target.owner, target.room) as client:

@@ -1,4 +1,4 @@
-"""T13: clients that take their time: endless heads, slow bodies, silence, and answers that they do not read."""
+"""T13: clients that take their time. Heads never end, bodies are slow, sockets are silent, and answers are not read."""
 
 import asyncio
 import socket

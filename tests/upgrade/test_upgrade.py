@@ -1,8 +1,8 @@
 """`beaconfire up` goes on with a data folder of the version before.
 
-`data_folder.tar.gz` is the data folder of a `beaconfire up` of the last version without a workspace (commit f729811):
-started with the demo and one gateway, Emberford's population changed to 1241, stopped with Ctrl-C. Logs were left out.
-`facts.json` has what its publisher said last: ids, and the cursor of a read.
+`data_folder.tar.gz` is the data folder of the last version without a workspace (commit f729811). Its `beaconfire up`
+was started with the demo and one gateway. Emberford's population was changed to 1241, and Ctrl-C stopped it. Logs were
+left out. `facts.json` has the last answers of its publisher: ids, and the cursor of a read.
 """
 
 import json

@@ -4,7 +4,7 @@ An event is declared once, as one class in one file under `beaconfire_kit/events
 subject, rooms, validation, reference, AsyncAPI, JSON Schemas, client typings (`make generate`). This file is never
 edited to add an event. A declaration that cannot work is refused at import, with a sentence that names the class.
 
-Write strictly, read tolerantly: a service may not build an event with unknown fields; a reader lets them pass
+Write strictly, read tolerantly. A service may not build an event with unknown fields. A reader lets them pass
 (`beaconfire_kit/envelope.py`), so a new optional field needs no gateway deployment.
 """
 

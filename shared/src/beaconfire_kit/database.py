@@ -57,9 +57,9 @@ _DRIVERS = {
     "postgresql": "postgresql+asyncpg",
     "postgresql+asyncpg": "postgresql+asyncpg",
 }
-# SQLSTATEs (PostgreSQL, appendix A) after which another attempt may succeed. They mean: out of resources, serialization
-# and deadlock, an object in use, lock not available, cancelled by a timeout, shutting down or starting, a failing disk.
-# Errors that only need a fresh connection are in `beaconfire_kit.postgresql`.
+# SQLSTATEs (PostgreSQL, appendix A) after which another attempt may succeed, in this order: out of resources;
+# serialization and deadlock; object in use; lock not available; cancelled by a timeout; shutting down or starting;
+# failing disk. Errors that only need a fresh connection are in `beaconfire_kit.postgresql`.
 _PASSING = ("53", "40", "55006", "55P03", "57014", "57P", "58")
 
 

@@ -188,8 +188,8 @@ def check(subject: str, body: bytes) -> Checked:
     right = address(payload)
     if right != subject:
         raise InvalidEvent("wrong_subject", f"a {checked['type']} with these ids belongs on {right}")
-    # Every key has a colon behind it, every time has two inside and a third in an offset. If there are no more than
-    # those of the fields that were found, no key is there twice or unknown, and nothing is left to look at.
+    # Every key has a colon behind it. Every time has two inside, and a third in its offset. If there are no other
+    # colons than those of the known fields, no key is unknown or there twice. Then the body needs no second look.
     more = body.count(b":") - len(checked) - len(payload) - len(checked["metadata"]) - colons
     if more and not (more == 1 and b'+00:00"' in body):
         check_json(body)

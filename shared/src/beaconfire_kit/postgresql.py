@@ -1,9 +1,9 @@
 """Interpret PostgreSQL's errors, and repeat statements that failed only because of their connection.
 
-A prepared statement is stale once a migration has changed the type of a column that it returns, or once another client
-of the pooler has deallocated it. A connection is gone after a restart, and useless after a failover that made its
-server read-only. A statement that fails for such a reason is executed once more on a fresh connection, if that loses no
-earlier changes.
+A prepared statement is stale once a migration has changed the type of a column that it returns. It is gone once another
+client of the pooler has deallocated it. A connection is gone after a restart, and useless after a failover that made
+its server read-only. A statement that fails for such a reason is executed once more on a fresh connection, if that
+loses no earlier changes.
 """
 
 from typing import Any

@@ -62,7 +62,7 @@ GATHER_S = 0.01
 MARK_S = 0.05
 """How long acknowledged rows are gathered before they are marked: one transaction, and one sync, for all of them."""
 POLL_S = 1.0
-"""How often the relay looks for rows of which nothing told it, and counts what waits."""
+"""How often the relay looks for rows that it was not notified of, and counts the waiting rows."""
 SEND_S = 2.0
 """How long to wait for an acknowledgement. After that the row may be too old to be sent without a look."""
 FIND_S = 30.0

@@ -5,9 +5,9 @@ A subject is a path of `kind.id` pairs, outermost first, with at most one traili
 *root*, which owns membership. This one rule replaces all room-targeting code (DESIGN: "a subject is an address,
 and its rooms").
 
-On a socket a room is `kind:id`, or `root:id/kind:id` where the client knows the root. Ids and kinds match
-`[A-Za-z0-9_-]{1,64}`, on publish and on subscribe: `campaign.*.x` *can* be published and stored by NATS, and a
-room id of `*` would otherwise reach every campaign.
+On a socket a room is `kind:id`, or `root:id/kind:id` if the client knows the root. Ids and kinds match
+`[A-Za-z0-9_-]{1,64}`, on publish and on subscribe. NATS *can* store `campaign.*.x`, and a room id of `*` would
+otherwise reach every campaign.
 """
 
 import re

@@ -27,7 +27,7 @@ from tests.gateway.slow_clients import Stuck
 from tests.websocket import client_frame, handshake
 
 GRACE_S = 15
-"""Beyond its window a loaded machine may take this long to end a process; what hangs takes for ever."""
+"""Beyond its window, a loaded machine may take this long to end a process. A process that hangs takes forever."""
 
 
 async def figure(process: ServiceProcess, name: str) -> float:
@@ -38,8 +38,10 @@ async def figure(process: ServiceProcess, name: str) -> float:
 
 
 async def get_stuck(stream: NatsServer, process: ServiceProcess, auth: FakeAuth, count: int) -> list[Stuck]:
-    """Clients of a room that read nothing while events pour in, until each one's socket is full; and one that asks for
-    files, and reads none, until no more are served."""
+    """Connect clients of a room that read nothing while events pour in, until each one's socket is full.
+
+    One more asks for files, and reads none, until no more are served.
+    """
     hello = {"type": "connect", "id": 1, "token": auth.token("viewer"), "rooms": ["campaign:c1"]}
     stuck = [Stuck() for _ in range(count + 1)]
     for client in stuck:
@@ -214,7 +216,7 @@ def test_present_sessions_leave_in_the_first_half_of_the_window_and_newcomers_in
     assert all(0 <= turn <= window_s * 500 for turn in turns)
     assert {message.within_ms for message in messages} <= {window_s * 1000}
     for moment in moments:
-        now = 1_000.0 + moment  # rounded: what is left counts from here, not from `moment`
+        now = 1_000.0 + moment  # rounded: the rest counts from here, not from `moment`
         goaway = goaways.to_newcomer(now)
         left = max(0.0, 1_000.0 + window_s - now) * 1000
         assert left / 2 - 1 <= goaway.after_ms <= goaway.within_ms <= left

@@ -53,7 +53,7 @@ def test_memory_is_given_back_once_most_sessions_have_been_gone_for_a_while() ->
         watch.look(2 * STEP, now)
     half = loops(), len(let_go)
     now = 20 * PATIENCE_S
-    for sessions in (*[STEP] * 100, 2 * STEP, STEP):  # looked at more often than told, and some come back in between
+    for sessions in (*[STEP] * 100, 2 * STEP, STEP):  # looks more often than needed; some sessions return
         watch.look(sessions, now)
         now += (PATIENCE_S - 1) / 100
     watch.look(STEP, now + PATIENCE_S - 1)

@@ -31,7 +31,7 @@ class SlowAuth:
     questions: list[Msg] = field(default_factory=list)
 
     async def asked(self, count: int) -> list[str]:
-        """Wait for so many questions; who asked, all that are on their way included."""
+        """Wait for so many questions. Return the users that asked, including all questions on their way."""
         async with asyncio.timeout(10):
             while len(self.questions) < count:
                 await asyncio.sleep(0.001)

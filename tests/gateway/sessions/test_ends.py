@@ -24,12 +24,12 @@ ROOMS = ["campaign:c1", "campaign:c1/settlement:s1"]
 
 
 async def stats(gateway: Gateway) -> dict[str, Any]:
-    """What the gateway says it holds, without the figures that only rise."""
+    """Return the gateway's own count of what it holds, without the figures that only rise."""
     return {name: value for name, value in (await gateway.stats()).items() if name not in ("limits", "refusedByLimit")}
 
 
 async def everything(gateway: Gateway) -> dict[str, Any]:
-    """What the gateway says it holds, and what this process does hold of it."""
+    """Return the gateway's own count of what it holds, and the objects that this process really holds."""
     figures = await stats(gateway)
     gc.collect()
     return {
@@ -40,7 +40,7 @@ async def everything(gateway: Gateway) -> dict[str, Any]:
 
 
 async def still_there(gateway: Gateway, before: dict[str, Any]) -> dict[str, Any]:
-    """What is more than it was before."""
+    """Return the counts that are higher than before."""
     now = await everything(gateway)
     return {name: value for name, value in now.items() if (value > before[name] if isinstance(value, int) else value)}
 
@@ -82,7 +82,7 @@ async def close(_gateway: Gateway, sockets: Sequence[RawSocket]) -> None:
 
 
 async def crash(_gateway: Gateway, sockets: Sequence[RawSocket]) -> None:
-    """What a crashed client's kernel sends: RST."""
+    """Send RST, as the kernel of a crashed client does."""
     for raw in sockets:
         raw.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         raw.writer.transport.abort()
@@ -118,7 +118,7 @@ END = {"closing": close, "crashing": crash, "broken": break_off, "revoked": revo
 
 
 async def introduce(auth: FakeAuth, user: str, sockets: Sequence[RawSocket]) -> None:
-    """Say who they are, and wait for the acks."""
+    """Send `connect` on each socket as the user, and wait for the acks."""
     for raw in sockets:
         hello = {"type": "connect", "id": 1, "token": auth.token(user), "rooms": ROOMS}
         raw.write(client_frame(json.dumps(hello).encode()))

@@ -42,7 +42,7 @@ def test_request_larger_than_a_minutes_worth_passes_with_a_full_allowance() -> N
 def test_allowance_never_grants_more_than_a_burst_and_what_flows_in(
     per_minute: int, steps: list[tuple[float, int]]
 ) -> None:
-    """A client that waits as long as it was told is let in."""
+    """A client that waits as long as the refusal says is let in."""
     rate, now, granted = Rate(per_minute), 100.0, 0
     for pause, count in steps:
         now += pause

@@ -1,4 +1,4 @@
-"""What a session costs in objects. These tests count objects and take no times."""
+"""The cost of a session in objects. These tests count objects and take no times."""
 
 import asyncio
 import gc
@@ -154,7 +154,7 @@ async def test_waves_of_different_users_leave_no_memory_behind(core: Core) -> No
 
     after = [await wave(number) for number in range(4)]
 
-    assert after[-1] - after[1] < 250  # a list or a table may have grown; not a block for every other one who was here
+    assert after[-1] - after[1] < 250  # a list or table may have grown; no block for every second session
     assert (core.hub.sessions, len(core.users), core.door.connecting) == (0, 0, 0)
     assert not core.door.addresses
 

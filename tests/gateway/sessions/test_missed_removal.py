@@ -92,7 +92,7 @@ async def start_over(island: Island, _offset: int) -> None:
 
 
 async def purge_subject(island: Island, offset: int) -> None:
-    """As an operator does who erases what was said of a member."""
+    """Purge the subject of an event, as an operator does to erase the messages about a member."""
     async with connected(island.gateway.server, "setup") as setup:
         answer = await setup.request("$JS.API.STREAM.MSG.GET.EVENTS", json.dumps({"seq": offset}).encode())
     await island.call("STREAM.PURGE.EVENTS", filter=json.loads(answer.data)["message"]["subject"])
@@ -114,7 +114,7 @@ def heard(client: SocketClient) -> list[str]:
 
 @LOSSES
 async def test_member_whose_removal_was_missed_hears_nothing_published_since(island: Island, lose: Lose) -> None:
-    """Members who stay hear all of it."""
+    """Members who were not removed hear all of it."""
     removed, stays = await island.client("viewer"), await island.client("owner")
     with island.route.cut_off():
         island.auth.members["viewer"] = {}
@@ -288,7 +288,7 @@ async def test_sessions_hear_nothing_after_a_gap_until_auth_answers_and_then_eve
 
 
 async def test_sessions_leave_their_rooms_if_auth_does_not_answer_after_a_gap(impatient_island: Island) -> None:
-    """The reason tells them to ask again, and with their cursor they miss nothing."""
+    """Clients learn from the reason that they should ask again, and with their cursor they miss nothing."""
     clients = [await impatient_island.client(user) for user in ("owner", "editor", "viewer")]
     impatient_island.auth.answer = lambda _question: None
     with impatient_island.route.cut_off():

@@ -23,7 +23,7 @@ class Stream:
 @pytest.fixture(name="waiting")
 async def _waiting(core: Core) -> list[WebSocket]:
     """Clients whose cursors are ahead of the gateway's position, by 5, 3, 5 and 7."""
-    core.history = Stream()  # type: ignore[assignment]  # nobody gets as far as a page
+    core.history = Stream()  # type: ignore[assignment]  # no session gets as far as a page
     connections = []
     for offset in (5, 3, 5, 7):
         one = open_connection(core, "u")

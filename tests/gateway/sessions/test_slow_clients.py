@@ -1,4 +1,4 @@
-"""What a client that reads nothing costs (X3): real sockets, a flood, and what the gateway keeps for each."""
+"""The cost of a client that reads nothing (X3): real sockets, a flood, and the gateway's memory for each."""
 
 import asyncio
 import gc
@@ -28,7 +28,8 @@ from tests.websocket import client_frame, raw_socket
 
 STUCK = 50
 CEILING = 262_144
-"""What one may take of ours, bytes (`max_buffer_bytes` as it is shipped). The kernel's buffers are its own."""
+"""The most bytes that one client may take in the gateway (the default of `max_buffer_bytes`), without the kernel's
+buffers."""
 
 
 @pytest.mark.parametrize(("count", "fields"), [(2_000, 1), (100, 60)])
@@ -187,7 +188,7 @@ async def test_session_whose_socket_is_full_when_it_would_go_live_stays_behind(c
 
 
 def deliver(core: Core, offset: int, frame: bytes) -> None:
-    """Deliver an event to the room that everybody is in. It is written in following turns."""
+    """Deliver an event to the room that every client is in. It is written in following turns."""
     entry = Entry(offset, Route("campaign.c1.state", (SUBSCRIPTION.room,)), frame, time.monotonic(), type="t")
     core.ring.append(entry)
     core.outbound.put(offset, entry)

@@ -32,7 +32,7 @@ class Message:
 
 
 class Stream:
-    """What a broker has, and how it answers an intake's `Reader`.
+    """A broker's stream, and its answers to an intake's `Reader`.
 
     Each answer takes some turns of the loop, in which anything may happen.
     """
@@ -46,7 +46,7 @@ class Stream:
         """How often it was created."""
         self.cuts = 0
         self.armed: dict[str, list[Callable[[], None]]] = {}
-        """What happens right after the next answers of a kind."""
+        """Calls to make right after the next answers of a kind."""
         self.recreate()
 
     def recreate(self) -> None:

@@ -1,4 +1,5 @@
-"""From a subject to sockets: the right rooms, once, in order; and invalid events, which reach no client."""
+"""An event goes from its subject to the sockets of the right rooms, once and in order. Invalid events reach no
+client."""
 
 import asyncio
 import json

@@ -133,7 +133,7 @@ async def replayed_halfway(gateway: Gateway, slow: RawSocket, user: str, cursor:
 async def test_member_removed_or_demoted_during_a_replay_hears_nothing_more_of_it(
     stream: NatsServer, auth: FakeAuth, role: Role | None
 ) -> None:
-    """Each event is judged when it is written, and the change is told before what is missing."""
+    """Each event is judged by the role at its time, and a role change is sent before the missed events."""
     async with (
         running_gateway(stream, auth, max_buffer_bytes=16_384, ring_bytes=1_048_576) as gateway,
         raw_socket(gateway.url) as slow,
@@ -262,7 +262,7 @@ async def test_cursor_ahead_of_this_gateway_is_waited_for(stream: NatsServer, au
         behind = await stack.enter_async_context(
             running_gateway(stream, auth, nats_url=f"nats://127.0.0.1:{proxy.port}")
         )
-        token = auth.token("viewer")  # the same all along: what it opens is known, and not asked for
+        token = auth.token("viewer")  # one token throughout, so the gateway knows its rooms and does not ask again
         before = await stack.enter_async_context(open_socket(behind.url))
         epoch = cursor_of((await before.connect(token, ["campaign:c1"]))["cursor"]).epoch
         async with open_socket(behind.url) as mistaken:  # it is looked where the stream ends, which counts but once

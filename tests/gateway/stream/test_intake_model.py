@@ -32,7 +32,7 @@ class Reading(RuleBasedStateMachine):
         self.stream = self.stage.stream
         self.ring = Ring(max_bytes=10**9, max_age_s=10**9)
         self.position: int | None = None
-        """What was told or delivered last; None: nothing yet."""
+        """The last offset that was reported or delivered, or None before the first."""
         self.told_life = 0
         self.epoch_renewed = False
         self.read_at = 0.0
@@ -51,7 +51,7 @@ class Reading(RuleBasedStateMachine):
         )
         self.stage.run(self.intake)
 
-    # What it tells.
+    # Calls that the intake makes.
 
     def _deliver(self, offset: int, stored: Stored) -> None:
         assert self.position is not None
@@ -67,7 +67,8 @@ class Reading(RuleBasedStateMachine):
             self.ring.append(Entry(offset, ROUTES[stored.subject], stored.body, 0.0, type="t"))
 
     def _excuse(self, offset: int) -> None:
-        """It was passed over in silence: it was no event, or was erased and cannot be told from an old tick."""
+        """Check that an offset was rightly passed over: it was no event, or it was erased and may have been an old
+        tick."""
         if not self.stream.everything[offset].is_event:
             self.reached["ticks that ran out"] += self.stream.why_gone.get(offset) == "expired"
             return
@@ -102,7 +103,7 @@ class Reading(RuleBasedStateMachine):
     def _doubt(self) -> None:
         self.doubted = True
 
-    # What happens.
+    # Steps.
 
     @initialize(slowness=st.sampled_from([0, 1, 3]), before=st.integers(0, 12), age=st.sampled_from([0.0, 50.0, 70.0]))
     def start(self, slowness: int, before: int, age: float) -> None:
@@ -244,7 +245,7 @@ class Reading(RuleBasedStateMachine):
             self.stage.close()
 
     def _settle(self) -> None:
-        """Everything heals: nothing more happens until the gateway has got to the end."""
+        """Repair everything, and let no fault happen until the gateway has reached the end."""
         self.stream.armed.clear()
         self.stream.unheard.clear()
         self._come_back()

@@ -117,7 +117,7 @@ def test_error_after_the_intake_was_live_leads_to_a_state_that_goes_on() -> None
 
 
 def test_switching_ends_only_with_the_end_of_the_new_stream() -> None:
-    """Nothing is delivered at a position of the old stream."""
+    """No event is delivered at a position of the old stream."""
     leads = {event for event, state in TRANSITIONS[State.SWITCHING].items() if state is not State.SWITCHING}
 
     assert leads == {Event.END_FOUND}
@@ -131,7 +131,7 @@ def _reached_from(state: State) -> set[State]:
     return reached
 
 
-# What really happens.
+# Courses of a real stream.
 
 
 def test_intake_reads_the_newest_history_and_reports_the_epoch_before_the_first_message(
@@ -335,7 +335,7 @@ def test_intake_that_cannot_start_fails(stage: Stage) -> None:
 
 def test_offsets_removed_between_the_question_and_the_read_are_reported(stage: Stage, live: Recorded) -> None:
     """Retention that removes old offsets after the stream was asked, and before the hole is read, is a gap, too."""
-    stage.now += 130.0  # what follows may be old enough to have been ticks
+    stage.now += 130.0  # the next messages may be old enough to have been ticks
     publish(stage, 4)
     last = stage.stream.last
 

@@ -227,11 +227,11 @@ async def test_clients_resume_completely_at_a_gateway_whose_start_was_interrupte
 
 
 NO_PROBES_S = 3600.0
-"""A gateway that waits so long in silence looks at the stream only if it hears something, or is told to."""
+"""So long that a gateway looks at the stream only if it hears a message, or if the test makes it look."""
 
 
 def before_state(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], Awaitable[object]]) -> None:
-    """Let something happen once, right before a gateway asks where the stream begins."""
+    """Run `happens` once, right before a gateway asks where the stream starts."""
     real, left = broker.stream_state, [happens]
 
     async def state(nc: Client) -> broker.StreamState:
@@ -454,7 +454,7 @@ async def test_deletion_of_an_invalid_message_causes_no_resync(stream: NatsServe
         kept = await gateway.publish(settlement("kept"))
         await raw_publish(gateway, "campaign.c1.settlement.s1", b"garbage")
         await raw_publish(gateway, "campaign.c1.settlement.s1", b"{}", {"Nats-TTL": "60s"})
-        async with open_socket(gateway.url) as reader:  # looks into what nobody listened to
+        async with open_socket(gateway.url) as reader:  # reads events that no session was there for
             await reader.connect(auth.token("viewer"), ["campaign:c1"], cursor=cursor)
             await reader.events(1)
         last = (await push_out(gateway))[-1]

@@ -1,4 +1,5 @@
-"""Intake while a hole is read: what else can happen then. A real nats-server, with shortened times."""
+"""The intake while it reads a hole, and the faults that can happen meanwhile. A real nats-server, with shortened
+times."""
 
 import asyncio
 import json
@@ -187,7 +188,10 @@ def fail_on_poison(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def publish_around_poison(gateway: Gateway) -> list[int]:
-    """An event, what is no event, an event that our own bug fails on if there is one, an event. Offsets of the good."""
+    """Publish an event, an invalid message, an event that fails if our own bug is armed, and an event.
+
+    Return the offsets of the valid events.
+    """
     good = [await gateway.publish(settlement("before"))]
     await raw_publish(gateway, "campaign.c1.settlement.s1", b"garbage")
     poison = await gateway.publish(settlement("poison"))
@@ -212,7 +216,8 @@ async def test_invalid_event_is_set_aside_once_wherever_it_is_read_and_its_neigh
     async with running_gateway(stream, auth, ring_bytes=1_048_576) as gateway:
 
         async def resume() -> list[int]:
-            """What a client hears that comes back from the beginning; the last one is a fence of its own."""
+            """Return the offsets that a client hears if it resumes from the beginning. The last one is a fence of its
+            own."""
             async with open_socket(gateway.url) as back:
                 await back.connect(auth.token("viewer"), ["campaign:c1"], cursor=cursor)
                 events = await fence(gateway, back)
@@ -262,7 +267,7 @@ async def test_broker_lost_before_a_hole_was_read_loses_nothing_and_clients_are_
 async def test_gateway_with_a_hung_broker_tells_its_clients_keeps_them_and_recovers(
     tmp_path: Path, stream: NatsServer, auth: FakeAuth
 ) -> None:
-    """It is not ready within 10 s, by its own constants. Nothing is missing after that."""
+    """The gateway is not ready within 10 s, by its own constants. No event is missing after that."""
     async with (
         gateway_process(tmp_path, stream, auth) as process,
         open_socket(process.url) as client,

@@ -32,7 +32,7 @@ from tests.proxy import Proxy
 
 ROOM = "campaign:c1"
 BEFORE = 5
-"""Events that everybody has had before the loss."""
+"""The number of events that every client has had before the loss."""
 
 
 @dataclass

@@ -29,7 +29,7 @@ class Unattended:
     def __init__(self, ring_bytes: int = 1_000_000) -> None:
         self.refused: list[tuple[str, int | None]] = []
         hub: Hub[Session] = Hub()
-        authorization = Authorization(None, None, hub)  # type: ignore[arg-type]  # nobody asks
+        authorization = Authorization(None, None, hub)  # type: ignore[arg-type]  # no session asks
         self.core = build_core(
             call_soon=lambda _call: None,
             spawn=lambda _coroutine: None,

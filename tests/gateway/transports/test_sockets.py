@@ -407,7 +407,7 @@ async def test_valid_messages_before_a_broken_frame_are_answered_and_then_the_co
     connection.data_received(client_frame(b"ping", Opcode.PING) + client_frame(b"no text", Opcode.BINARY, rsv=0x40))
 
     assert heard_by(end).startswith(encode(b"ping", Opcode.PONG) + encode_close(1002)[:1])
-    assert os.read(end, 1) == b""  # nothing more comes
+    assert os.read(end, 1) == b""  # end of file
     assert connection.state is State.CLOSED
     assert connection._sockets.is_open(connection.target)
 

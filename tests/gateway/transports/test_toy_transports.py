@@ -120,7 +120,7 @@ async def test_closed_session_of_a_shared_socket_leaves_the_other_alone(core: Co
 async def test_shared_socket_counts_once_at_the_door_however_many_sessions_it_has(
     core: Core, socket: NamespacedSocket
 ) -> None:
-    """Sessions come and go, and a user may even be back in a namespace. Nothing is left when the socket is gone."""
+    """Sessions come and go, and a user may even return to a namespace. No session is left once the socket is gone."""
     counts = [(dict(core.door.addresses), core.door.connecting)]
     await say(socket, "/a connect ann e:10 campaign:c1", "/b connect bob e:10 campaign:c1")
     counts.append((dict(core.door.addresses), core.door.connecting))

@@ -238,7 +238,7 @@ def test_compressed_frame_is_refused_without_negotiation() -> None:
 
 @dataclass(frozen=True)
 class Case:
-    """After the manner of Autobahn's groups 12 and 13: what is sent, and the answer's type or close code."""
+    """A case in the manner of Autobahn's groups 12 and 13: the frames to send, and the answer's type or close code."""
 
     name: str
     send: bytes

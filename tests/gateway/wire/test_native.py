@@ -20,7 +20,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
     max_leaves=10,
 )
-PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # where others keep the machine busy
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # for a busy machine
 FIELDS = ("token", "rooms", "types", "cursor", "client", "lastClose", "replaces", "status", "room")
 MESSAGES = st.fixed_dictionaries(
     {},

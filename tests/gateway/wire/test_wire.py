@@ -136,7 +136,7 @@ async def test_restored_message_is_the_dialects_own(core: Core) -> None:
 
 
 async def test_message_that_a_dialect_does_not_have_is_not_sent(core: Core) -> None:
-    """Nothing is written for a message without a counterpart in the session's dialect, not even an empty frame."""
+    """A message without a counterpart in the session's dialect is not written, not even as an empty frame."""
     line = await connect(core, Wire(Words(), Brackets()), "a")
     line.taken()
     core.send_goaways(10, 0.0)

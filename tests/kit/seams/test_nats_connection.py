@@ -1,6 +1,6 @@
 """nats-py still has the private names that `beaconfire_kit/seams/nats_connection.py` leans on.
 
-What the connection does with them: test_broker.py.
+test_broker.py tests the connection itself.
 """
 
 import asyncio

@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def _chosen() -> dict[str, str]:
-    """What the command line says, by the setting's name."""
+    """Return the settings that the command line gives, by name."""
     parser = argparse.ArgumentParser(prog="python -m beaconfire_gateway", description="Run a gateway.")
     parser.add_argument("--workers", metavar="N", help="processes that share the port; before BEACONFIRE_WORKERS")
     return {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
@@ -81,7 +81,7 @@ def _run_workers(settings: Settings) -> int:
         )
 
     def operate() -> None:
-        # Not uvloop: it knows no UNIX sockets that are no files.
+        # Not uvloop, because it only knows UNIX sockets that are files.
         app = Combined(board, group).application()
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # see END_OPERATIONS
         asyncio.run(serve_operations(app, ops, until=END_OPERATIONS, listens=partial(board.listens, OPERATIONS)))

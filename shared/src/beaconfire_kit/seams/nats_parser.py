@@ -1,13 +1,13 @@
 """Cut the bytes of a connection to the broker into messages, so that no publisher can make one unreadable.
 
-nats-py decodes subject, reply and headers in its read loop. One message with a byte that is not UTF-8, a broken header
-block, or a vertical tab in its subject ends the loop or the connection. A durable consumer is given such a message
-again and again, and its service never goes on. nats-py also takes a stored message for an answer of the server if its
-publisher wrote a `Status` header. Here every message is cut by its lengths alone, whatever is in it. Everything else on
-the connection (INFO, PING, PONG, -ERR) still goes to nats-py's own parser.
+nats-py decodes subject, reply and headers in its read loop. One bad message ends the loop or the connection. It has
+a byte that is not UTF-8, a broken header block, or a vertical tab in its subject. A durable consumer is given such a
+message again and again, and its service never goes on. nats-py also takes a stored message for an answer of the server
+if its publisher wrote a `Status` header. Here every message is cut by its lengths alone, whatever is in it. Everything
+else on the connection (INFO, PING, PONG, -ERR) still goes to nats-py's own parser.
 
 A subscription can have a plain function (`Direct`) that is called with the bytes, which costs 1 µs. nats-py uses a
-queue and a task, which costs 14 to 18 µs and spreads the messages of one read over many turns of the event loop.
+queue and a task, which costs 14 to 18 µs. It also spreads the messages of one read over many turns of the event loop.
 
 This leans on private names of nats-py: `_ps` (the parser that its read loop feeds, with `parse` and `reset`) and
 `_process_msg`. tests/kit/seams/test_nats_parser.py fails when a release changes them.
@@ -51,7 +51,7 @@ class MessageParser(Parser):
         super().__init__(nc)
 
     def reset(self) -> None:
-        """Forget a message that arrived only in part: a new connection begins."""
+        """Forget a message that arrived only in part, because the next bytes are a new connection's."""
         super().reset()
         self._rest = bytearray()
         self._wanted = 0  # bytes that `_rest` needs to be a whole message

@@ -152,8 +152,8 @@ class Hub(Generic[S]):
 
         `audience` has their roles (None: all).
 
-        The rooms are those of `subject`. The answer has the same objects for all events that go to the same rooms,
-        roles and types, until a session joins or leaves one of these rooms.
+        The rooms are those of `subject`. Events with the same rooms, roles and type get the same objects, until a
+        session joins or leaves one of these rooms.
         """
         asked = (subject, type_, audience)
         found = self._by_event.get(asked)

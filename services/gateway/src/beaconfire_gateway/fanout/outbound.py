@@ -5,9 +5,9 @@ turn of the loop between them, so that pings, replies and joins do not wait. Eve
 order is total.
 
 A write costs about as much as taking in an event, however few bytes it carries. So a busy gateway listens before it
-writes again: while every turn of the loop brings more events, for up to `LISTEN_TIMES` as long as the last writing
-took, and for `LISTEN_S` at most, counted from its end. The first turn without a new event ends it. If the last writing
-is longer ago, or took less than `LISTEN_FROM_S`, an event is written in the turn after the one that brought it.
+writes again. It listens for up to `LISTEN_TIMES` as long as the last writing took, and for `LISTEN_S` at most, counted
+from the end of that writing. The first turn of the loop without a new event ends the listening. If the last writing is
+longer ago, or took less than `LISTEN_FROM_S`, an event is written in the turn after the one that brought it.
 """
 
 import sys

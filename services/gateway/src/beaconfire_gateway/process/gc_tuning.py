@@ -4,8 +4,8 @@ A full collection looks at every object: 0.1 s and more at 10,000 sessions, and 
 without the collector, because none refers to itself once its connection is gone. So objects that will stay are hidden
 from it (`gc.freeze`): after the start, and whenever the number of sessions has grown by a step.
 
-Once most sessions are gone and do not return, everything kept for them is dropped, and free memory goes back to the
-system as far as possible (ADR 0029). Until then it is kept: clients that return cost half as much with it.
+Once most sessions are gone and do not return, everything kept for them is dropped. Free memory goes back to the system
+as far as possible (ADR 0029). Until then it is kept, because clients that return cost half as much with it.
 """
 
 import ctypes

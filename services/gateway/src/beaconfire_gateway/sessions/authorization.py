@@ -60,8 +60,8 @@ AFTER_OUTAGE_S = 30.0
 """After the broker was away, auth and a gateway need a while to renew the leases that ran out meanwhile."""
 MAX_ASKS = 5  # an answer out of date is asked again at once; five in a row means that auth itself is behind
 _Allowed: TypeAlias = tuple[int, str, float, str, str]
-"""An allow: when the token was issued, room, when it was said, root, role. What an older token may do is asked for
-that token, as auth also answers whether it was revoked. Numbers and text alone: nothing for the garbage collector."""
+"""An allow: when the token was issued, the room, when auth answered, the root and the role. For an older token
+auth is asked again, as it also answers whether it was revoked. Numbers and text cost the garbage collector nothing."""
 _FORBIDDEN = BeaconfireError(errors.FORBIDDEN, "no such room, or you are not a member")
 
 

@@ -14,10 +14,10 @@ class GoAways:
         self.ends_at = now + window_s
 
     def to_all(self, count: int) -> Iterator[GoAway]:
-        """A `goaway` for each of the sessions that are connected when it begins.
+        """Yield a `goaway` for each of the sessions that are connected at the start.
 
-        Their turns are spread over the first half, so that they do not all arrive elsewhere at once; the second half is
-        for arriving.
+        Their turns are spread over the first half of the window, so that they do not all arrive elsewhere at once. The
+        second half is for arriving.
         """
         for number in range(count):
             yield GoAway(int(number * self._window_s * 500) // count, int(self._window_s * 1000))

@@ -89,7 +89,7 @@ class State(IntEnum):
 
 
 class Session(ABC):
-    """See the module. Nothing waits for it; what `ask` is given runs one at a time.
+    """See the module. Its methods do not wait, and the coroutines that `ask` is given run one at a time.
 
     A transport makes a subclass, which names the session's connection. If a connection carries only one session, both
     are one object (`sole_session`).
@@ -121,8 +121,8 @@ class Session(ABC):
     def __init__(self, gateway: Gateway, wire: Wire, *, address: str, offered_token: str = "") -> None:
         self.gateway = gateway
         self.wire = wire
-        # Messages behind one that is being answered; None: answer at once. As bytes: a message of short names takes ten
-        # times as much once it is decoded, and clients that have not said who they are may send it.
+        # Messages behind one that is being answered, or None to answer at once. They stay bytes, because a message of
+        # short names takes ten times as much once it is decoded. Clients may send one before they are authenticated.
         self._waiting: list[bytes] | None = None
         self._asking = False
         self._waiter: asyncio.Future[None] | None = None  # the event that its question waits for

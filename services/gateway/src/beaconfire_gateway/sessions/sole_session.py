@@ -25,7 +25,7 @@ class SoleSession(Session, Connection):
         return self.state is State.LIVE or self.state is State.CATCHING_UP
 
     def opened(self, session: Session) -> None:
-        """Nothing is left to do: it is this object that was made."""
+        """Do nothing, because the session is this object."""
 
     def begun(self, session: Session) -> None:
         """Its client was let in."""

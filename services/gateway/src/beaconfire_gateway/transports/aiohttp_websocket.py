@@ -2,7 +2,7 @@
 
 It uses only aiohttp's public API. It costs what the handover saves: 14 KiB a connection, a task, aiohttp's own parser.
 Three things differ on the wire. aiohttp's reader decides how broken frames are refused (1009 if a message is too
-large), messages are never compressed, and a stopping gateway does not wait for the answer to its close frame.
+large). Messages are never compressed. A stopping gateway does not wait for the answer to its close frame.
 """
 
 import asyncio

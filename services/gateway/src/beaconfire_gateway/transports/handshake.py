@@ -111,7 +111,7 @@ def _switching(accept: str, subprotocol: str, agreement: Agreement | None) -> by
 
 
 def _accept_key(request: web.Request) -> str | None:
-    """`Sec-WebSocket-Accept` (RFC 6455 §4.2.2), or None where the request is no proper handshake (§4.2.1)."""
+    """Return `Sec-WebSocket-Accept` (RFC 6455 §4.2.2), or None if the request is not a valid handshake (§4.2.1)."""
     keys = request.headers.getall(hdrs.SEC_WEBSOCKET_KEY, [])
     upgrades = request.headers.getall(hdrs.UPGRADE, [])
     versions = request.headers.getall(hdrs.SEC_WEBSOCKET_VERSION, [])

@@ -94,6 +94,6 @@ class SocketConnection(Connection):
         if self.is_full:
             self._sockets.abort(self._descriptor)
             return
-        self._sockets.mute(self._descriptor)  # what is queued for it must not follow the goodbye
+        self._sockets.mute(self._descriptor)  # queued frames must not follow the goodbye
         abort: Callable[[], None] = self.abort
         self.gateway.timers.after(CLOSE_TIMEOUT_S, Call(abort))

@@ -4,7 +4,7 @@ An idle socket is an entry in a table. A transport of uvloop's is six objects an
 each client in one loop, which is 15 % cheaper than through transports (ADR 0018).
 
 A descriptor belongs to its `SocketProtocol` from `add` to `release`. In between it may be aborted. Then nothing is
-written to it any more, and its number is not given to another socket before the last write queued for it is over.
+written to it any more. Its number is not given to another socket before the last write queued for it is over.
 """
 
 import os
