@@ -140,7 +140,7 @@ class ResumingClient:
         self.resyncs: list[dict[str, Any]] = []
         self.acks: list[dict[str, Any]] = []
         self.losses = 0
-        """How often it was without a connection."""
+        """The number of lost connections."""
         self.cursor = cursor
         self._token = token
         self._rooms = sorted(rooms)
@@ -150,7 +150,7 @@ class ResumingClient:
 
     @property
     def offset(self) -> int:
-        """Its cursor's; -1 without one."""
+        """The offset of the cursor, or -1 without one."""
         return parse(self.cursor).offset
 
     @asynccontextmanager

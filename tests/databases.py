@@ -96,7 +96,7 @@ class Postgres:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def dsn(self, database: str) -> str:
-        """By its socket, where it asks for no password."""
+        """Return a URL through the server's socket, which needs no password."""
         return f"postgresql://beaconfire@/{database}?host={self.folder}&port={self.port}"
 
 

@@ -129,7 +129,7 @@ async def test_one_attempt_returns_every_six_seconds_and_the_retry_time_is_exact
     attempts = Attempts(Settings(), database, clock=lambda: now)
 
     async def until_refused() -> tuple[int, float]:
-        """How many were let in, and after how many seconds the next one may come."""
+        """Return how many attempts were let in, and after how many seconds the next one may come."""
         for number in range(100):
             try:
                 await attempts.count(address="198.51.100.1", email=f"{number}@x.example")

@@ -44,7 +44,7 @@ class Brokers:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator["Brokers"]:
-        """With the stream declared, three times over."""
+        """Run the brokers, with the stream declared with three replicas."""
         async with AsyncExitStack() as stack:
             for route in self.routes.values():
                 await stack.enter_async_context(route.running())

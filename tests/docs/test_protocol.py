@@ -107,7 +107,7 @@ def test_protocol_page_has_a_section_for_every_message(number: int, direction: s
 
 
 def test_protocol_page_describes_every_resync_reason() -> None:
-    """With what a client does."""
+    """Each reason stands with the client's action."""
     for reason in ResyncReason:
         assert f"| `{reason}` | {reason.meaning} | {reason.client} |" in sections(5)["resync"]
 

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 RUN_S = 300  # Go's standard library is compiled on a machine's first build
 _BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?(?: after="([^\n]+)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 _OURS = ("BEACONFIRE_", "COVERAGE_", "MAKE", "MFLAGS", "PYTEST_", "PYTHON", "UV_RUN_", "VIRTUAL_ENV")
-"""How variables begin that `make test`, uv and pytest set for themselves."""
+"""Prefixes of the variables that `make test`, uv and pytest set for themselves."""
 
 
 class Block(NamedTuple):

@@ -52,12 +52,12 @@ class Start:
             seen.append(line)
 
     def wait_for_handler(self) -> None:
-        """Until it hears SIGTERM."""
+        """Wait until the process has a handler for SIGTERM."""
         while not _hears(self.process.pid, signal.SIGTERM):
             assert self.process.is_running, self.process.last_lines
 
     def ends_at(self, number: signal.Signals) -> int | None:
-        """Its exit code after this signal."""
+        """Send this signal, and return the exit code."""
         assert self.process.pid is not None
         os.kill(self.process.pid, number)
         assert self.process.wait(PATIENCE_S), "it still runs"

@@ -122,7 +122,7 @@ async def test_example_exits_with_1_and_a_sentence_without_a_stack_trace_when_re
 async def test_example_gives_up_in_time_and_says_whether_stream_or_broker_is_missing(
     program: Program, nats_server: NatsServer
 ) -> None:
-    """It prints no password."""
+    """The program prints no password."""
     address = nats_server.url.replace("://", "://publisher:secret@")
     environment = {**nats_server.environment("publisher"), "GIVE_UP_AFTER_S": "3"}
     no_stream = await program.run("c1", "s1", "level", **environment)

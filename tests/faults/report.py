@@ -47,7 +47,7 @@ class Section:
     rows: Sequence[Sequence[str]]
 
     def table(self) -> Table:
-        """For a terminal."""
+        """Return the table for a terminal."""
         table = Table(title=self.title, title_justify="left")
         for number, column in enumerate(self.columns):
             table.add_column(column, justify="right" if number else "left")
@@ -56,7 +56,7 @@ class Section:
         return table
 
     def markdown(self) -> str:
-        """For a page."""
+        """Return the table for a page, as Markdown."""
         lines = [self.columns, ["---", *["---:"] * (len(self.columns) - 1)], *self.rows]
         return "\n".join([f"**{self.title}**", "", *(f"| {' | '.join(line)} |" for line in lines)])
 
@@ -79,7 +79,7 @@ class Promise:
         return self.measured >= self.at if self.least else self.measured <= self.at
 
     def row(self) -> list[str]:
-        """Its line of the table."""
+        """Return the promise's row of the table."""
         measured = "not measured" if self.measured is None else self._shown(self.measured)
         return [
             self.title,

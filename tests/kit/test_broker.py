@@ -115,7 +115,7 @@ async def test_gateways_user_may_read_the_streams_epoch_beginning_and_end(stream
 
 
 async def test_tick_without_permission_is_refused_at_once(stream: NatsServer) -> None:
-    """Not by a timeout."""
+    """The refusal does not take a timeout."""
     async with connected(stream, "setup") as nc:
         with pytest.raises(broker.MayNotPublish, match="tick"):
             await broker.tick(nc, timeout_s=30)

@@ -57,7 +57,7 @@ def given_in(model: BaseModel) -> dict[str, Any]:
 
 
 def checked_as_read(subject: str, body: bytes) -> bool:
-    """Whether it is an event; `check` finds in it, or says of it, what `read` does."""
+    """Return whether the bytes are an event. Fails unless `check` agrees with `read`."""
     found = outcome(read, subject, body)
 
     assert outcome(check, subject, body) == found

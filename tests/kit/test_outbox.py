@@ -67,7 +67,7 @@ async def _stored(stream: NatsServer) -> AsyncIterator["asyncio.Queue[str]"]:
 
 
 async def commit(database: Database, box: Outbox, *ids: str) -> None:
-    """Events of one root, in one transaction."""
+    """Commit events of one root in one transaction."""
     await commit_all(database, box, [envelope(id_) for id_ in ids])
 
 

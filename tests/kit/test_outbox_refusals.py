@@ -50,7 +50,7 @@ async def _stored(stream: NatsServer) -> AsyncIterator["asyncio.Queue[str]"]:
 async def test_denied_event_is_set_aside_at_once_and_others_go_on(
     database: Database, stream: NatsServer, stored: "asyncio.Queue[str]"
 ) -> None:
-    """Its row says why. Once the permission is there, it can be sent again."""
+    """The event's row says why. Once the permission exists, the event can be sent again."""
     box = Outbox(database, ROWS)
     refused = relay.REFUSED._value.get()
     async with connected(stream, "publisher") as nc:

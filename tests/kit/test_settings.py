@@ -83,7 +83,7 @@ def test_impossible_value_ends_the_start_with_2_and_a_sentence_with_the_variable
 def test_outside_issuer_with_our_own_name_stops_the_start(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], cls: type[Settings]
 ) -> None:
-    """Its keys would be asked for our own tokens."""
+    """That issuer's keys would be used for our own tokens."""
     issuers = '[{"name": "a", "issuer": "beaconfire", "audience": "a", "jwksUrl": "https://a"}]'
     with pytest.raises(SystemExit):
         read(monkeypatch, cls, {"BEACONFIRE_OUTSIDE_ISSUERS": issuers, "BEACONFIRE_ISSUER": "beaconfire"})

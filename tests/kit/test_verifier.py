@@ -139,7 +139,7 @@ async def test_new_key_is_known_with_the_one_fetch_of_a_window_under_a_flood_of_
 
 
 async def test_retired_key_is_believed_for_a_minute_at_most(issuer: KeyServer) -> None:
-    """For tokens seen before, too."""
+    """This also holds for tokens that were seen before."""
     now, old = 0.0, signed()
     async with verifier(issuer, monotonic=lambda: now) as checks:
         await checks.verify(old)
@@ -234,7 +234,7 @@ async def test_without_keys_the_answer_is_retryable_until_the_issuer_is_back(iss
 
 
 async def test_waiting_callers_share_one_failed_fetch(issuer: KeyServer) -> None:
-    """So do callers of the next second, so no caller queues behind the timeouts of others."""
+    """Callers of the next second share it, too, so no caller queues behind the timeouts of others."""
     now, asked, go_on = 0.0, asyncio.Event(), asyncio.Event()
 
     async def hang(_request: web.Request) -> web.StreamResponse:

@@ -65,7 +65,7 @@ def test_demo_wheel_has_the_page_and_the_browser_client(wheels: Path) -> None:
 async def test_service_installed_alone_from_its_wheel_becomes_ready(
     service: str, wheels: Path, tmp_path: Path, stream: NatsServer, jwks_url: str
 ) -> None:
-    """Its environment has the kit and what the two need: no other part of ours."""
+    """The service's environment has the kit and their dependencies, and no other package of this project."""
     alone = await asyncio.to_thread(Environment, tmp_path / "environment", f"beaconfire-{service}", wheels)
     installed = alone.ask("import pkgutil; print(*(one.name for one in pkgutil.iter_modules()))").split()
     running = ServiceProcess(

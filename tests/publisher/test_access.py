@@ -80,7 +80,7 @@ async def test_members_read_editors_change_owners_delete_and_strangers_get_nothi
 
 
 async def test_stranger_gets_the_same_answer_for_existing_and_missing_campaigns(publisher: Publisher) -> None:
-    """So does a stranger whose body is wrong."""
+    """A stranger whose body is invalid gets the same answer, too."""
     real = await things(publisher)
     unreal = {name: path.replace(publisher.campaign_id, "0" * 16) for name, path in real.items()}
 
@@ -320,7 +320,7 @@ async def test_correlation_id_is_returned_and_published_or_created(
 
 
 def count(folder: Path, table: str) -> int:
-    """How many rows the publisher's database has in a table."""
+    """Return the number of rows in a table of the publisher's database."""
     ((number,),) = execute(folder, "publisher", f"SELECT count(*) FROM {table}")
     return int(number)
 

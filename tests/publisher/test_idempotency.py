@@ -305,7 +305,7 @@ async def test_keys_of_earlier_releases_report_what_was_created_whatever_the_bod
 async def test_event_of_an_earlier_release_is_not_published_again_by_its_author(
     publisher: Publisher, database: Database
 ) -> None:
-    """Its id is free for other users."""
+    """The id is free for other users."""
     _, event = creations(publisher)[-1]
     named = {**event, "id": "e-1"}
     said = StateInvalidated.model_validate(event["payload"])

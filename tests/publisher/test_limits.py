@@ -65,7 +65,7 @@ def event(campaign: str = "c1", size: int = 10) -> dict[str, Any]:
 
 
 def over(answer: Reply, limit: str) -> None:
-    """It is refused by this limit, and says when to come again."""
+    """Check that this limit refused the request, and that the answer has the time to retry."""
     wait_s = int(answer.headers["Retry-After"])
 
     assert answer.error == (429, "too_many")

@@ -52,7 +52,7 @@ async def _database(process: ServiceProcess) -> AsyncIterator[Database]:
 
 @pytest.fixture(name="running")
 async def _running(process: ServiceProcess, auth: Auth, heard: Heard) -> AsyncIterator[Publisher]:
-    """Its address, and the owner of a campaign."""
+    """A running publisher: its address, and the owner of a campaign."""
     person = await auth.sign_up("owner")
     # A new connection for each call: the other end of a kept one may have been killed.
     connector = aiohttp.TCPConnector(force_close=True)

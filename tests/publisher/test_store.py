@@ -36,7 +36,7 @@ async def add_campaign(tx: Writing, *, description: str = "") -> None:
 
 
 async def counts(database: Database) -> tuple[Any, ...]:
-    """How many campaigns, and how many events."""
+    """Return the numbers of campaigns and of events."""
     async with database.reading() as connection:
         return tuple(
             [await connection.scalar(select(func.count()).select_from(table)) for table in (CAMPAIGNS, OUTBOX)]

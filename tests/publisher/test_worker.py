@@ -142,7 +142,7 @@ async def _redelivered(nc: Client) -> None:
 
 
 async def _asked(nc: Client, call: str) -> bool:
-    """Whether the broker let it ask."""
+    """Return whether the broker permitted the question."""
     try:
         await nc.request(call, b"", timeout=5)
     except PublishDenied:

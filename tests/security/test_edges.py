@@ -165,7 +165,7 @@ async def test_offer_of_h2c_is_ignored_on_every_route_and_the_connection_goes_on
 
 
 async def test_offer_to_upgrade_that_arrives_byte_by_byte_is_ignored(applications: list[Application]) -> None:
-    """Its body and the next request are read whole."""
+    """The body of the request and the next request are read completely."""
     auth = next(one for one in applications if one.name == "auth")
     last = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     sent = [

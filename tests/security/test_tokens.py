@@ -31,7 +31,7 @@ async def _whole(stream: NatsServer, tmp_path: Path) -> AsyncIterator[Whole]:
 
 
 def in_a_header(hostile_tokens: dict[str, str]) -> dict[str, str]:
-    """Those that HTTP can carry in a header as they are; it trims white space itself."""
+    """Return the tokens that HTTP carries unchanged in a header. It trims white space itself."""
     return {
         name: token
         for name, token in hostile_tokens.items()

@@ -135,7 +135,7 @@ def test_child_gets_only_the_beaconfire_variables_it_is_given(tmp_path: Path, mo
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel does this on Linux only")
 def test_children_end_when_their_parent_is_killed(tmp_path: Path) -> None:
-    """Even a child that ignores SIGTERM."""
+    """A child that ignores SIGTERM ends, too."""
     parent = Child(
         tmp_path,
         "import signal, sys\n"

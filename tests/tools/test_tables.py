@@ -60,7 +60,7 @@ def test_ids_are_printed_whole_at_the_beginning_of_a_line(
 
 @pytest.mark.parametrize("width", [20, 80])
 def test_table_row_is_one_line_in_a_pipe(width: int) -> None:
-    """So `grep` and `cut` work on it."""
+    """One line per row lets `grep` and `cut` work on a table."""
     lines = printed(keys_table(KEYS), width=width, terminal=False).splitlines()
 
     assert len(lines) == 1 + len(KEYS)

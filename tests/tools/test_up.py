@@ -268,7 +268,7 @@ PARTS = {
     "scheduler": "-m beaconfire_publisher scheduler",
     "gateway-1": "-m beaconfire_gateway",
 }
-"""How the command of each part ends."""
+"""The end of each process's command line."""
 
 
 def test_killed_part_is_named_and_restarted_and_ctrl_c_still_stops_all(tmp_path: Path) -> None:

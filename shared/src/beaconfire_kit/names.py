@@ -23,8 +23,8 @@ _OF_WORDS = frozenset("LMN")
 def display_name(text: str) -> str:
     """Return a name as it is stored and shown. Raises ValueError that says what is wrong.
 
-    Spaces of every kind become the plain one, letters are composed (NFC), and characters that nobody sees are taken
-    out. Joiners stay between letters and in emoji. Control characters, overrides of the writing direction, surrogates,
+    Spaces of every kind become the plain one, letters are composed (NFC), and invisible characters are taken out.
+    Joiners stay between letters and in emoji. Control characters, overrides of the writing direction, surrogates,
     private and unassigned characters are refused.
     """
     kept: list[str] = []

@@ -43,7 +43,7 @@ def test_flood_is_measured_over_the_time_of_its_newest_events() -> None:
 
 
 def test_root_that_fills_the_stream_is_named_in_the_log_only() -> None:
-    """As a label it would be a time series for each root."""
+    """A label would create a time series for each root."""
     busiest = BusiestRoot()
     with capture_logs() as lines:
         for second in range(30):

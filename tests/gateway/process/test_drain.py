@@ -159,7 +159,7 @@ async def test_gateway_without_clients_accepts_new_ones_for_as_long_as_a_load_ba
 
 
 async def test_clients_left_at_the_end_of_the_drain_are_closed_with_4503(stream: NatsServer, auth: FakeAuth) -> None:
-    """So are sockets that have not sent `connect`."""
+    """Sockets that have not sent `connect` are closed with 4503, too."""
     running = running_gateway(stream, auth, stop_timeout_s=1)
     gateway = await running.__aenter__()
     async with open_socket(gateway.url) as stays, open_socket(gateway.url) as silent:

@@ -151,7 +151,7 @@ async def test_without_a_static_folder_there_is_no_page(gateway: Gateway) -> Non
 
 
 def test_static_policy_of_several_lines_stops_the_start(site: Path) -> None:
-    """It is sent as a header, so a second line would be another header."""
+    """The policy is sent as a header, so a second line would be another header."""
     (site / "content-security-policy.txt").write_text("default-src 'self'\nX-Injected: yes")
 
     with pytest.raises(ValueError, match="has to be one line"):

@@ -41,7 +41,7 @@ async def _between(stream: NatsServer, real_auth: Auth, policy: AskingPolicy) ->
 
 
 async def make_owner(gateway: Gateway, user_id: str) -> None:
-    """Of campaign c1."""
+    """Make a user the owner of campaign c1."""
     wanted = GrantRequest(root="campaign:c1", user_id=user_id, role=Role.OWNER, service_token=DEVELOPMENT_SERVICE_TOKEN)
     await grant(gateway.publisher, wanted)
 

@@ -4,7 +4,7 @@ from beaconfire_gateway.sessions.catchup_cache import KEEP_BYTES, CatchUpCache, 
 
 
 class Maker:
-    """Makes cache of a size, and counts them."""
+    """Makes pieces of a size, and counts them."""
 
     def __init__(self, size: int) -> None:
         self.made = 0

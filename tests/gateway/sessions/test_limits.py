@@ -98,7 +98,7 @@ async def test_leaving_sixty_rooms_one_by_one_is_never_refused(gateway: Gateway)
 
 
 async def test_client_without_messages_left_can_still_leave_its_rooms(stream: NatsServer, auth: FakeAuth) -> None:
-    """Rooms that it was put out of, too."""
+    """It can also leave rooms that it is no longer in."""
     rooms = [f"campaign:c1/settlement:s{number}" for number in range(100)]
     async with running_gateway(stream, auth, messages_per_minute=3) as gateway, open_socket(gateway.url) as client:
         await client.connect(auth.token("viewer"), rooms)

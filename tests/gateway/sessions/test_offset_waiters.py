@@ -36,7 +36,7 @@ async def _waiting(core: Core) -> list[WebSocket]:
 
 
 async def settled(core: Core, left: int) -> None:
-    """Until so many questions are left, and no more."""
+    """Wait until so many questions are left, and no more."""
     while len(asyncio.all_tasks()) > 1 + left:
         await asyncio.sleep(0)
 

@@ -43,7 +43,7 @@ class Stream:
         self.slowness = 0
         self.is_away = False
         self.lives = 0
-        """How often it was created."""
+        """The number of times that the stream was created."""
         self.cuts = 0
         self.armed: dict[str, list[Callable[[], None]]] = {}
         """Calls to make right after the next answers of a kind."""

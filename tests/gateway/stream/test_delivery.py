@@ -228,7 +228,7 @@ async def test_message_on_a_wildcard_subject_reaches_no_room(gateway: Gateway, n
 
 
 async def test_event_with_a_lifetime_is_refused(gateway: Gateway) -> None:
-    """It would vanish from the history."""
+    """Such an event would vanish from the history."""
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
         await raw_publish(gateway, "campaign.c1.settlement.s1", json.dumps(BODY).encode(), {"Nats-TTL": "60s"})
@@ -238,7 +238,7 @@ async def test_event_with_a_lifetime_is_refused(gateway: Gateway) -> None:
 
 
 async def test_headers_forged_by_a_publisher_have_no_effect(gateway: Gateway) -> None:
-    """They stand before the server's own, and only the last ones count."""
+    """Forged headers stand before the server's own, and only the last ones count."""
     forged = {"Nats-Sequence": "999999", "Nats-Subject": "campaign.c2.settlement.s1", "Nats-Stream": "OTHER"}
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"), ["campaign:c1"])
@@ -250,7 +250,7 @@ async def test_headers_forged_by_a_publisher_have_no_effect(gateway: Gateway) ->
 
 
 async def foreign(gateway: Gateway) -> float:
-    """How many messages the stream did not send were heard in this process."""
+    """Return how many messages this process heard that the stream did not send."""
     found = re.search(r"^beaconfire_gateway_forged_messages_total (\S+)", await gateway.metrics(), re.MULTILINE)
     assert found is not None
     return float(found[1])

@@ -168,7 +168,7 @@ async def test_member_removed_or_demoted_during_a_replay_hears_nothing_more_of_i
 
 
 async def test_cursor_at_an_expired_tick_of_a_quiet_stream_is_resumed(stream: NatsServer, auth: FakeAuth) -> None:
-    """Also by a gateway that started since."""
+    """A gateway that started later resumes it, too."""
     async with running_gateway(stream, auth) as gateway:
         await gateway.publish(settlement())
         cursor = await cursor_now(gateway)

@@ -122,7 +122,7 @@ class Reading(RuleBasedStateMachine):
 
     @rule()
     def tick(self) -> None:
-        """Another gateway's."""
+        """Store a tick of another gateway."""
         self.stream.store(broker.TICK)
 
     @precondition(lambda self: self.stream.unheard)
@@ -274,11 +274,11 @@ EVERYTHING = {
     *("ticks that ran out", "another stream"),
 }
 ROUNDS = 3
-"""More than one only where chance has left something out."""
+"""A further round runs only if chance has left a fault out."""
 
 
 def test_intake_delivers_each_event_once_in_order_or_reports_its_absence_first() -> None:
-    """In any course, and the course does contain every fault."""
+    """This holds in any course, and the examples contain every fault."""
     Reading.reached.clear()
     for _ in range(ROUNDS):
         run_state_machine_as_test(

@@ -323,7 +323,7 @@ def test_exception_in_an_intake_state_is_logged_and_the_intake_goes_on(stage: St
 
 
 def test_intake_that_cannot_start_fails(stage: Stage) -> None:
-    """Its process is then started again."""
+    """The process then ends, and its supervisor restarts it."""
     intake = Recorded(stage)
     with patch.object(stage.stream, "find_end", side_effect=RuntimeError("a bug of ours")):
         stage.run(intake)

@@ -166,7 +166,7 @@ async def test_stream_recreated_during_the_first_read_is_read_from_its_own_start
 async def test_end_of_one_stream_is_never_used_with_the_epoch_of_the_next(
     stream: NatsServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The gateway would drop what lies below that end."""
+    """The gateway would drop messages below that end."""
     find_end = Reader.find_end
     ticks = 0
 

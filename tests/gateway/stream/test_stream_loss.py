@@ -43,7 +43,7 @@ class Town:
     route: Proxy
     client: SocketClient
     away: str
-    """The cursor of the one that is away: the last event before the loss."""
+    """The cursor of the client that is away, at the last event before the loss."""
 
     @property
     def server(self) -> NatsServer:

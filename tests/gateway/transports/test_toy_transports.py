@@ -181,7 +181,7 @@ async def test_stopping_gateway_ends_a_shared_socket_with_all_its_sessions(
 
 
 async def test_event_stream_lives_while_its_client_takes_what_is_written(core: Core, sockets: Sockets) -> None:
-    """Its client cannot answer a ping: a write that its socket takes is the sign of life."""
+    """The client cannot answer a ping, so a write that its socket takes is the sign of life."""
     core.door.enter(ADDRESS)
     stream = EventStream(core, sockets, open_descriptor(), address=ADDRESS)
     stream.receive(b"connect cid e:10 campaign:c1")

@@ -154,7 +154,7 @@ async def test_hostile_compression_offer_opens_an_uncompressed_socket(stream: Na
 
 @given(st.integers(0, 70_000), st.integers(0, 70_000))
 def test_payload_in_pieces_is_one_frame_that_a_client_inflates(size: int, cut: int) -> None:
-    """It is compressed if it is long enough, with the same bytes each time."""
+    """A payload is compressed if it is long enough, with the same bytes each time."""
     payload = (b"%d," % size * size)[:size]
     pieces = (payload[:cut], payload[cut:], b"")
     framing = DeflatedFrames()
