@@ -27,7 +27,7 @@ export interface Connect {
   cursor?: Cursor | null;
   /** The client's software, for the gateway's log. `name` and `version` have at most 64 characters. */
   client?: { name?: string; version?: string } | null;
-  /** The close code with which the client's last connection ended, 0 to 65535. Left out if none was lost. */
+  /** The close code with which the client's last connection ended, 0 to 65535. Left out if no connection was lost. */
   lastClose?: number | null;
   /** The `sessionId` of the session that this one takes over from. */
   replaces?: string | null;
@@ -122,9 +122,9 @@ export interface Success {
   type: "reply";
   id: MessageId;
   success: true;
-  /** The answer to `subscribe` and `unsubscribe`. */
+  /** In the answer to `subscribe` and `unsubscribe`. */
   rooms?: Record<RoomName, RoomAnswer>;
-  /** The answer to `subscribe`: where its rooms begin. */
+  /** In the answer to `subscribe`. Live events of its rooms after this cursor follow. */
   cursor?: Cursor;
 }
 
@@ -146,7 +146,7 @@ export interface ErrorMessage {
 
 export interface EventMessage {
   type: "event";
-  /** The place in the stream. Missing from an ephemeral event. */
+  /** The event's number in the stream. Missing from an ephemeral event. */
   offset?: number;
   /** All rooms of the event, in the long form. */
   rooms: RoomName[];
