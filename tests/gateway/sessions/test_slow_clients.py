@@ -5,24 +5,27 @@ import gc
 import json
 import time
 import tracemalloc
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack
 
 import pytest
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.fanout.entry import Entry
+from beaconfire_gateway.fanout.ring import Ring
 from beaconfire_gateway.fanout.route import Route
 from beaconfire_gateway.process.app import Tuning
 from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.wire.messages import Degraded
 from beaconfire_gateway.wire.websocket_frames import Opcode
+from beaconfire_kit.subjects import Pair
 from tests.client import open_socket
 from tests.cursors import cursor_of
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import running_gateway, settlement
 from tests.gateway.connections import connections, shrink
-from tests.gateway.core import ENDS, SUBSCRIPTION, VERBATIM, connect, heard_by, open_connection
+from tests.gateway.core import ENDS, SUBSCRIPTION, VERBATIM, Empty, connect, heard_by, open_connection
 from tests.gateway.slow_clients import Stuck, flood
 from tests.websocket import client_frame, raw_socket
 
@@ -177,6 +180,56 @@ async def test_messages_to_a_session_come_before_what_it_catches_up_with(slicing
     )
 
 
+async def test_position_never_passes_a_resync_that_waits_for_its_turn(slicing_core: Core) -> None:
+    """A client that had the position alone would resume from there, and never learn what it missed."""
+    slow, *_ = await connect(slicing_core, 3)
+    end = ENDS[-3]
+    heard_by(end)
+    slicing_core.losing_s = 0.0
+    deliver(slicing_core, 1, b"event 1")
+    slow.resume(0)
+    assert slow.behind is not None
+    slow.behind.step()
+    heard = b""
+    async with asyncio.timeout(10):
+        while not (b"position" in heard and b"resync" in heard):
+            await asyncio.sleep(0)
+            heard += heard_by(end)
+
+    assert heard.index(b"resync") < heard.index(b"position")
+
+
+async def test_message_to_a_session_comes_before_the_history_that_is_read_meanwhile(slicing_core: Core) -> None:
+    slicing_core.history = history = Slow()
+    slow, *_ = await connect(slicing_core, 3)
+    end, heard = ENDS[-3], b""
+    heard_by(end)
+    slicing_core.begin("", 5)
+    slow.resume(2)
+    await history.asked.wait()
+    deliver(slicing_core, 6, b"event 6")
+    slow.send(Degraded("a word"))
+    history.answer.set()
+    async with asyncio.timeout(10):
+        while b"event 6" not in heard:
+            await asyncio.sleep(0)
+            heard += heard_by(end)
+
+    assert heard.index(b"a word") < heard.index(b"event 3") < heard.index(b"event 6")
+
+
+class Slow(Empty):
+    """A history that answers when the test says so: one event, and nothing up to the ring."""
+
+    def __init__(self) -> None:
+        self.asked, self.answer = asyncio.Event(), asyncio.Event()
+
+    async def page(self, _roots: Iterable[Pair], after: int, _ring: Ring) -> tuple[Sequence[Entry], int]:
+        self.asked.set()
+        await self.answer.wait()
+        return [entry_of(3, b"event 3")] if after < 3 else [], 5
+
+
 async def test_session_whose_socket_is_full_when_it_would_go_live_stays_behind(core: Core) -> None:
     [connection] = await connect(core, 1)
     connection.resume(0)
@@ -189,8 +242,13 @@ async def test_session_whose_socket_is_full_when_it_would_go_live_stays_behind(c
 
 def deliver(core: Core, offset: int, frame: bytes) -> None:
     """Deliver an event to the room that every client is in. It is written in following turns."""
-    entry = Entry(offset, Route("campaign.c1.state", (SUBSCRIPTION.room,)), frame, time.monotonic(), type="t")
+    entry = entry_of(offset, frame)
     core.ring.append(entry)
     core.outbound.put(offset, entry)
     core.position = offset
     core.outbound.delivered(offset)
+
+
+def entry_of(offset: int, frame: bytes) -> Entry:
+    """An event of the room that every client is in."""
+    return Entry(offset, Route("campaign.c1.state", (SUBSCRIPTION.room,)), frame, time.monotonic(), type="t")

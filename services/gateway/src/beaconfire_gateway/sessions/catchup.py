@@ -80,6 +80,8 @@ class CatchUp:
             return
         if self._loses_ground():
             session.resync(ResyncCause.NO_PROGRESS, gateway.cursor(self.offset))
+            gateway.steps.add(self.step)  # what is written here must not pass the `resync`, which may be queued
+            return
         if not gateway.ring.covers(self.offset):
             self._fetching = True
             gateway.spawn(self._fetch())
@@ -107,7 +109,8 @@ class CatchUp:
             return
         self._fetching = False
         known = {one.room.root for one in session.rooms.values()} <= roots  # it may have joined one meanwhile
-        is_here = session.behind is self and not self.is_held
+        # If something was queued for it meanwhile, that comes first. The events are read again then.
+        is_here = session.behind is self and not self.is_held and gateway.outbound.is_through(self._queued)
         if known and is_here and (gateway.epoch, self.offset) == (epoch, after):
             if gone is not None:
                 session.resync(gone, gateway.cursor(after))
