@@ -15,7 +15,9 @@ from beaconfire_gateway.fanout.hub import Hub
 from beaconfire_gateway.sessions.authorization import AskingPolicy, Authorization
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.sessions.subscription import Subscription
+from beaconfire_kit import errors
 from beaconfire_kit.authorization import AUTHORIZE, QUEUE, Auth, AuthUnavailable
+from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.roles import Role
 from beaconfire_kit.tokens import Claims
 from beaconfire_kit.verifier import Verifier
@@ -41,6 +43,10 @@ class SlowAuth:
 
     async def answer(self, number: int, rooms: bytes = b"") -> None:
         await self.nc.publish(self.questions[number].reply, b'{"version":1,"rooms":{%s}}' % rooms)
+
+    async def revoke(self, number: int) -> None:
+        """Answer that the token was revoked."""
+        await self.nc.publish(self.questions[number].reply, b'{"version":1,"revoked":true}')
 
 
 @asynccontextmanager
@@ -126,6 +132,36 @@ async def test_answers_are_remembered_per_token_and_room(stream: NatsServer) -> 
         Role.EDITOR,
         Role.VIEWER,
     ]
+
+
+@pytest.mark.parametrize("rooms", [["!"], []])
+async def test_revoked_token_is_refused_even_if_no_room_has_to_be_decided(stream: NatsServer, rooms: list[str]) -> None:
+    async with slow_auth(stream) as (authorization, auth):
+        asking = asyncio.create_task(authorization.decide(claims("u0"), rooms))
+        asked = asyncio.create_task(auth.asked(1))
+        await asyncio.wait([asking, asked], return_when=asyncio.FIRST_COMPLETED)
+        assert not asking.done()
+        await asked
+        await auth.revoke(0)
+        with pytest.raises(BeaconfireError) as refused:
+            await asking
+
+    assert refused.value.code is errors.TOKEN_INVALID
+
+
+async def test_malformed_room_beside_a_remembered_one_is_refused_without_asking_auth(stream: NatsServer) -> None:
+    yes = b'"campaign:c1":{"allowed":true,"root":"campaign:c1","role":"viewer"}'
+    async with slow_auth(stream) as (authorization, auth):
+        first = asyncio.create_task(authorization.decide(claims("u0"), ["campaign:c1"]))
+        await auth.asked(1)
+        await auth.answer(0, yes)
+        await first
+        answers = await authorization.decide(claims("u0"), ["campaign:c1", "!"])
+        asked = await auth.asked(1)
+
+    assert asked == ["u0"]
+    assert isinstance(answers["campaign:c1"], Subscription)
+    assert getattr(answers["!"], "code", None) is errors.BAD_ROOM
 
 
 async def test_remembered_answers_are_asked_again_after_they_were_let_go(stream: NatsServer) -> None:

@@ -133,8 +133,8 @@ class Authorization:
                 unknown.append(name)
             except InvalidRoom as error:
                 answers[name] = BeaconfireError(errors.BAD_ROOM, str(error))
-        if unknown or not rooms:
-            remembered = {name: known[name] for name in rooms if name in known}
+        remembered = {name: known[name] for name in rooms if name in known}
+        if unknown or not remembered:  # a remembered answer is forgotten when its token is revoked
             answers |= await self._ask(claims, unknown)
             # While that was asked, a change may have taken back what was remembered. All in one question, then.
             if not remembered.items() <= self._known(claims).items():
