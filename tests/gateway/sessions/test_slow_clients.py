@@ -199,6 +199,21 @@ async def test_position_never_passes_a_resync_that_waits_for_its_turn(slicing_co
     assert heard.index(b"resync") < heard.index(b"position")
 
 
+async def test_resync_of_a_new_session_is_written_with_its_ack_however_much_is_queued(slicing_core: Core) -> None:
+    """A client that had the ack alone would resume from its cursor, and never learn what it missed."""
+    await connect(slicing_core, 10)
+    connection = open_connection(slicing_core)
+    hello = {"type": "connect", "id": 1, "token": "u", "rooms": ["campaign:c1"], "cursor": "another:7"}
+    deliver(slicing_core, 1, b"event 1")
+    connection.data_received(client_frame(json.dumps(hello).encode()))
+    while connection.state is State.CONNECTING:
+        await asyncio.sleep(0)
+    is_queued, heard = slicing_core.outbound.settled < slicing_core.position, heard_by(ENDS[-1])
+
+    assert is_queued
+    assert -1 < heard.find(b"connection.ack") < heard.find(b"resync")
+
+
 async def test_message_to_a_session_comes_before_the_history_that_is_read_meanwhile(slicing_core: Core) -> None:
     slicing_core.history = history = Slow()
     slow, *_ = await connect(slicing_core, 3)

@@ -73,9 +73,12 @@ async def _answer(session: Session, incoming: Incoming) -> None:
 
 
 def _send(session: Session, answers: Answers) -> None:
+    # Nothing can be queued yet for a session that has just started. So its `resync`, if any, is written with its ack.
+    # A client that had the ack alone would resume from the ack's cursor, and never learn what it missed.
+    is_new = any(isinstance(message, Ack) for message in answers)
     for message in answers:
-        if isinstance(message, Ack):
-            session.send_now(message)  # no message can be queued yet for a session that has just started
+        if is_new:
+            session.send_now(message)
         else:
             session.send(message)
 
