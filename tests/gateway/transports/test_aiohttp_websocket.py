@@ -3,16 +3,31 @@
 Tests of what both have in common are marked `on_both_transports`.
 """
 
+import asyncio
 import json
 import select
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
+import uvloop
+from aiohttp import web
 
 from beaconfire.nats_server import NatsServer
-from tests.client import Closed, open_socket
+from beaconfire_gateway.sessions.gateway import Gateway as Core
+from beaconfire_gateway.transports import aiohttp_websocket
+from beaconfire_gateway.wire.framing import TextFrames
+from beaconfire_gateway.wire.messages import Degraded
+from beaconfire_gateway.wire.native import Native
+from beaconfire_gateway.wire.wire import Wire
+from beaconfire_kit import errors
+from beaconfire_kit.errors import BeaconfireError
+from tests.client import SUBPROTOCOL, Closed, open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.gateway.connections import aiohttp_handlers
+from tests.gateway.core import build_core, spawning
 from tests.websocket import client_frame, raw_socket
 
 
@@ -78,3 +93,69 @@ async def test_flood_of_pings_on_an_aiohttp_socket_is_closed_with_4429(gateway: 
 
     assert isinstance(end, Closed)
     assert end.code == 4429
+
+
+@asynccontextmanager
+async def served_core(transports: list[Any]) -> AsyncIterator[tuple[Core, str]]:
+    """The core and its URL, with nothing but aiohttp around it. Each connection's transport is added to the list."""
+    loop = asyncio.get_running_loop()
+    core = build_core(call_soon=loop.call_soon, spawn=spawning(loop), epoch="e")
+    wire, full = Wire(Native(), TextFrames()), aiohttp_websocket.Full(core.spawn)
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        transports.append(request.transport)
+        core.door.enter("an address")
+        return await aiohttp_websocket.serve(
+            core,
+            wire,
+            request,
+            subprotocol=SUBPROTOCOL,
+            address="an address",
+            offered_token="",
+            full_bytes=65_536,
+            full=full,
+        )
+
+    app = web.Application()
+    app.router.add_get("/ws", handle)
+    runner = web.AppRunner(app, shutdown_timeout=1)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    try:
+        yield core, f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+def test_no_call_of_a_session_fails_although_its_transport_is_gone() -> None:
+    """uvloop's transports raise if they are written to when they are gone. The gateway calls many sessions in a row.
+
+    The session whose transport is gone comes first. Each time, the other one is still reached.
+    """
+
+    async def reset(call: str) -> object:
+        transports: list[Any] = []
+        async with served_core(transports) as (core, url), open_socket(url) as first, open_socket(url) as second:
+            await first.connect("ann")
+            await second.connect("ann")
+            transports[0].abort()
+            await asyncio.sleep(0)  # the transport is closed in this turn, and its session notices in the next one
+            sessions = core.hub.sessions_of("ann")
+            assert len(sessions) == 2
+            for session in sessions:
+                if call == "send":
+                    session.send(Degraded())
+                elif call == "send_now":
+                    session.send_now(Degraded())
+                elif call == "ping":
+                    session.connection.ping(session, session.wire.encode(Degraded()))
+                else:
+                    session.close(BeaconfireError(errors.TOKEN_INVALID, "sign in again"))
+            if call == "close":
+                return (await second.closed()).code
+            return (await second.next("degraded"))["type"]
+
+    found = [uvloop.run(reset(call)) for call in ("send", "send_now", "ping", "close")]
+
+    assert found == ["degraded", "degraded", "degraded", 4401]

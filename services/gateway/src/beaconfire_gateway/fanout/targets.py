@@ -38,7 +38,7 @@ class CallingWriter:
             self._write(write, b"".join(frames))
 
     def _write(self, write: Callable[[bytes], object], data: bytes) -> None:
-        with suppress(RuntimeError):  # uvloop's answer to a write on a connection that was aborted this very turn
+        with suppress(RuntimeError):  # one that is gone; the others are written to
             write(data)
 
 

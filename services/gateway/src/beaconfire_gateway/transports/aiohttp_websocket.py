@@ -8,6 +8,7 @@ large). Messages are never compressed. A stopping gateway does not wait for the 
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import Any
 
 from aiohttp import WSMsgType, web
@@ -207,7 +208,7 @@ class AiohttpWebSocket(SoleSession):
         """Write whole frames: past aiohttp's writer, which takes one message at a time and has to be awaited."""
         if self._closing or self.state is State.CLOSED:
             return
-        self._transport.write(data)
+        self._write(data)
         if not self._is_full and self._transport.get_write_buffer_size() > self._full_bytes:
             self._is_full = True
             self.full()
@@ -254,4 +255,10 @@ class AiohttpWebSocket(SoleSession):
     def _write_close(self, code: int, reason: str) -> None:
         if not self._closing:
             self._closing = True
-            self._transport.write(encode_close(code, reason))
+            self._write(encode_close(code, reason))
+
+    def _write(self, data: bytes) -> None:
+        # The transport may be gone before `listen` has noticed. uvloop raises then, asyncio does not. A caller may be
+        # in the middle of a loop over many sessions.
+        with suppress(RuntimeError):
+            self._transport.write(data)
