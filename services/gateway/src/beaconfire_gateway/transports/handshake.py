@@ -117,7 +117,8 @@ def _accept_key(request: web.Request) -> str | None:
     versions = request.headers.getall(hdrs.SEC_WEBSOCKET_VERSION, [])
     if request.version < (1, 1) or len(upgrades) != 1 or upgrades[0].lower() != "websocket":
         return None
-    if "upgrade" not in _tokens(request, hdrs.CONNECTION) or versions != ["13"] or len(keys) != 1:
+    connection = [token.lower() for token in _tokens(request, hdrs.CONNECTION)]
+    if "upgrade" not in connection or versions != ["13"] or len(keys) != 1:
         return None
     if request.body_exists:
         return None  # a body before the upgrade is how requests are smuggled
@@ -130,5 +131,5 @@ def _accept_key(request: web.Request) -> str | None:
 
 
 def _tokens(request: web.Request, header: str) -> list[str]:
-    """The comma-separated tokens of a header, lower-cased."""
-    return [token.strip().lower() for value in request.headers.getall(header, []) for token in value.split(",")]
+    """The comma-separated tokens of a header."""
+    return [token.strip() for value in request.headers.getall(header, []) for token in value.split(",")]
