@@ -19,7 +19,7 @@ from beaconfire_gateway.fanout.route import Route
 from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.gateway import Incoming
 from beaconfire_gateway.sessions.session import Session, State
-from beaconfire_gateway.transports import handshake as handshake_module
+from beaconfire_gateway.transports import handover
 from beaconfire_gateway.transports.sockets import EVENTS, READ_BYTES, Sockets
 from beaconfire_gateway.wire.websocket_frames import Opcode, decode_close, encode, encode_close
 from beaconfire_kit import errors
@@ -500,7 +500,7 @@ async def test_handshake_whose_socket_epoll_refuses_gets_503_and_leaves_nothing_
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     with closing(writer):
         with monkeypatch.context() as patch:
-            patch.setattr(handshake_module, "take_over", of_a_device)
+            patch.setattr(handover, "take_over", of_a_device)
             writer.write(handshake(gateway.url))
             refused = await answer(reader)
         await reader.read()
@@ -522,7 +522,7 @@ async def test_handshake_of_a_client_with_unread_answers_is_refused_and_not_coun
         transport.write(much)
         return take_over(transport)
 
-    monkeypatch.setattr(handshake_module, "take_over", behind_much)
+    monkeypatch.setattr(handover, "take_over", behind_much)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     with closing(writer):
         writer.write(handshake(gateway.url))
@@ -542,7 +542,7 @@ async def test_aiohttp_reads_nothing_after_the_handshake(gateway: Gateway, monke
         loop.call_soon(lambda: reads.append((transport.is_reading(), transport.is_closing())))
         return take_over(transport)
 
-    monkeypatch.setattr(handshake_module, "take_over", watched)
+    monkeypatch.setattr(handover, "take_over", watched)
     async with raw_socket(gateway.url):
         pass
 
