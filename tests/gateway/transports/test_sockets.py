@@ -457,6 +457,31 @@ async def test_message_that_our_code_fails_on_closes_the_connection_without_reve
     assert (code, reason) == (4500, f"something went wrong on our side; quote {connection.id}")
 
 
+async def test_stopping_gateway_closes_a_replaced_session_with_1000(core: Core) -> None:
+    """It waits for the session, which is in no room any more, and sends it only one close frame."""
+    session = (await connect(core, 1))[0]
+    heard_by(ENDS[-1])
+    session.make_way()
+    was_empty = core.is_empty
+    core.close_all(BeaconfireError(errors.UNAVAILABLE, "going away"))
+    is_empty = core.is_empty
+    core.timers.turn(2)
+    frame = heard_by(ENDS[-1])
+
+    assert (was_empty, is_empty) == (False, True)
+    assert decode_close(frame[2:]) == (1000, "another connection took over")
+
+
+async def test_replaced_session_is_waited_for_until_it_is_closed(core: Core) -> None:
+    session = (await connect(core, 1))[0]
+    session.make_way()
+    states = [core.is_empty]
+    core.timers.turn(2)
+    states.append(core.is_empty)
+
+    assert states == [False, True]
+
+
 async def test_timer_of_a_closed_connection_does_not_affect_the_next_user_of_its_descriptor(core: Core) -> None:
     first = open_connection(core)
     number = first.target

@@ -54,7 +54,10 @@ class HistoryGone(Exception):
 
 
 class Pending(Protocol):
-    """A connection without a session, or a session that has not started. A stopping gateway waits for it, too."""
+    """A connection that is in no hub: without a session, or with one that has not started or was replaced.
+
+    A stopping gateway waits for it, too.
+    """
 
     def close(self, error: BeaconfireError) -> None: ...
 
@@ -149,8 +152,8 @@ class Gateway:
         self.waiters = OffsetWaiters()
         self.catchup_cache = CatchUpCache()
         self.connecting: set[Pending] = set()
-        """Open sessions that have not started, connections without a session, and handshakes that are being
-        answered."""
+        """Connections that are in no hub: sessions that have not started or were replaced, connections without a
+        session, and handshakes that are being answered."""
         self.session_prefix = ""
         """The start of its sessions' ids."""
         self.replace_elsewhere: Callable[[str, str], None] = lambda _session_id, _user_id: None

@@ -244,8 +244,9 @@ class Session(ABC):
         REPLACED.inc()
         log.info("replaced", session=self.id, user=self.user_id)
         self._end()
-        hang_up = self.connection.hang_up
-        self.gateway.timers.after(MAKE_WAY_S, Call(lambda: hang_up(self, 1000, "another connection took over")))
+        farewell = _Farewell(self)
+        self.gateway.connecting.add(farewell)
+        self.gateway.timers.after(MAKE_WAY_S, farewell)
 
     def probe(self) -> None:
         """Ask for a sign of life, besides the heartbeat."""
@@ -568,6 +569,30 @@ class Session(ABC):
             gateway.hub.remove(self)
             SESSIONS.dec()
             log.info("disconnected", session=self.id, user=self.user_id)
+
+
+class _Farewell:
+    """Closes the connection of a replaced session, once: in a moment, or when the gateway stops.
+
+    Implements `gateway.Pending` and `timers.Timed`.
+    """
+
+    __slots__ = ("_session",)
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def on_timer(self) -> None:
+        pending = self._session.gateway.connecting
+        if self in pending:
+            pending.remove(self)
+            self._hang_up()
+
+    def close(self, _error: BeaconfireError) -> None:
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        self._session.connection.hang_up(self._session, 1000, "another connection took over")
 
 
 def id_of(incoming: Incoming) -> MessageId | None:
