@@ -233,7 +233,7 @@ export interface Goaway {
 
 /** Why the state of rooms must be loaded again. */
 export type ResyncReason =
-  /** The cursor belongs to another life of the stream, or cannot be read. The stream was declared again, restored from a backup, or given a new epoch. */
+  /** The cursor belongs to another epoch of the stream, or cannot be read. The stream was created again, restored from a backup, or given a new epoch. */
   | "epoch_changed"
   /** The stream ends below the cursor. */
   | "ahead"

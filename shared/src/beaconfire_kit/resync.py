@@ -27,10 +27,10 @@ class ResyncReason(StrEnum):
 
     EPOCH_CHANGED = (
         "epoch_changed",
-        "The cursor belongs to another life of the stream, or cannot be read. The stream was declared again, "
-        "restored from a backup, or given a new epoch.",
+        "The cursor belongs to another epoch of the stream, or cannot be read. The stream was created again, restored "
+        "from a backup, or given a new epoch.",
         "Drop every cursor and offset of the old epoch.",
-        "Once is correct. If it repeats, two brokers take turns behind one name.",
+        "Nothing, if it happens once after such a change. If it repeats, two brokers take turns under one name.",
     )
     AHEAD = (
         "ahead",
@@ -43,14 +43,14 @@ class ResyncReason(StrEnum):
         "The stream no longer has every event after the cursor. Retention removed some while the client or its gateway "
         "was away, or an operator erased them.",
         "Nothing else.",
-        "If it follows short absences, the stream is full: publish fewer or smaller events, or give it more room. "
-        "As shipped it keeps 7 days or 8 GiB, whichever is less.",
+        "If it happens after short absences, the stream is full. Publish fewer or smaller events, or give the stream "
+        "more room. By default it keeps 7 days or 8 GiB, whichever is less.",
     )
     TOO_SLOW = (
         "too_slow",
         "After a minute the session was no closer to the newest event.",
         "If it repeats, subscribe to fewer rooms, or name `types`.",
-        "Look at the network of that client. [Slow clients](../topics/slow_clients.md) explains the limits.",
+        "Check the network of that client. [Slow clients](../topics/slow_clients.md) explains the limits.",
     )
 
 
@@ -115,7 +115,7 @@ class ResyncCause(StrEnum):
     STREAM_WENT_BACK = (
         "stream_went_back",
         ResyncReason.NOT_RESUMABLE,
-        "While the missed events were read, the stream went back to below the cursor.",
+        "While the missed events were read, the end of the stream went back to below the cursor.",
     )
     NO_PROGRESS = (
         "no_progress",
