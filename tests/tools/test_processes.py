@@ -65,15 +65,19 @@ def test_interrupt_during_a_start_is_raised_and_the_child_can_be_stopped(
 
     monkeypatch.setattr(subprocess, "Popen", Interrupted)
     child = Child(tmp_path, FOREVER)
-    handler = signal.getsignal(signal.SIGINT)
+    # A shell without job control starts what runs in the background with SIGINT ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
 
-    with pytest.raises(KeyboardInterrupt):
-        child.start()
-    child.next_line()
-    child.stop(10)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            child.start()
+        child.next_line()
+        child.stop(10)
 
-    assert child.exit_code == -signal.SIGTERM
-    assert signal.getsignal(signal.SIGINT) is handler
+        assert child.exit_code == -signal.SIGTERM
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def test_child_that_is_already_ending_gets_no_second_signal(tmp_path: Path) -> None:
