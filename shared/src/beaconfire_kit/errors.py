@@ -100,3 +100,8 @@ class BeaconfireError(Exception):
         if self.retry_after_ms is not None:
             body["retryAfterMs"] = self.retry_after_ms
         return {**body, **self.details}
+
+
+def internal(id_: str) -> BeaconfireError:
+    """A bug of ours. The trace is in the log, under the id that the peer is asked to quote."""
+    return BeaconfireError(INTERNAL, f"something went wrong on our side; quote {id_}")

@@ -373,9 +373,7 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
         return web.json_response({"error": {"code": _slug(error.reason), "message": error.reason}}, status=error.status)
     except Exception:
         log.exception("request failed", method=request.method, path=request.path)
-        message = f"something went wrong on our side; quote {request[_CORRELATION]}"
-        body = {"error": {"code": errors.INTERNAL.code, "message": message}}
-        return web.json_response(body, status=500)
+        return web.json_response({"error": errors.internal(request[_CORRELATION]).body()}, status=500)
 
 
 def _slug(reason: str) -> str:

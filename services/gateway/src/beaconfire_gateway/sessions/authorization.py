@@ -203,7 +203,7 @@ class Authorization:
                 await self._confirm(session)
             except Exception:
                 log.exception("could not ask what a session may hear", session=session.id)
-                session.close(BeaconfireError(errors.INTERNAL, f"something went wrong on our side; quote {session.id}"))
+                session.close(errors.internal(session.id))
 
     async def _confirm(self, session: Session) -> None:
         """Ask until there is an answer, and let the session go on with what it may hear."""

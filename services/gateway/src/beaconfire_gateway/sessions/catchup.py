@@ -105,7 +105,7 @@ class CatchUp:
             entries, through, gone = (), after, error.cause
         except Exception:
             log.exception("could not read the history", session=session.id)
-            session.close(BeaconfireError(errors.INTERNAL, f"something went wrong on our side; quote {session.id}"))
+            session.close(errors.internal(session.id))
             return
         self._fetching = False
         known = {one.room.root for one in session.rooms.values()} <= roots  # it may have joined one meanwhile

@@ -455,7 +455,7 @@ class Session(ABC):
             await question
         except Exception:
             log.exception("could not answer a client", session=self.id)
-            self.close(BeaconfireError(errors.INTERNAL, f"something went wrong on our side; quote {self.id}"))
+            self.close(errors.internal(self.id))
         self._asking = False
         self._answer_waiting()
 

@@ -96,8 +96,7 @@ class WebSocketConnection(SocketConnection):
         except Exception:
             # Raised further, the connection would be dropped without a close code.
             log.exception("could not handle a message", session=self.id)
-            why = f"something went wrong on our side; quote {self.id}"
-            self.close(BeaconfireError(errors.INTERNAL, why))
+            self.close(errors.internal(self.id))
 
     def _read(self, data: bytes) -> tuple[list[tuple[int, bytes]], FrameError | None]:
         """Return the messages that `data` completes, and what is wrong after them."""
