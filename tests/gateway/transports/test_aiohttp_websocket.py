@@ -16,6 +16,8 @@ from aiohttp import web
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.sessions.gateway import Gateway as Core
+from beaconfire_gateway.sessions.gateway import Incoming
+from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.transports import aiohttp_websocket
 from beaconfire_gateway.wire.framing import TextFrames
 from beaconfire_gateway.wire.messages import Degraded
@@ -159,3 +161,18 @@ def test_no_call_of_a_session_fails_although_its_transport_is_gone() -> None:
     found = [uvloop.run(reset(call)) for call in ("send", "send_now", "ping", "close")]
 
     assert found == ["degraded", "degraded", "degraded", 4401]
+
+
+async def test_message_that_our_code_fails_on_closes_an_aiohttp_socket_without_revealing_the_error() -> None:
+    ids = []
+
+    def fail(session: Session, _incoming: Incoming) -> None:
+        ids.append(session.id)
+        raise ValueError("a secret")
+
+    async with served_core([]) as (core, url), open_socket(url) as client:
+        core.handle = fail
+        await client.send("connect", token="ann")
+        end = await client.closed()
+
+    assert (end.code, end.reason) == (4500, f"something went wrong on our side; quote {ids[0]}")

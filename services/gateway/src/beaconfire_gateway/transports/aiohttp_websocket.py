@@ -165,19 +165,26 @@ class AiohttpWebSocket(SoleSession):
                 self._resumed.clear()
                 await self._resumed.wait()
             message = await self._socket.receive()
-            if self._closing and message.type in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG):
-                continue
-            if message.type is WSMsgType.TEXT:
-                self.receive(message.data.encode())
-            elif message.type is WSMsgType.PING or message.type is WSMsgType.PONG:
-                self._handle_control(message)
-            elif message.type is WSMsgType.BINARY:
-                self._hang_up(1003, "binary messages are not part of the protocol")
-            else:
+            if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG):
                 if message.type is WSMsgType.CLOSE:
                     self._write_close(message.data or 1000, "")
                     self._transport.close()
                 return
+            if not self._closing:
+                self._handle(message)
+
+    def _handle(self, message: Any) -> None:
+        try:
+            if message.type is WSMsgType.TEXT:
+                self.receive(message.data.encode())
+            elif message.type is WSMsgType.BINARY:
+                self._hang_up(1003, "binary messages are not part of the protocol")
+            else:
+                self._handle_control(message)
+        except Exception:
+            # Raised further, the connection would be dropped without a close code.
+            log.exception("could not handle a message", session=self.id)
+            self.close(errors.internal(self.id))
 
     def _handle_control(self, message: Any) -> None:
         self._controls_empty_at, wait_s = spend(self._controls_empty_at, 1, CONTROL_PER_MINUTE, time.monotonic())
