@@ -182,11 +182,7 @@ async def _subscribe(session: Session, request: Subscribe) -> Answers:
 
 
 async def _refresh(session: Session, request: Refresh) -> Answers:
-    access = session.gateway.access
-    claims = await access.verify(request.token)
-    if claims.user_id != session.user_id:
-        raise BeaconfireError(errors.TOKEN_INVALID, "the token belongs to another user")
-    await access.decide(claims, ())
+    claims = await session.check_newer(request.token)
     if session.state is State.CLOSED:
         return ()
     session.use_token(claims)
@@ -328,7 +324,7 @@ def _check_limits(session: Session, user_id: str, request: Connect, replaced: Se
 async def _reach(session: Session, cursor: str | None) -> None:
     """Wait until this gateway has reached a cursor that another one gave, unless the stream itself ends below it.
 
-    The deadline for `connect` bounds it.
+    The deadline for `connect` bounds it. A `subscribe` waits as long as the broker is away.
     """
     gateway = session.gateway
     offset = gateway.read_cursor(cursor)

@@ -34,6 +34,7 @@ from beaconfire_gateway.wire.messages import (
     Message,
     MessageId,
     Position,
+    Refresh,
     Resync,
     RoleChanged,
     RoomLeft,
@@ -337,6 +338,15 @@ class Session(ABC):
         if self.is_full:  # with what it asked for before
             self.full()
 
+    async def check_newer(self, token: str) -> Claims:
+        """Return the claims of a newer token. Raises BeaconfireError if the session cannot rest on it."""
+        access = self.gateway.access
+        claims = await access.verify(token)
+        if claims.user_id != self.user_id:
+            raise BeaconfireError(errors.TOKEN_INVALID, "the token belongs to another user")
+        await access.decide(claims, ())
+        return claims
+
     def use_token(self, claims: Claims) -> None:
         """Rest on this token from now on."""
         self.claims = claims
@@ -522,10 +532,38 @@ class Session(ABC):
             return
         left = self.claims.expires_at - time.time()
         if left <= -EXPIRED_GRACE_S:
-            self.close(BeaconfireError(errors.TOKEN_INVALID, "the token ran out"))
+            token = self._waiting_token()
+            if token is None:
+                self._run_out()
+            else:
+                self.gateway.spawn(self._refresh_early(token))
         elif left <= _warning_s(self.claims) and not self._warned:
             self._warned = True
             self.send(TokenExpiring(max(0, round(left))))
+
+    def _waiting_token(self) -> str | None:
+        """The token of the last `refresh` that waits behind another request, if one does."""
+        waiting = map(self._decode, reversed(self._waiting or ()))
+        return next((one.token for one in waiting if isinstance(one, Refresh)), None)
+
+    async def _refresh_early(self, token: str) -> None:
+        """Rest on the token of a `refresh` before its turn to be answered: the one it replaces has run out."""
+        before, claims = self.claims, None
+        try:
+            claims = await self.check_newer(token)
+        except BeaconfireError:
+            pass  # its answer would have said why
+        except Exception:
+            log.exception("could not check a token", session=self.id)
+        if self.state is State.CLOSED or self.claims is not before:
+            return  # its turn came meanwhile
+        if claims is None:
+            self._run_out()
+        else:
+            self.use_token(claims)
+
+    def _run_out(self) -> None:
+        self.close(BeaconfireError(errors.TOKEN_INVALID, "the token ran out"))
 
     def _beat(self) -> None:
         """Ping, and send the position."""
