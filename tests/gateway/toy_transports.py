@@ -1,17 +1,24 @@
 """Two transports that no client speaks, made of the parts that a real one would use.
 
-`NamespacedSocket` carries several sessions over one WebSocket, as Socket.IO does. `EventStream` writes text behind an
-HTTP head on a socket of ours, as SSE does.
+`NamespacedSocket` carries several sessions over one WebSocket, as Socket.IO does. `handle_namespaced` is its route.
+`EventStream` writes text behind an HTTP head on a socket of ours, as SSE does.
 """
+
+from functools import partial
+
+from aiohttp import web
 
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.sessions.connection import SharedConnection
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.sessions.sole_session import SoleSession
+from beaconfire_gateway.transports.admission import Admission
+from beaconfire_gateway.transports.handover import hand_over
 from beaconfire_gateway.transports.socket_connection import SLOTS as SOCKET_SLOTS
 from beaconfire_gateway.transports.socket_connection import SocketConnection
 from beaconfire_gateway.transports.sockets import Sockets
+from beaconfire_gateway.transports.upgrade import accept_key, switching
 from beaconfire_gateway.transports.websocket_connection import PING_FRAME, SLOTS, WebSocketConnection
 from beaconfire_gateway.wire.dialect import Spliced
 from beaconfire_gateway.wire.framing import TextFrames
@@ -66,6 +73,21 @@ class NamespacedSocket(WebSocketConnection, SharedConnection):
     def close(self, error: BeaconfireError) -> None:
         self.lost()
         self._close(error.code.close or 4000 + error.code.status, error.message)
+
+
+async def handle_namespaced(
+    gateway: Gateway, admission: Admission, sockets: Sockets, request: web.Request
+) -> web.StreamResponse:
+    """The route of `NamespacedSocket`. Its clients offer no subprotocol."""
+    admission.check_origin(request)
+    accept = accept_key(request)
+    if accept is None:
+        admission.refuse("handshake")
+        raise web.HTTPBadRequest(reason="expected a WebSocket handshake")
+    address = admission.enter(request)
+    hand_over(
+        request, admission, address, partial(NamespacedSocket, gateway, sockets, address=address), switching(accept)
+    )
 
 
 class Lines:

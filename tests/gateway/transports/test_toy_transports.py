@@ -3,21 +3,26 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import closing
+from functools import partial
 
 import pytest
+from aiohttp import web
 
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.route import Route
 from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.session import State
+from beaconfire_gateway.transports.admission import Admission
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.forwarding import ClientAddresses
+from beaconfire_kit.settings import BehindProxies
 from tests.gateway.core import ENDS, SUBSCRIPTION, build_core, close_ends, heard_by, open_descriptor, spawning
-from tests.gateway.toy_transports import HEAD, EventStream, NamespacedSocket
+from tests.gateway.toy_transports import HEAD, EventStream, NamespacedSocket, handle_namespaced
 from tests.gateway.toys import Brackets, Line, Lined, Words
-from tests.websocket import client_frame
+from tests.websocket import client_frame, connection, handshake
 
 ADDRESS = "an address"
 ROUTE = Route("campaign.c1.state", (SUBSCRIPTION.room,))
@@ -206,3 +211,26 @@ async def test_closed_event_stream_says_why_and_is_dropped_if_its_client_stays(c
 
     assert heard.endswith(b"event: over\ndata: 4401\n\n")
     assert (stream.target, dict(core.door.addresses)) == (-1, {})
+
+
+async def test_route_of_another_protocol_upgrades_clients_without_a_subprotocol(core: Core, sockets: Sockets) -> None:
+    """A real request becomes a socket with sessions. The answer names no subprotocol, because none was offered."""
+    admission = Admission(core, allowed_origins=(), addresses=ClientAddresses(BehindProxies()))
+    app = web.Application()
+    app.router.add_get("/ws", partial(handle_namespaced, core, admission, sockets))
+    runner = web.AppRunner(app)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        async with connection(url) as raw:
+            raw.write(handshake(url, drop="Sec-WebSocket-Protocol"))
+            head = await raw.reader.readuntil(b"\r\n\r\n")
+            raw.write(client_frame(b"/a connect ann e:10 campaign:c1"))
+            ack = await raw.frame()
+    finally:
+        await runner.cleanup()
+
+    assert head.startswith(b"HTTP/1.1 101 ")
+    assert b"Sec-WebSocket-Protocol" not in head
+    assert ack[1].startswith(b"/a ")

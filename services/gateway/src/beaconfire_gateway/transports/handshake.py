@@ -1,13 +1,10 @@
-"""Do the WebSocket handshake: check the request, and hand its socket over to the code that serves it.
+"""Do the handshake of `GET /ws`: check the request, and hand its socket over to the code that serves it.
 
 aiohttp does HTTP, routing and the checks before the upgrade. Then we continue with our own file descriptor (`sockets`).
 aiohttp's transport is closed, and its request, parser, reader and task are freed (ADR 0018).
 """
 
 import asyncio
-import base64
-import binascii
-import hashlib
 from functools import partial
 
 from aiohttp import hdrs, web
@@ -18,6 +15,7 @@ from beaconfire_gateway.transports.admission import OPENED, Admission, offered_t
 from beaconfire_gateway.transports.handover import hand_over
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.subprotocols import DIALECTS, Subprotocols
+from beaconfire_gateway.transports.upgrade import accept_key, offered_subprotocols, switching
 from beaconfire_gateway.transports.websocket import WebSocket
 from beaconfire_gateway.wire.deflate import Agreement, MalformedOffer, negotiate
 
@@ -25,7 +23,6 @@ FULL_AT = 4
 """A socket of aiohttp's is full at this part of the memory a session may take. On top of it come one write and the one
 event that goes beyond it, messages that wait for an answer, and one that has not arrived as a whole: a quarter each, at
 most."""
-_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"  # RFC 6455 §1.3
 
 
 class Handshake:
@@ -51,11 +48,11 @@ class Handshake:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """The aiohttp handler. Answers 400, 403, 429 or 503, or does not return to aiohttp (or when all is over)."""
         self._admission.check_origin(request)
-        accept = _accept_key(request)
+        accept = accept_key(request)
         if accept is None:
             self._admission.refuse("handshake")
             raise web.HTTPBadRequest(reason="expected a WebSocket handshake")
-        subprotocol = self._subprotocols.choose(_tokens(request, hdrs.SEC_WEBSOCKET_PROTOCOL))
+        subprotocol = self._subprotocols.choose(offered_subprotocols(request))
         if subprotocol is None:
             self._admission.refuse("subprotocol")
             raise web.HTTPBadRequest(reason=f"offer the subprotocol {' or '.join(DIALECTS)}")
@@ -80,7 +77,9 @@ class Handshake:
                 offered_token=token,
                 inflates=agreement is not None,
             )
-            hand_over(request, self._admission, address, make, _switching(accept, subprotocol, agreement))
+            extensions = None if agreement is None else agreement.response
+            head = switching(accept, subprotocol=subprotocol, extensions=extensions)
+            hand_over(request, self._admission, address, make, head)
         OPENED.inc()
         full_bytes = self._max_buffer_bytes // FULL_AT
         return await aiohttp_websocket.serve(
@@ -99,37 +98,3 @@ class Handshake:
         if not self._compresses:
             return None
         return negotiate(request.headers.getall(hdrs.SEC_WEBSOCKET_EXTENSIONS, []))
-
-
-def _switching(accept: str, subprotocol: str, agreement: Agreement | None) -> bytes:
-    """The answer that ends HTTP on a connection (RFC 6455 §4.2.2)."""
-    extensions = f"Sec-WebSocket-Extensions: {agreement.response}\r\n" if agreement else ""
-    return (
-        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-        f"Sec-WebSocket-Accept: {accept}\r\nSec-WebSocket-Protocol: {subprotocol}\r\n{extensions}\r\n"
-    ).encode()
-
-
-def _accept_key(request: web.Request) -> str | None:
-    """Return `Sec-WebSocket-Accept` (RFC 6455 §4.2.2), or None if the request is not a valid handshake (§4.2.1)."""
-    keys = request.headers.getall(hdrs.SEC_WEBSOCKET_KEY, [])
-    upgrades = request.headers.getall(hdrs.UPGRADE, [])
-    versions = request.headers.getall(hdrs.SEC_WEBSOCKET_VERSION, [])
-    if request.version < (1, 1) or len(upgrades) != 1 or upgrades[0].lower() != "websocket":
-        return None
-    connection = [token.lower() for token in _tokens(request, hdrs.CONNECTION)]
-    if "upgrade" not in connection or versions != ["13"] or len(keys) != 1:
-        return None
-    if request.body_exists:
-        return None  # a body before the upgrade is how requests are smuggled
-    try:
-        if len(base64.b64decode(keys[0], validate=True)) != 16:
-            return None
-    except (binascii.Error, ValueError):
-        return None
-    return base64.b64encode(hashlib.sha1(keys[0].encode() + _GUID, usedforsecurity=False).digest()).decode()
-
-
-def _tokens(request: web.Request, header: str) -> list[str]:
-    """The comma-separated tokens of a header."""
-    return [token.strip() for value in request.headers.getall(header, []) for token in value.split(",")]
