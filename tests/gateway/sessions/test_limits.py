@@ -15,7 +15,7 @@ from beaconfire_gateway.sessions.limits import PATIENCE, Doorkeeper, LimitReache
 from beaconfire_gateway.wire.websocket_frames import Opcode, decode_close
 from tests.client import Closed, answering, open_socket
 from tests.fakes import FakeAuth
-from tests.gateway.conftest import Gateway, running_gateway
+from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.gateway.events import fence
 from tests.websocket import client_frame, handshake, raw_socket, status_of
 
@@ -307,6 +307,23 @@ async def test_rooms_beyond_a_users_limit_are_refused_one_by_one_and_replaced_se
         "message": "a user may be in 6 rooms, over all connections",
     }
     assert all(answer["success"] for answer in [*again["rooms"].values(), *replaced["rooms"].values()])
+
+
+async def test_room_beyond_the_limit_is_refused_before_any_of_it_is_restored(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
+    rooms = [f"campaign:c1/settlement:s{number}" for number in range(2)]
+    async with running_gateway(stream, auth, max_rooms=1) as gateway, open_socket(gateway.url) as client:
+        ack = await client.connect(auth.token("viewer"))
+        missed = [await gateway.publish(settlement(f"s{number}")) for number in range(2)]
+        await client.send("subscribe", rooms=rooms, cursor=ack["cursor"])
+        answer = await client.next("reply")
+        restored = [frame for frame in client.frames if frame["type"] == "restored"]
+
+    assert [answer["rooms"][room]["success"] for room in rooms] == [True, False]
+    assert answer["rooms"][rooms[1]]["error"]["code"] == "too_many"
+    assert {room for frame in restored for room in frame["rooms"]} == {rooms[0]}
+    assert [event["offset"] for frame in restored for event in frame["events"]] == missed[:1]
 
 
 async def test_connections_of_an_address_are_limited_except_for_replacements(

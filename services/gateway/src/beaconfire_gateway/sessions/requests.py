@@ -14,6 +14,7 @@ from beaconfire_gateway.fanout.wanted_types import select
 from beaconfire_gateway.sessions.gateway import Incoming
 from beaconfire_gateway.sessions.limits import LIMITED, LimitReached
 from beaconfire_gateway.sessions.restore import restore
+from beaconfire_gateway.sessions.room_limits import Decisions, within_limits
 from beaconfire_gateway.sessions.session import Session, State, id_of
 from beaconfire_gateway.sessions.subscription import Subscription
 from beaconfire_gateway.wire.messages import (
@@ -46,7 +47,6 @@ _BY_WEBSOCKET = frozenset({1000, 1001, 1002, 1003, 1006, 1007, 1009, 1011, 1012,
 _KNOWN_CLOSES = _BY_WEBSOCKET | {row.close for row in errors.TABLE if row.close is not None}
 
 Answers: TypeAlias = Sequence[Message]
-Decisions: TypeAlias = Mapping[str, Subscription | BeaconfireError]
 
 
 def handle(session: Session, incoming: Incoming) -> None:
@@ -198,15 +198,10 @@ _ASKING: Mapping[type, Callable[[Session, Any], Awaitable[Answers]]] = {
 
 
 def _enter(session: Session, decisions: Decisions) -> dict[str, RoomAnswer]:
-    """Join the rooms that are allowed. The answer for each room."""
-    gateway = session.gateway
-    gateway.outbound.seal()
-    others = [one for one in gateway.hub.sessions_of(session.user_id) if one is not session]
-    elsewhere = sum(len(one.rooms) for one in others)
+    """Join the rooms that are allowed, as far as the limits go. The answer for each room."""
+    session.gateway.outbound.seal()
     answers: dict[str, RoomAnswer] = {}
-    for name, decision in decisions.items():
-        if isinstance(decision, Subscription) and name not in session.rooms:
-            decision = _room_limit(session, elsewhere) or decision
+    for name, decision in within_limits(session, decisions).items():
         if isinstance(decision, BeaconfireError):
             answers[name] = RoomAnswer(error=decision)
             log.info("refused room", session=session.id, user=session.user_id, room=name, code=decision.code.code)
@@ -216,20 +211,6 @@ def _enter(session: Session, decisions: Decisions) -> dict[str, RoomAnswer]:
         answers[name] = RoomAnswer() if meant == name else RoomAnswer(room=meant)
         session.join(name, decision)
     return answers
-
-
-def _room_limit(session: Session, elsewhere: int) -> LimitReached | None:
-    """The limit that one more room would exceed. The user's other sessions are in `elsewhere` rooms."""
-    limits = session.gateway.limits
-    reached = None
-    if len(session.rooms) >= limits.max_rooms:
-        reached = LimitReached("held_rooms", f"a connection may be in {limits.max_rooms} rooms")
-    elif len(session.rooms) + elsewhere >= limits.max_rooms_per_user:
-        text = f"a user may be in {limits.max_rooms_per_user} rooms, over all connections"
-        reached = LimitReached("user_held_rooms", text)
-    if reached is not None:
-        LIMITED.labels(reached.limit).inc()
-    return reached
 
 
 def _narrowed(decisions: Decisions, wanted: Mapping[str, Sequence[str]]) -> Decisions:

@@ -8,6 +8,7 @@ from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.wanted_types import select
 from beaconfire_gateway.sessions.catchup import PAGE
 from beaconfire_gateway.sessions.gateway import Gateway, HistoryGone
+from beaconfire_gateway.sessions.room_limits import Decisions, within_limits
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.sessions.subscription import WRITE_BYTES, Subscription, heard
 from beaconfire_gateway.wire.messages import Restored, Subscribe
@@ -15,9 +16,7 @@ from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.resync import ResyncCause
 
 
-async def restore(
-    session: Session, request: Subscribe
-) -> tuple[Mapping[str, Subscription | BeaconfireError], ResyncCause | None]:
+async def restore(session: Session, request: Subscribe) -> tuple[Decisions, ResyncCause | None]:
     """Decide about the rooms, once everything since the cursor was sent, in these rooms alone.
 
     Returns in the turn of the loop in which that is so; with the cause of a `resync`, if not everything could be sent.
@@ -36,7 +35,7 @@ async def restore(
     while True:
         # Asked after each wait, because membership may have changed. Mostly it is remembered, and takes no time.
         # A room that was refused once stays refused: some of its events have been passed over by then.
-        decisions = {**await gateway.access.decide(session.claims, request.rooms), **refused}
+        decisions = within_limits(session, {**await gateway.access.decide(session.claims, request.rooms), **refused})
         refused |= {name: one for name, one in decisions.items() if isinstance(one, BeaconfireError)}
         wanted = {name: replace(one, types=types) for name, one in decisions.items() if isinstance(one, Subscription)}
         if request.cursor is None or trouble is not None or not wanted or session.state is State.CLOSED:
