@@ -2,7 +2,8 @@
 
 A room's sessions are grouped by role, because an event may name in `metadata.audience` the roles that may see it. They
 are also grouped by the event types they want, by their wire, which decides their bytes, and by their writer. The groups
-hold the targets of sessions, so delivering an event is one write to each.
+hold the targets of sessions, so delivering an event is one write to each. They do not tell which sessions are in a
+room: a session that catches up is in none of them (`Session.rooms` tells).
 
 The recipients of a subject are remembered until a session joins or leaves one of its rooms. Joins elsewhere do not
 affect them.

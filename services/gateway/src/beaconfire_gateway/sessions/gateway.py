@@ -37,7 +37,10 @@ ROOMS = metrics.Gauge("beaconfire_gateway_rooms", "Rooms with at least one sessi
 CONNECTING = metrics.Gauge(
     "beaconfire_gateway_pending_connections", "Open connections that have not sent `connect` yet."
 )
-FRAMES = metrics.Counter("beaconfire_gateway_event_frames_sent_total", "Event frames written to sessions.")
+FRAMES = metrics.Counter(
+    "beaconfire_gateway_event_frames_sent_total",
+    "Event frames queued for live sessions. Events that a session catches up on or restores are not counted.",
+)
 
 LOSING_S = 60.0
 """A session that catches up and gets no nearer to the position within this is sent `resync`."""

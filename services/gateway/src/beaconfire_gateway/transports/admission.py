@@ -11,9 +11,11 @@ from beaconfire_kit.web import bearer_token
 
 log = logs.get(__name__)
 
-OPENED = metrics.Counter("beaconfire_gateway_connections_opened_total", "WebSocket connections opened.")
+OPENED = metrics.Counter("beaconfire_gateway_connections_opened_total", "Connections opened, on any transport.")
 REFUSED = metrics.Counter(
-    "beaconfire_gateway_handshakes_refused_total", "WebSocket handshakes refused, by reason.", ["reason"]
+    "beaconfire_gateway_handshakes_refused_total",
+    "Connections refused before they were opened, on any transport, by reason.",
+    ["reason"],
 )
 
 
