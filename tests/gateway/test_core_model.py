@@ -8,9 +8,8 @@ from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, precondition, rule
 
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.ring import Ring
@@ -34,6 +33,7 @@ from beaconfire_kit.subjects import Pair
 from beaconfire_kit.tokens import Claims
 from tests.cursors import cursor_of
 from tests.gateway.core import build_core, key
+from tests.gateway.models import Model, unreached
 
 ROOTS = ("campaign:c1", "campaign:c2")
 ROOMS = ("campaign:c1", "campaign:c1/settlement:s1", "campaign:c2")
@@ -148,7 +148,7 @@ class Person:
         return any(room in rooms and after < offset <= upto for rooms, after, upto in self.excused)
 
 
-class Core(RuleBasedStateMachine):
+class Core(Model):
     """See the module. `reached` counts what happened, in all examples."""
 
     reached: ClassVar[Counter[str]] = Counter()
@@ -683,8 +683,6 @@ EVERYTHING = {
     *("live", "hole", "silence", "lag", "resume", "from the stream", "history that is gone"),
     *("join", "leave", "restored", "revoke", "room.left", "role.changed", "gap", "confirmed"),
 }
-ROUNDS = 10
-"""A further round runs only if chance has left a fault out."""
 
 
 def test_session_behind_gets_resync_for_one_room_without_passing_events_of_others() -> None:
@@ -741,20 +739,4 @@ def test_events_read_for_a_session_before_it_was_held_come_later_once_and_in_ord
 
 def test_every_client_applies_exactly_what_it_is_owed_in_any_course() -> None:
     """Every client applies its events once and in order, and the examples contain every fault."""
-    Core.reached.clear()
-    for _ in range(ROUNDS):
-        run_state_machine_as_test(
-            Core,
-            settings=settings(
-                max_examples=120,
-                stateful_step_count=60,
-                deadline=None,
-                derandomize=False,  # each round has other examples, also where `CI` is set
-                suppress_health_check=[HealthCheck.too_slow],
-            ),
-        )
-        missing = {what for what in EVERYTHING if not Core.reached[what]}
-        if not missing:
-            break
-
-    assert missing == set()
+    assert unreached(Core, EVERYTHING, max_examples=120, steps=60) == set()

@@ -3,9 +3,8 @@
 from collections import Counter
 from typing import ClassVar
 
-from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import initialize, precondition, rule
 
 from beaconfire_gateway.fanout.checking import Stored
 from beaconfire_gateway.fanout.entry import Entry
@@ -15,13 +14,14 @@ from beaconfire_gateway.stream import repair
 from beaconfire_gateway.stream.intake import Intake
 from beaconfire_gateway.stream.live_messages import stored_at
 from beaconfire_kit import broker
+from tests.gateway.models import Model, unreached
 from tests.gateway.stream.played_stream import SUBJECTS, Stage
 
 HISTORY_S = 60.0
 ROUTES = Routes()
 
 
-class Reading(RuleBasedStateMachine):
+class Reading(Model):
     """See the module. `reached` counts what happened, in all examples."""
 
     reached: ClassVar[Counter[str]] = Counter()
@@ -273,26 +273,8 @@ EVERYTHING = {
     *("an interrupted start", "a gap by retention", "a gap by erasure", "a gap at start"),
     *("ticks that ran out", "another stream"),
 }
-ROUNDS = 10
-"""A further round runs only if chance has left a fault out."""
 
 
 def test_intake_delivers_each_event_once_in_order_or_reports_its_absence_first() -> None:
     """This holds in any course, and the examples contain every fault."""
-    Reading.reached.clear()
-    for _ in range(ROUNDS):
-        run_state_machine_as_test(
-            Reading,
-            settings=settings(
-                max_examples=100,
-                stateful_step_count=30,
-                deadline=None,
-                derandomize=False,  # each round has other examples, also where `CI` is set
-                suppress_health_check=[HealthCheck.too_slow],
-            ),
-        )
-        missing = {what for what in EVERYTHING if not Reading.reached[what]}
-        if not missing:
-            break
-
-    assert missing == set()
+    assert unreached(Reading, EVERYTHING, max_examples=100, steps=30) == set()
