@@ -16,7 +16,7 @@ from scripts.derived.schema import first_line, message_schema, metadata_schema
 VERSION = "3.0.0"
 ABOUT = f"""\
 The events that services publish to the broker and gateways deliver to sockets. A publisher needs a subject and a JSON
-body, and no library of ours. The stream EVENTS stores all events except those under `ephemeral.`, and the broker
+body, and no Beaconfire library. The stream EVENTS stores all events except those under `ephemeral.`, and the broker
 republishes each on `{LIVE_PREFIX}<subject>`, where gateways hear it. PROTOCOL.md describes the socket protocol."""
 HEADERS = {
     "type": "object",

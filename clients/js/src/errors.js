@@ -21,7 +21,7 @@ export const ERRORS = Object.freeze({
   conflict: { status: 409, retry: "no", close: null, meaning: "The state of the thing does not allow it" },
   too_large: { status: 413, retry: "no", close: 4413, meaning: "Frame or body over the limit" },
   too_many: { status: 429, retry: "backoff", close: 4429, meaning: "Over a limit; `retryAfterMs` says when it resets" },
-  internal: { status: 500, retry: "backoff", close: 4500, meaning: "A bug of ours; the log has its details under the id" },
+  internal: { status: 500, retry: "backoff", close: 4500, meaning: "Unexpected error; the log has details under the id" },
   unavailable: { status: 503, retry: "backoff", close: 4503, meaning: "The service is stopping, or a part that it needs is not reachable" },
   broker_unavailable: { status: 503, retry: "backoff", close: 4503, meaning: "The message broker does not answer, but is needed" },
 });

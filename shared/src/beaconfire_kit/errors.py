@@ -43,7 +43,7 @@ TIMEOUT = ErrorCode("timeout", 408, Retry.BACKOFF, "No `connect` in time", close
 CONFLICT = ErrorCode("conflict", 409, Retry.NO, "The state of the thing does not allow it")
 TOO_LARGE = ErrorCode("too_large", 413, Retry.NO, "Frame or body over the limit", closes=True)
 TOO_MANY = ErrorCode("too_many", 429, Retry.BACKOFF, "Over a limit; `retryAfterMs` says when it resets", closes=True)
-INTERNAL = ErrorCode("internal", 500, Retry.BACKOFF, "A bug of ours; the log has its details under the id", closes=True)
+INTERNAL = ErrorCode("internal", 500, Retry.BACKOFF, "Unexpected error; the log has details under the id", closes=True)
 UNAVAILABLE = ErrorCode(
     "unavailable", 503, Retry.BACKOFF, "The service is stopping, or a part that it needs is not reachable", closes=True
 )
@@ -103,5 +103,5 @@ class BeaconfireError(Exception):
 
 
 def internal(id_: str) -> BeaconfireError:
-    """A bug of ours. The trace is in the log, under the id that the peer is asked to quote."""
+    """An unexpected error in a service. The trace is in the log, under the id that the peer is asked to quote."""
     return BeaconfireError(INTERNAL, f"something went wrong on our side; quote {id_}")

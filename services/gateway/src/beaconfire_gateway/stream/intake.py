@@ -105,7 +105,7 @@ class Event(Enum):
     END_FOUND = auto()
     """The position is the end of the new stream, and clients are sent its epoch."""
     FAILED = auto()
-    """An unexpected error: a bug of ours, or a strange answer of the broker. It is logged, and the intake goes on."""
+    """An unexpected error: a bug, or a strange answer of the broker. It is logged, and the intake goes on."""
 
 
 TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
