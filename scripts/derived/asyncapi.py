@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from beaconfire_kit.broker import DUPLICATE_WINDOW_S, EPHEMERAL_PREFIX, LIVE_PREFIX
-from beaconfire_kit.catalogue import Event, events
+from beaconfire_kit.event import Event, events
 from scripts.derived.examples import example
 from scripts.derived.reference import rooms, subject
 from scripts.derived.schema import first_line, message_schema, metadata_schema

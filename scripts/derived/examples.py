@@ -4,8 +4,8 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from beaconfire_kit.catalogue import Event
 from beaconfire_kit.envelope import Envelope, Metadata, read
+from beaconfire_kit.event import Event
 from scripts.derived.schema import payload_schema
 
 MOMENT = "2026-11-21T10:00:00Z"

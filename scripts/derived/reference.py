@@ -8,7 +8,7 @@ from typing import Any
 from pydantic.alias_generators import to_camel
 
 from beaconfire_kit.broker import EPHEMERAL_PREFIX
-from beaconfire_kit.catalogue import Event, events
+from beaconfire_kit.event import Event, events
 from scripts.derived.examples import example
 from scripts.derived.schema import payload_schema
 

@@ -3,8 +3,8 @@
 import json
 from typing import Any
 
-from beaconfire_kit.catalogue import Event, events
 from beaconfire_kit.envelope import Metadata
+from beaconfire_kit.event import Event, events
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _ID = {"type": "string", "pattern": "^[\\x21-\\x7e]{1,128}$"}

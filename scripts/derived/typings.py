@@ -4,7 +4,7 @@ import inspect
 import json
 from typing import Any
 
-from beaconfire_kit.catalogue import events
+from beaconfire_kit.event import events
 from scripts.derived.schema import metadata_schema, payload_schema
 
 HEAD = """\

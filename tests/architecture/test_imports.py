@@ -14,7 +14,7 @@ KIT_EXTRAS: dict[str, list[str]] = KIT["optional-dependencies"]
 # Named by an extra of a requirement (pyjwt[crypto]), or its other half.
 COMES_WITH = {"cryptography": "pyjwt", "pydantic_core": "pydantic"}
 VOCABULARY = [
-    Path("shared/src/beaconfire_kit/catalogue.py"),
+    Path("shared/src/beaconfire_kit/event.py"),
     Path("shared/src/beaconfire_kit/subjects.py"),
     Path("shared/src/beaconfire_kit/roles.py"),
     *modules("shared/src/beaconfire_kit/events"),
@@ -32,7 +32,7 @@ def test_subjects_roles_and_events_import_only_pydantic(path: Path) -> None:
     """Subjects, roles and events can be read, and copied, without the rest of the product."""
     assert third_party(path) <= {"pydantic"}
     ours = {name for name in imported(path) if name.startswith("beaconfire")}
-    assert ours <= {"beaconfire_kit.catalogue", "beaconfire_kit.subjects", "beaconfire_kit.roles"}
+    assert ours <= {"beaconfire_kit.event", "beaconfire_kit.subjects", "beaconfire_kit.roles"}
 
 
 def allowed(folder: str) -> set[str]:

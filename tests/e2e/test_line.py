@@ -10,8 +10,8 @@ import pytest
 from nats.aio.client import Client
 
 from beaconfire_kit import broker
-from beaconfire_kit.catalogue import Event, events
 from beaconfire_kit.envelope import Envelope, Metadata
+from beaconfire_kit.event import Event, events
 from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import parse_subject
 from scripts.derived.examples import example_payload

@@ -16,8 +16,8 @@ from beaconfire_gateway.process.settings import Settings
 from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.limits import Limits
 from beaconfire_kit import broker
-from beaconfire_kit.catalogue import Event
 from beaconfire_kit.envelope import Envelope, Metadata
+from beaconfire_kit.event import Event
 from beaconfire_kit.events.campaign import SettlementUpdated
 from beaconfire_kit.serving import listening
 from beaconfire_kit.web import DEFAULT_TIMES, REQUEST_TIMES, RequestTimes

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import SchemaValidator
 
-from beaconfire_kit.catalogue import Event, events
 from beaconfire_kit.envelope import (
     MAX_EVENT_BYTES,
     Checked,
@@ -23,6 +22,7 @@ from beaconfire_kit.envelope import (
     check_json,
     read,
 )
+from beaconfire_kit.event import Event, events
 from beaconfire_kit.events.campaign import SettlementUpdated
 from beaconfire_kit.roles import Role
 from scripts.derived.examples import example_payload

@@ -2,7 +2,7 @@
 
 import pytest
 
-from beaconfire_kit.catalogue import Event
+from beaconfire_kit.event import Event
 from beaconfire_kit.events.campaign import (
     EntityUpdated,
     Operation,

@@ -7,8 +7,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from beaconfire_kit.catalogue import Event, events
 from beaconfire_kit.errors import TABLE
+from beaconfire_kit.event import Event, events
 from scripts import generate
 from scripts.derived.asyncapi import asyncapi
 from scripts.derived.error_table import script

@@ -24,8 +24,8 @@ from nats.aio.client import Client
 from pydantic import ConfigDict, Field, ValidationError
 
 from beaconfire_kit import broker, errors
-from beaconfire_kit.catalogue import Id
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.event import Id
 from beaconfire_kit.fetching import FetchFailed, post
 from beaconfire_kit.models import CamelModel
 from beaconfire_kit.roles import Role

@@ -28,7 +28,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import SchemaValidator, core_schema
 
 import beaconfire_kit.events  # noqa: F401  (fills the catalogue)
-from beaconfire_kit.catalogue import Event, Id, SubjectBuilder, events, subject_builder
+from beaconfire_kit.event import Event, Id, SubjectBuilder, events, subject_builder
 from beaconfire_kit.roles import Role
 
 Source = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]

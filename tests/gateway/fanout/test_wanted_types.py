@@ -8,7 +8,7 @@ import pytest
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.wire.native import MAX_TYPES
-from beaconfire_kit.catalogue import Event
+from beaconfire_kit.event import Event
 from beaconfire_kit.events.campaign import StateInvalidated, StructureUpdated
 from beaconfire_kit.events.user import MemberChanged
 from beaconfire_kit.events.workspace import UserTyping

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from beaconfire_gateway.fanout.wanted_types import select
 from beaconfire_gateway.wire.messages import Error, InvalidMessage
 from beaconfire_gateway.wire.native import Native
-from beaconfire_kit.catalogue import events
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.event import events
 
 NATIVE = Native()
 JSON = st.recursive(

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pydantic import SecretStr
 
 from beaconfire_kit import broker
-from beaconfire_kit.catalogue import events
 from beaconfire_kit.envelope import InvalidEvent, read
+from beaconfire_kit.event import events
 from beaconfire_kit.settings import Settings
 from beaconfire_kit.subjects import is_membership, parse_subject
 

@@ -19,8 +19,8 @@ from beaconfire_auth.fields import Email
 from beaconfire_auth.keys import Keys
 from beaconfire_auth.service_tokens import ServiceTokens
 from beaconfire_kit import errors, logs
-from beaconfire_kit.catalogue import Id
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.event import Id
 from beaconfire_kit.models import Body
 from beaconfire_kit.subjects import is_id
 from beaconfire_kit.tokens import MAX_PATTERNS, MAX_SERVICE_LIFETIME_S

@@ -8,8 +8,8 @@ from sqlalchemy import Table
 
 from beaconfire_kit import errors
 from beaconfire_kit.access import check_editor
-from beaconfire_kit.catalogue import Event
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.event import Event
 from beaconfire_kit.events.campaign import Operation
 from beaconfire_kit.models import Body
 from beaconfire_kit.subjects import is_id

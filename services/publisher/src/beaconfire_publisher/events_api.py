@@ -18,7 +18,6 @@ from pydantic import AwareDatetime, Field, StringConstraints, ValidationError
 from pydantic_core import from_json
 
 from beaconfire_kit import errors
-from beaconfire_kit.catalogue import Event, Id, events
 from beaconfire_kit.envelope import (
     MAX_EVENT_BYTES,
     CorrelationId,
@@ -32,6 +31,7 @@ from beaconfire_kit.envelope import (
     compact,
 )
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.event import Event, Id, events
 from beaconfire_kit.inbox import digest
 from beaconfire_kit.models import Body, CamelModel
 from beaconfire_kit.roles import Role, can_edit

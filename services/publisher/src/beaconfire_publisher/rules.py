@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from beaconfire_kit.catalogue import Event
+from beaconfire_kit.event import Event
 from beaconfire_kit.events.campaign import SettlementUpdated, StateInvalidated, StructureUpdated, WorldTimeChanged
 
 Change = SettlementUpdated | StructureUpdated | WorldTimeChanged

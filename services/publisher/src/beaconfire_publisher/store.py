@@ -36,10 +36,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from sqlalchemy.types import TypeDecorator
 
 from beaconfire_kit import errors, inbox, logs, outbox_table
-from beaconfire_kit.catalogue import Event
 from beaconfire_kit.database import Database, DatabaseAway, UtcDateTime
 from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.event import Event
 from beaconfire_kit.outbox import Outbox
 from beaconfire_kit.web import CURSOR_HEADER, OFFSET_HEADER, PENDING_HEADER
 from beaconfire_publisher import idempotency, limits

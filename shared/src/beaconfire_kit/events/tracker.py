@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from beaconfire_kit.catalogue import Event, Id
+from beaconfire_kit.event import Event, Id
 
 
 class _Issue(Event):

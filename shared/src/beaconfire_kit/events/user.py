@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
-from beaconfire_kit.catalogue import Event, Id
+from beaconfire_kit.event import Event, Id
 from beaconfire_kit.roles import Role
 
 

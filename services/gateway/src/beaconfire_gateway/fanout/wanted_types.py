@@ -6,8 +6,8 @@ from functools import lru_cache
 
 import beaconfire_kit.events  # noqa: F401  (fills the catalogue)
 from beaconfire_kit import errors
-from beaconfire_kit.catalogue import events
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.event import events
 
 WantedTypes = frozenset[str] | None
 """The event types wanted; None: all."""

@@ -5,8 +5,8 @@ from typing import Literal
 import pytest
 from pydantic import ValidationError
 
-from beaconfire_kit import catalogue
-from beaconfire_kit.catalogue import Event, Id, InvalidDeclaration, events
+from beaconfire_kit import event as event_module
+from beaconfire_kit.event import Event, Id, InvalidDeclaration, events
 from beaconfire_kit.events.campaign import SettlementUpdated
 from beaconfire_kit.events.user import MemberChanged
 
@@ -39,7 +39,7 @@ ROWS = {
 @pytest.fixture(autouse=True)
 def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove a test's declarations after it."""
-    monkeypatch.setattr(catalogue, "_registry", events())
+    monkeypatch.setattr(event_module, "_registry", events())
 
 
 @pytest.mark.parametrize("row", ROWS)
