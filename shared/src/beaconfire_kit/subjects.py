@@ -18,6 +18,10 @@ ID_PATTERN = r"[A-Za-z0-9_-]{1,64}"
 KINDS_WITH_MEMBERS = ("campaign", "workspace")
 """Kinds of roots that have members. A user is a root of its own, and its only member."""
 ROOT_KINDS = frozenset({*KINDS_WITH_MEMBERS, "user"})
+RESERVED_KINDS = frozenset(
+    {"auth", "live", "ephemeral", "presence", "deadletter", "outbox", "tick", "anchor", "catalogue"}
+)
+"""First tokens of subjects that are not events. No root can have such a kind, and none that begins with `_INBOX`."""
 # A subject of a hundred tokens is an attack, not an address: the deepest of ours has four pairs and an aspect.
 MAX_TOKENS = 17
 
@@ -103,6 +107,11 @@ class Room:
 def is_id(text: str) -> bool:
     """Return whether the text is valid as an id or a kind."""
     return _id(text) is not None
+
+
+def is_reserved(kind: str) -> bool:
+    """Return whether no root can be of this kind, because the broker's other traffic begins with it."""
+    return kind in RESERVED_KINDS or kind.startswith("_INBOX")
 
 
 def parse_subject(text: str) -> Subject:

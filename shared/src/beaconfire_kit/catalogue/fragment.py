@@ -13,9 +13,11 @@ class Problem:
     """Where, as a JSON Pointer into the document (RFC 6901): `/channels/parcel/address`. Empty: the whole document."""
     message: str
     """What is wrong, with the value, and what to do."""
+    fragment: str = ""
+    """The name of the fragment, if fragments were checked together."""
 
     def __str__(self) -> str:
-        return f"{self.pointer or '/'}: {self.message}"
+        return f"{self.fragment}{'#' if self.fragment else ''}{self.pointer or '/'}: {self.message}"
 
 
 class InvalidFragment(ValueError):
@@ -86,5 +88,7 @@ class Fragment:
     """By type and version."""
     roots: Mapping[str, RootKind] = field(default_factory=dict)
     """By kind: those that this fragment declares."""
+    places: Mapping[tuple[str, int], str] = field(default_factory=dict)
+    """Where in the document each type's message stands, as a JSON Pointer."""
     warnings: tuple[Problem, ...] = ()
     """What is ignored: operations, traits, unknown keys."""
