@@ -24,6 +24,10 @@ WORDS: dict[str, Any] = {
     "body": "A request waits for your decision.",
     "status": "running",
     "previousStatus": "waiting",
+    "identifier": "ENG-12",
+    "priority": "high",
+    "changes": {"status": "done", "assigneeId": None},
+    "error": "The model did not answer.",
 }
 
 

@@ -50,7 +50,7 @@ def rooms(cls: type[Event]) -> list[str]:
 def kind(schema: dict[str, Any]) -> str:
     """Return a field's type in words."""
     options = schema.get("anyOf", [schema])
-    return " or ".join(_kind(option) for option in options)
+    return " or ".join(dict.fromkeys(_kind(option) for option in options))
 
 
 def _section(cls: type[Event]) -> str:
@@ -96,6 +96,8 @@ def _kind(schema: dict[str, Any]) -> str:
             return "id"
         case "string":
             return f"text of up to {schema['maxLength']:,} characters" if "maxLength" in schema else "text"
+        case "number":
+            return "number"
         case "integer":
             return f"whole number from {schema['minimum']}" if "minimum" in schema else "whole number"
         case "boolean":

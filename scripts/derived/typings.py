@@ -47,12 +47,14 @@ def _interface(name: str, schema: dict[str, Any]) -> str:
         f"  readonly {field}{'' if field in required else '?'}: {_type(one)};\n"
         for field, one in schema["properties"].items()
     )
+    if schema.get("additionalProperties") is True:
+        fields += "  readonly [field: string]: unknown;\n"
     return f"export interface {name} {{\n{fields}}}\n"
 
 
 def _type(schema: dict[str, Any]) -> str:
     if "anyOf" in schema:
-        return " | ".join(_type(one) for one in schema["anyOf"])
+        return " | ".join(dict.fromkeys(_type(one) for one in schema["anyOf"]))
     if "enum" in schema:
         return " | ".join(json.dumps(value) for value in schema["enum"])
     if "const" in schema:

@@ -6,9 +6,10 @@ import pytest
 from pydantic import ValidationError
 
 from beaconfire_kit import event as event_module
-from beaconfire_kit.event import Event, Id, InvalidDeclaration, events
+from beaconfire_kit.event import Event, Id, InvalidDeclaration, MissingId, events, ids_in
 from beaconfire_kit.events.campaign import SettlementUpdated
 from beaconfire_kit.events.user import MemberChanged
+from beaconfire_kit.events.workspace import ApprovalUpdated, UserTyping
 
 ROWS = {
     "A20": ["entity_updated", "state_invalidated", "world_time_changed", "settlement_updated", "structure_updated"],
@@ -19,6 +20,11 @@ ROWS = {
         "agent.status.changed",
         "notification.new",
         "chat.message",
+        "ai.run.started",
+        "ai.run.progress",
+        "ai.run.completed",
+        "ai.run.failed",
+        "activity.created",
     ],
     "C3": [
         "issue.created",
@@ -31,6 +37,7 @@ ROWS = {
         "project.updated",
         "cycle.updated",
         "user.typing",
+        "issue.activity.created",
     ],
     "auth": ["member_changed", "access_revoked"],
 }
@@ -69,6 +76,41 @@ def test_event_with_an_unknown_missing_or_wildcard_field_cannot_be_built() -> No
     ):
         with pytest.raises(ValidationError):
             SettlementUpdated.model_validate(wrong)
+
+
+def test_event_of_another_system_keeps_its_unknown_fields_and_leaves_out_what_was_not_given() -> None:
+    part = {"id": "a1", "assigneeId": None, "type": "expense", "version": 3, "subject": "Travel", "dueDate": "today"}
+    event = ApprovalUpdated.model_validate({"workspaceId": "w1", **part})
+
+    assert event.full_subject() == "workspace.w1.approval.a1"
+    assert (event.type, event.version) == ("approval.updated", 1)
+    assert event.model_dump(mode="json") == {"workspaceId": "w1", **part}
+
+
+def test_event_without_an_id_of_its_subject_has_no_subject() -> None:
+    with pytest.raises(MissingId, match=r"approval.updated: its subject needs workspaceId"):
+        ApprovalUpdated(id="a1").full_subject()
+
+
+def test_ids_of_a_subject_are_found_by_the_fields_that_they_fill() -> None:
+    assert ids_in("approval.updated", "workspace.w1.approval.a1") == {"workspace_id": "w1", "id": "a1"}
+    assert ids_in("user.typing", "ephemeral.workspace.w1.chat.h1.typing") == {
+        "workspace_id": "w1",
+        "target_kind": "chat",
+        "target_id": "h1",
+    }
+    assert UserTyping(workspace_id="w1", target_kind="chat", target_id="h1", user_id="u1").full_subject() == (
+        "ephemeral.workspace.w1.chat.h1.typing"
+    )
+
+
+def test_id_of_the_subject_with_another_default_than_none_is_refused() -> None:
+    with pytest.raises(InvalidDeclaration, match="campaign_id, whose default is an id"):
+
+        class Somewhere(Event):
+            type = "somewhere"
+            subject = "campaign.{campaign_id}.place"
+            campaign_id: Id = "c1"
 
 
 def test_subject_with_a_placeholder_that_is_no_field_is_refused() -> None:

@@ -40,12 +40,15 @@ def test_every_event_example_is_valid_for_the_reader_and_the_json_schema(cls: ty
 
 
 @pytest.mark.parametrize("cls", events().values(), ids=events())
-def test_json_schema_refuses_an_event_without_a_required_field(cls: type[Event]) -> None:
-    message = example(cls)
-    del message["payload"][next(name for name in message["payload"] if name.endswith("Id"))]
+def test_json_schema_refuses_an_event_without_a_required_field_or_with_a_wildcard_as_id(cls: type[Event]) -> None:
+    schema = json.loads(schemas())
+    message, payload = example(cls), example(cls)["payload"]
+    id_ = next(name for name in payload if name.endswith("Id"))
+    required = schema["$defs"][cls.type]["properties"]["payload"].get("required", [])
 
-    with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(message, json.loads(schemas()))
+    for wrong in [{**payload, id_: "*"}, *({key: payload[key] for key in payload if key != one} for one in required)]:
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({**message, "payload": wrong}, schema)
 
 
 @pytest.mark.parametrize(
@@ -70,6 +73,13 @@ def test_typescript_declarations_have_every_event() -> None:
 
 def test_field_with_a_default_is_optional_in_typescript() -> None:
     assert '  readonly operation?: "create" | "update" | "delete";' in typings()
+
+
+def test_open_shape_has_any_further_field_in_typescript() -> None:
+    interface = typings().split("export interface ApprovalUpdated {")[1].split("}")[0]
+
+    assert "  readonly id?: string | null;" in interface
+    assert "  readonly [field: string]: unknown;" in interface
 
 
 def test_browsers_error_table_has_every_error() -> None:

@@ -63,72 +63,94 @@ export interface StructureUpdated {
 
 /** An issue was opened. */
 export interface IssueCreated {
-  readonly workspaceId: string;
-  readonly teamId: string;
-  readonly issueId: string;
-  readonly title: string;
+  readonly workspaceId?: string | null;
+  readonly teamId?: string | null;
+  readonly id?: string | null;
+  readonly identifier?: string | null;
+  readonly title?: string | null;
+  readonly status?: string | null;
+  readonly priority?: string | number | null;
+  readonly [field: string]: unknown;
 }
 
-/** An issue's fields changed. */
+/** An issue's fields changed. `changes` has each changed field with its new value. */
 export interface IssueUpdated {
-  readonly workspaceId: string;
-  readonly teamId: string;
-  readonly issueId: string;
-  readonly changedFields: readonly string[];
+  readonly workspaceId?: string | null;
+  readonly teamId?: string | null;
+  readonly id?: string | null;
+  readonly changes?: Readonly<Record<string, unknown>> | null;
+  readonly [field: string]: unknown;
 }
 
 /** An issue was deleted. */
 export interface IssueDeleted {
-  readonly workspaceId: string;
-  readonly teamId: string;
-  readonly issueId: string;
+  readonly workspaceId?: string | null;
+  readonly teamId?: string | null;
+  readonly id?: string | null;
+  readonly [field: string]: unknown;
 }
 
 /** An issue was archived. It can still be read. */
 export interface IssueArchived {
-  readonly workspaceId: string;
-  readonly teamId: string;
-  readonly issueId: string;
+  readonly workspaceId?: string | null;
+  readonly teamId?: string | null;
+  readonly id?: string | null;
+  readonly [field: string]: unknown;
 }
 
-/** A comment was added to an issue. */
+/** Something was done to an issue, for its activity feed. The payload is the whole entry. */
+export interface IssueActivityCreated {
+  readonly workspaceId?: string | null;
+  readonly teamId?: string | null;
+  readonly issueId?: string | null;
+  readonly id?: string | null;
+  readonly [field: string]: unknown;
+}
+
+/** A comment was added to an issue. The payload is the whole comment. */
 export interface CommentCreated {
-  readonly workspaceId: string;
-  readonly teamId: string;
-  readonly issueId: string;
-  readonly commentId: string;
-  readonly authorId: string;
+  readonly workspaceId?: string | null;
+  readonly teamId?: string | null;
+  readonly issueId?: string | null;
+  readonly id?: string | null;
+  readonly authorId?: string | null;
+  readonly body?: string | null;
+  readonly [field: string]: unknown;
 }
 
 /** A comment was edited. */
 export interface CommentUpdated {
-  readonly workspaceId: string;
-  readonly teamId: string;
-  readonly issueId: string;
-  readonly commentId: string;
-  readonly changedFields: readonly string[];
+  readonly workspaceId?: string | null;
+  readonly teamId?: string | null;
+  readonly issueId?: string | null;
+  readonly id?: string | null;
+  readonly changes?: Readonly<Record<string, unknown>> | null;
+  readonly [field: string]: unknown;
 }
 
 /** A comment was deleted. */
 export interface CommentDeleted {
-  readonly workspaceId: string;
-  readonly teamId: string;
-  readonly issueId: string;
-  readonly commentId: string;
+  readonly workspaceId?: string | null;
+  readonly teamId?: string | null;
+  readonly issueId?: string | null;
+  readonly id?: string | null;
+  readonly [field: string]: unknown;
 }
 
 /** A project was created, or its fields changed. */
 export interface ProjectUpdated {
-  readonly workspaceId: string;
-  readonly projectId: string;
-  readonly changedFields: readonly string[];
+  readonly workspaceId?: string | null;
+  readonly id?: string | null;
+  readonly changes?: Readonly<Record<string, unknown>> | null;
+  readonly [field: string]: unknown;
 }
 
 /** A cycle was created, or its fields changed. */
 export interface CycleUpdated {
-  readonly workspaceId: string;
-  readonly cycleId: string;
-  readonly changedFields: readonly string[];
+  readonly workspaceId?: string | null;
+  readonly id?: string | null;
+  readonly changes?: Readonly<Record<string, unknown>> | null;
+  readonly [field: string]: unknown;
 }
 
 /** A user became a member of a root, got another role, or (if `role` is null) is no longer a member. */
@@ -148,61 +170,107 @@ export interface AccessRevoked {
   readonly membershipVersion: number;
 }
 
-/** A notification for one user. It reaches all connections of that user. */
+/** A notification for one user. It reaches all connections of that user. The payload is the whole notification. */
 export interface NotificationNew {
-  readonly userId: string;
-  readonly notificationId: string;
-  readonly title: string;
+  readonly userId?: string | null;
+  readonly id?: string | null;
+  readonly title?: string | null;
   readonly body?: string | null;
+  readonly [field: string]: unknown;
 }
 
-/** An approval was requested. */
+/** An approval was requested. The payload is the whole approval. */
 export interface ApprovalCreated {
-  readonly workspaceId: string;
-  readonly approvalId: string;
-  readonly title: string;
-  readonly status: "pending" | "approved" | "rejected" | "cancelled";
+  readonly workspaceId?: string | null;
+  readonly id?: string | null;
+  readonly title?: string | null;
+  readonly status?: string | null;
+  readonly [field: string]: unknown;
 }
 
-/** An approval was decided, or its content changed. */
+/** An approval was decided, or its content changed. The payload is the changed part of the approval, and its id. */
 export interface ApprovalUpdated {
-  readonly workspaceId: string;
-  readonly approvalId: string;
-  readonly title: string;
-  readonly status: "pending" | "approved" | "rejected" | "cancelled";
-  readonly changedFields: readonly string[];
+  readonly workspaceId?: string | null;
+  readonly id?: string | null;
+  readonly title?: string | null;
+  readonly status?: string | null;
+  readonly [field: string]: unknown;
 }
 
 /** An approval was deleted. */
 export interface ApprovalDeleted {
-  readonly workspaceId: string;
-  readonly approvalId: string;
+  readonly workspaceId?: string | null;
+  readonly id?: string | null;
+  readonly [field: string]: unknown;
 }
 
 /** An agent started, stopped, waits, or failed. */
 export interface AgentStatusChanged {
-  readonly workspaceId: string;
-  readonly agentId: string;
+  readonly workspaceId?: string | null;
+  readonly agentId?: string | null;
   readonly status: string;
   readonly previousStatus?: string | null;
+  readonly [field: string]: unknown;
 }
 
-/** A message was written in a chat. */
+/** A model started to work on a request. The payload is the whole run. */
+export interface AiRunStarted {
+  readonly workspaceId?: string | null;
+  readonly runId?: string | null;
+  readonly agentId?: string | null;
+  readonly [field: string]: unknown;
+}
+
+/** A run made progress: it has another step, tool call, or part of its answer. */
+export interface AiRunProgress {
+  readonly workspaceId?: string | null;
+  readonly runId?: string | null;
+  readonly agentId?: string | null;
+  readonly [field: string]: unknown;
+}
+
+/** A run ended with a result. */
+export interface AiRunCompleted {
+  readonly workspaceId?: string | null;
+  readonly runId?: string | null;
+  readonly agentId?: string | null;
+  readonly [field: string]: unknown;
+}
+
+/** A run ended without a result. */
+export interface AiRunFailed {
+  readonly workspaceId?: string | null;
+  readonly runId?: string | null;
+  readonly agentId?: string | null;
+  readonly error?: unknown;
+  readonly [field: string]: unknown;
+}
+
+/** A message was written in a chat. The payload is the whole message. */
 export interface ChatMessage {
-  readonly workspaceId: string;
-  readonly chatId: string;
-  readonly messageId: string;
-  readonly senderId: string;
-  readonly text: string;
+  readonly workspaceId?: string | null;
+  readonly chatId?: string | null;
+  readonly id?: string | number | null;
+  readonly senderId?: string | null;
+  readonly text?: string | null;
+  readonly [field: string]: unknown;
+}
+
+/** Something was done in the workspace, for its activity feed. The payload is the whole entry. */
+export interface ActivityCreated {
+  readonly workspaceId?: string | null;
+  readonly id?: string | null;
+  readonly [field: string]: unknown;
 }
 
 /** A user started or stopped typing, for example in a chat or an issue: `targetKind` and `targetId` name it. */
 export interface UserTyping {
-  readonly workspaceId: string;
-  readonly targetKind: string;
-  readonly targetId: string;
+  readonly workspaceId?: string | null;
+  readonly targetKind?: string | null;
+  readonly targetId?: string | null;
   readonly userId: string;
-  readonly typing: boolean;
+  readonly typing?: boolean;
+  readonly [field: string]: unknown;
 }
 
 /** Every event of the catalogue, by its type. */
@@ -216,6 +284,7 @@ export interface Events {
   "issue.updated": EventMessage<"issue.updated", 1, IssueUpdated>;
   "issue.deleted": EventMessage<"issue.deleted", 1, IssueDeleted>;
   "issue.archived": EventMessage<"issue.archived", 1, IssueArchived>;
+  "issue.activity.created": EventMessage<"issue.activity.created", 1, IssueActivityCreated>;
   "comment.created": EventMessage<"comment.created", 1, CommentCreated>;
   "comment.updated": EventMessage<"comment.updated", 1, CommentUpdated>;
   "comment.deleted": EventMessage<"comment.deleted", 1, CommentDeleted>;
@@ -228,7 +297,12 @@ export interface Events {
   "approval.updated": EventMessage<"approval.updated", 1, ApprovalUpdated>;
   "approval.deleted": EventMessage<"approval.deleted", 1, ApprovalDeleted>;
   "agent.status.changed": EventMessage<"agent.status.changed", 1, AgentStatusChanged>;
+  "ai.run.started": EventMessage<"ai.run.started", 1, AiRunStarted>;
+  "ai.run.progress": EventMessage<"ai.run.progress", 1, AiRunProgress>;
+  "ai.run.completed": EventMessage<"ai.run.completed", 1, AiRunCompleted>;
+  "ai.run.failed": EventMessage<"ai.run.failed", 1, AiRunFailed>;
   "chat.message": EventMessage<"chat.message", 1, ChatMessage>;
+  "activity.created": EventMessage<"activity.created", 1, ActivityCreated>;
   "user.typing": EventMessage<"user.typing", 1, UserTyping>;
 }
 

@@ -28,7 +28,7 @@ from pydantic.alias_generators import to_camel
 from pydantic_core import SchemaValidator, core_schema
 
 import beaconfire_kit.events  # noqa: F401  (fills the catalogue)
-from beaconfire_kit.event import Event, Id, SubjectBuilder, events, subject_builder
+from beaconfire_kit.event import Event, Id, MissingId, SubjectBuilder, events, ids_in, subject_builder
 from beaconfire_kit.roles import Role
 
 Source = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
@@ -185,7 +185,10 @@ def check(subject: str, body: bytes) -> Checked:
         _refuse(error)
     payload = checked["payload"]
     address, colons = types[checked["type"]]
-    right = address(payload)
+    try:
+        right = address(payload)
+    except MissingId:
+        right = _address_of_shorter(checked["type"], subject, payload)
     if right != subject:
         raise InvalidEvent("wrong_subject", f"a {checked['type']} with these ids belongs on {right}")
     # Every key has a colon behind it. Every time has two inside, and a third in its offset. If there are no other
@@ -194,6 +197,15 @@ def check(subject: str, body: bytes) -> Checked:
     if more and not (more == 1 and b'+00:00"' in body):
         check_json(body)
     return checked
+
+
+def _address_of_shorter(type_: str, subject: str, payload: Mapping[str, Any]) -> str:
+    """Return the right subject of an event that leaves out ids, because its subject has them."""
+    given = {name: value for name, value in payload.items() if value is not None}
+    try:
+        return subject_builder(type_)({**ids_in(type_, subject), **given})
+    except MissingId:
+        raise InvalidEvent("wrong_subject", f"a {type_} does not belong on a subject of this form") from None
 
 
 def check_lifetime(headers: Mapping[str, str] | None) -> None:

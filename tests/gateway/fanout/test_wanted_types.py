@@ -129,7 +129,7 @@ async def test_latest_subscribe_decides_the_types_of_a_room(gateway: Gateway) ->
     [
         (["settlement_update"], "unknown_type", "did you mean settlement_updated"),
         (["settlement_updated", "Settlement_Updated"], "unknown_type", "did you mean settlement_updated"),
-        (["nonsense*"], "unknown_type", "there are access_revoked, agent.status.changed"),
+        (["nonsense*"], "unknown_type", "there are access_revoked, activity.created"),
         ([], "bad_request", "types: "),
         ("settlement_updated", "bad_request", "types: "),
         ([7], "bad_request", "types.0: "),

@@ -118,7 +118,7 @@ async def test_notification_reaches_only_the_connections_of_its_user(gateway: Ga
     async with open_socket(gateway.url) as mine, open_socket(gateway.url) as other:
         await mine.connect(gateway.auth.token("viewer"), ["user:viewer", "campaign:c1"])
         answer = await other.connect(gateway.auth.token("editor"), ["user:viewer", "campaign:c1"])
-        offset = await gateway.publish(NotificationNew(user_id="viewer", notification_id="n1", title="Hello"))
+        offset = await gateway.publish(NotificationNew(user_id="viewer", id="n1", title="Hello"))
         heard = [event["offset"] for event in await fence(gateway, mine)]
         heard_by_other = [event["offset"] for event in await fence(gateway, other)]
 
@@ -132,7 +132,7 @@ async def test_issue_event_reaches_workspace_team_and_issue_rooms(gateway: Gatew
     gateway.auth.members["viewer"]["workspace:w1"] = "viewer"
     async with open_socket(gateway.url) as client:
         await client.connect(gateway.auth.token("viewer"), ["workspace:w1/team:m1"])
-        await gateway.publish(IssueCreated(workspace_id="w1", team_id="m1", issue_id="i1", title="Broken"))
+        await gateway.publish(IssueCreated(workspace_id="w1", team_id="m1", id="i1", title="Broken"))
         event = await client.next("event")
 
     assert event["rooms"] == ["workspace:w1", "workspace:w1/team:m1", "workspace:w1/issue:i1"]

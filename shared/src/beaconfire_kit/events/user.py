@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import AwareDatetime, Field
 
-from beaconfire_kit.event import Event, Id
+from beaconfire_kit.event import Event, Id, OpenEvent
 from beaconfire_kit.roles import Role
 
 
@@ -34,13 +34,13 @@ class AccessRevoked(Event):
     membership_version: int = Field(ge=1)
 
 
-class NotificationNew(Event):
-    """A notification for one user. It reaches all connections of that user."""
+class NotificationNew(OpenEvent):
+    """A notification for one user. It reaches all connections of that user. The payload is the whole notification."""
 
     type = "notification.new"
-    subject = "user.{user_id}.notification.{notification_id}"
+    subject = "user.{user_id}.notification.{id}"
 
-    user_id: Id
-    notification_id: Id
-    title: str = Field(max_length=500)
-    body: str | None = Field(default=None, max_length=5_000)
+    user_id: Id | None = None
+    id: Id | None = None
+    title: str | None = None
+    body: str | None = None

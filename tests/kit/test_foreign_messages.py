@@ -1,0 +1,46 @@
+"""The catalogue takes the messages of the workspace and of the tracker in the shapes that they have there."""
+
+import pytest
+
+from beaconfire_kit.envelope import InvalidEvent, check
+from tests.foreign_messages import STORED, TYPING, Message
+
+
+def body(type_: str, payload: str) -> bytes:
+    metadata = '{"timestamp": "2026-11-21T10:00:00Z", "source": "theirs"}'
+    return f'{{"id": "e1", "type": "{type_}", "version": 1, "payload": {payload}, "metadata": {metadata}}}'.encode()
+
+
+def test_there_is_a_message_for_every_type_and_at_least_forty() -> None:
+    assert len(STORED) >= 40
+    assert len(set(map(str, STORED))) == len(STORED)
+
+
+@pytest.mark.parametrize("message", [*STORED, *TYPING], ids=str)
+def test_message_of_the_workspace_or_the_tracker_is_valid_on_its_subject(message: Message) -> None:
+    assert check(message.subject, body(message.type, message.payload))["type"] == message.type
+
+
+@pytest.mark.parametrize(
+    ("type_", "subject", "payload", "reason"),
+    [
+        ("approval.updated", "workspace.w1.approval.a1", '{"id": "a2"}', "wrong_subject"),
+        ("approval.created", "workspace.w1.approval.a1", '{"workspaceId": "w2", "id": "a1"}', "wrong_subject"),
+        ("approval.deleted", "workspace.w1.approvals.a1", "{}", "wrong_subject"),
+        ("approval.deleted", "workspace.w1", "{}", "wrong_subject"),
+        ("approval.updated", "workspace.w1.approval.a1", '{"id": 7}', "invalid"),
+        ("approval.updated", "workspace.w1.approval.a1", '{"status": "approved", "status": "rejected"}', "not_json"),
+        ("agent.status.changed", "workspace.w1.agent.g1", '{"agentId": "g1"}', "invalid"),
+        ("issue.updated", "workspace.w1.team.m1.issue.i1", '{"id": "i1", "changes": ["status"]}', "invalid"),
+        ("issue.updated", "workspace.w1.team.m1.issue.i1", '{"id": "i1", "teamId": "m2"}', "wrong_subject"),
+        ("comment.created", "workspace.w1.team.m1.issue.i1.comment.k1", '{"issueId": "i2"}', "wrong_subject"),
+        ("notification.new", "user.u1.notification.n1", '{"userId": "u2"}', "wrong_subject"),
+    ],
+)
+def test_message_whose_ids_are_not_those_of_its_subject_or_of_another_shape_is_refused(
+    type_: str, subject: str, payload: str, reason: str
+) -> None:
+    with pytest.raises(InvalidEvent) as refused:
+        check(subject, body(type_, payload))
+
+    assert refused.value.reason == reason
