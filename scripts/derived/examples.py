@@ -18,6 +18,7 @@ WORDS: dict[str, Any] = {
     "elapsedSeconds": 43200,
     "entityType": "location",
     "entityId": "l1",
+    "root": "campaign:c1",
     "targetKind": "chat",
     "title": "Rebuild the north wall",
     "text": "The bridge is down.",

@@ -162,12 +162,13 @@ export interface MemberChanged {
   readonly membershipVersion: number;
 }
 
-/** All access tokens of the user that were issued before `issuedBefore` were revoked. */
+/** All access tokens of the user that were issued before `issuedBefore` were revoked. With `root` (`depot:d1`), only the user's access to this root was revoked, as far as it does not come from a membership. Sockets stay open, and gateways ask auth which of the root's rooms the user may still hear. */
 export interface AccessRevoked {
   readonly userId: string;
   readonly issuedBefore: string;
-  readonly reason: "signed_out_everywhere" | "refresh_token_reused" | "account_closed";
+  readonly reason: "signed_out_everywhere" | "refresh_token_reused" | "account_closed" | "revoked";
   readonly membershipVersion: number;
+  readonly root?: string | null;
 }
 
 /** A notification for one user. It reaches all connections of that user. The payload is the whole notification. */

@@ -2,7 +2,6 @@
 
 import hashlib
 import secrets
-import time
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,15 +17,14 @@ from beaconfire_auth.hashing import Hashing
 from beaconfire_auth.keys import Keys
 from beaconfire_auth.outside_users import OutsideUsers
 from beaconfire_auth.people import store_canonical_email, users_with_email
+from beaconfire_auth.revocations import issued_before_of, revoke_tokens
 from beaconfire_auth.settings import Settings
-from beaconfire_auth.store import REFRESH_TOKENS, USERS, next_membership_version
+from beaconfire_auth.store import REFRESH_TOKENS, USERS
 from beaconfire_auth.successors import Successors
 from beaconfire_kit import errors, logs, metrics, tokens
 from beaconfire_kit.access import REFUSED, refusing_invalid_tokens
 from beaconfire_kit.database import Database, current_time
-from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.errors import BeaconfireError
-from beaconfire_kit.events.user import AccessRevoked
 from beaconfire_kit.outbox import Outbox
 from beaconfire_kit.tokens import SERVICE_TYPE, Claims, ServiceClaims
 
@@ -175,8 +173,9 @@ class Accounts:
             if row is None:
                 return
             if everywhere:
-                await tx.execute(delete(REFRESH_TOKENS).where(REFRESH_TOKENS.c.user_id == row.user_id))
-                await self._revoke_access(tx, row.user_id, correlation_id)
+                await revoke_tokens(
+                    tx, self._outbox, row.user_id, "signed_out_everywhere", correlation_id=correlation_id
+                )
             else:
                 await tx.execute(delete(REFRESH_TOKENS).where(REFRESH_TOKENS.c.family == row.family))
         self._outbox.wake()
@@ -261,7 +260,7 @@ class Accounts:
         """Issue an access token beside a stored refresh token."""
         settings = self._settings
         # Read here, not when the password was checked: a sign-out everywhere may have happened in between.
-        issued_before = await _issued_before(tx, user.id)
+        issued_before = await issued_before_of(tx, user.id) or 0
         kid, key = self._keys.signer
         access_token = tokens.sign(
             key,
@@ -274,25 +273,6 @@ class Accounts:
             not_before=issued_before,
         )
         return SignedIn(user, access_token, settings.access_token_ttl_s, refresh_token)
-
-    async def _revoke_access(self, tx: AsyncConnection, user_id: str, correlation_id: str) -> None:
-        # Times in tokens are whole seconds. The current second is revoked to its end, and a token issued later in it is
-        # dated into the next second (`not_before`). So another revocation in the same second must reach one further.
-        issued_before = max(int(time.time()), await _issued_before(tx, user_id)) + 1
-        await tx.execute(update(USERS).where(USERS.c.id == user_id).values(issued_before=issued_before))
-        event = AccessRevoked(
-            user_id=user_id,
-            issued_before=datetime.fromtimestamp(issued_before, UTC),
-            reason="signed_out_everywhere",
-            membership_version=await next_membership_version(tx),
-        )
-        metadata = Metadata(source="auth", user_id=user_id, correlation_id=correlation_id)
-        await self._outbox.add(tx, [Envelope(event, metadata)])
-
-
-async def _issued_before(tx: AsyncConnection, user_id: str) -> int:
-    """Read it with a lock on the user. SQLite needs none, because its writers wait for one another."""
-    return await tx.scalar(select(USERS.c.issued_before).where(USERS.c.id == user_id).with_for_update()) or 0
 
 
 def _user(row: Any) -> User:

@@ -17,6 +17,7 @@ from beaconfire_auth.migrations import MIGRATIONS
 from beaconfire_auth.operators import Operators
 from beaconfire_auth.outside_users import OutsideUsers
 from beaconfire_auth.projection import Projection
+from beaconfire_auth.revocations import Revocations
 from beaconfire_auth.rpc import Decisions, Rpc
 from beaconfire_auth.seal import Seal
 from beaconfire_auth.service_tokens import ServiceTokens
@@ -57,10 +58,11 @@ def build(settings: Settings, *, on_fatal: Callable[[], None], tuning: Tuning | 
         settings, database, outbox, keys=keys, successors=successors, hashing=hashing, outside_users=outside_users
     )
     members = Members(database, outbox)
+    revocations = Revocations(database, outbox)
     projection = Projection(database, stuck_s=tuning.projection_stuck_s)
     decisions = Decisions(members, projection, service_tokens, outside_users)
     rpc = Rpc(settings, decisions, on_closed=on_fatal)
-    upkeep = Upkeep(keys, successors, attempts)
+    upkeep = Upkeep(keys, successors, attempts, revocations)
 
     async def start(http: aiohttp.ClientSession) -> None:
         outside_users.start(http)

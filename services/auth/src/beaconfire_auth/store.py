@@ -98,6 +98,19 @@ SERVICE_TOKENS = Table(
     Column("used_at", UtcDateTime),
 )
 
+REVOCATIONS = Table(
+    "revocations",
+    TABLES,
+    # Not a foreign key: a user may be known to an outside issuer or an authorizer alone.
+    Column("user_id", String(64), primary_key=True),
+    Column("root_kind", String(64), primary_key=True),
+    Column("root_id", String(64), primary_key=True),
+    Column("issued_before", BigInteger, nullable=False),  # Unix seconds: grants in older tokens do not count
+    Column("authorizer_version", BigInteger, nullable=False),  # answers of an authorizer below it do not count
+    Column("membership_version", BigInteger, nullable=False),  # at the commit
+    Column("revoked_at", UtcDateTime, nullable=False, index=True),
+)
+
 ATTEMPTS = Table(
     "attempts",
     TABLES,

@@ -7,6 +7,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from beaconfire_auth.attempts import Attempts
 from beaconfire_auth.keys import Keys
+from beaconfire_auth.revocations import Revocations
 from beaconfire_auth.seal import KeysUnusable
 from beaconfire_auth.successors import Successors
 from beaconfire_kit import broker, logs
@@ -20,10 +21,11 @@ EVERY_S = 5.0
 class Upkeep:
     """Opens the secrets that are in the database, and keeps them and the counts of attempts up to date."""
 
-    def __init__(self, keys: Keys, successors: Successors, attempts: Attempts) -> None:
+    def __init__(self, keys: Keys, successors: Successors, attempts: Attempts, revocations: Revocations) -> None:
         self._keys = keys
         self._successors = successors
         self._attempts = attempts
+        self._revocations = revocations
 
     async def open_if_possible(self) -> None:
         """Open the secrets, or leave it to `run` while the database is away. Raises KeysUnusable."""
@@ -39,6 +41,7 @@ class Upkeep:
                 await (self._keys.refresh() if self._are_open else self._open())
                 await self._keys.destroy_old()
                 await self._attempts.forget()
+                await self._revocations.forget()
             except (DatabaseAway, SQLAlchemyError, OSError, KeysUnusable) as error:
                 log.warning("could not read the keys again, going on with those known", error=str(error)[:300])
 

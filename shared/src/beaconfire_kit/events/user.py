@@ -1,11 +1,12 @@
 """Events of a user: membership, access and notifications. Only auth publishes the first two."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Field, StringConstraints
 
 from beaconfire_kit.event import Event, Id, OpenEvent
 from beaconfire_kit.roles import Role
+from beaconfire_kit.subjects import ID_PATTERN
 
 
 class MemberChanged(Event):
@@ -23,15 +24,20 @@ class MemberChanged(Event):
 
 
 class AccessRevoked(Event):
-    """All access tokens of the user that were issued before `issuedBefore` were revoked."""
+    """All access tokens of the user that were issued before `issuedBefore` were revoked.
+
+    With `root` (`depot:d1`), only the user's access to this root was revoked, as far as it does not come from a
+    membership. Sockets stay open, and gateways ask auth which of the root's rooms the user may still hear.
+    """
 
     type = "access_revoked"
     subject = "user.{user_id}.access"
 
     user_id: Id
     issued_before: AwareDatetime
-    reason: Literal["signed_out_everywhere", "refresh_token_reused", "account_closed"]
+    reason: Literal["signed_out_everywhere", "refresh_token_reused", "account_closed", "revoked"]
     membership_version: int = Field(ge=1)
+    root: Annotated[str, StringConstraints(pattern=f"^{ID_PATTERN}:{ID_PATTERN}$")] | None = None
 
 
 class NotificationNew(OpenEvent):

@@ -157,13 +157,27 @@ class Authorization:
                 session.change_role(root, role)
 
     def access_revoked(self, revoked: AccessRevoked) -> None:
-        """End the user's sessions with an older token."""
+        """End the user's sessions with an older token. If only a root was revoked, ask auth about its rooms."""
+        if revoked.root is not None:
+            self._root_revoked(revoked.user_id, parse_pair(revoked.root), revoked.membership_version)
+            return
         issued_before = revoked.issued_before.timestamp()
         self._cache.pop(revoked.user_id, None)
         self._revoked[revoked.user_id] = (time.monotonic(), issued_before)
         for session in self._hub.sessions_of(revoked.user_id):
             if session.claims is not None and session.claims.issued_at < issued_before:
                 session.close(BeaconfireError(errors.TOKEN_INVALID, "access was revoked: sign in again"))
+
+    def _root_revoked(self, user_id: str, root: Pair, version: int) -> None:
+        """Hold the user's sessions in the root until auth has said what remains: a membership, a newer token's grant.
+
+        An answer with an older version does not count.
+        """
+        self._cache.pop(user_id, None)
+        self._changed[user_id, root] = (time.monotonic(), version)
+        self._ahead.pop((user_id, root), None)
+        mine = self._hub.sessions_of(user_id)
+        self._ask_again([one for one in mine if any(room.room.root == root for room in one.rooms.values())], user_id)
 
     def doubt(self, user_id: str | None = None) -> None:
         """Implements `Access`. The sessions hear nothing until auth has answered.
@@ -176,7 +190,10 @@ class Authorization:
             self._changed.clear()
         else:
             self._cache.pop(user_id, None)
-        sessions = list(self._hub.all_sessions() if user_id is None else self._hub.sessions_of(user_id))
+        self._ask_again(list(self._hub.all_sessions() if user_id is None else self._hub.sessions_of(user_id)), user_id)
+
+    def _ask_again(self, sessions: Sequence[Session], user_id: str | None) -> None:
+        """Hold these sessions until auth has answered what they may hear."""
         for session in sessions:
             session.hold()
             self._doubtful[session] = None
