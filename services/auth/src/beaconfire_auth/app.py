@@ -57,8 +57,8 @@ def build(settings: Settings, *, on_fatal: Callable[[], None], tuning: Tuning | 
     accounts = Accounts(
         settings, database, outbox, keys=keys, successors=successors, hashing=hashing, outside_users=outside_users
     )
-    members = Members(database, outbox)
     revocations = Revocations(database, outbox)
+    members = Members(database, outbox, outside_users)
     projection = Projection(database, stuck_s=tuning.projection_stuck_s)
     decisions = Decisions(members, projection, service_tokens, outside_users)
     rpc = Rpc(settings, decisions, on_closed=on_fatal)

@@ -178,14 +178,11 @@ class Calls:
         return await self._accounts.identify(bearer_token(request))
 
     async def _changer(self, request: web.Request) -> Actor:
-        """Return the caller of a membership change. Raises as `_actor` does, and `too_many`."""
+        """Return the caller of a membership change. Raises as `identify` does, and `too_many`."""
         await read_bytes(request)  # first: the token may be revoked while it arrives
-        actor = await self._actor(request)
-        await self._attempts.count_member_change(actor.user_id)
-        return actor
-
-    async def _actor(self, request: web.Request) -> Actor:
-        return Actor((await self._identify(request)).user_id, correlation_id(request))
+        user_id = (await self._identify(request)).user_id
+        await self._attempts.count_member_change(user_id)
+        return Actor(user_id, correlation_id(request))
 
 
 def _session(signed_in: SignedIn) -> dict[str, Any]:

@@ -3,15 +3,20 @@
 Such a user has no password and can be a member like any other. The e-mail address is copied if the issuer has checked
 it and no user here has it. Otherwise the user gets an address that no mail reaches (RFC 2606), so that ids and
 addresses stay unique.
+
+A backend may make a user a member who has never connected. That makes a placeholder, with the id for a name. The user's
+first valid token fills it with their name and address.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 import aiohttp
-from sqlalchemy import insert, select
+from sqlalchemy import insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from beaconfire_auth.email_addresses import EmailAddress, known_address, new_address
 from beaconfire_auth.people import users_with_email
@@ -82,34 +87,93 @@ class OutsideUsers:
 
     async def add_once(self, user_id: str, name: str, email: str) -> bool:
         """Create a user of an outside issuer, once. Return False if the id belongs to none of the issuers."""
-        issuer = next((one for one in self._issuers if user_id.startswith((f"{one.name}-", f"{one.name}_"))), None)
+        issuer = self._issuer_of(user_id)
         if issuer is None:
             return False
-        for address in (_read(email), known_address(f"{_mailbox(user_id)}@{issuer.name}.invalid")):
-            if address is not None and await self._insert(user_id, _readable(name) or user_id, address):
-                log.info("first heard of an outside user", user=user_id, issuer=issuer.name)
+        for address in (_read(email), _unreachable(user_id, issuer)):
+            if address is not None and await self._add(user_id, _readable(name) or user_id, address):
                 break
         return True
 
-    async def _insert(self, user_id: str, name: str, address: EmailAddress) -> bool:
-        """Insert the user. Return False if another user has the address. An existing user is not changed."""
-        row = {
-            "id": user_id,
-            "email": address.shown,
-            "canonical_email": address.canonical,
-            "name": name,
-            "password_hash": "",
-            "issued_before": 0,
-        }
+    def user_id(self, issuer: str, subject: str) -> str:
+        """Return the id of an issuer's user. `issuer` is our name for it, or its `iss`.
+
+        Raises BeaconfireError `bad_request` if there is no such issuer.
+        """
+        known = [one for one in self._issuers if one.name == issuer]
+        known += [one for one in self._issuers if one.issuer == issuer]
+        if not known:
+            names = ", ".join(one.name for one in self._issuers) or "none"
+            raise BeaconfireError(
+                errors.BAD_REQUEST, f"issuer: auth knows no outside issuer {issuer[:80]!r}. It knows {names}"
+            )
+        return known[0].user_id(subject)
+
+    async def find(self, connection: AsyncConnection, user_ids: Collection[str]) -> tuple[set[str], set[str]]:
+        """Return those of the users that exist, and those of outside issuers for which a placeholder can be added."""
+        addresses = self._unreachable(user_ids)
+        forms = [address.canonical for address in addresses.values()]
+        either = or_(USERS.c.id.in_(user_ids), USERS.c.canonical_email.in_(forms))
+        rows = (await connection.execute(select(USERS.c.id, USERS.c.canonical_email).where(either))).all()
+        existing = {row.id for row in rows} & set(user_ids)
+        # An account of an earlier version may have such an address. It is not the account of the issuer's user.
+        taken = {row.canonical_email for row in rows}
+        return existing, {one for one, address in addresses.items() if address.canonical not in taken} - existing
+
+    async def add_placeholders(self, tx: AsyncConnection, user_ids: Collection[str]) -> None:
+        """Create users of outside issuers who have never connected, in the caller's transaction. None may exist."""
+        addresses = self._unreachable(user_ids)
+        if addresses:
+            made = [{**_row(one, one, address), "is_placeholder": True} for one, address in addresses.items()]
+            await tx.execute(insert(USERS), made)
+            log.info("made placeholders for users who have never connected", count=len(made))
+
+    def _unreachable(self, user_ids: Collection[str]) -> dict[str, EmailAddress]:
+        issuers = {user_id: issuer for user_id in user_ids if (issuer := self._issuer_of(user_id)) is not None}
+        return {user_id: _unreachable(user_id, issuer) for user_id, issuer in issuers.items()}
+
+    def _issuer_of(self, user_id: str) -> OutsideIssuer | None:
+        return next((one for one in self._issuers if user_id.startswith((f"{one.name}-", f"{one.name}_"))), None)
+
+    async def _add(self, user_id: str, name: str, address: EmailAddress) -> bool:
+        """Create the user, or fill a placeholder. Return False if another user has the address.
+
+        An existing user is not changed.
+        """
         try:
             async with self._database.writing() as tx:
-                if await tx.scalar(select(USERS.c.id).where(USERS.c.id == user_id)) is None:
-                    if await users_with_email(tx, address):
-                        return False
-                    await tx.execute(insert(USERS).values(**row, created_at=datetime.now(UTC)))
+                this = USERS.c.id == user_id
+                existing = (await tx.execute(select(USERS.c.is_placeholder).where(this))).one_or_none()
+                if existing is not None and not existing.is_placeholder:
+                    return True
+                if any(other.id != user_id for other in await users_with_email(tx, address)):
+                    return False
+                row = _row(user_id, name, address)
+                if existing is None:
+                    await tx.execute(insert(USERS).values(**row))
+                else:
+                    filled = {column: row[column] for column in ("name", "email", "canonical_email")}
+                    await tx.execute(update(USERS).where(this).values(**filled, is_placeholder=False))
         except IntegrityError:
             return False
+        log.info("first heard of an outside user", user=user_id, was_placeholder=existing is not None)
         return True
+
+
+def _row(user_id: str, name: str, address: EmailAddress) -> Mapping[str, Any]:
+    return {
+        "id": user_id,
+        "email": address.shown,
+        "canonical_email": address.canonical,
+        "name": name,
+        "password_hash": "",
+        "issued_before": 0,
+        "created_at": datetime.now(UTC),
+    }
+
+
+def _unreachable(user_id: str, issuer: OutsideIssuer) -> EmailAddress:
+    return known_address(f"{_mailbox(user_id)}@{issuer.name}.invalid")
 
 
 def _read(email: str) -> EmailAddress | None:

@@ -15,7 +15,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from pydantic import BaseModel, ValidationError
 
-from beaconfire_auth.members import Members, Standing
+from beaconfire_auth.members import Actor, Members, Standing
 from beaconfire_auth.outside_users import OutsideUsers
 from beaconfire_auth.projection import Projection
 from beaconfire_auth.service_tokens import ServiceTokens
@@ -93,14 +93,18 @@ class Decisions:
         )
 
     async def _standing(self, request: AuthorizeRequest) -> Standing:
-        """Return what the user may do. A user of an outside issuer is created at the first request about them."""
+        """Return what the user may do.
+
+        A user of an outside issuer is created at the first request about them, or takes their placeholder over.
+        """
         standing = await self._members.standing(request.user_id)
         newcomer = request.newcomer
-        if standing.issued_before is not None or newcomer is None:
+        is_known = standing.issued_before is not None and not standing.is_placeholder
+        if is_known or newcomer is None:
             return standing
         if not await self._outside_users.add_from_token(request.user_id, newcomer.token):
             log.warning("a service believes an outside token that auth does not", user=request.user_id)
-            return standing
+            return Standing(standing.version, None, {})
         return await self._members.standing(request.user_id)
 
     async def grant(self, request: GrantRequest) -> GrantReply:
@@ -118,7 +122,8 @@ class Decisions:
                 "serviceToken: a grant needs one of auth's BEACONFIRE_GRANT_TOKENS, or a service token issued for "
                 f"{membership_of(root.kind)}",
             )
-        version = await self._members.grant(root, request.user_id, request.role, founding=request.founding)
+        actor = Actor(request.user_id)
+        version, _ = await self._members.grant(root, request.user_id, request.role, actor, founding=request.founding)
         return GrantReply(version=version)
 
 

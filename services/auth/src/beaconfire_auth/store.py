@@ -3,6 +3,7 @@
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     Column,
     Float,
     ForeignKey,
@@ -12,6 +13,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    false,
     insert,
     select,
     update,
@@ -34,6 +36,8 @@ USERS = Table(
     Column("password_hash", String(500), nullable=False),
     Column("issued_before", BigInteger, nullable=False, default=0),  # Unix seconds: older tokens are refused
     Column("created_at", UtcDateTime, nullable=False),
+    # A backend has made the user a member before their first connection, which brings their name and address.
+    Column("is_placeholder", Boolean, nullable=False, default=False, server_default=false()),
     # A new account is twin 0. Others were created for the same address before there was a canonical form.
     UniqueConstraint("canonical_email", "email_twin", name="one_account_for_an_address"),
 )
@@ -143,14 +147,15 @@ async def set_counter(tx: AsyncConnection, name: str, value: int) -> None:
         await tx.execute(insert(COUNTERS).values(name=name, value=value))
 
 
-async def next_membership_version(tx: AsyncConnection) -> int:
-    """Count one more change of membership in the caller's transaction. Versions have the order of commits.
+async def next_membership_version(tx: AsyncConnection, count: int = 1) -> int:
+    """Count more changes of membership in the caller's transaction, and return the last one's version.
 
-    The row stays locked until the commit. SQLite needs no lock, because its writers wait for one another.
+    Versions have the order of commits: the row stays locked until the commit. SQLite needs no lock, because its writers
+    wait for one another.
     """
-    counted = update(COUNTERS).where(COUNTERS.c.name == MEMBERSHIP_VERSION).values(value=COUNTERS.c.value + 1)
+    counted = update(COUNTERS).where(COUNTERS.c.name == MEMBERSHIP_VERSION).values(value=COUNTERS.c.value + count)
     version = await tx.scalar(counted.returning(COUNTERS.c.value))
     if version is None:
-        version = 1
+        version = count
         await tx.execute(insert(COUNTERS).values(name=MEMBERSHIP_VERSION, value=version))
     return int(version)
