@@ -32,6 +32,7 @@ from beaconfire_auth.store import MEMBERS, USERS
 from beaconfire_kit import broker, tokens
 from beaconfire_kit.database import Database
 from beaconfire_kit.settings import Settings
+from beaconfire_kit.stream_setup import declare_stream
 from bench.cores import on_core
 from bench.gateway import MARK
 from bench.load import LoadFailed, Target, wait_until
@@ -216,7 +217,7 @@ class System:
                 await nc.request(f"$JS.API.STREAM.CREATE.{broker.STREAM}", json.dumps(wanted).encode(), timeout=5)
                 await broker.publish(nc, "anchor", b"", message_id="anchor")
             else:
-                await broker.declare_stream(nc)
+                await declare_stream(nc)
         finally:
             await broker.close(nc)
 

@@ -11,6 +11,7 @@ from nats.aio.client import Client
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit import broker
 from beaconfire_kit.seams.nats_connection import PublishDenied
+from beaconfire_kit.stream_setup import declare_stream
 from tests.conftest import connected
 
 PATIENCE_S = 20.0
@@ -61,4 +62,4 @@ async def call_api(server: NatsServer, call: str, body: Any = None) -> None:
 async def declare(server: NatsServer) -> str:
     """Declare the stream as setup does; returns its epoch."""
     async with connected(server, "setup") as setup:
-        return await broker.declare_stream(setup)
+        return await declare_stream(setup)

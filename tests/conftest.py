@@ -17,6 +17,7 @@ from beaconfire.local_services import Plan, Services
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit import broker
 from beaconfire_kit.settings import Settings
+from beaconfire_kit.stream_setup import declare_stream
 from tests.databases import Databases, ForeignPostgres, Postgres, chosen
 from tests.forked import all_forked
 
@@ -98,7 +99,7 @@ async def connected(server: Broker, user: str) -> AsyncIterator[Client]:
 async def _stream(nats_server: NatsServer) -> NatsServer:
     """The broker with the stream declared."""
     async with connected(nats_server, "setup") as nc:
-        await broker.declare_stream(nc)
+        await declare_stream(nc)
     return nats_server
 
 

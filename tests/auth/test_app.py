@@ -17,6 +17,7 @@ from beaconfire_auth.app import Tuning
 from beaconfire_kit import broker, outbox
 from beaconfire_kit.authorization import AuthorizeRequest, authorize
 from beaconfire_kit.consumer import faststream_options
+from beaconfire_kit.stream_setup import declare_stream
 from tests.auth.conftest import Auth, auth_settings, running_auth, starting_auth, table
 from tests.conftest import connected
 from tests.databases import database_url, execute
@@ -32,7 +33,7 @@ async def test_auth_signs_people_in_without_a_broker_and_becomes_ready_once_it_i
         owner = await auth.sign_up("owner")
         nats_server.start()
         async with connected(nats_server, "setup") as setup:
-            await broker.declare_stream(setup)
+            await declare_stream(setup)
         await auth.until_ready()
         async with connected(nats_server, "gateway") as nc:
             reply = await authorize(nc, AuthorizeRequest(user_id=owner.id, rooms=(f"user:{owner.id}",)))
@@ -48,7 +49,7 @@ async def test_auth_is_not_ready_until_the_stream_is_declared(nats_server: NatsS
             while "stream EVENTS" not in await auth.why_not_ready():
                 pass
         async with connected(nats_server, "setup") as setup:
-            await broker.declare_stream(setup)
+            await declare_stream(setup)
         await auth.until_ready()
 
 

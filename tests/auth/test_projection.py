@@ -17,6 +17,7 @@ from beaconfire_kit.authorization import AuthorizeRequest, AuthUnavailable, Room
 from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.events.campaign import SettlementUpdated, StructureUpdated
 from beaconfire_kit.roles import Role
+from beaconfire_kit.stream_setup import declare_stream
 from tests.auth.conftest import Table, auth_settings, granting, running_auth, starting_auth
 from tests.conftest import connected
 from tests.databases import copy_database, on_both_databases
@@ -210,7 +211,7 @@ async def test_projection_reads_a_recreated_stream_from_its_start(table: Table, 
     question = AuthorizeRequest(user_id=table.people["viewer"].id, rooms=("settlement:s1",))
     async with connected(stream, "setup") as setup:
         await setup.request("$JS.API.STREAM.DELETE.EVENTS", b"")
-        await broker.declare_stream(setup)
+        await declare_stream(setup)
     await teach(table.nc, "c1", "s1")
     async with asyncio.timeout(20):
         while not (await authorize(table.nc, question)).rooms["settlement:s1"].allowed:

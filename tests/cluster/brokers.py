@@ -11,6 +11,7 @@ from typing import Any
 from beaconfire.broker_users import ROUTES_USER, USERS, Node, quoted
 from beaconfire.nats_server import NatsServer, free_port
 from beaconfire_kit import broker
+from beaconfire_kit.stream_setup import declare_stream
 from tests.conftest import connected
 from tests.proxy import Proxy
 
@@ -55,7 +56,7 @@ class Brokers:
             stack.callback(self._end)
             await asyncio.gather(*(asyncio.to_thread(server.start) for server in self.servers))
             self._setup = await stack.enter_async_context(connected(self, "setup"))
-            await broker.declare_stream(self._setup, replicas=SIZE)
+            await declare_stream(self._setup, replicas=SIZE)
             yield self
 
     async def start(self, *numbers: int) -> None:

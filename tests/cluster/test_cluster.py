@@ -12,6 +12,7 @@ import pytest_asyncio
 
 from beaconfire.local_services import ServiceProcess
 from beaconfire_kit import broker
+from beaconfire_kit.stream_setup import declare_stream
 from tests.cluster.brokers import SIZE
 from tests.cluster.scenarios import SCENARIOS
 from tests.cluster.world import ClusterWorld, cluster_world
@@ -126,7 +127,7 @@ async def test_rolling_restart_of_brokers_loses_no_event_and_workers_go_on(whole
 
 async def test_declaring_streams_again_without_a_number_keeps_their_replicas(whole: ClusterWorld) -> None:
     async with connected(whole.brokers, "setup") as nc:
-        assert await broker.declare_stream(nc) == whole.epoch
+        assert await declare_stream(nc) == whole.epoch
         infos = [await broker._api(nc, f"STREAM.INFO.{name}", {}) for name in (broker.STREAM, broker.DEADLETTERS)]
 
     assert [info["config"]["num_replicas"] for info in infos if info] == [SIZE, SIZE]

@@ -21,6 +21,7 @@ from beaconfire.nats_server import NatsServer
 from beaconfire_kit import broker
 from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.events.campaign import SettlementUpdated
+from beaconfire_kit.stream_setup import declare_stream
 from beaconfire_kit.subjects import parse_subject
 from tests.conftest import Broker, connected
 from tests.fakes import FakeAuth
@@ -236,7 +237,7 @@ async def world(
         await asyncio.to_thread(nats.start)
         async with AsyncExitStack() as stack:
             setup = await stack.enter_async_context(connected(nats, "setup"))
-            await broker.declare_stream(setup)
+            await declare_stream(setup)
             auth = await stack.enter_async_context(FakeAuth().running(nats))
             nc = await stack.enter_async_context(connected(nats, "publisher"))
             routes = [await stack.enter_async_context(Proxy(nats.port).running()) for _ in range(gateways)]

@@ -20,6 +20,7 @@ from beaconfire_kit.database import Database
 from beaconfire_kit.lease import LEASE
 from beaconfire_kit.outbox import Outbox
 from beaconfire_kit.relay import KEEP, Relay
+from beaconfire_kit.stream_setup import declare_stream
 from tests.conftest import connected
 from tests.databases import Databases, chosen, on_both_databases
 from tests.kit.outboxes import (
@@ -444,7 +445,7 @@ async def test_only_unacknowledged_events_go_into_a_recreated_stream(
         async with database.writing() as tx:
             an_hour_ago = datetime.now(UTC) - timedelta(hours=1)
             await tx.execute(update(ROWS).where(ROWS.c.event_id == "old").values(created_at=an_hour_ago))
-        await broker.declare_stream(setup)
+        await declare_stream(setup)
     async with relaying(box, nc):
         told = await heard(stored, 3)
         await commit(database, box, "next")

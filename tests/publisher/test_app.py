@@ -7,7 +7,7 @@ from pathlib import Path
 
 from beaconfire.local_services import ServiceProcess
 from beaconfire.nats_server import NatsServer
-from beaconfire_kit import broker
+from beaconfire_kit.stream_setup import declare_stream
 from tests.conftest import connected
 from tests.fakes import FakeAuth
 from tests.publisher.conftest import Heard, Publisher, publisher_settings, publishing
@@ -40,7 +40,7 @@ async def test_publisher_is_not_ready_until_the_stream_is_declared(nats_server: 
     async with publishing(publisher_settings(nats_server, tmp_path, "http://127.0.0.1:1/"), Heard()) as publisher:
         await publisher.says(NO_STREAM)
         async with connected(nats_server, "setup") as nc:
-            await broker.declare_stream(nc)
+            await declare_stream(nc)
 
         await publisher.says("ready")
 

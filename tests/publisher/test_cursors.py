@@ -13,6 +13,7 @@ from pydantic import BaseModel
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit import broker
 from beaconfire_kit.envelope import read
+from beaconfire_kit.stream_setup import declare_stream
 from beaconfire_kit.web import CURSOR_HEADER, OFFSET_HEADER, PENDING_HEADER, read_body
 from beaconfire_publisher import campaigns
 from beaconfire_publisher.app import Tuning
@@ -132,7 +133,7 @@ async def test_cursors_follow_a_recreated_stream_as_soon_as_it_is_seen(
     before = (await publisher.viewer.get(publisher.campaign)).headers[CURSOR_HEADER]
     async with connected(stream, "setup") as setup:
         await setup.request(f"$JS.API.STREAM.DELETE.{broker.STREAM}", b"")
-        epoch = await broker.declare_stream(setup)
+        epoch = await declare_stream(setup)
     async with asyncio.timeout(PATIENCE_S):
         while (after := (await publisher.viewer.get(publisher.campaign)).headers[CURSOR_HEADER]) == before:
             await asyncio.sleep(0.02)
@@ -144,7 +145,7 @@ async def test_pending_answer_names_the_event_id_that_arrives_later(publisher: P
     async with connected(stream, "setup") as setup:
         await setup.request(f"$JS.API.STREAM.DELETE.{broker.STREAM}", b"")
         answer = await publisher.editor.patch(publisher.campaign, {"name": "The Dale"})
-        await broker.declare_stream(setup)
+        await declare_stream(setup)
         event = await publisher.heard.event()
 
     assert answer.status == 200

@@ -17,6 +17,7 @@ from beaconfire_kit import broker
 from beaconfire_kit.database import Database
 from beaconfire_kit.events.campaign import SettlementUpdated
 from beaconfire_kit.lease import LEASE
+from beaconfire_kit.stream_setup import declare_stream
 from tests.auth.conftest import Auth
 from tests.conftest import connected
 from tests.databases import database_url, on_both_databases
@@ -70,7 +71,7 @@ async def test_change_committed_before_a_kill_is_published_once_by_the_next_publ
         await setup.request(f"$JS.API.STREAM.DELETE.{broker.STREAM}", b"")
         created = await running.owner.post(f"{running.campaign}/settlements", {"name": "Emberford"})
         process.kill()
-        await broker.declare_stream(setup)
+        await declare_stream(setup)
 
     await asyncio.to_thread(process.start)
     first = await running.heard.event()

@@ -14,6 +14,7 @@ from beaconfire_kit import broker
 from beaconfire_kit.envelope import Envelope, Metadata, Received
 from beaconfire_kit.events.campaign import StateInvalidated
 from beaconfire_kit.inbox import digest
+from beaconfire_kit.stream_setup import declare_stream
 from beaconfire_publisher.rules_engine import NAME
 from tests.conftest import connected
 from tests.databases import execute, on_both_databases
@@ -161,7 +162,7 @@ async def test_rules_engine_waits_for_the_stream_and_begins_with_its_first_event
     async with working(nats_server, tmp_path, NAME) as engine:
         await engine.says("waiting for the stream EVENTS")
         async with connected(nats_server, "setup") as setup, connected(nats_server, "publisher") as nc:
-            await broker.declare_stream(setup)
+            await declare_stream(setup)
             async with listening_to(nats_server, NAME) as told, publishing(settings, Heard()):
                 await cause(nc, changed("s1"))
                 await told.until(1)
@@ -175,7 +176,7 @@ async def test_rules_engine_reads_a_recreated_stream_from_its_start(
     await told.until(1)
     async with connected(stream, "setup") as setup:
         await setup.request(f"$JS.API.STREAM.DELETE.{broker.STREAM}", b"")
-        await broker.declare_stream(setup)
+        await declare_stream(setup)
     await broker.publish(nc, "campaign.c1.settlement.s1", anonymous(changed("s1")), message_id="anonymous")
     await cause(nc, changed("s1"), "after")
 

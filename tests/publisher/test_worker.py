@@ -10,9 +10,9 @@ import pytest
 from nats.aio.client import Client
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_kit import broker
 from beaconfire_kit.broker import STREAM
 from beaconfire_kit.seams.nats_connection import PublishDenied
+from beaconfire_kit.stream_setup import declare_stream
 from beaconfire_publisher.rules_engine import NAME as RULES_ENGINE
 from beaconfire_publisher.worker import JOBS
 from tests.conftest import connected
@@ -35,7 +35,7 @@ async def test_worker_started_before_its_broker_says_what_it_waits_for_and_becom
                 await asyncio.sleep(0.05)
         nats_server.start()
         async with connected(nats_server, "setup") as setup:
-            await broker.declare_stream(setup)
+            await declare_stream(setup)
         await asyncio.to_thread(process.wait_ready)
     finally:
         process.kill()

@@ -19,6 +19,7 @@ from beaconfire.doctor import CannotDiagnose, Deployment, diagnose, renew_epoch
 from beaconfire.nats_server import NatsServer, free_port
 from beaconfire_kit import broker
 from beaconfire_kit.broker import NS, STREAM
+from beaconfire_kit.stream_setup import declare_stream
 from tests.cluster.brokers import Brokers
 from tests.conftest import broker_settings, connected
 from tests.tools.conftest import Call
@@ -54,7 +55,7 @@ async def change(nc: Client, call: str, body: Any = None) -> dict[str, Any]:
 
 async def test_doctor_finds_nothing_wrong_with_a_broker_as_shipped(watched: NatsServer) -> None:
     async with connected(watched, "setup") as setup:
-        await broker.declare_stream(setup)
+        await declare_stream(setup)
     checks = await looked_at(watched, passwords=watched.passwords)
     at_home = await looked_at(watched, environment="development")
 
@@ -70,7 +71,7 @@ async def test_doctor_finds_nothing_wrong_with_a_broker_as_shipped(watched: Nats
 
 async def test_doctor_checks_every_setting_that_delivery_depends_on_by_its_documented_name(watched: NatsServer) -> None:
     async with connected(watched, "setup") as setup:
-        await broker.declare_stream(setup)
+        await declare_stream(setup)
     checks = await looked_at(watched, passwords=watched.passwords)
     page = (Path(__file__).parents[2] / "docs/topics/delivery.md").read_text()
     rows = page.partition("| what | shipped |")[2].partition("\n\n")[0].splitlines()[2:]
@@ -99,7 +100,7 @@ DAMAGES: dict[str, dict[str, Any]] = {
 
 async def test_doctor_reports_each_changed_setting_of_the_stream_and_setup_repairs_it(watched: NatsServer) -> None:
     async with connected(watched, "setup") as setup:
-        await broker.declare_stream(setup)
+        await declare_stream(setup)
         for name, damage in DAMAGES.items():
             await change(setup, f"STREAM.DELETE.{STREAM}")
             config = broker.stream_config(replicas=1, epoch="e1") | damage
@@ -109,13 +110,13 @@ async def test_doctor_reports_each_changed_setting_of_the_stream_and_setup_repai
             assert names(damaged, "wrong") == {name}, name
             assert damaged[name].advice
             if "delete the stream" not in damaged[name].advice:
-                await broker.declare_stream(setup)
+                await declare_stream(setup)
                 assert names(await looked_at(watched), "wrong") == set(), name
 
 
 async def test_doctor_reports_a_broker_that_stores_nothing_with_the_reason(watched: NatsServer) -> None:
     async with connected(watched, "setup") as setup:
-        await broker.declare_stream(setup)
+        await declare_stream(setup)
         stores = (await looked_at(watched))["stores"]
         full = broker.stream_config(replicas=1, epoch="e1") | {"discard": "new", "max_bytes": 100}
         await change(setup, f"STREAM.UPDATE.{STREAM}", full)
@@ -129,7 +130,7 @@ async def test_doctor_reports_a_broker_that_stores_nothing_with_the_reason(watch
 
 async def test_doctor_warns_of_a_stream_without_an_anchor_or_that_fills_within_a_day(watched: NatsServer) -> None:
     async with connected(watched, "setup") as setup, connected(watched, "publisher") as publisher:
-        await broker.declare_stream(setup)
+        await declare_stream(setup)
         await change(setup, f"STREAM.PURGE.{STREAM}")
         small = broker.stream_config(replicas=1, epoch="e1", max_bytes=100_000)
         await change(setup, f"STREAM.UPDATE.{STREAM}", small)
@@ -143,7 +144,7 @@ async def test_doctor_warns_of_a_stream_without_an_anchor_or_that_fills_within_a
 async def test_doctor_reports_lagging_and_misplaced_workers_and_dead_letters(watched: NatsServer) -> None:
     config = {"ack_policy": AckPolicy.EXPLICIT, "max_ack_pending": 1}
     async with connected(watched, "setup") as setup, connected(watched, "publisher") as publisher:
-        await broker.declare_stream(setup)
+        await declare_stream(setup)
         js = setup.jetstream()
         for name in diagnosis.DURABLES:
             await js.add_consumer(STREAM, ConsumerConfig(name=name, durable_name=name, **config))  # type: ignore[arg-type]
@@ -161,7 +162,7 @@ async def test_doctor_reports_lagging_and_misplaced_workers_and_dead_letters(wat
     beyond = {check.name: check for check in diagnosis.examine(facts(stream=info, consumers=tuple(consumers)))}
 
     assert {checks[name].verdict for name in diagnosis.DURABLES} == {"warning"}
-    assert "1,002 messages wait" in checks["scheduler"].found
+    assert "1,003 messages wait" in checks["scheduler"].found
     assert "`beaconfire deadletters`" in checks["dead letters"].advice
     assert beyond[consumers[0]["name"]].verdict == "wrong"
 
@@ -213,7 +214,7 @@ async def test_doctor_reports_a_broker_with_weak_durability_or_open_permissions(
     watched: NatsServer, monkeypatch: pytest.MonkeyPatch, text: str, other: str, name: str, found: str
 ) -> None:
     async with connected(watched, "setup") as setup:
-        await broker.declare_stream(setup)
+        await declare_stream(setup)
     damaged(watched, monkeypatch, text, other)
     checks = await looked_at(watched, passwords=watched.passwords)
 

@@ -70,5 +70,9 @@ async def test_up_goes_on_with_a_data_folder_of_the_version_before(tmp_path: Pat
     assert (before["name"], before["population"]) == ("Emberford", 1241)
     assert ack["cursor"].startswith(f"{epoch}:")
     assert event["offset"] > int(offset)
-    assert durable == {"EVENTS": {"auth-parents", "rules-engine", "scheduler"}, "DEADLETTERS": set()}
+    assert durable == {
+        "EVENTS": {"auth-parents", "rules-engine", "scheduler"},
+        "DEADLETTERS": set(),
+        "KV_CATALOGUE": set(),
+    }
     assert {name: revision(data, name) for name in SERVICES} == {name: one.head for name, one in SERVICES.items()}

@@ -1,4 +1,4 @@
-"""The broker: connect, declare the stream, publish with an acknowledgement.
+"""The broker: connect, publish with an acknowledgement, and what the streams are called.
 
 nats-py's `js.publish` never retries, and a publish that timed out may still be stored. So `publish` retries with a
 stable `Nats-Msg-Id`. Connections never give up.
@@ -34,7 +34,9 @@ TICK_TTL_S = 120
 ANCHOR = "anchor"
 """An anchor is older than any tick, so the stream's first offset shows what retention removed. Its body, if it has one,
 is a new epoch."""
-STREAM_SUBJECTS = ("campaign.>", "workspace.>", "user.>", TICK, ANCHOR)
+CATALOGUE = "catalogue"
+"""A message on it says which revision of the catalogue counts from its offset on (`catalogue_store`)."""
+STREAM_SUBJECTS = ("campaign.>", "workspace.>", "user.>", TICK, ANCHOR, CATALOGUE)
 DEADLETTERS = "DEADLETTERS"
 DEADLETTER_PREFIX = "deadletter."
 LIVE_PREFIX = "live."
@@ -71,6 +73,9 @@ RETRYABLE = (
 )
 
 STREAM_NOT_FOUND = 10059
+MESSAGE_NOT_FOUND = 10037
+WRONG_SEQUENCE = frozenset({10071, 10164})
+"""The subject's last message is not the one that `Nats-Expected-Last-Subject-Sequence` names."""
 PASSING = frozenset({10002, 10005, 10109, 10158, 10167})
 """Error codes below 500 that concern every message, until they pass. The account has used up its storage; too few
 servers of the cluster are known yet; the stream is sealed; the same message is being stored right now, from an attempt
@@ -107,8 +112,16 @@ class BrokerRefused(Exception):
     """The broker answered, and said no: trying again will not help."""
 
 
+class NoSuchStream(BrokerRefused):
+    """There is no stream of that name."""
+
+
 class MayNotPublish(BrokerRefused):
     """The broker's permissions do not let this user publish on the subject."""
+
+
+class WrongSequence(BrokerRefused):
+    """The subject's last message is not the one that the publisher expected. Nothing was stored."""
 
 
 class NotAcknowledged(Exception):
@@ -268,36 +281,12 @@ def deadletters_config(*, replicas: int) -> dict[str, Any]:
     }
 
 
-async def declare_stream(nc: Client, *, replicas: int | None = None, timeout_s: float = 30.0) -> str:
-    """Create the streams, or update those that exist to this configuration. Returns the epoch, which an update keeps.
-
-    Without `replicas`, a stream keeps its number, and a new one has 1. A new stream of events gets an anchor, so its
-    first offset shows what retention removed and not which ticks expired. Raises TimeoutError if JetStream does not
-    answer in time, BrokerRefused if it refuses.
-    """
-    async with asyncio.timeout(timeout_s):
-        there = await _config_of(nc, DEADLETTERS)
-        change = "UPDATE" if there else "CREATE"
-        copies = replicas or there.get("num_replicas", 1)
-        await _api(nc, f"STREAM.{change}.{DEADLETTERS}", deadletters_config(replicas=copies), required=True)
-        there = await _config_of(nc, STREAM)
-        copies = replicas or there.get("num_replicas", 1)
-        if not there:
-            epoch = uuid.uuid4().hex[:12]
-            await _api(nc, f"STREAM.CREATE.{STREAM}", stream_config(replicas=copies, epoch=epoch), required=True)
-            await publish(nc, ANCHOR, b"", message_id=f"anchor-{epoch}")
-            return epoch
-        epoch = epoch_of(there) or uuid.uuid4().hex[:12]
-        await _api(nc, f"STREAM.UPDATE.{STREAM}", stream_config(replicas=copies, epoch=epoch), required=True)
-        return epoch
-
-
 def epoch_of(config: Mapping[str, Any]) -> str:
     """Read the epoch from a stream's configuration; empty if it has none."""
     return str((config.get("metadata") or {}).get(EPOCH_KEY, ""))
 
 
-async def _config_of(nc: Client, stream: str) -> dict[str, Any]:
+async def config_of(nc: Client, stream: str) -> dict[str, Any]:
     """Return how a stream is declared; empty if it does not exist."""
     info = await _api(nc, f"STREAM.INFO.{stream}", {})
     return dict(info["config"]) if info else {}
@@ -310,7 +299,7 @@ async def renew_epoch(nc: Client, *, timeout_s: float = 30.0) -> tuple[str, str]
     and the new one. Needs the permissions of `setup`. Raises TimeoutError, BrokerRefused.
     """
     async with asyncio.timeout(timeout_s):
-        config, epoch = await _config_of(nc, STREAM), uuid.uuid4().hex[:12]
+        config, epoch = await config_of(nc, STREAM), uuid.uuid4().hex[:12]
         if not config:
             raise BrokerRefused(f"there is no stream {STREAM}: `beaconfire setup` declares it, with an epoch")
         # The server adds metadata of its own, which is not part of a configuration.
@@ -415,6 +404,8 @@ async def _publish_once(nc: Client, subject: str, body: bytes, headers: dict[str
             "no stream answers: JetStream is off, or the stream is missing or has no leader"
         ) from None
     except nats.js.errors.APIError as error:
+        if error.err_code in WRONG_SEQUENCE:
+            raise WrongSequence(f"publish on {subject}: {error.description}") from error
         if _concerns_all(error):
             raise NotAcknowledged(f"{error.description} ({error.err_code})") from error
         raise BrokerRefused(f"publish on {subject}: {error.description}") from error
@@ -442,14 +433,32 @@ async def _refuse_unknown_subject(nc: Client, subject: str) -> None:
 
 
 async def _api(nc: Client, call: str, body: dict[str, Any], *, required: bool = False) -> dict[str, Any] | None:
-    """Call the JetStream API until it answers. Returns None for "stream not found" unless `required`."""
+    """Call the JetStream API until it answers, also while the broker's permissions do not allow it.
+
+    Returns None for "stream not found" unless `required`.
+    """
+    missing = frozenset[int]() if required else frozenset({STREAM_NOT_FOUND})
+    while True:
+        try:
+            return await call_api(nc, call, body, missing=missing)
+        except MayNotPublish as problem:  # until the broker's users are brought up to date
+            log.warning("the broker denies a request, trying again", call=call, reason=str(problem))
+        await asyncio.sleep(DENIED_S)
+
+
+async def call_api(
+    nc: Client, call: str, body: Mapping[str, Any], *, missing: frozenset[int] = frozenset()
+) -> dict[str, Any] | None:
+    """Call the JetStream API until it answers. Returns None if it answers with one of the codes in `missing`.
+
+    Bound it with `asyncio.timeout`. Raises MayNotPublish if this user may not make the call, NoSuchStream, and
+    BrokerRefused if the broker refuses it.
+    """
     while True:
         try:
             answer = json.loads((await nc.request(f"$JS.API.{call}", json.dumps(body).encode(), timeout=2)).data)
-        except PublishDenied as problem:  # until the broker's users are brought up to date
-            log.warning("the broker denies a request, trying again", call=call, reason=str(problem))
-            await asyncio.sleep(DENIED_S)
-            continue
+        except PublishDenied as denied:
+            raise MayNotPublish(f"{denied}: see deploy/nats for what it may publish") from None
         except RETRYABLE as problem:
             log.debug("the broker did not answer, asking again", call=call, error=type(problem).__name__)
             await asyncio.sleep(0.2)
@@ -457,8 +466,10 @@ async def _api(nc: Client, call: str, body: dict[str, Any], *, required: bool = 
         error = answer.get("error")
         if error is None:
             return dict(answer)
-        if error.get("err_code") == STREAM_NOT_FOUND and not required:
+        if error.get("err_code") in missing:
             return None
+        if error.get("err_code") == STREAM_NOT_FOUND:
+            raise NoSuchStream(f"{call}: there is no such stream. `beaconfire setup` declares it")
         if error.get("err_code") in FOR_GOOD or (error.get("code", 0) < 500 and error.get("err_code") not in PASSING):
             raise BrokerRefused(f"{call}: {error.get('description')} ({error.get('err_code')})")
         await asyncio.sleep(0.2)

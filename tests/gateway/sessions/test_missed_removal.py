@@ -17,6 +17,7 @@ from beaconfire_gateway.sessions.authorization import AskingPolicy
 from beaconfire_kit import broker
 from beaconfire_kit.events.user import AccessRevoked
 from beaconfire_kit.roles import Role
+from beaconfire_kit.stream_setup import declare_stream
 from tests.client import Closed, SocketClient, open_socket
 from tests.conftest import connected
 from tests.fakes import FakeAuth
@@ -88,7 +89,7 @@ async def purge(island: Island, _offset: int) -> None:
 async def start_over(island: Island, _offset: int) -> None:
     await island.call("STREAM.DELETE.EVENTS")
     async with connected(island.gateway.server, "setup") as setup:
-        await broker.declare_stream(setup)
+        await declare_stream(setup)
 
 
 async def purge_subject(island: Island, offset: int) -> None:
@@ -358,7 +359,7 @@ async def test_session_keeps_more_rooms_than_one_question_to_auth_holds(stream: 
             await client.ask("subscribe", rooms=rooms[start : start + 100])
         async with connected(stream, "setup") as setup:
             await setup.request("$JS.API.STREAM.DELETE.EVENTS", b"")
-            await broker.declare_stream(setup)
+            await declare_stream(setup)
         await client.next("resync")
         offset = await gateway.publish(settlement("s1499"))
         while (await client.next("event"))["offset"] != offset:

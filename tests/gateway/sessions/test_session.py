@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_kit import broker
 from beaconfire_kit.events.user import AccessRevoked
 from beaconfire_kit.roles import Role
+from beaconfire_kit.stream_setup import declare_stream
 from tests.client import Closed, open_socket
 from tests.conftest import connected
 from tests.cursors import cursor_of
@@ -478,7 +478,7 @@ async def test_sessions_get_resync_and_go_on_in_the_new_epoch_of_a_recreated_str
         for _ in range(10):
             await gateway.publish(settlement())
         await setup.request("$JS.API.STREAM.DELETE.EVENTS", b"")
-        epoch = await broker.declare_stream(setup)
+        epoch = await declare_stream(setup)
         resync = await client.next("resync")
         offset = await gateway.publish(settlement())
         while (event := await client.next("event"))["offset"] != offset:

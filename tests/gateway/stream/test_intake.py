@@ -15,6 +15,7 @@ from beaconfire_gateway.stream.live_messages import parse_live
 from beaconfire_gateway.stream.replay import Reader, ReadingPolicy
 from beaconfire_kit import broker
 from beaconfire_kit.seams.nats_parser import Direct
+from beaconfire_kit.stream_setup import declare_stream
 from tests.conftest import At, connected
 from tests.gateway.listening import listening, publish
 from tests.proxy import Proxy
@@ -175,7 +176,7 @@ async def test_recreated_stream_is_reported_as_a_new_epoch_with_its_position(str
     async with listening(stream) as ear, connected(stream, "publisher") as nc, connected(stream, "setup") as setup:
         await ear.reach(await publish(nc, 30))
         await setup.request("$JS.API.STREAM.DELETE.EVENTS", b"")
-        epoch = await broker.declare_stream(setup)
+        epoch = await declare_stream(setup)
         async with asyncio.timeout(15):
             while len(ear.epochs) < 2:
                 await asyncio.sleep(0.01)
@@ -208,7 +209,7 @@ async def test_recreated_stream_is_found_by_an_offset_that_was_passed_already(st
         await ear.reach(await publish(nc, 30))
         await ear.reach(await publish(nc, 1, prefix="last"))
         await setup.request("$JS.API.STREAM.DELETE.EVENTS", b"")
-        epoch = await broker.declare_stream(setup)
+        epoch = await declare_stream(setup)
         await publish(nc, 5, prefix="new")
         async with asyncio.timeout(15):
             while len(ear.epochs) < 2:
@@ -246,7 +247,7 @@ async def test_quiet_stream_keeps_its_position_fresh_in_one_epoch(stream: NatsSe
 
     assert ready is None
     assert len(ear.epochs) == 1
-    assert set(ear.subjects.values()) <= {"tick", "anchor"}
+    assert set(ear.subjects.values()) <= {"tick", "anchor", "catalogue"}
 
 
 async def test_probing_a_busy_stream_never_finds_another_epoch(stream: NatsServer) -> None:

@@ -8,10 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from beaconfire_kit.authorization import AUTHORIZE, GRANT, QUEUE
-from beaconfire_kit.broker import DEADLETTER_PREFIX, DEADLETTERS, STREAM, WAKE
+from beaconfire_kit.broker import CATALOGUE, DEADLETTER_PREFIX, DEADLETTERS, LIVE_PREFIX, STREAM, WAKE
+from beaconfire_kit.catalogue_store import BUCKET, KV_STREAM
 from beaconfire_kit.lookup import consumer
 from beaconfire_kit.subjects import MEMBERSHIP
 
+_PUSHES = (CATALOGUE, f"$KV.{BUCKET}.>")
+"""What writes a revision of the catalogue, and the marker that commits it."""
+_READS_CATALOGUE = f"$JS.API.STREAM.MSG.GET.{KV_STREAM}"
 _STREAM_INFO = f"$JS.API.STREAM.INFO.{STREAM}"
 
 ROUTES_USER = "routes"
@@ -68,7 +72,19 @@ class BrokerUser:
 USERS: tuple[BrokerUser, ...]
 USERS = (
     # Backups of a stream are made with snapshots, and restored from them.
-    BrokerUser("setup", publish=("$JS.API.>", "$JS.SNAPSHOT.>", "anchor")),
+    # It pushes the built-in fragments of the catalogue.
+    BrokerUser("setup", publish=("$JS.API.>", "$JS.SNAPSHOT.>", "anchor", *_PUSHES)),
+    # It reads the stream to find the markers of the catalogue, and so could read the events too.
+    BrokerUser(
+        "catalogue",
+        publish=(
+            *_PUSHES,
+            _STREAM_INFO,
+            f"$JS.API.STREAM.MSG.GET.{STREAM}",
+            f"$JS.API.STREAM.INFO.{KV_STREAM}",
+            _READS_CATALOGUE,
+        ),
+    ),
     BrokerUser(
         "operator",
         publish=(
@@ -78,6 +94,8 @@ USERS = (
             f"$JS.API.CONSUMER.LIST.{STREAM}",
             f"$JS.API.CONSUMER.CREATE.{DEADLETTERS}.>",
             f"$JS.API.CONSUMER.MSG.NEXT.{DEADLETTERS}.>",
+            f"$JS.API.STREAM.INFO.{KV_STREAM}",
+            _READS_CATALOGUE,
             "tick",  # the doctor checks whether the broker can store messages
         ),
         subscribe=(f"{DEADLETTER_PREFIX}>",),
@@ -93,9 +111,10 @@ USERS = (
             GRANT,
             WAKE,
             _STREAM_INFO,
+            _READS_CATALOGUE,
             *_looks_up("publisher"),
         ),
-        subscribe=(WAKE,),
+        subscribe=(WAKE, f"{LIVE_PREFIX}{CATALOGUE}"),
         deny_publish=MEMBERSHIP,
     ),
     BrokerUser(
@@ -108,11 +127,12 @@ USERS = (
             AUTHORIZE,
             _STREAM_INFO,
             f"$JS.API.STREAM.MSG.GET.{STREAM}",
+            _READS_CATALOGUE,
             # Its reads of the history, named at random. Consumers of others are denied by name: see `_protected`.
             f"$JS.API.CONSUMER.CREATE.{STREAM}.*",
             f"$JS.API.CONSUMER.DELETE.{STREAM}.*",
         ),
-        subscribe=("live.>", "ephemeral.>", f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{STREAM}"),
+        subscribe=("live.>", "ephemeral.>", f"$KV.{BUCKET}.>", f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{STREAM}"),
     ),
     BrokerUser(
         "auth",
@@ -122,8 +142,9 @@ USERS = (
             *_consumer("auth-parents"),
             f"$JS.API.CONSUMER.DELETE.{STREAM}.auth-parents",
             *_looks_up("auth"),
+            _READS_CATALOGUE,
         ),
-        subscribe=(f"{AUTHORIZE} {QUEUE}", f"{GRANT} {QUEUE}"),
+        subscribe=(f"{AUTHORIZE} {QUEUE}", f"{GRANT} {QUEUE}", f"{LIVE_PREFIX}{CATALOGUE}"),
         replies=True,
     ),
     _worker("rules-engine"),

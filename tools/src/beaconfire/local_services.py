@@ -23,6 +23,7 @@ from beaconfire_demo.settings import DemoPerson, PageSettings
 from beaconfire_demo.site import write_site
 from beaconfire_kit import broker
 from beaconfire_kit.settings import ENV_PREFIX, Settings, variable
+from beaconfire_kit.stream_setup import declare_stream
 
 WORKERS = ("rules-engine", "scheduler")
 READY_TIMEOUT_S = 60.0  # a loaded machine with two cores imports four services in ten
@@ -280,7 +281,7 @@ class Services:
         )
         nc: Client = await broker.connect(settings, "setup", on_closed=lambda: None)
         try:
-            await broker.declare_stream(nc)
+            await declare_stream(nc)
         finally:
             await broker.close(nc)
 

@@ -4,6 +4,7 @@ import asyncio
 
 from beaconfire_kit import broker
 from beaconfire_kit.settings import Settings
+from beaconfire_kit.stream_setup import declare_stream
 
 
 class StreamNotDeclared(Exception):
@@ -19,7 +20,7 @@ async def declare(settings: Settings, *, replicas: int | None, timeout_s: float)
         async with asyncio.timeout(timeout_s):
             nc = await broker.connect(settings, "setup", on_closed=lambda: None)
             try:
-                return await broker.declare_stream(nc, replicas=replicas, timeout_s=timeout_s)
+                return await declare_stream(nc, replicas=replicas, timeout_s=timeout_s)
             finally:
                 await broker.close(nc)
     except TimeoutError:

@@ -9,11 +9,11 @@ from typing import NamedTuple
 
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.route import Routes
-from beaconfire_kit.broker import ANCHOR, TICK
+from beaconfire_kit.broker import ANCHOR, CATALOGUE, TICK
 from beaconfire_kit.envelope import Checked, InvalidEvent, check
 from beaconfire_kit.roles import Role
 
-NOT_EVENTS = frozenset({ANCHOR, TICK})
+NOT_EVENTS = frozenset({ANCHOR, CATALOGUE, TICK})
 """Subjects of the stream that carry no event."""
 
 

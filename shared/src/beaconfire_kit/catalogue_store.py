@@ -1,0 +1,436 @@
+"""The catalogue in the broker: its revisions in a key-value bucket, and the marker in the stream that commits one.
+
+    store = CatalogueStore(nc)  # user `catalogue`
+    pushed = await store.push([document], by="ci@logistics")
+
+A push must never leave two gateways with different catalogues, whatever fails in between (ADR 0033):
+
+1. It reads the head: the last marker in the stream, and the revision that this commits. It checks itself against that.
+2. It writes `rev.N`, the manifest of the new revision, under a number that was never used, and then its documents.
+3. It publishes the marker into the stream, if the head's marker is still the last one there. *This commits.*
+4. It writes `committed`, so that the revision is found when the marker is too old for the stream.
+
+A push that loses the race at 3 deletes its own `rev.N` and begins again. A push that gets no answer at 3 repeats the
+marker until it knows: either it is stored, or another one is, and then this one never can be. What a push leaves behind
+that died before 3 is deleted by a later one, as soon as that has committed. What it leaves after 3, `heal` completes.
+
+Every call waits for the broker as long as it takes: bound it with `asyncio.timeout`.
+"""
+
+import asyncio
+import base64
+import hashlib
+import json
+import uuid
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from nats.aio.client import Client
+
+from beaconfire_kit import broker, logs
+from beaconfire_kit.broker import CATALOGUE, MESSAGE_NOT_FOUND, STREAM, STREAM_NOT_FOUND, BrokerRefused, WrongSequence
+from beaconfire_kit.key_value import EXPECTED, Entry, KeyValue
+
+log = logs.get(__name__)
+
+BUCKET = "CATALOGUE"
+KV_STREAM = f"KV_{BUCKET}"
+COMMITTED = "committed"
+MAX_BYTES = 1024**3
+"""Room for 5,000 documents of the greatest size."""
+MAX_DOCUMENT_BYTES = 200 * 1024
+MAX_VALUE_BYTES = MAX_DOCUMENT_BYTES + 1_024
+MAX_FRAGMENTS = 400
+"""A marker names all of them, and it is a message of the stream, so it must fit into 64 KiB."""
+KEPT_REVISIONS = 20
+"""Revisions that `rollback` can go back to, although no event in the stream needs them any more."""
+AT_ONCE = 32
+
+T = TypeVar("T")
+R = TypeVar("R")
+Document = Mapping[str, Any]
+Documents = Mapping[str, Document]
+"""By the name of the fragment."""
+
+
+class CatalogueError(Exception):
+    """The catalogue cannot be read or changed. The text says why, and what to do."""
+
+
+class CatalogueLost(CatalogueError):
+    """The bucket lacks a revision that the stream says is committed."""
+
+
+class UnknownRevision(CatalogueError):
+    """There is no such revision, or it is not kept any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """What the catalogue consisted of at one time."""
+
+    number: int
+    previous: int | None
+    """The revision that was committed before. None for the first one."""
+    fragments: Mapping[str, str]
+    """The digest of each fragment's document, by the fragment's name."""
+    pushed_at: datetime
+    by: str
+    """The person or program that pushed it."""
+    about: str
+    """What the push was: `push logistics`, `rollback to 3`."""
+
+    def _encoded(self, push: str) -> bytes:
+        return _json(
+            {
+                "revision": self.number,
+                "previous": self.previous,
+                "fragments": dict(self.fragments),
+                "pushedAt": self.pushed_at.isoformat(),
+                "by": self.by,
+                "about": self.about,
+                "push": push,
+            }
+        )
+
+    @classmethod
+    def _decoded(cls, value: bytes) -> "Revision":
+        found = json.loads(value)
+        return cls(
+            number=found["revision"],
+            previous=found["previous"],
+            fragments=found["fragments"],
+            pushed_at=datetime.fromisoformat(found["pushedAt"]),
+            by=found["by"],
+            about=found["about"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """A message of the stream: from its offset on, this revision counts."""
+
+    offset: int
+    revision: int
+    previous: int | None
+    fragments: Mapping[str, str]
+
+    @classmethod
+    def read(cls, offset: int, body: bytes) -> "Marker":
+        """Read the body of a marker. Raises CatalogueError if it is none."""
+        try:
+            found = json.loads(body)
+            marker = cls(offset, found["revision"], found["previous"], dict(found["fragments"]))
+        except (ValueError, KeyError, TypeError):
+            raise CatalogueError(f"the message at offset {offset} of the stream is no marker of a catalogue") from None
+        if type(marker.revision) is not int:
+            raise CatalogueError(f"the marker at offset {offset} of the stream has no revision number")
+        return marker
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The revision that counts now, as the bucket knows it."""
+
+    revision: int
+    offset: int
+    """The offset of its marker, in this epoch. In another epoch the revision counts from the first offset."""
+    epoch: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pushed:
+    """What came of a push."""
+
+    revision: int
+    offset: int
+    """The offset of the revision's marker. 0 if it is not in the stream any more."""
+    changed: bool
+    """False if the catalogue was like this before, so that no revision was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a push is checked against."""
+
+    revision: int | None
+    fragments: Mapping[str, str]
+    marker: int
+    """The offset of the last marker in the stream; 0 if it has none."""
+
+
+Change = Callable[[Documents], Documents]
+"""From the documents of the head to those of the new revision. Raises to refuse the push."""
+
+
+class CatalogueStore:
+    """Reads and pushes the catalogue of a deployment. Readers need `STREAM.MSG.GET` of the bucket and of the stream."""
+
+    def __init__(self, nc: Client) -> None:
+        self._nc = nc
+        self._bucket = KeyValue(nc, BUCKET)
+
+    async def prepare(self, *, replicas: int | None = None) -> None:
+        """Create the bucket or update its configuration, as user `setup`."""
+        await self._bucket.declare(replicas=replicas, max_bytes=MAX_BYTES, max_value_bytes=MAX_VALUE_BYTES)
+
+    # --- reading
+
+    async def committed(self) -> Committed | None:
+        """Return which revision counts now, as the bucket knows it; None before the first push.
+
+        After a pusher died at a bad moment, the stream's last marker may be newer. Raises BucketMissing.
+        """
+        value = await self._bucket.get(COMMITTED)
+        return None if value is None else Committed(**json.loads(value))
+
+    async def head(self) -> Head:
+        """Return which revision counts now, as the stream and the bucket know it together. Raises BucketMissing."""
+        marker, committed = await asyncio.gather(self.last_marker(), self.committed())
+        at = marker.offset if marker else 0
+        if committed and (marker is None or committed.revision > marker.revision):
+            # The marker is too old for the stream, or the stream was made again or restored from a backup.
+            return Head(committed.revision, (await self._committed_revision(committed.revision)).fragments, at)
+        return Head(marker.revision, marker.fragments, at) if marker else Head(None, {}, 0)
+
+    async def revision(self, number: int) -> Revision:
+        """Return a revision. Raises UnknownRevision, BucketMissing."""
+        value = await self._bucket.get(f"rev.{number}")
+        if value is None:
+            raise UnknownRevision(f"the catalogue has no revision {number}: `beaconfire catalogue list` shows them")
+        return Revision._decoded(value)
+
+    async def _committed_revision(self, number: int) -> Revision:
+        try:
+            return await self.revision(number)
+        except UnknownRevision:
+            raise CatalogueLost(
+                f"the bucket {BUCKET} lacks revision {number}, which counts now: `beaconfire catalogue restore`"
+            ) from None
+
+    async def document(self, digest: str) -> Document:
+        """Return a fragment's document. Raises CatalogueLost if the bucket does not have it."""
+        value = await self._bucket.get(f"fragment.{digest}")
+        if value is None:
+            raise CatalogueLost(f"the bucket {BUCKET} lacks the document {digest}: `beaconfire catalogue restore`")
+        document: Document = json.loads(value)
+        return document
+
+    async def documents(self, fragments: Mapping[str, str]) -> Documents:
+        """Return the documents of a revision, of a head or of a marker, by the names of the fragments."""
+        found = await _each(self.document, fragments.values())
+        return dict(zip(fragments, found, strict=True))
+
+    async def revisions(self) -> list[Revision]:
+        """Return the committed revisions that are kept, newest first."""
+        head = await self.head()
+        everything = await self._everything()
+        return [everything[number] for number in _chain(everything, head.revision)]
+
+    async def markers(self, *, after: int = 0) -> list[Marker]:
+        """Return the markers that the stream has after an offset."""
+        markers: list[Marker] = []
+        while (marker := await self._marker({"seq": after + 1, "next_by_subj": CATALOGUE})) is not None:
+            markers.append(marker)
+            after = marker.offset
+        return markers
+
+    async def last_marker(self) -> Marker | None:
+        """Return the last marker of the stream."""
+        return await self._marker({"last_by_subj": CATALOGUE})
+
+    async def _marker(self, which: Mapping[str, Any]) -> Marker | None:
+        absent = frozenset({MESSAGE_NOT_FOUND, STREAM_NOT_FOUND})
+        found = await broker.call_api(self._nc, f"STREAM.MSG.GET.{STREAM}", which, missing=absent)
+        if found is None:
+            return None
+        return Marker.read(found["message"]["seq"], base64.b64decode(found["message"].get("data", "")))
+
+    async def _everything(self) -> dict[int, Revision]:
+        """Return every manifest in the bucket by its number, also those of pushes that did not commit."""
+        keys = await self._bucket.keys("rev.*")
+        values = await _each(self._bucket.get, keys)
+        found = [Revision._decoded(value) for value in values if value is not None]
+        return {revision.number: revision for revision in found}
+
+    # --- changing
+
+    async def push(
+        self, documents: Documents, *, by: str, remove: Iterable[str] = (), about: str | None = None
+    ) -> Pushed:
+        """Put fragments into the catalogue, each in place of the one of the same name, as one revision.
+
+        If the catalogue has all of them already, nothing is written. Raises CatalogueLost, BucketMissing.
+        """
+        gone = tuple(remove)
+
+        def change(there: Documents) -> Documents:
+            return {name: there[name] for name in there if name not in gone} | dict(documents)
+
+        names = ", ".join(sorted({*documents, *gone}))
+        return await self._commit(change, by=by, about=about or f"push {names}")
+
+    async def rollback(self, number: int, *, by: str) -> Pushed:
+        """Make a new revision that is like an older one. Raises UnknownRevision."""
+        back = await self.documents((await self.revision(number)).fragments)
+        return await self._commit(lambda _there: back, by=by, about=f"rollback to {number}")
+
+    async def heal(self) -> None:
+        """Complete a push that died after its marker was stored."""
+        marker = await self.last_marker()
+        if marker is None:
+            return
+        committed = await self.committed()
+        if committed is None or committed.revision < marker.revision:
+            await self._write_committed(Committed(marker.revision, marker.offset, await self._epoch()))
+
+    async def _commit(self, change: Change, *, by: str, about: str) -> Pushed:
+        await self.heal()
+        while True:
+            epoch = await self._epoch()
+            head = await self.head()
+            documents = change(await self.documents(head.fragments))
+            fragments = {name: digest_of(document) for name, document in documents.items()}
+            if fragments == head.fragments and head.revision is not None:
+                return Pushed(head.revision, head.marker, changed=False)
+            revision = await self._write_revision(head, fragments, by=by, about=about)
+            await self._write_documents(documents)
+            offset = await self._mark(revision, head)
+            if offset is not None:
+                break
+            log.info("another push was faster, checking again", revision=revision.number)
+            await self._discard(revision.number)
+            await self._prune()
+        await self._write_committed(Committed(revision.number, offset, epoch))
+        await self._prune()
+        return Pushed(revision.number, offset, changed=True)
+
+    async def _write_revision(self, head: Head, fragments: Mapping[str, str], *, by: str, about: str) -> Revision:
+        """Write the manifest of a new revision under a number that was never used."""
+        used = [int(key.removeprefix("rev.")) for key in await self._bucket.keys("rev.*")]
+        number = max([*used, head.revision or 0])
+        while True:
+            number += 1
+            revision = Revision(number, head.revision, fragments, datetime.now(UTC), by, about)
+            try:
+                await self._bucket.put(f"rev.{number}", revision._encoded(uuid.uuid4().hex), after=0)
+            except WrongSequence:  # another push has taken it since
+                continue
+            return revision
+
+    async def _write_documents(self, documents: Documents) -> None:
+        """Write documents, even those that are there: a push that deletes unused ones may have listed them before."""
+
+        async def write(document: Document) -> None:
+            await self._bucket.put(f"fragment.{digest_of(document)}", _json(document))
+
+        await _each(write, documents.values())
+
+    async def _mark(self, revision: Revision, head: Head) -> int | None:
+        """Publish the marker. Returns its offset, or None if another push has committed since the head was read.
+
+        Repeats it until either is certain. So this revision's manifest may be deleted afterwards.
+        """
+        body = _json(
+            {"revision": revision.number, "previous": revision.previous, "fragments": dict(revision.fragments)}
+        )
+        try:
+            return await broker.publish(
+                self._nc,
+                CATALOGUE,
+                body,
+                message_id=f"catalogue-{revision.number}-{hashlib.sha256(body).hexdigest()[:16]}",
+                headers={EXPECTED: str(head.marker)},
+            )
+        except WrongSequence:
+            # An attempt that looked lost may be the one that was stored.
+            markers = await self.markers(after=head.marker)
+            return next((marker.offset for marker in markers if marker.revision == revision.number), None)
+
+    async def _write_committed(self, committed: Committed) -> None:
+        """Write which revision counts, unless a newer one is written there already."""
+        value = _json({"revision": committed.revision, "offset": committed.offset, "epoch": committed.epoch})
+        while True:
+            there = await self._bucket.last(COMMITTED)
+            if there is not None and not there.deleted and json.loads(there.value)["revision"] >= committed.revision:
+                return
+            try:
+                await self._bucket.put(COMMITTED, value, after=there.at if there else 0)
+            except WrongSequence:
+                continue
+            return
+
+    async def _prune(self) -> None:
+        """Delete revisions that no event in the stream and no rollback needs, pushes that lost, and their documents.
+
+        A manifest with a number below the head's that is not in the chain of committed ones can never commit: its
+        marker expects a head that was replaced. One with a greater number may still commit, so it stays.
+        """
+        keys = await self._bucket.keys("fragment.*")
+        documents = dict(zip(keys, await _each(self._bucket.last, keys), strict=True))
+        # Read after the documents, because a push writes its manifest before its documents.
+        everything = await self._everything()
+        committed = await self.committed()
+        if committed is None:
+            return
+        oldest = await self._marker({"seq": 1, "next_by_subj": CATALOGUE})
+        needed_from = committed.revision if oldest is None else (oldest.previous or oldest.revision)
+        chain = _chain(everything, committed.revision)
+        kept = {number for at, number in enumerate(chain) if at < KEPT_REVISIONS or number >= needed_from}
+        passed = [number for number in everything if number < committed.revision and number not in kept]
+        await _each(lambda number: self._discard(number, forget=True), passed)
+        stays = {
+            digest for number in everything if number not in passed for digest in everything[number].fragments.values()
+        }
+        for key, entry in documents.items():
+            if entry and not entry.deleted and key.removeprefix("fragment.") not in stays:
+                await self._delete(key, entry)
+
+    async def _discard(self, number: int, *, forget: bool = False) -> None:
+        """Delete the manifest of a revision that cannot commit any more. Its number stays used, unless forgotten."""
+        entry = await self._bucket.last(f"rev.{number}")
+        if entry is not None and not entry.deleted:
+            await self._delete(f"rev.{number}", entry, forget=forget)
+
+    async def _delete(self, key: str, entry: Entry, *, forget: bool = True) -> None:
+        try:
+            await self._bucket.delete(key, after=entry.at, forget=forget)
+        except WrongSequence:  # another push wrote it again, so it needs it, or deleted it
+            log.debug("not deleted, it changed", key=key)
+
+    async def _epoch(self) -> str:
+        config = await broker.config_of(self._nc, STREAM)
+        if not config:
+            raise BrokerRefused(f"there is no stream {STREAM}: `beaconfire setup` declares it")
+        return broker.epoch_of(config)
+
+
+def digest_of(document: Document) -> str:
+    """Return the name by which a document is known: of its content, whatever file it came from."""
+    return hashlib.sha256(_json(document)).hexdigest()
+
+
+def _json(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
+
+
+def _chain(everything: Mapping[int, Revision], head: int | None) -> list[int]:
+    """Return the numbers of the committed revisions that are kept, newest first."""
+    chain: list[int] = []
+    while head is not None and head in everything:
+        chain.append(head)
+        head = everything[head].previous
+    return chain
+
+
+async def _each(call: Callable[[T], Awaitable[R]], arguments: Iterable[T]) -> list[R]:
+    """Call it for each argument, several at a time. Returns the results in the order of the arguments."""
+    slots = asyncio.Semaphore(AT_ONCE)
+
+    async def one(argument: T) -> R:
+        async with slots:
+            return await call(argument)
+
+    return await asyncio.gather(*map(one, arguments))

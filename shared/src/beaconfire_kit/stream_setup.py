@@ -1,0 +1,51 @@
+"""Declare the streams and the catalogue's bucket, with the built-in fragments: once per deployment, as user `setup`.
+
+nc = await broker.connect(settings, "setup", on_closed=…)
+epoch = await declare_stream(nc, replicas=3)
+"""
+
+import asyncio
+import uuid
+
+from nats.aio.client import Client
+
+from beaconfire_kit import broker
+from beaconfire_kit.broker import ANCHOR, DEADLETTERS, STREAM
+from beaconfire_kit.catalogue.builtin import documents
+from beaconfire_kit.catalogue_store import CatalogueStore
+
+
+async def declare_stream(
+    nc: Client, *, replicas: int | None = None, builtin: bool = True, timeout_s: float = 30.0
+) -> str:
+    """Create the streams, or update those that exist to this configuration. Returns the epoch, which an update keeps.
+
+    Without `replicas`, a stream keeps its number, and a new one has 1. A new stream of events gets an anchor, so its
+    first offset shows what retention removed and not which ticks expired. The catalogue's bucket is prepared too, and
+    the built-in fragments are pushed unless `builtin` is false. Raises TimeoutError if JetStream does not answer in
+    time, BrokerRefused if it refuses.
+    """
+    async with asyncio.timeout(timeout_s):
+        there = await broker.config_of(nc, DEADLETTERS)
+        copies = replicas or there.get("num_replicas", 1)
+        change = "UPDATE" if there else "CREATE"
+        await broker.call_api(nc, f"STREAM.{change}.{DEADLETTERS}", broker.deadletters_config(replicas=copies))
+        epoch = await _declare_events(nc, replicas)
+        store = CatalogueStore(nc)
+        await store.prepare(replicas=replicas)
+        if builtin:
+            await store.push(documents(), by="setup", about="built-in fragments")
+        return epoch
+
+
+async def _declare_events(nc: Client, replicas: int | None) -> str:
+    there = await broker.config_of(nc, STREAM)
+    copies = replicas or there.get("num_replicas", 1)
+    if not there:
+        epoch = uuid.uuid4().hex[:12]
+        await broker.call_api(nc, f"STREAM.CREATE.{STREAM}", broker.stream_config(replicas=copies, epoch=epoch))
+        await broker.publish(nc, ANCHOR, b"", message_id=f"anchor-{epoch}")
+        return epoch
+    epoch = broker.epoch_of(there) or uuid.uuid4().hex[:12]
+    await broker.call_api(nc, f"STREAM.UPDATE.{STREAM}", broker.stream_config(replicas=copies, epoch=epoch))
+    return epoch

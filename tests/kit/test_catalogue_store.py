@@ -1,0 +1,387 @@
+"""Revisions of the catalogue in the broker: pushes, races between them, and what is left of one that died."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from nats.aio.client import Client
+
+from beaconfire.nats_server import NatsServer
+from beaconfire.processes import Process
+from beaconfire_kit import broker
+from beaconfire_kit.catalogue_store import (
+    CatalogueLost,
+    CatalogueStore,
+    Committed,
+    UnknownRevision,
+    digest_of,
+)
+from beaconfire_kit.key_value import BucketMissing, KeyValue
+from beaconfire_kit.stream_setup import declare_stream
+from tests.broker_changes import call_api
+from tests.conftest import At, connected
+from tests.forked import Forked
+from tests.kit.fragments import document
+from tests.proxy import Proxy
+
+PATIENCE_S = 30.0
+
+
+class Pusher:
+    """A process that pushes a fragment of this name and title, with a fault if one is given (`tests/kit/pusher.py`)."""
+
+    def __init__(self, server: NatsServer, folder: Path, name: str, title: str, *fault: str) -> None:
+        command = [sys.executable, "-m", "tests.kit.pusher", name, title, *fault]
+        environment = {**os.environ, **server.environment("catalogue")}
+        log = folder / f"{name} {title}.log"
+        self.process = Forked(Process("pusher", command, log_path=log, environment=environment))
+        self.process.start()
+
+    async def outcome(self) -> Mapping[str, int]:
+        """Wait until it ends well, and return its revision, the offset of its marker, and its count of requests."""
+        await self.end()
+        assert self.process.exit_code == 0, self.process.last_lines
+        found: dict[str, int] = json.loads(self.process.last_lines[-1])
+        return found
+
+    async def end(self) -> None:
+        assert await asyncio.to_thread(self.process.wait, PATIENCE_S)
+
+    async def until_frozen(self) -> None:
+        """Wait until the process has stopped itself."""
+        async with asyncio.timeout(PATIENCE_S):
+            while Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+                await asyncio.sleep(0.01)
+
+
+async def check_whole(nc: Client) -> None:
+    """Check that stream and bucket agree, and that everything in the bucket is there for a reason."""
+    store, bucket = CatalogueStore(nc), KeyValue(nc, "CATALOGUE")
+    head, committed, markers = await store.head(), await store.committed(), await store.markers()
+    assert committed is not None
+    assert (committed.revision, committed.offset) == (head.revision, head.marker)
+    assert [marker.previous for marker in markers] == [None, *(marker.revision for marker in markers[:-1])]
+    revisions = [revision.number for revision in await store.revisions()]
+    assert revisions == [marker.revision for marker in reversed(markers)]
+    kept = {key for key in await bucket.keys("rev.*") if await bucket.get(key) is not None}
+    assert kept == {f"rev.{number}" for number in revisions}
+    used = {digest for marker in markers for digest in marker.fragments.values()}
+    documents = {key for key in await bucket.keys("fragment.*") if await bucket.get(key) is not None}
+    assert documents == {f"fragment.{digest}" for digest in used}
+
+
+async def test_a_push_makes_one_revision_of_all_its_fragments(stream: NatsServer) -> None:
+    """Two fragments of one push become one revision with one marker, and their documents can be read again."""
+    async with connected(stream, "catalogue") as nc:
+        store = CatalogueStore(nc)
+        before = await store.head()
+
+        pushed = await store.push({"logistics": document("a"), "billing": document("b")}, by="test")
+
+        after = await store.head()
+        assert (pushed.changed, after.revision, after.marker) == (True, (before.revision or 0) + 1, pushed.offset)
+        documents = await store.documents(after.fragments)
+        assert (documents["logistics"], documents["billing"]) == (document("a"), document("b"))
+        await check_whole(nc)
+
+
+async def test_a_push_of_what_is_there_makes_no_revision(stream: NatsServer) -> None:
+    """The second push of the same document writes nothing, and returns the revision that has it."""
+    async with connected(stream, "catalogue") as nc:
+        store = CatalogueStore(nc)
+        first = await store.push({"logistics": document("a")}, by="test")
+
+        again = await store.push({"logistics": document("a")}, by="test")
+
+        assert (again.changed, again.revision, again.offset) == (False, first.revision, first.offset)
+        assert (await store.markers())[-1].offset == first.offset
+
+
+async def test_declaring_the_stream_again_pushes_nothing(stream: NatsServer) -> None:
+    """A second setup finds the built-in fragments and leaves the catalogue as it is."""
+    async with connected(stream, "setup") as nc:
+        before = await CatalogueStore(nc).head()
+
+        await declare_stream(nc)
+
+        assert await CatalogueStore(nc).head() == before
+
+
+async def test_setup_can_leave_the_built_in_fragments_out(nats_server: NatsServer) -> None:
+    """Without built-in fragments, the bucket is there and nothing is committed."""
+    async with connected(nats_server, "setup") as nc:
+        await declare_stream(nc, builtin=False)
+
+        assert await CatalogueStore(nc).committed() is None
+
+
+async def test_a_rollback_is_a_new_revision(stream: NatsServer) -> None:
+    """A rollback commits a new revision with the fragments of the old one."""
+    async with connected(stream, "catalogue") as nc:
+        store = CatalogueStore(nc)
+        first = await store.push({"logistics": document("a")}, by="test")
+        second = await store.push({"logistics": document("b")}, by="test")
+
+        back = await store.rollback(first.revision, by="test")
+
+        assert back.revision == second.revision + 1
+        assert (await store.documents((await store.head()).fragments))["logistics"] == document("a")
+        assert (await store.revisions())[0].about == f"rollback to {first.revision}"
+
+
+async def test_a_rollback_to_an_unknown_revision_is_refused(stream: NatsServer) -> None:
+    async with connected(stream, "catalogue") as nc:
+        with pytest.raises(UnknownRevision, match="no revision 77"):
+            await CatalogueStore(nc).rollback(77, by="test")
+
+
+async def test_a_removed_fragment_is_not_in_the_next_revision(stream: NatsServer) -> None:
+    async with connected(stream, "catalogue") as nc:
+        store = CatalogueStore(nc)
+        await store.push({"logistics": document("a"), "billing": document("b")}, by="test")
+
+        await store.push({}, remove=["billing"], by="test")
+
+        head = await store.head()
+        assert "logistics" in head.fragments
+        assert "billing" not in head.fragments
+        await check_whole(nc)
+
+
+async def test_pushes_at_the_same_time_all_commit_one_after_the_other(stream: NatsServer) -> None:
+    """Six pushers at once: each commits, none undoes another's fragment, and nothing is left of the lost attempts."""
+    async with connected(stream, "catalogue") as nc, asyncio.TaskGroup() as group:
+        for number in range(6):
+            group.create_task(CatalogueStore(nc).push({f"team-{number}": document("x")}, by="test"))
+
+    async with connected(stream, "catalogue") as nc:
+        assert {f"team-{number}" for number in range(6)} <= set((await CatalogueStore(nc).head()).fragments)
+        await CatalogueStore(nc).push({"last": document("x")}, by="test")
+        await check_whole(nc)
+
+
+async def test_two_pushers_in_processes_of_their_own_both_commit(stream: NatsServer, tmp_path: Path) -> None:
+    pushers = [Pusher(stream, tmp_path, name, "x") for name in ("logistics", "billing")]
+
+    revisions = {(await one.outcome())["revision"] for one in pushers}
+
+    assert len(revisions) == 2
+    async with connected(stream, "catalogue") as nc:
+        assert {"logistics", "billing"} <= set((await CatalogueStore(nc).head()).fragments)
+
+
+async def steps(server: NatsServer, folder: Path) -> range:
+    """Return the numbers of the requests that an undisturbed push makes."""
+    return range(1, (await Pusher(server, folder, "counted", "x").outcome())["requests"] + 1)
+
+
+async def test_a_push_killed_at_any_step_leaves_a_whole_catalogue(stream: NatsServer, tmp_path: Path) -> None:
+    """Whatever request a pusher is killed before, the next push finds the catalogue whole and clears up behind it."""
+    for step in await steps(stream, tmp_path):
+        killed = Pusher(stream, tmp_path, "logistics", f"killed at {step}", "kill", str(step))
+        await killed.end()
+        assert killed.process.exit_code == -signal.SIGKILL
+
+        async with connected(stream, "catalogue") as nc:
+            pushed = await CatalogueStore(nc).push({"billing": document(f"after {step}")}, by="test")
+
+            assert pushed.changed
+            await check_whole(nc)
+
+
+async def test_setup_completes_a_push_that_died_after_its_marker(stream: NatsServer) -> None:
+    """A marker without `committed` counts: the next setup writes it down."""
+    async with connected(stream, "catalogue") as nc:
+        store = CatalogueStore(nc)
+        before = await store.committed()
+        pushed = await store.push({"logistics": document("a")}, by="test")
+        assert before is not None
+        bucket = KeyValue(nc, "CATALOGUE")
+        await bucket.put("committed", json.dumps({**vars_of(before)}).encode())
+
+        await store.heal()
+
+        healed = await store.committed()
+        assert healed is not None
+        assert (healed.revision, healed.offset) == (pushed.revision, pushed.offset)
+
+
+def vars_of(committed: Committed) -> dict[str, object]:
+    return {"revision": committed.revision, "offset": committed.offset, "epoch": committed.epoch}
+
+
+async def test_a_push_frozen_at_any_step_takes_no_later_push_back(stream: NatsServer, tmp_path: Path) -> None:
+    """A pusher that was frozen while another pushed checks itself against the new head and commits after it."""
+    for step in await steps(stream, tmp_path):
+        pusher = Pusher(stream, tmp_path, "logistics", f"frozen at {step}", "stop", str(step))
+        await pusher.until_frozen()
+        async with connected(stream, "catalogue") as nc:
+            other = await CatalogueStore(nc).push({"billing": document(f"during {step}")}, by="test")
+
+        pusher.process.thaw()
+        frozen = await pusher.outcome()
+
+        async with connected(stream, "catalogue") as nc:
+            store = CatalogueStore(nc)
+            documents = await store.documents((await store.head()).fragments)
+            assert documents["billing"] == document(f"during {step}")
+            assert documents["logistics"] == document(f"frozen at {step}")
+            committed = await store.committed()
+            assert committed is not None
+            assert committed.revision == max(frozen["revision"], other.revision)
+
+
+async def test_a_marker_whose_acknowledgement_is_lost_commits_once(stream: NatsServer) -> None:
+    """The broker stores the marker and its answer is lost: the push learns that it has committed."""
+    proxy = Proxy(stream.port)
+
+    def hold_the_answer(chunk: bytes) -> bytes:
+        if b"HPUB catalogue " in chunk and not seen.is_set():
+            proxy.flowing.clear()
+            seen.set()
+        return chunk
+
+    seen = asyncio.Event()
+    proxy._rewrite = hold_the_answer
+    async with proxy.running(), connected(At(f"nats://127.0.0.1:{proxy.port}", stream.passwords), "catalogue") as nc:
+        pushing = asyncio.create_task(CatalogueStore(nc).push({"logistics": document("a")}, by="test"))
+        await asyncio.wait_for(seen.wait(), PATIENCE_S)
+        async with connected(stream, "catalogue") as direct:
+            await until_marked(direct, "logistics")
+        proxy.cut()
+        proxy.flowing.set()
+
+        pushed = await asyncio.wait_for(pushing, PATIENCE_S)
+
+    async with connected(stream, "catalogue") as nc:
+        markers = await CatalogueStore(nc).markers()
+        assert [marker.revision for marker in markers].count(pushed.revision) == 1
+        assert markers[-1].offset == pushed.offset
+        await check_whole(nc)
+
+
+async def until_marked(nc: Client, name: str) -> None:
+    """Wait until the stream's last marker has this fragment."""
+    async with asyncio.timeout(PATIENCE_S):
+        while name not in (await CatalogueStore(nc).head()).fragments:
+            await asyncio.sleep(0)
+
+
+async def test_a_lost_marker_is_sent_again(stream: NatsServer) -> None:
+    """The marker itself is lost on its way: the push sends it again, and commits once."""
+    proxy = Proxy(stream.port)
+    proxy.swallow = lambda chunk: b"HPUB catalogue " in chunk and not proxy.swallowed.is_set()
+    async with proxy.running(), connected(At(f"nats://127.0.0.1:{proxy.port}", stream.passwords), "catalogue") as nc:
+        pushed = await asyncio.wait_for(CatalogueStore(nc).push({"a": document("a")}, by="test"), PATIENCE_S)
+
+    assert proxy.swallowed.is_set()
+    async with connected(stream, "catalogue") as nc:
+        assert (await CatalogueStore(nc).head()).revision == pushed.revision
+        await check_whole(nc)
+
+
+async def test_a_revision_counts_after_its_marker_is_gone(stream: NatsServer) -> None:
+    """Retention has removed the markers: the bucket still knows the catalogue, and the next push follows it."""
+    async with connected(stream, "catalogue") as nc:
+        store = CatalogueStore(nc)
+        pushed = await store.push({"logistics": document("a")}, by="test")
+        await call_api(stream, "STREAM.PURGE.EVENTS", {"filter": "catalogue"})
+
+        head = await store.head()
+        following = await store.push({"billing": document("b")}, by="test")
+
+        assert (head.revision, head.marker) == (pushed.revision, 0)
+        assert following.revision == pushed.revision + 1
+        assert (await store.last_marker() or pytest.fail("no marker")).previous == pushed.revision
+
+
+async def test_a_new_stream_keeps_the_catalogue(stream: NatsServer) -> None:
+    """The stream is deleted and declared again: a new epoch, and the catalogue is the same."""
+    async with connected(stream, "setup") as nc:
+        store = CatalogueStore(nc)
+        pushed = await store.push({"logistics": document("a")}, by="test")
+        await call_api(stream, "STREAM.DELETE.EVENTS")
+
+        epoch = await declare_stream(nc)
+
+        committed = await store.committed()
+        assert committed is not None
+        assert committed.revision == pushed.revision
+        assert committed.epoch != epoch
+        assert "logistics" in (await store.head()).fragments
+
+
+async def test_old_revisions_are_deleted_once_nothing_needs_them(stream: NatsServer) -> None:
+    """Thirty pushes, all markers gone: 20 revisions are kept for a rollback, and only their documents."""
+    async with connected(stream, "catalogue") as nc:
+        store = CatalogueStore(nc)
+        for number in range(30):
+            await store.push({"logistics": document(f"version {number}")}, by="test")
+        await call_api(stream, "STREAM.PURGE.EVENTS", {"filter": "catalogue"})
+
+        await store.push({"logistics": document("the last one")}, by="test")
+
+        revisions = await store.revisions()
+        bucket = KeyValue(nc, "CATALOGUE")
+        documents = [key for key in await bucket.keys("fragment.*") if await bucket.get(key) is not None]
+        assert len(revisions) == 20
+        used = {digest for revision in revisions for digest in revision.fragments.values()}
+        assert {f"fragment.{digest}" for digest in used} == set(documents)
+
+
+async def test_revisions_are_kept_while_the_stream_has_events_of_their_time(stream: NatsServer) -> None:
+    """Thirty pushes with their markers in the stream: every revision is kept."""
+    async with connected(stream, "catalogue") as nc:
+        store = CatalogueStore(nc)
+        for number in range(30):
+            await store.push({"logistics": document(f"version {number}")}, by="test")
+
+        assert len(await store.revisions()) >= 30
+        await check_whole(nc)
+
+
+async def test_a_slow_push_does_not_write_an_older_revision_back(stream: NatsServer) -> None:
+    """`committed` only goes forward."""
+    async with connected(stream, "catalogue") as nc:
+        store = CatalogueStore(nc)
+        first = await store.push({"logistics": document("a")}, by="test")
+        second = await store.push({"logistics": document("b")}, by="test")
+
+        await store._write_committed(Committed(first.revision, first.offset, "any"))
+
+        assert (await store.committed() or pytest.fail("nothing")).revision == second.revision
+
+
+async def test_a_broker_without_the_bucket_says_what_to_run(nats_server: NatsServer) -> None:
+    async with connected(nats_server, "catalogue") as nc:
+        with pytest.raises(BucketMissing, match="beaconfire setup"):
+            await CatalogueStore(nc).committed()
+
+
+async def test_a_lost_document_is_reported(stream: NatsServer) -> None:
+    """A push cannot be checked without the documents of the head: it says how to restore them."""
+    async with connected(stream, "catalogue") as nc:
+        store = CatalogueStore(nc)
+        await store.push({"logistics": document("a")}, by="test")
+        bucket = KeyValue(nc, "CATALOGUE")
+        key = f"fragment.{digest_of(document('a'))}"
+        entry = await bucket.last(key)
+        assert entry is not None
+        await bucket.delete(key, after=entry.at)
+
+        with pytest.raises(CatalogueLost, match="beaconfire catalogue restore"):
+            await store.push({"billing": document("b")}, by="test")
+
+
+async def test_only_setup_and_catalogue_may_push(stream: NatsServer) -> None:
+    """The broker refuses a marker and a revision from every other user."""
+    for user in ("operator", "publisher", "gateway", "auth", "scheduler"):
+        async with connected(stream, user) as nc:
+            for subject in ("catalogue", "$KV.CATALOGUE.rev.99", "$KV.CATALOGUE.committed"):
+                with pytest.raises(broker.MayNotPublish):
+                    await broker.publish(nc, subject, b"{}", message_id="m")
