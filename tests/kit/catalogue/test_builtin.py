@@ -37,4 +37,4 @@ def test_catalogue_without_fragments_has_users_and_the_system() -> None:
 def test_builtin_schemas_compile(name: str) -> None:
     event_type = Catalogue.of(1, builtin.fragments()).types[name][1]
 
-    assert not schemas.compile(event_type).is_valid({})
+    assert not schemas.compile(event_type).is_valid([])

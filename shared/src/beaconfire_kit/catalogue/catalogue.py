@@ -5,10 +5,11 @@ catalogue.types["parcel.moved"][1].subject
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from beaconfire_kit.catalogue.builtin import SYSTEM
+from beaconfire_kit.catalogue.checking import CheckedEvent, Checker
 from beaconfire_kit.catalogue.fragment import EventType, Fragment, InvalidFragment, Problem, RootKind
 from beaconfire_kit.catalogue.pointers import pointer
 from beaconfire_kit.catalogue.profile import VENDOR
@@ -29,6 +30,10 @@ class Catalogue:
     """By kind, `user` included."""
     types: Mapping[str, Mapping[int, EventType]]
     """By type, then by version. The two types of the system are among them."""
+    checker: Checker = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "checker", Checker(self.types))
 
     @classmethod
     def of(cls, revision: int, fragments: Mapping[str, Fragment]) -> "Catalogue":
@@ -55,6 +60,10 @@ class Catalogue:
             MappingProxyType(roots),
             MappingProxyType({name: MappingProxyType(versions) for name, versions in types.items()}),
         )
+
+    def check(self, subject: str, body: bytes) -> CheckedEvent:
+        """Check a message on the subject it was published on. Raises InvalidEvent. See `checking.Checker.check`."""
+        return self.checker.check(subject, body)
 
     @property
     def root_kinds(self) -> frozenset[str]:
