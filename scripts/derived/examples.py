@@ -11,6 +11,7 @@ from scripts.derived.schema import payload_schema
 MOMENT = "2026-11-21T10:00:00Z"
 # Values for some fields. Every other field gets a value that is derived from its type.
 WORDS: dict[str, Any] = {
+    "rootKind": "campaign",
     "changedFields": ["name"],
     "affectedFields": ["food"],
     "previousTime": "1042-03-01T06:00:00Z",

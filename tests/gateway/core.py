@@ -145,7 +145,7 @@ def spawning(loop: asyncio.AbstractEventLoop) -> Callable[[Coroutine[Any, Any, N
 
 def key(room: str) -> RoomKey:
     """The key of a room that names its root."""
-    found = parse_room(room).key
+    found = parse_room(room).key(("campaign", "workspace", "user"))
     assert found is not None
     return found
 

@@ -10,11 +10,13 @@ from beaconfire_kit.subjects import (
     Pair,
     RoomKey,
     is_id,
+    is_membership,
     parse_room,
     parse_root,
     parse_subject,
 )
 
+ROOT_KINDS = ("campaign", "workspace", "user")
 IDS = st.text("abcXYZ019_-", min_size=1, max_size=64)
 
 
@@ -68,8 +70,12 @@ def test_parsed_subjects_and_rooms_are_printed_as_they_were(
         "campaign.ü",
         "campaign.%2A",
         "campaign." + "x" * 65,
-        "settlement.s1",
         "tick",
+        "tick.t1",
+        "live.campaign.c1",
+        "catalogue.c1",
+        "_INBOX_gateway.x1",
+        "$JS.API",
         ".".join(["campaign", "c1"] * 9),
     ],
 )
@@ -87,11 +93,42 @@ def test_any_text_is_a_subject_of_ids_or_is_refused(text: str) -> None:
     assert all(is_id(pair.kind) and is_id(pair.id) for pair in subject.pairs)
 
 
+def test_subject_may_begin_with_any_kind_that_is_not_reserved() -> None:
+    assert str(parse_subject("depot.d1.parcel.p1").root) == "depot:d1"
+    with pytest.raises(InvalidSubject, match="deadletter, which is reserved"):
+        parse_subject("deadletter.d1.parcel.p1")
+
+
+def test_membership_of_every_root_belongs_to_auth() -> None:
+    assert all(map(is_membership, ["campaign.c1.member.u1", "depot.d1.member.u1", "user.u1.access"]))
+    assert not any(map(is_membership, ["depot.d1.member", "depot.d1.parcel.p1", "campaign.c1.access", "user.u1"]))
+
+
 def test_room_is_named_with_or_without_its_root() -> None:
-    assert parse_room("campaign:c1/settlement:s1").key == RoomKey(Pair("campaign", "c1"), Pair("settlement", "s1"))
-    assert parse_room("campaign:c1").key == RoomKey(Pair("campaign", "c1"), Pair("campaign", "c1"))
-    assert parse_room("campaign:c1/campaign:c1").key == parse_room("campaign:c1").key
-    assert parse_room("settlement:s1").key is None
+    campaign = RoomKey(Pair("campaign", "c1"), Pair("campaign", "c1"))
+
+    assert parse_room("campaign:c1/settlement:s1").key(ROOT_KINDS) == RoomKey(
+        Pair("campaign", "c1"), Pair("settlement", "s1")
+    )
+    assert parse_room("campaign:c1").key(ROOT_KINDS) == campaign
+    assert parse_room("campaign:c1/campaign:c1").key(ROOT_KINDS) == campaign
+    assert parse_room("settlement:s1").key(ROOT_KINDS) is None
+
+
+@pytest.mark.parametrize("room", ["settlement:s1/structure:t1", "campaign:c1/campaign:c2", "campaign:c1/user:u1"])
+def test_room_below_something_that_is_no_root_and_root_as_a_room_of_another_are_refused(room: str) -> None:
+    with pytest.raises(InvalidRoom, match="root"):
+        parse_room(room).key(ROOT_KINDS)
+
+
+def test_declared_kind_is_a_root_and_no_room_of_another_root() -> None:
+    kinds = (*ROOT_KINDS, "depot")
+
+    assert parse_room("depot:d1").key(ROOT_KINDS) is None
+    assert parse_room("depot:d1").key(kinds) == RoomKey(Pair("depot", "d1"), Pair("depot", "d1"))
+    assert parse_room("campaign:c1/depot:d1").key(ROOT_KINDS) is not None
+    with pytest.raises(InvalidRoom, match="depot:d1 is a root of its own"):
+        parse_room("campaign:c1/depot:d1").key(kinds)
 
 
 @pytest.mark.parametrize(
@@ -110,10 +147,8 @@ def test_room_is_named_with_or_without_its_root() -> None:
         "campaign:c1\x00",
         "campaign:c1/",
         "/settlement:s1",
-        "settlement:s1/structure:t1",
         "campaign:c1/settlement:s1/structure:t1",
-        "campaign:c1/campaign:c2",
-        "campaign:c1/user:u1",
+        "tick:t1/settlement:s1",
         "campaign:" + "x" * 65,
         "\N{CYRILLIC SMALL LETTER ES}ampaign:c1",
     ],
@@ -134,7 +169,7 @@ def test_any_text_is_a_room_without_wildcards_or_is_refused(text: str) -> None:
     assert str(room) == text
 
 
-def test_only_campaigns_workspaces_and_users_are_roots() -> None:
-    assert parse_root("workspace:w1") == Pair("workspace", "w1")
-    with pytest.raises(InvalidRoom, match="not a root"):
-        parse_root("settlement:s1")
+def test_reserved_words_are_no_kinds_of_roots() -> None:
+    assert parse_root("depot:d1") == Pair("depot", "d1")
+    with pytest.raises(InvalidRoom, match="catalogue is reserved"):
+        parse_root("catalogue:c1")

@@ -15,6 +15,7 @@ from beaconfire_kit import broker
 from beaconfire_kit.authorization import AUTHORIZE, GRANT, QUEUE
 from beaconfire_kit.broker import STREAM
 from beaconfire_kit.envelope import Envelope, Metadata
+from beaconfire_kit.subjects import RESERVED_KINDS
 from tests.client import open_socket
 from tests.conftest import connected
 from tests.gateway.conftest import Gateway, settlement
@@ -22,7 +23,7 @@ from tests.security.conftest import Target
 from tests.security.raw_nats import RawNats, Refused, raw_nats
 
 NAMES = [user.name for user in USERS]
-MEMBERSHIP = ("campaign.c1.member.u1", "workspace.w1.member.u1", "user.u1.access")
+MEMBERSHIP = ("campaign.c1.member.u1", "workspace.w1.member.u1", "depot.d1.member.u1", "user.u1.access")
 API = (
     *(f"STREAM.{call}.{STREAM}" for call in ("CREATE", "UPDATE", "DELETE", "PURGE", "INFO", "SNAPSHOT", "RESTORE")),
     *(f"STREAM.{call}.{STREAM}" for call in ("MSG.GET", "MSG.DELETE", "LEADER.STEPDOWN", "PEER.REMOVE")),
@@ -63,6 +64,7 @@ PUBLISHES = (
     "$SYS.REQ.USER.INFO",
     "$SRV.PING",
     "$KV.secrets.x",
+    *(f"{word}.x1.member.u1" for word in (*sorted(RESERVED_KINDS), "_INBOX", "_INBOX_gateway", "$JS", "$KV", "$SYS")),
     f"$JS.ACK.{STREAM}.intruder.1.1.1.1.1",
     "$JS.ACK.OTHER.intruder.1.1.1.1.1",
     "$JS.FC.EVENTS.intruder.x",

@@ -125,7 +125,7 @@ def test_listen_with_an_invalid_token_ends_at_once_with_a_sentence(data: Path) -
         (("campaign.c1.settlement.s1", "settlement_updated", "{}"), "campaignId"),
         (update("c2")[:1] + update("c1")[1:], "wrong_subject"),
         (("campaign.*.settlement.s1", "settlement_updated", "{}"), "is not an id"),
-        (("planet.p1", "settlement_updated", "{}"), "does not start with one of"),
+        (("tick.p1", "settlement_updated", "{}"), "which is reserved"),
         (("campaign.c1.settlement.s1", "setlement_updated", "{}"), "not a type of the catalogue"),
         (("campaign.c1.member.u1", "member_changed", "{}"), "only auth may publish"),
     ],

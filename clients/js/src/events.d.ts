@@ -155,7 +155,7 @@ export interface CycleUpdated {
 
 /** A user became a member of a root, got another role, or (if `role` is null) is no longer a member. */
 export interface MemberChanged {
-  readonly rootKind: "campaign" | "workspace";
+  readonly rootKind: string;
   readonly rootId: string;
   readonly userId: string;
   readonly role: "owner" | "editor" | "viewer" | null;

@@ -105,14 +105,16 @@ def question(claims: Claims, rooms: Sequence[str] = (), *, roots_of: str | None 
 
 
 class RoomDecision(CamelModel):
-    """The answer for one room: `root` and `role` are set where it is allowed. A room that does not exist, is malformed
-    or belongs to others is answered alike."""
+    """The answer for one room: `root` and `role` are set if it is allowed. A room that does not exist and a room of
+    other users are answered alike."""
 
     allowed: bool
     root: str | None = None
     role: Role | None = None
     ambiguous: tuple[str, ...] | None = None
-    """Set where a bare name means a room in several of the user's roots: their long forms, of which to ask for one."""
+    """Set if a bare name means a room in several of the user's roots: their long forms, of which to ask for one."""
+    impossible: str | None = None
+    """Set if the catalogue has no such room, whoever asks: a sentence that says why."""
 
 
 class AuthorizeReply(_Reply):

@@ -1,4 +1,4 @@
-"""Parse subjects and rooms. No I/O.
+"""Parse subjects and rooms. No I/O, and no knowledge of the catalogue.
 
 A subject is a path of `kind.id` pairs, outermost first, with at most one trailing word that has no id (the
 *aspect*): `campaign.c1.settlement.s1`, `campaign.c1.world_time`. Every pair is a room; the outermost pair is the
@@ -8,16 +8,17 @@ and its rooms").
 On a socket a room is `kind:id`, or `root:id/kind:id` if the client knows the root. Ids and kinds match
 `[A-Za-z0-9_-]{1,64}`, on publish and on subscribe. NATS *can* store `campaign.*.x`, and a room id of `*` would
 otherwise reach every campaign.
+
+Parsing checks the form alone. Which kinds are roots is known to the catalogue: pass `Catalogue.root_kinds` where it
+matters (`Room.key`), or ask auth.
 """
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import NamedTuple
 
 ID_PATTERN = r"[A-Za-z0-9_-]{1,64}"
-KINDS_WITH_MEMBERS = ("campaign", "workspace")
-"""Kinds of roots that have members. A user is a root of its own, and its only member."""
-ROOT_KINDS = frozenset({*KINDS_WITH_MEMBERS, "user"})
 RESERVED_KINDS = frozenset(
     {"auth", "live", "ephemeral", "presence", "deadletter", "outbox", "tick", "anchor", "catalogue"}
 )
@@ -33,7 +34,7 @@ def membership_of(root_kind: str) -> str:
     return f"{root_kind}.*.member.*"
 
 
-MEMBERSHIP = (*map(membership_of, KINDS_WITH_MEMBERS), "user.*.access")
+MEMBERSHIP = (membership_of("*"), "user.*.access")
 """Patterns of the subjects on which only auth may publish, because gateways act on these events."""
 
 
@@ -93,12 +94,19 @@ class Room:
     root: Pair | None
     pair: Pair
 
-    @property
-    def key(self) -> RoomKey | None:
-        """The room's key, if it is known without a look-up: the client gave the root, or the room is a root."""
-        if self.root is not None:
-            return RoomKey(self.root, self.pair)
-        return RoomKey(self.pair, self.pair) if self.pair.kind in ROOT_KINDS else None
+    def key(self, root_kinds: Collection[str]) -> RoomKey | None:
+        """Return the room's key if it needs no look-up: the client gave the root, or the room is a root.
+
+        Raises InvalidRoom if the root has none of these kinds, and if the room is named as a part of another root but
+        is a root itself. Events may have such subjects, but nobody hears them in such a room.
+        """
+        if self.root is None:
+            return RoomKey(self.pair, self.pair) if self.pair.kind in root_kinds else None
+        if self.root.kind not in root_kinds:
+            raise InvalidRoom(f"{self}: {self.root.kind} is not a kind of root in the catalogue")
+        if self.pair.kind in root_kinds and self.pair != self.root:
+            raise InvalidRoom(f"{self}: {self.pair} is a root of its own, not a room of {self.root}")
+        return RoomKey(self.root, self.pair)
 
     def __str__(self) -> str:
         return f"{self.root}/{self.pair}" if self.root else str(self.pair)
@@ -118,7 +126,7 @@ def parse_subject(text: str) -> Subject:
     """Parse a subject.
 
     Raises InvalidSubject, naming the token, for wildcards, empty tokens, white space and tokens over 64 characters.
-    Also raises it if the first token is not a root kind.
+    Also raises it if the first token is reserved.
     """
     tokens = text.split(".")
     if len(tokens) > MAX_TOKENS:
@@ -126,8 +134,10 @@ def parse_subject(text: str) -> Subject:
     for token in tokens:
         if not is_id(token):
             raise InvalidSubject(f"{_show(token)} in a subject is not an id: expected {ID_PATTERN}")
-    if len(tokens) < 2 or tokens[0] not in ROOT_KINDS:
-        raise InvalidSubject(f"{_show(text)} does not start with one of {', '.join(sorted(ROOT_KINDS))} and its id")
+    if is_reserved(tokens[0]):
+        raise InvalidSubject(f"{_show(text)} starts with {tokens[0]}, which is reserved: start with a kind of root")
+    if len(tokens) < 2:
+        raise InvalidSubject(f"{_show(text)} does not start with a kind of root and its id")
     aspect = tokens.pop() if len(tokens) % 2 else None
     pairs = tuple(Pair(kind, id_) for kind, id_ in zip(tokens[::2], tokens[1::2], strict=True))
     return Subject(pairs, aspect)
@@ -163,22 +173,17 @@ def parse_pair(text: str) -> Pair:
 
 
 def parse_root(text: str) -> Pair:
-    """Parse the `kind:id` of a root. Raises InvalidRoom if roots have no such kind."""
+    """Parse the `kind:id` of a root. Raises InvalidRoom if no root can have this kind."""
     pair = parse_pair(text)
-    if pair.kind not in ROOT_KINDS:
-        raise InvalidRoom(f"{_show(text)} is not a root: expected one of {', '.join(sorted(ROOT_KINDS))}")
+    if is_reserved(pair.kind):
+        raise InvalidRoom(f"{_show(text)} is not a root: the kind {pair.kind} is reserved")
     return pair
 
 
 def parse_room(text: str) -> Room:
     """Parse a room as a client writes it: `settlement:s1` or `campaign:c1/settlement:s1`. Raises InvalidRoom."""
     root, slash, pair = text.rpartition("/")
-    if not slash:
-        return Room(None, parse_pair(text))
-    room = Room(parse_root(root), parse_pair(pair))
-    if room.pair.kind in ROOT_KINDS and room.pair != room.root:
-        raise InvalidRoom(f"{_show(text)}: {room.pair} is a root of its own, not a room of {room.root}")
-    return room
+    return Room(parse_root(root) if slash else None, parse_pair(pair))
 
 
 def _show(text: str) -> str:

@@ -29,7 +29,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 from beaconfire_kit import jws, logs, metrics
 from beaconfire_kit.jws import Malformed
 from beaconfire_kit.settings import OutsideIssuer
-from beaconfire_kit.subjects import ROOT_KINDS, InvalidSubject, is_id, is_membership, matches, parse_subject
+from beaconfire_kit.subjects import InvalidSubject, is_id, is_membership, is_reserved, matches, parse_subject
 
 log = logs.get(__name__)
 
@@ -123,10 +123,15 @@ def may_publish(claims: ServiceClaims, subject: str) -> bool:
 
 
 def check_pattern(text: str) -> str:
-    """Return the text if it is a valid pattern for a service token. Raises InvalidPattern with what is wrong."""
+    """Return the text if it has the form of a pattern for a service token. Raises InvalidPattern with what is wrong.
+
+    Auth also checks, before it issues a token, that the catalogue has the kind of root.
+    """
     words = text.split(".")
-    if words[0] not in ROOT_KINDS:
-        raise InvalidPattern(f"{text[:80]!r} does not start with one of {', '.join(sorted(ROOT_KINDS))}")
+    if not is_id(words[0]):
+        raise InvalidPattern(f"{text[:80]!r} does not start with a kind of root, like campaign")
+    if is_reserved(words[0]):
+        raise InvalidPattern(f"{text[:80]!r} starts with {words[0]}, which is reserved: start with a kind of root")
     middle = words[1:-1] if words[-1] == ">" else words[1:]
     if len(words) < 2 or len(text) > 200 or not all(_PATTERN_TOKEN.fullmatch(word) for word in middle):
         raise InvalidPattern(

@@ -11,7 +11,7 @@ from beaconfire_kit.authorization import AUTHORIZE, GRANT, QUEUE
 from beaconfire_kit.broker import CATALOGUE, DEADLETTER_PREFIX, DEADLETTERS, LIVE_PREFIX, STREAM, WAKE
 from beaconfire_kit.catalogue_store import BUCKET, KV_STREAM
 from beaconfire_kit.lookup import consumer
-from beaconfire_kit.subjects import MEMBERSHIP
+from beaconfire_kit.subjects import MEMBERSHIP, RESERVED_KINDS
 
 _PUSHES = (CATALOGUE, f"$KV.{BUCKET}.>")
 """What writes a revision of the catalogue, and the marker that commits it."""
@@ -24,6 +24,10 @@ table."""
 NODE_NAME_VARIABLE = "BEACONFIRE_NATS_NAME"
 ROUTES_VARIABLE = "BEACONFIRE_NATS_ROUTES"
 ROUTES_PASSWORD_VARIABLE = "BEACONFIRE_NATS_ROUTES_PASSWORD"  # noqa: S105  (a name)
+
+
+_NO_EVENTS = (*sorted(RESERVED_KINDS), "_INBOX", "$JS", "$KV", "$MQTT", "$O", "$SRV", "$SYS")
+"""First words of subjects that are not events. A pattern that begins with `*` matches them too."""
 
 
 def _consumer(name: str) -> tuple[str, ...]:
@@ -153,17 +157,27 @@ USERS = (
 
 
 def _protected(users: tuple[BrokerUser, ...]) -> tuple[BrokerUser, ...]:
-    """Return the users. A user that may make and delete any consumer is denied those that belong to other users."""
+    """Return the users. What belongs to others is denied to a user whose wildcards would match it."""
+    return tuple(
+        replace(user, deny_publish=(*user.deny_publish, *_consumers_of_others(user, users), *_no_events(user, users)))
+        for user in users
+    )
+
+
+def _no_events(user: BrokerUser, users: tuple[BrokerUser, ...]) -> tuple[str, ...]:
+    """Return what the user's patterns for every kind of root match besides events."""
+    words = (*_NO_EVENTS, *(f"_INBOX_{one.name}" for one in users))
+    return tuple(word + pattern[1:] for pattern in user.publish if pattern.startswith("*.") for word in words)
+
+
+def _consumers_of_others(user: BrokerUser, users: tuple[BrokerUser, ...]) -> tuple[str, ...]:
+    """Return the consumers of other users, if the user may make and delete any consumer."""
     calls = tuple(f"$JS.API.CONSUMER.{call}.{STREAM}." for call in ("CREATE", "DELETE"))
     named = {
         subject.removeprefix(calls[0]) for user in users for subject in user.publish if subject.startswith(calls[0])
     }
     owned = sorted(name for name in named if name not in ("*", ">"))
-    denied = tuple(f"{call}{name}" for call in calls for name in owned)
-    return tuple(
-        replace(user, deny_publish=(*user.deny_publish, *denied)) if f"{calls[0]}*" in user.publish else user
-        for user in users
-    )
+    return tuple(f"{call}{name}" for call in calls for name in owned) if f"{calls[0]}*" in user.publish else ()
 
 
 USERS = _protected(USERS)

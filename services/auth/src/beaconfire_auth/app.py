@@ -18,6 +18,7 @@ from beaconfire_auth.operators import Operators
 from beaconfire_auth.outside_users import OutsideUsers
 from beaconfire_auth.projection import Projection
 from beaconfire_auth.revocations import Revocations
+from beaconfire_auth.root_kinds import RootKinds
 from beaconfire_auth.rpc import Decisions, Rpc
 from beaconfire_auth.seal import Seal
 from beaconfire_auth.service_tokens import ServiceTokens
@@ -53,6 +54,7 @@ def build(settings: Settings, *, on_fatal: Callable[[], None], tuning: Tuning | 
     hashing = Hashing(settings)
     outside_users = OutsideUsers(settings.outside_issuers, database)
     attempts = Attempts(settings, database)
+    root_kinds = RootKinds()
     service_tokens = ServiceTokens(settings, database, keys)
     accounts = Accounts(
         settings, database, outbox, keys=keys, successors=successors, hashing=hashing, outside_users=outside_users
@@ -60,7 +62,7 @@ def build(settings: Settings, *, on_fatal: Callable[[], None], tuning: Tuning | 
     revocations = Revocations(database, outbox)
     members = Members(database, outbox, outside_users)
     projection = Projection(database, stuck_s=tuning.projection_stuck_s)
-    decisions = Decisions(members, projection, service_tokens, outside_users)
+    decisions = Decisions(members, projection, service_tokens, outside_users, root_kinds)
     rpc = Rpc(settings, decisions, on_closed=on_fatal)
     upkeep = Upkeep(keys, successors, attempts, revocations)
 
@@ -78,7 +80,7 @@ def build(settings: Settings, *, on_fatal: Callable[[], None], tuning: Tuning | 
     service.at_end(hashing.close)
 
     app = service.application()
-    calls = Calls(accounts, members, keys, attempts, ClientAddresses(settings), decisions.authorize)
+    calls = Calls(accounts, members, keys, attempts, ClientAddresses(settings), decisions.authorize, root_kinds)
     app.add_routes(calls.routes())
     app.router.add_get(PATH, served(openapi.document()))
     app[FOR_OPERATORS] = Operators(

@@ -11,13 +11,14 @@ from beaconfire_auth.attempts import Attempts
 from beaconfire_auth.fields import Email, Name, NewEmail, NewPassword, RefreshToken
 from beaconfire_auth.keys import Keys
 from beaconfire_auth.members import Actor, Members, as_json, forbidden
+from beaconfire_auth.root_kinds import USER, RootKinds
 from beaconfire_kit import errors
 from beaconfire_kit.authorization import HTTP_PATH, AuthorizeReply, AuthorizeRequest, HttpQuestion, question
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.forwarding import ClientAddresses
 from beaconfire_kit.models import Body
 from beaconfire_kit.roles import Role
-from beaconfire_kit.subjects import KINDS_WITH_MEMBERS, InvalidRoom, Pair, is_id, parse_pair
+from beaconfire_kit.subjects import InvalidRoom, Pair, is_id, parse_root
 from beaconfire_kit.tokens import Claims, ServiceClaims
 from beaconfire_kit.web import bearer_token, correlation_id, json_answer, read_body, read_bytes
 
@@ -77,6 +78,7 @@ class Calls:
         attempts: Attempts,
         addresses: ClientAddresses,
         decide: Decide,
+        root_kinds: RootKinds,
     ) -> None:
         """`decide` answers the questions that `auth.authorize` asks over the broker."""
         self._accounts = accounts
@@ -85,6 +87,7 @@ class Calls:
         self._attempts = attempts
         self._addresses = addresses
         self._decide = decide
+        self._root_kinds = root_kinds
 
     def routes(self) -> list[web.RouteDef]:
         root = "/auth/roots/{root}/members"
@@ -142,8 +145,8 @@ class Calls:
     async def memberships(self, request: web.Request) -> web.Response:
         claims = await self._identify(request)
         kind = request.query.get("kind")
-        if kind is not None and kind not in KINDS_WITH_MEMBERS:
-            raise BeaconfireError(errors.BAD_REQUEST, f"kind: expected one of {', '.join(KINDS_WITH_MEMBERS)}")
+        if kind is not None and (why := await self._root_kinds.why_without_members(kind)):
+            raise BeaconfireError(errors.BAD_REQUEST, f"kind: {why}")
         roots = await self._members.of_user(claims.user_id, kind)
         return json_answer({"memberships": [{"root": str(root), "role": role} for root, role in roots.items()]})
 
@@ -201,10 +204,10 @@ def _user(user: User) -> dict[str, str]:
 def _root(request: web.Request) -> Pair:
     """Return the root in the path. Raises `forbidden` if it cannot have members, as for a root of other users."""
     try:
-        root = parse_pair(request.match_info["root"])
+        root = parse_root(request.match_info["root"])
     except InvalidRoom as error:
         raise BeaconfireError(errors.BAD_REQUEST, str(error)) from None
-    if root.kind not in KINDS_WITH_MEMBERS:
+    if root.kind == USER:
         raise forbidden()
     return root
 

@@ -10,14 +10,14 @@ from beaconfire_auth.http import NewMember, NewRole, Refresh, SignIn, SignOut, S
 from beaconfire_kit import errors, openapi
 from beaconfire_kit.authorization import HTTP_PATH, AuthorizeReply, HttpQuestion
 from beaconfire_kit.openapi import ID, Call, list_of, object_of, reference
-from beaconfire_kit.subjects import ID_PATTERN, KINDS_WITH_MEMBERS
+from beaconfire_kit.subjects import ID_PATTERN
 
 ABOUT = (
     "Accounts, tokens and memberships. Rate limits, and how long tokens live, are in docs/reference/http.md. The calls "
     "of operators on the operations port are not here."
 )
-_KIND = {"enum": list(KINDS_WITH_MEMBERS)}
-_ROOT = {"type": "string", "pattern": f"^(?:{'|'.join(KINDS_WITH_MEMBERS)}):{ID_PATTERN}$"}
+_KIND = {**ID, "description": "A kind of root in the catalogue, like `campaign`"}
+_ROOT = {"type": "string", "pattern": f"^{ID_PATTERN}:{ID_PATTERN}$", "description": "A root, like `campaign:c1`"}
 _TEXT = {"type": "string"}
 _PATH = {"root": _ROOT, "user_id": ID}
 _ABOUT_MEMBERS = (errors.BAD_REQUEST, errors.FORBIDDEN)

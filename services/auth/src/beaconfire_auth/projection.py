@@ -25,12 +25,13 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from sqlalchemy import insert, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 
+from beaconfire_auth.root_kinds import BUILT_IN
 from beaconfire_auth.store import MEMBERS, PARENTS, PROJECTED_OFFSET, counter, set_counter
 from beaconfire_kit import broker, logs, metrics
 from beaconfire_kit.database import Database, DatabaseAway
 from beaconfire_kit.envelope import InvalidEvent, check, check_lifetime
 from beaconfire_kit.progress import STUCK_S, Progress
-from beaconfire_kit.subjects import KINDS_WITH_MEMBERS, InvalidSubject, Pair, RoomKey, parse_subject
+from beaconfire_kit.subjects import InvalidSubject, Pair, RoomKey, parse_subject
 
 log = logs.get(__name__)
 
@@ -45,7 +46,7 @@ PASSED = metrics.Counter(
 )
 
 DURABLE = "auth-parents"
-FILTER = [f"{kind}.>" for kind in KINDS_WITH_MEMBERS]
+FILTER = [f"{kind}.>" for kind in BUILT_IN]
 BATCH = 200
 WAIT_S = 1.0
 RETRY_S = 0.5

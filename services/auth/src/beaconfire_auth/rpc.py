@@ -6,7 +6,7 @@ message that is not a request (see `_is_request`) gets no answer.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import nats.errors
@@ -18,6 +18,7 @@ from pydantic import BaseModel, ValidationError
 from beaconfire_auth.members import Actor, Members, Standing
 from beaconfire_auth.outside_users import OutsideUsers
 from beaconfire_auth.projection import Projection
+from beaconfire_auth.root_kinds import RootKinds
 from beaconfire_auth.service_tokens import ServiceTokens
 from beaconfire_auth.settings import Settings
 from beaconfire_kit import broker, errors, logs, metrics
@@ -37,7 +38,7 @@ from beaconfire_kit.consumer import faststream_options
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.roles import Role
 from beaconfire_kit.seams.faststream_broker import FastStreamBroker
-from beaconfire_kit.subjects import KINDS_WITH_MEMBERS, InvalidRoom, Pair, Room, membership_of, parse_pair, parse_room
+from beaconfire_kit.subjects import InvalidRoom, Pair, membership_of, parse_room, parse_root
 from beaconfire_kit.web import describe
 
 log = logs.get(__name__)
@@ -65,12 +66,18 @@ class Decisions:
     """Decides what other services ask, over the broker and over HTTP."""
 
     def __init__(
-        self, members: Members, projection: Projection, service_tokens: ServiceTokens, outside_users: OutsideUsers
+        self,
+        members: Members,
+        projection: Projection,
+        service_tokens: ServiceTokens,
+        outside_users: OutsideUsers,
+        root_kinds: RootKinds,
     ) -> None:
         self._members = members
         self._projection = projection
         self._service_tokens = service_tokens
         self._outside_users = outside_users
+        self._root_kinds = root_kinds
 
     async def authorize(self, request: AuthorizeRequest) -> AuthorizeReply:
         """See `beaconfire_kit.authorization.AuthorizeRequest`. The answer is at least as new as its version."""
@@ -84,13 +91,32 @@ class Decisions:
             denied = dict.fromkeys(request.rooms, _DENIED)
             return AuthorizeReply(version=standing.version, revoked=True, rooms=denied)
         roles = {**standing.roles, Pair("user", request.user_id): Role.OWNER}
-        rooms = {name: room for name in request.rooms if (room := _room(name)) is not None}
-        parents = await self._projection.roots(room.pair for room in rooms.values() if room.key is None)
         return AuthorizeReply(
             version=standing.version,
-            rooms={name: _decide(rooms.get(name), roles, parents) for name in request.rooms},
+            rooms=await self._decide(request.rooms, roles),
             roots={str(root): role for root, role in roles.items() if root.kind == request.roots_of},
         )
+
+    async def _decide(self, names: Sequence[str], roles: Mapping[Pair, Role]) -> dict[str, RoomDecision]:
+        """Decide about each room for a user with these roles."""
+        # A root stays one for its members if the catalogue no longer declares its kind.
+        kinds = self._root_kinds.all | {root.kind for root in roles}
+        decisions: dict[str, RoomDecision] = {}
+        bare: dict[str, Pair] = {}
+        for name in names:
+            try:
+                room = parse_room(name)
+                key = room.key(kinds)
+            except InvalidRoom as error:
+                decisions[name] = RoomDecision(allowed=False, impossible=str(error))
+                continue
+            if key is None:
+                bare[name] = room.pair
+            else:
+                decisions[name] = _decision(key.pair, [key.root], roles)
+        parents = await self._projection.roots(bare.values())
+        decisions |= {name: _decision(pair, parents.get(pair, []), roles) for name, pair in bare.items()}
+        return {name: decisions[name] for name in names}
 
     async def _standing(self, request: AuthorizeRequest) -> Standing:
         """Return what the user may do.
@@ -110,11 +136,11 @@ class Decisions:
     async def grant(self, request: GrantRequest) -> GrantReply:
         """Make a user a member. Raises `bad_room` if the root cannot have members, `not_found` without such a user."""
         try:
-            root = parse_pair(request.root)
+            root = parse_root(request.root)
         except InvalidRoom as error:
             raise BeaconfireError(errors.BAD_ROOM, str(error)) from None
-        if root.kind not in KINDS_WITH_MEMBERS:
-            raise BeaconfireError(errors.BAD_ROOM, f"{root} has no members")
+        if why := await self._root_kinds.why_without_members(root.kind):
+            raise BeaconfireError(errors.BAD_ROOM, f"root: {why}")
         if not await self._service_tokens.may_grant(request.service_token, root):
             log.warning("refused a grant without a valid service token", root=str(root), user=request.user_id)
             raise BeaconfireError(
@@ -172,22 +198,13 @@ class Rpc:
             self._on_closed()
 
 
-def _decide(room: Room | None, roles: dict[Pair, Role], parents: dict[Pair, list[Pair]]) -> RoomDecision:
-    if room is None:
-        return _DENIED
-    candidates = [room.key.root] if room.key is not None else parents.get(room.pair, [])
+def _decision(pair: Pair, candidates: Sequence[Pair], roles: Mapping[Pair, Role]) -> RoomDecision:
+    """Decide about a room that may belong to each of these roots."""
     own = [root for root in candidates if root in roles]
     if len(own) > 1:
         # If auth chose one, anyone who invites the user and publishes an event for that id could take the room over.
-        return RoomDecision(allowed=False, ambiguous=tuple(f"{root}/{room.pair}" for root in own[:MAX_NAMED]))
+        return RoomDecision(allowed=False, ambiguous=tuple(f"{root}/{pair}" for root in own[:MAX_NAMED]))
     return RoomDecision(allowed=True, root=str(own[0]), role=roles[own[0]]) if own else _DENIED
-
-
-def _room(name: str) -> Room | None:
-    try:
-        return parse_room(name)
-    except InvalidRoom:
-        return None
 
 
 async def _answer(

@@ -6,12 +6,11 @@ from pydantic import AfterValidator, Field
 
 from beaconfire_kit.events.campaign import EntityUpdated, Operation
 from beaconfire_kit.models import Body
-from beaconfire_kit.subjects import ROOT_KINDS
 from beaconfire_publisher.collection import Collection
 from beaconfire_publisher.fields import Key, Name, Thing, Value, VariableChanges, Variables
 from beaconfire_publisher.store import ENTITIES, Row
 
-RESERVED = ROOT_KINDS | {"settlement", "structure", "member"}
+RESERVED = frozenset({"campaign", "workspace", "user", "settlement", "structure", "member"})
 """Kinds with events of their own: an entity of such a kind would appear in their rooms. Only auth may publish events of
 members: the broker would refuse the event forever."""
 

@@ -15,7 +15,8 @@ class MemberChanged(Event):
     type = "member_changed"
     subject = "{root_kind}.{root_id}.member.{user_id}"
 
-    root_kind: Literal["campaign", "workspace"]
+    root_kind: Id
+    """A kind of root that has members, like `campaign`."""
     root_id: Id
     user_id: Id
     role: Role | None

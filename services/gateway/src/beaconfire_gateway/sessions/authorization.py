@@ -369,14 +369,14 @@ class Authorization:
             root = _root(decision) if decision is not None else None
             if decision is None or root is None or decision.role is None:
                 ASKED.labels("denied").inc()
-                answers[name] = _ambiguous(name, decision.ambiguous) if decision and decision.ambiguous else _FORBIDDEN
+                answers[name] = _refusal(name, decision)
                 continue
             ASKED.labels("allowed").inc()
             if self._auth.broker_is_away and len(self._ahead) < MAX_KEPT:
                 self._ahead[claims.user_id, root] = (reply.version, decision.role)
             where, role = sys.intern(str(root)), decision.role.value
             answers[name] = _subscription(where, name, role)
-            if parse_room(name).key is not None:  # another root may show the same id at any time
+            if parse_room(name).root is not None or name == where:  # for others another root may show the same id
                 allowed.append((sys.intern(name), where, role))
         if allowed:
             now = time.monotonic()
@@ -412,8 +412,13 @@ class Authorization:
                 del self._cache[user_id]
 
 
-def _ambiguous(name: str, rooms: Sequence[str]) -> BeaconfireError:
-    return BeaconfireError(errors.BAD_ROOM, f"{name} is in several of your roots: ask for {' or '.join(rooms)}")
+def _refusal(name: str, decision: RoomDecision | None) -> BeaconfireError:
+    if decision is not None and decision.ambiguous:
+        rooms = " or ".join(decision.ambiguous)
+        return BeaconfireError(errors.BAD_ROOM, f"{name} is in several of your roots: ask for {rooms}")
+    if decision is not None and decision.impossible:
+        return BeaconfireError(errors.BAD_ROOM, decision.impossible)
+    return _FORBIDDEN
 
 
 def _expire(session: Session) -> None:
