@@ -42,7 +42,7 @@ async def main(name: str, title: str, what: str = "", step: str = "0") -> None:
     client = FaultyConnection(SIGNALS.get(what), int(step))
     async with asyncio.timeout(TIMEOUT_S):
         nc = await broker.connect(Settings(), "pusher", client=client, on_closed=lambda: None)
-        pushed = await CatalogueStore(nc).push({name: document(title)}, by="pusher")
+        pushed = await CatalogueStore(nc).push([document(name, title)], by="pusher")
         await broker.close(nc)
     result = {"revision": pushed.revision, "offset": pushed.offset, "requests": client.requests}
     sys.stdout.write(json.dumps(result) + "\n")

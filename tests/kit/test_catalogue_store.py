@@ -14,19 +14,21 @@ from nats.aio.client import Client
 from beaconfire.nats_server import NatsServer
 from beaconfire.processes import Process
 from beaconfire_kit import broker
+from beaconfire_kit.catalogue.fragment import InvalidFragment
 from beaconfire_kit.catalogue_store import (
     CatalogueLost,
     CatalogueStore,
     Committed,
+    StreamLacksSubjects,
     UnknownRevision,
     digest_of,
 )
 from beaconfire_kit.key_value import BucketMissing, KeyValue
-from beaconfire_kit.stream_setup import declare_stream
+from beaconfire_kit.stream_setup import add_stream_subjects, declare_stream
 from tests.broker_changes import call_api
 from tests.conftest import At, connected
 from tests.forked import Forked
-from tests.kit.fragments import document
+from tests.kit.fragments import document, note, with_root
 from tests.proxy import Proxy
 
 PATIENCE_S = 30.0
@@ -81,12 +83,13 @@ async def test_a_push_makes_one_revision_of_all_its_fragments(stream: NatsServer
         store = CatalogueStore(nc)
         before = await store.head()
 
-        pushed = await store.push({"logistics": document("a"), "billing": document("b")}, by="test")
+        pushed = await store.push([document("logistics", "a"), document("billing", "b")], by="test")
 
         after = await store.head()
         assert (pushed.changed, after.revision, after.marker) == (True, (before.revision or 0) + 1, pushed.offset)
-        documents = await store.documents(after.fragments)
-        assert (documents["logistics"], documents["billing"]) == (document("a"), document("b"))
+        fragments = await store.fragments(after.fragments)
+        assert fragments["logistics"].document == document("logistics", "a")
+        assert fragments["billing"].document == document("billing", "b")
         await check_whole(nc)
 
 
@@ -94,9 +97,9 @@ async def test_a_push_of_what_is_there_makes_no_revision(stream: NatsServer) -> 
     """The second push of the same document writes nothing, and returns the revision that has it."""
     async with connected(stream, "catalogue") as nc:
         store = CatalogueStore(nc)
-        first = await store.push({"logistics": document("a")}, by="test")
+        first = await store.push([document("logistics", "a")], by="test")
 
-        again = await store.push({"logistics": document("a")}, by="test")
+        again = await store.push([document("logistics", "a")], by="test")
 
         assert (again.changed, again.revision, again.offset) == (False, first.revision, first.offset)
         assert (await store.markers())[-1].offset == first.offset
@@ -124,13 +127,13 @@ async def test_a_rollback_is_a_new_revision(stream: NatsServer) -> None:
     """A rollback commits a new revision with the fragments of the old one."""
     async with connected(stream, "catalogue") as nc:
         store = CatalogueStore(nc)
-        first = await store.push({"logistics": document("a")}, by="test")
-        second = await store.push({"logistics": document("b")}, by="test")
+        first = await store.push([document("logistics", "a")], by="test")
+        second = await store.push([document("logistics", "b")], by="test")
 
         back = await store.rollback(first.revision, by="test")
 
         assert back.revision == second.revision + 1
-        assert (await store.documents((await store.head()).fragments))["logistics"] == document("a")
+        assert (await store.load(back.revision)).fragments["logistics"].title == "a"
         assert (await store.revisions())[0].about == f"rollback to {first.revision}"
 
 
@@ -143,9 +146,9 @@ async def test_a_rollback_to_an_unknown_revision_is_refused(stream: NatsServer) 
 async def test_a_removed_fragment_is_not_in_the_next_revision(stream: NatsServer) -> None:
     async with connected(stream, "catalogue") as nc:
         store = CatalogueStore(nc)
-        await store.push({"logistics": document("a"), "billing": document("b")}, by="test")
+        await store.push([document("logistics", "a"), document("billing", "b")], by="test")
 
-        await store.push({}, remove=["billing"], by="test")
+        await store.remove(["billing"], by="test")
 
         head = await store.head()
         assert "logistics" in head.fragments
@@ -157,11 +160,11 @@ async def test_pushes_at_the_same_time_all_commit_one_after_the_other(stream: Na
     """Six pushers at once: each commits, none undoes another's fragment, and nothing is left of the lost attempts."""
     async with connected(stream, "catalogue") as nc, asyncio.TaskGroup() as group:
         for number in range(6):
-            group.create_task(CatalogueStore(nc).push({f"team-{number}": document("x")}, by="test"))
+            group.create_task(CatalogueStore(nc).push([document(f"team-{number}")], by="test"))
 
     async with connected(stream, "catalogue") as nc:
         assert {f"team-{number}" for number in range(6)} <= set((await CatalogueStore(nc).head()).fragments)
-        await CatalogueStore(nc).push({"last": document("x")}, by="test")
+        await CatalogueStore(nc).push([document("last", "x")], by="test")
         await check_whole(nc)
 
 
@@ -188,7 +191,7 @@ async def test_a_push_killed_at_any_step_leaves_a_whole_catalogue(stream: NatsSe
         assert killed.process.exit_code == -signal.SIGKILL
 
         async with connected(stream, "catalogue") as nc:
-            pushed = await CatalogueStore(nc).push({"billing": document(f"after {step}")}, by="test")
+            pushed = await CatalogueStore(nc).push([document("billing", f"after {step}")], by="test")
 
             assert pushed.changed
             await check_whole(nc)
@@ -199,7 +202,7 @@ async def test_setup_completes_a_push_that_died_after_its_marker(stream: NatsSer
     async with connected(stream, "catalogue") as nc:
         store = CatalogueStore(nc)
         before = await store.committed()
-        pushed = await store.push({"logistics": document("a")}, by="test")
+        pushed = await store.push([document("logistics", "a")], by="test")
         assert before is not None
         bucket = KeyValue(nc, "CATALOGUE")
         await bucket.put("committed", json.dumps({**vars_of(before)}).encode())
@@ -221,18 +224,18 @@ async def test_a_push_frozen_at_any_step_takes_no_later_push_back(stream: NatsSe
         pusher = Pusher(stream, tmp_path, "logistics", f"frozen at {step}", "stop", str(step))
         await pusher.until_frozen()
         async with connected(stream, "catalogue") as nc:
-            other = await CatalogueStore(nc).push({"billing": document(f"during {step}")}, by="test")
+            other = await CatalogueStore(nc).push([document("billing", f"during {step}")], by="test")
 
         pusher.process.thaw()
         frozen = await pusher.outcome()
 
         async with connected(stream, "catalogue") as nc:
             store = CatalogueStore(nc)
-            documents = await store.documents((await store.head()).fragments)
-            assert documents["billing"] == document(f"during {step}")
-            assert documents["logistics"] == document(f"frozen at {step}")
             committed = await store.committed()
             assert committed is not None
+            catalogue = await store.load(committed.revision)
+            assert catalogue.fragments["billing"].title == f"during {step}"
+            assert catalogue.fragments["logistics"].title == f"frozen at {step}"
             assert committed.revision == max(frozen["revision"], other.revision)
 
 
@@ -249,7 +252,7 @@ async def test_a_marker_whose_acknowledgement_is_lost_commits_once(stream: NatsS
     seen = asyncio.Event()
     proxy._rewrite = hold_the_answer
     async with proxy.running(), connected(At(f"nats://127.0.0.1:{proxy.port}", stream.passwords), "catalogue") as nc:
-        pushing = asyncio.create_task(CatalogueStore(nc).push({"logistics": document("a")}, by="test"))
+        pushing = asyncio.create_task(CatalogueStore(nc).push([document("logistics", "a")], by="test"))
         await asyncio.wait_for(seen.wait(), PATIENCE_S)
         async with connected(stream, "catalogue") as direct:
             await until_marked(direct, "logistics")
@@ -277,7 +280,7 @@ async def test_a_lost_marker_is_sent_again(stream: NatsServer) -> None:
     proxy = Proxy(stream.port)
     proxy.swallow = lambda chunk: b"HPUB catalogue " in chunk and not proxy.swallowed.is_set()
     async with proxy.running(), connected(At(f"nats://127.0.0.1:{proxy.port}", stream.passwords), "catalogue") as nc:
-        pushed = await asyncio.wait_for(CatalogueStore(nc).push({"a": document("a")}, by="test"), PATIENCE_S)
+        pushed = await asyncio.wait_for(CatalogueStore(nc).push([document("a", "a")], by="test"), PATIENCE_S)
 
     assert proxy.swallowed.is_set()
     async with connected(stream, "catalogue") as nc:
@@ -289,11 +292,11 @@ async def test_a_revision_counts_after_its_marker_is_gone(stream: NatsServer) ->
     """Retention has removed the markers: the bucket still knows the catalogue, and the next push follows it."""
     async with connected(stream, "catalogue") as nc:
         store = CatalogueStore(nc)
-        pushed = await store.push({"logistics": document("a")}, by="test")
+        pushed = await store.push([document("logistics", "a")], by="test")
         await call_api(stream, "STREAM.PURGE.EVENTS", {"filter": "catalogue"})
 
         head = await store.head()
-        following = await store.push({"billing": document("b")}, by="test")
+        following = await store.push([document("billing", "b")], by="test")
 
         assert (head.revision, head.marker) == (pushed.revision, 0)
         assert following.revision == pushed.revision + 1
@@ -304,7 +307,7 @@ async def test_a_new_stream_keeps_the_catalogue(stream: NatsServer) -> None:
     """The stream is deleted and declared again: a new epoch, and the catalogue is the same."""
     async with connected(stream, "setup") as nc:
         store = CatalogueStore(nc)
-        pushed = await store.push({"logistics": document("a")}, by="test")
+        pushed = await store.push([document("logistics", "a")], by="test")
         await call_api(stream, "STREAM.DELETE.EVENTS")
 
         epoch = await declare_stream(nc)
@@ -321,10 +324,10 @@ async def test_old_revisions_are_deleted_once_nothing_needs_them(stream: NatsSer
     async with connected(stream, "catalogue") as nc:
         store = CatalogueStore(nc)
         for number in range(30):
-            await store.push({"logistics": document(f"version {number}")}, by="test")
+            await store.push([document("logistics", f"version {number}")], by="test")
         await call_api(stream, "STREAM.PURGE.EVENTS", {"filter": "catalogue"})
 
-        await store.push({"logistics": document("the last one")}, by="test")
+        await store.push([document("logistics", "the last one")], by="test")
 
         revisions = await store.revisions()
         bucket = KeyValue(nc, "CATALOGUE")
@@ -339,7 +342,7 @@ async def test_revisions_are_kept_while_the_stream_has_events_of_their_time(stre
     async with connected(stream, "catalogue") as nc:
         store = CatalogueStore(nc)
         for number in range(30):
-            await store.push({"logistics": document(f"version {number}")}, by="test")
+            await store.push([document("logistics", f"version {number}")], by="test")
 
         assert len(await store.revisions()) >= 30
         await check_whole(nc)
@@ -349,8 +352,8 @@ async def test_a_slow_push_does_not_write_an_older_revision_back(stream: NatsSer
     """`committed` only goes forward."""
     async with connected(stream, "catalogue") as nc:
         store = CatalogueStore(nc)
-        first = await store.push({"logistics": document("a")}, by="test")
-        second = await store.push({"logistics": document("b")}, by="test")
+        first = await store.push([document("logistics", "a")], by="test")
+        second = await store.push([document("logistics", "b")], by="test")
 
         await store._write_committed(Committed(first.revision, first.offset, "any"))
 
@@ -364,18 +367,18 @@ async def test_a_broker_without_the_bucket_says_what_to_run(nats_server: NatsSer
 
 
 async def test_a_lost_document_is_reported(stream: NatsServer) -> None:
-    """A push cannot be checked without the documents of the head: it says how to restore them."""
+    """A document that is gone cannot be read: the error says how to restore it."""
     async with connected(stream, "catalogue") as nc:
         store = CatalogueStore(nc)
-        await store.push({"logistics": document("a")}, by="test")
+        await store.push([document("logistics", "a")], by="test")
         bucket = KeyValue(nc, "CATALOGUE")
-        key = f"fragment.{digest_of(document('a'))}"
+        key = f"fragment.{digest_of(document('logistics', 'a'))}"
         entry = await bucket.last(key)
         assert entry is not None
         await bucket.delete(key, after=entry.at)
 
         with pytest.raises(CatalogueLost, match="beaconfire catalogue restore"):
-            await store.push({"billing": document("b")}, by="test")
+            await store.document(digest_of(document("logistics", "a")))
 
 
 async def test_only_setup_and_catalogue_may_push(stream: NatsServer) -> None:
@@ -385,3 +388,51 @@ async def test_only_setup_and_catalogue_may_push(stream: NatsServer) -> None:
             for subject in ("catalogue", "$KV.CATALOGUE.rev.99", "$KV.CATALOGUE.committed"):
                 with pytest.raises(broker.MayNotPublish):
                     await broker.publish(nc, subject, b"{}", message_id="m")
+
+
+async def test_a_push_waits_for_the_stream_to_take_a_new_root(stream: NatsServer) -> None:
+    """A root whose subjects the stream does not store is refused, and nothing of the push remains."""
+    async with connected(stream, "catalogue") as nc:
+        store, bucket = CatalogueStore(nc), KeyValue(nc, "CATALOGUE")
+        before = await store.head(), await bucket.keys(">")
+
+        with pytest.raises(StreamLacksSubjects, match=r"depot\.>") as refused:
+            await store.push([with_root("logistics", "depot")], by="test")
+
+        assert (await store.head(), await bucket.keys(">")) == before
+        async with connected(stream, "setup") as setup:
+            await add_stream_subjects(setup, refused.value.subjects)
+        assert (await store.push([with_root("logistics", "depot")], by="test")).changed
+
+
+async def test_setup_keeps_the_subjects_of_roots_that_were_pushed(stream: NatsServer) -> None:
+    async with connected(stream, "setup") as setup:
+        await add_stream_subjects(setup, ["depot.>"])
+
+        await declare_stream(setup)
+
+        assert "depot.>" in (await broker.config_of(setup, broker.STREAM))["subjects"]
+
+
+async def test_a_fragment_that_clashes_with_another_leaves_nothing_behind(stream: NatsServer) -> None:
+    """Two fragments declare the same type: the push is refused, and the bucket and the stream are as before."""
+    async with connected(stream, "catalogue") as nc:
+        store, bucket = CatalogueStore(nc), KeyValue(nc, "CATALOGUE")
+        await store.push([note("logistics")], by="test")
+        before = await store.head(), await bucket.keys(">")
+
+        with pytest.raises(InvalidFragment, match="belongs to the fragment `logistics`"):
+            await store.push([note("billing")], by="test")
+
+        assert (await store.head(), await bucket.keys(">")) == before
+
+
+async def test_a_loaded_catalogue_has_the_types_of_all_fragments(stream: NatsServer) -> None:
+    async with connected(stream, "catalogue") as nc:
+        store = CatalogueStore(nc)
+        pushed = await store.push([note("logistics", "parcel.noted")], by="test")
+
+        catalogue = await store.load(pushed.revision)
+
+        assert catalogue.revision == pushed.revision
+        assert {"parcel.noted", "settlement_updated", "member_changed"} <= set(catalogue.types)

@@ -2,6 +2,7 @@
 
     store = CatalogueStore(nc)  # user `catalogue`
     pushed = await store.push([document], by="ci@logistics")
+    catalogue = await store.load(pushed.revision)
 
 A push must never leave two gateways with different catalogues, whatever fails in between (ADR 0033):
 
@@ -22,7 +23,7 @@ import base64
 import hashlib
 import json
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
@@ -31,6 +32,9 @@ from nats.aio.client import Client
 
 from beaconfire_kit import broker, logs
 from beaconfire_kit.broker import CATALOGUE, MESSAGE_NOT_FOUND, STREAM, STREAM_NOT_FOUND, BrokerRefused, WrongSequence
+from beaconfire_kit.catalogue.catalogue import Catalogue
+from beaconfire_kit.catalogue.fragment import Fragment
+from beaconfire_kit.catalogue.profile import read_fragment
 from beaconfire_kit.key_value import EXPECTED, Entry, KeyValue
 
 log = logs.get(__name__)
@@ -47,12 +51,13 @@ MAX_FRAGMENTS = 400
 KEPT_REVISIONS = 20
 """Revisions that `rollback` can go back to, although no event in the stream needs them any more."""
 AT_ONCE = 32
+MAX_REMEMBERED = 1_000
 
 T = TypeVar("T")
 R = TypeVar("R")
 Document = Mapping[str, Any]
-Documents = Mapping[str, Document]
-"""By the name of the fragment."""
+Fragments = Mapping[str, Fragment]
+"""By name."""
 
 
 class CatalogueError(Exception):
@@ -65,6 +70,21 @@ class CatalogueLost(CatalogueError):
 
 class UnknownRevision(CatalogueError):
     """There is no such revision, or it is not kept any more."""
+
+
+class UnknownFragment(CatalogueError):
+    """The catalogue has no fragment of that name."""
+
+
+class StreamLacksSubjects(CatalogueError):
+    """The stream does not store the events of a root that a push declares. Nothing was pushed."""
+
+    def __init__(self, subjects: Sequence[str]) -> None:
+        super().__init__(
+            f"the stream {STREAM} does not take {', '.join(subjects)} yet. The broker user `setup` must add "
+            "that before the push, or the first events would be lost"
+        )
+        self.subjects = tuple(subjects)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +181,8 @@ class Head:
     """The offset of the last marker in the stream; 0 if it has none."""
 
 
-Change = Callable[[Documents], Documents]
-"""From the documents of the head to those of the new revision. Raises to refuse the push."""
+Change = Callable[[Fragments], Fragments]
+"""From the fragments of the head to those of the new revision. Raises to refuse the push."""
 
 
 class CatalogueStore:
@@ -218,10 +238,23 @@ class CatalogueStore:
         document: Document = json.loads(value)
         return document
 
-    async def documents(self, fragments: Mapping[str, str]) -> Documents:
-        """Return the documents of a revision, of a head or of a marker, by the names of the fragments."""
-        found = await _each(self.document, fragments.values())
-        return dict(zip(fragments, found, strict=True))
+    async def fragments(self, digests: Mapping[str, str]) -> Fragments:
+        """Return the fragments of a revision, of a head or of a marker. Raises CatalogueLost."""
+        found = await _each(self._fragment, digests.values())
+        return dict(zip(digests, found, strict=True))
+
+    async def load(self, revision: "int | Revision | Marker") -> Catalogue:
+        """Return the catalogue of a revision. Raises UnknownRevision, CatalogueLost."""
+        if isinstance(revision, int):
+            revision = await self.revision(revision)
+        number = revision.revision if isinstance(revision, Marker) else revision.number
+        return Catalogue.of(number, await self.fragments(revision.fragments))
+
+    async def _fragment(self, digest: str) -> Fragment:
+        if (known := _fragments.get(digest)) is None:
+            known = read_fragment(await self.document(digest))
+            _remember(digest, known)
+        return known
 
     async def revisions(self) -> list[Revision]:
         """Return the committed revisions that are kept, newest first."""
@@ -257,24 +290,32 @@ class CatalogueStore:
 
     # --- changing
 
-    async def push(
-        self, documents: Documents, *, by: str, remove: Iterable[str] = (), about: str | None = None
-    ) -> Pushed:
+    async def push(self, documents: Iterable[Document], *, by: str, about: str | None = None) -> Pushed:
         """Put fragments into the catalogue, each in place of the one of the same name, as one revision.
 
-        If the catalogue has all of them already, nothing is written. Raises CatalogueLost, BucketMissing.
+        If the catalogue has all of them already, nothing is written. Raises InvalidFragment if a document is no
+        fragment, or does not go together with the others. Raises CatalogueError.
         """
-        gone = tuple(remove)
+        new = {fragment.name: fragment for fragment in map(read_fragment, documents)}
+        return await self._commit(lambda there: {**there, **new}, by=by, about=about or f"push {', '.join(new)}")
 
-        def change(there: Documents) -> Documents:
-            return {name: there[name] for name in there if name not in gone} | dict(documents)
+    async def remove(self, names: Iterable[str], *, by: str) -> Pushed:
+        """Take fragments out of the catalogue. Raises UnknownFragment, InvalidFragment, CatalogueError."""
+        gone = tuple(names)
 
-        names = ", ".join(sorted({*documents, *gone}))
-        return await self._commit(change, by=by, about=about or f"push {names}")
+        def change(there: Fragments) -> Fragments:
+            for name in gone:
+                if name not in there:
+                    raise UnknownFragment(
+                        f"the catalogue has no fragment {name!r}. It has {', '.join(there) or 'none'}"
+                    )
+            return {name: fragment for name, fragment in there.items() if name not in gone}
+
+        return await self._commit(change, by=by, about=f"remove {', '.join(gone)}")
 
     async def rollback(self, number: int, *, by: str) -> Pushed:
-        """Make a new revision that is like an older one. Raises UnknownRevision."""
-        back = await self.documents((await self.revision(number)).fragments)
+        """Make a new revision that is like an older one. Raises UnknownRevision, CatalogueError."""
+        back = await self.fragments((await self.revision(number)).fragments)
         return await self._commit(lambda _there: back, by=by, about=f"rollback to {number}")
 
     async def heal(self) -> None:
@@ -284,26 +325,31 @@ class CatalogueStore:
             return
         committed = await self.committed()
         if committed is None or committed.revision < marker.revision:
-            await self._write_committed(Committed(marker.revision, marker.offset, await self._epoch()))
+            await self._write_committed(
+                Committed(marker.revision, marker.offset, broker.epoch_of(await self._stream()))
+            )
 
     async def _commit(self, change: Change, *, by: str, about: str) -> Pushed:
         await self.heal()
         while True:
-            epoch = await self._epoch()
+            config = await self._stream()
             head = await self.head()
-            documents = change(await self.documents(head.fragments))
-            fragments = {name: digest_of(document) for name, document in documents.items()}
-            if fragments == head.fragments and head.revision is not None:
+            wanted = change(await self.fragments(head.fragments))
+            digests = {name: digest_of(fragment.document) for name, fragment in wanted.items()}
+            if digests == head.fragments and head.revision is not None:
                 return Pushed(head.revision, head.marker, changed=False)
-            revision = await self._write_revision(head, fragments, by=by, about=about)
-            await self._write_documents(documents)
+            lacking = set(Catalogue.of(0, wanted).stream_subjects).difference(config["subjects"])
+            if lacking:
+                raise StreamLacksSubjects(sorted(lacking))
+            revision = await self._write_revision(head, digests, by=by, about=about)
+            await self._write_documents(fragment.document for fragment in wanted.values())
             offset = await self._mark(revision, head)
             if offset is not None:
                 break
             log.info("another push was faster, checking again", revision=revision.number)
             await self._discard(revision.number)
             await self._prune()
-        await self._write_committed(Committed(revision.number, offset, epoch))
+        await self._write_committed(Committed(revision.number, offset, broker.epoch_of(config)))
         await self._prune()
         return Pushed(revision.number, offset, changed=True)
 
@@ -320,13 +366,13 @@ class CatalogueStore:
                 continue
             return revision
 
-    async def _write_documents(self, documents: Documents) -> None:
+    async def _write_documents(self, documents: Iterable[Document]) -> None:
         """Write documents, even those that are there: a push that deletes unused ones may have listed them before."""
 
         async def write(document: Document) -> None:
             await self._bucket.put(f"fragment.{digest_of(document)}", _json(document))
 
-        await _each(write, documents.values())
+        await _each(write, documents)
 
     async def _mark(self, revision: Revision, head: Head) -> int | None:
         """Publish the marker. Returns its offset, or None if another push has committed since the head was read.
@@ -400,16 +446,27 @@ class CatalogueStore:
         except WrongSequence:  # another push wrote it again, so it needs it, or deleted it
             log.debug("not deleted, it changed", key=key)
 
-    async def _epoch(self) -> str:
+    async def _stream(self) -> dict[str, Any]:
+        """Return the configuration of the stream of events."""
         config = await broker.config_of(self._nc, STREAM)
         if not config:
             raise BrokerRefused(f"there is no stream {STREAM}: `beaconfire setup` declares it")
-        return broker.epoch_of(config)
+        return config
 
 
 def digest_of(document: Document) -> str:
     """Return the name by which a document is known: of its content, whatever file it came from."""
     return hashlib.sha256(_json(document)).hexdigest()
+
+
+_fragments: dict[str, Fragment] = {}
+"""Fragments that were read before, by their digest. Most revisions have most fragments in common."""
+
+
+def _remember(digest: str, fragment: Fragment) -> None:
+    while len(_fragments) >= MAX_REMEMBERED:
+        del _fragments[next(iter(_fragments))]
+    _fragments[digest] = fragment
 
 
 def _json(value: Any) -> bytes:

@@ -6,11 +6,12 @@ epoch = await declare_stream(nc, replicas=3)
 
 import asyncio
 import uuid
+from collections.abc import Iterable
 
 from nats.aio.client import Client
 
 from beaconfire_kit import broker
-from beaconfire_kit.broker import ANCHOR, DEADLETTERS, STREAM
+from beaconfire_kit.broker import ANCHOR, DEADLETTERS, STREAM, BrokerRefused
 from beaconfire_kit.catalogue.builtin import documents
 from beaconfire_kit.catalogue_store import CatalogueStore
 
@@ -34,7 +35,7 @@ async def declare_stream(
         store = CatalogueStore(nc)
         await store.prepare(replicas=replicas)
         if builtin:
-            await store.push(documents(), by="setup", about="built-in fragments")
+            await store.push(documents().values(), by="setup", about="built-in fragments")
         return epoch
 
 
@@ -47,5 +48,26 @@ async def _declare_events(nc: Client, replicas: int | None) -> str:
         await broker.publish(nc, ANCHOR, b"", message_id=f"anchor-{epoch}")
         return epoch
     epoch = broker.epoch_of(there) or uuid.uuid4().hex[:12]
-    await broker.call_api(nc, f"STREAM.UPDATE.{STREAM}", broker.stream_config(replicas=copies, epoch=epoch))
+    config = broker.stream_config(replicas=copies, epoch=epoch)
+    config["subjects"] = _union(config["subjects"], there["subjects"])  # of roots of the catalogue
+    await broker.call_api(nc, f"STREAM.UPDATE.{STREAM}", config)
     return epoch
+
+
+async def add_stream_subjects(nc: Client, subjects: Iterable[str]) -> list[str]:
+    """Let the stream store further subjects, those of new roots, before a push declares them. Returns those it lacked.
+
+    Never removes one: the history may have events on it. Raises BrokerRefused.
+    """
+    config = await broker.config_of(nc, STREAM)
+    if not config:
+        raise BrokerRefused(f"there is no stream {STREAM}: `beaconfire setup` declares it")
+    lacking = [subject for subject in subjects if subject not in config["subjects"]]
+    if lacking:
+        config["subjects"] = _union(config["subjects"], lacking)
+        await broker.call_api(nc, f"STREAM.UPDATE.{STREAM}", config)
+    return lacking
+
+
+def _union(subjects: Iterable[str], more: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys([*subjects, *more]))

@@ -1,0 +1,103 @@
+"""Services that answer requests know the newest catalogue, also if it was pushed a moment ago."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit import catalogue_follower
+from beaconfire_kit.catalogue.catalogue import Catalogue
+from beaconfire_kit.catalogue_follower import CatalogueFollower
+from beaconfire_kit.catalogue_store import CatalogueStore
+from tests.conftest import connected
+from tests.kit.fragments import note
+
+PATIENCE_S = 20.0
+
+
+@asynccontextmanager
+async def following(server: NatsServer, user: str) -> AsyncIterator[CatalogueFollower]:
+    async with connected(server, user) as nc:
+        follower = CatalogueFollower()
+        task = asyncio.create_task(follower.run(nc))
+        try:
+            yield follower
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(follower: CatalogueFollower, type_: str) -> Catalogue:
+    """Wait until the follower knows a type."""
+    async with asyncio.timeout(PATIENCE_S):
+        while follower.current is None or type_ not in follower.current.types:
+            await asyncio.sleep(0.01)
+    return follower.current
+
+
+@pytest.mark.parametrize("user", ["auth", "publisher"])
+async def test_a_push_is_followed(stream: NatsServer, user: str) -> None:
+    """A service hears the marker and loads the revision, with the permissions it has."""
+    async with following(stream, user) as follower, connected(stream, "catalogue") as nc:
+        before = await until(follower, "settlement_updated")
+
+        pushed = await CatalogueStore(nc).push([note("logistics", "parcel.noted")], by="test")
+
+        after = await until(follower, "parcel.noted")
+        assert (before.revision, after.revision) == (pushed.revision - 1, pushed.revision)
+
+
+async def test_a_refresh_knows_what_was_pushed_before_it(stream: NatsServer) -> None:
+    """Nothing that was pushed before `refresh` is called is unknown after it, even at a service that hears nothing."""
+    async with following(stream, "publisher") as follower, connected(stream, "catalogue") as nc:
+        await until(follower, "settlement_updated")
+        for number in range(3):
+            await CatalogueStore(nc).push([note("logistics", f"parcel.noted_{number}")], by="test")
+            follower._heard = None
+
+            catalogue = await follower.refresh()
+
+            assert catalogue is not None
+            assert f"parcel.noted_{number}" in catalogue.types
+
+
+async def test_refreshes_at_the_same_time_share_a_read(stream: NatsServer) -> None:
+    """A hundred callers cause two reads at most: the one that runs, and one that begins after their calls."""
+    async with following(stream, "publisher") as follower:
+        await until(follower, "settlement_updated")
+        reads: list[object] = []
+        load = follower._load_newest
+
+        async def counted() -> None:
+            reads.append(None)
+            await load()
+
+        follower._load_newest = counted  # type: ignore[method-assign]
+
+        await asyncio.gather(*(follower.refresh() for _ in range(100)))
+
+        assert len(reads) <= 2
+
+
+async def test_without_the_broker_the_last_known_catalogue_counts(
+    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker is away: a refresh ends in time and returns what is known."""
+    monkeypatch.setattr(catalogue_follower, "READ_TIMEOUT_S", 0.3)
+    async with following(stream, "publisher") as follower:
+        before = await until(follower, "settlement_updated")
+        stream.kill()
+
+        assert await follower.refresh() is before
+        assert follower.why_not_ready() is None
+        stream.start()
+
+
+async def test_a_service_without_a_catalogue_says_what_is_missing(nats_server: NatsServer) -> None:
+    """The bucket is not there yet: readiness names the command that creates it."""
+    async with following(nats_server, "auth") as follower:
+        async with asyncio.timeout(PATIENCE_S):
+            while "beaconfire setup" not in (follower.why_not_ready() or ""):
+                await asyncio.sleep(0.01)
