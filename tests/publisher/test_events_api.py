@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import json
 import time
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from beaconfire_kit import errors, tokens
 from beaconfire_kit.tokens import ServiceClaims
 from beaconfire_kit.web import OFFSET_HEADER, PENDING_HEADER
+from beaconfire_publisher.app import BuiltinCatalogue
 from beaconfire_publisher.events_api import _prepare_all, _Refused
 from tests.fakes import FakeAuth
 from tests.publisher.conftest import Api, Publisher, Reply
@@ -145,13 +147,21 @@ async def test_body_over_1_mib_and_event_over_64_kib_are_refused_with_the_limit(
     assert "65536" in event.message
 
 
+def service_of(publisher: Publisher, auth: FakeAuth, *patterns: str) -> Api:
+    """A service whose token has these patterns."""
+    now = int(time.time())
+    claims = ServiceClaims("weather", patterns, now, now + 600, "t1")
+    return Api(
+        publisher.http,
+        publisher.url,
+        tokens.sign_service(auth.key, "k1", claims, issuer="beaconfire", audience="beaconfire"),
+    )
+
+
 async def test_service_publishes_what_its_tokens_patterns_allow_and_nothing_else(
     misled: Publisher, fake_auth: FakeAuth
 ) -> None:
-    now = int(time.time())
-    claims = ServiceClaims("weather", ("campaign.c1.state",), now, now + 600, "t1")
-    token = tokens.sign_service(fake_auth.key, "k1", claims, issuer="beaconfire", audience="beaconfire")
-    service = Api(misled.http, misled.url, token)
+    service = service_of(misled, fake_auth, "campaign.c1.state")
     payload = {"scope": "campaign", "campaignId": "c1", "affectedFields": ["mood"]}
     event = {"type": "state_invalidated", "payload": payload, "metadata": {"userId": "u7"}}
     elsewhere = {**event, "payload": {**payload, "campaignId": "c2"}}
@@ -169,6 +179,45 @@ async def test_service_publishes_what_its_tokens_patterns_allow_and_nothing_else
     assert refused.error == revoked.error == (401, "token_invalid")
 
 
+async def test_event_whose_payload_leaves_out_ids_needs_its_subject(misled: Publisher, fake_auth: FakeAuth) -> None:
+    service = service_of(misled, fake_auth, "workspace.w1.>")
+    part = {"type": "approval.updated", "payload": {"status": "approved"}}
+    subject = "workspace.w1.approval.a1"
+
+    without = await service.post(EVENTS, part)
+    published = await service.post(EVENTS, {**part, "subject": subject})
+    whole = await service.post(EVENTS, {**part, "payload": {"workspaceId": "w1", "id": "a2"}})
+    contradiction = await service.post(EVENTS, {**part, "subject": subject, "payload": {"id": "a2"}})
+    elsewhere = await service.post(EVENTS, {**part, "subject": "workspace.w2.approval.a1"})
+    of_another_type = await service.post(EVENTS, {**part, "subject": "workspace.w1.chat.a1"})
+    reserved = await service.post(EVENTS, {**part, "subject": "live.w1.approval.a1"})
+    told = await misled.heard.event()
+
+    assert without.error == (400, "bad_request")
+    assert "payload.workspaceId" in without.message
+    assert "subject" in without.message
+    assert (published.status, published.body["subject"]) == (201, subject)
+    assert (whole.status, whole.body["subject"]) == (201, "workspace.w1.approval.a2")
+    assert [one.error for one in (contradiction, of_another_type, reserved)] == [(400, "bad_request")] * 3
+    assert elsewhere.error == (403, "forbidden")
+    assert told.payload.model_dump() == {"status": "approved"}
+
+
+async def test_same_event_with_its_ids_written_or_left_out_is_one_event_only_if_it_says_the_same(
+    misled: Publisher, fake_auth: FakeAuth
+) -> None:
+    service = service_of(misled, fake_auth, "workspace.w1.>")
+    sent = {"id": "e1", "type": "approval.updated", "payload": {"status": "approved", "amount": 5}}
+    sent["subject"] = "workspace.w1.approval.a1"
+
+    first = await service.post(EVENTS, sent)
+    again = await service.post(EVENTS, {**sent, "payload": {"amount": 5.0, "status": "approved"}})
+    other = await service.post(EVENTS, {**sent, "subject": "workspace.w1.approval.a2"})
+
+    assert (first.status, again.status, again.body["repeated"]) == (201, 200, True)
+    assert other.error == (409, "conflict")
+
+
 SERVICE = ServiceClaims("svc", (">",), 0, 1, "t1")
 
 
@@ -178,7 +227,7 @@ def wrong(count: int) -> dict[str, Any]:
 
 
 async def test_event_that_is_too_large_is_refused_before_its_values_are_checked() -> None:
-    [refused] = await _prepare_all([wrong(400_000)], SERVICE, "c1")
+    [refused] = await _prepare_all([wrong(400_000)], ["{}"], BuiltinCatalogue.current, SERVICE, "c1")
 
     assert isinstance(refused, _Refused)
     assert refused.error.code is errors.TOO_LARGE
@@ -188,7 +237,9 @@ async def test_long_list_of_invalid_events_does_not_delay_other_requests() -> No
     ended: list[str] = []
 
     async def check() -> None:
-        await _prepare_all([wrong(30_000)] * 3, SERVICE, "c1")
+        event = wrong(30_000)
+        payloads = [json.dumps(event["payload"])] * 3
+        await _prepare_all([event] * 3, payloads, BuiltinCatalogue.current, SERVICE, "c1")
         ended.append("the list")
 
     async def serve() -> None:

@@ -19,7 +19,7 @@ from beaconfire_kit.events.campaign import StateInvalidated
 from beaconfire_kit.inbox import digest
 from beaconfire_kit.outbox import Outbox
 from beaconfire_kit.roles import Role
-from beaconfire_publisher.idempotency import key_of_request
+from beaconfire_publisher.idempotency import key_of_event, key_of_request
 from beaconfire_publisher.store import CAMPAIGNS, KEYS, OUTBOX, Store
 from tests.auth.conftest import Auth, granting
 from tests.conftest import connected
@@ -320,6 +320,28 @@ async def test_event_of_an_earlier_release_is_not_published_again_by_its_author(
 
     assert (again.status, again.body["repeated"]) == (200, True)
     assert others.status == 201
+
+
+async def test_event_that_the_release_before_stored_with_its_defaults_is_recognised_when_it_is_sent_again(
+    publisher: Publisher, database: Database
+) -> None:
+    _, event = creations(publisher)[-1]
+    said = StateInvalidated.model_validate(event["payload"])
+    stored = said.model_dump(mode="json")
+    assert stored != event["payload"]
+    before = {"type": said.type, "version": 1, "payload": stored}
+    key = key_of_event(f"user:{publisher.editor.user_id}", "e-1", subject=said.full_subject(), events=[before])
+    outcome = {"id": "e-1", "subject": said.full_subject(), "messageId": "m1"}
+    async with database.writing() as tx:
+        row = {"key": key.name, "fingerprint": key.fingerprint, "outcome": outcome, "is_done": True}
+        await tx.execute(insert(KEYS).values(**row, created_at=datetime.now(UTC)))
+
+    again = await publisher.editor.post(EVENTS, {**event, "id": "e-1"})
+    payload = {**event["payload"], "affectedFields": ["something else"]}
+    other = await publisher.editor.post(EVENTS, {**event, "id": "e-1", "payload": payload})
+
+    assert (again.status, again.body["repeated"]) == (200, True)
+    assert other.error == (409, "conflict")
 
 
 async def test_strangers_event_ids_suppress_no_creation_and_no_event(publisher: Publisher, stream: NatsServer) -> None:

@@ -85,10 +85,25 @@ class Metadata(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
+class RawEvent:
+    """An event of a type for which the service has no class. It must have been checked against the catalogue."""
+
+    type: str
+    version: int
+    subject: str
+    payload: str
+    """JSON, published as it is."""
+
+    def full_subject(self) -> str:
+        """Return the subject, as `Event.full_subject` does."""
+        return self.subject
+
+
+@dataclass(frozen=True, slots=True)
 class Envelope:
     """An event that a service is about to publish."""
 
-    event: Event
+    event: Event | RawEvent
     metadata: Metadata
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     message_id: str = ""
@@ -105,21 +120,27 @@ class Envelope:
 
     def encode(self) -> bytes:
         """Return the body of the NATS message: compact JSON in UTF-8. Raises InvalidEvent if it is too large."""
-        body = {
-            "id": self.id,
-            "type": self.event.type,
-            "version": self.event.version,
-            "payload": self.event.model_dump(mode="json"),
-            "metadata": self.metadata.model_dump(mode="json", exclude_none=True),
-        }
-        encoded = compact(body)
-        check_size(encoded)
-        return encoded
+        event = self.event
+        payload = event.payload if isinstance(event, RawEvent) else event.model_dump(mode="json")
+        metadata = self.metadata.model_dump(mode="json", exclude_none=True)
+        return body(id_=self.id, type_=event.type, version=event.version, payload=payload, metadata=metadata)
 
 
-def compact(body: Mapping[str, Any]) -> bytes:
+def body(*, id_: str, type_: str, version: int, payload: str | Mapping[str, Any], metadata: Mapping[str, Any]) -> bytes:
+    """Return the body of an event's message. A payload that is text is JSON, and is kept as it is.
+
+    Raises InvalidEvent if it is too large.
+    """
+    text = payload.encode() if isinstance(payload, str) else compact(payload)
+    head, tail = compact({"id": id_, "type": type_, "version": version}), compact({"metadata": metadata})
+    encoded = b'%b,"payload":%b,%b' % (head[:-1], text, tail[1:])
+    check_size(encoded)
+    return encoded
+
+
+def compact(value: Mapping[str, Any]) -> bytes:
     """Return JSON as it is stored: UTF-8, without white space."""
-    return json.dumps(body, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 def check_size(body: bytes) -> None:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from beaconfire_kit import broker
+from beaconfire_kit.catalogue import builtin
+from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.database import LOCK_TIMEOUT_S
 from beaconfire_kit.openapi import PATH, served
 from beaconfire_kit.outbox import Outbox
@@ -32,6 +34,15 @@ class Tuning:
     lock_timeout_s: float = LOCK_TIMEOUT_S
 
 
+class BuiltinCatalogue:
+    """The catalogue without fragments of other teams."""
+
+    current = Catalogue.of(0, builtin.fragments())
+
+    async def refresh(self) -> None:
+        """There is never a newer one."""
+
+
 def build(settings: Settings, *, on_fatal: Callable[[], None], tuning: Tuning | None = None) -> web.Application:
     """Return the publisher's application. For `on_fatal` see `Service`. Its start raises DatabaseUnusable."""
     tuning = tuning or Tuning()
@@ -44,7 +55,8 @@ def build(settings: Settings, *, on_fatal: Callable[[], None], tuning: Tuning | 
     service.always(store.keep_forgetting)
     app = service.application()
     app.middlewares.append(access.count_body)
-    for calls in (Campaigns, WorldTime, Clocks, Settlements, Structures, Entities, Events):
+    for calls in (Campaigns, WorldTime, Clocks, Settlements, Structures, Entities):
         app.add_routes(calls(access, store).routes())
+    app.add_routes(Events(access, store, BuiltinCatalogue()).routes())
     app.router.add_get(PATH, served(openapi.document()))
     return app

@@ -1,6 +1,8 @@
 """`POST /v1/events`: publish one event of the catalogue, or a list, for services that do not speak NATS.
 
-Events take the same way as every change: into the outbox, then relayed in order, once per event id.
+Events take the same way as every change: into the outbox, then relayed in order, once per event id. The catalogue says
+which types there are and what their payloads look like, so a type needs no class here. A payload is published as it
+came.
 """
 
 import asyncio
@@ -8,16 +10,21 @@ import json
 import re
 import uuid
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from functools import cache, partial
-from typing import Annotated, Any
+from difflib import get_close_matches
+from functools import partial
+from typing import Annotated, Any, Protocol
 
 from aiohttp import web
 from pydantic import AwareDatetime, Field, StringConstraints, ValidationError
 from pydantic_core import from_json
 
 from beaconfire_kit import errors
+from beaconfire_kit.catalogue.addressing import NoSubject, subject_of
+from beaconfire_kit.catalogue.catalogue import Catalogue
+from beaconfire_kit.catalogue.fragment import EventType
 from beaconfire_kit.envelope import (
     MAX_EVENT_BYTES,
     CorrelationId,
@@ -25,22 +32,24 @@ from beaconfire_kit.envelope import (
     EventId,
     InvalidEvent,
     Metadata,
+    RawEvent,
     Source,
-    check,
+    body,
     check_json,
     compact,
 )
 from beaconfire_kit.errors import BeaconfireError
-from beaconfire_kit.event import Event, Id, events
+from beaconfire_kit.event import Id, events
 from beaconfire_kit.inbox import digest
 from beaconfire_kit.models import Body, CamelModel
 from beaconfire_kit.roles import Role, can_edit
 from beaconfire_kit.subjects import InvalidSubject, is_membership, parse_subject, root_name
 from beaconfire_kit.tokens import Claims, ServiceClaims, may_publish
-from beaconfire_kit.web import correlation_id, describe, read_bytes, whole
+from beaconfire_kit.web import WHOLE, correlation_id, describe, read_bytes, whole
 from beaconfire_publisher.access import Access
 from beaconfire_publisher.answers import answer, idempotency_key
 from beaconfire_publisher.idempotency import Earlier, Key, key_of_event
+from beaconfire_publisher.raw_payloads import raw_payloads
 from beaconfire_publisher.store import Row, Store, Writing
 
 MAX_EVENTS = 500
@@ -61,11 +70,12 @@ class GivenMetadata(Body):
 
 
 class GivenEvent(Body):
-    """An event to publish. Its type and payload determine its subject."""
+    """An event to publish. `subject` may be left out if the payload has every id of the subject."""
 
     id: EventId | None = None
     type: Annotated[str, StringConstraints(min_length=1, max_length=100)]
-    version: Annotated[int, Field(ge=1)] = 1
+    version: Annotated[int, Field(ge=1), WHOLE] = 1
+    subject: Annotated[str, StringConstraints(min_length=1, max_length=1_200)] | None = None
     payload: dict[str, Any]
     metadata: GivenMetadata = GivenMetadata()
 
@@ -108,27 +118,35 @@ class _Rights:
     may_read: Callable[[str], bool]
 
 
-def publishable() -> dict[str, type[Event]]:
-    """Return the event classes that can be published here, by type: all stored events, except those of auth."""
-    return {type_: cls for type_, cls in events().items() if not cls.ephemeral and not is_membership(_example(cls))}
+class Catalogues(Protocol):
+    """Knows the catalogue of the deployment."""
+
+    @property
+    def current(self) -> Catalogue | None:
+        """The newest revision that is known here. None before the first one."""
+
+    async def refresh(self) -> None:
+        """Look whether there is a newer revision."""
 
 
 class Events:
     """The HTTP call that publishes events."""
 
-    def __init__(self, access: Access, store: Store) -> None:
+    def __init__(self, access: Access, store: Store, catalogues: Catalogues) -> None:
         self._access = access
         self._store = store
+        self._catalogues = catalogues
 
     def routes(self) -> list[web.RouteDef]:
         return [web.post("/v1/events", self._publish)]
 
     async def _publish(self, request: web.Request) -> web.Response:
         author = await self._access.author(request, max_body_bytes=MAX_BYTES)
-        given = _read(await read_bytes(request, limit=MAX_BYTES))
+        given, payloads = _read(await read_bytes(request, limit=MAX_BYTES))
         items = given if isinstance(given, list) else [given]
         key = idempotency_key(request, _name(author), given, kind=_kind(author))
-        prepared = await _prepare_all(items, author, correlation_id(request))
+        catalogue = await self._catalogue_with(items)
+        prepared = await _prepare_all(items, payloads, catalogue, author, correlation_id(request))
         rights = await self._rights(author, [one.subject for one in prepared if isinstance(one, Envelope)])
         user_id = author.user_id if isinstance(author, Claims) else None
         async with self._store.writing(Metadata(source="api", user_id=user_id)) as tx:  # each event has its own
@@ -146,6 +164,16 @@ class Events:
             return answer({"events": [self._describe(one) for one in outcomes]}, headers)
         status = 200 if isinstance(outcomes[0], _Repeated) else 201
         return answer(self._describe(outcomes[0]), headers, status=status)
+
+    async def _catalogue_with(self, items: Sequence[Any]) -> Catalogue:
+        """Return the catalogue. The newest revision is read before a type is refused as unknown."""
+        catalogue = self._catalogues.current
+        if catalogue is None or not all(_is_known(catalogue, item) for item in items):
+            await self._catalogues.refresh()
+            catalogue = self._catalogues.current
+        if catalogue is None:
+            raise BeaconfireError(errors.UNAVAILABLE, "the deployment has no catalogue yet", retry_after_ms=1_000)
+        return catalogue
 
     async def _rights(self, author: Claims | ServiceClaims, subjects: Sequence[str]) -> _Rights:
         if isinstance(author, ServiceClaims):
@@ -169,23 +197,10 @@ class Events:
         return result.model_dump(mode="json", exclude_defaults=True)
 
 
-@cache
-def _times(cls: type[Event]) -> tuple[str, ...]:
-    """Return the fields of a payload that are times, by their names in JSON."""
-    properties = cls.model_json_schema(by_alias=True)["properties"]
-    return tuple(name for name, schema in properties.items() if "date-time" in json.dumps(schema))
-
-
 def _check_time(name: str, value: Any) -> None:
     """Refuse seconds since 1970 in a text: pydantic accepts them as a time, but JSON Schema does not."""
     if isinstance(value, str) and _NUMBER.fullmatch(value):
         raise BeaconfireError(errors.BAD_REQUEST, f"{name}: expected a time like 2026-01-31T12:00:00Z")
-
-
-def _example(cls: type[Event]) -> str:
-    """Return an example subject of an event, with the same id everywhere."""
-    root, rest = cls.subject.split(".", 1)
-    return re.sub(r"\{[a-z_]+\}", "x", f"{'campaign' if root.startswith('{') else root}.{rest}")
 
 
 def _whole(value: Any) -> Any:
@@ -197,10 +212,11 @@ def _whole(value: Any) -> Any:
     return whole(value)
 
 
-def _read(body: bytes) -> Any:
+def _read(content: bytes) -> tuple[Any, list[str | None]]:
+    """Return what the body has, and the text of each event's payload."""
     try:
-        given = from_json(body, allow_inf_nan=False)
-        check_json(body)
+        given = from_json(content, allow_inf_nan=False)
+        check_json(content)
     except ValueError as error:
         why = error.detail if isinstance(error, InvalidEvent) else str(error)
         raise BeaconfireError(errors.BAD_REQUEST, f"not JSON: {why}"[:300]) from None
@@ -208,37 +224,51 @@ def _read(body: bytes) -> Any:
         raise BeaconfireError(errors.BAD_REQUEST, f"a list has 1 to {MAX_EVENTS} events, not {len(given)}")
     if not isinstance(given, list | dict):
         raise BeaconfireError(errors.BAD_REQUEST, "expected an event or a list of events")
-    return given
+    return given, raw_payloads(content.decode())
 
 
 async def _prepare_all(
-    items: Sequence[Any], author: Claims | ServiceClaims, correlation: str
+    items: Sequence[Any],
+    payloads: Sequence[str | None],
+    catalogue: Catalogue,
+    author: Claims | ServiceClaims,
+    correlation: str,
 ) -> list[_Refused | Envelope]:
     """Prepare events one by one. A list of invalid events takes half a second: other requests get turns between."""
     prepared = []
-    for item in items:
-        prepared.append(_prepare(item, author, correlation))
+    for item, payload in zip(items, payloads, strict=True):
+        prepared.append(_prepare(item, payload, catalogue, author, correlation))
         await asyncio.sleep(0)
     return prepared
 
 
-def _prepare(item: Any, author: Claims | ServiceClaims, correlation: str) -> _Refused | Envelope:
+def _prepare(
+    item: Any, payload: str | None, catalogue: Catalogue, author: Claims | ServiceClaims, correlation: str
+) -> _Refused | Envelope:
     """Return the event as it would be published, or what is wrong with it."""
     try:
         _check_item_size(item)
-        if isinstance(item, dict) and "payload" in item:
-            item = {**item, "payload": _whole(item["payload"])}
         given = GivenEvent.model_validate_json(json.dumps(item), by_name=False, by_alias=True)
+        assert payload is not None
         _check_time("metadata.timestamp", item.get("metadata", {}).get("timestamp"))
-        event = _event(given)
+        event_type = _type_of(given, catalogue)
+        event = RawEvent(given.type, given.version, _subject(given, event_type), payload)
         metadata = _metadata(given.metadata, author, correlation)
         prepared = Envelope(event, metadata, given.id, uuid.uuid4().hex) if given.id else Envelope(event, metadata)
-        _check_whole(given, item, prepared)
+        _check_whole(event, item, prepared, catalogue)
     except BeaconfireError as error:
         return _Refused(error)
     except ValidationError as error:
         return _Refused(BeaconfireError(errors.BAD_REQUEST, describe(error)))
     return prepared
+
+
+def _is_known(catalogue: Catalogue, item: Any) -> bool:
+    """Return whether the catalogue has the type and version of an event. Whatever is no event counts as known."""
+    if not isinstance(item, dict) or not isinstance(type_ := item.get("type"), str):
+        return True
+    version = item.get("version", 1)
+    return not isinstance(version, int) or version in catalogue.types.get(type_, ())
 
 
 def _check_item_size(item: Any) -> None:
@@ -247,23 +277,33 @@ def _check_item_size(item: Any) -> None:
         raise BeaconfireError(errors.TOO_LARGE, f"an event has at most {MAX_EVENT_BYTES} bytes")
 
 
-def _event(given: GivenEvent) -> Event:
-    cls = events().get(given.type)
-    if cls is None:
-        raise BeaconfireError(errors.UNKNOWN_TYPE, f"type: {given.type[:80]!r} is not in the catalogue")
-    if cls.ephemeral:
+def _type_of(given: GivenEvent, catalogue: Catalogue) -> EventType:
+    versions = catalogue.types.get(given.type)
+    if versions is None:
+        near = get_close_matches(given.type, catalogue.types, n=3)
+        hint = f": did you mean {' or '.join(near)}?" if near else ""
+        raise BeaconfireError(errors.UNKNOWN_TYPE, f"type: {given.type[:80]!r} is not in the catalogue{hint}")
+    event_type = versions.get(given.version)
+    if event_type is None:
+        known = ", ".join(map(str, sorted(versions)))
+        raise BeaconfireError(errors.BAD_REQUEST, f"version: the catalogue has {given.type} in version {known}")
+    if event_type.ephemeral:
         raise BeaconfireError(
             errors.BAD_REQUEST,
             f"type: {given.type} is ephemeral and is never stored: clients send it over their sockets",
         )
-    if given.version != cls.version:
-        raise BeaconfireError(errors.BAD_REQUEST, f"version: {given.type} is at version {cls.version}")
-    for name in _times(cls):
-        _check_time(f"payload.{name}", given.payload.get(name))
+    return event_type
+
+
+def _subject(given: GivenEvent, event_type: EventType) -> str:
     try:
-        return cls.model_validate_json(json.dumps(given.payload), strict=True, by_name=False, by_alias=True)
-    except ValidationError as error:
-        raise BeaconfireError(errors.BAD_REQUEST, f"payload.{describe(error)}") from None
+        subject = given.subject or subject_of(event_type, given.payload)
+        parse_subject(subject)
+    except NoSubject as error:
+        raise BeaconfireError(errors.BAD_REQUEST, str(error)) from None
+    except InvalidSubject as error:
+        raise BeaconfireError(errors.BAD_REQUEST, f"subject: {error}") from None
+    return subject
 
 
 def _metadata(given: GivenMetadata, author: Claims | ServiceClaims, correlation: str) -> Metadata:
@@ -292,17 +332,16 @@ def _source(author: Claims | ServiceClaims) -> str:
     return name if name[0].isalpha() else f"s{name}"[:64]
 
 
-def _check_whole(given: GivenEvent, item: Any, prepared: Envelope) -> None:
-    """Check what the gateways will check: the event fits its subject, is unchanged by parsing, and is not too large."""
+def _check_whole(event: RawEvent, item: Any, prepared: Envelope, catalogue: Catalogue) -> None:
+    """Check what the gateways will check: payload, subject, size, and that the metadata is unchanged by parsing."""
     said = {name: value for name, value in (item.get("metadata") or {}).items() if value is not None}
     metadata = {**prepared.metadata.model_dump(mode="json", exclude_none=True), **said}
-    as_given = {"id": prepared.id, "type": given.type, "version": given.version, "payload": given.payload}
     try:
-        parse_subject(prepared.subject)
         prepared.encode()
-        check(prepared.subject, compact({**as_given, "metadata": metadata}))
-    except InvalidSubject as error:
-        raise BeaconfireError(errors.BAD_REQUEST, f"payload: {error}") from None
+        as_given = body(
+            id_=prepared.id, type_=event.type, version=event.version, payload=event.payload, metadata=metadata
+        )
+        catalogue.check(event.subject, as_given)
     except InvalidEvent as error:
         code = errors.TOO_LARGE if error.reason == "too_large" else errors.BAD_REQUEST
         raise BeaconfireError(code, error.detail) from None
@@ -335,7 +374,7 @@ async def _add_all(
             return _Repeated(one.id, row["subject"], row["event_id"]) if _is_same(row, one) else _id_taken()
         if key is not None and key.name in used:
             earlier = used[key.name]
-            return _recall(earlier.outcome) if earlier.fingerprint == key.fingerprint else _id_taken()
+            return _recall(earlier.outcome) if earlier.fingerprint in key.fingerprints else _id_taken()
         return one if rights.may_publish(one.subject) else _may_not()
 
     outcomes = list(prepared)
@@ -378,8 +417,19 @@ def _is_named(one: Envelope) -> bool:
 
 
 def _key(one: Envelope, author: Claims | ServiceClaims) -> Key:
-    said = {"type": one.event.type, "version": one.event.version, "payload": one.event.model_dump(mode="json")}
-    return key_of_event(f"{_kind(author)}:{_name(author)}", one.id, subject=one.subject, event=said)
+    return key_of_event(f"{_kind(author)}:{_name(author)}", one.id, subject=one.subject, events=_spellings(one))
+
+
+def _spellings(one: Envelope) -> Sequence[Row]:
+    """Return what an event says: as this release stores it, and as releases with a class for each type stored it."""
+    said = json.loads(one.encode())
+    payload = _whole(said["payload"])
+    spellings = [{"type": said["type"], "version": said["version"], "payload": payload}]
+    if cls := events().get(said["type"]):
+        with suppress(ValidationError):
+            before = cls.model_validate_json(json.dumps(payload), by_name=False, by_alias=True)
+            spellings.append({**spellings[0], "payload": before.model_dump(mode="json")})
+    return spellings
 
 
 def _id_before(one: Envelope, before: str | None, place: int) -> str | None:
@@ -398,8 +448,9 @@ def _is_by(author: Claims | ServiceClaims, row: Row, one: Envelope) -> bool:
 
 def _is_same(row: Row, one: Envelope) -> bool:
     """Return whether both events are equal except for their times."""
-    said, says = json.loads(row["body"]), json.loads(one.encode())
-    return row["subject"] == one.subject and all(said[name] == says[name] for name in ("type", "version", "payload"))
+    said = json.loads(row["body"])
+    stored = {name: said[name] for name in ("type", "version", "payload")}
+    return row["subject"] == one.subject and stored in _spellings(one)
 
 
 def _may_not() -> _Refused:

@@ -5,7 +5,7 @@ the request. Another request under the same key is a mistake, and is refused. Ke
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -41,6 +41,13 @@ class Key:
     fingerprint: str
     before: str
     """The id that releases without the table of keys gave to what was created under it."""
+    fingerprints_before: tuple[str, ...] = ()
+    """What releases before called the same request."""
+
+    @property
+    def fingerprints(self) -> tuple[str, ...]:
+        """Every fingerprint of this request."""
+        return (self.fingerprint, *self.fingerprints_before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +65,13 @@ def key_of_request(scope: str, text: str, *, method: str, path: str, body: objec
     return Key(digest("request", scope, text), digest(method, path, _canonical(body)), before)
 
 
-def key_of_event(scope: str, id_: str, *, subject: str, event: Mapping[str, Any]) -> Key:
-    """Return the key of an event, from the id that its publisher chose. The event's time may differ in a repeat."""
-    said = {name: event[name] for name in ("type", "version", "payload")}
-    return Key(digest("event", scope, id_), digest(subject, _canonical(said)), id_)
+def key_of_event(scope: str, id_: str, *, subject: str, events: Sequence[Mapping[str, Any]]) -> Key:
+    """Return the key of an event, from the id that its publisher chose. The event's time may differ in a repeat.
+
+    `events` are its type, version and payload, as this release stores them and as releases before stored them.
+    """
+    fingerprint, *before = [digest(subject, _canonical(said)) for said in events]
+    return Key(digest("event", scope, id_), fingerprint, id_, tuple(before))
 
 
 def another_request() -> BeaconfireError:

@@ -13,7 +13,7 @@ from beaconfire_publisher.answers import IF_MATCH
 from beaconfire_publisher.campaigns import Campaign, CampaignChanges, NewCampaign
 from beaconfire_publisher.collection import Collection
 from beaconfire_publisher.entities import Entities
-from beaconfire_publisher.events_api import MAX_EVENTS, GivenEvent, PublishedEvent, publishable
+from beaconfire_publisher.events_api import MAX_EVENTS, GivenEvent, PublishedEvent
 from beaconfire_publisher.fields import Clock
 from beaconfire_publisher.settlements import Settlements
 from beaconfire_publisher.structures import Structures
@@ -210,7 +210,7 @@ def _events() -> Call:
 
 def _schemas() -> dict[str, Any]:
     """Return every model."""
-    sent: list[type[BaseModel]] = [NewCampaign, CampaignChanges, Advance, Clock, GivenEvent, *publishable().values()]
+    sent: list[type[BaseModel]] = [NewCampaign, CampaignChanges, Advance, Clock, GivenEvent]
     answers: list[type[BaseModel]] = [Campaign, PublishedEvent]
     for collection in _COLLECTIONS:
         sent += [collection.new, collection.changes]
@@ -225,34 +225,7 @@ def _schemas() -> dict[str, Any]:
         if name.endswith("Changes"):  # only the sent fields count; the others stay as they are
             for one in schema["properties"].values():
                 one.pop("default", None)
-    return {**schemas, **_given_events(schemas["GivenEvent"])}
-
-
-def _given_events(given: dict[str, Any]) -> dict[str, Any]:
-    """Return `GivenEvent` as a choice of the types that can be published, each with its version and payload."""
-    names = {type_: f"Given{cls.__name__}" for type_, cls in publishable().items()}
-    events = {
-        names[type_]: {
-            **given,
-            "title": names[type_],
-            "description": (cls.__doc__ or "").splitlines()[0],
-            "required": ["type", "payload"] if cls.version == 1 else ["type", "payload", "version"],
-            "properties": {
-                **given["properties"],
-                "type": {"const": type_},
-                "version": {"const": cls.version, "description": f"Written as {cls.version}, without a fraction"},
-                "payload": reference(cls.__name__),
-            },
-        }
-        for type_, cls in publishable().items()
-    }
-    mapping = {type_: reference(name)["$ref"] for type_, name in names.items()}
-    one_of = [{"$ref": path} for path in mapping.values()]
-    discriminator = {"propertyName": "type", "mapping": mapping}
-    return {
-        **events,
-        "GivenEvent": {"description": given["description"], "oneOf": one_of, "discriminator": discriminator},
-    }
+    return schemas
 
 
 def _a(word: str) -> str:
