@@ -10,20 +10,45 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import beaconfire_kit.events  # noqa: F401  (fills the catalogue)
 from beaconfire.broker_users import shipped_cluster_config, shipped_config
+from beaconfire.derived.markdown import markdown
+from beaconfire.derived.reference import all_types
+from beaconfire.derived.typescript import typescript
 from beaconfire_auth import openapi as auth_openapi
+from beaconfire_kit.catalogue import builtin
+from beaconfire_kit.catalogue.asyncapi import asyncapi
+from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_publisher import openapi as publisher_openapi
 from scripts.derived import error_table, resync_table
-from scripts.derived.asyncapi import asyncapi
 from scripts.derived.marked import fill
 from scripts.derived.message_typings import message_typings
-from scripts.derived.reference import reference
 from scripts.derived.schema import schemas
 from scripts.derived.settings_page import settings_page
-from scripts.derived.typings import typings
 
 ROOT = Path(__file__).parent.parent
+OURS = Catalogue.of(0, builtin.fragments())
+TYPES = all_types(OURS)
+EVENTS_HEAD = """\
+# Events
+
+Written by `make generate` from `shared/src/beaconfire_kit/events/`. Do not edit.
+
+These are the events of the built-in fragments of the catalogue. `beaconfire catalogue docs` writes such a page for any
+catalogue.
+
+Every event is one JSON message, `{"id", "type", "version", "payload", "metadata"}` (see "Publishing" in PROTOCOL.md).
+It is published on its subject, and reaches exactly the rooms that the subject names.
+
+A field marked *optional* may be missing. An *id* matches `[A-Za-z0-9_-]{1,64}`. A *time* is ISO 8601 with a UTC offset.
+
+The same information is available as JSON Schema (`schemas/events.json`), as AsyncAPI 3.0 (`asyncapi.json`) and as
+TypeScript types (`clients/js/src/events.d.ts`).
+
+"""
+TYPINGS_HEAD = """\
+// Written by `make generate` from shared/src/beaconfire_kit/events. Do not edit.
+
+"""
 
 
 def _json(document: dict[str, Any]) -> str:
@@ -47,14 +72,14 @@ def _troubleshooting(page: str) -> str:
 
 
 FILES: dict[str, Callable[[], str]] = {
-    "docs/reference/events.md": reference,
-    "docs/reference/schemas/events.json": schemas,
-    "docs/reference/asyncapi.json": asyncapi,
+    "docs/reference/events.md": lambda: markdown(OURS, head=EVENTS_HEAD),
+    "docs/reference/schemas/events.json": lambda: schemas(TYPES),
+    "docs/reference/asyncapi.json": lambda: _json(asyncapi(TYPES, version="1")),
     "docs/reference/openapi.json": lambda: _json(publisher_openapi.document()),
     "docs/reference/openapi-auth.json": lambda: _json(auth_openapi.document()),
     "docs/reference/settings.md": settings_page,
     "clients/js/src/errors.js": error_table.script,
-    "clients/js/src/events.d.ts": typings,
+    "clients/js/src/events.d.ts": lambda: typescript(TYPES, head=TYPINGS_HEAD),
     "clients/js/src/messages.d.ts": lambda: message_typings(_page("PROTOCOL.md")),
     "deploy/nats/single.conf": shipped_config,
     "deploy/nats/cluster.conf": shipped_cluster_config,

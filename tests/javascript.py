@@ -9,7 +9,7 @@ from playwright._impl._driver import compute_driver_executable
 PACKAGE = Path(__file__).parents[1] / "clients" / "js"
 _INSTALL = ["npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"]
 _INSTALL_S = 120
-_RUN_S = 60
+_RUN_S = 120
 
 
 def install_packages() -> None:

@@ -10,11 +10,12 @@ import pytest
 from nats.aio.client import Client
 
 from beaconfire_kit import broker
+from beaconfire_kit.catalogue.examples import example_payload
+from beaconfire_kit.catalogue.from_classes import event_type_of
 from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.event import Event, events
 from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import parse_subject
-from scripts.derived.examples import example_payload
 from tests.client import SocketClient, open_socket
 from tests.conftest import connected
 from tests.e2e.conftest import Line
@@ -192,7 +193,8 @@ def _addressed_to(cls: type[Event], person: Person) -> Event:
         "role": "viewer",
         "issuedBefore": "2020-01-01T00:00:00Z",
     }
-    payload = example_payload(cls)
+    payload = example_payload(event_type_of(cls))
+    assert payload is not None
     return cls.model_validate({**payload, **{name: value for name, value in mine.items() if name in payload}})
 
 

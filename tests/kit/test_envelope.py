@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from pydantic import BaseModel, Field, ValidationError, model_validator
 from pydantic_core import SchemaValidator
 
+from beaconfire_kit.catalogue.examples import example_payload
+from beaconfire_kit.catalogue.from_classes import event_type_of
 from beaconfire_kit.envelope import (
     MAX_EVENT_BYTES,
     Checked,
@@ -25,7 +27,6 @@ from beaconfire_kit.envelope import (
 from beaconfire_kit.event import Event, events
 from beaconfire_kit.events.campaign import SettlementUpdated
 from beaconfire_kit.roles import Role
-from scripts.derived.examples import example_payload
 
 SUBJECT = "campaign.c1.settlement.s1"
 GOOD: dict[str, Any] = {
@@ -66,7 +67,7 @@ def checked_as_read(subject: str, body: bytes) -> bool:
 
 @pytest.mark.parametrize("type_", sorted(events()))
 def test_every_event_of_the_catalogue_is_read_back_from_its_bytes_and_subject(type_: str) -> None:
-    event: Event = events()[type_].model_validate(example_payload(events()[type_]))
+    event: Event = events()[type_].model_validate(example_payload(event_type_of(events()[type_])))
     metadata = Metadata(source="api", user_id="u1", correlation_id="r-1", audience=(Role.OWNER,))
     envelope = Envelope(event, metadata)
     received = read(envelope.subject, envelope.encode())

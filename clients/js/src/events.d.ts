@@ -11,7 +11,7 @@ export interface EventMessage<Type extends string, Version extends number, Paylo
 
 /** The user and service that caused the event, and when. */
 export interface EventMetadata {
-  readonly timestamp?: string;
+  readonly timestamp: string;
   readonly userId?: string | null;
   readonly source: string;
   readonly correlationId?: string | null;
@@ -61,6 +61,89 @@ export interface StructureUpdated {
   readonly changedFields: readonly string[];
 }
 
+/** An approval was requested. The payload is the whole approval. */
+export interface ApprovalCreated {
+  readonly workspaceId?: string | null;
+  readonly id?: string | null;
+  readonly title?: string | null;
+  readonly status?: string | null;
+}
+
+/** An approval was decided, or its content changed. The payload is the changed part of the approval, and its id. */
+export interface ApprovalUpdated {
+  readonly workspaceId?: string | null;
+  readonly id?: string | null;
+  readonly title?: string | null;
+  readonly status?: string | null;
+}
+
+/** An approval was deleted. */
+export interface ApprovalDeleted {
+  readonly workspaceId?: string | null;
+  readonly id?: string | null;
+}
+
+/** An agent started, stopped, waits, or failed. */
+export interface AgentStatusChanged {
+  readonly workspaceId?: string | null;
+  readonly agentId?: string | null;
+  readonly status: string;
+  readonly previousStatus?: string | null;
+}
+
+/** A model started to work on a request. The payload is the whole run. */
+export interface AiRunStarted {
+  readonly workspaceId?: string | null;
+  readonly runId?: string | null;
+  readonly agentId?: string | null;
+}
+
+/** A run made progress: it has another step, tool call, or part of its answer. */
+export interface AiRunProgress {
+  readonly workspaceId?: string | null;
+  readonly runId?: string | null;
+  readonly agentId?: string | null;
+}
+
+/** A run ended with a result. */
+export interface AiRunCompleted {
+  readonly workspaceId?: string | null;
+  readonly runId?: string | null;
+  readonly agentId?: string | null;
+}
+
+/** A run ended without a result. */
+export interface AiRunFailed {
+  readonly workspaceId?: string | null;
+  readonly runId?: string | null;
+  readonly agentId?: string | null;
+  readonly error?: unknown;
+}
+
+/** A message was written in a chat. The payload is the whole message. */
+export interface ChatMessage {
+  readonly workspaceId?: string | null;
+  readonly chatId?: string | null;
+  readonly id?: string | number | null;
+  readonly senderId?: string | null;
+  readonly text?: string | null;
+}
+
+/** Something was done in the workspace, for its activity feed. The payload is the whole entry. */
+export interface ActivityCreated {
+  readonly workspaceId?: string | null;
+  readonly id?: string | null;
+}
+
+/** A user started or stopped typing, for example in a chat or an issue: `targetKind` and `targetId` name it. */
+export interface UserTyping {
+  readonly workspaceId?: string | null;
+  readonly targetKind?: string | null;
+  readonly targetId?: string | null;
+  readonly userId: string;
+  readonly typing?: boolean;
+}
+
 /** An issue was opened. */
 export interface IssueCreated {
   readonly workspaceId?: string | null;
@@ -69,8 +152,7 @@ export interface IssueCreated {
   readonly identifier?: string | null;
   readonly title?: string | null;
   readonly status?: string | null;
-  readonly priority?: string | number | null;
-  readonly [field: string]: unknown;
+  readonly priority?: string | number | number | null;
 }
 
 /** An issue's fields changed. `changes` has each changed field with its new value. */
@@ -78,8 +160,7 @@ export interface IssueUpdated {
   readonly workspaceId?: string | null;
   readonly teamId?: string | null;
   readonly id?: string | null;
-  readonly changes?: Readonly<Record<string, unknown>> | null;
-  readonly [field: string]: unknown;
+  readonly changes?: { readonly [key: string]: unknown; } | null;
 }
 
 /** An issue was deleted. */
@@ -87,7 +168,6 @@ export interface IssueDeleted {
   readonly workspaceId?: string | null;
   readonly teamId?: string | null;
   readonly id?: string | null;
-  readonly [field: string]: unknown;
 }
 
 /** An issue was archived. It can still be read. */
@@ -95,7 +175,6 @@ export interface IssueArchived {
   readonly workspaceId?: string | null;
   readonly teamId?: string | null;
   readonly id?: string | null;
-  readonly [field: string]: unknown;
 }
 
 /** Something was done to an issue, for its activity feed. The payload is the whole entry. */
@@ -104,7 +183,6 @@ export interface IssueActivityCreated {
   readonly teamId?: string | null;
   readonly issueId?: string | null;
   readonly id?: string | null;
-  readonly [field: string]: unknown;
 }
 
 /** A comment was added to an issue. The payload is the whole comment. */
@@ -115,7 +193,6 @@ export interface CommentCreated {
   readonly id?: string | null;
   readonly authorId?: string | null;
   readonly body?: string | null;
-  readonly [field: string]: unknown;
 }
 
 /** A comment was edited. */
@@ -124,8 +201,7 @@ export interface CommentUpdated {
   readonly teamId?: string | null;
   readonly issueId?: string | null;
   readonly id?: string | null;
-  readonly changes?: Readonly<Record<string, unknown>> | null;
-  readonly [field: string]: unknown;
+  readonly changes?: { readonly [key: string]: unknown; } | null;
 }
 
 /** A comment was deleted. */
@@ -134,23 +210,28 @@ export interface CommentDeleted {
   readonly teamId?: string | null;
   readonly issueId?: string | null;
   readonly id?: string | null;
-  readonly [field: string]: unknown;
 }
 
 /** A project was created, or its fields changed. */
 export interface ProjectUpdated {
   readonly workspaceId?: string | null;
   readonly id?: string | null;
-  readonly changes?: Readonly<Record<string, unknown>> | null;
-  readonly [field: string]: unknown;
+  readonly changes?: { readonly [key: string]: unknown; } | null;
 }
 
 /** A cycle was created, or its fields changed. */
 export interface CycleUpdated {
   readonly workspaceId?: string | null;
   readonly id?: string | null;
-  readonly changes?: Readonly<Record<string, unknown>> | null;
-  readonly [field: string]: unknown;
+  readonly changes?: { readonly [key: string]: unknown; } | null;
+}
+
+/** A notification for one user. It reaches all connections of that user. The payload is the whole notification. */
+export interface NotificationNew {
+  readonly userId?: string | null;
+  readonly id?: string | null;
+  readonly title?: string | null;
+  readonly body?: string | null;
 }
 
 /** A user became a member of a root, got another role, or (if `role` is null) is no longer a member. */
@@ -162,7 +243,12 @@ export interface MemberChanged {
   readonly membershipVersion: number;
 }
 
-/** All access tokens of the user that were issued before `issuedBefore` were revoked. With `root` (`depot:d1`), only the user's access to this root was revoked, as far as it does not come from a membership. Sockets stay open, and gateways ask auth which of the root's rooms the user may still hear. */
+/**
+ * All access tokens of the user that were issued before `issuedBefore` were revoked.
+ *
+ * With `root` (`depot:d1`), only the user's access to this root was revoked, as far as it does not come from a
+ * membership. Sockets stay open, and gateways ask auth which of the root's rooms the user may still hear.
+ */
 export interface AccessRevoked {
   readonly userId: string;
   readonly issuedBefore: string;
@@ -171,140 +257,37 @@ export interface AccessRevoked {
   readonly root?: string | null;
 }
 
-/** A notification for one user. It reaches all connections of that user. The payload is the whole notification. */
-export interface NotificationNew {
-  readonly userId?: string | null;
-  readonly id?: string | null;
-  readonly title?: string | null;
-  readonly body?: string | null;
-  readonly [field: string]: unknown;
-}
-
-/** An approval was requested. The payload is the whole approval. */
-export interface ApprovalCreated {
-  readonly workspaceId?: string | null;
-  readonly id?: string | null;
-  readonly title?: string | null;
-  readonly status?: string | null;
-  readonly [field: string]: unknown;
-}
-
-/** An approval was decided, or its content changed. The payload is the changed part of the approval, and its id. */
-export interface ApprovalUpdated {
-  readonly workspaceId?: string | null;
-  readonly id?: string | null;
-  readonly title?: string | null;
-  readonly status?: string | null;
-  readonly [field: string]: unknown;
-}
-
-/** An approval was deleted. */
-export interface ApprovalDeleted {
-  readonly workspaceId?: string | null;
-  readonly id?: string | null;
-  readonly [field: string]: unknown;
-}
-
-/** An agent started, stopped, waits, or failed. */
-export interface AgentStatusChanged {
-  readonly workspaceId?: string | null;
-  readonly agentId?: string | null;
-  readonly status: string;
-  readonly previousStatus?: string | null;
-  readonly [field: string]: unknown;
-}
-
-/** A model started to work on a request. The payload is the whole run. */
-export interface AiRunStarted {
-  readonly workspaceId?: string | null;
-  readonly runId?: string | null;
-  readonly agentId?: string | null;
-  readonly [field: string]: unknown;
-}
-
-/** A run made progress: it has another step, tool call, or part of its answer. */
-export interface AiRunProgress {
-  readonly workspaceId?: string | null;
-  readonly runId?: string | null;
-  readonly agentId?: string | null;
-  readonly [field: string]: unknown;
-}
-
-/** A run ended with a result. */
-export interface AiRunCompleted {
-  readonly workspaceId?: string | null;
-  readonly runId?: string | null;
-  readonly agentId?: string | null;
-  readonly [field: string]: unknown;
-}
-
-/** A run ended without a result. */
-export interface AiRunFailed {
-  readonly workspaceId?: string | null;
-  readonly runId?: string | null;
-  readonly agentId?: string | null;
-  readonly error?: unknown;
-  readonly [field: string]: unknown;
-}
-
-/** A message was written in a chat. The payload is the whole message. */
-export interface ChatMessage {
-  readonly workspaceId?: string | null;
-  readonly chatId?: string | null;
-  readonly id?: string | number | null;
-  readonly senderId?: string | null;
-  readonly text?: string | null;
-  readonly [field: string]: unknown;
-}
-
-/** Something was done in the workspace, for its activity feed. The payload is the whole entry. */
-export interface ActivityCreated {
-  readonly workspaceId?: string | null;
-  readonly id?: string | null;
-  readonly [field: string]: unknown;
-}
-
-/** A user started or stopped typing, for example in a chat or an issue: `targetKind` and `targetId` name it. */
-export interface UserTyping {
-  readonly workspaceId?: string | null;
-  readonly targetKind?: string | null;
-  readonly targetId?: string | null;
-  readonly userId: string;
-  readonly typing?: boolean;
-  readonly [field: string]: unknown;
-}
-
 /** Every event of the catalogue, by its type. */
 export interface Events {
-  "entity_updated": EventMessage<"entity_updated", 1, EntityUpdated>;
-  "state_invalidated": EventMessage<"state_invalidated", 1, StateInvalidated>;
-  "world_time_changed": EventMessage<"world_time_changed", 1, WorldTimeChanged>;
-  "settlement_updated": EventMessage<"settlement_updated", 1, SettlementUpdated>;
-  "structure_updated": EventMessage<"structure_updated", 1, StructureUpdated>;
-  "issue.created": EventMessage<"issue.created", 1, IssueCreated>;
-  "issue.updated": EventMessage<"issue.updated", 1, IssueUpdated>;
-  "issue.deleted": EventMessage<"issue.deleted", 1, IssueDeleted>;
-  "issue.archived": EventMessage<"issue.archived", 1, IssueArchived>;
-  "issue.activity.created": EventMessage<"issue.activity.created", 1, IssueActivityCreated>;
-  "comment.created": EventMessage<"comment.created", 1, CommentCreated>;
-  "comment.updated": EventMessage<"comment.updated", 1, CommentUpdated>;
-  "comment.deleted": EventMessage<"comment.deleted", 1, CommentDeleted>;
-  "project.updated": EventMessage<"project.updated", 1, ProjectUpdated>;
-  "cycle.updated": EventMessage<"cycle.updated", 1, CycleUpdated>;
-  "member_changed": EventMessage<"member_changed", 1, MemberChanged>;
-  "access_revoked": EventMessage<"access_revoked", 1, AccessRevoked>;
-  "notification.new": EventMessage<"notification.new", 1, NotificationNew>;
-  "approval.created": EventMessage<"approval.created", 1, ApprovalCreated>;
-  "approval.updated": EventMessage<"approval.updated", 1, ApprovalUpdated>;
-  "approval.deleted": EventMessage<"approval.deleted", 1, ApprovalDeleted>;
-  "agent.status.changed": EventMessage<"agent.status.changed", 1, AgentStatusChanged>;
-  "ai.run.started": EventMessage<"ai.run.started", 1, AiRunStarted>;
-  "ai.run.progress": EventMessage<"ai.run.progress", 1, AiRunProgress>;
-  "ai.run.completed": EventMessage<"ai.run.completed", 1, AiRunCompleted>;
-  "ai.run.failed": EventMessage<"ai.run.failed", 1, AiRunFailed>;
-  "chat.message": EventMessage<"chat.message", 1, ChatMessage>;
-  "activity.created": EventMessage<"activity.created", 1, ActivityCreated>;
-  "user.typing": EventMessage<"user.typing", 1, UserTyping>;
+  readonly entity_updated: EventMessage<"entity_updated", 1, EntityUpdated>;
+  readonly state_invalidated: EventMessage<"state_invalidated", 1, StateInvalidated>;
+  readonly world_time_changed: EventMessage<"world_time_changed", 1, WorldTimeChanged>;
+  readonly settlement_updated: EventMessage<"settlement_updated", 1, SettlementUpdated>;
+  readonly structure_updated: EventMessage<"structure_updated", 1, StructureUpdated>;
+  readonly "approval.created": EventMessage<"approval.created", 1, ApprovalCreated>;
+  readonly "approval.updated": EventMessage<"approval.updated", 1, ApprovalUpdated>;
+  readonly "approval.deleted": EventMessage<"approval.deleted", 1, ApprovalDeleted>;
+  readonly "agent.status.changed": EventMessage<"agent.status.changed", 1, AgentStatusChanged>;
+  readonly "ai.run.started": EventMessage<"ai.run.started", 1, AiRunStarted>;
+  readonly "ai.run.progress": EventMessage<"ai.run.progress", 1, AiRunProgress>;
+  readonly "ai.run.completed": EventMessage<"ai.run.completed", 1, AiRunCompleted>;
+  readonly "ai.run.failed": EventMessage<"ai.run.failed", 1, AiRunFailed>;
+  readonly "chat.message": EventMessage<"chat.message", 1, ChatMessage>;
+  readonly "activity.created": EventMessage<"activity.created", 1, ActivityCreated>;
+  readonly "user.typing": EventMessage<"user.typing", 1, UserTyping>;
+  readonly "issue.created": EventMessage<"issue.created", 1, IssueCreated>;
+  readonly "issue.updated": EventMessage<"issue.updated", 1, IssueUpdated>;
+  readonly "issue.deleted": EventMessage<"issue.deleted", 1, IssueDeleted>;
+  readonly "issue.archived": EventMessage<"issue.archived", 1, IssueArchived>;
+  readonly "issue.activity.created": EventMessage<"issue.activity.created", 1, IssueActivityCreated>;
+  readonly "comment.created": EventMessage<"comment.created", 1, CommentCreated>;
+  readonly "comment.updated": EventMessage<"comment.updated", 1, CommentUpdated>;
+  readonly "comment.deleted": EventMessage<"comment.deleted", 1, CommentDeleted>;
+  readonly "project.updated": EventMessage<"project.updated", 1, ProjectUpdated>;
+  readonly "cycle.updated": EventMessage<"cycle.updated", 1, CycleUpdated>;
+  readonly "notification.new": EventMessage<"notification.new", 1, NotificationNew>;
+  readonly member_changed: EventMessage<"member_changed", 1, MemberChanged>;
+  readonly access_revoked: EventMessage<"access_revoked", 1, AccessRevoked>;
 }
 
 export type EventType = keyof Events;

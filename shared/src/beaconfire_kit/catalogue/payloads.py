@@ -1,6 +1,8 @@
 """Read the payload schemas of a document: follow their references, and make each complete in itself. No I/O."""
 
+import re
 from collections.abc import Mapping
+from itertools import chain, count
 from typing import Any, Literal
 
 from beaconfire_kit.catalogue import pointers
@@ -77,9 +79,15 @@ class PayloadReader:
             self._refuse(below(place, "$ref"), f"The reference {reference!r} cannot be used: {error}.")
             return ""
         if target not in names:
-            names[target] = name = f"{len(names)}"
+            names[target] = name = _new_name(target, names)
             definitions[name] = self._complete(found, target, names, definitions)
         return names[target]
 
     def _refuse(self, place: str, message: str) -> None:
         self._problems.append(Problem(place, message))
+
+
+def _new_name(target: str, names: Mapping[str, str]) -> str:
+    """Return the name of a definition: that of its place in the document, which types and docs show."""
+    last = re.sub(r"[^A-Za-z0-9_-]", "_", pointers.tokens(target)[-1])
+    return next(one for one in chain([last], (f"{last}_{number}" for number in count(2))) if one not in names.values())

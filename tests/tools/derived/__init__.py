@@ -1,0 +1,1 @@
+"""Pages and types that are written from a catalogue."""
