@@ -14,13 +14,17 @@ from nats.aio.client import Client
 from beaconfire.nats_server import NatsServer
 from beaconfire.processes import Process
 from beaconfire_kit import broker
+from beaconfire_kit.catalogue import builtin
 from beaconfire_kit.catalogue.fragment import InvalidFragment
 from beaconfire_kit.catalogue_store import (
+    KV_STREAM,
+    CannotRestore,
     CatalogueLost,
     CatalogueStore,
     Committed,
     StreamLacksSubjects,
     UnknownRevision,
+    _fragments,
     digest_of,
 )
 from beaconfire_kit.key_value import BucketMissing, KeyValue
@@ -436,3 +440,96 @@ async def test_a_loaded_catalogue_has_the_types_of_all_fragments(stream: NatsSer
 
         assert catalogue.revision == pushed.revision
         assert {"parcel.noted", "settlement_updated", "member_changed"} <= set(catalogue.types)
+
+
+@pytest.fixture(name="lost")
+async def _lost(stream: NatsServer) -> NatsServer:
+    """A broker whose bucket was lost after two pushes. Setup has created an empty one."""
+    async with connected(stream, "setup") as nc:
+        await CatalogueStore(nc).push([document("logistics", "old")], by="test")
+        await CatalogueStore(nc).push([document("logistics", "new"), document("billing")], by="test")
+        await call_api(stream, f"STREAM.DELETE.{KV_STREAM}")
+        await CatalogueStore(nc).prepare()
+    return stream
+
+
+async def test_a_lost_bucket_is_restored_from_the_documents(lost: NatsServer) -> None:
+    """With the documents that count now, the revision is there again. What only older events need is reported."""
+    async with connected(lost, "catalogue") as nc:
+        store = CatalogueStore(nc)
+        markers = await store.markers()
+        given = [*builtin.documents().values(), document("billing"), document("logistics", "new")]
+
+        restored = await store.restore(given, by="test")
+
+        assert restored.revision == markers[-1].revision
+        assert [str(one).split(" (")[0] for one in restored.missing] == [
+            f"logistics as of revision {markers[-2].revision}"
+        ]
+        assert await store.markers() == markers
+        assert (await store.load(restored.revision)).fragments["logistics"].title == "new"
+        assert (await store.committed() or pytest.fail("nothing")).offset == markers[-1].offset
+
+
+async def test_older_revisions_are_restored_by_a_second_call(lost: NatsServer) -> None:
+    """The older document is found and given later: then nothing is missing any more, and pushes go on."""
+    async with connected(lost, "catalogue") as nc:
+        store = CatalogueStore(nc)
+        given = [*builtin.documents().values(), document("billing")]
+        first = await store.restore([*given, document("logistics", "new")], by="test")
+
+        again = await store.restore([document("logistics", "old")], by="test")
+
+        assert (again.written, again.missing) == ((first.missing[0].revision,), ())
+        assert (await store.push([document("billing", "later")], by="test")).changed
+        await check_whole(nc)
+
+
+async def test_a_restore_with_another_version_is_refused_and_writes_nothing(lost: NatsServer) -> None:
+    """The stream's marker has the digests, so a document that differs is noticed, and named."""
+    async with connected(lost, "catalogue") as nc:
+        store = CatalogueStore(nc)
+        given = [*builtin.documents().values(), document("logistics", "newer")]
+
+        with pytest.raises(CannotRestore, match=r"logistics as of .*another version of it\n.*billing .*not given"):
+            await store.restore(given, by="test")
+
+        assert await KeyValue(nc, "CATALOGUE").keys(">") == []
+
+
+async def test_another_version_can_take_the_place_of_a_lost_one(lost: NatsServer) -> None:
+    """If a document is nowhere, another version of it lets gateways go on."""
+    async with connected(lost, "catalogue") as nc:
+        store = CatalogueStore(nc)
+        given = [*builtin.documents().values(), document("billing"), document("logistics", "newer")]
+
+        restored = await store.restore(given, by="test", accept_different=True)
+
+        assert restored.missing == ()
+        assert (await store.push([document("logistics", "newer")], by="test")).changed
+
+
+async def test_setup_reports_a_lost_bucket(lost: NatsServer) -> None:
+    """Setup does not push over revisions that it cannot read."""
+    _fragments.clear()
+    async with connected(lost, "setup") as nc:
+        with pytest.raises(CatalogueLost, match="beaconfire catalogue restore"):
+            await declare_stream(nc)
+
+
+async def test_a_bucket_and_its_markers_are_restored_as_given(stream: NatsServer) -> None:
+    """The markers are too old for the stream and the manifest is lost: nothing contradicts the given documents."""
+    async with connected(stream, "setup") as nc:
+        store = CatalogueStore(nc)
+        committed = await store.committed()
+        assert committed is not None
+        bucket = KeyValue(nc, "CATALOGUE")
+        manifest = await bucket.last(f"rev.{committed.revision}")
+        assert manifest is not None
+        await bucket.delete(f"rev.{committed.revision}", after=manifest.at)
+        await call_api(stream, "STREAM.PURGE.EVENTS", {"filter": "catalogue"})
+
+        restored = await store.restore([document("logistics")], by="test")
+
+        assert restored.revision == committed.revision
+        assert set((await store.load(committed.revision)).fragments) == {"logistics"}

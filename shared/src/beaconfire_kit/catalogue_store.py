@@ -72,6 +72,15 @@ class UnknownRevision(CatalogueError):
     """There is no such revision, or it is not kept any more."""
 
 
+class CannotRestore(CatalogueError):
+    """Documents that the catalogue needs are neither in the bucket nor among those that were given."""
+
+    def __init__(self, missing: "Sequence[Missing]") -> None:
+        lines = "\n".join(f"  {one}" for one in missing)
+        super().__init__(f"documents of the catalogue are missing:\n{lines}")
+        self.missing = tuple(missing)
+
+
 class UnknownFragment(CatalogueError):
     """The catalogue has no fragment of that name."""
 
@@ -172,6 +181,33 @@ class Pushed:
 
 
 @dataclass(frozen=True, slots=True)
+class Missing:
+    """A document that a revision needs, and that is nowhere."""
+
+    revision: int
+    fragment: str
+    digest: str
+    is_given: bool
+    """Whether a document of this fragment was given, although another version of it."""
+
+    def __str__(self) -> str:
+        why = "the given document is another version of it" if self.is_given else "it was not given"
+        return f"{self.fragment} as of revision {self.revision} (sha256 {self.digest[:16]}…): {why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What came of a restore."""
+
+    revision: int
+    """The revision that counts now."""
+    written: tuple[int, ...]
+    """Every revision whose manifest or documents were missing before."""
+    missing: tuple[Missing, ...]
+    """What older revisions still lack, which events in the stream need."""
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """What a push is checked against."""
 
@@ -190,6 +226,8 @@ class CatalogueStore:
 
     def __init__(self, nc: Client) -> None:
         self._nc = nc
+        self.uncertain: int | None = None
+        """The revision whose marker was sent and not yet acknowledged: it may have committed."""
         self._bucket = KeyValue(nc, BUCKET)
 
     async def prepare(self, *, replicas: int | None = None) -> None:
@@ -318,6 +356,37 @@ class CatalogueStore:
         back = await self.fragments((await self.revision(number)).fragments)
         return await self._commit(lambda _there: back, by=by, about=f"rollback to {number}")
 
+    async def restore(self, documents: Iterable[Document], *, by: str, accept_different: bool = False) -> Restored:
+        """Write what the bucket has lost, from the documents that it had. The stream's markers say which these are.
+
+        With `accept_different`, another version of a fragment takes the place of one that is nowhere. Raises
+        CannotRestore if the revision that counts now would not be complete, and then writes nothing. Raises
+        InvalidFragment, CatalogueError.
+        """
+        given = {fragment.name: fragment.document for fragment in map(read_fragment, documents)}
+        wanted = await self._lost_revisions(given, by)
+        if not wanted:
+            raise CatalogueError("there is nothing to restore: no revision was ever committed. Push the fragments")
+        found = {digest_of(document): document for document in given.values()}
+        missing: list[Missing] = []
+        written: list[int] = []
+        for revision in wanted:
+            lacks = [
+                Missing(revision.number, name, digest, name in given)
+                for name, digest in revision.fragments.items()
+                if digest not in found and await self._bucket.get(f"fragment.{digest}") is None
+            ]
+            if accept_different:
+                found |= {one.digest: given[one.fragment] for one in lacks if one.is_given}
+                lacks = [one for one in lacks if not one.is_given]
+            if lacks and revision is wanted[0]:
+                raise CannotRestore(lacks)
+            missing += lacks
+            if not lacks and await self._write_again(revision, found):
+                written.append(revision.number)
+        await self.heal()
+        return Restored(wanted[0].number, tuple(written), tuple(missing))
+
     async def heal(self) -> None:
         """Complete a push that died after its marker was stored."""
         marker = await self.last_marker()
@@ -343,7 +412,9 @@ class CatalogueStore:
                 raise StreamLacksSubjects(sorted(lacking))
             revision = await self._write_revision(head, digests, by=by, about=about)
             await self._write_documents(fragment.document for fragment in wanted.values())
+            self.uncertain = revision.number
             offset = await self._mark(revision, head)
+            self.uncertain = None
             if offset is not None:
                 break
             log.info("another push was faster, checking again", revision=revision.number)
@@ -352,6 +423,35 @@ class CatalogueStore:
         await self._write_committed(Committed(revision.number, offset, broker.epoch_of(config)))
         await self._prune()
         return Pushed(revision.number, offset, changed=True)
+
+    async def _lost_revisions(self, given: Mapping[str, Document], by: str) -> list[Revision]:
+        """Return the revisions that count for the stream, newest first, with all that is still known of them."""
+        markers, committed = await self.markers(), await self.committed()
+        now = datetime.now(UTC)
+        known = [Revision(one.revision, one.previous, one.fragments, now, by, "restored") for one in markers]
+        if committed and committed.revision not in [revision.number for revision in known]:
+            # The marker is too old for the stream. Without the manifest too, the given documents are taken as they are.
+            value = await self._bucket.get(f"rev.{committed.revision}")
+            digests = {name: digest_of(document) for name, document in given.items()}
+            as_given = Revision(committed.revision, None, digests, now, by, "restored")
+            known.append(Revision._decoded(value) if value else as_given)
+        return sorted(known, key=lambda revision: revision.number, reverse=True)
+
+    async def _write_again(self, revision: Revision, documents: Mapping[str, Document]) -> bool:
+        """Write what the bucket lacks of a revision. Returns whether it lacked something."""
+        lacking = [
+            digest
+            for digest in revision.fragments.values()
+            if digest in documents and await self._bucket.get(f"fragment.{digest}") is None
+        ]
+        for digest in lacking:
+            await self._bucket.put(f"fragment.{digest}", _json(documents[digest]))
+        manifest = await self._bucket.last(f"rev.{revision.number}")
+        if manifest is None or manifest.deleted:
+            at = manifest.at if manifest else 0
+            await self._bucket.put(f"rev.{revision.number}", revision._encoded(uuid.uuid4().hex), after=at)
+            return True
+        return bool(lacking)
 
     async def _write_revision(self, head: Head, fragments: Mapping[str, str], *, by: str, about: str) -> Revision:
         """Write the manifest of a new revision under a number that was never used."""
