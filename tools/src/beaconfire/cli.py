@@ -13,7 +13,6 @@ from typing import Annotated
 from urllib.parse import quote
 
 import typer
-from pydantic import SecretStr
 from rich.console import Console
 from rich.text import Text
 
@@ -30,6 +29,7 @@ from beaconfire.local_services import DidNotStart
 from beaconfire.log_stream import plain
 from beaconfire.nats_server import BrokerDidNotStart
 from beaconfire.operating import auth_operator
+from beaconfire.options import DATA, AsJson, AuthOps, Data, OperatorToken, as_user, has_broker_settings
 from beaconfire.stream_setup import StreamNotDeclared, declare
 from beaconfire.tables import print_table
 from beaconfire.up import Options, PortTaken
@@ -38,7 +38,7 @@ from beaconfire_kit.broker import STREAM, BrokerRefused
 from beaconfire_kit.database import DatabaseUnusable
 from beaconfire_kit.envelope import InvalidEvent
 from beaconfire_kit.origins import InvalidOrigin
-from beaconfire_kit.settings import ENV_PREFIX, Settings, read_settings
+from beaconfire_kit.settings import Settings, read_settings
 from beaconfire_kit.subjects import InvalidRoom, InvalidSubject
 
 app = typer.Typer(
@@ -60,20 +60,6 @@ chaos = typer.Typer(
 app.add_typer(keys, name="keys")
 app.add_typer(chaos, name="chaos")
 app.add_typer(service_token, name="service-token")
-
-Data = Annotated[Path, typer.Option(help="Data folder of the running `beaconfire up`.")]
-DATA = Path(".beaconfire")
-AuthOps = Annotated[
-    str | None, typer.Option(help="URL of auth's operations port. Default: that of the running `beaconfire up`.")
-]
-OperatorToken = Annotated[
-    str | None,
-    typer.Option(
-        envvar=f"{ENV_PREFIX}OPERATOR_TOKEN",
-        help="Auth's operator token. Default: that of the running `beaconfire up`.",
-    ),
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 # Errors that the user can act on. Any other exception is a bug in Beaconfire and shows its stack trace.
 EXPECTED = (
@@ -203,29 +189,13 @@ def deadletters(
     Text that looks like a secret is blanked. The broker is that of `BEACONFIRE_NATS_URL` (user `operator`) if it is
     set, otherwise that of the running `beaconfire up`.
     """
-    settings = _as_user("operator", DataFolder(data))
+    settings = as_user("operator", DataFolder(data))
     printer = letters.print_json if as_json else letters.print_readable
     count = asyncio.run(letters.read(settings, printer, last=last, reason=reason, follow=follow))
     if count == 0:
         print("There are no dead letters" + (f" with the reason {reason}" if reason else ""), file=sys.stderr)
     elif count > last:
         print(f"{count - last} older dead letters are not shown. To see all: --last {count}", file=sys.stderr)
-
-
-def _has_broker_settings() -> bool:
-    return "nats_url" in Settings().model_fields_set
-
-
-def _as_user(user: str, folder: DataFolder) -> Settings:
-    """Return settings for the broker: those of the environment, or else the running `up` with this broker user."""
-    if _has_broker_settings():
-        return read_settings(Settings)
-    return Settings(
-        environment="development",
-        nats_url=folder.running().nats_url,
-        nats_user=user,
-        nats_password=SecretStr(folder.passwords()[user]),
-    )
 
 
 @app.command()
@@ -280,7 +250,7 @@ def doctor(
     """
     folder = DataFolder(data)
     if new_epoch:
-        _renew_epoch(_as_user("setup", folder), ask=not yes)
+        _renew_epoch(as_user("setup", folder), ask=not yes)
         return
     checks = asyncio.run(examining.diagnose(_deployment(folder, monitoring, service, env_file)))
     examining.print_json(checks) if as_json else examining.print_readable(checks, Console(highlight=False))
@@ -293,11 +263,11 @@ def _deployment(
 ) -> examining.Deployment:
     """Return what to check: the deployment that the environment names, or else the running `up`."""
     passwords = examining.passwords_of(env_file) if env_file else {}
-    if _has_broker_settings():
-        return examining.Deployment(_as_user("operator", folder), passwords, monitoring or (), services or ())
+    if has_broker_settings():
+        return examining.Deployment(as_user("operator", folder), passwords, monitoring or (), services or ())
     running = folder.running()
     return examining.Deployment(
-        _as_user("operator", folder),
+        as_user("operator", folder),
         passwords or folder.passwords(),
         monitoring or [url for url in (running.monitoring_url,) if url],
         services or (running.address, running.auth_url, running.publisher_url),

@@ -1,0 +1,41 @@
+"""Options that several commands have, and the broker's users that they connect as."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import SecretStr
+
+from beaconfire.data_folder import DataFolder
+from beaconfire_kit.settings import ENV_PREFIX, Settings, read_settings
+
+Data = Annotated[Path, typer.Option(help="Data folder of the running `beaconfire up`.")]
+DATA = Path(".beaconfire")
+AuthOps = Annotated[
+    str | None, typer.Option(help="URL of auth's operations port. Default: that of the running `beaconfire up`.")
+]
+OperatorToken = Annotated[
+    str | None,
+    typer.Option(
+        envvar=f"{ENV_PREFIX}OPERATOR_TOKEN",
+        help="Auth's operator token. Default: that of the running `beaconfire up`.",
+    ),
+]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def has_broker_settings() -> bool:
+    """Return whether the environment names a broker."""
+    return "nats_url" in Settings().model_fields_set
+
+
+def as_user(user: str, folder: DataFolder) -> Settings:
+    """Return settings for the broker: those of the environment, or else the running `up` with this broker user."""
+    if has_broker_settings():
+        return read_settings(Settings)
+    return Settings(
+        environment="development",
+        nats_url=folder.running().nats_url,
+        nats_user=user,
+        nats_password=SecretStr(folder.passwords()[user]),
+    )
