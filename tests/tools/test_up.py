@@ -9,6 +9,7 @@ import signal
 import socket
 import sqlite3
 import sys
+import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -319,6 +320,51 @@ def test_taken_port_is_an_error_with_advice_before_anything_starts(tmp_path: Pat
     assert f"--port {port + 100}" in one.text
     assert "Traceback" not in one.text
     assert not (tmp_path / "data" / "nats").exists()
+
+
+def test_page_of_ones_own_is_served_with_the_browser_client_and_edits_are_seen(tmp_path: Path) -> None:
+    port, page = free_ports(), tmp_path / "page"
+    page.mkdir()
+    (page / "index.html").write_text("my page")
+
+    def get(path: str) -> tuple[str, str]:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}") as answer:
+            return answer.read().decode(), answer.headers["Content-Security-Policy"]
+
+    with terminal(tmp_path, *up(tmp_path, port, "--no-demo", "--page", str(page))) as one:
+        one.wait_for("Open")
+        before, policy = get("/")
+        (page / "index.html").write_text("my page, changed")
+        after, _ = get("/")
+        client, _ = get("/client/index.js")
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            get("/config.json")
+
+        stopped_in_order(one, tmp_path)
+
+    assert (before, after) == ("my page", "my page, changed")
+    assert "export" in client
+    assert "'unsafe-inline'" in policy
+    assert f"http://127.0.0.1:{port + 1}" in policy
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        ("missing", "is not a folder: give one with an index.html to --page"),
+        ("empty", "has no index.html, which browsers get at /"),
+        (".", "contains the data folder"),
+    ],
+)
+def test_page_that_cannot_be_served_is_an_error_that_says_why(page: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "index.html").write_text("my page")
+    (tmp_path / "empty").mkdir()
+
+    one = run(tmp_path, *up(tmp_path, free_ports(), "--page", str(tmp_path / page)))
+
+    assert one.process.exit_code == 1
+    assert words in one.text
+    assert not (tmp_path / "data").exists()
 
 
 def test_file_in_place_of_the_data_folder_is_an_error_that_says_so(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ The folder then has `index.html`, `config.json` for the page, `page/` and `clien
 
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -24,6 +25,11 @@ _POLICY = (
     "form-action 'none'; frame-ancestors 'none'"
 )
 
+# People who write a page begin with one file.
+_OWN_PAGE = (
+    "default-src 'self' 'unsafe-inline'; img-src * data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none';"
+)
+
 
 def write_site(folder: Path, settings: PageSettings) -> None:
     """Write the page and the client into a folder, over what an earlier version wrote there."""
@@ -34,6 +40,17 @@ def write_site(folder: Path, settings: PageSettings) -> None:
         _replace(folder / name, (CAMPAIGN / name).read_text())
     _replace(folder / "config.json", json.dumps(_config(settings)))
     _replace(folder / "content-security-policy.txt", _policy(settings))
+
+
+def write_client(folder: Path, services: Sequence[str]) -> None:
+    """Write the browser client alone into a folder, for a page of one's own in development.
+
+    The page's scripts and styles may stand in its HTML, and it may call these services.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _copy(CLIENT, folder / "client")
+    connect = " ".join(["'self'", *map(_origin, services)])
+    _replace(folder / "content-security-policy.txt", f"{_OWN_PAGE} connect-src {connect}")
 
 
 def _config(settings: PageSettings) -> dict[str, object]:

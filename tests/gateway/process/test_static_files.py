@@ -1,5 +1,6 @@
 """The static files that a gateway serves over real sockets (beaconfire_gateway.process.static_files)."""
 
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -148,6 +149,30 @@ async def test_without_a_static_folder_there_is_no_page(gateway: Gateway) -> Non
 
     assert answer.status == 404
     assert '"not_found"' in answer.text
+
+
+async def test_first_of_two_folders_counts_and_the_second_adds_what_it_lacks(
+    stream: NatsServer, auth: FakeAuth, site: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    (other / "client").mkdir(parents=True)
+    (other / "index.html").write_text("the other home")
+    (other / "client" / "index.js").write_text("client")
+    async with running_gateway(stream, auth, static_dir=f"{site}{os.pathsep}{other}") as gateway:
+        answers = [await get(gateway, path) for path in ("/", "/client/index.js", "/editor/main.js")]
+
+    assert [(one.status, one.text) for one in answers] == [(200, "home"), (200, "client"), (200, "script")]
+
+
+async def test_hidden_files_are_not_served_except_well_known(stream: NatsServer, auth: FakeAuth, site: Path) -> None:
+    for name in (".env", ".beaconfire/passwords.json", ".well-known/security.txt", "editor/.hidden"):
+        (site / name).parent.mkdir(exist_ok=True)
+        (site / name).write_text("text")
+    async with serving(stream, auth, site) as gateway:
+        paths = ("/.env", "/.beaconfire/passwords.json", "/editor/.hidden", "/.well-known/security.txt")
+        statuses = [(await get(gateway, path)).status for path in paths]
+
+    assert statuses == [404, 404, 404, 200]
 
 
 def test_static_policy_of_several_lines_stops_the_start(site: Path) -> None:

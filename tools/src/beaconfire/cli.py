@@ -32,7 +32,7 @@ from beaconfire.operating import auth_operator
 from beaconfire.options import DATA, AsJson, AuthOps, Data, OperatorToken, as_user, has_broker_settings
 from beaconfire.stream_setup import StreamNotDeclared, declare
 from beaconfire.tables import print_table
-from beaconfire.up import Options, PortTaken
+from beaconfire.up import Options, PageUnusable, PortTaken
 from beaconfire.up import up as run_up
 from beaconfire_kit.broker import STREAM, BrokerRefused
 from beaconfire_kit.database import DatabaseUnusable
@@ -74,6 +74,7 @@ EXPECTED = (
     InvalidSubject,
     NoSuchPart,
     NotSeeded,
+    PageUnusable,
     PortTaken,
     StreamNotDeclared,
     examining.CannotDiagnose,
@@ -98,6 +99,13 @@ def up(
     no_demo: Annotated[bool, typer.Option("--no-demo", help="Create no demo users and no demo campaign.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Delete the data of earlier runs first.")] = False,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show every log line.")] = False,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder with a page of yours (`index.html`), shown instead of the demo's. The browser client is at "
+            "`/client/index.js`."
+        ),
+    ] = None,
     origin: Annotated[
         list[str] | None,
         typer.Option(help="A browser origin that may use the services, e.g. `http://localhost:3000`. Can be repeated."),
@@ -107,7 +115,19 @@ def up(
 
     A `BEACONFIRE_…` variable is passed to each service that has this setting.
     """
-    options = Options(host, port, data, gateways, workers, not no_demo, fresh, verbose, tuple(origin or ()), os.environ)
+    options = Options(
+        host,
+        port,
+        data,
+        gateways,
+        workers,
+        not no_demo,
+        fresh,
+        verbose,
+        page,
+        tuple(origin or ()),
+        os.environ,
+    )
     run_up(options, Console())
 
 

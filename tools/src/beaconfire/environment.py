@@ -26,7 +26,7 @@ CHOSEN_BY_UP = {
     "auth_url": "`up` starts its own auth",
     "keys_secret": "`up` creates one for the folder of --data",
     "demo_people": "use --no-demo to have none",
-    "static_dir": "the gateways of `up` serve the demo's page",
+    "static_dir": "use --page",
     "log_format": "`up` reads the logs as JSON; --verbose shows every line",
 }
 """Settings that `up` chooses, and what to use instead."""

@@ -6,7 +6,9 @@
 import asyncio
 import http.client
 import json
+import os
 import secrets
+import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -20,7 +22,7 @@ from pydantic import SecretStr, ValidationError
 from beaconfire.nats_server import NatsServer, free_port
 from beaconfire.processes import OnLine, Process
 from beaconfire_demo.settings import DemoPerson, PageSettings
-from beaconfire_demo.site import write_site
+from beaconfire_demo.site import write_client, write_site
 from beaconfire_kit import broker
 from beaconfire_kit.settings import ENV_PREFIX, Settings, variable
 from beaconfire_kit.stream_setup import declare_stream
@@ -154,6 +156,8 @@ class Plan:
     """The token with which the publisher makes users members. None: a random one."""
     people: Sequence[Mapping[str, str]] = ()
     """The sign-ins that the page offers."""
+    page: Path | None = None
+    """A folder with a page that the gateways serve instead of the demo's. The browser client is below `/client/`."""
     environment: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """More variables, by service (`auth`, `publisher`, `gateway`, or a worker's name), and `demo` for the page."""
 
@@ -176,7 +180,7 @@ class Services:
         self.nats.monitoring_port = plan.monitoring_port
         gateway_ports = [plan.gateway_port or free_port() for _ in range(plan.gateways)]
         self._origins = self._all_origins(gateway_ports)
-        self._page = plan.folder.absolute() / "page"
+        self._site = plan.folder.absolute() / "page"
         self.auth = self._service(
             "auth",
             plan.auth_port,
@@ -258,19 +262,21 @@ class Services:
             process.kill()
 
     def _write_page(self) -> None:
-        """Write the demo's page, which the gateways serve, with the ports of these services."""
+        """Write the page that the gateways serve, with the ports of these services."""
+        here = f"http://{self._plan.public_host}"
+        services = [f"{here}:{self.auth.port}", f"{here}:{self.publisher.port}"]
+        if self._plan.page is not None:
+            shutil.rmtree(self._site, ignore_errors=True)  # no file of the demo's page stays
+            write_client(self._site, services)
+            return
         given = {
             name.removeprefix(ENV_PREFIX).lower(): value
             for name, value in self._plan.environment.get("demo", {}).items()
         }
-        here = f"http://{self._plan.public_host}"
-        at: dict[str, Any] = {
-            "public_auth_url": f"{here}:{self.auth.port}",
-            "public_publisher_url": f"{here}:{self.publisher.port}",
-        }
+        at: dict[str, Any] = {"public_auth_url": services[0], "public_publisher_url": services[1]}
         people = tuple(DemoPerson(**person) for person in self._plan.people)
         try:
-            write_site(self._page, PageSettings(**{**at, **given, "demo_people": people}))
+            write_site(self._site, PageSettings(**{**at, **given, "demo_people": people}))
         except ValidationError as error:
             wrong = [f"{variable(str(one['loc'][0]))}: {one['msg']}" for one in error.errors(include_url=False)]
             raise DidNotStart("the page", "cannot be written", wrong) from None
@@ -290,7 +296,7 @@ class Services:
         environment = {
             "BEACONFIRE_JWKS_URL": self._jwks_url,
             "BEACONFIRE_AUTH_URL": self.auth_url,
-            "BEACONFIRE_STATIC_DIR": str(self._page),
+            "BEACONFIRE_STATIC_DIR": os.pathsep.join(str(one) for one in (plan.page, self._site) if one),
         }
         if plan.gateway_port and plan.gateways > 1:
             environment["BEACONFIRE_REUSE_PORT"] = "true"

@@ -38,6 +38,10 @@ class PortTaken(Exception):
     """A port is not free. The text names it and what to do."""
 
 
+class PageUnusable(Exception):
+    """The folder of --page cannot be served. The text contains the reason and what to do."""
+
+
 class Interrupted(KeyboardInterrupt):
     """The user wants to stop: Ctrl-C, SIGTERM, or the terminal is gone.
 
@@ -57,6 +61,8 @@ class Options:
     demo: bool = True
     fresh: bool = False
     verbose: bool = False
+    page: Path | None = None
+    """A folder with a page to serve instead of the demo's."""
     origins: tuple[str, ...] = ()
     """Browser origins that may use the services, besides that of the page."""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -81,6 +87,7 @@ def up(options: Options, console: Console) -> None:
     folder = DataFolder(options.data)
     passed = passed_on(options.environment)
     origins = tuple(normal_origin(one) for one in (*options.origins, *passed.origins))
+    check_page(options)
     with folder.locked():
         check_ports(options)
         if options.fresh:
@@ -100,6 +107,19 @@ def up(options: Options, console: Console) -> None:
             stream.is_open = True
             watch = Watch(services, stream, on_started=lambda: folder.write_running(_running(options, services)))
             watch.run()
+
+
+def check_page(options: Options) -> None:
+    """Check that the folder of --page can be served. Raises PageUnusable."""
+    page = options.page
+    if page is None:
+        return
+    if not page.is_dir():
+        raise PageUnusable(f"{page} is not a folder: give one with an index.html to --page")
+    if not (page / "index.html").is_file():
+        raise PageUnusable(f"{page} has no index.html, which browsers get at /")
+    if options.data.resolve().is_relative_to(page.resolve()) and not options.data.name.startswith("."):
+        raise PageUnusable(f"{page} contains the data folder {options.data}, with its passwords: give another --page")
 
 
 def check_ports(options: Options) -> None:
@@ -256,6 +276,7 @@ def _plan(options: Options, folder: DataFolder, passed: PassedOn, origins: tuple
         service_token=folder.passwords()[SERVICE_TOKEN],
         origins=origins,
         people=people,
+        page=options.page.absolute() if options.page else None,
         environment={
             **environment,
             "auth": {"BEACONFIRE_KEYS_SECRET": folder.keys_secret(), **environment["auth"]},
@@ -286,7 +307,8 @@ def _box(options: Options, folder: DataFolder, services: Services) -> Panel:
     for person in demo.PEOPLE if options.demo else ():
         people.add_row(Text(person.name, "bold"), person.email, Text(person.hint, "dim"))
     body = Table.grid(padding=(0, 0))
-    body.add_row(Text.assemble("Open  ", (options.address, "bold underline cyan"), "  in two windows."))
+    where = "" if options.page else "  in two windows."
+    body.add_row(Text.assemble("Open  ", (options.address, "bold underline cyan"), where))
     if options.demo:
         body.add_row("")
         body.add_row(Text.assemble("Sign in as one of these, password ", (demo.PASSWORD, "bold"), ":"))

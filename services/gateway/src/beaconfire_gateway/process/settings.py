@@ -1,9 +1,11 @@
 """Settings of the gateway."""
 
+import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
+from pydantic_settings import NoDecode
 
 from beaconfire_gateway.process.static_files import check_folder
 from beaconfire_gateway.sessions.limits import Limits
@@ -23,8 +25,10 @@ class Settings(Limits, AsksAuth, BehindProxies):
         description="The number of processes that share the port, one per core; Linux only; see operate.md",
     )
 
-    static_dir: Path | None = Field(
-        None, description="A folder of files to serve to browsers, for example the demo's page; if empty, none"
+    static_dir: Annotated[tuple[Path, ...], NoDecode] = Field(
+        (),
+        description="A folder of files to serve to browsers, for example the demo's page; if empty, none. "
+        "Of several folders, joined by `:`, the first that has a file counts",
     )
 
     max_buffer_bytes: int = Field(
@@ -52,8 +56,12 @@ class Settings(Limits, AsksAuth, BehindProxies):
 
     @field_validator("static_dir", mode="before")
     @classmethod
-    def _check_static_dir(cls, value: Path | str | None) -> Path | None:
-        return check_folder(Path(value)) if value else None
+    def _check_static_dir(cls, value: Path | str | None) -> tuple[Path, ...]:
+        if not value:
+            return ()
+        whole = Path(value)
+        folders = [whole] if whole.is_dir() else [Path(one) for one in str(value).split(os.pathsep) if one]
+        return tuple(check_folder(one) for one in folders)
 
     @field_validator("compression")
     @classmethod

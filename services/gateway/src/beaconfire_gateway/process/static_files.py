@@ -1,13 +1,15 @@
-"""Serve a folder of static files to browsers, such as the demo's page: `BEACONFIRE_STATIC_DIR`.
+"""Serve folders of static files to browsers, such as the demo's page: `BEACONFIRE_STATIC_DIR`.
 
 `/` is the folder's `index.html`, `/editor/` is its `editor/index.html`, and every other file has its own path. A
-gateway serves the files that are there when it starts. Two of them are for the gateway and not served:
+gateway serves the files that are there when it starts. Of a file that several folders have, the first counts. Hidden
+files and folders, whose names begin with a dot, are not served, except `.well-known`. Two files are for the gateway:
 
 * `404.html` is the answer to a browser that opens an unknown address. `{home}` and `{path}` in it are filled in.
 * `content-security-policy.txt` has the policy of the folder's pages, in one line. Without it they have a strict one.
 """
 
 import html
+from collections.abc import Sequence
 from pathlib import Path
 
 from aiohttp import hdrs, web
@@ -36,16 +38,16 @@ def check_folder(folder: Path) -> Path:
     return folder
 
 
-def add_static_files(app: web.Application, folder: Path | None) -> None:
-    """Serve the folder's files, if there is one. Every response gets its policy; without a folder, a strict one."""
+def add_static_files(app: web.Application, folders: Sequence[Path]) -> None:
+    """Serve the folders' files, if there are any. Every response gets their policy; without a folder, a strict one."""
     policy = STRICT
-    if folder is not None:
-        files = _Files(folder)
+    if folders:
+        files = _Files(folders)
         policy = files.own(POLICY) or STRICT
         app.middlewares.append(_explaining_to_people(files.own(NOT_FOUND)))
         for path, handler in files.routes():
             app.router.add_get(path, handler)
-        log.info("serving static files", folder=str(folder), count=len(files))
+        log.info("serving static files", folders=[str(one) for one in folders], count=len(files))
 
     async def harden(_request: web.Request, response: web.StreamResponse) -> None:
         response.headers["Content-Security-Policy"] = policy
@@ -57,14 +59,15 @@ def add_static_files(app: web.Application, folder: Path | None) -> None:
 
 
 class _Files:
-    """The files that were in the folder at the start, by their path below it. Links that lead out of it are none."""
+    """The files that were in the folders at the start, by their path below. Links that lead out of them are none."""
 
-    def __init__(self, folder: Path) -> None:
-        self._root = folder.resolve()
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self._roots = [folder.resolve() for folder in folders]
         self._by_path = {
-            path.relative_to(self._root).as_posix(): path
-            for path in sorted(self._root.rglob("*"))
-            if path.is_file() and self._is_inside(path)
+            path.relative_to(root).as_posix(): path
+            for root in reversed(self._roots)
+            for path in sorted(root.rglob("*"))
+            if path.is_file() and self._is_inside(path) and not _is_hidden(path.relative_to(root))
         }
 
     def __len__(self) -> int:
@@ -93,7 +96,12 @@ class _Files:
         return path if path is not None and self._is_inside(path) else None
 
     def _is_inside(self, path: Path) -> bool:
-        return path.resolve().is_relative_to(self._root)
+        return any(path.resolve().is_relative_to(root) for root in self._roots)
+
+
+def _is_hidden(path: Path) -> bool:
+    """Return whether a name in the path begins with a dot: `.env`, or `.git/config`."""
+    return any(part.startswith(".") and part != ".well-known" for part in path.parts)
 
 
 def _explaining_to_people(page: str | None) -> Middleware:
