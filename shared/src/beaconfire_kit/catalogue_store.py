@@ -221,11 +221,23 @@ Change = Callable[[Fragments], Fragments]
 """From the fragments of the head to those of the new revision. Raises to refuse the push."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """A change that was checked against a head."""
+
+    head: Head
+    wanted: Fragments
+    digests: Mapping[str, str]
+    lacking: Sequence[str]
+    """Subjects that the stream must take first."""
+    epoch: str
+
+
 class CatalogueStore:
     """Reads and pushes the catalogue of a deployment. Readers need `STREAM.MSG.GET` of the bucket and of the stream."""
 
     def __init__(self, nc: Client) -> None:
-        self._nc = nc
+        self.connection = nc
         self.uncertain: int | None = None
         """The revision whose marker was sent and not yet acknowledged: it may have committed."""
         self._bucket = KeyValue(nc, BUCKET)
@@ -314,7 +326,7 @@ class CatalogueStore:
 
     async def _marker(self, which: Mapping[str, Any]) -> Marker | None:
         absent = frozenset({MESSAGE_NOT_FOUND, STREAM_NOT_FOUND})
-        found = await broker.call_api(self._nc, f"STREAM.MSG.GET.{STREAM}", which, missing=absent)
+        found = await broker.call_api(self.connection, f"STREAM.MSG.GET.{STREAM}", which, missing=absent)
         if found is None:
             return None
         return Marker.read(found["message"]["seq"], base64.b64decode(found["message"].get("data", "")))
@@ -336,6 +348,12 @@ class CatalogueStore:
         """
         new = {fragment.name: fragment for fragment in map(read_fragment, documents)}
         return await self._commit(lambda there: {**there, **new}, by=by, about=about or f"push {', '.join(new)}")
+
+    async def check(self, documents: Iterable[Document]) -> Pushed:
+        """Check a push without changing anything. Returns the revision that counts now, and raises as `push` does."""
+        new = {fragment.name: fragment for fragment in map(read_fragment, documents)}
+        plan = await self._plan(lambda there: {**there, **new})
+        return Pushed(plan.head.revision or 0, plan.head.marker, changed=plan.digests != plan.head.fragments)
 
     async def remove(self, names: Iterable[str], *, by: str) -> Pushed:
         """Take fragments out of the catalogue. Raises UnknownFragment, InvalidFragment, CatalogueError."""
@@ -401,17 +419,14 @@ class CatalogueStore:
     async def _commit(self, change: Change, *, by: str, about: str) -> Pushed:
         await self.heal()
         while True:
-            config = await self._stream()
-            head = await self.head()
-            wanted = change(await self.fragments(head.fragments))
-            digests = {name: digest_of(fragment.document) for name, fragment in wanted.items()}
-            if digests == head.fragments and head.revision is not None:
+            plan = await self._plan(change)
+            head = plan.head
+            if plan.digests == head.fragments and head.revision is not None:
                 return Pushed(head.revision, head.marker, changed=False)
-            lacking = set(Catalogue.of(0, wanted).stream_subjects).difference(config["subjects"])
-            if lacking:
-                raise StreamLacksSubjects(sorted(lacking))
-            revision = await self._write_revision(head, digests, by=by, about=about)
-            await self._write_documents(fragment.document for fragment in wanted.values())
+            if plan.lacking:
+                raise StreamLacksSubjects(plan.lacking)
+            revision = await self._write_revision(head, plan.digests, by=by, about=about)
+            await self._write_documents(fragment.document for fragment in plan.wanted.values())
             self.uncertain = revision.number
             offset = await self._mark(revision, head)
             self.uncertain = None
@@ -420,9 +435,18 @@ class CatalogueStore:
             log.info("another push was faster, checking again", revision=revision.number)
             await self._discard(revision.number)
             await self._prune()
-        await self._write_committed(Committed(revision.number, offset, broker.epoch_of(config)))
+        await self._write_committed(Committed(revision.number, offset, plan.epoch))
         await self._prune()
         return Pushed(revision.number, offset, changed=True)
+
+    async def _plan(self, change: Change) -> "_Plan":
+        """Read the head and check a change against it. Raises what `change` raises, InvalidFragment, CatalogueError."""
+        config = await self._stream()
+        head = await self.head()
+        wanted = change(await self.fragments(head.fragments))
+        lacking = set(Catalogue.of(0, wanted).stream_subjects).difference(config["subjects"])
+        digests = {name: digest_of(fragment.document) for name, fragment in wanted.items()}
+        return _Plan(head, wanted, digests, sorted(lacking), broker.epoch_of(config))
 
     async def _lost_revisions(self, given: Mapping[str, Document], by: str) -> list[Revision]:
         """Return the revisions that count for the stream, newest first, with all that is still known of them."""
@@ -484,7 +508,7 @@ class CatalogueStore:
         )
         try:
             return await broker.publish(
-                self._nc,
+                self.connection,
                 CATALOGUE,
                 body,
                 message_id=f"catalogue-{revision.number}-{hashlib.sha256(body).hexdigest()[:16]}",
@@ -548,7 +572,7 @@ class CatalogueStore:
 
     async def _stream(self) -> dict[str, Any]:
         """Return the configuration of the stream of events."""
-        config = await broker.config_of(self._nc, STREAM)
+        config = await broker.config_of(self.connection, STREAM)
         if not config:
             raise BrokerRefused(f"there is no stream {STREAM}: `beaconfire setup` declares it")
         return config

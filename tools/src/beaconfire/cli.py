@@ -21,10 +21,14 @@ from beaconfire import doctor as examining
 from beaconfire import listening, operating, outboxes, publishing, sign_in
 from beaconfire import migrate as migrating
 from beaconfire.api import ApiError
+from beaconfire.catalogue_access import CatalogueUnusable, check_sources, explaining, pushed_by, read_sources
+from beaconfire.catalogue_commands import catalogue
+from beaconfire.catalogue_views import print_pushed
 from beaconfire.chaos import NoSuchPart, send_signal
 from beaconfire.data_folder import DataFolder, DataFolderUnusable
 from beaconfire.demo import NotSeeded
 from beaconfire.diagnosis import worst
+from beaconfire.fragment_files import InvalidFile
 from beaconfire.local_services import DidNotStart
 from beaconfire.log_stream import plain
 from beaconfire.nats_server import BrokerDidNotStart
@@ -35,11 +39,14 @@ from beaconfire.tables import print_table
 from beaconfire.up import Options, PageUnusable, PortTaken
 from beaconfire.up import up as run_up
 from beaconfire_kit.broker import STREAM, BrokerRefused
+from beaconfire_kit.catalogue.fragment import InvalidFragment
+from beaconfire_kit.catalogue_store import CatalogueError
 from beaconfire_kit.database import DatabaseUnusable
 from beaconfire_kit.envelope import InvalidEvent
+from beaconfire_kit.key_value import BucketMissing
 from beaconfire_kit.origins import InvalidOrigin
 from beaconfire_kit.settings import Settings, read_settings
-from beaconfire_kit.subjects import InvalidRoom, InvalidSubject
+from beaconfire_kit.subjects import InvalidRoom, InvalidSubject, is_id, is_reserved
 
 app = typer.Typer(
     name="beaconfire",
@@ -58,6 +65,7 @@ chaos = typer.Typer(
     help="Kill or freeze a process of the running `beaconfire up`, to see that no event is lost.", no_args_is_help=True
 )
 app.add_typer(keys, name="keys")
+app.add_typer(catalogue, name="catalogue")
 app.add_typer(chaos, name="chaos")
 app.add_typer(service_token, name="service-token")
 
@@ -66,9 +74,14 @@ EXPECTED = (
     ApiError,
     BrokerDidNotStart,
     BrokerRefused,
+    BucketMissing,
+    CatalogueError,
+    CatalogueUnusable,
     DataFolderUnusable,
     DatabaseUnusable,
     InvalidEvent,
+    InvalidFile,
+    InvalidFragment,
     InvalidOrigin,
     InvalidRoom,
     InvalidSubject,
@@ -229,14 +242,40 @@ def setup(
             help="Replicas of the stream; use 3 on a cluster. Default: unchanged, 1 for a new stream.",
         ),
     ] = None,
+    catalogue_files: Annotated[
+        list[Path] | None,
+        typer.Option("--catalogue", metavar="FILE", help="Push this fragment of the catalogue too. Can be repeated."),
+    ] = None,
+    root: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KIND", help="Let the stream take the events of this kind of root. Can be repeated."),
+    ] = None,
+    no_builtin: Annotated[bool, typer.Option("--no-builtin", help="Do not push the built-in fragments.")] = False,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds to wait for the broker.")] = 60.0,
 ) -> None:
-    """Create the stream or update its configuration. Run it once per deployment, before the services start.
+    """Create the stream and the catalogue, or bring them up to date. Run it once per deployment, before the services.
 
     Needs `BEACONFIRE_NATS_URL`, `BEACONFIRE_NATS_USER` (`setup`) and `BEACONFIRE_NATS_PASSWORD`.
     """
-    epoch = asyncio.run(declare(read_settings(Settings), replicas=replicas, timeout_s=timeout))
+    for kind in root or []:
+        if not is_id(kind) or is_reserved(kind):
+            raise typer.BadParameter(f"{kind!r} cannot be a kind of root", param_hint="--root")
+    sources = read_sources(catalogue_files or [])
+    check_sources(sources)
+    declaring = declare(
+        read_settings(Settings),
+        replicas=replicas,
+        timeout_s=timeout,
+        builtin=not no_builtin,
+        roots=root or [],
+        documents=[source.document for source in sources],
+        by=pushed_by(),
+    )
+    with explaining(sources):
+        epoch, pushed = asyncio.run(declaring)
     print(f"The stream is declared. Its epoch is {epoch}.")
+    if pushed is not None:
+        print_pushed(pushed, as_json=False)
 
 
 @app.command()
