@@ -17,7 +17,7 @@ from beaconfire_gateway.process import worker_operations
 from beaconfire_gateway.process.supervisor import Board
 from tests.architecture.sources import modules, parsed
 
-PARTS = "auth|broker|consumer|database|gateway|http|jwks|outbox|publisher|rules_engine|scheduler"
+PARTS = "auth|broker|consumer|database|gateway|http|jwks|outbox|publisher|rules_engine|scheduler|tokens"
 NOT_BASE_UNITS = r"_(s|ms|us|ns|seconds?_total|milliseconds|minutes|hours|kib|mib|kb|mb|per_s|count|sum|bucket|info)$"
 THE_LIBRARY_S_OWN = {
     family.name

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from beaconfire_kit import tokens
-from beaconfire_kit.settings import OutsideIssuer
 from beaconfire_kit.subjects import is_id, parse_subject
 from beaconfire_kit.tokens import InvalidPattern, InvalidToken, ServiceClaims
 from tests.forgery import ABSENT, KEY, KEYS, OTHER_KEY, Forger, forged, hostile
@@ -255,87 +254,6 @@ def test_malformed_pattern_is_refused_with_a_reason(text: str) -> None:
         tokens.check_pattern(text)
 
 
-OUTSIDE = OutsideIssuer(
-    name="okta",
-    issuer="https://id.example",
-    jwks_url="https://id.example/keys",
-    audience="beaconfire",
-    algorithms=("EdDSA",),
-    user_claim="uid",
-)
-OUTSIDE_CLAIMS: dict[str, Any] = {"iss": "https://id.example", "uid": "alice", "sub": ABSENT, "jti": ABSENT}
-
-
-def outside(header: dict[str, Any] | None = None, **claims: Any) -> tokens.Claims:
-    return tokens.verify_outside(forged({"typ": "JWT", **(header or {})}, {**OUTSIDE_CLAIMS, **claims}), KEYS, OUTSIDE)
-
-
-def test_user_of_an_outside_issuer_has_an_id_below_the_issuers_name() -> None:
-    claims = outside(name="Alice", aud=["beaconfire", "account"])
-
-    assert (claims.user_id, claims.name, claims.outside) == ("okta-alice", "Alice", "okta")
-
-
-def test_any_claim_gives_one_stable_unique_user_id() -> None:
-    names = ["alice", "auth0|alice", "a" * 60, "a" * 61, "Ä", "a b", "_alice", "-alice"]
-    ids = [outside(uid=name).user_id for name in names]
-    # A claim that was chosen to look like the hash of another does not become that other.
-    ids.append(outside(uid=ids[1].removeprefix("okta_")).user_id)
-
-    assert len(set(ids)) == len(ids)
-    assert all(is_id(one) and one.startswith("okta") for one in ids)
-    assert ids[1] == outside(uid="auth0|alice").user_id
-
-
-@pytest.mark.parametrize(("verified", "email"), [(True, "alice@id.example"), (False, ""), ("true", ""), (ABSENT, "")])
-def test_address_is_taken_over_only_if_the_issuer_verified_it(verified: Any, email: str) -> None:
-    assert outside(email="Alice@id.example", email_verified=verified).email == email
-
-
-@pytest.mark.parametrize(
-    "claims",
-    [
-        {"uid": ABSENT},
-        {"uid": ""},
-        {"uid": 7},
-        {"uid": "a" * 1_001},
-        {"iss": "beaconfire"},
-        {"aud": "other"},
-        {"aud": ["other"]},
-        {"exp": int(time.time()) + 7_200},
-        {"iat": ABSENT},
-    ],
-)
-def test_outside_token_with_a_wrong_claim_is_refused(claims: dict[str, Any]) -> None:
-    with pytest.raises(InvalidToken):
-        outside(**claims)
-
-
-def test_outside_token_with_another_algorithm_is_refused_even_with_its_own_key() -> None:
-    rsa_key, ec_key = rsa.generate_private_key(65537, 2048), ec.generate_private_key(ec.SECP256R1())
-    keys: dict[str, tokens.Key] = {"k1": KEY.public_key(), "rsa": rsa_key.public_key(), "ec": ec_key.public_key()}
-    now = int(time.time())
-    claims = {"iss": "https://id.example", "aud": "beaconfire", "uid": "alice", "iat": now, "exp": now + 60}
-    made = {
-        alg: jwt.encode(claims, key, algorithm=alg, headers={"kid": kid})
-        for alg, key, kid in (
-            ("RS256", rsa_key, "rsa"),
-            ("PS256", rsa_key, "rsa"),
-            ("RS512", rsa_key, "rsa"),
-            ("ES256", ec_key, "ec"),
-            ("EdDSA", KEY, "k1"),
-        )
-    }
-    for pinned in ("RS256", "ES256", "EdDSA"):
-        issuer = OUTSIDE.model_copy(update={"algorithms": (pinned,)})
-        for alg, token in made.items():
-            if alg == pinned:
-                assert tokens.verify_outside(token, keys, issuer).user_id == "okta-alice"
-            else:
-                with pytest.raises(InvalidToken):
-                    tokens.verify_outside(token, keys, issuer)
-
-
 def test_weak_and_mislabelled_keys_of_an_issuer_are_skipped() -> None:
     ec_key, rsa_key = ec.generate_private_key(ec.SECP256R1()).public_key(), rsa.generate_private_key(65537, 2048)
     weak = rsa.generate_private_key(65537, 1024).public_key()
@@ -361,13 +279,13 @@ JSON = st.recursive(
 )
 HEADERS = st.dictionaries(st.sampled_from(["alg", "typ", "kid", "crit", "b64", "jwk"]), JSON | st.just("EdDSA"))
 CLAIMS = st.dictionaries(
-    st.sampled_from(["iss", "aud", "sub", "name", "iat", "exp", "nbf", "jti", "kind", "publish", "uid", "email"]), JSON
+    st.sampled_from(["iss", "aud", "sub", "name", "iat", "exp", "nbf", "jti", "kind", "publish"]), JSON
 )
 
 
 @given(text=st.text() | st.from_regex(r"[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*\.[A-Za-z0-9_-]*", fullmatch=True))
 def test_any_text_as_a_token_is_refused_in_one_way(text: str) -> None:
-    for check in (verify, verify_service, tokens.peek, lambda one: tokens.verify_outside(one, KEYS, OUTSIDE)):
+    for check in (verify, verify_service, tokens.peek):
         with pytest.raises(InvalidToken):
             check(text)
 
@@ -377,7 +295,7 @@ def test_signed_token_with_any_claims_is_refused_or_has_valid_claims(
     header: dict[str, Any], claims: dict[str, Any], type_: str
 ) -> None:
     token = forged({"typ": type_, **header}, {**claims})
-    for check in (verify, verify_service, lambda one: tokens.verify_outside(one, KEYS, OUTSIDE)):
+    for check in (verify, verify_service):
         try:
             found = check(token)
         except InvalidToken:

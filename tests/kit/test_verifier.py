@@ -9,18 +9,21 @@ import tracemalloc
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from structlog.testing import capture_logs
 
 from beaconfire_kit import tokens
-from beaconfire_kit.settings import OutsideIssuer
+from beaconfire_kit.outside_issuer import OutsideIssuer
 from beaconfire_kit.tokens import InvalidToken
 from beaconfire_kit.verifier import MAX_JWKS_BYTES, NO_KEYS_S, JwksUnavailable, Verifier
-from tests.forgery import KEY, OTHER_KEY, forged
+from tests.forgery import KEY, OTHER_KEY, forged, hmac_with
+from tests.issuers import ISSUER, SECRET, SIGNERS
 
 
 def signed(**change: Any) -> str:
@@ -420,3 +423,46 @@ async def test_remembered_token_is_refused_once_it_has_expired(issuer: KeyServer
 
         with pytest.raises(InvalidToken):
             await checks.verify(token)
+
+
+async def test_changed_secret_file_is_noticed_without_a_restart_and_the_old_secret_ends(
+    issuer: KeyServer, tmp_path: Path
+) -> None:
+    now, path = 0.0, tmp_path / "secret"
+    path.write_bytes(SECRET)
+    shop = OutsideIssuer(name="shop", issuer=ISSUER, audience="beaconfire", secret_files=(str(path),))
+    old, new = SIGNERS["HS256"].token(), SIGNERS["HS256"].token(sign=hmac_with(b"n" * 32))
+    async with verifier(issuer, monotonic=lambda: now, outside=[shop]) as checks:
+        assert (await checks.verify(old)).user_id == "shop-alice"
+        with pytest.raises(InvalidToken):
+            await checks.verify(new)
+        path.write_bytes(b"n" * 32)
+        now += 6  # an unknown signature makes it look, but not more often
+
+        assert (await checks.verify(new)).user_id == "shop-alice"
+        with pytest.raises(InvalidToken):
+            await checks.verify(old)
+
+
+async def test_unreadable_secret_file_leaves_the_known_secret_and_is_logged(issuer: KeyServer, tmp_path: Path) -> None:
+    now, path = 0.0, tmp_path / "secret"
+    path.write_bytes(SECRET)
+    shop = OutsideIssuer(name="shop", issuer=ISSUER, audience="beaconfire", secret_files=(str(path),))
+    async with verifier(issuer, monotonic=lambda: now, outside=[shop]) as checks:
+        await checks.verify(SIGNERS["HS256"].token())
+        path.write_bytes(b"short")
+        now += 61
+        with capture_logs() as logged:
+            claims = await checks.verify(SIGNERS["HS256"].token({"x": 1}))
+
+    assert claims.user_id == "shop-alice"
+    assert [line["event"] for line in logged] == ["the secrets of an outside issuer cannot be read"]
+
+
+async def test_token_of_an_unknown_issuer_costs_no_fetch(issuer: KeyServer) -> None:
+    async with verifier(issuer) as checks:
+        with pytest.raises(InvalidToken) as refused:
+            await checks.verify(forged(claims={"iss": "https://stranger.example"}))
+
+    assert refused.value.reason == "unknown_issuer"
+    assert issuer.fetched == 0

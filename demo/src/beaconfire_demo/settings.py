@@ -7,7 +7,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, Field, field_validator
 from pydantic_settings import NoDecode
 
-from beaconfire_kit.settings import HTTP, Settings, check_address
+from beaconfire_kit.setting_types import HTTP, check_address
+from beaconfire_kit.settings import Settings
 
 
 class DemoPerson(BaseModel):

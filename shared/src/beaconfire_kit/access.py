@@ -22,7 +22,7 @@ import aiohttp
 from aiohttp import web
 from nats.aio.client import Client
 
-from beaconfire_kit import errors, logs
+from beaconfire_kit import errors, logs, refusals
 from beaconfire_kit.authorization import (
     Auth,
     AuthorizeReply,
@@ -214,7 +214,7 @@ class Access:
 
     async def _verify_any(self, request: web.Request) -> Claims | ServiceClaims:
         token = bearer_token(request)
-        with refusing_invalid_tokens():
+        with refusing_invalid_tokens(token):
             claims = await self._verifier.verify_any(token)
         if isinstance(claims, Claims):  # how much a service may publish is an operator's decision
             self.count_user(request, claims.user_id)
@@ -229,12 +229,15 @@ class Access:
 
 
 @contextmanager
-def refusing_invalid_tokens() -> Iterator[None]:
-    """Turn what a verifier raises into errors for the bearer of the token: `token_invalid`, `unavailable`."""
+def refusing_invalid_tokens(token: str) -> Iterator[None]:
+    """Turn what a verifier raises into errors for the bearer of the token: `token_invalid`, `unavailable`.
+
+    A refusal is counted and logged with its reason.
+    """
     try:
         yield
     except InvalidToken as error:
-        log.info("refused token", reason=str(error))
+        refusals.report(error, token)
         raise BeaconfireError(errors.TOKEN_INVALID, REFUSED) from None
     except JwksUnavailable:
         raise AuthUnavailable from None

@@ -28,6 +28,7 @@ from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.event import Id
 from beaconfire_kit.fetching import FetchFailed, post
 from beaconfire_kit.models import CamelModel
+from beaconfire_kit.outside_tokens import OutsideClaims
 from beaconfire_kit.roles import Role
 from beaconfire_kit.seams.nats_connection import Connection
 from beaconfire_kit.tokens import MAX_TOKEN_BYTES, Claims, ServiceClaims
@@ -100,7 +101,7 @@ def question(claims: Claims, rooms: Sequence[str] = (), *, roots_of: str | None 
         rooms=tuple(rooms),
         issued_at=claims.issued_at,
         roots_of=roots_of,
-        newcomer=Newcomer(token=claims.token) if claims.outside else None,
+        newcomer=Newcomer(token=claims.token) if isinstance(claims, OutsideClaims) else None,
     )
 
 

@@ -5,10 +5,8 @@ does not start, and names the variable. Outside development the same holds for a
 """
 
 import difflib
-import hashlib
 import json
 import os
-import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -17,47 +15,28 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     SecretStr,
     ValidationError,
     ValidationInfo,
     field_validator,
 )
-from pydantic.alias_generators import to_camel
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from beaconfire_kit.origins import normal_origin
-from beaconfire_kit.weak_secrets import MIN_PASSWORD, weakness
+from beaconfire_kit.outside_issuer import OutsideIssuer
+from beaconfire_kit.secret_files import read_secrets
+from beaconfire_kit.setting_types import HttpAddress, OptionalHttpAddress, check_ends
+from beaconfire_kit.weak_secrets import MIN_KEY, MIN_PASSWORD, weakness
 
 ENV_PREFIX = "BEACONFIRE_"
 DEVELOPMENT_SERVICE_TOKEN = "for development only"  # noqa: S105  (refused elsewhere)
-HTTP = ("http", "https")
 _BROKER_SCHEMES = ("nats", "tls", "ws", "wss")
 
 _MISSPELT = 0.9
 """How similar two names must be for one to count as a misspelling of the other (difflib's ratio)."""
 
 S = TypeVar("S", bound="Settings")
-
-
-def check_address(value: str, schemes: Sequence[str]) -> str:
-    """Return the address unchanged. Raises ValueError if its scheme is not one of these, or if it has no host."""
-    try:
-        parts = urlsplit(value)
-        if parts.scheme in schemes and parts.hostname and parts.port != 0 and not re.search(r"\s", value):
-            return value
-    except ValueError:  # a port that is not a number, half an IPv6 address
-        pass
-    raise ValueError(f"{value!r} is not an address that starts with {' or '.join(f'{one}://' for one in schemes)}")
-
-
-def check_ends(text: str) -> str:
-    """Return the text unchanged. Raises ValueError if it starts or ends with white space."""
-    if text != text.strip():
-        raise ValueError("starts or ends with white space: remove it")
-    return text
 
 
 def _is_no_other(issuer: str, info: ValidationInfo) -> str:
@@ -68,35 +47,6 @@ def _is_no_other(issuer: str, info: ValidationInfo) -> str:
 
 OwnIssuer = Annotated[str, Field(min_length=1), AfterValidator(_is_no_other)]
 """`iss` of auth's own tokens. An outside issuer of the same name would be asked for the keys of these tokens."""
-HttpAddress = Annotated[str, AfterValidator(lambda value: check_address(value, HTTP))]
-"""The address of something that the service fetches."""
-OptionalHttpAddress = Annotated[str, AfterValidator(lambda value: check_address(value, HTTP) if value else value)]
-
-
-class OutsideIssuer(BaseModel):
-    """An identity provider with a JWKS, whose access tokens are accepted."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", alias_generator=to_camel, validate_by_name=True, validate_by_alias=True
-    )
-
-    name: str = Field(pattern=r"^[a-z0-9]{1,20}$")
-    """Our name for the issuer. The ids of its users start with it."""
-    issuer: Annotated[str, AfterValidator(check_ends)] = Field(min_length=1, max_length=500)
-    jwks_url: HttpAddress
-    audience: Annotated[str, AfterValidator(check_ends)] = Field(min_length=1, max_length=500)
-    algorithms: tuple[Literal["EdDSA", "RS256", "ES256"], ...] = Field(("RS256",), min_length=1)
-    types: tuple[str, ...] = Field(("at+jwt", "JWT"), min_length=1)
-    user_claim: str = Field("sub", min_length=1)
-    name_claim: str = "name"
-    max_lifetime_s: int = Field(3_600, ge=60, le=86_400)
-
-    def user_id(self, claim: str) -> str:
-        """Return the id of the user with this value of `user_claim`: always the same, and only this user has it."""
-        plain = f"{self.name}-{claim}"
-        if re.fullmatch(r"[A-Za-z0-9_-]{1,64}", plain):
-            return plain
-        return f"{self.name}_{hashlib.sha256(claim.encode()).hexdigest()[:40]}"
 
 
 class Settings(BaseSettings):
@@ -129,7 +79,7 @@ class Settings(BaseSettings):
 
     outside_issuers: Annotated[tuple[OutsideIssuer, ...], NoDecode] = Field(
         (),
-        description="Other issuers whose tokens are accepted, as a JSON list; see operate.md",
+        description="Other issuers whose tokens are accepted, as a JSON list; see use_your_own_users.md",
     )
 
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -191,8 +141,12 @@ class Settings(BaseSettings):
         if weak := weakness(self.nats_password.get_secret_value(), min_length=MIN_PASSWORD):
             yield "nats_password", f"{weak}: set the broker user's password, `openssl rand -hex 24` makes one"
         for issuer in self.outside_issuers:
-            if not issuer.jwks_url.startswith("https://"):
+            if issuer.jwks_url and not issuer.jwks_url.startswith("https://"):
                 yield "outside_issuers", f"the keys of {issuer.name} come over plain HTTP: use its https:// address"
+            if issuer.secret_encoding == "text":  # noqa: S105
+                for secret in read_secrets(issuer.secret_files):
+                    if weak := weakness(secret.value.decode(errors="replace"), min_length=MIN_KEY):
+                        yield "outside_issuers", f"a secret of {issuer.name} {weak}: agree on another with the issuer"
 
 
 def _parts(text: str) -> tuple[str, ...]:

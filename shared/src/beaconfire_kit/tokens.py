@@ -1,4 +1,4 @@
-"""Sign and verify tokens: access tokens of users, tokens of services, and tokens of outside issuers.
+"""Sign and verify auth's tokens: access tokens of users, and tokens of services. `outside_tokens` verifies others.
 
 PyJWT checks signature, times, issuer and audience. This module checks what PyJWT does not (RFC 8725):
 
@@ -11,13 +11,15 @@ PyJWT checks signature, times, issuer and audience. This module checks what PyJW
 `beaconfire_kit.verifier` fetches the keys.
 """
 
+import hashlib
+import json
 import re
 import sys
 import time
 import uuid
-from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeAlias
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import jwt
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -28,7 +30,7 @@ from jwt.algorithms import ECAlgorithm, OKPAlgorithm, RSAAlgorithm
 
 from beaconfire_kit import jws, logs, metrics
 from beaconfire_kit.jws import Malformed
-from beaconfire_kit.settings import OutsideIssuer
+from beaconfire_kit.secret_files import SHARED, Secret
 from beaconfire_kit.subjects import InvalidSubject, is_id, is_membership, is_reserved, matches, parse_subject
 
 log = logs.get(__name__)
@@ -48,18 +50,50 @@ MAX_PATTERNS = 50
 MIN_RSA_BITS = 2048  # RFC 7518 §3.3
 MAX_RSA_BITS = 8192  # a check with a key of 100,000 bits takes seconds
 LEEWAY_S = 30  # clock skew between hosts
+MAX_CANDIDATES = 4
+"""Keys that are tried for a token without `kid`."""
 
 _PATTERN_TOKEN = re.compile(r"[A-Za-z0-9_-]{1,64}|\*")
 
-Key: TypeAlias = Ed25519PublicKey | RSAPublicKey | EllipticCurvePublicKey
+Key: TypeAlias = Ed25519PublicKey | RSAPublicKey | EllipticCurvePublicKey | Secret
+
+
+Reason = Literal[
+    "malformed",
+    "wrong_type",
+    "wrong_algorithm",
+    "critical_extension",
+    "no_kid",
+    "unknown_key",
+    "bad_signature",
+    "unknown_issuer",
+    "wrong_issuer",
+    "wrong_audience",
+    "missing_claim",
+    "bad_claim",
+    "bad_grants",
+    "expired",
+    "not_yet_valid",
+    "lives_too_long",
+]
+"""Why a token is refused, for logs and metrics."""
 
 
 class InvalidToken(Exception):
     """The token is not valid. The reason is for our log; a peer learns only that the token is not valid."""
 
+    def __init__(self, detail: str, reason: Reason = "bad_claim", *, issuer: str = "") -> None:
+        """`issuer` is our name for the outside issuer, or empty for auth."""
+        super().__init__(detail)
+        self.reason: Reason = reason
+        self.issuer = issuer
+
 
 class UnknownKey(InvalidToken):
-    """The token names an unknown key. After a rotation the JWKS has to be fetched again."""
+    """No known key is the token's. After a rotation the keys have to be read again."""
+
+    def __init__(self, detail: str, reason: Reason = "unknown_key") -> None:
+        super().__init__(detail, reason)
 
 
 class InvalidPattern(ValueError):
@@ -68,22 +102,40 @@ class InvalidPattern(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Claims:
-    """The claims of a user's verified token. Times are Unix seconds.
-
-    `outside` is the name of the outside issuer that signed it, or empty for auth's own. `email` is set only if such an
-    issuer vouches for it. `key_id` names the key that signed it.
-    """
+    """The claims of a user's verified token. Times are Unix seconds. `key_id` names the key that signed it."""
 
     user_id: str
     name: str
     issued_at: int
     expires_at: int
     token_id: str
-    outside: str = ""
-    email: str = ""
     key_id: str = ""
-    token: str = field(default="", repr=False, compare=False)
-    """The token itself, if it is an outside issuer's. Auth needs it when it does not know the user yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What a token has to say to be accepted. `audience` may be empty only if a token need not have one."""
+
+    issuer: str
+    audience: str
+    types: Collection[str]
+    algorithms: Collection[str]
+    require: tuple[str, ...]
+    max_lifetime_s: int
+    only_audience: bool = True
+    require_kid: bool = True
+    require_typ: bool = True
+    require_aud: bool = True
+    require_iat: bool = True
+
+
+class Decoded(NamedTuple):
+    """The content of a token whose signature and times are valid. Without `iat`, `issued_at` is the earliest time."""
+
+    key_id: str
+    claims: dict[str, Any]
+    issued_at: int
+    expires_at: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,142 +234,167 @@ def sign_service(key: Ed25519PrivateKey, key_id: str, claims: ServiceClaims, *, 
 
 def verify(token: str, keys: Mapping[str, Key], *, issuer: str, audience: str) -> Claims:
     """Verify a user's token with auth's keys. Raises InvalidToken, or UnknownKey for an unknown `kid`."""
-    key_id, body = _decode(
-        token, keys, types=(TYPE,), algorithms=(ALGORITHM,), issuer=issuer, audience=audience, require=("sub", "jti")
-    )
-    issued_at, expires_at = _times(body, MAX_LIFETIME_S)
+    decoded = decode(token, keys, _own_rules(TYPE, MAX_LIFETIME_S, issuer, audience))
+    body = decoded.claims
     user_id, token_id, name = body["sub"], body["jti"], body.get("name", "")
     if not isinstance(user_id, str) or not is_id(user_id):
         raise InvalidToken("sub is not an id")
     if not isinstance(token_id, str) or not isinstance(name, str):
         raise InvalidToken("jti and name must be strings")
-    return Claims(user_id, name[:200], issued_at, expires_at, token_id, key_id=key_id)
+    return Claims(user_id, name[:200], decoded.issued_at, decoded.expires_at, token_id, decoded.key_id)
 
 
 def verify_service(token: str, keys: Mapping[str, Key], *, issuer: str, audience: str) -> ServiceClaims:
     """Verify a service's token with auth's keys. Raises as `verify` does. It does not notice revocation."""
-    key_id, body = _decode(
-        token,
-        keys,
-        types=(SERVICE_TYPE,),
-        algorithms=(ALGORITHM,),
-        issuer=issuer,
-        audience=audience,
-        require=("sub", "jti"),
-    )
+    decoded = decode(token, keys, _own_rules(SERVICE_TYPE, MAX_SERVICE_LIFETIME_S, issuer, audience))
     try:
-        return _service_claims(body, key_id)
+        return _service_claims(decoded.claims, decoded.key_id)
     except ValueError as error:
         raise InvalidToken(str(error)) from None
 
 
-def verify_outside(token: str, keys: Mapping[str, Key], issuer: OutsideIssuer) -> Claims:
-    """Verify a user's token of an outside issuer with that issuer's keys. Raises as `verify` does.
-
-    The user's id starts with the issuer's name, so that no outside issuer can speak for a user of auth or of another
-    issuer. It is `name-<claim>` if the claim can be part of an id, else `name_<hash of the claim>`.
-    """
-    key_id, body = _decode(
-        token,
-        keys,
-        types=issuer.types,
-        algorithms=issuer.algorithms,
-        issuer=issuer.issuer,
-        audience=issuer.audience,
-        require=(issuer.user_claim,),
-        only_audience=False,
-    )
-    issued_at, expires_at = _times(body, issuer.max_lifetime_s)
-    who, name, email = body[issuer.user_claim], body.get(issuer.name_claim, ""), body.get("email", "")
-    if not isinstance(who, str) or not 1 <= len(who) <= 1_000:
-        raise InvalidToken(f"{issuer.user_claim} names nobody")
-    vouched = isinstance(email, str) and body.get("email_verified") is True
-    return Claims(
-        issuer.user_id(who),
-        name[:200] if isinstance(name, str) else "",
-        issued_at,
-        expires_at,
-        str(body.get("jti", ""))[:200],
-        outside=issuer.name,
-        email=email.strip().lower()[:254] if vouched else "",
-        key_id=key_id,
-        token=token,
-    )
+def _own_rules(type_: str, max_lifetime_s: int, issuer: str, audience: str) -> Rules:
+    return Rules(issuer, audience, (type_,), (ALGORITHM,), ("sub", "jti"), max_lifetime_s)
 
 
 class Peek(NamedTuple):
-    """Unverified content of a token. Use it only to choose which keys to verify with."""
+    """Unverified content of a token. Use it only to choose which keys to verify with, and to log."""
 
     issuer: str
     type: str
     key_id: str
+    algorithm: str
 
 
 def peek(token: str) -> Peek:
     """Read a token without verifying it. Raises InvalidToken if the text is not a token."""
-    header, claims = _parse(token)
-    return Peek(str(claims.get("iss", "")), str(header.get("typ", "")).lower(), str(header.get("kid", "")))
+    header, claims = parse(token)
+    return Peek(
+        str(claims.get("iss", "")),
+        str(header.get("typ", "")).lower(),
+        str(header.get("kid", "")),
+        str(header.get("alg", "")),
+    )
 
 
-def _parse(token: str) -> jws.Parts:
+def parse(token: str) -> jws.Parts:
+    """Return the unverified header and claims. Raises InvalidToken if the text is not a token."""
     if len(token) > MAX_TOKEN_BYTES:
-        raise InvalidToken("too long")
+        raise InvalidToken(f"has {len(token)} characters, {MAX_TOKEN_BYTES} at most", "malformed")
     try:
         return jws.parse(token)
     except Malformed as error:
-        raise InvalidToken(f"not a JWT: {error}") from error
+        raise InvalidToken(f"not a JWT: {error}", "malformed") from error
+
+
+def decode(token: str, keys: Mapping[str, Key], rules: Rules) -> Decoded:
+    """Return the content of a token that follows the rules. Raises InvalidToken, UnknownKey."""
+    header, unverified = parse(token)
+    algorithm = _check_header(header, rules)
+    candidates = _candidates(header, keys, rules, algorithm)
+    required = ["exp", "iss", *rules.require]
+    required += [name for name, needed in (("iat", rules.require_iat), ("aud", rules.require_aud)) if needed]
+    for key_id, key in candidates.items():
+        try:
+            body: dict[str, Any] = jwt.decode(
+                token,
+                key.value if isinstance(key, Secret) else key,
+                algorithms=[algorithm],
+                issuer=rules.issuer,
+                # Without an audience, PyJWT refuses a token that has one (RFC 7519 §4.1.3).
+                audience=rules.audience or None if rules.require_aud or "aud" in unverified else None,
+                leeway=LEEWAY_S,
+                options={"require": required, "strict_aud": rules.only_audience},
+            )
+        except jwt.InvalidSignatureError:
+            continue
+        except _MALFORMED as error:
+            raise InvalidToken(_detail(error), _reason(error)) from error
+        # One string for all remembered tokens of the key.
+        return Decoded(sys.intern(key_id), body, *_times(body, rules.max_lifetime_s, require_iat=rules.require_iat))
+    if rules.require_kid and algorithm != SHARED:
+        raise InvalidToken("the key that it names has not signed it", "bad_signature")
+    raise UnknownKey("no known key has signed it", "bad_signature")
+
+
+def _check_header(header: Mapping[str, Any], rules: Rules) -> str:
+    """Return the token's algorithm, which the rules allow. Raises InvalidToken."""
+    algorithm, type_ = header.get("alg"), header.get("typ", "")
+    if not isinstance(algorithm, str) or algorithm not in tuple(rules.algorithms):
+        raise InvalidToken(f"alg is not {' or '.join(rules.algorithms)}", "wrong_algorithm")
+    if (rules.require_typ or "typ" in header) and str(type_).lower() not in {one.lower() for one in rules.types}:
+        raise InvalidToken(f"typ is not {' or '.join(rules.types)}", "wrong_type")
+    if "crit" in header or "b64" in header:  # extensions are not supported (RFC 7515 §4.1.11)
+        raise InvalidToken("has a critical extension", "critical_extension")
+    return algorithm
+
+
+def _candidates(header: Mapping[str, Any], keys: Mapping[str, Key], rules: Rules, algorithm: str) -> Mapping[str, Key]:
+    """Return the keys that may have signed a token. The token never brings its own (`jwk`, `jku`, `x5c`, `x5u`).
+
+    Raises InvalidToken, UnknownKey.
+    """
+    kid = header.get("kid", "")
+    if not isinstance(kid, str):
+        raise InvalidToken("kid is not a text", "no_kid")
+    if algorithm != SHARED and (rules.require_kid or "kid" in header):
+        if not kid:
+            raise InvalidToken("kid is missing", "no_kid")
+        if kid not in keys:
+            raise UnknownKey("kid names an unknown key")
+        if algorithm_of(keys[kid]) != algorithm:
+            raise InvalidToken("alg is not the key's", "wrong_algorithm")
+        return {kid: keys[kid]}
+    found = {key_id: key for key_id, key in keys.items() if algorithm_of(key) == algorithm}
+    if len(found) > MAX_CANDIDATES:  # each costs a check of the signature
+        raise InvalidToken(f"names no key, and {len(found)} keys could have signed it", "no_kid")
+    if not found:
+        raise UnknownKey("there is no key for its alg")
+    return found
 
 
 # ValueError, OverflowError: times that are not numbers, or too large.
 _MALFORMED = (jwt.InvalidTokenError, ValueError, TypeError, OverflowError, RecursionError)
+_REASONS: Mapping[type[Exception], Reason] = {
+    jwt.ExpiredSignatureError: "expired",
+    jwt.ImmatureSignatureError: "not_yet_valid",
+    jwt.InvalidAudienceError: "wrong_audience",
+    jwt.InvalidIssuerError: "wrong_issuer",
+    jwt.MissingRequiredClaimError: "missing_claim",
+}
 
 
-def _decode(
-    token: str,
-    keys: Mapping[str, Key],
-    *,
-    types: Collection[str],
-    algorithms: Collection[str],
-    issuer: str,
-    audience: str,
-    require: Sequence[str],
-    only_audience: bool = True,
-) -> tuple[str, dict[str, Any]]:
-    """Return `kid` and claims of a token with a valid signature and valid claims. Raises InvalidToken."""
-    header = _parse(token).header
-    algorithm, kid = header.get("alg"), header.get("kid")
-    if str(header.get("typ", "")).lower() not in {one.lower() for one in types} or algorithm not in tuple(algorithms):
-        raise InvalidToken("wrong typ or alg")
-    if "crit" in header or "b64" in header:  # extensions are not supported (RFC 7515 §4.1.11)
-        raise InvalidToken("critical extension")
-    if not isinstance(kid, str):
-        raise InvalidToken("kid must be a string")
-    key = keys.get(kid)
-    if key is None:
-        raise UnknownKey("unknown key")
-    if algorithm_of(key) != algorithm:
-        raise InvalidToken("alg is not the key's")
-    try:
-        body: dict[str, Any] = jwt.decode(
-            token,
-            key,
-            algorithms=[algorithm],
-            issuer=issuer,
-            audience=audience,
-            leeway=LEEWAY_S,
-            options={"require": ["exp", "iat", "aud", "iss", *require], "strict_aud": only_audience},
-        )
-    except _MALFORMED as error:
-        raise InvalidToken(type(error).__name__) from error
-    return sys.intern(kid), body  # one string for all remembered tokens of the key
+def _reason(error: Exception) -> Reason:
+    return _REASONS.get(type(error), "bad_claim")
 
 
-def _times(body: Mapping[str, Any], max_lifetime_s: int) -> tuple[int, int]:
-    issued_at, expires_at = body["iat"], body["exp"]
+def _detail(error: Exception) -> str:
+    """Return what is wrong, without a text that the token has brought."""
+    if isinstance(error, jwt.MissingRequiredClaimError):
+        return f"{error.claim} is missing"
+    return _DETAILS.get(_reason(error), type(error).__name__)
+
+
+_DETAILS: Mapping[Reason, str] = {
+    "expired": "exp is in the past",
+    "not_yet_valid": "iat or nbf is in the future",
+    "wrong_audience": "aud is not the audience",
+    "wrong_issuer": "iss is not the issuer",
+}
+
+
+def _times(body: Mapping[str, Any], max_lifetime_s: int, *, require_iat: bool = True) -> tuple[int, int]:
+    expires_at = body["exp"]
+    if not require_iat and "iat" not in body:
+        # The earliest moment at which it can have been issued, if it lives no longer than the issuer's tokens do.
+        body = {**body, "iat": expires_at - max_lifetime_s if type(expires_at) is int else None}
+        if type(expires_at) is int and expires_at > time.time() + max_lifetime_s + LEEWAY_S:
+            raise InvalidToken(f"lives longer than {max_lifetime_s} s", "lives_too_long")
+    issued_at = body["iat"]
     if any(type(at) is not int for at in (issued_at, expires_at, body.get("nbf", 0))):
         raise InvalidToken("iat, exp and nbf must be whole numbers")
     if not 0 < expires_at - issued_at <= max_lifetime_s:
-        raise InvalidToken("lives too long")
+        raise InvalidToken(f"lives longer than {max_lifetime_s} s, or ends before it begins", "lives_too_long")
     return issued_at, expires_at
 
 
@@ -341,6 +418,8 @@ def algorithm_of(key: Key) -> str:
     """Return the one algorithm that is used with a key of this kind."""
     if isinstance(key, Ed25519PublicKey):
         return ALGORITHM
+    if isinstance(key, Secret):
+        return SHARED
     return "RS256" if isinstance(key, RSAPublicKey) else "ES256"
 
 
@@ -357,8 +436,10 @@ def public_jwk(key_id: str, key: Ed25519PublicKey) -> dict[str, Any]:
     }
 
 
-def read_jwks(document: Any, algorithms: Collection[str] = (ALGORITHM,)) -> dict[str, Key]:
-    """Return the keys of a JWKS that are used with one of `algorithms`, by `kid`. Others are skipped.
+def read_jwks(document: Any, algorithms: Collection[str] = (ALGORITHM,), *, need_kid: bool = True) -> dict[str, Key]:
+    """Return the public keys of a JWKS that are used with one of `algorithms`, by `kid`. Others are skipped.
+
+    Symmetric keys are skipped: a published secret is none. Without `need_kid`, a key without a name counts, too.
 
     A key that cannot be read is skipped, counted and logged. Raises ValueError for a document that is not a JWKS, and
     for one without a readable key.
@@ -370,7 +451,7 @@ def read_jwks(document: Any, algorithms: Collection[str] = (ALGORITHM,)) -> dict
     skipped: list[str] = []
     for jwk in entries:
         try:
-            key_id, key = _read_jwk(jwk)
+            key_id, key = _read_jwk(jwk, need_kid=need_kid)
         except ValueError as error:
             skipped.append(str(error))
             continue
@@ -384,11 +465,13 @@ def read_jwks(document: Any, algorithms: Collection[str] = (ALGORITHM,)) -> dict
     return keys
 
 
-def _read_jwk(jwk: Any) -> tuple[str, Key | None]:
+def _read_jwk(jwk: Any, *, need_kid: bool) -> tuple[str, Key | None]:
     """Return a key's id, and the public key if its kind and use are supported. Raises ValueError."""
     if not isinstance(jwk, dict):
         raise ValueError("an entry that is not an object")
     key_id, kind = jwk.get("kid"), (jwk.get("kty"), jwk.get("crv"))
+    if not need_kid and key_id is None:
+        key_id = _thumbprint(jwk)
     read = _READERS.get(kind) if all(isinstance(one, str | None) for one in kind) else None
     if not isinstance(key_id, str) or "d" in jwk or jwk.get("use", "sig") != "sig" or read is None:
         return "", None
@@ -401,6 +484,11 @@ def _read_jwk(jwk: Any) -> tuple[str, Key | None]:
     if not isinstance(key, Ed25519PublicKey | RSAPublicKey | EllipticCurvePublicKey):
         return key_id, None
     return key_id, key if jwk.get("alg", algorithm_of(key)) == algorithm_of(key) else None
+
+
+def _thumbprint(jwk: Mapping[str, Any]) -> str:
+    """Return a name for a key without one, from its content."""
+    return hashlib.sha256(json.dumps(jwk, sort_keys=True).encode()).hexdigest()[:32]
 
 
 _READERS: Mapping[tuple[str | None, str | None], Callable[[dict[str, Any]], object]] = {

@@ -26,6 +26,7 @@ from beaconfire_kit.access import REFUSED, refusing_invalid_tokens
 from beaconfire_kit.database import Database, current_time
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.outbox import Outbox
+from beaconfire_kit.outside_tokens import OutsideClaims
 from beaconfire_kit.tokens import SERVICE_TYPE, Claims, ServiceClaims
 
 log = logs.get(__name__)
@@ -183,9 +184,9 @@ class Accounts:
 
     async def identify(self, token: str) -> Claims:
         """Return the claims of a user's token. Raises `token_invalid`, or `unavailable` without an issuer's keys."""
-        with refusing_invalid_tokens():
+        with refusing_invalid_tokens(token):
             claims = await self._outside_users.verify(token) or self._verify(token)
-        if claims.outside:
+        if isinstance(claims, OutsideClaims):
             await self._outside_users.add_once(claims.user_id, claims.name, claims.email)
         if await self.is_revoked(claims.user_id, claims.issued_at):
             raise BeaconfireError(errors.TOKEN_INVALID, REFUSED)
@@ -193,7 +194,7 @@ class Accounts:
 
     async def identify_any(self, token: str) -> Claims | ServiceClaims:
         """Return the claims of a user's or a service's token. A service's token may have been revoked."""
-        with refusing_invalid_tokens():
+        with refusing_invalid_tokens(token):
             if tokens.peek(token).type == SERVICE_TYPE:
                 settings = self._settings
                 return tokens.verify_service(

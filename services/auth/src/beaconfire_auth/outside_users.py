@@ -21,18 +21,16 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from beaconfire_auth.email_addresses import EmailAddress, known_address, new_address
 from beaconfire_auth.people import users_with_email
 from beaconfire_auth.store import USERS
-from beaconfire_kit import errors, logs, tokens
+from beaconfire_kit import errors, logs, refusals, tokens
 from beaconfire_kit.database import Database
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.names import display_name
-from beaconfire_kit.settings import OutsideIssuer
-from beaconfire_kit.tokens import Claims, InvalidToken, UnknownKey
-from beaconfire_kit.verifier import JwksUnavailable, KeySource
+from beaconfire_kit.outside_issuer import OutsideIssuer
+from beaconfire_kit.outside_tokens import OutsideClaims
+from beaconfire_kit.tokens import InvalidToken
+from beaconfire_kit.verifier import JwksUnavailable, OutsideVerifier
 
 log = logs.get(__name__)
-
-REFETCH_S = 5.0
-MAX_AGE_S = 60.0
 
 
 class OutsideUsers:
@@ -41,35 +39,27 @@ class OutsideUsers:
     def __init__(self, issuers: Sequence[OutsideIssuer], database: Database) -> None:
         self._issuers = issuers
         self._database = database
-        self._sources: dict[str, tuple[OutsideIssuer, KeySource]] = {}
+        self._verifier: OutsideVerifier | None = None
 
     def start(self, http: aiohttp.ClientSession) -> None:
-        """Start verifying. Keys are fetched when they are needed."""
-        self._sources = {
-            one.issuer: (one, KeySource(http, one.jwks_url, one.algorithms, refetch_s=REFETCH_S, max_age_s=MAX_AGE_S))
-            for one in self._issuers
-        }
+        """Start verifying. Keys are read when they are needed."""
+        self._verifier = OutsideVerifier(http, self._issuers)
 
-    async def verify(self, token: str) -> Claims | None:
+    async def verify(self, token: str) -> OutsideClaims | None:
         """Return the claims of a valid token, or None if it names no outside issuer.
 
         Raises InvalidToken, and BeaconfireError `unavailable` if the issuer's keys cannot be read.
         """
-        known = self._sources.get(tokens.peek(token).issuer) if self._sources else None
-        if known is None:
+        if self._verifier is None or not self._verifier.knows(tokens.peek(token).issuer):
             return None
-        issuer, source = known
         try:
-            await source.keep_fresh()
-            try:
-                return tokens.verify_outside(token, source.keys, issuer)
-            except UnknownKey:
-                await source.fetch()
-                return tokens.verify_outside(token, source.keys, issuer)
+            claims = await self._verifier.verify(token)
         except JwksUnavailable:
             raise BeaconfireError(
                 errors.UNAVAILABLE, "the token's issuer does not answer, try again", retry_after_ms=1_000
             ) from None
+        assert isinstance(claims, OutsideClaims), "auth is none of these issuers"
+        return claims
 
     async def add_from_token(self, user_id: str, token: str) -> bool:
         """Create the user of an outside issuer's token, once. Return False if it is not a valid token of this user.
@@ -79,7 +69,7 @@ class OutsideUsers:
         try:
             claims = await self.verify(token)
         except InvalidToken as error:
-            log.info("refused a token of an outside user", user=user_id, reason=str(error))
+            refusals.report(error, token)
             return False
         if claims is None or claims.user_id != user_id:
             return False

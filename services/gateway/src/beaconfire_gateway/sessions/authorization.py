@@ -106,7 +106,7 @@ class Authorization:
 
     async def verify(self, token: str) -> Claims:
         """Implements `Access`. Raises BeaconfireError: `token_invalid`, or `unavailable` without auth's keys."""
-        with refusing_invalid_tokens():
+        with refusing_invalid_tokens(token):
             claims = await self._verifier.verify(token)
         self._keep(claims, token)
         return claims
