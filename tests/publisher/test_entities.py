@@ -68,7 +68,7 @@ async def test_entity_of_a_reserved_type_is_refused_with_a_reason_and_no_event(p
     await publisher.owner.post(path, {"type": "location", "name": "Shrine"})
     told = await publisher.heard.told()
 
-    assert set(answers) == {"campaign", "workspace", "user", "settlement", "structure", "member"}
+    assert set(answers) == {"campaign", "workspace", "user", "kingdom", "settlement", "structure", "member"}
     for kind, answer in answers.items():
         assert answer.error == (400, "bad_request")
         assert f"type: {kind} is a reserved kind" in answer.message

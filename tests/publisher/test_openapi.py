@@ -15,6 +15,7 @@ from beaconfire_publisher.campaigns import CampaignChanges, NewCampaign
 from beaconfire_publisher.entities import Entities
 from beaconfire_publisher.events_api import GivenEvent, _check_time
 from beaconfire_publisher.fields import Clock
+from beaconfire_publisher.kingdoms import Kingdoms
 from beaconfire_publisher.settings import Settings
 from beaconfire_publisher.settlements import Settlements
 from beaconfire_publisher.structures import Structures
@@ -49,7 +50,7 @@ MODELS: dict[str, type[BaseModel]] = {
         Advance,
         Clock,
         GivenEvent,
-        *(model for one in (Settlements, Structures, Entities) for model in (one.new, one.changes)),
+        *(model for one in (Kingdoms, Settlements, Structures, Entities) for model in (one.new, one.changes)),
     )
 }
 
@@ -136,7 +137,12 @@ async def test_whole_number_may_be_written_as_5_or_5_0_and_nothing_else(publishe
 @pytest.mark.parametrize(
     ("kind", "thing", "change"),
     [
-        ("settlements", {"name": "Mill", "variables": {"food": 3}}, {"level": 2, "variables": {"food": None}}),
+        (
+            "settlements",
+            {"name": "Mill", "variables": {"food": 3}, "variableSchemas": {"food": {}}},
+            {"level": 2, "variables": {"food": None}},
+        ),
+        ("kingdoms", {"name": "The North"}, {"description": "Cold"}),
         ("entities", {"name": "Inn", "type": "location", "data": {"beds": 4}}, {"data": {"beds": 5}}),
     ],
 )
@@ -145,7 +151,7 @@ async def test_answers_about_settlements_structures_and_entities_match_the_docum
 ) -> None:
     things = f"{publisher.campaign}/{kind}"
     path = f"/v1/campaigns/{{campaign_id}}/{kind}"
-    word = "settlement" if kind == "settlements" else "entity"
+    word = {"settlements": "settlement", "kingdoms": "kingdom", "entities": "entity"}[kind]
     made = await publisher.editor.post(things, thing)
     one = f"{things}/{'location/' if kind == 'entities' else ''}{made.body[word]['id']}"
     one_path = f"{path}/{{type}}/{{id}}" if kind == "entities" else f"{path}/{{id}}"

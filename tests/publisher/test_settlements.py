@@ -32,6 +32,7 @@ async def test_new_settlement_is_answered_with_defaults_and_its_event_names_ever
             "level",
             "population",
             "description",
+            "kingdomId",
             "variables.food",
             "variables.walled",
             "variables.motto",

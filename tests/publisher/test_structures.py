@@ -15,17 +15,17 @@ async def test_structure_is_created_read_listed_changed_and_deleted_with_an_even
     structure = created.body["structure"]
     one = f"{path}/{structure['id']}"
     read, listed = await publisher.viewer.get(one), await publisher.viewer.get(path)
-    changed = await publisher.editor.patch(one, {"kind": "mill", "level": 2, "variables": {"output": 13}})
+    changed = await publisher.editor.patch(one, {"type": "mill", "level": 2, "variables": {"output": 13}})
     deleted = await publisher.editor.delete(one)
     after = await publisher.viewer.get(path)
     told = [await publisher.heard.told() for _ in range(3)]
 
     assert created.status == 201
-    assert structure | ids | {"name": "Mill", "kind": "building", "level": 0, "revision": 1} == structure
+    assert structure | ids | {"name": "Mill", "type": "building", "level": 0, "revision": 1} == structure
     assert read.body == {"structure": structure}
     assert listed.body == {"structures": [structure]}
     assert changed.body["structure"] == structure | {
-        "kind": "mill",
+        "type": "mill",
         "level": 2,
         "variables": {"output": 13},
         "revision": 2,
@@ -34,8 +34,8 @@ async def test_structure_is_created_read_listed_changed_and_deleted_with_an_even
     assert (deleted.status, after.body) == (204, {"structures": []})
     common = {"type": "structure_updated", **ids, "structureId": structure["id"]}
     assert told == [
-        common | {"operation": "create", "changedFields": ["name", "kind", "level", "variables.output"]},
-        common | {"operation": "update", "changedFields": ["kind", "level", "variables.output"]},
+        common | {"operation": "create", "changedFields": ["name", "type", "level", "variables.output"]},
+        common | {"operation": "update", "changedFields": ["type", "level", "variables.output"]},
         common | {"operation": "delete", "changedFields": []},
     ]
 

@@ -27,7 +27,7 @@ async def test_markup_in_every_text_field_is_shown_as_text(table: Table, harm: s
     token = await owner.page.evaluate("JSON.parse(sessionStorage.getItem('beaconfire-session')).accessToken")
     place = {"name": harm, "description": harm, "kind": harm[:64], "variables": {"note": harm}}
     made = call("POST", f"{table.campaign_url}/settlements", place, token=token)["settlement"]
-    built = {"name": harm, "kind": harm[:64], "variables": {"note": harm}}
+    built = {"name": harm, "type": harm[:64], "variables": {"note": harm}}
     call("POST", f"{table.campaign_url}/settlements/{made['id']}/structures", built, token=token)
     entity = {"type": "location", "name": harm, "data": {"note": harm}}
     thing = call("POST", f"{table.campaign_url}/entities", entity, token=token)["entity"]

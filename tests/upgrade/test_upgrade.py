@@ -58,6 +58,7 @@ async def test_up_goes_on_with_a_data_folder_of_the_version_before(tmp_path: Pat
         token = call("POST", f"http://127.0.0.1:{port + 1}/auth/sign-in", sign_in)["accessToken"]
         settlements = f"http://127.0.0.1:{port + 2}/v1/campaigns/{FACTS['campaign']}/settlements"
         before: dict[str, Any] = call("GET", f"{settlements}/{FACTS['settlement']}", token=token)["settlement"]
+        structures = call("GET", f"{settlements}/{FACTS['settlement']}/structures", token=token)["structures"]
         async with open_socket(f"http://127.0.0.1:{port}") as client:
             ack = await client.connect(token, [f"campaign:{FACTS['campaign']}"])
             call("PATCH", f"{settlements}/{FACTS['settlement']}", {"population": 1242}, token=token)
@@ -68,6 +69,12 @@ async def test_up_goes_on_with_a_data_folder_of_the_version_before(tmp_path: Pat
 
     epoch, _, offset = FACTS["cursor"].rpartition(":")
     assert (before["name"], before["population"]) == ("Emberford", 1241)
+    assert (before["kingdomId"], before["variableSchemas"]) == (None, {})
+    assert {one["name"]: one["type"] for one in structures} == {
+        "Old Mill": "mill",
+        "Smithy": "smithy",
+        "Market Hall": "market",
+    }
     assert ack["cursor"].startswith(f"{epoch}:")
     assert event["offset"] > int(offset)
     assert durable == {

@@ -47,9 +47,9 @@ SETTLEMENTS: tuple[dict[str, Any], ...] = (
         "description": "The ford, the market and the only bridge for two days' ride.",
         "variables": {"food": 40, "morale": 7, "walled": True},
         "structures": [
-            {"name": "Old Mill", "kind": "mill", "level": 2, "variables": {"output": 12}},
-            {"name": "Smithy", "kind": "smithy", "level": 1, "variables": {"output": 3}},
-            {"name": "Market Hall", "kind": "market", "level": 2},
+            {"name": "Old Mill", "type": "mill", "level": 2, "variables": {"output": 12}},
+            {"name": "Smithy", "type": "smithy", "level": 1, "variables": {"output": 3}},
+            {"name": "Market Hall", "type": "market", "level": 2},
         ],
     },
     {
@@ -59,7 +59,7 @@ SETTLEMENTS: tuple[dict[str, Any], ...] = (
         "population": 180,
         "description": "A garrison that watches the northern pass.",
         "variables": {"food": 15, "morale": 5, "walled": True},
-        "structures": [{"name": "Watchtower", "kind": "tower", "level": 3, "variables": {"range": 20}}],
+        "structures": [{"name": "Watchtower", "type": "tower", "level": 3, "variables": {"range": 20}}],
     },
     {
         "name": "Saltmere",
@@ -68,7 +68,7 @@ SETTLEMENTS: tuple[dict[str, Any], ...] = (
         "population": 410,
         "description": "Salt pans, fishing boats, rumours.",
         "variables": {"food": 60, "morale": 8},
-        "structures": [{"name": "Harbour", "kind": "harbour", "level": 1, "variables": {"boats": 9}}],
+        "structures": [{"name": "Harbour", "type": "harbour", "level": 1, "variables": {"boats": 9}}],
     },
 )
 ENTITIES: tuple[dict[str, Any], ...] = (

@@ -18,6 +18,7 @@ from beaconfire_publisher.campaigns import Campaigns
 from beaconfire_publisher.clock import Clocks
 from beaconfire_publisher.entities import Entities
 from beaconfire_publisher.events_api import Events
+from beaconfire_publisher.kingdoms import Kingdoms
 from beaconfire_publisher.migrations import MIGRATIONS
 from beaconfire_publisher.settings import Settings
 from beaconfire_publisher.settlements import Settlements
@@ -55,7 +56,7 @@ def build(settings: Settings, *, on_fatal: Callable[[], None], tuning: Tuning | 
     service.always(store.keep_forgetting)
     app = service.application()
     app.middlewares.append(access.count_body)
-    for calls in (Campaigns, WorldTime, Clocks, Settlements, Structures, Entities):
+    for calls in (Campaigns, WorldTime, Clocks, Kingdoms, Settlements, Structures, Entities):
         app.add_routes(calls(access, store).routes())
     app.add_routes(Events(access, store, BuiltinCatalogue()).routes())
     app.router.add_get(PATH, served(openapi.document()))

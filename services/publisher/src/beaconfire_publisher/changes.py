@@ -1,5 +1,6 @@
 """Find what a change really changes: the values to write, and their names for `changedFields`."""
 
+import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -46,6 +47,8 @@ def _merge_keys(
 
 def _same(one: object, other: object) -> bool:
     # 1 and True are equal in Python, but not in JSON.
+    if isinstance(one, dict | list) and isinstance(other, dict | list):
+        return json.dumps(one, sort_keys=True) == json.dumps(other, sort_keys=True)
     return one == other and isinstance(one, bool) == isinstance(other, bool)
 
 

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 from aiohttp import web
+from pydantic.alias_generators import to_camel
 from sqlalchemy import Table
 
 from beaconfire_kit import errors
@@ -31,7 +32,7 @@ class Collection(ABC):
     path: ClassVar[str]
     thing_path: ClassVar[str]
     filters: ClassVar[tuple[str, ...]] = ()
-    """Columns by which a query parameter may filter."""
+    """Columns by which a query parameter may filter. Its name is that of the field."""
     table: ClassVar[Table]
     new: ClassVar[type[Body]]
     changes: ClassVar[type[Body]]
@@ -50,8 +51,14 @@ class Collection(ABC):
         """Raise `not_found` if the parent in the path does not exist. A deleted campaign may still have members."""
         await tx.find(CAMPAIGNS, {"id": path["campaign_id"]})
 
-    async def publish_contents_deleted(self, tx: Writing, row: Row) -> None:  # noqa: B027  (most things contain nothing)
-        """Publish the deletion of everything inside a thing that is about to be deleted."""
+    async def lock_others(self, tx: Writing, path: Row, wanted: Row) -> None:  # noqa: B027  (most things refer to none)
+        """Find the things that a new or changed thing refers to, before it is found itself. Raises `bad_request`."""
+
+    def check(self, row: Row, fields: tuple[str, ...]) -> None:  # noqa: B027  (most fields are checked one by one)
+        """Raise `bad_request` if the thing may not become what it is now. `fields` were changed."""
+
+    async def empty(self, tx: Writing, row: Row) -> None:  # noqa: B027  (most things contain nothing)
+        """Change what is inside a thing that is about to be deleted, and publish it."""
 
     def routes(self) -> list[web.RouteDef]:
         return [
@@ -84,7 +91,10 @@ class Collection(ABC):
                 row = await tx.find(self.table, {**caller.path, "id": earlier.outcome["id"]})
             else:
                 check_editor(caller)
-                row, fields = await tx.add(self.table, {**caller.path, "id": id_}, wanted.model_dump())
+                values = wanted.model_dump()
+                await self.lock_others(tx, caller.path, values)
+                row, fields = await tx.add(self.table, {**caller.path, "id": id_}, values)
+                self.check(row, fields)
                 tx.publish(self.event(row, "create", fields))
         return answer({self.word: self._show(row)}, {**tag(row), **await self._store.cursor_headers(tx)}, status=201)
 
@@ -100,8 +110,10 @@ class Collection(ABC):
         wanted = (await read_body(request, self.changes)).model_dump(exclude_unset=True)
         with conflicts(self._show):
             async with self._store.writing(caller.metadata) as tx:
+                await self.lock_others(tx, caller.path, wanted)
                 found = await tx.find(self.table, caller.path)
                 row, fields = await tx.change(self.table, found, wanted, based_on=revision)
+                self.check(row, fields)
                 if fields:
                     tx.publish(self.event(row, "update", fields))
         return answer({self.word: self._show(row)}, {**tag(row), **await self._store.cursor_headers(tx)})
@@ -112,16 +124,19 @@ class Collection(ABC):
         with conflicts(self._show):
             async with self._store.writing(caller.metadata) as tx:
                 row = await tx.find(self.table, caller.path)
-                await self.publish_contents_deleted(tx, row)
+                await self.empty(tx, row)
                 await tx.delete(self.table, row, based_on=revision)
                 tx.publish(self.event(row, "delete"))
         return web.Response(status=204, headers=await self._store.cursor_headers(tx))
 
     def _chosen(self, request: web.Request) -> dict[str, str]:
-        chosen = {name: request.query[name] for name in self.filters if name in request.query}
-        for name, text in chosen.items():
+        chosen = {}
+        for column in self.filters:
+            if (text := request.query.get(name := to_camel(column))) is None:
+                continue
             if not is_id(text):
                 raise BeaconfireError(errors.BAD_REQUEST, f"{name}: {text[:80]!r} is not a valid {name}")
+            chosen[column] = text
         return chosen
 
     def _show(self, row: Row) -> dict[str, object]:

@@ -10,7 +10,7 @@ from beaconfire_publisher.collection import Collection
 from beaconfire_publisher.fields import Key, Name, Thing, Value, VariableChanges, Variables
 from beaconfire_publisher.store import ENTITIES, Row
 
-RESERVED = frozenset({"campaign", "workspace", "user", "settlement", "structure", "member"})
+RESERVED = frozenset({"campaign", "workspace", "user", "kingdom", "settlement", "structure", "member"})
 """Kinds with events of their own: an entity of such a kind would appear in their rooms. Only auth may publish events of
 members: the broker would refuse the event forever."""
 

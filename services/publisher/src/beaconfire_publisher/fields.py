@@ -59,11 +59,11 @@ _VALUES: list[dict[str, object]] = [
     {"type": "number", "minimum": -MAX_WHOLE, "maximum": MAX_WHOLE},
     {"type": "string", "maxLength": MAX_TEXT, "pattern": r"^[^\x00]*$"},
 ]
-_NO_OTHERS = {"additionalProperties": False}
+NO_OTHERS = {"additionalProperties": False}
 
 Variables = Annotated[
     Mapping[Key, Annotated[Value, PlainValidator(_check_value), WithJsonSchema({"anyOf": _VALUES}, mode="validation")]],
-    Field(max_length=MAX_KEYS, json_schema_extra=_NO_OTHERS),
+    Field(max_length=MAX_KEYS, json_schema_extra=NO_OTHERS),
 ]
 VariableChanges = Annotated[
     Mapping[
@@ -74,7 +74,7 @@ VariableChanges = Annotated[
             WithJsonSchema({"anyOf": [*_VALUES, {"type": "null"}]}, mode="validation"),
         ],
     ],
-    Field(json_schema_extra=_NO_OTHERS),
+    Field(json_schema_extra=NO_OTHERS),
 ]
 """A key sets that variable, and None removes it. The merge checks how many variables result."""
 

@@ -5,6 +5,7 @@ from itertools import chain
 from typing import Any
 
 from pydantic import BaseModel
+from pydantic.alias_generators import to_camel
 from pydantic.json_schema import JsonSchemaMode, models_json_schema
 
 from beaconfire_kit import errors, openapi
@@ -15,6 +16,7 @@ from beaconfire_publisher.collection import Collection
 from beaconfire_publisher.entities import Entities
 from beaconfire_publisher.events_api import MAX_EVENTS, GivenEvent, PublishedEvent
 from beaconfire_publisher.fields import Clock
+from beaconfire_publisher.kingdoms import Kingdoms
 from beaconfire_publisher.settlements import Settlements
 from beaconfire_publisher.structures import Structures
 from beaconfire_publisher.world_time import Advance
@@ -55,7 +57,7 @@ _IDEMPOTENCY_KEY = {
 }
 _MEMBERS = (errors.BAD_REQUEST, errors.FORBIDDEN, errors.NOT_FOUND)
 _WRITERS = (*_MEMBERS, errors.CONFLICT)
-_COLLECTIONS: tuple[type[Collection], ...] = (Settlements, Structures, Entities)
+_COLLECTIONS: tuple[type[Collection], ...] = (Kingdoms, Settlements, Structures, Entities)
 
 
 def document() -> dict[str, Any]:
@@ -140,7 +142,7 @@ def _campaigns() -> Iterator[Call]:
 def _collection(of: type[Collection]) -> Iterator[Call]:
     one, many = of.word, of.plural
     thing = object_of(**{one: reference(of.answer.__name__)})
-    chosen = tuple({"name": name, "in": "query", "schema": openapi.ID} for name in of.filters)
+    chosen = tuple({"name": to_camel(name), "in": "query", "schema": openapi.ID} for name in of.filters)
     yield Call(
         "get",
         of.path,

@@ -34,7 +34,8 @@ RULES = (
     Rule(SettlementUpdated, ("level",), ("income", "defence")),
     Rule(SettlementUpdated, ("population",), ("income", "upkeep")),
     Rule(SettlementUpdated, ("variables",), ("income", "upkeep", "defence")),
-    Rule(StructureUpdated, (CREATED, DELETED, "kind", "level", "variables"), ("income", "upkeep", "defence")),
+    # `kind` is what releases before called `type`.
+    Rule(StructureUpdated, (CREATED, DELETED, "type", "kind", "level", "variables"), ("income", "upkeep", "defence")),
     Rule(WorldTimeChanged, (), ("income", "upkeep")),
 )
 

@@ -108,23 +108,29 @@ CLOCKS = Table(
     Column("set_by", String(64), nullable=False),
 )
 """When each running clock is due next, and the user that set it. The clock itself is a field of its campaign."""
+KINGDOMS = _table("kingdoms", _inside("campaign_id", CAMPAIGNS), Column("description", Text, nullable=False))
 SETTLEMENTS = _table(
     "settlements",
     _inside("campaign_id", CAMPAIGNS),
+    Column("kingdom_id", String(64), index=True),
     Column("kind", String(64), nullable=False),
     Column("level", Integer, nullable=False),
     Column("population", Integer, nullable=False),
     Column("description", Text, nullable=False),
     Column("variables", JSON, nullable=False),
+    Column("variable_schemas", JSON, nullable=False, server_default="{}"),
 )
+"""`kingdom_id` is no foreign key: taking a settlement out of its kingdom is a change, with a revision and an event."""
 STRUCTURES = _table(
     "structures",
     _inside("campaign_id", CAMPAIGNS),
     _inside("settlement_id", SETTLEMENTS),
-    Column("kind", String(64), nullable=False),
+    Column("kind", String(64), key="type", nullable=False),
     Column("level", Integer, nullable=False),
     Column("variables", JSON, nullable=False),
+    Column("variable_schemas", JSON, nullable=False, server_default="{}"),
 )
+"""A structure's type is in a column with its name of before, which processes of that release use during an upgrade."""
 ENTITIES = _table(
     "entities",
     _inside("campaign_id", CAMPAIGNS),
@@ -169,20 +175,21 @@ class Reading:
     async def find(self, table: Table, key: Row) -> Row:
         """Return the row with these values. Raises BeaconfireError `not_found`."""
         query = select(table).filter_by(**key)
-        row = (await self._connection.execute(query.with_for_update() if self._locks else query)).mappings().first()
+        row = (await self._connection.execute(query.with_for_update() if self._locks else query)).first()
         if row is None:
             raise BeaconfireError(errors.NOT_FOUND, f"no such {_singular(table)}")
-        return dict(row)
+        return _as_row(table, row)
 
     async def find_all(self, table: Table, key: Row) -> list[Row]:
         """Return the rows with these values, oldest first."""
         query = select(table).filter_by(**key).order_by(table.c.created_at, table.c.id)
-        return [dict(row) for row in (await self._connection.execute(query)).mappings()]
+        rows = await self._connection.execute(query.with_for_update() if self._locks else query)
+        return [_as_row(table, row) for row in rows]
 
     async def find_ids(self, table: Table, ids: list[str]) -> list[Row]:
         """Return the rows with these ids, if they exist, oldest first."""
         query = select(table).where(table.c.id.in_(ids)).order_by(table.c.created_at, table.c.id)
-        return [dict(row) for row in (await self._connection.execute(query)).mappings()]
+        return [_as_row(table, row) for row in await self._connection.execute(query)]
 
     async def count(self, table: Table, key: Row) -> int:
         """Count the rows with these values."""
@@ -438,6 +445,10 @@ class Store:
 def _check(row: Row, fields: tuple[str, ...]) -> None:
     if fields:
         raise Changed(row, fields)
+
+
+def _as_row(table: Table, values: Iterable[Any]) -> Row:
+    return dict(zip(table.c.keys(), values, strict=True))
 
 
 def _singular(table: Table) -> str:

@@ -1,5 +1,7 @@
 """Answer HTTP calls on structures: the buildings of a settlement."""
 
+from typing import Any
+
 from pydantic import Field
 
 from beaconfire_kit.events.campaign import Operation, StructureUpdated
@@ -7,15 +9,17 @@ from beaconfire_kit.models import Body
 from beaconfire_publisher.collection import Collection
 from beaconfire_publisher.fields import Kind, Level, Name, Thing, Value, VariableChanges, Variables
 from beaconfire_publisher.store import SETTLEMENTS, STRUCTURES, Reading, Row
+from beaconfire_publisher.variable_schemas import VariableSchemaChanges, VariableSchemas, check_variables
 
 
 class StructureChanges(Body):
     """The fields of a structure that may be changed."""
 
     name: Name = ""
-    kind: Kind = "building"
+    type: Kind = "building"
     level: Level = 0
     variables: VariableChanges = Field(default_factory=dict)
+    variable_schemas: VariableSchemaChanges = Field(default_factory=dict)
 
 
 class NewStructure(StructureChanges):
@@ -23,6 +27,7 @@ class NewStructure(StructureChanges):
 
     name: Name
     variables: Variables = Field(default_factory=dict)
+    variable_schemas: VariableSchemas = Field(default_factory=dict)
 
 
 class Structure(Thing):
@@ -30,9 +35,10 @@ class Structure(Thing):
 
     campaign_id: str
     settlement_id: str
-    kind: str
+    type: str
     level: int
     variables: dict[str, Value]
+    variable_schemas: dict[str, dict[str, Any]]
 
 
 class Structures(Collection):
@@ -56,6 +62,9 @@ class Structures(Collection):
             operation=operation,
             changed_fields=fields,
         )
+
+    def check(self, row: Row, fields: tuple[str, ...]) -> None:
+        check_variables(row["variables"], row["variable_schemas"], fields)
 
     async def check_parent(self, tx: Reading, path: Row) -> None:
         await tx.find(SETTLEMENTS, {"campaign_id": path["campaign_id"], "id": path["settlement_id"]})

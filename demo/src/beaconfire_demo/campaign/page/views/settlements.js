@@ -49,13 +49,13 @@ function settlementCard(settlement, world, levels) {
 }
 
 function structureRow(structure, world, levels) {
-  const { id, name, kind, variables } = structure;
+  const { id, name, type, variables } = structure;
   return h(
     "li",
     { class: "structure", "data-key": id, ...pending(world, id) },
     h("div", { class: "structure-words" },
       h("strong", { "data-key": `${id}-name` }, name),
-      h("span", { class: "kind", "data-key": `${id}-kind` }, kind)),
+      h("span", { class: "kind", "data-key": `${id}-type` }, type)),
     levelStepper("structure", structure, levels, world.canEdit),
     world.canEdit && actionButtons("structure", structure),
     variableList(id, variables),

@@ -10,16 +10,16 @@ import { duration, seconds } from "../sentences.js";
 export function fieldsOf(kind, thing) {
   const name = { name: "name", label: "Name", value: thing?.name, required: true, maxlength: 200 };
   const description = { name: "description", label: "Description", type: "textarea", value: thing?.description, maxlength: 10_000 };
-  const kindField = (value) => ({ name: "kind", label: "Kind", value: thing?.kind ?? value, required: true, maxlength: 64 });
+  const word = (field, label, value) => ({ name: field, label, value: thing?.[field] ?? value, required: true, maxlength: 64 });
   const level = { name: "level", label: "Level", type: "number", value: thing?.level ?? 1, min: 0, max: 100, required: true };
   const variables = { name: "variables", label: "Variables", type: "variables", value: thing?.variables };
   switch (kind) {
     case "campaign":
       return [name, description];
     case "settlement":
-      return [name, kindField("village"), level, populationField(thing), description, variables];
+      return [name, word("kind", "Kind", "village"), level, populationField(thing), description, variables];
     case "structure":
-      return [name, kindField("building"), level, variables];
+      return [name, word("type", "Type", "building"), level, variables];
     default:
       return [...(thing ? [] : [typeField()]), name, { name: "data", label: "Data", type: "variables", value: thing?.data }];
   }
