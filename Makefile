@@ -14,7 +14,7 @@ SCRATCH := $(shell df --output=avail,target /dev/shm 2>/dev/null | awk '$$1 + 0 
 # Print what to do when a download fails. pip only says "No matching distribution", and apt's message is far above.
 fetched = || { echo "$(1) could not be downloaded (see above). Check the network. Behind a proxy, set HTTPS_PROXY. For another package index, set $(2)." >&2; exit 1; }
 
-.PHONY: help setup up test check format generate migration faults bench browser postgresql languages clean
+.PHONY: help setup up test check format generate migration faults bench wheels browser postgresql languages clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,5 +82,9 @@ migration: setup ## write the next revision of a service's tables: SERVICE=auth 
 bench: setup ## measure one gateway on one core of this machine (about 15 minutes)
 	@$(RUN) python -m bench $(ARGS)
 
+wheels: setup ## build the installable packages into dist/
+	@$(UV) build --quiet --all-packages --wheel --out-dir dist $(call fetched,The build backend,UV_DEFAULT_INDEX)
+	@echo "The wheels are in $(CURDIR)/dist. Install them anywhere: pip install --find-links $(CURDIR)/dist beaconfire"
+
 clean: ## remove installed tools, caches, and the data of `make up`
-	@rm -rf clients/js/node_modules .venv .uv .beaconfire .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
+	@rm -rf clients/js/node_modules dist .venv .uv .beaconfire .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache

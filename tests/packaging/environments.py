@@ -20,6 +20,13 @@ def build_wheels(folder: Path) -> Path:
     return folder
 
 
+def constraints(path: Path) -> Path:
+    """Write the versions of the lock file for pip (`PIP_CONSTRAINT`), so that a release of today breaks no test."""
+    options = ("--quiet", "--frozen", "--no-emit-workspace", "--no-hashes", "--all-packages", "--no-default-groups")
+    path.write_text(_run(uv(), "export", *options))
+    return path
+
+
 class Environment:
     """A virtual environment with one part, installed from its wheel, and what the lock file names for it."""
 

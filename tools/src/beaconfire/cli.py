@@ -16,13 +16,12 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from beaconfire import catalogue_docs, listening, operating, outboxes, publishing, sign_in
 from beaconfire import deadletters as letters
 from beaconfire import doctor as examining
-from beaconfire import listening, operating, outboxes, publishing, sign_in
 from beaconfire import migrate as migrating
 from beaconfire.api import ApiError
 from beaconfire.catalogue_access import CatalogueUnusable, check_sources, explaining, pushed_by, read_sources
-from beaconfire.catalogue_commands import catalogue
 from beaconfire.catalogue_views import print_pushed
 from beaconfire.chaos import NoSuchPart, send_signal
 from beaconfire.data_folder import DataFolder, DataFolderUnusable
@@ -65,7 +64,7 @@ chaos = typer.Typer(
     help="Kill or freeze a process of the running `beaconfire up`, to see that no event is lost.", no_args_is_help=True
 )
 app.add_typer(keys, name="keys")
-app.add_typer(catalogue, name="catalogue")
+app.add_typer(catalogue_docs.app, name="catalogue")
 app.add_typer(chaos, name="chaos")
 app.add_typer(service_token, name="service-token")
 
