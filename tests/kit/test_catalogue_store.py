@@ -2,17 +2,13 @@
 
 import asyncio
 import json
-import os
 import signal
-import sys
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 from nats.aio.client import Client
 
 from beaconfire.nats_server import NatsServer
-from beaconfire.processes import Process
 from beaconfire_kit import broker
 from beaconfire_kit.catalogue import builtin
 from beaconfire_kit.catalogue.fragment import InvalidFragment
@@ -31,38 +27,11 @@ from beaconfire_kit.key_value import BucketMissing, KeyValue
 from beaconfire_kit.stream_setup import add_stream_subjects, declare_stream
 from tests.broker_changes import call_api
 from tests.conftest import At, connected
-from tests.forked import Forked
 from tests.kit.fragments import document, note, with_root
+from tests.kit.pusher import Pusher
 from tests.proxy import Proxy
 
 PATIENCE_S = 30.0
-
-
-class Pusher:
-    """A process that pushes a fragment of this name and title, with a fault if one is given (`tests/kit/pusher.py`)."""
-
-    def __init__(self, server: NatsServer, folder: Path, name: str, title: str, *fault: str) -> None:
-        command = [sys.executable, "-m", "tests.kit.pusher", name, title, *fault]
-        environment = {**os.environ, **server.environment("catalogue")}
-        log = folder / f"{name} {title}.log"
-        self.process = Forked(Process("pusher", command, log_path=log, environment=environment))
-        self.process.start()
-
-    async def outcome(self) -> Mapping[str, int]:
-        """Wait until it ends well, and return its revision, the offset of its marker, and its count of requests."""
-        await self.end()
-        assert self.process.exit_code == 0, self.process.last_lines
-        found: dict[str, int] = json.loads(self.process.last_lines[-1])
-        return found
-
-    async def end(self) -> None:
-        assert await asyncio.to_thread(self.process.wait, PATIENCE_S)
-
-    async def until_frozen(self) -> None:
-        """Wait until the process has stopped itself."""
-        async with asyncio.timeout(PATIENCE_S):
-            while Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
-                await asyncio.sleep(0.01)
 
 
 async def check_whole(nc: Client) -> None:
@@ -173,7 +142,7 @@ async def test_pushes_at_the_same_time_all_commit_one_after_the_other(stream: Na
 
 
 async def test_two_pushers_in_processes_of_their_own_both_commit(stream: NatsServer, tmp_path: Path) -> None:
-    pushers = [Pusher(stream, tmp_path, name, "x") for name in ("logistics", "billing")]
+    pushers = [Pusher(stream, tmp_path / name, {"push": [document(name)]}) for name in ("logistics", "billing")]
 
     revisions = {(await one.outcome())["revision"] for one in pushers}
 
@@ -184,13 +153,15 @@ async def test_two_pushers_in_processes_of_their_own_both_commit(stream: NatsSer
 
 async def steps(server: NatsServer, folder: Path) -> range:
     """Return the numbers of the requests that an undisturbed push makes."""
-    return range(1, (await Pusher(server, folder, "counted", "x").outcome())["requests"] + 1)
+    counted = await Pusher(server, folder / "counted.log", {"push": [document("counted")]}).outcome()
+    return range(1, counted["requests"] + 1)
 
 
 async def test_a_push_killed_at_any_step_leaves_a_whole_catalogue(stream: NatsServer, tmp_path: Path) -> None:
     """Whatever request a pusher is killed before, the next push finds the catalogue whole and clears up behind it."""
     for step in await steps(stream, tmp_path):
-        killed = Pusher(stream, tmp_path, "logistics", f"killed at {step}", "kill", str(step))
+        change = {"push": [document("logistics", f"killed at {step}")]}
+        killed = Pusher(stream, tmp_path / f"{step}.log", change, "kill", str(step))
         await killed.end()
         assert killed.process.exit_code == -signal.SIGKILL
 
@@ -225,8 +196,9 @@ def vars_of(committed: Committed) -> dict[str, object]:
 async def test_a_push_frozen_at_any_step_takes_no_later_push_back(stream: NatsServer, tmp_path: Path) -> None:
     """A pusher that was frozen while another pushed checks itself against the new head and commits after it."""
     for step in await steps(stream, tmp_path):
-        pusher = Pusher(stream, tmp_path, "logistics", f"frozen at {step}", "stop", str(step))
-        await pusher.until_frozen()
+        change = {"push": [document("logistics", f"frozen at {step}")]}
+        pusher = Pusher(stream, tmp_path / f"{step}.log", change, "stop", str(step))
+        assert await pusher.until_frozen()
         async with connected(stream, "catalogue") as nc:
             other = await CatalogueStore(nc).push([document("billing", f"during {step}")], by="test")
 
