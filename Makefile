@@ -84,7 +84,7 @@ bench: setup ## measure one gateway on one core of this machine (about 15 minute
 
 wheels: setup ## build the installable packages into dist/
 	@$(UV) build --quiet --all-packages --wheel --out-dir dist $(call fetched,The build backend,UV_DEFAULT_INDEX)
-	@echo "The wheels are in $(CURDIR)/dist. Install them anywhere: pip install --find-links $(CURDIR)/dist beaconfire"
+	@echo "The wheels are in $(CURDIR)/dist"
 
 clean: ## remove installed tools, caches, and the data of `make up`
 	@rm -rf clients/js/node_modules dist .venv .uv .beaconfire .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
