@@ -15,12 +15,15 @@ ROOT = Path(__file__).parent.parent
 PAGE = "docs/features.md"
 PENDING = "pending"
 
-# The rows of the requirements: three systems that are replaced (A, B, C), and what goes beyond them (X).
+# The rows of the requirements: three systems that are replaced (A, B, C), what goes beyond them (X), and what a product
+# of somebody else needs (D, and one row of S).
 _RANGES = {
     "A": ((1, 6), (10, 15), (20, 24), (30, 34), (40, 48), (50, 59)),
     "B": ((1, 10),),
     "C": ((1, 10),),
     "X": ((1, 12),),
+    "S": ((5, 5),),
+    "D": ((1, 10),),
 }
 IDS = [
     f"{letter}{number}"
@@ -29,7 +32,7 @@ IDS = [
     for number in range(first, last + 1)
 ]
 
-_ROW = re.compile(r"\| *([ABCX]\d+) *\|(.*)\|([^|]*)\|")
+_ROW = re.compile(r"\| *([ABCDSX]\d+) *\|(.*)\|([^|]*)\|")
 _TEST = re.compile(r"`?(tests/[\w/]+\.py)::((?:\w+::)?test_\w+)`?")
 
 
