@@ -7,10 +7,11 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from beaconfire.broker_users import shipped_cluster_config, shipped_config
+from beaconfire.broker_config import container_config
 from beaconfire.derived.markdown import markdown
 from beaconfire.derived.reference import all_types
 from beaconfire.derived.typescript import typescript
@@ -81,8 +82,8 @@ FILES: dict[str, Callable[[], str]] = {
     "clients/js/src/errors.js": error_table.script,
     "clients/js/src/events.d.ts": lambda: typescript(TYPES, head=TYPINGS_HEAD),
     "clients/js/src/messages.d.ts": lambda: message_typings(_page("PROTOCOL.md")),
-    "deploy/nats/single.conf": shipped_config,
-    "deploy/nats/cluster.conf": shipped_cluster_config,
+    "deploy/nats/single.conf": container_config,
+    "deploy/nats/cluster.conf": partial(container_config, cluster=True),
     "PROTOCOL.md": lambda: _protocol(_page("PROTOCOL.md")),
     "docs/howto/troubleshoot.md": lambda: _troubleshooting(_page("docs/howto/troubleshoot.md")),
 }

@@ -19,7 +19,7 @@ PATIENCE_S = 20.0
 
 def deny(server: NatsServer, subject: str) -> None:
     """Take the permission for a subject away from the publisher."""
-    change_permissions(server, 'deny: ["campaign.*.member.*"', f'deny: ["{subject}", "campaign.*.member.*"')
+    change_permissions(server, 'deny: ["*.*.member.*"', f'deny: ["{subject}", "*.*.member.*"')
 
 
 def change_permissions(server: NatsServer, before: str, after: str) -> None:

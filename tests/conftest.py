@@ -1,7 +1,7 @@
 """Fixtures that every test may use: the real broker, as it is shipped, and real databases."""
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,13 +82,16 @@ def broker_settings(server: Broker, user: str, **more: Any) -> Settings:
 
 
 @asynccontextmanager
-async def connected(server: Broker, user: str) -> AsyncIterator[Client]:
+async def connected(
+    server: Broker, user: str, *, on_disconnected: Callable[[], None] | None = None
+) -> AsyncIterator[Client]:
     """A connection to the broker as `user`. A connection that ends for good fails the test."""
 
     def closed() -> None:
         pytest.fail("the broker connection was closed for good")
 
-    nc = await broker.connect(broker_settings(server, user), f"test-{user}", on_closed=closed)
+    settings = broker_settings(server, user)
+    nc = await broker.connect(settings, f"test-{user}", on_closed=closed, on_disconnected=on_disconnected)
     try:
         yield nc
     finally:

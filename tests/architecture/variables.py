@@ -2,13 +2,8 @@
 
 import re
 
-from beaconfire.broker_users import (
-    NODE_NAME_VARIABLE,
-    ROUTES_PASSWORD_VARIABLE,
-    ROUTES_VARIABLE,
-    USERS,
-    password_variable,
-)
+from beaconfire.broker_config import NODE_NAME_VARIABLE, ROUTES_PASSWORD_VARIABLE, ROUTES_VARIABLE
+from beaconfire.broker_users import USERS, password_variable
 from beaconfire.service_settings import settings_classes, variables
 from beaconfire_kit.settings import ENV_PREFIX, Settings
 from tests.architecture.sources import ROOT

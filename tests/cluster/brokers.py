@@ -8,7 +8,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from beaconfire.broker_users import ROUTES_USER, USERS, Node, quoted
+from beaconfire.broker_config import ROUTES_USER, Node, quoted
+from beaconfire.broker_users import USERS
 from beaconfire.nats_server import NatsServer, free_port
 from beaconfire_kit import broker
 from beaconfire_kit.stream_setup import declare_stream

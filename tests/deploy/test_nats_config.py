@@ -6,14 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from beaconfire.broker_users import (
-    NODE_NAME_VARIABLE,
-    ROUTES_PASSWORD_VARIABLE,
-    ROUTES_VARIABLE,
-    USERS,
-    password_variable,
-    quoted,
-)
+from beaconfire.broker_config import NODE_NAME_VARIABLE, ROUTES_PASSWORD_VARIABLE, ROUTES_VARIABLE, quoted
+from beaconfire.broker_users import USERS, password_variable
 from beaconfire.nats_server import binary
 
 FOLDER = Path(__file__).parents[2] / "deploy/nats"

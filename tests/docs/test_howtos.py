@@ -98,17 +98,19 @@ async def test_following_add_an_event_delivers_the_new_event_to_a_socket(tmp_pat
 async def test_a_domain_service_in_a_repository_of_its_own_delivers_its_event(tmp_path: Path) -> None:
     page = "docs/howto/add_a_domain_service.md"
     repository, machine = tmp_path / "quests", tmp_path / "machine"
-    build_kit, install, serve, _, give, _ = [block.text.strip() for block in blocks(page) if block.language == "sh"]
+    build_kit, install, start, serve, _, give, _ = [
+        block.text.strip() for block in blocks(page) if block.language == "sh"
+    ]
     write_blocks(page, repository)
     (machine / ".beaconfire").mkdir(parents=True)
     (machine / ".venv").symlink_to(sys.prefix)
-    (repository / "broker_users.conf").rename(machine / ".beaconfire" / "broker_users.conf")
     first = free_ports()  # those of the page may be taken here
     port = next(port for port in iter(free_port, None) if not first <= port <= first + 3)
 
     await asyncio.to_thread(fresh_shell, build_kit.replace("../quests", str(repository)), ROOT)
     await asyncio.to_thread(fresh_shell, install, repository)
-    with terminal(machine, f".venv/bin/beaconfire up --port {first} --gateways 1") as up:
+    start = start.replace("../quests", str(repository))
+    with terminal(machine, f"{start} --port {first} --gateways 1") as up:
         url = await address_of_up(up, machine / "terminal.log")
         campaign = json.loads((machine / ".beaconfire" / "demo.json").read_text())["campaign"]
         auth_url = DataFolder(machine / ".beaconfire").running().auth_url

@@ -10,9 +10,12 @@ import pytest
 
 from beaconfire.data_folder import OPERATOR_TOKEN, DataFolder, Running
 from beaconfire.local_services import Services
+from beaconfire.nats_server import NatsServer
+from beaconfire.publishers_file import read_publishers
 from tests.client import open_socket
 from tests.docs.tree import RUN_S, Tree, blocks
 from tests.e2e.conftest import Line, _line, _running
+from tests.security.raw_nats import raw_nats
 
 __all__ = ["_line", "_running"]
 
@@ -80,12 +83,15 @@ async def test_each_of_the_five_ways_to_publish_on_the_page_reaches_a_socket(lin
     assert "There are no dead letters" in said
 
 
-def test_row_of_the_page_gives_the_broker_a_user_with_subjects_and_an_inbox(tmp_path: Path) -> None:
-    tree = Tree(tmp_path)
-    tree.write(PAGE)
-    tree.python("-m", "scripts.generate")
-    row = (tree.root / "deploy/nats/single.conf").read_text().split("{ user: ")[1]
+async def test_file_of_the_page_gives_the_broker_a_user_with_subjects_and_an_inbox(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    [file] = [block.text for block in blocks(PAGE) if block.language == "yaml"]
+    (tmp_path / "publishers.yaml").write_text(file)
 
-    assert row.startswith("weather, password: $BEACONFIRE_WEATHER_PASSWORD,")
-    assert 'publish: { allow: ["campaign.*.settlement.*"] }' in row
-    assert 'subscribe: { allow: ["_INBOX_weather.>"] }' in row
+    await asyncio.to_thread(nats_server.permit, publishers=read_publishers(tmp_path / "publishers.yaml"))
+
+    async with raw_nats(nats_server, "weather") as nats:
+        assert await nats.publish("campaign.c1.settlement.s1") == ""
+        assert await nats.subscribe("_INBOX_weather.x") == ""
+        assert "Permissions Violation" in await nats.publish("campaign.c1.world_time")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from nats.aio.client import Client
 
-from beaconfire.broker_users import USERS, BrokerUser, shipped_config
+from beaconfire.broker_config import container_config
+from beaconfire.broker_users import USERS, BrokerUser, Publisher, users
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit import broker
 from beaconfire_kit.authorization import AUTHORIZE, GRANT, QUEUE
@@ -23,6 +24,13 @@ from tests.security.conftest import Target
 from tests.security.raw_nats import RawNats, Refused, raw_nats
 
 NAMES = [user.name for user in USERS]
+FURTHER = (
+    Publisher("weather", ("depot.*.weather.>", "campaign.*.weather.*")),
+    Publisher("quests", ("depot.>",), kit=True),
+    Publisher("greedy", ("depot.*.>", "campaign.*.*.*", "user.>"), kit=True),
+)
+EXTENDED = users(["depot"], FURTHER)
+"""The table of a deployment with a root of its own and further publishers."""
 MEMBERSHIP = ("campaign.c1.member.u1", "workspace.w1.member.u1", "depot.d1.member.u1", "user.u1.access")
 API = (
     *(f"STREAM.{call}.{STREAM}" for call in ("CREATE", "UPDATE", "DELETE", "PURGE", "INFO", "SNAPSHOT", "RESTORE")),
@@ -180,17 +188,60 @@ async def test_each_broker_user_can_subscribe_exactly_to_what_its_row_allows(
     assert {allowed for _, allowed, _ in answers} == {True, False}
 
 
-@pytest.mark.parametrize("user", USERS, ids=NAMES)
-def test_no_row_of_the_permission_table_breaks_the_rules_of_all_rows(user: BrokerUser) -> None:
-    """T11: only auth publishes memberships, and only `setup` changes the stream.
+@pytest.mark.parametrize("user", EXTENDED, ids=[user.name for user in EXTENDED])
+async def test_permissions_with_a_root_of_your_own_and_further_publishers_are_those_of_the_table(
+    nats_server: NatsServer, user: BrokerUser
+) -> None:
+    """T11: tried with the same list, after the running server has reloaded its configuration."""
+    tried = [*publishes(), "depot.d1", "depot.d1.parcel.p1", "depot.d1.weather.w1", "ephemeral.depot.d1.weather.w1"]
+    await asyncio.to_thread(nats_server.permit, roots=["depot"], publishers=FURTHER)
+    async with raw_nats(nats_server, user.name) as nats:
+        answers = [(subject, may_publish(user, subject), await nats.publish(subject)) for subject in tried]
+        heard = [
+            (f"{subject} {queue}".strip(), may_subscribe(user, subject, queue), await nats.subscribe(subject, queue))
+            for subject, queue in subscribes()
+        ]
 
-    No user publishes `live.>`, or hears another's inbox or everything.
+    assert wrong(answers) == []
+    assert wrong(heard) == []
+
+
+def test_only_the_publisher_gets_the_roots_of_the_catalogue() -> None:
+    """T11: no other row names a root, so a push needs no new permissions for gateways and auth."""
+    changed = {
+        user.name
+        for user, before in zip(users(["depot"]), USERS, strict=True)
+        if (user.publish, user.subscribe, user.deny_publish) != (before.publish, before.subscribe, before.deny_publish)
+    }
+
+    assert changed == {"publisher"}
+
+
+def test_further_publisher_may_write_only_its_subtrees_and_hear_only_its_inbox() -> None:
+    """T11: one that is not built on the kit reads nothing from the stream."""
+    weather = next(user for user in EXTENDED if user.name == "weather")
+
+    assert [subject for subject in publishes() if may_publish(weather, subject)] == []
+    assert [what for what, queue in subscribes() if may_subscribe(weather, what, queue)] == []
+
+
+@pytest.mark.parametrize("user", EXTENDED, ids=[user.name for user in EXTENDED])
+def test_no_row_of_the_permission_table_breaks_the_rules_of_all_rows(user: BrokerUser) -> None:
+    """T11: only auth publishes memberships, only `setup` changes streams, and only it and `catalogue` push.
+
+    No user publishes `live.>`, or hears another's inbox or everything. No wildcard reaches the broker's own traffic.
     """
-    dangerous = [f"$JS.API.STREAM.{call}.{STREAM}" for call in ("CREATE", "UPDATE", "DELETE", "PURGE", "RESTORE")]
+    pushing = ("catalogue", "$KV.CATALOGUE.rev.1", "$KV.CATALOGUE.committed", "$KV.CATALOGUE.fragment.x1")
+    reserved = [f"{word}.x1.x2.x3" for word in (*RESERVED_KINDS, "$KV", "$SYS", "$JS", "_INBOX", "_INBOX_gateway")]
+    calls = ("CREATE", "UPDATE", "DELETE", "PURGE", "RESTORE")
+    dangerous = [f"$JS.API.STREAM.{call}.{stream}" for call in calls for stream in (STREAM, "KV_CATALOGUE")]
     foreign = [f"_INBOX_{name}.x" for name in NAMES if name != user.name]
 
     assert user.name == "auth" or not [subject for subject in MEMBERSHIP if may_publish(user, subject)]
     assert user.name == "setup" or not [subject for subject in dangerous if may_publish(user, subject)]
+    assert user.name in ("setup", "catalogue") or not [subject for subject in pushing if may_publish(user, subject)]
+    by_right = {"gateway": ("ephemeral.", "deadletter."), "publisher": ("ephemeral.",)}.get(user.name, ())
+    assert not [one for one in reserved if may_publish(user, one) and not one.startswith(by_right or "none")]
     assert not [
         subject for subject in ("live.campaign.c1.x", "live.tick", "$SYS.x", *foreign) if may_publish(user, subject)
     ]
@@ -250,7 +301,7 @@ def test_shipped_broker_configuration_equals_the_permission_table() -> None:
         for name, publish, deny, subscribe, replies in written
     ]
 
-    assert config == shipped_config()
+    assert config == container_config()
     assert rows == NAMES
     assert read == [
         (user.name, user.publish, user.deny_publish, (*user.subscribe, f"_INBOX_{user.name}.>"), user.replies)

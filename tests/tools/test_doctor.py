@@ -12,7 +12,7 @@ import pytest
 from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig
 
-from beaconfire import broker_users, diagnosis
+from beaconfire import broker_config, diagnosis
 from beaconfire.broker_users import password_variable
 from beaconfire.diagnosis import Check, Facts
 from beaconfire.doctor import CannotDiagnose, Deployment, diagnose, renew_epoch
@@ -183,7 +183,7 @@ def test_doctor_reports_old_servers_small_payloads_and_different_clocks() -> Non
 
 def damaged(server: NatsServer, monkeypatch: pytest.MonkeyPatch, text: str, other: str) -> None:
     """Start the broker with another text in its configuration."""
-    render = broker_users.render
+    render = broker_config.render
 
     def changed(**options: Any) -> str:
         config = render(**options)

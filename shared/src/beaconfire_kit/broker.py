@@ -36,7 +36,10 @@ ANCHOR = "anchor"
 is a new epoch."""
 CATALOGUE = "catalogue"
 """A message on it says which revision of the catalogue counts from its offset on (`catalogue_store`)."""
-STREAM_SUBJECTS = ("campaign.>", "workspace.>", "user.>", TICK, ANCHOR, CATALOGUE)
+BUILT_IN_ROOTS = ("campaign", "workspace", "user")
+"""The kinds of roots that every catalogue begins with."""
+STREAM_SUBJECTS = (*(f"{kind}.>" for kind in BUILT_IN_ROOTS), TICK, ANCHOR, CATALOGUE)
+"""What the stream stores at least. The roots of the catalogue come on top, and stay while the stream lasts."""
 DEADLETTERS = "DEADLETTERS"
 DEADLETTER_PREFIX = "deadletter."
 LIVE_PREFIX = "live."

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from beaconfire import broker_users
+from beaconfire import broker_config
 from beaconfire.local_services import DidNotStart
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit.envelope import Envelope, Metadata
@@ -59,7 +59,7 @@ async def test_gateway_that_gets_too_few_subscriptions_ends_with_a_reason(
     tmp_path: Path, stream: NatsServer, auth: FakeAuth, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F30: it does not run without hearing events."""
-    render = broker_users.render
+    render = broker_config.render
 
     def narrow(**options: Any) -> str:
         return "max_subscriptions: 1\n" + render(**options)

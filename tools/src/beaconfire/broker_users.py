@@ -1,14 +1,27 @@
-"""Define what each broker user may publish and subscribe to, and write the nats-server configuration from it.
+"""Define what each broker user may publish and subscribe to.
 
 `beaconfire up`, the tests and `deploy/nats/*.conf` all use this one table. Only the server publishes `live.>`, and only
 auth publishes membership changes, because the gateways act on those.
+
+nats-server reads permissions from its configuration, and no push of a catalogue changes that. So the rows of gateways
+and auth name no root. The publisher's row names the roots that the catalogue declares, and further publishers have
+their own rows: both need a new configuration (`beaconfire.broker_config`), which the server takes over at a signal.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from beaconfire_kit.authorization import AUTHORIZE, GRANT, QUEUE
-from beaconfire_kit.broker import CATALOGUE, DEADLETTER_PREFIX, DEADLETTERS, LIVE_PREFIX, STREAM, WAKE
+from beaconfire_kit.broker import (
+    BUILT_IN_ROOTS,
+    CATALOGUE,
+    DEADLETTER_PREFIX,
+    DEADLETTERS,
+    EPHEMERAL_PREFIX,
+    LIVE_PREFIX,
+    STREAM,
+    WAKE,
+)
 from beaconfire_kit.catalogue_store import BUCKET, KV_STREAM
 from beaconfire_kit.lookup import consumer
 from beaconfire_kit.subjects import MEMBERSHIP, RESERVED_KINDS
@@ -16,14 +29,8 @@ from beaconfire_kit.subjects import MEMBERSHIP, RESERVED_KINDS
 _PUSHES = (CATALOGUE, f"$KV.{BUCKET}.>")
 """What writes a revision of the catalogue, and the marker that commits it."""
 _READS_CATALOGUE = f"$JS.API.STREAM.MSG.GET.{KV_STREAM}"
+PUBLISHER = "publisher"
 _STREAM_INFO = f"$JS.API.STREAM.INFO.{STREAM}"
-
-ROUTES_USER = "routes"
-"""The user with which the servers of a cluster connect to each other. Clients do not use it, so it is not in the
-table."""
-NODE_NAME_VARIABLE = "BEACONFIRE_NATS_NAME"
-ROUTES_VARIABLE = "BEACONFIRE_NATS_ROUTES"
-ROUTES_PASSWORD_VARIABLE = "BEACONFIRE_NATS_ROUTES_PASSWORD"  # noqa: S105  (a name)
 
 
 _NO_EVENTS = (*sorted(RESERVED_KINDS), "_INBOX", "$JS", "$KV", "$MQTT", "$O", "$SRV", "$SYS")
@@ -73,8 +80,21 @@ class BrokerUser:
     """May answer requests, once each, within 5 s."""
 
 
-USERS: tuple[BrokerUser, ...]
-USERS = (
+@dataclass(frozen=True, slots=True)
+class Publisher:
+    """A program of your own that publishes events onto the broker. It gets a broker user."""
+
+    name: str
+    subtrees: tuple[str, ...]
+    """Patterns of the subjects on which it may publish: `depot.>`, `campaign.*.quest.*`."""
+    kit: bool = False
+    """It is built on beaconfire-kit: it may ask auth, and look up in the stream what it published. So it could read
+    every event."""
+    password_variable: str = ""
+    """The environment variable with its password. Empty: the usual one."""
+
+
+_OURS: tuple[BrokerUser, ...] = (
     # Backups of a stream are made with snapshots, and restored from them.
     # It pushes the built-in fragments of the catalogue.
     BrokerUser("setup", publish=("$JS.API.>", "$JS.SNAPSHOT.>", "anchor", *_PUSHES)),
@@ -105,11 +125,9 @@ USERS = (
         subscribe=(f"{DEADLETTER_PREFIX}>",),
     ),
     BrokerUser(
-        "publisher",
+        PUBLISHER,
         publish=(
-            "campaign.>",
-            "workspace.>",
-            "user.>",
+            # `users` adds the roots, in which it may publish everything except membership changes.
             "ephemeral.>",
             AUTHORIZE,
             GRANT,
@@ -156,6 +174,34 @@ USERS = (
 )
 
 
+def users(roots: Iterable[str] = (), publishers: Sequence[Publisher] = ()) -> tuple[BrokerUser, ...]:
+    """Return the table: our own users, and those of further publishers.
+
+    `roots` are the kinds that the catalogue declares besides the built-in ones.
+    """
+    kinds = sorted({*BUILT_IN_ROOTS, *roots})
+    ours = tuple(_in_every_root(user, kinds) if user.name == PUBLISHER else user for user in _OURS)
+    return _protected((*ours, *map(_row, publishers)))
+
+
+def _in_every_root(user: BrokerUser, kinds: Iterable[str]) -> BrokerUser:
+    return replace(user, publish=(*(f"{kind}.>" for kind in kinds), *user.publish))
+
+
+def _row(publisher: Publisher) -> BrokerUser:
+    kit = (AUTHORIZE, GRANT, _STREAM_INFO, _READS_CATALOGUE, *_looks_up(publisher.name))
+    return BrokerUser(
+        publisher.name,
+        publish=(
+            *publisher.subtrees,
+            *(f"{EPHEMERAL_PREFIX}{subtree}" for subtree in publisher.subtrees),
+            *(kit if publisher.kit else ()),
+        ),
+        subscribe=(f"{LIVE_PREFIX}{CATALOGUE}",) if publisher.kit else (),
+        deny_publish=MEMBERSHIP,
+    )
+
+
 def _protected(users: tuple[BrokerUser, ...]) -> tuple[BrokerUser, ...]:
     """Return the users. What belongs to others is denied to a user whose wildcards would match it."""
     return tuple(
@@ -180,120 +226,10 @@ def _consumers_of_others(user: BrokerUser, users: tuple[BrokerUser, ...]) -> tup
     return tuple(f"{call}{name}" for call in calls for name in owned) if f"{calls[0]}*" in user.publish else ()
 
 
-USERS = _protected(USERS)
-
-
-@dataclass(frozen=True, slots=True)
-class Node:
-    """One server of a cluster. Every value is as the configuration file has it: quoted, or `$NAME` for a variable."""
-
-    name: str
-    listen: str
-    routes: str
-    """The list of the servers' addresses, each with `ROUTES_USER` and its password. It may contain its own."""
-    password: str
-    advertise: str | None = None
-    """The address at which the others reach this one, if it differs from `listen`."""
-
-    def __str__(self) -> str:
-        advertise = f"\n  advertise: {self.advertise}" if self.advertise else ""
-        return f"""\
-cluster {{
-  name: beaconfire
-  listen: {self.listen}{advertise}
-  # Clients get all addresses from their settings. They may not be able to reach the addresses that a server knows.
-  no_advertise: true
-  authorization {{ user: {ROUTES_USER}, password: {self.password}, timeout: 2 }}
-  routes: {self.routes}
-}}
-"""
-
-
-def render(
-    *,
-    host: str,
-    port: int,
-    store: str,
-    passwords: Mapping[str, str],
-    monitoring: str | None = None,
-    max_store_gb: int = 10,
-    node: Node | None = None,
-    more_users: str = "",
-) -> str:
-    """Return a nats-server configuration that enforces the table, for one server or for a node of a cluster.
-
-    `passwords` are as the configuration file has them: `quoted("…")`, or `$NAME` for an environment variable.
-    `monitoring` is the address of nats-server's own HTTP pages, which need no password. `more_users` are users besides
-    those of the table, as the configuration file has them. ADR 3 explains `sync_interval: always`.
-    """
-    users = "\n".join([*(_user(user, passwords[user.name]) for user in USERS), *more_users.splitlines()])
-    http = f'http: "{monitoring}"\n' if monitoring else ""
-    return f"""\
-# Written by Beaconfire from tools/src/beaconfire/broker_users.py. Do not edit.
-server_name: {node.name if node else "beaconfire"}
-host: "{host}"
-port: {port}
-{http}max_payload: 256KB
-write_deadline: "5s"
-# Without "always", a power loss destroys acknowledged messages.
-jetstream {{ store_dir: "{store}", max_file_store: {max_store_gb}GB, max_mem_store: 64MB, sync_interval: always }}
-{node or ""}authorization {{
-  timeout: 2
-  users = [
-{users}
-  ]
-}}
-"""
-
-
-def shipped_config() -> str:
-    """Return `deploy/nats/single.conf`, for a container. Passwords are in the environment, the store on a volume."""
-    return _for_a_container(node=None)
-
-
-def shipped_cluster_config() -> str:
-    """Return `deploy/nats/cluster.conf`, the same for three servers. The environment has each one's name and routes."""
-    node = Node(
-        name=f"${NODE_NAME_VARIABLE}",
-        listen='"0.0.0.0:6222"',
-        routes=f"${ROUTES_VARIABLE}",
-        password=f"${ROUTES_PASSWORD_VARIABLE}",
-    )
-    return _for_a_container(node=node)
-
-
-def _for_a_container(*, node: Node | None) -> str:
-    return render(
-        host="0.0.0.0",  # noqa: S104  (inside a container, and the table decides which users may connect)
-        port=4222,
-        store="/data",
-        passwords={user.name: f"${password_variable(user.name)}" for user in USERS},
-        monitoring="127.0.0.1:8222",
-        node=node,
-    )
+USERS = users()
+"""The table of a deployment with the built-in catalogue and no further publishers."""
 
 
 def password_variable(user: str) -> str:
     """Return the environment variable with a broker user's password, as nats-server reads it."""
     return f"BEACONFIRE_{user.upper().replace('-', '_')}_PASSWORD"
-
-
-def quoted(password: str) -> str:
-    """Return a password as text of the configuration file. Raises ValueError for characters that would end the text."""
-    if not password.isprintable() or '"' in password or "\\" in password:
-        raise ValueError("a broker password has no quotes, backslashes or control characters")
-    return f'"{password}"'
-
-
-def _user(user: BrokerUser, password: str) -> str:
-    deny = f", deny: {_list(user.deny_publish)}" if user.deny_publish else ""
-    replies = '\n        allow_responses: { max: 1, expires: "5s" }' if user.replies else ""
-    return f"""\
-    {{ user: {user.name}, password: {password}, permissions: {{
-        publish: {{ allow: {_list(user.publish)}{deny} }}
-        subscribe: {{ allow: {_list((*user.subscribe, f"_INBOX_{user.name}.>"))} }}{replies}
-    }} }}"""
-
-
-def _list(subjects: tuple[str, ...]) -> str:
-    return "[" + ", ".join(f'"{subject}"' for subject in subjects) + "]"

@@ -119,6 +119,12 @@ def check_sources(sources: Sequence[Source]) -> None:
         raise CatalogueUnusable("\n".join(problems))
 
 
+def roots_of(sources: Sequence[Source]) -> frozenset[str]:
+    """Return the kinds of roots that documents declare. Raises CatalogueUnusable as `check_sources` does."""
+    check_sources(sources)
+    return frozenset(kind for source in sources for kind in read_fragment(source.document).roots)
+
+
 async def load(store: CatalogueStore, revision: int | None) -> Catalogue:
     """Load a revision, or the one that counts now. Raises CatalogueUnusable if nothing was pushed yet."""
     number = revision or (await store.head()).revision

@@ -14,6 +14,7 @@ from beaconfire import catalogue_access as access
 from beaconfire import catalogue_views as views
 from beaconfire.catalogue_access import Source
 from beaconfire.data_folder import DataFolder
+from beaconfire.local_permissions import permit_roots
 from beaconfire.options import DATA, AsJson, Data, as_user, has_broker_settings
 from beaconfire.tables import print_table
 from beaconfire_kit.catalogue import builtin
@@ -77,6 +78,8 @@ def push(
             return await store.check(documents)
         return await store.push(documents, by=by or access.pushed_by())
 
+    if not dry_run and not has_broker_settings():
+        permit_roots(folder, access.roots_of(sources))
     pushed = _change(folder, setup_password, call, sources, timeout_s=timeout)
     views.print_pushed(pushed, as_json=as_json, is_only_checked=dry_run)
 

@@ -16,7 +16,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from beaconfire import catalogue_docs, listening, operating, outboxes, publishing, sign_in
+from beaconfire import broker_commands, catalogue_docs, listening, operating, outboxes, publishing, sign_in
 from beaconfire import deadletters as letters
 from beaconfire import doctor as examining
 from beaconfire import migrate as migrating
@@ -30,9 +30,10 @@ from beaconfire.diagnosis import worst
 from beaconfire.fragment_files import InvalidFile
 from beaconfire.local_services import DidNotStart
 from beaconfire.log_stream import plain
-from beaconfire.nats_server import BrokerDidNotStart
+from beaconfire.nats_server import BrokerDidNotReload, BrokerDidNotStart
 from beaconfire.operating import auth_operator
 from beaconfire.options import DATA, AsJson, AuthOps, Data, OperatorToken, as_user, has_broker_settings
+from beaconfire.publishers_file import InvalidPublishers
 from beaconfire.stream_setup import StreamNotDeclared, declare
 from beaconfire.tables import print_table
 from beaconfire.up import Options, PageUnusable, PortTaken
@@ -64,6 +65,7 @@ chaos = typer.Typer(
     help="Kill or freeze a process of the running `beaconfire up`, to see that no event is lost.", no_args_is_help=True
 )
 app.add_typer(keys, name="keys")
+app.add_typer(broker_commands.app, name="broker")
 app.add_typer(catalogue_docs.app, name="catalogue")
 app.add_typer(chaos, name="chaos")
 app.add_typer(service_token, name="service-token")
@@ -71,7 +73,9 @@ app.add_typer(service_token, name="service-token")
 # Errors that the user can act on. Any other exception is a bug in Beaconfire and shows its stack trace.
 EXPECTED = (
     ApiError,
+    BrokerDidNotReload,
     BrokerDidNotStart,
+    InvalidPublishers,
     BrokerRefused,
     BucketMissing,
     CatalogueError,
@@ -122,6 +126,10 @@ def up(
         list[str] | None,
         typer.Option(help="A browser origin that may use the services, e.g. `http://localhost:3000`. Can be repeated."),
     ] = None,
+    publishers: Annotated[
+        Path | None,
+        typer.Option(help="A file with programs of yours that publish onto the broker. Its changes are taken over."),
+    ] = None,
 ) -> None:
     """Start everything on this machine and print the address to open. Ctrl-C stops it; the data stays.
 
@@ -133,12 +141,13 @@ def up(
         data,
         gateways,
         workers,
-        not no_demo,
-        fresh,
-        verbose,
-        page,
-        tuple(origin or ()),
-        os.environ,
+        demo=not no_demo,
+        fresh=fresh,
+        verbose=verbose,
+        page=page,
+        origins=tuple(origin or ()),
+        environment=os.environ,
+        publishers=publishers,
     )
     run_up(options, Console())
 

@@ -5,7 +5,7 @@ import json
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -15,7 +15,18 @@ from beaconfire.broker_users import USERS
 from beaconfire_auth.settings import DEVELOPMENT_SECRET
 
 # Everything that we write there. `--fresh` deletes only these, because the folder may be the wrong one.
-OURS = ("nats", "logs", "page", "keys", "auth.db*", "publisher.db*", "passwords.json", "demo.json", "running.json")
+OURS = (
+    "nats",
+    "logs",
+    "page",
+    "keys",
+    "auth.db*",
+    "publisher.db*",
+    "passwords.json",
+    "demo.json",
+    "running.json",
+    "roots.json",
+)
 OPERATOR_TOKEN = "operator-token"  # noqa: S105  (its name among the passwords)
 SERVICE_TOKEN = "service-token"  # noqa: S105  (its name among the passwords)
 KEYS_SECRET = "keys-secret"  # noqa: S105  (its name among the passwords)
@@ -40,6 +51,8 @@ class Running:
     """URL of the broker's monitoring port, or empty."""
     processes: Mapping[str, int] = field(default_factory=dict)
     """Process ids by name."""
+    roots: Sequence[str] = ()
+    """The kinds of roots, besides the built-in ones, in which the broker lets the publisher publish."""
 
 
 class DataFolder:
@@ -105,6 +118,28 @@ class DataFolder:
             kept |= {name: secrets.token_hex(24) for name in missing}
             _write_private(path, kept)
         return kept
+
+    def password(self, name: str) -> str:
+        """Return the password of a further broker user. It is created once, and kept like the others."""
+        kept = self.passwords()
+        if name not in kept:
+            kept |= {name: secrets.token_hex(24)}
+            _write_private(self.path / "passwords.json", kept)
+        return kept[name]
+
+    def roots(self) -> frozenset[str]:
+        """Return the kinds of roots, besides the built-in ones, that catalogues in this folder ever declared."""
+        path = self.path / "roots.json"
+        return frozenset(_read(path)["roots"]) if path.exists() else frozenset()
+
+    def add_roots(self, kinds: Iterable[str]) -> None:
+        """Add kinds of roots before a push declares them. A running `up` notices, and reloads its broker.
+
+        To wait for it, look for the kinds in `running().roots`.
+        """
+        there = self.roots()
+        if not there.issuperset(kinds):
+            _write_private(self.path / "roots.json", {"roots": sorted({*there, *kinds})})
 
     def keys_secret(self) -> str:
         """Return the secret that encrypts auth's signing keys, then the default that older folders used."""

@@ -4,7 +4,7 @@ Each service gets only its own settings. `up` chooses some of them itself. If on
 use instead.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 
 from beaconfire.service_settings import settings_classes, variables
@@ -51,8 +51,8 @@ class PassedOn:
     notes: tuple[str, ...]
 
 
-def passed_on(environment: Mapping[str, str]) -> PassedOn:
-    """Assign the user's variables to the services."""
+def passed_on(environment: Mapping[str, str], *, also_used: Collection[str] = ()) -> PassedOn:
+    """Assign the user's variables to the services. There is no note about those that are `also_used` elsewhere."""
     given = {name: value for name, value in environment.items() if name.startswith(ENV_PREFIX)}
     origins = given.pop(variable(ADDED), "")
     chosen_here = {variable(name) for name in CHOSEN_BY_UP} | FOR_OTHER_PROGRAMS
@@ -62,7 +62,7 @@ def passed_on(environment: Mapping[str, str]) -> PassedOn:
         for service, cls in _SERVICES.items()
     }
     used = {name for names in by_service.values() for name in names}
-    notes = tuple(_notes(sorted(given.keys() - used - FOR_OTHER_PROGRAMS)))
+    notes = tuple(_notes(sorted(given.keys() - used - FOR_OTHER_PROGRAMS - set(also_used))))
     return PassedOn(by_service, tuple(part.strip() for part in origins.split(",") if part.strip()), notes)
 
 

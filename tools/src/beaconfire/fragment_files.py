@@ -30,10 +30,10 @@ class InvalidFile(ValueError):
     """A file cannot be read. The text begins with the file, and the line if there is one."""
 
 
-def load(path: Path) -> tuple[Mapping[str, Any], Mapping[str, int]]:
+def load(path: Path, *, begins: str = "asyncapi: 3.0.0") -> tuple[Mapping[str, Any], Mapping[str, int]]:
     """Return a document, and the line of each part by its JSON Pointer. `-` is the standard input. Raises InvalidFile.
 
-    A file whose first character is `{` is JSON, and any other is YAML.
+    A file whose first character is `{` is JSON, and any other is YAML. `begins` tells the user how a document begins.
     """
     name = "standard input" if path == STDIN else str(path)
     text = _text(path, name)
@@ -43,7 +43,7 @@ def load(path: Path) -> tuple[Mapping[str, Any], Mapping[str, int]]:
     else:
         document, lines = _yaml(name, text), _lines(name, text)
     if not isinstance(document, dict):
-        raise InvalidFile(f"{name}: is no document: it must begin with `asyncapi: 3.0.0`")
+        raise InvalidFile(f"{name}: is no document: it must begin with `{begins}`")
     try:
         json.dumps(document, allow_nan=False)
     except ValueError:

@@ -11,7 +11,7 @@ import secrets
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 from nats.aio.client import Client
 from pydantic import SecretStr, ValidationError
 
+from beaconfire.broker_users import Publisher
 from beaconfire.nats_server import NatsServer, free_port
 from beaconfire.processes import OnLine, Process
 from beaconfire_demo.settings import DemoPerson, PageSettings
@@ -150,6 +151,10 @@ class Plan:
     origins: tuple[str, ...] = ()
     """Browser origins besides those of the gateways themselves."""
     passwords: dict[str, str] | None = None
+    roots: Iterable[str] = ()
+    """Kinds of roots, besides the built-in ones, in which the publisher may publish."""
+    publishers: Sequence[Publisher] = ()
+    """Further broker users. Their passwords are among `passwords`."""
     operator_token: str | None = None
     """Auth's operator token. None: a random one."""
     service_token: str | None = None
@@ -178,6 +183,7 @@ class Services:
             on_line=on_line,
         )
         self.nats.monitoring_port = plan.monitoring_port
+        self.nats.permit(roots=plan.roots, publishers=plan.publishers)
         gateway_ports = [plan.gateway_port or free_port() for _ in range(plan.gateways)]
         self._origins = self._all_origins(gateway_ports)
         self._site = plan.folder.absolute() / "page"

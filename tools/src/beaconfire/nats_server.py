@@ -10,15 +10,25 @@ import socket
 import sys
 import tempfile
 import time
+from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
-from beaconfire.broker_users import USERS, Node, quoted, render
+from beaconfire.broker_config import Node, quoted, render
+from beaconfire.broker_users import USERS, Publisher, users
 from beaconfire.processes import OnLine, Process
+
+RELOAD_S = 10.0
+RELOADED = b"Reloaded server configuration"
+NOT_RELOADED = b"Failed to reload server configuration"
 
 
 class BrokerDidNotStart(Exception):
     """nats-server ended or did not open its port. The text contains the end of its log."""
+
+
+class BrokerDidNotReload(Exception):
+    """nats-server goes on with its old configuration. The text contains its reason."""
 
 
 _RANGES = tuple(range(20_000, 32_000, 1_000))
@@ -88,6 +98,8 @@ class NatsServer:
         self.monitoring_port: int | None = None
         """Port of the monitoring pages on loopback. Set it before `start`."""
         self.passwords = passwords or {user.name: secrets.token_hex(16) for user in USERS}
+        self._roots: frozenset[str] = frozenset()
+        self._publishers: tuple[Publisher, ...] = ()
         self.log_path = folder / "nats-server.log"
         self.process = Process(
             "broker", [binary(), "-c", str(folder / "nats-server.conf")], log_path=self.log_path, on_line=on_line
@@ -117,6 +129,33 @@ class NatsServer:
                 raise BrokerDidNotStart(f"nats-server did not start on port {self.port}:\n{words}")
             time.sleep(0.02)
 
+    def permit(self, *, roots: Iterable[str] = (), publishers: Sequence[Publisher] = ()) -> None:
+        """Enforce the table for these roots, besides the built-in ones, and these publishers.
+
+        A publisher without a password gets a random one. If the server runs, it reloads its configuration, and
+        connections stay. Raises BrokerDidNotReload.
+        """
+        self._roots, self._publishers = frozenset(roots), tuple(publishers)
+        for publisher in publishers:
+            self.passwords.setdefault(publisher.name, secrets.token_hex(16))
+        if self.process.is_running:
+            self.reload()
+
+    def reload(self) -> None:
+        """Let the running server take over a changed configuration. Connections stay. Raises BrokerDidNotReload."""
+        self._write_config()
+        with self.log_path.open("rb") as log:
+            log.seek(0, os.SEEK_END)
+            self.process.hang_up()
+            deadline, said = time.monotonic() + RELOAD_S, b""
+            while RELOADED not in said:
+                if NOT_RELOADED in said or time.monotonic() > deadline or not self.process.is_running:
+                    raise BrokerDidNotReload(
+                        f"the broker goes on with its old configuration: {said.decode(errors='replace')[-1_000:]}"
+                    )
+                time.sleep(0.01)
+                said += log.read()
+
     def stop(self, timeout_s: float = 10.0) -> None:
         """Stop the server (SIGTERM). Kill it after `timeout_s` seconds."""
         self.process.stop(timeout_s)
@@ -137,6 +176,7 @@ class NatsServer:
         self.folder.mkdir(parents=True, exist_ok=True)
         config = self.folder / "nats-server.conf"
         config.touch(mode=0o600)  # it contains the passwords: only this user may read it
+        table = users(self._roots, self._publishers)
         config.write_text(
             render(
                 host="127.0.0.1",
@@ -145,6 +185,7 @@ class NatsServer:
                 passwords={user: quoted(password) for user, password in self.passwords.items()},
                 monitoring=f"127.0.0.1:{self.monitoring_port}" if self.monitoring_port else None,
                 node=self._node,
+                table=table,
                 more_users=self._more_users.read_text() if self._more_users and self._more_users.exists() else "",
             )
         )

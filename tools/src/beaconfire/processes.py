@@ -136,6 +136,10 @@ class Process:
         """Let a frozen process continue."""
         self._signal(signal.SIGCONT)
 
+    def hang_up(self) -> None:
+        """Send SIGHUP, at which some programs read their configuration again."""
+        self._signal(signal.SIGHUP)
+
     def _signal(self, number: signal.Signals) -> None:
         if self.is_running and self._popen is not None:
             self._popen.send_signal(number)

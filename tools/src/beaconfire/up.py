@@ -22,10 +22,12 @@ from rich.text import Text
 from beaconfire import demo
 from beaconfire.data_folder import OPERATOR_TOKEN, SERVICE_TOKEN, DataFolder, Running
 from beaconfire.environment import PassedOn, passed_on
+from beaconfire.local_permissions import LocalPermissions
 from beaconfire.local_services import Plan, Services
 from beaconfire.log_stream import LogStream, errors, last_words
 from beaconfire.nats_server import BrokerDidNotStart, free_port
 from beaconfire.processes import Process
+from beaconfire.publishers_file import read_publishers
 from beaconfire_kit.origins import normal_origin
 
 RESTART_AFTER_S = 1.0
@@ -67,6 +69,8 @@ class Options:
     """Browser origins that may use the services, besides that of the page."""
     environment: Mapping[str, str] = field(default_factory=dict)
     """The user's variables. `beaconfire.environment` passes them on to the services."""
+    publishers: Path | None = None
+    """A file with further publishers. It is watched."""
 
     @property
     def public_host(self) -> str:
@@ -81,32 +85,41 @@ class Options:
 def up(options: Options, console: Console) -> None:
     """Run everything until a signal. Return when everything has ended.
 
-    Raises DataFolderUnusable, PortTaken, InvalidOrigin, DidNotStart, BrokerDidNotStart, NotSeeded. Then no process is
-    left running.
+    Raises DataFolderUnusable, PortTaken, InvalidOrigin, InvalidPublishers, DidNotStart, BrokerDidNotStart, NotSeeded.
+    Then no process is left running.
     """
     folder = DataFolder(options.data)
-    passed = passed_on(options.environment)
+    known = read_publishers(options.publishers) if options.publishers else ()
+    passed = passed_on(options.environment, also_used={publisher.password_variable for publisher in known})
     origins = tuple(normal_origin(one) for one in (*options.origins, *passed.origins))
     check_page(options)
     with folder.locked():
         check_ports(options)
         if options.fresh:
             folder.clear()
+        permissions = LocalPermissions(folder, options.publishers, options.environment)
         stream = LogStream(console, level="debug" if options.verbose else "info")
         for note in passed.notes:
             stream.say(note, level="warning")
         stream.is_open = options.verbose
-        services = Services(_plan(options, folder, passed, origins), on_line=stream.show)
+        services = Services(_plan(options, folder, passed, origins, permissions), on_line=stream.show)
         with _stopping(services, stream):
             with console.status("Starting broker, auth, publisher, workers and gateways …"):
                 services.start()
-                folder.write_running(_running(options, services))
+                folder.write_running(_running(options, services, permissions))
                 if options.demo:
                     seed_once(folder, services)
             console.print(_box(options, folder, services))
             stream.is_open = True
-            watch = Watch(services, stream, on_started=lambda: folder.write_running(_running(options, services)))
-            watch.run()
+
+            def write_running() -> None:
+                folder.write_running(_running(options, services, permissions))
+
+            def take_over_permissions() -> None:
+                if permissions.check(services.nats, lambda text, level: stream.say(text, level=level)):
+                    write_running()
+
+            Watch(services, stream, on_started=write_running).run(take_over_permissions)
 
 
 def check_page(options: Options) -> None:
@@ -181,11 +194,13 @@ class Watch:
         self._parts = [_Part(services.nats.process, services.nats.start)]
         self._parts += [_Part(one.process, one.process.start) for one in services.services]
 
-    def run(self) -> None:
-        """Watch until a signal ends it."""
+    def run(self, *chores: Callable[[], None]) -> None:
+        """Watch until a signal ends it, and do the chores after each round."""
         while True:
             for part in self._parts:
                 self.check(part)
+            for chore in chores:
+                chore()
             time.sleep(WATCH_S)
 
     def check(self, part: _Part) -> None:
@@ -257,7 +272,9 @@ def _stopping(services: Services, stream: LogStream) -> Iterator[None]:
         stream.say("everything has stopped")
 
 
-def _plan(options: Options, folder: DataFolder, passed: PassedOn, origins: tuple[str, ...]) -> Plan:
+def _plan(
+    options: Options, folder: DataFolder, passed: PassedOn, origins: tuple[str, ...], permissions: LocalPermissions
+) -> Plan:
     chosen = {"BEACONFIRE_LOG_LEVEL": "debug"} if options.verbose else {}
     environment = {service: {**given, **chosen} for service, given in passed.by_service.items()}
     people = [person.sign_in() for person in demo.PEOPLE] if options.demo else []
@@ -271,7 +288,9 @@ def _plan(options: Options, folder: DataFolder, passed: PassedOn, origins: tuple
         publisher_port=options.port + 2,
         nats_port=options.port + 3,
         monitoring_port=free_port(),
-        passwords=folder.passwords(),
+        passwords=folder.passwords() | permissions.passwords,
+        roots=permissions.roots,
+        publishers=permissions.publishers,
         operator_token=folder.passwords()[OPERATOR_TOKEN],
         service_token=folder.passwords()[SERVICE_TOKEN],
         origins=origins,
@@ -290,7 +309,7 @@ def _plan(options: Options, folder: DataFolder, passed: PassedOn, origins: tuple
     )
 
 
-def _running(options: Options, services: Services) -> Running:
+def _running(options: Options, services: Services, permissions: LocalPermissions) -> Running:
     return Running(
         address=options.address,
         auth_url=services.auth_url,
@@ -299,6 +318,7 @@ def _running(options: Options, services: Services) -> Running:
         monitoring_url=f"http://127.0.0.1:{services.nats.monitoring_port}",
         auth_ops_url=services.auth.ops_url,
         processes={one.name: one.pid for one in services.processes if one.pid is not None},
+        roots=sorted(permissions.roots),
     )
 
 
