@@ -28,11 +28,15 @@ class Line:
         self._http = http
 
     async def call(self, method: str, url: str, body: Any = None, *, token: str | None = None, **headers: str) -> Any:
-        """One request; returns the body. Raises for anything but 2xx, with what the service said."""
+        """One request; returns the body. Raises for anything but 2xx, with what the service said.
+
+        `body` is sent as JSON, bytes as they are.
+        """
         chosen = {name.replace("_", "-"): value for name, value in headers.items()}
         if token:
             chosen["Authorization"] = f"Bearer {token}"
-        async with self._http.request(method, url, json=body, headers=chosen) as answer:
+        sent: dict[str, Any] = {"data": body} if isinstance(body, bytes) else {"json": body}
+        async with self._http.request(method, url, headers=chosen, **sent) as answer:
             text = await answer.text()
             assert answer.status < 300, f"{method} {url}: {answer.status} {text}"
             return await answer.json() if text else None
@@ -48,6 +52,12 @@ class Line:
         email = f"{name}-{uuid.uuid4().hex}@e2e.example"
         body = await self.auth("POST", "/auth/sign-up", {"email": email, "password": PASSWORD, "name": name})
         return Person(body["user"]["id"], email, body["accessToken"], body["refreshToken"])
+
+    async def service_token(self, service: str, *patterns: str) -> str:
+        """A new token of a service that may publish on these subjects."""
+        url, operator = f"{self.services.auth.ops_url}/api/v1/auth/service-tokens", self.services.operator_token
+        body = await self.call("POST", url, {"service": service, "publish": patterns}, token=operator)
+        return str(body["token"])
 
     async def campaign(self, owner: Person) -> str:
         """A new campaign; its id."""

@@ -4,16 +4,22 @@ import asyncio
 import io
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
+from beaconfire.nats_server import NatsServer
 from beaconfire_kit import errors, tokens
+from beaconfire_kit.catalogue import builtin
+from beaconfire_kit.catalogue.catalogue import Catalogue
+from beaconfire_kit.catalogue_store import CatalogueStore
 from beaconfire_kit.tokens import ServiceClaims
 from beaconfire_kit.web import OFFSET_HEADER, PENDING_HEADER
-from beaconfire_publisher.app import BuiltinCatalogue
 from beaconfire_publisher.events_api import _prepare_all, _Refused
+from tests.conftest import connected
 from tests.fakes import FakeAuth
+from tests.kit.fragments import note
 from tests.publisher.conftest import Api, Publisher, Reply
 
 EVENTS = "/v1/events"
@@ -218,6 +224,62 @@ async def test_same_event_with_its_ids_written_or_left_out_is_one_event_only_if_
     assert other.error == (409, "conflict")
 
 
+async def push(server: NatsServer, *fragments: Mapping[str, Any]) -> None:
+    async with connected(server, "catalogue") as nc:
+        await CatalogueStore(nc).push(list(fragments), by="test")
+
+
+async def test_type_that_was_pushed_a_moment_ago_is_published_as_it_came_and_held_to_its_schema(
+    stream: NatsServer, misled: Publisher, fake_auth: FakeAuth
+) -> None:
+    service = service_of(misled, fake_auth, "workspace.w1.>")
+    subject, payload = "workspace.w1.note.n1", '{ "text": "Hi",  "size": 1.50 }'
+    event = f'{{"type": "parcel.noted", "subject": "{subject}", "payload": {payload}}}'.encode()
+    async with connected(stream, "gateway") as nc:
+        heard = await nc.subscribe(f"live.{subject}")
+        await nc.flush()
+        unknown = await service.post(EVENTS, event)
+        await push(stream, note("logistics", "parcel.noted", root="workspace"))
+        published = await service.post(EVENTS, event)
+        wrong = await service.post(EVENTS, event.replace(b'"Hi"', b"7"))
+        message = await heard.next_msg(timeout=20)
+
+    assert unknown.error == (400, "unknown_type")
+    assert (published.status, published.body["subject"]) == (201, subject)
+    assert f'"payload":{payload},'.encode() in message.data
+    assert wrong.error == (400, "bad_request")
+    assert wrong.message.startswith("payload.text: ")
+
+
+async def test_each_version_of_a_type_is_held_to_its_own_schema_until_it_is_removed(
+    stream: NatsServer, misled: Publisher, fake_auth: FakeAuth
+) -> None:
+    service = service_of(misled, fake_auth, "workspace.w1.>")
+    both = note("logistics", "parcel.noted", root="workspace")
+    second = {"name": "parcel.noted", "x-beaconfire": {"version": 2}, "payload": {"required": ["weight"]}}
+    both["channels"]["notes"]["messages"]["second"] = second
+    event = {"type": "parcel.noted", "subject": "workspace.w1.note.n1", "payload": {"text": "Hi"}}
+    await push(stream, both)
+
+    first = await service.post(EVENTS, event)
+    refused = await service.post(EVENTS, {**event, "version": 2})
+    newer = await service.post(EVENTS, {**event, "version": 2, "payload": {"weight": 3}})
+    unknown = await service.post(EVENTS, {**event, "version": 3})
+
+    assert (first.status, newer.status) == (201, 201)
+    assert refused.error == unknown.error == (400, "bad_request")
+    assert "weight" in refused.message
+    assert unknown.message == "version: the catalogue has parcel.noted in version 1, 2"
+
+
+async def test_unknown_type_is_refused_with_near_names(publisher: Publisher) -> None:
+    answer = await publisher.editor.post(EVENTS, {"type": "state_invalidate", "payload": {}})
+
+    assert answer.error == (400, "unknown_type")
+    assert "did you mean state_invalidated" in answer.message
+
+
+BUILTIN = Catalogue.of(1, builtin.fragments())
 SERVICE = ServiceClaims("svc", (">",), 0, 1, "t1")
 
 
@@ -227,7 +289,7 @@ def wrong(count: int) -> dict[str, Any]:
 
 
 async def test_event_that_is_too_large_is_refused_before_its_values_are_checked() -> None:
-    [refused] = await _prepare_all([wrong(400_000)], ["{}"], BuiltinCatalogue.current, SERVICE, "c1")
+    [refused] = await _prepare_all([wrong(400_000)], ["{}"], BUILTIN, SERVICE, "c1")
 
     assert isinstance(refused, _Refused)
     assert refused.error.code is errors.TOO_LARGE
@@ -239,7 +301,7 @@ async def test_long_list_of_invalid_events_does_not_delay_other_requests() -> No
     async def check() -> None:
         event = wrong(30_000)
         payloads = [json.dumps(event["payload"])] * 3
-        await _prepare_all([event] * 3, payloads, BuiltinCatalogue.current, SERVICE, "c1")
+        await _prepare_all([event] * 3, payloads, BUILTIN, SERVICE, "c1")
         ended.append("the list")
 
     async def serve() -> None:

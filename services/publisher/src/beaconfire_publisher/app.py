@@ -6,8 +6,7 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from beaconfire_kit import broker
-from beaconfire_kit.catalogue import builtin
-from beaconfire_kit.catalogue.catalogue import Catalogue
+from beaconfire_kit.catalogue_follower import CatalogueFollower
 from beaconfire_kit.database import LOCK_TIMEOUT_S
 from beaconfire_kit.openapi import PATH, served
 from beaconfire_kit.outbox import Outbox
@@ -35,15 +34,6 @@ class Tuning:
     lock_timeout_s: float = LOCK_TIMEOUT_S
 
 
-class BuiltinCatalogue:
-    """The catalogue without fragments of other teams."""
-
-    current = Catalogue.of(0, builtin.fragments())
-
-    async def refresh(self) -> None:
-        """There is never a newer one."""
-
-
 def build(settings: Settings, *, on_fatal: Callable[[], None], tuning: Tuning | None = None) -> web.Application:
     """Return the publisher's application. For `on_fatal` see `Service`. Its start raises DatabaseUnusable."""
     tuning = tuning or Tuning()
@@ -53,11 +43,13 @@ def build(settings: Settings, *, on_fatal: Callable[[], None], tuning: Tuning | 
     access = service.asks_auth(Access(settings))
     outbox = service.publishes(Outbox(service.database, OUTBOX), wake=broker.WAKE)
     store = Store(service.database, outbox, settings.publishing_limits(), cursor_wait_s=tuning.cursor_wait_s)
+    catalogues = CatalogueFollower()
+    service.while_connected(catalogues.run)
     service.always(store.keep_forgetting)
     app = service.application()
     app.middlewares.append(access.count_body)
     for calls in (Campaigns, WorldTime, Clocks, Kingdoms, Settlements, Structures, Entities):
         app.add_routes(calls(access, store).routes())
-    app.add_routes(Events(access, store, BuiltinCatalogue()).routes())
+    app.add_routes(Events(access, store, catalogues).routes())
     app.router.add_get(PATH, served(openapi.document()))
     return app

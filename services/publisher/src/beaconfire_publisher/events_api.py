@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
 from functools import partial
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 from aiohttp import web
 from pydantic import AwareDatetime, Field, StringConstraints, ValidationError
@@ -25,6 +25,7 @@ from beaconfire_kit import errors
 from beaconfire_kit.catalogue.addressing import NoSubject, subject_of
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.catalogue.fragment import EventType
+from beaconfire_kit.catalogue_follower import CatalogueFollower
 from beaconfire_kit.envelope import (
     MAX_EVENT_BYTES,
     CorrelationId,
@@ -118,21 +119,10 @@ class _Rights:
     may_read: Callable[[str], bool]
 
 
-class Catalogues(Protocol):
-    """Knows the catalogue of the deployment."""
-
-    @property
-    def current(self) -> Catalogue | None:
-        """The newest revision that is known here. None before the first one."""
-
-    async def refresh(self) -> None:
-        """Look whether there is a newer revision."""
-
-
 class Events:
     """The HTTP call that publishes events."""
 
-    def __init__(self, access: Access, store: Store, catalogues: Catalogues) -> None:
+    def __init__(self, access: Access, store: Store, catalogues: CatalogueFollower) -> None:
         self._access = access
         self._store = store
         self._catalogues = catalogues
@@ -169,10 +159,10 @@ class Events:
         """Return the catalogue. The newest revision is read before a type is refused as unknown."""
         catalogue = self._catalogues.current
         if catalogue is None or not all(_is_known(catalogue, item) for item in items):
-            await self._catalogues.refresh()
-            catalogue = self._catalogues.current
+            catalogue = await self._catalogues.refresh()
         if catalogue is None:
-            raise BeaconfireError(errors.UNAVAILABLE, "the deployment has no catalogue yet", retry_after_ms=1_000)
+            why = self._catalogues.why_not_ready() or "the catalogue was not read yet"
+            raise BeaconfireError(errors.UNAVAILABLE, why, retry_after_ms=1_000)
         return catalogue
 
     async def _rights(self, author: Claims | ServiceClaims, subjects: Sequence[str]) -> _Rights:
