@@ -15,7 +15,7 @@ HOSTILE_TEXT = (
     "</script><script>window.hacked = 1</script> */ export const hacked = 1; /* \n"
     '""" ; import os ; """\n# Heading\n| a | b |\n<img src="https://evil.example/x.png" onerror="window.hacked = 1">\n'
     "![x](https://evil.example/y.png) [link](javascript:window.hacked=1) `code` `</code>` "
-    "\u202e reversed \u2028 \x00 end\\"
+    "\u2028 end\\"
 )
 _NAMES = [
     "a-b",

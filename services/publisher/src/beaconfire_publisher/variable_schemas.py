@@ -17,7 +17,7 @@ from beaconfire_publisher.fields import MAX_KEYS, NO_OTHERS, Key
 
 MAX_SCHEMA = 2_000
 MAX_DEPTH = 10
-DIALECT = "2020-12"
+DIALECT: schemas.Dialect = "2020-12"
 _REFERENCES = frozenset({"$ref", "$dynamicRef", "$recursiveRef", "$id", "$anchor", "$dynamicAnchor"})
 
 Schema = Mapping[str, Any]
@@ -60,10 +60,10 @@ def check_variables(
 
 
 def _check_variable(name: str, value: Any, schema: Schema, *, has_new_value: bool) -> None:
-    error = next(schemas.compiled_schema(DIALECT, schema).iter_errors(value), None)
+    error = schemas.first_error(schemas.compiled_schema(DIALECT, schema), value)
     if error is None:
         return
-    why = error.message.replace(schemas.MASK, "the value")
+    why = error[1].replace(schemas.MASK, "the value")
     if has_new_value:
         raise BeaconfireError(errors.BAD_REQUEST, f"variables.{name}: {why} (variableSchemas.{name})"[:300])
     raise BeaconfireError(

@@ -1,13 +1,10 @@
 """Find the subject of an event from the ids in its payload. No I/O."""
 
-import re
 from collections.abc import Mapping
 from typing import Any
 
-from beaconfire_kit.catalogue.fragment import EventType
+from beaconfire_kit.catalogue.fragment import PARAMETER, EventType
 from beaconfire_kit.subjects import ID_PATTERN, is_id
-
-_PARAMETER = re.compile(r"\{([^}]+)\}")
 
 
 class NoSubject(ValueError):
@@ -16,7 +13,7 @@ class NoSubject(ValueError):
 
 def subject_of(event_type: EventType, payload: Mapping[str, Any]) -> str:
     """Return the subject on which an event with this payload belongs, without `ephemeral.`. Raises NoSubject."""
-    return _PARAMETER.sub(lambda parameter: _id_at(event_type, payload, parameter[1]), event_type.subject)
+    return PARAMETER.sub(lambda parameter: _id_at(event_type, payload, parameter[1]), event_type.subject)
 
 
 def _id_at(event_type: EventType, payload: Mapping[str, Any], parameter: str) -> str:
@@ -27,6 +24,8 @@ def _id_at(event_type: EventType, payload: Mapping[str, Any], parameter: str) ->
     where = ".".join(("payload", *path))
     if found is None:
         raise NoSubject(f"{where}: it is missing: give it, or give the event's subject, {event_type.subject}")
+    if type(found) is int:
+        found = str(found)
     if not isinstance(found, str) or not is_id(found):
         raise NoSubject(f"{where}: expected an id, {ID_PATTERN}")
     return found

@@ -4,13 +4,12 @@ A channel is a subject with the ids as parameters. Its messages are the events o
 only their payloads.
 """
 
-import re
 from collections.abc import Container, Iterable
 from itertools import chain, count
 from typing import Any
 
 from beaconfire_kit.catalogue.examples import example_message
-from beaconfire_kit.catalogue.fragment import EventType
+from beaconfire_kit.catalogue.fragment import PARAMETER, EventType
 from beaconfire_kit.catalogue.messages import message_schema, metadata_schema
 
 VERSION = "3.0.0"
@@ -29,7 +28,6 @@ HEADERS = {
         }
     },
 }
-_PARAMETER = re.compile(r"\{([^{}]+)\}")
 
 
 def asyncapi(types: Iterable[EventType], *, version: str, title: str = "Beaconfire events") -> dict[str, Any]:
@@ -82,7 +80,7 @@ def _channel(event: EventType) -> dict[str, Any]:
         "description": f"Reaches the rooms {', '.join(f'`{room}`' for room in rooms(event))}.",
         "messages": {},
     }
-    if ids := _PARAMETER.findall(event.subject):
+    if ids := PARAMETER.findall(event.subject):
         channel["parameters"] = {id_: {"description": "`[A-Za-z0-9_-]{1,64}`"} for id_ in ids}
     return channel
 

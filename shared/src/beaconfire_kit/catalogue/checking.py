@@ -9,7 +9,6 @@ the version, the ids of the subject, and that no key is there twice. Unknown key
 This is done for every event in every gateway, so each step here was measured (docs/adr/0032).
 """
 
-import re
 from collections.abc import Callable, ItemsView, Mapping, Sequence
 from typing import Any
 
@@ -17,7 +16,7 @@ import jsonschema_rs
 from orjson import JSONDecodeError, dumps, loads
 
 from beaconfire_kit.catalogue import schemas
-from beaconfire_kit.catalogue.fragment import EventType
+from beaconfire_kit.catalogue.fragment import PARAMETER, EventType
 from beaconfire_kit.envelope import MAX_EVENT_BYTES, InvalidEvent, check_json, check_size
 from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import ID_PATTERN, is_id
@@ -74,7 +73,6 @@ _EXPECTED = {
 """What to write at a place of the envelope, better than a pattern says it."""
 _MAX_DETAIL = 300
 
-_PARAMETER = re.compile(r"\{(\w+)\}")
 _envelope = schemas.compiled_schema("draft-07", ENVELOPE)
 _is_envelope = _envelope.is_valid
 _role = {role.value: role for role in Role}.__getitem__
@@ -217,7 +215,7 @@ class _Rule:
         found: dict[str, str] = {}
         if len(template) == len(tokens) and all(map(is_id, tokens)):
             for wanted, token in zip(template, tokens, strict=True):
-                parameter = _PARAMETER.fullmatch(wanted)
+                parameter = PARAMETER.fullmatch(wanted)
                 if parameter is None and wanted != token:
                     break
                 if parameter is not None and found.setdefault(parameter[1], token) != token:
@@ -256,6 +254,8 @@ class _Ids:
 
 
 def _compare(found: Any, id_: str, path: Sequence[str], definition: EventType) -> None:
+    if type(found) is int:  # an id that counts, in a system that writes it as a number
+        found = str(found)
     if found is not None and found != id_:
         where = ".".join(("payload", *path))
         raise InvalidEvent("wrong_subject", f"{where} is not the id in the subject: {definition.subject}")
@@ -316,8 +316,8 @@ def _why_no_envelope(message: dict[str, Any]) -> InvalidEvent:
 
 def _why_invalid(validator: jsonschema_rs.Validator, payload: Any) -> InvalidEvent:
     """Say what is wrong in the payload, without its values."""
-    error = next(validator.iter_errors(payload))
-    return _invalid(".".join(filter(None, ("payload", _place(error)))), error.message)
+    place, problem = schemas.first_error(validator, payload) or ("", "it does not fit its schema")
+    return _invalid(f"payload.{place}" if place else "payload", problem)
 
 
 def _invalid(where: str, problem: str) -> InvalidEvent:

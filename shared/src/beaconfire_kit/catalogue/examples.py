@@ -160,10 +160,8 @@ def _some(name: str) -> str:
 
 
 def _matching(pattern: str, candidates: list[str]) -> str:
-    try:
-        return next((one for one in candidates if re.search(pattern, one)), candidates[0])
-    except re.error:
-        return candidates[0]
+    matches = schemas.compiled_schema("draft-07", {"pattern": pattern}).is_valid
+    return next(filter(matches, candidates), candidates[0])
 
 
 def _number(schema: Mapping[str, Any]) -> float:

@@ -1,8 +1,12 @@
 """A fragment of the catalogue: the types and the root kinds that one team declares."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
+
+PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_-]{0,63})\}")
+"""A parameter in the template of a subject: `{depotId}`."""
 
 
 @dataclass(frozen=True, slots=True)

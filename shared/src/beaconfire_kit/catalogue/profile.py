@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from beaconfire_kit.catalogue import pointers
+from beaconfire_kit.catalogue import plain, pointers
 from beaconfire_kit.catalogue.fragment import Conflation, EventType, Fragment, InvalidFragment, Problem, RootKind
 from beaconfire_kit.catalogue.payloads import PayloadReader
 from beaconfire_kit.catalogue.pointers import NotFound, below
@@ -33,6 +33,10 @@ _PARAMETER = frozenset({"location", "description"})
 
 def read_fragment(document: Mapping[str, Any]) -> Fragment:
     """Return the fragment that a document declares. Raises InvalidFragment with all problems, each with its place."""
+    if unreadable := plain.problems_of(document):
+        raise InvalidFragment(unreadable)
+    if not isinstance(document, Mapping):
+        raise InvalidFragment([Problem("", "The document is not a mapping. Begin it with `asyncapi: 3.0.0`.")])
     reader = _Reader(document)
     fragment = reader.fragment()
     if reader.problems:

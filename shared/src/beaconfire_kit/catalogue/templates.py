@@ -4,12 +4,10 @@ A template is a subject in which every id is a `{parameter}`. Kinds and the aspe
 be a parameter, too, as in `campaign.{campaignId}.{entityType}.{entityId}`.
 """
 
-import re
 from dataclasses import dataclass
 
+from beaconfire_kit.catalogue.fragment import PARAMETER
 from beaconfire_kit.subjects import ID_PATTERN, MAX_TOKENS, is_id, is_reserved
-
-_PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_-]{0,63})\}")
 
 
 class InvalidTemplate(ValueError):
@@ -39,7 +37,7 @@ def parse_template(address: str) -> Template:
     for token in tokens:
         _check_token(address, token)
     root = tokens[0]
-    if _PARAMETER.fullmatch(root):
+    if PARAMETER.fullmatch(root):
         raise InvalidTemplate(f"{address!r} begins with a parameter. Begin it with the kind of its root, like `depot`.")
     if root == "ephemeral":
         raise InvalidTemplate(
@@ -53,13 +51,13 @@ def parse_template(address: str) -> Template:
     if len(tokens) < 2:
         raise InvalidTemplate(f"{address!r} has no id. A subject begins with a root and its id: `depot.{{depotId}}`.")
     for kind, id_ in zip(tokens[::2], tokens[1::2], strict=False):
-        if not _PARAMETER.fullmatch(id_):
+        if not PARAMETER.fullmatch(id_):
             raise InvalidTemplate(
                 f"{address!r} has the word {id_!r} where the id of {kind!r} must be. Every second token is an id, "
                 "written as a {parameter}. Only the last token may be a word without an id."
             )
     _check_system(address, tokens)
-    if len(tokens) % 2 and _PARAMETER.fullmatch(tokens[-1]):
+    if len(tokens) % 2 and PARAMETER.fullmatch(tokens[-1]):
         raise InvalidTemplate(
             f"{address!r} ends in the parameter {tokens[-1]}, which has no kind before it. "
             "Write pairs of a kind and an id, like `parcel.{parcelId}`."
@@ -68,8 +66,8 @@ def parse_template(address: str) -> Template:
     return Template(
         address,
         root,
-        tuple(kind for kind in kinds if not _PARAMETER.fullmatch(kind)),
-        tuple(dict.fromkeys(_PARAMETER.findall(address))),
+        tuple(kind for kind in kinds if not PARAMETER.fullmatch(kind)),
+        tuple(dict.fromkeys(PARAMETER.findall(address))),
     )
 
 
@@ -78,12 +76,12 @@ def _check_token(address: str, token: str) -> None:
         raise InvalidTemplate(f"{address!r} has an empty token. Take the superfluous dot away.")
     if token in ("*", ">"):
         raise InvalidTemplate(f"{address!r} has the wildcard {token!r}. Write a {{parameter}} for an id.")
-    if ("{" in token or "}" in token) and not _PARAMETER.fullmatch(token):
+    if ("{" in token or "}" in token) and not PARAMETER.fullmatch(token):
         raise InvalidTemplate(
             f"{token!r} in {address!r} is not one {{parameter}}. A parameter is a whole token, and its name has "
             "letters, digits, `_` and `-`."
         )
-    if not _PARAMETER.fullmatch(token) and not is_id(token):
+    if not PARAMETER.fullmatch(token) and not is_id(token):
         raise InvalidTemplate(f"{token!r} in {address!r} is not a word of {ID_PATTERN}. Use other characters.")
 
 
