@@ -83,7 +83,10 @@ class _Writer:
     def declaration(self, one: Declaration) -> str:
         comment = _comment(one.description, "")
         if not (isinstance(one.shape, Record) and one.shape.members):
-            return f"{comment}{one.name}: TypeAlias = {_quoted(_type(one.shape))}\n"
+            type_ = self._annotation(one.shape)
+            if type_ not in ("None", _quoted(_type(one.shape))):  # `None | None` is no expression
+                self._classes.add(one.name)
+            return f"{comment}{one.name}: TypeAlias = {type_}\n"
         members = one.shape.members
         rows = [(member.name, self._annotation(member.shape, member.is_required)) for member in members]
         self._classes.add(one.name)
