@@ -201,6 +201,8 @@ class Core(Model):
             for name, role in roles.items()
         }
 
+    async def reconsider(self, session: Session, claims: Claims) -> None: ...
+
     async def page(self, roots: Iterable[Pair], after: int, ring: Ring) -> tuple[Sequence[Entry], int]:
         for _ in range(1 + 4 * self.slowness):
             await asyncio.sleep(0)

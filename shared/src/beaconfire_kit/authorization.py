@@ -87,7 +87,8 @@ class AuthorizeRequest(CamelModel):
     roots_of: Id | None = None
     """Also name the user's roots of this kind (`campaign`), as `campaign:c1`."""
     newcomer: Newcomer | None = None
-    """Set where the caller's token is an outside issuer's: auth makes such a user when it first hears of them."""
+    """Set if the caller's token is an outside issuer's. Auth creates the user when it first hears of them, and reads
+    the token's grants."""
     service_token: Id | None = None
     """The `jti` of a service's token; `user_id` is the service's name. The answer is `revoked`, and no room."""
     after: int | None = None
@@ -190,6 +191,11 @@ class _Offered(NamedTuple):
     """None: a service's token."""
     token: str
 
+    def is_of(self, request: AuthorizeRequest) -> bool:
+        """Return whether this token gives the same answer: it may grant what another token of the user does not."""
+        is_same = request.newcomer is None or request.newcomer.token == self.token
+        return is_same and (self.owner, self.issued_at) == (request.user_id, request.issued_at)
+
 
 _offered: ContextVar[_Offered | None] = ContextVar("offered", default=None)
 
@@ -241,7 +247,7 @@ class Auth:
             # If no auth process listens, one may still answer over HTTP while it reconnects to the broker.
             why: AuthUnavailable = error
             offered = _offered.get()
-            if self._http is not None and offered is not None and offered[:2] == (request.user_id, request.issued_at):
+            if self._http is not None and offered is not None and offered.is_of(request):
                 try:
                     return await self._over_http(self._http, offered.token, request, timeout_s)
                 except AuthUnavailable as unanswered:

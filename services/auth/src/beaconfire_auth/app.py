@@ -62,7 +62,7 @@ def build(settings: Settings, *, on_fatal: Callable[[], None], tuning: Tuning | 
     revocations = Revocations(database, outbox)
     members = Members(database, outbox, outside_users)
     projection = Projection(database, stuck_s=tuning.projection_stuck_s)
-    decisions = Decisions(members, projection, service_tokens, outside_users, root_kinds)
+    decisions = Decisions(members, projection, service_tokens, outside_users, root_kinds, revocations)
     rpc = Rpc(settings, decisions, on_closed=on_fatal)
     upkeep = Upkeep(keys, successors, attempts, revocations)
 

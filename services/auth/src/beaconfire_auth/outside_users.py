@@ -61,6 +61,22 @@ class OutsideUsers:
         assert isinstance(claims, OutsideClaims), "auth is none of these issuers"
         return claims
 
+    async def grants_of(self, user_id: str, token: str) -> OutsideClaims | None:
+        """Return the claims of a token of this user, if its issuer may grant anything.
+
+        The token came with another service's question, so nothing in it is believed before it was verified here.
+        Raises BeaconfireError `unavailable` if the issuer's keys cannot be read.
+        """
+        issuer = self._issuer_of(user_id)
+        if issuer is None or not issuer.grants:
+            return None
+        try:
+            claims = await self.verify(token)
+        except InvalidToken as error:
+            refusals.report(error, token)
+            return None
+        return claims if claims is not None and claims.user_id == user_id else None
+
     async def add_from_token(self, user_id: str, token: str) -> bool:
         """Create the user of an outside issuer's token, once. Return False if it is not a valid token of this user.
 

@@ -6,7 +6,7 @@ message that is not a request (see `_is_request`) gets no answer.
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 import nats.errors
@@ -18,7 +18,8 @@ from pydantic import BaseModel, ValidationError
 from beaconfire_auth.members import Actor, Members, Standing
 from beaconfire_auth.outside_users import OutsideUsers
 from beaconfire_auth.projection import Projection
-from beaconfire_auth.root_kinds import RootKinds
+from beaconfire_auth.revocations import Revocations
+from beaconfire_auth.root_kinds import USER, RootKinds
 from beaconfire_auth.service_tokens import ServiceTokens
 from beaconfire_auth.settings import Settings
 from beaconfire_kit import broker, errors, logs, metrics
@@ -72,8 +73,10 @@ class Decisions:
         service_tokens: ServiceTokens,
         outside_users: OutsideUsers,
         root_kinds: RootKinds,
+        revocations: Revocations,
     ) -> None:
         self._members = members
+        self._revocations = revocations
         self._projection = projection
         self._service_tokens = service_tokens
         self._outside_users = outside_users
@@ -90,17 +93,36 @@ class Decisions:
         if standing.is_revoked(request.issued_at):
             denied = dict.fromkeys(request.rooms, _DENIED)
             return AuthorizeReply(version=standing.version, revoked=True, rooms=denied)
-        roles = {**standing.roles, Pair("user", request.user_id): Role.OWNER}
+        # A root stays one for its members if the catalogue no longer declares its kind.
+        kinds = self._root_kinds.all | {root.kind for root in standing.roles}
+        roles = {**standing.roles, Pair(USER, request.user_id): Role.OWNER}
+        for root, role in (await self._grants(request)).items():
+            if root.kind in kinds:
+                roles[root] = Role.highest((role, roles.get(root))) or role
         return AuthorizeReply(
             version=standing.version,
-            rooms=await self._decide(request.rooms, roles),
+            rooms=await self._decide(request.rooms, roles, kinds),
             roots={str(root): role for root, role in roles.items() if root.kind == request.roots_of},
         )
 
-    async def _decide(self, names: Sequence[str], roles: Mapping[Pair, Role]) -> dict[str, RoomDecision]:
-        """Decide about each room for a user with these roles."""
-        # A root stays one for its members if the catalogue no longer declares its kind.
-        kinds = self._root_kinds.all | {root.kind for root in roles}
+    async def _grants(self, request: AuthorizeRequest) -> Mapping[Pair, Role]:
+        """Return what the user's token grants and was not revoked since. It is read after the version of the answer."""
+        if request.newcomer is None:
+            return {}
+        claims = await self._outside_users.grants_of(request.user_id, request.newcomer.token)
+        if claims is None or not claims.grants:
+            return {}
+        revoked = await self._revocations.of(request.user_id)
+        return {
+            root: role
+            for root, role in claims.grants.items()
+            if root not in revoked or claims.issued_at >= revoked[root].issued_before
+        }
+
+    async def _decide(
+        self, names: Sequence[str], roles: Mapping[Pair, Role], kinds: Collection[str]
+    ) -> dict[str, RoomDecision]:
+        """Decide about each room for a user with these roles. `kinds` are those of roots."""
         decisions: dict[str, RoomDecision] = {}
         bare: dict[str, Pair] = {}
         for name in names:

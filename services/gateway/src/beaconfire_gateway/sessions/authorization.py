@@ -34,6 +34,7 @@ from beaconfire_kit.authorization import (
 )
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.events.user import AccessRevoked, MemberChanged
+from beaconfire_kit.outside_tokens import OutsideClaims
 from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import InvalidRoom, Pair, RoomKey, parse_pair, parse_room
 from beaconfire_kit.tokens import Claims
@@ -60,8 +61,8 @@ AFTER_OUTAGE_S = 30.0
 """After the broker was away, auth and a gateway need a while to renew the leases that ran out meanwhile."""
 MAX_ASKS = 5  # an answer out of date is asked again at once; five in a row means that auth itself is behind
 _Allowed: TypeAlias = tuple[int, str, float, str, str]
-"""An allow: when the token was issued, the room, when auth answered, the root and the role. For an older token
-auth is asked again, as it also answers whether it was revoked. Numbers and text cost the garbage collector nothing."""
+"""An allow: the token (`_mark`), the room, when auth answered, the root and the role. For another token auth is asked
+again, as it also answers whether it was revoked. Numbers and text cost the garbage collector nothing."""
 _FORBIDDEN = BeaconfireError(errors.FORBIDDEN, "no such room, or you are not a member")
 
 
@@ -285,27 +286,42 @@ class Authorization:
     def _leased_before(self, moment: float) -> list[Session]:
         return [one for one in self._hub.all_sessions() if one.leased_at < moment]
 
+    async def reconsider(self, session: Session, claims: Claims) -> None:
+        """Implements `Access`."""
+        self._apply(session, await self._decisions_about(session, claims))
+
     async def _renew(self, session: Session, claims: Claims) -> None:
         """Ask what the session may hear in its rooms, and apply the answer. Raises AuthUnavailable without one."""
+        try:
+            decisions = await self._decisions_about(session, claims)
+        except AuthUnavailable:
+            raise
+        except BeaconfireError as error:
+            session.close(error)
+            return
+        self._apply(session, decisions)
+
+    async def _decisions_about(
+        self, session: Session, claims: Claims
+    ) -> Mapping[RoomKey, Subscription | BeaconfireError]:
+        """Ask what the session may hear in its rooms. Raises BeaconfireError: AuthUnavailable, or `token_invalid`."""
         # By the long names: the meaning of a short one may have changed, but the session stays in its room.
         life = self._life
         asked = {str(one.room): one.room for one in session.rooms.values()}
         names = list(asked)
         began = time.monotonic()
         decisions: dict[RoomKey, Subscription | BeaconfireError] = {}
-        try:
-            for start in range(0, len(names) or 1, MAX_ROOMS):
-                some = names[start : start + MAX_ROOMS]
-                answers = await self._ask(claims, some, in_line=False)
-                decisions |= {asked[name]: answer for name, answer in answers.items()}
-        except AuthUnavailable:
-            raise
-        except BeaconfireError as error:
-            session.close(error)
-            return
+        for start in range(0, len(names) or 1, MAX_ROOMS):
+            some = names[start : start + MAX_ROOMS]
+            answers = await self._ask(claims, some, in_line=False)
+            decisions |= {asked[name]: answer for name, answer in answers.items()}
         is_in_parts = len(names) > MAX_ROOMS
         if life != self._life or (is_in_parts and self._has_changed(claims.user_id, began)):
             raise AuthUnavailable  # a part of the answer may be too old by now
+        return decisions
+
+    def _apply(self, session: Session, decisions: Mapping[RoomKey, Subscription | BeaconfireError]) -> None:
+        """Put the session out of rooms that are refused now, and change its roles."""
         session.leased_at = time.monotonic()
         roles = {room.root: decision.role for room, decision in decisions.items() if isinstance(decision, Subscription)}
         for root, role in roles.items():
@@ -318,7 +334,9 @@ class Authorization:
         self, claims: Claims, rooms: Sequence[str], *, in_line: bool = True
     ) -> dict[str, Subscription | BeaconfireError]:
         request = authorization.question(claims, rooms)
-        if kept := self._kept.get((claims.user_id, claims.issued_at)):
+        if isinstance(claims, OutsideClaims):
+            offer(claims, claims.token)
+        elif kept := self._kept.get((claims.user_id, claims.issued_at)):
             offer(claims, kept)
         for _ in range(MAX_ASKS):
             life = self._life
@@ -380,7 +398,8 @@ class Authorization:
                 allowed.append((sys.intern(name), where, role))
         if allowed:
             now = time.monotonic()
-            new = [(claims.issued_at, name, now, where, role) for name, where, role in allowed]
+            mark = _mark(claims)
+            new = [(mark, name, now, where, role) for name, where, role in allowed]
             self._remember(claims.user_id, new, oldest=now - CACHE_S)
         return answers
 
@@ -391,11 +410,11 @@ class Authorization:
         self._cache[user_id] = (*kept, *allowed)
 
     def _known(self, claims: Claims) -> dict[str, Subscription]:
-        oldest = time.monotonic() - CACHE_S
+        oldest, mark = time.monotonic() - CACHE_S, _mark(claims)
         return {
             name: _subscription(root, name, role)
-            for issued_at, name, at, root, role in self._cache.get(claims.user_id, ())
-            if issued_at == claims.issued_at and at > oldest
+            for of, name, at, root, role in self._cache.get(claims.user_id, ())
+            if of == mark and at > oldest
         }
 
     def _refuse_revoked(self, claims: Claims) -> None:
@@ -410,6 +429,11 @@ class Authorization:
         for user_id, rooms in list(self._cache.items()):
             if all(now - at > CACHE_S for _, _, at, _, _ in rooms):
                 del self._cache[user_id]
+
+
+def _mark(claims: Claims) -> int:
+    """Return a number that equal tokens of a user have. Two tokens of an outside issuer may grant different things."""
+    return hash(claims.token) if isinstance(claims, OutsideClaims) else claims.issued_at
 
 
 def _refusal(name: str, decision: RoomDecision | None) -> BeaconfireError:

@@ -107,6 +107,13 @@ class Access(Protocol):
         """
         ...
 
+    async def reconsider(self, session: "Session", claims: Claims) -> None:
+        """Put a session out of the rooms that it may not hear with this newer token, and change its roles.
+
+        Raises BeaconfireError, and then changes nothing.
+        """
+        ...
+
     def doubt(self, user_id: str | None = None) -> None:
         """A change of access may be lost, of this user or of any: hold the sessions and ask about them again."""
         ...

@@ -44,6 +44,7 @@ from beaconfire_gateway.wire.messages import (
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors, logs, metrics
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.outside_tokens import OutsideClaims
 from beaconfire_kit.resync import ResyncCause
 from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import Pair
@@ -344,7 +345,10 @@ class Session(ABC):
         claims = await access.verify(token)
         if claims.user_id != self.user_id:
             raise BeaconfireError(errors.TOKEN_INVALID, "the token belongs to another user")
-        await access.decide(claims, ())
+        if isinstance(claims, OutsideClaims):  # it may grant less, or more
+            await access.reconsider(self, claims)
+        else:
+            await access.decide(claims, ())
         return claims
 
     def use_token(self, claims: Claims) -> None:
