@@ -1,8 +1,10 @@
 """The commands against a running `up`, and what they say about bad input."""
 
 import asyncio
+import base64
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from beaconfire.diagnosis import DURABLES
 from beaconfire_kit import tokens
 from beaconfire_kit.envelope import read
 from tests.conftest import At, connected
+from tests.kit.fragments import note
 from tests.tools.conftest import Call
 from tests.tools.terminal import Terminal, free_ports, run, terminal
 
@@ -79,6 +82,50 @@ def test_published_event_is_printed_by_listen_with_its_offset(data: Path, campai
         assert "changedFields=" in line
 
 
+def test_publish_finds_the_subject_in_the_payload_and_reads_the_payload_from_a_file_or_the_input(
+    data: Path, campaign: str, tmp_path: Path
+) -> None:
+    _, type_, payload = update(campaign)
+    (tmp_path / "payload.json").write_text(payload)
+    words = [sys.executable, "-m", "beaconfire", "publish", "--data", str(data), type_]
+
+    told = [
+        subprocess.run([*words, *more], input=payload, capture_output=True, text=True, check=True).stdout
+        for more in ([payload], [f"@{tmp_path / 'payload.json'}"], ["-"], [])
+    ]
+
+    assert [one.split()[0] for one in told] == ["offset"] * 4
+    offsets = [int(one.split()[1]) for one in told]
+    assert offsets == sorted(set(offsets))
+
+
+def test_publish_takes_a_type_that_was_pushed_a_moment_ago_and_sends_its_payload_as_it_was_written(
+    data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "logistics.json").write_text(json.dumps(note("logistics", "parcel.noted", root="workspace")))
+    words = ("workspace.w1.note.n1", "parcel.noted", '{ "text": "Hi",  "size": 1.50 }')
+    unknown = command(data, "publish", *words)
+    pushed = command(data, "catalogue", "push", str(tmp_path / "logistics.json"))
+    published = command(data, "publish", *words)
+    offset = int(published.text.split()[1])
+    message = asyncio.run(stored(data, offset))
+
+    assert "unknown_type" in unknown.text
+    assert pushed.process.exit_code == 0, pushed.text
+    assert f'"payload":{words[2]},' in message
+
+
+async def stored(data: Path, offset: int) -> str:
+    """The body of a message of the stream."""
+    folder = DataFolder(data)
+    password, inbox = folder.passwords()["gateway"], b"_INBOX_gateway"
+    nc = await nats.connect(folder.running().nats_url, user="gateway", password=password, inbox_prefix=inbox)
+    asked = json.dumps({"seq": offset}).encode()
+    answer = json.loads((await nc.request("$JS.API.STREAM.MSG.GET.EVENTS", asked)).data)
+    await nc.drain()
+    return base64.b64decode(answer["message"]["data"]).decode()
+
+
 def test_listen_json_prints_each_event_frame_as_one_line(data: Path, campaign: str) -> None:
     room = f"campaign:{campaign}/settlement:s1"
     with terminal(data.parent, "listen", room, "--email", EDITOR, "--json", "--data", str(data)) as listener:
@@ -121,19 +168,39 @@ def test_listen_with_an_invalid_token_ends_at_once_with_a_sentence(data: Path) -
     ("arguments", "said"),
     [
         (("campaign.c1.settlement.s1", "settlement_updated", "{"), "not JSON"),
-        (("campaign.c1.settlement.s1", "settlement_updated", "[]"), "error: "),
-        (("campaign.c1.settlement.s1", "settlement_updated", "{}"), "campaignId"),
-        (update("c2")[:1] + update("c1")[1:], "wrong_subject"),
+        (("campaign.c1.settlement.s1", "settlement_updated", "@/no/such/file"), "cannot be read"),
         (("campaign.*.settlement.s1", "settlement_updated", "{}"), "is not an id"),
         (("tick.p1", "settlement_updated", "{}"), "which is reserved"),
-        (("campaign.c1.settlement.s1", "setlement_updated", "{}"), "not a type of the catalogue"),
         (("campaign.c1.member.u1", "member_changed", "{}"), "only auth may publish"),
+        (("a", "b", "c", "d"), "give a type and a payload"),
     ],
 )
-def test_publish_refuses_a_bad_subject_type_or_payload_before_sending(
+def test_publish_refuses_a_malformed_subject_or_payload_without_asking_the_broker(
     call: Call, arguments: tuple[str, ...], said: str
 ) -> None:
     one = call("publish", *arguments, "--data", "/nowhere")
+
+    assert one.exit_code == 1
+    assert one.text.startswith("error: ")
+    assert said in one.text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("campaign.c1.settlement.s1", "settlement_updated", "[]"), "payload: expected an object"),
+        (("campaign.c1.settlement.s1", "settlement_updated", "{}"), "campaignId"),
+        (update("c2")[:1] + update("c1")[1:], "wrong_subject"),
+        (("campaign.c1.settlement.s1", "setlement_updated", "{}"), "Did you mean settlement_updated"),
+        (("nothing_like_it", "{}"), "The types are access_revoked, activity.created"),
+        (("settlement_updated", "{}", "--type-version", "7"), "the catalogue has settlement_updated in version 1"),
+        (("approval.updated", '{"status": "approved"}'), "payload.workspaceId: it is missing"),
+    ],
+)
+def test_publish_refuses_what_gateways_would_set_aside_before_sending(
+    data: Path, call: Call, arguments: tuple[str, ...], said: str
+) -> None:
+    one = call("publish", *arguments, "--data", str(data))
 
     assert one.exit_code == 1
     assert one.text.startswith("error: ")

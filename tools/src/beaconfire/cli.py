@@ -201,16 +201,27 @@ def listen(
 
 @app.command()
 def publish(
-    subject: Annotated[str, typer.Argument(help="Subject of the event, e.g. `campaign.c1.settlement.s1`.")],
-    type_: Annotated[str, typer.Argument(metavar="TYPE", help="Type of the event, e.g. `settlement_updated`.")],
-    payload: Annotated[str, typer.Argument(metavar="PAYLOAD_JSON", help="Payload of the event: a JSON object.")],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[SUBJECT] TYPE [PAYLOAD]",
+            help="Type of the event, e.g. `settlement_updated`, and its payload: a JSON object, `@FILE`, or `-` for "
+            "the standard input. The subject comes first, if the payload does not have all of its ids.",
+        ),
+    ],
+    subject: Annotated[str | None, typer.Option(help="Subject of the event, e.g. `campaign.c1.settlement.s1`.")] = None,
+    version: Annotated[
+        int | None, typer.Option("--type-version", min=1, help="Version of the type. Default: the newest.")
+    ] = None,
     source: Annotated[str, typer.Option(help="`source` in the event's metadata.")] = "cli",
     data: Data = DATA,
 ) -> None:
-    """Validate an event, publish it on the broker of the running `beaconfire up`, and print its offset."""
-    folder = DataFolder(data)
-    message = publishing.message(subject, type_, payload, source=source)
-    print(asyncio.run(publishing.publish(folder.running().nats_url, folder.passwords()["publisher"], subject, message)))
+    """Check an event against the deployment's catalogue, publish it, and print its offset.
+
+    The broker is that of `BEACONFIRE_NATS_URL` if it is set, otherwise that of the running `beaconfire up`.
+    """
+    event = publishing.wanted(words, subject=subject, version=version, source=source)
+    print(asyncio.run(publishing.publish(as_user("publisher", DataFolder(data)), event)))
 
 
 @app.command()
