@@ -12,7 +12,9 @@ from beaconfire_gateway.process.gc_tuning import PATIENCE_S, STEP
 from beaconfire_gateway.wire.framing import TextFrames
 from beaconfire_gateway.wire.native import Native
 from beaconfire_gateway.wire.wire import Wire
-from beaconfire_kit import envelope
+from beaconfire_kit.catalogue import builtin
+from beaconfire_kit.catalogue.catalogue import Catalogue
+from beaconfire_kit.catalogue.timeline import Timeline
 from bench import over_http
 from bench.figures import FLOOR, OURS, PEERS, SOCKETIO, UWS, Row, Sample
 from bench.joining import Joining
@@ -166,11 +168,13 @@ def validation(_stage: Stage, _subject: str) -> list[Sample]:
     """Measure what validating and encoding an event costs, and the validation alone, in this process."""
     subject = f"campaign.{CAMPAIGN}.settlement.s0"
     body = EVENT.replace("{n}", "1").replace("{r}", "0").replace("{t}", "123456789012345").encode()
-    checker, stored = Checker(), Stored.of(subject.encode(), body, None)
+    catalogue, timeline = Catalogue.of(1, builtin.fragments()), Timeline()
+    timeline.begin([(0, catalogue)])
+    checker, stored = Checker(timeline), Stored.of(subject.encode(), body, None)
     wire = Wire(Native(), TextFrames())
     return [
         Sample("encode", _microseconds(lambda: b"".join(checker.check("e", 1, stored).encoded(wire)))),
-        Sample("validate", _microseconds(lambda: envelope.check(subject, body))),
+        Sample("validate", _microseconds(lambda: catalogue.check(subject, body))),
     ]
 
 

@@ -30,6 +30,8 @@ from beaconfire_auth.keys import Keys
 from beaconfire_auth.seal import Seal
 from beaconfire_auth.store import MEMBERS, USERS
 from beaconfire_kit import broker, tokens
+from beaconfire_kit.catalogue.builtin import documents
+from beaconfire_kit.catalogue_store import CatalogueStore
 from beaconfire_kit.database import Database
 from beaconfire_kit.settings import Settings
 from beaconfire_kit.stream_setup import declare_stream
@@ -216,6 +218,9 @@ class System:
                 wanted = broker.stream_config(replicas=1, epoch=EPOCH) | config
                 await nc.request(f"$JS.API.STREAM.CREATE.{broker.STREAM}", json.dumps(wanted).encode(), timeout=5)
                 await broker.publish(nc, "anchor", b"", message_id="anchor")
+                store = CatalogueStore(nc)
+                await store.prepare()
+                await store.push(documents().values(), by="bench")
             else:
                 await declare_stream(nc)
         finally:

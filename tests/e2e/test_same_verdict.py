@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_kit.envelope import MAX_EVENT_BYTES, InvalidEvent, read
+from beaconfire_kit.envelope import read
+from beaconfire_kit.invalid_event import MAX_EVENT_BYTES, InvalidEvent
 from tests.client import open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import running_gateway, settlement

@@ -30,6 +30,7 @@ from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import Pair, RoomKey, parse_room
 from beaconfire_kit.tokens import Claims
+from tests.gateway.catalogues import Fixed
 from tests.websocket import client_frame
 
 C1 = Pair("campaign", "c1")
@@ -118,6 +119,7 @@ def build_core(
     core = Gateway(
         access=access or Open(),
         history=history or Empty(),
+        catalogue=Fixed(),
         handle=requests.handle,
         call_soon=call_soon,
         spawn=spawn,

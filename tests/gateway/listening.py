@@ -17,6 +17,7 @@ from beaconfire_gateway.stream.replay import Reader, ReadingPolicy
 from beaconfire_kit import broker
 from beaconfire_kit.seams.nats_direct import DirectClient
 from tests.conftest import Broker, broker_settings
+from tests.gateway.catalogues import Unchanging
 
 
 class Ear:
@@ -106,6 +107,7 @@ async def listening(
     ear.intake = Intake(
         ear.client,
         Reader(ear.client, reading),
+        Unchanging(),
         deliver=ear.deliver,
         on_state=ear.states.append,
         on_epoch=ear.begin,

@@ -12,7 +12,7 @@ from nats.aio.client import Client
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit import broker
-from beaconfire_kit.envelope import MAX_EVENT_BYTES
+from beaconfire_kit.invalid_event import MAX_EVENT_BYTES
 from beaconfire_kit.stream_setup import declare_stream
 from tests.conftest import At, broker_settings, connected
 from tests.proxy import Proxy

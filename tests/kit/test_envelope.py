@@ -12,20 +12,10 @@ from pydantic_core import SchemaValidator
 
 from beaconfire_kit.catalogue.examples import example_payload
 from beaconfire_kit.catalogue.from_classes import event_type_of
-from beaconfire_kit.envelope import (
-    MAX_EVENT_BYTES,
-    Checked,
-    Envelope,
-    InvalidEvent,
-    Metadata,
-    Received,
-    _as_dict,
-    check,
-    check_json,
-    read,
-)
+from beaconfire_kit.envelope import Checked, Envelope, Metadata, Received, _as_dict, check, read
 from beaconfire_kit.event import Event, events
 from beaconfire_kit.events.campaign import SettlementUpdated
+from beaconfire_kit.invalid_event import MAX_EVENT_BYTES, InvalidEvent, check_json
 from beaconfire_kit.roles import Role
 
 SUBJECT = "campaign.c1.settlement.s1"

@@ -2,7 +2,8 @@
 
 import pytest
 
-from beaconfire_kit.envelope import InvalidEvent, check
+from beaconfire_kit.envelope import check
+from beaconfire_kit.invalid_event import InvalidEvent
 from tests.foreign_messages import STORED, TYPING, Message
 
 

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 
 from beaconfire_kit import broker
-from beaconfire_kit.envelope import MAX_EVENT_BYTES
+from beaconfire_kit.invalid_event import MAX_EVENT_BYTES
 from tests.client import SocketClient, open_socket
 from tests.gateway.conftest import Gateway, settlement
 from tests.security.conftest import Target

@@ -61,6 +61,88 @@ export interface StructureUpdated {
   readonly changedFields: readonly string[];
 }
 
+/** An issue was opened. */
+export interface IssueCreated {
+  readonly workspaceId?: string | null;
+  readonly teamId?: string | null;
+  readonly id?: string | null;
+  readonly identifier?: string | null;
+  readonly title?: string | null;
+  readonly status?: string | null;
+  readonly priority?: string | number | number | null;
+}
+
+/** An issue's fields changed. `changes` has each changed field with its new value. */
+export interface IssueUpdated {
+  readonly workspaceId?: string | null;
+  readonly teamId?: string | null;
+  readonly id?: string | null;
+  readonly changes?: { readonly [key: string]: unknown; } | null;
+}
+
+/** An issue was deleted. */
+export interface IssueDeleted {
+  readonly workspaceId?: string | null;
+  readonly teamId?: string | null;
+  readonly id?: string | null;
+}
+
+/** An issue was archived. It can still be read. */
+export interface IssueArchived {
+  readonly workspaceId?: string | null;
+  readonly teamId?: string | null;
+  readonly id?: string | null;
+}
+
+/** Something was done to an issue, for its activity feed. The payload is the whole entry. */
+export interface IssueActivityCreated {
+  readonly workspaceId?: string | null;
+  readonly teamId?: string | null;
+  readonly issueId?: string | null;
+  readonly id?: string | null;
+}
+
+/** A comment was added to an issue. The payload is the whole comment. */
+export interface CommentCreated {
+  readonly workspaceId?: string | null;
+  readonly teamId?: string | null;
+  readonly issueId?: string | null;
+  readonly id?: string | null;
+  readonly authorId?: string | null;
+  readonly body?: string | null;
+}
+
+/** A comment was edited. */
+export interface CommentUpdated {
+  readonly workspaceId?: string | null;
+  readonly teamId?: string | null;
+  readonly issueId?: string | null;
+  readonly id?: string | null;
+  readonly changes?: { readonly [key: string]: unknown; } | null;
+}
+
+/** A comment was deleted. */
+export interface CommentDeleted {
+  readonly workspaceId?: string | null;
+  readonly teamId?: string | null;
+  readonly issueId?: string | null;
+  readonly id?: string | null;
+}
+
+/** A project was created, or its fields changed. */
+export interface ProjectUpdated {
+  readonly workspaceId?: string | null;
+  readonly id?: string | null;
+  readonly changes?: { readonly [key: string]: unknown; } | null;
+}
+
+/** A cycle was created, or its fields changed. */
+export interface CycleUpdated {
+  readonly workspaceId?: string | null;
+  readonly id?: string | null;
+  readonly changes?: { readonly [key: string]: unknown; } | null;
+}
+
 /** An approval was requested. The payload is the whole approval. */
 export interface ApprovalCreated {
   readonly workspaceId?: string | null;
@@ -144,88 +226,6 @@ export interface UserTyping {
   readonly typing?: boolean;
 }
 
-/** An issue was opened. */
-export interface IssueCreated {
-  readonly workspaceId?: string | null;
-  readonly teamId?: string | null;
-  readonly id?: string | null;
-  readonly identifier?: string | null;
-  readonly title?: string | null;
-  readonly status?: string | null;
-  readonly priority?: string | number | number | null;
-}
-
-/** An issue's fields changed. `changes` has each changed field with its new value. */
-export interface IssueUpdated {
-  readonly workspaceId?: string | null;
-  readonly teamId?: string | null;
-  readonly id?: string | null;
-  readonly changes?: { readonly [key: string]: unknown; } | null;
-}
-
-/** An issue was deleted. */
-export interface IssueDeleted {
-  readonly workspaceId?: string | null;
-  readonly teamId?: string | null;
-  readonly id?: string | null;
-}
-
-/** An issue was archived. It can still be read. */
-export interface IssueArchived {
-  readonly workspaceId?: string | null;
-  readonly teamId?: string | null;
-  readonly id?: string | null;
-}
-
-/** Something was done to an issue, for its activity feed. The payload is the whole entry. */
-export interface IssueActivityCreated {
-  readonly workspaceId?: string | null;
-  readonly teamId?: string | null;
-  readonly issueId?: string | null;
-  readonly id?: string | null;
-}
-
-/** A comment was added to an issue. The payload is the whole comment. */
-export interface CommentCreated {
-  readonly workspaceId?: string | null;
-  readonly teamId?: string | null;
-  readonly issueId?: string | null;
-  readonly id?: string | null;
-  readonly authorId?: string | null;
-  readonly body?: string | null;
-}
-
-/** A comment was edited. */
-export interface CommentUpdated {
-  readonly workspaceId?: string | null;
-  readonly teamId?: string | null;
-  readonly issueId?: string | null;
-  readonly id?: string | null;
-  readonly changes?: { readonly [key: string]: unknown; } | null;
-}
-
-/** A comment was deleted. */
-export interface CommentDeleted {
-  readonly workspaceId?: string | null;
-  readonly teamId?: string | null;
-  readonly issueId?: string | null;
-  readonly id?: string | null;
-}
-
-/** A project was created, or its fields changed. */
-export interface ProjectUpdated {
-  readonly workspaceId?: string | null;
-  readonly id?: string | null;
-  readonly changes?: { readonly [key: string]: unknown; } | null;
-}
-
-/** A cycle was created, or its fields changed. */
-export interface CycleUpdated {
-  readonly workspaceId?: string | null;
-  readonly id?: string | null;
-  readonly changes?: { readonly [key: string]: unknown; } | null;
-}
-
 /** A notification for one user. It reaches all connections of that user. The payload is the whole notification. */
 export interface NotificationNew {
   readonly userId?: string | null;
@@ -264,6 +264,16 @@ export interface Events {
   readonly world_time_changed: EventMessage<"world_time_changed", 1, WorldTimeChanged>;
   readonly settlement_updated: EventMessage<"settlement_updated", 1, SettlementUpdated>;
   readonly structure_updated: EventMessage<"structure_updated", 1, StructureUpdated>;
+  readonly "issue.created": EventMessage<"issue.created", 1, IssueCreated>;
+  readonly "issue.updated": EventMessage<"issue.updated", 1, IssueUpdated>;
+  readonly "issue.deleted": EventMessage<"issue.deleted", 1, IssueDeleted>;
+  readonly "issue.archived": EventMessage<"issue.archived", 1, IssueArchived>;
+  readonly "issue.activity.created": EventMessage<"issue.activity.created", 1, IssueActivityCreated>;
+  readonly "comment.created": EventMessage<"comment.created", 1, CommentCreated>;
+  readonly "comment.updated": EventMessage<"comment.updated", 1, CommentUpdated>;
+  readonly "comment.deleted": EventMessage<"comment.deleted", 1, CommentDeleted>;
+  readonly "project.updated": EventMessage<"project.updated", 1, ProjectUpdated>;
+  readonly "cycle.updated": EventMessage<"cycle.updated", 1, CycleUpdated>;
   readonly "approval.created": EventMessage<"approval.created", 1, ApprovalCreated>;
   readonly "approval.updated": EventMessage<"approval.updated", 1, ApprovalUpdated>;
   readonly "approval.deleted": EventMessage<"approval.deleted", 1, ApprovalDeleted>;
@@ -275,16 +285,6 @@ export interface Events {
   readonly "chat.message": EventMessage<"chat.message", 1, ChatMessage>;
   readonly "activity.created": EventMessage<"activity.created", 1, ActivityCreated>;
   readonly "user.typing": EventMessage<"user.typing", 1, UserTyping>;
-  readonly "issue.created": EventMessage<"issue.created", 1, IssueCreated>;
-  readonly "issue.updated": EventMessage<"issue.updated", 1, IssueUpdated>;
-  readonly "issue.deleted": EventMessage<"issue.deleted", 1, IssueDeleted>;
-  readonly "issue.archived": EventMessage<"issue.archived", 1, IssueArchived>;
-  readonly "issue.activity.created": EventMessage<"issue.activity.created", 1, IssueActivityCreated>;
-  readonly "comment.created": EventMessage<"comment.created", 1, CommentCreated>;
-  readonly "comment.updated": EventMessage<"comment.updated", 1, CommentUpdated>;
-  readonly "comment.deleted": EventMessage<"comment.deleted", 1, CommentDeleted>;
-  readonly "project.updated": EventMessage<"project.updated", 1, ProjectUpdated>;
-  readonly "cycle.updated": EventMessage<"cycle.updated", 1, CycleUpdated>;
   readonly "notification.new": EventMessage<"notification.new", 1, NotificationNew>;
   readonly member_changed: EventMessage<"member_changed", 1, MemberChanged>;
   readonly access_revoked: EventMessage<"access_revoked", 1, AccessRevoked>;

@@ -20,7 +20,7 @@ import nats.js.errors
 from nats.aio.client import Client
 
 from beaconfire_kit import logs
-from beaconfire_kit.envelope import MAX_EVENT_BYTES
+from beaconfire_kit.invalid_event import MAX_EVENT_BYTES
 from beaconfire_kit.seams.nats_connection import Connection, PublishDenied, abort
 from beaconfire_kit.settings import Settings
 from beaconfire_kit.subjects import matches

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, reduce
+from importlib import import_module
 from operator import or_
 from typing import Annotated, Any, Literal, NoReturn, NotRequired, TypedDict
 
@@ -27,42 +28,13 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import SchemaValidator, core_schema
 
-import beaconfire_kit.events  # noqa: F401  (fills the catalogue)
 from beaconfire_kit.event import Event, Id, MissingId, SubjectBuilder, events, ids_in, subject_builder
+from beaconfire_kit.invalid_event import MAX_EVENT_BYTES, InvalidEvent, check_json, check_size
 from beaconfire_kit.roles import Role
 
 Source = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 CorrelationId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,128}$")]
 EventId = Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]{1,128}$")]
-
-
-MAX_EVENT_BYTES = 65_536
-"""Bytes of the body of a message, as it is stored. A client that does not read may cost a gateway four of them."""
-
-REASONS = {
-    "not_json": "not every client can read the body as the same JSON: it is malformed, or has NaN or a key twice",
-    "unknown_type": "no event of the catalogue has this type: declare it first, or correct the type",
-    "unknown_version": "gateways do not know this version of the event: bring them up to date before the publisher",
-    "invalid": "a field is missing or wrong: see the event's page in docs/reference/events.md",
-    "wrong_subject": "the subject does not match the ids in the payload",
-    "too_large": "an event has at most 64 KiB: store large data elsewhere, and put its address into the event",
-    "has_ttl": "it carries Nats-TTL, and would vanish from the history",
-}
-"""Why a message is not a valid event, for the operator or developer who fixes its publisher."""
-
-
-class InvalidEvent(ValueError):
-    """The message is not a valid event of the catalogue on its own subject.
-
-    `reason` is a word of `REASONS`, for metrics and the dead letter. The text names the place and the problem. It never
-    contains the payload's values.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        assert reason in REASONS, reason
-        super().__init__(f"{reason}: {detail}")
-        self.reason = reason
-        self.detail = detail
 
 
 class Metadata(BaseModel):
@@ -141,12 +113,6 @@ def body(*, id_: str, type_: str, version: int, payload: str | Mapping[str, Any]
 def compact(value: Mapping[str, Any]) -> bytes:
     """Return JSON as it is stored: UTF-8, without white space."""
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
-
-
-def check_size(body: bytes) -> None:
-    """Raise InvalidEvent for a message that is too large."""
-    if len(body) > MAX_EVENT_BYTES:
-        raise InvalidEvent("too_large", f"an event has at most {MAX_EVENT_BYTES} bytes, this one {len(body)}")
 
 
 class ReceivedMetadata(Metadata):
@@ -229,44 +195,10 @@ def _address_of_shorter(type_: str, subject: str, payload: Mapping[str, Any]) ->
         raise InvalidEvent("wrong_subject", f"a {type_} does not belong on a subject of this form") from None
 
 
-def check_lifetime(headers: Mapping[str, str] | None) -> None:
-    """Raise InvalidEvent for a message of the stream with a `Nats-TTL` from its publisher. Gateways refuse it, too."""
-    if any(name.lower() == "nats-ttl" for name in headers or ()):
-        raise InvalidEvent("has_ttl", "an event must not carry Nats-TTL: it would vanish from the history")
-
-
-def check_json(body: bytes) -> None:
-    """Raise InvalidEvent if parsers could disagree about this JSON.
-
-    That is the case for a key that occurs twice, and for NaN and Infinity, which Python reads and a browser does not.
-    """
-    try:
-        json.loads(
-            body, object_pairs_hook=_refuse_twice, parse_constant=_refuse_constant, parse_int=len, parse_float=len
-        )
-    except RecursionError:
-        raise InvalidEvent("not_json", "nested too deep") from None
-    except ValueError as error:
-        if isinstance(error, InvalidEvent):
-            raise
-        raise InvalidEvent("not_json", str(error)[:300]) from None
-
-
-def _refuse_twice(pairs: list[tuple[str, Any]]) -> None:
-    seen: set[str] = set()
-    for name, _ in pairs:
-        if name in seen:
-            raise InvalidEvent("not_json", f"the key {name[:80]!r} is there twice")
-        seen.add(name)
-
-
-def _refuse_constant(constant: str) -> NoReturn:
-    raise InvalidEvent("not_json", f"{constant} is not JSON")
-
-
 @cache
 def _reader() -> TypeAdapter[Any]:
     """Return one validator for all events. The type chooses the model, in one pass over the JSON."""
+    import_module("beaconfire_kit.events.every")  # here, because a gateway needs this module, but no event class
     models = [
         create_model(
             f"{cls.__name__}Message",

@@ -133,7 +133,7 @@ async def test_latest_subscribe_decides_the_types_of_a_room(gateway: Gateway) ->
         ([], "bad_request", "types: "),
         ("settlement_updated", "bad_request", "types: "),
         ([7], "bad_request", "types.0: "),
-        (["x" * 65], "bad_request", "types.0: "),
+        (["x" * 129], "bad_request", "types.0: "),
         (["settlement_updated"] * (MAX_TYPES + 1), "bad_request", "types: "),
     ],
 )

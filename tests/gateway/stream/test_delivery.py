@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 
-import beaconfire_kit.events  # noqa: F401
+from beaconfire_kit.events.notification import NotificationNew
 from beaconfire_kit.events.tracker import IssueCreated
-from beaconfire_kit.events.user import NotificationNew
 from beaconfire_kit.events.workspace import UserTyping
 from tests.client import open_socket
 from tests.conftest import connected

@@ -14,6 +14,7 @@ from beaconfire_gateway.stream import repair
 from beaconfire_gateway.stream.intake import Intake
 from beaconfire_gateway.stream.live_messages import stored_at
 from beaconfire_kit import broker
+from tests.gateway.catalogues import Unchanging
 from tests.gateway.models import Model, unreached
 from tests.gateway.stream.played_stream import SUBJECTS, Stage
 
@@ -41,6 +42,7 @@ class Reading(Model):
         self.intake = Intake(
             self.stage.client,
             self.stage.reader,
+            Unchanging(),
             deliver=self._deliver,
             on_state=lambda _alive: None,
             on_epoch=self._begin,

@@ -8,6 +8,7 @@ import pytest
 from beaconfire_gateway.fanout.checking import Stored
 from beaconfire_gateway.stream.intake import TRANSITIONS, Event, Intake, State
 from beaconfire_kit import broker
+from tests.gateway.catalogues import Unchanging
 from tests.gateway.stream.played_stream import SUBJECTS, Stage
 
 NOTHING = [lambda: None]
@@ -21,9 +22,11 @@ class Recorded(Intake):
         self.states = [State.SUBSCRIBING]
         self.reported: list[tuple[str, object]] = []
         self.delivered: list[int] = []
+        self.revisions = Unchanging()
         super().__init__(
             stage.client,
             stage.reader,
+            self.revisions,
             deliver=self._record,
             on_state=lambda answers: self.reported.append(("answers", answers)),
             on_epoch=lambda epoch, _position: self.reported.append(("epoch", epoch)),
@@ -108,10 +111,11 @@ def test_every_intake_event_has_a_transition() -> None:
 
 
 def test_error_after_the_intake_was_live_leads_to_a_state_that_goes_on() -> None:
-    """While the position is unknown, it leads to finding it."""
+    """While the position or the catalogue is unknown, it leads to finding it."""
     after_error = {state: events.get(Event.FAILED) for state, events in TRANSITIONS.items()}
 
     assert after_error.pop(State.SWITCHING) is State.SWITCHING
+    assert after_error.pop(State.HOLDING) is State.HOLDING
     assert {state for state, after in after_error.items() if after is None} == set(READY[:2])
     assert set(after_error.values()) == {None, State.LIVE}
 
@@ -209,9 +213,9 @@ def test_nothing_behind_a_missing_young_offset_is_delivered_before_it_was_read_a
     stage.hear(stage.stream.last)
     stage.turn(30)
 
-    assert live.take_states() == [State.REPAIRING, State.LIVE]
+    assert live.take_states() == [State.REPAIRING, State.HOLDING, State.REPAIRING, State.LIVE]
     assert live.reported == [("gap", gone)]
-    assert live.delivered[-2:] == [gone + 1, gone + 2]
+    assert live.delivered == [offset for offset in range(1, live.position + 1) if offset != gone]
 
 
 def test_hole_removed_by_retention_is_reported_before_the_messages_behind_it(stage: Stage, live: Recorded) -> None:
@@ -222,9 +226,9 @@ def test_hole_removed_by_retention_is_reported_before_the_messages_behind_it(sta
     stage.hear(last)
     stage.turn(30)
 
-    assert live.take_states() == [State.REPAIRING, State.LIVE]
+    assert live.take_states() == [State.REPAIRING, State.HOLDING, State.REPAIRING, State.LIVE]
     assert live.reported == [("gap", last - 1)]
-    assert live.delivered[-1] == last
+    assert last in live.delivered
 
 
 def test_message_heard_again_makes_the_intake_verify_the_stream_and_is_not_delivered(
@@ -350,6 +354,115 @@ def test_offsets_removed_between_the_question_and_the_read_are_reported(stage: S
     assert live.take_states()[0] is State.REPAIRING
     assert live.reported == [("gap", last - 1)]
     assert last in live.delivered
+
+
+def test_intake_holds_at_a_marker_until_its_revision_can_be_read(stage: Stage, live: Recorded) -> None:
+    live.revisions.is_lost = True
+    publish(stage, 1)
+    marker = stage.stream.store(broker.CATALOGUE)
+    publish(stage, 2)
+    hear_everything(stage)
+    stage.turn(5)
+    stage.wait(0.2)
+    stage.turn(5)
+    held_at, why = live.position, live.why_not_ready()
+    states = live.take_states()
+    live.revisions.is_lost = False
+    stage.wait(0.2)
+    stage.turn(30)
+
+    assert (states, held_at, why) == ([State.HOLDING], marker, "lost")
+    assert live.take_states() == [State.REPAIRING, State.LIVE]
+    assert live.delivered == list(range(1, stage.stream.last + 1))
+    assert live.why_not_ready() is None
+
+
+def test_hole_that_has_a_marker_is_read_up_to_it_until_its_revision_can_be_read(stage: Stage, live: Recorded) -> None:
+    live.revisions.is_lost = True
+    publish(stage, 1)
+    marker = stage.stream.store(broker.CATALOGUE)
+    publish(stage, 6)
+    stage.hear(stage.stream.last)
+    stage.turn(30)
+    held_at, states = live.position, live.take_states()
+    live.revisions.is_lost = False
+    stage.wait(0.2)
+    stage.turn(40)
+
+    assert (states, held_at) == ([State.REPAIRING, State.HOLDING], marker)
+    assert live.take_states()[:2] == [State.REPAIRING, State.LIVE]
+    assert live.delivered == list(range(1, live.position + 1))
+    assert live.position > marker + 6
+    assert live.reported == []
+
+
+def test_messages_that_come_while_it_holds_are_kept_within_a_bound_and_read_again(stage: Stage, live: Recorded) -> None:
+    live.revisions.is_lost = True
+    live._sequence._max_held = 3
+    stage.stream.store(broker.CATALOGUE)
+    publish(stage, 20)
+    hear_everything(stage)
+    stage.turn(5)
+    held = len(live._sequence._held)
+    live.revisions.is_lost = False
+    stage.wait(0.2)
+    stage.turn(60)
+
+    assert held <= 3
+    assert live.delivered == list(range(1, stage.stream.last + 1))
+
+
+def test_intake_that_holds_notices_another_stream(stage: Stage, live: Recorded) -> None:
+    live.revisions.is_lost = True
+    stage.stream.store(broker.CATALOGUE)
+    hear_everything(stage)
+    stage.turn(5)
+    stage.stream.recreate()
+    stage.stream.unheard.clear()
+    stage.wait(0.2)
+    stage.turn(20)
+    states = live.take_states()
+    live.revisions.is_lost = False
+    stage.wait(0.2)
+    stage.turn(20)
+
+    assert states == [State.HOLDING, State.SWITCHING]
+    assert live.take_states() == [State.LIVE]
+    assert live.reported == [("epoch", stage.stream.epoch)]
+
+
+def test_markers_are_read_before_offsets_are_passed_over_that_are_gone(stage: Stage, live: Recorded) -> None:
+    """One of them may have been a marker."""
+    publish(stage, 4)
+    last = stage.stream.last
+    for offset in [one for one in stage.stream.there if one < last]:
+        stage.stream.remove(offset, "retention")
+    live.revisions.read_up_to.clear()
+    live.revisions.is_lost = True
+    stage.hear(last)
+    stage.turn(20)
+    before = list(live.reported)
+    live.revisions.is_lost = False
+    stage.wait(0.2)
+    stage.turn(30)
+
+    assert before == []
+    assert live.reported == [("gap", last - 1)]
+    assert live.revisions.read_up_to[-1] > last
+
+
+def test_intake_does_not_start_before_a_catalogue_can_be_read(stage: Stage) -> None:
+    intake = Recorded(stage)
+    intake.revisions.is_lost = True
+    stage.run(intake)
+    stage.turn(20)
+    before, why = intake.take_states(), intake.why_not_ready()
+    intake.revisions.is_lost = False
+    stage.wait(0.2)
+    stage.turn(20)
+
+    assert (before, why) == (READY[:2], "lost")
+    assert intake.take_states()[:2] == READY[2:]
 
 
 def test_event_that_a_state_does_not_list_cannot_end_it(stage: Stage, live: Recorded) -> None:

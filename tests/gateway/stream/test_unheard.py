@@ -12,9 +12,10 @@ from beaconfire_gateway.sessions.authorization import Authorization
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.stream.delivery import UNCHECKED, Delivery
 from beaconfire_kit.cursor import Cursor
-from beaconfire_kit.envelope import InvalidEvent
+from beaconfire_kit.invalid_event import InvalidEvent
 from tests.client import open_socket
 from tests.conftest import connected
+from tests.gateway.catalogues import builtin_timeline
 from tests.gateway.conftest import Gateway, settlement
 from tests.gateway.core import build_core
 from tests.gateway.events import BODY, raw_publish
@@ -38,7 +39,7 @@ class Unattended:
             ring_bytes=ring_bytes,
             epoch="e",
         )
-        self.delivery = Delivery(self.core, authorization, Checker(), self._set_aside)
+        self.delivery = Delivery(self.core, authorization, Checker(builtin_timeline()), self._set_aside)
         self._offset = 0
 
     def _set_aside(self, error: InvalidEvent, _subject: str, _body: bytes, cursor: Cursor | None) -> None:
@@ -70,7 +71,7 @@ def test_unheard_event_is_checked_when_it_is_needed() -> None:
     good, bad = gateway.core.ring.after(0, 10)
     good.check()
     bad.check()
-    heard = Checker().check("e", 1, Stored(SUBJECT, GOOD, False))
+    heard = Checker(builtin_timeline()).check("e", 1, Stored(SUBJECT, GOOD, False))
 
     assert (good.type, good.body, good.audience) == (heard.type, heard.body, heard.audience)
     assert (bad.body, bad.audience) == (b"", frozenset())

@@ -12,7 +12,7 @@ from beaconfire_gateway.fanout.wanted_types import select
 from beaconfire_gateway.wire.messages import Error, InvalidMessage
 from beaconfire_gateway.wire.native import Native
 from beaconfire_kit.errors import BeaconfireError
-from beaconfire_kit.event import events
+from tests.gateway.catalogues import BUILTIN
 
 NATIVE = Native()
 JSON = st.recursive(
@@ -74,14 +74,14 @@ def test_cut_off_message_is_refused(message: dict[str, Any], data: st.DataObject
 
 
 @PATIENT
-@given(st.lists(st.text(max_size=64) | st.sampled_from(sorted(events())), min_size=1, max_size=20))
+@given(st.lists(st.text(max_size=64) | st.sampled_from(sorted(BUILTIN.types)), min_size=1, max_size=20))
 def test_type_names_are_those_of_the_catalogue_or_refused_with_advice(names: list[str]) -> None:
-    unknown = [name for name in names if name not in events()]
+    unknown = [name for name in names if name not in BUILTIN.types]
     if not unknown:
-        assert select(names) == frozenset(names)
+        assert select(names, BUILTIN) == frozenset(names)
         return
     with pytest.raises(BeaconfireError) as refused:
-        select(names)
+        select(names, BUILTIN)
 
     assert repr(unknown[0]) in refused.value.message
     assert re.search("did you mean|there are access_revoked", refused.value.message)

@@ -5,10 +5,9 @@ from typing import Any
 
 import pytest
 
-from beaconfire_kit.catalogue import checking
 from beaconfire_kit.catalogue.checking import MAX_DEPTH, Checker
 from beaconfire_kit.catalogue.fragment import EventType
-from beaconfire_kit.envelope import InvalidEvent
+from beaconfire_kit.invalid_event import InvalidEvent
 from beaconfire_kit.roles import Role
 
 SUBJECT = "depot.d1.parcel.p1"
@@ -180,9 +179,8 @@ def test_details_never_show_values() -> None:
         assert "SECRET" not in detail, detail
 
 
-def test_remembered_subjects_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checking, "MAX_REMEMBERED", 3)
-    both = checker(event_type(), event_type("parcel.lost"))
+def test_remembered_subjects_are_bounded() -> None:
+    both = Checker({"parcel.moved": {1: event_type()}, "parcel.lost": {1: event_type("parcel.lost")}}, max_remembered=3)
     for number in range(10):
         both.check(f"depot.d1.parcel.p{number}", event())
         both.check(f"depot.d1.parcel.p{number}", event(type="parcel.lost"))

@@ -42,7 +42,7 @@ from beaconfire_kit.broker import STREAM, BrokerRefused
 from beaconfire_kit.catalogue.fragment import InvalidFragment
 from beaconfire_kit.catalogue_store import CatalogueError
 from beaconfire_kit.database import DatabaseUnusable
-from beaconfire_kit.envelope import InvalidEvent
+from beaconfire_kit.invalid_event import InvalidEvent
 from beaconfire_kit.key_value import BucketMissing
 from beaconfire_kit.origins import InvalidOrigin
 from beaconfire_kit.settings import Settings, read_settings
@@ -130,14 +130,6 @@ def up(
         Path | None,
         typer.Option(help="A file with programs of yours that publish onto the broker. Its changes are taken over."),
     ] = None,
-    catalogue_files: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--catalogue",
-            metavar="FILE",
-            help="Push this fragment of the catalogue, and again whenever the file is saved. Can be repeated.",
-        ),
-    ] = None,
 ) -> None:
     """Start everything on this machine and print the address to open. Ctrl-C stops it; the data stays.
 
@@ -156,7 +148,6 @@ def up(
         origins=tuple(origin or ()),
         environment=os.environ,
         publishers=publishers,
-        catalogue=tuple(catalogue_files or ()),
     )
     run_up(options, Console())
 

@@ -22,7 +22,7 @@ from rich.text import Text
 
 from beaconfire.listening import printable
 from beaconfire_kit import broker
-from beaconfire_kit.envelope import REASONS
+from beaconfire_kit.invalid_event import REASONS
 from beaconfire_kit.logs import blank
 from beaconfire_kit.seams.nats_connection import PublishDenied
 from beaconfire_kit.settings import Settings

@@ -18,7 +18,8 @@ from beaconfire_kit.catalogue.addressing import NoSubject, subject_of
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.catalogue.fragment import EventType
 from beaconfire_kit.catalogue_store import CatalogueStore
-from beaconfire_kit.envelope import InvalidEvent, body
+from beaconfire_kit.envelope import body
+from beaconfire_kit.invalid_event import InvalidEvent
 from beaconfire_kit.settings import Settings
 from beaconfire_kit.subjects import is_membership, parse_subject
 

@@ -29,7 +29,8 @@ from beaconfire_auth.root_kinds import BUILT_IN
 from beaconfire_auth.store import MEMBERS, PARENTS, PROJECTED_OFFSET, counter, set_counter
 from beaconfire_kit import broker, logs, metrics
 from beaconfire_kit.database import Database, DatabaseAway
-from beaconfire_kit.envelope import InvalidEvent, check, check_lifetime
+from beaconfire_kit.envelope import check
+from beaconfire_kit.invalid_event import InvalidEvent, check_lifetime
 from beaconfire_kit.progress import STUCK_S, Progress
 from beaconfire_kit.subjects import InvalidSubject, Pair, RoomKey, parse_subject
 

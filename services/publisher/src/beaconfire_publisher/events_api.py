@@ -26,22 +26,11 @@ from beaconfire_kit.catalogue.addressing import NoSubject, subject_of
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.catalogue.fragment import EventType
 from beaconfire_kit.catalogue_follower import CatalogueFollower
-from beaconfire_kit.envelope import (
-    MAX_EVENT_BYTES,
-    CorrelationId,
-    Envelope,
-    EventId,
-    InvalidEvent,
-    Metadata,
-    RawEvent,
-    Source,
-    body,
-    check_json,
-    compact,
-)
+from beaconfire_kit.envelope import CorrelationId, Envelope, EventId, Metadata, RawEvent, Source, body, compact
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.event import Id, events
 from beaconfire_kit.inbox import digest
+from beaconfire_kit.invalid_event import MAX_EVENT_BYTES, InvalidEvent, check_json
 from beaconfire_kit.models import Body, CamelModel
 from beaconfire_kit.roles import Role, can_edit
 from beaconfire_kit.subjects import InvalidSubject, is_membership, parse_subject, root_name

@@ -15,8 +15,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from beaconfire_kit import logs, metrics
 from beaconfire_kit.consumer import identity
 from beaconfire_kit.database import Database, DatabaseAway
-from beaconfire_kit.envelope import Envelope, InvalidEvent, Metadata, Received, check_lifetime, read
+from beaconfire_kit.envelope import Envelope, Metadata, Received, read
 from beaconfire_kit.inbox import Inbox, digest
+from beaconfire_kit.invalid_event import InvalidEvent, check_lifetime
 from beaconfire_kit.outbox import Outbox
 from beaconfire_publisher.rules import SUBJECTS, consequence
 from beaconfire_publisher.settings import WorkerSettings

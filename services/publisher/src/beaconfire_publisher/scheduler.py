@@ -19,9 +19,10 @@ from sqlalchemy import func, select
 
 from beaconfire_kit import errors, logs, metrics
 from beaconfire_kit.database import Database, DatabaseAway
-from beaconfire_kit.envelope import InvalidEvent, Metadata, check_lifetime, read
+from beaconfire_kit.envelope import Metadata, read
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.events.campaign import EntityUpdated
+from beaconfire_kit.invalid_event import InvalidEvent, check_lifetime
 from beaconfire_kit.outbox import Outbox
 from beaconfire_publisher import clock
 from beaconfire_publisher.settings import WorkerSettings

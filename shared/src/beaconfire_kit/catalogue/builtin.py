@@ -1,7 +1,6 @@
 """The fragments of our own events: `campaign`, `workspace` and `user`, made from our event classes. No I/O.
 
-They take the same way as any other fragment: `beaconfire setup` pushes them. The two events of the system are in no
-fragment, because gateways and auth act on them. They are part of every catalogue.
+They take the same way as any other fragment: `beaconfire setup` pushes them.
 """
 
 from collections.abc import Mapping
@@ -9,36 +8,32 @@ from functools import cache
 from types import MappingProxyType
 from typing import Any
 
-from beaconfire_kit.catalogue.fragment import EventType, Fragment, RootKind
-from beaconfire_kit.catalogue.from_classes import document_of, event_type_of
+import beaconfire_kit.events.every  # noqa: F401  (declares them)
+from beaconfire_kit.catalogue.fragment import Fragment, RootKind
+from beaconfire_kit.catalogue.from_classes import document_of
 from beaconfire_kit.catalogue.profile import read_fragment
+from beaconfire_kit.catalogue.system import SYSTEM
 from beaconfire_kit.event import Event, events
-from beaconfire_kit.events import campaign, tracker, user, workspace
-
-SYSTEM: Mapping[tuple[str, int], EventType] = MappingProxyType(
-    {(cls.type, cls.version): event_type_of(cls) for cls in (user.MemberChanged, user.AccessRevoked)}
-)
-"""The types that are in every catalogue, by type and version."""
 
 
 @cache
 def documents() -> Mapping[str, Mapping[str, Any]]:
-    """Return our fragments as AsyncAPI documents, by name."""
+    """Return our fragments as AsyncAPI documents, by name. A fragment has the events below one kind of root."""
     return MappingProxyType(
         {
             "campaign": document_of(
-                _events_of(campaign),
+                _events_below("campaign"),
                 name="campaign",
                 title="Campaign events",
                 roots=[RootKind("campaign", presence=True)],
             ),
             "workspace": document_of(
-                [*_events_of(workspace), *_events_of(tracker)],
+                _events_below("workspace"),
                 name="workspace",
                 title="Workspace events",
                 roots=[RootKind("workspace", presence=True)],
             ),
-            "user": document_of(_events_of(user), name="user", title="User events"),
+            "user": document_of(_events_below("user"), name="user", title="User events"),
         }
     )
 
@@ -49,6 +44,7 @@ def fragments() -> Mapping[str, Fragment]:
     return MappingProxyType({name: read_fragment(document) for name, document in documents().items()})
 
 
-def _events_of(module: object) -> list[type[Event]]:
-    name = module.__name__  # type: ignore[attr-defined]
-    return [cls for cls in events().values() if cls.__module__ == name and (cls.type, cls.version) not in SYSTEM]
+def _events_below(root: str) -> list[type[Event]]:
+    return [
+        cls for cls in events().values() if cls.subject.startswith(f"{root}.") and (cls.type, cls.version) not in SYSTEM
+    ]

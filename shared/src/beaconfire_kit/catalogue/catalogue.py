@@ -8,18 +8,18 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from beaconfire_kit.catalogue.builtin import SYSTEM
 from beaconfire_kit.catalogue.checking import CheckedEvent, Checker
 from beaconfire_kit.catalogue.fragment import EventType, Fragment, InvalidFragment, Problem, RootKind
 from beaconfire_kit.catalogue.pointers import pointer
 from beaconfire_kit.catalogue.profile import VENDOR
+from beaconfire_kit.catalogue.system import SYSTEM
 from beaconfire_kit.catalogue.templates import parse_template
 
 USER = RootKind("user", members=False)
 """Root of every catalogue: each user is the only member of their own."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Catalogue:
     """A revision. It never changes: a push makes another one."""
 

@@ -17,7 +17,7 @@ from orjson import JSONDecodeError, dumps, loads
 
 from beaconfire_kit.catalogue import schemas
 from beaconfire_kit.catalogue.fragment import PARAMETER, EventType
-from beaconfire_kit.envelope import MAX_EVENT_BYTES, InvalidEvent, check_json, check_size
+from beaconfire_kit.invalid_event import MAX_EVENT_BYTES, InvalidEvent, check_json, check_size
 from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import ID_PATTERN, is_id
 
@@ -119,7 +119,8 @@ class CheckedEvent:
 class Checker:
     """Checks against one revision of the catalogue. `types` are its types by name and version."""
 
-    def __init__(self, types: Mapping[str, Mapping[int, EventType]]) -> None:
+    def __init__(self, types: Mapping[str, Mapping[int, EventType]], *, max_remembered: int = MAX_REMEMBERED) -> None:
+        self._max_remembered = max_remembered
         self._rules = {
             name: {version: _Rule(definition) for version, definition in versions.items()}
             for name, versions in types.items()
@@ -137,7 +138,7 @@ class Checker:
         try:
             message = loads(body)
         except JSONDecodeError as error:
-            raise InvalidEvent("not_json", str(error)) from None
+            raise InvalidEvent("not_json", f"Invalid JSON: {error}") from None
         if len(body) > 2 * MAX_DEPTH and body.count(b"[") + body.count(b"{") > MAX_DEPTH:
             _check_depth(message, MAX_DEPTH)
         try:
@@ -179,7 +180,7 @@ class Checker:
     def _find_ids(self, rule: "_Rule", subject: str) -> "_Ids":
         """Find the ids in a subject, and remember them. Raises InvalidEvent if it is not a subject of this type."""
         ids = rule.match(subject)
-        if self._remembered >= MAX_REMEMBERED:
+        if self._remembered >= self._max_remembered:
             for versions in self._rules.values():
                 for one in versions.values():
                     one.ids.clear()

@@ -1,10 +1,10 @@
-"""Events of a user: membership, access and notifications. Only auth publishes the first two."""
+"""The two events of the system: membership and access. Only auth publishes them, and gateways act on them."""
 
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
-from beaconfire_kit.event import Event, Id, OpenEvent
+from beaconfire_kit.event import Event, Id
 from beaconfire_kit.roles import Role
 from beaconfire_kit.subjects import ID_PATTERN
 
@@ -39,15 +39,3 @@ class AccessRevoked(Event):
     reason: Literal["signed_out_everywhere", "refresh_token_reused", "account_closed", "revoked"]
     membership_version: int = Field(ge=1)
     root: Annotated[str, StringConstraints(pattern=f"^{ID_PATTERN}:{ID_PATTERN}$")] | None = None
-
-
-class NotificationNew(OpenEvent):
-    """A notification for one user. It reaches all connections of that user. The payload is the whole notification."""
-
-    type = "notification.new"
-    subject = "user.{user_id}.notification.{id}"
-
-    user_id: Id | None = None
-    id: Id | None = None
-    title: str | None = None
-    body: str | None = None

@@ -1,4 +1,4 @@
-"""Make an entry of the ring from a stored message. Check it against the catalogue once, never per session.
+"""Make an entry of the ring from a stored message. Check it once, never per session, by the catalogue at its offset.
 
 A message that is heard live and one that is read again later give the same entry, so a replay has the same bytes.
 """
@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.route import Routes
-from beaconfire_kit.broker import ANCHOR, CATALOGUE, TICK
-from beaconfire_kit.envelope import Checked, InvalidEvent, check
-from beaconfire_kit.roles import Role
+from beaconfire_kit.broker import ANCHOR, CATALOGUE, EPHEMERAL_PREFIX, TICK
+from beaconfire_kit.catalogue.catalogue import Catalogue
+from beaconfire_kit.catalogue.timeline import Timeline
+from beaconfire_kit.invalid_event import InvalidEvent
 
 NOT_EVENTS = frozenset({ANCHOR, CATALOGUE, TICK})
 """Subjects of the stream that carry no event."""
@@ -47,7 +48,8 @@ def has_ttl(headers: bytes) -> bool:
 class Checker:
     """Checks messages and makes entries of them. One for each gateway: it remembers routes."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeline: Timeline) -> None:
+        self.timeline = timeline
         self.routes = Routes()
 
     def check(self, epoch: str, offset: int, stored: Stored) -> Entry:
@@ -58,32 +60,22 @@ class Checker:
         if stored.has_ttl:
             raise InvalidEvent("has_ttl", "an event must not carry Nats-TTL: it would vanish from the history")
         body = stored.body
-        event = check(stored.subject, body)
-        route = self.routes[stored.subject]
+        event = self.timeline.at(offset).check(stored.subject, body)
         return Entry(
             offset,
-            route,
-            body if "id" in event else _with_id(body, offset),
+            self.routes[stored.subject],
+            body if "id" in event.message else _with_id(body, offset),
             time.monotonic(),
             epoch=epoch,
-            type=event["type"],
-            audience=audience(event),
+            type=event.type,
+            audience=event.audience,
         )
 
-    def check_ephemeral(self, subject: str, stored_subject: str, body: bytes) -> Entry:
-        """Return the entry of an event that is on no stream. It came on `subject`, and `stored_subject` has its rooms.
-
-        Raises InvalidEvent.
-        """
-        event = check(subject, body)
-        route = self.routes[stored_subject]
-        return Entry(0, route, body, time.monotonic(), type=event["type"], audience=audience(event))
-
-
-def audience(event: Checked) -> frozenset[Role] | None:
-    """The roles that may see an event; None for every role."""
-    roles = event["metadata"].get("audience")
-    return None if roles is None else frozenset(roles)
+    def check_ephemeral(self, catalogue: Catalogue, subject: str, body: bytes) -> Entry:
+        """Return the entry of an event that is on no stream. Raises InvalidEvent."""
+        event = catalogue.check(subject, body)
+        route = self.routes[subject.removeprefix(EPHEMERAL_PREFIX)]
+        return Entry(0, route, body, time.monotonic(), type=event.type, audience=event.audience)
 
 
 def _with_id(body: bytes, offset: int) -> bytes:

@@ -4,29 +4,37 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from functools import lru_cache
 
-import beaconfire_kit.events  # noqa: F401  (fills the catalogue)
 from beaconfire_kit import errors
+from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.errors import BeaconfireError
-from beaconfire_kit.event import events
+
+MAX_ADVICE = 20
+"""Types that a refusal lists."""
 
 WantedTypes = frozenset[str] | None
 """The event types wanted; None: all."""
 
 
-def select(names: Sequence[str] | None) -> WantedTypes:
+def select(names: Sequence[str] | None, catalogue: Catalogue) -> WantedTypes:
     """The types of these names; None for all. Raises BeaconfireError (`unknown_type`), which names similar types."""
-    return None if names is None else _select(tuple(names))
+    if names is None:
+        return None
+    for name in names:
+        if name not in catalogue.types:
+            raise BeaconfireError(errors.UNKNOWN_TYPE, f"{name!r} is not an event type: {_advice(name, catalogue)}")
+    return _shared(tuple(names))
 
 
 @lru_cache(maxsize=1024)
-def _select(names: tuple[str, ...]) -> frozenset[str]:
-    # Remembered, so that all sessions that want the same share one set.
-    for name in names:
-        if name not in events():
-            raise BeaconfireError(errors.UNKNOWN_TYPE, f"{name!r} is not an event type: {_advice(name)}")
+def _shared(names: tuple[str, ...]) -> frozenset[str]:
+    """All sessions that want the same share one set."""
     return frozenset(names)
 
 
-def _advice(name: str) -> str:
-    near = get_close_matches(name, events(), n=3)
-    return f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(sorted(events()))}"
+def _advice(name: str, catalogue: Catalogue) -> str:
+    near = get_close_matches(name, catalogue.types, n=3)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    some = sorted(catalogue.types)[:MAX_ADVICE]
+    more = len(catalogue.types) - len(some)
+    return f"there are {', '.join(some)}" + (f" and {more} more" if more else "")

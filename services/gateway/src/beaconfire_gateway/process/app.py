@@ -22,6 +22,7 @@ from beaconfire_gateway.sessions.authorization import AskingPolicy, Authorizatio
 from beaconfire_gateway.sessions.gateway import LOSING_S, Gateway
 from beaconfire_gateway.sessions.limits import Doorkeeper, Users
 from beaconfire_gateway.sessions.session import Session
+from beaconfire_gateway.stream.catalogue_revisions import CatalogueRevisions
 from beaconfire_gateway.stream.check_schedule import SILENCE_S
 from beaconfire_gateway.stream.deadletters import DeadLetters
 from beaconfire_gateway.stream.delivery import Delivery
@@ -34,6 +35,7 @@ from beaconfire_gateway.transports.handshake import Handshake
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_kit import broker, errors, logs
 from beaconfire_kit.authorization import Auth
+from beaconfire_kit.catalogue.timeline import Timeline
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.forwarding import ClientAddresses
 from beaconfire_kit.seams.nats_direct import DirectClient
@@ -161,10 +163,13 @@ class _Process:
         auth = Auth(http, settings.auth_at)
         auth.nc = nc
         authorization = Authorization(auth, verifier, self.hub, self._tuning.asking)
-        checker, reader = Checker(), Reader(nc)
+        timeline = Timeline()
+        checker, reader = Checker(timeline), Reader(nc)
+        revisions = CatalogueRevisions(nc, reader, timeline, self._spawn)
         gateway = self._gateway = Gateway(
             access=authorization,
-            history=History(reader, checker),
+            history=History(reader, checker, lambda: gateway.position),
+            catalogue=revisions,
             handle=requests.handle,
             call_soon=loop.call_soon,
             spawn=self._spawn,
@@ -180,6 +185,7 @@ class _Process:
         self._intake = Intake(
             nc,
             reader,
+            revisions,
             deliver=delivery.deliver,
             on_state=lambda alive: gateway.set_degraded(not alive),
             on_epoch=gateway.begin,
@@ -196,6 +202,7 @@ class _Process:
             compression=settings.compression,
             sockets=sockets,
         )
+        await revisions.subscribe()
         await nc.subscribe_direct(f"{broker.EPHEMERAL_PREFIX}>", delivery.deliver_ephemeral)
         async with AsyncExitStack() as stack:
             stack.enter_context(self._hearing_other_workers(gateway))

@@ -19,6 +19,7 @@ from beaconfire_gateway.sessions.subscription import Subscription
 from beaconfire_gateway.sessions.timers import Timers
 from beaconfire_gateway.wire.messages import Degraded, InvalidMessage, Live, Message, Request
 from beaconfire_kit import logs, metrics
+from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.cursor import Cursor
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.resync import ResyncCause
@@ -119,6 +120,31 @@ class Access(Protocol):
         ...
 
 
+class Newest(Protocol):
+    """The newest revision of the catalogue, for what has no offset: types in requests, and ephemeral events."""
+
+    @property
+    def known(self) -> Catalogue:
+        """The newest revision that was read."""
+        ...
+
+    async def newest(self) -> Catalogue:
+        """Read the newest revision, as it is after this call. Raises BeaconfireError (`unavailable`).
+
+        Call it before something is refused because it is unknown. It bounds how often it really reads.
+        """
+        ...
+
+
+async def catalogue_with(gateway: "Gateway", names: Iterable[str]) -> Catalogue:
+    """Return the newest known revision. Reads the newest one first if these types are not all in it.
+
+    Raises BeaconfireError (`unavailable`).
+    """
+    known = gateway.catalogue.known
+    return known if known.types.keys() >= set(names) else await gateway.catalogue.newest()
+
+
 class Gateway:
     """One for each process: its sessions, the newest events, and its place in the stream.
 
@@ -130,6 +156,7 @@ class Gateway:
         *,
         access: Access,
         history: History,
+        catalogue: Newest,
         handle: Callable[["Session", Incoming], None],
         call_soon: Callable[[Step], object],
         spawn: Callable[[Coroutine[Any, Any, None]], object],
@@ -147,6 +174,7 @@ class Gateway:
     ) -> None:
         self.access = access
         self.history = history
+        self.catalogue = catalogue
         self.handle = handle
         self.spawn = spawn
         self.limits = limits

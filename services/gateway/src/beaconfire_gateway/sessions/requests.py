@@ -8,10 +8,11 @@ one at a time for each session (`Session.ask`), so that answers keep the order o
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import chain
 from typing import Any, TypeAlias
 
 from beaconfire_gateway.fanout.wanted_types import select
-from beaconfire_gateway.sessions.gateway import Incoming
+from beaconfire_gateway.sessions.gateway import Incoming, catalogue_with
 from beaconfire_gateway.sessions.limits import LIMITED, LimitReached
 from beaconfire_gateway.sessions.restore import restore
 from beaconfire_gateway.sessions.room_limits import Decisions, within_limits
@@ -33,6 +34,7 @@ from beaconfire_gateway.wire.messages import (
     Unsubscribe,
 )
 from beaconfire_kit import errors, logs, metrics
+from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.errors import BeaconfireError
 
 log = logs.get(__name__)
@@ -129,6 +131,7 @@ async def _connect(session: Session, request: Connect) -> Answers:
     access = gateway.access
     claims = await access.verify(request.token or session.offered_token)
     await _reach(session, request.cursor)
+    await catalogue_with(gateway, chain(*request.types.values()))
     decisions = await access.decide(claims, request.rooms)
     while await _make_room(session, claims.user_id, request):
         decisions = await access.decide(claims, request.rooms)  # membership may have changed meanwhile
@@ -142,7 +145,7 @@ async def _connect(session: Session, request: Connect) -> Answers:
     elif request.replaces:
         gateway.replace_elsewhere(request.replaces, claims.user_id)
     _log_connected(session, request)
-    rooms = _enter(session, _narrowed(decisions, request.types))
+    rooms = _enter(session, _narrowed(decisions, request.types, gateway.catalogue.known))
     offset, trouble = gateway.find_start(request.cursor)
     ack = Ack(
         request.id,
@@ -213,7 +216,7 @@ def _enter(session: Session, decisions: Decisions) -> dict[str, RoomAnswer]:
     return answers
 
 
-def _narrowed(decisions: Decisions, wanted: Mapping[str, Sequence[str]]) -> Decisions:
+def _narrowed(decisions: Decisions, wanted: Mapping[str, Sequence[str]], catalogue: Catalogue) -> Decisions:
     """Return the decisions, each with the wanted event types of its room. An unknown type makes it a refusal."""
     if not wanted:
         return decisions
@@ -222,7 +225,7 @@ def _narrowed(decisions: Decisions, wanted: Mapping[str, Sequence[str]]) -> Deci
         if isinstance(decision, BeaconfireError):
             return decision
         try:
-            return replace(decision, types=select(wanted.get(name)))
+            return replace(decision, types=select(wanted.get(name), catalogue))
         except BeaconfireError as error:
             return error
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.wanted_types import select
 from beaconfire_gateway.sessions.catchup import PAGE
-from beaconfire_gateway.sessions.gateway import Gateway, HistoryGone
+from beaconfire_gateway.sessions.gateway import Gateway, HistoryGone, catalogue_with
 from beaconfire_gateway.sessions.room_limits import Decisions, within_limits
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.sessions.subscription import WRITE_BYTES, Subscription, heard
@@ -25,7 +25,7 @@ async def restore(session: Session, request: Subscribe) -> tuple[Decisions, Resy
     """
     assert session.claims is not None
     gateway = session.gateway
-    types = select(request.types)
+    types = select(request.types, await catalogue_with(gateway, request.types or ()))
     offset, trouble = gateway.find_start(request.cursor)
     if request.cursor is not None:
         for name in set(session.rooms) & set(request.rooms):

@@ -14,7 +14,7 @@ from nats.aio.client import Client
 from beaconfire_kit import logs, metrics
 from beaconfire_kit.broker import DEADLETTER_PREFIX
 from beaconfire_kit.cursor import Cursor
-from beaconfire_kit.envelope import InvalidEvent
+from beaconfire_kit.invalid_event import InvalidEvent
 
 log = logs.get(__name__)
 

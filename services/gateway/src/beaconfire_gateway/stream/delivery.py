@@ -1,7 +1,7 @@
 """Deliver a stored message to the ring and to the right sessions.
 
-An event is refused if it is not valid against the catalogue or does not belong on its subject. A refused event is set
-aside under `deadletter.>`, counted and logged. Its offset still counts, so no session sees a gap.
+An event is refused if it is not valid against the catalogue at its offset, or not on a subject of its type. A refused
+event is set aside under `deadletter.>`, counted and logged. Its offset still counts, so no session sees a gap.
 
 An event for a session here is checked at once, and so is one that changes access to rooms. All others go into the ring
 unchecked (ADR 0015). They are checked when a session resumes into them, or by `check_some`.
@@ -10,17 +10,21 @@ unchecked (ADR 0015). They are checked when a session resumes into them, or by `
 import time
 from collections.abc import Callable
 from functools import cache
-from typing import Protocol
+from typing import Protocol, TypeVar
+
+from pydantic import ValidationError
 
 from beaconfire_gateway.fanout.checking import NOT_EVENTS, Checker, Stored
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.route import Route
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_kit import logs, metrics
-from beaconfire_kit.broker import EPHEMERAL_PREFIX
+from beaconfire_kit.catalogue.catalogue import Catalogue
+from beaconfire_kit.catalogue.checking import CheckedEvent
 from beaconfire_kit.cursor import Cursor
-from beaconfire_kit.envelope import InvalidEvent, read
+from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.events.user import AccessRevoked, MemberChanged
+from beaconfire_kit.invalid_event import InvalidEvent
 from beaconfire_kit.subjects import InvalidSubject
 
 log = logs.get(__name__)
@@ -39,6 +43,11 @@ DROPPED = metrics.Counter(
     ["reason"],
 )
 
+MAX_ASKING = 1_000
+"""Ephemeral events that wait for the newest revision. Further ones of unknown types are set aside at once."""
+_UNKNOWN = frozenset({"unknown_type", "unknown_version"})
+
+A = TypeVar("A", MemberChanged, AccessRevoked)
 SetAside = Callable[[InvalidEvent, str, bytes, Cursor | None], None]
 """(reason, subject, body, cursor if it is in the stream): keeps a refused message for operators."""
 
@@ -62,6 +71,7 @@ class Delivery:
         self._unchecked = self._check_later  # one bound method for all entries
         self._epoch = ""
         self._checked_through = 0
+        self._asking = 0  # ephemeral events that wait for the newest revision
 
     def deliver(self, offset: int, stored: Stored) -> None:
         """Deliver the message at `offset`. Does not wait; the writes follow in this turn of the loop."""
@@ -78,12 +88,13 @@ class Delivery:
         """Deliver a message that is on no stream to the sessions that are connected, without an offset."""
         text = subject.decode(errors="replace")
         try:
-            entry = self._checker.check_ephemeral(text, text.removeprefix(EPHEMERAL_PREFIX), body)
+            self._deliver_ephemeral(self._gateway.catalogue.known, text, body)
         except InvalidEvent as error:
-            self._refuse(error, text, body, None)
-            return
-        EPHEMERAL.inc()
-        self._gateway.outbound.put(self._gateway.position, entry)
+            if error.reason in _UNKNOWN and self._asking < MAX_ASKING:
+                self._asking += 1
+                self._gateway.spawn(self._deliver_by_newest(text, body))
+            else:
+                self._refuse(error, text, body, None)
 
     def check_some(self, count: int) -> None:
         """Check the next `count` events that no session heard. Call it often: an event may leave the ring unchecked."""
@@ -100,18 +111,34 @@ class Delivery:
                 entry.check()
             self._checked_through = entry.offset
 
+    def _deliver_ephemeral(self, catalogue: Catalogue, subject: str, body: bytes) -> None:
+        entry = self._checker.check_ephemeral(catalogue, subject, body)
+        EPHEMERAL.inc()
+        self._gateway.outbound.put(self._gateway.position, entry)
+
+    async def _deliver_by_newest(self, subject: str, body: bytes) -> None:
+        """Deliver an ephemeral event of an unknown type if the newest revision has it. It has no order with a push."""
+        try:
+            self._deliver_ephemeral(await self._gateway.catalogue.newest(), subject, body)
+        except InvalidEvent as error:
+            self._refuse(error, subject, body, None)
+        except BeaconfireError as error:
+            log.warning("dropped an ephemeral event of an unknown type", reason=error.message)
+        finally:
+            self._asking -= 1
+
     def _deliver(self, offset: int, stored: Stored) -> None:
         gateway = self._gateway
         route = self._find_route(stored.subject)
         if route is None or route.is_of_access:
             try:
                 entry = self._check(offset, stored)
+                # Before the event itself is queued, so that a session that loses a room does not hear it.
+                self._change_access(self._checker.timeline.at(offset).check(stored.subject, stored.body))
             except InvalidEvent:
                 if route is not None:  # something has changed, and only auth knows the new state
                     self._access.doubt(route.rooms[-1].pair.id)
                 raise
-            # Before the event itself is queued, so that a session that loses a room does not hear it.
-            self._change_access(stored)
         elif stored.has_ttl or gateway.hub.is_heard(route.subject, route.rooms):
             entry = self._check(offset, stored)
         else:
@@ -121,13 +148,12 @@ class Delivery:
         gateway.ring.append(entry)
         gateway.outbound.put(offset, entry)
 
-    def _change_access(self, stored: Stored) -> None:
-        """Apply a valid event's change of access to rooms at once."""
-        payload = read(stored.subject, stored.body).payload
-        if isinstance(payload, MemberChanged):
-            self._access.member_changed(payload)
-        elif isinstance(payload, AccessRevoked):
-            self._access.access_revoked(payload)
+    def _change_access(self, event: CheckedEvent) -> None:
+        """Apply a valid event's change of access to rooms at once. Raises InvalidEvent."""
+        if event.type == MemberChanged.type:
+            self._access.member_changed(_read(MemberChanged, event))
+        elif event.type == AccessRevoked.type:
+            self._access.access_revoked(_read(AccessRevoked, event))
 
     def _find_route(self, subject: str) -> Route | None:
         """Return None if it is not one of our subjects. It cannot have events then."""
@@ -144,6 +170,9 @@ class Delivery:
     def _check_later(self, entry: Entry) -> None:
         """Check an entry that no session heard when it came."""
         subject, body = entry.route.subject, entry.body
+        if entry.epoch != self._gateway.epoch:  # nobody gets it, and the catalogue that counted for it is gone
+            entry.refuse()
+            return
         try:
             checked = self._check(entry.offset, Stored(subject, body, has_ttl=False))
         except Exception as error:
@@ -166,6 +195,15 @@ class Delivery:
             detail=error.detail,
         )
         self._set_aside(error, subject, body, cursor)
+
+
+def _read(cls: type[A], event: CheckedEvent) -> A:
+    """Return the payload of an event of the system. Raises InvalidEvent."""
+    try:
+        return cls.model_validate(event.payload, extra="ignore", by_alias=True, by_name=False)
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors(include_input=False)[0]["loc"]))
+        raise InvalidEvent("invalid", f"payload.{where}: expected what auth publishes") from None
 
 
 @cache

@@ -8,7 +8,7 @@ that the read returned. That is an event of the root, or a tick that was acknowl
 import asyncio
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from weakref import WeakValueDictionary
 
@@ -18,7 +18,7 @@ from beaconfire_gateway.fanout.ring import Ring
 from beaconfire_gateway.sessions.gateway import HistoryGone
 from beaconfire_gateway.stream.replay import Reader
 from beaconfire_kit import broker, logs, metrics
-from beaconfire_kit.envelope import InvalidEvent
+from beaconfire_kit.invalid_event import InvalidEvent
 from beaconfire_kit.reading import ReadFailed
 from beaconfire_kit.resync import ResyncCause
 from beaconfire_kit.subjects import Pair
@@ -58,11 +58,15 @@ class Page:
 
 
 class History:
-    """Implements `gateway.History` and `entry.Keeper` with the broker. One for each gateway."""
+    """Implements `gateway.History` and `entry.Keeper` with the broker. One for each gateway.
 
-    def __init__(self, reader: Reader, checker: Checker) -> None:
+    `position` returns how far the gateway has delivered the stream.
+    """
+
+    def __init__(self, reader: Reader, checker: Checker, position: Callable[[], int]) -> None:
         self._reader = reader
         self._checker = checker
+        self._position = position
         self._slots = asyncio.Semaphore(READS_AT_ONCE)
         self._kept: deque[Page] = deque()  # oldest first
         self._kept_of: dict[Pair, list[Page]] = {}
@@ -194,8 +198,12 @@ class History:
         if erased:
             log.warning("events are gone from the stream", root=str(root), count=len(erased), first=min(erased))
             raise HistoryGone(ResyncCause.EVENTS_ERASED)
+        # A marker behind the position may say that another revision counts there. Sessions hear those events live.
+        through = min(through, max(after, self._position()))
         entries: list[Entry] = []
         for number, (offset, message) in enumerate(stored, 1):
+            if offset > through:
+                break
             if message.subject not in NOT_EVENTS and (entry := self._check(epoch, offset, message)) is not None:
                 entries.append(entry)
             if number % CHECK_IN_A_TURN == 0:

@@ -22,10 +22,13 @@ or shows the hole.
         │ <─────────── LEVEL or NO_ANSWER ─────────────────────────────────────────────┘
         ^
         │ END_FOUND
-    SWITCHING <── OTHER_STREAM ── READING_HISTORY, REPAIRING, PROBING, VERIFYING
+    SWITCHING <── OTHER_STREAM ── READING_HISTORY, REPAIRING, PROBING, VERIFYING, HOLDING
+
+    REPAIRING, LIVE, PROBING, VERIFYING ── CATALOGUE_UNKNOWN ──> HOLDING ── CATALOGUE_KNOWN ──> REPAIRING
 
 Live messages arrive in every state but the first. A message that is next is delivered at once. A message behind a hole
-is held: in LIVE it leads to HOLE. While the position is unknown, everything is held.
+is held: in LIVE it leads to HOLE. While the position is unknown, everything is held. So is everything in HOLDING: it is
+unknown which revision of the catalogue counts behind the position (ADR 0032).
 
 A second, smaller machine runs beside this one in `broker_contact`. While the broker does not answer, clients are sent
 `degraded`. `repair` handles offsets that are gone from the stream.
@@ -35,8 +38,9 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from enum import Enum, auto
+from typing import Protocol
 
-from beaconfire_gateway.fanout.checking import Stored
+from beaconfire_gateway.fanout.checking import NOT_EVENTS, Stored
 from beaconfire_gateway.stream.broker_contact import RETRY_S, BrokerContact
 from beaconfire_gateway.stream.check_schedule import SILENCE_S, CheckSchedule
 from beaconfire_gateway.stream.live_messages import FOREIGN, parse_live
@@ -44,6 +48,7 @@ from beaconfire_gateway.stream.repair import MAX_BEHIND, YOUNG_S, OtherStream, R
 from beaconfire_gateway.stream.replay import Reader
 from beaconfire_gateway.stream.sequence import Sequence
 from beaconfire_kit import broker, logs, metrics
+from beaconfire_kit.catalogue.timeline import Start
 from beaconfire_kit.reading import ReadFailed
 from beaconfire_kit.seams.nats_direct import DirectClient
 
@@ -60,7 +65,6 @@ FRESH_S = 5.0
 ANCHOR_EVERY_S = broker.MAX_AGE_S / 8
 ANCHOR_RETRY_S = 60.0
 LEADER_ELECTED = f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{broker.STREAM}"
-_ANCHOR = broker.ANCHOR
 
 
 class State(Enum):
@@ -80,6 +84,8 @@ class State(Enum):
     """In doubt whether this is still the same stream: compares its end, its last message and its epoch."""
     SWITCHING = auto()
     """The stream is another one: finds its end and its epoch, to go on there. Live messages are held."""
+    HOLDING = auto()
+    """Unknown which revision of the catalogue counts behind the position: reads it. Messages behind it are held."""
 
 
 class Event(Enum):
@@ -104,6 +110,10 @@ class Event(Enum):
     """The stream was recreated, wiped or put back from a backup, or an operator gave it a new epoch."""
     END_FOUND = auto()
     """The position is the end of the new stream, and clients are sent its epoch."""
+    CATALOGUE_UNKNOWN = auto()
+    """A marker was reached whose revision is not loaded, or one may be among offsets that are gone."""
+    CATALOGUE_KNOWN = auto()
+    """All markers up to the end of the stream were read, and their revisions are loaded."""
     FAILED = auto()
     """An unexpected error: a bug, or a strange answer of the broker. It is logged, and the intake goes on."""
 
@@ -117,17 +127,20 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     },
     State.REPAIRING: {
         Event.LEVEL: State.LIVE,
+        Event.CATALOGUE_UNKNOWN: State.HOLDING,
         Event.OTHER_STREAM: State.SWITCHING,
         Event.FAILED: State.LIVE,
     },
     State.LIVE: {
         Event.PROBE_DUE: State.PROBING,
+        Event.CATALOGUE_UNKNOWN: State.HOLDING,
         Event.VERIFY_DUE: State.VERIFYING,
         Event.HOLE: State.REPAIRING,
         Event.FAILED: State.LIVE,
     },
     State.PROBING: {
         Event.LEVEL: State.LIVE,
+        Event.CATALOGUE_UNKNOWN: State.HOLDING,
         Event.HOLE: State.REPAIRING,
         Event.NO_ANSWER: State.LIVE,
         Event.OTHER_STREAM: State.SWITCHING,
@@ -135,6 +148,7 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
     },
     State.VERIFYING: {
         Event.LEVEL: State.LIVE,
+        Event.CATALOGUE_UNKNOWN: State.HOLDING,
         Event.HOLE: State.REPAIRING,
         Event.NO_ANSWER: State.LIVE,
         Event.OTHER_STREAM: State.SWITCHING,
@@ -144,8 +158,39 @@ TRANSITIONS: Mapping[State, Mapping[Event, State]] = {
         Event.END_FOUND: State.LIVE,
         Event.FAILED: State.SWITCHING,
     },
+    State.HOLDING: {
+        Event.CATALOGUE_KNOWN: State.REPAIRING,
+        Event.OTHER_STREAM: State.SWITCHING,
+        Event.FAILED: State.HOLDING,
+    },
 }
 """An event that a state does not list cannot end it."""
+
+
+class Revisions(Protocol):
+    """The catalogue's revisions, as the intake needs them. `catalogue_revisions` reads them."""
+
+    problem: str | None
+    """Why the catalogue is not known, for operators. None while it is."""
+
+    async def read(self, epoch: str, end: int) -> list[Start] | None:
+        """Return which revisions count where, as the stream's markers up to `end` and the broker's bucket say.
+
+        None, with `problem`, if that could not be read.
+        """
+        ...
+
+    def begin(self, starts: list[Start]) -> None:
+        """Judge by these from now on."""
+        ...
+
+    def take_up(self, offset: int, body: bytes) -> bool:
+        """A marker was reached. Judge what is behind it by its revision. False if that is not loaded."""
+        ...
+
+    async def wait(self) -> None:
+        """Wait until it is worth reading again."""
+        ...
 
 
 class Intake:
@@ -164,6 +209,7 @@ class Intake:
         self,
         nc: DirectClient,
         reader: Reader,
+        revisions: Revisions,
         *,
         deliver: Callable[[int, Stored], None],
         on_state: Callable[[bool], None],
@@ -178,6 +224,7 @@ class Intake:
     ) -> None:
         self._nc = nc
         self._reader = reader
+        self._revisions = revisions
         self._deliver = deliver
         self._on_epoch = on_epoch
         self._history_s = history_s
@@ -206,6 +253,7 @@ class Intake:
             State.PROBING: self._probe,
             State.VERIFYING: self._verify,
             State.SWITCHING: self._switch,
+            State.HOLDING: self._hold,
         }
         self.state = State.SUBSCRIBING
         self.ready = False
@@ -223,6 +271,8 @@ class Intake:
 
     def why_not_ready(self) -> str | None:
         """Return None while the position is fresh, else what is wrong."""
+        if self._revisions.problem is not None:
+            return self._revisions.problem
         if not self.ready:
             return "starting: waiting for the broker and the stream"
         stale_s = time.monotonic() - self._schedule.fresh_at
@@ -241,7 +291,9 @@ class Intake:
 
     async def _do_work(self) -> Event:
         try:
-            return await self._work[self.state]()
+            event = await self._work[self.state]()
+            is_unknown = self._sequence.is_paused and Event.CATALOGUE_UNKNOWN in TRANSITIONS[self.state]
+            return Event.CATALOGUE_UNKNOWN if is_unknown else event
         except OtherStream:
             return Event.OTHER_STREAM
         except Exception:
@@ -269,7 +321,9 @@ class Intake:
 
     async def _read_history(self) -> Event:
         """Read the newest history. If the read fails after its first message, the rest is a hole like any other."""
-        self._trail.epoch, end = await self._find_end()
+        self._trail.epoch, end, starts = await self._find_start()
+        self._repair.markers_known_through = end
+        self._revisions.begin(starts)
         try:
             await self._repair.read_history(end, since_s=self._history_s)
         except ReadFailed as error:
@@ -282,7 +336,8 @@ class Intake:
 
     async def _read_holes(self) -> Event:
         await self._repair.read_holes()
-        self._show_fresh()
+        if not self._sequence.is_paused:
+            self._show_fresh()
         return Event.LEVEL
 
     async def _wait(self) -> Event:
@@ -331,16 +386,46 @@ class Intake:
     async def _switch(self) -> Event:
         """Go on at the end of the new stream."""
         was, was_at = self.epoch, self.position
-        epoch, position = await self._find_end()
+        epoch, position, starts = await self._find_start()
         log.error("the stream was replaced", was=was, now=epoch, was_at=was_at, now_at=position)
         if epoch == was:
             log.error("its epoch is the old one: after a restore run `beaconfire doctor --new-epoch`", epoch=epoch)
         self._trail.forget()
         self._repair.forget()
         self._anchored_at = float("-inf")
+        self._repair.markers_known_through = position
+        self._revisions.begin(starts)
         self._start_at(epoch, position)
         self._show_fresh()
         return Event.END_FOUND
+
+    async def _hold(self) -> Event:
+        """Read the catalogue until it is known what counts behind the position."""
+        while True:
+            broker.check_cancelled()
+            before = self.position
+            end = await self._contact.find_end()
+            await self._repair.check_epoch()
+            if end is not None:
+                _check_end(end, before)
+                starts = await self._revisions.read(self.epoch, end)
+                if starts is not None:
+                    break
+                await self._revisions.wait()
+        self._revisions.begin(starts)
+        self._repair.markers_known_through = end
+        self._sequence.expect(end)
+        self._sequence.resume()
+        return Event.CATALOGUE_KNOWN
+
+    async def _find_start(self) -> tuple[str, int, list[Start]]:
+        """Find the stream's epoch, its end, and which revisions of the catalogue count up to there."""
+        while True:
+            epoch, end = await self._find_end()
+            starts = await self._revisions.read(epoch, end)
+            if starts is not None:
+                return epoch, end, starts
+            await self._revisions.wait()
 
     async def _find_end(self) -> tuple[str, int]:
         """Find the stream's epoch, and the offset of a tick in it. Messages heard before that tick do not count.
@@ -396,7 +481,7 @@ class Intake:
         period = int(time.time() // self._anchor_every_s)  # gateways that publish it at the same time publish one
         try:
             async with asyncio.timeout(self._reader.policy.tick_s):
-                await broker.publish(self._nc, _ANCHOR, b"", message_id=f"anchor-{self.epoch}-{period}")
+                await broker.publish(self._nc, broker.ANCHOR, b"", message_id=f"anchor-{self.epoch}-{period}")
             self._anchored_at = time.monotonic()
         except TimeoutError:
             self._anchored_at = time.monotonic() - self._anchor_every_s + ANCHOR_RETRY_S
@@ -434,13 +519,21 @@ class Intake:
     def _deliver_next(self, offset: int, stored: Stored) -> None:
         """Deliver the sequence's next message."""
         self._trail.last, self._trail.last_offset = stored, offset
-        if stored.subject == _ANCHOR and stored.body not in (b"", self.epoch.encode()):
-            self._schedule.doubt_now()  # `beaconfire doctor --new-epoch`
+        if stored.subject in NOT_EVENTS:
+            self._notice(offset, stored)
         try:
             self._deliver(offset, stored)
         except Exception:
             # One event must never stop the others. It was checked before, so whatever this is, it is our bug.
             log.exception("could not deliver", offset=offset)
+
+    def _notice(self, offset: int, stored: Stored) -> None:
+        """Act on a message that carries no event."""
+        if stored.subject == broker.ANCHOR and stored.body not in (b"", self.epoch.encode()):
+            self._schedule.doubt_now()  # `beaconfire doctor --new-epoch`
+        elif stored.subject == broker.CATALOGUE and not self._revisions.take_up(offset, stored.body):
+            self._sequence.pause()
+            self._schedule.alarm()
 
 
 def _check_end(end: int, position: int) -> None:

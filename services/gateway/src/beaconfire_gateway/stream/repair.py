@@ -5,6 +5,9 @@ If a read jumps over offsets, messages behind them wait. After the read the stre
 * They lie below the stream's first offset, so retention removed them. That is a gap, and clients are sent `resync`.
 * They are young. They are read once more. If they are missing again, they are a gap, too.
 * They are so old that they most likely were ticks that expired. Clients hear nothing, but memberships are confirmed.
+
+A marker of the catalogue may be among them. So before they are passed over, the sequence pauses until the markers that
+the stream has were read (`markers_known_through`).
 """
 
 import contextlib
@@ -114,6 +117,8 @@ class Repair:
         self._max_behind = max_behind
         self._missed: frozenset[int] = frozenset()
         """The places of missing young offsets in the last read. They are read once more."""
+        self.markers_known_through = 0
+        """All markers of the catalogue up to this offset were read from the stream."""
         self.is_counted = False
         """Whether messages that are read count as repaired. The history at the start does not."""
 
@@ -136,7 +141,7 @@ class Repair:
         """Read holes until none is known, as long as it takes. Raises OtherStream."""
         started = time.monotonic()
         await self.check_stream()
-        known = 0
+        known = 0  # nothing is a hole while the sequence is paused
         while (upto := self._sequence.hole) is not None:
             broker.check_cancelled()
             if upto != known:
@@ -159,8 +164,13 @@ class Repair:
         stream = await self._contact.stream_state()
         if stream.epoch != self._trail.epoch:
             raise OtherStream
-        if stream.first > self._position + 1:
+        if stream.first > self._position + 1 and self._knows_markers(stream.first - 1):
             self._lose(stream.first - 1)
+
+    async def check_epoch(self) -> None:
+        """Check that this is the stream that was heard. Raises OtherStream."""
+        if (await self._contact.stream_state()).epoch != self._trail.epoch:
+            raise OtherStream
 
     async def check_last(self, last: Stored | None, offset: int) -> None:
         """Check that the stream still has the message that was heard at an offset. Raises OtherStream, ReadFailed.
@@ -220,6 +230,8 @@ class Repair:
             nonlocal size
             if self._sequence.position is None:
                 self._on_start(offset - 1)
+            if self._sequence.is_paused:
+                return  # it is read again
             if not behind and offset <= self._position + 1:
                 self._fill(offset, stored, at)
             else:
@@ -231,11 +243,11 @@ class Repair:
             since_s=since_s,
             upto=upto,
             on_message=sort,
-            enough=lambda: len(behind) >= self._max_behind or size >= MAX_BEHIND_BYTES,
+            enough=lambda: self._sequence.is_paused or len(behind) >= self._max_behind or size >= MAX_BEHIND_BYTES,
         )
         if self._sequence.position is None:  # everything young enough is gone, the tick itself included
             self._on_start(through)
-        if through > self._position:
+        if through > self._position and not self._sequence.is_paused:
             await self._deliver_behind(behind, through)
 
     async def _deliver_behind(self, behind: list[_Read], through: int) -> None:
@@ -259,7 +271,7 @@ class Repair:
             if jump.first >= stream.first and is_young:
                 young.add(jump.first)
         unsure, self._missed = young - self._missed, frozenset(young)
-        if unsure:
+        if unsure or not self._knows_markers(max((jump.last for jump in jumps), default=0)):
             return
         if lost:
             self._lose(lost)
@@ -287,6 +299,15 @@ class Repair:
                 REPAIRED.inc()
             self._trail.last_read_at = at
         self._sequence.fill(offset, stored)
+
+    def _knows_markers(self, offset: int) -> bool:
+        """Whether the catalogue is known behind `offset`, which is passed over. If not, pauses the sequence.
+
+        A marker may be among what is gone.
+        """
+        if offset > self.markers_known_through:
+            self._sequence.pause()
+        return not self._sequence.is_paused
 
     def _lose(self, position: int) -> None:
         """Count everything up to `position` as lost, and report the gap before anything behind it is delivered."""

@@ -31,7 +31,7 @@ _MessageId = Annotated[str, StringConstraints(min_length=1, max_length=64)] | in
 _RoomName = Annotated[str, StringConstraints(max_length=300)]
 _RoomNames = Annotated[tuple[_RoomName, ...], Field(max_length=MAX_ROOMS_PER_MESSAGE)]
 _TypeNames = Annotated[
-    tuple[Annotated[str, StringConstraints(max_length=64)], ...], Field(min_length=1, max_length=MAX_TYPES)
+    tuple[Annotated[str, StringConstraints(max_length=128)], ...], Field(min_length=1, max_length=MAX_TYPES)
 ]
 
 

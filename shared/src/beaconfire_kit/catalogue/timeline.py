@@ -1,0 +1,66 @@
+"""Which revision of the catalogue counts at which offset of the stream. No I/O.
+
+timeline.begin([(0, seven), (1200, eight)])
+timeline.append(5310, nine)          # the marker at offset 5310 was reached
+timeline.at(4000)                    # → eight
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable
+
+from beaconfire_kit.catalogue.catalogue import Catalogue
+
+Start = tuple[int, Catalogue]
+"""(offset of the marker, or 0; the revision that counts for everything behind it)."""
+
+
+class Timeline:
+    """The revisions of one epoch, in the order of their markers. Before `begin` it has the system's two types alone."""
+
+    def __init__(self) -> None:
+        self._offsets: list[int] = []
+        self._catalogues: list[Catalogue] = []
+        self._since = 0
+        self.current = Catalogue.of(0, {})
+        """The revision that counts for what comes next."""
+
+    def __len__(self) -> int:
+        return len(self._offsets)
+
+    def __contains__(self, offset: int) -> bool:
+        """Whether a revision begins at this offset."""
+        index = bisect_left(self._offsets, offset)
+        return self._offsets[index : index + 1] == [offset]
+
+    def begin(self, starts: Iterable[Start]) -> None:
+        """Start over, with at least one revision: in another epoch, or because markers may have been missed.
+
+        The first revision also counts for everything before its offset.
+        """
+        pairs = sorted(starts, key=lambda start: start[0])
+        self._offsets = [offset for offset, _ in pairs]
+        self._catalogues = [catalogue for _, catalogue in pairs]
+        self._since, self.current = pairs[-1]
+
+    def append(self, offset: int, catalogue: Catalogue) -> None:
+        """A marker was reached: this revision counts for everything behind it."""
+        if self._offsets and offset <= self._since:
+            raise ValueError(f"a revision begins at {self._since} already, and {offset} is not behind it")
+        self._offsets.append(offset)
+        self._catalogues.append(catalogue)
+        self._since, self.current = offset, catalogue
+
+    def at(self, offset: int) -> Catalogue:
+        """Return the revision that counts for the message at an offset."""
+        if offset > self._since:
+            return self.current
+        return self._catalogues[max(0, bisect_left(self._offsets, offset) - 1)]
+
+    def catalogues(self) -> frozenset[Catalogue]:
+        """Return every revision that counts somewhere."""
+        return frozenset(self._catalogues)
+
+    def forget(self, first: int) -> None:
+        """Drop revisions that count for nothing from the offset `first` on: the stream begins there."""
+        gone = max(0, bisect_left(self._offsets, first) - 1)
+        del self._offsets[:gone], self._catalogues[:gone]

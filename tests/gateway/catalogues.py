@@ -1,0 +1,56 @@
+"""Catalogues for parts of the gateway that run without a broker: our own events, always known."""
+
+import asyncio
+
+from beaconfire_kit.catalogue import builtin
+from beaconfire_kit.catalogue.catalogue import Catalogue
+from beaconfire_kit.catalogue.timeline import Start, Timeline
+
+BUILTIN = Catalogue.of(1, builtin.fragments())
+
+
+def builtin_timeline() -> Timeline:
+    """Our own events count for the whole stream."""
+    timeline = Timeline()
+    timeline.begin([(0, BUILTIN)])
+    return timeline
+
+
+class Fixed:
+    """Implements `gateway.Newest`: there is no newer revision."""
+
+    @property
+    def known(self) -> Catalogue:
+        return BUILTIN
+
+    async def newest(self) -> Catalogue:
+        return BUILTIN
+
+
+class Unchanging:
+    """Implements `intake.Revisions`: one revision, which can be read unless a test says otherwise."""
+
+    def __init__(self) -> None:
+        self.problem: str | None = None
+        self.is_lost = False
+        """Whether no revision can be read, nor taken up."""
+        self.read_up_to: list[int] = []
+        """The end of the stream at each read."""
+
+    async def read(self, epoch: str, end: int) -> list[Start] | None:
+        self.read_up_to.append(end)
+        if self.is_lost:
+            self.problem = "lost"
+            return None
+        return [(0, BUILTIN)]
+
+    def begin(self, starts: list[Start]) -> None:
+        self.problem = None
+
+    def take_up(self, offset: int, body: bytes) -> bool:
+        if self.is_lost:
+            self.problem = "lost"
+        return not self.is_lost
+
+    async def wait(self) -> None:
+        await asyncio.sleep(0.1)

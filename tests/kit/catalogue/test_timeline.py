@@ -1,0 +1,57 @@
+"""Each offset of the stream has the revision of the last marker before it."""
+
+import pytest
+
+from beaconfire_kit.catalogue.catalogue import Catalogue
+from beaconfire_kit.catalogue.timeline import Timeline
+
+
+def revisions(count: int) -> list[Catalogue]:
+    return [Catalogue.of(number, {}) for number in range(1, count + 1)]
+
+
+def numbers(timeline: Timeline, *offsets: int) -> list[int]:
+    return [timeline.at(offset).revision for offset in offsets]
+
+
+def test_marker_counts_for_what_is_behind_it() -> None:
+    one, two, three = revisions(3)
+    timeline = Timeline()
+    timeline.begin([(0, one), (10, two)])
+    timeline.append(20, three)
+
+    assert numbers(timeline, 1, 10, 11, 20, 21, 1_000) == [1, 1, 2, 2, 3, 3]
+    assert timeline.current is three
+    assert [offset in timeline for offset in (0, 9, 10, 20, 21)] == [True, False, True, True, False]
+
+
+def test_first_revision_counts_for_everything_before_it_too() -> None:
+    one, two = revisions(2)
+    timeline = Timeline()
+    timeline.begin([(50, two), (30, one)])
+
+    assert numbers(timeline, 1, 30, 50, 51) == [1, 1, 1, 2]
+
+
+def test_timeline_that_has_not_begun_knows_the_types_of_the_system() -> None:
+    assert set(Timeline().current.types) == {"member_changed", "access_revoked"}
+
+
+def test_markers_come_in_order() -> None:
+    one, two = revisions(2)
+    timeline = Timeline()
+    timeline.begin([(10, one)])
+
+    with pytest.raises(ValueError, match="10 is not behind it"):
+        timeline.append(10, two)
+
+
+def test_revisions_that_no_event_needs_are_forgotten() -> None:
+    timeline = Timeline()
+    timeline.begin(zip((0, 10, 20, 30), revisions(4), strict=True))
+    timeline.forget(21)
+
+    assert len(timeline) == 2
+    assert numbers(timeline, 21, 30, 31) == [3, 3, 4]
+    timeline.forget(1_000)
+    assert numbers(timeline, 1_000) == [4]
