@@ -275,7 +275,7 @@ def test_a_broker_that_is_away_is_reported_in_time(run: Catalogue, declared: Nat
 
     assert refused.exit_code == 1
     assert "did not answer within 1 s" in refused.text
-    assert "Nothing was changed" in refused.text
+    assert "Nothing was pushed" in refused.text
 
 
 def test_an_empty_catalogue_says_what_to_run(call: Call, nats_server: NatsServer) -> None:

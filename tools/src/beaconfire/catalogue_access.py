@@ -30,6 +30,21 @@ class CatalogueUnusable(Exception):
     """The command could not read or change the catalogue. The text says why, and what to do."""
 
 
+class BrokerAway(CatalogueUnusable):
+    """The broker did not answer in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pushers:
+    """The broker users that change the catalogue."""
+
+    catalogue: Settings
+    setup: Settings | None
+    """None if its password is not known. Only a push with a new root needs it."""
+    permit: Callable[[Sequence[str]], None] = lambda _kinds: None
+    """Lets publishers publish in new roots, before the push. It waits."""
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """A document of a fragment, and where each part of it was read."""
@@ -135,7 +150,7 @@ async def load(store: CatalogueStore, revision: int | None) -> Catalogue:
 
 @asynccontextmanager
 async def opened(settings: Settings, timeout_s: float = TIMEOUT_S) -> AsyncIterator[CatalogueStore]:
-    """Connect to the catalogue. Raises CatalogueUnusable if the broker does not answer in time."""
+    """Connect to the catalogue. Raises BrokerAway if the broker does not answer in time."""
     store: CatalogueStore | None = None
     try:
         async with asyncio.timeout(timeout_s):
@@ -146,7 +161,7 @@ async def opened(settings: Settings, timeout_s: float = TIMEOUT_S) -> AsyncItera
             finally:
                 await broker.close(nc)
     except TimeoutError:
-        raise CatalogueUnusable(_no_answer(settings, timeout_s, store)) from None
+        raise BrokerAway(_no_answer(settings, timeout_s, store)) from None
 
 
 def _no_answer(settings: Settings, timeout_s: float, store: CatalogueStore | None) -> str:
@@ -157,27 +172,29 @@ def _no_answer(settings: Settings, timeout_s: float, store: CatalogueStore | Non
             "`beaconfire catalogue list` shows it as soon as the broker answers"
         )
     user = settings.nats_user or "(none)"
-    return f"{text}. Does it run with JetStream? May the user {user} connect? Nothing was changed"
+    return f"{text}. Does it run with JetStream? May the user {user} connect? Nothing was pushed"
 
 
 async def change(
-    settings: Settings, setup: Settings | None, call: Callable[[CatalogueStore], Awaitable[R]], *, timeout_s: float
+    pushers: Pushers, call: Callable[[CatalogueStore], Awaitable[R]], *, timeout_s: float = TIMEOUT_S
 ) -> R:
     """Change the catalogue. If it declares a new root, let the stream store the root's events first, as `setup`.
 
     The first event of a root must find a stream that takes it, so the marker comes last. Raises CatalogueUnusable.
     """
-    async with opened(settings, timeout_s) as store:
+    async with opened(pushers.catalogue, timeout_s) as store:
         try:
             return await call(store)
         except StreamLacksSubjects as error:
             lacking = error
-        if setup is None:
-            roots = " ".join(f"--root {subject.removesuffix('.>')}" for subject in lacking.subjects)
+        kinds = [subject.removesuffix(".>") for subject in lacking.subjects]
+        if pushers.setup is None:
             raise CatalogueUnusable(
-                f"{lacking}. Set BEACONFIRE_SETUP_PASSWORD and push again, or run `beaconfire setup {roots}` first"
+                f"{lacking}. Set BEACONFIRE_SETUP_PASSWORD and push again, or run "
+                f"`beaconfire setup {' '.join(f'--root {kind}' for kind in kinds)}` first"
             )
-        await add_roots(setup, lacking.subjects, timeout_s=timeout_s)
+        await asyncio.to_thread(pushers.permit, kinds)
+        await add_roots(pushers.setup, lacking.subjects, timeout_s=timeout_s)
         return await call(store)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -12,14 +13,13 @@ from rich.console import Console
 
 from beaconfire import catalogue_access as access
 from beaconfire import catalogue_views as views
-from beaconfire.catalogue_access import Source
+from beaconfire.catalogue_access import Pushers, Source
 from beaconfire.data_folder import DataFolder
 from beaconfire.local_permissions import permit_roots
 from beaconfire.options import DATA, AsJson, Data, as_user, has_broker_settings
 from beaconfire.tables import print_table
 from beaconfire_kit.catalogue import builtin
 from beaconfire_kit.catalogue_store import CatalogueStore, Pushed
-from beaconfire_kit.settings import Settings
 
 R = TypeVar("R")
 
@@ -78,8 +78,6 @@ def push(
             return await store.check(documents)
         return await store.push(documents, by=by or access.pushed_by())
 
-    if not dry_run and not has_broker_settings():
-        permit_roots(folder, access.roots_of(sources))
     pushed = _change(folder, setup_password, call, sources, timeout_s=timeout)
     views.print_pushed(pushed, as_json=as_json, is_only_checked=dry_run)
 
@@ -223,16 +221,17 @@ def _change(
     *,
     timeout_s: float,
 ) -> R:
-    settings = as_user("catalogue", folder)
-    setup = _setup(settings, setup_password, folder)
+    pushers = _pushers(folder, setup_password)
     with access.explaining(sources):
-        return asyncio.run(access.change(settings, setup, call, timeout_s=timeout_s))
+        return asyncio.run(access.change(pushers, call, timeout_s=timeout_s))
 
 
-def _setup(settings: Settings, password: str | None, folder: DataFolder) -> Settings | None:
-    """Return settings to connect as `setup`, if its password is known: from an option, or of the running `up`."""
-    if password is not None:
-        return settings.model_copy(update={"nats_user": "setup", "nats_password": SecretStr(password)})
+def _pushers(folder: DataFolder, setup_password: str | None) -> Pushers:
+    """Return the broker users of the environment, or those of the running `up`."""
+    settings = as_user("catalogue", folder)
     if not has_broker_settings():
-        return as_user("setup", folder)
-    return settings if settings.nats_user in ("", "setup") else None
+        return Pushers(settings, as_user("setup", folder), partial(permit_roots, folder))
+    if setup_password is not None:
+        password = {"nats_user": "setup", "nats_password": SecretStr(setup_password)}
+        return Pushers(settings, settings.model_copy(update=password))
+    return Pushers(settings, settings if settings.nats_user in ("", "setup") else None)

@@ -130,6 +130,14 @@ def up(
         Path | None,
         typer.Option(help="A file with programs of yours that publish onto the broker. Its changes are taken over."),
     ] = None,
+    catalogue_files: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--catalogue",
+            metavar="FILE",
+            help="Push this fragment of the catalogue, and again whenever the file is saved. Can be repeated.",
+        ),
+    ] = None,
 ) -> None:
     """Start everything on this machine and print the address to open. Ctrl-C stops it; the data stays.
 
@@ -148,6 +156,7 @@ def up(
         origins=tuple(origin or ()),
         environment=os.environ,
         publishers=publishers,
+        catalogue=tuple(catalogue_files or ()),
     )
     run_up(options, Console())
 

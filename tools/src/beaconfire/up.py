@@ -11,24 +11,30 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
+from pydantic import SecretStr
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
 from beaconfire import demo
+from beaconfire.catalogue_access import Pushers
 from beaconfire.data_folder import OPERATOR_TOKEN, SERVICE_TOKEN, DataFolder, Running
 from beaconfire.environment import PassedOn, passed_on
-from beaconfire.local_permissions import LocalPermissions
+from beaconfire.local_catalogue import LocalCatalogue
+from beaconfire.local_permissions import LocalPermissions, permit_roots
 from beaconfire.local_services import Plan, Services
 from beaconfire.log_stream import LogStream, errors, last_words
 from beaconfire.nats_server import BrokerDidNotStart, free_port
 from beaconfire.processes import Process
 from beaconfire.publishers_file import read_publishers
+from beaconfire_kit.broker import BUILT_IN_ROOTS
 from beaconfire_kit.origins import normal_origin
+from beaconfire_kit.settings import Settings
 
 RESTART_AFTER_S = 1.0
 RESTARTS_A_MINUTE = 5
@@ -71,6 +77,8 @@ class Options:
     """The user's variables. `beaconfire.environment` passes them on to the services."""
     publishers: Path | None = None
     """A file with further publishers. It is watched."""
+    catalogue: tuple[Path, ...] = ()
+    """Fragments of the catalogue that are pushed at start. The files are watched."""
 
     @property
     def public_host(self) -> str:
@@ -85,7 +93,8 @@ class Options:
 def up(options: Options, console: Console) -> None:
     """Run everything until a signal. Return when everything has ended.
 
-    Raises DataFolderUnusable, PortTaken, InvalidOrigin, InvalidPublishers, DidNotStart, BrokerDidNotStart, NotSeeded.
+    Raises DataFolderUnusable, PortTaken, InvalidOrigin, InvalidPublishers, InvalidFile, CatalogueUnusable, DidNotStart,
+    BrokerDidNotStart, NotSeeded.
     Then no process is left running.
     """
     folder = DataFolder(options.data)
@@ -93,17 +102,23 @@ def up(options: Options, console: Console) -> None:
     passed = passed_on(options.environment, also_used={publisher.password_variable for publisher in known})
     origins = tuple(normal_origin(one) for one in (*options.origins, *passed.origins))
     check_page(options)
+    catalogue = LocalCatalogue(options.catalogue)
     with folder.locked():
         check_ports(options)
         if options.fresh:
             folder.clear()
+        folder.add_roots(catalogue.roots - set(BUILT_IN_ROOTS))
         permissions = LocalPermissions(folder, options.publishers, options.environment)
         stream = LogStream(console, level="debug" if options.verbose else "info")
         for note in passed.notes:
             stream.say(note, level="warning")
         stream.is_open = options.verbose
         services = Services(_plan(options, folder, passed, origins, permissions), on_line=stream.show)
-        with _stopping(services, stream):
+
+        def say(sentence: str, level: str) -> None:
+            stream.say(sentence, level=level)
+
+        with _stopping(services, stream), catalogue.watched():
             with console.status("Starting broker, auth, publisher, workers and gateways …"):
                 services.start()
                 folder.write_running(_running(options, services, permissions))
@@ -111,15 +126,26 @@ def up(options: Options, console: Console) -> None:
                     seed_once(folder, services)
             console.print(_box(options, folder, services))
             stream.is_open = True
+            catalogue.start(_pushers(services, folder), say)
 
             def write_running() -> None:
                 folder.write_running(_running(options, services, permissions))
 
             def take_over_permissions() -> None:
-                if permissions.check(services.nats, lambda text, level: stream.say(text, level=level)):
+                if permissions.check(services.nats, say):
                     write_running()
 
             Watch(services, stream, on_started=write_running).run(take_over_permissions)
+
+
+def _pushers(services: Services, folder: DataFolder) -> Pushers:
+    """Return the broker users with which `up` pushes the fragments of its files."""
+
+    def settings(user: str) -> Settings:
+        password = SecretStr(services.nats.passwords[user])
+        return Settings(nats_url=services.nats.url, nats_user=user, nats_password=password)
+
+    return Pushers(settings("catalogue"), settings("setup"), partial(permit_roots, folder))
 
 
 def check_page(options: Options) -> None:
