@@ -90,7 +90,18 @@ class Bodies:
             found.append({name: self._right(properties[name]) for name in schema.get("required", ())})
         if schema.get("type") == "array":
             found.append([self._right(schema["items"])] * max(1, schema.get("minItems", 0)))
-        found += ["x", "ann@mill.test", "2026-01-01T00:00:00Z", "long enough", "campaign", 1, 60, True, None]
+        found += [
+            "x",
+            "ann@mill.test",
+            "2026-01-01T00:00:00Z",
+            "long enough",
+            "campaign",
+            "campaign:c1",
+            1,
+            60,
+            True,
+            None,
+        ]
         return next(value for value in found if self._of(schema).is_valid(value))
 
     def _around(self, schema: Mapping[str, Any]) -> Iterator[Any]:

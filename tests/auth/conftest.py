@@ -185,7 +185,7 @@ async def table(auth: Auth, server: NatsServer) -> AsyncIterator[Table]:
         heard.put_nowait(read(message.subject.removeprefix("live."), message.data))
 
     async with connected(server, "publisher") as nc, connected(server, "gateway") as gateway:
-        await gateway.subscribe("live.campaign.*.member.*", cb=hear)
+        await gateway.subscribe("live.*.*.member.*", cb=hear)
         await gateway.subscribe("live.user.*.access", cb=hear)
         await gateway.flush()
         made = Table(auth, nc, heard)

@@ -13,12 +13,17 @@ from beaconfire_auth.app import build
 from beaconfire_auth.http import NewMember, NewRole, Refresh, SignIn, SignOut, SignUp
 from beaconfire_auth.settings import Settings
 from beaconfire_kit.authorization import HttpQuestion
+from beaconfire_kit.backend import MemberChanges, NewRoot, Revocation
 from tests.auth.conftest import PASSWORD, Answer, Auth, Table
 from tests.openapi import Bodies, assert_described, described, routes
 
 DOCUMENT = openapi.document()
 MODELS: dict[str, type[BaseModel]] = {
-    model.__name__: model for model in (HttpQuestion, NewMember, NewRole, Refresh, SignIn, SignOut, SignUp)
+    model.__name__: model
+    for model in (
+        *(HttpQuestion, NewMember, NewRole, Refresh, SignIn, SignOut, SignUp),
+        *(MemberChanges, NewRoot, Revocation),
+    )
 }
 MEMBERS = "/auth/roots/{root}/members"
 
@@ -68,6 +73,9 @@ def test_limited_calls_are_described_with_429() -> None:
         *(("post", path) for path in ("/auth/sign-up", "/auth/sign-in", MEMBERS)),
         ("put", one),
         ("delete", one),
+        ("delete", "/auth/roots/{root}"),
+        *(("post", path) for path in ("/auth/roots", "/auth/members/bulk", "/auth/revocations")),
+        ("post", "/auth/users/{user_id}/disconnect"),
     }
 
 
@@ -84,7 +92,29 @@ async def test_answers_of_auth_match_its_openapi_document(table: Table) -> None:
     ann = {"email": "ann@auth.example", "password": PASSWORD, "name": "Ann"}
     nobody = {"email": "nobody@auth.example", "role": "viewer"}
     member = f"{table.path}/{viewer.id}"
+    patterns = ["campaign.*.member.*", "user.*.access"]
+    issued = await auth.operate("POST", "service-tokens", {"service": "backend", "publish": patterns})
+    backend = issued.body["token"]
+    new, here = {"root": "campaign:c9", "owner": {"userId": owner.id}}, "campaign:c9"
     calls: list[tuple[str, str, str, Any, str | None, int]] = [
+        ("post", "/auth/roots", "/auth/roots", new, backend, 201),
+        ("post", "/auth/roots", "/auth/roots", new, backend, 200),
+        ("post", "/auth/roots", "/auth/roots", new, owner.token, 403),
+        ("post", "/auth/roots", "/auth/roots", {**new, "root": "campaign:c1", "owner": {"userId": "x"}}, backend, 404),
+        ("post", "/auth/roots", "/auth/roots", {**new, "owner": {"userId": editor.id}}, backend, 409),
+        ("post", "/auth/roots", "/auth/roots", {}, backend, 400),
+        ("get", "/auth/roots", "/auth/roots?kind=campaign&limit=1", None, backend, 200),
+        ("get", "/auth/roots", "/auth/roots", None, backend, 400),
+        ("get", MEMBERS, f"/auth/roots/{here}/members", None, backend, 200),
+        ("put", f"{MEMBERS}/{{user_id}}", f"/auth/roots/{here}/members/{editor.id}", {"role": "viewer"}, backend, 200),
+        ("get", f"{MEMBERS}/{{user_id}}", f"/auth/roots/{here}/members/{editor.id}", None, backend, 200),
+        ("get", f"{MEMBERS}/{{user_id}}", f"/auth/roots/{here}/members/{viewer.id}", None, backend, 404),
+        ("post", "/auth/members/bulk", "/auth/members/bulk", {"members": [{}, {}]}, backend, 200),
+        ("post", "/auth/members/bulk", "/auth/members/bulk", {"members": []}, backend, 400),
+        ("delete", "/auth/roots/{root}", f"/auth/roots/{here}", None, backend, 200),
+        ("post", "/auth/users/{user_id}/disconnect", f"/auth/users/{viewer.id}/disconnect", None, backend, 204),
+        ("post", "/auth/revocations", "/auth/revocations", {"userId": viewer.id, "root": here}, backend, 200),
+        ("post", "/auth/revocations", "/auth/revocations", {"userId": "nobody"}, backend, 404),
         ("post", "/auth/sign-up", "/auth/sign-up", ann, None, 201),
         ("post", "/auth/sign-up", "/auth/sign-up", ann, None, 409),
         ("post", "/auth/sign-up", "/auth/sign-up", {}, None, 400),

@@ -12,7 +12,7 @@ from beaconfire_auth.migrations import MIGRATIONS
 from beaconfire_auth.revocations import KEPT, Revocations
 from beaconfire_auth.store import OUTBOX, REVOCATIONS
 from beaconfire_kit.database import Database
-from beaconfire_kit.envelope import read
+from beaconfire_kit.envelope import Metadata, read
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.events.user import AccessRevoked
 from beaconfire_kit.migrations import open_database
@@ -45,15 +45,20 @@ async def test_revocation_of_a_root_is_stored_and_repeating_it_only_moves_it_for
     (stored,) = (await revocations.of("acme-alice")).values()
 
     assert now < stored.issued_before <= now + 60
-    assert (stored.authorizer_version, stored.membership_version) == (7, second)
-    assert second > first
+    third = await revocations.revoke("acme-alice", D1, issued_before=now - 60, authorizer_version=8)
+    (moved,) = (await revocations.of("acme-alice")).values()
+
+    assert (stored.authorizer_version, stored.membership_version) == (7, first)
+    assert (moved.authorizer_version, moved.membership_version) == (8, third)
+    assert third > first == second
+    assert moved.issued_before == stored.issued_before
     assert await revocations.of("acme-bob") == {}
 
 
 async def test_each_revocation_of_a_root_is_an_event_that_names_it(
     revocations: Revocations, database: Database
 ) -> None:
-    version = await revocations.revoke("acme-alice", D1, correlation_id="req-7")
+    version = await revocations.revoke("acme-alice", D1, metadata=Metadata(source="auth", correlation_id="req-7"))
     async with database.reading() as connection:
         (row,) = (await connection.execute(select(OUTBOX))).all()
     event = read(row.subject, row.body)

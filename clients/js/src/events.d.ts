@@ -248,11 +248,13 @@ export interface MemberChanged {
  *
  * With `root` (`depot:d1`), only the user's access to this root was revoked, as far as it does not come from a
  * membership. Sockets stay open, and gateways ask auth which of the root's rooms the user may still hear.
+ *
+ * With the reason `disconnected` no token was revoked. Gateways close the sockets that the user has open.
  */
 export interface AccessRevoked {
   readonly userId: string;
   readonly issuedBefore: string;
-  readonly reason: "signed_out_everywhere" | "refresh_token_reused" | "account_closed" | "revoked";
+  readonly reason: "signed_out_everywhere" | "refresh_token_reused" | "account_closed" | "revoked" | "disconnected";
   readonly membershipVersion: number;
   readonly root?: string | null;
 }

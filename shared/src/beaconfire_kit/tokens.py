@@ -162,6 +162,12 @@ class ServiceClaims:
     token_id: str
     key_id: str = ""
 
+    @property
+    def source(self) -> str:
+        """The `source` of the service's events: its name, in lower case and with a letter in front."""
+        name = self.service.lower()
+        return name if name[0].isalpha() else f"s{name}"[:64]
+
 
 def may_publish(claims: ServiceClaims, subject: str) -> bool:
     """Return whether a service token allows an event on this subject. Only auth may publish membership changes."""
@@ -172,6 +178,16 @@ def may_publish(claims: ServiceClaims, subject: str) -> bool:
     if is_membership(subject):
         return False
     return any(matches(pattern, subject) for pattern in claims.publish)
+
+
+def may_manage(patterns: Collection[str], subject: str) -> bool:
+    """Return whether a service token's patterns give the right to change what auth's events on this subject report.
+
+    That is a membership (`depot.d1.member.u1`) or a user's access (`user.u1.access`). An id in the subject may be `*`,
+    for all of them. The pattern has to have the word `member` or `access` itself: `depot.>` is a right to publish.
+    """
+    word = subject.split(".")[2]
+    return any(one.split(".")[2:3] == [word] and matches(one, subject) for one in patterns)
 
 
 def check_pattern(text: str) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from beaconfire_kit.authorization import AUTHORIZE, GRANT, QUEUE
+from beaconfire_kit.backend import ACCESS
 from beaconfire_kit.broker import (
     BUILT_IN_ROOTS,
     CATALOGUE,
@@ -131,6 +132,7 @@ _OURS: tuple[BrokerUser, ...] = (
             "ephemeral.>",
             AUTHORIZE,
             GRANT,
+            ACCESS,
             WAKE,
             _STREAM_INFO,
             _READS_CATALOGUE,
@@ -166,7 +168,7 @@ _OURS: tuple[BrokerUser, ...] = (
             *_looks_up("auth"),
             _READS_CATALOGUE,
         ),
-        subscribe=(f"{AUTHORIZE} {QUEUE}", f"{GRANT} {QUEUE}", f"{LIVE_PREFIX}{CATALOGUE}"),
+        subscribe=(f"{AUTHORIZE} {QUEUE}", f"{GRANT} {QUEUE}", f"{ACCESS} {QUEUE}", f"{LIVE_PREFIX}{CATALOGUE}"),
         replies=True,
     ),
     _worker("rules-engine"),
@@ -189,7 +191,7 @@ def _in_every_root(user: BrokerUser, kinds: Iterable[str]) -> BrokerUser:
 
 
 def _row(publisher: Publisher) -> BrokerUser:
-    kit = (AUTHORIZE, GRANT, _STREAM_INFO, _READS_CATALOGUE, *_looks_up(publisher.name))
+    kit = (AUTHORIZE, GRANT, ACCESS, _STREAM_INFO, _READS_CATALOGUE, *_looks_up(publisher.name))
     return BrokerUser(
         publisher.name,
         publish=(

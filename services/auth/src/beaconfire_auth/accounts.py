@@ -24,6 +24,7 @@ from beaconfire_auth.successors import Successors
 from beaconfire_kit import errors, logs, metrics, tokens
 from beaconfire_kit.access import REFUSED, refusing_invalid_tokens
 from beaconfire_kit.database import Database, current_time
+from beaconfire_kit.envelope import Metadata
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.outbox import Outbox
 from beaconfire_kit.outside_tokens import OutsideClaims
@@ -174,9 +175,8 @@ class Accounts:
             if row is None:
                 return
             if everywhere:
-                await revoke_tokens(
-                    tx, self._outbox, row.user_id, "signed_out_everywhere", correlation_id=correlation_id
-                )
+                metadata = Metadata(source="auth", user_id=row.user_id, correlation_id=correlation_id)
+                await revoke_tokens(tx, self._outbox, row.user_id, "signed_out_everywhere", metadata=metadata)
             else:
                 await tx.execute(delete(REFRESH_TOKENS).where(REFRESH_TOKENS.c.family == row.family))
         self._outbox.wake()

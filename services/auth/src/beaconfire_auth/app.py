@@ -9,6 +9,8 @@ from aiohttp import web
 from beaconfire_auth import openapi
 from beaconfire_auth.accounts import Accounts
 from beaconfire_auth.attempts import Attempts
+from beaconfire_auth.backend_http import BackendCalls
+from beaconfire_auth.backends import Backends
 from beaconfire_auth.hashing import Hashing
 from beaconfire_auth.http import Calls
 from beaconfire_auth.keys import Keys
@@ -63,7 +65,8 @@ def build(settings: Settings, *, on_fatal: Callable[[], None], tuning: Tuning | 
     members = Members(database, outbox, outside_users)
     projection = Projection(database, stuck_s=tuning.projection_stuck_s)
     decisions = Decisions(members, projection, service_tokens, outside_users, root_kinds, revocations)
-    rpc = Rpc(settings, decisions, on_closed=on_fatal)
+    backends = Backends(members, revocations, outside_users, root_kinds, attempts)
+    rpc = Rpc(settings, decisions, service_tokens, backends, on_closed=on_fatal)
     upkeep = Upkeep(keys, successors, attempts, revocations)
 
     async def start(http: aiohttp.ClientSession) -> None:
@@ -80,7 +83,16 @@ def build(settings: Settings, *, on_fatal: Callable[[], None], tuning: Tuning | 
     service.at_end(hashing.close)
 
     app = service.application()
-    calls = Calls(accounts, members, keys, attempts, ClientAddresses(settings), decisions.authorize, root_kinds)
+    calls = Calls(
+        accounts,
+        members,
+        keys,
+        attempts,
+        ClientAddresses(settings),
+        decisions.authorize,
+        root_kinds,
+        BackendCalls(backends, service_tokens),
+    )
     app.add_routes(calls.routes())
     app.router.add_get(PATH, served(openapi.document()))
     app[FOR_OPERATORS] = Operators(

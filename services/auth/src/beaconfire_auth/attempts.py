@@ -1,4 +1,4 @@
-"""Limit sign-ins and sign-ups per minute, by address and by account, and each user's changes of members.
+"""Limit sign-ins and sign-ups per minute, by address and by account, and changes of members by each user and service.
 
 Changes of members are limited because each is an event, which takes room in the history of all users. Attempts are
 counted in the database, so that all auth processes together allow as much as one would. A bucket is one number: the
@@ -35,6 +35,7 @@ _WHAT = {
     "address": "attempts from this address",
     "account": "attempts for this account",
     "member_changes": "changes of members by you",
+    "service_changes": "changes by this service",
 }
 
 
@@ -54,6 +55,7 @@ class Attempts:
             "address": settings.attempts_per_minute_address,
             "account": settings.attempts_per_minute_account,
             "member_changes": settings.member_changes_per_minute,
+            "service_changes": settings.service_changes_per_minute,
         }
 
     async def count(self, *, address: str, email: str) -> None:
@@ -64,13 +66,18 @@ class Attempts:
         """Count one attempt of a user to change a membership. Raises `too_many` as `count` does."""
         await self._count({"member_changes": _name("member_changes", user_id)})
 
-    async def _count(self, names: Mapping[str, str]) -> None:
+    async def count_service_changes(self, service: str, count: int) -> None:
+        """Count changes of members and access that a service asks for. Raises `too_many` as `count` does."""
+        await self._count({"service_changes": _name("service_changes", service)}, count)
+
+    async def _count(self, names: Mapping[str, str], cost: int = 1) -> None:
         async with self._database.reading() as connection:
-            await self._check(connection, names, locked=False)  # so that a flood does not queue for the write lock
+            # Unlocked first, so that a flood does not queue for the write lock.
+            await self._check(connection, names, cost, locked=False)
         while True:
             try:
                 async with self._database.writing() as tx:
-                    for name, count in (await self._check(tx, names, locked=True)).items():
+                    for name, count in (await self._check(tx, names, cost, locked=True)).items():
                         await tx.execute(_write(name, count))
                 return
             except IntegrityError:
@@ -89,15 +96,17 @@ class Attempts:
         async with self._database.writing() as tx:
             await tx.execute(delete(ATTEMPTS).where(ATTEMPTS.c.full_until < self._clock()))
 
-    async def _check(self, connection: AsyncConnection, names: Mapping[str, str], *, locked: bool) -> dict[str, _Count]:
-        """Return the counts with one more attempt each. Raises `too_many`."""
+    async def _check(
+        self, connection: AsyncConnection, names: Mapping[str, str], cost: int, *, locked: bool
+    ) -> dict[str, _Count]:
+        """Return the counts with `cost` more attempts each. Raises `too_many`."""
         now = self._clock()
         found = select(ATTEMPTS).where(ATTEMPTS.c.counted.in_(names.values())).order_by(ATTEMPTS.c.counted)
         rows = await connection.execute(found.with_for_update() if locked else found)
         before = {row.counted: row.full_until for row in rows}
         counts = {}
         for limit, name in names.items():
-            full_until, wait_s = spend(before.get(name, 0.0), 1, self._limits[limit], now)
+            full_until, wait_s = spend(before.get(name, 0.0), cost, self._limits[limit], now)
             if wait_s:
                 self._refuse(limit, int(wait_s * 1000) + 1)
             counts[name] = _Count(full_until, is_new=name not in before)

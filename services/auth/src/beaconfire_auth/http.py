@@ -8,6 +8,7 @@ from pydantic import Field
 
 from beaconfire_auth.accounts import Accounts, SignedIn, User
 from beaconfire_auth.attempts import Attempts
+from beaconfire_auth.backend_http import BackendCalls, by_caller
 from beaconfire_auth.fields import Email, Name, NewEmail, NewPassword, RefreshToken
 from beaconfire_auth.keys import Keys
 from beaconfire_auth.members import Actor, Members, as_json, forbidden
@@ -79,6 +80,7 @@ class Calls:
         addresses: ClientAddresses,
         decide: Decide,
         root_kinds: RootKinds,
+        of_backends: BackendCalls,
     ) -> None:
         """`decide` answers the questions that `auth.authorize` asks over the broker."""
         self._accounts = accounts
@@ -88,9 +90,10 @@ class Calls:
         self._addresses = addresses
         self._decide = decide
         self._root_kinds = root_kinds
+        self._of_backends = of_backends
 
     def routes(self) -> list[web.RouteDef]:
-        root = "/auth/roots/{root}/members"
+        root, of_backends = "/auth/roots/{root}/members", self._of_backends
         return [
             web.post("/auth/sign-up", self.sign_up),
             web.post("/auth/sign-in", self.sign_in),
@@ -99,10 +102,11 @@ class Calls:
             web.get("/auth/me", self.me),
             web.post(HTTP_PATH, self.authorize),
             web.get("/auth/memberships", self.memberships),
-            web.get(root, self.members),
+            web.get(root, by_caller(self.members, of_backends.list_members)),
             web.post(root, self.add_member),
-            web.put(root + "/{user_id}", self.set_role),
-            web.delete(root + "/{user_id}", self.remove_member),
+            web.put(root + "/{user_id}", by_caller(self.set_role, of_backends.put_member)),
+            web.delete(root + "/{user_id}", by_caller(self.remove_member, of_backends.remove_member)),
+            *of_backends.routes(),
             web.get("/.well-known/jwks.json", self.jwks),
         ]
 

@@ -115,6 +115,12 @@ class OutsideUsers:
             )
         return known[0].user_id(subject)
 
+    async def add_if_new(self, user_id: str) -> None:
+        """Create a placeholder for a user of an outside issuer who has never connected."""
+        async with self._database.writing() as tx:
+            _, newcomers = await self.find(tx, [user_id])
+            await self.add_placeholders(tx, newcomers)
+
     async def find(self, connection: AsyncConnection, user_ids: Collection[str]) -> tuple[set[str], set[str]]:
         """Return those of the users that exist, and those of outside issuers for which a placeholder can be added."""
         addresses = self._unreachable(user_ids)

@@ -15,7 +15,14 @@ from datetime import UTC, datetime, timedelta
 from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from beaconfire_auth.store import REFRESH_TOKENS, REVOCATIONS, USERS, next_membership_version
+from beaconfire_auth.store import (
+    MEMBERSHIP_VERSION,
+    REFRESH_TOKENS,
+    REVOCATIONS,
+    USERS,
+    counter,
+    next_membership_version,
+)
 from beaconfire_kit import errors, logs
 from beaconfire_kit.database import Database
 from beaconfire_kit.envelope import Envelope, Metadata
@@ -61,26 +68,41 @@ class Revocations:
         *,
         issued_before: int | None = None,
         authorizer_version: int = 0,
-        correlation_id: str | None = None,
+        metadata: Metadata | None = None,
     ) -> int:
         """Revoke tokens issued before this moment (Unix seconds), or until now: all of them, or what they say of a
         root. Return auth's count of membership changes after it.
 
-        Repeating a revocation is not an error. Raises `bad_request` for a moment in the future. Raises `not_found` if
-        there is no root and auth does not know the user: create a placeholder first.
+        A repeat that revokes nothing more changes nothing. Without `metadata` the user has asked for it.
+
+        Raises `bad_request` for a moment in the future. Raises `not_found` if there is no root and auth does not know
+        the user: create a placeholder first.
         """
         if issued_before is not None and issued_before > time.time() + AHEAD_S:
             raise BeaconfireError(errors.BAD_REQUEST, "issuedBefore lies in the future: leave it out")
         async with self._database.writing() as tx:
             if root is None:
                 version = await revoke_tokens(
-                    tx, self._outbox, user_id, "revoked", issued_before=issued_before, correlation_id=correlation_id
+                    tx, self._outbox, user_id, "revoked", issued_before=issued_before, metadata=metadata
                 )
             else:
-                version = await self._revoke_root(tx, user_id, root, issued_before, authorizer_version, correlation_id)
+                version = await self._revoke_root(tx, user_id, root, issued_before, authorizer_version, metadata)
         self._outbox.wake()
         log.info("revoked access", user=user_id, root=str(root) if root is not None else None)
         return version
+
+    async def disconnect(self, user_id: str, metadata: Metadata) -> None:
+        """Close the sockets that the user has open when gateways hear of it. No token is revoked."""
+        async with self._database.writing() as tx:
+            event = AccessRevoked(
+                user_id=user_id,
+                issued_before=datetime.fromtimestamp(0, UTC),  # it revokes no token
+                reason="disconnected",
+                membership_version=await next_membership_version(tx),
+            )
+            await self._outbox.add(tx, [Envelope(event, metadata)])
+        self._outbox.wake()
+        log.info("disconnected a user", user=user_id, by=metadata.source)
 
     async def of(self, user_id: str) -> Mapping[Pair, Revocation]:
         """Return the user's revocations, by root."""
@@ -109,14 +131,18 @@ class Revocations:
         root: Pair,
         issued_before: int | None,
         authorizer_version: int,
-        correlation_id: str | None,
+        metadata: Metadata | None,
     ) -> int:
-        version = await next_membership_version(tx)  # first: it lets one revocation in at a time
         this = (
             REVOCATIONS.c.user_id == user_id,
             REVOCATIONS.c.root_kind == root.kind,
             REVOCATIONS.c.root_id == root.id,
         )
+        old = (await tx.execute(select(REVOCATIONS).where(*this))).one_or_none()
+        is_repeat = old is not None and issued_before is not None and issued_before <= old.issued_before
+        if old is not None and is_repeat and authorizer_version <= old.authorizer_version:
+            return int(old.membership_version)
+        version = await next_membership_version(tx)  # first: it lets one revocation in at a time
         old = (await tx.execute(select(REVOCATIONS).where(*this))).one_or_none()
         before: int = max(_until(issued_before), old.issued_before if old is not None else 0)
         new = {
@@ -137,7 +163,7 @@ class Revocations:
             membership_version=version,
             root=str(root),
         )
-        await self._outbox.add(tx, [Envelope(event, _metadata(user_id, correlation_id))])
+        await self._outbox.add(tx, [Envelope(event, metadata or _by(user_id))])
         return version
 
 
@@ -148,15 +174,20 @@ async def revoke_tokens(
     reason: str,
     *,
     issued_before: int | None = None,
-    correlation_id: str | None = None,
+    metadata: Metadata | None = None,
 ) -> int:
-    """Revoke a user's access tokens and refresh tokens. Return the version of the change. Raises `not_found`."""
+    """Revoke a user's access tokens and refresh tokens. Return the version of the change. Raises `not_found`.
+
+    If all tokens of before `issued_before` were revoked already, nothing changes.
+    """
     known = await issued_before_of(tx, user_id)
     if known is None:
         raise BeaconfireError(errors.NOT_FOUND, "no such user")
+    if issued_before is not None and issued_before <= known:
+        return await counter(tx, MEMBERSHIP_VERSION)
     # Times in tokens are whole seconds. The current second is revoked to its end, and a token issued later in it is
     # dated into the next second (`not_before`). So another revocation in the same second must reach one further.
-    before = max(issued_before, known) if issued_before is not None else max(int(time.time()), known) + 1
+    before = issued_before if issued_before is not None else max(int(time.time()), known) + 1
     await tx.execute(delete(REFRESH_TOKENS).where(REFRESH_TOKENS.c.user_id == user_id))
     await tx.execute(update(USERS).where(USERS.c.id == user_id).values(issued_before=before))
     version = await next_membership_version(tx)
@@ -168,7 +199,7 @@ async def revoke_tokens(
             "membership_version": version,
         }
     )
-    await outbox.add(tx, [Envelope(event, _metadata(user_id, correlation_id))])
+    await outbox.add(tx, [Envelope(event, metadata or _by(user_id))])
     return version
 
 
@@ -187,5 +218,5 @@ def _until(issued_before: int | None) -> int:
     return issued_before if issued_before is not None else int(time.time()) + 1
 
 
-def _metadata(user_id: str, correlation_id: str | None) -> Metadata:
-    return Metadata(source="auth", user_id=user_id, correlation_id=correlation_id)
+def _by(user_id: str) -> Metadata:
+    return Metadata(source="auth", user_id=user_id)

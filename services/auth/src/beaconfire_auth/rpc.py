@@ -1,4 +1,4 @@
-"""Answer the requests of other services over the broker: `auth.authorize` and `auth.grant`.
+"""Answer the requests of other services over the broker: `auth.authorize`, `auth.grant`, and `auth.access.*`.
 
 Every request is answered, with `error` if something is wrong; otherwise the caller would wait for its whole timeout. A
 message that is not a request (see `_is_request`) gets no answer.
@@ -6,8 +6,10 @@ message that is not a request (see `_is_request`) gets no answer.
 
 import asyncio
 import contextlib
+import json
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any, TypeVar
+from functools import partial
+from typing import TypeVar
 
 import nats.errors
 from faststream.nats import NatsMessage
@@ -15,6 +17,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from pydantic import BaseModel, ValidationError
 
+from beaconfire_auth.backends import Backends, Caller
 from beaconfire_auth.members import Actor, Members, Standing
 from beaconfire_auth.outside_users import OutsideUsers
 from beaconfire_auth.projection import Projection
@@ -33,8 +36,8 @@ from beaconfire_kit.authorization import (
     GrantReply,
     GrantRequest,
     RoomDecision,
-    WireError,
 )
+from beaconfire_kit.backend import ACCESS, PREFIX, Call, subject_of
 from beaconfire_kit.consumer import faststream_options
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.roles import Role
@@ -61,6 +64,8 @@ MAX_NAMED = 10
 
 _DENIED = RoomDecision(allowed=False)
 R = TypeVar("R", bound=BaseModel)
+Handle = Callable[[bytes], Awaitable[bytes]]
+"""Reads a request and returns its reply. Raises ValidationError, BeaconfireError."""
 
 
 class Decisions:
@@ -163,13 +168,18 @@ class Decisions:
             raise BeaconfireError(errors.BAD_ROOM, str(error)) from None
         if why := await self._root_kinds.why_without_members(root.kind):
             raise BeaconfireError(errors.BAD_ROOM, f"root: {why}")
-        if not await self._service_tokens.may_grant(request.service_token, root):
+        try:
+            service = await self._service_tokens.shown_by(request.service_token)
+            service.check(f"{root.kind}.{root.id}.member.{request.user_id}")
+        except BeaconfireError as error:
+            if error.code not in (errors.TOKEN_INVALID, errors.FORBIDDEN):
+                raise
             log.warning("refused a grant without a valid service token", root=str(root), user=request.user_id)
             raise BeaconfireError(
                 errors.TOKEN_INVALID,
                 "serviceToken: a grant needs one of auth's BEACONFIRE_GRANT_TOKENS, or a service token issued for "
                 f"{membership_of(root.kind)}",
-            )
+            ) from None
         actor = Actor(request.user_id)
         version, _ = await self._members.grant(root, request.user_id, request.role, actor, founding=request.founding)
         return GrantReply(version=version)
@@ -178,10 +188,20 @@ class Decisions:
 class Rpc:
     """Subscribes to the questions, on a connection of its own, in the queue group that auth's processes share."""
 
-    def __init__(self, settings: Settings, decisions: Decisions, *, on_closed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        decisions: Decisions,
+        service_tokens: ServiceTokens,
+        backends: Backends,
+        *,
+        on_closed: Callable[[], None],
+    ) -> None:
         """`on_closed` is called if the connection has ended for good."""
         self._settings = settings
         self._decisions = decisions
+        self._service_tokens = service_tokens
+        self._backends = backends
         self._on_closed = on_closed
         self._broker: FastStreamBroker | None = None
         self._is_stopping = False
@@ -191,16 +211,31 @@ class Rpc:
         options = faststream_options(self._settings, "auth-rpc")
         self._broker = rpc = FastStreamBroker(**options, closed_cb=self._closed)
 
+        async def answering(subject: str, message: NatsMessage, handle: Handle) -> None:
+            await _reply(rpc, subject, message.raw_message, handle)
+
         @rpc.subscriber(AUTHORIZE, queue=QUEUE, decoder=_undecoded, no_reply=True, max_workers=WORKERS)
         async def answer_authorize(message: NatsMessage) -> None:
-            decide = self._decisions.authorize
-            await _reply(rpc, AUTHORIZE, message.raw_message, AuthorizeRequest, AuthorizeReply, decide)
+            await answering(AUTHORIZE, message, _handling(AuthorizeRequest, self._decisions.authorize))
 
         @rpc.subscriber(GRANT, queue=QUEUE, decoder=_undecoded, no_reply=True, max_workers=WORKERS)
         async def answer_grant(message: NatsMessage) -> None:
-            await _reply(rpc, GRANT, message.raw_message, GrantRequest, GrantReply, self._decisions.grant)
+            await answering(GRANT, message, _handling(GrantRequest, self._decisions.grant))
+
+        @rpc.subscriber(ACCESS, queue=QUEUE, decoder=_undecoded, no_reply=True, max_workers=WORKERS)
+        async def answer_access(message: NatsMessage) -> None:
+            call = message.raw_message.subject.removeprefix(PREFIX)
+            await answering(subject_of(call), message, partial(self._access, call))
 
         await broker.cancellable(rpc.start())
+
+    async def _access(self, call: str, body: bytes) -> bytes:
+        """Answer a backend's call."""
+        asked = Call.model_validate_json(body)
+        service = await self._service_tokens.shown_by(asked.service_token)
+        caller = Caller(service, asked.correlation_id)
+        answer = await self._backends.answer(call, json.dumps(asked.request).encode(), caller)
+        return json.dumps(answer).encode()
 
     async def stop(self) -> None:
         """Finish the answers in progress, answer no more, and disconnect."""
@@ -229,44 +264,45 @@ def _decision(pair: Pair, candidates: Sequence[Pair], roles: Mapping[Pair, Role]
     return RoomDecision(allowed=True, root=str(own[0]), role=roles[own[0]]) if own else _DENIED
 
 
-async def _answer(
-    subject: str, body: bytes, request: type[R], reply: type[Any], handle: Callable[[R], Awaitable[BaseModel]]
-) -> bytes:
+def _handling(request: type[R], handle: Callable[[R], Awaitable[BaseModel]]) -> Handle:
+    """Return what reads a request of this model and writes its reply."""
+
+    async def read_and_write(body: bytes) -> bytes:
+        answer = await handle(request.model_validate_json(body))
+        return answer.model_dump_json(exclude_none=True).encode()
+
+    return read_and_write
+
+
+async def _answer(counted: str, body: bytes, handle: Handle) -> bytes:
     """Return the bytes of the reply, whatever happens."""
     try:
-        answer = await handle(request.model_validate_json(body))
-        ANSWERED.labels(subject, "answered").inc()
-        return answer.model_dump_json(exclude_none=True).encode()
+        answer = await handle(body)
+        ANSWERED.labels(counted, "answered").inc()
+        return answer
     except ValidationError as error:
         refusal = BeaconfireError(errors.BAD_REQUEST, describe(error))
     except BeaconfireError as error:
         refusal = error
     except Exception:
-        log.exception("could not answer", subject=subject)
+        log.exception("could not answer", subject=counted)
         refusal = BeaconfireError(errors.INTERNAL, "something went wrong in auth, see its log")
-    ANSWERED.labels(subject, refusal.code.code).inc()
-    failed: BaseModel = reply(error=WireError(code=refusal.code.code, message=refusal.message))
-    return failed.model_dump_json(exclude_none=True).encode()
+    ANSWERED.labels(counted, refusal.code.code).inc()
+    return json.dumps({"error": refusal.body()}).encode()
 
 
-async def _reply(
-    broker: FastStreamBroker,
-    subject: str,
-    message: Msg,
-    request: type[R],
-    reply: type[Any],
-    handle: Callable[[R], Awaitable[BaseModel]],
-) -> None:
+async def _reply(broker: FastStreamBroker, subject: str, message: Msg, handle: Handle) -> None:
     """Answer a request at the inbox that it names. Any other message on the subject is only counted.
 
     Anyone who may create a consumer can have messages of the stream delivered here. Anyone who may ask can name any
     subject for the answer, even one of the stream. The answer repeats no header of the request: see SECURITY.md.
     """
+    counted = ACCESS if subject.startswith(PREFIX) else subject
     if not _is_request(message, subject):
-        ANSWERED.labels(subject, "no_request").inc()
+        ANSWERED.labels(counted, "no_request").inc()
         log.warning("ignored a message that is not a request", subject=message.subject[:200], reply=message.reply[:200])
         return
-    answer = await _answer(subject, message.data, request, reply, handle)
+    answer = await _answer(counted, message.data, handle)
     assert broker.nc is not None, "a request arrived, so there is a connection"
     try:
         await broker.nc.publish(message.reply, answer)

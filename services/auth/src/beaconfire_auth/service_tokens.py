@@ -13,10 +13,11 @@ from beaconfire_auth.keys import Keys
 from beaconfire_auth.settings import Settings
 from beaconfire_auth.store import SERVICE_TOKENS
 from beaconfire_kit import errors, logs, tokens
+from beaconfire_kit.access import refusing_invalid_tokens
 from beaconfire_kit.database import Database
 from beaconfire_kit.errors import BeaconfireError
-from beaconfire_kit.subjects import Pair, membership_of
-from beaconfire_kit.tokens import LEEWAY_S, ServiceClaims
+from beaconfire_kit.subjects import membership_of
+from beaconfire_kit.tokens import LEEWAY_S, ServiceClaims, may_manage
 
 log = logs.get(__name__)
 
@@ -35,6 +36,26 @@ class ServiceToken:
     expires_at: datetime
     revoked_at: datetime | None = None
     used_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """A service that has shown a good token, and the patterns of the token."""
+
+    name: str
+    patterns: tuple[str, ...]
+    source: str
+    """The `source` of the events that report what it changes."""
+
+    def check(self, subject: str) -> None:
+        """Raise `forbidden` unless the token gives the right to change what events on this subject report.
+
+        An id may be `*`: the right has to cover all of them then.
+        """
+        if not may_manage(self.patterns, subject):
+            raise BeaconfireError(
+                errors.FORBIDDEN, f"this service token does not allow it: issue one for {_whole(subject)}"
+            )
 
 
 class ServiceTokens:
@@ -112,17 +133,24 @@ class ServiceTokens:
                 await tx.execute(update(SERVICE_TOKENS).where(SERVICE_TOKENS.c.id == token_id).values(used_at=now))
         return True
 
-    async def may_grant(self, text: str, root: Pair) -> bool:
-        """Return whether this is the token of a service that may make members of such roots."""
+    async def issued_to(self, text: str) -> Service:
+        """Return the service with this token, an issued one. Raises `token_invalid`."""
+        settings = self._settings
+        with refusing_invalid_tokens(text):
+            claims = tokens.verify_service(text, self._keys.public, issuer=settings.issuer, audience=settings.audience)
+        if not await self.is_good(claims.service, claims.token_id):
+            raise BeaconfireError(errors.TOKEN_INVALID, "the service's token was revoked")
+        return Service(claims.service, claims.publish, claims.source)
+
+    async def shown_by(self, text: str) -> Service:
+        """Return the service with this token: an issued one, or one that auth's settings name. Raises `token_invalid`.
+
+        For requests over the broker only. The tokens of the settings allow changes of members in every root.
+        """
         given = text.encode(errors="surrogatepass")
         if any(hmac.compare_digest(given, one.encode()) for one in self._settings.granting):
-            return True
-        settings = self._settings
-        try:
-            claims = tokens.verify_service(text, self._keys.public, issuer=settings.issuer, audience=settings.audience)
-        except tokens.InvalidToken:
-            return False
-        return membership_of(root.kind) in claims.publish and await self.is_good(claims.service, claims.token_id)
+            return Service("", (membership_of("*"),), "auth")
+        return await self.issued_to(text)
 
 
 def _token(row: Any) -> ServiceToken:
@@ -136,3 +164,9 @@ def _token(row: Any) -> ServiceToken:
         row.revoked_at,
         row.used_at,
     )
+
+
+def _whole(subject: str) -> str:
+    """Return the pattern of the right over all roots of the kind, or all users."""
+    kind, _, *rest = subject.split(".")
+    return ".".join((kind, "*", rest[0], *("*" for _ in rest[1:])))

@@ -53,6 +53,9 @@ class Settings(BehindProxies, DatabaseSettings):
     member_changes_per_minute: int = Field(
         600, ge=1, description="Changes of members per minute by one user, for all auth processes together"
     )
+    service_changes_per_minute: int = Field(
+        30_000, ge=1, description="Changes of members and access per minute by one service, for all auth processes"
+    )
     argon2_parallel: int = Field(
         2, ge=1, le=64, description="Passwords that are hashed at the same time, one thread each"
     )

@@ -304,11 +304,7 @@ def _metadata(given: GivenMetadata, author: Claims | ServiceClaims, correlation:
 
 
 def _source(author: Claims | ServiceClaims) -> str:
-    if isinstance(author, Claims):
-        return "api"
-    # A service's name is an id. A source starts with a letter and is in lower case.
-    name = author.service.lower()
-    return name if name[0].isalpha() else f"s{name}"[:64]
+    return "api" if isinstance(author, Claims) else author.source
 
 
 def _check_whole(event: RawEvent, item: Any, prepared: Envelope, catalogue: Catalogue) -> None:

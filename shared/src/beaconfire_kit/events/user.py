@@ -29,6 +29,8 @@ class AccessRevoked(Event):
 
     With `root` (`depot:d1`), only the user's access to this root was revoked, as far as it does not come from a
     membership. Sockets stay open, and gateways ask auth which of the root's rooms the user may still hear.
+
+    With the reason `disconnected` no token was revoked. Gateways close the sockets that the user has open.
     """
 
     type = "access_revoked"
@@ -36,6 +38,6 @@ class AccessRevoked(Event):
 
     user_id: Id
     issued_before: AwareDatetime
-    reason: Literal["signed_out_everywhere", "refresh_token_reused", "account_closed", "revoked"]
+    reason: Literal["signed_out_everywhere", "refresh_token_reused", "account_closed", "revoked", "disconnected"]
     membership_version: int = Field(ge=1)
     root: Annotated[str, StringConstraints(pattern=f"^{ID_PATTERN}:{ID_PATTERN}$")] | None = None

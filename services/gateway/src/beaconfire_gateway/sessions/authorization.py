@@ -158,9 +158,16 @@ class Authorization:
                 session.change_role(root, role)
 
     def access_revoked(self, revoked: AccessRevoked) -> None:
-        """End the user's sessions with an older token. If only a root was revoked, ask auth about its rooms."""
+        """End the user's sessions with an older token, or all that are open.
+
+        If only a root was revoked, ask auth about its rooms.
+        """
         if revoked.root is not None:
             self._root_revoked(revoked.user_id, parse_pair(revoked.root), revoked.membership_version)
+            return
+        if revoked.reason == "disconnected":  # no token is revoked, so a client may come back with the same one
+            for session in self._hub.sessions_of(revoked.user_id):
+                session.close(BeaconfireError(errors.TOKEN_INVALID, "disconnected: get a new token and connect again"))
             return
         issued_before = revoked.issued_before.timestamp()
         self._cache.pop(revoked.user_id, None)
