@@ -1,6 +1,7 @@
 """Catalogues for parts of the gateway that run without a broker: our own events, always known."""
 
 import asyncio
+from typing import Any
 
 from beaconfire_kit.catalogue import builtin
 from beaconfire_kit.catalogue.catalogue import Catalogue
@@ -54,3 +55,19 @@ class Unchanging:
 
     async def wait(self) -> None:
         await asyncio.sleep(0.1)
+
+
+def siege(*, at_most: int | None = None, version: int = 1, ephemeral: bool = False) -> dict[str, Any]:
+    """Return a fragment with one event below our own root: `siege.begun`, whose `force` is `at_most` this."""
+    force = {"type": "integer"} if at_most is None else {"type": "integer", "maximum": at_most}
+    message = {
+        "name": "siege.begun",
+        "payload": {"type": "object", "properties": {"force": force}},
+        "x-beaconfire": {"version": version, "ephemeral": ephemeral},
+    }
+    return {
+        "asyncapi": "3.0.0",
+        "info": {"title": "Sieges", "version": "1"},
+        "x-beaconfire": {"fragment": "sieges"},
+        "channels": {"siege": {"address": "campaign.{campaignId}.siege.{siegeId}", "messages": {"begun": message}}},
+    }

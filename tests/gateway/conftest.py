@@ -8,6 +8,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 from nats.aio.client import Client
 
 from beaconfire.nats_server import NatsServer
@@ -60,6 +61,16 @@ def settlement(settlement_id: str = "s1", campaign_id: str = "c1", *fields: str)
     )
 
 
+def built(
+    server: NatsServer, auth: FakeAuth, tuning: Tuning | None = None, **settings: Any
+) -> tuple[web.Application, Settings]:
+    """Return a gateway's application, which has not started, and its settings."""
+    common = broker_settings(server, "gateway").model_dump()
+    quick = {"stop_timeout_s": 0}  # a test's clients are not waited for, unless it says so
+    chosen = Settings(**{**common, **quick, "port": 0, "jwks_url": auth.jwks_url, **settings})
+    return build(chosen, on_fatal=lambda: pytest.fail("the gateway lost its broker for good"), tuning=tuning), chosen
+
+
 @asynccontextmanager
 async def running_gateway(
     server: NatsServer,
@@ -70,10 +81,7 @@ async def running_gateway(
     **settings: Any,
 ) -> AsyncIterator[Gateway]:
     """Start a gateway in this process, on free ports; yields when it is ready."""
-    common = broker_settings(server, "gateway").model_dump()
-    quick = {"stop_timeout_s": 0}  # a test's clients are not waited for, unless it says so
-    chosen = Settings(**{**common, **quick, "port": 0, "jwks_url": auth.jwks_url, **settings})
-    app = build(chosen, on_fatal=lambda: pytest.fail("the gateway lost its broker for good"), tuning=tuning)
+    app, chosen = built(server, auth, tuning, **settings)
     app[REQUEST_TIMES] = times
     async with connected(server, "publisher") as publisher, listening(app, chosen, name="gateway") as at:
         gateway = Gateway(at.url, at.ops_url, auth, server, publisher)

@@ -78,12 +78,13 @@ class CatalogueRevisions:
         reader: Reader,
         timeline: Timeline,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
+        store: CatalogueStore | None = None,
     ) -> None:
         self._nc = nc
         self._reader = reader
         self._timeline = timeline
         self._spawn = spawn
-        self._store = CatalogueStore(nc)
+        self._store = store or CatalogueStore(nc)
         self._fragments: dict[str, Fragment] = {}  # by digest
         self._catalogues: dict[tuple[int, frozenset[tuple[str, str]]], Catalogue] = {}  # by number and digests
         self._news = asyncio.Event()
