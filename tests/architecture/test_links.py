@@ -9,7 +9,7 @@ from tests.architecture.sources import ROOT
 
 PAGES = sorted(
     path.relative_to(ROOT)
-    for pattern in ("*.md", "docs/**/*.md", "clients/js/*.md", "examples/*.md", "examples/*/*.md")
+    for pattern in ("*.md", "docs/**/*.md", "clients/*/*.md", "examples/*.md", "examples/*/*.md")
     for path in ROOT.glob(pattern)
 )
 _LINK = re.compile(r"\]\((?!https?:)([^)\s]+)\)")

@@ -24,10 +24,7 @@ Schema = Mapping[str, Any]
 
 
 def check_schema(value: object) -> Schema:
-    """Return the schema of a variable. Raises ValueError with what is wrong.
-
-    References are refused. Without them a schema's cost is bounded by its length.
-    """
+    """Return the schema of a variable. Raises ValueError with what is wrong."""
     if not isinstance(value, Mapping):
         raise ValueError("expected a JSON Schema as an object")
     try:
@@ -45,6 +42,8 @@ def check_schema(value: object) -> Schema:
         where = "".join(f".{step}" for step in getattr(error, "instance_path", ()))
         why = getattr(error, "message", str(error)).replace(schemas.MASK, "the value")
         raise ValueError(f"not a JSON Schema{f', at {where[1:]}' if where else ''}: {why}"[:300]) from None
+    if problem := schemas.too_costly(value):
+        raise ValueError(problem)
     return value
 
 

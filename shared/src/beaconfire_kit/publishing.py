@@ -1,0 +1,173 @@
+"""Publish events from service code that has no outbox, over NATS or over HTTP.
+
+    publisher = NatsPublisher(nc, source="tracker")
+    publisher = HttpPublisher(http, "https://publisher.example", token=service_token)
+
+    await publisher.publish(IssueUpdated(workspace_id="w1", team_id="m1", id="i1", changes={"status": "done"}))
+
+`beaconfire_kit.broadcast` has a function for each event of workspaces and trackers. A service that changes rows of a
+database uses `beaconfire_kit.outbox` instead: only then are a change and its event never one without the other.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import aiohttp
+from nats.aio.client import Client
+
+from beaconfire_kit import broker
+from beaconfire_kit.envelope import Envelope, Metadata
+from beaconfire_kit.event import Event
+from beaconfire_kit.fetching import Answer, FetchFailed, post
+from beaconfire_kit.roles import Role
+
+TIMEOUT_S = 30.0
+PAUSE_S = 0.25
+MAX_ANSWER_BYTES = 256 * 1024
+_TEMPORARY = frozenset({408, 429, 502, 503, 504})
+
+
+class NotPublished(Exception):
+    """The event was refused, or it is not known whether it was stored. The text contains the reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """An event that is stored, or certain to be."""
+
+    id: str
+    offset: int | None
+    """Its offset in the stream. None for an ephemeral event, and while the publisher service cannot tell yet."""
+
+
+class Publisher(Protocol):
+    """Publishes events. Repeats each until it is stored, so an event is stored once."""
+
+    async def publish(
+        self,
+        event: Event,
+        *,
+        user_id: str | None = None,
+        correlation_id: str | None = None,
+        audience: Sequence[Role] | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Published:
+        """Publish an event, and wait until it is stored. Raises NotPublished.
+
+        `user_id` is the user who caused it, and `audience` are the roles that may see it. Raises MissingId if an id of
+        the subject is missing.
+        """
+
+
+class NatsPublisher:
+    """Publishes onto the broker."""
+
+    def __init__(self, nc: Client, *, source: str) -> None:
+        """`source` is the name of the service, in the metadata of its events."""
+        self._nc = nc
+        self._source = source
+
+    async def publish(
+        self,
+        event: Event,
+        *,
+        user_id: str | None = None,
+        correlation_id: str | None = None,
+        audience: Sequence[Role] | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Published:
+        metadata = Metadata(
+            source=self._source,
+            user_id=user_id,
+            correlation_id=correlation_id,
+            audience=None if audience is None else tuple(audience),
+        )
+        envelope = Envelope(event, metadata)
+        try:
+            async with asyncio.timeout(timeout_s):
+                return Published(envelope.id, await self._send(envelope))
+        except broker.BrokerRefused as error:
+            raise NotPublished(f"the broker refused the event: {error}") from error
+        except TimeoutError:
+            raise NotPublished(f"the broker did not confirm within {timeout_s:.0f} s that it has the event") from None
+
+    async def _send(self, envelope: Envelope) -> int | None:
+        body = envelope.encode()
+        if isinstance(envelope.event, Event) and envelope.event.ephemeral:
+            await self._nc.publish(envelope.subject, body)
+            await self._nc.flush()
+            return None
+        return await broker.publish(self._nc, envelope.subject, body, message_id=envelope.message_id)
+
+
+class HttpPublisher:
+    """Publishes over `POST /v1/events` of the publisher service. It takes no ephemeral events."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str, *, token: str) -> None:
+        """`url` is the publisher's address. `token` is a service token, whose service is the source of the events."""
+        self._http = http
+        self._url = url.rstrip("/") + "/v1/events"
+        self._headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+
+    async def publish(
+        self,
+        event: Event,
+        *,
+        user_id: str | None = None,
+        correlation_id: str | None = None,
+        audience: Sequence[Role] | None = None,
+        timeout_s: float = TIMEOUT_S,
+    ) -> Published:
+        metadata = Metadata(
+            source="api",
+            user_id=user_id,
+            correlation_id=correlation_id,
+            audience=None if audience is None else tuple(audience),
+        )
+        envelope = Envelope(event, metadata)
+        given = json.loads(envelope.encode()) | {"subject": envelope.subject}
+        del given["metadata"]["source"]
+        try:
+            async with asyncio.timeout(timeout_s):
+                return await self._repeat(json.dumps(given))
+        except TimeoutError:
+            raise NotPublished(f"the publisher did not take the event within {timeout_s:.0f} s") from None
+
+    async def _repeat(self, body: str) -> Published:
+        """Send the event until it is taken or refused. Its id makes a repeat harmless."""
+        while True:
+            try:
+                answer = await post(
+                    self._http,
+                    self._url,
+                    body,
+                    headers=self._headers,
+                    max_bytes=MAX_ANSWER_BYTES,
+                    timeout_s=TIMEOUT_S,
+                )
+            except FetchFailed:
+                await asyncio.sleep(PAUSE_S)
+                continue
+            said = _parsed(answer)
+            if answer.status in (200, 201):
+                return _published(said)
+            error = said.get("error", {})
+            if answer.status not in _TEMPORARY:
+                raise NotPublished(f"the publisher refused the event: {error.get('message', answer.status)}")
+            await asyncio.sleep(max(PAUSE_S, error.get("retryAfterMs", 0) / 1_000))
+
+
+def _parsed(answer: Answer) -> Mapping[str, Any]:
+    try:
+        said = json.loads(answer.body)
+    except ValueError:
+        return {}
+    return said if isinstance(said, dict) else {}
+
+
+def _published(said: Mapping[str, Any]) -> Published:
+    offset = str(said.get("offset", "")).rpartition(":")[2]
+    return Published(str(said.get("id", "")), int(offset) if offset else None)
