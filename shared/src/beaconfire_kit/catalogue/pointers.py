@@ -64,5 +64,19 @@ def follow(document: Any, place: str) -> tuple[Any, str]:
     return found, place
 
 
+def locate(document: Any, place: str, *path: str | int) -> str:
+    """Return where a path from a place really leads, through references. It ends where the document ends."""
+    for token in path:
+        try:
+            found, real = follow(document, place)
+        except NotFound:
+            return place
+        is_there = token in found if isinstance(found, Mapping) else _is_list(found) and int(token) < len(found)
+        if not is_there:
+            return real
+        place = below(real, token)
+    return place
+
+
 def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str | bytes)
