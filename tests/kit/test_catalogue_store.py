@@ -505,3 +505,45 @@ async def test_a_bucket_and_its_markers_are_restored_as_given(stream: NatsServer
 
         assert restored.revision == committed.revision
         assert set((await store.load(committed.revision)).fragments) == {"logistics"}
+
+
+async def test_a_push_that_would_break_events_is_refused_and_leaves_nothing_behind(stream: NatsServer) -> None:
+    async with connected(stream, "catalogue") as nc:
+        store = CatalogueStore(nc)
+        await store.push([note("notes")], by="test")
+        narrower = note("notes")
+        narrower["channels"]["notes"]["messages"]["note.written"]["payload"]["required"] = ["text"]
+        before = await store.revisions()
+
+        with pytest.raises(InvalidFragment, match="the field `text` would be required"):
+            await store.push([narrower], by="test")
+
+        assert await store.revisions() == before
+
+
+async def test_a_push_that_removes_a_type_changes_nothing_else(stream: NatsServer) -> None:
+    async with connected(stream, "catalogue") as nc:
+        store = CatalogueStore(nc)
+        await store.push([note("notes")], by="test")
+
+        with pytest.raises(InvalidFragment, match="Removing is a push of its own"):
+            await store.push([note("notes", "note.renamed")], by="test")
+        removed = await store.push([document("notes")], by="test")
+
+        assert removed.changed
+        assert "note.written" not in (await store.load(removed.revision)).types
+
+
+async def test_an_older_setup_leaves_a_newer_fragment_alone(stream: NatsServer) -> None:
+    older = builtin.documents()["user"]
+    newer = json.loads(json.dumps(older))
+    channel = next(iter(newer["channels"].values()))
+    channel["messages"]["notification.seen"] = {"payload": {"type": "object"}}
+    async with connected(stream, "setup") as nc:
+        store = CatalogueStore(nc)
+        pushed = await store.push([newer], by="test")
+
+        again = await store.push_unless_newer([older], by="setup", about="built-in fragments")
+
+        assert not again.changed
+        assert "notification.seen" in (await store.load(pushed.revision)).types

@@ -33,7 +33,8 @@ from nats.aio.client import Client
 from beaconfire_kit import broker, logs
 from beaconfire_kit.broker import CATALOGUE, MESSAGE_NOT_FOUND, STREAM, STREAM_NOT_FOUND, BrokerRefused, WrongSequence
 from beaconfire_kit.catalogue.catalogue import Catalogue
-from beaconfire_kit.catalogue.fragment import Fragment
+from beaconfire_kit.catalogue.compatibility import compare
+from beaconfire_kit.catalogue.fragment import Fragment, InvalidFragment, Problem
 from beaconfire_kit.catalogue.profile import read_fragment
 from beaconfire_kit.key_value import EXPECTED, Entry, KeyValue
 
@@ -344,15 +345,24 @@ class CatalogueStore:
         """Put fragments into the catalogue, each in place of the one of the same name, as one revision.
 
         If the catalogue has all of them already, nothing is written. Raises InvalidFragment if a document is no
-        fragment, or does not go together with the others. Raises CatalogueError.
+        fragment, would break events of its present version, or does not go together with the others. Raises
+        CatalogueError.
         """
         new = {fragment.name: fragment for fragment in map(read_fragment, documents)}
-        return await self._commit(lambda there: {**there, **new}, by=by, about=about or f"push {', '.join(new)}")
+        return await self._commit(lambda there: _updated(there, new), by=by, about=about or f"push {', '.join(new)}")
+
+    async def push_unless_newer(self, documents: Iterable[Document], *, by: str, about: str) -> Pushed:
+        """As `push`, but leave a fragment alone if the catalogue's has more than the given one. Nothing is taken away.
+
+        So an older `beaconfire setup` does no harm to what a newer one pushed.
+        """
+        new = {fragment.name: fragment for fragment in map(read_fragment, documents)}
+        return await self._commit(lambda there: {**there, **_not_older(there, new)}, by=by, about=about)
 
     async def check(self, documents: Iterable[Document]) -> Pushed:
         """Check a push without changing anything. Returns the revision that counts now, and raises as `push` does."""
         new = {fragment.name: fragment for fragment in map(read_fragment, documents)}
-        plan = await self._plan(lambda there: {**there, **new})
+        plan = await self._plan(lambda there: _updated(there, new))
         return Pushed(plan.head.revision or 0, plan.head.marker, changed=plan.digests != plan.head.fragments)
 
     async def remove(self, names: Iterable[str], *, by: str) -> Pushed:
@@ -576,6 +586,24 @@ class CatalogueStore:
         if not config:
             raise BrokerRefused(f"there is no stream {STREAM}: `beaconfire setup` declares it")
         return config
+
+
+def _updated(there: Fragments, new: Fragments) -> Fragments:
+    """Return the fragments with the new ones in their place. Raises InvalidFragment for what they would break."""
+    changes = {name: compare(there.get(name), fragment) for name, fragment in new.items()}
+    problems = [problem for one in changes.values() for problem in one.breaks]
+    for name, one in changes.items():
+        if one.removed and (one.added or one.changed):
+            what = "Removing is a push of its own, because later events of these types are set aside."
+            problems.append(Problem("", f"{' '.join(one.removed)} {what} Push the rest first.", name))
+    if problems:
+        raise InvalidFragment(problems)
+    return {**there, **new}
+
+
+def _not_older(there: Fragments, new: Fragments) -> Fragments:
+    changes = {name: compare(there.get(name), fragment) for name, fragment in new.items()}
+    return {name: new[name] for name, one in changes.items() if not one.breaks and not one.removed}
 
 
 def digest_of(document: Document) -> str:
