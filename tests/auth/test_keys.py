@@ -8,10 +8,14 @@ import pytest
 
 from beaconfire_auth.keys import KEEP_S, Keys
 from beaconfire_auth.migrations import MIGRATIONS
+from beaconfire_auth.root_kinds import RootKinds
 from beaconfire_auth.seal import KeysUnusable, Seal
 from beaconfire_auth.service_tokens import ServiceTokens
 from beaconfire_auth.settings import Settings
 from beaconfire_kit import tokens
+from beaconfire_kit.catalogue.builtin import fragments
+from beaconfire_kit.catalogue.catalogue import Catalogue
+from beaconfire_kit.catalogue_follower import CatalogueFollower
 from beaconfire_kit.database import Database
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.migrations import open_database
@@ -151,7 +155,9 @@ async def test_leaked_key_is_removed_at_once_when_it_no_longer_signs(tmp_path: P
 async def test_key_stays_as_long_as_a_service_token_it_signed_is_valid(tmp_path: Path) -> None:
     clock = Clock()
     async with opened(tmp_path, clock=clock) as keys:
-        services = ServiceTokens(Settings(), keys._database, keys)
+        catalogues = CatalogueFollower()
+        catalogues.current = Catalogue.of(1, fragments())
+        services = ServiceTokens(Settings(), keys._database, keys, RootKinds(catalogues))
         row, _ = await services.issue("weather", ["campaign.>"], expires_in_s=300 * 24 * 3600)
         clock.now = row.created_at.timestamp()
         await keys.rotate(lead_s=0)

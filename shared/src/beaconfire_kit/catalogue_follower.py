@@ -21,7 +21,7 @@ from beaconfire_kit import broker, logs
 from beaconfire_kit.broker import CATALOGUE, LIVE_PREFIX, BrokerRefused
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.catalogue.fragment import InvalidFragment
-from beaconfire_kit.catalogue_store import CatalogueError, CatalogueStore, Marker
+from beaconfire_kit.catalogue_store import CatalogueError, CatalogueStore
 from beaconfire_kit.key_value import BucketMissing
 
 log = logs.get(__name__)
@@ -41,7 +41,6 @@ class CatalogueFollower:
         self.current: Catalogue | None = None
         """None until the first revision was read."""
         self._store: CatalogueStore | None = None
-        self._heard: Marker | None = None
         self._reading: asyncio.Task[bool] | None = None
         self._began = 0.0
         """When the last read began, of the loop's clock."""
@@ -52,16 +51,15 @@ class CatalogueFollower:
         return self._why_not if self.current is None else None
 
     async def run(self, nc: Client) -> None:
-        """Keep `current` up to date until cancelled. Needs `live.catalogue`, and STREAM.MSG.GET of the bucket."""
+        """Keep `current` up to date until cancelled.
+
+        Needs `live.catalogue`, and STREAM.MSG.GET of the bucket and of the stream.
+        """
         self._store = CatalogueStore(nc)
         changed = asyncio.Event()
 
-        async def hear(message: Msg) -> None:
-            try:
-                self._heard = Marker.read(0, message.data)
-            except CatalogueError as error:
-                log.warning("heard a marker that is none", reason=str(error))
-            changed.set()
+        async def hear(_message: Msg) -> None:
+            changed.set()  # only a hint: other users can have messages delivered here, the stream's marker is read
 
         subscription = await nc.subscribe(f"{LIVE_PREFIX}{CATALOGUE}", cb=hear)
         try:
@@ -78,12 +76,13 @@ class CatalogueFollower:
             with contextlib.suppress(nats.errors.Error):
                 await subscription.unsubscribe()
 
-    async def refresh(self) -> Catalogue | None:
+    async def refresh(self, *, max_age_s: float = 0.0) -> Catalogue | None:
         """Read which revision counts, and return it, or the last known one if the broker does not answer in time.
 
-        The read begins after this call. Callers at the same time share it, and there are at most four in a second.
+        The read begins after this call, or began up to `max_age_s` before it. Callers at the same time share it, and
+        there are at most four in a second.
         """
-        asked_at = asyncio.get_running_loop().time()
+        asked_at = asyncio.get_running_loop().time() - max_age_s
         while self._store is not None and self._began <= asked_at:
             await asyncio.shield(self._read_once())
         return self.current
@@ -110,13 +109,11 @@ class CatalogueFollower:
 
     async def _load_newest(self) -> None:
         assert self._store is not None
-        committed, heard = await self._store.committed(), self._heard
+        head = await self._store.head()
         known = self.current.revision if self.current else 0
-        if heard and heard.revision > max(known, committed.revision if committed else 0):
-            self.current = await self._store.load(heard)  # its pusher is just about to write `committed`, or has died
-        elif committed and committed.revision > known:
-            self.current = await self._store.load(committed.revision)
-        elif committed is None:
+        if head.revision is None:
             self._why_not = "there is no catalogue yet: run `beaconfire setup`"
+        elif head.revision > known:
+            self.current = await self._store.load(head.revision)
         if self.current and self.current.revision != known:
             log.info("the catalogue has changed", revision=self.current.revision)

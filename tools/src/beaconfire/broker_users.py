@@ -30,6 +30,8 @@ from beaconfire_kit.subjects import MEMBERSHIP, RESERVED_KINDS
 _PUSHES = (CATALOGUE, f"$KV.{BUCKET}.>")
 """What writes a revision of the catalogue, and the marker that commits it."""
 _READS_CATALOGUE = f"$JS.API.STREAM.MSG.GET.{KV_STREAM}"
+_FOLLOWS_CATALOGUE = (_READS_CATALOGUE, f"$JS.API.STREAM.MSG.GET.{STREAM}")
+"""What a service needs to follow the catalogue. The marker is a message of the stream, so any message can be read."""
 PUBLISHER = "publisher"
 _STREAM_INFO = f"$JS.API.STREAM.INFO.{STREAM}"
 
@@ -135,7 +137,7 @@ _OURS: tuple[BrokerUser, ...] = (
             ACCESS,
             WAKE,
             _STREAM_INFO,
-            _READS_CATALOGUE,
+            *_FOLLOWS_CATALOGUE,
             *_looks_up("publisher"),
         ),
         subscribe=(WAKE, f"{LIVE_PREFIX}{CATALOGUE}"),
@@ -166,7 +168,7 @@ _OURS: tuple[BrokerUser, ...] = (
             *_consumer("auth-parents"),
             f"$JS.API.CONSUMER.DELETE.{STREAM}.auth-parents",
             *_looks_up("auth"),
-            _READS_CATALOGUE,
+            *_FOLLOWS_CATALOGUE,
         ),
         subscribe=(f"{AUTHORIZE} {QUEUE}", f"{GRANT} {QUEUE}", f"{ACCESS} {QUEUE}", f"{LIVE_PREFIX}{CATALOGUE}"),
         replies=True,
@@ -191,7 +193,7 @@ def _in_every_root(user: BrokerUser, kinds: Iterable[str]) -> BrokerUser:
 
 
 def _row(publisher: Publisher) -> BrokerUser:
-    kit = (AUTHORIZE, GRANT, ACCESS, _STREAM_INFO, _READS_CATALOGUE, *_looks_up(publisher.name))
+    kit = (AUTHORIZE, GRANT, ACCESS, _STREAM_INFO, *_FOLLOWS_CATALOGUE, *_looks_up(publisher.name))
     return BrokerUser(
         publisher.name,
         publish=(

@@ -28,6 +28,7 @@ from beaconfire_auth.settings import Settings
 from beaconfire_auth.store import COUNTERS, OUTBOX
 from beaconfire_auth.successors import Successors
 from beaconfire_auth.upkeep import Upkeep
+from beaconfire_kit.catalogue_follower import CatalogueFollower
 from beaconfire_kit.forwarding import ClientAddresses
 from beaconfire_kit.openapi import PATH, served
 from beaconfire_kit.outbox import Outbox
@@ -56,14 +57,15 @@ def build(settings: Settings, *, on_fatal: Callable[[], None], tuning: Tuning | 
     hashing = Hashing(settings)
     outside_users = OutsideUsers(settings.outside_issuers, database)
     attempts = Attempts(settings, database)
-    root_kinds = RootKinds()
-    service_tokens = ServiceTokens(settings, database, keys)
+    catalogues = CatalogueFollower()
+    root_kinds = RootKinds(catalogues)
+    service_tokens = ServiceTokens(settings, database, keys, root_kinds)
     accounts = Accounts(
         settings, database, outbox, keys=keys, successors=successors, hashing=hashing, outside_users=outside_users
     )
     revocations = Revocations(database, outbox)
     members = Members(database, outbox, outside_users)
-    projection = Projection(database, stuck_s=tuning.projection_stuck_s)
+    projection = Projection(database, catalogues, stuck_s=tuning.projection_stuck_s)
     decisions = Decisions(members, projection, service_tokens, outside_users, root_kinds, revocations)
     backends = Backends(members, revocations, outside_users, root_kinds, attempts)
     rpc = Rpc(settings, decisions, service_tokens, backends, on_closed=on_fatal)
@@ -77,6 +79,8 @@ def build(settings: Settings, *, on_fatal: Callable[[], None], tuning: Tuning | 
     service.always(upkeep.run)
     service.on_connected(rpc.start)
     service.publishes(outbox, poll_s=tuning.relay_poll_s)
+    service.while_connected(catalogues.run)
+    service.unless(catalogues.why_not_ready)
     service.while_connected(projection.run)
     service.check(projection.why_stuck)
     service.at_stop(rpc.stop)

@@ -25,11 +25,11 @@ from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
 from sqlalchemy import insert, select, tuple_
 from sqlalchemy.exc import SQLAlchemyError
 
-from beaconfire_auth.root_kinds import BUILT_IN
+from beaconfire_auth.root_kinds import USER
 from beaconfire_auth.store import MEMBERS, PARENTS, PROJECTED_OFFSET, counter, set_counter
 from beaconfire_kit import broker, logs, metrics
+from beaconfire_kit.catalogue_follower import CatalogueFollower
 from beaconfire_kit.database import Database, DatabaseAway
-from beaconfire_kit.envelope import check
 from beaconfire_kit.invalid_event import InvalidEvent, check_lifetime
 from beaconfire_kit.progress import STUCK_S, Progress
 from beaconfire_kit.subjects import InvalidSubject, Pair, RoomKey, parse_subject
@@ -47,7 +47,13 @@ PASSED = metrics.Counter(
 )
 
 DURABLE = "auth-parents"
-FILTER = [f"{kind}.>" for kind in BUILT_IN]
+FILTER = ["*.*.>"]
+"""Every event below a root, of whatever kind, and neither ticks, anchors nor markers of the catalogue. So a new root
+needs no change here, and none of its events can be missed."""
+UNKNOWN = ("unknown_type", "unknown_version")
+MAX_AGE_S = 1.0
+"""How long a read of the catalogue counts for an event of an unknown type. A publisher that sends many such events
+would otherwise slow the projection down. A push is also heard, so this is no delay."""
 BATCH = 200
 WAIT_S = 1.0
 RETRY_S = 0.5
@@ -58,8 +64,10 @@ MAX_UNWRITTEN = 500  # half of what the broker hands out unacknowledged
 class Projection:
     """Learn parents from events, and look them up."""
 
-    def __init__(self, database: Database, *, stuck_s: float = STUCK_S) -> None:
+    def __init__(self, database: Database, catalogues: CatalogueFollower, *, stuck_s: float = STUCK_S) -> None:
+        """`catalogues` says which events are valid. Nothing is read before there is a catalogue."""
         self._database = database
+        self._catalogues = catalogues
         self._seen: set[RoomKey] = set()  # known to be in the table: most subjects contain no new pair
         self._moved = asyncio.Event()
         self._unwritten: list[Msg] = []
@@ -80,7 +88,8 @@ class Projection:
             broker.check_cancelled()
             try:
                 await broker.stream_state(nc)
-                await self._read(nc)
+                if self._catalogues.current or await self._catalogues.refresh():
+                    await self._read(nc)
             except (nats.errors.Error, nats.js.errors.Error) as error:
                 log.warning("projection lost its consumer, trying again", error=type(error).__name__)
             except DatabaseAway as error:
@@ -113,6 +122,7 @@ class Projection:
 
     async def _read(self, nc: Client) -> None:
         config = ConsumerConfig(
+            name=DURABLE,
             durable_name=DURABLE,
             filter_subjects=FILTER,
             ack_policy=AckPolicy.EXPLICIT,  # instances share the consumer: one must not acknowledge for another
@@ -122,7 +132,8 @@ class Projection:
         js = nc.jetstream()
         self._unwritten = []  # not acknowledged, so they are delivered again
         await self._restore_position(js)
-        consumer = await js.pull_subscribe("", durable=DURABLE, stream=broker.STREAM, config=config)
+        await js.add_consumer(broker.STREAM, config)  # also if it is there, perhaps with the filter of an older version
+        consumer = await js.pull_subscribe_bind(DURABLE, broker.STREAM)
         try:
             while True:
                 broker.check_cancelled()
@@ -158,7 +169,7 @@ class Projection:
     async def _learn(self, messages: Sequence[Msg]) -> None:
         """Learn what is new at once. Write the position down when that is due."""
         self._unwritten += messages
-        keys = await self._of_roots({key for message in messages for key in self._new_keys(message)})
+        keys = await self._of_roots(await self._all_new_keys(messages))
         is_due = time.monotonic() >= self._written_at + WRITE_EVERY_S or len(self._unwritten) >= MAX_UNWRITTEN
         # A batch may be delivered again after a lost acknowledgement. The offset does not go back for it.
         offset = max([self.offset, *(message.metadata.sequence.stream for message in messages)])
@@ -168,22 +179,40 @@ class Projection:
         OFFSET.set(offset)
         self._moved.set()
 
-    def _new_keys(self, message: Msg) -> list[RoomKey]:
-        """Return the rooms below a root that an event shows for the first time. An invalid message shows none."""
-        try:
-            keys = [key for key in parse_subject(message.subject).rooms if key.pair != key.root]
-            new = [key for key in keys if key not in self._seen]
-            if new:  # most events contain no new pair, so their body is not read
-                check_lifetime(message.headers)
-                check(message.subject, message.data)
-        except (InvalidSubject, InvalidEvent):
-            PASSED.inc()
-            return []
-        except Exception:
-            PASSED.inc()
-            log.exception("could not learn from a message", subject=message.subject[:200])
-            return []
+    async def _all_new_keys(self, messages: Sequence[Msg]) -> set[RoomKey]:
+        """Return the rooms below a root that events show for the first time. An invalid message shows none."""
+        found: set[RoomKey] = set()
+        for message in messages:
+            try:
+                found |= await self._new_keys(message)
+            except (InvalidSubject, InvalidEvent):
+                PASSED.inc()
+            except Exception:
+                PASSED.inc()
+                log.exception("could not learn from a message", subject=message.subject[:200])
+        return found
+
+    async def _new_keys(self, message: Msg) -> set[RoomKey]:
+        """Return the new rooms of one event. Raises InvalidSubject, InvalidEvent."""
+        rooms = parse_subject(message.subject).rooms
+        new = {key for key in rooms if key.pair != key.root and key not in self._seen}
+        if not new or rooms[0].root.kind == USER:  # most events contain no new pair, so their body is not read
+            return set()
+        check_lifetime(message.headers)
+        await self._check(message)
         return new
+
+    async def _check(self, message: Msg) -> None:
+        """Check an event against the catalogue, which is read again if the event's type is unknown."""
+        catalogue = self._catalogues.current
+        assert catalogue is not None, "the projection reads only with a catalogue"
+        try:
+            catalogue.check(message.subject, message.data)
+        except InvalidEvent as error:
+            newer = await self._catalogues.refresh(max_age_s=MAX_AGE_S) if error.reason in UNKNOWN else catalogue
+            if newer is None or newer is catalogue:
+                raise
+            newer.check(message.subject, message.data)
 
     async def _of_roots(self, keys: Set[RoomKey]) -> Set[RoomKey]:
         """Return the keys whose root has members."""

@@ -42,7 +42,7 @@ from beaconfire_kit.consumer import faststream_options
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.roles import Role
 from beaconfire_kit.seams.faststream_broker import FastStreamBroker
-from beaconfire_kit.subjects import InvalidRoom, Pair, membership_of, parse_room, parse_root
+from beaconfire_kit.subjects import InvalidRoom, Pair, Room, membership_of, parse_room, parse_root
 from beaconfire_kit.web import describe
 
 log = logs.get(__name__)
@@ -98,15 +98,15 @@ class Decisions:
         if standing.is_revoked(request.issued_at):
             denied = dict.fromkeys(request.rooms, _DENIED)
             return AuthorizeReply(version=standing.version, revoked=True, rooms=denied)
-        # A root stays one for its members if the catalogue no longer declares its kind.
-        kinds = self._root_kinds.all | {root.kind for root in standing.roles}
         roles = {**standing.roles, Pair(USER, request.user_id): Role.OWNER}
-        for root, role in (await self._grants(request)).items():
+        grants = await self._grants(request)
+        kinds = await self._root_kinds.including({root.kind for root in grants}) if grants else ()
+        for root, role in grants.items():
             if root.kind in kinds:
                 roles[root] = Role.highest((role, roles.get(root))) or role
         return AuthorizeReply(
             version=standing.version,
-            rooms=await self._decide(request.rooms, roles, kinds),
+            rooms=await self._decide(request.rooms, roles),
             roots={str(root): role for root, role in roles.items() if root.kind == request.roots_of},
         )
 
@@ -124,15 +124,35 @@ class Decisions:
             if root not in revoked or claims.issued_at >= revoked[root].issued_before
         }
 
-    async def _decide(
-        self, names: Sequence[str], roles: Mapping[Pair, Role], kinds: Collection[str]
-    ) -> dict[str, RoomDecision]:
-        """Decide about each room for a user with these roles. `kinds` are those of roots."""
-        decisions: dict[str, RoomDecision] = {}
-        bare: dict[str, Pair] = {}
+    async def _decide(self, names: Sequence[str], roles: Mapping[Pair, Role]) -> dict[str, RoomDecision]:
+        """Decide about each room for a user with these roles."""
+        decisions, kinds = {}, self._root_kinds.known
+        rooms: dict[str, Room] = {}
         for name in names:
             try:
-                room = parse_room(name)
+                rooms[name] = parse_room(name)
+            except InvalidRoom as error:
+                decisions[name] = RoomDecision(allowed=False, impossible=str(error))
+        found = await self._decide_among(kinds, rooms, roles)
+        unknown = {name: room for name, room in rooms.items() if name not in found}
+        if unknown and (newer := await self._root_kinds.look_again()) != kinds:
+            kinds, found = newer, found | await self._decide_among(newer, unknown, roles)
+        refused = {name: _unknown(room, kinds) for name, room in unknown.items()}
+        decisions |= refused | found
+        return {name: decisions[name] for name in names}
+
+    async def _decide_among(
+        self, known: Collection[str] | None, rooms: Mapping[str, Room], roles: Mapping[Pair, Role]
+    ) -> dict[str, RoomDecision]:
+        """Decide about the rooms whose root is known, if these are the kinds of roots."""
+        # A root stays one for its members if the catalogue no longer declares its kind.
+        kinds = {*(known or ()), *(root.kind for root in roles)}
+        decisions: dict[str, RoomDecision] = {}
+        bare: dict[str, Pair] = {}
+        for name, room in rooms.items():
+            if room.root is not None and room.root.kind not in kinds:
+                continue
+            try:
                 key = room.key(kinds)
             except InvalidRoom as error:
                 decisions[name] = RoomDecision(allowed=False, impossible=str(error))
@@ -142,8 +162,8 @@ class Decisions:
             else:
                 decisions[name] = _decision(key.pair, [key.root], roles)
         parents = await self._projection.roots(bare.values())
-        decisions |= {name: _decision(pair, parents.get(pair, []), roles) for name, pair in bare.items()}
-        return {name: decisions[name] for name in names}
+        shown = {name: pair for name, pair in bare.items() if pair in parents}
+        return decisions | {name: _decision(pair, parents[pair], roles) for name, pair in shown.items()}
 
     async def _standing(self, request: AuthorizeRequest) -> Standing:
         """Return what the user may do.
@@ -253,6 +273,14 @@ class Rpc:
         if not self._is_stopping:
             log.error("broker connection closed for good")
             self._on_closed()
+
+
+def _unknown(room: Room, kinds: Collection[str] | None) -> RoomDecision:
+    """Decide about a room of which neither the catalogue nor an event shows a root."""
+    if room.root is None or kinds is None:
+        return _DENIED
+    why = f"{room}: {room.root.kind} is not a kind of root in the catalogue"
+    return RoomDecision(allowed=False, impossible=why)
 
 
 def _decision(pair: Pair, candidates: Sequence[Pair], roles: Mapping[Pair, Role]) -> RoomDecision:

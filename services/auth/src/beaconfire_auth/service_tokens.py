@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import insert, select, update
 
 from beaconfire_auth.keys import Keys
+from beaconfire_auth.root_kinds import RootKinds
 from beaconfire_auth.settings import Settings
 from beaconfire_auth.store import SERVICE_TOKENS
 from beaconfire_kit import errors, logs, tokens
@@ -61,13 +62,14 @@ class Service:
 class ServiceTokens:
     """Create, list, revoke and check tokens of services."""
 
-    def __init__(self, settings: Settings, database: Database, keys: Keys) -> None:
+    def __init__(self, settings: Settings, database: Database, keys: Keys, root_kinds: RootKinds) -> None:
         self._settings = settings
         self._database = database
         self._keys = keys
+        self._root_kinds = root_kinds
 
     async def issue(self, service: str, publish: Sequence[str], *, expires_in_s: int) -> tuple[ServiceToken, str]:
-        """Create a token for a service. Return its row and its text. Raises `bad_request`."""
+        """Create a token for a service. Return its row and its text. Raises `bad_request`, `unavailable`."""
         kid, key = self._keys.signer
         now = datetime.now(UTC).replace(microsecond=0)
         row = ServiceToken(
@@ -85,6 +87,9 @@ class ServiceTokens:
             text = tokens.sign_service(key, kid, claims, issuer=self._settings.issuer, audience=self._settings.audience)
         except (ValueError, tokens.InvalidToken) as error:
             raise BeaconfireError(errors.BAD_REQUEST, str(error)) from None
+        for pattern in row.publish:
+            if why := await self._root_kinds.why_unknown(pattern.partition(".")[0]):
+                raise BeaconfireError(errors.BAD_REQUEST, f"publish: {pattern}: {why}")
         if len(text) > tokens.MAX_TOKEN_BYTES:
             raise BeaconfireError(errors.BAD_REQUEST, "publish: too many patterns for one token")
         async with self._database.writing() as tx:
