@@ -44,9 +44,9 @@ async def test_a_marker_that_is_delivered_by_a_consumer_changes_nothing(stream: 
     """A publisher stores a message that looks like a marker, and has it delivered to where pushes are heard."""
     async with connected(stream, "catalogue") as nc:
         store = CatalogueStore(nc)
-        await store.push([note("notes", "note.one")], by="test")
+        await store.push([note("one", "note.one")], by="test")
         old = await store.head()
-        await store.push([note("notes", "note.two")], by="test")
+        await store.push([note("two", "note.two")], by="test")
     async with (
         connected(stream, "publisher") as rogue,
         connected(stream, "auth") as own,
@@ -63,7 +63,7 @@ async def test_a_marker_that_is_delivered_by_a_consumer_changes_nothing(stream: 
         message = await heard.next_msg(timeout=10)
         seen = await follower.refresh()
         async with connected(stream, "catalogue") as nc:
-            await CatalogueStore(nc).push([note("notes", "note.three")], by="test")
+            await CatalogueStore(nc).push([note("three", "note.three")], by="test")
         after = await _until(follower, "note.three")
         following.cancel()
 
