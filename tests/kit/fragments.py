@@ -14,11 +14,15 @@ def document(name: str, title: str = "Test", **channels: Mapping[str, Any]) -> d
     }
 
 
-def note(name: str, type_: str = "note.written", *, root: str = "user") -> dict[str, Any]:
-    """Return a fragment with one event, `user.{userId}.note.{noteId}`."""
+def note(name: str, *types: str, root: str = "user", longest: int = 100) -> dict[str, Any]:
+    """Return a fragment with events on `user.{userId}.note.{noteId}`, whose `text` has at most `longest` characters."""
+
+    def payload() -> dict[str, Any]:
+        return {"type": "object", "properties": {"text": {"type": "string", "maxLength": longest}}}
+
     channel = {
         "address": f"{root}.{{{root}Id}}.note.{{noteId}}",
-        "messages": {type_: {"name": type_, "payload": {"type": "object", "properties": {"text": {"type": "string"}}}}},
+        "messages": {type_: {"name": type_, "payload": payload()} for type_ in types or ("note.written",)},
     }
     return document(name, notes=channel)
 

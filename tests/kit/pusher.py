@@ -2,7 +2,7 @@
 
 python -m tests.kit.pusher CHANGE [kill|stop STEP]
 
-CHANGE is JSON: {"push": [document, …]}, {"remove": [name, …]} or {"rollback": revision}.
+CHANGE is JSON: {"push": [document, …], "allowRemovals": true}, {"remove": [name, …]} or {"rollback": revision}.
 """
 
 import asyncio
@@ -80,7 +80,7 @@ class FaultyConnection(Connection):
 async def apply(store: CatalogueStore, change: Change) -> Pushed:
     """Change the catalogue."""
     if "push" in change:
-        return await store.push(change["push"], by="pusher")
+        return await store.push(change["push"], by="pusher", allow_removals=change.get("allowRemovals", False))
     if "remove" in change:
         return await store.remove(change["remove"], by="pusher")
     return await store.rollback(change["rollback"], by="pusher")

@@ -18,6 +18,7 @@ from beaconfire_kit.catalogue_store import (
     CatalogueLost,
     CatalogueStore,
     Committed,
+    RemovalRefused,
     StreamLacksSubjects,
     UnknownRevision,
     _fragments,
@@ -507,43 +508,98 @@ async def test_a_bucket_and_its_markers_are_restored_as_given(stream: NatsServer
         assert set((await store.load(committed.revision)).fragments) == {"logistics"}
 
 
-async def test_a_push_that_would_break_events_is_refused_and_leaves_nothing_behind(stream: NatsServer) -> None:
+async def test_a_push_that_breaks_valid_events_is_refused_and_leaves_nothing(stream: NatsServer) -> None:
+    """A narrower bound in the same version: the refusal says what to do, and everything is as before."""
+    async with connected(stream, "catalogue") as nc:
+        store, bucket = CatalogueStore(nc), KeyValue(nc, "CATALOGUE")
+        await store.push([note("logistics", longest=100)], by="test")
+        before = await store.head(), await bucket.keys(">")
+
+        with pytest.raises(InvalidFragment, match="declare version 2 beside it"):
+            await store.push([note("logistics", longest=50)], by="test")
+
+        assert (await store.head(), await bucket.keys(">")) == before
+
+
+async def test_a_push_says_what_it_changed(stream: NatsServer) -> None:
     async with connected(stream, "catalogue") as nc:
         store = CatalogueStore(nc)
-        await store.push([note("notes")], by="test")
-        narrower = note("notes")
-        narrower["channels"]["notes"]["messages"]["note.written"]["payload"]["required"] = ["text"]
-        before = await store.revisions()
+        await store.push([note("logistics", longest=100)], by="test")
 
-        with pytest.raises(InvalidFragment, match="the field `text` would be required"):
-            await store.push([narrower], by="test")
+        pushed = await store.push([note("logistics", "note.written", "note.read", longest=200)], by="test")
 
-        assert await store.revisions() == before
+        changes = pushed.changes["logistics"]
+        assert (len(changes.added), len(changes.changed), changes.removed, changes.breaks) == (1, 1, (), ())
 
 
-async def test_a_push_that_removes_a_type_changes_nothing_else(stream: NatsServer) -> None:
+async def test_a_removal_is_a_push_of_its_own(stream: NatsServer) -> None:
+    """A type that the file has no more is only removed if that was asked for, and if nothing else changes."""
     async with connected(stream, "catalogue") as nc:
         store = CatalogueStore(nc)
-        await store.push([note("notes")], by="test")
+        await store.push([note("logistics", "note.written", "note.read")], by="test")
 
-        with pytest.raises(InvalidFragment, match="Removing is a push of its own"):
-            await store.push([note("notes", "note.renamed")], by="test")
-        removed = await store.push([document("notes")], by="test")
+        with pytest.raises(RemovalRefused, match=r"`note.read` version 1 would be removed.*\n.*--allow-removals"):
+            await store.push([note("logistics", "note.written")], by="test")
+        with pytest.raises(RemovalRefused, match="is a push of its own"):
+            await store.push([note("logistics", "note.written", "note.sent")], by="test", allow_removals=True)
+        removed = await store.push([note("logistics", "note.written")], by="test", allow_removals=True)
 
-        assert removed.changed
-        assert "note.written" not in (await store.load(removed.revision)).types
+        assert removed.changes["logistics"].removed == ("`note.read` version 1 would be removed.",)
+        assert "note.read" not in (await store.load(removed.revision)).types
 
 
-async def test_an_older_setup_leaves_a_newer_fragment_alone(stream: NatsServer) -> None:
-    older = builtin.documents()["user"]
-    newer = json.loads(json.dumps(older))
+async def test_a_push_that_lost_a_race_is_checked_against_the_winner(stream: NatsServer, tmp_path: Path) -> None:
+    """Frozen before its marker, a push finds that another one took its type: it is refused, and nothing is left."""
+    change = {"push": [note("logistics")]}
+    whole = await Pusher(stream, tmp_path / "counted.log", {"push": [document("counted")]}).outcome()
+    pusher = Pusher(stream, tmp_path / "frozen.log", change, "stop", str(whole["requests"] // 2))
+    assert await pusher.until_frozen()
+    async with connected(stream, "catalogue") as nc:
+        await CatalogueStore(nc).push([note("billing")], by="test")
+
+        pusher.process.thaw()
+        await pusher.end()
+
+        assert pusher.process.exit_code == 1
+        assert "belongs to the fragment" in "\n".join(pusher.process.last_lines)
+        await check_whole(nc)
+
+
+async def test_an_older_setup_leaves_later_built_in_fragments_alone(stream: NatsServer) -> None:
+    """A later Beaconfire has pushed a fragment of a higher version: this one's setup does not take it back."""
+    later = {**builtin.documents()["user"], "info": {"title": "User events", "version": str(builtin.VERSION + 1)}}
+    async with connected(stream, "setup") as nc:
+        store = CatalogueStore(nc)
+        pushed = await store.push([later], by="a later setup")
+
+        await declare_stream(nc)
+
+        head = await store.head()
+        assert head.revision == pushed.revision
+        assert head.fragments["user"] == digest_of(later)
+
+
+async def test_a_later_setup_brings_built_in_fragments_up_to_date(stream: NatsServer) -> None:
+    earlier = {**builtin.documents()["user"], "info": {"title": "Earlier title", "version": "0"}}
+    async with connected(stream, "setup") as nc:
+        store = CatalogueStore(nc)
+        await store.push([earlier], by="an earlier setup")
+
+        await declare_stream(nc)
+
+        assert (await store.head()).fragments["user"] == digest_of(builtin.documents()["user"])
+
+
+async def test_setup_takes_nothing_away_from_a_built_in_fragment(stream: NatsServer) -> None:
+    """A fragment of the same version has a type that ours lacks: setup leaves it alone."""
+    newer = json.loads(json.dumps(builtin.documents()["user"]))
     channel = next(iter(newer["channels"].values()))
     channel["messages"]["notification.seen"] = {"payload": {"type": "object"}}
     async with connected(stream, "setup") as nc:
         store = CatalogueStore(nc)
         pushed = await store.push([newer], by="test")
 
-        again = await store.push_unless_newer([older], by="setup", about="built-in fragments")
+        await declare_stream(nc)
 
-        assert not again.changed
+        assert (await store.head()).revision == pushed.revision
         assert "notification.seen" in (await store.load(pushed.revision)).types

@@ -2,6 +2,9 @@
 
 import asyncio
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -223,9 +226,8 @@ def test_a_mistake_is_reported_in_a_sentence(run: Catalogue, arguments: tuple[st
     assert sentence in " ".join(refused.text.split())
 
 
-def test_event_classes_of_a_module_are_pushed(run: Catalogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_event_classes_of_a_module_are_pushed(run: Catalogue, declared: NatsServer, tmp_path: Path) -> None:
     """Classes in a module of the current folder become a fragment."""
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "stockroom_events.py").write_text(
         "from beaconfire_kit.event import Event, Id\n\n\n"
         "class ShelfEmptied(Event):\n"
@@ -235,10 +237,19 @@ def test_event_classes_of_a_module_are_pushed(run: Catalogue, tmp_path: Path, mo
         "    user_id: Id\n"
         "    shelf_id: Id\n"
     )
+    command = [sys.executable, "-m", "beaconfire", "catalogue", "push", "--python", "stockroom_events"]
 
-    pushed = run("push", "--python", "stockroom_events", "--name", "stockroom")
+    # In a process of its own, because its class would stay among the event classes of this one.
+    pushed = subprocess.run(
+        [*command, "--name", "stockroom"],
+        cwd=tmp_path,
+        env={**os.environ, **declared.environment("catalogue")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
-    assert pushed.exit_code == 0, pushed.text
+    assert pushed.returncode == 0, pushed.stderr
     assert "A shelf has nothing left." in run("show", "shelf.emptied").text
 
 
@@ -297,3 +308,45 @@ def test_a_fragment_is_read_from_the_standard_input(
         pushed = run("push", "-")
 
     assert pushed.exit_code == 0, pushed.text
+
+
+def test_a_change_that_breaks_events_is_refused_with_its_line(run: Catalogue, tmp_path: Path) -> None:
+    """A narrower bound: the push names the line of the bound and what to do instead. `diff` says the same."""
+    run("push", written(tmp_path, note("logistics", longest=100)))
+    path = written(tmp_path, note("logistics", longest=50))
+    line = next(number for number, text in enumerate(Path(path).read_text().splitlines(), 1) if "maxLength: 50" in text)
+
+    refused = run("push", path)
+    compared = run("diff", path)
+
+    assert refused.exit_code == 1
+    assert f"{path}:{line}: `note.written` version 1: " in refused.text
+    assert "declare version 2 beside it" in refused.text
+    assert f"! {path}:{line}: " in compared.text
+
+
+def test_a_removal_needs_an_option(run: Catalogue, tmp_path: Path) -> None:
+    run("push", written(tmp_path, note("logistics", "note.written", "note.read")))
+    path = written(tmp_path, note("logistics", "note.written"))
+
+    refused = run("push", path)
+    removed = run("push", path, "--allow-removals")
+
+    assert (refused.exit_code, removed.exit_code) == (1, 0)
+    assert "logistics: `note.read` version 1 would be removed." in refused.text
+    assert "- `note.read` version 1 would be removed." in removed.text
+
+
+def test_a_diff_of_files_and_of_revisions_says_what_changes(run: Catalogue, tmp_path: Path) -> None:
+    run("push", written(tmp_path, note("logistics", "note.written")))
+    path = written(tmp_path, note("logistics", "note.written", "note.read", longest=200))
+
+    before = in_json(run("diff", path, "--json"))
+    run("push", path)
+
+    assert [len(before["logistics"][kind]) for kind in ("added", "changed", "removed", "breaks")] == [1, 1, 0, 0]
+    assert in_json(run("diff", "2", "3", "--json")) == before
+    assert in_json(run("diff", "2", "--json")) == before
+    assert "+ `note.read` version 1 is new." in run("diff", "2").text
+    assert "No event and no root is different." in run("diff", path).text
+    assert run("diff", "2", path).exit_code == 2

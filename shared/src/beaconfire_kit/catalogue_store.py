@@ -33,8 +33,8 @@ from nats.aio.client import Client
 from beaconfire_kit import broker, logs
 from beaconfire_kit.broker import CATALOGUE, MESSAGE_NOT_FOUND, STREAM, STREAM_NOT_FOUND, BrokerRefused, WrongSequence
 from beaconfire_kit.catalogue.catalogue import Catalogue
-from beaconfire_kit.catalogue.compatibility import compare
-from beaconfire_kit.catalogue.fragment import Fragment, InvalidFragment, Problem
+from beaconfire_kit.catalogue.compatibility import Changes, compare
+from beaconfire_kit.catalogue.fragment import Fragment, InvalidFragment
 from beaconfire_kit.catalogue.profile import read_fragment
 from beaconfire_kit.key_value import EXPECTED, Entry, KeyValue
 
@@ -84,6 +84,10 @@ class CannotRestore(CatalogueError):
 
 class UnknownFragment(CatalogueError):
     """The catalogue has no fragment of that name."""
+
+
+class RemovalRefused(CatalogueError):
+    """A push would remove types that it was not meant to remove, or would do so together with other changes."""
 
 
 class StreamLacksSubjects(CatalogueError):
@@ -179,6 +183,8 @@ class Pushed:
     """The offset of the revision's marker. 0 if it is not in the stream any more."""
     changed: bool
     """False if the catalogue was like this before, so that no revision was made."""
+    changes: Mapping[str, Changes]
+    """What is different in each fragment that changed in a way that matters to events."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +234,7 @@ class _Plan:
 
     head: Head
     wanted: Fragments
+    changes: Mapping[str, Changes]
     digests: Mapping[str, str]
     lacking: Sequence[str]
     """Subjects that the stream must take first."""
@@ -341,29 +348,33 @@ class CatalogueStore:
 
     # --- changing
 
-    async def push(self, documents: Iterable[Document], *, by: str, about: str | None = None) -> Pushed:
+    async def push(self, documents: Iterable[Document], *, by: str, allow_removals: bool = False) -> Pushed:
         """Put fragments into the catalogue, each in place of the one of the same name, as one revision.
 
-        If the catalogue has all of them already, nothing is written. Raises InvalidFragment if a document is no
-        fragment, would break events of its present version, or does not go together with the others. Raises
-        CatalogueError.
+        If the catalogue has all of them already, nothing is written. With `allow_removals`, the push may take types
+        out, and do nothing else. Raises InvalidFragment if a document is no fragment, does not go together with the
+        others, or would break events that are valid. Raises RemovalRefused, CatalogueError.
         """
-        new = {fragment.name: fragment for fragment in map(read_fragment, documents)}
-        return await self._commit(lambda there: _updated(there, new), by=by, about=about or f"push {', '.join(new)}")
+        new = _read(documents)
+        return await self._commit(_replacing(new, allow_removals), by=by, about=f"push {', '.join(new)}")
 
-    async def push_unless_newer(self, documents: Iterable[Document], *, by: str, about: str) -> Pushed:
-        """As `push`, but leave a fragment alone if the catalogue's has more than the given one. Nothing is taken away.
-
-        So an older `beaconfire setup` does no harm to what a newer one pushed.
-        """
-        new = {fragment.name: fragment for fragment in map(read_fragment, documents)}
-        return await self._commit(lambda there: {**there, **_not_older(there, new)}, by=by, about=about)
-
-    async def check(self, documents: Iterable[Document]) -> Pushed:
+    async def check(self, documents: Iterable[Document], *, allow_removals: bool = False) -> Pushed:
         """Check a push without changing anything. Returns the revision that counts now, and raises as `push` does."""
-        new = {fragment.name: fragment for fragment in map(read_fragment, documents)}
-        plan = await self._plan(lambda there: _updated(there, new))
-        return Pushed(plan.head.revision or 0, plan.head.marker, changed=plan.digests != plan.head.fragments)
+        plan = await self._plan(_replacing(_read(documents), allow_removals))
+        changed = plan.digests != plan.head.fragments
+        return Pushed(plan.head.revision or 0, plan.head.marker, changed=changed, changes=plan.changes)
+
+    async def push_builtin(self, documents: Iterable[Document], *, by: str) -> Pushed:
+        """Push the fragments that come with Beaconfire, except those of which the catalogue has a later version.
+
+        Ours never take anything away. Raises InvalidFragment if another fragment has one of our types or roots.
+        """
+        ours = _read(documents)
+
+        def change(there: Fragments) -> Fragments:
+            return {**there, **{name: one for name, one in ours.items() if _is_older(there.get(name), one)}}
+
+        return await self._commit(change, by=by, about="built-in fragments")
 
     async def remove(self, names: Iterable[str], *, by: str) -> Pushed:
         """Take fragments out of the catalogue. Raises UnknownFragment, InvalidFragment, CatalogueError."""
@@ -432,7 +443,7 @@ class CatalogueStore:
             plan = await self._plan(change)
             head = plan.head
             if plan.digests == head.fragments and head.revision is not None:
-                return Pushed(head.revision, head.marker, changed=False)
+                return Pushed(head.revision, head.marker, changed=False, changes={})
             if plan.lacking:
                 raise StreamLacksSubjects(plan.lacking)
             revision = await self._write_revision(head, plan.digests, by=by, about=about)
@@ -447,16 +458,17 @@ class CatalogueStore:
             await self._prune()
         await self._write_committed(Committed(revision.number, offset, plan.epoch))
         await self._prune()
-        return Pushed(revision.number, offset, changed=True)
+        return Pushed(revision.number, offset, changed=True, changes=plan.changes)
 
     async def _plan(self, change: Change) -> "_Plan":
         """Read the head and check a change against it. Raises what `change` raises, InvalidFragment, CatalogueError."""
         config = await self._stream()
         head = await self.head()
-        wanted = change(await self.fragments(head.fragments))
+        there = await self.fragments(head.fragments)
+        wanted = change(there)
         lacking = set(Catalogue.of(0, wanted).stream_subjects).difference(config["subjects"])
         digests = {name: digest_of(fragment.document) for name, fragment in wanted.items()}
-        return _Plan(head, wanted, digests, sorted(lacking), broker.epoch_of(config))
+        return _Plan(head, wanted, changes_of(there, wanted), digests, sorted(lacking), broker.epoch_of(config))
 
     async def _lost_revisions(self, given: Mapping[str, Document], by: str) -> list[Revision]:
         """Return the revisions that count for the stream, newest first, with all that is still known of them."""
@@ -588,27 +600,64 @@ class CatalogueStore:
         return config
 
 
-def _updated(there: Fragments, new: Fragments) -> Fragments:
-    """Return the fragments with the new ones in their place. Raises InvalidFragment for what they would break."""
-    changes = {name: compare(there.get(name), fragment) for name, fragment in new.items()}
-    problems = [problem for one in changes.values() for problem in one.breaks]
-    for name, one in changes.items():
-        if one.removed and (one.added or one.changed):
-            what = "Removing is a push of its own, because later events of these types are set aside."
-            problems.append(Problem("", f"{' '.join(one.removed)} {what} Push the rest first.", name))
-    if problems:
-        raise InvalidFragment(problems)
-    return {**there, **new}
-
-
-def _not_older(there: Fragments, new: Fragments) -> Fragments:
-    changes = {name: compare(there.get(name), fragment) for name, fragment in new.items()}
-    return {name: new[name] for name, one in changes.items() if not one.breaks and not one.removed}
-
-
 def digest_of(document: Document) -> str:
     """Return the name by which a document is known: of its content, whatever file it came from."""
     return hashlib.sha256(_json(document)).hexdigest()
+
+
+def changes_of(before: Fragments, after: Fragments) -> dict[str, Changes]:
+    """Return what is different in each fragment, by name."""
+    names = dict.fromkeys([*before, *after])
+    found = {name: compare(before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)}
+    return {name: changes for name, changes in found.items() if changes}
+
+
+def _read(documents: Iterable[Document]) -> Fragments:
+    return {fragment.name: fragment for fragment in map(read_fragment, documents)}
+
+
+def _replacing(new: Fragments, allow_removals: bool) -> Change:
+    """Return the change that a push of these fragments is."""
+
+    def change(there: Fragments) -> Fragments:
+        changes = changes_of({name: there[name] for name in new if name in there}, new)
+        _check_changes(changes, allow_removals=allow_removals)
+        return {**there, **new}
+
+    return change
+
+
+def _check_changes(changes: Mapping[str, Changes], *, allow_removals: bool) -> None:
+    """Raise InvalidFragment if a push would break something, and RemovalRefused if it removes what it must not."""
+    if problems := [problem for one in changes.values() for problem in one.breaks]:
+        raise InvalidFragment(problems)
+    removed = _lines({name: one.removed for name, one in changes.items()})
+    if removed and not allow_removals:
+        raise RemovalRefused(
+            f"the push would remove what is in the catalogue:\n{removed}\n"
+            "Later events of these are set aside. Keep them in the file, or push with --allow-removals"
+        )
+    others = _lines({name: (*one.added, *one.changed) for name, one in changes.items()})
+    if removed and others:
+        raise RemovalRefused(
+            f"a removal is a push of its own, so that it can be taken back alone. This push also changes:\n{others}\n"
+            f"Push these first, and remove afterwards:\n{removed}"
+        )
+
+
+def _lines(sentences: Mapping[str, Sequence[str]]) -> str:
+    return "\n".join(f"  {name}: {sentence}" for name, several in sentences.items() for sentence in several)
+
+
+def _is_older(there: Fragment | None, ours: Fragment) -> bool:
+    """Return whether a built-in fragment may take the place of the one that is there."""
+    if there is None:
+        return True
+    version, own = (str(one.document["info"].get("version")) for one in (there, ours))
+    if version.isdecimal() and own.isdecimal() and int(version) > int(own):
+        return False
+    changes = compare(there, ours)
+    return not changes.breaks and not changes.removed
 
 
 _fragments: dict[str, Fragment] = {}

@@ -35,7 +35,7 @@ async def declare_stream(
         store = CatalogueStore(nc)
         await store.prepare(replicas=replicas)
         if builtin:
-            await store.push_unless_newer(documents().values(), by="setup", about="built-in fragments")
+            await store.push_builtin(documents().values(), by="setup")
         return epoch
 
 

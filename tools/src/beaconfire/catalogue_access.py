@@ -101,12 +101,14 @@ def source_of_module(module: str, name: str, *, title: str | None, roots: Iterab
 
 def explained(error: InvalidFragment, sources: Sequence[Source]) -> str:
     """Return an error's problems as lines, each with the file, its line and the JSON Pointer."""
-    by_fragment = {name: source for source in sources if (name := source.fragment)}
-    return "\n".join(_line(problem, by_fragment, sources) for problem in error.problems)
+    return "\n".join(described(problem, sources) for problem in error.problems)
 
 
-def _line(problem: Problem, by_fragment: Mapping[str, Source], sources: Sequence[Source]) -> str:
-    source = by_fragment.get(problem.fragment) or (sources[0] if len(sources) == 1 else None)
+def described(problem: Problem, sources: Sequence[Source]) -> str:
+    """Return a problem as a line, with the file and its line if it is in one of these."""
+    source = next((one for one in sources if problem.fragment and one.fragment == problem.fragment), None)
+    if source is None and len(sources) == 1 and not problem.fragment:
+        source = sources[0]
     if source is None:
         return str(problem)
     return f"{source.place(problem.pointer)}: {problem.message} (at {problem.pointer or '/'})"

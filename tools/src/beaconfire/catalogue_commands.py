@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -19,7 +19,9 @@ from beaconfire.local_permissions import permit_roots
 from beaconfire.options import DATA, AsJson, Data, as_user, has_broker_settings
 from beaconfire.tables import print_table
 from beaconfire_kit.catalogue import builtin
-from beaconfire_kit.catalogue_store import CatalogueStore, Pushed
+from beaconfire_kit.catalogue.compatibility import Changes
+from beaconfire_kit.catalogue.profile import read_fragment
+from beaconfire_kit.catalogue_store import CatalogueStore, Pushed, changes_of
 
 R = TypeVar("R")
 
@@ -56,6 +58,12 @@ def push(
     root: Annotated[
         list[str] | None, typer.Option(help="With --python: a kind of root that it declares. Can be repeated.")
     ] = None,
+    allow_removals: Annotated[
+        bool,
+        typer.Option(
+            "--allow-removals", help="Remove types that the files have no more. The push must do nothing else."
+        ),
+    ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check, and say what would change.")] = False,
     by: By = None,
     setup_password: SetupPassword = None,
@@ -75,8 +83,8 @@ def push(
 
     async def call(store: CatalogueStore) -> Pushed:
         if dry_run:
-            return await store.check(documents)
-        return await store.push(documents, by=by or access.pushed_by())
+            return await store.check(documents, allow_removals=allow_removals)
+        return await store.push(documents, by=by or access.pushed_by(), allow_removals=allow_removals)
 
     pushed = _change(folder, setup_password, call, sources, timeout_s=timeout)
     views.print_pushed(pushed, as_json=as_json, is_only_checked=dry_run)
@@ -131,6 +139,37 @@ def show(
         print(views.document_text(found, what, as_yaml=as_yaml))
     else:
         views.print_one(found, what, Console(highlight=False))
+
+
+@catalogue.command()
+def diff(
+    what: Annotated[
+        list[str],
+        typer.Argument(metavar="FILE…|REVISION…", help="Files to compare with the catalogue, or one or two revisions."),
+    ],
+    as_json: AsJson = False,
+    timeout: Timeout = access.TIMEOUT_S,
+    data: Data = DATA,
+) -> None:
+    """Say what a push of files would change, or what changed from one revision to another.
+
+    With one revision, compare it with the one that counts now.
+    """
+    numbers = [int(one) for one in what if one.isdecimal()]
+    if numbers and (len(numbers) != len(what) or len(numbers) > 2):
+        raise typer.BadParameter("give files, or one or two revisions")
+    sources = [] if numbers else access.read_sources([Path(one) for one in what])
+    access.check_sources(sources)
+
+    async def compare(store: CatalogueStore) -> Mapping[str, Changes]:
+        if sources:
+            new = {one.name: one for one in (read_fragment(source.document) for source in sources)}
+            there = (await access.load(store, None)).fragments
+            return changes_of({name: there[name] for name in new if name in there}, new)
+        before, after = [await access.load(store, number) for number in (*numbers, None)[:2]]
+        return changes_of(before.fragments, after.fragments)
+
+    views.print_changes(_read(DataFolder(data), compare, timeout_s=timeout), sources, as_json=as_json)
 
 
 @catalogue.command()

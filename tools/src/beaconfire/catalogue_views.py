@@ -1,7 +1,7 @@
 """What the commands of the catalogue print: tables for people, JSON for programs."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -12,9 +12,10 @@ from rich.syntax import Syntax
 from rich.table import Table
 from rich.text import Text
 
-from beaconfire.catalogue_access import CatalogueUnusable
+from beaconfire.catalogue_access import CatalogueUnusable, Source, described
 from beaconfire.tables import listing, print_table
 from beaconfire_kit.catalogue.catalogue import Catalogue
+from beaconfire_kit.catalogue.compatibility import Changes
 from beaconfire_kit.catalogue.fragment import EventType, Fragment
 from beaconfire_kit.catalogue_store import CatalogueLost, CatalogueStore, Pushed, Restored, Revision
 
@@ -189,13 +190,64 @@ def _type_as_json(one: EventType) -> dict[str, Any]:
 def print_pushed(pushed: Pushed, *, as_json: bool, is_only_checked: bool = False) -> None:
     """Print what came of a push."""
     if as_json:
-        print(json.dumps({"revision": pushed.revision, "offset": pushed.offset, "changed": pushed.changed}))
-    elif is_only_checked:
+        print(
+            json.dumps(
+                {
+                    "revision": pushed.revision,
+                    "offset": pushed.offset,
+                    "changed": pushed.changed,
+                    "changes": _changes_as_json(pushed.changes),
+                }
+            )
+        )
+        return
+    _print_changes(pushed.changes, [])
+    if is_only_checked:
         print("The push would be accepted." if pushed.changed else "The push would change nothing.")
     elif pushed.changed:
         print(f"Revision {pushed.revision} counts from offset {pushed.offset} on.")
     else:
         print(f"Nothing has changed: revision {pushed.revision} is like this already.")
+
+
+def print_changes(changes: Mapping[str, Changes], sources: Sequence[Source], *, as_json: bool) -> None:
+    """Print what is different in each fragment. `sources` say where a file breaks something."""
+    if as_json:
+        print(json.dumps(_changes_as_json(changes)))
+    elif changes:
+        _print_changes(changes, sources)
+    else:
+        print("No event and no root is different.")
+
+
+_MARKS = {"added": ("+", "green"), "changed": ("~", "yellow"), "removed": ("-", "magenta"), "breaks": ("!", "bold red")}
+
+
+def _print_changes(changes: Mapping[str, Changes], sources: Sequence[Source]) -> None:
+    console = Console(highlight=False)
+    for name, one in changes.items():
+        console.print(Text(name, "bold"))
+        sentences = {
+            "added": one.added,
+            "changed": one.changed,
+            "removed": one.removed,
+            "breaks": [described(problem, sources) for problem in one.breaks],
+        }
+        for kind, (mark, colour) in _MARKS.items():
+            for sentence in sentences[kind]:
+                console.print(Text.assemble(("  ", ""), (mark, colour), " ", sentence), soft_wrap=True)
+
+
+def _changes_as_json(changes: Mapping[str, Changes]) -> dict[str, Any]:
+    return {
+        name: {
+            "added": list(one.added),
+            "changed": list(one.changed),
+            "removed": list(one.removed),
+            "breaks": [{"pointer": problem.pointer, "message": problem.message} for problem in one.breaks],
+        }
+        for name, one in changes.items()
+    }
 
 
 def print_restored(restored: Restored, *, as_json: bool) -> None:

@@ -15,6 +15,9 @@ from beaconfire_kit.catalogue.profile import read_fragment
 from beaconfire_kit.catalogue.system import SYSTEM
 from beaconfire_kit.event import Event, events
 
+VERSION = 1
+"""Raise it in each release that changes our events. An older `setup` leaves fragments of a higher version alone."""
+
 
 @cache
 def documents() -> Mapping[str, Mapping[str, Any]]:
@@ -25,15 +28,17 @@ def documents() -> Mapping[str, Mapping[str, Any]]:
                 _events_below("campaign"),
                 name="campaign",
                 title="Campaign events",
+                version=VERSION,
                 roots=[RootKind("campaign", presence=True)],
             ),
             "workspace": document_of(
                 _events_below("workspace"),
                 name="workspace",
                 title="Workspace events",
+                version=VERSION,
                 roots=[RootKind("workspace", presence=True)],
             ),
-            "user": document_of(_events_below("user"), name="user", title="User events"),
+            "user": document_of(_events_below("user"), name="user", title="User events", version=VERSION),
         }
     )
 

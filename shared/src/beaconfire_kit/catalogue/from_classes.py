@@ -17,7 +17,7 @@ _FIELD = re.compile(r"\{([a-z_][a-z0-9_]*)\}")
 
 
 def document_of(
-    classes: Iterable[type[Event]], *, name: str, title: str, roots: Iterable[RootKind] = ()
+    classes: Iterable[type[Event]], *, name: str, title: str, roots: Iterable[RootKind] = (), version: int = 1
 ) -> dict[str, Any]:
     """Return the AsyncAPI document that declares these events. A channel is a subject; its messages are the events."""
     channels: dict[str, dict[str, Any]] = {}
@@ -31,7 +31,7 @@ def document_of(
         channel["messages"][cls.type if cls.version == 1 else f"{cls.type}.v{cls.version}"] = message
     return {
         "asyncapi": "3.0.0",
-        "info": {"title": title, "version": "1"},
+        "info": {"title": title, "version": str(version)},
         "x-beaconfire": {
             "fragment": name,
             "roots": {root.kind: {"members": root.members, "presence": root.presence} for root in roots},
