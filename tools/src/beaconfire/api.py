@@ -14,10 +14,11 @@ MAX_ANSWER_BYTES = 64 * 1024 * 1024
 class ApiError(Exception):
     """The call was refused, or there was no answer (`status` 0). The text may be shown."""
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, *, retry_after_ms: int | None = None) -> None:
         super().__init__(message)
         self.status = status
         self.code = code
+        self.retry_after_ms = retry_after_ms
 
 
 def call(method: str, url: str, body: Mapping[str, Any] | None = None, *, token: str | None = None) -> dict[str, Any]:
@@ -61,5 +62,6 @@ def _read(status: int, content: bytes) -> dict[str, Any]:
         raise ApiError(status, "no_json", f"the answer ({status}) is not a JSON object: is this a Beaconfire service?")
     if status >= 400:
         error = document.get("error") or {}
-        raise ApiError(status, str(error.get("code", "")), str(error.get("message", f"refused with {status}")))
+        code, message = str(error.get("code", "")), str(error.get("message", f"refused with {status}"))
+        raise ApiError(status, code, message, retry_after_ms=error.get("retryAfterMs"))
     return document

@@ -16,7 +16,16 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from beaconfire import broker_commands, catalogue_docs, listening, operating, outboxes, publishing, sign_in
+from beaconfire import (
+    access_commands,
+    broker_commands,
+    catalogue_docs,
+    listening,
+    operating,
+    outboxes,
+    publishing,
+    sign_in,
+)
 from beaconfire import deadletters as letters
 from beaconfire import doctor as examining
 from beaconfire import migrate as migrating
@@ -30,6 +39,7 @@ from beaconfire.diagnosis import worst
 from beaconfire.fragment_files import InvalidFile
 from beaconfire.local_services import DidNotStart
 from beaconfire.log_stream import plain
+from beaconfire.member_files import InvalidMembers
 from beaconfire.nats_server import BrokerDidNotReload, BrokerDidNotStart
 from beaconfire.operating import auth_operator
 from beaconfire.options import DATA, AsJson, AuthOps, Data, OperatorToken, as_user, has_broker_settings
@@ -68,6 +78,9 @@ app.add_typer(keys, name="keys")
 app.add_typer(broker_commands.app, name="broker")
 app.add_typer(catalogue_docs.app, name="catalogue")
 app.add_typer(chaos, name="chaos")
+app.add_typer(access_commands.members, name="member")
+app.add_typer(access_commands.roots, name="root")
+app.add_typer(access_commands.users, name="user")
 app.add_typer(service_token, name="service-token")
 
 # Errors that the user can act on. Any other exception is a bug in Beaconfire and shows its stack trace.
@@ -85,6 +98,7 @@ EXPECTED = (
     InvalidEvent,
     InvalidFile,
     InvalidFragment,
+    InvalidMembers,
     InvalidOrigin,
     InvalidRoom,
     InvalidSubject,

@@ -1,5 +1,6 @@
 """Manage the data folder of `beaconfire up`: its lock, its passwords, and the addresses of the running services."""
 
+import contextlib
 import fcntl
 import json
 import os
@@ -23,6 +24,7 @@ OURS = (
     "auth.db*",
     "publisher.db*",
     "passwords.json",
+    "tokens.json",
     "demo.json",
     "running.json",
     "roots.json",
@@ -144,6 +146,21 @@ class DataFolder:
     def keys_secret(self) -> str:
         """Return the secret that encrypts auth's signing keys, then the default that older folders used."""
         return f"{self.passwords()[KEYS_SECRET]},{DEVELOPMENT_SECRET}"
+
+    def kept_token(self, name: str) -> str | None:
+        """Return a token that an earlier command kept, or None. It may have expired."""
+        return self._kept_tokens().get(name)
+
+    def keep_token(self, name: str, token: str) -> None:
+        """Keep a token for the next command, in a file that only this user can read. If that fails, it is not kept."""
+        with contextlib.suppress(OSError):  # two commands may write at once
+            _write_private(self.path / "tokens.json", {**self._kept_tokens(), name: token})
+
+    def _kept_tokens(self) -> dict[str, str]:
+        try:
+            return _read(self.path / "tokens.json")
+        except DataFolderUnusable:
+            return {}
 
     def write_running(self, running: Running) -> None:
         """Write down where everything listens. The file is deleted when the lock is released."""
