@@ -1,7 +1,8 @@
 """Read payloads' JSON Schemas as shapes: what a type checker of any language can express.
 
 A shape accepts every valid payload. What no type can say (patterns, bounds, `not`, `if`) makes it wider, never
-narrower. Of `allOf`, objects are merged; of other parts the first one counts.
+narrower. Of `allOf`, objects are merged; of other parts the first one counts. There is one exception: a schema that has
+`properties` and no `type` also accepts other values than objects, and nobody means that.
 """
 
 import json
