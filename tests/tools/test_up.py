@@ -9,6 +9,7 @@ import signal
 import socket
 import sqlite3
 import sys
+import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -23,10 +24,11 @@ from beaconfire.data_folder import DataFolder, DataFolderUnusable
 from beaconfire.local_services import Plan, Services
 from beaconfire.log_stream import LogStream
 from beaconfire.operating import auth_operator
+from beaconfire.processes import Process
 from beaconfire.up import _stopping
 from beaconfire_auth.seal import KeysUnusable, Seal
 from beaconfire_auth.settings import DEVELOPMENT_SECRET
-from tests.tools.terminal import Terminal, free_ports, have_ended, processes_of, run, terminal
+from tests.tools.terminal import PATIENCE_S, Terminal, free_ports, have_ended, processes_of, run, terminal
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="looks for left-over processes in /proc"),
@@ -346,6 +348,27 @@ def test_page_of_ones_own_is_served_with_the_browser_client_and_edits_are_seen(t
     assert "export" in client
     assert "'unsafe-inline'" in policy
     assert f"http://127.0.0.1:{port + 1}" in policy
+
+
+def test_files_of_the_current_folder_are_not_taken_for_python_modules(tmp_path: Path) -> None:
+    """A `token.py` in the user's folder would stand in for Python's own module of this name."""
+    (tmp_path / "token.py").write_text("raise SystemExit('imported by mistake')")
+    command = f"cd '{tmp_path}' && exec '{sys.executable}' -P -m beaconfire up --gateways 1 --port {free_ports()}"
+    opened = threading.Event()
+    process = Process(
+        "up",
+        ["sh", "-c", command],
+        log_path=tmp_path / "up.log",
+        environment={"NO_COLOR": "1"},
+        on_line=lambda _name, line: opened.set() if "Open  " in line else None,
+    )
+    process.start()
+    try:
+        is_open = opened.wait(PATIENCE_S)
+    finally:
+        process.stop(30)
+
+    assert is_open, (tmp_path / "up.log").read_text()
 
 
 @pytest.mark.parametrize(

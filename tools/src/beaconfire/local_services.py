@@ -65,7 +65,7 @@ class ServiceProcess:
         self.ops_port = free_port()
         self.process = Process(
             name,
-            [sys.executable, "-m", module, *arguments],
+            [sys.executable, "-P", "-m", module, *arguments],
             environment={
                 "BEACONFIRE_ENVIRONMENT": "development",
                 **environment,

@@ -1,6 +1,6 @@
 """Sign an access token, as the logistics product does for its users. It needs nothing besides Python.
 
-    python3 token.py USER [DEPOT=ROLE …]
+    python3 make_token.py USER [DEPOT=ROLE …]
 
 The token says who the user is, and in which depots they have a role. Anybody who knows the secret can sign tokens, so
 it stays on the server.
