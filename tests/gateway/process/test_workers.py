@@ -346,3 +346,13 @@ def test_taken_port_is_reported_once_and_no_worker_starts(nats_server: NatsServe
     assert end.returncode == 1
     assert f"port {port} on 127.0.0.1 cannot be used: Address already in use" in end.stderr
     assert end.stderr.count("\n") == 1
+
+
+async def test_gateway_of_several_workers_serves_the_asyncapi_document(
+    stream: NatsServer, auth: FakeAuth, tmp_path: Path
+) -> None:
+    async with running_workers(stream, auth, tmp_path) as workers:
+        status, document = await workers.ask("/asyncapi.json")
+
+    assert status == 200
+    assert "settlement_updated.v1" in document["components"]["messages"]

@@ -12,6 +12,7 @@ from aiohttp import web
 
 from beaconfire_gateway.fanout.checking import Checker
 from beaconfire_gateway.fanout.hub import Hub
+from beaconfire_gateway.process.catalogue_document import CatalogueDocument
 from beaconfire_gateway.process.gc_tuning import Collector
 from beaconfire_gateway.process.operators import Operators
 from beaconfire_gateway.process.settings import Settings
@@ -74,7 +75,9 @@ def build(
     app[DRAIN] = process.drain
     app.router.add_get("/ws", process.handle_socket, allow_head=False)
     operators = Operators(process.hub, process.limits, process.users, process.door)
-    app[FOR_OPERATORS] = operators.routes_of_a_worker() if worker else operators.routes()
+    document = CatalogueDocument(process.timeline)
+    own = operators.routes_of_a_worker() if worker else operators.routes()
+    app[FOR_OPERATORS] = [*own, *document.routes()]
     add_static_files(app, settings.static_dir)
     app.on_shutdown.append(process.close_sessions)
     app.cleanup_ctx.append(process.run)
@@ -93,6 +96,7 @@ class _Process:
         self.limits = settings.limits
         self.users = Users(self.limits)
         self.door = Doorkeeper(self.limits)
+        self.timeline = Timeline()
         self._draining = False
         self._stopping = False
         self._asked: set[asyncio.Task[None]] = set()
@@ -163,9 +167,8 @@ class _Process:
         auth = Auth(http, settings.auth_at)
         auth.nc = nc
         authorization = Authorization(auth, verifier, self.hub, self._tuning.asking)
-        timeline = Timeline()
-        checker, reader = Checker(timeline), Reader(nc)
-        revisions = CatalogueRevisions(nc, reader, timeline, self._spawn)
+        checker, reader = Checker(self.timeline), Reader(nc)
+        revisions = CatalogueRevisions(nc, reader, self.timeline, self._spawn)
         gateway = self._gateway = Gateway(
             access=authorization,
             history=History(reader, checker, lambda: gateway.position),

@@ -17,6 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
+from beaconfire_gateway.process.catalogue_document import PATH as CATALOGUE_PATH
 from beaconfire_gateway.process.operators import WHOLE_PATH, Figures
 from beaconfire_gateway.process.supervisor import Board
 from beaconfire_kit import errors, logs, metrics
@@ -60,6 +61,7 @@ class Combined:
                 web.get("/readyz", self.readiness),
                 web.get("/metrics", self.metrics),
                 web.get("/api/v1/ws/stats", self.stats),
+                web.get(CATALOGUE_PATH, self.catalogue),
                 web.get("/api/v1/ws/users/{user_id}/clients", self.clients),
                 web.post("/api/v1/ws/clients/{session_id}/reset-limits", self.reset_limits),
             ]
@@ -98,6 +100,14 @@ class Combined:
             for number, one in figures.items()
         ]
         return json_answer({**Figures.together(figures.values()).summary(), "workers": workers})
+
+    async def catalogue(self, _request: web.Request) -> web.Response:
+        """Answer with the document of the first worker that has a catalogue. All workers have the same."""
+        for number in self._board.workers:
+            answer = await self._ask(number, "GET", CATALOGUE_PATH)
+            if answer is not None and answer.status == 200:
+                return web.Response(body=answer.body, content_type="application/json", charset="utf-8")
+        raise BeaconfireError(errors.UNAVAILABLE, "no worker has a catalogue yet, try again", retry_after_ms=1000)
 
     async def clients(self, request: web.Request) -> web.Response:
         answers = await self._ask_all(request.rel_url.raw_path)
