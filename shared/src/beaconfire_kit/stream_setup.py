@@ -34,6 +34,7 @@ async def declare_stream(
         epoch = await _declare_events(nc, replicas)
         store = CatalogueStore(nc)
         await store.prepare(replicas=replicas)
+        await add_catalogue_subjects(nc)
         if builtin:
             await store.push_builtin(documents().values(), by="setup")
         return epoch
@@ -67,6 +68,17 @@ async def add_stream_subjects(nc: Client, subjects: Iterable[str]) -> list[str]:
         config["subjects"] = _union(config["subjects"], lacking)
         await broker.call_api(nc, f"STREAM.UPDATE.{STREAM}", config)
     return lacking
+
+
+async def add_catalogue_subjects(nc: Client) -> list[str]:
+    """Let the stream store the events of every root in the catalogue that counts now. Returns the subjects it lacked.
+
+    The stream may have been made again. Or a pusher that was frozen while it added a root has written the subjects
+    without those that others have added meanwhile.
+    """
+    store = CatalogueStore(nc)
+    revision = (await store.head()).revision
+    return [] if revision is None else await add_stream_subjects(nc, (await store.load(revision)).stream_subjects)
 
 
 def _union(subjects: Iterable[str], more: Iterable[str]) -> list[str]:

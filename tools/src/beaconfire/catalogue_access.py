@@ -20,7 +20,7 @@ from beaconfire_kit.catalogue.profile import read_fragment
 from beaconfire_kit.catalogue_store import CatalogueStore, StreamLacksSubjects
 from beaconfire_kit.event import Event
 from beaconfire_kit.settings import Settings
-from beaconfire_kit.stream_setup import add_stream_subjects
+from beaconfire_kit.stream_setup import add_catalogue_subjects, add_stream_subjects
 
 R = TypeVar("R")
 TIMEOUT_S = 30.0
@@ -197,7 +197,10 @@ async def change(
             )
         await asyncio.to_thread(pushers.permit, kinds)
         await add_roots(pushers.setup, lacking.subjects, timeout_s=timeout_s)
-        return await call(store)
+        result = await call(store)
+    async with opened(pushers.setup, timeout_s) as store:
+        await add_catalogue_subjects(store.connection)
+    return result
 
 
 async def add_roots(setup: Settings, subjects: Iterable[str], *, timeout_s: float) -> list[str]:
