@@ -68,6 +68,15 @@ def test_every_event_of_the_catalogue_is_read_back_from_its_bytes_and_subject(ty
     assert checked_as_read(envelope.subject, envelope.encode())
 
 
+def test_event_of_another_system_is_read_with_all_its_fields_and_the_ids_of_its_subject() -> None:
+    payload = {"id": None, "status": "approved", "amount": 1.5, "dueDate": None}
+    message = changed(type="approval.updated", payload=payload)
+    received = read("workspace.w1.approval.a1", message).payload
+
+    assert received.full_subject() == "workspace.w1.approval.a1"
+    assert received.model_dump(mode="json") == {**payload, "workspaceId": "w1", "id": "a1"}
+
+
 def test_unknown_fields_of_a_newer_publisher_pass() -> None:
     body = changed(
         extra=1, payload={**GOOD["payload"], "extra": {"a": []}}, metadata={**GOOD["metadata"], "extra": None}

@@ -206,7 +206,7 @@ async def test_event_whose_payload_leaves_out_ids_needs_its_subject(misled: Publ
     assert (whole.status, whole.body["subject"]) == (201, "workspace.w1.approval.a2")
     assert [one.error for one in (contradiction, of_another_type, reserved)] == [(400, "bad_request")] * 3
     assert elsewhere.error == (403, "forbidden")
-    assert told.payload.model_dump() == {"status": "approved"}
+    assert told.payload.model_dump() == {"workspaceId": "w1", "id": "a1", "status": "approved"}
 
 
 async def test_same_event_with_its_ids_written_or_left_out_is_one_event_only_if_it_says_the_same(

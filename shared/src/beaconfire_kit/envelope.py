@@ -28,7 +28,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import SchemaValidator, core_schema
 
-from beaconfire_kit.event import Event, Id, MissingId, SubjectBuilder, events, ids_in, subject_builder
+from beaconfire_kit.event import Event, Id, MissingId, OpenEvent, SubjectBuilder, events, ids_in, subject_builder
 from beaconfire_kit.invalid_event import MAX_EVENT_BYTES, InvalidEvent, check_json, check_size
 from beaconfire_kit.roles import Role
 
@@ -150,10 +150,27 @@ class Checked(TypedDict):
 
 
 def read(subject: str, body: bytes) -> Received:
-    """Check a message against the catalogue and its subject. As `check`, but it returns models."""
+    """Check a message against the event classes and its subject. As `check`, but it returns models.
+
+    An event of another system (`OpenEvent`) has all of its fields, and the ids that its subject has. Skip a message
+    whose reason is in `UNKNOWN`: it is an event of a type for which this service has no class.
+    """
     check(subject, body)
     received: Received = _reader().validate_json(body, extra="ignore", by_alias=True, by_name=False)
+    if isinstance(received.payload, OpenEvent):
+        return received.model_copy(update={"payload": _with_every_field(received, subject, body)})
     return received
+
+
+UNKNOWN = frozenset({"unknown_type", "unknown_version"})
+"""Reasons for which a message is not invalid for everybody. Other services may know its type."""
+
+
+def _with_every_field(received: Received, subject: str, body: bytes) -> Event:
+    said: dict[str, Any] = json.loads(body)["payload"]
+    ids = {to_camel(name): id_ for name, id_ in ids_in(received.type, subject).items()}
+    left_out = {name: id_ for name, id_ in ids.items() if said.get(name) is None}
+    return type(received.payload).model_validate_json(json.dumps(said | left_out), by_alias=True, by_name=False)
 
 
 def check(subject: str, body: bytes) -> Checked:

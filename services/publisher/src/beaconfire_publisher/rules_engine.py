@@ -15,7 +15,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from beaconfire_kit import logs, metrics
 from beaconfire_kit.consumer import identity
 from beaconfire_kit.database import Database, DatabaseAway
-from beaconfire_kit.envelope import Envelope, Metadata, Received, read
+from beaconfire_kit.envelope import UNKNOWN, Envelope, Metadata, Received, read
 from beaconfire_kit.inbox import Inbox, digest
 from beaconfire_kit.invalid_event import InvalidEvent, check_lifetime
 from beaconfire_kit.outbox import Outbox
@@ -49,13 +49,17 @@ class RulesEngine:
     async def handle(self, message: NatsMessage) -> None:
         """Publish which values a change makes stale. Return when that is committed, or if no rule applies.
 
-        An invalid event is skipped and counted. The gateways set it aside as a dead letter.
+        An invalid event is skipped and counted. The gateways set it aside as a dead letter. An event without a class
+        here is skipped, too. It may be valid: other teams declare types.
         """
         raw = message.raw_message
         try:
             check_lifetime(raw.headers)
             cause = read(raw.subject, raw.data)
         except InvalidEvent as error:
+            if error.reason in UNKNOWN:
+                HANDLED.labels("unknown_type").inc()
+                return
             HANDLED.labels("invalid").inc()
             log.warning("skipped an invalid event", subject=raw.subject[:200], reason=error.reason)
             return

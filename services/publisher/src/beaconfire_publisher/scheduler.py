@@ -19,7 +19,7 @@ from sqlalchemy import func, select
 
 from beaconfire_kit import errors, logs, metrics
 from beaconfire_kit.database import Database, DatabaseAway
-from beaconfire_kit.envelope import Metadata, read
+from beaconfire_kit.envelope import UNKNOWN, Metadata, read
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.events.campaign import EntityUpdated
 from beaconfire_kit.invalid_event import InvalidEvent, check_lifetime
@@ -79,6 +79,8 @@ class Scheduler:
             check_lifetime(raw.headers)
             payload = read(raw.subject, raw.data).payload
         except InvalidEvent as error:
+            if error.reason in UNKNOWN:
+                return
             INVALID.inc()
             log.warning("skipped an invalid event", subject=raw.subject[:200], reason=error.reason)
             return
