@@ -48,6 +48,8 @@ def load(path: Path, *, begins: str = "asyncapi: 3.0.0") -> tuple[Mapping[str, A
         json.dumps(document, allow_nan=False)
     except ValueError:
         raise InvalidFile(f"{name}: contains a number that is too large") from None
+    except RecursionError:
+        raise InvalidFile(f"{name}: is nested too deeply") from None
     return document, lines
 
 
@@ -82,24 +84,20 @@ def _json(name: str, text: str) -> Any:
 
 
 def _yaml(name: str, text: str) -> Any:
-    loader = _Loader(text)
     try:
-        return loader.get_single_data()
+        return _Loader(text).get_single_data()
     except yaml.MarkedYAMLError as error:
         raise _not_yaml(name, error) from None
     except RecursionError:
         raise InvalidFile(f"{name}: is nested too deeply") from None
-    except (yaml.YAMLError, ValueError) as error:
-        raise InvalidFile(f"{name}: not YAML: {str(error)[:200]}") from None
-    finally:
-        loader.dispose()
+    except (yaml.YAMLError, ValueError, KeyError) as error:
+        raise InvalidFile(f"{name}: not YAML: {' '.join(str(error).split())[:200]}") from None
 
 
 def _lines(name: str, text: str) -> Mapping[str, int]:
     """Return the line of each part. Raises InvalidFile for a key that is there twice."""
-    loader = _Loader(text)
     try:
-        node = loader.get_single_node()
+        node = _Loader(text).get_single_node()
         lines: dict[str, int] = {}
         for place, line, key in _walk(node, "") if node is not None else ():
             if place in lines:
@@ -110,8 +108,8 @@ def _lines(name: str, text: str) -> Mapping[str, int]:
         raise _not_yaml(name, error) from None
     except RecursionError:
         raise InvalidFile(f"{name}: is nested too deeply") from None
-    finally:
-        loader.dispose()
+    except yaml.YAMLError as error:
+        raise InvalidFile(f"{name}: not YAML: {' '.join(str(error).split())[:200]}") from None
 
 
 def _walk(node: yaml.Node, place: str) -> Iterator[tuple[str, int, str]]:
@@ -148,6 +146,8 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
     def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        if not isinstance(node, yaml.MappingNode):
+            raise yaml.MarkedYAMLError(problem="`!!map` before what is none", problem_mark=node.start_mark)
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise yaml.MarkedYAMLError(problem="a key that is no text", problem_mark=key.start_mark)
@@ -157,6 +157,13 @@ class _Loader(yaml.SafeLoader):
         return int(node.value)
 
 
+# A document is JSON. It has no dates, sets or bytes, not even by their tags.
+_VALUES = {"null", "bool", "int", "float", "str", "seq", "map"}
+_Loader.yaml_constructors = {
+    tag: make
+    for tag, make in yaml.SafeLoader.yaml_constructors.items()
+    if tag is None or str(tag).rpartition(":")[2] in _VALUES
+}
 for _tag, (_pattern, _first) in _PLAIN.items():
     _Loader.add_implicit_resolver(_tag, re.compile(f"^{_pattern}$"), _first)
 _Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)

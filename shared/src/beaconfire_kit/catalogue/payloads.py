@@ -262,7 +262,7 @@ class PayloadReader:
 
     def _new_name(self, dialect: Dialect, target: str) -> str:
         name = re.sub(r"[^A-Za-z0-9_.-]", "_", pointers.tokens(target)[-1])[:64] or "schema"
-        taken = {one for of, one in self._definitions if of == dialect} | set(self._names.values())
+        taken = {known for (of, _), known in self._names.items() if of == dialect}
         number = 1
         while (unique := name if number == 1 else f"{name}_{number}") in taken:
             number += 1
