@@ -54,7 +54,8 @@ async def test_a_refresh_knows_what_was_pushed_before_it(stream: NatsServer) -> 
     async with following(stream, "publisher") as follower, connected(stream, "catalogue") as nc:
         await until(follower, "settlement_updated")
         for number in range(3):
-            await CatalogueStore(nc).push([note("logistics", f"parcel.noted_{number}")], by="test")
+            types = [f"parcel.noted_{known}" for known in range(number + 1)]
+            await CatalogueStore(nc).push([note("logistics", *types)], by="test")
 
             catalogue = await follower.refresh()
 

@@ -21,9 +21,9 @@ from beaconfire_kit.catalogue_store import (
     RemovalRefused,
     StreamLacksSubjects,
     UnknownRevision,
-    _fragments,
     digest_of,
 )
+from beaconfire_kit.catalogue_store.reading import _fragments
 from beaconfire_kit.key_value import BucketMissing, KeyValue
 from beaconfire_kit.stream_setup import add_stream_subjects, declare_stream
 from tests.broker_changes import call_api

@@ -1,0 +1,157 @@
+"""What is written of the catalogue, and how: manifests, markers, and which revision counts. No I/O."""
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from beaconfire_kit.broker import STREAM
+from beaconfire_kit.catalogue.fragment import Fragment
+
+BUCKET = "CATALOGUE"
+KV_STREAM = f"KV_{BUCKET}"
+COMMITTED = "committed"
+
+Document = Mapping[str, Any]
+Fragments = Mapping[str, Fragment]
+"""By name."""
+
+
+class CatalogueError(Exception):
+    """The catalogue cannot be read or changed. The text says why, and what to do."""
+
+
+class CatalogueLost(CatalogueError):
+    """The bucket lacks a revision that the stream says is committed."""
+
+
+class UnknownRevision(CatalogueError):
+    """There is no such revision, or it is not kept any more."""
+
+
+class UnknownFragment(CatalogueError):
+    """The catalogue has no fragment of that name."""
+
+
+class RemovalRefused(CatalogueError):
+    """A push would remove types that it was not meant to remove, or would do so together with other changes."""
+
+
+class StreamLacksSubjects(CatalogueError):
+    """The stream does not store the events of a root that a push declares. Nothing was pushed."""
+
+    def __init__(self, subjects: Sequence[str]) -> None:
+        super().__init__(
+            f"the stream {STREAM} does not take {', '.join(subjects)} yet. The broker user `setup` must add "
+            "that before the push, or the first events would be lost"
+        )
+        self.subjects = tuple(subjects)
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """What the catalogue consisted of at one time."""
+
+    number: int
+    previous: int | None
+    """The revision that was committed before. None for the first one."""
+    fragments: Mapping[str, str]
+    """The digest of each fragment's document, by the fragment's name."""
+    pushed_at: datetime
+    by: str
+    """The person or program that pushed it."""
+    about: str
+    """What the push was: `push logistics`, `rollback to 3`."""
+
+    def encoded(self, push: str) -> bytes:
+        """Return the manifest. `push` is random, so that the manifests of two pushes always differ."""
+        return as_json(
+            {
+                "revision": self.number,
+                "previous": self.previous,
+                "fragments": dict(self.fragments),
+                "pushedAt": self.pushed_at.isoformat(),
+                "by": self.by,
+                "about": self.about,
+                "push": push,
+            }
+        )
+
+    @classmethod
+    def decoded(cls, value: bytes) -> "Revision":
+        found = json.loads(value)
+        return cls(
+            number=found["revision"],
+            previous=found["previous"],
+            fragments=found["fragments"],
+            pushed_at=datetime.fromisoformat(found["pushedAt"]),
+            by=found["by"],
+            about=found["about"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Marker:
+    """A message of the stream: from its offset on, this revision counts."""
+
+    offset: int
+    revision: int
+    previous: int | None
+    fragments: Mapping[str, str]
+
+    @staticmethod
+    def body_of(revision: Revision) -> bytes:
+        """Return the body of a revision's marker."""
+        fragments = dict(revision.fragments)
+        return as_json({"revision": revision.number, "previous": revision.previous, "fragments": fragments})
+
+    @classmethod
+    def read(cls, offset: int, body: bytes) -> "Marker":
+        """Read the body of a marker. Raises CatalogueError if it is none."""
+        try:
+            found = json.loads(body)
+            marker = cls(offset, found["revision"], found["previous"], dict(found["fragments"]))
+        except (ValueError, KeyError, TypeError):
+            raise CatalogueError(f"the message at offset {offset} of the stream is no marker of a catalogue") from None
+        if type(marker.revision) is not int:
+            raise CatalogueError(f"the marker at offset {offset} of the stream has no revision number")
+        return marker
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The revision that counts now, as the bucket knows it."""
+
+    revision: int
+    offset: int
+    """The offset of its marker, in this epoch. In another epoch the revision counts from the first offset."""
+    epoch: str
+
+    def encoded(self) -> bytes:
+        return as_json({"revision": self.revision, "offset": self.offset, "epoch": self.epoch})
+
+    @classmethod
+    def decoded(cls, value: bytes) -> "Committed":
+        return cls(**json.loads(value))
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a push is checked against."""
+
+    revision: int | None
+    fragments: Mapping[str, str]
+    marker: int
+    """The offset of the last marker in the stream; 0 if it has none."""
+
+
+def digest_of(document: Document) -> str:
+    """Return the name by which a document is known: of its content, whatever file it came from."""
+    return hashlib.sha256(as_json(document)).hexdigest()
+
+
+def as_json(value: Any) -> bytes:
+    """Return the JSON of a value, always the same. Raises ValueError for what JSON has no number for."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False).encode()
