@@ -44,7 +44,7 @@ ROWS = {
 @pytest.fixture(autouse=True)
 def _forget(monkeypatch: pytest.MonkeyPatch) -> None:
     """Remove a test's declarations after it."""
-    monkeypatch.setattr(event_module, "_registry", events())
+    monkeypatch.setattr(event_module, "_registry", dict(event_module._registry))
 
 
 @pytest.mark.parametrize("row", ROWS)
@@ -145,7 +145,7 @@ def test_event_class_without_a_subject_or_with_a_malformed_type_is_refused() -> 
         class Homeless(Event):
             type = "homeless"
 
-    with pytest.raises(InvalidDeclaration, match="lower_case"):
+    with pytest.raises(InvalidDeclaration, match="words of letters"):
 
         class Shouting(Event):
             type = "Shouting!"

@@ -22,7 +22,8 @@ Id = Annotated[str, StringConstraints(pattern=f"^{ID_PATTERN}$")]
 SubjectBuilder = Callable[[Mapping[str, Any]], str]
 """Builds an event's subject from its fields."""
 
-_TYPE = re.compile(r"[a-z][a-z_]*(\.[a-z][a-z_]*)*")
+TYPE = re.compile(r"(?=.{1,128}$)[A-Za-z][A-Za-z0-9_:-]*(\.[A-Za-z0-9_:-]+)*")
+"""The name of a type, in a class and in a document. Pages, file names and headers can show all of these characters."""
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
@@ -56,18 +57,20 @@ class Event(BaseModel):
     version: ClassVar[int] = 1
     ephemeral: ClassVar[bool] = False
     """Sent over core NATS below `ephemeral.`, only to connected clients. It is never stored and has no offset."""
+    conflate: ClassVar[tuple[str, int] | None] = None
+    """A field and milliseconds. Of the events in that time with the same value, a client may get the latest alone."""
 
     @classmethod
     def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
         super().__pydantic_init_subclass__(**kwargs)
         if "type" in cls.__dict__:
             _check(cls)
-            _registry[cls.type] = cls
-            _builders[cls.type] = _builder_of(cls)
+            _registry[cls.type, cls.version] = cls
+            _builders[cls.type, cls.version] = _builder_of(cls)
 
     def full_subject(self) -> str:
         """Return the subject of this event. For an ephemeral event it is below `ephemeral.`. Raises MissingId."""
-        return _builders[self.type](self.__dict__)
+        return _builders[self.type, self.version](self.__dict__)
 
 
 class OpenEvent(Event):
@@ -84,23 +87,32 @@ class OpenEvent(Event):
         return {name: value for name, value in serialize(self).items() if name not in left_out}
 
 
-_registry: dict[str, type[Event]] = {}
-_builders: dict[str, SubjectBuilder] = {}
+_registry: dict[tuple[str, int], type[Event]] = {}
+_builders: dict[tuple[str, int], SubjectBuilder] = {}
 
 
 def events() -> dict[str, type[Event]]:
-    """Return all declared event classes by type, in the order of declaration."""
-    return dict(_registry)
+    """Return the newest event class of each type, in the order of declaration."""
+    newest: dict[str, type[Event]] = {}
+    for cls in _registry.values():
+        if cls.type not in newest or newest[cls.type].version < cls.version:
+            newest[cls.type] = cls
+    return newest
+
+
+def event_classes() -> tuple[type[Event], ...]:
+    """Return all declared event classes, also those of earlier versions, in the order of declaration."""
+    return tuple(_registry.values())
 
 
 def subject_builder(type_: str) -> SubjectBuilder:
     """Return the function that builds the subjects of a type's events, as `Event.full_subject` does."""
-    return _builders[type_]
+    return _builders[type_, events()[type_].version]
 
 
 def ids_in(type_: str, subject: str) -> dict[str, str]:
     """Return the ids that a subject has, by the names of the fields that they fill. Empty if it is not this type's."""
-    cls = _registry[type_]
+    cls = events()[type_]
     template, tokens = _full_template(cls).split("."), subject.split(".")
     return {name[1]: token for one, token in zip(template, tokens, strict=False) if (name := _PLACEHOLDER.match(one))}
 
@@ -134,17 +146,19 @@ def _check(cls: type[Event]) -> None:
     def refuse(why: str) -> InvalidDeclaration:
         return InvalidDeclaration(f"event class {cls.__module__}.{cls.__qualname__}: {why}")
 
-    if not _TYPE.fullmatch(cls.type):
-        raise refuse(f"type {cls.type!r} is not lower_case words joined by dots")
-    other = _registry.get(cls.type)
+    if not TYPE.fullmatch(cls.type):
+        raise refuse(f"type {cls.type!r} is not words of letters, digits, `_`, `-` and `:`, joined by dots")
+    other = _registry.get((cls.type, cls.version))
     if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
-        raise refuse(f"type {cls.type!r} is taken by {other.__module__}.{other.__qualname__}")
+        raise refuse(f"type {cls.type!r} version {cls.version} is taken by {other.__module__}.{other.__qualname__}")
     if not isinstance(getattr(cls, "subject", None), str):
         raise refuse("has a type and no subject")
     unknown = set(_PLACEHOLDER.findall(cls.subject)) - set(cls.model_fields)
     if unknown:
         raise refuse(f"subject {cls.subject!r} names {', '.join(sorted(unknown))}, which is not a field")
     fields = {name: cls.model_fields[name] for name in _PLACEHOLDER.findall(cls.subject)}
+    if cls.conflate and cls.conflate[0] not in cls.model_fields:
+        raise refuse(f"conflate names {cls.conflate[0]}, which is not a field")
     if wrong := [name for name, field in fields.items() if not field.is_required() and field.default is not None]:
         raise refuse(f"subject {cls.subject!r} names {', '.join(wrong)}, whose default is an id: make it None")
     try:

@@ -13,7 +13,7 @@ from beaconfire_kit.catalogue.fragment import Fragment, RootKind
 from beaconfire_kit.catalogue.from_classes import document_of
 from beaconfire_kit.catalogue.profile import read_fragment
 from beaconfire_kit.catalogue.system import SYSTEM
-from beaconfire_kit.event import Event, events
+from beaconfire_kit.event import Event, event_classes
 
 VERSION = 1
 """Raise it in each release that changes our events. An older `setup` leaves fragments of a higher version alone."""
@@ -51,5 +51,9 @@ def fragments() -> Mapping[str, Fragment]:
 
 def _events_below(root: str) -> list[type[Event]]:
     return [
-        cls for cls in events().values() if cls.subject.startswith(f"{root}.") and (cls.type, cls.version) not in SYSTEM
+        cls
+        for cls in event_classes()
+        if cls.subject.startswith(f"{root}.")
+        and cls.__module__.startswith("beaconfire_kit.events.")  # a service may have declared its own beside them
+        and (cls.type, cls.version) not in SYSTEM
     ]

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from beaconfire_kit.catalogue.checking import CheckedEvent, Checker
-from beaconfire_kit.catalogue.fragment import EventType, Fragment, InvalidFragment, Problem, RootKind
+from beaconfire_kit.catalogue.fragment import VENDOR, EventType, Fragment, InvalidFragment, Problem, RootKind
 from beaconfire_kit.catalogue.pointers import pointer
-from beaconfire_kit.catalogue.profile import VENDOR
 from beaconfire_kit.catalogue.system import SYSTEM
 from beaconfire_kit.catalogue.templates import parse_template
 

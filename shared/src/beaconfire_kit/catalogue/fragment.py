@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+VENDOR = "x-beaconfire"
+"""The key of what AsyncAPI has no word for."""
 PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_-]{0,63})\}")
 """A parameter in the template of a subject: `{depotId}`."""
 

@@ -10,20 +10,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from beaconfire_kit.catalogue import plain, pointers
-from beaconfire_kit.catalogue.fragment import Conflation, EventType, Fragment, InvalidFragment, Problem, RootKind
+from beaconfire_kit.catalogue.fragment import (
+    VENDOR,
+    Conflation,
+    EventType,
+    Fragment,
+    InvalidFragment,
+    Problem,
+    RootKind,
+)
 from beaconfire_kit.catalogue.payloads import PayloadReader
 from beaconfire_kit.catalogue.pointers import NotFound, below
 from beaconfire_kit.catalogue.templates import InvalidTemplate, Template, parse_template
+from beaconfire_kit.event import TYPE
 from beaconfire_kit.subjects import is_id, is_reserved
 
 MAX_TYPES = 1_000
 MAX_VERSION = 1_000_000
 MAX_WINDOW_MS = 60_000
-VENDOR = "x-beaconfire"
 
 _ASYNCAPI = re.compile(r"3\.[01]\.\d+")
 _NAME = re.compile(r"[a-z][a-z0-9_-]{0,63}")
-_TYPE = re.compile(r"(?=.{1,128}$)[A-Za-z][A-Za-z0-9_:-]*(\.[A-Za-z0-9_:-]+)*")
 _LOCATION = "$message.payload#"
 _TOP = frozenset({"asyncapi", "info", "channels", "components", "defaultContentType"})
 _CHANNEL = frozenset({"address", "messages", "parameters", "title", "summary", "description"})
@@ -174,7 +181,7 @@ class _Reader:
         self._ignore(message, place, _MESSAGE)
         self._check_content_type(message.get("contentType"), below(place, "contentType"))
         name = message.get("name", key)
-        if not isinstance(name, str) or not _TYPE.fullmatch(name):
+        if not isinstance(name, str) or not TYPE.fullmatch(name):
             self._refuse(
                 below(place, "name") if "name" in message else place,
                 f"The type is {name!r}. Use words of letters, digits, `_`, `-` and `:`, joined by dots, "
