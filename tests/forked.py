@@ -46,8 +46,7 @@ class Forked(Process):
 
     def start(self) -> None:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
-        _, flag, module, *arguments = self.command
-        assert flag == "-m"
+        module, *arguments = self.command[self.command.index("-m") + 1 :]
         self._child = _FORKS.Process(
             target=_become, args=(module, arguments, self.environment, str(self.log_path)), daemon=True
         )

@@ -23,6 +23,8 @@ from tests.client import open_socket
 from tests.docs.tree import ROOT, RUN_S, Tree, blocks, fresh_environment, fresh_shell, write_blocks
 from tests.tools.terminal import free_ports
 
+OWN_EVENT = "shared/src/beaconfire_kit/events/weather.py"
+
 
 @contextmanager
 def terminal(folder: Path, command: str, **environment: str) -> Iterator[Process]:
@@ -52,14 +54,17 @@ async def address_of_up(process: Process, log: Path) -> str:
 
 
 @pytest.mark.timeout(2 * RUN_S)
-async def test_following_add_an_event_delivers_the_new_event_to_a_socket(tmp_path: Path) -> None:
+async def test_following_add_an_event_delivers_the_new_events_to_a_socket(tmp_path: Path) -> None:
+    """One channel of a file, and one class of a module: nothing but the page's own files is written or edited."""
     page = "docs/howto/add_an_event.md"
     tree = Tree(tmp_path)
-    make, up, publish = [block.text.strip() for block in blocks(page) if block.language == "sh"]
-    assert (make, up) == ("make generate", "make up")
+    up, push, publish, both_from_python, generate = [
+        block.text.strip() for block in blocks(page) if block.language == "sh"
+    ]
+    assert (up, generate) == ("make up", "make generate")
 
     tree.write(page)
-    await asyncio.to_thread(tree.fresh_shell, make, installed=False)
+    (tree.root / OWN_EVENT).unlink()  # it is among our own events, and the next test's
     # `make` reads ARGS from the environment, too: other ports, since those of the page may be taken here
     with terminal(tree.root, up, ARGS=f"--port {free_ports()} --gateways 1") as process:
         url = await address_of_up(process, tree.root / "terminal.log")
@@ -71,27 +76,40 @@ async def test_following_add_an_event_delivers_the_new_event_to_a_socket(tmp_pat
         )
         async with open_socket(url) as client:
             await client.connect(viewer, [f"campaign:{campaign}"])
-            said = await asyncio.to_thread(tree.fresh_shell, publish.replace("c1", campaign), installed=False)
-            event = await client.next("event")
+            commands = "\n".join([push, publish, both_from_python]).replace("c1", campaign)
+            said = await asyncio.to_thread(tree.fresh_shell, commands, installed=False)
+            arrived, robbed = await client.events(2)
         letters = await asyncio.to_thread(tree.fresh_shell, ".venv/bin/beaconfire deadletters", installed=False)
 
     assert ".venv/bin/beaconfire chaos kill" in printed
-    assert said.startswith("offset ")
-    assert event["event"]["type"] == "caravan_arrived"
-    assert event["event"]["payload"]["goods"] == ["salt"]
-    assert event["rooms"] == [
+    assert said.count("offset ") >= 2
+    assert (arrived["event"]["type"], robbed["event"]["type"]) == ("caravan_arrived", "caravan_robbed")
+    assert (arrived["event"]["payload"], robbed["event"]["payload"]["goods"]) == ({"goods": ["salt"]}, ["silver"])
+    assert arrived["rooms"] == [
         f"campaign:{campaign}",
         f"campaign:{campaign}/settlement:s1",
         f"campaign:{campaign}/caravan:k1",
     ]
+    assert robbed["rooms"] == [f"campaign:{campaign}", f"campaign:{campaign}/caravan:k1"]
     assert letters == "There are no dead letters\n"
+
+
+def test_class_among_our_own_events_is_in_every_file_that_follows_from_them(tmp_path: Path) -> None:
+    tree = Tree(tmp_path)
+    tree.write("docs/howto/add_an_event.md")
+    tree.python("-m", "scripts.generate")
+    pushed = tree.python(
+        "-c", "from beaconfire_kit.catalogue.builtin import fragments; print(*fragments()['campaign'].types)"
+    )
+
+    assert "('weather_changed', 1)" in pushed
     for derived in (
         "docs/reference/events.md",
         "docs/reference/asyncapi.json",
         "docs/reference/schemas/events.json",
         "clients/js/src/events.d.ts",
     ):
-        assert "caravan_arrived" in (tree.root / derived).read_text(), derived
+        assert "weather_changed" in (tree.root / derived).read_text(), derived
 
 
 @pytest.mark.timeout(2 * RUN_S)

@@ -4,6 +4,7 @@ import asyncio
 import json
 from dataclasses import replace
 
+import pytest
 from nats.aio.client import Client
 
 from beaconfire_kit import broker
@@ -89,3 +90,31 @@ async def test_their_typing_messages_reach_a_connected_socket_byte_for_byte(line
         texts = await heard(client, len(bodies))
 
     assert [sent for sent, text in zip(bodies, texts, strict=True) if sent not in text] == []
+
+
+@pytest.mark.parametrize("pattern", ["approval.", "agent.", "ai.", "notification."])
+async def test_bus_events_reach_the_rooms_of_their_pattern_with_their_correlation_id(
+    line: Line, nc: Client, pattern: str
+) -> None:
+    """Requirement B5: each in the room of the workspace or the user, and in the room of its own item."""
+    person = await member(line, nc)
+    messages = [addressed_to(person, one) for one in STORED if one.type.startswith(pattern)]
+    own_rooms = sorted({room_of(one) for one in messages})
+    async with open_socket(line.services.gateways[0].url) as wide, open_socket(line.services.gateways[1].url) as narrow:
+        await wide.connect(person.token, ["workspace:w-theirs", f"user:{person.id}"])
+        await narrow.connect(person.token, own_rooms)
+        for number, message in enumerate(messages):
+            id_ = f"{pattern}{number}-{person.id}"
+            await broker.publish(nc, message.subject, body(message, id_).encode(), message_id=id_)
+        frames = [[json.loads(text) for text in await heard(one, len(messages))] for one in (wide, narrow)]
+
+    for by_socket in frames:
+        assert [frame["event"]["type"] for frame in by_socket] == [one.type for one in messages]
+        assert [frame["rooms"][-1] for frame in by_socket] == [room_of(one) for one in messages]
+        assert {frame["event"]["metadata"]["correlationId"] for frame in by_socket} == {"req-9"}
+
+
+def room_of(message: Message) -> str:
+    """The room of the message's own item."""
+    root, root_id, kind, id_ = message.subject.split(".")
+    return f"{root}:{root_id}/{kind}:{id_}"
