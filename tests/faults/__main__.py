@@ -2,7 +2,8 @@
 
 python -m tests.faults [--rounds 8] [--followers 20] [--only "broker killed -9"] [--write docs/topics/delivery.md]
 
-Without `--only`: every fault of one broker, how long resumes take, then every scenario of a cluster of three.
+Without `--only`: every fault of one broker, how long resumes take, changes of the catalogue, then every scenario of a
+cluster of three.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from beaconfire_kit import logs
 from scripts import results
 from tests.cluster import report as cluster
 from tests.cluster.scenarios import SCENARIOS
-from tests.faults import report
+from tests.faults import catalogue, report
 from tests.faults.faults import FAULTS
 from tests.faults.report import Outcome, Promise, Section
 from tests.faults.world import world
@@ -31,6 +32,8 @@ RING_AGE_S = "5"
 RESET_PROFILE = "clients away for 2 s"
 SOURCES = {"the gateway's memory": "60", "the stream": "1"}
 """The sources of missed events, each with the seconds of events that a gateway keeps."""
+PUSHES = 7
+"""Changes of the catalogue for each round: one for each kind of fault."""
 FEW_AT_A_TIME = {"writers": 1, "pause_s": 0.03}
 
 
@@ -68,13 +71,15 @@ class Run:
         self._faults: dict[str, Outcome] = {}
         self._resumes: dict[str, Outcome] = {}
         self._cluster: dict[str, cluster.Outcome] = {}
+        self._changes: catalogue.Outcome | None = None
         self.sections: list[Section] = []
 
     @property
     def is_clean(self) -> bool:
         """Whether no client lost an event, or had it twice, or out of order."""
-        one_broker = [*self._faults.values(), *self._resumes.values()]
-        return all(one.is_clean for one in one_broker) and all(one.is_clean for one in self._cluster.values())
+        of_one = [*self._faults.values(), *self._resumes.values()]
+        are_clean = self._changes is None or self._changes.is_clean
+        return are_clean and all(one.is_clean for one in of_one) and all(one.is_clean for one in self._cluster.values())
 
     def faults(self, names: Sequence[str]) -> None:
         """Faults of one broker and two gateways."""
@@ -94,6 +99,14 @@ class Run:
                 )
             )
         self._print(report.resumes(self._resumes, rounds=self._rounds, followers=self._followers))
+
+    def catalogue(self) -> None:
+        """The catalogue changes under load."""
+        with tempfile.TemporaryDirectory() as folder:
+            self._changes = asyncio.run(
+                catalogue.run(Path(folder), pushes=PUSHES * self._rounds, followers=self._followers)
+            )
+        self._print(self._changes.section())
 
     def cluster(self, names: Sequence[str]) -> None:
         """Scenarios of three brokers."""
@@ -155,6 +168,8 @@ def main() -> None:
         one.faults(alone)
     if chosen.only in (None, "resumes"):
         one.resumes()
+    if chosen.only in (None, "catalogue"):
+        one.catalogue()
     if together := [name for name in wanted if name in SCENARIOS]:
         one.cluster(together)
     if chosen.only is None:
@@ -179,8 +194,8 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         metavar="FAULT",
-        choices=[*FAULTS, *SCENARIOS, "resumes", "cluster"],
-        help=f"one of: {'; '.join([*FAULTS, 'resumes', 'cluster', *SCENARIOS])}",
+        choices=[*FAULTS, *SCENARIOS, "resumes", "catalogue", "cluster"],
+        help=f"one of: {'; '.join([*FAULTS, 'resumes', 'catalogue', 'cluster', *SCENARIOS])}",
     )
     parser.add_argument("--write", type=_page, metavar="PAGE", help="put the results into this page, too")
     chosen = parser.parse_args()

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from beaconfire_kit.catalogue.compatibility import Changes, compare
-from beaconfire_kit.catalogue.fragment import Fragment, InvalidFragment, Problem
+from beaconfire_kit.catalogue.fragment import Fragment, InvalidFragment
 from beaconfire_kit.catalogue.profile import read_fragment
 from beaconfire_kit.catalogue_store.records import (
     CatalogueError,
@@ -11,10 +11,8 @@ from beaconfire_kit.catalogue_store.records import (
     Fragments,
     RemovalRefused,
     UnknownFragment,
-    as_json,
 )
 
-MAX_DOCUMENT_BYTES = 200 * 1024
 MAX_FRAGMENTS = 400
 """A marker names all of them, and it is a message of the stream, so it must fit into 64 KiB."""
 
@@ -24,17 +22,7 @@ Change = Callable[[Fragments], Fragments]
 
 def read(documents: Iterable[Document]) -> Fragments:
     """Read documents as fragments. Raises InvalidFragment for the first that is none."""
-    return {fragment.name: fragment for fragment in map(_read_one, documents)}
-
-
-def _read_one(document: Document) -> Fragment:
-    fragment = read_fragment(document)
-    if (size := len(as_json(document))) > MAX_DOCUMENT_BYTES:
-        what = (
-            f"The document is {size:,} bytes of JSON. At most {MAX_DOCUMENT_BYTES:,} are allowed. Split the fragment."
-        )
-        raise InvalidFragment([Problem("", what, fragment.name)])
-    return fragment
+    return {fragment.name: fragment for fragment in map(read_fragment, documents)}
 
 
 def replacing(new: Fragments, *, allow_removals: bool) -> Change:

@@ -11,6 +11,7 @@ from nats.aio.client import Client
 
 from beaconfire_kit import broker, logs
 from beaconfire_kit.broker import CATALOGUE, STREAM, BrokerRefused, WrongSequence
+from beaconfire_kit.catalogue import plain
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.catalogue.compatibility import Changes
 from beaconfire_kit.catalogue_store.reading import CatalogueReader, chain_of, each
@@ -28,7 +29,6 @@ from beaconfire_kit.catalogue_store.records import (
 )
 from beaconfire_kit.catalogue_store.restoring import Restored, Restoring
 from beaconfire_kit.catalogue_store.reviewing import (
-    MAX_DOCUMENT_BYTES,
     Change,
     adding_to,
     changes_of,
@@ -43,7 +43,7 @@ log = logs.get(__name__)
 
 MAX_BYTES = 1024**3
 """Room for 5,000 documents of the greatest size."""
-MAX_VALUE_BYTES = MAX_DOCUMENT_BYTES + 1_024
+MAX_VALUE_BYTES = plain.MAX_BYTES + 1_024
 KEPT_REVISIONS = 20
 """Revisions that `rollback` can go back to, although no event in the stream needs them any more."""
 
