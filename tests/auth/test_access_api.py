@@ -12,11 +12,13 @@ import pytest
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit.authorization import AuthorizeRequest, authorize
 from beaconfire_kit.backend import MAX_CHANGES, Backend, MemberChange, Revocation, User
+from beaconfire_kit.catalogue_store import CatalogueStore
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.events.user import MemberChanged
 from beaconfire_kit.roles import Role
 from beaconfire_kit.settings import DEVELOPMENT_SERVICE_TOKEN
 from tests.auth.conftest import Answer, Auth, Table, running_auth, table
+from tests.auth.test_root_kinds import push
 from tests.conftest import connected
 from tests.databases import on_both_databases
 
@@ -351,6 +353,35 @@ async def test_malformed_calls_are_refused_with_what_is_wrong(
 
     assert answer.status == 400, answer
     assert says in answer.body["error"]["message"]
+
+
+async def test_bulk_of_many_unknown_kinds_reads_the_catalogue_once(depot: Depot, stream: NatsServer) -> None:
+    changes = [MemberChange(root=f"kind{n}:x", user_id="acme-1", role=Role.VIEWER) for n in range(200)]
+    async with connected(stream, "publisher") as nc:
+        results = await Backend(nc, DEVELOPMENT_SERVICE_TOKEN, timeout_s=20).change_members(changes)
+
+    told = {one.message for one in results if isinstance(one, BeaconfireError)}
+    assert len(told) == 200
+    assert all("is not a kind of root in the catalogue" in message for message in told)
+
+
+async def test_members_of_a_kind_that_has_left_the_catalogue_can_still_be_listed_and_removed(
+    depot: Depot, stream: NatsServer
+) -> None:
+    await push(stream)
+    depot.token, _ = await service_token(depot.auth, "depot.*.member.*")
+    await depot.put("depot:d1", "acme-1", "owner")
+    async with connected(stream, "catalogue") as nc:
+        await CatalogueStore(nc).remove(["logistics"], by="test")
+    async with asyncio.timeout(20):
+        while (await depot.put("depot:d1", "acme-2", "viewer")).status == 200:
+            pass
+    before = await depot.members("depot:d1")
+    deleted = await depot.call("DELETE", "/auth/roots/depot:d1")
+
+    assert before.pop("acme-1") == "owner"
+    assert deleted.body["removed"] == len(before) + 1
+    assert await depot.members("depot:d1") == {}
 
 
 async def test_roots_of_a_kind_without_members_are_refused(depot: Depot) -> None:

@@ -11,6 +11,7 @@ import pytest
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit.authorization import AuthorizeRequest, Newcomer, authorize
 from tests.auth.conftest import Answer
+from tests.auth.test_root_kinds import move, push
 from tests.client import Closed, SocketClient, open_socket
 from tests.conftest import connected
 from tests.security.test_outside import Outside, running_outside
@@ -63,6 +64,24 @@ async def test_workspace_of_a_backend_is_heard_by_a_member_who_was_put_before_co
         ("Alice", "alice@id.example", False),
         ("acme-bob", "acme-bob@acme.invalid", True),
     ]
+
+
+async def test_root_of_another_product_is_managed_by_its_backend(running: Running, stream: NatsServer) -> None:
+    """A kind that only the catalogue declares: its first member hears an event, and nothing after the removal."""
+    await push(stream, "depot")
+    patterns = ["depot.*.member.*"]
+    issued = await running.whole.auth.operate("POST", "service-tokens", {"service": "depots", "publish": patterns})
+    running.backend = issued.body["token"]
+    await running.call("POST", "/auth/roots", {"root": "depot:d1", "owner": {"issuer": "acme", "sub": "alice"}})
+    async with open_socket(running.whole.gateways[0].url) as client, connected(stream, "publisher") as nc:
+        await joined(client, running.outside.token("alice"), "depot:d1")
+        await move(nc, "depot", "d1", "n1")
+        (event,) = await client.events(1)
+        await running.call("DELETE", "/auth/roots/depot:d1/members/acme-alice")
+        left = await client.next("room.left")
+
+    assert (event["event"]["type"], event["rooms"][0]) == ("parcel.moved", "depot:d1")
+    assert (left["room"], left["reason"]) == ("depot:d1", "membership_removed")
 
 
 async def test_placeholder_is_taken_over_by_the_first_verified_token_only(running: Running, stream: NatsServer) -> None:

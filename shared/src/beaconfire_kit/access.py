@@ -183,6 +183,8 @@ class Access:
         """The user's role in each of these roots (`campaign:c1`) that they are a member of. Raises as `caller` does."""
         decisions = (await self._ask(claims, *roots)).rooms
         found = {root: decisions.get(root) for root in roots}
+        if any(one.unavailable for one in found.values() if one is not None):
+            raise AuthUnavailable
         roles = {root: one.role for root, one in found.items() if one and one.allowed and one.role}
         for root in roles:
             self.count_root(root)
@@ -202,6 +204,8 @@ class Access:
 
     async def _role(self, claims: Claims, root: str) -> Role:
         decision = (await self._ask(claims, root)).rooms.get(root)
+        if decision is not None and decision.unavailable:
+            raise AuthUnavailable
         if decision is None or not decision.allowed or decision.role is None:
             raise BeaconfireError(errors.FORBIDDEN, f"no such {self._root_kind}, or you are not a member")
         return decision.role

@@ -115,6 +115,8 @@ class RoomDecision(CamelModel):
     role: Role | None = None
     ambiguous: tuple[str, ...] | None = None
     """Set if a bare name means a room in several of the user's roots: their long forms, of which to ask for one."""
+    unavailable: bool | None = None
+    """Set if there is no decision now, because the root's authorizer does not answer. Ask again."""
     impossible: str | None = None
     """Set if the catalogue has no such room, whoever asks: a sentence that says why."""
 

@@ -7,7 +7,8 @@ anything that looks like a JWT or has `token=` in a query.
 import logging
 import re
 import sys
-from collections.abc import MutableMapping
+import time
+from collections.abc import Callable, Hashable, MutableMapping
 from typing import Any, Literal
 
 import structlog
@@ -89,6 +90,25 @@ def redact(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> Muta
         elif isinstance(value, str):
             fields[name] = blank(value)
     return fields
+
+
+class Seldom:
+    """Lets one line of each kind through in `every_s` seconds, so that a flood does not fill the log. Kinds are few."""
+
+    def __init__(self, *, every_s: float = 10.0, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._every_s = every_s
+        self._monotonic = monotonic
+        self._last: dict[Hashable, tuple[float, int]] = {}
+
+    def passes(self, kind: Hashable) -> int | None:
+        """Return how many lines of the kind were left out since the last one, or None if this one is left out, too."""
+        now = self._monotonic()
+        at, left_out = self._last.get(kind, (float("-inf"), 0))
+        if now - at < self._every_s:
+            self._last[kind] = at, left_out + 1
+            return None
+        self._last[kind] = now, 0
+        return left_out
 
 
 def is_redacted(name: str) -> bool:

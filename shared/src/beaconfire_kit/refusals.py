@@ -22,19 +22,15 @@ class Refusals:
     """What was refused in this process. Issuers and reasons are few, so it stays small."""
 
     def __init__(self, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._monotonic = monotonic
-        self._logged_at: dict[tuple[str, str], float] = {}
-        self._left_out: dict[tuple[str, str], int] = {}
+        self._quiet = logs.Seldom(every_s=EVERY_S, monotonic=monotonic)
 
     def report(self, error: InvalidToken, token: str) -> None:
         """Count a refused token, and log it unless the same was logged just now."""
         REFUSED.labels(error.reason).inc()
         kind = error.issuer or OWN, error.reason
-        now = self._monotonic()
-        if now - self._logged_at.get(kind, float("-inf")) < EVERY_S:
-            self._left_out[kind] = self._left_out.get(kind, 0) + 1
+        left_out = self._quiet.passes(kind)
+        if left_out is None:
             return
-        self._logged_at[kind] = now
         try:
             seen = tokens.peek(token)
         except InvalidToken:
@@ -46,7 +42,7 @@ class Refusals:
             detail=str(error)[:200],
             kid=seen.key_id[:80] or None,
             alg=seen.algorithm[:20] or None,
-            left_out_count=self._left_out.pop(kind, 0),
+            left_out_count=left_out,
         )
 
 

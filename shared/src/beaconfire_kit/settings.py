@@ -117,10 +117,7 @@ class Settings(BaseSettings):
     @field_validator("outside_issuers", mode="before")
     @classmethod
     def _read_issuers(cls, value: Any) -> Any:
-        try:
-            return json.loads(value) if isinstance(value, str) and value.strip() else value or ()
-        except ValueError:
-            raise ValueError("not a JSON list") from None
+        return read_json_list(value)
 
     @field_validator("outside_issuers")
     @classmethod
@@ -147,6 +144,14 @@ class Settings(BaseSettings):
                 for secret in read_secrets(issuer.secret_files):
                     if weak := weakness(secret.value.decode(errors="replace"), min_length=MIN_KEY):
                         yield "outside_issuers", f"a secret of {issuer.name} {weak}: agree on another with the issuer"
+
+
+def read_json_list(value: Any) -> Any:
+    """Return a setting's list, which is written as JSON or was chosen in code. Raises ValueError."""
+    try:
+        return json.loads(value) if isinstance(value, str) and value.strip() else value or ()
+    except ValueError:
+        raise ValueError("not a JSON list") from None
 
 
 def _parts(text: str) -> tuple[str, ...]:

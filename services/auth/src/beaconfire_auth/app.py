@@ -9,8 +9,10 @@ from aiohttp import web
 from beaconfire_auth import openapi
 from beaconfire_auth.accounts import Accounts
 from beaconfire_auth.attempts import Attempts
+from beaconfire_auth.authorizers import Authorizers
 from beaconfire_auth.backend_http import BackendCalls
 from beaconfire_auth.backends import Backends
+from beaconfire_auth.decisions import Decisions
 from beaconfire_auth.hashing import Hashing
 from beaconfire_auth.http import Calls
 from beaconfire_auth.keys import Keys
@@ -21,7 +23,7 @@ from beaconfire_auth.outside_users import OutsideUsers
 from beaconfire_auth.projection import Projection
 from beaconfire_auth.revocations import Revocations
 from beaconfire_auth.root_kinds import RootKinds
-from beaconfire_auth.rpc import Decisions, Rpc
+from beaconfire_auth.rpc import Rpc
 from beaconfire_auth.seal import Seal
 from beaconfire_auth.service_tokens import ServiceTokens
 from beaconfire_auth.settings import Settings
@@ -66,13 +68,15 @@ def build(settings: Settings, *, on_fatal: Callable[[], None], tuning: Tuning | 
     revocations = Revocations(database, outbox)
     members = Members(database, outbox, outside_users)
     projection = Projection(database, catalogues, stuck_s=tuning.projection_stuck_s)
-    decisions = Decisions(members, projection, service_tokens, outside_users, root_kinds, revocations)
+    authorizers = Authorizers(settings.authorizers)
+    decisions = Decisions(members, projection, service_tokens, outside_users, root_kinds, revocations, authorizers)
     backends = Backends(members, revocations, outside_users, root_kinds, attempts)
     rpc = Rpc(settings, decisions, service_tokens, backends, on_closed=on_fatal)
     upkeep = Upkeep(keys, successors, attempts, revocations)
 
     async def start(http: aiohttp.ClientSession) -> None:
         outside_users.start(http)
+        authorizers.start(http)
         await upkeep.open_if_possible()
 
     service.at_start(start)
@@ -84,6 +88,7 @@ def build(settings: Settings, *, on_fatal: Callable[[], None], tuning: Tuning | 
     service.while_connected(projection.run)
     service.check(projection.why_stuck)
     service.at_stop(rpc.stop)
+    service.at_stop(authorizers.stop)
     service.at_end(hashing.close)
 
     app = service.application()

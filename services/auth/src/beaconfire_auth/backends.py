@@ -10,7 +10,7 @@ the word `member` itself: `depot.*.member.*`, or `depot.d1.member.*`. The right 
 """
 
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -154,7 +154,7 @@ class Backends:
 
     async def _change_members(self, wanted: MemberChanges, caller: Caller) -> Answer:
         """Make the changes that are not refused, in one transaction."""
-        read = [await self._read_change(one, caller) for one in wanted.members]
+        read = await self._read_changes(wanted.members, caller)
         changes = [one for one in read if isinstance(one, Change)]
         if wanted.dry_run:
             made = await self._members.preview(changes)
@@ -173,11 +173,23 @@ class Backends:
             "refused": sum(isinstance(result, BeaconfireError) for result in results),
         }
 
-    async def _read_change(self, item: Any, caller: Caller) -> Change | BeaconfireError:
+    async def _read_changes(self, items: Iterable[Any], caller: Caller) -> list[Change | BeaconfireError]:
+        """Read each change, or say why it is refused. The kinds of all roots are looked up together."""
+        read = [self._read_change(item, caller) for item in items]
+        kinds = {one.root.kind for one in read if isinstance(one, Change) and one.role is not None}
+        wrong = await self._root_kinds.all_without_members(kinds)
+        return [
+            _no_members(wrong[one.root.kind])
+            if isinstance(one, Change) and one.role is not None and one.root.kind in wrong
+            else one
+            for one in read
+        ]
+
+    def _read_change(self, item: Any, caller: Caller) -> Change | BeaconfireError:
         try:
             wanted = MemberChange.model_validate(item, strict=False, by_name=False, by_alias=True)
             change = self._change_of(wanted, wanted.role)
-            await self._check(caller, change)
+            caller.service.check(_subject(change.root, change.user_id))
             return change
         except ValidationError as error:
             return BeaconfireError(errors.BAD_REQUEST, describe(error))
@@ -236,11 +248,10 @@ class Backends:
         Members of a root whose kind the catalogue has no longer can still be removed.
         """
         caller.service.check(_subject(change.root, change.user_id))
-        if (
-            change.role is not None
-            and (why := await self._root_kinds.why_without_members(change.root.kind)) is not None
-        ):
-            raise BeaconfireError(errors.BAD_REQUEST, f"root: {why}")
+        if change.role is None:
+            return
+        if (why := await self._root_kinds.why_without_members(change.root.kind)) is not None:
+            raise _no_members(why)
 
 
 def _reading(
@@ -256,6 +267,10 @@ def _reading(
         return await handle(wanted, caller)
 
     return read_and_handle
+
+
+def _no_members(why: str) -> BeaconfireError:
+    return BeaconfireError(errors.BAD_REQUEST, f"root: {why}")
 
 
 def _subject(root: Pair, user_id: str) -> str:

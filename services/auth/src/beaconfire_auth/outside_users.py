@@ -19,7 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from beaconfire_auth.email_addresses import EmailAddress, known_address, new_address
-from beaconfire_auth.people import users_with_email
+from beaconfire_auth.people import Person, users_with_email
 from beaconfire_auth.store import USERS
 from beaconfire_kit import errors, logs, refusals, tokens
 from beaconfire_kit.database import Database
@@ -60,6 +60,19 @@ class OutsideUsers:
             ) from None
         assert isinstance(claims, OutsideClaims), "auth is none of these issuers"
         return claims
+
+    async def person(self, user_id: str, token: str | None) -> Person:
+        """Return how an issuer's user is named to an authorizer. A hashed id is looked up in the user's token."""
+        issuer = self._issuer_of(user_id)
+        if issuer is None:
+            return Person(user_id)
+        if user_id.startswith(f"{issuer.name}-"):
+            return Person(user_id, issuer.name, user_id.removeprefix(f"{issuer.name}-"))
+        try:
+            claims = await self.verify(token or "")
+        except (InvalidToken, BeaconfireError):
+            return Person(user_id, issuer.name)
+        return Person(user_id, issuer.name, claims.subject if claims and claims.user_id == user_id else None)
 
     async def grants_of(self, user_id: str, token: str) -> OutsideClaims | None:
         """Return the claims of a token of this user, if its issuer may grant anything.

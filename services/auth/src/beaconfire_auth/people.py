@@ -1,13 +1,22 @@
 """Look users up by the e-mail address that a caller typed."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import and_, case, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from beaconfire_auth.email_addresses import EmailAddress, canonical
 from beaconfire_auth.store import USERS
+
+
+class Person(NamedTuple):
+    """A user as other applications know them: `sub` is the id of an outside issuer's user at the issuer."""
+
+    user_id: str
+    issuer: str | None = None
+    sub: str | None = None
+
 
 MAX_TWINS = 3
 """Accounts of one address that are considered. Each may cost the hash of a password."""

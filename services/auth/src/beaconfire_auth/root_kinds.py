@@ -1,6 +1,6 @@
 """Say which kinds of roots there are, and which of them have members. The catalogue declares them."""
 
-from collections.abc import Collection, Set
+from collections.abc import Collection, Mapping, Set
 
 from beaconfire_kit import errors
 from beaconfire_kit.catalogue.catalogue import Catalogue
@@ -36,21 +36,27 @@ class RootKinds:
 
     async def why_unknown(self, kind: str) -> str | None:
         """Return why no root can have this kind, or None if one can. Raises `unavailable` without a catalogue."""
-        if kind in (self.known or ()):
-            return None
+        return (await self._why_unknown({kind})).get(kind)
+
+    async def why_without_members(self, kind: str) -> str | None:
+        """Return why no root of this kind can have members, or None if it can. Raises as `why_unknown` does."""
+        return (await self.all_without_members({kind})).get(kind)
+
+    async def all_without_members(self, kinds: Set[str]) -> Mapping[str, str]:
+        """Return why no root can have members for each of these kinds of which that is so. Raises as `why_unknown`."""
+        own = {USER: f"the root of a {USER} has no members besides that {USER}"} if USER in kinds else {}
+        return {**own, **await self._why_unknown(kinds - {USER})}
+
+    async def _why_unknown(self, kinds: Set[str]) -> Mapping[str, str]:
+        """Return a sentence for each kind that is none. The catalogue is read at most once, however many there are."""
+        if kinds <= (self.known or frozenset()):
+            return {}
         catalogue = await self._catalogues.refresh()
         if catalogue is None:
             why = self._catalogues.why_not_ready() or "the catalogue was not read yet"
             raise BeaconfireError(errors.UNAVAILABLE, why, retry_after_ms=1_000)
-        if kind in catalogue.roots:
-            return None
-        return f"{kind[:64]!r} is not a kind of root in the catalogue, which has {_listed(catalogue.root_kinds)}"
-
-    async def why_without_members(self, kind: str) -> str | None:
-        """Return why no root of this kind can have members, or None if it can. Raises as `why_unknown` does."""
-        if kind == USER:
-            return f"the root of a {USER} has no members besides that {USER}"
-        return await self.why_unknown(kind)
+        has = f"the catalogue, which has {_listed(catalogue.root_kinds)}"
+        return {kind: f"{kind[:64]!r} is not a kind of root in {has}" for kind in kinds - catalogue.root_kinds}
 
 
 def _kinds(catalogue: Catalogue | None) -> frozenset[str] | None:

@@ -1,10 +1,19 @@
 """Settings of auth."""
 
 from collections.abc import Iterator
+from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import NoDecode
 
-from beaconfire_kit.settings import DEVELOPMENT_SERVICE_TOKEN, BehindProxies, DatabaseSettings, OwnIssuer
+from beaconfire_kit.authorizer import AuthorizerSetting
+from beaconfire_kit.settings import (
+    DEVELOPMENT_SERVICE_TOKEN,
+    BehindProxies,
+    DatabaseSettings,
+    OwnIssuer,
+    read_json_list,
+)
 from beaconfire_kit.tokens import MAX_LIFETIME_S
 from beaconfire_kit.weak_secrets import MIN_KEY, weakness
 
@@ -33,6 +42,10 @@ class Settings(BehindProxies, DatabaseSettings):
     operator_token: SecretStr = Field(
         SecretStr(""),
         description="The token for auth's calls on the operations port; if empty, these calls are refused",
+    )
+
+    authorizers: Annotated[tuple[AuthorizerSetting, ...], NoDecode] = Field(
+        (), description="Applications that decide about roots of one kind, as a JSON list; see authorizers.md"
     )
 
     issuer: OwnIssuer = Field("beaconfire", description="The `iss` of access tokens")
@@ -65,6 +78,18 @@ class Settings(BehindProxies, DatabaseSettings):
     argon2_time_cost: int = Field(3, ge=1, description="Argon2id passes over the memory (RFC 9106: 3)")
     argon2_memory_kib: int = Field(65_536, ge=32, description="Argon2id memory per hash, in KiB (RFC 9106: 64 MiB)")
 
+    @field_validator("authorizers", mode="before")
+    @classmethod
+    def _read_authorizers(cls, value: Any) -> Any:
+        return read_json_list(value)
+
+    @field_validator("authorizers")
+    @classmethod
+    def _check_authorizers(cls, value: tuple[AuthorizerSetting, ...]) -> tuple[AuthorizerSetting, ...]:
+        if len({one.root_kind for one in value}) < len(value):
+            raise ValueError("two authorizers for one kind of root")
+        return value
+
     @field_validator("keys_secret")
     @classmethod
     def _check_keys_secret(cls, value: SecretStr) -> SecretStr:
@@ -84,6 +109,9 @@ class Settings(BehindProxies, DatabaseSettings):
 
     def weak_secrets(self) -> Iterator[tuple[str, str]]:
         yield from super().weak_secrets()
+        for one in self.authorizers:
+            if not one.is_private:
+                yield "authorizers", f"the answers about {one.root_kind} come over plain HTTP: use an https:// address"
         for secret in self.keys_secrets:
             if weak := weakness(secret, min_length=MIN_KEY):
                 yield (

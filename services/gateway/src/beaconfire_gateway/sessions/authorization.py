@@ -63,6 +63,9 @@ MAX_ASKS = 5  # an answer out of date is asked again at once; five in a row mean
 _Allowed: TypeAlias = tuple[int, str, float, str, str]
 """An allow: the token (`_mark`), the room, when auth answered, the root and the role. For another token auth is asked
 again, as it also answers whether it was revoked. Numbers and text cost the garbage collector nothing."""
+_UNDECIDED = BeaconfireError(
+    errors.UNAVAILABLE, "the application that decides about this room does not answer, try again", retry_after_ms=1_000
+)
 _FORBIDDEN = BeaconfireError(errors.FORBIDDEN, "no such room, or you are not a member")
 
 
@@ -78,6 +81,8 @@ class AskingPolicy:
     lease_s: float = 600.0
     renew_after_s: float = 300.0
     renew_every_s: float = 10.0
+    retry_after_s: float = 60.0
+    """When auth is asked again about a session if the authorizer of one of its roots did not answer."""
     doubt_s: float = 10.0
     """How long sessions are held while auth does not answer. Then they lose their rooms, because a client that hears
     nothing for longer than its heartbeat would leave anyway."""
@@ -103,6 +108,8 @@ class Authorization:
         self._life = 0  # answers to questions of an earlier one are too old
         self._doubtful: dict[Session, None] = {}  # in order
         self._has_doubts = asyncio.Event()
+        self._undecided: dict[Session, dict[Pair, float]] = {}
+        """Since when (monotonic seconds) nobody decides about a root of a session: its lease ends that much later."""
         self._answered_at = 0.0
 
     async def verify(self, token: str) -> Claims:
@@ -235,7 +242,7 @@ class Authorization:
         while session.claims is not None and session.state is not State.CLOSED:
             broker.check_cancelled()
             try:
-                await self._renew(session, session.claims)
+                await self._renew(session, session.claims, trusting=False)
                 self._answered_at = time.monotonic()
                 session.release()
                 return
@@ -270,6 +277,7 @@ class Authorization:
                 continue
             self._kept.clear()
             await self._renew_some()
+            self._expire_undecided()
             if time.monotonic() - self._away_at > self._policy.lease_s:
                 self._ahead.clear()
             if time.monotonic() - self._away_at > AFTER_OUTAGE_S:
@@ -297,7 +305,7 @@ class Authorization:
         """Implements `Access`."""
         self._apply(session, await self._decisions_about(session, claims))
 
-    async def _renew(self, session: Session, claims: Claims) -> None:
+    async def _renew(self, session: Session, claims: Claims, *, trusting: bool = True) -> None:
         """Ask what the session may hear in its rooms, and apply the answer. Raises AuthUnavailable without one."""
         try:
             decisions = await self._decisions_about(session, claims)
@@ -306,7 +314,7 @@ class Authorization:
         except BeaconfireError as error:
             session.close(error)
             return
-        self._apply(session, decisions)
+        self._apply(session, decisions, trusting=trusting)
 
     async def _decisions_about(
         self, session: Session, claims: Claims
@@ -327,15 +335,39 @@ class Authorization:
             raise AuthUnavailable  # a part of the answer may be too old by now
         return decisions
 
-    def _apply(self, session: Session, decisions: Mapping[RoomKey, Subscription | BeaconfireError]) -> None:
-        """Put the session out of rooms that are refused now, and change its roles."""
-        session.leased_at = time.monotonic()
+    def _apply(
+        self, session: Session, decisions: Mapping[RoomKey, Subscription | BeaconfireError], *, trusting: bool = True
+    ) -> None:
+        """Put the session out of rooms that are refused now, and change its roles.
+
+        Rooms that are undecided stay for as long as their lease lasts, unless it is not trusted.
+        """
+        leased_at, now = session.leased_at, time.monotonic()
+        session.leased_at = now
         roles = {room.root: decision.role for room, decision in decisions.items() if isinstance(decision, Subscription)}
         for root, role in roles.items():
             session.change_role(root, role)
+        undecided = {room.root for room, decision in decisions.items() if decision is _UNDECIDED}
         for name, subscription in list(session.rooms.items()):
             if isinstance(decisions.get(subscription.room), BeaconfireError):
-                session.leave_room(name, "membership_removed")
+                if subscription.room.root not in undecided:
+                    session.leave_room(name, "membership_removed")
+                elif not trusting:
+                    session.leave_room(name, "lease_expired")
+        before = self._undecided.pop(session, {})
+        if undecided and trusting:
+            self._undecided[session] = {root: before.get(root, leased_at) for root in undecided}
+            session.leased_at = now - self._policy.renew_after_s + self._policy.retry_after_s
+
+    def _expire_undecided(self) -> None:
+        """Put sessions out of the roots about which nobody has decided for the time of a lease."""
+        expired = time.monotonic() - self._policy.lease_s
+        for session, roots in list(self._undecided.items()):
+            for root in [root for root, since in roots.items() if since < expired]:
+                session.leave_root(root, "lease_expired")
+                del roots[root]
+            if not roots or session.state is State.CLOSED:
+                del self._undecided[session]
 
     async def _ask(
         self, claims: Claims, rooms: Sequence[str], *, in_line: bool = True
@@ -444,6 +476,8 @@ def _mark(claims: Claims) -> int:
 
 
 def _refusal(name: str, decision: RoomDecision | None) -> BeaconfireError:
+    if decision is not None and decision.unavailable:
+        return _UNDECIDED
     if decision is not None and decision.ambiguous:
         rooms = " or ".join(decision.ambiguous)
         return BeaconfireError(errors.BAD_ROOM, f"{name} is in several of your roots: ask for {rooms}")
