@@ -15,7 +15,7 @@ from beaconfire.nats_server import NatsServer
 from beaconfire_auth.app import Tuning, build
 from beaconfire_auth.settings import Settings
 from beaconfire_kit.authorization import AuthorizeRequest, GrantRequest, authorize, grant
-from beaconfire_kit.envelope import Received, read
+from beaconfire_kit.received import Received, read
 from beaconfire_kit.roles import Role
 from beaconfire_kit.serving import listening
 from beaconfire_kit.settings import DEVELOPMENT_SERVICE_TOKEN

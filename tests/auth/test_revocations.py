@@ -12,11 +12,12 @@ from beaconfire_auth.migrations import MIGRATIONS
 from beaconfire_auth.revocations import KEPT, Revocations
 from beaconfire_auth.store import OUTBOX, REVOCATIONS
 from beaconfire_kit.database import Database
-from beaconfire_kit.envelope import Metadata, read
+from beaconfire_kit.envelope import Metadata
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.events.user import AccessRevoked
 from beaconfire_kit.migrations import open_database
 from beaconfire_kit.outbox import Outbox
+from beaconfire_kit.received import read
 from beaconfire_kit.subjects import Pair
 from tests.databases import database_url, on_both_databases
 

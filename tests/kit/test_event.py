@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from beaconfire_kit import event as event_module
-from beaconfire_kit.event import Event, Id, InvalidDeclaration, MissingId, events, ids_in
+from beaconfire_kit.event import Event, Id, InvalidDeclaration, MissingId, events
 from beaconfire_kit.events.campaign import SettlementUpdated
 from beaconfire_kit.events.user import MemberChanged
 from beaconfire_kit.events.workspace import ApprovalUpdated, UserTyping
@@ -90,13 +90,7 @@ def test_event_without_an_id_of_its_subject_has_no_subject() -> None:
         ApprovalUpdated(id="a1").full_subject()
 
 
-def test_ids_of_a_subject_are_found_by_the_fields_that_they_fill() -> None:
-    assert ids_in("approval.updated", "workspace.w1.approval.a1") == {"workspace_id": "w1", "id": "a1"}
-    assert ids_in("user.typing", "ephemeral.workspace.w1.chat.h1.typing") == {
-        "workspace_id": "w1",
-        "target_kind": "chat",
-        "target_id": "h1",
-    }
+def test_ephemeral_event_belongs_below_ephemeral() -> None:
     assert UserTyping(workspace_id="w1", target_kind="chat", target_id="h1", user_id="u1").full_subject() == (
         "ephemeral.workspace.w1.chat.h1.typing"
     )

@@ -2,9 +2,9 @@
 
 import pytest
 
-from beaconfire_kit.envelope import check
 from beaconfire_kit.invalid_event import InvalidEvent
 from tests.foreign_messages import STORED, TYPING, Message
+from tests.gateway.catalogues import BUILTIN
 
 
 def body(type_: str, payload: str) -> bytes:
@@ -19,7 +19,7 @@ def test_there_is_a_message_for_every_type_and_at_least_forty() -> None:
 
 @pytest.mark.parametrize("message", [*STORED, *TYPING], ids=str)
 def test_message_of_the_workspace_or_the_tracker_is_valid_on_its_subject(message: Message) -> None:
-    assert check(message.subject, body(message.type, message.payload))["type"] == message.type
+    assert BUILTIN.check(message.subject, body(message.type, message.payload)).type == message.type
 
 
 @pytest.mark.parametrize(
@@ -42,6 +42,6 @@ def test_message_whose_ids_are_not_those_of_its_subject_or_of_another_shape_is_r
     type_: str, subject: str, payload: str, reason: str
 ) -> None:
     with pytest.raises(InvalidEvent) as refused:
-        check(subject, body(type_, payload))
+        BUILTIN.check(subject, body(type_, payload))
 
     assert refused.value.reason == reason

@@ -12,8 +12,8 @@ import pytest
 from nats.aio.msg import Msg
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_kit.envelope import UNKNOWN, Received, read
 from beaconfire_kit.invalid_event import InvalidEvent
+from beaconfire_kit.received import UNKNOWN, Received, read
 from beaconfire_kit.serving import listening
 from beaconfire_kit.web import DEFAULT_TIMES, REQUEST_TIMES, RequestTimes
 from beaconfire_publisher.app import Tuning, build

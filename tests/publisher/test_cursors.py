@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit import broker
-from beaconfire_kit.envelope import read
+from beaconfire_kit.received import read
 from beaconfire_kit.stream_setup import declare_stream
 from beaconfire_kit.web import CURSOR_HEADER, OFFSET_HEADER, PENDING_HEADER, read_body
 from beaconfire_publisher import campaigns

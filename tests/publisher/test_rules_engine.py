@@ -12,10 +12,11 @@ from nats.aio.client import Client
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit import broker
-from beaconfire_kit.envelope import Envelope, Metadata, Received
+from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.event import Event
 from beaconfire_kit.events.campaign import StateInvalidated
 from beaconfire_kit.inbox import digest
+from beaconfire_kit.received import Received
 from beaconfire_kit.stream_setup import declare_stream
 from beaconfire_publisher.rules_engine import NAME
 from tests.conftest import connected

@@ -14,9 +14,10 @@ from prometheus_client import REGISTRY
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit import broker
 from beaconfire_kit.database import Database
-from beaconfire_kit.envelope import Metadata, Received
+from beaconfire_kit.envelope import Metadata
 from beaconfire_kit.events.campaign import EntityUpdated, WorldTimeChanged
 from beaconfire_kit.outbox import Outbox
+from beaconfire_kit.received import Received
 from beaconfire_publisher import clock
 from beaconfire_publisher.campaigns import WORLD_BEGINS
 from beaconfire_publisher.fields import Clock

@@ -19,9 +19,10 @@ from beaconfire.local_services import ServiceProcess
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit import broker
 from beaconfire_kit.consumer import ACK_WAIT_S
-from beaconfire_kit.envelope import Envelope, Metadata, Received, read
+from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.event import Event
 from beaconfire_kit.events.campaign import SettlementUpdated
+from beaconfire_kit.received import Received, read
 from beaconfire_kit.serving import worker_listening
 from beaconfire_publisher.settings import WorkerSettings
 from beaconfire_publisher.worker import JOBS, Job, build

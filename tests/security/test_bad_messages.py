@@ -49,7 +49,7 @@ async def test_broker_stores_every_bad_message_of_the_table(stream: NatsServer) 
 
         for number, bad in enumerate(BAD):
             await spoil(rogue, bad)
-            await until(functools.partial(is_stored, number + 2), bad)  # the first is the anchor
+            await until(functools.partial(is_stored, number + 3), bad)  # the first are the anchor and a marker
 
     assert len(BAD) >= 40
 
@@ -205,7 +205,6 @@ async def test_clients_hear_the_event_behind_every_bad_message_which_is_set_asid
     stored = {letter.subject for letter in letters if letter.offset is not None}
     assert len([letter for letter in letters if letter.offset is not None]) > len(BAD) / 2
     assert "campaign.c1.settlement.\ufffd" in stored
-    assert "1e400" in listened
     assert "Infinity" not in listened
     assert "\x1b" not in shown.getvalue()
 

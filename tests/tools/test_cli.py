@@ -17,7 +17,7 @@ from beaconfire.api import call as call_api
 from beaconfire.data_folder import DataFolder
 from beaconfire.diagnosis import DURABLES
 from beaconfire_kit import tokens
-from beaconfire_kit.envelope import read
+from beaconfire_kit.received import read
 from tests.conftest import At, connected
 from tests.kit.fragments import note
 from tests.tools.conftest import Call

@@ -15,10 +15,11 @@ from sqlalchemy.exc import SQLAlchemyError
 from beaconfire_kit import logs, metrics
 from beaconfire_kit.consumer import identity
 from beaconfire_kit.database import Database, DatabaseAway
-from beaconfire_kit.envelope import UNKNOWN, Envelope, Metadata, Received, read
+from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.inbox import Inbox, digest
 from beaconfire_kit.invalid_event import InvalidEvent, check_lifetime
 from beaconfire_kit.outbox import Outbox
+from beaconfire_kit.received import UNKNOWN, Received, read
 from beaconfire_publisher.rules import SUBJECTS, consequence
 from beaconfire_publisher.settings import WorkerSettings
 from beaconfire_publisher.store import INBOX, OUTBOX

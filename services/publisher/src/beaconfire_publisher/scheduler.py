@@ -19,11 +19,12 @@ from sqlalchemy import func, select
 
 from beaconfire_kit import errors, logs, metrics
 from beaconfire_kit.database import Database, DatabaseAway
-from beaconfire_kit.envelope import UNKNOWN, Metadata, read
+from beaconfire_kit.envelope import Metadata
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.events.campaign import EntityUpdated
 from beaconfire_kit.invalid_event import InvalidEvent, check_lifetime
 from beaconfire_kit.outbox import Outbox
+from beaconfire_kit.received import UNKNOWN, read
 from beaconfire_publisher import clock
 from beaconfire_publisher.settings import WorkerSettings
 from beaconfire_publisher.store import CAMPAIGNS, CLOCKS, OUTBOX, Row, Store, Writing

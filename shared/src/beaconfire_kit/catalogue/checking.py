@@ -16,10 +16,11 @@ import jsonschema_rs
 from orjson import JSONDecodeError, dumps, loads
 
 from beaconfire_kit.catalogue import schemas
-from beaconfire_kit.catalogue.fragment import PARAMETER, EventType
+from beaconfire_kit.catalogue.addressing import ids_in, template_of
+from beaconfire_kit.catalogue.fragment import EventType
 from beaconfire_kit.invalid_event import MAX_EVENT_BYTES, InvalidEvent, check_json, check_size
 from beaconfire_kit.roles import Role
-from beaconfire_kit.subjects import ID_PATTERN, is_id
+from beaconfire_kit.subjects import ID_PATTERN
 
 MAX_DEPTH = 200
 """Objects and arrays inside one another, the body itself included. Parsers of other languages give up soon after it."""
@@ -193,13 +194,12 @@ class Checker:
 class _Rule:
     """One version of a type, prepared for checking. Its schema is compiled when the first event needs it."""
 
-    __slots__ = ("_template", "_validator", "definition", "ids", "is_valid")
+    __slots__ = ("_validator", "definition", "ids", "is_valid")
 
     def __init__(self, definition: EventType) -> None:
         self.definition = definition
         self.ids: dict[str, _Ids] = {}
         """The ids in the subjects that were seen."""
-        self._template = f"ephemeral.{definition.subject}" if definition.ephemeral else definition.subject
         self._validator: jsonschema_rs.Validator | None = None
         self.is_valid: Callable[[Any], bool] = self._compile_first
 
@@ -212,18 +212,11 @@ class _Rule:
 
     def match(self, subject: str) -> "_Ids":
         """Find the ids in a subject. Raises InvalidEvent if it is not a subject of this type."""
-        template, tokens = self._template.split("."), subject.split(".")
-        found: dict[str, str] = {}
-        if len(template) == len(tokens) and all(map(is_id, tokens)):
-            for wanted, token in zip(template, tokens, strict=True):
-                parameter = PARAMETER.fullmatch(wanted)
-                if parameter is None and wanted != token:
-                    break
-                if parameter is not None and found.setdefault(parameter[1], token) != token:
-                    break
-            else:
-                return _Ids(self.definition, found)
-        raise InvalidEvent("wrong_subject", f"the subjects of {self.definition.name} are {self._template}")
+        ids = ids_in(self.definition, subject)
+        if ids is None:
+            name, template = self.definition.name, template_of(self.definition)
+            raise InvalidEvent("wrong_subject", f"the subjects of {name} are {template}")
+        return _Ids(self.definition, ids)
 
     def _compile_first(self, payload: Any) -> bool:
         return self.validator.is_valid(payload)
