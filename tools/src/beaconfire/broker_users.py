@@ -122,7 +122,7 @@ _OURS: tuple[BrokerUser, ...] = (
             f"$JS.API.CONSUMER.CREATE.{DEADLETTERS}.>",
             f"$JS.API.CONSUMER.MSG.NEXT.{DEADLETTERS}.>",
             f"$JS.API.STREAM.INFO.{KV_STREAM}",
-            _READS_CATALOGUE,
+            *_FOLLOWS_CATALOGUE,  # the doctor compares the marker in the stream with the bucket
             "tick",  # the doctor checks whether the broker can store messages
         ),
         subscribe=(f"{DEADLETTER_PREFIX}>",),

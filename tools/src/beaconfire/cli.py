@@ -43,7 +43,7 @@ from beaconfire.member_files import InvalidMembers
 from beaconfire.nats_server import BrokerDidNotReload, BrokerDidNotStart
 from beaconfire.operating import auth_operator
 from beaconfire.options import DATA, AsJson, AuthOps, Data, OperatorToken, as_user, has_broker_settings
-from beaconfire.publishers_file import InvalidPublishers
+from beaconfire.publishers_file import InvalidPublishers, read_publishers
 from beaconfire.stream_setup import StreamNotDeclared, declare
 from beaconfire.tables import print_table
 from beaconfire.up import Options, PageUnusable, PortTaken
@@ -334,6 +334,9 @@ def doctor(
     env_file: Annotated[
         Path | None, typer.Option(help="The deployment's `.env`, to check what each broker user may do.")
     ] = None,
+    publishers: Annotated[
+        Path | None, typer.Option(help="The file with further publishers, to check what each may do.")
+    ] = None,
     new_epoch: Annotated[
         bool,
         typer.Option(
@@ -353,23 +356,31 @@ def doctor(
     if new_epoch:
         _renew_epoch(as_user("setup", folder), ask=not yes)
         return
-    checks = asyncio.run(examining.diagnose(_deployment(folder, monitoring, service, env_file)))
+    checks = asyncio.run(examining.diagnose(_deployment(folder, monitoring, service, env_file, publishers)))
     examining.print_json(checks) if as_json else examining.print_readable(checks, Console(highlight=False))
     if worst(checks) == "wrong":
         raise typer.Exit(1)
 
 
 def _deployment(
-    folder: DataFolder, monitoring: list[str] | None, services: list[str] | None, env_file: Path | None
+    folder: DataFolder,
+    monitoring: list[str] | None,
+    services: list[str] | None,
+    env_file: Path | None,
+    publishers_file: Path | None,
 ) -> examining.Deployment:
     """Return what to check: the deployment that the environment names, or else the running `up`."""
-    passwords = examining.passwords_of(env_file) if env_file else {}
+    publishers = read_publishers(publishers_file) if publishers_file else ()
+    passwords = examining.passwords_of(env_file, publishers) if env_file else {}
     if has_broker_settings():
-        return examining.Deployment(as_user("operator", folder), passwords, monitoring or (), services or ())
+        return examining.Deployment(
+            as_user("operator", folder), passwords, publishers, monitoring or (), services or ()
+        )
     running = folder.running()
     return examining.Deployment(
         as_user("operator", folder),
         passwords or folder.passwords(),
+        publishers,
         monitoring or [url for url in (running.monitoring_url,) if url],
         services or (running.address, running.auth_url, running.publisher_url),
         migrating.databases_of(folder.path),

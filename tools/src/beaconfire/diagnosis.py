@@ -37,6 +37,10 @@ LAG_WARNING = 1_000
 DURABLES = ("auth-parents", "rules-engine", "scheduler")
 """The consumers of our own services."""
 SETUP = "`beaconfire setup` as the broker user `setup`"
+BROKER_CONFIG = (
+    "write the broker's configuration again with `beaconfire broker config`, with the files of your catalogue and "
+    "publishers, and reload the broker (docs/howto/deploy.md)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +187,7 @@ def _passwords(facts: Facts) -> Check:
 
 
 def _login(login: LoginProbe) -> Check:
-    name, advice = f"user {login.user}", "take its row from deploy/nats/single.conf"
+    name, advice = f"user {login.user}", BROKER_CONFIG
     if login.why is not None:
         return Check("broker", name, "unseen", login.why)
     if login.opened or login.shut:

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -22,21 +22,29 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from beaconfire import outboxes
-from beaconfire.broker_users import USERS, password_variable
-from beaconfire.diagnosis import Check, Facts, LoginProbe, Readiness, Verdict, examine, parse_time, worst
+from beaconfire import catalogue_diagnosis, outboxes
+from beaconfire.broker_users import PUBLISHER, USERS, Publisher, password_variable
+from beaconfire.catalogue_diagnosis import CatalogueSeen
+from beaconfire.diagnosis import BROKER_CONFIG, Check, Facts, LoginProbe, Readiness, Verdict, examine, parse_time, worst
 from beaconfire_kit import broker
-from beaconfire_kit.broker import ANCHOR, DEADLETTERS, STREAM, STREAM_NOT_FOUND, TICK
+from beaconfire_kit.broker import ANCHOR, BUILT_IN_ROOTS, CATALOGUE, DEADLETTERS, STREAM, STREAM_NOT_FOUND, TICK
+from beaconfire_kit.catalogue_store import BUCKET, KV_STREAM
 from beaconfire_kit.fetching import FetchFailed, ask, fetch
 from beaconfire_kit.progress import STUCK_S
 from beaconfire_kit.seams.nats_connection import Connection, PublishDenied, server_info
 from beaconfire_kit.settings import Settings
+from beaconfire_kit.subjects import membership_of
 
 CONNECT_S = 10.0
 ANSWER_S = 5.0
 HTTP_S = 5.0
 MAX_PAGE_BYTES = 16 * 1024 * 1024
 GATEWAY = "gateway"
+_PUSHERS = ("setup", "catalogue")
+_PUSHES = (CATALOGUE, f"$KV.{BUCKET}.doctor")
+_MEMBERSHIP = "campaign.doctor.member.doctor"
+_NOT_STORED = {"Nats-Expected-Stream": "none"}
+"""With this header no stream stores a message. The broker has checked the permission before it looks at it."""
 
 
 class CannotDiagnose(Exception):
@@ -55,6 +63,8 @@ class Deployment:
     """How to reach the broker, and as which user."""
     passwords: Mapping[str, str] = field(default_factory=dict)
     """Passwords of other broker users, to try what these users may do."""
+    publishers: Sequence[Publisher] = ()
+    """Further publishers that the broker should know."""
     monitoring: Sequence[str] = ()
     """URLs of the monitoring ports of the broker's servers."""
     services: Sequence[str] = ()
@@ -73,7 +83,16 @@ async def diagnose(deployment: Deployment) -> list[Check]:
         _connected(deployment.settings, answer_s=deployment.answer_s) as asked,
         aiohttp.ClientSession() as http,
     ):
-        return examine(await _facts(deployment, asked, http))
+        catalogue = await _catalogue(asked)
+        facts = await _facts(deployment, asked, http, catalogue.roots or BUILT_IN_ROOTS)
+        return [*examine(facts), *catalogue_diagnosis.examine(catalogue, facts.stream)]
+
+
+async def _catalogue(asked: "_Asked") -> CatalogueSeen:
+    calls = (f"$JS.API.STREAM.MSG.GET.{stream}" for stream in (KV_STREAM, STREAM))
+    seen = await catalogue_diagnosis.see(asked.nc, answer_s=asked.answer_s)
+    denied = next((call for call in calls if asked.was_refused(call)), None)
+    return CatalogueSeen(problem=asked.may_not(denied), advice=BROKER_CONFIG) if denied else seen
 
 
 async def renew_epoch(settings: Settings) -> tuple[str, str]:
@@ -94,13 +113,15 @@ async def renew_epoch(settings: Settings) -> tuple[str, str]:
         return was, epoch
 
 
-def passwords_of(env_file: Path) -> dict[str, str]:
+def passwords_of(env_file: Path, publishers: Sequence[Publisher] = ()) -> dict[str, str]:
     """Read the passwords of broker users from a deployment's `.env` (deploy/make-env.sh). Raises CannotDiagnose."""
     if not env_file.is_file():
         raise CannotDiagnose(f"{env_file} is not a file: give the .env of the deployment")
-    fields: dict[str, Any] = {password_variable(user.name).lower(): (str, "") for user in USERS}
+    variables = {user.name: password_variable(user.name) for user in USERS}
+    variables |= {publisher.name: publisher.password_variable for publisher in publishers}
+    fields: dict[str, Any] = {variable.lower(): (str, "") for variable in variables.values()}
     found = create_model("Passwords", __base__=_EnvFile, **fields)(_env_file=env_file).model_dump()
-    return {user.name: found[password_variable(user.name).lower()] for user in USERS}
+    return {name: found[variable.lower()] for name, variable in variables.items()}
 
 
 class _EnvFile(BaseSettings):
@@ -283,7 +304,7 @@ class _Seen:
             return None
 
 
-async def _facts(deployment: Deployment, asked: _Asked, http: aiohttp.ClientSession) -> Facts:
+async def _facts(deployment: Deployment, asked: _Asked, http: aiohttp.ClientSession, roots: Collection[str]) -> Facts:
     seen, settings = _Seen(), deployment.settings
     began = time.time()
     # All at once: if no majority is left, each of them waits for its whole timeout.
@@ -310,7 +331,7 @@ async def _facts(deployment: Deployment, asked: _Asked, http: aiohttp.ClientSess
         account=_found(account, "account", seen),
         varz=tuple(page for page in pages if page is not None),
         open_to_all=await seen.get("open_to_all", _is_open(settings)),
-        logins=await _probe_logins(settings, deployment.passwords),
+        logins=await _probe_logins(settings, deployment, roots),
         services=tuple(await asyncio.gather(*(_readiness(http, url) for url in deployment.services))),
         outboxes=tuple([box for box in boxes if box is not None]),
         unseen=seen.why,
@@ -384,20 +405,31 @@ async def _is_open(settings: Settings) -> bool:
         raise
 
 
-async def _probe_logins(settings: Settings, passwords: Mapping[str, str]) -> tuple[LoginProbe, ...]:
+async def _probe_logins(settings: Settings, deployment: Deployment, roots: Collection[str]) -> tuple[LoginProbe, ...]:
+    passwords = deployment.passwords
     if not passwords:
         return ()
-    return tuple(await asyncio.gather(*(_probe_login(settings, user.name, passwords.get(user.name)) for user in USERS)))
+    subtrees = {publisher.name: publisher.subtrees for publisher in deployment.publishers}
+    subtrees[PUBLISHER] = tuple(f"{kind}.>" for kind in sorted(roots))
+    subtrees["auth"] = tuple(membership_of(kind) for kind in sorted(roots) if kind != "user")
+    names = dict.fromkeys([*(user.name for user in USERS), *subtrees])
+    return tuple(
+        await asyncio.gather(
+            *(_probe_login(settings, name, passwords.get(name), subtrees.get(name, ())) for name in names)
+        )
+    )
 
 
-async def _probe_login(settings: Settings, user: str, password: str | None) -> LoginProbe:
-    """Try, as this user, what only the broker and only gateways may do. It has no effect."""
+async def _probe_login(settings: Settings, user: str, password: str | None, subtrees: Sequence[str]) -> LoginProbe:
+    """Try, as this user, what it must be able to do and what it must not. Nothing of it has an effect."""
     if not password:
         return LoginProbe(user, why="its password was not given")
     theirs = settings.model_copy(update={"nats_user": user, "nats_password": SecretStr(password)})
     try:
         async with _connected(theirs) as one:
             await one.nc.publish("live.doctor", b"")  # a gateway drops messages that the stream did not send
+            for subject in (*_PUSHES, _MEMBERSHIP, *map(_example, subtrees)):
+                await one.nc.publish(subject, b"", headers=_NOT_STORED)
             for subject in (">", "live.>"):
                 await one.nc.subscribe(subject, cb=_ignore)
             for _ in range(2):  # nats-py's first ping may overtake what is still to be written
@@ -406,11 +438,22 @@ async def _probe_login(settings: Settings, user: str, password: str | None) -> L
                 "publish live.>": not one.was_refused("live.doctor"),
                 "subscribe to everything": not one.was_refused(">"),
                 "subscribe to live.>": user != GATEWAY and not one.was_refused("live.>"),
+                "change members": user != "auth" and not one.was_refused(_MEMBERSHIP),
+                "push a catalogue": user not in _PUSHERS and not all(map(one.was_refused, _PUSHES)),
             }
-            shut = {"subscribe to live.>": user == GATEWAY and one.was_refused("live.>")}
+            shut = {
+                "subscribe to live.>": user == GATEWAY and one.was_refused("live.>"),
+                "push a catalogue": user in _PUSHERS and any(map(one.was_refused, _PUSHES)),
+                **{f"publish on {subtree}": one.was_refused(_example(subtree)) for subtree in subtrees},
+            }
     except (CannotDiagnose, nats.errors.Error) as error:
         return LoginProbe(user, why=str(error) or type(error).__name__)
     return LoginProbe(user, _names(opened), _names(shut))
+
+
+def _example(pattern: str) -> str:
+    """Return a subject inside a pattern, which no real thing has."""
+    return pattern.replace("*", "doctor").replace(">", "doctor.doctor")
 
 
 def _names(chosen: Mapping[str, bool]) -> tuple[str, ...]:

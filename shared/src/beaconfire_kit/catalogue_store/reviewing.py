@@ -40,7 +40,7 @@ def adding_to(ours: Fragments) -> Change:
     """Return the change that a push of built-in fragments is. It takes nothing away, and nothing later back."""
 
     def change(there: Fragments) -> Fragments:
-        return {**there, **{name: one for name, one in ours.items() if _is_older(there.get(name), one)}}
+        return {**there, **{name: one for name, one in ours.items() if is_older(there.get(name), one)}}
 
     return change
 
@@ -96,7 +96,7 @@ def _lines(sentences: Mapping[str, Sequence[str]]) -> str:
     return "\n".join(f"  {name}: {sentence}" for name, several in sentences.items() for sentence in several)
 
 
-def _is_older(there: Fragment | None, ours: Fragment) -> bool:
+def is_older(there: Fragment | None, ours: Fragment) -> bool:
     """Return whether a built-in fragment may take the place of the one that is there."""
     if there is None:
         return True
