@@ -73,9 +73,22 @@ def rules_of(issuer: OutsideIssuer) -> Rules:
     )
 
 
+def subject_of(body: Mapping[str, Any], claim: str) -> str:
+    """Return the issuer's id of the user, which may be a whole number: then it is the same as its digits in a text.
+
+    Raises InvalidToken.
+    """
+    who = body[claim]
+    if type(who) is int and 0 <= who <= MAX_SAFE:
+        return str(who)
+    if not isinstance(who, str) or not 1 <= len(who) <= 1_000:
+        raise InvalidToken(f"{claim} is not a text of 1 to 1,000 characters, nor a whole number")
+    return who
+
+
 def _claims(decoded: Decoded, token: str, issuer: OutsideIssuer) -> OutsideClaims:
     body = decoded.claims
-    subject, name, email = _subject(body, issuer.user_claim), body.get(issuer.name_claim, ""), body.get("email", "")
+    subject, name, email = subject_of(body, issuer.user_claim), body.get(issuer.name_claim, ""), body.get("email", "")
     vouched = isinstance(email, str) and body.get("email_verified") is True
     return OutsideClaims(
         issuer.user_id(subject),
@@ -90,16 +103,6 @@ def _claims(decoded: Decoded, token: str, issuer: OutsideIssuer) -> OutsideClaim
         grants={parse_pair(one.root): Role(one.role) for one in read_grants(body, issuer) if not one.why_not},
         token=token,
     )
-
-
-def _subject(body: Mapping[str, Any], claim: str) -> str:
-    """Return the issuer's id of the user, which may be a whole number: then it is the same as its digits in a text."""
-    who = body[claim]
-    if type(who) is int and 0 <= who <= MAX_SAFE:
-        return str(who)
-    if not isinstance(who, str) or not 1 <= len(who) <= 1_000:
-        raise InvalidToken(f"{claim} is not a text of 1 to 1,000 characters, nor a whole number")
-    return who
 
 
 def read_grants(body: Mapping[str, Any], issuer: OutsideIssuer) -> Sequence[Grant]:

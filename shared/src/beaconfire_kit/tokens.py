@@ -250,7 +250,7 @@ def sign_service(key: Ed25519PrivateKey, key_id: str, claims: ServiceClaims, *, 
 
 def verify(token: str, keys: Mapping[str, Key], *, issuer: str, audience: str) -> Claims:
     """Verify a user's token with auth's keys. Raises InvalidToken, or UnknownKey for an unknown `kid`."""
-    decoded = decode(token, keys, _own_rules(TYPE, MAX_LIFETIME_S, issuer, audience))
+    decoded = decode(token, keys, own_rules(TYPE, MAX_LIFETIME_S, issuer, audience))
     body = decoded.claims
     user_id, token_id, name = body["sub"], body["jti"], body.get("name", "")
     if not isinstance(user_id, str) or not is_id(user_id):
@@ -262,14 +262,15 @@ def verify(token: str, keys: Mapping[str, Key], *, issuer: str, audience: str) -
 
 def verify_service(token: str, keys: Mapping[str, Key], *, issuer: str, audience: str) -> ServiceClaims:
     """Verify a service's token with auth's keys. Raises as `verify` does. It does not notice revocation."""
-    decoded = decode(token, keys, _own_rules(SERVICE_TYPE, MAX_SERVICE_LIFETIME_S, issuer, audience))
+    decoded = decode(token, keys, own_rules(SERVICE_TYPE, MAX_SERVICE_LIFETIME_S, issuer, audience))
     try:
         return _service_claims(decoded.claims, decoded.key_id)
     except ValueError as error:
         raise InvalidToken(str(error)) from None
 
 
-def _own_rules(type_: str, max_lifetime_s: int, issuer: str, audience: str) -> Rules:
+def own_rules(type_: str, max_lifetime_s: int, issuer: str, audience: str) -> Rules:
+    """Return what auth's own tokens of this `typ` have to say."""
     return Rules(issuer, audience, (type_,), (ALGORITHM,), ("sub", "jti"), max_lifetime_s)
 
 
@@ -307,10 +308,10 @@ def decode(token: str, keys: Mapping[str, Key], rules: Rules) -> Decoded:
     """Return the content of a token that follows the rules. Raises InvalidToken, UnknownKey."""
     header, unverified = parse(token)
     algorithm = _check_header(header, rules)
-    candidates = _candidates(header, keys, rules, algorithm)
+    found = candidates(header, keys, rules, algorithm)
     required = ["exp", "iss", *rules.require]
     required += [name for name, needed in (("iat", rules.require_iat), ("aud", rules.require_aud)) if needed]
-    for key_id, key in candidates.items():
+    for key_id, key in found.items():
         try:
             body: dict[str, Any] = jwt.decode(
                 token,
@@ -345,7 +346,7 @@ def _check_header(header: Mapping[str, Any], rules: Rules) -> str:
     return algorithm
 
 
-def _candidates(header: Mapping[str, Any], keys: Mapping[str, Key], rules: Rules, algorithm: str) -> Mapping[str, Key]:
+def candidates(header: Mapping[str, Any], keys: Mapping[str, Key], rules: Rules, algorithm: str) -> Mapping[str, Key]:
     """Return the keys that may have signed a token. The token never brings its own (`jwk`, `jku`, `x5c`, `x5u`).
 
     Raises InvalidToken, UnknownKey.

@@ -25,6 +25,7 @@ from beaconfire import (
     outboxes,
     publishing,
     sign_in,
+    token_commands,
 )
 from beaconfire import deadletters as letters
 from beaconfire import doctor as examining
@@ -82,6 +83,7 @@ app.add_typer(access_commands.members, name="member")
 app.add_typer(access_commands.roots, name="root")
 app.add_typer(access_commands.users, name="user")
 app.add_typer(service_token, name="service-token")
+app.add_typer(token_commands.app, name="token")
 
 # Errors that the user can act on. Any other exception is a bug in Beaconfire and shows its stack trace.
 EXPECTED = (
@@ -113,6 +115,7 @@ EXPECTED = (
     listening.ListeningEnded,
     outboxes.CannotLook,
     publishing.CannotPublish,
+    token_commands.CannotExplain,
 )
 
 
@@ -173,22 +176,6 @@ def up(
         catalogue=tuple(catalogue_files or ()),
     )
     run_up(options, Console())
-
-
-@app.command()
-def token(
-    email: Annotated[str, typer.Option(help="E-mail address of the user.")],
-    password: Annotated[
-        str | None, typer.Option(help="Default: the command asks for it. Demo users need none.")
-    ] = None,
-    auth: Annotated[str | None, typer.Option(help="URL of auth. Default: that of the running `beaconfire up`.")] = None,
-    data: Data = DATA,
-) -> None:
-    """Print an access token, e.g. for `curl -H "Authorization: Bearer $(beaconfire token --email …)"`.
-
-    The token expires after some minutes (`BEACONFIRE_ACCESS_TOKEN_TTL_S` of auth).
-    """
-    print(sign_in.access_token(auth or DataFolder(data).running().auth_url, email, password))
 
 
 @app.command()
