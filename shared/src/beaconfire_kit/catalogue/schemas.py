@@ -5,17 +5,17 @@
         place, problem = schemas.first_error(validator, payload)
 
 **What a check may cost.** A gateway checks every event in its event loop. So a push refuses a schema with which a
-hostile event of 64 KiB could take more than about 10 ms. Measured on one core of a small server, jsonschema-rs 0.61:
+hostile event of 64 KiB could take more than about 10 ms. Measured by `bench/catalogue_schemas.py` on one idle core of a
+small server, with jsonschema-rs 0.61:
 
 | what | 64 KiB of | ms |
 |---|---|---|
-| 64 checks of every number in a list (`MAX_CHECKS`) | `1,1,1,…` | 4 to 9 |
-| one pattern of 8 KiB compiled, made to be slow (`MAX_PATTERN_BYTES`) | `0110…` | 23 |
-| any other pattern, and any format but `hostname` | a text | 0.1 |
-| a multiple of 0.01, for each number in a list (refused) | `1.05,…` | 18 |
-| an error inside `anyOf`, as the library reports it (see `compile`) | `1,1,1,…` | 10,000 |
-
-`bench/catalogue_schemas.py` repeats the measurement.
+| 64 checks of every number in a list (`MAX_CHECKS`) | `1,1,1,…` | 3 to 9 |
+| one pattern that compiles to 4 KiB (`MAX_PATTERN_BYTES`), made to be slow | `0110…` | 12 |
+| the same pattern with 16 KiB, which is refused | `0110…` | 43 |
+| any other pattern, and any format | a text | 0.1 |
+| `multipleOf: 0.01` for each number in a list, which is refused | `1.05,…` | 18 |
+| ten alternatives for a list, as the library reports that none fits (see `without_contexts`) | `1,1,1,…` | 10,000 |
 """
 
 import json
@@ -36,9 +36,9 @@ MAX_DEPTH = 64
 MAX_CHECKS = 64
 """Checks of one value in a list or map of any length. A kind of check counts as often as it is slower than `type`."""
 MAX_SCANS = 8
-"""Checks of one value that read a whole text, list or object. A pattern counts as two."""
-MAX_PATTERN_BYTES = 8_192
-"""Of a compiled pattern: about a hundred repetitions of a character."""
+"""Checks of one value that read a whole text, list or object. A pattern counts once for each KiB of it, compiled."""
+MAX_PATTERN_BYTES = 4_096
+"""Of a compiled pattern: about fifty repetitions of a character."""
 MASK = "…"
 """Stands in errors for values of the payload, which may be secret."""
 
@@ -55,12 +55,12 @@ _VALIDATORS: Mapping[str, type[jsonschema_rs.Validator]] = {
     "draft-07": jsonschema_rs.Draft7Validator,
     "2020-12": jsonschema_rs.Draft202012Validator,
 }
-# Four times what a push accepts. So whatever another version's push accepted compiles in gateways.
-_COMPILED_PATTERN_BYTES = 4 * MAX_PATTERN_BYTES
+# Eight times what a push accepts. So whatever another version's push accepted compiles in gateways.
+_COMPILED_PATTERN_BYTES = 8 * MAX_PATTERN_BYTES
 _DFA_BYTES = 256 * 1024  # of each pattern's cache; the library's default of 2 MiB would be too much for a thousand
 _SAME_VALUE = frozenset({"allOf", "anyOf", "oneOf", "not", "if", "then", "else", "dependencies", "dependentSchemas"})
 _SLOW = {"minimum": 2, "maximum": 2, "exclusiveMinimum": 2, "exclusiveMaximum": 2, "uniqueItems": 4, "multipleOf": 4}
-_SCANS = {"pattern": 2, "format": 1, "contentMediaType": 2, "contentEncoding": 1, "uniqueItems": 1}
+_SCANS = frozenset({"format", "contentMediaType", "contentEncoding", "uniqueItems"})
 _CHECKING = frozenset(
     {
         "type",
@@ -287,7 +287,8 @@ class _Cost:
         if (scans := sum(map(_scans, nodes))) > MAX_SCANS:
             return (
                 f"{where} is read as a whole by checks that count {scans}, and at most {MAX_SCANS} are allowed. "
-                "A pattern counts 2; a format, uniqueItems and an enum of lists or objects count 1. Use fewer."
+                "A pattern counts 1 for each KiB that it compiles to. A format, uniqueItems, and an enum of lists or "
+                "objects count 1. Use fewer."
             )
         if is_repeated and (checks := sum(map(_checks, nodes))) > MAX_CHECKS:
             return (
@@ -346,9 +347,16 @@ def _checks(node: Mapping[str, Any]) -> int:
 
 
 def _scans(node: Mapping[str, Any]) -> int:
-    count = sum(weight for key, weight in _SCANS.items() if key in node)
-    count += 2 * len(node.get("patternProperties", ()))
+    count = len(_SCANS & node.keys()) + sum(map(_pattern_kib, node.get("patternProperties", ())))
+    if "pattern" in node:
+        count += _pattern_kib(node["pattern"])
     return count + any(isinstance(one, list | dict) for one in (node.get("const"), *node.get("enum", ())))
+
+
+@lru_cache(maxsize=4_096)
+def _pattern_kib(pattern: str) -> int:
+    """Return about how many KiB a pattern compiles to: 1, 2 or 4. It takes time in proportion."""
+    return next((kib for kib in (1, 2) if _compiles(pattern, kib * 1_024)), MAX_PATTERN_BYTES // 1_024)
 
 
 def _entries(node: Mapping[str, Any]) -> int:
