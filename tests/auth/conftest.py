@@ -59,6 +59,12 @@ class Auth:
             is_json = answer.content_type == "application/json"
             return Answer(answer.status, await answer.json() if is_json else text, dict(answer.headers))
 
+    async def stream(self, method: str, path: str, body: AsyncIterator[bytes], *, token: str) -> Answer:
+        """Send one request whose body comes in pieces."""
+        headers = {"Authorization": f"Bearer {token}"}
+        async with self._http.request(method, self.url + path, headers=headers, data=body) as answer:
+            return Answer(answer.status, await answer.json(), dict(answer.headers))
+
     async def sign_up(self, name: str) -> Person:
         """Sign a user up."""
         body = {"email": f"{name}@auth.example", "password": PASSWORD, "name": name}

@@ -436,6 +436,19 @@ async def test_token_revoked_between_two_calls_is_refused_on_every_path(depot: D
     assert await depot.members("workspace:w1") == {"acme-1": "viewer"}
 
 
+async def test_token_revoked_while_the_body_arrives_is_refused(depot: Depot) -> None:
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b'{"root": "workspace:w1", '
+        await depot.auth.operate("DELETE", f"service-tokens/{depot.token_id}")
+        yield b'"owner": {"userId": "acme-1"}}'
+
+    answer = await depot.auth.stream("POST", "/auth/roots", slowly(), token=depot.token)
+    depot.token, _ = await service_token(depot.auth, *ALL)
+
+    assert answer.status == 401
+    assert await depot.members("workspace:w1") == {}
+
+
 async def test_two_backends_that_create_one_root_at_once_make_one_owner(depot: Depot) -> None:
     tokens = [(await service_token(depot.auth, "workspace.*.member.*", service=f"s{n}"))[0] for n in range(2)]
     bodies = [{"root": "workspace:w1", "owner": {"userId": f"acme-{n % 2}"}} for n in range(12)]

@@ -14,6 +14,7 @@ from beaconfire.broker_users import USERS, BrokerUser, Publisher, users
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit import broker
 from beaconfire_kit.authorization import AUTHORIZE, GRANT, QUEUE
+from beaconfire_kit.backend import ACCESS, subject_of
 from beaconfire_kit.broker import STREAM
 from beaconfire_kit.envelope import Envelope, Metadata
 from beaconfire_kit.subjects import RESERVED_KINDS
@@ -24,6 +25,7 @@ from tests.security.conftest import Target
 from tests.security.raw_nats import RawNats, Refused, raw_nats
 
 NAMES = [user.name for user in USERS]
+PUT_MEMBER = subject_of("put_member")
 FURTHER = (
     Publisher("weather", ("depot.*.weather.>", "campaign.*.weather.*")),
     Publisher("quests", ("depot.>",), kit=True),
@@ -439,7 +441,7 @@ ELSEWHERE = (
 )
 
 
-@pytest.mark.parametrize("question", [AUTHORIZE, GRANT])
+@pytest.mark.parametrize("question", [AUTHORIZE, GRANT, PUT_MEMBER])
 async def test_auth_answers_only_to_inboxes_and_repeats_no_header(target: Target, question: str) -> None:
     """T11: an answer to any other address could be stored in the stream or heard on `live.>`."""
     async with (
@@ -478,7 +480,8 @@ async def test_no_broker_password_makes_a_member(target: Target, user: BrokerUse
     stranger, campaign = target.stranger, target.campaign
     grab = {"root": f"campaign:{campaign}", "userId": stranger.id, "role": "owner"}
     newcomer = {"userId": "outside-x", "rooms": [], "newcomer": {"name": "x", "email": "x@y.example", "token": "x"}}
-    bodies = [json.dumps(one).encode() for one in (grab, grab | {"serviceToken": "guess"}, newcomer)]
+    call = {"serviceToken": "guess", "request": grab}
+    bodies = [json.dumps(one).encode() for one in (grab, grab | {"serviceToken": "guess"}, newcomer, call)]
     async with raw_nats(target.services.nats, "publisher") as accomplice:
         for body in bodies:
             await accomplice.publish(f"campaign.{campaign}.settlement.stored", body)
@@ -486,9 +489,10 @@ async def test_no_broker_password_makes_a_member(target: Target, user: BrokerUse
         inbox = f"_INBOX_{user.name}.x.y"
         await rogue.subscribe(f"_INBOX_{user.name}.>")
         for body in bodies:
-            for subject in (GRANT, AUTHORIZE, *MEMBERSHIP):
+            for subject in (GRANT, AUTHORIZE, PUT_MEMBER, *MEMBERSHIP):
                 await rogue.publish(subject, body, reply=inbox)
-        for subject in (GRANT, AUTHORIZE, f"campaign.{campaign}.member.{stranger.id}", f"user.{stranger.id}.access"):
+        of_auth = (f"campaign.{campaign}.member.{stranger.id}", f"user.{stranger.id}.access")
+        for subject in (GRANT, AUTHORIZE, PUT_MEMBER, *of_auth):
             for name in dict.fromkeys([*_consumers(user), "intruder"]):
                 await _deliver_to(rogue, name, subject, inbox)
         await rogue.flush()
@@ -523,17 +527,18 @@ async def _members(target: Target) -> dict[str, str]:
     return {member["userId"]: member["role"] for member in answer["members"]}
 
 
-async def test_stored_message_delivered_to_auth_is_no_request(target: Target) -> None:
+@pytest.mark.parametrize(("question", "counted"), [(GRANT, GRANT), (PUT_MEMBER, ACCESS)])
+async def test_stored_message_delivered_to_auth_is_no_request(target: Target, question: str, counted: str) -> None:
     """T11: it keeps its stored subject, so even a good service token in its body makes no member."""
     stranger, campaign = target.stranger, target.campaign
-    good = {"root": f"campaign:{campaign}", "userId": stranger.id, "role": "owner"}
-    good["serviceToken"] = target.services.service_token
-    ignored = 'beaconfire_auth_broker_requests_total{result="no_request",subject="auth.grant"}'
+    grab = {"root": f"campaign:{campaign}", "userId": stranger.id, "role": "owner"}
+    good = {**grab, "serviceToken": target.services.service_token, "request": grab}
+    ignored = f'beaconfire_auth_broker_requests_total{{result="no_request",subject="{counted}"}}'
     before = await _count(target, ignored)
     async with raw_nats(target.services.nats, "gateway") as rogue:
         async with raw_nats(target.services.nats, "publisher") as accomplice:
             await accomplice.publish(f"campaign.{campaign}.settlement.stored", json.dumps(good).encode())
-        await _deliver_to(rogue, "rogue-delivery", GRANT, "_INBOX_gateway.x.y")
+        await _deliver_to(rogue, f"rogue-{counted[:9]}".replace(".", "-"), question, "_INBOX_gateway.x.y")
         async with asyncio.timeout(20):
             while await _count(target, ignored) == before:
                 await asyncio.sleep(0.05)
