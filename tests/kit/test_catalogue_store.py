@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from beaconfire_kit.catalogue.fragment import InvalidFragment
 from beaconfire_kit.catalogue_store import (
     KV_STREAM,
     CannotRestore,
+    CatalogueError,
     CatalogueLost,
     CatalogueStore,
     Committed,
@@ -603,3 +605,29 @@ async def test_setup_takes_nothing_away_from_a_built_in_fragment(stream: NatsSer
 
         assert (await store.head()).revision == pushed.revision
         assert "notification.seen" in (await store.load(pushed.revision)).types
+
+
+async def test_a_message_among_the_markers_that_is_none_stops_no_push(stream: NatsServer) -> None:
+    """Somebody publishes by hand on the markers' subject: the catalogue stays, and the next push commits."""
+    async with connected(stream, "setup") as nc:
+        store = CatalogueStore(nc)
+        before = await store.head()
+        for number, body in enumerate((b"hello", b'{"revision": "7", "previous": null, "fragments": {}}', b"[]")):
+            offset = await broker.publish(nc, "catalogue", body, message_id=f"by-hand-{number}")
+
+            assert await store.head() == replace(before, marker=offset)
+
+        assert (await store.push([document("logistics")], by="test")).revision == (before.revision or 0) + 1
+
+
+async def test_a_document_of_a_later_version_is_reported_as_such(stream: NatsServer) -> None:
+    """A later Beaconfire has pushed what this one cannot read: the error does not blame the caller's file."""
+    later = document("logistics") | {"asyncapi": "4.0.0"}
+    async with connected(stream, "catalogue") as nc:
+        store, bucket = CatalogueStore(nc), KeyValue(nc, "CATALOGUE")
+        pushed = await store.push([document("logistics")], by="test")
+        await bucket.put(f"fragment.{digest_of(document('logistics'))}", json.dumps(later).encode())
+        _fragments.clear()
+
+        with pytest.raises(CatalogueError, match="Use the version that pushed it, or a later one"):
+            await store.load(pushed.revision)

@@ -77,8 +77,8 @@ async def add_catalogue_subjects(nc: Client) -> list[str]:
     without those that others have added meanwhile.
     """
     store = CatalogueStore(nc)
-    revision = (await store.head()).revision
-    return [] if revision is None else await add_stream_subjects(nc, (await store.load(revision)).stream_subjects)
+    catalogue = await store.load(await store.head())
+    return await add_stream_subjects(nc, catalogue.stream_subjects)
 
 
 def _union(subjects: Iterable[str], more: Iterable[str]) -> list[str]:

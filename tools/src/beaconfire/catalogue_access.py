@@ -144,10 +144,12 @@ def roots_of(sources: Sequence[Source]) -> frozenset[str]:
 
 async def load(store: CatalogueStore, revision: int | None) -> Catalogue:
     """Load a revision, or the one that counts now. Raises CatalogueUnusable if nothing was pushed yet."""
-    number = revision or (await store.head()).revision
-    if number is None:
+    if revision is not None:
+        return await store.load(revision)
+    head = await store.head()
+    if head.revision is None:
         raise CatalogueUnusable("the catalogue is empty: `beaconfire setup` pushes the built-in fragments")
-    return await store.load(number)
+    return await store.load(head)
 
 
 @asynccontextmanager

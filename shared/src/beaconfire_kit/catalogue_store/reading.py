@@ -8,14 +8,15 @@ from typing import Any, TypeVar
 
 from nats.aio.client import Client
 
-from beaconfire_kit import broker
+from beaconfire_kit import broker, logs
 from beaconfire_kit.broker import CATALOGUE, MESSAGE_NOT_FOUND, STREAM, STREAM_NOT_FOUND
 from beaconfire_kit.catalogue.catalogue import Catalogue
-from beaconfire_kit.catalogue.fragment import Fragment
+from beaconfire_kit.catalogue.fragment import Fragment, InvalidFragment
 from beaconfire_kit.catalogue.profile import read_fragment
 from beaconfire_kit.catalogue_store.records import (
     BUCKET,
     COMMITTED,
+    CatalogueError,
     CatalogueLost,
     Committed,
     Document,
@@ -26,6 +27,8 @@ from beaconfire_kit.catalogue_store.records import (
     UnknownRevision,
 )
 from beaconfire_kit.key_value import KeyValue
+
+log = logs.get(__name__)
 
 AT_ONCE = 32
 MAX_REMEMBERED = 1_000
@@ -51,12 +54,11 @@ class CatalogueReader:
 
     async def head(self) -> Head:
         """Return which revision counts now, as the stream and the bucket know it together. Raises BucketMissing."""
-        marker, committed = await asyncio.gather(self.last_marker(), self.committed())
-        at = marker.offset if marker else 0
+        (marker, at), committed = await asyncio.gather(self._last_marker(), self.committed())
         if committed and (marker is None or committed.revision > marker.revision):
             # The marker is too old for the stream, or the stream was made again or restored from a backup.
             return Head(committed.revision, (await self._committed_revision(committed.revision)).fragments, at)
-        return Head(marker.revision, marker.fragments, at) if marker else Head(None, {}, 0)
+        return Head(marker.revision, marker.fragments, at) if marker else Head(None, {}, at)
 
     async def revision(self, number: int) -> Revision:
         """Return a revision. Raises UnknownRevision, BucketMissing."""
@@ -86,16 +88,25 @@ class CatalogueReader:
         found = await each(self._fragment, digests.values())
         return dict(zip(digests, found, strict=True))
 
-    async def load(self, revision: "int | Revision | Marker") -> Catalogue:
-        """Return the catalogue of a revision. Raises UnknownRevision, CatalogueLost."""
+    async def load(self, revision: int | Revision | Marker | Head) -> Catalogue:
+        """Return the catalogue of a revision, which is empty at a head without one.
+
+        Raises UnknownRevision, CatalogueLost.
+        """
         if isinstance(revision, int):
             revision = await self.revision(revision)
-        number = revision.revision if isinstance(revision, Marker) else revision.number
+        number = revision.number if isinstance(revision, Revision) else revision.revision or 0
         return Catalogue.of(number, await self.fragments(revision.fragments))
 
     async def _fragment(self, digest: str) -> Fragment:
         if (known := _fragments.get(digest)) is None:
-            known = read_fragment(await self.document(digest))
+            try:
+                known = read_fragment(await self.document(digest))
+            except InvalidFragment as error:
+                raise CatalogueError(
+                    f"this version of Beaconfire cannot read the document {digest} of the catalogue. Use the version "
+                    f"that pushed it, or a later one. {error}"
+                ) from None
             _remember(digest, known)
         return known
 
@@ -106,24 +117,38 @@ class CatalogueReader:
         return [everything[number] for number in chain_of(everything, head.revision)]
 
     async def markers(self, *, after: int = 0) -> list[Marker]:
-        """Return the markers that the stream has after an offset."""
+        """Return the markers that the stream has after an offset. Other messages on their subject are ignored."""
         markers: list[Marker] = []
-        while (marker := await self.marker({"seq": after + 1, "next_by_subj": CATALOGUE})) is not None:
-            markers.append(marker)
-            after = marker.offset
+        while (found := await self._message({"seq": after + 1, "next_by_subj": CATALOGUE})) is not None:
+            after, body = found
+            try:
+                markers.append(Marker.read(after, body))
+            except CatalogueError as error:
+                log.warning("ignored a message among the markers of the catalogue", reason=str(error))
         return markers
 
     async def last_marker(self) -> Marker | None:
         """Return the last marker of the stream."""
-        return await self.marker({"last_by_subj": CATALOGUE})
+        return (await self._last_marker())[0]
 
-    async def marker(self, which: Mapping[str, Any]) -> Marker | None:
-        """Return the marker that STREAM.MSG.GET finds with this request."""
+    async def _last_marker(self) -> tuple[Marker | None, int]:
+        """Return the last marker of the stream, and the offset of the last message on its subject: mostly the same."""
+        found = await self._message({"last_by_subj": CATALOGUE})
+        if found is None:
+            return None, 0
+        try:
+            return Marker.read(*found), found[0]
+        except CatalogueError:
+            markers = await self.markers()
+            return (markers[-1] if markers else None), found[0]
+
+    async def _message(self, which: Mapping[str, Any]) -> tuple[int, bytes] | None:
+        """Return the offset and the body of a message of the stream."""
         absent = frozenset({MESSAGE_NOT_FOUND, STREAM_NOT_FOUND})
         found = await broker.call_api(self.connection, f"STREAM.MSG.GET.{STREAM}", which, missing=absent)
         if found is None:
             return None
-        return Marker.read(found["message"]["seq"], base64.b64decode(found["message"].get("data", "")))
+        return found["message"]["seq"], base64.b64decode(found["message"].get("data", ""))
 
     async def manifests(self) -> dict[int, Revision]:
         """Return every manifest in the bucket by its number, also those of pushes that did not commit."""

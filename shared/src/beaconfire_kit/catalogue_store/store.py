@@ -244,8 +244,8 @@ class CatalogueStore(CatalogueReader):
         committed = await self.committed()
         if committed is None:
             return
-        oldest = await self.marker({"seq": 1, "next_by_subj": CATALOGUE})
-        needed_from = committed.revision if oldest is None else (oldest.previous or oldest.revision)
+        markers = await self.markers()
+        needed_from = (markers[0].previous or markers[0].revision) if markers else committed.revision
         chain = chain_of(everything, committed.revision)
         if not chain or (chain[-1] > needed_from and everything[chain[-1]].previous is not None):
             return  # some were lost: what is behind them may be needed
