@@ -24,6 +24,7 @@ from beaconfire_kit.subjects import ID_PATTERN
 
 MAX_DEPTH = 200
 """Objects and arrays inside one another, the body itself included. Parsers of other languages give up soon after it."""
+_MAY_BE_DEEP = 2 * MAX_DEPTH
 MAX_REMEMBERED = 20_000
 """Subjects whose ids are remembered, of all types together: about 500 bytes each."""
 
@@ -37,13 +38,10 @@ _TIMESTAMP = (
     f"[Tt ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]([.,][0-9]+)?{_ZONE}$"
 )
 # A compiled pattern is no slower for knowing the days of the months. Parsing the time as well takes 0.2 µs.
-ENVELOPE: Mapping[str, Any] = {
-    "type": "object",
-    "required": ["type", "version", "payload", "metadata"],
+_ENVELOPE: Mapping[str, Any] = {
+    "required": ["payload", "metadata"],
     "properties": {
         "id": {"type": "string", "pattern": r"^[\x21-\x7e]{1,128}$"},
-        "type": {"type": "string"},
-        "version": {"type": "integer"},
         "payload": {"type": "object"},
         "metadata": {
             "type": "object",
@@ -58,11 +56,10 @@ ENVELOPE: Mapping[str, Any] = {
         },
     },
 }
-"""The JSON Schema of what is around a payload."""
+"""The JSON Schema of what is around a payload. Type and version are not in it: code looks them up."""
 _EXPECTED = {
     "": "an event is one JSON object",
     "id": "expected 1 to 128 visible ASCII characters without spaces",
-    "type": "expected the name of an event type",
     "payload": "expected an object",
     "metadata": "expected an object",
     "metadata.timestamp": "expected a time with seconds and a zone, like 2026-11-21T10:00:00Z",
@@ -74,7 +71,7 @@ _EXPECTED = {
 """What to write at a place of the envelope, better than a pattern says it."""
 _MAX_DETAIL = 300
 
-_envelope = schemas.compiled_schema("draft-07", ENVELOPE)
+_envelope = schemas.compiled_schema("draft-07", _ENVELOPE)
 _is_envelope = _envelope.is_valid
 _role = {role.value: role for role in Role}.__getitem__
 
@@ -140,7 +137,7 @@ class Checker:
             message = loads(body)
         except JSONDecodeError as error:
             raise InvalidEvent("not_json", f"Invalid JSON: {error}") from None
-        if len(body) > 2 * MAX_DEPTH and body.count(b"[") + body.count(b"{") > MAX_DEPTH:
+        if len(body) > _MAY_BE_DEEP and body.count(b"[") + body.count(b"{") > MAX_DEPTH:
             _check_depth(message, MAX_DEPTH)
         try:
             version = message["version"]
@@ -163,8 +160,10 @@ class Checker:
             ids.compare_deeper(payload, rule.definition)
         if dumps(message) != body:
             _check_keys(body, message)
-        audience = message["metadata"].get("audience")
-        return CheckedEvent(rule.definition, message, audience if audience is None else frozenset(map(_role, audience)))
+        metadata = message["metadata"]
+        if "audience" not in metadata or metadata["audience"] is None:
+            return CheckedEvent(rule.definition, message, None)
+        return CheckedEvent(rule.definition, message, frozenset(map(_role, metadata["audience"])))
 
     def _why_no_rule(self, message: Any) -> InvalidEvent:
         """Say why the catalogue has no event of this type and version."""

@@ -20,7 +20,8 @@ class Timeline:
     def __init__(self) -> None:
         self._offsets: list[int] = []
         self._catalogues: list[Catalogue] = []
-        self._since = 0
+        self.since = 0
+        """The offset behind which `current` counts."""
         self.current = Catalogue.of(0, {})
         """The revision that counts for what comes next."""
 
@@ -40,19 +41,19 @@ class Timeline:
         pairs = sorted(starts, key=lambda start: start[0])
         self._offsets = [offset for offset, _ in pairs]
         self._catalogues = [catalogue for _, catalogue in pairs]
-        self._since, self.current = pairs[-1]
+        self.since, self.current = pairs[-1]
 
     def append(self, offset: int, catalogue: Catalogue) -> None:
         """A marker was reached: this revision counts for everything behind it."""
-        if self._offsets and offset <= self._since:
-            raise ValueError(f"a revision begins at {self._since} already, and {offset} is not behind it")
+        if self._offsets and offset <= self.since:
+            raise ValueError(f"a revision begins at {self.since} already, and {offset} is not behind it")
         self._offsets.append(offset)
         self._catalogues.append(catalogue)
-        self._since, self.current = offset, catalogue
+        self.since, self.current = offset, catalogue
 
     def at(self, offset: int) -> Catalogue:
         """Return the revision that counts for the message at an offset."""
-        if offset > self._since:
+        if offset > self.since:
             return self.current
         return self._catalogues[max(0, bisect_left(self._offsets, offset) - 1)]
 

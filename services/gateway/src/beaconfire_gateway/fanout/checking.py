@@ -3,8 +3,8 @@
 A message that is heard live and one that is read again later give the same entry, so a replay has the same bytes.
 """
 
-import time
 from functools import lru_cache
+from time import monotonic
 from typing import NamedTuple
 
 from beaconfire_gateway.fanout.entry import Entry
@@ -59,23 +59,24 @@ class Checker:
         """
         if stored.has_ttl:
             raise InvalidEvent("has_ttl", "an event must not carry Nats-TTL: it would vanish from the history")
-        body = stored.body
-        event = self.timeline.at(offset).check(stored.subject, body)
+        subject, body, timeline = stored.subject, stored.body, self.timeline
+        catalogue = timeline.current if offset > timeline.since else timeline.at(offset)
+        event = catalogue.checker.check(subject, body)
         return Entry(
             offset,
-            self.routes[stored.subject],
+            self.routes[subject],
             body if "id" in event.message else _with_id(body, offset),
-            time.monotonic(),
-            epoch=epoch,
-            type=event.type,
-            audience=event.audience,
+            monotonic(),
+            epoch,
+            event.definition.name,
+            event.audience,
         )
 
     def check_ephemeral(self, catalogue: Catalogue, subject: str, body: bytes) -> Entry:
         """Return the entry of an event that is on no stream. Raises InvalidEvent."""
         event = catalogue.check(subject, body)
         route = self.routes[subject.removeprefix(EPHEMERAL_PREFIX)]
-        return Entry(0, route, body, time.monotonic(), type=event.type, audience=event.audience)
+        return Entry(0, route, body, monotonic(), type=event.type, audience=event.audience)
 
 
 def _with_id(body: bytes, offset: int) -> bytes:

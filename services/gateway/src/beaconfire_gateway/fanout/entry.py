@@ -60,7 +60,6 @@ class Entry:
         route: Route,
         body: bytes,
         at: float,
-        *,
         epoch: str = "",
         type: str = "",  # noqa: A002  (what the protocol calls it)
         audience: frozenset[Role] | None = None,

@@ -9,7 +9,6 @@ unchecked (ADR 0015). They are checked when a session resumes into them, or by `
 
 import time
 from collections.abc import Callable
-from functools import cache
 from typing import Protocol, TypeVar
 
 from pydantic import ValidationError
@@ -164,7 +163,7 @@ class Delivery:
 
     def _check(self, offset: int, stored: Stored) -> Entry:
         entry = self._checker.check(self._gateway.epoch, offset, stored)
-        _delivered(entry.type).count += 1
+        _delivered[entry.type].count += 1
         return entry
 
     def _check_later(self, entry: Entry) -> None:
@@ -206,6 +205,12 @@ def _read(cls: type[A], event: CheckedEvent) -> A:
         raise InvalidEvent("invalid", f"payload.{where}: expected what auth publishes") from None
 
 
-@cache
-def _delivered(type_: str) -> metrics.Tally:
-    return metrics.Tally(DELIVERED.labels(type_))
+class _Delivered(dict[str, metrics.Tally]):
+    """How many events were delivered, by type."""
+
+    def __missing__(self, type_: str) -> metrics.Tally:
+        tally = self[type_] = metrics.Tally(DELIVERED.labels(type_))
+        return tally
+
+
+_delivered = _Delivered()

@@ -34,11 +34,13 @@ def parse_live(subject: bytes, body: bytes, headers: bytes | None) -> tuple[int,
     end = headers.find(b"\r\n", start)
     if at >= 0 and headers.find(b"\r\nNats-S", end) < 0:
         offset = _read_offset(headers[start:end])
+        given = headers[:at]  # by the publisher
     else:
         offset = _find_offset(subject, headers)
+        given = headers
     if offset is None:
         return None
-    return offset, Stored(text, body, at != _FIRST and has_ttl(headers))
+    return offset, Stored(text, body, at != _FIRST and has_ttl(given))
 
 
 def stored_at(headers: bytes | None) -> float:
