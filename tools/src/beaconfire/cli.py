@@ -18,6 +18,7 @@ from rich.text import Text
 
 from beaconfire import (
     access_commands,
+    authorizer_commands,
     broker_commands,
     catalogue_docs,
     listening,
@@ -84,6 +85,7 @@ app.add_typer(access_commands.roots, name="root")
 app.add_typer(access_commands.users, name="user")
 app.add_typer(service_token, name="service-token")
 app.add_typer(token_commands.app, name="token")
+app.add_typer(authorizer_commands.app, name="authorizer")
 
 # Errors that the user can act on. Any other exception is a bug in Beaconfire and shows its stack trace.
 EXPECTED = (
