@@ -6,18 +6,8 @@ They describe what `json.loads` gives, so they cost nothing when a program runs,
 import keyword
 from collections.abc import Iterable, Sequence
 
-from beaconfire.derived.shapes import (
-    Choice,
-    Declaration,
-    ListOf,
-    Literals,
-    Named,
-    Primitive,
-    Record,
-    Shape,
-    parts,
-    shapes,
-)
+from beaconfire.derived.payload_shapes import payload_shapes
+from beaconfire.derived.shapes import Choice, Declaration, ListOf, Literals, Named, Primitive, Record, Shape, parts
 from beaconfire.derived.words import Names, plain_text
 from beaconfire_kit.catalogue.fragment import EventType
 from beaconfire_kit.catalogue.messages import metadata_schema
@@ -51,7 +41,7 @@ _PRIMITIVES = {
 def python(types: Sequence[EventType]) -> str:
     """Return the whole module: a type for each payload and message, and `AnyEvent`, the union of the messages."""
     metadata = {**metadata_schema(), "description": "The user and service that caused the event, and when."}
-    found = shapes(types, reserved=_RESERVED, more={METADATA: metadata})
+    found = payload_shapes(types, reserved=_RESERVED, more={METADATA: metadata})
     writer = _Writer(found.declarations)
     written = [writer.declaration(one) for one in found.declarations]
     names = Names(one.name for one in found.declarations)

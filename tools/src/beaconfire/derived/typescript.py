@@ -4,18 +4,8 @@ import json
 import re
 from collections.abc import Sequence
 
-from beaconfire.derived.shapes import (
-    Choice,
-    Declaration,
-    ListOf,
-    Literals,
-    Member,
-    Named,
-    Primitive,
-    Record,
-    Shape,
-    shapes,
-)
+from beaconfire.derived.payload_shapes import payload_shapes
+from beaconfire.derived.shapes import Choice, Declaration, ListOf, Literals, Member, Named, Primitive, Record, Shape
 from beaconfire.derived.words import plain_text
 from beaconfire_kit.catalogue.fragment import EventType
 from beaconfire_kit.catalogue.messages import metadata_schema
@@ -57,7 +47,7 @@ _PRIMITIVES = {"integer": "number", "anything": "unknown", "nothing": "never"}
 def typescript(types: Sequence[EventType], *, head: str = HEAD) -> str:
     """Return the whole file: a type for each payload, `Events` (the messages by type), and `AnyEvent`, their union."""
     metadata = {**metadata_schema(), "description": "The user and service that caused the event, and when."}
-    found = shapes(types, reserved=_RESERVED, more={METADATA: metadata})
+    found = payload_shapes(types, reserved=_RESERVED, more={METADATA: metadata})
     messages: dict[str, list[str]] = {}
     for event, payload in found.messages:
         messages.setdefault(event.name, []).append(

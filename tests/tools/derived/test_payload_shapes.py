@@ -7,7 +7,8 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from beaconfire.derived.shapes import Choice, ListOf, Literals, Named, Primitive, Record, Shape, shapes
+from beaconfire.derived.payload_shapes import payload_shapes
+from beaconfire.derived.shapes import Choice, ListOf, Literals, Named, Primitive, Record, Shape
 from beaconfire_kit.catalogue import schemas
 from beaconfire_kit.catalogue.fragment import EventType
 
@@ -153,7 +154,7 @@ def test_every_value_that_a_schema_accepts_is_accepted_by_its_shape(
     by_name = {"one": definitions[0], "two": definitions[1]}
     whole = {"type": "object", "properties": {"a": schema}, "definitions": by_name}
     event = EventType("parcel.moved", 1, "depot.{depotId}", {}, whole)
-    found = shapes([event], reserved=[], more={})
+    found = payload_shapes([event], reserved=[], more={})
     declared = {one.name: one.shape for one in found.declarations}
     values = [fitting(schema, Random(seed + number), by_name) for number in range(20)]
     valid = [one for one in values if schemas.compile(event).is_valid({"a": one})]
