@@ -285,7 +285,7 @@ class Services:
             write_site(self._site, PageSettings(**{**at, **given, "demo_people": people}))
         except ValidationError as error:
             wrong = [f"{variable(str(one['loc'][0]))}: {one['msg']}" for one in error.errors(include_url=False)]
-            raise DidNotStart("the page", "cannot be written", wrong) from None
+            raise DidNotStart("the demo's page", "has a wrong setting", wrong) from None
 
     async def _declare_stream(self) -> None:
         settings = Settings(
