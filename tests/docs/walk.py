@@ -7,8 +7,9 @@ A code block's first line may say more than its language:
 
 * `title="NAME"`: the block is that file, or with `append` the end of it.
 * `terminal="1"`: the commands run until the reader presses Ctrl-C.
+* `shows="1"`: the lines appear in that terminal, later than all that was shown there before.
 * `fails`: the last command is refused.
-* A block of another language without a title, such as `text`, is only shown.
+* A block of another language without such a mark, such as `text`, is only for the reader.
 """
 
 import asyncio
@@ -38,12 +39,18 @@ class Block(NamedTuple):
 
     @property
     def title(self) -> str | None:
-        found = re.search(r'title="([^"]+)"', self.marks)
-        return found[1] if found else None
+        return self._mark("title")
 
     @property
     def terminal(self) -> str | None:
-        found = re.search(r'terminal="([^"]+)"', self.marks)
+        return self._mark("terminal")
+
+    @property
+    def shows(self) -> str | None:
+        return self._mark("shows")
+
+    def _mark(self, name: str) -> str | None:
+        found = re.search(rf'{name}="([^"]+)"', self.marks)
         return found[1] if found else None
 
 
@@ -54,13 +61,15 @@ class Walk:
         """`replacing` is what differs here: ports that may be taken, and the folder of the wheels."""
         self._folder = folder
         self._replacing = replacing
-        self._environment = {**fresh_environment(), **environment}
+        self.variables = {**fresh_environment(), **environment}
         text = (ROOT / page).read_text()
         beginning, *parts = _HEADING.split(text)
         assert not _BLOCK.search(beginning), f"{page} has code before its first heading"
         self._sections = dict(zip(parts[::2], parts[1::2], strict=True))
         self._followed: set[str] = set()
         self._terminals: dict[str, Process] = {}
+        self._seen: dict[str, int] = {}
+        """The number of lines that were looked at in each terminal."""
 
     async def section(self, title: str) -> list[str]:
         """Do everything that a section says. Returns what each of its commands printed."""
@@ -71,6 +80,9 @@ class Walk:
                 self._write(block.title, block)
             elif block.terminal:
                 await self._open(block.terminal, block.text)
+            elif block.shows:
+                for line in block.text.splitlines():
+                    await self.wait_for(block.shows, line.strip())
             elif block.language == "sh":
                 printed.append(await asyncio.to_thread(self._run, block))
         return printed
@@ -83,15 +95,17 @@ class Walk:
             if any(block.title or block.language == "sh" for block in self._blocks(title))
         ]
 
-    async def wait_for(self, terminal: str, text: str) -> str:
-        """Wait until a terminal shows a line with this text. Returns the line."""
+    async def wait_for(self, terminal: str, text: str) -> None:
+        """Wait until a terminal shows a new line with this text."""
         process, log = self._terminals[terminal], self._log(terminal)
         async with asyncio.timeout(RUN_S):
             while True:
-                shown = log.read_text() if log.exists() else ""
-                if line := next((one for one in shown.splitlines() if text in one), None):
-                    return line
-                assert process.is_running, shown
+                lines = log.read_text().splitlines() if log.exists() else []
+                start = self._seen.get(terminal, 0)
+                if found := next((at for at in range(start, len(lines)) if text in lines[at]), -1) + 1:
+                    self._seen[terminal] = found
+                    return
+                assert process.is_running, f"{text!r} is not in:\n" + "\n".join(lines)
                 await asyncio.sleep(0.1)
 
     async def interrupt(self, terminal: str) -> None:
@@ -101,6 +115,7 @@ class Walk:
             os.killpg(process.pid, signal.SIGINT)
         await asyncio.to_thread(process.stop, STOP_S)
         self._log(terminal).rename(self._log(f"{terminal}-{process.pid}"))
+        self._seen.pop(terminal, None)
 
     async def again(self, title: str) -> None:
         """Run the terminal commands of a section again."""
@@ -115,10 +130,11 @@ class Walk:
 
     def _blocks(self, title: str) -> list[Block]:
         return [
-            Block(language, marks, self._here(text)) for language, marks, text in _BLOCK.findall(self._sections[title])
+            Block(language, marks, self.here(text)) for language, marks, text in _BLOCK.findall(self._sections[title])
         ]
 
-    def _here(self, text: str) -> str:
+    def here(self, text: str) -> str:
+        """Return a text of the page with what differs here."""
         for theirs, ours in self._replacing.items():
             text = text.replace(theirs, ours)
         return text
@@ -130,7 +146,7 @@ class Walk:
             file.write(block.text)
 
     async def _open(self, terminal: str, text: str) -> None:
-        variables = [f"{name}={value}" for name, value in self._environment.items()]
+        variables = [f"{name}={value}" for name, value in self.variables.items()]
         process = Process(
             f"terminal {terminal}",
             ["env", "-i", *variables, "bash", "-c", f"cd '{self._folder}'\n{text}"],
@@ -143,7 +159,7 @@ class Walk:
         done = subprocess.run(
             ["bash", "-euo", "pipefail", "-c", block.text],
             cwd=self._folder,
-            env=self._environment,
+            env=self.variables,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
