@@ -12,18 +12,21 @@ import pytest_asyncio
 
 from beaconfire.local_services import ServiceProcess
 from beaconfire_kit import broker
+from beaconfire_kit.catalogue_store import KV_STREAM, CatalogueStore
 from beaconfire_kit.stream_setup import declare_stream
 from tests.cluster.brokers import SIZE
 from tests.cluster.scenarios import SCENARIOS
 from tests.cluster.world import ClusterWorld, cluster_world
 from tests.conftest import connected
 from tests.faults.world import ROOT
+from tests.kit.fragments import document
 
 pytestmark = [pytest.mark.asyncio(loop_scope="module"), pytest.mark.timeout(150)]
 
 
 LONG_ONLY = ("all three killed", "rolling restart")
 """In `make faults` alone: the first takes its time, the second has a test of its own here."""
+PATIENCE_S = 50.0
 HANDLED = 'beaconfire_consumer_messages_total{consumer="rules-engine",result="handled"}'
 
 
@@ -128,6 +131,28 @@ async def test_rolling_restart_of_brokers_loses_no_event_and_workers_go_on(whole
 async def test_declaring_streams_again_without_a_number_keeps_their_replicas(whole: ClusterWorld) -> None:
     async with connected(whole.brokers, "setup") as nc:
         assert await declare_stream(nc) == whole.epoch
-        infos = [await broker._api(nc, f"STREAM.INFO.{name}", {}) for name in (broker.STREAM, broker.DEADLETTERS)]
+        streams = (broker.STREAM, broker.DEADLETTERS, KV_STREAM)
+        configs = [await broker.config_of(nc, name) for name in streams]
 
-    assert [info["config"]["num_replicas"] for info in infos if info] == [SIZE, SIZE]
+    assert [config["num_replicas"] for config in configs] == [SIZE, SIZE, SIZE]
+
+
+async def test_pushes_of_the_catalogue_through_killed_leaders_each_commit_once(whole: ClusterWorld) -> None:
+    """The stream's leader dies while a push is under way: the push goes on, and stream and bucket agree afterwards."""
+    pushed: list[int] = []
+    async with connected(whole.brokers, "catalogue") as nc, asyncio.timeout(PATIENCE_S):
+        store = CatalogueStore(nc)
+        for number in range(3):
+            leader = await whole.brokers.leader()
+            pushing = asyncio.create_task(store.push([document("logistics", f"push {number}")], by="test"))
+            await asyncio.to_thread(whole.brokers.servers[leader].kill)
+            pushed.append((await pushing).revision)
+            await whole.brokers.start(leader)
+        revisions = [marker.revision for marker in await store.markers()]
+        head, committed = await store.head(), await store.committed()
+        title = (await store.load(head)).fragments["logistics"].title
+
+    assert [revision for revision in revisions if revision in pushed] == pushed
+    assert (head.revision, title) == (pushed[-1], "push 2")
+    assert committed is not None
+    assert (committed.revision, committed.offset) == (head.revision, head.marker)
