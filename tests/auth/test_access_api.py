@@ -18,7 +18,7 @@ from beaconfire_kit.events.user import MemberChanged
 from beaconfire_kit.roles import Role
 from beaconfire_kit.settings import DEVELOPMENT_SERVICE_TOKEN
 from tests.auth.conftest import Answer, Auth, Table, running_auth, table
-from tests.auth.test_root_kinds import push
+from tests.auth.roots import push
 from tests.conftest import connected
 from tests.databases import on_both_databases
 

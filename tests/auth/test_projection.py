@@ -3,10 +3,8 @@
 import asyncio
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from beaconfire.nats_server import NatsServer
@@ -15,10 +13,11 @@ from beaconfire_auth.projection import DURABLE, FILTER
 from beaconfire_kit import broker
 from beaconfire_kit.authorization import AuthorizeRequest, AuthUnavailable, RoomDecision, authorize, grant
 from beaconfire_kit.envelope import Envelope, Metadata
-from beaconfire_kit.events.campaign import SettlementUpdated, StructureUpdated
+from beaconfire_kit.events.campaign import SettlementUpdated
 from beaconfire_kit.roles import Role
 from beaconfire_kit.stream_setup import declare_stream
 from tests.auth.conftest import Table, auth_settings, granting, running_auth, starting_auth
+from tests.auth.teaching import teach
 from tests.conftest import connected
 from tests.databases import copy_database, on_both_databases
 
@@ -233,14 +232,6 @@ async def _is_allowed(table: Table, question: AuthorizeRequest) -> bool:
         return (await authorize(table.nc, question)).rooms["settlement:s1"].allowed
     except AuthUnavailable:
         return False
-
-
-async def teach(nc: Client, campaign: str, thing: str, structure: str = "", *, operation: Any = "update") -> int:
-    """Publish an event of a settlement, or of a structure in it. Its offset."""
-    ids = {"campaign_id": campaign, "settlement_id": thing, "operation": operation, "changed_fields": ("level",)}
-    event = StructureUpdated(**ids, structure_id=structure) if structure else SettlementUpdated(**ids)
-    envelope = Envelope(event, Metadata(source="api"))
-    return await broker.publish(nc, envelope.subject, envelope.encode(), message_id=envelope.id)
 
 
 async def own(table: Table, root: str, name: str) -> None:

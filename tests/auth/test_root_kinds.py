@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 
 import pytest
-from nats.aio.client import Client
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_auth.projection import DURABLE, FILTER
@@ -14,32 +13,14 @@ from beaconfire_kit.authorization import AuthorizeRequest, RoomDecision, authori
 from beaconfire_kit.catalogue_store import CatalogueStore
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.roles import Role
-from beaconfire_kit.stream_setup import add_stream_subjects
 from tests.auth.conftest import Table, granting, running_auth
-from tests.auth.test_projection import teach
+from tests.auth.roots import move, push
+from tests.auth.teaching import teach
 from tests.conftest import connected
-from tests.kit.fragments import with_root
 
 PATIENCE_S = 20.0
 OLD_FILTER = ["campaign.>", "workspace.>"]
 """Of the version before root kinds came from the catalogue."""
-
-
-async def push(server: NatsServer, root: str = "depot") -> None:
-    """Push the fragment in the order that a new root needs: permissions, stream, marker."""
-    await asyncio.to_thread(server.permit, roots=[root])
-    async with connected(server, "setup") as setup, connected(server, "catalogue") as nc:
-        await add_stream_subjects(setup, [f"{root}.>"])
-        await CatalogueStore(nc).push([with_root("logistics", root, "parcel.moved")], by="test")
-
-
-async def move(nc: Client, root: str, root_id: str, note: str) -> int:
-    """Publish an event of a note in a root. Its offset."""
-    metadata = {"timestamp": "2026-11-21T10:00:00Z", "source": "depot"}
-    event_id = f"m-{root_id}-{note}"
-    body = {"id": event_id, "type": "parcel.moved", "version": 1, "payload": {}}
-    encoded = json.dumps({**body, "metadata": metadata}).encode()
-    return await broker.publish(nc, f"{root}.{root_id}.note.{note}", encoded, message_id=event_id)
 
 
 async def ask(table: Table, name: str, *rooms: str, after: int | None = None) -> dict[str, RoomDecision]:

@@ -11,7 +11,7 @@ import pytest
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit.authorization import AuthorizeRequest, Newcomer, authorize
 from tests.auth.conftest import Answer
-from tests.auth.test_root_kinds import move, push
+from tests.auth.roots import move, push
 from tests.client import Closed, SocketClient, open_socket
 from tests.conftest import connected
 from tests.security.test_outside import Outside, running_outside

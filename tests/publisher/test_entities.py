@@ -1,7 +1,14 @@
 """Entities over HTTP, with their events as a gateway receives them."""
 
+import asyncio
+
+from beaconfire.nats_server import NatsServer
+from beaconfire_kit.catalogue_store import CatalogueStore
+from beaconfire_kit.stream_setup import add_stream_subjects
 from beaconfire_publisher.entities import RESERVED
+from tests.conftest import connected
 from tests.databases import on_both_databases
+from tests.kit.fragments import with_root
 from tests.publisher.conftest import Publisher
 
 pytestmark = on_both_databases
@@ -73,3 +80,21 @@ async def test_entity_of_a_reserved_type_is_refused_with_a_reason_and_no_event(p
         assert answer.error == (400, "bad_request")
         assert f"type: {kind} is a reserved kind" in answer.message
     assert told["entityType"] == "location"
+
+
+async def test_entity_whose_type_became_a_kind_of_root_is_refused(publisher: Publisher, stream: NatsServer) -> None:
+    """Its room would have the name of a root, and auth lets nobody in."""
+    path, depot = f"{publisher.campaign}/entities", {"type": "depot", "name": "x"}
+    before = await publisher.owner.post(path, depot)
+    async with connected(stream, "setup") as setup:
+        await add_stream_subjects(setup, ["depot.>"])
+        await CatalogueStore(setup).push([with_root("logistics", "depot")], by="test")
+    async with asyncio.timeout(20):
+        while (answer := await publisher.owner.post(path, depot)).status == 201:
+            pass
+
+    assert before.status == 201
+    assert (answer.error, answer.message) == (
+        (400, "bad_request"),
+        "type: depot is a kind of root in the catalogue",
+    )

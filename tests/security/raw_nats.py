@@ -5,7 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from beaconfire.nats_server import NatsServer
+from tests.conftest import Broker
 
 WAIT_S = 15.0
 
@@ -92,9 +92,9 @@ class RawNats:
 
 
 @asynccontextmanager
-async def raw_nats(server: NatsServer, user: str, password: str | None = None) -> AsyncIterator[RawNats]:
+async def raw_nats(server: Broker, user: str, password: str | None = None) -> AsyncIterator[RawNats]:
     """Connect as `user`, by default with its own password. Raises Refused if the server refuses."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(server.url.rpartition(":")[2]))
     try:
         options = {"verbose": False, "pedantic": False, "headers": True, "lang": "raw", "version": "1", "protocol": 1}
         if user:

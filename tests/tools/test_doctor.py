@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from nats.aio.client import Client
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from beaconfire import broker_config, diagnosis
@@ -23,6 +22,7 @@ from beaconfire_kit.stream_setup import declare_stream
 from tests.cluster.brokers import Brokers
 from tests.conftest import broker_settings, connected
 from tests.tools.conftest import Call
+from tests.tools.examined import change, looked_at, names
 
 
 @pytest.fixture(name="watched")
@@ -33,24 +33,6 @@ def _watched(tmp_path: Path) -> Iterator[NatsServer]:
     server.start()
     yield server
     server.kill()
-
-
-async def looked_at(server: NatsServer, **more: Any) -> dict[str, Check]:
-    """Return the doctor's results, by the name of the check."""
-    settings = broker_settings(server, "operator", environment=more.pop("environment", "production"))
-    if server.monitoring_port:
-        more["monitoring"] = [f"http://127.0.0.1:{server.monitoring_port}"]
-    return {check.name: check for check in await diagnose(Deployment(settings, **more))}
-
-
-def names(checks: dict[str, Check], verdict: str) -> set[str]:
-    return {name for name, check in checks.items() if check.verdict == verdict}
-
-
-async def change(nc: Client, call: str, body: Any = None) -> dict[str, Any]:
-    answer = json.loads((await nc.request(f"$JS.API.{call}", json.dumps(body or {}).encode())).data)
-    assert "error" not in answer, answer
-    return dict(answer)
 
 
 async def test_doctor_finds_nothing_wrong_with_a_broker_as_shipped(watched: NatsServer) -> None:

@@ -139,11 +139,11 @@ class NatsServer:
         for publisher in publishers:
             self.passwords.setdefault(publisher.name, secrets.token_hex(16))
         if self.process.is_running:
+            self._write_config()
             self.reload()
 
     def reload(self) -> None:
-        """Let the running server take over a changed configuration. Connections stay. Raises BrokerDidNotReload."""
-        self._write_config()
+        """Let the running server read its configuration file again. Connections stay. Raises BrokerDidNotReload."""
         with self.log_path.open("rb") as log:
             log.seek(0, os.SEEK_END)
             self.process.hang_up()

@@ -48,8 +48,9 @@ def build(settings: Settings, *, on_fatal: Callable[[], None], tuning: Tuning | 
     service.always(store.keep_forgetting)
     app = service.application()
     app.middlewares.append(access.count_body)
-    for calls in (Campaigns, WorldTime, Clocks, Kingdoms, Settlements, Structures, Entities):
+    for calls in (Campaigns, WorldTime, Clocks, Kingdoms, Settlements, Structures):
         app.add_routes(calls(access, store).routes())
+    app.add_routes(Entities(access, store, catalogues).routes())
     app.add_routes(Events(access, store, catalogues).routes())
     app.router.add_get(PATH, served(openapi.document()))
     return app

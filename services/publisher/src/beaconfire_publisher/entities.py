@@ -4,11 +4,15 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+from beaconfire_kit import errors
+from beaconfire_kit.catalogue_follower import CatalogueFollower
+from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.events.campaign import EntityUpdated, Operation
 from beaconfire_kit.models import Body
+from beaconfire_publisher.access import Access
 from beaconfire_publisher.collection import Collection
 from beaconfire_publisher.fields import Key, Name, Thing, Value, VariableChanges, Variables
-from beaconfire_publisher.store import ENTITIES, Row
+from beaconfire_publisher.store import ENTITIES, Row, Store
 
 RESERVED = frozenset({"campaign", "workspace", "user", "kingdom", "settlement", "structure", "member"})
 """Kinds with events of their own: an entity of such a kind would appear in their rooms. Only auth may publish events of
@@ -59,6 +63,16 @@ class Entities(Collection):
     new = NewEntity
     changes = EntityChanges
     answer = Entity
+
+    def __init__(self, access: Access, store: Store, catalogues: CatalogueFollower) -> None:
+        super().__init__(access, store)
+        self._catalogues = catalogues
+
+    def check(self, row: Row, fields: tuple[str, ...]) -> None:
+        """Refuse an entity whose type is a kind of root: nobody could join its room."""
+        catalogue = self._catalogues.current
+        if catalogue is not None and row["type"] in catalogue.roots:
+            raise BeaconfireError(errors.BAD_REQUEST, f"type: {row['type']} is a kind of root in the catalogue")
 
     @staticmethod
     def event(row: Row, operation: Operation, fields: tuple[str, ...] = ()) -> EntityUpdated:
