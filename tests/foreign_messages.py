@@ -45,6 +45,7 @@ def _approvals() -> list[Message]:
  "history": [{"by": "u1", "at": 1732180000, "diff": [[], {}]}]}"""),
         Message("of a release before", "approval.updated", subject, """\
 {"workspaceId": "w-theirs", "approvalId": "a1", "title": "A", "status": "approved", "changedFields": ["status"]}"""),
+        Message("a counted item", "approval.updated", f"{WORKSPACE}.approval.17", '{"id": 17, "status": "ok"}'),
         Message("its id", "approval.deleted", subject, '{"id": "a1"}'),
         Message("nothing, as the subject has the id", "approval.deleted", subject, "{}"),
         Message("of a release before", "approval.deleted", subject, '{"workspaceId": "w-theirs", "approvalId": "a1"}'),
@@ -101,6 +102,8 @@ def _issues() -> list[Message]:
         Message("without ids", "issue.created", ISSUE, '{"identifier": "ENG-123", "title": "T"}'),
         Message("of a release before", "issue.created", ISSUE, """\
 {"workspaceId": "w-theirs", "teamId": "m1", "issueId": "i1", "title": "T"}"""),
+        Message("numbered issues", "issue.created", f"{WORKSPACE}.team.3.issue.4711", """\
+{"id": 4711, "identifier": "ENG-4711", "title": "T", "teamId": 3, "status": "todo", "priority": 0}"""),
         Message("one change", "issue.updated", ISSUE, '{"id": "i1", "changes": {"status": "done"}}'),
         Message("changes of every kind", "issue.updated", ISSUE, """\
 {"id": "i1", "changes": {"title": "New", "assigneeId": null, "priority": 1, "estimate": 1.50, "labels": ["a", "b"],

@@ -37,12 +37,13 @@ def body(message: Message, id_: str) -> str:
 
 
 async def heard(client: SocketClient, count: int) -> list[str]:
-    """The text of the next event frames."""
+    """The text of the next event frames. The membership that was just granted may be heard before them."""
     texts: list[str] = []
     async with asyncio.timeout(PATIENCE_S):
         while len(texts) < count:
             text = await client.socket.receive_str()
-            texts += [text] if json.loads(text)["type"] == "event" else []
+            frame = json.loads(text)
+            texts += [text] if frame["type"] == "event" and frame["event"]["type"] != "member_changed" else []
     return texts
 
 

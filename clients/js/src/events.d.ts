@@ -63,9 +63,9 @@ export interface StructureUpdated {
 
 /** An issue was opened. */
 export interface IssueCreated {
-  readonly workspaceId?: string | null;
-  readonly teamId?: string | null;
-  readonly id?: string | null;
+  readonly workspaceId?: string | number | null;
+  readonly teamId?: string | number | null;
+  readonly id?: string | number | null;
   readonly identifier?: string | null;
   readonly title?: string | null;
   readonly status?: string | null;
@@ -74,154 +74,154 @@ export interface IssueCreated {
 
 /** An issue's fields changed. `changes` has each changed field with its new value. */
 export interface IssueUpdated {
-  readonly workspaceId?: string | null;
-  readonly teamId?: string | null;
-  readonly id?: string | null;
+  readonly workspaceId?: string | number | null;
+  readonly teamId?: string | number | null;
+  readonly id?: string | number | null;
   readonly changes?: { readonly [key: string]: unknown; } | null;
 }
 
 /** An issue was deleted. */
 export interface IssueDeleted {
-  readonly workspaceId?: string | null;
-  readonly teamId?: string | null;
-  readonly id?: string | null;
+  readonly workspaceId?: string | number | null;
+  readonly teamId?: string | number | null;
+  readonly id?: string | number | null;
 }
 
 /** An issue was archived. It can still be read. */
 export interface IssueArchived {
-  readonly workspaceId?: string | null;
-  readonly teamId?: string | null;
-  readonly id?: string | null;
+  readonly workspaceId?: string | number | null;
+  readonly teamId?: string | number | null;
+  readonly id?: string | number | null;
 }
 
 /** Something was done to an issue, for its activity feed. The payload is the whole entry. */
 export interface IssueActivityCreated {
-  readonly workspaceId?: string | null;
-  readonly teamId?: string | null;
-  readonly issueId?: string | null;
-  readonly id?: string | null;
+  readonly workspaceId?: string | number | null;
+  readonly teamId?: string | number | null;
+  readonly issueId?: string | number | null;
+  readonly id?: string | number | null;
 }
 
 /** A comment was added to an issue. The payload is the whole comment. */
 export interface CommentCreated {
-  readonly workspaceId?: string | null;
-  readonly teamId?: string | null;
-  readonly issueId?: string | null;
-  readonly id?: string | null;
-  readonly authorId?: string | null;
+  readonly workspaceId?: string | number | null;
+  readonly teamId?: string | number | null;
+  readonly issueId?: string | number | null;
+  readonly id?: string | number | null;
+  readonly authorId?: string | number | null;
   readonly body?: string | null;
 }
 
 /** A comment was edited. */
 export interface CommentUpdated {
-  readonly workspaceId?: string | null;
-  readonly teamId?: string | null;
-  readonly issueId?: string | null;
-  readonly id?: string | null;
+  readonly workspaceId?: string | number | null;
+  readonly teamId?: string | number | null;
+  readonly issueId?: string | number | null;
+  readonly id?: string | number | null;
   readonly changes?: { readonly [key: string]: unknown; } | null;
 }
 
 /** A comment was deleted. */
 export interface CommentDeleted {
-  readonly workspaceId?: string | null;
-  readonly teamId?: string | null;
-  readonly issueId?: string | null;
-  readonly id?: string | null;
+  readonly workspaceId?: string | number | null;
+  readonly teamId?: string | number | null;
+  readonly issueId?: string | number | null;
+  readonly id?: string | number | null;
 }
 
 /** A project was created, or its fields changed. */
 export interface ProjectUpdated {
-  readonly workspaceId?: string | null;
-  readonly id?: string | null;
+  readonly workspaceId?: string | number | null;
+  readonly id?: string | number | null;
   readonly changes?: { readonly [key: string]: unknown; } | null;
 }
 
 /** A cycle was created, or its fields changed. */
 export interface CycleUpdated {
-  readonly workspaceId?: string | null;
-  readonly id?: string | null;
+  readonly workspaceId?: string | number | null;
+  readonly id?: string | number | null;
   readonly changes?: { readonly [key: string]: unknown; } | null;
 }
 
 /** An approval was requested. The payload is the whole approval. */
 export interface ApprovalCreated {
-  readonly workspaceId?: string | null;
-  readonly id?: string | null;
+  readonly workspaceId?: string | number | null;
+  readonly id?: string | number | null;
   readonly title?: string | null;
   readonly status?: string | null;
 }
 
 /** An approval was decided, or its content changed. The payload is the changed part of the approval, and its id. */
 export interface ApprovalUpdated {
-  readonly workspaceId?: string | null;
-  readonly id?: string | null;
+  readonly workspaceId?: string | number | null;
+  readonly id?: string | number | null;
   readonly title?: string | null;
   readonly status?: string | null;
 }
 
 /** An approval was deleted. */
 export interface ApprovalDeleted {
-  readonly workspaceId?: string | null;
-  readonly id?: string | null;
+  readonly workspaceId?: string | number | null;
+  readonly id?: string | number | null;
 }
 
 /** An agent started, stopped, waits, or failed. */
 export interface AgentStatusChanged {
-  readonly workspaceId?: string | null;
-  readonly agentId?: string | null;
+  readonly workspaceId?: string | number | null;
+  readonly agentId?: string | number | null;
   readonly status: string;
   readonly previousStatus?: string | null;
 }
 
 /** A model started to work on a request. The payload is the whole run. */
 export interface AiRunStarted {
-  readonly workspaceId?: string | null;
-  readonly runId?: string | null;
-  readonly agentId?: string | null;
+  readonly workspaceId?: string | number | null;
+  readonly runId?: string | number | null;
+  readonly agentId?: string | number | null;
 }
 
 /** A run made progress: it has another step, tool call, or part of its answer. */
 export interface AiRunProgress {
-  readonly workspaceId?: string | null;
-  readonly runId?: string | null;
-  readonly agentId?: string | null;
+  readonly workspaceId?: string | number | null;
+  readonly runId?: string | number | null;
+  readonly agentId?: string | number | null;
 }
 
 /** A run ended with a result. */
 export interface AiRunCompleted {
-  readonly workspaceId?: string | null;
-  readonly runId?: string | null;
-  readonly agentId?: string | null;
+  readonly workspaceId?: string | number | null;
+  readonly runId?: string | number | null;
+  readonly agentId?: string | number | null;
 }
 
 /** A run ended without a result. */
 export interface AiRunFailed {
-  readonly workspaceId?: string | null;
-  readonly runId?: string | null;
-  readonly agentId?: string | null;
+  readonly workspaceId?: string | number | null;
+  readonly runId?: string | number | null;
+  readonly agentId?: string | number | null;
   readonly error?: unknown;
 }
 
 /** A message was written in a chat. The payload is the whole message. */
 export interface ChatMessage {
-  readonly workspaceId?: string | null;
-  readonly chatId?: string | null;
+  readonly workspaceId?: string | number | null;
+  readonly chatId?: string | number | null;
   readonly id?: string | number | null;
-  readonly senderId?: string | null;
+  readonly senderId?: string | number | null;
   readonly text?: string | null;
 }
 
 /** Something was done in the workspace, for its activity feed. The payload is the whole entry. */
 export interface ActivityCreated {
-  readonly workspaceId?: string | null;
-  readonly id?: string | null;
+  readonly workspaceId?: string | number | null;
+  readonly id?: string | number | null;
 }
 
 /** A user started or stopped typing, for example in a chat or an issue: `targetKind` and `targetId` name it. */
 export interface UserTyping {
-  readonly workspaceId?: string | null;
+  readonly workspaceId?: string | number | null;
   readonly targetKind?: string | null;
-  readonly targetId?: string | null;
+  readonly targetId?: string | number | null;
   readonly userId: string;
   readonly typing?: boolean;
 }
@@ -229,7 +229,7 @@ export interface UserTyping {
 /** A notification for one user. It reaches all connections of that user. The payload is the whole notification. */
 export interface NotificationNew {
   readonly userId?: string | null;
-  readonly id?: string | null;
+  readonly id?: string | number | null;
   readonly title?: string | null;
   readonly body?: string | null;
 }

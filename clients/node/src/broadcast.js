@@ -14,7 +14,7 @@ const ID = /^[A-Za-z0-9_-]{1,64}$/;
 /** The subject with these pairs of a kind and an id. */
 function subjectOf(...pairs) {
   for (const [kind, id] of pairs) {
-    if (typeof id !== "string" || !ID.test(id)) {
+    if (!(typeof id === "string" ? ID.test(id) : Number.isSafeInteger(id))) {
       throw new TypeError(`${id} is not an id of a ${kind}: it has 1 to 64 letters, digits, _ and -`);
     }
   }

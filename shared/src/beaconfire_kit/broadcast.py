@@ -14,6 +14,7 @@ NotPublished, and ValidationError for an id that cannot be part of a subject.
 from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, Unpack
 
+from beaconfire_kit.event import ItemId
 from beaconfire_kit.events.notification import NotificationNew
 from beaconfire_kit.events.tracker import (
     CommentCreated,
@@ -62,7 +63,7 @@ class About(TypedDict, total=False):
 
 
 async def broadcast_approval_created(
-    publisher: Publisher, *, workspace_id: str, approval: Item, **about: Unpack[About]
+    publisher: Publisher, *, workspace_id: ItemId, approval: Item, **about: Unpack[About]
 ) -> Published:
     """Publish a new approval: the whole item, with its `id`."""
     event = ApprovalCreated.model_validate({**approval, "workspaceId": workspace_id})
@@ -70,7 +71,7 @@ async def broadcast_approval_created(
 
 
 async def broadcast_approval_updated(
-    publisher: Publisher, *, workspace_id: str, approval: Item, **about: Unpack[About]
+    publisher: Publisher, *, workspace_id: ItemId, approval: Item, **about: Unpack[About]
 ) -> Published:
     """Publish the changed part of an approval, with its `id`."""
     event = ApprovalUpdated.model_validate({**approval, "workspaceId": workspace_id})
@@ -78,14 +79,14 @@ async def broadcast_approval_updated(
 
 
 async def broadcast_approval_deleted(
-    publisher: Publisher, *, workspace_id: str, approval_id: str, **about: Unpack[About]
+    publisher: Publisher, *, workspace_id: ItemId, approval_id: ItemId, **about: Unpack[About]
 ) -> Published:
     """Publish that an approval was deleted."""
     return await publisher.publish(ApprovalDeleted(workspace_id=workspace_id, id=approval_id), **about)
 
 
 async def broadcast_agent_status_changed(
-    publisher: Publisher, *, workspace_id: str, agent_id: str, status: str, **about: Unpack[About]
+    publisher: Publisher, *, workspace_id: ItemId, agent_id: ItemId, status: str, **about: Unpack[About]
 ) -> Published:
     """Publish an agent's new status."""
     event = AgentStatusChanged(workspace_id=workspace_id, agent_id=agent_id, status=status)
@@ -93,7 +94,7 @@ async def broadcast_agent_status_changed(
 
 
 async def broadcast_chat_message(
-    publisher: Publisher, *, workspace_id: str, chat_id: str, message: Item, **about: Unpack[About]
+    publisher: Publisher, *, workspace_id: ItemId, chat_id: ItemId, message: Item, **about: Unpack[About]
 ) -> Published:
     """Publish a message of a chat: the whole message."""
     event = ChatMessage.model_validate({**message, "workspaceId": workspace_id, "chatId": chat_id})
@@ -101,7 +102,7 @@ async def broadcast_chat_message(
 
 
 async def broadcast_ai_run_started(
-    publisher: Publisher, *, workspace_id: str, run_id: str, run: Item | None = None, **about: Unpack[About]
+    publisher: Publisher, *, workspace_id: ItemId, run_id: ItemId, run: Item | None = None, **about: Unpack[About]
 ) -> Published:
     """Publish that a model started to work: the whole run."""
     event = AiRunStarted.model_validate({**(run or {}), "workspaceId": workspace_id, "runId": run_id})
@@ -109,7 +110,7 @@ async def broadcast_ai_run_started(
 
 
 async def broadcast_ai_run_progress(
-    publisher: Publisher, *, workspace_id: str, run_id: str, progress: Item, **about: Unpack[About]
+    publisher: Publisher, *, workspace_id: ItemId, run_id: ItemId, progress: Item, **about: Unpack[About]
 ) -> Published:
     """Publish a step of a run, or a part of its answer."""
     event = AiRunProgress.model_validate({**progress, "workspaceId": workspace_id, "runId": run_id})
@@ -117,7 +118,7 @@ async def broadcast_ai_run_progress(
 
 
 async def broadcast_ai_run_completed(
-    publisher: Publisher, *, workspace_id: str, run_id: str, result: Item, **about: Unpack[About]
+    publisher: Publisher, *, workspace_id: ItemId, run_id: ItemId, result: Item, **about: Unpack[About]
 ) -> Published:
     """Publish the result of a run."""
     event = AiRunCompleted.model_validate({**result, "workspaceId": workspace_id, "runId": run_id})
@@ -125,14 +126,14 @@ async def broadcast_ai_run_completed(
 
 
 async def broadcast_ai_run_failed(
-    publisher: Publisher, *, workspace_id: str, run_id: str, error: Any, **about: Unpack[About]
+    publisher: Publisher, *, workspace_id: ItemId, run_id: ItemId, error: Any, **about: Unpack[About]
 ) -> Published:
     """Publish why a run has no result: a text, or an object."""
     return await publisher.publish(AiRunFailed(workspace_id=workspace_id, run_id=run_id, error=error), **about)
 
 
 async def broadcast_activity_created(
-    publisher: Publisher, *, workspace_id: str, activity: Item, **about: Unpack[About]
+    publisher: Publisher, *, workspace_id: ItemId, activity: Item, **about: Unpack[About]
 ) -> Published:
     """Publish a new entry of a workspace's activity feed: the whole entry, with its `id`."""
     event = ActivityCreated.model_validate({**activity, "workspaceId": workspace_id})
@@ -153,9 +154,9 @@ async def broadcast_notification_new(
 async def broadcast_user_typing(
     publisher: Publisher,
     *,
-    workspace_id: str,
+    workspace_id: ItemId,
     target_kind: str,
-    target_id: str,
+    target_id: ItemId,
     typing_user_id: str,
     typing: bool,
     **about: Unpack[About],
@@ -175,7 +176,7 @@ async def broadcast_user_typing(
 
 
 async def broadcast_issue_created(
-    publisher: Publisher, *, workspace_id: str, issue: Item, **about: Unpack[About]
+    publisher: Publisher, *, workspace_id: ItemId, issue: Item, **about: Unpack[About]
 ) -> Published:
     """Publish a new issue, with its `id` and `teamId`."""
     event = IssueCreated.model_validate({**issue, "workspaceId": workspace_id})
@@ -183,7 +184,13 @@ async def broadcast_issue_created(
 
 
 async def broadcast_issue_updated(
-    publisher: Publisher, *, workspace_id: str, team_id: str, issue_id: str, changes: Item, **about: Unpack[About]
+    publisher: Publisher,
+    *,
+    workspace_id: ItemId,
+    team_id: ItemId,
+    issue_id: ItemId,
+    changes: Item,
+    **about: Unpack[About],
 ) -> Published:
     """Publish the changed fields of an issue, each with its new value."""
     event = IssueUpdated(workspace_id=workspace_id, team_id=team_id, id=issue_id, changes=changes)
@@ -191,21 +198,27 @@ async def broadcast_issue_updated(
 
 
 async def broadcast_issue_deleted(
-    publisher: Publisher, *, workspace_id: str, team_id: str, issue_id: str, **about: Unpack[About]
+    publisher: Publisher, *, workspace_id: ItemId, team_id: ItemId, issue_id: ItemId, **about: Unpack[About]
 ) -> Published:
     """Publish that an issue was deleted."""
     return await publisher.publish(IssueDeleted(workspace_id=workspace_id, team_id=team_id, id=issue_id), **about)
 
 
 async def broadcast_issue_archived(
-    publisher: Publisher, *, workspace_id: str, team_id: str, issue_id: str, **about: Unpack[About]
+    publisher: Publisher, *, workspace_id: ItemId, team_id: ItemId, issue_id: ItemId, **about: Unpack[About]
 ) -> Published:
     """Publish that an issue was archived."""
     return await publisher.publish(IssueArchived(workspace_id=workspace_id, team_id=team_id, id=issue_id), **about)
 
 
 async def broadcast_issue_activity_created(
-    publisher: Publisher, *, workspace_id: str, team_id: str, issue_id: str, activity: Item, **about: Unpack[About]
+    publisher: Publisher,
+    *,
+    workspace_id: ItemId,
+    team_id: ItemId,
+    issue_id: ItemId,
+    activity: Item,
+    **about: Unpack[About],
 ) -> Published:
     """Publish a new entry of an issue's activity feed: the whole entry, with its `id`."""
     ids = {"workspaceId": workspace_id, "teamId": team_id, "issueId": issue_id}
@@ -213,7 +226,13 @@ async def broadcast_issue_activity_created(
 
 
 async def broadcast_comment_created(
-    publisher: Publisher, *, workspace_id: str, team_id: str, issue_id: str, comment: Item, **about: Unpack[About]
+    publisher: Publisher,
+    *,
+    workspace_id: ItemId,
+    team_id: ItemId,
+    issue_id: ItemId,
+    comment: Item,
+    **about: Unpack[About],
 ) -> Published:
     """Publish a new comment: the whole comment, with its `id`."""
     ids = {"workspaceId": workspace_id, "teamId": team_id, "issueId": issue_id}
@@ -223,10 +242,10 @@ async def broadcast_comment_created(
 async def broadcast_comment_updated(
     publisher: Publisher,
     *,
-    workspace_id: str,
-    team_id: str,
-    issue_id: str,
-    comment_id: str,
+    workspace_id: ItemId,
+    team_id: ItemId,
+    issue_id: ItemId,
+    comment_id: ItemId,
     changes: Item,
     **about: Unpack[About],
 ) -> Published:
@@ -238,7 +257,13 @@ async def broadcast_comment_updated(
 
 
 async def broadcast_comment_deleted(
-    publisher: Publisher, *, workspace_id: str, team_id: str, issue_id: str, comment_id: str, **about: Unpack[About]
+    publisher: Publisher,
+    *,
+    workspace_id: ItemId,
+    team_id: ItemId,
+    issue_id: ItemId,
+    comment_id: ItemId,
+    **about: Unpack[About],
 ) -> Published:
     """Publish that a comment was deleted."""
     event = CommentDeleted(workspace_id=workspace_id, team_id=team_id, issue_id=issue_id, id=comment_id)
@@ -246,14 +271,14 @@ async def broadcast_comment_deleted(
 
 
 async def broadcast_project_updated(
-    publisher: Publisher, *, workspace_id: str, project_id: str, changes: Item, **about: Unpack[About]
+    publisher: Publisher, *, workspace_id: ItemId, project_id: ItemId, changes: Item, **about: Unpack[About]
 ) -> Published:
     """Publish the changed fields of a project, each with its new value."""
     return await publisher.publish(ProjectUpdated(workspace_id=workspace_id, id=project_id, changes=changes), **about)
 
 
 async def broadcast_cycle_updated(
-    publisher: Publisher, *, workspace_id: str, cycle_id: str, changes: Item, **about: Unpack[About]
+    publisher: Publisher, *, workspace_id: ItemId, cycle_id: ItemId, changes: Item, **about: Unpack[About]
 ) -> Published:
     """Publish the changed fields of a cycle, each with its new value."""
     return await publisher.publish(CycleUpdated(workspace_id=workspace_id, id=cycle_id, changes=changes), **about)

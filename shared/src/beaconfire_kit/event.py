@@ -11,12 +11,14 @@ Write strictly, read tolerantly. A service may not build an event with unknown f
 import re
 from typing import Annotated, Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, StringConstraints, model_serializer
+from pydantic import BaseModel, ConfigDict, SerializerFunctionWrapHandler, Strict, StringConstraints, model_serializer
 from pydantic.alias_generators import to_camel
 
 from beaconfire_kit.subjects import ID_PATTERN, InvalidSubject, parse_subject
 
 Id = Annotated[str, StringConstraints(pattern=f"^{ID_PATTERN}$")]
+ItemId = Id | Annotated[int, Strict()]
+"""An id of another system, which may count its items: `17`. In the subject it is written with the same digits."""
 
 TYPE = re.compile(r"(?=.{1,128}$)[A-Za-z][A-Za-z0-9_:-]*(\.[A-Za-z0-9_:-]+)*")
 """The name of a type, in a class and in a document. Pages, file names and headers can show all of these characters."""
@@ -67,10 +69,10 @@ class Event(BaseModel):
         """Return the subject of this event. For an ephemeral event it is below `ephemeral.`. Raises MissingId."""
 
         def fill(field: re.Match[str]) -> str:
-            id_: str | None = getattr(self, field[1])
+            id_: str | int | None = getattr(self, field[1])
             if id_ is None:
                 raise MissingId(f"{self.type}: its subject needs {to_camel(field[1])}, which is missing")
-            return id_
+            return str(id_)
 
         subject = _PLACEHOLDER.sub(fill, self.subject)
         return f"ephemeral.{subject}" if self.ephemeral else subject
@@ -86,7 +88,7 @@ class OpenEvent(Event):
 
     @model_serializer(mode="wrap")
     def _leave_out_what_was_not_given(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        left_out = {to_camel(name) for name in type(self).model_fields.keys() - self.model_fields_set}
+        left_out = {field.alias for name, field in type(self).model_fields.items() if name not in self.model_fields_set}
         return {name: value for name, value in serialize(self).items() if name not in left_out}
 
 

@@ -1,6 +1,6 @@
 """Notifications for a user."""
 
-from beaconfire_kit.event import Id, OpenEvent
+from beaconfire_kit.event import Id, ItemId, OpenEvent
 
 
 class NotificationNew(OpenEvent):
@@ -10,6 +10,6 @@ class NotificationNew(OpenEvent):
     subject = "user.{user_id}.notification.{id}"
 
     user_id: Id | None = None
-    id: Id | None = None
+    id: ItemId | None = None
     title: str | None = None
     body: str | None = None

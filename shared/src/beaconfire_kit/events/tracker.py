@@ -7,19 +7,19 @@ same pattern, with whatever fields the item has. The ids that the subject carrie
 from collections.abc import Mapping
 from typing import Any
 
-from beaconfire_kit.event import Id, OpenEvent
+from beaconfire_kit.event import ItemId, OpenEvent
 
 Changes = Mapping[str, Any]
 """The changed fields, each with its new value."""
 
 
 class _InWorkspace(OpenEvent):
-    workspace_id: Id | None = None
+    workspace_id: ItemId | None = None
 
 
 class _Issue(_InWorkspace):
-    team_id: Id | None = None
-    id: Id | None = None
+    team_id: ItemId | None = None
+    id: ItemId | None = None
 
 
 class IssueCreated(_Issue):
@@ -59,9 +59,9 @@ class IssueArchived(_Issue):
 
 
 class _OfIssue(_InWorkspace):
-    team_id: Id | None = None
-    issue_id: Id | None = None
-    id: Id | None = None
+    team_id: ItemId | None = None
+    issue_id: ItemId | None = None
+    id: ItemId | None = None
 
 
 class IssueActivityCreated(_OfIssue):
@@ -77,7 +77,7 @@ class CommentCreated(_OfIssue):
     type = "comment.created"
     subject = "workspace.{workspace_id}.team.{team_id}.issue.{issue_id}.comment.{id}"
 
-    author_id: str | None = None
+    author_id: str | int | None = None
     body: str | None = None
 
 
@@ -103,7 +103,7 @@ class ProjectUpdated(_InWorkspace):
     type = "project.updated"
     subject = "workspace.{workspace_id}.project.{id}"
 
-    id: Id | None = None
+    id: ItemId | None = None
     changes: Changes | None = None
 
 
@@ -113,5 +113,5 @@ class CycleUpdated(_InWorkspace):
     type = "cycle.updated"
     subject = "workspace.{workspace_id}.cycle.{id}"
 
-    id: Id | None = None
+    id: ItemId | None = None
     changes: Changes | None = None

@@ -6,15 +6,15 @@ are those that the system gives a meaning to. None of them must be in the body: 
 
 from typing import Any
 
-from beaconfire_kit.event import Id, OpenEvent
+from beaconfire_kit.event import Id, ItemId, OpenEvent
 
 
 class _InWorkspace(OpenEvent):
-    workspace_id: Id | None = None
+    workspace_id: ItemId | None = None
 
 
 class _Approval(_InWorkspace):
-    id: Id | None = None
+    id: ItemId | None = None
     title: str | None = None
     status: str | None = None
 
@@ -39,7 +39,7 @@ class ApprovalDeleted(_InWorkspace):
     type = "approval.deleted"
     subject = "workspace.{workspace_id}.approval.{id}"
 
-    id: Id | None = None
+    id: ItemId | None = None
 
 
 class AgentStatusChanged(_InWorkspace):
@@ -48,14 +48,14 @@ class AgentStatusChanged(_InWorkspace):
     type = "agent.status.changed"
     subject = "workspace.{workspace_id}.agent.{agent_id}"
 
-    agent_id: Id | None = None
+    agent_id: ItemId | None = None
     status: str
     previous_status: str | None = None
 
 
 class _AiRun(_InWorkspace):
-    run_id: Id | None = None
-    agent_id: str | None = None
+    run_id: ItemId | None = None
+    agent_id: str | int | None = None
     """The agent that runs, if it is one of the workspace."""
 
 
@@ -96,9 +96,9 @@ class ChatMessage(_InWorkspace):
     type = "chat.message"
     subject = "workspace.{workspace_id}.chat.{chat_id}"
 
-    chat_id: Id | None = None
+    chat_id: ItemId | None = None
     id: str | int | None = None
-    sender_id: str | None = None
+    sender_id: str | int | None = None
     text: str | None = None
 
 
@@ -108,7 +108,7 @@ class ActivityCreated(_InWorkspace):
     type = "activity.created"
     subject = "workspace.{workspace_id}.activity.{id}"
 
-    id: Id | None = None
+    id: ItemId | None = None
 
 
 class UserTyping(_InWorkspace):
@@ -119,6 +119,6 @@ class UserTyping(_InWorkspace):
     ephemeral = True
 
     target_kind: Id | None = None
-    target_id: Id | None = None
+    target_id: ItemId | None = None
     user_id: Id
     typing: bool = True
