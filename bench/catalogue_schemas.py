@@ -2,8 +2,8 @@
 
     python -m bench.catalogue_schemas
 
-Each row is a schema at a limit of `beaconfire_kit.catalogue.schemas`, and the payload that makes it work hardest. The
-time is the best of five checks, in milliseconds: of a payload that fits, or with the error of one that does not.
+Each row is a schema at a limit of `beaconfire_kit.catalogue.schema_cost`, and the payload that makes it work hardest.
+The time is the best of five checks, in milliseconds: of a payload that fits, or with the error of one that does not.
 """
 
 import time
@@ -13,8 +13,8 @@ from typing import Any
 
 import orjson
 
-from beaconfire_kit.catalogue import schemas
-from beaconfire_kit.catalogue.payloads import FORMATS
+from beaconfire_kit.catalogue import patterns, schema_cost, schemas
+from beaconfire_kit.catalogue.keywords import FORMATS
 from beaconfire_kit.invalid_event import MAX_EVENT_BYTES
 
 Case = tuple[Mapping[str, Any], Any]
@@ -32,14 +32,14 @@ def _items(schema: Mapping[str, Any]) -> dict[str, Any]:
 
 def _slow_pattern() -> str:
     """Return the longest pattern of a kind that needs a state for each repetition and each beginning."""
-    patterns = (f"[01]*1[01]{{{count}}}x" for count in range(400, 0, -1))
-    return next(pattern for pattern in patterns if not schemas.pattern_problem(pattern))
+    candidates = (f"[01]*1[01]{{{count}}}x" for count in range(400, 0, -1))
+    return next(pattern for pattern in candidates if not patterns.problem_of(pattern))
 
 
 def cases() -> dict[str, Case]:
     kinds = [
         {"type": "object", "required": ["k"], "properties": {"k": {"const": str(kind)}}}
-        for kind in range(schemas.MAX_CHECKS // 4)
+        for kind in range(schema_cost.MAX_CHECKS // 4)
     ]
     tree = {"items": {"$ref": "#/definitions/T"}, "maxItems": 100_000}
     deep: Any = 1
@@ -93,7 +93,7 @@ def _timed(call: Callable[[], object]) -> float:
 
 def main() -> None:
     for name, (schema, payload) in cases().items():
-        problem = schemas.too_costly(schema)
+        problem = schema_cost.too_costly(schema)
         assert not problem, f"{name}: {problem}"
         assert len(orjson.dumps(payload)) <= MAX_EVENT_BYTES, name
         milliseconds, fits = measure(schema, payload)

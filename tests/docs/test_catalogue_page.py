@@ -7,7 +7,7 @@ import yaml
 
 from beaconfire_kit import event as event_module
 from beaconfire_kit import subjects
-from beaconfire_kit.catalogue import payloads, plain, profile, schemas
+from beaconfire_kit.catalogue import keywords, patterns, plain, profile, schema_cost
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.catalogue.profile import read_fragment
 from beaconfire_kit.catalogue.templates import InvalidTemplate, parse_template
@@ -71,15 +71,15 @@ def test_limits_are_those_of_the_code() -> None:
         f"{profile.MAX_TYPES:,}",
         str(plain.MAX_DEPTH),
         str(subjects.MAX_TOKENS),
-        f"{schemas.MAX_SIZE:,}",
-        str(schemas.MAX_DEPTH),
-        str(schemas.MAX_CHECKS),
-        str(schemas.MAX_SCANS),
-        f"{schemas.MAX_PATTERN_BYTES // 1024} KiB",
+        f"{schema_cost.MAX_SIZE:,}",
+        str(schema_cost.MAX_DEPTH),
+        str(schema_cost.MAX_CHECKS),
+        str(schema_cost.MAX_SCANS),
+        f"{patterns.MAX_BYTES // 1024} KiB",
         "at least 1e-9, and whole inside lists",
         "64 bits",
     ]
-    assert payloads.MIN_MULTIPLE == 1e-9
+    assert keywords.MIN_MULTIPLE == 1e-9
 
 
 def test_formats_and_reserved_kinds_are_those_of_the_code() -> None:
@@ -87,7 +87,7 @@ def test_formats_and_reserved_kinds_are_those_of_the_code() -> None:
     formats = text.partition("**Formats are checked**: ")[2].partition(". ")[0]
     reserved = text.partition("* Reserved: ")[2].partition(", and every kind")[0]
 
-    assert set(re.findall("`([^`]+)`", formats)) == payloads.FORMATS
+    assert set(re.findall("`([^`]+)`", formats)) == keywords.FORMATS
     assert set(re.findall("`([^`]+)`", reserved)) == subjects.RESERVED_KINDS | {"member"}
 
 

@@ -298,15 +298,15 @@ async def test_committed_revision_counts_from_the_first_offset_once_its_marker_h
     stream: NatsServer, auth: FakeAuth, realm: Realm
 ) -> None:
     async with running_gateway(stream, auth) as old, listener(old) as client:
-        marker = await realm.push(siege())
+        marker = await realm.push(siege(at_most=20))
         cursor = await cursor_now(old)
         await call_api(stream, f"STREAM.PURGE.{broker.STREAM}", {"seq": marker + 1})
         first = await realm.besiege()
         async with running_gateway(stream, auth) as new, listener(new, cursor) as other:
             heard = [await heard_up_to(client, first), await heard_up_to(other, first)]
-            await realm.push(siege(at_most=20))
             await realm.besiege(force=30)
-            last = await realm.besiege(force=15)
+            await realm.push(siege())
+            last = await realm.besiege(force=30)
             heard += [await heard_up_to(client, last), await heard_up_to(other, last)]
 
     assert heard == [[first], [first], [last], [last]]

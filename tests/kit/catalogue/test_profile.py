@@ -7,8 +7,8 @@ import yaml
 
 from beaconfire_kit.catalogue import builtin, schemas
 from beaconfire_kit.catalogue.catalogue import Catalogue
-from beaconfire_kit.catalogue.fragment import Conflation, RootKind
-from beaconfire_kit.catalogue.profile import read_fragment
+from beaconfire_kit.catalogue.fragment import Conflation, InvalidFragment, RootKind
+from beaconfire_kit.catalogue.profile import read_accepted, read_fragment
 from tests.kit.catalogue.logistics import logistics
 
 # The Streetlights example of the AsyncAPI specification, with our addresses and a name for the fragment.
@@ -240,3 +240,23 @@ def test_parameter_may_have_a_dash_and_an_id_may_be_a_number() -> None:
     )
 
     assert catalogue.check("ephemeral.depot.7.courier.c1.position", body).payload["depot-id"] == 7
+
+
+def test_document_of_the_catalogue_is_read_as_when_it_was_pushed() -> None:
+    for document in (logistics(), yaml.safe_load(STREETLIGHTS)):
+        assert read_accepted(document) == read_fragment(document)
+
+
+def test_document_that_wider_bounds_accepted_is_still_read() -> None:
+    """A gateway that cannot read the catalogue is not ready, so later releases must not refuse what is in it."""
+    document = logistics(
+        lambda document: document["components"]["schemas"]["Parcel"]["properties"].update(
+            code={"type": "string", "pattern": "[01]*1[01]{200}x"}
+        )
+    )
+    with pytest.raises(InvalidFragment):
+        read_fragment(document)
+
+    lost = read_accepted(document).types["parcel.lost", 1]
+
+    assert not schemas.compile(lost).is_valid({"reason": "stolen", "parcel": {"code": "1"}})

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from beaconfire_kit.catalogue import schemas
+from beaconfire_kit.catalogue import patterns, schemas
 from beaconfire_kit.catalogue.fragment import EventType
 
 
@@ -80,4 +80,4 @@ def test_schema_means_the_same_without_contexts(keyword: str) -> None:
 
 @pytest.mark.parametrize("pattern", ["^[A-Z]{2}[0-9]+$", r"^[^@]+@[^@]+\.[^@]+$", "^.{1,500}$", r"\d{4}-\d{2}"])
 def test_ordinary_pattern_is_allowed(pattern: str) -> None:
-    assert schemas.pattern_problem(pattern) == ""
+    assert patterns.problem_of(pattern) == ""

@@ -11,13 +11,14 @@ from typing import Annotated, Any
 from pydantic import Field, PlainValidator, WithJsonSchema
 
 from beaconfire_kit import errors
-from beaconfire_kit.catalogue import schemas
+from beaconfire_kit.catalogue import schema_cost, schemas
+from beaconfire_kit.catalogue.keywords import Dialect
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_publisher.fields import MAX_KEYS, NO_OTHERS, Key
 
 MAX_SCHEMA = 2_000
 MAX_DEPTH = 10
-DIALECT: schemas.Dialect = "2020-12"
+DIALECT: Dialect = "2020-12"
 _REFERENCES = frozenset({"$ref", "$dynamicRef", "$recursiveRef", "$id", "$anchor", "$dynamicAnchor"})
 
 Schema = Mapping[str, Any]
@@ -42,7 +43,7 @@ def check_schema(value: object) -> Schema:
         where = "".join(f".{step}" for step in getattr(error, "instance_path", ()))
         why = getattr(error, "message", str(error)).replace(schemas.MASK, "the value")
         raise ValueError(f"not a JSON Schema{f', at {where[1:]}' if where else ''}: {why}"[:300]) from None
-    if problem := schemas.too_costly(value):
+    if problem := schema_cost.too_costly(value):
         raise ValueError(problem)
     return value
 

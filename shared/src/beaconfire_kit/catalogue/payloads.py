@@ -4,41 +4,11 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-import jsonschema_rs
-
-from beaconfire_kit.catalogue import pointers, schemas
+from beaconfire_kit.catalogue import keywords, patterns, pointers, schema_cost, schemas
 from beaconfire_kit.catalogue.fragment import Problem
+from beaconfire_kit.catalogue.keywords import LISTED, NAMED, ONE, UNSAFE_NAME, Dialect, definitions_key
 from beaconfire_kit.catalogue.pointers import NotFound, below
-from beaconfire_kit.catalogue.schemas import LISTED, NAMED, ONE, Dialect
 
-FORMATS = frozenset(
-    {
-        "date-time",
-        "date",
-        "time",
-        "duration",
-        "email",
-        "idn-email",
-        "hostname",
-        "idn-hostname",
-        "ipv4",
-        "ipv6",
-        "uri",
-        "uri-reference",
-        "iri",
-        "iri-reference",
-        "uuid",
-        "json-pointer",
-        "relative-json-pointer",
-        "uri-template",
-    }
-)
-"""Formats that are checked. Any other is ignored, with a warning."""
-MIN_MULTIPLE = 1e-9
-
-_FORMATS_FOR_READERS = frozenset(
-    {"int32", "int64", "float", "double", "decimal", "byte", "binary", "password", "color"}
-)
 _DRAFT_07 = re.compile(
     r"application/(schema\+(json|yaml);version=(draft-07|draft-7)|vnd\.aai\.asyncapi(\+json|\+yaml)?;version=3\.[01]\.\d+)"
 )
@@ -47,71 +17,17 @@ _META = {
     "draft-07": ("http://json-schema.org/draft-07/schema", "draft-07"),
     "2020-12": ("https://json-schema.org/draft/2020-12/schema", "2020-12"),
 }
-_TEXTS = frozenset(
-    {
-        "title",
-        "description",
-        "default",
-        "examples",
-        "example",
-        "readOnly",
-        "writeOnly",
-        "deprecated",
-        "externalDocs",
-        "discriminator",
-        "$comment",
-        "$schema",
-        "definitions",
-        "$defs",
-    }
-)
-_ASSERTIONS = frozenset(
-    {
-        "type",
-        "enum",
-        "const",
-        "multipleOf",
-        "maximum",
-        "exclusiveMaximum",
-        "minimum",
-        "exclusiveMinimum",
-        "maxLength",
-        "minLength",
-        "pattern",
-        "format",
-        "maxItems",
-        "minItems",
-        "uniqueItems",
-        "maxProperties",
-        "minProperties",
-        "required",
-        "contentMediaType",
-        "contentEncoding",
-    }
-)
-_CHECKED_VALUES = _ASSERTIONS | {"dependentRequired", "minContains", "maxContains"}
-_ONLY_2020_12 = frozenset({"prefixItems", "dependentSchemas", "dependentRequired", "minContains", "maxContains"})
-_ONLY_DRAFT_07 = frozenset({"additionalItems", "dependencies"})
-_REFUSED = {
-    "$id": "changes what references point to. Remove it.",
-    "$anchor": "gives a schema a second name. Refer to it as '#/components/schemas/…'.",
-    "$dynamicRef": "depends on the way to a schema. Write a plain $ref.",
-    "$dynamicAnchor": "depends on the way to a schema. Write a plain $ref.",
-    "$recursiveRef": "lets a schema contain itself. Write the levels out, or allow any object inside.",
-    "$recursiveAnchor": "lets a schema contain itself. Write the levels out, or allow any object inside.",
-    "$vocabulary": "changes the meaning of keywords. Remove it.",
-    "unevaluatedProperties": "takes unbounded time. Use additionalProperties.",
-    "unevaluatedItems": "takes unbounded time. Use additionalItems, or items beside prefixItems.",
-    "nullable": "belongs to OpenAPI and has no effect here. Write `type: [string, 'null']`.",
-}
-_UNSAFE_NAME = "__proto__"
 
 
 class PayloadReader:
     """Reads the schemas of one document. Adds what is wrong to the lists that it was given."""
 
-    def __init__(self, document: Mapping[str, Any], problems: list[Problem], warnings: list[Problem]) -> None:
+    def __init__(
+        self, document: Mapping[str, Any], problems: list[Problem], warnings: list[Problem], *, is_accepted: bool
+    ) -> None:
         self._document = document
+        self._is_accepted = is_accepted
+        """A push has judged its schemas. This is not done again."""
         self._problems = problems
         self._warnings = warnings
         self._names: dict[tuple[Dialect, str], str] = {}
@@ -141,7 +57,8 @@ class PayloadReader:
         if len(self._problems) > before:
             return None
         schema |= self._definitions_of(schema, dialect)
-        self._check_whole(schema, dialect, where)
+        if not self._is_accepted:
+            self._check_whole(schema, dialect, where)
         return None if len(self._problems) > before else (schema, dialect)
 
     def _dialect(self, stated: Any, place: str) -> Dialect | None:
@@ -178,8 +95,8 @@ class PayloadReader:
 
     def _complete(self, node: Any, place: str, dialect: Dialect) -> dict[str, Any]:
         """Return a copy whose references point to definitions of its own. A schema must be a mapping here."""
-        if self._depth >= schemas.MAX_DEPTH:
-            self._refuse(place, f"Schemas are more than {schemas.MAX_DEPTH} levels deep here. Take levels away.")
+        if self._depth >= schema_cost.MAX_DEPTH:
+            self._refuse(place, f"Schemas are more than {schema_cost.MAX_DEPTH} levels deep here. Take levels away.")
             return {}
         self._depth += 1
         try:
@@ -188,7 +105,9 @@ class PayloadReader:
             self._depth -= 1
 
     def _complete_level(self, node: Any, place: str, dialect: Dialect) -> dict[str, Any]:
-        self._check_keywords(node, place, dialect)
+        if not self._is_accepted:
+            self._problems += keywords.problems_of(node, place, dialect)
+        self._warnings += keywords.warnings_of(node, place, dialect)
         complete: dict[str, Any] = {}
         if "$ref" in node:
             complete["$ref"] = self._reference(node, place, dialect)
@@ -212,9 +131,9 @@ class PayloadReader:
         complete: dict[str, Any] = {}
         for name, one in value.items():
             here = below(place, name)
-            if name == _UNSAFE_NAME:
+            if name == UNSAFE_NAME:
                 self._refuse(here, "A field called '__proto__' changes objects in JavaScript. Rename it.")
-            if key == "patternProperties" and (problem := schemas.pattern_problem(name)):
+            if key == "patternProperties" and not self._is_accepted and (problem := patterns.problem_of(name)):
                 self._refuse(here, problem)
             is_list = key == "dependencies" and isinstance(one, list)
             complete[name] = one if is_list else self._subschema(one, here, dialect)
@@ -258,7 +177,7 @@ class PayloadReader:
                 found = {key: one for key, one in found.items() if key != "$schema"}
             self._definitions[dialect, name] = True
             self._definitions[dialect, name] = self._subschema(found, target, dialect)
-        return f"#/{_holder(dialect)}/{self._names[key]}"
+        return f"#/{definitions_key(dialect)}/{self._names[key]}"
 
     def _new_name(self, dialect: Dialect, target: str) -> str:
         name = re.sub(r"[^A-Za-z0-9_.-]", "_", pointers.tokens(target)[-1])[:64] or "schema"
@@ -282,38 +201,11 @@ class PayloadReader:
                 if name and name not in needed:
                     needed[name] = self._definitions.get((dialect, name), True)
                     todo.append(needed[name])
-        return {_holder(dialect): needed} if needed else {}
-
-    def _check_keywords(self, node: Mapping[str, Any], place: str, dialect: Dialect) -> None:
-        for key, value in node.items():
-            here = below(place, key)
-            if key in _REFUSED:
-                self._refuse(here, f"`{key}` {_REFUSED[key]}")
-            elif key in (_ONLY_2020_12 if dialect == "draft-07" else _ONLY_DRAFT_07):
-                self._refuse(here, _of_other_dialect(key, dialect))
-            elif key in LISTED | NAMED | ONE | _ASSERTIONS | _ONLY_2020_12 | {"$ref"}:
-                self._check_keyword(key, value, here, dialect)
-            elif key not in _TEXTS and not key.startswith("x-"):
-                self._warn(here, f"`{key}` is not a keyword of {dialect}, and is ignored.")
-        if "$ref" in node and dialect == "draft-07" and (beside := [key for key in node if key not in _BESIDE_REF]):
-            self._refuse(
-                below(place, beside[0]),
-                f"`{beside[0]}` stands beside $ref, where draft-07 ignores it. Write `allOf: [{{$ref: …}}, {{…}}]`.",
-            )
-
-    def _check_keyword(self, key: str, value: Any, place: str, dialect: Dialect) -> None:
-        if key == "items" and dialect == "2020-12" and isinstance(value, list):
-            self._refuse(place, "`items` is a list of schemas. In 2020-12 this keyword is called prefixItems.")
-        elif key in LISTED - {"items"} and (not isinstance(value, list) or not value):
-            self._refuse(place, f"`{key}` is {_show(value)}. Write a list of schemas.")
-        elif key in _CHECKED_VALUES and (problem := _wrong_value(key, value, dialect)):
-            self._refuse(place, problem)
-        if key == "format" and isinstance(value, str) and value not in FORMATS | _FORMATS_FOR_READERS | {"regex"}:
-            self._warn(place, f"The format {_show(value)} is unknown, and is not checked.")
+        return {definitions_key(dialect): needed} if needed else {}
 
     def _check_whole(self, schema: Mapping[str, Any], dialect: Dialect, place: str) -> None:
         """Check what only the complete schema of a payload shows."""
-        if problem := schemas.too_costly(schema):
+        if problem := schema_cost.too_costly(schema):
             self._refuse(place, problem)
             return
         outermost = self._outermost(schema)
@@ -344,44 +236,6 @@ class PayloadReader:
 
     def _warn(self, place: str, message: str) -> None:
         self._warnings.append(Problem(place, message))
-
-
-_BESIDE_REF = _TEXTS | {"$ref"}
-
-
-def _wrong_value(key: str, value: Any, dialect: Dialect) -> str:
-    """Return what is wrong with the value of a keyword. Empty if it is right."""
-    if key == "pattern" and isinstance(value, str):
-        return schemas.pattern_problem(value)
-    if key == "format" and value == "regex":
-        return "The format 'regex' lets an event bring a pattern of its own. Remove it."
-    if key == "enum" and value == []:
-        return "`enum` is empty, so no event would be valid. List the allowed values."
-    if key == "required" and isinstance(value, list) and _UNSAFE_NAME in value:
-        return "A field called '__proto__' changes objects in JavaScript. Rename it."
-    if key == "multipleOf" and isinstance(value, float) and value < MIN_MULTIPLE:
-        return f"`multipleOf` is {value}, and at least {MIN_MULTIPLE} is needed. Use a larger step, or count in units."
-    try:
-        meta = jsonschema_rs.Draft7Validator if dialect == "draft-07" else jsonschema_rs.Draft202012Validator
-        meta({key: value}, offline=True, validate_formats=False)
-    except ValueError as error:
-        reason = str(error).splitlines()[0][:200]
-        return f"`{key}` is {_show(value)}, which JSON Schema does not allow: {reason}."
-    return ""
-
-
-def _of_other_dialect(key: str, dialect: Dialect) -> str:
-    if dialect == "draft-07":
-        return (
-            f"`{key}` belongs to 2020-12, and this schema is draft-07. Write "
-            "`payload: {schemaFormat: 'application/schema+json;version=2020-12', schema: …}`."
-        )
-    instead = "items beside prefixItems" if key == "additionalItems" else "dependentRequired or dependentSchemas"
-    return f"`{key}` belongs to draft-07, and this schema is 2020-12. Write {instead}."
-
-
-def _holder(dialect: Dialect) -> str:
-    return "definitions" if dialect == "draft-07" else "$defs"
 
 
 def _reference_at(document: Any, place: str) -> Any:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from beaconfire_kit.catalogue.schemas import LISTED, NAMED, ONE
+from beaconfire_kit.catalogue.keywords import LISTED, NAMED, ONE
 
 Schema = Mapping[str, Any]
 

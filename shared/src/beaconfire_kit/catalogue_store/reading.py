@@ -12,7 +12,7 @@ from beaconfire_kit import broker, logs
 from beaconfire_kit.broker import CATALOGUE, MESSAGE_NOT_FOUND, STREAM, STREAM_NOT_FOUND
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.catalogue.fragment import Fragment, InvalidFragment
-from beaconfire_kit.catalogue.profile import read_fragment
+from beaconfire_kit.catalogue.profile import read_accepted
 from beaconfire_kit.catalogue_store.records import (
     BUCKET,
     COMMITTED,
@@ -101,7 +101,7 @@ class CatalogueReader:
     async def _fragment(self, digest: str) -> Fragment:
         if (known := _fragments.get(digest)) is None:
             try:
-                known = read_fragment(await self.document(digest))
+                known = read_accepted(await self.document(digest))
             except InvalidFragment as error:
                 raise CatalogueError(
                     f"this version of Beaconfire cannot read the document {digest} of the catalogue. Use the version "

@@ -19,7 +19,7 @@ from beaconfire_gateway.stream.replay import Reader
 from beaconfire_kit import broker, errors, logs, metrics
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.catalogue.fragment import Fragment, InvalidFragment
-from beaconfire_kit.catalogue.profile import read_fragment
+from beaconfire_kit.catalogue.profile import read_accepted
 from beaconfire_kit.catalogue.timeline import Start, Timeline
 from beaconfire_kit.catalogue_store import (
     BUCKET,
@@ -262,7 +262,7 @@ class CatalogueRevisions:
     async def _keep(self, digest: str, document: Mapping[str, Any]) -> None:
         """Read a document. In a thread, because a great one takes some tenths of a second."""
         try:
-            self._fragments[digest] = await asyncio.to_thread(read_fragment, document)
+            self._fragments[digest] = await asyncio.to_thread(read_accepted, document)
         except InvalidFragment as error:
             raise CatalogueError(f"this version of the gateway cannot read the document {digest}: {error}") from None
 
