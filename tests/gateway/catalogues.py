@@ -53,6 +53,8 @@ class Unchanging:
             self.problem = "lost"
         return not self.is_lost
 
+    async def preloaded(self) -> None: ...
+
     async def wait(self) -> None:
         await asyncio.sleep(0.1)
 

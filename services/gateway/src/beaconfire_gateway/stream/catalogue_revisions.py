@@ -87,6 +87,7 @@ class CatalogueRevisions:
         self._store = store or CatalogueStore(nc)
         self._fragments: dict[str, Fragment] = {}  # by digest
         self._catalogues: dict[tuple[int, frozenset[tuple[str, str]]], Catalogue] = {}  # by number and digests
+        self._preloading = 0  # documents that were heard and are not read yet
         self._news = asyncio.Event()
         self._newest: Catalogue | None = None
         self._reading_newest = asyncio.Lock()
@@ -111,7 +112,8 @@ class CatalogueRevisions:
             return True
         planned = _Planned(offset, marker.revision, marker.fragments)
         if not all(digest in self._fragments for digest in marker.fragments.values()):
-            self._complain(f"waiting for revision {marker.revision} of the catalogue")
+            if not self._preloading:
+                self._complain(f"waiting for revision {marker.revision} of the catalogue")
             return False
         try:
             catalogue = self._make(planned)
@@ -122,6 +124,14 @@ class CatalogueRevisions:
         self._took_up(offset, catalogue)
         self._spawn(self._forget())
         return True
+
+    async def preloaded(self) -> None:
+        """Wait until the documents that were heard are read. A marker comes right behind them."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(ANSWER_S):
+                while self._preloading:
+                    self._news.clear()
+                    await self._news.wait()
 
     def begin(self, starts: list[Start]) -> None:
         """Judge by these from now on."""
@@ -286,6 +296,7 @@ class CatalogueRevisions:
         key = subject.decode(errors="replace")
         digest = key.removeprefix(_DOCUMENT)
         if digest != key and body and digest not in self._fragments:
+            self._preloading += 1
             self._spawn(self._preload(digest, body))
         else:
             self._news.set()
@@ -297,7 +308,9 @@ class CatalogueRevisions:
                 await self._keep(digest, document)
         except (ValueError, CatalogueError) as error:
             log.warning("could not read a document of the catalogue", digest=digest, reason=str(error)[:300])
-        self._news.set()
+        finally:
+            self._preloading -= 1
+            self._news.set()
 
     async def _forget(self) -> None:
         """Forget revisions that no event of the stream needs any more."""

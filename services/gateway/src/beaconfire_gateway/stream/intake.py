@@ -188,6 +188,10 @@ class Revisions(Protocol):
         """A marker was reached. Judge what is behind it by its revision. False if that is not loaded."""
         ...
 
+    async def preloaded(self) -> None:
+        """Wait for what is being loaded, so that a marker may be taken up then. Returns soon."""
+        ...
+
     async def wait(self) -> None:
         """Wait until it is worth reading again."""
         ...
@@ -401,6 +405,12 @@ class Intake:
 
     async def _hold(self) -> Event:
         """Read the catalogue until it is known what counts behind the position."""
+        last, position = self._trail.last, self.position
+        if last is not None and last.subject == broker.CATALOGUE and self._trail.last_offset == position:
+            await self._revisions.preloaded()
+            if self._revisions.take_up(position, last.body):
+                self._sequence.resume()
+                return Event.CATALOGUE_KNOWN
         while True:
             broker.check_cancelled()
             before = self.position
