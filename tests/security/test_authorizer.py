@@ -8,16 +8,11 @@ from pathlib import Path
 import pytest
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_auth.revocations import Revocations
-from beaconfire_auth.store import OUTBOX
 from beaconfire_gateway.process.app import Tuning
 from beaconfire_gateway.sessions.authorization import AskingPolicy
-from beaconfire_kit.database import Database
-from beaconfire_kit.outbox import Outbox
-from beaconfire_kit.subjects import Pair
 from tests.authorizers import RealAuthorizer, running_example
 from tests.client import SocketClient, open_socket
-from tests.databases import database_url, on_both_databases
+from tests.databases import on_both_databases
 from tests.people import Person
 from tests.security.whole import Whole, running_whole
 
@@ -29,11 +24,10 @@ SHORT = AskingPolicy(lease_s=3.0, renew_after_s=0.3, renew_every_s=0.1, retry_af
 
 
 class World:
-    def __init__(self, whole: Whole, authorizer: RealAuthorizer, alice: Person, folder: Path) -> None:
+    def __init__(self, whole: Whole, authorizer: RealAuthorizer, alice: Person) -> None:
         self.whole = whole
         self.authorizer = authorizer
         self.alice = alice
-        self.folder = folder
 
     def allow(self, role: str | None, *, version: int) -> None:
         self.authorizer.allow({ROOM: {self.alice.id: role}} if role else {}, version=version)
@@ -53,12 +47,12 @@ class World:
         return "joined" if told[room]["success"] else str(told[room]["error"]["code"])
 
     async def revoke(self, *, version: int = 0) -> None:
-        database = Database(database_url(self.folder, "auth"))
-        try:
-            revocations = Revocations(database, Outbox(database, OUTBOX))
-            await revocations.revoke(self.alice.id, Pair("workspace", "w1"), authorizer_version=version)
-        finally:
-            await database.close()
+        """Revoke as the application's backend does."""
+        wanted = {"service": "backend", "publish": ["workspace.*.member.*"]}
+        issued = await self.whole.auth.operate("POST", "service-tokens", wanted)
+        body = {"userId": self.alice.id, "root": ROOM, "authorizerVersion": version}
+        answer = await self.whole.auth.call("POST", "/auth/revocations", body, token=issued.body["token"])
+        assert answer.status == 200, answer
 
 
 @asynccontextmanager
@@ -67,7 +61,7 @@ async def running_world(server: NatsServer, folder: Path, tuning: Tuning | None 
         await authorizer.until_it_answers()
         settings = {"authorizers": (authorizer.setting("workspace"),)}
         async with running_whole(server, folder, auth=settings, tuning=tuning) as whole:
-            yield World(whole, authorizer, await whole.sign_up("alice"), folder)
+            yield World(whole, authorizer, await whole.sign_up("alice"))
 
 
 @pytest.fixture(name="world")

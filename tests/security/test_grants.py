@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,10 @@ import jwt
 import pytest
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_auth.revocations import Revocations
-from beaconfire_auth.store import OUTBOX
 from beaconfire_kit.authorization import AuthorizeRequest, Newcomer, authorize
-from beaconfire_kit.database import Database
-from beaconfire_kit.outbox import Outbox
-from beaconfire_kit.subjects import Pair
 from tests.client import SocketClient, open_socket
 from tests.conftest import connected
-from tests.databases import database_url, on_both_databases
+from tests.databases import on_both_databases
 from tests.security.whole import Whole, running_whole
 
 pytestmark = on_both_databases
@@ -68,14 +64,13 @@ async def answer(whole: Whole, token: str, room: str) -> str:
         return "joined" if told["success"] else str(told["error"]["code"])
 
 
-@asynccontextmanager
-async def revoking(folder: Path) -> AsyncIterator[Revocations]:
-    """Revokes as another auth process on the same database would."""
-    database = Database(database_url(folder, "auth"))
-    try:
-        yield Revocations(database, Outbox(database, OUTBOX))
-    finally:
-        await database.close()
+async def revoke(whole: Whole, root: str, **more: Any) -> None:
+    """Revoke alice's access to a root, as the application's backend does."""
+    wanted = {"service": "backend", "publish": ["campaign.*.member.*"]}
+    issued = await whole.auth.operate("POST", "service-tokens", wanted)
+    body = {"userId": ALICE, "root": root, **more}
+    told = await whole.auth.call("POST", "/auth/revocations", body, token=issued.body["token"])
+    assert told.status == 200, told
 
 
 @pytest.mark.parametrize(
@@ -153,12 +148,12 @@ async def test_grants_end_with_their_token(whole: Whole, campaign: str) -> None:
 
 
 async def test_revocation_is_felt_on_open_sockets_and_spares_newer_tokens_and_other_roots(
-    whole: Whole, campaign: str, tmp_path: Path
+    whole: Whole, campaign: str
 ) -> None:
     room, other, now = f"campaign:{campaign}", "campaign:other", int(time.time())
     old = token({room: "viewer", other: "viewer"}, iat=now - 10)
-    async with joined(whole, old, room, other) as client, revoking(tmp_path) as revocations:
-        await revocations.revoke(ALICE, Pair("campaign", campaign), issued_before=now - 5)
+    async with joined(whole, old, room, other) as client:
+        await revoke(whole, room, issuedBefore=datetime.fromtimestamp(now - 5, UTC).isoformat())
         left = await client.next("room.left")
         pong = await client.ask("ping")
         again = await client.ask("subscribe", rooms=[room])
@@ -171,7 +166,7 @@ async def test_revocation_is_felt_on_open_sockets_and_spares_newer_tokens_and_ot
     assert newer == "joined"
 
 
-async def test_revocation_does_not_end_a_membership(whole: Whole, tmp_path: Path) -> None:
+async def test_revocation_does_not_end_a_membership(whole: Whole) -> None:
     owner = await whole.sign_up("owner")
     campaign = await whole.campaign(owner)
     room = f"campaign:{campaign}"
@@ -179,8 +174,8 @@ async def test_revocation_does_not_end_a_membership(whole: Whole, tmp_path: Path
     await whole.auth.call("GET", "/auth/me", token=alice)
     body = {"email": "alice@shop.example", "role": "viewer"}
     await whole.auth.call("POST", f"/auth/roots/{room}/members", body, token=owner.token)
-    async with joined(whole, alice, room) as client, revoking(tmp_path) as revocations:
-        await revocations.revoke(ALICE, Pair("campaign", campaign))
+    async with joined(whole, alice, room) as client:
+        await revoke(whole, room)
         changed = await client.next("role.changed")
 
     assert (changed["root"], changed["role"]) == (room, "viewer")
@@ -188,12 +183,9 @@ async def test_revocation_does_not_end_a_membership(whole: Whole, tmp_path: Path
 
 async def test_revocation_survives_a_restart_of_auth(stream: NatsServer, tmp_path: Path) -> None:
     old = token({"campaign:c1": "viewer"})
-    async with (
-        running_whole(stream, tmp_path, everywhere=issuers(tmp_path)) as whole,
-        revoking(tmp_path) as revocations,
-    ):
+    async with running_whole(stream, tmp_path, everywhere=issuers(tmp_path)) as whole:
         assert await answer(whole, old, "campaign:c1") == "joined"
-        await revocations.revoke(ALICE, Pair("campaign", "c1"))
+        await revoke(whole, "campaign:c1")
     async with running_whole(stream, tmp_path, everywhere=issuers(tmp_path)) as whole:
         assert await answer(whole, old, "campaign:c1") == "forbidden"
 
