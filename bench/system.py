@@ -190,6 +190,7 @@ class System:
                 **self.nats.environment("gateway"),
                 "BEACONFIRE_JWKS_URL": f"{self.auth.url}/.well-known/jwks.json",
                 "BEACONFIRE_LOG_LEVEL": "warning",
+                "PYTHONPATH": str(Path(__file__).parents[1]),  # this package is not installed
                 **UNLIMITED,
                 **environment,
             },
