@@ -312,10 +312,13 @@ def schedule(faults: Sequence[str], steps: int, pushes: int) -> Iterator[tuple[s
     return itertools.islice(itertools.cycle(pairs), pushes)
 
 
-async def run(folder: Path, *, pushes: int, followers: int) -> Outcome:
-    """Change the catalogue so many times under load, with a fault in each, and judge everything afterwards."""
+async def run(folder: Path, *, pushes: int, followers: int, sabotage: str = "") -> Outcome:
+    """Change the catalogue so many times under load, with a fault in each, and judge everything afterwards.
+
+    `sabotage` names a part of the gateway that is switched off (`tests/faults/sabotage.py`).
+    """
     async with (
-        world(folder, settings=SETTINGS) as one,
+        world(folder, sabotage=sabotage, settings=SETTINGS) as one,
         connected(one.nats, "publisher") as publishing,
         connected(one.nats, "catalogue") as reading,
     ):

@@ -8,6 +8,8 @@ from beaconfire_gateway import __main__ as gateway
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.stream.intake import Event, Intake
 from beaconfire_gateway.stream.sequence import Sequence
+from beaconfire_kit.catalogue.catalogue import Catalogue
+from beaconfire_kit.catalogue.timeline import Timeline
 
 
 def _without_resume() -> None:
@@ -45,7 +47,17 @@ def _without_silence_probe() -> None:
     Intake._wait = wait  # type: ignore[method-assign]
 
 
+def _without_revisions() -> None:
+    """Judge every event by the newest revision of the catalogue, also one that was published before it."""
+
+    def at(self: Timeline, _offset: int) -> Catalogue:
+        return self.current
+
+    Timeline.at = at  # type: ignore[assignment,method-assign]
+
+
 SABOTAGES = {
+    "revisions": _without_revisions,
     "resume": _without_resume,
     "holes": _without_hole_check,
     "silence": _without_silence_probe,

@@ -251,6 +251,8 @@ async def world(
                     **(settings or {}),
                 }
                 module = "tests.faults.sabotage" if sabotage else "beaconfire_gateway"
+                if sabotage:
+                    environment["PYTHONPATH"] = str(Path(__file__).parents[2])
                 processes.append(ServiceProcess(f"gateway-{number}", module, environment, folder=folder / "logs"))
                 processes[-1].start(wait=False)
             for process in processes:
