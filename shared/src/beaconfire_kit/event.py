@@ -22,6 +22,39 @@ ItemId = Id | Annotated[int, Strict()]
 
 TYPE = re.compile(r"(?=.{1,128}$)[A-Za-z][A-Za-z0-9_:-]*(\.[A-Za-z0-9_:-]+)*")
 """The name of a type, in a class and in a document. Pages, file names and headers can show all of these characters."""
+RESERVED_TYPES = frozenset(
+    [
+        "connect",
+        "connect_error",
+        "connection.ack",
+        "constructor",
+        "degraded",
+        "disconnect",
+        "disconnecting",
+        "error",
+        "event",
+        "goaway",
+        "live",
+        "newListener",
+        "ping",
+        "pong",
+        "position",
+        "presence",
+        "ready",
+        "refresh",
+        "removeListener",
+        "reply",
+        "restored",
+        "resync",
+        "role.changed",
+        "room.left",
+        "subscribe",
+        "token.expiring",
+        "typing",
+        "unsubscribe",
+    ]
+)
+"""Names that clients get as messages of the plain protocol or of Socket.IO, or that each JavaScript object has."""
 _PLACEHOLDER = re.compile(r"\{([a-z_]+)\}")
 
 
@@ -117,6 +150,8 @@ def _check(cls: type[Event]) -> None:
 
     if not TYPE.fullmatch(cls.type):
         raise refuse(f"type {cls.type!r} is not words of letters, digits, `_`, `-` and `:`, joined by dots")
+    if cls.type in RESERVED_TYPES:
+        raise refuse(f"type {cls.type!r} is the name of a message of the socket protocols: choose another")
     other = _registry.get((cls.type, cls.version))
     if other is not None and (other.__module__, other.__qualname__) != (cls.__module__, cls.__qualname__):
         raise refuse(f"type {cls.type!r} version {cls.version} is taken by {other.__module__}.{other.__qualname__}")

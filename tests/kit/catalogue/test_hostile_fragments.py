@@ -155,6 +155,8 @@ FRAGMENTS: Mapping[str, tuple[str, str, str]] = {
     ),
     # Messages
     "type with a space": (text(name="parcel moved"), f"{MESSAGE}/name", "The type is 'parcel moved'"),
+    "type of the protocol": (text(name="connection.ack"), f"{MESSAGE}/name", "a message of the socket protocols"),
+    "type of Socket.IO": (text(name="disconnect"), f"{MESSAGE}/name", "a message of the socket protocols"),
     "type of the system": (text(name="member_changed"), MESSAGE, "is a type of the system"),
     "version 0": (text(message="x-beaconfire: {version: 0}"), f"{MESSAGE}/x-beaconfire/version", "The version is 0"),
     "version true": (
@@ -355,6 +357,7 @@ FILES: Mapping[str, tuple[bytes, str]] = {
     "deep JSON": (b'{"a":' * 100_000, "is nested too deeply"),
     "a word as truth": (b"a: !!bool maybe\n", "not YAML"),
     "a list as a mapping": (b"a: !!map [b]\n", "not YAML"),
+    "keys within one line": (b'{"a": {"b": 1, "b": 2}}', ":1: the key 'b' is there twice"),
     "digits": (b"a: " + b"9" * 5_000 + b"\n", "not YAML"),
     "NaN": (b'{"a": NaN}', "NaN is not JSON"),
     "tabs": (b"a:\n\t- b\n", ":2: not YAML"),
@@ -379,6 +382,17 @@ def test_date_and_words_of_yaml_1_1_are_texts(tmp_path: Path) -> None:
     path.write_text("\ufeffa: 2026-01-01\nb: yes\nc: 0x1F\n1: d\n", encoding="utf-8")
 
     assert load(path)[0] == {"a": "2026-01-01", "b": "yes", "c": "0x1F", "1": "d"}
+
+
+def test_half_characters_are_refused_in_words_that_can_be_printed(tmp_path: Path) -> None:
+    path = tmp_path / "fragment.json"
+    path.write_text('{"asyncapi": "3.0.0", "\\ud800": {"x": "\\udfff"}, "x-a": "\\udfff"}')
+
+    with pytest.raises(InvalidFragment) as refused:
+        read_fragment(load(path)[0])
+
+    assert str(refused.value).encode().isascii()
+    assert [problem.pointer for problem in refused.value.problems] == ["", "/x-a"]
 
 
 def test_document_of_python_objects_is_refused() -> None:

@@ -51,7 +51,7 @@ def problems_of(document: Any) -> list[Problem]:
 
 def _inside(value: Any) -> list[tuple[str | int, Any]]:
     if isinstance(value, Mapping):
-        return [(key, one) for key, one in value.items() if isinstance(key, str)]
+        return [(key, one) for key, one in value.items() if isinstance(key, str) and not _wrong_text(key)]
     return list(enumerate(value))
 
 

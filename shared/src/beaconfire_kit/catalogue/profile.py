@@ -22,7 +22,7 @@ from beaconfire_kit.catalogue.fragment import (
 from beaconfire_kit.catalogue.payloads import PayloadReader
 from beaconfire_kit.catalogue.pointers import NotFound, below
 from beaconfire_kit.catalogue.templates import InvalidTemplate, Template, parse_template
-from beaconfire_kit.event import TYPE
+from beaconfire_kit.event import RESERVED_TYPES, TYPE
 from beaconfire_kit.subjects import is_id, is_reserved
 
 MAX_TYPES = 1_000
@@ -198,6 +198,13 @@ class _Reader:
                 below(place, "name") if "name" in message else place,
                 f"The type is {name!r}. Use words of letters, digits, `_`, `-` and `:`, joined by dots, "
                 "that begin with a letter: `parcel.moved`.",
+            )
+            return
+        if name in RESERVED_TYPES:
+            self._refuse(
+                below(place, "name") if "name" in message else place,
+                f"The type {name!r} is the name of a message of the socket protocols. Choose another, like "
+                f"`parcel.{name}`.",
             )
             return
         version, ephemeral, conflation = self._vendor_of_message(message, place)
