@@ -27,15 +27,14 @@ from beaconfire_kit.catalogue_store import BUCKET, KV_STREAM
 from beaconfire_kit.lookup import consumer
 from beaconfire_kit.subjects import MEMBERSHIP, RESERVED_KINDS
 
+PUBLISHER = "publisher"
+
 _PUSHES = (CATALOGUE, f"$KV.{BUCKET}.>")
 """What writes a revision of the catalogue, and the marker that commits it."""
 _READS_CATALOGUE = f"$JS.API.STREAM.MSG.GET.{KV_STREAM}"
 _FOLLOWS_CATALOGUE = (_READS_CATALOGUE, f"$JS.API.STREAM.MSG.GET.{STREAM}")
 """What a service needs to follow the catalogue. The marker is a message of the stream, so any message can be read."""
-PUBLISHER = "publisher"
 _STREAM_INFO = f"$JS.API.STREAM.INFO.{STREAM}"
-
-
 _NO_EVENTS = (*sorted(RESERVED_KINDS), "_INBOX", "$JS", "$KV", "$MQTT", "$O", "$SRV", "$SYS")
 """First words of subjects that are not events. A pattern that begins with `*` matches them too."""
 
