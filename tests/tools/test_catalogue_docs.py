@@ -10,7 +10,7 @@ import pytest
 from beaconfire.nats_server import NatsServer
 from beaconfire_kit.stream_setup import declare_stream
 from tests.conftest import connected
-from tests.kit.catalogue.test_asyncapi import SPECIFICATION
+from tests.kit.catalogue.specification import SPECIFICATION
 from tests.tools.conftest import Call
 from tests.tools.derived.catalogues import LOGISTICS
 

@@ -12,7 +12,7 @@ from beaconfire_kit.catalogue_store import CatalogueStore
 from tests.conftest import connected
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway
-from tests.kit.catalogue.test_asyncapi import SPECIFICATION
+from tests.kit.catalogue.specification import SPECIFICATION
 from tests.kit.fragments import note
 
 

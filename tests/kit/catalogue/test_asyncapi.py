@@ -3,7 +3,6 @@
 import json
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -15,10 +14,9 @@ from beaconfire_kit.catalogue.asyncapi import address, asyncapi, rooms
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.catalogue.references import references, resolve
 from beaconfire_kit.event import events
+from tests.kit.catalogue.specification import SPECIFICATION
 from tests.tools.derived.catalogues import builtin_catalogue, hostile_catalogue, logistics_catalogue
 
-# Of the AsyncAPI Initiative, Apache-2.0, as in its npm package @asyncapi/specs 6.11.1.
-SPECIFICATION = json.loads((Path(__file__).parent / "asyncapi-3.0.0.json").read_text())
 CATALOGUES = [builtin_catalogue, logistics_catalogue, hostile_catalogue]
 
 

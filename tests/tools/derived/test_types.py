@@ -12,6 +12,7 @@ from beaconfire.derived.reference import all_types
 from beaconfire.derived.typescript import typescript
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from tests.javascript import check_types
+from tests.python_types import check_python
 from tests.tools.derived.catalogues import builtin_catalogue, hostile_catalogue, logistics_catalogue
 
 pytestmark = pytest.mark.timeout(300)  # mypy reads its own typeshed first
@@ -74,14 +75,6 @@ export const pair: Events["nasty.modern"]["payload"] = { pair: ["a", 1, 2], base
 // @ts-expect-error: no member of the enum
 export const mixed: Events["nasty.enums"]["payload"] = { mixed: 2 };
 """
-
-
-def check_python(folder: Path, *names: str) -> None:
-    """Check Python files strictly. Fails the test with what mypy says."""
-    options = ["--strict", "--config-file=", "--cache-dir", str(folder.parent / "mypy")]
-    command = [sys.executable, "-m", "mypy", *options, *names]
-    result = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert result.returncode == 0, result.stdout + result.stderr
 
 
 def import_python(folder: Path, name: str) -> None:
