@@ -154,3 +154,26 @@ async def test_lease_is_renewed_as_soon_as_the_authorizer_is_back(stream: NatsSe
 
     assert changed["role"] == "viewer"
     assert "room.left" not in [frame["type"] for frame in client.frames]
+
+
+async def test_publisher_honours_the_authorizer_and_answers_503_while_it_is_frozen(
+    stream: NatsServer, tmp_path: Path
+) -> None:
+    with running_example(tmp_path) as authorizer:
+        await authorizer.until_it_answers()
+        settings = {"authorizers": (authorizer.setting("campaign"),)}
+        async with running_whole(stream, tmp_path, auth=settings) as whole:
+            owner, alice = await whole.sign_up("owner"), await whole.sign_up("alice")
+            campaign = await whole.campaign(owner)
+            path, as_alice = f"/v1/campaigns/{campaign}", whole.api(alice.token)
+            before = await as_alice.patch(path, {"name": "Changed"})
+            authorizer.allow({f"campaign:{campaign}": {alice.id: "editor"}}, version=2)
+            allowed = await as_alice.patch(path, {"name": "Changed"})
+            authorizer.allow({}, version=3)
+            authorizer.process.freeze()
+            other = await as_alice.get(f"/v1/campaigns/{campaign[:-1]}x")
+            own = await whole.api(owner.token).get(path)
+
+    assert [before.status, allowed.status] == [403, 200]
+    assert other.error == (503, "unavailable")
+    assert own.status == 200

@@ -45,9 +45,8 @@ def read_secret(path: str, encoding: Encoding = "text") -> Secret:
         raise ValueError(f"{path}: starts or ends with white space: remove it")
     value = _decoded(content, path) if encoding == "base64" else content
     if len(value) < MIN_SECRET_BYTES:
-        raise ValueError(
-            f"{path}: has {len(value)} bytes, at least {MIN_SECRET_BYTES} are needed: `openssl rand -hex 32` makes one"
-        )
+        made = "openssl rand -base64 32" if encoding == "base64" else "openssl rand -hex 32"
+        raise ValueError(f"{path}: has {len(value)} bytes, at least {MIN_SECRET_BYTES} are needed: `{made}` makes one")
     return Secret(value)
 
 
