@@ -416,11 +416,12 @@ async def test_users_are_refused_calls_of_backends_and_services_those_of_users(d
     assert (await depot.call("POST", "/auth/roots/campaign:c1/members", body)).status == 401
 
 
-@pytest.mark.parametrize("text", [DEVELOPMENT_SERVICE_TOKEN, "nonsense"])
+@pytest.mark.parametrize("text", [DEVELOPMENT_SERVICE_TOKEN, "nonsense", ""])
 async def test_over_http_only_an_issued_token_counts(depot: Depot, text: str) -> None:
-    answer = await depot.call("PUT", "/auth/roots/workspace:w1/members/acme-1", {"role": "viewer"}, token=text)
+    put = await depot.auth.call("PUT", "/auth/roots/workspace:w1/members/acme-1", {"role": "viewer"}, token=text)
+    create = await depot.auth.call("POST", "/auth/roots", {}, token=text)
 
-    assert answer.status == 401
+    assert (put.status, create.status) == (401, 401)
 
 
 async def test_token_revoked_between_two_calls_is_refused_on_every_path(depot: Depot, backend: Backend) -> None:

@@ -71,7 +71,7 @@ app = typer.Typer(
 
 keys = typer.Typer(help="List, rotate and retire the keys that sign tokens.", no_args_is_help=True)
 service_token = typer.Typer(
-    help="Issue, list and revoke tokens of services that publish events over HTTP.", no_args_is_help=True
+    help="Issue, list and revoke tokens of services that publish events or manage access.", no_args_is_help=True
 )
 chaos = typer.Typer(
     help="Kill or freeze a process of the running `beaconfire up`, to see that no event is lost.", no_args_is_help=True
@@ -422,7 +422,11 @@ def issue(
     service: Annotated[str, typer.Argument(help="Name of the service. It becomes the `source` of its events.")],
     publish: Annotated[
         list[str],
-        typer.Argument(help="Subjects that it may publish, e.g. `campaign.*.settlement.>`.", metavar="SUBJECT…"),
+        typer.Argument(
+            help="Subjects that it may publish, e.g. `campaign.*.settlement.>`. "
+            "`campaign.*.member.*` and `user.*.access` let it manage access.",
+            metavar="SUBJECT…",
+        ),
     ],
     days: Annotated[int, typer.Option(min=1, max=366, help="Days until the token expires.")] = 90,
     auth_ops: AuthOps = None,

@@ -83,7 +83,7 @@ class BackendCalls:
         """Answer a call. `named` are the fields that the path and the query have."""
         body = await read_bytes(request, limit=MAX_BYTES)  # first: the token may be revoked while it arrives
         token = bearer_token(request)
-        if not is_service(token):
+        if _type_of(token) not in (SERVICE_TYPE, None):
             raise BeaconfireError(errors.FORBIDDEN, "this call needs a service token")
         caller = Caller(await self._service_tokens.issued_to(token), correlation_id(request))
         return dict(await self._backends.answer(call, body if named is None else _joined(named, body), caller))
@@ -93,17 +93,17 @@ def by_caller(of_user: Handler, of_service: Handler) -> Handler:
     """Return a handler for a call that signed-in users and services both have: the token's type decides."""
 
     async def decide(request: web.Request) -> web.StreamResponse:
-        return await (of_service if is_service(bearer_token(request)) else of_user)(request)
+        return await (of_service if _type_of(bearer_token(request)) == SERVICE_TYPE else of_user)(request)
 
     return decide
 
 
-def is_service(token: str) -> bool:
-    """Return whether a token says that it is a service's. It is not verified."""
+def _type_of(token: str) -> str | None:
+    """Return what a token says that it is, which is not verified, or None if the text is no token."""
     try:
-        return tokens.peek(token).type == SERVICE_TYPE
+        return tokens.peek(token).type
     except InvalidToken:
-        return False
+        return None
 
 
 def _joined(named: Mapping[str, Any], body: bytes) -> bytes:

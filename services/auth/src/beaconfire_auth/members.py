@@ -252,10 +252,11 @@ class Members:
         wanted = {change.user_id for change in changes if change.role is not None}
         existing, newcomers = await self._outside_users.find(connection, wanted)
         before = await _roles(connection, [(change.root, change.user_id) for change in changes])
-        now, plan = dict(before), _Plan(before=before, newcomers=newcomers)
+        users, now = existing | newcomers, dict(before)
+        plan = _Plan(before=before, newcomers=newcomers)
         for change in changes:
             key = (change.root, change.user_id)
-            if change.role is not None and change.user_id not in existing | newcomers:
+            if change.role is not None and change.user_id not in users:
                 plan.results.append(_unknown(change.user_id))
                 continue
             is_new = now.get(key) is not change.role
