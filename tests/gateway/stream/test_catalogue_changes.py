@@ -482,6 +482,18 @@ async def test_all_who_ask_for_the_newest_revision_share_a_read_that_begins_afte
     assert reads <= 4
 
 
+async def test_type_is_not_refused_as_unknown_while_the_newest_revision_cannot_be_read(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
+    async with running_gateway(stream, auth) as gateway, open_socket(gateway.url) as client:
+        await client.connect(auth.token("viewer"), [ROOM])
+        await call_api(stream, "STREAM.DELETE.KV_CATALOGUE")
+        asked = [await client.send("subscribe", rooms=[ROOM], types=["siege.begun"]) for _ in range(3)]
+        answers = [await client.next("reply") for _ in asked]
+
+    assert [answer["error"]["code"] for answer in answers] == ["unavailable"] * 3
+
+
 async def test_ephemeral_event_of_a_type_pushed_a_moment_ago_is_delivered(
     stream: NatsServer, auth: FakeAuth, realm: Realm
 ) -> None:

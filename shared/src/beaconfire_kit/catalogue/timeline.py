@@ -1,7 +1,7 @@
 """Which revision of the catalogue counts at which offset of the stream. No I/O.
 
 timeline.begin([(0, seven), (1200, eight)])
-timeline.append(5310, nine)          # the marker at offset 5310 was reached
+timeline.add(5310, nine)             # the marker at offset 5310 was reached
 timeline.at(4000)                    # → eight
 """
 
@@ -43,13 +43,12 @@ class Timeline:
         self._catalogues = [catalogue for _, catalogue in pairs]
         self.since, self.current = pairs[-1]
 
-    def append(self, offset: int, catalogue: Catalogue) -> None:
-        """A marker was reached: this revision counts for everything behind it."""
-        if self._offsets and offset <= self.since:
-            raise ValueError(f"a revision begins at {self.since} already, and {offset} is not behind it")
-        self._offsets.append(offset)
-        self._catalogues.append(catalogue)
-        self.since, self.current = offset, catalogue
+    def add(self, offset: int, catalogue: Catalogue) -> None:
+        """A marker was reached: this revision counts behind it, up to the next one that is known."""
+        index = bisect_left(self._offsets, offset)
+        self._offsets.insert(index, offset)
+        self._catalogues.insert(index, catalogue)
+        self.since, self.current = self._offsets[-1], self._catalogues[-1]
 
     def at(self, offset: int) -> Catalogue:
         """Return the revision that counts for the message at an offset."""

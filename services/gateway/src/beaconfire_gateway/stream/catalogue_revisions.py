@@ -92,6 +92,7 @@ class CatalogueRevisions:
         self._newest: Catalogue | None = None
         self._reading_newest = asyncio.Lock()
         self._newest_asked_at = float("-inf")
+        self._has_newest = False  # whether the last read of it succeeded
         self.problem: str | None = None
         """Why the catalogue is not known, for operators. None while it is."""
 
@@ -120,7 +121,7 @@ class CatalogueRevisions:
         except CatalogueError as error:
             self._complain(str(error))
             return False
-        self._timeline.append(offset, catalogue)
+        self._timeline.add(offset, catalogue)
         self._took_up(offset, catalogue)
         self._spawn(self._forget())
         return True
@@ -187,23 +188,25 @@ class CatalogueRevisions:
             if self._newest_asked_at <= called_at:
                 await asyncio.sleep(self._newest_asked_at + NEWEST_EVERY_S - loop.time())
                 self._newest_asked_at = loop.time()
-                try:
-                    async with asyncio.timeout(ANSWER_S):
-                        self._newest = await self._read_newest()
-                except (TimeoutError, *_FAILURES) as error:
-                    log.warning("could not read the newest catalogue", reason=str(error) or type(error).__name__)
-                    raise BeaconfireError(
-                        errors.UNAVAILABLE, "could not read the catalogue, try again", retry_after_ms=1000
-                    ) from None
+                self._has_newest = await self._read_newest()
+            if not self._has_newest:
+                raise BeaconfireError(
+                    errors.UNAVAILABLE, "could not read the catalogue, try again", retry_after_ms=1000
+                )
         return self.known
 
-    async def _read_newest(self) -> Catalogue | None:
-        head = await self._store.head()
-        if head.revision is None or head.revision <= self.known.revision:
-            return self._newest
-        planned = _Planned(head.marker, head.revision, head.fragments)
-        await self._fetch(planned.fragments.values())
-        return self._make(planned)
+    async def _read_newest(self) -> bool:
+        """Try to read the newest revision. Returns whether it did."""
+        try:
+            async with asyncio.timeout(ANSWER_S):
+                head = await self._store.head()
+                if head.revision is not None and head.revision > self.known.revision:
+                    await self._fetch(head.fragments.values())
+                    self._newest = self._make(_Planned(head.marker, head.revision, head.fragments))
+        except (TimeoutError, *_FAILURES) as error:
+            log.warning("could not read the newest catalogue", reason=str(error) or type(error).__name__)
+            return False
+        return True
 
     # Which revision counts where.
 
@@ -328,7 +331,7 @@ class CatalogueRevisions:
 
     def _took_up(self, offset: int, catalogue: Catalogue) -> None:
         self.problem = None
-        REVISION.set(catalogue.revision)
+        REVISION.set(self._timeline.current.revision)
         log.info(
             "took up a revision of the catalogue",
             revision=catalogue.revision,
