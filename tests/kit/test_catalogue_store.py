@@ -631,3 +631,31 @@ async def test_a_document_of_a_later_version_is_reported_as_such(stream: NatsSer
 
         with pytest.raises(CatalogueError, match="Use the version that pushed it, or a later one"):
             await store.load(pushed.revision)
+
+
+async def test_a_stream_that_takes_no_marker_refuses_a_push_which_leaves_nothing(stream: NatsServer) -> None:
+    """The stream was declared by an earlier version: the refusal says what to run, and the bucket is as before."""
+    async with connected(stream, "setup") as setup, connected(stream, "catalogue") as nc:
+        store, bucket = CatalogueStore(nc), KeyValue(nc, "CATALOGUE")
+        before = await store.head(), {key: await bucket.get(key) for key in await bucket.keys(">")}
+        config = await broker.config_of(setup, broker.STREAM)
+        subjects = [subject for subject in config["subjects"] if subject != "catalogue"]
+        await broker.call_api(setup, f"STREAM.UPDATE.{broker.STREAM}", config | {"subjects": subjects})
+
+        with pytest.raises(broker.BrokerRefused, match="beaconfire setup"):
+            await store.push([document("logistics")], by="test")
+
+        after = {key: value for key in await bucket.keys(">") if (value := await bucket.get(key)) is not None}
+        assert (await store.head(), after) == before
+
+
+async def test_keys_written_by_hand_stop_no_push(stream: NatsServer) -> None:
+    async with connected(stream, "catalogue") as nc:
+        store, bucket = CatalogueStore(nc), KeyValue(nc, "CATALOGUE")
+        for key in ("rev.abc", "rev.40", "fragment.abc"):
+            await bucket.put(key, b"by hand")
+
+        pushed = await store.push([document("logistics")], by="test")
+
+        assert pushed.revision == 41
+        assert [one.number for one in await store.revisions()] == [41, 1]

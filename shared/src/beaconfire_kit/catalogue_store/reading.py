@@ -63,9 +63,10 @@ class CatalogueReader:
     async def revision(self, number: int) -> Revision:
         """Return a revision. Raises UnknownRevision, BucketMissing."""
         value = await self.bucket.get(f"rev.{number}")
-        if value is None:
+        revision = None if value is None else Revision.decoded(value)
+        if revision is None:
             raise UnknownRevision(f"the catalogue has no revision {number}: `beaconfire catalogue list` shows them")
-        return Revision.decoded(value)
+        return revision
 
     async def _committed_revision(self, number: int) -> Revision:
         try:
@@ -155,7 +156,7 @@ class CatalogueReader:
         keys = await self.bucket.keys("rev.*")
         values = await each(self.bucket.get, keys)
         found = [Revision.decoded(value) for value in values if value is not None]
-        return {revision.number: revision for revision in found}
+        return {revision.number: revision for revision in found if revision is not None}
 
 
 def chain_of(everything: Mapping[int, Revision], head: int | None) -> list[int]:

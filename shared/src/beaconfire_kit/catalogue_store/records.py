@@ -80,16 +80,20 @@ class Revision:
         )
 
     @classmethod
-    def decoded(cls, value: bytes) -> "Revision":
-        found = json.loads(value)
-        return cls(
-            number=found["revision"],
-            previous=found["previous"],
-            fragments=found["fragments"],
-            pushed_at=datetime.fromisoformat(found["pushedAt"]),
-            by=found["by"],
-            about=found["about"],
-        )
+    def decoded(cls, value: bytes) -> "Revision | None":
+        """Read a manifest. None if it is none: somebody wrote into the bucket by hand."""
+        try:
+            found = json.loads(value)
+            return cls(
+                number=int(found["revision"]),
+                previous=found["previous"],
+                fragments=dict(found["fragments"]),
+                pushed_at=datetime.fromisoformat(found["pushedAt"]),
+                by=found["by"],
+                about=found["about"],
+            )
+        except (ValueError, KeyError, TypeError):
+            return None
 
 
 @dataclass(frozen=True, slots=True)

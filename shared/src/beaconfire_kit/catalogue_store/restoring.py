@@ -85,7 +85,7 @@ class Restoring:
             value = await self._bucket.get(f"rev.{committed.revision}")
             digests = {name: digest_of(document) for name, document in self._given.items()}
             as_given = Revision(committed.revision, None, digests, now, self._by, "restored")
-            known.append(Revision.decoded(value) if value else as_given)
+            known.append((Revision.decoded(value) if value else None) or as_given)
         return sorted(known, key=lambda revision: revision.number, reverse=True)
 
     async def _lacking(self, revision: Revision) -> list[Missing]:

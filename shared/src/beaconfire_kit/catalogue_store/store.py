@@ -153,7 +153,13 @@ class CatalogueStore(CatalogueReader):
             revision = await self._write_revision(head, plan.digests, by=by, about=about)
             await self._write_documents(fragment.document for fragment in plan.wanted.values())
             self.uncertain = revision.number
-            offset = await self._mark(revision, head)
+            try:
+                offset = await self._mark(revision, head)
+            except BrokerRefused:
+                self.uncertain = None
+                await self._discard(revision.number)
+                await self._prune()
+                raise
             self.uncertain = None
             if offset is not None:
                 break
@@ -177,7 +183,8 @@ class CatalogueStore(CatalogueReader):
 
     async def _write_revision(self, head: Head, fragments: Mapping[str, str], *, by: str, about: str) -> Revision:
         """Write the manifest of a new revision under a number that was never used."""
-        used = [int(key.removeprefix("rev.")) for key in await self.bucket.keys("rev.*")]
+        names = [key.removeprefix("rev.") for key in await self.bucket.keys("rev.*")]
+        used = [int(name) for name in names if name.isdecimal()]
         number = max([*used, head.revision or 0])
         while True:
             number += 1
@@ -199,7 +206,8 @@ class CatalogueStore(CatalogueReader):
     async def _mark(self, revision: Revision, head: Head) -> int | None:
         """Publish the marker. Returns its offset, or None if another push has committed since the head was read.
 
-        Repeats it until either is certain. So this revision's manifest may be deleted afterwards.
+        Repeats it until either is certain. So this revision's manifest may be deleted afterwards, also if this raises
+        BrokerRefused, because the broker takes no marker at all.
         """
         body = Marker.body_of(revision)
         try:
@@ -210,10 +218,13 @@ class CatalogueStore(CatalogueReader):
                 message_id=f"catalogue-{revision.number}-{hashlib.sha256(body).hexdigest()[:16]}",
                 headers={EXPECTED: str(head.marker)},
             )
-        except WrongSequence:
+        except BrokerRefused as refused:
             # An attempt that looked lost may be the one that was stored.
             markers = await self.markers(after=head.marker)
-            return next((marker.offset for marker in markers if marker.revision == revision.number), None)
+            own = next((marker.offset for marker in markers if marker.revision == revision.number), None)
+            if own is None and not isinstance(refused, WrongSequence):
+                raise
+            return own
 
     async def _write_committed(self, committed: Committed) -> None:
         """Write which revision counts, unless a newer one is written there already."""
