@@ -19,7 +19,7 @@ from beaconfire.diagnosis import DURABLES
 from beaconfire_kit import tokens
 from beaconfire_kit.received import read
 from tests.conftest import At, connected
-from tests.kit.fragments import note
+from tests.kit.fragments import note, with_root
 from tests.tools.conftest import Call
 from tests.tools.terminal import Terminal, free_ports, run, terminal
 
@@ -113,6 +113,23 @@ def test_publish_takes_a_type_that_was_pushed_a_moment_ago_and_sends_its_payload
     assert "unknown_type" in unknown.text
     assert pushed.process.exit_code == 0, pushed.text
     assert f'"payload":{words[2]},' in message
+
+
+def test_event_below_a_root_that_only_the_catalogue_declares_is_published_over_nats_and_over_http(
+    data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "depots.json").write_text(json.dumps(with_root("depots", "depot", "depot.noted")))
+    pushed = command(data, "catalogue", "push", str(tmp_path / "depots.json"))
+    published = command(data, "publish", "depot.d1.note.n1", "depot.noted", '{"text": "over NATS"}')
+    token = command(data, "service-token", "issue", "depots", "depot.*.note.*").seen[-1]
+    event = {"id": "e1", "type": "depot.noted", "subject": "depot.d1.note.n1", "payload": {"text": "over HTTP"}}
+    url = f"{DataFolder(data).running().publisher_url}/v1/events"
+    while "offset" not in (answer := call_api("POST", url, event, token=token)):
+        pass  # it is stored, and the broker has not acknowledged it yet
+
+    assert pushed.process.exit_code == 0, pushed.text
+    assert "over NATS" in asyncio.run(stored(data, int(published.text.split()[1])))
+    assert "over HTTP" in asyncio.run(stored(data, int(answer["offset"].split(":")[1])))
 
 
 async def stored(data: Path, offset: int) -> str:
@@ -414,7 +431,8 @@ def test_key_rotation_on_a_running_up_is_accepted_everywhere(data: Path) -> None
 def test_service_token_commands_create_list_and_revoke_a_token(data: Path) -> None:
     """A malformed pattern is refused with a reason."""
     token = command(data, "service-token", "issue", "weather", "campaign.*.world_time", "--days", "2").text.strip()
-    (listed,) = json.loads(command(data, "service-token", "list", "--json").text)
+    every = json.loads(command(data, "service-token", "list", "--json").text)
+    (listed,) = [one for one in every if one["service"] == "weather"]
     revoked = command(data, "service-token", "revoke", listed["id"])
     readable = command(data, "service-token", "list").text
     refused = command(data, "service-token", "issue", "weather", "live.>")
