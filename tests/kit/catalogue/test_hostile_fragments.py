@@ -359,6 +359,8 @@ FILES: Mapping[str, tuple[bytes, str]] = {
     "a list as a mapping": (b"a: !!map [b]\n", "not YAML"),
     "keys within one line": (b'{"a": {"b": 1, "b": 2}}', ":1: the key 'b' is there twice"),
     "digits": (b"a: " + b"9" * 5_000 + b"\n", "not YAML"),
+    "digits in JSON": (b'{"a": ' + b"9" * 5_000 + b"}", "contains a number that is too large"),
+    "a number beyond all": (b'{"a": 1e999}', "contains a number that is too large"),
     "NaN": (b'{"a": NaN}', "NaN is not JSON"),
     "tabs": (b"a:\n\t- b\n", ":2: not YAML"),
 }

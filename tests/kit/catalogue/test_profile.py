@@ -200,6 +200,16 @@ def test_data_that_looks_like_references_is_data() -> None:
     assert schema["properties"]["a"] == {"const": data, "default": data, "examples": [data]}
 
 
+def test_texts_and_extensions_may_stand_beside_a_reference() -> None:
+    document = logistics(
+        lambda document: document["channels"]["parcel"]["messages"]["lost"]["payload"]["properties"]["parcel"].update(
+            {"description": "The parcel.", "x-unit": "kg"}
+        )
+    )
+
+    assert read_fragment(document).warnings == ()
+
+
 def test_warnings_name_what_is_not_checked() -> None:
     fragment = read_fragment(
         logistics(

@@ -39,9 +39,9 @@ def load(path: Path, *, begins: str = "asyncapi: 3.0.0") -> tuple[Mapping[str, A
     text = _text(path, name)
     if text.lstrip().startswith("{"):
         document: Any = _json(name, text)
-        lines = _lines(name, text.replace("\t", " "))  # JSON has tabs only between tokens
+        _, lines = _yaml(name, text.replace("\t", " "))  # JSON has tabs only between tokens
     else:
-        document, lines = _yaml(name, text), _lines(name, text)
+        document, lines = _yaml(name, text)
     if not isinstance(document, dict):
         raise InvalidFile(f"{name}: is no document: it must begin with `{begins}`")
     try:
@@ -81,34 +81,32 @@ def _json(name: str, text: str) -> Any:
         raise InvalidFile(f"{name}:{error.lineno}: not JSON: {error.msg} in column {error.colno}") from None
     except RecursionError:
         raise InvalidFile(f"{name}: is nested too deeply") from None
+    except InvalidFile:
+        raise
+    except ValueError:
+        raise InvalidFile(f"{name}: contains a number that is too large") from None
 
 
-def _yaml(name: str, text: str) -> Any:
+def _yaml(name: str, text: str) -> tuple[Any, Mapping[str, int]]:
+    """Return a document and the line of each part. Raises InvalidFile, also for a key that is there twice."""
     try:
-        return _Loader(text).get_single_data()
-    except yaml.MarkedYAMLError as error:
-        raise _not_yaml(name, error) from None
-    except RecursionError:
-        raise InvalidFile(f"{name}: is nested too deeply") from None
-    except (yaml.YAMLError, ValueError, KeyError) as error:
-        raise InvalidFile(f"{name}: not YAML: {' '.join(str(error).split())[:200]}") from None
-
-
-def _lines(name: str, text: str) -> Mapping[str, int]:
-    """Return the line of each part. Raises InvalidFile for a key that is there twice."""
-    try:
-        node = _Loader(text).get_single_node()
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        if node is None:
+            return None, {}
         lines: dict[str, int] = {}
-        for place, line, key in _walk(node, "") if node is not None else ():
+        for place, line, key in _walk(node, ""):
             if place in lines:
                 raise InvalidFile(f"{name}:{line}: the key {key!r} is there twice, first in line {lines[place]}")
             lines[place] = line
-        return lines
+        return loader.construct_document(node), lines
     except yaml.MarkedYAMLError as error:
         raise _not_yaml(name, error) from None
     except RecursionError:
         raise InvalidFile(f"{name}: is nested too deeply") from None
-    except yaml.YAMLError as error:
+    except InvalidFile:
+        raise
+    except (yaml.YAMLError, ValueError, KeyError) as error:
         raise InvalidFile(f"{name}: not YAML: {' '.join(str(error).split())[:200]}") from None
 
 

@@ -116,7 +116,8 @@ def problems_of(node: Mapping[str, Any], place: str, dialect: Dialect) -> Iterat
     for key, value in node.items():
         if message := _problem(key, value, dialect):
             yield Problem(below(place, key), message)
-    if "$ref" in node and dialect == "draft-07" and (beside := [key for key in node if key not in _BESIDE_REF]):
+    beside = [key for key in node if key not in _BESIDE_REF and not key.startswith("x-")]
+    if "$ref" in node and dialect == "draft-07" and beside:
         yield Problem(
             below(place, beside[0]),
             f"`{beside[0]}` stands beside $ref, where draft-07 ignores it. Write `allOf: [{{$ref: …}}, {{…}}]`.",
