@@ -12,7 +12,7 @@ from nats.aio.client import Client
 
 from beaconfire_kit import broker
 from beaconfire_kit.broker import ANCHOR, DEADLETTERS, STREAM, BrokerRefused
-from beaconfire_kit.catalogue.builtin import documents
+from beaconfire_kit.catalogue.builtin import fragments
 from beaconfire_kit.catalogue_store import CatalogueStore
 
 
@@ -36,7 +36,7 @@ async def declare_stream(
         await store.prepare(replicas=replicas)
         await add_catalogue_subjects(nc)
         if builtin:
-            await store.push_builtin(documents().values(), by="setup")
+            await store.push_builtin(fragments(), by="setup")
         return epoch
 
 

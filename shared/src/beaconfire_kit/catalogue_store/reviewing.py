@@ -100,6 +100,8 @@ def is_older(there: Fragment | None, ours: Fragment) -> bool:
     """Return whether a built-in fragment may take the place of the one that is there."""
     if there is None:
         return True
+    if there.document == ours.document:
+        return False
     version, own = (str(one.document["info"].get("version")) for one in (there, ours))
     if version.isdecimal() and own.isdecimal() and int(version) > int(own):
         return False

@@ -103,12 +103,12 @@ class CatalogueStore(CatalogueReader):
         changed = plan.digests != plan.head.fragments
         return Pushed(plan.head.revision or 0, plan.head.marker, changed=changed, changes=plan.changes)
 
-    async def push_builtin(self, documents: Iterable[Document], *, by: str) -> Pushed:
+    async def push_builtin(self, fragments: Fragments, *, by: str) -> Pushed:
         """Push the fragments that come with Beaconfire, except those of which the catalogue has a later version.
 
         Ours never take anything away. Raises InvalidFragment if another fragment has one of our types or roots.
         """
-        return await self._commit(adding_to(read(documents)), by=by, about="built-in fragments")
+        return await self._commit(adding_to(fragments), by=by, about="built-in fragments")
 
     async def remove(self, names: Sequence[str], *, by: str) -> Pushed:
         """Take fragments out of the catalogue. Raises UnknownFragment, InvalidFragment, CatalogueError."""
