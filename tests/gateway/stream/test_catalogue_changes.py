@@ -28,9 +28,9 @@ from tests.fakes import FakeAuth
 from tests.gateway.catalogues import siege
 from tests.gateway.conftest import Gateway, built, running_gateway
 from tests.gateway.events import BODY
-from tests.gateway.process.test_workers import running_workers
 from tests.gateway.processes import gateway_process
 from tests.gateway.streams import cursor_now, dead_letters, push_out, restore
+from tests.gateway.workers import running_workers
 from tests.kit.pusher import Pusher
 from tests.proxy import Proxy
 

@@ -2,8 +2,7 @@
 
 import pkgutil
 from importlib import import_module
+from pathlib import Path
 
-from beaconfire_kit import events
-
-for _module in pkgutil.iter_modules(events.__path__, f"{events.__name__}."):
+for _module in pkgutil.iter_modules([str(Path(__file__).parent)], f"{__package__}."):
     import_module(_module.name)
