@@ -14,7 +14,7 @@ from tests.auth.conftest import Answer
 from tests.auth.roots import move, push
 from tests.client import Closed, SocketClient, open_socket
 from tests.conftest import connected
-from tests.security.test_outside import Outside, running_outside
+from tests.outside import Outside, running_outside
 from tests.security.whole import Whole, running_whole
 
 PATTERNS = ["workspace.*.member.*", "campaign.*.member.*", "user.*.access"]

@@ -7,9 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from beaconfire.nats_server import NatsServer
-from beaconfire_kit import catalogue_follower
 from beaconfire_kit.catalogue.catalogue import Catalogue
-from beaconfire_kit.catalogue_follower import CatalogueFollower
+from beaconfire_kit.catalogue_follower import READ_TIMEOUT_S, CatalogueFollower
 from beaconfire_kit.catalogue_store import CatalogueStore
 from tests.conftest import connected
 from tests.kit.fragments import note
@@ -18,9 +17,11 @@ PATIENCE_S = 20.0
 
 
 @asynccontextmanager
-async def following(server: NatsServer, user: str) -> AsyncIterator[CatalogueFollower]:
+async def following(
+    server: NatsServer, user: str, *, read_timeout_s: float = READ_TIMEOUT_S
+) -> AsyncIterator[CatalogueFollower]:
     async with connected(server, user) as nc:
-        follower = CatalogueFollower()
+        follower = CatalogueFollower(read_timeout_s=read_timeout_s)
         task = asyncio.create_task(follower.run(nc))
         try:
             yield follower
@@ -81,12 +82,9 @@ async def test_refreshes_at_the_same_time_share_a_read(stream: NatsServer) -> No
         assert len(reads) <= 2
 
 
-async def test_without_the_broker_the_last_known_catalogue_counts(
-    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_without_the_broker_the_last_known_catalogue_counts(stream: NatsServer) -> None:
     """The broker is away: a refresh ends in time and returns what is known."""
-    monkeypatch.setattr(catalogue_follower, "READ_TIMEOUT_S", 0.3)
-    async with following(stream, "publisher") as follower:
+    async with following(stream, "publisher", read_timeout_s=0.3) as follower:
         before = await until(follower, "settlement_updated")
         stream.kill()
 

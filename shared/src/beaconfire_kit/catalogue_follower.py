@@ -37,7 +37,8 @@ UNREADABLE = (CatalogueError, BucketMissing, InvalidFragment, BrokerRefused, nat
 class CatalogueFollower:
     """The newest catalogue. It only goes forward."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
+        self._read_timeout_s = read_timeout_s
         self.current: Catalogue | None = None
         """None until the first revision was read."""
         self._store: CatalogueStore | None = None
@@ -99,7 +100,7 @@ class CatalogueFollower:
         await asyncio.sleep(self._began + READ_EVERY_S - clock())
         self._began = clock()
         try:
-            async with asyncio.timeout(READ_TIMEOUT_S):
+            async with asyncio.timeout(self._read_timeout_s):
                 await self._load_newest()
         except UNREADABLE as error:
             self._why_not = f"the catalogue cannot be read: {error or 'the broker does not answer'}"
