@@ -494,6 +494,33 @@ async def test_type_is_not_refused_as_unknown_while_the_newest_revision_cannot_b
     assert [answer["error"]["code"] for answer in answers] == ["unavailable"] * 3
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"garbage",
+        b"[" * 50_000,
+        b'{"revision":2,"previous":1,"fragments":{"sieges":["x"]}}',
+        b'{"revision":2,"previous":1,"fragments":[[1,"x"]]}',
+        b'{"revision":2,"previous":"1","fragments":{}}',
+    ],
+    ids=["garbage", "deep", "a-digest-that-is-a-list", "a-name-that-is-a-number", "a-previous-that-is-a-text"],
+)
+async def test_message_among_the_markers_that_is_none_is_passed_over(
+    stream: NatsServer, realm: Realm, auth: FakeAuth, body: bytes
+) -> None:
+    """A gateway that runs and one that starts go on, and a push after it counts as ever."""
+    async with running_gateway(stream, auth) as gateway, listener(gateway) as client:
+        async with connected(stream, "catalogue") as nc:
+            await broker.publish(nc, broker.CATALOGUE, body, message_id="none")
+        await realm.push(siege())
+        last = await realm.besiege()
+
+        assert await heard_up_to(client, last) == [last]
+        async with running_gateway(stream, auth) as later, listener(later) as other:
+            last = await realm.besiege()
+            assert await heard_up_to(other, last) == [last]
+
+
 async def test_ephemeral_event_of_a_type_pushed_a_moment_ago_is_delivered(
     stream: NatsServer, auth: FakeAuth, realm: Realm
 ) -> None:

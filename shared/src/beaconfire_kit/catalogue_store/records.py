@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from types import NoneType
 from typing import Any
 
 from beaconfire_kit.broker import STREAM
@@ -117,10 +118,12 @@ class Marker:
         try:
             found = json.loads(body)
             marker = cls(offset, found["revision"], found["previous"], dict(found["fragments"]))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise CatalogueError(f"the message at offset {offset} of the stream is no marker of a catalogue") from None
-        if type(marker.revision) is not int:
+        if type(marker.revision) is not int or type(marker.previous) not in (int, NoneType):
             raise CatalogueError(f"the marker at offset {offset} of the stream has no revision number")
+        if not all(isinstance(text, str) for pair in marker.fragments.items() for text in pair):
+            raise CatalogueError(f"the marker at offset {offset} of the stream names no documents")
         return marker
 
 
