@@ -659,3 +659,45 @@ async def test_keys_written_by_hand_stop_no_push(stream: NatsServer) -> None:
 
         assert pushed.revision == 41
         assert [one.number for one in await store.revisions()] == [41, 1]
+
+
+@pytest.mark.parametrize("key", ["committed", "rev.1", "fragment"])
+@pytest.mark.parametrize(
+    "value", [b"garbage", b"[]", b"{}", b"7", b"[" * 50_000], ids=["garbage", "list", "empty", "number", "deep"]
+)
+async def test_a_record_that_no_push_wrote_is_named_and_put_right_by_restore(
+    stream: NatsServer, key: str, value: bytes
+) -> None:
+    """Nothing fails with an unexpected error. The text says what to delete, and that `restore` writes it again."""
+    async with connected(stream, "catalogue") as nc:
+        store, bucket = CatalogueStore(nc), KeyValue(nc, "CATALOGUE")
+        head = await store.head()
+        if key == "fragment":
+            key = f"fragment.{head.fragments['campaign']}"
+        await bucket.put(key, value)
+        _fragments.clear()
+
+        async def read() -> None:
+            await store.committed()
+            await store.load(await store.head())
+            await store.load(1)
+
+        with pytest.raises(CatalogueError, match=r"broken|cannot read the document|no revision 1"):
+            await read()
+
+        entry = await bucket.last(key)
+        assert entry is not None
+        await bucket.delete(key, after=entry.at)
+        await store.restore(builtin.documents().values(), by="test")
+        assert (await store.load(await store.head())).revision == 1
+        await check_whole(nc)
+
+
+async def test_a_later_version_may_write_more_about_the_revision_that_counts(stream: NatsServer) -> None:
+    """A deployment that goes back to this version can still read it."""
+    async with connected(stream, "catalogue") as nc:
+        committed = await CatalogueStore(nc).committed()
+        value = {"revision": 1, "offset": 2, "epoch": "e", "of": "later"}
+        await KeyValue(nc, "CATALOGUE").put("committed", json.dumps(value).encode())
+
+        assert await CatalogueStore(nc).committed() == Committed(1, 2, "e") != committed

@@ -81,7 +81,15 @@ class CatalogueReader:
         value = await self.bucket.get(f"fragment.{digest}")
         if value is None:
             raise CatalogueLost(f"the bucket {BUCKET} lacks the document {digest}: `beaconfire catalogue restore`")
-        document: Document = json.loads(value)
+        try:
+            document = json.loads(value)
+        except (ValueError, RecursionError):
+            document = None
+        if not isinstance(document, dict):
+            raise CatalogueLost(
+                f"the document {digest} in the bucket {BUCKET} is broken. "
+                "Delete that key, and run `beaconfire catalogue restore`"
+            )
         return document
 
     async def fragments(self, digests: Mapping[str, str]) -> Fragments:

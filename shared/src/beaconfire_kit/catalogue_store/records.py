@@ -15,6 +15,10 @@ BUCKET = "CATALOGUE"
 KV_STREAM = f"KV_{BUCKET}"
 COMMITTED = "committed"
 
+_BROKEN = (ValueError, KeyError, TypeError, RecursionError)
+"""Raised by reading a record that was not written by a push."""
+_BROKEN_COMMITTED = f"`{COMMITTED}` in the bucket {BUCKET} is broken. Delete it, and run `beaconfire catalogue restore`"
+
 Document = Mapping[str, Any]
 Fragments = Mapping[str, Fragment]
 """By name."""
@@ -85,16 +89,17 @@ class Revision:
         """Read a manifest. None if it is none: somebody wrote into the bucket by hand."""
         try:
             found = json.loads(value)
-            return cls(
-                number=int(found["revision"]),
+            revision = cls(
+                number=found["revision"],
                 previous=found["previous"],
                 fragments=dict(found["fragments"]),
                 pushed_at=datetime.fromisoformat(found["pushedAt"]),
                 by=found["by"],
                 about=found["about"],
             )
-        except (ValueError, KeyError, TypeError):
+        except _BROKEN:
             return None
+        return revision if _counts(revision.number, revision.previous) and _names(revision.fragments) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,11 +123,11 @@ class Marker:
         try:
             found = json.loads(body)
             marker = cls(offset, found["revision"], found["previous"], dict(found["fragments"]))
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except _BROKEN:
             raise CatalogueError(f"the message at offset {offset} of the stream is no marker of a catalogue") from None
-        if type(marker.revision) is not int or type(marker.previous) not in (int, NoneType):
+        if not _counts(marker.revision, marker.previous):
             raise CatalogueError(f"the marker at offset {offset} of the stream has no revision number")
-        if not all(isinstance(text, str) for pair in marker.fragments.items() for text in pair):
+        if not _names(marker.fragments):
             raise CatalogueError(f"the marker at offset {offset} of the stream names no documents")
         return marker
 
@@ -141,7 +146,15 @@ class Committed:
 
     @classmethod
     def decoded(cls, value: bytes) -> "Committed":
-        return cls(**json.loads(value))
+        """Read it. A later version may have written more into it. Raises CatalogueError if it is broken."""
+        try:
+            found = json.loads(value)
+            committed = cls(found["revision"], found["offset"], found["epoch"])
+        except _BROKEN:
+            raise CatalogueError(_BROKEN_COMMITTED) from None
+        if not (type(committed.revision) is type(committed.offset) is int and isinstance(committed.epoch, str)):
+            raise CatalogueError(_BROKEN_COMMITTED)
+        return committed
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +165,16 @@ class Head:
     fragments: Mapping[str, str]
     marker: int
     """The offset of the last marker in the stream; 0 if it has none."""
+
+
+def _counts(number: Any, other: Any) -> bool:
+    """Whether these are the numbers of a record. Its second one may be missing."""
+    return type(number) is int and type(other) in (int, NoneType)
+
+
+def _names(fragments: Mapping[Any, Any]) -> bool:
+    """Whether names stand for digests."""
+    return all(isinstance(text, str) for pair in fragments.items() for text in pair)
 
 
 def digest_of(document: Document) -> str:

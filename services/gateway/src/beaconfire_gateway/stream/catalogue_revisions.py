@@ -309,7 +309,7 @@ class CatalogueRevisions:
             document = json.loads(body)
             if digest_of(document) == digest:
                 await self._keep(digest, document)
-        except (ValueError, CatalogueError) as error:
+        except (ValueError, RecursionError, CatalogueError) as error:
             log.warning("could not read a document of the catalogue", digest=digest, reason=str(error)[:300])
         finally:
             self._preloading -= 1
