@@ -103,7 +103,8 @@ class Authorization:
         self._changed: dict[tuple[str, Pair], tuple[float, int]] = {}  # (user, root) → when, version
         self._ahead: dict[tuple[str, Pair], tuple[int, Role]] = {}
         """(user, root) → version and role that auth gave while changes could not be heard. They come later, out of
-        date: a member who was removed and put back must not be put out by the first of the two."""
+        date: a member who was removed and put back must not be put out by the first of the two. Roles that may be a
+        token's grants are not among them: the user's other sessions do not have them."""
         self._revoked: dict[str, tuple[float, float]] = {}  # user → when, tokens issued before this are refused
         self._life = 0  # answers to questions of an earlier one are too old
         self._doubtful: dict[Session, None] = {}  # in order
@@ -306,15 +307,23 @@ class Authorization:
         self._apply(session, await self._decisions_about(session, claims))
 
     async def _renew(self, session: Session, claims: Claims, *, trusting: bool = True) -> None:
-        """Ask what the session may hear in its rooms, and apply the answer. Raises AuthUnavailable without one."""
+        """Ask what the session may hear in its rooms, and apply the answer. Raises AuthUnavailable without one.
+
+        If the session got a newer token meanwhile, the answer is not about that one, so auth is asked again.
+        """
+        answer: Mapping[RoomKey, Subscription | BeaconfireError] | BeaconfireError
         try:
-            decisions = await self._decisions_about(session, claims)
+            answer = await self._decisions_about(session, claims)
         except AuthUnavailable:
             raise
         except BeaconfireError as error:
-            session.close(error)
-            return
-        self._apply(session, decisions, trusting=trusting)
+            answer = error
+        if session.claims is not None and session.claims is not claims:
+            await self._renew(session, session.claims, trusting=trusting)
+        elif isinstance(answer, BeaconfireError):
+            session.close(answer)
+        else:
+            self._apply(session, answer, trusting=trusting)
 
     async def _decisions_about(
         self, session: Session, claims: Claims
@@ -429,7 +438,7 @@ class Authorization:
                 answers[name] = _refusal(name, decision)
                 continue
             ASKED.labels("allowed").inc()
-            if self._auth.broker_is_away and len(self._ahead) < MAX_KEPT:
+            if self._auth.broker_is_away and not _is_granted(claims) and len(self._ahead) < MAX_KEPT:
                 self._ahead[claims.user_id, root] = (reply.version, decision.role)
             where, role = sys.intern(str(root)), decision.role.value
             answers[name] = _subscription(where, name, role)
@@ -473,6 +482,11 @@ class Authorization:
 def _mark(claims: Claims) -> int:
     """Return a number that equal tokens of a user have. Two tokens of an outside issuer may grant different things."""
     return hash(claims.token) if isinstance(claims, OutsideClaims) else claims.issued_at
+
+
+def _is_granted(claims: Claims) -> bool:
+    """Return whether a role may come from the token itself."""
+    return isinstance(claims, OutsideClaims) and bool(claims.grants)
 
 
 def _refusal(name: str, decision: RoomDecision | None) -> BeaconfireError:
