@@ -129,6 +129,15 @@ def test_command_shows_user_end_and_grants_and_neither_token_nor_secret(call: Ca
         assert secret not in said.text
 
 
+def test_text_of_a_token_does_not_control_the_terminal(call: Call, shop: dict[str, str]) -> None:
+    said = call(
+        "token", "explain", shop_token(beaconfire={"depot:\x1b[2J": "\x1b]0;own", "\r\u202ed1": "viewer"}), **shop
+    )
+
+    assert "depot:·[2J" in said.text
+    assert [letter for letter in said.text if not letter.isprintable() and letter != "\n"] == []
+
+
 def test_command_exits_with_1_for_a_token_that_would_be_refused(call: Call, shop: dict[str, str]) -> None:
     said = call("token", "explain", shop_token(aud="other"), "--json", **shop)
     found = json.loads(said.text)

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from beaconfire import sign_in
 from beaconfire.data_folder import DataFolder, DataFolderUnusable
+from beaconfire.listening import printable
 from beaconfire.options import DATA, AsJson, Data
 from beaconfire.tables import listing, print_table
 from beaconfire.token_explanation import Explanation, Issuers, explain
@@ -175,10 +176,12 @@ def _print(explanation: Explanation) -> None:
     console = Console(highlight=False)
     if explanation.issuer:
         console.print(f"Issuer: {explanation.issuer}", markup=False)
-    rows = [(check.name, _WORDS[check.ok], check.detail) for check in explanation.checks]
+    rows = [(check.name, _WORDS[check.ok], printable(check.detail)) for check in explanation.checks]
     print_table(listing(("check", "result", "detail"), rows, whole=("check", "result")), console)
     if explanation.grants:
-        granted = [(one.root[:130], one.role[:40], one.why_not or "counts") for one in explanation.grants]
+        granted = [
+            (printable(one.root[:130]), printable(one.role[:40]), one.why_not or "counts") for one in explanation.grants
+        ]
         print_table(listing(("grant", "role", "result"), granted, whole=("grant", "role")), console)
     for pattern in explanation.publishes:
         console.print(f"May publish: {pattern}", markup=False)
