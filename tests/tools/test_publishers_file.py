@@ -69,6 +69,7 @@ publishers:
         ("weather: {publish: [depot.>], kit: maybe}", 2, "true or false"),
         ("weather: {publish: [depot.>], password_variable: secret}", 2, "capital letters"),
         ("weather: {publish: [depot.>], password_variable: BEACONFIRE_SETUP_PASSWORD}", 2, "password of setup"),
+        ("weather: {publish: [depot.>], password_variable: BEACONFIRE_NATS_ROUTES_PASSWORD}", 2, "password of routes"),
         ("gateway: {publish: [depot.>]}", 2, "broker user of Beaconfire"),
         ("routes: {publish: [depot.>]}", 2, "broker user of Beaconfire"),
         ("Weather: {publish: [depot.>]}", 2, "is not a name"),

@@ -21,7 +21,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
-from beaconfire.broker_config import ROUTES_USER
+from beaconfire.broker_config import ROUTES_PASSWORD_VARIABLE, ROUTES_USER
 from beaconfire.broker_users import USERS, Publisher, password_variable
 from beaconfire.fragment_files import InvalidFile, load
 from beaconfire_kit.catalogue.pointers import pointer
@@ -76,7 +76,7 @@ def _problems(document: Any) -> Iterator[tuple[_Place, str]]:
     publishers = document["publishers"]
     if len(publishers) > MAX_PUBLISHERS:
         yield ("publishers",), f"{len(publishers)} publishers, {MAX_PUBLISHERS} at most."
-    variables = {password_variable(user.name): user.name for user in USERS}
+    variables = {password_variable(user.name): user.name for user in USERS} | {ROUTES_PASSWORD_VARIABLE: ROUTES_USER}
     for name, one in publishers.items():
         yield from (((*("publishers", str(name)), *place), text) for place, text in _problems_of(name, one, variables))
 
