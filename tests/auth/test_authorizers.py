@@ -1,6 +1,7 @@
 """Auth asks an application's authorizer about its roots, and stands whatever it answers, or does not."""
 
 import asyncio
+import base64
 import gzip
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -377,3 +378,15 @@ async def test_authorizer_over_plain_http_to_another_machine_is_only_for_develop
     settings = Settings(authorizers=[setting])  # type: ignore[arg-type]
 
     assert ("authorizers" in [name for name, _ in settings.weak_secrets()]) is is_weak
+
+
+@pytest.mark.parametrize(
+    ("secret", "why"), [(b"a" * 40, "repeats"), (b"beaconfire and the application, both", "contains 'beaconfire'")]
+)
+async def test_weak_secret_of_an_authorizer_is_only_for_development(tmp_path: Path, secret: bytes, why: str) -> None:
+    path = tmp_path / "weak"
+    path.write_bytes(base64.b64encode(secret))
+    setting = {"rootKind": "depot", "url": "https://a.example/b", "secretFiles": [str(path)]}
+    settings = Settings(authorizers=[setting])  # type: ignore[arg-type]
+
+    assert why in dict(settings.weak_secrets())["authorizers"]

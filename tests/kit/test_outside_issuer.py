@@ -1,5 +1,6 @@
 """An outside issuer's configuration is refused at the start if it is unsafe, or if a part of it has no effect."""
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -87,11 +88,13 @@ def test_unsafe_or_useless_configuration_of_an_issuer_with_secrets_is_refused(
     assert SECRET not in str(refused.value)
 
 
+@pytest.mark.parametrize("encoding", ["text", "base64"])
 def test_weak_secret_stops_the_start_and_is_not_printed(
-    secret: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    secret: str, encoding: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Path(secret).write_text("correct horse battery staple for the shop")
-    monkeypatch.setenv("BEACONFIRE_OUTSIDE_ISSUERS", json.dumps([by_secret(secret)]))
+    weak = b"correct horse battery staple for the shop"
+    Path(secret).write_bytes(base64.b64encode(weak) if encoding == "base64" else weak)
+    monkeypatch.setenv("BEACONFIRE_OUTSIDE_ISSUERS", json.dumps([by_secret(secret, secretEncoding=encoding)]))
     with pytest.raises(SystemExit):
         read_settings(Settings)
 

@@ -43,6 +43,11 @@ REFUSED = {
     ("BEACONFIRE_OUTSIDE_ISSUERS", '[{"name": "a", "issuer": "a", "audience": "a", "jwksUrl": "a"}]'): (
         ", entry 1, jwksUrl: 'a' is not an address"
     ),
+    (
+        "BEACONFIRE_OUTSIDE_ISSUERS",
+        '[{"name": "a", "issuer": "b", "audience": "a", "jwksUrl": "https://a"},'
+        ' {"name": "b", "issuer": "c", "audience": "a", "jwksUrl": "https://b"}]',
+    ): "b is the name of one outside issuer and the iss of a",
     ("BEACONFIRE_NATS_PASSWORD", "out-of-a-file\n"): "white space",
     ("BEACONFIRE_NATS_URL", "http://broker.example:4222"): "nats://",
     ("BEACONFIRE_JWKS_URL", "auth.example/jwks.json"): "http://",

@@ -28,6 +28,11 @@ class Secret:
 
     value: bytes = field(repr=False)
 
+    @property
+    def as_text(self) -> str:
+        """A character for each byte, to find weak secrets, which are often words."""
+        return self.value.decode("latin-1")
+
 
 def read_secret(path: str, encoding: Encoding = "text") -> Secret:
     """Read one secret. Raises ValueError with what to do if it cannot be read, is too short, or is no secret."""

@@ -125,6 +125,10 @@ class Settings(BaseSettings):
         for what in ("name", "issuer"):
             if len({getattr(one, what) for one in value}) < len(value):
                 raise ValueError(f"two outside issuers with the same {what}")
+        names = {one.name: one for one in value}
+        for one in value:  # backends name an issuer either way
+            if names.get(one.issuer, one) is not one:
+                raise ValueError(f"{one.issuer} is the name of one outside issuer and the iss of {one.name}: rename it")
         return value
 
     @property
@@ -140,10 +144,9 @@ class Settings(BaseSettings):
         for issuer in self.outside_issuers:
             if issuer.jwks_url and not issuer.jwks_url.startswith("https://"):
                 yield "outside_issuers", f"the keys of {issuer.name} come over plain HTTP: use its https:// address"
-            if issuer.secret_encoding == "text":  # noqa: S105
-                for secret in read_secrets(issuer.secret_files):
-                    if weak := weakness(secret.value.decode(errors="replace"), min_length=MIN_KEY):
-                        yield "outside_issuers", f"a secret of {issuer.name} {weak}: agree on another with the issuer"
+            for secret in read_secrets(issuer.secret_files, issuer.secret_encoding):
+                if weak := weakness(secret.as_text, min_length=MIN_KEY):
+                    yield "outside_issuers", f"a secret of {issuer.name} {weak}: agree on another with the issuer"
 
 
 def read_json_list(value: Any) -> Any:

@@ -112,6 +112,9 @@ class Settings(BehindProxies, DatabaseSettings):
         for one in self.authorizers:
             if not one.is_private:
                 yield "authorizers", f"the answers about {one.root_kind} come over plain HTTP: use an https:// address"
+            for signing in one.read_secrets():
+                if weak := weakness(signing.as_text, min_length=MIN_KEY):
+                    yield "authorizers", f"a secret about {one.root_kind} {weak}: `openssl rand -base64 32` makes one"
         for secret in self.keys_secrets:
             if weak := weakness(secret, min_length=MIN_KEY):
                 yield (
