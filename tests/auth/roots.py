@@ -21,10 +21,10 @@ async def push(server: NatsServer, root: str = "depot") -> None:
         await CatalogueStore(nc).push([with_root("logistics", root, "parcel.moved")], by="test")
 
 
-async def move(nc: Client, root: str, root_id: str, note: str) -> int:
+async def move(nc: Client, root: str, root_id: str, note: str, type_: str = "parcel.moved") -> int:
     """Publish an event of a note in a root. Its offset."""
     metadata = {"timestamp": "2026-11-21T10:00:00Z", "source": "depot"}
     event_id = f"m-{root_id}-{note}"
-    body = {"id": event_id, "type": "parcel.moved", "version": 1, "payload": {}}
+    body = {"id": event_id, "type": type_, "version": 1, "payload": {}}
     encoded = json.dumps({**body, "metadata": metadata}).encode()
     return await broker.publish(nc, f"{root}.{root_id}.note.{note}", encoded, message_id=event_id)

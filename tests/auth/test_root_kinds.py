@@ -17,6 +17,7 @@ from tests.auth.conftest import Table, granting, running_auth
 from tests.auth.roots import move, push
 from tests.auth.teaching import teach
 from tests.conftest import connected
+from tests.kit.fragments import note
 
 PATIENCE_S = 20.0
 OLD_FILTER = ["campaign.>", "workspace.>"]
@@ -47,6 +48,24 @@ async def test_root_that_was_pushed_a_moment_ago_gets_members_rooms_and_parents(
         rooms, ("depot:d1", Role.OWNER)
     )
     assert not [name for name, one in strangers.items() if one.allowed]
+
+
+async def test_event_right_behind_its_types_push_is_learnt_though_unknown_ones_came_before(
+    table: Table, stream: NatsServer
+) -> None:
+    """The catalogue was read for an unknown type a moment before the push: that read does not count."""
+    await push(stream)
+    await grant(table.nc, granting(root="depot:d1", user_id=table.people["owner"].id, role=Role.OWNER))
+    for number in range(3):
+        new = f"parcel.noted_{number}"
+        for other in range(3):
+            await ask(table, "owner", after=await move(table.nc, "depot", "d1", f"x{number}{other}", "parcel.lost"))
+        async with connected(stream, "catalogue") as nc:
+            await CatalogueStore(nc).push([note(f"notes-{number}", new, root="depot")], by="test")
+        offset = await move(table.nc, "depot", "d1", f"n{number}", new)
+        found = await ask(table, "owner", f"note:n{number}", after=offset)
+
+        assert found[f"note:n{number}"].root == "depot:d1"
 
 
 async def test_room_of_a_kind_that_no_catalogue_has_is_refused_with_the_reason(table: Table) -> None:

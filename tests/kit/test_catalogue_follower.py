@@ -10,6 +10,8 @@ from beaconfire.nats_server import NatsServer
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.catalogue_follower import READ_TIMEOUT_S, CatalogueFollower
 from beaconfire_kit.catalogue_store import CatalogueStore
+from beaconfire_kit.stream_setup import declare_stream
+from tests.broker_changes import call_api
 from tests.conftest import connected
 from tests.kit.fragments import note
 
@@ -88,7 +90,9 @@ async def test_without_the_broker_the_last_known_catalogue_counts(stream: NatsSe
         before = await until(follower, "settlement_updated")
         stream.kill()
 
+        assert follower.is_fresh
         assert await follower.refresh() is before
+        assert not follower.is_fresh
         assert follower.why_not_ready() is None
         stream.start()
 
@@ -99,3 +103,47 @@ async def test_a_service_without_a_catalogue_says_what_is_missing(nats_server: N
         async with asyncio.timeout(PATIENCE_S):
             while "beaconfire setup" not in (follower.why_not_ready() or ""):
                 await asyncio.sleep(0.01)
+
+
+async def test_a_read_counts_for_later_callers_only_once_it_has_ended(stream: NatsServer) -> None:
+    """A caller that takes a read of the last second also waits for the one that runs: a push may be what began it."""
+    async with following(stream, "publisher") as follower, connected(stream, "catalogue") as nc:
+        await until(follower, "settlement_updated")
+        load, begun, go = follower._load_newest, asyncio.Event(), asyncio.Event()
+
+        async def held() -> None:
+            begun.set()
+            await go.wait()
+            await load()
+
+        follower._load_newest = held  # type: ignore[method-assign]
+        first = asyncio.create_task(follower.refresh())
+        await begun.wait()
+        await CatalogueStore(nc).push([note("logistics", "parcel.noted")], by="test")
+        follower._ended = 0.0  # no earlier read is young enough
+        second = asyncio.create_task(follower.refresh(max_age_s=PATIENCE_S))
+        await asyncio.sleep(0)
+        go.set()
+        async with asyncio.timeout(PATIENCE_S):
+            await first
+            catalogue = await second
+
+    assert catalogue is not None
+    assert "parcel.noted" in catalogue.types
+
+
+async def test_revisions_that_begin_anew_are_followed(stream: NatsServer) -> None:
+    """The broker's storage was wiped, and set up again: revision 1 counts, although a service has known a later one."""
+    async with following(stream, "publisher") as follower:
+        async with connected(stream, "catalogue") as nc:
+            await CatalogueStore(nc).push([note("logistics", "parcel.noted")], by="test")
+        await until(follower, "parcel.noted")
+        for name in ("EVENTS", "KV_CATALOGUE"):
+            await call_api(stream, f"STREAM.DELETE.{name}")
+        async with connected(stream, "setup") as nc:
+            await declare_stream(nc)
+
+        catalogue = await follower.refresh()
+
+        assert catalogue is not None
+        assert (catalogue.revision, "parcel.noted" in catalogue.types) == (1, False)

@@ -21,7 +21,7 @@ from beaconfire_kit import broker, logs
 from beaconfire_kit.broker import CATALOGUE, LIVE_PREFIX, BrokerRefused
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.catalogue.fragment import InvalidFragment
-from beaconfire_kit.catalogue_store import CatalogueError, CatalogueStore
+from beaconfire_kit.catalogue_store import CatalogueError, CatalogueStore, Head, UnknownRevision
 from beaconfire_kit.key_value import BucketMissing
 
 log = logs.get(__name__)
@@ -35,7 +35,7 @@ UNREADABLE = (CatalogueError, BucketMissing, InvalidFragment, BrokerRefused, nat
 
 
 class CatalogueFollower:
-    """The newest catalogue. It only goes forward."""
+    """The newest catalogue. It only goes forward, unless the broker's storage was wiped, and revisions began anew."""
 
     def __init__(self, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
         self._read_timeout_s = read_timeout_s
@@ -43,8 +43,14 @@ class CatalogueFollower:
         """None until the first revision was read."""
         self._store: CatalogueStore | None = None
         self._reading: asyncio.Task[bool] | None = None
+        self._head: Head | None = None
+        """Of `current`."""
         self._began = 0.0
         """When the last read began, of the loop's clock."""
+        self._ended = 0.0
+        """When the last read that has ended began."""
+        self.is_fresh = False
+        """Whether the last read succeeded. If not, a type that `current` lacks may be in the catalogue."""
         self._why_not = "the catalogue was not read yet"
 
     def why_not_ready(self) -> str | None:
@@ -78,13 +84,13 @@ class CatalogueFollower:
                 await subscription.unsubscribe()
 
     async def refresh(self, *, max_age_s: float = 0.0) -> Catalogue | None:
-        """Read which revision counts, and return it, or the last known one if the broker does not answer in time.
+        """Read which revision counts, and return it, or the last known one, if that could not be read (`is_fresh`).
 
         The read begins after this call, or began up to `max_age_s` before it. Callers at the same time share it, and
         there are at most four in a second.
         """
         asked_at = asyncio.get_running_loop().time() - max_age_s
-        while self._store is not None and self._began <= asked_at:
+        while self._store is not None and self._ended <= asked_at:
             await asyncio.shield(self._read_once())
         return self.current
 
@@ -99,6 +105,11 @@ class CatalogueFollower:
         clock = asyncio.get_running_loop().time
         await asyncio.sleep(self._began + READ_EVERY_S - clock())
         self._began = clock()
+        self.is_fresh = await self._try_to_load()
+        self._ended = self._began
+        return self.is_fresh
+
+    async def _try_to_load(self) -> bool:
         try:
             async with asyncio.timeout(self._read_timeout_s):
                 await self._load_newest()
@@ -111,10 +122,22 @@ class CatalogueFollower:
     async def _load_newest(self) -> None:
         assert self._store is not None
         head = await self._store.head()
-        known = self.current.revision if self.current else 0
         if head.revision is None:
             self._why_not = "there is no catalogue yet: run `beaconfire setup`"
-        elif head.revision > known:
-            self.current = await self._store.load(head.revision)
-        if self.current and self.current.revision != known:
-            log.info("the catalogue has changed", revision=self.current.revision)
+        elif self._head is None or await self._is_newer(head, self._head):
+            self.current = await self._store.load(head)
+            self._head = head
+            log.info("the catalogue has changed", revision=head.revision)
+
+    async def _is_newer(self, head: Head, known: Head) -> bool:
+        """Whether a head takes the place of the known one. A lower number does if the known one was wiped."""
+        assert head.revision
+        assert known.revision
+        assert self._store
+        if head.revision >= known.revision:
+            return head.revision > known.revision or head.fragments != known.fragments
+        try:
+            await self._store.revision(known.revision)
+        except UnknownRevision:
+            return True
+        return False

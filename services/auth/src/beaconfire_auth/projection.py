@@ -28,6 +28,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from beaconfire_auth.root_kinds import USER
 from beaconfire_auth.store import MEMBERS, PARENTS, PROJECTED_OFFSET, counter, set_counter
 from beaconfire_kit import broker, logs, metrics
+from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.catalogue_follower import CatalogueFollower
 from beaconfire_kit.database import Database, DatabaseAway
 from beaconfire_kit.invalid_event import InvalidEvent, check_lifetime
@@ -52,8 +53,10 @@ FILTER = ["*.*.>"]
 needs no change here, and none of its events can be missed."""
 UNKNOWN = ("unknown_type", "unknown_version")
 MAX_AGE_S = 1.0
-"""How long a read of the catalogue counts for an event of an unknown type. A publisher that sends many such events
-would otherwise slow the projection down. A push is also heard, so this is no delay."""
+"""How long a read of the catalogue counts for events of unknown types that are older than it. A publisher that sends
+many such events would otherwise slow the projection down."""
+CLOCKS_S = 2.0
+"""How far the broker's clock and ours may be apart."""
 BATCH = 200
 WAIT_S = 1.0
 RETRY_S = 0.5
@@ -72,6 +75,7 @@ class Projection:
         self._moved = asyncio.Event()
         self._unwritten: list[Msg] = []
         self._written_at = 0.0
+        self._fetched_at = 0.0
         self._progress = Progress(DURABLE, stuck_s=stuck_s)
         self.offset = 0
 
@@ -182,6 +186,7 @@ class Projection:
     async def _all_new_keys(self, messages: Sequence[Msg]) -> set[RoomKey]:
         """Return the rooms below a root that events show for the first time. An invalid message shows none."""
         found: set[RoomKey] = set()
+        self._fetched_at = asyncio.get_running_loop().time()
         for message in messages:
             try:
                 found |= await self._new_keys(message)
@@ -209,10 +214,26 @@ class Projection:
         try:
             catalogue.check(message.subject, message.data)
         except InvalidEvent as error:
-            newer = await self._catalogues.refresh(max_age_s=MAX_AGE_S) if error.reason in UNKNOWN else catalogue
-            if newer is None or newer is catalogue:
+            newer = await self._newest_for(message) if error.reason in UNKNOWN else catalogue
+            if newer is catalogue:
                 raise
             newer.check(message.subject, message.data)
+
+    async def _newest_for(self, message: Msg) -> Catalogue:
+        """Return a catalogue that was read after the stream stored a message, as long as it takes.
+
+        Its verdict is final: what an event shows is learnt now or never. A type may be pushed right before its first
+        event. A read that began after the message was fetched counts, and one that began later than it was stored.
+        """
+        while True:
+            broker.check_cancelled()
+            fetched_ago = asyncio.get_running_loop().time() - self._fetched_at
+            stored_ago = time.time() - message.metadata.timestamp.timestamp()
+            max_age_s = max(fetched_ago, min(stored_ago - CLOCKS_S, MAX_AGE_S))
+            newest = await self._catalogues.refresh(max_age_s=max_age_s)
+            if newest is not None and self._catalogues.is_fresh:
+                return newest
+            await asyncio.sleep(RETRY_S)
 
     async def _of_roots(self, keys: Set[RoomKey]) -> Set[RoomKey]:
         """Return the keys whose root has members."""
