@@ -8,7 +8,7 @@ import pytest
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_auth.projection import DURABLE, FILTER
-from beaconfire_kit import broker
+from beaconfire_kit import broker, errors
 from beaconfire_kit.authorization import AuthorizeRequest, RoomDecision, authorize, grant
 from beaconfire_kit.catalogue_store import CatalogueStore
 from beaconfire_kit.errors import BeaconfireError
@@ -16,6 +16,7 @@ from beaconfire_kit.roles import Role
 from tests.auth.conftest import Table, granting, running_auth
 from tests.auth.roots import move, push
 from tests.auth.teaching import teach
+from tests.broker_changes import call_api
 from tests.conftest import connected
 from tests.kit.fragments import note
 
@@ -66,6 +67,18 @@ async def test_event_right_behind_its_types_push_is_learnt_though_unknown_ones_c
         found = await ask(table, "owner", f"note:n{number}", after=offset)
 
         assert found[f"note:n{number}"].root == "depot:d1"
+
+
+async def test_kind_of_root_is_not_refused_as_unknown_while_the_catalogue_cannot_be_read(
+    table: Table, stream: NatsServer
+) -> None:
+    owner = table.people["owner"].id
+    await call_api(stream, "STREAM.DELETE.KV_CATALOGUE")
+
+    with pytest.raises(BeaconfireError, match="the catalogue cannot be read now") as refused:
+        await grant(table.nc, granting(root="depot:d1", user_id=owner, role=Role.OWNER))
+
+    assert refused.value.code is errors.UNAVAILABLE
 
 
 async def test_room_of_a_kind_that_no_catalogue_has_is_refused_with_the_reason(table: Table) -> None:

@@ -17,6 +17,7 @@ from beaconfire_kit.catalogue_store import CatalogueStore
 from beaconfire_kit.tokens import ServiceClaims
 from beaconfire_kit.web import OFFSET_HEADER, PENDING_HEADER
 from beaconfire_publisher.events_api import _prepare_all, _Refused
+from tests.broker_changes import call_api
 from tests.conftest import connected
 from tests.fakes import FakeAuth
 from tests.kit.fragments import note
@@ -277,6 +278,20 @@ async def test_unknown_type_is_refused_with_near_names(publisher: Publisher) -> 
 
     assert answer.error == (400, "unknown_type")
     assert "did you mean state_invalidated" in answer.message
+
+
+async def test_type_is_not_refused_as_unknown_while_the_catalogue_cannot_be_read(
+    stream: NatsServer, publisher: Publisher
+) -> None:
+    """It may have been pushed. Known types go on."""
+    await publisher.editor.post(EVENTS, {"type": "parcel.noted", "payload": {}})
+    await call_api(stream, "STREAM.DELETE.KV_CATALOGUE")
+
+    unknown = await publisher.editor.post(EVENTS, [invalidated(publisher), {"type": "parcel.noted", "payload": {}}])
+    known = await publisher.editor.post(EVENTS, invalidated(publisher))
+
+    assert unknown.error == (503, "unavailable")
+    assert known.status == 201
 
 
 BUILTIN = Catalogue.of(1, builtin.fragments())

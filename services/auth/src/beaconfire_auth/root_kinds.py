@@ -55,6 +55,9 @@ class RootKinds:
         if catalogue is None:
             why = self._catalogues.why_not_ready() or "the catalogue was not read yet"
             raise BeaconfireError(errors.UNAVAILABLE, why, retry_after_ms=1_000)
+        if not self._catalogues.is_fresh and kinds - catalogue.root_kinds:
+            why = "the catalogue cannot be read now, and may have such a kind of root"
+            raise BeaconfireError(errors.UNAVAILABLE, why, retry_after_ms=1_000)
         has = f"the catalogue, which has {_listed(catalogue.root_kinds)}"
         return {kind: f"{kind[:64]!r} is not a kind of root in {has}" for kind in kinds - catalogue.root_kinds}
 

@@ -145,12 +145,18 @@ class Events:
         return answer(self._describe(outcomes[0]), headers, status=status)
 
     async def _catalogue_with(self, items: Sequence[Any]) -> Catalogue:
-        """Return the catalogue. The newest revision is read before a type is refused as unknown."""
+        """Return the catalogue. The newest revision is read before a type is refused as unknown.
+
+        If it cannot be read, the request is refused as a whole, because its key would keep the answers.
+        """
         catalogue = self._catalogues.current
         if catalogue is None or not all(_is_known(catalogue, item) for item in items):
             catalogue = await self._catalogues.refresh()
         if catalogue is None:
             why = self._catalogues.why_not_ready() or "the catalogue was not read yet"
+            raise BeaconfireError(errors.UNAVAILABLE, why, retry_after_ms=1_000)
+        if not (self._catalogues.is_fresh or all(_is_known(catalogue, item) for item in items)):
+            why = "the catalogue cannot be read now, and may have a type that is not known here"
             raise BeaconfireError(errors.UNAVAILABLE, why, retry_after_ms=1_000)
         return catalogue
 
