@@ -324,7 +324,7 @@ async def test_failing_authorizer_is_left_alone_for_longer_and_longer_and_tried_
         await asyncio.gather(*(authorizers.ask(ALICE, [root], {}, version=0) for root in some))
         return len(authorizer.asked) - before
 
-    authorizer.answer = responds(status=500)
+    authorizer.answer = responds(status=503)
     async with asking(authorizer, lambda: now) as authorizers:
         first = await ask(authorizers, FAILURES)
         paused = await ask(authorizers, 3)
@@ -337,7 +337,26 @@ async def test_failing_authorizer_is_left_alone_for_longer_and_longer_and_tried_
         probe = await ask(authorizers, 1)
         again = await ask(authorizers, 4)
 
-    assert [first, paused, one_probe, paused_longer, probe, again] == [FAILURES, 0, 1, 0, 1, 3]
+    assert [first, paused, one_probe, paused_longer, probe, again] == [FAILURES, 0, 1, 0, 1, 4]
+
+
+@pytest.mark.parametrize("broken", [responds(status=500), responds(status=404), says(version=1)])
+async def test_user_whose_questions_the_authorizer_cannot_answer_keeps_nobody_else_out(
+    authorizer: FakeAuthorizer, broken: Callable[[web.Request, Any], Awaitable[web.StreamResponse]]
+) -> None:
+    """The application has numbers for ids, say, and fails for others."""
+
+    async def answer(request: web.Request, question: Any) -> web.StreamResponse:
+        return await (authorizer.decide if question["roots"] == ["workspace:w1"] else broken)(request, question)
+
+    authorizer.roles, authorizer.answer = {"workspace:w1": {"shop-alice": "viewer"}}, answer
+    async with asking(authorizer) as authorizers:
+        for number in range(2 * FAILURES):
+            await authorizers.ask(Subject("shop-mallory"), [Pair("workspace", f"x{number}")], {}, version=0)
+        found = (await authorizers.ask(ALICE, [W1], {}, version=0))[W1]
+
+    assert found is not None
+    assert found.role is Role.VIEWER
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,8 @@ A dead authorizer must hold neither auth nor the other authorizers:
 * `AT_ONCE` questions go to one authorizer at a time, and `MAX_HELD` requests wait for all of them together
 * after `FAILURES` failures in a row it is not asked at all, for one second, then two, up to `MAX_PAUSE_S`
 
+A whole answer that cannot be used is no such failure: only its own question is undecided.
+
 What cannot be asked is undecided: access is neither given nor taken. Equal questions under way are asked once, and a
 role counts for `KEPT_S` seconds, unless a revocation came in between.
 """
@@ -55,6 +57,8 @@ MAX_KEPT = 20_000
 FAILURES = 5
 FIRST_PAUSE_S = 1.0
 MAX_PAUSE_S = 30.0
+AWAY = frozenset({429, 502, 503, 504})
+"""Statuses with which an application, or a proxy before it, says that it cannot answer anybody now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,9 +207,14 @@ class _Authorizer:
             self._paused_until = self._monotonic() + TIMEOUT_S
         try:
             decided = await self._ask(person, roots, version)
-        except (FetchFailed, InvalidAnswer, TimeoutError) as error:
+        except (FetchFailed, TimeoutError) as error:
             self._failed(error)
             raise Undecided("failed") from None
+        except InvalidAnswer as error:
+            # It is there. If this paused it, a user whose questions it cannot answer would keep all others out.
+            self._report(error, "malformed")
+            self._works()
+            raise Undecided("malformed") from None
         ANSWERS.labels(kind, "answered").inc()
         self._works()
         if len(self._kept) > MAX_KEPT:
@@ -230,21 +239,25 @@ class _Authorizer:
                 max_bytes=MAX_ANSWER_BYTES,
                 timeout_s=TIMEOUT_S,
             )
-        if answer.status != 200:
+        if answer.status in AWAY:
             raise FetchFailed(f"the answer has status {answer.status}")
+        if answer.status != 200:
+            raise InvalidAnswer(f"the answer has status {answer.status}")
         read = read_answer(answer.body, names)
         until = self._monotonic() + KEPT_S
         return {root: Decided(read.roles[name], read.version, version, until) for name, root in names.items()}
 
     def _failed(self, error: Exception) -> None:
-        kind = self._setting.root_kind
-        result = "malformed" if isinstance(error, InvalidAnswer) else "failed"
-        ANSWERS.labels(kind, result).inc()
         self._failures += 1
         if self._failures >= FAILURES:
             pause_s = min(FIRST_PAUSE_S * 2 ** min(self._failures - FAILURES, 10), MAX_PAUSE_S)
             self._paused_until = self._monotonic() + pause_s
-            PAUSED.labels(kind).set(1)
+            PAUSED.labels(self._setting.root_kind).set(1)
+        self._report(error, "failed")
+
+    def _report(self, error: Exception, result: str) -> None:
+        kind = self._setting.root_kind
+        ANSWERS.labels(kind, result).inc()
         if (left_out := self._quiet.passes(result)) is not None:
             log.warning(
                 "an authorizer does not answer as it should",
