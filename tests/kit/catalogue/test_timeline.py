@@ -1,6 +1,9 @@
 """Each offset of the stream has the revision of the last marker before it."""
 
+import json
+
 from beaconfire_kit.catalogue.catalogue import Catalogue
+from beaconfire_kit.catalogue.checking import FEW_REMEMBERED
 from beaconfire_kit.catalogue.timeline import Timeline
 
 
@@ -55,3 +58,29 @@ def test_revisions_that_no_event_needs_are_forgotten() -> None:
     assert numbers(timeline, 21, 30, 31) == [3, 3, 4]
     timeline.forget(1_000)
     assert numbers(timeline, 1_000) == [4]
+
+
+def check_users(catalogue: Catalogue, count: int) -> int:
+    """Check an event of each user. Returns how many subjects the catalogue remembers afterwards."""
+    revoked = {"issuedBefore": "2026-11-21T10:00:00Z", "reason": "revoked", "membershipVersion": 1}
+    metadata = {"timestamp": "2026-11-21T10:00:00Z", "source": "auth"}
+    for number in range(count):
+        payload = {**revoked, "userId": f"u{number}"}
+        body = {"type": "access_revoked", "version": 1, "payload": payload, "metadata": metadata}
+        catalogue.check(f"user.u{number}.access", json.dumps(body).encode())
+    rules = catalogue.checker._rules.values()
+    return sum(len(rule.ids) for versions in rules for rule in versions.values())
+
+
+def test_revision_remembers_few_subjects_once_another_one_counts() -> None:
+    """A gateway keeps hundreds of old revisions. 20,000 subjects of each would take 10 MB."""
+    timeline, (one, two) = Timeline(), revisions(2)
+    timeline.begin([(0, one)])
+    before = check_users(one, 300)
+    timeline.add(10, two)
+    old = check_users(one, 300)
+    timeline.begin([(0, two), (10, one)])
+    again = check_users(one, 300)
+
+    assert (before, again) == (300, 300)
+    assert old <= FEW_REMEMBERED

@@ -27,6 +27,8 @@ MAX_DEPTH = 200
 _MAY_BE_DEEP = 2 * MAX_DEPTH
 MAX_REMEMBERED = 20_000
 """Subjects whose ids are remembered, of all types together: about 500 bytes each."""
+FEW_REMEMBERED = 200
+"""The same for a revision that does not count for new events. A gateway may keep hundreds of these."""
 
 _YEAR = "([1-9][0-9]{3}|0[1-9][0-9]{2}|00[1-9][0-9]|000[1-9])"
 _BY_4 = "(0[48]|[2468][048]|[13579][26])"
@@ -165,6 +167,18 @@ class Checker:
             return CheckedEvent(rule.definition, message, None)
         return CheckedEvent(rule.definition, message, frozenset(map(_role, metadata["audience"])))
 
+    def remember(self, at_most: int) -> None:
+        """Bound how many subjects are remembered from now on."""
+        self._max_remembered = at_most
+        if self._remembered > at_most:
+            self._forget()
+
+    def _forget(self) -> None:
+        for versions in self._rules.values():
+            for one in versions.values():
+                one.ids.clear()
+        self._remembered = 0
+
     def _why_no_rule(self, message: Any) -> InvalidEvent:
         """Say why the catalogue has no event of this type and version."""
         if not isinstance(message, dict):
@@ -181,10 +195,7 @@ class Checker:
         """Find the ids in a subject, and remember them. Raises InvalidEvent if it is not a subject of this type."""
         ids = rule.match(subject)
         if self._remembered >= self._max_remembered:
-            for versions in self._rules.values():
-                for one in versions.values():
-                    one.ids.clear()
-            self._remembered = 0
+            self._forget()
         self._remembered += 1
         rule.ids[subject] = ids
         return ids

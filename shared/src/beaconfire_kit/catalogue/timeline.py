@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections.abc import Iterable
 
 from beaconfire_kit.catalogue.catalogue import Catalogue
+from beaconfire_kit.catalogue.checking import FEW_REMEMBERED, MAX_REMEMBERED
 
 Start = tuple[int, Catalogue]
 """(offset of the marker, or 0; the revision that counts for everything behind it)."""
@@ -41,14 +42,14 @@ class Timeline:
         pairs = sorted(starts, key=lambda start: start[0])
         self._offsets = [offset for offset, _ in pairs]
         self._catalogues = [catalogue for _, catalogue in pairs]
-        self.since, self.current = pairs[-1]
+        self._settle()
 
     def add(self, offset: int, catalogue: Catalogue) -> None:
         """A marker was reached: this revision counts behind it, up to the next one that is known."""
         index = bisect_left(self._offsets, offset)
         self._offsets.insert(index, offset)
         self._catalogues.insert(index, catalogue)
-        self.since, self.current = self._offsets[-1], self._catalogues[-1]
+        self._settle()
 
     def at(self, offset: int) -> Catalogue:
         """Return the revision that counts for the message at an offset."""
@@ -64,3 +65,9 @@ class Timeline:
         """Drop revisions that count for nothing from the offset `first` on: the stream begins there."""
         gone = max(0, bisect_left(self._offsets, first) - 1)
         del self._offsets[:gone], self._catalogues[:gone]
+
+    def _settle(self) -> None:
+        """Note which revision counts for what comes next. The others are needed for old events only."""
+        self.since, self.current = self._offsets[-1], self._catalogues[-1]
+        for one in self._catalogues:
+            one.checker.remember(MAX_REMEMBERED if one is self.current else FEW_REMEMBERED)
