@@ -482,6 +482,30 @@ async def test_all_who_ask_for_the_newest_revision_share_a_read_that_begins_afte
     assert reads <= 4
 
 
+async def test_revisions_that_begin_anew_replace_a_later_one_that_is_known(stream: NatsServer, realm: Realm) -> None:
+    """The broker's storage was wiped, and set up again: what a session asks for is looked up in revision 1."""
+    await realm.push(siege())
+    client = DirectClient()
+    await broker.connect(broker_settings(stream, "gateway"), "test", client=client, on_closed=lambda: None)
+    revisions = CatalogueRevisions(client, Reader(client), Timeline(), lambda _task: None)
+    async with asyncio.timeout(PATIENCE_S):
+        before = await revisions.newest()
+        for name in ("EVENTS", "KV_CATALOGUE"):
+            await call_api(stream, f"STREAM.DELETE.{name}")
+        async with connected(stream, "setup") as nc:
+            epoch = await declare_stream(nc)
+        end = await Reader(client).find_end()
+        assert end is not None
+        starts = await revisions.read(epoch, end)
+        assert starts is not None
+        revisions.begin(starts)
+        after = await revisions.newest()
+    await broker.close(client)
+
+    assert (before.revision, "siege.begun" in before.types) == (2, True)
+    assert (after.revision, "siege.begun" in after.types) == (1, False)
+
+
 async def test_type_is_not_refused_as_unknown_while_the_newest_revision_cannot_be_read(
     stream: NatsServer, auth: FakeAuth
 ) -> None:

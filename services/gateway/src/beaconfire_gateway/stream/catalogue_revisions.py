@@ -138,6 +138,7 @@ class CatalogueRevisions:
         """Judge by these from now on."""
         before = self._timeline.current
         self._timeline.begin(starts)
+        self._newest = None  # its number may be of a catalogue that was wiped with the stream
         self.problem = None
         offset, catalogue = starts[-1]
         if catalogue is not before:
