@@ -1,7 +1,9 @@
 """Events are checked against one revision of the catalogue."""
 
+import gc
 import json
 import tracemalloc
+import weakref
 from typing import Any
 
 import pytest
@@ -201,3 +203,19 @@ def test_remembered_subjects_are_bounded() -> None:
         both.check(f"depot.d1.parcel.p{number}", event())
         both.check(f"depot.d1.parcel.p{number}", event(type="parcel.lost"))
         assert sum(len(rule.ids) for versions in both._rules.values() for rule in versions.values()) <= 3
+
+
+def test_dropped_revision_leaves_no_cycles_behind() -> None:
+    """A gateway hides old objects from the garbage collector: cycles among them would stay for good."""
+
+    class Schema(dict[str, Any]):
+        """Can be watched."""
+
+    kept = Schema(MOVED)
+    watched, checks = weakref.ref(kept), checker(event_type(schema=kept))
+    gc.disable()
+    try:
+        del kept, checks
+        assert watched() is None
+    finally:
+        gc.enable()

@@ -150,7 +150,7 @@ class Checker:
         if type(version) is not int or not _is_envelope(message):
             raise _why_no_envelope(message)
         payload = message["payload"]
-        if not rule.is_valid(payload):
+        if not (rule.is_valid or rule.compile())(payload):
             raise _why_invalid(rule.validator, payload)
         try:
             ids = rule.ids[subject]
@@ -211,14 +211,18 @@ class _Rule:
         self.ids: dict[str, _Ids] = {}
         """The ids in the subjects that were seen."""
         self._validator: jsonschema_rs.Validator | None = None
-        self.is_valid: Callable[[Any], bool] = self._compile_first
+        self.is_valid: Callable[[Any], bool] | None = None
+        """None before the first event. No method of this object, which would keep dropped revisions in memory."""
 
     @property
     def validator(self) -> jsonschema_rs.Validator:
         if self._validator is None:
             self._validator = schemas.compile(self.definition)
-            self.is_valid = self._validator.is_valid
         return self._validator
+
+    def compile(self) -> Callable[[Any], bool]:
+        self.is_valid = self.validator.is_valid
+        return self.is_valid
 
     def match(self, subject: str) -> "_Ids":
         """Find the ids in a subject. Raises InvalidEvent if it is not a subject of this type."""
@@ -227,9 +231,6 @@ class _Rule:
             name, template = self.definition.name, template_of(self.definition)
             raise InvalidEvent("wrong_subject", f"the subjects of {name} are {template}")
         return _Ids(self.definition, ids)
-
-    def _compile_first(self, payload: Any) -> bool:
-        return self.validator.is_valid(payload)
 
 
 class _Ids:
