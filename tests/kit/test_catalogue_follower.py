@@ -1,15 +1,18 @@
 """Services that answer requests know the newest catalogue, also if it was pushed a moment ago."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
 
 from beaconfire.nats_server import NatsServer
+from beaconfire_kit.catalogue import profile
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.catalogue_follower import READ_TIMEOUT_S, CatalogueFollower
-from beaconfire_kit.catalogue_store import CatalogueStore
+from beaconfire_kit.catalogue_store import CatalogueStore, reading
 from beaconfire_kit.stream_setup import declare_stream
 from tests.broker_changes import call_api
 from tests.conftest import connected
@@ -147,3 +150,23 @@ async def test_revisions_that_begin_anew_are_followed(stream: NatsServer) -> Non
 
         assert catalogue is not None
         assert (catalogue.revision, "parcel.noted" in catalogue.types) == (1, False)
+
+
+async def test_a_great_document_is_read_while_the_service_answers(
+    stream: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It takes some tenths of a second. In the loop, all requests would wait."""
+    threads: list[bool] = []
+
+    def noted(document: Any) -> Any:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return profile.read_accepted(document)
+
+    async with connected(stream, "catalogue") as nc:
+        await CatalogueStore(nc).push([note("logistics", "parcel.great")], by="test")
+        reading._fragments.clear()
+        monkeypatch.setattr(reading, "read_accepted", noted)
+        await CatalogueStore(nc).load(await CatalogueStore(nc).head())
+
+    assert len(threads) == 4
+    assert not any(threads)

@@ -5,6 +5,7 @@ be a parameter, too, as in `campaign.{campaignId}.{entityType}.{entityId}`.
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from beaconfire_kit.catalogue.fragment import PARAMETER
 from beaconfire_kit.subjects import ID_PATTERN, MAX_TOKENS, is_id, is_reserved
@@ -27,6 +28,7 @@ class Template:
     """Their names, in order, each once."""
 
 
+@lru_cache(maxsize=20_000)  # each new revision parses all of them again, in every gateway, between two events
 def parse_template(address: str) -> Template:
     """Parse the address of a channel. Raises InvalidTemplate."""
     if len(address) > 2_000:

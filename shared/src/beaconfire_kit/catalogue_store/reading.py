@@ -108,9 +108,10 @@ class CatalogueReader:
         return Catalogue.of(number, await self.fragments(revision.fragments))
 
     async def _fragment(self, digest: str) -> Fragment:
+        """Return the fragment of a document. It is read in a thread: a great one takes some tenths of a second."""
         if (known := _fragments.get(digest)) is None:
             try:
-                known = read_accepted(await self.document(digest))
+                known = await asyncio.to_thread(read_accepted, await self.document(digest))
             except InvalidFragment as error:
                 raise CatalogueError(
                     f"this version of Beaconfire cannot read the document {digest} of the catalogue. Use the version "
