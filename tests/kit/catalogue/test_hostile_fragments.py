@@ -112,6 +112,11 @@ FRAGMENTS: Mapping[str, tuple[str, str, str]] = {
         "/x-beaconfire/roots/depot/members",
         "`members` is 'no'. Write true or false",
     ),
+    "root without members": (
+        text(vendor="{fragment: l, roots: {depot: {members: false}}}"),
+        "/x-beaconfire/roots/depot/members",
+        "Every root of yours has members. Take `members` away.",
+    ),
     # Addresses
     "no address": (text(address="null"), "/channels/parcel/address", "The address is None. Write the subject"),
     "wildcard": (text(address="depot.*.parcel"), "/channels/parcel/address", "has the wildcard '*'"),

@@ -70,15 +70,7 @@ def _added(key: tuple[str, int], before: Iterable[tuple[str, int]]) -> str:
 
 
 def _changed_roots(before: Mapping[str, RootKind], after: Mapping[str, RootKind]) -> list[str]:
-    return [
-        kind for kind in before.keys() & after.keys() if before[kind] != after[kind] and not _worse(before, after, kind)
-    ]
-
-
-def _worse(before: Mapping[str, RootKind], after: Mapping[str, RootKind], kind: str) -> str:
-    if before[kind].members != after[kind].members:
-        return "members"
-    return "presence" if before[kind].presence and not after[kind].presence else ""
+    return [kind for kind in before.keys() & after.keys() if after[kind].presence and not before[kind].presence]
 
 
 def _broken_roots(new: Fragment, before: Mapping[str, RootKind], after: Mapping[str, RootKind]) -> Iterator[Problem]:
@@ -91,10 +83,10 @@ def _broken_roots(new: Fragment, before: Mapping[str, RootKind], after: Mapping[
                 f"whole fragment with `beaconfire catalogue remove {new.name}`.",
                 new.name,
             )
-        elif flag := _worse(before, after, kind):
+        elif before[kind].presence and not after[kind].presence:
             yield Problem(
-                f"{place}/{flag}",
-                f"`{flag}` of the root `{kind}` was {_json(getattr(before[kind], flag))}, and clients rely on it. "
+                f"{place}/presence",
+                f"`presence` of the root `{kind}` was true, and clients rely on it. "
                 "Write it as it was, or declare another root.",
                 new.name,
             )

@@ -128,9 +128,11 @@ class _Reader:
                 self._refuse(below(place, key), f"{key!r} is unknown here. A root has `members` and `presence`.")
             elif not isinstance(flag, bool):
                 self._refuse(below(place, key), f"`{key}` is {flag!r}. Write true or false.")
+            elif key == "members" and not flag:
+                self._refuse(below(place, key), "Every root of yours has members. Take `members` away.")
             else:
                 flags[key] = flag
-        return RootKind(kind, flags["members"], flags["presence"])
+        return RootKind(kind, presence=flags["presence"])
 
     def _channel(self, key: str, place: str) -> None:
         found = self._follow(place)
