@@ -219,3 +219,13 @@ def test_dropped_revision_leaves_no_cycles_behind() -> None:
         assert watched() is None
     finally:
         gc.enable()
+
+
+def test_event_whose_schema_cannot_be_compiled_is_refused_and_not_lost() -> None:
+    """A later version may accept schemas that this one cannot use. A gateway sets such an event aside."""
+    later = checker(event_type(schema={"type": "text"}))
+    for _ in range(2):
+        assert refusal(event(), of=later) == (
+            "unknown_version",
+            "version: this program cannot compile the schema of parcel.moved version 1",
+        )

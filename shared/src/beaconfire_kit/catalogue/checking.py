@@ -221,7 +221,14 @@ class _Rule:
         return self._validator
 
     def compile(self) -> Callable[[Any], bool]:
-        self.is_valid = self.validator.is_valid
+        """Make `is_valid`. Raises InvalidEvent if a later version accepted the schema, and this one cannot use it."""
+        try:
+            self.is_valid = self.validator.is_valid
+        except ValueError:
+            name, version = self.definition.name, self.definition.version
+            raise InvalidEvent(
+                "unknown_version", f"version: this program cannot compile the schema of {name} version {version}"
+            ) from None
         return self.is_valid
 
     def match(self, subject: str) -> "_Ids":
