@@ -183,10 +183,12 @@ class Members:
                 if isinstance(result, BeaconfireError):
                     raise result
             if plan.changes:
-                if founding and await tx.scalar(select(MEMBERS.c.user_id).where(*_in(root)).limit(1)) is not None:
-                    raise BeaconfireError(errors.CONFLICT, f"{root} has members already: an owner among them decides")
+                if founding:
+                    await _check_no_member(tx, root)
                 await _check_owner_stays(tx, root, plan.before.get((root, user_id)))
                 await self._carry_out(tx, plan, actor)
+                if founding:  # again: only now is no other change on its way, because the version is locked
+                    await _check_no_member(tx, root, besides=user_id)
             version = await counter(tx, MEMBERSHIP_VERSION)
         self._outbox.wake()
         return version, bool(plan.changes)
@@ -323,6 +325,12 @@ async def _roles(connection: AsyncConnection, members: Collection[tuple[Pair, st
         return {}
     rows = await connection.execute(select(MEMBERS).where(_is_one_of(members)))
     return {(Pair(row.root_kind, row.root_id), row.user_id): Role(row.role) for row in rows}
+
+
+async def _check_no_member(tx: AsyncConnection, root: Pair, *, besides: str = "") -> None:
+    members = select(MEMBERS.c.user_id).where(*_in(root), MEMBERS.c.user_id != besides)
+    if await tx.scalar(members.limit(1)) is not None:
+        raise BeaconfireError(errors.CONFLICT, f"{root} has members already: an owner among them decides")
 
 
 async def _check_owner_stays(tx: AsyncConnection, root: Pair, leaving: Role | None) -> None:
