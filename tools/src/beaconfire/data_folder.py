@@ -55,6 +55,10 @@ class Running:
     """Process ids by name."""
     roots: Sequence[str] = ()
     """The kinds of roots, besides the built-in ones, in which the broker lets the publisher publish."""
+    outside_issuers: str = ""
+    """The setting of this name, as the services have it."""
+    working_folder: str = ""
+    """The folder from which relative paths in the services' settings count."""
 
 
 class DataFolder:

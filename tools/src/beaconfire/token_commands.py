@@ -83,7 +83,8 @@ def explain_token(
     It uses the settings of the environment, or else the running `beaconfire up`. Exit code 1: it would be refused.
     """
     given = sys.stdin.read().strip() if text == "-" else text
-    known = asyncio.run(_issuers(given, _read_issuers(issuers), jwks, secret_file or [], data))
+    outside = _read_issuers(issuers) if issuers is not None else _issuers_of_up(data)
+    known = asyncio.run(_issuers(given, outside, jwks, secret_file or [], data))
     explanation = explain(given, known)
     if as_json:
         print(json.dumps(_as_json(explanation), indent=2))
@@ -104,6 +105,19 @@ def _read_issuers(text: str | None) -> tuple[OutsideIssuer, ...]:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(step) for step in first["loc"])
         raise CannotExplain(f"--issuers: {where}: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+def _issuers_of_up(data: Path) -> tuple[OutsideIssuer, ...]:
+    """Return the outside issuers of the running `up`, if one runs. Its secret files are found from any folder."""
+    try:
+        running = DataFolder(data).running()
+    except DataFolderUnusable:
+        return ()
+    issuers = json.loads(running.outside_issuers or "[]")
+    for issuer in issuers:
+        for name in issuer.keys() & {"secretFiles", "secret_files"}:
+            issuer[name] = [str(Path(running.working_folder, file)) for file in issuer[name]]
+    return _read_issuers(json.dumps(issuers))
 
 
 async def _issuers(

@@ -34,7 +34,7 @@ from beaconfire.processes import Process
 from beaconfire.publishers_file import read_publishers
 from beaconfire_kit.broker import BUILT_IN_ROOTS
 from beaconfire_kit.origins import normal_origin
-from beaconfire_kit.settings import Settings
+from beaconfire_kit.settings import Settings, variable
 
 RESTART_AFTER_S = 1.0
 RESTARTS_A_MINUTE = 5
@@ -345,6 +345,8 @@ def _running(options: Options, services: Services, permissions: LocalPermissions
         auth_ops_url=services.auth.ops_url,
         processes={one.name: one.pid for one in services.processes if one.pid is not None},
         roots=sorted(permissions.roots),
+        outside_issuers=options.environment.get(variable("outside_issuers"), ""),
+        working_folder=str(Path.cwd()),
     )
 
 
