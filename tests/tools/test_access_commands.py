@@ -1,10 +1,13 @@
 """`beaconfire root`, `member` and `user` against a running `up`."""
 
 import json
+import os
 import stat
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import jwt
 import pytest
 
 from beaconfire.api import call as call_api
@@ -13,6 +16,8 @@ from beaconfire.operating import auth_operator
 from tests.tools.conftest import Call, Said
 from tests.tools.terminal import free_ports, terminal
 
+SECRET = "a-secret-of-an-issuer-that-has-32-bytes"
+SHOP = {"name": "shop", "issuer": "https://shop.example", "audience": "beaconfire"}
 ISSUER = {"name": "acme", "issuer": "https://id.example", "jwksUrl": "http://127.0.0.1:1/", "audience": "beaconfire"}
 
 
@@ -21,7 +26,9 @@ def _data(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The data folder of an `up` that runs, without the demo, with an outside issuer."""
     folder = tmp_path_factory.mktemp("up")
     data = folder / "data"
-    issuers = {"BEACONFIRE_OUTSIDE_ISSUERS": json.dumps([ISSUER])}
+    (folder / "shop-secret").write_text(SECRET)
+    shop = {**SHOP, "secretFiles": [os.path.relpath(folder / "shop-secret")]}
+    issuers = {"BEACONFIRE_OUTSIDE_ISSUERS": json.dumps([ISSUER, shop])}
     options = ("--port", str(free_ports()), "--data", str(data), "--gateways", "1", "--no-demo")
     with terminal(folder, "up", *options, **issuers) as one:
         one.wait_for("Open")
@@ -59,8 +66,8 @@ def test_root_is_created_listed_shown_and_deleted(run: Commands) -> None:
     assert (first.text, again.text) == ("workspace:r1 is created.\n", "The user owns workspace:r1 already.\n")
     assert (other.exit_code, "has members already" in other.text) == (1, True)
     assert {"root": "workspace:r1", "members": 1} in json.loads(listed.text)
-    assert shown.text == "workspace:r1 has 1 owners, 0 editors, 0 viewers.\nowner acme-42\n"
-    assert deleted.text == "1 members removed\n"
+    assert shown.text == "workspace:r1 has 1 owner, 0 editors, 0 viewers.\nowner acme-42\n"
+    assert deleted.text == "1 member removed\n"
     assert run.members("workspace:r1") == {}
 
 
@@ -73,6 +80,8 @@ def test_member_is_put_listed_and_removed(run: Commands) -> None:
     assert put.text == "acme-42 is editor of workspace:m1.\n"
     assert again.text == "acme-42 was already editor of workspace:m1.\n"
     assert "never connected" in listed.text
+    assert removed.text == "acme-42 is no member of workspace:m1 now.\n"
+    assert run("member", "list", "workspace:m1").text == "workspace:m1 has no members.\n"
     assert (removed.exit_code, run.members("workspace:m1")) == (0, {})
 
 
@@ -106,6 +115,19 @@ def test_csv_with_wrong_lines_imports_the_others_and_names_each_wrong_line(run: 
     assert told == {"3", "5", "7", "8", "9", "10"}
     assert [error["line"] for error in json.loads(again.text)["errors"]] == [3, 5, 7, 8, 9, 10]
     assert run.members("workspace:i1") == {"acme-3": "viewer"}
+
+
+def test_kind_that_the_catalogue_lacks_is_refused_per_line_and_without_talk_of_tokens(
+    run: Commands, tmp_path: Path
+) -> None:
+    """A line with an unknown kind of root stops no other line."""
+    file = tmp_path / "members.csv"
+    file.write_text("root,user,role\ntruck:t1,acme-1,owner\nworkspace:i2,acme-1,owner\n")
+    imported = run("member", "import", str(file))
+
+    assert f"{file}:2: 'truck' is not a kind of root in the catalogue" in imported.text
+    assert "2 lines: 1 changed, 0 unchanged, 1 refused" in imported.text
+    assert run.members("workspace:i2") == {"acme-1": "owner"}
 
 
 @pytest.mark.parametrize(
@@ -192,6 +214,19 @@ def test_import_that_auth_refuses_says_at_which_line_it_stopped(run: Commands, t
     assert said.exit_code == 1
     assert f"stopped at {file}:2: " in said.text
     assert "Run the command again to continue" in said.text
+
+
+def test_token_is_explained_with_the_issuers_of_the_running_up(
+    run: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The setting is needed in the terminal of `up` only, and its secret files are found from any folder."""
+    monkeypatch.chdir(tmp_path)
+    now = int(time.time())
+    claims = {"iss": SHOP["issuer"], "aud": "beaconfire", "sub": "7", "iat": now, "exp": now + 600}
+    explained = run("token", "explain", jwt.encode(claims, SECRET))
+
+    assert explained.exit_code == 0
+    assert "Accepted as the user shop-7" in explained.text
 
 
 def test_user_is_disconnected_and_revoked(run: Commands) -> None:

@@ -1,7 +1,7 @@
 """`beaconfire root …`, `member …` and `user …`: manage who may hear what, as a backend does."""
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from beaconfire import member_files
 from beaconfire.api import ApiError
-from beaconfire.backend_client import BackendClient, Named, backend_client
+from beaconfire.backend_client import BackendClient, Named, RightRefused, backend_client
 from beaconfire.data_folder import DataFolder
 from beaconfire.member_files import Line
 from beaconfire.options import DATA, AsJson, Data
@@ -53,7 +53,9 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")
 def create_root(
     root: Root,
     owner: Annotated[str | None, typer.Option(help="Id of the first owner, like `acme-42`.")] = None,
-    issuer: Issuer = None,
+    issuer: Annotated[
+        str | None, typer.Option(help="Instead of --owner: the outside issuer, by our name for it or its `iss`.")
+    ] = None,
     sub: Sub = None,
     auth: AuthUrl = None,
     service_token: ServiceToken = None,
@@ -94,7 +96,10 @@ def show_root(
             json.dumps({"root": root, "members": {role.value: counts[role.value] for role in Role}, "owners": owners})
         )
         return
-    print(f"{root} has {', '.join(f'{counts[role.value]} {role.value}s' for role in Role)}.")
+    if not found:
+        print(f"{root} has no members.")
+        return
+    print(f"{root} has {', '.join(_counted(counts[role.value], role.value) for role in Role)}.")
     for owner in owners:
         print(f"owner {owner}")
 
@@ -107,7 +112,7 @@ def delete_root(
     client = _of_root(root, auth, service_token, data)
     if not yes:
         typer.confirm(f"This removes every member of {root}. Continue?", abort=True)
-    print(f"{client.delete_root(root)} members removed")
+    print(f"{_counted(client.delete_root(root), 'member')} removed")
 
 
 @members.command("list")
@@ -118,6 +123,9 @@ def list_members(
     found = list(_of_root(root, auth, service_token, data).members(root))
     if as_json:
         print(json.dumps(found))
+        return
+    if not found:
+        print(f"{root} has no members.")
         return
     rows = [
         [one["userId"], one["role"], one["name"], "never connected" if one["placeholder"] else one["email"]]
@@ -155,6 +163,7 @@ def remove_member(
 ) -> None:
     """Remove a user from a root, even its last owner. Running it again changes nothing."""
     _of_root(root, auth, service_token, data).remove_member(root, _named(user, issuer, sub))
+    print(f"{user or sub} is no member of {root} now.")
 
 
 @members.command("import")
@@ -181,11 +190,19 @@ def import_members(
     good = [line for line in lines if line.change is not None]
     counts: Counter[str] = Counter(refused=len(problems))
     if good:
-        kinds = {parse_root(str(line.change["root"])).kind for line in good if line.change is not None}
-        client = backend_client(DataFolder(data), auth, service_token, {membership_of(kind) for kind in kinds})
-        for done, refused in _imported(client, file, good, dry_run=dry_run, quiet=as_json):
-            counts.update(done)
-            problems += refused
+        by_kind: dict[str, list[Line]] = defaultdict(list)
+        for line in good:
+            by_kind[parse_root(str((line.change or {})["root"])).kind].append(line)
+        for kind, of_kind in by_kind.items():
+            try:
+                client = _client(kind, auth, service_token, data)
+            except RightRefused as error:
+                counts["refused"] += len(of_kind)
+                problems += [(line.number, str(error)) for line in of_kind]
+                continue
+            for done, refused in _imported(client, file, of_kind, dry_run=dry_run, quiet=as_json):
+                counts.update(done)
+                problems += refused
     problems.sort()
     if as_json:
         errors = [{"line": number, "message": problem} for number, problem in problems]
@@ -275,6 +292,10 @@ def _report(
     print(
         f"{total:,} lines: {counts['changed']:,} {would}, {counts['unchanged']:,} unchanged, {len(problems):,} refused"
     )
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}" if number == 1 else f"{number:,} {what}s"
 
 
 def _ordered(counts: Counter[str]) -> dict[str, Any]:

@@ -35,7 +35,8 @@ def call(method: str, url: str, body: Mapping[str, Any] | None = None, *, token:
         answer = connection.getresponse()
         content = _content(answer)
     except (OSError, http.client.HTTPException) as error:
-        raise ApiError(0, "unreachable", f"{parts.scheme}://{parts.netloc} does not answer: {error}") from None
+        why = (error.strerror if isinstance(error, OSError) else None) or error
+        raise ApiError(0, "unreachable", f"{parts.scheme}://{parts.netloc} does not answer: {why}") from None
     finally:
         connection.close()
     return _read(answer.status, content)

@@ -113,10 +113,14 @@ class BackendClient:
                 time.sleep(wait_s)
 
 
+class RightRefused(ApiError):
+    """Auth issues no token with this right, e.g. because the catalogue has no such kind of root."""
+
+
 def backend_client(folder: DataFolder, url: str | None, token: str | None, rights: Collection[str]) -> BackendClient:
     """Return the auth at `url`, or else that of the running `up`, with a token for these rights.
 
-    Raises DataFolderUnusable, ApiError.
+    Raises DataFolderUnusable, ApiError, and RightRefused if auth issues no token with such a right.
     """
     if url is not None and token is not None:
         return BackendClient(url, token)
@@ -131,7 +135,15 @@ def backend_client(folder: DataFolder, url: str | None, token: str | None, right
 
     def renew() -> str:
         body = {"service": ISSUED_TO, "publish": sorted(rights)}
-        issued = str(auth_operator(folder, None, None).post("service-tokens", body)["token"])
+        try:
+            issued = str(auth_operator(folder, None, None).post("service-tokens", body)["token"])
+        except ApiError as error:
+            if error.status not in (400, 422):
+                raise
+            why = str(error)
+            for right in rights:  # the user has not asked for a token
+                why = why.removeprefix(f"publish: {right}: ")
+            raise RightRefused(error.status, error.code, why) from None
         folder.keep_token(name, issued)
         return issued
 
