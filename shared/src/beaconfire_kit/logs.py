@@ -60,6 +60,27 @@ def configure(service: str, *, level: str = "info", format: Literal["json", "con
     structlog.contextvars.bind_contextvars(service=service)
 
 
+def configure_command() -> None:
+    """Keep log lines out of the output of a command, and log each report of the broker's client only once.
+
+    The client tries several times in a second to reach a broker that is away.
+    """
+    reported: set[str] = set()
+
+    def once(_logger: Any, _method: str, line: structlog.types.EventDict) -> structlog.types.EventDict:
+        if line["event"] == "broker client reports":
+            detail = str(line.get("detail"))
+            if detail in reported:
+                raise structlog.DropEvent
+            reported.add(detail)
+        return line
+
+    structlog.configure(
+        processors=[once, *structlog.get_config()["processors"]],
+        logger_factory=lambda *_: structlog.PrintLogger(sys.stderr),
+    )
+
+
 def _without_peers_faults(record: logging.LogRecord) -> bool:
     """Log malformed HTTP as the peer's fault, without a stack trace and without the data."""
     error = record.exc_info[1] if record.exc_info else None

@@ -176,7 +176,7 @@ def _no_answer(settings: Settings, timeout_s: float, store: CatalogueStore | Non
             "`beaconfire catalogue list` shows it as soon as the broker answers"
         )
     user = settings.nats_user or "(none)"
-    return f"{text}. Does it run with JetStream? May the user {user} connect? Nothing was pushed"
+    return f"{text}. Does it run with JetStream? May the user {user} connect? Nothing was changed"
 
 
 async def change(
