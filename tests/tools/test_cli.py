@@ -99,6 +99,15 @@ def test_publish_finds_the_subject_in_the_payload_and_reads_the_payload_from_a_f
     assert offsets == sorted(set(offsets))
 
 
+def test_publish_without_a_payload_or_with_a_file_that_is_not_there_says_what_to_give(data: Path) -> None:
+    words = [sys.executable, "-m", "beaconfire", "publish", "--data", str(data), "world_time_changed"]
+    empty = subprocess.run(words, input="", capture_output=True, text=True, check=False)
+    missing = command(data, "publish", "world_time_changed", "@no-such.json")
+
+    assert (empty.returncode, "there is no payload: give a JSON object" in empty.stderr) == (1, True)
+    assert "the payload's file no-such.json cannot be read: No such file or directory" in missing.text
+
+
 def test_publish_takes_a_type_that_was_pushed_a_moment_ago_and_sends_its_payload_as_it_was_written(
     data: Path, tmp_path: Path
 ) -> None:

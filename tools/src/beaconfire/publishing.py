@@ -44,6 +44,9 @@ class Wanted:
     source: str
 
 
+_NO_PAYLOAD = "there is no payload: give a JSON object after the type, '{}' if the event has no fields"
+
+
 def wanted(words: Sequence[str], *, subject: str | None, version: int | None, source: str) -> Wanted:
     """Read the words of the command line: `[SUBJECT] TYPE [PAYLOAD]`. Raises CannotPublish, InvalidSubject."""
     given = list(words)
@@ -57,7 +60,11 @@ def wanted(words: Sequence[str], *, subject: str | None, version: int | None, so
             raise CannotPublish(
                 f"{subject} is a membership change, which only auth may publish: change the membership there"
             )
+    if len(given) == 1 and sys.stdin.isatty():
+        raise CannotPublish(_NO_PAYLOAD)
     payload = _read(given[1] if len(given) == 2 else "-")
+    if not payload.strip():
+        raise CannotPublish(_NO_PAYLOAD)
     try:
         json.loads(payload)
     except ValueError as error:
@@ -146,5 +153,7 @@ def _read(payload: str) -> str:
         return payload
     try:
         return Path(payload[1:]).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise CannotPublish(f"the payload's file cannot be read: {error}") from None
+    except OSError as error:
+        raise CannotPublish(f"the payload's file {payload[1:]} cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise CannotPublish(f"the payload's file {payload[1:]} is not UTF-8") from None
