@@ -540,13 +540,13 @@ async def test_a_removal_is_a_push_of_its_own(stream: NatsServer) -> None:
         store = CatalogueStore(nc)
         await store.push([note("logistics", "note.written", "note.read")], by="test")
 
-        with pytest.raises(RemovalRefused, match=r"`note.read` version 1 would be removed.*\n.*--allow-removals"):
+        with pytest.raises(RemovalRefused, match=r"`note.read` version 1 is removed.*\n.*--allow-removals"):
             await store.push([note("logistics", "note.written")], by="test")
         with pytest.raises(RemovalRefused, match="is a push of its own"):
             await store.push([note("logistics", "note.written", "note.sent")], by="test", allow_removals=True)
         removed = await store.push([note("logistics", "note.written")], by="test", allow_removals=True)
 
-        assert removed.changes["logistics"].removed == ("`note.read` version 1 would be removed.",)
+        assert removed.changes["logistics"].removed == ("`note.read` version 1 is removed.",)
         assert "note.read" not in (await store.load(removed.revision)).types
 
 

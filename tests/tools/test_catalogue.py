@@ -286,7 +286,23 @@ def test_a_broker_that_is_away_is_reported_in_time(run: Catalogue, declared: Nat
 
     assert refused.exit_code == 1
     assert "did not answer within 1 s" in refused.text
-    assert "Nothing was pushed" in refused.text
+    assert "Nothing was changed" in refused.text
+
+
+def test_a_broker_that_is_away_is_logged_once_and_not_in_the_output(declared: NatsServer) -> None:
+    declared.kill()
+
+    said = subprocess.run(
+        [sys.executable, "-m", "beaconfire", "catalogue", "list", "--json", "--timeout", "2"],
+        env={**os.environ, **declared.environment("catalogue")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert (said.returncode, said.stdout) == (1, "")
+    assert said.stderr.count("broker client reports") == 1
+    assert "did not answer within 2 s" in said.stderr
 
 
 def test_an_empty_catalogue_says_what_to_run(call: Call, nats_server: NatsServer) -> None:
@@ -333,8 +349,8 @@ def test_a_removal_needs_an_option(run: Catalogue, tmp_path: Path) -> None:
     removed = run("push", path, "--allow-removals")
 
     assert (refused.exit_code, removed.exit_code) == (1, 0)
-    assert "logistics: `note.read` version 1 would be removed." in refused.text
-    assert "- `note.read` version 1 would be removed." in removed.text
+    assert "logistics: `note.read` version 1 is removed." in refused.text
+    assert "- `note.read` version 1 is removed." in removed.text
 
 
 def test_a_diff_of_files_and_of_revisions_says_what_changes(run: Catalogue, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_types_and_fragments_that_go_are_listed_apart() -> None:
     whole = compare(read_fragment(logistics()), None)
 
     assert changes(lambda document: document["channels"].pop("courier")).removed == (
-        "`courier.position` version 1 would be removed.",
+        "`courier.position` version 1 is removed.",
     )
     assert len(whole.removed) == 4
     assert not whole.breaks

@@ -67,7 +67,7 @@ FRAGMENTS: Mapping[str, tuple[str, str, str]] = {
     # The document
     "old AsyncAPI": (text(top="asyncapi: 2.6.0"), "/asyncapi", "AsyncAPI '2.6.0'. Write `asyncapi: 3.0.0`"),
     "no title": (text().replace("title: Logistics, ", ""), "/info/title", "has no title"),
-    "no name": (text(vendor="{}"), "/x-beaconfire/fragment", "The fragment's name is None"),
+    "no name": (text(vendor="{}"), "/x-beaconfire/fragment", "The fragment has no name"),
     "name in capitals": (text(vendor="{fragment: Logistics}"), "/x-beaconfire/fragment", "name is 'Logistics'"),
     "misspelt key of ours": (
         text(vendor="{fragment: logistics, root: {depot: {}}}"),
@@ -193,7 +193,16 @@ FRAGMENTS: Mapping[str, tuple[str, str, str]] = {
         "is declared twice",
     ),
     "not JSON": (text(message="contentType: application/xml"), f"{MESSAGE}/contentType", "Events are JSON"),
-    "no payload": (text().replace("        payload: {type: object}\n", ""), MESSAGE, "The message has no payload"),
+    "no payload": (
+        text().replace("        payload: {type: object}\n", ""),
+        MESSAGE,
+        "The message has no `payload`. Write",
+    ),
+    "payload misspelled": (
+        text().replace("        payload: {type: object}\n", "        paylod: {type: object}\n"),
+        f"{MESSAGE}/paylod",
+        "The message has no `payload`. Is 'paylod' meant?",
+    ),
     "payload is a text": (text(payload="{type: string}"), PAYLOAD, "A payload is an object"),
     "payload is a list": (text(payload="[a]"), PAYLOAD, "Write a schema"),
     "Avro": (

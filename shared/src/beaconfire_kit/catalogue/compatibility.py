@@ -38,9 +38,7 @@ def compare(old: Fragment | None, new: Fragment | None) -> Changes:
     roots_before, roots_after = (old.roots if old else {}), (new.roots if new else {})
     added = [_added(key, before) for key in after if key not in before]
     added += [f"The root `{kind}` is new." for kind in roots_after if kind not in roots_before]
-    removed = [
-        f"`{name}` version {version} would be removed." for name, version in before if (name, version) not in after
-    ]
+    removed = [f"`{name}` version {version} is removed." for name, version in before if (name, version) not in after]
     changed: list[str] = []
     problems: list[Problem] = []
     if old and new:
@@ -54,7 +52,7 @@ def compare(old: Fragment | None, new: Fragment | None) -> Changes:
         if old.title != new.title:
             changed.append(f"The title changes to {new.title!r}.")
     elif old:
-        removed += [f"The root `{kind}` would be removed." for kind in roots_before]
+        removed += [f"The root `{kind}` is removed." for kind in roots_before]
     return Changes(tuple(added), tuple(sorted(changed)), tuple(removed), tuple(sorted(problems, key=str)))
 
 

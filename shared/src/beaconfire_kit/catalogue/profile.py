@@ -7,6 +7,7 @@ docs/reference/catalogue.md describes the profile for those who write fragments.
 
 import re
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any
 
 from beaconfire_kit.catalogue import plain, pointers
@@ -78,7 +79,8 @@ class _Reader:
         document = self._document
         version = document.get("asyncapi")
         if not isinstance(version, str) or not _ASYNCAPI.fullmatch(version):
-            self._refuse("/asyncapi", f"The document is AsyncAPI {version!r}. Write `asyncapi: 3.0.0` or 3.1.0.")
+            what = "does not say its version" if version is None else f"is AsyncAPI {version!r}"
+            self._refuse("/asyncapi", f"The document {what}. Write `asyncapi: 3.0.0` or 3.1.0.")
         self._ignore(document, "", _TOP)
         info = self._mapping(document.get("info"), "/info")
         title = info.get("title")
@@ -98,9 +100,10 @@ class _Reader:
         vendor = self._vendor(self._document, "", {"fragment", "roots"})
         name = vendor.get("fragment")
         if not isinstance(name, str) or not _NAME.fullmatch(name):
+            what = "The fragment has no name" if name is None else f"The fragment's name is {name!r}"
             self._refuse(
                 below(place, "fragment"),
-                f"The fragment's name is {name!r}. Give it one of lower-case letters, digits, `_` and `-`: "
+                f"{what}. Give it one of lower-case letters, digits, `_` and `-`: "
                 "`x-beaconfire: {fragment: logistics}`.",
             )
             name = ""
@@ -268,9 +271,9 @@ class _Reader:
 
     def _payload(self, message: Mapping[str, Any], place: str) -> Any:
         if "payload" not in message:
-            self._refuse(
-                place, "The message has no payload. Write `payload: {type: object}` if its events have no fields."
-            )
+            near = get_close_matches("payload", [key for key in message if isinstance(key, str)], n=1)
+            what = f"Is {near[0]!r} meant?" if near else "Write `payload: {type: object}` if its events have no fields."
+            self._refuse(below(place, near[0]) if near else place, f"The message has no `payload`. {what}")
             return None
         return self._payloads.read(below(place, "payload"))
 

@@ -65,7 +65,9 @@ class CatalogueReader:
         value = await self.bucket.get(f"rev.{number}")
         revision = None if value is None else Revision.decoded(value)
         if revision is None:
-            raise UnknownRevision(f"the catalogue has no revision {number}: `beaconfire catalogue list` shows them")
+            raise UnknownRevision(
+                f"the catalogue has no revision {number}: `beaconfire catalogue list --revisions` shows them"
+            )
         return revision
 
     async def _committed_revision(self, number: int) -> Revision:
