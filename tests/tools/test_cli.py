@@ -462,3 +462,8 @@ def test_operator_commands_without_the_right_token_do_nothing(data: Path) -> Non
 
     assert (refused.ends(), of_nobody.ends(), reset.ends()) == (1, 2, 0)
     assert "operator token" in refused.text
+
+
+def test_version_is_printed_and_every_command_has_short_help(call: Call) -> None:
+    assert call("--version").text.startswith("beaconfire 0.")
+    assert "Push this fragment" in call("up", "-h").text

@@ -7,6 +7,7 @@ import asyncio
 import json
 import os
 import sys
+from importlib.metadata import version
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
@@ -62,11 +63,11 @@ from beaconfire_kit.subjects import InvalidRoom, InvalidSubject, is_id, is_reser
 
 app = typer.Typer(
     name="beaconfire",
-    help="Run Beaconfire on this machine, watch its events, and operate a deployment.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 keys = typer.Typer(help="List, rotate and retire the keys that sign tokens.", no_args_is_help=True)
@@ -86,6 +87,22 @@ app.add_typer(access_commands.users, name="user")
 app.add_typer(service_token, name="service-token")
 app.add_typer(token_commands.app, name="token")
 app.add_typer(authorizer_commands.app, name="authorizer")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"beaconfire {version('beaconfire')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Run Beaconfire on this machine, watch its events, and operate a deployment."""
+
 
 # Errors that the user can act on. Any other exception is a bug in Beaconfire and shows its stack trace.
 EXPECTED = (
