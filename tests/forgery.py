@@ -17,11 +17,27 @@ KEY = Ed25519PrivateKey.generate()
 OTHER_KEY = Ed25519PrivateKey.generate()
 KEYS = {"k1": KEY.public_key()}
 ABSENT = object()
+FRESH_S = 30
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 
 
 def encoded(part: bytes) -> str:
     return base64.urlsafe_b64encode(part).rstrip(b"=").decode()
+
+
+class Fresh:
+    """Hostile tokens, made again when they are half a minute old: an old one is refused because it has run out."""
+
+    def __init__(self, make: Callable[[], dict[str, str]]) -> None:
+        self._make = make
+        self._made_at = float("-inf")
+        self._tokens: dict[str, str] = {}
+
+    def tokens(self) -> dict[str, str]:
+        """Return them by what is wrong with each."""
+        if time.monotonic() > self._made_at + FRESH_S:
+            self._tokens, self._made_at = self._make(), time.monotonic()
+        return self._tokens
 
 
 class Forger:

@@ -1,6 +1,7 @@
 """Every application of every service, built as its process builds it, to go through what it answers."""
 
 import re
+from collections import defaultdict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -38,10 +39,12 @@ class Application:
 
     def routes(self) -> Iterator[tuple[str, set[str]]]:
         """Each path, with an id in every place for one, and the methods that it answers."""
+        found: dict[str, set[str]] = defaultdict(set)  # several resources may have one path
         for resource in self.app.router.resources():
             below = "/x1.js" if "directory" in resource.get_info() else ""
             path = re.sub(r"\{[^}]*\}", "x1", resource.canonical) + below
-            yield path, {route.method for route in resource}
+            found[path] |= {route.method for route in resource}
+        yield from found.items()
 
 
 def built(**settings: Any) -> Iterator[tuple[str, Settings, web.Application]]:

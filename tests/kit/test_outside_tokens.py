@@ -1,6 +1,7 @@
 """Tokens of outside issuers: each algorithm, every loosened check, and grants."""
 
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from beaconfire_kit.roles import Role
 from beaconfire_kit.secret_files import Secret
 from beaconfire_kit.subjects import Pair, is_id
 from beaconfire_kit.tokens import InvalidToken, UnknownKey
-from tests.forgery import ABSENT, hmac_with
+from tests.forgery import ABSENT, Fresh, hmac_with
 from tests.issuers import ISSUER, RSA_KEY, SECRET, SIGNERS, Signer, hostile_tokens, twin
 
 
@@ -47,23 +48,23 @@ def test_good_token_of_each_algorithm_names_its_user(signer: Signer) -> None:
     assert claims.grants == {}
 
 
-HOSTILE = {name: hostile_tokens(signer) for name, signer in SIGNERS.items()}
+HOSTILE = {name: Fresh(partial(hostile_tokens, signer)) for name, signer in SIGNERS.items()}
 
 
 @pytest.mark.parametrize(
-    ("algorithm", "problem"), [(name, problem) for name, found in HOSTILE.items() for problem in found]
+    ("algorithm", "problem"), [(name, problem) for name, found in HOSTILE.items() for problem in found.tokens()]
 )
 def test_hostile_tokens_of_each_algorithm_are_refused_with_one_exception(algorithm: str, problem: str) -> None:
     signer = SIGNERS[algorithm]
     with pytest.raises(InvalidToken):
-        verify(HOSTILE[algorithm][problem], signer)
+        verify(HOSTILE[algorithm].tokens()[problem], signer)
 
 
 @pytest.mark.parametrize(
     "loose", [{"require_kid": False}, {"require_typ": False}, {"require_aud": False}, {"require_iat": False}]
 )
 def test_hostile_tokens_are_refused_whichever_check_is_loosened(signer: Signer, loose: dict[str, bool]) -> None:
-    for problem, token in HOSTILE[signer.algorithm].items():
+    for problem, token in HOSTILE[signer.algorithm].tokens().items():
         with pytest.raises(InvalidToken):
             pytest.fail(f"accepted: {problem}: {verify(token, signer, **loose)}")
 
