@@ -25,6 +25,7 @@ FACTS = json.loads((HERE / "facts.json").read_text())
 
 def unpacked(folder: Path) -> Path:
     """The data folder as the version before left it."""
+    folder.mkdir(parents=True, exist_ok=True)
     subprocess.run(["tar", "-xzf", HERE / "data_folder.tar.gz", "-C", folder], check=True)
     return folder
 
