@@ -28,6 +28,8 @@ TIMEOUT_S = 30.0
 PAUSE_S = 0.25
 MAX_ANSWER_BYTES = 256 * 1024
 _TEMPORARY = frozenset({408, 429, 502, 503, 504})
+_REPLACED = "api"
+"""A source that is not sent: over HTTP, the service token names the source."""
 
 
 class NotPublished(Exception):
@@ -79,13 +81,7 @@ class NatsPublisher:
         audience: Sequence[Role] | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> Published:
-        metadata = Metadata(
-            source=self._source,
-            user_id=user_id,
-            correlation_id=correlation_id,
-            audience=None if audience is None else tuple(audience),
-        )
-        envelope = Envelope(event, metadata)
+        envelope = _envelope(event, self._source, user_id, correlation_id, audience)
         try:
             async with asyncio.timeout(timeout_s):
                 return Published(envelope.id, await self._send(envelope))
@@ -121,13 +117,7 @@ class HttpPublisher:
         audience: Sequence[Role] | None = None,
         timeout_s: float = TIMEOUT_S,
     ) -> Published:
-        metadata = Metadata(
-            source="api",
-            user_id=user_id,
-            correlation_id=correlation_id,
-            audience=None if audience is None else tuple(audience),
-        )
-        envelope = Envelope(event, metadata)
+        envelope = _envelope(event, _REPLACED, user_id, correlation_id, audience)
         given = json.loads(envelope.encode()) | {"subject": envelope.subject}
         del given["metadata"]["source"]
         try:
@@ -158,6 +148,13 @@ class HttpPublisher:
             if answer.status not in _TEMPORARY:
                 raise NotPublished(f"the publisher refused the event: {error.get('message', answer.status)}")
             await asyncio.sleep(max(PAUSE_S, error.get("retryAfterMs", 0) / 1_000))
+
+
+def _envelope(
+    event: Event, source: str, user_id: str | None, correlation_id: str | None, audience: Sequence[Role] | None
+) -> Envelope:
+    roles = None if audience is None else tuple(audience)
+    return Envelope(event, Metadata(source=source, user_id=user_id, correlation_id=correlation_id, audience=roles))
 
 
 def _parsed(answer: Answer) -> Mapping[str, Any]:
