@@ -55,7 +55,7 @@ def script(services: Services, campaign: str) -> str:
 
 @pytest.mark.timeout(2 * RUN_S)
 async def test_each_of_the_ways_to_publish_on_the_page_reaches_a_socket(line: Line, tmp_path: Path) -> None:
-    """Five ways for an event of ours, and three for a type that only the catalogue knows."""
+    """The page shows five ways for an event of ours, and three for a type that only the catalogue has."""
     owner = await line.sign_up("owner")
     campaign = await line.campaign(owner)
     room = f"campaign:{campaign}"

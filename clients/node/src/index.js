@@ -1,4 +1,4 @@
-/** Publish events to Beaconfire from a service in Node: over NATS or over HTTP, any event, or one line for each of ours. */
+/** Publish events to Beaconfire from a service in Node, over NATS or HTTP. Each event of ours has a one-line helper. */
 
 export { httpPublisher, natsPublisher, NotPublished } from "./publisher.js";
 export * from "./broadcast.js";

@@ -35,7 +35,7 @@ UNREADABLE = (CatalogueError, BucketMissing, InvalidFragment, BrokerRefused, nat
 
 
 class CatalogueFollower:
-    """The newest catalogue. It only goes forward, unless the broker's storage was wiped, and revisions began anew."""
+    """The newest catalogue. Its revision only grows, unless the broker's storage was wiped and revisions start over."""
 
     def __init__(self, *, read_timeout_s: float = READ_TIMEOUT_S) -> None:
         self._read_timeout_s = read_timeout_s

@@ -24,7 +24,7 @@ _KEY_FILE = re.compile(rb"-----BEGIN|ssh-(rsa|ed25519)|\"kty\"|\"keys\"")
 
 @dataclass(frozen=True, slots=True)
 class Secret:
-    """A secret that two sides share. Who can check a signature with it can also make one."""
+    """A secret that two sides share. Anyone who can check a signature with it can also make one."""
 
     value: bytes = field(repr=False)
 

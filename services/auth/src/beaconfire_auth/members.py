@@ -47,7 +47,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who makes a change, and in which request: a user, or a service, which is the `source` of the event."""
+    """The user or service that makes a change, and its request. A service is the `source` of the event."""
 
     user_id: str | None
     correlation_id: str | None = None

@@ -1,4 +1,4 @@
-"""Declares every event of ours, so that `beaconfire_kit.event.events` has them. Gateways do without."""
+"""Import every event class of ours, so that `beaconfire_kit.event.events` returns them. Gateways do not import this."""
 
 import pkgutil
 from importlib import import_module
