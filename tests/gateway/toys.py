@@ -26,6 +26,8 @@ class Words:
     An event is its offset and its reversed body. There is no `goaway`.
     """
 
+    name = "words"
+
     def __init__(self) -> None:
         self.encoded: list[int] = []
         """The offsets of the events that were encoded."""

@@ -178,3 +178,7 @@ async def test_event_that_left_the_ring_is_not_counted_any_more(core: Core) -> N
     gone.encoded(Wire(Words(), Brackets()))
 
     assert core.ring.bytes == 0
+
+
+def test_wire_names_its_dialect() -> None:
+    assert Wire(Words(), Brackets()).dialect_name == "words"

@@ -14,6 +14,14 @@ So an event's body is kept once, and shared by everything that is made of the ev
 class Dialect(Protocol):
     """Reads requests and writes messages. It has no state of a session, so all sessions may share one object."""
 
+    @property
+    def name(self) -> str:
+        """The name in settings, statistics and log lines: `beaconfire.v1`, `plain`, `socketio`.
+
+        Dialects that differ only in a namespace have its name after a colon, as `socketio:/realtime`.
+        """
+        ...
+
     def decode(self, data: bytes) -> Request:
         """Read a client's message. Raises only InvalidMessage."""
         ...

@@ -38,6 +38,8 @@ _TypeNames = Annotated[
 class Native:
     """Implements `dialect.Dialect`."""
 
+    name = SUBPROTOCOL
+
     def __init__(self) -> None:
         self._names: dict[str, bytes] = {}
 

@@ -26,6 +26,11 @@ class Wire:
         self._framing = framing
         self._kept: dict[Message, bytes] = {}
 
+    @property
+    def dialect_name(self) -> str:
+        """The name of its dialect."""
+        return self._dialect.name
+
     def decode(self, data: bytes) -> Request:
         """Read a client's payload, without its framing. Raises only InvalidMessage."""
         return self._dialect.decode(data)
