@@ -47,6 +47,17 @@ class Connection(ABC):
     def is_full(self) -> bool:
         """Whether it takes no more for now. It calls `full` and `drained` when that changes."""
 
+    @property
+    def heartbeat_s(self) -> int:
+        """Seconds between two pings of a session. A transport whose clients expect another pace overrides it."""
+        return self.gateway.limits.heartbeat_s
+
+    @property
+    def patience_s(self) -> int:
+        """Seconds that a client has to answer a ping, at least 1. They may be more than a heartbeat."""
+        heartbeat_s = self.heartbeat_s
+        return heartbeat_s - heartbeat_s // 2
+
     @abstractmethod
     def write(self, data: bytes) -> None:
         """Write bytes of a session's wire, now. Once the connection is closed, this has no effect."""
@@ -55,9 +66,9 @@ class Connection(ABC):
     def ping(self, session: "Session", data: bytes = b"") -> None:
         """Ask for a sign of life, and write `data` with it: bytes of the session's wire, or none.
 
-        Every session asks once in a heartbeat. The session is dropped if `heard` was not called within half a
-        heartbeat. One ping may serve all sessions of a connection. A transport whose clients cannot answer (SSE) writes
-        something, and reports `heard` once the client's socket has taken it.
+        Every session asks once in `heartbeat_s`, and is dropped if `heard` was not called within `patience_s`. One ping
+        may serve all sessions of a connection. A transport whose clients cannot answer (SSE) writes something, and
+        reports `heard` once the client's socket has taken it.
         """
 
     @abstractmethod

@@ -152,7 +152,7 @@ async def _connect(session: Session, request: Connect) -> Answers:
         session_id=session.id,
         user_id=session.user_id,
         cursor=gateway.cursor(offset),
-        heartbeat_s=gateway.limits.heartbeat_s,
+        heartbeat_s=session.connection.heartbeat_s,
         limits=gateway.limits.announced(),
         degraded=gateway.is_degraded,
         rooms=rooms,

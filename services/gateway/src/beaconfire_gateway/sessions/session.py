@@ -80,7 +80,8 @@ MAKE_WAY_S = 1
 TOKEN_WARNING_S = 60
 EXPIRED_GRACE_S = 1
 """A session outlives its token by this much (seconds), so that a refresh on its way still arrives."""
-_SINCE_BEAT, _SINCE_PROBE = 1, 2
+_PROBE, _BEAT = 1, 2
+"""What `_silence` counts: whether a probe is unanswered, and how many of the last beats are."""
 
 
 class State(IntEnum):
@@ -128,7 +129,7 @@ class Session(ABC):
         self._waiting: list[bytes] | None = None
         self._asking = False
         self._waiter: asyncio.Future[None] | None = None  # the event that its question waits for
-        self._silence = 0  # the last ping below that is still unanswered
+        self._silence = 0  # the pings that are unanswered: _PROBE, and _BEAT for each of the heartbeat's
         self._pinged = False
         self._allowance: Allowance | None = None  # here and below None means that it was not used for a while
         self._refusals: Rate | None = None
@@ -252,14 +253,14 @@ class Session(ABC):
 
     def probe(self) -> None:
         """Ask for a sign of life, besides the heartbeat."""
-        self._silence |= _SINCE_PROBE
+        self._silence |= _PROBE
         if self.state is not State.CLOSED:
             self.connection.ping(self)
 
     @property
     def is_silent(self) -> bool:
         """Whether it is open and has sent no byte since it was probed."""
-        return self.state is not State.CLOSED and bool(self._silence & _SINCE_PROBE)
+        return self.state is not State.CLOSED and bool(self._silence & _PROBE)
 
     def drop(self) -> None:
         """End it because its client is gone."""
@@ -334,7 +335,7 @@ class Session(ABC):
         self.leased_at = time.monotonic()
         self.use_token(claims)
         # Spread, so that sessions that came at the same time are not pinged at the same time.
-        first_beat_s = gateway.limits.heartbeat_s * random.uniform(0.5, 1)  # noqa: S311
+        first_beat_s = self.connection.heartbeat_s * random.uniform(0.5, 1)  # noqa: S311
         self._due = gateway.timers.within(int(first_beat_s), self)
         if self.is_full:  # with what it asked for before
             self.full()
@@ -528,7 +529,7 @@ class Session(ABC):
         assert claims is not None
         left = claims.expires_at - time.time()
         for due in (left - _warning_s(claims), left + EXPIRED_GRACE_S):
-            if due <= self.gateway.limits.heartbeat_s:
+            if due <= self.connection.heartbeat_s:
                 self.gateway.timers.after(due, Call(self._check_token))
 
     def _check_token(self) -> None:
@@ -575,22 +576,26 @@ class Session(ABC):
         if self._allowance is not None and self._allowance.is_full(time.monotonic()):
             self._allowance = None
         self._pinged = True
-        self._silence |= _SINCE_BEAT
+        self._silence += _BEAT
         if self.state is State.LIVE:
             self.connection.ping(self, self.wire.encode(Position(gateway.cursor(gateway.outbound.settled))))
         else:
             self.connection.ping(self)
-        heartbeat_s = gateway.limits.heartbeat_s
-        self._due = gateway.timers.within(heartbeat_s - heartbeat_s // 2, self)
+        self._due = gateway.timers.within(_check_after(self.connection)[0], self)
         self._watch_token()
 
     def _check_pulse(self) -> None:
-        """End it if no byte came since the last ping."""
-        if not self._silence & _SINCE_BEAT:
-            self._pinged = False
-            self._due = self.gateway.timers.within(self.gateway.limits.heartbeat_s // 2, self)
+        """End it if no byte came for too long."""
+        after_s, beats = _check_after(self.connection)
+        if self._silence >= _BEAT * (beats + 1):
+            self.drop()
             return
-        self.drop()
+        self._pinged = False
+        left_s = self.connection.heartbeat_s - after_s
+        if left_s:
+            self._due = self.gateway.timers.within(left_s, self)
+        else:
+            self._beat()
 
     # Its end.
 
@@ -640,6 +645,12 @@ class _Farewell:
 def id_of(incoming: Incoming) -> MessageId | None:
     """The id that the answer repeats, if it could be read."""
     return incoming.message_id if isinstance(incoming, InvalidMessage) else incoming.id
+
+
+def _check_after(connection: Connection) -> tuple[int, int]:
+    """How long after each beat to look for its client's answer, and how many beats before it may be unanswered."""
+    beats, after_s = divmod(connection.patience_s - 1, connection.heartbeat_s)
+    return after_s + 1, beats
 
 
 def _warning_s(claims: Claims) -> float:
