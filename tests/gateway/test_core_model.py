@@ -114,7 +114,7 @@ class Connected(SoleSession):
     def ping(self, session: Session, data: bytes = b"") -> None:
         self.write(data)
 
-    def hang_up(self, session: Session, code: int, reason: str) -> None:
+    def hang_up(self, session: Session, error: BeaconfireError | None) -> None:
         self._socket.is_open = False
 
     def abort(self, session: Session) -> None:

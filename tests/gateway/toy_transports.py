@@ -9,7 +9,7 @@ from functools import partial
 from aiohttp import web
 
 from beaconfire_gateway.fanout.entry import Entry
-from beaconfire_gateway.sessions.connection import SharedConnection
+from beaconfire_gateway.sessions.connection import SharedConnection, farewell
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.sessions.sole_session import SoleSession
@@ -64,15 +64,15 @@ class NamespacedSocket(WebSocketConnection, SharedConnection):
     def ping(self, session: Session, data: bytes = b"") -> None:
         self.write(PING_FRAME + data)
 
-    def hang_up(self, session: Session, code: int, reason: str) -> None:
+    def hang_up(self, session: Session, error: BeaconfireError | None) -> None:
         """End a namespace. The socket stays open for others."""
         name = next(name for name, one in self.namespaces.items() if one is session)
         del self.namespaces[name]
-        self.write(encode(f"{name} over {code}".encode()))
+        self.write(encode(f"{name} over {farewell(error)[0]}".encode()))
 
     def close(self, error: BeaconfireError) -> None:
         self.lost()
-        self._close(error.code.close or 4000 + error.code.status, error.message)
+        self._close(*farewell(error))
 
 
 async def handle_namespaced(
@@ -120,5 +120,5 @@ class EventStream(SocketConnection, SoleSession):
         if not self.is_full:
             self.heard()
 
-    def hang_up(self, session: Session, code: int, reason: str) -> None:
-        self._say_goodbye(b"event: over\ndata: %d\n\n" % code)
+    def hang_up(self, session: Session, error: BeaconfireError | None) -> None:
+        self._say_goodbye(b"event: over\ndata: %d\n\n" % farewell(error)[0])

@@ -1,7 +1,7 @@
 """A second protocol for the core: another dialect and another framing, and a connection that carries sessions of it."""
 
 from beaconfire_gateway.fanout.targets import CALLING, Target, Writer
-from beaconfire_gateway.sessions.connection import SharedConnection
+from beaconfire_gateway.sessions.connection import SharedConnection, farewell
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.wire.dialect import Spliced
@@ -89,9 +89,9 @@ class Line(SharedConnection):
     def ping(self, session: Session, data: bytes = b"") -> None:
         self.written += b"?" + data
 
-    def hang_up(self, session: Session, code: int, reason: str) -> None:
+    def hang_up(self, session: Session, error: BeaconfireError | None) -> None:
         """Say goodbye for one session. The connection ends with the last one."""
-        self.written += b"!%d" % code
+        self.written += b"!%d" % farewell(error)[0]
         self.is_open = bool(self.sessions)
 
     def abort(self, session: Session) -> None:

@@ -94,6 +94,11 @@ class BeaconfireError(Exception):
         self.message = message
         self.retry_after_ms = retry_after_ms
 
+    @property
+    def close_code(self) -> int:
+        """The close code of a connection that ends because of it, even if its row has none."""
+        return self.code.close or 4000 + self.code.status
+
     def body(self) -> dict[str, object]:
         """Return the error as it appears in a reply, an `error` message or an HTTP answer."""
         body: dict[str, object] = {"code": self.code.code, "message": self.message}

@@ -18,6 +18,11 @@ if TYPE_CHECKING:
     from beaconfire_gateway.sessions.session import Session
 
 
+def farewell(error: BeaconfireError | None) -> tuple[int, str]:
+    """The close code and the reason of a WebSocket whose session ended with an error, or was replaced (None)."""
+    return (1000, "another connection took over") if error is None else (error.close_code, error.message)
+
+
 class Connection(ABC):
     """See the module. It is counted at the door from before it is made until it is `gone`, once for all its sessions.
 
@@ -72,12 +77,13 @@ class Connection(ABC):
         """
 
     @abstractmethod
-    def hang_up(self, session: "Session", code: int, reason: str) -> None:
+    def hang_up(self, session: "Session", error: BeaconfireError | None) -> None:
         """Send the client the reason why a session has ended, after everything written before, and close.
 
-        A WebSocket puts code and reason into its close frame. A framing without close codes writes both as a last
-        message of its own, and then ends the response. If other sessions go on, only this session is reported as ended.
-        `code` is one of `errors.TABLE`, or of RFC 6455. The session has ended already. A stuck peer is not waited for.
+        None means that another connection of its client took over. A WebSocket puts the `farewell` into its close
+        frame. A framing without close codes writes the reason as a last message of its own, and then ends the response.
+        If other sessions go on, only this session is reported as ended. The session has ended already. A stuck peer is
+        not waited for.
         """
 
     @abstractmethod

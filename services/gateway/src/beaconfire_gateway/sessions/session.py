@@ -234,10 +234,10 @@ class Session(ABC):
         """End it with the error's close code."""
         if self.state is State.CLOSED:
             return
-        code = error.code.close or 4000 + error.code.status
-        log.info("closing session", session=self.id, user=self.user_id or None, code=code, reason=error.message)
+        user, reason = self.user_id or None, error.message
+        log.info("closing session", session=self.id, user=user, code=error.close_code, reason=reason)
         self._end()
-        self.connection.hang_up(self, code, error.message)
+        self.connection.hang_up(self, error)
 
     def make_way(self) -> None:
         """Another connection of its user has taken over: hear nothing from now on, and count against no limit.
@@ -639,7 +639,7 @@ class _Farewell:
         self._hang_up()
 
     def _hang_up(self) -> None:
-        self._session.connection.hang_up(self._session, 1000, "another connection took over")
+        self._session.connection.hang_up(self._session, None)
 
 
 def id_of(incoming: Incoming) -> MessageId | None:

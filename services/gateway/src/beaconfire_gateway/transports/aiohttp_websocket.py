@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import WSMsgType, web
 
 from beaconfire_gateway.fanout.targets import CALLING, Target, Writer
+from beaconfire_gateway.sessions.connection import farewell
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.sessions.sole_session import SoleSession
@@ -224,8 +225,8 @@ class AiohttpWebSocket(SoleSession):
     def ping(self, session: Session, data: bytes = b"") -> None:
         self.write(PING_FRAME + data)
 
-    def hang_up(self, session: Session, code: int, reason: str) -> None:
-        self._hang_up(code, reason)
+    def hang_up(self, session: Session, error: BeaconfireError | None) -> None:
+        self._hang_up(*farewell(error))
 
     def _hang_up(self, code: int, reason: str) -> None:
         """Start the close handshake. A stuck peer is not waited for."""
