@@ -35,6 +35,12 @@ async def serving(times: RequestTimes) -> AsyncIterator[Listening]:
     async def broken(_request: web.Request) -> web.Response:
         raise RuntimeError("the secret is xyzzy")
 
+    async def stream(request: web.Request) -> web.StreamResponse:
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        return answer
+
+    app.router.add_get("/stream", stream)
     app.router.add_post("/echo", echo)
     app.router.add_get("/broken", broken)
     async with listening(app, settings, name="test") as at:
@@ -145,6 +151,13 @@ async def test_preflight_is_allowed_for_configured_origins_only(at: Listening) -
 
     assert "PATCH" in allowed.headers["Access-Control-Allow-Methods"]
     assert "Access-Control-Allow-Origin" not in foreign.headers
+
+
+async def test_page_of_a_configured_origin_may_read_a_streamed_answer(at: Listening) -> None:
+    async with aiohttp.ClientSession(headers={"Origin": "https://app.example"}) as http:
+        answer = await http.get(f"{at.url}/stream")
+
+    assert answer.headers["Access-Control-Allow-Origin"] == "https://app.example"
 
 
 @pytest.mark.parametrize("ops", [False, True], ids=["public port", "operations port"])

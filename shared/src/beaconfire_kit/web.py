@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import structlog
 from aiohttp import hdrs, web
-from aiohttp.typedefs import Handler, Middleware
+from aiohttp.typedefs import Handler
 from pydantic import BaseModel, BeforeValidator, ValidationError
 
 from beaconfire_kit import errors, logs, metrics
@@ -39,6 +39,7 @@ _READABLE = (
     f"{CORRELATION_HEADER}, ETag, Retry-After, {_RATE_HEADERS}, {CURSOR_HEADER}, {OFFSET_HEADER}, {PENDING_HEADER}"
 )
 _SENDABLE = f"Authorization, Content-Type, If-Match, Idempotency-Key, {CORRELATION_HEADER}"
+_PREFLIGHT_AGE_S = 600
 HANDED_OVER: web.RequestKey[bool] = web.RequestKey("handed_over", bool)
 """Request key set by a handler that took the connection over (an upgrade)."""
 
@@ -58,6 +59,22 @@ class RequestTimes:
     linger_s: float = 1.5
     """How long the rest of a body is read that no handler wanted, so that the client sees our answer."""
 
+
+@dataclass(frozen=True, slots=True)
+class CrossOrigin:
+    """What pages of the allowed origins may do with some routes (CORS). Header names are separated by commas."""
+
+    methods: str = "GET, POST, PUT, PATCH, DELETE"
+    sendable: str = _SENDABLE
+    """The request headers that a page may set."""
+    readable: str = _READABLE
+    """The response headers that a page may read."""
+    with_cookies: bool = False
+    """Whether the browser may send cookies, and the page may read the answer to such a request."""
+
+
+CROSS_ORIGIN: web.AppKey[Mapping[str, CrossOrigin]] = web.AppKey("cross_origin", Mapping)
+"""Optional: the rules of routes that differ from the other routes, by the beginning of their path."""
 
 REQUEST_TIMES: web.AppKey[RequestTimes] = web.AppKey("request_times", RequestTimes)
 """Optional: `DEFAULT_TIMES` are used without it. The operations port has the times of its service."""
@@ -95,13 +112,15 @@ def application(settings: Settings, *, ready: Callable[[], str | None]) -> web.A
             _measure,
             _end_refused_upgrades,
             _refuse_ambiguous,
-            _cors(settings.allowed_origins),
+            _answer_preflights,
             _correlate,
             _answer_errors,
         ],
         client_max_size=MAX_BODY_BYTES,
     )
     app.on_response_prepare.append(_harden)
+    app.on_response_prepare.append(_share)
+    app[_ALLOWED_ORIGINS] = frozenset(settings.allowed_origins)
     app[READY] = ready
     _add_health(app)
     return app
@@ -224,6 +243,8 @@ def correlation_id(request: web.Request) -> str:
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods without effects (RFC 9110 §9.2.1). Every request with another method is logged."""
+_ALLOWED_ORIGINS: web.AppKey[frozenset[str]] = web.AppKey("allowed_origins", frozenset)
+_DEFAULT_RULE = CrossOrigin()
 _BODY: web.RequestKey[bytes] = web.RequestKey("body", bytes)
 _CORRELATION: web.RequestKey[str] = web.RequestKey("correlation_id", str)
 
@@ -235,6 +256,36 @@ def _add_health(app: web.Application) -> None:
 
 async def _harden(_request: web.Request, response: web.StreamResponse) -> None:
     harden(response)
+
+
+def cross_origin_headers(request: web.Request) -> dict[str, str]:
+    """The headers of an answer that let the page read it. None for a page of an origin that is not allowed.
+
+    Every answer of aiohttp's has them. Call this for an answer that is written without aiohttp.
+    """
+    app = request.config_dict
+    origin = request.headers.get(hdrs.ORIGIN, "")
+    if origin not in app[_ALLOWED_ORIGINS]:
+        return {}
+    rules = app.get(CROSS_ORIGIN, {})
+    parts = (prefix for prefix in rules if f"{request.path}/".startswith(f"{prefix}/"))
+    rule = rules.get(next(parts, ""), _DEFAULT_RULE)
+    headers: dict[str, str] = {
+        hdrs.ACCESS_CONTROL_ALLOW_ORIGIN: origin,
+        hdrs.VARY: hdrs.ORIGIN,
+        hdrs.ACCESS_CONTROL_EXPOSE_HEADERS: rule.readable,
+    }
+    if rule.with_cookies:
+        headers[hdrs.ACCESS_CONTROL_ALLOW_CREDENTIALS] = "true"
+    if _is_preflight(request):
+        headers[hdrs.ACCESS_CONTROL_ALLOW_METHODS] = rule.methods
+        headers[hdrs.ACCESS_CONTROL_ALLOW_HEADERS] = rule.sendable
+        headers[hdrs.ACCESS_CONTROL_MAX_AGE] = str(_PREFLIGHT_AGE_S)
+    return headers
+
+
+async def _share(request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(cross_origin_headers(request))
 
 
 def harden(response: web.StreamResponse) -> None:
@@ -319,23 +370,14 @@ async def _refuse_ambiguous(request: web.Request, handler: Handler) -> web.Strea
     return answer
 
 
-def _cors(allowed: tuple[str, ...]) -> Middleware:
-    @web.middleware
-    async def cors(request: web.Request, handler: Handler) -> web.StreamResponse:
-        origin = request.headers.get("Origin")
-        preflight = request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
-        response = web.Response(status=204) if preflight else await handler(request)
-        if origin in allowed and not response.prepared:
-            response.headers["Access-Control-Allow-Origin"] = origin or ""
-            response.headers["Vary"] = "Origin"
-            response.headers["Access-Control-Expose-Headers"] = _READABLE
-            if preflight:
-                response.headers["Access-Control-Allow-Methods"] = "GET, POST, PUT, PATCH, DELETE"
-                response.headers["Access-Control-Allow-Headers"] = _SENDABLE
-                response.headers["Access-Control-Max-Age"] = "600"
-        return response
+@web.middleware
+async def _answer_preflights(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Answer a browser that asks what a page may do. `_share` adds the answer for pages of allowed origins."""
+    return web.Response(status=204) if _is_preflight(request) else await handler(request)
 
-    return cors
+
+def _is_preflight(request: web.Request) -> bool:
+    return request.method == "OPTIONS" and "Access-Control-Request-Method" in request.headers
 
 
 @web.middleware

@@ -31,6 +31,7 @@ from beaconfire_gateway.stream.history import History
 from beaconfire_gateway.stream.intake import Intake
 from beaconfire_gateway.stream.repair import YOUNG_S
 from beaconfire_gateway.stream.replay import Reader
+from beaconfire_gateway.transports import cors
 from beaconfire_gateway.transports.admission import Admission
 from beaconfire_gateway.transports.handshake import Handshake
 from beaconfire_gateway.transports.sockets import Sockets
@@ -41,7 +42,7 @@ from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.forwarding import ClientAddresses
 from beaconfire_kit.seams.nats_direct import DirectClient
 from beaconfire_kit.verifier import Verifier
-from beaconfire_kit.web import DRAIN, FINISH_S, FOR_OPERATORS, application
+from beaconfire_kit.web import CROSS_ORIGIN, DRAIN, FINISH_S, FOR_OPERATORS, application
 
 log = logs.get(__name__)
 
@@ -73,6 +74,7 @@ def build(
     app = application(settings, ready=process.why_not_ready)
     app[FINISH_S] = min(FINISH_REQUESTS_S, settings.stop_timeout_s)
     app[DRAIN] = process.drain
+    app[CROSS_ORIGIN] = cors.RULES
     app.router.add_get("/ws", process.handle_socket, allow_head=False)
     operators = Operators(process.hub, process.limits, process.users, process.door)
     document = CatalogueDocument(process.timeline)
