@@ -13,6 +13,7 @@ import pytest_asyncio
 from beaconfire.local_services import ServiceProcess
 from beaconfire_kit import broker
 from beaconfire_kit.catalogue_store import KV_STREAM, CatalogueStore
+from beaconfire_kit.gateway_buckets import BUCKETS
 from beaconfire_kit.stream_setup import declare_stream
 from tests.cluster.brokers import SIZE
 from tests.cluster.scenarios import SCENARIOS
@@ -131,10 +132,11 @@ async def test_rolling_restart_of_brokers_loses_no_event_and_workers_go_on(whole
 async def test_declaring_streams_again_without_a_number_keeps_their_replicas(whole: ClusterWorld) -> None:
     async with connected(whole.brokers, "setup") as nc:
         assert await declare_stream(nc) == whole.epoch
-        streams = (broker.STREAM, broker.DEADLETTERS, KV_STREAM)
+        buckets = [bucket.stream for bucket in BUCKETS.values()]
+        streams = (broker.STREAM, broker.DEADLETTERS, KV_STREAM, *buckets)
         configs = [await broker.config_of(nc, name) for name in streams]
 
-    assert [config["num_replicas"] for config in configs] == [SIZE, SIZE, SIZE]
+    assert [config["num_replicas"] for config in configs] == [SIZE] * len(streams)
 
 
 async def test_pushes_of_the_catalogue_through_killed_leaders_each_commit_once(whole: ClusterWorld) -> None:

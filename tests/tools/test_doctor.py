@@ -18,6 +18,7 @@ from beaconfire.doctor import CannotDiagnose, Deployment, diagnose, renew_epoch
 from beaconfire.nats_server import NatsServer, free_port
 from beaconfire_kit import broker
 from beaconfire_kit.broker import NS, STREAM
+from beaconfire_kit.gateway_buckets import BUCKETS
 from beaconfire_kit.stream_setup import declare_stream
 from tests.cluster.brokers import Brokers
 from tests.conftest import broker_settings, connected
@@ -147,6 +148,37 @@ async def test_doctor_reports_lagging_and_misplaced_workers_and_dead_letters(wat
     assert "1,003 messages wait" in checks["scheduler"].found
     assert "`beaconfire deadletters`" in checks["dead letters"].advice
     assert beyond[consumers[0]["name"]].verdict == "wrong"
+
+
+async def test_doctor_reports_a_missing_bucket_of_the_gateways_and_setup_makes_it(watched: NatsServer) -> None:
+    async with connected(watched, "setup") as setup:
+        await declare_stream(setup)
+        for bucket in BUCKETS.values():
+            await change(setup, f"STREAM.DELETE.{bucket.stream}")
+        before = await looked_at(watched)
+        await declare_stream(setup)
+    after = await looked_at(watched)
+
+    assert names(before, "wrong") == {f"bucket {name}" for name in BUCKETS}
+    assert all(bucket.purpose in before[f"bucket {name}"].found for name, bucket in BUCKETS.items())
+    assert all("beaconfire setup" in before[f"bucket {name}"].advice for name in BUCKETS)
+    assert {f"bucket {name}" for name in BUCKETS} <= names(after, "ok")
+
+
+async def test_doctor_reports_permissions_of_a_version_before_that_had_no_buckets(watched: NatsServer) -> None:
+    async with connected(watched, "setup") as setup:
+        await declare_stream(setup)
+    config = watched.folder / "nats-server.conf"
+    text = config.read_text()
+    for name in BUCKETS:
+        text = text.replace(f', "$KV.{name}.>", "$JS.API.STREAM.MSG.GET.KV_{name}"', "")
+    config.write_text(text)
+    await asyncio.to_thread(watched.reload)
+    checks = await looked_at(watched, passwords=watched.passwords)
+
+    assert names(checks, "wrong") == {"user gateway"}
+    assert checks["user gateway"].found == "may not write records of gateways"
+    assert "beaconfire broker config" in checks["user gateway"].advice
 
 
 def facts(**seen: Any) -> Facts:
@@ -279,7 +311,8 @@ async def test_doctor_reports_what_it_may_not_see_as_unseen(stream: NatsServer) 
     settings = broker_settings(stream, "publisher")
     checks = {check.name: check for check in await diagnose(Deployment(settings))}
 
-    assert {"consumers", "dead letters", "sync_interval", "readiness"} == names(checks, "unseen")
+    buckets = {f"bucket {name}" for name in BUCKETS}
+    assert {"consumers", "dead letters", "sync_interval", "readiness", *buckets} == names(checks, "unseen")
     assert "publisher may not ask" in checks["consumers"].found
 
 

@@ -27,6 +27,11 @@ class BucketMissing(Exception):
     """The broker has no such bucket."""
 
 
+def stream_of(bucket: str) -> str:
+    """Return the name of the stream that holds a bucket."""
+    return f"KV_{bucket}"
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """The last write of a key."""
@@ -42,7 +47,7 @@ class KeyValue:
 
     def __init__(self, nc: Client, bucket: str) -> None:
         self._nc = nc
-        self.stream = f"KV_{bucket}"
+        self.stream = stream_of(bucket)
         self._prefix = f"$KV.{bucket}."
 
     async def declare(self, *, replicas: int | None = None, max_bytes: int, max_value_bytes: int) -> None:
@@ -64,6 +69,37 @@ class KeyValue:
             "allow_direct": False,
             "allow_msg_ttl": True,
         }
+        await self._call("UPDATE" if there else "CREATE", config)
+
+    async def declare_passing(self, *, replicas: int, kept_s: int, max_keys: int, max_value_bytes: int) -> None:
+        """Create the bucket, or update it, for values that live `kept_s` seconds after their last write.
+
+        No write waits for a disk. Replicas keep the values in memory. A single server keeps them in a file, because it
+        would forget the bucket itself at a restart. It writes that file late, so a crash takes the last writes away,
+        and may bring back an older value of a key. The bucket is made again, empty, if its storage must change. It
+        reserves no space: it has a bound of keys, and the broker has one of bytes. Raises BrokerRefused.
+        """
+        there = await broker.config_of(self._nc, self.stream)
+        storage = {"storage": "memory"} if replicas > 1 else {"storage": "file", "persist_mode": "async"}
+        config: dict[str, Any] = {
+            "name": self.stream,
+            "subjects": [f"{self._prefix}>"],
+            "retention": "limits",
+            "discard": "new",
+            **storage,
+            "num_replicas": replicas,
+            "max_msgs_per_subject": 1,
+            "max_msgs": max_keys,
+            "max_msg_size": max_value_bytes,
+            "max_age": kept_s * NS,
+            "duplicate_window": min(DUPLICATE_WINDOW_S, kept_s) * NS,
+            "allow_rollup_hdrs": True,
+            "deny_delete": True,
+            "allow_direct": False,
+        }
+        if there and any(there.get(field) != value for field, value in storage.items()):
+            await self._call("DELETE", {})
+            there = {}
         await self._call("UPDATE" if there else "CREATE", config)
 
     async def last(self, key: str) -> Entry | None:
@@ -93,6 +129,17 @@ class KeyValue:
         written. Raises WrongSequence if it had another, BrokerRefused, MayNotPublish.
         """
         return await self._write(key, value, {}, after)
+
+    async def try_to_put(self, key: str, value: bytes, *, after: int, timeout_s: float = 2.0) -> int:
+        """Write a value as `put` does, but once. Raises also NotAcknowledged: the value may be stored nevertheless."""
+        return await broker.try_to_publish(
+            self._nc,
+            self._prefix + key,
+            value,
+            message_id=uuid.uuid4().hex,
+            headers={EXPECTED: str(after)},
+            timeout_s=timeout_s,
+        )
 
     async def delete(self, key: str, *, after: int, forget: bool = True) -> None:
         """Delete a key whose last write had the number `after`. Raises as `put` does.

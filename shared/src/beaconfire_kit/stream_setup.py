@@ -1,4 +1,4 @@
-"""Declare the streams and the catalogue's bucket, with the built-in fragments: once per deployment, as user `setup`.
+"""Declare the streams and the buckets, with the built-in fragments: once per deployment, as user `setup`.
 
 nc = await broker.connect(settings, "setup", on_closed=…)
 epoch = await declare_stream(nc, replicas=3)
@@ -14,6 +14,7 @@ from beaconfire_kit import broker
 from beaconfire_kit.broker import ANCHOR, DEADLETTERS, STREAM, BrokerRefused
 from beaconfire_kit.catalogue.builtin import fragments
 from beaconfire_kit.catalogue_store import CatalogueStore
+from beaconfire_kit.gateway_buckets import BUCKETS
 
 
 async def declare_stream(
@@ -22,9 +23,9 @@ async def declare_stream(
     """Create the streams, or update those that exist to this configuration. Returns the epoch, which an update keeps.
 
     Without `replicas`, a stream keeps its number, and a new one has 1. A new stream of events gets an anchor, so its
-    first offset shows what retention removed and not which ticks expired. The catalogue's bucket is prepared too, and
-    the built-in fragments are pushed unless `builtin` is false. Raises TimeoutError if JetStream does not answer in
-    time, BrokerRefused if it refuses.
+    first offset shows what retention removed and not which ticks expired. The buckets of the gateways get as many
+    replicas as the stream of events has. The catalogue's bucket is prepared too, and the built-in fragments are pushed
+    unless `builtin` is false. Raises TimeoutError if JetStream does not answer in time, BrokerRefused if it refuses.
     """
     async with asyncio.timeout(timeout_s):
         there = await broker.config_of(nc, DEADLETTERS)
@@ -32,6 +33,7 @@ async def declare_stream(
         change = "UPDATE" if there else "CREATE"
         await broker.call_api(nc, f"STREAM.{change}.{DEADLETTERS}", broker.deadletters_config(replicas=copies))
         epoch = await _declare_events(nc, replicas)
+        await _declare_gateway_buckets(nc)
         store = CatalogueStore(nc)
         await store.prepare(replicas=replicas)
         await add_catalogue_subjects(nc)
@@ -53,6 +55,12 @@ async def _declare_events(nc: Client, replicas: int | None) -> str:
     config["subjects"] = _union(config["subjects"], there["subjects"])  # of roots of the catalogue
     await broker.call_api(nc, f"STREAM.UPDATE.{STREAM}", config)
     return epoch
+
+
+async def _declare_gateway_buckets(nc: Client) -> None:
+    copies = (await broker.config_of(nc, STREAM)).get("num_replicas", 1)
+    for bucket in BUCKETS.values():
+        await bucket.declare(nc, replicas=copies)
 
 
 async def add_stream_subjects(nc: Client, subjects: Iterable[str]) -> list[str]:

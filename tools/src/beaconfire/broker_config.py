@@ -74,7 +74,7 @@ port: {port}
 {http}max_payload: 256KB
 write_deadline: "5s"
 # Without "always", a power loss destroys acknowledged messages.
-jetstream {{ store_dir: "{store}", max_file_store: {max_store_gb}GB, max_mem_store: 64MB, sync_interval: always }}
+jetstream {{ store_dir: "{store}", max_file_store: {max_store_gb}GB, max_mem_store: 256MB, sync_interval: always }}
 {node or ""}authorization {{
   timeout: 2
   users = [

@@ -24,6 +24,7 @@ from beaconfire_kit.broker import (
     WAKE,
 )
 from beaconfire_kit.catalogue_store import BUCKET, KV_STREAM
+from beaconfire_kit.gateway_buckets import BUCKETS
 from beaconfire_kit.lookup import consumer
 from beaconfire_kit.subjects import MEMBERSHIP, RESERVED_KINDS
 
@@ -34,6 +35,12 @@ _PUSHES = (CATALOGUE, f"$KV.{BUCKET}.>")
 _READS_CATALOGUE = f"$JS.API.STREAM.MSG.GET.{KV_STREAM}"
 _FOLLOWS_CATALOGUE = (_READS_CATALOGUE, f"$JS.API.STREAM.MSG.GET.{STREAM}")
 """What a service needs to follow the catalogue. The marker is a message of the stream, so any message can be read."""
+_RECORDS = tuple(
+    subject
+    for bucket in BUCKETS.values()
+    for subject in (f"$KV.{bucket.name}.>", f"$JS.API.STREAM.MSG.GET.{bucket.stream}")
+)
+"""What a gateway needs to write and read its records of clients."""
 _STREAM_INFO = f"$JS.API.STREAM.INFO.{STREAM}"
 _NO_EVENTS = (*sorted(RESERVED_KINDS), "_INBOX", "$JS", "$KV", "$MQTT", "$O", "$SRV", "$SYS")
 """First words of subjects that are not events. A pattern that begins with `*` matches them too."""
@@ -121,6 +128,7 @@ _OURS: tuple[BrokerUser, ...] = (
             f"$JS.API.CONSUMER.CREATE.{DEADLETTERS}.>",
             f"$JS.API.CONSUMER.MSG.NEXT.{DEADLETTERS}.>",
             f"$JS.API.STREAM.INFO.{KV_STREAM}",
+            *(f"$JS.API.STREAM.INFO.{bucket.stream}" for bucket in BUCKETS.values()),
             *_FOLLOWS_CATALOGUE,  # the doctor compares the marker in the stream with the bucket
             "tick",  # the doctor checks whether the broker can store messages
         ),
@@ -156,6 +164,7 @@ _OURS: tuple[BrokerUser, ...] = (
             # Its reads of the history, named at random. Consumers of others are denied by name: see `_protected`.
             f"$JS.API.CONSUMER.CREATE.{STREAM}.*",
             f"$JS.API.CONSUMER.DELETE.{STREAM}.*",
+            *_RECORDS,
         ),
         subscribe=("live.>", "ephemeral.>", f"$KV.{BUCKET}.>", f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{STREAM}"),
     ),

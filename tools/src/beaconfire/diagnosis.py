@@ -19,6 +19,7 @@ from beaconfire_kit.broker import (
     STREAM_SUBJECTS,
     epoch_of,
 )
+from beaconfire_kit.gateway_buckets import BUCKETS
 from beaconfire_kit.progress import STUCK_S
 from beaconfire_kit.relay import STALE_S
 
@@ -92,6 +93,8 @@ class Facts:
     stores: str | None = ""
     """Why the stream stores no messages, or empty if it does. None if that was not tried."""
     deadletters: Mapping[str, Any] | None = None
+    buckets: Mapping[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    """STREAM.INFO of the gateways' buckets, by name. Empty if there is no such bucket, None if it was not seen."""
     consumers: tuple[Mapping[str, Any], ...] | None = None
     account: Mapping[str, Any] | None = None
     varz: tuple[Mapping[str, Any], ...] = ()
@@ -114,7 +117,7 @@ def examine(facts: Facts) -> list[Check]:
         checks.append(Check("stream", "stream", "wrong", f"there is no stream {STREAM}", f"run {SETUP}"))
     else:
         checks += [*_stream(facts, facts.stream), *_cluster(facts, facts.stream), *_consumers(facts, facts.stream)]
-    return [*checks, *_deadletters(facts), *_services(facts), *_outboxes(facts)]
+    return [*checks, *_deadletters(facts), *_buckets(facts), *_services(facts), *_outboxes(facts)]
 
 
 def _broker(facts: Facts) -> Iterator[Check]:
@@ -434,6 +437,23 @@ def _deadletters(facts: Facts) -> Iterator[Check]:
             )
         else:
             yield Check("workers", "dead letters", "ok", "none")
+
+
+def _buckets(facts: Facts) -> Iterator[Check]:
+    """Report the buckets of the gateways: whether they are there, and whether each has as many copies as the stream."""
+    wanted = int(facts.stream["config"].get("num_replicas", 1)) if facts.stream else None
+    for name, info in facts.buckets.items():
+        bucket = f"bucket {name}"
+        if info is None:
+            yield _unseen(facts, bucket, "gateways", bucket)
+        elif not info:
+            found = f"it is missing: {BUCKETS[name].purpose}"
+            yield Check("gateways", bucket, "wrong", found, f"run {SETUP}")
+        elif wanted is not None and (copies := int(info["config"].get("num_replicas", 1))) != wanted:
+            found = f"it has {copies} replicas, and the stream of events has {wanted}"
+            yield Check("gateways", bucket, "warning", found, f"run {SETUP}")
+        else:
+            yield Check("gateways", bucket, "ok", f"{int(info['state']['messages']):,} records")
 
 
 def _services(facts: Facts) -> Iterator[Check]:

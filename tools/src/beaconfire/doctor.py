@@ -30,6 +30,7 @@ from beaconfire_kit import broker
 from beaconfire_kit.broker import ANCHOR, BUILT_IN_ROOTS, CATALOGUE, DEADLETTERS, STREAM, STREAM_NOT_FOUND, TICK
 from beaconfire_kit.catalogue_store import BUCKET, KV_STREAM
 from beaconfire_kit.fetching import FetchFailed, ask, fetch
+from beaconfire_kit.gateway_buckets import BUCKETS
 from beaconfire_kit.progress import STUCK_S
 from beaconfire_kit.seams.nats_connection import Connection, PublishDenied, server_info
 from beaconfire_kit.settings import Settings
@@ -42,6 +43,7 @@ MAX_PAGE_BYTES = 16 * 1024 * 1024
 GATEWAY = "gateway"
 _PUSHERS = ("setup", "catalogue")
 _PUSHES = (CATALOGUE, f"$KV.{BUCKET}.doctor")
+_KEEPS = tuple(f"$KV.{bucket}.doctor" for bucket in BUCKETS)
 _MEMBERSHIP = "campaign.doctor.member.doctor"
 _NOT_STORED = {"Nats-Expected-Stream": "none"}
 """With this header no stream stores a message. The broker has checked the permission before it looks at it."""
@@ -308,11 +310,12 @@ async def _facts(deployment: Deployment, asked: _Asked, http: aiohttp.ClientSess
     seen, settings = _Seen(), deployment.settings
     began = time.time()
     # All at once: if no majority is left, each of them waits for its whole timeout.
-    stream, deadletters, consumers, account = await asyncio.gather(
+    stream, deadletters, consumers, account, *buckets = await asyncio.gather(
         seen.get("stream", asked.ask(f"STREAM.INFO.{STREAM}", {"subjects_filter": ANCHOR})),
         seen.get("deadletters", asked.ask(f"STREAM.INFO.{DEADLETTERS}")),
         seen.get("consumers", _consumers(asked)),
         seen.get("account", asked.ask("INFO")),
+        *(seen.get(f"bucket {name}", asked.ask(f"STREAM.INFO.{one.stream}")) for name, one in BUCKETS.items()),
     )
     took_s = time.time() - began
     stores = await _try_to_store(asked) if stream and "error" not in stream else None
@@ -327,6 +330,7 @@ async def _facts(deployment: Deployment, asked: _Asked, http: aiohttp.ClientSess
         stream=_found(stream, "stream", seen),
         stores=stores,
         deadletters=_found(deadletters, "deadletters", seen),
+        buckets={name: _found(answer, f"bucket {name}", seen) for name, answer in zip(BUCKETS, buckets, strict=True)},
         consumers=consumers,
         account=_found(account, "account", seen),
         varz=tuple(page for page in pages if page is not None),
@@ -428,7 +432,7 @@ async def _probe_login(settings: Settings, user: str, password: str | None, subt
     try:
         async with _connected(theirs) as one:
             await one.nc.publish("live.doctor", b"")  # a gateway drops messages that the stream did not send
-            for subject in (*_PUSHES, _MEMBERSHIP, *map(_example, subtrees)):
+            for subject in (*_PUSHES, *_KEEPS, _MEMBERSHIP, *map(_example, subtrees)):
                 await one.nc.publish(subject, b"", headers=_NOT_STORED)
             for subject in (">", "live.>"):
                 await one.nc.subscribe(subject, cb=_ignore)
@@ -440,10 +444,12 @@ async def _probe_login(settings: Settings, user: str, password: str | None, subt
                 "subscribe to live.>": user != GATEWAY and not one.was_refused("live.>"),
                 "change members": user != "auth" and not one.was_refused(_MEMBERSHIP),
                 "push a catalogue": user not in _PUSHERS and not all(map(one.was_refused, _PUSHES)),
+                "write records of gateways": user != GATEWAY and not all(map(one.was_refused, _KEEPS)),
             }
             shut = {
                 "subscribe to live.>": user == GATEWAY and one.was_refused("live.>"),
                 "push a catalogue": user in _PUSHERS and any(map(one.was_refused, _PUSHES)),
+                "write records of gateways": user == GATEWAY and any(map(one.was_refused, _KEEPS)),
                 **{f"publish on {subtree}": one.was_refused(_example(subtree)) for subtree in subtrees},
             }
     except (CannotDiagnose, nats.errors.Error) as error:

@@ -1,0 +1,57 @@
+"""Define the buckets in which gateways keep records of clients for minutes. A record outlives its gateway.
+
+await BUCKETS["SOCKETIO_SESSIONS"].declare(nc, replicas=3)  # as user `setup`
+records = KeyValue(nc, "SOCKETIO_SESSIONS")  # as user `gateway`
+
+A bucket that is missing takes away only what its records are for.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nats.aio.client import Client
+
+from beaconfire_kit.key_value import KeyValue, stream_of
+
+SOCKETIO_SESSIONS = "SOCKETIO_SESSIONS"
+"""What recovers the session of a Socket.IO client: its user and its rooms, by the secret that the client has."""
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayBucket:
+    """One of the buckets. Its records are lost without harm: clients start over."""
+
+    name: str
+    purpose: str
+    """What does not work without it, for people."""
+    kept_s: int
+    """How long a record lives after it was last written."""
+    max_records: int
+    max_record_bytes: int
+
+    @property
+    def stream(self) -> str:
+        """The stream that holds it."""
+        return stream_of(self.name)
+
+    async def declare(self, nc: Client, *, replicas: int) -> None:
+        """Create the bucket or update it. If its storage must change, its records are deleted. Raises BrokerRefused."""
+        await KeyValue(nc, self.name).declare_passing(
+            replicas=replicas, kept_s=self.kept_s, max_keys=self.max_records, max_value_bytes=self.max_record_bytes
+        )
+
+
+BUCKETS: Mapping[str, GatewayBucket] = {
+    bucket.name: bucket
+    for bucket in (
+        GatewayBucket(
+            SOCKETIO_SESSIONS,
+            "Socket.IO clients that lost their connection start over instead of recovering",
+            # A gateway writes each record again after a minute. So one lives for at least two minutes after its
+            # gateway died: as long as the default of Socket.IO's own servers.
+            kept_s=180,
+            max_records=200_000,
+            max_record_bytes=32_768,
+        ),
+    )
+}
