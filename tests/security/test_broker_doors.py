@@ -67,6 +67,8 @@ PUBLISHES = (
     "live.campaign.c1.member.u1",
     "ephemeral.campaign.c1.typing",
     "deadletter.invalid",
+    "$BEACONFIRE.gateway.a1.ask.poll",
+    "$BEACONFIRE.other",
     "anything.else",
     "_INBOX.x",
     "$SYS.REQ.SERVER.PING",
@@ -74,7 +76,8 @@ PUBLISHES = (
     "$SYS.REQ.USER.INFO",
     "$SRV.PING",
     "$KV.secrets.x",
-    *(f"{word}.x1.member.u1" for word in (*sorted(RESERVED_KINDS), "_INBOX", "_INBOX_gateway", "$JS", "$KV", "$SYS")),
+    *(f"{word}.x1.member.u1" for word in (*sorted(RESERVED_KINDS), "_INBOX", "_INBOX_gateway")),
+    *(f"{word}.x1.member.u1" for word in ("$BEACONFIRE", "$JS", "$KV", "$SYS")),
     f"$JS.ACK.{STREAM}.intruder.1.1.1.1.1",
     "$JS.ACK.OTHER.intruder.1.1.1.1.1",
     "$JS.FC.EVENTS.intruder.x",
@@ -96,6 +99,9 @@ SUBSCRIBES = (
     "ephemeral.*",
     "deadletter.>",
     "deadletter.invalid",
+    "$BEACONFIRE.>",
+    "$BEACONFIRE.gateway.>",
+    "$BEACONFIRE.gateway.a1.answer.b1",
     "auth.>",
     "auth.*",
     "_INBOX.>",
@@ -231,10 +237,12 @@ def test_further_publisher_may_write_only_its_subtrees_and_hear_only_its_inbox()
 def test_no_row_of_the_permission_table_breaks_the_rules_of_all_rows(user: BrokerUser) -> None:
     """T11: only auth publishes memberships, only `setup` changes streams, and only it and `catalogue` push.
 
-    No user publishes `live.>`, or hears another's inbox or everything. No wildcard reaches the broker's own traffic.
+    Only gateways speak with gateways. No user publishes `live.>`, or hears another's inbox or everything. No wildcard
+    reaches the broker's own traffic.
     """
     pushing = ("catalogue", "$KV.CATALOGUE.rev.1", "$KV.CATALOGUE.committed", "$KV.CATALOGUE.fragment.x1")
     reserved = [f"{word}.x1.x2.x3" for word in (*RESERVED_KINDS, "$KV", "$SYS", "$JS", "_INBOX", "_INBOX_gateway")]
+    between_gateways = "$BEACONFIRE.gateway.a1.ask.poll"
     calls = ("CREATE", "UPDATE", "DELETE", "PURGE", "RESTORE")
     dangerous = [f"$JS.API.STREAM.{call}.{stream}" for call in calls for stream in (STREAM, "KV_CATALOGUE")]
     foreign = [f"_INBOX_{name}.x" for name in NAMES if name != user.name]
@@ -242,6 +250,8 @@ def test_no_row_of_the_permission_table_breaks_the_rules_of_all_rows(user: Broke
     assert user.name == "auth" or not [subject for subject in MEMBERSHIP if may_publish(user, subject)]
     assert user.name == "setup" or not [subject for subject in dangerous if may_publish(user, subject)]
     assert user.name in ("setup", "catalogue") or not [subject for subject in pushing if may_publish(user, subject)]
+    assert may_publish(user, between_gateways) == (user.name == "gateway")
+    assert may_subscribe(user, between_gateways, "") == (user.name == "gateway")
     by_right = {"gateway": ("ephemeral.", "deadletter."), "publisher": ("ephemeral.",)}.get(user.name, ())
     assert not [one for one in reserved if may_publish(user, one) and not one.startswith(by_right or "none")]
     assert not [

@@ -45,6 +45,8 @@ DEADLETTER_PREFIX = "deadletter."
 LIVE_PREFIX = "live."
 EPHEMERAL_PREFIX = "ephemeral."
 EPOCH_KEY = "beaconfire-epoch"
+GATEWAY_PREFIX = "$BEACONFIRE.gateway."
+"""Begins the subjects on which gateway processes speak with each other. No event can have such a subject."""
 WAKE = "outbox.wake"
 """A worker publishes here after it committed to an outbox that another process relays."""
 

@@ -19,6 +19,7 @@ from beaconfire_kit.broker import (
     DEADLETTER_PREFIX,
     DEADLETTERS,
     EPHEMERAL_PREFIX,
+    GATEWAY_PREFIX,
     LIVE_PREFIX,
     STREAM,
     WAKE,
@@ -42,7 +43,7 @@ _RECORDS = tuple(
 )
 """What a gateway needs to write and read its records of clients."""
 _STREAM_INFO = f"$JS.API.STREAM.INFO.{STREAM}"
-_NO_EVENTS = (*sorted(RESERVED_KINDS), "_INBOX", "$JS", "$KV", "$MQTT", "$O", "$SRV", "$SYS")
+_NO_EVENTS = (*sorted(RESERVED_KINDS), "_INBOX", "$BEACONFIRE", "$JS", "$KV", "$MQTT", "$O", "$SRV", "$SYS")
 """First words of subjects that are not events. A pattern that begins with `*` matches them too."""
 
 
@@ -157,6 +158,7 @@ _OURS: tuple[BrokerUser, ...] = (
             "anchor",
             "ephemeral.>",
             f"{DEADLETTER_PREFIX}>",
+            f"{GATEWAY_PREFIX}>",
             AUTHORIZE,
             _STREAM_INFO,
             f"$JS.API.STREAM.MSG.GET.{STREAM}",
@@ -166,7 +168,13 @@ _OURS: tuple[BrokerUser, ...] = (
             f"$JS.API.CONSUMER.DELETE.{STREAM}.*",
             *_RECORDS,
         ),
-        subscribe=("live.>", "ephemeral.>", f"$KV.{BUCKET}.>", f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{STREAM}"),
+        subscribe=(
+            "live.>",
+            "ephemeral.>",
+            f"{GATEWAY_PREFIX}>",
+            f"$KV.{BUCKET}.>",
+            f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{STREAM}",
+        ),
     ),
     BrokerUser(
         "auth",

@@ -34,6 +34,7 @@ from beaconfire_gateway.stream.replay import Reader
 from beaconfire_gateway.transports import cors
 from beaconfire_gateway.transports.admission import Admission
 from beaconfire_gateway.transports.handshake import Handshake
+from beaconfire_gateway.transports.socketio.relay import Relay
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_kit import broker, errors, logs
 from beaconfire_kit.authorization import Auth
@@ -103,6 +104,7 @@ class _Process:
         self._stopping = False
         self._asked: set[asyncio.Task[None]] = set()
         self._intake: Intake | None = None
+        self._relay: Relay | None = None
         self._handshake: Handshake | None = None
         self._gateway: Gateway | None = None
 
@@ -207,6 +209,8 @@ class _Process:
             compression=settings.compression,
             sockets=sockets,
         )
+        self._relay = Relay(nc, gateway.process_id, spawn=self._spawn)
+        await self._relay.subscribe()
         await revisions.subscribe()
         await nc.subscribe_direct(f"{broker.EPHEMERAL_PREFIX}>", delivery.deliver_ephemeral)
         async with AsyncExitStack() as stack:
@@ -216,6 +220,7 @@ class _Process:
             tasks.create_task(authorization.renew(), name="leases")
             tasks.create_task(authorization.confirm(), name="doubts")
             tasks.create_task(auth.watch(), name="watch the broker")
+            tasks.create_task(self._relay.run(), name="other processes")
             held_s = settings.heartbeat_s + 3  # by the timers, which are a second or two late
             tasks.create_task(_turn(gateway, Collector(authorization.let_go, held_s)), name="timers")
             tasks.create_task(_check(delivery), name="unchecked events")
@@ -237,6 +242,8 @@ class _Process:
     async def _reconnected(self) -> None:
         if self._intake is not None:
             self._intake.reconnected()
+        if self._relay is not None:
+            self._relay.reconnected()
 
     async def drain(self) -> None:
         """Send every session a `goaway`, and report not ready. Return once all have left, or when time is up.

@@ -1,5 +1,6 @@
 """The gateway as its sessions see it: the state they share, and changes for all of them. No I/O."""
 
+import secrets
 import time
 from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
@@ -192,6 +193,8 @@ class Gateway:
         self.connecting: set[Pending] = set()
         """Connections that are in no hub: sessions that have not started or were replaced, connections without a
         session, and handshakes that are being answered."""
+        self.process_id = secrets.token_hex(8)
+        """Names this process for other gateway processes. It is another one after each start."""
         self.session_prefix = ""
         """The start of its sessions' ids."""
         self.replace_elsewhere: Callable[[str, str], None] = lambda _session_id, _user_id: None
