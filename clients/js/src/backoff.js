@@ -9,20 +9,29 @@ const LAST_CAP_MS = 32_000;
 /**
  * The longest pause number `pauses`, from 0: 1, 2, 4, 8, 16, 32, 32 … s.
  * @param {number} pauses
+ * @param {number} [lastCapMs]  the longest of all
  */
-export function capMs(pauses) {
-  return Math.min(LAST_CAP_MS, FIRST_CAP_MS * 2 ** pauses);
+export function capMs(pauses, lastCapMs = LAST_CAP_MS) {
+  return Math.min(lastCapMs, FIRST_CAP_MS * 2 ** pauses);
 }
 
 /** Full jitter: each pause is random, between 0 and its maximum, so that the clients of a restarted gateway spread out. */
 export class Backoff {
   #random;
+  #lastCapMs;
   #pauses = 0;
   #failures = 0;
 
-  /** @param {() => number} random  from [0, 1) */
-  constructor(random = Math.random) {
+  /**
+   * @param {() => number} random  from [0, 1)
+   * @param {number} [lastCapMs]  the longest pause, at least 1000
+   */
+  constructor(random = Math.random, lastCapMs = LAST_CAP_MS) {
+    if (!(lastCapMs >= FIRST_CAP_MS && Number.isFinite(lastCapMs))) {
+      throw new TypeError(`maxPauseMs: expected a number of milliseconds from ${FIRST_CAP_MS}, got ${lastCapMs}`);
+    }
     this.#random = random;
+    this.#lastCapMs = lastCapMs;
   }
 
   /** The number of the next attempt, from 1. */
@@ -41,7 +50,7 @@ export class Backoff {
 
   /** The next pause, in ms. */
   next() {
-    const pause = this.#random() * capMs(this.#pauses);
+    const pause = this.#random() * capMs(this.#pauses, this.#lastCapMs);
     this.#pauses += 1;
     return pause;
   }

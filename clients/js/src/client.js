@@ -74,6 +74,7 @@ const UNREACHABLE = "unreachable";
  * @property {"session" | "local" | import("./kept.js").CursorStorage} [storage]  keeps the cursor, so that the page resumes
  *   after a reload. Only for applications that keep their state over a reload too. Needs `user`
  * @property {string} [user]  the id of the user whose cursor is kept
+ * @property {number} [maxPauseMs]  the longest pause between two attempts, 32,000 by default. At least 1000
  * @property {boolean} [debug]  print what is sent and received on the console, without tokens
  * @property {typeof WebSocket} [WebSocket]
  * @property {import("./surroundings.js").Clock} [clock]
@@ -135,7 +136,7 @@ export class Client {
     this.#clock = options.clock ?? systemClock;
     this.#surroundings = options.surroundings ?? browser;
     const random = options.random ?? Math.random;
-    this.#backoff = new Backoff(random);
+    this.#backoff = new Backoff(random, options.maxPauseMs);
     this.#health = new Health(
       this.#clock,
       () => this.#request({ type: "ping" }) > 0,

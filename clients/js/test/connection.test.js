@@ -31,8 +31,8 @@ test("connecting twice opens one socket", async () => {
   assert.equal(FakeSocket.all.length, 1);
 });
 
-test("pauses grow from 1 to 32 s, and ten failures in a row end in the error state", async () => {
-  const { client, clock, states } = await setUpConnected();
+/** Lose the connection, and let every attempt fail. Returns the pauses before them, in seconds. */
+const pausesUntilError = async ({ client, clock }) => {
   await clock.pass(6000);
   socket().end(1006);
   const pauses = [];
@@ -43,13 +43,28 @@ test("pauses grow from 1 to 32 s, and ten failures in a row end in the error sta
     pauses.push(Math.round((clock.now() - before) / 1000));
     socket().end(1006);
   }
+  return pauses;
+};
 
-  assert.deepEqual(pauses, [1, 2, 4, 8, 16, 32, 32, 32, 32, 32]);
+test("pauses grow from 1 to 32 s, and ten failures in a row end in the error state", async () => {
+  const { client, clock, states } = await setUpConnected();
+
+  assert.deepEqual(await pausesUntilError({ client, clock }), [1, 2, 4, 8, 16, 32, 32, 32, 32, 32]);
   assert.equal(states.at(-1).error.code, "unreachable");
   assert.match(states.at(-1).error.message, /after 10 attempts/);
   assert.deepEqual([...new Set(states.map(({ attempt }) => attempt))], [1, 0, 2, 3, 4, 5, 6, 7, 8, 9, 10]);
   await clock.pass(600_000);
   assert.equal(FakeSocket.all.length, 11, "it does not try again by itself");
+});
+
+test("the longest pause is an option", async () => {
+  for (const [maxPauseMs, longest] of [[30_000, [1, 2, 4, 8, 16, 30, 30, 30, 30, 30]], [1000, Array(10).fill(1)]]) {
+    const { client, clock } = await setUpConnected({ maxPauseMs });
+    assert.deepEqual(await pausesUntilError({ client, clock }), longest);
+  }
+  for (const maxPauseMs of [0, 999, -1, NaN, Infinity, "30s"]) {
+    assert.throws(() => setUp({ maxPauseMs }), /maxPauseMs: expected a number of milliseconds from 1000, got /);
+  }
 });
 
 test("a manual retry after an error starts at the first attempt", async () => {
