@@ -13,7 +13,16 @@ from pydantic import BaseModel, ConfigDict
 
 from beaconfire_kit.serving import Listening, listening, worker_listening
 from beaconfire_kit.settings import Settings
-from beaconfire_kit.web import REQUEST_TIMES, RequestTimes, application, json_answer, read_body, worker_application
+from beaconfire_kit.web import (
+    REQUEST_TIMES,
+    RequestTimes,
+    application,
+    json_answer,
+    leaving,
+    read_body,
+    when_client_leaves,
+    worker_application,
+)
 
 
 class Body(BaseModel):
@@ -52,6 +61,33 @@ async def _at() -> AsyncIterator[Listening]:
     """A service with short deadlines."""
     async with serving(RequestTimes(idle_s=1.0, body_s=1.0)) as at:
         yield at
+
+
+async def test_waiting_handler_learns_that_its_client_has_left() -> None:
+    """A client that closes its connection, and one that had closed it before the handler waited."""
+    settings = Settings()
+    app = application(settings, ready=lambda: None)
+    arrived, closed, left = asyncio.Event(), asyncio.Event(), asyncio.Queue[str]()
+
+    async def wait(request: web.Request) -> web.Response:
+        with when_client_leaves(request, lambda: left.put_nowait("while it waits")):
+            arrived.set()
+            await left.get()
+        with when_client_leaves(request, lambda: left.put_nowait("before")):
+            closed.set()
+        return web.Response()
+
+    app.router.add_get("/wait", wait)
+    async with listening(app, settings, name="test") as at:
+        parts = urlsplit(at.url)
+        _, writer = await asyncio.open_connection(parts.hostname, parts.port)
+        writer.write(b"GET /wait HTTP/1.1\r\nHost: x\r\n\r\n")
+        await arrived.wait()
+        writer.close()
+        await closed.wait()
+
+    assert left.get_nowait() == "before"
+    assert leaving == {}
 
 
 async def raw(at: Listening, *chunks: bytes, ops: bool = False) -> bytes:

@@ -18,7 +18,7 @@ from aiohttp import web
 from beaconfire_kit import errors, logs, stopping
 from beaconfire_kit.seams.aiohttp_server import PipeliningConnection, Runner, UnpreparedResponse
 from beaconfire_kit.settings import Settings
-from beaconfire_kit.web import DRAIN, FINISH_S, READY, began, busy, harden, operations, served, times_of
+from beaconfire_kit.web import DRAIN, FINISH_S, READY, began, busy, harden, leaving, operations, served, times_of
 
 log = logs.get(__name__)
 
@@ -215,6 +215,8 @@ class _Connection(PipeliningConnection):
     def connection_lost(self, exc: BaseException | None) -> None:
         began.pop(self, None)
         super().connection_lost(exc)
+        if (left := leaving.get(self)) is not None:
+            left()
 
     async def shutdown(self, timeout: float | None = 15.0) -> None:
         """Let the request under way finish. Cut off a client that has not taken the answer after `timeout` seconds."""

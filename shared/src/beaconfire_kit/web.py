@@ -8,7 +8,8 @@ import asyncio
 import math
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -150,6 +151,26 @@ def operators_application(routes: Iterable[web.AbstractRouteDef] = ()) -> web.Ap
     app.on_response_prepare.append(_harden)
     app.add_routes(routes)
     return app
+
+
+leaving: dict[Any, Callable[[], object]] = {}
+"""What to call when a connection is lost whose request is being answered, if something is."""
+
+
+@contextmanager
+def when_client_leaves(request: web.Request, callback: Callable[[], object]) -> Iterator[None]:
+    """Call `callback` if the client's connection is lost in the block, at once if it is lost already.
+
+    aiohttp does not end the handler of a request whose client is gone, and a handler that waits would not notice.
+    """
+    connection = request.protocol
+    leaving[connection] = callback
+    try:
+        if request.transport is None or request.transport.is_closing():
+            callback()
+        yield
+    finally:
+        del leaving[connection]
 
 
 def times_of(app: Mapping[Any, Any]) -> RequestTimes:
