@@ -46,7 +46,9 @@ class FakeAuth:
             root = name.rpartition("/")[0] or name
             allowed = root in roles
             rooms[name] = {"allowed": allowed, **({"root": root, "role": roles[root]} if allowed else {})}
-        return {"version": self.version, "rooms": rooms, "revoked": user in self.revoked}
+        kind = question.get("rootsOf")
+        roots = {root: role for root, role in roles.items() if kind and root.startswith(f"{kind}:")}
+        return {"version": self.version, "rooms": rooms, "roots": roots, "revoked": user in self.revoked}
 
     @asynccontextmanager
     async def running(self, server: Broker) -> AsyncIterator["FakeAuth"]:

@@ -1,6 +1,7 @@
 """Write `docs/reference/settings.md`: the environment variables of each service."""
 
 import json
+from collections.abc import Mapping
 from enum import Enum
 from pathlib import Path
 from types import NoneType, UnionType
@@ -52,6 +53,8 @@ def _default(field: FieldInfo) -> str:
         value = value.value
     if isinstance(value, tuple | list):
         value = ",".join(str(one) for one in value)
+    if isinstance(value, Mapping):
+        return f"`{json.dumps(value)}`"
     if value is None or value == "":
         return "empty"
     return f"`{json.dumps(value)}`" if isinstance(value, bool | int | float) else f"`{value}`"
@@ -65,6 +68,8 @@ def _type(annotation: Any) -> str:
         return " or ".join(_type(one) for one in get_args(annotation) if one is not NoneType)
     if origin in (tuple, list):
         return "list"
+    if origin is Mapping:
+        return "object"
     names = {
         str: "text",
         int: "whole number",

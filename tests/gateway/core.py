@@ -50,6 +50,9 @@ class Open:
     async def decide(self, _claims: Claims, rooms: Sequence[str]) -> Mapping[str, Subscription | BeaconfireError]:
         return dict.fromkeys(rooms, SUBSCRIPTION)
 
+    async def roots(self, _claims: Claims, _kind: str) -> Sequence[str]:
+        return ()
+
     async def reconsider(self, session: Session, claims: Claims) -> None: ...
 
     def doubt(self, user_id: str | None = None) -> None: ...

@@ -201,6 +201,9 @@ class Core(Model):
             for name, role in roles.items()
         }
 
+    async def roots(self, claims: Claims, kind: str) -> Sequence[str]:
+        return ()
+
     async def reconsider(self, session: Session, claims: Claims) -> None: ...
 
     async def page(self, roots: Iterable[Pair], after: int, ring: Ring) -> tuple[Sequence[Entry], int]:

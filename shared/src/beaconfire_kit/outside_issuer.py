@@ -18,6 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from pydantic.alias_generators import to_camel
 
 from beaconfire_kit.roles import Role
+from beaconfire_kit.room_templates import RoomTemplateText
 from beaconfire_kit.secret_files import SHARED, Encoding, read_secrets
 from beaconfire_kit.setting_types import OptionalHttpAddress, TidyText
 from beaconfire_kit.subjects import ID_PATTERN, is_reserved
@@ -72,6 +73,8 @@ class OutsideIssuer(BaseModel):
     grants_claim: str = Field("beaconfire", min_length=1, max_length=200)
     grants: Mapping[RootPattern, Role] = Field({}, max_length=100)
     """The roots that the issuer's tokens may grant access to, each with the highest role. By default none."""
+    automatic_rooms: tuple[RoomTemplateText, ...] = Field((), max_length=20)
+    """The rooms that sessions of the issuer's users join at connect, in every dialect."""
 
     @model_validator(mode="before")
     @classmethod

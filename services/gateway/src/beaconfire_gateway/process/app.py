@@ -184,6 +184,7 @@ class _Process:
             hub=self.hub,
             users=self.users,
             door=self.door,
+            automatic_rooms=settings.rooms_at_connect,
             ring_bytes=settings.ring_bytes,
             ring_age_s=settings.ring_age_s,
             losing_s=self._tuning.losing_s,

@@ -1,15 +1,32 @@
 """Settings of the gateway."""
 
+import json
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 from pydantic_settings import NoDecode
 
 from beaconfire_gateway.process.static_files import check_folder
+from beaconfire_gateway.sessions.automatic_rooms import AutomaticRooms
 from beaconfire_gateway.sessions.limits import Limits
+from beaconfire_kit.room_templates import RoomTemplateText
 from beaconfire_kit.settings import AsksAuth, BehindProxies
+
+_DIALECT = re.compile(r"beaconfire\.v1|plain|socketio(:/[^\s,?]{1,100})?")
+
+
+def _check_dialect(name: str) -> str:
+    if _DIALECT.fullmatch(name) is None:
+        raise ValueError(f"{name[:80]!r} is not a dialect: use beaconfire.v1, plain, socketio or socketio:/namespace")
+    return name
+
+
+DialectName = Annotated[str, AfterValidator(_check_dialect)]
+"""`Dialect.name` of a dialect of this gateway."""
 
 
 class Settings(Limits, AsksAuth, BehindProxies):
@@ -40,6 +57,11 @@ class Settings(Limits, AsksAuth, BehindProxies):
         "handover",
         description="`handover`: after its handshake, aiohttp hands sockets over; `aiohttp` needs ten times the memory",
     )
+    automatic_rooms: Annotated[Mapping[DialectName, tuple[RoomTemplateText, ...]], NoDecode] = Field(
+        {"socketio:/realtime": ("user:{sub}", "workspace:*")},
+        description="Rooms that sessions join at connect without asking, by dialect, as a JSON object of lists; "
+        "see automatic_rooms.md",
+    )
     compression: bool = Field(
         False, description="Whether to compress messages for clients that support it (permessage-deflate)"
     )
@@ -63,12 +85,25 @@ class Settings(Limits, AsksAuth, BehindProxies):
         folders = [whole] if whole.is_dir() else [Path(one) for one in str(value).split(os.pathsep) if one]
         return tuple(check_folder(one) for one in folders)
 
+    @field_validator("automatic_rooms", mode="before")
+    @classmethod
+    def _read_automatic_rooms(cls, value: object) -> object:
+        try:
+            return json.loads(value) if isinstance(value, str) else value
+        except ValueError:
+            raise ValueError('not a JSON object like {"plain": ["user:{sub}"]}') from None
+
     @field_validator("compression")
     @classmethod
     def _check_compression(cls, value: bool, info: ValidationInfo) -> bool:
         if value and info.data.get("transport") == "aiohttp":
             raise ValueError("needs the transport handover: aiohttp would compress separately for each connection")
         return value
+
+    @property
+    def rooms_at_connect(self) -> AutomaticRooms:
+        """The rooms that sessions join at connect without asking."""
+        return AutomaticRooms(self.automatic_rooms, {one.name: one.automatic_rooms for one in self.outside_issuers})
 
     @property
     def limits(self) -> Limits:

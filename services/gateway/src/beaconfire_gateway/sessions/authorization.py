@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import islice
 from typing import TypeAlias
 
 from beaconfire_gateway.fanout.hub import Hub
@@ -150,6 +151,12 @@ class Authorization:
                 answers |= await self._ask(claims, [*remembered, *unknown])
         self._refuse_revoked(claims)
         return {name: answers[name] for name in rooms}
+
+    async def roots(self, claims: Claims, kind: str) -> Sequence[str]:
+        """Implements `Access`. The decisions about these roots are remembered, so `decide` need not ask again."""
+        answers = await self._ask(claims, (), roots_of=kind)
+        self._refuse_revoked(claims)
+        return list(answers)
 
     def member_changed(self, change: MemberChanged) -> None:
         """Apply a change of membership. Called in the stream's order."""
@@ -379,9 +386,10 @@ class Authorization:
                 del self._undecided[session]
 
     async def _ask(
-        self, claims: Claims, rooms: Sequence[str], *, in_line: bool = True
+        self, claims: Claims, rooms: Sequence[str], *, roots_of: str | None = None, in_line: bool = True
     ) -> dict[str, Subscription | BeaconfireError]:
-        request = authorization.question(claims, rooms)
+        """Return the answer for each of the rooms, and for each of the user's roots of the kind `roots_of`."""
+        request = authorization.question(claims, rooms, roots_of=roots_of)
         if isinstance(claims, OutsideClaims):
             offer(claims, claims.token)
         elif kept := self._kept.get((claims.user_id, claims.issued_at)):
@@ -395,8 +403,9 @@ class Authorization:
                 raise
             if reply.revoked:
                 raise BeaconfireError(errors.TOKEN_INVALID, "access was revoked: sign in again")
-            if life == self._life and not self._is_stale(claims.user_id, reply):
-                return self._read(claims, rooms, reply)
+            reply = _with_roots(reply)
+            if life == self._life and not self._is_stale(claims.user_id, reply, roots_of):
+                return self._read(claims, [*dict.fromkeys((*rooms, *reply.rooms))], reply)
             ASKED.labels("stale").inc()
         raise AuthUnavailable
 
@@ -414,9 +423,11 @@ class Authorization:
         finally:
             self._asks.release()
 
-    def _is_stale(self, user_id: str, reply: AuthorizeReply) -> bool:
+    def _is_stale(self, user_id: str, reply: AuthorizeReply, roots_of: str | None) -> bool:
         """Whether the answer was given before a change this gateway has already applied."""
         roots = {root for decision in reply.rooms.values() if (root := _root(decision)) is not None}
+        if roots_of is not None:  # a root that the answer does not have may be new
+            roots |= {root for user, root in self._changed if user == user_id and root.kind == roots_of}
         changes = (self._changed.get((user_id, root)) for root in roots)
         return any(change is not None and reply.version < change[1] for change in changes)
 
@@ -511,6 +522,15 @@ def _expire(session: Session) -> None:
 def _subscription(root: str, name: str, role: str) -> Subscription:
     """One object for all sessions with it. By text, as it is remembered: parsing would take ten times as long."""
     return Subscription(RoomKey(parse_pair(root), parse_room(name).pair), Role(role))
+
+
+def _with_roots(reply: AuthorizeReply) -> AuthorizeReply:
+    """Return the reply with the roots that it lists as rooms that are allowed, as many as a question may name."""
+    if len(reply.roots) > MAX_ROOMS:
+        log.warning("left out roots of a user", count=len(reply.roots) - MAX_ROOMS)
+    listed = islice(reply.roots.items(), MAX_ROOMS)
+    roots = {root: RoomDecision(allowed=True, root=root, role=role) for root, role in listed}
+    return reply.model_copy(update={"rooms": {**roots, **reply.rooms}}) if roots else reply
 
 
 def _root(decision: RoomDecision) -> Pair | None:

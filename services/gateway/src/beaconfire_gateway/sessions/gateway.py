@@ -10,6 +10,7 @@ from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.hub import Hub
 from beaconfire_gateway.fanout.outbound import BATCH_BYTES, SLICE, Outbound
 from beaconfire_gateway.fanout.ring import Ring
+from beaconfire_gateway.sessions.automatic_rooms import AutomaticRooms
 from beaconfire_gateway.sessions.catchup_cache import CatchUpCache
 from beaconfire_gateway.sessions.fair_queue import STEPS, FairQueue, Step
 from beaconfire_gateway.sessions.goaway import GoAways
@@ -109,6 +110,13 @@ class Access(Protocol):
         """
         ...
 
+    async def roots(self, claims: Claims, kind: str) -> Sequence[str]:
+        """Return the user's roots of a kind, as `workspace:w1`, as many as one question may name.
+
+        Raises BeaconfireError if no answer is possible now.
+        """
+        ...
+
     async def reconsider(self, session: "Session", claims: Claims) -> None:
         """Put a session out of the rooms that it may not hear with this newer token, and change its roles.
 
@@ -165,6 +173,7 @@ class Gateway:
         hub: "Hub[Session] | None" = None,
         users: Users | None = None,
         door: Doorkeeper | None = None,
+        automatic_rooms: AutomaticRooms | None = None,
         ring_bytes: int = 67_108_864,
         ring_age_s: float = 60,
         batch_bytes: int = BATCH_BYTES,
@@ -182,6 +191,7 @@ class Gateway:
         self.hub: Hub[Session] = Hub() if hub is None else hub
         self.users = users or Users(limits)
         self.door = door or Doorkeeper(limits)
+        self.automatic_rooms = automatic_rooms or AutomaticRooms({}, {})
         self.ring = Ring(max_bytes=ring_bytes, max_age_s=ring_age_s)
         self.outbound = Outbound(self.hub, call_soon, batch_bytes=batch_bytes, slice_sessions=slice_sessions)
         self.steps = FairQueue(call_soon, steps_per_turn=steps_per_turn)

@@ -129,9 +129,13 @@ async def _connect(session: Session, request: Connect) -> Answers:
     """The ack. Missed events since the cursor follow it, then live ones; or a `resync` if that cannot be."""
     gateway = session.gateway
     access = gateway.access
-    claims = await access.verify(request.token or session.offered_token)
+    token = request.token or session.offered_token
+    claims = await access.verify(token)
     await _reach(session, request.cursor)
     await catalogue_with(gateway, chain(*request.types.values()))
+    dialect = session.wire.dialect_name
+    rooms = await gateway.automatic_rooms.added_to(request.rooms, dialect, claims, token, access)
+    request = replace(request, rooms=rooms)
     decisions = await access.decide(claims, request.rooms)
     while await _make_room(session, claims.user_id, request):
         decisions = await access.decide(claims, request.rooms)  # membership may have changed meanwhile
@@ -145,7 +149,7 @@ async def _connect(session: Session, request: Connect) -> Answers:
     elif request.replaces:
         gateway.replace_elsewhere(request.replaces, claims.user_id)
     _log_connected(session, request)
-    rooms = _enter(session, _narrowed(decisions, request.types, gateway.catalogue.known))
+    answers = _enter(session, _narrowed(decisions, request.types, gateway.catalogue.known))
     offset, trouble = gateway.find_start(request.cursor)
     ack = Ack(
         request.id,
@@ -155,7 +159,7 @@ async def _connect(session: Session, request: Connect) -> Answers:
         heartbeat_s=session.connection.heartbeat_s,
         limits=gateway.limits.announced(),
         degraded=gateway.is_degraded,
-        rooms=rooms,
+        rooms=answers,
     )
     goaway = () if gateway.goaways is None else (gateway.goaways.to_newcomer(time.monotonic()),)
     if trouble is not None:
