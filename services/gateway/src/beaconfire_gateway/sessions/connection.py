@@ -4,6 +4,9 @@ A connection has two halves. A transport writes the half towards the client: wha
 it ends. The half towards the sessions exists twice. `SoleSession` is a session that is its own connection, because
 there may be very many of them. `SharedConnection` carries any number of sessions, as a protocol with namespaces needs.
 The classes of both halves can be mixed, because all but one of them have no slots of their own.
+
+The part of a connection that only moves bytes is a `Carrier`. Mostly the connection is its own carrier. Where a client
+may change from one carrier to another, as in Engine.IO, they are objects of their own.
 """
 
 import secrets
@@ -23,19 +26,15 @@ def farewell(error: BeaconfireError | None) -> tuple[int, str]:
     return (1000, "another connection took over") if error is None else (error.close_code, error.message)
 
 
-class Connection(ABC):
-    """See the module. It is counted at the door from before it is made until it is `gone`, once for all its sessions.
-
-    `id` names it in the log. `address` is what the door has counted.
-    """
+class Carrier(ABC):
+    """Moves the bytes of a connection. See the module. `id` names it in the log."""
 
     __slots__ = ()
 
     gateway: "Gateway"
     id: str
-    address: str
 
-    # The half towards the client. A transport implements it.
+    # A transport implements these.
 
     @property
     @abstractmethod
@@ -52,6 +51,49 @@ class Connection(ABC):
     def is_full(self) -> bool:
         """Whether it takes no more for now. It calls `full` and `drained` when that changes."""
 
+    @abstractmethod
+    def write(self, data: bytes) -> None:
+        """Write bytes of a session's wire, now. Once the connection is closed, this has no effect."""
+
+    @abstractmethod
+    def close(self, error: BeaconfireError) -> None:
+        """End it and every session on it, with the error's close code."""
+
+    # A transport calls these.
+
+    @abstractmethod
+    def heard(self) -> None:
+        """A sign of life came."""
+
+    @abstractmethod
+    def full(self) -> None:
+        """It takes no more for now."""
+
+    @abstractmethod
+    def drained(self) -> None:
+        """It takes more again."""
+
+    @abstractmethod
+    def lost(self) -> None:
+        """End every session on it, because the connection is gone."""
+
+    @abstractmethod
+    def gone(self) -> None:
+        """It does not exist any more, however it ended. Call this once: it leaves the door."""
+
+
+class Connection(Carrier):
+    """See the module. It is counted at the door from before it is made until it is `gone`, once for all its sessions.
+
+    `address` is what the door has counted. A transport implements the rest of the half towards the client here.
+    `SoleSession` and `SharedConnection` implement the other half: what a transport calls of `Carrier`, and what a
+    session calls here.
+    """
+
+    __slots__ = ()
+
+    address: str
+
     @property
     def heartbeat_s(self) -> int:
         """Seconds between two pings of a session. A transport whose clients expect another pace overrides it."""
@@ -62,10 +104,6 @@ class Connection(ABC):
         """Seconds that a client has to answer a ping, at least 1. They may be more than a heartbeat."""
         heartbeat_s = self.heartbeat_s
         return heartbeat_s - heartbeat_s // 2
-
-    @abstractmethod
-    def write(self, data: bytes) -> None:
-        """Write bytes of a session's wire, now. Once the connection is closed, this has no effect."""
 
     @abstractmethod
     def ping(self, session: "Session", data: bytes = b"") -> None:
@@ -89,32 +127,6 @@ class Connection(ABC):
     @abstractmethod
     def abort(self, session: "Session") -> None:
         """Drop it at once, without a word: the session's client, which is every session's, gives no sign of life."""
-
-    @abstractmethod
-    def close(self, error: BeaconfireError) -> None:
-        """End it and every session on it, with the error's close code."""
-
-    # The half towards the sessions: `SoleSession` and `SharedConnection` implement it. A transport calls these.
-
-    @abstractmethod
-    def heard(self) -> None:
-        """A sign of life came."""
-
-    @abstractmethod
-    def full(self) -> None:
-        """It takes no more for now."""
-
-    @abstractmethod
-    def drained(self) -> None:
-        """It takes more again."""
-
-    @abstractmethod
-    def lost(self) -> None:
-        """End every session on it, because the connection is gone."""
-
-    @abstractmethod
-    def gone(self) -> None:
-        """It does not exist any more, however it ended. Call this once: it leaves the door."""
 
     # A session calls these.
 

@@ -203,6 +203,11 @@ class Session(ABC):
         """The connection takes no more for now: catch up from here once it does."""
         if self.state is State.LIVE:
             LAGGING.inc()
+            self.pause()
+
+    def pause(self) -> None:
+        """Write it no event until `drained`: its connection is full, or changes its carrier."""
+        if self.state is State.LIVE:
             self._fall_behind(self.gateway.position).wait_for_queued()
 
     def drained(self) -> None:

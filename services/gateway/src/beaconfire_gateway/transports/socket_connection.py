@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Callable
 
 from beaconfire_gateway.fanout.targets import Writer
-from beaconfire_gateway.sessions.connection import Connection
+from beaconfire_gateway.sessions.connection import Carrier
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.sessions.timers import Call
 from beaconfire_gateway.transports.sockets import Sockets
@@ -17,11 +17,11 @@ MIXED_IN: tuple[str, ...] = ()
 """The slots of a class that is mixed in. No literal, because mypy would then refuse every attribute."""
 
 
-class SocketConnection(Connection):
+class SocketConnection(Carrier):
     """Owns a file descriptor, which is its target. Implements `sockets.SocketProtocol`, except `data_received`.
 
-    It has no slots, so that it can be mixed into a `SoleSession` or a `SharedConnection`. The class that does so names
-    `SLOTS` among its own, and calls `_serve` before anything else.
+    It has no slots, so that it can be mixed into a `SoleSession`, a `SharedConnection`, or a carrier that is an object
+    of its own. The class that does so names `SLOTS` among its own, and calls `_serve` before anything else.
     """
 
     __slots__ = MIXED_IN
@@ -59,7 +59,7 @@ class SocketConnection(Connection):
     def resume_writing(self) -> None:
         self.drained()
 
-    # Connection.
+    # connection.Carrier.
 
     @property
     def writer(self) -> Writer:

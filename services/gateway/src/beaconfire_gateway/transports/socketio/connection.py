@@ -1,0 +1,214 @@
+"""Define the connection of an Engine.IO client, and what carries it.
+
+    client ── carrier ── EngineConnection ── sessions
+
+A connection lives as long as its Engine.IO session (`sid`). What carries its packets may be replaced: a client that
+begins with polling goes on over a WebSocket (`move_to`). Its sessions do not notice. They write the same bytes over any
+carrier (`wire.engineio`), and catch up on the new one, as sessions do whose socket was full.
+"""
+
+from abc import abstractmethod
+
+from beaconfire_gateway.fanout.targets import Target, Writer
+from beaconfire_gateway.sessions.connection import Carrier, SharedConnection
+from beaconfire_gateway.sessions.gateway import Gateway
+from beaconfire_gateway.sessions.session import Session
+from beaconfire_gateway.transports.socket_connection import MIXED_IN
+from beaconfire_gateway.wire.engineio import PING, InvalidPacket, Packet, PacketType
+from beaconfire_kit import logs
+from beaconfire_kit.errors import BeaconfireError
+
+log = logs.get(__name__)
+
+PING_TIMEOUT_S = 20
+"""How long a client may take to answer a ping. Socket.IO's own default."""
+
+
+class EngineCarrier(Carrier):
+    """Carries the packets of one engine connection. A transport mixes in the half towards the client.
+
+    It reports to its connection only while the connection is carried by it. One that is being tried out, and one that
+    was replaced, end without a trace. It has no slots: a class that mixes it in has `engine`, `gateway` and `id`.
+    """
+
+    __slots__ = MIXED_IN
+
+    engine: "EngineConnection"
+
+    def received(self, packet: Packet) -> None:
+        """A packet came. Raises InvalidPacket: the transport ends the connection then, in its own way."""
+        self.engine.receive(packet)
+
+    @abstractmethod
+    def take(self) -> bytes:
+        """Stop carrying, and return the frames that were written to it and have not left."""
+
+    @abstractmethod
+    def end(self, error: BeaconfireError | None = None) -> None:
+        """Say goodbye after everything that was written before, and end. A stuck peer is not waited for.
+
+        Engine.IO has no place for a reason. A WebSocket's close frame names the error.
+        """
+
+    @abstractmethod
+    def abort(self) -> None:
+        """End at once."""
+
+    @property
+    def is_current(self) -> bool:
+        """Whether its connection is carried by it."""
+        return self.engine.carrier is self
+
+    # connection.Carrier: what a transport calls.
+
+    def heard(self) -> None:
+        if self.is_current:
+            self.engine.heard()
+
+    def full(self) -> None:
+        if self.is_current:
+            self.engine.full()
+
+    def drained(self) -> None:
+        if self.is_current:
+            self.engine.drained()
+
+    def lost(self) -> None:
+        if self.is_current:
+            self.engine.lost()
+
+    def gone(self) -> None:
+        if self.is_current:
+            self.engine.gone()
+
+    def close(self, error: BeaconfireError) -> None:
+        if self.is_current:
+            self.engine.close(error)
+        else:
+            self.end(error)
+
+
+class EngineConnection(SharedConnection):
+    """See the module. A subclass says what its messages are.
+
+    It pings the client while no session on it does.
+    """
+
+    __slots__ = ("_pinged_at", "_unanswered_since", "carrier", "sid")
+
+    carrier: EngineCarrier
+
+    def __init__(self, gateway: Gateway, carrier: EngineCarrier, sid: str, *, address: str) -> None:
+        """`sid` is a secret of the client: it is in no log."""
+        super().__init__(gateway, address=address)
+        self.sid = sid
+        self._carry_on(carrier)
+        self._pinged_at = gateway.timers.now
+        self._unanswered_since: int | None = None
+        gateway.timers.within(self.heartbeat_s, self)
+
+    @abstractmethod
+    def on_message(self, data: bytes) -> None:
+        """A message of text came. It is valid UTF-8. Raises InvalidPacket if the client broke the protocol."""
+
+    @abstractmethod
+    def on_binary(self, data: bytes) -> None:
+        """A binary message came. Raises InvalidPacket if the client broke the protocol."""
+
+    # For carriers.
+
+    def receive(self, packet: Packet) -> None:
+        """Take a client's packet. Raises InvalidPacket if the client broke the protocol."""
+        if packet.type is PacketType.MESSAGE:
+            if packet.is_binary:
+                self.on_binary(packet.data)
+            else:
+                self.on_message(packet.data)
+        elif packet.type is PacketType.PONG:
+            self.heard()
+        elif packet.type is PacketType.CLOSE:
+            self.lost()
+            self.carrier.end()
+        else:
+            raise InvalidPacket(f"a client sends no {packet.type.name.lower()} here")
+
+    def move_to(self, carrier: EngineCarrier) -> None:
+        """Go on over another carrier. Nothing is lost, and the order stays."""
+        for session in list(self.sessions):
+            session.pause()
+        before = self.carrier
+        self._carry_on(carrier)
+        if data := before.take():
+            carrier.write(data)
+        self.heard()
+        if not self.is_full:
+            self.drained()
+
+    def heard(self) -> None:
+        self._unanswered_since = None
+        super().heard()
+
+    # timers.Timed.
+
+    def on_timer(self) -> None:
+        """Ping if no session did, and end a connection whose client does not answer."""
+        if not self._is_open:
+            return
+        timers, interval_s = self.gateway.timers, self.heartbeat_s
+        if self._unanswered_since is not None and timers.now - self._unanswered_since >= self.patience_s:
+            log.info("no sign of life", connection=self.id)
+            self.carrier.abort()
+            return
+        if timers.now - self._pinged_at >= interval_s:
+            self._ping()
+        timers.within(min(interval_s, self.patience_s), self)
+
+    def _carry_on(self, carrier: EngineCarrier) -> None:
+        self.carrier = carrier
+        carrier.engine, carrier.id = self, self.id
+
+    @property
+    def _is_open(self) -> bool:
+        return bool(self.sessions) or self in self.gateway.connecting
+
+    def _ping(self) -> None:
+        self._pinged_at = self.gateway.timers.now
+        if self._unanswered_since is None:
+            self._unanswered_since = self._pinged_at
+        self.write(PING)
+
+    # connection.Connection.
+
+    @property
+    def patience_s(self) -> int:
+        """Engine.IO's pingTimeout. Its pingInterval is `heartbeat_s`."""
+        return min(PING_TIMEOUT_S, self.heartbeat_s)
+
+    @property
+    def writer(self) -> Writer:
+        return self.carrier.writer
+
+    @property
+    def target(self) -> Target:
+        return self.carrier.target
+
+    @property
+    def is_full(self) -> bool:
+        return self.carrier.is_full
+
+    def write(self, data: bytes) -> None:
+        self.carrier.write(data)
+
+    def ping(self, session: Session, data: bytes = b"") -> None:
+        if data:
+            self.write(data)
+        self._ping()
+
+    def abort(self, session: Session) -> None:
+        self.carrier.abort()
+
+    def close(self, error: BeaconfireError) -> None:
+        """End it. Its client connects again by itself, as Engine.IO clients do after any end but their own."""
+        log.info("closing connection", connection=self.id, reason=error.message)
+        self.lost()
+        self.carrier.end(error)
