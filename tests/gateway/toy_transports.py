@@ -13,13 +13,17 @@ from beaconfire_gateway.sessions.connection import SharedConnection, farewell
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.sessions.sole_session import SoleSession
-from beaconfire_gateway.transports.admission import Admission
-from beaconfire_gateway.transports.handover import hand_over
+from beaconfire_gateway.transports.aiohttp_websocket_connection import (
+    AIOHTTP_SLOTS,
+    AiohttpSocket,
+    AiohttpWebSocketConnection,
+)
 from beaconfire_gateway.transports.socket_connection import SLOTS as SOCKET_SLOTS
 from beaconfire_gateway.transports.socket_connection import SocketConnection
 from beaconfire_gateway.transports.sockets import Sockets
-from beaconfire_gateway.transports.upgrade import accept_key, switching
-from beaconfire_gateway.transports.websocket_connection import PING_FRAME, SLOTS, WebSocketConnection
+from beaconfire_gateway.transports.websocket_connection import SLOTS, WebSocketConnection
+from beaconfire_gateway.transports.websocket_half import WebSocketHalf
+from beaconfire_gateway.transports.websocket_opening import WebSocketOpening
 from beaconfire_gateway.wire.dialect import Spliced
 from beaconfire_gateway.wire.framing import TextFrames
 from beaconfire_gateway.wire.messages import Event, Message
@@ -45,14 +49,16 @@ class InNamespace(TextFrames):
 NAMESPACES = {name: Wire(Words(), InNamespace(name)) for name in ("/a", "/b")}
 
 
-class NamespacedSocket(WebSocketConnection, SharedConnection):
-    """A WebSocket whose messages name the session that they are for: `/a connect ann e:10 campaign:c1`."""
+class Namespaced(WebSocketHalf, SharedConnection):
+    """A WebSocket whose messages name the session that they are for: `/a connect ann e:10 campaign:c1`.
 
-    __slots__ = (*SLOTS, "namespaces")
+    This is what is the same on a socket of ours and on aiohttp's.
+    """
 
-    def __init__(self, gateway: Gateway, sockets: Sockets, descriptor: int, *, address: str) -> None:
+    __slots__ = ("namespaces",)
+
+    def __init__(self, gateway: Gateway, *, address: str) -> None:
         self.namespaces: dict[str, Session] = {}
-        self._serve_websocket(sockets, descriptor, inflates=False)
         super().__init__(gateway, address=address)
 
     def on_text(self, payload: bytes) -> None:
@@ -60,9 +66,6 @@ class NamespacedSocket(WebSocketConnection, SharedConnection):
         if name not in self.namespaces:
             self.namespaces[name] = Lined(NAMESPACES[name], self)
         self.namespaces[name].receive(message.encode())
-
-    def ping(self, session: Session, data: bytes = b"") -> None:
-        self.write(PING_FRAME + data)
 
     def hang_up(self, session: Session, error: BeaconfireError | None) -> None:
         """End a namespace. The socket stays open for others."""
@@ -75,18 +78,31 @@ class NamespacedSocket(WebSocketConnection, SharedConnection):
         self._close(*farewell(error))
 
 
-async def handle_namespaced(
-    gateway: Gateway, admission: Admission, sockets: Sockets, request: web.Request
-) -> web.StreamResponse:
+class NamespacedSocket(WebSocketConnection, Namespaced):
+    """On a socket of ours."""
+
+    __slots__ = SLOTS
+
+    def __init__(self, gateway: Gateway, sockets: Sockets, descriptor: int, *, address: str) -> None:
+        self._serve_websocket(sockets, descriptor, inflates=False)
+        super().__init__(gateway, address=address)
+
+
+class AiohttpNamespacedSocket(AiohttpWebSocketConnection, Namespaced):
+    """On a socket that aiohttp serves."""
+
+    __slots__ = AIOHTTP_SLOTS
+
+    def __init__(self, gateway: Gateway, socket: AiohttpSocket, *, address: str) -> None:
+        self._serve_aiohttp(socket)
+        super().__init__(gateway, address=address)
+
+
+async def handle_namespaced(gateway: Gateway, opening: WebSocketOpening, request: web.Request) -> web.StreamResponse:
     """The route of `NamespacedSocket`. Its clients offer no subprotocol."""
-    admission.check_origin(request)
-    accept = accept_key(request)
-    if accept is None:
-        admission.refuse("handshake")
-        raise web.HTTPBadRequest(reason="expected a WebSocket handshake")
-    address = admission.enter(request)
-    hand_over(
-        request, admission, address, partial(NamespacedSocket, gateway, sockets, address=address), switching(accept)
+    accept = opening.check(request)
+    return await opening.open(
+        request, accept, ours=partial(NamespacedSocket, gateway), aiohttps=partial(AiohttpNamespacedSocket, gateway)
     )
 
 

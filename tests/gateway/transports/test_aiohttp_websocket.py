@@ -8,6 +8,7 @@ import json
 import select
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -18,7 +19,8 @@ from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.gateway import Incoming
 from beaconfire_gateway.sessions.session import Session
-from beaconfire_gateway.transports import aiohttp_websocket
+from beaconfire_gateway.transports.aiohttp_websocket import AiohttpWebSocket
+from beaconfire_gateway.transports.aiohttp_websocket_connection import Full, serve
 from beaconfire_gateway.wire.framing import TextFrames
 from beaconfire_gateway.wire.messages import Degraded
 from beaconfire_gateway.wire.native import Native
@@ -102,18 +104,17 @@ async def served_core(transports: list[Any]) -> AsyncIterator[tuple[Core, str]]:
     """The core and its URL, with nothing but aiohttp around it. Each connection's transport is added to the list."""
     loop = asyncio.get_running_loop()
     core = build_core(call_soon=loop.call_soon, spawn=spawning(loop), epoch="e")
-    wire, full = Wire(Native(), TextFrames()), aiohttp_websocket.Full(core.spawn)
+    wire, full = Wire(Native(), TextFrames()), Full(core.spawn)
 
     async def handle(request: web.Request) -> web.StreamResponse:
         transports.append(request.transport)
         core.door.enter("an address")
-        return await aiohttp_websocket.serve(
+        return await serve(
             core,
-            wire,
             request,
-            subprotocol=SUBPROTOCOL,
+            partial(AiohttpWebSocket, core, wire, address="an address", offered_token=""),
             address="an address",
-            offered_token="",
+            subprotocol=SUBPROTOCOL,
             full_bytes=65_536,
             full=full,
         )

@@ -14,6 +14,7 @@ from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.session import State
 from beaconfire_gateway.transports.admission import Admission
 from beaconfire_gateway.transports.sockets import Sockets
+from beaconfire_gateway.transports.websocket_opening import WebSocketOpening
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError
@@ -213,11 +214,18 @@ async def test_closed_event_stream_says_why_and_is_dropped_if_its_client_stays(c
     assert (stream.target, dict(core.door.addresses)) == (-1, {})
 
 
-async def test_route_of_another_protocol_upgrades_clients_without_a_subprotocol(core: Core, sockets: Sockets) -> None:
-    """A real request becomes a socket with sessions. The answer names no subprotocol, because none was offered."""
+@pytest.mark.parametrize("is_ours", [True, False])
+async def test_route_of_another_protocol_upgrades_clients_without_a_subprotocol(
+    core: Core, sockets: Sockets, is_ours: bool
+) -> None:
+    """A real request becomes a socket with sessions, of ours or aiohttp's.
+
+    The answer names no subprotocol, because none was offered. One session ends, and the other one goes on.
+    """
     admission = Admission(core, allowed_origins=(), addresses=ClientAddresses(BehindProxies()))
+    opening = WebSocketOpening(core, admission, sockets=sockets if is_ours else None, max_buffer_bytes=65_536)
     app = web.Application()
-    app.router.add_get("/ws", partial(handle_namespaced, core, admission, sockets))
+    app.router.add_get("/ws", partial(handle_namespaced, core, opening))
     runner = web.AppRunner(app)
     await runner.setup()
     try:
@@ -227,10 +235,14 @@ async def test_route_of_another_protocol_upgrades_clients_without_a_subprotocol(
             raw.write(handshake(url, drop="Sec-WebSocket-Protocol"))
             head = await raw.reader.readuntil(b"\r\n\r\n")
             raw.write(client_frame(b"/a connect ann e:10 campaign:c1"))
-            ack = await raw.frame()
+            raw.write(client_frame(b"/b connect bob e:10 campaign:c1"))
+            heard = [(await raw.frame())[1] for _ in range(2)]
+            core.hub.sessions_of("ann")[0].close(BeaconfireError(errors.TOKEN_INVALID, "the token ran out"))
+            deliver(core, 11, b"abc")
+            heard += [(await raw.frame())[1] for _ in range(2)]
     finally:
         await runner.cleanup()
 
     assert head.startswith(b"HTTP/1.1 101 ")
     assert b"Sec-WebSocket-Protocol" not in head
-    assert ack[1].startswith(b"/a ")
+    assert heard == [b"/a connection.ack", b"/b connection.ack", b"/a over 4401", b"/b 11 cba"]

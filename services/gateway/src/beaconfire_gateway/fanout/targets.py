@@ -1,7 +1,7 @@
 """Define targets, through which the core writes. Each stands for one connection. No I/O.
 
 Only a transport knows its targets. A target is a file descriptor for our own sockets (`sockets`), and a function for
-connections that aiohttp serves (`aiohttp_websocket`). So each session also has the writer for its target.
+connections that aiohttp serves (`aiohttp_websocket_connection`). So each session also has the writer for its target.
 """
 
 from collections.abc import Callable, Hashable, Iterable

@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
 from aiohttp import web
+from aiohttp.typedefs import Handler
 
 from beaconfire_gateway.fanout.checking import Checker
 from beaconfire_gateway.fanout.hub import Hub
@@ -36,6 +37,7 @@ from beaconfire_gateway.transports.admission import Admission
 from beaconfire_gateway.transports.handshake import Handshake
 from beaconfire_gateway.transports.socketio.relay import Relay
 from beaconfire_gateway.transports.sockets import Sockets
+from beaconfire_gateway.transports.websocket_opening import WebSocketOpening
 from beaconfire_kit import broker, errors, logs
 from beaconfire_kit.authorization import Auth
 from beaconfire_kit.catalogue.timeline import Timeline
@@ -47,6 +49,8 @@ from beaconfire_kit.web import CROSS_ORIGIN, DRAIN, FINISH_S, FOR_OPERATORS, app
 
 log = logs.get(__name__)
 
+TRANSPORTS = ("GET /ws",)
+"""The routes of the transports. `_open_doors` has a handler for each."""
 CHECK_EVERY_S, CHECK = 0.02, 100
 """Events that no session heard are checked at a pace that leaves the core to those that are: 5,000 a second, 5 %."""
 FINISH_REQUESTS_S = 2.0
@@ -76,7 +80,9 @@ def build(
     app[FINISH_S] = min(FINISH_REQUESTS_S, settings.stop_timeout_s)
     app[DRAIN] = process.drain
     app[CROSS_ORIGIN] = cors.RULES
-    app.router.add_get("/ws", process.handle_socket, allow_head=False)
+    for route in TRANSPORTS:
+        method, path = route.split()
+        app.router.add_route(method, path, process.door_of(route))
     operators = Operators(process.hub, process.limits, process.users, process.door)
     document = CatalogueDocument(process.timeline)
     own = operators.routes_of_a_worker() if worker else operators.routes()
@@ -105,7 +111,7 @@ class _Process:
         self._asked: set[asyncio.Task[None]] = set()
         self._intake: Intake | None = None
         self._relay: Relay | None = None
-        self._handshake: Handshake | None = None
+        self._doors: Mapping[str, Handler] = {}
         self._gateway: Gateway | None = None
 
     def why_not_ready(self) -> str | None:
@@ -115,12 +121,18 @@ class _Process:
             return "starting: waiting for the broker"
         return self._intake.why_not_ready()
 
-    async def handle_socket(self, request: web.Request) -> web.StreamResponse:
-        if self._stopping:
-            raise _going_away()
-        if self._handshake is None or self._intake is None or not self._intake.ready:
-            raise BeaconfireError(errors.UNAVAILABLE, "starting, try again", retry_after_ms=1000)
-        return await self._handshake.handle(request)
+    def door_of(self, route: str) -> Handler:
+        """The handler of a transport's route. It answers 503 before the gateway is ready, and once it closes."""
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            if self._stopping:
+                raise _going_away()
+            door = self._doors.get(route)
+            if door is None or self._intake is None or not self._intake.ready:
+                raise BeaconfireError(errors.UNAVAILABLE, "starting, try again", retry_after_ms=1000)
+            return await door(request)
+
+        return handle
 
     async def run(self, _app: web.Application) -> AsyncIterator[None]:
         """Run everything beside HTTP. Shutdown order: (drain, stop listening, close sessions,) leave NATS."""
@@ -203,15 +215,9 @@ class _Process:
             silence_s=self._tuning.silence_s,
             young_s=self._tuning.young_s,
         )
-        self._handshake = Handshake(
-            gateway,
-            Admission(gateway, allowed_origins=settings.allowed_origins, addresses=ClientAddresses(settings)),
-            max_buffer_bytes=settings.max_buffer_bytes,
-            compression=settings.compression,
-            sockets=sockets,
-        )
         self._relay = Relay(nc, gateway.process_id, spawn=self._spawn)
         await self._relay.subscribe()
+        self._doors = self._open_doors(gateway, sockets)
         await revisions.subscribe()
         await nc.subscribe_direct(f"{broker.EPHEMERAL_PREFIX}>", delivery.deliver_ephemeral)
         async with AsyncExitStack() as stack:
@@ -225,6 +231,14 @@ class _Process:
             held_s = settings.heartbeat_s + 3  # by the timers, which are a second or two late
             tasks.create_task(_turn(gateway, Collector(authorization.let_go, held_s)), name="timers")
             tasks.create_task(_check(delivery), name="unchecked events")
+
+    def _open_doors(self, gateway: Gateway, sockets: Sockets | None) -> Mapping[str, Handler]:
+        """The handler of each of `TRANSPORTS`. Without `sockets`, aiohttp serves the clients."""
+        settings = self._settings
+        admission = Admission(gateway, allowed_origins=settings.allowed_origins, addresses=ClientAddresses(settings))
+        opening = WebSocketOpening(gateway, admission, sockets=sockets, max_buffer_bytes=settings.max_buffer_bytes)
+        compression = settings.compression and sockets is not None
+        return {"GET /ws": Handshake(gateway, admission, opening, compression=compression).handle}
 
     def _hearing_other_workers(self, gateway: Gateway) -> AbstractContextManager[None]:
         """End sessions that clients of other workers have replaced."""

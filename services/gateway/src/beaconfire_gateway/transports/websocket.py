@@ -1,13 +1,11 @@
 """One session over a WebSocket on a socket of ours: each text message is a message of the session's dialect."""
 
-from beaconfire_gateway.sessions.connection import farewell
 from beaconfire_gateway.sessions.gateway import Gateway
-from beaconfire_gateway.sessions.session import Session, State
+from beaconfire_gateway.sessions.session import State
 from beaconfire_gateway.sessions.sole_session import SoleSession
 from beaconfire_gateway.transports.sockets import Sockets
-from beaconfire_gateway.transports.websocket_connection import PING_FRAME, SLOTS, WebSocketConnection
+from beaconfire_gateway.transports.websocket_connection import SLOTS, WebSocketConnection
 from beaconfire_gateway.wire.wire import Wire
-from beaconfire_kit.errors import BeaconfireError
 
 
 class WebSocket(WebSocketConnection, SoleSession):
@@ -40,9 +38,3 @@ class WebSocket(WebSocketConnection, SoleSession):
         """Write whole frames, now, unless the session is closed."""
         if self.state is not State.CLOSED:
             self._sockets.write(self._descriptor, data)
-
-    def ping(self, session: Session, data: bytes = b"") -> None:
-        self.write(PING_FRAME + data)
-
-    def hang_up(self, session: Session, error: BeaconfireError | None) -> None:
-        self._close(*farewell(error))

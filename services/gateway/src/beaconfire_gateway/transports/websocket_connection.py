@@ -3,33 +3,26 @@
 It knows no session: whatever speaks over a WebSocket says what a message is to it (`on_text`, `on_binary`).
 """
 
-import time
-from abc import abstractmethod
-
 from beaconfire_gateway.transports.socket_connection import MIXED_IN, SocketConnection
 from beaconfire_gateway.transports.socket_connection import SLOTS as SOCKET_SLOTS
 from beaconfire_gateway.transports.sockets import Sockets
+from beaconfire_gateway.transports.websocket_half import WebSocketHalf
 from beaconfire_gateway.wire.deflate import InflatingReader
 from beaconfire_gateway.wire.websocket_frames import FrameError, FrameReader, Opcode, decode_close, encode, encode_close
 from beaconfire_kit import errors, logs
-from beaconfire_kit.errors import BeaconfireError
-from beaconfire_kit.rates import spend
 
 log = logs.get(__name__)
 
 TOO_LARGE = 4413
-CONTROL_PER_MINUTE = 600
-"""Pings and pongs a client may send a minute: they cost no less than messages, which are limited."""
 PIECE_BYTES = 16_384
 MAX_AFTER_CLOSE_BYTES = 262_144
 """Of what a client goes on sending while we wait for its answer to our close frame; the rest is thrown away unread."""
 SLOTS = (*SOCKET_SLOTS, "_broken", "_controls_empty_at", "_inflates", "_read_after_close", "_reader")
 """The slots of a `WebSocketConnection`, which the class that mixes it in has to name."""
-PING_FRAME = encode(b"", Opcode.PING)
 _TEXT, _BINARY, _CLOSE, _PING = (int(code) for code in (Opcode.TEXT, Opcode.BINARY, Opcode.CLOSE, Opcode.PING))
 
 
-class WebSocketConnection(SocketConnection):
+class WebSocketConnection(WebSocketHalf, SocketConnection):
     """Reads frames, answers pings and close frames, and ends a connection whose bytes have no meaning.
 
     As `SocketConnection`, it is mixed in, and has no slots.
@@ -38,7 +31,6 @@ class WebSocketConnection(SocketConnection):
     __slots__ = MIXED_IN
 
     _broken: bool
-    _controls_empty_at: float
     _inflates: bool
     _read_after_close: int
     _reader: FrameReader | None
@@ -52,14 +44,6 @@ class WebSocketConnection(SocketConnection):
         self._controls_empty_at = 0.0
         self._reader = None
         self._serve(sockets, descriptor)
-
-    @abstractmethod
-    def on_text(self, payload: bytes) -> None:
-        """A text message came. It is valid UTF-8."""
-
-    def on_binary(self, payload: bytes) -> None:
-        """A binary message came. Raises FrameError if the protocol has none."""
-        raise FrameError(1003, "binary messages are not part of the protocol")
 
     # sockets.SocketProtocol.
 
@@ -79,7 +63,6 @@ class WebSocketConnection(SocketConnection):
         super().connection_lost()
 
     def _close(self, code: int, reason: str) -> None:
-        """Start the close handshake (RFC 6455 §7.1.2)."""
         self._say_goodbye(encode_close(code, reason))
 
     # Frames.
@@ -147,12 +130,7 @@ class WebSocketConnection(SocketConnection):
             self._handle_control(opcode, payload)
 
     def _handle_control(self, opcode: int, payload: bytes) -> None:
-        self._controls_empty_at, wait_s = spend(self._controls_empty_at, 1, CONTROL_PER_MINUTE, time.monotonic())
-        if wait_s:
-            self.close(BeaconfireError(errors.TOO_MANY, f"at most {CONTROL_PER_MINUTE} pings a minute"))
-            return
-        self.heard()
-        if opcode == _PING:
+        if self._may_send_control() and opcode == _PING:
             self._sockets.write(self._descriptor, encode(payload, Opcode.PONG))
 
     def _answer_close(self, payload: bytes) -> None:

@@ -1,0 +1,252 @@
+"""Serve a WebSocket with aiohttp alone: the fallback if a release of aiohttp breaks the handover (ADR 0005).
+
+It uses only aiohttp's public API. It costs what the handover saves: 14 KiB a connection, a task, aiohttp's own parser.
+Three things differ on the wire. aiohttp's reader decides how broken frames are refused (1009 if a message is too
+large). Messages are never compressed. A stopping gateway does not wait for the answer to its close frame.
+
+It knows no session, as `websocket_connection`, whose place it takes.
+"""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import WSMsgType, web
+
+from beaconfire_gateway.fanout.targets import CALLING, Target, Writer
+from beaconfire_gateway.sessions.gateway import Gateway
+from beaconfire_gateway.sessions.session import Session
+from beaconfire_gateway.sessions.timers import Call
+from beaconfire_gateway.transports.socket_connection import CLOSE_TIMEOUT_S, MIXED_IN
+from beaconfire_gateway.transports.websocket_half import WebSocketHalf
+from beaconfire_gateway.wire.websocket_frames import FrameError, Opcode, encode, encode_close
+from beaconfire_kit import errors, logs
+from beaconfire_kit.errors import BeaconfireError
+
+log = logs.get(__name__)
+
+LOOK_S = 0.05
+AIOHTTP_SLOTS = ("_closing", "_controls_empty_at", "_is_full", "_resumed", "_socket")
+"""The slots of an `AiohttpWebSocketConnection`, which the class that mixes it in has to name."""
+
+
+class Full:
+    """Looks at all full sockets every LOOK_S: aiohttp does not say when one has room again."""
+
+    def __init__(self, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
+        self._spawn = spawn
+        self._connections: list[AiohttpWebSocketConnection] = []
+        self._looks = False
+
+    def watch(self, connection: "AiohttpWebSocketConnection") -> None:
+        """Call its `has_drained` once, when it has room."""
+        self._connections.append(connection)
+        if not self._looks:
+            self._looks = True
+            self._spawn(self._look())
+
+    async def _look(self) -> None:
+        call_soon = asyncio.get_running_loop().call_soon
+        while self._connections:
+            await asyncio.sleep(LOOK_S)
+            still = []
+            for one in self._connections:
+                if one.has_room:
+                    call_soon(one.has_drained)  # separately, so that a failure does not affect the others
+                else:
+                    still.append(one)
+            self._connections = still
+        self._looks = False
+
+
+@dataclass(frozen=True, slots=True)
+class AiohttpSocket:
+    """A WebSocket that aiohttp has opened. It is full when more than `full_bytes` wait in its transport."""
+
+    response: web.WebSocketResponse
+    transport: Any
+    full_bytes: int
+    full: Full
+
+
+class Handshaking:
+    """A handshake that is being answered. A gateway that stops ends it. Implements `gateway.Pending`."""
+
+    def __init__(self, transport: Any) -> None:
+        self._transport = transport
+
+    def close(self, error: BeaconfireError) -> None:
+        self._transport.abort()
+
+
+async def serve(
+    gateway: Gateway,
+    request: web.Request,
+    make: Callable[[AiohttpSocket], "AiohttpWebSocketConnection"],
+    *,
+    address: str,
+    subprotocol: str | None,
+    full_bytes: int,
+    full: Full,
+) -> web.StreamResponse:
+    """Answer the handshake, and stay until the connection that `make` makes of the socket has ended.
+
+    The doorkeeper has counted `address`.
+    """
+    connection = None
+    handshake = Handshaking(request.transport)
+    gateway.connecting.add(handshake)
+    response = web.WebSocketResponse(
+        protocols=() if subprotocol is None else (subprotocol,),
+        autoping=False,
+        autoclose=False,  # its own close handshake drops the connection before the peer has answered
+        compress=False,
+        max_msg_size=gateway.limits.max_frame_bytes,
+        timeout=CLOSE_TIMEOUT_S,  # of the answer to a close that aiohttp sends: a broken frame's
+    )
+    try:
+        await response.prepare(request)
+        connection = make(AiohttpSocket(response, request.transport, full_bytes, full))
+        gateway.connecting.discard(handshake)
+        await connection.listen()
+    finally:
+        gateway.connecting.discard(handshake)
+        if connection is None:
+            gateway.door.leave(address, was_connected=False)
+        else:
+            connection.gone()
+    return response
+
+
+class AiohttpWebSocketConnection(WebSocketHalf):
+    """Reads messages, answers pings and close frames, and ends a connection whose bytes have no meaning.
+
+    As `WebSocketConnection`, it is mixed in and has no slots. The class that does so names `AIOHTTP_SLOTS` among its
+    own, and calls `_serve_aiohttp` before anything else.
+    """
+
+    __slots__ = MIXED_IN
+
+    _closing: bool
+    """Whether the close frame was written, or the connection is gone."""
+    _is_full: bool
+    _resumed: asyncio.Event
+    _socket: AiohttpSocket
+
+    def _serve_aiohttp(self, socket: AiohttpSocket) -> None:
+        """Serve a socket from now on. `listen` reads from it."""
+        self._socket = socket
+        self._closing = False
+        self._controls_empty_at = 0.0
+        self._is_full = False
+        self._resumed = asyncio.Event()
+
+    async def listen(self) -> None:
+        """Receive messages until the connection ends."""
+        try:
+            await self._listen()
+        finally:
+            self._closing = True
+
+    async def _listen(self) -> None:
+        while True:
+            if self._is_full:  # a client that does not read is not listened to either
+                self._resumed.clear()
+                await self._resumed.wait()
+            message = await self._socket.response.receive()
+            if message.type not in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.PING, WSMsgType.PONG):
+                if message.type is WSMsgType.CLOSE:
+                    self._write_close(message.data or 1000, "")
+                    self._socket.transport.close()
+                return
+            if not self._closing:
+                self._handle(message)
+
+    def _handle(self, message: Any) -> None:
+        try:
+            if message.type is WSMsgType.TEXT:
+                self.on_text(message.data.encode())
+            elif message.type is WSMsgType.BINARY:
+                self.on_binary(bytes(message.data))
+            elif self._may_send_control() and message.type is WSMsgType.PING:
+                self.write(encode(bytes(message.data), Opcode.PONG))
+        except FrameError as broken:
+            log.info("broken frame", session=self.id, code=broken.code, reason=broken.reason)
+            self.lost()
+            self._close(broken.code, broken.reason)
+        except Exception:
+            # Raised further, the connection would be dropped without a close code.
+            log.exception("could not handle a message", session=self.id)
+            self.close(errors.internal(self.id))
+
+    # connection.Connection.
+
+    @property
+    def writer(self) -> Writer:
+        return CALLING
+
+    @property
+    def target(self) -> Target:
+        """For `targets.CallingWriter`."""
+        return self.write
+
+    @property
+    def is_full(self) -> bool:
+        """Whether so many bytes wait in its transport that it should take no more."""
+        return self._is_full
+
+    def write(self, data: bytes) -> None:
+        """Write whole frames: past aiohttp's writer, which takes one message at a time and has to be awaited."""
+        if self._closing:
+            return
+        self._write(data)
+        socket = self._socket
+        if not self._is_full and socket.transport.get_write_buffer_size() > socket.full_bytes:
+            self._is_full = True
+            self.full()
+            socket.full.watch(self)
+
+    def abort(self, session: Session | None = None) -> None:
+        """Drop the connection at once, with every session on it."""
+        self._closing = True
+        self._socket.transport.abort()
+        self._resumed.set()
+
+    def _close(self, code: int, reason: str) -> None:
+        if self._closing:
+            return
+        if self._is_full:
+            self.abort()
+        else:
+            self._write_close(code, reason)
+            abort: Callable[[], None] = self.abort
+            self.gateway.timers.after(CLOSE_TIMEOUT_S, Call(abort))
+
+    # For `Full`.
+
+    @property
+    def has_room(self) -> bool:
+        """Whether half of what may wait has gone; or all, with the connection."""
+        transport = self._socket.transport
+        waiting: int = transport.get_write_buffer_size()
+        return waiting <= self._socket.full_bytes // 2 or transport.is_closing()
+
+    def has_drained(self) -> None:
+        """It has room again."""
+        self._is_full = False
+        self._resumed.set()
+        if not self._closing:
+            self.drained()
+
+    def _write_close(self, code: int, reason: str) -> None:
+        if not self._closing:
+            self._closing = True
+            self._write(encode_close(code, reason))
+
+    def _write(self, data: bytes) -> None:
+        # The transport may be gone before `listen` has noticed. uvloop raises then, asyncio does not. A caller may be
+        # in the middle of a loop over many sessions.
+        with suppress(RuntimeError):
+            self._socket.transport.write(data)
