@@ -124,7 +124,11 @@ def _target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     debug = {"BEACONFIRE_LOG_LEVEL": "debug"}
     cheap_passwords = {"BEACONFIRE_ARGON2_TIME_COST": "1", "BEACONFIRE_ARGON2_MEMORY_KIB": "64"}
     # Many attacks by one user: the limits of a user and of an address have tests of their own.
-    roomy = {"BEACONFIRE_MESSAGES_PER_MINUTE_PER_USER": "100000", "BEACONFIRE_ROOMS_PER_MINUTE_PER_USER": "100000"}
+    roomy = {
+        "BEACONFIRE_MESSAGES_PER_MINUTE_PER_USER": "100000",
+        "BEACONFIRE_ROOMS_PER_MINUTE_PER_USER": "100000",
+        "BEACONFIRE_ATTEMPTS_PER_MINUTE_ADDRESS": "100000",
+    }
     environment = {"auth": debug | cheap_passwords, "publisher": debug, "gateway": debug | roomy}
     services = all_forked(Services(Plan(folder, gateways=1, environment=environment)))
     services.nats.monitoring_port = free_port()

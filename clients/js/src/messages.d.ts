@@ -60,6 +60,8 @@ export interface Refresh {
 export interface Ping {
   type: "ping";
   id: MessageId;
+  /** Whether the reply says what the client may still send. */
+  remaining?: boolean;
 }
 
 export type GatewayMessage =
@@ -126,6 +128,8 @@ export interface Success {
   rooms?: Record<RoomName, RoomAnswer>;
   /** In the answer to `subscribe`. Live events of its rooms after this cursor follow. */
   cursor?: Cursor;
+  /** In the answer to a `ping` with `remaining`: what may still be sent at once, by the limit's name in the ack. */
+  remaining?: Record<string, number>;
 }
 
 export interface Failure {

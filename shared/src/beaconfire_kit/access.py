@@ -37,7 +37,7 @@ from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.roles import Role, can_edit, can_own
 from beaconfire_kit.settings import AsksAuth
 from beaconfire_kit.subjects import Pair, is_id, parse_root
-from beaconfire_kit.tokens import Claims, InvalidToken, ServiceClaims
+from beaconfire_kit.tokens import Claims, InvalidToken, Reason, ServiceClaims
 from beaconfire_kit.verifier import JwksUnavailable, Verifier
 from beaconfire_kit.web import bearer_token, correlation_id, read_bytes
 
@@ -46,6 +46,14 @@ log = logs.get(__name__)
 REFUSED = "the token is missing, invalid or expired"
 """One text for every reason: a peer must not learn which it was."""
 _WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
+
+
+class TokenRefused(BeaconfireError):
+    """The token is not valid. `reason` is for us alone: the peer gets one text for every reason."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(errors.TOKEN_INVALID, REFUSED)
+        self.reason = reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +242,7 @@ class Access:
 
 @contextmanager
 def refusing_invalid_tokens(token: str) -> Iterator[None]:
-    """Turn what a verifier raises into errors for the bearer of the token: `token_invalid`, `unavailable`.
+    """Turn what a verifier raises into errors for the bearer of the token: TokenRefused, AuthUnavailable.
 
     A refusal is counted and logged with its reason.
     """
@@ -242,7 +250,7 @@ def refusing_invalid_tokens(token: str) -> Iterator[None]:
         yield
     except InvalidToken as error:
         refusals.report(error, token)
-        raise BeaconfireError(errors.TOKEN_INVALID, REFUSED) from None
+        raise TokenRefused(error.reason) from None
     except JwksUnavailable:
         raise AuthUnavailable from None
 

@@ -19,3 +19,9 @@ def spend(empty_at: float, count: float, per_window: float, now: float, window_s
     then = max(empty_at, now) + cost_s
     wait_s = then - now - window_s
     return (then, 0.0) if wait_s < ROUNDING_S else (empty_at, wait_s)
+
+
+def remaining(empty_at: float, per_window: int, now: float, window_s: float = 60.0) -> int:
+    """Return how many can be spent at time `now`, one at a time, before one is refused."""
+    spent_s = max(empty_at - now, 0.0)
+    return int((window_s - spent_s + ROUNDING_S) * per_window / window_s)

@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import time
 from collections import Counter
 from contextlib import AsyncExitStack
+from typing import Any
 
 import aiohttp
 import pytest
@@ -13,8 +15,10 @@ from hypothesis import strategies as st
 from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.sessions.limits import PATIENCE, Doorkeeper, LimitReached, Limits, Rate, Users
 from beaconfire_gateway.wire.websocket_frames import Opcode, decode_close
+from beaconfire_kit.rates import remaining, spend
 from tests.client import Closed, answering, open_socket
 from tests.fakes import FakeAuth
+from tests.forgery import Forger
 from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.gateway.events import fence
 from tests.websocket import client_frame, handshake, raw_socket, status_of
@@ -53,6 +57,85 @@ def test_allowance_never_grants_more_than_a_burst_and_what_flows_in(
         granted += min(count, per_minute)
 
     assert granted <= per_minute + (now - 100.0) * per_minute / 60 + 1
+
+
+@given(st.integers(1, 200), st.integers(0, 300), st.floats(0, 70))
+def test_what_remains_is_what_is_granted_before_the_next_refusal(per_minute: int, spent: int, pause: float) -> None:
+    empty_at = 0.0
+    for _ in range(spent):
+        empty_at, _wait_s = spend(empty_at, 1, per_minute, 1000.0)
+    now = 1000.0 + pause
+    told = remaining(empty_at, per_minute, now)
+    granted = 0
+    while True:
+        empty_at, wait_s = spend(empty_at, 1, per_minute, now)
+        if wait_s:
+            break
+        granted += 1
+
+    assert told == granted
+
+
+async def test_eleventh_invalid_token_of_an_address_in_a_minute_is_refused_with_a_retry_time(gateway: Gateway) -> None:
+    """Good tokens of the address are accepted meanwhile, and tokens that have expired are told so."""
+    closes = [await _refusal(gateway, "nonsense") for _ in range(10)]
+    told, end = await _refusal(gateway, "nonsense")
+    async with open_socket(gateway.url) as client:
+        accepted = await client.connect(gateway.auth.token("viewer"))
+    now = int(time.time())
+    old = Forger(gateway.auth.key, "k1").forged(claims={"iat": now - 1000, "exp": now - 60})
+    expired = [await _refusal(gateway, old) for _ in range(2)]
+
+    assert [(error, close.code) for error, close in closes] == [(None, 4401)] * 10
+    assert told is not None
+    assert (told["id"], told["code"], end.code) == (1, "too_many", 4429)
+    assert told["message"] == "one address may send 10 invalid tokens a minute"
+    assert 0 < told["retryAfterMs"] <= 6001
+    assert accepted["type"] == "connection.ack"
+    assert [(error, close.code) for error, close in expired] == [(None, 4401)] * 2
+
+
+async def test_number_of_invalid_tokens_is_a_setting(stream: NatsServer, auth: FakeAuth) -> None:
+    async with running_gateway(stream, auth, attempts_per_minute_address=2) as gateway:
+        codes = [(await _refusal(gateway, "nonsense"))[1].code for _ in range(3)]
+
+    assert codes == [4401, 4401, 4429]
+
+
+async def _refusal(gateway: Gateway, token: str) -> tuple[dict[str, Any] | None, Closed]:
+    """Connect with this token. Returns the error message, if one came, and the end."""
+    async with open_socket(gateway.url) as client:
+        await client.send("connect", token=token)
+        end = await client.closed()
+        return (client.frames[0] if client.frames else None), end
+
+
+async def test_client_and_operators_can_ask_what_remains_of_the_limits_per_minute(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
+    """The limits are so low that nothing of them is given back while this runs."""
+    low = {
+        "messages_per_minute": 5,
+        "messages_per_minute_per_user": 6,
+        "rooms_per_minute": 5,
+        "rooms_per_minute_per_user": 4,
+    }
+    async with (
+        running_gateway(stream, auth, **low) as gateway,
+        open_socket(gateway.url) as client,
+        aiohttp.ClientSession() as http,
+    ):
+        await client.connect(auth.token("viewer"), ["campaign:c1"])
+        await client.ask("subscribe", rooms=["campaign:c1/settlement:s1", "campaign:c1/settlement:s2"])
+        plain = await client.ask("ping")
+        told = await client.ask("ping", remaining=True)
+        async with http.get(f"{gateway.ops_url}/api/v1/ws/users/viewer/clients") as answer:
+            [for_operators] = (await answer.json())["clients"]
+
+    left = {"messagesPerMinute": 1, "messagesPerMinutePerUser": 2, "roomsPerMinute": 3, "roomsPerMinutePerUser": 1}
+    assert "remaining" not in plain
+    assert told["remaining"] == left
+    assert for_operators["remaining"] == left
 
 
 async def test_messages_over_the_rate_get_too_many_while_events_go_on(stream: NatsServer, auth: FakeAuth) -> None:
@@ -256,7 +339,8 @@ async def test_connections_of_a_user_share_one_message_rate_that_reconnecting_do
     assert answers[3]["message"] == "a user may send 5 messages a minute"
     assert (refused["id"], refused["code"], end.code) == (1, "too_many", 4429)
     assert 0 < refused["retryAfterMs"] <= 12_001
-    assert clients == [{"sessionId": ack["sessionId"], "address": "127.0.0.1", "rooms": 0}]
+    [only] = clients
+    assert (only["sessionId"], only["address"], only["rooms"]) == (ack["sessionId"], "127.0.0.1", 0)
 
 
 async def test_connections_of_a_user_share_one_room_rate_except_for_replacements(

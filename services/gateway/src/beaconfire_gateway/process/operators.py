@@ -137,7 +137,10 @@ class Operators:
     async def clients(self, request: web.Request) -> web.Response:
         """Answer with a user's clients on this gateway, to find the one that needs a reset."""
         sessions = sorted(self._hub.sessions_of(request.match_info["user_id"]), key=lambda one: one.id)
-        clients = [{"sessionId": one.id, "address": one.address, "rooms": len(one.rooms)} for one in sessions]
+        clients = [
+            {"sessionId": one.id, "address": one.address, "rooms": len(one.rooms), "remaining": one.remaining()}
+            for one in sessions
+        ]
         return json_answer({"clients": clients})
 
     async def reset_limits(self, request: web.Request) -> web.Response:

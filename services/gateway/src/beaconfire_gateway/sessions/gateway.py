@@ -323,6 +323,7 @@ class Gateway:
         self.history.forget()
         self.catchup_cache.forget()
         self.users.forget(now)
+        self.door.forget(now)
         self._busiest_root.look(self.ring, now)
         CONNECTING.set(self.door.connecting)
         RING_BYTES.set(self.ring.bytes)

@@ -15,7 +15,7 @@ from pydantic import BaseModel, Field
 
 from beaconfire_kit import errors, metrics
 from beaconfire_kit.errors import BeaconfireError
-from beaconfire_kit.rates import spend
+from beaconfire_kit.rates import remaining, spend
 
 LIMITED = metrics.Counter(
     "beaconfire_gateway_requests_over_limit_total",
@@ -43,6 +43,9 @@ class Limits(BaseModel, frozen=True):
     )
     max_connecting: int = Field(5_000, ge=1, description="Connections to this process that have not sent `connect` yet")
     max_connecting_per_address: int = Field(100, ge=1, description="The same, from one address")
+    attempts_per_minute_address: int = Field(
+        10, ge=1, description="Invalid tokens that one address may send per minute. Expired ones do not count"
+    )
     messages_per_minute: int = Field(100, ge=1, description="Messages that a connection may send per minute")
     messages_per_minute_per_user: int = Field(
         1_000, ge=1, description="Messages that all connections of a user together may send per minute"
@@ -98,6 +101,8 @@ class _Terms(NamedTuple):
     messages_per_minute: int
     rooms_per_minute: int
     leaves_per_minute: int
+    messages_name: str
+    rooms_name: str
 
 
 @lru_cache(maxsize=4)
@@ -106,8 +111,24 @@ def _terms_of(limits: Limits) -> tuple[_Terms, _Terms]:
     messages, rooms = limits.messages_per_minute, limits.rooms_per_minute
     user_messages, user_rooms = limits.messages_per_minute_per_user, limits.rooms_per_minute_per_user
     return (
-        _Terms("a connection", "", messages, rooms, messages + rooms + limits.max_rooms),
-        _Terms("a user", "user_", user_messages, user_rooms, user_messages + user_rooms + limits.max_rooms_per_user),
+        _Terms(
+            "a connection",
+            "",
+            messages_per_minute=messages,
+            rooms_per_minute=rooms,
+            leaves_per_minute=messages + rooms + limits.max_rooms,
+            messages_name="messagesPerMinute",
+            rooms_name="roomsPerMinute",
+        ),
+        _Terms(
+            "a user",
+            "user_",
+            messages_per_minute=user_messages,
+            rooms_per_minute=user_rooms,
+            leaves_per_minute=user_messages + user_rooms + limits.max_rooms_per_user,
+            messages_name="messagesPerMinutePerUser",
+            rooms_name="roomsPerMinutePerUser",
+        ),
     )
 
 
@@ -158,6 +179,14 @@ class Allowance:
             text = f"{terms.whose} may ask for {terms.rooms_per_minute} rooms a minute"
             raise LimitReached(f"{terms.prefix}rooms", text, wait_s=wait_s)
 
+    def remaining(self, now: float) -> dict[str, int]:
+        """Return what may still be spent at once, by the name under which the ack announces the limit."""
+        terms = self._terms
+        return {
+            terms.messages_name: remaining(self._messages_empty_at, terms.messages_per_minute, now),
+            terms.rooms_name: remaining(self._rooms_empty_at, terms.rooms_per_minute, now),
+        }
+
     def is_full(self, now: float) -> bool:
         """Whether everything spent was given back."""
         return max(self._messages_empty_at, self._rooms_empty_at, self._leaves_empty_at) <= now
@@ -206,6 +235,8 @@ class Doorkeeper:
         self._limits = limits
         self._connecting: Counter[str] = Counter()
         self._connected: Counter[str] = Counter()
+        self._attempts: dict[str, float] = {}
+        """When each address has its attempts back. `forget` drops those that have."""
         self.connecting = 0
         """Connections that have not sent `connect` yet."""
 
@@ -239,6 +270,20 @@ class Doorkeeper:
         if self.is_full(address, replaced=replaced):
             limit = self._limits.max_sessions_per_address
             raise LimitReached("address_sessions", f"one address may have {limit} connections")
+
+    def spend_attempt(self, address: str, now: float) -> None:
+        """Count an invalid token. Raises LimitReached if the address has sent too many."""
+        limit = self._limits.attempts_per_minute_address
+        empty_at, wait_s = spend(self._attempts.get(address, 0.0), 1, limit, now)
+        if wait_s:
+            text = f"one address may send {limit} invalid tokens a minute"
+            raise LimitReached("address_attempts", text, wait_s=wait_s)
+        self._attempts[address] = empty_at
+
+    def forget(self, now: float) -> None:
+        """Drop the counts of attempts that are over. Call it every second or so."""
+        for address in [one for one, empty_at in self._attempts.items() if empty_at <= now]:
+            del self._attempts[address]
 
     def connected(self, address: str) -> None:
         """A connection that was counted has sent `connect`."""

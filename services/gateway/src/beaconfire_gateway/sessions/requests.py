@@ -34,6 +34,7 @@ from beaconfire_gateway.wire.messages import (
     Unsubscribe,
 )
 from beaconfire_kit import errors, logs, metrics
+from beaconfire_kit.access import TokenRefused
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.errors import BeaconfireError
 
@@ -89,6 +90,7 @@ def _refuse(session: Session, incoming: Incoming, error: BeaconfireError) -> Non
     """Answer a request that failed. Before `connect` has succeeded, this ends the session."""
     message_id = id_of(incoming)
     if session.state is State.CONNECTING:
+        error = _counted(session, error)
         if isinstance(error, LimitReached):
             LIMITED.labels(error.limit).inc()
             if error.retry_after_ms is not None:  # a close frame has no place for it
@@ -98,6 +100,19 @@ def _refuse(session: Session, incoming: Incoming, error: BeaconfireError) -> Non
         session.send(Error(message_id, error))
     elif not isinstance(error, LimitReached) or session.tolerates(error):
         session.send(Refusal(message_id, error))
+
+
+def _counted(session: Session, error: BeaconfireError) -> BeaconfireError:
+    """Count an invalid token of the session's address. Returns the refusal, which may be that of the limit.
+
+    A token that has expired was valid once. Users who wake up together behind one address are not attackers.
+    """
+    if isinstance(error, TokenRefused) and error.reason != "expired":
+        try:
+            session.gateway.door.spend_attempt(session.address, time.monotonic())
+        except LimitReached as reached:
+            return reached
+    return error
 
 
 def _check_turn(session: Session, incoming: Incoming) -> None:
@@ -113,8 +128,8 @@ def _check_turn(session: Session, incoming: Incoming) -> None:
         raise InvalidMessage(errors.BAD_REQUEST, "already connected", incoming.id)
 
 
-def _ping(_session: Session, request: Ping) -> Answers:
-    return (Reply(request.id),)
+def _ping(session: Session, request: Ping) -> Answers:
+    return (Reply(request.id, remaining=session.remaining() if request.remaining else None),)
 
 
 def _unsubscribe(session: Session, request: Unsubscribe) -> Answers:

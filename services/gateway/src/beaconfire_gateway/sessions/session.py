@@ -274,6 +274,11 @@ class Session(ABC):
         self._end()
         self.connection.abort(self)
 
+    def remaining(self) -> dict[str, int]:
+        """Return what it and its user may still send, by the names of the limits."""
+        now = time.monotonic()
+        return {**self.allowance.remaining(now), **self.gateway.users.of(self.user_id).remaining(now)}
+
     def reset_limits(self) -> None:
         """Give it and its user their full limits again (an operator's decision)."""
         self._allowance = None

@@ -88,6 +88,8 @@ class Ping:
     TYPE: ClassVar[str] = "ping"
 
     id: MessageId
+    remaining: bool = False
+    """Whether the reply says what the client may still send."""
 
 
 Request: TypeAlias = Connect | Subscribe | Unsubscribe | Refresh | Ping
@@ -147,6 +149,8 @@ class Reply:
     """By the name the client used. None if the request names no rooms."""
     cursor: str | None = None
     """After `subscribe`: the cursor at which the new rooms start."""
+    remaining: Mapping[str, int] | None = None
+    """After a `ping` that asked for it: what the client may still send, by the name of the limit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -150,9 +150,10 @@ class _Refresh(_Message):
 
 class _Ping(_Message):
     type: Literal["ping"]
+    remaining: bool = False
 
     def request(self) -> messages.Ping:
-        return messages.Ping(self.id)
+        return messages.Ping(self.id, self.remaining)
 
 
 _ClientMessage = _Connect | _Subscribe | _Unsubscribe | _Refresh | _Ping
@@ -212,6 +213,8 @@ def _reply(message: messages.Reply) -> Mapping[str, Any]:
         fields["rooms"] = _rooms(message.rooms)
     if message.cursor is not None:
         fields["cursor"] = message.cursor
+    if message.remaining is not None:
+        fields["remaining"] = message.remaining
     return fields
 
 
