@@ -2,6 +2,7 @@
 an event reaches its sessions."""
 
 import asyncio
+import time
 from collections.abc import Iterable, Sequence
 
 import pytest
@@ -143,6 +144,23 @@ async def test_message_that_a_dialect_does_not_have_is_not_sent(core: Core) -> N
     await settled()
 
     assert line.taken() == b""
+
+
+async def test_clients_that_know_no_goaway_are_closed_one_after_the_other_within_half_the_window(core: Core) -> None:
+    """The last one connects while the gateway is already stopping."""
+    wire = Wire(Words(), Brackets())
+    lines = [await connect(core, wire, user) for user in ("a", "b", "c", "d")]
+    goaways = core.send_goaways(40, time.monotonic())
+    began_at = time.monotonic()
+    lines.append(await connect(core, wire, "e"))
+    open_ = []
+    for at_s in (0, 4, 6, 14, 16, 19, 31):
+        goaways.close_due(began_at + at_s)
+        open_.append([line.is_open for line in lines])
+
+    assert [states.count(True) for states in open_] == [4, 4, 3, 2, 1, 1, 0]
+    assert open_[-2] == [False] * 4 + [True]
+    assert b"!4503" in lines[0].taken()
 
 
 async def test_bytes_of_every_wire_count_against_the_ring(core: Core) -> None:

@@ -22,6 +22,7 @@ from beaconfire_gateway.process.worker_sessions import Worker
 from beaconfire_gateway.sessions import requests
 from beaconfire_gateway.sessions.authorization import AskingPolicy, Authorization
 from beaconfire_gateway.sessions.gateway import LOSING_S, Gateway
+from beaconfire_gateway.sessions.goaway import going_away
 from beaconfire_gateway.sessions.limits import Doorkeeper, Users
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.stream.catalogue_revisions import CatalogueRevisions
@@ -126,7 +127,7 @@ class _Process:
 
         async def handle(request: web.Request) -> web.StreamResponse:
             if self._stopping:
-                raise _going_away()
+                raise going_away()
             door = self._doors.get(route)
             if door is None or self._intake is None or not self._intake.ready:
                 raise BeaconfireError(errors.UNAVAILABLE, "starting, try again", retry_after_ms=1000)
@@ -274,6 +275,7 @@ class _Process:
         goaways = gateway.send_goaways(window_s, began_at)
         accepts_until = began_at + min(window_s, self._settings.stop_accept_s)
         while (now := time.monotonic()) < goaways.ends_at:
+            goaways.close_due(now)
             if now >= accepts_until and gateway.is_empty:
                 return
             await asyncio.sleep(0.05)
@@ -285,11 +287,7 @@ class _Process:
         """
         self._stopping = True
         if self._gateway is not None:
-            self._gateway.close_all(_going_away())
-
-
-def _going_away() -> BeaconfireError:
-    return BeaconfireError(errors.UNAVAILABLE, "this gateway is going away, connect again", retry_after_ms=1000)
+            self._gateway.close_all(going_away())
 
 
 async def _check(delivery: Delivery) -> None:

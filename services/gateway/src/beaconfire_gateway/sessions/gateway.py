@@ -295,7 +295,10 @@ class Gateway:
                 session.make_way()
 
     def send_goaways(self, window_s: float, now: float) -> GoAways:
-        """Send every session a `goaway` with its time within the window, because the gateway stops."""
+        """Send every session a `goaway` with its time within the window, because the gateway stops.
+
+        Call `close_due` of what it returns, for clients whose protocols have no `goaway`.
+        """
         self.goaways = goaways = GoAways(window_s, now)
         sessions = list(self.hub.all_sessions())
         log.info("telling sessions to go elsewhere", count=len(sessions), window_s=window_s)

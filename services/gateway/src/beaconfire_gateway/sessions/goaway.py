@@ -1,9 +1,28 @@
-"""Schedule the `goaway` of each session of a stopping gateway. No I/O. Times are seconds of any steady clock."""
+"""Schedule the `goaway` of each session of a stopping gateway. No I/O. Times are seconds of any steady clock.
+
+A client whose protocol has no `goaway` is closed at that time instead. It connects again, as after any lost connection.
+"""
 
 import random
 from collections.abc import Iterator
+from heapq import heappop, heappush
+from itertools import count
+from typing import Protocol
 
 from beaconfire_gateway.wire.messages import GoAway
+from beaconfire_kit import errors
+from beaconfire_kit.errors import BeaconfireError
+
+
+class Going(Protocol):
+    """A session whose client does not know `goaway`."""
+
+    def close(self, error: BeaconfireError) -> None: ...
+
+
+def going_away() -> BeaconfireError:
+    """Return the reason why a gateway that stops closes or refuses a connection."""
+    return BeaconfireError(errors.UNAVAILABLE, "this gateway is going away, connect again", retry_after_ms=1000)
 
 
 class GoAways:
@@ -11,7 +30,18 @@ class GoAways:
 
     def __init__(self, window_s: float, now: float) -> None:
         self._window_s = window_s
+        self._to_close: list[tuple[float, int, Going]] = []
+        self._numbers = count()  # so that two sessions of the same moment are not compared
         self.ends_at = now + window_s
+
+    def close_at(self, at: float, session: Going) -> None:
+        """Close a session at its time, because its client cannot be told."""
+        heappush(self._to_close, (at, next(self._numbers), session))
+
+    def close_due(self, now: float) -> None:
+        """Close the sessions whose time has come. Call it often."""
+        while self._to_close and self._to_close[0][0] <= now:
+            heappop(self._to_close)[2].close(going_away())
 
     def to_all(self, count: int) -> Iterator[GoAway]:
         """Yield a `goaway` for each of the sessions that are connected at the start.

@@ -30,6 +30,7 @@ from beaconfire_gateway.sessions.subscription import Subscription
 from beaconfire_gateway.sessions.timers import Call
 from beaconfire_gateway.wire.messages import (
     Error,
+    GoAway,
     InvalidMessage,
     Message,
     MessageId,
@@ -225,14 +226,14 @@ class Session(ABC):
 
     def send(self, message: Message) -> None:
         """Send a message, in order with its events."""
-        if self.state in (State.LIVE, State.CATCHING_UP) and (data := self.wire.encode(message)):
+        if self.state in (State.LIVE, State.CATCHING_UP) and (data := self._encode(message)):
             self.gateway.outbound.send(self, data)
             if self.behind is not None:
                 self.behind.wait_for_queued()
 
     def send_now(self, message: Message) -> None:
         """Send a message before any event that is queued for it."""
-        if data := self.wire.encode(message):
+        if data := self._encode(message):
             self.write(data)
 
     def close(self, error: BeaconfireError) -> None:
@@ -452,6 +453,13 @@ class Session(ABC):
         return Resync(tuple(rooms), reason, self.gateway.cursor(self.offset))
 
     # Messages.
+
+    def _encode(self, message: Message) -> bytes:
+        """The bytes of a message. A client that cannot be told to go is closed at the time when it should."""
+        data = self.wire.encode(message)
+        if not data and isinstance(message, GoAway) and self.gateway.goaways is not None:
+            self.gateway.goaways.close_at(time.monotonic() + message.after_ms / 1000, self)
+        return data
 
     def _decode(self, data: bytes) -> Incoming:
         try:
