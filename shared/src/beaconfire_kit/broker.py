@@ -86,6 +86,8 @@ PASSING = frozenset({10002, 10005, 10109, 10158, 10167})
 servers of the cluster are known yet; the stream is sealed; the same message is being stored right now, from an attempt
 that looked lost; too much is waiting.
 """
+NO_ROOM = frozenset({10002, 10023, 10047, 10077})
+"""The server, the account, or the stream has no room for a message. So it was not stored."""
 FOR_GOOD = frozenset({10074})
 """Error codes from 500 that do not pass: several replicas were requested from a server that is in no cluster."""
 SUBJECT_FULL = "maximum messages per subject exceeded"
@@ -131,6 +133,10 @@ class WrongSequence(BrokerRefused):
 
 class NotAcknowledged(Exception):
     """The broker did not answer, or cannot store messages now. Retryable. The text contains which it was."""
+
+
+class CannotStore(NotAcknowledged):
+    """The broker answered that it cannot store messages now, or no stream was there to store it. Nothing was stored."""
 
 
 def options(settings: Settings, name: str) -> dict[str, Any]:
@@ -385,7 +391,7 @@ async def try_to_publish(
     subject, the stream does not have the subject, or the message is too large. Raises NotAcknowledged if no message can
     be stored now, or if no answer comes. Then the broker is away or starting, or JetStream is off. Or the stream is
     missing, sealed or full, or the account or disk has no room. A message that was not acknowledged may still be
-    stored.
+    stored, unless the exception is CannotStore.
     """
     try:
         return await _publish_once(nc, subject, body, {**(headers or {}), "Nats-Msg-Id": message_id}, timeout_s)
@@ -394,7 +400,7 @@ async def try_to_publish(
         raise
 
 
-class _NoStreamAnswers(NotAcknowledged):
+class _NoStreamAnswers(CannotStore):
     """No stream takes the subject now."""
 
 
@@ -412,7 +418,8 @@ async def _publish_once(nc: Client, subject: str, body: bytes, headers: dict[str
         if error.err_code in WRONG_SEQUENCE:
             raise WrongSequence(f"publish on {subject}: {error.description}") from error
         if _concerns_all(error):
-            raise NotAcknowledged(f"{error.description} ({error.err_code})") from error
+            kind = CannotStore if error.err_code in NO_ROOM else NotAcknowledged
+            raise kind(f"{error.description} ({error.err_code})") from error
         raise BrokerRefused(f"publish on {subject}: {error.description}") from error
     except RETRYABLE as error:
         raise NotAcknowledged("no answer from the broker") from error

@@ -131,7 +131,7 @@ class KeyValue:
         return await self._write(key, value, {}, after)
 
     async def try_to_put(self, key: str, value: bytes, *, after: int, timeout_s: float = 2.0) -> int:
-        """Write a value as `put` does, but once. Raises also NotAcknowledged: the value may be stored nevertheless."""
+        """Write a value as `put` does, but once. Raises also NotAcknowledged (see `broker.try_to_publish`)."""
         return await broker.try_to_publish(
             self._nc,
             self._prefix + key,

@@ -1,0 +1,302 @@
+"""Keep what recovers a Socket.IO session: its user and rooms, in a record that every gateway can read (ADR 50).
+
+A client's `pid` is a secret that names its record. The gateway of a session writes the record before it answers the
+client, and again after a minute. So the record outlives a killed gateway by two minutes at least.
+
+A record is written again when the rooms change (`keep`). It ends by itself some time after the connection was lost
+(`release`), or at once if its client left (`forget`). Each write names the one before it. So a gateway that still has a
+dead connection cannot replace what the gateway of the new connection wrote, and ends its own session.
+"""
+
+import asyncio
+import json
+import re
+import secrets
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from itertools import islice
+from typing import Any, Protocol
+
+import nats.errors
+from nats.aio.client import Client
+
+from beaconfire_kit import errors, logs, metrics
+from beaconfire_kit.broker import BrokerRefused, CannotStore, NotAcknowledged, WrongSequence
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.gateway_buckets import BUCKETS, SOCKETIO_SESSIONS
+from beaconfire_kit.key_value import BucketMissing, KeyValue
+from beaconfire_kit.seams.nats_connection import server_info
+
+log = logs.get(__name__)
+
+STORED = metrics.Counter("beaconfire_gateway_socketio_records_stored_total", "Records of Socket.IO sessions written.")
+NOT_STORED = metrics.Counter(
+    "beaconfire_gateway_socketio_records_not_stored_total",
+    "Records of Socket.IO sessions that could not be written. Their clients start over if they lose their connection.",
+)
+
+REFRESH_S = 60
+"""A record is written again after this long. The bucket keeps it three times as long."""
+ANSWER_S = 2.0
+"""The longest that a client waits for the broker to store or to find its record."""
+READS_AT_ONCE = 100
+"""The broker drops calls of its API when thousands wait."""
+WRITES_AT_ONCE = 100
+WRITES_PER_TURN = 1_000
+COMPLAIN_EVERY_S = 60
+_PID_BYTES = 16
+_PID = re.compile(r"[A-Za-z0-9_-]{22}")
+_ENDED = b""
+_BROKER_FAILURES = (BrokerRefused, BucketMissing, NotAcknowledged, TimeoutError, nats.errors.Error)
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What a client comes back to."""
+
+    sid: str
+    """The session's id, as the client knows it."""
+    namespace: str
+    user_id: str
+    rooms: Mapping[str, Sequence[str] | None]
+    """The wanted event types by room, as the client named it. None: every type."""
+    session_id: str
+    """The session that it is of, as gateways know it."""
+    broker: str = ""
+    """Which start of the broker stored it (`Recovery._broker`)."""
+
+    def encode(self) -> bytes:
+        """Return the bytes in the bucket."""
+        return json.dumps({"v": 1, **asdict(self)}, separators=(",", ":")).encode()
+
+    @classmethod
+    def decode(cls, data: bytes) -> "Record | None":
+        """Read what a gateway stored. None if the record has ended, or if another version wrote it."""
+        found: dict[str, Any] = json.loads(data) if data else {}
+        return cls(**found) if found.pop("v", None) == 1 else None
+
+
+class Recoverable(Protocol):
+    """A session that has a record."""
+
+    id: str
+
+    def record(self) -> Record:
+        """Return what its client would come back to now."""
+        ...
+
+    def make_way(self) -> None:
+        """Another connection of its client has recovered it: end."""
+        ...
+
+
+class Kept:
+    """The record of a session, as this gateway knows it."""
+
+    __slots__ = ("at", "is_over", "lock", "pid", "session", "wrote_at")
+
+    def __init__(self, session: Recoverable, pid: str = "") -> None:
+        """Without `pid`, it is a new one."""
+        self.session = session
+        self.pid = pid or secrets.token_urlsafe(_PID_BYTES)
+        self.at: int | None = 0
+        """The number of its last write; 0 if there is none; None if that is not known, as a write was not answered."""
+        self.is_over = False
+        self.wrote_at = 0.0
+        self.lock = asyncio.Lock()
+
+    @property
+    def may_be_stored(self) -> bool:
+        """Whether the bucket may have a record of it, which grows old if no other one is stored."""
+        return self.at != 0
+
+
+class Recovery:
+    """The records of this process's sessions. `run` refreshes them."""
+
+    def __init__(self, nc: Client, *, answer_s: float = ANSWER_S, refresh_s: float = REFRESH_S) -> None:
+        self._nc = nc
+        self._bucket = KeyValue(nc, SOCKETIO_SESSIONS)
+        self._answer_s = answer_s
+        self._refresh_s = refresh_s
+        self._kept: dict[str, Kept] = {}  # in the order in which they were written
+        self._reads = asyncio.Semaphore(READS_AT_ONCE)
+        self._again_before = 0.0
+        self._may_complain_at = 0.0
+
+    async def recover(
+        self, pid: str, session: Recoverable, accepts: Callable[[Record], bool]
+    ) -> tuple[Record, Kept] | None:
+        """Take over the record that a client's secret names, for a new session. Returns it as it was.
+
+        None if that cannot be: it is unknown, too old or out of reach, or `accepts` says no. Then the client starts
+        over, with a record of its own.
+        """
+        if not _PID.fullmatch(pid):
+            return None
+        try:
+            async with asyncio.timeout(self._answer_s), self._reads:
+                return await self._take_over(pid, session, accepts)
+        except _BROKER_FAILURES as problem:
+            self._complain("could not recover a Socket.IO session", problem)
+            return None
+
+    async def keep(self, kept: Kept) -> None:
+        """Store the record of a session as it is now. Await this before the client is answered.
+
+        A client whose record cannot be stored starts over after it lost its connection. That is no error, unless an
+        older record is stored: it would recover the client without the rooms that it joined since. Then this raises
+        BeaconfireError (`unavailable`). If another connection has recovered the session, it ends.
+        """
+        async with kept.lock:
+            if not kept.is_over:
+                await self._keep(kept)
+
+    def release(self, kept: Kept) -> None:
+        """Its connection is lost. The record stays for the client to come back to, and ends by itself."""
+        kept.is_over = True
+        if self._kept.get(kept.pid) is kept:
+            del self._kept[kept.pid]
+
+    async def forget(self, kept: Kept) -> None:
+        """Its client has left, or may not go on: nothing recovers it. Without the broker, the record ends by itself."""
+        self.release(kept)
+        async with kept.lock:
+            if kept.may_be_stored:
+                try:
+                    await self._write(kept, _ENDED)
+                except (_TakenOver, *_BROKER_FAILURES) as problem:
+                    log.info("could not end the record of a Socket.IO session", reason=_reason(problem))
+
+    def broker_is_back(self) -> None:
+        """Write all records again soon: the broker may have lost the last ones."""
+        self._again_before = time.monotonic()
+
+    async def run(self) -> None:
+        """Refresh records, forever."""
+        while True:
+            await asyncio.sleep(1)
+            try:
+                await self.refresh()
+            except Exception:
+                log.exception("could not refresh records of Socket.IO sessions")
+
+    async def refresh(self) -> None:
+        """Write the records that are due."""
+        now = time.monotonic()
+        due = []
+        for kept in islice(self._kept.values(), WRITES_PER_TURN):
+            if kept.wrote_at + self._refresh_s > now and kept.wrote_at >= self._again_before:
+                break
+            due.append(kept)
+        for start in range(0, len(due), WRITES_AT_ONCE):
+            if not self._nc.is_connected:
+                return
+            await asyncio.gather(*map(self._refresh, due[start : start + WRITES_AT_ONCE]))
+
+    async def _refresh(self, kept: Kept) -> None:
+        with suppress(BeaconfireError):  # the next one comes before the older record ends
+            await self.keep(kept)
+
+    async def _take_over(
+        self, pid: str, session: Recoverable, accepts: Callable[[Record], bool]
+    ) -> tuple[Record, Kept] | None:
+        while (last := await self._bucket.last(pid)) is not None:
+            record = Record.decode(last.value)
+            if record is None or record.broker != self._broker() or not accepts(record):
+                return None
+            kept = Kept(session, pid)
+            kept.at = last.at
+            try:
+                await self._write(kept, replace(record, session_id=session.id).encode())
+            except _TakenOver:
+                continue  # the gateway of the old connection has just refreshed it
+            self._wrote(kept)
+            return record, kept
+        return None
+
+    async def _keep(self, kept: Kept) -> None:
+        data = replace(kept.session.record(), broker=self._broker()).encode()
+        self._wrote(kept)
+        try:
+            if len(data) > BUCKETS[SOCKETIO_SESSIONS].max_record_bytes:
+                await self._give_up(kept)
+            else:
+                await self._write(kept, data)
+        except _TakenOver:
+            was_over = kept.is_over
+            self.release(kept)
+            if not was_over:
+                kept.session.make_way()
+        except _BROKER_FAILURES as problem:
+            NOT_STORED.inc()
+            self._complain("could not store the record of a Socket.IO session", problem)
+            if kept.may_be_stored:
+                raise BeaconfireError(
+                    errors.UNAVAILABLE, "the rooms could not be stored for the recovery of this session: try again"
+                ) from problem
+
+    async def _give_up(self, kept: Kept) -> None:
+        """End a record that would be too large: its client starts over, and does not come back to fewer rooms."""
+        log.warning("a Socket.IO session has too many rooms to be recovered", session=kept.session.id)
+        if kept.may_be_stored:
+            await self._write(kept, _ENDED)
+        self.release(kept)
+
+    def _wrote(self, kept: Kept) -> None:
+        """Note that it was written now, or at least tried."""
+        self._kept.pop(kept.pid, None)
+        self._kept[kept.pid] = kept
+        kept.wrote_at = time.monotonic()
+
+    async def _write(self, kept: Kept, data: bytes) -> None:
+        """Write if the last write is this session's own. Raises _TakenOver if not, or one of _BROKER_FAILURES."""
+        if not self._nc.is_connected:  # the message would wait in the client's buffer
+            raise TimeoutError("the broker is away")
+        async with asyncio.timeout(self._answer_s):
+            while True:
+                before = await self._last_own(kept) if kept.at is None else kept.at
+                kept.at = None
+                try:
+                    kept.at = await self._bucket.try_to_put(kept.pid, data, after=before, timeout_s=self._answer_s)
+                except WrongSequence:
+                    continue
+                except (BrokerRefused, CannotStore):
+                    kept.at = before
+                    raise
+                STORED.inc()
+                return
+
+    async def _last_own(self, kept: Kept) -> int:
+        """The number of the last write; 0 if the record is gone. Raises _TakenOver if another session wrote it."""
+        last = await self._bucket.last(kept.pid)
+        if last is None:
+            return 0
+        record = Record.decode(last.value)
+        if record is None or record.session_id != kept.session.id:
+            raise _TakenOver
+        return last.at
+
+    def _broker(self) -> str:
+        """Name the start of a single broker; empty in a cluster.
+
+        A single broker writes records late. After a crash it may have an older record than the last. So a record from
+        before its start is of no use, unless the gateway has written it again since.
+        """
+        info = server_info(self._nc)
+        return "" if info.get("cluster") else str(info.get("server_id", ""))
+
+    def _complain(self, text: str, problem: Exception) -> None:
+        if time.monotonic() >= self._may_complain_at:
+            self._may_complain_at = time.monotonic() + COMPLAIN_EVERY_S
+            log.warning(text, reason=_reason(problem))
+
+
+class _TakenOver(Exception):
+    """Another session wrote the record, or ended it."""
+
+
+def _reason(problem: Exception) -> str:
+    return str(problem) or type(problem).__name__

@@ -1,0 +1,269 @@
+"""The records that recover Socket.IO sessions, at a real broker: found anywhere, never older than what was answered."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+
+from beaconfire.nats_server import NatsServer
+from beaconfire_gateway.transports.socketio.recovery import REFRESH_S, Kept, Record, Recovery
+from beaconfire_kit import broker
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.gateway_buckets import BUCKETS, SOCKETIO_SESSIONS
+from beaconfire_kit.key_value import KeyValue
+from tests.conftest import connected
+
+BUCKET = BUCKETS[SOCKETIO_SESSIONS]
+
+
+class Client:
+    """A session with a record, as the namespaces of Socket.IO have it."""
+
+    def __init__(self, session_id: str, **rooms: Sequence[str] | None) -> None:
+        self.id = session_id
+        self.rooms: dict[str, Sequence[str] | None] = {name.replace("_", ":"): types for name, types in rooms.items()}
+        self.was_replaced = False
+
+    def record(self) -> Record:
+        return Record("public", "/", "ann", self.rooms, self.id)
+
+    def make_way(self) -> None:
+        self.was_replaced = True
+
+
+def anybody(_record: Record) -> bool:
+    return True
+
+
+@asynccontextmanager
+async def gateways(server: NatsServer, count: int, *, refresh_s: float = REFRESH_S) -> AsyncIterator[list[Recovery]]:
+    """As many gateways, each with its own connection to the broker."""
+    async with AsyncExitStack() as stack:
+        connections = [await stack.enter_async_context(connected(server, "gateway")) for _ in range(count)]
+        yield [Recovery(nc, answer_s=1, refresh_s=refresh_s) for nc in connections]
+
+
+async def take_stream_away(server: NatsServer) -> None:
+    async with connected(server, "setup") as setup:
+        await broker.call_api(setup, f"STREAM.DELETE.{BUCKET.stream}", {})
+
+
+async def test_another_gateway_finds_the_rooms_and_types_of_a_record(stream: NatsServer) -> None:
+    client = Client("s1", campaign_c1=None, workspace_w1=["issue.created"])
+    async with gateways(stream, 2) as (first, second):
+        kept = Kept(client)
+        await first.keep(kept)
+        found = await second.recover(kept.pid, Client("s2"), anybody)
+
+    assert found is not None
+    record, _ = found
+    assert (record.sid, record.namespace, record.user_id, record.session_id) == ("public", "/", "ann", "s1")
+    assert record.rooms == {"campaign:c1": None, "workspace:w1": ["issue.created"]}
+
+
+async def test_record_has_the_rooms_of_the_last_write(stream: NatsServer) -> None:
+    client = Client("s1", campaign_c1=None)
+    async with gateways(stream, 2) as (first, second):
+        kept = Kept(client)
+        await first.keep(kept)
+        client.rooms = {"campaign:c2": None}
+        await first.keep(kept)
+        found = await second.recover(kept.pid, Client("s2"), anybody)
+
+    assert found is not None
+    assert found[0].rooms == {"campaign:c2": None}
+
+
+@pytest.mark.parametrize("pid", ["", "a" * 22, "a.b", "*", ">", "a" * 500, "committed", "äöü" * 8])
+async def test_unknown_secret_recovers_nothing(stream: NatsServer, pid: str) -> None:
+    async with gateways(stream, 1) as (one,):
+        await one.keep(Kept(Client("s1", campaign_c1=None)))
+
+        assert await one.recover(pid, Client("s2"), anybody) is None
+
+
+async def test_record_of_another_user_stays_as_it_is(stream: NatsServer) -> None:
+    async with gateways(stream, 2) as (first, second):
+        kept = Kept(Client("s1", campaign_c1=None))
+        await first.keep(kept)
+        refused = await second.recover(kept.pid, Client("s2"), lambda record: record.user_id == "bob")
+        again = await second.recover(kept.pid, Client("s3"), lambda record: record.user_id == "ann")
+
+    assert refused is None
+    assert again is not None
+    assert again[0].session_id == "s1"
+
+
+async def test_gateway_with_a_dead_connection_cannot_replace_the_record_of_the_new_one(stream: NatsServer) -> None:
+    """It notices when it refreshes the record, and ends its own session."""
+    old, new = Client("s1", campaign_c1=None), Client("s2", campaign_c1=None, campaign_c2=None)
+    async with gateways(stream, 3, refresh_s=0) as (first, second, third):
+        kept = Kept(old)
+        await first.keep(kept)
+        found = await second.recover(kept.pid, new, anybody)
+        assert found is not None
+        await second.keep(found[1])
+        await first.refresh()
+        last = await third.recover(kept.pid, Client("s3"), anybody)
+
+    assert old.was_replaced
+    assert not new.was_replaced
+    assert last is not None
+    assert set(last[0].rooms) == {"campaign:c1", "campaign:c2"}
+
+
+async def test_client_recovers_again_and_again_between_gateways(stream: NatsServer) -> None:
+    async with gateways(stream, 2) as both:
+        kept = Kept(Client("s0", campaign_c1=None))
+        await both[0].keep(kept)
+        pid = kept.pid
+        for number in range(1, 7):
+            found = await both[number % 2].recover(pid, Client(f"s{number}", campaign_c1=None), anybody)
+
+            assert found is not None
+            assert found[0].session_id == f"s{number - 1}"
+            assert found[1].pid == pid
+
+
+async def test_record_stays_when_its_connection_is_lost_and_ends_when_its_client_leaves(stream: NatsServer) -> None:
+    async with gateways(stream, 2) as (first, second):
+        lost, left = Kept(Client("s1")), Kept(Client("s2"))
+        for kept in (lost, left):
+            await first.keep(kept)
+        first.release(lost)
+        await first.forget(left)
+
+        assert await second.recover(lost.pid, Client("s3"), anybody) is not None
+        assert await second.recover(left.pid, Client("s4"), anybody) is None
+
+
+async def test_lost_connection_is_not_written_again(stream: NatsServer) -> None:
+    """Its rooms are gone by then: the record would have none."""
+    client = Client("s1", campaign_c1=None)
+    async with gateways(stream, 2, refresh_s=0) as (first, second):
+        kept = Kept(client)
+        await first.keep(kept)
+        first.release(kept)
+        client.rooms = {}
+        await first.refresh()
+        await first.keep(kept)
+        found = await second.recover(kept.pid, Client("s2"), anybody)
+
+    assert found is not None
+    assert set(found[0].rooms) == {"campaign:c1"}
+
+
+async def test_records_are_refreshed_before_they_end(stream: NatsServer) -> None:
+    async with gateways(stream, 1, refresh_s=0) as (one,), connected(stream, "gateway") as nc:
+        kept = Kept(Client("s1", campaign_c1=None))
+        await one.keep(kept)
+        first = await KeyValue(nc, SOCKETIO_SESSIONS).last(kept.pid)
+        await one.refresh()
+        second = await KeyValue(nc, SOCKETIO_SESSIONS).last(kept.pid)
+
+    assert first is not None
+    assert second is not None
+    assert second.at > first.at
+    assert second.value == first.value
+    assert 2 * REFRESH_S + 1 < BUCKET.kept_s, "one refresh may fail"
+
+
+async def test_fresh_record_is_not_written_again(stream: NatsServer) -> None:
+    async with gateways(stream, 1) as (one,), connected(stream, "gateway") as nc:
+        kept = Kept(Client("s1"))
+        await one.keep(kept)
+        await one.refresh()
+        last = await KeyValue(nc, SOCKETIO_SESSIONS).last(kept.pid)
+
+    assert last is not None
+    assert last.at == kept.at
+
+
+async def test_without_the_bucket_nothing_is_recovered_and_nothing_else_fails(stream: NatsServer) -> None:
+    await take_stream_away(stream)
+    async with gateways(stream, 1) as (one,):
+        kept = Kept(Client("s1", campaign_c1=None))
+        await one.keep(kept)
+        await one.keep(kept)
+        await one.forget(kept)
+
+        assert await one.recover(kept.pid, Client("s2"), anybody) is None
+
+
+async def test_rooms_that_cannot_be_stored_over_older_ones_are_refused(stream: NatsServer) -> None:
+    """The client would come back to the older ones, and miss events without knowing."""
+    async with gateways(stream, 1) as (one,):
+        kept = Kept(Client("s1", campaign_c1=None))
+        await one.keep(kept)
+        await take_stream_away(stream)
+
+        with pytest.raises(BeaconfireError, match="try again") as refused:
+            await one.keep(kept)
+
+    assert refused.value.code.code == "unavailable"
+
+
+async def test_write_whose_answer_was_lost_is_not_taken_for_anothers(stream: NatsServer) -> None:
+    client = Client("s1", campaign_c1=None)
+    async with gateways(stream, 2) as (first, second):
+        kept = Kept(client)
+        await asyncio.to_thread(stream.freeze)
+        with pytest.raises(BeaconfireError, match="try again"):
+            await first.keep(kept)
+        await asyncio.to_thread(stream.thaw)
+        client.rooms["campaign:c2"] = None
+        await first.keep(kept)
+        found = await second.recover(kept.pid, Client("s2"), anybody)
+
+    assert not client.was_replaced
+    assert found is not None
+    assert set(found[0].rooms) == {"campaign:c1", "campaign:c2"}
+
+
+async def test_bucket_that_is_made_again_gets_the_records_of_living_sessions(stream: NatsServer) -> None:
+    async with gateways(stream, 2) as (first, second), connected(stream, "setup") as setup:
+        kept = Kept(Client("s1", campaign_c1=None))
+        await first.keep(kept)
+        await take_stream_away(stream)
+        await BUCKET.declare(setup, replicas=1)
+        first.broker_is_back()
+        await first.refresh()
+
+        assert await second.recover(kept.pid, Client("s2"), anybody) is not None
+
+
+async def test_record_from_before_a_restart_of_the_only_broker_counts_once_it_is_written_again(
+    stream: NatsServer,
+) -> None:
+    """A single broker writes records late. After a crash, it may have an older one than the last."""
+    kept, other = Kept(Client("s1", campaign_c1=None)), Kept(Client("s2", campaign_c1=None))
+    async with gateways(stream, 1) as (first,):
+        await first.keep(kept)
+        await first.keep(other)
+        first.release(other)  # as if its gateway had been killed
+        await asyncio.to_thread(stream.stop)
+        await asyncio.to_thread(stream.start)
+        async with gateways(stream, 1) as (second,):
+            before = await second.recover(kept.pid, Client("s3"), anybody)
+            first.broker_is_back()
+            while not first._nc.is_connected:
+                await asyncio.sleep(0)
+            await first.refresh()
+            after = await second.recover(kept.pid, Client("s4"), anybody)
+            never = await second.recover(other.pid, Client("s5"), anybody)
+
+    assert before is None
+    assert after is not None
+    assert never is None
+
+
+async def test_session_with_too_many_rooms_starts_over_and_does_not_come_back_to_fewer(stream: NatsServer) -> None:
+    client = Client("s1", campaign_c1=None)
+    async with gateways(stream, 2) as (first, second):
+        kept = Kept(client)
+        await first.keep(kept)
+        client.rooms = {f"campaign:{number:064}": None for number in range(1_000)}
+        await first.keep(kept)
+
+        assert await second.recover(kept.pid, Client("s2"), anybody) is None
