@@ -7,6 +7,7 @@ one at a time for each session (`Session.ask`), so that answers keep the order o
 
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
 from typing import Any, TypeAlias
@@ -56,7 +57,7 @@ def handle(session: Session, incoming: Incoming) -> None:
     """Answer what a client sent, at once or when auth has been asked. The first request must be `connect`."""
     try:
         _check_turn(session, incoming)
-        handler = _AT_ONCE.get(type(incoming))
+        handler = None if session.KEEPS_ROOMS and isinstance(incoming, Unsubscribe) else _AT_ONCE.get(type(incoming))
         if handler is not None:
             _send(session, handler(session, incoming))
     except BeaconfireError as error:
@@ -140,13 +141,21 @@ def _unsubscribe(session: Session, request: Unsubscribe) -> Answers:
     return (Reply(request.id, rooms={name: RoomAnswer() for name in request.rooms}),)
 
 
+async def _unsubscribe_and_keep(session: Session, request: Unsubscribe) -> Answers:
+    answers = _unsubscribe(session, request)
+    with suppress(BeaconfireError):  # it has left them; if its gateway dies now, it comes back to them
+        await session.keep_rooms()
+    return answers
+
+
 async def _connect(session: Session, request: Connect) -> Answers:
     """The ack. Missed events since the cursor follow it, then live ones; or a `resync` if that cannot be."""
     gateway = session.gateway
     access = gateway.access
     token = request.token or session.offered_token
     claims = await access.verify(token)
-    await _reach(session, request.cursor)
+    request = await session.recognise(claims, request)
+    await reach(session, request.cursor)
     await catalogue_with(gateway, chain(*request.types.values()))
     dialect = session.wire.dialect_name
     rooms = await gateway.automatic_rooms.added_to(request.rooms, dialect, claims, token, access)
@@ -189,11 +198,11 @@ async def _subscribe(session: Session, request: Subscribe) -> Answers:
     now = time.monotonic()
     session.allowance.spend_rooms(len(request.rooms), now)
     gateway.users.of(session.user_id).spend_rooms(len(request.rooms), now)
-    await _reach(session, request.cursor)
+    await reach(session, request.cursor)
     decisions, trouble = await restore(session, request)
+    answers = await _enter_and_keep(session, decisions)
     if session.state is State.CLOSED:
         return ()
-    answers = _enter(session, decisions)
     joined = [name for name, answer in answers.items() if answer.error is None]
     if request.cursor is not None:
         answers |= {name: replace(answers[name], recovered=trouble is None) for name in joined}
@@ -215,6 +224,7 @@ _AT_ONCE: Mapping[type, Callable[[Session, Any], Answers]] = {Ping: _ping, Unsub
 _ASKING: Mapping[type, Callable[[Session, Any], Awaitable[Answers]]] = {
     Connect: _connect,
     Subscribe: _subscribe,
+    Unsubscribe: _unsubscribe_and_keep,
     Refresh: _refresh,
 }
 
@@ -232,6 +242,21 @@ def _enter(session: Session, decisions: Decisions) -> dict[str, RoomAnswer]:
         # A short name was looked up, so the client is sent the room's long name.
         answers[name] = RoomAnswer() if meant == name else RoomAnswer(room=meant)
         session.join(name, decision)
+    return answers
+
+
+async def _enter_and_keep(session: Session, decisions: Decisions) -> dict[str, RoomAnswer]:
+    """Join the rooms that are allowed, and none if they cannot be kept (`Session.keep_rooms`)."""
+    if session.state is State.CLOSED:
+        return {}
+    before = set(session.rooms)
+    answers = _enter(session, decisions)
+    try:
+        await session.keep_rooms()
+    except BeaconfireError:
+        for name in session.rooms.keys() - before:
+            session.leave(name)
+        raise
     return answers
 
 
@@ -324,7 +349,7 @@ def _check_limits(session: Session, user_id: str, request: Connect, replaced: Se
         allowance.spend_rooms(len(request.rooms), now)
 
 
-async def _reach(session: Session, cursor: str | None) -> None:
+async def reach(session: Session, cursor: str | None) -> None:
     """Wait until this gateway has reached a cursor that another one gave, unless the stream itself ends below it.
 
     The deadline for `connect` bounds it. A `subscribe` waits as long as the broker is away.

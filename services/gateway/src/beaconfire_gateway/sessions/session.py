@@ -19,7 +19,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Coroutine, Iterable
 from dataclasses import replace
 from enum import IntEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from beaconfire_gateway.fanout.targets import Target, Writer
 from beaconfire_gateway.sessions.catchup import CatchUp
@@ -29,6 +29,7 @@ from beaconfire_gateway.sessions.limits import LIMITED, PATIENCE, Allowance, Lim
 from beaconfire_gateway.sessions.subscription import Subscription
 from beaconfire_gateway.sessions.timers import Call
 from beaconfire_gateway.wire.messages import (
+    Connect,
     Error,
     GoAway,
     InvalidMessage,
@@ -121,6 +122,9 @@ class Session(ABC):
         "user_id",
         "wire",
     )
+
+    KEEPS_ROOMS: ClassVar[bool] = False
+    """Whether `keep_rooms` stores anything."""
 
     def __init__(self, gateway: Gateway, wire: Wire, *, address: str, offered_token: str = "") -> None:
         self.gateway = gateway
@@ -350,6 +354,18 @@ class Session(ABC):
         self._due = gateway.timers.within(int(first_beat_s), self)
         if self.is_full:  # with what it asked for before
             self.full()
+
+    async def recognise(self, claims: Claims, request: Connect) -> Connect:
+        """Return the request with what its client does not say, because it said it before. Its user is known now."""
+        return request
+
+    async def keep_rooms(self) -> None:
+        """Store its rooms outside this process, for a client that does not name them when it comes back.
+
+        Called after they changed, before the client is answered. Raises BeaconfireError if the client must not rely on
+        the change.
+        """
+        return
 
     async def check_newer(self, token: str) -> Claims:
         """Return the claims of a newer token. Raises BeaconfireError if the session cannot rest on it."""
