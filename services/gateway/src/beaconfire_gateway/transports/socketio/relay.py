@@ -47,7 +47,6 @@ _NO_RESPONDERS = b"NATS/1.0 503"
 """How the server answers if no process subscribes to a question's subject."""
 _PREFIX = broker.GATEWAY_PREFIX.encode()
 _reply = re.compile(re.escape(_PREFIX) + rb"[0-9a-f]{1,32}\.answer\.[0-9a-f]{32}").fullmatch
-is_process_id = re.compile(r"[0-9a-f]{1,32}").fullmatch
 
 
 class OwnerGone(Exception):
