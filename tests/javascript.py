@@ -13,12 +13,20 @@ _RUN_S = 120
 
 
 def install_packages() -> None:
-    """Install the browser client's development packages unless they are there. One test process does it at a time."""
-    with (PACKAGE / "package.json").open() as lock:
+    """Install the browser client's development packages unless they are there."""
+    install_from_lock(PACKAGE)
+
+
+def install_from_lock(folder: Path) -> None:
+    """Install the packages of a folder's lock file unless they are there. One test process does it at a time."""
+    with (folder / "package.json").open() as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (PACKAGE / "node_modules" / "ws").is_dir():
-            result = subprocess.run(_INSTALL, cwd=PACKAGE, capture_output=True, text=True, timeout=_INSTALL_S)
+        wanted = (folder / "package-lock.json").read_text()
+        installed = folder / "node_modules" / ".installed-lock.json"
+        if not installed.is_file() or installed.read_text() != wanted:
+            result = subprocess.run(_INSTALL, cwd=folder, capture_output=True, text=True, timeout=_INSTALL_S)
             assert result.returncode == 0, result.stdout + result.stderr
+            installed.write_text(wanted)
 
 
 def node() -> str:

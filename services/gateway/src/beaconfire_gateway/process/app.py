@@ -36,6 +36,8 @@ from beaconfire_gateway.stream.replay import Reader
 from beaconfire_gateway.transports import cors
 from beaconfire_gateway.transports.admission import Admission
 from beaconfire_gateway.transports.handshake import Handshake
+from beaconfire_gateway.transports.socketio.door import Door
+from beaconfire_gateway.transports.socketio.namespaces import Namespaces
 from beaconfire_gateway.transports.socketio.relay import Relay
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.websocket_opening import WebSocketOpening
@@ -50,7 +52,7 @@ from beaconfire_kit.web import CROSS_ORIGIN, DRAIN, FINISH_S, FOR_OPERATORS, app
 
 log = logs.get(__name__)
 
-TRANSPORTS = ("GET /ws",)
+TRANSPORTS = ("GET /ws", "* /socket.io/")
 """The routes of the transports. `_open_doors` has a handler for each."""
 CHECK_EVERY_S, CHECK = 0.02, 100
 """Events that no session heard are checked at a pace that leaves the core to those that are: 5,000 a second, 5 %."""
@@ -218,7 +220,7 @@ class _Process:
         )
         self._relay = Relay(nc, gateway.process_id, spawn=self._spawn)
         await self._relay.subscribe()
-        self._doors = self._open_doors(gateway, sockets)
+        self._doors = self._open_doors(gateway, self._relay, sockets)
         await revisions.subscribe()
         await nc.subscribe_direct(f"{broker.EPHEMERAL_PREFIX}>", delivery.deliver_ephemeral)
         async with AsyncExitStack() as stack:
@@ -233,13 +235,17 @@ class _Process:
             tasks.create_task(_turn(gateway, Collector(authorization.let_go, held_s)), name="timers")
             tasks.create_task(_check(delivery), name="unchecked events")
 
-    def _open_doors(self, gateway: Gateway, sockets: Sockets | None) -> Mapping[str, Handler]:
+    def _open_doors(self, gateway: Gateway, relay: Relay, sockets: Sockets | None) -> Mapping[str, Handler]:
         """The handler of each of `TRANSPORTS`. Without `sockets`, aiohttp serves the clients."""
         settings = self._settings
         admission = Admission(gateway, allowed_origins=settings.allowed_origins, addresses=ClientAddresses(settings))
         opening = WebSocketOpening(gateway, admission, sockets=sockets, max_buffer_bytes=settings.max_buffer_bytes)
         compression = settings.compression and sockets is not None
-        return {"GET /ws": Handshake(gateway, admission, opening, compression=compression).handle}
+        namespaces = Namespaces(gateway, settings.socketio_namespaces)
+        return {
+            "GET /ws": Handshake(gateway, admission, opening, compression=compression).handle,
+            "* /socket.io/": Door(gateway, admission, opening, relay, namespaces.connect).handle,
+        }
 
     def _hearing_other_workers(self, gateway: Gateway) -> AbstractContextManager[None]:
         """End sessions that clients of other workers have replaced."""

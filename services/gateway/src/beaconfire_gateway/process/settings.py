@@ -17,6 +17,7 @@ from beaconfire_kit.room_templates import RoomTemplateText
 from beaconfire_kit.settings import AsksAuth, BehindProxies
 
 _DIALECT = re.compile(r"beaconfire\.v1|plain|socketio(:/[^\s,?]{1,100})?")
+_NAMESPACE = re.compile(r"/[^\s,?]{1,100}")
 
 
 def _check_dialect(name: str) -> str:
@@ -25,7 +26,14 @@ def _check_dialect(name: str) -> str:
     return name
 
 
+def _check_namespace(name: str) -> str:
+    if _NAMESPACE.fullmatch(name) is None:
+        raise ValueError(f"{name[:80]!r} is not a namespace: use a name like /realtime; the main one is always there")
+    return name
+
+
 DialectName = Annotated[str, AfterValidator(_check_dialect)]
+NamespaceName = Annotated[str, AfterValidator(_check_namespace)]
 """`Dialect.name` of a dialect of this gateway."""
 
 
@@ -57,6 +65,10 @@ class Settings(Limits, AsksAuth, BehindProxies):
         "handover",
         description="`handover`: after its handshake, aiohttp hands sockets over; `aiohttp` needs ten times the memory",
     )
+    socketio_namespaces: Annotated[tuple[NamespaceName, ...], NoDecode] = Field(
+        ("/realtime",),
+        description="Namespaces that Socket.IO clients may connect to besides the main one, comma-separated",
+    )
     automatic_rooms: Annotated[Mapping[DialectName, tuple[RoomTemplateText, ...]], NoDecode] = Field(
         {"socketio:/realtime": ("user:{sub}", "workspace:*")},
         description="Rooms that sessions join at connect without asking, by dialect, as a JSON object of lists; "
@@ -85,6 +97,13 @@ class Settings(Limits, AsksAuth, BehindProxies):
         folders = [whole] if whole.is_dir() else [Path(one) for one in str(value).split(os.pathsep) if one]
         return tuple(check_folder(one) for one in folders)
 
+    @field_validator("socketio_namespaces", mode="before")
+    @classmethod
+    def _split_namespaces(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        return tuple(dict.fromkeys(one.strip() for one in value.split(",") if one.strip()))
+
     @field_validator("automatic_rooms", mode="before")
     @classmethod
     def _read_automatic_rooms(cls, value: object) -> object:
@@ -92,6 +111,16 @@ class Settings(Limits, AsksAuth, BehindProxies):
             return json.loads(value) if isinstance(value, str) else value
         except ValueError:
             raise ValueError('not a JSON object like {"plain": ["user:{sub}"]}') from None
+
+    @field_validator("automatic_rooms")
+    @classmethod
+    def _check_automatic_rooms(cls, value: Mapping[str, object], info: ValidationInfo) -> Mapping[str, object]:
+        served = info.data.get("socketio_namespaces", ())
+        for dialect in value:
+            _, _, namespace = dialect.partition(":")
+            if namespace and namespace not in served:
+                raise ValueError(f"{dialect!r} is for a namespace that SOCKETIO_NAMESPACES does not have")
+        return value
 
     @field_validator("compression")
     @classmethod

@@ -90,6 +90,7 @@ async def serve(
     subprotocol: str | None,
     full_bytes: int,
     full: Full,
+    first: bytes = b"",
 ) -> web.StreamResponse:
     """Answer the handshake, and stay until the connection that `make` makes of the socket has ended.
 
@@ -110,6 +111,8 @@ async def serve(
         await response.prepare(request)
         connection = make(AiohttpSocket(response, request.transport, full_bytes, full))
         gateway.connecting.discard(handshake)
+        if first:
+            connection.write(first)
         await connection.listen()
     finally:
         gateway.connecting.discard(handshake)

@@ -71,8 +71,9 @@ class WebSocketOpening:
         aiohttps: MakesAiohttps,
         subprotocol: str | None = None,
         extensions: str | None = None,
+        first: bytes = b"",
     ) -> web.StreamResponse:
-        """Enter the door, answer 101, and go on with one of the two connections.
+        """Enter the door, answer 101, and go on with one of the two connections. `first` are the first frames on it.
 
         On a socket of ours it does not return to aiohttp. On aiohttp's it returns when all is over. `extensions` are
         for a socket of ours only. Raises BeaconfireError (429 or 503) or HTTPBadRequest.
@@ -82,7 +83,7 @@ class WebSocketOpening:
         address = self._admission.enter(request)
         sockets = self._sockets
         if sockets is not None:
-            head = switching(accept, subprotocol=subprotocol, extensions=extensions)
+            head = switching(accept, subprotocol=subprotocol, extensions=extensions) + first
             hand_over(
                 request, self._admission, address, lambda descriptor: ours(sockets, descriptor, address=address), head
             )
@@ -93,6 +94,7 @@ class WebSocketOpening:
             lambda socket: aiohttps(socket, address=address),
             address=address,
             subprotocol=subprotocol,
+            first=first,
             full_bytes=self._full_bytes,
             full=self._full,
         )

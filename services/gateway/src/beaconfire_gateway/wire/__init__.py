@@ -4,4 +4,7 @@ The route of a client's message: a transport takes the payload out of `websocket
 it a request of `messages`. An answer or an event goes the other way. The dialect writes a payload, and a `framing`
 (text frames, or `deflate`) makes the bytes of it. `wire` is a dialect over a framing. All sessions with the same wire
 share the bytes of an event.
+
+Socket.IO is a dialect (`socketio`, with `socketio_packets`) over a framing of its own (`engineio`). `body_parts` finds
+the payload in a publisher's JSON.
 """

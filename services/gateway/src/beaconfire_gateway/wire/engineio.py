@@ -112,6 +112,11 @@ def open_packet(sid: str, *, upgrades: list[str], ping_interval_s: int, ping_tim
     return encode(b"0" + json.dumps(handshake, separators=(",", ":")).encode())
 
 
+def message(data: bytes) -> bytes:
+    """Return a message packet, as a frame."""
+    return encode(_MESSAGE + data)
+
+
 class MessagePackets:
     """A framing: each payload is a message packet in a text frame. Implements `framing.Framing`.
 
@@ -123,4 +128,4 @@ class MessagePackets:
         before, body, after = payload
         if before:
             return header(1 + len(before) + len(body) + len(after)) + _MESSAGE + before, body, after
-        return b"", b"".join(encode(_MESSAGE + packet) for packet in body.split(SEPARATOR)), b""
+        return b"", b"".join(map(message, body.split(SEPARATOR))), b""

@@ -56,7 +56,7 @@ class Native:
             head = _json({"type": message.TYPE, "id": message.id, "rooms": list(message.rooms)})
             events = b",".join(b"".join(self.event(one)) for one in message.events)
             return b'%s,"events":[%s]}' % (head[:-1], events)
-        return _json({"type": message.TYPE, **_FIELDS[type(message)](message)})
+        return _json({"type": message.TYPE, **fields_of(message)})
 
     def event(self, event: messages.Event) -> Spliced:
         """An event message around the publisher's own bytes."""
@@ -192,6 +192,11 @@ def _read_id(found: Any) -> messages.MessageId | None:
 
 
 # Messages to clients: the fields of each, in the order of PROTOCOL.md.
+
+
+def fields_of(message: messages.Message) -> Mapping[str, Any]:
+    """The fields of a message without its type, for dialects that write them in another frame. Not for `Restored`."""
+    return _FIELDS[type(message)](message)
 
 
 def _ack(message: messages.Ack) -> Mapping[str, Any]:

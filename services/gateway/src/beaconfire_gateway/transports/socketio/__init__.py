@@ -1,7 +1,8 @@
 """Socket.IO v4 for unmodified clients: Engine.IO over WebSocket and over long polling, on any gateway process.
 
-A client's connection is one `connection.EngineConnection`, with a session for each of its namespaces. What carries its
-packets is an object of its own, because it may change: `polling_carrier` or `websocket_carrier`.
+The route of a client: `door` checks its request and opens a connection. The connection is one
+`connection.EngineConnection`, with a session for each of its namespaces (`namespaces`). What carries its packets is an
+object of its own, because it may change: `polling_carrier` or `websocket_carrier`.
 
 A connection belongs to one process, whose id its sid begins with. `polling` answers the requests of all connections,
 and has that process asked (`relay`) when a request arrives at another one. `answers` are those of the protocol.

@@ -7,21 +7,30 @@ begins with polling goes on over a WebSocket (`move_to`). Its sessions do not no
 carrier (`wire.engineio`), and catch up on the new one, as sessions do whose socket was full.
 """
 
+import time
 from abc import abstractmethod
 
 from beaconfire_gateway.fanout.targets import Target, Writer
 from beaconfire_gateway.sessions.connection import Carrier, SharedConnection
 from beaconfire_gateway.sessions.gateway import Gateway
+from beaconfire_gateway.sessions.limits import Limits
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.transports.socket_connection import MIXED_IN
+from beaconfire_gateway.transports.websocket_half import CONTROL_PER_MINUTE
 from beaconfire_gateway.wire.engineio import PING, InvalidPacket, Packet, PacketType
 from beaconfire_kit import logs
 from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.rates import spend
 
 log = logs.get(__name__)
 
 PING_TIMEOUT_S = 20
 """How long a client may take to answer a ping. Socket.IO's own default."""
+
+
+def ping_timeout_s(limits: Limits) -> int:
+    """Engine.IO's pingTimeout. Its pingInterval is the heartbeat, and no less."""
+    return min(PING_TIMEOUT_S, limits.heartbeat_s)
 
 
 class EngineCarrier(Carrier):
@@ -94,7 +103,7 @@ class EngineConnection(SharedConnection):
     It pings the client while no session on it does.
     """
 
-    __slots__ = ("_pinged_at", "_unanswered_since", "carrier", "sid")
+    __slots__ = ("_controls_empty_at", "_pinged_at", "_unanswered_since", "carrier", "sid")
 
     carrier: EngineCarrier
 
@@ -103,6 +112,7 @@ class EngineConnection(SharedConnection):
         super().__init__(gateway, address=address)
         self.sid = sid
         self._carry_on(carrier)
+        self._controls_empty_at = 0.0
         self._pinged_at = gateway.timers.now
         self._unanswered_since: int | None = None
         gateway.timers.within(self.heartbeat_s, self)
@@ -124,7 +134,9 @@ class EngineConnection(SharedConnection):
                 self.on_binary(packet.data)
             else:
                 self.on_message(packet.data)
-        elif packet.type is PacketType.PONG:
+            return
+        self.spend_control()
+        if packet.type is PacketType.PONG:
             self.heard()
         elif packet.type is PacketType.CLOSE:
             self.lost()
@@ -144,6 +156,12 @@ class EngineConnection(SharedConnection):
         if not self.is_full:
             self.drained()
 
+    def spend_control(self) -> None:
+        """Count a packet that no session's limits count. Raises InvalidPacket if there are too many."""
+        self._controls_empty_at, wait_s = spend(self._controls_empty_at, 1, CONTROL_PER_MINUTE, time.monotonic())
+        if wait_s:
+            raise InvalidPacket(f"a client sends at most {CONTROL_PER_MINUTE} packets a minute that are no events")
+
     def heard(self) -> None:
         self._unanswered_since = None
         super().heard()
@@ -152,7 +170,7 @@ class EngineConnection(SharedConnection):
 
     def on_timer(self) -> None:
         """Ping if no session did, and end a connection whose client does not answer."""
-        if not self._is_open:
+        if not self.is_open:
             return
         timers, interval_s = self.gateway.timers, self.heartbeat_s
         if self._unanswered_since is not None and timers.now - self._unanswered_since >= self.patience_s:
@@ -168,7 +186,8 @@ class EngineConnection(SharedConnection):
         carrier.engine, carrier.id = self, self.id
 
     @property
-    def _is_open(self) -> bool:
+    def is_open(self) -> bool:
+        """Whether it has neither ended nor been lost."""
         return bool(self.sessions) or self in self.gateway.connecting
 
     def _ping(self) -> None:
@@ -181,8 +200,7 @@ class EngineConnection(SharedConnection):
 
     @property
     def patience_s(self) -> int:
-        """Engine.IO's pingTimeout. Its pingInterval is `heartbeat_s`."""
-        return min(PING_TIMEOUT_S, self.heartbeat_s)
+        return ping_timeout_s(self.gateway.limits)
 
     @property
     def writer(self) -> Writer:

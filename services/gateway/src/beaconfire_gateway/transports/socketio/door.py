@@ -1,0 +1,89 @@
+"""The door of Engine.IO clients: check the request, and open a connection, or pass it to `polling`.
+
+Refusals are those of Engine.IO: status 400 with `{"code", "message"}`. Clients of Socket.IO 2 and older speak Engine.IO
+3, and are refused with code 5.
+"""
+
+from aiohttp import hdrs, web
+
+from beaconfire_gateway.sessions.gateway import Gateway
+from beaconfire_gateway.transports.admission import Admission
+from beaconfire_gateway.transports.aiohttp_websocket_connection import AiohttpSocket
+from beaconfire_gateway.transports.socketio.answers import (
+    BAD_METHOD,
+    UNKNOWN_SID,
+    UNKNOWN_TRANSPORT,
+    UNSUPPORTED_VERSION,
+    Answer,
+)
+from beaconfire_gateway.transports.socketio.connection import ping_timeout_s
+from beaconfire_gateway.transports.socketio.polling import MakeConnection, Polling, new_sid
+from beaconfire_gateway.transports.socketio.relay import Relay
+from beaconfire_gateway.transports.socketio.websocket_carrier import AiohttpWebSocketCarrier, WebSocketCarrier
+from beaconfire_gateway.transports.sockets import Sockets
+from beaconfire_gateway.transports.websocket_opening import WebSocketOpening
+from beaconfire_gateway.wire.engineio import VERSION, open_packet
+
+
+class Door:
+    """See the module. `make` makes a new client's connection, once the door has counted it."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        admission: Admission,
+        opening: WebSocketOpening,
+        relay: Relay,
+        make: MakeConnection,
+    ) -> None:
+        self._gateway = gateway
+        self._admission = admission
+        self._opening = opening
+        self._make = make
+        self._polling = Polling(gateway, admission, relay, make)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """The aiohttp handler. Answers, or does not return to aiohttp (or when all is over)."""
+        self._admission.check_origin(request)
+        query = request.query
+        if query.get("EIO") != VERSION:
+            return self._refuse("version", UNSUPPORTED_VERSION)
+        transport = query.get("transport")
+        if transport == "polling":
+            return await self._polling.handle(request)
+        if transport != "websocket":
+            return self._refuse("transport", UNKNOWN_TRANSPORT)
+        if "sid" in query:
+            return self._refuse("sid", UNKNOWN_SID)
+        if request.method != hdrs.METH_GET:
+            return self._refuse("method", BAD_METHOD)
+        return await self._open(request)
+
+    async def _open(self, request: web.Request) -> web.StreamResponse:
+        """Open a connection over a WebSocket."""
+        gateway = self._gateway
+        accept = self._opening.check(request)
+        sid = new_sid(gateway)
+
+        def ours(sockets: Sockets, descriptor: int, /, *, address: str) -> WebSocketCarrier:
+            carrier = WebSocketCarrier(gateway, sockets, descriptor)
+            self._make(carrier, sid, address, request)
+            return carrier
+
+        def aiohttps(socket: AiohttpSocket, /, *, address: str) -> AiohttpWebSocketCarrier:
+            carrier = AiohttpWebSocketCarrier(gateway, socket)
+            self._make(carrier, sid, address, request)
+            return carrier
+
+        first = open_packet(
+            sid,
+            upgrades=[],
+            ping_interval_s=gateway.limits.heartbeat_s,
+            ping_timeout_s=ping_timeout_s(gateway.limits),
+            max_payload=self._polling.max_payload,
+        )
+        return await self._opening.open(request, accept, ours=ours, aiohttps=aiohttps, first=first)
+
+    def _refuse(self, reason: str, answer: Answer) -> web.Response:
+        self._admission.refuse(reason)
+        return answer.response()

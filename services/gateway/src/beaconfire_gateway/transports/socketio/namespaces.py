@@ -1,0 +1,215 @@
+"""The connection of a Socket.IO client: it reads packets, and has a session for each namespace that the client is in.
+
+    CONNECT ─▶ session, whose dialect is the namespace's      EVENT ─▶ the session of its namespace
+
+How a session ends for its client depends on what helps. Socket.IO clients connect again by themselves when their
+connection ends, to all namespaces and with a newer token if their application provides one. They do not come back to a
+namespace that they were put out of, or not let into. So the connection ends if the client may succeed then. Otherwise
+the client leaves this namespace alone, and stays in others.
+"""
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+from aiohttp import web
+
+from beaconfire_gateway.sessions.connection import SharedConnection
+from beaconfire_gateway.sessions.gateway import Gateway
+from beaconfire_gateway.sessions.session import Session, State
+from beaconfire_gateway.sessions.timers import Call
+from beaconfire_gateway.transports.admission import offered_token
+from beaconfire_gateway.transports.socketio.connection import EngineCarrier, EngineConnection
+from beaconfire_gateway.wire.engineio import SEPARATOR, InvalidPacket, MessagePackets, message
+from beaconfire_gateway.wire.messages import Error, InvalidMessage
+from beaconfire_gateway.wire.socketio import MAIN, SocketIO
+from beaconfire_gateway.wire.socketio_packets import (
+    Packet,
+    PacketType,
+    decode,
+    encode_connect_error,
+    encode_disconnect,
+)
+from beaconfire_gateway.wire.wire import Wire
+from beaconfire_kit import errors
+from beaconfire_kit.errors import BeaconfireError, Retry
+
+
+class Namespace:
+    """What all sessions of a namespace share."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.dialect = SocketIO(name)
+        self.wire = Wire(self.dialect, MessagePackets())
+
+
+class Namespaces:
+    """The namespaces that a gateway serves. The main one is always there."""
+
+    def __init__(self, gateway: Gateway, names: tuple[str, ...]) -> None:
+        self._gateway = gateway
+        self._by_name = {name: Namespace(name) for name in (MAIN, *names)}
+
+    def get(self, name: str) -> Namespace | None:
+        return self._by_name.get(name)
+
+    def connect(self, carrier: EngineCarrier, sid: str, address: str, request: web.Request) -> "SocketIOConnection":
+        """Make the connection of a new client, which the door has counted under `address`."""
+        token = offered_token(request)
+        return SocketIOConnection(self._gateway, carrier, sid, self, address=address, offered_token=token)
+
+
+class SocketIOSession(Session):
+    """A client in one namespace."""
+
+    __slots__ = ("_connection", "namespace")
+
+    def __init__(self, connection: "SocketIOConnection", namespace: Namespace) -> None:
+        self._connection = connection
+        self.namespace = namespace
+        super().__init__(
+            connection.gateway,
+            namespace.wire,
+            address=connection.address,
+            offered_token=connection.offered_token,
+        )
+
+    @property
+    def connection(self) -> SharedConnection:
+        return self._connection
+
+
+class SocketIOConnection(EngineConnection):
+    """See the module."""
+
+    __slots__ = (
+        "_awaited",
+        "_idle_since",
+        "_is_leaving",
+        "_namespaces",
+        "_packet",
+        "_parts",
+        "_served",
+        "offered_token",
+    )
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        carrier: EngineCarrier,
+        sid: str,
+        namespaces: Namespaces,
+        *,
+        address: str,
+        offered_token: str,
+    ) -> None:
+        super().__init__(gateway, carrier, sid, address=address)
+        self.offered_token = offered_token
+        self._served = namespaces
+        # None for one that the gateway has put it out of: the client may not have noticed yet.
+        self._namespaces: dict[str, SocketIOSession | None] = {}
+        self._packet: Packet | None = None  # waits for its attachments
+        self._parts: list[bytes] = []
+        self._awaited = 0
+        self._idle_since = gateway.timers.now
+        self._watch_idle()
+
+    # connection.EngineConnection.
+
+    def on_message(self, data: bytes) -> None:
+        if self._packet is not None:
+            raise InvalidPacket("attachments of the packet before are missing")
+        packet = decode(data)
+        if packet.attachments:
+            self._packet, self._parts, self._awaited = packet, [data], packet.attachments
+        else:
+            self._take(packet, data)
+
+    def on_binary(self, data: bytes) -> None:
+        packet = self._packet
+        if packet is None:
+            raise InvalidPacket("no packet waits for an attachment")
+        self._parts.append(b"b" + base64.b64encode(data))
+        limit = self.gateway.limits.max_frame_bytes
+        if sum(map(len, self._parts)) > limit * 3 // 2:
+            raise InvalidPacket(f"a packet and its attachments have at most {limit} bytes")
+        self._awaited -= 1
+        if not self._awaited:
+            whole = SEPARATOR.join(self._parts)
+            self._packet, self._parts = None, []
+            self._take(packet, whole)
+
+    def _take(self, packet: Packet, data: bytes) -> None:
+        name = packet.namespace
+        if packet.type is PacketType.CONNECT:
+            self._open(name, packet.data or {})
+            return
+        if name not in self._namespaces:
+            raise InvalidPacket("the first packet of a namespace is CONNECT")
+        session = self._namespaces[name]
+        if session is None:
+            self.spend_control()
+        elif packet.type in (PacketType.EVENT, PacketType.BINARY_EVENT):
+            session.receive(data)
+        elif packet.type is PacketType.DISCONNECT:
+            self.spend_control()
+            del self._namespaces[name]
+            session.lost()
+        else:
+            self.spend_control()  # an acknowledgement: the gateway asks for none
+
+    def _open(self, name: str, auth: Mapping[str, Any]) -> None:
+        self.spend_control()
+        before = self._namespaces.get(name)
+        if before is not None and before.state is not State.CLOSED:
+            raise InvalidPacket("the client is in this namespace already")
+        namespace = self._served.get(name)
+        if namespace is None:
+            self.write(message(encode_connect_error(name, "Invalid namespace")))
+            return
+        session = self._namespaces[name] = SocketIOSession(self, namespace)
+        try:
+            request = namespace.dialect.decode_connect(auth)
+        except InvalidMessage as problem:
+            session.close(problem)
+        else:
+            self.gateway.handle(session, request)
+
+    # Its end.
+
+    def ended(self, session: Session) -> None:
+        super().ended(session)
+        if not self.sessions:
+            self._idle_since = self.gateway.timers.now
+            self._watch_idle()
+
+    def _watch_idle(self) -> None:
+        self.gateway.timers.after(self.gateway.limits.connect_timeout_s, Call(self._check_idle))
+
+    def _check_idle(self) -> None:
+        limit = self.gateway.limits.connect_timeout_s
+        if self.is_open and not self.sessions and self.gateway.timers.now - self._idle_since >= limit:
+            self.close(BeaconfireError(errors.TIMEOUT, f"in no namespace for {limit} s"))
+
+    def hang_up(self, session: Session, error: BeaconfireError | None) -> None:
+        assert isinstance(session, SocketIOSession)
+        name, was_in = session.namespace.name, bool(session.user_id)
+        if self._namespaces.get(name) is session:
+            self._namespaces[name] = None
+        if error is None:
+            self._put_out(name)
+        elif was_in:
+            self.write(session.wire.encode(Error(None, error)))
+            if error.code.retry is Retry.NO:
+                self._put_out(name)
+            else:
+                self.lost()
+                self.carrier.end(error)
+        elif error.code.retry is Retry.BACKOFF and not self.sessions:
+            self.carrier.end(error)
+        else:
+            self.write(message(encode_connect_error(name, error.message, error.body())))
+
+    def _put_out(self, name: str) -> None:
+        self.write(message(encode_disconnect(name)))
