@@ -3,31 +3,11 @@
 import re
 from collections.abc import Iterator
 
-from aiohttp import web
-
-from beaconfire_kit.web import FOR_OPERATORS, operations
+from beaconfire_kit.web import FOR_OPERATORS
 from tests.architecture.sources import ROOT
-from tests.routers import built
+from tests.docs.served import METHODS, applications, nameless, served
 
 PAGE = ROOT / "docs/reference/http.md"
-METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE"}
-
-
-def applications() -> Iterator[web.Application]:
-    """Each service's application, and that of its operations port. None of them is started."""
-    for _, _, app in built():
-        yield app
-        yield operations(app)
-
-
-def served() -> set[str]:
-    """`GET /v1/campaigns/{}` for each call."""
-    return {
-        f"{route.method} {_nameless(route.resource.canonical)}"
-        for app in applications()
-        for route in app.router.routes()
-        if route.resource is not None and route.method in METHODS
-    }
 
 
 def named() -> Iterator[str]:
@@ -42,13 +22,7 @@ def named() -> Iterator[str]:
                 was_path = False
             if path.startswith(("/", "…/")) and span not in METHODS and methods:
                 was_path = True
-                yield from (f"{one} {_nameless(path)}" for one in methods)
-
-
-def _nameless(path: str) -> str:
-    """Return a path without its query and the names of its parameters. Anything below a folder is a parameter."""
-    path = re.sub(r"\{[^}]*\}", "{}", path.partition("?")[0])
-    return f"{path.removesuffix('…')}{{}}" if path.endswith("/…") else path
+                yield from (f"{one} {nameless(path)}" for one in methods)
 
 
 def _is(call: str, name: str) -> bool:
