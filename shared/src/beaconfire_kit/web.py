@@ -247,6 +247,14 @@ def json_answer(body: BaseModel | dict[str, Any], *, status: int = 200) -> web.R
     return web.json_response(body, status=status)
 
 
+def error_answer(error: BeaconfireError) -> web.Response:
+    """Return the answer for an error. A handler raises the error instead, as long as aiohttp answers its request."""
+    headers = dict(error.headers)
+    if error.retry_after_ms is not None:
+        headers[hdrs.RETRY_AFTER] = str(max(1, math.ceil(error.retry_after_ms / 1000)))
+    return web.json_response({"error": error.body()}, status=error.code.status, headers=headers)
+
+
 def bearer_token(request: web.Request) -> str:
     """Return the text after `Authorization: Bearer` (RFC 6750 §2.1), or an empty text.
 
@@ -421,10 +429,7 @@ async def _answer_errors(request: web.Request, handler: Handler) -> web.StreamRe
     try:
         return await handler(request)
     except BeaconfireError as error:
-        headers = dict(error.headers)
-        if error.retry_after_ms is not None:
-            headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_ms / 1000)))
-        return web.json_response({"error": error.body()}, status=error.code.status, headers=headers)
+        return error_answer(error)
     except web.HTTPMethodNotAllowed as error:
         allowed = ", ".join(sorted(error.allowed_methods))
         message = f"{request.method[:20]} is not possible here, only {allowed}"

@@ -40,6 +40,7 @@ from beaconfire_gateway.transports.socketio.door import Door
 from beaconfire_gateway.transports.socketio.namespaces import Namespaces
 from beaconfire_gateway.transports.socketio.relay import Relay
 from beaconfire_gateway.transports.sockets import Sockets
+from beaconfire_gateway.transports.sse import Sse
 from beaconfire_gateway.transports.websocket_opening import WebSocketOpening
 from beaconfire_kit import broker, errors, logs
 from beaconfire_kit.authorization import Auth
@@ -52,7 +53,7 @@ from beaconfire_kit.web import CROSS_ORIGIN, DRAIN, FINISH_S, FOR_OPERATORS, app
 
 log = logs.get(__name__)
 
-TRANSPORTS = ("GET /ws", "* /socket.io/")
+TRANSPORTS = ("GET /ws", "GET /sse", "POST /sse", "* /socket.io/")
 """The routes of the transports. `_open_doors` has a handler for each."""
 CHECK_EVERY_S, CHECK = 0.02, 100
 """Events that no session heard are checked at a pace that leaves the core to those that are: 5,000 a second, 5 %."""
@@ -242,8 +243,11 @@ class _Process:
         opening = WebSocketOpening(gateway, admission, sockets=sockets, max_buffer_bytes=settings.max_buffer_bytes)
         compression = settings.compression and sockets is not None
         namespaces = Namespaces(gateway, settings.socketio_namespaces)
+        sse = Sse(gateway, admission, sockets=sockets, max_buffer_bytes=settings.max_buffer_bytes)
         return {
             "GET /ws": Handshake(gateway, admission, opening, compression=compression).handle,
+            "GET /sse": sse.handle,
+            "POST /sse": sse.handle,
             "* /socket.io/": Door(gateway, admission, opening, relay, namespaces.connect).handle,
         }
 

@@ -6,6 +6,9 @@ the descriptor's life. `websocket_connection` reads frames, and `websocket` give
 `subprotocols` names the dialect. Where sockets stay with aiohttp, `aiohttp_websocket_connection` and
 `aiohttp_websocket` take the places of the last three, and `websocket_half` is what both have in common.
 
+The route of a stream of server-sent events: `sse` reads the request (`wanted`), `event_stream` is its session, and
+`socket_event_stream` or `aiohttp_event_stream` carries it. `tcp_acks` tells whether its client is still there.
+
 A new transport is made in these places, and in no other:
 
 * Here, a file with its connection: a `sessions.connection.Connection`. On a socket of ours, mix `SocketConnection` or
@@ -17,6 +20,6 @@ A new transport is made in these places, and in no other:
 * In `process/app`, its routes: a line in `TRANSPORTS` and its handler in `_open_doors`.
 * In `pyproject.toml`, the place of each new file in the layers.
 
-`cors` has the rules for pages of other origins. `tests/gateway/toy_transports.py` has two small transports as a model,
-one of them with its handler.
+`cors` has the rules for pages of other origins. `aiohttp_full` notices when aiohttp's sockets have room again.
+`tests/gateway/toy_transports.py` has two small transports as a model, one of them with its handler.
 """

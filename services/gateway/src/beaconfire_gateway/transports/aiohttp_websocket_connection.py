@@ -8,7 +8,7 @@ It knows no session, as `websocket_connection`, whose place it takes.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +19,7 @@ from beaconfire_gateway.fanout.targets import CALLING, Target, Writer
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.sessions.timers import Call
+from beaconfire_gateway.transports.aiohttp_full import Full
 from beaconfire_gateway.transports.socket_connection import CLOSE_TIMEOUT_S, MIXED_IN
 from beaconfire_gateway.transports.websocket_half import WebSocketHalf
 from beaconfire_gateway.wire.websocket_frames import FrameError, Opcode, encode, encode_close
@@ -27,38 +28,8 @@ from beaconfire_kit.errors import BeaconfireError
 
 log = logs.get(__name__)
 
-LOOK_S = 0.05
 AIOHTTP_SLOTS = ("_closing", "_controls_empty_at", "_is_full", "_resumed", "_socket")
 """The slots of an `AiohttpWebSocketConnection`, which the class that mixes it in has to name."""
-
-
-class Full:
-    """Looks at all full sockets every LOOK_S: aiohttp does not say when one has room again."""
-
-    def __init__(self, spawn: Callable[[Coroutine[Any, Any, None]], object]) -> None:
-        self._spawn = spawn
-        self._connections: list[AiohttpWebSocketConnection] = []
-        self._looks = False
-
-    def watch(self, connection: "AiohttpWebSocketConnection") -> None:
-        """Call its `has_drained` once, when it has room."""
-        self._connections.append(connection)
-        if not self._looks:
-            self._looks = True
-            self._spawn(self._look())
-
-    async def _look(self) -> None:
-        call_soon = asyncio.get_running_loop().call_soon
-        while self._connections:
-            await asyncio.sleep(LOOK_S)
-            still = []
-            for one in self._connections:
-                if one.has_room:
-                    call_soon(one.has_drained)  # separately, so that a failure does not affect the others
-                else:
-                    still.append(one)
-            self._connections = still
-        self._looks = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,21 +12,12 @@ from aiohttp import web
 
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.transports.admission import OPENED, Admission
-from beaconfire_gateway.transports.aiohttp_websocket_connection import (
-    AiohttpSocket,
-    AiohttpWebSocketConnection,
-    Full,
-    serve,
-)
+from beaconfire_gateway.transports.aiohttp_full import FULL_AT, Full
+from beaconfire_gateway.transports.aiohttp_websocket_connection import AiohttpSocket, AiohttpWebSocketConnection, serve
 from beaconfire_gateway.transports.handover import hand_over
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.upgrade import accept_key, switching
 from beaconfire_gateway.transports.websocket_connection import WebSocketConnection
-
-FULL_AT = 4
-"""A socket of aiohttp's is full at this part of the memory a session may take. On top of it come one write and the one
-event that goes beyond it, messages that wait for an answer, and one that has not arrived as a whole: a quarter each, at
-most."""
 
 
 class MakesOurs(Protocol):

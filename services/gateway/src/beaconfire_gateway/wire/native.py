@@ -28,9 +28,9 @@ MAX_TYPES = 100
 _MAX_NAMES = 100_000
 
 _MessageId = Annotated[str, StringConstraints(min_length=1, max_length=64)] | int
-_RoomName = Annotated[str, StringConstraints(max_length=300)]
-_RoomNames = Annotated[tuple[_RoomName, ...], Field(max_length=MAX_ROOMS_PER_MESSAGE)]
-_TypeNames = Annotated[
+RoomName = Annotated[str, StringConstraints(max_length=300)]
+RoomNames = Annotated[tuple[RoomName, ...], Field(max_length=MAX_ROOMS_PER_MESSAGE)]
+TypeNames = Annotated[
     tuple[Annotated[str, StringConstraints(max_length=128)], ...], Field(min_length=1, max_length=MAX_TYPES)
 ]
 
@@ -94,8 +94,8 @@ class _Client(BaseModel):
 class _Connect(_Message):
     type: Literal["connect"]
     token: str = Field(default="", max_length=16_384)
-    rooms: _RoomNames = ()
-    types: dict[_RoomName, _TypeNames] = Field(default={}, max_length=MAX_ROOMS_PER_MESSAGE)
+    rooms: RoomNames = ()
+    types: dict[RoomName, TypeNames] = Field(default={}, max_length=MAX_ROOMS_PER_MESSAGE)
     cursor: str | None = Field(default=None, max_length=64)
     client: _Client | None = None
     last_close: int | None = Field(default=None, ge=0, le=65_535)
@@ -124,8 +124,8 @@ class _Connect(_Message):
 
 class _Subscribe(_Message):
     type: Literal["subscribe"]
-    rooms: _RoomNames
-    types: _TypeNames | None = None
+    rooms: RoomNames
+    types: TypeNames | None = None
     cursor: str | None = Field(default=None, max_length=64)
 
     def request(self) -> messages.Subscribe:
@@ -134,7 +134,7 @@ class _Subscribe(_Message):
 
 class _Unsubscribe(_Message):
     type: Literal["unsubscribe"]
-    rooms: _RoomNames
+    rooms: RoomNames
 
     def request(self) -> messages.Unsubscribe:
         return messages.Unsubscribe(self.id, self.rooms)

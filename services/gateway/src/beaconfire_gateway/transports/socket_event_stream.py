@@ -1,0 +1,87 @@
+"""Carry an event stream on a socket of ours: the answer has no length, and ends with its connection."""
+
+import socket
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from aiohttp import hdrs
+
+from beaconfire_gateway.sessions.gateway import Gateway
+from beaconfire_gateway.transports.event_stream import WIRE, EventStream, Opening, first_line, last_event
+from beaconfire_gateway.transports.socket_connection import SLOTS, SocketConnection
+from beaconfire_gateway.transports.sockets import Sockets
+from beaconfire_gateway.transports.tcp_acks import acknowledges
+from beaconfire_gateway.wire.messages import Connect
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.web import error_answer, harden
+
+MAX_UNASKED_BYTES = 65_536
+"""Of what a client sends after its request, which nothing asks for. It is thrown away, and then the connection ends."""
+
+
+class SocketEventStream(SocketConnection, EventStream):
+    """See the module. Raises OSError if the descriptor cannot be served; it is closed then."""
+
+    __slots__ = (*SLOTS, "_opening", "_unasked")
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        sockets: Sockets,
+        descriptor: int,
+        *,
+        address: str,
+        opening: Opening,
+        request: Connect,
+    ) -> None:
+        self._opening: Opening | None = opening
+        self._unasked = 0
+        self._serve(sockets, descriptor)
+        super().__init__(gateway, WIRE, address=address)
+        self.start(request)
+
+    def data_received(self, data: bytes) -> None:
+        self._unasked += len(data)
+        if self._unasked > MAX_UNASKED_BYTES:
+            self.abort()
+
+    def write(self, data: bytes) -> None:
+        """Write bytes, now; nothing before the client is let in, and nothing after the last event."""
+        if self._opening is None:
+            super().write(data)
+
+    def _begin(self) -> None:
+        opening, self._opening = self._opening, None
+        assert opening is not None
+        self.write(_head(200, opening.stream_headers) + first_line())
+
+    def _refuse(self, error: BeaconfireError) -> None:
+        opening = self._opening
+        assert opening is not None
+        if opening.refuses_in_a_stream(error):
+            self._finish(_head(200, opening.stream_headers) + last_event(error))
+            return
+        answer = error_answer(error)
+        harden(answer)
+        body = answer.body
+        assert isinstance(body, bytes)
+        headers = {**answer.headers, **opening.headers, hdrs.CONTENT_LENGTH: str(len(body))}
+        self._finish(_head(answer.status, headers) + body)
+
+    def _finish(self, data: bytes) -> None:
+        self._say_goodbye(data)
+        if self._sockets.is_open(self._descriptor):
+            self._sockets.end_writing(self._descriptor)
+
+    def _acknowledges(self, since: float) -> bool:
+        with socket.socket(fileno=self._descriptor) as end:
+            try:
+                return acknowledges(end, since)
+            finally:
+                end.detach()
+
+
+def _head(status: int, headers: Mapping[str, str]) -> bytes:
+    """The head of an answer that ends with its connection."""
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in headers.items())]
+    return ("\r\n".join([*lines, "Connection: close"]) + "\r\n\r\n").encode()

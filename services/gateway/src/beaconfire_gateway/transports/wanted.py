@@ -1,0 +1,86 @@
+"""Read from an HTTP request which rooms a client wants, from where on: in its query, or in its JSON body."""
+
+from collections.abc import Mapping
+from typing import Annotated, TypeVar
+
+from aiohttp import web
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic.alias_generators import to_camel
+
+from beaconfire_gateway.wire.messages import Connect
+from beaconfire_gateway.wire.native import MAX_ROOMS_PER_MESSAGE, RoomName, RoomNames, TypeNames
+from beaconfire_kit import errors
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.web import bearer_token, describe, read_body
+
+_LISTS = ("rooms", "types")
+_REQUEST_ID = 0
+"""Of the `connect` that stands for the whole request. Its client never sees it."""
+
+_OfEachRoom = Annotated[dict[RoomName, TypeNames], Field(max_length=MAX_ROOMS_PER_MESSAGE)]
+_Types = Annotated[
+    Annotated[TypeNames, Tag("of all rooms")] | Annotated[_OfEachRoom, Tag("by room")],
+    Discriminator(lambda given: "by room" if isinstance(given, dict) else "of all rooms"),
+]
+
+
+class Wanted(BaseModel):
+    """What a `connect` message would say. A transport with further fields makes a subclass."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, alias_generator=to_camel)
+
+    rooms: RoomNames = ()
+    types: _Types | None = None
+    """The wanted event types of all rooms, or of each room by its name."""
+    cursor: str | None = Field(default=None, max_length=64)
+    replaces: str | None = Field(default=None, max_length=64)
+
+    def connect(self, token: str, *, last_event_id: str | None = None) -> Connect:
+        """The request to a session. `last_event_id` is newer than the cursor: an `EventSource` sends it."""
+        types: Mapping[str, TypeNames] = {}
+        if isinstance(self.types, dict):
+            types = self.types
+        elif self.types is not None:
+            types = dict.fromkeys(self.rooms, self.types)
+        if stray := types.keys() - set(self.rooms):
+            raise BeaconfireError(errors.BAD_REQUEST, f"types: {min(stray)!r} is not among `rooms`")
+        return Connect(
+            _REQUEST_ID,
+            token=token,
+            rooms=self.rooms,
+            types=types,
+            cursor=last_event_id or self.cursor,
+            replaces=self.replaces,
+        )
+
+
+W = TypeVar("W", bound=Wanted)
+
+
+async def read_wanted(request: web.Request, model: type[W]) -> W:
+    """Read the body of a POST, or the query of a GET: `?rooms=campaign:c1,settlement:s1&types=…&cursor=…`.
+
+    A list is written with commas, or with its parameter several times. Raises BeaconfireError.
+    """
+    if request.method == "POST":
+        return await read_body(request, model)
+    if "token" in request.query:
+        text = "send the token in the Authorization header: a token in an address ends in the logs of proxies"
+        raise BeaconfireError(errors.BAD_REQUEST, text)
+    fields: dict[str, object] = dict(request.query)
+    for name in _LISTS:
+        if name in fields:
+            given = ",".join(request.query.getall(name)).split(",")
+            fields[name] = tuple(one.strip() for one in given if one.strip())
+    try:
+        return model.model_validate(fields, by_name=False, by_alias=True)
+    except ValidationError as error:
+        raise BeaconfireError(errors.BAD_REQUEST, describe(error)) from None
+
+
+def required_token(request: web.Request) -> str:
+    """The token in the `Authorization` header. Raises BeaconfireError if there is none."""
+    token = bearer_token(request)
+    if not token:
+        raise BeaconfireError(errors.TOKEN_INVALID, "send an access token: Authorization: Bearer …")
+    return token
