@@ -2,6 +2,7 @@
 
 import pytest
 
+from beaconfire_kit.event import events
 from beaconfire_kit.invalid_event import InvalidEvent
 from tests.foreign_messages import STORED, TYPING, Message
 from tests.gateway.catalogues import BUILTIN
@@ -13,6 +14,10 @@ def body(type_: str, payload: str) -> bytes:
 
 
 def test_there_is_a_message_for_every_type_and_at_least_forty() -> None:
+    modules = {"beaconfire_kit.events.workspace", "beaconfire_kit.events.tracker", "beaconfire_kit.events.notification"}
+    theirs = {type_ for type_, cls in events().items() if cls.__module__ in modules}
+
+    assert {message.type for message in (*STORED, *TYPING)} == theirs
     assert len(STORED) >= 40
     assert len(set(map(str, STORED))) == len(STORED)
 
@@ -34,7 +39,17 @@ def test_message_of_the_workspace_or_the_tracker_is_valid_on_its_subject(message
         ("approval.updated", "workspace.w1.approval.1", '{"id": true}', "invalid"),
         ("approval.updated", "workspace.w1.approval.a1", '{"id": ["a1"]}', "invalid"),
         ("approval.updated", "workspace.w1.approval.a1", '{"status": "approved", "status": "rejected"}', "not_json"),
+        ("approval.created", "workspace.w1.approval.a1", '[{"id": "a1"}]', "invalid"),
+        ("approval.created", "workspace.w1.approval.a1", '{"id": "a1", "title": 7}', "invalid"),
+        ("approval.updated", "workspace.w1.approval.a1", '{"id": "a1", "status": ["approved"]}', "invalid"),
+        ("approval.deleted", "workspace.w1.approval.a1", '{"id": {"value": "a1"}}', "invalid"),
         ("agent.status.changed", "workspace.w1.agent.g1", '{"agentId": "g1"}', "invalid"),
+        ("agent.status.changed", "workspace.w1.agent.g1", '{"agentId": "g1", "status": null}', "invalid"),
+        ("agent.status.changed", "workspace.w1.agent.g1", '{"agentId": "g2", "status": "idle"}', "wrong_subject"),
+        ("chat.message", "workspace.w1.chat.h1", '{"chatId": "h2", "text": "Hi"}', "wrong_subject"),
+        ("chat.message", "workspace.w1.chat.h1", '{"chatId": "h1", "text": {"en": "Hi"}}', "invalid"),
+        ("notification.new", "user.u1.notification.n1", '{"id": "n2"}', "wrong_subject"),
+        ("notification.new", "user.u1.notification.n1", '"Approve?"', "invalid"),
         ("issue.updated", "workspace.w1.team.m1.issue.i1", '{"id": "i1", "changes": ["status"]}', "invalid"),
         ("issue.updated", "workspace.w1.team.m1.issue.i1", '{"id": "i1", "teamId": "m2"}', "wrong_subject"),
         ("comment.created", "workspace.w1.team.m1.issue.i1.comment.k1", '{"issueId": "i2"}', "wrong_subject"),
