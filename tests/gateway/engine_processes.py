@@ -1,8 +1,8 @@
 """Gateway processes that speak Engine.IO to clients: real HTTP, a real broker between them, and an echo application."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing, nullcontext
 from dataclasses import dataclass
 
 import aiohttp
@@ -13,10 +13,13 @@ from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.limits import Limits
 from beaconfire_gateway.transports.admission import Admission
 from beaconfire_gateway.transports.socketio.connection import EngineCarrier, EngineConnection
+from beaconfire_gateway.transports.socketio.door import Door
 from beaconfire_gateway.transports.socketio.polling import Polling
 from beaconfire_gateway.transports.socketio.relay import Relay
 from beaconfire_gateway.transports.sockets import Sockets
-from beaconfire_kit import broker
+from beaconfire_gateway.transports.websocket_opening import WebSocketOpening
+from beaconfire_kit import broker, errors
+from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.forwarding import ClientAddresses
 from beaconfire_kit.seams.nats_direct import DirectClient
 from beaconfire_kit.serving import listening
@@ -46,7 +49,10 @@ class EngineProcess:
 
 @asynccontextmanager
 async def engine_process(
-    server: Broker, limits: Limits | None = None, application_: type[EngineConnection] = EchoConnection
+    server: Broker,
+    limits: Limits | None = None,
+    application_: type[EngineConnection] = EchoConnection,
+    transport: str = "handover",
 ) -> AsyncIterator[EngineProcess]:
     """A process of its own: core, relay and HTTP server. `application_` is what its clients' messages go to."""
     loop, client = asyncio.get_running_loop(), DirectClient()
@@ -59,9 +65,12 @@ async def engine_process(
 
     settings = BehindProxies(port=0)
     admission = Admission(core, allowed_origins=(), addresses=ClientAddresses(settings))
-    polling = Polling(core, admission, relay, connect)
+    sockets = None if transport == "aiohttp" else Sockets(loop)
+    opening = WebSocketOpening(core, admission, sockets=sockets, max_buffer_bytes=262_144)
+    door = Door(core, admission, opening, relay, connect)
     app = application(settings, ready=lambda: None)
-    app.router.add_route("*", PATH, polling.handle)
+    app.router.add_route("*", PATH, door.handle)
+    app.on_shutdown.append(_closing(core))
     await broker.connect(
         broker_settings(server, "gateway"), "test", client=client, on_closed=lambda: pytest.fail("lost the broker")
     )
@@ -69,13 +78,20 @@ async def engine_process(
     await client.flush()
     watching = asyncio.create_task(relay.run())
     try:
-        with closing(Sockets(loop)):
+        with nullcontext() if sockets is None else closing(sockets):
             async with listening(app, settings, name="test") as at:
-                yield EngineProcess(at.url, core, polling)
+                yield EngineProcess(at.url, core, door.polling)
     finally:
         watching.cancel()
         await asyncio.wait((watching,))
         await broker.close(client)
+
+
+def _closing(core: Gateway) -> Callable[[web.Application], Awaitable[None]]:
+    async def close(_app: web.Application) -> None:
+        core.close_all(BeaconfireError(errors.UNAVAILABLE, "going away"))
+
+    return close
 
 
 class PollingClient:
@@ -103,15 +119,25 @@ class PollingClient:
         """Send packets."""
         return await self.request("POST", payload, **query)
 
+    @asynccontextmanager
+    async def websocket(self, **query: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """A WebSocket for its connection, at the next process."""
+        whole = {"EIO": "4", "transport": "websocket", "sid": self.sid, **query}
+        async with self._http.ws_connect(self._next().url + PATH, params=whole) as socket:
+            yield socket
+
     async def request(self, method: str, payload: str | bytes | None = None, **query: str) -> tuple[int, str]:
-        process = self._processes[self._requests % len(self._processes)]
-        self._requests += 1
+        process = self._next()
         named = {"sid": self.sid} if self.sid else {}
         whole = {"EIO": "4", "transport": "polling", **named, **query}
         body = payload.encode() if isinstance(payload, str) else payload
         url = process.url + PATH
         async with self._http.request(method, url, params=whole, data=body, headers=self.headers) as answer:
             return answer.status, await answer.text()
+
+    def _next(self) -> EngineProcess:
+        self._requests += 1
+        return self._processes[(self._requests - 1) % len(self._processes)]
 
 
 @asynccontextmanager

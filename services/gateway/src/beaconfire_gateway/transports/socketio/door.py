@@ -1,4 +1,4 @@
-"""The door of Engine.IO clients: check the request, and open a connection, or pass it to `polling`.
+"""The door of Engine.IO clients: check the request, and open a connection, or pass it to `polling` or `upgrade`.
 
 Refusals are those of Engine.IO: status 400 with `{"code", "message"}`. Clients of Socket.IO 2 and older speak Engine.IO
 3, and are refused with code 5.
@@ -11,7 +11,6 @@ from beaconfire_gateway.transports.admission import Admission
 from beaconfire_gateway.transports.aiohttp_websocket_connection import AiohttpSocket
 from beaconfire_gateway.transports.socketio.answers import (
     BAD_METHOD,
-    UNKNOWN_SID,
     UNKNOWN_TRANSPORT,
     UNSUPPORTED_VERSION,
     Answer,
@@ -19,6 +18,7 @@ from beaconfire_gateway.transports.socketio.answers import (
 from beaconfire_gateway.transports.socketio.connection import ping_timeout_s
 from beaconfire_gateway.transports.socketio.polling import MakeConnection, Polling, new_sid
 from beaconfire_gateway.transports.socketio.relay import Relay
+from beaconfire_gateway.transports.socketio.upgrade import Upgrades
 from beaconfire_gateway.transports.socketio.websocket_carrier import AiohttpWebSocketCarrier, WebSocketCarrier
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.websocket_opening import WebSocketOpening
@@ -40,7 +40,8 @@ class Door:
         self._admission = admission
         self._opening = opening
         self._make = make
-        self._polling = Polling(gateway, admission, relay, make)
+        self.polling = Polling(gateway, admission, relay, make)
+        self._upgrades = Upgrades(gateway, opening, self.polling)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """The aiohttp handler. Answers, or does not return to aiohttp (or when all is over)."""
@@ -50,13 +51,13 @@ class Door:
             return self._refuse("version", UNSUPPORTED_VERSION)
         transport = query.get("transport")
         if transport == "polling":
-            return await self._polling.handle(request)
+            return await self.polling.handle(request)
         if transport != "websocket":
             return self._refuse("transport", UNKNOWN_TRANSPORT)
-        if "sid" in query:
-            return self._refuse("sid", UNKNOWN_SID)
         if request.method != hdrs.METH_GET:
             return self._refuse("method", BAD_METHOD)
+        if (sid := query.get("sid")) is not None:
+            return await self._upgrades.handle(request, sid)
         return await self._open(request)
 
     async def _open(self, request: web.Request) -> web.StreamResponse:
@@ -80,7 +81,7 @@ class Door:
             upgrades=[],
             ping_interval_s=gateway.limits.heartbeat_s,
             ping_timeout_s=ping_timeout_s(gateway.limits),
-            max_payload=self._polling.max_payload,
+            max_payload=self.polling.max_payload,
         )
         return await self._opening.open(request, accept, ours=ours, aiohttps=aiohttps, first=first)
 

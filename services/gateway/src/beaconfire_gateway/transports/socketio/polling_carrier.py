@@ -150,11 +150,17 @@ class PollingCarrier(EngineCarrier):
         """Whether its client tries out a WebSocket. Then no poll waits for long."""
         return _now() < self._upgrading_until
 
-    def begin_upgrade(self) -> None:
-        """Let no poll wait from now on, because the client ends polling before it goes over to a WebSocket."""
+    def begin_upgrade(self) -> bool:
+        """Let no poll wait from now on, because the client ends polling before it goes over to a WebSocket.
+
+        False if it tries out another one already, or if the connection ends.
+        """
+        if self.is_upgrading or not self.is_open:
+            return False
         self._upgrading_until = _now() + UPGRADE_TIMEOUT_S
         if self._poll is not None:
             self._answer_at(self._answers_at)
+        return True
 
     def end_upgrade(self) -> None:
         """Let polls wait again."""
