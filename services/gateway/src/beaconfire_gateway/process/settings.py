@@ -5,9 +5,9 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator, model_validator
 from pydantic_settings import NoDecode
 
 from beaconfire_gateway.process.static_files import check_folder
@@ -112,16 +112,6 @@ class Settings(Limits, AsksAuth, BehindProxies):
         except ValueError:
             raise ValueError('not a JSON object like {"plain": ["user:{sub}"]}') from None
 
-    @field_validator("automatic_rooms")
-    @classmethod
-    def _check_automatic_rooms(cls, value: Mapping[str, object], info: ValidationInfo) -> Mapping[str, object]:
-        served = info.data.get("socketio_namespaces", ())
-        for dialect in value:
-            _, _, namespace = dialect.partition(":")
-            if namespace and namespace not in served:
-                raise ValueError(f"{dialect!r} is for a namespace that SOCKETIO_NAMESPACES does not have")
-        return value
-
     @field_validator("compression")
     @classmethod
     def _check_compression(cls, value: bool, info: ValidationInfo) -> bool:
@@ -133,6 +123,16 @@ class Settings(Limits, AsksAuth, BehindProxies):
     def rooms_at_connect(self) -> AutomaticRooms:
         """The rooms that sessions join at connect without asking."""
         return AutomaticRooms(self.automatic_rooms, {one.name: one.automatic_rooms for one in self.outside_issuers})
+
+    @model_validator(mode="after")
+    def _check_namespaces(self) -> Self:
+        """Refuse rooms for a namespace that no client can connect to. The default's namespace may be missing."""
+        chosen = self.automatic_rooms if "automatic_rooms" in self.model_fields_set else ()
+        for dialect in chosen:
+            _, _, namespace = dialect.partition(":")
+            if namespace and namespace not in self.socketio_namespaces:
+                raise ValueError(f"AUTOMATIC_ROOMS has {dialect!r}, but SOCKETIO_NAMESPACES does not have {namespace}")
+        return self
 
     @property
     def limits(self) -> Limits:

@@ -73,11 +73,11 @@ class SocketIO:
         fields = {key: auth[key] for key in ("token", "rooms", "types", "cursor", "client") if key in auth}
         request = self._read({**fields, "type": messages.Connect.TYPE})
         assert isinstance(request, messages.Connect)
-        return replace(request, token=request.token.removeprefix("Bearer "))
+        return replace(request, id=NO_ACKNOWLEDGEMENT, token=request.token.removeprefix("Bearer "))
 
     def encode(self, message: messages.Message) -> bytes:
         encode = _ENCODERS.get(type(message))
-        return encode(self, message) if encode is not None else self._emit(message.TYPE, native.fields_of(message))
+        return encode(self, message) if encode is not None else self._emit(message.TYPE, _fields(message))
 
     def event(self, event: messages.Event) -> Spliced:
         cursor = event.cursor
@@ -104,15 +104,18 @@ class SocketIO:
     def _ack(self, message: messages.Ack) -> bytes:
         """Two packets. The event gives a client a cursor before there is any event, so that it can recover at once."""
         welcome = encode_connect(self.namespace, {"sid": message.session_id})
-        return welcome + SEPARATOR + self._emit("ack", native.fields_of(message), message.cursor)
+        return welcome + SEPARATOR + self._emit("ack", _fields(message), message.cursor)
 
     def _reply(self, message: messages.Reply) -> bytes:
         if not isinstance(message.id, int):
             return b""
-        refused = [answer.error for answer in (message.rooms or {}).values() if answer.error is not None]
-        fields = {key: value for key, value in native.fields_of(message).items() if key != "id"}
+        rooms = message.rooms or {}
+        refused = [(name, answer.error) for name, answer in rooms.items() if answer.error is not None]
+        fields = _fields(message)
         if refused:
-            fields |= {"success": False, "error": refused[0].message, "code": refused[0].code.code}
+            name, error = refused[0]
+            text = error.message if len(rooms) == 1 else f"{name}: {error.message}"
+            fields |= {"success": False, "error": text, "code": error.code.code}
         return encode_ack(self.namespace, message.id, fields)
 
     def _refusal(self, message: messages.Refusal | messages.Error) -> bytes:
@@ -146,6 +149,11 @@ _ENCODERS: Mapping[type, Callable[[SocketIO, Any], bytes]] = {
     messages.Restored: SocketIO._restored,
     messages.GoAway: SocketIO._nothing,
 }
+
+
+def _fields(message: messages.Message) -> dict[str, Any]:
+    """Its fields in the native protocol, without the id, which is the acknowledgement's."""
+    return {key: value for key, value in native.fields_of(message).items() if key != "id"}
 
 
 # What clients emit, as messages of the native protocol.

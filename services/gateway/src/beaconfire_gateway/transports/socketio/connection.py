@@ -169,16 +169,17 @@ class EngineConnection(SharedConnection):
     # timers.Timed.
 
     def on_timer(self) -> None:
-        """Ping if no session did, and end a connection whose client does not answer."""
+        """Ping while no session does, and end a connection whose client does not answer."""
         if not self.is_open:
             return
         timers, interval_s = self.gateway.timers, self.heartbeat_s
-        if self._unanswered_since is not None and timers.now - self._unanswered_since >= self.patience_s:
-            log.info("no sign of life", connection=self.id)
-            self.carrier.abort()
-            return
-        if timers.now - self._pinged_at >= interval_s:
-            self._ping()
+        if not self.is_connected:
+            if self._unanswered_since is not None and timers.now - self._unanswered_since >= self.patience_s:
+                log.info("no sign of life", connection=self.id)
+                self.carrier.abort()
+                return
+            if timers.now - self._pinged_at >= interval_s:
+                self._ping()
         timers.within(min(interval_s, self.patience_s), self)
 
     def _carry_on(self, carrier: EngineCarrier) -> None:
