@@ -137,6 +137,36 @@ async def open_stream(
         yield EventStreamClient(answer)
 
 
+async def issue_ticket(url: str, token: str, *, origin: str = "", **wanted: Any) -> str:
+    """`POST /sse/tickets`. Returns the ticket."""
+    headers = {"Authorization": f"Bearer {token}", **({"Origin": origin} if origin else {})}
+    body = {"rooms": ["campaign:c1"], **wanted}
+    async with (
+        aiohttp.ClientSession(headers=headers) as http,
+        http.post(f"{url}/sse/tickets", json=body) as answer,
+    ):
+        assert answer.status == 201, await answer.text()
+        return str((await answer.json())["ticket"])
+
+
+@asynccontextmanager
+async def redeem_ticket(
+    url: str, ticket: str, *, cookie: str = "", headers: Mapping[str, str] | None = None
+) -> AsyncIterator[EventStreamClient]:
+    """`GET /sse/stream`, as an `EventSource` sends it. `cookie` is the `Cookie` header."""
+    sent = {**({"Cookie": cookie} if cookie else {}), **(headers or {})}
+    async with (
+        aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as http,
+        http.get(f"{url}/sse/stream", params={"ticket": ticket}, headers=sent) as answer,
+    ):
+        yield EventStreamClient(answer)
+
+
+def cookie_of(client: EventStreamClient) -> str:
+    """The `Cookie` header of a browser that got this answer."""
+    return client.answer.headers["Set-Cookie"].partition(";")[0]
+
+
 @asynccontextmanager
 async def raw_stream(url: str, token: str) -> AsyncIterator[socket.socket]:
     """A stream as a bare socket with a small buffer, after its ack. Nothing reads from it."""

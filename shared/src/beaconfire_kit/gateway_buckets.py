@@ -1,4 +1,4 @@
-"""Define the buckets in which gateways keep records of clients for minutes. A record outlives its gateway.
+"""Define the buckets in which gateways keep records of clients for a while. A record outlives its gateway.
 
 await BUCKETS["SOCKETIO_SESSIONS"].declare(nc, replicas=3)  # as user `setup`
 records = KeyValue(nc, "SOCKETIO_SESSIONS")  # as user `gateway`
@@ -12,9 +12,13 @@ from dataclasses import dataclass
 from nats.aio.client import Client
 
 from beaconfire_kit.key_value import KeyValue, stream_of
+from beaconfire_kit.seams.nats_connection import server_info
 
 SOCKETIO_SESSIONS = "SOCKETIO_SESSIONS"
 """What recovers the session of a Socket.IO client: its user and its rooms, by the secret that the client has."""
+
+SSE_TICKETS = "SSE_TICKETS"
+"""What a browser's `EventSource` may hear, by the ticket in its address. Each record has a time of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,5 +57,22 @@ BUCKETS: Mapping[str, GatewayBucket] = {
             max_records=200_000,
             max_record_bytes=32_768,
         ),
+        GatewayBucket(
+            SSE_TICKETS,
+            "pages get no ticket for an EventSource",
+            kept_s=86_400,  # a bound only: a token that lives longer needs a new ticket each day
+            max_records=200_000,
+            max_record_bytes=131_072,  # a token of 8 KiB, and 100 rooms with 100 types each as far as they fit
+        ),
     )
 }
+
+
+def broker_start(nc: Client) -> str:
+    """Name the start of a single broker; empty in a cluster.
+
+    A single broker writes records late. After a crash it may have an older record than the last. So a record from
+    before its start may have been written again, or ended.
+    """
+    info = server_info(nc)
+    return "" if info.get("cluster") else str(info.get("server_id", ""))

@@ -96,6 +96,7 @@ class KeyValue:
             "allow_rollup_hdrs": True,
             "deny_delete": True,
             "allow_direct": False,
+            "allow_msg_ttl": True,
         }
         if there and any(there.get(field) != value for field, value in storage.items()):
             await self._call("DELETE", {})
@@ -122,13 +123,14 @@ class KeyValue:
         info = await self._call("INFO", {"subjects_filter": self._prefix + pattern}) or {}
         return [subject.removeprefix(self._prefix) for subject in (info["state"].get("subjects") or {})]
 
-    async def put(self, key: str, value: bytes, *, after: int | None = None) -> int:
+    async def put(self, key: str, value: bytes, *, after: int | None = None, kept_s: int | None = None) -> int:
         """Write a value. Returns the sequence number of this write.
 
-        With `after`, it is only written if the last write of the key had that number; 0 stands for a key that was never
-        written. Raises WrongSequence if it had another, BrokerRefused, MayNotPublish.
+        With `kept_s`, the value lives so many seconds at most. With `after`, it is only written if the last write of
+        the key had that number; 0 stands for a key that was never written. Raises WrongSequence if it had another,
+        BrokerRefused, MayNotPublish.
         """
-        return await self._write(key, value, {}, after)
+        return await self._write(key, value, _ttl(kept_s), after)
 
     async def try_to_put(self, key: str, value: bytes, *, after: int, timeout_s: float = 2.0) -> int:
         """Write a value as `put` does, but once. Raises also NotAcknowledged (see `broker.try_to_publish`)."""
@@ -146,8 +148,7 @@ class KeyValue:
 
         With `forget`, the bucket forgets after `TOMBSTONE_S` that there ever was such a key.
         """
-        ttl = {"Nats-TTL": f"{TOMBSTONE_S}s"} if forget else {}
-        await self._write(key, b"", {_OPERATION: "DEL", **ttl}, after)
+        await self._write(key, b"", {_OPERATION: "DEL", **_ttl(TOMBSTONE_S if forget else None)}, after)
 
     async def _write(self, key: str, value: bytes, headers: dict[str, str], after: int | None) -> int:
         if after is not None:
@@ -161,3 +162,8 @@ class KeyValue:
             return await broker.call_api(self._nc, f"STREAM.{call}.{self.stream}", request, missing=missing)
         except NoSuchStream:
             raise BucketMissing(f"the broker has no stream {self.stream}: `beaconfire setup` creates it") from None
+
+
+def _ttl(seconds: int | None) -> dict[str, str]:
+    """The header of a write that the bucket forgets after so many seconds."""
+    return {} if seconds is None else {"Nats-TTL": f"{seconds}s"}

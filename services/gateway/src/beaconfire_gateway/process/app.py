@@ -40,7 +40,8 @@ from beaconfire_gateway.transports.socketio.door import Door
 from beaconfire_gateway.transports.socketio.namespaces import Namespaces
 from beaconfire_gateway.transports.socketio.relay import Relay
 from beaconfire_gateway.transports.sockets import Sockets
-from beaconfire_gateway.transports.sse import Sse
+from beaconfire_gateway.transports.sse import EVENT_SOURCES, Sse, for_event_sources
+from beaconfire_gateway.transports.sse_tickets import Tickets
 from beaconfire_gateway.transports.websocket_opening import WebSocketOpening
 from beaconfire_kit import broker, errors, logs
 from beaconfire_kit.authorization import Auth
@@ -53,7 +54,7 @@ from beaconfire_kit.web import CROSS_ORIGIN, DRAIN, FINISH_S, FOR_OPERATORS, app
 
 log = logs.get(__name__)
 
-TRANSPORTS = ("GET /ws", "GET /sse", "POST /sse", "* /socket.io/")
+TRANSPORTS = ("GET /ws", "GET /sse", "POST /sse", "POST /sse/tickets", "GET /sse/stream", "* /socket.io/")
 """The routes of the transports. `_open_doors` has a handler for each."""
 CHECK_EVERY_S, CHECK = 0.02, 100
 """Events that no session heard are checked at a pace that leaves the core to those that are: 5,000 a second, 5 %."""
@@ -86,7 +87,8 @@ def build(
     app[CROSS_ORIGIN] = cors.RULES
     for route in TRANSPORTS:
         method, path = route.split()
-        app.router.add_route(method, path, process.door_of(route))
+        door = process.door_of(route)
+        app.router.add_route(method, path, for_event_sources(door) if route == EVENT_SOURCES else door)
     operators = Operators(process.hub, process.limits, process.users, process.door)
     document = CatalogueDocument(process.timeline)
     own = operators.routes_of_a_worker() if worker else operators.routes()
@@ -221,7 +223,7 @@ class _Process:
         )
         self._relay = Relay(nc, gateway.process_id, spawn=self._spawn)
         await self._relay.subscribe()
-        self._doors = self._open_doors(gateway, self._relay, sockets)
+        self._doors = self._open_doors(gateway, nc, self._relay, sockets)
         await revisions.subscribe()
         await nc.subscribe_direct(f"{broker.EPHEMERAL_PREFIX}>", delivery.deliver_ephemeral)
         async with AsyncExitStack() as stack:
@@ -236,18 +238,22 @@ class _Process:
             tasks.create_task(_turn(gateway, Collector(authorization.let_go, held_s)), name="timers")
             tasks.create_task(_check(delivery), name="unchecked events")
 
-    def _open_doors(self, gateway: Gateway, relay: Relay, sockets: Sockets | None) -> Mapping[str, Handler]:
+    def _open_doors(
+        self, gateway: Gateway, nc: DirectClient, relay: Relay, sockets: Sockets | None
+    ) -> Mapping[str, Handler]:
         """The handler of each of `TRANSPORTS`. Without `sockets`, aiohttp serves the clients."""
         settings = self._settings
         admission = Admission(gateway, allowed_origins=settings.allowed_origins, addresses=ClientAddresses(settings))
         opening = WebSocketOpening(gateway, admission, sockets=sockets, max_buffer_bytes=settings.max_buffer_bytes)
         compression = settings.compression and sockets is not None
         namespaces = Namespaces(gateway, settings.socketio_namespaces)
-        sse = Sse(gateway, admission, sockets=sockets, max_buffer_bytes=settings.max_buffer_bytes)
+        sse = Sse(gateway, admission, Tickets(nc), sockets=sockets, max_buffer_bytes=settings.max_buffer_bytes)
         return {
             "GET /ws": Handshake(gateway, admission, opening, compression=compression).handle,
             "GET /sse": sse.handle,
             "POST /sse": sse.handle,
+            "POST /sse/tickets": sse.issue,
+            "GET /sse/stream": sse.redeem,
             "* /socket.io/": Door(gateway, admission, opening, relay, namespaces.connect).handle,
         }
 

@@ -6,8 +6,9 @@ the descriptor's life. `websocket_connection` reads frames, and `websocket` give
 `subprotocols` names the dialect. Where sockets stay with aiohttp, `aiohttp_websocket_connection` and
 `aiohttp_websocket` take the places of the last three, and `websocket_half` is what both have in common.
 
-The route of a stream of server-sent events: `sse` reads the request (`wanted`), `event_stream` is its session, and
-`socket_event_stream` or `aiohttp_event_stream` carries it. `tcp_acks` tells whether its client is still there.
+The route of a stream of server-sent events: `sse` reads the request (`wanted`, or the ticket of `sse_tickets`).
+`event_stream` is its session, and `socket_event_stream` or `aiohttp_event_stream` carries it. `tcp_acks` tells whether
+its client is still there.
 
 A new transport is made in these places, and in no other:
 

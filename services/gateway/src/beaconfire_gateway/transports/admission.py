@@ -39,14 +39,17 @@ class Admission:
         origins = request.headers.getall(hdrs.ORIGIN, [])
         if not origins:
             return
-        own = {f"{scheme}://{request.headers.get(hdrs.HOST, '')}" for scheme in ("http", "https")}
-        if len(origins) != 1 or (origins[0] not in self._origins and origins[0] not in own):
+        if len(origins) != 1 or (origins[0] not in self._origins and not is_own_origin(request)):
             self.refuse("origin")
             raise web.HTTPForbidden(reason="origin not allowed")
 
+    def address_of(self, request: web.Request) -> str:
+        """The address that a request is counted under."""
+        return client_network(self._addresses.of(request))
+
     def enter(self, request: web.Request) -> str:
         """Count a connection at the door, and return the address that it is counted under. Raises LimitReached."""
-        address = client_network(self._addresses.of(request))
+        address = self.address_of(request)
         try:
             self._gateway.door.enter(address)
         except LimitReached as reached:
@@ -64,6 +67,12 @@ class Admission:
         """Log and count a refusal. The transport answers the request."""
         REFUSED.labels(reason).inc()
         log.info("refused handshake", reason=reason)
+
+
+def is_own_origin(request: web.Request) -> bool:
+    """Whether the request's `Origin` is the gateway's own, with or without TLS in front of it."""
+    scheme, _, host = request.headers.get(hdrs.ORIGIN, "").partition("://")
+    return scheme in ("http", "https") and host == request.headers.get(hdrs.HOST, "")
 
 
 def offered_token(request: web.Request) -> str:

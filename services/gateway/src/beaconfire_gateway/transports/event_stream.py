@@ -7,7 +7,7 @@ is written until the client is let in: a refusal is an answer with a status of i
 import random
 import time
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from aiohttp import hdrs, web
@@ -34,34 +34,33 @@ LOOK_S = 1
 WIRE = Wire(Native(), ServerSentEvents())
 """The one wire of all event streams."""
 
+_STREAM_HEADERS = {
+    hdrs.CONTENT_TYPE: CONTENT_TYPE,
+    hdrs.CACHE_CONTROL: "no-store, no-transform",
+    "X-Accel-Buffering": "no",  # nginx, and others that follow it
+    "X-Content-Type-Options": "nosniff",
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Opening:
     """How the answer begins: headers of it, whatever its status is, and whether its client is an `EventSource`."""
 
-    headers: Mapping[str, str]
+    headers: Sequence[tuple[str, str]]
     is_event_source: bool = False
     """An `EventSource` connects again only after an answer with status 200. So a refusal that will pass is sent as a
     stream that ends."""
 
     @classmethod
-    def of(cls, request: web.Request, *, cookie: str | None = None) -> "Opening":
-        """The opening for a request. Only a native `EventSource` has a cookie."""
+    def of(cls, request: web.Request, *, cookies: Iterable[str] = (), is_event_source: bool = False) -> "Opening":
+        """The opening for a request. `cookies` are values of `Set-Cookie`."""
         headers = {CORRELATION_HEADER: correlation_id(request), **cross_origin_headers(request)}
-        if cookie is not None:
-            headers[hdrs.SET_COOKIE] = cookie
-        return cls(headers, is_event_source=cookie is not None)
+        return cls((*headers.items(), *((hdrs.SET_COOKIE, one) for one in cookies)), is_event_source)
 
     @property
-    def stream_headers(self) -> dict[str, str]:
+    def stream_headers(self) -> list[tuple[str, str]]:
         """The headers of a stream. They keep proxies from buffering it, compressing it and caching it."""
-        return {
-            hdrs.CONTENT_TYPE: CONTENT_TYPE,
-            hdrs.CACHE_CONTROL: "no-store, no-transform",
-            "X-Accel-Buffering": "no",  # nginx, and others that follow it
-            "X-Content-Type-Options": "nosniff",
-            **self.headers,
-        }
+        return [*_STREAM_HEADERS.items(), *self.headers]
 
     def refuses_in_a_stream(self, error: BeaconfireError) -> bool:
         """Whether an error is told by a stream that ends at once, and not by the status."""
@@ -71,6 +70,11 @@ class Opening:
 def first_line() -> bytes:
     """The first bytes of a stream, which also show the client that it is open."""
     return retry(retry_ms(None)) + b"\n"
+
+
+def refusal_in_a_stream(request: web.Request, error: BeaconfireError) -> web.Response:
+    """Answer an `EventSource` with a stream that ends at once, so that it connects again."""
+    return web.Response(body=last_event(error), headers=Opening.of(request).stream_headers)
 
 
 def last_event(error: BeaconfireError | None) -> bytes:

@@ -1,7 +1,7 @@
 """Carry an event stream on a socket of ours: the answer has no length, and ends with its connection."""
 
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterable
 from http import HTTPStatus
 
 from aiohttp import hdrs
@@ -65,7 +65,7 @@ class SocketEventStream(SocketConnection, EventStream):
         harden(answer)
         body = answer.body
         assert isinstance(body, bytes)
-        headers = {**answer.headers, **opening.headers, hdrs.CONTENT_LENGTH: str(len(body))}
+        headers = [*answer.headers.items(), *opening.headers, (hdrs.CONTENT_LENGTH, str(len(body)))]
         self._finish(_head(answer.status, headers) + body)
 
     def _finish(self, data: bytes) -> None:
@@ -81,7 +81,7 @@ class SocketEventStream(SocketConnection, EventStream):
                 end.detach()
 
 
-def _head(status: int, headers: Mapping[str, str]) -> bytes:
+def _head(status: int, headers: Iterable[tuple[str, str]]) -> bytes:
     """The head of an answer that ends with its connection."""
-    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in headers.items())]
+    lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}", *(f"{name}: {value}" for name, value in headers)]
     return ("\r\n".join([*lines, "Connection: close"]) + "\r\n\r\n").encode()

@@ -25,9 +25,8 @@ from nats.aio.client import Client
 from beaconfire_kit import errors, logs, metrics
 from beaconfire_kit.broker import BrokerRefused, CannotStore, NotAcknowledged, WrongSequence
 from beaconfire_kit.errors import BeaconfireError
-from beaconfire_kit.gateway_buckets import BUCKETS, SOCKETIO_SESSIONS
+from beaconfire_kit.gateway_buckets import BUCKETS, SOCKETIO_SESSIONS, broker_start
 from beaconfire_kit.key_value import BucketMissing, KeyValue
-from beaconfire_kit.seams.nats_connection import server_info
 
 log = logs.get(__name__)
 
@@ -65,7 +64,7 @@ class Record:
     session_id: str
     """The session that it is of, as gateways know it."""
     broker: str = ""
-    """Which start of the broker stored it (`Recovery._broker`)."""
+    """Which start of the broker stored it (`broker_start`)."""
 
     def encode(self) -> bytes:
         """Return the bytes in the bucket."""
@@ -205,7 +204,7 @@ class Recovery:
     ) -> tuple[Record, Kept] | None:
         while (last := await self._bucket.last(pid)) is not None:
             record = Record.decode(last.value)
-            if record is None or record.broker != self._broker() or not accepts(record):
+            if record is None or record.broker != broker_start(self._nc) or not accepts(record):
                 return None
             kept = Kept(session, pid)
             kept.at = last.at
@@ -218,7 +217,7 @@ class Recovery:
         return None
 
     async def _keep(self, kept: Kept) -> None:
-        data = replace(kept.session.record(), broker=self._broker()).encode()
+        data = replace(kept.session.record(), broker=broker_start(self._nc)).encode()
         self._wrote(kept)
         try:
             if len(data) > BUCKETS[SOCKETIO_SESSIONS].max_record_bytes:
@@ -278,15 +277,6 @@ class Recovery:
         if record is None or record.session_id != kept.session.id:
             raise _TakenOver
         return last.at
-
-    def _broker(self) -> str:
-        """Name the start of a single broker; empty in a cluster.
-
-        A single broker writes records late. After a crash it may have an older record than the last. So a record from
-        before its start is of no use, unless the gateway has written it again since.
-        """
-        info = server_info(self._nc)
-        return "" if info.get("cluster") else str(info.get("server_id", ""))
 
     def _complain(self, text: str, problem: Exception) -> None:
         if time.monotonic() >= self._may_complain_at:
