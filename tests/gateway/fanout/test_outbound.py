@@ -1,6 +1,7 @@
 """Outbound, hub and ring deliver events to the right sessions, in order, in few writes. No I/O."""
 
 from collections.abc import Callable
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -169,6 +170,39 @@ def test_large_room_is_written_in_slices_and_settled_rises_after_the_last() -> N
     assert (written, settled) == (SLICE, 0)
     assert {listener.heard for listener in listeners} == {"ab"}
     assert gateway.outbound.settled == 2
+
+
+@pytest.mark.parametrize(
+    ("rooms", "slices"),
+    [
+        ([1, 1, 1, 1, 1], [3, 2]),
+        ([3, 3], [3, 3]),
+        ([2, 4, 1], [3, 3, 1]),
+        ([7], [3, 3, 1]),
+        ([1, 6, 2], [3, 3, 3]),
+    ],
+)
+def test_slice_covers_several_rooms_and_parts_of_rooms(rooms: list[int], slices: list[int]) -> None:
+    """Every session gets its one write, at most a slice of them in a turn. The offset counts after the last."""
+    gateway = Gateway()
+    gateway.outbound = Outbound(gateway.hub, gateway.turns.append, clock=lambda: gateway.now, slice_sessions=3)
+    listeners = [[Listener() for _ in range(count)] for count in rooms]
+    for number, crowd in enumerate(listeners):
+        for one in crowd:
+            gateway.join(one, f"campaign:c{number}")
+    for number in range(len(rooms)):
+        gateway.deliver(f"campaign.c{number}.state", str(number))
+    written, settled = [0], []
+    while gateway.outbound.settled < len(rooms):
+        settled.append(gateway.outbound.settled)
+        gateway.turn()
+        written.append(gateway.outbound.writes)
+
+    assert [after - before for before, after in pairwise(written)][: len(slices)] == slices
+    assert set(settled) == {0}
+    assert [[one.writes for one in crowd] for crowd in listeners] == [
+        [[str(number).encode()]] * count for number, count in enumerate(rooms)
+    ]
 
 
 def test_events_that_arrive_while_a_large_room_is_written_become_one_write_each() -> None:

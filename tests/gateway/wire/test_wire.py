@@ -4,6 +4,7 @@ an event reaches its sessions."""
 import asyncio
 import time
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import pytest
 
@@ -13,7 +14,7 @@ from beaconfire_gateway.fanout.route import Route
 from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit.subjects import Pair
-from tests.gateway.core import SUBSCRIPTION, VERBATIM, Empty, build_core, spawning
+from tests.gateway.core import SUBSCRIPTION, VERBATIM, Empty, Unframed, Verbatim, build_core, spawning
 from tests.gateway.toys import Brackets, Line, Lined, Words
 
 ROUTE = Route("campaign.c1.state", (SUBSCRIPTION.room,))
@@ -169,7 +170,7 @@ async def test_bytes_of_every_wire_count_against_the_ring(core: Core) -> None:
         deliver(core, offset, b"x" * 500)
     before, count = core.ring.bytes, len(core.ring)
     for entry in core.ring.after(10, 100):
-        entry.encoded(Wire(Words(), Brackets()))
+        entry.frame(Wire(Words(), Brackets()))
     after = core.ring.bytes
 
     assert before < after <= 20_000
@@ -177,15 +178,17 @@ async def test_bytes_of_every_wire_count_against_the_ring(core: Core) -> None:
     assert after == sum(entry.size for entry in core.ring.after(0, 100))
 
 
-async def test_body_is_kept_once_if_a_dialect_passes_it_on(core: Core) -> None:
-    """The bytes for a wire that contains the body as it is take no more room than what is put around it."""
+async def test_body_is_kept_once_for_one_wire_and_once_more_for_all_others(core: Core) -> None:
+    """The bytes for wires that contain the body as it is take no more room than what is put around it."""
     body = b"x" * 5_000
     entry = deliver(core, 11, body)
-    before = entry.size
-    _, spliced, _ = entry.encoded(VERBATIM)
+    sizes = [entry.size]
+    for wire in (VERBATIM, *(Wire(Verbatim(), Unframed()) for _ in range(3))):
+        assert entry.frame(wire) == body
+        sizes.append(entry.size)
 
-    assert spliced is body
-    assert entry.size - before < 500
+    assert [after - before > 500 for before, after in pairwise(sizes)] == [False, True, False, False]
+    assert entry.body == body
     assert core.ring.bytes == entry.size
 
 
@@ -193,7 +196,7 @@ async def test_event_that_left_the_ring_is_not_counted_any_more(core: Core) -> N
     """An event that is encoded after it left the ring does not take room in it."""
     gone = deliver(core, 11, b"abc")
     core.ring.start(11)
-    gone.encoded(Wire(Words(), Brackets()))
+    gone.frame(Wire(Words(), Brackets()))
 
     assert core.ring.bytes == 0
 

@@ -30,7 +30,8 @@ class Entry:
     """An event. Implements `messages.Event`.
 
     Its bytes for a wire are made when first needed, and kept with it. So it is encoded once for all sessions that share
-    a wire. Its size grows with that, and `keeper` is notified.
+    a wire. Its size grows with that, and `keeper` is notified. For one wire, it keeps the frame alone, in which the
+    body is a part (docs/adr/0030).
 
     If no session listened to an entry when it came, it is not checked against the catalogue yet. Do not read `audience`
     and `type` before `check`. `unchecked` is the function that checks it.
@@ -39,13 +40,15 @@ class Entry:
     TYPE: ClassVar[str] = Event.TYPE
 
     __slots__ = (
-        "_encoded",
+        "_body",
+        "_frame",
         "_others",
+        "_start",
+        "_trail",
         "_unchecked",
         "_wire",
         "at",
         "audience",
-        "body",
         "epoch",
         "keeper",
         "offset",
@@ -69,7 +72,7 @@ class Entry:
         self.epoch = epoch
         """The stream's. Empty if it is on no stream."""
         self.route = route
-        self.body = body
+        self._body: bytes | None = body  # None: it is the part of `_frame` between its first and last bytes
         self.at = at
         """When it came, on the clock of `time.monotonic`."""
         self.type = type
@@ -81,8 +84,10 @@ class Entry:
         self._unchecked = unchecked
         # Mostly there is one wire. A dict for it would take more memory than all of this.
         self._wire: Wire | None = None
-        self._encoded: Spliced  # for that wire
-        self._others: dict[Wire, Spliced] | None  # for further ones; both are set with the first
+        self._frame: bytes  # for that wire, and set with it, as the next three
+        self._start: int  # how many bytes of the frame come before the body
+        self._trail: int  # and after it
+        self._others: dict[Wire, Spliced] | None  # for further wires
 
     @property
     def cursor(self) -> str | None:
@@ -107,31 +112,50 @@ class Entry:
     def become(self, body: bytes, type: str, audience: frozenset[Role] | None) -> None:  # noqa: A002
         """Copy the results of its check."""
         grown = len(body) - len(self.body)
-        self.body, self.type, self.audience = body, type, audience
+        self._body, self.type, self.audience = body, type, audience
         self._grow(grown)
 
     def refuse(self) -> None:
         """Mark it as invalid."""
         self.become(b"", "", _NO_ROLES)
 
-    def encoded(self, wire: Wire) -> Spliced:
+    @property
+    def body(self) -> bytes:
+        """The publisher's own JSON."""
+        body = self._body
+        return self._frame[self._start : len(self._frame) - self._trail] if body is None else body
+
+    def frame(self, wire: Wire) -> bytes:
         """Its bytes for this wire, made once."""
         if wire is self._wire:
-            return self._encoded
-        if self._wire is None:
-            self._wire, self._encoded, self._others = wire, wire.encode_event(self), None
-            encoded = self._encoded
+            return self._frame
+        if self._wire is not None:
+            return self._splice(wire)
+        before, body, after = wire.encode_event(self)
+        self._wire, self._others = wire, None
+        frame = self._frame = b"".join((before, body, after))
+        if body is self._body:  # it is in the frame now, and is not kept beside it
+            self._body = None
+            self._start, self._trail = len(before), len(after)
+            grown = len(before) + len(after)
         else:
-            others = self._others = self._others or {}
-            if wire in others:
-                return others[wire]
-            encoded = others[wire] = wire.encode_event(self)
-        before, body, after = encoded
-        grown = ENCODED_OVERHEAD + len(before) + len(after)
-        if body is not self.body:  # else it is counted already
-            grown += len(body)
-        self._grow(grown)
-        return encoded
+            grown = ENCODED_OVERHEAD + len(frame)
+        self.size += grown
+        if self.keeper is not None:
+            self.keeper.grow(grown)
+        return frame
+
+    def _splice(self, wire: Wire) -> bytes:
+        """Its bytes for a further wire. All of these share one body."""
+        others = self._others = self._others or {}
+        if wire not in others:
+            if self._body is None:
+                self._body = self.body
+                self._grow(ENCODED_OVERHEAD + len(self._body))
+            before, body, after = others[wire] = wire.encode_event(self)
+            own = 0 if body is self._body else len(body)
+            self._grow(ENCODED_OVERHEAD + len(before) + own + len(after))
+        return b"".join(others[wire])
 
     def _grow(self, count: int) -> None:
         self.size += count

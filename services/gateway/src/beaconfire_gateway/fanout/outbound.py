@@ -13,7 +13,7 @@ longer ago, or took less than `LISTEN_FROM_S`, an event is written in the turn a
 import sys
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from heapq import nlargest
 from itertools import chain, islice
 from typing import Generic, Protocol
@@ -42,31 +42,69 @@ class Addressee(Protocol):
     def write(self, data: bytes, /) -> None: ...
 
 
-class _Same:
-    """The same bytes for many sessions. After it, everything up to `offset` is written."""
+class _One:
+    """Bytes for one session. After it, everything up to `offset` is written."""
 
-    __slots__ = ("_data", "_made", "_targets", "_writer", "offset")
+    __slots__ = ("_data", "_target", "_writer", "is_done", "offset")
 
-    def __init__(self, writer: Writer, targets: Sequence[Target], data: bytes, offset: int) -> None:
+    def __init__(self, writer: Writer, target: Target, data: bytes, offset: int) -> None:
         self._writer = writer
-        self._targets = targets
+        self._target = target
         self._data = data
+        self.is_done = False
+        self.offset = offset
+
+    def run(self, _budget: int) -> int:
+        """Make the write. Returns how many were made."""
+        self.is_done = True
+        self._writer.write_same((self._target,), self._data)
+        return 1
+
+
+class _Lists:
+    """Bytes for each of several lists of sessions: the events of this turn, if no session is in two of the lists."""
+
+    __slots__ = ("_lists", "_made", "_part", "is_done", "offset")
+
+    def __init__(self, lists: Iterable[tuple[Recipients, bytes]], offset: int) -> None:
+        self._lists = iter(lists)
+        self._part: tuple[Recipients, bytes] | None = None  # the list of which only the first `_made` are written
         self._made = 0
+        self.is_done = False
         self.offset = offset
 
     def run(self, budget: int) -> int:
         """Make `budget` writes, or those that are left. Returns how many were made."""
-        start, self._made = self._made, min(self._made + budget, len(self._targets))
-        self._writer.write_same(self._targets[start : self._made], self._data)
-        return self._made - start
+        left = budget - self._write_part(budget)
+        if not left:
+            return budget
+        for recipients, data in self._lists:
+            targets = recipients.targets
+            if len(targets) > left:
+                self._part, self._made = (recipients, data), 0
+                self._write_part(left)
+                return budget
+            left -= len(targets)
+            recipients.writer.write_same(targets, data)
+            if not left:
+                return budget
+        self.is_done = True
+        return budget - left
 
-    @property
-    def is_done(self) -> bool:
-        return self._made == len(self._targets)
+    def _write_part(self, budget: int) -> int:
+        """Write some more of the list that is written in parts, if there is one."""
+        if self._part is None:
+            return 0
+        recipients, data = self._part
+        start, self._made = self._made, min(self._made + budget, len(recipients.targets))
+        if self._made == len(recipients.targets):
+            self._part = None
+        recipients.writer.write_same(recipients.targets[start : self._made], data)
+        return self._made - start
 
 
 class _Each:
-    """Bytes of its own for each of many sessions: the events of this turn. Otherwise as `_Same`."""
+    """Bytes of its own for each of many sessions: the events of this turn. Otherwise as `_Lists`."""
 
     __slots__ = ("_left", "_writer", "_writes", "offset")
 
@@ -104,7 +142,7 @@ class _Then:
         return 0
 
 
-_Job = _Same | _Each | _Then
+_Job = _One | _Lists | _Each | _Then
 
 
 class _Batch:
@@ -146,12 +184,8 @@ class _Batch:
     def jobs(self, before: int) -> list[_Job]:
         """Return the jobs to write. Everything up to `offset` is written after the last, else up to `before`."""
         if self.overlap <= 1:
-            jobs: list[_Job] = [
-                _Same(recipients.writer, recipients.targets, b"".join(data), before)
-                for recipients, data in self.data.items()
-            ]
-        else:
-            jobs = [_Each(writer, gathered, before) for writer, gathered in _gather(self.order).items()]
+            return [_Lists([(recipients, b"".join(data)) for recipients, data in self.data.items()], self.offset)]
+        jobs: list[_Job] = [_Each(writer, gathered, before) for writer, gathered in _gather(self.order).items()]
         jobs[-1].offset = self.offset
         return jobs
 
@@ -229,13 +263,13 @@ class Outbound(Generic[S]):
         route = entry.route
         for recipients in self._hub.recipients(route.subject, route.rooms, entry.type, entry.audience):
             self.frames_sent += len(recipients.targets)
-            self._batch.add(offset, recipients, b"".join(entry.encoded(recipients.wire)))
+            self._batch.add(offset, recipients, entry.frame(recipients.wire))
 
     def send(self, session: Addressee, data: bytes) -> None:
         """Send one session bytes that must not pass the events queued for it."""
         self.seal()
         if self._jobs:
-            self._jobs.append(_Same(session.writer, (session.target,), data, self._jobs[-1].offset))
+            self._jobs.append(_One(session.writer, session.target, data, self._jobs[-1].offset))
             self._schedule()
         else:
             session.write(data)

@@ -128,9 +128,9 @@ class CatchUp:
             data: list[bytes] = []
             size, end = 0, through
             for entry in heard(entries, through, subscriptions):
-                encoded = entry.encoded(wire)
-                data += encoded
-                size += sum(map(len, encoded))
+                frame = entry.frame(wire)
+                data.append(frame)
+                size += len(frame)
                 if size >= WRITE_BYTES:
                     end = entry.offset
                     break

@@ -144,8 +144,8 @@ class Delivery:
             now = time.monotonic()
             gateway.ring.append(Entry(offset, route, stored.body, now, epoch=gateway.epoch, unchecked=self._unchecked))
             return
-        gateway.ring.append(entry)
         gateway.outbound.put(offset, entry)
+        gateway.ring.append(entry)
 
     def _change_access(self, event: CheckedEvent) -> None:
         """Apply a valid event's change of access to rooms at once. Raises InvalidEvent."""
