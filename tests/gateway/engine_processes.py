@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing, nullcontext
 from dataclasses import dataclass
+from typing import Protocol
 
 import aiohttp
 import pytest
@@ -47,11 +48,17 @@ class EngineProcess:
             self.core.turn(self.now)
 
 
+class MakesConnection(Protocol):
+    """Makes the connection of an application, such as its class."""
+
+    def __call__(self, gateway: Gateway, carrier: EngineCarrier, sid: str, /, *, address: str) -> EngineConnection: ...
+
+
 @asynccontextmanager
 async def engine_process(
     server: Broker,
     limits: Limits | None = None,
-    application_: type[EngineConnection] = EchoConnection,
+    application_: MakesConnection = EchoConnection,
     transport: str = "handover",
 ) -> AsyncIterator[EngineProcess]:
     """A process of its own: core, relay and HTTP server. `application_` is what its clients' messages go to."""

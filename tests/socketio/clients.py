@@ -190,10 +190,12 @@ class RawClient:
 
 
 @asynccontextmanager
-async def raw_client(url: str, query: str = "EIO=4&transport=websocket", **headers: str) -> AsyncIterator[RawClient]:
-    """Open a WebSocket to `/socket.io/` of a gateway."""
+async def raw_client(
+    url: str, query: str = "EIO=4&transport=websocket", *, path: str = "/socket.io/", **headers: str
+) -> AsyncIterator[RawClient]:
+    """Open a WebSocket to a gateway's door for Socket.IO clients."""
     async with (
         aiohttp.ClientSession() as http,
-        http.ws_connect(f"{url}/socket.io/?{query}", headers=headers, autoclose=True, max_msg_size=0) as socket,
+        http.ws_connect(f"{url}{path}?{query}", headers=headers, autoclose=True, max_msg_size=0) as socket,
     ):
         yield RawClient(socket)

@@ -9,7 +9,7 @@ the client leaves this namespace alone, and stays in others.
 """
 
 import base64
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from aiohttp import web
@@ -38,18 +38,18 @@ from beaconfire_kit.errors import BeaconfireError, Retry
 class Namespace:
     """What all sessions of a namespace share."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.dialect = SocketIO(name)
-        self.wire = Wire(self.dialect, MessagePackets())
+    def __init__(self, dialect: SocketIO) -> None:
+        self.name = dialect.namespace
+        self.dialect = dialect
+        self.wire = Wire(dialect, MessagePackets())
 
 
 class Namespaces:
-    """The namespaces that a gateway serves. The main one is always there."""
+    """The namespaces that a gateway serves. The main one is always there. `speaks` makes the dialect of each."""
 
-    def __init__(self, gateway: Gateway, names: tuple[str, ...]) -> None:
+    def __init__(self, gateway: Gateway, names: tuple[str, ...], speaks: Callable[[str], SocketIO] = SocketIO) -> None:
         self._gateway = gateway
-        self._by_name = {name: Namespace(name) for name in (MAIN, *names)}
+        self._by_name = {name: Namespace(speaks(name)) for name in (MAIN, *names)}
 
     def get(self, name: str) -> Namespace | None:
         return self._by_name.get(name)
