@@ -1,0 +1,451 @@
+"""Every way into a gateway behind one interface, so that one table of cases runs on all of them.
+
+A `Way` opens a `Visitor`: a client in its rooms. Ways say the same in different words, so each has a table `says`: what
+a client sees for each of our error codes (a close code, a status of HTTP, or the packet of Socket.IO).
+"""
+
+import asyncio
+import json
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlencode
+
+import aiohttp
+
+from tests.event_streams import Parser
+
+WAIT_S = 20.0
+ROOM = "campaign:c1"
+SOCKETIO = "/socket.io/"
+CONNECT_ERROR = "connect_error"
+CLOSED = "closed"
+Said = int | str
+
+
+class Refused(Exception):
+    """The gateway did not let a client in, or put it out. `said` is how this way says so."""
+
+    def __init__(self, said: Said, error: Mapping[str, Any]) -> None:
+        super().__init__(f"{said}: {error}")
+        self.said = said
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a client was sent. `kind` is its name in the native protocol, and `cursor` is the client's after it."""
+
+    kind: str
+    body: Mapping[str, Any]
+    cursor: str
+
+
+class Visitor(ABC):
+    """A client that is in. It reads only while something is asked of it."""
+
+    def __init__(self) -> None:
+        self.cursor = ""
+        self._unread: list[Heard] = []
+
+    async def next(self, kind: str = "event") -> Heard:
+        """The next message of a kind; others are passed over. Raises Refused if the gateway ends the connection."""
+        async with asyncio.timeout(WAIT_S):
+            while True:
+                while self._unread:
+                    heard = self._unread.pop(0)
+                    self.cursor = heard.cursor or self.cursor
+                    if heard.kind == kind:
+                        return heard
+                self._unread += await self._read()
+
+    async def settlements(self, count: int) -> list[str]:
+        """The settlements of the next `count` events."""
+        return [(await self.next()).body["payload"]["settlementId"] for _ in range(count)]
+
+    async def ended(self) -> Said:
+        """Wait until the gateway ends the connection, and return how it says so."""
+        try:
+            while True:
+                await self.next("nothing of this kind")
+        except Refused as end:
+            return end.said
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[None]:
+        """Let the client read in the background, so that it answers pings. Only this may read meanwhile."""
+
+        async def read() -> None:
+            while True:
+                self._unread += await self._read()
+
+        task = asyncio.create_task(read())
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    @abstractmethod
+    async def _read(self) -> list[Heard]:
+        """Wait for what comes next. Raises Refused."""
+
+    async def send(self, data: str) -> None:
+        """Send a message as it is. Ways without messages of clients do not have this."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """What carries a way."""
+
+    speaks: bool = True
+    """Its clients send messages on an open connection."""
+    crosses_origins: bool = False
+    """A browser asks before a page of another origin may use it (CORS)."""
+    takes_body: bool = False
+    """Its first request may be a POST."""
+
+
+SOCKET = Over()
+POLLED = Over(crosses_origins=True)
+OVER_HTTP = Over(speaks=False, crosses_origins=True, takes_body=True)
+
+
+@dataclass(frozen=True)
+class Way(ABC):
+    """A way in."""
+
+    name: str
+    transport: str = "handover"
+    """The gateway's setting."""
+    path: str = "/ws"
+    query: Mapping[str, str] = field(default_factory=dict)
+    """The query of its first request."""
+    over: Over = SOCKET
+    says: Mapping[str, Said] = field(default_factory=dict)
+    """How it refuses a client, by our error code."""
+    ends: Mapping[str, Said] = field(default_factory=dict)
+    """How it ends a connection that was open."""
+
+    def __str__(self) -> str:
+        return self.name
+
+    def open(
+        self,
+        url: str,
+        token: str,
+        rooms: Sequence[str] = (ROOM,),
+        *,
+        cursor: str | None = None,
+        types: Sequence[str] | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> AbstractAsyncContextManager[Visitor]:
+        """Connect and join. The visitor has its ack, and a cursor. Raises Refused."""
+        return self._open(url, token, rooms, cursor, types, dict(headers or {}))
+
+    @abstractmethod
+    def _open(
+        self,
+        url: str,
+        token: str,
+        rooms: Sequence[str],
+        cursor: str | None,
+        types: Sequence[str] | None,
+        headers: dict[str, str],
+    ) -> AbstractAsyncContextManager[Visitor]: ...
+
+    def ping(self, number: int) -> str:
+        """A message that asks for an answer."""
+        raise NotImplementedError
+
+    def padded(self, size: int) -> str:
+        """A valid message of at least so many bytes."""
+        raise NotImplementedError
+
+
+# WebSockets.
+
+
+class SocketVisitor(Visitor):
+    """A client on a WebSocket. `_heard` reads a message."""
+
+    def __init__(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        super().__init__()
+        self._socket = socket
+
+    async def send(self, data: str) -> None:
+        await self._socket.send_str(data)
+
+    async def _read(self) -> list[Heard]:
+        message = await self._socket.receive()
+        if message.type is aiohttp.WSMsgType.TEXT:
+            return await self._heard(message.data)
+        raise Refused(self._socket.close_code or 0, {"message": message.extra})
+
+    @abstractmethod
+    async def _heard(self, text: str) -> list[Heard]: ...
+
+
+@asynccontextmanager
+async def websocket(
+    url: str, path: str, headers: Mapping[str, str], *subprotocols: str, **query: str
+) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+    """Open a WebSocket. Raises Refused with the status of HTTP."""
+    address = f"{url}{path}" + (f"?{urlencode(query)}" if query else "")
+    async with aiohttp.ClientSession() as http:
+        try:
+            socket = await http.ws_connect(
+                address, protocols=subprotocols, headers=headers, max_msg_size=0, autoping=True
+            )
+        except aiohttp.WSServerHandshakeError as error:
+            raise Refused(error.status, {"message": error.message}) from None
+        try:
+            yield socket
+        finally:
+            await socket.close()
+
+
+class NativeVisitor(SocketVisitor):
+    """`beaconfire.v1`."""
+
+    async def _heard(self, text: str) -> list[Heard]:
+        frame = json.loads(text)
+        epoch = (self.cursor or frame.get("cursor", "")).partition(":")[0]
+        at = f"{epoch}:{frame['offset']}" if "offset" in frame else frame.get("cursor", "")
+        return [Heard(frame["type"], frame.get("event", frame), at)]
+
+
+class Native(Way):
+    @asynccontextmanager
+    async def _open(
+        self,
+        url: str,
+        token: str,
+        rooms: Sequence[str],
+        cursor: str | None,
+        types: Sequence[str] | None,
+        headers: dict[str, str],
+    ) -> AsyncIterator[Visitor]:
+        hello: dict[str, Any] = {"type": "connect", "id": 1, "token": token, "rooms": list(rooms)}
+        hello |= {} if cursor is None else {"cursor": cursor}
+        hello |= {} if types is None else {"types": dict.fromkeys(rooms, tuple(types))}
+        async with websocket(url, self.path, headers, "beaconfire.v1") as socket:
+            visitor = NativeVisitor(socket)
+            await visitor.send(json.dumps(hello))
+            await visitor.next("connection.ack")
+            yield visitor
+
+    def ping(self, number: int) -> str:
+        return json.dumps({"type": "ping", "id": number})
+
+    def padded(self, size: int) -> str:
+        return json.dumps({"type": "ping", "id": 1, "padding": "x" * size})
+
+
+# Server-sent events.
+
+
+class StreamVisitor(Visitor):
+    """A client of `/sse`."""
+
+    def __init__(self, answer: aiohttp.ClientResponse) -> None:
+        super().__init__()
+        self._answer = answer
+        self._parser = Parser()
+
+    async def _read(self) -> list[Heard]:
+        data = await self._answer.content.readany()
+        if not data:
+            raise Refused(0, {"message": "the answer has ended"})
+        heard = []
+        for event in self._parser.feed(data):
+            body = event.json
+            if event.name == "close":
+                raise Refused(body["code"], body)
+            kind = "event" if event.name == "message" else event.name
+            heard.append(Heard(kind, body.get("event", body), event.id))
+        return heard
+
+
+class EventStream(Way):
+    @asynccontextmanager
+    async def _open(
+        self,
+        url: str,
+        token: str,
+        rooms: Sequence[str],
+        cursor: str | None,
+        types: Sequence[str] | None,
+        headers: dict[str, str],
+    ) -> AsyncIterator[Visitor]:
+        query = {"rooms": ",".join(rooms)}
+        query |= {} if types is None else {"types": ",".join(types)}
+        headers |= {} if cursor is None else {"Last-Event-ID": cursor}
+        headers |= {"Authorization": f"Bearer {token}"} if token else {}
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None)) as http,
+            http.get(f"{url}{self.path}", params=query, headers=headers) as answer,
+        ):
+            if answer.status != 200:
+                raise Refused(answer.status, await error_of(answer))
+            visitor = StreamVisitor(answer)
+            await visitor.next("connection.ack")
+            yield visitor
+
+
+async def error_of(answer: aiohttp.ClientResponse) -> Mapping[str, Any]:
+    """The error in an answer, which is ours or aiohttp's own text. With the time to retry, if the head has one."""
+    text = await answer.text()
+    try:
+        error = json.loads(text).get("error", {})
+    except ValueError:
+        error = {"message": text}
+    after = answer.headers.get("Retry-After")
+    return {**error, **({} if after is None else {"retryAfter": after})}
+
+
+# Socket.IO.
+
+
+def socketio_heard(packet: str) -> Heard:
+    """Read a packet of the main namespace, as `socket.io-client` does. Raises Refused for a refusal."""
+    if packet.startswith("44"):
+        said = json.loads(packet[2:])
+        raise Refused(CONNECT_ERROR, {"message": said["message"], **said.get("data", {})})
+    if packet.startswith("41"):
+        raise Refused("disconnect", {})
+    if packet.startswith("43"):
+        return Heard("reply", json.loads(packet[packet.index("[") :])[0], "")
+    name, *arguments = json.loads(packet[2:])
+    cursor = arguments[-1] if isinstance(arguments[-1], str) else ""
+    if name.startswith("beaconfire:"):
+        kind = name.removeprefix("beaconfire:")
+        return Heard("connection.ack" if kind == "ack" else kind, arguments[0], cursor)
+    return Heard("event", {"type": name, "payload": arguments[0]}, cursor)
+
+
+def hello_of(token: str, rooms: Sequence[str], cursor: str | None, types: Sequence[str] | None) -> str:
+    """The packet with which a client enters the main namespace."""
+    auth: dict[str, Any] = {"token": token, "rooms": list(rooms)}
+    auth |= {} if cursor is None else {"cursor": cursor}
+    auth |= {} if types is None else {"types": dict.fromkeys(rooms, tuple(types))}
+    return f"40{json.dumps(auth)}"
+
+
+class SocketIOVisitor(SocketVisitor):
+    """Engine.IO over a WebSocket."""
+
+    async def _heard(self, text: str) -> list[Heard]:
+        if text == "2":
+            await self.send("3")
+        return [socketio_heard(text)] if text.startswith("4") and not text.startswith("40") else []
+
+
+class SocketIO(Way):
+    @asynccontextmanager
+    async def _open(
+        self,
+        url: str,
+        token: str,
+        rooms: Sequence[str],
+        cursor: str | None,
+        types: Sequence[str] | None,
+        headers: dict[str, str],
+    ) -> AsyncIterator[Visitor]:
+        async with websocket(url, self.path, headers, **self.query) as socket:
+            visitor = SocketIOVisitor(socket)
+            await visitor.send(hello_of(token, rooms, cursor, types))
+            await visitor.next("connection.ack")
+            yield visitor
+
+    def ping(self, number: int) -> str:
+        return f'42{number}["ping"]'
+
+    def padded(self, size: int) -> str:
+        return f'421["ping",{{"padding":"{"x" * size}"}}]'
+
+
+class PollingVisitor(Visitor):
+    """Engine.IO over polling."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str, query: Mapping[str, str]) -> None:
+        super().__init__()
+        self._http = http
+        self._url = url
+        self._query = dict(query)
+        self._is_over = False
+
+    async def start(self) -> None:
+        async with self._http.get(self._url, params=self._query) as answer:
+            if answer.status != 200:
+                raise Refused(answer.status, await error_of(answer))
+            self._query["sid"] = json.loads((await answer.text())[1:])["sid"]
+
+    async def send(self, data: str) -> None:
+        async with self._http.post(self._url, params=self._query, data=data.encode()) as answer:
+            await self._check(answer)
+
+    async def _read(self) -> list[Heard]:
+        if self._is_over:
+            raise Refused(CLOSED, {})
+        async with self._http.get(self._url, params=self._query) as answer:
+            await self._check(answer)
+            packets = (await answer.text()).split("\x1e")
+        self._is_over = "1" in packets
+        if "2" in packets:
+            await self.send("3")
+        return [socketio_heard(one) for one in packets if one.startswith("4") and not one.startswith("40")]
+
+    async def _check(self, answer: aiohttp.ClientResponse) -> None:
+        """A connection that is over is unknown. A client that polls when it ends gets the packet 1 instead."""
+        if answer.status == 400 and "Session ID unknown" in await answer.text():
+            raise Refused(CLOSED, {})
+        if answer.status != 200:
+            raise Refused(answer.status, await error_of(answer))
+
+
+class SocketIOPolling(SocketIO):
+    @asynccontextmanager
+    async def _open(
+        self,
+        url: str,
+        token: str,
+        rooms: Sequence[str],
+        cursor: str | None,
+        types: Sequence[str] | None,
+        headers: dict[str, str],
+    ) -> AsyncIterator[Visitor]:
+        text = {"Content-Type": "text/plain;charset=UTF-8"}
+        async with aiohttp.ClientSession(headers={**headers, **text}) as http:
+            visitor = PollingVisitor(http, f"{url}{self.path}", self.query)
+            await visitor.start()
+            await visitor.send(hello_of(token, rooms, cursor, types))
+            await visitor.next("connection.ack")
+            yield visitor
+
+
+CLOSES: Mapping[str, Said] = {"token_invalid": 4401, "too_many": 4429, "too_large": 4413, "unavailable": 4503}
+BY_AIOHTTP: Mapping[str, Said] = {**CLOSES, "too_large": 1009}
+"""aiohttp closes a socket with a message that is too large before we see it."""
+STATUSES: Mapping[str, Said] = {"token_invalid": 401, "too_many": 429, "too_large": 413, "unavailable": 503}
+ENGINE = {"EIO": "4", "transport": "websocket"}
+POLLING = {"EIO": "4", "transport": "polling"}
+POLLING_ENDS: Mapping[str, Said] = {**dict.fromkeys(CLOSES, CLOSED), "too_large": 413}
+
+
+def _ways() -> Iterator[Way]:
+    for transport, name, ends in (("handover", "", CLOSES), ("aiohttp", " on aiohttp", BY_AIOHTTP)):
+        yield Native(f"native{name}", transport, says=CLOSES, ends=ends)
+        yield EventStream(f"sse{name}", transport, path="/sse", says=STATUSES, ends=CLOSES, over=OVER_HTTP)
+        connect_errors = {**CLOSES, "token_invalid": CONNECT_ERROR}
+        yield SocketIO(f"socketio{name}", transport, path=SOCKETIO, query=ENGINE, says=connect_errors, ends=ends)
+    polling_says = {**POLLING_ENDS, "token_invalid": CONNECT_ERROR}
+    yield SocketIOPolling(
+        "socketio over polling", path=SOCKETIO, query=POLLING, says=polling_says, ends=POLLING_ENDS, over=POLLED
+    )
+
+
+WAYS = list(_ways())
