@@ -59,6 +59,7 @@ class PollingCarrier(EngineCarrier):
         "_sid",
         "_stamp",
         "_timer",
+        "_timer_at",
         "_upgrading_until",
         "engine",
         "gateway",
@@ -76,7 +77,8 @@ class PollingCarrier(EngineCarrier):
         self._poll: Waiting | None = None
         self._stamp = ""
         self._answers_at = 0.0  # the poll is not answered earlier
-        self._timer: asyncio.TimerHandle | None = None  # answers the poll
+        self._timer: asyncio.Handle | None = None  # answers the poll
+        self._timer_at = 0.0  # a handle of uvloop that is due at once does not know its time
         self._polls_empty_at = 0.0
         self._posts_empty_at = 0.0
         self._upgrading_until = 0.0
@@ -238,9 +240,10 @@ class PollingCarrier(EngineCarrier):
     def _answer_at(self, due: float) -> None:
         """Answer the poll at this time, and not before the next turn of the loop: with all that comes in this one."""
         if self._timer is not None:
-            if self._timer.when() <= due:
+            if self._timer_at <= due:
                 return
             self._timer.cancel()
+        self._timer_at = due
         self._timer = asyncio.get_running_loop().call_at(due, self._answer_poll)
 
     def _answer_poll(self) -> None:
