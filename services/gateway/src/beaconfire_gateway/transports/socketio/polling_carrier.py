@@ -208,12 +208,12 @@ class PollingCarrier(EngineCarrier):
             self.gateway.timers.after(CLOSE_TIMEOUT_S, Call(self.abort))
 
     def abort(self) -> None:
-        """End at once. A waiting poll is answered with what an answer takes, and a close packet."""
+        """End at once. A waiting poll is answered with what an answer takes, or with a close packet."""
         if self._carriers.pop(self._sid, None) is None:
             return  # it has ended, or its connection has gone on
         self._ending = True
         if self._poll is not None:
-            self._answer(self._take_some() + CLOSE)
+            self._answer(self._take_some() or CLOSE)
         self._kept.clear()
         self.gone()
 
@@ -267,14 +267,22 @@ class PollingCarrier(EngineCarrier):
             self._timer = None
 
     def _take_some(self) -> bytes:
-        """Take what was written, in order: all of it, or as many writes as an answer may have."""
+        """Take what was written, in order: all of it, or as many writes as an answer may have.
+
+        A close packet goes alone. A client of `socket.io-client` that finds one behind events keeps the events for its
+        next connection, and connects with the offset before them. So it would have them twice.
+        """
         size = count = 0
-        while count < len(self._kept) and (not count or size + len(self._kept[count]) <= ANSWER_BYTES):
+        while count < len(self._kept) and (not count or self._goes_with(size, self._kept[count])):
             size += len(self._kept[count])
             count += 1
         taken, self._kept = self._kept[:count], self._kept[count:]
         self.kept_bytes -= size
         return b"".join(taken)
+
+    def _goes_with(self, size: int, data: bytes) -> bool:
+        """Whether a write goes into the same answer as `size` bytes before it."""
+        return size + len(data) <= ANSWER_BYTES and data != CLOSE
 
 
 def _now() -> float:
