@@ -13,9 +13,11 @@ from beaconfire_publisher import openapi
 from beaconfire_publisher.app import build
 from beaconfire_publisher.campaigns import CampaignChanges, NewCampaign
 from beaconfire_publisher.entities import Entities
-from beaconfire_publisher.events_api import GivenEvent, _check_time
+from beaconfire_publisher.events_api import GivenEvent
 from beaconfire_publisher.fields import Clock
+from beaconfire_publisher.given_events import check_time
 from beaconfire_publisher.kingdoms import Kingdoms
+from beaconfire_publisher.sending import GivenSend
 from beaconfire_publisher.settings import Settings
 from beaconfire_publisher.settlements import Settlements
 from beaconfire_publisher.structures import Structures
@@ -50,6 +52,7 @@ MODELS: dict[str, type[BaseModel]] = {
         Advance,
         Clock,
         GivenEvent,
+        GivenSend,
         *(model for one in (Kingdoms, Settlements, Structures, Entities) for model in (one.new, one.changes)),
     )
 }
@@ -59,8 +62,8 @@ def takes(model: str, body: Any) -> bool:
     """Whether the service takes a body, as its handler reads it. Of an event, only what is around its payload."""
     try:
         MODELS[model].model_validate_json(json.dumps(body), by_name=False, by_alias=True)
-        if model == "GivenEvent":
-            _check_time("metadata.timestamp", (body.get("metadata") or {}).get("timestamp"))
+        if model in ("GivenEvent", "GivenSend"):
+            check_time("metadata.timestamp", (body.get("metadata") or {}).get("timestamp"))
     except (ValidationError, BeaconfireError):
         return False
     return True

@@ -15,8 +15,9 @@ from beaconfire.nats_server import NatsServer
 from beaconfire_kit import broker
 from beaconfire_kit.authorization import AUTHORIZE, GRANT, QUEUE
 from beaconfire_kit.backend import ACCESS, subject_of
-from beaconfire_kit.broker import STREAM
+from beaconfire_kit.broker import SEND, SENT, STREAM
 from beaconfire_kit.envelope import Envelope, Metadata
+from beaconfire_kit.sending import SENDING_QUEUE
 from beaconfire_kit.subjects import RESERVED_KINDS
 from tests.client import open_socket
 from tests.conftest import connected
@@ -226,10 +227,10 @@ def test_only_the_publisher_gets_the_roots_of_the_catalogue() -> None:
 
 
 def test_further_publisher_may_write_only_its_subtrees_and_hear_only_its_inbox() -> None:
-    """T11: one that is not built on the kit reads nothing from the stream."""
+    """T11: one that is not built on the kit reads nothing from the stream. To send, it needs a service token, too."""
     weather = next(user for user in EXTENDED if user.name == "weather")
 
-    assert [subject for subject in publishes() if may_publish(weather, subject)] == []
+    assert [subject for subject in publishes() if may_publish(weather, subject)] == [SEND]
     assert [what for what, queue in subscribes() if may_subscribe(weather, what, queue)] == []
 
 
@@ -237,8 +238,8 @@ def test_further_publisher_may_write_only_its_subtrees_and_hear_only_its_inbox()
 def test_no_row_of_the_permission_table_breaks_the_rules_of_all_rows(user: BrokerUser) -> None:
     """T11: only auth publishes memberships, only `setup` changes streams, and only it and `catalogue` push.
 
-    Only gateways speak with gateways. No user publishes `live.>`, or hears another's inbox or everything. No wildcard
-    reaches the broker's own traffic.
+    Only gateways speak with gateways, and only the publisher sends to rooms. No user publishes `live.>`, or hears
+    another's inbox or everything. No wildcard reaches the broker's own traffic.
     """
     pushing = ("catalogue", "$KV.CATALOGUE.rev.1", "$KV.CATALOGUE.committed", "$KV.CATALOGUE.fragment.x1")
     reserved = [f"{word}.x1.x2.x3" for word in (*RESERVED_KINDS, "$KV", "$SYS", "$JS", "_INBOX", "_INBOX_gateway")]
@@ -252,6 +253,9 @@ def test_no_row_of_the_permission_table_breaks_the_rules_of_all_rows(user: Broke
     assert user.name in ("setup", "catalogue") or not [subject for subject in pushing if may_publish(user, subject)]
     assert may_publish(user, between_gateways) == (user.name == "gateway")
     assert may_subscribe(user, between_gateways, "") == (user.name == "gateway")
+    assert may_publish(user, SENT) == (user.name == "publisher")
+    assert may_subscribe(user, SENT, "") == (user.name == "gateway")
+    assert may_subscribe(user, SEND, SENDING_QUEUE) == (user.name == "publisher")
     by_right = {"gateway": ("ephemeral.", "deadletter."), "publisher": ("ephemeral.",)}.get(user.name, ())
     assert not [one for one in reserved if may_publish(user, one) and not one.startswith(by_right or "none")]
     assert not [

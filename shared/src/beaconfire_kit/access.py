@@ -182,9 +182,15 @@ class Access:
         claims = await self._verify_any(request)
         await read_bytes(request, limit=max_body_bytes)  # a service's token may be revoked while it arrives
         if isinstance(claims, ServiceClaims):
-            asked = AuthorizeRequest(user_id=claims.service, service_token=claims.token_id)
-            if (await self._auth.authorize(asked)).revoked:
-                raise BeaconfireError(errors.TOKEN_INVALID, "the service's token was revoked")
+            await self._refuse_revoked(claims)
+        return claims
+
+    async def service(self, token: str) -> ServiceClaims:
+        """The service that this token names, for a request over the broker. Raises `token_invalid`, `unavailable`."""
+        with refusing_invalid_tokens(token):
+            claims = await self._verifier.verify_service(token)
+        offer(claims, token)
+        await self._refuse_revoked(claims)
         return claims
 
     async def roles_in(self, claims: Claims, roots: Sequence[str]) -> Mapping[str, Role]:
@@ -217,6 +223,11 @@ class Access:
         if decision is None or not decision.allowed or decision.role is None:
             raise BeaconfireError(errors.FORBIDDEN, f"no such {self._root_kind}, or you are not a member")
         return decision.role
+
+    async def _refuse_revoked(self, claims: ServiceClaims) -> None:
+        asked = AuthorizeRequest(user_id=claims.service, service_token=claims.token_id)
+        if (await self._auth.authorize(asked)).revoked:
+            raise BeaconfireError(errors.TOKEN_INVALID, "the service's token was revoked")
 
     async def _verify(self, request: web.Request) -> Claims:
         claims = await self._verify_any(request)

@@ -54,9 +54,6 @@ _GONE = (
     nats.errors.StaleConnectionError,
 )
 
-INBOXES = ("_INBOX.", "_INBOX_")
-"""The start of every subject that auth sends answers to. Elsewhere an answer could be stored as an event."""
-
 R = TypeVar("R", bound="_Reply")
 
 

@@ -21,12 +21,15 @@ from beaconfire_kit.broker import (
     EPHEMERAL_PREFIX,
     GATEWAY_PREFIX,
     LIVE_PREFIX,
+    SEND,
+    SENT,
     STREAM,
     WAKE,
 )
 from beaconfire_kit.catalogue_store import BUCKET, KV_STREAM
 from beaconfire_kit.gateway_buckets import BUCKETS
 from beaconfire_kit.lookup import consumer
+from beaconfire_kit.sending import SENDING_QUEUE
 from beaconfire_kit.subjects import MEMBERSHIP, RESERVED_KINDS
 
 PUBLISHER = "publisher"
@@ -140,6 +143,8 @@ _OURS: tuple[BrokerUser, ...] = (
         publish=(
             # `users` adds the roots, in which it may publish everything except membership changes.
             "ephemeral.>",
+            SENT,
+            SEND,
             AUTHORIZE,
             GRANT,
             ACCESS,
@@ -148,8 +153,9 @@ _OURS: tuple[BrokerUser, ...] = (
             *_FOLLOWS_CATALOGUE,
             *_looks_up("publisher"),
         ),
-        subscribe=(WAKE, f"{LIVE_PREFIX}{CATALOGUE}"),
+        subscribe=(WAKE, f"{LIVE_PREFIX}{CATALOGUE}", f"{SEND} {SENDING_QUEUE}"),
         deny_publish=MEMBERSHIP,
+        replies=True,
     ),
     BrokerUser(
         "gateway",
@@ -171,6 +177,7 @@ _OURS: tuple[BrokerUser, ...] = (
         subscribe=(
             "live.>",
             "ephemeral.>",
+            SENT,
             f"{GATEWAY_PREFIX}>",
             f"$KV.{BUCKET}.>",
             f"$JS.EVENT.ADVISORY.STREAM.LEADER_ELECTED.{STREAM}",
@@ -215,6 +222,7 @@ def _row(publisher: Publisher) -> BrokerUser:
         publish=(
             *publisher.subtrees,
             *(f"{EPHEMERAL_PREFIX}{subtree}" for subtree in publisher.subtrees),
+            SEND,  # a service token says what it may send to whom
             *(kit if publisher.kit else ()),
         ),
         subscribe=(f"{LIVE_PREFIX}{CATALOGUE}",) if publisher.kit else (),

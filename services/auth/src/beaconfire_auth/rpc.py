@@ -1,7 +1,7 @@
 """Answer the requests of other services over the broker: `auth.authorize`, `auth.grant`, and `auth.access.*`.
 
 Every request is answered, with `error` if something is wrong; otherwise the caller would wait for its whole timeout. A
-message that is not a request (see `_is_request`) gets no answer.
+message that is not a request (see `broker_requests`) gets no answer.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ from beaconfire_kit import broker, errors, logs, metrics
 from beaconfire_kit.authorization import (
     AUTHORIZE,
     GRANT,
-    INBOXES,
     QUEUE,
     AuthorizeRequest,
     GrantRequest,
 )
 from beaconfire_kit.backend import ACCESS, PREFIX, Call, subject_of
+from beaconfire_kit.broker_requests import is_request
 from beaconfire_kit.consumer import faststream_options
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.seams.faststream_broker import FastStreamBroker
@@ -155,11 +155,10 @@ async def _answer(counted: str, body: bytes, handle: Handle) -> bytes:
 async def _reply(broker: FastStreamBroker, subject: str, message: Msg, handle: Handle) -> None:
     """Answer a request at the inbox that it names. Any other message on the subject is only counted.
 
-    Anyone who may create a consumer can have messages of the stream delivered here. Anyone who may ask can name any
-    subject for the answer, even one of the stream. The answer repeats no header of the request: see SECURITY.md.
+    The answer repeats no header of the request: see SECURITY.md.
     """
     counted = ACCESS if subject.startswith(PREFIX) else subject
-    if not _is_request(message, subject):
+    if not is_request(message, subject):
         ANSWERED.labels(counted, "no_request").inc()
         log.warning("ignored a message that is not a request", subject=message.subject[:200], reply=message.reply[:200])
         return
@@ -169,12 +168,6 @@ async def _reply(broker: FastStreamBroker, subject: str, message: Msg, handle: H
         await broker.nc.publish(message.reply, answer)
     except nats.errors.Error as error:
         log.warning("could not send an answer", subject=subject, error=type(error).__name__)
-
-
-def _is_request(message: Msg, subject: str) -> bool:
-    """Return whether it was sent to this subject itself, asks for an answer at an inbox, and is not from a stream."""
-    is_stored = any(name.lower().startswith("nats-") for name in message.headers or ())
-    return message.subject == subject and message.reply.startswith(INBOXES) and not is_stored
 
 
 async def _undecoded(message: NatsMessage) -> NatsMessage:

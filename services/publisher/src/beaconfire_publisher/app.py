@@ -19,6 +19,7 @@ from beaconfire_publisher.entities import Entities
 from beaconfire_publisher.events_api import Events
 from beaconfire_publisher.kingdoms import Kingdoms
 from beaconfire_publisher.migrations import MIGRATIONS
+from beaconfire_publisher.sending import Sending
 from beaconfire_publisher.settings import Settings
 from beaconfire_publisher.settlements import Settlements
 from beaconfire_publisher.store import CURSOR_WAIT_S, OUTBOX, Store
@@ -44,7 +45,9 @@ def build(settings: Settings, *, on_fatal: Callable[[], None], tuning: Tuning | 
     outbox = service.publishes(Outbox(service.database, OUTBOX), wake=broker.WAKE)
     store = Store(service.database, outbox, settings.publishing_limits(), cursor_wait_s=tuning.cursor_wait_s)
     catalogues = CatalogueFollower()
+    sending = Sending(access, catalogues)
     service.while_connected(catalogues.run)
+    service.while_connected(sending.run)
     service.always(store.keep_forgetting)
     app = service.application()
     app.middlewares.append(access.count_body)
@@ -52,5 +55,6 @@ def build(settings: Settings, *, on_fatal: Callable[[], None], tuning: Tuning | 
         app.add_routes(calls(access, store).routes())
     app.add_routes(Entities(access, store, catalogues).routes())
     app.add_routes(Events(access, store, catalogues).routes())
+    app.add_routes(sending.routes())
     app.router.add_get(PATH, served(openapi.document()))
     return app

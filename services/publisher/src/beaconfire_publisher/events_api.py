@@ -7,56 +7,50 @@ came.
 
 import asyncio
 import json
-import re
 import uuid
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from difflib import get_close_matches
 from functools import partial
 from typing import Annotated, Any
 
 from aiohttp import web
-from pydantic import AwareDatetime, Field, StringConstraints, ValidationError
-from pydantic_core import from_json
+from pydantic import Field, StringConstraints, ValidationError
 
 from beaconfire_kit import errors
 from beaconfire_kit.catalogue.addressing import NoSubject, subject_of
 from beaconfire_kit.catalogue.catalogue import Catalogue
 from beaconfire_kit.catalogue.fragment import EventType
 from beaconfire_kit.catalogue_follower import CatalogueFollower
-from beaconfire_kit.envelope import CorrelationId, Envelope, EventId, Metadata, RawEvent, Source, body, compact
+from beaconfire_kit.envelope import Envelope, EventId, Metadata, RawEvent, body
 from beaconfire_kit.errors import BeaconfireError
-from beaconfire_kit.event import Id, events
+from beaconfire_kit.event import events
 from beaconfire_kit.inbox import digest
-from beaconfire_kit.invalid_event import MAX_EVENT_BYTES, InvalidEvent, check_json
+from beaconfire_kit.invalid_event import InvalidEvent
 from beaconfire_kit.models import Body, CamelModel
-from beaconfire_kit.roles import Role, can_edit
+from beaconfire_kit.roles import can_edit
 from beaconfire_kit.subjects import InvalidSubject, is_membership, parse_subject, root_name
 from beaconfire_kit.tokens import Claims, ServiceClaims, may_publish
 from beaconfire_kit.web import WHOLE, correlation_id, describe, read_bytes, whole
 from beaconfire_publisher.access import Access
 from beaconfire_publisher.answers import answer, idempotency_key
+from beaconfire_publisher.given_events import (
+    GivenMetadata,
+    catalogue_with,
+    check_item_size,
+    check_time,
+    kind_of,
+    metadata_of,
+    name_of,
+    read_json,
+    type_of,
+)
 from beaconfire_publisher.idempotency import Earlier, Key, key_of_event
 from beaconfire_publisher.raw_payloads import raw_payloads
 from beaconfire_publisher.store import Row, Store, Writing
 
 MAX_EVENTS = 500
 MAX_BYTES = 1024 * 1024
-MAX_ITEM_BYTES = MAX_EVENT_BYTES + 1_024
-"""Limit of an event in a request. With `null` for missing fields it may be longer than the published event."""
-_NUMBER = re.compile(r"[+-]?[0-9.]+")
-
-
-class GivenMetadata(Body):
-    """Metadata that the publisher of an event may give."""
-
-    timestamp: AwareDatetime | None = None
-    user_id: Id | None = None
-    source: Source | None = None
-    correlation_id: CorrelationId | None = None
-    audience: tuple[Role, ...] | None = None
 
 
 class GivenEvent(Body):
@@ -123,8 +117,8 @@ class Events:
         author = await self._access.author(request, max_body_bytes=MAX_BYTES)
         given, payloads = _read(await read_bytes(request, limit=MAX_BYTES))
         items = given if isinstance(given, list) else [given]
-        key = idempotency_key(request, _name(author), given, kind=_kind(author))
-        catalogue = await self._catalogue_with(items)
+        key = idempotency_key(request, name_of(author), given, kind=kind_of(author))
+        catalogue = await catalogue_with(self._catalogues, items)
         prepared = await _prepare_all(items, payloads, catalogue, author, correlation_id(request))
         rights = await self._rights(author, [one.subject for one in prepared if isinstance(one, Envelope)])
         user_id = author.user_id if isinstance(author, Claims) else None
@@ -143,22 +137,6 @@ class Events:
             return answer({"events": [self._describe(one) for one in outcomes]}, headers)
         status = 200 if isinstance(outcomes[0], _Repeated) else 201
         return answer(self._describe(outcomes[0]), headers, status=status)
-
-    async def _catalogue_with(self, items: Sequence[Any]) -> Catalogue:
-        """Return the catalogue. The newest revision is read before a type is refused as unknown.
-
-        If it cannot be read, the request is refused as a whole, because its key would keep the answers.
-        """
-        catalogue = self._catalogues.current
-        if catalogue is None or not all(_is_known(catalogue, item) for item in items):
-            catalogue = await self._catalogues.refresh()
-        if catalogue is None:
-            why = self._catalogues.why_not_ready() or "the catalogue was not read yet"
-            raise BeaconfireError(errors.UNAVAILABLE, why, retry_after_ms=1_000)
-        if not (self._catalogues.is_fresh or all(_is_known(catalogue, item) for item in items)):
-            why = "the catalogue cannot be read now, and may have a type that is not known here"
-            raise BeaconfireError(errors.UNAVAILABLE, why, retry_after_ms=1_000)
-        return catalogue
 
     async def _rights(self, author: Claims | ServiceClaims, subjects: Sequence[str]) -> _Rights:
         if isinstance(author, ServiceClaims):
@@ -182,12 +160,6 @@ class Events:
         return result.model_dump(mode="json", exclude_defaults=True)
 
 
-def _check_time(name: str, value: Any) -> None:
-    """Refuse seconds since 1970 in a text: pydantic accepts them as a time, but JSON Schema does not."""
-    if isinstance(value, str) and _NUMBER.fullmatch(value):
-        raise BeaconfireError(errors.BAD_REQUEST, f"{name}: expected a time like 2026-01-31T12:00:00Z")
-
-
 def _whole(value: Any) -> Any:
     """Return the JSON with `5` for `5.0`: both mean the same whole number."""
     if isinstance(value, dict):
@@ -199,12 +171,7 @@ def _whole(value: Any) -> Any:
 
 def _read(content: bytes) -> tuple[Any, list[str | None]]:
     """Return what the body has, and the text of each event's payload."""
-    try:
-        given = from_json(content, allow_inf_nan=False)
-        check_json(content)
-    except ValueError as error:
-        why = error.detail if isinstance(error, InvalidEvent) else str(error)
-        raise BeaconfireError(errors.BAD_REQUEST, f"not JSON: {why}"[:300]) from None
+    given = read_json(content)
     if isinstance(given, list) and not 0 < len(given) <= MAX_EVENTS:
         raise BeaconfireError(errors.BAD_REQUEST, f"a list has 1 to {MAX_EVENTS} events, not {len(given)}")
     if not isinstance(given, list | dict):
@@ -232,13 +199,18 @@ def _prepare(
 ) -> _Refused | Envelope:
     """Return the event as it would be published, or what is wrong with it."""
     try:
-        _check_item_size(item)
+        check_item_size(item)
         given = GivenEvent.model_validate_json(json.dumps(item), by_name=False, by_alias=True)
         assert payload is not None
-        _check_time("metadata.timestamp", item.get("metadata", {}).get("timestamp"))
-        event_type = _type_of(given, catalogue)
+        check_time("metadata.timestamp", item.get("metadata", {}).get("timestamp"))
+        event_type = type_of(given.type, given.version, catalogue)
+        if event_type.ephemeral:
+            raise BeaconfireError(
+                errors.BAD_REQUEST,
+                f"type: {given.type} is ephemeral and is never stored: send it to rooms with POST /v1/send",
+            )
         event = RawEvent(given.type, given.version, _subject(given, event_type), payload)
-        metadata = _metadata(given.metadata, author, correlation)
+        metadata = metadata_of(given.metadata, author, correlation)
         prepared = Envelope(event, metadata, given.id, uuid.uuid4().hex) if given.id else Envelope(event, metadata)
         _check_whole(event, item, prepared, catalogue)
     except BeaconfireError as error:
@@ -246,38 +218,6 @@ def _prepare(
     except ValidationError as error:
         return _Refused(BeaconfireError(errors.BAD_REQUEST, describe(error)))
     return prepared
-
-
-def _is_known(catalogue: Catalogue, item: Any) -> bool:
-    """Return whether the catalogue has the type and version of an event. Whatever is no event counts as known."""
-    if not isinstance(item, dict) or not isinstance(type_ := item.get("type"), str):
-        return True
-    version = item.get("version", 1)
-    return not isinstance(version, int) or version in catalogue.types.get(type_, ())
-
-
-def _check_item_size(item: Any) -> None:
-    """Refuse an event that is too large before it is validated: describing a megabyte of errors takes seconds."""
-    if len(compact(item)) > MAX_ITEM_BYTES:
-        raise BeaconfireError(errors.TOO_LARGE, f"an event has at most {MAX_EVENT_BYTES} bytes")
-
-
-def _type_of(given: GivenEvent, catalogue: Catalogue) -> EventType:
-    versions = catalogue.types.get(given.type)
-    if versions is None:
-        near = get_close_matches(given.type, catalogue.types, n=3)
-        hint = f": did you mean {' or '.join(near)}?" if near else ""
-        raise BeaconfireError(errors.UNKNOWN_TYPE, f"type: {given.type[:80]!r} is not in the catalogue{hint}")
-    event_type = versions.get(given.version)
-    if event_type is None:
-        known = ", ".join(map(str, sorted(versions)))
-        raise BeaconfireError(errors.BAD_REQUEST, f"version: the catalogue has {given.type} in version {known}")
-    if event_type.ephemeral:
-        raise BeaconfireError(
-            errors.BAD_REQUEST,
-            f"type: {given.type} is ephemeral and is never stored: clients send it over their sockets",
-        )
-    return event_type
 
 
 def _subject(given: GivenEvent, event_type: EventType) -> str:
@@ -289,28 +229,6 @@ def _subject(given: GivenEvent, event_type: EventType) -> str:
     except InvalidSubject as error:
         raise BeaconfireError(errors.BAD_REQUEST, f"subject: {error}") from None
     return subject
-
-
-def _metadata(given: GivenMetadata, author: Claims | ServiceClaims, correlation: str) -> Metadata:
-    """Return the metadata. A user publishes as themselves, a service as itself, for any user that it names."""
-    is_service = isinstance(author, ServiceClaims)
-    source = _source(author)
-    user_id = given.user_id if is_service else _name(author)
-    if given.source not in (None, source):
-        raise BeaconfireError(errors.BAD_REQUEST, f"metadata.source: with this token it is {source}")
-    if given.user_id not in (None, user_id):
-        raise BeaconfireError(errors.BAD_REQUEST, "metadata.userId: with this token it is your own")
-    return Metadata(
-        timestamp=given.timestamp or datetime.now(UTC),
-        user_id=user_id,
-        source=source,
-        correlation_id=given.correlation_id or correlation,
-        audience=given.audience,
-    )
-
-
-def _source(author: Claims | ServiceClaims) -> str:
-    return "api" if isinstance(author, Claims) else author.source
 
 
 def _check_whole(event: RawEvent, item: Any, prepared: Envelope, catalogue: Catalogue) -> None:
@@ -398,7 +316,7 @@ def _is_named(one: Envelope) -> bool:
 
 
 def _key(one: Envelope, author: Claims | ServiceClaims) -> Key:
-    return key_of_event(f"{_kind(author)}:{_name(author)}", one.id, subject=one.subject, events=_spellings(one))
+    return key_of_event(f"{kind_of(author)}:{name_of(author)}", one.id, subject=one.subject, events=_spellings(one))
 
 
 def _spellings(one: Envelope) -> Sequence[Row]:
@@ -440,11 +358,3 @@ def _may_not() -> _Refused:
 
 def _id_taken() -> _Refused:
     return _Refused(BeaconfireError(errors.CONFLICT, "you published another event under this id or key"))
-
-
-def _name(author: Claims | ServiceClaims) -> str:
-    return author.user_id if isinstance(author, Claims) else author.service
-
-
-def _kind(author: Claims | ServiceClaims) -> str:
-    return "user" if isinstance(author, Claims) else "service"

@@ -17,6 +17,7 @@ from beaconfire_publisher.entities import Entities
 from beaconfire_publisher.events_api import MAX_EVENTS, GivenEvent, PublishedEvent
 from beaconfire_publisher.fields import Clock
 from beaconfire_publisher.kingdoms import Kingdoms
+from beaconfire_publisher.sending import GivenSend, SentAnswer
 from beaconfire_publisher.settlements import Settlements
 from beaconfire_publisher.structures import Structures
 from beaconfire_publisher.world_time import Advance
@@ -65,7 +66,7 @@ def document() -> dict[str, Any]:
     return openapi.document(
         title="Beaconfire publisher",
         about=ABOUT,
-        bearer="An access token of auth; for /v1/events also a service token",
+        bearer="An access token of auth; for /v1/events also a service token, for /v1/send only that",
         calls=calls(),
         schemas=_schemas(),
         of_callers=(errors.TOO_MANY,),
@@ -77,6 +78,7 @@ def calls() -> Iterator[Call]:
     yield from _campaigns()
     yield from chain.from_iterable(map(_collection, _COLLECTIONS))
     yield _events()
+    yield _send()
 
 
 def _campaigns() -> Iterator[Call]:
@@ -210,10 +212,22 @@ def _events() -> Call:
     )
 
 
+def _send() -> Call:
+    return Call(
+        "post",
+        "/v1/send",
+        "Send an ephemeral event to rooms and sessions, with a service token",
+        (errors.UNKNOWN_TYPE, errors.BAD_ROOM, errors.FORBIDDEN),
+        reference("SentAnswer"),
+        202,
+        reference("GivenSend"),
+    )
+
+
 def _schemas() -> dict[str, Any]:
     """Return every model."""
-    sent: list[type[BaseModel]] = [NewCampaign, CampaignChanges, Advance, Clock, GivenEvent]
-    answers: list[type[BaseModel]] = [Campaign, PublishedEvent]
+    sent: list[type[BaseModel]] = [NewCampaign, CampaignChanges, Advance, Clock, GivenEvent, GivenSend]
+    answers: list[type[BaseModel]] = [Campaign, PublishedEvent, SentAnswer]
     for collection in _COLLECTIONS:
         sent += [collection.new, collection.changes]
         answers.append(collection.answer)

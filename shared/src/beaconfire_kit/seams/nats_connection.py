@@ -36,7 +36,8 @@ class Connection(Client):
     * It leaves a server that hangs.
     * After its `flush`, the server has processed everything that was sent before.
     * No message can end it (`beaconfire_kit/seams/nats_parser.py`).
-    * A request on a subject on which this user may not publish raises PublishDenied at once. nats-py only reports the
+    * A request on a subject on which this user may not publish raises PublishDenied at once, and so does
+      `publish_and_wait`. nats-py only reports the
       server's `-ERR` to a callback, so the request would wait for its whole timeout.
     """
 
@@ -64,6 +65,22 @@ class Connection(Client):
             self._asked.setdefault(subject, set()).add(asked)
             asked.add_done_callback(partial(self._answered, subject))
         await super().publish(subject, payload, reply, dict(headers) if headers else None)
+
+    async def publish_and_wait(self, subject: str, payload: bytes, *, timeout_s: float) -> None:
+        """Publish a message without a reply, and wait until the server has processed it.
+
+        Raises PublishDenied if this user may not publish there, and nats.errors.TimeoutError.
+        """
+        denied: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._asked.setdefault(subject, set()).add(denied)
+        try:
+            await self.publish(subject, payload)
+            if not await self.answers(timeout_s):
+                raise nats.errors.TimeoutError
+            if (error := denied.exception() if denied.done() else None) is not None:
+                raise error
+        finally:
+            self._answered(subject, denied)
 
     def _answered(self, subject: str, asked: asyncio.Future[Any]) -> None:
         waiting = self._asked.get(subject, set())

@@ -9,7 +9,7 @@ The recipients of a subject are remembered until a session joins or leaves one o
 affect them.
 """
 
-from collections.abc import Collection, Hashable, Iterable, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from itertools import chain
 from typing import Generic, NamedTuple, Protocol, TypeAlias, TypeVar
 
@@ -165,6 +165,19 @@ class Hub(Generic[S]):
             self._note(asked, rooms)
         return found
 
+    def recipients_besides(
+        self, rooms: Rooms, type_: str, audience: frozenset[Role] | None, besides: set[S]
+    ) -> Sequence[Recipients]:
+        """Return the same sessions without those in `besides`, and add them to it. Nothing is remembered."""
+        found: list[Recipients] = []
+        populated = tuple(room for room in rooms if room in self._rooms)
+        for alike, sessions in self._merged(populated, type_, audience).items():
+            new = {session: target for session, target in sessions.items() if session not in besides}
+            besides.update(new)
+            if new:
+                found.append(Recipients(list(new.values()), *alike))
+        return found
+
     def _find_alike(self, rooms: Rooms, type_: str, audience: frozenset[Role] | None) -> tuple[Recipients, ...]:
         """The recipients, the same objects for all events that are alike."""
         populated = tuple(room for room in rooms if room in self._rooms)
@@ -177,12 +190,19 @@ class Hub(Generic[S]):
         return found
 
     def _find(self, rooms: Rooms, type_: str, audience: frozenset[Role] | None) -> tuple[Recipients, ...]:
+        merged = self._merged(rooms, type_, audience)
+        return tuple(Recipients(list(sessions.values()), *alike) for alike, sessions in merged.items())
+
+    def _merged(
+        self, rooms: Rooms, type_: str, audience: frozenset[Role] | None
+    ) -> Mapping[tuple[Wire, Writer], Mapping[S, Target]]:
+        """Return the sessions in these rooms, of which each has sessions, by what they are written alike with."""
         merged: dict[tuple[Wire, Writer], dict[S, Target]] = {}
         for room in rooms:
             for (role, types, wire, writer), sessions in self._rooms[room].items():
                 if (audience is None or role in audience) and (types is None or type_ in types):
                     merged.setdefault((wire, writer), {}).update(sessions)
-        return tuple(Recipients(list(sessions.values()), *alike) for alike, sessions in merged.items())
+        return merged
 
     def _is_narrowed(self, rooms: Rooms) -> bool:
         """Whether any session in these rooms wants some types only."""

@@ -13,7 +13,7 @@ longer ago, or took less than `LISTEN_FROM_S`, an event is written in the turn a
 import sys
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from heapq import nlargest
 from itertools import chain, islice
 from typing import Generic, Protocol
@@ -248,8 +248,9 @@ class Outbound(Generic[S]):
         """Everything up to `offset` was put here."""
         self._delivered = offset
 
-    def put(self, offset: int, entry: Entry) -> None:
-        """Queue an event for the sessions that are in its rooms now. It is written in a following turn.
+    def put(self, offset: int, entry: Entry, recipients: Sequence[Recipients] | None = None) -> None:
+        """Queue an event for these sessions, or else for those that are in its rooms now. It is written in a following
+        turn.
 
         After it, everything up to `offset` is written: its own, or for an ephemeral event that of the one before it. If
         much is queued for any one session because a hole was read, that is written first, now. So a socket that fills
@@ -261,9 +262,11 @@ class Outbound(Generic[S]):
         if not self._batch.order:
             self._schedule()
         route = entry.route
-        for recipients in self._hub.recipients(route.subject, route.rooms, entry.type, entry.audience):
-            self.frames_sent += len(recipients.targets)
-            self._batch.add(offset, recipients, entry.frame(recipients.wire))
+        if recipients is None:
+            recipients = self._hub.recipients(route.subject, route.rooms, entry.type, entry.audience)
+        for some in recipients:
+            self.frames_sent += len(some.targets)
+            self._batch.add(offset, some, entry.frame(some.wire))
 
     def send(self, session: Addressee, data: bytes) -> None:
         """Send one session bytes that must not pass the events queued for it."""

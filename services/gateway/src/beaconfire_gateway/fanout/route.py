@@ -16,6 +16,7 @@ class Route:
 
     def __init__(self, subject: str, rooms: tuple[RoomKey, ...]) -> None:
         self.subject = subject
+        """Empty if the event was sent to rooms of its sender's choice."""
         self.rooms = rooms
         self.is_of_access = _OF_ACCESS.fullmatch(subject) is not None
 

@@ -226,6 +226,7 @@ class _Process:
         self._doors = self._open_doors(gateway, nc, self._relay, sockets)
         await revisions.subscribe()
         await nc.subscribe_direct(f"{broker.EPHEMERAL_PREFIX}>", delivery.deliver_ephemeral)
+        await nc.subscribe_direct(broker.SENT, delivery.deliver_sent)
         async with AsyncExitStack() as stack:
             stack.enter_context(self._hearing_other_workers(gateway))
             tasks = await stack.enter_async_context(asyncio.TaskGroup())

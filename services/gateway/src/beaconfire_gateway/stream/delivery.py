@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from beaconfire_gateway.fanout.checking import NOT_EVENTS, Checker, Stored
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.route import Route
+from beaconfire_gateway.sessions import sends
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_kit import logs, metrics
 from beaconfire_kit.catalogue.catalogue import Catalogue
@@ -24,7 +25,8 @@ from beaconfire_kit.cursor import Cursor
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.events.user import AccessRevoked, MemberChanged
 from beaconfire_kit.invalid_event import InvalidEvent
-from beaconfire_kit.subjects import InvalidSubject
+from beaconfire_kit.sent_events import SentEvent
+from beaconfire_kit.subjects import InvalidRoom, InvalidSubject
 
 log = logs.get(__name__)
 
@@ -32,6 +34,13 @@ DELIVERED = metrics.Counter(
     "beaconfire_gateway_events_delivered_total", "Events of the stream delivered, by type.", ["type"]
 )
 EPHEMERAL = metrics.Counter("beaconfire_gateway_ephemeral_events_delivered_total", "Ephemeral events delivered.")
+SENT = metrics.Counter(
+    "beaconfire_gateway_sent_events_delivered_total", "Events delivered that a service sent to rooms or sessions."
+)
+FORGED = metrics.Counter(
+    "beaconfire_gateway_forged_sends_total",
+    "Messages on the subject of sent events that the publisher did not send. They were dropped.",
+)
 UNCHECKED = metrics.Counter(
     "beaconfire_gateway_events_unchecked_total",
     "Events without a listener that left the ring before they were checked.",
@@ -47,6 +56,7 @@ MAX_ASKING = 1_000
 _UNKNOWN = frozenset({"unknown_type", "unknown_version"})
 
 A = TypeVar("A", MemberChanged, AccessRevoked)
+_Deliver = Callable[[Catalogue, str, bytes], None]
 SetAside = Callable[[InvalidEvent, str, bytes, Cursor | None], None]
 """(reason, subject, body, cursor if it is in the stream): keeps a refused message for operators."""
 
@@ -85,15 +95,19 @@ class Delivery:
 
     def deliver_ephemeral(self, subject: bytes, _reply: bytes, body: bytes, _headers: bytes | None) -> None:
         """Deliver a message that is on no stream to the sessions that are connected, without an offset."""
-        text = subject.decode(errors="replace")
-        try:
-            self._deliver_ephemeral(self._gateway.catalogue.known, text, body)
-        except InvalidEvent as error:
-            if error.reason in _UNKNOWN and self._asking < MAX_ASKING:
-                self._asking += 1
-                self._gateway.spawn(self._deliver_by_newest(text, body))
-            else:
-                self._refuse(error, text, body, None)
+        self._deliver_unstored(self._deliver_ephemeral, subject.decode(errors="replace"), body)
+
+    def deliver_sent(self, subject: bytes, reply: bytes, body: bytes, headers: bytes | None) -> None:
+        """Deliver an event that the publisher sends to rooms and sessions (`sent_events`), without an offset.
+
+        The publisher's messages have neither a reply nor headers. A consumer's have, and anyone who may create one
+        could have messages of the stream delivered here.
+        """
+        if reply or headers:
+            FORGED.inc()
+            log.warning("dropped a message that the publisher did not send", reply=reply[:200].decode(errors="replace"))
+            return
+        self._deliver_unstored(self._deliver_sent, subject.decode(errors="replace"), body)
 
     def check_some(self, count: int) -> None:
         """Check the next `count` events that no session heard. Call it often: an event may leave the ring unchecked."""
@@ -110,15 +124,35 @@ class Delivery:
                 entry.check()
             self._checked_through = entry.offset
 
+    def _deliver_unstored(self, deliver: _Deliver, subject: str, body: bytes) -> None:
+        """Deliver an event that is on no stream by the newest known revision, or by the newest of all."""
+        try:
+            deliver(self._gateway.catalogue.known, subject, body)
+        except InvalidEvent as error:
+            if error.reason in _UNKNOWN and self._asking < MAX_ASKING:
+                self._asking += 1
+                self._gateway.spawn(self._deliver_by_newest(deliver, subject, body))
+            else:
+                self._refuse(error, subject, body, None)
+
     def _deliver_ephemeral(self, catalogue: Catalogue, subject: str, body: bytes) -> None:
         entry = self._checker.check_ephemeral(catalogue, subject, body)
         EPHEMERAL.inc()
         self._gateway.outbound.put(self._gateway.position, entry)
 
-    async def _deliver_by_newest(self, subject: str, body: bytes) -> None:
+    def _deliver_sent(self, catalogue: Catalogue, _subject: str, message: bytes) -> None:
+        sent = SentEvent.decode(message)
+        try:
+            checked = sent.check(catalogue)
+        except InvalidRoom as error:
+            raise InvalidEvent("wrong_subject", str(error)) from None
+        SENT.inc()
+        sends.deliver(self._gateway, checked, sent.body)
+
+    async def _deliver_by_newest(self, deliver: _Deliver, subject: str, body: bytes) -> None:
         """Deliver an ephemeral event of an unknown type if the newest revision has it. It has no order with a push."""
         try:
-            self._deliver_ephemeral(await self._gateway.catalogue.newest(), subject, body)
+            deliver(await self._gateway.catalogue.newest(), subject, body)
         except InvalidEvent as error:
             self._refuse(error, subject, body, None)
         except BeaconfireError as error:

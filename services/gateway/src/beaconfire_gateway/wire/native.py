@@ -67,7 +67,9 @@ class Native:
         return b'{"type":"event","rooms":%s,"event":' % names, event.body, b"}"
 
     def _name_rooms(self, route: messages.Route) -> bytes:
-        """The names of an event's rooms, kept by its subject."""
+        """The names of an event's rooms, kept by its subject if it has one."""
+        if not route.subject:
+            return _json([str(room) for room in route.rooms])
         if len(self._names) >= _MAX_NAMES:
             self._names.clear()
         names = self._names[route.subject] = _json([str(room) for room in route.rooms])
