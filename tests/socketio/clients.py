@@ -182,6 +182,16 @@ class RawClient:
             if isinstance(packet, str) and packet.startswith(start):
                 return packet
 
+    def answer_pings(self) -> "asyncio.Task[None]":
+        """Answer each ping until it is cancelled. What else comes is thrown away."""
+
+        async def answer() -> None:
+            while True:
+                await self.hear_that("2")
+                await self.say("3")
+
+        return asyncio.create_task(answer())
+
     async def closed(self) -> int | None:
         """Wait for the end, and return the close code."""
         while not self.socket.closed:

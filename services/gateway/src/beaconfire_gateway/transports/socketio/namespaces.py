@@ -60,6 +60,35 @@ class Namespaces:
         return SocketIOConnection(self._gateway, carrier, sid, self, address=address, offered_token=token)
 
 
+class Incomplete:
+    """A packet that waits for its attachments. Its data becomes a payload, as that of a poll (`engineio`)."""
+
+    __slots__ = ("_awaited", "_bytes", "_parts", "packet")
+
+    def __init__(self, packet: Packet, data: bytes) -> None:
+        self.packet = packet
+        self._parts = [data]
+        self._bytes = len(data)
+        self._awaited = packet.attachments
+
+    def add(self, attachment: bytes, *, at_most: int) -> None:
+        """Add the next attachment. Raises InvalidPacket if they have more than `at_most` bytes with the packet."""
+        self._parts.append(b"b" + base64.b64encode(attachment))
+        self._bytes += len(attachment)
+        self._awaited -= 1
+        if self._bytes > at_most:
+            raise InvalidPacket(f"a packet and its attachments have at most {at_most} bytes")
+
+    @property
+    def is_whole(self) -> bool:
+        return not self._awaited
+
+    @property
+    def data(self) -> bytes:
+        """The packet, and its attachments in Base64 behind it."""
+        return SEPARATOR.join(self._parts)
+
+
 class SocketIOSession(Session):
     """A client in one namespace."""
 
@@ -83,16 +112,7 @@ class SocketIOSession(Session):
 class SocketIOConnection(EngineConnection):
     """See the module."""
 
-    __slots__ = (
-        "_awaited",
-        "_idle_since",
-        "_is_leaving",
-        "_namespaces",
-        "_packet",
-        "_parts",
-        "_served",
-        "offered_token",
-    )
+    __slots__ = ("_idle_since", "_incomplete", "_namespaces", "_served", "offered_token")
 
     def __init__(
         self,
@@ -109,36 +129,29 @@ class SocketIOConnection(EngineConnection):
         self._served = namespaces
         # None for one that the gateway has put it out of: the client may not have noticed yet.
         self._namespaces: dict[str, SocketIOSession | None] = {}
-        self._packet: Packet | None = None  # waits for its attachments
-        self._parts: list[bytes] = []
-        self._awaited = 0
+        self._incomplete: Incomplete | None = None
         self._idle_since = gateway.timers.now
         self._watch_idle()
 
     # connection.EngineConnection.
 
     def on_message(self, data: bytes) -> None:
-        if self._packet is not None:
+        if self._incomplete is not None:
             raise InvalidPacket("attachments of the packet before are missing")
         packet = decode(data)
         if packet.attachments:
-            self._packet, self._parts, self._awaited = packet, [data], packet.attachments
+            self._incomplete = Incomplete(packet, data)
         else:
             self._take(packet, data)
 
     def on_binary(self, data: bytes) -> None:
-        packet = self._packet
-        if packet is None:
+        incomplete = self._incomplete
+        if incomplete is None:
             raise InvalidPacket("no packet waits for an attachment")
-        self._parts.append(b"b" + base64.b64encode(data))
-        limit = self.gateway.limits.max_frame_bytes
-        if sum(map(len, self._parts)) > limit * 3 // 2:
-            raise InvalidPacket(f"a packet and its attachments have at most {limit} bytes")
-        self._awaited -= 1
-        if not self._awaited:
-            whole = SEPARATOR.join(self._parts)
-            self._packet, self._parts = None, []
-            self._take(packet, whole)
+        incomplete.add(data, at_most=self.gateway.limits.max_frame_bytes)
+        if incomplete.is_whole:
+            self._incomplete = None
+            self._take(incomplete.packet, incomplete.data)
 
     def _take(self, packet: Packet, data: bytes) -> None:
         name = packet.namespace
