@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from typing import Any
+from urllib.parse import urlencode
 
 import aiohttp
 
@@ -104,6 +105,17 @@ async def open_socket(url: str, **options: Any) -> AsyncIterator[SocketClient]:
     """Open a socket at a gateway's `http://…` address."""
     options.setdefault("protocols", [SUBPROTOCOL])
     async with aiohttp.ClientSession() as http, http.ws_connect(f"{url}/ws", **options) as socket:
+        yield SocketClient(socket)
+
+
+@asynccontextmanager
+async def open_plain(url: str, token: str | None, **options: Any) -> AsyncIterator[SocketClient]:
+    """Open a socket as clients of the plain protocol do. `query` has further parameters of the address."""
+    query = {**({} if token is None else {"token": token}), **options.pop("query", {})}
+    async with (
+        aiohttp.ClientSession() as http,
+        http.ws_connect(f"{url}/ws?{urlencode(query)}", **options) as socket,
+    ):
         yield SocketClient(socket)
 
 

@@ -78,7 +78,7 @@ async def status_of(url: str, request: bytes) -> int:
             return int((await raw.reader.readline()).split()[1])
 
 
-def handshake(url: str, *, drop: str = "", **headers: str) -> bytes:
+def handshake(url: str, *, path: str = "/ws", drop: str = "", **headers: str) -> bytes:
     """A handshake request; `drop` leaves one header out."""
     parts = urlsplit(url)
     chosen = {
@@ -91,7 +91,7 @@ def handshake(url: str, *, drop: str = "", **headers: str) -> bytes:
         **{name.replace("_", "-"): value for name, value in headers.items()},
     }
     chosen.pop(drop, None)
-    return ("GET /ws HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in chosen.items()) + "\r\n").encode()
+    return (f"GET {path} HTTP/1.1\r\n" + "".join(f"{k}: {v}\r\n" for k, v in chosen.items()) + "\r\n").encode()
 
 
 def client_frame(payload: bytes, opcode: int = Opcode.TEXT, *, final: bool = True, rsv: int = 0) -> bytes:

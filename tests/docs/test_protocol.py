@@ -214,7 +214,7 @@ async def test_session_at_the_top_of_the_protocol_page_runs_as_shown(gateway: Ga
 
 async def test_code_at_the_top_of_the_protocol_page_runs_in_node(gateway: Gateway) -> None:
     """Only token and address are replaced."""
-    (code,) = blocks("js")
+    (code,) = blocks("js", PAGE.split("\n## 1. ")[0])
     token = re.search(r'"(eyJ.+?)"', code)
     assert token is not None
     url = gateway.url.replace("http", "ws")

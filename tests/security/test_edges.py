@@ -224,13 +224,13 @@ async def test_bytes_behind_a_refused_websocket_are_not_served_as_a_request(appl
     "change",
     [
         {"drop": "Sec-WebSocket-Key"},
-        {"drop": "Sec-WebSocket-Protocol"},
+        {"Sec_WebSocket_Protocol": "graphql-ws"},
         {"Origin": "https://evil.example"},
         {"Sec_WebSocket_Version": "8"},
         {"Content_Length": "2"},
         {"Transfer_Encoding": "chunked"},
     ],
-    ids=["no key", "no subprotocol", "origin", "version", "a body", "chunks"],
+    ids=["no key", "unknown subprotocol", "origin", "version", "a body", "chunks"],
 )
 async def test_bytes_behind_a_refused_handshake_are_not_served_as_a_request(
     gateway: Gateway, change: dict[str, str]

@@ -126,7 +126,6 @@ async def test_configured_own_and_missing_origins_may_connect_and_two_origins_ma
         ("Connection", {}),
         ("Sec-WebSocket-Key", {}),
         ("Sec-WebSocket-Version", {}),
-        ("Sec-WebSocket-Protocol", {}),
         ("", {"Sec_WebSocket_Protocol": "graphql-ws"}),
         ("", {"Sec_WebSocket_Protocol": "Beaconfire.v1"}),
         ("", {"Sec_WebSocket_Version": "8"}),

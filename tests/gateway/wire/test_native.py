@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from beaconfire_gateway.fanout.wanted_types import select
@@ -13,14 +13,9 @@ from beaconfire_gateway.wire.messages import Error, InvalidMessage
 from beaconfire_gateway.wire.native import Native
 from beaconfire_kit.errors import BeaconfireError
 from tests.gateway.catalogues import BUILTIN
+from tests.gateway.wire.any_json import JSON, PATIENT
 
 NATIVE = Native()
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
-    max_leaves=10,
-)
-PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # for a busy machine
 FIELDS = ("token", "rooms", "types", "cursor", "client", "lastClose", "replaces", "status", "room")
 MESSAGES = st.fixed_dictionaries(
     {},

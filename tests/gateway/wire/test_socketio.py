@@ -74,7 +74,7 @@ def test_emit_without_an_acknowledgement_is_not_answered() -> None:
     request = MAIN.decode(b'2["subscribe_campaign","c1"]')
 
     assert request.id == NO_ACKNOWLEDGEMENT
-    assert MAIN.encode(Reply(request.id)) == b""
+    assert MAIN.encode(Reply(request.id, request.TYPE)) == b""
     assert MAIN.encode(Refusal(request.id, FORBIDDEN)) == (
         b'2["beaconfire:error",{"code":"forbidden","message":"not a member"}]'
     )
@@ -137,13 +137,13 @@ ANSWERS = {"campaign:c1": RoomAnswer(), "campaign:c2": RoomAnswer(error=FORBIDDE
 @pytest.mark.parametrize(
     ("message", "packet"),
     [
-        (Reply(7), '37[{"success":true}]'),
+        (Reply(7, "ping"), '37[{"success":true}]'),
         (
-            Reply(7, {"campaign:c1": RoomAnswer()}, "e:1"),
+            Reply(7, "subscribe", {"campaign:c1": RoomAnswer()}, "e:1"),
             '37[{"success":true,"rooms":{"campaign:c1":{"success":true}},"cursor":"e:1"}]',
         ),
         (
-            Reply(7, ANSWERS),
+            Reply(7, "subscribe", ANSWERS),
             '37[{"success":false,"rooms":{"campaign:c1":{"success":true},"campaign:c2":{"success":false,"error":'
             '{"code":"forbidden","message":"not a member"}}},"error":"campaign:c2: not a member",'
             '"code":"forbidden"}]',

@@ -235,7 +235,9 @@ class _Process:
             tasks.create_task(authorization.confirm(), name="doubts")
             tasks.create_task(auth.watch(), name="watch the broker")
             tasks.create_task(self._relay.run(), name="other processes")
-            held_s = settings.heartbeat_s + 3  # by the timers, which are a second or two late
+            held_s = (
+                max(settings.heartbeat_s, settings.plain_ping_s) + 3
+            )  # by the timers, which are a second or two late
             tasks.create_task(_turn(gateway, Collector(authorization.let_go, held_s)), name="timers")
             tasks.create_task(_check(delivery), name="unchecked events")
 

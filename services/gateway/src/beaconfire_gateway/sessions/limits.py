@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import NamedTuple
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from beaconfire_kit import errors, metrics
 from beaconfire_kit.errors import BeaconfireError
@@ -31,6 +31,13 @@ class Limits(BaseModel, frozen=True):
     """The limits of a session, a user and an address. The gateway's settings include these fields."""
 
     heartbeat_s: int = Field(25, ge=1, le=300, description="Seconds between two pings, and between two positions")
+    plain_ping_s: int = Field(30, ge=1, le=300, description="The same for clients of the plain protocol")
+    plain_dead_after_s: int = Field(
+        60,
+        ge=2,
+        le=3_600,
+        description="Seconds of silence after which a client of the plain protocol is dropped; more than PLAIN_PING_S",
+    )
     connect_timeout_s: int = Field(10, ge=1, le=60, description="Seconds in which a client must send its first message")
     max_frame_bytes: int = Field(
         16_384, ge=1_024, le=1_048_576, description="The largest message that a client may send, in bytes"
@@ -54,6 +61,14 @@ class Limits(BaseModel, frozen=True):
     rooms_per_minute_per_user: int = Field(
         3_000, ge=1, description="Rooms that all connections of a user together may request per minute"
     )
+
+    @field_validator("plain_dead_after_s")
+    @classmethod
+    def _check_plain_dead_after_s(cls, value: int, info: ValidationInfo) -> int:
+        ping_s = info.data.get("plain_ping_s", 0)
+        if value <= ping_s:
+            raise ValueError(f"must be more than PLAIN_PING_S ({ping_s}), or clients have no time to answer a ping")
+        return value
 
     def announced(self) -> dict[str, int]:
         """Return the limits that the ack announces to a client."""

@@ -46,6 +46,11 @@ RECONNECTS = metrics.Counter(
     "Clients that connected again after a lost connection, by the close code that they saw.",
     ["last_close"],
 )
+INVALID = metrics.Counter(
+    "beaconfire_gateway_invalid_messages_total",
+    "Messages of connected clients that were no valid request, by the error's code.",
+    ["code"],
+)
 
 _BY_WEBSOCKET = frozenset({1000, 1001, 1002, 1003, 1006, 1007, 1009, 1011, 1012, 1013, 1014})
 _KNOWN_CLOSES = _BY_WEBSOCKET | {row.close for row in errors.TABLE if row.close is not None}
@@ -98,6 +103,7 @@ def _refuse(session: Session, incoming: Incoming, error: BeaconfireError) -> Non
                 session.send_now(Error(message_id, error))
         session.close(error)
     elif isinstance(error, InvalidMessage) or message_id is None:
+        _note_invalid(session, error)
         session.send(Error(message_id, error))
     elif not isinstance(error, LimitReached) or session.tolerates(error):
         session.send(Refusal(message_id, error))
@@ -116,6 +122,15 @@ def _counted(session: Session, error: BeaconfireError) -> BeaconfireError:
     return error
 
 
+def _note_invalid(session: Session, problem: BeaconfireError) -> None:
+    """Log and count a message that is no request. The rates bound both."""
+    INVALID.labels(problem.code.code).inc()
+    code, dialect = problem.code.code, session.wire.dialect_name
+    log.info(
+        "invalid message", session=session.id, user=session.user_id, dialect=dialect, code=code, reason=problem.message
+    )
+
+
 def _check_turn(session: Session, incoming: Incoming) -> None:
     """Raise BeaconfireError if this is not a request, or not allowed now."""
     if session.state is State.CONNECTING:
@@ -130,7 +145,7 @@ def _check_turn(session: Session, incoming: Incoming) -> None:
 
 
 def _ping(session: Session, request: Ping) -> Answers:
-    return (Reply(request.id, remaining=session.remaining() if request.remaining else None),)
+    return (Reply(request.id, request.TYPE, remaining=session.remaining() if request.remaining else None),)
 
 
 def _unsubscribe(session: Session, request: Unsubscribe) -> Answers:
@@ -138,7 +153,7 @@ def _unsubscribe(session: Session, request: Unsubscribe) -> Answers:
         if name in session.rooms:
             session.leave(name)
             log.info("unsubscribed", session=session.id, user=session.user_id, room=name)
-    return (Reply(request.id, rooms={name: RoomAnswer() for name in request.rooms}),)
+    return (Reply(request.id, request.TYPE, rooms={name: RoomAnswer() for name in request.rooms}),)
 
 
 async def _unsubscribe_and_keep(session: Session, request: Unsubscribe) -> Answers:
@@ -206,7 +221,7 @@ async def _subscribe(session: Session, request: Subscribe) -> Answers:
     joined = [name for name, answer in answers.items() if answer.error is None]
     if request.cursor is not None:
         answers |= {name: replace(answers[name], recovered=trouble is None) for name in joined}
-    reply = Reply(request.id, rooms=answers, cursor=gateway.cursor(session.offset))
+    reply = Reply(request.id, request.TYPE, rooms=answers, cursor=gateway.cursor(session.offset))
     if trouble is not None and joined:
         return reply, session.resync_of(joined, trouble, request.cursor)
     return (reply,)
@@ -217,7 +232,7 @@ async def _refresh(session: Session, request: Refresh) -> Answers:
     if session.state is State.CLOSED:
         return ()
     session.use_token(claims)
-    return (Reply(request.id),)
+    return (Reply(request.id, request.TYPE),)
 
 
 _AT_ONCE: Mapping[type, Callable[[Session, Any], Answers]] = {Ping: _ping, Unsubscribe: _unsubscribe}

@@ -9,13 +9,16 @@ from functools import partial
 from aiohttp import hdrs, web
 
 from beaconfire_gateway.sessions.gateway import Gateway
+from beaconfire_gateway.transports import plain
 from beaconfire_gateway.transports.admission import Admission, offered_token
 from beaconfire_gateway.transports.aiohttp_websocket import AiohttpWebSocket
+from beaconfire_gateway.transports.plain import AiohttpPlainWebSocket, PlainWebSocket
 from beaconfire_gateway.transports.subprotocols import DIALECTS, Subprotocols
 from beaconfire_gateway.transports.upgrade import offered_subprotocols
 from beaconfire_gateway.transports.websocket import WebSocket
-from beaconfire_gateway.transports.websocket_opening import WebSocketOpening
+from beaconfire_gateway.transports.websocket_opening import MakesAiohttps, MakesOurs, WebSocketOpening
 from beaconfire_gateway.wire.deflate import Agreement, MalformedOffer, negotiate
+from beaconfire_kit.errors import BeaconfireError
 
 
 class Handshake:
@@ -31,24 +34,49 @@ class Handshake:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """The aiohttp handler. Answers 400, 403, 429 or 503, or does not return to aiohttp (or when all is over)."""
         accept = self._opening.check(request)
-        subprotocol = self._subprotocols.choose(offered_subprotocols(request))
-        if subprotocol is None:
+        offered = offered_subprotocols(request)
+        subprotocol = self._subprotocols.choose(offered)
+        if offered and subprotocol is None:
             self._admission.refuse("subprotocol")
-            raise web.HTTPBadRequest(reason=f"offer the subprotocol {' or '.join(DIALECTS)}")
+            raise web.HTTPBadRequest(reason=f"offer the subprotocol {' or '.join(DIALECTS)}, or none at all")
         try:
             agreement = self._agree(request)
         except MalformedOffer:
             self._admission.refuse("extensions")
             raise web.HTTPBadRequest(reason="malformed Sec-WebSocket-Extensions") from None
-        wire = self._subprotocols.wire(subprotocol, agreement)
-        token = offered_token(request)
+        if subprotocol is None:
+            ours, aiohttps = self._plain(request, agreement)
+        else:
+            ours, aiohttps = self._native(request, agreement, subprotocol)
         return await self._opening.open(
             request,
             accept,
-            ours=partial(WebSocket, self._gateway, wire, offered_token=token, inflates=agreement is not None),
-            aiohttps=partial(AiohttpWebSocket, self._gateway, wire, offered_token=token),
+            ours=ours,
+            aiohttps=aiohttps,
             subprotocol=subprotocol,
             extensions=None if agreement is None else agreement.response,
+        )
+
+    def _native(
+        self, request: web.Request, agreement: Agreement | None, subprotocol: str
+    ) -> tuple[MakesOurs, MakesAiohttps]:
+        wire, token = self._subprotocols.wire(subprotocol, agreement), offered_token(request)
+        return (
+            partial(WebSocket, self._gateway, wire, offered_token=token, inflates=agreement is not None),
+            partial(AiohttpWebSocket, self._gateway, wire, offered_token=token),
+        )
+
+    def _plain(self, request: web.Request, agreement: Agreement | None) -> tuple[MakesOurs, MakesAiohttps]:
+        """A client that offers no subprotocol speaks the plain one. Its address says what `connect` says."""
+        wire = self._subprotocols.plain_wire(agreement, resumes=plain.resumes(request))
+        try:
+            connect = plain.read_connect(request)
+        except BeaconfireError:
+            self._admission.refuse("query")
+            raise
+        return (
+            partial(PlainWebSocket, self._gateway, wire, request=connect, inflates=agreement is not None),
+            partial(AiohttpPlainWebSocket, self._gateway, wire, request=connect),
         )
 
     def _agree(self, request: web.Request) -> Agreement | None:

@@ -7,6 +7,7 @@ from beaconfire_gateway.wire.deflate import Agreement, DeflatedFrames
 from beaconfire_gateway.wire.dialect import Dialect
 from beaconfire_gateway.wire.framing import TextFrames
 from beaconfire_gateway.wire.native import Native
+from beaconfire_gateway.wire.plain import Plain
 from beaconfire_gateway.wire.wire import Wire
 
 DIALECTS: Mapping[str, Callable[[], Dialect]] = {native.SUBPROTOCOL: Native}
@@ -18,7 +19,8 @@ class Subprotocols:
 
     def __init__(self) -> None:
         self._dialects = {name: make() for name, make in DIALECTS.items()}
-        self._wires: dict[tuple[str, Agreement | None], Wire] = {}
+        self._plain = {resumes: Plain(resumes=resumes) for resumes in (False, True)}
+        self._wires: dict[tuple[Dialect, Agreement | None], Wire] = {}
 
     def choose(self, offered: Iterable[str]) -> str | None:
         """The first that a client offers and we speak: it offers them in the order that it prefers."""
@@ -26,9 +28,16 @@ class Subprotocols:
 
     def wire(self, subprotocol: str, agreement: Agreement | None) -> Wire:
         """The one wire of a subprotocol and an agreement about compression (None: no compression)."""
-        key = (subprotocol, agreement)
+        return self._wire(self._dialects[subprotocol], agreement)
+
+    def plain_wire(self, agreement: Agreement | None, *, resumes: bool) -> Wire:
+        """The one wire of clients that offer no subprotocol, and keep a cursor or not."""
+        return self._wire(self._plain[resumes], agreement)
+
+    def _wire(self, dialect: Dialect, agreement: Agreement | None) -> Wire:
+        key = (dialect, agreement)
         wire = self._wires.get(key)
         if wire is None:
             framing = TextFrames() if agreement is None else DeflatedFrames(agreement.window_bits)
-            wire = self._wires[key] = Wire(self._dialects[subprotocol], framing)
+            wire = self._wires[key] = Wire(dialect, framing)
         return wire

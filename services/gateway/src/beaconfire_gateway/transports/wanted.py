@@ -60,17 +60,23 @@ W = TypeVar("W", bound=Wanted)
 async def read_wanted(request: web.Request, model: type[W]) -> W:
     """Read the body of a POST, or the query of a GET: `?rooms=campaign:c1,settlement:s1&types=…&cursor=…`.
 
-    A list is written with commas, or with its parameter several times. Raises BeaconfireError.
+    Raises BeaconfireError.
     """
     if request.method == "POST":
         return await read_body(request, model)
     if "token" in request.query:
         text = "send the token in the Authorization header: a token in an address ends in the logs of proxies"
         raise BeaconfireError(errors.BAD_REQUEST, text)
-    fields: dict[str, object] = dict(request.query)
+    return read_query(request, model)
+
+
+def read_query(request: web.Request, model: type[W]) -> W:
+    """Read a query. A list is written with commas, or with its parameter several times. Raises BeaconfireError."""
+    query = request.query
+    fields: dict[str, object] = dict(query)
     for name in _LISTS:
         if name in fields:
-            given = ",".join(request.query.getall(name)).split(",")
+            given = ",".join(query.getall(name)).split(",")
             fields[name] = tuple(one.strip() for one in given if one.strip())
     try:
         return model.model_validate(fields, by_name=False, by_alias=True)

@@ -27,7 +27,10 @@ class Dialect(Protocol):
         ...
 
     def encode(self, message: Message) -> bytes:
-        """Return the payload of a message. Empty if the protocol has no such message: then it is not sent."""
+        """Return the payload of a message. Empty if the protocol has no such message: then it is not sent.
+
+        Where a protocol has no `restored`, its clients are sent the events in it, one after the other.
+        """
         ...
 
     def event(self, event: Event) -> Spliced:

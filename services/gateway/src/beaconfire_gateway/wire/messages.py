@@ -145,6 +145,8 @@ class Reply:
     TYPE: ClassVar[str] = "reply"
 
     id: MessageId
+    to: str
+    """The type of the request. Clients of most protocols know it by the id."""
     rooms: Mapping[str, RoomAnswer] | None = None
     """By the name the client used. None if the request names no rooms."""
     cursor: str | None = None

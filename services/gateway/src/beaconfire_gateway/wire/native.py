@@ -174,7 +174,7 @@ def _explain(data: bytes, error: ValidationError) -> InvalidMessage:
         return InvalidMessage(errors.BAD_REQUEST, "a message is one JSON object")
     if not isinstance(raw, dict):
         return InvalidMessage(errors.BAD_REQUEST, "a message is one JSON object")
-    message_id = _read_id(raw.get("id"))
+    message_id = read_id(raw.get("id"))
     kind = raw.get("type")
     if not isinstance(kind, str):
         return InvalidMessage(errors.BAD_REQUEST, "`type` is missing", message_id)
@@ -185,8 +185,8 @@ def _explain(data: bytes, error: ValidationError) -> InvalidMessage:
     return InvalidMessage(errors.BAD_REQUEST, f"{where}: {first['msg'].removeprefix('Value error, ')}", message_id)
 
 
-def _read_id(found: Any) -> messages.MessageId | None:
-    """Return the id of an invalid message, or None if it has no id that could be sent back."""
+def read_id(found: Any) -> messages.MessageId | None:
+    """Return the id of a message that may be invalid, or None if it has no id that could be sent back."""
     if isinstance(found, str):
         # Python's JSON parser also accepts half of a surrogate pair, which cannot be encoded again.
         return found[:64] if found.isascii() or not any("\ud800" <= letter <= "\udfff" for letter in found) else None

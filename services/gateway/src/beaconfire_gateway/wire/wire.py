@@ -4,13 +4,14 @@ Sessions with the same wire get the same bytes for an event. So the hub groups s
 (`entry`, `catchup_cache`).
 """
 
+from itertools import chain
+
 from beaconfire_gateway.wire.dialect import Dialect, Spliced
 from beaconfire_gateway.wire.framing import Framing
-from beaconfire_gateway.wire.messages import Degraded, Event, Live, Message, Position, Request
+from beaconfire_gateway.wire.messages import Degraded, Event, Live, Message, Position, Request, Restored
 
-_SHARED = (Position, Degraded, Live)
-"""Messages that many sessions are sent at about the same time: they are encoded once."""
 _MAX_KEPT = 16
+"""Positions. Many sessions are sent the same one at about the same time: it is encoded once."""
 
 
 class Wire:
@@ -19,12 +20,13 @@ class Wire:
     Whatever else changes bytes (a namespace, a batching window) belongs into its dialect or its framing.
     """
 
-    __slots__ = ("_dialect", "_framing", "_kept")
+    __slots__ = ("_dialect", "_framing", "_kept", "_last")
 
     def __init__(self, dialect: Dialect, framing: Framing) -> None:
         self._dialect = dialect
         self._framing = framing
-        self._kept: dict[Message, bytes] = {}
+        self._kept: dict[Position, bytes] = {}
+        self._last: tuple[Message, bytes] | None = None
 
     @property
     def dialect_name(self) -> str:
@@ -37,7 +39,11 @@ class Wire:
 
     def encode(self, message: Message) -> bytes:
         """A message as it goes over the wire. Empty if the dialect has no such message."""
-        if not isinstance(message, _SHARED):
+        if isinstance(message, Degraded | Live):  # one object for all sessions; a later one may have another time in it
+            if self._last is None or self._last[0] is not message:
+                self._last = message, self._encode(message)
+            return self._last[1]
+        if not isinstance(message, Position):
             return self._encode(message)
         data = self._kept.get(message)
         if data is None:
@@ -56,4 +62,8 @@ class Wire:
 
     def _encode(self, message: Message) -> bytes:
         payload = self._dialect.encode(message)
-        return b"".join(self._framing.frame((b"", payload, b""), message)) if payload else b""
+        if payload:
+            return b"".join(self._framing.frame((b"", payload, b""), message))
+        if isinstance(message, Restored):  # its clients are sent the events as any others
+            return b"".join(chain.from_iterable(map(self.encode_event, message.events)))
+        return b""
