@@ -14,7 +14,7 @@ SCRATCH := $(shell df --output=avail,target /dev/shm 2>/dev/null | awk '$$1 + 0 
 # Print what to do when a download fails. pip only says "No matching distribution", and apt's message is far above.
 fetched = || { echo "$(1) could not be downloaded (see above). Check the network. Behind a proxy, set HTTPS_PROXY. For another package index, set $(2)." >&2; exit 1; }
 
-.PHONY: help setup up test check format generate migration faults bench wheels browser postgresql languages clean
+.PHONY: help setup up test check format generate migration faults bench wheels browser postgresql languages proxies clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,7 +52,10 @@ postgresql: ## install PostgreSQL's programs for the tests, if they are missing
 languages: ## install Go, Node, curl and cc for the tests of examples/ and bench/, if they are missing
 	@deploy/install-languages.sh $(call fetched,What the examples' tests need,/etc/apt/sources.list)
 
-test: setup browser postgresql languages ## run all tests (they start their own nats-server, PostgreSQL, services and browser)
+proxies: ## install nginx and HAProxy for the tests of deploy/proxy, if they are missing
+	@deploy/install-proxies.sh $(call fetched,What the tests of proxies need,/etc/apt/sources.list)
+
+test: setup browser postgresql languages proxies ## run all tests (they start their own nats-server, PostgreSQL, services and browser)
 	@$(SCRATCH) $(RUN) pytest -n $(JOBS) --dist worksteal $(ARGS)
 
 check: setup clients/js/node_modules/.package-lock.json ## check what must hold before a commit: lint, format, types, imports, generated files

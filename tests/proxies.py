@@ -1,0 +1,118 @@
+"""Real proxies in front of gateways, with the configurations of deploy/proxy: nginx and HAProxy."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from beaconfire.nats_server import free_port
+from tests.architecture.sources import ROOT
+
+NAME = "localhost"
+START_S = 15
+
+
+@asynccontextmanager
+async def proxied(kind: str, folder: Path, gateways: Sequence[str]) -> AsyncIterator[str]:
+    """Start a proxy in front of two gateways (`http://…`). Yields its address, with TLS, for HTTP/1.1 and HTTP/2."""
+    port = free_port()
+    ends = [one.removeprefix("http://") for one in gateways]
+    command = _KINDS[kind](folder, port, ends)
+    program = shutil.which(command[0], path=f"{os.environ['PATH']}:/usr/sbin")
+    assert program, f"{command[0]} is missing: deploy/install-proxies.sh installs it"
+    with (folder / "proxy.log").open("wb") as log:
+        process = await asyncio.create_subprocess_exec(program, *command[1:], stdout=log, stderr=log, cwd=folder)
+    try:
+        await _listens(port, process, folder / "proxy.log")
+        yield f"https://{NAME}:{port}"
+    finally:
+        if process.returncode is None:
+            process.kill()
+        await process.wait()
+
+
+def _nginx(folder: Path, port: int, gateways: Sequence[str]) -> list[str]:
+    certificate, key = _certificate(folder)
+    site = _placed(_read("nginx.conf"), gateways).replace("443 ssl", f"127.0.0.1:{port} ssl")
+    site = site.replace("/etc/nginx/site.crt", str(certificate)).replace("/etc/nginx/site.key", str(key))
+    stores = "".join(
+        f"{kind}_temp_path {folder / kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+    )
+    (folder / "nginx.conf").write_text(
+        f"daemon off;\nmaster_process off;\npid {folder / 'nginx.pid'};\nerror_log stderr;\n"
+        f"events {{}}\nhttp {{\naccess_log off;\n{stores}{site}}}\n"
+    )
+    return ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")]
+
+
+def _haproxy(folder: Path, port: int, gateways: Sequence[str]) -> list[str]:
+    certificate, key = _certificate(folder)
+    pair = folder / "site.pem"
+    pair.write_bytes(certificate.read_bytes() + key.read_bytes())
+    site = _placed(_read("haproxy.cfg"), gateways).replace("bind :443", f"bind 127.0.0.1:{port}")
+    (folder / "haproxy.cfg").write_text(site.replace("/etc/haproxy/site.pem", str(pair)))
+    return ["haproxy", "-db", "-f", str(folder / "haproxy.cfg")]
+
+
+_KINDS: Mapping[str, Callable[[Path, int, Sequence[str]], list[str]]] = {
+    "nginx": _nginx,
+    "haproxy": _haproxy,
+}
+KINDS = tuple(_KINDS)
+
+
+def _read(name: str) -> str:
+    return (ROOT / "deploy/proxy" / name).read_text()
+
+
+def _placed(text: str, gateways: Sequence[str]) -> str:
+    """Return a configuration with the addresses of these gateways."""
+    for number, gateway in enumerate(gateways, 1):
+        text = text.replace(f"gateway-{number}:8080", gateway)
+    return text
+
+
+def _certificate(folder: Path) -> tuple[Path, Path]:
+    """Make a certificate for this machine, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, NAME)])
+    now = datetime.now(UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(NAME)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "site.crt", folder / "site.key"
+    paths[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    paths[1].write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    )
+    return paths
+
+
+async def _listens(port: int, process: asyncio.subprocess.Process, log: Path) -> None:
+    """Wait until a proxy takes connections."""
+    async with asyncio.timeout(START_S):
+        while True:
+            assert process.returncode is None, log.read_text()
+            try:
+                _, writer = await asyncio.open_connection("127.0.0.1", port)
+            except OSError:
+                await asyncio.sleep(0.02)
+            else:
+                writer.close()
+                return
