@@ -1,10 +1,10 @@
 """Gateway processes that speak Engine.IO to clients: real HTTP, a real broker between them, and an echo application."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, closing, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import aiohttp
 import pytest
@@ -15,7 +15,7 @@ from beaconfire_gateway.sessions.limits import Limits
 from beaconfire_gateway.transports.admission import Admission
 from beaconfire_gateway.transports.socketio.connection import EngineCarrier, EngineConnection
 from beaconfire_gateway.transports.socketio.door import Door
-from beaconfire_gateway.transports.socketio.polling import Polling
+from beaconfire_gateway.transports.socketio.polling_carrier import Carriers, PollingCarrier
 from beaconfire_gateway.transports.socketio.relay import Relay
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.websocket_opening import WebSocketOpening
@@ -39,8 +39,19 @@ class EngineProcess:
 
     url: str
     core: Gateway
-    polling: Polling
+    carriers: Carriers
+    nc: DirectClient
     now: int = 0
+
+    def carrier(self, sid: str) -> PollingCarrier:
+        """What carries a connection of this process."""
+        carrier = self.carriers.get(sid)
+        assert carrier is not None
+        return carrier
+
+    async def cut_off(self) -> None:
+        """Lose the broker for good: for other processes it is dead."""
+        await broker.close(self.nc)
 
     def turn(self, seconds: int = 1) -> None:
         for _ in range(seconds):
@@ -70,11 +81,16 @@ async def engine_process(
     def connect(carrier: EngineCarrier, sid: str, address: str, _request: web.Request) -> EngineConnection:
         return application_(core, carrier, sid, address=address)
 
+    def adopt(carrier: EngineCarrier, sid: str, address: str, packed: Mapping[str, Any]) -> EngineConnection:
+        connection = application_(core, carrier, sid, address=address)
+        connection.unpack(packed)
+        return connection
+
     settings = BehindProxies(port=0)
     admission = Admission(core, allowed_origins=(), addresses=ClientAddresses(settings))
     sockets = None if transport == "aiohttp" else Sockets(loop)
     opening = WebSocketOpening(core, admission, sockets=sockets, max_buffer_bytes=262_144)
-    door = Door(core, admission, opening, relay, connect)
+    door = Door(core, admission, opening, relay, connect, adopt)
     app = application(settings, ready=lambda: None)
     app.router.add_route("*", PATH, door.handle)
     app.on_shutdown.append(_closing(core))
@@ -87,7 +103,7 @@ async def engine_process(
     try:
         with nullcontext() if sockets is None else closing(sockets):
             async with listening(app, settings, name="test") as at:
-                yield EngineProcess(at.url, core, door.polling)
+                yield EngineProcess(at.url, core, door.carriers, client)
     finally:
         watching.cancel()
         await asyncio.wait((watching,))
@@ -141,6 +157,10 @@ class PollingClient:
         url = process.url + PATH
         async with self._http.request(method, url, params=whole, data=body, headers=self.headers) as answer:
             return answer.status, await answer.text()
+
+    def go_to(self, process: int) -> None:
+        """Have the next request go to this one of the processes."""
+        self._requests = process
 
     def _next(self) -> EngineProcess:
         self._requests += 1

@@ -1,7 +1,11 @@
 """Engine.IO connections for tests, and a carrier that keeps what is written to it."""
 
+from collections.abc import Mapping
+from typing import Any
+
 from beaconfire_gateway.fanout.targets import CALLING, Target, Writer
 from beaconfire_gateway.sessions.gateway import Gateway
+from beaconfire_gateway.sessions.moving import Moved, unpack
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.transports.socketio.connection import EngineCarrier, EngineConnection
 from beaconfire_gateway.wire.engineio import MessagePackets
@@ -62,6 +66,10 @@ class EchoConnection(EngineConnection):
 
     def hang_up(self, session: Session, error: BeaconfireError | None) -> None:
         self.carrier.end(error)
+
+    def unpack(self, packed: Mapping[str, Any]) -> None:
+        for session, moved in zip(self.sessions, packed["sessions"], strict=True):
+            unpack(session, Moved.decode(moved))
 
 
 class WordsConnection(EchoConnection):

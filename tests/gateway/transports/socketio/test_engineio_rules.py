@@ -120,7 +120,7 @@ class TestMessages:
     async def test_polling_ends_the_session_after_a_second_poll_at_a_time(
         self, process: EngineProcess, polling: PollingClient
     ) -> None:
-        carrier = process.polling.carriers[polling.sid]
+        carrier = process.carrier(polling.sid)
         first = asyncio.create_task(polling.get())
         while not carrier.is_polled:
             await asyncio.sleep(0)
@@ -133,12 +133,12 @@ class TestMessages:
     async def test_polling_ends_the_session_after_a_cancelled_poll(
         self, process: EngineProcess, polling: PollingClient
     ) -> None:
-        carrier = process.polling.carriers[polling.sid]
+        carrier = process.carrier(polling.sid)
         poll = asyncio.create_task(polling.get())
         while not carrier.is_polled:
             await asyncio.sleep(0)
         poll.cancel()
-        while polling.sid in process.polling.carriers:
+        while process.carriers.get(polling.sid) is not None:
             await asyncio.sleep(0)
 
         assert (await polling.get())[0] == 400
@@ -182,7 +182,7 @@ class TestHeartbeat:
 
 class TestClose:
     async def test_polling_ends_the_session(self, process: EngineProcess, polling: PollingClient) -> None:
-        carrier = process.polling.carriers[polling.sid]
+        carrier = process.carrier(polling.sid)
         poll = asyncio.create_task(polling.get())
         while not carrier.is_polled:
             await asyncio.sleep(0)

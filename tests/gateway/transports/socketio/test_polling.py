@@ -39,14 +39,14 @@ async def _client(processes: list[EngineProcess]) -> AsyncIterator[PollingClient
 
 def owner(processes: list[EngineProcess], client: PollingClient) -> EngineProcess:
     """The process that has the client's connection."""
-    return next(one for one in processes if client.sid in one.polling.carriers)
+    return next(one for one in processes if one.carriers.get(client.sid) is not None)
 
 
 async def polled(
     processes: list[EngineProcess], client: PollingClient, **query: str
 ) -> "asyncio.Task[tuple[int, str]]":
     """A poll that has reached the process that owns it, and waits there."""
-    carrier = owner(processes, client).polling.carriers[client.sid]
+    carrier = owner(processes, client).carrier(client.sid)
     poll = asyncio.create_task(client.get())
     while not carrier.is_polled and not poll.done():
         await asyncio.sleep(0)
@@ -206,7 +206,7 @@ async def test_connection_that_the_gateway_ends_says_so_in_an_answer_of_its_own(
     """
     having = owner(processes, client)
     await client.post("4last words")
-    having.polling.carriers[client.sid].engine.carrier.end()
+    having.carrier(client.sid).engine.carrier.end()
 
     assert await client.get() == (200, "4last words")
     assert await client.get() == (200, "1")
@@ -247,7 +247,7 @@ async def test_client_that_does_not_poll_is_behind_and_catches_up_when_it_does(s
         await client.open()
         await client.post("4connect a e:10 campaign:c1")
         assert (await client.get())[1].startswith("4connection.ack")
-        carrier = process.polling.carriers[client.sid]
+        carrier = process.carrier(client.sid)
         for offset in range(11, 11 + total):
             deliver(core, offset, b"x" * 8_000)
             await asyncio.sleep(0)

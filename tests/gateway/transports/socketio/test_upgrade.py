@@ -1,18 +1,22 @@
 """A client that polls goes over to a WebSocket, at the process that has its connection and at another one."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
 
 import aiohttp
 import pytest
+from nats.aio.msg import Msg
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.route import Route
 from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.limits import Limits
-from beaconfire_kit import errors
+from beaconfire_gateway.transports.socketio.relay import FOREIGN
+from beaconfire_kit import broker, errors
 from beaconfire_kit.errors import BeaconfireError
+from tests.conftest import connected
 from tests.gateway.core import SUBSCRIPTION
 from tests.gateway.engine_processes import EngineProcess, PollingClient, engine_process, polling_client
 from tests.gateway.engines import WordsConnection
@@ -41,7 +45,7 @@ async def upgraded(client: PollingClient, socket: aiohttp.ClientWebSocketRespons
 
 async def test_client_goes_over_to_a_websocket(process: EngineProcess, client: PollingClient) -> None:
     """Its poll is ended by a noop, and its connection is counted once."""
-    carrier = process.polling.carriers[client.sid]
+    carrier = process.carrier(client.sid)
     poll = asyncio.create_task(client.get())
     while not carrier.is_polled:
         await asyncio.sleep(0)
@@ -85,7 +89,7 @@ async def test_polls_wait_a_moment_at_most_while_a_websocket_is_tried_out(client
 
 async def test_client_whose_websocket_fails_polls_on(process: EngineProcess, client: PollingClient) -> None:
     """It may try another one."""
-    carrier = process.polling.carriers[client.sid]
+    carrier = process.carrier(client.sid)
     async with client.websocket() as socket:
         await socket.send_str("2probe")
         assert await socket.receive_str() == "3probe"
@@ -166,39 +170,183 @@ async def test_closing_gateway_closes_a_websocket_that_is_tried_out(
         await asyncio.sleep(0)
 
 
-async def test_upgrade_in_the_middle_of_a_burst_loses_and_repeats_nothing(stream: NatsServer) -> None:
+@pytest.mark.parametrize("count", [1, 2], ids=["same process", "another process"])
+async def test_upgrade_in_the_middle_of_a_burst_loses_and_repeats_nothing(stream: NatsServer, count: int) -> None:
     """Events come before, while and after the client goes over: each arrives once, in order."""
-    async with engine_process(stream, None, WordsConnection) as process, polling_client(process) as client:
-        core = process.core
-        core.begin("e", 0)
+    async with AsyncExitStack() as stack:
+        processes = [
+            await stack.enter_async_context(engine_process(stream, None, WordsConnection)) for _ in range(count)
+        ]
+        client = await stack.enter_async_context(polling_client(*processes))
+        cores = [process.core for process in processes]
+        for core in cores:
+            core.begin("e", 0)
         await client.open()
         await client.post("4connect a e:0 campaign:c1")
         heard = offsets((await client.get())[1].split("\x1e"))
-        carrier = process.polling.carriers[client.sid]
-        burst = asyncio.create_task(deliver_all(core, 2_000))
-        async with client.websocket() as socket:
-            for _ in range(3):
-                heard += offsets((await client.get())[1].split("\x1e"))
-            await socket.send_str("2probe")
-            while not carrier.is_upgrading:
-                heard += offsets((await client.get())[1].split("\x1e"))
-            assert await socket.receive_str() == "3probe"
-            assert 0 < len(heard) < 2_000
-            assert not burst.done()
-            await socket.send_str("5")
-            while len(heard) < 2_000:
-                heard += offsets([await socket.receive_str()])
+        carrier = processes[0].carrier(client.sid)
+        burst = asyncio.create_task(deliver_all(cores, 2_000))
+        while not heard:
+            heard += offsets((await client.get())[1].split("\x1e"))
+        client.go_to(count - 1)
+        socket = await stack.enter_async_context(client.websocket())
+        await socket.send_str("2probe")
+        while not carrier.is_upgrading:
+            heard += offsets((await client.get())[1].split("\x1e"))
+        assert await socket.receive_str() == "3probe"
+        assert not burst.done()
+        await socket.send_str("5")
+        while len(heard) < 2_000:
+            heard += offsets([await socket.receive_str()])
         await burst
 
     assert heard == list(range(1, 2_001))
 
 
-async def deliver_all(core: Core, count: int) -> None:
+@pytest.fixture(name="two")
+async def _two(stream: NatsServer) -> AsyncIterator[list[EngineProcess]]:
+    """Two processes with clients of `WordsConnection`."""
+    async with (
+        engine_process(stream, Limits(max_sessions_per_user=2), WordsConnection) as first,
+        engine_process(stream, Limits(max_sessions_per_user=2), WordsConnection) as second,
+    ):
+        for process in (first, second):
+            process.core.begin("e", 0)
+        yield [first, second]
+
+
+@pytest.fixture(name="moving")
+async def _moving(two: list[EngineProcess]) -> AsyncIterator[PollingClient]:
+    """A client that polls at the first of two processes, in a room. Its next request goes to the second."""
+    async with polling_client(*two) as client:
+        await client.open()
+        await client.post("4connect a e:0 campaign:c1")
+        assert (await client.get())[1].startswith("4connection.ack")
+        client.go_to(1)
+        yield client
+
+
+async def test_session_goes_on_at_another_process_as_the_same(two: list[EngineProcess], moving: PollingClient) -> None:
+    """It has its id, its user and its rooms there, and nothing of it is left at the first one."""
+    before = two[0].carrier(moving.sid).engine.sessions[0]
+    known = (before.id, before.user_id, dict(before.rooms))
+    async with moving.websocket() as socket:
+        await upgraded(moving, socket)
+        await socket.send_str("4subscribe e:0 campaign:c2")
+        assert await socket.receive_str() == "4reply"
+        (after,) = two[1].core.hub.sessions_of("a")
+        assert (after.id, after.user_id, {"campaign:c1": known[2]["campaign:c1"]}) == (*known[:2], known[2])
+        assert set(after.rooms) == {"campaign:c1", "campaign:c2"}
+        assert two[0].core.is_empty
+        assert not two[0].core.door.addresses
+        assert sum(two[1].core.door.addresses.values()) == 1
+        assert (await moving.get())[0] == 400
+
+    while not two[1].core.is_empty:
+        await asyncio.sleep(0)
+    assert not two[1].core.door.addresses
+
+
+async def test_client_that_sends_its_connect_while_it_tries_out_a_websocket_goes_over(two: list[EngineProcess]) -> None:
+    """As `socket.io-client` does: its token is being verified when the probe arrives."""
+    async with polling_client(*two) as client:
+        await client.open()
+        client.go_to(1)
+        async with client.websocket() as socket:
+            await socket.send_str("2probe")
+            assert (await client.post("4connect a e:0 campaign:c1"))[0] == 200
+            assert await socket.receive_str() == "3probe"
+            await socket.send_str("5")
+            assert await socket.receive_str() == "4connection.ack"
+        assert await is_gone(two)
+
+
+async def test_user_who_has_no_room_at_the_other_process_polls_on(
+    two: list[EngineProcess], moving: PollingClient
+) -> None:
+    """Its WebSocket is closed before the client goes over to it."""
+    async with polling_client(two[1]) as one, polling_client(two[1]) as another:
+        for client in (one, another):
+            await client.open()
+            await client.post("4connect a e:0")
+            assert (await client.get())[1].startswith("4connection.ack")
+        async with moving.websocket() as socket:
+            await socket.send_str("2probe")
+            assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+    carrier = two[0].carrier(moving.sid)
+    while carrier.is_upgrading:
+        await asyncio.sleep(0)
+
+    assert carrier.engine.sessions[0].user_id == "a"
+
+
+async def test_client_whose_process_dies_while_it_goes_over_is_closed(
+    stream: NatsServer, two: list[EngineProcess]
+) -> None:
+    """It connects again, and is sent what it missed."""
+    async with AsyncExitStack() as stack:
+        process = await stack.enter_async_context(engine_process(stream, None, WordsConnection))
+        process.core.begin("e", 0)
+        client = await stack.enter_async_context(polling_client(process, two[0]))
+        await client.open()
+        await client.post("4connect a e:0")
+        client.go_to(1)
+        socket = await stack.enter_async_context(client.websocket())
+        await socket.send_str("2probe")
+        assert await socket.receive_str() == "3probe"
+        await process.cut_off()
+        await socket.send_str("5")
+        assert (await socket.receive()).type is aiohttp.WSMsgType.CLOSE
+
+
+async def test_messages_of_a_stranger_with_a_gateways_password_move_no_session(
+    stream: NatsServer, two: list[EngineProcess], moving: PollingClient
+) -> None:
+    """T11: what processes say to each other about a connection is sealed with its sid, which is never sent."""
+    process_id, _, rest = moving.sid.partition(".")
+    heard: list[bytes] = []
+    async with connected(stream, "gateway") as rogue:
+        listening = await rogue.subscribe(f"{broker.GATEWAY_PREFIX}>", cb=_keeping(heard))
+        await moving.post("4subscribe e:0 campaign:c3")
+        before = FOREIGN._value.get()
+        inbox = f"{broker.GATEWAY_PREFIX}{'f' * 16}.answer.{'f' * 32}"
+        for call in ("poll", "post", "upgrade", "move"):
+            await rogue.publish(
+                f"{broker.GATEWAY_PREFIX}{process_id}.ask.{call}", rest[:12].encode() + b"x" * 40, inbox
+            )
+        while FOREIGN._value.get() < before + 4:
+            await asyncio.sleep(0)
+        await listening.unsubscribe()
+        await rogue.flush()
+
+    assert two[0].carrier(moving.sid).engine.sessions[0].user_id == "a"
+    assert heard
+    assert not [one for one in heard if rest.encode() in one or b"subscribe" in one]
+
+
+def _keeping(heard: list[bytes]) -> Callable[[Msg], Awaitable[None]]:
+    async def keep(message: Msg) -> None:
+        heard.append(message.data)
+
+    return keep
+
+
+async def is_gone(processes: list[EngineProcess]) -> bool:
+    """Wait until no process has a connection."""
+    for process in processes:
+        while not process.core.is_empty or process.core.door.addresses:
+            await asyncio.sleep(0)
+    return True
+
+
+async def deliver_all(cores: list[Core], count: int) -> None:
+    """Deliver events to every process, as the broker does."""
     for offset in range(1, count + 1):
-        entry = Entry(offset, Route("campaign.c1.state", (SUBSCRIPTION.room,)), b"x" * 1_000, 0.0, type="t")
-        core.ring.append(entry)
-        core.outbound.put(offset, entry)
-        core.reach(offset)
+        for core in cores:
+            entry = Entry(offset, Route("campaign.c1.state", (SUBSCRIPTION.room,)), b"x" * 1_000, 0.0, type="t")
+            core.ring.append(entry)
+            core.outbound.put(offset, entry)
+            core.reach(offset)
         if not offset % 10:
             await asyncio.sleep(0.001)
 

@@ -257,7 +257,7 @@ class _Process:
             "POST /sse": sse.handle,
             "POST /sse/tickets": sse.issue,
             "GET /sse/stream": sse.redeem,
-            "* /socket.io/": Door(gateway, admission, opening, relay, namespaces.connect).handle,
+            "* /socket.io/": Door(gateway, admission, opening, relay, namespaces.connect, namespaces.adopt).handle,
         }
 
     def _hearing_other_workers(self, gateway: Gateway) -> AbstractContextManager[None]:

@@ -181,14 +181,14 @@ async def _connect(session: Session, request: Connect) -> Answers:
     if session.state is not State.CONNECTING:
         return ()
     replaced = _replaced(session, claims.user_id, request)
-    _check_limits(session, claims.user_id, request, replaced)
+    check_limits(session, claims.user_id, request, replaced)
     session.begin(claims)
     if replaced is not None:
         replaced.make_way()
     elif request.replaces:
         gateway.replace_elsewhere(request.replaces, claims.user_id)
     _log_connected(session, request)
-    answers = _enter(session, _narrowed(decisions, request.types, gateway.catalogue.known))
+    answers = _enter(session, narrowed(decisions, request.types, gateway.catalogue.known))
     offset, trouble = gateway.find_start(request.cursor)
     ack = Ack(
         request.id,
@@ -275,7 +275,7 @@ async def _enter_and_keep(session: Session, decisions: Decisions) -> dict[str, R
     return answers
 
 
-def _narrowed(decisions: Decisions, wanted: Mapping[str, Sequence[str]], catalogue: Catalogue) -> Decisions:
+def narrowed(decisions: Decisions, wanted: Mapping[str, Sequence[str]], catalogue: Catalogue) -> Decisions:
     """Return the decisions, each with the wanted event types of its room. An unknown type makes it a refusal."""
     if not wanted:
         return decisions
@@ -349,7 +349,7 @@ def _crowd(session: Session, user_id: str, request: Connect) -> tuple[str, Calla
     return None
 
 
-def _check_limits(session: Session, user_id: str, request: Connect, replaced: Session | None) -> None:
+def check_limits(session: Session, user_id: str, request: Connect, replaced: Session | None) -> None:
     """Raises LimitReached if the user or the address may not have one more connection, besides the one it replaces."""
     gateway = session.gateway
     mine = gateway.hub.sessions_of(user_id)

@@ -16,7 +16,7 @@ import secrets
 import sys
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Sequence
 from dataclasses import replace
 from enum import IntEnum
 from typing import Any, ClassVar
@@ -422,9 +422,17 @@ class Session(ABC):
         self.wake()
         self._answer_waiting()
 
-    def ask(self, question: Coroutine[Any, Any, None]) -> None:
-        """Answer a request that needs `access`. The ones behind it wait, so that answers keep their order."""
-        self._waiting = []
+    @property
+    def is_asking(self) -> bool:
+        """Whether a request that needs `access` is being answered."""
+        return self._asking
+
+    def ask(self, question: Coroutine[Any, Any, None], waiting: Iterable[bytes] = ()) -> None:
+        """Answer a request that needs `access`. The ones behind it wait, so that answers keep their order.
+
+        `waiting` are such messages that came already.
+        """
+        self._waiting = [*waiting]
         self._asking = True
         self.gateway.spawn(self._answer(question))
 
@@ -457,6 +465,12 @@ class Session(ABC):
             self.close(reached)
             return False
         return True
+
+    def move_away(self) -> Sequence[bytes]:
+        """End it, because it goes on in another process. Return the messages that wait for an answer (`moving`)."""
+        waiting = self._waiting or ()
+        self._end()
+        return waiting
 
     def resync_of(self, rooms: Iterable[str], cause: ResyncCause, cursor: str | None) -> Resync:
         """The message, to be sent now, that continuity is broken for these rooms: they start over at its place.

@@ -5,5 +5,7 @@ The route of a client: `door` checks its request and opens a connection. The con
 object of its own, because it may change: `polling_carrier` or `websocket_carrier`.
 
 A connection belongs to one process, whose id its sid begins with. `polling` answers the requests of all connections,
-and has that process asked (`relay`) when a request arrives at another one. `answers` are those of the protocol.
+and asks that process if a request arrives at another one. The way there: `questions` are about a connection, `sealed`
+with its sid, and `relay` carries them over the broker. `upgrade` lets a client go over to a WebSocket, at any process.
+`answers` are those of the protocol.
 """

@@ -9,11 +9,14 @@ carrier (`wire.engineio`), and catch up on the new one, as sessions do whose soc
 
 import time
 from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 from beaconfire_gateway.fanout.targets import Target, Writer
 from beaconfire_gateway.sessions.connection import Carrier, SharedConnection
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.limits import Limits
+from beaconfire_gateway.sessions.moving import pack
 from beaconfire_gateway.sessions.session import Session
 from beaconfire_gateway.transports.socket_connection import MIXED_IN
 from beaconfire_gateway.transports.websocket_half import CONTROL_PER_MINUTE
@@ -161,6 +164,26 @@ class EngineConnection(SharedConnection):
         self._controls_empty_at, wait_s = spend(self._controls_empty_at, 1, CONTROL_PER_MINUTE, time.monotonic())
         if wait_s:
             raise InvalidPacket(f"a client sends at most {CONTROL_PER_MINUTE} packets a minute that are no events")
+
+    # To go on at another process.
+
+    @property
+    def users(self) -> list[str] | None:
+        """The users of its sessions. None if one of them has not started."""
+        users = [session.user_id for session in self.sessions]
+        return users if all(users) else None
+
+    async def pack(self) -> dict[str, Any] | None:
+        """End its sessions here, and return as JSON what goes on at another process.
+
+        None if that cannot be. Then the connection has to be ended.
+        """
+        moved = await pack(self.sessions)
+        return None if moved is None else {"sessions": [one.encode() for one in moved]}
+
+    @abstractmethod
+    def unpack(self, packed: Mapping[str, Any]) -> None:
+        """Have the sessions go on here that another process has packed. Call it first."""
 
     def heard(self) -> None:
         self._unanswered_since = None

@@ -16,8 +16,11 @@ from beaconfire_gateway.transports.socketio.answers import (
     Answer,
 )
 from beaconfire_gateway.transports.socketio.connection import ping_timeout_s
-from beaconfire_gateway.transports.socketio.polling import MakeConnection, Polling, new_sid
+from beaconfire_gateway.transports.socketio.polling import AdoptConnection, MakeConnection, Polling
+from beaconfire_gateway.transports.socketio.polling_carrier import Carriers
+from beaconfire_gateway.transports.socketio.questions import Questions
 from beaconfire_gateway.transports.socketio.relay import Relay
+from beaconfire_gateway.transports.socketio.sealed import new_sid
 from beaconfire_gateway.transports.socketio.upgrade import Upgrades
 from beaconfire_gateway.transports.socketio.websocket_carrier import AiohttpWebSocketCarrier, WebSocketCarrier
 from beaconfire_gateway.transports.sockets import Sockets
@@ -26,7 +29,7 @@ from beaconfire_gateway.wire.engineio import VERSION, open_packet
 
 
 class Door:
-    """See the module. `make` makes a new client's connection, once the door has counted it."""
+    """See the module. `make` and `adopt` make connections, once the door has counted them."""
 
     def __init__(
         self,
@@ -35,13 +38,16 @@ class Door:
         opening: WebSocketOpening,
         relay: Relay,
         make: MakeConnection,
+        adopt: AdoptConnection,
     ) -> None:
         self._gateway = gateway
         self._admission = admission
         self._opening = opening
         self._make = make
-        self.polling = Polling(gateway, admission, relay, make)
-        self._upgrades = Upgrades(gateway, opening, self.polling)
+        self.carriers = Carriers()
+        questions = Questions(relay, gateway.process_id, self.carriers)
+        self._polling = Polling(gateway, admission, self.carriers, questions, make)
+        self._upgrades = Upgrades(gateway, opening, self.carriers, questions, adopt)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """The aiohttp handler. Answers, or does not return to aiohttp (or when all is over)."""
@@ -51,7 +57,7 @@ class Door:
             return self._refuse("version", UNSUPPORTED_VERSION)
         transport = query.get("transport")
         if transport == "polling":
-            return await self.polling.handle(request)
+            return await self._polling.handle(request)
         if transport != "websocket":
             return self._refuse("transport", UNKNOWN_TRANSPORT)
         if request.method != hdrs.METH_GET:
@@ -64,7 +70,7 @@ class Door:
         """Open a connection over a WebSocket."""
         gateway = self._gateway
         accept = self._opening.check(request)
-        sid = new_sid(gateway)
+        sid = new_sid(gateway.process_id)
 
         def ours(sockets: Sockets, descriptor: int, /, *, address: str) -> WebSocketCarrier:
             carrier = WebSocketCarrier(gateway, sockets, descriptor)
@@ -81,7 +87,7 @@ class Door:
             upgrades=[],
             ping_interval_s=gateway.limits.heartbeat_s,
             ping_timeout_s=ping_timeout_s(gateway.limits),
-            max_payload=self.polling.max_payload,
+            max_payload=self._polling.max_payload,
         )
         return await self._opening.open(request, accept, ours=ours, aiohttps=aiohttps, first=first)
 

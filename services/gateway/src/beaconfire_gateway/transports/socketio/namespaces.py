@@ -16,6 +16,7 @@ from aiohttp import web
 
 from beaconfire_gateway.sessions.connection import SharedConnection
 from beaconfire_gateway.sessions.gateway import Gateway
+from beaconfire_gateway.sessions.moving import Moved, unpack
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.sessions.timers import Call
 from beaconfire_gateway.transports.admission import offered_token
@@ -58,6 +59,12 @@ class Namespaces:
         """Make the connection of a new client, which the door has counted under `address`."""
         token = offered_token(request)
         return SocketIOConnection(self._gateway, carrier, sid, self, address=address, offered_token=token)
+
+    def adopt(self, carrier: EngineCarrier, sid: str, address: str, packed: Mapping[str, Any]) -> "SocketIOConnection":
+        """Make the connection of a client that comes from another process, with what `SocketIOConnection.pack` gave."""
+        connection = SocketIOConnection(self._gateway, carrier, sid, self, address=address, offered_token="")
+        connection.unpack(packed)
+        return connection
 
 
 class Incomplete:
@@ -188,6 +195,34 @@ class SocketIOConnection(EngineConnection):
             session.close(problem)
         else:
             self.gateway.handle(session, request)
+
+    # To go on at another process.
+
+    async def pack(self) -> dict[str, Any] | None:
+        names = {session.id: name for name, session in self._namespaces.items() if session is not None}
+        packed = await super().pack()
+        return packed and {
+            **packed,
+            "namespaces": [names[one["id"]] for one in packed["sessions"]],
+            "putOut": [name for name, session in self._namespaces.items() if session is None],
+            "incomplete": self._incomplete and self._incomplete.data.decode(),
+        }
+
+    def unpack(self, packed: Mapping[str, Any]) -> None:
+        self._namespaces = dict.fromkeys(packed["putOut"])
+        for name, moved in zip(packed["namespaces"], packed["sessions"], strict=True):
+            namespace = self._served.get(name)
+            if namespace is None:  # the gateways are being configured anew
+                self._put_out(name)
+                self._namespaces[name] = None
+            else:
+                session = self._namespaces[name] = SocketIOSession(self, namespace)
+                unpack(session, Moved.decode(moved))
+        if packed["incomplete"] is not None:
+            packet, *attachments = packed["incomplete"].encode().split(SEPARATOR)
+            self.on_message(packet)
+            for attachment in attachments:
+                self.on_binary(base64.b64decode(attachment[1:]))
 
     # Its end.
 

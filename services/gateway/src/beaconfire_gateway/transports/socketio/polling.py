@@ -1,14 +1,12 @@
 """Answer the requests of Engine.IO's polling, for connections of this process and of others.
 
 A client opens a connection with its first poll. Later requests name its sid, which begins with the id of the process
-that has it. That process is asked (`relay`) if it is not this one, so load balancers need no sticky sessions.
+that has it. That process is asked (`questions`) if it is not this one, so load balancers need no sticky sessions.
 """
 
 import asyncio
-import re
-import secrets
-from collections.abc import Callable
-from typing import TypeAlias
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from aiohttp import hdrs, web
 
@@ -17,7 +15,9 @@ from beaconfire_gateway.transports.admission import OPENED, Admission
 from beaconfire_gateway.transports.socketio.answers import BAD_METHOD, BAD_REQUEST, TOO_LARGE, UNKNOWN_SID, Answer
 from beaconfire_gateway.transports.socketio.connection import EngineCarrier, EngineConnection
 from beaconfire_gateway.transports.socketio.polling_carrier import Carriers, PollingCarrier
-from beaconfire_gateway.transports.socketio.relay import ANSWER_BYTES, OwnerGone, Question, Relay
+from beaconfire_gateway.transports.socketio.questions import Asked, Questions
+from beaconfire_gateway.transports.socketio.relay import ANSWER_BYTES
+from beaconfire_gateway.transports.socketio.sealed import new_sid
 from beaconfire_gateway.wire.engineio import open_packet
 from beaconfire_kit import errors, logs
 from beaconfire_kit.errors import BeaconfireError
@@ -28,28 +28,18 @@ log = logs.get(__name__)
 MakeConnection: TypeAlias = Callable[[EngineCarrier, str, str, web.Request], EngineConnection]
 """(carrier, sid, address, request): the connection of a new client, which the door has counted."""
 
+AdoptConnection: TypeAlias = Callable[[EngineCarrier, str, str, Mapping[str, Any]], EngineConnection]
+"""(carrier, sid, address, packed): the connection of a client that comes from another process, which packed it."""
+
 POLL, POST = "poll", "post"
-"""The calls of the relay."""
+"""The calls between processes."""
 POLL_S = 330.0
 """The longest time that a poll may take at another process: more than any interval between two pings."""
 POST_S = 10.0
 UPGRADES = ["websocket"]
 MAX_POST_BYTES = ANSWER_BYTES - 1_024
 """A relayed request is one message of the broker."""
-_SID_BYTES = 15
 _STAMP_BYTES = 64
-_sid = re.compile(r"([0-9a-f]{1,32})\.[A-Za-z0-9_-]{1,64}").fullmatch
-
-
-def new_sid(gateway: Gateway) -> str:
-    """A name that only its client knows, and that names the process."""
-    return f"{gateway.process_id}.{secrets.token_urlsafe(_SID_BYTES)}"
-
-
-def owner_of(sid: str) -> str | None:
-    """The id of the process that a sid names. None if it is not a sid."""
-    parts = _sid(sid)
-    return parts and parts[1]
 
 
 def _cancel_me() -> Callable[[], object]:
@@ -62,16 +52,23 @@ def _cancel_me() -> Callable[[], object]:
 class Polling:
     """See the module. One for each gateway process."""
 
-    def __init__(self, gateway: Gateway, admission: Admission, relay: Relay, make: MakeConnection) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        admission: Admission,
+        carriers: Carriers,
+        questions: Questions,
+        make: MakeConnection,
+    ) -> None:
         self._gateway = gateway
         self._admission = admission
-        self._relay = relay
+        self._carriers = carriers
+        self._questions = questions
         self._make = make
-        self.carriers: Carriers = {}
         self.max_payload = min(gateway.limits.max_frame_bytes, MAX_POST_BYTES)
         self._posting: set[str] = set()
-        relay.answers(POLL, self._on_poll)
-        relay.answers(POST, self._on_post)
+        questions.answers(POLL, _answer_poll)
+        questions.answers(POST, _answer_post)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """The handler of requests with `transport=polling`. The caller has checked their origin and version.
@@ -94,8 +91,8 @@ class Polling:
     async def _open(self, request: web.Request) -> Answer:
         address = self._admission.enter(request)
         OPENED.inc()
-        sid = new_sid(self._gateway)
-        carrier = PollingCarrier(self._gateway, self.carriers, sid)
+        sid = new_sid(self._gateway.process_id)
+        carrier = PollingCarrier(self._gateway, self._carriers, sid)
         connection = self._make(carrier, sid, address, request)
         carrier.write(
             open_packet(
@@ -110,7 +107,7 @@ class Polling:
 
     async def _poll(self, request: web.Request, sid: str) -> Answer:
         stamp = request.query.get("t", "")[:_STAMP_BYTES]
-        carrier = self.carriers.get(sid)
+        carrier = self._carriers.get(sid)
         if carrier is not None:
             return await self._wait(request, carrier, stamp)
         with when_client_leaves(request, _cancel_me()):
@@ -146,34 +143,19 @@ class Polling:
             self._posting.discard(sid)
 
     async def _take(self, sid: str, body: bytes) -> Answer:
-        carrier = self.carriers.get(sid)
+        carrier = self._carriers.get(sid)
         return carrier.post(body) if carrier is not None else await self._ask(sid, POST, body, POST_S)
 
-    # Between processes.
+    async def _ask(self, sid: str, call: str, text: bytes, timeout_s: float) -> Answer:
+        """Have the process that has the connection answer."""
+        answer = await self._questions.ask(sid, call, text, timeout_s=timeout_s)
+        return UNKNOWN_SID if answer is None else Answer.decode(answer)
 
-    async def _ask(self, sid: str, call: str, data: bytes, timeout_s: float) -> Answer:
-        """Ask the process that has the connection. Without an answer, its client has to connect again."""
-        owner = owner_of(sid)
-        if owner is None or owner == self._gateway.process_id:
-            return UNKNOWN_SID
-        try:
-            return Answer.decode(await self._relay.ask(owner, call, sid.encode() + b"\n" + data, timeout_s=timeout_s))
-        except OwnerGone as gone:
-            log.info("could not relay a request", call=call, reason=str(gone))
-            return UNKNOWN_SID
 
-    def _on_poll(self, question: Question) -> None:
-        carrier, stamp = self._asked_about(question)
-        if carrier is None:
-            question.answer(UNKNOWN_SID.encode())
-            return
-        question.on_abandoned = carrier.abandon
-        carrier.poll(lambda answer: question.answer(answer.encode()), stamp.decode())
+def _answer_poll(carrier: PollingCarrier, asked: Asked) -> None:
+    asked.when_abandoned(carrier.abandon)
+    carrier.poll(lambda answer: asked.answer(answer.encode()), asked.text.decode())
 
-    def _on_post(self, question: Question) -> None:
-        carrier, body = self._asked_about(question)
-        question.answer((UNKNOWN_SID if carrier is None else carrier.post(body)).encode())
 
-    def _asked_about(self, question: Question) -> tuple[PollingCarrier | None, bytes]:
-        sid, _, rest = question.body.partition(b"\n")
-        return self.carriers.get(sid.decode()), rest
+def _answer_post(carrier: PollingCarrier, asked: Asked) -> None:
+    asked.answer(carrier.post(asked.text).encode())

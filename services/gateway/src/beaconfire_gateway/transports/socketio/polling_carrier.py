@@ -9,6 +9,7 @@ connects again, and is sent what it missed.
 """
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from typing import TypeAlias
 
@@ -18,6 +19,7 @@ from beaconfire_gateway.sessions.timers import Call
 from beaconfire_gateway.transports.socket_connection import CLOSE_TIMEOUT_S
 from beaconfire_gateway.transports.socketio.answers import BAD_REQUEST, OK, TOO_MANY, Answer
 from beaconfire_gateway.transports.socketio.connection import EngineCarrier
+from beaconfire_gateway.transports.socketio.sealed import name_of
 from beaconfire_gateway.wire.engineio import CLOSE, NOOP, InvalidPacket, PacketType, decode_payload, payload_of
 from beaconfire_kit import errors, logs
 from beaconfire_kit.errors import BeaconfireError
@@ -41,8 +43,27 @@ Waiting: TypeAlias = Callable[[Answer], None]
 """A request that waits for its answer."""
 
 
-Carriers: TypeAlias = dict[str, "PollingCarrier"]
-"""The polling carriers of this process, by their sids."""
+class Carriers:
+    """The polling carriers of this process."""
+
+    def __init__(self) -> None:
+        self._by_name: dict[str, PollingCarrier] = {}
+
+    def get(self, sid: str) -> "PollingCarrier | None":
+        """Return the carrier of this sid, if there is one."""
+        carrier = self.named(name_of(sid))
+        return carrier if carrier is not None and secrets.compare_digest(carrier.sid.encode(), sid.encode()) else None
+
+    def named(self, name: str) -> "PollingCarrier | None":
+        """Return the carrier with this name, which is no proof that its client asks."""
+        return self._by_name.get(name)
+
+    def add(self, carrier: "PollingCarrier") -> None:
+        self._by_name[name_of(carrier.sid)] = carrier
+
+    def remove(self, carrier: "PollingCarrier") -> bool:
+        """Return whether it was here."""
+        return self._by_name.pop(name_of(carrier.sid), None) is not None
 
 
 class PollingCarrier(EngineCarrier):
@@ -56,7 +77,6 @@ class PollingCarrier(EngineCarrier):
         "_poll",
         "_polls_empty_at",
         "_posts_empty_at",
-        "_sid",
         "_stamp",
         "_timer",
         "_timer_at",
@@ -65,12 +85,13 @@ class PollingCarrier(EngineCarrier):
         "gateway",
         "id",
         "kept_bytes",
+        "sid",
     )
 
     def __init__(self, gateway: Gateway, carriers: Carriers, sid: str) -> None:
         self.gateway = gateway
         self._carriers = carriers
-        self._sid = sid
+        self.sid = sid
         self._kept: list[bytes] = []  # each is a write, of whole frames
         self.kept_bytes = 0
         """Bytes that wait for the client's next poll."""
@@ -83,7 +104,7 @@ class PollingCarrier(EngineCarrier):
         self._posts_empty_at = 0.0
         self._upgrading_until = 0.0
         self._ending = False
-        carriers[sid] = self
+        carriers.add(self)
 
     # The client's requests.
 
@@ -195,7 +216,7 @@ class PollingCarrier(EngineCarrier):
         kept = b"".join(self._kept)
         self._kept.clear()
         self.kept_bytes = 0
-        self._carriers.pop(self._sid, None)
+        self._carriers.remove(self)
         if self._poll is not None:
             self._answer(NOOP)
         return kept
@@ -209,7 +230,7 @@ class PollingCarrier(EngineCarrier):
 
     def abort(self) -> None:
         """End at once. A waiting poll is answered with what an answer takes, or with a close packet."""
-        if self._carriers.pop(self._sid, None) is None:
+        if not self._carriers.remove(self):
             return  # it has ended, or its connection has gone on
         self._ending = True
         if self._poll is not None:

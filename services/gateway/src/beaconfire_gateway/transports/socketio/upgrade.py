@@ -4,21 +4,32 @@
 
 A client polls on while it tries out a WebSocket, and pauses after `3probe`. So the process that has its connection lets
 no poll wait from `2probe` on. After `5` the connection goes over with all that is not yet written.
+
+The WebSocket may be at another process. Then the connection ends at the first one and goes on at the other, with its
+sessions (`sessions.moving`). An upgrade that fails after `5` ends the connection, and its client connects again.
 """
 
+import asyncio
+import json
+import zlib
+from collections.abc import Coroutine
 from enum import IntEnum
 from functools import partial
+from typing import Any
 
 from aiohttp import web
 
 from beaconfire_gateway.sessions.gateway import Gateway
+from beaconfire_gateway.sessions.moving import AGAIN_S, TRIES
 from beaconfire_gateway.sessions.timers import Call
 from beaconfire_gateway.transports.aiohttp_websocket_connection import AiohttpSocket
 from beaconfire_gateway.transports.socket_connection import MIXED_IN
 from beaconfire_gateway.transports.socketio.answers import UNKNOWN_SID
 from beaconfire_gateway.transports.socketio.connection import EngineCarrier
-from beaconfire_gateway.transports.socketio.polling import Polling
-from beaconfire_gateway.transports.socketio.polling_carrier import UPGRADE_TIMEOUT_S
+from beaconfire_gateway.transports.socketio.polling import AdoptConnection
+from beaconfire_gateway.transports.socketio.polling_carrier import UPGRADE_TIMEOUT_S, Carriers, PollingCarrier
+from beaconfire_gateway.transports.socketio.questions import Asked, Questions
+from beaconfire_gateway.transports.socketio.sealed import process_of
 from beaconfire_gateway.transports.socketio.websocket_carrier import AiohttpWebSocketCarrier, WebSocketCarrier
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.websocket_opening import WebSocketOpening
@@ -34,6 +45,12 @@ MAX_EARLY = 100
 MAX_EARLY_BYTES = 65_536
 """Of what a client sends while its connection goes over."""
 _NO_UPGRADE = BeaconfireError(errors.UNAVAILABLE, "the connection cannot go over to this WebSocket")
+
+
+BEGIN, END, MOVE = "upgrade", "stay", "move"
+"""The calls between processes."""
+BEGIN_S = 5.0
+MOVE_S = 8.0
 
 
 class Step(IntEnum):
@@ -56,6 +73,11 @@ class Upgrading(EngineCarrier):
             super().received(packet)
         else:
             self.attempt.received(packet)
+
+    @property
+    def is_tried(self) -> bool:
+        """Whether its client tries it out, and has not left."""
+        return self.attempt is not None and not self.attempt.is_over
 
     @property
     def is_current(self) -> bool:
@@ -83,14 +105,27 @@ class UpgradingAiohttpWebSocket(Upgrading, AiohttpWebSocketCarrier):
 class Upgrades:
     """Answers requests for a WebSocket that name a connection which polls. One for each gateway process."""
 
-    def __init__(self, gateway: Gateway, opening: WebSocketOpening, polling: Polling) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        opening: WebSocketOpening,
+        carriers: Carriers,
+        questions: Questions,
+        adopt: AdoptConnection,
+    ) -> None:
         self.gateway = gateway
         self._opening = opening
-        self._polling = polling
+        self._carriers = carriers
+        self._questions = questions
+        self._adopt = adopt
+        questions.answers(BEGIN, self._answer_begin)
+        questions.answers(END, _answer_end)
+        questions.answers(MOVE, self._answer_move)
 
     async def handle(self, request: web.Request, sid: str) -> web.StreamResponse:
         """The handler. The caller has checked the request's version. Raises as `WebSocketOpening.open`."""
-        if sid not in self._polling.carriers:
+        owner = process_of(sid)
+        if owner is None or (owner == self.gateway.process_id and self._carriers.get(sid) is None):
             return UNKNOWN_SID.response()
         accept = self._opening.check(request)
         ours, aiohttps = partial(self._ours, sid), partial(self._aiohttps, sid)
@@ -110,24 +145,102 @@ class Upgrades:
 
     async def begin(self, sid: str) -> bool:
         """Let no poll of the connection wait. False if it cannot go over now."""
-        polling = self._polling.carriers.get(sid)
-        return polling is not None and polling.begin_upgrade()
+        carrier = self._carriers.get(sid)
+        if carrier is not None:
+            return carrier.begin_upgrade()
+        if self.gateway.goaways is not None:  # it would have to leave again soon
+            return False
+        answer = await self._questions.ask(sid, BEGIN, b"", timeout_s=BEGIN_S)
+        if answer is None:
+            return False
+        if all(map(self._has_room, json.loads(answer))):
+            return True
+        self.end(sid)
+        return False
 
     def end(self, sid: str) -> None:
         """Let polls wait again: the client does not go over."""
-        polling = self._polling.carriers.get(sid)
-        if polling is not None:
-            polling.end_upgrade()
+        carrier = self._carriers.get(sid)
+        if carrier is not None:
+            carrier.end_upgrade()
+        elif process_of(sid) != self.gateway.process_id:
+            self.gateway.spawn(self._end_elsewhere(sid))
 
     async def move(self, sid: str, carrier: Upgrading, address: str) -> bool:
         """Have the connection carried by a WebSocket, which the door has counted. False if that cannot be."""
-        polling = self._polling.carriers.get(sid)
-        if polling is None or not polling.is_open:
+        polling = self._carriers.get(sid)
+        if polling is None:
+            return await self._fetch(sid, carrier, address)
+        if not polling.is_open:
             return False
         carrier.attempt = None
         polling.engine.move_to(carrier)
         self.gateway.door.leave(address, was_connected=False)  # the connection was counted when it began to poll
         return True
+
+    def _has_room(self, user_id: str) -> bool:
+        """Whether a session of this user may come here."""
+        return len(self.gateway.hub.sessions_of(user_id)) < self.gateway.limits.max_sessions_per_user
+
+    async def _end_elsewhere(self, sid: str) -> None:
+        await self._questions.ask(sid, END, b"", timeout_s=BEGIN_S)
+
+    async def _fetch(self, sid: str, carrier: Upgrading, address: str) -> bool:
+        """Have a connection of another process go on here."""
+        answer = await self._questions.ask(sid, MOVE, b"", timeout_s=MOVE_S)
+        if not answer or not carrier.is_tried:
+            return False
+        packed, _, frames = zlib.decompress(answer).partition(b"\n")
+        carrier.attempt = None
+        engine = self._adopt(carrier, sid, address, json.loads(packed))
+        carrier.write(frames)
+        engine.heard()
+        return True
+
+    # For other processes.
+
+    def _answer_begin(self, carrier: PollingCarrier, asked: Asked) -> None:
+        self.gateway.spawn(_answering(asked, self._begin_for(carrier, asked)))
+
+    def _answer_move(self, carrier: PollingCarrier, asked: Asked) -> None:
+        self.gateway.spawn(_answering(asked, self._move_for(carrier, asked)))
+
+    async def _begin_for(self, carrier: PollingCarrier, asked: Asked) -> None:
+        """Answer with the users of the connection. A client tries out a WebSocket while its token is being verified."""
+        for _ in range(TRIES):
+            if carrier.engine.users is not None:
+                break
+            await asyncio.sleep(AGAIN_S)
+        users = carrier.engine.users
+        if users is None or not carrier.begin_upgrade():
+            asked.fail()
+        else:
+            asked.answer(json.dumps(users).encode())
+
+    async def _move_for(self, carrier: PollingCarrier, asked: Asked) -> None:
+        engine = carrier.engine
+        packed = await engine.pack() if carrier.is_open else None
+        if packed is None:
+            asked.fail()
+            engine.close(_NO_UPGRADE)
+            return
+        frames = carrier.take()
+        engine.gone()
+        asked.answer(zlib.compress(json.dumps(packed, separators=(",", ":")).encode() + b"\n" + frames, level=1))
+
+
+async def _answering(asked: Asked, answer: Coroutine[Any, Any, None]) -> None:
+    """Answer a question, in any case."""
+    try:
+        await answer
+    except Exception:
+        log.exception("could not answer another gateway process")
+        asked.fail()
+
+
+def _answer_end(carrier: PollingCarrier, asked: Asked) -> None:
+    carrier.end_upgrade()
+    asked.answer(b"")
 
 
 class Attempt:
@@ -160,6 +273,11 @@ class Attempt:
                 raise InvalidPacket("too many packets before the upgrade is done")
         else:
             raise InvalidPacket("a WebSocket for an upgrade begins with the packets 2probe and 5")
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the WebSocket carries the connection now, or is gone."""
+        return self._step is Step.OVER
 
     def lost(self) -> None:
         """The WebSocket is gone. The connection polls on, unless it has gone over."""

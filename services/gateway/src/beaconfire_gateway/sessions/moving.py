@@ -1,0 +1,144 @@
+"""Let a session go on in another process, without its client noticing. No I/O.
+
+    moved = await pack(sessions)     # here: they end
+    unpack(session, moved)           # there: a new session becomes the one that ended
+
+A session takes its id, its user and its rooms with it, its place in the stream, and the messages that wait for an
+answer. There it asks auth about its rooms, as any session that starts, and catches up from its place.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from itertools import chain
+from typing import Any
+
+from beaconfire_gateway.sessions.gateway import catalogue_with
+from beaconfire_gateway.sessions.requests import check_limits, narrowed, reach
+from beaconfire_gateway.sessions.room_limits import within_limits
+from beaconfire_gateway.sessions.session import Session, State
+from beaconfire_gateway.wire.messages import Connect, Degraded, RoomLeft
+from beaconfire_kit import logs
+from beaconfire_kit.errors import BeaconfireError
+from beaconfire_kit.outside_tokens import OutsideClaims
+from beaconfire_kit.roles import Role
+from beaconfire_kit.subjects import Pair
+from beaconfire_kit.tokens import Claims
+
+log = logs.get(__name__)
+
+AGAIN_S = 0.02
+TRIES = 150
+"""A session that is answering a request moves when it has, within 3 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """A session between two processes."""
+
+    id: str
+    claims: Claims
+    cursor: str
+    """Everything up to it is written."""
+    rooms: Mapping[str, Sequence[str] | None]
+    """The wanted event types by room. None: every type."""
+    waiting: Sequence[str]
+    """Its client's messages that nothing has answered."""
+
+    def encode(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        claims = asdict(self.claims)
+        if isinstance(self.claims, OutsideClaims):
+            claims["grants"] = [(*root, role) for root, role in self.claims.grants.items()]
+        return {**asdict(self), "claims": claims}
+
+    @classmethod
+    def decode(cls, data: Mapping[str, Any]) -> "Moved":
+        """Read what `encode` returned."""
+        claims = dict(data["claims"])
+        if "grants" in claims:
+            claims["grants"] = {Pair(kind, id_): Role(role) for kind, id_, role in claims["grants"]}
+        return cls(**{**data, "claims": OutsideClaims(**claims) if "grants" in claims else Claims(**claims)})
+
+
+async def pack(sessions: Sequence[Session]) -> list[Moved] | None:
+    """End all sessions of a connection, to go on elsewhere. What their clients were sent is written to the connection.
+
+    `sessions` is the connection's own list: a session that ends meanwhile leaves it. None if one of them does not
+    start, or answers a request for too long. Then end the connection, because its sessions may be held.
+    """
+    for _ in range(TRIES):
+        if all(map(_is_ready, sessions)):
+            for session in list(sessions):
+                session.hold()
+                await _written(session)
+            if all(_is_ready(one) and one.behind is not None and one.behind.is_held for one in sessions):
+                return [_pack(session) for session in list(sessions)]
+        await asyncio.sleep(AGAIN_S)
+    return None
+
+
+def _is_ready(session: Session) -> bool:
+    return session.state in (State.LIVE, State.CATCHING_UP) and not session.is_asking
+
+
+async def _written(session: Session) -> None:
+    """Wait until everything that is queued now is written."""
+    written = asyncio.Event()
+    session.gateway.outbound.after(written.set)
+    await written.wait()
+
+
+def _pack(session: Session) -> Moved:
+    claims = session.claims
+    assert claims is not None
+    log.info("goes on in another process", session=session.id, user=session.user_id)
+    rooms = {name: None if one.types is None else sorted(one.types) for name, one in session.rooms.items()}
+    cursor = session.gateway.cursor(session.offset)
+    waiting = [message.decode() for message in session.move_away()]
+    return Moved(session.id, claims, cursor, rooms, waiting)
+
+
+def unpack(session: Session, moved: Moved) -> None:
+    """Have a session that has not started go on as the one that was packed. What its client sends next waits for that.
+
+    If it cannot go on, it is closed.
+    """
+    session.id = moved.id
+    session.ask(_start(session, moved), [message.encode() for message in moved.waiting])
+
+
+async def _start(session: Session, moved: Moved) -> None:
+    try:
+        await _go_on(session, moved)
+    except BeaconfireError as error:
+        session.close(error)
+
+
+async def _go_on(session: Session, moved: Moved) -> None:
+    gateway, claims = session.gateway, moved.claims
+    types = {name: wanted for name, wanted in moved.rooms.items() if wanted is not None}
+    await reach(session, moved.cursor)
+    catalogue = await catalogue_with(gateway, chain(*types.values()))
+    decisions = narrowed(await gateway.access.decide(claims, list(moved.rooms)), types, catalogue)
+    if session.state is not State.CONNECTING:
+        return
+    check_limits(session, claims.user_id, Connect(0, rooms=list(moved.rooms)), None)
+    session.begin(claims)
+    log.info("goes on here", session=session.id, user=session.user_id)
+    for name, decision in within_limits(session, decisions).items():
+        if isinstance(decision, BeaconfireError):
+            log.info("refused room", session=session.id, user=session.user_id, room=name, code=decision.code.code)
+            session.send(RoomLeft(name, "membership_removed"))
+        else:
+            session.join(name, decision)
+    if gateway.is_degraded:
+        session.send(Degraded())
+    if gateway.goaways is not None:
+        session.send(gateway.goaways.to_newcomer(time.monotonic()))
+    offset, trouble = gateway.find_start(moved.cursor)
+    if trouble is not None:
+        session.resync(trouble, moved.cursor)
+    elif offset < gateway.position:
+        session.resume(offset)
