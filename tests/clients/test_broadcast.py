@@ -1,11 +1,9 @@
 """The one-line helpers for service code reach a socket: in Python and in Node, over NATS and over HTTP."""
 
 import asyncio
-import fcntl
 import json
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,6 +18,7 @@ from beaconfire_kit import broadcast
 from beaconfire_kit.publishing import HttpPublisher, NatsPublisher, NotPublished, Published, Publisher
 from beaconfire_kit.roles import Role
 from tests.client import SocketClient, open_socket
+from tests.clients.node_service import NODE, RUN_S, node_service
 from tests.conftest import connected
 from tests.e2e.conftest import Line, _line, _nc, _running
 from tests.people import Person
@@ -27,11 +26,8 @@ from tests.people import Person
 __all__ = ["_line", "_nc", "_running"]
 
 ROOT = Path(__file__).parents[2]
-NODE = ROOT / "clients/node"
-PACKAGES = ROOT / "examples/node"
 WORKSPACE = "w-broadcast"
 ISSUE = {"teamId": "m1", "issueId": "i1"}
-RUN_S = 120
 CALLS: list[tuple[str, dict[str, Any], str, dict[str, Any]]] = [
     (
         "approval.created",
@@ -148,19 +144,7 @@ async def token_for(line: Line, person: Person) -> str:
 
 @pytest.fixture(name="node_folder", scope="module")
 def _node_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package beside a NATS client, as in a service of somebody's."""
-    folder = tmp_path_factory.mktemp("node")
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(PACKAGES / name, folder)
-    shutil.copytree(NODE, folder / "publisher")
-    shutil.copy(Path(__file__).parent / "broadcasts.mjs", folder)
-    with (PACKAGES / "README.md").open() as lock:  # one test process after the other: the second finds the packages
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        installed = subprocess.run(
-            ["npm", "ci", "--no-audit", "--no-fund"], cwd=folder, capture_output=True, text=True, timeout=RUN_S
-        )
-    assert installed.returncode == 0, installed.stderr
-    return folder
+    return node_service(tmp_path_factory.mktemp("node"), "broadcasts.mjs")
 
 
 async def with_node(

@@ -1,18 +1,15 @@
 """The how-to for publishers in other languages: its commands are run as written, and their events heard."""
 
 import asyncio
-import json
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from beaconfire.data_folder import OPERATOR_TOKEN, DataFolder, Running
 from beaconfire.local_services import Services
 from beaconfire.nats_server import NatsServer
 from beaconfire.publishers_file import read_publishers
 from tests.client import open_socket
+from tests.docs.imitated_up import running_up, script_of
 from tests.docs.tree import RUN_S, Tree, blocks
 from tests.e2e.conftest import Line, _line, _running
 from tests.security.raw_nats import raw_nats
@@ -22,32 +19,9 @@ __all__ = ["_line", "_running"]
 PAGE = "docs/howto/publish_from_another_language.md"
 
 
-@contextmanager
-def running_up(root: Path, services: Services) -> Iterator[None]:
-    """Imitate `make up` running in the tree at `root`, as far as the page's commands can see."""
-    folder = DataFolder(root / ".beaconfire")
-    with folder.locked():
-        passwords = services.nats.passwords | {OPERATOR_TOKEN: services.operator_token}
-        (folder.path / "passwords.json").write_text(json.dumps(passwords))
-        folder.write_running(
-            Running(
-                services.gateways[0].url,
-                services.auth_url,
-                services.publisher_url,
-                services.nats.url,
-                services.auth.ops_url,
-            )
-        )
-        yield
-
-
 def script(services: Services, campaign: str) -> str:
     """The page's commands, with the addresses and the campaign of this test for those of `make up`."""
-    text = "\n".join(block.text for block in blocks(PAGE) if block.language == "sh")
-    ports = {"8082": services.publisher.port, "8083": services.nats.port}
-    for theirs, ours in ports.items():
-        for separator in ":/":
-            text = text.replace(f"127.0.0.1{separator}{theirs}", f"127.0.0.1{separator}{ours}")
+    text = script_of(PAGE, services)
     for before, after in (" ", " "), ('"', '"'), (".", "."):
         text = text.replace(f"{before}c1{after}", f"{before}{campaign}{after}")
     return text

@@ -1,4 +1,4 @@
-"""`beaconfire root`, `member` and `user` against a running `up`."""
+"""`beaconfire root`, `member`, `user` and `send` against a running `up`."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import stat
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
@@ -297,3 +298,42 @@ def test_given_token_and_address_need_no_data_folder(run: Commands, tmp_path: Pa
 
     assert put.exit_code == 0, put.text
     assert [member["userId"] for member in seen["members"]] == ["acme-1"]
+
+
+TYPING = ("send", "user.typing", '{"userId": "u1"}')
+
+
+def test_event_is_sent_without_a_token_on_the_machine_of_up(run: Commands) -> None:
+    first = run(*TYPING, "--to", "workspace:w1", "--to", "workspace:w2/chat:h1")
+    revoked = [one["id"] for one in _service_tokens(run) if one["publish"] == ["workspace.>"]]
+    for token_id in revoked:
+        run("service-token", "revoke", token_id)
+    second = run(*TYPING, "--to", "workspace:w1")
+
+    assert (first.exit_code, first.text.endswith("to 2 rooms; it is stored nowhere\n")) == (0, True), first
+    assert len(revoked) == 1
+    assert (second.exit_code, second.text.endswith("to 1 room; it is stored nowhere\n")) == (0, True), second
+
+
+def _service_tokens(run: Commands) -> list[dict[str, Any]]:
+    return list(json.loads(run("service-token", "list", "--json").text))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        (TYPING, "say to which rooms: --to workspace:w1"),
+        ((*TYPING, "--to", "workspace"), "is not kind:id"),
+        ((*TYPING, "--to", "chat:h1"), "is not a kind of root in the catalogue"),
+        ((*TYPING, "--to", "user:u1"), "user:u1 is no room of user.typing"),
+        (("send", "user.typing", "{", "--to", "workspace:w1"), "the payload is not JSON"),
+        (("send", "user.typin", "{}", "--to", "workspace:w1"), "did you mean user.typing"),
+        (("send", "chat.message", "{}", "--to", "workspace:w1"), "is stored, so it is published"),
+    ],
+)
+def test_wrong_send_is_refused_with_a_sentence(run: Commands, arguments: tuple[str, ...], why: str) -> None:
+    said = run(*arguments)
+
+    assert said.exit_code == 1
+    assert why in said.text
+    assert "Traceback" not in said.text

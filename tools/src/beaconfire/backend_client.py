@@ -133,22 +133,39 @@ def backend_client(folder: DataFolder, url: str | None, token: str | None, right
     if token is not None:
         return BackendClient(running.auth_url, token)
 
-    def renew() -> str:
-        body = {"service": ISSUED_TO, "publish": sorted(rights)}
-        try:
-            issued = str(auth_operator(folder, None, None).post("service-tokens", body)["token"])
-        except ApiError as error:
-            if error.status not in (400, 422):
-                raise
-            why = str(error)
-            for right in rights:  # the user has not asked for a token
-                why = why.removeprefix(f"publish: {right}: ")
-            raise RightRefused(error.status, error.code, why) from None
-        folder.keep_token(name, issued)
-        return issued
+    return BackendClient(url or running.auth_url, kept_token(folder, rights), lambda: new_token(folder, rights))
 
-    name = " ".join(sorted(rights))
-    return BackendClient(url or running.auth_url, folder.kept_token(name) or renew(), renew)
+
+def kept_token(folder: DataFolder, rights: Collection[str]) -> str:
+    """Return a token of the running `up` with these rights, perhaps an earlier command's, which may have expired.
+
+    Raises as `new_token` does.
+    """
+    return folder.kept_token(_name(rights)) or new_token(folder, rights)
+
+
+def new_token(folder: DataFolder, rights: Collection[str]) -> str:
+    """Issue a token of the running `up` with these rights, and keep it for the next command.
+
+    Raises DataFolderUnusable, ApiError, RightRefused.
+    """
+    body = {"service": ISSUED_TO, "publish": sorted(rights)}
+    try:
+        issued = str(auth_operator(folder, None, None).post("service-tokens", body)["token"])
+    except ApiError as error:
+        if error.status not in (400, 422):
+            raise
+        why = str(error)
+        for right in rights:  # the user has not asked for a token
+            why = why.removeprefix(f"publish: {right}: ")
+        raise RightRefused(error.status, error.code, why) from None
+    folder.keep_token(_name(rights), issued)
+    return issued
+
+
+def _name(rights: Collection[str]) -> str:
+    """Return the name under which a token with these rights is kept."""
+    return " ".join(sorted(rights))
 
 
 def _root(root: str) -> str:

@@ -26,6 +26,7 @@ from beaconfire import (
     operating,
     outboxes,
     publishing,
+    sending,
     sign_in,
     token_commands,
 )
@@ -58,7 +59,7 @@ from beaconfire_kit.database import DatabaseUnusable
 from beaconfire_kit.invalid_event import InvalidEvent
 from beaconfire_kit.key_value import BucketMissing
 from beaconfire_kit.origins import InvalidOrigin
-from beaconfire_kit.settings import Settings, read_settings
+from beaconfire_kit.settings import ENV_PREFIX, Settings, read_settings
 from beaconfire_kit.subjects import InvalidRoom, InvalidSubject, is_id, is_reserved
 
 app = typer.Typer(
@@ -251,6 +252,36 @@ def publish(
     """
     event = publishing.wanted(words, subject=subject, version=version, source=source)
     print(asyncio.run(publishing.publish(as_user("publisher", DataFolder(data)), event)))
+
+
+@app.command()
+def send(
+    type_: Annotated[str, typer.Argument(metavar="TYPE", help="Type of the event. It must be ephemeral.")],
+    payload: Annotated[
+        str | None, typer.Argument(help="Its payload: a JSON object, `@FILE`, or `-` for the standard input.")
+    ] = None,
+    to: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A room, like `workspace:w1/team:m1`, or a session, like `user:u1/session:9f3c52d0`. Repeatable."
+        ),
+    ] = None,
+    version: Annotated[int, typer.Option("--type-version", min=1, help="Version of the type.")] = 1,
+    publisher: Annotated[
+        str | None, typer.Option(help="URL of the publisher. Default: that of the running `beaconfire up`.")
+    ] = None,
+    service_token: Annotated[
+        str | None,
+        typer.Option(
+            envvar=f"{ENV_PREFIX}SERVICE_TOKEN",
+            help="A service token that allows the subjects of the rooms. Default: one of the running `beaconfire up`.",
+        ),
+    ] = None,
+    data: Data = DATA,
+) -> None:
+    """Send an event that is stored nowhere to rooms, users and sessions, and print its id."""
+    client = sending.Client(DataFolder(data), publisher, service_token)
+    print(client.send(type_, publishing.read_payload(payload), to or [], version=version))
 
 
 @app.command()

@@ -60,16 +60,7 @@ def wanted(words: Sequence[str], *, subject: str | None, version: int | None, so
             raise CannotPublish(
                 f"{subject} is a membership change, which only auth may publish: change the membership there"
             )
-    if len(given) == 1 and sys.stdin.isatty():
-        raise CannotPublish(_NO_PAYLOAD)
-    payload = _read(given[1] if len(given) == 2 else "-")
-    if not payload.strip():
-        raise CannotPublish(_NO_PAYLOAD)
-    try:
-        json.loads(payload)
-    except ValueError as error:
-        raise CannotPublish(f"the payload is not JSON: {error}") from None
-    return Wanted(given[0], payload, subject, version, source)
+    return Wanted(given[0], read_payload(given[1] if len(given) == 2 else None), subject, version, source)
 
 
 async def publish(settings: Settings, event: Wanted) -> str:
@@ -143,6 +134,23 @@ async def _send(nc: Client, subject: str, message: bytes) -> str:
         await nc.flush()
         return "sent; an ephemeral event has no offset"
     return f"offset {await broker.publish(nc, subject, message, message_id=json.loads(message)['id'])}"
+
+
+def read_payload(given: str | None) -> str:
+    """Return the JSON of a payload: the text itself, that of a file (`@FILE`), or that of the standard input.
+
+    Raises CannotPublish.
+    """
+    if given is None and sys.stdin.isatty():
+        raise CannotPublish(_NO_PAYLOAD)
+    payload = _read(given or "-")
+    if not payload.strip():
+        raise CannotPublish(_NO_PAYLOAD)
+    try:
+        json.loads(payload)
+    except ValueError as error:
+        raise CannotPublish(f"the payload is not JSON: {error}") from None
+    return payload
 
 
 def _read(payload: str) -> str:
