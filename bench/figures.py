@@ -17,7 +17,8 @@ QUIET = 0.25
 class Row:
     """A line of the table. `least` and `most` are goals for our figure, `times` is a factor of a peer's figure.
 
-    With `of_cpu` the factors apply to CPU seconds per million deliveries, and ours must not be larger.
+    With `of_cpu` the factors apply to CPU seconds per million deliveries, and ours must not be larger. With `is_cost`
+    they apply to the figure itself, and ours must not be larger.
     """
 
     id: str
@@ -27,6 +28,7 @@ class Row:
     most: float | None = None
     times: dict[str, float] = field(default_factory=dict)
     of_cpu: bool = False
+    is_cost: bool = False
 
     @property
     def goal(self) -> str:
@@ -36,8 +38,13 @@ class Row:
             parts.append(f"≥ {number(self.least)}")
         if self.most is not None:
             parts.append(f"≤ {number(self.most)}")
-        parts += [f"{'≤' if self.of_cpu else '≥'} {factor:g} x {peer}" for peer, factor in self.times.items()]
+        parts += [f"{'≤' if self.is_less_better else '≥'} {factor:g} x {peer}" for peer, factor in self.times.items()]
         return ", ".join(parts)
+
+    @property
+    def is_less_better(self) -> bool:
+        """Whether our figure must not be larger than the factor of the peer's."""
+        return self.of_cpu or self.is_cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +105,7 @@ class Results:
         for peer, factor in row.times.items():
             ratio = self.ratio(row, peer)
             if ratio is not None:
-                judged.append(ratio <= factor if row.of_cpu else ratio >= factor)
+                judged.append(ratio <= factor if row.is_less_better else ratio >= factor)
         return all(judged) if judged else None
 
     def disturbed(self, row: str) -> float:

@@ -1,4 +1,4 @@
-// load: many WebSocket clients and one publisher in a thread, for `make bench`. Linux, epoll, no dependencies.
+// load: many clients (WebSocket, server-sent events or long polls) and one publisher in a thread, for `make bench`. Linux, epoll, no dependencies.
 //
 //   cc -O2 -o load bench/load.c
 //   load --port 8080 --path /ws --clients 1000 --step '0:{"type":"connect",…}' …   (the list is at `usage`)
@@ -98,6 +98,7 @@ static const char *publish_to = NULL, *subject = "%s", *event_text = "{\"t\":\"{
 static char headers[4096], answer_event[128];
 static int port, client_limit = 1000, rooms = 1, joins = 1, wanted_answers = 1, source = 0, unheard = 0;
 static bool with_acks = false;
+static enum { WEBSOCKET, STREAM, POLLS } carrier;
 static struct { int after; const char *text; } steps[MOST_STEPS];
 static int step_count;
 static struct { char name[16]; int pid; } watched[MOST_WATCHED];
@@ -113,6 +114,7 @@ typedef struct {
   enum state state;
   uint64_t since, heard;  // when it was started; when data last came
   uint8_t *rest;          // the beginning of an incomplete frame
+  char cursor[64];        // of the last answer to a poll
   uint32_t rest_length, rest_size;
 } client;
 
@@ -164,6 +166,7 @@ static size_t fill(char *out, size_t size, const char *text, const client *c, in
     size_t skip = 1;
     part[0] = *text, part[1] = 0;
     if (!strncmp(text, "{i}", 3)) skip = 3, snprintf(part, sizeof part, "%d", c->number);
+    else if (!strncmp(text, "{cursor}", 8)) skip = 8, snprintf(part, sizeof part, "%s", c->cursor);
     else if (!strncmp(text, "{token}", 7)) skip = 7, snprintf(part, sizeof part, "%s", tokens[c->number % token_count]);
     else if (!strncmp(text, "{room}", 6)) skip = 6, snprintf(part, sizeof part, room_name, room_of(c, join));
     else if (!strncmp(text, "{rooms}", 7)) {
@@ -180,6 +183,19 @@ static size_t fill(char *out, size_t size, const char *text, const client *c, in
     length += part_length, text += skip;
   }
   return length;
+}
+
+// Send the request of a client, which is an upgrade, the start of a stream, or the next poll.
+static void send_request(client *c) {
+  static const char handshake[] = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+                                  "Sec-WebSocket-Version: 13\r\n";
+  char request[32768], target[8192], own[8192];
+  fill(target, sizeof target, path, c, 0);
+  fill(own, sizeof own, headers, c, 0);
+  // HTTP/1.0 for a stream, so that it is not sent in chunks.
+  int length = snprintf(request, sizeof request, "GET %s HTTP/1.%d\r\nHost: %s:%d\r\n%s%s\r\n", target,
+                        carrier != STREAM, host, port, carrier == WEBSOCKET ? handshake : "", own);
+  if (send(c->fd, request, length, MSG_NOSIGNAL) != length) end(c, true);
 }
 
 // Send the steps that are due after this number of answers, and mark the client as ready after the last one.
@@ -245,7 +261,7 @@ static void take_message(client *c, int opcode, const uint8_t *text, size_t leng
 static const uint8_t *take_upgrade(client *c, const uint8_t *from, const uint8_t *to) {
   const uint8_t *head_end = memmem(from, to - from, "\r\n\r\n", 4);
   if (!head_end) return from;
-  if (memcmp(from, "HTTP/1.1 101", 12)) {
+  if (memcmp(from + 8, carrier == STREAM ? " 200" : " 101", 4)) {
     if (failed < 3) fprintf(stderr, "client %d: no upgrade: %.*s\n", c->number, (int)(to - from), from);
     end(c, true);
     return from;
@@ -268,6 +284,39 @@ static const uint8_t *take_frames(client *c, const uint8_t *from, const uint8_t 
     from += head + length;
   }
   return from;
+}
+
+// Server-sent events end with an empty line. Comments have no data.
+static const uint8_t *take_stream(client *c, const uint8_t *from, const uint8_t *to, uint64_t at) {
+  const uint8_t *event_end;
+  while (c->state != GONE && (event_end = memmem(from, to - from, "\n\n", 2))) {
+    if (memmem(from, event_end - from, "data:", 5)) take_message(c, 1, from, event_end - from, at);
+    from = event_end + 2;
+  }
+  return from;
+}
+
+// An answer to a poll has its length in its head, and its cursor at its end. The next poll follows at once.
+static const uint8_t *take_answer(client *c, const uint8_t *from, const uint8_t *to, uint64_t at) {
+  static const char length_name[] = "Content-Length: ", cursor_name[] = "\"cursor\":\"";
+  const uint8_t *body = memmem(from, to - from, "\r\n\r\n", 4), *found = NULL, *next;
+  if (!body) return from;
+  body += 4;
+  const char *length_at = memmem(from, body - from, length_name, sizeof length_name - 1);
+  size_t length = length_at ? strtoul(length_at + sizeof length_name - 1, NULL, 10) : 0;
+  if ((size_t)(to - body) < length) return from;
+  for (next = body; (next = memmem(next, body + length - next, cursor_name, sizeof cursor_name - 1)); )
+    found = next += sizeof cursor_name - 1;
+  if (memcmp(from + 8, " 200", 4) || !found) {
+    if (failed < 3) fprintf(stderr, "client %d: refused: %.*s\n", c->number, (int)(body + length - from), from);
+    end(c, true);
+    return from;
+  }
+  size_t cursor_length = (const uint8_t *)memchr(found, '"', body + length - found) - found;
+  snprintf(c->cursor, sizeof c->cursor, "%.*s", (int)cursor_length, found);
+  take_message(c, 1, body, length, at);
+  if (c->state != GONE) send_request(c);
+  return body + length;
 }
 
 static void keep_rest(client *c, const uint8_t *from, size_t length) {
@@ -294,7 +343,11 @@ static void read_client(client *c) {
   c->heard = now();
   const uint8_t *from = buffer, *to = buffer + c->rest_length + got;
   if (c->state == UPGRADING) from = take_upgrade(c, from, to);
-  if (c->state >= OPEN && c->state != GONE) from = take_frames(c, from, to, c->heard);
+  if (c->state >= OPEN && c->state != GONE) {
+    if (carrier == WEBSOCKET) from = take_frames(c, from, to, c->heard);
+    else if (carrier == STREAM) from = take_stream(c, from, to, c->heard);
+    else from = take_answer(c, from, to, c->heard);
+  }
   if (c->state != GONE) keep_rest(c, from, to - from);
 }
 
@@ -321,7 +374,6 @@ static void begin(client *c) {
 }
 
 static void upgrade(client *c) {
-  char request[16384], target[8192];
   int error = 0;
   socklen_t size = sizeof error;
   getsockopt(c->fd, SOL_SOCKET, SO_ERROR, &error, &size);
@@ -330,16 +382,9 @@ static void upgrade(client *c) {
     end(c, true);
     return;
   }
-  fill(target, sizeof target, path, c, 0);
-  int length = snprintf(request, sizeof request,
-                        "GET %s HTTP/1.1\r\nHost: %s:%d\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n%s\r\n",
-                        target, host, port, headers);
-  if (send(c->fd, request, length, MSG_NOSIGNAL) != length) {
-    end(c, true);
-    return;
-  }
-  c->state = UPGRADING;
+  send_request(c);
+  if (c->state == GONE) return;
+  c->state = carrier == POLLS ? OPEN : UPGRADING;
   struct epoll_event interest = {.events = EPOLLIN, .data.ptr = c};
   epoll_ctl(epoll, EPOLL_CTL_MOD, c->fd, &interest);
 }
@@ -732,7 +777,9 @@ static void take_commands(void) {
 
 static const char usage[] =
     "load --port PORT [--host ADDRESS] [--path PATH] [--header 'Name: value'] [--clients MOST] [--source N]\n"
+    "  --carrier stream | polls   server-sent events, or long polls whose path has {cursor}, instead of a WebSocket\n"
     "  --step N:TEXT     send this after N answers; 0: after the upgrade. {i} {token} {room} {rooms} are filled in\n"
+    "                    (as in the path and in headers)\n"
     "  --answers N       a client is ready after N answers (1)\n"
     "  --refused TEXT    an answer that contains this text is a refusal\n"
     "  --ping A=B        answer a message A with B (Engine.IO: 2=3)\n"
@@ -788,6 +835,7 @@ static void read_arguments(int count, char **words) {
     else if (!strcmp(name, "--header")) snprintf(headers + strlen(headers), sizeof headers - strlen(headers), "%s\r\n", value);
     else if (!strcmp(name, "--clients")) client_limit = atoi(value);
     else if (!strcmp(name, "--source")) source = atoi(value);
+    else if (!strcmp(name, "--carrier")) carrier = !strcmp(value, "polls") ? POLLS : STREAM;
     else if (!strcmp(name, "--step")) add_step(value);
     else if (!strcmp(name, "--answers")) wanted_answers = atoi(value);
     else if (!strcmp(name, "--refused")) refused = value;

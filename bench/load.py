@@ -21,6 +21,11 @@ EVENT = (
 )
 """An event of the catalogue with about 250 bytes. `load.c` fills in number, room and time."""
 
+PAYLOAD_EVENT = EVENT.replace(',"correlationId":"t{t}"', "").replace(
+    '"population"]', '"population"],"correlationId":"t{t}"'
+)
+"""The same with the time in the payload, for a protocol whose messages are the payload alone."""
+
 
 class LoadFailed(Exception):
     """The load client cannot be compiled, or a command failed. The text contains the reason."""

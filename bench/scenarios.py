@@ -20,7 +20,8 @@ from bench.figures import FLOOR, OURS, PEERS, SOCKETIO, UWS, Row, Sample
 from bench.joining import Joining
 from bench.load import EVENT, ROUNDS, Load, LoadFailed
 from bench.stage import Stage
-from bench.system import BROKER, CAMPAIGN, OTHER_TOKENS, SERVER
+from bench.system import BROKER, CAMPAIGN, NATIVE, OTHER_TOKENS, POLL, SERVER, SSE, rss_anon_kib
+from bench.system import SOCKETIO as SOCKETIO_WAY
 
 WARM_S = 1.0
 BUSY = 0.93
@@ -51,11 +52,11 @@ class Scenario:
     once: bool = False
 
 
-def fan_out(row: str, clients: int, rooms: int = 1, joins: int = 1) -> Measure:
+def fan_out(row: str, clients: int, rooms: int = 1, joins: int = 1, way: str = NATIVE) -> Measure:
     """Measure the highest rate of deliveries at a mean latency of 80 ms."""
 
     def measure(stage: Stage, subject: str) -> list[Sample]:
-        with stage.connected(subject, clients, rooms, joins) as load:
+        with stage.connected(subject, clients, rooms, joins, way=way) as load:
             figures = load.ask(f"window 80 {WARM_S} {stage.seconds}")
         _check(figures)
         cpu = 1e6 * figures["cpu_s"][SERVER] / figures["deliveries"]
@@ -256,6 +257,48 @@ def idle(stage: Stage, _subject: str) -> list[Sample]:
     ]
 
 
+def poll_latency(stage: Stage, _subject: str) -> list[Sample]:
+    """Measure 1,000 clients that poll for one room, at a fixed rate of 20,000 deliveries a second."""
+    with stage.connected(OURS, 1_000, way=POLL) as load:
+        figures = load.ask(f"rate 20000 {WARM_S} {stage.seconds}")
+    _check(figures)
+    cpu, others = 1e6 * figures["cpu_s"][SERVER] / figures["deliveries"], figures["other_cpu"]
+    return [
+        Sample("poll_20k", cpu, cpu=cpu, others=others),
+        Sample("poll_p50", figures["latency_ms"]["p50"], others=others),
+    ]
+
+
+def waiting(row: str, way: str) -> Measure:
+    """Measure the memory of 5,000 idle clients that came this way."""
+    clients = 5_000
+
+    def measure(stage: Stage, subject: str) -> list[Sample]:
+        if subject != OURS:
+            with stage.peers.start(subject) as target:
+                before = rss_anon_kib(target.watch[SERVER])
+                with Load(stage.load, target, clients=clients) as load:
+                    load.connect(clients, at_once=32)
+                    load.ask("idle 3")
+                    grown = rss_anon_kib(target.watch[SERVER]) - before
+            return [Sample(row, grown / clients, subject)]
+        stage.wait_until_forgotten()
+        with stage.gateway() as system:
+            before = system.memory_kib()
+            with Load(stage.load, system.target(way=way), clients=clients) as load:
+                load.connect(clients, at_once=32)
+                load.ask("idle 3")
+                grown = system.memory_kib() - before
+        return [Sample(row, grown / clients)]
+
+    return measure
+
+
+def several(*measures: Measure) -> Measure:
+    """Measure one after the other."""
+    return lambda stage, subject: [sample for measure in measures for sample in measure(stage, subject)]
+
+
 def crowd(row: str, workers: int) -> Measure:
     """Measure the memory of as many idle clients as fit, for longer than a heartbeat, and whether all hear something.
 
@@ -365,6 +408,35 @@ SCENARIOS = (
         ],
         latency,
         PEERS,
+    ),
+    Scenario(
+        "socketio",
+        [
+            Row("socketio", "1,000 Socket.IO clients in one room", _PER_S, times={SOCKETIO: 10}),
+            Row("socketio_memory", "… memory of each of 5,000", "KiB", times={SOCKETIO: 0.25}, is_cost=True),
+        ],
+        several(
+            fan_out("socketio", 1_000, way=SOCKETIO_WAY),
+            waiting("socketio_memory", SOCKETIO_WAY),
+        ),
+        (SOCKETIO,),
+    ),
+    Scenario(
+        "sse",
+        [
+            Row("sse", "1,000 event streams in one room", _PER_S),
+            Row("sse_memory", "… memory of each of 5,000", "KiB"),
+        ],
+        several(fan_out("sse", 1_000, way=SSE), waiting("sse_memory", SSE)),
+    ),
+    Scenario(
+        "poll",
+        [
+            Row("poll_20k", "CPU of 1,000 long polls, 20,000 deliveries/s", "s per M"),
+            Row("poll_p50", "… latency, p50", "ms"),
+            Row("poll_memory", "… memory of each of 5,000", "KiB"),
+        ],
+        several(poll_latency, waiting("poll_memory", POLL)),
     ),
     Scenario(
         "joins",

@@ -11,7 +11,7 @@ from beaconfire_gateway.process.settings import Settings
 from bench.figures import OURS
 from bench.load import SOURCE, Load, compile_c
 from bench.peers import Peers
-from bench.system import System
+from bench.system import NATIVE, System
 
 USERS = 20_000
 REMEMBERED_S: int = Settings.model_fields["ring_age_s"].default
@@ -68,7 +68,15 @@ class Stage:
 
     @contextmanager
     def connected(
-        self, subject: str, clients: int, rooms: int = 1, joins: int = 1, *, is_narrow: bool = False, unheard: int = 0
+        self,
+        subject: str,
+        clients: int,
+        rooms: int = 1,
+        joins: int = 1,
+        *,
+        is_narrow: bool = False,
+        unheard: int = 0,
+        way: str = NATIVE,
     ) -> Iterator[Load]:
         """Connect clients to our gateway or to a peer, and let them join their rooms."""
         options = ["--unheard", str(unheard)]
@@ -80,7 +88,7 @@ class Stage:
             return
         with self.gateway() as system:
             # A few users with several connections each: auth is asked once per user, which takes most of the time.
-            target = replace(system.target(is_narrow=is_narrow or rooms > 1), tokens=system.other_tokens)
+            target = replace(system.target(is_narrow=is_narrow or rooms > 1, way=way), tokens=system.other_tokens)
             with load_of(target) as load:
                 load.connect(clients)
                 with system.auth_frozen():

@@ -33,11 +33,12 @@ from beaconfire_kit import broker, tokens
 from beaconfire_kit.catalogue.builtin import documents
 from beaconfire_kit.catalogue_store import CatalogueStore
 from beaconfire_kit.database import Database
+from beaconfire_kit.gateway_buckets import BUCKETS
 from beaconfire_kit.settings import Settings
 from beaconfire_kit.stream_setup import declare_stream
 from bench.cores import on_core
 from bench.gateway import MARK
-from bench.load import LoadFailed, Target, wait_until
+from bench.load import PAYLOAD_EVENT, LoadFailed, Target, wait_until
 
 CAMPAIGN = "bench"
 UNLIMITED = {
@@ -54,6 +55,8 @@ UNLIMITED = {
 """All load comes from one address, so the limits per address and per user are raised."""
 EPOCH = "bench"
 SERVER, BROKER = "server", "broker"
+NATIVE, SOCKETIO, SSE, POLL = "native", "socketio", "sse", "poll"
+"""Ways into the gateway."""
 OTHER_TOKENS = 2_000
 FEW = 200
 MEMORY_STREAM_BYTES = 48 * 1024 * 1024  # the broker's configuration allows 64 MB in memory
@@ -113,11 +116,11 @@ class System:
             process.thaw()
             process.kill()
 
-    def target(self, *, is_narrow: bool = False, cursor: str | None = None) -> Target:
+    def target(self, *, is_narrow: bool = False, cursor: str | None = None, way: str = NATIVE) -> Target:
         """Return the gateway as a target. Its room is a campaign or, with `is_narrow`, settlements of that campaign."""
         room = f"campaign:{CAMPAIGN}/settlement:s%d" if is_narrow else f"campaign:{CAMPAIGN}"
         after = f',"cursor":"{cursor}"' if cursor else ""
-        return replace(
+        native = replace(
             self.store().watching(**{SERVER: self.gateway_pid}),
             steps=[f'0:{{"type":"connect","id":1,"token":"{{token}}","rooms":[{{rooms}}]{after}}}'],
             headers=["Sec-WebSocket-Protocol: beaconfire.v1"],
@@ -126,6 +129,25 @@ class System:
             options=["--refused", '"success":false'],
             tokens=self.tokens,
         )
+        bearer = ["Authorization: Bearer {token}"]
+        if way == SOCKETIO:
+            return replace(
+                native,
+                path="/socket.io/?EIO=4&transport=websocket",
+                steps=['1:40{"token":"{token}","rooms":[{rooms}]}'],
+                headers=[],
+                answers=3,  # the open packet, CONNECT and the ack
+                event=PAYLOAD_EVENT,
+                options=[*native.options, "--ping", "2=3"],
+            )
+        if way == SSE:
+            options = [*native.options, "--carrier", "stream"]
+            return replace(native, path="/sse?rooms={room}", steps=[], headers=bearer, options=options)
+        if way == POLL:
+            options = [*native.options, "--carrier", "polls"]
+            path = "/poll?rooms={room}&cursor={cursor}"
+            return replace(native, path=path, steps=[], headers=bearer, options=options)
+        return native
 
     def store(self) -> Target:
         """Return the stream as a target, for a load client that only publishes. No gateway need run."""
@@ -222,6 +244,8 @@ class System:
                 store = CatalogueStore(nc)
                 await store.prepare()
                 await store.push(documents().values(), by="bench")
+                for bucket in BUCKETS.values():
+                    await bucket.declare(nc, replicas=1)
             else:
                 await declare_stream(nc)
         finally:

@@ -10,7 +10,8 @@ from bench.figures import FLOOR, OURS, SOCKETIO, UWS, Results, Row, Sample
 from bench.load import SOURCE, Load, LoadFailed, Target, compile_c
 from bench.peers import FOLDER, Peer
 from bench.scenarios import Scenario
-from bench.system import SERVER, System
+from bench.system import SERVER, SSE, System
+from bench.system import SOCKETIO as SOCKETIO_WAY
 from scripts import results
 
 CLIENTS = 5
@@ -45,6 +46,22 @@ def test_load_client_times_every_event_of_a_gateway_and_every_resume(binary: Pat
     assert memory_kib > 10_000
     assert (stored["stored"], stored["not_stored"]) == (3, 0)
     assert (missed["deliveries"], missed["missing"]) == (3 * CLIENTS, 0)
+
+
+@pytest.mark.parametrize("way", [SOCKETIO_WAY, SSE])
+def test_load_client_counts_every_event_of_other_ways_into_a_gateway(binary: Path, tmp_path: Path, way: str) -> None:
+    system = System(tmp_path, users=CLIENTS, in_memory=True)
+    try:
+        system.start()
+        system.start_gateway()
+        with Load(binary, system.target(way=way), clients=CLIENTS) as load:
+            load.connect(CLIENTS)
+            live = load.ask("rate 500 0 0.5")
+    finally:
+        system.stop()
+
+    assert live["deliveries"] >= 50
+    assert (live["missing"], live["disconnected"], live["clients"]) == (0, 0, CLIENTS)
 
 
 def test_floor_server_sends_each_event_to_the_clients_of_its_room_and_a_rate_is_found(
@@ -86,7 +103,7 @@ def _report(*samples: Sample, missing: dict[str, str]) -> report.Report:
     rows = [
         Row("fan", "a room", "deliveries/s", times={UWS: 0.5, SOCKETIO: 6}),
         Row("cost", "its CPU", "s per M", times={FLOOR: 1.5}, of_cpu=True),
-        Row("memory", "memory", "KiB", most=4),
+        Row("memory", "memory", "KiB", most=4, times={SOCKETIO: 0.25}, is_cost=True),
         Row("other", "something else", "ms"),
     ]
     scenario = Scenario("all", rows, lambda _stage, _subject: [], (UWS, SOCKETIO, FLOOR))
@@ -115,6 +132,15 @@ def test_medians_are_judged_by_goals_and_peers_and_missing_figures_get_no_verdic
     assert "failed" in lines[4]
     assert "node is missing" in found.notes()
     assert "60.0 to 500" in found.notes()
+
+
+@pytest.mark.parametrize(("theirs", "is_met"), [(16.0, True), (13.0, False)])
+def test_cost_must_not_be_more_than_its_part_of_a_peers(theirs: float, is_met: bool) -> None:
+    found = _report(Sample("memory", 3.5), Sample("memory", theirs, SOCKETIO), missing={})
+    row = found.scenarios[0].rows[2]
+
+    assert row.goal == "≤ 4, ≤ 0.25 x socket.io"
+    assert found.results.is_met(row) is is_met
 
 
 def test_results_replace_the_earlier_ones_between_the_marks_and_the_chart_is_saved_beside_the_page(
