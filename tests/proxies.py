@@ -21,9 +21,12 @@ START_S = 15
 
 
 @asynccontextmanager
-async def proxied(kind: str, folder: Path, gateways: Sequence[str]) -> AsyncIterator[str]:
-    """Start a proxy in front of two gateways (`http://…`). Yields its address, with TLS, for HTTP/1.1 and HTTP/2."""
-    port = free_port()
+async def proxied(kind: str, folder: Path, gateways: Sequence[str], *, port: int = 0) -> AsyncIterator[str]:
+    """Start a proxy in front of two gateways (`http://…`). Yields its address, with TLS, for HTTP/1.1 and HTTP/2.
+
+    `port` 0 is a free one.
+    """
+    port = port or free_port()
     ends = [one.removeprefix("http://") for one in gateways]
     command = _KINDS[kind](folder, port, ends)
     program = shutil.which(command[0], path=f"{os.environ['PATH']}:/usr/sbin")
