@@ -44,6 +44,9 @@ _PREFLIGHT_AGE_S = 600
 HANDED_OVER: web.RequestKey[bool] = web.RequestKey("handed_over", bool)
 """Request key set by a handler that took the connection over (an upgrade)."""
 
+ROUTINE: web.RequestKey[bool] = web.RequestKey("routine", bool)
+"""Request key of a request that clients repeat all the time: it is logged only if it is refused."""
+
 M = TypeVar("M", bound=BaseModel)
 
 
@@ -417,7 +420,7 @@ async def _correlate(request: web.Request, handler: Handler) -> web.StreamRespon
     request[_CORRELATION] = chosen
     with structlog.contextvars.bound_contextvars(correlation_id=chosen):
         response = await handler(request)
-        if request.method not in _SAFE:
+        if request.method not in _SAFE and not (request.get(ROUTINE) and response.status < 400):
             log.info("answered a request", method=request.method[:20], path=request.path[:200], status=response.status)
     if not response.prepared:
         response.headers[CORRELATION_HEADER] = chosen

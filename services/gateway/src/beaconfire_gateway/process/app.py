@@ -36,6 +36,7 @@ from beaconfire_gateway.stream.replay import Reader
 from beaconfire_gateway.transports import cors
 from beaconfire_gateway.transports.admission import Admission
 from beaconfire_gateway.transports.handshake import Handshake
+from beaconfire_gateway.transports.poll import LongPolls
 from beaconfire_gateway.transports.socketio.door import Door
 from beaconfire_gateway.transports.socketio.namespaces import Namespaces
 from beaconfire_gateway.transports.socketio.relay import Relay
@@ -54,7 +55,16 @@ from beaconfire_kit.web import CROSS_ORIGIN, DRAIN, FINISH_S, FOR_OPERATORS, app
 
 log = logs.get(__name__)
 
-TRANSPORTS = ("GET /ws", "GET /sse", "POST /sse", "POST /sse/tickets", "GET /sse/stream", "* /socket.io/")
+TRANSPORTS = (
+    "GET /ws",
+    "GET /sse",
+    "POST /sse",
+    "POST /sse/tickets",
+    "GET /sse/stream",
+    "GET /poll",
+    "POST /poll",
+    "* /socket.io/",
+)
 """The routes of the transports. `_open_doors` has a handler for each."""
 CHECK_EVERY_S, CHECK = 0.02, 100
 """Events that no session heard are checked at a pace that leaves the core to those that are: 5,000 a second, 5 %."""
@@ -251,12 +261,15 @@ class _Process:
         compression = settings.compression and sockets is not None
         namespaces = Namespaces(gateway, settings.socketio_namespaces)
         sse = Sse(gateway, admission, Tickets(nc), sockets=sockets, max_buffer_bytes=settings.max_buffer_bytes)
+        polls = LongPolls(gateway, admission, max_buffer_bytes=settings.max_buffer_bytes)
         return {
             "GET /ws": Handshake(gateway, admission, opening, compression=compression).handle,
             "GET /sse": sse.handle,
             "POST /sse": sse.handle,
             "POST /sse/tickets": sse.issue,
             "GET /sse/stream": sse.redeem,
+            "GET /poll": polls.handle,
+            "POST /poll": polls.handle,
             "* /socket.io/": Door(gateway, admission, opening, relay, namespaces.connect, namespaces.adopt).handle,
         }
 

@@ -23,6 +23,8 @@ LIMITED = metrics.Counter(
     ["limit"],
 )
 
+POLLS_PER_MINUTE = 300
+"""Of one client: a long poll that continues a subscription is answered at most five times a second."""
 PATIENCE = 100
 """Refusals a minute after which a client is closed instead of answered."""
 
@@ -116,6 +118,7 @@ class _Terms(NamedTuple):
     messages_per_minute: int
     rooms_per_minute: int
     leaves_per_minute: int
+    polls_per_minute: int
     messages_name: str
     rooms_name: str
 
@@ -132,6 +135,7 @@ def _terms_of(limits: Limits) -> tuple[_Terms, _Terms]:
             messages_per_minute=messages,
             rooms_per_minute=rooms,
             leaves_per_minute=messages + rooms + limits.max_rooms,
+            polls_per_minute=POLLS_PER_MINUTE,
             messages_name="messagesPerMinute",
             rooms_name="roomsPerMinute",
         ),
@@ -141,6 +145,7 @@ def _terms_of(limits: Limits) -> tuple[_Terms, _Terms]:
             messages_per_minute=user_messages,
             rooms_per_minute=user_rooms,
             leaves_per_minute=user_messages + user_rooms + limits.max_rooms_per_user,
+            polls_per_minute=POLLS_PER_MINUTE * limits.max_sessions_per_user,
             messages_name="messagesPerMinutePerUser",
             rooms_name="roomsPerMinutePerUser",
         ),
@@ -150,12 +155,13 @@ def _terms_of(limits: Limits) -> tuple[_Terms, _Terms]:
 class Allowance:
     """The rates of one session, or of one user over all of its sessions."""
 
-    __slots__ = ("_leaves_empty_at", "_messages_empty_at", "_rooms_empty_at", "_terms")
+    __slots__ = ("_leaves_empty_at", "_messages_empty_at", "_polls_empty_at", "_rooms_empty_at", "_terms")
 
     def __init__(self, terms: _Terms) -> None:
         self._terms = terms
         self._leaves_empty_at = 0.0
         self._messages_empty_at = 0.0
+        self._polls_empty_at = 0.0
         self._rooms_empty_at = 0.0
 
     @classmethod
@@ -194,6 +200,14 @@ class Allowance:
             text = f"{terms.whose} may ask for {terms.rooms_per_minute} rooms a minute"
             raise LimitReached(f"{terms.prefix}rooms", text, wait_s=wait_s)
 
+    def spend_poll(self, now: float) -> None:
+        """Count a long poll that continues a subscription. Raises LimitReached."""
+        terms = self._terms
+        self._polls_empty_at, wait_s = spend(self._polls_empty_at, 1, terms.polls_per_minute, now)
+        if wait_s:
+            text = f"{terms.whose} may poll {terms.polls_per_minute} times a minute"
+            raise LimitReached(f"{terms.prefix}polls", text, wait_s=wait_s)
+
     def remaining(self, now: float) -> dict[str, int]:
         """Return what may still be spent at once, by the name under which the ack announces the limit."""
         terms = self._terms
@@ -204,11 +218,11 @@ class Allowance:
 
     def is_full(self, now: float) -> bool:
         """Whether everything spent was given back."""
-        return max(self._messages_empty_at, self._rooms_empty_at, self._leaves_empty_at) <= now
+        return max(self._messages_empty_at, self._rooms_empty_at, self._leaves_empty_at, self._polls_empty_at) <= now
 
     def reset(self) -> None:
         """Forget what was spent."""
-        self._messages_empty_at = self._rooms_empty_at = self._leaves_empty_at = 0.0
+        self._messages_empty_at = self._rooms_empty_at = self._leaves_empty_at = self._polls_empty_at = 0.0
 
 
 class Users:

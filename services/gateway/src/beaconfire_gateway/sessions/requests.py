@@ -152,7 +152,7 @@ def _unsubscribe(session: Session, request: Unsubscribe) -> Answers:
     for name in request.rooms:
         if name in session.rooms:
             session.leave(name)
-            log.info("unsubscribed", session=session.id, user=session.user_id, room=name)
+            session.note("unsubscribed", room=name)
     return (Reply(request.id, request.TYPE, rooms={name: RoomAnswer() for name in request.rooms}),)
 
 
@@ -251,7 +251,7 @@ def _enter(session: Session, decisions: Decisions) -> dict[str, RoomAnswer]:
     for name, decision in within_limits(session, decisions).items():
         if isinstance(decision, BeaconfireError):
             answers[name] = RoomAnswer(error=decision)
-            log.info("refused room", session=session.id, user=session.user_id, room=name, code=decision.code.code)
+            session.note("refused room", room=name, code=decision.code.code)
             continue
         meant = str(decision.room)
         # A short name was looked up, so the client is sent the room's long name.
@@ -297,10 +297,8 @@ def narrowed(decisions: Decisions, wanted: Mapping[str, Sequence[str]], catalogu
 def _log_connected(session: Session, request: Connect) -> None:
     """Log the new session with its client's name and version, and count how its last connection ended."""
     client = request.client or Client()
-    log.info(
+    session.note(
         "connected",
-        session=session.id,
-        user=session.user_id,
         address=session.address,
         client=client.name or None,
         client_version=client.version or None,
@@ -359,6 +357,9 @@ def check_limits(session: Session, user_id: str, request: Connect, replaced: Ses
     if not session.connection.is_connected:
         gateway.door.check(session.address, replaced=None if replaced is None else replaced.address)
     allowance, now = gateway.users.of(user_id), time.monotonic()
+    if session.continues(user_id, request):
+        allowance.spend_poll(now)
+        return
     allowance.spend_message(now)
     if replaced is None:
         allowance.spend_rooms(len(request.rooms), now)

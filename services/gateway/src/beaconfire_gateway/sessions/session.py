@@ -177,6 +177,11 @@ class Session(ABC):
             self.connection.write(data)
 
     @property
+    def has_unanswered(self) -> bool:
+        """Whether a request waits for its answer."""
+        return self._asking or bool(self._waiting)
+
+    @property
     def offset(self) -> int:
         """Its place: everything up to it is written or about to be."""
         return self.gateway.position if self.behind is None else self.behind.offset
@@ -337,6 +342,17 @@ class Session(ABC):
 
     # Calls of its requests and of catching up.
 
+    def continues(self, user_id: str, request: Connect) -> bool:
+        """Whether it continues an earlier session with the same rooms, and so asks for nothing new.
+
+        Only sessions that are short by nature can: the long polls of one client are one subscription.
+        """
+        return False
+
+    def note(self, what: str, **fields: object) -> None:
+        """Log a change of it."""
+        log.info(what, session=self.id, user=self.user_id, **fields)
+
     def begin(self, claims: Claims) -> None:
         """Let its client in: from now on it is live (or behind, if its connection is full), in no room."""
         gateway = self.gateway
@@ -394,7 +410,7 @@ class Session(ABC):
         if self.state is State.LIVE:
             self._join_lists(subscription)
         types = subscription.types and sorted(subscription.types)
-        log.info("subscribed", session=self.id, user=self.user_id, room=name, types=types)
+        self.note("subscribed", room=name, types=types)
 
     def leave(self, name: str) -> None:
         """Take it out of a room it is in."""
@@ -663,7 +679,7 @@ class Session(ABC):
         if connected:
             gateway.hub.remove(self)
             SESSIONS.dec()
-            log.info("disconnected", session=self.id, user=self.user_id)
+            self.note("disconnected")
 
 
 class _Farewell:

@@ -10,6 +10,8 @@ The route of a stream of server-sent events: `sse` reads the request (`wanted`, 
 `event_stream` is its session, and `socket_event_stream` or `aiohttp_event_stream` carries it. `tcp_acks` tells whether
 its client is still there.
 
+The route of a long poll is one file, `poll`: the request (`wanted`), its session, and the answer. aiohttp serves it.
+
 A new transport is made in these places, and in no other:
 
 * Here, a file with its connection: a `sessions.connection.Connection`. On a socket of ours, mix `SocketConnection` or

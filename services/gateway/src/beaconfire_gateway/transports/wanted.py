@@ -1,14 +1,15 @@
 """Read from an HTTP request which rooms a client wants, from where on: in its query, or in its JSON body."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
 from pydantic.alias_generators import to_camel
 
 from beaconfire_gateway.wire.messages import Connect
-from beaconfire_gateway.wire.native import MAX_ROOMS_PER_MESSAGE, RoomName, RoomNames, TypeNames
+from beaconfire_gateway.wire.native import MAX_ROOMS_PER_MESSAGE, ClientFields, RoomName, RoomNames, TypeNames
 from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError
 from beaconfire_kit.web import bearer_token, describe, read_body
@@ -22,6 +23,9 @@ _Types = Annotated[
     Annotated[TypeNames, Tag("of all rooms")] | Annotated[_OfEachRoom, Tag("by room")],
     Discriminator(lambda given: "by room" if isinstance(given, dict) else "of all rooms"),
 ]
+_DIGITS = re.compile("[0-9]{1,9}")
+WHOLE = BeforeValidator(lambda given: int(given) if isinstance(given, str) and _DIGITS.fullmatch(given) else given)
+"""Takes a whole number from a query, where it is text."""
 
 
 class Wanted(BaseModel):
@@ -33,6 +37,8 @@ class Wanted(BaseModel):
     types: _Types | None = None
     """The wanted event types of all rooms, or of each room by its name."""
     cursor: str | None = Field(default=None, max_length=64)
+    client: ClientFields | None = None
+    last_close: Annotated[int | None, WHOLE, Field(ge=0, le=65_535)] = None
     replaces: str | None = Field(default=None, max_length=64)
 
     def connect(self, token: str, *, last_event_id: str | None = None) -> Connect:
@@ -50,6 +56,8 @@ class Wanted(BaseModel):
             rooms=self.rooms,
             types=types,
             cursor=last_event_id or self.cursor,
+            client=None if self.client is None else self.client.client(),
+            last_close=self.last_close,
             replaces=self.replaces,
         )
 

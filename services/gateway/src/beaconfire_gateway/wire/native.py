@@ -86,11 +86,14 @@ class _Message(BaseModel):
     id: _MessageId
 
 
-class _Client(BaseModel):
+class ClientFields(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     name: str = Field(default="", max_length=64)
     version: str = Field(default="", max_length=64)
+
+    def client(self) -> messages.Client:
+        return messages.Client(self.name, self.version)
 
 
 class _Connect(_Message):
@@ -99,7 +102,7 @@ class _Connect(_Message):
     rooms: RoomNames = ()
     types: dict[RoomName, TypeNames] = Field(default={}, max_length=MAX_ROOMS_PER_MESSAGE)
     cursor: str | None = Field(default=None, max_length=64)
-    client: _Client | None = None
+    client: ClientFields | None = None
     last_close: int | None = Field(default=None, ge=0, le=65_535)
     replaces: str | None = Field(default=None, max_length=64)
 
@@ -118,7 +121,7 @@ class _Connect(_Message):
             rooms=self.rooms,
             types=self.types,
             cursor=self.cursor,
-            client=None if self.client is None else messages.Client(self.client.name, self.client.version),
+            client=None if self.client is None else self.client.client(),
             last_close=self.last_close,
             replaces=self.replaces,
         )

@@ -1,0 +1,56 @@
+"""Remember what short sessions were subscribed to, so that the client's next one continues it. No I/O.
+
+Each long poll is a session, and any gateway can answer it. A gateway that remembers the last one treats the next as the
+same subscription: it counts as no new join, and is logged as none. A gateway that does not remember it treats it as a
+new subscription, which is also correct.
+"""
+
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from typing import TypeAlias
+
+KEEP_S = 120.0
+"""How long after its last session a subscription is remembered. A poll lasts a minute at most."""
+MAX_KNOWN = 100_000
+"""Subscriptions, of 200 bytes each. Then the oldest are forgotten."""
+
+Subscribed: TypeAlias = Mapping[str, Sequence[str] | None]
+"""The event types of each room; None for all."""
+Refusals: TypeAlias = frozenset[tuple[str, str]]
+"""The rooms that were refused, each with the error's code."""
+
+
+class Continuations:
+    """The subscriptions of a process, by user and rooms. Two tabs with the same rooms share one."""
+
+    def __init__(self) -> None:
+        self._known: dict[bytes, tuple[float, Refusals]] = {}  # the one that is kept longest is last
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def find(self, user_id: str, subscribed: Subscribed, now: float) -> Refusals | None:
+        """The rooms that were refused when the user last asked for these. None if that is not remembered."""
+        found = self._known.get(_key(user_id, subscribed))
+        return found[1] if found is not None and found[0] > now else None
+
+    def note(self, user_id: str, subscribed: Subscribed, refusals: Refusals, now: float) -> None:
+        """Remember that the user is subscribed to these rooms, except to those that were refused."""
+        self._forget(now)
+        key = _key(user_id, subscribed)
+        self._known.pop(key, None)
+        self._known[key] = now + KEEP_S, refusals
+
+    def _forget(self, now: float) -> None:
+        """Drop what is old, and the oldest if there are too many."""
+        while self._known:
+            oldest = next(iter(self._known))
+            if self._known[oldest][0] > now and len(self._known) < MAX_KNOWN:
+                return
+            del self._known[oldest]
+
+
+def _key(user_id: str, subscribed: Subscribed) -> bytes:
+    """Stand for a user and rooms, however many there are."""
+    rooms = sorted((name, None if types is None else sorted(types)) for name, types in subscribed.items())
+    return blake2b(repr((user_id, rooms)).encode(), digest_size=16).digest()
