@@ -10,11 +10,12 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 from urllib.parse import urlencode
 
 import aiohttp
 
+from beaconfire_gateway.wire.messages import Message
 from tests.event_streams import Parser
 
 WAIT_S = 20.0
@@ -245,6 +246,48 @@ class Native(Way):
         return json.dumps({"type": "ping", "id": 1, "padding": "x" * size})
 
 
+# The plain protocol.
+
+
+class PlainVisitor(SocketVisitor):
+    """`{type, payload, timestamp, userId}`, with our cursor beside them."""
+
+    async def _heard(self, text: str) -> list[Heard]:
+        message = json.loads(text)
+        cursor = message.get("cursor", "")
+        if message["type"] in _GATEWAYS_OWN:
+            return [Heard(message["type"], message["payload"], cursor)]
+        return [Heard("event", message, cursor)]
+
+
+_GATEWAYS_OWN = frozenset(one.TYPE for one in get_args(Message)) | {"pong", "subscribe.ack", "unsubscribe.ack"}
+
+
+class Plain(Way):
+    @asynccontextmanager
+    async def _open(
+        self,
+        url: str,
+        token: str,
+        rooms: Sequence[str],
+        cursor: str | None,
+        types: Sequence[str] | None,
+        headers: dict[str, str],
+    ) -> AsyncIterator[Visitor]:
+        query = {"token": token, "rooms": ",".join(rooms), "cursor": cursor or ""}
+        query |= {} if types is None else {"types": ",".join(types)}
+        async with websocket(url, self.path, headers, **query) as socket:
+            visitor = PlainVisitor(socket)
+            await visitor.next("connection.ack")
+            yield visitor
+
+    def ping(self, number: int) -> str:
+        return json.dumps({"type": "ping", "id": number})
+
+    def padded(self, size: int) -> str:
+        return json.dumps({"type": "ping", "payload": "x" * size})
+
+
 # Server-sent events.
 
 
@@ -439,6 +482,8 @@ POLLING_ENDS: Mapping[str, Said] = {**dict.fromkeys(CLOSES, CLOSED), "too_large"
 def _ways() -> Iterator[Way]:
     for transport, name, ends in (("handover", "", CLOSES), ("aiohttp", " on aiohttp", BY_AIOHTTP)):
         yield Native(f"native{name}", transport, says=CLOSES, ends=ends)
+        plain_says, plain_ends = ({**one, "token_invalid": 1008} for one in (CLOSES, ends))
+        yield Plain(f"plain{name}", transport, says=plain_says, ends=plain_ends)
         yield EventStream(f"sse{name}", transport, path="/sse", says=STATUSES, ends=CLOSES, over=OVER_HTTP)
         connect_errors = {**CLOSES, "token_invalid": CONNECT_ERROR}
         yield SocketIO(f"socketio{name}", transport, path=SOCKETIO, query=ENGINE, says=connect_errors, ends=ends)
