@@ -1,9 +1,12 @@
 """The dialect of Socket.IO clients: what they emit, and what they are sent."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.route import Route
@@ -31,6 +34,7 @@ from beaconfire_gateway.wire.socketio import NO_ACKNOWLEDGEMENT, SocketIO
 from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError
 
+NO_SURROGATES = st.characters(exclude_categories=["Cs"])
 MAIN, REALTIME = SocketIO(), SocketIO("/realtime")
 FORBIDDEN = BeaconfireError(errors.FORBIDDEN, "not a member")
 BODY = b'{"id":"e1","type":"t","version":1,"payload":{"n":1.0,"big":123456789012345678901},"metadata":{}}'
@@ -103,6 +107,39 @@ def test_emit_that_is_not_understood_is_refused_with_its_id(
         MAIN.decode(f"2{id_}{emitted}".encode())
 
     assert caught.value.message_id == expected
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(NO_SURROGATES),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(NO_SURROGATES, max_size=8), inner, max_size=3),
+    max_leaves=6,
+)
+NAMES = st.sampled_from(["subscribe", "unsubscribe", "subscribe_campaign", "refresh", "ping", "typing.start", "other"])
+
+
+@given(
+    NAMES, st.lists(JSON | st.fixed_dictionaries({}, optional={"rooms": JSON, "room": JSON, "types": JSON}), max_size=2)
+)
+def test_any_emit_is_a_request_or_is_refused_with_its_id(name: str, arguments: list[Any]) -> None:
+    """No other error comes of it."""
+    ids: list[str | int | None] = []
+    try:
+        ids.append(MAIN.decode(b"27" + json.dumps([name, *arguments]).encode()).id)
+    except InvalidMessage as problem:
+        ids.append(problem.message_id)
+
+    assert ids == [7]
+
+
+@given(st.dictionaries(st.sampled_from(["token", "rooms", "types", "cursor", "client", "pid", "more"]), JSON))
+def test_any_auth_is_a_request_or_is_refused(auth: dict[str, Any]) -> None:
+    """No other error comes of it."""
+    with suppress(InvalidMessage):
+        assert MAIN.decode_connect(auth).id == NO_ACKNOWLEDGEMENT
 
 
 def test_auth_becomes_connect() -> None:

@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from beaconfire_gateway.wire.engineio import InvalidPacket
 from beaconfire_gateway.wire.socketio_packets import Packet, PacketType, decode, encode_ack, encode_event
@@ -74,6 +76,20 @@ def test_packet_that_no_client_sends_is_refused(text: bytes) -> None:
     """The connection ends because of it, and nothing else happens."""
     with pytest.raises(InvalidPacket):
         decode(text)
+
+
+@given(
+    st.one_of(
+        st.text(), st.from_regex(r"[0-6]([0-9]{1,2}-)?(/[a-z]{0,3},?)?[0-9]{0,3}[\[{].{0,9}[\]}]?", fullmatch=True)
+    )
+)
+def test_any_text_is_a_packet_or_is_refused(text: str) -> None:
+    """No other error comes of it."""
+    try:
+        packet = decode(text.encode(errors="replace"))
+    except InvalidPacket:
+        return
+    assert packet.namespace.startswith("/")
 
 
 @pytest.mark.parametrize(

@@ -67,6 +67,14 @@ async def test_client_with_a_bad_token_is_told_why_and_does_not_come_back(gatewa
     assert not [one for one in client.seen if one["got"] == "reconnect_attempt"]
 
 
+@pytest.mark.parametrize("transport", ["polling", "websocket"])
+async def test_address_may_lack_its_last_slash(gateway: Gateway, driver: Driver, transport: str) -> None:
+    """Socket.IO has an option for it."""
+    client = await connected(driver, gateway, addTrailingSlash=False, transports=(transport,))
+
+    assert (await client.ask("subscribe_campaign", "c1"))["success"] is True
+
+
 async def test_token_may_come_in_the_query_or_in_a_header(gateway: Gateway, driver: Driver) -> None:
     """Applications that have no `auth` put it there."""
     token = gateway.auth.token("viewer")

@@ -63,6 +63,7 @@ TRANSPORTS = (
     "GET /sse/stream",
     "GET /poll",
     "POST /poll",
+    "* /socket.io",
     "* /socket.io/",
 )
 """The routes of the transports. `_open_doors` has a handler for each."""
@@ -260,6 +261,7 @@ class _Process:
         opening = WebSocketOpening(gateway, admission, sockets=sockets, max_buffer_bytes=settings.max_buffer_bytes)
         compression = settings.compression and sockets is not None
         namespaces = Namespaces(gateway, settings.socketio_namespaces)
+        socketio = Door(gateway, admission, opening, relay, namespaces.connect, namespaces.adopt)
         sse = Sse(gateway, admission, Tickets(nc), sockets=sockets, max_buffer_bytes=settings.max_buffer_bytes)
         polls = LongPolls(gateway, admission, max_buffer_bytes=settings.max_buffer_bytes)
         return {
@@ -270,7 +272,8 @@ class _Process:
             "GET /sse/stream": sse.redeem,
             "GET /poll": polls.handle,
             "POST /poll": polls.handle,
-            "* /socket.io/": Door(gateway, admission, opening, relay, namespaces.connect, namespaces.adopt).handle,
+            "* /socket.io": socketio.handle,  # with `addTrailingSlash: false`
+            "* /socket.io/": socketio.handle,
         }
 
     def _hearing_other_workers(self, gateway: Gateway) -> AbstractContextManager[None]:
