@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
+from itertools import cycle
 
 
 class Proxy:
-    """Passes bytes on to a port on loopback.
+    """Passes bytes on to a port on loopback. With several ports, connections go to each in turn, if it accepts them.
 
     `swallow` decides of each chunk from the client whether it is lost. While `flowing` is not set, chunks from the
     server are held back. While `refusing`, all connections are refused. `delay_s` is how long each chunk is kept.
@@ -14,9 +15,9 @@ class Proxy:
     """
 
     def __init__(
-        self, target_port: int, *, port: int = 0, rewrite: Callable[[bytes], bytes] = lambda chunk: chunk
+        self, *target_ports: int, port: int = 0, rewrite: Callable[[bytes], bytes] = lambda chunk: chunk
     ) -> None:
-        self._target_port = target_port
+        self.send_to(*target_ports)
         self._rewrite = rewrite
         self.swallow: Callable[[bytes], bool] = lambda _chunk: False
         self.swallowed = asyncio.Event()
@@ -39,6 +40,11 @@ class Proxy:
             self.cut()
             self.flowing.set()
             await asyncio.gather(*self._serving, return_exceptions=True)
+
+    def send_to(self, *target_ports: int) -> None:
+        """Have new connections go to these ports from now on."""
+        self._targets = cycle(target_ports)
+        self._target_count = len(target_ports)
 
     @property
     def is_used(self) -> bool:
@@ -64,9 +70,11 @@ class Proxy:
         if self.refusing:
             writer.transport.abort()
             return
-        try:
-            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target_port)
-        except OSError:
+        for _ in range(self._target_count):
+            with suppress(OSError):
+                far_reader, far_writer = await asyncio.open_connection("127.0.0.1", next(self._targets))
+                break
+        else:
             writer.close()
             return
         task = asyncio.current_task()

@@ -83,6 +83,14 @@ class NpmClient:
                 self._arrived.clear()
                 await self._arrived.wait()
 
+    async def saw(self, got: str) -> dict[str, Any]:
+        """The first thing of this kind, which may have happened before others that a test has waited for."""
+        async with asyncio.timeout(WAIT_S):
+            while (first := next((one for one in self.seen if one["got"] == got), None)) is None:
+                self._arrived.clear()
+                await self._arrived.wait()
+        return first
+
     async def event(self, name: str) -> list[Any]:
         """The arguments of the next event of this name."""
         arguments: list[Any] = (await self.next("event", name=name))["args"]
@@ -91,6 +99,14 @@ class NpmClient:
     def events(self, name: str) -> list[list[Any]]:
         """The arguments of all events of this name so far."""
         return [one["args"] for one in self.seen if one["got"] == "event" and one["name"] == name]
+
+    async def all_events(self, name: str, count: int) -> list[list[Any]]:
+        """The arguments of all events of this name, once there are at least so many."""
+        async with asyncio.timeout(WAIT_S):
+            while len(events := self.events(name)) < count:
+                self._arrived.clear()
+                await self._arrived.wait()
+        return events
 
     def emit(self, name: str, *args: Any) -> None:
         """Emit without an acknowledgement."""
@@ -120,6 +136,10 @@ class NpmClient:
     def use(self, **auth: Any) -> None:
         """What its `auth` function gives from the next connection on."""
         self._driver.command(self._number, "auth", auth=auth)
+
+    def upgrade(self) -> None:
+        """Try to go over to a WebSocket, with a client that has the option `upgrade=False`."""
+        self._driver.command(self._number, "upgrade")
 
     def connect(self) -> None:
         self._driver.command(self._number, "connect")

@@ -51,6 +51,8 @@ const commands = {
   auth({ client, auth }) {
     clients.get(client).state.auth = auth;
   },
+  // What a client does by itself once it has connected, unless its option `upgrade` is false.
+  upgrade: ({ client }) => clients.get(client).socket.io.engine._probe("websocket"),
   connect: ({ client }) => clients.get(client).socket.connect(),
   disconnect: ({ client }) => clients.get(client).socket.disconnect(),
   // End the connection below Socket.IO, as a lost network does: the client connects again by itself.
