@@ -25,6 +25,7 @@ from beaconfire_gateway.wire.messages import Connect
 from beaconfire_gateway.wire.plain import Plain
 from beaconfire_gateway.wire.websocket_frames import Opcode
 from beaconfire_gateway.wire.wire import Wire
+from beaconfire_kit.events.campaign import StateInvalidated
 from beaconfire_kit.roles import Role
 from tests.client import SocketClient, open_plain
 from tests.conftest import connected
@@ -205,6 +206,8 @@ async def test_events_may_be_narrowed_to_types(gateway: Gateway) -> None:
     async with open_plain(gateway.url, gateway.auth.token("viewer"), query=query) as client:
         await client.next("connection.ack")
         await gateway.publish(settlement())
+        await gateway.publish(StateInvalidated(scope="campaign", campaign_id="c1", affected_fields=("food",)))
+        await client.next("state_invalidated")
         await subscribe(client, "campaign:c1", types=[EVENT])
         last = await gateway.publish(settlement())
         heard = await offsets(client, 1)
