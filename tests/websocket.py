@@ -106,3 +106,16 @@ def client_frame(payload: bytes, opcode: int = Opcode.TEXT, *, final: bool = Tru
         head = bytes((first, 0x80 | 127)) + length.to_bytes(8, "big")
     masked = bytes(byte ^ MASK[index % 4] for index, byte in enumerate(payload))
     return head + MASK + masked
+
+
+def payloads(data: bytes) -> list[bytes]:
+    """The payloads of a server's whole frames."""
+    found = []
+    while data:
+        length, start = data[1], 2
+        if length >= 126:
+            start += 2 if length == 126 else 8
+            length = int.from_bytes(data[2:start], "big")
+        found.append(data[start : start + length])
+        data = data[start + length :]
+    return found

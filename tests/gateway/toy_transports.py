@@ -41,7 +41,7 @@ class InNamespace(TextFrames):
     def __init__(self, name: str) -> None:
         self._name = name.encode()
 
-    def frame(self, payload: Spliced, content: Message | Event) -> Spliced:
+    def frame(self, payload: Spliced, content: object) -> Spliced:
         before, body, after = payload
         return super().frame((self._name + b" " + before, body, after), content)
 

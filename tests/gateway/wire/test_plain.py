@@ -28,7 +28,7 @@ def decode(message: Any) -> messages.Request:
 
 
 def entry(body: str, *, offset: int = 42) -> Entry:
-    return Entry(offset, ROUTE, body.encode(), 0.0, epoch="e", type="issue.updated")
+    return Entry(offset, ROUTE, body.encode(), 0.0, epoch="e", type=json.loads(body)["type"])
 
 
 def encoded(one: Entry) -> str:

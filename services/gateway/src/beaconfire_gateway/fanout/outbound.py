@@ -13,14 +13,15 @@ longer ago, or took less than `LISTEN_FROM_S`, an event is written in the turn a
 import sys
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from heapq import nlargest
 from itertools import chain, islice
-from typing import Generic, Protocol
+from typing import Generic, Protocol, TypeAlias
 
 from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.hub import Hub, Recipients, S
 from beaconfire_gateway.fanout.targets import Target, Writer
+from beaconfire_gateway.wire.wire import Wire
 
 SLICE = 1_000
 """Writes in one turn of the loop: about 10 ms of a core, most of it the kernel's."""
@@ -108,9 +109,10 @@ class _Each:
 
     __slots__ = ("_left", "_writer", "_writes", "offset")
 
-    def __init__(self, writer: Writer, gathered: dict[Target, list[bytes]], offset: int) -> None:
+    def __init__(self, writer: Writer, batching: Wire | None, gathered: dict[Target, list[bytes]], offset: int) -> None:
+        """`batching` is the wire of all these sessions, if it is one that batches."""
         self._writer = writer
-        self._writes = iter(gathered.items())
+        self._writes = iter(gathered.items()) if batching is None else _joined(batching, gathered)
         self._left = len(gathered)
         self.offset = offset
 
@@ -142,6 +144,7 @@ class _Then:
         return 0
 
 
+_Alike: TypeAlias = tuple[Writer, Wire | None]
 _Job = _One | _Lists | _Each | _Then
 
 
@@ -184,8 +187,8 @@ class _Batch:
     def jobs(self, before: int) -> list[_Job]:
         """Return the jobs to write. Everything up to `offset` is written after the last, else up to `before`."""
         if self.overlap <= 1:
-            return [_Lists([(recipients, b"".join(data)) for recipients, data in self.data.items()], self.offset)]
-        jobs: list[_Job] = [_Each(writer, gathered, before) for writer, gathered in _gather(self.order).items()]
+            return [_Lists([(some, some.wire.join(data)) for some, data in self.data.items()], self.offset)]
+        jobs: list[_Job] = [_Each(*alike, gathered, before) for alike, gathered in _gather(self.order).items()]
         jobs[-1].offset = self.offset
         return jobs
 
@@ -365,13 +368,25 @@ def _overlap(lists: Collection[list[Target]]) -> int:
     return max(Counter(chain.from_iterable(lists)).values())
 
 
-def _gather(order: Iterable[tuple[Recipients, bytes]]) -> dict[Writer, dict[Target, list[bytes]]]:
-    """The bytes for each target of each writer, in order."""
-    gathered: dict[Writer, dict[Target, list[bytes]]] = {}
+def _gather(order: Iterable[tuple[Recipients, bytes]]) -> dict[_Alike, dict[Target, list[bytes]]]:
+    """The bytes for each target, in order, by its writer, and by its wire if that batches."""
+    gathered: dict[_Alike, dict[Target, list[bytes]]] = {}
     for recipients, data in order:
-        of_writer = gathered.get(recipients.writer)
-        if of_writer is None:
-            of_writer = gathered[recipients.writer] = defaultdict(list)
+        alike = recipients.writer, recipients.wire if recipients.wire.batches else None
+        of_alike = gathered.get(alike)
+        if of_alike is None:
+            of_alike = gathered[alike] = defaultdict(list)
         for target in recipients.targets:
-            of_writer[target].append(data)
+            of_alike[target].append(data)
     return gathered
+
+
+def _joined(wire: Wire, gathered: dict[Target, list[bytes]]) -> Iterator[tuple[Target, list[bytes]]]:
+    """The message for each target. Sessions that get the same events share one."""
+    messages: dict[tuple[int, ...], list[bytes]] = {}
+    for target, events in gathered.items():
+        key = tuple(map(id, events))  # each event's bytes are one object for all sessions of the wire
+        message = messages.get(key)
+        if message is None:
+            message = messages[key] = [wire.join(events)]
+        yield target, message

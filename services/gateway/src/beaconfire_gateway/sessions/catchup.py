@@ -125,17 +125,16 @@ class CatchUp:
         subscriptions = frozenset(self._session.rooms.values())
 
         def make() -> CatchUpWrite:
-            data: list[bytes] = []
+            frames: list[bytes] = []
             size, end = 0, through
             for entry in heard(entries, through, subscriptions):
                 frame = entry.frame(wire)
-                data.append(frame)
+                frames.append(frame)
                 size += len(frame)
                 if size >= WRITE_BYTES:
                     end = entry.offset
                     break
-            data.append(wire.encode(Position(gateway.cursor(end))))
-            return CatchUpWrite(b"".join(data), end)
+            return CatchUpWrite(wire.join(frames) + wire.encode(Position(gateway.cursor(end))), end)
 
         # This decides the bytes: sessions with the same wire, subscriptions and cursor share them.
         key = (wire, gateway.epoch, self.offset, through, subscriptions)

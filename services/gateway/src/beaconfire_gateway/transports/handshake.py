@@ -13,7 +13,7 @@ from beaconfire_gateway.transports import plain
 from beaconfire_gateway.transports.admission import Admission, offered_token
 from beaconfire_gateway.transports.aiohttp_websocket import AiohttpWebSocket
 from beaconfire_gateway.transports.plain import AiohttpPlainWebSocket, PlainWebSocket
-from beaconfire_gateway.transports.subprotocols import DIALECTS, Subprotocols
+from beaconfire_gateway.transports.subprotocols import PLAIN, PLAIN_RESUMING, SUBPROTOCOLS, Subprotocols
 from beaconfire_gateway.transports.upgrade import offered_subprotocols
 from beaconfire_gateway.transports.websocket import WebSocket
 from beaconfire_gateway.transports.websocket_opening import MakesAiohttps, MakesOurs, WebSocketOpening
@@ -38,7 +38,7 @@ class Handshake:
         subprotocol = self._subprotocols.choose(offered)
         if offered and subprotocol is None:
             self._admission.refuse("subprotocol")
-            raise web.HTTPBadRequest(reason=f"offer the subprotocol {' or '.join(DIALECTS)}, or none at all")
+            raise web.HTTPBadRequest(reason=f"offer the subprotocol {' or '.join(SUBPROTOCOLS)}, or none at all")
         try:
             agreement = self._agree(request)
         except MalformedOffer:
@@ -68,7 +68,7 @@ class Handshake:
 
     def _plain(self, request: web.Request, agreement: Agreement | None) -> tuple[MakesOurs, MakesAiohttps]:
         """A client that offers no subprotocol speaks the plain one. Its address says what `connect` says."""
-        wire = self._subprotocols.plain_wire(agreement, resumes=plain.resumes(request))
+        wire = self._subprotocols.wire(PLAIN_RESUMING if plain.resumes(request) else PLAIN, agreement)
         try:
             connect = plain.read_connect(request)
         except BeaconfireError:

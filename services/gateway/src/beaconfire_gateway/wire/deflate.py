@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from beaconfire_gateway.wire.dialect import Spliced
-from beaconfire_gateway.wire.messages import Event, Message
 from beaconfire_gateway.wire.websocket_frames import FrameError, FrameReader, Opcode, header
 from beaconfire_kit import metrics
 
@@ -119,7 +118,7 @@ class DeflatedFrames:
     def __init__(self, window_bits: int | None = None) -> None:
         self._window_bits = window_bits or zlib.MAX_WBITS
 
-    def frame(self, payload: Spliced, content: Message | Event) -> Spliced:
+    def frame(self, payload: Spliced, content: object) -> Spliced:
         before, body, after = payload
         plain = header(len(before) + len(body) + len(after)) + before
         size = len(plain) + len(body) + len(after)

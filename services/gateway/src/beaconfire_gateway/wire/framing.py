@@ -18,6 +18,6 @@ class Framing(Protocol):
 class TextFrames:
     """One unfragmented text frame for each payload (RFC 6455), on sockets of ours and on aiohttp's."""
 
-    def frame(self, payload: Spliced, content: Message | Event) -> Spliced:
+    def frame(self, payload: Spliced, content: object) -> Spliced:
         before, body, after = payload
         return header(len(before) + len(body) + len(after)) + before, body, after

@@ -1,7 +1,7 @@
 """The native protocol, `beaconfire.v1`, as JSON text (PROTOCOL.md §4 and §5)."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Annotated, Any, Literal, get_args
 
@@ -23,6 +23,8 @@ from beaconfire_gateway.wire.messages import InvalidMessage, RoomAnswer
 from beaconfire_kit import errors
 
 SUBPROTOCOL = "beaconfire.v1"
+BATCHING_SUBPROTOCOL = "beaconfire.v1.batch"
+"""The same, except that the events of one moment come as one message (`batching`)."""
 MAX_ROOMS_PER_MESSAGE = 100
 MAX_TYPES = 100
 _MAX_NAMES = 100_000
@@ -74,6 +76,11 @@ class Native:
             self._names.clear()
         names = self._names[route.subject] = _json([str(room) for room in route.rooms])
         return names
+
+
+def several(messages: Sequence[bytes]) -> Spliced:
+    """One message of several events, whose messages these are."""
+    return b'{"type":"events","events":[', b",".join(messages), b"]}"
 
 
 # Messages from clients.

@@ -10,8 +10,10 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+import orjson
+
 from beaconfire_gateway.wire import messages
-from beaconfire_gateway.wire.body_parts import parts_of
+from beaconfire_gateway.wire.body_parts import payload_of
 from beaconfire_gateway.wire.dialect import Spliced
 from beaconfire_gateway.wire.messages import InvalidMessage
 from beaconfire_gateway.wire.native import Native, fields_of, read_id
@@ -71,15 +73,15 @@ class Plain:
         return _message(message.TYPE, payload, user_id=user_id, cursor=payload.pop("cursor", None))
 
     def event(self, event: messages.Event) -> Spliced:
-        parts = parts_of(event.body)
-        metadata = parts_of(parts["metadata"])
-        before = b'{"type":%b,"payload":' % parts["type"]
-        after = b',"timestamp":%b,"userId":%b' % (metadata["timestamp"], metadata.get("userId", b"null"))
-        if "id" in parts:
-            after += b',"id":%b' % parts["id"]
+        message = orjson.loads(event.body)
+        metadata = message["metadata"]
+        after = {"timestamp": metadata["timestamp"], "userId": metadata.get("userId")}
+        if "id" in message:
+            after["id"] = message["id"]
         if event.cursor is not None:
-            after += b',"offset":%d,"cursor":"%b"' % (event.offset, event.cursor.encode())
-        return before, parts["payload"], after + b"}"
+            after |= {"offset": event.offset, "cursor": event.cursor}
+        before = b'{"type":%b,"payload":' % orjson.dumps(event.type)
+        return before, payload_of(event.body), b"," + orjson.dumps(after)[1:]
 
 
 def _fields(found: Mapping[str, Any]) -> Mapping[str, Any]:

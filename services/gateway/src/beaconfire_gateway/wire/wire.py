@@ -4,7 +4,9 @@ Sessions with the same wire get the same bytes for an event. So the hub groups s
 (`entry`, `catchup_cache`).
 """
 
+from collections.abc import Iterable
 from itertools import chain
+from typing import ClassVar
 
 from beaconfire_gateway.wire.dialect import Dialect, Spliced
 from beaconfire_gateway.wire.framing import Framing
@@ -21,6 +23,9 @@ class Wire:
     """
 
     __slots__ = ("_dialect", "_framing", "_kept", "_last")
+
+    batches: ClassVar[bool] = False
+    """Whether `join` does more than to put bytes behind one another."""
 
     def __init__(self, dialect: Dialect, framing: Framing) -> None:
         self._dialect = dialect
@@ -55,6 +60,10 @@ class Wire:
     def encode_event(self, event: Event) -> Spliced:
         """An event as it goes over the wire. Ask the event itself, if it is an entry: it keeps the answer."""
         return self._framing.frame(self._dialect.event(event), event)
+
+    def join(self, events: Iterable[bytes]) -> bytes:
+        """What is written for several events, whose bytes these are."""
+        return b"".join(events)
 
     def payload_bytes(self, event: Event) -> int:
         """How long an event's payload is before it is framed."""
