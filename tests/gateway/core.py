@@ -157,12 +157,10 @@ def key(room: str) -> RoomKey:
     return found
 
 
-def open_connection(core: Gateway, offered_token: str = "") -> WebSocket:
+def open_connection(core: Gateway, offered_token: str = "", *, made: type[WebSocket] = WebSocket) -> WebSocket:
     """A connection over a socket pair; a test may read its other end, the last of `ENDS`."""
     core.door.enter("an address")
-    return WebSocket(
-        core, VERBATIM, SOCKETS[core], open_descriptor(), address="an address", offered_token=offered_token
-    )
+    return made(core, VERBATIM, SOCKETS[core], open_descriptor(), address="an address", offered_token=offered_token)
 
 
 def open_descriptor() -> int:

@@ -1,8 +1,10 @@
 """Rooms that a session joins at connect although its client did not ask for them."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,19 @@ import pytest
 
 from beaconfire.nats_server import NatsServer
 from beaconfire_gateway.process.settings import Settings
+from beaconfire_gateway.sessions.automatic_rooms import AutomaticRooms
+from beaconfire_gateway.sessions.gateway import Gateway as Core
+from beaconfire_gateway.sessions.session import State
+from beaconfire_gateway.transports.websocket import WebSocket
+from beaconfire_gateway.wire.messages import Connect
 from beaconfire_kit.events.user import MemberChanged
 from beaconfire_kit.events.workspace import ChatMessage
 from beaconfire_kit.settings import read_settings
+from beaconfire_kit.tokens import Claims
 from tests.client import Closed, SocketClient, open_socket
 from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway
+from tests.gateway.core import open_connection
 from tests.gateway.events import publish_as_auth
 
 SECRET = "0f1e2d3c4b5a69788796a5b4c3d2e1f0"
@@ -238,3 +247,22 @@ def test_realtime_namespace_joins_user_and_workspaces_unless_the_setting_says_ot
 
     assert by_default == {"socketio:/realtime": ("user:{sub}", "workspace:*")}
     assert chosen == {"plain": ("user:{sub}",)}
+
+
+class Known(WebSocket):
+    """A session that its gateway recognises: it was in this room before."""
+
+    async def recognise(self, claims: Claims, request: Connect) -> Connect:
+        return replace(request, rooms=["campaign:before"])
+
+
+async def test_recognised_session_keeps_the_rooms_that_it_had_and_joins_no_others(core: Core) -> None:
+    core.automatic_rooms = AutomaticRooms({"beaconfire.v1": ["campaign:automatic"]}, {})
+    new, known = open_connection(core), open_connection(core, made=Known)
+    for one in (new, known):
+        core.handle(one, Connect(1, token="ann"))
+        while one.state is State.CONNECTING:
+            await asyncio.sleep(0)
+
+    assert list(new.rooms) == ["campaign:automatic"]
+    assert list(known.rooms) == ["campaign:before"]

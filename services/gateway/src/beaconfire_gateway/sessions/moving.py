@@ -15,9 +15,9 @@ from itertools import chain
 from typing import Any
 
 from beaconfire_gateway.sessions.gateway import catalogue_with
-from beaconfire_gateway.sessions.requests import check_limits, narrowed, reach
 from beaconfire_gateway.sessions.room_limits import within_limits
 from beaconfire_gateway.sessions.session import Session, State
+from beaconfire_gateway.sessions.starting import check_limits, narrowed, reach
 from beaconfire_gateway.wire.messages import Connect, Degraded, RoomLeft
 from beaconfire_kit import logs
 from beaconfire_kit.errors import BeaconfireError

@@ -322,8 +322,7 @@ class Session(ABC):
 
     def hold(self) -> None:
         """Write it no event until `release`. None is lost: they come then, as far as it may hear them."""
-        if self.state is State.LIVE:
-            self._fall_behind(self.gateway.position).wait_for_queued()
+        self.pause()
         if self.behind is not None:
             self.behind.is_held = True
 
