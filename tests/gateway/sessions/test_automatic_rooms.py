@@ -155,6 +155,27 @@ async def test_automatic_rooms_count_against_the_rooms_of_a_minute(stream: NatsS
     assert end.code == 4429
 
 
+async def test_auth_is_asked_again_for_the_roots_of_a_user_only_after_a_change(
+    stream: NatsServer, auth: FakeAuth
+) -> None:
+    change = {"rootKind": "workspace", "rootId": "w2", "userId": "ann", "role": None, "membershipVersion": 2}
+    async with joining(stream, auth, {"beaconfire.v1": ["workspace:*"]}) as (gateway, client):
+        await client.connect(token := auth.token("ann"))
+        async with open_socket(gateway.url) as again:
+            same = await again.connect(token)
+        asked = [question for question in auth.asked if "rootsOf" in question]
+        del auth.members["ann"]["workspace:w2"]
+        auth.version = 2
+        await publish_as_auth(gateway, MemberChanged.model_validate(change))
+        await client.next("room.left")
+        async with open_socket(gateway.url) as later:
+            fewer = await later.connect(token)
+
+    assert len(asked) == 1
+    assert list(same["rooms"]) == ["workspace:w1", "workspace:w2"]
+    assert list(fewer["rooms"]) == ["workspace:w1"]
+
+
 async def test_revoked_user_joins_nothing(stream: NatsServer, auth: FakeAuth) -> None:
     auth.revoked.add("ann")
     async with joining(stream, auth, ALL_WORKSPACES) as (_, client):

@@ -4,8 +4,8 @@ The route of a client's message: `session` takes it, `limits` may refuse it, a h
 reply. `authorization` decides which rooms a user may hear, and `room_limits` how many. A `subscription` is the result.
 
 The route of a new client: `requests` answers its `connect` with the steps of `starting`. `automatic_rooms` names the
-rooms that it joins without asking. `catchup` sends it what it missed, and `catchup_cache` keeps the bytes for others. If
-it joins a room later, `restore` sends what it missed there.
+rooms that it joins without asking. `catchup` sends it what it missed, and `catchup_cache` keeps the bytes for others.
+If it joins a room later, `restore` sends what it missed there.
 
 The route of a slow client: its connection calls `session.full`, and `catchup` feeds the session until it is level with
 the gateway.
@@ -13,8 +13,8 @@ the gateway.
 The route of a session to another process: `moving` ends it here, and has it go on there. If the whole gateway stops,
 `goaway` tells every client when to leave.
 
-The route of an event that a service sends to rooms and sessions of its choice: `sends`. Events of the stream do not come
-through this package: see `fanout`.
+The route of an event that a service sends to rooms and sessions of its choice: `sends`. Events of the stream do not
+come through this package: see `fanout`.
 
 The session is written through a `connection`, or is its own (`sole_session`). `gateway` is what all sessions share.
 `timers`, `probes`, `offset_waiters` and `fair_queue` are how sessions wait.

@@ -61,6 +61,8 @@ MAX_KEPT = 10_000
 AFTER_OUTAGE_S = 30.0
 """After the broker was away, auth and a gateway need a while to renew the leases that ran out meanwhile."""
 MAX_ASKS = 5  # an answer out of date is asked again at once; five in a row means that auth itself is behind
+_Listed: TypeAlias = tuple[int, str, float, tuple[str, ...]]
+"""A list of roots: the token (`_mark`), their kind, when auth answered, and the roots. Remembered as an allow."""
 _Allowed: TypeAlias = tuple[int, str, float, str, str]
 """An allow: the token (`_mark`), the room, when auth answered, the root and the role. For another token auth is asked
 again, as it also answers whether it was revoked. Numbers and text cost the garbage collector nothing."""
@@ -101,6 +103,7 @@ class Authorization:
         self._hub = hub
         self._asks = asyncio.Semaphore(self._policy.asks_at_once)
         self._cache: dict[str, tuple[_Allowed, ...]] = {}  # by user
+        self._listed: dict[str, tuple[_Listed, ...]] = {}  # by user
         self._changed: dict[tuple[str, Pair], tuple[float, int]] = {}  # (user, root) → when, version
         self._ahead: dict[tuple[str, Pair], tuple[int, Role]] = {}
         """(user, root) → version and role that auth gave while changes could not be heard. They come later, out of
@@ -154,14 +157,18 @@ class Authorization:
 
     async def roots(self, claims: Claims, kind: str) -> Sequence[str]:
         """Implements `Access`. The decisions about these roots are remembered, so `decide` need not ask again."""
-        answers = await self._ask(claims, (), roots_of=kind)
+        mark = _mark(claims)
+        found = next((one[3] for one in self._known_lists(claims) if one[:2] == (mark, kind)), None)
+        if found is None:
+            found = tuple(await self._ask(claims, (), roots_of=kind))
+            self._listed[claims.user_id] = (*self._known_lists(claims), (mark, kind, time.monotonic(), found))
         self._refuse_revoked(claims)
-        return list(answers)
+        return found
 
     def member_changed(self, change: MemberChanged) -> None:
         """Apply a change of membership. Called in the stream's order."""
         root = Pair(change.root_kind, change.root_id)
-        self._cache.pop(change.user_id, None)
+        self._forget_user(change.user_id)
         self._changed[change.user_id, root] = (time.monotonic(), change.membership_version)
         role = change.role
         if (ahead := self._ahead.get((change.user_id, root))) and ahead[0] >= change.membership_version:
@@ -185,7 +192,7 @@ class Authorization:
                 session.close(BeaconfireError(errors.TOKEN_INVALID, "disconnected: get a new token and connect again"))
             return
         issued_before = revoked.issued_before.timestamp()
-        self._cache.pop(revoked.user_id, None)
+        self._forget_user(revoked.user_id)
         self._revoked[revoked.user_id] = (time.monotonic(), issued_before)
         for session in self._hub.sessions_of(revoked.user_id):
             if session.claims is not None and session.claims.issued_at < issued_before:
@@ -196,7 +203,7 @@ class Authorization:
 
         An answer with an older version does not count.
         """
-        self._cache.pop(user_id, None)
+        self._forget_user(user_id)
         self._changed[user_id, root] = (time.monotonic(), version)
         self._ahead.pop((user_id, root), None)
         mine = self._hub.sessions_of(user_id)
@@ -210,9 +217,10 @@ class Authorization:
         self._life += 1
         if user_id is None:
             self._cache.clear()
+            self._listed.clear()
             self._changed.clear()
         else:
-            self._cache.pop(user_id, None)
+            self._forget_user(user_id)
         self._ask_again(list(self._hub.all_sessions() if user_id is None else self._hub.sessions_of(user_id)), user_id)
 
     def _ask_again(self, sessions: Sequence[Session], user_id: str | None) -> None:
@@ -271,6 +279,7 @@ class Authorization:
     def let_go(self) -> None:
         """Forget everything that was allowed: auth is asked again, and tokens are checked again."""
         self._cache.clear()
+        self._listed.clear()
         _subscription.cache_clear()
         self._verifier.forget()
 
@@ -476,6 +485,15 @@ class Authorization:
             if of == mark and at > oldest
         }
 
+    def _known_lists(self, claims: Claims) -> Sequence[_Listed]:
+        oldest = time.monotonic() - CACHE_S
+        return [one for one in self._listed.get(claims.user_id, ()) if one[2] > oldest]
+
+    def _forget_user(self, user_id: str) -> None:
+        """Forget what auth has allowed a user."""
+        self._cache.pop(user_id, None)
+        self._listed.pop(user_id, None)
+
     def _refuse_revoked(self, claims: Claims) -> None:
         revoked = self._revoked.get(claims.user_id)
         if revoked is not None and claims.issued_at < revoked[1]:
@@ -488,6 +506,9 @@ class Authorization:
         for user_id, rooms in list(self._cache.items()):
             if all(now - at > CACHE_S for _, _, at, _, _ in rooms):
                 del self._cache[user_id]
+        for user_id, lists in list(self._listed.items()):
+            if all(now - one[2] > CACHE_S for one in lists):
+                del self._listed[user_id]
 
 
 def _mark(claims: Claims) -> int:
