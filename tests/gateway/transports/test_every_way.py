@@ -18,7 +18,7 @@ from tests.fakes import FakeAuth
 from tests.gateway.conftest import Gateway, running_gateway, settlement
 from tests.gateway.events import member, publish_as_auth
 from tests.gateway.slow_clients import slow_sessions
-from tests.gateway.transports.ways import ROOM, WAYS, Refused, Way
+from tests.gateway.transports.ways import ROOM, WAYS, Heard, Refused, Visitor, Way
 
 OURS, FOREIGN = "https://app.example", "https://evil.example"
 every_way = pytest.mark.parametrize("way", WAYS, ids=str)
@@ -40,6 +40,19 @@ async def _gateway(stream: NatsServer, auth: FakeAuth, way: Way) -> AsyncIterato
     """A gateway with the settings it is shipped with, for pages of one origin."""
     async with running_gateway(stream, auth, transport=way.transport, allowed_origins=(OURS,)) as gateway:
         yield gateway
+
+
+async def there(gateway: Gateway) -> None:
+    """Wait until one client is there. A client that polls is there while it waits."""
+    while (await gateway.stats())["clients"] != 1:
+        pass
+
+
+async def waiting_for(gateway: Gateway, visitor: Visitor, kind: str) -> "asyncio.Task[Heard]":
+    """Let the only client wait for a message of a kind."""
+    task = asyncio.create_task(visitor.next(kind))
+    await there(gateway)
+    return task
 
 
 # Origin and CORS.
@@ -124,9 +137,10 @@ async def test_connection_ends_when_its_token_does(gateway: Gateway, way: Way) -
 async def test_removed_member_is_told_and_hears_nothing_more(gateway: Gateway, way: Way) -> None:
     gateway.auth.members["viewer"]["campaign:c2"] = "viewer"
     async with way.open(gateway.url, gateway.auth.token("viewer"), [ROOM, "campaign:c2"]) as visitor:
+        leaving = await waiting_for(gateway, visitor, "room.left")
         gateway.auth.members["viewer"], gateway.auth.version = {"campaign:c2": "viewer"}, 2
         await publish_as_auth(gateway, member("viewer", None))
-        left = await visitor.next("room.left")
+        left = await leaving
         await gateway.publish(settlement("secret"))
         await gateway.publish(settlement("open", "c2"))
         heard = await visitor.settlements(1)
@@ -144,6 +158,7 @@ async def test_connection_beyond_a_users_limit_is_refused(stream: NatsServer, au
     few = {"transport": way.transport, "max_sessions_per_user": 1, "max_sessions_per_address": 100}
     async with running_gateway(stream, auth, **few) as gateway:
         async with way.open(gateway.url, auth.token("viewer")) as first, first.reading():
+            await there(gateway)
             with pytest.raises(Refused) as refused:
                 async with way.open(gateway.url, auth.token("viewer")):
                     pass
@@ -161,8 +176,8 @@ async def test_connection_beyond_a_users_limit_is_refused(stream: NatsServer, au
 async def test_user_that_connects_too_often_is_refused(stream: NatsServer, auth: FakeAuth, way: Way) -> None:
     few = {"transport": way.transport, "messages_per_minute_per_user": 3}
     async with running_gateway(stream, auth, **few) as gateway:
-        for _ in range(3):
-            async with way.open(gateway.url, auth.token("viewer")):
+        for number in range(3):
+            async with way.open(gateway.url, auth.token("viewer"), [f"{ROOM}/settlement:s{number}"]):
                 pass
         with pytest.raises(Refused) as refused:
             async with way.open(gateway.url, auth.token("viewer")):
@@ -247,7 +262,7 @@ async def test_client_that_does_not_read_gets_everything_later_and_delays_no_oth
             heard = await slow.settlements(len(names))
 
     assert first == ["s199"]
-    assert lagging != before
+    assert (lagging != before) is way.over.stays
     assert heard == names
 
 
@@ -337,9 +352,10 @@ async def test_ephemeral_event_leaves_the_cursor_where_it_is(gateway: Gateway, w
         await gateway.publish(settlement("one"))
         await visitor.settlements(1)
         before = visitor.cursor
+        hearing = await waiting_for(gateway, visitor, "event")
         envelope = Envelope(typing, Metadata(source="api"))
         await gateway.publisher.publish(envelope.subject, envelope.encode())
-        heard = await visitor.next()
+        heard = await hearing
         after = visitor.cursor
     await gateway.publish(settlement("two"))
     async with way.open(gateway.url, gateway.auth.token("viewer"), cursor=after) as visitor:

@@ -108,11 +108,14 @@ class Over:
     """A browser asks before a page of another origin may use it (CORS)."""
     takes_body: bool = False
     """Its first request may be a POST."""
+    stays: bool = True
+    """Its session lasts while its client does nothing."""
 
 
 SOCKET = Over()
 POLLED = Over(crosses_origins=True)
 OVER_HTTP = Over(speaks=False, crosses_origins=True, takes_body=True)
+OVER_POLLS = Over(speaks=False, crosses_origins=True, takes_body=True, stays=False)
 
 
 @dataclass(frozen=True)
@@ -214,9 +217,13 @@ class NativeVisitor(SocketVisitor):
 
     async def _heard(self, text: str) -> list[Heard]:
         frame = json.loads(text)
-        epoch = (self.cursor or frame.get("cursor", "")).partition(":")[0]
-        at = f"{epoch}:{frame['offset']}" if "offset" in frame else frame.get("cursor", "")
-        return [Heard(frame["type"], frame.get("event", frame), at)]
+        return [native_heard(frame, self.cursor.partition(":")[0])]
+
+
+def native_heard(message: Mapping[str, Any], epoch: str) -> Heard:
+    """Read a message of the native protocol. An event has its offset in this epoch."""
+    at = f"{epoch}:{message['offset']}" if "offset" in message else message.get("cursor", "")
+    return Heard(message["type"], message.get("event", message), at)
 
 
 class Native(Way):
@@ -336,6 +343,57 @@ class EventStream(Way):
                 raise Refused(answer.status, await error_of(answer))
             visitor = StreamVisitor(answer)
             await visitor.next("connection.ack")
+            yield visitor
+
+
+# Long polls.
+
+
+class PollVisitor(Visitor):
+    """A client of `/poll`. It has no session between two polls."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str, query: Mapping[str, str]) -> None:
+        super().__init__()
+        self._http = http
+        self._url = url
+        self._query = dict(query)
+
+    async def _read(self) -> list[Heard]:
+        try:
+            async with self._http.get(self._url, params=self._query) as answer:
+                if answer.status == 503:
+                    raise Refused(CLOSED, {})
+                if answer.status != 200:
+                    raise Refused(answer.status, await error_of(answer))
+                body = await answer.json()
+        except aiohttp.ClientConnectionError:  # the process has ended
+            raise Refused(CLOSED, {}) from None
+        self._query["cursor"] = body["cursor"]
+        epoch = body["cursor"].partition(":")[0]
+        heard = [native_heard(one, epoch) for one in body["messages"]]
+        return [*heard, Heard("position", {}, body["cursor"])]
+
+
+class Poll(Way):
+    @asynccontextmanager
+    async def _open(
+        self,
+        url: str,
+        token: str,
+        rooms: Sequence[str],
+        cursor: str | None,
+        types: Sequence[str] | None,
+        headers: dict[str, str],
+    ) -> AsyncIterator[Visitor]:
+        query = {"rooms": ",".join(rooms)}
+        query |= {} if types is None else {"types": ",".join(types)}
+        query |= {} if cursor is None else {"cursor": cursor}
+        headers |= {"Authorization": f"Bearer {token}"} if token else {}
+        async with aiohttp.ClientSession(headers=headers) as http:
+            visitor = PollVisitor(http, f"{url}{self.path}", query)
+            await visitor.next("connection.ack")
+            if cursor is None:
+                await visitor.next("position")
             yield visitor
 
 
@@ -487,6 +545,8 @@ def _ways() -> Iterator[Way]:
         yield EventStream(f"sse{name}", transport, path="/sse", says=STATUSES, ends=CLOSES, over=OVER_HTTP)
         connect_errors = {**CLOSES, "token_invalid": CONNECT_ERROR}
         yield SocketIO(f"socketio{name}", transport, path=SOCKETIO, query=ENGINE, says=connect_errors, ends=ends)
+    poll_ends = {**STATUSES, "unavailable": CLOSED}
+    yield Poll("poll", path="/poll", says=STATUSES, ends=poll_ends, over=OVER_POLLS)
     polling_says = {**POLLING_ENDS, "token_invalid": CONNECT_ERROR}
     yield SocketIOPolling(
         "socketio over polling", path=SOCKETIO, query=POLLING, says=polling_says, ends=POLLING_ENDS, over=POLLED
