@@ -113,7 +113,7 @@ class NpmClient:
         self._driver.command(self._number, "emit", name=name, args=args, ack=None)
 
     async def ask(self, name: str, *args: Any) -> Any:
-        """Emit with an acknowledgement, and return its first argument."""
+        """Emit with an acknowledgement, and return its last argument: the only one, unless the client may time out."""
         ack = next(self._acks)
         self._driver.command(self._number, "emit", name=name, args=args, ack=ack)
         return await self._answer(ack)
@@ -129,7 +129,7 @@ class NpmClient:
             while True:
                 for what in self.seen:
                     if what["got"] == "ack" and what["ack"] == ack:
-                        return what["answer"][0]
+                        return what["answer"][-1]
                 self._arrived.clear()
                 await self._arrived.wait()
 

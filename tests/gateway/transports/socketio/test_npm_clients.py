@@ -153,6 +153,19 @@ async def test_event_with_binary_data_is_received_whole(gateway: Gateway, driver
     assert (await client.ask("subscribe_campaign", "c1"))["success"] is True
 
 
+async def test_client_that_sends_again_until_it_is_answered_joins_once(gateway: Gateway, driver: Driver) -> None:
+    """With `retries`, a client sends one event at a time, and also what it emitted before it connected."""
+    client = driver.open(gateway.url, auth={"token": gateway.auth.token("viewer")}, retries=3, ackTimeout=10_000)
+    answers = await asyncio.gather(*(client.ask("subscribe_campaign", "c1") for _ in range(3)))
+    await gateway.publish(settlement("first"))
+    await gateway.publish(settlement("second"))
+    await client.event("settlement_updated")
+    await client.event("settlement_updated")
+
+    assert [answer["success"] for answer in answers] == [True, True, True]
+    assert [payload["settlementId"] for payload, _ in client.events("settlement_updated")] == ["first", "second"]
+
+
 @pytest.mark.parametrize("name", ["presence.update", "typing.start", "typing.stop"])
 async def test_presence_and_typing_are_accepted(gateway: Gateway, driver: Driver, name: str) -> None:
     """They have no effect yet."""
