@@ -60,7 +60,7 @@ async def test_client_of_the_page_subscribes_reloads_and_hears_events(gateway: G
 
 async def test_first_client_of_the_reference_subscribes_and_hears_events(gateway: Gateway, tmp_path: Path) -> None:
     """docs/reference/socketio.md"""
-    [code] = [one.text for one in blocks("docs/reference/socketio.md") if one.language == "js"]
+    code = next(one.text for one in blocks("docs/reference/socketio.md") if one.language == "js")
     whole = code.replace("http://127.0.0.1:8080", gateway.url) + "\nconst token = process.env.TOKEN;\n"
     async with running(whole, tmp_path, TOKEN=gateway.auth.token("viewer")) as output:
         assert await line_of(output) == "true undefined"

@@ -70,5 +70,5 @@ def echo(session: Session, incoming: Incoming) -> None:
 def echo_connection(gateway: Gateway, carrier: EngineCarrier, sid: str, /, *, address: str) -> SocketIOConnection:
     """Make the connection of a client of this application, which has the namespaces `/` and `/custom`."""
     gateway.handle = echo
-    namespaces = Namespaces(gateway, ("/custom",), EchoDialect)
+    namespaces = Namespaces(gateway, None, ("/custom",), EchoDialect)
     return SocketIOConnection(gateway, carrier, sid, namespaces, address=address, offered_token="")

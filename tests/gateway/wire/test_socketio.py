@@ -177,7 +177,7 @@ ANSWERS = {"campaign:c1": RoomAnswer(), "campaign:c2": RoomAnswer(error=FORBIDDE
         (Reply(7, "ping"), '37[{"success":true}]'),
         (
             Reply(7, "subscribe", {"campaign:c1": RoomAnswer()}, "e:1"),
-            '37[{"success":true,"rooms":{"campaign:c1":{"success":true}},"cursor":"e:1"}]',
+            '2["beaconfire:position","e:1"]\x1e37[{"success":true,"rooms":{"campaign:c1":{"success":true}},"cursor":"e:1"}]',
         ),
         (
             Reply(7, "subscribe", ANSWERS),

@@ -105,10 +105,12 @@ async def test_each_subscription_is_answered_with_success_or_an_error(gateway: G
 
 async def test_client_hears_nothing_of_a_room_that_it_left(gateway: Gateway, driver: Driver) -> None:
     """`unsubscribe_campaign` is answered when that is so."""
-    client = await connected(driver, gateway)
+    client, other = await connected(driver, gateway), await connected(driver, gateway)
     await client.ask("subscribe_campaign", "c1")
+    await other.ask("subscribe_campaign", "c1")
     answer = await client.ask("unsubscribe_campaign", "c1")
     await gateway.publish(settlement("missed"))
+    await other.event("settlement_updated")
     await client.ask("subscribe_campaign", "c1")
     await gateway.publish(settlement("heard"))
 

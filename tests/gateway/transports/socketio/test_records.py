@@ -1,6 +1,7 @@
 """The records that recover Socket.IO sessions, at a real broker: found anywhere, never older than what was answered."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -25,11 +26,16 @@ class Client:
         self.rooms: dict[str, Sequence[str] | None] = {name.replace("_", ":"): types for name, types in rooms.items()}
         self.was_replaced = False
 
-    def record(self) -> Record:
-        return Record("public", "/", "ann", self.rooms, self.id)
+    def wanted_rooms(self) -> dict[str, Sequence[str] | None]:
+        return dict(self.rooms)
 
     def make_way(self) -> None:
         self.was_replaced = True
+
+
+async def started(gateway: Recovery, client: Client) -> Kept:
+    """Store the record of a client that is new."""
+    return await gateway.begin(client, namespace="/", user_id="ann")
 
 
 def anybody(_record: Record) -> bool:
@@ -52,85 +58,77 @@ async def take_stream_away(server: NatsServer) -> None:
 async def test_another_gateway_finds_the_rooms_and_types_of_a_record(stream: NatsServer) -> None:
     client = Client("s1", campaign_c1=None, workspace_w1=["issue.created"])
     async with gateways(stream, 2) as (first, second):
-        kept = Kept(client)
-        await first.keep(kept)
+        kept = await started(first, client)
         found = await second.recover(kept.pid, Client("s2"), anybody)
 
     assert found is not None
-    record, _ = found
-    assert (record.sid, record.namespace, record.user_id, record.session_id) == ("public", "/", "ann", "s1")
+    record = found.record
+    assert (record.sid, record.namespace, record.user_id) == ("s1", "/", "ann")
     assert record.rooms == {"campaign:c1": None, "workspace:w1": ["issue.created"]}
 
 
 async def test_record_has_the_rooms_of_the_last_write(stream: NatsServer) -> None:
     client = Client("s1", campaign_c1=None)
     async with gateways(stream, 2) as (first, second):
-        kept = Kept(client)
-        await first.keep(kept)
+        kept = await started(first, client)
         client.rooms = {"campaign:c2": None}
         await first.keep(kept)
         found = await second.recover(kept.pid, Client("s2"), anybody)
 
     assert found is not None
-    assert found[0].rooms == {"campaign:c2": None}
+    assert found.record.rooms == {"campaign:c2": None}
 
 
 @pytest.mark.parametrize("pid", ["", "a" * 22, "a.b", "*", ">", "a" * 500, "committed", "äöü" * 8])
 async def test_unknown_secret_recovers_nothing(stream: NatsServer, pid: str) -> None:
     async with gateways(stream, 1) as (one,):
-        await one.keep(Kept(Client("s1", campaign_c1=None)))
+        await started(one, Client("s1", campaign_c1=None))
 
         assert await one.recover(pid, Client("s2"), anybody) is None
 
 
 async def test_record_of_another_user_stays_as_it_is(stream: NatsServer) -> None:
     async with gateways(stream, 2) as (first, second):
-        kept = Kept(Client("s1", campaign_c1=None))
-        await first.keep(kept)
+        kept = await started(first, Client("s1", campaign_c1=None))
         refused = await second.recover(kept.pid, Client("s2"), lambda record: record.user_id == "bob")
         again = await second.recover(kept.pid, Client("s3"), lambda record: record.user_id == "ann")
 
     assert refused is None
     assert again is not None
-    assert again[0].session_id == "s1"
+    assert again.record.sid == "s1"
 
 
 async def test_gateway_with_a_dead_connection_cannot_replace_the_record_of_the_new_one(stream: NatsServer) -> None:
     """It notices when it refreshes the record, and ends its own session."""
     old, new = Client("s1", campaign_c1=None), Client("s2", campaign_c1=None, campaign_c2=None)
     async with gateways(stream, 3, refresh_s=0) as (first, second, third):
-        kept = Kept(old)
-        await first.keep(kept)
+        kept = await started(first, old)
         found = await second.recover(kept.pid, new, anybody)
         assert found is not None
-        await second.keep(found[1])
+        await second.keep(found)
         await first.refresh()
         last = await third.recover(kept.pid, Client("s3"), anybody)
 
     assert old.was_replaced
     assert not new.was_replaced
     assert last is not None
-    assert set(last[0].rooms) == {"campaign:c1", "campaign:c2"}
+    assert set(last.record.rooms) == {"campaign:c1", "campaign:c2"}
 
 
 async def test_client_recovers_again_and_again_between_gateways(stream: NatsServer) -> None:
     async with gateways(stream, 2) as both:
-        kept = Kept(Client("s0", campaign_c1=None))
-        await both[0].keep(kept)
-        pid = kept.pid
+        pid = (await started(both[0], Client("s0", campaign_c1=None))).pid
         for number in range(1, 7):
             found = await both[number % 2].recover(pid, Client(f"s{number}", campaign_c1=None), anybody)
 
             assert found is not None
-            assert found[0].session_id == f"s{number - 1}"
-            assert found[1].pid == pid
+            assert found.record.sid == "s0"
+            assert found.pid == pid
 
 
 async def test_record_stays_when_its_connection_is_lost_and_ends_when_its_client_leaves(stream: NatsServer) -> None:
     async with gateways(stream, 2) as (first, second):
-        lost, left = Kept(Client("s1")), Kept(Client("s2"))
-        for kept in (lost, left):
-            await first.keep(kept)
+        lost, left = await started(first, Client("s1")), await started(first, Client("s2"))
         first.release(lost)
         await first.forget(left)
 
@@ -142,8 +140,7 @@ async def test_lost_connection_is_not_written_again(stream: NatsServer) -> None:
     """Its rooms are gone by then: the record would have none."""
     client = Client("s1", campaign_c1=None)
     async with gateways(stream, 2, refresh_s=0) as (first, second):
-        kept = Kept(client)
-        await first.keep(kept)
+        kept = await started(first, client)
         first.release(kept)
         client.rooms = {}
         await first.refresh()
@@ -151,13 +148,12 @@ async def test_lost_connection_is_not_written_again(stream: NatsServer) -> None:
         found = await second.recover(kept.pid, Client("s2"), anybody)
 
     assert found is not None
-    assert set(found[0].rooms) == {"campaign:c1"}
+    assert set(found.record.rooms) == {"campaign:c1"}
 
 
 async def test_records_are_refreshed_before_they_end(stream: NatsServer) -> None:
     async with gateways(stream, 1, refresh_s=0) as (one,), connected(stream, "gateway") as nc:
-        kept = Kept(Client("s1", campaign_c1=None))
-        await one.keep(kept)
+        kept = await started(one, Client("s1", campaign_c1=None))
         first = await KeyValue(nc, SOCKETIO_SESSIONS).last(kept.pid)
         await one.refresh()
         second = await KeyValue(nc, SOCKETIO_SESSIONS).last(kept.pid)
@@ -171,8 +167,7 @@ async def test_records_are_refreshed_before_they_end(stream: NatsServer) -> None
 
 async def test_fresh_record_is_not_written_again(stream: NatsServer) -> None:
     async with gateways(stream, 1) as (one,), connected(stream, "gateway") as nc:
-        kept = Kept(Client("s1"))
-        await one.keep(kept)
+        kept = await started(one, Client("s1"))
         await one.refresh()
         last = await KeyValue(nc, SOCKETIO_SESSIONS).last(kept.pid)
 
@@ -183,8 +178,7 @@ async def test_fresh_record_is_not_written_again(stream: NatsServer) -> None:
 async def test_without_the_bucket_nothing_is_recovered_and_nothing_else_fails(stream: NatsServer) -> None:
     await take_stream_away(stream)
     async with gateways(stream, 1) as (one,):
-        kept = Kept(Client("s1", campaign_c1=None))
-        await one.keep(kept)
+        kept = await started(one, Client("s1", campaign_c1=None))
         await one.keep(kept)
         await one.forget(kept)
 
@@ -194,8 +188,7 @@ async def test_without_the_bucket_nothing_is_recovered_and_nothing_else_fails(st
 async def test_rooms_that_cannot_be_stored_over_older_ones_are_refused(stream: NatsServer) -> None:
     """The client would come back to the older ones, and miss events without knowing."""
     async with gateways(stream, 1) as (one,):
-        kept = Kept(Client("s1", campaign_c1=None))
-        await one.keep(kept)
+        kept = await started(one, Client("s1", campaign_c1=None))
         await take_stream_away(stream)
 
         with pytest.raises(BeaconfireError, match="try again") as refused:
@@ -207,10 +200,8 @@ async def test_rooms_that_cannot_be_stored_over_older_ones_are_refused(stream: N
 async def test_write_whose_answer_was_lost_is_not_taken_for_anothers(stream: NatsServer) -> None:
     client = Client("s1", campaign_c1=None)
     async with gateways(stream, 2) as (first, second):
-        kept = Kept(client)
         await asyncio.to_thread(stream.freeze)
-        with pytest.raises(BeaconfireError, match="try again"):
-            await first.keep(kept)
+        kept = await started(first, client)
         await asyncio.to_thread(stream.thaw)
         client.rooms["campaign:c2"] = None
         await first.keep(kept)
@@ -218,13 +209,12 @@ async def test_write_whose_answer_was_lost_is_not_taken_for_anothers(stream: Nat
 
     assert not client.was_replaced
     assert found is not None
-    assert set(found[0].rooms) == {"campaign:c1", "campaign:c2"}
+    assert set(found.record.rooms) == {"campaign:c1", "campaign:c2"}
 
 
 async def test_bucket_that_is_made_again_gets_the_records_of_living_sessions(stream: NatsServer) -> None:
     async with gateways(stream, 2) as (first, second), connected(stream, "setup") as setup:
-        kept = Kept(Client("s1", campaign_c1=None))
-        await first.keep(kept)
+        kept = await started(first, Client("s1", campaign_c1=None))
         await take_stream_away(stream)
         await BUCKET.declare(setup, replicas=1)
         first.broker_is_back()
@@ -237,10 +227,8 @@ async def test_record_from_before_a_restart_of_the_only_broker_counts_once_it_is
     stream: NatsServer,
 ) -> None:
     """A single broker writes records late. After a crash, it may have an older one than the last."""
-    kept, other = Kept(Client("s1", campaign_c1=None)), Kept(Client("s2", campaign_c1=None))
     async with gateways(stream, 1) as (first,):
-        await first.keep(kept)
-        await first.keep(other)
+        kept, other = await started(first, Client("s1")), await started(first, Client("s2"))
         first.release(other)  # as if its gateway had been killed
         await asyncio.to_thread(stream.stop)
         await asyncio.to_thread(stream.start)
@@ -261,9 +249,26 @@ async def test_record_from_before_a_restart_of_the_only_broker_counts_once_it_is
 async def test_session_with_too_many_rooms_starts_over_and_does_not_come_back_to_fewer(stream: NatsServer) -> None:
     client = Client("s1", campaign_c1=None)
     async with gateways(stream, 2) as (first, second):
-        kept = Kept(client)
-        await first.keep(kept)
+        kept = await started(first, client)
         client.rooms = {f"campaign:{number:064}": None for number in range(1_000)}
         await first.keep(kept)
 
         assert await second.recover(kept.pid, Client("s2"), anybody) is None
+
+
+async def test_record_goes_on_in_the_process_that_its_session_moved_to(stream: NatsServer) -> None:
+    """The process that it left does not write it any more, even if it has just begun to."""
+    here, there = Client("s1", campaign_c1=None), Client("s1", campaign_c1=None, campaign_c2=None)
+    async with gateways(stream, 3, refresh_s=0) as (first, second, third):
+        left = await started(first, here)
+        packed = json.loads(json.dumps(left.pack()))
+        first.release(left)
+        moved = second.adopt(there, packed)
+        await second.keep(moved)
+        await second.refresh()
+        found = await third.recover(left.pid, Client("s2"), anybody)
+
+    assert not here.was_replaced
+    assert not there.was_replaced
+    assert found is not None
+    assert set(found.record.rooms) == {"campaign:c1", "campaign:c2"}

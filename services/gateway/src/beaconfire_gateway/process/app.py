@@ -39,6 +39,7 @@ from beaconfire_gateway.transports.handshake import Handshake
 from beaconfire_gateway.transports.poll import LongPolls
 from beaconfire_gateway.transports.socketio.door import Door
 from beaconfire_gateway.transports.socketio.namespaces import Namespaces
+from beaconfire_gateway.transports.socketio.recovery import Recovery
 from beaconfire_gateway.transports.socketio.relay import Relay
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.transports.sse import EVENT_SOURCES, Sse, for_event_sources
@@ -128,6 +129,7 @@ class _Process:
         self._asked: set[asyncio.Task[None]] = set()
         self._intake: Intake | None = None
         self._relay: Relay | None = None
+        self._recovery: Recovery | None = None
         self._doors: Mapping[str, Handler] = {}
         self._gateway: Gateway | None = None
 
@@ -234,7 +236,8 @@ class _Process:
         )
         self._relay = Relay(nc, gateway.process_id, spawn=self._spawn)
         await self._relay.subscribe()
-        self._doors = self._open_doors(gateway, nc, self._relay, sockets)
+        recovery = self._recovery = Recovery(nc)
+        self._doors = self._open_doors(gateway, nc, self._relay, recovery, sockets)
         await revisions.subscribe()
         await nc.subscribe_direct(f"{broker.EPHEMERAL_PREFIX}>", delivery.deliver_ephemeral)
         await nc.subscribe_direct(broker.SENT, delivery.deliver_sent)
@@ -246,6 +249,7 @@ class _Process:
             tasks.create_task(authorization.confirm(), name="doubts")
             tasks.create_task(auth.watch(), name="watch the broker")
             tasks.create_task(self._relay.run(), name="other processes")
+            tasks.create_task(recovery.run(), name="records of Socket.IO sessions")
             held_s = (
                 max(settings.heartbeat_s, settings.plain_ping_s) + 3
             )  # by the timers, which are a second or two late
@@ -253,14 +257,14 @@ class _Process:
             tasks.create_task(_check(delivery), name="unchecked events")
 
     def _open_doors(
-        self, gateway: Gateway, nc: DirectClient, relay: Relay, sockets: Sockets | None
+        self, gateway: Gateway, nc: DirectClient, relay: Relay, recovery: Recovery, sockets: Sockets | None
     ) -> Mapping[str, Handler]:
         """The handler of each of `TRANSPORTS`. Without `sockets`, aiohttp serves the clients."""
         settings = self._settings
         admission = Admission(gateway, allowed_origins=settings.allowed_origins, addresses=ClientAddresses(settings))
         opening = WebSocketOpening(gateway, admission, sockets=sockets, max_buffer_bytes=settings.max_buffer_bytes)
         compression = settings.compression and sockets is not None
-        namespaces = Namespaces(gateway, settings.socketio_namespaces)
+        namespaces = Namespaces(gateway, recovery, settings.socketio_namespaces)
         socketio = Door(gateway, admission, opening, relay, namespaces.connect, namespaces.adopt)
         sse = Sse(gateway, admission, Tickets(nc), sockets=sockets, max_buffer_bytes=settings.max_buffer_bytes)
         polls = LongPolls(gateway, admission, max_buffer_bytes=settings.max_buffer_bytes)
@@ -293,6 +297,8 @@ class _Process:
     async def _reconnected(self) -> None:
         if self._intake is not None:
             self._intake.reconnected()
+        if self._recovery is not None:
+            self._recovery.broker_is_back()
         if self._relay is not None:
             self._relay.reconnected()
 

@@ -136,6 +136,8 @@ class Ack:
     """Whether events may be late because the broker does not answer."""
     rooms: Mapping[str, RoomAnswer]
     """By the name the client used."""
+    recovery_secret: str = ""
+    """What a client sends to recover the session, if it cannot name its rooms (ADR 50)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,12 +103,15 @@ class SocketIO:
 
     def _ack(self, message: messages.Ack) -> bytes:
         """Two packets. The event gives a client a cursor before there is any event, so that it can recover at once."""
-        welcome = encode_connect(self.namespace, {"sid": message.session_id})
+        secret = {"pid": message.recovery_secret} if message.recovery_secret else {}
+        welcome = encode_connect(self.namespace, {"sid": message.session_id, **secret})
         return welcome + SEPARATOR + self._emit("ack", _fields(message), message.cursor)
 
     def _reply(self, message: messages.Reply) -> bytes:
+        """Two packets after `subscribe`. A client that recovers begins no earlier than its newest room did."""
+        place = b"" if message.cursor is None else self._position(messages.Position(message.cursor))
         if not isinstance(message.id, int):
-            return b""
+            return place
         rooms = message.rooms or {}
         refused = [(name, answer.error) for name, answer in rooms.items() if answer.error is not None]
         fields = _fields(message)
@@ -116,7 +119,8 @@ class SocketIO:
             name, error = refused[0]
             text = error.message if len(rooms) == 1 else f"{name}: {error.message}"
             fields |= {"success": False, "error": text, "code": error.code.code}
-        return encode_ack(self.namespace, message.id, fields)
+        answer = encode_ack(self.namespace, message.id, fields)
+        return place + SEPARATOR + answer if place else answer
 
     def _refusal(self, message: messages.Refusal | messages.Error) -> bytes:
         body = message.error.body()

@@ -14,14 +14,15 @@ from typing import Any
 
 from aiohttp import web
 
-from beaconfire_gateway.sessions.connection import SharedConnection
 from beaconfire_gateway.sessions.gateway import Gateway
 from beaconfire_gateway.sessions.moving import Moved, unpack
 from beaconfire_gateway.sessions.session import Session, State
 from beaconfire_gateway.sessions.timers import Call
 from beaconfire_gateway.transports.admission import offered_token
 from beaconfire_gateway.transports.socketio.connection import EngineCarrier, EngineConnection
-from beaconfire_gateway.wire.engineio import SEPARATOR, InvalidPacket, MessagePackets, message
+from beaconfire_gateway.transports.socketio.recovery import Recovery
+from beaconfire_gateway.transports.socketio.session import Namespace, SocketIOSession
+from beaconfire_gateway.wire.engineio import SEPARATOR, InvalidPacket, message
 from beaconfire_gateway.wire.messages import Error, InvalidMessage
 from beaconfire_gateway.wire.socketio import MAIN, SocketIO
 from beaconfire_gateway.wire.socketio_packets import (
@@ -31,26 +32,22 @@ from beaconfire_gateway.wire.socketio_packets import (
     encode_connect_error,
     encode_disconnect,
 )
-from beaconfire_gateway.wire.wire import Wire
 from beaconfire_kit import errors
 from beaconfire_kit.errors import BeaconfireError, Retry
-
-
-class Namespace:
-    """What all sessions of a namespace share."""
-
-    def __init__(self, dialect: SocketIO) -> None:
-        self.name = dialect.namespace
-        self.dialect = dialect
-        self.wire = Wire(dialect, MessagePackets())
 
 
 class Namespaces:
     """The namespaces that a gateway serves. The main one is always there. `speaks` makes the dialect of each."""
 
-    def __init__(self, gateway: Gateway, names: tuple[str, ...], speaks: Callable[[str], SocketIO] = SocketIO) -> None:
+    def __init__(
+        self,
+        gateway: Gateway,
+        recovery: Recovery | None,
+        names: tuple[str, ...],
+        speaks: Callable[[str], SocketIO] = SocketIO,
+    ) -> None:
         self._gateway = gateway
-        self._by_name = {name: Namespace(speaks(name)) for name in (MAIN, *names)}
+        self._by_name = {name: Namespace(speaks(name), recovery) for name in (MAIN, *names)}
 
     def get(self, name: str) -> Namespace | None:
         return self._by_name.get(name)
@@ -94,26 +91,6 @@ class Incomplete:
     def data(self) -> bytes:
         """The packet, and its attachments in Base64 behind it."""
         return SEPARATOR.join(self._parts)
-
-
-class SocketIOSession(Session):
-    """A client in one namespace."""
-
-    __slots__ = ("_connection", "namespace")
-
-    def __init__(self, connection: "SocketIOConnection", namespace: Namespace) -> None:
-        self._connection = connection
-        self.namespace = namespace
-        super().__init__(
-            connection.gateway,
-            namespace.wire,
-            address=connection.address,
-            offered_token=connection.offered_token,
-        )
-
-    @property
-    def connection(self) -> SharedConnection:
-        return self._connection
 
 
 class SocketIOConnection(EngineConnection):
@@ -176,6 +153,7 @@ class SocketIOConnection(EngineConnection):
             self.spend_control()
             del self._namespaces[name]
             session.lost()
+            self.gateway.spawn(session.forget())
         else:
             self.spend_control()  # an acknowledgement: the gateway asks for none
 
@@ -188,7 +166,7 @@ class SocketIOConnection(EngineConnection):
         if namespace is None:
             self.write(message(encode_connect_error(name, "Invalid namespace")))
             return
-        session = self._namespaces[name] = SocketIOSession(self, namespace)
+        session = self._namespaces[name] = SocketIOSession(self, namespace, auth, offered_token=self.offered_token)
         try:
             request = namespace.dialect.decode_connect(auth)
         except InvalidMessage as problem:
@@ -200,23 +178,26 @@ class SocketIOConnection(EngineConnection):
 
     async def pack(self) -> dict[str, Any] | None:
         names = {session.id: name for name, session in self._namespaces.items() if session is not None}
+        records = {session.id: session.packed_record() for session in self._namespaces.values() if session is not None}
         packed = await super().pack()
         return packed and {
             **packed,
             "namespaces": [names[one["id"]] for one in packed["sessions"]],
+            "records": [records[one["id"]] for one in packed["sessions"]],
             "putOut": [name for name, session in self._namespaces.items() if session is None],
             "incomplete": self._incomplete and self._incomplete.data.decode(),
         }
 
     def unpack(self, packed: Mapping[str, Any]) -> None:
         self._namespaces = dict.fromkeys(packed["putOut"])
-        for name, moved in zip(packed["namespaces"], packed["sessions"], strict=True):
+        for name, moved, record in zip(packed["namespaces"], packed["sessions"], packed["records"], strict=True):
             namespace = self._served.get(name)
             if namespace is None:  # the gateways are being configured anew
                 self._put_out(name)
                 self._namespaces[name] = None
             else:
-                session = self._namespaces[name] = SocketIOSession(self, namespace)
+                session = self._namespaces[name] = SocketIOSession(self, namespace, {}, offered_token="")
+                session.adopt_record(record)
                 unpack(session, Moved.decode(moved))
         if packed["incomplete"] is not None:
             packet, *attachments = packed["incomplete"].encode().split(SEPARATOR)
@@ -227,7 +208,9 @@ class SocketIOConnection(EngineConnection):
     # Its end.
 
     def ended(self, session: Session) -> None:
+        assert isinstance(session, SocketIOSession)
         super().ended(session)
+        session.release_record()
         if not self.sessions:
             self._idle_since = self.gateway.timers.now
             self._watch_idle()

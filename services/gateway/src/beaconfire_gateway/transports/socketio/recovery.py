@@ -56,13 +56,13 @@ class Record:
     """What a client comes back to."""
 
     sid: str
-    """The session's id, as the client knows it."""
+    """The session's id, which the client keeps when it comes back."""
     namespace: str
     user_id: str
     rooms: Mapping[str, Sequence[str] | None]
     """The wanted event types by room, as the client named it. None: every type."""
-    session_id: str
-    """The session that it is of, as gateways know it."""
+    owner: str
+    """The connection that it is of."""
     broker: str = ""
     """Which start of the broker stored it (`broker_start`)."""
 
@@ -82,8 +82,8 @@ class Recoverable(Protocol):
 
     id: str
 
-    def record(self) -> Record:
-        """Return what its client would come back to now."""
+    def wanted_rooms(self) -> Mapping[str, Sequence[str] | None]:
+        """Return the rooms that its client would come back to now, as in `Record.rooms`."""
         ...
 
     def make_way(self) -> None:
@@ -92,13 +92,14 @@ class Recoverable(Protocol):
 
 
 class Kept:
-    """The record of a session, as this gateway knows it."""
+    """The record of a session, as the gateway of its connection knows it."""
 
-    __slots__ = ("at", "is_over", "lock", "pid", "session", "wrote_at")
+    __slots__ = ("at", "is_over", "lock", "pid", "record", "session", "wrote_at")
 
-    def __init__(self, session: Recoverable, pid: str = "") -> None:
-        """Without `pid`, it is a new one."""
+    def __init__(self, session: Recoverable, record: Record, pid: str = "") -> None:
+        """Without `pid`, it is a new one. It has the rooms of `record` until it is written again."""
         self.session = session
+        self.record = replace(record, owner=secrets.token_urlsafe(8))
         self.pid = pid or secrets.token_urlsafe(_PID_BYTES)
         self.at: int | None = 0
         """The number of its last write; 0 if there is none; None if that is not known, as a write was not answered."""
@@ -110,6 +111,10 @@ class Kept:
     def may_be_stored(self) -> bool:
         """Whether the bucket may have a record of it, which grows old if no other one is stored."""
         return self.at != 0
+
+    def pack(self) -> dict[str, Any]:
+        """Return it as JSON, for a session that goes on in another process (`Recovery.adopt`)."""
+        return {"pid": self.pid, "record": asdict(self.record), "at": self.at}
 
 
 class Recovery:
@@ -125,10 +130,15 @@ class Recovery:
         self._again_before = 0.0
         self._may_complain_at = 0.0
 
-    async def recover(
-        self, pid: str, session: Recoverable, accepts: Callable[[Record], bool]
-    ) -> tuple[Record, Kept] | None:
-        """Take over the record that a client's secret names, for a new session. Returns it as it was.
+    async def begin(self, session: Recoverable, *, namespace: str, user_id: str) -> Kept:
+        """Store a record for a new session. If that fails, its client starts over when it lost its connection."""
+        kept = Kept(session, Record(session.id, namespace, user_id, {}, ""))
+        with suppress(BeaconfireError):
+            await self.keep(kept)
+        return kept
+
+    async def recover(self, pid: str, session: Recoverable, accepts: Callable[[Record], bool]) -> Kept | None:
+        """Take over the record that a client's secret names, for a new session.
 
         None if that cannot be: it is unknown, too old or out of reach, or `accepts` says no. Then the client starts
         over, with a record of its own.
@@ -169,6 +179,14 @@ class Recovery:
                 except (_TakenOver, *_BROKER_FAILURES) as problem:
                     log.info("could not end the record of a Socket.IO session", reason=_reason(problem))
 
+    def adopt(self, session: Recoverable, packed: Mapping[str, Any]) -> Kept:
+        """Go on with the record of a session that comes from another process, with what `Kept.pack` gave."""
+        kept = Kept(session, Record(**packed["record"]), packed["pid"])
+        kept.record = replace(kept.record, owner=packed["record"]["owner"])
+        kept.at = packed["at"]
+        self._wrote(kept)
+        return kept
+
     def broker_is_back(self) -> None:
         """Write all records again soon: the broker may have lost the last ones."""
         self._again_before = time.monotonic()
@@ -199,25 +217,25 @@ class Recovery:
         with suppress(BeaconfireError):  # the next one comes before the older record ends
             await self.keep(kept)
 
-    async def _take_over(
-        self, pid: str, session: Recoverable, accepts: Callable[[Record], bool]
-    ) -> tuple[Record, Kept] | None:
+    async def _take_over(self, pid: str, session: Recoverable, accepts: Callable[[Record], bool]) -> Kept | None:
         while (last := await self._bucket.last(pid)) is not None:
             record = Record.decode(last.value)
             if record is None or record.broker != broker_start(self._nc) or not accepts(record):
                 return None
-            kept = Kept(session, pid)
+            kept = Kept(session, record, pid)
             kept.at = last.at
             try:
-                await self._write(kept, replace(record, session_id=session.id).encode())
+                await self._write(kept, kept.record.encode())
             except _TakenOver:
                 continue  # the gateway of the old connection has just refreshed it
             self._wrote(kept)
-            return record, kept
+            return kept
         return None
 
     async def _keep(self, kept: Kept) -> None:
-        data = replace(kept.session.record(), broker=broker_start(self._nc)).encode()
+        rooms = kept.session.wanted_rooms()
+        kept.record = replace(kept.record, rooms=rooms, broker=broker_start(self._nc))
+        data = kept.record.encode()
         self._wrote(kept)
         try:
             if len(data) > BUCKETS[SOCKETIO_SESSIONS].max_record_bytes:
@@ -261,6 +279,8 @@ class Recovery:
                 try:
                     kept.at = await self._bucket.try_to_put(kept.pid, data, after=before, timeout_s=self._answer_s)
                 except WrongSequence:
+                    if kept.is_over and data != _ENDED:  # it goes on in another process
+                        raise _TakenOver from None
                     continue
                 except (BrokerRefused, CannotStore):
                     kept.at = before
@@ -274,7 +294,7 @@ class Recovery:
         if last is None:
             return 0
         record = Record.decode(last.value)
-        if record is None or record.session_id != kept.session.id:
+        if record is None or record.owner != kept.record.owner:
             raise _TakenOver
         return last.at
 
