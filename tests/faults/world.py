@@ -27,6 +27,7 @@ from tests.conftest import Broker, connected
 from tests.fakes import FakeAuth
 from tests.faults.checker import Event, Verdict, check
 from tests.faults.follower import Follower
+from tests.faults.listener import Listener
 from tests.proxy import Proxy
 
 ROOT = "campaign:c1"
@@ -61,12 +62,15 @@ class World:
         """The proxies between each gateway and the broker."""
         self.auth = auth
         self.followers: list[Follower] = []
+        self.listeners: list[Listener] = []
+        """Clients of other protocols than ours. Their own modules run them."""
         self.acknowledged: dict[int, str] = {}
         self.acknowledged_at: dict[int, float] = {}
         """When, on the monotonic clock, the publisher had the acknowledgement of each offset."""
         self.caught_up_s: list[float] = []
         """After each return of the broker: the time until every follower had all events written up to then."""
         self._of_room: dict[str, list[int]] = {}
+        self._ids: dict[str, str] = {}
         self._publishers = publishers
         self._numbers = itertools.count()
         self._written = asyncio.Event()
@@ -81,10 +85,20 @@ class World:
         self._tasks.append(asyncio.create_task(follower.run(), name=name))
         return follower
 
+    def listen(self, listener: Listener) -> None:
+        """Add a client of another protocol, which may follow rooms of the campaign."""
+        self.auth.members[listener.name] = {ROOT: "viewer"}
+        self.listeners.append(listener)
+
+    @property
+    def everybody(self) -> Sequence[Follower | Listener]:
+        """All clients."""
+        return [*self.followers, *self.listeners]
+
     async def everybody_is_there(self) -> None:
         """Wait until all followers are connected for the first time."""
         async with asyncio.timeout(30):
-            while any(follower.started_at is None for follower in self.followers):
+            while any(one.started_at is None for one in self.everybody):
                 await asyncio.sleep(0.02)
 
     @asynccontextmanager
@@ -115,9 +129,10 @@ class World:
             campaign_id=campaign,
             settlement_id=settlement or f"s{number % 5}",
             operation="update",
-            changed_fields=("x" * size,) if size else ("level",),
+            changed_fields=(f"n{number}", "x" * size),
         )
         one = Envelope(event, Metadata(source="load"))
+        self._ids[f"n{number}"] = one.id
         nc = through or self._publishers[0]
         offset = await broker.publish(nc, one.subject, one.encode(), message_id=one.id, attempt_timeout_s=0.5)
         self.acknowledged[offset] = one.id
@@ -126,6 +141,10 @@ class World:
             self._of_room.setdefault(str(room), []).append(offset)
         self._written.set()
         return offset
+
+    def id_of(self, payload: Mapping[str, Any]) -> str:
+        """The id of the event with this payload."""
+        return self._ids[payload["changedFields"][0]]
 
     def newer(self, rooms: frozenset[str], after: int) -> list[int]:
         """The offsets above `after` that are acknowledged and for these rooms."""
@@ -146,7 +165,7 @@ class World:
         """Wait until every follower has an event that is written from now on. The broker has just come back."""
         began = time.monotonic()
         offset = await self.publish(settlement="s1")  # one that all clients hear
-        await asyncio.gather(*(follower.reach(offset) for follower in self.followers))
+        await asyncio.gather(*(one.reach(offset) for one in self.everybody))
         self.caught_up_s.append(time.monotonic() - began)
 
     async def heard_again(self) -> None:
@@ -161,7 +180,7 @@ class World:
         last = max(self.acknowledged)
         with suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                await asyncio.gather(*(follower.reach(last) for follower in self.followers))
+                await asyncio.gather(*(one.reach(last) for one in self.everybody))
 
     async def verdicts(self) -> Mapping[str, Verdict]:
         """Judge every follower by the stream. Every acknowledged event must be in it."""
@@ -178,7 +197,7 @@ class World:
                 upto=last,
                 reloads=one.reloads,
             )
-            for one in self.followers
+            for one in self.everybody
         }
 
     async def stop(self) -> None:
