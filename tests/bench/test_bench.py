@@ -10,7 +10,7 @@ from bench.figures import FLOOR, OURS, SOCKETIO, UWS, Results, Row, Sample
 from bench.load import SOURCE, Load, LoadFailed, Target, compile_c
 from bench.peers import FOLDER, Peer
 from bench.scenarios import Scenario
-from bench.system import SERVER, SSE, System
+from bench.system import POLL, SERVER, SSE, System
 from bench.system import SOCKETIO as SOCKETIO_WAY
 from scripts import results
 
@@ -48,7 +48,7 @@ def test_load_client_times_every_event_of_a_gateway_and_every_resume(binary: Pat
     assert (missed["deliveries"], missed["missing"]) == (3 * CLIENTS, 0)
 
 
-@pytest.mark.parametrize("way", [SOCKETIO_WAY, SSE])
+@pytest.mark.parametrize("way", [SOCKETIO_WAY, SSE, POLL])
 def test_load_client_counts_every_event_of_other_ways_into_a_gateway(binary: Path, tmp_path: Path, way: str) -> None:
     system = System(tmp_path, users=CLIENTS, in_memory=True)
     try:

@@ -240,6 +240,34 @@ async def test_first_request_that_is_too_large_is_refused_with_413(gateway: Gate
     assert (await gateway.stats())["clients"] == 0
 
 
+@every_speaking_way
+async def test_unknown_message_is_answered_logged_and_counted_and_the_connection_goes_on(
+    gateway: Gateway, way: Way
+) -> None:
+    async with way.open(gateway.url, gateway.auth.token("viewer")) as visitor:
+        before = await unknown_messages(gateway)
+        with capture_logs() as lines:
+            await visitor.send(way.ping(7, "wave"))
+            told = await visitor.find(lambda heard: heard.body.get("code") == "unknown_type")
+        after = await unknown_messages(gateway)
+        await gateway.publish(settlement("after"))
+        heard = await visitor.settlements(1)
+
+    assert "wave" in str(told.body)
+    assert after == before + 1
+    assert [(one["user"], one["code"]) for one in lines if one["event"] == "invalid message"] == [
+        ("viewer", "unknown_type")
+    ]
+    assert heard == ["after"]
+
+
+async def unknown_messages(gateway: Gateway) -> float:
+    """How many messages of unknown types this process has refused."""
+    name = 'beaconfire_gateway_invalid_messages_total{code="unknown_type"}'
+    lines = (await gateway.metrics()).splitlines()
+    return float(next((line.split()[-1] for line in lines if line.startswith(name)), "0"))
+
+
 # Delivery.
 
 

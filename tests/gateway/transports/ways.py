@@ -7,7 +7,7 @@ a client sees for each of our error codes (a close code, a status of HTTP, or th
 import asyncio
 import json
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, get_args
@@ -53,12 +53,16 @@ class Visitor(ABC):
 
     async def next(self, kind: str = "event") -> Heard:
         """The next message of a kind; others are passed over. Raises Refused if the gateway ends the connection."""
+        return await self.find(lambda heard: heard.kind == kind)
+
+    async def find(self, is_wanted: Callable[[Heard], bool]) -> Heard:
+        """The next message that is wanted; see `next`."""
         async with asyncio.timeout(WAIT_S):
             while True:
                 while self._unread:
                     heard = self._unread.pop(0)
                     self.cursor = heard.cursor or self.cursor
-                    if heard.kind == kind:
+                    if is_wanted(heard):
                         return heard
                 self._unread += await self._read()
 
@@ -161,8 +165,8 @@ class Way(ABC):
         headers: dict[str, str],
     ) -> AbstractAsyncContextManager[Visitor]: ...
 
-    def ping(self, number: int) -> str:
-        """A message that asks for an answer."""
+    def ping(self, number: int, name: str = "ping") -> str:
+        """A message that asks for an answer, or one of this name."""
         raise NotImplementedError
 
     def padded(self, size: int) -> str:
@@ -246,8 +250,8 @@ class Native(Way):
             await visitor.next("connection.ack")
             yield visitor
 
-    def ping(self, number: int) -> str:
-        return json.dumps({"type": "ping", "id": number})
+    def ping(self, number: int, name: str = "ping") -> str:
+        return json.dumps({"type": name, "id": number})
 
     def padded(self, size: int) -> str:
         return json.dumps({"type": "ping", "id": 1, "padding": "x" * size})
@@ -288,8 +292,8 @@ class Plain(Way):
             await visitor.next("connection.ack")
             yield visitor
 
-    def ping(self, number: int) -> str:
-        return json.dumps({"type": "ping", "id": number})
+    def ping(self, number: int, name: str = "ping") -> str:
+        return json.dumps({"type": name, "id": number})
 
     def padded(self, size: int) -> str:
         return json.dumps({"type": "ping", "payload": "x" * size})
@@ -462,8 +466,8 @@ class SocketIO(Way):
             await visitor.next("connection.ack")
             yield visitor
 
-    def ping(self, number: int) -> str:
-        return f'42{number}["ping"]'
+    def ping(self, number: int, name: str = "ping") -> str:
+        return f'42{number}["{name}"]'
 
     def padded(self, size: int) -> str:
         return f'421["ping",{{"padding":"{"x" * size}"}}]'
