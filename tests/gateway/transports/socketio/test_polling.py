@@ -14,6 +14,8 @@ from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.limits import Limits
 from beaconfire_gateway.sessions.session import State
 from beaconfire_gateway.transports.socketio.polling_carrier import FULL_BYTES, POSTS_PER_MINUTE
+from beaconfire_kit import errors
+from beaconfire_kit.errors import BeaconfireError
 from tests.gateway.core import SUBSCRIPTION
 from tests.gateway.engine_processes import EngineProcess, PollingClient, engine_process, polling_client
 from tests.gateway.engines import WordsConnection
@@ -182,6 +184,23 @@ async def test_poll_whose_client_leaves_ends_the_connection(
         await asyncio.sleep(0.01)
 
     assert await is_unknown(client)
+
+
+async def test_process_that_stops_gives_back_the_polls_of_other_processes(stream: NatsServer) -> None:
+    """Their clients poll again, and keep their connections. The process waits for these polls."""
+    async with (
+        engine_process(stream) as having,
+        engine_process(stream) as stopping,
+        polling_client(having, stopping) as client,
+    ):
+        await client.open()
+        poll = await polled([having], client)
+        assert not stopping.core.is_empty
+        stopping.core.close_all(BeaconfireError(errors.UNAVAILABLE, "going away"))
+        assert await poll == (200, "6")
+        assert stopping.core.is_empty
+        assert await client.post("4a") == (200, "ok")
+        assert await client.get() == (200, "4a")
 
 
 async def test_client_that_sends_close_gets_a_noop_and_is_gone(

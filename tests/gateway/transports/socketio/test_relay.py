@@ -160,7 +160,7 @@ async def test_failure_and_oversized_answer_of_an_owner_reach_the_asker_as_a_fai
         owner.answers("fail", fail)
         owner.answers("overflow", lambda question: question.answer(b"x" * (ANSWER_BYTES + 1)))
         owner.answers("fill", lambda question: question.answer(b"x" * ANSWER_BYTES))
-        for call in ("fail", "overflow"):
+        for call in ("fail", "overflow", "of-a-later-version"):
             with pytest.raises(OwnerGone, match="could not answer"):
                 await asker.ask(OWNER, call, b"", timeout_s=LONG_S)
         full = await asker.ask(OWNER, "fill", b"", timeout_s=LONG_S)

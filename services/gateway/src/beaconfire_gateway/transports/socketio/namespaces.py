@@ -177,13 +177,13 @@ class SocketIOConnection(EngineConnection):
     # To go on at another process.
 
     async def pack(self) -> dict[str, Any] | None:
-        names = {session.id: name for name, session in self._namespaces.items() if session is not None}
-        records = {session.id: session.packed_record() for session in self._namespaces.values() if session is not None}
         packed = await super().pack()
+        ended = {session.id: session for session in self._namespaces.values() if session is not None}
+        sessions = [ended[one["id"]] for one in packed["sessions"]] if packed else []
         return packed and {
             **packed,
-            "namespaces": [names[one["id"]] for one in packed["sessions"]],
-            "records": [records[one["id"]] for one in packed["sessions"]],
+            "namespaces": [session.namespace.name for session in sessions],
+            "records": [session.packed_record() for session in sessions],
             "putOut": [name for name, session in self._namespaces.items() if session is None],
             "incomplete": self._incomplete and self._incomplete.data.decode(),
         }

@@ -6,6 +6,7 @@ that has it. That process is asked (`questions`) if it is not this one, so load 
 
 import asyncio
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, TypeAlias
 
 from aiohttp import hdrs, web
@@ -21,7 +22,7 @@ from beaconfire_gateway.transports.socketio.sealed import new_sid
 from beaconfire_gateway.wire.engineio import open_packet
 from beaconfire_kit import errors, logs
 from beaconfire_kit.errors import BeaconfireError
-from beaconfire_kit.web import read_bytes, when_client_leaves
+from beaconfire_kit.web import ROUTINE, read_bytes, when_client_leaves
 
 log = logs.get(__name__)
 
@@ -31,7 +32,7 @@ MakeConnection: TypeAlias = Callable[[EngineCarrier, str, str, web.Request], Eng
 AdoptConnection: TypeAlias = Callable[[EngineCarrier, str, str, Mapping[str, Any]], EngineConnection]
 """(carrier, sid, address, packed): the connection of a client that comes from another process, which packed it."""
 
-POLL, POST = "poll", "post"
+POLL, POST, RELEASE = "poll", "post", "release"
 """The calls between processes."""
 POLL_S = 330.0
 """The longest time that a poll may take at another process: more than any interval between two pings."""
@@ -69,6 +70,7 @@ class Polling:
         self._posting: set[str] = set()
         questions.answers(POLL, _answer_poll)
         questions.answers(POST, _answer_post)
+        questions.answers(RELEASE, _answer_release)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """The handler of requests with `transport=polling`. The caller has checked their origin and version.
@@ -110,8 +112,13 @@ class Polling:
         carrier = self._carriers.get(sid)
         if carrier is not None:
             return await self._wait(request, carrier, stamp)
-        with when_client_leaves(request, _cancel_me()):
-            return await self._ask(sid, POLL, stamp.encode(errors="replace"), POLL_S)
+        elsewhere = _Elsewhere(partial(self._release, sid))
+        self._gateway.connecting.add(elsewhere)
+        try:
+            with when_client_leaves(request, _cancel_me()):
+                return await self._ask(sid, POLL, stamp.encode(errors="replace"), POLL_S)
+        finally:
+            self._gateway.connecting.discard(elsewhere)
 
     async def _wait(self, request: web.Request, carrier: PollingCarrier, stamp: str) -> Answer:
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
@@ -129,10 +136,9 @@ class Polling:
                 raise
 
     async def _post(self, request: web.Request, sid: str) -> Answer:
-        is_broken = request.content_type == "application/octet-stream" or sid in self._posting
-        if (
-            is_broken
-        ):  # two at a time, or binary packets as Engine.IO 3 sends them: an empty payload ends the connection
+        request[ROUTINE] = True
+        is_text = request.content_type != "application/octet-stream"
+        if not is_text or sid in self._posting:  # an empty payload ends the connection, as it must
             return await self._take(sid, b"")
         self._posting.add(sid)
         try:
@@ -146,10 +152,29 @@ class Polling:
         carrier = self._carriers.get(sid)
         return carrier.post(body) if carrier is not None else await self._ask(sid, POST, body, POST_S)
 
+    def _release(self, sid: str) -> None:
+        """Have the poll answered now that waits at another process, because this one stops. Its client polls again."""
+        self._gateway.spawn(self._ask_to_release(sid))
+
+    async def _ask_to_release(self, sid: str) -> None:
+        await self._questions.ask(sid, RELEASE, b"", timeout_s=POST_S)
+
     async def _ask(self, sid: str, call: str, text: bytes, timeout_s: float) -> Answer:
         """Have the process that has the connection answer."""
         answer = await self._questions.ask(sid, call, text, timeout_s=timeout_s)
         return UNKNOWN_SID if answer is None else Answer.decode(answer)
+
+
+class _Elsewhere:
+    """A poll whose answer another process has. A gateway that stops waits for it. Implements `gateway.Pending`."""
+
+    __slots__ = ("_release",)
+
+    def __init__(self, release: Callable[[], None]) -> None:
+        self._release = release
+
+    def close(self, _error: BeaconfireError) -> None:
+        self._release()
 
 
 def _answer_poll(carrier: PollingCarrier, asked: Asked) -> None:
@@ -159,3 +184,8 @@ def _answer_poll(carrier: PollingCarrier, asked: Asked) -> None:
 
 def _answer_post(carrier: PollingCarrier, asked: Asked) -> None:
     asked.answer(carrier.post(asked.text).encode())
+
+
+def _answer_release(carrier: PollingCarrier, asked: Asked) -> None:
+    carrier.release()
+    asked.answer(b"")

@@ -133,6 +133,11 @@ class PollingCarrier(EngineCarrier):
         self._forget_poll()
         self._break("an abandoned poll")
 
+    def release(self) -> None:
+        """Let the waiting poll wait no longer: the gateway that its client has asked stops."""
+        if self._poll is not None:
+            self._answer_at(self._answers_at)
+
     def post(self, body: bytes) -> Answer:
         """Take a client's packets."""
         self._posts_empty_at, wait_s = spend(self._posts_empty_at, 1, POSTS_PER_MINUTE, _now())

@@ -208,13 +208,16 @@ class Relay:
             asked.answer.set_result(body)
 
     def _hear_question(self, call: str, reply: bytes, body: bytes) -> None:
-        handler = self._handlers.get(call)
-        if handler is None or not _reply(reply):  # answers go to gateways alone, whatever a forged question asks for
+        if not _reply(reply):  # answers go to gateways alone, whatever a forged question asks for
             FOREIGN.inc()
             return
         address = reply.decode()
         name = address.rpartition(".")[2]
         question = self._questions[name] = Question(body, lambda answer: self._answer(name, address, answer))
+        handler = self._handlers.get(call)
+        if handler is None:  # a gateway of a later version asks
+            question.answer(b"")
+            return
         try:
             handler(question)
         except Exception:

@@ -143,8 +143,8 @@ class Upgrades:
 
     # For attempts.
 
-    async def begin(self, sid: str) -> bool:
-        """Let no poll of the connection wait. False if it cannot go over now."""
+    async def begin(self, sid: str, address: str) -> bool:
+        """Let no poll of the connection wait. False if it cannot go over now to a WebSocket from this address."""
         carrier = self._carriers.get(sid)
         if carrier is not None:
             return carrier.begin_upgrade()
@@ -153,7 +153,7 @@ class Upgrades:
         answer = await self._questions.ask(sid, BEGIN, b"", timeout_s=BEGIN_S)
         if answer is None:
             return False
-        if all(map(self._has_room, json.loads(answer))):
+        if all(map(self._has_room, json.loads(answer))) and not self.gateway.door.is_full(address, replaced=None):
             return True
         self.end(sid)
         return False
@@ -191,8 +191,8 @@ class Upgrades:
         if not answer or not carrier.is_tried:
             return False
         packed, _, frames = zlib.decompress(answer).partition(b"\n")
-        carrier.attempt = None
         engine = self._adopt(carrier, sid, address, json.loads(packed))
+        carrier.attempt = None
         carrier.write(frames)
         engine.heard()
         return True
@@ -219,7 +219,11 @@ class Upgrades:
 
     async def _move_for(self, carrier: PollingCarrier, asked: Asked) -> None:
         engine = carrier.engine
-        packed = await engine.pack() if carrier.is_open else None
+        try:
+            packed = await engine.pack() if carrier.is_open else None
+        except Exception:
+            log.exception("could not pack a connection", connection=engine.id)
+            packed = None
         if packed is None:
             asked.fail()
             engine.close(_NO_UPGRADE)
@@ -289,7 +293,7 @@ class Attempt:
         self._gateway.door.leave(self._address, was_connected=False)
 
     async def _ask(self) -> None:
-        can = await self._upgrades.begin(self._sid)
+        can = await self._upgrades.begin(self._sid, self._address)
         if self._step is not Step.ASKED:
             return
         if can:
@@ -299,7 +303,11 @@ class Attempt:
             self._carrier.end(_NO_UPGRADE)
 
     async def _move(self) -> None:
-        has_moved = await self._upgrades.move(self._sid, self._carrier, self._address)
+        try:
+            has_moved = await self._upgrades.move(self._sid, self._carrier, self._address)
+        except Exception:  # what another version of the gateway has packed
+            log.exception("could not unpack a connection")
+            has_moved = False
         if self._step is not Step.MOVING:
             return
         if not has_moved:
