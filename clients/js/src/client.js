@@ -174,6 +174,14 @@ export class Client {
   }
 
   /**
+   * @returns {string} The gateway's name for this connection, with which a service can send to it alone. Each connection has
+   *   another one. Empty without a connection.
+   */
+  get sessionId() {
+    return this.#link === null ? "" : this.#sessionId;
+  }
+
+  /**
    * @template {keyof ClientEvents} Name
    * @param {Name} name
    * @param {(value: ClientEvents[Name]) => void} handler

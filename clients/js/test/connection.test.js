@@ -31,6 +31,21 @@ test("connecting twice opens one socket", async () => {
   assert.equal(FakeSocket.all.length, 1);
 });
 
+test("the session's id is that of the present connection", async () => {
+  const { client, clock } = setUp();
+  const before = client.sessionId;
+  client.connect();
+  await settle();
+  socket().accept({ sessionId: "first" });
+  const first = client.sessionId;
+  socket().end(1006);
+  const lost = client.sessionId;
+  await clock.pass(1000);
+  socket().accept({ sessionId: "second" });
+
+  assert.deepEqual([before, first, lost, client.sessionId], ["", "first", "", "second"]);
+});
+
 /** Lose the connection, and let every attempt fail. Returns the pauses before them, in seconds. */
 const pausesUntilError = async ({ client, clock }) => {
   await clock.pass(6000);
