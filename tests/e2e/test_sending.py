@@ -361,3 +361,20 @@ async def test_session_joins_the_workspaces_that_auth_knows_automatically(
     assert sorted(acks[0]["rooms"]) == [f"user:{person.id}", "workspace:w1", "workspace:w2"]
     assert sorted(acks[1]["rooms"]) == [f"user:{stranger.id}", "workspace:w3"]
     assert all(answer["success"] for ack in acks for answer in ack["rooms"].values())
+
+
+async def test_sends_to_a_root_over_the_limit_are_refused_as_temporary_and_other_roots_are_not(
+    stream: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setenv("BEACONFIRE_ROOT_SENDS_PER_MINUTE", "2")
+    async with running_whole(stream, tmp_path) as whole:
+        await push_notices(stream)
+        async with Running(whole, stream, "").sender(way) as sender:
+            for _ in range(2):
+                await sender.send("announcement", TEXT, to=["workspace:w1"])
+            with pytest.raises(NotSent, match="events sent to the rooms of this root") as refused:
+                await sender.send("announcement", TEXT, to=["workspace:w2", "workspace:w1"])
+            for _ in range(2):
+                await sender.send("announcement", TEXT, to=["workspace:w2"])
+
+    assert refused.value.is_temporary

@@ -1,6 +1,7 @@
 """Check access to campaigns, and limit the requests of each user and to each campaign."""
 
 import time
+from collections.abc import Collection
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -36,6 +37,10 @@ class Access(access.Access):
         """Count a request of a user. Raises `too_many`."""
         request[_USER] = user_id
         self._requests.by_user(user_id, time.monotonic())
+
+    def count_send(self, roots: Collection[str]) -> None:
+        """Count an event that a service sends to rooms of these roots. Raises `too_many`."""
+        self._requests.sends(roots, time.monotonic())
 
     def count_root(self, root: str) -> None:
         """Count a request of a member of a root. Raises `too_many`."""

@@ -10,7 +10,7 @@ So no request is too large to be accepted at all.
 
 import math
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,11 +139,12 @@ def _stored(name: str, who: str, events: int, size: int, percent: float) -> Stor
 class Requests:
     """Count requests and their bodies in this process."""
 
-    def __init__(self, *, user_requests: int, user_body_bytes: int, root_requests: int) -> None:
+    def __init__(self, *, user_requests: int, user_body_bytes: int, root_requests: int, root_sends: int) -> None:
         """The amounts allowed per minute."""
         self._user_requests = Limit("user_requests", "your requests", user_requests)
         self._user_bodies = Limit("user_bodies", "bytes of your requests' bodies", user_body_bytes)
         self._root_requests = Limit("root_requests", "requests of all its members to this root", root_requests)
+        self._root_sends = Limit("root_sends", "events sent to the rooms of this root", root_sends)
         self._empty_at: OrderedDict[tuple[str, str], float] = OrderedDict()
 
     def by_user(self, user_id: str, now: float) -> None:
@@ -154,6 +155,13 @@ class Requests:
     def to_root(self, root: str, now: float) -> None:
         """Count a request to a root. Raises BeaconfireError `too_many`."""
         self._spend(self._root_requests, ("root", root), 1, now)
+
+    def sends(self, roots: Collection[str], now: float) -> None:
+        """Count an event that is sent to rooms of these roots, or none of it. Raises BeaconfireError `too_many`."""
+        for root in roots:
+            self._root_sends.check(self._empty_at.get(("sends", root), 0.0), now)
+        for root in roots:
+            self._add(self._root_sends, ("sends", root), 1, now)
 
     def sent(self, user_id: str, size: int, now: float) -> None:
         """Count the bytes of a request's body for its user."""

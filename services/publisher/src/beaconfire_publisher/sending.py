@@ -9,7 +9,7 @@ those whose own subject, `workspace.w1.team.m1`, is among the patterns of the to
 import asyncio
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import nats.errors
@@ -29,7 +29,7 @@ from beaconfire_kit.models import Body, CamelModel
 from beaconfire_kit.seams.nats_connection import Connection, PublishDenied
 from beaconfire_kit.sending import HTTP_PATH, SENDING_QUEUE
 from beaconfire_kit.sent_events import MAX_ROOMS, SentEvent, subject_of_room
-from beaconfire_kit.subjects import InvalidRoom
+from beaconfire_kit.subjects import InvalidRoom, RoomKey
 from beaconfire_kit.tokens import Claims, ServiceClaims, may_publish
 from beaconfire_kit.web import WHOLE, correlation_id, describe, json_answer, read_bytes
 from beaconfire_publisher.access import Access
@@ -157,7 +157,8 @@ class Sending:
         if not isinstance(given, dict):
             raise BeaconfireError(errors.BAD_REQUEST, "expected one event")
         catalogue = await catalogue_with(self._catalogues, [given])
-        sent, answer = _prepare(given, content, catalogue, author, correlation)
+        sent, rooms, answer = _prepare(given, content, catalogue, author, correlation)
+        self._access.count_send({str(room.root) for room in rooms})
         await self._give_to_gateways(sent)
         log.info("sent an event", type=given["type"], rooms=answer.rooms, sender=author.service, id=answer.id)
         return answer
@@ -179,8 +180,8 @@ class Sending:
 
 def _prepare(
     item: Mapping[str, Any], content: bytes, catalogue: Catalogue, author: ServiceClaims, correlation: str
-) -> tuple[SentEvent, SentAnswer]:
-    """Return the event as the gateways get it, and the answer. Raises BeaconfireError."""
+) -> tuple[SentEvent, Sequence[RoomKey], SentAnswer]:
+    """Return the event as the gateways get it, its rooms, and the answer. Raises BeaconfireError."""
     check_item_size({name: value for name, value in item.items() if name != "to"})
     try:
         given = GivenSend.model_validate_json(json.dumps(item), by_name=False, by_alias=True)
@@ -207,7 +208,7 @@ def _prepare(
             raise BeaconfireError(
                 errors.FORBIDDEN, f"to: this token may not send to {room}: it needs {subject_of_room(room)}"
             )
-    return sent, SentAnswer(id=id_, rooms=len(rooms))
+    return sent, rooms, SentAnswer(id=id_, rooms=len(rooms))
 
 
 def _broker_away() -> BeaconfireError:

@@ -70,6 +70,12 @@ class Settings(AsksAuth, WorkerSettings):
     root_requests_per_minute: int = Field(
         30_000, ge=0, description="Requests per minute of all members of a root to this process; 0 means no limit"
     )
+    root_sends_per_minute: int = Field(
+        30_000,
+        ge=0,
+        description="Events per minute that services may send to the rooms of a root through this process; "
+        "0 means no limit",
+    )
     user_body_bytes_per_minute: int = Field(
         64 * 1024**2,
         ge=0,
@@ -82,6 +88,7 @@ class Settings(AsksAuth, WorkerSettings):
             user_requests=self.user_requests_per_minute,
             user_body_bytes=self.user_body_bytes_per_minute,
             root_requests=self.root_requests_per_minute,
+            root_sends=self.root_sends_per_minute,
         )
 
     @property
