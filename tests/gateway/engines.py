@@ -20,6 +20,8 @@ WORDS = Wire(Words(), MessagePackets())
 class HeldCarrier(EngineCarrier):
     """Keeps what is written to it until its client asks, as polling does. `at_most` bytes make it full."""
 
+    transport = "held"
+
     def __init__(self, gateway: Gateway, at_most: int = 1_000_000) -> None:
         self.gateway = gateway
         self._at_most = at_most

@@ -91,6 +91,8 @@ WIRE = Wire(Native(), Lines())
 class Connected(SoleSession):
     """A session over such a connection."""
 
+    transport = "lines"
+
     def __init__(self, core: Gateway, socket: Socket) -> None:
         self._socket = socket
         core.door.enter("127.0.0.1")

@@ -123,6 +123,8 @@ class EventStream(SocketConnection, SoleSession):
 
     __slots__ = SOCKET_SLOTS
 
+    transport = "stream"
+
     def __init__(self, gateway: Gateway, sockets: Sockets, descriptor: int, *, address: str) -> None:
         self._serve(sockets, descriptor)
         super().__init__(gateway, LINES, address=address)

@@ -64,6 +64,8 @@ class Brackets:
 class Line(SharedConnection):
     """A connection over no socket, for any number of sessions."""
 
+    transport = "line"
+
     def __init__(self, core: Gateway) -> None:
         core.door.enter("an address")
         self.written = b""

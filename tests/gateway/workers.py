@@ -63,7 +63,7 @@ class Workers:
         return {one["worker"]: one["clients"] for one in (await self.stats())["workers"]}
 
     async def samples(self, name: str) -> dict[str, float]:
-        """A metric without other labels, by worker."""
+        """A metric by worker. If it has other labels, these must be the same for all clients."""
         text = (await self.ask("/metrics"))[1]
         families = text_string_to_metric_families(text)
         return {one.labels["worker"]: one.value for family in families for one in family.samples if one.name == name}

@@ -10,7 +10,7 @@ from beaconfire_gateway.fanout.entry import Entry
 from beaconfire_gateway.fanout.route import Route
 from beaconfire_gateway.sessions.gateway import Gateway as Core
 from beaconfire_gateway.sessions.limits import Limits
-from beaconfire_gateway.sessions.session import State
+from beaconfire_gateway.sessions.session import SESSIONS, State
 from beaconfire_gateway.transports.socketio.websocket_carrier import WebSocketCarrier
 from beaconfire_gateway.transports.sockets import Sockets
 from beaconfire_gateway.wire.engineio import decode, payload_of
@@ -202,3 +202,20 @@ async def test_closing_gateway_closes_the_connection_with_the_error(core: Core, 
 
     assert decode_close(heard_by(ENDS[-1])[2:]) == (4503, "going away")
     assert echo not in core.connecting
+
+
+async def test_session_counts_for_the_transport_that_carries_it_now(
+    words: WordsConnection, carrier: WebSocketCarrier
+) -> None:
+    def counted() -> tuple[float, float]:
+        held, websocket = (SESSIONS.labels(transport, "words") for transport in ("held", "websocket"))
+        return held._value.get(), websocket._value.get()
+
+    counts = [counted()]
+    words.move_to(carrier)
+    counts.append(counted())
+    words.lost()
+    counts.append(counted())
+
+    held, websocket = counts[2]
+    assert counts == [(held + 1, websocket), (held, websocket + 1), (held, websocket)]

@@ -31,6 +31,8 @@ class Figures:
     users: frozenset[str]
     addresses: Mapping[str, int]
     rooms: Mapping[str, int]
+    transports: Mapping[str, int]
+    dialects: Mapping[str, int]
     spent: frozenset[str]
     """The users that have used part of a limit."""
     refused: Mapping[str, int]
@@ -52,6 +54,8 @@ class Figures:
             users=frozenset[str]().union(*(one.users for one in them)),
             addresses=_sum(one.addresses for one in them),
             rooms=_sum(one.rooms for one in them),
+            transports=_sum(one.transports for one in them),
+            dialects=_sum(one.dialects for one in them),
             spent=frozenset[str]().union(*(one.spent for one in them)),
             refused=_sum(one.refused for one in them),
             limits=them[0].limits,
@@ -63,13 +67,15 @@ class Figures:
         return {**plain, "users": list(self.users), "spent": list(self.spent)}
 
     def summary(self) -> dict[str, Any]:
-        """Return the figures for operators: clients, users, rooms, the largest rooms, and each limit's refusals."""
+        """Return the figures for operators: clients by kind, users, the largest rooms, and each limit's refusals."""
         return {
             "clients": self.clients,
             "connecting": self.connecting,
             "users": len(self.users),
             "addresses": len(self.addresses),
             "rooms": len(self.rooms),
+            "clientsPerTransport": dict(sorted(self.transports.items())),
+            "clientsPerDialect": dict(sorted(self.dialects.items())),
             "clientsPerRoom": _largest(self.rooms, MAX_ROOMS_LISTED),
             "clientsPerAddress": _largest(self.addresses, MAX_ADDRESSES_LISTED),
             "limits": {to_camel(name): value for name, value in self.limits.items()},
@@ -110,12 +116,15 @@ class Operators:
         return [web.get(WHOLE_PATH, self.whole), *self.routes()]
 
     def figures(self) -> Figures:
+        alike = Counter((one.connection.transport, one.wire.dialect_name) for one in self._hub.all_sessions())
         return Figures(
-            clients=sum(1 for _ in self._hub.all_sessions()),
+            clients=alike.total(),
             connecting=self._door.connecting,
             users=frozenset(self._hub.users),
             addresses=self._door.addresses,
             rooms=self._hub.sizes(),
+            transports=_sum({transport: count} for (transport, _), count in alike.items()),
+            dialects=_sum({dialect: count} for (_, dialect), count in alike.items()),
             spent=frozenset(self._users),
             refused={
                 sample.labels["limit"]: int(sample.value)
@@ -138,7 +147,14 @@ class Operators:
         """Answer with a user's clients on this gateway, to find the one that needs a reset."""
         sessions = sorted(self._hub.sessions_of(request.match_info["user_id"]), key=lambda one: one.id)
         clients = [
-            {"sessionId": one.id, "address": one.address, "rooms": len(one.rooms), "remaining": one.remaining()}
+            {
+                "sessionId": one.id,
+                "address": one.address,
+                "transport": one.connection.transport,
+                "dialect": one.wire.dialect_name,
+                "rooms": len(one.rooms),
+                "remaining": one.remaining(),
+            }
             for one in sessions
         ]
         return json_answer({"clients": clients})

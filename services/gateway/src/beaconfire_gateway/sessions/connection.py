@@ -38,6 +38,11 @@ class Carrier(ABC):
 
     @property
     @abstractmethod
+    def transport(self) -> str:
+        """What carries the bytes, for statistics and the log: `websocket`, `sse`, `poll`, or Engine.IO's `polling`."""
+
+    @property
+    @abstractmethod
     def writer(self) -> Writer:
         """The object that writes to `target`, one for all connections of a transport."""
 

@@ -289,6 +289,8 @@ def _log_connected(session: Session, request: Connect) -> None:
     client = request.client or Client()
     session.note(
         "connected",
+        transport=session.connection.transport,
+        dialect=session.wire.dialect_name,
         address=session.address,
         client=client.name or None,
         client_version=client.version or None,

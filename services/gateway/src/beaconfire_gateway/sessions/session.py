@@ -54,7 +54,9 @@ from beaconfire_kit.tokens import Claims
 
 log = logs.get(__name__)
 
-SESSIONS = metrics.Gauge("beaconfire_gateway_sessions", "Connected sessions.")
+SESSIONS = metrics.Gauge(
+    "beaconfire_gateway_sessions", "Connected sessions, by transport and dialect.", ["transport", "dialect"]
+)
 LAGGING = metrics.Counter(
     "beaconfire_gateway_slow_sessions_total",
     "Times that a session's socket was full, so that the session began to catch up.",
@@ -226,6 +228,12 @@ class Session(ABC):
         if self.behind is not None:
             self.behind.step()
 
+    def carried_on(self, before: str) -> None:
+        """The connection goes on over another transport than `before`."""
+        if self.state in (State.LIVE, State.CATCHING_UP):
+            self._count(-1, before)
+            self._count(1)
+
     def lost(self) -> None:
         """The connection is gone."""
         if self.state is not State.CLOSED:
@@ -361,7 +369,7 @@ class Session(ABC):
         gateway.connecting.discard(self)
         self.connection.begun(self)
         gateway.hub.add(self)
-        SESSIONS.inc()
+        self._count(1)
         self.leased_at = time.monotonic()
         self.use_token(claims)
         # Spread, so that sessions that came at the same time are not pinged at the same time.
@@ -660,6 +668,11 @@ class Session(ABC):
         else:
             self._beat()
 
+    # Figures.
+
+    def _count(self, by: int, transport: str | None = None) -> None:
+        SESSIONS.labels(transport or self.connection.transport, self.wire.dialect_name).inc(by)
+
     # Its end.
 
     def _end(self) -> None:
@@ -677,7 +690,7 @@ class Session(ABC):
         self.connection.ended(self)
         if connected:
             gateway.hub.remove(self)
-            SESSIONS.dec()
+            self._count(-1)
             self.note("disconnected")
 
 

@@ -94,6 +94,8 @@ class EventStream(SoleSession):
 
     __slots__ = ()
 
+    transport = "sse"
+
     def start(self, request: Connect) -> None:
         """Ask the gateway to let the client in."""
         self.gateway.handle(self, request)

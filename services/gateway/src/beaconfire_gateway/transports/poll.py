@@ -123,6 +123,8 @@ class Poll(SoleSession):
         "_writes",
     )
 
+    transport = "poll"
+
     def __init__(
         self,
         gateway: Gateway,

@@ -24,6 +24,8 @@ class WebSocketHalf(Carrier):
 
     __slots__ = MIXED_IN
 
+    transport = "websocket"
+
     _controls_empty_at: float
 
     @abstractmethod

@@ -153,6 +153,8 @@ class EngineConnection(SharedConnection):
             session.pause()
         before = self.carrier
         self._carry_on(carrier)
+        for session in self.sessions:
+            session.carried_on(before.transport)
         if data := before.take():
             carrier.write(data)
         self.heard()
@@ -225,6 +227,10 @@ class EngineConnection(SharedConnection):
     @property
     def patience_s(self) -> int:
         return ping_timeout_s(self.gateway.limits)
+
+    @property
+    def transport(self) -> str:
+        return self.carrier.transport
 
     @property
     def writer(self) -> Writer:

@@ -88,6 +88,8 @@ class PollingCarrier(EngineCarrier):
         "sid",
     )
 
+    transport = "polling"
+
     def __init__(self, gateway: Gateway, carriers: Carriers, sid: str) -> None:
         self.gateway = gateway
         self._carriers = carriers
