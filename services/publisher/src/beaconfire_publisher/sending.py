@@ -10,6 +10,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Annotated, Any
 
 import nats.errors
@@ -112,8 +113,12 @@ class Sending:
                     answering.add(task)
                     task.add_done_callback(answering.discard)
 
-            await nc.subscribe(broker.SEND, queue=SENDING_QUEUE, cb=hear)
-            await asyncio.Event().wait()
+            subscription = await nc.subscribe(broker.SEND, queue=SENDING_QUEUE, cb=hear)
+            try:
+                await asyncio.Event().wait()
+            finally:
+                with suppress(nats.errors.Error):
+                    await subscription.unsubscribe()
 
     async def _send_over_http(self, request: web.Request) -> web.Response:
         try:

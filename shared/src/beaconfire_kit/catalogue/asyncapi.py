@@ -19,6 +19,7 @@ ABOUT = f"""\
 The events that services publish to the broker and gateways deliver to sockets. A publisher needs a subject and a JSON
 body, and no Beaconfire library. The stream EVENTS stores all events except those under `{EPHEMERAL_PREFIX}`, and the
 broker republishes each on `live.<subject>`, where gateways hear it. PROTOCOL.md describes the socket protocol."""
+SENT = "A service may also send the events to several such rooms at once, without this subject: `POST /v1/send`."
 HEADERS = {
     "type": "object",
     "properties": {
@@ -75,9 +76,10 @@ def _new_key(event: EventType, channels: Container[str]) -> str:
 
 
 def _channel(event: EventType) -> dict[str, Any]:
+    reaches = f"Reaches the rooms {', '.join(f'`{room}`' for room in rooms(event))}."
     channel: dict[str, Any] = {
         "address": address(event),
-        "description": f"Reaches the rooms {', '.join(f'`{room}`' for room in rooms(event))}.",
+        "description": f"{reaches} {SENT}" if event.ephemeral else reaches,
         "messages": {},
     }
     if ids := PARAMETER.findall(event.subject):

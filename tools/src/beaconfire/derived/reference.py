@@ -90,7 +90,10 @@ def _entry(event: EventType, types: Sequence[EventType]) -> Entry:
 
 def _notes(event: EventType) -> Iterator[str]:
     if event.ephemeral:
-        yield "This event is not stored and has no offset. A client that is not connected does not receive it."
+        yield (
+            "This event is not stored and has no offset. A client that is not connected does not receive it. "
+            "A service may send it to several rooms at once (`POST /v1/send`)."
+        )
     if event.conflation is not None:
         yield (
             f"Of several events within {event.conflation.window_ms} ms that have the same `{event.conflation.key}`, "
