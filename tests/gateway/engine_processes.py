@@ -62,7 +62,7 @@ class EngineProcess:
 class MakesConnection(Protocol):
     """Makes the connection of an application, such as its class."""
 
-    def __call__(self, gateway: Gateway, carrier: EngineCarrier, sid: str, /, *, address: str) -> EngineConnection: ...
+    def __call__(self, gateway: Gateway, carrier: EngineCarrier, /, *, address: str) -> EngineConnection: ...
 
 
 @asynccontextmanager
@@ -78,11 +78,11 @@ async def engine_process(
     core = build_core(call_soon=loop.call_soon, spawn=spawn, limits=limits, epoch="e")
     relay = Relay(client, core.process_id, spawn=spawn)
 
-    def connect(carrier: EngineCarrier, sid: str, address: str, _request: web.Request) -> EngineConnection:
-        return application_(core, carrier, sid, address=address)
+    def connect(carrier: EngineCarrier, address: str, _request: web.Request) -> EngineConnection:
+        return application_(core, carrier, address=address)
 
-    def adopt(carrier: EngineCarrier, sid: str, address: str, packed: Mapping[str, Any]) -> EngineConnection:
-        connection = application_(core, carrier, sid, address=address)
+    def adopt(carrier: EngineCarrier, address: str, packed: Mapping[str, Any]) -> EngineConnection:
+        connection = application_(core, carrier, address=address)
         connection.unpack(packed)
         return connection
 

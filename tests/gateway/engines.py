@@ -77,8 +77,8 @@ class EchoConnection(EngineConnection):
 class WordsConnection(EchoConnection):
     """Carries one session that speaks `toys.Words`."""
 
-    def __init__(self, gateway: Gateway, carrier: EngineCarrier, sid: str, *, address: str) -> None:
-        super().__init__(gateway, carrier, sid, address=address)
+    def __init__(self, gateway: Gateway, carrier: EngineCarrier, *, address: str) -> None:
+        super().__init__(gateway, carrier, address=address)
         self.session = Lined(WORDS, self)
 
     def on_message(self, data: bytes) -> None:

@@ -67,8 +67,8 @@ def echo(session: Session, incoming: Incoming) -> None:
         requests.handle(session, incoming)
 
 
-def echo_connection(gateway: Gateway, carrier: EngineCarrier, sid: str, /, *, address: str) -> SocketIOConnection:
+def echo_connection(gateway: Gateway, carrier: EngineCarrier, /, *, address: str) -> SocketIOConnection:
     """Make the connection of a client of this application, which has the namespaces `/` and `/custom`."""
     gateway.handle = echo
     namespaces = Namespaces(gateway, None, ("/custom",), EchoDialect)
-    return SocketIOConnection(gateway, carrier, sid, namespaces, address=address, offered_token="")
+    return SocketIOConnection(gateway, carrier, namespaces, address=address, offered_token="")

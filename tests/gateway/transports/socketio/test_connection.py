@@ -48,7 +48,7 @@ async def _carrier(core: Core, sockets: Sockets) -> WebSocketCarrier:
 @pytest.fixture(name="echo")
 async def _echo(core: Core, carrier: WebSocketCarrier) -> EchoConnection:
     core.door.enter(ADDRESS)
-    return EchoConnection(core, carrier, "a sid", address=ADDRESS)
+    return EchoConnection(core, carrier, address=ADDRESS)
 
 
 @pytest.fixture(name="held")
@@ -60,7 +60,7 @@ async def _held(core: Core) -> HeldCarrier:
 async def _words(core: Core, held: HeldCarrier) -> WordsConnection:
     """A connection over a carrier that may be replaced, with a session in one room."""
     core.door.enter(ADDRESS)
-    words = WordsConnection(core, held, "a sid", address=ADDRESS)
+    words = WordsConnection(core, held, address=ADDRESS)
     held.received(decode(b"4connect a e:10 campaign:c1"))
     await settled()
     assert payload_of(held.take()) == b"4connection.ack"
@@ -167,7 +167,7 @@ async def test_connection_that_changes_its_carrier_loses_no_event(
 async def test_full_carrier_is_replaced_by_one_that_takes_more(core: Core, carrier: WebSocketCarrier) -> None:
     """A session that fell behind on its old carrier catches up on the new one."""
     core.door.enter(ADDRESS)
-    words = WordsConnection(core, HeldCarrier(core, at_most=20), "a sid", address=ADDRESS)
+    words = WordsConnection(core, HeldCarrier(core, at_most=20), address=ADDRESS)
     words.carrier.received(decode(b"4connect a e:10 campaign:c1"))
     await settled()
     for offset in range(11, 20):

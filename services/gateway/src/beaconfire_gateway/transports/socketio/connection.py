@@ -2,7 +2,7 @@
 
     client ── carrier ── EngineConnection ── sessions
 
-A connection lives as long as its Engine.IO session (`sid`). What carries its packets may be replaced: a client that
+A connection lives as long as its Engine.IO session. What carries its packets may be replaced: a client that
 begins with polling goes on over a WebSocket (`move_to`). Its sessions do not notice. They write the same bytes over any
 carrier (`wire.engineio`), and catch up on the new one, as sessions do whose socket was full.
 """
@@ -106,14 +106,12 @@ class EngineConnection(SharedConnection):
     It pings the client while no session on it does.
     """
 
-    __slots__ = ("_controls_empty_at", "_pinged_at", "_unanswered_since", "carrier", "sid")
+    __slots__ = ("_controls_empty_at", "_pinged_at", "_unanswered_since", "carrier")
 
     carrier: EngineCarrier
 
-    def __init__(self, gateway: Gateway, carrier: EngineCarrier, sid: str, *, address: str) -> None:
-        """`sid` is a secret of the client: it is in no log."""
+    def __init__(self, gateway: Gateway, carrier: EngineCarrier, *, address: str) -> None:
         super().__init__(gateway, address=address)
-        self.sid = sid
         self._carry_on(carrier)
         self._controls_empty_at = 0.0
         self._pinged_at = gateway.timers.now

@@ -74,12 +74,12 @@ class Door:
 
         def ours(sockets: Sockets, descriptor: int, /, *, address: str) -> WebSocketCarrier:
             carrier = WebSocketCarrier(gateway, sockets, descriptor)
-            self._make(carrier, sid, address, request)
+            self._make(carrier, address, request)
             return carrier
 
         def aiohttps(socket: AiohttpSocket, /, *, address: str) -> AiohttpWebSocketCarrier:
             carrier = AiohttpWebSocketCarrier(gateway, socket)
-            self._make(carrier, sid, address, request)
+            self._make(carrier, address, request)
             return carrier
 
         first = open_packet(

@@ -52,14 +52,14 @@ class Namespaces:
     def get(self, name: str) -> Namespace | None:
         return self._by_name.get(name)
 
-    def connect(self, carrier: EngineCarrier, sid: str, address: str, request: web.Request) -> "SocketIOConnection":
+    def connect(self, carrier: EngineCarrier, address: str, request: web.Request) -> "SocketIOConnection":
         """Make the connection of a new client, which the door has counted under `address`."""
         token = offered_token(request)
-        return SocketIOConnection(self._gateway, carrier, sid, self, address=address, offered_token=token)
+        return SocketIOConnection(self._gateway, carrier, self, address=address, offered_token=token)
 
-    def adopt(self, carrier: EngineCarrier, sid: str, address: str, packed: Mapping[str, Any]) -> "SocketIOConnection":
+    def adopt(self, carrier: EngineCarrier, address: str, packed: Mapping[str, Any]) -> "SocketIOConnection":
         """Make the connection of a client that comes from another process, with what `SocketIOConnection.pack` gave."""
-        connection = SocketIOConnection(self._gateway, carrier, sid, self, address=address, offered_token="")
+        connection = SocketIOConnection(self._gateway, carrier, self, address=address, offered_token="")
         connection.unpack(packed)
         return connection
 
@@ -102,13 +102,12 @@ class SocketIOConnection(EngineConnection):
         self,
         gateway: Gateway,
         carrier: EngineCarrier,
-        sid: str,
         namespaces: Namespaces,
         *,
         address: str,
         offered_token: str,
     ) -> None:
-        super().__init__(gateway, carrier, sid, address=address)
+        super().__init__(gateway, carrier, address=address)
         self.offered_token = offered_token
         self._served = namespaces
         # None for one that the gateway has put it out of: the client may not have noticed yet.

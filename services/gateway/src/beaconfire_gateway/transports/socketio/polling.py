@@ -26,11 +26,11 @@ from beaconfire_kit.web import ROUTINE, read_bytes, when_client_leaves
 
 log = logs.get(__name__)
 
-MakeConnection: TypeAlias = Callable[[EngineCarrier, str, str, web.Request], EngineConnection]
-"""(carrier, sid, address, request): the connection of a new client, which the door has counted."""
+MakeConnection: TypeAlias = Callable[[EngineCarrier, str, web.Request], EngineConnection]
+"""(carrier, address, request): the connection of a new client, which the door has counted."""
 
-AdoptConnection: TypeAlias = Callable[[EngineCarrier, str, str, Mapping[str, Any]], EngineConnection]
-"""(carrier, sid, address, packed): the connection of a client that comes from another process, which packed it."""
+AdoptConnection: TypeAlias = Callable[[EngineCarrier, str, Mapping[str, Any]], EngineConnection]
+"""(carrier, address, packed): the connection of a client that comes from another process, which packed it."""
 
 POLL, POST, RELEASE = "poll", "post", "release"
 """The calls between processes."""
@@ -95,7 +95,7 @@ class Polling:
         OPENED.inc()
         sid = new_sid(self._gateway.process_id)
         carrier = PollingCarrier(self._gateway, self._carriers, sid)
-        connection = self._make(carrier, sid, address, request)
+        connection = self._make(carrier, address, request)
         carrier.write(
             open_packet(
                 sid,

@@ -191,7 +191,7 @@ class Upgrades:
         if not answer or not carrier.is_tried:
             return False
         packed, _, frames = zlib.decompress(answer).partition(b"\n")
-        engine = self._adopt(carrier, sid, address, json.loads(packed))
+        engine = self._adopt(carrier, address, json.loads(packed))
         carrier.attempt = None
         carrier.write(frames)
         engine.heard()
