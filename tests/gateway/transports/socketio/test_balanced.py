@@ -146,6 +146,31 @@ async def test_client_is_the_same_after_it_went_over_to_another_gateway(
     assert (await client.ask("unsubscribe_campaign", "c1"))["success"]
 
 
+async def test_client_that_went_over_to_another_gateway_recovers_after_a_lost_connection(
+    site: Balanced, auth: FakeAuth, driver: Driver
+) -> None:
+    """Its record is the one that the first gateway made."""
+    auth.members["viewer"]["campaign:c2"] = "viewer"
+    site.send_to(0)
+    client = driver.open(
+        site.url, auth={"token": auth.token("viewer")}, transports=("polling", "websocket"), upgrade=False
+    )
+    sid = (await client.next("connect"))["sid"]
+    assert (await client.ask("subscribe_campaign", "c1"))["success"]
+    site.send_to(1)
+    client.upgrade()
+    await client.saw("upgrade")
+    assert (await client.ask("subscribe_campaign", "c2"))["success"]
+    first = await site.publish_all()
+    client.drop()
+    await client.next("disconnect")
+    second = await site.publish_all()
+    connected = await client.next("connect")
+
+    assert (connected["recovered"], connected["sid"]) == (True, sid)
+    assert await heard(client, 2 * EVENTS) == first + second
+
+
 async def test_client_that_goes_over_as_soon_as_it_can_keeps_its_connection(
     site: Balanced, auth: FakeAuth, driver: Driver
 ) -> None:
