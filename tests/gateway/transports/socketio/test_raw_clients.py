@@ -201,7 +201,7 @@ async def test_page_of_another_origin_is_refused(gateway: Gateway) -> None:
 async def test_tokens_and_connection_ids_stay_out_of_the_log(
     gateway: Gateway, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whoever has the id of a polling connection could speak for its client."""
+    """With the id of a polling connection, a stranger could speak for its client."""
     by_query, by_auth = gateway.auth.token("viewer"), gateway.auth.token("owner")
     async with raw_client(gateway.url, f"EIO=4&transport=websocket&token={by_query}") as client:
         sid = json.loads((await client.hear_that("0"))[1:])["sid"]
