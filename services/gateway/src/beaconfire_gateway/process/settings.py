@@ -13,17 +13,19 @@ from pydantic_settings import NoDecode
 from beaconfire_gateway.process.static_files import check_folder
 from beaconfire_gateway.sessions.automatic_rooms import AutomaticRooms
 from beaconfire_gateway.sessions.limits import Limits
+from beaconfire_gateway.wire import native, plain, socketio
 from beaconfire_kit.room_templates import RoomTemplateText
 from beaconfire_kit.settings import AsksAuth, BehindProxies
 
-_DIALECT = re.compile(r"beaconfire\.v1|plain|socketio(:/[^\s,?]{1,100})?")
+_DIALECTS = (native.SUBPROTOCOL, plain.NAME, socketio.NAME)
 _NAMESPACE = re.compile(r"/[^\s,?]{1,100}")
 
 
 def _check_dialect(name: str) -> str:
-    if _DIALECT.fullmatch(name) is None:
-        raise ValueError(f"{name[:80]!r} is not a dialect: use beaconfire.v1, plain, socketio or socketio:/namespace")
-    return name
+    dialect, colon, namespace = name.partition(":")
+    if name in _DIALECTS or (dialect == socketio.NAME and colon and _NAMESPACE.fullmatch(namespace)):
+        return name
+    raise ValueError(f"{name[:80]!r} is not a dialect: use {', '.join(_DIALECTS)} or {socketio.NAME}:/namespace")
 
 
 def _check_namespace(name: str) -> str:
@@ -33,8 +35,8 @@ def _check_namespace(name: str) -> str:
 
 
 DialectName = Annotated[str, AfterValidator(_check_dialect)]
-NamespaceName = Annotated[str, AfterValidator(_check_namespace)]
 """`Dialect.name` of a dialect of this gateway."""
+NamespaceName = Annotated[str, AfterValidator(_check_namespace)]
 
 
 class Settings(Limits, AsksAuth, BehindProxies):

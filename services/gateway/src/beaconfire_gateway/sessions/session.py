@@ -99,7 +99,8 @@ class Session(ABC):
     """See the module. Its methods do not wait, and the coroutines that `ask` is given run one at a time.
 
     A transport makes a subclass, which names the session's connection. If a connection carries only one session, both
-    are one object (`sole_session`).
+    are one object (`sole_session`). A subclass may also change how a session starts and what it keeps: the Socket.IO
+    ones have rooms that outlive them, and the sessions of long polls continue one another.
     """
 
     __slots__ = (
@@ -157,6 +158,33 @@ class Session(ABC):
     @property
     @abstractmethod
     def connection(self) -> Connection: ...
+
+    # A transport may override these, and `KEEPS_ROOMS`.
+
+    async def recognise(self, claims: Claims, request: Connect) -> Connect:
+        """Return the request with what its client does not say, because it said it before. Its user is known now."""
+        return request
+
+    async def keep_rooms(self) -> None:
+        """Store its rooms outside this process, for a client that does not name them when it comes back.
+
+        Called after they changed, before the client is answered. Raises BeaconfireError if the client must not rely on
+        the change.
+        """
+        return
+
+    def continues(self, user_id: str, request: Connect) -> bool:
+        """Whether it continues an earlier session with the same rooms, and so asks for nothing new.
+
+        Only sessions that are short by nature can: the long polls of one client are one subscription.
+        """
+        return False
+
+    def note(self, what: str, **fields: object) -> None:
+        """Log a change of it."""
+        log.info(what, session=self.id, user=self.user_id, **fields)
+
+    # Its connection and its place.
 
     @property
     def writer(self) -> Writer:
@@ -349,17 +377,6 @@ class Session(ABC):
 
     # Calls of its requests and of catching up.
 
-    def continues(self, user_id: str, request: Connect) -> bool:
-        """Whether it continues an earlier session with the same rooms, and so asks for nothing new.
-
-        Only sessions that are short by nature can: the long polls of one client are one subscription.
-        """
-        return False
-
-    def note(self, what: str, **fields: object) -> None:
-        """Log a change of it."""
-        log.info(what, session=self.id, user=self.user_id, **fields)
-
     def begin(self, claims: Claims) -> None:
         """Let its client in: from now on it is live (or behind, if its connection is full), in no room."""
         gateway = self.gateway
@@ -377,18 +394,6 @@ class Session(ABC):
         self._due = gateway.timers.within(int(first_beat_s), self)
         if self.is_full:  # with what it asked for before
             self.full()
-
-    async def recognise(self, claims: Claims, request: Connect) -> Connect:
-        """Return the request with what its client does not say, because it said it before. Its user is known now."""
-        return request
-
-    async def keep_rooms(self) -> None:
-        """Store its rooms outside this process, for a client that does not name them when it comes back.
-
-        Called after they changed, before the client is answered. Raises BeaconfireError if the client must not rely on
-        the change.
-        """
-        return
 
     async def check_newer(self, token: str) -> Claims:
         """Return the claims of a newer token. Raises BeaconfireError if the session cannot rest on it."""

@@ -18,6 +18,8 @@ A new transport is made in these places, and in no other:
   `WebSocketConnection` into a `SoleSession` or a `SharedConnection`. Its handler asks `Admission` first, and ends with
   `hand_over`. A WebSocket also needs the connection on `AiohttpWebSocketConnection`, and its handler uses
   `WebSocketOpening` for all of that. `handshake` is only for the dialects of `subprotocols`.
+* If its clients say less than others when they come back, or come back often: methods of its session that a transport
+  may override (`sessions.session.Session`). `socketio/recovery` and `poll` do.
 * In `wire`, a framing if its bytes travel in another way, and a dialect if its clients speak another protocol. A
   dialect over the existing WebSocket is a line in `subprotocols`.
 * In `process/app`, its routes: a line in `TRANSPORTS` and its handler in `_open_doors`.

@@ -32,6 +32,8 @@ from beaconfire_gateway.wire.socketio_packets import (
 )
 from beaconfire_kit import errors
 
+NAME = "socketio"
+"""The dialect of the main namespace. The others have their namespace after a colon."""
 MAIN = "/"
 NO_ACKNOWLEDGEMENT = ""
 """The id of a request whose client asked for no answer."""
@@ -52,7 +54,7 @@ class SocketIO:
 
     @property
     def name(self) -> str:
-        return "socketio" if self.namespace == MAIN else f"socketio:{self.namespace}"
+        return NAME if self.namespace == MAIN else f"{NAME}:{self.namespace}"
 
     def decode(self, data: bytes) -> messages.Request:
         """Read an event of a client, a packet without its attachments. Raises only InvalidMessage.
