@@ -208,9 +208,13 @@ class ResumingClient:
     def _may_still_come(self, mark: str | int) -> bool:
         return isinstance(mark, int) or parse(mark).epoch == parse(self.cursor).epoch != ""
 
+    def session(self) -> aiohttp.ClientSession:
+        """What it connects with."""
+        return aiohttp.ClientSession()
+
     async def run(self) -> None:
         """Connect, and again when that ends, forever."""
-        async with aiohttp.ClientSession() as http:
+        async with self.session() as http:
             while True:
                 with suppress(aiohttp.ClientError, OSError, TimeoutError, Closed):
                     following: SocketClient | None = await self._connect(http, replaces=None)

@@ -22,7 +22,9 @@ START_S = 15
 
 @asynccontextmanager
 async def proxied(kind: str, folder: Path, gateways: Sequence[str], *, port: int = 0) -> AsyncIterator[str]:
-    """Start a proxy in front of two gateways (`http://…`). Yields its address, with TLS, for HTTP/1.1 and HTTP/2.
+    """Start a proxy in front of gateways (`http://…`). Yields its address, with TLS, for HTTP/1.1 and HTTP/2.
+
+    nginx is for two of them, as its configuration is.
 
     `port` 0 is a free one.
     """
@@ -61,6 +63,7 @@ def _haproxy(folder: Path, port: int, gateways: Sequence[str]) -> list[str]:
     pair = folder / "site.pem"
     pair.write_bytes(certificate.read_bytes() + key.read_bytes())
     site = _placed(_read("haproxy.cfg"), gateways).replace("bind :443", f"bind 127.0.0.1:{port}")
+    site += "".join(f"    server gateway-{number} {one}\n" for number, one in enumerate(gateways[2:], 3))
     (folder / "haproxy.cfg").write_text(site.replace("/etc/haproxy/site.pem", str(pair)))
     return ["haproxy", "-db", "-f", str(folder / "haproxy.cfg")]
 
