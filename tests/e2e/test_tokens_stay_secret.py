@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from beaconfire.local_services import Plan, Services
-from tests.client import Closed, SocketClient, open_socket
+from tests.client import Closed, SocketClient, open_plain, open_socket
 from tests.e2e.conftest import Line
 from tests.forked import all_forked
 
@@ -84,6 +84,11 @@ async def test_no_token_appears_in_logs_metrics_close_reasons_or_errors_however_
     upgrade = f"{gateway.url.replace('http', 'ws')}/ws?token={person.token}"
     async with http.ws_connect(upgrade, protocols=["beaconfire.v1"]) as socket:
         await SocketClient(socket).ask("connect")
+    async with open_plain(gateway.url, person.token) as plain:
+        await plain.socket.send_json({"type": "subscribe", "payload": {"rooms": [[person.token]]}})
+        errors.append(str(await plain.next("error")))
+    async with open_plain(gateway.url, forged) as plain:
+        errors.append((await plain.closed()).reason)
     for path in (f"/ws?token={person.token}", f"/nowhere?token={person.token}", f"/{person.token}"):
         async with http.get(f"{gateway.url}{path}") as answer:
             errors.append(await answer.text())
