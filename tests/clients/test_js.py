@@ -30,6 +30,11 @@ def test_js_indicator_tests_pass() -> None:
     _run("indicator")
 
 
+def test_js_fallback_tests_pass() -> None:
+    """Ways without WebSockets, and the way back to one: clients/js/test/fallback.test.js."""
+    _run("fallback")
+
+
 def test_js_package_tests_pass() -> None:
     """With the package `ws` in Node, and with a bundler: clients/js/test/packages.test.js."""
     install_packages()
@@ -38,7 +43,7 @@ def test_js_package_tests_pass() -> None:
 
 def test_every_js_test_file_is_run() -> None:
     there = {path.name.removesuffix(".test.js") for path in TESTS.glob("*.test.js")}
-    assert there == {"connection", "rooms", "restore", "seen", "indicator", "packages"}
+    assert there == {"connection", "rooms", "restore", "seen", "indicator", "fallback", "packages"}
 
 
 def _run(name: str) -> None:

@@ -4,12 +4,14 @@
  *     disconnected ── connect() ──▶ connecting ◀──▶ connected        any ── close() ──▶ disconnected
  *                                       └── refused, or ten failures in a row ──▶ error ── retry() ──▶ connecting
  *
- * There are at most two sockets: the one in use and, after `goaway`, the one that takes over from it.
+ * There are at most two links: the one in use and the one that takes over from it, after `goaway` or on the way back to
+ * a WebSocket. A link is a WebSocket or, where those are blocked, a fallback over HTTP (`ways.js`).
  */
 
 import { Backoff, MAX_ATTEMPTS } from "./backoff.js";
 import { Cursor, isCursor } from "./cursor.js";
 import { Emitter } from "./emitter.js";
+import { FallbackLink } from "./fallback.js";
 import { Health } from "./health.js";
 import { KeptCursor } from "./kept.js";
 import { describeClose, isTooLarge, retryOf } from "./protocol.js";
@@ -19,12 +21,18 @@ import { NotSeen, SEEN_TIMEOUT_MS, Sightings } from "./seen.js";
 import { bytesOf, LEAST_FRAME_BYTES, USUAL_FRAME_BYTES } from "./size.js";
 import { browser, systemClock } from "./surroundings.js";
 import { BROKE_OFF, Link } from "./transport.js";
+import { Ways } from "./ways.js";
 
 const NAME = "beaconfire-js";
 const VERSION = "0.1.0";
 
 /** How long a connection may take, from asking for a token to `connection.ack`. The gateway waits 10 s for `connect`. */
 const CONNECT_TIMEOUT_MS = 10_000;
+/** How long one way may take if another one is left to try: a proxy may swallow a handshake, or keep back a stream. */
+const WAY_TIMEOUT_MS = 5000;
+/** Pauses between attempts to get back to a WebSocket: 5, 10, 20 … 300 s. */
+const FIRST_RETURN_MS = 5000;
+const LAST_RETURN_MS = 300_000;
 /** A connection that lasted this long is a success. One that ends sooner counts as a failed attempt, to avoid a loop. */
 const STABLE_MS = 5000;
 /** The longest random delay that a client adds to `afterMs` of a `goaway`. */
@@ -34,6 +42,7 @@ const OFFLINE_PAUSE_MS = 30_000;
 /** The error's code when every attempt has failed. */
 const UNREACHABLE = "unreachable";
 
+/** @typedef {Link | FallbackLink} AnyLink */
 /** @typedef {"disconnected" | "connecting" | "connected" | "error"} State */
 /** @typedef {"connect" | "reconnect" | "refused" | "expiring"} TokenReason */
 /** @typedef {import("./events.d.ts").EventType} EventType */
@@ -48,6 +57,7 @@ const UNREACHABLE = "unreachable";
  * @property {number} attempt  the number of the current or next attempt, from 1; 0 if there is none
  * @property {number} maxAttempts
  * @property {boolean} isReconnect  whether there was a connection before
+ * @property {import("./ways.js").Way} [transport]  what connects it, if it is connected
  * @property {{code: string, message: string}} [error]  why the state is `error`
  */
 
@@ -76,7 +86,10 @@ const UNREACHABLE = "unreachable";
  * @property {string} [user]  the id of the user whose cursor is kept
  * @property {number} [maxPauseMs]  the longest pause between two attempts, 32,000 by default. At least 1000
  * @property {boolean} [debug]  print what is sent and received on the console, without tokens
+ * @property {import("./ways.js").Transport} [transport]  `auto` by default: a WebSocket and, where that is blocked, server-sent
+ *   events or long polling. Any other value allows only that one
  * @property {typeof WebSocket} [WebSocket]
+ * @property {typeof fetch} [fetch]  for the fallbacks
  * @property {import("./surroundings.js").Clock} [clock]
  * @property {import("./surroundings.js").Surroundings} [surroundings]
  * @property {() => number} [random]
@@ -95,13 +108,18 @@ export class Client {
   #rooms;
   #kept;
   #sightings;
+  #ways;
 
   /** @type {Status} */
   #status = { state: "disconnected", attempt: 0, maxAttempts: MAX_ATTEMPTS, isReconnect: false };
-  /** @type {Link | null} The socket in use. */
+  /** @type {AnyLink | null} The link in use. */
   #link = null;
-  /** @type {Link | null} The socket that is being opened. */
+  /** @type {AnyLink | null} The link that is being opened. */
   #candidate = null;
+  /** Whether the candidate only tries whether a WebSocket works again. */
+  #isReturning = false;
+  /** The token of the candidate; empty if it is not there yet. */
+  #token = "";
   /** The last acknowledged session. The gateway may not know yet that its connection is gone. */
   #sessionId = "";
   /** The largest message to send: the limit of the last gateway or, before the first ack, the smallest possible limit. */
@@ -126,6 +144,9 @@ export class Client {
   #pauseTimer = null;
   /** @type {unknown} */
   #stableTimer = null;
+  /** @type {unknown} */
+  #returnTimer = null;
+  #returnPauseMs = FIRST_RETURN_MS;
   /** @type {(() => void) | null} */
   #unwatch = null;
 
@@ -135,6 +156,10 @@ export class Client {
     this.#options = options;
     this.#clock = options.clock ?? systemClock;
     this.#surroundings = options.surroundings ?? browser;
+    this.#ways = new Ways(options.transport ?? "auto", {
+      WebSocket: options.WebSocket ?? globalThis.WebSocket,
+      fetch: options.fetch ?? globalThis.fetch,
+    });
     const random = options.random ?? Math.random;
     this.#backoff = new Backoff(random, options.maxPauseMs);
     this.#health = new Health(
@@ -162,6 +187,11 @@ export class Client {
 
   get status() {
     return this.#status;
+  }
+
+  /** Whether it is connected by a WebSocket. Without one, events may come some seconds late. */
+  get isLive() {
+    return this.#status.transport === "websocket";
   }
 
   get isDegraded() {
@@ -253,24 +283,37 @@ export class Client {
   /** @param {Exclude<TokenReason, "expiring">} reason */
   #dial(reason) {
     this.#clock.clearTimeout(this.#pauseTimer);
-    /** @type {Link} */
-    const link = new Link(this.#options.url, this.#options.WebSocket ?? globalThis.WebSocket, {
-      onOpen: () => this.#introduce(link, token),
-      onFrame: (frame) => this.#receive(link, frame),
-      onEnd: (code, why) => (link === this.#candidate ? this.#failed(link, code, why) : this.#lost(link, code, why)),
-    });
-    let token = "";
-    this.#candidate = link;
+    const link = this.#propose(this.#ways.first);
     if (this.#link === null) this.#setState("connecting", { attempt: this.#backoff.attempt });
     const onTimeout = () => this.#failed(link, BROKE_OFF, "No connection in time");
     this.#attemptTimer = this.#clock.setTimeout(onTimeout, CONNECT_TIMEOUT_MS);
     this.#fetchToken(reason).then(
-      (fetched) => {
-        token = fetched;
-        if (link === this.#candidate) this.#open(link);
-      },
+      (token) => link === this.#candidate && this.#open(link, token),
       (error) => this.#failed(link, BROKE_OFF, `Could not get a token: ${error?.message ?? error}`, error?.retry === "no"),
     );
+  }
+
+  /**
+   * Make a link the candidate.
+   * @param {import("./ways.js").Way} way
+   * @returns {AnyLink}
+   */
+  #propose(way) {
+    const { url, fetch = globalThis.fetch, WebSocket = globalThis.WebSocket } = this.#options;
+    /** @type {import("./transport.js").LinkHandlers} */
+    const handlers = {
+      onOpen: () => this.#introduce(link),
+      onFrame: (frame) => this.#receive(link, frame),
+      onEnd: (code, why) => (link === this.#candidate ? this.#notThrough(link, code, why) : this.#lost(link, code, why)),
+    };
+    /** @type {AnyLink} */
+    const link =
+      way === "websocket"
+        ? new Link(url, WebSocket, handlers)
+        : new FallbackLink(way, url, { fetch, clock: this.#clock }, handlers);
+    this.#candidate = link;
+    this.#isReturning = false;
+    return link;
   }
 
   /** @param {Exclude<TokenReason, "expiring">} reason */
@@ -278,8 +321,14 @@ export class Client {
     return this.#options.getToken({ reason });
   }
 
-  /** @param {Link} link */
-  #open(link) {
+  /** @param {AnyLink} link @param {string} token */
+  #open(link, token) {
+    this.#token = token;
+    if (this.#ways.after(link.way) !== null) {
+      this.#clock.clearTimeout(this.#attemptTimer);
+      const onTimeout = () => this.#notThrough(link, BROKE_OFF, `No connection in time (${link.way})`);
+      this.#attemptTimer = this.#clock.setTimeout(onTimeout, WAY_TIMEOUT_MS);
+    }
     try {
       link.open();
     } catch (error) {
@@ -287,12 +336,61 @@ export class Client {
     }
   }
 
-  /** @param {Link} link @param {string} token */
-  #introduce(link, token) {
+  /**
+   * A link ended before it was acknowledged. If nothing came from the gateway, this way may be blocked: try the next one.
+   * @param {AnyLink} link @param {number} code @param {string} reason
+   */
+  #notThrough(link, code, reason) {
+    if (link !== this.#candidate) return;
+    this.#ways.failed(link.way);
+    const next = code === BROKE_OFF && !this.#isReturning ? this.#ways.after(link.way) : null;
+    if (next === null) return this.#failed(link, code, reason);
+    this.#log("×", { code, reason });
+    this.#dropCandidate();
+    const other = this.#propose(next);
+    const onTimeout = () => this.#notThrough(other, BROKE_OFF, `No connection in time (${next})`);
+    this.#attemptTimer = this.#clock.setTimeout(onTimeout, CONNECT_TIMEOUT_MS);
+    this.#open(other, this.#token);
+  }
+
+  /** Without a WebSocket, try now and then whether one works. */
+  #returnLater() {
+    this.#clock.clearTimeout(this.#returnTimer);
+    this.#returnTimer = this.#clock.setTimeout(() => this.#returnNow(), this.#returnPauseMs);
+    this.#returnPauseMs = Math.min(LAST_RETURN_MS, this.#returnPauseMs * 2);
+  }
+
+  #returnNow() {
+    if (this.#link === null || !this.#ways.isSecondBest(this.#link.way)) return;
+    if (this.#candidate !== null) return this.#returnLater();
+    const link = this.#propose("websocket");
+    this.#isReturning = true;
+    const onTimeout = () => this.#failed(link, BROKE_OFF, "No connection in time");
+    this.#attemptTimer = this.#clock.setTimeout(onTimeout, CONNECT_TIMEOUT_MS);
+    this.#token = ""; // fetched once the socket is open: mostly it will not be
+    try {
+      link.open();
+    } catch (error) {
+      this.#failed(link, BROKE_OFF, String(error));
+    }
+  }
+
+  /** @param {AnyLink} link */
+  #introduce(link) {
+    if (!this.#token) {
+      this.#fetchToken("reconnect").then(
+        (token) => {
+          this.#token = token;
+          if (token && link === this.#candidate) this.#introduce(link);
+        },
+        (error) => this.#failed(link, BROKE_OFF, `Could not get a token: ${error?.message ?? error}`),
+      );
+      return;
+    }
     const message = {
       type: "connect",
       id: (this.#lastId += 1),
-      token,
+      token: this.#token,
       rooms: [],
       cursor: this.#cursor.value,
       client: { name: NAME, version: VERSION },
@@ -304,7 +402,7 @@ export class Client {
     link.send(introduction);
   }
 
-  /** @param {Link} link @param {Frame} ack */
+  /** @param {AnyLink} link @param {Frame} ack */
   #accept(link, ack) {
     this.#clock.clearTimeout(this.#attemptTimer);
     const leftAt = this.#cursor.value;
@@ -313,6 +411,9 @@ export class Client {
     this.#lastClose = undefined;
     this.#leaveLink(); // the old connection, if any: from the ack on, only the new one counts
     this.#link = link;
+    this.#ways.worked(link.way);
+    if (link.way === "websocket") this.#returnPauseMs = FIRST_RETURN_MS;
+    else if (this.#ways.isSecondBest(link.way)) this.#returnLater();
     this.#sessionId = ack["sessionId"];
     this.#maxFrameBytes = ack["limits"]?.maxFrameBytes ?? USUAL_FRAME_BYTES;
     this.#isDegraded = ack["degraded"] === true; // before the state is emitted: the light must not flash green
@@ -339,12 +440,13 @@ export class Client {
 
   /**
    * An attempt has failed.
-   * @param {Link} link @param {number} code @param {string} reason @param {boolean} [isFinal]
+   * @param {AnyLink} link @param {number} code @param {string} reason @param {boolean} [isFinal]
    */
   #failed(link, code, reason, isFinal = false) {
     if (link !== this.#candidate) return;
     this.#log("×", { code, reason });
     this.#dropCandidate();
+    if (this.#isReturning) return this.#returnLater(); // the link in use still works
     this.#lastClose = code;
     this.#countFailure();
     if (isTooLarge(code) && this.#maxFrameBytes > LEAST_FRAME_BYTES) {
@@ -357,7 +459,7 @@ export class Client {
 
   /**
    * The connection in use is gone.
-   * @param {Link} link @param {number} code @param {string} reason
+   * @param {AnyLink} link @param {number} code @param {string} reason
    */
   #lost(link, code, reason) {
     if (link !== this.#link) return;
@@ -406,7 +508,12 @@ export class Client {
   }
 
   #networkIsBack() {
-    if (this.#link !== null) return this.#health.check();
+    this.#ways.forget();
+    this.#returnPauseMs = FIRST_RETURN_MS;
+    if (this.#link !== null) {
+      this.#health.check();
+      return this.#returnNow();
+    }
     if (this.state !== "connecting" && !this.#hasGivenUp) return;
     this.#dropCandidate(); // an earlier attempt may hang in a network that is gone
     this.retry();
@@ -445,6 +552,7 @@ export class Client {
   #leaveLink() {
     this.#clock.clearTimeout(this.#stableTimer);
     this.#clock.clearTimeout(this.#pauseTimer);
+    this.#clock.clearTimeout(this.#returnTimer);
     this.#health.stop();
     this.#renewal.stop();
     this.#unanswered.clear();
@@ -455,7 +563,7 @@ export class Client {
 
   // Frames.
 
-  /** @param {Link} link @param {Frame} frame */
+  /** @param {AnyLink} link @param {Frame} frame */
   #receive(link, frame) {
     this.#log("←", frame);
     if (link === this.#candidate) {
@@ -600,9 +708,12 @@ export class Client {
    */
   #setState(state, { attempt = 0, error } = {}) {
     const before = this.#status;
-    if (before.state === state && before.attempt === attempt && before.error === error) return;
+    const transport = this.#link?.way;
+    const isSame = before.state === state && before.attempt === attempt && before.error === error;
+    if (isSame && (state !== "connected" || before.transport === transport)) return;
     const isReconnect = state !== "disconnected" && (before.isReconnect || before.state === "connected");
-    this.#status = { state, attempt, maxAttempts: MAX_ATTEMPTS, isReconnect, ...(error && { error }) };
+    const connectedBy = state === "connected" && transport !== undefined ? { transport } : {};
+    this.#status = { state, attempt, maxAttempts: MAX_ATTEMPTS, isReconnect, ...connectedBy, ...(error && { error }) };
     this.#log("=", this.#status);
     if (state === "disconnected") this.#sightings.fail("closed", "The client was closed");
     if (state === "error") this.#sightings.fail("closed", `The connection ended: ${error?.message}`);

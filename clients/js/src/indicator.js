@@ -14,8 +14,10 @@ const STABLE_MS = 3000;
  * @returns {Face}
  */
 export function faceOf({ status, isDegraded }) {
-  const { state, attempt, maxAttempts, isReconnect, error } = status;
+  const { state, attempt, maxAttempts, isReconnect, error, transport } = status;
   if (state === "connected" && isDegraded) return { look: "yellow", text: "Live updates delayed" };
+  if (transport === "sse") return { look: "yellow", text: "Not live: connected without a WebSocket" };
+  if (transport === "poll") return { look: "yellow", text: "Not live: asking for changes" };
   if (state === "connected") return { look: "green", text: "Connected" };
   if (state === "disconnected") return { look: "grey", text: "Not connected" };
   if (state === "error" && error?.code === "unreachable") {

@@ -13,6 +13,8 @@ export const BROKE_OFF = 1006;
  */
 
 export class Link {
+  /** @type {import("./ways.js").Way} */
+  way = "websocket";
   #url;
   #WebSocket;
   #handlers;

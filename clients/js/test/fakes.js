@@ -137,6 +137,7 @@ export function setUp({ getToken = async () => "token", random = () => 1, ...mor
     url: "ws://gateway/ws",
     getToken: ({ reason }) => (asked.push(reason), getToken({ reason })),
     WebSocket: FakeSocket,
+    transport: "websocket",
     clock,
     surroundings,
     random,

@@ -22,3 +22,13 @@ test("after the last attempt it says so, and offers to retry", () => {
   assert.match(lost.text, /^Connection lost .*max retries reached/);
   assert.equal(lost.mayRetry, true);
 });
+
+test("without a WebSocket the indicator says that it is not live, unless events are late anyway", () => {
+  const status = { state: "connected", attempt: 0, maxAttempts: 10, isReconnect: false };
+  const face = (transport, isDegraded = false) => faceOf({ status: { ...status, transport }, isDegraded });
+
+  assert.deepEqual(face("websocket"), { look: "green", text: "Connected" });
+  assert.deepEqual(face("sse"), { look: "yellow", text: "Not live: connected without a WebSocket" });
+  assert.deepEqual(face("poll"), { look: "yellow", text: "Not live: asking for changes" });
+  assert.deepEqual(face("poll", true), { look: "yellow", text: "Live updates delayed" });
+});

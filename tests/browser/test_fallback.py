@@ -1,0 +1,140 @@
+"""Pages in a network that blocks WebSockets: they work, say that they are not live, and return when they can."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from playwright.async_api import expect
+
+from beaconfire.api import call
+from tests.browser.conftest import Table, Window
+
+# A handshake that a proxy refuses: the browser asks for a path that is no WebSocket's, until `window.blocked` is false.
+BLOCK = """
+    window.blocked = true;
+    const Real = window.WebSocket;
+    window.WebSocket = class extends Real {
+        constructor(url, protocols) {
+            super(window.blocked ? url.replace(/ws$/, "blocked") : url, protocols);
+        }
+    };
+    window.rejections = [];
+    window.addEventListener("unhandledrejection", ({ reason }) => window.rejections.push(String(reason)));
+"""
+# A client beside the page's own, which records what it hears and how it is connected.
+RECORD = """async ([room, transport]) => {
+    const { Client } = await import("/client/index.js");
+    const { accessToken } = JSON.parse(sessionStorage.getItem("beaconfire-session"));
+    const url = location.origin.replace(/^http/, "ws") + "/ws";
+    const record = (window.record = { offsets: [], states: [], transports: [], errors: [] });
+    const client = (window.client = new Client({ url, transport, getToken: async () => accessToken }));
+    client.on("state", ({ state, transport }) => {
+        record.states.push(state);
+        if (transport) record.transports.push(transport);
+    });
+    client.on("error", (error) => record.errors.push(error));
+    await new Promise((onReady) => {
+        const onEvent = (event, { offset }) => event.type === "settlement_updated" && record.offsets.push(offset);
+        client.subscribe(room, { onReady, onEvent });
+        client.connect();
+    });
+}"""
+UNTIL = """(count) => new Promise((resolve) => {
+    const look = () => (window.record.offsets.length >= count ? resolve(window.record) : setTimeout(look, 20));
+    look();
+})"""
+UNBLOCK = "() => { window.blocked = false; window.dispatchEvent(new Event('online')); }"
+
+
+async def record(window: Window, table: Table, count: int) -> dict[str, Any]:
+    """Change a settlement `count` times, and wait until the recording client has heard of all of it."""
+    token, url = await asyncio.to_thread(table.token, "Owner"), f"{table.campaign_url}/settlements"
+    (first, *_) = (await asyncio.to_thread(call, "GET", url, token=token))["settlements"]
+    before = len((await window.page.evaluate("() => window.record"))["offsets"])
+    for number in range(count):
+        body = {"level": first["level"] % 10 + number + 1}
+        await asyncio.to_thread(call, "PATCH", f"{url}/{first['id']}", body, token=token)
+    return dict(await window.page.evaluate(UNTIL, before + count))
+
+
+async def assert_quiet(window: Window) -> None:
+    """The page threw nothing, and nothing was rejected unheard."""
+    assert [one for one in window.troubles if "WebSocket" not in one and "Failed to load" not in one] == []
+    assert await window.page.evaluate("() => window.rejections") == []
+
+
+async def test_page_without_websockets_works_over_a_stream_and_says_that_it_is_not_live(table: Table) -> None:
+    window = await table.window(script=BLOCK)
+    await window.sign_in("Owner")
+    await window.open_campaign()
+    light = window.page.locator("#connection")
+    await expect(light).to_contain_text("Not live: connected without a WebSocket")
+    await window.page.get_by_role("button", name="Raise the level of Emberford").click()
+    await expect(window.page.locator(".entry-text").first).to_contain_text("You changed the level of Emberford")
+    await window.page.evaluate(RECORD, [f"campaign:{table.campaign}", "auto"])
+    heard = await record(window, table, 5)
+    await expect(light).to_be_visible()
+    await window.page.evaluate(UNBLOCK)
+    await expect(light).to_contain_text("Connected")
+    after = await record(window, table, 3)
+
+    assert heard["transports"] == ["sse"]
+    assert after["transports"][-1] == "websocket"
+    assert "connecting" not in after["states"][1:]
+    assert len(after["offsets"]) == 8
+    assert after["offsets"] == sorted(set(after["offsets"]))
+    await assert_quiet(window)
+
+
+async def test_page_without_websockets_and_streams_polls_and_says_that_it_is_not_live(table: Table) -> None:
+    """A proxy that keeps the stream back until it ends, which it never does."""
+    window = await table.window(script=BLOCK)
+    await window.page.route("**/sse", lambda _route: None)
+    await window.sign_in("Owner")
+    await window.open_campaign()
+    light = window.page.locator("#connection")
+    await expect(light).to_contain_text("Not live: asking for changes")
+    await window.page.get_by_role("button", name="Raise the level of Emberford").click()
+    await expect(window.page.locator(".entry-text").first).to_contain_text("You changed the level of Emberford")
+    await window.page.evaluate(RECORD, [f"campaign:{table.campaign}", "auto"])
+    heard = await record(window, table, 5)
+    await window.page.evaluate(UNBLOCK)
+    await expect(light).to_contain_text("Connected")
+    after = await record(window, table, 3)
+
+    assert heard["transports"] == ["poll"]
+    assert after["transports"][-1] == "websocket"
+    assert "connecting" not in after["states"][1:]
+    assert len(after["offsets"]) == 8
+    assert after["offsets"] == sorted(set(after["offsets"]))
+    await assert_quiet(window)
+
+
+@pytest.mark.parametrize("transport", ["websocket", "sse", "poll"])
+async def test_application_may_allow_only_one_way(table: Table, transport: str) -> None:
+    window = await table.window()
+    await window.sign_in("Owner")
+    await window.open_campaign()
+    await window.page.evaluate(RECORD, [f"campaign:{table.campaign}", transport])
+    heard = await record(window, table, 2)
+
+    assert heard["transports"] == [transport]
+    assert window.troubles == []
+
+
+@pytest.mark.parametrize("transport", ["sse", "poll"])
+async def test_gateway_that_starts_again_costs_a_fallback_no_event(table: Table, transport: str) -> None:
+    gateway = table.services.gateways[0]
+    window = await table.window(script=BLOCK)
+    await window.sign_in("Owner")
+    await window.open_campaign()
+    await window.page.evaluate(RECORD, [f"campaign:{table.campaign}", transport])
+    await record(window, table, 2)
+    await asyncio.to_thread(gateway.kill)
+    recording = asyncio.create_task(record(window, table, 3))
+    await asyncio.to_thread(gateway.start)
+    heard = await recording
+
+    assert len(heard["offsets"]) == 5
+    assert heard["offsets"] == sorted(set(heard["offsets"]))
+    await assert_quiet(window)
